@@ -1,0 +1,93 @@
+package authserver
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Config says what one engine serves. The zero value of each optional field is the
+// secure default. The engine knows no people: it asks about them through the functions
+// of this struct, all of which must be safe for concurrent use.
+type Config struct {
+	// Issuer is the issuer identifier; every URL that the engine names begins with it.
+	Issuer string
+	Store  Store
+	// Secret is 32 bytes or more that every node of the issuer shares and nobody else
+	// knows. Successors of refresh tokens are derived from it.
+	Secret []byte
+
+	// SignedIn tells who is signed in at the browser that sent r; nil if nobody is.
+	SignedIn func(r *http.Request) (*Authentication, error)
+	// Claims returns all claims about a subject, and storage.ErrNotFound if the person is
+	// gone or disabled: then codes and refresh tokens of theirs are refused.
+	Claims func(ctx context.Context, subject string) (oauth.Claims, error)
+	// SessionActive reports whether a sign-in session still stands. Refresh tokens that
+	// were issued without offline_access end with it.
+	SessionActive func(ctx context.Context, session string) (bool, error)
+	// SignOut ends the sign-in session of the browser that sent r.
+	SignOut func(w http.ResponseWriter, r *http.Request) error
+	// Pages says where the pages for people are.
+	Pages Pages
+
+	Lifetimes Lifetimes
+	// RequireCodeChallenge asks every client for PKCE (see ClientSettings).
+	RequireCodeChallenge bool
+	// RemoteAddr returns the address of the client behind trusted proxies; nil means
+	// r.RemoteAddr.
+	RemoteAddr func(r *http.Request) netip.Addr
+	// Logger receives what is no business of a client; nil means slog.Default().
+	Logger *slog.Logger
+	// OnTrace, if set, receives the trace of every request, accepted or refused. The
+	// demo draws them.
+	OnTrace func(*Trace)
+}
+
+// Pages are the addresses of the pages that people see, below the issuer: the engine
+// sends browsers to them with the query "interaction=ID". They call back with
+// Server.Authenticated, Consented, Refused and LoggedOut.
+type Pages struct {
+	SignIn  string // default /sign-in
+	Consent string // default /consent
+	SignOut string // default /sign-out
+	// SignedOut is shown after a logout that returns to no client.
+	SignedOut string // default /signed-out
+	// Error writes the page of a request that cannot be answered to the client; nil
+	// writes plain text.
+	Error func(w http.ResponseWriter, r *http.Request, e PageError)
+}
+
+// PageError is what an error page has to say.
+type PageError struct {
+	Status int
+	// Code is an OAuth error code, or one of the Page… constants where the dead end is
+	// ours and not the client's.
+	Code oauth.ErrorCode
+	// Description is for the application's developer; Reference for the operator.
+	Description string
+	Reference   string
+	// ClientName is the application's, if it is known.
+	ClientName string
+}
+
+// Dead ends of a person at the browser.
+const (
+	PageUnknownClient oauth.ErrorCode = "unknown_client"
+	PageRedirectURI   oauth.ErrorCode = "redirect_uri_mismatch"
+	PageExpired       oauth.ErrorCode = "interaction_expired"
+	PageOtherBrowser  oauth.ErrorCode = "interaction_in_other_browser"
+)
+
+// Authentication is how and when a person proved who they are.
+type Authentication struct {
+	Subject string
+	Time    time.Time
+	ACR     string
+	AMR     []string // RFC 8176
+	// Session is the sign-in session's public name, the sid of OpenID Connect.
+	Session string
+}

@@ -1,0 +1,144 @@
+package authserver
+
+import (
+	"context"
+	"crypto"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Store is what the engine asks of a database. It belongs to one issuer. A lookup that
+// finds nothing returns storage.ErrNotFound; returned records are the caller's own.
+type Store interface {
+	storage.Tickets
+
+	// Version grows whenever a client, resource, scope or key changes. The engine keeps
+	// those in memory and asks once a second, so that a change on another node is seen
+	// within that second.
+	Version(ctx context.Context) (int64, error)
+	Client(ctx context.Context, clientID string) (*Client, error)
+	Resources(ctx context.Context) ([]Resource, error)
+	Scopes(ctx context.Context) ([]Scope, error)
+
+	// Keys returns every signing key that is not deleted, private parts included.
+	Keys(ctx context.Context) ([]Key, error)
+	// UpdateKeys replaces all keys by what update makes of them, in one transaction in
+	// which no other node changes keys. An update that returns an error changes nothing.
+	UpdateKeys(ctx context.Context, update func([]Key) ([]Key, error)) error
+
+	// Grant returns the grant of a subject to a client; GrantsOf all grants of a subject.
+	Grant(ctx context.Context, subject, clientID string) (*Grant, error)
+	GrantsOf(ctx context.Context, subject string) ([]Grant, error)
+	// PutGrant stores a grant; there is one for each subject and client, so a later one
+	// takes the place of an earlier one, and keeps its ID and CreatedAt, which PutGrant
+	// writes back.
+	PutGrant(ctx context.Context, grant *Grant) error
+	// DeleteGrant removes a grant and every ticket that hangs from it, with the promise
+	// of storage.Tickets.DeleteFamily about those that are being derived.
+	DeleteGrant(ctx context.Context, id string) error
+
+	// SaveTraces keeps explained refusals, at most the newest max of them.
+	SaveTraces(ctx context.Context, max int, traces ...Trace) error
+	// Trace returns one by its reference.
+	Trace(ctx context.Context, ref string) (*Trace, error)
+}
+
+// Client is a registered client: the metadata of RFC 7591 and Valetkey's own settings.
+type Client struct {
+	ID string `json:"client_id"`
+	// Secrets are those that are valid now: one, or two while one replaces the other.
+	// A store seals them at rest.
+	Secrets []string `json:"-"`
+	oauth.ClientMetadata
+	ClientSettings
+}
+
+// ClientSettings are settings of a client that no specification names. The zero value
+// is the secure one.
+type ClientSettings struct {
+	// Disabled refuses the client everywhere.
+	Disabled bool `json:"disabled,omitempty"`
+	// SkipConsent is for an operator's own applications: people are not asked.
+	SkipConsent bool `json:"skip_consent,omitempty"`
+	// RequireCodeChallenge asks a confidential client for PKCE even where an OpenID nonce
+	// protects the request (draft-ietf-oauth-v2-1, section 7.5.1).
+	RequireCodeChallenge bool `json:"require_code_challenge,omitempty"`
+	// AllowedOrigins are origins beside those of the redirect URIs whose scripts may
+	// call the endpoints that browsers call (CORS).
+	AllowedOrigins []string `json:"allowed_origins,omitempty"`
+	// InsecureAssertionAudience takes the token endpoint's URL, or an array that holds
+	// the issuer, as the audience of a client assertion, as RFC 7523 did before RFC 10070.
+	InsecureAssertionAudience bool `json:"insecure_assertion_audience,omitempty"`
+	// AccessTokenSignedResponseAlg signs the client's JWT access tokens; "" is ES256.
+	AccessTokenSignedResponseAlg string `json:"access_token_signed_response_alg,omitempty"`
+	// Resources limits the resource indicators that the client may name; nil: any that
+	// is declared.
+	Resources []string `json:"resources,omitempty"`
+}
+
+// Scope is a scope that clients may ask for.
+type Scope struct {
+	Name string `json:"name"`
+	// Description says in plain words what a person allows by it.
+	Description string `json:"description,omitempty"`
+	// Claims are released by the scope at the UserInfo endpoint.
+	Claims []string `json:"claims,omitempty"`
+	// Optional lets the person leave it out on the consent page.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// The values of Resource.AccessTokenFormat.
+const (
+	AccessTokenJWT    = "jwt"
+	AccessTokenOpaque = "opaque"
+)
+
+// Resource is a protected resource, an API, by its resource indicator (RFC 8707).
+type Resource struct {
+	Identifier string `json:"identifier"`
+	// Name is shown to people.
+	Name string `json:"name,omitempty"`
+	// Scopes are those that mean something to this API; an access token for it carries
+	// no others but OpenID Connect's own.
+	Scopes []string `json:"scopes,omitempty"`
+	// AccessTokenFormat is AccessTokenJWT (also "") or AccessTokenOpaque.
+	AccessTokenFormat string `json:"access_token_format,omitempty"`
+	// IntrospectionClients are the client_ids by which the API introspects; the client
+	// whose client_id is the Identifier always may.
+	IntrospectionClients []string `json:"introspection_clients,omitempty"`
+}
+
+// MayIntrospect reports whether a client speaks for the API.
+func (r *Resource) MayIntrospect(clientID string) bool {
+	return r.Identifier == clientID || slices.Contains(r.IntrospectionClients, clientID)
+}
+
+// Key is a signing key and the times of its life. It is published from the moment it is
+// stored until PublishedUntil, and signs from SignsFrom until another key of its
+// algorithm does.
+type Key struct {
+	ID             string // kid
+	Algorithm      jose.Algorithm
+	Private        crypto.Signer
+	CreatedAt      time.Time
+	SignsFrom      time.Time
+	PublishedUntil time.Time // zero: no end is set yet
+}
+
+// Grant is a record of its own: this person let this client have these scopes since
+// then. Codes and tokens hang from it and end with it.
+type Grant struct {
+	ID       string
+	Subject  string
+	ClientID string
+	Scope    oauth.Scope
+	// Declined are optional scopes that the person left out; they are not asked again
+	// unless the client says prompt=consent.
+	Declined  oauth.Scope
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}

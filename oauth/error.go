@@ -1,0 +1,149 @@
+package oauth
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// ErrorCode is a value of the "error" parameter, as registered with IANA in the
+// OAuth Extensions Error Registry (RFC 6749, section 11.4).
+type ErrorCode string
+
+// The codes of RFC 6749, sections 4.1.2.1 and 5.2.
+const (
+	InvalidRequest          ErrorCode = "invalid_request"
+	InvalidClient           ErrorCode = "invalid_client"
+	InvalidGrant            ErrorCode = "invalid_grant"
+	UnauthorizedClient      ErrorCode = "unauthorized_client"
+	UnsupportedGrantType    ErrorCode = "unsupported_grant_type"
+	UnsupportedResponseType ErrorCode = "unsupported_response_type"
+	InvalidScope            ErrorCode = "invalid_scope"
+	AccessDenied            ErrorCode = "access_denied"
+	ServerError             ErrorCode = "server_error"
+	TemporarilyUnavailable  ErrorCode = "temporarily_unavailable"
+)
+
+// The codes of a protected resource (RFC 6750, section 3.1; RFC 9470, section 3).
+const (
+	InvalidToken                   ErrorCode = "invalid_token"
+	InsufficientScope              ErrorCode = "insufficient_scope"
+	InsufficientUserAuthentication ErrorCode = "insufficient_user_authentication"
+)
+
+// The codes of OpenID Connect Core, section 3.1.2.6, and of OpenID Connect Core
+// Unmet Authentication Requirements.
+const (
+	InteractionRequired            ErrorCode = "interaction_required"
+	LoginRequired                  ErrorCode = "login_required"
+	AccountSelectionRequired       ErrorCode = "account_selection_required"
+	ConsentRequired                ErrorCode = "consent_required"
+	InvalidRequestURI              ErrorCode = "invalid_request_uri"
+	InvalidRequestObject           ErrorCode = "invalid_request_object"
+	RequestNotSupported            ErrorCode = "request_not_supported"
+	RequestURINotSupported         ErrorCode = "request_uri_not_supported"
+	RegistrationNotSupported       ErrorCode = "registration_not_supported"
+	UnmetAuthenticationRequirement ErrorCode = "unmet_authentication_requirements"
+)
+
+// The codes of RFC 7591, section 3.2.2, RFC 7009, section 2.2.1, and RFC 8707, section 2.
+const (
+	InvalidRedirectURI    ErrorCode = "invalid_redirect_uri"
+	InvalidClientMetadata ErrorCode = "invalid_client_metadata"
+	UnsupportedTokenType  ErrorCode = "unsupported_token_type"
+	InvalidTarget         ErrorCode = "invalid_target"
+)
+
+// Error is a protocol error: it is meant for the other party and says nothing that
+// the other party may not know. Whatever is not an *Error reaches clients as
+// server_error and the log in full.
+type Error struct {
+	Code ErrorCode
+	// Description tells a developer what to mend. It never repeats input, and NewError
+	// keeps it within the characters that RFC 6749, section 5.2 allows.
+	Description string
+	// URI names a page about the error; optional.
+	URI string
+	// Status is the HTTP status of a JSON answer; zero means the code's own (StatusOf).
+	Status int
+	cause  error
+}
+
+// NewError returns a protocol error. Characters that RFC 6749, section 5.2 forbids in
+// a description become apostrophes.
+func NewError(code ErrorCode, description string) *Error {
+	return &Error{Code: code, Description: printable(description)}
+}
+
+// Because returns a copy of e with a cause for the log, which never reaches the wire.
+func (e *Error) Because(cause error) *Error {
+	c := *e
+	c.cause = cause
+	return &c
+}
+
+func (e *Error) Error() string {
+	s := string(e.Code)
+	if e.Description != "" {
+		s += ": " + e.Description
+	}
+	if e.cause != nil {
+		s += ": " + e.cause.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is reports whether target is an *Error of the same code, so that
+// errors.Is(err, &oauth.Error{Code: oauth.InvalidGrant}) asks for the code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code && (t.Description == "" || t.Description == e.Description)
+}
+
+// AsError returns the protocol error in err's chain, or nil.
+func AsError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return nil
+}
+
+// StatusOf returns the HTTP status that goes with a code in a JSON answer or challenge.
+func StatusOf(code ErrorCode) int {
+	switch code {
+	case InvalidClient, InvalidToken, InsufficientUserAuthentication:
+		return http.StatusUnauthorized
+	case InsufficientScope:
+		return http.StatusForbidden
+	case ServerError:
+		return http.StatusInternalServerError
+	case TemporarilyUnavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+// HTTPStatus returns the status of e as a JSON answer.
+func (e *Error) HTTPStatus() int {
+	if e.Status != 0 {
+		return e.Status
+	}
+	return StatusOf(e.Code)
+}
+
+// printable keeps %x20-21 / %x23-5B / %x5D-7E (RFC 6749, section 5.2).
+func printable(s string) string {
+	ok := func(r rune) bool { return r >= 0x20 && r <= 0x7e && r != '"' && r != '\\' }
+	if strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if ok(r) {
+			return r
+		}
+		return '\''
+	}, s)
+}

@@ -1,0 +1,76 @@
+package oauth
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Well-known locations (RFC 8414, section 3; RFC 9728, section 3; OpenID Connect
+// Discovery, section 4).
+const (
+	WellKnownAuthorizationServer = "/.well-known/oauth-authorization-server"
+	WellKnownOpenIDConfiguration = "/.well-known/openid-configuration"
+	WellKnownProtectedResource   = "/.well-known/oauth-protected-resource"
+)
+
+// ServerMetadata describes an authorization server (RFC 8414, section 2) that may
+// also be an OpenID Provider (OpenID Connect Discovery, section 3).
+type ServerMetadata struct {
+	Issuer                                             string   `json:"issuer"`
+	AuthorizationEndpoint                              string   `json:"authorization_endpoint,omitempty"`
+	TokenEndpoint                                      string   `json:"token_endpoint,omitempty"`
+	UserinfoEndpoint                                   string   `json:"userinfo_endpoint,omitempty"`
+	JWKSURI                                            string   `json:"jwks_uri,omitempty"`
+	RegistrationEndpoint                               string   `json:"registration_endpoint,omitempty"`
+	IntrospectionEndpoint                              string   `json:"introspection_endpoint,omitempty"`
+	RevocationEndpoint                                 string   `json:"revocation_endpoint,omitempty"`
+	EndSessionEndpoint                                 string   `json:"end_session_endpoint,omitempty"`
+	ScopesSupported                                    []string `json:"scopes_supported,omitempty"`
+	ResponseTypesSupported                             []string `json:"response_types_supported"`
+	ResponseModesSupported                             []string `json:"response_modes_supported,omitempty"`
+	GrantTypesSupported                                []string `json:"grant_types_supported,omitempty"`
+	ACRValuesSupported                                 []string `json:"acr_values_supported,omitempty"`
+	SubjectTypesSupported                              []string `json:"subject_types_supported,omitempty"`
+	IDTokenSigningAlgValuesSupported                   []string `json:"id_token_signing_alg_values_supported,omitempty"`
+	TokenEndpointAuthMethodsSupported                  []string `json:"token_endpoint_auth_methods_supported,omitempty"`
+	TokenEndpointAuthSigningAlgValuesSupported         []string `json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
+	IntrospectionEndpointAuthMethodsSupported          []string `json:"introspection_endpoint_auth_methods_supported,omitempty"`
+	IntrospectionEndpointAuthSigningAlgValuesSupported []string `json:"introspection_endpoint_auth_signing_alg_values_supported,omitempty"`
+	RevocationEndpointAuthMethodsSupported             []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`
+	RevocationEndpointAuthSigningAlgValuesSupported    []string `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
+	CodeChallengeMethodsSupported                      []string `json:"code_challenge_methods_supported,omitempty"`
+	ClaimTypesSupported                                []string `json:"claim_types_supported,omitempty"`
+	ClaimsSupported                                    []string `json:"claims_supported,omitempty"`
+	ClaimsParameterSupported                           bool     `json:"claims_parameter_supported"`
+	RequestParameterSupported                          bool     `json:"request_parameter_supported"`
+	// RequestURIParameterSupported has no omitempty: OpenID Connect Discovery takes its
+	// absence for true.
+	RequestURIParameterSupported               bool     `json:"request_uri_parameter_supported"`
+	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
+	UILocalesSupported                         []string `json:"ui_locales_supported,omitempty"`
+	PromptValuesSupported                      []string `json:"prompt_values_supported,omitempty"`
+	ServiceDocumentation                       string   `json:"service_documentation,omitempty"`
+}
+
+// ProtectedResourceMetadata describes an API (RFC 9728, section 2).
+type ProtectedResourceMetadata struct {
+	Resource               string   `json:"resource"`
+	AuthorizationServers   []string `json:"authorization_servers,omitempty"`
+	JWKSURI                string   `json:"jwks_uri,omitempty"`
+	ScopesSupported        []string `json:"scopes_supported,omitempty"`
+	BearerMethodsSupported []string `json:"bearer_methods_supported,omitempty"`
+	ResourceName           string   `json:"resource_name,omitempty"`
+	ResourceDocumentation  string   `json:"resource_documentation,omitempty"`
+}
+
+// WellKnownURL inserts a well-known suffix between host and path of an identifier, as
+// RFC 8414, section 3.1 and RFC 9728, section 3.1 have it.
+func WellKnownURL(identifier, suffix string) (string, error) {
+	u, err := url.Parse(identifier)
+	if err != nil {
+		return "", err
+	}
+	u.Path = suffix + strings.TrimSuffix(u.Path, "/")
+	u.RawPath = ""
+	return u.String(), nil
+}

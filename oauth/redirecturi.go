@@ -1,0 +1,152 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// ApplicationType of OpenID Connect Registration, section 2.
+const (
+	ApplicationWeb    = "web"
+	ApplicationNative = "native"
+)
+
+// CheckRedirectURI reports why uri may not be registered for a client of the given
+// application_type, or nil. The schemes are a list of what is allowed: https for all;
+// http on loopback; for native clients a private-use scheme with a dot in it, which
+// RFC 8252, section 7.1 asks for so that nobody else's application takes it.
+func CheckRedirectURI(uri, applicationType string) error {
+	u, err := parseRedirectURI(uri)
+	if err != nil {
+		return err
+	}
+	switch {
+	case u.Scheme == "https":
+		if u.Host == "" || u.Opaque != "" {
+			return errors.New("an https redirect URI needs a host")
+		}
+	case u.Scheme == "http":
+		if !IsLoopbackHost(u.Hostname()) {
+			return errors.New("http is for loopback only (RFC 9700, section 2.6): use https")
+		}
+	case applicationType != ApplicationNative:
+		return fmt.Errorf("the scheme %q is for clients whose application_type is native", u.Scheme)
+	case !strings.Contains(u.Scheme, "."):
+		return fmt.Errorf("a private-use scheme is a reversed domain name such as com.example.app (RFC 8252, section 7.1), not %q", u.Scheme)
+	case u.Host != "":
+		return errors.New("a private-use redirect URI has one slash after its scheme (RFC 8252, section 7.1)")
+	}
+	return nil
+}
+
+// parseRedirectURI holds what is true of every redirect URI: absolute, no fragment
+// (RFC 6749, section 3.1.2), no user information, no character that a browser and
+// net/url might read differently.
+func parseRedirectURI(uri string) (*url.URL, error) {
+	if uri == "" || len(uri) > 2048 {
+		return nil, errors.New("a redirect URI has 1 to 2048 characters")
+	}
+	for i := range len(uri) {
+		if c := uri[i]; c <= 0x20 || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			return nil, errors.New("the redirect URI holds a character that RFC 3986 does not allow; percent-encode it")
+		}
+	}
+	if strings.Contains(uri, "#") {
+		return nil, errors.New("a redirect URI has no fragment (RFC 6749, section 3.1.2)")
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, errors.New("the redirect URI cannot be parsed")
+	}
+	switch {
+	case u.Scheme == "":
+		return nil, errors.New("a redirect URI is absolute: it starts with a scheme")
+	case u.User != nil || strings.Contains(u.Host, "@"):
+		return nil, errors.New("a redirect URI carries no user information")
+	case hasDotSegment(u.EscapedPath()):
+		return nil, errors.New("a redirect URI has no . or .. segment")
+	}
+	return u, nil
+}
+
+func hasDotSegment(path string) bool {
+	path = strings.NewReplacer("%2e", ".", "%2E", ".", "%2f", "/", "%2F", "/").Replace(path)
+	for segment := range strings.SplitSeq(path, "/") {
+		name, _, _ := strings.Cut(segment, ";")
+		if name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// MatchRedirectURI reports whether the requested URI is the registered one: the same
+// string, or, where the registered one is http on a loopback literal, the same but for
+// its port (RFC 8252, section 7.3; RFC 9700, section 4.1.3). Nothing is decoded or
+// normalised.
+func MatchRedirectURI(registered, requested string) bool {
+	if registered == requested {
+		return true
+	}
+	prefix, rest, ok := splitLoopback(registered)
+	if !ok {
+		return false
+	}
+	prefix2, rest2, ok := splitLoopback(requested)
+	return ok && prefix == prefix2 && rest == rest2
+}
+
+// splitLoopback cuts the port out of http://127.0.0.1:PORT/path or http://[::1]:PORT/path.
+func splitLoopback(uri string) (prefix, rest string, ok bool) {
+	for _, p := range [...]string{"http://127.0.0.1", "http://[::1]"} {
+		after, found := strings.CutPrefix(uri, p)
+		if !found {
+			continue
+		}
+		if port, found := strings.CutPrefix(after, ":"); found {
+			digits := 0
+			for digits < len(port) && '0' <= port[digits] && port[digits] <= '9' {
+				digits++
+			}
+			if digits == 0 || digits > 5 {
+				return "", "", false
+			}
+			after = port[digits:]
+		}
+		if after == "" || after[0] == '/' || after[0] == '?' {
+			return p, after, true
+		}
+	}
+	return "", "", false
+}
+
+// IsLoopbackHost reports whether host, without port, is localhost or a loopback address.
+func IsLoopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && addr.IsLoopback()
+}
+
+// CheckIssuer reports why issuer may not be an issuer identifier: RFC 8414, section 2
+// asks for https, no query and no fragment. http is taken on loopback only.
+func CheckIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "":
+		return errors.New("the issuer is a URL such as https://login.example.com")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(issuer, "#"):
+		return errors.New("the issuer has no user, query or fragment (RFC 8414, section 2)")
+	case strings.HasSuffix(u.Path, "/"):
+		return errors.New("the issuer does not end with a slash: clients compare it character by character")
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && IsLoopbackHost(u.Hostname()):
+		return nil
+	}
+	return errors.New("the issuer is https; http is for loopback only")
+}

@@ -1,0 +1,100 @@
+package oauth
+
+import (
+	"slices"
+	"strings"
+)
+
+// MaxScopes bounds how many scopes one request may name.
+const MaxScopes = 64
+
+// Scopes that OpenID Connect Core defines (sections 3.1.2.1, 5.4 and 11).
+const (
+	ScopeOpenID        = "openid"
+	ScopeProfile       = "profile"
+	ScopeEmail         = "email"
+	ScopeAddress       = "address"
+	ScopePhone         = "phone"
+	ScopeOfflineAccess = "offline_access"
+)
+
+// Scope is a set of scope values in the order in which they were first named.
+type Scope []string
+
+// ParseScope reads a space-separated list (RFC 6749, section 3.3). A value that is
+// named twice counts once.
+func ParseScope(s string) (Scope, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var scope Scope
+	for value := range strings.SplitSeq(s, " ") {
+		if value == "" {
+			continue
+		}
+		if !validScopeValue(value) {
+			return nil, NewError(InvalidScope, "a scope holds a character that RFC 6749, section 3.3 does not allow")
+		}
+		if slices.Contains(scope, value) {
+			continue
+		}
+		if len(scope) == MaxScopes {
+			return nil, NewError(InvalidScope, "too many scopes: 64 at most")
+		}
+		scope = append(scope, value)
+	}
+	return scope, nil
+}
+
+// validScopeValue holds scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
+func validScopeValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// String joins the values with single spaces.
+func (s Scope) String() string { return strings.Join(s, " ") }
+
+// Has reports whether value is in s.
+func (s Scope) Has(value string) bool { return slices.Contains(s, value) }
+
+// Covers reports whether every value of other is in s.
+func (s Scope) Covers(other Scope) bool {
+	for _, value := range other {
+		if !s.Has(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// Intersect returns the values of s that are also in other, in the order of s.
+func (s Scope) Intersect(other Scope) Scope {
+	var both Scope
+	for _, value := range s {
+		if other.Has(value) {
+			both = append(both, value)
+		}
+	}
+	return both
+}
+
+// Without returns the values of s that are not in other.
+func (s Scope) Without(other Scope) Scope {
+	var rest Scope
+	for _, value := range s {
+		if !other.Has(value) {
+			rest = append(rest, value)
+		}
+	}
+	return rest
+}
+
+// Union returns s and the values of other that s lacks.
+func (s Scope) Union(other Scope) Scope {
+	return append(slices.Clip(s), other.Without(s)...)
+}

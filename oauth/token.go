@@ -1,0 +1,105 @@
+package oauth
+
+import "encoding/json"
+
+// Token types of RFC 6749, section 7.1 and RFC 8693, section 3.
+const (
+	TokenTypeBearer = "Bearer"
+
+	TokenTypeHintAccessToken  = "access_token"
+	TokenTypeHintRefreshToken = "refresh_token"
+)
+
+// Grant types by the names that the grant_type parameter and client metadata use.
+const (
+	GrantTypeAuthorizationCode = "authorization_code"
+	GrantTypeRefreshToken      = "refresh_token"
+	GrantTypeClientCredentials = "client_credentials"
+)
+
+// Client authentication methods (IANA, OAuth Token Endpoint Authentication Methods).
+const (
+	AuthMethodNone              = "none"
+	AuthMethodClientSecretBasic = "client_secret_basic"
+	AuthMethodClientSecretPost  = "client_secret_post"
+	AuthMethodClientSecretJWT   = "client_secret_jwt"
+	AuthMethodPrivateKeyJWT     = "private_key_jwt"
+)
+
+// ClientAssertionTypeJWTBearer is the client_assertion_type of RFC 7523, section 2.2.
+const ClientAssertionTypeJWTBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// The typ header of each kind of JWT (RFC 8725, section 3.11).
+const (
+	TypAccessToken          = "at+jwt"                    // RFC 9068, section 2.1
+	TypIDToken              = "JWT"                       // OpenID Connect Core has no typ of its own
+	TypClientAuthentication = "client-authentication+jwt" // RFC 10070
+	TypIntrospection        = "token-introspection+jwt"   // RFC 9701
+)
+
+// TokenResponse is the answer of the token endpoint (RFC 6749, section 5.1; OpenID
+// Connect Core, section 3.1.3.3).
+type TokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in,omitempty"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
+}
+
+// Introspection is the answer of RFC 7662, section 2.2. An inactive token has no
+// member but active.
+type Introspection struct {
+	Active    bool     `json:"active"`
+	Scope     string   `json:"scope,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	Username  string   `json:"username,omitempty"`
+	TokenType string   `json:"token_type,omitempty"`
+	Expiry    int64    `json:"exp,omitempty"`
+	IssuedAt  int64    `json:"iat,omitempty"`
+	NotBefore int64    `json:"nbf,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
+	Audience  Audience `json:"aud,omitempty"`
+	Issuer    string   `json:"iss,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+	ACR       string   `json:"acr,omitempty"`
+	AMR       []string `json:"amr,omitempty"`
+}
+
+// Audience is the aud claim: one string or an array of strings (RFC 7519, section 4.1.3).
+type Audience []string
+
+// MarshalJSON writes a single audience as a string.
+func (a Audience) MarshalJSON() ([]byte, error) {
+	if len(a) == 1 {
+		return json.Marshal(a[0])
+	}
+	return json.Marshal([]string(a))
+}
+
+// UnmarshalJSON reads a string or an array of strings.
+func (a *Audience) UnmarshalJSON(b []byte) error {
+	var one string
+	if err := json.Unmarshal(b, &one); err == nil {
+		*a = Audience{one}
+		return nil
+	}
+	var many []string
+	if err := json.Unmarshal(b, &many); err != nil {
+		return err
+	}
+	*a = many
+	return nil
+}
+
+// Has reports whether value is one of the audiences.
+func (a Audience) Has(value string) bool {
+	for _, v := range a {
+		if v == value {
+			return true
+		}
+	}
+	return false
+}
