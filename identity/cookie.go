@@ -1,0 +1,62 @@
+package identity
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// The cookies. The prefix __Host- has the browser hold them to Secure, Path=/ and this
+// very host, so that a sibling domain cannot plant one (RFC 6265bis, section 4.1.3.2).
+const (
+	sessionCookie = "valetkey_session"
+	deviceCookie  = "valetkey_device"
+)
+
+// SetSessionCookie gives the browser the secret of a session, for as long as it is open.
+// An issuer of http, which only loopback may have, gets a cookie without Secure and
+// without the prefix that demands it.
+func SetSessionCookie(w http.ResponseWriter, issuer, secret string) {
+	http.SetCookie(w, newCookie(issuer, sessionCookie, secret))
+}
+
+// ClearSessionCookie takes the cookie back.
+func ClearSessionCookie(w http.ResponseWriter, issuer string) {
+	cookie := newCookie(issuer, sessionCookie, "")
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+// SessionCookie returns the secret that a browser sent; "" if it sent none, or several,
+// of which one may be somebody else's.
+func SessionCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, sessionCookie) }
+
+// SetDeviceCookie gives the browser the secret of RememberDevice, for half a year.
+func SetDeviceCookie(w http.ResponseWriter, issuer, secret string) {
+	cookie := newCookie(issuer, deviceCookie, secret)
+	cookie.MaxAge = int(deviceLifetime / time.Second)
+	http.SetCookie(w, cookie)
+}
+
+// DeviceCookie returns the secret that a browser sent; "" if it sent none or several.
+func DeviceCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, deviceCookie) }
+
+func newCookie(issuer, name, value string) *http.Cookie {
+	secure := !strings.HasPrefix(issuer, "http://")
+	return &http.Cookie{Name: cookieName(issuer, name), Value: value, Path: "/", Secure: secure, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+}
+
+func cookieName(issuer, name string) string {
+	if strings.HasPrefix(issuer, "http://") {
+		return name
+	}
+	return "__Host-" + name
+}
+
+func readCookie(r *http.Request, issuer, name string) string {
+	cookies := r.CookiesNamed(cookieName(issuer, name))
+	if len(cookies) != 1 {
+		return ""
+	}
+	return cookies[0].Value
+}

@@ -1,0 +1,101 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// setupFamily is that of every setup token.
+const setupFamily = "setup"
+
+// SetupToken returns a one-time secret, good for a day, with which the first administrator
+// is created; "" if there is an administrator. A server shows it at its start, to whoever
+// can read its output.
+func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error) {
+	done, err := a.store.HasAdministrator(ctx)
+	if err != nil {
+		return "", fmt.Errorf("look for an administrator: %w", err)
+	}
+	if done {
+		return "", nil
+	}
+	token := newSecret()
+	ticket := storage.Ticket{Key: kindSetup.Hash(token), Family: setupFamily, Expires: now.Add(setupLifetime)}
+	if err := a.store.Put(ctx, now, ticket); err != nil {
+		return "", fmt.Errorf("store the setup token: %w", err)
+	}
+	a.logger.InfoContext(ctx, "there is no administrator yet", "event", EventSetupStarted)
+	return token, nil
+}
+
+// CheckSetupToken returns storage.ErrNotFound if a token does not create the first
+// administrator, because it is wrong, or old, or because there is one.
+func (a *Accounts) CheckSetupToken(ctx context.Context, now time.Time, token string) error {
+	done, err := a.store.HasAdministrator(ctx)
+	if err != nil {
+		return fmt.Errorf("look for an administrator: %w", err)
+	}
+	if done || token == "" {
+		return storage.ErrNotFound
+	}
+	ticket, err := a.store.Get(ctx, now, kindSetup.Hash(token))
+	if err != nil {
+		return fmt.Errorf("find the setup token: %w", err)
+	}
+	if !ticket.Spent.IsZero() {
+		return storage.ErrNotFound
+	}
+	return nil
+}
+
+// CreateAdministrator spends a setup token on the first administrator. The error is that
+// of CheckSetupToken, a *WeakPasswordError, ErrPasswordTooLong, *InvalidUserError,
+// ErrIdentifierTaken, ErrBusy, or a fault. An error before the last step leaves the token
+// as it was.
+func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token, username, email, password string) (*User, error) {
+	if err := a.CheckSetupToken(ctx, now, token); err != nil {
+		return nil, err
+	}
+	user := &User{ID: storage.NewID(), Username: username, Administrator: true, CreatedAt: now, UpdatedAt: now}
+	if email != "" {
+		user.Claims = map[string]any{"email": email, "email_verified": false}
+	}
+	if err := user.Check(); err != nil {
+		return nil, &InvalidUserError{err}
+	}
+	for _, identifier := range user.Identifiers() {
+		if other, err := a.find(ctx, identifier); err != nil {
+			return nil, fmt.Errorf("look for a person of that name: %w", err)
+		} else if other != nil {
+			return nil, ErrIdentifierTaken
+		}
+	}
+	if err := CheckPassword(password, user); err != nil {
+		return nil, err
+	}
+	var err error
+	if user.PasswordHash, err = a.HashPassword(ctx, password); err != nil {
+		return nil, err
+	}
+	if err := a.store.Spend(ctx, now, []storage.Key{kindSetup.Hash(token)}); err != nil {
+		return nil, fmt.Errorf("spend the setup token: %w", err)
+	}
+	if err := a.store.PutUser(ctx, user); err != nil {
+		return nil, fmt.Errorf("store the administrator: %w", err)
+	}
+	a.logger.InfoContext(ctx, "administrator created", "event", EventAdministratorCreated, "user", user.ID)
+	if err := a.store.DeleteFamily(ctx, setupFamily); err != nil {
+		// Harmless: a token is worth nothing once there is an administrator.
+		a.logger.ErrorContext(ctx, "setup tokens could not be deleted", "error", err)
+	}
+	return user, nil
+}
+
+// InvalidUserError says why a record cannot be stored, in words for whoever wrote it.
+type InvalidUserError struct{ Reason error }
+
+func (e *InvalidUserError) Error() string { return e.Reason.Error() }
+func (e *InvalidUserError) Unwrap() error { return e.Reason }

@@ -1,0 +1,189 @@
+package identity
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// ErrWrongCredentials says that the identifier and password do not belong together. It
+// is the same for a person who does not exist, is disabled or has no password.
+var ErrWrongCredentials = errors.New("identity: wrong username or password")
+
+// ThrottledError says that too many attempts failed for this account or from this
+// address. The attempt was not looked at.
+type ThrottledError struct {
+	// RetryAfter is how long to wait, in whole seconds.
+	RetryAfter time.Duration
+}
+
+func (e *ThrottledError) Error() string {
+	return fmt.Sprintf("identity: too many attempts; the next is looked at in %v", e.RetryAfter)
+}
+
+// Attempt is an attempt to sign in with a password.
+type Attempt struct {
+	// Identifier is a username or an e-mail address, as typed.
+	Identifier string
+	Password   string
+	// Remote is the address that the attempt came from.
+	Remote netip.Addr
+	// Device is what DeviceCookie returned: a device that signed this person in before is
+	// not slowed down by what others try elsewhere.
+	Device string
+}
+
+// Authenticate returns the person who the attempt proves to be. The error is
+// ErrWrongCredentials, *ThrottledError, ErrBusy, ErrPasswordTooLong, or a fault.
+func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Attempt) (*User, error) {
+	if len(attempt.Password) > MaxPasswordBytes {
+		return nil, ErrPasswordTooLong
+	}
+	user, err := a.find(ctx, attempt.Identifier)
+	if err != nil {
+		return nil, fmt.Errorf("find the person who signs in: %w", err)
+	}
+	account, key, who := &a.byStranger, a.masked(attempt.Identifier), slog.String("unknown_account", a.masked(attempt.Identifier)[:8])
+	if user != nil {
+		account, key, who = &a.byAccount, user.ID, slog.String("user", user.ID)
+		known, err := a.knowsDevice(ctx, now, attempt.Device, user.ID)
+		if err != nil {
+			return nil, fmt.Errorf("recognise the device: %w", err)
+		}
+		if known {
+			account, key = &a.byDevice, attempt.Device
+		}
+	}
+	remote := slog.String("remote", attempt.Remote.String())
+	address := network(attempt.Remote)
+
+	wait := a.byAddress.take(now, address)
+	if wait == 0 {
+		if wait = account.take(now, key); wait > 0 {
+			// Not evaluated, so it does not count against the neighbours.
+			a.byAddress.giveBack(address)
+		}
+	}
+	if wait > 0 {
+		wait = (wait + time.Second - 1).Truncate(time.Second)
+		a.logger.WarnContext(ctx, "sign-in throttled", "event", EventSignInThrottled, who, remote, "retry_after", wait)
+		return nil, &ThrottledError{wait}
+	}
+
+	ok, err := a.proves(ctx, now, user, attempt.Password)
+	if err != nil {
+		account.giveBack(key)
+		a.byAddress.giveBack(address)
+		return nil, err
+	}
+	if !ok {
+		a.logger.WarnContext(ctx, "sign-in failed", "event", EventSignInFailed, who, remote)
+		return nil, ErrWrongCredentials
+	}
+	account.forget(key)
+	a.byAddress.giveBack(address)
+	a.logger.InfoContext(ctx, "signed in", "event", EventSignIn, who, remote)
+	return user, nil
+}
+
+// find returns the person whom an identifier names; nil if there is none.
+func (a *Accounts) find(ctx context.Context, identifier string) (*User, error) {
+	canonical, err := CanonicalIdentifier(identifier)
+	if err != nil {
+		return nil, nil
+	}
+	user, err := a.store.UserByIdentifier(ctx, canonical)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	return user, err
+}
+
+// proves reports whether the password is that of the person. It hashes once whoever that
+// is, nil included, and once more when the hash is replaced by a better one.
+func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, password string) (bool, error) {
+	if err := a.hashing.enter(ctx); err != nil {
+		return false, err
+	}
+	defer a.hashing.leave()
+	hash := a.decoy
+	if user != nil && user.PasswordHash != "" {
+		hash = user.PasswordHash
+	}
+	if !verifyPassword(hash, password) || user == nil || user.Disabled {
+		return false, nil
+	}
+	if belowNorm(hash) {
+		if err := a.rehash(ctx, now, user, password); err != nil {
+			// The person is who they say; the hash is replaced next time.
+			a.logger.ErrorContext(ctx, "a password hash could not be replaced by a better one", "user", user.ID, "error", err)
+		}
+	}
+	return true, nil
+}
+
+func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, password string) error {
+	hash, err := HashPassword(password)
+	if err != nil {
+		return err
+	}
+	// What changed while the password was hashed is kept.
+	current, err := a.store.User(ctx, user.ID)
+	if err != nil {
+		return fmt.Errorf("read the person again: %w", err)
+	}
+	if current.PasswordHash != user.PasswordHash {
+		return nil
+	}
+	current.PasswordHash, current.UpdatedAt = hash, now
+	if err := a.store.PutUser(ctx, current); err != nil {
+		return fmt.Errorf("store the better hash: %w", err)
+	}
+	a.logger.InfoContext(ctx, "password hash replaced by a better one", "event", EventPasswordRehashed, "user", user.ID)
+	return nil
+}
+
+// masked returns a name for what was typed that says nothing about it and differs from
+// process to process: people type their password into the wrong field.
+func (a *Accounts) masked(identifier string) string {
+	if canonical, err := CanonicalIdentifier(identifier); err == nil {
+		identifier = canonical
+	}
+	h := hmac.New(sha256.New, a.logKey)
+	h.Write([]byte(identifier))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// network is whom an address is counted with: itself for IPv4, its /64 for IPv6, of which
+// anybody has plenty.
+func network(addr netip.Addr) string {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		if prefix, err := addr.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return addr.String()
+}
+
+// The names of security events, in the attribute "event" of a log record.
+const (
+	EventSignIn               = "sign_in"
+	EventSignInFailed         = "sign_in_failed"
+	EventSignInThrottled      = "sign_in_throttled"
+	EventSignOut              = "sign_out"
+	EventSessionsEnded        = "sessions_ended"
+	EventPasswordChanged      = "password_changed"
+	EventPasswordChangeFailed = "password_change_failed"
+	EventPasswordRehashed     = "password_rehashed"
+	EventSetupStarted         = "setup_started"
+	EventAdministratorCreated = "administrator_created"
+)
