@@ -29,7 +29,9 @@ func ClearSessionCookie(w http.ResponseWriter, issuer string) {
 
 // SessionCookie returns the secret that a browser sent; "" if it sent none, or several,
 // of which one may be somebody else's.
-func SessionCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, sessionCookie) }
+func SessionCookie(r *http.Request, issuer string) string {
+	return readCookie(r, issuer, sessionCookie)
+}
 
 // SetDeviceCookie gives the browser the secret of RememberDevice, for half a year.
 func SetDeviceCookie(w http.ResponseWriter, issuer, secret string) {

@@ -34,7 +34,7 @@ func CanonicalIdentifier(s string) (string, error) {
 	parts := strings.Split(s, "@")
 	for i, part := range parts {
 		mapped, err := precis.UsernameCaseMapped.String(part)
-		if err != nil || mixesScripts(mapped) {
+		if err != nil || mapped == "" || mixesScripts(mapped) {
 			return "", errIdentifier
 		}
 		parts[i] = strings.ReplaceAll(cases.Fold().String(mapped), "ı", "i")

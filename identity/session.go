@@ -167,9 +167,12 @@ func (a *Accounts) EndSessions(ctx context.Context, userID string) error {
 // RememberDevice returns a secret for the device cookie of a browser at which a person has
 // just authenticated: the one that it has, if that is theirs, or else a new one.
 func (a *Accounts) RememberDevice(ctx context.Context, now time.Time, userID, device string) (string, error) {
-	known, err := a.knowsDevice(ctx, now, device, userID)
-	if err != nil || known {
-		return device, err
+	known, err := a.deviceOf(ctx, now, device)
+	if err != nil {
+		return "", fmt.Errorf("recognise the device: %w", err)
+	}
+	if known == userID {
+		return device, nil
 	}
 	device = newSecret()
 	ticket := storage.Ticket{Key: kindDevice.Hash(device), Family: SessionFamily(userID), Data: []byte(userID), Expires: now.Add(deviceLifetime)}
@@ -179,15 +182,17 @@ func (a *Accounts) RememberDevice(ctx context.Context, now time.Time, userID, de
 	return device, nil
 }
 
-func (a *Accounts) knowsDevice(ctx context.Context, now time.Time, device, userID string) (bool, error) {
+// deviceOf returns the ID of the person whom a device signed in before; "" if it is not
+// known.
+func (a *Accounts) deviceOf(ctx context.Context, now time.Time, device string) (string, error) {
 	if device == "" {
-		return false, nil
+		return "", nil
 	}
 	ticket, err := a.store.Get(ctx, now, kindDevice.Hash(device))
 	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
+		return "", nil
 	}
-	return err == nil && string(ticket.Data) == userID, err
+	return string(ticket.Data), err
 }
 
 func readSession(ticket storage.Ticket) (*Session, string, error) {

@@ -51,16 +51,17 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 	if err != nil {
 		return nil, fmt.Errorf("find the person who signs in: %w", err)
 	}
-	account, key, who := &a.byStranger, a.masked(attempt.Identifier), slog.String("unknown_account", a.masked(attempt.Identifier)[:8])
-	if user != nil {
+	known, err := a.deviceOf(ctx, now, attempt.Device)
+	if err != nil {
+		return nil, fmt.Errorf("recognise the device: %w", err)
+	}
+	masked := a.masked(attempt.Identifier)
+	account, key, who := &a.byStranger, masked, slog.String("unknown_account", masked[:8])
+	switch {
+	case user != nil && known == user.ID:
+		account, key, who = &a.byDevice, attempt.Device, slog.String("user", user.ID)
+	case user != nil:
 		account, key, who = &a.byAccount, user.ID, slog.String("user", user.ID)
-		known, err := a.knowsDevice(ctx, now, attempt.Device, user.ID)
-		if err != nil {
-			return nil, fmt.Errorf("recognise the device: %w", err)
-		}
-		if known {
-			account, key = &a.byDevice, attempt.Device
-		}
 	}
 	remote := slog.String("remote", attempt.Remote.String())
 	address := network(attempt.Remote)

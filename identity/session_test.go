@@ -1,0 +1,203 @@
+package identity
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+func TestSessionLasts12Hours(t *testing.T) {
+	u := alice(t)
+	a := accounts(t, newMapStore(u))
+	details := SessionDetails{AuthTime: start.Add(-time.Second), AMR: []string{"pwd"}, ACR: "1", UserAgent: "Browser", Remote: home}
+	secret, began, err := a.StartSession(t.Context(), start, u, details)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.Session(t.Context(), start.Add(12*time.Hour-1), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(began, got, cmpopts.EquateComparable(home)); diff != "" {
+		t.Errorf("the session differs from what began (-began +got):\n%s", diff)
+	}
+	if byID, err := a.SessionByID(t.Context(), start, began.ID); err != nil || byID.User.ID != "a" {
+		t.Errorf("SessionByID: %v", err)
+	}
+	if _, err := a.Session(t.Context(), start.Add(12*time.Hour), secret); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("after 12 hours: %v", err)
+	}
+}
+
+func TestSE02_OnlyAHashOfTheSessionIsStored(t *testing.T) {
+	u := alice(t)
+	store := newMapStore(u)
+	a := accounts(t, store)
+	secret, session, _ := a.StartSession(t.Context(), start, u, SessionDetails{})
+	if len(secret) != 43 {
+		t.Errorf("the secret has %d characters, want the 43 of 256 bits", len(secret))
+	}
+	for key, ticket := range store.tickets {
+		if strings.Contains(string(ticket.Data), secret) || strings.Contains(sid(key), secret) {
+			t.Error("the secret is stored")
+		}
+	}
+	if _, err := a.Session(t.Context(), start, session.ID); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the public name opens the session: %v", err)
+	}
+	for _, id := range []string{"", "x", session.ID + "AA", session.ID[:40], strings.Repeat("=", 43)} {
+		if _, err := a.SessionByID(t.Context(), start, id); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("SessionByID(%q) = %v", id, err)
+		}
+	}
+}
+
+func TestLG14_EverySignInIsANewSession(t *testing.T) {
+	u := alice(t)
+	a := accounts(t, newMapStore(u))
+	one, _, _ := a.StartSession(t.Context(), start, u, SessionDetails{})
+	two, _, _ := a.StartSession(t.Context(), start, u, SessionDetails{})
+	if one == two {
+		t.Error("two sign-ins share a secret")
+	}
+}
+
+func TestSE04_AnEndedSessionIsNobody(t *testing.T) {
+	u := alice(t)
+	a := accounts(t, newMapStore(u))
+	ctx := t.Context()
+	one, first, _ := a.StartSession(ctx, start, u, SessionDetails{})
+	two, _, _ := a.StartSession(ctx, start, u, SessionDetails{})
+	if sessions, err := a.Sessions(ctx, start, "a"); err != nil || len(sessions) != 2 {
+		t.Errorf("Sessions: %d, %v", len(sessions), err)
+	}
+	if err := a.EndSession(ctx, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Session(ctx, start, one); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the ended session: %v", err)
+	}
+	if _, err := a.Session(ctx, start, two); err != nil {
+		t.Errorf("the other: %v", err)
+	}
+	if err := a.EndSessions(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Session(ctx, start, two); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("after all ended: %v", err)
+	}
+}
+
+func TestSE05_ASessionOfADisabledOrDeletedPersonIsNobody(t *testing.T) {
+	u := alice(t)
+	store := newMapStore(u)
+	a := accounts(t, store)
+	ctx := t.Context()
+	secret, session, _ := a.StartSession(ctx, start, u, SessionDetails{})
+	disabled := *u
+	disabled.Disabled = true
+	store.PutUser(ctx, &disabled)
+	if _, err := a.Session(ctx, start, secret); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("disabled: %v", err)
+	}
+	if _, err := a.SessionByID(ctx, start, session.ID); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("disabled, by ID: %v", err)
+	}
+	store.PutUser(ctx, u)
+	if _, err := a.Session(ctx, start, secret); err != nil {
+		t.Errorf("enabled again: %v", err)
+	}
+	delete(store.users, "a")
+	if _, err := a.Session(ctx, start, secret); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+}
+
+func TestUN06_UserAgentIsCutBetweenCharacters(t *testing.T) {
+	if got := cut(strings.Repeat("é", 300), 255); got != strings.Repeat("é", 127) {
+		t.Errorf("cut = %q", got)
+	}
+}
+
+func TestSE01_CookieFlags(t *testing.T) {
+	for issuer, want := range map[string]string{
+		"https://id.example.com":  "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax",
+		"https://id.example.com/": "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax",
+		"http://127.0.0.1:8080":   "valetkey_session=secret; Path=/; HttpOnly; SameSite=Lax",
+	} {
+		w := httptest.NewRecorder()
+		SetSessionCookie(w, issuer, "secret")
+		if got := w.Header().Get("Set-Cookie"); got != want {
+			t.Errorf("%s: Set-Cookie: %s\nwant %s", issuer, got, want)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(w.Result().Cookies()[0])
+		if got := SessionCookie(r, issuer); got != "secret" {
+			t.Errorf("%s: SessionCookie = %q", issuer, got)
+		}
+	}
+}
+
+func TestHP10_TwoSessionCookiesAreNone(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(&http.Cookie{Name: "__Host-valetkey_session", Value: "mine"})
+	r.AddCookie(&http.Cookie{Name: "__Host-valetkey_session", Value: "planted"})
+	if got := SessionCookie(r, "https://id.example.com"); got != "" {
+		t.Errorf("SessionCookie = %q, want none", got)
+	}
+	r = httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(&http.Cookie{Name: "valetkey_session", Value: "planted by a sibling domain"})
+	if got := SessionCookie(r, "https://id.example.com"); got != "" {
+		t.Errorf("a cookie without the prefix is read: %q", got)
+	}
+}
+
+func TestLG37_SetupWorksOnce(t *testing.T) {
+	store := newMapStore()
+	a := accounts(t, store)
+	ctx := t.Context()
+	token, err := a.SetupToken(ctx, start)
+	if err != nil || token == "" {
+		t.Fatalf("SetupToken = %q, %v", token, err)
+	}
+	second, _ := a.SetupToken(ctx, start)
+	for _, wrong := range []string{"", "x", token + "x"} {
+		if _, err := a.CreateAdministrator(ctx, start, wrong, "root", "", "lunar module 11"); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("with the token %q: %v", wrong, err)
+		}
+	}
+	if err := a.CheckSetupToken(ctx, start.Add(24*time.Hour), token); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("after a day: %v", err)
+	}
+	var weak *WeakPasswordError
+	if _, err := a.CreateAdministrator(ctx, start, token, "margaret", "", "margaret"); !errors.As(err, &weak) {
+		t.Errorf("with a weak password: %v", err)
+	}
+	var invalid *InvalidUserError
+	if _, err := a.CreateAdministrator(ctx, start, token, "", "", "lunar module 11"); !errors.As(err, &invalid) {
+		t.Errorf("without a username: %v", err)
+	}
+	u, err := a.CreateAdministrator(ctx, start, token, "margaret", "m@example.com", "lunar module 11")
+	if err != nil || !u.Administrator {
+		t.Fatalf("CreateAdministrator: %v", err)
+	}
+	for _, used := range []string{token, second} {
+		if _, err := a.CreateAdministrator(ctx, start, used, "mallory", "", "lunar module 12"); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("a second administrator: %v", err)
+		}
+	}
+	if token, err := a.SetupToken(ctx, start); err != nil || token != "" {
+		t.Errorf("SetupToken with an administrator = %q, %v", token, err)
+	}
+	if _, err := a.Authenticate(ctx, start, Attempt{Identifier: "m@example.com", Password: "lunar module 11"}); err != nil {
+		t.Errorf("the administrator cannot sign in: %v", err)
+	}
+}

@@ -1,0 +1,168 @@
+package identity
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// mapStore is the contract in its shortest form: one lock around maps.
+type mapStore struct {
+	mu      sync.Mutex
+	tickets map[storage.Key]storage.Ticket
+	users   map[string]User
+}
+
+func newMapStore(users ...*User) *mapStore {
+	s := &mapStore{tickets: map[storage.Key]storage.Ticket{}, users: map[string]User{}}
+	for _, u := range users {
+		s.users[u.ID] = *u
+	}
+	return s
+}
+
+func (s *mapStore) live(now time.Time, key storage.Key) (storage.Ticket, bool) {
+	t, ok := s.tickets[key]
+	return t, ok && now.Before(t.Expires)
+}
+
+func (s *mapStore) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	return s.Spend(ctx, now, nil, tickets...)
+}
+
+func (s *mapStore) Get(_ context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.live(now, key); ok {
+		return t, nil
+	}
+	return storage.Ticket{}, storage.ErrNotFound
+}
+
+func (s *mapStore) Spend(_ context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range spend {
+		t, ok := s.live(now, key)
+		if !ok {
+			return storage.ErrNotFound
+		}
+		if !t.Spent.IsZero() {
+			return storage.ErrSpent
+		}
+	}
+	for _, t := range put {
+		if _, ok := s.live(now, t.Key); ok {
+			return storage.ErrExists
+		}
+	}
+	for _, key := range spend {
+		t := s.tickets[key]
+		t.Spent = now
+		s.tickets[key] = t
+	}
+	for _, t := range put {
+		s.tickets[t.Key] = t
+	}
+	return nil
+}
+
+func (s *mapStore) Delete(_ context.Context, keys ...storage.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		delete(s.tickets, key)
+	}
+	return nil
+}
+
+func (s *mapStore) DeleteFamily(_ context.Context, family string, kinds ...storage.Kind) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.tickets, func(key storage.Key, t storage.Ticket) bool {
+		return t.Family == family && (len(kinds) == 0 || slices.Contains(kinds, key.Kind))
+	})
+	return nil
+}
+
+func (s *mapStore) FindFamily(_ context.Context, now time.Time, family string, kind storage.Kind, limit int) ([]storage.Ticket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []storage.Ticket
+	for key, t := range s.tickets {
+		if _, ok := s.live(now, key); ok && t.Family == family && key.Kind == kind && t.Spent.IsZero() {
+			found = append(found, t)
+		}
+	}
+	slices.SortFunc(found, func(a, b storage.Ticket) int { return b.Expires.Compare(a.Expires) })
+	return found[:min(limit, len(found))], nil
+}
+
+func (s *mapStore) User(_ context.Context, id string) (*User, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u, ok := s.users[id]; ok {
+		return &u, nil
+	}
+	return nil, storage.ErrNotFound
+}
+
+func (s *mapStore) UserByIdentifier(_ context.Context, identifier string) (*User, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.users {
+		if slices.Contains(u.Identifiers(), identifier) {
+			return &u, nil
+		}
+	}
+	return nil, storage.ErrNotFound
+}
+
+func (s *mapStore) PutUser(_ context.Context, user *User) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.users {
+		for _, identifier := range user.Identifiers() {
+			if u.ID != user.ID && slices.Contains(u.Identifiers(), identifier) {
+				return ErrIdentifierTaken
+			}
+		}
+	}
+	s.users[user.ID] = *user
+	return nil
+}
+
+func (s *mapStore) DeleteUser(ctx context.Context, id string) error {
+	s.mu.Lock()
+	delete(s.users, id)
+	s.mu.Unlock()
+	return s.DeleteFamily(ctx, SessionFamily(id))
+}
+
+func (s *mapStore) Users(_ context.Context, after string, limit int) ([]User, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var users []User
+	for _, id := range slices.Sorted(maps.Keys(s.users)) {
+		if strings.Compare(id, after) > 0 && len(users) < limit {
+			users = append(users, s.users[id])
+		}
+	}
+	return users, nil
+}
+
+func (s *mapStore) HasAdministrator(context.Context) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.users {
+		if u.Administrator && !u.Disabled {
+			return true, nil
+		}
+	}
+	return false, nil
+}
