@@ -1,0 +1,69 @@
+// Package declaration is what an operator writes down about an issuer: its clients, users,
+// scopes and resources, as records that every store takes whole.
+package declaration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+)
+
+// Declaration is a set of records. A user is who has the username; the ID, CreatedAt and
+// UpdatedAt of a declared user are not looked at, since the store gives them.
+type Declaration struct {
+	Clients   []authserver.Client
+	Users     []identity.User
+	Scopes    []authserver.Scope
+	Resources []authserver.Resource
+}
+
+// Check reports every record that has no name, has the name of another one, or cannot be
+// written as JSON.
+func (d *Declaration) Check() error {
+	seen := map[string]bool{}
+	once := func(kind, name string) error {
+		switch {
+		case name == "":
+			return fmt.Errorf("a %s has no name", kind)
+		case seen[kind+" "+name]:
+			return fmt.Errorf("%s %q is declared twice", kind, name)
+		}
+		seen[kind+" "+name] = true
+		return nil
+	}
+	var err error
+	for _, c := range d.Clients {
+		err = errors.Join(err, once("client", c.ID))
+		if _, jsonErr := json.Marshal(c); jsonErr != nil {
+			err = errors.Join(err, fmt.Errorf("client %q: %w", c.ID, jsonErr))
+		}
+	}
+	for _, s := range d.Scopes {
+		err = errors.Join(err, once("scope", s.Name))
+	}
+	for _, r := range d.Resources {
+		err = errors.Join(err, once("resource", r.Identifier))
+	}
+	for _, u := range d.Users {
+		canonical, nameErr := identity.CanonicalIdentifier(u.Username)
+		if nameErr != nil {
+			err = errors.Join(err, fmt.Errorf("user %q: username: %w", u.Username, nameErr))
+			continue
+		}
+		err = errors.Join(err, once("user", canonical))
+	}
+	return err
+}
+
+// SameUser reports whether a declared username means this person.
+func SameUser(u *identity.User, username string) bool {
+	have, err := identity.CanonicalIdentifier(u.Username)
+	if err != nil {
+		return false
+	}
+	want, err := identity.CanonicalIdentifier(username)
+	return err == nil && have == want
+}

@@ -1,0 +1,168 @@
+// Package memory is the storage contracts in their plainest form: one lock around maps,
+// and nothing survives the process. It is for tests, and to read beside a contract.
+package memory
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage"
+)
+
+var (
+	_ authserver.Store = (*Store)(nil)
+	_ identity.Store   = (*Store)(nil)
+)
+
+// Store implements authserver.Store and identity.Store. It is safe for concurrent use.
+type Store struct {
+	mu      sync.Mutex
+	tickets map[storage.Key]storage.Ticket
+	users   map[string]identity.User
+	grants  map[string]authserver.Grant
+	traces  []authserver.Trace
+
+	version   int64
+	clients   map[string]authserver.Client
+	scopes    map[string]authserver.Scope
+	resources map[string]authserver.Resource
+	keys      []authserver.Key
+	sources   map[record]string
+}
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{
+		tickets:   map[storage.Key]storage.Ticket{},
+		users:     map[string]identity.User{},
+		grants:    map[string]authserver.Grant{},
+		clients:   map[string]authserver.Client{},
+		scopes:    map[string]authserver.Scope{},
+		resources: map[string]authserver.Resource{},
+		sources:   map[record]string{},
+	}
+}
+
+// Put implements storage.Tickets.
+func (s *Store) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	return s.Spend(ctx, now, nil, tickets...)
+}
+
+// Get implements storage.Tickets.
+func (s *Store) Get(_ context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.live(now, key); ok {
+		t.Data = bytes.Clone(t.Data)
+		return t, nil
+	}
+	return storage.Ticket{}, storage.ErrNotFound
+}
+
+// Spend implements storage.Tickets.
+func (s *Store) Spend(_ context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	spent := map[storage.Key]bool{}
+	for _, key := range spend {
+		t, ok := s.live(now, key)
+		if !ok {
+			return storage.ErrNotFound
+		}
+		if !t.Spent.IsZero() || spent[key] {
+			return storage.ErrSpent
+		}
+		spent[key] = true
+	}
+	stored := map[storage.Key]bool{}
+	for _, t := range put {
+		if _, ok := s.live(now, t.Key); ok || stored[t.Key] {
+			return storage.ErrExists
+		}
+		stored[t.Key] = true
+	}
+	for key := range spent {
+		t := s.tickets[key]
+		t.Spent = milliseconds(now)
+		s.tickets[key] = t
+	}
+	for _, t := range put {
+		t.Data = bytes.Clone(t.Data)
+		t.Expires, t.Spent = milliseconds(t.Expires), milliseconds(t.Spent)
+		s.tickets[t.Key] = t
+	}
+	return nil
+}
+
+// Delete implements storage.Tickets.
+func (s *Store) Delete(_ context.Context, keys ...storage.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		delete(s.tickets, key)
+	}
+	return nil
+}
+
+// DeleteFamily implements storage.Tickets.
+func (s *Store) DeleteFamily(_ context.Context, family string, kinds ...storage.Kind) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deleteTickets(func(t storage.Ticket) bool {
+		return family != "" && t.Family == family && (len(kinds) == 0 || slices.Contains(kinds, t.Kind))
+	})
+	return nil
+}
+
+// FindFamily implements storage.Tickets.
+func (s *Store) FindFamily(_ context.Context, now time.Time, family string, kind storage.Kind, limit int) ([]storage.Ticket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []storage.Ticket
+	for key, t := range s.tickets {
+		if _, ok := s.live(now, key); ok && family != "" && t.Family == family && t.Kind == kind {
+			t.Data = bytes.Clone(t.Data)
+			found = append(found, t)
+		}
+	}
+	slices.SortFunc(found, func(a, b storage.Ticket) int {
+		return cmp.Or(b.Expires.Compare(a.Expires), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	return found[:min(max(limit, 0), len(found))], nil
+}
+
+// Reclaim deletes expired tickets and returns how many they were.
+func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.tickets)
+	s.deleteTickets(func(t storage.Ticket) bool { return t.Expires.UnixMilli() <= now.UnixMilli() })
+	return before - len(s.tickets), nil
+}
+
+func (s *Store) live(now time.Time, key storage.Key) (storage.Ticket, bool) {
+	t, ok := s.tickets[key]
+	return t, ok && now.UnixMilli() < t.Expires.UnixMilli()
+}
+
+func (s *Store) deleteTickets(match func(storage.Ticket) bool) {
+	for key, t := range s.tickets {
+		if match(t) {
+			delete(s.tickets, key)
+		}
+	}
+}
+
+// milliseconds is the precision that every store keeps.
+func milliseconds(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return time.UnixMilli(t.UnixMilli()).UTC()
+}
