@@ -1,0 +1,245 @@
+package ui
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage"
+)
+
+type accountView struct {
+	User         *identity.User
+	Person       *personView
+	Notice       string
+	Applications []applicationView
+	Sessions     []sessionView
+}
+
+type applicationView struct {
+	Grant   string
+	Name    string
+	Initial string
+	Website string
+	Since   string
+	Scopes  []scopeView
+}
+
+type sessionView struct {
+	ID      string
+	Browser string
+	Remote  string
+	Since   string
+	This    bool
+}
+
+// notices are what the account page says after a form, by the query that leads there.
+var notices = map[string]string{
+	"revoked":  "The application has no access any more.",
+	"ended":    "That session has ended.",
+	"password": "Your password was changed.",
+	"welcome":  "Welcome. You are the administrator of this service.",
+}
+
+func (s *session) home(w http.ResponseWriter, r *http.Request) error {
+	return s.redirect(w, "/account")
+}
+
+// needSignIn sends those who are not signed in to do so, and reports whether it did.
+func (s *session) needSignIn(w http.ResponseWriter, r *http.Request) (bool, error) {
+	if s.who != nil {
+		return false, nil
+	}
+	return true, s.redirect(w, "/sign-in")
+}
+
+func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	if s.who == nil && query.Has("signed-in") && r.Header.Get("Cookie") == "" {
+		s.ErrorPage(w, r, pageError(http.StatusBadRequest, pageNoCookies))
+		return nil
+	}
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	user := s.who.User
+	v := accountView{User: user, Person: person(user), Notice: notices[query.Get("done")]}
+	var err error
+	if v.Applications, err = s.applications(r); err != nil {
+		return err
+	}
+	if v.Sessions, err = s.sessions(r); err != nil {
+		return err
+	}
+	return s.write(w, answer{template: "account", title: "Your account", account: user, data: v})
+}
+
+func (s *session) applications(r *http.Request) ([]applicationView, error) {
+	grants, err := s.config.Store.GrantsOf(r.Context(), s.who.User.ID)
+	if err != nil {
+		return nil, fmt.Errorf("list who has access: %w", err)
+	}
+	scopes, err := s.config.Store.Scopes(r.Context())
+	if err != nil {
+		return nil, fmt.Errorf("list scopes: %w", err)
+	}
+	var applications []applicationView
+	for _, grant := range grants {
+		v := applicationView{Grant: grant.ID, Name: cleanName(grant.ClientID), Since: day(grant.CreatedAt)}
+		client, err := s.config.Store.Client(r.Context(), grant.ClientID)
+		switch {
+		case err == nil:
+			v.Name, v.Website = clientName(client), webHost(client.ClientURI)
+		case !errors.Is(err, storage.ErrNotFound):
+			return nil, fmt.Errorf("find the client of a grant: %w", err)
+		}
+		v.Initial = initial(v.Name)
+		for _, name := range grant.Scope {
+			scope := authserver.Scope{Name: name}
+			if i := slices.IndexFunc(scopes, func(s authserver.Scope) bool { return s.Name == name }); i >= 0 {
+				scope = scopes[i]
+			}
+			words, ok := inWords(scope)
+			v.Scopes = append(v.Scopes, scopeView{Name: name, Words: words, Plain: !ok})
+		}
+		applications = append(applications, v)
+	}
+	slices.SortFunc(applications, func(a, b applicationView) int {
+		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
+	return applications, nil
+}
+
+func (s *session) sessions(r *http.Request) ([]sessionView, error) {
+	sessions, err := s.config.Accounts.Sessions(r.Context(), time.Now(), s.who.User.ID)
+	if err != nil {
+		return nil, err
+	}
+	var views []sessionView
+	for _, session := range sessions {
+		v := sessionView{ID: session.ID, Browser: browser(session.UserAgent), Since: minute(session.AuthTime), This: session.ID == s.who.ID}
+		if session.Remote.IsValid() {
+			v.Remote = session.Remote.String()
+		}
+		views = append(views, v)
+	}
+	// This one first; the others stay in their order.
+	slices.SortStableFunc(views, func(a, b sessionView) int {
+		switch {
+		case a.This:
+			return -1
+		case b.This:
+			return 1
+		}
+		return 0
+	})
+	return views, nil
+}
+
+// revoke takes an application's access away. The grant must be the person's own; one that
+// is gone already is no error.
+func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	grants, err := s.config.Store.GrantsOf(r.Context(), s.who.User.ID)
+	if err != nil {
+		return fmt.Errorf("list who has access: %w", err)
+	}
+	id := r.PostForm.Get("grant")
+	if slices.ContainsFunc(grants, func(g authserver.Grant) bool { return g.ID == id }) {
+		if err := s.config.Store.DeleteGrant(r.Context(), id); err != nil {
+			return fmt.Errorf("revoke a grant: %w", err)
+		}
+		s.log.InfoContext(r.Context(), "a person took an application's access away", "event", "grant_revoked", "user", s.who.User.ID, "grant", id)
+	}
+	return s.redirect(w, "/account?done=revoked")
+}
+
+// endSession ends one session of the person's own.
+func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	id := r.PostForm.Get("session")
+	other, err := s.config.Accounts.SessionByID(r.Context(), time.Now(), id)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+	case err != nil:
+		return err
+	case other.User.ID == s.who.User.ID:
+		if err := s.config.Accounts.EndSession(r.Context(), id); err != nil {
+			return err
+		}
+	}
+	return s.redirect(w, "/account?done=ended")
+}
+
+// endSessions signs the person out everywhere, here too.
+func (s *session) endSessions(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	if err := s.config.Accounts.EndSessions(r.Context(), s.who.User.ID); err != nil {
+		return err
+	}
+	identity.ClearSessionCookie(w, s.config.Issuer)
+	return s.redirect(w, "/signed-out")
+}
+
+type passwordView struct {
+	User       *identity.User
+	Alert      string
+	CurrentBad bool // the alert is about the current password
+	NewBad     bool
+}
+
+func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	return s.writePassword(w, passwordView{}, answer{})
+}
+
+func (s *session) writePassword(w http.ResponseWriter, v passwordView, a answer) error {
+	v.User = s.who.User
+	a.template, a.title, a.account, a.data = "password", "Change your password", s.who.User, v
+	return s.write(w, a)
+}
+
+func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	err := s.config.Accounts.ChangePassword(r.Context(), time.Now(), identity.PasswordChange{
+		UserID: s.who.User.ID, Current: r.PostForm.Get("current"), New: r.PostForm.Get("new"),
+		Session: s.who.ID, EndOthers: r.PostForm.Has("end-others"),
+	})
+	if err == nil {
+		// Other devices were forgotten with their sessions; this one is known.
+		if r.PostForm.Has("end-others") {
+			if err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
+				return err
+			}
+		}
+		return s.redirect(w, "/account?done=password")
+	}
+	var v passwordView
+	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {
+		v.Alert, v.NewBad = weak.Reason, true
+		return s.writePassword(w, v, answer{status: http.StatusBadRequest})
+	}
+	a, known := signInRefusal(err, &v.Alert)
+	if !known {
+		return err
+	}
+	if errors.Is(err, identity.ErrWrongCredentials) {
+		v.Alert, v.CurrentBad = "That is not your current password.", true
+	}
+	return s.writePassword(w, v, a)
+}

@@ -1,0 +1,30 @@
+// The pages work without this. It adds a button that shows a password while it is typed,
+// and keeps a second click from sending a form twice.
+"use strict";
+
+for (const field of document.querySelectorAll(".secret > input")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "show";
+  const show = (visible) => {
+    field.type = visible ? "text" : "password";
+    button.textContent = visible ? "Hide" : "Show";
+    button.setAttribute("aria-pressed", String(visible));
+    button.setAttribute("aria-label", visible ? "Hide the password" : "Show the password");
+  };
+  show(false);
+  button.addEventListener("click", () => show(field.type === "password"));
+  // Password managers learn from fields that are of type password when they are sent.
+  field.form.addEventListener("submit", () => show(false));
+  field.after(button);
+}
+
+const sent = new WeakSet();
+document.addEventListener("submit", (event) => {
+  if (sent.has(event.target)) event.preventDefault();
+  sent.add(event.target);
+});
+// The page may come back from the browser's memory, by the back button.
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) for (const form of document.forms) sent.delete(form);
+});

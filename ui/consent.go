@@ -1,0 +1,125 @@
+package ui
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+type consentView struct {
+	Interaction string
+	Subject     string
+	Person      *personView
+	ClientName  string
+	Initial     string
+	Website     string // host of the client's own site
+	Destination string
+	Native      bool
+	// Wanted is what is new, Before what was allowed earlier.
+	Wanted, Before []scopeView
+	Resources      []string
+	PolicyURI      string
+	TOSURI         string
+	Other          string
+}
+
+type scopeView struct {
+	Name     string
+	Words    string
+	Plain    bool // Words is the scope's name, for want of others
+	Optional bool
+}
+
+func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	if in == nil || in.Client == nil {
+		s.ErrorPage(w, r, pageError(http.StatusBadRequest, authserver.PageExpired))
+		return nil
+	}
+	if s.who == nil || s.who.User.ID != in.Subject {
+		http.Redirect(w, r, s.server.ContinueURL(in.ID), http.StatusSeeOther)
+		return nil
+	}
+	v := consentView{
+		Interaction: in.ID,
+		Subject:     s.who.User.ID,
+		Person:      person(s.who.User),
+		ClientName:  clientName(in.Client),
+		Website:     webHost(in.Client.ClientURI),
+		PolicyURI:   httpsLink(in.Client.PolicyURI),
+		TOSURI:      httpsLink(in.Client.TOSURI),
+		Other:       s.base + "/sign-in?account=other&interaction=" + url.QueryEscape(in.ID),
+	}
+	v.Initial = initial(v.ClientName)
+	v.Destination, v.Native = destination(in.RedirectURI)
+	v.Wanted, v.Before = scopesInWords(in)
+	for _, resource := range in.Resources {
+		name := cleanName(resource.Name)
+		if name == "" {
+			name = cleanName(resource.Identifier)
+		}
+		v.Resources = append(v.Resources, name)
+	}
+	return s.write(w, answer{
+		template: "consent", title: "Allow " + v.ClientName + "?", formAction: in.FormAction, data: v,
+	})
+}
+
+// scopesInWords says what the client asks for, and what of that it was allowed before.
+// Where nothing is new, everything is shown as asked for.
+func scopesInWords(in *authserver.Interaction) (wanted, before []scopeView) {
+	offline := in.OfflineAccess
+	for _, scope := range in.Scopes {
+		offline = offline && scope.Name != oauth.ScopeOfflineAccess
+		words, ok := inWords(scope.Scope)
+		v := scopeView{Name: scope.Name, Words: words, Plain: !ok, Optional: scope.Optional}
+		if scope.Granted {
+			before = append(before, v)
+		} else {
+			wanted = append(wanted, v)
+		}
+	}
+	if offline {
+		wanted = append(wanted, scopeView{Words: standardScopes[oauth.ScopeOfflineAccess]})
+	}
+	if len(wanted) == 0 {
+		return before, nil
+	}
+	return wanted, before
+}
+
+func (s *session) consent(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	if in == nil || in.Client == nil {
+		s.ErrorPage(w, r, pageError(http.StatusBadRequest, authserver.PageExpired))
+		return nil
+	}
+	switch r.PostForm.Get("answer") {
+	case "allow":
+	case "deny":
+		s.server.Refused(w, r, in.ID)
+		return nil
+	default:
+		s.ErrorPage(w, r, pageError(http.StatusBadRequest, pageBadForm))
+		return nil
+	}
+	// What was asked for stands in the interaction; the form only says which of the
+	// optional scopes stayed ticked.
+	allowed := authserver.ConsentAnswer{Subject: r.PostForm.Get("subject")}
+	for _, scope := range in.Scopes {
+		if !scope.Optional || slices.Contains(r.PostForm["scope"], scope.Name) {
+			allowed.Scope = append(allowed.Scope, scope.Name)
+		}
+	}
+	s.server.Consented(w, r, in.ID, allowed)
+	return nil
+}

@@ -1,0 +1,85 @@
+package ui
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Dead ends of these pages, beside those of the engine.
+const (
+	pageNotFound    oauth.ErrorCode = "not_found"
+	pageMethod      oauth.ErrorCode = "method_not_allowed"
+	pageForeignForm oauth.ErrorCode = "foreign_form"
+	pageBadForm     oauth.ErrorCode = "bad_form"
+	pageNoCookies   oauth.ErrorCode = "no_cookies"
+)
+
+// errorView is the page of a dead end.
+type errorView struct {
+	deadEnd
+	Reference string
+	// Code and Description are for the developer of the application.
+	Code, Description string
+	ClientName        string
+	HomeLink          bool
+}
+
+// ErrorPage writes the page of a request that cannot be answered otherwise.
+func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.PageError) {
+	if e.Status == 0 {
+		e.Status = oauth.StatusOf(e.Code)
+	}
+	text, known := deadEnds[e.Code]
+	switch {
+	case known:
+	case e.Status == http.StatusTooManyRequests:
+		text = deadEnds[oauth.TemporarilyUnavailable]
+	case e.Status >= 500:
+		text = deadEnds[oauth.ServerError]
+	default:
+		text = deadEnds[oauth.InvalidRequest]
+	}
+	v := errorView{
+		deadEnd: text, Reference: e.Reference, Code: string(e.Code), Description: e.Description,
+		ClientName: cleanName(e.ClientName),
+	}
+	if text.own {
+		v.Code, v.Description = "", ""
+	}
+	if err := u.write(w, answer{status: e.Status, template: "error", title: text.Title, data: v}); err != nil {
+		u.log.ErrorContext(r.Context(), "an error page could not be written", "error", err)
+		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
+	}
+}
+
+// NotFound writes the page for an address at which there is nothing.
+func (u *UI) NotFound(w http.ResponseWriter, r *http.Request) {
+	u.ErrorPage(w, r, pageError(http.StatusNotFound, pageNotFound))
+}
+
+func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p page) {
+	var allow []string
+	if p.get != nil {
+		allow = append(allow, http.MethodGet, http.MethodHead)
+	}
+	if p.post != nil {
+		allow = append(allow, http.MethodPost)
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	u.ErrorPage(w, r, pageError(http.StatusMethodNotAllowed, pageMethod))
+}
+
+// fault writes the page of an error that is no business of the person's, and logs it.
+func (u *UI) fault(w http.ResponseWriter, r *http.Request, err error) {
+	e := pageError(http.StatusInternalServerError, oauth.ServerError)
+	e.Reference = newReference()
+	u.log.ErrorContext(r.Context(), "a page failed", "path", r.URL.Path, "reference", e.Reference, "error", err)
+	u.ErrorPage(w, r, e)
+}
+
+func pageError(status int, code oauth.ErrorCode) authserver.PageError {
+	return authserver.PageError{Status: status, Code: code}
+}

@@ -1,0 +1,189 @@
+package ui
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+)
+
+//go:embed templates assets
+var files embed.FS
+
+// session is one request for a page: the pages, the engine, and who is signed in.
+type session struct {
+	*UI
+	server *authserver.Server
+	// who is nil if nobody is.
+	who *identity.Session
+}
+
+func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) {
+	who, err := u.signedIn(r)
+	if err != nil {
+		return nil, fmt.Errorf("see who is signed in: %w", err)
+	}
+	return &session{UI: u, server: server, who: who}, nil
+}
+
+// view is what a template is given.
+type view struct {
+	Title string
+	// Name of the service, Base path and Host of the issuer.
+	Name, Base, Host    string
+	Style, Script, Icon string
+	Account             *identity.User // whose page it is; nil on pages for anybody
+	Data                any
+}
+
+// answer is a page to be written.
+type answer struct {
+	status   int // zero means 200
+	template string
+	title    string
+	account  *identity.User
+	// formAction is one more source to which the page's forms may lead.
+	formAction string
+	retryAfter time.Duration
+	data       any
+}
+
+// write writes a page. It is whole or it is not written at all.
+func (u *UI) write(w http.ResponseWriter, a answer) error {
+	var body bytes.Buffer
+	err := u.templates[a.template].ExecuteTemplate(&body, "layout.html", view{
+		Title: a.title, Name: u.config.Name, Base: u.base, Host: u.host,
+		Style: u.assetURL("style", ".css"), Script: u.assetURL("page", ".js"), Icon: u.assetURL("icon", ".svg"),
+		Account: a.account, Data: a.data,
+	})
+	if err != nil {
+		return fmt.Errorf("render the page %s: %w", a.template, err)
+	}
+	u.setHeaders(w.Header(), a.formAction)
+	if a.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	w.WriteHeader(a.status)
+	w.Write(body.Bytes()) // the browser went away if this fails
+	return nil
+}
+
+// setHeaders sets what every page carries. The policy allows the pages their own style,
+// script and images and nothing else.
+func (u *UI) setHeaders(h http.Header, formAction string) {
+	policy := "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'"
+	if formAction != "" && !strings.ContainsAny(formAction, ";, \t\r\n") {
+		policy += " " + formAction
+	}
+	h.Set("Content-Security-Policy", policy+"; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Permissions-Policy", "accelerometer=(), camera=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), payment=(), usb=()")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	u.setCommonHeaders(h)
+}
+
+func (u *UI) setCommonHeaders(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if u.secure {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+}
+
+// redirect sends the browser to another page with GET, so that reloading it sends no form
+// again.
+func (u *UI) redirect(w http.ResponseWriter, path string) error {
+	u.setHeaders(w.Header(), "")
+	w.Header().Del("Content-Type")
+	w.Header().Set("Location", u.base+path)
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// asset is a file that pages load.
+type asset struct {
+	contentType string
+	body        []byte
+}
+
+// loadAssets names every file by its content, so that browsers may keep it for good.
+func (u *UI) loadAssets() error {
+	u.assets = map[string]asset{}
+	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+	names, err := fs.Glob(files, "assets/*")
+	if err != nil {
+		return fmt.Errorf("ui: list assets: %w", err)
+	}
+	for _, name := range names {
+		body, err := files.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("ui: read an asset: %w", err)
+		}
+		sum := sha256.Sum256(body)
+		ext := path.Ext(name)
+		u.assets["/"+strings.TrimSuffix(name, ext)+"."+hex.EncodeToString(sum[:6])+ext] = asset{types[ext], body}
+	}
+	return nil
+}
+
+func (u *UI) assetURL(name, ext string) string {
+	for path := range u.assets {
+		if strings.HasPrefix(path, "/assets/"+name+".") && strings.HasSuffix(path, ext) {
+			return u.base + path
+		}
+	}
+	return ""
+}
+
+func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a asset) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		u.methodNotAllowed(w, r, page{get: (*session).home})
+		return
+	}
+	u.setCommonHeaders(w.Header())
+	w.Header().Set("Content-Type", a.contentType)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
+	w.WriteHeader(http.StatusOK)
+	w.Write(a.body) // the browser went away if this fails
+}
+
+// loadTemplates parses each page together with the layout and what pages share.
+func (u *UI) loadTemplates() error {
+	u.templates = map[string]*template.Template{}
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil {
+		return fmt.Errorf("ui: list templates: %w", err)
+	}
+	for _, name := range names {
+		t, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html", name)
+		if err != nil {
+			return fmt.Errorf("ui: %w", err)
+		}
+		u.templates[strings.TrimSuffix(path.Base(name), ".html")] = t
+	}
+	return nil
+}
+
+// newReference returns a short name under which the log keeps what a page does not say.
+func newReference() string { return strings.ToLower(rand.Text()[:10]) }

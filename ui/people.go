@@ -1,0 +1,83 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// ACRPassword is the authentication context class of a sign-in with a password alone.
+const ACRPassword = "1"
+
+// SignedIn tells who is signed in at the browser that sent r; nil if nobody is.
+func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
+	s, err := u.signedIn(r)
+	if s == nil {
+		return nil, err
+	}
+	a := authentication(s)
+	return &a, nil
+}
+
+func authentication(s *identity.Session) authserver.Authentication {
+	return authserver.Authentication{Subject: s.User.ID, Time: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Session: s.ID}
+}
+
+// signedIn returns the session of the browser that sent r; nil if there is none.
+func (u *UI) signedIn(r *http.Request) (*identity.Session, error) {
+	s, err := u.config.Accounts.Session(r.Context(), time.Now(), identity.SessionCookie(r, u.config.Issuer))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	return s, err
+}
+
+// SessionActive reports whether a sign-in session still stands.
+func (u *UI) SessionActive(ctx context.Context, session string) (bool, error) {
+	_, err := u.config.Accounts.SessionByID(ctx, time.Now(), session)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SignOut ends the sign-in session of the browser that sent r, if there is one.
+func (u *UI) SignOut(w http.ResponseWriter, r *http.Request) error {
+	s, err := u.signedIn(r)
+	if err != nil {
+		return fmt.Errorf("sign out: %w", err)
+	}
+	identity.ClearSessionCookie(w, u.config.Issuer)
+	if s == nil {
+		return nil
+	}
+	return u.config.Accounts.EndSession(r.Context(), s.ID)
+}
+
+// Claims returns all claims about a subject; storage.ErrNotFound if the person is gone or
+// disabled.
+func (u *UI) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
+	user, err := u.config.Accounts.User(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	claims := oauth.Claims{}
+	maps.Copy(claims, user.Claims)
+	for _, name := range oauth.ProtocolClaims {
+		delete(claims, name)
+	}
+	claims["sub"] = user.ID
+	claims["preferred_username"] = user.Username
+	if !user.UpdatedAt.IsZero() {
+		claims["updated_at"] = user.UpdatedAt.Unix()
+	}
+	return claims, nil
+}

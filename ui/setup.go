@@ -1,0 +1,69 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage"
+)
+
+type setupView struct {
+	Token           string
+	Username, Email string
+	Alert           string
+	NameBad, NewBad bool
+}
+
+// showSetup is there for whoever has the link that the first start printed, and for
+// nobody once there is an administrator.
+func (s *session) showSetup(w http.ResponseWriter, r *http.Request) error {
+	token := r.FormValue("token")
+	err := s.config.Accounts.CheckSetupToken(r.Context(), time.Now(), token)
+	if errors.Is(err, storage.ErrNotFound) {
+		s.NotFound(w, r)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.writeSetup(w, setupView{Token: token}, answer{})
+}
+
+func (s *session) writeSetup(w http.ResponseWriter, v setupView, a answer) error {
+	a.template, a.title, a.data = "setup", "Set up "+s.config.Name, v
+	return s.write(w, a)
+}
+
+func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
+	now := time.Now()
+	v := setupView{Token: r.PostForm.Get("token"), Username: r.PostForm.Get("username"), Email: r.PostForm.Get("email")}
+	user, err := s.config.Accounts.CreateAdministrator(r.Context(), now, v.Token, v.Username, v.Email, r.PostForm.Get("password"))
+	if err == nil {
+		if _, err := s.begin(w, r, now, user); err != nil {
+			return err
+		}
+		return s.redirect(w, "/account?done=welcome")
+	}
+	a := answer{status: http.StatusBadRequest}
+	weak, isWeak := errors.AsType[*identity.WeakPasswordError](err)
+	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
+	switch {
+	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrSpent):
+		s.NotFound(w, r)
+		return nil
+	case isWeak:
+		v.Alert, v.NewBad = weak.Reason, true
+	case isInvalid:
+		v.Alert, v.NameBad = sentence(invalid.Error()), true
+	case errors.Is(err, identity.ErrIdentifierTaken):
+		v.Alert, v.NameBad = "Somebody has that username or e-mail address already.", true
+	default:
+		known := false
+		if a, known = signInRefusal(err, &v.Alert); !known {
+			return err
+		}
+	}
+	return s.writeSetup(w, v, a)
+}

@@ -1,0 +1,163 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+)
+
+type signInView struct {
+	Interaction string
+	ClientName  string // "" if no application waits
+	Identifier  string
+	Alert       string
+	// Choose is the person who is signed in already, where the application asks which
+	// account to use; Continue leads on with that person, where it does not ask.
+	Choose   *personView
+	Continue string
+	Other    string
+}
+
+// interaction returns the interaction that a page is about; nil if it is about none, or
+// if it has written the page that says what is wrong with it (ok is false).
+func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *authserver.Interaction, ok bool) {
+	id := r.FormValue("interaction")
+	if id == "" {
+		return nil, true
+	}
+	in, err := s.server.Interaction(r, id)
+	switch {
+	case err == nil:
+		return in, true
+	case r.Header.Get("Cookie") == "":
+		s.ErrorPage(w, r, pageError(http.StatusBadRequest, pageNoCookies))
+	default:
+		s.server.InteractionError(w, r, err)
+	}
+	return nil, false
+}
+
+func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	if in == nil && s.who != nil {
+		return s.redirect(w, "/account")
+	}
+	var v signInView
+	if in != nil {
+		v.Identifier = cutRunes(clean(in.LoginHint), 254)
+	}
+	return s.writeSignIn(w, r, in, v, answer{})
+}
+
+// writeSignIn writes the page; a has the status and what goes with it.
+func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, v signInView, a answer) error {
+	if in != nil {
+		v.Interaction = in.ID
+		if in.Client != nil {
+			v.ClientName = clientName(in.Client)
+		}
+		a.formAction = in.FormAction
+		v.Other = s.base + "/sign-in?account=other&interaction=" + url.QueryEscape(in.ID)
+		if s.who != nil && s.who.User.ID == in.Subject {
+			switch {
+			case in.SelectAccount && r.FormValue("account") != "other" && v.Alert == "":
+				v.Choose = person(s.who.User)
+			case !in.SelectAccount:
+				v.Continue = s.server.ContinueURL(in.ID)
+			}
+		}
+	}
+	a.template, a.title, a.data = "sign-in", "Sign in", v
+	return s.write(w, a)
+}
+
+func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	if r.PostForm.Has("continue") && in != nil && in.SelectAccount && s.who != nil && s.who.User.ID == in.Subject {
+		s.server.Authenticated(w, r, in.ID, authentication(s.who))
+		return nil
+	}
+	now, device := time.Now(), identity.DeviceCookie(r, s.config.Issuer)
+	user, err := s.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
+		Identifier: r.PostForm.Get("identifier"), Password: r.PostForm.Get("password"),
+		Remote: s.config.RemoteAddr(r), Device: device,
+	})
+	if err != nil {
+		v := signInView{Identifier: cutRunes(clean(r.PostForm.Get("identifier")), 254)}
+		refused, known := signInRefusal(err, &v.Alert)
+		if !known {
+			return err
+		}
+		return s.writeSignIn(w, r, in, v, refused)
+	}
+	began, err := s.begin(w, r, now, user)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		s.server.Authenticated(w, r, in.ID, authentication(began))
+		return nil
+	}
+	return s.redirect(w, "/account?signed-in")
+}
+
+// signInRefusal says to a person why a password was not accepted; known is false for a
+// fault.
+func signInRefusal(err error, alert *string) (a answer, known bool) {
+	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
+		*alert = "There were too many attempts. For your safety, try again " + inTime(throttled.RetryAfter) + "."
+		return answer{status: http.StatusTooManyRequests, retryAfter: throttled.RetryAfter}, true
+	}
+	switch {
+	case errors.Is(err, identity.ErrWrongCredentials):
+		*alert = "The name and password do not match. Check both and try again."
+		return answer{status: http.StatusForbidden}, true
+	case errors.Is(err, identity.ErrPasswordTooLong):
+		*alert = "That password is longer than any can be here."
+		return answer{status: http.StatusBadRequest}, true
+	case errors.Is(err, identity.ErrBusy):
+		*alert = "Very many people are signing in right now. Try again in a moment."
+		return answer{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
+	}
+	return answer{}, false
+}
+
+// begin gives the browser a new session, ends the one that it had, and remembers the
+// device.
+func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (*identity.Session, error) {
+	ctx := r.Context()
+	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, identity.SessionDetails{
+		AMR: []string{"pwd"}, ACR: ACRPassword, UserAgent: r.UserAgent(), Remote: s.config.RemoteAddr(r),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.who != nil {
+		if err := s.config.Accounts.EndSession(ctx, s.who.ID); err != nil {
+			return nil, err
+		}
+	}
+	identity.SetSessionCookie(w, s.config.Issuer, secret)
+	return began, s.remember(ctx, w, r, now, user)
+}
+
+func (s *session) remember(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) error {
+	device, err := s.config.Accounts.RememberDevice(ctx, now, user.ID, identity.DeviceCookie(r, s.config.Issuer))
+	if err != nil {
+		return fmt.Errorf("after signing in: %w", err)
+	}
+	identity.SetDeviceCookie(w, s.config.Issuer, device)
+	return nil
+}

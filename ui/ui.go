@@ -1,0 +1,166 @@
+package ui
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+)
+
+// Config says whose pages these are.
+type Config struct {
+	// Issuer is the issuer identifier; all pages are below it.
+	Issuer   string
+	Accounts *identity.Accounts
+	// Store is the engine's, for the applications on the account page.
+	Store authserver.Store
+	// Name is what people call the service; "" means Valetkey.
+	Name string
+	// RemoteAddr returns the address of the browser behind trusted proxies; nil means
+	// r.RemoteAddr.
+	RemoteAddr func(r *http.Request) netip.Addr
+	// Logger receives what is no business of a person; nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// UI holds the pages. Its methods SignedIn, SessionActive, SignOut, Claims and ErrorPage
+// are those that authserver.Config asks for; with the engine that is made of them, Handler
+// serves the pages. All methods are safe for concurrent use.
+type UI struct {
+	config    Config
+	log       *slog.Logger
+	base      string // path of the issuer, without a final slash
+	origin    string // scheme and host of the issuer
+	host      string
+	secure    bool
+	assets    map[string]asset
+	templates map[string]*template.Template
+	crossSite http.CrossOriginProtection
+}
+
+// New returns the pages of an issuer.
+func New(config Config) (*UI, error) {
+	issuer, err := url.Parse(config.Issuer)
+	if err != nil || issuer.Host == "" {
+		return nil, fmt.Errorf("ui: the issuer %q is no URL", config.Issuer)
+	}
+	if config.Accounts == nil || config.Store == nil {
+		return nil, errors.New("ui: Config.Accounts and Config.Store are needed")
+	}
+	config.Name = cmp.Or(cleanName(config.Name), "Valetkey")
+	if config.RemoteAddr == nil {
+		config.RemoteAddr = remoteAddr
+	}
+	u := &UI{
+		config: config,
+		log:    config.Logger,
+		base:   strings.TrimSuffix(issuer.Path, "/"),
+		origin: issuer.Scheme + "://" + issuer.Host,
+		host:   issuer.Host,
+		secure: issuer.Scheme == "https",
+	}
+	if u.log == nil {
+		u.log = slog.Default()
+	}
+	// A reverse proxy may pass another Host than browsers see.
+	if err := u.crossSite.AddTrustedOrigin(u.origin); err != nil {
+		return nil, fmt.Errorf("ui: origin of the issuer: %w", err)
+	}
+	if err := u.loadAssets(); err != nil {
+		return nil, err
+	}
+	return u, u.loadTemplates()
+}
+
+// page is an entry of the table of pages. An error of a handler is a fault: it becomes
+// the page of a server error, and goes to the log.
+type page struct {
+	path string // below the issuer
+	get  func(*session, http.ResponseWriter, *http.Request) error
+	post func(*session, http.ResponseWriter, *http.Request) error
+}
+
+// pages is the table. What changes anything is a POST.
+var pages = [...]page{
+	{"/", (*session).home, nil},
+	{"/sign-in", (*session).showSignIn, (*session).signIn},
+	{"/consent", (*session).showConsent, (*session).consent},
+	{"/sign-out", (*session).showSignOut, (*session).signOut},
+	{"/signed-out", (*session).signedOut, nil},
+	{"/account", (*session).showAccount, nil},
+	{"/account/password", (*session).showPassword, (*session).changePassword},
+	{"/account/applications/revoke", nil, (*session).revoke},
+	{"/account/sessions/end", nil, (*session).endSession},
+	{"/account/sessions/end-all", nil, (*session).endSessions},
+	{"/setup", (*session).showSetup, (*session).setUp},
+}
+
+// Handles reports whether a path, that of the issuer included, is one of the pages or of
+// what they load.
+func (u *UI) Handles(path string) bool {
+	rest, ok := strings.CutPrefix(path, u.base)
+	if !ok {
+		return false
+	}
+	_, isAsset := u.assets[rest]
+	return isAsset || slices.ContainsFunc(pages[:], func(p page) bool { return p.path == rest })
+}
+
+// Handler serves the pages of an engine, and the page that says "not found" for any other
+// path.
+func (u *UI) Handler(server *authserver.Server) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rest, ok := strings.CutPrefix(r.URL.Path, u.base)
+		if asset, isAsset := u.assets[rest]; ok && isAsset {
+			u.serveAsset(w, r, asset)
+			return
+		}
+		i := slices.IndexFunc(pages[:], func(p page) bool { return p.path == rest })
+		if !ok || i < 0 {
+			u.NotFound(w, r)
+			return
+		}
+		u.serve(w, r, server, pages[i])
+	})
+}
+
+func (u *UI) serve(w http.ResponseWriter, r *http.Request, server *authserver.Server, p page) {
+	var handle func(*session, http.ResponseWriter, *http.Request) error
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		handle = p.get
+	case http.MethodPost:
+		handle = p.post
+	}
+	if handle == nil {
+		u.methodNotAllowed(w, r, p)
+		return
+	}
+	if r.Method == http.MethodPost && !u.acceptForm(w, r) {
+		return
+	}
+	s, err := u.open(r, server)
+	if err == nil {
+		err = handle(s, w, r)
+	}
+	if err != nil {
+		u.fault(w, r, err)
+	}
+}
+
+func remoteAddr(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
+}
