@@ -34,6 +34,10 @@ type Config struct {
 	// Pages says where the pages for people are.
 	Pages Pages
 
+	// ACRValues are the authentication context classes that sign-in can reach, weakest
+	// first; they are published, and compared with what a client calls essential.
+	ACRValues []string
+
 	Lifetimes Lifetimes
 	// RequireCodeChallenge asks every client for PKCE (see ClientSettings).
 	RequireCodeChallenge bool

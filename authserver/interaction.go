@@ -1,16 +1,29 @@
 package authserver
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
+	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
 )
+
+// kindInteraction is a request that waits for a person.
+const kindInteraction storage.Kind = "interaction"
 
 // Interaction is an authorization or logout request that waits for a person.
 type Interaction struct {
 	ID     string
 	Client *Client // nil for a logout request that names none
-	// Scopes are what consent is asked for, with what the person granted before first.
+	// Scopes are what consent is asked for.
 	Scopes []InteractionScope
 	// Resources are the APIs that the access token will be for.
 	Resources []Resource
@@ -47,31 +60,398 @@ type ConsentAnswer struct {
 	Scope oauth.Scope
 }
 
-// TODO(engine): bodies below are being written.
+// Errors of Server.Interaction.
+var (
+	ErrInteractionExpired = errors.New("authserver: the interaction has expired or is finished")
+	ErrOtherBrowser       = errors.New("authserver: the interaction belongs to another browser, or cookies are off")
+)
 
-// Interaction returns the interaction that the browser of r has open. The error is
-// ErrInteractionExpired or ErrOtherBrowser, for which ErrorPage has the right page, or a
-// fault.
-func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) { panic("") }
+var (
+	ruleInteraction = rule{
+		must:    "the interaction was begun less than half an hour ago and is not finished",
+		section: "Valetkey", code: PageExpired,
+		says: "this sign-in request has expired or was finished already",
+		mend: "go back to the application and start again",
+	}
+	ruleInteractionBrowser = rule{
+		must:    "the browser is the one in which the interaction began",
+		section: "RFC 9700, section 4.7", code: PageOtherBrowser,
+		says: "this sign-in request began in another browser, or the browser keeps no cookies",
+		mend: "allow cookies for this site, and start again in this browser",
+	}
+	ruleInteractions = rule{
+		must:    "not too many requests for a sign-in page came from this address",
+		section: "Valetkey", code: oauth.TemporarilyUnavailable,
+		says: "too many requests; try again in a minute",
+		mend: "wait a minute",
+	}
+	ruleLogin = rule{
+		must:    "with prompt=none the person is signed in already, and recently enough",
+		section: "OpenID Connect Core, section 3.1.2.6", code: oauth.LoginRequired,
+		says: "the person must sign in",
+		mend: "send the request without prompt=none",
+	}
+	ruleSameSubject = rule{
+		must:    "the person who signs in is the one that id_token_hint or the claims parameter names",
+		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.LoginRequired,
+		says: "another person than the one asked for is signed in",
+		mend: "have the named person sign in, or leave out the hint",
+	}
+	ruleConsent = rule{
+		must:    "with prompt=none the person consented before",
+		section: "OpenID Connect Core, section 3.1.2.6", code: oauth.ConsentRequired,
+		says: "the person must be asked for consent",
+		mend: "send the request without prompt=none",
+	}
+	ruleACR = rule{
+		must:    "the authentication context is one that the client calls essential",
+		section: "OpenID Connect Core, section 5.5.1.1", code: oauth.UnmetAuthenticationRequirement,
+		says: "the essential acr cannot be reached",
+		mend: "ask for one of acr_values_supported",
+	}
+	ruleNotRefused = rule{
+		must:    "the person allows the request",
+		section: "RFC 6749, section 4.1.2.1", code: oauth.AccessDenied,
+		says: "the person refused the request",
+		mend: "nothing: the person decides",
+	}
+)
 
-// Authenticated tells the engine that the person at the browser of r has proved who they
-// are, and writes the answer: a redirect to the next page, or to the client.
-func (s *Server) Authenticated(w http.ResponseWriter, r *http.Request, id string, a Authentication) {}
+// interaction is a verified request on its way to an answer.
+type interaction struct {
+	request *authorizationRequest
+	params  params
+	// id and began are of the stored interaction; zero while nothing had to be stored.
+	id    string
+	began time.Time
+}
 
-// Consented tells the engine what the person allowed, and writes the answer.
-func (s *Server) Consented(w http.ResponseWriter, r *http.Request, id string, answer ConsentAnswer) {}
+// interactionData is what is stored: the request as it came, verified anew at each step.
+type interactionData struct {
+	Query   string `json:"q"`
+	Browser []byte `json:"b"` // hash of the browser's cookie
+	Began   int64  `json:"t"` // Unix milliseconds
+	Logout  bool   `json:"l,omitempty"`
+}
 
-// Refused tells the engine that the person allowed nothing, and writes the answer:
-// access_denied to the client.
-func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {}
+// advance is the one dispatcher. From what is stored (who is signed in, since when, what
+// they granted) it decides what the person must still do, and sends them there, or
+// answers the client.
+func (c *call) advance(i *interaction, who *Authentication) error {
+	next, grant, err := c.decide(i, who)
+	if err != nil {
+		return c.refuseAuthorization(i.request, err)
+	}
+	switch next {
+	case nextSignIn:
+		return c.sendTo(c.s.config.Pages.SignIn, i, false)
+	case nextConsent:
+		return c.sendTo(c.s.config.Pages.Consent, i, false)
+	}
+	if err := c.issueCode(i, who, grant); err != nil {
+		return c.refuseAuthorization(i.request, err)
+	}
+	return nil
+}
 
-// LoggedOut tells the engine that the person confirmed a logout, and writes the answer:
-// it ends the session (Config.SignOut) and returns to the client, if one may be returned to.
-func (s *Server) LoggedOut(w http.ResponseWriter, r *http.Request, id string) {}
+type nextStep int
 
-// InteractionError writes the page for an error of Interaction.
-func (s *Server) InteractionError(w http.ResponseWriter, r *http.Request, err error) {}
+const (
+	nextCode nextStep = iota
+	nextSignIn
+	nextConsent
+)
 
-// ContinueURL is where a page sends the browser to have the engine decide anew, after
-// switching accounts for instance.
-func (s *Server) ContinueURL(id string) string { return "" }
+// decide changes nothing.
+func (c *call) decide(i *interaction, who *Authentication) (nextStep, *Grant, error) {
+	request := i.request
+	silent := slices.Contains(request.prompt, promptNone)
+	if signIn, err := c.mustSignIn(i, who); err != nil {
+		return 0, nil, err
+	} else if signIn {
+		if silent {
+			return 0, nil, c.must(false, &ruleLogin)
+		}
+		return nextSignIn, nil, nil
+	}
+	if err := c.checkACR(request, who); err != nil {
+		return 0, nil, err
+	}
+	grant, err := c.s.config.Store.Grant(c.r.Context(), who.Subject, request.client.ID)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return 0, nil, fmt.Errorf("look up grant: %w", err)
+	}
+	if !i.consented(grant) {
+		if silent {
+			return 0, nil, c.must(false, &ruleConsent)
+		}
+		return nextConsent, grant, nil
+	}
+	_ = c.must(true, &ruleConsent)
+	return nextCode, grant, nil
+}
+
+// since reports whether something happened in the course of this interaction.
+func (i *interaction) since(at time.Time) bool {
+	return !i.began.IsZero() && !at.Before(i.began)
+}
+
+func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
+	request := i.request
+	if who == nil {
+		return true, nil
+	}
+	fresh := i.since(who.Time)
+	again := slices.Contains(request.prompt, promptLogin) || slices.Contains(request.prompt, promptSelectAccount) ||
+		request.maxAge >= 0 && c.now.Sub(who.Time) > request.maxAge
+	if again && !fresh {
+		return true, nil
+	}
+	if !request.wants(who.Subject) {
+		if fresh || slices.Contains(request.prompt, promptNone) {
+			return false, c.must(false, &ruleSameSubject)
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// wants reports whether the request is content with a subject (OpenID Connect Core,
+// sections 3.1.2.1 and 5.5.1).
+func (r *authorizationRequest) wants(subject string) bool {
+	if r.hintSubject != "" && r.hintSubject != subject {
+		return false
+	}
+	return r.claims == nil || r.claims.IDToken["sub"].Accepts(subject)
+}
+
+// checkACR holds an acr that the claims parameter calls essential. Without that word,
+// acr_values is a wish, and the ID token says what was reached.
+func (c *call) checkACR(request *authorizationRequest, who *Authentication) error {
+	if request.claims == nil {
+		return nil
+	}
+	asked := request.claims.IDToken["acr"]
+	if asked == nil || !asked.Essential {
+		return nil
+	}
+	return c.must(asked.Accepts(who.ACR), &ruleACR)
+}
+
+// consented reports whether the person need not be asked.
+func (i *interaction) consented(grant *Grant) bool {
+	request := i.request
+	again := slices.Contains(request.prompt, promptConsent)
+	if request.client.SkipConsent && !again {
+		return true
+	}
+	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.scope) {
+		return false
+	}
+	// Whoever can open a private-use scheme or a loopback port can pretend to be a public
+	// native client, so that an earlier consent may have been given to another program
+	// (RFC 8252, section 8.6).
+	again = again || request.client.Public() && !claimedHTTPS(request.to.uri)
+	return !again || i.since(grant.UpdatedAt)
+}
+
+func claimedHTTPS(uri string) bool {
+	u, err := url.Parse(uri)
+	return err == nil && u.Scheme == "https"
+}
+
+// issueCode answers the client with a code, and ends the interaction with it.
+func (c *call) issueCode(i *interaction, who *Authentication, grant *Grant) error {
+	request := i.request
+	ctx := c.r.Context()
+	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.scope)) {
+		var err error
+		if grant, err = c.putGrant(request, who.Subject, grant, request.scope); err != nil {
+			return err
+		}
+	}
+	code := newSecret(prefixCode)
+	a := authorization{
+		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: storage.NewID(),
+		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
+		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: request.claims, Started: c.now.Unix(),
+		Code: &codeBinding{
+			RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
+			CodeChallenge: request.codeChallenge, Nonce: request.nonce,
+			Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
+		},
+	}
+	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
+	// ends them, and so that they are known to live (accesstoken.go).
+	ticket, err := a.ticket(kindCode.Hash(code), c.now.Add(c.s.lifetimes.AuthorizationCode+c.s.lifetimes.AccessToken+time.Minute))
+	if err != nil {
+		return err
+	}
+	if i.id != "" {
+		err = c.s.config.Store.Spend(ctx, c.now, []storage.Key{kindInteraction.Hash(i.id)}, ticket)
+	} else {
+		err = c.s.config.Store.Put(ctx, c.now, ticket)
+	}
+	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+		return c.must(false, &ruleInteraction) // a double click: the other one got the code
+	}
+	if err != nil {
+		return fmt.Errorf("store code: %w", err)
+	}
+	return c.respond(request.to, c.authorizationResponse(request, param{"code", code}))
+}
+
+// putGrant records what a person allowed, beside what they allowed before.
+func (c *call) putGrant(request *authorizationRequest, subject string, before *Grant, allowed oauth.Scope) (*Grant, error) {
+	grant := &Grant{ID: storage.NewID(), Subject: subject, ClientID: request.client.ID, CreatedAt: c.now}
+	if before != nil {
+		grant = before
+	}
+	grant.Scope = grant.Scope.Without(request.scope).Union(allowed)
+	grant.Declined = grant.Declined.Without(request.scope).Union(request.scope.Without(allowed))
+	grant.UpdatedAt = c.now
+	if err := c.s.config.Store.PutGrant(c.r.Context(), grant); err != nil {
+		return nil, fmt.Errorf("store grant: %w", err)
+	}
+	return grant, nil
+}
+
+// sendTo keeps the request, bound to this browser, and sends the person to a page.
+func (c *call) sendTo(page string, i *interaction, logout bool) error {
+	if i.id == "" {
+		address := c.s.remoteAddr(c.r)
+		if !c.s.interactions.allowed(address, c.now) {
+			err := c.refuse(&ruleInteractions, address.String())
+			oauth.AsError(err).Status = http.StatusTooManyRequests
+			return err
+		}
+		c.s.interactions.add(address, c.now)
+		if err := c.keepInteraction(i, logout); err != nil {
+			return err
+		}
+	}
+	c.redirect(c.s.basePath + page + "?interaction=" + url.QueryEscape(i.id))
+	return nil
+}
+
+func (c *call) keepInteraction(i *interaction, logout bool) error {
+	browser := c.browser()
+	if browser == "" {
+		browser = rand.Text()
+		http.SetCookie(c.w, c.s.browserCookie(browser))
+	}
+	hash := sha256.Sum256([]byte(browser))
+	data, err := json.Marshal(interactionData{Query: i.params.encode(), Browser: hash[:], Began: c.now.UnixMilli(), Logout: logout})
+	if err != nil {
+		return fmt.Errorf("encode interaction: %w", err)
+	}
+	i.id, i.began = storage.NewID(), c.now
+	ticket := storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(c.s.lifetimes.Interaction)}
+	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
+		return fmt.Errorf("store interaction: %w", err)
+	}
+	return nil
+}
+
+// The browser's cookie is a random name by which interactions know their browser again;
+// all tabs share it.
+func (s *Server) browserCookieName() string {
+	if s.secure {
+		return "__Host-valetkey_browser"
+	}
+	return "valetkey_browser"
+}
+
+func (s *Server) browserCookie(value string) *http.Cookie {
+	return &http.Cookie{
+		Name: s.browserCookieName(), Value: value, Path: "/",
+		Secure: s.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+}
+
+func (c *call) browser() string {
+	cookies := c.r.CookiesNamed(c.s.browserCookieName())
+	if len(cookies) != 1 || len(cookies[0].Value) > 64 {
+		return ""
+	}
+	return cookies[0].Value
+}
+
+// loadInteraction finds what a page's request belongs to.
+func (c *call) loadInteraction(id string) (*interactionData, error) {
+	if len(id) != 22 {
+		return nil, ErrInteractionExpired
+	}
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindInteraction.Hash(id))
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
+		return nil, ErrInteractionExpired
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up interaction: %w", err)
+	}
+	var data interactionData
+	if err := json.Unmarshal(ticket.Data, &data); err != nil {
+		return nil, fmt.Errorf("read interaction: %w", err)
+	}
+	hash := sha256.Sum256([]byte(c.browser()))
+	if subtle.ConstantTimeCompare(hash[:], data.Browser) != 1 {
+		return nil, ErrOtherBrowser
+	}
+	return &data, nil
+}
+
+// resume loads an authorization request and verifies it anew.
+func (c *call) resume(id string) (*interaction, error) {
+	data, err := c.loadInteraction(id)
+	if err != nil {
+		return nil, err
+	}
+	if data.Logout {
+		return nil, ErrInteractionExpired
+	}
+	if c.params, err = c.parseParams(data.Query); err != nil {
+		return nil, err
+	}
+	i := &interaction{id: id, began: time.UnixMilli(data.Began), params: c.params}
+	if i.request, err = c.verifyAuthorizationRequest(); err != nil {
+		return i, err
+	}
+	return i, nil
+}
+
+// pageError turns the errors of loadInteraction into the rules that they break.
+func (c *call) pageError(err error) error {
+	switch {
+	case errors.Is(err, ErrInteractionExpired):
+		return c.must(false, &ruleInteraction)
+	case errors.Is(err, ErrOtherBrowser):
+		return c.must(false, &ruleInteractionBrowser)
+	}
+	return err
+}
+
+// continueInteraction decides anew, after a page changed who is signed in.
+func (c *call) continueInteraction() error {
+	p, err := c.parseParams(c.r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	return c.withInteraction(p.get("interaction"), func(i *interaction) error {
+		who, err := c.s.config.SignedIn(c.r)
+		if err != nil {
+			return err
+		}
+		return c.advance(i, who)
+	})
+}
+
+func (c *call) withInteraction(id string, then func(*interaction) error) error {
+	i, err := c.resume(id)
+	if err != nil {
+		if i != nil {
+			return c.refuseAuthorization(i.request, err)
+		}
+		return c.pageError(err)
+	}
+	return then(i)
+}

@@ -1,17 +1,214 @@
 package authserver
 
-import "net/http"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
-// Server is the engine of one issuer; safe for concurrent use.
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Server is the engine of one issuer. It is safe for concurrent use.
 type Server struct {
-	config Config
+	config    Config
+	lifetimes Lifetimes
+	log       *slog.Logger
+	basePath  string // path of the issuer, without a final slash
+	secure    bool   // the issuer is https
+	origin    string // scheme and host of the issuer
+	routes    map[string]*endpoint
+
+	refreshKey []byte // derives successors of refresh tokens
+
+	catalogueNow  atomic.Pointer[catalogue]
+	catalogueLoad sync.Mutex
+	verified      verifiedTokens
+	failures      addressLimiter
+	interactions  addressLimiter
+	fetches       *http.Client
+	traces        *traceLog
 }
 
-// New returns an engine. It fails on a configuration that could not be served.
-func New(config Config) (*Server, error) { return nil, nil }
+// New returns an engine. It fails on a configuration that could not be served safely.
+func New(config Config) (*Server, error) {
+	if err := oauth.CheckIssuer(config.Issuer); err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	switch {
+	case config.Store == nil:
+		return nil, errors.New("authserver: Config.Store is missing")
+	case len(config.Secret) < 32:
+		return nil, errors.New("authserver: Config.Secret has fewer than 32 bytes")
+	case config.SignedIn == nil || config.Claims == nil || config.SessionActive == nil || config.SignOut == nil:
+		return nil, errors.New("authserver: Config.SignedIn, Claims, SessionActive and SignOut are needed")
+	}
+	issuer, err := url.Parse(config.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	config.Pages = config.Pages.withDefaults()
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	s := &Server{
+		config:    config,
+		lifetimes: config.Lifetimes.withDefaults(),
+		log:       config.Logger,
+		basePath:  issuer.Path,
+		secure:    issuer.Scheme == "https",
+		origin:    issuer.Scheme + "://" + issuer.Host,
+		fetches:   newGuardedClient(),
+		traces:    newTraceLog(config.Store, config.Logger),
 
-// ServeHTTP answers the protocol endpoints.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
+		failures:     addressLimiter{perMinute: failuresPerMinute},
+		interactions: addressLimiter{perMinute: interactionsPerMinute},
+	}
+	if s.refreshKey, err = deriveKey(config.Secret, "valetkey refresh token successor"); err != nil {
+		return nil, err
+	}
+	s.routes = s.newRoutes()
+	return s, nil
+}
+
+// Close waits until what the engine does in the background is done.
+func (s *Server) Close() { s.traces.wait() }
+
+func (p Pages) withDefaults() Pages {
+	set := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	set(&p.SignIn, "/sign-in")
+	set(&p.Consent, "/consent")
+	set(&p.SignOut, "/sign-out")
+	set(&p.SignedOut, "/signed-out")
+	return p
+}
 
 // Handles reports whether path is one of the engine's endpoints.
-func (s *Server) Handles(path string) bool { return false }
+func (s *Server) Handles(path string) bool {
+	_, ok := s.routes[path]
+	return ok
+}
+
+// call is one request on its way through the engine.
+type call struct {
+	s        *Server
+	w        http.ResponseWriter
+	r        *http.Request
+	now      time.Time
+	endpoint *endpoint
+	params   params
+	client   *client // once it is known
+	rungs    []rung
+	rungRoom [24]rung
+	ref      string
+}
+
+// ServeHTTP answers the protocol endpoints. Paths are compared as they came: nothing is
+// cleaned or redirected, so that no spelling of a path escapes a rule.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e, ok := s.routes[r.URL.Path]
+	if !ok || r.URL.RawPath != "" && r.URL.RawPath != r.URL.Path {
+		writeJSONError(w, http.StatusNotFound, oauth.NewError(oauth.InvalidRequest, "there is nothing at this address"))
+		return
+	}
+	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: e}
+	c.rungs = c.rungRoom[:0]
+	c.crossOrigin()
+	if r.Method == http.MethodOptions && e.cors != corsNone {
+		c.preflight()
+		return
+	}
+	if !e.allows(r.Method) {
+		w.Header().Set("Allow", strings.Join(e.methods, ", "))
+		c.fail(&oauth.Error{Code: oauth.InvalidRequest, Description: "the method is not allowed here", Status: http.StatusMethodNotAllowed})
+		return
+	}
+	err := e.serve(c)
+	if err != nil {
+		c.fail(err)
+	}
+	if s.config.OnTrace != nil {
+		t := c.trace(err)
+		t.Ref = c.ref
+		s.config.OnTrace(&t)
+	}
+}
+
+// fail answers with an error: as a page where people are, as JSON to programs.
+func (c *call) fail(err error) {
+	e := c.s.protocolError(err)
+	if e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable {
+		c.s.log.ErrorContext(c.r.Context(), "request failed", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
+	} else if c.s.log.Enabled(c.r.Context(), slog.LevelDebug) {
+		c.s.log.DebugContext(c.r.Context(), "request refused", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
+	}
+	if c.endpoint.page {
+		c.failPage(err)
+		return
+	}
+	status := e.HTTPStatus()
+	if e.Code == oauth.InvalidClient {
+		// RFC 6749, section 5.2: the scheme that the client used is named.
+		if c.r.Header.Get("Authorization") != "" {
+			c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Basic", "realm", c.s.config.Issuer).String())
+		}
+	}
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		c.w.Header().Set("Retry-After", "5")
+	}
+	writeJSONError(c.w, status, c.referenced(e, err))
+}
+
+// referenced returns e with the reference of its explanation in the description.
+func (c *call) referenced(e *oauth.Error, err error) *oauth.Error {
+	named := *e
+	named.Description = strings.TrimSpace(e.Description + " (ref " + c.refused(err) + ")")
+	return &named
+}
+
+// protocolError is the edge at which what is no protocol error becomes one that says
+// nothing.
+func (s *Server) protocolError(err error) *oauth.Error {
+	if e := oauth.AsError(err); e != nil {
+		return e
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return oauth.NewError(oauth.TemporarilyUnavailable, "the server is busy; try again")
+	}
+	return oauth.NewError(oauth.ServerError, "the server could not answer; the operator can look up the reference")
+}
+
+func (s *Server) remoteAddr(r *http.Request) netip.Addr {
+	if s.config.RemoteAddr != nil {
+		return s.config.RemoteAddr(r)
+	}
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+// Trace returns the explanation of a refusal by its reference, or storage.ErrNotFound.
+func (s *Server) Trace(ctx context.Context, ref string) (*Trace, error) {
+	if t, ok := s.traces.find(ref); ok {
+		return &t, nil
+	}
+	t, err := s.config.Store.Trace(ctx, ref)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, fmt.Errorf("look up explanation: %w", err)
+	}
+	return t, err
+}

@@ -1,5 +1,15 @@
 package jose
 
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	_ "crypto/sha256" // the hashes that the algorithms name
+	_ "crypto/sha512"
+)
+
 // Algorithm is a JWS algorithm by its registered name (RFC 7518, section 3.1; RFC 8037).
 type Algorithm string
 
@@ -15,3 +25,42 @@ const (
 	HS384 Algorithm = "HS384"
 	HS512 Algorithm = "HS512"
 )
+
+// hash returns the algorithm's hash function; zero for an unknown algorithm. Ed25519
+// hashes by itself; what is derived beside it (LeftHash) uses SHA-512.
+func (a Algorithm) hash() crypto.Hash {
+	switch a {
+	case ES256, RS256, PS256, HS256:
+		return crypto.SHA256
+	case ES384, HS384:
+		return crypto.SHA384
+	case ES512, HS512, EdDSA:
+		return crypto.SHA512
+	}
+	return 0
+}
+
+func (a Algorithm) symmetric() bool { return a == HS256 || a == HS384 || a == HS512 }
+
+// minRSABits is the least modulus of RFC 7518, section 3.3.
+const minRSABits = 2048
+
+// maxRSABits bounds what a stranger's key may cost.
+const maxRSABits = 8192
+
+// fits reports whether a public key is one for the algorithm: its type, its curve, its
+// size (RFC 8725, section 3.1).
+func (a Algorithm) fits(key crypto.PublicKey) bool {
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		return a == ES256 && k.Curve == elliptic.P256() ||
+			a == ES384 && k.Curve == elliptic.P384() ||
+			a == ES512 && k.Curve == elliptic.P521()
+	case *rsa.PublicKey:
+		bits := k.N.BitLen()
+		return (a == RS256 || a == PS256) && bits >= minRSABits && bits <= maxRSABits && k.E > 1 && k.E&1 == 1
+	case ed25519.PublicKey:
+		return a == EdDSA && len(k) == ed25519.PublicKeySize
+	}
+	return false
+}

@@ -111,7 +111,7 @@ type Tickets interface {
 	// was on its way.
 	DeleteFamily(ctx context.Context, family string, kinds ...Kind) error
 
-	// FindFamily returns the live, unspent tickets of a family and kind, the newest
+	// FindFamily returns the live tickets of a family and kind, spent or not, the latest
 	// expiry first, at most limit.
 	FindFamily(ctx context.Context, now time.Time, family string, kind Kind, limit int) ([]Ticket, error)
 }

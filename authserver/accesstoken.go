@@ -1,0 +1,163 @@
+package authserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// kindRevoked marks the jti of a JWT access token that was revoked before its end.
+const kindRevoked storage.Kind = "revoked"
+
+// accessToken is an access token of ours that is good now.
+type accessToken struct {
+	claims accessTokenClaims
+	grant  string
+	family string
+	// asked is the claims parameter of its authorization.
+	asked  *oauth.ClaimsRequest
+	opaque bool
+	key    storage.Key // of the opaque one
+}
+
+// errInactive says that a token is not one of ours, or no longer good.
+var errInactive = errors.New("the token is not active")
+
+// accessToken finds out what a token is and whether it is good now: for a JWT, whether
+// it or its authorization was revoked before its end.
+func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
+	if strings.HasPrefix(token, prefixAccessToken) {
+		return s.opaqueAccessToken(ctx, now, token)
+	}
+	claims, err := s.verifyJWT(ctx, now, token)
+	if err != nil {
+		return nil, err
+	}
+	t := &accessToken{claims: *claims}
+	t.family, _, _ = strings.Cut(claims.ID, ".")
+	if _, err := s.config.Store.Get(ctx, now, kindRevoked.Hash(claims.ID)); err == nil {
+		return nil, errInactive
+	} else if !errors.Is(err, storage.ErrNotFound) {
+		return nil, fmt.Errorf("look up revocation: %w", err)
+	}
+	if t.family == "" {
+		return t, nil
+	}
+	// Something of the family lives for as long as its tokens do: the spent code, then
+	// the refresh tokens. When nothing does, the family was revoked.
+	a, err := s.family(ctx, now, t.family)
+	if err != nil {
+		return nil, err
+	}
+	t.grant, t.asked = a.Grant, a.Claims
+	return t, nil
+}
+
+func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
+	if !isSecret(prefixAccessToken, token) {
+		return nil, errInactive
+	}
+	ticket, err := s.config.Store.Get(ctx, now, kindAccessToken.Hash(token))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errInactive
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up access token: %w", err)
+	}
+	a, err := readAuthorization(ticket)
+	if err != nil {
+		return nil, err
+	}
+	if a.Opaque == nil {
+		return nil, errInactive
+	}
+	claims := accessTokenClaims{
+		Issuer: s.config.Issuer, Subject: a.Subject, Audience: a.Opaque.Audience, ClientID: a.ClientID,
+		Expires: ticket.Expires.Unix(), IssuedAt: a.Opaque.IssuedAt, Scope: a.Scope.String(),
+		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
+	}
+	if claims.Subject == "" {
+		claims.Subject = clientSubject(a.ClientID)
+	}
+	return &accessToken{claims: claims, grant: a.Grant, family: a.Family, asked: a.Claims, opaque: true, key: ticket.Key}, nil
+}
+
+// verifyJWT checks a JWT access token of ours. Checking a signature costs twice what
+// making one does, so the tokens that were found good are remembered by their hash.
+func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*accessTokenClaims, error) {
+	hash := sha256.Sum256([]byte(token))
+	if claims, ok := s.verified.get(hash); ok {
+		if now.Unix() >= claims.Expires {
+			return nil, errInactive
+		}
+		return claims, nil
+	}
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	payload, _, err := jose.Verify(token, catalogue.keys.public, jose.Expected{
+		Algorithms: signingAlgorithms(), Types: []string{oauth.TypAccessToken},
+	})
+	if err != nil {
+		return nil, errInactive
+	}
+	var claims accessTokenClaims
+	if _, err := jose.ParseClaims(payload, &claims); err != nil {
+		return nil, errInactive
+	}
+	if claims.Issuer != s.config.Issuer || now.Unix() >= claims.Expires {
+		return nil, errInactive
+	}
+	s.verified.put(hash, &claims)
+	return &claims, nil
+}
+
+// family returns the authorization of a family that lives, or errInactive.
+func (s *Server) family(ctx context.Context, now time.Time, family string) (*authorization, error) {
+	for _, kind := range [...]storage.Kind{kindRefreshToken, kindCode} {
+		tickets, err := s.config.Store.FindFamily(ctx, now, family, kind, 1)
+		if err != nil {
+			return nil, fmt.Errorf("look up authorization: %w", err)
+		}
+		if len(tickets) > 0 {
+			a, err := readAuthorization(tickets[0])
+			return &a, err
+		}
+	}
+	return nil, errInactive
+}
+
+// verifiedTokens remembers tokens whose signature was found good. It holds one
+// generation of at most maxCachedTokens and the one before.
+type verifiedTokens struct {
+	mu       sync.RWMutex
+	now, old map[[sha256.Size]byte]*accessTokenClaims
+}
+
+func (v *verifiedTokens) get(hash [sha256.Size]byte) (*accessTokenClaims, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	claims, ok := v.now[hash]
+	if !ok {
+		claims, ok = v.old[hash]
+	}
+	return claims, ok
+}
+
+func (v *verifiedTokens) put(hash [sha256.Size]byte, claims *accessTokenClaims) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.now) >= maxCachedTokens/2 || v.now == nil {
+		v.old, v.now = v.now, make(map[[sha256.Size]byte]*accessTokenClaims)
+	}
+	v.now[hash] = claims
+}

@@ -1,0 +1,231 @@
+package authserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// catalogue is what changes rarely, held in memory: scopes, resources, keys, clients as
+// they are asked for, and the documents that follow from them. It is replaced when the
+// store's version moves.
+type catalogue struct {
+	version int64
+	checked atomic.Int64 // when the version was last compared, Unix nanoseconds
+
+	scopes     map[string]Scope
+	scopeNames []string
+	resources  []Resource
+	keys       keyRing
+	jwks       []byte
+	metadata   []byte
+
+	mu      sync.RWMutex
+	clients map[string]*client
+}
+
+// catalogueMaxStale is how long the engine goes on with what it has when the store does
+// not answer. After that it issues nothing: a client may have been disabled meanwhile.
+const catalogueMaxStale = time.Minute
+
+// catalogue returns the present one. Once a second one caller asks the store whether it
+// still holds; the others do not wait for that.
+func (s *Server) catalogue(ctx context.Context) (*catalogue, error) {
+	now := time.Now()
+	current := s.catalogueNow.Load()
+	if current != nil {
+		age := now.Sub(time.Unix(0, current.checked.Load()))
+		if age >= 0 && age < catalogueMaxAge {
+			return current, nil
+		}
+		if age < catalogueMaxStale && !s.catalogueLoad.TryLock() {
+			return current, nil
+		} else if age >= catalogueMaxStale {
+			s.catalogueLoad.Lock()
+		}
+	} else {
+		s.catalogueLoad.Lock()
+	}
+	defer s.catalogueLoad.Unlock()
+	next, err := s.reloadCatalogue(ctx, now)
+	if err == nil {
+		return next, nil
+	}
+	if current != nil && now.Sub(time.Unix(0, current.checked.Load())) < catalogueMaxStale {
+		s.log.WarnContext(ctx, "the store does not answer; clients and keys may be up to a minute old", "error", err)
+		return current, nil
+	}
+	return nil, oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again").Because(err)
+}
+
+func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue, error) {
+	version, err := s.config.Store.Version(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read version: %w", err)
+	}
+	if current := s.catalogueNow.Load(); current != nil && current.version == version {
+		current.checked.Store(now.UnixNano())
+		return current, nil
+	}
+	next := &catalogue{version: version, clients: make(map[string]*client)}
+	next.checked.Store(now.UnixNano())
+	if err := next.loadScopes(ctx, s.config.Store); err != nil {
+		return nil, err
+	}
+	if next.resources, err = s.config.Store.Resources(ctx); err != nil {
+		return nil, fmt.Errorf("read resources: %w", err)
+	}
+	keys, err := s.config.Store.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read keys: %w", err)
+	}
+	if next.keys, err = newKeyRing(keys); err != nil {
+		return nil, err
+	}
+	if next.jwks, err = next.keys.publish(now); err != nil {
+		return nil, err
+	}
+	if next.metadata, err = s.newMetadata(next); err != nil {
+		return nil, err
+	}
+	s.catalogueNow.Store(next)
+	return next, nil
+}
+
+// forget makes the next request read the store's version again.
+func (s *Server) forget() {
+	if current := s.catalogueNow.Load(); current != nil {
+		current.checked.Store(0)
+	}
+}
+
+// standardScopes are known without being declared. A person may leave out all but
+// openid.
+func standardScopes() []Scope {
+	scope := func(name string) Scope {
+		return Scope{Name: name, Claims: oauth.ScopeClaims[name], Optional: true}
+	}
+	return []Scope{
+		{Name: oauth.ScopeOpenID},
+		scope(oauth.ScopeProfile), scope(oauth.ScopeEmail), scope(oauth.ScopeAddress), scope(oauth.ScopePhone),
+		scope(oauth.ScopeOfflineAccess),
+	}
+}
+
+func (c *catalogue) loadScopes(ctx context.Context, store Store) error {
+	declared, err := store.Scopes(ctx)
+	if err != nil {
+		return fmt.Errorf("read scopes: %w", err)
+	}
+	c.scopes = make(map[string]Scope)
+	for _, scope := range append(standardScopes(), declared...) {
+		if standard, ok := c.scopes[scope.Name]; ok && scope.Claims == nil {
+			scope.Claims = standard.Claims
+		} else if !ok {
+			c.scopeNames = append(c.scopeNames, scope.Name)
+		}
+		c.scopes[scope.Name] = scope
+	}
+	return nil
+}
+
+func (c *catalogue) resource(identifier string) *Resource {
+	for i := range c.resources {
+		if c.resources[i].Identifier == identifier {
+			return &c.resources[i]
+		}
+	}
+	return nil
+}
+
+// client is a Client with what follows from it, computed once. It is never changed.
+type client struct {
+	*Client
+	scope        oauth.Scope
+	secretHashes [][sha256.Size]byte
+	keys         *jose.KeySet // of jwks; nil if there is none
+	remoteKeys   *remoteKeySet
+	origins      []string
+}
+
+func (c *client) name() string {
+	if c.ClientName != "" {
+		return c.ClientName
+	}
+	return c.ID
+}
+
+// errUnknownClient says that there is no such client, or that it is disabled.
+var errUnknownClient = errors.New("no such client")
+
+// client returns a client that may act now.
+func (s *Server) client(ctx context.Context, id string) (*client, error) {
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	catalogue.mu.RLock()
+	known, ok := catalogue.clients[id]
+	catalogue.mu.RUnlock()
+	if ok {
+		return known, nil
+	}
+	if id == "" || len(id) > 512 {
+		return nil, errUnknownClient
+	}
+	record, err := s.config.Store.Client(ctx, id)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && record.Disabled {
+		return nil, errUnknownClient
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read client: %w", err)
+	}
+	known = s.newClient(record)
+	catalogue.mu.Lock()
+	defer catalogue.mu.Unlock()
+	if len(catalogue.clients) >= maxCachedClients {
+		clear(catalogue.clients)
+	}
+	catalogue.clients[id] = known
+	return known, nil
+}
+
+func (s *Server) newClient(record *Client) *client {
+	record.ClientMetadata = record.ClientMetadata.WithDefaults()
+	c := &client{Client: record, origins: originsOf(record)}
+	// What cannot be parsed was refused when the client was stored; a client without keys
+	// or scopes can do less, never more.
+	c.scope, _ = oauth.ParseScope(record.Scope)
+	if record.Scope == "" {
+		for _, standard := range standardScopes() {
+			c.scope = append(c.scope, standard.Name)
+		}
+	}
+	for _, secret := range record.Secrets {
+		c.secretHashes = append(c.secretHashes, sha256.Sum256([]byte(secret)))
+	}
+	if len(record.JWKS) > 0 {
+		keys, err := jose.ParseKeySet(record.JWKS)
+		if err != nil {
+			s.log.Error("client has a jwks that cannot be read", "client_id", record.ID, "error", err)
+		}
+		c.keys = keys
+	} else if record.JWKSURI != "" {
+		c.remoteKeys = &remoteKeySet{url: record.JWKSURI, fetch: s.fetch}
+	}
+	return c
+}
+
+// mayUse reports whether a client may name a resource.
+func (c *client) mayUse(resource string) bool {
+	return c.Resources == nil || slices.Contains(c.Resources, resource)
+}

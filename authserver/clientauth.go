@@ -1,0 +1,146 @@
+package authserver
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// clientAuthMethod is a way in which a client proves who it is.
+type clientAuthMethod struct {
+	name string
+	// presented reports whether the request tries this method. A request tries one only.
+	presented func(*call) bool
+	// clientID returns which client the credentials claim to be.
+	clientID func(*call) (string, error)
+	// verify checks the credentials. cl is nil for an unknown client: the method then
+	// does the same work, so that time tells nothing, and fails.
+	verify func(c *call, cl *client) error
+}
+
+// clientAuthMethods is the table of methods.
+func clientAuthMethods() []clientAuthMethod {
+	return []clientAuthMethod{
+		{oauth.AuthMethodClientSecretBasic, presentsBasic, basicClientID, verifyBasic},
+		{oauth.AuthMethodClientSecretPost, presentsPost, postedClientID, verifyPost},
+		{oauth.AuthMethodClientSecretJWT, presentsSecretJWT, assertedClientID, verifySecretJWT},
+		{oauth.AuthMethodPrivateKeyJWT, presentsPrivateKeyJWT, assertedClientID, verifyPrivateKeyJWT},
+		{oauth.AuthMethodNone, presentsNone, postedClientID, verifyNone},
+	}
+}
+
+var (
+	ruleOneClientAuthMethod = rule{
+		must:    "the client authenticates by one method",
+		section: "RFC 6749, section 2.3", code: oauth.InvalidRequest,
+		says: "more than one client authentication method is used in the request",
+		mend: "send either an Authorization header, or client_secret, or client_assertion",
+	}
+	ruleClientNamed = rule{
+		must:    "the request names a client",
+		section: "RFC 6749, section 3.2.1", code: oauth.InvalidClient,
+		says: "the request names no client: client_id or client credentials are missing",
+		mend: "authenticate, or send client_id if the client is public",
+	}
+	ruleSameClientID = rule{
+		must:    "client_id, if it is sent, is that of the client that authenticates",
+		section: "RFC 6749, section 3.2.1", code: oauth.InvalidRequest,
+		says: "client_id is not the client that authenticates",
+		mend: "send the client_id of the credentials, or leave it out",
+	}
+	// One rule for an unknown client, a wrong method and wrong credentials: an answer that
+	// told them apart would tell which clients exist. The ladder tells the operator.
+	ruleClientCredentials = rule{
+		must:    "the client is registered and its credentials are right",
+		section: "RFC 6749, section 5.2", code: oauth.InvalidClient,
+		says: "client authentication failed",
+		mend: "compare client_id, secret or key, and token_endpoint_auth_method with the client's registration",
+	}
+	ruleClientFailures = rule{
+		must:    "not too many attempts with wrong credentials came from this address",
+		section: "RFC 6819, section 5.1.4.2.3", code: oauth.InvalidClient,
+		says: "too many failed attempts; try again in a minute",
+		mend: "wait, and correct the credentials",
+	}
+)
+
+// errCredentials is why a method refused, for the ladder.
+type errCredentials string
+
+func (e errCredentials) Error() string { return string(e) }
+
+// authenticateClient finds out which client sent the request (RFC 6749, section 2.3).
+func (c *call) authenticateClient() (*client, error) {
+	var method *clientAuthMethod
+	methods := clientAuthMethods()
+	for i := range methods {
+		if !methods[i].presented(c) {
+			continue
+		}
+		if method != nil {
+			return nil, c.refuse(&ruleOneClientAuthMethod, "both "+method.name+" and "+methods[i].name)
+		}
+		method = &methods[i]
+	}
+	if method == nil {
+		return nil, c.refuse(&ruleClientNamed, "")
+	}
+	id, err := method.clientID(c)
+	if err != nil {
+		return nil, err
+	}
+	if named := c.params.get("client_id"); named != "" && named != id {
+		return nil, c.refuse(&ruleSameClientID, "client_id "+named+", credentials of "+id)
+	}
+	address := c.s.remoteAddr(c.r)
+	if !c.s.failures.allowed(address, c.now) {
+		err := c.refuse(&ruleClientFailures, address.String())
+		oauth.AsError(err).Status = http.StatusTooManyRequests
+		return nil, err
+	}
+	cl, err := c.s.client(c.r.Context(), id)
+	if err != nil && !errors.Is(err, errUnknownClient) {
+		return nil, err
+	}
+	if cl != nil {
+		c.allowOrigin(cl)
+	}
+	wrongMethod := cl != nil && cl.TokenEndpointAuthMethod != method.name
+	if wrongMethod {
+		registered := cl.TokenEndpointAuthMethod
+		cl = nil
+		err = errCredentials("the client is registered for " + registered + " and used " + method.name)
+	}
+	if failed := method.verify(c, cl); failed != nil || cl == nil {
+		var reason errCredentials
+		switch {
+		case err != nil: // unknown client or wrong method
+		case errors.As(failed, &reason):
+			err = failed
+		default: // the store, or a rule of the method's own
+			return nil, failed
+		}
+		if id != "" && method.name != oauth.AuthMethodNone {
+			c.s.failures.add(address, c.now)
+		}
+		return nil, c.because(&ruleClientCredentials, err)
+	}
+	c.client = cl
+	if err := c.must(true, &ruleClientCredentials); err != nil {
+		return nil, err
+	}
+	return cl, nil
+}
+
+// Public clients only say who they are.
+func presentsNone(c *call) bool {
+	return c.params.has("client_id") && !presentsBasic(c) && !presentsPost(c) && !presentsAssertion(c)
+}
+
+func verifyNone(_ *call, cl *client) error {
+	if cl == nil {
+		return errCredentials("no credentials")
+	}
+	return nil
+}

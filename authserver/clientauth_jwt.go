@@ -1,0 +1,180 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// kindAssertion marks the jti of a client assertion as used.
+const kindAssertion storage.Kind = "assertion"
+
+var ruleAssertionSyntax = rule{
+	must:    "client_assertion is a JWT whose sub is the client, and client_assertion_type says so",
+	section: "RFC 7523, section 2.2", code: oauth.InvalidClient,
+	says: "client_assertion cannot be read, or client_assertion_type is not " + oauth.ClientAssertionTypeJWTBearer,
+	mend: "send a signed JWT with iss and sub set to the client_id",
+}
+
+// private_key_jwt and client_secret_jwt carry a JWT that the client signed with its key,
+// or with its secret (RFC 7523, section 2.2; OpenID Connect Core, section 9).
+func presentsPrivateKeyJWT(c *call) bool {
+	return presentsAssertion(c) && !strings.HasPrefix(string(assertionAlgorithm(c)), "HS")
+}
+
+func presentsSecretJWT(c *call) bool {
+	return presentsAssertion(c) && strings.HasPrefix(string(assertionAlgorithm(c)), "HS")
+}
+
+func verifyPrivateKeyJWT(c *call, cl *client) error {
+	if cl == nil {
+		return errCredentials("no such client")
+	}
+	return c.verifyAssertion(cl, func(token string, want jose.Expected) ([]byte, error) {
+		return verifyWithClientKeys(c.r.Context(), c.now, cl, token, want)
+	}, signingAlgorithms())
+}
+
+func verifySecretJWT(c *call, cl *client) error {
+	if cl == nil {
+		return errCredentials("no such client")
+	}
+	return c.verifyAssertion(cl, func(token string, want jose.Expected) (payload []byte, err error) {
+		err = errCredentials("the client has no secret")
+		for _, secret := range cl.Secrets {
+			if payload, _, err = jose.VerifySecret(token, []byte(secret), want); err == nil {
+				return payload, nil
+			}
+		}
+		return nil, err
+	}, []jose.Algorithm{jose.HS256, jose.HS384, jose.HS512})
+}
+
+func presentsAssertion(c *call) bool {
+	return c.params.has("client_assertion") || c.params.has("client_assertion_type")
+}
+
+func assertionAlgorithm(c *call) jose.Algorithm {
+	header, err := jose.ParseHeader(c.params.get("client_assertion"))
+	if err != nil {
+		return ""
+	}
+	return header.Algorithm
+}
+
+// assertedClientID reads whose the assertion claims to be. Nothing is believed yet.
+func assertedClientID(c *call) (string, error) {
+	if c.params.get("client_assertion_type") != oauth.ClientAssertionTypeJWTBearer {
+		return "", c.refuse(&ruleAssertionSyntax, "client_assertion_type: "+c.params.get("client_assertion_type"))
+	}
+	payload, err := jose.UnverifiedPayload(c.params.get("client_assertion"))
+	if err != nil {
+		return "", c.because(&ruleAssertionSyntax, err)
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	if err != nil {
+		return "", c.because(&ruleAssertionSyntax, err)
+	}
+	if claims.Subject == "" {
+		return "", c.refuse(&ruleAssertionSyntax, "the assertion has no sub")
+	}
+	return claims.Subject, nil
+}
+
+// verifyAssertion holds RFC 7523, section 3 as RFC 10070 narrows it: the audience is this
+// issuer, as one string, and nothing else; and the jti is good once.
+func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([]byte, error), algorithms []jose.Algorithm) error {
+	if alg := jose.Algorithm(cl.TokenEndpointAuthSigningAlg); alg != "" {
+		algorithms = slices.DeleteFunc(algorithms, func(a jose.Algorithm) bool { return a != alg })
+	}
+	payload, err := verify(c.params.get("client_assertion"), jose.Expected{
+		Algorithms: algorithms,
+		Types:      []string{oauth.TypClientAuthentication, "JWT", ""},
+	})
+	if err != nil {
+		return errCredentials("the assertion's signature: " + err.Error())
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	if err != nil {
+		return errCredentials("the assertion's claims: " + err.Error())
+	}
+	if err := c.checkAssertionClaims(cl, claims); err != nil {
+		return err
+	}
+	used := storage.Ticket{Key: kindAssertion.Hash(cl.ID + "\x00" + claims.ID), Expires: claims.Expires.Add(2 * clockSkew)}
+	err = c.s.config.Store.Put(c.r.Context(), c.now, used)
+	if errors.Is(err, storage.ErrExists) {
+		return errCredentials("the assertion was used before: its jti is good once")
+	}
+	if err != nil {
+		return fmt.Errorf("mark client assertion as used: %w", err)
+	}
+	return nil
+}
+
+func (c *call) checkAssertionClaims(cl *client, claims jose.Claims) error {
+	switch now := c.now; {
+	case claims.Issuer != cl.ID || claims.Subject != cl.ID:
+		return errCredentials("iss and sub are not both the client_id")
+	case !c.assertionAudience(cl, claims):
+		return errCredentials(fmt.Sprintf("aud is %q, not the issuer %q alone", claims.Audience, c.s.config.Issuer))
+	case claims.ID == "" || len(claims.ID) > 256:
+		return errCredentials("jti is missing or too long")
+	case claims.Expires.IsZero():
+		return errCredentials("exp is missing")
+	case !now.Before(claims.Expires.Add(clockSkew)):
+		return errCredentials("the assertion has expired at " + claims.Expires.UTC().Format(time.RFC3339))
+	case claims.Expires.Sub(now) > maxAssertionLife+clockSkew:
+		return errCredentials("exp is more than five minutes ahead")
+	case !claims.NotBefore.IsZero() && claims.NotBefore.Sub(now) > clockSkew:
+		return errCredentials("nbf is in the future")
+	case !claims.IssuedAt.IsZero() && claims.IssuedAt.Sub(now) > clockSkew:
+		return errCredentials("iat is in the future")
+	case !claims.IssuedAt.IsZero() && now.Sub(claims.IssuedAt) > time.Hour:
+		return errCredentials("iat is more than an hour ago")
+	}
+	return nil
+}
+
+func (c *call) assertionAudience(cl *client, claims jose.Claims) bool {
+	issuer := c.s.config.Issuer
+	// A string, or an array of that one member (RFC 10070, section 3).
+	if len(claims.Audience) == 1 && claims.Audience[0] == issuer {
+		return true
+	}
+	if !cl.InsecureAssertionAudience {
+		return false
+	}
+	return slices.Contains(claims.Audience, issuer) || slices.Contains(claims.Audience, issuer+"/token") ||
+		slices.Contains(claims.Audience, c.s.origin+c.r.URL.Path)
+}
+
+// verifyWithClientKeys checks a JWT against the client's registered keys; a kid that its
+// jwks_uri did not have before is looked for once more.
+func verifyWithClientKeys(ctx context.Context, now time.Time, cl *client, token string, want jose.Expected) ([]byte, error) {
+	keys := cl.keys
+	if cl.remoteKeys != nil {
+		var err error
+		if keys, err = cl.remoteKeys.get(ctx, now, false); err != nil {
+			return nil, err
+		}
+	}
+	if keys == nil {
+		return nil, errCredentials("the client has no keys")
+	}
+	payload, _, err := jose.Verify(token, keys, want)
+	if errors.Is(err, jose.ErrUnknownKey) && cl.remoteKeys != nil {
+		if keys, err = cl.remoteKeys.get(ctx, now, true); err != nil {
+			return nil, err
+		}
+		payload, _, err = jose.Verify(token, keys, want)
+	}
+	return payload, err
+}

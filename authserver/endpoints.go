@@ -1,0 +1,70 @@
+package authserver
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// endpoint is a row of the route table.
+type endpoint struct {
+	path string // below the issuer
+	// wellKnown puts the path between the issuer's host and path (RFC 8414, section 3.1).
+	wellKnown     bool
+	methods       []string
+	specification string
+	cors          corsPolicy
+	page          bool // people see it: errors are pages
+	serve         func(*call) error
+	// metadata sets the member of the server metadata that names the endpoint; nil if
+	// none does.
+	metadata func(*oauth.ServerMetadata, string)
+}
+
+var (
+	get          = []string{http.MethodGet, http.MethodHead}
+	post         = []string{http.MethodPost}
+	getPost      = []string{http.MethodGet, http.MethodPost}
+	continuePath = "/authorize/continue"
+)
+
+// endpoints is the route table; a function so that nobody can change it.
+func endpoints() []endpoint {
+	return []endpoint{
+		{path: "/authorize", methods: getPost, specification: "RFC 6749, section 3.1; OpenID Connect Core, section 3.1.2", page: true, serve: (*call).authorize,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.AuthorizationEndpoint = url }},
+		{path: continuePath, methods: []string{http.MethodGet}, specification: "Valetkey", page: true, serve: (*call).continueInteraction},
+		{path: "/token", methods: post, specification: "RFC 6749, section 3.2", cors: corsClient, serve: (*call).token,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.TokenEndpoint = url }},
+		{path: "/introspect", methods: post, specification: "RFC 7662", serve: (*call).introspect,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.IntrospectionEndpoint = url }},
+		{path: "/revoke", methods: post, specification: "RFC 7009", cors: corsClient, serve: (*call).revoke,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.RevocationEndpoint = url }},
+		{path: "/userinfo", methods: getPost, specification: "OpenID Connect Core, section 5.3", cors: corsClient, serve: (*call).userinfo,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.UserinfoEndpoint = url }},
+		{path: "/logout", methods: getPost, specification: "OpenID Connect RP-Initiated Logout", page: true, serve: (*call).logout,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.EndSessionEndpoint = url }},
+		{path: "/jwks", methods: get, specification: "RFC 7517", cors: corsAny, serve: (*call).jwks,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.JWKSURI = url }},
+		{path: oauth.WellKnownOpenIDConfiguration, methods: get, specification: "OpenID Connect Discovery, section 4", cors: corsAny, serve: (*call).metadata},
+		{path: oauth.WellKnownAuthorizationServer, wellKnown: true, methods: get, specification: "RFC 8414, section 3", cors: corsAny, serve: (*call).metadata},
+		{path: oauth.WellKnownOpenIDConfiguration, wellKnown: true, methods: get, specification: "RFC 8414, section 5", cors: corsAny, serve: (*call).metadata},
+	}
+}
+
+func (e *endpoint) allows(method string) bool { return slices.Contains(e.methods, method) }
+
+func (s *Server) newRoutes() map[string]*endpoint {
+	table := endpoints()
+	routes := make(map[string]*endpoint, len(table))
+	for i := range table {
+		e := &table[i]
+		if e.wellKnown {
+			routes[e.path+s.basePath] = e
+		} else {
+			routes[s.basePath+e.path] = e
+		}
+	}
+	return routes
+}

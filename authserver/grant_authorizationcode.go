@@ -1,0 +1,190 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// What is wrong with a code is for the operator's ladder; the client hears the same of
+// every code that it cannot use.
+const invalidCode = "the code is invalid, expired, already used, or was issued to another client"
+
+var (
+	ruleCodeSent = rule{
+		must:    "the request has a code",
+		section: "RFC 6749, section 4.1.3", code: oauth.InvalidRequest,
+		says: "code is missing",
+		mend: "send the code of the authorization response",
+	}
+	ruleCodeKnown = rule{
+		must:    "the code was issued here and has not expired",
+		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidCode,
+		mend: "redeem the code once, within a minute of receiving it",
+	}
+	ruleCodeClient = rule{
+		must:    "the code was issued to this client",
+		section: "RFC 6749, section 4.1.3", code: oauth.InvalidGrant, says: invalidCode,
+		mend: "redeem a code with the client that asked for it",
+	}
+	ruleCodeUnused = rule{
+		must:    "the code was not used before; a second use ends what the first one issued",
+		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidCode,
+		mend: "find out who sends the code twice: a retrying client, or a thief",
+	}
+	ruleCodeRedirectURI = rule{
+		must:    "redirect_uri is the one of the authorization request",
+		section: "RFC 6749, section 4.1.3", code: oauth.InvalidGrant,
+		says: "redirect_uri is not the one of the authorization request",
+		mend: "send the same redirect_uri in both requests",
+	}
+	ruleVerifierSyntax = rule{
+		must:    "code_verifier has 43 to 128 unreserved characters",
+		section: "RFC 7636, section 4.1", code: oauth.InvalidGrant,
+		says: "code_verifier must have 43 to 128 characters of A-Z a-z 0-9 - . _ ~",
+		mend: "use a new random verifier of 43 characters for each request",
+	}
+	ruleVerifierSent = rule{
+		must:    "code_verifier is sent, because the authorization request had a code_challenge",
+		section: "RFC 7636, section 4.5", code: oauth.InvalidGrant,
+		says: "code_verifier is missing",
+		mend: "send the verifier from which code_challenge was made",
+	}
+	ruleVerifierUnexpected = rule{
+		must:    "code_verifier is sent only if the authorization request had a code_challenge",
+		section: "RFC 9700, section 2.1.1", code: oauth.InvalidGrant,
+		says: "code_verifier was sent, but the authorization request had no code_challenge",
+		mend: "send code_challenge in the authorization request; somebody may have removed it on the way",
+	}
+	ruleVerifierMatches = rule{
+		must:    "the SHA-256 of code_verifier is the code_challenge",
+		section: "RFC 7636, section 4.6", code: oauth.InvalidGrant,
+		says: "code_verifier does not belong to the code_challenge of the authorization request",
+		mend: "keep the verifier with the state of its request; two tabs must not share one",
+	}
+	ruleSubjectActive = rule{
+		must:    "the person's account is there and active",
+		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
+		says: "the grant is no longer valid",
+		mend: "the account was disabled or deleted since",
+	}
+	ruleSessionActive = rule{
+		must:    "the sign-in session still stands, or offline_access was granted",
+		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
+		says: "the sign-in session that the grant is bound to has ended",
+		mend: "have the person sign in again, or ask for offline_access",
+	}
+)
+
+// exchangeCode redeems a code (RFC 6749, section 4.1.3).
+func (c *call) exchangeCode() (*exchange, error) {
+	code := c.params.get("code")
+	if err := c.must(code != "", &ruleCodeSent); err != nil {
+		return nil, err
+	}
+	ticket, a, err := c.ticket(kindCode, prefixCode, code, &ruleCodeKnown)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.must(a.ClientID == c.client.ID, &ruleCodeClient); err != nil {
+		return nil, err
+	}
+	if !ticket.Spent.IsZero() {
+		return nil, c.replayed(a, &ruleCodeUnused)
+	}
+	if a.Code == nil {
+		return nil, errors.New("redeem code: it has no binding")
+	}
+	if err := c.must(!expired(c.now, time.UnixMilli(a.Code.Expires)), &ruleCodeKnown); err != nil {
+		return nil, err
+	}
+	if err := c.checkCodeBinding(a.Code); err != nil {
+		return nil, err
+	}
+	if err := c.checkPerson(a); err != nil {
+		return nil, err
+	}
+	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, spend: []storage.Key{ticket.Key}}
+	x.authorization.Code = nil
+	if x.resources, err = c.narrowResources(a.Resources); err != nil {
+		return nil, err
+	}
+	x.scope = a.Scope
+	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
+		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken), true
+	}
+	return x, nil
+}
+
+// ticket finds what a secret of the client's stands for.
+func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (storage.Ticket, authorization, error) {
+	if !isSecret(prefix, secret) {
+		return storage.Ticket{}, authorization{}, c.refuse(known, "it has not the form of one that this server issues")
+	}
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kind.Hash(secret))
+	if errors.Is(err, storage.ErrNotFound) {
+		return ticket, authorization{}, c.refuse(known, "it is not in the database: expired, revoked, or never issued")
+	}
+	if err != nil {
+		return ticket, authorization{}, fmt.Errorf("look up %s: %w", kind, err)
+	}
+	a, err := readAuthorization(ticket)
+	if err != nil {
+		return ticket, a, err
+	}
+	return ticket, a, c.must(true, known)
+}
+
+// replayed answers the second use of what is good once: it ends the whole family, for
+// either use may have been a thief's (RFC 6749, section 4.1.2; RFC 9700, section 4.14.2).
+func (c *call) replayed(a authorization, r *rule) error {
+	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {
+		return fmt.Errorf("revoke after a replay: %w", err)
+	}
+	c.s.log.WarnContext(c.r.Context(), "replay", "event", "token.replayed", "rule", r.must, "client_id", a.ClientID, "sub", a.Subject, "address", c.s.remoteAddr(c.r))
+	return c.refuse(r, "used before; all tokens of this authorization are revoked")
+}
+
+// checkCodeBinding holds what the redemption must have in common with the request.
+func (c *call) checkCodeBinding(b *codeBinding) error {
+	// OAuth 2.1 drops redirect_uri here, because PKCE does its work. It may be left out
+	// with PKCE, and must be right if it is sent.
+	sent := c.params.get("redirect_uri")
+	same := sent == b.RedirectURI || sent == "" && (!b.RedirectURISent || b.CodeChallenge != "")
+	if !same {
+		return c.refuse(&ruleCodeRedirectURI, difference(b.RedirectURI, sent))
+	}
+	verifier := c.params.get("code_verifier")
+	if b.CodeChallenge == "" {
+		return c.must(verifier == "", &ruleVerifierUnexpected)
+	}
+	if err := c.must(verifier != "", &ruleVerifierSent); err != nil {
+		return err
+	}
+	if err := c.must(oauth.ValidCodeVerifier(verifier), &ruleVerifierSyntax); err != nil {
+		return err
+	}
+	return c.must(oauth.VerifyS256(b.CodeChallenge, verifier), &ruleVerifierMatches)
+}
+
+// checkPerson holds that the person is still there, and signed in where that is needed.
+func (c *call) checkPerson(a authorization) error {
+	_, err := c.s.config.Claims(c.r.Context(), a.Subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		return c.must(false, &ruleSubjectActive)
+	}
+	if err != nil {
+		return fmt.Errorf("look up subject: %w", err)
+	}
+	if a.Scope.Has(oauth.ScopeOfflineAccess) || a.Session == "" {
+		return nil
+	}
+	active, err := c.s.config.SessionActive(c.r.Context(), a.Session)
+	if err != nil {
+		return fmt.Errorf("look up session: %w", err)
+	}
+	return c.must(active, &ruleSessionActive)
+}

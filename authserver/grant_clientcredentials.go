@@ -1,0 +1,91 @@
+package authserver
+
+import (
+	"net/url"
+	"slices"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+var (
+	ruleClientConfidential = rule{
+		must:    "the client has credentials",
+		section: "RFC 6749, section 4.4", code: oauth.UnauthorizedClient,
+		says: "client_credentials is for confidential clients",
+		mend: "give the client a secret or a key",
+	}
+	ruleClientScope = rule{
+		must:    "each scope is one that the client may have for itself",
+		section: "RFC 6749, section 4.4.2", code: oauth.InvalidScope,
+		says: "a scope is unknown, not open to this client, or needs a person",
+		mend: "add the scope to the client's scope; openid, offline_access and scopes about a person need the code flow",
+	}
+)
+
+// exchangeClientCredentials gives a client tokens of its own (RFC 6749, section 4.4). It
+// costs no database row.
+func (c *call) exchangeClientCredentials() (*exchange, error) {
+	if err := c.must(!c.client.Public(), &ruleClientConfidential); err != nil {
+		return nil, err
+	}
+	scope, err := oauth.ParseScope(c.params.get("scope"))
+	if err != nil {
+		return nil, err
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if scope == nil {
+		for _, name := range c.client.scope {
+			if !aboutPerson(name) {
+				scope = append(scope, name)
+			}
+		}
+	}
+	for _, name := range scope {
+		_, known := catalogue.scopes[name]
+		if !known || aboutPerson(name) || !c.client.scope.Has(name) {
+			return nil, c.refuse(&ruleClientScope, "scope "+name+"; the client's scope is "+c.client.scope.String())
+		}
+	}
+	resources, err := c.requestedResources()
+	if err != nil {
+		return nil, err
+	}
+	return &exchange{
+		authorization: authorization{ClientID: c.client.ID, Scope: scope},
+		scope:         scope, resources: resources,
+	}, nil
+}
+
+// aboutPerson reports whether a scope makes sense only where a person takes part.
+func aboutPerson(scope string) bool {
+	_, claims := oauth.ScopeClaims[scope]
+	return claims || scope == oauth.ScopeOpenID || scope == oauth.ScopeOfflineAccess
+}
+
+// requestedResources reads the resource parameters (RFC 8707, section 2).
+func (c *call) requestedResources() ([]string, error) {
+	asked := c.params.all("resource")
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	if len(asked) > maxResources {
+		return nil, c.refuse(&ruleResourceSyntax, "more than 16")
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, resource := range asked {
+		u, err := url.Parse(resource)
+		if err != nil || !u.IsAbs() || u.Fragment != "" {
+			return nil, c.refuse(&ruleResourceSyntax, resource)
+		}
+		if catalogue.resource(resource) == nil || !c.client.mayUse(resource) {
+			return nil, c.refuse(&ruleResourceKnown, resource)
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(asked))), nil
+}

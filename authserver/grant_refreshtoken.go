@@ -1,0 +1,150 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+const invalidRefreshToken = "the refresh token is invalid, expired, revoked, already used, or was issued to another client"
+
+var (
+	ruleRefreshTokenSent = rule{
+		must:    "the request has a refresh_token",
+		section: "RFC 6749, section 6", code: oauth.InvalidRequest,
+		says: "refresh_token is missing",
+		mend: "send the refresh token of the latest token response",
+	}
+	ruleRefreshTokenKnown = rule{
+		must:    "the refresh token was issued here and has not expired or been revoked",
+		section: "RFC 6749, section 6", code: oauth.InvalidGrant, says: invalidRefreshToken,
+		mend: "have the person authorize the client again",
+	}
+	ruleRefreshTokenClient = rule{
+		must:    "the refresh token was issued to this client",
+		section: "RFC 6749, section 6", code: oauth.InvalidGrant, says: invalidRefreshToken,
+		mend: "use a refresh token with the client that received it",
+	}
+	ruleRefreshTokenUnused = rule{
+		must:    "the refresh token was not used before; a replay ends its family",
+		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
+		mend: "keep the new refresh token of each answer, in one place; find out who still has the old one",
+	}
+	ruleRefreshTokenTwin = rule{
+		must:    "a refresh token that was just used is sent again only to repeat a lost answer, before its successor is used",
+		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
+		mend: "share one refresh among the processes of a client; nothing was revoked",
+	}
+	ruleScopeGranted = rule{
+		must:    "scope asks for no more than was granted, and the client may still have it",
+		section: "RFC 6749, section 6", code: oauth.InvalidScope,
+		says: "scope asks for more than was granted",
+		mend: "ask for less, or have the person authorize the client again",
+	}
+	ruleOfflineAccessStill = rule{
+		must:    "the client may still have offline_access",
+		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
+		says: "the client may no longer have offline_access",
+		mend: "the client's scope was reduced since",
+	}
+)
+
+// exchangeRefreshToken rotates a refresh token (RFC 6749, section 6; RFC 9700, section
+// 4.14.2).
+func (c *call) exchangeRefreshToken() (*exchange, error) {
+	token := c.params.get("refresh_token")
+	if err := c.must(token != "", &ruleRefreshTokenSent); err != nil {
+		return nil, err
+	}
+	ticket, a, err := c.ticket(kindRefreshToken, prefixRefreshToken, token, &ruleRefreshTokenKnown)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.must(a.ClientID == c.client.ID, &ruleRefreshTokenClient); err != nil {
+		return nil, err
+	}
+	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), refreshToken: c.s.successor(token)}
+	if ticket.Spent.IsZero() {
+		x.spend, x.storeRefresh = []storage.Key{ticket.Key}, true
+	} else if err := c.lostAnswer(ticket, a, x.refreshToken); err != nil {
+		return nil, err
+	}
+	if c.s.familyEnds(a).Sub(c.now) <= 0 {
+		return nil, c.refuse(&ruleRefreshTokenKnown, "the authorization began too long ago")
+	}
+	if a.Scope.Has(oauth.ScopeOfflineAccess) {
+		if err := c.must(c.client.scope.Has(oauth.ScopeOfflineAccess), &ruleOfflineAccessStill); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.checkPerson(a); err != nil {
+		return nil, err
+	}
+	if x.scope, err = c.narrowScope(a.Scope); err != nil {
+		return nil, err
+	}
+	x.idToken = x.scope.Has(oauth.ScopeOpenID)
+	if x.resources, err = c.narrowResources(a.Resources); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// lostAnswer decides on a token that was used before. Shortly after, while its successor
+// is unused, the client may not have got the answer, and gets the same successor again.
+// If the successor was used, an honest client's slow twin may be asking: it is refused,
+// and gains nothing. Later it is a replay.
+func (c *call) lostAnswer(ticket storage.Ticket, a authorization, successor string) error {
+	if c.now.Sub(ticket.Spent) > c.s.lifetimes.RefreshRetry {
+		return c.replayed(a, &ruleRefreshTokenUnused)
+	}
+	next, err := c.s.config.Store.Get(c.r.Context(), c.now, kindRefreshToken.Hash(successor))
+	if errors.Is(err, storage.ErrNotFound) {
+		return c.refuse(&ruleRefreshTokenKnown, "the successor is gone")
+	}
+	if err != nil {
+		return fmt.Errorf("look up successor: %w", err)
+	}
+	return c.must(next.Spent.IsZero(), &ruleRefreshTokenTwin)
+}
+
+// familyEnds is when the last refresh token of an authorization expires.
+func (s *Server) familyEnds(a authorization) time.Time {
+	return time.Unix(a.Started, 0).Add(s.lifetimes.RefreshTokenMax)
+}
+
+// narrowScope returns what of a granted scope the request asks for: all, if it does not
+// say. What the client may no longer have is left out.
+func (c *call) narrowScope(granted oauth.Scope) (oauth.Scope, error) {
+	granted = granted.Intersect(c.client.scope)
+	asked, err := oauth.ParseScope(c.params.get("scope"))
+	if err != nil {
+		return nil, err
+	}
+	if asked == nil {
+		return granted, nil
+	}
+	if !granted.Covers(asked) {
+		return nil, c.refuse(&ruleScopeGranted, "granted: "+granted.String()+"; asked: "+asked.String())
+	}
+	return asked, nil
+}
+
+// narrowResources returns which of the authorized resources the token is for: all of
+// them, if the request does not say (RFC 8707, section 2.2).
+func (c *call) narrowResources(authorized []string) ([]string, error) {
+	asked, err := c.requestedResources()
+	if err != nil || len(asked) == 0 {
+		return authorized, err
+	}
+	for _, resource := range asked {
+		if len(authorized) > 0 && !slices.Contains(authorized, resource) {
+			return nil, c.refuse(&ruleResourceKnown, "not authorized: "+resource)
+		}
+	}
+	return asked, nil
+}

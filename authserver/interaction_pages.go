@@ -1,0 +1,159 @@
+package authserver
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// What the pages call. Somebody's own pages use the same.
+
+// newCall begins a call for a request that a page received.
+func (s *Server) newCall(w http.ResponseWriter, r *http.Request) *call {
+	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: s.routes[s.basePath+"/authorize"]}
+	c.rungs = c.rungRoom[:0]
+	return c
+}
+
+// finish answers an error of a call that a page began.
+func (c *call) finish(err error) {
+	if err != nil {
+		c.fail(err)
+	}
+	if c.s.config.OnTrace != nil {
+		t := c.trace(err)
+		t.Ref = c.ref
+		c.s.config.OnTrace(&t)
+	}
+}
+
+// Interaction returns the interaction that the browser of r has open. The error is
+// ErrInteractionExpired or ErrOtherBrowser, for which InteractionError has the right
+// page, or something else for the same function.
+func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
+	c := s.newCall(nil, r)
+	data, err := c.loadInteraction(id)
+	if err != nil {
+		return nil, err
+	}
+	who, err := s.config.SignedIn(r)
+	if err != nil {
+		return nil, fmt.Errorf("find out who is signed in: %w", err)
+	}
+	if data.Logout {
+		return c.logoutInteraction(id, data, who)
+	}
+	i, err := c.resume(id)
+	if err != nil {
+		return nil, err
+	}
+	return c.describe(i, who)
+}
+
+func (c *call) describe(i *interaction, who *Authentication) (*Interaction, error) {
+	request := i.request
+	shown := &Interaction{
+		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, UILocales: request.uiLocales,
+		SelectAccount: slices.Contains(request.prompt, promptSelectAccount),
+		RedirectURI:   request.to.uri, FormAction: formAction(request.to.uri),
+		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
+	}
+	var grant *Grant
+	if who != nil {
+		next, before, err := c.decide(i, who)
+		if err != nil {
+			return nil, err
+		}
+		if next != nextSignIn {
+			shown.Subject = who.Subject
+		}
+		grant = before
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range request.scope {
+		shown.Scopes = append(shown.Scopes, InteractionScope{
+			Scope: catalogue.scopes[name], Granted: grant != nil && grant.Scope.Has(name),
+		})
+	}
+	for j := range catalogue.resources {
+		r := &catalogue.resources[j]
+		if slices.Contains(request.resources, r.Identifier) ||
+			len(request.resources) == 0 && slices.ContainsFunc(r.Scopes, request.scope.Has) {
+			shown.Resources = append(shown.Resources, *r)
+		}
+	}
+	return shown, nil
+}
+
+// Authenticated tells the engine that the person at the browser of r has proved who they
+// are, and writes the answer: a redirect to the next page, or to the client.
+func (s *Server) Authenticated(w http.ResponseWriter, r *http.Request, id string, a Authentication) {
+	c := s.newCall(w, r)
+	c.finish(c.withInteraction(id, func(i *interaction) error { return c.advance(i, &a) }))
+}
+
+// Consented tells the engine what the person allowed, and writes the answer.
+func (s *Server) Consented(w http.ResponseWriter, r *http.Request, id string, answer ConsentAnswer) {
+	c := s.newCall(w, r)
+	c.finish(c.withInteraction(id, func(i *interaction) error { return c.consented(i, answer) }))
+}
+
+func (c *call) consented(i *interaction, answer ConsentAnswer) error {
+	who, err := c.s.config.SignedIn(c.r)
+	if err != nil {
+		return fmt.Errorf("find out who is signed in: %w", err)
+	}
+	next, grant, err := c.decide(i, who)
+	if err != nil {
+		return c.refuseAuthorization(i.request, err)
+	}
+	if next == nextSignIn || who.Subject != answer.Subject {
+		// Nobody is signed in, or somebody else than the page was shown to.
+		return c.advance(i, who)
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return err
+	}
+	var allowed oauth.Scope
+	for _, name := range i.request.scope {
+		if answer.Scope.Has(name) || !catalogue.scopes[name].Optional {
+			allowed = append(allowed, name)
+		}
+	}
+	if _, err := c.putGrant(i.request, who.Subject, grant, allowed); err != nil {
+		return err
+	}
+	return c.advance(i, who)
+}
+
+// Refused tells the engine that the person allowed nothing, and writes the answer:
+// access_denied to the client.
+func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
+	c := s.newCall(w, r)
+	c.finish(c.withInteraction(id, func(i *interaction) error {
+		if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {
+			return fmt.Errorf("end interaction: %w", err)
+		}
+		return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
+	}))
+}
+
+// InteractionError writes the page for an error of Interaction.
+func (s *Server) InteractionError(w http.ResponseWriter, r *http.Request, err error) {
+	c := s.newCall(w, r)
+	c.fail(c.pageError(err))
+}
+
+// ContinueURL is where a page sends the browser to have the engine decide anew, after
+// switching accounts for instance.
+func (s *Server) ContinueURL(id string) string {
+	return s.basePath + continuePath + "?interaction=" + url.QueryEscape(id)
+}

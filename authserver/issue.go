@@ -1,0 +1,245 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+var ruleAudienceFormats = rule{
+	must:    "the resources of one token agree on its format",
+	section: "RFC 8707, section 2", code: oauth.InvalidTarget,
+	says: "these resources cannot share one access token; ask for them one at a time",
+	mend: "send one resource parameter, or give the resources the same access_token_format",
+}
+
+// issue makes the tokens of an exchange and stores what must be stored, in the same
+// operation that spends what they cost. It is the only place where tokens are made.
+func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
+	ctx := c.r.Context()
+	catalogue, err := c.s.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	audience, opaque, err := c.audience(catalogue, x)
+	if err != nil {
+		return nil, err
+	}
+	scope := c.scopeFor(catalogue, x, audience)
+	expires := c.now.Add(c.s.lifetimes.AccessToken)
+	response := &oauth.TokenResponse{
+		TokenType: oauth.TokenTypeBearer,
+		ExpiresIn: int64(c.s.lifetimes.AccessToken / time.Second),
+		Scope:     scope.String(),
+	}
+	var put []storage.Ticket
+	if opaque {
+		ticket, token, err := c.opaqueAccessToken(x, scope, audience, expires)
+		if err != nil {
+			return nil, err
+		}
+		put, response.AccessToken = append(put, ticket), token
+	} else if response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, expires); err != nil {
+		return nil, err
+	}
+	if x.idToken {
+		if response.IDToken, err = c.idToken(ctx, x, response.AccessToken); err != nil {
+			return nil, err
+		}
+	}
+	if x.refreshToken != "" {
+		response.RefreshToken = x.refreshToken
+	}
+	if x.storeRefresh {
+		a := x.authorization
+		if a.Started == 0 {
+			a.Started = c.now.Unix()
+		}
+		lives := c.now.Add(c.s.lifetimes.RefreshToken)
+		if ends := c.s.familyEnds(a); ends.Before(lives) {
+			lives = ends
+		}
+		ticket, err := a.ticket(kindRefreshToken.Hash(x.refreshToken), lives)
+		if err != nil {
+			return nil, err
+		}
+		put = append(put, ticket)
+	}
+	switch {
+	case len(x.spend) > 0:
+		err = c.s.config.Store.Spend(ctx, c.now, x.spend, put...)
+	case len(put) > 0:
+		err = c.s.config.Store.Put(ctx, c.now, put...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store tokens: %w", err)
+	}
+	return response, nil
+}
+
+// audience decides for whom the access token is, and whether it is opaque. Without a
+// resource parameter it is for the APIs that know the granted scopes, and for this
+// server's UserInfo if openid was granted.
+func (c *call) audience(catalogue *catalogue, x *exchange) (audience []string, opaque bool, err error) {
+	jwt := false
+	add := func(r *Resource) {
+		audience = append(audience, r.Identifier)
+		if r.AccessTokenFormat == AccessTokenOpaque {
+			opaque = true
+		} else {
+			jwt = true
+		}
+	}
+	if len(x.resources) > 0 {
+		for _, identifier := range x.resources {
+			r := catalogue.resource(identifier)
+			if r == nil {
+				return nil, false, c.refuse(&ruleResourceKnown, identifier)
+			}
+			add(r)
+		}
+		if opaque && jwt {
+			return nil, false, c.refuse(&ruleAudienceFormats, "")
+		}
+		return audience, opaque, nil
+	}
+	for i := range catalogue.resources {
+		r := &catalogue.resources[i]
+		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, x.scope.Has) {
+			add(r)
+		}
+	}
+	if x.scope.Has(oauth.ScopeOpenID) || len(audience) == 0 {
+		audience = append(audience, c.s.config.Issuer)
+	}
+	return audience, opaque, nil
+}
+
+// scopeFor leaves out of the token's scope what none of its audience understands.
+func (c *call) scopeFor(catalogue *catalogue, x *exchange, audience []string) oauth.Scope {
+	if len(x.resources) == 0 {
+		return x.scope
+	}
+	var scope oauth.Scope
+	for _, name := range x.scope {
+		known := aboutPerson(name) || slices.ContainsFunc(audience, func(identifier string) bool {
+			r := catalogue.resource(identifier)
+			return r != nil && (len(r.Scopes) == 0 || slices.Contains(r.Scopes, name))
+		})
+		if known {
+			scope = append(scope, name)
+		}
+	}
+	return scope
+}
+
+// accessTokenClaims are the claims of RFC 9068, section 2.2. The jti begins with the
+// family, by which the token ends before its time (accesstoken.go).
+type accessTokenClaims struct {
+	Issuer   string         `json:"iss"`
+	Subject  string         `json:"sub"`
+	Audience oauth.Audience `json:"aud"`
+	ClientID string         `json:"client_id"`
+	Expires  int64          `json:"exp"`
+	IssuedAt int64          `json:"iat"`
+	ID       string         `json:"jti"`
+	Scope    string         `json:"scope,omitempty"`
+	AuthTime int64          `json:"auth_time,omitempty"`
+	ACR      string         `json:"acr,omitempty"`
+	AMR      []string       `json:"amr,omitempty"`
+}
+
+func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, expires time.Time) (string, error) {
+	signer, err := c.s.signer(ctx, jose.Algorithm(c.client.AccessTokenSignedResponseAlg), c.now)
+	if err != nil {
+		return "", err
+	}
+	a := &x.authorization
+	claims := accessTokenClaims{
+		Issuer: c.s.config.Issuer, Subject: a.Subject, Audience: audience, ClientID: c.client.ID,
+		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: a.Family + "." + storage.NewID(),
+		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
+	}
+	if claims.Subject == "" {
+		claims.Subject = clientSubject(c.client.ID)
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("encode access token: %w", err)
+	}
+	token, err := signer.Sign(oauth.TypAccessToken, payload)
+	if err != nil {
+		return "", fmt.Errorf("sign access token: %w", err)
+	}
+	return token, nil
+}
+
+// clientSubject is the sub of a client's own token: its client_id (RFC 9068, section
+// 2.2). People's subjects are 128 random bits in base64url; so that no client can be
+// registered under one, a client_id of that form gets a prefix (RFC 9700, section 4.15).
+func clientSubject(clientID string) string {
+	if len(clientID) == 22 {
+		return "client:" + clientID
+	}
+	return clientID
+}
+
+func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []string, expires time.Time) (storage.Ticket, string, error) {
+	token := newSecret(prefixAccessToken)
+	a := x.authorization
+	a.Scope, a.Resources, a.Claims = scope, x.resources, x.authorization.Claims
+	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
+	ticket, err := a.ticket(kindAccessToken.Hash(token), expires)
+	return ticket, token, err
+}
+
+// idToken makes an ID token (OpenID Connect Core, sections 2 and 3.1.3.6).
+func (c *call) idToken(ctx context.Context, x *exchange, accessToken string) (string, error) {
+	alg := jose.Algorithm(c.client.IDTokenSignedResponseAlg)
+	signer, err := c.s.signer(ctx, alg, c.now)
+	if err != nil {
+		return "", err
+	}
+	a := &x.authorization
+	claims := map[string]any{}
+	if a.Claims != nil && len(a.Claims.IDToken) > 0 {
+		person, err := c.s.config.Claims(ctx, a.Subject)
+		if err != nil {
+			return "", fmt.Errorf("read claims for the ID token: %w", err)
+		}
+		for name := range a.Claims.IDToken {
+			if value, ok := person[name]; ok && oauth.CheckClaimName(name) == nil {
+				claims[name] = value
+			}
+		}
+	}
+	set := func(name string, value any, wanted bool) {
+		if wanted {
+			claims[name] = value
+		}
+	}
+	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, a.Subject, c.client.ID
+	claims["azp"] = c.client.ID
+	claims["exp"], claims["iat"] = c.now.Add(c.s.lifetimes.IDToken).Unix(), c.now.Unix()
+	claims["auth_time"] = a.AuthTime
+	claims["at_hash"] = jose.LeftHash(alg, accessToken)
+	set("nonce", x.nonce, x.nonce != "")
+	set("acr", a.ACR, a.ACR != "")
+	set("amr", a.AMR, len(a.AMR) > 0)
+	set("sid", a.Session, a.Session != "")
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("encode ID token: %w", err)
+	}
+	token, err := signer.Sign(oauth.TypIDToken, payload)
+	if err != nil {
+		return "", fmt.Errorf("sign ID token: %w", err)
+	}
+	return token, nil
+}

@@ -1,0 +1,194 @@
+package authserver
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// signingAlgorithms are those that tokens can be signed with; the first is the default.
+func signingAlgorithms() []jose.Algorithm {
+	return []jose.Algorithm{jose.ES256, jose.RS256, jose.PS256, jose.ES384, jose.ES512, jose.EdDSA}
+}
+
+// keyRing is the signing keys as of one version of the store.
+type keyRing struct {
+	keys    []Key // oldest SignsFrom first
+	signers []*jose.Signer
+	public  *jose.KeySet
+}
+
+func newKeyRing(keys []Key) (keyRing, error) {
+	slices.SortFunc(keys, func(a, b Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
+	ring := keyRing{keys: keys, public: &jose.KeySet{}}
+	for _, key := range keys {
+		signer, err := jose.NewSigner(key.Algorithm, key.ID, key.Private)
+		if err != nil {
+			return ring, fmt.Errorf("use signing key %s: %w", key.ID, err)
+		}
+		ring.signers = append(ring.signers, signer)
+		ring.public.Keys = append(ring.public.Keys, signer.Public())
+	}
+	return ring, nil
+}
+
+// publish returns the JWKS document.
+func (k keyRing) publish(now time.Time) ([]byte, error) {
+	published := jose.KeySet{Keys: []jose.JWK{}}
+	for i, key := range k.keys {
+		if key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil) {
+			published.Keys = append(published.Keys, k.public.Keys[i])
+		}
+	}
+	slices.Reverse(published.Keys) // newest first
+	document, err := json.Marshal(published)
+	if err != nil {
+		return nil, fmt.Errorf("encode JWKS: %w", err)
+	}
+	return document, nil
+}
+
+// signer returns the newest key of an algorithm that signs by now, or nil.
+func (k keyRing) signer(alg jose.Algorithm, now time.Time) *jose.Signer {
+	for i := len(k.keys) - 1; i >= 0; i-- {
+		key := &k.keys[i]
+		if key.Algorithm == alg && !now.Before(key.SignsFrom) && (key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil)) {
+			return k.signers[i]
+		}
+	}
+	return nil
+}
+
+// signer returns the key that signs with an algorithm, and makes one if this is the
+// algorithm's first use.
+func (s *Server) signer(ctx context.Context, alg jose.Algorithm, now time.Time) (*jose.Signer, error) {
+	if alg == "" {
+		alg = jose.ES256
+	}
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if signer := catalogue.keys.signer(alg, now); signer != nil {
+		return signer, nil
+	}
+	if !slices.Contains(signingAlgorithms(), alg) {
+		return nil, fmt.Errorf("sign with %q: not a signing algorithm of this server", alg)
+	}
+	if err := s.rotateKeys(ctx, now, alg); err != nil {
+		return nil, err
+	}
+	if catalogue, err = s.catalogue(ctx); err != nil {
+		return nil, err
+	}
+	if signer := catalogue.keys.signer(alg, now); signer != nil {
+		return signer, nil
+	}
+	return nil, fmt.Errorf("sign with %s: the store kept no key", alg)
+}
+
+// RotateKeys does what the lives of the signing keys ask for by now: it makes a key for
+// ES256 if there is none, publishes successors ahead of their time, sets when a
+// predecessor may be forgotten, and forgets. Call it at start and every hour or so, on
+// any number of nodes.
+func (s *Server) RotateKeys(ctx context.Context) error {
+	return s.rotateKeys(ctx, time.Now(), jose.ES256)
+}
+
+func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algorithm) error {
+	current, err := s.config.Store.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read keys: %w", err)
+	}
+	if _, changed, err := s.nextKeys(current, now, needed); err != nil || !changed {
+		return err
+	}
+	err = s.config.Store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
+		next, _, err := s.nextKeys(keys, now, needed)
+		return next, err
+	})
+	if err != nil {
+		return fmt.Errorf("rotate keys: %w", err)
+	}
+	s.forget()
+	return nil
+}
+
+// nextKeys is the life of keys as a function of what there is and the time. A key signs
+// from SignsFrom for KeyRotation; its successor is published KeyPublishAhead earlier, so
+// that whoever keeps the JWKS for its max-age knows it in time (OpenID Connect Core,
+// section 10.1.1); it stays published until what it signed has expired.
+func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (next []Key, changed bool, err error) {
+	newest := make(map[jose.Algorithm]*Key)
+	for _, key := range keys {
+		if !key.PublishedUntil.IsZero() && expired(now, key.PublishedUntil) {
+			changed = true
+			continue
+		}
+		next = append(next, key)
+	}
+	for i := range next {
+		if last := newest[next[i].Algorithm]; last == nil || last.SignsFrom.Before(next[i].SignsFrom) {
+			newest[next[i].Algorithm] = &next[i]
+		}
+	}
+	var added []Key
+	for _, alg := range signingAlgorithms() {
+		last := newest[alg]
+		var from time.Time
+		switch {
+		case last == nil && alg == needed:
+			from = now // nobody can have kept a JWKS that a token of this algorithm needs
+		case last == nil:
+			continue
+		case !last.SignsFrom.After(now) && expired(now, last.SignsFrom.Add(s.lifetimes.KeyRotation-s.lifetimes.KeyPublishAhead)):
+			from = now.Add(s.lifetimes.KeyPublishAhead)
+		default:
+			continue
+		}
+		private, err := jose.GenerateKey(alg)
+		if err != nil {
+			return nil, false, fmt.Errorf("make a signing key: %w", err)
+		}
+		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
+		changed = true
+		if last != nil {
+			last.PublishedUntil = from.Add(s.longestSigned())
+		}
+	}
+	return append(next, added...), changed, nil
+}
+
+// longestSigned is how long a signature must stay verifiable: the longest life of what
+// is signed, a catalogue's age on a node that has not heard yet, and skew.
+func (s *Server) longestSigned() time.Duration {
+	return max(s.lifetimes.AccessToken, s.lifetimes.IDToken) + catalogueMaxStale + time.Minute
+}
+
+func (c *call) jwks() error {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		// A JWKS that is too old to issue by is still right to verify by.
+		if catalogue = c.s.catalogueNow.Load(); catalogue == nil {
+			return err
+		}
+	}
+	c.writeDocument("application/jwk-set+json", cacheJWKS, catalogue.jwks)
+	return nil
+}
+
+// deriveKey returns 32 bytes for one purpose (RFC 5869).
+func deriveKey(secret []byte, purpose string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, purpose, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive key: %w", err)
+	}
+	return key, nil
+}

@@ -1,0 +1,187 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+var (
+	ruleLogoutHint = rule{
+		must:    "id_token_hint is an ID token of this server",
+		section: "OpenID Connect RP-Initiated Logout, section 2", code: oauth.InvalidRequest,
+		says: "id_token_hint is not an ID token that this server issued",
+		mend: "send the ID token that the application received at sign-in",
+	}
+	ruleLogoutClient = rule{
+		must:    "client_id is the audience of id_token_hint",
+		section: "OpenID Connect RP-Initiated Logout, section 2", code: oauth.InvalidRequest,
+		says: "client_id is not the client that id_token_hint was issued to",
+		mend: "send the client_id of the ID token",
+	}
+	rulePostLogoutRedirectURI = rule{
+		must:    "post_logout_redirect_uri is registered for the client, which id_token_hint or client_id names",
+		section: "OpenID Connect RP-Initiated Logout, section 3", code: oauth.InvalidRequest,
+		says: "post_logout_redirect_uri is not registered for the client, or no client is named",
+		mend: "register it in post_logout_redirect_uris, and send id_token_hint",
+	}
+)
+
+// logoutRequest is a verified logout request.
+type logoutRequest struct {
+	client *client // nil if none is named
+	hint   *idTokenHint
+	to     redirectTarget // zero: no return
+	state  string
+}
+
+// logout is the end session endpoint (OpenID Connect RP-Initiated Logout, section 2).
+func (c *call) logout() error {
+	if c.r.Method == http.MethodPost {
+		return c.postAsGet()
+	}
+	var err error
+	if c.params, err = c.parseParams(c.r.URL.RawQuery); err != nil {
+		return err
+	}
+	request, err := c.verifyLogout()
+	if err != nil {
+		return err
+	}
+	who, err := c.s.config.SignedIn(c.r)
+	if err != nil {
+		return fmt.Errorf("find out who is signed in: %w", err)
+	}
+	// A hint that names this very session is proof that the application means it. Without
+	// one, any page could sign people out, so the person is asked.
+	if who != nil && !request.names(who) {
+		return c.sendTo(c.s.config.Pages.SignOut, &interaction{params: c.params}, true)
+	}
+	return c.endSession(request, who)
+}
+
+func (r *logoutRequest) names(who *Authentication) bool {
+	return r.hint != nil && r.hint.Subject == who.Subject && r.hint.Session == who.Session && who.Session != ""
+}
+
+func (c *call) verifyLogout() (*logoutRequest, error) {
+	request := &logoutRequest{state: c.params.get("state")}
+	clientID := c.params.get("client_id")
+	if token := c.params.get("id_token_hint"); token != "" {
+		hint, err := c.s.readIDTokenHint(c, token)
+		switch {
+		case errors.Is(err, jose.ErrUnknownKey):
+			// Signed by a key that has been retired since, or by a stranger: no hint at all.
+		case err != nil:
+			return nil, c.because(&ruleLogoutHint, err)
+		default:
+			request.hint = hint
+			if clientID != "" && !hint.Audience.Has(clientID) {
+				return nil, c.refuse(&ruleLogoutClient, "client_id: "+clientID)
+			}
+			if clientID == "" {
+				clientID = hint.Audience[0]
+			}
+		}
+	}
+	if clientID != "" {
+		cl, err := c.s.client(c.r.Context(), clientID)
+		if err != nil && !errors.Is(err, errUnknownClient) {
+			return nil, err
+		}
+		c.client, request.client = cl, cl
+	}
+	uri := c.params.get("post_logout_redirect_uri")
+	if uri == "" {
+		return request, nil
+	}
+	if request.client == nil {
+		return nil, c.refuse(&rulePostLogoutRedirectURI, "no client is named")
+	}
+	if !slices.Contains(request.client.PostLogoutRedirectURIs, uri) {
+		return nil, c.refuse(&rulePostLogoutRedirectURI, nearestDifference(request.client.PostLogoutRedirectURIs, uri))
+	}
+	request.to = redirectTarget{uri: uri, mode: "query"}
+	return request, c.must(len(request.state) <= maxStateBytes, &ruleStateLength)
+}
+
+// endSession signs the browser out and returns to the client. Refresh tokens without
+// offline_access end with the session (Config.SessionActive).
+func (c *call) endSession(request *logoutRequest, who *Authentication) error {
+	if who != nil {
+		if err := c.s.config.SignOut(c.w, c.r); err != nil {
+			return fmt.Errorf("sign out: %w", err)
+		}
+	}
+	if request.to.uri == "" {
+		c.redirect(c.s.basePath + c.s.config.Pages.SignedOut)
+		return nil
+	}
+	if request.state == "" {
+		c.redirect(request.to.uri)
+		return nil
+	}
+	return c.respond(request.to, params{{"state", request.state}})
+}
+
+// resumeLogout verifies a stored logout request anew.
+func (c *call) resumeLogout(data *interactionData) (*logoutRequest, error) {
+	var err error
+	if c.params, err = c.parseParams(data.Query); err != nil {
+		return nil, err
+	}
+	return c.verifyLogout()
+}
+
+func (c *call) logoutInteraction(id string, data *interactionData, who *Authentication) (*Interaction, error) {
+	request, err := c.resumeLogout(data)
+	if err != nil {
+		return nil, err
+	}
+	shown := &Interaction{ID: id, RedirectURI: request.to.uri}
+	if request.client != nil {
+		shown.Client = request.client.Client
+	}
+	if request.to.uri != "" {
+		shown.FormAction = formAction(request.to.uri)
+	}
+	if who != nil {
+		shown.Subject = who.Subject
+	}
+	return shown, nil
+}
+
+// LoggedOut tells the engine that the person confirmed a logout, and writes the answer:
+// it ends the session (Config.SignOut) and returns to the client, if one may be returned
+// to.
+func (s *Server) LoggedOut(w http.ResponseWriter, r *http.Request, id string) {
+	c := s.newCall(w, r)
+	c.endpoint = s.routes[s.basePath+"/logout"]
+	c.finish(c.loggedOut(id))
+}
+
+func (c *call) loggedOut(id string) error {
+	data, err := c.loadInteraction(id)
+	if err != nil {
+		return c.pageError(err)
+	}
+	if !data.Logout {
+		return c.must(false, &ruleInteraction)
+	}
+	request, err := c.resumeLogout(data)
+	if err != nil {
+		return err
+	}
+	who, err := c.s.config.SignedIn(c.r)
+	if err != nil {
+		return fmt.Errorf("find out who is signed in: %w", err)
+	}
+	if err := c.s.config.Store.Delete(c.r.Context(), kindInteraction.Hash(id)); err != nil {
+		return fmt.Errorf("end interaction: %w", err)
+	}
+	return c.endSession(request, who)
+}

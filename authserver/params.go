@@ -1,0 +1,212 @@
+package authserver
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// params are the parameters of a request, each at most once (RFC 6749, sections 3.1 and
+// 3.2), but for resource, which may repeat (RFC 8707, section 2). A parameter without a
+// value counts as omitted.
+type params []param
+
+type param struct{ name, value string }
+
+func (p params) get(name string) string {
+	for i := range p {
+		if p[i].name == name {
+			return p[i].value
+		}
+	}
+	return ""
+}
+
+func (p params) has(name string) bool { return p.get(name) != "" }
+
+func (p params) all(name string) []string {
+	var values []string
+	for i := range p {
+		if p[i].name == name {
+			values = append(values, p[i].value)
+		}
+	}
+	return values
+}
+
+// with returns p with one parameter more or changed.
+func (p params) with(name, value string) params {
+	changed := make(params, 0, len(p)+1)
+	for _, e := range p {
+		if e.name != name {
+			changed = append(changed, e)
+		}
+	}
+	return append(changed, param{name, value})
+}
+
+// encode returns p as a query.
+func (p params) encode() string {
+	var b strings.Builder
+	for i, e := range p {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(e.name))
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(e.value))
+	}
+	return b.String()
+}
+
+var (
+	ruleParams = rule{
+		must:    "the parameters are application/x-www-form-urlencoded, UTF-8 without control characters, at most 100, none longer than 16384 bytes",
+		section: "RFC 6749, appendix B", code: oauth.InvalidRequest,
+		says: "the parameters are not valid application/x-www-form-urlencoded UTF-8 within the limits",
+		mend: "encode the request with a URL library; send no more than 100 parameters",
+	}
+	ruleOnce = rule{
+		must:    "each parameter is sent once",
+		section: "RFC 6749, section 3.1", code: oauth.InvalidRequest,
+		says: "a parameter is sent more than once",
+		mend: "send each parameter once; resource alone may repeat",
+	}
+	ruleContentType = rule{
+		must:    "the body is application/x-www-form-urlencoded",
+		section: "RFC 6749, section 3.2", code: oauth.InvalidRequest,
+		says: "the Content-Type must be application/x-www-form-urlencoded",
+		mend: "send the parameters in the body, form-encoded, with that Content-Type and no Content-Encoding",
+	}
+	ruleBodySize = rule{
+		must:    "the body has at most 65536 bytes",
+		section: "Valetkey", code: oauth.InvalidRequest,
+		says: "the request body is too large: 65536 bytes at most",
+		mend: "send less",
+	}
+	ruleNoQuery = rule{
+		must:    "the parameters are in the body, not in the URL",
+		section: "RFC 6749, section 2.3.1", code: oauth.InvalidRequest,
+		says: "parameters must be sent in the request body, never in the URL",
+		mend: "move the parameters to the body: URLs end up in logs",
+	}
+)
+
+// parseParams reads a query or a form body.
+func (c *call) parseParams(raw string) (params, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	p := make(params, 0, strings.Count(raw, "&")+1)
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		if len(p) == maxParams {
+			return nil, c.refuse(&ruleParams, "more than 100 parameters")
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, ok := unescape(name)
+		if !ok {
+			return nil, c.refuse(&ruleParams, "a parameter name cannot be decoded")
+		}
+		value, ok = unescape(value)
+		if !ok {
+			return nil, c.refuse(&ruleParams, "the value of "+name+" cannot be decoded")
+		}
+		if value == "" {
+			continue
+		}
+		if name != "resource" && p.has(name) {
+			return nil, c.refuse(&ruleOnce, "sent more than once: "+name)
+		}
+		p = append(p, param{name, value})
+	}
+	return p, nil
+}
+
+// unescape decodes one name or value. It refuses what net/url and browsers read in
+// different ways, and what no database would keep.
+func unescape(s string) (string, bool) {
+	if len(s) > 3*maxParamBytes {
+		return "", false
+	}
+	if strings.ContainsAny(s, "%+;") {
+		if strings.Contains(s, ";") {
+			return "", false
+		}
+		decoded, err := url.QueryUnescape(s)
+		if err != nil {
+			return "", false
+		}
+		s = decoded
+	}
+	if len(s) > maxParamBytes || !utf8.ValidString(s) {
+		return "", false
+	}
+	for i := range len(s) {
+		if s[i] == 0 {
+			return "", false
+		}
+	}
+	return s, true
+}
+
+// parseForm reads the parameters of a POST to an endpoint for programs.
+func (c *call) parseForm() (err error) {
+	if c.r.URL.RawQuery != "" {
+		return c.refuse(&ruleNoQuery, "")
+	}
+	c.params, err = c.parseBody()
+	return err
+}
+
+func (c *call) parseBody() (params, error) {
+	if !isForm(c.r.Header.Get("Content-Type")) || c.r.Header.Get("Content-Encoding") != "" {
+		err := c.refuse(&ruleContentType, "Content-Type: "+c.r.Header.Get("Content-Type"))
+		if c.r.Header.Get("Content-Encoding") != "" {
+			oauth.AsError(err).Status = http.StatusUnsupportedMediaType
+		}
+		return nil, err
+	}
+	if c.r.ContentLength > maxFormBytes {
+		return nil, c.tooLarge()
+	}
+	body, err := readBody(http.MaxBytesReader(c.w, c.r.Body, maxFormBytes), c.r.ContentLength)
+	if err != nil {
+		if _, ok := err.(*http.MaxBytesError); ok {
+			return nil, c.tooLarge()
+		}
+		return nil, c.because(&ruleParams, err)
+	}
+	return c.parseParams(string(body))
+}
+
+func (c *call) tooLarge() error {
+	err := c.refuse(&ruleBodySize, "")
+	oauth.AsError(err).Status = http.StatusRequestEntityTooLarge
+	c.w.Header().Set("Connection", "close")
+	return err
+}
+
+func readBody(r io.Reader, length int64) ([]byte, error) {
+	if length <= 0 {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, length)
+	_, err := io.ReadFull(r, body)
+	return body, err
+}
+
+func isForm(contentType string) bool {
+	if contentType == "application/x-www-form-urlencoded" {
+		return true
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && mediaType == "application/x-www-form-urlencoded"
+}

@@ -1,0 +1,122 @@
+package authserver
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// grantType is a way to get tokens: a name and what it makes of a request. Exactly one
+// runs. The token endpoint owns what all have in common, before and after.
+type grantType struct {
+	name string
+	// exchange says what the client may have and what it uses up by that. It changes
+	// nothing in the store: issue does, all at once. When somebody else used it up
+	// meanwhile, exchange is asked again.
+	exchange func(*call) (*exchange, error)
+}
+
+// grantTypes is the table of grant types.
+func grantTypes() []grantType {
+	return []grantType{
+		{oauth.GrantTypeAuthorizationCode, (*call).exchangeCode},
+		{oauth.GrantTypeRefreshToken, (*call).exchangeRefreshToken},
+		{oauth.GrantTypeClientCredentials, (*call).exchangeClientCredentials},
+	}
+}
+
+// exchange is what a grant type found a client entitled to.
+type exchange struct {
+	// authorization is what the tokens descend from; for a client's own tokens it has no
+	// subject and no family.
+	authorization authorization
+	// resources narrows authorization.Resources; scope narrows its Scope.
+	scope     oauth.Scope
+	resources []string
+	// spend are the tickets that this uses up.
+	spend []storage.Key
+	// refreshToken is the refresh token to hand out, "" for none; storeRefresh says that
+	// it is new.
+	refreshToken string
+	storeRefresh bool
+	// idToken says that an ID token goes with it; nonce is what the client bound it to.
+	idToken bool
+	nonce   string
+}
+
+var (
+	ruleGrantTypeKnown = rule{
+		must:    "grant_type is one that this server has",
+		section: "RFC 6749, section 5.2", code: oauth.UnsupportedGrantType,
+		says: "grant_type is missing or not supported by this server",
+		mend: "send one of grant_types_supported of the server metadata",
+	}
+	ruleGrantTypeAllowed = rule{
+		must:    "the client is registered for the grant type",
+		section: "RFC 6749, section 5.2", code: oauth.UnauthorizedClient,
+		says: "the client is not registered for this grant_type",
+		mend: "add the grant type to the client's grant_types",
+	}
+	ruleResourceSyntax = rule{
+		must:    "resource is an absolute URI without a fragment, named at most 16 times",
+		section: "RFC 8707, section 2", code: oauth.InvalidTarget,
+		says: "resource must be an absolute URI without a fragment, at most 16 of them",
+		mend: "send the API's identifier as it is declared",
+	}
+	ruleResourceKnown = rule{
+		must:    "each resource is declared and open to the client",
+		section: "RFC 8707, section 2", code: oauth.InvalidTarget,
+		says: "the resource is unknown, or not for this client",
+		mend: "declare the resource, or add it to the client's resources",
+	}
+)
+
+// maxExchanges bounds how often a request is looked at anew because another one spent
+// the same ticket in between.
+const maxExchanges = 3
+
+// token is the token endpoint (RFC 6749, section 3.2).
+func (c *call) token() error {
+	if err := c.parseForm(); err != nil {
+		return err
+	}
+	name := c.params.get("grant_type")
+	grant := grantTypeNamed(name)
+	cl, err := c.authenticateClient()
+	if err != nil {
+		return err
+	}
+	if grant == nil {
+		return c.refuse(&ruleGrantTypeKnown, "grant_type: "+name)
+	}
+	if !cl.HasGrantType(name) {
+		return c.refuse(&ruleGrantTypeAllowed, "grant_type: "+name)
+	}
+	for range maxExchanges {
+		x, err := grant.exchange(c)
+		if err != nil {
+			return err
+		}
+		response, err := c.issue(x)
+		if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrExists) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return writeJSON(c.w, http.StatusOK, response)
+	}
+	return oauth.NewError(oauth.TemporarilyUnavailable, "another request is using the same grant; try again")
+}
+
+func grantTypeNamed(name string) *grantType {
+	table := grantTypes()
+	for i := range table {
+		if table[i].name == name {
+			return &table[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+var (
+	ruleBearerSent = rule{
+		must:    "the request carries an access token",
+		section: "RFC 6750, section 2", code: "",
+		says: "",
+		mend: "send Authorization: Bearer with the access token",
+	}
+	ruleBearerSyntax = rule{
+		must:    "the access token is sent once, as Authorization: Bearer or, by POST, as access_token in the body",
+		section: "RFC 6750, section 2", code: oauth.InvalidRequest,
+		says: "the access token must be sent once, in the Authorization header or in a form body",
+		mend: "send Authorization: Bearer and the token, once",
+	}
+	ruleUserinfoToken = rule{
+		must:    "the access token is active and meant for this server",
+		section: "OpenID Connect Core, section 5.3.1", code: oauth.InvalidToken,
+		says: "the access token is invalid, expired, revoked, or meant for another API",
+		mend: "get a new token; with resource parameters, leave them out of the request for UserInfo's token",
+	}
+	ruleUserinfoScope = rule{
+		must:    "the access token has the scope openid",
+		section: "OpenID Connect Core, section 5.3", code: oauth.InsufficientScope,
+		says: "the access token needs the scope openid",
+		mend: "ask for openid in the authorization request",
+	}
+)
+
+// userinfo returns the claims that the token's scopes and claims parameter ask for
+// (OpenID Connect Core, section 5.3).
+func (c *call) userinfo() error {
+	claims, err := c.userinfoClaims()
+	if oauth.AsError(err) == nil {
+		if err != nil {
+			return err
+		}
+		return writeJSON(c.w, http.StatusOK, claims)
+	}
+	c.challenge(err)
+	return nil
+}
+
+func (c *call) userinfoClaims() (oauth.Claims, error) {
+	token, err := c.bearerToken()
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.s.accessToken(c.r.Context(), c.now, token)
+	if errors.Is(err, errInactive) {
+		return nil, c.refuse(&ruleUserinfoToken, err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	cl, err := c.s.client(c.r.Context(), t.claims.ClientID)
+	if errors.Is(err, errUnknownClient) {
+		return nil, c.refuse(&ruleUserinfoToken, "the client is gone or disabled")
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.client = cl
+	c.allowOrigin(cl)
+	if !t.claims.Audience.Has(c.s.config.Issuer) {
+		return nil, c.refuse(&ruleUserinfoToken, fmt.Sprintf("aud is %q", t.claims.Audience))
+	}
+	scope, err := oauth.ParseScope(t.claims.Scope)
+	if err != nil {
+		return nil, fmt.Errorf("read scope of an access token: %w", err)
+	}
+	if err := c.must(scope.Has(oauth.ScopeOpenID), &ruleUserinfoScope); err != nil {
+		return nil, err
+	}
+	person, err := c.s.config.Claims(c.r.Context(), t.claims.Subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, c.refuse(&ruleUserinfoToken, "the person is gone or disabled")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read claims: %w", err)
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	released := catalogue.release(person, scope, t.asked)
+	released["sub"] = t.claims.Subject
+	return released, nil
+}
+
+// release picks the claims that scopes and the claims parameter ask for. A claim that
+// the person has no value for is left out (section 5.3.2).
+func (c *catalogue) release(person oauth.Claims, scope oauth.Scope, asked *oauth.ClaimsRequest) oauth.Claims {
+	released := oauth.Claims{}
+	add := func(name string) {
+		if value, ok := person[name]; ok && oauth.CheckClaimName(name) == nil {
+			released[name] = value
+		}
+	}
+	for _, name := range scope {
+		for _, claim := range c.scopes[name].Claims {
+			add(claim)
+		}
+	}
+	if asked != nil {
+		for name := range asked.Userinfo {
+			add(name)
+		}
+	}
+	return released
+}
+
+// bearerToken reads the access token (RFC 6750, sections 2.1 and 2.2). A token in the URL
+// is not looked at: URLs end up in logs (OAuth 2.1).
+func (c *call) bearerToken() (string, error) {
+	headers := c.r.Header["Authorization"]
+	var body string
+	if c.r.Method == http.MethodPost && isForm(c.r.Header.Get("Content-Type")) {
+		p, err := c.parseBody()
+		if err != nil {
+			return "", err
+		}
+		body = p.get("access_token")
+	}
+	switch {
+	case len(headers) > 1 || len(headers) == 1 && body != "":
+		return "", c.refuse(&ruleBearerSyntax, "")
+	case len(headers) == 1:
+		scheme, token, _ := strings.Cut(headers[0], " ")
+		if !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " ,") {
+			return "", c.refuse(&ruleBearerSyntax, "")
+		}
+		return token, nil
+	case body != "":
+		return body, nil
+	}
+	return "", c.refuse(&ruleBearerSent, "")
+}
+
+// challenge is the writer of a protected resource (RFC 6750, section 3). A request
+// without a token is told the scheme and nothing else (section 3.1).
+func (c *call) challenge(err error) {
+	e := c.s.protocolError(err)
+	if e.Code == "" {
+		c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer).String())
+		noStore(c.w)
+		writeBytes(c.w, http.StatusUnauthorized, "application/json", []byte("{}"))
+		return
+	}
+	e = c.referenced(e, err)
+	scope := ""
+	if e.Code == oauth.InsufficientScope {
+		scope = oauth.ScopeOpenID
+	}
+	c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer",
+		"realm", c.s.config.Issuer, "error", string(e.Code), "error_description", e.Description, "scope", scope).String())
+	writeJSONError(c.w, e.HTTPStatus(), e)
+}

@@ -1,0 +1,136 @@
+package jose
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	gojose "github.com/go-jose/go-jose/v4"
+	strictjson "github.com/go-jose/go-jose/v4/json"
+)
+
+// JWK is a public key (RFC 7517). It cannot hold a private or a symmetric one, so that
+// none can be published.
+type JWK struct {
+	kid string
+	alg Algorithm // "" if the key does not say
+	key crypto.PublicKey
+}
+
+// KeyID returns the key's kid.
+func (k JWK) KeyID() string { return k.kid }
+
+// Algorithm returns the key's alg, "" if it does not say.
+func (k JWK) Algorithm() Algorithm { return k.alg }
+
+// verifies reports whether the key may be used with an algorithm.
+func (k JWK) verifies(alg Algorithm) bool {
+	return alg.fits(k.key) && (k.alg == "" || k.alg == alg)
+}
+
+// MarshalJSON writes the public members with kid, alg and use.
+func (k JWK) MarshalJSON() ([]byte, error) {
+	switch k.key.(type) {
+	case *ecdsa.PublicKey, *rsa.PublicKey, ed25519.PublicKey:
+	default:
+		return nil, fmt.Errorf("marshal JWK: a %T is not a public key", k.key)
+	}
+	return gojose.JSONWebKey{Key: k.key, KeyID: k.kid, Algorithm: string(k.alg), Use: "sig"}.MarshalJSON()
+}
+
+// Thumbprint returns the base64url SHA-256 thumbprint (RFC 7638).
+func (k JWK) Thumbprint() string {
+	sum, err := (&gojose.JSONWebKey{Key: k.key}).Thumbprint(crypto.SHA256)
+	if err != nil { // only for a key type that JWK cannot hold
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(sum)
+}
+
+// KeySet is a JWK Set (RFC 7517, section 5).
+type KeySet struct {
+	Keys []JWK `json:"keys"`
+}
+
+func (s *KeySet) has(kid string) bool {
+	return slices.ContainsFunc(s.Keys, func(k JWK) bool { return k.kid == kid })
+}
+
+// Bounds of a stranger's set.
+const (
+	maxKeySetBytes = 512 << 10
+	maxKeys        = 100
+)
+
+// ParseKeySet reads a stranger's set. Keys that this package cannot use are left out:
+// other types, weak ones, those for encryption; a set with private or symmetric material,
+// or with two keys of one kid and algorithm, is refused.
+func ParseKeySet(document []byte) (set *KeySet, err error) {
+	defer func() {
+		if recover() != nil {
+			set, err = nil, errors.New("read JWK Set: malformed key")
+		}
+	}()
+	if len(document) > maxKeySetBytes || !shallow(document, maxDepth) {
+		return nil, errors.New("read JWK Set: too large or too deep")
+	}
+	var raw struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := strictjson.Unmarshal(document, &raw); err != nil {
+		return nil, errors.New("read JWK Set: not a JSON object with the member keys")
+	}
+	if raw.Keys == nil {
+		return nil, errors.New("read JWK Set: keys is missing")
+	}
+	if len(raw.Keys) > maxKeys {
+		return nil, fmt.Errorf("read JWK Set: more than %d keys", maxKeys)
+	}
+	set = &KeySet{Keys: []JWK{}}
+	for i, member := range raw.Keys {
+		key, usable, err := parseJWK(member)
+		if err != nil {
+			return nil, fmt.Errorf("read JWK Set: keys[%d]: %w", i, err)
+		}
+		if !usable {
+			continue
+		}
+		if key.kid != "" && slices.ContainsFunc(set.Keys, func(k JWK) bool { return k.kid == key.kid && k.alg == key.alg }) {
+			return nil, fmt.Errorf("read JWK Set: keys[%d]: another key has this kid", i)
+		}
+		set.Keys = append(set.Keys, key)
+	}
+	return set, nil
+}
+
+func parseJWK(raw []byte) (key JWK, usable bool, err error) {
+	var members map[string]any
+	if err := strictjson.Unmarshal(raw, &members); err != nil {
+		return key, false, errors.New("not a JSON object with each member once")
+	}
+	for _, private := range [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
+		if _, ok := members[private]; ok {
+			return key, false, errors.New("it holds private or symmetric material")
+		}
+	}
+	use, hasUse := members["use"].(string)
+	if hasUse && use != "sig" {
+		return key, false, nil
+	}
+	if operations, ok := members["key_ops"].([]any); ok && !slices.Contains(operations, any("verify")) {
+		return key, false, nil
+	}
+	var parsed gojose.JSONWebKey
+	if err := parsed.UnmarshalJSON(raw); err != nil {
+		return key, false, nil // a type or curve that go-jose does not know, or a bad point
+	}
+	key = JWK{kid: parsed.KeyID, alg: Algorithm(parsed.Algorithm), key: parsed.Key}
+	candidates := []Algorithm{ES256, ES384, ES512, RS256, PS256, EdDSA}
+	return key, slices.ContainsFunc(candidates, key.verifies), nil
+}

@@ -1,0 +1,52 @@
+package jose
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+)
+
+// GenerateKey makes a private key for an asymmetric algorithm; RSA keys have 2048 bits.
+func GenerateKey(alg Algorithm) (crypto.Signer, error) {
+	switch alg {
+	case ES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case ES384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case ES512:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case RS256, PS256:
+		return rsa.GenerateKey(rand.Reader, minRSABits)
+	case EdDSA:
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
+	}
+	return nil, fmt.Errorf("generate key: %q is not an asymmetric algorithm of this package", alg)
+}
+
+// MarshalPrivateKey returns the PKCS #8 DER form.
+func MarshalPrivateKey(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("marshal private key: %w", err)
+	}
+	return der, nil
+}
+
+// ParsePrivateKey reads what MarshalPrivateKey wrote.
+func ParsePrivateKey(der []byte) (crypto.Signer, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("parse private key: a %T does not sign", key)
+	}
+	return signer, nil
+}

@@ -1,0 +1,149 @@
+package jose
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"sync"
+)
+
+// Signer signs compact JWSs with one key. The encoded header is kept for each typ. It is
+// safe for concurrent use.
+type Signer struct {
+	alg    Algorithm
+	kid    string
+	key    crypto.Signer // nil for a secret
+	secret []byte
+	public JWK
+
+	headers sync.Map // typ → encoded header with the dot
+}
+
+// NewSigner returns a signer for an asymmetric key. It fails if the key is not one for
+// the algorithm.
+func NewSigner(alg Algorithm, kid string, key crypto.Signer) (*Signer, error) {
+	if key == nil || !alg.fits(key.Public()) {
+		return nil, fmt.Errorf("a %T is no key for %s", key, alg)
+	}
+	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, key: key.Public()}}, nil
+}
+
+// NewSecretSigner returns a signer by HMAC. The secret has at least as many bytes as the
+// hash (RFC 7518, section 3.2).
+func NewSecretSigner(alg Algorithm, secret []byte) (*Signer, error) {
+	if !alg.symmetric() {
+		return nil, fmt.Errorf("%q is not an HMAC algorithm", alg)
+	}
+	if len(secret) < alg.hash().Size() {
+		return nil, fmt.Errorf("%s needs a secret of %d bytes or more", alg, alg.hash().Size())
+	}
+	return &Signer{alg: alg, secret: secret}, nil
+}
+
+// KeyID returns the kid that headers carry; "" if none.
+func (s *Signer) KeyID() string { return s.kid }
+
+// Algorithm returns the signer's algorithm.
+func (s *Signer) Algorithm() Algorithm { return s.alg }
+
+// Public returns the key that verifies, with its kid and alg.
+func (s *Signer) Public() JWK { return s.public }
+
+// Sign returns the compact form of payload signed, with the given typ, if it is not "".
+func (s *Signer) Sign(typ string, payload []byte) (string, error) {
+	header, err := s.header(typ)
+	if err != nil {
+		return "", err
+	}
+	encoding := base64.RawURLEncoding
+	b := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(s.signatureRoom()))
+	b = append(b, header...)
+	b = encoding.AppendEncode(b, payload)
+	signature, err := s.signature(b)
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	b = append(b, '.')
+	b = encoding.AppendEncode(b, signature)
+	return string(b), nil
+}
+
+func (s *Signer) header(typ string) ([]byte, error) {
+	if encoded, ok := s.headers.Load(typ); ok {
+		return encoded.([]byte), nil
+	}
+	header, err := json.Marshal(struct {
+		Algorithm Algorithm `json:"alg"`
+		KeyID     string    `json:"kid,omitempty"`
+		Type      string    `json:"typ,omitempty"`
+	}{s.alg, s.kid, typ})
+	if err != nil {
+		return nil, fmt.Errorf("encode header: %w", err)
+	}
+	encoded := append(base64.RawURLEncoding.AppendEncode(nil, header), '.')
+	s.headers.Store(typ, encoded)
+	return encoded, nil
+}
+
+func (s *Signer) signatureRoom() int {
+	if k, ok := s.key.(*rsa.PrivateKey); ok {
+		return k.Size()
+	}
+	return 132 // ES512, the longest of the others
+}
+
+func (s *Signer) signature(input []byte) ([]byte, error) {
+	if s.key == nil {
+		mac := hmac.New(s.alg.hash().New, s.secret)
+		mac.Write(input)
+		return mac.Sum(nil), nil
+	}
+	switch key := s.key.(type) {
+	case ed25519.PrivateKey:
+		return ed25519.Sign(key, input), nil
+	case *ecdsa.PrivateKey:
+		r, sv, err := ecdsa.Sign(rand.Reader, key, digest(s.alg, input))
+		if err != nil {
+			return nil, err
+		}
+		// r and s side by side in fixed width (RFC 7518, section 3.4).
+		size := (key.Params().BitSize + 7) / 8
+		signature := make([]byte, 2*size)
+		r.FillBytes(signature[:size])
+		sv.FillBytes(signature[size:])
+		return signature, nil
+	}
+	if s.alg == EdDSA {
+		return s.key.Sign(rand.Reader, input, crypto.Hash(0))
+	}
+	var options crypto.SignerOpts = s.alg.hash()
+	if s.alg == PS256 {
+		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.alg.hash()}
+	}
+	if _, ok := s.key.(*rsa.PrivateKey); !ok {
+		return nil, fmt.Errorf("a %T cannot sign %s", s.key, s.alg)
+	}
+	return s.key.Sign(rand.Reader, digest(s.alg, input), options)
+}
+
+func digest(alg Algorithm, input []byte) []byte {
+	h := alg.hash().New()
+	h.Write(input)
+	return h.Sum(nil)
+}
+
+// LeftHash returns the left half of the hash of value, as at_hash and c_hash have it
+// (OpenID Connect Core, section 3.1.3.6).
+func LeftHash(alg Algorithm, value string) string {
+	if alg.hash() == 0 {
+		return ""
+	}
+	sum := digest(alg, []byte(value))
+	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+}

@@ -1,0 +1,243 @@
+package jose
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/rsa"
+	"encoding/base64"
+	"errors"
+	"math/big"
+	"slices"
+	"strings"
+
+	strictjson "github.com/go-jose/go-jose/v4/json"
+)
+
+// maxTokenBytes bounds a token. One that people or browsers carry is far smaller.
+const maxTokenBytes = 16 << 10
+
+// Errors of verification. They say what was wrong and repeat nothing of the token.
+var (
+	ErrMalformed  = errors.New("jose: not a well-formed compact JWS")
+	ErrAlgorithm  = errors.New("jose: the algorithm is not one that is accepted here")
+	ErrType       = errors.New("jose: the typ is not one that is accepted here")
+	ErrSignature  = errors.New("jose: the signature does not verify")
+	ErrUnknownKey = errors.New("jose: no key of the set has that kid")
+)
+
+// Header is what is read of a JOSE header. Members by which a token would bring its own
+// key (jwk, jku, x5c, x5u) are never looked at.
+type Header struct {
+	Algorithm Algorithm
+	KeyID     string
+	Type      string
+}
+
+// Expected is what a verifier accepts.
+type Expected struct {
+	Algorithms []Algorithm
+	// Types are the accepted values of typ, compared without case and without the prefix
+	// "application/" (RFC 7515, section 4.1.9); "" among them accepts its absence; nil
+	// accepts any.
+	Types []string
+}
+
+func (e Expected) check(h Header) error {
+	if !slices.Contains(e.Algorithms, h.Algorithm) {
+		return ErrAlgorithm
+	}
+	if e.Types == nil {
+		return nil
+	}
+	typ := bareType(h.Type)
+	if !slices.ContainsFunc(e.Types, func(t string) bool { return strings.EqualFold(bareType(t), typ) }) {
+		return ErrType
+	}
+	return nil
+}
+
+func bareType(typ string) string {
+	const prefix = "application/"
+	if len(typ) > len(prefix) && strings.EqualFold(typ[:len(prefix)], prefix) && !strings.Contains(typ[len(prefix):], "/") {
+		return typ[len(prefix):]
+	}
+	return typ
+}
+
+// parts is a compact JWS taken apart.
+type parts struct {
+	header    Header
+	input     []byte // what was signed
+	payload   []byte
+	signature []byte
+}
+
+// strictBase64 refuses padding, line breaks and unused bits: one token has one spelling.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
+func decodeBase64(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") { // which encoding/base64 skips
+		return nil, ErrMalformed
+	}
+	b, err := strictBase64.DecodeString(s)
+	if err != nil {
+		return nil, ErrMalformed
+	}
+	return b, nil
+}
+
+func parse(token string) (parts, error) {
+	var p parts
+	if len(token) > maxTokenBytes || strings.Count(token, ".") != 2 {
+		return p, ErrMalformed
+	}
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	raw, err := decodeBase64(header)
+	if err != nil {
+		return p, err
+	}
+	if p.header, err = parseHeader(raw); err != nil {
+		return p, err
+	}
+	if p.payload, err = decodeBase64(payload); err != nil {
+		return p, err
+	}
+	if p.signature, err = decodeBase64(signature); err != nil {
+		return p, err
+	}
+	p.input = []byte(token[:len(header)+1+len(payload)])
+	return p, nil
+}
+
+func parseHeader(raw []byte) (h Header, err error) {
+	defer recovered(&err)
+	if !shallow(raw, maxDepth) {
+		return h, ErrMalformed
+	}
+	var members map[string]any
+	if err := strictjson.Unmarshal(raw, &members); err != nil || members == nil {
+		return h, ErrMalformed
+	}
+	// No extension is understood here, so none may be critical (RFC 7515, section
+	// 4.1.11); b64 is one (RFC 7797).
+	if _, ok := members["crit"]; ok {
+		return h, ErrMalformed
+	}
+	if _, ok := members["b64"]; ok {
+		return h, ErrMalformed
+	}
+	text := func(name string, most int) string {
+		value, ok := members[name]
+		if !ok {
+			return ""
+		}
+		s, ok := value.(string)
+		if !ok || len(s) > most {
+			err = ErrMalformed
+		}
+		return s
+	}
+	h = Header{Algorithm: Algorithm(text("alg", 32)), KeyID: text("kid", 512), Type: text("typ", 128)}
+	if err == nil && h.Algorithm == "" {
+		err = ErrMalformed
+	}
+	return h, err
+}
+
+// ParseHeader reads the header of a token that nobody has verified.
+func ParseHeader(token string) (Header, error) {
+	p, err := parse(token)
+	return p.header, err
+}
+
+// UnverifiedPayload returns the payload of a token that nobody has verified, to find out
+// whose keys to verify it by.
+func UnverifiedPayload(token string) ([]byte, error) {
+	p, err := parse(token)
+	return p.payload, err
+}
+
+// Verify checks a token against a set of keys: the one that its kid names, or, without a
+// kid, each that fits. ErrUnknownKey says that a set as it is now has no such key; the
+// caller may fetch it anew.
+func Verify(token string, keys *KeySet, want Expected) (payload []byte, h Header, err error) {
+	p, err := parse(token)
+	if err != nil {
+		return nil, p.header, err
+	}
+	if err := want.check(p.header); err != nil {
+		return nil, p.header, err
+	}
+	if p.header.Algorithm.symmetric() {
+		return nil, p.header, ErrAlgorithm
+	}
+	err = ErrUnknownKey
+	for _, key := range keys.Keys {
+		if p.header.KeyID != "" && key.kid != p.header.KeyID || !key.verifies(p.header.Algorithm) {
+			continue
+		}
+		if verifySignature(p.header.Algorithm, key.key, p.input, p.signature) {
+			return p.payload, p.header, nil
+		}
+		err = ErrSignature
+	}
+	if err == ErrUnknownKey && p.header.KeyID != "" && keys.has(p.header.KeyID) {
+		err = ErrAlgorithm // the key is there, but for something else
+	}
+	return nil, p.header, err
+}
+
+// VerifySecret checks a token that was signed by HMAC.
+func VerifySecret(token string, secret []byte, want Expected) (payload []byte, h Header, err error) {
+	p, err := parse(token)
+	if err != nil {
+		return nil, p.header, err
+	}
+	if err := want.check(p.header); err != nil {
+		return nil, p.header, err
+	}
+	alg := p.header.Algorithm
+	if !alg.symmetric() || len(secret) < alg.hash().Size() {
+		return nil, p.header, ErrAlgorithm
+	}
+	mac := hmac.New(alg.hash().New, secret)
+	mac.Write(p.input)
+	if !hmac.Equal(mac.Sum(nil), p.signature) {
+		return nil, p.header, ErrSignature
+	}
+	return p.payload, p.header, nil
+}
+
+func verifySignature(alg Algorithm, key crypto.PublicKey, input, signature []byte) bool {
+	switch key := key.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(key, input, signature)
+	case *ecdsa.PublicKey:
+		size := (key.Params().BitSize + 7) / 8
+		if len(signature) != 2*size {
+			return false
+		}
+		r, s := new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])
+		return ecdsa.Verify(key, digest(alg, input), r, s)
+	case *rsa.PublicKey:
+		if len(signature) != key.Size() {
+			return false
+		}
+		if alg == PS256 {
+			options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: alg.hash()}
+			return rsa.VerifyPSS(key, alg.hash(), digest(alg, input), signature, options) == nil
+		}
+		return rsa.VerifyPKCS1v15(key, alg.hash(), digest(alg, input), signature) == nil
+	}
+	return false
+}
+
+// recovered turns a panic of a parser into an error.
+func recovered(err *error) {
+	if recover() != nil {
+		*err = ErrMalformed
+	}
+}
