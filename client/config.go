@@ -1,0 +1,150 @@
+package client
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const (
+	// requestTimeout bounds one request to the provider, from dialling to the last byte.
+	requestTimeout = 10 * time.Second
+	// keysTimeout bounds the fetch of a key set, which somebody's sign-in waits for.
+	keysTimeout = 5 * time.Second
+
+	maxAnswerBytes = 1 << 20
+	maxKeysBytes   = 512 << 10
+
+	// leeway is how far the provider's clock may be off when times in an ID token are
+	// compared.
+	leeway = time.Minute
+	// transactionLifetime is how long a person may take to sign in and consent.
+	transactionLifetime = 30 * time.Minute
+	// keysMaxAge is the age at which a key set is fetched anew, so that a key that the
+	// provider withdrew is not used for ever. If that fails the old set goes on.
+	keysMaxAge = time.Hour
+	// keysCooldown lies between two fetches of a key set, so that tokens with unknown
+	// keys are no way to hammer the provider.
+	keysCooldown = 10 * time.Second
+	// assertionLifetime is how long a client assertion can be used; each request makes
+	// its own.
+	assertionLifetime = time.Minute
+)
+
+// Config says who the client is and which provider it uses.
+type Config struct {
+	// Issuer is the provider's issuer identifier, exactly as the provider spells it.
+	Issuer string
+	// ClientID and ClientSecret are what the provider gave the client. A client without
+	// a secret and without a key is a public one.
+	ClientID     string
+	ClientSecret string
+	// PrivateKey signs assertions for private_key_jwt. KeyID is the "kid" under which
+	// the provider knows its public half, and SigningAlg its algorithm; the zero value
+	// means what goes with the key: ES256, ES384, ES512, EdDSA or RS256.
+	PrivateKey crypto.Signer
+	KeyID      string
+	SigningAlg jose.Algorithm
+	// AuthMethod is how the client proves who it is, one of oauth.AuthMethod…. Empty
+	// means private_key_jwt with a key; with a secret client_secret_basic, unless the
+	// provider's metadata offers client_secret_post only; else none.
+	AuthMethod string
+	// AssertionAudience is the "aud" of client assertions. Empty means the issuer, as
+	// RFC 10070 has it; some older providers want the URL of their token endpoint.
+	AssertionAudience string
+	// RedirectURI is where the provider sends the browser back to.
+	RedirectURI string
+	// Scopes are asked for at each sign-in and with client credentials. "openid" among
+	// them asks for an ID token.
+	Scopes []string
+	// Resources are the APIs that access tokens shall be for (RFC 8707).
+	Resources []string
+	// IDTokenSigningAlg is the one algorithm that ID tokens may have. Empty means any
+	// asymmetric one that the provider's metadata lists. HS256 and its like must be
+	// named here: they use the client's secret as the key.
+	IDTokenSigningAlg jose.Algorithm
+	// HTTPClient reaches the provider; nil means http.DefaultTransport. Its redirects
+	// and cookies are switched off, and its timeout is 10 seconds at most.
+	HTTPClient *http.Client
+}
+
+// Client is one application at one provider. It is safe for concurrent use.
+type Client struct {
+	config   Config
+	metadata oauth.ServerMetadata
+	method   string
+	http     *http.Client
+	keys     keyCache
+	idToken  []jose.Algorithm
+	signer   *jose.Signer
+}
+
+// New returns a client of a provider whose metadata the caller knows, for providers
+// without discovery. Endpoints that are not used may be left out. It sends no request.
+func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
+	if config.ClientID == "" {
+		return nil, errors.New("client: ClientID is missing")
+	}
+	if err := checkMetadata(&metadata, config.Issuer); err != nil {
+		return nil, err
+	}
+	if config.RedirectURI != "" {
+		u, err := url.Parse(config.RedirectURI)
+		if err != nil || u.Scheme == "" || u.Fragment != "" {
+			return nil, errors.New("client: RedirectURI is an absolute URI without a fragment (RFC 6749, section 3.1.2)")
+		}
+	}
+	c := &Client{config: config, metadata: metadata, http: guarded(config.HTTPClient)}
+	c.keys.url = metadata.JWKSURI
+	if err := c.chooseAuthMethod(); err != nil {
+		return nil, err
+	}
+	if err := c.chooseIDTokenAlgorithms(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Metadata returns what the provider says of itself.
+func (c *Client) Metadata() oauth.ServerMetadata { return c.metadata }
+
+var asymmetric = []jose.Algorithm{
+	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, jose.PS256, jose.RS256,
+}
+
+// chooseIDTokenAlgorithms holds OpenID Connect Core, section 3.1.3.7, step 7: the
+// algorithm is expected, never taken from the token's own header.
+func (c *Client) chooseIDTokenAlgorithms() error {
+	switch alg := c.config.IDTokenSigningAlg; alg {
+	case "":
+	case jose.HS256, jose.HS384, jose.HS512:
+		if c.config.ClientSecret == "" {
+			return fmt.Errorf("client: IDTokenSigningAlg %s needs a ClientSecret", alg)
+		}
+		c.idToken = []jose.Algorithm{alg}
+		return nil
+	default:
+		if !slices.Contains(asymmetric, alg) {
+			return fmt.Errorf("client: IDTokenSigningAlg %q is not one that can be verified", alg)
+		}
+		c.idToken = []jose.Algorithm{alg}
+		return nil
+	}
+	offered := c.metadata.IDTokenSigningAlgValuesSupported
+	for _, alg := range asymmetric {
+		if len(offered) == 0 || slices.Contains(offered, string(alg)) {
+			c.idToken = append(c.idToken, alg)
+		}
+	}
+	if len(c.idToken) == 0 {
+		return fmt.Errorf("%w: it offers no ID token algorithm that can be verified", ErrMetadata)
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Discover reads the metadata of config.Issuer, first as an OpenID Provider (OpenID
+// Connect Discovery, section 4), then as an authorization server (RFC 8414, section 3),
+// and returns a client of it.
+func Discover(ctx context.Context, config Config) (*Client, error) {
+	locations, err := metadataLocations(config.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	h := guarded(config.HTTPClient)
+	for _, location := range locations {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		req.Header.Set("Accept", "application/json")
+		got, err := send(h, req, maxAnswerBytes)
+		if err != nil {
+			return nil, err
+		}
+		if got.status >= 400 && got.status < 500 {
+			continue
+		}
+		if got.status != http.StatusOK {
+			return nil, fmt.Errorf("%w: %s answered with status %d", ErrMetadata, location, got.status)
+		}
+		var metadata oauth.ServerMetadata
+		if err := json.Unmarshal(got.body, &metadata); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrMetadata, location, err)
+		}
+		return New(metadata, config)
+	}
+	return nil, fmt.Errorf("%w: nothing is published at %s", ErrMetadata, strings.Join(locations, " or "))
+}
+
+func metadataLocations(issuer string) ([]string, error) {
+	if err := checkIssuer(issuer); err != nil {
+		return nil, err
+	}
+	inserted, err := oauth.WellKnownURL(issuer, oauth.WellKnownAuthorizationServer)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMetadata, err)
+	}
+	return []string{strings.TrimSuffix(issuer, "/") + oauth.WellKnownOpenIDConfiguration, inserted}, nil
+}
+
+// checkIssuer is milder than oauth.CheckIssuer: other providers' issuers may end with a
+// slash.
+func checkIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "" || u.User != nil:
+		return fmt.Errorf("%w: the issuer is a URL such as https://login.example.com", ErrMetadata)
+	case strings.ContainsAny(issuer, "?#"):
+		return fmt.Errorf("%w: an issuer has no query and no fragment (RFC 8414, section 2)", ErrMetadata)
+	case !secure(u):
+		return fmt.Errorf("%w: the issuer is https; http is for loopback only", ErrMetadata)
+	}
+	return nil
+}
+
+// checkMetadata holds RFC 8414, section 3.3 (the issuer is the very string that was
+// configured, or somebody else speaks in its name) and keeps tokens and secrets on
+// encrypted connections. http is taken only where the issuer itself is on loopback:
+// no provider on the network may point a client at its own machine.
+func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
+	if err := checkIssuer(issuer); err != nil {
+		return err
+	}
+	if m.Issuer != issuer {
+		return fmt.Errorf("%w: it names the issuer %q, and %q is configured", ErrMetadata, tame(m.Issuer, 200), issuer)
+	}
+	plainAllowed := strings.HasPrefix(issuer, "http:")
+	for _, endpoint := range []struct{ name, url string }{
+		{"authorization_endpoint", m.AuthorizationEndpoint},
+		{"token_endpoint", m.TokenEndpoint},
+		{"userinfo_endpoint", m.UserinfoEndpoint},
+		{"jwks_uri", m.JWKSURI},
+		{"revocation_endpoint", m.RevocationEndpoint},
+		{"end_session_endpoint", m.EndSessionEndpoint},
+	} {
+		if endpoint.url == "" {
+			continue
+		}
+		u, err := url.Parse(endpoint.url)
+		if err != nil || u.Host == "" || u.User != nil || strings.Contains(endpoint.url, "#") {
+			return fmt.Errorf("%w: %s is not the URL of an endpoint", ErrMetadata, endpoint.name)
+		}
+		if u.Scheme != "https" && (!plainAllowed || !secure(u)) {
+			return fmt.Errorf("%w: %s is not https", ErrMetadata, endpoint.name)
+		}
+	}
+	return nil
+}
+
+// secure reports whether u is https, or http that does not leave the machine.
+func secure(u *url.URL) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())
+}

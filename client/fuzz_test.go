@@ -1,0 +1,84 @@
+package client
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// FuzzTokenResponse holds that whatever the token endpoint sends is either usable tokens
+// or one of the package's errors, and that no error repeats a token.
+func FuzzTokenResponse(f *testing.F) {
+	f.Add(200, "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":"3600"}`)
+	f.Add(200, "text/html", `<!doctype html>`)
+	f.Add(400, "application/json", `{"error":"invalid_grant","error_description":"\u0000"}`)
+	f.Add(200, "", `{"access_token":"a","token_type":"Bearer","expires_in":1e999}`)
+	now := time.Now()
+	f.Fuzz(func(t *testing.T, status int, contentType, body string) {
+		tokens, err := parseTokens(&answer{status, http.Header{"Content-Type": {contentType}}, []byte(body)}, now)
+		if err != nil {
+			var protocol *Error
+			if !errors.Is(err, ErrAnswer) && !errors.As(err, &protocol) {
+				t.Errorf("an error of no known kind: %v", err)
+			}
+			if s := err.Error(); len(s) > 1000 || strings.ContainsAny(s, "\r\n\x00") {
+				t.Errorf("the message is %q", s)
+			}
+			return
+		}
+		if status != http.StatusOK || !printable(tokens.AccessToken) || tokens.TokenType != "Bearer" {
+			t.Errorf("status %d, token type %q were taken", status, tokens.TokenType)
+		}
+		if !tokens.Expiry.IsZero() && (tokens.Expiry.Before(now.Round(0)) || tokens.Expiry.Sub(now) > 11*365*24*time.Hour) {
+			t.Errorf("the token ends at %v", tokens.Expiry)
+		}
+	})
+}
+
+// FuzzCallback holds that no query yields a code unless it carries the state and the
+// issuer once, and no error.
+func FuzzCallback(f *testing.F) {
+	f.Add("code=a&state=the-state&iss=https%3A%2F%2Fop.example")
+	f.Add("code=a&code=b&state=the-state&iss=https%3A%2F%2Fop.example")
+	f.Add("error=access_denied&state=the-state&iss=https%3A%2F%2Fop.example")
+	f.Add("state=the-state;code=a")
+	now := time.Now()
+	c, err := New(oauth.ServerMetadata{
+		Issuer: "https://op.example", AuthorizationResponseIssParameterSupported: true,
+	}, Config{Issuer: "https://op.example", ClientID: "app"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		transaction := &Transaction{
+			Issuer: "https://op.example", State: "the-state", CodeVerifier: "verifier", Expires: now.Add(time.Minute),
+		}
+		code, err := c.checkCallback(transaction, values, now)
+		if err != nil {
+			if erased := transaction.State == ""; erased == errors.Is(err, ErrState) {
+				t.Errorf("erased: %v after %v", erased, err)
+			}
+			return
+		}
+		for name, want := range map[string]string{"state": "the-state", "iss": "https://op.example", "code": code} {
+			if name == "code" && code == "" {
+				continue
+			}
+			if len(values[name]) != 1 || values[name][0] != want {
+				t.Errorf("%s is %q", name, values[name])
+			}
+		}
+		if values.Has("error") {
+			t.Error("an error yielded a code")
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// guarded returns a copy of given that follows no redirects, keeps no cookies and gives
+// up in time. A redirect from the token endpoint would carry the client's secret or a
+// code to wherever it points (RFC 9700, section 4.12).
+func guarded(given *http.Client) *http.Client {
+	var c http.Client
+	if given != nil {
+		c = *given
+	}
+	if c.Timeout <= 0 || c.Timeout > requestTimeout {
+		c.Timeout = requestTimeout
+	}
+	c.Jar = nil
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
+}
+
+// answer is a response that was read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send reads at most limit bytes of the answer; a longer one is an error.
+func (c *Client) send(req *http.Request, limit int64) (*answer, error) {
+	return send(c.http, req, limit)
+}
+
+func send(h *http.Client, req *http.Request, limit int64) (*answer, error) {
+	where := req.URL.Redacted()
+	resp, err := h.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("client: ask the provider: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("client: read the answer of %s: %w", where, err)
+	}
+	if int64(len(body)) > limit {
+		return nil, fmt.Errorf("%w: %s sent more than %d bytes", ErrAnswer, where, limit)
+	}
+	if resp.StatusCode/100 == 3 {
+		return nil, fmt.Errorf("%w: %s answered with a redirect (status %d), which is not followed", ErrAnswer, where, resp.StatusCode)
+	}
+	return &answer{resp.StatusCode, resp.Header, body}, nil
+}
+
+func (c *Client) get(ctx context.Context, endpoint, accept string) (*answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	req.Header.Set("Accept", accept)
+	return c.send(req, maxAnswerBytes)
+}
+
+// post sends a form with the client's authentication.
+func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*answer, error) {
+	header, err := c.authenticate(form)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	// A code, refresh token or assertion is good once: net/http must not send it again
+	// on another connection.
+	req.GetBody = nil
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	if header != "" {
+		req.Header.Set("Authorization", header)
+	}
+	return c.send(req, maxAnswerBytes)
+}
+
+// retryAfter reads the field of RFC 9110, section 10.2.3, an hour at most.
+func retryAfter(header http.Header) time.Duration {
+	field := header.Get("Retry-After")
+	wait := time.Duration(0)
+	if seconds, err := strconv.Atoi(field); err == nil {
+		wait = time.Duration(min(max(seconds, 0), 3600)) * time.Second
+	} else if at, err := http.ParseTime(field); err == nil {
+		wait = time.Until(at)
+	}
+	return min(max(wait, 0), time.Hour)
+}

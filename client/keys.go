@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+)
+
+// keyCache holds the provider's key set. A set that was read once is used until a newer
+// one can be read.
+type keyCache struct {
+	url    string
+	flight flight[*jose.KeySet]
+
+	mu      sync.Mutex
+	set     *jose.KeySet
+	fetched time.Time // when set was read
+	tried   time.Time // when the last fetch began
+}
+
+// verify checks a token against the provider's keys. A key that is not known is looked
+// for once more at the provider, unless that was done a moment ago.
+func (c *Client) verify(ctx context.Context, token string, want jose.Expected) ([]byte, jose.Header, error) {
+	k := &c.keys
+	k.mu.Lock()
+	set, old := k.set, time.Since(k.fetched) > keysMaxAge
+	k.mu.Unlock()
+	if set == nil || old && k.cooled() {
+		fetched, err := c.fetchKeys(ctx)
+		if err != nil && set == nil {
+			return nil, jose.Header{}, err
+		}
+		if err == nil {
+			set = fetched
+		}
+	}
+	payload, header, err := jose.Verify(token, set, want)
+	if !errors.Is(err, jose.ErrUnknownKey) || !k.cooled() {
+		return payload, header, err
+	}
+	fetched, fetchErr := c.fetchKeys(ctx)
+	if fetchErr != nil {
+		return nil, jose.Header{}, fmt.Errorf("%w; its keys could not be read again: %w", err, fetchErr)
+	}
+	return jose.Verify(token, fetched, want)
+}
+
+func (k *keyCache) cooled() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Since(k.tried) >= keysCooldown
+}
+
+func (c *Client) fetchKeys(ctx context.Context) (*jose.KeySet, error) {
+	k := &c.keys
+	if k.url == "" {
+		return nil, fmt.Errorf("%w: its metadata has no jwks_uri", ErrUnsupported)
+	}
+	return k.flight.do(ctx, func(ctx context.Context) (*jose.KeySet, error) {
+		k.mu.Lock()
+		k.tried = time.Now()
+		k.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		req.Header.Set("Accept", "application/jwk-set+json, application/json")
+		got, err := c.send(req, maxKeysBytes)
+		if err != nil {
+			return nil, err
+		}
+		if got.status != http.StatusOK {
+			return nil, fmt.Errorf("%w: %s answered with status %d", ErrAnswer, k.url, got.status)
+		}
+		set, err := jose.ParseKeySet(got.body)
+		if err != nil {
+			return nil, fmt.Errorf("%w: key set: %w", ErrAnswer, err)
+		}
+		k.mu.Lock()
+		k.set, k.fetched = set, time.Now()
+		k.mu.Unlock()
+		return set, nil
+	})
+}

@@ -1,0 +1,47 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Refresh takes a new access token for a refresh token (RFC 6749, section 6). The
+// returned tokens keep what the provider did not send anew: refresh token, scope, ID
+// token. t stays as it was, though its refresh token may be used up. When many
+// goroutines use the same tokens, use a Source.
+//
+// ErrSignInAgain: there is no refresh token, or the provider takes it no more.
+func (c *Client) Refresh(ctx context.Context, t *Tokens) (*Tokens, error) {
+	if t.RefreshToken == "" {
+		return nil, fmt.Errorf("%w: there is no refresh token", ErrSignInAgain)
+	}
+	next, err := c.requestTokens(ctx, url.Values{
+		"grant_type":    {oauth.GrantTypeRefreshToken},
+		"refresh_token": {t.RefreshToken},
+	})
+	if errors.Is(err, &Error{Code: oauth.InvalidGrant}) {
+		return nil, fmt.Errorf("%w: %w", ErrSignInAgain, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("refresh tokens: %w", err)
+	}
+	if next.RefreshToken == "" {
+		next.RefreshToken = t.RefreshToken
+	}
+	if len(next.Scope) == 0 {
+		next.Scope = t.Scope
+	}
+	if next.IDToken == "" || t.Identity == nil {
+		next.IDToken, next.Identity = t.IDToken, t.Identity
+		return next, nil
+	}
+	next.Identity, err = c.checkIDToken(ctx, next, expectedIDToken{before: t.Identity})
+	if err != nil {
+		return nil, err
+	}
+	return next, nil
+}

@@ -1,0 +1,31 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Revoke ends the tokens at the provider (RFC 7009): the refresh token, with which the
+// provider ends its access tokens too, or the access token if there is no refresh token.
+// A token that the provider does not know counts as revoked.
+func (c *Client) Revoke(ctx context.Context, t *Tokens) error {
+	if c.metadata.RevocationEndpoint == "" {
+		return fmt.Errorf("%w: its metadata has no revocation_endpoint", ErrUnsupported)
+	}
+	form := url.Values{"token": {t.RefreshToken}, "token_type_hint": {oauth.TokenTypeHintRefreshToken}}
+	if t.RefreshToken == "" {
+		form = url.Values{"token": {t.AccessToken}, "token_type_hint": {oauth.TokenTypeHintAccessToken}}
+	}
+	got, err := c.post(ctx, c.metadata.RevocationEndpoint, form)
+	if err != nil {
+		return err
+	}
+	if got.status != http.StatusOK {
+		return fmt.Errorf("revoke: %w", parseError(got))
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+const (
+	// earlyRenewal is how long before its end an access token is replaced; a tenth of
+	// its lifetime if that is less.
+	earlyRenewal = 30 * time.Second
+	// After a failed renewal a source waits before it asks again, twice as long each
+	// time within these bounds, and longer if the provider says so.
+	firstPause, longestPause = time.Second, time.Minute
+)
+
+// Source hands out tokens and renews them shortly before they end. However many
+// goroutines ask, one request at a time goes to the provider. After a failure it leaves
+// the provider alone for a while, and meanwhile hands out the old token as long as that
+// is good. It is safe for concurrent use.
+type Source struct {
+	base      *http.Client
+	renew     func(context.Context, *Tokens) (*Tokens, error)
+	onRefresh func(context.Context, *Tokens) error
+	flight    flight[*Tokens]
+
+	mu       sync.Mutex
+	tokens   *Tokens
+	unsaved  bool // onRefresh has not taken tokens yet
+	failure  error
+	failures int
+	retryAt  time.Time
+}
+
+// Source returns a source that begins with t and renews them by their refresh token.
+// onRefresh, if not nil, stores the new tokens, and is called before anybody gets them:
+// the provider may have used up the old refresh token. If it fails, those who wait get
+// the error, and it is called again when somebody asks next.
+func (c *Client) Source(t *Tokens, onRefresh func(context.Context, *Tokens) error) *Source {
+	return &Source{base: c.config.HTTPClient, renew: c.Refresh, onRefresh: onRefresh, tokens: t}
+}
+
+// Tokens returns tokens whose access token is good, after renewing them if need be. The
+// end of ctx ends the waiting of this caller, not the request that others share. The
+// returned value is shared: do not change it.
+//
+// ErrSignInAgain: the tokens cannot be renewed; asking again sends no request.
+func (s *Source) Tokens(ctx context.Context) (*Tokens, error) {
+	if tokens, err := s.held(time.Now()); tokens != nil || err != nil {
+		return tokens, err
+	}
+	return s.flight.do(ctx, s.next)
+}
+
+// held returns what can be said without asking the provider; nil, nil if nothing.
+func (s *Source) held(now time.Time) (*Tokens, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.unsaved:
+		return nil, nil
+	case s.tokens.freshAt(now):
+		return s.tokens, nil
+	case s.failure == nil || !errors.Is(s.failure, ErrSignInAgain) && !now.Before(s.retryAt):
+		return nil, nil
+	case s.tokens.goodAt(now):
+		return s.tokens, nil
+	}
+	return nil, s.failure
+}
+
+// next renews the tokens. Only one call runs at a time.
+func (s *Source) next(ctx context.Context) (*Tokens, error) {
+	// Another call may have ended between the look of the caller and this one.
+	if tokens, err := s.held(time.Now()); tokens != nil || err != nil {
+		return tokens, err
+	}
+	s.mu.Lock()
+	tokens, unsaved := s.tokens, s.unsaved
+	s.mu.Unlock()
+	if !unsaved {
+		renewed, err := s.renew(ctx, tokens)
+		if err != nil {
+			return s.failed(err, time.Now())
+		}
+		tokens = renewed
+	}
+	s.mu.Lock()
+	s.tokens, s.unsaved = tokens, s.onRefresh != nil
+	s.failure, s.failures = nil, 0
+	s.mu.Unlock()
+	if s.onRefresh == nil {
+		return tokens, nil
+	}
+	if err := s.onRefresh(ctx, tokens); err != nil {
+		return nil, fmt.Errorf("client: store refreshed tokens: %w", err)
+	}
+	s.mu.Lock()
+	s.unsaved = false
+	s.mu.Unlock()
+	return tokens, nil
+}
+
+func (s *Source) failed(err error, now time.Time) (*Tokens, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pause := min(firstPause<<min(s.failures, 10), longestPause)
+	pause += rand.N(pause / 2) // so that many clients do not come back in step
+	if e, ok := errors.AsType[*Error](err); ok {
+		pause = max(pause, e.RetryAfter)
+	}
+	s.failure, s.failures, s.retryAt = err, s.failures+1, now.Add(pause)
+	if s.tokens.goodAt(now) {
+		return s.tokens, nil
+	}
+	return nil, err
+}
+
+func (t *Tokens) goodAt(now time.Time) bool {
+	return t != nil && (t.Expiry.IsZero() || now.Before(t.Expiry))
+}
+
+func (t *Tokens) freshAt(now time.Time) bool {
+	if t == nil || t.Expiry.IsZero() {
+		return t != nil
+	}
+	early := min(earlyRenewal, t.Expiry.Sub(t.Issued)/10)
+	return now.Before(t.Expiry.Add(-early))
+}
+
+// TokenSource returns s in the form of golang.org/x/oauth2; ctx bounds the waiting.
+func (s *Source) TokenSource(ctx context.Context) oauth2.TokenSource {
+	return tokenSource{ctx, s}
+}
+
+type tokenSource struct {
+	ctx    context.Context
+	source *Source
+}
+
+func (t tokenSource) Token() (*oauth2.Token, error) {
+	tokens, err := t.source.Tokens(t.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tokens.OAuth2(), nil
+}
+
+// HTTPClient returns a client that adds the access token to each request. It refuses to
+// send it unencrypted, other than to this machine (RFC 6750, section 5.3), and to follow
+// a redirect to another origin with it.
+func (s *Source) HTTPClient() *http.Client {
+	base := http.DefaultTransport
+	if s.base != nil && s.base.Transport != nil {
+		base = s.base.Transport
+	}
+	return &http.Client{
+		Transport: &bearerTransport{base, s},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			first := via[0].URL
+			if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
+				return errors.New("client: the API redirects to another origin, where the access token must not go")
+			}
+			if len(via) >= 10 {
+				return errors.New("client: more than 10 redirects")
+			}
+			return nil
+		},
+	}
+}
+
+type bearerTransport struct {
+	base   http.RoundTripper
+	source *Source
+}
+
+func (b *bearerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	refuse := func(err error) (*http.Response, error) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, err
+	}
+	if !secure(req.URL) {
+		return refuse(errors.New("client: an access token is sent over https only (RFC 6750, section 5.3)"))
+	}
+	tokens, err := b.source.Tokens(req.Context())
+	if err != nil {
+		return refuse(err)
+	}
+	with := req.Clone(req.Context())
+	with.Header.Set("Authorization", tokens.TokenType+" "+tokens.AccessToken)
+	return b.base.RoundTrip(with)
+}

@@ -1,0 +1,172 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Tokens is what a grant gave. It can be kept as JSON; whoever reads that can act for
+// the person, so keep it as you keep passwords. Printing it shows nothing.
+type Tokens struct {
+	AccessToken string `json:"access_token"`
+	// TokenType is "Bearer".
+	TokenType string `json:"token_type"`
+	// Expiry is when the access token ends; zero if the provider did not say.
+	Expiry time.Time `json:"expiry,omitzero"`
+	// Issued is when the access token came.
+	Issued       time.Time `json:"issued"`
+	RefreshToken string    `json:"refresh_token,omitempty"`
+	// Scope is what was granted: what was asked for, unless the provider said otherwise.
+	Scope oauth.Scope `json:"scope,omitempty"`
+	// IDToken is the raw ID token, which LogoutURL takes as a hint; Identity is what it
+	// says, checked. Both are empty without the scope "openid".
+	IDToken  string   `json:"id_token,omitempty"`
+	Identity *IDToken `json:"identity,omitempty"`
+}
+
+// Format keeps tokens out of logs and messages, whatever the verb.
+func (Tokens) Format(s fmt.State, _ rune) { io.WriteString(s, "[tokens]") }
+
+// LogValue keeps tokens out of structured logs.
+func (Tokens) LogValue() slog.Value { return slog.StringValue("[tokens]") }
+
+// OAuth2 returns the tokens in the form of golang.org/x/oauth2, with the ID token as the
+// extra "id_token".
+func (t *Tokens) OAuth2() *oauth2.Token {
+	token := &oauth2.Token{
+		AccessToken:  t.AccessToken,
+		TokenType:    t.TokenType,
+		RefreshToken: t.RefreshToken,
+		Expiry:       t.Expiry,
+	}
+	if t.IDToken != "" {
+		return token.WithExtra(map[string]any{"id_token": t.IDToken})
+	}
+	return token
+}
+
+// requestTokens sends one request to the token endpoint (RFC 6749, section 3.2).
+func (c *Client) requestTokens(ctx context.Context, form url.Values) (*Tokens, error) {
+	if c.metadata.TokenEndpoint == "" {
+		return nil, fmt.Errorf("%w: its metadata has no token_endpoint", ErrUnsupported)
+	}
+	for _, resource := range c.config.Resources {
+		form.Add("resource", resource)
+	}
+	now := time.Now()
+	got, err := c.post(ctx, c.metadata.TokenEndpoint, form)
+	if err != nil {
+		return nil, err
+	}
+	return parseTokens(got, now)
+}
+
+// parseTokens reads an answer of the token endpoint (RFC 6749, sections 5.1 and 5.2). It
+// is strict in what tokens mean and mild in how numbers are written: expires_in may be a
+// string, and zero counts as not said. now is when the request was sent.
+func parseTokens(got *answer, now time.Time) (*Tokens, error) {
+	var members struct {
+		AccessToken  string          `json:"access_token"`
+		TokenType    string          `json:"token_type"`
+		ExpiresIn    json.RawMessage `json:"expires_in"`
+		RefreshToken string          `json:"refresh_token"`
+		Scope        string          `json:"scope"`
+		IDToken      string          `json:"id_token"`
+		Error        string          `json:"error"`
+	}
+	if got.status != http.StatusOK {
+		return nil, parseError(got)
+	}
+	if err := json.Unmarshal(got.body, &members); err != nil {
+		return nil, fmt.Errorf("%w: the token endpoint sent %s that is not the JSON object of RFC 6749, section 5.1", ErrAnswer, describe(got))
+	}
+	// Some providers report errors with status 200.
+	if members.Error != "" && members.AccessToken == "" {
+		return nil, parseError(got)
+	}
+	if !printable(members.AccessToken) {
+		return nil, fmt.Errorf("%w: access_token is missing or malformed", ErrAnswer)
+	}
+	if !strings.EqualFold(members.TokenType, oauth.TokenTypeBearer) {
+		return nil, fmt.Errorf("%w: token_type is missing or is not Bearer (RFC 6749, section 7.1)", ErrAnswer)
+	}
+	lifetime, err := parseLifetime(members.ExpiresIn)
+	if err != nil {
+		return nil, err
+	}
+	tokens := &Tokens{
+		AccessToken:  members.AccessToken,
+		TokenType:    oauth.TokenTypeBearer,
+		Issued:       now.Round(0),
+		RefreshToken: members.RefreshToken,
+		Scope:        strings.Fields(members.Scope),
+		IDToken:      members.IDToken,
+	}
+	if lifetime > 0 {
+		tokens.Expiry = tokens.Issued.Add(lifetime)
+	}
+	return tokens, nil
+}
+
+// parseLifetime reads expires_in; 0 if there is none. Lifetimes beyond ten years are
+// taken for ten years.
+func parseLifetime(raw json.RawMessage) (time.Duration, error) {
+	text := strings.Trim(string(raw), `"`)
+	if text == "" || text == "null" {
+		return 0, nil
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(seconds) || seconds < 0 {
+		return 0, fmt.Errorf("%w: expires_in is not a number of seconds", ErrAnswer)
+	}
+	const tenYears = 10 * 365 * 24 * 3600
+	return time.Duration(min(seconds, tenYears)) * time.Second, nil
+}
+
+// parseError reads an error answer (RFC 6749, section 5.2), or says what came instead.
+func parseError(got *answer) error {
+	var members struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+		URI         string `json:"error_uri"`
+	}
+	if err := json.Unmarshal(got.body, &members); err != nil || members.Error == "" {
+		return fmt.Errorf("%w: status %d with %s", ErrAnswer, got.status, describe(got))
+	}
+	e := newError(members.Error, members.Description, members.URI)
+	e.Status = got.status
+	e.RetryAfter = retryAfter(got.header)
+	return e
+}
+
+// describe names the kind of an answer; its content may be secret.
+func describe(got *answer) string {
+	kind := tame(got.header.Get("Content-Type"), 60)
+	if kind == "" {
+		kind = "something without a Content-Type"
+	}
+	return kind
+}
+
+// printable holds 1*VSCHAR (RFC 6749, appendix A.12).
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,75 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// UserInfo is the answer of the UserInfo endpoint (OpenID Connect Core, section 5.3).
+type UserInfo struct {
+	Subject string
+	// Claims are all claims, as JSON.
+	Claims json.RawMessage
+}
+
+// Decode reads the claims into a struct or map.
+func (u *UserInfo) Decode(into any) error {
+	if err := json.Unmarshal(u.Claims, into); err != nil {
+		return fmt.Errorf("client: claims of UserInfo: %w", err)
+	}
+	return nil
+}
+
+// UserInfo asks the provider about the person who signed in. t must come from a sign-in
+// with "openid": the answer must be about the subject of its ID token, or somebody else's
+// access token could have been slipped in (OpenID Connect Core, section 5.3.4); else
+// ErrSubject. The access token is not renewed; pass the tokens of a Source.
+func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
+	if c.metadata.UserinfoEndpoint == "" {
+		return nil, fmt.Errorf("%w: its metadata has no userinfo_endpoint", ErrUnsupported)
+	}
+	if t.Identity == nil {
+		return nil, fmt.Errorf("%w: there is no ID token to compare with", ErrSubject)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.metadata.UserinfoEndpoint, nil)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Authorization", t.TokenType+" "+t.AccessToken)
+	got, err := c.send(req, maxAnswerBytes)
+	if err != nil {
+		return nil, err
+	}
+	if got.status != http.StatusOK {
+		return nil, challengeError(got)
+	}
+	var members struct {
+		Subject string `json:"sub"`
+	}
+	if err := json.Unmarshal(got.body, &members); err != nil {
+		return nil, fmt.Errorf("%w: UserInfo is %s, not a JSON object", ErrAnswer, describe(got))
+	}
+	if members.Subject != t.Identity.Subject {
+		return nil, ErrSubject
+	}
+	return &UserInfo{Subject: members.Subject, Claims: got.body}, nil
+}
+
+// challengeError reads the error of a refused access token (RFC 6750, section 3).
+func challengeError(got *answer) error {
+	for _, field := range got.header.Values("WWW-Authenticate") {
+		for _, challenge := range oauth.ParseChallenges(field) {
+			if code := challenge.Param("error"); code != "" {
+				e := newError(code, challenge.Param("error_description"), challenge.Param("error_uri"))
+				e.Status = got.status
+				return e
+			}
+		}
+	}
+	return parseError(got)
+}
