@@ -385,15 +385,18 @@ func TestHTTPClient(t *testing.T) {
 			t.Errorf("GET %s: the API did not get the token", path)
 		}
 	}
-	for name, address := range map[string]string{
-		"redirect to another origin": api.URL + "/elsewhere",
-		"unencrypted":                "http://api.example/",
+	for address, want := range map[string]string{
+		api.URL + "/elsewhere": "redirects to another origin",
+		"http://api.example/":  "over https only",
 	} {
-		if resp, err := h.Get(address); err == nil {
+		resp, err := h.Get(address)
+		if err == nil {
 			resp.Body.Close()
-			t.Errorf("%s: the token was sent", name)
-		} else if strings.Contains(err.Error(), tokens.AccessToken) {
-			t.Errorf("%s: the error shows the token", name)
+			t.Errorf("%s: the token was sent", address)
+			continue
+		}
+		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), tokens.AccessToken) {
+			t.Errorf("%s: %v", address, err)
 		}
 	}
 }
