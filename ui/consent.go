@@ -54,7 +54,7 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		Website:     webHost(in.Client.ClientURI),
 		PolicyURI:   httpsLink(in.Client.PolicyURI),
 		TOSURI:      httpsLink(in.Client.TOSURI),
-		Other:       s.base + "/sign-in?account=other&interaction=" + url.QueryEscape(in.ID),
+		Other:       s.base + "/sign-in?interaction=" + url.QueryEscape(in.ID),
 	}
 	v.Initial = initial(v.ClientName)
 	v.Destination, v.Native = destination(in.RedirectURI)

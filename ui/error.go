@@ -60,7 +60,7 @@ func (u *UI) NotFound(w http.ResponseWriter, r *http.Request) {
 	u.ErrorPage(w, r, pageError(http.StatusNotFound, pageNotFound))
 }
 
-func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p page) {
+func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p *page) {
 	var allow []string
 	if p.get != nil {
 		allow = append(allow, http.MethodGet, http.MethodHead)

@@ -154,9 +154,9 @@ func (u *UI) assetURL(name, ext string) string {
 	return ""
 }
 
-func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a asset) {
+func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		u.methodNotAllowed(w, r, page{get: (*session).home})
+		u.methodNotAllowed(w, r, &page{get: (*session).home})
 		return
 	}
 	u.setCommonHeaders(w.Header())

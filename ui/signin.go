@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -17,11 +16,9 @@ type signInView struct {
 	ClientName  string // "" if no application waits
 	Identifier  string
 	Alert       string
-	// Choose is the person who is signed in already, where the application asks which
-	// account to use; Continue leads on with that person, where it does not ask.
-	Choose   *personView
+	// Continue leads on with the account that is signed in, where the application does not
+	// ask for more.
 	Continue string
-	Other    string
 }
 
 // interaction returns the interaction that a page is about; nil if it is about none, or
@@ -55,25 +52,19 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 	if in != nil {
 		v.Identifier = cutRunes(clean(in.LoginHint), 254)
 	}
-	return s.writeSignIn(w, r, in, v, answer{})
+	return s.writeSignIn(w, in, v, answer{})
 }
 
 // writeSignIn writes the page; a has the status and what goes with it.
-func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, v signInView, a answer) error {
+func (s *session) writeSignIn(w http.ResponseWriter, in *authserver.Interaction, v signInView, a answer) error {
 	if in != nil {
 		v.Interaction = in.ID
 		if in.Client != nil {
 			v.ClientName = clientName(in.Client)
 		}
 		a.formAction = in.FormAction
-		v.Other = s.base + "/sign-in?account=other&interaction=" + url.QueryEscape(in.ID)
 		if s.who != nil && s.who.User.ID == in.Subject {
-			switch {
-			case in.SelectAccount && r.FormValue("account") != "other" && v.Alert == "":
-				v.Choose = person(s.who.User)
-			case !in.SelectAccount:
-				v.Continue = s.server.ContinueURL(in.ID)
-			}
+			v.Continue = s.server.ContinueURL(in.ID)
 		}
 	}
 	a.template, a.title, a.data = "sign-in", "Sign in", v
@@ -83,10 +74,6 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 	in, ok := s.interaction(w, r)
 	if !ok {
-		return nil
-	}
-	if r.PostForm.Has("continue") && in != nil && in.SelectAccount && s.who != nil && s.who.User.ID == in.Subject {
-		s.server.Authenticated(w, r, in.ID, authentication(s.who))
 		return nil
 	}
 	now, device := time.Now(), identity.DeviceCookie(r, s.config.Issuer)
@@ -100,7 +87,7 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		if !known {
 			return err
 		}
-		return s.writeSignIn(w, r, in, v, refused)
+		return s.writeSignIn(w, in, v, refused)
 	}
 	began, err := s.begin(w, r, now, user)
 	if err != nil {

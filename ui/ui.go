@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -104,36 +103,47 @@ var pages = [...]page{
 	{"/setup", (*session).showSetup, (*session).setUp},
 }
 
+// find returns the page or the asset at a path, that of the issuer included.
+func (u *UI) find(path string) (*page, *asset) {
+	rest, ok := strings.CutPrefix(path, u.base)
+	if !ok {
+		return nil, nil
+	}
+	if a, ok := u.assets[rest]; ok {
+		return nil, &a
+	}
+	for i := range pages {
+		if pages[i].path == rest || rest == "" && pages[i].path == "/" {
+			return &pages[i], nil
+		}
+	}
+	return nil, nil
+}
+
 // Handles reports whether a path, that of the issuer included, is one of the pages or of
 // what they load.
 func (u *UI) Handles(path string) bool {
-	rest, ok := strings.CutPrefix(path, u.base)
-	if !ok {
-		return false
-	}
-	_, isAsset := u.assets[rest]
-	return isAsset || slices.ContainsFunc(pages[:], func(p page) bool { return p.path == rest })
+	page, asset := u.find(path)
+	return page != nil || asset != nil
 }
 
 // Handler serves the pages of an engine, and the page that says "not found" for any other
-// path.
+// path. Paths are compared as they came, without cleaning.
 func (u *UI) Handler(server *authserver.Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rest, ok := strings.CutPrefix(r.URL.Path, u.base)
-		if asset, isAsset := u.assets[rest]; ok && isAsset {
-			u.serveAsset(w, r, asset)
-			return
-		}
-		i := slices.IndexFunc(pages[:], func(p page) bool { return p.path == rest })
-		if !ok || i < 0 {
+		page, asset := u.find(r.URL.Path)
+		switch {
+		case r.URL.RawPath != "" || page == nil && asset == nil:
 			u.NotFound(w, r)
-			return
+		case asset != nil:
+			u.serveAsset(w, r, asset)
+		default:
+			u.serve(w, r, server, page)
 		}
-		u.serve(w, r, server, pages[i])
 	})
 }
 
-func (u *UI) serve(w http.ResponseWriter, r *http.Request, server *authserver.Server, p page) {
+func (u *UI) serve(w http.ResponseWriter, r *http.Request, server *authserver.Server, p *page) {
 	var handle func(*session, http.ResponseWriter, *http.Request) error
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:

@@ -1,0 +1,415 @@
+package ui
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/declaration"
+)
+
+// redirected returns the path and query that a 303 leads to.
+func (r response) redirected(t *testing.T) string {
+	t.Helper()
+	if r.StatusCode != http.StatusSeeOther {
+		t.Fatalf("%s %s: status %d, want 303:\n%s", r.Request.Method, r.Request.URL.Path, r.StatusCode, r.body)
+	}
+	return r.Header.Get("Location")
+}
+
+func (r response) redirectedTo(t *testing.T, want string) {
+	t.Helper()
+	if got := r.redirected(t); got != want {
+		t.Errorf("%s %s leads to %s, want %s", r.Request.Method, r.Request.URL.Path, got, want)
+	}
+}
+
+var hiddenField = regexp.MustCompile(`<input type="hidden" name="(\w+)" value="([^"]*)">`)
+
+// hidden returns the hidden fields of the page's forms.
+func (r response) hidden() url.Values {
+	form := url.Values{}
+	for _, m := range hiddenField.FindAllStringSubmatch(r.body, -1) {
+		form.Set(m[1], html.UnescapeString(m[2]))
+	}
+	return form
+}
+
+func with(form url.Values, pairs ...string) url.Values {
+	for i := 0; i < len(pairs); i += 2 {
+		form.Add(pairs[i], pairs[i+1])
+	}
+	return form
+}
+
+// toConsent walks from the client to the consent page.
+func (b *browserClient) toConsent(change url.Values) response {
+	b.t.Helper()
+	signIn := b.get(b.get(b.authorizeURL(change)).redirected(b.t))
+	signIn.want(b.t, 200, "Sign in", "Photo Printer")
+	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(b.t))
+	consent.want(b.t, 200, "asks for access")
+	return consent
+}
+
+func TestAPersonSignsInAndAllowsWhatTheyLike(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	page := b.toConsent(nil)
+	page.want(t, 200, "<bdi class=\"client\">Photo Printer</bdi>", "printer.example.com", "Alice Liddell",
+		"Sign you in, and recognise you when you return", "Look at your photos", "<code>photos.write</code>",
+		`name="scope" value="photos.write" checked`, `name="scope" value="email" checked`)
+	if strings.Contains(page.body, `value="photos.read"`) {
+		t.Error("a required scope can be unticked")
+	}
+	back, err := url.Parse(b.post("/consent", with(page.hidden(), "answer", "allow", "scope", "email")).redirected(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(back.String(), w.callback+"?") || back.Query().Get("code") == "" || back.Query().Get("state") != "xyz" {
+		t.Errorf("the browser returns to %s", back)
+	}
+	grant, err := w.store.Grant(t.Context(), "a", "printer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(oauth.Scope{"openid", "email", "photos.read"}, grant.Scope); diff != "" {
+		t.Errorf("granted scope (-want +got):\n%s", diff)
+	}
+
+	// The second time nothing is asked.
+	if again := b.get(w.authorizeURL(nil)).redirected(t); !strings.HasPrefix(again, w.callback+"?") {
+		t.Errorf("the second time the browser goes to %s", again)
+	}
+	// What is new is shown first, what was allowed before is folded away.
+	page = b.get(b.get(w.authorizeURL(url.Values{"scope": {"openid email photos.read offline_access profile"}, "prompt": {"consent"}})).redirected(t))
+	page.want(t, 200, "What you allowed before (3)", "while you are away")
+}
+
+func TestAPersonDenies(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	page := b.toConsent(nil)
+	if back := b.post("/consent", with(page.hidden(), "answer", "deny")).redirected(t); !strings.Contains(back, "error=access_denied") {
+		t.Errorf("the browser returns to %s", back)
+	}
+	// By the back button the page comes again, but it is over.
+	b.post("/consent", with(page.hidden(), "answer", "allow")).want(t, 400, "too old", "Reference")
+	if grants, _ := w.store.GrantsOf(t.Context(), "a"); len(grants) != 0 {
+		t.Errorf("there is a grant: %v", grants)
+	}
+}
+
+func TestConsentAnswerIsAllowOrDeny(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	page := b.toConsent(nil)
+	b.post("/consent", page.hidden()).want(t, 400, "could not read")
+	b.post("/consent", with(page.hidden(), "answer", "yes")).want(t, 400)
+	b.post("/consent", url.Values{"answer": {"allow"}}).want(t, 400)
+}
+
+func TestCN04_ConsentGrantsOnlyWhatWasAsked(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	page := b.toConsent(url.Values{"scope": {"openid photos.read"}})
+	b.post("/consent", with(page.hidden(), "answer", "allow", "scope", "offline_access", "scope", "photos.write", "client_id", "other")).redirected(t)
+	grant, err := w.store.Grant(t.Context(), "a", "printer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(oauth.Scope{"openid", "photos.read"}, grant.Scope); diff != "" {
+		t.Errorf("granted scope (-want +got):\n%s", diff)
+	}
+}
+
+func TestSE13_ConsentIsThatOfWhoSawThePage(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
+	b := w.newBrowser()
+	page := b.toConsent(nil)
+	b.post("/sign-out", url.Values{}).redirectedTo(t, "/signed-out")
+	b.signIn("bob", password).redirected(t)
+	b.post("/consent", with(page.hidden(), "answer", "allow")).redirected(t)
+	for _, subject := range []string{"a", "b"} {
+		if grants, _ := w.store.GrantsOf(t.Context(), subject); len(grants) != 0 {
+			t.Errorf("the page of alice, answered by bob, gave a grant of %s", subject)
+		}
+	}
+}
+
+func TestUseAnotherAccount(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
+	b := w.newBrowser()
+	page := b.toConsent(nil)
+	other := regexp.MustCompile(`href="(/sign-in\?interaction=[^"]+)"`).FindStringSubmatch(page.body)
+	if other == nil {
+		t.Fatal("there is no link to another account")
+	}
+	signIn := b.get(html.UnescapeString(other[1]))
+	signIn.want(t, 200, "Go on with the account that is signed in")
+	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "bob", "password", password)).redirected(t))
+	consent.want(t, 200, "bob", "asks for access")
+}
+
+func TestSE15_TwoTabsEachFinishTheirOwn(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	one := b.get(b.get(w.authorizeURL(url.Values{"state": {"one"}})).redirected(t))
+	two := b.get(b.get(w.authorizeURL(url.Values{"state": {"two"}})).redirected(t))
+	credentials := []string{"identifier", "alice", "password", password}
+	consentTwo := b.get(b.post("/sign-in", with(two.hidden(), credentials...)).redirected(t))
+	consentOne := b.get(b.post("/sign-in", with(one.hidden(), credentials...)).redirected(t))
+	if back := b.post("/consent", with(consentOne.hidden(), "answer", "allow")).redirected(t); !strings.Contains(back, "state=one") {
+		t.Errorf("the first tab returns to %s", back)
+	}
+	if back := b.post("/consent", with(consentTwo.hidden(), "answer", "allow")).redirected(t); !strings.Contains(back, "state=two") {
+		t.Errorf("the second tab returns to %s", back)
+	}
+}
+
+func TestST06_AnInteractionStaysInItsBrowser(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	attacker, victim := w.newBrowser(), w.newBrowser()
+	victim.signIn("alice", password).redirected(t)
+	page := attacker.get(w.authorizeURL(nil)).redirected(t)
+	victim.get(page).want(t, 400, "another browser", "Reference")
+	interaction := strings.TrimPrefix(page, "/sign-in?interaction=")
+	victim.post("/consent", url.Values{"interaction": {interaction}, "answer": {"allow"}, "subject": {"a"}}).want(t, 400)
+	resp := victim.post("/sign-in", url.Values{"interaction": {interaction}, "identifier": {"alice"}, "password": {password}})
+	resp.want(t, 400, "another browser")
+	if len(resp.Cookies()) != 0 {
+		t.Errorf("cookies were set: %v", resp.Cookies())
+	}
+}
+
+func TestCookiesOff(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	b.client.Jar = nil
+	page := b.get(w.authorizeURL(nil)).redirected(t)
+	b.get(page).want(t, 400, "Your browser sent no cookies")
+	b.post("/sign-in", url.Values{"interaction": {strings.TrimPrefix(page, "/sign-in?interaction=")}, "identifier": {"alice"}, "password": {password}}).
+		want(t, 400, "Your browser sent no cookies")
+	b.get(b.signIn("alice", password).redirected(t)).want(t, 400, "Your browser sent no cookies")
+}
+
+func TestDeadEnds(t *testing.T) {
+	w := newWorld(t)
+	b := w.newBrowser()
+	b.get(w.authorizeURL(nil)).redirected(t) // have the browser's cookie
+	b.get("/sign-in?interaction=aaaaaaaaaaaaaaaaaaaaaa").want(t, 400, "too old", "Reference", "start again")
+	b.get("/consent").want(t, 400, "too old")
+	b.get(w.authorizeURL(url.Values{"client_id": {"nobody"}})).want(t, 400, "not known here", "Reference")
+	b.get(w.authorizeURL(url.Values{"redirect_uri": {"https://evil.example.com"}})).want(t, 400, "We stopped for your safety", "Reference", "Photo Printer")
+	b.get("/nothing").want(t, 404, "There is nothing here")
+	b.get("/sign-in/").want(t, 404)
+	b.get("/%73ign-in").want(t, 404)
+}
+
+func TestSignOutFromAnApplication(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	b.signIn("alice", password).redirected(t)
+	leave := "/logout?" + url.Values{"client_id": {"printer"}, "post_logout_redirect_uri": {"https://printer.example.com/bye"}, "state": {"s"}}.Encode()
+	page := b.get(b.get(leave).redirected(t))
+	page.want(t, 200, "Sign out?", "Photo Printer", "Alice Liddell")
+	b.get("/account").want(t, 200) // SE-06: not signed out yet
+	b.post("/sign-out", page.hidden()).redirectedTo(t, "https://printer.example.com/bye?state=s")
+	b.get("/account").redirectedTo(t, "/sign-in")
+}
+
+func TestSE04_SignOutEndsTheSession(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	signedIn := b.signIn("alice", password)
+	b.get("/sign-out").want(t, 200, "Sign out?")
+	b.post("/sign-out", url.Values{}).redirectedTo(t, "/signed-out")
+	b.get("/signed-out").want(t, 200, "You are signed out")
+	replay := b.request("GET", "/account", nil)
+	for _, cookie := range signedIn.Cookies() {
+		replay.AddCookie(cookie)
+	}
+	b.do(replay).redirectedTo(t, "/sign-in")
+}
+
+func TestAccountPage(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
+	grantOf := func(subject string) string {
+		g := authserver.Grant{ID: "grant-of-" + subject, Subject: subject, ClientID: "printer", Scope: oauth.Scope{"openid", "photos.read"}, CreatedAt: time.Now()}
+		if err := w.store.PutGrant(t.Context(), &g); err != nil {
+			t.Fatal(err)
+		}
+		return g.ID
+	}
+	own, foreign := grantOf("a"), grantOf("b")
+	b, other := w.newBrowser(), w.newBrowser()
+	b.get("/").redirectedTo(t, "/account")
+	b.get("/account").redirectedTo(t, "/sign-in")
+	b.signIn("alice", password).redirected(t)
+	other.signIn("alice", password).redirected(t)
+	page := b.get("/account")
+	page.want(t, 200, "Alice Liddell", "alice@example.com", "Photo Printer", "Look at your photos", "This browser", own)
+
+	// CN-07, ST-07: one's own grant, and no other.
+	b.post("/account/applications/revoke", url.Values{"grant": {foreign}}).redirected(t)
+	if _, err := w.store.Grant(t.Context(), "b", "printer"); err != nil {
+		t.Errorf("alice revoked the grant of bob: %v", err)
+	}
+	b.get(b.post("/account/applications/revoke", url.Values{"grant": {own}}).redirected(t)).want(t, 200, "no access any more", "No application has access")
+	if _, err := w.store.Grant(t.Context(), "a", "printer"); err == nil {
+		t.Error("the grant is still there")
+	}
+
+	// One session of one's own, and no other.
+	bobs := w.newBrowser()
+	bobs.signIn("bob", password).redirected(t)
+	sessions, err := w.accounts.Sessions(t.Context(), time.Now(), "b")
+	if err != nil || len(sessions) != 1 {
+		t.Fatal(err)
+	}
+	b.post("/account/sessions/end", url.Values{"session": {sessions[0].ID}}).redirected(t)
+	bobs.get("/account").want(t, 200, "bob")
+	end := regexp.MustCompile(`name="session" value="([^"]+)"`).FindStringSubmatch(page.body)
+	if end == nil {
+		t.Fatal("the other session cannot be ended")
+	}
+	b.post("/account/sessions/end", url.Values{"session": {end[1]}}).redirectedTo(t, "/account?done=ended")
+	other.get("/account").redirectedTo(t, "/sign-in")
+	b.get("/account").want(t, 200)
+
+	other.signIn("alice", password).redirected(t)
+	b.post("/account/sessions/end-all", url.Values{}).redirectedTo(t, "/signed-out")
+	other.get("/account").redirectedTo(t, "/sign-in")
+	b.get("/account").redirectedTo(t, "/sign-in")
+}
+
+func TestLG36_ChangePassword(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b, other := w.newBrowser(), w.newBrowser()
+	b.get("/account/password").redirectedTo(t, "/sign-in")
+	b.signIn("alice", password).redirected(t)
+	other.signIn("alice", password).redirected(t)
+	b.get("/account/password").want(t, 200, "Current password")
+	b.post("/account/password", url.Values{"current": {"wrong"}, "new": {"command module 12"}}).want(t, 403, "not your current password", `role="alert"`)
+	b.post("/account/password", url.Values{"current": {password}, "new": {"password"}}).want(t, 400, `role="alert"`)
+	b.post("/account/password", url.Values{"current": {password}, "new": {"command module 12"}, "end-others": {"on"}}).redirectedTo(t, "/account?done=password")
+	b.get("/account?done=password").want(t, 200, "Your password was changed.")
+	other.get("/account").redirectedTo(t, "/sign-in")
+	other.signIn("alice", password).want(t, 403)
+	other.signIn("alice", "command module 12").redirected(t)
+}
+
+func TestLG37_SetupPageIsThereOnce(t *testing.T) {
+	w := newWorld(t)
+	token, err := w.accounts.SetupToken(t.Context(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := w.newBrowser()
+	b.get("/setup").want(t, 404)
+	b.get("/setup?token=guess").want(t, 404)
+	page := b.get("/setup?token=" + token)
+	page.want(t, 200, "first administrator")
+	b.post("/setup", with(page.hidden(), "username", "root", "password", "short")).want(t, 400, "too short", `value="root"`)
+	b.post("/setup", with(page.hidden(), "username", "a b", "password", password)).want(t, 400, `role="alert"`)
+	b.post("/setup", with(page.hidden(), "username", "root", "email", "root@example.com", "password", password)).redirectedTo(t, "/account?done=welcome")
+	b.get("/account?done=welcome").want(t, 200, "root", "Administrator", "Welcome")
+	b.get("/setup?token="+token).want(t, 404)
+	b.post("/setup", with(page.hidden(), "username", "second", "password", password)).want(t, 404)
+}
+
+func TestWhatTheEngineAsks(t *testing.T) {
+	w := newWorld(t)
+	alice := w.addAlice()
+	alice.Claims["iss"], alice.Claims["sub"] = "https://evil.example.com", "b"
+	if err := w.store.PutUser(t.Context(), alice); err != nil {
+		t.Fatal(err)
+	}
+	claims, err := w.ui.Claims(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := oauth.Claims{"sub": "a", "preferred_username": "alice", "name": "Alice Liddell", "email": "alice@example.com", "updated_at": alice.UpdatedAt.Unix()}
+	if diff := cmp.Diff(want, claims); diff != "" {
+		t.Errorf("claims (-want +got):\n%s", diff)
+	}
+	_, session, err := w.accounts.StartSession(t.Context(), time.Now(), alice, identity.SessionDetails{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	active := func() bool {
+		ok, err := w.ui.SessionActive(t.Context(), session.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		return ok
+	}
+	if !active() {
+		t.Error("a new session is not active")
+	}
+	alice.Disabled = true
+	if err := w.store.PutUser(t.Context(), alice); err != nil {
+		t.Fatal(err)
+	}
+	if active() {
+		t.Error("the session of a disabled person is active")
+	}
+	if _, err := w.ui.Claims(t.Context(), "a"); err == nil {
+		t.Error("a disabled person has claims")
+	}
+}
+
+func TestLoginHintIsFilledIn(t *testing.T) {
+	w := newWorld(t)
+	b := w.newBrowser()
+	b.get(b.get(w.authorizeURL(url.Values{"login_hint": {`"><script>alice`}})).redirected(t)).want(t, 200, `value="&#34;&gt;&lt;script&gt;alice"`)
+}
+
+func TestCN09_ClientNamesAreShownAsText(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.declare(declaration.Declaration{
+		Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
+			ClientName: "<img src=x onerror=alert(1)>\u202Egnp.exe\u200B\x00" + strings.Repeat("x", 10_000),
+			ClientURI:  "javascript:alert(1)", PolicyURI: "javascript:alert(1)", TOSURI: "http://insecure.example.com",
+			RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none", Scope: "openid email photos.read photos.write",
+		}}},
+		Scopes: []authserver.Scope{{Name: "photos.read", Description: "<script>alert(1)</script>\u202E"}, {Name: "photos.write"}, {Name: "email"}},
+	})
+	b := w.newBrowser()
+	signIn := b.get(b.get(w.authorizeURL(nil)).redirected(t))
+	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(t))
+	for _, page := range []response{signIn, consent} {
+		for _, bad := range []string{"<img", "<script>alert", "javascript:", "insecure.example.com", "\u202E", "\u200B", "\x00", strings.Repeat("x", 100)} {
+			if strings.Contains(page.body, bad) {
+				t.Errorf("%s has %q", page.Request.URL.Path, bad)
+			}
+		}
+		page.want(t, 200, "&lt;img src=x onerror=alert(1)&gt;gnp.exex")
+	}
+}

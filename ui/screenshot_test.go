@@ -1,0 +1,134 @@
+package ui
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+var screenshots = flag.String("screenshots", "", "directory for pictures of every page, which are not taken without it")
+
+// TestScreenshots takes pictures of every page on a phone and a desktop, in the light and
+// in the dark, for people to look at.
+func TestScreenshots(t *testing.T) {
+	if *screenshots == "" {
+		t.Skip("no -screenshots directory")
+	}
+	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(cmp.Or(os.Getenv("CHROMIUM"), "/usr/bin/chromium")), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	defer cancel()
+	ctx, cancel = chromedp.NewContext(ctx)
+	defer cancel()
+
+	server := httptest.NewServer(pictures(t))
+	defer server.Close()
+	for name := range pages4Pictures {
+		for _, size := range [][2]int64{{390, 844}, {1280, 800}, {320, 640}} {
+			for _, scheme := range []string{"light", "dark"} {
+				if size[0] == 320 && scheme == "dark" {
+					continue
+				}
+				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
+				err := chromedp.Do(ctx,
+					chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+						_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, media)
+						return err
+					}),
+					chromedp.EmulateViewport(size[0], size[1]),
+					chromedp.Navigate(server.URL+"/"+name),
+				)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if overflow > 0 {
+					t.Errorf("%s is %d pixels too wide for %d", name, overflow, size[0])
+				}
+				width := map[int64]string{390: "phone", 1280: "desktop", 320: "narrow"}[size[0]]
+				if err := os.WriteFile(filepath.Join(*screenshots, name+"-"+width+"-"+scheme+".png"), png, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+var somebody = &identity.User{ID: "a", Username: "alice", Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}}
+
+// pages4Pictures are pages with what they could say.
+var pages4Pictures = map[string]answer{
+	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Interaction: "x"}},
+	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "The name and password do not match. Check both and try again.", Continue: "/"}},
+	"consent": {template: "consent", title: "Allow Photo Printer?", data: consentView{
+		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody),
+		Wanted: []scopeView{{Words: "Look at your photos"}, {Words: "photos.write", Plain: true}, {Words: "Add photos to your albums", Optional: true}, {Words: "Keep this access while you are away, until you end it"}},
+		Before: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your e-mail address", Optional: true}}, Resources: []string{"Photo library"},
+		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
+	}},
+	"consent-native": {template: "consent", title: "Allow?", data: consentView{
+		ClientName: "photo-cli", Initial: "P", Destination: "an application on this device (127.0.0.1:53112)", Native: true, Person: person(&identity.User{Username: "bob"}),
+		Wanted: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true}},
+	}},
+	"sign-out":   {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(somebody)}},
+	"signed-out": {template: "signed-out", title: "You are signed out"},
+	"account": {template: "account", title: "Your account", account: somebody, data: accountView{
+		User: somebody, Person: person(somebody), Notice: notices["revoked"],
+		Applications: []applicationView{
+			{Name: "Calendar", Initial: "C", Website: "calendar.example.com", Since: "3 February 2026", Scopes: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "calendar.read", Plain: true}}},
+			{Name: "Photo Printer", Initial: "P", Since: "1 March 2026", Scopes: []scopeView{{Words: "Look at your photos"}, {Words: "Keep this access while you are away, until you end it"}}},
+		},
+		Sessions: []sessionView{
+			{Browser: "Firefox on Linux", Remote: "192.0.2.17", Since: "1 March 2026, 12:00 UTC", This: true},
+			{Browser: "Safari on iPhone", Remote: "2001:db8:4:1::20", Since: "27 February 2026, 07:31 UTC"},
+		},
+	}},
+	"account-empty":  {template: "account", title: "Your account", account: somebody, data: accountView{User: somebody, Person: person(somebody), Sessions: []sessionView{{Browser: "Chrome on Windows", Remote: "192.0.2.17", Since: "1 March 2026, 12:00 UTC", This: true}}}},
+	"password":       {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody}},
+	"password-wrong": {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody, Alert: "That is not your current password.", CurrentBad: true}},
+	"setup":          {template: "setup", title: "Set up", data: setupView{}},
+	"error-redirect": {template: "error", title: "We stopped", data: errorView{deadEnd: deadEnds[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
+	"error-cookies":  {template: "error", title: "No cookies", data: errorView{deadEnd: deadEnds[pageNoCookies]}},
+	"error-server":   {template: "error", title: "Wrong", data: errorView{deadEnd: deadEnds[oauth.ServerError], Reference: "k7f2m9qx4t"}},
+}
+
+func pictures(t *testing.T) http.Handler {
+	w := newWorld(t)
+	assets := w.ui.Handler(nil)
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		page, ok := pages4Pictures[name]
+		if !ok {
+			assets.ServeHTTP(rw, r)
+			return
+		}
+		if err := w.ui.write(rw, page); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	})
+}

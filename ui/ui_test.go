@@ -1,0 +1,201 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+const password = "lunar module 11"
+
+var passwordHash = sync.OnceValue(func() string { h, _ := identity.HashPassword(password); return h })
+
+// world is an issuer on a loopback port, the real engine and the pages, in memory.
+type world struct {
+	t        *testing.T
+	store    *memory.Store
+	accounts *identity.Accounts
+	ui       *UI
+	url      string
+	callback string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, store: memory.New(), callback: "https://printer.example.com/callback"}
+	server := httptest.NewUnstartedServer(nil)
+	w.url = "http://" + server.Listener.Addr().String()
+	quiet := slog.New(slog.DiscardHandler)
+	var err error
+	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	if w.ui, err = New(Config{Issuer: w.url, Accounts: w.accounts, Store: w.store, Logger: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	engine, err := authserver.New(authserver.Config{
+		Issuer: w.url, Store: w.store, Secret: []byte("0123456789abcdef0123456789abcdef"), Logger: quiet,
+		SignedIn: w.ui.SignedIn, Claims: w.ui.Claims, SessionActive: w.ui.SessionActive, SignOut: w.ui.SignOut,
+		Pages: authserver.Pages{Error: w.ui.ErrorPage},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	w.declare(declaration.Declaration{
+		Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
+			ClientName: "Photo Printer", ClientURI: "https://printer.example.com", RedirectURIs: []string{w.callback},
+			PostLogoutRedirectURIs:  []string{"https://printer.example.com/bye"},
+			TokenEndpointAuthMethod: "none", GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+			Scope: "openid profile email offline_access photos.read photos.write",
+		}}},
+		Scopes: []authserver.Scope{
+			{Name: "photos.read", Description: "Look at your photos"},
+			{Name: "photos.write", Optional: true},
+			{Name: "email", Optional: true},
+		},
+	})
+	pages := w.ui.Handler(engine)
+	server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if engine.Handles(r.URL.Path) {
+			engine.ServeHTTP(rw, r)
+			return
+		}
+		pages.ServeHTTP(rw, r)
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+	return w
+}
+
+func (w *world) declare(d declaration.Declaration) {
+	w.t.Helper()
+	if err := w.store.Declare(w.t.Context(), time.Now(), "test", d); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// authorizeURL is where the client sends a browser.
+func (w *world) authorizeURL(change url.Values) string {
+	query := url.Values{
+		"client_id": {"printer"}, "response_type": {"code"}, "redirect_uri": {w.callback}, "state": {"xyz"},
+		"scope":          {"openid email photos.read photos.write"},
+		"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"},
+	}
+	maps.Copy(query, change)
+	return "/authorize?" + query.Encode()
+}
+
+func (w *world) addUser(u identity.User) *identity.User {
+	w.t.Helper()
+	u.CreatedAt, u.UpdatedAt = time.Now(), time.Now()
+	if err := w.store.PutUser(w.t.Context(), &u); err != nil {
+		w.t.Fatal(err)
+	}
+	return &u
+}
+
+func (w *world) addAlice() *identity.User {
+	return w.addUser(identity.User{ID: "a", Username: "alice", PasswordHash: passwordHash(), Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}})
+}
+
+// newBrowser returns a client that keeps cookies and follows no redirects.
+func (w *world) newBrowser() *browserClient {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &browserClient{w, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+type browserClient struct {
+	*world
+	client *http.Client
+}
+
+type response struct {
+	*http.Response
+	body string
+}
+
+func (b *browserClient) do(r *http.Request) response {
+	b.t.Helper()
+	resp, err := b.client.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return response{resp, string(body)}
+}
+
+func (b *browserClient) request(method, path string, form url.Values) *http.Request {
+	b.t.Helper()
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	r, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		r.Header.Set("Origin", "null") // as browsers do under Referrer-Policy: no-referrer
+	}
+	return r
+}
+
+func (b *browserClient) get(path string) response {
+	b.t.Helper()
+	return b.do(b.request("GET", path, nil))
+}
+
+func (b *browserClient) post(path string, form url.Values) response {
+	b.t.Helper()
+	return b.do(b.request("POST", path, form))
+}
+
+func (b *browserClient) signIn(identifier, password string) response {
+	b.t.Helper()
+	return b.post("/sign-in", url.Values{"identifier": {identifier}, "password": {password}})
+}
+
+func (r response) want(t *testing.T, status int, contains ...string) {
+	t.Helper()
+	if r.StatusCode != status {
+		t.Errorf("%s %s: status %d, want %d", r.Request.Method, r.Request.URL.Path, r.StatusCode, status)
+	}
+	for _, s := range contains {
+		if !strings.Contains(r.body, s) {
+			t.Errorf("%s %s: the page lacks %q:\n%s", r.Request.Method, r.Request.URL.Path, s, r.body)
+		}
+	}
+}
+
+// failing is a store whose disk is full.
+type failing struct{ *memory.Store }
+
+func (failing) UserByIdentifier(context.Context, string) (*identity.User, error) {
+	return nil, errors.New("the disk is full")
+}
