@@ -19,7 +19,7 @@ func TestLG12_NewHashesAreArgon2idAtTheNorm(t *testing.T) {
 	if !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Errorf("hash is %s", hash)
 	}
-	if !verifyPassword(hash, "correct horse") || verifyPassword(hash, "correct horsf") || belowNorm(hash) {
+	if !VerifyPassword(hash, "correct horse") || VerifyPassword(hash, "correct horsf") || belowNorm(hash) {
 		t.Errorf("the hash does not verify as it should")
 	}
 	if again, _ := HashPassword("correct horse"); again == hash {
@@ -34,7 +34,7 @@ func TestVerifyArgon2idOfOthers(t *testing.T) {
 		"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
 		"$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
 	} {
-		if !verifyPassword(hash, "password") || verifyPassword(hash, "passwore") {
+		if !VerifyPassword(hash, "password") || VerifyPassword(hash, "passwore") {
 			t.Errorf("%s does not verify", hash)
 		}
 	}
@@ -51,7 +51,7 @@ func TestMalformedHashesFitNoPassword(t *testing.T) {
 		"$argon2id$v=19$m=256,t=2,p=1 $c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
 		"$2b$31$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu", "$2b$", "$1$abc$def", "password",
 	} {
-		if CheckPasswordHash(hash) == nil || verifyPassword(hash, "password") || verifyPassword(hash, "") {
+		if CheckPasswordHash(hash) == nil || VerifyPassword(hash, "password") || VerifyPassword(hash, "") {
 			t.Errorf("%q is accepted", hash)
 		}
 	}
@@ -72,10 +72,10 @@ func TestLG11_EveryByteOfALongPasswordCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if verifyPassword(hash, long+"b") || verifyPassword(hash, long) {
+	if VerifyPassword(hash, long+"b") || VerifyPassword(hash, long) {
 		t.Error("characters after the 72nd do not count")
 	}
-	if hash, err = HashPassword("abc\x00def"); err != nil || verifyPassword(hash, "abc\x00deg") || verifyPassword(hash, "abc") {
+	if hash, err = HashPassword("abc\x00def"); err != nil || VerifyPassword(hash, "abc\x00deg") || VerifyPassword(hash, "abc") {
 		t.Error("characters after a NUL do not count")
 	}
 	if _, err := HashPassword(strings.Repeat("x", MaxPasswordBytes)); err != nil {
@@ -91,10 +91,10 @@ func TestUN02_PasswordsAreNormalized(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !verifyPassword(hash, "caf\u00E9 au lait") {
+	if !VerifyPassword(hash, "caf\u00E9 au lait") {
 		t.Error("the same password in NFC, with a common space, is another")
 	}
-	if verifyPassword(hash, "cafe au lait") || verifyPassword(hash, "CAFÉ AU LAIT") {
+	if VerifyPassword(hash, "cafe au lait") || VerifyPassword(hash, "CAFÉ AU LAIT") {
 		t.Error("another password is the same")
 	}
 }

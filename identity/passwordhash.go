@@ -70,9 +70,9 @@ func CheckPasswordHash(hash string) error {
 	return errors.New("the hash is neither argon2id ($argon2id$…) nor bcrypt ($2b$…)")
 }
 
-// verifyPassword compares a password with a hash in constant time. An unreadable hash
+// VerifyPassword compares a password with a hash in constant time. An unreadable hash
 // fits no password.
-func verifyPassword(hash, password string) bool {
+func VerifyPassword(hash, password string) bool {
 	if CheckPasswordHash(hash) != nil {
 		return false
 	}

@@ -119,7 +119,7 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 	if user != nil && user.PasswordHash != "" {
 		hash = user.PasswordHash
 	}
-	if !verifyPassword(hash, password) || user == nil || user.Disabled {
+	if !VerifyPassword(hash, password) || user == nil || user.Disabled {
 		return false, nil
 	}
 	if belowNorm(hash) {
