@@ -1,6 +1,10 @@
 package authserver
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/valetkey/valetkey/internal/editdistance"
+)
 
 // nearestDifference shows the registered URI that is nearest to what was sent, and where
 // they part. It is for the operator: a stranger must not learn what is registered.
@@ -11,7 +15,7 @@ func nearestDifference(registered []string, sent string) string {
 	sent = clip(sent)
 	nearest, least := registered[0], -1
 	for _, uri := range registered {
-		if d := distance(uri, sent); least < 0 || d < least {
+		if d := editdistance.Between(uri, sent); least < 0 || d < least {
 			nearest, least = uri, d
 		}
 	}
@@ -31,25 +35,4 @@ func difference(expected, sent string) string {
 		return "the end"
 	}
 	return fmt.Sprintf("expected %s, got %s; they differ at character %d: %s instead of %s", expected, sent, at+1, show(sent), show(expected))
-}
-
-// distance is the Levenshtein distance, for strings of bounded length.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

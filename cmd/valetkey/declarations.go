@@ -1,0 +1,174 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/valetkey/valetkey"
+)
+
+// errDifferent is the result of "diff --exit-code" when there are differences.
+var errDifferent = errors.New("there are differences")
+
+type declarationFiles struct {
+	Database string   `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
+	JSON     bool     `help:"Print JSON."`
+	Files    []string `arg:"" help:"YAML files with clients, users, scopes and resources." type:"existingfile"`
+}
+
+// read returns the declarations of all files as one.
+func (f *declarationFiles) read() (valetkey.Declarations, error) {
+	var all valetkey.Declarations
+	for _, file := range f.Files {
+		d, err := valetkey.ReadDeclarations(file)
+		if err != nil {
+			return all, usageError{err}
+		}
+		all.Clients = append(all.Clients, d.Clients...)
+		all.Users = append(all.Users, d.Users...)
+		all.Scopes = append(all.Scopes, d.Scopes...)
+		all.Resources = append(all.Resources, d.Resources...)
+	}
+	if err := all.Validate(); err != nil {
+		return all, usageError{err}
+	}
+	return all, nil
+}
+
+// configuration is that of the environment, with the database of the command line.
+func configurationFor(database string) valetkey.Configuration {
+	c := valetkey.EnvironmentConfiguration()
+	c.Database = cmp.Or(database, c.Database, valetkey.DefaultDatabase)
+	return c
+}
+
+type applyCommand struct {
+	declarationFiles `embed:""`
+}
+
+// Help is shown by "valetkey apply --help".
+func (applyCommand) Help() string {
+	return "Applying the same files again changes nothing. What the files do not name stays as it is. " +
+		"A running server sees the changes within a second.\n\nExample: valetkey apply --database sqlite:valetkey.db clients.yaml"
+}
+
+// Run applies the files.
+func (c *applyCommand) Run(ctx context.Context, o *output) error {
+	declarations, err := c.read()
+	if err != nil {
+		return err
+	}
+	configuration := configurationFor(c.Database)
+	store, err := valetkey.OpenStore(ctx, &configuration, newLogger(o.log, valetkey.Log{Level: "warn"}))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for _, warning := range declarations.Warnings() {
+		fmt.Fprintln(o.log, "warning:", warning)
+	}
+	changes, err := declarations.Apply(ctx, store, "")
+	if err != nil {
+		return err
+	}
+	return printChanges(o.out, c.JSON, changes, "Nothing to change.")
+}
+
+type diffCommand struct {
+	declarationFiles `embed:""`
+	ExitCode         bool `help:"End with exit code 3 if there are differences."`
+}
+
+// Run shows the differences.
+func (c *diffCommand) Run(ctx context.Context, o *output) error {
+	declarations, err := c.read()
+	if err != nil {
+		return err
+	}
+	configuration := configurationFor(c.Database)
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	changes, err := declarations.Diff(ctx, store)
+	if err != nil {
+		return err
+	}
+	if err := printChanges(o.out, c.JSON, changes, "No differences."); err != nil {
+		return err
+	}
+	if c.ExitCode && len(changes) > 0 {
+		return errDifferent
+	}
+	return nil
+}
+
+func printChanges(w io.Writer, asJSON bool, changes []valetkey.Change, none string) error {
+	if asJSON {
+		if changes == nil {
+			changes = []valetkey.Change{}
+		}
+		return printJSON(w, changes)
+	}
+	if len(changes) == 0 {
+		fmt.Fprintln(w, none)
+		return nil
+	}
+	for _, c := range changes {
+		sign := "~"
+		if c.Action == "add" {
+			sign = "+"
+		}
+		fmt.Fprintf(w, "%s %s %s\n", sign, c.Kind, c.Name)
+		for _, m := range c.Members {
+			switch {
+			case m.From == "":
+				fmt.Fprintf(w, "    %s: %s\n", m.Name, m.To)
+			case m.To == "":
+				fmt.Fprintf(w, "    %s: %s → (none)\n", m.Name, m.From)
+			default:
+				fmt.Fprintf(w, "    %s: %s → %s\n", m.Name, m.From, m.To)
+			}
+		}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+type checkCommand struct {
+	File string `arg:"" help:"Configuration file." type:"existingfile"`
+}
+
+// Run checks a file.
+func (c *checkCommand) Run(o *output) error {
+	configuration, err := valetkey.ReadConfiguration(c.File)
+	if err != nil {
+		return usageError{err}
+	}
+	for _, warning := range configuration.Declarations.Warnings() {
+		fmt.Fprintln(o.log, "warning:", warning)
+	}
+	if configuration.TLS != nil {
+		for _, path := range []string{configuration.TLS.Certificate, configuration.TLS.Key} {
+			if _, err := os.Stat(path); err != nil {
+				return usageError{fmt.Errorf("tls: %w", err)}
+			}
+		}
+	}
+	fmt.Fprintf(o.out, "%s is right: %d clients, %d users, %d scopes, %d resources\n", c.File,
+		len(configuration.Clients), len(configuration.Users), len(configuration.Scopes), len(configuration.Resources))
+	return nil
+}

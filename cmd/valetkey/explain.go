@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
+)
+
+type explainCommand struct {
+	Ref      string `arg:"" help:"The reference, such as 7K3M-2QXA."`
+	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
+	JSON     bool   `help:"Print JSON."`
+}
+
+// Run prints the ladder of checks of a refused request.
+func (c *explainCommand) Run(ctx context.Context, o *output) error {
+	configuration := configurationFor(c.Database)
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ref := strings.ToUpper(strings.Trim(c.Ref, " ()"))
+	trace, err := store.Trace(ctx, ref)
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("there is no refusal %s in this database; the newest 10,000 are kept", ref)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(o.out, trace)
+	}
+	printTrace(o.out, trace)
+	return nil
+}
+
+func printTrace(w io.Writer, t *authserver.Trace) {
+	fmt.Fprintf(w, "%s  %s", t.Ref, t.Time.Format(time.RFC3339))
+	if t.ClientID != "" {
+		fmt.Fprintf(w, "  client %s", t.ClientID)
+	}
+	fmt.Fprintf(w, "\n%s answered %s: %s\n\n", t.Endpoint, t.Error, t.Description)
+	for _, check := range t.Checks {
+		mark := "✓"
+		if !check.OK {
+			mark = "✗"
+		}
+		fmt.Fprintf(w, "  %s %s\n    %s\n", mark, check.Rule, check.Section)
+		if check.OK {
+			continue
+		}
+		if check.Detail != "" {
+			fmt.Fprintf(w, "    found: %s\n", printable(check.Detail))
+		}
+		if check.Mend != "" {
+			fmt.Fprintf(w, "    mend:  %s\n", check.Mend)
+		}
+	}
+}
+
+// printable keeps what a stranger sent from driving the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+type versionCommand struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run prints the version.
+func (c *versionCommand) Run(o *output) error {
+	if c.JSON {
+		return printJSON(o.out, map[string]string{"version": valetkey.Version})
+	}
+	fmt.Fprintln(o.out, "valetkey", valetkey.Version)
+	return nil
+}

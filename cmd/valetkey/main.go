@@ -1,0 +1,91 @@
+// Command valetkey is an OAuth 2 authorization server and OpenID Provider.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// The exit codes.
+const (
+	exitFailed = 1 // what was asked for failed, or "demo --check" found a fault
+	exitUsage  = 2 // the command line or a configuration file is wrong
+	exitDiff   = 3 // "diff --exit-code" found differences
+)
+
+type commandLine struct {
+	Serve      serveCommand      `cmd:"" help:"Run the server."`
+	Check      checkCommand      `cmd:"" help:"Check a configuration file without starting anything."`
+	Apply      applyCommand      `cmd:"" help:"Put the clients, users, scopes and resources of files into a database."`
+	Diff       diffCommand       `cmd:"" help:"Show what apply would change."`
+	Explain    explainCommand    `cmd:"" help:"Explain a refusal by the reference that the error carried."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// output is where a command writes.
+type output struct {
+	out, log io.Writer
+}
+
+func run(ctx context.Context, args []string, out, log io.Writer) int {
+	var cli commandLine
+	exit := -1
+	parser, err := kong.New(&cli,
+		kong.Name("valetkey"),
+		kong.Description("An OAuth 2 authorization server and OpenID Provider in one binary.\n\nExamples:\n"+
+			"  valetkey demo                      see it all, with nothing configured\n"+
+			"  valetkey serve                     a server on 127.0.0.1:8080, data in ./valetkey.db\n"+
+			"  valetkey serve --config valetkey.yaml\n"+
+			"  valetkey diff clients.yaml && valetkey apply clients.yaml\n"+
+			"  valetkey explain 7K3M-2QXA         why a request was refused\n\n"+
+			"Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 differences (diff --exit-code)."),
+		kong.Writers(out, log),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(&output{out, log}),
+	)
+	if err != nil {
+		fmt.Fprintln(log, "valetkey:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 { // --help
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(log, "valetkey: %v\nRun \"valetkey --help\" for usage.\n", err)
+		return exitUsage
+	}
+	err = command.Run(&cli, parser.Model)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errDifferent):
+		return exitDiff
+	}
+	fmt.Fprintln(log, "valetkey:", err)
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is wrong usage or configuration, not a failure.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }

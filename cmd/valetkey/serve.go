@@ -1,0 +1,186 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+type serveCommand struct {
+	Config   string `help:"Configuration file." type:"existingfile" placeholder:"FILE"`
+	Listen   string `help:"Address to listen on." placeholder:"ADDR"`
+	Issuer   string `help:"The URL under which people and clients reach the server." placeholder:"URL"`
+	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
+}
+
+// Help is shown by "valetkey serve --help".
+func (serveCommand) Help() string {
+	return "With nothing given, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
+		"a one-time link that creates the first administrator. SIGHUP and a changed configuration file reload " +
+		"clients, users, scopes and resources; SIGTERM and Ctrl-C end it after the requests that are under way."
+}
+
+// defaultListen is loopback by its address: a name could be resolved to something else,
+// and http is allowed on loopback only.
+const defaultListen = "127.0.0.1:8080"
+
+func (c *serveCommand) configuration() (valetkey.Configuration, error) {
+	var configuration valetkey.Configuration
+	var err error
+	if c.Config != "" {
+		if configuration, err = valetkey.ReadConfiguration(c.Config); err != nil {
+			return configuration, usageError{err}
+		}
+	} else {
+		configuration = valetkey.EnvironmentConfiguration()
+	}
+	configuration.Listen = cmp.Or(c.Listen, configuration.Listen)
+	configuration.Issuer = cmp.Or(c.Issuer, configuration.Issuer)
+	configuration.Database = cmp.Or(c.Database, configuration.Database, valetkey.DefaultDatabase)
+	configuration.Listen = cmp.Or(configuration.Listen, listenAddress(configuration))
+	if configuration.Issuer == "" {
+		host, port, err := net.SplitHostPort(configuration.Listen)
+		if err != nil || !oauth.IsLoopbackHost(host) || port == "0" {
+			return configuration, usageError{fmt.Errorf("say --issuer: the URL under which people reach %s", configuration.Listen)}
+		}
+		configuration.Issuer = "http://" + configuration.Listen
+	}
+	if err := oauth.CheckIssuer(configuration.Issuer); err != nil {
+		return configuration, usageError{err}
+	}
+	return configuration, nil
+}
+
+// listenAddress is the loopback port that the issuer names, if it names one.
+func listenAddress(c valetkey.Configuration) string {
+	if u, err := url.Parse(c.Issuer); err == nil && u.Port() != "" && oauth.IsLoopbackHost(u.Hostname()) {
+		return net.JoinHostPort("127.0.0.1", u.Port())
+	}
+	return defaultListen
+}
+
+func newLogger(w io.Writer, c valetkey.Log) *slog.Logger {
+	var level slog.Level
+	if c.Level != "" {
+		// Checked when the configuration was read; the zero value is info.
+		_ = level.UnmarshalText([]byte(c.Level))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// Run serves until the context ends.
+func (c *serveCommand) Run(ctx context.Context, o *output) error {
+	configuration, err := c.configuration()
+	if err != nil {
+		return err
+	}
+	log := newLogger(o.log, configuration.Log)
+	source := ""
+	if c.Config != "" {
+		source = "file:" + filepath.Base(c.Config)
+	}
+	listener, err := net.Listen("tcp", configuration.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", configuration.Listen, err)
+	}
+	server, err := valetkey.New(valetkey.Config{Configuration: configuration, Source: source, Logger: log})
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	setup, err := server.SetupURL(ctx)
+	if err != nil {
+		log.Error("make the link that creates the first administrator", "error", err)
+	}
+	fmt.Fprintf(o.out, "Valetkey %s serves %s (listening on %s, data in %s)\n",
+		valetkey.Version, configuration.Issuer, listener.Addr(), redactedDatabase(configuration.Database))
+	if setup != "" {
+		fmt.Fprintf(o.out, "\nThere is no administrator yet. Create the first one here, once, within a day:\n\n  %s\n\n", setup)
+	}
+	reload, stopReload := context.WithCancel(ctx)
+	defer stopReload()
+	if c.Config != "" {
+		go c.reload(reload, server, log)
+	}
+	err = server.Serve(ctx, listener)
+	if closeErr := server.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// redactedDatabase shows where data is without the password.
+func redactedDatabase(database string) string {
+	if u, err := url.Parse(database); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return database
+}
+
+// reloadPause lets an editor finish writing.
+const reloadPause = 200 * time.Millisecond
+
+// reload applies the configuration file again on SIGHUP and when it changes, until ctx
+// ends. A file with an error in it changes nothing.
+func (c *serveCommand) reload(ctx context.Context, server *valetkey.Server, log *slog.Logger) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	var changes chan fsnotify.Event
+	// The folder is watched, because editors replace files instead of writing to them.
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		defer watcher.Close()
+		err = watcher.Add(filepath.Dir(c.Config))
+		changes = watcher.Events
+	}
+	if err != nil {
+		log.Warn("the configuration file is not watched; send SIGHUP after a change", "error", err)
+	}
+	pause := time.NewTimer(0)
+	<-pause.C
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case event := <-changes:
+			if filepath.Base(event.Name) == filepath.Base(c.Config) {
+				pause.Reset(reloadPause)
+			}
+		case <-hangup:
+			pause.Reset(0)
+		case <-pause.C:
+			c.apply(ctx, server, log)
+		}
+	}
+}
+
+func (c *serveCommand) apply(ctx context.Context, server *valetkey.Server, log *slog.Logger) {
+	configuration, err := valetkey.ReadConfiguration(c.Config)
+	if err == nil {
+		var changes []valetkey.Change
+		if changes, err = server.Apply(ctx, configuration.Declarations); err == nil {
+			log.Info("configuration reloaded", "file", c.Config, "changes", len(changes))
+			return
+		}
+	}
+	log.Error("the configuration has an error; the old one stays", "file", c.Config, "error", err)
+}

@@ -1,0 +1,209 @@
+package valetkey
+
+import (
+	"encoding"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Configuration is what a configuration file says. Its members have the RFCs' own names;
+// config.schema.json describes them for editors.
+type Configuration struct {
+	// Issuer is the issuer identifier, the URL under which people and clients reach the
+	// server.
+	Issuer string `json:"issuer,omitempty"`
+	// Listen is the address to listen on, as host:port.
+	Listen string `json:"listen,omitempty"`
+	// Database is sqlite:PATH or a postgres:// URL.
+	Database string `json:"database,omitempty"`
+	TLS      *TLS   `json:"tls,omitempty"`
+	// TrustedProxies are the addresses or networks whose X-Forwarded-For counts.
+	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+	// MasterKeyFile holds 32 bytes in base64url; the environment's VALETKEY_MASTER_KEY
+	// takes its place.
+	MasterKeyFile string `json:"master_key_file,omitempty"`
+	// ServiceName is what the pages call the service.
+	ServiceName string `json:"service_name,omitempty"`
+	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
+	// that send a nonce.
+	RequireCodeChallenge bool      `json:"require_code_challenge,omitempty"`
+	Lifetimes            Lifetimes `json:"lifetimes,omitzero"`
+	Log                  Log       `json:"log,omitzero"`
+	Declarations
+}
+
+// Declarations are the clients, users, scopes and resources of a configuration file, or of
+// a file for "valetkey apply".
+type Declarations struct {
+	Clients   []Client              `json:"clients,omitempty"`
+	Users     []User                `json:"users,omitempty"`
+	Scopes    []authserver.Scope    `json:"scopes,omitempty"`
+	Resources []authserver.Resource `json:"resources,omitempty"`
+}
+
+// TLS names the files of the certificate; they are read again when they change.
+type TLS struct {
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `json:"level,omitempty"`  // debug, info, warn or error
+	Format string `json:"format,omitempty"` // text or json
+}
+
+// Lifetimes are those of authserver.Lifetimes that an operator may want to change.
+type Lifetimes struct {
+	AuthorizationCode Duration `json:"authorization_code,omitzero"`
+	AccessToken       Duration `json:"access_token,omitzero"`
+	IDToken           Duration `json:"id_token,omitzero"`
+	RefreshToken      Duration `json:"refresh_token,omitzero"`
+	RefreshTokenMax   Duration `json:"refresh_token_max,omitzero"`
+	RefreshRetry      Duration `json:"refresh_retry,omitzero"`
+	Interaction       Duration `json:"interaction,omitzero"`
+	Session           Duration `json:"session,omitzero"`
+	KeyRotation       Duration `json:"key_rotation,omitzero"`
+	KeyPublishAhead   Duration `json:"key_publish_ahead,omitzero"`
+}
+
+func (l Lifetimes) engine() authserver.Lifetimes {
+	return authserver.Lifetimes{
+		AuthorizationCode: time.Duration(l.AuthorizationCode), AccessToken: time.Duration(l.AccessToken),
+		IDToken: time.Duration(l.IDToken), RefreshToken: time.Duration(l.RefreshToken),
+		RefreshTokenMax: time.Duration(l.RefreshTokenMax), RefreshRetry: time.Duration(l.RefreshRetry),
+		Interaction: time.Duration(l.Interaction), KeyRotation: time.Duration(l.KeyRotation),
+		KeyPublishAhead: time.Duration(l.KeyPublishAhead),
+	}
+}
+
+// Duration is a time.Duration that is written like "10m" or "720h".
+type Duration time.Duration
+
+var _ encoding.TextUnmarshaler = (*Duration)(nil)
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil || parsed <= 0 {
+		return fmt.Errorf("%q is no duration such as 10m or 720h", text)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// Client is a client as it is declared: the members of RFC 7591 and OpenID Connect
+// Registration, Valetkey's own settings, and its secret.
+type Client struct {
+	ID string `json:"client_id"`
+	// Secret authenticates the client; 256 random bits are best. SecretNext is valid beside
+	// it, while one takes the place of the other.
+	Secret     string `json:"client_secret,omitempty"`
+	SecretNext string `json:"client_secret_next,omitempty"`
+	oauth.ClientMetadata
+	authserver.ClientSettings
+}
+
+func (c Client) record() authserver.Client {
+	r := authserver.Client{ID: c.ID, ClientMetadata: c.ClientMetadata, ClientSettings: c.ClientSettings}
+	for _, secret := range []string{c.Secret, c.SecretNext} {
+		if secret != "" {
+			r.Secrets = append(r.Secrets, secret)
+		}
+	}
+	if r.TokenEndpointAuthMethod == "" && len(r.Secrets) == 0 {
+		r.TokenEndpointAuthMethod = oauth.AuthMethodNone
+		if len(r.JWKS) > 0 || r.JWKSURI != "" {
+			r.TokenEndpointAuthMethod = oauth.AuthMethodPrivateKeyJWT
+		}
+	}
+	return r
+}
+
+// User is a person as they are declared, with OpenID Connect's standard claims by their
+// own names (OpenID Connect Core, section 5.1).
+type User struct {
+	Username      string `json:"username"`
+	Password      string `json:"password,omitempty"`
+	PasswordHash  string `json:"password_hash,omitempty"`
+	Disabled      bool   `json:"disabled,omitempty"`
+	Administrator bool   `json:"administrator,omitempty"`
+
+	Name                string   `json:"name,omitempty"`
+	GivenName           string   `json:"given_name,omitempty"`
+	FamilyName          string   `json:"family_name,omitempty"`
+	MiddleName          string   `json:"middle_name,omitempty"`
+	Nickname            string   `json:"nickname,omitempty"`
+	Profile             string   `json:"profile,omitempty"`
+	Picture             string   `json:"picture,omitempty"`
+	Website             string   `json:"website,omitempty"`
+	Email               string   `json:"email,omitempty"`
+	EmailVerified       *bool    `json:"email_verified,omitempty"`
+	Gender              string   `json:"gender,omitempty"`
+	Birthdate           string   `json:"birthdate,omitempty"`
+	Zoneinfo            string   `json:"zoneinfo,omitempty"`
+	Locale              string   `json:"locale,omitempty"`
+	PhoneNumber         string   `json:"phone_number,omitempty"`
+	PhoneNumberVerified *bool    `json:"phone_number_verified,omitempty"`
+	Address             *Address `json:"address,omitempty"`
+	// Claims are further claims, which scopes can release.
+	Claims map[string]any `json:"claims,omitempty"`
+}
+
+// Address is the address claim (OpenID Connect Core, section 5.1.1).
+type Address struct {
+	Formatted     string `json:"formatted,omitempty"`
+	StreetAddress string `json:"street_address,omitempty"`
+	Locality      string `json:"locality,omitempty"`
+	Region        string `json:"region,omitempty"`
+	PostalCode    string `json:"postal_code,omitempty"`
+	Country       string `json:"country,omitempty"`
+}
+
+// ReadConfiguration reads a configuration file and what the environment says beside it.
+// The error lists everything that is wrong, with lines.
+func ReadConfiguration(path string) (Configuration, error) {
+	c, err := readFile[Configuration](path)
+	if err != nil {
+		return c, err
+	}
+	c.overlay(os.LookupEnv)
+	return c, nil
+}
+
+// ReadDeclarations reads a file of declarations. Members of a whole configuration are
+// taken too and left aside, so that one file serves both.
+func ReadDeclarations(path string) (Declarations, error) {
+	c, err := readFile[Configuration](path)
+	return c.Declarations, err
+}
+
+// EnvironmentConfiguration is what the environment says, without a file.
+func EnvironmentConfiguration() Configuration {
+	var c Configuration
+	c.overlay(os.LookupEnv)
+	return c
+}
+
+// overlay sets what the environment says in place of the file.
+func (c *Configuration) overlay(lookup func(string) (string, bool)) {
+	for name, field := range map[string]*string{
+		"VALETKEY_ISSUER":          &c.Issuer,
+		"VALETKEY_LISTEN":          &c.Listen,
+		"VALETKEY_DATABASE":        &c.Database,
+		"VALETKEY_MASTER_KEY_FILE": &c.MasterKeyFile,
+		"VALETKEY_LOG_LEVEL":       &c.Log.Level,
+		"VALETKEY_LOG_FORMAT":      &c.Log.Format,
+	} {
+		if value, ok := lookup(name); ok && value != "" {
+			*field = value
+		}
+	}
+}

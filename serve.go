@@ -1,0 +1,107 @@
+package valetkey
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// drainTime is how long requests that are under way at a shutdown may take.
+const drainTime = 15 * time.Second
+
+// Serve answers requests on a listener until ctx ends, and then lets those that are under
+// way finish. With a TLS configuration it speaks TLS.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100},
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if s.config.TLS != nil {
+		certificates := &certificateFiles{certificate: s.config.TLS.Certificate, key: s.config.TLS.Key}
+		if _, err := certificates.get(nil); err != nil {
+			return err
+		}
+		server.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: certificates.get, NextProtos: []string{"h2", "http/1.1"},
+		}
+		listener = tls.NewListener(listener, server.TLSConfig)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	drain, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("shut down: requests took longer than %v: %w", drainTime, err), server.Close())
+	}
+	return nil
+}
+
+// certificateFiles is a certificate that is read again when its files change.
+type certificateFiles struct {
+	certificate, key string
+
+	mu      sync.Mutex
+	loaded  *tls.Certificate
+	changed time.Time // of the newer file, when it was loaded
+	looked  time.Time
+}
+
+// certificateRecheck is how often the files are looked at.
+const certificateRecheck = 5 * time.Second
+
+func (f *certificateFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	if f.loaded != nil && now.Sub(f.looked) < certificateRecheck {
+		return f.loaded, nil
+	}
+	f.looked = now
+	changed, err := newest(f.certificate, f.key)
+	if err == nil && f.loaded != nil && changed.Equal(f.changed) {
+		return f.loaded, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(f.certificate, f.key)
+	if err != nil {
+		if f.loaded != nil {
+			slog.Error("the new certificate cannot be read; the old one stays", "error", err)
+			return f.loaded, nil
+		}
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	f.loaded, f.changed = &certificate, changed
+	return f.loaded, nil
+}
+
+func newest(paths ...string) (time.Time, error) {
+	var latest time.Time
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return latest, err
+		}
+		if info.ModTime().After(latest) {
+			latest = info.ModTime()
+		}
+	}
+	return latest, nil
+}

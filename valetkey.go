@@ -1,0 +1,286 @@
+// Package valetkey is an OAuth 2 authorization server and OpenID Provider as one
+// http.Handler: configuration in, every part wired. The command of the same name serves
+// it; other programs mount it in their own server.
+package valetkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage/sqldb"
+	"github.com/valetkey/valetkey/ui"
+)
+
+// Version is the version of this program; a release sets it at build time.
+var Version = "0.1.0-dev"
+
+// Config says what a Server is. The zero value of every optional field is the secure
+// default.
+type Config struct {
+	// Configuration is what a file can say; Issuer is needed. Its declarations are applied
+	// when the server is made. Listen and TLS are for Serve.
+	Configuration
+	// Source is under what name the declarations are kept, usually the file's: what it
+	// declared before and no longer declares is removed. "" removes nothing.
+	Source string
+	// Logger receives everything that is logged; nil means slog.Default().
+	Logger *slog.Logger
+	// OnTrace, if set, receives the ladder of checks of every protocol request.
+	OnTrace func(*authserver.Trace)
+}
+
+// Server is a whole authorization server: an http.Handler for the issuer's URL and all
+// below it. It is safe for concurrent use.
+type Server struct {
+	config   Config
+	log      *slog.Logger
+	store    *sqldb.Store
+	accounts *identity.Accounts
+	engine   *authserver.Server
+	pages    http.Handler
+	notFound http.HandlerFunc
+	host     string // of the issuer
+	proxies  proxies
+	draining atomic.Bool
+	stop     context.CancelFunc
+	stopped  chan struct{}
+}
+
+// DefaultDatabase is where data goes if nothing else is said.
+const DefaultDatabase = "sqlite:./valetkey.db"
+
+// New returns a server that is ready to answer. It opens the database, brings it to this
+// program's version, applies the declarations and makes signing keys where there are none.
+// Close ends what it started.
+func New(config Config) (*Server, error) {
+	if config.Database == "" {
+		config.Database = DefaultDatabase
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	issuer, err := url.Parse(config.Issuer)
+	if err != nil || config.Issuer == "" {
+		return nil, errors.New("the issuer is missing: the URL under which people and clients reach the server")
+	}
+	s := &Server{config: config, log: config.Logger, host: issuer.Host, stopped: make(chan struct{})}
+	if s.proxies, err = parseProxies(config.TrustedProxies); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.closeStore())
+	}
+	background, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go s.keepHouse(background)
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) error {
+	store, secret, err := openStore(ctx, &s.config.Configuration, s.log)
+	if err != nil {
+		return err
+	}
+	s.store = store
+	for _, warning := range s.config.Declarations.Warnings() {
+		s.log.Warn(warning)
+	}
+	if _, err := s.config.Declarations.Apply(ctx, store, s.config.Source); err != nil {
+		return err
+	}
+	s.accounts, err = identity.New(identity.Config{
+		Store: store, Logger: s.log, SessionLifetime: time.Duration(s.config.Lifetimes.Session),
+	})
+	if err != nil {
+		return fmt.Errorf("set up sign-in: %w", err)
+	}
+	pages, err := ui.New(ui.Config{
+		Issuer: s.config.Issuer, Accounts: s.accounts, Store: store, Name: s.config.ServiceName,
+		RemoteAddr: s.proxies.clientAddress, Logger: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("set up pages: %w", err)
+	}
+	s.engine, err = authserver.New(authserver.Config{
+		Issuer: s.config.Issuer, Store: store, Secret: secret,
+		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
+		Pages: authserver.Pages{Error: pages.ErrorPage}, ACRValues: []string{ui.ACRPassword},
+		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge,
+		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the engine: %w", err)
+	}
+	s.pages, s.notFound = pages.Handler(s.engine), pages.NotFound
+	return s.engine.RotateKeys(ctx)
+}
+
+// OpenStore opens the database of a configuration, for commands that work on it while no
+// server of this process does.
+func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.Store, error) {
+	store, _, err := openStore(ctx, c, log)
+	return store, err
+}
+
+func openStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.Store, []byte, error) {
+	if !strings.Contains(c.Database, ":") {
+		return nil, nil, fmt.Errorf("the database %q begins with neither sqlite: nor postgres://", c.Database)
+	}
+	master, err := masterKey(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	sealing, err := deriveKey(master, "valetkey seal")
+	if err != nil {
+		return nil, nil, err
+	}
+	secret, err := deriveKey(master, "valetkey engine")
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := sqldb.Open(ctx, c.Database, sqldb.Config{MasterKey: sealing, Logger: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, secret, nil
+}
+
+func (s *Server) closeStore() error {
+	if s.store == nil {
+		return nil
+	}
+	return s.store.Close()
+}
+
+// Close ends the background work and closes the database. Requests must have ended before.
+func (s *Server) Close() error {
+	s.stop()
+	<-s.stopped
+	s.engine.Close()
+	return s.store.Close()
+}
+
+// SetupURL returns a one-time link that creates the first administrator; "" if there is
+// one already.
+func (s *Server) SetupURL(ctx context.Context) (string, error) {
+	token, err := s.accounts.SetupToken(ctx, time.Now())
+	if err != nil || token == "" {
+		return "", err
+	}
+	return s.config.Issuer + "/setup?token=" + url.QueryEscape(token), nil
+}
+
+// Apply puts new declarations in place of the present ones of the same source.
+func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
+	for _, warning := range d.Warnings() {
+		s.log.WarnContext(ctx, warning)
+	}
+	return d.Apply(ctx, s.store, s.config.Source)
+}
+
+// keepHouse does what must be done now and then, until ctx ends.
+func (s *Server) keepHouse(ctx context.Context) {
+	defer close(s.stopped)
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	hour := time.NewTicker(time.Hour)
+	defer hour.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-minute.C:
+			if _, err := s.store.Reclaim(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				s.log.Error("reclaim the space of what has expired", "error", err)
+			}
+		case <-hour.C:
+			if err := s.engine.RotateKeys(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("rotate signing keys", "error", err)
+			}
+		}
+	}
+}
+
+// ServeHTTP answers everything below the issuer.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.recovered(w, r)
+	switch r.URL.Path {
+	case "/healthz":
+		s.health(w)
+		return
+	case "/readyz":
+		s.ready(w, r)
+		return
+	}
+	// The issuer comes from the configuration. A request for another host was sent by a
+	// page that had its name rebound to this address, or by a misconfigured proxy.
+	if r.Host != s.host && !sameHost(r.Host, s.host) {
+		http.Error(w, "This server does not answer for that host.", http.StatusMisdirectedRequest)
+		return
+	}
+	if s.engine.Handles(r.URL.Path) {
+		s.engine.ServeHTTP(w, r)
+		return
+	}
+	s.pages.ServeHTTP(w, r)
+}
+
+// sameHost compares hosts without case and default ports.
+func sameHost(a, b string) bool {
+	trim := func(host string) string {
+		for _, port := range [...]string{":443", ":80"} {
+			if name, ok := strings.CutSuffix(host, port); ok && (!strings.Contains(name, ":") || strings.HasSuffix(name, "]")) {
+				return name
+			}
+		}
+		return host
+	}
+	return strings.EqualFold(trim(a), trim(b))
+}
+
+// recovered keeps a panic from taking the connection, and tells the log.
+func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+	if failure == http.ErrAbortHandler {
+		panic(failure)
+	}
+	s.log.ErrorContext(r.Context(), "panic", "path", r.URL.Path, "panic", failure)
+	http.Error(w, "The server failed.", http.StatusInternalServerError)
+}
+
+func (s *Server) health(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, "ok")
+}
+
+// ready says whether requests should be sent here: the database answers and the server
+// is not about to end.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if s.draining.Load() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.store.Ping(ctx); err != nil {
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
