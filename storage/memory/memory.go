@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -82,10 +83,13 @@ func (s *Store) Spend(_ context.Context, now time.Time, spend []storage.Key, put
 	}
 	stored := map[storage.Key]bool{}
 	for _, t := range put {
+		if len(t.Data) > storage.MaxData {
+			return fmt.Errorf("store %s: %d bytes of data, more than %d", t.Kind, len(t.Data), storage.MaxData)
+		}
 		if _, ok := s.live(now, t.Key); ok || stored[t.Key] {
 			return storage.ErrExists
 		}
-		stored[t.Key] = true
+		stored[t.Key] = now.UnixMilli() < t.Expires.UnixMilli()
 	}
 	for key := range spent {
 		t := s.tickets[key]

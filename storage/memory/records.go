@@ -141,11 +141,10 @@ func (s *Store) SaveTraces(_ context.Context, max int, traces ...authserver.Trac
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range traces {
-		s.traces = slices.DeleteFunc(s.traces, func(old authserver.Trace) bool { return old.Ref == t.Ref })
-		t.Time = milliseconds(t.Time)
-		s.traces = append(s.traces, cloneJSON(t))
+		if !slices.ContainsFunc(s.traces, func(old authserver.Trace) bool { return old.Ref == t.Ref }) {
+			s.traces = append(s.traces, cloneJSON(t))
+		}
 	}
-	slices.SortStableFunc(s.traces, func(a, b authserver.Trace) int { return a.Time.Compare(b.Time) })
 	if old := len(s.traces) - max; old > 0 {
 		s.traces = slices.Delete(s.traces, 0, old)
 	}

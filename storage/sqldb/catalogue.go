@@ -1,0 +1,174 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
+)
+
+const secretsColumn = "clients.secrets"
+
+// querier is what a pool and a transaction have in common: *sql.DB and *sql.Tx.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Version implements authserver.Store.
+func (s *Store) Version(ctx context.Context) (version int64, err error) {
+	err = s.database.read().QueryRowContext(ctx, `SELECT version FROM issuer WHERE id = 1`).Scan(&version)
+	if err != nil {
+		return 0, fmt.Errorf("read version: %w", err)
+	}
+	return version, nil
+}
+
+// lockCatalogue makes every other transaction that changes clients, resources, scopes or
+// keys wait for this one.
+func lockCatalogue(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE issuer SET version = version WHERE id = 1`); err != nil {
+		return fmt.Errorf("lock catalogue: %w", err)
+	}
+	return nil
+}
+
+func bumpVersion(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE issuer SET version = version + 1 WHERE id = 1`); err != nil {
+		return fmt.Errorf("raise version: %w", err)
+	}
+	return nil
+}
+
+// Client implements authserver.Store.
+func (s *Store) Client(ctx context.Context, clientID string) (*authserver.Client, error) {
+	clients, err := s.clients(ctx, s.database.read(), `WHERE client_id = $1`, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if len(clients) == 0 {
+		return nil, storage.ErrNotFound
+	}
+	return &clients[0], nil
+}
+
+func (s *Store) clients(ctx context.Context, q querier, where string, args ...any) ([]authserver.Client, error) {
+	clients, err := collect(ctx, q, func(rows *sql.Rows) (c authserver.Client, err error) {
+		var id, metadata string
+		var secrets []byte
+		if err := rows.Scan(&id, &metadata, &secrets); err != nil {
+			return c, err
+		}
+		if err := json.Unmarshal([]byte(metadata), &c); err != nil {
+			return c, fmt.Errorf("client %q: %w", id, err)
+		}
+		c.ID = id
+		c.Secrets, err = s.openSecrets(secrets, id)
+		return c, err
+	}, `SELECT client_id, metadata, secrets FROM clients `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read clients: %w", err)
+	}
+	return clients, nil
+}
+
+func (s *Store) sealSecrets(secrets []string, clientID string) ([]byte, error) {
+	if len(secrets) == 0 {
+		return []byte{}, nil
+	}
+	plain, err := json.Marshal(secrets)
+	if err != nil {
+		return nil, fmt.Errorf("seal secrets of client %q: %w", clientID, err)
+	}
+	return s.sealer.seal(plain, secretsColumn, clientID), nil
+}
+
+func (s *Store) openSecrets(sealed []byte, clientID string) (secrets []string, err error) {
+	if len(sealed) == 0 {
+		return nil, nil
+	}
+	plain, err := s.sealer.open(sealed, secretsColumn, clientID)
+	if err != nil {
+		return nil, fmt.Errorf("secrets of client %q: %w", clientID, err)
+	}
+	if err := json.Unmarshal(plain, &secrets); err != nil {
+		return nil, fmt.Errorf("secrets of client %q: %w", clientID, err)
+	}
+	return secrets, nil
+}
+
+// DeleteClient removes a client, the grants to it, and every ticket that hangs from one of
+// those. Its absence is no error.
+func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		if err := s.deleteClient(ctx, tx, clientID); err != nil {
+			return err
+		}
+		return bumpVersion(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("delete client: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1`, clientID); err != nil {
+		return err
+	}
+	return s.deleteGrants(ctx, tx, `client_id = $1`, clientID)
+}
+
+// Resources implements authserver.Store.
+func (s *Store) Resources(ctx context.Context) ([]authserver.Resource, error) {
+	resources, err := records[authserver.Resource](ctx, s.database.read(), `SELECT record FROM resources ORDER BY identifier`)
+	if err != nil {
+		return nil, fmt.Errorf("read resources: %w", err)
+	}
+	return resources, nil
+}
+
+// Scopes implements authserver.Store.
+func (s *Store) Scopes(ctx context.Context) ([]authserver.Scope, error) {
+	scopes, err := records[authserver.Scope](ctx, s.database.read(), `SELECT record FROM scopes ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("read scopes: %w", err)
+	}
+	return scopes, nil
+}
+
+// records reads a query of one column of JSON.
+func records[T any](ctx context.Context, q querier, query string, args ...any) ([]T, error) {
+	return collect(ctx, q, func(rows *sql.Rows) (value T, err error) {
+		var encoded string
+		if err := rows.Scan(&encoded); err != nil {
+			return value, err
+		}
+		err = json.Unmarshal([]byte(encoded), &value)
+		return value, err
+	}, query, args...)
+}
+
+// collect runs a query and reads each row with scan.
+func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (all []T, err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		value, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, value)
+	}
+	return all, rows.Err()
+}

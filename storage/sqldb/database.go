@@ -1,0 +1,62 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// database is what SQLite and PostgreSQL do differently. Every query is one text that both
+// understand.
+type database interface {
+	// name is the folder of the migrations.
+	name() string
+	// read and write are pools of connections; a transaction of write excludes other
+	// writers on SQLite.
+	read() *sql.DB
+	write() *sql.DB
+	// exists reports whether there is a table of that name.
+	exists(ctx context.Context, table string) (bool, error)
+	migrator(files fs.FS) (*goose.Provider, error)
+	// prepare makes ready what needs the tables.
+	prepare(ctx context.Context) error
+
+	// tickets runs a query that selects ticketColumns.
+	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
+	// batch runs f in one transaction and commits what it did, unless it returns an error.
+	// If the commit itself fails, the error is a *commitError.
+	batch(ctx context.Context, f func(pipeline) error) error
+	// alone reports whether a batch excludes every other writer while it runs.
+	alone() bool
+	// refused reports whether an error is the database's answer to a statement, so that
+	// others may still pass; retryable, whether the same may pass when it is tried again.
+	refused(err error) bool
+	retryable(err error) bool
+
+	ping(ctx context.Context) error
+	close() error
+}
+
+// pipeline is the transaction of a batch.
+type pipeline interface {
+	// exec runs statements in order and returns how many rows each of them changed.
+	exec(statements []statement) ([]int64, error)
+	// count runs a query of one number.
+	count(s statement) (int64, error)
+}
+
+// statement is a query with its arguments.
+type statement struct {
+	query string
+	args  []any
+}
+
+// commitError is the failure of a commit, after which nobody knows whether it took effect.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return "commit: " + e.err.Error() }
+func (e *commitError) Unwrap() error { return e.err }

@@ -1,0 +1,116 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Grant implements authserver.Store.
+func (s *Store) Grant(ctx context.Context, subject, clientID string) (*authserver.Grant, error) {
+	grants, err := s.grants(ctx, `WHERE subject = $1 AND client_id = $2`, subject, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if len(grants) == 0 {
+		return nil, storage.ErrNotFound
+	}
+	return &grants[0], nil
+}
+
+// GrantsOf implements authserver.Store.
+func (s *Store) GrantsOf(ctx context.Context, subject string) ([]authserver.Grant, error) {
+	return s.grants(ctx, `WHERE subject = $1 ORDER BY client_id`, subject)
+}
+
+func (s *Store) grants(ctx context.Context, where string, args ...any) ([]authserver.Grant, error) {
+	grants, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (g authserver.Grant, err error) {
+		var scope, declined string
+		var created, updated int64
+		if err := rows.Scan(&g.ID, &g.Subject, &g.ClientID, &scope, &declined, &created, &updated); err != nil {
+			return g, err
+		}
+		// A scope has no spaces (RFC 6749, section 3.3).
+		g.Scope, g.Declined = strings.Fields(scope), strings.Fields(declined)
+		g.CreatedAt, g.UpdatedAt = fromMilliseconds(created), fromMilliseconds(updated)
+		return g, nil
+	}, `SELECT id, subject, client_id, scope, declined, created, updated FROM grants `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read grants: %w", err)
+	}
+	return grants, nil
+}
+
+// PutGrant implements authserver.Store.
+func (s *Store) PutGrant(ctx context.Context, grant *authserver.Grant) error {
+	if grant.ID == "" || grant.Subject == "" || grant.ClientID == "" {
+		return errors.New("store grant: it has no ID, subject or client")
+	}
+	var id string
+	var created int64
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `INSERT INTO grants (id, subject, client_id, scope, declined, created, updated)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (subject, client_id) DO UPDATE
+				SET scope = excluded.scope, declined = excluded.declined, updated = excluded.updated
+			RETURNING id, created`,
+			grant.ID, grant.Subject, grant.ClientID, grant.Scope.String(), grant.Declined.String(),
+			milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt)).Scan(&id, &created)
+	})
+	if err != nil {
+		return fmt.Errorf("store grant: %w", err)
+	}
+	grant.ID, grant.CreatedAt = id, fromMilliseconds(created)
+	return nil
+}
+
+// DeleteGrant implements authserver.Store.
+func (s *Store) DeleteGrant(ctx context.Context, id string) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return s.deleteTickets(ctx, tx, deleteOfGrant, id)
+	})
+	if err != nil {
+		return fmt.Errorf("delete grant: %w", err)
+	}
+	return nil
+}
+
+// deleteGrants removes the grants that where selects and the tickets that hang from them.
+func (s *Store) deleteGrants(ctx context.Context, tx *sql.Tx, where string, args ...any) error {
+	ids, err := collect(ctx, tx, func(rows *sql.Rows) (id string, err error) {
+		err = rows.Scan(&id)
+		return id, err
+	}, `DELETE FROM grants WHERE `+where+` RETURNING id`, args...)
+	if err != nil {
+		return fmt.Errorf("delete grants: %w", err)
+	}
+	for _, id := range ids {
+		if err := s.deleteTickets(ctx, tx, deleteOfGrant, id); err != nil {
+			return fmt.Errorf("delete tickets of grant: %w", err)
+		}
+	}
+	return nil
+}
+
+// deleteTickets repeats a delete until it finds nothing, for the reason that
+// writer.removeAll gives.
+func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, query string, args ...any) error {
+	for {
+		result, err := tx.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if err != nil || n == 0 || s.database.alone() {
+			return err
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+const (
+	masterKeyColumn = "issuer.master_key_check"
+	masterKeyCheck  = "valetkey master key"
+)
+
+// prepare brings the database to the schema of this program. A database that is newer, or
+// sealed under another master key, is refused before anything in it changes.
+func (s *Store) prepare(ctx context.Context) error {
+	exists, err := s.database.exists(ctx, "goose_db_version")
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	files, err := fs.Sub(migrations, "migrations/"+s.database.name())
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	provider, err := s.database.migrator(files)
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	if exists {
+		if err := s.checkVersion(ctx, provider); err != nil {
+			return err
+		}
+	}
+	if exists, err = s.database.exists(ctx, "issuer"); err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	if exists {
+		if err := s.checkMasterKey(ctx); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate database: %w", err)
+	}
+	check := s.sealer.seal([]byte(masterKeyCheck), masterKeyColumn, "1")
+	_, err = s.database.write().ExecContext(ctx, `INSERT INTO issuer (id, version, master_key_check) VALUES (1, 1, $1) ON CONFLICT (id) DO NOTHING`, check)
+	if err != nil {
+		return fmt.Errorf("store master key check: %w", err)
+	}
+	if err := s.checkMasterKey(ctx); err != nil {
+		return err
+	}
+	return s.database.prepare(ctx)
+}
+
+func (s *Store) checkVersion(ctx context.Context, provider *goose.Provider) error {
+	var have, know int64
+	err := s.database.read().QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	for _, source := range provider.ListSources() {
+		know = max(know, source.Version)
+	}
+	if have > know {
+		return fmt.Errorf("the database has schema version %d and this program knows versions up to %d: it was written by a newer valetkey; start that one", have, know)
+	}
+	return nil
+}
+
+func (s *Store) checkMasterKey(ctx context.Context) error {
+	var check []byte
+	err := s.database.read().QueryRowContext(ctx, `SELECT master_key_check FROM issuer WHERE id = 1`).Scan(&check)
+	if err != nil {
+		return fmt.Errorf("read master key check: %w", err)
+	}
+	if _, err := s.sealer.open(check, masterKeyColumn, "1"); err != nil {
+		return errors.New("the master key is not the one that this database was made with; nothing was changed")
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+// Package sqldb keeps everything in one SQL database: SQLite, a file beside the program
+// and the default, or PostgreSQL, which several nodes share. It implements
+// authserver.Store and identity.Store.
+//
+//	sqldb.go      Open, Close
+//	database.go   what the two databases do differently: sqlite.go, postgres.go
+//	writer.go     concurrent writes of tickets share commits
+//	tickets.go    storage.Tickets
+//	catalogue.go  clients, resources, scopes and their version; keys.go, declare.go
+//	grants.go  users.go  traces.go
+//	seal.go       what is encrypted at rest
+//	migrate.go    the schema and its versions
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+)
+
+var (
+	_ authserver.Store = (*Store)(nil)
+	_ identity.Store   = (*Store)(nil)
+)
+
+// Config says how a database is opened.
+type Config struct {
+	// MasterKey is 32 bytes that seal private keys and client secrets. Every node of a
+	// database has the same; who loses it loses those.
+	MasterKey []byte
+	// Logger receives warnings; nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Store is an open database. It is safe for concurrent use, also by many processes at
+// once.
+type Store struct {
+	database database
+	writer   *writer
+	sealer   sealer
+}
+
+// Open opens the database at "sqlite:PATH", "sqlite::memory:" or "postgres://…", and
+// applies migrations. A database of a newer program, or one that was made with another
+// master key, is refused and stays as it is. A SQLite file is made if there is none. No
+// error holds the URL's password.
+func Open(ctx context.Context, databaseURL string, config Config) (*Store, error) {
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	sealer, err := newSealer(config.MasterKey)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{sealer: sealer}
+	scheme, rest, _ := strings.Cut(databaseURL, ":")
+	switch {
+	case scheme == "sqlite" && rest != "":
+		s.database, err = openSQLite(rest, config.Logger)
+	case scheme == "postgres" || scheme == "postgresql":
+		s.database, err = openPostgreSQL(ctx, databaseURL)
+	default:
+		err = errors.New("open database: the URL is neither sqlite:PATH nor postgres://USER@HOST/DATABASE")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), s.database.close())
+	}
+	s.writer = newWriter(s.database)
+	return s, nil
+}
+
+// Close waits for the writes that are on their way and closes the database. What is
+// called later fails.
+func (s *Store) Close() error {
+	s.writer.close()
+	if err := s.database.close(); err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.database.ping(ctx); err != nil {
+		return fmt.Errorf("ping database: %w", err)
+	}
+	return nil
+}
+
+// transact runs f in a transaction and commits, or rolls back if f fails. PostgreSQL may
+// ask that it is tried again, so f must not keep what it did in an earlier try.
+func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
+	for try := 0; ; try++ {
+		err := s.transactOnce(ctx, f)
+		if err == nil || try == maxRetries || !s.database.retryable(err) {
+			return err
+		}
+		backOff(try)
+	}
+}
+
+func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := s.database.write().BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	if err := f(tx); err != nil {
+		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
+			return errors.Join(err, fmt.Errorf("roll back: %w", rollback))
+		}
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}

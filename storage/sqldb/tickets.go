@@ -1,0 +1,177 @@
+package sqldb
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// The queries for tickets. A family or grant of "" is that of no ticket; the comparison
+// with ” also lets the partial indexes be used.
+const (
+	ticketColumns = `kind, id, grant_id, family, data, expires, spent`
+
+	getTicket = `SELECT ` + ticketColumns + ` FROM tickets WHERE kind = $1 AND id = $2 AND expires > $3`
+
+	findFamily = `SELECT ` + ticketColumns + ` FROM tickets
+		WHERE family = $1 AND family <> '' AND kind = $2 AND expires > $3
+		ORDER BY expires DESC, id LIMIT $4`
+
+	spendTicket = `UPDATE tickets SET spent = $1 WHERE kind = $2 AND id = $3 AND spent = 0 AND expires > $4`
+
+	countSpent = `SELECT count(*) FROM tickets WHERE kind = $1 AND id = $2 AND spent <> 0 AND expires > $3`
+
+	putTicket = `INSERT INTO tickets (` + ticketColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (kind, id) DO UPDATE SET grant_id = excluded.grant_id, family = excluded.family,
+			data = excluded.data, expires = excluded.expires, spent = excluded.spent
+		WHERE tickets.expires <= $8`
+
+	deleteTicket     = `DELETE FROM tickets WHERE kind = $1 AND id = $2`
+	deleteFamily     = `DELETE FROM tickets WHERE family = $1 AND family <> ''`
+	deleteFamilyKind = `DELETE FROM tickets WHERE family = $1 AND family <> '' AND kind = $2`
+	deleteOfGrant    = `DELETE FROM tickets WHERE grant_id = $1 AND grant_id <> ''`
+
+	reclaimTickets = `DELETE FROM tickets WHERE (kind, id) IN
+		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
+)
+
+// batchQueries are the statements of operations.
+var batchQueries = []string{spendTicket, countSpent, putTicket, deleteTicket, deleteFamily, deleteFamilyKind}
+
+// reclaimStep is how many expired tickets one transaction deletes: others wait that long.
+const reclaimStep = 500
+
+// Put implements storage.Tickets.
+func (s *Store) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	return s.Spend(ctx, now, nil, tickets...)
+}
+
+// Get implements storage.Tickets.
+func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+	found, err := s.database.tickets(ctx, getTicket, string(key.Kind), key.ID[:], now.UnixMilli())
+	if err != nil {
+		return storage.Ticket{}, fmt.Errorf("get %s: %w", key.Kind, err)
+	}
+	if len(found) == 0 {
+		return storage.Ticket{}, storage.ErrNotFound
+	}
+	return found[0], nil
+}
+
+// Spend implements storage.Tickets.
+func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	op := &operation{}
+	at := now.UnixMilli()
+	for _, key := range spend {
+		op.spend = append(op.spend, statement{spendTicket, []any{at, string(key.Kind), key.ID[:], at}})
+		op.spent = append(op.spent, statement{countSpent, []any{string(key.Kind), key.ID[:], at}})
+	}
+	for i := range put {
+		t := &put[i]
+		if len(t.Data) > storage.MaxData {
+			return fmt.Errorf("store %s: %d bytes of data, more than %d", t.Kind, len(t.Data), storage.MaxData)
+		}
+		op.put = append(op.put, statement{putTicket, []any{
+			string(t.Kind), t.ID[:], t.Grant, t.Family, append([]byte{}, t.Data...), milliseconds(t.Expires), milliseconds(t.Spent), at}})
+	}
+	return s.writer.do(ctx, op)
+}
+
+// Delete implements storage.Tickets.
+func (s *Store) Delete(ctx context.Context, keys ...storage.Key) error {
+	op := &operation{}
+	for _, key := range keys {
+		op.remove = append(op.remove, statement{deleteTicket, []any{string(key.Kind), key.ID[:]}})
+	}
+	return s.writer.do(ctx, op)
+}
+
+// DeleteFamily implements storage.Tickets.
+func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
+	op := &operation{}
+	for _, kind := range kinds {
+		op.remove = append(op.remove, statement{deleteFamilyKind, []any{family, string(kind)}})
+	}
+	if len(kinds) == 0 {
+		op.remove = []statement{{deleteFamily, []any{family}}}
+	}
+	return s.writer.do(ctx, op)
+}
+
+// FindFamily implements storage.Tickets.
+func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, kind storage.Kind, limit int) ([]storage.Ticket, error) {
+	found, err := s.database.tickets(ctx, findFamily, family, string(kind), now.UnixMilli(), max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("find %s of a family: %w", kind, err)
+	}
+	return found, nil
+}
+
+// Reclaim deletes expired tickets, in transactions of at most 500 so that nobody waits
+// long, and returns how many they were. Something has to call it now and then: expiry
+// itself needs no call, but the space does.
+func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
+	for {
+		var n int64
+		err := s.transact(ctx, func(tx *sql.Tx) error {
+			result, err := tx.ExecContext(ctx, reclaimTickets, now.UnixMilli(), reclaimStep)
+			if err != nil {
+				return err
+			}
+			n, err = result.RowsAffected()
+			return err
+		})
+		if err != nil {
+			return removed, fmt.Errorf("reclaim expired tickets: %w", err)
+		}
+		removed += int(n)
+		if n < reclaimStep {
+			return removed, nil
+		}
+	}
+}
+
+// ticketRow is what Scan fills for ticketColumns.
+type ticketRow struct {
+	kind, grant, family string
+	id, data            []byte
+	expires, spent      int64
+}
+
+func (r *ticketRow) fields() []any {
+	return []any{&r.kind, &r.id, &r.grant, &r.family, &r.data, &r.expires, &r.spent}
+}
+
+func (r *ticketRow) ticket() (storage.Ticket, error) {
+	t := storage.Ticket{
+		Key:     storage.Key{Kind: storage.Kind(r.kind)},
+		Grant:   r.grant,
+		Family:  r.family,
+		Data:    bytes.Clone(r.data),
+		Expires: fromMilliseconds(r.expires),
+		Spent:   fromMilliseconds(r.spent),
+	}
+	if copy(t.ID[:], r.id) != len(t.ID) {
+		return storage.Ticket{}, fmt.Errorf("a ticket's id has %d bytes", len(r.id))
+	}
+	return t, nil
+}
+
+// milliseconds is how a time is stored: since 1970, 0 for none.
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMilliseconds(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

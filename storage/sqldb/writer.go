@@ -1,0 +1,279 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+const (
+	maxQueued  = 1024
+	maxBatch   = 256
+	maxRetries = 3
+	// batchTimeout ends a batch on a database that does not answer.
+	batchTimeout = 10 * time.Second
+)
+
+// operation is one caller's write of tickets. It takes effect whole or not at all.
+type operation struct {
+	spend    []statement // each marks one ticket, or changes nothing
+	spent    []statement // for each of spend, counts the ticket if it was spent before
+	put      []statement // each stores one ticket, or changes nothing
+	remove   []statement
+	answered chan error
+}
+
+var (
+	errClosed = errors.New("the store is closed")
+	// errHalfDone says that an operation changed something and then failed, so that the
+	// transaction must not be committed.
+	errHalfDone = errors.New("an operation of the batch failed half-way")
+)
+
+// writer gathers what concurrent callers write and commits it together: one transaction,
+// one wait for the disk, then all are answered.
+type writer struct {
+	database database
+	queue    chan *operation
+	closing  chan struct{}
+	stopped  chan struct{}
+}
+
+func newWriter(d database) *writer {
+	w := &writer{
+		database: d,
+		queue:    make(chan *operation, maxQueued),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+	}
+	go w.run()
+	return w
+}
+
+// do returns when op took effect or failed, or when the caller gives up.
+func (w *writer) do(ctx context.Context, op *operation) error {
+	op.answered = make(chan error, 1)
+	select {
+	case w.queue <- op:
+	case <-w.closing:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-op.answered:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.stopped:
+	}
+	select {
+	case err := <-op.answered:
+		return err
+	default:
+		return errClosed
+	}
+}
+
+// close answers what is queued and stops.
+func (w *writer) close() {
+	close(w.closing)
+	<-w.stopped
+}
+
+func (w *writer) run() {
+	defer close(w.stopped)
+	batch := make([]*operation, 0, maxBatch)
+	for {
+		select {
+		case op := <-w.queue:
+			batch = append(batch[:0], op)
+		case <-w.closing:
+			select {
+			case op := <-w.queue:
+				batch = append(batch[:0], op)
+			default:
+				return
+			}
+		}
+		for len(batch) < maxBatch {
+			select {
+			case op := <-w.queue:
+				batch = append(batch, op)
+				continue
+			default:
+			}
+			break
+		}
+		w.commit(batch)
+		clear(batch)
+	}
+}
+
+// commit runs a batch. One that does not go through whole is run again one operation at a
+// time, so that a failure is the failure of one caller; no savepoint is needed for that.
+func (w *writer) commit(batch []*operation) {
+	errs, err := w.attempt(batch)
+	if err != nil && len(batch) > 1 && w.database.refused(err) {
+		for _, op := range batch {
+			op.answered <- w.commitOne(op)
+		}
+		return
+	}
+	for i, op := range batch {
+		switch {
+		case err == nil:
+			op.answered <- errs[i]
+		case len(batch) == 1 && w.database.refused(err):
+			op.answered <- w.retryOne(op, errs, err)
+		default:
+			op.answered <- err
+		}
+	}
+}
+
+func (w *writer) commitOne(op *operation) error {
+	errs, err := w.attempt([]*operation{op})
+	return w.retryOne(op, errs, err)
+}
+
+// retryOne answers for an operation that ran alone, and repeats it a few times if the
+// database asks for that (PostgreSQL: a deadlock).
+func (w *writer) retryOne(op *operation, errs []error, err error) error {
+	for try := 0; try < maxRetries && err != nil && w.database.retryable(err); try++ {
+		backOff(try)
+		errs, err = w.attempt([]*operation{op})
+	}
+	if err != nil && !errors.Is(err, errHalfDone) {
+		return err
+	}
+	return errs[0]
+}
+
+// backOff waits a little, longer with each try and never the same.
+func backOff(try int) {
+	time.Sleep(time.Duration(1+rand.IntN(10<<try)) * time.Millisecond)
+}
+
+// attempt runs a batch in one transaction. errs has the answer of each operation, if err
+// is nil or errHalfDone.
+//
+// All spending comes before all storing and that before all deleting, whatever the order
+// of the callers: they all are here at the same time.
+func (w *writer) attempt(batch []*operation) (errs []error, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	defer cancel()
+	errs = make([]error, len(batch))
+	err = w.database.batch(ctx, func(p pipeline) error {
+		if err := spendAll(p, batch, errs); err != nil {
+			return fmt.Errorf("spend tickets: %w", err)
+		}
+		if err := putAll(p, batch, errs); err != nil {
+			return fmt.Errorf("store tickets: %w", err)
+		}
+		if err := w.removeAll(p, batch); err != nil {
+			return fmt.Errorf("delete tickets: %w", err)
+		}
+		return nil
+	})
+	return errs, err
+}
+
+func spendAll(p pipeline, batch []*operation, errs []error) error {
+	var all []statement
+	for _, op := range batch {
+		all = append(all, op.spend...)
+	}
+	changed, err := p.exec(all)
+	if err != nil {
+		return err
+	}
+	halfDone := false
+	for i, op := range batch {
+		done := 0
+		for k := range op.spend {
+			if changed[k] == 1 {
+				done++
+				continue
+			}
+			if errs[i] != nil {
+				continue
+			}
+			n, err := p.count(op.spent[k])
+			if err != nil {
+				return err
+			}
+			errs[i] = storage.ErrNotFound
+			if n > 0 {
+				errs[i] = storage.ErrSpent
+			}
+		}
+		halfDone = halfDone || errs[i] != nil && done > 0
+		changed = changed[len(op.spend):]
+	}
+	if halfDone {
+		return errHalfDone
+	}
+	return nil
+}
+
+func putAll(p pipeline, batch []*operation, errs []error) error {
+	var all []statement
+	for i, op := range batch {
+		if errs[i] == nil {
+			all = append(all, op.put...)
+		}
+	}
+	changed, err := p.exec(all)
+	if err != nil {
+		return err
+	}
+	halfDone := false
+	for i, op := range batch {
+		if errs[i] != nil {
+			continue
+		}
+		done := len(op.spend)
+		for k := range op.put {
+			if changed[k] == 1 {
+				done++
+			} else {
+				errs[i] = storage.ErrExists
+			}
+		}
+		halfDone = halfDone || errs[i] != nil && done > 0
+		changed = changed[len(op.put):]
+	}
+	if halfDone {
+		return errHalfDone
+	}
+	return nil
+}
+
+// removeAll deletes. Where others write at the same time, a delete waits for whoever is
+// spending one of its tickets but does not see what that one stores instead, so it is
+// repeated until it finds nothing.
+func (w *writer) removeAll(p pipeline, batch []*operation) error {
+	var all []statement
+	for _, op := range batch {
+		all = append(all, op.remove...)
+	}
+	for len(all) > 0 {
+		removed, err := p.exec(all)
+		if err != nil || w.database.alone() {
+			return err
+		}
+		var again []statement
+		for i, n := range removed {
+			if n > 0 {
+				again = append(again, all[i])
+			}
+		}
+		all = again
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package storagetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/declaration"
+)
+
+func person(id, username, email string) *identity.User {
+	u := &identity.User{ID: id, Username: username, CreatedAt: noon, UpdatedAt: noon.Add(time.Second)}
+	if email != "" {
+		u.Claims = map[string]any{"email": email}
+	}
+	return u
+}
+
+func putUser(t *testing.T, s Database) {
+	u := &identity.User{
+		ID: "id-1", Username: "Alice", PasswordHash: "hash", Disabled: true, Administrator: true, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour),
+		Claims: map[string]any{"email": "alice@example.org", "email_verified": true, "updated_at": 1234.0, "address": map[string]any{"country": "CH"}},
+	}
+	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+	wantEqual(t, "User", u, must(s.User(t.Context(), "id-1"))(t))
+	wantEqual(t, "UserByIdentifier, username", u, must(s.UserByIdentifier(t.Context(), "alice"))(t))
+	got := must(s.UserByIdentifier(t.Context(), "alice@example.org"))(t)
+	wantEqual(t, "UserByIdentifier, e-mail address", u, got)
+	got.Claims["email"] = "x"
+	wantEqual(t, "User, after the caller changed theirs", u, must(s.User(t.Context(), "id-1"))(t))
+
+	u.Username, u.Claims, u.Disabled = "alicia", nil, false
+	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+	wantEqual(t, "User", u, must(s.UserByIdentifier(t.Context(), "alicia"))(t))
+	for _, old := range []string{"alice", "alice@example.org"} {
+		_, err := s.UserByIdentifier(t.Context(), old)
+		want(t, "UserByIdentifier, of an old name", err, storage.ErrNotFound)
+	}
+	want(t, "PutUser of somebody else with the old name", s.PutUser(t.Context(), person("id-2", "alice", "")), nil)
+}
+
+func identifierTaken(t *testing.T, s Database) {
+	alice, bob := person("1", "alice", "shared@example.org"), person("2", "bob", "bob@example.org")
+	want(t, "PutUser", s.PutUser(t.Context(), alice), nil)
+	want(t, "PutUser", s.PutUser(t.Context(), bob), nil)
+	for name, u := range map[string]*identity.User{
+		"a username that is taken":                        person("3", "ALICE", ""),
+		"an e-mail address that is taken":                 person("3", "carol", "Shared@Example.org"),
+		"a username that is another's e-mail address":     person("3", "bob@example.org", ""),
+		"somebody known, who changes to a name of others": person("2", "alice", "bob@example.org"),
+	} {
+		want(t, name, s.PutUser(t.Context(), u), identity.ErrIdentifierTaken)
+	}
+	_, err := s.User(t.Context(), "3")
+	want(t, "User who was not stored", err, storage.ErrNotFound)
+	wantEqual(t, "User who was not changed", bob, must(s.User(t.Context(), "2"))(t))
+	wantEqual(t, "who has the name", bob, must(s.UserByIdentifier(t.Context(), "bob"))(t))
+}
+
+func raceIdentifier(t *testing.T, s Database) {
+	for round := range rounds(10) {
+		name := fmt.Sprint("name", round)
+		wantOne(t, together(20, func(i int) error {
+			return s.PutUser(t.Context(), person(fmt.Sprint(round, "-", i), name, ""))
+		}), identity.ErrIdentifierTaken)
+	}
+}
+
+func deleteUser(t *testing.T, s Database) {
+	alice, bob := person("a", "alice", ""), person("b", "bob", "")
+	for _, u := range []*identity.User{alice, bob} {
+		want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+		want(t, "PutGrant", s.PutGrant(t.Context(), &authserver.Grant{ID: "grant " + u.ID, Subject: u.ID, ClientID: "c"}), nil)
+		put(t, s, inFamily(identity.SessionFamily(u.ID), ticket(sessions, u.ID)), hangingFrom("grant "+u.ID, ticket(refresh, u.ID)))
+	}
+	want(t, "DeleteUser", s.DeleteUser(t.Context(), "a"), nil)
+	_, err := s.User(t.Context(), "a")
+	want(t, "User", err, storage.ErrNotFound)
+	_, err = s.UserByIdentifier(t.Context(), "alice")
+	want(t, "UserByIdentifier", err, storage.ErrNotFound)
+	_, err = s.Grant(t.Context(), "a", "c")
+	want(t, "Grant", err, storage.ErrNotFound)
+	for id, stays := range map[string]bool{"a": false, "b": true} {
+		wantLive(t, s, noon, sessions.Hash(id), stays)
+		wantLive(t, s, noon, refresh.Hash(id), stays)
+	}
+	want(t, "PutUser of somebody new with the name", s.PutUser(t.Context(), person("a2", "alice", "")), nil)
+	wantEqual(t, "grants that they inherit", nil, must(s.GrantsOf(t.Context(), "a2"))(t))
+	want(t, "DeleteUser of nobody", s.DeleteUser(t.Context(), "a"), nil)
+}
+
+func usersList(t *testing.T, s Database) {
+	for _, id := range []string{"c", "a", "d", "b"} {
+		want(t, "PutUser", s.PutUser(t.Context(), person(id, "name-"+id, "")), nil)
+	}
+	ids := func(users []identity.User) (ids string) {
+		for _, u := range users {
+			ids += u.ID
+		}
+		return ids
+	}
+	wantEqual(t, "Users from the start", "ab", ids(must(s.Users(t.Context(), "", 2))(t)))
+	wantEqual(t, "Users after b", "cd", ids(must(s.Users(t.Context(), "b", 10))(t)))
+	wantEqual(t, "Users after d", "", ids(must(s.Users(t.Context(), "d", 10))(t)))
+}
+
+func hasAdministrator(t *testing.T, s Database) {
+	check := func(what string, want bool) {
+		t.Helper()
+		wantEqual(t, what, want, must(s.HasAdministrator(t.Context()))(t))
+	}
+	check("an empty store", false)
+	u := person("a", "alice", "")
+	u.Administrator, u.Disabled = true, true
+	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+	check("one who is disabled", false)
+	u.Disabled = false
+	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+	check("one who is not", true)
+}
+
+func declaredNames(t *testing.T, s Database) (names string) {
+	t.Helper()
+	d := must(s.Declared(t.Context()))(t)
+	for _, c := range d.Clients {
+		names += "client " + c.ID + ", "
+	}
+	for _, r := range d.Resources {
+		names += "resource " + r.Identifier + ", "
+	}
+	for _, scope := range d.Scopes {
+		names += "scope " + scope.Name + ", "
+	}
+	for _, u := range d.Users {
+		names += "user " + u.Username + ", "
+	}
+	return names
+}
+
+func one(name string) declaration.Declaration {
+	return declaration.Declaration{
+		Clients:   []authserver.Client{{ID: name, Secrets: []string{"secret"}}},
+		Resources: []authserver.Resource{{Identifier: "https://" + name, Scopes: []string{name}}},
+		Scopes:    []authserver.Scope{{Name: name, Claims: []string{"email"}}},
+		Users:     []identity.User{{Username: name}},
+	}
+}
+
+func declare(t *testing.T, s Database) {
+	d := one("one")
+	want(t, "Declare", s.Declare(t.Context(), noon, "", d), nil)
+	got := must(s.Declared(t.Context()))(t)
+	u := &got.Users[0]
+	if u.ID == "" || !u.CreatedAt.Equal(noon) || !u.UpdatedAt.Equal(noon) {
+		t.Errorf("a declared user was not given ID and times: %+v", u)
+	}
+	d.Users[0].ID, d.Users[0].CreatedAt, d.Users[0].UpdatedAt = u.ID, noon, noon
+	wantEqual(t, "Declared", d, got)
+	wantEqual(t, "Scopes", d.Scopes, must(s.Scopes(t.Context()))(t))
+	wantEqual(t, "Resources", d.Resources, must(s.Resources(t.Context()))(t))
+
+	want(t, "Declare", s.Declare(t.Context(), noon.Add(time.Hour), "", d), nil)
+	wantEqual(t, "Declared, after the same again", d, must(s.Declared(t.Context()))(t))
+
+	d.Clients[0].Secrets, d.Clients[0].ClientName, d.Scopes[0].Optional, d.Resources[0].AccessTokenFormat = []string{"new"}, "One", true, "opaque"
+	d.Users[0].Administrator, d.Users[0].UpdatedAt = true, noon.Add(2*time.Hour)
+	want(t, "Declare", s.Declare(t.Context(), noon.Add(2*time.Hour), "", d), nil)
+	wantEqual(t, "Declared, after a change", d, must(s.Declared(t.Context()))(t))
+}
+
+func declareRemoves(t *testing.T, s Database) {
+	ctx := t.Context()
+	want(t, "Declare", s.Declare(ctx, noon, "", one("hand")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "other.yaml", one("other")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", one("file")), nil)
+	want(t, "PutGrant", s.PutGrant(ctx, &authserver.Grant{ID: "g", Subject: "somebody", ClientID: "file"}), nil)
+	put(t, s, hangingFrom("g", ticket(refresh, "a")))
+	file := must(s.UserByIdentifier(ctx, "file"))(t)
+	put(t, s, inFamily(identity.SessionFamily(file.ID), ticket(sessions, "a")))
+
+	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", one("new")), nil)
+	wantEqual(t, "Declared", "client hand, client new, client other, "+
+		"resource https://hand, resource https://new, resource https://other, "+
+		"scope hand, scope new, scope other, ", declaredNames(t, s)[:len("client hand, client new, client other, "+
+		"resource https://hand, resource https://new, resource https://other, "+
+		"scope hand, scope new, scope other, ")])
+	_, err := s.UserByIdentifier(ctx, "file")
+	want(t, "the user who is gone", err, storage.ErrNotFound)
+	must(s.UserByIdentifier(ctx, "new"))(t)
+	must(s.UserByIdentifier(ctx, "hand"))(t)
+	// SG-12: a client of the same name later inherits nothing.
+	_, err = s.Grant(ctx, "somebody", "file")
+	want(t, "the grant to the client that is gone", err, storage.ErrNotFound)
+	wantLive(t, s, noon, refresh.Hash("a"), false)
+	wantLive(t, s, noon, sessions.Hash("a"), false)
+
+	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{}), nil)
+	must(s.Client(ctx, "new"))(t)
+	// What another source declares too is that source's then.
+	want(t, "Declare", s.Declare(ctx, noon, "other.yaml", one("new")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", declaration.Declaration{}), nil)
+	must(s.Client(ctx, "new"))(t)
+	_, err = s.Client(ctx, "other")
+	want(t, "the client that other.yaml dropped", err, storage.ErrNotFound)
+}
+
+func declareUser(t *testing.T, s Database) {
+	ctx := t.Context()
+	want(t, "PutUser", s.PutUser(ctx, person("kept", "Alice", "mail@example.org")), nil)
+	d := declaration.Declaration{Users: []identity.User{{ID: "not looked at", Username: "ALICE", Claims: map[string]any{"name": "Alice"}}}}
+	want(t, "Declare", s.Declare(ctx, noon.Add(time.Hour), "file", d), nil)
+	got := must(s.UserByIdentifier(ctx, "alice"))(t)
+	wantEqual(t, "User", &identity.User{ID: "kept", Username: "ALICE", Claims: d.Users[0].Claims, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour)}, got)
+
+	// The name is free for others in the same call that removes its owner.
+	d.Users = []identity.User{{Username: "carol", Claims: map[string]any{"email": "alice@example.org"}}}
+	want(t, "Declare", s.Declare(ctx, noon, "file", d), nil)
+	_, err := s.User(ctx, "kept")
+	want(t, "the user who is gone", err, storage.ErrNotFound)
+}
+
+func declareFails(t *testing.T, s Database) {
+	ctx := t.Context()
+	want(t, "PutUser", s.PutUser(ctx, person("a", "alice", "alice@example.org")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file", one("file")), nil)
+	before, names := version(t, s), declaredNames(t, s)
+
+	taken := one("new")
+	taken.Users = append(taken.Users, identity.User{Username: "bob", Claims: map[string]any{"email": "alice@example.org"}})
+	want(t, "Declare with another's e-mail address", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
+	taken.Users[1] = identity.User{Username: "alice@example.org"}
+	want(t, "Declare with another's e-mail address as username", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
+	for name, d := range map[string]declaration.Declaration{
+		"a name twice":     {Scopes: []authserver.Scope{{Name: "s"}, {Name: "s"}}},
+		"no name":          {Clients: []authserver.Client{{}}},
+		"a username twice": {Users: []identity.User{{Username: "x"}, {Username: "X"}}},
+		"a bad username":   {Users: []identity.User{{Username: "a b"}}},
+		"a bad hash":       {Users: []identity.User{{Username: "x", PasswordHash: "plain"}}},
+		"metadata that is no JSON": {Clients: []authserver.Client{func() authserver.Client {
+			c := authserver.Client{ID: "c"}
+			c.JWKS = []byte("{")
+			return c
+		}()}},
+	} {
+		if err := s.Declare(ctx, noon, "file", d); err == nil {
+			t.Errorf("Declare with %s: no error", name)
+		}
+	}
+	wantEqual(t, "Declared", names, declaredNames(t, s))
+	wantEqual(t, "Version", before, version(t, s))
+}

@@ -1,0 +1,188 @@
+package storagetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// rounds is how often a race that needs luck is run.
+func rounds(many int) int {
+	if testing.Short() {
+		return max(many/10, 1)
+	}
+	return many
+}
+
+// together calls f n times at once and returns the errors.
+func together(n int, f func(i int) error) []error {
+	errs := make([]error, n)
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		ready.Add(1)
+		done.Go(func() {
+			ready.Done()
+			<-start
+			errs[i] = f(i)
+		})
+	}
+	ready.Wait()
+	close(start)
+	done.Wait()
+	return errs
+}
+
+// wantOne checks that one call succeeded and the rest failed with lost.
+func wantOne(t *testing.T, errs []error, lost error) {
+	t.Helper()
+	won := 0
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			won++
+		case !errors.Is(err, lost):
+			t.Errorf("caller %d: error %v, want %v", i, err, lost)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of %d callers succeeded, want one", won, len(errs))
+	}
+}
+
+func raceSpend(t *testing.T, s storage.Tickets) {
+	for round := range rounds(10) {
+		code := ticket(codes, fmt.Sprint("code ", round))
+		put(t, s, code)
+		next := func(i int) storage.Ticket { return ticket(refresh, fmt.Sprint(round, " ", i)) }
+		errs := together(100, func(i int) error {
+			return s.Spend(t.Context(), noon, []storage.Key{code.Key}, next(i))
+		})
+		wantOne(t, errs, storage.ErrSpent)
+		for i, err := range errs {
+			wantLive(t, s, noon, next(i).Key, err == nil)
+		}
+	}
+}
+
+func racePut(t *testing.T, s storage.Tickets) {
+	for round := range rounds(10) {
+		used := ticket("jti", fmt.Sprint(round))
+		wantOne(t, together(100, func(i int) error {
+			return s.Put(t.Context(), noon, used)
+		}), storage.ErrExists)
+		wantTicket(t, s, used)
+	}
+}
+
+func raceStrangers(t *testing.T, s storage.Tickets) {
+	const n = 100
+	key := func(i int) storage.Ticket { return ticket(refresh, fmt.Sprint(i)) }
+	for i := range n {
+		put(t, s, key(i))
+	}
+	put(t, s, ticket(refresh, "there"))
+	errs := together(n, func(i int) error {
+		next := ticket(refresh, fmt.Sprint("next ", i))
+		if i%10 == 0 { // fails half-way, among those that succeed
+			next = ticket(refresh, "there")
+		}
+		return s.Spend(t.Context(), noon, []storage.Key{key(i).Key}, next)
+	})
+	for i, err := range errs {
+		got, getErr := s.Get(t.Context(), noon, key(i).Key)
+		if getErr != nil {
+			t.Fatal(getErr)
+		}
+		if i%10 == 0 {
+			want(t, "Spend with a new ticket that is there", err, storage.ErrExists)
+			if !got.Spent.IsZero() {
+				t.Errorf("caller %d failed and its ticket is spent", i)
+			}
+			continue
+		}
+		want(t, "Spend", err, nil)
+		wantLive(t, s, noon, refresh.Hash(fmt.Sprint("next ", i)), true)
+	}
+}
+
+func raceCrossed(t *testing.T, s storage.Tickets) {
+	for round := range rounds(50) {
+		a, b := ticket(codes, fmt.Sprint("a", round)), ticket(codes, fmt.Sprint("b", round))
+		put(t, s, a, b)
+		wantOne(t, together(10, func(i int) error {
+			if i%2 == 0 {
+				return s.Spend(t.Context(), noon, []storage.Key{a.Key, b.Key})
+			}
+			return s.Spend(t.Context(), noon, []storage.Key{b.Key, a.Key})
+		}), storage.ErrSpent)
+	}
+}
+
+// raceDeleteFamily lets chains of refreshes run while the family is deleted: each link
+// stores the next ticket of the family, as fast as the store goes.
+func raceDeleteFamily(t *testing.T, s storage.Tickets) {
+	raceRefreshes(t, s, 4, func(round int) error { return s.DeleteFamily(t.Context(), fmt.Sprint("family ", round)) })
+}
+
+// raceRefreshes runs chains of refreshes while revoke runs, and checks that nothing of
+// them lives when all have returned.
+func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(round int) error) {
+	for round := range rounds(100) {
+		name := func(chain, link int) string { return fmt.Sprint(round, " ", chain, " ", link) }
+		link := func(chain, n int) storage.Ticket {
+			return hangingFrom(fmt.Sprint("grant ", round), inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
+		}
+		for chain := range chains {
+			put(t, s, link(chain, 0))
+		}
+		issued := make([]int, chains)
+		errs := together(chains+1, func(i int) error {
+			if i == chains {
+				return revoke(round)
+			}
+			for n := 0; ; n++ {
+				issued[i] = n
+				if err := s.Spend(t.Context(), noon, []storage.Key{link(i, n).Key}, link(i, n+1)); err != nil {
+					return err
+				}
+			}
+		})
+		want(t, "revoke", errs[chains], nil)
+		for chain := range chains {
+			want(t, "refresh after the family is gone", errs[chain], storage.ErrNotFound)
+			for n := range issued[chain] + 2 {
+				wantLive(t, s, noon, link(chain, n).Key, false)
+			}
+		}
+	}
+}
+
+func raceDelete(t *testing.T, s storage.Tickets) {
+	for round := range rounds(50) {
+		code := ticket(codes, fmt.Sprint(round))
+		put(t, s, code)
+		errs := together(10, func(i int) error {
+			if i == 0 {
+				return s.Delete(t.Context(), code.Key)
+			}
+			return s.Spend(t.Context(), noon, []storage.Key{code.Key})
+		})
+		won := 0
+		for i, err := range errs {
+			switch {
+			case err == nil && i > 0:
+				won++
+			case err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound):
+				t.Errorf("caller %d: %v", i, err)
+			}
+		}
+		if won > 1 {
+			t.Errorf("%d callers spent one ticket", won)
+		}
+		wantLive(t, s, noon, code.Key, false)
+	}
+}

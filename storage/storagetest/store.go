@@ -1,0 +1,343 @@
+package storagetest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/declaration"
+)
+
+// Database is what every store does.
+type Database interface {
+	authserver.Store
+	identity.Store
+	Declare(ctx context.Context, now time.Time, source string, d declaration.Declaration) error
+	Declared(ctx context.Context) (declaration.Declaration, error)
+	Reclaim(ctx context.Context, now time.Time) (removed int, err error)
+}
+
+// Store checks the contracts of authserver.Store and identity.Store, beside those of
+// storage.Tickets, and what declares records. open returns a new, empty store.
+func Store(t *testing.T, open func(t *testing.T) Database) {
+	t.Run("Tickets", func(t *testing.T) {
+		Tickets(t, func(t *testing.T) storage.Tickets { return open(t) })
+	})
+	for _, c := range []struct {
+		promise string
+		check   func(t *testing.T, s Database)
+	}{
+		{"SG-14 Reclaim deletes what has expired and nothing else", reclaim},
+		{"Version grows whenever a client, resource, scope or key changes", versionGrows},
+		{"a lookup that finds nothing returns ErrNotFound", lookupNotFound},
+		{"a client returns with its secrets and metadata, the caller's own", clientReturns},
+		{"Keys returns every key, private parts included", keysReturn},
+		{"an UpdateKeys that returns an error changes nothing", updateKeysFails},
+		{"RE-18 nodes that rotate at once do not undo each other", raceUpdateKeys},
+		{"there is one grant for each subject and client; a later one keeps ID and CreatedAt", oneGrant},
+		{"concurrent PutGrants agree on one ID", racePutGrant},
+		{"GrantsOf returns all grants of a subject", grantsOf},
+		{"DeleteGrant removes a grant and every ticket that hangs from it", deleteGrant},
+		{"RT-11 nothing hangs from a grant after a DeleteGrant that raced refreshes", raceDeleteGrant},
+		{"SaveTraces keeps at most the newest", saveTraces},
+		{"PutUser stores a person, found by ID and by each identifier", putUser},
+		{"PutUser is ErrIdentifierTaken if a name belongs to somebody else, and changes nothing", identifierTaken},
+		{"of people who take one name at once one succeeds", raceIdentifier},
+		{"SG-12 DeleteUser removes a person, their grants, sessions and tickets", deleteUser},
+		{"Users lists people in the order of their IDs", usersList},
+		{"HasAdministrator does not count who is disabled", hasAdministrator},
+		{"Declare inserts or updates, and Declared returns all", declare},
+		{"Declare removes what the same source no longer declares, and nothing else", declareRemoves},
+		{"Declare keeps the ID of a user and matches by canonical username", declareUser},
+		{"a Declare that fails changes nothing", declareFails},
+	} {
+		t.Run(c.promise, func(t *testing.T) {
+			t.Parallel()
+			c.check(t, open(t))
+		})
+	}
+}
+
+func wantEqual[T any](t *testing.T, what string, want, got T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func must[T any](value T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+func reclaim(t *testing.T, s Database) {
+	for i := range 12 {
+		var batch []storage.Ticket
+		for k := range 100 {
+			c := ticket(codes, fmt.Sprint(i, " ", k))
+			c.Expires = noon.Add(time.Duration(k) * time.Millisecond)
+			batch = append(batch, c)
+		}
+		if err := s.Put(t.Context(), noon.Add(-time.Minute), batch...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := noon.Add(89 * time.Millisecond)
+	wantEqual(t, "reclaimed", 12*90, must(s.Reclaim(t.Context(), at))(t))
+	wantEqual(t, "reclaimed again", 0, must(s.Reclaim(t.Context(), at))(t))
+	// Asked as of an earlier time, what is left shows.
+	wantLive(t, s, noon.Add(-time.Minute), codes.Hash("3 89"), false)
+	wantLive(t, s, noon.Add(-time.Minute), codes.Hash("3 90"), true)
+}
+
+func version(t *testing.T, s Database) int64 {
+	t.Helper()
+	return must(s.Version(t.Context()))(t)
+}
+
+func versionGrows(t *testing.T, s Database) {
+	last := version(t, s)
+	grows := func(what string, want bool) {
+		t.Helper()
+		next := version(t, s)
+		if want != (next > last) {
+			t.Errorf("%s: version %d after %d", what, next, last)
+		}
+		last = next
+	}
+	d := declaration.Declaration{
+		Clients:   []authserver.Client{{ID: "c", Secrets: []string{"one"}}},
+		Scopes:    []authserver.Scope{{Name: "read"}},
+		Resources: []authserver.Resource{{Identifier: "https://api.example"}},
+	}
+	apply := func() { t.Helper(); want(t, "Declare", s.Declare(t.Context(), noon, "file", d), nil) }
+	apply()
+	grows("first Declare", true)
+	apply()
+	grows("the same Declare", false)
+	d.Clients[0].Secrets = []string{"two"}
+	apply()
+	grows("new client secret", true)
+	d.Clients[0].ClientName = "C"
+	apply()
+	grows("new client name", true)
+	d.Scopes[0].Description = "Read"
+	apply()
+	grows("new scope description", true)
+	d.Resources[0].Name = "API"
+	apply()
+	grows("new resource name", true)
+	d.Scopes = nil
+	apply()
+	grows("a scope less", true)
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return []authserver.Key{newKey(t, "k")}, nil }), nil)
+	grows("a key more", true)
+	put(t, s, ticket(codes, "a"))
+	grows("a ticket", false)
+}
+
+func lookupNotFound(t *testing.T, s Database) {
+	ctx := t.Context()
+	_, err := s.Client(ctx, "nobody")
+	want(t, "Client", err, storage.ErrNotFound)
+	_, err = s.Grant(ctx, "nobody", "nobody")
+	want(t, "Grant", err, storage.ErrNotFound)
+	_, err = s.Trace(ctx, "nothing")
+	want(t, "Trace", err, storage.ErrNotFound)
+	_, err = s.User(ctx, "nobody")
+	want(t, "User", err, storage.ErrNotFound)
+	_, err = s.UserByIdentifier(ctx, "nobody")
+	want(t, "UserByIdentifier", err, storage.ErrNotFound)
+}
+
+func clientReturns(t *testing.T, s Database) {
+	age := int64(60)
+	c := authserver.Client{
+		ID: "app", Secrets: []string{"old", "new"},
+		ClientMetadata: oauth.ClientMetadata{
+			RedirectURIs: []string{"https://app.example/callback"}, ClientName: "Ünïcode 'App'",
+			JWKS: []byte(`{"keys":[]}`), DefaultMaxAge: &age, Scope: "openid email",
+		},
+		ClientSettings: authserver.ClientSettings{SkipConsent: true, Resources: []string{"https://api.example"}},
+	}
+	want(t, "Declare", s.Declare(t.Context(), noon, "", declaration.Declaration{Clients: []authserver.Client{c}}), nil)
+	got := must(s.Client(t.Context(), "app"))(t)
+	wantEqual(t, "Client", &c, got)
+	got.Secrets[0], got.RedirectURIs[0] = "x", "x"
+	wantEqual(t, "Client, after the caller changed theirs", &c, must(s.Client(t.Context(), "app"))(t))
+}
+
+func newKey(t *testing.T, id string) authserver.Key {
+	t.Helper()
+	private := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
+	return authserver.Key{ID: id, Algorithm: jose.ES256, Private: private, CreatedAt: noon, SignsFrom: noon.Add(time.Hour)}
+}
+
+func keyIDs(keys []authserver.Key) (ids []string) {
+	for _, k := range keys {
+		ids = append(ids, k.ID)
+	}
+	return ids
+}
+
+func keysReturn(t *testing.T, s Database) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newKey(t, "a")
+	b := authserver.Key{ID: "b", Algorithm: jose.EdDSA, Private: private, CreatedAt: noon.Add(time.Second), SignsFrom: noon.Add(time.Minute), PublishedUntil: noon.Add(time.Hour)}
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+		if len(keys) != 0 {
+			t.Errorf("a new store has %d keys", len(keys))
+		}
+		return []authserver.Key{b, a}, nil
+	}), nil)
+	got := must(s.Keys(t.Context()))(t)
+	wantEqual(t, "Keys", []authserver.Key{a, b}, got)
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+		return slices.DeleteFunc(keys, func(k authserver.Key) bool { return k.ID == "a" }), nil
+	}), nil)
+	wantEqual(t, "Keys after one was dropped", []authserver.Key{b}, must(s.Keys(t.Context()))(t))
+}
+
+func updateKeysFails(t *testing.T, s Database) {
+	a := newKey(t, "a")
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return []authserver.Key{a}, nil }), nil)
+	before, failed := version(t, s), errors.New("no")
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return nil, failed }), failed)
+	wantEqual(t, "Keys", []string{"a"}, keyIDs(must(s.Keys(t.Context()))(t)))
+	wantEqual(t, "Version", before, version(t, s))
+}
+
+func raceUpdateKeys(t *testing.T, s Database) {
+	const nodes = 10
+	key := newKey(t, "")
+	errs := together(nodes, func(i int) error {
+		return s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+			k := key
+			k.ID = fmt.Sprint(len(keys)) // two that read the same keys would collide
+			return append(keys, k), nil
+		})
+	})
+	for _, err := range errs {
+		want(t, "UpdateKeys", err, nil)
+	}
+	wantEqual(t, "number of keys", nodes, len(must(s.Keys(t.Context()))(t)))
+	// Each of those who find that a key is missing adds it; one did before.
+	for _, err := range together(nodes, func(i int) error {
+		return s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+			if len(keys) > nodes {
+				return keys, nil
+			}
+			k := key
+			k.ID = fmt.Sprint("new ", i)
+			return append(keys, k), nil
+		})
+	}) {
+		want(t, "UpdateKeys", err, nil)
+	}
+	wantEqual(t, "number of keys", nodes+1, len(must(s.Keys(t.Context()))(t)))
+}
+
+func oneGrant(t *testing.T, s Database) {
+	first := authserver.Grant{ID: "g1", Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, CreatedAt: noon, UpdatedAt: noon}
+	g := first
+	want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
+	wantEqual(t, "Grant", &first, must(s.Grant(t.Context(), "u", "c"))(t))
+	g = authserver.Grant{ID: "g2", Subject: "u", ClientID: "c", Scope: oauth.Scope{"a"}, CreatedAt: noon.Add(time.Hour), UpdatedAt: noon.Add(time.Hour)}
+	want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
+	later := authserver.Grant{ID: "g1", Subject: "u", ClientID: "c", Scope: oauth.Scope{"a"}, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour)}
+	wantEqual(t, "what PutGrant wrote back", later, g)
+	wantEqual(t, "Grant", &later, must(s.Grant(t.Context(), "u", "c"))(t))
+}
+
+func racePutGrant(t *testing.T, s Database) {
+	for round := range rounds(10) {
+		ids := make([]string, 20)
+		for _, err := range together(len(ids), func(i int) error {
+			g := authserver.Grant{ID: fmt.Sprint(round, " ", i), Subject: "u", ClientID: fmt.Sprint(round), CreatedAt: noon, UpdatedAt: noon}
+			err := s.PutGrant(t.Context(), &g)
+			ids[i] = g.ID
+			return err
+		}) {
+			want(t, "PutGrant", err, nil)
+		}
+		if ids = slices.Compact(ids); len(ids) != 1 {
+			t.Errorf("PutGrant wrote back different IDs: %q", ids)
+		}
+	}
+}
+
+func grantsOf(t *testing.T, s Database) {
+	for _, g := range []authserver.Grant{{ID: "1", Subject: "u", ClientID: "b"}, {ID: "2", Subject: "u", ClientID: "a"}, {ID: "3", Subject: "v", ClientID: "a"}} {
+		want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
+	}
+	var ids []string
+	for _, g := range must(s.GrantsOf(t.Context(), "u"))(t) {
+		ids = append(ids, g.ID)
+	}
+	slices.Sort(ids)
+	wantEqual(t, "GrantsOf", []string{"1", "2"}, ids)
+}
+
+func deleteGrant(t *testing.T, s Database) {
+	for _, g := range []authserver.Grant{{ID: "1", Subject: "u", ClientID: "a"}, {ID: "2", Subject: "u", ClientID: "b"}} {
+		want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
+	}
+	a, b, c := hangingFrom("1", ticket(refresh, "a")), hangingFrom("2", ticket(refresh, "b")), ticket(refresh, "c")
+	put(t, s, a, b, c)
+	want(t, "DeleteGrant", s.DeleteGrant(t.Context(), "1"), nil)
+	_, err := s.Grant(t.Context(), "u", "a")
+	want(t, "Grant", err, storage.ErrNotFound)
+	wantLive(t, s, noon, a.Key, false)
+	want(t, "DeleteGrant of none", s.DeleteGrant(t.Context(), ""), nil)
+	wantLive(t, s, noon, b.Key, true)
+	wantLive(t, s, noon, c.Key, true)
+}
+
+func raceDeleteGrant(t *testing.T, s Database) {
+	raceRefreshes(t, s, 4, func(round int) error { return s.DeleteGrant(t.Context(), fmt.Sprint("grant ", round)) })
+}
+
+func saveTraces(t *testing.T, s Database) {
+	trace := func(i int) authserver.Trace {
+		return authserver.Trace{
+			Ref: fmt.Sprint("ref", i), Time: noon.Add(time.Duration(i) * time.Second), Endpoint: "/token", ClientID: "c",
+			Checks: []authserver.Check{{Rule: "the code is known", Section: "RFC 6749, section 4.1.3", Detail: "d"}}, Error: "invalid_grant",
+		}
+	}
+	want(t, "SaveTraces", s.SaveTraces(t.Context(), 3, trace(1), trace(2)), nil)
+	want(t, "SaveTraces", s.SaveTraces(t.Context(), 3, trace(3), trace(4), trace(5)), nil)
+	for i := 1; i <= 5; i++ {
+		got, err := s.Trace(t.Context(), fmt.Sprint("ref", i))
+		if i <= 2 {
+			want(t, "Trace that is old", err, storage.ErrNotFound)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "Trace", trace(i), *got)
+	}
+}

@@ -1,0 +1,347 @@
+// Package storagetest checks that a store keeps the promises of the storage contracts.
+// Each case is named after the sentence that it checks.
+package storagetest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Kinds that the cases use.
+const (
+	codes    storage.Kind = "code"
+	refresh  storage.Kind = "refresh"
+	sessions storage.Kind = "session"
+)
+
+// noon is the time of every case; stores are told what time it is.
+var noon = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func ticket(kind storage.Kind, secret string) storage.Ticket {
+	return storage.Ticket{Key: kind.Hash(secret), Expires: noon.Add(time.Hour), Data: []byte("data of " + secret)}
+}
+
+func inFamily(family string, t storage.Ticket) storage.Ticket {
+	t.Family = family
+	return t
+}
+
+func hangingFrom(grant string, t storage.Ticket) storage.Ticket {
+	t.Grant = grant
+	return t
+}
+
+// Tickets checks the contract of storage.Tickets. open returns a new, empty store.
+func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
+	for _, c := range []struct {
+		promise string
+		check   func(t *testing.T, s storage.Tickets)
+	}{
+		{"Get returns what Put stored, to the millisecond", getReturnsWhatPutStored},
+		{"Get returns ErrNotFound for a ticket that is not there", getNotFound},
+		{"SG-11 a code is never found as a refresh token", kindsAreApart},
+		{"the returned ticket is the caller's own", returnedTicketIsOwn},
+		{"a ticket is live while now < Expires, for every method", expiryIsAComparison},
+		{"Put of a live key, spent or not, is ErrExists", putIsInsertOnly},
+		{"Put replaces an expired ticket", putReplacesExpired},
+		{"Put stores all or none", putAllOrNone},
+		{"a store takes Data of MaxData bytes and no more", dataIsBounded},
+		{"Spend marks the ticket as spent at now and it stays readable", spendMarks},
+		{"Spend of a spent ticket is ErrSpent and stores nothing", spendTwice},
+		{"Spend of a ticket that is not there, expired or deleted is ErrNotFound", spendNotFound},
+		{"Spend is all or nothing", spendAllOrNothing},
+		{"Spend that names a ticket twice is ErrSpent", spendNamedTwice},
+		{"Delete removes tickets and does not mind those that are not there", deleteRemoves},
+		{"DeleteFamily removes every ticket of the family and no other", deleteFamily},
+		{"DeleteFamily removes only the kinds that are named", deleteFamilyKinds},
+		{"the family \"\" is that of no ticket", emptyFamily},
+		{"FindFamily returns the live tickets, spent or not, the latest expiry first, at most limit", findFamily},
+		{"AC-02 of 100 callers that spend the same ticket one succeeds and the rest get ErrSpent", raceSpend},
+		{"of 100 callers that put the same ticket one succeeds and the rest get ErrExists", racePut},
+		{"callers that spend different tickets do not fail each other", raceStrangers},
+		{"two callers that spend the same two tickets in opposite order: one succeeds", raceCrossed},
+		{"RT-11 nothing of a family lives after a DeleteFamily that raced refreshes", raceDeleteFamily},
+		{"whoever spends a ticket while it is deleted succeeds before or gets ErrNotFound", raceDelete},
+		{"RE-06 histories of racing callers are linearizable", linearizable},
+	} {
+		t.Run(c.promise, func(t *testing.T) {
+			t.Parallel()
+			c.check(t, open(t))
+		})
+	}
+}
+
+func put(t *testing.T, s storage.Tickets, tickets ...storage.Ticket) {
+	t.Helper()
+	if err := s.Put(t.Context(), noon, tickets...); err != nil {
+		t.Fatalf("Put: %v", err)
+	}
+}
+
+func want(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error %v, want %v", what, err, want)
+	}
+}
+
+func wantLive(t *testing.T, s storage.Tickets, now time.Time, key storage.Key, live bool) {
+	t.Helper()
+	_, err := s.Get(t.Context(), now, key)
+	if live && err != nil {
+		t.Errorf("Get %s: %v, want the ticket", key.Kind, err)
+	}
+	if !live && !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get %s: error %v, want ErrNotFound", key.Kind, err)
+	}
+}
+
+func wantTicket(t *testing.T, s storage.Tickets, want storage.Ticket) {
+	t.Helper()
+	got, err := s.Get(t.Context(), noon, want.Key)
+	if err != nil {
+		t.Fatalf("Get: %v", err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("Get (-want +got):\n%s", diff)
+	}
+}
+
+func getReturnsWhatPutStored(t *testing.T, s storage.Tickets) {
+	full := storage.Ticket{
+		Key: refresh.Hash("full"), Grant: "grant-1", Family: "family-1", Data: []byte("\x00\xff'\"data"),
+		Expires: noon.Add(90 * time.Minute).Add(123 * time.Millisecond),
+	}
+	bare := storage.Ticket{Key: refresh.Hash("bare"), Expires: noon.Add(time.Millisecond)}
+	put(t, s, full, bare)
+	wantTicket(t, s, full)
+	wantTicket(t, s, bare)
+}
+
+func getNotFound(t *testing.T, s storage.Tickets) {
+	wantLive(t, s, noon, codes.Hash("nobody's"), false)
+}
+
+func kindsAreApart(t *testing.T, s storage.Tickets) {
+	c := ticket(codes, "the same secret")
+	put(t, s, c)
+	wantLive(t, s, noon, refresh.Hash("the same secret"), false)
+	wantLive(t, s, noon, storage.Key{Kind: refresh, ID: c.ID}, false)
+	want(t, "Spend of a code as a refresh token", s.Spend(t.Context(), noon, []storage.Key{{Kind: refresh, ID: c.ID}}), storage.ErrNotFound)
+	if codes.Hash("x").ID == refresh.Hash("x").ID {
+		t.Error("the same secret has the same hash in two kinds")
+	}
+}
+
+func returnedTicketIsOwn(t *testing.T, s storage.Tickets) {
+	c := ticket(codes, "a")
+	put(t, s, c)
+	got, err := s.Get(t.Context(), noon, c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Data[0] = 'X'
+	wantTicket(t, s, c)
+}
+
+func expiryIsAComparison(t *testing.T, s storage.Tickets) {
+	c := inFamily("f", ticket(codes, "a"))
+	put(t, s, c)
+	before, at := c.Expires.Add(-time.Millisecond), c.Expires
+	wantLive(t, s, before, c.Key, true)
+	wantLive(t, s, at, c.Key, false)
+	for now, n := range map[time.Time]int{before: 1, at: 0} {
+		found, err := s.FindFamily(t.Context(), now, "f", codes, 10)
+		if err != nil || len(found) != n {
+			t.Errorf("FindFamily %v before expiry: %d tickets, %v; want %d", c.Expires.Sub(now), len(found), err, n)
+		}
+	}
+	want(t, "Put before expiry", s.Put(t.Context(), before, c), storage.ErrExists)
+	want(t, "Spend at expiry", s.Spend(t.Context(), at, []storage.Key{c.Key}), storage.ErrNotFound)
+	want(t, "Spend before expiry", s.Spend(t.Context(), before, []storage.Key{c.Key}), nil)
+	want(t, "Spend at expiry, though it was spent", s.Spend(t.Context(), at, []storage.Key{c.Key}), storage.ErrNotFound)
+}
+
+func putIsInsertOnly(t *testing.T, s storage.Tickets) {
+	c := ticket(codes, "a")
+	put(t, s, c)
+	other := c
+	other.Data = []byte("other")
+	want(t, "Put of a live key", s.Put(t.Context(), noon, other), storage.ErrExists)
+	wantTicket(t, s, c)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{c.Key}), nil)
+	want(t, "Put of a spent key", s.Put(t.Context(), noon, other), storage.ErrExists)
+	c.Spent = noon
+	wantTicket(t, s, c)
+}
+
+func putReplacesExpired(t *testing.T, s storage.Tickets) {
+	old := hangingFrom("old grant", inFamily("old family", ticket(codes, "a")))
+	old.Expires = noon.Add(-time.Second)
+	if err := s.Put(t.Context(), noon.Add(-time.Hour), old); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "Spend", s.Spend(t.Context(), noon.Add(-time.Minute), []storage.Key{old.Key}), nil)
+	c := ticket(codes, "a")
+	put(t, s, c)
+	wantTicket(t, s, c)
+}
+
+func putAllOrNone(t *testing.T, s storage.Tickets) {
+	a, b := ticket(codes, "a"), ticket(codes, "b")
+	put(t, s, b)
+	want(t, "Put", s.Put(t.Context(), noon, a, b), storage.ErrExists)
+	wantLive(t, s, noon, a.Key, false)
+	want(t, "Put of one key twice", s.Put(t.Context(), noon, a, a), storage.ErrExists)
+	wantLive(t, s, noon, a.Key, false)
+}
+
+func dataIsBounded(t *testing.T, s storage.Tickets) {
+	c := ticket(codes, "a")
+	c.Data = make([]byte, storage.MaxData)
+	for i := range c.Data {
+		c.Data[i] = byte(i)
+	}
+	put(t, s, c)
+	wantTicket(t, s, c)
+	c = ticket(codes, "b")
+	c.Data = make([]byte, storage.MaxData+1)
+	if err := s.Put(t.Context(), noon, c); err == nil {
+		t.Error("Put takes more than MaxData bytes")
+	}
+}
+
+func spendMarks(t *testing.T, s storage.Tickets) {
+	old, next := ticket(refresh, "old"), ticket(refresh, "next")
+	put(t, s, old)
+	want(t, "Spend", s.Spend(t.Context(), noon.Add(7*time.Millisecond), []storage.Key{old.Key}, next), nil)
+	old.Spent = noon.Add(7 * time.Millisecond)
+	wantTicket(t, s, old)
+	wantTicket(t, s, next)
+}
+
+func spendTwice(t *testing.T, s storage.Tickets) {
+	old, next, late := ticket(refresh, "old"), ticket(refresh, "next"), ticket(refresh, "late")
+	put(t, s, old)
+	want(t, "first Spend", s.Spend(t.Context(), noon, []storage.Key{old.Key}, next), nil)
+	want(t, "second Spend", s.Spend(t.Context(), noon.Add(time.Second), []storage.Key{old.Key}, late), storage.ErrSpent)
+	wantLive(t, s, noon, late.Key, false)
+	old.Spent = noon
+	wantTicket(t, s, old)
+}
+
+func spendNotFound(t *testing.T, s storage.Tickets) {
+	expired, deleted, next := ticket(codes, "expired"), ticket(codes, "deleted"), ticket(refresh, "next")
+	expired.Expires = noon.Add(time.Second)
+	put(t, s, expired, deleted)
+	want(t, "Delete", s.Delete(t.Context(), deleted.Key), nil)
+	for name, key := range map[string]storage.Key{"not there": codes.Hash("x"), "expired": expired.Key, "deleted": deleted.Key} {
+		want(t, name, s.Spend(t.Context(), noon.Add(time.Second), []storage.Key{key}, next), storage.ErrNotFound)
+	}
+	wantLive(t, s, noon, next.Key, false)
+}
+
+func spendAllOrNothing(t *testing.T, s storage.Tickets) {
+	live, spent, there, next := ticket(codes, "live"), ticket(codes, "spent"), ticket(refresh, "there"), ticket(refresh, "next")
+	put(t, s, live, spent, there)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{spent.Key}), nil)
+	for name, c := range map[string]struct {
+		spend []storage.Key
+		put   []storage.Ticket
+		err   error
+	}{
+		"one of the tickets is spent":       {[]storage.Key{live.Key, spent.Key}, []storage.Ticket{next}, storage.ErrSpent},
+		"the first of the tickets is spent": {[]storage.Key{spent.Key, live.Key}, []storage.Ticket{next}, storage.ErrSpent},
+		"one of the tickets is not there":   {[]storage.Key{live.Key, codes.Hash("x")}, []storage.Ticket{next}, storage.ErrNotFound},
+		"a new ticket is there already":     {[]storage.Key{live.Key}, []storage.Ticket{next, there}, storage.ErrExists},
+	} {
+		want(t, name, s.Spend(t.Context(), noon, c.spend, c.put...), c.err)
+		wantTicket(t, s, live)
+		wantLive(t, s, noon, next.Key, false)
+	}
+}
+
+func spendNamedTwice(t *testing.T, s storage.Tickets) {
+	c := ticket(codes, "a")
+	put(t, s, c)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{c.Key, c.Key}), storage.ErrSpent)
+	wantTicket(t, s, c)
+}
+
+func deleteRemoves(t *testing.T, s storage.Tickets) {
+	a, b, c := ticket(codes, "a"), ticket(codes, "b"), ticket(codes, "c")
+	put(t, s, a, b, c)
+	want(t, "Delete", s.Delete(t.Context(), a.Key, codes.Hash("x"), b.Key), nil)
+	want(t, "Delete of nothing", s.Delete(t.Context()), nil)
+	wantLive(t, s, noon, a.Key, false)
+	wantLive(t, s, noon, b.Key, false)
+	wantLive(t, s, noon, c.Key, true)
+	put(t, s, a)
+}
+
+func deleteFamily(t *testing.T, s storage.Tickets) {
+	a, b := inFamily("f", ticket(codes, "a")), inFamily("f", ticket(refresh, "b"))
+	other, none := inFamily("g", ticket(codes, "other")), ticket(codes, "none")
+	put(t, s, a, b, other, none)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{b.Key}), nil)
+	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f"), nil)
+	wantLive(t, s, noon, a.Key, false)
+	wantLive(t, s, noon, b.Key, false)
+	wantLive(t, s, noon, other.Key, true)
+	wantLive(t, s, noon, none.Key, true)
+	want(t, "DeleteFamily of nobody", s.DeleteFamily(t.Context(), "f"), nil)
+}
+
+func deleteFamilyKinds(t *testing.T, s storage.Tickets) {
+	a, b, c := inFamily("f", ticket(codes, "a")), inFamily("f", ticket(refresh, "b")), inFamily("f", ticket(sessions, "c"))
+	put(t, s, a, b, c)
+	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f", codes, sessions), nil)
+	wantLive(t, s, noon, a.Key, false)
+	wantLive(t, s, noon, b.Key, true)
+	wantLive(t, s, noon, c.Key, false)
+}
+
+func emptyFamily(t *testing.T, s storage.Tickets) {
+	c := ticket(codes, "a")
+	put(t, s, c)
+	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), ""), nil)
+	want(t, "DeleteFamily of a kind", s.DeleteFamily(t.Context(), "", codes), nil)
+	wantLive(t, s, noon, c.Key, true)
+	found, err := s.FindFamily(t.Context(), noon, "", codes, 10)
+	if err != nil || len(found) != 0 {
+		t.Errorf("FindFamily: %d tickets, %v; want none", len(found), err)
+	}
+}
+
+func findFamily(t *testing.T, s storage.Tickets) {
+	var all []storage.Ticket
+	for i := range 5 {
+		c := inFamily("f", ticket(sessions, fmt.Sprint(i)))
+		c.Expires = noon.Add(time.Duration(i) * time.Minute) // the first has expired
+		all = append(all, c)
+	}
+	put(t, s, all...)
+	put(t, s, inFamily("f", ticket(codes, "of another kind")), inFamily("g", ticket(sessions, "of another family")))
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{all[3].Key}), nil)
+	all[3].Spent = noon
+	for limit, ordered := range map[int][]storage.Ticket{
+		10: {all[4], all[3], all[2], all[1]},
+		2:  {all[4], all[3]},
+		0:  nil,
+	} {
+		found, err := s.FindFamily(t.Context(), noon, "f", sessions, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(ordered, found, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("FindFamily, at most %d (-want +got):\n%s", limit, diff)
+		}
+	}
+}
