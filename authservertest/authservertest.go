@@ -1,0 +1,99 @@
+// Package authservertest starts a whole Valetkey server in somebody's tests: real
+// endpoints, pages and keys on a loopback port, with a database in memory.
+package authservertest
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/internal/person"
+)
+
+// Config says what the server knows.
+type Config struct {
+	valetkey.Declarations
+	Lifetimes valetkey.Lifetimes
+	// Database is another database than one in memory, by its URL.
+	Database string
+	// OnTrace receives the ladder of checks of every request.
+	OnTrace func(*authserver.Trace)
+}
+
+// Server is a running server.
+type Server struct {
+	// Issuer is its issuer identifier, an http URL on loopback.
+	Issuer string
+	*valetkey.Server
+}
+
+// NewServer starts a server that ends with the test.
+func NewServer(t testing.TB, config Config) *Server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	issuer := "http://" + listener.Addr().String()
+	if config.Database == "" {
+		config.Database = "sqlite::memory:"
+	}
+	server, err := valetkey.New(valetkey.Config{
+		Configuration: valetkey.Configuration{
+			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
+		},
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), OnTrace: config.OnTrace,
+	})
+	if err != nil {
+		listener.Close()
+		t.Fatalf("start the authorization server: %v", err)
+	}
+	httpServer := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server}}
+	httpServer.Start()
+	t.Cleanup(func() {
+		httpServer.Close()
+		if err := server.Close(); err != nil {
+			t.Errorf("close the authorization server: %v", err)
+		}
+	})
+	return &Server{Issuer: issuer, Server: server}
+}
+
+// Callback opens an authorization URL as a person would, signs in and consents by the
+// pages' own forms, and returns the URL at which the application receives the answer.
+func (s *Server) Callback(t testing.TB, authorizationURL, redirectURI, username, password string) *url.URL {
+	t.Helper()
+	callback, err := person.New(username, password).Visit(authorizationURL, redirectURI)
+	if err != nil {
+		t.Fatalf("sign in as %s: %v", username, err)
+	}
+	return callback
+}
+
+// Tokens walks the whole authorization code flow of a client for a person.
+func (s *Server) Tokens(t testing.TB, config client.Config, username, password string) *client.Tokens {
+	t.Helper()
+	config.Issuer = s.Issuer
+	ctx := context.Background()
+	c, err := client.Discover(ctx, config)
+	if err != nil {
+		t.Fatalf("discover: %v", err)
+	}
+	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	if err != nil {
+		t.Fatalf("begin authorization: %v", err)
+	}
+	callback := s.Callback(t, address, config.RedirectURI, username, password)
+	tokens, err := c.Callback(ctx, transaction, callback.Query())
+	if err != nil {
+		t.Fatalf("redeem the code: %v", err)
+	}
+	return tokens
+}

@@ -1,0 +1,186 @@
+// Package person is somebody at a browser without scripts: they follow redirects, keep
+// cookies, sign in and consent by sending the forms of the pages as they are.
+package person
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/html"
+)
+
+// Person is one browser. It is not safe for concurrent use.
+type Person struct {
+	Username, Password string
+	// Leave lists the optional scopes that they untick on the consent page.
+	Leave []string
+	// Deny refuses consent.
+	Deny bool
+
+	http *http.Client
+}
+
+// New returns a person with a fresh browser.
+func New(username, password string) *Person {
+	jar, err := cookiejar.New(nil)
+	if err != nil { // only for options, and there are none
+		panic(err)
+	}
+	return &Person{Username: username, Password: password, http: &http.Client{
+		Jar:           jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// maxSteps bounds a walk; sign-in and consent take eight.
+const maxSteps = 20
+
+// Visit opens an address and does what the pages ask, until the browser is sent to an
+// address that begins with until, which it returns without opening it.
+func (p *Person) Visit(address, until string) (*url.URL, error) {
+	request, err := http.NewRequest(http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", address, err)
+	}
+	for range maxSteps {
+		page, target, err := p.step(request)
+		if err != nil {
+			return nil, err
+		}
+		if target == nil {
+			if request, err = p.fillIn(page, request.URL); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if strings.HasPrefix(target.String(), until) {
+			return target, nil
+		}
+		if request, err = http.NewRequest(http.MethodGet, target.String(), nil); err != nil {
+			return nil, fmt.Errorf("follow redirect: %w", err)
+		}
+	}
+	return nil, errors.New("the pages lead nowhere")
+}
+
+// step sends one request and returns its page, or where it redirects to.
+func (p *Person) step(request *http.Request) (page *html.Node, target *url.URL, err error) {
+	response, err := p.http.Do(request)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open %s: %w", request.URL.Path, err)
+	}
+	defer response.Body.Close()
+	if location := response.Header.Get("Location"); location != "" {
+		target, err := request.URL.Parse(location)
+		return nil, target, err
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", request.URL.Path, err)
+	}
+	page, err = html.Parse(strings.NewReader(string(body)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", request.URL.Path, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("%s answered %d: %s", request.URL.Path, response.StatusCode, headline(page))
+	}
+	return page, nil, nil
+}
+
+// fillIn fills in the page's form and returns the request that sends it.
+func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
+	form := find(page, "form")
+	if form == nil {
+		return nil, fmt.Errorf("%s has no form: %s", at.Path, headline(page))
+	}
+	values := url.Values{}
+	for input := range descendants(form, "input") {
+		name, value := attribute(input, "name"), attribute(input, "value")
+		switch {
+		case name == "":
+		case name == "identifier":
+			values.Set(name, p.Username)
+		case attribute(input, "type") == "password":
+			values.Set(name, p.Password)
+		case attribute(input, "type") == "checkbox":
+			if hasAttribute(input, "checked") && !slices.Contains(p.Leave, value) {
+				values.Add(name, value)
+			}
+		default:
+			values.Add(name, value)
+		}
+	}
+	wanted := "allow"
+	if p.Deny {
+		wanted = "deny"
+	}
+	for button := range descendants(form, "button") {
+		if name := attribute(button, "name"); name != "" && attribute(button, "value") == wanted {
+			values.Set(name, wanted)
+		}
+	}
+	action, err := at.Parse(attribute(form, "action"))
+	if err != nil {
+		return nil, fmt.Errorf("read form of %s: %w", at.Path, err)
+	}
+	request, err := http.NewRequest(http.MethodPost, action.String(), strings.NewReader(values.Encode()))
+	if err != nil {
+		return nil, fmt.Errorf("send form of %s: %w", at.Path, err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Origin", at.Scheme+"://"+at.Host)
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	return request, nil
+}
+
+func descendants(n *html.Node, tag string) func(func(*html.Node) bool) {
+	return func(yield func(*html.Node) bool) {
+		for child := range n.Descendants() {
+			if child.Type == html.ElementNode && child.Data == tag && !yield(child) {
+				return
+			}
+		}
+	}
+}
+
+func find(n *html.Node, tag string) *html.Node {
+	for found := range descendants(n, tag) {
+		return found
+	}
+	return nil
+}
+
+func attribute(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func hasAttribute(n *html.Node, name string) bool {
+	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == name })
+}
+
+// headline is the heading of a page and its reference, to say where a walk ended.
+func headline(page *html.Node) string {
+	var text strings.Builder
+	for _, tag := range []string{"h1", "code"} {
+		if n := find(page, tag); n != nil {
+			for child := range n.Descendants() {
+				if child.Type == html.TextNode {
+					text.WriteString(child.Data + " ")
+				}
+			}
+		}
+	}
+	return strings.TrimSpace(text.String())
+}
