@@ -1,0 +1,41 @@
+package resourceserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// MetadataPath is the path at which Metadata must be served: the well-known suffix,
+// followed by the path of the resource (RFC 9728, section 3.1).
+func (s *ResourceServer) MetadataPath() string {
+	u, err := url.Parse(s.metadataURL)
+	if err != nil || s.metadataURL == "" {
+		return oauth.WellKnownProtectedResource
+	}
+	return u.Path
+}
+
+// Metadata serves the API's metadata (RFC 9728, section 2), by which clients find the
+// authorization server.
+func (s *ResourceServer) Metadata() http.Handler {
+	document, err := json.Marshal(oauth.ProtectedResourceMetadata{
+		Resource: s.config.Resource, AuthorizationServers: []string{s.config.Issuer},
+		ScopesSupported: s.config.ScopesSupported, BearerMethodsSupported: []string{"header"},
+		ResourceName: s.config.Name, ResourceDocumentation: s.config.Documentation,
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err != nil { // strings always encode
+			http.Error(w, "The metadata cannot be written.", http.StatusInternalServerError)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "public, max-age=3600")
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write(document)
+	})
+}

@@ -1,0 +1,237 @@
+// Package resourceserver is the API's side of OAuth 2: net/http middleware that lets a
+// request through when its access token is valid and allows what the route asks for, and
+// answers the right challenge when not.
+//
+// It validates JWT access tokens by itself (RFC 9068) and asks the authorization server
+// about others (RFC 7662). It works with any server that follows these.
+package resourceserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Config says whose tokens an API takes.
+type Config struct {
+	// Issuer is the authorization server, exactly as its metadata names it.
+	Issuer string
+	// Resource is the API's own identifier, which tokens must have as an audience
+	// (RFC 8707, RFC 9068, section 4).
+	Resource string
+
+	// ClientID and ClientSecret authenticate the API at the introspection endpoint, by
+	// client_secret_basic. Without them tokens that are no JWT are refused.
+	ClientID, ClientSecret string
+	// IntrospectAll asks about JWTs too: a revoked one is then refused at once instead of
+	// at its expiry.
+	IntrospectAll bool
+	// IntrospectionCache is how long an answer "active" is believed; zero means 10
+	// seconds, negative not at all. It never outlives the token.
+	IntrospectionCache time.Duration
+
+	// Algorithms are those that may have signed a token; nil means ES256, ES384, ES512,
+	// RS256, PS256 and EdDSA.
+	Algorithms []jose.Algorithm
+	// ScopesSupported, Name and Documentation go into the API's metadata (RFC 9728).
+	ScopesSupported []string
+	Name            string
+	Documentation   string
+
+	// HTTPClient fetches metadata and keys and introspects; nil means one that follows no
+	// redirect. Time and size are bounded in any case.
+	HTTPClient *http.Client
+	// Logger receives why the authorization server could not be reached; nil means
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// ResourceServer guards the routes of one API. It is safe for concurrent use.
+type ResourceServer struct {
+	config      Config
+	metadataURL string
+	log         *slog.Logger
+	issuer      *issuer
+	answers     answerCache
+}
+
+// New returns a guard. It connects to nobody yet: an API can start before its
+// authorization server.
+func New(config Config) (*ResourceServer, error) {
+	if err := oauth.CheckIssuer(config.Issuer); err != nil {
+		return nil, fmt.Errorf("resourceserver: issuer: %w", err)
+	}
+	resource, err := url.Parse(config.Resource)
+	if err != nil || !resource.IsAbs() || strings.Contains(config.Resource, "#") {
+		return nil, errors.New("resourceserver: Resource is the API's identifier, an absolute URI without a fragment")
+	}
+	if config.Algorithms == nil {
+		config.Algorithms = []jose.Algorithm{jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.PS256, jose.EdDSA}
+	}
+	if config.IntrospectionCache == 0 {
+		config.IntrospectionCache = 10 * time.Second
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	if config.HTTPClient == nil {
+		config.HTTPClient = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	}
+	s := &ResourceServer{config: config, log: config.Logger}
+	if resource.Host != "" {
+		if s.metadataURL, err = oauth.WellKnownURL(config.Resource, oauth.WellKnownProtectedResource); err != nil {
+			return nil, fmt.Errorf("resourceserver: metadata URL: %w", err)
+		}
+	}
+	s.issuer = &issuer{identifier: config.Issuer, http: config.HTTPClient, log: config.Logger}
+	return s, nil
+}
+
+// Token is a valid access token.
+type Token struct {
+	Subject  string // whom it is about: a person, or the client itself
+	ClientID string
+	Scope    oauth.Scope
+	Audience []string
+	Expires  time.Time
+	ID       string // jti
+	ACR      string
+	AuthTime time.Time // zero if the token does not say
+	// Claims are all claims, or all members of the introspection answer.
+	Claims map[string]any
+}
+
+type tokenKey struct{}
+
+// TokenFromContext returns the token of a request that came through Require.
+func TokenFromContext(ctx context.Context) (*Token, bool) {
+	t, ok := ctx.Value(tokenKey{}).(*Token)
+	return t, ok
+}
+
+// Requirement is what a route asks of a token.
+type Requirement struct {
+	// Scopes must all be in the token.
+	Scopes []string
+	// ACRValues are the authentication contexts of which the token must name one, and
+	// MaxAge how long ago the person may have signed in (RFC 9470); zero asks nothing.
+	ACRValues []string
+	MaxAge    time.Duration
+}
+
+// Require returns middleware for routes that need all of these scopes.
+func (s *ResourceServer) Require(scopes ...string) func(http.Handler) http.Handler {
+	return s.RequireToken(Requirement{Scopes: scopes})
+}
+
+// RequireToken returns middleware for routes with further requirements.
+func (s *ResourceServer) RequireToken(need Requirement) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			token, err := s.authorize(r, need)
+			if err != nil {
+				s.challenge(w, r, need, err)
+				return
+			}
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), tokenKey{}, token)))
+		})
+	}
+}
+
+// errNoToken says that the request carries no token at all, which is no error yet: the
+// challenge tells the client how to get one (RFC 6750, section 3.1).
+var errNoToken = errors.New("no access token")
+
+func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, error) {
+	raw, err := bearerToken(r)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.Validate(r.Context(), raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, scope := range need.Scopes {
+		if !token.Scope.Has(scope) {
+			return nil, oauth.NewError(oauth.InsufficientScope, "the access token lacks a scope that is needed here")
+		}
+	}
+	if len(need.ACRValues) > 0 && !slices.Contains(need.ACRValues, token.ACR) {
+		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "a different authentication is needed here")
+	}
+	if need.MaxAge > 0 && (token.AuthTime.IsZero() || time.Since(token.AuthTime) > need.MaxAge) {
+		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "a more recent authentication is needed here")
+	}
+	return token, nil
+}
+
+// bearerToken reads the Authorization header, the only place in which a token is looked
+// for (RFC 6750, section 2.1; OAuth 2.1).
+func bearerToken(r *http.Request) (string, error) {
+	headers := r.Header["Authorization"]
+	if len(headers) == 0 {
+		return "", errNoToken
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " ,\t") {
+		return "", oauth.NewError(oauth.InvalidRequest, "send one Authorization header with Bearer and the access token")
+	}
+	return token, nil
+}
+
+// Validate checks an access token from elsewhere than an HTTP request. The error is an
+// *oauth.Error with the code invalid_token if the token is at fault, and something else
+// if the authorization server could not be asked.
+func (s *ResourceServer) Validate(ctx context.Context, token string) (*Token, error) {
+	if _, err := jose.ParseHeader(token); err == nil && !s.config.IntrospectAll {
+		return s.validateJWT(ctx, token)
+	}
+	return s.introspect(ctx, token)
+}
+
+func invalid(why string) error {
+	return oauth.NewError(oauth.InvalidToken, "the access token "+why)
+}
+
+// challenge answers a request that is not let through.
+func (s *ResourceServer) challenge(w http.ResponseWriter, r *http.Request, need Requirement, err error) {
+	pairs := []string{"resource_metadata", s.metadataURL}
+	status := http.StatusUnauthorized
+	e := oauth.AsError(err)
+	switch {
+	case errors.Is(err, errNoToken):
+		if len(need.Scopes) > 0 {
+			pairs = append(pairs, "scope", strings.Join(need.Scopes, " "))
+		}
+	case e != nil:
+		status = e.HTTPStatus()
+		pairs = append(pairs, "error", string(e.Code), "error_description", e.Description)
+		switch e.Code {
+		case oauth.InsufficientScope:
+			pairs = append(pairs, "scope", strings.Join(need.Scopes, " "))
+		case oauth.InsufficientUserAuthentication:
+			pairs = append(pairs, "acr_values", strings.Join(need.ACRValues, " "))
+			if need.MaxAge > 0 {
+				pairs = append(pairs, "max_age", fmt.Sprint(int(need.MaxAge/time.Second)))
+			}
+		}
+	default:
+		// The token may be good: the client shall try again, not sign in again.
+		s.log.ErrorContext(r.Context(), "access token could not be checked", "issuer", s.config.Issuer, "error", err)
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "The access token cannot be checked at the moment. Try again.", http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", pairs...).String())
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, http.StatusText(status), status)
+}
