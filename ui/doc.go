@@ -2,6 +2,20 @@
 // first administrator, and a page for every dead end. It introduces identity, which knows
 // people, to authserver, which knows OAuth.
 //
+// The engine asks the pages about people, and the pages tell the engine what people did:
+//
+//	pages, err := ui.New(ui.Config{Issuer: issuer, Accounts: accounts, Store: store})
+//	engine, err := authserver.New(authserver.Config{
+//		Issuer: issuer, Store: store, Secret: secret,
+//		SignedIn: pages.SignedIn, Claims: pages.Claims,
+//		SessionActive: pages.SessionActive, SignOut: pages.SignOut,
+//		Pages: authserver.Pages{Error: pages.ErrorPage},
+//	})
+//	handler := pages.Handler(engine) // for pages.Handles(path); the engine has the rest
+//
+// Programs that fill in the forms send the header Origin with the issuer's origin, as
+// browsers do (post.go).
+//
 //	ui.go        Config, New, Handler: the table of pages
 //	people.go    what the engine asks about people: SignedIn, SessionActive, SignOut, Claims
 //	page.go      one way to write a page, with its headers

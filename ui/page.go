@@ -88,7 +88,7 @@ func (u *UI) write(w http.ResponseWriter, a answer) error {
 // script and images and nothing else.
 func (u *UI) setHeaders(h http.Header, formAction string) {
 	policy := "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'"
-	if formAction != "" && !strings.ContainsAny(formAction, ";, \t\r\n") {
+	if formAction != "" && !strings.ContainsAny(formAction, ";,\r\n") {
 		policy += " " + formAction
 	}
 	h.Set("Content-Security-Policy", policy+"; base-uri 'none'; frame-ancestors 'none'")

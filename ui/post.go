@@ -9,6 +9,14 @@ import (
 // maxFormBytes bounds what a form may send.
 const maxFormBytes = 64 << 10
 
+// param returns a parameter: of the form in a POST, of the query otherwise.
+func param(r *http.Request, name string) string {
+	if r.Method == http.MethodPost {
+		return r.PostForm.Get(name)
+	}
+	return r.URL.Query().Get(name)
+}
+
 // acceptForm reads the form of a POST and reports whether it may be acted on. If not, it
 // has written the page that says why.
 //

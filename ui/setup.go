@@ -19,7 +19,7 @@ type setupView struct {
 // showSetup is there for whoever has the link that the first start printed, and for
 // nobody once there is an administrator.
 func (s *session) showSetup(w http.ResponseWriter, r *http.Request) error {
-	token := r.FormValue("token")
+	token := param(r, "token")
 	err := s.config.Accounts.CheckSetupToken(r.Context(), time.Now(), token)
 	if errors.Is(err, storage.ErrNotFound) {
 		s.NotFound(w, r)

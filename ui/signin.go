@@ -24,7 +24,7 @@ type signInView struct {
 // interaction returns the interaction that a page is about; nil if it is about none, or
 // if it has written the page that says what is wrong with it (ok is false).
 func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *authserver.Interaction, ok bool) {
-	id := r.FormValue("interaction")
+	id := param(r, "interaction")
 	if id == "" {
 		return nil, true
 	}
