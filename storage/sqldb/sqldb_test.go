@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
@@ -33,4 +34,8 @@ func TestStoreSQLite(t *testing.T) {
 
 func TestStoreSQLiteMemory(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, "sqlite::memory:") })
+}
+
+func TestStorePostgreSQL(t *testing.T) {
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, pgtest.Database(t)) })
 }

@@ -1,0 +1,185 @@
+// Package pgtest gives tests a PostgreSQL: the one at VALETKEY_TEST_POSTGRES, or the
+// programs of this machine, started for as long as the test process lives.
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Variable names a server that tests may make databases on, as a postgres:// URL.
+const Variable = "VALETKEY_TEST_POSTGRES"
+
+// server is started once, by the first test that asks.
+var server = sync.OnceValues(start)
+
+// running is a server that answers.
+type running struct {
+	url *url.URL
+	// life is the standard input of who watches it: never written, and closed by the end
+	// of this process. Held here so that it is not closed by the garbage collector.
+	life io.Closer
+}
+
+var errNone = errors.New("no PostgreSQL: there is none in /usr/lib/postgresql or on the PATH, and " + Variable + " is not set")
+
+// Database returns the URL of a new, empty database, which is dropped when the test ends.
+// Without PostgreSQL the test is skipped, and fails where CI=true.
+func Database(t testing.TB) string {
+	t.Helper()
+	at, err := server()
+	if errors.Is(err, errNone) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "test_" + strings.ToLower(strings.NewReplacer("-", "_").Replace(storage.NewID()))
+	if err := run(t.Context(), at.url, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize()); err != nil {
+		t.Fatalf("make database: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := run(context.Background(), at.url, `DROP DATABASE `+pgx.Identifier{name}.Sanitize()+` WITH (FORCE)`); err != nil {
+			t.Errorf("drop database: %v", err)
+		}
+	})
+	database := *at.url
+	database.Path = "/" + name
+	return database.String()
+}
+
+func run(ctx context.Context, server *url.URL, query string) error {
+	conn, err := pgx.Connect(ctx, server.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, query)
+	return err
+}
+
+func start() (*running, error) {
+	if given := os.Getenv(Variable); given != "" {
+		at, err := url.Parse(given)
+		return &running{url: at}, err
+	}
+	bin, err := programs()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "valetkey-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	attributes, err := owner(dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	life, err := launch(bin, dir, attributes)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	// The socket's folder as host: no port to find, and nobody else to reach it.
+	at := &url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres", RawQuery: url.Values{"host": {dir}}.Encode()}
+	return &running{at, life}, wait(at, dir)
+}
+
+// programs finds the folder of the newest PostgreSQL.
+func programs() (string, error) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		return "", err
+	}
+	version := func(path string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))) // 0 for what is no version
+		return n
+	}
+	if len(found) > 0 {
+		newest := slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })
+		return filepath.Dir(newest), nil
+	}
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	return "", errNone
+}
+
+// owner gives dir to somebody who may run PostgreSQL, which root may not.
+func owner(dir string) (*syscall.SysProcAttr, error) {
+	// In a group of its own, a Ctrl-C at the terminal leaves the orderly end to us.
+	attributes := &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() != 0 {
+		return attributes, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		if u, err = user.Lookup("nobody"); err != nil {
+			return nil, fmt.Errorf("find a user for PostgreSQL: %w", err)
+		}
+	}
+	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(uidErr, gidErr, os.Chown(dir, int(uid), int(gid))); err != nil {
+		return nil, fmt.Errorf("give folder to %s: %w", u.Username, err)
+	}
+	attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return attributes, nil
+}
+
+// script runs the server until its standard input ends, which it does with the test
+// process, however that dies. Then it cleans up.
+const script = `
+"$0/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=400 >"$1/log" 2>&1 </dev/null &
+server=$!
+read -r end
+kill -INT $server
+wait $server
+rm -rf "$1"
+`
+
+func launch(bin, dir string, attributes *syscall.SysProcAttr) (life io.Closer, err error) {
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+	initdb.SysProcAttr = attributes
+	initdb.Dir = dir
+	if output, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, output)
+	}
+	watch := exec.Command("/bin/sh", "-c", script, bin, dir)
+	watch.SysProcAttr = attributes
+	watch.Dir = dir
+	if life, err = watch.StdinPipe(); err != nil {
+		return nil, err
+	}
+	return life, watch.Start()
+}
+
+// wait returns when the server answers.
+func wait(at *url.URL, dir string) error {
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		if err = run(context.Background(), at, `SELECT 1`); err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	output, logErr := os.ReadFile(filepath.Join(dir, "log"))
+	return errors.Join(fmt.Errorf("PostgreSQL does not answer: %w\n%s", err, output), logErr)
+}
