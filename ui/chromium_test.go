@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -35,6 +36,15 @@ func newChromium(t *testing.T) context.Context {
 	t.Cleanup(func() { cancel(); cancelBrowser() })
 	if err := chromedp.Do(ctx); err != nil { // the browser lives as long as the context of its first call
 		t.Fatalf("start Chromium: %v", err)
+	}
+	// HD-12: a page that breaks its own policy, by a request to elsewhere for instance, says so here.
+	err := chromedp.Listen(ctx, func(event any) {
+		if e, ok := event.(*log.EventEntryAdded); ok && strings.Contains(e.Entry.Text, "Content Security Policy") {
+			t.Errorf("Chromium says: %s", e.Entry.Text)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancelTimeout := context.WithTimeout(ctx, time.Minute)
 	t.Cleanup(cancelTimeout)

@@ -21,8 +21,10 @@ for (const field of document.querySelectorAll(".secret > input")) {
 
 const sent = new WeakSet();
 document.addEventListener("submit", (event) => {
-  if (sent.has(event.target)) event.preventDefault();
-  sent.add(event.target);
+  const form = event.target;
+  if (sent.has(form)) event.preventDefault();
+  sent.add(form);
+  setTimeout(() => sent.delete(form), 5000); // it may never have arrived
 });
 // The page may come back from the browser's memory, by the back button.
 window.addEventListener("pageshow", (event) => {
