@@ -1,0 +1,241 @@
+// Package interop lets clients that nobody here wrote sign in, call an API and end their
+// access, as their own documentation shows it.
+package interop
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/authserver"
+)
+
+// report is what every client tells of its walk.
+type report struct {
+	Subject      string `json:"subject"`
+	Name         string `json:"name"`
+	Email        string `json:"email"`
+	API          string `json:"api"` // the subject that the API saw
+	Rotated      bool   `json:"rotated"`
+	APIRefreshed string `json:"api_refreshed"`
+	ActiveBefore bool   `json:"active_before"`
+	ActiveAfter  bool   `json:"active_after"`
+	APIAfter     int    `json:"api_after"` // the API's status after the revocation
+	Refusal      string `json:"refusal"`   // of the refresh token after its revocation
+	APIService   string `json:"api_service"`
+	Logout       string `json:"logout"`
+}
+
+// inBothFormats walks once with JWT access tokens, which the API checks by itself, and
+// once with opaque ones, about which it asks.
+func inBothFormats(t *testing.T, secret string, walk func(*testing.T, *world) report) {
+	for format, after := range map[string]int{
+		// A JWT is good until it expires; the server's introspection knows better.
+		authserver.AccessTokenJWT:    http.StatusOK,
+		authserver.AccessTokenOpaque: http.StatusUnauthorized,
+	} {
+		t.Run(format, func(t *testing.T) {
+			got := walk(t, newWorld(t, secret, format))
+			if got.Subject == "" {
+				t.Error("the ID token names nobody")
+			}
+			want := report{
+				Subject: got.Subject, Name: "Alice Example", Email: "alice@example.com", API: got.Subject,
+				Rotated: true, APIRefreshed: got.Subject, ActiveBefore: true, ActiveAfter: false, APIAfter: after,
+				Refusal: "invalid_grant", APIService: serviceID, Logout: got.Logout,
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the walk (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOpenIDClient(t *testing.T) {
+	node := need(t, "node")
+	dir := install(t, "node", []string{"package.json", "package-lock.json", ".npmrc"}, func(ctx context.Context, dir string) error {
+		npm := exec.CommandContext(ctx, need(t, "npm"), "ci", "--ignore-scripts")
+		npm.Dir = dir
+		return run(npm)
+	})
+	inBothFormats(t, oddSecret, func(t *testing.T, w *world) report {
+		got := runScript(t, w, node, filepath.Join(dir, "signin.mjs"))
+		if !strings.HasPrefix(got.Logout, w.issuer) || !strings.Contains(got.Logout, "id_token_hint=") {
+			t.Errorf("the logout URL is %q", got.Logout)
+		}
+		return got
+	})
+}
+
+func TestAuthlib(t *testing.T) {
+	python := need(t, "python3")
+	dir := install(t, "python", []string{"requirements.txt"}, func(ctx context.Context, dir string) error {
+		if err := run(exec.CommandContext(ctx, python, "-m", "venv", filepath.Join(dir, "venv"))); err != nil {
+			return err
+		}
+		return run(exec.CommandContext(ctx, filepath.Join(dir, "venv", "bin", "python"), "-m", "pip", "install",
+			"--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:",
+			"-r", filepath.Join(dir, "requirements.txt")))
+	})
+	// http is for loopback only; Authlib refuses it unless told.
+	t.Setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+	inBothFormats(t, plainSecret, func(t *testing.T, w *world) report {
+		return runScript(t, w, filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "signin.py"))
+	})
+}
+
+// runScript runs a client's script, is its browser, and returns its report.
+func runScript(t *testing.T, w *world, interpreter, script string) report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, interpreter, script)
+	command.Env = append(os.Environ(), w.environment()...)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(nil, 1<<20)
+	fail := func(err error) {
+		t.Helper()
+		cancel()
+		command.Wait()
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	if !lines.Scan() {
+		fail(io.ErrUnexpectedEOF)
+	}
+	callback, err := w.alice.Visit(lines.Text(), redirectURI)
+	if err != nil {
+		fail(err)
+	}
+	if _, err := io.WriteString(stdin, callback.String()+"\n"); err != nil {
+		fail(err)
+	}
+	if !lines.Scan() {
+		fail(io.ErrUnexpectedEOF)
+	}
+	var got report
+	if err := json.Unmarshal(lines.Bytes(), &got); err != nil {
+		fail(err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	return got
+}
+
+// install copies a client's directory to the cache and installs its libraries there, once
+// for each state of the files that pin them.
+func install(t *testing.T, name string, pins []string, fetch func(ctx context.Context, dir string) error) string {
+	t.Helper()
+	sum := sha256.New()
+	for _, pin := range pins {
+		b, err := os.ReadFile(filepath.Join(name, pin))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Write(b)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = t.TempDir()
+	}
+	dir := filepath.Join(cache, "valetkey-interop", name+"-"+hex.EncodeToString(sum.Sum(nil))[:16])
+	installed := filepath.Join(dir, "installed")
+	_, err = os.Stat(installed)
+	fresh := err != nil
+	if fresh {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// The scripts are copied each time: they change more often than the libraries.
+	if err := copyFiles(name, dir); err != nil {
+		t.Fatal(err)
+	}
+	if !fresh {
+		return dir
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := fetch(ctx, dir); err != nil {
+		unavailable(t, "the libraries cannot be installed: %v", err)
+	}
+	if err := os.WriteFile(installed, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func copyFiles(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(from, entry.Name()))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, entry.Name()), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func need(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		unavailable(t, "%v", err)
+	}
+	return path
+}
+
+// unavailable skips on a developer's machine and fails where nothing may be left out.
+func unavailable(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+func run(command *exec.Cmd) error {
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}

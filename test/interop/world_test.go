@@ -1,0 +1,103 @@
+package interop
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+const (
+	clientID = "photos"
+	// oddSecret needs the form-encoding of RFC 6749, section 2.3.1, which Authlib leaves out.
+	oddSecret     = "7Ph0tos: a secret+with/odd characters%"
+	plainSecret   = "7Ph0tos-e2b35a960f1c7d84"
+	serviceID     = "nightly-report"
+	serviceSecret = "9Rep0rt-4f1c7d8e2b3a5960"
+	apiID         = "albums"
+	apiSecret     = "3A1bums-0d5b7c9e1f2a4860"
+	redirectURI   = "http://127.0.0.1:9/callback" // nobody listens: the browser stops before it
+	apiScope      = "albums.read"
+)
+
+// world is a server, an API that trusts it, and a person at a browser.
+type world struct {
+	issuer string
+	api    string // its URL and resource indicator
+	secret string // of the client
+	alice  *person.Person
+}
+
+// newWorld starts a world in which the API's access tokens have the given format.
+func newWorld(t *testing.T, secret, format string) *world {
+	t.Helper()
+	api := httptest.NewUnstartedServer(nil)
+	t.Cleanup(api.Close)
+	resource := "http://" + api.Listener.Addr().String()
+	server := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
+		Clients: []valetkey.Client{
+			{ID: clientID, Secret: secret, ClientMetadata: oauth.ClientMetadata{
+				ClientName: "Photos", RedirectURIs: []string{redirectURI},
+				GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
+				Scope:      "openid profile email offline_access " + apiScope,
+			}},
+			{ID: serviceID, Secret: serviceSecret, ClientMetadata: oauth.ClientMetadata{
+				GrantTypes:              []string{oauth.GrantTypeClientCredentials},
+				TokenEndpointAuthMethod: oauth.AuthMethodClientSecretPost,
+				Scope:                   apiScope,
+			}},
+			{ID: apiID, Secret: apiSecret, ClientMetadata: oauth.ClientMetadata{
+				GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: apiScope,
+			}},
+		},
+		Users: []valetkey.User{{
+			Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
+		}},
+		Scopes: []authserver.Scope{{Name: apiScope, Description: "See your albums"}},
+		Resources: []authserver.Resource{{Identifier: resource, Name: "Albums", Scopes: []string{apiScope},
+			AccessTokenFormat: format, IntrospectionClients: []string{apiID}}},
+	}})
+	api.Config.Handler = albums(t, server.Issuer, resource)
+	api.Start()
+	return &world{
+		issuer: server.Issuer, api: api.URL, secret: secret,
+		alice: person.New("alice", "correct horse battery"),
+	}
+}
+
+// albums is the API: it tells who calls it.
+func albums(t *testing.T, issuer, resource string) http.Handler {
+	guard, err := resourceserver.New(resourceserver.Config{
+		Issuer: issuer, Resource: resource, ClientID: apiID, ClientSecret: apiSecret, IntrospectionCache: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return guard.Require(apiScope)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := resourceserver.TokenFromContext(r.Context())
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(caller{Subject: token.Subject, Client: token.ClientID})
+	}))
+}
+
+// caller is what the API says of who calls it.
+type caller struct {
+	Subject string `json:"subject"`
+	Client  string `json:"client"`
+}
+
+// environment tells a script where everything is.
+func (w *world) environment() []string {
+	return []string{
+		"ISSUER=" + w.issuer, "CLIENT_ID=" + clientID, "CLIENT_SECRET=" + w.secret, "REDIRECT_URI=" + redirectURI,
+		"API_URL=" + w.api + "/albums", "API_SCOPE=" + apiScope, "RESOURCE=" + w.api,
+		"SERVICE_ID=" + serviceID, "SERVICE_SECRET=" + serviceSecret,
+	}
+}
