@@ -1,0 +1,106 @@
+// Command embedding is an application with an authorization server of its own. It mounts
+// Valetkey below /auth, beside its own pages, and declares the clients, the API and the
+// person that the other examples use.
+//
+//	go run ./examples/embedding
+//
+// The person is "demo", with the password "valet-parking". Data is kept in memory unless
+// -database says otherwise, for example -database sqlite:embedding.db.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
+	database := flag.String("database", "sqlite::memory:", "where data is kept")
+	webapp := flag.String("webapp", "http://127.0.0.1:8081", "URL of the web application")
+	api := flag.String("api", "http://127.0.0.1:8082", "URL of the API")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *listen, *database, *webapp, *api); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, listen, database, webapp, api string) (err error) {
+	auth, err := valetkey.New(valetkey.Config{Configuration: valetkey.Configuration{
+		Issuer:       "http://" + listen + "/auth",
+		Database:     database,
+		ServiceName:  "Notes",
+		Declarations: declarations(webapp, api),
+	}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, auth.Close()) }()
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "This is an application of its own; its authorization server is below /auth.")
+	})
+	mux.Handle("/auth/", auth)
+	// RFC 8414 puts this document before the issuer's path.
+	mux.Handle("/.well-known/oauth-authorization-server/auth", auth)
+
+	server := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.ListenAndServe() }()
+	log.Printf("http://%s", listen)
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return server.Shutdown(drain)
+	}
+}
+
+// declarations are what a configuration file would say. The secrets are for this example
+// alone: a real one comes from "openssl rand -base64 32".
+func declarations(webapp, api string) valetkey.Declarations {
+	return valetkey.Declarations{
+		Scopes: []authserver.Scope{
+			{Name: "notes.read", Description: "Read your notes"},
+			{Name: "notes.write", Description: "Write notes in your name", Optional: true},
+		},
+		Resources: []authserver.Resource{{Identifier: api, Name: "Notes", Scopes: []string{"notes.read", "notes.write"}}},
+		Users:     []valetkey.User{{Username: "demo", Password: "valet-parking", Name: "Demo Person", Email: "demo@example.com"}},
+		Clients: []valetkey.Client{
+			{ID: "webapp", Secret: "webapp-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
+				ClientName:             "Web application",
+				RedirectURIs:           []string{webapp + "/callback"},
+				PostLogoutRedirectURIs: []string{webapp + "/"},
+				GrantTypes:             []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
+				Scope:                  "openid profile offline_access notes.read notes.write",
+			}},
+			{ID: "native", ClientMetadata: oauth.ClientMetadata{
+				ClientName:      "Command line",
+				ApplicationType: oauth.ApplicationNative,
+				RedirectURIs:    []string{"http://127.0.0.1/callback"}, // any port (RFC 8252, section 7.3)
+				GrantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
+				Scope:           "openid profile notes.read",
+			}},
+			{ID: "service", Secret: "service-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
+				ClientName: "Nightly job",
+				GrantTypes: []string{oauth.GrantTypeClientCredentials},
+				Scope:      "notes.read",
+			}},
+		},
+	}
+}

@@ -1,0 +1,236 @@
+// Package examples starts the example programs as a reader would, and walks through them.
+package examples
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/person"
+)
+
+// world is the authorization server and the API of the examples, running.
+type world struct {
+	bin                 string
+	issuer, webapp, api string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{bin: t.TempDir()}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", w.bin, "./...")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	auth, webapp, api := freeAddress(t), freeAddress(t), freeAddress(t)
+	w.issuer, w.webapp, w.api = "http://"+auth+"/auth", "http://"+webapp, "http://"+api
+	w.start(t, auth, "embedding", "-listen", auth, "-webapp", w.webapp, "-api", w.api)
+	w.start(t, api, "api", "-listen", api, "-issuer", w.issuer)
+	return w
+}
+
+// freeAddress returns a loopback address that was free a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// command makes a command of a built program, which ends with the test at the latest.
+func (w *world) command(t *testing.T, program string, args ...string) *exec.Cmd {
+	command := exec.CommandContext(t.Context(), filepath.Join(w.bin, program), args...)
+	command.Stderr = t.Output()
+	return command
+}
+
+// start runs a server and waits until it listens.
+func (w *world) start(t *testing.T, address, program string, args ...string) {
+	t.Helper()
+	command := w.command(t, program, args...)
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	t.Cleanup(func() { <-ended }) // its context has been cancelled by then
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-tick.C:
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s ended: %v", program, err)
+		case <-deadline:
+			t.Fatalf("%s does not listen on %s", program, address)
+		}
+	}
+}
+
+func TestExamples(t *testing.T) {
+	w := newWorld(t)
+	t.Run("api", w.testAPI)
+	t.Run("webapp", w.testWebApp)
+	t.Run("native", w.testNative)
+	t.Run("service", w.testService)
+}
+
+func (w *world) testAPI(t *testing.T) {
+	resp, _ := get(t, http.DefaultClient, w.api+"/notes")
+	want := `Bearer resource_metadata="` + w.api + `/.well-known/oauth-protected-resource", scope="notes.read"`
+	if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != http.StatusUnauthorized || got != want {
+		t.Errorf("status %d, challenge %s", resp.StatusCode, got)
+	}
+	_, body := get(t, http.DefaultClient, w.api+"/.well-known/oauth-protected-resource")
+	if !strings.Contains(body, `"authorization_servers":["`+w.issuer+`"]`) {
+		t.Errorf("the API's metadata is %s", body)
+	}
+}
+
+func (w *world) testWebApp(t *testing.T) {
+	w.start(t, strings.TrimPrefix(w.webapp, "http://"), "webapp",
+		"-listen", strings.TrimPrefix(w.webapp, "http://"), "-issuer", w.issuer, "-api", w.api)
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if req.URL.Host == via[0].URL.Host {
+			return nil
+		}
+		return http.ErrUseLastResponse // the person goes there
+	}}
+	if _, body := get(t, browser, w.webapp+"/"); !strings.Contains(body, "Nobody is signed in") {
+		t.Errorf("before: %s", body)
+	}
+	demo := person.New("demo", "valet-parking")
+	resp, _ := get(t, browser, w.webapp+"/sign-in")
+	callback, err := demo.Visit(resp.Header.Get("Location"), w.webapp+"/callback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another browser that got hold of the callback gets nowhere with it.
+	if resp, body := get(t, http.DefaultClient, callback.String()); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("in another browser: %d %s", resp.StatusCode, body)
+	}
+	_, body := get(t, browser, callback.String())
+	if !strings.Contains(body, "Hello, Demo Person.") || !strings.Contains(body, "Water the plants") {
+		t.Errorf("after the sign-in: %s", body)
+	}
+	out, err := browser.Post(w.webapp+"/sign-out", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Body.Close()
+	home, err := demo.Visit(out.Header.Get("Location"), w.webapp+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, body := get(t, browser, home.String()); !strings.Contains(body, "Nobody is signed in") {
+		t.Errorf("after the sign-out: %s", body)
+	}
+}
+
+func (w *world) testNative(t *testing.T) {
+	native := w.command(t, "native", "-print", "-issuer", w.issuer, "-api", w.api)
+	stdout, err := native.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := native.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stdout)
+	address, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := url.Parse(strings.TrimSpace(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	callback, err := person.New("demo", "valet-parking").Visit(asked.String(), asked.Query().Get("redirect_uri"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, body := get(t, http.DefaultClient, callback.String()); !strings.Contains(body, "close this window") {
+		t.Errorf("the browser shows %s", body)
+	}
+	rest, err := io.ReadAll(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := native.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := parse(t, rest); got.Client != "native" || got.Subject == "native" || len(got.Notes) != 1 {
+		t.Errorf("the API answered %s", rest)
+	}
+}
+
+func (w *world) testService(t *testing.T) {
+	out, err := w.command(t, "service", "-issuer", w.issuer, "-api", w.api).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := parse(t, out); got.Client != "service" || got.Subject != "service" || len(got.Notes) != 1 {
+		t.Errorf("the API answered %s", out)
+	}
+	if err := w.command(t, "service", "-issuer", w.issuer, "-api", w.api, "-secret", "wrong").Run(); err == nil {
+		t.Error("a wrong secret was taken")
+	}
+}
+
+type answer struct {
+	Subject string   `json:"subject"`
+	Client  string   `json:"client"`
+	Notes   []string `json:"notes"`
+}
+
+func parse(t *testing.T, b []byte) answer {
+	t.Helper()
+	var a answer
+	if err := json.Unmarshal(b, &a); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	return a
+}
+
+func get(t *testing.T, h *http.Client, address string) (*http.Response, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := h.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
