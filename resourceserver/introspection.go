@@ -91,7 +91,7 @@ func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token
 		return nil, invalid("is meant for another API")
 	case !expires.IsZero() && !now.Before(expires):
 		return nil, invalid("has expired")
-	case in.NotBefore != 0 && time.Unix(in.NotBefore, 0).Sub(now) > clockSkew:
+	case in.NotBefore != 0 && time.Unix(in.NotBefore, 0).Sub(now) > s.config.ClockSkew:
 		return nil, invalid("is not valid yet")
 	case in.TokenType != "" && !strings.EqualFold(in.TokenType, oauth.TokenTypeBearer) && in.TokenType != "access_token":
 		return nil, invalid("is not a bearer token")

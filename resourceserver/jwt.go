@@ -10,9 +10,6 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// clockSkew is how far the clocks of server and API may be apart.
-const clockSkew = 10 * time.Second
-
 // jwtClaims are the claims of RFC 9068, section 2.2 that are looked at.
 type jwtClaims struct {
 	ClientID string  `json:"client_id"`
@@ -49,7 +46,7 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	if _, err := jose.ParseClaims(payload, &all); err != nil {
 		return nil, invalid("has malformed claims")
 	}
-	now := time.Now()
+	now, clockSkew := time.Now(), s.config.ClockSkew
 	switch {
 	case claims.Issuer != s.config.Issuer:
 		return nil, invalid("was issued by another server")

@@ -39,6 +39,10 @@ type Config struct {
 	// seconds, negative not at all. It never outlives the token.
 	IntrospectionCache time.Duration
 
+	// ClockSkew is how far the clocks of server and API may be apart; zero means 10
+	// seconds, negative not at all.
+	ClockSkew time.Duration
+
 	// Algorithms are those that may have signed a token; nil means ES256, ES384, ES512,
 	// RS256, PS256 and EdDSA.
 	Algorithms []jose.Algorithm
@@ -77,6 +81,10 @@ func New(config Config) (*ResourceServer, error) {
 	if config.Algorithms == nil {
 		config.Algorithms = []jose.Algorithm{jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.PS256, jose.EdDSA}
 	}
+	if config.ClockSkew == 0 {
+		config.ClockSkew = 10 * time.Second
+	}
+	config.ClockSkew = max(config.ClockSkew, 0)
 	if config.IntrospectionCache == 0 {
 		config.IntrospectionCache = 10 * time.Second
 	}

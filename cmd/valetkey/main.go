@@ -21,6 +21,7 @@ const (
 )
 
 type commandLine struct {
+	Demo       demoCommand       `cmd:"" help:"Show the whole of OAuth at work: a server, applications and an API on loopback, and every message between them."`
 	Serve      serveCommand      `cmd:"" help:"Run the server."`
 	Check      checkCommand      `cmd:"" help:"Check a configuration file without starting anything."`
 	Apply      applyCommand      `cmd:"" help:"Put the clients, users, scopes and resources of files into a database."`

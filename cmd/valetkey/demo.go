@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/valetkey/valetkey/demo"
+)
+
+type demoCommand struct {
+	Check bool `help:"Walk every scene and every refusal without a browser, print them, and end."`
+}
+
+// Help is shown by "valetkey demo --help".
+func (demoCommand) Help() string {
+	return "Everything runs on free loopback ports and keeps its data in memory. Open the printed URL in a browser."
+}
+
+// Run starts the demo and waits for the end of ctx.
+func (c *demoCommand) Run(ctx context.Context, o *output) error {
+	if c.Check {
+		return demo.Check(ctx, o.out, o.log)
+	}
+	d, err := demo.Start(ctx, o.log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.out, "Open %s in a browser, and sign in as %s with the password %s.\nCtrl-C ends the demo.\n", d.URL(), demo.Username, demo.Password)
+	<-ctx.Done()
+	return d.Close()
+}

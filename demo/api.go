@@ -1,0 +1,39 @@
+package demo
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+// apiHandler is the resource server: two routes that ask for different scopes.
+func (d *Demo) apiHandler(log *slog.Logger) (http.Handler, error) {
+	guard, err := resourceserver.New(resourceserver.Config{
+		Issuer: d.issuer, Resource: d.api, Name: "The photo API", ScopesSupported: []string{scopeRead, scopeDelete},
+		ClockSkew: time.Second, Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the demo's API: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+guard.MetadataPath(), guard.Metadata())
+	mux.Handle("GET /photos", guard.Require(scopeRead)(http.HandlerFunc(photos)))
+	mux.Handle("DELETE /photos/1", guard.Require(scopeDelete)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})))
+	return mux, nil
+}
+
+func photos(w http.ResponseWriter, r *http.Request) {
+	token, _ := resourceserver.TokenFromContext(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	// An error means that the client left.
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"photos": []string{"harbour.jpg", "lighthouse.jpg", "picnic.jpg"},
+		"for":    token.Subject, "asked_by": token.ClientID, "scope": token.Scope.String(),
+	})
+}

@@ -1,0 +1,124 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// ErrCheck says that a scene did not go as it must; what went wrong was printed.
+var ErrCheck = errors.New("the demo did not go as it must")
+
+// Check starts a demo of its own, walks every scene and every way to break it without a
+// browser, and prints the messages and refusals.
+func Check(ctx context.Context, out, log io.Writer) error {
+	d, err := start(ctx, log, checkTokenLifetime)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.check(ctx, out), d.Close())
+}
+
+func (d *Demo) check(ctx context.Context, out io.Writer) error {
+	faults := 0
+	for _, s := range scenes() {
+		fmt.Fprintf(out, "%s\n%s\n\n", s.title, strings.Repeat("=", len(s.title)))
+		w := &walk{scene: s}
+		if err := d.walkThrough(ctx, w); err != nil {
+			return err
+		}
+		printMessages(out, w)
+		if w.failed {
+			faults++
+			fmt.Fprintf(out, "  FAULT: refused: %s\n", w.answer)
+		} else {
+			fmt.Fprintf(out, "  The API answered: %s\n\n", w.answer)
+		}
+		for _, b := range s.breaks {
+			broken := &walk{scene: s, breakage: &b}
+			if err := d.walkThrough(ctx, broken); err != nil {
+				return err
+			}
+			faults += printRefusal(out, broken)
+		}
+		fmt.Fprintln(out)
+	}
+	if faults > 0 {
+		fmt.Fprintf(out, "%d faults\n", faults)
+		return ErrCheck
+	}
+	fmt.Fprintln(out, "Every scene went as it must, and every breach was refused.")
+	return nil
+}
+
+// walkThrough does what the browser and the buttons of the page do.
+func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
+	b := w.breakage
+	if w.scene.callback != "" && (b == nil || b.key != "redirect") {
+		address, err := d.begin(w)
+		if err != nil {
+			return err
+		}
+		callback, err := person.New(Username, Password).Visit(address, d.app+w.scene.callback)
+		if err != nil {
+			return fmt.Errorf("sign in to the demo: %w", err)
+		}
+		if err := d.redeem(ctx, w, callback); err != nil || b == nil || b.fresh {
+			return err
+		}
+	} else if b == nil {
+		if err := d.getTokens(ctx, w); err != nil {
+			return err
+		}
+		return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+	}
+	return d.misbehave(ctx, w)
+}
+
+func printMessages(out io.Writer, w *walk) {
+	for _, m := range w.recording.all() {
+		fmt.Fprintf(out, "  %d. %s → %s: %s\n", m.Number, m.From, m.To, m.Purpose)
+		for _, text := range []string{m.Request, m.Response} {
+			for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+				fmt.Fprintf(out, "       %s\n", shorten(line))
+			}
+			fmt.Fprintln(out)
+		}
+	}
+}
+
+// shorten keeps a line within a terminal's width.
+func shorten(line string) string {
+	const width = 100
+	if len(line) > width {
+		return line[:width-1] + "…"
+	}
+	return line
+}
+
+// printRefusal prints how a breach ended and returns how many faults that shows.
+func printRefusal(out io.Writer, w *walk) int {
+	m := w.recording.last()
+	if !w.failed || m.Refusal == nil || !refusedWith(m, w.breakage.code) {
+		fmt.Fprintf(out, "  FAULT: %s was not refused with %s: %s\n%s\n", w.breakage.title, w.breakage.code, w.answer, m.Response)
+		return 1
+	}
+	fmt.Fprintf(out, "  ✗ %s: refused with %s\n      rule: %s (%s)\n", w.breakage.title, w.breakage.code, m.Refusal.Rule, m.Refusal.Section)
+	if m.Refusal.Detail != "" {
+		fmt.Fprintf(out, "      found: %s\n", shorten(m.Refusal.Detail))
+	}
+	return 0
+}
+
+func refusedWith(m Message, code oauth.ErrorCode) bool {
+	if code == pageError {
+		return strings.Contains(m.Response, "400 Bad Request")
+	}
+	return strings.Contains(m.Response, `"`+string(code)+`"`)
+}

@@ -1,0 +1,156 @@
+// Package demo shows the whole of OAuth at work on loopback ports: an authorization
+// server, an application of each client type, an API, and under each answer the messages
+// that were exchanged for it. Nothing in it is acted: every message went over HTTP, and
+// every refusal is the real one.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// The person who signs in to the demo.
+const (
+	Username = "ada"
+	Password = "engine-no-1"
+)
+
+// Lifetimes of access tokens: short, so that one can be watched as it expires, and
+// shorter for Check, which waits for three of them.
+const (
+	accessTokenLifetime = 15 * time.Second
+	checkTokenLifetime  = 2 * time.Second
+)
+
+const (
+	scopeRead   = "photos:read"
+	scopeDelete = "photos:delete"
+)
+
+// Demo is a running demo. It is safe for concurrent use.
+type Demo struct {
+	issuer, app, api string // URLs
+	server           *valetkey.Server
+	servers          []*http.Server
+	traces           traces
+	visitors         visitors
+	clients          map[string]*client.Client // by scene
+}
+
+// Start starts everything on free loopback ports. Errors of the parts go to log.
+func Start(ctx context.Context, log io.Writer) (*Demo, error) {
+	return start(ctx, log, accessTokenLifetime)
+}
+
+func start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, error) {
+	d := &Demo{visitors: visitors{byID: map[string]*visitor{}}}
+	var listeners [3]net.Listener
+	for i := range listeners {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("start the demo: %w", err)
+		}
+		listeners[i] = listener
+	}
+	d.issuer = "http://" + listeners[0].Addr().String()
+	d.app = "http://" + listeners[1].Addr().String()
+	d.api = "http://" + listeners[2].Addr().String()
+	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))
+	var err error
+	d.server, err = valetkey.New(valetkey.Config{
+		Configuration: valetkey.Configuration{
+			Issuer: d.issuer, Database: "sqlite::memory:", ServiceName: "Valetkey demo", Declarations: d.declarations(),
+			Lifetimes: valetkey.Lifetimes{AccessToken: valetkey.Duration(lifetime)},
+		},
+		Logger: logger, OnTrace: d.traces.add,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the demo's authorization server: %w", err)
+	}
+	api, err := d.apiHandler(logger)
+	if err != nil {
+		return nil, err
+	}
+	for i, handler := range []http.Handler{d.server, d.appHandler(), api} {
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+		d.servers = append(d.servers, server)
+		go func() {
+			if err := server.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
+				logger.Error("a part of the demo ended", "error", err)
+			}
+		}()
+	}
+	d.clients = map[string]*client.Client{}
+	for _, scene := range scenes() {
+		config := client.Config{
+			Issuer: d.issuer, ClientID: scene.clientID, ClientSecret: scene.clientSecret, Scopes: scene.scopes,
+			HTTPClient: &http.Client{Transport: d.recorder()},
+		}
+		if scene.callback != "" {
+			config.RedirectURI = d.app + scene.callback
+		}
+		if d.clients[scene.key], err = client.Discover(ctx, config); err != nil {
+			return nil, errors.Join(fmt.Errorf("start the demo's application %s: %w", scene.clientID, err), d.Close())
+		}
+	}
+	return d, nil
+}
+
+// URL is where the demo begins.
+func (d *Demo) URL() string { return d.app + "/" }
+
+// Close ends everything.
+func (d *Demo) Close() error {
+	var err error
+	for _, server := range d.servers {
+		err = errors.Join(err, server.Close())
+	}
+	return errors.Join(err, d.server.Close())
+}
+
+// declarations are what the server knows: what an operator would write in YAML.
+func (d *Demo) declarations() valetkey.Declarations {
+	verified := true
+	declared := valetkey.Declarations{
+		Users: []valetkey.User{{
+			Username: Username, Password: Password, Name: "Ada Lovelace", GivenName: "Ada",
+			Email: "ada@example.com", EmailVerified: &verified,
+		}},
+		Scopes: []authserver.Scope{
+			{Name: scopeRead, Description: "See your photos"},
+			{Name: scopeDelete, Description: "Delete your photos"},
+		},
+		Resources: []authserver.Resource{{
+			Identifier: d.api, Name: "The photo API", Scopes: []string{scopeRead, scopeDelete},
+		}},
+	}
+	for _, scene := range scenes() {
+		c := valetkey.Client{ID: scene.clientID, Secret: scene.clientSecret, ClientMetadata: oauth.ClientMetadata{
+			ClientName: scene.clientName, GrantTypes: scene.grantTypes, ApplicationType: scene.applicationType,
+			Scope: oauth.Scope(scene.scopes).String(),
+		}}
+		switch {
+		case scene.callback == "":
+		case scene.applicationType == oauth.ApplicationNative:
+			// Without a port: a native application listens on whichever is free (RFC 8252,
+			// section 7.3).
+			c.RedirectURIs = []string{"http://127.0.0.1" + scene.callback}
+		default:
+			c.RedirectURIs = []string{d.app + scene.callback}
+			c.PostLogoutRedirectURIs = []string{d.app + "/"}
+		}
+		declared.Clients = append(declared.Clients, c)
+	}
+	return declared
+}

@@ -1,0 +1,207 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+//go:embed page.html style.css
+var files embed.FS
+
+var page = template.Must(template.ParseFS(files, "page.html"))
+
+// visitor is one browser's state: a walk a scene. It is kept in memory.
+type visitor struct {
+	mu    sync.Mutex
+	walks map[string]*walk // by scene
+}
+
+type visitors struct {
+	mu   sync.Mutex
+	byID map[string]*visitor
+}
+
+const (
+	visitorCookie = "valetkey_demo"
+	maxVisitors   = 1000
+)
+
+func (v *visitors) of(w http.ResponseWriter, r *http.Request) *visitor {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if cookie, err := r.Cookie(visitorCookie); err == nil && v.byID[cookie.Value] != nil {
+		return v.byID[cookie.Value]
+	}
+	if len(v.byID) >= maxVisitors {
+		clear(v.byID)
+	}
+	id := rand.Text()
+	v.byID[id] = &visitor{walks: map[string]*walk{}}
+	http.SetCookie(w, &http.Cookie{Name: visitorCookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	return v.byID[id]
+}
+
+// breakTimeout bounds one step; waiting for an access token to expire is the longest.
+const breakTimeout = accessTokenLifetime + 10*time.Second
+
+func (d *Demo) appHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", d.showPage)
+	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "style.css") })
+	mux.HandleFunc("POST /start", d.step(d.start))
+	mux.HandleFunc("POST /break", d.step(d.breakIt))
+	mux.HandleFunc("POST /call", d.step(func(ctx context.Context, v *visitor, s *scene, _ *http.Request) (string, error) {
+		walk := v.walks[s.key]
+		if walk == nil || walk.tokens == nil {
+			return "", nil
+		}
+		walk.breakage = nil
+		return "", d.callAPI(ctx, walk)
+	}))
+	for _, s := range scenes() {
+		if s.callback != "" {
+			mux.HandleFunc("GET "+s.callback, d.callback(s))
+		}
+	}
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// step runs one step of a scene and shows where that led: to the authorization server, or
+// back to the page.
+func (d *Demo) step(do func(context.Context, *visitor, *scene, *http.Request) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s := sceneNamed(r.FormValue("scene"))
+		if s == nil {
+			http.NotFound(w, r)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), breakTimeout)
+		defer cancel()
+		v := d.visitors.of(w, r)
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		to, err := do(ctx, v, s, r)
+		if err != nil {
+			http.Error(w, "The demo failed: "+err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if to == "" {
+			to = "/?scene=" + url.QueryEscape(s.key) + "#" + s.key
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	}
+}
+
+func (d *Demo) start(ctx context.Context, v *visitor, s *scene, _ *http.Request) (string, error) {
+	w := &walk{scene: *s}
+	v.walks[s.key] = w
+	if s.callback != "" {
+		return d.begin(w)
+	}
+	if err := d.getTokens(ctx, w); err != nil || w.failed {
+		return "", err
+	}
+	return "", d.callAPI(ctx, w)
+}
+
+func (d *Demo) breakIt(ctx context.Context, v *visitor, s *scene, r *http.Request) (string, error) {
+	b := s.breakNamed(r.FormValue("how"))
+	if b == nil {
+		return "", fmt.Errorf("there is no such way to break it")
+	}
+	w := &walk{scene: *s, breakage: b}
+	if before := v.walks[s.key]; before != nil && !b.fresh {
+		w.tokens = before.tokens
+	}
+	needsTokens := b.key == "expired" || b.key == "scope"
+	v.walks[s.key] = w
+	if s.callback != "" && (b.fresh || needsTokens && w.tokens == nil) {
+		return d.begin(w)
+	}
+	return "", d.misbehave(ctx, w)
+}
+
+func (d *Demo) callback(s scene) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), breakTimeout)
+		defer cancel()
+		v := d.visitors.of(w, r)
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		walk := v.walks[s.key]
+		if walk == nil || walk.transaction == nil {
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		err := d.redeem(ctx, walk, r.URL)
+		if err == nil && walk.breakage != nil && !walk.breakage.fresh && !walk.failed {
+			err = d.misbehave(ctx, walk)
+		}
+		walk.transaction = nil
+		if err != nil {
+			walk.failed, walk.answer = true, err.Error()
+		}
+		http.Redirect(w, r, "/?scene="+url.QueryEscape(s.key)+"#"+s.key, http.StatusSeeOther)
+	}
+}
+
+type sceneView struct {
+	Key, Title, About string
+	Breaks            []breakView
+	Ran               bool
+	Person            bool
+	HasToken          bool
+	Breaking          string
+	Failed            bool
+	Answer            string
+	Refusal           *Message
+	Messages          []Message
+}
+
+type breakView struct{ Key, Title, About string }
+
+func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
+	v := d.visitors.of(w, r)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	view := struct {
+		Issuer, Username, Password string
+		Scenes                     []sceneView
+	}{d.issuer, Username, Password, nil}
+	for _, s := range scenes() {
+		shown := sceneView{Key: s.key, Title: s.title, About: s.about, Person: s.callback != ""}
+		for _, b := range s.breaks {
+			shown.Breaks = append(shown.Breaks, breakView{b.key, b.title, b.about})
+		}
+		if walk := v.walks[s.key]; walk != nil {
+			shown.Messages = walk.recording.all()
+			shown.Ran = len(shown.Messages) > 0
+			shown.HasToken = walk.tokens != nil
+			shown.Failed, shown.Answer = walk.failed, walk.answer
+			if walk.breakage != nil {
+				shown.Breaking = walk.breakage.title
+			}
+			for i := range shown.Messages {
+				if shown.Messages[i].Refusal != nil {
+					shown.Refusal = &shown.Messages[i]
+				}
+			}
+		}
+		view.Scenes = append(view.Scenes, shown)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if err := page.Execute(w, view); err != nil {
+		fmt.Fprintln(w, "The demo could not draw this page.")
+	}
+}

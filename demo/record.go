@@ -1,0 +1,270 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Message is one exchange between two parties, with what it was for.
+type Message struct {
+	Number            int
+	From, To, Purpose string
+	Request, Response string
+	// Checks are the rungs that the authorization server or the API climbed.
+	Checks []authserver.Check
+	// Refusal is the rule that refused, nil if none did.
+	Refusal *authserver.Check
+}
+
+const (
+	partyApp     = "application"
+	partyBrowser = "browser"
+	partyServer  = "authorization server"
+	partyAPI     = "API"
+)
+
+// recording collects the messages of one walk.
+type recording struct {
+	mu       sync.Mutex
+	messages []Message
+	purpose  string // of the next message
+}
+
+func (r *recording) add(m Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.Number = len(r.messages) + 1
+	r.messages = append(r.messages, m)
+}
+
+func (r *recording) all() []Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.messages)
+}
+
+func (r *recording) last() Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.messages) == 0 {
+		return Message{}
+	}
+	return r.messages[len(r.messages)-1]
+}
+
+type recordingKey struct{}
+
+// recorded returns a context whose requests are written to a recording, each with the
+// given purpose.
+func recorded(ctx context.Context, r *recording, purpose string) context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.purpose = purpose
+	return context.WithValue(ctx, recordingKey{}, r)
+}
+
+// recorder is the transport of the demo's applications.
+func (d *Demo) recorder() http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		into, ok := request.Context().Value(recordingKey{}).(*recording)
+		if !ok {
+			return http.DefaultTransport.RoundTrip(request)
+		}
+		var sent []byte
+		if request.Body != nil {
+			var err error
+			if sent, err = io.ReadAll(request.Body); err != nil {
+				return nil, err
+			}
+			request.Body = io.NopCloser(bytes.NewReader(sent))
+		}
+		began := time.Now()
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			return nil, err
+		}
+		received, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+		if err != nil {
+			return nil, err
+		}
+		response.Body.Close()
+		response.Body = io.NopCloser(bytes.NewReader(received))
+		into.add(d.describe(into, request, sent, response, received, began))
+		return response, nil
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (d *Demo) describe(into *recording, request *http.Request, sent []byte, response *http.Response, received []byte, began time.Time) Message {
+	into.mu.Lock()
+	m := Message{From: partyApp, To: partyServer, Purpose: into.purpose}
+	into.mu.Unlock()
+	if m.Purpose == "" {
+		m.Purpose = "Read what the server publishes about itself"
+	}
+	m.Request = requestText(request, sent)
+	m.Response = responseText(response, received)
+	if "http://"+request.URL.Host == d.api {
+		m.To = partyAPI
+		m.Refusal = challengeCheck(response)
+		if m.Refusal != nil {
+			m.Checks = []authserver.Check{*m.Refusal}
+		}
+		return m
+	}
+	if t := d.traces.after(began, request.URL.Path, string(received)); t != nil {
+		m.setTrace(t)
+	}
+	return m
+}
+
+func (m *Message) setTrace(t *authserver.Trace) {
+	m.Checks = t.Checks
+	for i := range t.Checks {
+		if !t.Checks[i].OK {
+			m.Refusal = &t.Checks[i]
+		}
+	}
+}
+
+// challengeCheck reads which rule of the API refused out of its challenge.
+func challengeCheck(response *http.Response) *authserver.Check {
+	if response.StatusCode < 400 {
+		return nil
+	}
+	check := authserver.Check{Rule: "the API accepts the access token", Section: "RFC 6750, section 3.1"}
+	for _, challenge := range oauth.ParseChallenges(response.Header.Get("WWW-Authenticate")) {
+		switch oauth.ErrorCode(challenge.Param("error")) {
+		case oauth.InvalidToken:
+			check = authserver.Check{Rule: "the access token is valid: signature, issuer, audience, expiry", Section: "RFC 9068, section 4"}
+		case oauth.InsufficientScope:
+			check = authserver.Check{Rule: "the access token has the scope that the route asks for: " + challenge.Param("scope"), Section: "RFC 6750, section 3.1"}
+		}
+		check.Detail = challenge.Param("error_description")
+	}
+	return &check
+}
+
+func requestText(r *http.Request, body []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, breakQuery(r.URL.RequestURI()), r.URL.Host)
+	for _, name := range []string{"Authorization", "Content-Type", "Accept"} {
+		if value := r.Header.Get(name); value != "" {
+			fmt.Fprintf(&b, "%s: %s\n", name, value)
+		}
+	}
+	if len(body) > 0 {
+		fmt.Fprintf(&b, "\n%s", strings.ReplaceAll(string(body), "&", "\n&"))
+	}
+	return b.String()
+}
+
+// breakQuery writes each parameter on a line of its own.
+func breakQuery(uri string) string {
+	return strings.NewReplacer("?", "\n  ?", "&", "\n  &").Replace(uri)
+}
+
+var titlePattern = regexp.MustCompile(`<h1[^>]*>([^<]*)</h1>`)
+
+func responseText(r *http.Response, body []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "HTTP/1.1 %s\n", r.Status)
+	for _, name := range []string{"Content-Type", "Cache-Control", "WWW-Authenticate", "Location"} {
+		if value := r.Header.Get(name); value != "" {
+			fmt.Fprintf(&b, "%s: %s\n", name, value)
+		}
+	}
+	var indented bytes.Buffer
+	switch {
+	case len(body) == 0:
+	case json.Indent(&indented, body, "", "  ") == nil:
+		fmt.Fprintf(&b, "\n%s", indented.String())
+	case titlePattern.Match(body):
+		fmt.Fprintf(&b, "\n(a page: %q)", titlePattern.FindSubmatch(body)[1])
+	default:
+		fmt.Fprintf(&b, "\n%s", body)
+	}
+	return b.String()
+}
+
+// traces keeps the newest ladders of the authorization server.
+type traces struct {
+	mu     sync.Mutex
+	latest []authserver.Trace
+}
+
+const keptTraces = 200
+
+func (t *traces) add(trace *authserver.Trace) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.latest) == keptTraces {
+		t.latest = append(t.latest[:0], t.latest[1:]...)
+	}
+	t.latest = append(t.latest, *trace)
+}
+
+// after returns the ladder of a request that was sent at began. The server hands it over
+// right after its answer, so it may come a moment later.
+func (t *traces) after(began time.Time, path, answer string) *authserver.Trace {
+	for range 50 {
+		t.mu.Lock()
+		for _, trace := range slices.Backward(t.latest) {
+			sameAnswer := trace.Ref == "" || strings.Contains(answer, trace.Ref)
+			if trace.Endpoint == path && !trace.Time.Before(began) && sameAnswer {
+				t.mu.Unlock()
+				return &trace
+			}
+		}
+		t.mu.Unlock()
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil
+}
+
+// newest returns the latest ladder of an endpoint and client.
+func (t *traces) newest(endpoint, clientID string) *authserver.Trace {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, trace := range slices.Backward(t.latest) {
+		if trace.Endpoint == endpoint && trace.ClientID == clientID {
+			return &trace
+		}
+	}
+	return nil
+}
+
+// frontChannel records what the browser carried between application and server.
+func (d *Demo) frontChannel(r *recording, clientID, authorizationURL string, callback *url.URL) {
+	u, err := url.Parse(authorizationURL)
+	if err != nil {
+		return
+	}
+	m := Message{
+		From: partyBrowser, To: partyServer,
+		Purpose:  "Send the person to the authorization server, which signs them in, asks for their consent, and sends the browser back with a code",
+		Request:  fmt.Sprintf("GET %s HTTP/1.1\nHost: %s", breakQuery(u.RequestURI()), u.Host),
+		Response: "HTTP/1.1 303 See Other\nLocation: " + breakQuery(callback.String()),
+	}
+	if t := d.traces.newest("/authorize", clientID); t != nil {
+		m.setTrace(t)
+	}
+	r.add(m)
+}

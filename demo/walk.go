@@ -1,0 +1,201 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// walk is one go through a scene.
+type walk struct {
+	scene       scene
+	breakage    *breakage // nil: all goes well
+	recording   recording
+	transaction *client.Transaction
+	address     string // of the authorization request
+	tokens      *client.Tokens
+	// answer is the API's, or what refused.
+	answer string
+	failed bool
+}
+
+// begin prepares an authorization request and returns where to send the browser.
+func (d *Demo) begin(w *walk) (string, error) {
+	var err error
+	w.address, w.transaction, err = d.clients[w.scene.key].AuthorizationURL(client.AuthorizationOptions{})
+	return w.address, err
+}
+
+// redeem takes the browser's return: the code becomes tokens, or, where something is to
+// be broken, a refusal.
+func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
+	d.frontChannel(&w.recording, w.scene.clientID, w.address, callback)
+	c := d.clients[w.scene.key]
+	transaction := *w.transaction
+	purpose := "Redeem the code, with the client's credentials and the PKCE verifier, for tokens"
+	switch w.breakKey() {
+	case "verifier":
+		transaction.CodeVerifier = oauth.NewCodeVerifier()
+		purpose = "Redeem the code with a verifier that does not belong to it"
+	case "redirect-token":
+		transaction.RedirectURI += "/elsewhere"
+		purpose = "Redeem the code under another redirect URI"
+	}
+	again := transaction
+	tokens, err := c.Callback(recorded(ctx, &w.recording, purpose), &transaction, callback.Query())
+	if err != nil {
+		return w.refused(err)
+	}
+	w.tokens = tokens
+	if w.breakKey() == "replay" {
+		_, err := c.Callback(recorded(ctx, &w.recording, "Redeem the same code again"), &again, callback.Query())
+		return w.refused(err)
+	}
+	return d.callAPI(ctx, w)
+}
+
+// callAPI calls the API as the application does: with a fresh token, if the present one
+// has expired and there is a refresh token.
+func (d *Demo) callAPI(ctx context.Context, w *walk) error {
+	if w.tokens.RefreshToken != "" && time.Until(w.tokens.Expiry) < time.Second {
+		tokens, err := d.clients[w.scene.key].Refresh(recorded(ctx, &w.recording, "The access token has expired: get another one with the refresh token, which is replaced too"), w.tokens)
+		if err != nil {
+			return w.refused(err)
+		}
+		w.tokens = tokens
+	}
+	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+}
+
+// request sends one request to the API with the walk's access token.
+func (d *Demo) request(ctx context.Context, w *walk, method, path, purpose string) error {
+	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, d.api+path, nil)
+	if err != nil {
+		return fmt.Errorf("call the API: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+w.tokens.AccessToken)
+	response, err := (&http.Client{Transport: d.recorder()}).Do(request)
+	if err != nil {
+		return fmt.Errorf("call the API: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("call the API: %w", err)
+	}
+	w.failed = response.StatusCode >= 400
+	w.answer = strings.TrimSpace(string(body))
+	if w.failed {
+		w.answer = response.Header.Get("WWW-Authenticate")
+	}
+	return nil
+}
+
+// getTokens is the first step of a service.
+func (d *Demo) getTokens(ctx context.Context, w *walk) error {
+	tokens, err := d.clients[w.scene.key].ClientCredentials(recorded(ctx, &w.recording, "Ask for a token in the client's own name, with its credentials"))
+	if err != nil {
+		return w.refused(err)
+	}
+	w.tokens = tokens
+	return nil
+}
+
+// misbehave does what a breakage without a new code is about.
+func (d *Demo) misbehave(ctx context.Context, w *walk) error {
+	key := w.breakKey()
+	if w.tokens == nil && (key == "expired" || key == "scope") {
+		if err := d.getTokens(ctx, w); err != nil || w.failed {
+			return err
+		}
+	}
+	switch key {
+	case "expired":
+		wait := time.NewTimer(time.Until(w.tokens.Expiry) + 2*time.Second)
+		defer wait.Stop()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-wait.C:
+		}
+		return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with an access token that has expired")
+	case "scope":
+		return d.request(ctx, w, http.MethodDelete, "/photos/1", "Call a route of the API that asks for another scope")
+	case "redirect":
+		return d.otherRedirectURI(ctx, w)
+	case "secret":
+		return d.postToken(ctx, w, "not-the-secret-of-the-client", w.scene.scopes[0], "Ask for a token with a wrong secret")
+	case "ask-scope":
+		return d.postToken(ctx, w, w.scene.clientSecret, scopeDelete, "Ask for a scope that the client is not registered for")
+	}
+	return fmt.Errorf("there is no way %q to break this", key)
+}
+
+// otherRedirectURI sends an authorization request with a redirect URI that differs in one
+// character.
+func (d *Demo) otherRedirectURI(ctx context.Context, w *walk) error {
+	address, err := d.begin(w)
+	if err != nil {
+		return err
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return fmt.Errorf("read the authorization URL: %w", err)
+	}
+	query := u.Query()
+	query.Set("redirect_uri", query.Get("redirect_uri")+"k")
+	u.RawQuery = query.Encode()
+	return d.send(ctx, w, http.MethodGet, u.String(), "", "", "Ask for the code to be sent to another address; the person sees this answer")
+}
+
+func (d *Demo) postToken(ctx context.Context, w *walk, secret, scope, purpose string) error {
+	form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scope}}
+	return d.send(ctx, w, http.MethodPost, d.clients[w.scene.key].Metadata().TokenEndpoint, form.Encode(), secret, purpose)
+}
+
+// send sends what the client library would not.
+func (d *Demo) send(ctx context.Context, w *walk, method, address, body, secret, purpose string) error {
+	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, address, strings.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("send a wrong request: %w", err)
+	}
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.SetBasicAuth(url.QueryEscape(w.scene.clientID), url.QueryEscape(secret))
+	}
+	response, err := (&http.Client{Transport: d.recorder()}).Do(request)
+	if err != nil {
+		return fmt.Errorf("send a wrong request: %w", err)
+	}
+	defer response.Body.Close()
+	w.failed = response.StatusCode >= 400
+	if m := w.recording.last(); m.Refusal != nil {
+		w.answer = "Refused: " + m.Refusal.Rule
+	}
+	return nil
+}
+
+// refused notes that the server refused; another error than that is passed on.
+func (w *walk) refused(err error) error {
+	var refusal *client.Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	w.failed, w.answer = true, refusal.Error()
+	return nil
+}
+
+func (w *walk) breakKey() string {
+	if w.breakage == nil {
+		return ""
+	}
+	return w.breakage.key
+}
