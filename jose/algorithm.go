@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha256" // the hashes that the algorithms name
 	_ "crypto/sha512"
+	"math"
 )
 
 // Algorithm is a JWS algorithm by its registered name (RFC 7518, section 3.1; RFC 8037).
@@ -58,7 +59,8 @@ func (a Algorithm) fits(key crypto.PublicKey) bool {
 			a == ES512 && k.Curve == elliptic.P521()
 	case *rsa.PublicKey:
 		bits := k.N.BitLen()
-		return (a == RS256 || a == PS256) && bits >= minRSABits && bits <= maxRSABits && k.E > 1 && k.E&1 == 1
+		return (a == RS256 || a == PS256) && bits >= minRSABits && bits <= maxRSABits &&
+			k.N.Bit(0) == 1 && k.E > 1 && k.E <= math.MaxInt32 && k.E&1 == 1
 	case ed25519.PublicKey:
 		return a == EdDSA && len(k) == ed25519.PublicKeySize
 	}

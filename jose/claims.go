@@ -1,7 +1,6 @@
 package jose
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -36,14 +35,9 @@ func ParseClaims(payload []byte, into any) (claims Claims, err error) {
 	if len(payload) > maxTokenBytes || !shallow(payload, maxDepth) {
 		return claims, ErrMalformed
 	}
-	var raw map[string]json.RawMessage
-	if err := strictjson.Unmarshal(payload, &raw); err != nil || raw == nil {
-		return claims, errors.New("jose: the payload is not a JSON object with each member once")
-	}
-	// The map above kept nested objects raw; this looks into them.
 	var all map[string]any
-	if err := strictjson.Unmarshal(payload, &all); err != nil {
-		return claims, errors.New("jose: the payload has a member twice")
+	if err := strictjson.Unmarshal(payload, &all); err != nil || all == nil {
+		return claims, errors.New("jose: the payload is not a JSON object with each member once")
 	}
 	for name, target := range map[string]*string{"iss": &claims.Issuer, "sub": &claims.Subject, "jti": &claims.ID} {
 		if err := stringClaim(all, name, target); err != nil {
@@ -85,7 +79,7 @@ func timeClaim(all map[string]any, name string, target *time.Time) error {
 		return nil
 	}
 	seconds, ok := value.(float64)
-	if !ok || seconds < 0 || seconds > maxNumericDate || seconds != seconds {
+	if !ok || seconds < 0 || seconds > maxNumericDate {
 		return fmt.Errorf("jose: %s is not a number of seconds since 1970", name)
 	}
 	*target = time.Unix(int64(seconds), int64((seconds-float64(int64(seconds)))*1e9))

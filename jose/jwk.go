@@ -111,7 +111,7 @@ func ParseKeySet(document []byte) (set *KeySet, err error) {
 
 func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 	var members map[string]any
-	if err := strictjson.Unmarshal(raw, &members); err != nil {
+	if err := strictjson.Unmarshal(raw, &members); err != nil || members == nil {
 		return key, false, errors.New("not a JSON object with each member once")
 	}
 	for _, private := range [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
@@ -119,12 +119,13 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 			return key, false, errors.New("it holds private or symmetric material")
 		}
 	}
-	use, hasUse := members["use"].(string)
-	if hasUse && use != "sig" {
+	if use, ok := members["use"]; ok && use != "sig" {
 		return key, false, nil
 	}
-	if operations, ok := members["key_ops"].([]any); ok && !slices.Contains(operations, any("verify")) {
-		return key, false, nil
+	if value, ok := members["key_ops"]; ok {
+		if operations, ok := value.([]any); !ok || !slices.Contains(operations, any("verify")) {
+			return key, false, nil
+		}
 	}
 	var parsed gojose.JSONWebKey
 	if err := parsed.UnmarshalJSON(raw); err != nil {

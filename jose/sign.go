@@ -25,11 +25,17 @@ type Signer struct {
 	headers sync.Map // typ → encoded header with the dot
 }
 
-// NewSigner returns a signer for an asymmetric key. It fails if the key is not one for
-// the algorithm.
+// NewSigner returns a signer for an asymmetric key: an *ecdsa.PrivateKey, an
+// *rsa.PrivateKey or an ed25519.PrivateKey. It fails if the key is not one for the
+// algorithm.
 func NewSigner(alg Algorithm, kid string, key crypto.Signer) (*Signer, error) {
-	if key == nil || !alg.fits(key.Public()) {
-		return nil, fmt.Errorf("a %T is no key for %s", key, alg)
+	switch key.(type) {
+	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
+	default:
+		return nil, fmt.Errorf("a %T is not a private key of this package", key)
+	}
+	if !alg.fits(key.Public()) {
+		return nil, fmt.Errorf("a %T is no key for %q", key, alg)
 	}
 	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, key: key.Public()}}, nil
 }
@@ -119,18 +125,15 @@ func (s *Signer) signature(input []byte) ([]byte, error) {
 		sv.FillBytes(signature[size:])
 		return signature, nil
 	}
-	if s.alg == EdDSA {
-		return s.key.Sign(rand.Reader, input, crypto.Hash(0))
-	}
 	var options crypto.SignerOpts = s.alg.hash()
 	if s.alg == PS256 {
-		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.alg.hash()}
-	}
-	if _, ok := s.key.(*rsa.PrivateKey); !ok {
-		return nil, fmt.Errorf("a %T cannot sign %s", s.key, s.alg)
+		options = pss
 	}
 	return s.key.Sign(rand.Reader, digest(s.alg, input), options)
 }
+
+// pss has the one salt length of RFC 7518, section 3.5.
+var pss = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
 
 func digest(alg Algorithm, input []byte) []byte {
 	h := alg.hash().New()

@@ -174,6 +174,9 @@ func Verify(token string, keys *KeySet, want Expected) (payload []byte, h Header
 	if p.header.Algorithm.symmetric() {
 		return nil, p.header, ErrAlgorithm
 	}
+	if keys == nil {
+		return nil, p.header, ErrUnknownKey
+	}
 	err = ErrUnknownKey
 	for _, key := range keys.Keys {
 		if p.header.KeyID != "" && key.kid != p.header.KeyID || !key.verifies(p.header.Algorithm) {
@@ -227,8 +230,7 @@ func verifySignature(alg Algorithm, key crypto.PublicKey, input, signature []byt
 			return false
 		}
 		if alg == PS256 {
-			options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: alg.hash()}
-			return rsa.VerifyPSS(key, alg.hash(), digest(alg, input), signature, options) == nil
+			return rsa.VerifyPSS(key, pss.Hash, digest(alg, input), signature, pss) == nil
 		}
 		return rsa.VerifyPKCS1v15(key, alg.hash(), digest(alg, input), signature) == nil
 	}
