@@ -16,7 +16,7 @@ import (
 )
 
 func TestGoOIDC(t *testing.T) {
-	inBothFormats(t, oddSecret, walkGoOIDC)
+	inBothFormats(t, oddSecret, "", walkGoOIDC) // x/oauth2 has no private_key_jwt
 }
 
 func walkGoOIDC(t *testing.T, w *world) report {

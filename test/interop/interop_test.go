@@ -37,12 +37,13 @@ type report struct {
 	APIAfter     int    `json:"api_after"` // the API's status after the revocation
 	Refusal      string `json:"refusal"`   // of the refresh token after its revocation
 	APIService   string `json:"api_service"`
+	APIByKey     string `json:"api_by_key"` // the client that authenticated by private_key_jwt
 	Logout       string `json:"logout"`
 }
 
 // inBothFormats walks once with JWT access tokens, which the API checks by itself, and
 // once with opaque ones, about which it asks.
-func inBothFormats(t *testing.T, secret string, walk func(*testing.T, *world) report) {
+func inBothFormats(t *testing.T, secret, byKey string, walk func(*testing.T, *world) report) {
 	for format, after := range map[string]int{
 		// A JWT is good until it expires; the server's introspection knows better.
 		authserver.AccessTokenJWT:    http.StatusOK,
@@ -56,7 +57,7 @@ func inBothFormats(t *testing.T, secret string, walk func(*testing.T, *world) re
 			want := report{
 				Subject: got.Subject, Name: "Alice Example", Email: "alice@example.com", API: got.Subject,
 				Rotated: true, APIRefreshed: got.Subject, ActiveBefore: true, ActiveAfter: false, APIAfter: after,
-				Refusal: "invalid_grant", APIService: serviceID, Logout: got.Logout,
+				Refusal: "invalid_grant", APIService: serviceID, APIByKey: byKey, Logout: got.Logout,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("the walk (-want +got):\n%s", diff)
@@ -67,12 +68,8 @@ func inBothFormats(t *testing.T, secret string, walk func(*testing.T, *world) re
 
 func TestOpenIDClient(t *testing.T) {
 	node := need(t, "node")
-	dir := install(t, "node", []string{"package.json", "package-lock.json", ".npmrc"}, func(ctx context.Context, dir string) error {
-		npm := exec.CommandContext(ctx, need(t, "npm"), "ci", "--ignore-scripts")
-		npm.Dir = dir
-		return run(npm)
-	})
-	inBothFormats(t, oddSecret, func(t *testing.T, w *world) report {
+	dir := installNode(t)
+	inBothFormats(t, oddSecret, keyholderID, func(t *testing.T, w *world) report {
 		got := runScript(t, w, node, filepath.Join(dir, "signin.mjs"))
 		if !strings.HasPrefix(got.Logout, w.issuer) || !strings.Contains(got.Logout, "id_token_hint=") {
 			t.Errorf("the logout URL is %q", got.Logout)
@@ -93,8 +90,17 @@ func TestAuthlib(t *testing.T) {
 	})
 	// http is for loopback only; Authlib refuses it unless told.
 	t.Setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
-	inBothFormats(t, plainSecret, func(t *testing.T, w *world) report {
+	inBothFormats(t, plainSecret, olderKeyholderID, func(t *testing.T, w *world) report {
 		return runScript(t, w, filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "signin.py"))
+	})
+}
+
+func installNode(t *testing.T) string {
+	t.Helper()
+	return install(t, "node", []string{"package.json", "package-lock.json", ".npmrc"}, func(ctx context.Context, dir string) error {
+		npm := exec.CommandContext(ctx, need(t, "npm"), "ci", "--ignore-scripts")
+		npm.Dir = dir
+		return run(npm)
 	})
 }
 
@@ -104,7 +110,7 @@ func runScript(t *testing.T, w *world, interpreter, script string) report {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, interpreter, script)
-	command.Env = append(os.Environ(), w.environment()...)
+	command.Env = append(os.Environ(), w.environment(t)...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	stdin, err := command.StdinPipe()

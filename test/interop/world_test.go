@@ -1,7 +1,12 @@
 package interop
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -17,18 +22,21 @@ import (
 const (
 	clientID = "photos"
 	// oddSecret needs the form-encoding of RFC 6749, section 2.3.1, which Authlib leaves out.
-	oddSecret     = "7Ph0tos: a secret+with/odd characters%"
-	plainSecret   = "7Ph0tos-e2b35a960f1c7d84"
-	serviceID     = "nightly-report"
-	serviceSecret = "9Rep0rt-4f1c7d8e2b3a5960"
-	apiID         = "albums"
-	apiSecret     = "3A1bums-0d5b7c9e1f2a4860"
-	redirectURI   = "http://127.0.0.1:9/callback" // nobody listens: the browser stops before it
-	apiScope      = "albums.read"
+	oddSecret        = "7Ph0tos: a secret+with/odd characters%"
+	plainSecret      = "7Ph0tos-e2b35a960f1c7d84"
+	serviceID        = "nightly-report"
+	serviceSecret    = "9Rep0rt-4f1c7d8e2b3a5960"
+	keyholderID      = "keyholder"
+	olderKeyholderID = "older-keyholder"
+	apiID            = "albums"
+	apiSecret        = "3A1bums-0d5b7c9e1f2a4860"
+	redirectURI      = "http://127.0.0.1:9/callback" // nobody listens: the browser stops before it
+	apiScope         = "albums.read"
 )
 
 // world is a server, an API that trusts it, and a person at a browser.
 type world struct {
+	key    *ecdsa.PrivateKey // of the clients that authenticate by private_key_jwt
 	issuer string
 	api    string // its URL and resource indicator
 	secret string // of the client
@@ -41,6 +49,17 @@ func newWorld(t *testing.T, secret, format string) *world {
 	api := httptest.NewUnstartedServer(nil)
 	t.Cleanup(api.Close)
 	resource := "http://" + api.Listener.Addr().String()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyholder := valetkey.Client{ID: keyholderID, ClientMetadata: oauth.ClientMetadata{
+		GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: apiScope,
+		TokenEndpointAuthMethod: oauth.AuthMethodPrivateKeyJWT, JWKS: json.RawMessage(keySet(t, key, "one")),
+	}}
+	// Clients from before RFC 10070 send the token endpoint's URL as the audience.
+	older := keyholder
+	older.ID, older.InsecureAssertionAudience = olderKeyholderID, true
 	server := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
 		Clients: []valetkey.Client{
 			{ID: clientID, Secret: secret, ClientMetadata: oauth.ClientMetadata{
@@ -53,6 +72,8 @@ func newWorld(t *testing.T, secret, format string) *world {
 				TokenEndpointAuthMethod: oauth.AuthMethodClientSecretPost,
 				Scope:                   apiScope,
 			}},
+			keyholder,
+			older,
 			{ID: apiID, Secret: apiSecret, ClientMetadata: oauth.ClientMetadata{
 				GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: apiScope,
 			}},
@@ -67,7 +88,7 @@ func newWorld(t *testing.T, secret, format string) *world {
 	api.Config.Handler = albums(t, server.Issuer, resource)
 	api.Start()
 	return &world{
-		issuer: server.Issuer, api: api.URL, secret: secret,
+		issuer: server.Issuer, api: api.URL, secret: secret, key: key,
 		alice: person.New("alice", "correct horse battery"),
 	}
 }
@@ -94,8 +115,15 @@ type caller struct {
 }
 
 // environment tells a script where everything is.
-func (w *world) environment() []string {
+func (w *world) environment(t *testing.T) []string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(w.key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return []string{
+		"KEYHOLDER_ID=" + keyholderID, "OLDER_KEYHOLDER_ID=" + olderKeyholderID,
+		"KEY=" + string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 		"ISSUER=" + w.issuer, "CLIENT_ID=" + clientID, "CLIENT_SECRET=" + w.secret, "REDIRECT_URI=" + redirectURI,
 		"API_URL=" + w.api + "/albums", "API_SCOPE=" + apiScope, "RESOURCE=" + w.api,
 		"SERVICE_ID=" + serviceID, "SERVICE_SECRET=" + serviceSecret,

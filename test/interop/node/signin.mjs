@@ -52,6 +52,13 @@ const service = await client.discovery(
 const own = await client.clientCredentialsGrant(service, { scope: env.API_SCOPE, resource: env.RESOURCE })
 const apiService = await call(service, own.access_token)
 
+const der = Buffer.from(env.KEY.replace(/-----[^-]+-----|\s/g, ''), 'base64')
+const key = await crypto.subtle.importKey('pkcs8', der, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
+const keyholder = await client.discovery(
+  new URL(env.ISSUER), env.KEYHOLDER_ID, undefined, client.PrivateKeyJwt({ key, kid: 'one' }), insecure)
+const byKey = await client.clientCredentialsGrant(keyholder, { scope: env.API_SCOPE, resource: env.RESOURCE })
+const apiByKey = await call(keyholder, byKey.access_token)
+
 const logout = client.buildEndSessionUrl(config, { id_token_hint: tokens.id_token })
 
 console.log(JSON.stringify({
@@ -66,5 +73,6 @@ console.log(JSON.stringify({
   api_after: apiAfter.status,
   refusal,
   api_service: apiService.client,
+  api_by_key: apiByKey.client,
   logout: logout.href,
 }))

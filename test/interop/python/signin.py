@@ -6,15 +6,17 @@ callback URL from standard input, and prints what it found as JSON.
 
 import json
 import os
+import time
 
 from authlib.common.security import generate_token
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from authlib.oauth2.rfc8414 import get_well_known_url
 from authlib.oidc.core import CodeIDToken, UserInfo
 from authlib.oidc.discovery import OpenIDProviderMetadata
 from joserfc import jwt
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, KeySet
 
 env = os.environ
 scope = "openid profile email offline_access " + env["API_SCOPE"]
@@ -89,6 +91,16 @@ service = OAuth2Session(
 service.fetch_token(metadata["token_endpoint"], grant_type="client_credentials", resource=env["RESOURCE"])
 api_service = service.get(env["API_URL"]).json()
 
+keyholder = OAuth2Session(
+    env["OLDER_KEYHOLDER_ID"], ECKey.import_key(env["KEY"]), token_endpoint_auth_method="private_key_jwt", scope=env["API_SCOPE"]
+)
+# Authlib's assertions live for an hour unless told; the server takes five minutes.
+keyholder.register_client_auth_method(
+    PrivateKeyJWT(metadata["token_endpoint"], claims={"exp": int(time.time()) + 60}, alg="ES256")
+)
+keyholder.fetch_token(metadata["token_endpoint"], grant_type="client_credentials", resource=env["RESOURCE"])
+api_by_key = keyholder.get(env["API_URL"]).json()
+
 print(
     json.dumps(
         {
@@ -103,6 +115,7 @@ print(
             "api_after": api_after,
             "refusal": refusal,
             "api_service": api_service["client"],
+            "api_by_key": api_by_key["client"],
         }
     )
 )
