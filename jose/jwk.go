@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 
 	gojose "github.com/go-jose/go-jose/v4"
@@ -132,6 +133,33 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 		return key, false, nil // a type or curve that go-jose does not know, or a bad point
 	}
 	key = JWK{kid: parsed.KeyID, alg: Algorithm(parsed.Algorithm), key: parsed.Key}
+	if k, ok := key.key.(*rsa.PublicKey); ok && guessable(k.N) {
+		return key, false, nil
+	}
 	candidates := []Algorithm{ES256, ES384, ES512, RS256, PS256, EdDSA}
 	return key, slices.ContainsFunc(candidates, key.verifies), nil
+}
+
+// guessable reports whether a modulus has the mark of the library whose primes can be
+// computed from it (ROCA, CVE-2017-15361): modulo each small prime it is a power of 65537.
+// One random modulus in about 2^28 has it by chance.
+func guessable(modulus *big.Int) bool {
+	rest := new(big.Int)
+	for p := uint64(3); p <= 167; p += 2 {
+		if !big.NewInt(int64(p)).ProbablyPrime(0) {
+			continue
+		}
+		want := rest.Mod(modulus, new(big.Int).SetUint64(p)).Uint64()
+		power := uint64(1)
+		for range p {
+			if power == want {
+				break
+			}
+			power = power * 65537 % p
+		}
+		if power != want {
+			return false
+		}
+	}
+	return true
 }

@@ -48,7 +48,16 @@ func rsaJWK(n *big.Int, e int64) string {
 func TestJW14_WeakAndUnusableKeysAreLeftOut(t *testing.T) {
 	good := signers()[RS256].key.(*rsa.PrivateKey).N
 	odd := func(bits uint) *big.Int { n := new(big.Int).Lsh(big.NewInt(1), bits); return n.Sub(n, big.NewInt(1)) }
+	// 65537 modulo each small prime, as ROCA (CVE-2017-15361) leaves its mark.
+	roca := big.NewInt(1)
+	for p := int64(3); p <= 167; p += 2 {
+		if big.NewInt(p).ProbablyPrime(0) {
+			roca.Mul(roca, big.NewInt(p))
+		}
+	}
+	roca.Lsh(roca, 2047-uint(roca.BitLen())+1).Add(roca, big.NewInt(65537))
 	for name, key := range map[string]string{
+		"RSA with ROCA's mark":    rsaJWK(roca, 65537),
 		"RSA of 1024 bits":        rsaJWK(odd(1024), 65537),
 		"RSA of 2047 bits":        rsaJWK(odd(2047), 65537),
 		"RSA of 10,000 bits":      rsaJWK(odd(10_000), 65537),

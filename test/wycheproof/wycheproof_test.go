@@ -1,0 +1,134 @@
+// Package wycheproof runs the vectors of Project Wycheproof for JSON Web Signatures and
+// Keys against package jose. It is a module of its own, so that the vectors are no
+// dependency of the product.
+package wycheproof
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io/fs"
+	"testing"
+
+	"github.com/c2sp/wycheproof"
+	"github.com/valetkey/valetkey/jose"
+)
+
+type vectors struct {
+	TestGroups []struct {
+		Comment         string
+		Private, Public json.RawMessage
+		Tests           []struct {
+			ID      int `json:"tcId"`
+			Comment string
+			JWS     json.RawMessage
+			Result  string
+		}
+	}
+}
+
+var everything = jose.Expected{Algorithms: []jose.Algorithm{
+	"none", jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.PS256, jose.EdDSA, jose.HS256, jose.HS384, jose.HS512,
+}}
+
+// unsupported are the algorithms of the vectors that this product leaves out on purpose.
+var unsupported = map[jose.Algorithm]bool{"RS384": true, "RS512": true, "PS384": true, "PS512": true}
+
+func TestJSONWebVectors(t *testing.T) {
+	for _, file := range []string{"json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"} {
+		t.Run(file, func(t *testing.T) {
+			b, err := fs.ReadFile(wycheproof.TestVectors, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var v vectors
+			if err := json.Unmarshal(b, &v); err != nil {
+				t.Fatal(err)
+			}
+			refused, accepted, left := 0, 0, 0
+			for _, group := range v.TestGroups {
+				for _, test := range group.Tests {
+					if test.JWS == nil { // a JWE
+						continue
+					}
+					var token string
+					if err := json.Unmarshal(test.JWS, &token); err != nil {
+						token = string(test.JWS) // a JWS in JSON form
+					}
+					key := group.Public
+					if key == nil {
+						key = group.Private
+					}
+					ok := verifies(t, token, key)
+					if header, err := jose.ParseHeader(token); err == nil && unsupported[header.Algorithm] && !ok {
+						left++
+						continue
+					}
+					switch {
+					case test.Result == "valid" && !ok && !stricter[file][test.ID]:
+						t.Errorf("%d %s: %s: refused", test.ID, group.Comment, test.Comment)
+					case test.Result == "invalid" && ok && !milder[file][test.ID]:
+						t.Errorf("%d %s: %s: accepted", test.ID, group.Comment, test.Comment)
+					case ok:
+						accepted++
+					default:
+						refused++
+					}
+				}
+			}
+			t.Logf("%d refused, %d accepted, %d of algorithms that are not supported", refused, accepted, left)
+		})
+	}
+}
+
+// verifies tries a token by each function that could read it: with the public part of
+// the key or set as a stranger's JWK Set, and with a symmetric key as a secret.
+func verifies(t *testing.T, token string, key json.RawMessage) bool {
+	t.Helper()
+	var set struct{ Keys []map[string]any }
+	if err := json.Unmarshal(key, &set); err != nil {
+		t.Fatal(err)
+	}
+	if set.Keys == nil {
+		var one map[string]any
+		if err := json.Unmarshal(key, &one); err != nil {
+			t.Fatal(err)
+		}
+		set.Keys = []map[string]any{one}
+	}
+	public := []map[string]any{}
+	for _, member := range set.Keys {
+		if k, ok := member["k"].(string); ok && len(set.Keys) > 1 {
+			// A secret in a set is none: the set is refused as it stands.
+			keys, err := jose.ParseKeySet(key)
+			if err == nil {
+				_, _, err = jose.Verify(token, keys, everything)
+			}
+			return err == nil
+		} else if ok {
+			secret, err := base64.RawURLEncoding.DecodeString(k)
+			if err != nil {
+				continue
+			}
+			// A secret is for the algorithm that it was agreed on for.
+			alg, _ := member["alg"].(string)
+			if _, _, err := jose.VerifySecret(token, secret, jose.Expected{Algorithms: []jose.Algorithm{jose.Algorithm(alg)}}); err == nil {
+				return true
+			}
+			continue
+		}
+		for _, private := range []string{"d", "p", "q", "dp", "dq", "qi"} {
+			delete(member, private)
+		}
+		public = append(public, member)
+	}
+	document, err := json.Marshal(map[string]any{"keys": public})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := jose.ParseKeySet(document)
+	if err != nil {
+		return false
+	}
+	_, _, err = jose.Verify(token, keys, everything)
+	return err == nil
+}
