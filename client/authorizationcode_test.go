@@ -294,15 +294,19 @@ func TestSP10_TokensAreNotPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
+	config := p.config()
+	config.PrivateKey = newKey(t)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&out, verb+verb+verb+verb, tokens, *tokens, transaction, *transaction)
+		fmt.Fprintf(&out, verb+verb+verb+verb, config, &config, c, c.Source(tokens, nil))
 	}
 	for _, handler := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
-		slog.New(handler).Info("signed in", "tokens", tokens, "copy", *tokens, "transaction", transaction, "old", *transaction)
+		slog.New(handler).Info("signed in", "tokens", tokens, "copy", *tokens, "transaction", transaction, "old", *transaction,
+			"config", config, "client", c, "source", c.Source(tokens, nil))
 	}
-	for _, secret := range []string{tokens.AccessToken, tokens.RefreshToken, tokens.IDToken, transaction.CodeVerifier, transaction.State} {
+	for _, secret := range []string{tokens.AccessToken, tokens.RefreshToken, tokens.IDToken, transaction.CodeVerifier, transaction.State, clientSecret} {
 		if strings.Contains(out.String(), secret) || strings.Contains(out.String(), fmt.Sprintf("%x", secret)) {
-			t.Errorf("a secret was printed: %s", out.String())
+			t.Error("a secret was printed")
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -64,7 +65,8 @@ type Config struct {
 	// Scopes are asked for at each sign-in and with client credentials. "openid" among
 	// them asks for an ID token.
 	Scopes []string
-	// Resources are the APIs that access tokens shall be for (RFC 8707).
+	// Resources are the APIs that access tokens shall be for (RFC 8707). A provider may
+	// refuse such a token at its own UserInfo endpoint.
 	Resources []string
 	// IDTokenSigningAlg is the one algorithm that ID tokens may have. Empty means any
 	// asymmetric one that the provider's metadata lists. HS256 and its like must be
@@ -74,6 +76,14 @@ type Config struct {
 	// and cookies are switched off, and its timeout is 10 seconds at most.
 	HTTPClient *http.Client
 }
+
+// Format keeps the secret and the key out of logs and messages, whatever the verb.
+func (c Config) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "[client %q at %s]", c.ClientID, c.Issuer)
+}
+
+// LogValue keeps the secret and the key out of structured logs.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // Client is one application at one provider. It is safe for concurrent use.
 type Client struct {
@@ -111,6 +121,9 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	}
 	return c, nil
 }
+
+// Format keeps the secret and the key out of logs and messages, whatever the verb.
+func (c *Client) Format(s fmt.State, verb rune) { c.config.Format(s, verb) }
 
 // Metadata returns what the provider says of itself.
 func (c *Client) Metadata() oauth.ServerMetadata { return c.metadata }

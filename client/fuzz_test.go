@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -79,6 +80,35 @@ func FuzzCallback(f *testing.F) {
 		}
 		if values.Has("error") {
 			t.Error("an error yielded a code")
+		}
+	})
+}
+
+// FuzzMetadata holds that no metadata makes a client of another issuer or one that sends
+// something over an unencrypted connection.
+func FuzzMetadata(f *testing.F) {
+	f.Add(`{"issuer":"https://op.example","token_endpoint":"https://op.example/token"}`)
+	f.Add(`{"issuer":"https://op.example","token_endpoint":"http://127.0.0.1/token"}`)
+	f.Add(`{"issuer":"https://op.example/","jwks_uri":"//op.example"}`)
+	f.Fuzz(func(t *testing.T, document string) {
+		var metadata oauth.ServerMetadata
+		if json.Unmarshal([]byte(document), &metadata) != nil {
+			return
+		}
+		c, err := New(metadata, Config{Issuer: "https://op.example", ClientID: "app", RedirectURI: "https://app.example/"})
+		if err != nil {
+			return
+		}
+		got := c.Metadata()
+		if got.Issuer != "https://op.example" {
+			t.Errorf("the issuer is %q", got.Issuer)
+		}
+		for _, endpoint := range []string{
+			got.AuthorizationEndpoint, got.TokenEndpoint, got.UserinfoEndpoint, got.JWKSURI, got.RevocationEndpoint, got.EndSessionEndpoint,
+		} {
+			if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+				t.Errorf("an endpoint is %q", endpoint)
+			}
 		}
 	})
 }

@@ -2,8 +2,6 @@ package client_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -76,9 +74,7 @@ func TestRS12_IDTokenClaims(t *testing.T) {
 func TestJW01_JW21_IDTokenSignatures(t *testing.T) {
 	hs256 := func(t *testing.T, key []byte, header, claims map[string]any) string {
 		input := signingInput(t, header, claims)
-		mac := hmac.New(sha256.New, key)
-		io.WriteString(mac, input)
-		return input + "." + encode(mac.Sum(nil))
+		return input + "." + encode(hmacSHA256(key, input))
 	}
 	unsigned := func(alg string) func(*testing.T, *provider, map[string]any) string {
 		return func(t *testing.T, p *provider, claims map[string]any) string {
@@ -159,6 +155,27 @@ func TestIDTokenAlgorithmIsPinned(t *testing.T) {
 	p.metadata["id_token_signing_alg_values_supported"] = []string{"PS256"}
 	if _, err := p.signIn(t, p.discover(t, nil), client.AuthorizationOptions{}); !errors.Is(err, client.ErrIDToken) {
 		t.Errorf("an algorithm that the provider does not list: got %v, want ErrIDToken", err)
+	}
+}
+
+func TestIDTokenByTheClientsSecret(t *testing.T) {
+	secret := strings.Repeat("s", 32)
+	for name, test := range map[string]struct {
+		key  string
+		good bool
+	}{"the secret": {secret, true}, "another": {strings.Repeat("x", 32), false}} {
+		t.Run(name, func(t *testing.T) {
+			p := newProvider(t)
+			p.sign = func(claims map[string]any) string {
+				input := signingInput(t, map[string]any{"alg": "HS256"}, claims)
+				return input + "." + encode(hmacSHA256([]byte(test.key), input))
+			}
+			c := p.discover(t, func(config *client.Config) { config.IDTokenSigningAlg, config.ClientSecret = jose.HS256, secret })
+			_, err := p.signIn(t, c, client.AuthorizationOptions{})
+			if test.good && err != nil || !test.good && !errors.Is(err, client.ErrIDToken) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

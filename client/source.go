@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -38,6 +39,9 @@ type Source struct {
 	failures int
 	retryAt  time.Time
 }
+
+// Format keeps tokens out of logs and messages, whatever the verb.
+func (s *Source) Format(state fmt.State, _ rune) { io.WriteString(state, "[token source]") }
 
 // Source returns a source that begins with t and renews them by their refresh token.
 // onRefresh, if not nil, stores the new tokens, and is called before anybody gets them:
