@@ -327,6 +327,7 @@ func TestJW20_HugeTokensCostNothing(t *testing.T) {
 		"header":  strings.Repeat("A", 1<<20) + ".e30.AA",
 		"payload": "e30." + strings.Repeat("A", 1<<20) + ".AA",
 		"nested":  base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("[", 10_000))) + ".e30.AA",
+		"signed":  sign(t, ES256, "", strings.Repeat("x", 16<<10)),
 		"objects": base64.RawURLEncoding.EncodeToString([]byte(`{"alg":`+strings.Repeat(`{"a":`, 2000))) + ".e30.AA",
 	} {
 		keys := publicKeys(ES256)
