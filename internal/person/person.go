@@ -184,3 +184,12 @@ func headline(page *html.Node) string {
 	}
 	return strings.TrimSpace(text.String())
 }
+
+// Cookies returns the cookies that the browser would send to an address.
+func (p *Person) Cookies(address string) []*http.Cookie {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil
+	}
+	return p.http.Jar.Cookies(u)
+}

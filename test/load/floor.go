@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	_ "modernc.org/sqlite"
+)
+
+// serveFloor serves what the floors are made of.
+func serveFloor(address, database string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	rows, err := newDurableRows(database)
+	if err != nil {
+		return err
+	}
+	f := &floor{key: key, rows: rows, secret: sha256.Sum256([]byte(clientSecret))}
+	f.token = f.sign()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /static", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(f.document)
+	})
+	mux.HandleFunc("POST /sign", f.guarded(func(w http.ResponseWriter, _ *http.Request) { f.answer(w, f.sign()) }))
+	mux.HandleFunc("POST /verify", f.guarded(func(w http.ResponseWriter, r *http.Request) {
+		f.answer(w, strconv.FormatBool(f.verify(r.PostFormValue("token"))))
+	}))
+	mux.HandleFunc("POST /write", f.guarded(func(w http.ResponseWriter, r *http.Request) {
+		access, id := f.sign(), f.sign()
+		if err := f.rows.add(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		f.answer(w, access+id)
+	}))
+	mux.HandleFunc("GET /redirect", func(w http.ResponseWriter, r *http.Request) {
+		if err := f.rows.add(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Location", redirectURI+"?code=x&state="+r.FormValue("state"))
+		w.WriteHeader(http.StatusSeeOther)
+	})
+	f.document, err = json.Marshal(map[string]string{"document": base64.StdEncoding.EncodeToString(make([]byte, 1600))})
+	if err != nil {
+		return err
+	}
+	return http.ListenAndServe(address, mux)
+}
+
+type floor struct {
+	key      *ecdsa.PrivateKey
+	rows     *durableRows
+	secret   [sha256.Size]byte
+	token    string
+	document []byte
+}
+
+func (f *floor) guarded(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, secret, _ := r.BasicAuth()
+		hash := sha256.Sum256([]byte(secret))
+		if err := r.ParseForm(); err != nil || subtle.ConstantTimeCompare(hash[:], f.secret[:]) != 1 {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (f *floor) answer(w http.ResponseWriter, token string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 600})
+}
+
+// sign makes one ES256 token with the claims of an access token.
+func (f *floor) sign() string {
+	var id [16]byte
+	rand.Read(id[:])
+	now := time.Now().Unix()
+	claims, err := json.Marshal(map[string]any{
+		"iss": "http://127.0.0.1:8080", "sub": clientID, "aud": "https://photos.example", "client_id": clientID,
+		"iat": now, "exp": now + 600, "jti": base64.RawURLEncoding.EncodeToString(id[:]), "scope": apiScope,
+	})
+	if err != nil {
+		return ""
+	}
+	input := "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9." + base64.RawURLEncoding.EncodeToString(claims)
+	hash := sha256.Sum256([]byte(input))
+	r, s, err := ecdsa.Sign(rand.Reader, f.key, hash[:])
+	if err != nil {
+		return ""
+	}
+	var signature [64]byte
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return input + "." + base64.RawURLEncoding.EncodeToString(signature[:])
+}
+
+// verify checks one ES256 signature; which token is sent does not matter for the cost.
+func (f *floor) verify(string) bool {
+	hash := sha256.Sum256([]byte(f.token))
+	signature, err := ecdsa.SignASN1(rand.Reader, f.key, hash[:])
+	return err == nil && ecdsa.VerifyASN1(&f.key.PublicKey, hash[:], signature)
+}
+
+// durableRows adds rows to SQLite with synchronous=FULL; requests that come together share
+// a commit.
+type durableRows struct {
+	waiting chan chan error
+}
+
+func newDurableRows(path string) (*durableRows, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("CREATE TABLE rows (id BLOB PRIMARY KEY, data BLOB) WITHOUT ROWID"); err != nil {
+		return nil, err
+	}
+	insert, err := db.Prepare("INSERT INTO rows VALUES (?, ?)")
+	if err != nil {
+		return nil, err
+	}
+	rows := &durableRows{waiting: make(chan chan error, 1024)}
+	go func() {
+		for first := range rows.waiting {
+			batch := []chan error{first}
+			for len(rows.waiting) > 0 && len(batch) < 256 {
+				batch = append(batch, <-rows.waiting)
+			}
+			err := commit(db, insert, len(batch))
+			for _, caller := range batch {
+				caller <- err
+			}
+		}
+	}()
+	return rows, nil
+}
+
+func commit(db *sql.DB, insert *sql.Stmt, count int) error {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	statement := tx.Stmt(insert)
+	data := make([]byte, 200)
+	for range count {
+		var id [32]byte
+		rand.Read(id[:])
+		if _, err := statement.Exec(id[:], data); err != nil {
+			return fmt.Errorf("insert: %w", err)
+		}
+	}
+	return tx.Commit()
+}
+
+func (r *durableRows) add(ctx context.Context) error {
+	done := make(chan error, 1)
+	r.waiting <- done
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+// process is a server under load.
+type process struct {
+	url     string
+	command *exec.Cmd
+	started time.Duration // from exec to the first 200
+}
+
+const (
+	clientID     = "load"
+	clientSecret = "load-secret-0123456789-0123456789-ab"
+	redirectURI  = "http://127.0.0.1:9/callback"
+	username     = "ada"
+	password     = "engine-no-1"
+	apiScope     = "photos:read"
+)
+
+const configuration = `
+clients:
+  - client_id: ` + clientID + `
+    client_secret: ` + clientSecret + `
+    redirect_uris: ["` + redirectURI + `"]
+    grant_types: [authorization_code, refresh_token, client_credentials]
+    scope: openid profile offline_access ` + apiScope + `
+users:
+  - {username: ` + username + `, password: ` + password + `, name: Ada Lovelace}
+scopes:
+  - {name: "` + apiScope + `", description: See your photos}
+resources:
+  - {identifier: "https://photos.example", scopes: ["` + apiScope + `"]}
+`
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+func startServer(ctx context.Context, o options, folder string) (*process, error) {
+	file := filepath.Join(folder, "valetkey.yaml")
+	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+		return nil, err
+	}
+	if err := store(ctx, o, file); err != nil {
+		return nil, fmt.Errorf("store %d grants: %w", o.Stored, err)
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, o.Binary, "serve", "--config", file, "--listen", address, "--issuer", "http://"+address, "--database", o.Database)
+	command.Stderr = os.Stderr
+	return start(command, "http://"+address, "/healthz")
+}
+
+// store fills the database with people's grants and refresh tokens.
+func store(ctx context.Context, o options, file string) error {
+	c := valetkey.Configuration{Database: o.Database}
+	s, err := valetkey.OpenStore(ctx, &c, nil)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	declarations, err := valetkey.ReadDeclarations(file)
+	if err != nil {
+		return err
+	}
+	if _, err := declarations.Apply(ctx, s, "file:valetkey.yaml"); err != nil {
+		return err
+	}
+	return storeGrants(ctx, s, o.Stored)
+}
+
+func storeGrants(ctx context.Context, s *sqldb.Store, count int) error {
+	const batch = 500
+	now := time.Now()
+	data := []byte(`{"c":"` + clientID + `","s":"0123456789012345678901","o":["openid","profile","` + apiScope + `"],"t":1700000000,"b":1700000000}`)
+	for done := 0; done < count; {
+		var tickets []storage.Ticket
+		for range min(batch, count-done) {
+			tickets = append(tickets, storage.Ticket{
+				Key: storage.Kind("refresh").Hash(storage.NewID()), Grant: storage.NewID(), Family: storage.NewID(),
+				Data: data, Expires: now.Add(24 * time.Hour),
+			})
+		}
+		if err := s.Put(ctx, now, tickets...); err != nil {
+			return err
+		}
+		done += len(tickets)
+		if done%100_000 == 0 {
+			fmt.Fprintf(os.Stderr, "stored %d of %d\n", done, count)
+		}
+	}
+	return nil
+}
+
+func startFloor(ctx context.Context, self, database string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, self, "floor", address, database)
+	command.Stderr = os.Stderr
+	return start(command, "http://"+address, "/static")
+}
+
+func start(command *exec.Cmd, url, health string) (*process, error) {
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	began := time.Now()
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{url: url, command: command}
+	for time.Since(began) < 30*time.Second {
+		response, err := http.Get(url + health)
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				p.started = time.Since(began)
+				return p, nil
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.stop()
+	return nil, fmt.Errorf("%s did not start", command.Path)
+}
+
+func (p *process) stop() {
+	// It may have ended by itself.
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	_ = p.command.Wait()
+}
+
+// cpu returns the CPU time of the process so far, user and system.
+func (p *process) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	var ticks int64
+	for _, field := range fields[11:13] { // utime and stime (proc(5))
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	const ticksPerSecond = 100
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// resident returns the resident memory in MiB.
+func (p *process) resident() float64 {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
+			kB, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+			if err == nil {
+				return kB / 1024
+			}
+		}
+	}
+	return 0
+}
+
+var scopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeOfflineAccess, apiScope}
