@@ -107,7 +107,7 @@ func installNode(t *testing.T) string {
 // runScript runs a client's script, is its browser, and returns its report.
 func runScript(t *testing.T, w *world, interpreter, script string) report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, interpreter, script)
 	command.Env = append(os.Environ(), w.environment(t)...)
