@@ -15,9 +15,9 @@ import (
 type database interface {
 	// name is the folder of the migrations.
 	name() string
-	// read and write are pools of connections; a transaction of write excludes other
-	// writers on SQLite.
-	read() *sql.DB
+	// read runs queries; it keeps each text prepared, so there must be few.
+	read() querier
+	// write is a pool of connections, whose transactions exclude other writers on SQLite.
 	write() *sql.DB
 	// exists reports whether there is a table of that name.
 	exists(ctx context.Context, table string) (bool, error)

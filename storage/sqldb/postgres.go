@@ -72,7 +72,7 @@ func loopback(host string) bool {
 }
 
 func (d *postgreSQL) name() string                  { return "postgres" }
-func (d *postgreSQL) read() *sql.DB                 { return d.db }
+func (d *postgreSQL) read() querier                 { return d.db }
 func (d *postgreSQL) write() *sql.DB                { return d.db }
 func (d *postgreSQL) alone() bool                   { return false }
 func (d *postgreSQL) prepare(context.Context) error { return nil }

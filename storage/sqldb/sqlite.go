@@ -102,7 +102,7 @@ func restrictFiles(path string, logger *slog.Logger) error {
 }
 
 func (d *sqlite) name() string   { return "sqlite" }
-func (d *sqlite) read() *sql.DB  { return d.reader }
+func (d *sqlite) read() querier  { return preparedReader{d} }
 func (d *sqlite) write() *sql.DB { return d.writer }
 func (d *sqlite) alone() bool    { return true }
 
@@ -153,6 +153,28 @@ func (d *sqlite) tickets(ctx context.Context, query string, args ...any) ([]stor
 		found = append(found, t)
 	}
 	return found, rows.Err()
+}
+
+// preparedReader reads by statements that are kept: SQLite takes longer to parse a query
+// than to answer it.
+type preparedReader struct{ d *sqlite }
+
+// QueryContext implements querier.
+func (r preparedReader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	stmt, err := r.d.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(context.WithoutCancel(ctx), args...)
+}
+
+// QueryRowContext implements querier.
+func (r preparedReader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	stmt, err := r.d.statement(ctx, query)
+	if err != nil { // the same query again, for a row that carries the error
+		return r.d.reader.QueryRowContext(ctx, query, args...)
+	}
+	return stmt.QueryRowContext(context.WithoutCancel(ctx), args...)
 }
 
 func (d *sqlite) statement(ctx context.Context, query string) (*sql.Stmt, error) {
