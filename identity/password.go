@@ -2,8 +2,12 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/valetkey/valetkey/storage"
 )
 
 // PasswordChange is a person's wish for another password.
@@ -66,25 +70,31 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 
 // endOtherSessions ends all sessions of a person but one, however many there are.
 func (a *Accounts) endOtherSessions(ctx context.Context, now time.Time, userID, keep string) error {
+	kept := []string{keep}
+	if session, err := a.SessionByID(ctx, now, keep); err == nil {
+		kept = append(kept, session.former...)
+	} else if !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
 	for {
-		sessions, err := a.Sessions(ctx, now, userID)
+		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions)
 		if err != nil {
-			return err
+			return fmt.Errorf("list sessions: %w", err)
 		}
-		others := 0
-		for _, session := range sessions {
-			if session.ID == keep {
-				continue
-			}
-			others++
-			if err := a.EndSession(ctx, session.ID); err != nil {
-				return err
+		var others []storage.Key
+		for _, ticket := range tickets {
+			if !slices.Contains(kept, sid(ticket.Key)) {
+				others = append(others, ticket.Key)
 			}
 		}
-		if others == 0 || len(sessions) < maxSessions {
+		if len(others) == 0 {
 			break
 		}
+		if err := a.store.Delete(ctx, others...); err != nil {
+			return fmt.Errorf("end other sessions: %w", err)
+		}
 	}
+	a.logger.InfoContext(ctx, "all other sessions ended", "event", EventSessionsEnded, "user", userID)
 	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindDevice); err != nil {
 		return fmt.Errorf("forget devices: %w", err)
 	}

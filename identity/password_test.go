@@ -178,8 +178,9 @@ func TestLG36_ChangingAPasswordNeedsTheCurrentOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, here, _ := a.StartSession(ctx, start, u, SessionDetails{})
-	elsewhere, _, _ := a.StartSession(ctx, start, u, SessionDetails{})
+	_, before, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
+	_, here, _ := a.StartSession(ctx, start, u, SessionDetails{}, before)
+	elsewhere, _, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
 
 	change := PasswordChange{UserID: u.ID, Current: "wrong", New: "command module 12", Session: here.ID}
 	if err := a.ChangePassword(ctx, start, change); err != ErrWrongCredentials {
@@ -207,8 +208,10 @@ func TestLG36_ChangingAPasswordNeedsTheCurrentOne(t *testing.T) {
 	if _, err := a.Session(ctx, start, elsewhere); err == nil {
 		t.Error("the other session goes on")
 	}
-	if _, err := a.SessionByID(ctx, start, here.ID); err != nil {
-		t.Errorf("the own session: %v", err)
+	for _, id := range []string{here.ID, before.ID} {
+		if _, err := a.SessionByID(ctx, start, id); err != nil {
+			t.Errorf("the own session: %v", err)
+		}
 	}
 
 	// LG-06: guessing here is no faster than at the sign-in page.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -22,8 +23,12 @@ const (
 	kindSetup   storage.Kind = "setup"
 )
 
-// maxSessions is how many sessions a person is shown.
-const maxSessions = 100
+const (
+	// maxSessions is how many sessions a person is shown.
+	maxSessions = 100
+	// maxFormer is how many earlier names a session keeps.
+	maxFormer = 16
+)
 
 // Session is a sign-in: one person at one browser, until it expires or is ended.
 type Session struct {
@@ -33,6 +38,8 @@ type Session struct {
 	User *User
 	SessionDetails
 	Expires time.Time
+
+	former []string // its names from before the person proved again who they are
 }
 
 // SessionDetails is how and where a session began.
@@ -54,31 +61,61 @@ type sessionData struct {
 	ACR       string     `json:"acr,omitempty"`
 	UserAgent string     `json:"user_agent,omitempty"`
 	Remote    netip.Addr `json:"remote,omitzero"`
+	Former    []string   `json:"former,omitempty"`
 }
 
 // StartSession begins a session of a person who has just authenticated and returns the
 // secret for their cookie. It is always a new one, whatever the browser had before. A zero
 // AuthTime means now.
-func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, details SessionDetails) (secret string, session *Session, err error) {
+//
+// old is the session that the browser had, nil if none. Another person's ends. The
+// person's own goes on under a new name and secret: the old secret opens nothing any more,
+// but what began under the old name, in another tab for instance, does not end because
+// they signed in once more.
+func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (secret string, session *Session, err error) {
 	if details.AuthTime.IsZero() {
 		details.AuthTime = now
 	}
 	details.UserAgent = cut(details.UserAgent, 256)
-	secret = newSecret()
+	if old != nil && old.User.ID != user.ID {
+		if err := a.EndSession(ctx, old.ID); err != nil {
+			return "", nil, err
+		}
+		old = nil
+	}
+	secret, session, err = a.putSession(ctx, now, user, details, old)
+	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+		// Another tab was faster, and this browser may keep the cookie of either; or the
+		// old session has just ended.
+		return a.putSession(ctx, now, user, details, nil)
+	}
+	return secret, session, err
+}
+
+// putSession stores a new session in the place of an old one, if there is one.
+func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (string, *Session, error) {
+	secret := newSecret()
 	key := kindSession.Hash(secret)
+	session := &Session{ID: sid(key), User: user, SessionDetails: details, Expires: now.Add(a.sessionLifetime)}
+	var spend []storage.Key
+	if old != nil {
+		oldKey, _ := sessionKey(old.ID)
+		spend = []storage.Key{oldKey}
+		session.former = append(slices.Clone(old.former), old.ID)
+		session.former = session.former[max(0, len(session.former)-maxFormer):]
+	}
 	data, err := json.Marshal(sessionData{
 		User: user.ID, AuthTime: details.AuthTime.UnixMilli(), AMR: details.AMR, ACR: details.ACR,
-		UserAgent: details.UserAgent, Remote: details.Remote,
+		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former,
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("encode a session: %w", err)
 	}
-	expires := now.Add(a.sessionLifetime)
-	ticket := storage.Ticket{Key: key, Family: SessionFamily(user.ID), Data: data, Expires: expires}
-	if err := a.store.Put(ctx, now, ticket); err != nil {
+	ticket := storage.Ticket{Key: key, Family: SessionFamily(user.ID), Data: data, Expires: session.Expires}
+	if err := a.store.Spend(ctx, now, spend, ticket); err != nil {
 		return "", nil, fmt.Errorf("store a session: %w", err)
 	}
-	return secret, &Session{ID: sid(key), User: user, SessionDetails: details, Expires: expires}, nil
+	return secret, session, nil
 }
 
 // Session returns the session that a cookie's secret opens; storage.ErrNotFound if there
@@ -87,29 +124,54 @@ func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*
 	if secret == "" {
 		return nil, storage.ErrNotFound
 	}
-	return a.session(ctx, now, kindSession.Hash(secret))
+	ticket, err := a.store.Get(ctx, now, kindSession.Hash(secret))
+	if err != nil {
+		return nil, fmt.Errorf("find a session: %w", err)
+	}
+	if !ticket.Spent.IsZero() {
+		return nil, storage.ErrNotFound // StartSession took its place
+	}
+	return a.openSession(ctx, ticket)
 }
 
-// SessionByID is Session by the public name.
+// SessionByID is Session by the public name, the present one or an earlier one.
 func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*Session, error) {
 	key, ok := sessionKey(id)
 	if !ok {
 		return nil, storage.ErrNotFound
 	}
-	return a.session(ctx, now, key)
-}
-
-func (a *Accounts) session(ctx context.Context, now time.Time, key storage.Key) (*Session, error) {
 	ticket, err := a.store.Get(ctx, now, key)
 	if err != nil {
 		return nil, fmt.Errorf("find a session: %w", err)
 	}
+	if ticket.Spent.IsZero() {
+		return a.openSession(ctx, ticket)
+	}
+	tickets, err := a.store.FindFamily(ctx, now, ticket.Family, kindSession, maxSessions)
+	if err != nil {
+		return nil, fmt.Errorf("find what a session has become: %w", err)
+	}
+	for _, ticket := range tickets {
+		session, _, err := readSession(ticket)
+		if err != nil {
+			return nil, err
+		}
+		if ticket.Spent.IsZero() && slices.Contains(session.former, id) {
+			return a.openSession(ctx, ticket)
+		}
+	}
+	return nil, storage.ErrNotFound
+}
+
+func (a *Accounts) openSession(ctx context.Context, ticket storage.Ticket) (*Session, error) {
 	session, userID, err := readSession(ticket)
 	if err != nil {
 		return nil, err
 	}
-	session.User, err = a.User(ctx, userID)
-	return session, err
+	if session.User, err = a.User(ctx, userID); err != nil {
+		return nil, err
+	}
+	return session, nil
 }
 
 // User returns a person by ID; storage.ErrNotFound if they are gone or disabled.
@@ -133,6 +195,9 @@ func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) (
 	}
 	sessions := make([]Session, 0, len(tickets))
 	for _, ticket := range tickets {
+		if !ticket.Spent.IsZero() {
+			continue // it goes on under another name
+		}
 		session, _, err := readSession(ticket)
 		if err != nil {
 			return nil, err
@@ -204,6 +269,7 @@ func readSession(ticket storage.Ticket) (*Session, string, error) {
 		ID:             sid(ticket.Key),
 		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote},
 		Expires:        ticket.Expires,
+		former:         d.Former,
 	}, d.User, nil
 }
 

@@ -18,7 +18,7 @@ func TestSessionLasts12Hours(t *testing.T) {
 	u := alice(t)
 	a := accounts(t, newMapStore(u))
 	details := SessionDetails{AuthTime: start.Add(-time.Second), AMR: []string{"pwd"}, ACR: "1", UserAgent: "Browser", Remote: home}
-	secret, began, err := a.StartSession(t.Context(), start, u, details)
+	secret, began, err := a.StartSession(t.Context(), start, u, details, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestSessionLasts12Hours(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(began, got, cmpopts.EquateComparable(home)); diff != "" {
+	if diff := cmp.Diff(began, got, cmpopts.EquateComparable(home), cmp.AllowUnexported(Session{})); diff != "" {
 		t.Errorf("the session differs from what began (-began +got):\n%s", diff)
 	}
 	if byID, err := a.SessionByID(t.Context(), start, began.ID); err != nil || byID.User.ID != "a" {
@@ -41,7 +41,7 @@ func TestSE02_OnlyAHashOfTheSessionIsStored(t *testing.T) {
 	u := alice(t)
 	store := newMapStore(u)
 	a := accounts(t, store)
-	secret, session, _ := a.StartSession(t.Context(), start, u, SessionDetails{})
+	secret, session, _ := a.StartSession(t.Context(), start, u, SessionDetails{}, nil)
 	if len(secret) != 43 {
 		t.Errorf("the secret has %d characters, want the 43 of 256 bits", len(secret))
 	}
@@ -63,10 +63,61 @@ func TestSE02_OnlyAHashOfTheSessionIsStored(t *testing.T) {
 func TestLG14_EverySignInIsANewSession(t *testing.T) {
 	u := alice(t)
 	a := accounts(t, newMapStore(u))
-	one, _, _ := a.StartSession(t.Context(), start, u, SessionDetails{})
-	two, _, _ := a.StartSession(t.Context(), start, u, SessionDetails{})
-	if one == two {
+	one, first, _ := a.StartSession(t.Context(), start, u, SessionDetails{}, nil)
+	two, second, err := a.StartSession(t.Context(), start, u, SessionDetails{}, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one == two || first.ID == second.ID {
 		t.Error("two sign-ins share a secret")
+	}
+	if _, err := a.Session(t.Context(), start, one); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the old secret: %v", err)
+	}
+	if sessions, err := a.Sessions(t.Context(), start, "a"); err != nil || len(sessions) != 1 || sessions[0].ID != second.ID {
+		t.Errorf("Sessions: %v, %v", sessions, err)
+	}
+}
+
+func TestSE15_ASessionGoesOnWhenAnotherTabSignsIn(t *testing.T) {
+	u, bob := alice(t), &User{ID: "b", Username: "bob"}
+	a := accounts(t, newMapStore(u, bob))
+	ctx := t.Context()
+	_, first, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
+	latest := first
+	for range maxFormer {
+		var err error
+		if _, latest, err = a.StartSession(ctx, start, u, SessionDetails{}, latest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := a.SessionByID(ctx, start, first.ID); err != nil || got.ID != latest.ID {
+		t.Errorf("what began under the first name has ended: %v", err)
+	}
+	// A slow tab that still had the first one begins a session too.
+	slow, apart, err := a.StartSession(ctx, start, u, SessionDetails{}, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Session(ctx, start, slow); err != nil {
+		t.Errorf("the slow tab: %v", err)
+	}
+	a.EndSession(ctx, apart.ID)
+	if _, err := a.SessionByID(ctx, start, first.ID); err != nil {
+		t.Errorf("after the slow tab's ended: %v", err)
+	}
+	a.EndSession(ctx, latest.ID)
+	if _, err := a.SessionByID(ctx, start, first.ID); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("after sign-out, by the first name: %v", err)
+	}
+
+	// Somebody else's does not go on.
+	_, hers, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
+	if _, _, err := a.StartSession(ctx, start, bob, SessionDetails{}, hers); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.SessionByID(ctx, start, hers.ID); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the session of the person before: %v", err)
 	}
 }
 
@@ -74,8 +125,8 @@ func TestSE04_AnEndedSessionIsNobody(t *testing.T) {
 	u := alice(t)
 	a := accounts(t, newMapStore(u))
 	ctx := t.Context()
-	one, first, _ := a.StartSession(ctx, start, u, SessionDetails{})
-	two, _, _ := a.StartSession(ctx, start, u, SessionDetails{})
+	one, first, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
+	two, _, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
 	if sessions, err := a.Sessions(ctx, start, "a"); err != nil || len(sessions) != 2 {
 		t.Errorf("Sessions: %d, %v", len(sessions), err)
 	}
@@ -101,7 +152,7 @@ func TestSE05_ASessionOfADisabledOrDeletedPersonIsNobody(t *testing.T) {
 	store := newMapStore(u)
 	a := accounts(t, store)
 	ctx := t.Context()
-	secret, session, _ := a.StartSession(ctx, start, u, SessionDetails{})
+	secret, session, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
 	disabled := *u
 	disabled.Disabled = true
 	store.PutUser(ctx, &disabled)

@@ -95,7 +95,7 @@ func (s *mapStore) FindFamily(_ context.Context, now time.Time, family string, k
 	defer s.mu.Unlock()
 	var found []storage.Ticket
 	for key, t := range s.tickets {
-		if _, ok := s.live(now, key); ok && t.Family == family && key.Kind == kind && t.Spent.IsZero() {
+		if _, ok := s.live(now, key); ok && t.Family == family && key.Kind == kind {
 			found = append(found, t)
 		}
 	}

@@ -173,7 +173,7 @@ func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case other.User.ID == s.who.User.ID:
-		if err := s.config.Accounts.EndSession(r.Context(), id); err != nil {
+		if err := s.config.Accounts.EndSession(r.Context(), other.ID); err != nil {
 			return err
 		}
 	}

@@ -63,6 +63,9 @@ func TestInChromium(t *testing.T) {
 	application := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "text/html")
 		rw.Write([]byte("<!DOCTYPE html><title>Back</title><p id=back>Welcome back"))
+		if referer := r.Referer(); strings.HasPrefix(r.URL.Path, "/callback") && referer != "" {
+			t.Errorf("AC-15: the application learns of the page %s", referer)
+		}
 	}))
 	defer application.Close()
 	w.callback = strings.Replace(application.URL, "127.0.0.1", "localhost", 1) + "/callback"

@@ -3,8 +3,10 @@ package ui
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -49,7 +51,14 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	if text.own {
 		v.Code, v.Description = "", ""
 	}
-	if err := u.write(w, answer{status: e.Status, template: "error", title: text.Title, data: v}); err != nil {
+	a := answer{status: e.Status, template: "error", title: text.Title, data: v}
+	switch e.Status {
+	case http.StatusTooManyRequests:
+		a.retryAfter = time.Minute // what the engine counts in
+	case http.StatusServiceUnavailable:
+		a.retryAfter = identity.BusyRetryAfter
+	}
+	if err := u.write(w, a); err != nil {
 		u.log.ErrorContext(r.Context(), "an error page could not be written", "error", err)
 		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
 	}

@@ -3,6 +3,7 @@ package ui
 import (
 	"html"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -185,6 +186,46 @@ func TestSE15_TwoTabsEachFinishTheirOwn(t *testing.T) {
 	}
 }
 
+func TestSE15_SigningInAgainEndsNoApplicationsAccess(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	page := b.toConsent(nil)
+	back, err := url.Parse(b.post("/consent", with(page.hidden(), "answer", "allow")).redirected(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.signIn("alice", password).redirected(t)
+	token := func() int {
+		return b.post("/token", url.Values{
+			"grant_type": {"authorization_code"}, "client_id": {"printer"}, "redirect_uri": {w.callback},
+			"code": {back.Query().Get("code")}, "code_verifier": {"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"},
+		}).StatusCode
+	}
+	if status := token(); status != 200 {
+		t.Errorf("after signing in again the code of the earlier session: status %d, want 200", status)
+	}
+
+	back, err = url.Parse(b.get(w.authorizeURL(nil)).redirected(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.signIn("alice", password).redirected(t)
+	b.post("/sign-out", url.Values{}).redirected(t)
+	if status := token(); status != 400 {
+		t.Errorf("after sign-out: status %d, want 400", status)
+	}
+}
+
+func TestAFloodOfSignInPagesIsTurnedAway(t *testing.T) {
+	w := newWorld(t)
+	rec := httptest.NewRecorder()
+	w.ui.ErrorPage(rec, httptest.NewRequest("GET", "/authorize", nil), authserver.PageError{Status: 429, Code: oauth.TemporarilyUnavailable, Reference: "r"})
+	if rec.Code != 429 || rec.Header().Get("Retry-After") != "60" {
+		t.Errorf("status %d, Retry-After %q", rec.Code, rec.Header().Get("Retry-After"))
+	}
+}
+
 func TestST06_AnInteractionStaysInItsBrowser(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
@@ -358,7 +399,7 @@ func TestWhatTheEngineAsks(t *testing.T) {
 	if diff := cmp.Diff(want, claims); diff != "" {
 		t.Errorf("claims (-want +got):\n%s", diff)
 	}
-	_, session, err := w.accounts.StartSession(t.Context(), time.Now(), alice, identity.SessionDetails{})
+	_, session, err := w.accounts.StartSession(t.Context(), time.Now(), alice, identity.SessionDetails{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

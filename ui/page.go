@@ -102,7 +102,10 @@ func (u *UI) setHeaders(h http.Header, formAction string) {
 
 func (u *UI) setCommonHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
+	// Not no-referrer, under which browsers send "Origin: null" with our own forms: those
+	// that know no Sec-Fetch-Site (Safari before 16.4) could not sign in. Other origins
+	// learn as little from it (RFC 9700, section 4.2.4).
+	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if u.secure {
 		h.Set("Strict-Transport-Security", "max-age=31536000")

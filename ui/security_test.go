@@ -46,7 +46,7 @@ func TestHD01_HD02_CN05_AC15_HeadersOfEveryPage(t *testing.T) {
 	for _, r := range everyResponse(t) {
 		name := fmt.Sprintf("%s %s (%d)", r.Request.Method, r.Request.URL.Path, r.StatusCode)
 		for header, want := range map[string]string{
-			"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+			"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
 			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store",
 		} {
 			if got := r.Header.Get(header); got != want {
@@ -200,8 +200,14 @@ func TestST05_ST07_FormsFromElsewhereAreRefused(t *testing.T) {
 	w.addAlice()
 	form := url.Values{"identifier": {"alice"}, "password": {password}}
 	for name, change := range map[string]func(http.Header){
-		"cross-site":                func(h http.Header) { h.Set("Sec-Fetch-Site", "cross-site") },
-		"same-site":                 func(h http.Header) { h.Set("Sec-Fetch-Site", "same-site") },
+		"cross-site": func(h http.Header) {
+			h.Set("Sec-Fetch-Site", "cross-site")
+			h.Set("Origin", "https://evil.example.com")
+		},
+		"same-site": func(h http.Header) {
+			h.Set("Sec-Fetch-Site", "same-site")
+			h.Set("Origin", "https://other.example.com")
+		},
 		"old browser, other origin": func(h http.Header) { h.Del("Sec-Fetch-Site"); h.Set("Origin", "https://evil.example.com") },
 		"old browser, null origin":  func(h http.Header) { h.Del("Sec-Fetch-Site"); h.Set("Origin", "null") },
 		"no word of its origin":     func(h http.Header) { h.Del("Sec-Fetch-Site"); h.Del("Origin") },

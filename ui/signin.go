@@ -121,20 +121,15 @@ func signInRefusal(err error, alert *string) (a answer, known bool) {
 	return answer{}, false
 }
 
-// begin gives the browser a new session, ends the one that it had, and remembers the
-// device.
+// begin gives the browser a new session in the place of the one that it had, and remembers
+// the device.
 func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (*identity.Session, error) {
 	ctx := r.Context()
 	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, identity.SessionDetails{
 		AMR: []string{"pwd"}, ACR: ACRPassword, UserAgent: r.UserAgent(), Remote: s.config.RemoteAddr(r),
-	})
+	}, s.who)
 	if err != nil {
 		return nil, err
-	}
-	if s.who != nil {
-		if err := s.config.Accounts.EndSession(ctx, s.who.ID); err != nil {
-			return nil, err
-		}
 	}
 	identity.SetSessionCookie(w, s.config.Issuer, secret)
 	return began, s.remember(ctx, w, r, now, user)

@@ -161,7 +161,7 @@ func (b *browserClient) request(method, path string, form url.Values) *http.Requ
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
-		r.Header.Set("Origin", "null") // as browsers do under Referrer-Policy: no-referrer
+		r.Header.Set("Origin", b.url)
 	}
 	return r
 }
