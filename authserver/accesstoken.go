@@ -65,7 +65,7 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 	if !isSecret(prefixAccessToken, token) {
 		return nil, errInactive
 	}
-	ticket, err := s.config.Store.Get(ctx, now, kindAccessToken.Hash(token))
+	ticket, err := s.config.Store.Get(ctx, now, secretKey(kindAccessToken, prefixAccessToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errInactive
 	}

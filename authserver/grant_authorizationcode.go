@@ -114,7 +114,7 @@ func (c *call) exchangeCode() (*exchange, error) {
 	}
 	x.scope = a.Scope
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
-		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken), true
+		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
 	}
 	return x, nil
 }
@@ -124,7 +124,7 @@ func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (st
 	if !isSecret(prefix, secret) {
 		return storage.Ticket{}, authorization{}, c.refuse(known, "it has not the form of one that this server issues")
 	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kind.Hash(secret))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kind, prefix, secret))
 	if errors.Is(err, storage.ErrNotFound) {
 		return ticket, authorization{}, c.refuse(known, "it is not in the database: expired, revoked, or never issued")
 	}

@@ -67,11 +67,15 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 	if err := c.must(a.ClientID == c.client.ID, &ruleRefreshTokenClient); err != nil {
 		return nil, err
 	}
-	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), refreshToken: c.s.successor(token)}
+	x := &exchange{authorization: a}
 	if ticket.Spent.IsZero() {
 		x.spend, x.storeRefresh = []storage.Key{ticket.Key}, true
-	} else if err := c.lostAnswer(ticket, a, x.refreshToken); err != nil {
-		return nil, err
+		x.refreshToken = c.s.successor(token, c.now)
+	} else {
+		x.refreshToken = c.s.successor(token, ticket.Spent)
+		if err := c.lostAnswer(ticket, a, x.refreshToken); err != nil {
+			return nil, err
+		}
 	}
 	if c.s.familyEnds(a).Sub(c.now) <= 0 {
 		return nil, c.refuse(&ruleRefreshTokenKnown, "the authorization began too long ago")
@@ -102,7 +106,7 @@ func (c *call) lostAnswer(ticket storage.Ticket, a authorization, successor stri
 	if c.now.Sub(ticket.Spent) > c.s.lifetimes.RefreshRetry {
 		return c.replayed(a, &ruleRefreshTokenUnused)
 	}
-	next, err := c.s.config.Store.Get(c.r.Context(), c.now, kindRefreshToken.Hash(successor))
+	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, successor))
 	if errors.Is(err, storage.ErrNotFound) {
 		return c.refuse(&ruleRefreshTokenKnown, "the successor is gone")
 	}

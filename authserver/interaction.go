@@ -270,9 +270,9 @@ func (c *call) issueCode(i *interaction, who *Authentication, grant *Grant) erro
 			return err
 		}
 	}
-	code := newSecret(prefixCode)
+	code := newSecret(prefixCode, c.now)
 	a := authorization{
-		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: storage.NewID(),
+		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
 		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: request.claims, Started: c.now.Unix(),
 		Code: &codeBinding{
@@ -283,7 +283,7 @@ func (c *call) issueCode(i *interaction, who *Authentication, grant *Grant) erro
 	}
 	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
 	// ends them, and so that they are known to live (accesstoken.go).
-	ticket, err := a.ticket(kindCode.Hash(code), c.now.Add(c.s.lifetimes.AuthorizationCode+c.s.lifetimes.AccessToken+time.Minute))
+	ticket, err := a.ticket(secretKey(kindCode, prefixCode, code), c.now.Add(c.s.lifetimes.AuthorizationCode+c.s.lifetimes.AccessToken+time.Minute))
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 		if ends := c.s.familyEnds(a); ends.Before(lives) {
 			lives = ends
 		}
-		ticket, err := a.ticket(kindRefreshToken.Hash(x.refreshToken), lives)
+		ticket, err := a.ticket(secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken), lives)
 		if err != nil {
 			return nil, err
 		}
@@ -191,11 +191,11 @@ func clientSubject(clientID string) string {
 }
 
 func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []string, expires time.Time) (storage.Ticket, string, error) {
-	token := newSecret(prefixAccessToken)
+	token := newSecret(prefixAccessToken, c.now)
 	a := x.authorization
 	a.Scope, a.Resources, a.Claims = scope, x.resources, x.authorization.Claims
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
-	ticket, err := a.ticket(kindAccessToken.Hash(token), expires)
+	ticket, err := a.ticket(secretKey(kindAccessToken, prefixAccessToken, token), expires)
 	return ticket, token, err
 }
 

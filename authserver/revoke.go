@@ -49,7 +49,7 @@ func (c *call) revoke() error {
 }
 
 func (c *call) revokeRefreshToken(caller *client, token string) error {
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindRefreshToken.Hash(token))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
