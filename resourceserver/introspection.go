@@ -3,7 +3,6 @@ package resourceserver
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,8 +14,13 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// maxTokenBytes bounds what is sent to the introspection endpoint.
-const maxTokenBytes = 16 << 10
+const (
+	// maxTokenBytes bounds what is sent to the introspection endpoint.
+	maxTokenBytes = 16 << 10
+	// maxCachedAnswers of at most maxCachedBytes each are kept.
+	maxCachedAnswers = 10_000
+	maxCachedBytes   = 4 << 10
+)
 
 // introspect asks the authorization server about a token (RFC 7662). If it does not
 // answer, nobody is let through.
@@ -29,8 +33,8 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	}
 	now := time.Now()
 	hash := sha256.Sum256([]byte(token))
-	if t, ok := s.answers.get(hash, now); ok {
-		return t, nil
+	if answer, ok := s.answers.get(hash, now); ok {
+		return s.fromIntrospection(answer, now)
 	}
 	answer, err := s.ask(ctx, token)
 	if err != nil {
@@ -40,25 +44,23 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	if err != nil {
 		return nil, err
 	}
-	if life := s.config.IntrospectionCache; life > 0 {
-		until := now.Add(life)
-		if !t.Expires.IsZero() && t.Expires.Before(until) {
-			until = t.Expires
-		}
-		s.answers.put(hash, t, now, until)
+	until := now.Add(s.config.IntrospectionCache)
+	if !t.Expires.IsZero() && t.Expires.Before(until) {
+		until = t.Expires
+	}
+	if until.After(now) && len(answer) <= maxCachedBytes {
+		s.answers.put(hash, answer, now, until)
 	}
 	return t, nil
 }
 
 func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
-	defer cancel()
 	metadata, err := s.issuer.serverMetadata(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkEndpoint(metadata.IntrospectionEndpoint); err != nil {
-		return nil, err
+	if err := s.issuer.checkEndpoint(metadata.IntrospectionEndpoint); err != nil {
+		return nil, fmt.Errorf("introspection_endpoint: %w", err)
 	}
 	form := url.Values{"token": {token}, "token_type_hint": {oauth.TokenTypeHintAccessToken}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, metadata.IntrospectionEndpoint, strings.NewReader(form.Encode()))
@@ -69,71 +71,60 @@ func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) 
 	request.Header.Set("Accept", "application/json")
 	// RFC 6749, section 2.3.1: both parts are form-encoded first.
 	request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
-	return s.issuer.send(request)
+	answer, _, err := s.issuer.send(request)
+	if err != nil && ctx.Err() == nil {
+		s.issuer.forget() // the endpoint may have moved
+	}
+	return answer, err
 }
 
 func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token, error) {
-	var in oauth.Introspection
-	all := map[string]any{}
-	if err := errors.Join(json.Unmarshal(answer, &in), json.Unmarshal(answer, &all)); err != nil {
-		return nil, fmt.Errorf("introspect: the answer cannot be read: %w", err)
-	}
-	expires := time.Time{}
-	if in.Expiry != 0 {
-		expires = time.Unix(in.Expiry, 0)
-	}
-	switch {
-	case !in.Active:
-		return nil, invalid("is not active")
-	case in.Issuer != "" && in.Issuer != s.config.Issuer:
-		return nil, invalid("was issued by another server")
-	case !in.Audience.Has(s.config.Resource):
-		return nil, invalid("is meant for another API")
-	case !expires.IsZero() && !now.Before(expires):
-		return nil, invalid("has expired")
-	case in.NotBefore != 0 && time.Unix(in.NotBefore, 0).Sub(now) > s.config.ClockSkew:
-		return nil, invalid("is not valid yet")
-	case in.TokenType != "" && !strings.EqualFold(in.TokenType, oauth.TokenTypeBearer) && in.TokenType != "access_token":
-		return nil, invalid("is not a bearer token")
-	}
-	scope, err := oauth.ParseScope(in.Scope)
+	t, claims, err := readToken(answer)
 	if err != nil {
-		return nil, invalid("has a malformed scope")
+		return nil, fmt.Errorf("introspect: read the answer: %w", err)
 	}
-	t := &Token{
-		Subject: in.Subject, ClientID: in.ClientID, Scope: scope, Audience: in.Audience,
-		Expires: expires, ID: in.ID, ACR: in.ACR, Claims: all,
+	active, ok := t.Claims["active"].(bool)
+	if !ok {
+		return nil, errors.New("introspect: the answer does not say whether the token is active")
 	}
-	if in.AuthTime != 0 {
-		t.AuthTime = time.Unix(in.AuthTime, 0)
+	if !active {
+		return nil, invalid("is not active")
 	}
-	return t, nil
+	if kind, ok := t.Claims["token_type"]; ok && kind != "access_token" {
+		if name, ok := kind.(string); !ok || !strings.EqualFold(name, oauth.TokenTypeBearer) {
+			return nil, invalid("is not a bearer token")
+		}
+	}
+	if claims.Issuer == "" { // optional here, and the issuer itself is who answers
+		claims.Issuer = s.config.Issuer
+	}
+	return s.check(t, claims, now)
 }
 
 // answerCache keeps answers "active" by the hash of the token, a bounded number of them.
+// They are kept as they came and read for each request anew, so that no request can
+// change what another one sees.
 type answerCache struct {
 	mu      sync.Mutex
 	entries map[[sha256.Size]byte]cachedAnswer
 }
 
 type cachedAnswer struct {
-	token *Token
-	until time.Time
+	answer []byte
+	until  time.Time
 }
 
-const maxCachedAnswers = 10_000
-
-func (c *answerCache) get(hash [sha256.Size]byte, now time.Time) (*Token, bool) {
+func (c *answerCache) get(hash [sha256.Size]byte, now time.Time) ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry, ok := c.entries[hash]
 	if !ok || !now.Before(entry.until) {
 		return nil, false
 	}
-	return entry.token, true
+	return entry.answer, true
 }
 
-func (c *answerCache) put(hash [sha256.Size]byte, t *Token, now, until time.Time) {
+func (c *answerCache) put(hash [sha256.Size]byte, answer []byte, now, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.entries) >= maxCachedAnswers {
@@ -146,5 +137,5 @@ func (c *answerCache) put(hash [sha256.Size]byte, t *Token, now, until time.Time
 	if c.entries == nil || len(c.entries) >= maxCachedAnswers {
 		c.entries = make(map[[sha256.Size]byte]cachedAnswer)
 	}
-	c.entries[hash] = cachedAnswer{t, until}
+	c.entries[hash] = cachedAnswer{answer, until}
 }

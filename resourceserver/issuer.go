@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,13 +18,16 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// How the authorization server's documents are kept.
+// How the authorization server's documents are fetched and kept.
 const (
 	documentMaxBytes = 512 << 10
 	documentTimeout  = 5 * time.Second
-	keysFresh        = 5 * time.Minute  // asked for again after this
+	keysFresh        = 5 * time.Minute // asked for again after this, unless the server
+	keysFreshLeast   = time.Minute     // says how long by max-age: between these
+	keysFreshMost    = 15 * time.Minute
 	keysStale        = 24 * time.Hour   // used for so long if the server does not answer
 	fetchPause       = 30 * time.Second // between fetches that strangers or failures cause
+	firstFetchPause  = 5 * time.Second  // the same while there are no keys yet
 )
 
 // issuer is what is known of the authorization server. Documents are fetched when a
@@ -32,34 +37,58 @@ type issuer struct {
 	http       *http.Client
 	log        *slog.Logger
 
-	fetching sync.Mutex
+	fetching chan struct{} // has room for the one that fetches
+
 	mu       sync.Mutex
 	metadata *oauth.ServerMetadata
 	keys     *jose.KeySet
 	fetched  time.Time // when keys came
+	fresh    time.Duration
 	tried    time.Time // when they were last asked for
 	failure  error     // of that
 }
 
-// keySet returns the server's keys; newer asks for some that are not older than half a
-// minute, because a token names one that the present set lacks.
+// newIssuer copies the client and takes redirects and cookies from it: a redirect could
+// lead to anybody's keys, and would carry the API's secret along.
+func newIssuer(config Config) *issuer {
+	var client http.Client
+	if config.HTTPClient != nil {
+		client = *config.HTTPClient
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.Jar = nil
+	if client.Timeout <= 0 || client.Timeout > documentTimeout {
+		client.Timeout = documentTimeout
+	}
+	return &issuer{identifier: config.Issuer, http: &client, log: config.Logger, fetching: make(chan struct{}, 1)}
+}
+
+// keySet returns the server's keys. newer asks for others than the present ones, because
+// a token names a key that they lack; what strangers send can cause one fetch in
+// fetchPause.
 func (i *issuer) keySet(ctx context.Context, now time.Time, newer bool) (*jose.KeySet, error) {
 	keys, due := i.present(now, newer)
 	if !due {
 		return keys, i.missing(keys)
 	}
 	if keys != nil && !newer {
-		// The present set does: fetch beside this request, one at a time.
-		if i.fetching.TryLock() {
+		// The present set does: fetch beside this request.
+		select {
+		case i.fetching <- struct{}{}:
 			go func() {
-				defer i.fetching.Unlock()
+				defer func() { <-i.fetching }()
 				i.fetchKeys(context.WithoutCancel(ctx), now)
 			}()
+		default:
 		}
 		return keys, nil
 	}
-	i.fetching.Lock()
-	defer i.fetching.Unlock()
+	select {
+	case i.fetching <- struct{}{}:
+		defer func() { <-i.fetching }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if keys, due = i.present(now, newer); due { // nobody fetched while this one waited
 		i.fetchKeys(context.WithoutCancel(ctx), now)
 		keys, _ = i.present(now, false)
@@ -71,11 +100,12 @@ func (i *issuer) keySet(ctx context.Context, now time.Time, newer bool) (*jose.K
 func (i *issuer) present(now time.Time, newer bool) (keys *jose.KeySet, due bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	pause := firstFetchPause
 	if i.keys != nil && now.Sub(i.fetched) < keysStale {
-		keys = i.keys
+		keys, pause = i.keys, fetchPause
 	}
-	rested := i.tried.IsZero() || now.Sub(i.tried) >= fetchPause
-	wanted := keys == nil || newer || now.Sub(i.fetched) >= keysFresh
+	rested := i.tried.IsZero() || now.Sub(i.tried) >= pause
+	wanted := keys == nil || newer || now.Sub(i.fetched) >= i.fresh
 	return keys, wanted && rested
 }
 
@@ -89,7 +119,7 @@ func (i *issuer) missing(keys *jose.KeySet) error {
 }
 
 func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
-	keys, err := i.readKeys(ctx)
+	keys, fresh, err := i.readKeys(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.tried, i.failure = now, err
@@ -97,92 +127,140 @@ func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
 		i.log.WarnContext(ctx, "fetch keys", "issuer", i.identifier, "error", err)
 		return
 	}
-	i.keys, i.fetched = keys, now
+	i.keys, i.fetched, i.fresh = keys, now, fresh
 }
 
-func (i *issuer) readKeys(ctx context.Context) (*jose.KeySet, error) {
-	metadata, err := i.serverMetadata(ctx)
+// readKeys reads the metadata again, too: the server may have moved its keys.
+func (i *issuer) readKeys(ctx context.Context) (*jose.KeySet, time.Duration, error) {
+	metadata, err := i.discover(ctx)
 	if err != nil {
-		return nil, err
+		if metadata = i.known(); metadata == nil {
+			return nil, 0, err
+		}
 	}
-	document, err := i.get(ctx, metadata.JWKSURI)
+	document, header, err := i.get(ctx, metadata.JWKSURI)
 	if err != nil {
-		return nil, err
+		return nil, 0, fmt.Errorf("jwks_uri: %w", err)
 	}
-	return jose.ParseKeySet(document)
+	keys, err := jose.ParseKeySet(document)
+	if err != nil {
+		return nil, 0, err
+	}
+	return keys, freshness(header), nil
 }
 
-// serverMetadata finds the server's metadata at the location of RFC 8414 or that of
-// OpenID Connect Discovery.
-func (i *issuer) serverMetadata(ctx context.Context) (*oauth.ServerMetadata, error) {
+// freshness reads max-age (RFC 9111, section 5.2.2.1) within bounds.
+func freshness(header http.Header) time.Duration {
+	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		seconds, err := strconv.Atoi(strings.Trim(value, `"`))
+		if strings.EqualFold(name, "max-age") && err == nil {
+			seconds = min(max(seconds, 0), int(keysFreshMost/time.Second))
+			return max(time.Duration(seconds)*time.Second, keysFreshLeast)
+		}
+	}
+	return keysFresh
+}
+
+func (i *issuer) known() *oauth.ServerMetadata {
 	i.mu.Lock()
-	known := i.metadata
-	i.mu.Unlock()
-	if known != nil {
-		return known, nil
+	defer i.mu.Unlock()
+	return i.metadata
+}
+
+// serverMetadata returns the metadata, fetched if it is not known.
+func (i *issuer) serverMetadata(ctx context.Context) (*oauth.ServerMetadata, error) {
+	if metadata := i.known(); metadata != nil {
+		return metadata, nil
 	}
+	return i.discover(ctx)
+}
+
+// forget has the metadata fetched again before its next use.
+func (i *issuer) forget() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.metadata = nil
+}
+
+// discover fetches the metadata from the location of RFC 8414, section 3, or else from
+// that of OpenID Connect Discovery, section 4.
+func (i *issuer) discover(ctx context.Context) (*oauth.ServerMetadata, error) {
 	inserted, err := oauth.WellKnownURL(i.identifier, oauth.WellKnownAuthorizationServer)
 	if err != nil {
 		return nil, fmt.Errorf("find metadata: %w", err)
 	}
 	var failures error
-	for _, address := range []string{inserted, i.identifier + oauth.WellKnownOpenIDConfiguration} {
-		document, err := i.get(ctx, address)
+	for _, address := range []string{inserted, strings.TrimSuffix(i.identifier, "/") + oauth.WellKnownOpenIDConfiguration} {
+		metadata, err := i.readMetadata(ctx, address)
 		if err == nil {
-			var metadata oauth.ServerMetadata
-			if err = json.Unmarshal(document, &metadata); err == nil {
-				if metadata.Issuer == i.identifier { // RFC 8414, section 3.3
-					i.mu.Lock()
-					i.metadata = &metadata
-					i.mu.Unlock()
-					return &metadata, nil
-				}
-				err = errors.New("the metadata is that of another issuer")
-			}
+			i.mu.Lock()
+			i.metadata = metadata
+			i.mu.Unlock()
+			return metadata, nil
 		}
 		failures = errors.Join(failures, fmt.Errorf("%s: %w", address, err))
 	}
 	return nil, failures
 }
 
-// checkEndpoint holds that an endpoint is https, or http on loopback like the issuer.
-func checkEndpoint(address string) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())) {
-		return fmt.Errorf("%q is no https URL", address)
-	}
-	return nil
-}
-
-func (i *issuer) get(ctx context.Context, address string) ([]byte, error) {
-	if err := checkEndpoint(address); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+func (i *issuer) readMetadata(ctx context.Context, address string) (*oauth.ServerMetadata, error) {
+	document, _, err := i.get(ctx, address)
 	if err != nil {
 		return nil, err
+	}
+	var metadata oauth.ServerMetadata
+	if err := json.Unmarshal(document, &metadata); err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	// RFC 8414, section 3.3: or somebody else speaks in the server's name.
+	if metadata.Issuer != i.identifier {
+		return nil, errors.New("the metadata is that of another issuer")
+	}
+	return &metadata, nil
+}
+
+// checkEndpoint holds that an endpoint is https; http is taken where the issuer itself
+// is http, which it may be on loopback only.
+func (i *issuer) checkEndpoint(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return errors.New("not the URL of an endpoint")
+	}
+	if u.Scheme == "https" ||
+		u.Scheme == "http" && strings.HasPrefix(i.identifier, "http:") && oauth.IsLoopbackHost(u.Hostname()) {
+		return nil
+	}
+	return errors.New("the endpoint is not https")
+}
+
+func (i *issuer) get(ctx context.Context, address string) ([]byte, http.Header, error) {
+	if err := i.checkEndpoint(address); err != nil {
+		return nil, nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, err
 	}
 	request.Header.Set("Accept", "application/json")
 	return i.send(request)
 }
 
-func (i *issuer) send(request *http.Request) ([]byte, error) {
+func (i *issuer) send(request *http.Request) ([]byte, http.Header, error) {
 	response, err := i.http.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %d", response.StatusCode)
+		return nil, nil, fmt.Errorf("the server answered %d", response.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, documentMaxBytes+1))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(body) > documentMaxBytes {
-		return nil, errors.New("the answer is too large")
+		return nil, nil, errors.New("the answer is too large")
 	}
-	return body, nil
+	return body, response.Header, nil
 }

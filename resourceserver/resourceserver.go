@@ -51,8 +51,9 @@ type Config struct {
 	Name            string
 	Documentation   string
 
-	// HTTPClient fetches metadata and keys and introspects; nil means one that follows no
-	// redirect. Time and size are bounded in any case.
+	// HTTPClient fetches metadata and keys and introspects; nil means the default
+	// transport. A copy is used that follows no redirects, keeps no cookies and gives up
+	// after 5 seconds.
 	HTTPClient *http.Client
 	// Logger receives why the authorization server could not be reached; nil means
 	// slog.Default().
@@ -71,7 +72,8 @@ type ResourceServer struct {
 // New returns a guard. It connects to nobody yet: an API can start before its
 // authorization server.
 func New(config Config) (*ResourceServer, error) {
-	if err := oauth.CheckIssuer(config.Issuer); err != nil {
+	// Some providers' identifiers end with a slash, which CheckIssuer refuses.
+	if err := oauth.CheckIssuer(strings.TrimSuffix(config.Issuer, "/")); err != nil {
 		return nil, fmt.Errorf("resourceserver: issuer: %w", err)
 	}
 	resource, err := url.Parse(config.Resource)
@@ -91,39 +93,14 @@ func New(config Config) (*ResourceServer, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	if config.HTTPClient == nil {
-		config.HTTPClient = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	}
 	s := &ResourceServer{config: config, log: config.Logger}
 	if resource.Host != "" {
 		if s.metadataURL, err = oauth.WellKnownURL(config.Resource, oauth.WellKnownProtectedResource); err != nil {
 			return nil, fmt.Errorf("resourceserver: metadata URL: %w", err)
 		}
 	}
-	s.issuer = &issuer{identifier: config.Issuer, http: config.HTTPClient, log: config.Logger}
+	s.issuer = newIssuer(config)
 	return s, nil
-}
-
-// Token is a valid access token.
-type Token struct {
-	Subject  string // whom it is about: a person, or the client itself
-	ClientID string
-	Scope    oauth.Scope
-	Audience []string
-	Expires  time.Time
-	ID       string // jti
-	ACR      string
-	AuthTime time.Time // zero if the token does not say
-	// Claims are all claims, or all members of the introspection answer.
-	Claims map[string]any
-}
-
-type tokenKey struct{}
-
-// TokenFromContext returns the token of a request that came through Require.
-func TokenFromContext(ctx context.Context) (*Token, bool) {
-	t, ok := ctx.Value(tokenKey{}).(*Token)
-	return t, ok
 }
 
 // Requirement is what a route asks of a token.
@@ -183,17 +160,35 @@ func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, e
 }
 
 // bearerToken reads the Authorization header, the only place in which a token is looked
-// for (RFC 6750, section 2.1; OAuth 2.1).
+// for (RFC 6750, section 2.1; OAuth 2.1). Another scheme than Bearer is no token.
 func bearerToken(r *http.Request) (string, error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
 		return "", errNoToken
 	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " ,\t") {
-		return "", oauth.NewError(oauth.InvalidRequest, "send one Authorization header with Bearer and the access token")
+	if len(headers) > 1 {
+		return "", oauth.NewError(oauth.InvalidRequest, "send one Authorization header only")
+	}
+	scheme, rest, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", errNoToken
+	}
+	token := strings.TrimLeft(rest, " ")
+	if !isBearerToken(token) {
+		return "", oauth.NewError(oauth.InvalidRequest, "send the access token as Authorization: Bearer and the token (RFC 6750, section 2.1)")
+	}
+	if r.URL.Query().Has("access_token") {
+		return "", oauth.NewError(oauth.InvalidRequest, "send the access token once, in the Authorization header (RFC 6750, section 2)")
 	}
 	return token, nil
+}
+
+// isBearerToken holds b64token of RFC 6750, section 2.1.
+func isBearerToken(s string) bool {
+	bare := strings.TrimRight(s, "=")
+	return bare != "" && strings.IndexFunc(bare, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._~+/", c)
+	}) < 0
 }
 
 // Validate checks an access token from elsewhere than an HTTP request. The error is an
