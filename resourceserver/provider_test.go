@@ -226,4 +226,3 @@ func unavailable(t testing.TB, w *httptest.ResponseRecorder) {
 		t.Fatalf("%d, want 503 without a challenge; %s", w.Code, w.Header().Get("WWW-Authenticate"))
 	}
 }
-

@@ -1,0 +1,206 @@
+package resourceserver
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// later lets time pass; inside synctest it takes none.
+func later(d time.Duration) { <-time.After(d) }
+
+func TestJW06_UnknownKidsDoNotHammerTheIssuer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, stranger := newProvider(t), newProvider(t)
+		h := p.guard(t, nil).Require()(whoami)
+		accepted(t, call(h, "Bearer "+p.token(t, "at+jwt", nil)), "alice")
+		later(31 * time.Second)
+		before := p.hit("/jwks")
+		for n := range 1000 {
+			kid := fmt.Sprint("kid-", n)
+			stranger.addKey(t, kid)
+			refused(t, call(h, "Bearer "+stranger.signed(t, kid, "at+jwt", claims(nil))), http.StatusUnauthorized, oauth.InvalidToken)
+		}
+		if fetches := p.hit("/jwks") - before; fetches != 1 {
+			t.Errorf("1,000 unknown kids caused %d fetches, want 1", fetches)
+		}
+		// A key that is really new works after the pause at the latest.
+		p.addKey(t, "two")
+		later(30 * time.Second)
+		accepted(t, call(h, "Bearer "+p.signed(t, "two", "at+jwt", claims(nil))), "alice")
+	})
+}
+
+func TestKeysRotateWithoutARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		h := p.guard(t, nil).Require()(whoami)
+		old := p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 3600})
+		accepted(t, call(h, "Bearer "+old), "alice")
+		p.addKey(t, "two")
+		later(time.Minute)
+		accepted(t, call(h, "Bearer "+p.signed(t, "two", "at+jwt", claims(nil))), "alice")
+		// A key that was withdrawn is out when the set is next due: the first request
+		// after that starts the fetch, those behind it see its result.
+		p.with(func() { delete(p.keys, "one") })
+		later(keysFresh)
+		accepted(t, call(h, "Bearer "+old), "alice")
+		synctest.Wait()
+		refused(t, call(h, "Bearer "+old), http.StatusUnauthorized, oauth.InvalidToken)
+	})
+}
+
+func TestKeysAreKeptForMaxAge(t *testing.T) {
+	for field, fresh := range map[string]time.Duration{
+		"":                           keysFresh,
+		"public, max-age=600":        10 * time.Minute,
+		"MAX-AGE=600":                10 * time.Minute,
+		"max-age=0":                  keysFreshLeast,
+		"max-age=31536000":           keysFreshMost,
+		"max-age=x":                  keysFresh,
+		"max-age=-5":                 keysFreshLeast,
+		"max-age=999999999999999999": keysFreshMost,
+		"no-store":                   keysFresh,
+	} {
+		if got := freshness(http.Header{"Cache-Control": {field}}); got != fresh {
+			t.Errorf("%q: %v, want %v", field, got, fresh)
+		}
+	}
+}
+
+func TestRE38_JWTsAreValidatedWhileTheIssuerIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		h := p.guard(t, nil).Require()(whoami)
+		token := "Bearer " + p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 3*86400})
+		accepted(t, call(h, token), "alice")
+		p.with(func() { p.down = true })
+		for range 23 {
+			later(time.Hour)
+			accepted(t, call(h, token), "alice")
+			synctest.Wait()
+		}
+		later(time.Hour + time.Second) // the bound
+		unavailable(t, call(h, token))
+		p.with(func() { p.down = false })
+		later(firstFetchPause)
+		accepted(t, call(h, token), "alice")
+	})
+}
+
+func TestRS04_NoKeysNoEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		p.down = true
+		h := p.guard(t, nil).Require()(whoami)
+		token := "Bearer " + p.token(t, "at+jwt", nil)
+		unavailable(t, call(h, token))
+		p.with(func() { p.down = false })
+		unavailable(t, call(h, token)) // not asked again at once
+		later(firstFetchPause)
+		accepted(t, call(h, token), "alice")
+	})
+}
+
+func TestJW26_HostileKeySets(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"100 MB": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(`{"keys":[]`))
+			_, _ = w.Write([]byte(strings.Repeat(" ", 1<<20) + "}"))
+		},
+		"many keys": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(`{"keys":[` + strings.Repeat(`{"kty":"X"},`, 10_000) + `{}]}`))
+		},
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.example.com/stolen", http.StatusFound)
+		},
+		"slow": func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"HTML": func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("<!doctype html>")) },
+		"error": func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, `{"keys":[]}`, http.StatusInternalServerError)
+		},
+		"a private key": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(`{"keys":[{"kty":"oct","k":"AA"}]}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newProvider(t)
+				h := p.guard(t, nil).Require()(whoami)
+				token := "Bearer " + p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 3600})
+				accepted(t, call(h, token), "alice")
+				p.with(func() { p.answers["/jwks"] = answer })
+				later(keysFresh)
+				accepted(t, call(h, token), "alice") // starts the fetch
+				synctest.Wait()
+				later(documentTimeout)
+				accepted(t, call(h, token), "alice") // by the old keys
+
+				// With no keys yet the request waits no longer than the bound, and is refused.
+				first := p.guard(t, nil).Require()(whoami)
+				start := time.Now()
+				unavailable(t, call(first, token))
+				if took := time.Since(start); took > documentTimeout {
+					t.Errorf("took %v", took)
+				}
+				if p.hit("/stolen") != 0 {
+					t.Error("the redirect was followed")
+				}
+			})
+		})
+	}
+}
+
+func TestMetadataMustBeTheIssuersOwn(t *testing.T) {
+	for name, metadata := range map[string]oauth.ServerMetadata{
+		"another issuer":    {Issuer: "https://evil.example.com", JWKSURI: testIssuer + "/jwks"},
+		"a slash more":      {Issuer: testIssuer + "/", JWKSURI: testIssuer + "/jwks"},
+		"no issuer":         {JWKSURI: testIssuer + "/jwks"},
+		"no keys":           {Issuer: testIssuer},
+		"keys over http":    {Issuer: testIssuer, JWKSURI: "http://login.example.com/jwks"},
+		"keys on loopback":  {Issuer: testIssuer, JWKSURI: "http://127.0.0.1/jwks"},
+		"keys in a file":    {Issuer: testIssuer, JWKSURI: "file:///jwks"},
+		"keys at no host":   {Issuer: testIssuer, JWKSURI: "/jwks"},
+		"keys at the moon:": {Issuer: testIssuer, JWKSURI: "https://%zz/jwks"},
+	} {
+		p := newProvider(t)
+		p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, metadata) }
+		unavailable(t, call(p.guard(t, nil).Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
+		if p.hit("/jwks") != 0 {
+			t.Errorf("%s: the keys were fetched", name)
+		}
+	}
+}
+
+func TestOpenIDProvidersAreFound(t *testing.T) {
+	p := newProvider(t)
+	p.issuer += "/tenant/" // a path and a slash, as some providers have them
+	p.answers["/tenant"+oauth.WellKnownOpenIDConfiguration] = func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, map[string]any{"issuer": p.issuer, "jwks_uri": testIssuer + "/jwks"})
+	}
+	h := p.guard(t, nil).Require()(whoami)
+	accepted(t, call(h, "Bearer "+p.token(t, "at+jwt", map[string]any{"iss": p.issuer})), "alice")
+	if p.hit("/.well-known/oauth-authorization-server/tenant") != 1 {
+		t.Error("the location of RFC 8414 was not asked first")
+	}
+}
+
+func TestRealConnections(t *testing.T) {
+	p := newProvider(t)
+	server := httptest.NewServer(p)
+	defer server.Close()
+	p.with(func() { p.issuer = server.URL })
+	s, err := New(Config{Issuer: server.URL, Resource: testResource, ClientID: "api", ClientSecret: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.Require("notes.read")(whoami)
+	accepted(t, call(h, "Bearer "+p.token(t, "at+jwt", map[string]any{"iss": server.URL})), "alice")
+	refused(t, call(h, "Bearer opaque"), http.StatusUnauthorized, oauth.InvalidToken)
+}
