@@ -110,7 +110,7 @@ func TestRS04_NoKeysNoEntry(t *testing.T) {
 
 func TestJW26_HostileKeySets(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
-		"100 MB": func(w http.ResponseWriter, r *http.Request) {
+		"over 512 kB": func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(`{"keys":[]`))
 			_, _ = w.Write([]byte(strings.Repeat(" ", 1<<20) + "}"))
 		},
@@ -176,6 +176,15 @@ func TestMetadataMustBeTheIssuersOwn(t *testing.T) {
 			t.Errorf("%s: the keys were fetched", name)
 		}
 	}
+}
+
+func TestMetadataIsBounded(t *testing.T) {
+	p := newProvider(t)
+	p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, oauth.ServerMetadata{Issuer: testIssuer, JWKSURI: testIssuer + "/jwks"})
+		_, _ = w.Write([]byte(strings.Repeat(" ", documentMaxBytes)))
+	}
+	unavailable(t, call(p.guard(t, nil).Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
 }
 
 func TestOpenIDProvidersAreFound(t *testing.T) {

@@ -153,7 +153,7 @@ func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, e
 	if len(need.ACRValues) > 0 && !slices.Contains(need.ACRValues, token.ACR) {
 		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "a different authentication is needed here")
 	}
-	if need.MaxAge > 0 && (token.AuthTime.IsZero() || time.Since(token.AuthTime) > need.MaxAge) {
+	if need.MaxAge > 0 && time.Since(token.AuthTime) > need.MaxAge {
 		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "a more recent authentication is needed here")
 	}
 	return token, nil

@@ -1,0 +1,37 @@
+package resourceserver_test
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+// An API with a route that needs a scope, and one that also needs a recent sign-in.
+func Example() {
+	guard, err := resourceserver.New(resourceserver.Config{
+		Issuer:          "https://login.example.com",
+		Resource:        "https://api.example.com",
+		ScopesSupported: []string{"notes.read", "notes.delete"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	list := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := resourceserver.TokenFromContext(r.Context())
+		fmt.Fprintln(w, "The notes of", token.Subject)
+	})
+	empty := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /notes", guard.Require("notes.read")(list))
+	mux.Handle("DELETE /notes", guard.RequireToken(resourceserver.Requirement{
+		Scopes: []string{"notes.delete"}, MaxAge: 5 * time.Minute,
+	})(empty))
+	mux.Handle("GET "+guard.MetadataPath(), guard.Metadata())
+
+	fmt.Println(guard.MetadataPath())
+	// Output: /.well-known/oauth-protected-resource
+}
