@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
@@ -46,6 +48,9 @@ func bumpVersion(ctx context.Context, tx *sql.Tx) error {
 
 // Client implements authserver.Store.
 func (s *Store) Client(ctx context.Context, clientID string) (*authserver.Client, error) {
+	if !storable(clientID) {
+		return nil, storage.ErrNotFound
+	}
 	clients, err := s.clients(ctx, s.database.read(), `WHERE client_id = $1`, clientID)
 	if err != nil {
 		return nil, err
@@ -155,6 +160,10 @@ func records[T any](ctx context.Context, q querier, query string, args ...any) (
 		return value, err
 	}, query, args...)
 }
+
+// storable reports whether text can be in the database at all: PostgreSQL refuses what is
+// not UTF-8 or holds a NUL, and a stranger's client_id may.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 // collect runs a query and reads each row with scan.
 func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (all []T, err error) {

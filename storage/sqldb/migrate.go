@@ -34,8 +34,9 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
+	upToDate := false
 	if exists {
-		if err := s.checkVersion(ctx, provider); err != nil {
+		if upToDate, err = s.checkVersion(ctx, provider); err != nil {
 			return err
 		}
 	}
@@ -47,8 +48,10 @@ func (s *Store) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate database: %w", err)
+	if !upToDate {
+		if err := migrate(ctx, provider); err != nil {
+			return fmt.Errorf("migrate database: %w", err)
+		}
 	}
 	check := s.sealer.seal([]byte(masterKeyCheck), masterKeyColumn, "1")
 	_, err = s.database.write().ExecContext(ctx, `INSERT INTO issuer (id, version, master_key_check) VALUES (1, 1, $1) ON CONFLICT (id) DO NOTHING`, check)
@@ -61,19 +64,33 @@ func (s *Store) prepare(ctx context.Context) error {
 	return s.database.prepare(ctx)
 }
 
-func (s *Store) checkVersion(ctx context.Context, provider *goose.Provider) error {
+// migrate applies what is missing. Where another process does the same at this moment, its
+// transaction makes ours fail as a whole, and the next try finds the work done.
+func migrate(ctx context.Context, provider *goose.Provider) error {
+	for try := 0; ; try++ {
+		_, err := provider.Up(ctx)
+		if err == nil || try == maxRetries {
+			return err
+		}
+		backOff(try)
+	}
+}
+
+// checkVersion refuses a database that is newer than the program, and reports whether it
+// has nothing to migrate.
+func (s *Store) checkVersion(ctx context.Context, provider *goose.Provider) (upToDate bool, err error) {
 	var have, know int64
-	err := s.database.read().QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	err = s.database.read().QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
 	if err != nil {
-		return fmt.Errorf("read schema version: %w", err)
+		return false, fmt.Errorf("read schema version: %w", err)
 	}
 	for _, source := range provider.ListSources() {
 		know = max(know, source.Version)
 	}
 	if have > know {
-		return fmt.Errorf("the database has schema version %d and this program knows versions up to %d: it was written by a newer valetkey; start that one", have, know)
+		return false, fmt.Errorf("the database has schema version %d and this program knows versions up to %d: it was written by a newer valetkey; start that one", have, know)
 	}
-	return nil
+	return have == know, nil
 }
 
 func (s *Store) checkMasterKey(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,6 +19,10 @@ import (
 
 	"github.com/valetkey/valetkey/storage"
 )
+
+// connectTimeout bounds the wait for a host that does not answer, unless the URL says
+// connect_timeout.
+const connectTimeout = 5 * time.Second
 
 // postgreSQL is a database that other nodes use at the same time.
 type postgreSQL struct {
@@ -31,11 +36,14 @@ func openPostgreSQL(ctx context.Context, databaseURL string) (*postgreSQL, error
 		// The parser's own words may quote what it could not read, the password too.
 		return nil, errors.New("open database: the URL does not read as postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE; special characters in the password are percent-encoded")
 	}
-	if err := requireTLS(config.ConnConfig, databaseURL); err != nil {
+	if err := requireTLS(config.ConnConfig); err != nil {
 		return nil, err
 	}
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "valetkey"
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -47,7 +55,7 @@ func openPostgreSQL(ctx context.Context, databaseURL string) (*postgreSQL, error
 // requireTLS refuses to talk in clear to another machine. Where the URL says nothing of
 // TLS, PostgreSQL's clients go on without it if the server has none; that fallback is
 // taken away.
-func requireTLS(config *pgx.ConnConfig, databaseURL string) error {
+func requireTLS(config *pgx.ConnConfig) error {
 	if config.TLSConfig == nil && !loopback(config.Host) {
 		return errors.New("open database: the connection to another host is not encrypted (sslmode); use sslmode=verify-full, or at least require")
 	}

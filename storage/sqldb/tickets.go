@@ -67,7 +67,7 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 	op := &operation{}
 	at := now.UnixMilli()
 	for _, key := range spend {
-		op.spend = append(op.spend, statement{spendTicket, []any{at, string(key.Kind), key.ID[:], at}})
+		op.spend = append(op.spend, change{key: key, statement: statement{spendTicket, []any{at, string(key.Kind), key.ID[:], at}}})
 		op.spent = append(op.spent, statement{countSpent, []any{string(key.Kind), key.ID[:], at}})
 	}
 	for i := range put {
@@ -75,8 +75,8 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 		if len(t.Data) > storage.MaxData {
 			return fmt.Errorf("store %s: %d bytes of data, more than %d", t.Kind, len(t.Data), storage.MaxData)
 		}
-		op.put = append(op.put, statement{putTicket, []any{
-			string(t.Kind), t.ID[:], t.Grant, t.Family, append([]byte{}, t.Data...), milliseconds(t.Expires), milliseconds(t.Spent), at}})
+		op.put = append(op.put, change{key: t.Key, statement: statement{putTicket, []any{
+			string(t.Kind), t.ID[:], t.Grant, t.Family, append([]byte{}, t.Data...), milliseconds(t.Expires), milliseconds(t.Spent), at}}})
 	}
 	return s.writer.do(ctx, op)
 }

@@ -35,6 +35,9 @@ func (s *Store) SaveTraces(ctx context.Context, max int, traces ...authserver.Tr
 
 // Trace implements authserver.Store.
 func (s *Store) Trace(ctx context.Context, ref string) (*authserver.Trace, error) {
+	if !storable(ref) {
+		return nil, storage.ErrNotFound
+	}
 	found, err := records[authserver.Trace](ctx, s.database.read(), `SELECT record FROM traces WHERE ref = $1`, ref)
 	if err != nil {
 		return nil, fmt.Errorf("read trace: %w", err)

@@ -18,6 +18,9 @@ func (s *Store) User(ctx context.Context, id string) (*identity.User, error) {
 
 // UserByIdentifier implements identity.Store.
 func (s *Store) UserByIdentifier(ctx context.Context, identifier string) (*identity.User, error) {
+	if !storable(identifier) {
+		return nil, storage.ErrNotFound
+	}
 	return oneUser(ctx, s.database.read(), `WHERE id = (SELECT user_id FROM identifiers WHERE identifier = $1)`, identifier)
 }
 

@@ -1,10 +1,14 @@
 package sqldb
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
@@ -20,11 +24,18 @@ const (
 
 // operation is one caller's write of tickets. It takes effect whole or not at all.
 type operation struct {
-	spend    []statement // each marks one ticket, or changes nothing
+	spend    []change    // each marks a ticket, or changes nothing
 	spent    []statement // for each of spend, counts the ticket if it was spent before
-	put      []statement // each stores one ticket, or changes nothing
+	put      []change    // each stores a ticket, or changes nothing
 	remove   []statement
 	answered chan error
+}
+
+// change is a statement about one ticket.
+type change struct {
+	key storage.Key
+	statement
+	done bool
 }
 
 var (
@@ -100,6 +111,8 @@ func (w *writer) run() {
 				return
 			}
 		}
+		// Callers who were just answered are about to come back; let them, for a fuller batch.
+		runtime.Gosched()
 		for len(batch) < maxBatch {
 			select {
 			case op := <-w.queue:
@@ -183,37 +196,51 @@ func (w *writer) attempt(batch []*operation) (errs []error, err error) {
 	return errs, err
 }
 
-func spendAll(p pipeline, batch []*operation, errs []error) error {
-	var all []statement
-	for _, op := range batch {
-		all = append(all, op.spend...)
+// run executes changes. Every node takes the locks of tickets in the same order, so that
+// two batches that meet in several tickets do not lock each other up.
+func run(p pipeline, changes []*change) error {
+	slices.SortStableFunc(changes, func(a, b *change) int {
+		return cmp.Or(cmp.Compare(a.key.Kind, b.key.Kind), bytes.Compare(a.key.ID[:], b.key.ID[:]))
+	})
+	statements := make([]statement, len(changes))
+	for i, c := range changes {
+		statements[i] = c.statement
 	}
-	changed, err := p.exec(all)
+	changed, err := p.exec(statements)
 	if err != nil {
+		return err
+	}
+	for i, c := range changes {
+		c.done = changed[i] == 1
+	}
+	return nil
+}
+
+func spendAll(p pipeline, batch []*operation, errs []error) error {
+	var all []*change
+	for _, op := range batch {
+		for k := range op.spend {
+			all = append(all, &op.spend[k])
+		}
+	}
+	if err := run(p, all); err != nil {
 		return err
 	}
 	halfDone := false
 	for i, op := range batch {
-		done := 0
-		for k := range op.spend {
-			if changed[k] == 1 {
-				done++
-				continue
-			}
-			if errs[i] != nil {
-				continue
-			}
-			n, err := p.count(op.spent[k])
-			if err != nil {
-				return err
-			}
-			errs[i] = storage.ErrNotFound
-			if n > 0 {
-				errs[i] = storage.ErrSpent
-			}
+		failed := slices.IndexFunc(op.spend, func(c change) bool { return !c.done })
+		if failed < 0 {
+			continue
 		}
-		halfDone = halfDone || errs[i] != nil && done > 0
-		changed = changed[len(op.spend):]
+		n, err := p.count(op.spent[failed])
+		if err != nil {
+			return err
+		}
+		errs[i] = storage.ErrNotFound
+		if n > 0 {
+			errs[i] = storage.ErrSpent
+		}
+		halfDone = halfDone || slices.ContainsFunc(op.spend, func(c change) bool { return c.done })
 	}
 	if halfDone {
 		return errHalfDone
@@ -222,31 +249,25 @@ func spendAll(p pipeline, batch []*operation, errs []error) error {
 }
 
 func putAll(p pipeline, batch []*operation, errs []error) error {
-	var all []statement
-	for i, op := range batch {
-		if errs[i] == nil {
-			all = append(all, op.put...)
-		}
-	}
-	changed, err := p.exec(all)
-	if err != nil {
-		return err
-	}
-	halfDone := false
+	var all []*change
 	for i, op := range batch {
 		if errs[i] != nil {
 			continue
 		}
-		done := len(op.spend)
 		for k := range op.put {
-			if changed[k] == 1 {
-				done++
-			} else {
-				errs[i] = storage.ErrExists
-			}
+			all = append(all, &op.put[k])
 		}
-		halfDone = halfDone || errs[i] != nil && done > 0
-		changed = changed[len(op.put):]
+	}
+	if err := run(p, all); err != nil {
+		return err
+	}
+	halfDone := false
+	for i, op := range batch {
+		if errs[i] != nil || !slices.ContainsFunc(op.put, func(c change) bool { return !c.done }) {
+			continue
+		}
+		errs[i] = storage.ErrExists
+		halfDone = halfDone || len(op.spend) > 0 || slices.ContainsFunc(op.put, func(c change) bool { return c.done })
 	}
 	if halfDone {
 		return errHalfDone

@@ -158,16 +158,18 @@ func versionGrows(t *testing.T, s Database) {
 
 func lookupNotFound(t *testing.T, s Database) {
 	ctx := t.Context()
-	_, err := s.Client(ctx, "nobody")
-	want(t, "Client", err, storage.ErrNotFound)
-	_, err = s.Grant(ctx, "nobody", "nobody")
+	_, err := s.Grant(ctx, "nobody", "nobody")
 	want(t, "Grant", err, storage.ErrNotFound)
-	_, err = s.Trace(ctx, "nothing")
-	want(t, "Trace", err, storage.ErrNotFound)
 	_, err = s.User(ctx, "nobody")
 	want(t, "User", err, storage.ErrNotFound)
-	_, err = s.UserByIdentifier(ctx, "nobody")
-	want(t, "UserByIdentifier", err, storage.ErrNotFound)
+	for _, strange := range []string{"nobody", "", "a\x00b", "\xff", "' OR 1=1 --"} {
+		_, err = s.UserByIdentifier(ctx, strange)
+		want(t, "UserByIdentifier", err, storage.ErrNotFound)
+		_, err = s.Client(ctx, strange)
+		want(t, "Client", err, storage.ErrNotFound)
+		_, err = s.Trace(ctx, strange)
+		want(t, "Trace", err, storage.ErrNotFound)
+	}
 }
 
 func clientReturns(t *testing.T, s Database) {

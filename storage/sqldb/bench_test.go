@@ -1,0 +1,97 @@
+package sqldb
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// cpu reports the CPU time of the process per operation: wall time says little on a
+// shared machine.
+func cpu(b *testing.B) {
+	spent := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	from := spent()
+	b.Cleanup(func() { b.ReportMetric(float64((spent()-from).Microseconds())/float64(b.N), "cpu-µs/op") })
+}
+
+const benchKind storage.Kind = "refresh_token"
+
+func benchTicket(i int64) storage.Ticket {
+	return storage.Ticket{
+		Key: benchKind.Hash(fmt.Sprint(i)), Grant: fmt.Sprintf("grant-%016d", i%1_000_000), Family: fmt.Sprintf("family-%015d", i%1_000_000),
+		Data: make([]byte, 250), Expires: time.Now().Add(time.Hour),
+	}
+}
+
+func fill(b *testing.B, s *Store, n int64) {
+	b.Helper()
+	for from := int64(0); from < n; from += 1000 {
+		var batch []storage.Ticket
+		for i := range min(1000, n-from) {
+			batch = append(batch, benchTicket(from+i))
+		}
+		if err := s.Put(context.Background(), time.Now(), batch...); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchmarkStore(b *testing.B, s *Store, stored int64) {
+	fill(b, s, stored)
+	var next atomic.Int64
+	next.Store(stored + 1<<32)
+	b.Run("Get", func(b *testing.B) {
+		b.SetParallelism(32)
+		b.ReportAllocs()
+		cpu(b)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := s.Get(b.Context(), time.Now(), benchTicket(next.Add(7919)%stored).Key); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+	b.Run("SpendPut", func(b *testing.B) {
+		b.SetParallelism(32)
+		b.ReportAllocs()
+		cpu(b)
+		b.RunParallel(func(pb *testing.PB) {
+			last := benchTicket(next.Add(1))
+			if err := s.Put(b.Context(), time.Now(), last); err != nil {
+				b.Error(err)
+			}
+			for pb.Next() {
+				t := benchTicket(next.Add(1))
+				if err := s.Spend(b.Context(), time.Now(), []storage.Key{last.Key}, t); err != nil {
+					b.Error(err)
+				}
+				last = t
+			}
+		})
+	})
+}
+
+func BenchmarkSQLite(b *testing.B) {
+	for _, stored := range []int64{1_000, 1_000_000} {
+		b.Run(fmt.Sprint(stored), func(b *testing.B) { benchmarkStore(b, openTest(b, sqliteURL(b)), stored) })
+	}
+}
+
+func BenchmarkPostgreSQL(b *testing.B) {
+	for _, stored := range []int64{1_000, 1_000_000} {
+		b.Run(fmt.Sprint(stored), func(b *testing.B) { benchmarkStore(b, openTest(b, pgtest.Database(b)), stored) })
+	}
+}

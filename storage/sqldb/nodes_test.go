@@ -1,0 +1,79 @@
+package sqldb
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/storagetest"
+)
+
+// nodes are two stores on one database; whatever races goes now to one, now to the other.
+type nodes struct {
+	*Store
+	other *Store
+	turn  atomic.Int64
+}
+
+func openNodes(t testing.TB, databaseURL string) *nodes {
+	return &nodes{Store: openTest(t, databaseURL), other: openTest(t, databaseURL)}
+}
+
+func (n *nodes) next() *Store {
+	if n.turn.Add(1)%2 == 0 {
+		return n.Store
+	}
+	return n.other
+}
+
+func (n *nodes) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	return n.next().Put(ctx, now, tickets...)
+}
+
+func (n *nodes) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+	return n.next().Get(ctx, now, key)
+}
+
+func (n *nodes) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	return n.next().Spend(ctx, now, spend, put...)
+}
+
+func (n *nodes) Delete(ctx context.Context, keys ...storage.Key) error {
+	return n.next().Delete(ctx, keys...)
+}
+
+func (n *nodes) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
+	return n.next().DeleteFamily(ctx, family, kinds...)
+}
+
+func (n *nodes) DeleteGrant(ctx context.Context, id string) error {
+	return n.next().DeleteGrant(ctx, id)
+}
+
+func (n *nodes) PutGrant(ctx context.Context, grant *authserver.Grant) error {
+	return n.next().PutGrant(ctx, grant)
+}
+
+func (n *nodes) PutUser(ctx context.Context, user *identity.User) error {
+	return n.next().PutUser(ctx, user)
+}
+
+func (n *nodes) UpdateKeys(ctx context.Context, update func([]authserver.Key) ([]authserver.Key, error)) error {
+	return n.next().UpdateKeys(ctx, update)
+}
+
+func (n *nodes) Version(ctx context.Context) (int64, error) { return n.next().Version(ctx) }
+
+func TestStoreTwoNodesPostgreSQL(t *testing.T) {
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, pgtest.Database(t)) })
+}
+
+// Two processes may share a file: the server, and valetkey apply beside it.
+func TestStoreTwoNodesSQLite(t *testing.T) {
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, sqliteURL(t)) })
+}

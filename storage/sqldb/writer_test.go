@@ -1,0 +1,218 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+// Whoever gives up is told so and does not hold up others.
+func TestCallerMayGiveUp(t *testing.T) {
+	onBoth(t, func(t *testing.T, databaseURL string) {
+		s := openTest(t, databaseURL)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		ticket := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
+		if err := s.Put(gone, testNow, ticket); err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if _, err := s.Get(gone, testNow, ticket.Key); !errors.Is(err, context.Canceled) {
+			t.Errorf("Get: %v", err)
+		}
+		other := storage.Ticket{Key: storage.Kind("code").Hash("b"), Expires: testNow.Add(time.Hour)}
+		if err := s.Put(t.Context(), testNow, other); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRE12_DeadlockIsTriedAgain(t *testing.T) {
+	databaseURL := pgtest.Database(t)
+	s := openTest(t, databaseURL)
+	a := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
+	b := storage.Ticket{Key: storage.Kind("code").Hash("b"), Expires: testNow.Add(time.Hour)}
+	if err := s.Put(t.Context(), testNow, a, b); err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	exec := func(query string, args ...any) {
+		t.Helper()
+		if _, err := other.Exec(t.Context(), query, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Whoever finds the deadlock is its victim: not the other one, who looks so late.
+	exec(`SET deadlock_timeout = '1h'`)
+	const touch = `UPDATE tickets SET data = data WHERE id = $1`
+	exec(`BEGIN`)
+	exec(touch, b.ID[:])
+	spent := make(chan error, 1)
+	go func() { spent <- s.Spend(t.Context(), testNow, []storage.Key{a.Key, b.Key}) }()
+	for waiting := 0; waiting == 0; {
+		err := other.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(touch, a.ID[:]) // closes the circle, and returns when the store's transaction was ended
+	exec(`COMMIT`)
+	if err := <-spent; err != nil {
+		t.Errorf("Spend after a deadlock: %v", err)
+	}
+}
+
+// One operation of a batch that the database refuses does not fail the others.
+func TestOneCallersFailureIsTheirsAlone(t *testing.T) {
+	onBoth(t, func(t *testing.T, databaseURL string) {
+		s := openTest(t, databaseURL)
+		if _, err := s.database.write().Exec(`CREATE UNIQUE INDEX only_one ON tickets (family) WHERE family = 'unique'`); err != nil {
+			t.Fatal(err)
+		}
+		put := func(i int) *operation {
+			key := storage.Kind("code").Hash(fmt.Sprint(i))
+			family := fmt.Sprint(i)
+			if i%3 == 0 {
+				family = "unique"
+			}
+			return &operation{answered: make(chan error, 1), put: []change{{key: key, statement: statement{putTicket, []any{"code", key.ID[:], "", family, []byte{}, milliseconds(testNow.Add(time.Hour)), int64(0), milliseconds(testNow)}}}}}
+		}
+		var batch []*operation
+		for i := range 9 {
+			batch = append(batch, put(i))
+		}
+		s.writer.commit(batch)
+		refused := 0
+		for i, op := range batch {
+			err := <-op.answered
+			if err != nil {
+				refused++
+			}
+			if i%3 != 0 && err != nil {
+				t.Errorf("operation %d: %v", i, err)
+			}
+			_, getErr := s.Get(t.Context(), testNow, storage.Kind("code").Hash(fmt.Sprint(i)))
+			if (err == nil) != (getErr == nil) {
+				t.Errorf("operation %d was answered %v and its ticket %v", i, err, getErr)
+			}
+		}
+		if refused != 2 {
+			t.Errorf("%d operations were refused, want 2", refused)
+		}
+	})
+}
+
+func TestSG14_ReclaimHoldsNobodyUpForLong(t *testing.T) {
+	onBoth(t, func(t *testing.T, databaseURL string) {
+		s := openTest(t, databaseURL)
+		for i := range 10 {
+			var batch []storage.Ticket
+			for k := range 1000 {
+				batch = append(batch, storage.Ticket{Key: storage.Kind("code").Hash(fmt.Sprint(i, " ", k)), Family: fmt.Sprint(i, k), Grant: fmt.Sprint(k), Data: make([]byte, 300), Expires: testNow.Add(time.Minute)})
+			}
+			if err := s.Put(t.Context(), testNow, batch...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from := time.Now()
+		removed, err := s.Reclaim(t.Context(), testNow.Add(time.Minute))
+		if err != nil || removed != 10_000 {
+			t.Fatalf("removed %d, %v", removed, err)
+		}
+		// Twenty transactions; the bound of 50 ms each has room for a slow machine.
+		t.Logf("%v for each transaction", time.Since(from)/20)
+		if each := time.Since(from) / 20; each > 500*time.Millisecond {
+			t.Errorf("each transaction took %v", each)
+		}
+		var n int
+		if err := s.database.read().QueryRowContext(t.Context(), `SELECT count(*) FROM tickets`).Scan(&n); err != nil || n != 0 {
+			t.Errorf("%d rows left, %v", n, err)
+		}
+	})
+}
+
+// Whatever is done in whatever order, SQLite and the plain maps answer the same.
+func TestSQLiteAnswersLikeMemory(t *testing.T) {
+	kinds := []storage.Kind{"code", "refresh"}
+	rapid.Check(t, func(r *rapid.T) {
+		sqlite, err := Open(t.Context(), "sqlite::memory:", Config{MasterKey: testMasterKey})
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer sqlite.Close()
+		plain := memory.New()
+		now := testNow
+		key := rapid.Custom(func(r *rapid.T) storage.Key {
+			return rapid.SampledFrom(kinds).Draw(r, "kind").Hash(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "secret"))
+		})
+		family := rapid.SampledFrom([]string{"", "f", "g"})
+		ticket := rapid.Custom(func(r *rapid.T) storage.Ticket {
+			return storage.Ticket{
+				Key: key.Draw(r, "key"), Family: family.Draw(r, "family"), Grant: family.Draw(r, "grant"),
+				Data:    rapid.SliceOfN(rapid.Byte(), 0, 4).Draw(r, "data"),
+				Expires: now.Add(time.Duration(rapid.IntRange(-1, 5).Draw(r, "expires")) * time.Millisecond),
+			}
+		})
+		same := func(what string, a, b any) {
+			if a, b := fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b); a != b {
+				r.Fatalf("%s:\nmemory %s\nsqlite %s", what, a, b)
+			}
+		}
+		r.Repeat(map[string]func(*rapid.T){
+			"time": func(r *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(r, "ms")) * time.Millisecond)
+			},
+			"Put": func(r *rapid.T) {
+				tickets := rapid.SliceOfN(ticket, 0, 3).Draw(r, "tickets")
+				same("Put", plain.Put(t.Context(), now, tickets...), sqlite.Put(t.Context(), now, tickets...))
+			},
+			"Spend": func(r *rapid.T) {
+				keys, tickets := rapid.SliceOfN(key, 0, 3).Draw(r, "keys"), rapid.SliceOfN(ticket, 0, 2).Draw(r, "tickets")
+				same("Spend", plain.Spend(t.Context(), now, keys, tickets...), sqlite.Spend(t.Context(), now, keys, tickets...))
+			},
+			"Delete": func(r *rapid.T) {
+				keys := rapid.SliceOfN(key, 0, 2).Draw(r, "keys")
+				same("Delete", plain.Delete(t.Context(), keys...), sqlite.Delete(t.Context(), keys...))
+			},
+			"DeleteFamily": func(r *rapid.T) {
+				f, k := family.Draw(r, "family"), rapid.SliceOfN(rapid.SampledFrom(kinds), 0, 2).Draw(r, "kinds")
+				same("DeleteFamily", plain.DeleteFamily(t.Context(), f, k...), sqlite.DeleteFamily(t.Context(), f, k...))
+			},
+			"DeleteGrant": func(r *rapid.T) {
+				g := family.Draw(r, "grant")
+				same("DeleteGrant", plain.DeleteGrant(t.Context(), g), sqlite.DeleteGrant(t.Context(), g))
+			},
+			"Reclaim": func(r *rapid.T) {
+				a, errA := plain.Reclaim(t.Context(), now)
+				b, errB := sqlite.Reclaim(t.Context(), now)
+				same("Reclaim", []any{a, errA}, []any{b, errB})
+			},
+			"": func(r *rapid.T) {
+				for _, kind := range kinds {
+					for _, secret := range []string{"a", "b", "c"} {
+						a, errA := plain.Get(t.Context(), now, kind.Hash(secret))
+						b, errB := sqlite.Get(t.Context(), now, kind.Hash(secret))
+						same("Get", []any{a, errA}, []any{b, errB})
+					}
+					for _, f := range []string{"", "f", "g"} {
+						a, errA := plain.FindFamily(t.Context(), now, f, kind, 2)
+						b, errB := sqlite.FindFamily(t.Context(), now, f, kind, 2)
+						same("FindFamily", []any{a, errA}, []any{b, errB})
+					}
+				}
+			},
+		})
+	})
+}
