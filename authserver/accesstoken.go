@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
@@ -134,30 +133,4 @@ func (s *Server) family(ctx context.Context, now time.Time, family string) (*aut
 		}
 	}
 	return nil, errInactive
-}
-
-// verifiedTokens remembers tokens whose signature was found good. It holds one
-// generation of at most maxCachedTokens and the one before.
-type verifiedTokens struct {
-	mu       sync.RWMutex
-	now, old map[[sha256.Size]byte]*accessTokenClaims
-}
-
-func (v *verifiedTokens) get(hash [sha256.Size]byte) (*accessTokenClaims, bool) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	claims, ok := v.now[hash]
-	if !ok {
-		claims, ok = v.old[hash]
-	}
-	return claims, ok
-}
-
-func (v *verifiedTokens) put(hash [sha256.Size]byte, claims *accessTokenClaims) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.now) >= maxCachedTokens/2 || v.now == nil {
-		v.old, v.now = v.now, make(map[[sha256.Size]byte]*accessTokenClaims)
-	}
-	v.now[hash] = claims
 }

@@ -51,6 +51,5 @@ const (
 	metadataMaxAge    = time.Hour
 	catalogueMaxAge   = time.Second
 	maxCachedClients  = 10_000
-	maxCachedTokens   = 10_000
 	maxStoredRefusals = 10_000
 )

@@ -119,12 +119,12 @@ func (c *call) exchangeCode() (*exchange, error) {
 	return x, nil
 }
 
-// ticket finds what a secret of the client's stands for.
+// ticket finds what a secret that the client wants to spend stands for.
 func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (storage.Ticket, authorization, error) {
 	if !isSecret(prefix, secret) {
 		return storage.Ticket{}, authorization{}, c.refuse(known, "it has not the form of one that this server issues")
 	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kind, prefix, secret))
+	ticket, err := c.spendable(secretKey(kind, prefix, secret))
 	if errors.Is(err, storage.ErrNotFound) {
 		return ticket, authorization{}, c.refuse(known, "it is not in the database: expired, revoked, or never issued")
 	}
@@ -136,6 +136,16 @@ func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (st
 		return ticket, a, err
 	}
 	return ticket, a, c.must(true, known)
+}
+
+// spendable finds a ticket that is about to be spent. One that this node issued a moment
+// ago is at hand; if it was spent elsewhere meanwhile, spending it fails, and the exchange
+// is looked at anew (token.go).
+func (c *call) spendable(key storage.Key) (storage.Ticket, error) {
+	if ticket, ok := c.s.issued.get(key); ok && c.now.Before(ticket.Expires) {
+		return ticket, nil
+	}
+	return c.s.config.Store.Get(c.r.Context(), c.now, key)
 }
 
 // replayed answers the second use of what is good once: it ends the whole family, for

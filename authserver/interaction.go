@@ -298,6 +298,7 @@ func (c *call) issueCode(i *interaction, who *Authentication, grant *Grant) erro
 	if err != nil {
 		return fmt.Errorf("store code: %w", err)
 	}
+	c.s.issued.put(ticket.Key, ticket)
 	return c.respond(request.to, c.authorizationResponse(request, param{"code", code}))
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
 )
 
 var (
@@ -97,10 +98,14 @@ func (c *call) introspection(caller *client, token string) (*oauth.Introspection
 // introspectRefreshToken tells a client about its own refresh token. It has no
 // token_type, so that no API takes it for an access token.
 func (c *call) introspectRefreshToken(caller *client, token string) (*oauth.Introspection, error) {
-	ticket, a, err := c.ticket(kindRefreshToken, prefixRefreshToken, token, &ruleTokenActive)
-	if oauth.AsError(err) != nil {
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
+	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errInactive
 	}
+	if err != nil {
+		return nil, fmt.Errorf("look up refresh token: %w", err)
+	}
+	a, err := readAuthorization(ticket)
 	if err != nil {
 		return nil, err
 	}

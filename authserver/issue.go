@@ -77,8 +77,16 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	case len(put) > 0:
 		err = c.s.config.Store.Put(ctx, c.now, put...)
 	}
+	for _, key := range x.spend {
+		c.s.issued.drop(key)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store tokens: %w", err)
+	}
+	for _, ticket := range put {
+		if ticket.Kind == kindRefreshToken {
+			c.s.issued.put(ticket.Key, ticket)
+		}
 	}
 	return response, nil
 }

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,11 +32,15 @@ type Server struct {
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad sync.Mutex
-	verified      verifiedTokens
-	failures      addressLimiter
-	interactions  addressLimiter
-	fetches       *http.Client
-	traces        *traceLog
+	// verified remembers access tokens whose signature was found good, by their hash.
+	verified recent[[sha256.Size]byte, *accessTokenClaims]
+	// issued remembers codes and refresh tokens that this node stored and has not seen
+	// spent. It saves a look-up and decides nothing: spending does, in the store.
+	issued       recent[storage.Key, storage.Ticket]
+	failures     addressLimiter
+	interactions addressLimiter
+	fetches      *http.Client
+	traces       *traceLog
 }
 
 // New returns an engine. It fails on a configuration that could not be served safely.

@@ -1,0 +1,309 @@
+package authserver_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/httpscript"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+var update = flag.Bool("update", false, "write the answers of the scripts in testdata")
+
+func TestScripts(t *testing.T) {
+	httpscript.RunFiles(t, "testdata/*.txtar", *update, func(t *testing.T, setup []byte) httpscript.Host {
+		var s scriptSetup
+		if err := json.Unmarshal(setup, &s); err != nil {
+			t.Fatalf("server.json: %v", err)
+		}
+		return newScene(t, s).host()
+	})
+}
+
+// scriptSetup is server.json: declarations, and settings of the engine.
+type scriptSetup struct {
+	Issuer               string
+	Clients              []testClient
+	Scopes               []authserver.Scope
+	Resources            []authserver.Resource
+	People               map[string]oauth.Claims
+	ACRValues            []string `json:"acr_values"`
+	RequireCodeChallenge bool     `json:"require_code_challenge"`
+}
+
+// testClient is a client with its secret. A jwks of "$key" is that of the test's own key.
+type testClient struct {
+	Secret string `json:"client_secret"`
+	authserver.Client
+}
+
+// database is what every store offers.
+type database interface {
+	authserver.Store
+	Declare(ctx context.Context, now time.Time, source string, d memory.Declaration) error
+}
+
+// scene is an engine with people around it: they sign in where a test says so, and their
+// sessions are cookies.
+type scene struct {
+	t        testing.TB
+	server   *authserver.Server
+	store    database
+	people   map[string]oauth.Claims // by subject; who is not there is gone
+	sessions map[string]*authserver.Authentication
+	key      *jose.Signer // a client's
+}
+
+const (
+	scriptIssuer  = "https://server.example.com"
+	sessionCookie = "session"
+)
+
+func newScene(t testing.TB, setup scriptSetup) *scene {
+	t.Helper()
+	return newSceneOn(t, setup, memory.New(), nil)
+}
+
+func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*authserver.Config)) *scene {
+	t.Helper()
+	private, err := jose.GenerateKey(jose.ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scene{t: t, store: store, people: setup.People, sessions: map[string]*authserver.Authentication{}}
+	if s.people == nil {
+		s.people = map[string]oauth.Claims{"ada": {}}
+	}
+	if s.key, err = jose.NewSigner(jose.ES256, "client-key", private); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{s.key.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := memory.Declaration{Scopes: setup.Scopes, Resources: setup.Resources}
+	for _, c := range setup.Clients {
+		if c.Secret != "" {
+			c.Secrets = []string{c.Secret}
+		}
+		if string(c.JWKS) == `"$key"` {
+			c.JWKS = keys
+		}
+		d.Clients = append(d.Clients, c.Client)
+	}
+	if err := store.Declare(t.Context(), time.Now(), "test", d); err != nil {
+		t.Fatal(err)
+	}
+	config := authserver.Config{
+		Issuer: setup.Issuer, Store: store, Secret: []byte("a secret of the nodes, 32 bytes long"),
+		SignedIn: s.signedIn, Claims: s.claims, SessionActive: s.sessionActive, SignOut: s.signOut,
+		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
+		Logger: slog.New(slog.DiscardHandler),
+	}
+	if config.Issuer == "" {
+		config.Issuer = scriptIssuer
+	}
+	if change != nil {
+		change(&config)
+	}
+	if s.server, err = authserver.New(config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *scene) signedIn(r *http.Request) (*authserver.Authentication, error) {
+	cookie, err := r.Cookie(sessionCookie)
+	if err != nil {
+		return nil, nil
+	}
+	return s.sessions[cookie.Value], nil
+}
+
+func (s *scene) claims(_ context.Context, subject string) (oauth.Claims, error) {
+	claims, ok := s.people[subject]
+	if !ok {
+		return nil, storage.ErrNotFound
+	}
+	return claims, nil
+}
+
+func (s *scene) sessionActive(_ context.Context, session string) (bool, error) {
+	return s.sessions[session] != nil, nil
+}
+
+func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {
+	if cookie, err := r.Cookie(sessionCookie); err == nil {
+		delete(s.sessions, cookie.Value)
+	}
+	http.SetCookie(w, &http.Cookie{Name: sessionCookie, MaxAge: -1})
+	return nil
+}
+
+// signIn begins a session and returns it.
+func (s *scene) signIn(w http.ResponseWriter, subject string) *authserver.Authentication {
+	id := "session-" + strconv.Itoa(len(s.sessions)+1)
+	who := &authserver.Authentication{Subject: subject, Time: time.Now(), AMR: []string{"pwd"}, Session: id}
+	s.sessions[id] = who
+	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id})
+	return who
+}
+
+// host returns the engine with the verbs that scripts may use.
+func (s *scene) host() httpscript.Host {
+	return httpscript.Host{Handler: s.server, Verbs: map[string]httpscript.Verb{
+		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut,
+		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
+		"SIGN": s.verbSign, "SHOW": verbShow,
+	}}
+}
+
+// SIGN-IN $interaction1 ada [acr=…] [amr=…,…]; with - as interaction, nothing waits for it.
+func (s *scene) verbSignIn(w http.ResponseWriter, r *http.Request, words []string) error {
+	if len(words) < 2 {
+		return errors.New("SIGN-IN INTERACTION PERSON")
+	}
+	who := s.signIn(w, words[1])
+	for _, word := range words[2:] {
+		if acr, ok := strings.CutPrefix(word, "acr="); ok {
+			who.ACR = acr
+		} else if amr, ok := strings.CutPrefix(word, "amr="); ok {
+			who.AMR = strings.Split(amr, ",")
+		}
+	}
+	if words[0] != "-" {
+		s.server.Authenticated(w, r, words[0], *who)
+	}
+	return nil
+}
+
+// CONSENT $interaction1 SCOPE…
+func (s *scene) verbConsent(w http.ResponseWriter, r *http.Request, words []string) error {
+	if len(words) < 1 {
+		return errors.New("CONSENT INTERACTION SCOPE…")
+	}
+	answer := authserver.ConsentAnswer{Scope: words[1:]}
+	if who, err := s.signedIn(r); err == nil && who != nil {
+		answer.Subject = who.Subject
+	}
+	s.server.Consented(w, r, words[0], answer)
+	return nil
+}
+
+// REFUSE $interaction1
+func (s *scene) verbRefuse(w http.ResponseWriter, r *http.Request, words []string) error {
+	s.server.Refused(w, r, words[0])
+	return nil
+}
+
+// SIGN-OUT $interaction1: the person confirms a logout.
+func (s *scene) verbSignOut(w http.ResponseWriter, r *http.Request, words []string) error {
+	s.server.LoggedOut(w, r, words[0])
+	return nil
+}
+
+// PAGE $interaction1: what the sign-in or consent page has to show.
+func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string) error {
+	i, err := s.server.Interaction(r, words[0])
+	if err != nil {
+		s.server.InteractionError(w, r, err)
+		return nil
+	}
+	fmt.Fprintf(w, "signed in: %s\n", i.Subject)
+	if i.Client != nil {
+		fmt.Fprintf(w, "client: %s\n", i.Client.ID)
+	}
+	for _, scope := range i.Scopes {
+		fmt.Fprintf(w, "scope: %s (optional %v, granted %v)\n", scope.Name, scope.Optional, scope.Granted)
+	}
+	for _, resource := range i.Resources {
+		fmt.Fprintf(w, "resource: %s\n", resource.Identifier)
+	}
+	if i.LoginHint != "" {
+		fmt.Fprintf(w, "login_hint: %s\n", i.LoginHint)
+	}
+	return nil
+}
+
+// END-SESSION session-1: the session ends elsewhere.
+func (s *scene) verbEndSession(_ http.ResponseWriter, _ *http.Request, words []string) error {
+	delete(s.sessions, words[0])
+	return nil
+}
+
+// DELETE-PERSON ada
+func (s *scene) verbDeletePerson(_ http.ResponseWriter, _ *http.Request, words []string) error {
+	delete(s.people, words[0])
+	return nil
+}
+
+// SIGN ES256 TYP [SECRET] with claims as the body: a client signs an assertion. A time of
+// the form "+60s" is counted from now.
+func (s *scene) verbSign(w http.ResponseWriter, r *http.Request, words []string) error {
+	var claims map[string]any
+	if err := json.NewDecoder(r.Body).Decode(&claims); err != nil {
+		return fmt.Errorf("claims to sign: %w", err)
+	}
+	secret, typ := "", ""
+	if len(words) > 1 && words[1] != "-" {
+		typ = words[1]
+	}
+	if len(words) > 2 {
+		secret = words[2]
+	}
+	token, err := s.sign(jose.Algorithm(words[0]), typ, secret, claims)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, token)
+	return err
+}
+
+func (s *scene) sign(alg jose.Algorithm, typ, secret string, claims map[string]any) (string, error) {
+	for _, name := range []string{"exp", "iat", "nbf"} {
+		if text, ok := claims[name].(string); ok {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", name, err)
+			}
+			claims[name] = time.Now().Add(d).Unix()
+		}
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	signer := s.key
+	if secret != "" {
+		if signer, err = jose.NewSecretSigner(alg, []byte(secret)); err != nil {
+			return "", err
+		}
+	}
+	return signer.Sign(typ, payload)
+}
+
+// SHOW $idtoken1: header and claims.
+func verbShow(w http.ResponseWriter, _ *http.Request, words []string) error {
+	header, claims, err := httpscript.Decode(words[0])
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return errors.Join(encoder.Encode(header), encoder.Encode(claims))
+}
