@@ -1,0 +1,128 @@
+package httpscript
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// names gives stable names to what differs from run to run.
+type names struct {
+	values map[string]string // by name, with its $
+	byText map[string]string // names by value
+	counts map[string]int
+}
+
+func newNames() *names {
+	return &names{values: map[string]string{}, byText: map[string]string{}, counts: map[string]int{}}
+}
+
+func (n *names) name(kind, value string) string {
+	if name, ok := n.byText[value]; ok {
+		return name
+	}
+	n.counts[kind]++
+	name := fmt.Sprintf("$%s%d", kind, n.counts[kind])
+	n.values[name], n.byText[value] = value, name
+	return name
+}
+
+var use = regexp.MustCompile(`\$[a-z_]+[0-9]+`)
+
+// expand puts the values in place of their names.
+func (n *names) expand(text string) (string, error) {
+	var unknown error
+	text = use.ReplaceAllStringFunc(text, func(name string) string {
+		value, ok := n.values[name]
+		if !ok {
+			unknown = fmt.Errorf("nothing is named %s so far", name)
+		}
+		return value
+	})
+	return text, unknown
+}
+
+// The forms of what is replaced. Of a key, coordinates are left out: its kid names it.
+var (
+	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
+	secret     = regexp.MustCompile(`vk_(ac|rt|at)_[\w-]{40,}`)
+	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
+	browser    = regexp.MustCompile(`(valetkey_browser=)(\w+)`)
+	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
+	coordinate = regexp.MustCompile(`("[xyn]": ")([^"]+)`)
+	reference  = regexp.MustCompile(`((?:\(|%28)ref(?: |\+)|Reference: )[0-9A-Z]{4}-[0-9A-Z]{4}`)
+	member     = regexp.MustCompile(`"[^"]+"`)
+)
+
+// shorten puts names in place of values.
+func (n *names) shorten(text string) string {
+	text = jwt.ReplaceAllStringFunc(text, n.token)
+	text = secret.ReplaceAllStringFunc(text, func(value string) string {
+		return n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access"}[value[3:5]], value)
+	})
+	second := func(pattern *regexp.Regexp, kind string) {
+		text = pattern.ReplaceAllStringFunc(text, func(found string) string {
+			parts := pattern.FindStringSubmatch(found)
+			return parts[1] + n.name(kind, parts[2])
+		})
+	}
+	second(parameter, "interaction")
+	second(browser, "browser")
+	second(keyID, "key")
+	text = coordinate.ReplaceAllString(text, "$1…")
+	text = reference.ReplaceAllString(text, "${1}XXXX-XXXX")
+	// Whole members of JSON that were named when their token was: jti and at_hash.
+	return member.ReplaceAllStringFunc(text, func(quoted string) string {
+		if name, ok := n.byText[strings.Trim(quoted, `"`)]; ok {
+			return `"` + name + `"`
+		}
+		return quoted
+	})
+}
+
+// token names a JWT by what it is, and with an access token what follows from it.
+func (n *names) token(value string) string {
+	if name, ok := n.byText[value]; ok {
+		return name
+	}
+	header, claims, err := Decode(value)
+	if err != nil {
+		return value
+	}
+	if header["typ"] == "at+jwt" {
+		name := n.name("access", value)
+		if id, ok := claims["jti"].(string); ok {
+			n.name("jti", id)
+		}
+		// at_hash by SHA-256 (OpenID Connect Core, section 3.1.3.6).
+		sum := sha256.Sum256([]byte(value))
+		hash := base64.RawURLEncoding.EncodeToString(sum[:16])
+		n.byText[hash] = "hash of " + name
+		return name
+	}
+	if _, hasID := claims["jti"]; hasID || header["typ"] == "client-authentication+jwt" {
+		return n.name("assertion", value)
+	}
+	return n.name("idtoken", value)
+}
+
+// Decode returns header and claims of a JWT without verifying anything.
+func Decode(token string) (header, claims map[string]any, err error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, nil, fmt.Errorf("a JWT has three parts, not %d", len(parts))
+	}
+	for i, into := range []*map[string]any{&header, &claims} {
+		decoded, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			return nil, nil, fmt.Errorf("decode JWT: %w", err)
+		}
+		if err := json.Unmarshal(decoded, into); err != nil {
+			return nil, nil, fmt.Errorf("decode JWT: %w", err)
+		}
+	}
+	return header, claims, nil
+}
