@@ -125,10 +125,15 @@ func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 }
 
 func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1`, clientID); err != nil {
+	if err := s.deleteTickets(ctx, tx, keysOfClient, clientID); err != nil {
 		return err
 	}
-	return s.deleteGrants(ctx, tx, `client_id = $1`, clientID)
+	for _, query := range []string{`DELETE FROM grants WHERE client_id = $1`, `DELETE FROM clients WHERE client_id = $1`} {
+		if _, err := tx.ExecContext(ctx, query, clientID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Resources implements authserver.Store.
@@ -166,18 +171,23 @@ func records[T any](ctx context.Context, q querier, query string, args ...any) (
 func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 // collect runs a query and reads each row with scan.
-func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (all []T, err error) {
+func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
+	return all(rows, scan)
+}
+
+// all reads every row and closes rows.
+func all[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (values []T, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		value, err := scan(rows)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, value)
+		values = append(values, value)
 	}
-	return all, rows.Err()
+	return values, rows.Err()
 }

@@ -45,8 +45,8 @@ type database interface {
 type pipeline interface {
 	// exec runs statements in order and returns how many rows each of them changed.
 	exec(statements []statement) ([]int64, error)
-	// count runs a query of one number.
-	count(s statement) (int64, error)
+	// keys runs a query that selects kind and id.
+	keys(s statement) ([]storage.Key, error)
 }
 
 // statement is a query with its arguments.

@@ -5,10 +5,19 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+)
+
+// The tickets that hang from grants.
+const (
+	keysOfGrant  = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''`
+	keysOfClient = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''`
+	keysOfUser   = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''
+		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''`
 )
 
 // Grant implements authserver.Store.
@@ -72,10 +81,11 @@ func (s *Store) PutGrant(ctx context.Context, grant *authserver.Grant) error {
 // DeleteGrant implements authserver.Store.
 func (s *Store) DeleteGrant(ctx context.Context, id string) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE id = $1`, id); err != nil {
+		if err := s.deleteTickets(ctx, tx, keysOfGrant, id); err != nil {
 			return err
 		}
-		return s.deleteTickets(ctx, tx, deleteOfGrant, id)
+		_, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE id = $1`, id)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("delete grant: %w", err)
@@ -83,34 +93,20 @@ func (s *Store) DeleteGrant(ctx context.Context, id string) error {
 	return nil
 }
 
-// deleteGrants removes the grants that where selects and the tickets that hang from them.
-func (s *Store) deleteGrants(ctx context.Context, tx *sql.Tx, where string, args ...any) error {
-	ids, err := collect(ctx, tx, func(rows *sql.Rows) (id string, err error) {
-		err = rows.Scan(&id)
-		return id, err
-	}, `DELETE FROM grants WHERE `+where+` RETURNING id`, args...)
-	if err != nil {
-		return fmt.Errorf("delete grants: %w", err)
-	}
-	for _, id := range ids {
-		if err := s.deleteTickets(ctx, tx, deleteOfGrant, id); err != nil {
-			return fmt.Errorf("delete tickets of grant: %w", err)
-		}
-	}
-	return nil
-}
-
-// deleteTickets repeats a delete until it finds nothing, for the reason that
-// writer.removeAll gives.
-func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, query string, args ...any) error {
+// deleteTickets deletes the tickets that a query finds the keys of, and looks again until
+// it finds none, for the reason that writer.removeAll gives. It comes before the grants
+// are deleted that the query looks at.
+func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, find string, args ...any) error {
 	for {
-		result, err := tx.ExecContext(ctx, query, args...)
-		if err != nil {
+		keys, err := collect(ctx, tx, func(rows *sql.Rows) (storage.Key, error) { return scanKey(rows) }, find, args...)
+		if err != nil || len(keys) == 0 {
 			return err
 		}
-		n, err := result.RowsAffected()
-		if err != nil || n == 0 || s.database.alone() {
-			return err
+		slices.SortFunc(keys, compareKeys)
+		for _, key := range keys {
+			if _, err := tx.ExecContext(ctx, deleteTicket, string(key.Kind), key.ID[:]); err != nil {
+				return err
+			}
 		}
 	}
 }

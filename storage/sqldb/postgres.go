@@ -176,7 +176,7 @@ type postgreSQLPipeline struct {
 
 // exec sends all statements at once and then reads all answers.
 func (p *postgreSQLPipeline) exec(statements []statement) ([]int64, error) {
-	if len(statements) == 0 {
+	if len(statements) == 0 && p.begun {
 		return nil, nil
 	}
 	batch := &pgx.Batch{}
@@ -209,7 +209,13 @@ func (p *postgreSQLPipeline) answers(results pgx.BatchResults, changed []int64) 
 	return nil
 }
 
-func (p *postgreSQLPipeline) count(s statement) (n int64, err error) {
-	err = p.conn.QueryRow(p.ctx, s.query, s.args...).Scan(&n)
-	return n, err
+func (p *postgreSQLPipeline) keys(s statement) ([]storage.Key, error) {
+	if _, err := p.exec(nil); err != nil {
+		return nil, err
+	}
+	rows, err := p.conn.Query(p.ctx, s.query, s.args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (storage.Key, error) { return scanKey(row) })
 }

@@ -252,7 +252,10 @@ func (p *sqlitePipeline) exec(statements []statement) ([]int64, error) {
 	return changed, nil
 }
 
-func (p *sqlitePipeline) count(s statement) (n int64, err error) {
-	err = p.statement(s.query).QueryRowContext(p.ctx, s.args...).Scan(&n)
-	return n, err
+func (p *sqlitePipeline) keys(s statement) ([]storage.Key, error) {
+	rows, err := p.statement(s.query).QueryContext(p.ctx, s.args...)
+	if err != nil {
+		return nil, err
+	}
+	return all(rows, func(rows *sql.Rows) (storage.Key, error) { return scanKey(rows) })
 }

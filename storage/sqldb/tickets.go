@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
@@ -23,24 +24,24 @@ const (
 
 	spendTicket = `UPDATE tickets SET spent = $1 WHERE kind = $2 AND id = $3 AND spent = 0 AND expires > $4`
 
-	countSpent = `SELECT count(*) FROM tickets WHERE kind = $1 AND id = $2 AND spent <> 0 AND expires > $3`
+	findSpent = `SELECT kind, id FROM tickets WHERE kind = $1 AND id = $2 AND spent <> 0 AND expires > $3`
 
 	putTicket = `INSERT INTO tickets (` + ticketColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (kind, id) DO UPDATE SET grant_id = excluded.grant_id, family = excluded.family,
 			data = excluded.data, expires = excluded.expires, spent = excluded.spent
 		WHERE tickets.expires <= $8`
 
-	deleteTicket     = `DELETE FROM tickets WHERE kind = $1 AND id = $2`
-	deleteFamily     = `DELETE FROM tickets WHERE family = $1 AND family <> ''`
-	deleteFamilyKind = `DELETE FROM tickets WHERE family = $1 AND family <> '' AND kind = $2`
-	deleteOfGrant    = `DELETE FROM tickets WHERE grant_id = $1 AND grant_id <> ''`
+	deleteTicket = `DELETE FROM tickets WHERE kind = $1 AND id = $2`
+
+	keysOfFamily     = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> ''`
+	keysOfFamilyKind = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> '' AND kind = $2`
 
 	reclaimTickets = `DELETE FROM tickets WHERE (kind, id) IN
 		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 )
 
 // batchQueries are the statements of operations.
-var batchQueries = []string{spendTicket, countSpent, putTicket, deleteTicket, deleteFamily, deleteFamilyKind}
+var batchQueries = []string{spendTicket, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind}
 
 // reclaimStep is how many expired tickets one transaction deletes: others wait that long.
 const reclaimStep = 500
@@ -68,7 +69,7 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 	at := now.UnixMilli()
 	for _, key := range spend {
 		op.spend = append(op.spend, change{key: key, statement: statement{spendTicket, []any{at, string(key.Kind), key.ID[:], at}}})
-		op.spent = append(op.spent, statement{countSpent, []any{string(key.Kind), key.ID[:], at}})
+		op.spent = append(op.spent, statement{findSpent, []any{string(key.Kind), key.ID[:], at}})
 	}
 	for i := range put {
 		t := &put[i]
@@ -83,21 +84,17 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 
 // Delete implements storage.Tickets.
 func (s *Store) Delete(ctx context.Context, keys ...storage.Key) error {
-	op := &operation{}
-	for _, key := range keys {
-		op.remove = append(op.remove, statement{deleteTicket, []any{string(key.Kind), key.ID[:]}})
-	}
-	return s.writer.do(ctx, op)
+	return s.writer.do(ctx, &operation{remove: slices.Clone(keys)})
 }
 
 // DeleteFamily implements storage.Tickets.
 func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
 	op := &operation{}
 	for _, kind := range kinds {
-		op.remove = append(op.remove, statement{deleteFamilyKind, []any{family, string(kind)}})
+		op.removeAll = append(op.removeAll, statement{keysOfFamilyKind, []any{family, string(kind)}})
 	}
 	if len(kinds) == 0 {
-		op.remove = []statement{{deleteFamily, []any{family}}}
+		op.removeAll = []statement{{keysOfFamily, []any{family}}}
 	}
 	return s.writer.do(ctx, op)
 }
@@ -159,6 +156,20 @@ func (r *ticketRow) ticket() (storage.Ticket, error) {
 		return storage.Ticket{}, fmt.Errorf("a ticket's id has %d bytes", len(r.id))
 	}
 	return t, nil
+}
+
+// scanKey reads kind and id.
+func scanKey(row interface{ Scan(...any) error }) (key storage.Key, err error) {
+	var kind string
+	var id []byte
+	if err := row.Scan(&kind, &id); err != nil {
+		return key, err
+	}
+	key.Kind = storage.Kind(kind)
+	if copy(key.ID[:], id) != len(key.ID) {
+		return key, fmt.Errorf("a ticket's id has %d bytes", len(id))
+	}
+	return key, nil
 }
 
 // milliseconds is how a time is stored: since 1970, 0 for none.

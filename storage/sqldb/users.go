@@ -110,13 +110,15 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 }
 
 func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM users WHERE id = $1`, id); err != nil {
+	if err := s.deleteTickets(ctx, tx, keysOfUser, id, identity.SessionFamily(id)); err != nil {
 		return err
 	}
-	if err := s.deleteGrants(ctx, tx, `subject = $1`, id); err != nil {
-		return err
+	for _, query := range []string{`DELETE FROM grants WHERE subject = $1`, `DELETE FROM users WHERE id = $1`} {
+		if _, err := tx.ExecContext(ctx, query, id); err != nil {
+			return err
+		}
 	}
-	return s.deleteTickets(ctx, tx, deleteFamily, identity.SessionFamily(id))
+	return nil
 }
 
 // Users implements identity.Store.

@@ -25,10 +25,13 @@ const (
 // operation is one caller's write of tickets. It takes effect whole or not at all.
 type operation struct {
 	spend    []change    // each marks a ticket, or changes nothing
-	spent    []statement // for each of spend, counts the ticket if it was spent before
+	spent    []statement // for each of spend, finds the ticket if it was spent before
 	put      []change    // each stores a ticket, or changes nothing
-	remove   []statement
 	answered chan error
+
+	// An operation that removes does nothing else.
+	remove    []storage.Key
+	removeAll []statement // each finds keys
 }
 
 // change is a statement about one ticket.
@@ -122,9 +125,34 @@ func (w *writer) run() {
 			}
 			break
 		}
-		w.commit(batch)
+		w.commitInOrder(batch)
 		clear(batch)
 	}
+}
+
+// commitInOrder commits a batch. Where other nodes write too, what removes gets a
+// transaction of its own: it takes the locks of tickets in order, and must not hold those
+// that were spent before.
+func (w *writer) commitInOrder(batch []*operation) {
+	if w.database.alone() {
+		w.commit(batch)
+		return
+	}
+	slices.SortStableFunc(batch, func(a, b *operation) int { return cmp.Compare(a.stage(), b.stage()) })
+	first := slices.IndexFunc(batch, func(op *operation) bool { return op.stage() == 1 })
+	if first < 0 {
+		first = len(batch)
+	}
+	for _, part := range [][]*operation{batch[:first], batch[first:]} {
+		if len(part) > 0 {
+			w.commit(part)
+		}
+	}
+}
+
+// stage is 1 for what removes and 0 for everything else.
+func (op *operation) stage() int {
+	return min(len(op.remove)+len(op.removeAll), 1)
 }
 
 // commit runs a batch. One that does not go through whole is run again one operation at a
@@ -196,12 +224,9 @@ func (w *writer) attempt(batch []*operation) (errs []error, err error) {
 	return errs, err
 }
 
-// run executes changes. Every node takes the locks of tickets in the same order, so that
-// two batches that meet in several tickets do not lock each other up.
+// run executes changes, in the order of their keys.
 func run(p pipeline, changes []*change) error {
-	slices.SortStableFunc(changes, func(a, b *change) int {
-		return cmp.Or(cmp.Compare(a.key.Kind, b.key.Kind), bytes.Compare(a.key.ID[:], b.key.ID[:]))
-	})
+	slices.SortStableFunc(changes, func(a, b *change) int { return compareKeys(a.key, b.key) })
 	statements := make([]statement, len(changes))
 	for i, c := range changes {
 		statements[i] = c.statement
@@ -214,6 +239,12 @@ func run(p pipeline, changes []*change) error {
 		c.done = changed[i] == 1
 	}
 	return nil
+}
+
+// compareKeys is the order in which every node takes the locks of tickets, so that two
+// transactions that meet in several of them do not wait for each other.
+func compareKeys(a, b storage.Key) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), bytes.Compare(a.ID[:], b.ID[:]))
 }
 
 func spendAll(p pipeline, batch []*operation, errs []error) error {
@@ -232,12 +263,12 @@ func spendAll(p pipeline, batch []*operation, errs []error) error {
 		if failed < 0 {
 			continue
 		}
-		n, err := p.count(op.spent[failed])
+		spent, err := p.keys(op.spent[failed])
 		if err != nil {
 			return err
 		}
 		errs[i] = storage.ErrNotFound
-		if n > 0 {
+		if len(spent) > 0 {
 			errs[i] = storage.ErrSpent
 		}
 		halfDone = halfDone || slices.ContainsFunc(op.spend, func(c change) bool { return c.done })
@@ -276,25 +307,37 @@ func putAll(p pipeline, batch []*operation, errs []error) error {
 }
 
 // removeAll deletes. Where others write at the same time, a delete waits for whoever is
-// spending one of its tickets but does not see what that one stores instead, so it is
-// repeated until it finds nothing.
+// spending its ticket but does not see what that one stores instead, so families are
+// looked at again until nothing is left.
 func (w *writer) removeAll(p pipeline, batch []*operation) error {
-	var all []statement
+	var keys []storage.Key
+	var find []statement
 	for _, op := range batch {
-		all = append(all, op.remove...)
+		keys = append(keys, op.remove...)
+		find = append(find, op.removeAll...)
 	}
-	for len(all) > 0 {
-		removed, err := p.exec(all)
-		if err != nil || w.database.alone() {
+	for {
+		for _, f := range find {
+			found, err := p.keys(f)
+			if err != nil {
+				return err
+			}
+			keys = append(keys, found...)
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		slices.SortFunc(keys, compareKeys)
+		statements := make([]statement, len(keys))
+		for i := range keys {
+			statements[i] = statement{deleteTicket, []any{string(keys[i].Kind), keys[i].ID[:]}}
+		}
+		if _, err := p.exec(statements); err != nil {
 			return err
 		}
-		var again []statement
-		for i, n := range removed {
-			if n > 0 {
-				again = append(again, all[i])
-			}
+		if w.database.alone() || len(find) == 0 {
+			return nil
 		}
-		all = again
+		keys = keys[:0]
 	}
-	return nil
 }
