@@ -164,7 +164,7 @@ func (c *call) authorize() error {
 	}
 	var err error
 	if c.params, err = c.parseParams(c.r.URL.RawQuery); err != nil {
-		return err
+		return c.refuseAuthorization(c.repeatedParams(), err)
 	}
 	request, err := c.verifyAuthorizationRequest()
 	if err != nil {
@@ -177,6 +177,22 @@ func (c *call) authorize() error {
 	return c.advance(&interaction{request: request, params: c.params}, who)
 }
 
+// repeatedParams returns as much of a request with a repeated parameter as the client needs
+// to be told of it (RFC 6749, section 4.1.2.1): nil, if what repeats says who the client is
+// or where the answer goes.
+func (c *call) repeatedParams() *authorizationRequest {
+	for _, name := range [...]string{"client_id", "redirect_uri", "response_mode"} {
+		if len(c.params.all(name)) > 1 {
+			return nil
+		}
+	}
+	request, _ := c.verifyClient()
+	if request != nil && len(c.params.all("state")) > 1 {
+		request.state = ""
+	}
+	return request
+}
+
 // postAsGet sends the browser back with the same parameters by GET. Another site's POST
 // comes without our SameSite cookies; the GET has them, and the person who is signed in
 // is recognised.
@@ -185,8 +201,8 @@ func (c *call) postAsGet() error {
 		return c.refuse(&ruleNoQuery, "")
 	}
 	p, err := c.parseBody()
-	if err != nil {
-		return err
+	if err != nil && p == nil {
+		return err // a repeated parameter is refused after the redirect
 	}
 	c.redirect(c.r.URL.EscapedPath() + "?" + p.encode())
 	return nil
@@ -216,9 +232,8 @@ func (c *call) authorizationResponse(request *authorizationRequest, p ...param) 
 	return append(p, param{"iss", c.s.config.Issuer})
 }
 
-// verifyAuthorizationRequest checks c.params. With an error, the request has a redirect
-// target if and only if the client may be told of it.
-func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
+// verifyClient finds out who asks, and where the answer goes.
+func (c *call) verifyClient() (*authorizationRequest, error) {
 	cl, err := c.s.client(c.r.Context(), c.params.get("client_id"))
 	if errors.Is(err, errUnknownClient) {
 		return nil, c.refuse(&ruleClientKnown, "client_id: "+c.params.get("client_id"))
@@ -236,6 +251,16 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 	// From here on the client is told. An unreadable state is not sent back.
 	if state := c.params.get("state"); len(state) <= maxStateBytes {
 		request.state = state
+	}
+	return request, nil
+}
+
+// verifyAuthorizationRequest checks c.params. With an error, the request has a redirect
+// target if and only if the client may be told of it.
+func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
+	request, err := c.verifyClient()
+	if err != nil {
+		return nil, err
 	}
 	for _, verify := range [...]func(*authorizationRequest) error{
 		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyCodeChallenge, c.verifyAuthentication,

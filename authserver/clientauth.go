@@ -72,6 +72,9 @@ func (e errCredentials) Error() string { return string(e) }
 
 // authenticateClient finds out which client sent the request (RFC 6749, section 2.3).
 func (c *call) authenticateClient() (*client, error) {
+	if len(c.r.Header["Authorization"]) > 1 {
+		return nil, c.refuse(&ruleOneClientAuthMethod, "more than one Authorization header")
+	}
 	var method *clientAuthMethod
 	methods := clientAuthMethods()
 	for i := range methods {

@@ -97,12 +97,14 @@ var (
 	}
 )
 
-// parseParams reads a query or a form body.
+// parseParams reads a query or a form body. Where a parameter is sent more than once, it
+// returns all of them with the error, for the endpoint that must tell the client of it.
 func (c *call) parseParams(raw string) (params, error) {
 	if raw == "" {
 		return nil, nil
 	}
-	p := make(params, 0, strings.Count(raw, "&")+1)
+	p := make(params, 0, min(strings.Count(raw, "&")+1, maxParams))
+	repeated := ""
 	for pair := range strings.SplitSeq(raw, "&") {
 		if pair == "" {
 			continue
@@ -122,10 +124,13 @@ func (c *call) parseParams(raw string) (params, error) {
 		if value == "" {
 			continue
 		}
-		if name != "resource" && p.has(name) {
-			return nil, c.refuse(&ruleOnce, "sent more than once: "+name)
+		if name != "resource" && repeated == "" && p.has(name) {
+			repeated = name
 		}
 		p = append(p, param{name, value})
+	}
+	if repeated != "" {
+		return p, c.refuse(&ruleOnce, "sent more than once: "+repeated)
 	}
 	return p, nil
 }

@@ -47,10 +47,16 @@ type exchange struct {
 }
 
 var (
+	ruleGrantTypeSent = rule{
+		must:    "the request has a grant_type",
+		section: "RFC 6749, section 5.2", code: oauth.InvalidRequest,
+		says: "grant_type is missing",
+		mend: "send grant_type in the body",
+	}
 	ruleGrantTypeKnown = rule{
 		must:    "grant_type is one that this server has",
 		section: "RFC 6749, section 5.2", code: oauth.UnsupportedGrantType,
-		says: "grant_type is missing or not supported by this server",
+		says: "grant_type is not supported by this server",
 		mend: "send one of grant_types_supported of the server metadata",
 	}
 	ruleGrantTypeAllowed = rule{
@@ -87,6 +93,9 @@ func (c *call) token() error {
 	cl, err := c.authenticateClient()
 	if err != nil {
 		return err
+	}
+	if name == "" {
+		return c.refuse(&ruleGrantTypeSent, "")
 	}
 	if grant == nil {
 		return c.refuse(&ruleGrantTypeKnown, "grant_type: "+name)

@@ -7,7 +7,7 @@
 //
 // What differs from run to run (codes, tokens, references) has a stable name in answers,
 // $code1 or $refresh2, and the name stands for the value in later requests. A request may
-// begin with lines of the form "# wait 61s", which lets time pass, and "# browser mallory",
+// hold {x*70000} for something long, and begin with lines of the form "# wait 61s", which lets time pass, and "# browser mallory",
 // which uses another browser's cookies; other lines with # are comments. A first line
 // whose method is one of Host.Verbs is no HTTP: it is done by that function.
 package httpscript
@@ -23,7 +23,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -130,6 +132,14 @@ func (s *script) exchange(text string) (string, error) {
 	if text, err = s.names.expand(text); err != nil {
 		return "", err
 	}
+	text = repeat.ReplaceAllStringFunc(text, func(found string) string {
+		parts := repeat.FindStringSubmatch(found)
+		count, err := strconv.Atoi(parts[2])
+		if err != nil { // the pattern has digits only
+			return found
+		}
+		return strings.Repeat(parts[1], min(count, 1<<20))
+	})
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := unfold(head)
 	if len(lines) == 0 {
@@ -152,6 +162,9 @@ func (s *script) exchange(text string) (string, error) {
 	synctest.Wait()
 	return s.answer(w)
 }
+
+// repeat is how a script writes something long: {x*70000}.
+var repeat = regexp.MustCompile(`\{(.)\*([0-9]+)\}`)
 
 // directives obeys the lines with # and returns the rest.
 func (s *script) directives(text string) (string, error) {
