@@ -1,0 +1,52 @@
+package resourceserver
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Nothing but the one good token gets in, whatever the Authorization field says.
+func FuzzAuthorization(f *testing.F) {
+	p := newProvider(f)
+	h := p.guard(f, introspecting).Require()(whoami)
+	good := p.token(f, "at+jwt", map[string]any{"exp": 253402300799})
+	for _, field := range []string{"Bearer " + good, "bearer  " + good, "Bearer x", "Basic YTpi", "Bearer", "", "Bearer " + good + "=", "DPoP " + good} {
+		f.Add(field)
+	}
+	f.Fuzz(func(t *testing.T, field string) {
+		scheme, token, _ := strings.Cut(field, " ")
+		isGood := strings.EqualFold(scheme, "Bearer") && strings.TrimLeft(token, " ") == good
+		switch w := call(h, field); {
+		case w.Code == http.StatusOK && !isGood:
+			t.Errorf("%q was let in", field)
+		case w.Code != http.StatusOK && isGood:
+			t.Errorf("%q was answered %d", field, w.Code)
+		case w.Code >= 500:
+			t.Errorf("%q was answered %d", field, w.Code)
+		case w.Code != http.StatusOK && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer"):
+			t.Errorf("%q was answered %d without a challenge", field, w.Code)
+		}
+	})
+}
+
+// An introspection answer makes a token for this API, or none.
+func FuzzIntrospectionAnswer(f *testing.F) {
+	s := newProvider(f).guard(f, introspecting)
+	for _, answer := range []string{
+		`{"active":true,"aud":"` + testResource + `","sub":"alice","scope":"a b","exp":253402300799}`,
+		`{"active":false}`, `{"active":true,"active":false}`, `[]`, `{"active":true,"aud":["x"]}`,
+	} {
+		f.Add([]byte(answer))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		token, err := s.fromIntrospection(answer, time.Unix(1_800_000_000, 0))
+		if (token == nil) == (err == nil) {
+			t.Fatalf("%v and %v", token, err)
+		}
+		if err == nil && (token.Claims["active"] != true || !strings.Contains(strings.Join(token.Audience, "\n"), testResource)) {
+			t.Errorf("accepted %q", answer)
+		}
+	})
+}
