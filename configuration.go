@@ -2,7 +2,9 @@ package valetkey
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -167,43 +169,65 @@ type Address struct {
 	Country       string `json:"country,omitempty"`
 }
 
+// claims returns the user's claims as they are stored.
+func (u *User) claims() (map[string]any, error) {
+	standard := *u
+	standard.Username, standard.Password, standard.PasswordHash, standard.Claims = "", "", "", nil
+	standard.Disabled, standard.Administrator = false, false
+	document, err := json.Marshal(standard)
+	if err != nil {
+		return nil, fmt.Errorf("encode claims of %q: %w", u.Username, err)
+	}
+	claims := map[string]any{}
+	if err := json.Unmarshal(document, &claims); err != nil {
+		return nil, fmt.Errorf("read claims of %q: %w", u.Username, err)
+	}
+	delete(claims, "username")
+	maps.Copy(claims, u.Claims)
+	return claims, nil
+}
+
 // ReadConfiguration reads a configuration file and what the environment says beside it.
 // The error lists everything that is wrong, with lines.
 func ReadConfiguration(path string) (Configuration, error) {
-	c, err := readFile[Configuration](path)
+	c, err := readFile(path, true)
 	if err != nil {
 		return c, err
 	}
-	c.overlay(os.LookupEnv)
-	return c, nil
+	return c, c.overlay(os.LookupEnv)
 }
 
-// ReadDeclarations reads a file of declarations. Members of a whole configuration are
-// taken too and left aside, so that one file serves both.
-func ReadDeclarations(path string) (Declarations, error) {
-	c, err := readFile[Configuration](path)
-	return c.Declarations, err
-}
+// ReadDeclarations reads a file of declarations, which may be a whole configuration. What
+// it refers to may stand in another file or in the database.
+func ReadDeclarations(path string) (Configuration, error) { return readFile(path, false) }
 
 // EnvironmentConfiguration is what the environment says, without a file.
-func EnvironmentConfiguration() Configuration {
+func EnvironmentConfiguration() (Configuration, error) {
 	var c Configuration
-	c.overlay(os.LookupEnv)
-	return c
+	return c, c.overlay(os.LookupEnv)
 }
 
 // overlay sets what the environment says in place of the file.
-func (c *Configuration) overlay(lookup func(string) (string, bool)) {
-	for name, field := range map[string]*string{
-		"VALETKEY_ISSUER":          &c.Issuer,
-		"VALETKEY_LISTEN":          &c.Listen,
-		"VALETKEY_DATABASE":        &c.Database,
-		"VALETKEY_MASTER_KEY_FILE": &c.MasterKeyFile,
-		"VALETKEY_LOG_LEVEL":       &c.Log.Level,
-		"VALETKEY_LOG_FORMAT":      &c.Log.Format,
+func (c *Configuration) overlay(lookup func(string) (string, bool)) error {
+	for _, variable := range [...]struct {
+		name  string
+		field *string
+	}{
+		{"VALETKEY_ISSUER", &c.Issuer},
+		{"VALETKEY_LISTEN", &c.Listen},
+		{"VALETKEY_DATABASE", &c.Database},
+		{"VALETKEY_MASTER_KEY_FILE", &c.MasterKeyFile},
+		{"VALETKEY_LOG_LEVEL", &c.Log.Level},
+		{"VALETKEY_LOG_FORMAT", &c.Log.Format},
 	} {
-		if value, ok := lookup(name); ok && value != "" {
-			*field = value
+		if value, ok := lookup(variable.name); ok && value != "" {
+			*variable.field = value
 		}
 	}
+	settings := *c
+	settings.Declarations = Declarations{}
+	if err := collectProblems(settings.validate); err != nil {
+		return fmt.Errorf("environment: %w", err)
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package valetkey
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,231 +19,306 @@ import (
 // base64url are longer.
 const shortSecret = 16
 
-// validate reports what no server could be started with, each with its line where the
-// text shows one.
-func (c *Configuration) validate(name string, text []byte) []error {
-	var problems []error
-	report := func(anchor string, format string, args ...any) {
-		where := name
-		if line := lineOf(text, anchor); line > 0 {
-			where = fmt.Sprintf("%s:%d", name, line)
-		}
-		problems = append(problems, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
-	}
+// reporter takes a problem with the value at a path such as clients[0].redirect_uris[1].
+type reporter func(path, format string, args ...any)
+
+// validate reports what no server could be started with.
+func (c *Configuration) validate(report reporter) {
 	if c.Issuer != "" {
 		if err := oauth.CheckIssuer(c.Issuer); err != nil {
-			report("issuer:", "issuer: %v", err)
+			report("issuer", "%v", err)
 		}
+	}
+	if err := checkDatabase(c.Database); err != nil && c.Database != "" {
+		report("database", "%v", err)
 	}
 	if c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == "") {
-		report("tls:", "tls needs both certificate and key")
+		report("tls", "both certificate and key are needed")
 	}
-	for _, proxy := range c.TrustedProxies {
+	for i, proxy := range c.TrustedProxies {
 		if _, err := parseNetwork(proxy); err != nil {
-			report(proxy, "trusted_proxies: %v", err)
+			report(fmt.Sprintf("trusted_proxies[%d]", i), "%v", err)
 		}
 	}
-	if level := c.Log.Level; level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, level) {
-		report("level:", "log.level is debug, info, warn or error, not %q", level)
-	}
-	if format := c.Log.Format; format != "" && format != "text" && format != "json" {
-		report("format:", "log.format is text or json, not %q", format)
-	}
+	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)
-	return problems
 }
 
-// lineOf returns the line of the first place where anchor stands; 0 if nowhere.
-func lineOf(text []byte, anchor string) int {
-	before, _, found := strings.Cut(string(text), anchor)
-	if !found || anchor == "" {
-		return 0
+// checkDatabase never repeats the URL, which may hold a password.
+func checkDatabase(database string) error {
+	for _, scheme := range [...]string{"sqlite:", "postgres://", "postgresql://"} {
+		if strings.HasPrefix(database, scheme) && len(database) > len(scheme) {
+			return nil
+		}
 	}
-	return strings.Count(before, "\n") + 1
+	return errors.New("it begins with sqlite:, postgres:// or postgresql://")
 }
 
-// Validate reports everything in the declarations that a store must not take.
+func oneOf(report reporter, path, value string, values ...string) {
+	if value != "" && !slices.Contains(values, value) {
+		report(path, "%q is none of %s", value, strings.Join(values, ", "))
+	}
+}
+
+// Validate reports everything in the declarations that a store must not take, but for
+// names that stand for nothing: those may be stored already.
 func (d *Declarations) Validate() error {
+	return collectProblems(d.validate)
+}
+
+func collectProblems(check func(reporter)) error {
 	var problems []error
-	d.validate(func(_, format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) })
+	check(func(path, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	})
 	return errors.Join(problems...)
 }
 
-func (d *Declarations) validate(report func(anchor, format string, args ...any)) {
-	scopes := oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeEmail, oauth.ScopeAddress, oauth.ScopePhone, oauth.ScopeOfflineAccess}
+func (d *Declarations) validate(report reporter) {
 	for i, s := range d.Scopes {
+		path := fmt.Sprintf("scopes[%d]", i)
 		if parsed, err := oauth.ParseScope(s.Name); err != nil || len(parsed) != 1 {
-			report(s.Name, "scopes[%d].name: %q is not one scope value (RFC 6749, section 3.3)", i, s.Name)
+			report(path+".name", "%q is not one scope value (RFC 6749, section 3.3)", s.Name)
 		}
-		for _, claim := range s.Claims {
+		if slices.ContainsFunc(d.Scopes[:i], func(o authserver.Scope) bool { return o.Name == s.Name }) {
+			report(path+".name", "there are two scopes %q", s.Name)
+		}
+		for j, claim := range s.Claims {
 			if err := oauth.CheckClaimName(claim); err != nil {
-				report(claim, "scope %q: claim %q: %v", s.Name, claim, err)
+				report(fmt.Sprintf("%s.claims[%d]", path, j), "%q: %v", claim, err)
 			}
 		}
-		scopes = append(scopes, s.Name)
 	}
-	var resources []string
 	for i, r := range d.Resources {
+		path := fmt.Sprintf("resources[%d]", i)
 		u, err := url.Parse(r.Identifier)
 		if err != nil || !u.IsAbs() || strings.Contains(r.Identifier, "#") {
-			report(r.Identifier, "resources[%d].identifier: %q is not an absolute URI without a fragment (RFC 8707, section 2)", i, r.Identifier)
+			report(path+".identifier", "%q is not an absolute URI without a fragment (RFC 8707, section 2)", r.Identifier)
 		}
-		if f := r.AccessTokenFormat; f != "" && f != authserver.AccessTokenJWT && f != authserver.AccessTokenOpaque {
-			report(f, "resource %s: access_token_format is jwt or opaque, not %q", r.Identifier, f)
+		if slices.ContainsFunc(d.Resources[:i], func(o authserver.Resource) bool { return o.Identifier == r.Identifier }) {
+			report(path+".identifier", "there are two resources %q", r.Identifier)
 		}
-		for _, scope := range r.Scopes {
-			if !scopes.Has(scope) {
-				report(scope, "resource %s: the scope %q is not declared", r.Identifier, scope)
-			}
-		}
-		resources = append(resources, r.Identifier)
+		oneOf(report, path+".access_token_format", r.AccessTokenFormat, authserver.AccessTokenJWT, authserver.AccessTokenOpaque)
 	}
-	d.validateClients(report, scopes, resources)
+	d.validateClients(report)
 	d.validateUsers(report)
 }
 
 var clientIDForm = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
 
-func (d *Declarations) validateClients(report func(anchor, format string, args ...any), scopes oauth.Scope, resources []string) {
-	seen := map[string]bool{}
-	for i, c := range d.Clients {
-		complain := func(anchor, format string, args ...any) {
-			report(anchor, "client %q: %s", c.ID, fmt.Sprintf(format, args...))
-		}
+func (d *Declarations) validateClients(report reporter) {
+	for i := range d.Clients {
+		c := &d.Clients[i]
+		path := fmt.Sprintf("clients[%d]", i)
 		switch {
 		case c.ID == "":
-			report("clients:", "clients[%d] has no client_id", i)
-			continue
+			report(path, "client_id is missing")
 		case !clientIDForm.MatchString(c.ID) || strings.HasPrefix(c.ID, "https://"):
-			complain(c.ID, "client_id has 1 to 255 printable characters without spaces, and is no https URL")
-		case seen[c.ID]:
-			complain(c.ID, "there are two clients with this client_id")
+			report(path+".client_id", "%q: 1 to 255 printable ASCII characters without spaces, and no https URL", c.ID)
+		case slices.ContainsFunc(d.Clients[:i], func(o Client) bool { return o.ID == c.ID }):
+			report(path+".client_id", "there are two clients %q", c.ID)
 		}
-		seen[c.ID] = true
 		metadata := c.record().ClientMetadata.WithDefaults()
-		if err := metadata.CheckRedirectURIs(); err != nil {
-			complain(firstBadURI(metadata), "%s", oauth.AsError(err).Description)
-		}
-		if slices.Contains(metadata.GrantTypes, oauth.GrantTypeAuthorizationCode) && len(metadata.RedirectURIs) == 0 {
-			complain(c.ID, "the grant type authorization_code needs redirect_uris")
-		}
-		checkCredentials(c, metadata, complain)
-		checkNames(metadata, c.ClientSettings, complain)
-		asked, err := oauth.ParseScope(metadata.Scope)
-		if err != nil {
-			complain(metadata.Scope, "scope: %s", oauth.AsError(err).Description)
-		}
-		for _, scope := range asked.Without(scopes) {
-			complain(scope, "the scope %q is not declared", scope)
-		}
-		for _, r := range c.Resources {
-			if !slices.Contains(resources, r) {
-				complain(r, "the resource %q is not declared", r)
+		for _, member := range [...]struct {
+			name string
+			uris []string
+		}{{"redirect_uris", metadata.RedirectURIs}, {"post_logout_redirect_uris", metadata.PostLogoutRedirectURIs}} {
+			for j, uri := range member.uris {
+				if err := oauth.CheckRedirectURI(uri, metadata.ApplicationType); err != nil {
+					report(fmt.Sprintf("%s.%s[%d]", path, member.name, j), "%v", err)
+				}
 			}
 		}
-	}
-}
-
-func firstBadURI(m oauth.ClientMetadata) string {
-	for _, uri := range slices.Concat(m.RedirectURIs, m.PostLogoutRedirectURIs) {
-		if oauth.CheckRedirectURI(uri, m.ApplicationType) != nil {
-			return uri
+		if metadata.HasGrantType(oauth.GrantTypeAuthorizationCode) && len(metadata.RedirectURIs) == 0 {
+			report(path, "the grant type authorization_code needs redirect_uris")
 		}
+		if _, err := oauth.ParseScope(metadata.Scope); err != nil {
+			report(path+".scope", "%s", oauth.AsError(err).Description)
+		}
+		if c.Resources != nil && len(c.Resources) == 0 {
+			report(path+".resources", "an empty list would allow every resource")
+		}
+		c.checkCredentials(&metadata, path, report)
+		c.checkNames(&metadata, path, report)
 	}
-	return ""
 }
 
-func checkCredentials(c Client, m oauth.ClientMetadata, complain func(anchor, format string, args ...any)) {
+func (c *Client) checkCredentials(m *oauth.ClientMetadata, path string, report reporter) {
+	if c.SecretNext != "" && c.Secret == "" {
+		report(path+".client_secret_next", "it stands beside a client_secret")
+	}
 	method := m.TokenEndpointAuthMethod
 	switch method {
 	case oauth.AuthMethodNone:
 		if c.Secret != "" {
-			complain(c.ID, "a client whose token_endpoint_auth_method is none has no client_secret")
+			report(path+".client_secret", "a client whose token_endpoint_auth_method is none has no secret")
 		}
 		if m.HasGrantType(oauth.GrantTypeClientCredentials) {
-			complain(c.ID, "the grant type client_credentials needs a client with credentials")
+			report(path, "the grant type client_credentials needs a client with credentials (RFC 6749, section 4.4)")
 		}
 	case oauth.AuthMethodClientSecretBasic, oauth.AuthMethodClientSecretPost:
 		if c.Secret == "" {
-			complain(c.ID, "%s needs a client_secret", method)
+			report(path, "%s needs a client_secret", method)
 		}
 	case oauth.AuthMethodClientSecretJWT:
 		if len(c.Secret) < 32 {
-			complain(c.ID, "client_secret_jwt needs a client_secret of 32 bytes or more (RFC 7518, section 3.2)")
+			report(path, "client_secret_jwt needs a client_secret of 32 bytes or more (RFC 7518, section 3.2)")
 		}
 	case oauth.AuthMethodPrivateKeyJWT:
-		switch {
-		case len(m.JWKS) == 0 && m.JWKSURI == "":
-			complain(c.ID, "private_key_jwt needs jwks or jwks_uri")
-		case len(m.JWKS) > 0 && m.JWKSURI != "":
-			complain(c.ID, "jwks and jwks_uri exclude each other (RFC 7591, section 2)")
-		case len(m.JWKS) > 0:
-			keys, err := jose.ParseKeySet(m.JWKS)
-			if err != nil {
-				complain("jwks:", "jwks: %v", err)
-			} else if len(keys.Keys) == 0 {
-				complain("jwks:", "jwks has no key that can verify a signature")
-			}
-		case !strings.HasPrefix(m.JWKSURI, "https://"):
-			complain(m.JWKSURI, "jwks_uri is an https URL")
+		checkClientKeys(m, path, report)
+	default:
+		report(path+".token_endpoint_auth_method", "%q is not known", method)
+	}
+}
+
+func checkClientKeys(m *oauth.ClientMetadata, path string, report reporter) {
+	switch {
+	case len(m.JWKS) == 0 && m.JWKSURI == "":
+		report(path, "private_key_jwt needs jwks or jwks_uri")
+	case len(m.JWKS) > 0 && m.JWKSURI != "":
+		report(path+".jwks_uri", "jwks and jwks_uri exclude each other (RFC 7591, section 2)")
+	case len(m.JWKS) > 0:
+		keys, err := jose.ParseKeySet(m.JWKS)
+		if err != nil {
+			report(path+".jwks", "%v", err)
+		} else if len(keys.Keys) == 0 {
+			report(path+".jwks", "there is no key that can verify a signature")
 		}
 	default:
-		complain(method, "token_endpoint_auth_method %q is not known", method)
+		checkWebAddress(report, path+".jwks_uri", m.JWKSURI)
 	}
 }
 
-func checkNames(m oauth.ClientMetadata, s authserver.ClientSettings, complain func(anchor, format string, args ...any)) {
-	known := func(member, value string, values ...string) {
-		if value != "" && !slices.Contains(values, value) {
-			complain(value, "%s is one of %s, not %q", member, strings.Join(values, ", "), value)
-		}
+func checkWebAddress(report reporter, path, address string) {
+	if address == "" {
+		return
 	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopbackHost(u.Hostname())) {
+		report(path, "%q is not an https URL", address)
+	}
+}
+
+func (c *Client) checkNames(m *oauth.ClientMetadata, path string, report reporter) {
 	signing := []string{"ES256", "RS256", "PS256", "ES384", "ES512", "EdDSA"}
-	for _, g := range m.GrantTypes {
-		known("grant_types", g, oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials)
+	for i, g := range m.GrantTypes {
+		oneOf(report, fmt.Sprintf("%s.grant_types[%d]", path, i), g,
+			oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials)
 	}
-	for _, r := range m.ResponseTypes {
-		known("response_types", r, "code")
+	for i, r := range m.ResponseTypes {
+		oneOf(report, fmt.Sprintf("%s.response_types[%d]", path, i), r, "code")
 	}
-	known("application_type", m.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
-	known("subject_type", m.SubjectType, "public")
-	known("id_token_signed_response_alg", m.IDTokenSignedResponseAlg, signing...)
-	known("access_token_signed_response_alg", s.AccessTokenSignedResponseAlg, signing...)
-	known("token_endpoint_auth_signing_alg", m.TokenEndpointAuthSigningAlg, append([]string{"HS256", "HS384", "HS512"}, signing...)...)
-	for member, uri := range map[string]string{"client_uri": m.ClientURI, "logo_uri": m.LogoURI, "policy_uri": m.PolicyURI, "tos_uri": m.TOSURI, "initiate_login_uri": m.InitiateLoginURI} {
-		if uri == "" {
-			continue
-		}
-		u, err := url.Parse(uri)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())) {
-			complain(uri, "%s is an https URL", member)
-		}
+	oneOf(report, path+".application_type", m.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
+	oneOf(report, path+".subject_type", m.SubjectType, "public")
+	oneOf(report, path+".id_token_signed_response_alg", m.IDTokenSignedResponseAlg, signing...)
+	oneOf(report, path+".access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, signing...)
+	oneOf(report, path+".token_endpoint_auth_signing_alg", m.TokenEndpointAuthSigningAlg,
+		append([]string{"HS256", "HS384", "HS512"}, signing...)...)
+	if m.DefaultMaxAge != nil && *m.DefaultMaxAge < 0 {
+		report(path+".default_max_age", "it is a number of seconds, 0 or more")
 	}
-	for _, origin := range s.AllowedOrigins {
+	checkWebAddress(report, path+".client_uri", m.ClientURI)
+	checkWebAddress(report, path+".logo_uri", m.LogoURI)
+	checkWebAddress(report, path+".policy_uri", m.PolicyURI)
+	checkWebAddress(report, path+".tos_uri", m.TOSURI)
+	checkWebAddress(report, path+".initiate_login_uri", m.InitiateLoginURI)
+	for i, origin := range c.AllowedOrigins {
 		u, err := url.Parse(origin)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-			complain(origin, "allowed_origins: %q is no origin such as https://app.example.com", origin)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			report(fmt.Sprintf("%s.allowed_origins[%d]", path, i), "%q is no origin such as https://app.example.com", origin)
 		}
 	}
 }
 
-func (d *Declarations) validateUsers(report func(anchor, format string, args ...any)) {
-	for i, u := range d.Users {
-		if u.Username == "" {
-			report("users:", "users[%d] has no username", i)
-			continue
-		}
+func (d *Declarations) validateUsers(report reporter) {
+	owners := map[string]string{}
+	for i := range d.Users {
+		u := &d.Users[i]
+		path := fmt.Sprintf("users[%d]", i)
 		if u.Password != "" && u.PasswordHash != "" {
-			report(u.Username, "user %q: password and password_hash exclude each other", u.Username)
+			report(path+".password_hash", "password and password_hash exclude each other")
 		}
-		if u.PasswordHash != "" {
-			if err := identity.CheckPasswordHash(u.PasswordHash); err != nil {
-				report(u.Username, "user %q: password_hash: %v", u.Username, err)
-			}
+		if len(u.Password) > identity.MaxPasswordBytes {
+			report(path+".password", "%v", identity.ErrPasswordTooLong)
 		}
 		for name := range u.Claims {
-			if err := oauth.CheckClaimName(name); err != nil {
-				report(name, "user %q: claims.%s: %v", u.Username, name, err)
+			if err := checkCustomClaim(name); err != nil {
+				report(path+".claims."+name, "%v", err)
+			}
+		}
+		claims, err := u.claims()
+		if err != nil {
+			report(path, "%v", err)
+			continue
+		}
+		record := identity.User{ID: "new", Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims}
+		if err := record.Check(); err != nil {
+			report(path, "%v", err)
+		}
+		for _, identifier := range record.Identifiers() {
+			if owner, taken := owners[identifier]; taken {
+				report(path, "%q finds %s already; usernames and e-mail addresses are one person's", identifier, owner)
+			}
+			owners[identifier] = path
+		}
+	}
+}
+
+// checkCustomClaim keeps what has a member or a meaning of its own out of claims.
+func checkCustomClaim(name string) error {
+	if err := oauth.CheckClaimName(name); err != nil {
+		return err
+	}
+	switch name {
+	case "preferred_username", "updated_at":
+		return errors.New("it follows from the user's record")
+	}
+	for _, claims := range oauth.ScopeClaims {
+		if slices.Contains(claims, name) {
+			return errors.New("it is a standard claim: write it beside username")
+		}
+	}
+	return nil
+}
+
+// checkReferences reports names that stand for nothing: neither among the declarations
+// nor among what is stored.
+func (d *Declarations) checkReferences(stored *Declarations, report reporter) {
+	scopes := oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeEmail, oauth.ScopeAddress, oauth.ScopePhone, oauth.ScopeOfflineAccess}
+	for _, s := range slices.Concat(d.Scopes, stored.Scopes) {
+		scopes = append(scopes, s.Name)
+	}
+	var resources, clients []string
+	for _, r := range slices.Concat(d.Resources, stored.Resources) {
+		resources = append(resources, r.Identifier)
+	}
+	for _, c := range slices.Concat(d.Clients, stored.Clients) {
+		clients = append(clients, c.ID)
+	}
+	for i, r := range d.Resources {
+		for j, scope := range r.Scopes {
+			if !slices.Contains(scopes, scope) {
+				report(fmt.Sprintf("resources[%d].scopes[%d]", i, j), "the scope %q is not declared", scope)
+			}
+		}
+		for j, id := range r.IntrospectionClients {
+			if !slices.Contains(clients, id) {
+				report(fmt.Sprintf("resources[%d].introspection_clients[%d]", i, j), "the client %q is not declared", id)
+			}
+		}
+	}
+	for i, c := range d.Clients {
+		asked, err := oauth.ParseScope(c.Scope)
+		if err != nil {
+			continue // reported by validate
+		}
+		for _, scope := range asked.Without(scopes) {
+			report(fmt.Sprintf("clients[%d].scope", i), "the scope %q is not declared", scope)
+		}
+		for j, r := range c.Resources {
+			if !slices.Contains(resources, r) {
+				report(fmt.Sprintf("clients[%d].resources[%d]", i, j), "the resource %q is not declared", r)
 			}
 		}
 	}
@@ -254,7 +328,7 @@ func (d *Declarations) validateUsers(report func(anchor, format string, args ...
 func (d *Declarations) Warnings() []string {
 	var warnings []string
 	for _, c := range d.Clients {
-		if c.Secret != "" && len(c.Secret) < shortSecret {
+		if c.Secret != "" && len(c.Secret) < shortSecret || c.SecretNext != "" && len(c.SecretNext) < shortSecret {
 			warnings = append(warnings, fmt.Sprintf("client %q: client_secret is short; use 32 random bytes", c.ID))
 		}
 		if c.InsecureAssertionAudience {
@@ -281,24 +355,4 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%q is neither an IP address nor a network such as 10.0.0.0/8", s)
 	}
 	return netip.PrefixFrom(addr, addr.BitLen()), nil
-}
-
-// claims returns a user's claims as they are stored.
-func (u *User) claims() (map[string]any, error) {
-	standard := *u
-	standard.Username, standard.Password, standard.PasswordHash, standard.Claims = "", "", "", nil
-	standard.Disabled, standard.Administrator = false, false
-	document, err := json.Marshal(standard)
-	if err != nil {
-		return nil, fmt.Errorf("encode claims of %q: %w", u.Username, err)
-	}
-	claims := map[string]any{}
-	if err := json.Unmarshal(document, &claims); err != nil {
-		return nil, fmt.Errorf("read claims of %q: %w", u.Username, err)
-	}
-	delete(claims, "username")
-	for name, value := range u.Claims {
-		claims[name] = value
-	}
-	return claims, nil
 }

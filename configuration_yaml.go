@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,78 +20,103 @@ import (
 	"github.com/valetkey/valetkey/internal/editdistance"
 )
 
-// maxConfigurationBytes bounds a file.
-const maxConfigurationBytes = 16 << 20
+// Bounds on a file.
+const (
+	maxConfigurationBytes = 16 << 20
+	maxConfigurationDepth = 32
+)
 
-// readFile reads YAML into a struct with json tags. Keys that the struct does not have,
-// keys that are there twice and values of another type are errors with their line.
-func readFile[T any](path string) (T, error) {
-	var target T
+// readFile reads a configuration file. Unknown keys, keys that are there twice, values of
+// another type and values that no server could use are errors with their lines.
+func readFile(path string, alone bool) (Configuration, error) {
+	var c Configuration
 	info, err := os.Stat(path)
 	if err != nil {
-		return target, fmt.Errorf("read configuration: %w", err)
+		return c, fmt.Errorf("read configuration: %w", err)
 	}
 	if info.Size() > maxConfigurationBytes {
-		return target, fmt.Errorf("read configuration: %s is larger than 16 MiB", path)
+		return c, fmt.Errorf("read configuration: %s is larger than 16 MiB", path)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return target, fmt.Errorf("read configuration: %w", err)
+		return c, fmt.Errorf("read configuration: %w", err)
 	}
-	problems := decodeYAML(filepath.Base(path), text, &target)
-	if c, ok := any(&target).(*Configuration); ok && len(problems) == 0 {
-		problems = c.validate(filepath.Base(path), text)
-	}
-	if len(problems) > 0 {
-		return target, errors.Join(problems...)
-	}
-	return target, nil
+	return parseConfiguration(filepath.Base(path), text, alone)
 }
 
-// decodeYAML reads text into target. The whole file is looked through, so that all
-// problems are reported at once.
-func decodeYAML(name string, text []byte, target any) []error {
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return []error{fmt.Errorf("%s: %s", name, oneLine(err.Error()))}
+// parseConfiguration is readFile for a text. alone says that whatever the declarations
+// refer to must be among them.
+func parseConfiguration(name string, text []byte, alone bool) (Configuration, error) {
+	var c Configuration
+	d := yamlDecoder{name: name, lines: map[string]int{}}
+	d.decode(text, &c)
+	if len(d.problems) == 0 {
+		c.validate(d.report)
+		if alone {
+			c.Declarations.checkReferences(&Declarations{}, d.report)
+		}
 	}
-	d := yamlDecoder{name: name}
-	var value any
-	switch {
-	case len(file.Docs) > 1:
-		return []error{fmt.Errorf("%s: more than one YAML document", name)}
-	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
-		return nil
-	default:
-		value = d.value(file.Docs[0].Body, reflect.TypeOf(target).Elem(), "")
-	}
-	if len(d.problems) > 0 {
-		return d.problems
-	}
-	document, err := json.Marshal(value)
-	if err != nil {
-		return []error{fmt.Errorf("%s: %w", name, err)}
-	}
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(target); err != nil {
-		return []error{fmt.Errorf("%s: %w", name, err)}
-	}
-	return nil
-}
-
-func oneLine(s string) string {
-	first, _, _ := strings.Cut(s, "\n")
-	return first
+	return c, errors.Join(d.problems...)
 }
 
 // yamlDecoder turns YAML into what encoding/json takes for a type, and notes what does
-// not fit.
+// not fit and where everything stood.
 type yamlDecoder struct {
 	name     string
+	lines    map[string]int // of a path such as clients[0].redirect_uris[1]
 	problems []error
 }
 
+// syntaxError is how the parser says where: [line:column].
+var syntaxError = regexp.MustCompile(`^\[(\d+):\d+\] (.*)`)
+
+// decode looks through the whole file, so that all problems are reported at once.
+func (d *yamlDecoder) decode(text []byte, target any) {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		place := d.name
+		message, _, _ := strings.Cut(err.Error(), "\n")
+		if at := syntaxError.FindStringSubmatch(message); at != nil {
+			place, message = d.name+":"+at[1], at[2]
+		}
+		d.problems = append(d.problems, fmt.Errorf("%s: %s", place, message))
+		return
+	}
+	if len(file.Docs) > 1 {
+		d.problems = append(d.problems, fmt.Errorf("%s: more than one YAML document", d.name))
+		return
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return
+	}
+	value := d.value(file.Docs[0].Body, reflect.TypeOf(target).Elem(), "")
+	if len(d.problems) > 0 {
+		return
+	}
+	document, err := json.Marshal(value)
+	if err == nil {
+		decoder := json.NewDecoder(bytes.NewReader(document))
+		decoder.DisallowUnknownFields()
+		err = decoder.Decode(target)
+	}
+	if err != nil {
+		d.problems = append(d.problems, fmt.Errorf("%s: %w", d.name, err))
+	}
+}
+
+// report notes a problem with the value at a path, or what holds it.
+func (d *yamlDecoder) report(path, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	for place := path; place != ""; place = place[:max(0, strings.LastIndexAny(place, ".["))] {
+		if line, ok := d.lines[place]; ok {
+			d.problems = append(d.problems, fmt.Errorf("%s:%d: %s: %s", d.name, line, path, message))
+			return
+		}
+	}
+	d.problems = append(d.problems, fmt.Errorf("%s: %s: %s", d.name, path, message))
+}
+
+// problem notes that a node cannot be read.
 func (d *yamlDecoder) problem(n ast.Node, format string, args ...any) any {
 	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s", d.name, n.GetToken().Position.Line, fmt.Sprintf(format, args...)))
 	return nil
@@ -103,39 +129,34 @@ var (
 
 func (d *yamlDecoder) value(n ast.Node, t reflect.Type, path string) any {
 	switch n := n.(type) {
-	case *ast.AnchorNode:
-		return d.value(n.Value, t, path)
+	case *ast.AliasNode, *ast.AnchorNode:
+		return d.problem(n, "anchors and aliases are not taken here; write the value out")
 	case *ast.TagNode:
 		return d.value(n.Value, t, path)
-	case *ast.AliasNode:
-		return d.problem(n, "aliases are not taken here; write the value out")
 	case *ast.NullNode:
+		// Often a value that a template left out. Where absence has a meaning of its own,
+		// such as a client without a secret, that must not be what it turns into. A section
+		// whose members are all commented out is taken.
+		section := t.Kind() == reflect.Slice || t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer
+		if !section || strings.ContainsAny(path, ".[") {
+			return d.problem(n, "%s has no value: give it one or leave it out", path)
+		}
 		return nil
 	}
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t == rawType || t.Kind() == reflect.Interface {
-		return d.anything(n, path)
+	if t == rawType || t.Kind() == reflect.Interface || t.Kind() == reflect.Map {
+		return d.anything(n, path, 0)
 	}
 	if reflect.PointerTo(t).Implements(textType) {
-		return d.scalar(n, path, "text")
+		return d.text(n, path, reflect.New(t).Interface().(encoding.TextUnmarshaler))
 	}
 	switch t.Kind() {
 	case reflect.Struct:
 		return d.object(n, path, fieldsOf(t))
-	case reflect.Map:
-		return d.anything(n, path)
 	case reflect.Slice:
-		sequence, ok := n.(*ast.SequenceNode)
-		if !ok {
-			return d.problem(n, "%s is a list: write each member on a line of its own after a dash", path)
-		}
-		values := []any{}
-		for i, member := range sequence.Values {
-			values = append(values, d.value(member, t.Elem(), fmt.Sprintf("%s[%d]", path, i)))
-		}
-		return values
+		return d.list(n, t.Elem(), path)
 	case reflect.Bool:
 		if b, ok := n.(*ast.BoolNode); ok {
 			return b.Value
@@ -147,21 +168,52 @@ func (d *yamlDecoder) value(n ast.Node, t reflect.Type, path string) any {
 		}
 		return d.problem(n, "%s is a whole number", path)
 	}
-	return d.scalar(n, path, "text")
+	value := d.scalar(n, path)
+	if value == "" {
+		return d.problem(n, "%s is empty: give it a value or leave it out", path)
+	}
+	return value
+}
+
+// text reads a value whose type has a form of its own as text.
+func (d *yamlDecoder) text(n ast.Node, path string, form encoding.TextUnmarshaler) any {
+	value := d.scalar(n, path)
+	if s, ok := value.(string); ok {
+		if err := form.UnmarshalText([]byte(s)); err != nil {
+			return d.problem(n, "%s: %v", path, err)
+		}
+	}
+	return value
+}
+
+func (d *yamlDecoder) list(n ast.Node, t reflect.Type, path string) any {
+	sequence, ok := n.(*ast.SequenceNode)
+	if !ok {
+		return d.problem(n, "%s is a list: write each member on a line of its own after a dash", path)
+	}
+	if len(sequence.Values) == 0 && strings.Contains(path, ".") {
+		return d.problem(n, "%s is empty: name something or leave it out", path)
+	}
+	values := []any{}
+	for i, member := range sequence.Values {
+		place := fmt.Sprintf("%s[%d]", path, i)
+		d.lines[place] = member.GetToken().Position.Line
+		values = append(values, d.value(member, t, place))
+	}
+	return values
 }
 
 // object reads a mapping whose keys are fields.
 func (d *yamlDecoder) object(n ast.Node, path string, fields map[string]reflect.Type) any {
 	object := map[string]any{}
 	for _, entry := range d.entries(n, path) {
-		key := entry.Key.String()
+		key := keyOf(entry)
 		t, ok := fields[key]
 		if !ok {
-			where := ""
+			where, hint := "", ""
 			if path != "" {
 				where = " in " + path
 			}
-			hint := ""
 			if nearest := nearestName(key, fields); nearest != "" {
 				hint = fmt.Sprintf("; did you mean %q?", nearest)
 			}
@@ -172,16 +224,18 @@ func (d *yamlDecoder) object(n ast.Node, path string, fields map[string]reflect.
 			d.problem(entry.Key, "the key %q is there twice", key)
 			continue
 		}
-		object[key] = d.value(entry.Value, t, joinPath(path, key))
+		place := strings.TrimPrefix(path+"."+key, ".")
+		d.lines[place] = entry.Key.GetToken().Position.Line
+		object[key] = d.value(entry.Value, t, place)
 	}
 	return object
 }
 
-func joinPath(path, key string) string {
-	if path == "" {
-		return key
+func keyOf(entry *ast.MappingValueNode) string {
+	if s, ok := entry.Key.(*ast.StringNode); ok {
+		return s.Value
 	}
-	return path + "." + key
+	return entry.Key.String()
 }
 
 func (d *yamlDecoder) entries(n ast.Node, path string) []*ast.MappingValueNode {
@@ -198,35 +252,40 @@ func (d *yamlDecoder) entries(n ast.Node, path string) []*ast.MappingValueNode {
 	return nil
 }
 
-func (d *yamlDecoder) scalar(n ast.Node, path, kind string) any {
+func (d *yamlDecoder) scalar(n ast.Node, path string) any {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		return n.Value
 	case *ast.LiteralNode:
 		return n.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return d.problem(n, "%s is %s: put it in quotes", path, kind)
+		return d.problem(n, "%s is text: put it in quotes", path)
 	}
-	return d.problem(n, "%s is %s", path, kind)
+	return d.problem(n, "%s is text", path)
 }
 
 // anything reads a value of no fixed type.
-func (d *yamlDecoder) anything(n ast.Node, path string) any {
+func (d *yamlDecoder) anything(n ast.Node, path string, depth int) any {
+	if depth > maxConfigurationDepth {
+		return d.problem(n, "%s is nested too deeply", path)
+	}
 	switch n := n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
 		object := map[string]any{}
 		for _, entry := range d.entries(n, path) {
-			key := strings.Trim(entry.Key.String(), `"'`)
+			key := keyOf(entry)
 			if _, twice := object[key]; twice {
 				d.problem(entry.Key, "the key %q is there twice", key)
 			}
-			object[key] = d.anything(entry.Value, joinPath(path, key))
+			place := path + "." + key
+			d.lines[place] = entry.Key.GetToken().Position.Line
+			object[key] = d.anything(entry.Value, place, depth+1)
 		}
 		return object
 	case *ast.SequenceNode:
 		values := []any{}
 		for i, member := range n.Values {
-			values = append(values, d.anything(member, fmt.Sprintf("%s[%d]", path, i)))
+			values = append(values, d.anything(member, fmt.Sprintf("%s[%d]", path, i), depth+1))
 		}
 		return values
 	case *ast.BoolNode:
@@ -238,7 +297,7 @@ func (d *yamlDecoder) anything(n ast.Node, path string) any {
 	case *ast.NullNode:
 		return nil
 	}
-	return d.scalar(n, path, "text")
+	return d.scalar(n, path)
 }
 
 // fieldsOf returns the members of a struct by their JSON names, those of embedded
@@ -250,9 +309,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":
-			for embedded, t := range fieldsOf(f.Type) {
-				fields[embedded] = t
-			}
+			maps.Copy(fields, fieldsOf(f.Type))
 		case name != "" && name != "-":
 			fields[name] = f.Type
 		}

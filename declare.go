@@ -78,8 +78,20 @@ func (d *Declarations) compare(ctx context.Context, store *sqldb.Store) (declara
 	if err != nil {
 		return records, nil, fmt.Errorf("read what is stored: %w", err)
 	}
+	known := Declarations{Scopes: stored.Scopes, Resources: stored.Resources}
+	for _, c := range stored.Clients {
+		known.Clients = append(known.Clients, Client{ID: c.ID})
+	}
+	if err := collectProblems(func(report reporter) { d.checkReferences(&known, report) }); err != nil {
+		return records, nil, err
+	}
 	var changes []Change
 	for _, c := range d.Clients {
+		// A token of a client in its own name has its client_id as sub: it must not be
+		// taken for a person (RFC 9700, section 4.15).
+		if slices.ContainsFunc(stored.Users, func(u identity.User) bool { return u.ID == c.ID }) {
+			return records, nil, fmt.Errorf("client %q: the client_id is a person's subject identifier", c.ID)
+		}
 		record := c.record()
 		records.Clients = append(records.Clients, record)
 		at := slices.IndexFunc(stored.Clients, func(s authserver.Client) bool { return s.ID == record.ID })

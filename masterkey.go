@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -34,12 +35,15 @@ func masterKey(c *Configuration) ([]byte, error) {
 		rand.Read(key)
 		return key, nil
 	}
-	path = filepath.Clean(path) + ".key"
-	key, err := readMasterKey(path)
+	path = filepath.Clean(path)
+	key, err := readMasterKey(path + ".key")
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	return createMasterKey(path)
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		return nil, fmt.Errorf("the database %s is there, but its master key %s.key is not: restore it from a backup, or set VALETKEY_MASTER_KEY", path, path)
+	}
+	return createMasterKey(path + ".key")
 }
 
 func readMasterKey(path string) ([]byte, error) {
@@ -47,7 +51,8 @@ func readMasterKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read master key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	// Windows keeps access elsewhere than in the mode.
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("the master key %s can be read by others (mode %v): run chmod 600 on it", path, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(path)
@@ -67,20 +72,34 @@ func decodeMasterKey(text, where string) ([]byte, error) {
 	return key, nil
 }
 
-// createMasterKey makes a key file that exists whole or not at all.
-func createMasterKey(path string) ([]byte, error) {
-	key := make([]byte, masterKeyBytes)
+// createMasterKey makes a key file, which is there whole or not at all, and on the disk
+// before anything is encrypted under it.
+func createMasterKey(path string) (key []byte, err error) {
+	key = make([]byte, masterKeyBytes)
 	rand.Read(key)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("create master key: %w", err)
+	}
+	defer folder.Close()
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("create master key: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
+	_, err = file.WriteString(base64.RawURLEncoding.EncodeToString(key) + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return nil, fmt.Errorf("write master key: %w", err)
+	}
+	err = os.Link(file.Name(), path)
 	if errors.Is(err, fs.ErrExist) {
 		return readMasterKey(path) // another process was quicker
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
 	}
-	_, err = file.WriteString(base64.RawURLEncoding.EncodeToString(key) + "\n")
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return nil, errors.Join(fmt.Errorf("write master key: %w", err), os.Remove(path))
+	if err := folder.Sync(); err != nil {
+		return nil, fmt.Errorf("write master key: %w", err)
 	}
 	return key, nil
 }

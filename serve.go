@@ -30,7 +30,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if s.config.TLS != nil {
-		certificates := &certificateFiles{certificate: s.config.TLS.Certificate, key: s.config.TLS.Key}
+		certificates := &certificateFiles{certificate: s.config.TLS.Certificate, key: s.config.TLS.Key, log: s.log}
 		if _, err := certificates.get(nil); err != nil {
 			return err
 		}
@@ -58,6 +58,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // certificateFiles is a certificate that is read again when its files change.
 type certificateFiles struct {
 	certificate, key string
+	log              *slog.Logger
 
 	mu      sync.Mutex
 	loaded  *tls.Certificate
@@ -83,7 +84,7 @@ func (f *certificateFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	certificate, err := tls.LoadX509KeyPair(f.certificate, f.key)
 	if err != nil {
 		if f.loaded != nil {
-			slog.Error("the new certificate cannot be read; the old one stays", "error", err)
+			f.log.Error("the new certificate cannot be read; the old one stays", "error", err)
 			return f.loaded, nil
 		}
 		return nil, fmt.Errorf("read certificate: %w", err)

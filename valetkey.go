@@ -10,12 +10,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strings"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/sqldb"
 	"github.com/valetkey/valetkey/ui"
 )
@@ -68,9 +69,15 @@ func New(config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	issuer, err := url.Parse(config.Issuer)
-	if err != nil || config.Issuer == "" {
+	if config.Issuer == "" {
 		return nil, errors.New("the issuer is missing: the URL under which people and clients reach the server")
+	}
+	if err := oauth.CheckIssuer(config.Issuer); err != nil {
+		return nil, err
+	}
+	issuer, err := url.Parse(config.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
 	}
 	s := &Server{config: config, log: config.Logger, host: issuer.Host, stopped: make(chan struct{})}
 	if s.proxies, err = parseProxies(config.TrustedProxies); err != nil {
@@ -134,8 +141,8 @@ func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.
 }
 
 func openStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.Store, []byte, error) {
-	if !strings.Contains(c.Database, ":") {
-		return nil, nil, fmt.Errorf("the database %q begins with neither sqlite: nor postgres://", c.Database)
+	if err := checkDatabase(c.Database); err != nil {
+		return nil, nil, fmt.Errorf("database: %w", err)
 	}
 	master, err := masterKey(c)
 	if err != nil {
@@ -201,86 +208,25 @@ func (s *Server) keepHouse(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-minute.C:
-			if _, err := s.store.Reclaim(ctx, time.Now()); err != nil && ctx.Err() == nil {
-				s.log.Error("reclaim the space of what has expired", "error", err)
-			}
+			s.chore(ctx, "reclaim the space of what has expired", func() error {
+				_, err := s.store.Reclaim(ctx, time.Now())
+				return err
+			})
 		case <-hour.C:
-			if err := s.engine.RotateKeys(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("rotate signing keys", "error", err)
-			}
+			s.chore(ctx, "rotate signing keys", func() error { return s.engine.RotateKeys(ctx) })
 		}
 	}
 }
 
-// ServeHTTP answers everything below the issuer.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer s.recovered(w, r)
-	switch r.URL.Path {
-	case "/healthz":
-		s.health(w)
-		return
-	case "/readyz":
-		s.ready(w, r)
-		return
-	}
-	// The issuer comes from the configuration. A request for another host was sent by a
-	// page that had its name rebound to this address, or by a misconfigured proxy.
-	if r.Host != s.host && !sameHost(r.Host, s.host) {
-		http.Error(w, "This server does not answer for that host.", http.StatusMisdirectedRequest)
-		return
-	}
-	if s.engine.Handles(r.URL.Path) {
-		s.engine.ServeHTTP(w, r)
-		return
-	}
-	s.pages.ServeHTTP(w, r)
-}
-
-// sameHost compares hosts without case and default ports.
-func sameHost(a, b string) bool {
-	trim := func(host string) string {
-		for _, port := range [...]string{":443", ":80"} {
-			if name, ok := strings.CutSuffix(host, port); ok && (!strings.Contains(name, ":") || strings.HasSuffix(name, "]")) {
-				return name
-			}
+// chore does one thing in the background. A failure or panic is logged, and the next turn
+// comes all the same.
+func (s *Server) chore(ctx context.Context, what string, do func() error) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			s.log.ErrorContext(ctx, "panic", "in", what, "panic", failure, "stack", string(debug.Stack()))
 		}
-		return host
+	}()
+	if err := do(); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, what, "error", err)
 	}
-	return strings.EqualFold(trim(a), trim(b))
-}
-
-// recovered keeps a panic from taking the connection, and tells the log.
-func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
-	failure := recover()
-	if failure == nil {
-		return
-	}
-	if failure == http.ErrAbortHandler {
-		panic(failure)
-	}
-	s.log.ErrorContext(r.Context(), "panic", "path", r.URL.Path, "panic", failure)
-	http.Error(w, "The server failed.", http.StatusInternalServerError)
-}
-
-func (s *Server) health(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store")
-	fmt.Fprintln(w, "ok")
-}
-
-// ready says whether requests should be sent here: the database answers and the server
-// is not about to end.
-func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	if s.draining.Load() {
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-	defer cancel()
-	if err := s.store.Ping(ctx); err != nil {
-		s.log.WarnContext(ctx, "not ready", "error", err)
-		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ready")
 }

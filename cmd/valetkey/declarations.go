@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/valetkey/valetkey"
 )
@@ -17,35 +19,56 @@ import (
 var errDifferent = errors.New("there are differences")
 
 type declarationFiles struct {
-	Database string   `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
+	Database string   `help:"sqlite:PATH or postgres://… (default: what a file or VALETKEY_DATABASE says, or sqlite:./valetkey.db)" placeholder:"URL"`
 	JSON     bool     `help:"Print JSON."`
 	Files    []string `arg:"" help:"YAML files with clients, users, scopes and resources." type:"existingfile"`
 }
 
-// read returns the declarations of all files as one.
-func (f *declarationFiles) read() (valetkey.Declarations, error) {
-	var all valetkey.Declarations
+// read returns the declarations of all files as one, and the database that they are for.
+func (f *declarationFiles) read() (valetkey.Configuration, error) {
+	all, err := configurationFor("")
+	if err != nil {
+		return all, err
+	}
 	for _, file := range f.Files {
-		d, err := valetkey.ReadDeclarations(file)
+		c, err := valetkey.ReadDeclarations(file)
 		if err != nil {
 			return all, usageError{err}
 		}
-		all.Clients = append(all.Clients, d.Clients...)
-		all.Users = append(all.Users, d.Users...)
-		all.Scopes = append(all.Scopes, d.Scopes...)
-		all.Resources = append(all.Resources, d.Resources...)
+		all.Database = cmp.Or(all.Database, c.Database)
+		all.MasterKeyFile = cmp.Or(all.MasterKeyFile, c.MasterKeyFile)
+		all.Clients = append(all.Clients, c.Clients...)
+		all.Users = append(all.Users, c.Users...)
+		all.Scopes = append(all.Scopes, c.Scopes...)
+		all.Resources = append(all.Resources, c.Resources...)
 	}
+	all.Database = cmp.Or(f.Database, all.Database, valetkey.DefaultDatabase)
 	if err := all.Validate(); err != nil {
 		return all, usageError{err}
 	}
 	return all, nil
 }
 
-// configuration is that of the environment, with the database of the command line.
-func configurationFor(database string) valetkey.Configuration {
-	c := valetkey.EnvironmentConfiguration()
-	c.Database = cmp.Or(database, c.Database, valetkey.DefaultDatabase)
-	return c
+// configurationFor is that of the environment, with the database of the command line.
+func configurationFor(database string) (valetkey.Configuration, error) {
+	c, err := valetkey.EnvironmentConfiguration()
+	if err != nil {
+		return c, usageError{err}
+	}
+	c.Database = cmp.Or(database, c.Database)
+	return c, nil
+}
+
+// missingFile returns the file of a SQLite database that is not there; "" if it is.
+func missingFile(database string) string {
+	path, ok := strings.CutPrefix(database, "sqlite:")
+	if !ok || path == ":memory:" {
+		return ""
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return path
+	}
+	return ""
 }
 
 type applyCommand struct {
@@ -60,11 +83,11 @@ func (applyCommand) Help() string {
 
 // Run applies the files.
 func (c *applyCommand) Run(ctx context.Context, o *output) error {
-	declarations, err := c.read()
+	configuration, err := c.read()
 	if err != nil {
 		return err
 	}
-	configuration := configurationFor(c.Database)
+	declarations := &configuration.Declarations
 	store, err := valetkey.OpenStore(ctx, &configuration, newLogger(o.log, valetkey.Log{Level: "warn"}))
 	if err != nil {
 		return err
@@ -85,19 +108,26 @@ type diffCommand struct {
 	ExitCode         bool `help:"End with exit code 3 if there are differences."`
 }
 
+// Help is shown by "valetkey diff --help".
+func (diffCommand) Help() string {
+	return "Secrets are shown as changed, never as they are.\n\nExample: valetkey diff --exit-code clients.yaml"
+}
+
 // Run shows the differences.
 func (c *diffCommand) Run(ctx context.Context, o *output) error {
-	declarations, err := c.read()
+	configuration, err := c.read()
 	if err != nil {
 		return err
 	}
-	configuration := configurationFor(c.Database)
+	if missingFile(configuration.Database) != "" {
+		configuration.Database = "sqlite::memory:" // nothing is there yet, and nothing is made
+	}
 	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	changes, err := declarations.Diff(ctx, store)
+	changes, err := configuration.Diff(ctx, store)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,22 @@ type explainCommand struct {
 	JSON     bool   `help:"Print JSON."`
 }
 
+// Help is shown by "valetkey explain --help".
+func (explainCommand) Help() string {
+	return "Error pages and error descriptions carry the reference. The newest 10,000 refusals are kept.\n\n" +
+		"Example: valetkey explain 7K3M-2QXA --database sqlite:valetkey.db"
+}
+
 // Run prints the ladder of checks of a refused request.
 func (c *explainCommand) Run(ctx context.Context, o *output) error {
-	configuration := configurationFor(c.Database)
+	configuration, err := configurationFor(c.Database)
+	if err != nil {
+		return err
+	}
+	configuration.Database = cmp.Or(configuration.Database, valetkey.DefaultDatabase)
+	if path := missingFile(configuration.Database); path != "" {
+		return usageError{fmt.Errorf("there is no database at %s: say --database", path)}
+	}
 	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

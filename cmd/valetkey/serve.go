@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +27,8 @@ type serveCommand struct {
 	Listen   string `help:"Address to listen on." placeholder:"ADDR"`
 	Issuer   string `help:"The URL under which people and clients reach the server." placeholder:"URL"`
 	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
+
+	running valetkey.Configuration // without declarations
 }
 
 // Help is shown by "valetkey serve --help".
@@ -46,7 +50,9 @@ func (c *serveCommand) configuration() (valetkey.Configuration, error) {
 			return configuration, usageError{err}
 		}
 	} else {
-		configuration = valetkey.EnvironmentConfiguration()
+		if configuration, err = valetkey.EnvironmentConfiguration(); err != nil {
+			return configuration, usageError{err}
+		}
 	}
 	configuration.Listen = cmp.Or(c.Listen, configuration.Listen)
 	configuration.Issuer = cmp.Or(c.Issuer, configuration.Issuer)
@@ -92,6 +98,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
+	c.running = settingsOf(configuration)
 	log := newLogger(o.log, configuration.Log)
 	source := ""
 	if c.Config != "" {
@@ -127,12 +134,16 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	return err
 }
 
-// redactedDatabase shows where data is without the password.
+// redactedDatabase shows where data is, without what may be a password.
 func redactedDatabase(database string) string {
-	if u, err := url.Parse(database); err == nil && u.User != nil {
-		return u.Redacted()
+	if u, err := url.Parse(database); err == nil && u.Host != "" {
+		return u.Scheme + "://" + u.Host + u.Path
 	}
-	return database
+	scheme, rest, _ := strings.Cut(database, ":")
+	if scheme != "sqlite" {
+		return scheme + ":…"
+	}
+	return "sqlite:" + rest
 }
 
 // reloadPause lets an editor finish writing.
@@ -145,12 +156,13 @@ func (c *serveCommand) reload(ctx context.Context, server *valetkey.Server, log 
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	var changes chan fsnotify.Event
+	var failures chan error
 	// The folder is watched, because editors replace files instead of writing to them.
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
 		defer watcher.Close()
 		err = watcher.Add(filepath.Dir(c.Config))
-		changes = watcher.Events
+		changes, failures = watcher.Events, watcher.Errors
 	}
 	if err != nil {
 		log.Warn("the configuration file is not watched; send SIGHUP after a change", "error", err)
@@ -162,9 +174,14 @@ func (c *serveCommand) reload(ctx context.Context, server *valetkey.Server, log 
 		case <-ctx.Done():
 			return
 		case event := <-changes:
-			if filepath.Base(event.Name) == filepath.Base(c.Config) {
+			// Kubernetes swaps the link ..data to change all files of a folder at once.
+			if name := filepath.Base(event.Name); name == filepath.Base(c.Config) || name == "..data" {
 				pause.Reset(reloadPause)
 			}
+		case err := <-failures:
+			// Events may have been lost.
+			log.Warn("watch the configuration file", "error", err)
+			pause.Reset(reloadPause)
 		case <-hangup:
 			pause.Reset(0)
 		case <-pause.C:
@@ -174,8 +191,11 @@ func (c *serveCommand) reload(ctx context.Context, server *valetkey.Server, log 
 }
 
 func (c *serveCommand) apply(ctx context.Context, server *valetkey.Server, log *slog.Logger) {
-	configuration, err := valetkey.ReadConfiguration(c.Config)
+	configuration, err := c.configuration()
 	if err == nil {
+		if settings := settingsOf(configuration); !reflect.DeepEqual(settings, c.running) {
+			log.Warn("what is neither a client, user, scope nor resource changes at the next start", "file", c.Config)
+		}
 		var changes []valetkey.Change
 		if changes, err = server.Apply(ctx, configuration.Declarations); err == nil {
 			log.Info("configuration reloaded", "file", c.Config, "changes", len(changes))
@@ -183,4 +203,10 @@ func (c *serveCommand) apply(ctx context.Context, server *valetkey.Server, log *
 		}
 	}
 	log.Error("the configuration has an error; the old one stays", "file", c.Config, "error", err)
+}
+
+// settingsOf is a configuration without what a reload applies.
+func settingsOf(c valetkey.Configuration) valetkey.Configuration {
+	c.Declarations = valetkey.Declarations{}
+	return c
 }

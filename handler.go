@@ -1,0 +1,115 @@
+package valetkey
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// ServeHTTP answers everything below the issuer.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		logged := &statusWriter{ResponseWriter: w}
+		w = logged
+		defer s.access(logged, r, time.Now())
+	}
+	defer s.recovered(w, r)
+	switch r.URL.Path {
+	case "/healthz":
+		s.health(w)
+		return
+	case "/readyz":
+		s.ready(w, r)
+		return
+	}
+	// The issuer comes from the configuration. A request for another host was sent by a
+	// page that had its name rebound to this address, or by a misconfigured proxy.
+	if r.Host != s.host && !sameHost(r.Host, s.host) {
+		http.Error(w, "This server answers for "+s.config.Issuer+" only.", http.StatusMisdirectedRequest)
+		return
+	}
+	if s.engine.Handles(r.URL.Path) {
+		s.engine.ServeHTTP(w, r)
+		return
+	}
+	s.pages.ServeHTTP(w, r)
+}
+
+// sameHost compares hosts without case and default ports.
+func sameHost(a, b string) bool {
+	trim := func(host string) string {
+		for _, port := range [...]string{":443", ":80"} {
+			if name, ok := strings.CutSuffix(host, port); ok && (!strings.Contains(name, ":") || strings.HasSuffix(name, "]")) {
+				return name
+			}
+		}
+		return host
+	}
+	return strings.EqualFold(trim(a), trim(b))
+}
+
+// recovered keeps a panic from taking the connection, and tells the log. The answer has
+// a reference to what the log says.
+func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+	if failure == http.ErrAbortHandler {
+		panic(failure)
+	}
+	ref := rand.Text()[:8]
+	s.log.ErrorContext(r.Context(), "panic", "ref", ref, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
+	http.Error(w, "The server failed. The operator can look up the reference "+ref+".", http.StatusInternalServerError)
+}
+
+// access logs a request without its query, which may hold codes and tokens.
+func (s *Server) access(w *statusWriter, r *http.Request, began time.Time) {
+	s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
+		"status", cmp.Or(w.status, http.StatusOK), "from", s.proxies.clientAddress(r), "took", time.Since(began))
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (s *Server) health(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, "ok")
+}
+
+// ready says whether requests should be sent here: the database answers and the server
+// is not about to end.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if s.draining.Load() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.store.Ping(ctx); err != nil {
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
