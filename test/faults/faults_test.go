@@ -42,11 +42,16 @@ func TestMain(m *testing.M) {
 	case "server":
 		go endWithParent()
 		err = serve()
+	case "disk":
+		go endWithParent()
+		err = fillDisk()
 	default:
 		err = fmt.Errorf("%s=%s is no role", roleVariable, role)
 	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // endWithParent keeps a process from outliving the test: its standard input ends with

@@ -351,19 +351,49 @@ func TestRE01_KilledServer(t *testing.T) {
 	})
 }
 
+// TestRE18_KilledFirstStart kills servers that make their database and keys; the next one
+// goes on.
+func TestRE18_KilledFirstStart(t *testing.T) {
+	for range max(kills()/5, 3) {
+		onBoth(t, func(t *testing.T, databaseURL string) {
+			s := newSite(t, databaseURL)
+			server := s.start(t)
+			dieEarly()
+			server = s.restart(t, server)
+			dieEarly()
+			server = s.restart(t, server)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				s.checkKeys(t)
+			}()
+			select {
+			case <-ended:
+			case err := <-server.ended:
+				t.Fatalf("the server does not start: %v\n%s", err, server.stderr.String())
+			}
+			server.kill(t)
+			server.buried(t)
+			settle(t, databaseURL)
+			checkIntegrity(t, databaseURL)
+		})
+	}
+}
+
 // checkKeys holds RE-18: servers that die while they start leave no second key behind.
 func (s *site) checkKeys(t *testing.T) {
 	t.Helper()
 	response, err := s.client.Get(s.issuer + "/jwks")
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	defer response.Body.Close()
 	var set struct {
 		Keys []struct{ Alg string }
 	}
 	if err := json.NewDecoder(response.Body).Decode(&set); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	algorithms := map[string]int{}
 	for _, key := range set.Keys {
