@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,8 @@ type Server struct {
 	draining atomic.Bool
 	stop     context.CancelFunc
 	stopped  chan struct{}
+	closing  sync.Once
+	closed   error
 }
 
 // DefaultDatabase is where data goes if nothing else is said.
@@ -171,11 +174,15 @@ func (s *Server) closeStore() error {
 }
 
 // Close ends the background work and closes the database. Requests must have ended before.
+// A second call returns what the first did.
 func (s *Server) Close() error {
-	s.stop()
-	<-s.stopped
-	s.engine.Close()
-	return s.store.Close()
+	s.closing.Do(func() {
+		s.stop()
+		<-s.stopped
+		s.engine.Close()
+		s.closed = s.store.Close()
+	})
+	return s.closed
 }
 
 // SetupURL returns a one-time link that creates the first administrator; "" if there is

@@ -1,0 +1,221 @@
+package valetkey
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// newTestServer returns a server in memory and what it logs at debug level.
+func newTestServer(t *testing.T, change func(*Config)) (*Server, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	config := Config{
+		Configuration: Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
+		Logger:        slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	if change != nil {
+		change(&config)
+	}
+	s, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, &log
+}
+
+func get(s http.Handler, target string, change func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+func TestOR04_OnlyTheIssuersHostIsAnswered(t *testing.T) {
+	s, _ := newTestServer(t, nil)
+	for host, want := range map[string]int{
+		"login.example.com":           200,
+		"LOGIN.example.com":           200,
+		"login.example.com:443":       200,
+		"login.example.com:8443":      421,
+		"login.example.com.evil.test": 421,
+		"evil.test":                   421,
+		"127.0.0.1:8080":              421,
+		"login.example.com@evil.test": 421,
+		"":                            421,
+	} {
+		for _, path := range []string{"/.well-known/openid-configuration", "/sign-in", "/jwks", "/nothing"} {
+			w := get(s, path, func(r *http.Request) { r.Host = host })
+			if want == 421 && w.Code != want || want == 200 && w.Code == 421 {
+				t.Errorf("%s of the host %q answers %d", path, host, w.Code)
+			}
+		}
+	}
+	plain := get(s, "https://login.example.com/.well-known/openid-configuration", nil).Body.String()
+	forged := get(s, "https://login.example.com/.well-known/openid-configuration", func(r *http.Request) {
+		r.Header.Set("X-Forwarded-Host", "evil.test")
+		r.Header.Set("X-Forwarded-Proto", "http")
+		r.Header.Set("Forwarded", "host=evil.test;proto=http")
+		r.Header.Set("X-Original-URL", "/account")
+	}).Body.String()
+	if plain == "" || plain != forged {
+		t.Errorf("forwarded headers change the metadata:\n%s", forged)
+	}
+}
+
+// TestOR07_LoopbackHostsAreListedToo: a page whose name was rebound to 127.0.0.1 gets
+// nothing.
+func TestOR07_LoopbackHostsAreListedToo(t *testing.T) {
+	s, _ := newTestServer(t, func(c *Config) { c.Issuer = "http://127.0.0.1:8080" })
+	if w := get(s, "http://evil.test:8080/", nil); w.Code != http.StatusMisdirectedRequest {
+		t.Errorf("a rebound name answers %d", w.Code)
+	}
+	w := get(s, "http://localhost:8080/", nil)
+	if w.Code != http.StatusMisdirectedRequest || !strings.Contains(w.Body.String(), "http://127.0.0.1:8080") {
+		t.Errorf("another name answers %d and does not say where to go: %s", w.Code, w.Body)
+	}
+}
+
+func TestClientAddressBehindProxies(t *testing.T) {
+	trusting, err := parseProxies([]string{"10.0.0.0/8", "fd00::/8", "192.0.2.7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name      string
+		proxies   proxies
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		{"OR-05: nobody is trusted by default", nil, "10.0.0.1:5", []string{"198.51.100.1"}, "10.0.0.1"},
+		{"stranger forges", trusting, "203.0.113.5:5", []string{"198.51.100.1"}, "203.0.113.5"},
+		{"through one proxy", trusting, "10.0.0.1:5", []string{"198.51.100.1"}, "198.51.100.1"},
+		{"client forges behind a proxy", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
+		{"through two proxies", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1, 192.0.2.7"}, "198.51.100.1"},
+		{"header twice", trusting, "10.0.0.1:5", []string{"1.1.1.1", "198.51.100.1"}, "198.51.100.1"},
+		{"DS-14: a name is not looked up", trusting, "10.0.0.1:5", []string{"1.1.1.1, evil.test"}, "10.0.0.1"},
+		{"a port is no address", trusting, "10.0.0.1:5", []string{"198.51.100.1:80"}, "10.0.0.1"},
+		{"no header", trusting, "10.0.0.1:5", nil, "10.0.0.1"},
+		{"mapped IPv4", trusting, "[::ffff:10.0.0.1]:5", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		{"IPv6", trusting, "[fd00::1]:5", []string{"2001:db8::1"}, "2001:db8::1"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = test.peer
+		for _, value := range test.forwarded {
+			r.Header.Add("X-Forwarded-For", value)
+		}
+		if got := test.proxies.clientAddress(r); got.String() != test.want {
+			t.Errorf("%s: %v instead of %s", test.name, got, test.want)
+		}
+	}
+}
+
+func TestLO05_PanicIsAnswerAndLogEntry(t *testing.T) {
+	s, log := newTestServer(t, nil)
+	s.pages = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret of the handler") })
+	w := get(s, "https://login.example.com/account", nil)
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("a panic answers %d %s", w.Code, w.Body)
+	}
+	_, ref, _ := strings.Cut(strings.TrimSpace(w.Body.String()), "reference ")
+	if !strings.Contains(log.String(), "secret of the handler") || !strings.Contains(log.String(), strings.TrimSuffix(ref, ".")) {
+		t.Errorf("the log does not say what the reference stands for:\n%s", log)
+	}
+	s.chore(t.Context(), "turn the mill", func() error { panic("in the background") })
+	s.chore(t.Context(), "turn the mill", func() error { return errors.New("no wind") })
+	if !strings.Contains(log.String(), "in the background") || !strings.Contains(log.String(), "no wind") {
+		t.Errorf("failures in the background are not in the log:\n%s", log)
+	}
+}
+
+func TestLO03_NoQueryInTheLog(t *testing.T) {
+	s, log := newTestServer(t, nil)
+	for _, path := range []string{"/authorize?client_id=x&state=hidden-value", "/setup?token=hidden-value", "/callback?code=hidden-value", "/?hidden-value"} {
+		get(s, "https://login.example.com"+path, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer hidden-value")
+			r.Header.Set("Cookie", "__Host-session=hidden-value")
+			r.Header.Set("Referer", "https://login.example.com/?code=hidden-value")
+		})
+	}
+	if !strings.Contains(log.String(), "path=/setup") || !strings.Contains(log.String(), "status=404") {
+		t.Errorf("requests are not logged at debug level:\n%s", log)
+	}
+	if strings.Contains(log.String(), "hidden-value") {
+		t.Errorf("the log holds what a query or header said:\n%s", log)
+	}
+}
+
+func TestRE36_HealthAndReadiness(t *testing.T) {
+	s, _ := newTestServer(t, nil)
+	anywhere := func(r *http.Request) { r.Host = "10.1.2.3:8080" } // a probe knows the address alone
+	want := func(path string, status int) {
+		t.Helper()
+		if w := get(s, path, anywhere); w.Code != status {
+			t.Errorf("%s answers %d, not %d", path, w.Code, status)
+		}
+	}
+	want("/healthz", 200)
+	want("/readyz", 200)
+	s.draining.Store(true)
+	want("/healthz", 200)
+	want("/readyz", 503)
+	s.draining.Store(false)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want("/healthz", 200)
+	want("/readyz", 503)
+}
+
+func TestSetupURLUntilThereIsAnAdministrator(t *testing.T) {
+	s, _ := newTestServer(t, nil)
+	link, err := s.SetupURL(t.Context())
+	if err != nil || !strings.HasPrefix(link, "https://login.example.com/setup?token=") {
+		t.Fatalf("SetupURL: %q, %v", link, err)
+	}
+	if w := get(s, link, nil); w.Code != 200 {
+		t.Errorf("the link answers %d", w.Code)
+	}
+	if _, err := s.Apply(context.Background(), Declarations{Users: []User{{Username: "ada", Password: "engine no. 1", Administrator: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.SetupURL(t.Context()); err != nil || again != "" {
+		t.Errorf("with an administrator, SetupURL is %q (%v)", again, err)
+	}
+	if w := get(s, link, nil); w.Code != 404 {
+		t.Errorf("with an administrator, the old link answers %d", w.Code)
+	}
+}
+
+func TestNewRefusesWhatIsWrong(t *testing.T) {
+	for _, c := range []Configuration{
+		{},
+		{Issuer: "http://login.example.com", Database: "sqlite::memory:"},
+		{Issuer: "https://a.example", Database: "mysql://root:hunter2@db/x"},
+		{Issuer: "https://a.example", Database: "sqlite::memory:", TrustedProxies: []string{"proxy"}},
+		{Issuer: "https://a.example", Database: "sqlite::memory:", Declarations: Declarations{Clients: []Client{{ID: "a"}}}},
+	} {
+		s, err := New(Config{Configuration: c})
+		if err == nil {
+			t.Errorf("New takes %+v", c)
+			s.Close()
+		} else if strings.Contains(fmt.Sprint(err), "hunter2") {
+			t.Errorf("the error has the password: %v", err)
+		}
+	}
+}
