@@ -343,6 +343,10 @@ func (c *call) verifyScope(request *authorizationRequest) error {
 		}
 	}
 	openID := asked.Has(oauth.ScopeOpenID)
+	if !request.client.HasGrantType(oauth.GrantTypeRefreshToken) {
+		// OpenID Connect Core, section 11: ignored where no refresh token could follow.
+		asked = asked.Without(oauth.Scope{oauth.ScopeOfflineAccess})
+	}
 	for _, name := range asked {
 		_, known := catalogue.scopes[name]
 		if !known && openID {
@@ -354,10 +358,6 @@ func (c *call) verifyScope(request *authorizationRequest) error {
 		request.scope = append(request.scope, name)
 	}
 	_ = c.must(true, &ruleScopeKnown)
-	// OpenID Connect Core, section 11: ignored where no refresh token could follow.
-	if !request.client.HasGrantType(oauth.GrantTypeRefreshToken) {
-		request.scope = request.scope.Without(oauth.Scope{oauth.ScopeOfflineAccess})
-	}
 	request.resources, err = c.requestedResources()
 	return err
 }

@@ -65,6 +65,7 @@ type scene struct {
 	store    database
 	people   map[string]oauth.Claims // by subject; who is not there is gone
 	sessions map[string]*authserver.Authentication
+	begun    int          // sessions so far
 	key      *jose.Signer // a client's
 }
 
@@ -157,7 +158,8 @@ func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {
 
 // signIn begins a session and returns it.
 func (s *scene) signIn(w http.ResponseWriter, subject string) *authserver.Authentication {
-	id := "session-" + strconv.Itoa(len(s.sessions)+1)
+	s.begun++
+	id := "session-" + strconv.Itoa(s.begun)
 	who := &authserver.Authentication{Subject: subject, Time: time.Now(), AMR: []string{"pwd"}, Session: id}
 	s.sessions[id] = who
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id})

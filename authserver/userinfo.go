@@ -137,7 +137,10 @@ func (c *call) bearerToken() (string, error) {
 		return "", c.refuse(&ruleBearerSyntax, "")
 	case len(headers) == 1:
 		scheme, token, _ := strings.Cut(headers[0], " ")
-		if !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " ,") {
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", c.refuse(&ruleBearerSent, "another authentication scheme")
+		}
+		if token == "" || strings.ContainsAny(token, " ,") {
 			return "", c.refuse(&ruleBearerSyntax, "")
 		}
 		return token, nil
