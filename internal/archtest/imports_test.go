@@ -1,0 +1,180 @@
+// Package archtest holds the map of the repository: which package may know which, and how
+// large the program may become.
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/valetkey/valetkey"
+
+// rule says what a package may import besides the standard library.
+type rule struct {
+	// knows are packages of this module, without its path; "." is the root.
+	knows []string
+	// uses are other modules, by prefix.
+	uses []string
+	// never are packages of the standard library.
+	never []string
+	// why is what a broken rule costs.
+	why string
+}
+
+var everything = []string{"*"}
+
+var rules = map[string]rule{
+	"oauth": {never: []string{"os", "time", "log/slog", "database/sql", "context"},
+		why: "oauth is the vocabulary of all roles: standard library only, no I/O, no clock"},
+	"jose": {uses: []string{"github.com/go-jose/go-jose/v4"},
+		why: "jose is used by servers, clients and APIs alike, and knows none of them"},
+	"storage": {why: "storage is the contract for short-lived things; whoever knows it must not get a database with it"},
+	"authserver": {knows: []string{"oauth", "jose", "storage", "internal/editdistance"}, uses: []string{"golang.org/x/sync"},
+		why: "the protocol does not know people: people have their own rooms, and the engine asks about them through functions"},
+	"identity": {knows: []string{"storage"}, uses: []string{"golang.org/x/crypto", "golang.org/x/text"},
+		why: "identity does not know OAuth; ui introduces them"},
+	"ui": {knows: []string{"authserver", "identity", "oauth", "storage"}, uses: []string{"golang.org/x/text"},
+		why: "ui introduces people to the protocol, over any store"},
+	"storage/declaration": {knows: []string{"authserver", "identity"},
+		why: "records are those of the packages that own the contracts"},
+	"storage/sqldb": {knows: []string{"authserver", "identity", "jose", "storage", "storage/declaration"},
+		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "golang.org/x/crypto"},
+		why:  "the database implements contracts that its users own, and knows no page and no wire"},
+	"storage/memory": {knows: []string{"authserver", "identity", "storage", "storage/declaration"},
+		why: "the database in memory implements the same contracts"},
+	"storage/storagetest": {knows: []string{"authserver", "identity", "jose", "oauth", "storage", "storage/declaration"},
+		uses: []string{"github.com/google/go-cmp", "github.com/anishathalye/porcupine", "pgregory.net/rapid"},
+		why:  "the cases of the contract must run over every store, so they know none"},
+	"client": {knows: []string{"oauth", "jose"}, uses: []string{"golang.org/x/oauth2", "golang.org/x/sync"},
+		why: "an application that signs people in must not link a server or a database"},
+	"resourceserver": {knows: []string{"oauth", "jose"}, uses: []string{"golang.org/x/sync"},
+		why: "an API that checks tokens must not link a server or a database"},
+	".": {knows: []string{"authserver", "identity", "oauth", "jose", "ui", "storage/sqldb", "storage/declaration", "internal/editdistance"},
+		uses: []string{"github.com/goccy/go-yaml"},
+		why:  "the root wires the parts of the server; what others embed must not bring a command line, a client or a demo"},
+	"authservertest": {knows: []string{".", "authserver", "client", "oauth", "internal/person"},
+		why: "people's tests start the server as it is"},
+	"demo": {knows: []string{".", "authserver", "client", "oauth", "resourceserver", "internal/person"},
+		why: "the demo has every role, through what each offers to everybody"},
+	"cmd/valetkey": {knows: []string{".", "authserver", "demo", "oauth", "storage"},
+		uses: []string{"github.com/alecthomas/kong", "github.com/fsnotify/fsnotify"},
+		why:  "the command line is thin: what it can do, programs that embed the server can do"},
+
+	"internal/editdistance": {why: "it compares words"},
+	"internal/httpscript":   {uses: []string{"golang.org/x/tools/txtar", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "scripts know HTTP alone"},
+	"internal/person":       {uses: []string{"golang.org/x/net/html"}, why: "a browser knows HTTP and HTML alone"},
+	"internal/pgtest":       {knows: []string{"storage"}, uses: []string{"github.com/jackc/pgx/v5"}, why: "it starts PostgreSQL, and knows nobody's tables"},
+	"internal/testcount":    {why: "it counts tests"},
+	"internal/archtest":     {why: "it reads the others from outside"},
+	"internal/specs":        {why: "it reads the others from outside"},
+
+	"examples": {knows: []string{".", "authserver", "oauth", "client", "resourceserver"}, uses: []string{"golang.org/x/oauth2"},
+		why: "examples use what everybody can: nothing internal, and of the server the root alone"},
+	"examples/api": {knows: []string{"resourceserver", "oauth"},
+		why: "the example shows that an API needs the middleware alone"},
+	"examples/native":  {knows: []string{"client", "oauth"}, why: "the example shows that an application needs the client alone"},
+	"examples/service": {knows: []string{"client", "oauth"}, why: "the example shows that a service needs the client alone"},
+	"examples/webapp":  {knows: []string{"client", "oauth"}, why: "the example shows that an application needs the client alone"},
+	"test":             {knows: everything, uses: everything, why: "tests of the whole may know everything"},
+}
+
+// ruleOf returns the rule of a package, or of the folder in examples or test that it is in.
+func ruleOf(path string) (rule, bool) {
+	if r, ok := rules[path]; ok {
+		return r, true
+	}
+	folder, _, below := strings.Cut(path, "/")
+	if below && (folder == "examples" || folder == "test") {
+		return rules[folder], true
+	}
+	return rule{}, false
+}
+
+// breaks says whether a rule forbids an import.
+func (r rule) breaks(imported string) bool {
+	if imported == module || strings.HasPrefix(imported, module+"/") {
+		name := "."
+		if imported != module {
+			name = strings.TrimPrefix(imported, module+"/")
+		}
+		return !slices.Contains(r.knows, name) && !slices.Equal(r.knows, everything)
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		return slices.Contains(r.never, imported)
+	}
+	if slices.Equal(r.uses, everything) {
+		return false
+	}
+	return !slices.ContainsFunc(r.uses, func(prefix string) bool {
+		return imported == prefix || strings.HasPrefix(imported, prefix+"/")
+	})
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestImports(t *testing.T) {
+	output, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(output))
+	packages := 0
+	for {
+		var p listed
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		packages++
+		name := "."
+		if p.ImportPath != module {
+			name = strings.TrimPrefix(p.ImportPath, module+"/")
+		}
+		r, ok := ruleOf(name)
+		if !ok {
+			t.Errorf("%s has no rule: say in internal/archtest what it may know, and why", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if r.breaks(imported) {
+				t.Errorf("%s must not import %s: %s", name, imported, r.why)
+			}
+		}
+	}
+	if packages < 10 {
+		t.Errorf("only %d packages were looked at", packages)
+	}
+}
+
+// TestRulesRefuse: the rules that others rely on are there.
+func TestRulesRefuse(t *testing.T) {
+	for name, imports := range map[string][]string{
+		"client":         {module, module + "/authserver", module + "/storage", "modernc.org/sqlite"},
+		"resourceserver": {module, module + "/authserver", module + "/storage/sqldb", "github.com/jackc/pgx/v5"},
+		"authserver":     {module + "/identity", module + "/ui", module + "/storage/sqldb", "github.com/jackc/pgx/v5/pgxpool"},
+		"identity":       {module + "/oauth", module + "/authserver"},
+		"oauth":          {"time", "os", module + "/jose", "golang.org/x/text"},
+		".":              {module + "/cmd/valetkey", module + "/client", "github.com/alecthomas/kong"},
+	} {
+		for _, imported := range imports {
+			if !rules[name].breaks(imported) {
+				t.Errorf("%s may import %s", name, imported)
+			}
+		}
+	}
+	if _, ok := ruleOf("helpers"); ok {
+		t.Error("a new package needs no rule")
+	}
+}

@@ -1,0 +1,46 @@
+package archtest
+
+import (
+	"debug/buildinfo"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// What the program may grow to. Every module is somebody else's code that its users trust.
+const (
+	mostMiB     = 32
+	mostModules = 75
+)
+
+func TestSizeOfTheProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	path := filepath.Join(t.TempDir(), "valetkey")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, module+"/cmd/valetkey")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, output)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := buildinfo.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mib := float64(info.Size()) / (1 << 20)
+	t.Logf("cmd/valetkey has %.1f MiB and %d modules", mib, len(built.Deps))
+	if mib > mostMiB {
+		t.Errorf("the program has %.1f MiB, %d at most", mib, mostMiB)
+	}
+	if len(built.Deps) > mostModules {
+		t.Errorf("the program has %d modules, %d at most", len(built.Deps), mostModules)
+	}
+	for _, dependency := range built.Deps {
+		t.Logf("  %s %s", dependency.Path, dependency.Version)
+	}
+}
