@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 	case "server":
 		go endWithParent()
 		err = serve()
+	case "slow":
+		go endWithParent()
+		err = writeSlowly()
 	case "disk":
 		go endWithParent()
 		err = fillDisk()
