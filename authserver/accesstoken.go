@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,8 +20,6 @@ const kindRevoked storage.Kind = "revoked"
 // accessToken is an access token of ours that is good now.
 type accessToken struct {
 	claims accessTokenClaims
-	grant  string
-	family string
 	// asked is the claims parameter of its authorization.
 	asked  *oauth.ClaimsRequest
 	opaque bool
@@ -41,23 +40,63 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 		return nil, err
 	}
 	t := &accessToken{claims: *claims}
-	t.family, _, _ = strings.Cut(claims.ID, ".")
 	if _, err := s.config.Store.Get(ctx, now, kindRevoked.Hash(claims.ID)); err == nil {
 		return nil, errInactive
 	} else if !errors.Is(err, storage.ErrNotFound) {
 		return nil, fmt.Errorf("look up revocation: %w", err)
 	}
-	if t.family == "" {
+	anchor, anchored := readAnchor(claims.ID)
+	if !anchored {
 		return t, nil
 	}
-	// Something of the family lives for as long as its tokens do: the spent code, then
-	// the refresh tokens. When nothing does, the family was revoked.
-	a, err := s.family(ctx, now, t.family)
+	ticket, err := s.config.Store.Get(ctx, now, anchor)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errInactive
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up authorization: %w", err)
+	}
+	a, err := readAuthorization(ticket)
 	if err != nil {
 		return nil, err
 	}
-	t.grant, t.asked = a.Grant, a.Claims
+	t.asked = a.Claims
 	return t, nil
+}
+
+// The jti of a JWT access token begins with the key of a ticket that lives as long as its
+// authorization does: that of the refresh token which came with it, or of the code that it
+// was redeemed for. When that is gone, the authorization was revoked, and the token with
+// it (docs/decisions/0002). A client's own token has no anchor.
+func (x *exchange) anchor() string {
+	switch {
+	case x.refreshToken != "":
+		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken))
+	case len(x.spend) > 0 && x.spend[0].Kind == kindCode:
+		return writeAnchor("c", x.spend[0])
+	}
+	return ""
+}
+
+func writeAnchor(kind string, key storage.Key) string {
+	return kind + base64.RawURLEncoding.EncodeToString(key.ID[:])
+}
+
+func readAnchor(jti string) (storage.Key, bool) {
+	var key storage.Key
+	anchor, _, _ := strings.Cut(jti, ".")
+	if anchor == "" {
+		return key, false
+	}
+	if key.Kind = kindRefreshToken; anchor[0] == 'c' {
+		key.Kind = kindCode
+	}
+	id, err := base64.RawURLEncoding.DecodeString(anchor[1:])
+	if err != nil || len(id) != len(key.ID) {
+		return key, false
+	}
+	copy(key.ID[:], id)
+	return key, true
 }
 
 func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
@@ -86,7 +125,7 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 	if claims.Subject == "" {
 		claims.Subject = clientSubject(a.ClientID)
 	}
-	return &accessToken{claims: claims, grant: a.Grant, family: a.Family, asked: a.Claims, opaque: true, key: ticket.Key}, nil
+	return &accessToken{claims: claims, asked: a.Claims, opaque: true, key: ticket.Key}, nil
 }
 
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what
@@ -118,19 +157,4 @@ func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*a
 	}
 	s.verified.put(hash, &claims)
 	return &claims, nil
-}
-
-// family returns the authorization of a family that lives, or errInactive.
-func (s *Server) family(ctx context.Context, now time.Time, family string) (*authorization, error) {
-	for _, kind := range [...]storage.Kind{kindRefreshToken, kindCode} {
-		tickets, err := s.config.Store.FindFamily(ctx, now, family, kind, 1)
-		if err != nil {
-			return nil, fmt.Errorf("look up authorization: %w", err)
-		}
-		if len(tickets) > 0 {
-			a, err := readAuthorization(tickets[0])
-			return &a, err
-		}
-	}
-	return nil, errInactive
 }

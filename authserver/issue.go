@@ -147,8 +147,8 @@ func (c *call) scopeFor(catalogue *catalogue, x *exchange, audience []string) oa
 	return scope
 }
 
-// accessTokenClaims are the claims of RFC 9068, section 2.2. The jti begins with the
-// family, by which the token ends before its time (accesstoken.go).
+// accessTokenClaims are the claims of RFC 9068, section 2.2. The jti begins with an anchor,
+// by which the token ends before its time (accesstoken.go).
 type accessTokenClaims struct {
 	Issuer   string         `json:"iss"`
 	Subject  string         `json:"sub"`
@@ -171,7 +171,7 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 	a := &x.authorization
 	claims := accessTokenClaims{
 		Issuer: c.s.config.Issuer, Subject: a.Subject, Audience: audience, ClientID: c.client.ID,
-		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: a.Family + "." + storage.NewID(),
+		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.anchor() + "." + storage.NewID(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 	}
 	if claims.Subject == "" {
