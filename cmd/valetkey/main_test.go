@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"valetkey": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+		},
+	})
+}
+
+// TestScripts runs testdata/*.txtar. Beside testscript's own commands there are
+//
+//	port VAR           sets VAR to a free loopback port
+//	get URL STATUS     fetches until the status is that, and writes the body to the file "body"
+//	ref                sets REF to the reference in "body"
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("VALETKEY_MASTER_KEY", "")
+			e.Setenv("VALETKEY_DATABASE", "")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"port": port,
+			"get":  get,
+			"ref":  ref,
+		},
+	})
+}
+
+func port(ts *testscript.TestScript, _ bool, args []string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer listener.Close()
+	ts.Setenv(args[0], fmt.Sprint(listener.Addr().(*net.TCPAddr).Port))
+}
+
+func get(ts *testscript.TestScript, _ bool, args []string) {
+	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	tries := time.NewTicker(20 * time.Millisecond)
+	defer tries.Stop()
+	deadline := time.Now().Add(20 * time.Second)
+	var last string
+	for now := range tries.C {
+		if now.After(deadline) {
+			break
+		}
+		response, err := browser.Get(args[0])
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		var body strings.Builder
+		_ = response.Write(&body)
+		response.Body.Close()
+		last = response.Status
+		if fmt.Sprint(response.StatusCode) == args[1] {
+			ts.Check(os.WriteFile(ts.MkAbs("body"), []byte(body.String()), 0o600))
+			return
+		}
+	}
+	ts.Fatalf("%s: %s instead of %s", args[0], last, args[1])
+}
+
+var reference = regexp.MustCompile(`[0-9A-Z]{4}-[0-9A-Z]{4}`)
+
+func ref(ts *testscript.TestScript, _ bool, _ []string) {
+	found := reference.FindString(ts.ReadFile("body"))
+	if found == "" {
+		ts.Fatalf("there is no reference in the body")
+	}
+	ts.Setenv("REF", found)
+}
