@@ -1,0 +1,38 @@
+package authservertest_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// A test of an API that people call through an application: TestNotes gets a real access
+// token for a person, without a browser.
+func ExampleNewServer() {
+	_ = func(t *testing.T) { // TestNotes
+		const api, callback = "https://notes.example.com", "http://127.0.0.1/callback"
+		s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
+			Scopes:    []authserver.Scope{{Name: "notes.read"}},
+			Resources: []authserver.Resource{{Identifier: api, Scopes: []string{"notes.read"}}},
+			Users:     []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
+			Clients: []valetkey.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
+				RedirectURIs: []string{callback}, Scope: "openid notes.read",
+			}}},
+		}})
+		tokens := s.Tokens(t, client.Config{
+			ClientID: "app", RedirectURI: callback, Scopes: []string{"openid", "notes.read"}, Resources: []string{api},
+		}, "ada", "engine no. 1")
+
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/notes", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
+		// Send it to the API, whose middleware trusts s.Issuer.
+	}
+}
