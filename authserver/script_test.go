@@ -62,6 +62,7 @@ type database interface {
 type scene struct {
 	t        testing.TB
 	server   *authserver.Server
+	config   authserver.Config
 	store    database
 	people   map[string]oauth.Claims // by subject; who is not there is gone
 	sessions map[string]*authserver.Authentication
@@ -121,6 +122,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if change != nil {
 		change(&config)
 	}
+	s.config = config
 	if s.server, err = authserver.New(config); err != nil {
 		t.Fatal(err)
 	}

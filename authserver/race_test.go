@@ -1,0 +1,167 @@
+package authserver_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// race calls f from n goroutines at the same moment.
+func race(n int, f func(i int)) {
+	var begin, done sync.WaitGroup
+	begin.Add(1)
+	for i := range n {
+		done.Go(func() {
+			begin.Wait()
+			f(i)
+		})
+	}
+	begin.Done()
+	done.Wait()
+}
+
+func TestAC02_OneOfManyRedeemsACode(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		for range 5 {
+			code := s.code("ada", "app", "scope", "openid")
+			var granted atomic.Int64
+			race(100, func(int) {
+				switch a := s.redeem("app", code); {
+				case a.status == http.StatusOK:
+					granted.Add(1)
+				case a.Error != string(oauth.InvalidGrant):
+					t.Errorf("a loser is told %d %s", a.status, a.body)
+				}
+			})
+			if granted.Load() != 1 {
+				t.Errorf("%d callers redeemed one code", granted.Load())
+			}
+		}
+	})
+}
+
+func TestRT02_ConcurrentRefreshHasOneSuccessor(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		token := s.tokens("ada", "app", "openid").RefreshToken
+		for range 5 {
+			var successors sync.Map
+			race(50, func(int) {
+				a := s.refresh("app", token)
+				if a.status != http.StatusOK {
+					t.Errorf("a twin within the window is told %d %s", a.status, a.body)
+				}
+				successors.Store(a.RefreshToken, true)
+			})
+			distinct := 0
+			successors.Range(func(key, _ any) bool {
+				distinct++
+				token = key.(string)
+				return true
+			})
+			if distinct != 1 {
+				t.Fatalf("one refresh token has %d successors", distinct)
+			}
+		}
+	})
+}
+
+// Whoever revokes need not fear a refresh that was on its way.
+func TestRT11_RefreshRacingRevocation(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		for range 10 {
+			first := s.tokens("ada", "app", "openid")
+			var successor answer
+			race(2, func(i int) {
+				if i == 0 {
+					successor = s.refresh("app", first.RefreshToken)
+				} else if a := s.post("/revoke", "app", "token", first.RefreshToken); a.status != http.StatusOK {
+					t.Errorf("revoke: %d %s", a.status, a.body)
+				}
+			})
+			for _, token := range []string{first.RefreshToken, successor.RefreshToken} {
+				if token != "" && s.refresh("app", token).status == http.StatusOK {
+					t.Error("a refresh token survived the revocation of its family")
+				}
+			}
+			if successor.AccessToken != "" && s.userinfo(successor.AccessToken).status == http.StatusOK {
+				t.Error("an access token survived the revocation of its family")
+			}
+		}
+	})
+}
+
+func TestAC08_EveryBrowserGetsItsOwnPerson(t *testing.T) {
+	people := map[string]oauth.Claims{}
+	for i := range 100 {
+		people["person-"+strconv.Itoa(i)] = oauth.Claims{}
+	}
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, People: people})
+	requests := make([]*http.Request, 100)
+	for i := range requests { // sessions are begun one after the other: the map is the test's
+		w := httptest.NewRecorder()
+		s.signIn(w, "person-"+strconv.Itoa(i))
+		requests[i] = httptest.NewRequest(http.MethodGet, "/authorize?"+query("app", "scope", "openid"), nil)
+		requests[i].AddCookie(w.Result().Cookies()[0])
+	}
+	race(100, func(i int) {
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, requests[i])
+		location, err := w.Result().Location()
+		if err != nil {
+			t.Errorf("no answer: %d", w.Code)
+			return
+		}
+		a := s.userinfo(s.redeem("app", location.Query().Get("code")).AccessToken)
+		if want := "person-" + strconv.Itoa(i); a.Sub != want {
+			t.Errorf("the browser of %s got a token of %q", want, a.Sub)
+		}
+	})
+}
+
+// A jti is good once, on whichever node it arrives.
+func TestCA07_AssertionIsGoodOnceOnEveryNode(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		setup := scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+			c.TokenEndpointAuthMethod = oauth.AuthMethodPrivateKeyJWT
+			c.JWKS = []byte(`"$key"`)
+		})}}
+		nodes := []*scene{newSceneOn(t, setup, store, nil), nil}
+		other := *nodes[0]
+		nodes[1] = &other
+		second, err := authserver.New(nodes[0].config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(second.Close)
+		nodes[1].server = second
+		for round := range 5 {
+			assertion, err := nodes[0].sign("ES256", oauth.TypClientAuthentication, "", map[string]any{
+				"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": fmt.Sprint("round ", round), "exp": "60s",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var granted atomic.Int64
+			race(20, func(i int) {
+				a := nodes[i%2].post("/token", "", "grant_type", "client_credentials",
+					"client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
+				if a.status == http.StatusOK {
+					granted.Add(1)
+				}
+			})
+			if granted.Load() != 1 {
+				t.Errorf("an assertion was taken %d times", granted.Load())
+			}
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package authserver_test
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+const (
+	testSecret   = "7Fjfp0ZBr1KtDRbnfVdmIw"
+	testCallback = "https://client.example.com/cb"
+	testVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+)
+
+// confidential is a client of the operator's own: nobody is asked for consent.
+func confidential(id string, change ...func(*authserver.Client)) testClient {
+	c := testClient{Secret: testSecret, Client: authserver.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
+		RedirectURIs: []string{testCallback},
+		GrantTypes:   []string{"authorization_code", "refresh_token", "client_credentials"},
+	}, ClientSettings: authserver.ClientSettings{SkipConsent: true}}}
+	for _, f := range change {
+		f(&c.Client)
+	}
+	return c
+}
+
+// stores are the databases on which races are run.
+func stores(t *testing.T, run func(t *testing.T, store database)) {
+	t.Run("memory", func(t *testing.T) { run(t, memory.New()) })
+	t.Run("SQLite", func(t *testing.T) {
+		store, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), sqldb.Config{MasterKey: make([]byte, 32)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { // after the engine, whose last ladders it takes
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		run(t, store)
+	})
+}
+
+// answer is what a program receives.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	oauth.TokenResponse
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+	Active      bool   `json:"active"`
+	Sub         string `json:"sub"`
+}
+
+func (s *scene) do(r *http.Request) answer {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, r)
+	a := answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+	if strings.HasPrefix(a.header.Get("Content-Type"), "application/json") {
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+			s.t.Errorf("the answer is no JSON: %v", err)
+		}
+	}
+	return a
+}
+
+// post sends a form; a client of "" sends no credentials.
+func (s *scene) post(path, client string, form ...string) answer {
+	s.t.Helper()
+	values := url.Values{}
+	for i := 0; i+1 < len(form); i += 2 {
+		values.Add(form[i], form[i+1])
+	}
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(values.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if client != "" {
+		r.SetBasicAuth(url.QueryEscape(client), testSecret)
+	}
+	return s.do(r)
+}
+
+func (s *scene) userinfo(token string) answer {
+	s.t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/userinfo", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	return s.do(r)
+}
+
+// query is an authorization request with PKCE; changes replace or, if "", remove.
+func query(client string, changes ...string) string {
+	q := map[string]string{
+		"response_type": "code", "client_id": client, "redirect_uri": testCallback, "state": "xyz",
+		"code_challenge": oauth.S256Challenge(testVerifier), "code_challenge_method": "S256",
+	}
+	for i := 0; i+1 < len(changes); i += 2 {
+		q[changes[i]] = changes[i+1]
+	}
+	values := url.Values{}
+	for name := range maps.Keys(q) {
+		if q[name] != "" {
+			values.Set(name, q[name])
+		}
+	}
+	return values.Encode()
+}
+
+// authorize sends a browser in which subject is signed in ("" for nobody).
+func (s *scene) authorize(subject, rawQuery string) *http.Response {
+	s.t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
+	if subject != "" {
+		w := httptest.NewRecorder()
+		s.signIn(w, subject)
+		for _, cookie := range w.Result().Cookies() {
+			r.AddCookie(cookie)
+		}
+	}
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, r)
+	return w.Result()
+}
+
+// code returns the code that a client receives for somebody.
+func (s *scene) code(subject, client string, changes ...string) string {
+	s.t.Helper()
+	response := s.authorize(subject, query(client, changes...))
+	location, err := response.Location()
+	if err != nil || location.Query().Get("code") == "" {
+		body, _ := io.ReadAll(response.Body)
+		s.t.Fatalf("no code: %d %s %s", response.StatusCode, response.Header.Get("Location"), body)
+	}
+	return location.Query().Get("code")
+}
+
+func (s *scene) redeem(client, code string, more ...string) answer {
+	s.t.Helper()
+	return s.post("/token", client, append([]string{"grant_type", "authorization_code", "code", code,
+		"redirect_uri", testCallback, "code_verifier", testVerifier}, more...)...)
+}
+
+func (s *scene) refresh(client, token string, more ...string) answer {
+	s.t.Helper()
+	return s.post("/token", client, append([]string{"grant_type", "refresh_token", "refresh_token", token}, more...)...)
+}
+
+// tokens walks the whole flow.
+func (s *scene) tokens(subject, client, scope string) answer {
+	s.t.Helper()
+	a := s.redeem(client, s.code(subject, client, "scope", scope))
+	if a.status != http.StatusOK {
+		s.t.Fatalf("redeem: %d %s", a.status, a.body)
+	}
+	return a
+}
+
+func (a answer) want(t *testing.T, status int, code oauth.ErrorCode) {
+	t.Helper()
+	if a.status != status || a.Error != string(code) {
+		t.Errorf("the answer is %d %s, want %d %s: %s", a.status, a.Error, status, code, a.body)
+	}
+}
