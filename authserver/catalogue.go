@@ -26,8 +26,8 @@ type catalogue struct {
 	scopeNames []string
 	resources  []Resource
 	keys       keyRing
-	jwks       []byte
-	metadata   []byte
+	jwks       *document
+	metadata   *document
 
 	mu      sync.RWMutex
 	clients map[string]*client

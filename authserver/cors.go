@@ -22,9 +22,9 @@ const (
 func (c *call) crossOrigin() {
 	switch c.endpoint.cors {
 	case corsAny:
-		c.w.Header().Set("Access-Control-Allow-Origin", "*")
+		c.w.Header()["Access-Control-Allow-Origin"] = valueAny
 	case corsClient:
-		c.w.Header().Set("Vary", "Origin")
+		c.w.Header()["Vary"] = valueOrigin
 	}
 }
 

@@ -14,9 +14,7 @@ import (
 
 // newCall begins a call for a request that a page received.
 func (s *Server) newCall(w http.ResponseWriter, r *http.Request) *call {
-	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: s.routes[s.basePath+"/authorize"]}
-	c.rungs = c.rungRoom[:0]
-	return c
+	return &call{s: s, w: w, r: r, now: time.Now(), endpoint: s.routes[s.basePath+"/authorize"]}
 }
 
 // finish answers an error of a call that a page began.

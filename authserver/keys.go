@@ -40,7 +40,7 @@ func newKeyRing(keys []Key) (keyRing, error) {
 }
 
 // publish returns the JWKS document.
-func (k keyRing) publish(now time.Time) ([]byte, error) {
+func (k keyRing) publish(now time.Time) (*document, error) {
 	published := jose.KeySet{Keys: []jose.JWK{}}
 	for i, key := range k.keys {
 		if key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil) {
@@ -48,11 +48,11 @@ func (k keyRing) publish(now time.Time) ([]byte, error) {
 		}
 	}
 	slices.Reverse(published.Keys) // newest first
-	document, err := json.Marshal(published)
+	body, err := json.Marshal(published)
 	if err != nil {
 		return nil, fmt.Errorf("encode JWKS: %w", err)
 	}
-	return document, nil
+	return newDocument("application/jwk-set+json", jwksMaxAge, body), nil
 }
 
 // signer returns the newest key of an algorithm that signs by now, or nil.
@@ -180,7 +180,7 @@ func (c *call) jwks() error {
 			return err
 		}
 	}
-	c.writeDocument("application/jwk-set+json", cacheJWKS, catalogue.jwks)
+	catalogue.jwks.write(c.w)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
@@ -19,12 +20,12 @@ func (c *call) metadata() error {
 			return err
 		}
 	}
-	c.writeDocument("application/json", cacheMetadata, catalogue.metadata)
+	catalogue.metadata.write(c.w)
 	return nil
 }
 
 // newMetadata derives the document from the tables that the endpoints work by.
-func (s *Server) newMetadata(catalogue *catalogue) ([]byte, error) {
+func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 	var algorithms []string
 	for _, alg := range signingAlgorithms() {
 		algorithms = append(algorithms, string(alg))
@@ -68,11 +69,11 @@ func (s *Server) newMetadata(catalogue *catalogue) ([]byte, error) {
 			e.metadata(&m, s.config.Issuer+e.path)
 		}
 	}
-	document, err := json.Marshal(m)
+	body, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode metadata: %w", err)
 	}
-	return document, nil
+	return newDocument("application/json", metadataMaxAge, body), nil
 }
 
 // claimNames lists the claims that some scope releases, and those of the protocol that
@@ -89,12 +90,27 @@ func (c *catalogue) claimNames() []string {
 	return names
 }
 
-var (
-	cacheJWKS     = []string{"public, max-age=" + strconv.Itoa(int(jwksMaxAge.Seconds()))}
-	cacheMetadata = []string{"public, max-age=" + strconv.Itoa(int(metadataMaxAge.Seconds()))}
-)
+// document is a public answer that is the same for everybody, with its header fields made
+// once.
+type document struct {
+	body                       []byte
+	contentType, length, cache []string
+}
 
-func (c *call) writeDocument(contentType string, cache []string, body []byte) {
-	c.w.Header()["Cache-Control"] = cache
-	writeBytes(c.w, http.StatusOK, contentType, body)
+func newDocument(contentType string, maxAge time.Duration, body []byte) *document {
+	return &document{
+		body: body, contentType: []string{contentType}, length: []string{strconv.Itoa(len(body))},
+		cache: []string{"public, max-age=" + strconv.Itoa(int(maxAge.Seconds()))},
+	}
+}
+
+func (d *document) write(w http.ResponseWriter) {
+	h := w.Header()
+	h["Cache-Control"] = d.cache
+	h["Content-Type"] = d.contentType
+	h["Content-Length"] = d.length
+	h["X-Content-Type-Options"] = valueNosniff
+	w.WriteHeader(http.StatusOK)
+	// An error means that the client left: there is nobody to tell.
+	_, _ = w.Write(d.body)
 }

@@ -23,9 +23,17 @@ type rung struct {
 	detail string
 }
 
+// climb adds a rung. Most requests end within sixteen.
+func (c *call) climb(r rung) {
+	if c.rungs == nil {
+		c.rungs = make([]rung, 0, 16)
+	}
+	c.rungs = append(c.rungs, r)
+}
+
 // must notes that r was checked and returns its error unless ok.
 func (c *call) must(ok bool, r *rule) error {
-	c.rungs = append(c.rungs, rung{rule: r, ok: ok})
+	c.climb(rung{rule: r, ok: ok})
 	if ok {
 		return nil
 	}
@@ -35,13 +43,13 @@ func (c *call) must(ok bool, r *rule) error {
 // refuse is must for a rule that does not hold, with what was compared. The detail is
 // for the operator; it may repeat what the client sent, but no secret.
 func (c *call) refuse(r *rule, detail string) error {
-	c.rungs = append(c.rungs, rung{rule: r, detail: clip(detail)})
+	c.climb(rung{rule: r, detail: clip(detail)})
 	return oauth.NewError(r.code, r.says)
 }
 
 // because keeps err, for the log, behind the refusal of a rule.
 func (c *call) because(r *rule, err error) error {
-	c.rungs = append(c.rungs, rung{rule: r, detail: clip(err.Error())})
+	c.climb(rung{rule: r, detail: clip(err.Error())})
 	return oauth.NewError(r.code, r.says).Because(err)
 }
 

@@ -116,7 +116,6 @@ type call struct {
 	params   params
 	client   *client // once it is known
 	rungs    []rung
-	rungRoom [24]rung
 	ref      string
 }
 
@@ -129,7 +128,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: e}
-	c.rungs = c.rungRoom[:0]
 	c.crossOrigin()
 	if r.Method == http.MethodOptions && e.cors != corsNone {
 		c.preflight()

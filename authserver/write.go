@@ -34,6 +34,8 @@ var (
 	valueNoStore = []string{"no-store"}
 	valueNoCache = []string{"no-cache"}
 	valueNosniff = []string{"nosniff"}
+	valueAny     = []string{"*"}
+	valueOrigin  = []string{"Origin"}
 )
 
 func writeBytes(w http.ResponseWriter, status int, contentType string, body []byte) {
