@@ -1,0 +1,192 @@
+package authserver_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+func TestAC04_CodeIsGoodForAMinute(t *testing.T) {
+	for wait, status := range map[time.Duration]int{59 * time.Second: http.StatusOK, 60 * time.Second: http.StatusBadRequest, 61 * time.Second: http.StatusBadRequest} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+			code := s.code("ada", "app")
+			time.Sleep(wait)
+			if a := s.redeem("app", code); a.status != status {
+				t.Errorf("after %s: %d %s", wait, a.status, a.body)
+			}
+		})
+	}
+}
+
+func TestAC05_CodesDoNotRepeat(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+	seen := map[string]bool{}
+	for range 2000 {
+		code := s.code("ada", "app")
+		// 43 characters of base64url are 256 bits; the rest is time and checksum.
+		if seen[code] || len(code) < len("vk_ac_")+43 {
+			t.Fatalf("code %q", code)
+		}
+		seen[code] = true
+	}
+}
+
+// spy keeps everything that an engine stores, as text.
+type spy struct {
+	*memory.Store
+	stored strings.Builder
+}
+
+func (s *spy) keep(tickets []storage.Ticket) {
+	for _, t := range tickets {
+		s.stored.Write(t.ID[:])
+		s.stored.Write(t.Data)
+		s.stored.WriteString(t.Family + t.Grant)
+	}
+}
+
+func (s *spy) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	s.keep(tickets)
+	return s.Store.Put(ctx, now, tickets...)
+}
+
+func (s *spy) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	s.keep(put)
+	return s.Store.Spend(ctx, now, spend, put...)
+}
+
+func (s *spy) SaveTraces(ctx context.Context, max int, traces ...authserver.Trace) error {
+	for _, t := range traces {
+		for _, c := range t.Checks {
+			s.stored.WriteString(c.Detail)
+		}
+	}
+	return s.Store.SaveTraces(ctx, max, traces...)
+}
+
+func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
+	store := &spy{Store: memory.New()}
+	s := newSceneOn(t, scriptSetup{
+		Clients:   []testClient{confidential("app")},
+		Resources: []authserver.Resource{{Identifier: "https://api.example", AccessTokenFormat: authserver.AccessTokenOpaque}},
+	}, store, nil)
+	code := s.code("ada", "app", "resource", "https://api.example")
+	a := s.redeem("app", code)
+	b := s.refresh("app", a.RefreshToken)
+	s.redeem("app", code) // a replay leaves a ladder
+	s.refresh("app", b.RefreshToken)
+	s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", strings.Repeat("x", 50))
+	s.server.Close()
+	for name, secret := range map[string]string{
+		"code": code, "refresh token": a.RefreshToken, "its successor": b.RefreshToken, "opaque access token": a.AccessToken,
+		"client secret": testSecret, "verifier": testVerifier,
+	} {
+		if secret == "" || strings.Contains(store.stored.String(), secret) {
+			t.Errorf("the %s %q is stored in clear", name, secret)
+		}
+	}
+	if !strings.Contains(store.stored.String(), `"app"`) {
+		t.Error("nothing was stored: the test looks at the wrong place")
+	}
+}
+
+func TestAC09_PersonGoneBetween(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+	code := s.code("ada", "app")
+	delete(s.people, "ada")
+	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+}
+
+// What an operator changes counts for what was issued before, within a second.
+func TestAC10_CA18_ClientChangedBetween(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*authserver.Client)
+		status int
+		code   oauth.ErrorCode
+	}{
+		"disabled":        {func(c *authserver.Client) { c.Disabled = true }, http.StatusUnauthorized, oauth.InvalidClient},
+		"another secret":  {func(c *authserver.Client) { c.Secrets = []string{"another secret of 32 characters!!"} }, http.StatusUnauthorized, oauth.InvalidClient},
+		"no code grant":   {func(c *authserver.Client) { c.GrantTypes = []string{"client_credentials"} }, http.StatusBadRequest, oauth.UnauthorizedClient},
+		"another method":  {func(c *authserver.Client) { c.TokenEndpointAuthMethod = "private_key_jwt" }, http.StatusUnauthorized, oauth.InvalidClient},
+		"nothing changed": {func(*authserver.Client) {}, http.StatusOK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+				code := s.code("ada", "app")
+				changed := confidential("app").Client
+				changed.Secrets = []string{testSecret}
+				test.change(&changed)
+				if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{changed}}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				s.redeem("app", code).want(t, test.status, test.code)
+			})
+		})
+	}
+}
+
+// Each artefact is good in its own place only.
+func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
+	s := newScene(t, scriptSetup{
+		Clients:   []testClient{confidential("app")},
+		Scopes:    []authserver.Scope{{Name: "opaque"}},
+		Resources: []authserver.Resource{{Identifier: "https://api.example", Scopes: []string{"opaque"}, AccessTokenFormat: authserver.AccessTokenOpaque}},
+	})
+	a := s.tokens("ada", "app", "openid")
+	assertion, err := s.sign("ES256", oauth.TypClientAuthentication, "", map[string]any{"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": "1", "exp": "60s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	interaction := strings.TrimPrefix(s.authorize("", query("app")).Header.Get("Location"), "/sign-in?interaction=")
+	artefacts := map[string]string{
+		"code": s.code("ada", "app"), "refresh token": a.RefreshToken, "access token": a.AccessToken, "ID token": a.IDToken,
+		"opaque access token": s.redeem("app", s.code("ada", "app", "resource", "https://api.example")).AccessToken,
+		"client assertion":    assertion, "interaction": interaction,
+	}
+	places := map[string]struct {
+		takes string
+		good  func(string) bool
+	}{
+		"code":          {"code", func(x string) bool { return s.redeem("app", x).status == http.StatusOK }},
+		"refresh_token": {"refresh token", func(x string) bool { return s.refresh("app", x).status == http.StatusOK }},
+		"userinfo":      {"access token", func(x string) bool { return s.userinfo(x).status == http.StatusOK }},
+		"id_token_hint": {"ID token", func(x string) bool {
+			location, err := s.authorize("ada", query("app", "scope", "openid", "id_token_hint", x)).Location()
+			return err == nil && location.Query().Get("code") != ""
+		}},
+		"client_assertion": {"", func(x string) bool {
+			return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", x).status == http.StatusOK
+		}},
+	}
+	for place, p := range places {
+		for name, artefact := range artefacts {
+			if artefact == "" {
+				t.Fatalf("there is no %s", name)
+			}
+			if good := p.good(artefact); good != (name == p.takes) {
+				t.Errorf("%s as %s: accepted is %v", name, place, good)
+			}
+		}
+	}
+}
+
+func TestAC13_GrantTypesThatAreNotTheClients(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.GrantTypes = []string{"authorization_code"} })}})
+	for _, name := range []string{"client_credentials", "refresh_token"} {
+		s.post("/token", "app", "grant_type", name, "refresh_token", "x").want(t, http.StatusBadRequest, oauth.UnauthorizedClient)
+	}
+	for _, name := range []string{"password", "implicit", "AUTHORIZATION_CODE", "urn:ietf:params:oauth:grant-type:device_code", "authorization_code "} {
+		s.post("/token", "app", "grant_type", name).want(t, http.StatusBadRequest, oauth.UnsupportedGrantType)
+	}
+}
