@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/valetkey/valetkey/storage"
@@ -128,10 +129,12 @@ func raceDeleteFamily(t *testing.T, s storage.Tickets) {
 	raceRefreshes(t, s, 4, func(round int) error { return s.DeleteFamily(t.Context(), fmt.Sprint("family ", round)) })
 }
 
+var errSurvived = errors.New("a refresh succeeds after its family was revoked")
+
 // raceRefreshes runs chains of refreshes while revoke runs, and checks that nothing of
 // them lives when all have returned.
 func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(round int) error) {
-	for round := range rounds(100) {
+	for round := range rounds(40) {
 		name := func(chain, link int) string { return fmt.Sprint(round, " ", chain, " ", link) }
 		link := func(chain, n int) storage.Ticket {
 			return hangingFrom(fmt.Sprint("grant ", round), inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
@@ -140,13 +143,20 @@ func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(roun
 			put(t, s, link(chain, 0))
 		}
 		issued := make([]int, chains)
+		var revoked atomic.Bool
 		errs := together(chains+1, func(i int) error {
 			if i == chains {
+				defer revoked.Store(true)
 				return revoke(round)
 			}
 			for n := 0; ; n++ {
+				late := revoked.Load()
 				issued[i] = n
-				if err := s.Spend(t.Context(), noon, []storage.Key{link(i, n).Key}, link(i, n+1)); err != nil {
+				err := s.Spend(t.Context(), noon, []storage.Key{link(i, n).Key}, link(i, n+1))
+				if err == nil && late {
+					return errSurvived
+				}
+				if err != nil {
 					return err
 				}
 			}
