@@ -1,0 +1,165 @@
+package valetkey_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// lockedBuffer is a log that many goroutines write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestLO01_SG01_NoSecretInLogOrDatabase: a person signs in, an application gets tokens,
+// refreshes and loses them, and somebody replays the code. Of all that was secret, nothing
+// is in the log at debug level or in the files of the database.
+func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
+	const password, clientSecret = "engine no. 1 of 1837", "client-secret-0123456789abcdef"
+	const callback = "http://127.0.0.1:9/callback"
+	folder := t.TempDir()
+	web := httptest.NewUnstartedServer(nil)
+	issuer := "http://" + web.Listener.Addr().String()
+	log := &lockedBuffer{}
+	server, err := valetkey.New(valetkey.Config{
+		Configuration: valetkey.Configuration{
+			Issuer: issuer, Database: "sqlite:" + filepath.Join(folder, "valetkey.db"),
+			Declarations: valetkey.Declarations{
+				Clients: []valetkey.Client{{ID: "app", Secret: clientSecret, ClientMetadata: oauth.ClientMetadata{
+					RedirectURIs: []string{callback}, GrantTypes: []string{"authorization_code", "refresh_token"},
+				}}},
+				Users: []valetkey.User{{Username: "ada", Password: password}},
+			},
+		},
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	web.Config.Handler = server
+	web.Start()
+	defer web.Close()
+
+	ctx := context.Background()
+	c, err := client.Discover(ctx, client.Config{
+		Issuer: issuer, ClientID: "app", ClientSecret: clientSecret, RedirectURI: callback, Scopes: []string{"openid", "offline_access"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := person.New("ada", password)
+	answer, err := browser.Visit(address, callback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := c.Callback(ctx, transaction, answer.Query())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := map[string]string{
+		"password": password, "client_secret": clientSecret, "code": answer.Query().Get("code"),
+		"access token": tokens.AccessToken, "ID token": tokens.IDToken, "refresh token": tokens.RefreshToken,
+	}
+	if link, err := server.SetupURL(ctx); err != nil {
+		t.Fatal(err)
+	} else if u, err := url.Parse(link); err != nil {
+		t.Fatal(err)
+	} else {
+		secrets["setup token"] = u.Query().Get("token")
+		send(t, http.MethodGet, link, nil)
+	}
+	for _, cookie := range browser.Cookies(issuer + "/") {
+		secrets["cookie "+cookie.Name] = cookie.Value
+	}
+	if len(secrets) < 8 {
+		t.Fatal("the browser has no cookie")
+	}
+	// A refresh, a replay of the code, and tokens in wrong places.
+	endpoint := issuer + "/token"
+	send(t, http.MethodPost, endpoint, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.RefreshToken}, "client_id": {"app"}, "client_secret": {clientSecret}})
+	send(t, http.MethodPost, endpoint, url.Values{"grant_type": {"authorization_code"}, "code": {secrets["code"]}, "redirect_uri": {callback}, "client_id": {"app"}, "client_secret": {clientSecret}})
+	send(t, http.MethodPost, endpoint, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secrets["code"]}, "client_id": {"app"}, "client_secret": {clientSecret + "x"}})
+	send(t, http.MethodGet, issuer+"/userinfo?access_token="+tokens.AccessToken, nil)
+	send(t, http.MethodGet, issuer+"/nothing?code="+secrets["code"], nil)
+
+	web.Close()
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	places := map[string]string{"the log": log.String()}
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(filepath.Join(folder, file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		places[file.Name()] = string(content)
+	}
+	if !strings.Contains(places["the log"], "path=/token") || !strings.Contains(places["valetkey.db"], "ada") {
+		t.Fatal("the log or the database is not the one that was used")
+	}
+	for name, secret := range secrets {
+		if len(secret) < 16 {
+			t.Errorf("the %s is %q: the walk has not seen it", name, secret)
+		}
+		for place, content := range places {
+			if strings.Contains(content, secret) {
+				t.Errorf("the %s is in %s", name, place)
+			}
+		}
+	}
+}
+
+func send(t *testing.T, method, address string, form url.Values) {
+	t.Helper()
+	request, err := http.NewRequest(method, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if form != nil {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		t.Fatal(err)
+	}
+}
