@@ -171,8 +171,16 @@ func (j *journal) check(t *testing.T, s *sqldb.Store) {
 
 func wantSpent(t *testing.T, s *sqldb.Store, l link) {
 	t.Helper()
-	if err := s.Spend(t.Context(), time.Now(), []storage.Key{l.key(refresh)}); !errors.Is(err, storage.ErrSpent) {
-		t.Errorf("accepted twice: spending %+v again: %v", l, err)
+	var err error
+	// A connection that was ended may still lie in the pool and answer with a fault, once.
+	for range 20 {
+		err = s.Spend(t.Context(), time.Now(), []storage.Key{l.key(refresh)})
+		if err == nil || errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+			break
+		}
+	}
+	if !errors.Is(err, storage.ErrSpent) {
+		t.Errorf("accepted twice, or lost: spending %+v again: %v", l, err)
 	}
 }
 
