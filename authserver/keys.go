@@ -85,6 +85,7 @@ func (s *Server) signer(ctx context.Context, alg jose.Algorithm, now time.Time) 
 	if err := s.rotateKeys(ctx, now, alg); err != nil {
 		return nil, err
 	}
+	s.forget() // another node may have made the key a moment ago
 	if catalogue, err = s.catalogue(ctx); err != nil {
 		return nil, err
 	}
@@ -145,7 +146,9 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 		var from time.Time
 		switch {
 		case last == nil && alg == needed:
-			from = now // nobody can have kept a JWKS that a token of this algorithm needs
+			// At once, also by the clock of a node that is behind: nobody can have kept a
+			// JWKS that a token of this algorithm needs.
+			from = now.Add(-clockSkew)
 		case last == nil:
 			continue
 		case !last.SignsFrom.After(now) && expired(now, last.SignsFrom.Add(s.lifetimes.KeyRotation-s.lifetimes.KeyPublishAhead)):

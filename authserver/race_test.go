@@ -157,6 +157,8 @@ func TestCA07_AssertionIsGoodOnceOnEveryNode(t *testing.T) {
 					"client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
 				if a.status == http.StatusOK {
 					granted.Add(1)
+				} else if a.status != http.StatusUnauthorized {
+					t.Errorf("a loser is told %d %s", a.status, a.body)
 				}
 			})
 			if granted.Load() != 1 {

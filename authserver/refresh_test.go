@@ -1,0 +1,266 @@
+package authserver_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+// synctestScene runs f with one confidential client, on a clock that only f moves.
+func synctestScene(t *testing.T, setup scriptSetup, f func(t *testing.T, s *scene)) {
+	synctest.Test(t, func(t *testing.T) {
+		if setup.Clients == nil {
+			setup.Clients = []testClient{confidential("app"), confidential("other")}
+		}
+		f(t, newScene(t, setup))
+	})
+}
+
+func TestRT01_ReplayAfterTheWindowEndsTheFamily(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		first := s.tokens("ada", "app", "openid")
+		second := s.refresh("app", first.RefreshToken)
+		time.Sleep(31 * time.Second)
+		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		s.refresh("app", second.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		for _, token := range []string{first.AccessToken, second.AccessToken} {
+			s.userinfo(token).want(t, http.StatusUnauthorized, oauth.InvalidToken)
+		}
+	})
+}
+
+// A lost answer is asked for again: the same successor, and nobody is signed out.
+func TestRT03_LostAnswer(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		first := s.tokens("ada", "app", "openid")
+		lost := s.refresh("app", first.RefreshToken)
+		time.Sleep(30 * time.Second)
+		again := s.refresh("app", first.RefreshToken)
+		again.want(t, http.StatusOK, "")
+		if again.RefreshToken != lost.RefreshToken {
+			t.Error("the retry got another successor")
+		}
+		s.refresh("app", again.RefreshToken).want(t, http.StatusOK, "")
+	})
+}
+
+// Inside the window, but after the successor was used, an old token gains nothing and
+// costs nothing (docs/divergences.md).
+func TestRT04_WindowIsNoWayToForge(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		first := s.tokens("ada", "app", "openid")
+		second := s.refresh("app", first.RefreshToken)
+		third := s.refresh("app", second.RefreshToken)
+		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		s.refresh("app", third.RefreshToken).want(t, http.StatusOK, "")
+	})
+}
+
+func TestRT05_RT06_OtherClient(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		first := s.tokens("ada", "app", "openid")
+		s.refresh("other", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		second := s.refresh("app", first.RefreshToken)
+		a := s.refresh("other", first.RefreshToken) // within the window
+		a.want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		if a.RefreshToken != "" {
+			t.Error("another client was told the successor")
+		}
+		s.refresh("app", second.RefreshToken).want(t, http.StatusOK, "")
+	})
+}
+
+func TestRT09_FamilyEnds(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		began := time.Now()
+		a := s.tokens("ada", "app", "openid")
+		for a.status == http.StatusOK {
+			time.Sleep(24 * time.Hour)
+			if a = s.refresh("app", a.RefreshToken); time.Since(began) > 40*24*time.Hour {
+				t.Fatal("refreshed daily, a family lives for ever")
+			}
+		}
+		if age := time.Since(began); age != 30*24*time.Hour {
+			t.Errorf("the family ended after %s", age)
+		}
+	})
+}
+
+func TestRT10_RestartRevivesNothing(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		code := s.code("ada", "app", "scope", "openid")
+		first := s.redeem("app", code)
+		second := s.refresh("app", first.RefreshToken)
+		restarted, err := authserver.New(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(restarted.Close)
+		s.server = restarted
+		again := s.refresh("app", first.RefreshToken)
+		if again.RefreshToken != second.RefreshToken {
+			t.Error("after a restart, a retry gets another successor")
+		}
+		time.Sleep(31 * time.Second)
+		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	})
+}
+
+func TestRT20_OfflineAccessWithdrawn(t *testing.T) {
+	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+		a := s.tokens("ada", "app", "openid offline_access")
+		clear(s.sessions)
+		a = s.refresh("app", a.RefreshToken)
+		a.want(t, http.StatusOK, "")
+		c := confidential("app").Client
+		c.Secrets, c.Scope = []string{testSecret}, "openid"
+		if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{c}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		s.refresh("app", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	})
+}
+
+func TestCN07_SE05_RevokedConsentEndsTokens(t *testing.T) {
+	synctestScene(t, scriptSetup{
+		Scopes:    []authserver.Scope{{Name: "photos"}},
+		Resources: []authserver.Resource{{Identifier: "https://api.example", Scopes: []string{"photos"}, AccessTokenFormat: authserver.AccessTokenOpaque}},
+		Clients:   []testClient{confidential("app", func(c *authserver.Client) { c.Scope = "openid photos" })},
+	}, func(t *testing.T, s *scene) {
+		jwt, opaque := s.tokens("ada", "app", "openid"), s.tokens("ada", "app", "photos")
+		active := func(a answer) bool { return s.post("/introspect", "app", "token", a.AccessToken).Active }
+		if !active(jwt) || !active(opaque) {
+			t.Fatal("the tokens are not active to begin with")
+		}
+		code := s.code("ada", "app")
+		grant, err := s.store.Grant(t.Context(), "ada", "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.store.DeleteGrant(t.Context(), grant.ID); err != nil {
+			t.Fatal(err)
+		}
+		if active(jwt) || active(opaque) {
+			t.Error("an access token outlives its consent")
+		}
+		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		for _, a := range []answer{jwt, opaque} {
+			s.refresh("app", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		}
+	})
+}
+
+// failing is a store in which one method fails.
+type failing struct {
+	*memory.Store
+	method string
+}
+
+var errStore = errors.New("secret-detail-of-the-database")
+
+func (f *failing) err(method string) error {
+	if f.method == method {
+		return errStore
+	}
+	return nil
+}
+
+func (f *failing) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	if err := f.err("Put"); err != nil {
+		return err
+	}
+	return f.Store.Put(ctx, now, tickets...)
+}
+
+func (f *failing) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+	if err := f.err("Get"); err != nil {
+		return storage.Ticket{}, err
+	}
+	return f.Store.Get(ctx, now, key)
+}
+
+func (f *failing) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	if err := f.err("Spend"); err != nil {
+		return err
+	}
+	return f.Store.Spend(ctx, now, spend, put...)
+}
+
+func (f *failing) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
+	if err := f.err("DeleteFamily"); err != nil {
+		return err
+	}
+	return f.Store.DeleteFamily(ctx, family, kinds...)
+}
+
+func (f *failing) Version(ctx context.Context) (int64, error) {
+	if err := f.err("Version"); err != nil {
+		return 0, err
+	}
+	return f.Store.Version(ctx)
+}
+
+// A database that fails is never taken for a yes, and what it says reaches nobody.
+func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
+	for method, requests := range map[string][]string{
+		"Put":          {"authorize"},
+		"Get":          {"redeem", "refresh", "userinfo", "introspect", "revoke refresh", "revoke access"},
+		"Spend":        {"redeem", "refresh"},
+		"DeleteFamily": {"revoke refresh", "replay"},
+		"Version":      {"authorize", "redeem", "refresh", "client credentials", "introspect"},
+	} {
+		for _, request := range requests {
+			t.Run(method+" "+request, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := &failing{Store: memory.New()}
+					s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+					a, code := s.tokens("ada", "app", "openid"), s.code("ada", "app")
+					spent := s.code("ada", "app")
+					s.redeem("app", spent)
+					// Another node, which remembers nothing.
+					node, err := authserver.New(s.config)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(node.Close)
+					s.server = node
+					store.method = method
+					got := map[string]func() answer{
+						"authorize": func() answer {
+							response := s.authorize("ada", query("app"))
+							location, err := response.Location()
+							if err == nil && location.Query().Get("code") != "" {
+								return answer{status: http.StatusOK}
+							}
+							return answer{status: http.StatusServiceUnavailable}
+						},
+						"redeem":             func() answer { return s.redeem("app", code) },
+						"replay":             func() answer { return s.redeem("app", spent) },
+						"refresh":            func() answer { return s.refresh("app", a.RefreshToken) },
+						"userinfo":           func() answer { return s.userinfo(a.AccessToken) },
+						"introspect":         func() answer { return s.post("/introspect", "app", "token", a.AccessToken) },
+						"revoke refresh":     func() answer { return s.post("/revoke", "app", "token", a.RefreshToken) },
+						"revoke access":      func() answer { return s.post("/revoke", "app", "token", a.AccessToken) },
+						"client credentials": func() answer { return s.post("/token", "app", "grant_type", "client_credentials") },
+					}[request]()
+					if got.status < 500 {
+						t.Errorf("answered %d %s", got.status, got.body)
+					}
+					if contains(got, "secret-detail") {
+						t.Errorf("the database's words reach the client: %s", got.body)
+					}
+				})
+			})
+		}
+	}
+}
