@@ -126,6 +126,7 @@ func (c *call) authenticateClient() (*client, error) {
 		}
 		if id != "" && method.name != oauth.AuthMethodNone {
 			c.s.failures.add(address, c.now)
+			c.s.log.WarnContext(c.r.Context(), "client authentication failed", "event", "client.authentication_failed", "client_id", clip(id), "address", address)
 		}
 		return nil, c.because(&ruleClientCredentials, err)
 	}

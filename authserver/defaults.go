@@ -39,17 +39,19 @@ func (l Lifetimes) withDefaults() Lifetimes {
 
 // Bounds on input.
 const (
-	maxFormBytes      = 64 << 10
-	maxParams         = 100
-	maxParamBytes     = 16 << 10
-	maxStateBytes     = 4 << 10
-	maxNonceBytes     = 1 << 10
-	maxResources      = 16
-	clockSkew         = 10 * time.Second
-	maxAssertionLife  = 5 * time.Minute
-	jwksMaxAge        = 5 * time.Minute
-	metadataMaxAge    = time.Hour
-	catalogueMaxAge   = time.Second
-	maxCachedClients  = 10_000
-	maxStoredRefusals = 10_000
+	maxFormBytes     = 64 << 10
+	maxParams        = 100
+	maxParamBytes    = 16 << 10
+	maxStateBytes    = 4 << 10
+	maxNonceBytes    = 1 << 10
+	maxResources     = 16
+	clockSkew        = 10 * time.Second
+	maxAssertionLife = 5 * time.Minute
+	// Libraries from before RFC 10070 make assertions for an hour.
+	maxOldAssertionLife = time.Hour
+	jwksMaxAge          = 5 * time.Minute
+	metadataMaxAge      = time.Hour
+	catalogueMaxAge     = time.Second
+	maxCachedClients    = 10_000
+	maxStoredRefusals   = 10_000
 )

@@ -133,17 +133,23 @@ func (r *remoteKeySet) get(ctx context.Context, now time.Time, fresh bool) (*jos
 		return r.keys, nil
 	}
 	r.fetched = now
+	keys, err := r.read(ctx)
+	if err == nil {
+		r.keys = keys
+	} else if r.keys == nil {
+		return nil, err
+	}
+	return r.keys, nil // yesterday's keys rather than none
+}
+
+func (r *remoteKeySet) read(ctx context.Context) (*jose.KeySet, error) {
 	document, err := r.fetch(ctx, r.url)
 	if err != nil {
-		if r.keys != nil {
-			return r.keys, nil // yesterday's keys rather than none
-		}
 		return nil, err
 	}
 	keys, err := jose.ParseKeySet(document)
 	if err != nil {
 		return nil, fmt.Errorf("read jwks_uri: %w", err)
 	}
-	r.keys = keys
 	return keys, nil
 }

@@ -314,6 +314,8 @@ func (c *call) putGrant(request *authorizationRequest, subject string, before *G
 	if err := c.s.config.Store.PutGrant(c.r.Context(), grant); err != nil {
 		return nil, fmt.Errorf("store grant: %w", err)
 	}
+	c.s.log.InfoContext(c.r.Context(), "consent", "event", "consent.granted", "sub", subject, "client_id", grant.ClientID,
+		"scope", allowed.String(), "address", c.s.remoteAddr(c.r))
 	return grant, nil
 }
 

@@ -140,6 +140,7 @@ func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 		if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {
 			return fmt.Errorf("end interaction: %w", err)
 		}
+		c.s.log.InfoContext(r.Context(), "consent", "event", "consent.refused", "client_id", c.client.ID, "address", s.remoteAddr(r))
 		return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
 	}))
 }

@@ -1,0 +1,154 @@
+package authserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestDC07_PublicAddresses(t *testing.T) {
+	for _, address := range []string{
+		"127.0.0.1", "127.255.255.254", "::1", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+		"0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1", "239.255.255.250", "240.0.0.1", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1",
+		"fc00::1", "fd12::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "::", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
+		"64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "2001:db8::1", "100::1",
+	} {
+		if publicAddress(netip.MustParseAddr(address)) {
+			t.Errorf("%s counts as public", address)
+		}
+	}
+	for _, address := range []string{"1.1.1.1", "93.184.215.14", "172.32.0.1", "100.128.0.1", "192.0.1.1", "2606:4700::1111", "2a00:1450::1", "::ffff:1.1.1.1"} {
+		if !publicAddress(netip.MustParseAddr(address)) {
+			t.Errorf("%s does not count as public", address)
+		}
+	}
+}
+
+// Spellings of addresses: the decision falls on what is dialled.
+func TestDC07_NothingPrivateIsDialled(t *testing.T) {
+	var hits atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{fetches: newGuardedClient()}
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"} {
+		if _, err := s.fetch(t.Context(), "https://"+host+":"+port+"/"); !errors.Is(err, errFetch) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	for _, address := range []string{"http://1.1.1.1/", "file:///etc/passwd", "https://user@1.1.1.1/", "gopher://1.1.1.1/", "https:///x", "https://", "\x00"} {
+		if _, err := s.fetch(t.Context(), address); !errors.Is(err, errFetch) {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+	if hits.Load() != 0 {
+		t.Errorf("the private server was asked %d times", hits.Load())
+	}
+}
+
+// fetcher returns an engine whose guarded client believes that a test server is public.
+func fetcher(t *testing.T, handler http.HandlerFunc) (*Server, string) {
+	t.Helper()
+	server := httptest.NewTLSServer(handler)
+	t.Cleanup(server.Close)
+	guarded := newGuardedClient()
+	transport, ok := guarded.Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("the guarded client has another transport")
+	}
+	transport.DialContext = (&net.Dialer{}).DialContext
+	transport.TLSClientConfig = &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &Server{fetches: guarded}, server.URL
+}
+
+func TestDC09_DC10_DC11_RedirectsSizeAndErrors(t *testing.T) {
+	s, url := fetcher(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/good":
+			io.WriteString(w, `{"keys":[]}`)
+		case "/redirect":
+			http.Redirect(w, r, "/good", http.StatusFound)
+		case "/huge":
+			io.WriteString(w, strings.Repeat("x", fetchMaxBytes+1))
+		case "/largest":
+			io.WriteString(w, strings.Repeat("x", fetchMaxBytes))
+		case "/gzip":
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write([]byte{0x1f, 0x8b})
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	for _, path := range []string{"/redirect", "/huge", "/absent"} {
+		body, err := s.fetch(t.Context(), url+path)
+		if err != errFetch {
+			t.Errorf("%s: %d bytes, %v", path, len(body), err)
+		}
+	}
+	for path, length := range map[string]int{"/good": 11, "/largest": fetchMaxBytes, "/gzip": 2} {
+		if body, err := s.fetch(t.Context(), url+path); err != nil || len(body) != length {
+			t.Errorf("%s: %d bytes, %v", path, len(body), err)
+		}
+	}
+}
+
+func TestDC10_SlowAnswersEnd(t *testing.T) {
+	s, url := fetcher(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := s.fetch(ctx, url); err != errFetch {
+		t.Errorf("a body that never ends: %v", err)
+	}
+	if s.fetches.Timeout <= 0 || s.fetches.Timeout > 5*time.Second {
+		t.Errorf("a fetch may take %s", s.fetches.Timeout)
+	}
+}
+
+// A stranger's kid does not make the engine ask a client's jwks_uri at each request, and
+// a JWKS that cannot be read leaves the keys as they were.
+func TestJW06_JW26_RemoteKeysAreAskedForSeldom(t *testing.T) {
+	fetches, answer, failure := 0, `{"keys":[]}`, error(nil)
+	r := &remoteKeySet{url: "https://client.example/jwks", fetch: func(context.Context, string) ([]byte, error) {
+		fetches++
+		return []byte(answer), failure
+	}}
+	now := time.Now()
+	for range 1000 {
+		if _, err := r.get(t.Context(), now, true); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	if fetches != 1 {
+		t.Errorf("1000 unknown kids in 10 seconds cost %d fetches", fetches)
+	}
+	for _, bad := range []string{"<html>", strings.Repeat("[", 1000), `{"keys":`} {
+		now = now.Add(remoteKeysLife)
+		answer = bad
+		if keys, err := r.get(t.Context(), now, false); err != nil || keys == nil {
+			t.Errorf("%.10q costs the keys: %v", bad, err)
+		}
+	}
+	failure = errFetch
+	now = now.Add(remoteKeysLife)
+	if keys, err := r.get(t.Context(), now, false); err != nil || keys == nil {
+		t.Errorf("a jwks_uri that is down costs the keys: %v", err)
+	}
+}

@@ -1,0 +1,172 @@
+package authserver_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+// verifier is an API that keeps the JWKS for as long as the answer allows.
+type verifier struct {
+	s       *scene
+	keys    *jose.KeySet
+	fetched time.Time
+	maxAge  time.Duration
+}
+
+func (v *verifier) verify(token string) error {
+	if v.keys == nil || time.Since(v.fetched) >= v.maxAge {
+		a := v.s.do(httptest.NewRequest(http.MethodGet, "/jwks", nil))
+		keys, err := jose.ParseKeySet([]byte(a.body))
+		if err != nil {
+			return err
+		}
+		age, _ := strings.CutPrefix(a.header.Get("Cache-Control"), "public, max-age=")
+		if v.maxAge, err = time.ParseDuration(age + "s"); err != nil {
+			return err
+		}
+		v.keys, v.fetched = keys, time.Now()
+	}
+	_, _, err := jose.Verify(token, v.keys, jose.Expected{Algorithms: []jose.Algorithm{jose.ES256, jose.RS256}, Types: []string{oauth.TypAccessToken, oauth.TypIDToken}})
+	return err
+}
+
+// Keys are published before they sign and kept until what they signed has expired: a
+// verifier that honours max-age never sees a kid that it does not know.
+func TestRE17_RotationFailsNoVerification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, memory.New(), func(c *authserver.Config) {
+			c.Lifetimes = authserver.Lifetimes{KeyRotation: 2 * time.Hour, KeyPublishAhead: 20 * time.Minute}
+		})
+		v := &verifier{s: s}
+		type issued struct {
+			token   string
+			expires time.Time
+		}
+		var live []issued
+		kids := map[string]bool{}
+		for range 24 * 60 { // a day, minute by minute
+			if err := s.server.RotateKeys(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			a := s.post("/token", "app", "grant_type", "client_credentials")
+			if a.status != http.StatusOK {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+			header, err := jose.ParseHeader(a.AccessToken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kids[header.KeyID] = true
+			live = append(live, issued{a.AccessToken, time.Now().Add(time.Duration(a.ExpiresIn) * time.Second)})
+			if time.Now().After(live[0].expires) {
+				live = live[1:]
+			}
+			for _, token := range live {
+				if err := v.verify(token.token); err != nil {
+					t.Fatalf("after %s: %v", time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)), err)
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+		if len(kids) < 10 {
+			t.Errorf("in a day, %d keys signed", len(kids))
+		}
+		keys, err := s.store.Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) > 3 {
+			t.Errorf("%d keys are kept", len(keys))
+		}
+	})
+}
+
+func TestRE18_NodesThatRotateAtOnceMakeOneKey(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		race(20, func(int) {
+			if err := s.server.RotateKeys(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		keys, err := store.Keys(t.Context())
+		if err != nil || len(keys) != 1 {
+			t.Errorf("%d keys (%v)", len(keys), err)
+		}
+	})
+}
+
+func TestJW15_NothingPrivateInTheJWKS(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("rsa", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "RS256" })}})
+	s.tokens("ada", "app", "openid")
+	s.tokens("ada", "rsa", "openid")
+	var set struct{ Keys []map[string]any }
+	if err := json.Unmarshal([]byte(s.do(httptest.NewRequest(http.MethodGet, "/jwks", nil)).body), &set); err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Keys) != 2 {
+		t.Errorf("there are %d keys", len(set.Keys))
+	}
+	for _, key := range set.Keys {
+		for _, member := range []string{"d", "p", "q", "dp", "dq", "qi", "k", "oth"} {
+			if _, ok := key[member]; ok {
+				t.Errorf("the key %v has %q", key["kid"], member)
+			}
+		}
+	}
+}
+
+func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
+	for _, alg := range []jose.Algorithm{jose.ES256, jose.PS256, jose.ES384, jose.ES512, jose.EdDSA} {
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+			c.IDTokenSignedResponseAlg, c.AccessTokenSignedResponseAlg = string(alg), string(alg)
+		})}})
+		a := s.tokens("ada", "app", "openid")
+		for _, token := range []string{a.IDToken, a.AccessToken} {
+			if header, err := jose.ParseHeader(token); err != nil || header.Algorithm != alg {
+				t.Errorf("registered %s, signed by %s (%v)", alg, header.Algorithm, err)
+			}
+		}
+		if got := s.userinfo(a.AccessToken); got.status != http.StatusOK {
+			t.Errorf("%s: UserInfo answers %d %s", alg, got.status, got.body)
+		}
+	}
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "none" })}})
+	if a := s.redeem("app", s.code("ada", "app", "scope", "openid")); a.status == http.StatusOK {
+		t.Error("an ID token is issued for alg none")
+	}
+}
+
+// Claims of a person cannot take the place of the protocol's own.
+func TestJW25_PeopleDoNotWriteProtocolClaims(t *testing.T) {
+	person := oauth.Claims{"name": "Ada"}
+	asked := map[string]any{"name": nil}
+	for _, name := range oauth.ProtocolClaims {
+		person[name], asked[name] = "evil", nil
+	}
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, People: map[string]oauth.Claims{"ada": person}})
+	request, err := json.Marshal(map[string]any{"id_token": asked, "userinfo": asked})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.redeem("app", s.code("ada", "app", "scope", "openid", "claims", string(request)))
+	payload, err := jose.UnverifiedPayload(a.IDToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, text := range map[string]string{"ID token": string(payload), "UserInfo": s.userinfo(a.AccessToken).body} {
+		if strings.Contains(text, "evil") || !strings.Contains(text, "Ada") {
+			t.Errorf("%s: %s", where, text)
+		}
+	}
+}
