@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
 	"github.com/valetkey/valetkey/storage/sqldb"
@@ -38,18 +39,21 @@ func confidential(id string, change ...func(*authserver.Client)) testClient {
 // stores are the databases on which races are run.
 func stores(t *testing.T, run func(t *testing.T, store database)) {
 	t.Run("memory", func(t *testing.T) { run(t, memory.New()) })
-	t.Run("SQLite", func(t *testing.T) {
-		store, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), sqldb.Config{MasterKey: make([]byte, 32)})
-		if err != nil {
-			t.Fatal(err)
+	t.Run("SQLite", func(t *testing.T) { run(t, openStore(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))) })
+	t.Run("PostgreSQL", func(t *testing.T) { run(t, openStore(t, pgtest.Database(t))) })
+}
+
+func openStore(t *testing.T, url string) database {
+	store, err := sqldb.Open(t.Context(), url, sqldb.Config{MasterKey: make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the engine, whose last ladders it takes
+		if err := store.Close(); err != nil {
+			t.Error(err)
 		}
-		t.Cleanup(func() { // after the engine, whose last ladders it takes
-			if err := store.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		run(t, store)
 	})
+	return store
 }
 
 // answer is what a program receives.
