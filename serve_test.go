@@ -78,7 +78,7 @@ func TestServeTLS(t *testing.T) {
 		config.InsecureSkipVerify = true // the certificate is its own
 		return tls.Dial("tcp", address, config)
 	}
-	if conn, err := dial(&tls.Config{MaxVersion: tls.VersionTLS11}); err == nil {
+	if conn, err := dial(&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		conn.Close()
 		t.Error("TLS 1.1 is taken")
 	}
