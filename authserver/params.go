@@ -104,7 +104,7 @@ func (c *call) parseParams(raw string) (params, error) {
 		return nil, nil
 	}
 	p := make(params, 0, min(strings.Count(raw, "&")+1, maxParams))
-	repeated := ""
+	var repeated []string
 	for pair := range strings.SplitSeq(raw, "&") {
 		if pair == "" {
 			continue
@@ -124,13 +124,13 @@ func (c *call) parseParams(raw string) (params, error) {
 		if value == "" {
 			continue
 		}
-		if name != "resource" && repeated == "" && p.has(name) {
-			repeated = name
+		if name != "resource" && p.has(name) {
+			repeated = append(repeated, name)
 		}
 		p = append(p, param{name, value})
 	}
-	if repeated != "" {
-		return p, c.refuse(&ruleOnce, "sent more than once: "+repeated)
+	if len(repeated) > 0 {
+		return p, c.refuse(&ruleOnce, "sent more than once: "+strings.Join(repeated, ", "))
 	}
 	return p, nil
 }

@@ -1,0 +1,102 @@
+package authserver_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Whatever is asked, the browser is sent to a registered URI, to a page of ours, or
+// nowhere.
+func FuzzAuthorize(f *testing.F) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app"), confidential("native", func(c *authserver.Client) {
+		c.TokenEndpointAuthMethod, c.ApplicationType = oauth.AuthMethodNone, oauth.ApplicationNative
+		c.RedirectURIs = []string{"http://127.0.0.1/cb", "com.example.app:/cb"}
+	})}})
+	for _, seed := range []string{
+		query("app"), query("native", "redirect_uri", "http://127.0.0.1:1234/cb"), query("app", "redirect_uri", "https://evil.test/cb"),
+		query("app", "prompt", "none", "response_mode", "form_post", "claims", `{"id_token":{"sub":{"value":"ada"}}}`),
+		query("app", "scope", "openid", "max_age", "0", "id_token_hint", "a.b.c", "resource", "x"), query("app") + "&state=2&redirect_uri=https%3A%2F%2Fevil.test",
+		query("native", "redirect_uri", "http://127.0.0.1:1234@evil.test/cb"), query("native", "redirect_uri", "com.example.app:/cb", "response_mode", "fragment"),
+	} {
+		f.Add(seed, true)
+		f.Add(seed, false)
+	}
+	allowed := []string{"/sign-in?interaction=", "/consent?interaction=", testCallback + "?", testCallback + "#", "com.example.app:/cb?", "com.example.app:/cb#"}
+	f.Fuzz(func(t *testing.T, rawQuery string, signedIn bool) {
+		r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
+		r.URL.RawQuery = rawQuery
+		if signedIn {
+			s.sessions["fuzz"] = &authserver.Authentication{Subject: "ada", Session: "fuzz"}
+			r.AddCookie(&http.Cookie{Name: sessionCookie, Value: "fuzz"})
+		}
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%q: %d %s", rawQuery, w.Code, w.Body)
+		}
+		location := w.Header().Get("Location")
+		if location == "" {
+			return
+		}
+		for _, prefix := range allowed {
+			if strings.HasPrefix(location, prefix) {
+				return
+			}
+		}
+		if u, err := url.Parse(location); err == nil && u.Scheme == "http" && u.Hostname() == "127.0.0.1" && u.User == nil && u.Path == "/cb" {
+			return
+		}
+		t.Errorf("%q leads to %q", rawQuery, location)
+	})
+}
+
+// No string but a token of the server's own is a hint.
+func FuzzIDTokenHint(f *testing.F) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app")}})
+	good := s.tokens("ada", "app", "openid")
+	for _, seed := range []string{good.IDToken, good.AccessToken, good.IDToken + "=", "a.b.c", "eyJhbGciOiJub25lIn0.e30."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, hint string) {
+		s.t = t
+		if hint == "" || hint == good.IDToken {
+			return
+		}
+		location, err := s.authorize("ada", query("app", "scope", "openid", "id_token_hint", hint)).Location()
+		if err == nil && location.Query().Get("code") != "" {
+			t.Errorf("%q is taken for an ID token", hint)
+		}
+	})
+}
+
+// No string but an assertion that the client signed authenticates it.
+func FuzzClientAssertion(f *testing.F) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
+	})}})
+	used, err := s.sign("ES256", oauth.TypClientAuthentication, "", map[string]any{"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": "1", "exp": "300s"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	send := func(assertion string) answer {
+		return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
+	}
+	if a := send(used); a.status != http.StatusOK {
+		f.Fatalf("%d %s", a.status, a.body)
+	}
+	for _, seed := range []string{used, used + "=", used[1:], "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "..", strings.Repeat(".", 1000)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, assertion string) {
+		s.t = t
+		if a := send(assertion); a.status < 400 || a.status >= 500 {
+			t.Errorf("%q: %d %s", assertion, a.status, a.body)
+		}
+	})
+}

@@ -1,0 +1,79 @@
+package authserver
+
+import (
+	"encoding/base64"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"unicode/utf8"
+)
+
+// What parseParams takes, net/url reads the same way: two parsers that disagree are a way
+// around a check.
+func FuzzParseParams(f *testing.F) {
+	for _, seed := range []string{"a=b&c=d", "a=b&a=c", "a=%zz", "a=b;c=d", "resource=a&resource=b", "=&&a", "a=%00", "a=%ff", "a+b=c%20d"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		c := &call{s: &Server{}, r: httptest.NewRequest("GET", "/", nil)}
+		p, err := c.parseParams(raw)
+		if err != nil {
+			return
+		}
+		values, err := url.ParseQuery(raw)
+		if err != nil {
+			t.Fatalf("net/url refuses %q: %v", raw, err)
+		}
+		if len(p) > maxParams {
+			t.Fatalf("%d parameters", len(p))
+		}
+		for _, e := range p {
+			if values.Get(e.name) != p.get(e.name) && values[e.name][0] != "" {
+				t.Errorf("%q: %s is %q, by net/url %q", raw, e.name, p.get(e.name), values.Get(e.name))
+			}
+			if e.name != "resource" && len(p.all(e.name)) != 1 {
+				t.Errorf("%q: %s repeats", raw, e.name)
+			}
+			if !utf8.ValidString(e.value) || len(e.value) > maxParamBytes {
+				t.Errorf("%q: the value of %s", raw, e.name)
+			}
+		}
+		again, err := c.parseParams(p.encode())
+		if err != nil || again.encode() != p.encode() {
+			t.Errorf("%q is not stable: %v", raw, err)
+		}
+	})
+}
+
+func FuzzBasicCredentials(f *testing.F) {
+	f.Add("Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3")
+	f.Add("basic  YTpi")
+	f.Add("Basic " + base64.StdEncoding.EncodeToString([]byte("a%zz:b")))
+	f.Fuzz(func(t *testing.T, header string) {
+		id, secret, ok := basicCredentials([]string{header})
+		if !ok {
+			return
+		}
+		// What was read, encoded as RFC 6749, section 2.3.1 says, reads the same.
+		encoded := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+		id2, secret2, ok := basicCredentials([]string{encoded})
+		if len(encoded) < 4096 && (!ok || id2 != id || secret2 != secret) {
+			t.Errorf("%q is read as %q %q, and then %q %q", header, id, secret, id2, secret2)
+		}
+	})
+}
+
+func FuzzIsSecret(f *testing.F) {
+	f.Add("vk_ac_SplxlOBeZQQYbYS6WxSbIA")
+	f.Fuzz(func(t *testing.T, s string) {
+		n := 0
+		for _, prefix := range []string{prefixCode, prefixRefreshToken, prefixAccessToken} {
+			if isSecret(prefix, s) {
+				n++
+			}
+		}
+		if n > 1 {
+			t.Errorf("%q is %d kinds of secret", s, n)
+		}
+	})
+}
