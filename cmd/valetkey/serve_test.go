@@ -1,15 +1,21 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey"
 )
@@ -59,6 +65,61 @@ func TestABrokenFileChangesNothing(t *testing.T) {
 	if !strings.Contains(logged.String(), "configuration reloaded") || !strings.Contains(logged.String(), "at the next start") {
 		t.Errorf("the log says\n%s", &logged)
 	}
+}
+
+func TestHangupReloads(t *testing.T) {
+	// Without this, a signal that comes before reload listens would end the test.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	command := serveCommand{Config: filepath.Join(t.TempDir(), "valetkey.yaml")}
+	if err := os.WriteFile(command.Config, []byte("issuer: http://127.0.0.1:8080\ndatabase: \"sqlite::memory:\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	configuration, err := command.configuration()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := valetkey.New(valetkey.Config{Configuration: configuration, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	read, write := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		command.reload(ctx, server, slog.New(slog.NewTextHandler(write, nil)))
+		write.Close()
+		close(ended)
+	}()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	reloaded := make(chan bool, 1)
+	go func() {
+		lines := bufio.NewScanner(read)
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "configuration reloaded") {
+				select {
+				case reloaded <- true:
+				default:
+				}
+			}
+		}
+	}()
+	for done := false; !done; {
+		select {
+		case done = <-reloaded:
+		case <-again.C:
+			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		case <-t.Context().Done():
+			t.Fatal("nothing was reloaded")
+		}
+	}
+	cancel()
+	<-ended
 }
 
 func TestNoPasswordOfADatabaseIsPrinted(t *testing.T) {
