@@ -64,7 +64,7 @@ func run(ctx context.Context, o options) error {
 	defer os.RemoveAll(folder)
 	if o.Binary == "" {
 		o.Binary = filepath.Join(folder, "valetkey")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.Binary, "./cmd/valetkey")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build valetkey: %w", err)
