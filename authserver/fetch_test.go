@@ -106,11 +106,13 @@ func TestDC09_DC10_DC11_RedirectsSizeAndErrors(t *testing.T) {
 }
 
 func TestDC10_SlowAnswersEnd(t *testing.T) {
-	s, url := fetcher(t, func(w http.ResponseWriter, r *http.Request) {
+	over := make(chan struct{})
+	s, url := fetcher(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
-		<-r.Context().Done()
+		<-over
 	})
+	defer close(over)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := s.fetch(ctx, url); err != errFetch {
