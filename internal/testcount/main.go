@@ -1,5 +1,6 @@
-// Command testcount reads the output of "go test -json", shows a line a package and the
-// whole output of what failed, and ends with the count of tests.
+// Command testcount reads the output of "go test -json", shows a line a package, the whole
+// output of what failed, and what tests logged with "note: ", and ends with the count of
+// tests.
 package main
 
 import (
@@ -19,7 +20,7 @@ type event struct {
 func main() {
 	count := map[string]int{}
 	output := map[string][]string{} // by package and test
-	var skipped []string
+	var skipped, notes []string
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 16<<20)
 	broken := false
@@ -33,6 +34,9 @@ func main() {
 		switch e.Action {
 		case "output", "build-output":
 			output[name] = append(output[name], e.Output)
+			if _, note, ok := strings.Cut(e.Output, ": note: "); ok {
+				notes = append(notes, "note "+name+": "+strings.TrimSpace(note))
+			}
 			if e.Action == "build-output" {
 				fmt.Print(e.Output)
 			}
@@ -53,7 +57,7 @@ func main() {
 		}
 	}
 	slices.Sort(skipped)
-	fmt.Print(strings.Join(append(skipped, ""), "\n"))
+	fmt.Print(strings.Join(append(append(skipped, notes...), ""), "\n"))
 	fmt.Printf("%d passed, %d failed, %d skipped\n", count["pass"], count["fail"], count["skip"])
 	if broken || count["fail"] > 0 || count["pass"] == 0 || lines.Err() != nil {
 		os.Exit(1)
