@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// specification is a document that the code cites by name.
+type specification struct {
+	name, title, url string
+	// status says in a few words how far it is implemented.
+	status string
+}
+
+func rfc(number int, title, status string) specification {
+	return specification{
+		name: fmt.Sprintf("RFC %d", number), title: title, status: status,
+		url: fmt.Sprintf("https://www.rfc-editor.org/rfc/rfc%d", number),
+	}
+}
+
+func openID(name, page, status string) specification {
+	return specification{name: name, title: "OpenID Foundation", status: status, url: "https://openid.net/specs/" + page}
+}
+
+// specifications are those that the product implements or leans on.
+func specifications() []specification {
+	return []specification{
+		rfc(6749, "The OAuth 2.0 Authorization Framework", "code, refresh token and client credentials grants; the implicit and password grants are left out (RFC 9700)"),
+		rfc(6750, "Bearer Token Usage", "header and form body; a token in the URL is not read"),
+		rfc(7009, "Token Revocation", "whole"),
+		rfc(7517, "JSON Web Key (JWK)", "public keys of signatures"),
+		rfc(7515, "JSON Web Signature (JWS)", "compact serialisation, as RFC 8725 asks"),
+		rfc(7518, "JSON Web Algorithms (JWA)", "ES256, ES384, ES512, RS256, PS256; HS256, HS384, HS512 for client assertions"),
+		rfc(7519, "JSON Web Token (JWT)", "signed tokens"),
+		rfc(7523, "JWT Profile for Client Authentication", "client authentication; not the grant"),
+		rfc(7591, "Dynamic Client Registration", "the metadata; not the endpoint"),
+		rfc(7636, "Proof Key for Code Exchange", "S256; plain is refused"),
+		rfc(7638, "JSON Web Key Thumbprint", "whole"),
+		rfc(7662, "Token Introspection", "whole"),
+		rfc(8037, "EdDSA in JOSE", "Ed25519"),
+		rfc(8176, "Authentication Method Reference Values", "the values that sign-in can reach"),
+		rfc(8252, "OAuth 2.0 for Native Apps", "loopback, private-use schemes, claimed https links"),
+		rfc(8414, "Authorization Server Metadata", "whole, but for signed metadata"),
+		rfc(8707, "Resource Indicators", "whole, at both endpoints"),
+		rfc(8725, "JWT Best Current Practices", "whole"),
+		rfc(9068, "JWT Profile for Access Tokens", "whole"),
+		rfc(9110, "HTTP Semantics", "challenges and methods"),
+		rfc(9207, "Authorization Server Issuer Identification", "whole"),
+		rfc(9470, "Step Up Authentication Challenge", "the vocabulary; clients and APIs"),
+		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
+		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
+		rfc(10070, "Audience of client assertions", "whole; a client's setting takes what older clients send"),
+		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "the code flow; request objects, pairwise subjects, aggregated and distributed claims are left out"),
+		openID("OpenID Connect Discovery", "openid-connect-discovery-1_0.html", "the configuration document; not WebFinger"),
+		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "the metadata; not the endpoint"),
+		openID("OpenID Connect RP-Initiated Logout", "openid-connect-rpinitiated-1_0.html", "whole"),
+		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "response modes query and fragment"),
+		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
+		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
+	}
+}
+
+// attacks are the ids of the catalogue of weaknesses in the groups that are built.
+func attacks() []string {
+	var ids []string
+	for _, group := range []string{
+		"RU 01 02 03 04 06 07 08 09 10 11 12 13 14 15 17 18 19 20",
+		"AC 01 02 03 04 05 06 08 09 10 11 12 13 14 15 16 17",
+		"PK 01 02 03 04 05 06 07 08 09 10",
+		"ST 02 03 04 05 06 07 08 09 10 11",
+		"CA 01 02 03 04 05 06 07 08 09 10 12 13 14 15 16 17 18 19 20",
+		"JW 01 03 04 05 06 07 08 09 10 11 12 14 15 16 17 18 19 20 21 22 23 25 26 27 28",
+		"RT 01 02 03 04 05 06 08 09 10 11 12 13 14 15 16 17 19 20",
+		"CN 01 03 04 05 06 07 08 09 10",
+		"SE 01 02 04 05 06 07 08 09 10 11 12 13 15 16",
+		"HD 01 02 03 04 05 06 07 08 09 11 12",
+		"HP 01 02 04 05 06 07 08 09 10 11 12 13 15 16",
+		"OR 01 02 03 04 05 06 07",
+		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "DC 07 09 10 11", "RE 17",
+	} {
+		words := strings.Fields(group)
+		for _, number := range words[1:] {
+			ids = append(ids, words[0]+"-"+number)
+		}
+	}
+	return ids
+}

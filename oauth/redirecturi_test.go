@@ -1,0 +1,72 @@
+package oauth
+
+import "testing"
+
+func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) {
+	for id, uris := range map[string][]string{
+		"RU-02": {"https://app.example@evil.test", "https://a:b@app.example/", "https://@app.example/"},
+		"RU-03": {"https://app.example/cb/../x", "https://app.example/..;/x", "https://app.example/%2e%2e/x", "https://app.example\\x", "https://app.example/."},
+		"RU-04": {"javascript:alert(1)", "JaVaScRiPt:alert(1)", "\tjavascript:alert(1)", " javascript:x", "data:text/html,x", "vbscript:x", "blob:https://a/b", "file:///etc/passwd", "about:blank", "ftp://app.example/"},
+		"RU-07": {"http://app.example/cb", "http://127.0.0.1.evil.test/cb", "http://10.0.0.1/cb", "http:///cb"},
+		"RU-08": {"myapp://cb", "myapp:/cb", "com.example.app://host/cb"},
+		"RU-10": {"https://app.example/cb#x", "https://app.example/cb#"},
+		"form":  {"", "/cb", "//app.example/cb", "https:app.example", "https:///cb", "https://app.example/é", "https://app.example/\x00", "https://[::1", "app.example/cb"},
+	} {
+		for _, uri := range uris {
+			for _, application := range []string{ApplicationWeb, ApplicationNative} {
+				if CheckRedirectURI(uri, application) == nil {
+					t.Errorf("%s: %q may be registered for %s", id, uri, application)
+				}
+			}
+		}
+	}
+	if CheckRedirectURI("com.example.app:/cb", ApplicationWeb) == nil {
+		t.Error("a private-use scheme may be registered for a web application")
+	}
+	for _, uri := range []string{"https://app.example", "https://app.example/cb?a=b", "http://127.0.0.1/cb", "http://[::1]:80/cb", "http://localhost:3000/"} {
+		if err := CheckRedirectURI(uri, ApplicationWeb); err != nil {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+	if err := CheckRedirectURI("com.example.app:/oauth2redirect/example-provider", ApplicationNative); err != nil {
+		t.Errorf("the example of RFC 8252, section 7.1: %v", err)
+	}
+}
+
+func TestMatchRedirectURI(t *testing.T) {
+	for _, test := range []struct {
+		registered, requested string
+		want                  bool
+	}{
+		{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", true},
+		{"http://127.0.0.1:1/cb", "http://127.0.0.1/cb", true},
+		{"http://[::1]/cb", "http://[::1]:61023/cb", true},
+		{"http://127.0.0.1/cb", "http://[::1]/cb", false},
+		{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb2", false},
+		{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb?x", false},
+		{"http://127.0.0.1/cb", "http://127.0.0.1:/cb", false},
+		{"http://127.0.0.1/cb", "http://127.0.0.1:x@evil.test/cb", false},
+		{"http://127.0.0.1/cb", "https://127.0.0.1/cb", false},
+		{"http://localhost/cb", "http://localhost:3000/cb", false},
+		{"http://127.0.0.2/cb", "http://127.0.0.2:3000/cb", false},
+		{"https://app.example/cb", "https://app.example:443/cb", false},
+		{"https://app.example/cb", "https://app.example/cb", true},
+	} {
+		if got := MatchRedirectURI(test.registered, test.requested); got != test.want {
+			t.Errorf("%q for %q: %v", test.requested, test.registered, got)
+		}
+	}
+}
+
+func TestIssuer(t *testing.T) {
+	for _, issuer := range []string{"https://login.example", "https://login.example/tenant", "http://127.0.0.1:8080", "http://localhost"} {
+		if err := CheckIssuer(issuer); err != nil {
+			t.Errorf("%q: %v", issuer, err)
+		}
+	}
+	for _, issuer := range []string{"", "login.example", "http://login.example", "https://login.example/", "https://login.example?x", "https://login.example#x", "https://a@login.example", "ftp://login.example"} {
+		if CheckIssuer(issuer) == nil {
+			t.Errorf("%q is taken", issuer)
+		}
+	}
+}
