@@ -76,12 +76,13 @@ func collectProblems(check func(reporter)) error {
 }
 
 func (d *Declarations) validate(report reporter) {
+	scopes, resources := map[string]int{}, map[string]int{}
 	for i, s := range d.Scopes {
 		path := fmt.Sprintf("scopes[%d]", i)
 		if parsed, err := oauth.ParseScope(s.Name); err != nil || len(parsed) != 1 {
 			report(path+".name", "%q is not one scope value (RFC 6749, section 3.3)", s.Name)
 		}
-		if slices.ContainsFunc(d.Scopes[:i], func(o authserver.Scope) bool { return o.Name == s.Name }) {
+		if first(scopes, s.Name, i) != i {
 			report(path+".name", "there are two scopes %q", s.Name)
 		}
 		for j, claim := range s.Claims {
@@ -96,7 +97,7 @@ func (d *Declarations) validate(report reporter) {
 		if err != nil || !u.IsAbs() || strings.Contains(r.Identifier, "#") {
 			report(path+".identifier", "%q is not an absolute URI without a fragment (RFC 8707, section 2)", r.Identifier)
 		}
-		if slices.ContainsFunc(d.Resources[:i], func(o authserver.Resource) bool { return o.Identifier == r.Identifier }) {
+		if first(resources, r.Identifier, i) != i {
 			report(path+".identifier", "there are two resources %q", r.Identifier)
 		}
 		oneOf(report, path+".access_token_format", r.AccessTokenFormat, authserver.AccessTokenJWT, authserver.AccessTokenOpaque)
@@ -107,7 +108,17 @@ func (d *Declarations) validate(report reporter) {
 
 var clientIDForm = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
 
+// first returns the place at which a name stood first, which is this one if it is new.
+func first(places map[string]int, name string, place int) int {
+	if at, ok := places[name]; ok {
+		return at
+	}
+	places[name] = place
+	return place
+}
+
 func (d *Declarations) validateClients(report reporter) {
+	clients := map[string]int{}
 	for i := range d.Clients {
 		c := &d.Clients[i]
 		path := fmt.Sprintf("clients[%d]", i)
@@ -116,7 +127,7 @@ func (d *Declarations) validateClients(report reporter) {
 			report(path, "client_id is missing")
 		case !clientIDForm.MatchString(c.ID) || strings.HasPrefix(c.ID, "https://"):
 			report(path+".client_id", "%q: 1 to 255 printable ASCII characters without spaces, and no https URL", c.ID)
-		case slices.ContainsFunc(d.Clients[:i], func(o Client) bool { return o.ID == c.ID }):
+		case first(clients, c.ID, i) != i:
 			report(path+".client_id", "there are two clients %q", c.ID)
 		}
 		metadata := c.record().ClientMetadata.WithDefaults()

@@ -54,6 +54,7 @@ func (d *Declarations) Apply(ctx context.Context, store *sqldb.Store, source str
 		if records.Users[i].PasswordHash, err = identity.HashPassword(password); err != nil {
 			return nil, fmt.Errorf("hash the password of %q: %w", d.Users[i].Username, err)
 		}
+		records.Users[i].DeclaredPassword = records.Users[i].PasswordHash
 	}
 	if err := store.Declare(ctx, time.Now(), source, records); err != nil {
 		return nil, fmt.Errorf("apply declarations: %w", err)
@@ -86,34 +87,36 @@ func (d *Declarations) compare(ctx context.Context, store *sqldb.Store) (declara
 		return records, nil, err
 	}
 	var changes []Change
+	clients := byName(stored.Clients, func(c *authserver.Client) string { return c.ID })
+	scopes := byName(stored.Scopes, func(s *authserver.Scope) string { return s.Name })
+	resources := byName(stored.Resources, func(r *authserver.Resource) string { return r.Identifier })
+	subjects := byName(stored.Users, func(u *identity.User) string { return u.ID })
+	users := byName(stored.Users, func(u *identity.User) string { return canonicalName(u.Username) })
 	for _, c := range d.Clients {
 		// A token of a client in its own name has its client_id as sub: it must not be
 		// taken for a person (RFC 9700, section 4.15).
-		if slices.ContainsFunc(stored.Users, func(u identity.User) bool { return u.ID == c.ID }) {
+		if subjects[c.ID] != nil {
 			return records, nil, fmt.Errorf("client %q: the client_id is a person's subject identifier", c.ID)
 		}
 		record := c.record()
 		records.Clients = append(records.Clients, record)
-		at := slices.IndexFunc(stored.Clients, func(s authserver.Client) bool { return s.ID == record.ID })
 		var before any
 		var secrets bool
-		if at >= 0 {
-			before, secrets = stored.Clients[at], !slices.Equal(stored.Clients[at].Secrets, record.Secrets)
+		if old := clients[record.ID]; old != nil {
+			before, secrets = *old, !slices.Equal(old.Secrets, record.Secrets)
 		}
 		changes = appendChange(changes, "client", record.ID, before, record, "client_secret", secrets)
 	}
 	for _, s := range d.Scopes {
 		records.Scopes = append(records.Scopes, s)
-		at := slices.IndexFunc(stored.Scopes, func(o authserver.Scope) bool { return o.Name == s.Name })
-		changes = appendChange(changes, "scope", s.Name, elementOrNil(stored.Scopes, at), s, "", false)
+		changes = appendChange(changes, "scope", s.Name, valueOrNil(scopes[s.Name]), s, "", false)
 	}
 	for _, r := range d.Resources {
 		records.Resources = append(records.Resources, r)
-		at := slices.IndexFunc(stored.Resources, func(o authserver.Resource) bool { return o.Identifier == r.Identifier })
-		changes = appendChange(changes, "resource", r.Identifier, elementOrNil(stored.Resources, at), r, "", false)
+		changes = appendChange(changes, "resource", r.Identifier, valueOrNil(resources[r.Identifier]), r, "", false)
 	}
 	for _, u := range d.Users {
-		record, before, newPassword, err := u.compare(stored.Users)
+		record, before, newPassword, err := u.compare(users[canonicalName(u.Username)])
 		if err != nil {
 			return records, nil, err
 		}
@@ -123,38 +126,59 @@ func (d *Declarations) compare(ctx context.Context, store *sqldb.Store) (declara
 	return records, changes, nil
 }
 
-func elementOrNil[T any](values []T, at int) any {
-	if at < 0 {
-		return nil
+// byName finds records by their names. A file may declare thousands.
+func byName[T any](values []T, name func(*T) string) map[string]*T {
+	found := make(map[string]*T, len(values))
+	for i := range values {
+		found[name(&values[i])] = &values[i]
 	}
-	return values[at]
+	return found
 }
 
-// compare returns a user as a record, and the stored one in a comparable form.
-func (u *User) compare(stored []identity.User) (record identity.User, before any, newPassword bool, err error) {
+// valueOrNil is nil without a type for a nil pointer.
+func valueOrNil[T any](value *T) any {
+	if value == nil {
+		return nil
+	}
+	return *value
+}
+
+// canonicalName is what two spellings of one username have in common.
+func canonicalName(username string) string {
+	canonical, err := identity.CanonicalIdentifier(username)
+	if err != nil {
+		return username // no user that was checked has it
+	}
+	return canonical
+}
+
+// compare returns a user as a record, and the stored one, if there is one, in a
+// comparable form.
+func (u *User) compare(old *identity.User) (record identity.User, before any, newPassword bool, err error) {
 	claims, err := u.claims()
 	if err != nil {
 		return record, nil, false, err
 	}
 	record = identity.User{
-		Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims,
+		Username: u.Username, PasswordHash: u.PasswordHash, DeclaredPassword: u.PasswordHash, Claims: claims,
 		Disabled: u.Disabled, Administrator: u.Administrator,
 	}
-	at := slices.IndexFunc(stored, func(s identity.User) bool { return declaration.SameUser(&s, u.Username) })
-	if at < 0 {
+	if old == nil {
 		return record, nil, u.Password != "", nil
 	}
-	old := &stored[at]
 	switch {
 	case u.Password != "":
-		if newPassword = !identity.VerifyPassword(old.PasswordHash, u.Password); !newPassword {
-			record.PasswordHash = old.PasswordHash
+		// The same as was declared before: what the person chose since stays.
+		if newPassword = !identity.VerifyPassword(old.DeclaredPassword, u.Password); !newPassword {
+			record.PasswordHash, record.DeclaredPassword = old.PasswordHash, old.DeclaredPassword
 		}
 	case u.PasswordHash == "":
 		// Nothing is said about the password: the person's own stays.
-		record.PasswordHash = old.PasswordHash
+		record.PasswordHash, record.DeclaredPassword = old.PasswordHash, old.DeclaredPassword
 	default:
-		newPassword = u.PasswordHash != old.PasswordHash
+		if newPassword = u.PasswordHash != old.DeclaredPassword; !newPassword {
+			record.PasswordHash = old.PasswordHash
+		}
 	}
 	return record, comparableUser(*old), newPassword, nil
 }

@@ -138,6 +138,42 @@ func TestAUserWithoutADeclaredPasswordKeepsTheirOwn(t *testing.T) {
 	}
 }
 
+func TestADeclaredPasswordLeavesAloneWhatThePersonChoseSince(t *testing.T) {
+	store, d := openTestStore(t), someDeclarations()
+	apply := func(changed int) *identity.User {
+		t.Helper()
+		if changes, err := d.Apply(t.Context(), store, "file:v.yaml"); err != nil || len(changes) != changed {
+			t.Fatalf("apply changes %v (%v)", changes, err)
+		}
+		user, err := store.UserByIdentifier(t.Context(), "ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return user
+	}
+	user := apply(4)
+	hash, err := identity.HashPassword("chosen by herself")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user.PasswordHash = hash
+	if err := store.PutUser(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	if user = apply(0); !identity.VerifyPassword(user.PasswordHash, "chosen by herself") {
+		t.Error("the same declaration took the person's own password away")
+	}
+	d.Users[0].Password = "engine no. 2"
+	if user = apply(1); !identity.VerifyPassword(user.PasswordHash, "engine no. 2") {
+		t.Error("another declared password was not set")
+	}
+	d.Users[0].Password, d.Users[0].PasswordHash = "", hash
+	if user = apply(1); user.PasswordHash != hash {
+		t.Error("the declared hash was not set")
+	}
+	apply(0)
+}
+
 func TestASourceRemovesWhatItNoLongerDeclares(t *testing.T) {
 	store, d := openTestStore(t), someDeclarations()
 	if _, err := d.Apply(t.Context(), store, "file:v.yaml"); err != nil {

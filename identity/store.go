@@ -39,6 +39,9 @@ type User struct {
 	Username string
 	// PasswordHash is in PHC string format; "" means that no password signs in.
 	PasswordHash string
+	// DeclaredPassword is the hash that an operator's declaration gave last; "" if none
+	// did. A declaration that says the same again leaves alone what the person chose since.
+	DeclaredPassword string
 	// Claims are OpenID Connect's standard claims and others, by their names, without
 	// sub and preferred_username, which follow from ID and Username.
 	Claims        map[string]any

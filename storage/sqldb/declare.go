@@ -112,8 +112,17 @@ func (c *declaring) gone(table, key string, declared func(string) bool) ([]strin
 }
 
 func (c *declaring) removeUsers(declared []identity.User) error {
+	kept := map[string]bool{}
+	for _, u := range declared {
+		canonical, err := identity.CanonicalIdentifier(u.Username)
+		if err != nil {
+			return fmt.Errorf("user %q: %w", u.Username, err)
+		}
+		kept[canonical] = true
+	}
 	names, err := c.gone("users", "username", func(name string) bool {
-		return slices.ContainsFunc(declared, func(u identity.User) bool { return declaration.SameUser(&u, name) })
+		canonical, err := identity.CanonicalIdentifier(name)
+		return err == nil && kept[canonical]
 	})
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 	found, err := collect(ctx, q, func(rows *sql.Rows) (u identity.User, err error) {
 		var claims string
 		var created, updated int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &claims, &u.Disabled, &u.Administrator, &created, &updated)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &claims, &u.Disabled, &u.Administrator, &created, &updated)
 		if err != nil {
 			return u, err
 		}
@@ -48,7 +48,7 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 			return u, fmt.Errorf("claims of user %q: %w", u.ID, err)
 		}
 		return u, nil
-	}, `SELECT id, username, password_hash, claims, disabled, administrator, created, updated FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
@@ -72,11 +72,12 @@ func putUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if err != nil {
 		return fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, claims, disabled, administrator, created, updated, source)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '')
-		ON CONFLICT (id) DO UPDATE SET username = excluded.username, password_hash = excluded.password_hash, claims = excluded.claims,
+	_, err = tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '')
+		ON CONFLICT (id) DO UPDATE SET username = excluded.username, password_hash = excluded.password_hash,
+			declared_password = excluded.declared_password, claims = excluded.claims,
 			disabled = excluded.disabled, administrator = excluded.administrator, created = excluded.created, updated = excluded.updated`,
-		user.ID, user.Username, user.PasswordHash, string(claims), user.Disabled, user.Administrator,
+		user.ID, user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
 		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt))
 	if err != nil {
 		return err

@@ -64,6 +64,7 @@ CREATE TABLE users (
 	id TEXT PRIMARY KEY,
 	username TEXT NOT NULL,
 	password_hash TEXT NOT NULL,
+	declared_password TEXT NOT NULL,
 	claims TEXT NOT NULL,
 	disabled BOOLEAN NOT NULL,
 	administrator BOOLEAN NOT NULL,
