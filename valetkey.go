@@ -89,7 +89,7 @@ func New(config Config) (*Server, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.closeStore())
+		return nil, errors.Join(err, s.closeParts())
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -166,7 +166,11 @@ func openStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.
 	return store, secret, nil
 }
 
-func (s *Server) closeStore() error {
+// closeParts closes what open has made, whether or not it came to the end.
+func (s *Server) closeParts() error {
+	if s.engine != nil {
+		s.engine.Close()
+	}
 	if s.store == nil {
 		return nil
 	}
@@ -179,8 +183,7 @@ func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.stop()
 		<-s.stopped
-		s.engine.Close()
-		s.closed = s.store.Close()
+		s.closed = s.closeParts()
 	})
 	return s.closed
 }

@@ -1,0 +1,37 @@
+package valetkey
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// TestManyDeclarations: a reload of thousands of people and clients, of which none has
+// changed, must not take the time of all pairs of them.
+func TestManyDeclarations(t *testing.T) {
+	const many = 4000
+	var d Declarations
+	for i := range many {
+		d.Users = append(d.Users, User{Username: fmt.Sprintf("user%d", i)})
+		d.Clients = append(d.Clients, Client{ID: fmt.Sprintf("client%d", i), ClientMetadata: oauth.ClientMetadata{
+			RedirectURIs: []string{"https://app.example.com/callback"},
+		}})
+	}
+	store := openTestStore(t)
+	if changes, err := d.Apply(t.Context(), store, ""); err != nil || len(changes) != 2*many {
+		t.Fatalf("%d changes, %v", len(changes), err)
+	}
+	if _, err := d.Apply(t.Context(), store, "file:v.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	changes, err := d.Apply(t.Context(), store, "file:v.yaml")
+	if err != nil || len(changes) != 0 {
+		t.Errorf("%d changes, %v", len(changes), err)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("to apply %d records again took %v", 2*many, took)
+	}
+}
