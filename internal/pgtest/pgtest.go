@@ -145,9 +145,10 @@ func owner(dir string) (*syscall.SysProcAttr, error) {
 }
 
 // script runs the server until its standard input ends, which it does with the test
-// process, however that dies. Then it cleans up.
+// process, however that dies. Then it cleans up. Races that lock each other up are found
+// soon, so that tests of them do not wait for PostgreSQL's patience of a second.
 const script = `
-"$0/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=400 >"$1/log" 2>&1 </dev/null &
+"$0/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=400 -c deadlock_timeout=50ms >"$1/log" 2>&1 </dev/null &
 server=$!
 read -r end
 kill -INT $server

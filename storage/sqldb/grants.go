@@ -20,6 +20,8 @@ const (
 		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''`
 )
 
+const deleteGrant = `DELETE FROM grants WHERE id = $1`
+
 // Grant implements authserver.Store.
 func (s *Store) Grant(ctx context.Context, subject, clientID string) (*authserver.Grant, error) {
 	grants, err := s.grants(ctx, `WHERE subject = $1 AND client_id = $2`, subject, clientID)
@@ -80,12 +82,9 @@ func (s *Store) PutGrant(ctx context.Context, grant *authserver.Grant) error {
 
 // DeleteGrant implements authserver.Store.
 func (s *Store) DeleteGrant(ctx context.Context, id string) error {
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		if err := s.deleteTickets(ctx, tx, keysOfGrant, id); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE id = $1`, id)
-		return err
+	err := s.writer.do(ctx, &operation{
+		removeAll: []statement{{keysOfGrant, []any{id}}},
+		after:     []statement{{deleteGrant, []any{id}}},
 	})
 	if err != nil {
 		return fmt.Errorf("delete grant: %w", err)

@@ -43,7 +43,7 @@ const (
 )
 
 // batchQueries are the statements of operations.
-var batchQueries = []string{spendTicket, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind}
+var batchQueries = []string{spendTicket, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
 
 // reclaimStep is how many expired tickets one transaction deletes: others wait that long.
 const reclaimStep = 500

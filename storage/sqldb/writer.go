@@ -32,6 +32,7 @@ type operation struct {
 	// An operation that removes does nothing else.
 	remove    []storage.Key
 	removeAll []statement // each finds keys
+	after     []statement // then
 }
 
 // change is a statement about one ticket.
@@ -311,11 +312,20 @@ func putAll(p pipeline, batch []*operation, errs []error) error {
 // looked at again until nothing is left.
 func (w *writer) removeAll(p pipeline, batch []*operation) error {
 	var keys []storage.Key
-	var find []statement
+	var find, after []statement
 	for _, op := range batch {
 		keys = append(keys, op.remove...)
 		find = append(find, op.removeAll...)
+		after = append(after, op.after...)
 	}
+	if err := w.removeTickets(p, keys, find); err != nil || len(after) == 0 {
+		return err
+	}
+	_, err := p.exec(after)
+	return err
+}
+
+func (w *writer) removeTickets(p pipeline, keys []storage.Key, find []statement) error {
 	for {
 		for _, f := range find {
 			found, err := p.keys(f)
