@@ -50,7 +50,7 @@ func specifications() []specification {
 		rfc(9470, "Step Up Authentication Challenge", "the vocabulary; clients and APIs"),
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
 		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
-		rfc(10070, "Audience of client assertions", "whole; a client's setting takes what older clients send"),
+		rfc(10070, "Updates to JWT Client Authentication and Assertion-Based Authorization Grants", "client authentication; a client's setting takes what older clients send"),
 		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "the code flow; request objects, pairwise subjects, aggregated and distributed claims are left out"),
 		openID("OpenID Connect Discovery", "openid-connect-discovery-1_0.html", "the configuration document; not WebFinger"),
 		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "the metadata; not the endpoint"),
