@@ -3,11 +3,14 @@ package valetkey
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/oauth"
 )
 
 const completeFile = `
@@ -191,15 +194,67 @@ func TestEnvironmentTakesTheFilesPlace(t *testing.T) {
 	}
 }
 
+func TestConfigurationsOfUnusualForm(t *testing.T) {
+	for _, test := range []struct{ name, file, want string }{
+		{"empty file", "", ""},
+		{"comments alone", "# nothing yet\n", ""},
+		{"byte order mark and CRLF", "\ufeffissuer: https://a.example\r\nlisten: \":1\"\r\n", ""},
+		{"JSON", `{"issuer": "https://a.example", "users": [{"username": "ada"}]}`, ""},
+		{"text", "hello\n", "v.yaml:1: the file is an object"},
+		{"list", "- issuer: https://a.example\n", "v.yaml:1: the file is an object"},
+		{"merge key", "log:\n  <<: {level: debug}\n", `v.yaml:2: unknown key "<<" in log`},
+		{"key twice in a client", "clients:\n  - client_id: a\n    client_id: b\n", "v.yaml:3: "},
+		{"key twice in claims", "users:\n  - username: a\n    claims:\n      b: 1\n      b: 2\n", "v.yaml:5: "},
+		{"the same wrong value as above", "clients:\n" +
+			"  - {client_id: a, redirect_uris: [https://a.example/cb], client_name: \"http://a.example/cb\"}\n" +
+			"  - {client_id: b, redirect_uris: [https://a.example/cb]}\n" +
+			"  - {client_id: c, redirect_uris: [\"http://a.example/cb\"]}\n", "v.yaml:4: clients[2].redirect_uris[0]"},
+		{"deep nesting", "users: [{username: a, claims: {b: " + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + "}}]\n", "nested too deeply"},
+	} {
+		_, err := parseConfiguration("v.yaml", []byte(test.file), true)
+		if test.want == "" && err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: the error is\n%v\nwithout\n%s", test.name, err, test.want)
+		}
+	}
+}
+
+func TestAFileOfMoreThan16MiBIsNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v.yaml")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, maxConfigurationBytes+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadConfiguration(path); err == nil || !strings.Contains(err.Error(), "larger than 16 MiB") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func FuzzParseConfiguration(f *testing.F) {
 	f.Add([]byte(completeFile))
 	f.Add([]byte("clients: [{client_id: a, jwks: {keys: []}}]"))
 	f.Add([]byte("? [a]\n: &x !!str |\n  y\n<<: *x\n"))
+	f.Add([]byte("clients: [{client_id: a, application_type: native, redirect_uris: [\"a.b:/c\"], post_logout_redirect_uris: [\"a.b:/c\"]}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		// It must neither panic nor take what validation refuses.
 		c, err := parseConfiguration("v.yaml", text, true)
-		if err == nil && c.Validate() != nil {
-			t.Error("taken, but not valid")
+		if err != nil {
+			return
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("taken, but not valid: %v", err)
+		}
+		for _, client := range c.Clients {
+			metadata := client.record().ClientMetadata.WithDefaults()
+			for _, uri := range slices.Concat(metadata.RedirectURIs, metadata.PostLogoutRedirectURIs) {
+				if err := oauth.CheckRedirectURI(uri, metadata.ApplicationType); err != nil {
+					t.Errorf("%q is taken: %v", uri, err)
+				}
+			}
 		}
 	})
 }

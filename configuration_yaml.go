@@ -72,7 +72,8 @@ var syntaxError = regexp.MustCompile(`^\[(\d+):\d+\] (.*)`)
 
 // decode looks through the whole file, so that all problems are reported at once.
 func (d *yamlDecoder) decode(text []byte, target any) {
-	file, err := parser.ParseBytes(text, 0)
+	// Some editors begin a file with a byte order mark, which the parser takes for a letter.
+	file, err := parser.ParseBytes(bytes.TrimPrefix(text, []byte("\ufeff")), 0)
 	if err != nil {
 		place := d.name
 		message, _, _ := strings.Cut(err.Error(), "\n")

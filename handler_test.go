@@ -125,6 +125,29 @@ func TestClientAddressBehindProxies(t *testing.T) {
 	}
 }
 
+// TestHP11_HP12_HeadersThatLookLikeForwarding: only X-Forwarded-For counts, whatever else a
+// proxy passes on, and a client cannot have it dropped.
+func TestHP11_HP12_HeadersThatLookLikeForwarding(t *testing.T) {
+	s, log := newTestServer(t, func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8"} })
+	for _, test := range []struct {
+		name   string
+		header http.Header
+		want   string
+	}{
+		{"HP-11", http.Header{"X_forwarded_for": {"1.1.1.1"}, "X_Forwarded_For": {"1.1.1.1"}}, "10.0.0.1"},
+		{"HP-11", http.Header{"X-Real-Ip": {"1.1.1.1"}, "X-Client-Ip": {"1.1.1.1"}, "True-Client-Ip": {"1.1.1.1"}, "Forwarded": {"for=1.1.1.1"}}, "10.0.0.1"},
+		{"HP-12", http.Header{"Connection": {"close, X-Forwarded-For"}, "X-Forwarded-For": {"198.51.100.1"}}, "198.51.100.1"},
+	} {
+		log.Reset()
+		get(s, "https://login.example.com/jwks", func(r *http.Request) {
+			r.RemoteAddr, r.Header = "10.0.0.1:5", test.header
+		})
+		if !strings.Contains(log.String(), "from="+test.want+" ") {
+			t.Errorf("%s: %v seems not to come from %s:\n%s", test.name, test.header, test.want, log)
+		}
+	}
+}
+
 func TestLO05_PanicIsAnswerAndLogEntry(t *testing.T) {
 	s, log := newTestServer(t, nil)
 	s.pages = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret of the handler") })
