@@ -90,3 +90,43 @@ func ref(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	ts.Setenv("REF", found)
 }
+
+// TestExitCodes: scripts rely on them.
+func TestExitCodes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("VALETKEY_MASTER_KEY", "")
+	t.Setenv("VALETKEY_DATABASE", "")
+	for name, text := range map[string]string{
+		"right.yaml": "scopes:\n  - name: a\n", "wrong.yaml": "scopes:\n  - nme: a\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		args string
+		want int
+	}{
+		{"--help", 0},
+		{"version", 0},
+		{"nonsense", exitUsage},
+		{"check right.yaml", 0},
+		{"check wrong.yaml", exitUsage},
+		{"check nothing.yaml", exitUsage},
+		{"diff right.yaml", 0},
+		{"diff --exit-code right.yaml", exitDiff},
+		{"apply wrong.yaml", exitUsage},
+		{"apply right.yaml", 0},
+		{"diff --exit-code right.yaml", 0},
+		{"explain 0000-0000", exitFailed},
+		{"explain 0000-0000 --database sqlite:nothing.db", exitUsage},
+		{"apply --database postgres://127.0.0.1:1/x right.yaml", exitFailed},
+		{"serve --listen 192.0.2.1:1 --issuer https://login.example.com", exitFailed},
+		{"serve --listen 0.0.0.0:0", exitUsage},
+	} {
+		var out, log strings.Builder
+		if got := run(t.Context(), strings.Fields(test.args), &out, &log); got != test.want {
+			t.Errorf("valetkey %s ends with %d, not %d:\n%s%s", test.args, got, test.want, &out, &log)
+		}
+	}
+}
