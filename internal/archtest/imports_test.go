@@ -66,6 +66,7 @@ var rules = map[string]rule{
 		uses: []string{"github.com/alecthomas/kong", "github.com/fsnotify/fsnotify"},
 		why:  "the command line is thin: what it can do, programs that embed the server can do"},
 
+	"internal/chromium":     {uses: []string{"github.com/chromedp"}, why: "it starts a browser, and knows nobody's pages"},
 	"internal/editdistance": {why: "it compares words"},
 	"internal/httpscript":   {uses: []string{"golang.org/x/tools/txtar", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "scripts know HTTP alone"},
 	"internal/person":       {uses: []string{"golang.org/x/net/html"}, why: "a browser knows HTTP and HTML alone"},
