@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
@@ -153,8 +155,8 @@ func TestJW03_KeyIsUsedForItsOwnAlgorithmOnly(t *testing.T) {
 	}
 	// The public key as an HMAC secret is the classic confusion.
 	published, _ := signers()[RS256].Public().MarshalJSON()
-	hmac, _ := NewSecretSigner(HS256, published)
-	token, _ = hmac.Sign("", []byte("{}"))
+	confused, _ := NewSecretSigner(HS256, published)
+	token, _ = confused.Sign("", []byte("{}"))
 	if _, _, err := Verify(token, publicKeys(asymmetric...), anything); err == nil {
 		t.Error("HMAC under a public key was accepted")
 	}
@@ -414,6 +416,14 @@ func TestSecrets(t *testing.T) {
 		if _, _, err := Verify(token, publicKeys(asymmetric...), anything); err == nil {
 			t.Errorf("%s: accepted by a set of public keys", alg)
 		}
+	}
+	// A short secret can be guessed from one token, so not even a right MAC is taken.
+	weak := []byte("secret")
+	input := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + ".e30"
+	mac := hmac.New(sha256.New, weak)
+	mac.Write([]byte(input))
+	if _, _, err := VerifySecret(input+"."+base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), weak, anything); !errors.Is(err, ErrAlgorithm) {
+		t.Errorf("a secret of %d bytes: %v", len(weak), err)
 	}
 	if _, err := NewSecretSigner(ES256, make([]byte, 64)); err == nil {
 		t.Error("ES256 with a secret")

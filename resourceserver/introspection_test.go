@@ -161,6 +161,22 @@ func TestCacheCanBeSwitchedOffAndIsBounded(t *testing.T) {
 	}
 }
 
+func TestHugeTokensAreNotSentAndHugeAnswersNotKept(t *testing.T) {
+	p := newProvider(t)
+	h := p.guard(t, introspecting).Require()(whoami)
+	refused(t, call(h, "Bearer "+strings.Repeat("x", maxTokenBytes+1)), http.StatusUnauthorized, oauth.InvalidToken)
+	if n := p.hit("/introspect"); n != 0 {
+		t.Errorf("a token over the limit was sent")
+	}
+	p.active["t"] = active(map[string]any{"x": strings.Repeat("x", maxCachedBytes)})
+	for range 2 {
+		accepted(t, call(h, "Bearer t"), "alice")
+	}
+	if n := p.hit("/introspect"); n != 2 {
+		t.Errorf("asked %d times, want 2: ten thousand such answers fill the memory", n)
+	}
+}
+
 func TestIntrospectAllSeesRevocation(t *testing.T) {
 	p := newProvider(t)
 	token := p.token(t, "at+jwt", nil)

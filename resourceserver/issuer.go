@@ -44,7 +44,7 @@ type issuer struct {
 	keys     *jose.KeySet
 	fetched  time.Time // when keys came
 	fresh    time.Duration
-	tried    time.Time // when they were last asked for
+	tried    time.Time // when the last fetch ended
 	failure  error     // of that
 }
 
@@ -122,7 +122,9 @@ func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
 	keys, fresh, err := i.readKeys(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.tried, i.failure = now, err
+	// It counts from its end, so that all who came meanwhile take its result. Each of them
+	// would else wait for its own, one behind the other.
+	i.tried, i.failure = time.Now(), err
 	if err != nil {
 		i.log.WarnContext(ctx, "fetch keys", "issuer", i.identifier, "error", err)
 		return

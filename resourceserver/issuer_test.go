@@ -1,10 +1,13 @@
 package resourceserver
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +111,58 @@ func TestRS04_NoKeysNoEntry(t *testing.T) {
 	})
 }
 
+func TestRS04_NobodyQueuesBehindAnIssuerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+		p.answers[oauth.WellKnownAuthorizationServer] = hang
+		p.answers[oauth.WellKnownOpenIDConfiguration] = hang
+		h := p.guard(t, nil).Require()(whoami)
+		token := "Bearer " + p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 3600})
+		var all sync.WaitGroup
+		for range 120 {
+			all.Go(func() {
+				start := time.Now()
+				unavailable(t, call(h, token))
+				if took := time.Since(start); took > 2*documentTimeout { // the two places of metadata
+					t.Errorf("a request waited %v", took)
+				}
+			})
+			later(time.Second)
+		}
+		all.Wait()
+	})
+}
+
+func TestOneFetchServesAllWhoWaitThoughOneLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		p.answers["/jwks"] = func(w http.ResponseWriter, r *http.Request) {
+			later(time.Second)
+			writeJSON(w, map[string]any{"keys": []any{p.keys["one"].Public()}})
+		}
+		h := p.guard(t, nil).Require()(whoami)
+		token := "Bearer " + p.token(t, "at+jwt", nil)
+		var all sync.WaitGroup
+		ctx, leave := context.WithCancel(t.Context())
+		all.Go(func() { // the one that fetches
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, testResource, nil)
+			r.Header.Set("Authorization", token)
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		})
+		synctest.Wait()
+		for range 50 {
+			all.Go(func() { accepted(t, call(h, token), "alice") })
+		}
+		synctest.Wait()
+		leave()
+		all.Wait()
+		if fetches := p.hit("/jwks"); fetches != 1 {
+			t.Errorf("%d fetches, want 1", fetches)
+		}
+	})
+}
+
 func TestJW26_HostileKeySets(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"over 512 kB": func(w http.ResponseWriter, r *http.Request) {
@@ -185,6 +240,33 @@ func TestMetadataIsBounded(t *testing.T) {
 		_, _ = w.Write([]byte(strings.Repeat(" ", documentMaxBytes)))
 	}
 	unavailable(t, call(p.guard(t, nil).Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
+}
+
+// endless answers every request with spaces and counts those that were read.
+type endless struct{ read int }
+
+func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(e), Request: r}, nil
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.read > 100*documentMaxBytes {
+		return 0, io.EOF
+	}
+	for i := range b {
+		b[i] = ' '
+	}
+	e.read += len(b)
+	return len(b), nil
+}
+
+func TestJW26_EndlessAnswersAreNotReadToTheEnd(t *testing.T) {
+	p, answer := newProvider(t), &endless{}
+	s := p.guard(t, func(c *Config) { c.HTTPClient = &http.Client{Transport: answer} })
+	unavailable(t, call(s.Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
+	if most := 2 * (documentMaxBytes + 1); answer.read > most { // the two places of metadata
+		t.Errorf("%d bytes read, want %d at most", answer.read, most)
+	}
 }
 
 func TestOpenIDProvidersAreFound(t *testing.T) {

@@ -67,6 +67,21 @@ func TestRS01_IssuerAndAudienceAreDemanded(t *testing.T) {
 	}
 }
 
+func TestOnlyTheNamedAlgorithmsSign(t *testing.T) {
+	p := newProvider(t)
+	key, err := jose.GenerateKey(jose.EdDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.keys["ed"], err = jose.NewSigner(jose.EdDSA, "ed", key); err != nil {
+		t.Fatal(err)
+	}
+	token := "Bearer " + p.signed(t, "ed", "at+jwt", claims(nil))
+	accepted(t, call(p.guard(t, nil).Require()(whoami), token), "alice")
+	strict := p.guard(t, func(c *Config) { c.Algorithms = []jose.Algorithm{jose.ES256} })
+	refused(t, call(strict.Require()(whoami), token), http.StatusUnauthorized, oauth.InvalidToken)
+}
+
 func TestRS01_EveryClaimIsChecked(t *testing.T) {
 	p := newProvider(t)
 	h := p.guard(t, nil).Require("notes.read")(whoami)
