@@ -18,7 +18,7 @@ var ErrCheck = errors.New("the demo did not go as it must")
 // Check starts a demo of its own, walks every scene and every way to break it without a
 // browser, and prints the messages and refusals.
 func Check(ctx context.Context, out, log io.Writer) error {
-	d, err := start(ctx, log, checkTokenLifetime)
+	d, err := Start(ctx, log, checkTokenLifetime)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,12 +49,10 @@ type Demo struct {
 	clients          map[string]*client.Client // by scene
 }
 
-// Start starts everything on free loopback ports. Errors of the parts go to log.
-func Start(ctx context.Context, log io.Writer) (*Demo, error) {
-	return start(ctx, log, accessTokenLifetime)
-}
-
-func start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, error) {
+// Start starts everything on free loopback ports. Access tokens live for lifetime, or, if
+// that is 0, for 15 seconds. Errors of the parts go to log.
+func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, error) {
+	lifetime = cmp.Or(lifetime, accessTokenLifetime)
 	d := &Demo{visitors: visitors{byID: map[string]*visitor{}}}
 	var listeners [3]net.Listener
 	for i := range listeners {

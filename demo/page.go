@@ -158,7 +158,7 @@ type sceneView struct {
 	Ran               bool
 	Person            bool
 	HasToken          bool
-	Breaking          string
+	How, Breaking     string
 	Failed            bool
 	Answer            string
 	Refusal           *Message
@@ -186,7 +186,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 			shown.HasToken = walk.tokens != nil
 			shown.Failed, shown.Answer = walk.failed, walk.answer
 			if walk.breakage != nil {
-				shown.Breaking = walk.breakage.title
+				shown.How, shown.Breaking = walk.breakage.key, walk.breakage.title
 			}
 			for i := range shown.Messages {
 				if shown.Messages[i].Refusal != nil {

@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"context"
 	"flag"
 	"net/http"
 	"net/http/httptest"
@@ -9,13 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -30,7 +29,7 @@ func TestScreenshots(t *testing.T) {
 	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctx := newChromium(t)
+	ctx := chromium.Start(t, 3*time.Minute)
 	server := httptest.NewServer(pictures(t))
 	defer server.Close()
 	for name := range pages4Pictures {
@@ -39,12 +38,8 @@ func TestScreenshots(t *testing.T) {
 				if size[0] == 320 && scheme == "dark" {
 					continue
 				}
-				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
 				err := chromedp.Do(ctx,
-					chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-						_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, media)
-						return err
-					}),
+					chromium.Scheme(scheme),
 					chromedp.EmulateViewport(size[0], size[1]),
 					chromedp.Navigate(server.URL+"/"+name),
 				)

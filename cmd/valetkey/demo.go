@@ -21,7 +21,7 @@ func (c *demoCommand) Run(ctx context.Context, o *output) error {
 	if c.Check {
 		return demo.Check(ctx, o.out, o.log)
 	}
-	d, err := demo.Start(ctx, o.log)
+	d, err := demo.Start(ctx, o.log, 0)
 	if err != nil {
 		return err
 	}
