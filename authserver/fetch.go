@@ -22,6 +22,8 @@ const (
 	fetchMaxBytes  = 512 << 10
 	remoteKeysLife = 5 * time.Minute
 	remoteKeysRest = 30 * time.Second
+	// remoteKeysRetry is the pause after a failure while there are no keys at all.
+	remoteKeysRetry = 5 * time.Second
 )
 
 // errFetch is the one thing that is said of a fetch that failed: what lies behind an
@@ -123,7 +125,10 @@ func (r *remoteKeySet) get(ctx context.Context, now time.Time, fresh bool) (*jos
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	life := remoteKeysLife
-	if fresh {
+	switch {
+	case r.keys == nil:
+		life = remoteKeysRetry // a failure must not lock the client out
+	case fresh:
 		life = remoteKeysRest
 	}
 	if !r.fetched.IsZero() && now.Sub(r.fetched) < life {
@@ -133,7 +138,8 @@ func (r *remoteKeySet) get(ctx context.Context, now time.Time, fresh bool) (*jos
 		return r.keys, nil
 	}
 	r.fetched = now
-	keys, err := r.read(ctx)
+	// The caller may hang up; what is fetched is for all.
+	keys, err := r.read(context.WithoutCancel(ctx))
 	if err == nil {
 		r.keys = keys
 	} else if r.keys == nil {

@@ -62,7 +62,7 @@ func (d *Demo) appHandler() http.Handler {
 		if walk == nil || walk.tokens == nil {
 			return "", nil
 		}
-		walk.breakage = nil
+		walk.breakage, walk.failed = nil, false
 		return "", d.callAPI(ctx, walk)
 	}))
 	for _, s := range scenes() {

@@ -62,17 +62,28 @@ func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
 	return d.callAPI(ctx, w)
 }
 
-// callAPI calls the API as the application does: with a fresh token, if the present one
-// has expired and there is a refresh token.
+// callAPI calls the API as the application does.
 func (d *Demo) callAPI(ctx context.Context, w *walk) error {
-	if w.tokens.RefreshToken != "" && time.Until(w.tokens.Expiry) < time.Second {
-		tokens, err := d.clients[w.scene.key].Refresh(recorded(ctx, &w.recording, "The access token has expired: get another one with the refresh token, which is replaced too"), w.tokens)
-		if err != nil {
-			return w.refused(err)
-		}
-		w.tokens = tokens
+	if err := d.renew(ctx, w); err != nil || w.failed {
+		return err
 	}
 	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+}
+
+// renew gets another access token if the present one is about to end.
+func (d *Demo) renew(ctx context.Context, w *walk) error {
+	if time.Until(w.tokens.Expiry) >= time.Second {
+		return nil
+	}
+	if w.tokens.RefreshToken == "" {
+		return d.getTokens(ctx, w)
+	}
+	tokens, err := d.clients[w.scene.key].Refresh(recorded(ctx, &w.recording, "The access token has expired: get another one with the refresh token, which is replaced too"), w.tokens)
+	if err != nil {
+		return w.refused(err)
+	}
+	w.tokens = tokens
+	return nil
 }
 
 // request sends one request to the API with the walk's access token.
@@ -128,6 +139,9 @@ func (d *Demo) misbehave(ctx context.Context, w *walk) error {
 		}
 		return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with an access token that has expired")
 	case "scope":
+		if err := d.renew(ctx, w); err != nil || w.failed {
+			return err
+		}
 		return d.request(ctx, w, http.MethodDelete, "/photos/1", "Call a route of the API that asks for another scope")
 	case "redirect":
 		return d.otherRedirectURI(ctx, w)

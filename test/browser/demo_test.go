@@ -1,0 +1,207 @@
+// Package browser walks the pages in a real Chromium, as people do: with scripts and
+// without, on a phone and on a desktop.
+package browser
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+
+	"github.com/valetkey/valetkey/demo"
+	"github.com/valetkey/valetkey/internal/chromium"
+)
+
+// patience is how long a page may take.
+const patience = 20 * time.Second
+
+// artifacts is where the pictures are kept.
+const artifacts = "../artifacts/browser"
+
+// forgetCookies makes the browser a new person's.
+func forgetCookies() chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, network.ClearBrowserCookies, cdp.Empty{})
+		return err
+	})
+}
+
+type visit struct {
+	*testing.T
+	ctx    context.Context
+	folder string
+}
+
+func (v *visit) do(what string, actions ...chromedp.Action[chromedp.Void]) {
+	v.Helper()
+	ctx, cancel := context.WithTimeout(v.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		v.picture("failed")
+		v.Fatalf("%s: %v\n%s", what, err, chromium.WhereIs(v.ctx))
+	}
+}
+
+func (v *visit) text(selector string) string {
+	v.Helper()
+	text, err := chromedp.Run(v.ctx, chromedp.Text(chromedp.CSS(selector)))
+	if err != nil {
+		v.Fatalf("read %s: %v\n%s", selector, err, chromium.WhereIs(v.ctx))
+	}
+	return text
+}
+
+func (v *visit) picture(name string) {
+	v.Helper()
+	png, err := chromedp.Run(v.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		v.Errorf("take a picture of %s: %v", name, err)
+		return
+	}
+	if err := os.MkdirAll(v.folder, 0o755); err != nil {
+		v.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(v.folder, name+".png"), png, 0o644); err != nil {
+		v.Fatal(err)
+	}
+}
+
+func (v *visit) signIn() {
+	v.Helper()
+	v.do("sign in",
+		chromedp.SendKeys(chromedp.CSS("#identifier"), demo.Username),
+		chromedp.SendKeys(chromedp.CSS("#password"), demo.Password),
+		chromedp.Click(chromedp.CSS("main .primary")))
+}
+
+func (v *visit) allow() {
+	v.Helper()
+	v.do("consent", chromedp.Click(chromedp.CSS("button[value=allow]")))
+}
+
+func TestTheDemoWalkedByClicks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a browser takes seconds")
+	}
+	ctx := chromium.Start(t, 5*time.Minute)
+	t.Logf("note: pictures are in test/artifacts/browser")
+	for _, variant := range []struct {
+		name          string
+		scripts       bool
+		width, height int64
+		scheme        string
+	}{
+		{"desktop-scripts", true, 1280, 800, "light"},
+		{"phone-without-scripts", false, 390, 844, "dark"},
+		{"phone-scripts", true, 390, 844, "light"},
+		{"desktop-without-scripts", false, 1280, 800, "dark"},
+	} {
+		t.Run(variant.name, func(t *testing.T) {
+			d, err := demo.Start(t.Context(), t.Output(), 3*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := d.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			v := &visit{t, ctx, filepath.Join(artifacts, variant.name)}
+			v.do("open the demo", forgetCookies(), chromium.Scripts(variant.scripts), chromium.Scheme(variant.scheme),
+				chromedp.EmulateViewport(variant.width, variant.height), chromedp.Navigate(d.URL()))
+			v.picture("start")
+			v.walkWeb()
+			v.walkNative()
+			v.walkService()
+			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
+			if err != nil || overflow > 0 {
+				t.Errorf("the page is %d pixels too wide (%v)", overflow, err)
+			}
+		})
+	}
+}
+
+// press presses a button that breaks a scene.
+func (v *visit) press(scene, how string) {
+	v.Helper()
+	v.do("press "+how, chromedp.Click(chromedp.CSS(fmt.Sprintf("#%s button[value=%q]", scene, how))))
+}
+
+// refused waits for the refusal of a scene and checks that it names its rule.
+func (v *visit) refused(scene, how, rule string) {
+	v.Helper()
+	v.do("wait for the refusal of "+how, chromedp.WaitVisible(chromedp.CSS(fmt.Sprintf("#%s .result.refused[data-how=%q]", scene, how))))
+	if text := v.text("#" + scene + " .result"); !strings.Contains(text, rule) {
+		v.Errorf("%s, %s: the refusal does not name %q:\n%s", scene, how, rule, text)
+	}
+	v.picture(scene + "-" + how)
+}
+
+func (v *visit) answered(scene string) {
+	v.Helper()
+	v.do("wait for the API's answer", chromedp.WaitVisible(chromedp.CSS("#"+scene+" .result:not(.refused)")))
+	if text := v.text("#" + scene + " .result"); !strings.Contains(text, "lighthouse.jpg") {
+		v.Errorf("%s: the API's answer is %s", scene, text)
+	}
+	if said := v.text("#" + scene + " .messages"); !strings.Contains(said, "Call the API with the access token") {
+		v.Errorf("%s: the messages are %s", scene, said)
+	}
+}
+
+func (v *visit) walkWeb() {
+	v.do("start", chromedp.Click(chromedp.CSS("#web button.primary")))
+	v.do("wait for the sign-in page", chromedp.WaitVisible(chromedp.CSS("#identifier")))
+	v.picture("sign-in")
+	v.signIn()
+	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
+	v.picture("consent")
+	v.allow()
+	v.answered("web")
+	v.do("open the messages", chromedp.Click(chromedp.CSS("#web .message:last-child summary")))
+	v.picture("web")
+	// The person is signed in and has consented: every new code comes without a page.
+	for _, b := range []struct{ how, rule string }{
+		{"replay", "RFC 6749, section 4.1.2"}, {"verifier", "RFC 7636, section 4.6"}, {"redirect", "RFC 9700, section 2.1"},
+		{"redirect-token", "RFC 6749, section 4.1.3"}, {"expired", "RFC 9068, section 4"}, {"scope", "RFC 6750, section 3.1"},
+	} {
+		v.press("web", b.how)
+		v.refused("web", b.how, b.rule)
+	}
+}
+
+// walkNative is asked for consent each time: the machine cannot tell which program asks.
+func (v *visit) walkNative() {
+	v.do("start", chromedp.Click(chromedp.CSS("#native button.primary")))
+	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=deny]")))
+	v.picture("consent-native")
+	v.do("deny", chromedp.Click(chromedp.CSS("button[value=deny]")))
+	v.do("wait for the refusal", chromedp.WaitVisible(chromedp.CSS("#native .result.refused")))
+	if text := v.text("#native .result"); !strings.Contains(text, "the person allows the request") {
+		v.Errorf("a denial is told as %s", text)
+	}
+	v.picture("native-denied")
+	v.do("start again", chromedp.Click(chromedp.CSS("#native button.primary")))
+	v.allow()
+	v.answered("native")
+	v.press("native", "verifier")
+	v.allow()
+	v.refused("native", "verifier", "RFC 7636, section 4.6")
+}
+
+func (v *visit) walkService() {
+	v.do("start", chromedp.Click(chromedp.CSS("#service button.primary")))
+	v.answered("service")
+	for _, b := range []struct{ how, rule string }{
+		{"secret", "RFC 6749, section 5.2"}, {"ask-scope", "RFC 6749, section 4.4.2"}, {"scope", "RFC 6750, section 3.1"},
+	} {
+		v.press("service", b.how)
+		v.refused("service", b.how, b.rule)
+	}
+}
