@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// strictTransport keeps browsers to https for a year (RFC 6797); net/http does not write
+// to it.
+var strictTransport = []string{"max-age=31536000"}
+
 // ServeHTTP answers everything below the issuer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.log.Enabled(r.Context(), slog.LevelDebug) {
@@ -33,6 +37,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Host != s.host && !sameHost(r.Host, s.host) {
 		http.Error(w, "This server answers for "+s.config.Issuer+" only.", http.StatusMisdirectedRequest)
 		return
+	}
+	if s.secure {
+		w.Header()["Strict-Transport-Security"] = strictTransport
 	}
 	if s.engine.Handles(r.URL.Path) {
 		s.engine.ServeHTTP(w, r)

@@ -242,3 +242,21 @@ func TestNewRefusesWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestHD02_EveryAnswerOfAnHTTPSIssuerIsStrict(t *testing.T) {
+	server, err := New(Config{
+		Configuration: Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
+		Logger:        slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for _, path := range []string{"/token", "/jwks", "/authorize", "/sign-in", "/nothing-here", "/.well-known/openid-configuration"} {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "https://login.example.com"+path, nil))
+		if w.Header().Get("Strict-Transport-Security") == "" {
+			t.Errorf("%s (%d) has no Strict-Transport-Security", path, w.Code)
+		}
+	}
+}

@@ -51,6 +51,7 @@ type Server struct {
 	pages    http.Handler
 	notFound http.HandlerFunc
 	host     string // of the issuer
+	secure   bool   // the issuer is https
 	proxies  proxies
 	draining atomic.Bool
 	stop     context.CancelFunc
@@ -82,7 +83,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
-	s := &Server{config: config, log: config.Logger, host: issuer.Host, stopped: make(chan struct{})}
+	s := &Server{config: config, log: config.Logger, host: issuer.Host, secure: issuer.Scheme == "https", stopped: make(chan struct{})}
 	if s.proxies, err = parseProxies(config.TrustedProxies); err != nil {
 		return nil, err
 	}

@@ -116,8 +116,8 @@ func (d *Demo) describe(into *recording, request *http.Request, sent []byte, res
 	into.mu.Lock()
 	m := Message{From: partyApp, To: partyServer, Purpose: into.purpose}
 	into.mu.Unlock()
-	if m.Purpose == "" {
-		m.Purpose = "Read what the server publishes about itself"
+	if strings.HasSuffix(request.URL.Path, "/jwks") {
+		m.Purpose = "Fetch the server's public keys, to check the ID token by"
 	}
 	m.Request = requestText(request, sent)
 	m.Response = responseText(response, received)
