@@ -30,12 +30,6 @@ var (
 		says: "the token is not active",
 		mend: "get a new token",
 	}
-	ruleTokenVisible = rule{
-		must:    "the token is the caller's own, or meant for the caller's API",
-		section: "RFC 7662, section 4", code: oauth.InvalidToken,
-		says: "the token is not for the caller",
-		mend: "name the caller in introspection_clients of the resource",
-	}
 )
 
 // introspect answers what a token is (RFC 7662): to the client that it was issued to, and

@@ -39,17 +39,6 @@ func (p params) all(name string) []string {
 	return values
 }
 
-// with returns p with one parameter more or changed.
-func (p params) with(name, value string) params {
-	changed := make(params, 0, len(p)+1)
-	for _, e := range p {
-		if e.name != name {
-			changed = append(changed, e)
-		}
-	}
-	return append(changed, param{name, value})
-}
-
 // encode returns p as a query.
 func (p params) encode() string {
 	var b strings.Builder

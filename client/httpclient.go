@@ -59,15 +59,6 @@ func send(h *http.Client, req *http.Request, limit int64) (*answer, error) {
 	return &answer{resp.StatusCode, resp.Header, body}, nil
 }
 
-func (c *Client) get(ctx context.Context, endpoint, accept string) (*answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
-	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
-	}
-	req.Header.Set("Accept", accept)
-	return c.send(req, maxAnswerBytes)
-}
-
 // post sends a form with the client's authentication.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*answer, error) {
 	header, err := c.authenticate(form)

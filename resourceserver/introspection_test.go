@@ -79,11 +79,13 @@ func TestRS04_IntrospectionFailsClosed(t *testing.T) {
 			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) { http.Error(w, `{"active":true}`, 500) }
 		},
 		"unauthorized": func(p *provider) {
-			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) { http.Error(w, `{"error":"invalid_client"}`, 401) }
+			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+				http.Error(w, `{"error":"invalid_client"}`, http.StatusUnauthorized)
+			}
 		},
 		"redirect": func(p *provider) {
 			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, "https://elsewhere.example.com/stolen", 307)
+				http.Redirect(w, r, "https://elsewhere.example.com/stolen", http.StatusTemporaryRedirect)
 			}
 		},
 		"slow": func(p *provider) {

@@ -11,7 +11,7 @@
 //		SessionActive: pages.SessionActive, SignOut: pages.SignOut,
 //		Pages: authserver.Pages{Error: pages.ErrorPage},
 //	})
-//	handler := pages.Handler(engine) // for pages.Handles(path); the engine has the rest
+//	handler := pages.Handler(engine) // for what engine.Handles(path) denies
 //
 // Programs that fill in the forms send the header Origin with the issuer's origin, as
 // browsers do (post.go).

@@ -120,13 +120,6 @@ func (u *UI) find(path string) (*page, *asset) {
 	return nil, nil
 }
 
-// Handles reports whether a path, that of the issuer included, is one of the pages or of
-// what they load.
-func (u *UI) Handles(path string) bool {
-	page, asset := u.find(path)
-	return page != nil || asset != nil
-}
-
 // Handler serves the pages of an engine, and the page that says "not found" for any other
 // path. Paths are compared as they came, without cleaning.
 func (u *UI) Handler(server *authserver.Server) http.Handler {

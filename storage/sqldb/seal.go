@@ -3,7 +3,6 @@ package sqldb
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"errors"
 	"fmt"
 )
@@ -53,10 +52,3 @@ func (s sealer) open(sealed []byte, column, row string) ([]byte, error) {
 }
 
 func place(column, row string) []byte { return []byte(column + "\x00" + row) }
-
-// NewMasterKey returns a random master key.
-func NewMasterKey() []byte {
-	key := make([]byte, 32)
-	rand.Read(key)
-	return key
-}
