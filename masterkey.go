@@ -78,6 +78,9 @@ func createMasterKey(path string) (key []byte, err error) {
 	key = make([]byte, masterKeyBytes)
 	rand.Read(key)
 	folder, err := os.Open(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the folder %s of the database does not exist: make it, or name another with --database", filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
 	}

@@ -182,6 +182,9 @@ type checkCommand struct {
 	File string `arg:"" help:"Configuration file." type:"existingfile"`
 }
 
+// Help is shown by "valetkey check --help".
+func (checkCommand) Help() string { return "Example: valetkey check valetkey.yaml" }
+
 // Run checks a file.
 func (c *checkCommand) Run(o *output) error {
 	configuration, err := valetkey.ReadConfiguration(c.File)

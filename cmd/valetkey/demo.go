@@ -13,7 +13,8 @@ type demoCommand struct {
 
 // Help is shown by "valetkey demo --help".
 func (demoCommand) Help() string {
-	return "Everything runs on free loopback ports and keeps its data in memory. Open the printed URL in a browser."
+	return "Everything runs on free loopback ports and keeps its data in memory. Open the printed URL in a browser.\n\n" +
+		"Example: valetkey demo --check"
 }
 
 // Run starts the demo and waits for the end of ctx.

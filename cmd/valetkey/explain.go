@@ -95,6 +95,9 @@ type versionCommand struct {
 	JSON bool `help:"Print JSON."`
 }
 
+// Help is shown by "valetkey version --help".
+func (versionCommand) Help() string { return "Example: valetkey version --json" }
+
 // Run prints the version.
 func (c *versionCommand) Run(o *output) error {
 	if c.JSON {

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,7 +37,8 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return "With nothing given, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
 		"a one-time link that creates the first administrator. SIGHUP and a changed configuration file reload " +
-		"clients, users, scopes and resources; SIGTERM and Ctrl-C end it after the requests that are under way."
+		"clients, users, scopes and resources; SIGTERM and Ctrl-C end it after the requests that are under way.\n\n" +
+		"Example: valetkey serve --config valetkey.yaml --listen 127.0.0.1:9000"
 }
 
 // defaultListen is loopback by its address: a name could be resolved to something else,
@@ -58,6 +61,9 @@ func (c *serveCommand) configuration() (valetkey.Configuration, error) {
 	configuration.Issuer = cmp.Or(c.Issuer, configuration.Issuer)
 	configuration.Database = cmp.Or(c.Database, configuration.Database, valetkey.DefaultDatabase)
 	configuration.Listen = cmp.Or(configuration.Listen, listenAddress(configuration))
+	if _, _, err := net.SplitHostPort(configuration.Listen); err != nil {
+		return configuration, usageError{fmt.Errorf("listen: %q is not HOST:PORT, such as %s", configuration.Listen, defaultListen)}
+	}
 	if configuration.Issuer == "" {
 		host, port, err := net.SplitHostPort(configuration.Listen)
 		if err != nil || !oauth.IsLoopbackHost(host) || port == "0" {
@@ -104,7 +110,15 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if c.Config != "" {
 		source = "file:" + filepath.Base(c.Config)
 	}
+	if files := configuration.TLS; files != nil {
+		if _, err := tls.LoadX509KeyPair(files.Certificate, files.Key); err != nil {
+			return usageError{fmt.Errorf("tls: %w", err)}
+		}
+	}
 	listener, err := net.Listen("tcp", configuration.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("another program listens on %s: end it, or name another port with --listen", configuration.Listen)
+	}
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", configuration.Listen, err)
 	}
