@@ -101,7 +101,7 @@ func (d *Declarations) compare(ctx context.Context, store *sqldb.Store) (declara
 		record := c.record()
 		records.Clients = append(records.Clients, record)
 		var before any
-		var secrets bool
+		secrets := len(record.Secrets) > 0
 		if old := clients[record.ID]; old != nil {
 			before, secrets = *old, !slices.Equal(old.Secrets, record.Secrets)
 		}
