@@ -13,6 +13,7 @@ import (
 // Dead ends of these pages, beside those of the engine.
 const (
 	pageNotFound    oauth.ErrorCode = "not_found"
+	pageSetupOver   oauth.ErrorCode = "setup_over"
 	pageMethod      oauth.ErrorCode = "method_not_allowed"
 	pageForeignForm oauth.ErrorCode = "foreign_form"
 	pageBadForm     oauth.ErrorCode = "bad_form"

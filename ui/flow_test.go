@@ -380,7 +380,7 @@ func TestLG37_SetupPageIsThereOnce(t *testing.T) {
 	b.post("/setup", with(page.hidden(), "username", "a b", "password", password)).want(t, 400, `role="alert"`)
 	b.post("/setup", with(page.hidden(), "username", "root", "email", "root@example.com", "password", password)).redirectedTo(t, "/account?done=welcome")
 	b.get("/account?done=welcome").want(t, 200, "root", "Administrator", "Welcome")
-	b.get("/setup?token="+token).want(t, 404)
+	b.get("/setup?token="+token).want(t, 404, "start the server again")
 	b.post("/setup", with(page.hidden(), "username", "second", "password", password)).want(t, 404)
 }
 

@@ -22,7 +22,7 @@ func (s *session) showSetup(w http.ResponseWriter, r *http.Request) error {
 	token := param(r, "token")
 	err := s.config.Accounts.CheckSetupToken(r.Context(), time.Now(), token)
 	if errors.Is(err, storage.ErrNotFound) {
-		s.NotFound(w, r)
+		s.ErrorPage(w, r, pageError(http.StatusNotFound, pageSetupOver))
 		return nil
 	}
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
 	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
 	switch {
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrSpent):
-		s.NotFound(w, r)
+		s.ErrorPage(w, r, pageError(http.StatusNotFound, pageSetupOver))
 		return nil
 	case isWeak:
 		v.Alert, v.NewBad = weak.Reason, true

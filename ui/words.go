@@ -67,6 +67,12 @@ var deadEnds = map[oauth.ErrorCode]deadEnd{
 		Next:     "Check the address, or go to your account.",
 		own:      true,
 	},
+	pageSetupOver: {
+		Title:    "This link does not work any more",
+		Happened: "It creates the first administrator, once, within a day. It was used, or it is old, or it is incomplete.",
+		Next:     "Sign in if the administrator is there. Otherwise start the server again: it prints a new link.",
+		own:      true,
+	},
 	pageMethod: {
 		Title:    "This page cannot be opened like that",
 		Happened: "The address belongs to a form, and does nothing by itself.",
