@@ -201,7 +201,7 @@ func (c *checkCommand) Run(o *output) error {
 			}
 		}
 	}
-	fmt.Fprintf(o.out, "%s is right: %d clients, %d users, %d scopes, %d resources\n", c.File,
+	fmt.Fprintf(o.out, "%s is right: clients %d, users %d, scopes %d, resources %d\n", c.File,
 		len(configuration.Clients), len(configuration.Users), len(configuration.Scopes), len(configuration.Resources))
 	return nil
 }
