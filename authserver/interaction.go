@@ -1,10 +1,6 @@
 package authserver
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -124,14 +120,6 @@ type interaction struct {
 	// id and began are of the stored interaction; zero while nothing had to be stored.
 	id    string
 	began time.Time
-}
-
-// interactionData is what is stored: the request as it came, verified anew at each step.
-type interactionData struct {
-	Query   string `json:"q"`
-	Browser []byte `json:"b"` // hash of the browser's cookie
-	Began   int64  `json:"t"` // Unix milliseconds
-	Logout  bool   `json:"l,omitempty"`
 }
 
 // advance is the one dispatcher. From what is stored (who is signed in, since when, what
@@ -335,126 +323,4 @@ func (c *call) sendTo(page string, i *interaction, logout bool) error {
 	}
 	c.redirect(c.s.basePath + page + "?interaction=" + url.QueryEscape(i.id))
 	return nil
-}
-
-func (c *call) keepInteraction(i *interaction, logout bool) error {
-	browser := c.browser()
-	if browser == "" {
-		browser = rand.Text()
-		http.SetCookie(c.w, c.s.browserCookie(browser))
-	}
-	hash := sha256.Sum256([]byte(browser))
-	data, err := json.Marshal(interactionData{Query: i.params.encode(), Browser: hash[:], Began: c.now.UnixMilli(), Logout: logout})
-	if err != nil {
-		return fmt.Errorf("encode interaction: %w", err)
-	}
-	i.id, i.began = storage.NewID(), c.now
-	ticket := storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(c.s.lifetimes.Interaction)}
-	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
-		return fmt.Errorf("store interaction: %w", err)
-	}
-	return nil
-}
-
-// The browser's cookie is a random name by which interactions know their browser again;
-// all tabs share it.
-func (s *Server) browserCookieName() string {
-	if s.secure {
-		return "__Host-valetkey_browser"
-	}
-	return "valetkey_browser"
-}
-
-func (s *Server) browserCookie(value string) *http.Cookie {
-	return &http.Cookie{
-		Name: s.browserCookieName(), Value: value, Path: "/",
-		Secure: s.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	}
-}
-
-func (c *call) browser() string {
-	cookies := c.r.CookiesNamed(c.s.browserCookieName())
-	if len(cookies) != 1 || len(cookies[0].Value) > 64 {
-		return ""
-	}
-	return cookies[0].Value
-}
-
-// loadInteraction finds what a page's request belongs to.
-func (c *call) loadInteraction(id string) (*interactionData, error) {
-	if len(id) != 22 {
-		return nil, ErrInteractionExpired
-	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindInteraction.Hash(id))
-	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
-		return nil, ErrInteractionExpired
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up interaction: %w", err)
-	}
-	var data interactionData
-	if err := json.Unmarshal(ticket.Data, &data); err != nil {
-		return nil, fmt.Errorf("read interaction: %w", err)
-	}
-	hash := sha256.Sum256([]byte(c.browser()))
-	if subtle.ConstantTimeCompare(hash[:], data.Browser) != 1 {
-		return nil, ErrOtherBrowser
-	}
-	return &data, nil
-}
-
-// resume loads an authorization request and verifies it anew.
-func (c *call) resume(id string) (*interaction, error) {
-	data, err := c.loadInteraction(id)
-	if err != nil {
-		return nil, err
-	}
-	if data.Logout {
-		return nil, ErrInteractionExpired
-	}
-	if c.params, err = c.parseParams(data.Query); err != nil {
-		return nil, err
-	}
-	i := &interaction{id: id, began: time.UnixMilli(data.Began), params: c.params}
-	if i.request, err = c.verifyAuthorizationRequest(); err != nil {
-		return i, err
-	}
-	return i, nil
-}
-
-// pageError turns the errors of loadInteraction into the rules that they break.
-func (c *call) pageError(err error) error {
-	switch {
-	case errors.Is(err, ErrInteractionExpired):
-		return c.must(false, &ruleInteraction)
-	case errors.Is(err, ErrOtherBrowser):
-		return c.must(false, &ruleInteractionBrowser)
-	}
-	return err
-}
-
-// continueInteraction decides anew, after a page changed who is signed in.
-func (c *call) continueInteraction() error {
-	p, err := c.parseParams(c.r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	return c.withInteraction(p.get("interaction"), func(i *interaction) error {
-		who, err := c.s.config.SignedIn(c.r)
-		if err != nil {
-			return err
-		}
-		return c.advance(i, who)
-	})
-}
-
-func (c *call) withInteraction(id string, then func(*interaction) error) error {
-	i, err := c.resume(id)
-	if err != nil {
-		if i != nil {
-			return c.refuseAuthorization(i.request, err)
-		}
-		return c.pageError(err)
-	}
-	return then(i)
 }

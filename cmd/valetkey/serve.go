@@ -127,12 +127,12 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 		_ = listener.Close()
 		return err
 	}
+	fmt.Fprintf(o.out, "Valetkey %s serves %s (listening on %s, data in %s)\n",
+		valetkey.Version, configuration.Issuer, listener.Addr(), redactedDatabase(configuration.Database))
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
 		log.Error("make the link that creates the first administrator", "error", err)
 	}
-	fmt.Fprintf(o.out, "Valetkey %s serves %s (listening on %s, data in %s)\n",
-		valetkey.Version, configuration.Issuer, listener.Addr(), redactedDatabase(configuration.Database))
 	if setup != "" {
 		fmt.Fprintf(o.out, "\nThere is no administrator yet. Create the first one here, once, within a day:\n\n  %s\n\n", setup)
 	}
