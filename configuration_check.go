@@ -215,13 +215,13 @@ func (c *Client) checkNames(m *oauth.ClientMetadata, path string, report reporte
 	signing := []string{"ES256", "RS256", "PS256", "ES384", "ES512", "EdDSA"}
 	for i, g := range m.GrantTypes {
 		oneOf(report, fmt.Sprintf("%s.grant_types[%d]", path, i), g,
-			oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials)
+			oauth.GrantTypeAuthorizationCode, oauth.GrantTypeImplicit, oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials)
 	}
 	for i, r := range m.ResponseTypes {
-		oneOf(report, fmt.Sprintf("%s.response_types[%d]", path, i), r, "code")
+		oneOf(report, fmt.Sprintf("%s.response_types[%d]", path, i), r, oauth.ResponseTypes()...)
 	}
 	oneOf(report, path+".application_type", m.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
-	oneOf(report, path+".subject_type", m.SubjectType, "public")
+	oneOf(report, path+".subject_type", m.SubjectType, "public", "pairwise")
 	oneOf(report, path+".id_token_signed_response_alg", m.IDTokenSignedResponseAlg, signing...)
 	oneOf(report, path+".access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, signing...)
 	oneOf(report, path+".token_endpoint_auth_signing_alg", m.TokenEndpointAuthSigningAlg,

@@ -211,7 +211,7 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], grant_types: [password]}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], id_token_signed_response_alg: none}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], default_max_age: -1}]\n", false},
-		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], subject_type: pairwise}]\n", false},
+		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], subject_type: secret}]\n", false},
 		{"users: [{name: Ada}]\n", false},
 		{"users: [{username: ada, mail: a@example.com}]\n", false},
 		{"users: [{username: ada, email_verified: \"yes\"}]\n", false},

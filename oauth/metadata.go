@@ -38,6 +38,15 @@ type ServerMetadata struct {
 	IntrospectionEndpointAuthSigningAlgValuesSupported []string `json:"introspection_endpoint_auth_signing_alg_values_supported,omitempty"`
 	RevocationEndpointAuthMethodsSupported             []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`
 	RevocationEndpointAuthSigningAlgValuesSupported    []string `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
+	IDTokenEncryptionAlgValuesSupported                []string `json:"id_token_encryption_alg_values_supported,omitempty"`
+	IDTokenEncryptionEncValuesSupported                []string `json:"id_token_encryption_enc_values_supported,omitempty"`
+	UserinfoSigningAlgValuesSupported                  []string `json:"userinfo_signing_alg_values_supported,omitempty"`
+	UserinfoEncryptionAlgValuesSupported               []string `json:"userinfo_encryption_alg_values_supported,omitempty"`
+	UserinfoEncryptionEncValuesSupported               []string `json:"userinfo_encryption_enc_values_supported,omitempty"`
+	RequestObjectSigningAlgValuesSupported             []string `json:"request_object_signing_alg_values_supported,omitempty"`
+	RequestObjectEncryptionAlgValuesSupported          []string `json:"request_object_encryption_alg_values_supported,omitempty"`
+	RequestObjectEncryptionEncValuesSupported          []string `json:"request_object_encryption_enc_values_supported,omitempty"`
+	RequireRequestURIRegistration                      bool     `json:"require_request_uri_registration,omitempty"`
 	CodeChallengeMethodsSupported                      []string `json:"code_challenge_methods_supported,omitempty"`
 	ClaimTypesSupported                                []string `json:"claim_types_supported,omitempty"`
 	ClaimsSupported                                    []string `json:"claims_supported,omitempty"`
@@ -49,6 +58,15 @@ type ServerMetadata struct {
 	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 	UILocalesSupported                         []string `json:"ui_locales_supported,omitempty"`
 	PromptValuesSupported                      []string `json:"prompt_values_supported,omitempty"`
+	ClaimsLocalesSupported                     []string `json:"claims_locales_supported,omitempty"`
+	DisplayValuesSupported                     []string `json:"display_values_supported,omitempty"`
+	CheckSessionIframe                         string   `json:"check_session_iframe,omitempty"`
+	BackchannelLogoutSupported                 bool     `json:"backchannel_logout_supported,omitempty"`
+	BackchannelLogoutSessionSupported          bool     `json:"backchannel_logout_session_supported,omitempty"`
+	FrontchannelLogoutSupported                bool     `json:"frontchannel_logout_supported,omitempty"`
+	FrontchannelLogoutSessionSupported         bool     `json:"frontchannel_logout_session_supported,omitempty"`
+	OPPolicyURI                                string   `json:"op_policy_uri,omitempty"`
+	OPTOSURI                                   string   `json:"op_tos_uri,omitempty"`
 	ServiceDocumentation                       string   `json:"service_documentation,omitempty"`
 }
 

@@ -13,6 +13,7 @@ const (
 // Grant types by the names that the grant_type parameter and client metadata use.
 const (
 	GrantTypeAuthorizationCode = "authorization_code"
+	GrantTypeImplicit          = "implicit"
 	GrantTypeRefreshToken      = "refresh_token"
 	GrantTypeClientCredentials = "client_credentials"
 )

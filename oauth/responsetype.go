@@ -1,0 +1,58 @@
+package oauth
+
+import (
+	"slices"
+	"strings"
+)
+
+// ResponseType is a response_type value: what the authorization endpoint returns (OAuth
+// 2.0 Multiple Response Type Encoding Practices, section 3).
+type ResponseType struct {
+	Code, IDToken, Token bool
+}
+
+// ResponseTypes lists those that are defined, but for none, in the spelling of their
+// registration.
+func ResponseTypes() []string {
+	return []string{"code", "id_token", "id_token token", "code id_token", "code token", "code id_token token", "token"}
+}
+
+// ParseResponseType reads a response_type value, in which the order of the words does not
+// matter (RFC 6749, section 3.1.1). It reports false for what is not among ResponseTypes.
+func ParseResponseType(s string) (ResponseType, bool) {
+	var t ResponseType
+	for _, word := range strings.Split(s, " ") {
+		part := map[string]*bool{"code": &t.Code, "id_token": &t.IDToken, "token": &t.Token}[word]
+		if part == nil || *part {
+			return ResponseType{}, false
+		}
+		*part = true
+	}
+	return t, true
+}
+
+// String returns the registered spelling.
+func (t ResponseType) String() string {
+	var words []string
+	if t.Code {
+		words = append(words, "code")
+	}
+	if t.IDToken {
+		words = append(words, "id_token")
+	}
+	if t.Token {
+		words = append(words, "token")
+	}
+	return strings.Join(words, " ")
+}
+
+// FrontChannel reports whether a token travels in the authorization response itself.
+func (t ResponseType) FrontChannel() bool { return t.IDToken || t.Token }
+
+// HasResponseType reports whether the client may use a response type.
+func (m *ClientMetadata) HasResponseType(t ResponseType) bool {
+	return slices.ContainsFunc(m.ResponseTypes, func(registered string) bool {
+		known, ok := ParseResponseType(registered)
+		return ok && known == t
+	})
+}
