@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,10 +44,13 @@ func TestAC05_CodesDoNotRepeat(t *testing.T) {
 // spy keeps everything that an engine stores, as text.
 type spy struct {
 	*memory.Store
+	mu     sync.Mutex // traces are saved beside the requests
 	stored strings.Builder
 }
 
 func (s *spy) keep(tickets []storage.Ticket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, t := range tickets {
 		s.stored.Write(t.ID[:])
 		s.stored.Write(t.Data)
@@ -65,6 +69,8 @@ func (s *spy) Spend(ctx context.Context, now time.Time, spend []storage.Key, put
 }
 
 func (s *spy) SaveTraces(ctx context.Context, max int, traces ...authserver.Trace) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, t := range traces {
 		for _, c := range t.Checks {
 			s.stored.WriteString(c.Detail)
