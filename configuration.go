@@ -1,6 +1,7 @@
 package valetkey
 
 import (
+	"crypto/x509"
 	"encoding"
 	"encoding/json"
 	"fmt"
@@ -34,6 +35,7 @@ type Configuration struct {
 	// that send a nonce.
 	RequireCodeChallenge bool      `json:"require_code_challenge,omitempty"`
 	Lifetimes            Lifetimes `json:"lifetimes,omitzero"`
+	Outgoing             Outgoing  `json:"outgoing,omitzero"`
 	Log                  Log       `json:"log,omitzero"`
 	Declarations
 }
@@ -51,6 +53,38 @@ type Declarations struct {
 type TLS struct {
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
+}
+
+// Outgoing widens where the server may connect to by itself: to fetch what clients name
+// and to tell them of a logout. Left out: public addresses alone.
+type Outgoing struct {
+	// Networks are private networks, or addresses, that count as public.
+	Networks []string `json:"networks,omitempty"`
+	// CertificateAuthorities is a PEM file that takes the place of the machine's.
+	CertificateAuthorities string `json:"certificate_authorities,omitempty"`
+}
+
+func (o Outgoing) engine() (authserver.Outgoing, error) {
+	var engine authserver.Outgoing
+	for _, s := range o.Networks {
+		network, err := parseNetwork(s)
+		if err != nil {
+			return engine, fmt.Errorf("outgoing.networks: %w", err)
+		}
+		engine.Networks = append(engine.Networks, network)
+	}
+	if o.CertificateAuthorities == "" {
+		return engine, nil
+	}
+	certificates, err := os.ReadFile(o.CertificateAuthorities)
+	if err != nil {
+		return engine, fmt.Errorf("read outgoing.certificate_authorities: %w", err)
+	}
+	engine.CertificateAuthorities = x509.NewCertPool()
+	if !engine.CertificateAuthorities.AppendCertsFromPEM(certificates) {
+		return engine, fmt.Errorf("outgoing.certificate_authorities: %s has no certificate in PEM form", o.CertificateAuthorities)
+	}
+	return engine, nil
 }
 
 // Log says what is logged and how.

@@ -40,6 +40,11 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("trusted_proxies[%d]", i), "%v", err)
 		}
 	}
+	for i, network := range c.Outgoing.Networks {
+		if _, err := parseNetwork(network); err != nil {
+			report(fmt.Sprintf("outgoing.networks[%d]", i), "%v", err)
+		}
+	}
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)

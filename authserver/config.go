@@ -41,6 +41,9 @@ type Config struct {
 	Lifetimes Lifetimes
 	// RequireCodeChallenge asks every client for PKCE (see ClientSettings).
 	RequireCodeChallenge bool
+	// Outgoing says where the engine may connect to by itself: to fetch what clients name
+	// and to tell them of a logout.
+	Outgoing Outgoing
 	// RemoteAddr returns the address of the client behind trusted proxies; nil means
 	// r.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr

@@ -71,7 +71,7 @@ func New(config Config) (*Server, error) {
 		basePath:  issuer.Path,
 		secure:    issuer.Scheme == "https",
 		origin:    issuer.Scheme + "://" + issuer.Host,
-		fetches:   newGuardedClient(),
+		fetches:   newGuardedClient(config.Outgoing),
 		traces:    newTraceLog(config.Store, config.Logger),
 
 		failures:     addressLimiter{perMinute: failuresPerMinute},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -42,7 +43,7 @@ func TestDC07_NothingPrivateIsDialled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{fetches: newGuardedClient()}
+	s := &Server{fetches: newGuardedClient(Outgoing{})}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"} {
 		if _, err := s.fetch(t.Context(), "https://"+host+":"+port+"/"); !errors.Is(err, errFetch) {
 			t.Errorf("%s: %v", host, err)
@@ -63,7 +64,7 @@ func fetcher(t *testing.T, handler http.HandlerFunc) (*Server, string) {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
 	t.Cleanup(server.Close)
-	guarded := newGuardedClient()
+	guarded := newGuardedClient(Outgoing{})
 	transport, ok := guarded.Transport.(*http.Transport)
 	if !ok {
 		t.Fatal("the guarded client has another transport")
@@ -123,34 +124,38 @@ func TestDC10_SlowAnswersEnd(t *testing.T) {
 	}
 }
 
-// A stranger's kid does not make the engine ask a client's jwks_uri at each request, and
-// a JWKS that cannot be read leaves the keys as they were.
-func TestJW06_JW26_RemoteKeysAreAskedForSeldom(t *testing.T) {
-	fetches, answer, failure := 0, `{"keys":[]}`, error(nil)
-	r := &remoteKeySet{url: "https://client.example/jwks", fetch: func(context.Context, string) ([]byte, error) {
-		fetches++
-		return []byte(answer), failure
-	}}
-	now := time.Now()
-	for range 1000 {
-		if _, err := r.get(t.Context(), now, true); err != nil {
-			t.Fatal(err)
+// An operator who names a network and a certificate authority reaches it; nobody else does.
+func TestDC07_NetworksThatTheOperatorNames(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.PostFormValue("a") != "b" {
+			w.WriteHeader(http.StatusBadRequest)
 		}
-		now = now.Add(10 * time.Millisecond)
-	}
-	if fetches != 1 {
-		t.Errorf("1000 unknown kids in 10 seconds cost %d fetches", fetches)
-	}
-	for _, bad := range []string{"<html>", strings.Repeat("[", 1000), `{"keys":`} {
-		now = now.Add(remoteKeysLife)
-		answer = bad
-		if keys, err := r.get(t.Context(), now, false); err != nil || keys == nil {
-			t.Errorf("%.10q costs the keys: %v", bad, err)
+	}))
+	defer server.Close()
+	plain := httptest.NewServer(server.Config.Handler)
+	defer plain.Close()
+	authorities := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	for name, test := range map[string]struct {
+		outgoing Outgoing
+		url      string
+		reached  bool
+	}{
+		"both":                 {Outgoing{loopback, authorities}, server.URL, true},
+		"http on loopback":     {Outgoing{loopback, authorities}, plain.URL, true},
+		"no network":           {Outgoing{nil, authorities}, server.URL, false},
+		"http without network": {Outgoing{nil, authorities}, plain.URL, false},
+		"another network":      {Outgoing{[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, authorities}, server.URL, false},
+		"unknown authority":    {Outgoing{loopback, nil}, server.URL, false},
+	} {
+		s := &Server{fetches: newGuardedClient(test.outgoing)}
+		if _, err := s.fetch(t.Context(), test.url); (err == nil) != test.reached {
+			t.Errorf("%s: GET: %v", name, err)
 		}
-	}
-	failure = errFetch
-	now = now.Add(remoteKeysLife)
-	if keys, err := r.get(t.Context(), now, false); err != nil || keys == nil {
-		t.Errorf("a jwks_uri that is down costs the keys: %v", err)
+		status, err := s.postForm(t.Context(), test.url, url.Values{"a": {"b"}})
+		if (err == nil) != test.reached || test.reached && status != http.StatusOK {
+			t.Errorf("%s: POST: %d, %v", name, status, err)
+		}
+		s.fetches.CloseIdleConnections()
 	}
 }
