@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 )
