@@ -146,8 +146,8 @@ func (d *Declarations) validateClients(report reporter) {
 				}
 			}
 		}
-		if metadata.HasGrantType(oauth.GrantTypeAuthorizationCode) && len(metadata.RedirectURIs) == 0 {
-			report(path, "the grant type authorization_code needs redirect_uris")
+		if len(metadata.ResponseTypes) > 0 && len(metadata.RedirectURIs) == 0 {
+			report(path, "the grant type %s needs redirect_uris", metadata.GrantTypes[0])
 		}
 		if _, err := oauth.ParseScope(metadata.Scope); err != nil {
 			report(path+".scope", "%s", oauth.AsError(err).Description)
@@ -225,6 +225,7 @@ func (c *Client) checkNames(m *oauth.ClientMetadata, path string, report reporte
 	for i, r := range m.ResponseTypes {
 		oneOf(report, fmt.Sprintf("%s.response_types[%d]", path, i), r, oauth.ResponseTypes()...)
 	}
+	checkResponseTypes(m, path, report)
 	oneOf(report, path+".application_type", m.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
 	oneOf(report, path+".subject_type", m.SubjectType, "public", "pairwise")
 	oneOf(report, path+".id_token_signed_response_alg", m.IDTokenSignedResponseAlg, signing...)
@@ -244,6 +245,22 @@ func (c *Client) checkNames(m *oauth.ClientMetadata, path string, report reporte
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
 			report(fmt.Sprintf("%s.allowed_origins[%d]", path, i), "%q is no origin such as https://app.example.com", origin)
 		}
+	}
+}
+
+// checkResponseTypes holds response_types and grant_types to each other (RFC 7591, section
+// 2.1).
+func checkResponseTypes(m *oauth.ClientMetadata, path string, report reporter) {
+	var code, frontChannel bool
+	for _, name := range m.ResponseTypes {
+		t, _ := oauth.ParseResponseType(name)
+		code, frontChannel = code || t.Code, frontChannel || t.FrontChannel()
+	}
+	if code != m.HasGrantType(oauth.GrantTypeAuthorizationCode) {
+		report(path, "response_types with code and the grant type authorization_code go together (RFC 7591, section 2.1)")
+	}
+	if frontChannel != m.HasGrantType(oauth.GrantTypeImplicit) {
+		report(path, "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
 	}
 }
 
@@ -346,6 +363,11 @@ func (d *Declarations) Warnings() []string {
 	for _, c := range d.Clients {
 		if c.Secret != "" && len(c.Secret) < shortSecret || c.SecretNext != "" && len(c.SecretNext) < shortSecret {
 			warnings = append(warnings, fmt.Sprintf("client %q: client_secret is short; use 32 random bytes", c.ID))
+		}
+		for _, name := range c.ResponseTypes {
+			if t, _ := oauth.ParseResponseType(name); t.Token {
+				warnings = append(warnings, fmt.Sprintf("client %q: response_type %q sends access tokens through the browser; use code with PKCE (RFC 9700, section 2.1.2)", c.ID, name))
+			}
 		}
 		if c.InsecureAssertionAudience {
 			warnings = append(warnings, fmt.Sprintf("client %q: insecure_assertion_audience takes assertions that were made for another server (RFC 10070)", c.ID))

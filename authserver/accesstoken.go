@@ -66,14 +66,14 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 
 // The jti of a JWT access token begins with the key of a ticket that lives as long as its
 // authorization does: that of the refresh token which came with it, or of the code that it
-// was redeemed for. When that is gone, the authorization was revoked, and the token with
+// was redeemed for or came with. When that is gone, the authorization was revoked, and the token with
 // it (docs/decisions/0002). A client's own token has no anchor.
 func (x *exchange) anchor() string {
 	switch {
 	case x.refreshToken != "":
 		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken))
-	case len(x.spend) > 0 && x.spend[0].Kind == kindCode:
-		return writeAnchor("c", x.spend[0])
+	case x.code.Kind != "":
+		return writeAnchor("c", x.code)
 	}
 	return ""
 }

@@ -8,8 +8,6 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-const responseTypeCode = "code"
-
 // The values of prompt (OpenID Connect Core, section 3.1.2.1).
 const (
 	promptNone          = "none"
@@ -27,6 +25,7 @@ func supportedPrompts() []string {
 type authorizationRequest struct {
 	client          *client
 	to              redirectTarget
+	responseType    oauth.ResponseType
 	state           string
 	scope           oauth.Scope
 	resources       []string
@@ -66,7 +65,7 @@ func (c *call) authorize() error {
 // to be told of it (RFC 6749, section 4.1.2.1): nil, if what repeats says who the client is
 // or where the answer goes.
 func (c *call) repeatedParams() *authorizationRequest {
-	for _, name := range [...]string{"client_id", "redirect_uri", "response_mode"} {
+	for _, name := range [...]string{"client_id", "redirect_uri", "response_type", "response_mode"} {
 		if len(c.params.all(name)) > 1 {
 			return nil
 		}

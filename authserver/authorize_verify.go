@@ -29,10 +29,10 @@ var (
 		mend: "send redirect_uri",
 	}
 	ruleResponseType = rule{
-		must:    "response_type is code",
-		section: "RFC 6749, section 4.1.1", code: oauth.UnsupportedResponseType,
-		says: "response_type must be code",
-		mend: "use the authorization code flow",
+		must:    "response_type is one of code, id_token and token, or several of them",
+		section: "OAuth 2.0 Multiple Response Type Encoding Practices, section 3", code: oauth.UnsupportedResponseType,
+		says: "response_type is not supported",
+		mend: "send response_type=code, or another of response_types_supported",
 	}
 	ruleResponseTypeSent = rule{
 		must:    "response_type is sent",
@@ -40,17 +40,29 @@ var (
 		says: "response_type is missing",
 		mend: "send response_type=code",
 	}
-	ruleCodeAllowed = rule{
-		must:    "the client is registered for authorization_code",
+	ruleResponseTypeAllowed = rule{
+		must:    "the client is registered for the response_type and the grant types that it is part of",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.UnauthorizedClient,
-		says: "the client may not use the authorization code flow",
-		mend: "add authorization_code to the client's grant_types",
+		says: "the client is not registered for this response_type",
+		mend: "use response_type=code, or add the type to the client's response_types, and authorization_code or implicit to its grant_types",
 	}
 	ruleResponseMode = rule{
-		must:    "response_mode is query, fragment or form_post",
-		section: "OAuth 2.0 Multiple Response Type Encoding Practices, section 2.1", code: oauth.InvalidRequest,
-		says: "response_mode must be query, fragment or form_post",
+		must:    "response_mode is query, fragment or form_post, and not query where a token is in the response",
+		section: "OAuth 2.0 Multiple Response Type Encoding Practices, sections 2.1 and 3", code: oauth.InvalidRequest,
+		says: "response_mode must be query, fragment or form_post, and not query with a response_type that returns a token",
 		mend: "leave out response_mode, or send one of those",
+	}
+	ruleOpenIDScope = rule{
+		must:    "the scope has openid where an ID token is asked for",
+		section: "OpenID Connect Core, section 3.2.2.1", code: oauth.InvalidRequest,
+		says: "a response_type with id_token needs the scope openid",
+		mend: "add openid to scope",
+	}
+	ruleNonceSent = rule{
+		must:    "nonce is sent where the response carries an ID token",
+		section: "OpenID Connect Core, sections 3.2.2.1 and 3.3.2.11", code: oauth.InvalidRequest,
+		says: "nonce is required with this response_type",
+		mend: "send a random nonce for each request, and compare it with the ID token's",
 	}
 	ruleNoRequestObject = rule{
 		must:    "the request has no request object",
@@ -139,13 +151,7 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 
 // verifyRedirectURI is the only function that makes a redirectTarget.
 func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
-	target := redirectTarget{mode: "query"}
-	// An unknown mode falls back for the error that tells of it (verifyResponse).
-	for _, m := range responseModes() {
-		if m.name == c.params.get("response_mode") {
-			target.mode = m.name
-		}
-	}
+	target := redirectTarget{mode: c.responseMode()}
 	requested := c.params.get("redirect_uri")
 	if requested == "" {
 		openID := slices.Contains(strings.Fields(c.params.get("scope")), oauth.ScopeOpenID)
@@ -164,16 +170,37 @@ func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
 	return redirectTarget{}, c.refuse(&ruleRedirectURIRegistered, nearestDifference(cl.RedirectURIs, requested))
 }
 
+// responseMode is the one that is asked for, or the one that goes with the response type.
+// What cannot be had falls back for the error that tells of it (verifyResponse).
+func (c *call) responseMode() string {
+	mode := "query"
+	if responseType, _ := oauth.ParseResponseType(c.params.get("response_type")); responseType.FrontChannel() {
+		mode = "fragment"
+	}
+	for _, m := range responseModes() {
+		if m.name == c.params.get("response_mode") && (m.name != "query" || mode == "query") {
+			return m.name
+		}
+	}
+	return mode
+}
+
 func (c *call) verifyResponse(request *authorizationRequest) error {
 	if err := c.must(c.params.has("response_type"), &ruleResponseTypeSent); err != nil {
 		return err
 	}
-	if responseType := c.params.get("response_type"); responseType != responseTypeCode {
-		return c.refuse(&ruleResponseType, "response_type: "+responseType)
+	responseType, ok := oauth.ParseResponseType(c.params.get("response_type"))
+	if !ok {
+		return c.refuse(&ruleResponseType, "response_type: "+c.params.get("response_type"))
 	}
-	if err := c.must(request.client.HasGrantType(oauth.GrantTypeAuthorizationCode), &ruleCodeAllowed); err != nil {
+	cl := request.client
+	allowed := cl.HasResponseType(responseType) &&
+		(!responseType.Code || cl.HasGrantType(oauth.GrantTypeAuthorizationCode)) &&
+		(!responseType.FrontChannel() || cl.HasGrantType(oauth.GrantTypeImplicit))
+	if err := c.must(allowed, &ruleResponseTypeAllowed); err != nil {
 		return err
 	}
+	request.responseType = responseType
 	mode := c.params.get("response_mode")
 	if err := c.must(mode == "" || mode == request.to.mode, &ruleResponseMode); err != nil {
 		return err
@@ -208,7 +235,7 @@ func (c *call) verifyScope(request *authorizationRequest) error {
 		}
 	}
 	openID := asked.Has(oauth.ScopeOpenID)
-	if !request.client.HasGrantType(oauth.GrantTypeRefreshToken) {
+	if !request.client.HasGrantType(oauth.GrantTypeRefreshToken) || !request.responseType.Code {
 		// OpenID Connect Core, section 11: ignored where no refresh token could follow.
 		asked = asked.Without(oauth.Scope{oauth.ScopeOfflineAccess})
 	}
@@ -223,11 +250,22 @@ func (c *call) verifyScope(request *authorizationRequest) error {
 		request.scope = append(request.scope, name)
 	}
 	_ = c.must(true, &ruleScopeKnown)
+	if request.responseType.IDToken {
+		if err := c.must(openID, &ruleOpenIDScope); err != nil {
+			return err
+		}
+		if err := c.must(request.nonce != "", &ruleNonceSent); err != nil {
+			return err
+		}
+	}
 	request.resources, err = c.requestedResources()
 	return err
 }
 
 func (c *call) verifyCodeChallenge(request *authorizationRequest) error {
+	if !request.responseType.Code {
+		return nil
+	}
 	challenge := c.params.get("code_challenge")
 	method := c.params.get("code_challenge_method")
 	if challenge == "" {

@@ -107,7 +107,7 @@ func (c *call) exchangeCode() (*exchange, error) {
 	if err := c.checkPerson(a); err != nil {
 		return nil, err
 	}
-	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, spend: []storage.Key{ticket.Key}}
+	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, code: ticket.Key, spend: []storage.Key{ticket.Key}}
 	x.authorization.Code = nil
 	if x.resources, err = c.narrowResources(a.Resources); err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ func (c *call) advance(i *interaction, who *Authentication) error {
 	case nextConsent:
 		return c.sendTo(c.s.config.Pages.Consent, i, false)
 	}
-	if err := c.issueCode(i, who, grant); err != nil {
+	if err := c.answer(i, who, grant); err != nil {
 		return c.refuseAuthorization(i.request, err)
 	}
 	return nil
@@ -145,7 +145,7 @@ func (c *call) advance(i *interaction, who *Authentication) error {
 type nextStep int
 
 const (
-	nextCode nextStep = iota
+	nextAnswer nextStep = iota
 	nextSignIn
 	nextConsent
 )
@@ -176,7 +176,7 @@ func (c *call) decide(i *interaction, who *Authentication) (nextStep, *Grant, er
 		return nextConsent, grant, nil
 	}
 	_ = c.must(true, &ruleConsent)
-	return nextCode, grant, nil
+	return nextAnswer, grant, nil
 }
 
 // since reports whether something happened in the course of this interaction.
@@ -246,48 +246,6 @@ func (i *interaction) consented(grant *Grant) bool {
 func claimedHTTPS(uri string) bool {
 	u, err := url.Parse(uri)
 	return err == nil && u.Scheme == "https"
-}
-
-// issueCode answers the client with a code, and ends the interaction with it.
-func (c *call) issueCode(i *interaction, who *Authentication, grant *Grant) error {
-	request := i.request
-	ctx := c.r.Context()
-	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.scope)) {
-		var err error
-		if grant, err = c.putGrant(request, who.Subject, grant, request.scope); err != nil {
-			return err
-		}
-	}
-	code := newSecret(prefixCode, c.now)
-	a := authorization{
-		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
-		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
-		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: request.claims, Started: c.now.Unix(),
-		Code: &codeBinding{
-			RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
-			CodeChallenge: request.codeChallenge, Nonce: request.nonce,
-			Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
-		},
-	}
-	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
-	// ends them, and so that they are known to live (accesstoken.go).
-	ticket, err := a.ticket(secretKey(kindCode, prefixCode, code), c.now.Add(c.s.lifetimes.AuthorizationCode+c.s.lifetimes.AccessToken+time.Minute))
-	if err != nil {
-		return err
-	}
-	if i.id != "" {
-		err = c.s.config.Store.Spend(ctx, c.now, []storage.Key{kindInteraction.Hash(i.id)}, ticket)
-	} else {
-		err = c.s.config.Store.Put(ctx, c.now, ticket)
-	}
-	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
-		return c.must(false, &ruleInteraction) // a double click: the other one got the code
-	}
-	if err != nil {
-		return fmt.Errorf("store code: %w", err)
-	}
-	c.s.issued.put(ticket.Key, ticket)
-	return c.respond(request.to, c.authorizationResponse(request, param{"code", code}))
 }
 
 // putGrant records what a person allowed, beside what they allowed before.

@@ -27,29 +27,12 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	audience, opaque, err := c.audience(catalogue, x)
+	response, put, err := c.accessToken(ctx, catalogue, x)
 	if err != nil {
 		return nil, err
 	}
-	scope := c.scopeFor(catalogue, x, audience)
-	expires := c.now.Add(c.s.lifetimes.AccessToken)
-	response := &oauth.TokenResponse{
-		TokenType: oauth.TokenTypeBearer,
-		ExpiresIn: int64(c.s.lifetimes.AccessToken / time.Second),
-		Scope:     scope.String(),
-	}
-	var put []storage.Ticket
-	if opaque {
-		ticket, token, err := c.opaqueAccessToken(x, scope, audience, expires)
-		if err != nil {
-			return nil, err
-		}
-		put, response.AccessToken = append(put, ticket), token
-	} else if response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, expires); err != nil {
-		return nil, err
-	}
 	if x.idToken {
-		if response.IDToken, err = c.idToken(ctx, x, response.AccessToken); err != nil {
+		if response.IDToken, err = c.idToken(ctx, x, response.AccessToken, ""); err != nil {
 			return nil, err
 		}
 	}
@@ -89,6 +72,28 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 		}
 	}
 	return response, nil
+}
+
+// accessToken makes an access token. An opaque one comes with the ticket that it stands for.
+func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchange) (*oauth.TokenResponse, []storage.Ticket, error) {
+	audience, opaque, err := c.audience(catalogue, x)
+	if err != nil {
+		return nil, nil, err
+	}
+	scope := c.scopeFor(catalogue, x, audience)
+	expires := c.now.Add(c.s.lifetimes.AccessToken)
+	response := &oauth.TokenResponse{
+		TokenType: oauth.TokenTypeBearer,
+		ExpiresIn: int64(c.s.lifetimes.AccessToken / time.Second),
+		Scope:     scope.String(),
+	}
+	if opaque {
+		ticket, token, err := c.opaqueAccessToken(x, scope, audience, expires)
+		response.AccessToken = token
+		return response, []storage.Ticket{ticket}, err
+	}
+	response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, expires)
+	return response, nil, err
 }
 
 // audience decides for whom the access token is, and whether it is opaque. Without a
@@ -207,23 +212,36 @@ func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []stri
 	return ticket, token, err
 }
 
-// idToken makes an ID token (OpenID Connect Core, sections 2 and 3.1.3.6).
-func (c *call) idToken(ctx context.Context, x *exchange, accessToken string) (string, error) {
+// idToken makes an ID token (OpenID Connect Core, sections 2, 3.1.3.6 and 3.3.2.11) beside
+// the access token and the code that it is bound to, if there are any.
+func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code string) (string, error) {
 	alg := jose.Algorithm(c.client.IDTokenSignedResponseAlg)
 	signer, err := c.s.signer(ctx, alg, c.now)
 	if err != nil {
 		return "", err
 	}
 	a := &x.authorization
-	claims := map[string]any{}
-	if a.Claims != nil && len(a.Claims.IDToken) > 0 {
+	claims := oauth.Claims{}
+	// Without an access token there is no UserInfo to get the scopes' claims from (OpenID
+	// Connect Core, section 5.4).
+	alone := accessToken == "" && code == ""
+	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 {
 		person, err := c.s.config.Claims(ctx, a.Subject)
 		if err != nil {
 			return "", fmt.Errorf("read claims for the ID token: %w", err)
 		}
-		for name := range a.Claims.IDToken {
-			if value, ok := person[name]; ok && oauth.CheckClaimName(name) == nil {
-				claims[name] = value
+		if alone {
+			catalogue, err := c.s.catalogue(ctx)
+			if err != nil {
+				return "", err
+			}
+			claims = catalogue.release(person, x.scope, nil)
+		}
+		if a.Claims != nil {
+			for name := range a.Claims.IDToken {
+				if value, ok := person[name]; ok && oauth.CheckClaimName(name) == nil {
+					claims[name] = value
+				}
 			}
 		}
 	}
@@ -236,7 +254,8 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken string) (st
 	claims["azp"] = c.client.ID
 	claims["exp"], claims["iat"] = c.now.Add(c.s.lifetimes.IDToken).Unix(), c.now.Unix()
 	claims["auth_time"] = a.AuthTime
-	claims["at_hash"] = jose.LeftHash(alg, accessToken)
+	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "")
+	set("c_hash", jose.LeftHash(alg, code), code != "")
 	set("nonce", x.nonce, x.nonce != "")
 	set("acr", a.ACR, a.ACR != "")
 	set("amr", a.AMR, len(a.AMR) > 0)

@@ -37,6 +37,7 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 	for _, g := range grantTypes() {
 		grants = append(grants, g.name)
 	}
+	grants = append(grants, oauth.GrantTypeImplicit) // by the response types
 	for _, m := range responseModes() {
 		modes = append(modes, m.name)
 	}
@@ -45,7 +46,7 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 	m := oauth.ServerMetadata{
 		Issuer:                                             s.config.Issuer,
 		ScopesSupported:                                    catalogue.scopeNames,
-		ResponseTypesSupported:                             []string{responseTypeCode},
+		ResponseTypesSupported:                             oauth.ResponseTypes(),
 		ResponseModesSupported:                             modes,
 		GrantTypesSupported:                                grants,
 		ACRValuesSupported:                                 s.config.ACRValues,

@@ -37,6 +37,8 @@ type exchange struct {
 	resources []string
 	// spend are the tickets that this uses up.
 	spend []storage.Key
+	// code is the code that the tokens are for, or come with; zero if there is none.
+	code storage.Key
 	// refreshToken is the refresh token to hand out, "" for none; storeRefresh says that
 	// it is new.
 	refreshToken string

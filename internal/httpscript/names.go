@@ -61,7 +61,9 @@ var (
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
-		return n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access"}[value[3:5]], value)
+		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access"}[value[3:5]], value)
+		n.hash(value, name)
+		return name
 	})
 	second := func(pattern *regexp.Regexp, kind string) {
 		text = pattern.ReplaceAllStringFunc(text, func(found string) string {
@@ -74,7 +76,7 @@ func (n *names) shorten(text string) string {
 	second(keyID, "key")
 	text = coordinate.ReplaceAllString(text, "$1…")
 	text = reference.ReplaceAllString(text, "${1}XXXX-XXXX")
-	// Whole members of JSON that were named when their token was: jti and at_hash.
+	// Whole members of JSON that were named when their token was: jti, at_hash and c_hash.
 	return member.ReplaceAllStringFunc(text, func(quoted string) string {
 		if name, ok := n.byText[strings.Trim(quoted, `"`)]; ok {
 			return `"` + name + `"`
@@ -97,16 +99,20 @@ func (n *names) token(value string) string {
 		if id, ok := claims["jti"].(string); ok {
 			n.name("jti", id)
 		}
-		// at_hash by SHA-256 (OpenID Connect Core, section 3.1.3.6).
-		sum := sha256.Sum256([]byte(value))
-		hash := base64.RawURLEncoding.EncodeToString(sum[:16])
-		n.byText[hash] = "hash of " + name
+		n.hash(value, name)
 		return name
 	}
 	if _, hasID := claims["jti"]; hasID || header["typ"] == "client-authentication+jwt" {
 		return n.name("assertion", value)
 	}
 	return n.name("idtoken", value)
+}
+
+// hash names at_hash and c_hash by SHA-256 (OpenID Connect Core, sections 3.1.3.6 and
+// 3.3.2.11).
+func (n *names) hash(value, name string) {
+	sum := sha256.Sum256([]byte(value))
+	n.byText[base64.RawURLEncoding.EncodeToString(sum[:16])] = "hash of " + name
 }
 
 // Decode returns header and claims of a JWT without verifying anything.

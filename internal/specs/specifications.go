@@ -26,7 +26,7 @@ func openID(name, page, status string) specification {
 // specifications are those that the product implements or leans on.
 func specifications() []specification {
 	return []specification{
-		rfc(6749, "The OAuth 2.0 Authorization Framework", "code, refresh token and client credentials grants; the implicit and password grants are left out (RFC 9700)"),
+		rfc(6749, "The OAuth 2.0 Authorization Framework", "code, implicit, refresh token and client credentials grants; implicit for clients that ask for it; the password grant is left out (RFC 9700)"),
 		rfc(6750, "Bearer Token Usage", "header and form body; a token in the URL is not read"),
 		rfc(7009, "Token Revocation", "whole"),
 		rfc(7517, "JSON Web Key (JWK)", "public keys of signatures"),
@@ -51,11 +51,11 @@ func specifications() []specification {
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
 		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
 		rfc(10070, "Updates to JWT Client Authentication and Assertion-Based Authorization Grants", "client authentication; a client's setting takes what older clients send"),
-		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "the code flow; request objects, pairwise subjects, aggregated and distributed claims are left out"),
+		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "code, implicit and hybrid flows; request objects, pairwise subjects, aggregated and distributed claims are left out"),
 		openID("OpenID Connect Discovery", "openid-connect-discovery-1_0.html", "the configuration document; not WebFinger"),
 		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "the metadata; not the endpoint"),
 		openID("OpenID Connect RP-Initiated Logout", "openid-connect-rpinitiated-1_0.html", "whole"),
-		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "response modes query and fragment"),
+		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "whole"),
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}

@@ -1,0 +1,126 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// answer gives the client what its response_type asks for, and ends the interaction with
+// it: a code (RFC 6749, section 4.1.2), tokens (section 4.2.2; OpenID Connect Core, section
+// 3.2.2.5), or both (section 3.3.2.5).
+func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
+	request := i.request
+	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.scope)) {
+		var err error
+		if grant, err = c.putGrant(request, who.Subject, grant, request.scope); err != nil {
+			return err
+		}
+	}
+	a := authorization{
+		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
+		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
+		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: request.claims, Started: c.now.Unix(),
+	}
+	var response params
+	var put []storage.Ticket
+	code, ticket, err := c.newCode(a, request)
+	if err != nil {
+		return err
+	}
+	if request.responseType.Code {
+		response = append(response, param{"code", code})
+	}
+	// An access token needs the ticket too, to hang from, also where the code is not
+	// handed out.
+	if request.responseType.Code || request.responseType.Token {
+		put = append(put, ticket)
+	}
+	if request.responseType.FrontChannel() {
+		if !request.responseType.Code {
+			code = ""
+		}
+		tokens, stored, err := c.frontChannelTokens(request, &exchange{
+			authorization: a, scope: a.Scope, resources: a.Resources, nonce: request.nonce, code: ticket.Key,
+		}, code)
+		if err != nil {
+			return err
+		}
+		response, put = append(response, tokens...), append(put, stored...)
+	}
+	if err := c.endInteraction(i, put); err != nil {
+		return err
+	}
+	if request.responseType.Code {
+		c.s.issued.put(ticket.Key, ticket)
+	}
+	return c.respond(request.to, c.authorizationResponse(request, response...))
+}
+
+func (c *call) newCode(a authorization, request *authorizationRequest) (string, storage.Ticket, error) {
+	code := newSecret(prefixCode, c.now)
+	a.Code = &codeBinding{
+		RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
+		CodeChallenge: request.codeChallenge, Nonce: request.nonce,
+		Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
+	}
+	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
+	// ends them, and so that they are known to live (accesstoken.go).
+	lives := c.s.lifetimes.AuthorizationCode + c.s.lifetimes.AccessToken + time.Minute
+	ticket, err := a.ticket(secretKey(kindCode, prefixCode, code), c.now.Add(lives))
+	return code, ticket, err
+}
+
+// frontChannelTokens makes the tokens that travel in the response itself.
+func (c *call) frontChannelTokens(request *authorizationRequest, x *exchange, code string) (params, []storage.Ticket, error) {
+	ctx := c.r.Context()
+	catalogue, err := c.s.catalogue(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var response params
+	var put []storage.Ticket
+	token := &oauth.TokenResponse{}
+	if request.responseType.Token {
+		if token, put, err = c.accessToken(ctx, catalogue, x); err != nil {
+			return nil, nil, err
+		}
+		response = params{
+			{"access_token", token.AccessToken}, {"token_type", token.TokenType},
+			{"expires_in", strconv.FormatInt(token.ExpiresIn, 10)},
+		}
+		if token.Scope != "" {
+			response = append(response, param{"scope", token.Scope})
+		}
+	}
+	if request.responseType.IDToken {
+		idToken, err := c.idToken(ctx, x, token.AccessToken, code)
+		if err != nil {
+			return nil, nil, err
+		}
+		response = append(response, param{"id_token", idToken})
+	}
+	return response, put, nil
+}
+
+// endInteraction stores what the answer needs, in the same operation that ends the
+// interaction.
+func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
+	var err error
+	if i.id != "" {
+		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{kindInteraction.Hash(i.id)}, put...)
+	} else if len(put) > 0 {
+		err = c.s.config.Store.Put(c.r.Context(), c.now, put...)
+	}
+	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+		return c.must(false, &ruleInteraction) // a double click: the other one got the answer
+	}
+	if err != nil {
+		return fmt.Errorf("store the answer: %w", err)
+	}
+	return nil
+}
