@@ -31,6 +31,8 @@ type Configuration struct {
 	MasterKeyFile string `json:"master_key_file,omitempty"`
 	// ServiceName is what the pages call the service.
 	ServiceName string `json:"service_name,omitempty"`
+	// SignUp lets people create accounts for themselves.
+	SignUp bool `json:"sign_up,omitempty"`
 	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
 	// that send a nonce.
 	RequireCodeChallenge bool      `json:"require_code_challenge,omitempty"`

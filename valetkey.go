@@ -117,11 +117,15 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("set up sign-in: %w", err)
 	}
 	pages, err := ui.New(ui.Config{
-		Issuer: s.config.Issuer, Accounts: s.accounts, Store: store, Name: s.config.ServiceName,
+		Issuer: s.config.Issuer, Accounts: s.accounts, Store: store, Name: s.config.ServiceName, SignUp: s.config.SignUp,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("set up pages: %w", err)
+	}
+	enginePages := authserver.Pages{Error: pages.ErrorPage}
+	if s.config.SignUp {
+		enginePages.SignUp = ui.SignUpPath
 	}
 	outgoing, err := s.config.Outgoing.engine()
 	if err != nil {
@@ -130,7 +134,7 @@ func (s *Server) open(ctx context.Context) error {
 	s.engine, err = authserver.New(authserver.Config{
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
-		Pages: authserver.Pages{Error: pages.ErrorPage}, ACRValues: []string{ui.ACRPassword},
+		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
 		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
 	})

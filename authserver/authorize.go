@@ -14,11 +14,23 @@ const (
 	promptLogin         = "login"
 	promptConsent       = "consent"
 	promptSelectAccount = "select_account"
+	// promptCreate is that of Initiating User Registration via OpenID Connect.
+	promptCreate = "create"
 )
 
-func supportedPrompts() []string {
-	return []string{promptNone, promptLogin, promptConsent, promptSelectAccount}
+func (s *Server) supportedPrompts() []string {
+	prompts := []string{promptNone, promptLogin, promptConsent, promptSelectAccount}
+	if s.config.Pages.SignUp != "" {
+		prompts = append(prompts, promptCreate)
+	}
+	return prompts
 }
+
+// displays are the values of display (OpenID Connect Core, section 3.1.2.1). The pages fit
+// whatever shows them; a popup is let reach the window that opened it.
+func displays() []string { return []string{"page", displayPopup, "touch", "wap"} }
+
+const displayPopup = "popup"
 
 // authorizationRequest is a request that was verified in full. It is made from the
 // parameters anew at each step, so that what changed meanwhile counts.
@@ -38,6 +50,7 @@ type authorizationRequest struct {
 	claims          *oauth.ClaimsRequest
 	hintSubject     string // sub of id_token_hint
 	loginHint       string
+	display         string
 	uiLocales       []string
 }
 

@@ -113,10 +113,10 @@ var (
 		mend: "send BASE64URL(SHA256(code_verifier))",
 	}
 	rulePrompt = rule{
-		must:    "prompt is none alone, or any of login, consent and select_account",
+		must:    "prompt is none alone, or any of the others in prompt_values_supported",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
-		says: "prompt must be none alone, or any of login, consent and select_account",
-		mend: "correct prompt",
+		says: "prompt must be none alone, or any of the others in prompt_values_supported",
+		mend: "correct prompt; create needs sign_up in the configuration",
 	}
 	ruleMaxAge = rule{
 		must:    "max_age is a number of seconds",
@@ -285,7 +285,7 @@ func (c *call) verifyCodeChallenge(request *authorizationRequest) error {
 func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 	request.prompt = strings.Fields(c.params.get("prompt"))
 	for _, value := range request.prompt {
-		if !slices.Contains(supportedPrompts(), value) || value == promptNone && len(request.prompt) > 1 {
+		if !slices.Contains(c.s.supportedPrompts(), value) || value == promptNone && len(request.prompt) > 1 {
 			return c.refuse(&rulePrompt, "prompt: "+c.params.get("prompt"))
 		}
 	}
@@ -302,6 +302,9 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 	request.acrValues = strings.Fields(c.params.get("acr_values"))
 	if len(request.acrValues) == 0 {
 		request.acrValues = request.client.DefaultACRValues
+	}
+	if display := c.params.get("display"); slices.Contains(displays(), display) {
+		request.display = display
 	}
 	request.loginHint = clip(c.params.get("login_hint"))
 	request.uiLocales = strings.Fields(c.params.get("ui_locales"))

@@ -56,10 +56,12 @@ type Config struct {
 
 // Pages are the addresses of the pages that people see, below the issuer: the engine
 // sends browsers to them with the query "interaction=ID". They call back with
-// Server.Authenticated, Consented, Refused and LoggedOut.
+// Server.Authenticated, Selected, Consented, Refused and LoggedOut.
 type Pages struct {
 	SignIn  string // default /sign-in
 	Consent string // default /consent
+	// SignUp is where people make an account for themselves; "" if they cannot.
+	SignUp  string
 	SignOut string // default /sign-out
 	// SignedOut is shown after a logout that returns to no client.
 	SignedOut string // default /signed-out

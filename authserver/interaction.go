@@ -29,8 +29,11 @@ type Interaction struct {
 	// LoginHint is what the client believes the person's identifier to be.
 	LoginHint string
 	UILocales []string
-	// SelectAccount says that the client wants the person to choose who they are.
-	SelectAccount bool
+	// Selectable is who is signed in and can go on as that, where the client wants the
+	// person to choose who they are; "" if there is nothing to choose.
+	Selectable string
+	// Popup says that the application shows the pages in a popup window.
+	Popup bool
 	// RedirectURI is the verified place to which the browser will return.
 	RedirectURI string
 	// FormAction is a source for the form-action directive of the page's
@@ -120,6 +123,8 @@ type interaction struct {
 	// id and began are of the stored interaction; zero while nothing had to be stored.
 	id    string
 	began time.Time
+	// selected is the subject whom the person chose to be (prompt=select_account).
+	selected string
 }
 
 // advance is the one dispatcher. From what is stored (who is signed in, since when, what
@@ -132,7 +137,11 @@ func (c *call) advance(i *interaction, who *Authentication) error {
 	}
 	switch next {
 	case nextSignIn:
-		return c.sendTo(c.s.config.Pages.SignIn, i, false)
+		page := c.s.config.Pages.SignIn
+		if slices.Contains(i.request.prompt, promptCreate) {
+			page = c.s.config.Pages.SignUp
+		}
+		return c.sendTo(page, i, false)
 	case nextConsent:
 		return c.sendTo(c.s.config.Pages.Consent, i, false)
 	}
@@ -190,7 +199,8 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 		return true, nil
 	}
 	fresh := i.since(who.Time)
-	again := slices.Contains(request.prompt, promptLogin) || slices.Contains(request.prompt, promptSelectAccount) ||
+	again := slices.Contains(request.prompt, promptLogin) || slices.Contains(request.prompt, promptCreate) ||
+		slices.Contains(request.prompt, promptSelectAccount) && i.selected != who.Subject ||
 		request.maxAge >= 0 && c.now.Sub(who.Time) > request.maxAge
 	if again && !fresh {
 		return true, nil

@@ -56,8 +56,8 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	request := i.request
 	shown := &Interaction{
 		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, UILocales: request.uiLocales,
-		SelectAccount: slices.Contains(request.prompt, promptSelectAccount),
-		RedirectURI:   request.to.uri, FormAction: formAction(request.to.uri),
+		Popup:       request.display == displayPopup,
+		RedirectURI: request.to.uri, FormAction: formAction(request.to.uri),
 		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
 	}
 	var grant *Grant
@@ -70,6 +70,13 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 			shown.Subject = who.Subject
 		}
 		grant = before
+		if next == nextSignIn && slices.Contains(request.prompt, promptSelectAccount) {
+			chosen := *i
+			chosen.selected = who.Subject
+			if next, _, err := c.decide(&chosen, who); err == nil && next != nextSignIn {
+				shown.Selectable = who.Subject
+			}
+		}
 	}
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {
@@ -95,6 +102,22 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 func (s *Server) Authenticated(w http.ResponseWriter, r *http.Request, id string, a Authentication) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error { return c.advance(i, &a) }))
+}
+
+// Selected tells the engine that the person chose to go on as a subject who is signed in
+// (Interaction.Selectable), and writes the answer.
+func (s *Server) Selected(w http.ResponseWriter, r *http.Request, id, subject string) {
+	c := s.newCall(w, r)
+	c.finish(c.withInteraction(id, func(i *interaction) error {
+		who, err := s.config.SignedIn(r)
+		if err != nil {
+			return fmt.Errorf("find out who is signed in: %w", err)
+		}
+		if err := c.selectAccount(i, subject); err != nil {
+			return err
+		}
+		return c.advance(i, who)
+	}))
 }
 
 // Consented tells the engine what the person allowed, and writes the answer.

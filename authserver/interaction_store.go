@@ -19,25 +19,57 @@ type interactionData struct {
 	Browser []byte `json:"b"` // hash of the browser's cookie
 	Began   int64  `json:"t"` // Unix milliseconds
 	Logout  bool   `json:"l,omitempty"`
+	// Selected is the subject whom the person chose to be.
+	Selected string `json:"s,omitempty"`
 }
 
 func (c *call) keepInteraction(i *interaction, logout bool) error {
+	i.began = c.now
+	ticket, err := c.interactionTicket(i, logout)
+	if err != nil {
+		return err
+	}
+	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
+		return fmt.Errorf("store interaction: %w", err)
+	}
+	return nil
+}
+
+// selectAccount notes who the person chose to be in a new interaction, which takes the
+// place of the one in which they did.
+func (c *call) selectAccount(i *interaction, subject string) error {
+	spent := kindInteraction.Hash(i.id)
+	i.selected = subject
+	ticket, err := c.interactionTicket(i, false)
+	if err != nil {
+		return err
+	}
+	err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{spent}, ticket)
+	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+		return c.must(false, &ruleInteraction)
+	}
+	if err != nil {
+		return fmt.Errorf("store the choice of an account: %w", err)
+	}
+	return nil
+}
+
+// interactionTicket gives an interaction a new name, and binds it to the browser.
+func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, error) {
 	browser := c.browser()
 	if browser == "" {
 		browser = rand.Text()
 		http.SetCookie(c.w, c.s.browserCookie(browser))
 	}
 	hash := sha256.Sum256([]byte(browser))
-	data, err := json.Marshal(interactionData{Query: i.params.encode(), Browser: hash[:], Began: c.now.UnixMilli(), Logout: logout})
+	data, err := json.Marshal(interactionData{
+		Query: i.params.encode(), Browser: hash[:], Began: i.began.UnixMilli(), Logout: logout, Selected: i.selected,
+	})
 	if err != nil {
-		return fmt.Errorf("encode interaction: %w", err)
+		return storage.Ticket{}, fmt.Errorf("encode interaction: %w", err)
 	}
-	i.id, i.began = storage.NewID(), c.now
-	ticket := storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(c.s.lifetimes.Interaction)}
-	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
-		return fmt.Errorf("store interaction: %w", err)
-	}
-	return nil
+	i.id = storage.NewID()
+	return storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(c.s.lifetimes.Interaction)}, nil
 }
 
 // The browser's cookie is a random name by which interactions know their browser again;
@@ -99,7 +131,7 @@ func (c *call) resume(id string) (*interaction, error) {
 	if c.params, err = c.parseParams(data.Query); err != nil {
 		return nil, err
 	}
-	i := &interaction{id: id, began: time.UnixMilli(data.Began), params: c.params}
+	i := &interaction{id: id, began: time.UnixMilli(data.Began), params: c.params, selected: data.Selected}
 	if i.request, err = c.verifyAuthorizationRequest(); err != nil {
 		return i, err
 	}

@@ -63,7 +63,8 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 		ClaimsSupported:                                    catalogue.claimNames(),
 		ClaimsParameterSupported:                           true,
 		AuthorizationResponseIssParameterSupported:         true,
-		PromptValuesSupported:                              supportedPrompts(),
+		PromptValuesSupported:                              s.supportedPrompts(),
+		DisplayValuesSupported:                             displays(),
 	}
 	for _, e := range endpoints() {
 		if e.metadata != nil {

@@ -35,7 +35,7 @@ type Accounts struct {
 	// logKey masks what unknown people typed before it is logged.
 	logKey []byte
 
-	byAccount, byStranger, byDevice, byAddress throttle
+	byAccount, byStranger, byDevice, byAddress, bySignUp throttle
 }
 
 const (
@@ -85,6 +85,8 @@ func New(config Config) (*Accounts, error) {
 	// Whole offices and mobile networks share an address, so it may err more often.
 	t := &a.byAddress
 	t.free, t.first, t.longest, t.forgive, t.capacity = 50, time.Second, 30*time.Second, 10*time.Second, 100_000
+	t = &a.bySignUp
+	t.free, t.first, t.longest, t.forgive, t.capacity = 20, time.Minute, time.Hour, 6*time.Minute, 100_000
 	return a, nil
 }
 

@@ -63,21 +63,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	if email != "" {
 		user.Claims = map[string]any{"email": email, "email_verified": false}
 	}
-	if err := user.Check(); err != nil {
-		return nil, &InvalidUserError{err}
-	}
-	for _, identifier := range user.Identifiers() {
-		if other, err := a.find(ctx, identifier); err != nil {
-			return nil, fmt.Errorf("look for a person of that name: %w", err)
-		} else if other != nil {
-			return nil, ErrIdentifierTaken
-		}
-	}
-	if err := CheckPassword(password, user); err != nil {
-		return nil, err
-	}
-	var err error
-	if user.PasswordHash, err = a.HashPassword(ctx, password); err != nil {
+	if err := a.prepare(ctx, user, password); err != nil {
 		return nil, err
 	}
 	if err := a.store.Spend(ctx, now, []storage.Key{kindSetup.Hash(token)}); err != nil {
@@ -93,9 +79,3 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	}
 	return user, nil
 }
-
-// InvalidUserError says why a record cannot be stored, in words for whoever wrote it.
-type InvalidUserError struct{ Reason error }
-
-func (e *InvalidUserError) Error() string { return e.Reason.Error() }
-func (e *InvalidUserError) Unwrap() error { return e.Reason }

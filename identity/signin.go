@@ -187,4 +187,6 @@ const (
 	EventPasswordRehashed     = "password_rehashed"
 	EventSetupStarted         = "setup_started"
 	EventAdministratorCreated = "administrator_created"
+	EventSignUp               = "sign_up"
+	EventSignUpThrottled      = "sign_up_throttled"
 )

@@ -56,6 +56,9 @@ type answer struct {
 	account  *identity.User
 	// formAction is one more source to which the page's forms may lead.
 	formAction string
+	// popup says that another site shows the page in a popup, which it must be able to
+	// reach when it returns there.
+	popup      bool
 	retryAfter time.Duration
 	data       any
 }
@@ -72,6 +75,9 @@ func (u *UI) write(w http.ResponseWriter, a answer) error {
 		return fmt.Errorf("render the page %s: %w", a.template, err)
 	}
 	u.setHeaders(w.Header(), a.formAction)
+	if a.popup {
+		w.Header().Set("Cross-Origin-Opener-Policy", "unsafe-none")
+	}
 	if a.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
 	}

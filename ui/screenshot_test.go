@@ -70,7 +70,7 @@ var somebody = &identity.User{ID: "a", Username: "alice", Claims: map[string]any
 
 // pages4Pictures are pages with what they could say.
 var pages4Pictures = map[string]answer{
-	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Interaction: "x"}},
+	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Interaction: "x", SignUp: "/"}},
 	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "The name and password do not match. Check both and try again.", Continue: "/"}},
 	"consent": {template: "consent", title: "Allow Photo Printer?", data: consentView{
 		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody),
@@ -82,8 +82,11 @@ var pages4Pictures = map[string]answer{
 		ClientName: "photo-cli", Initial: "P", Destination: "an application on this device (127.0.0.1:53112)", Native: true, Person: person(&identity.User{Username: "bob"}),
 		Wanted: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true}},
 	}},
-	"sign-out":   {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(somebody)}},
-	"signed-out": {template: "signed-out", title: "You are signed out"},
+	"sign-up":        {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", Interaction: "x", SignIn: "/"}},
+	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "Somebody has that username or e-mail address already.", NameBad: true}, SignIn: "/"}},
+	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(somebody), Another: "/"}},
+	"sign-out":       {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(somebody)}},
+	"signed-out":     {template: "signed-out", title: "You are signed out"},
 	"account": {template: "account", title: "Your account", account: somebody, data: accountView{
 		User: somebody, Person: person(somebody), Notice: notices["revoked"],
 		Applications: []applicationView{

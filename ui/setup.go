@@ -5,15 +5,12 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 )
 
 type setupView struct {
-	Token           string
-	Username, Email string
-	Alert           string
-	NameBad, NewBad bool
+	Token string
+	newPersonView
 }
 
 // showSetup is there for whoever has the link that the first start printed, and for
@@ -38,7 +35,7 @@ func (s *session) writeSetup(w http.ResponseWriter, v setupView, a answer) error
 
 func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
 	now := time.Now()
-	v := setupView{Token: r.PostForm.Get("token"), Username: r.PostForm.Get("username"), Email: r.PostForm.Get("email")}
+	v := setupView{r.PostForm.Get("token"), newPersonView{Username: r.PostForm.Get("username"), Email: r.PostForm.Get("email")}}
 	user, err := s.config.Accounts.CreateAdministrator(r.Context(), now, v.Token, v.Username, v.Email, r.PostForm.Get("password"))
 	if err == nil {
 		if _, err := s.begin(w, r, now, user); err != nil {
@@ -46,24 +43,13 @@ func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.redirect(w, "/account?done=welcome")
 	}
-	a := answer{status: http.StatusBadRequest}
-	weak, isWeak := errors.AsType[*identity.WeakPasswordError](err)
-	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
-	switch {
-	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrSpent):
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrSpent) {
 		s.ErrorPage(w, r, pageError(http.StatusNotFound, pageSetupOver))
 		return nil
-	case isWeak:
-		v.Alert, v.NewBad = weak.Reason, true
-	case isInvalid:
-		v.Alert, v.NameBad = sentence(invalid.Error()), true
-	case errors.Is(err, identity.ErrIdentifierTaken):
-		v.Alert, v.NameBad = "Somebody has that username or e-mail address already.", true
-	default:
-		known := false
-		if a, known = signInRefusal(err, &v.Alert); !known {
-			return err
-		}
+	}
+	a, known := v.refusal(err)
+	if !known {
+		return err
 	}
 	return s.writeSetup(w, v, a)
 }

@@ -19,6 +19,8 @@ type signInView struct {
 	// Continue leads on with the account that is signed in, where the application does not
 	// ask for more.
 	Continue string
+	// SignUp leads to the page that creates an account; "" if there is none.
+	SignUp string
 }
 
 // interaction returns the interaction that a page is about; nil if it is about none, or
@@ -48,6 +50,9 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 	if in == nil && s.who != nil {
 		return s.redirect(w, "/account")
 	}
+	if in != nil && in.Selectable != "" && s.who != nil && s.who.User.ID == in.Selectable && !r.URL.Query().Has("another") {
+		return s.writeSelectAccount(w, in)
+	}
 	var v signInView
 	if in != nil {
 		v.Identifier = cutRunes(clean(in.LoginHint), 254)
@@ -62,10 +67,13 @@ func (s *session) writeSignIn(w http.ResponseWriter, in *authserver.Interaction,
 		if in.Client != nil {
 			v.ClientName = clientName(in.Client)
 		}
-		a.formAction = in.FormAction
+		a.formAction, a.popup = in.FormAction, in.Popup
 		if s.who != nil && s.who.User.ID == in.Subject {
 			v.Continue = s.server.ContinueURL(in.ID)
 		}
+	}
+	if s.config.SignUp {
+		v.SignUp = s.base + SignUpPath + interactionQuery(v.Interaction)
 	}
 	a.template, a.title, a.data = "sign-in", "Sign in", v
 	return s.write(w, a)

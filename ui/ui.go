@@ -24,6 +24,8 @@ type Config struct {
 	Store authserver.Store
 	// Name is what people call the service; "" means Valetkey.
 	Name string
+	// SignUp lets people create accounts for themselves.
+	SignUp bool
 	// RemoteAddr returns the address of the browser behind trusted proxies; nil means
 	// r.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr
@@ -92,6 +94,8 @@ type page struct {
 var pages = [...]page{
 	{"/", (*session).home, nil},
 	{"/sign-in", (*session).showSignIn, (*session).signIn},
+	{"/select-account", nil, (*session).selectAccount},
+	{SignUpPath, (*session).showSignUp, (*session).signUp},
 	{"/consent", (*session).showConsent, (*session).consent},
 	{"/sign-out", (*session).showSignOut, (*session).signOut},
 	{"/signed-out", (*session).signedOut, nil},

@@ -46,13 +46,13 @@ func newWorld(t *testing.T) *world {
 	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	if w.ui, err = New(Config{Issuer: w.url, Accounts: w.accounts, Store: w.store, Logger: quiet}); err != nil {
+	if w.ui, err = New(Config{Issuer: w.url, Accounts: w.accounts, Store: w.store, SignUp: true, Logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
 	engine, err := authserver.New(authserver.Config{
 		Issuer: w.url, Store: w.store, Secret: []byte("0123456789abcdef0123456789abcdef"), Logger: quiet,
 		SignedIn: w.ui.SignedIn, Claims: w.ui.Claims, SessionActive: w.ui.SessionActive, SignOut: w.ui.SignOut,
-		Pages: authserver.Pages{Error: w.ui.ErrorPage},
+		Pages: authserver.Pages{Error: w.ui.ErrorPage, SignUp: SignUpPath},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -56,6 +56,7 @@ func specifications() []specification {
 		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "the metadata; not the endpoint"),
 		openID("OpenID Connect RP-Initiated Logout", "openid-connect-rpinitiated-1_0.html", "whole"),
 		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "whole"),
+		openID("Initiating User Registration via OpenID Connect", "openid-connect-prompt-create-1_0.html", "whole, where sign_up is set"),
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}

@@ -1,0 +1,65 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// InvalidUserError says why a record cannot be stored, in words for whoever wrote it.
+type InvalidUserError struct{ Reason error }
+
+func (e *InvalidUserError) Error() string { return e.Reason.Error() }
+func (e *InvalidUserError) Unwrap() error { return e.Reason }
+
+// SignUp creates an account for somebody who asks for one, with an address that nobody
+// has verified. The error is *ThrottledError, *WeakPasswordError, ErrPasswordTooLong,
+// *InvalidUserError, ErrIdentifierTaken, ErrBusy, or a fault. That a name is taken cannot
+// be hidden from whoever wants it; the pace of attempts from one network is bounded.
+func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr, username, email, password string) (*User, error) {
+	if wait := a.bySignUp.take(now, network(remote)); wait > 0 {
+		wait = (wait + time.Second - 1).Truncate(time.Second)
+		a.logger.WarnContext(ctx, "sign-up throttled", "event", EventSignUpThrottled, "remote", remote.String(), "retry_after", wait)
+		return nil, &ThrottledError{wait}
+	}
+	user := &User{ID: storage.NewID(), Username: username, CreatedAt: now, UpdatedAt: now}
+	if email != "" {
+		user.Claims = map[string]any{"email": email, "email_verified": false}
+	}
+	if err := a.prepare(ctx, user, password); err != nil {
+		return nil, err
+	}
+	err := a.store.PutUser(ctx, user)
+	if errors.Is(err, ErrIdentifierTaken) {
+		return nil, ErrIdentifierTaken // by somebody who was faster
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store a new person: %w", err)
+	}
+	a.logger.InfoContext(ctx, "account created", "event", EventSignUp, "user", user.ID, "remote", remote.String())
+	return user, nil
+}
+
+// prepare checks a new person's record and password, and hashes the password into it.
+func (a *Accounts) prepare(ctx context.Context, user *User, password string) error {
+	if err := user.Check(); err != nil {
+		return &InvalidUserError{err}
+	}
+	for _, identifier := range user.Identifiers() {
+		if other, err := a.find(ctx, identifier); err != nil {
+			return fmt.Errorf("look for a person of that name: %w", err)
+		} else if other != nil {
+			return ErrIdentifierTaken
+		}
+	}
+	if err := CheckPassword(password, user); err != nil {
+		return err
+	}
+	var err error
+	user.PasswordHash, err = a.HashPassword(ctx, password)
+	return err
+}

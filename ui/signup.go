@@ -1,0 +1,109 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+)
+
+// SignUpPath is where people create accounts for themselves, below the issuer.
+const SignUpPath = "/sign-up"
+
+type signUpView struct {
+	Interaction, ClientName string
+	newPersonView
+	SignIn string // leads to the form for those who have an account
+}
+
+// newPersonView is what forms that create a person have in common.
+type newPersonView struct {
+	Username, Email string
+	Alert           string
+	NameBad, NewBad bool
+}
+
+func interactionQuery(id string) string {
+	if id == "" {
+		return ""
+	}
+	return "?interaction=" + url.QueryEscape(id)
+}
+
+// showSignUp is where people create an account for themselves, if the operator allows it:
+// on their own, or because an application sent them (Initiating User Registration via
+// OpenID Connect, prompt=create).
+func (s *session) showSignUp(w http.ResponseWriter, r *http.Request) error {
+	return s.writeSignUp(w, r, newPersonView{}, answer{})
+}
+
+func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPersonView, a answer) error {
+	if !s.config.SignUp {
+		s.NotFound(w, r)
+		return nil
+	}
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	v := signUpView{newPersonView: p}
+	if in != nil {
+		v.Interaction = in.ID
+		a.formAction, a.popup = in.FormAction, in.Popup
+		if in.Client != nil {
+			v.ClientName = clientName(in.Client)
+		}
+	}
+	v.SignIn = s.base + "/sign-in" + interactionQuery(v.Interaction)
+	a.template, a.title, a.data = "sign-up", "Create an account", v
+	return s.write(w, a)
+}
+
+func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
+	if !s.config.SignUp {
+		s.NotFound(w, r)
+		return nil
+	}
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	now := time.Now()
+	p := newPersonView{Username: r.PostForm.Get("username"), Email: r.PostForm.Get("email")}
+	user, err := s.config.Accounts.SignUp(r.Context(), now, s.config.RemoteAddr(r), p.Username, p.Email, r.PostForm.Get("password"))
+	if err != nil {
+		a, known := p.refusal(err)
+		if !known {
+			return err
+		}
+		return s.writeSignUp(w, r, p, a)
+	}
+	began, err := s.begin(w, r, now, user)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		s.server.Authenticated(w, r, in.ID, authentication(began))
+		return nil
+	}
+	return s.redirect(w, "/account?done=welcome")
+}
+
+// refusal says to a person why they could not be created; known is false for a fault.
+func (v *newPersonView) refusal(err error) (a answer, known bool) {
+	weak, isWeak := errors.AsType[*identity.WeakPasswordError](err)
+	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
+	switch {
+	case isWeak:
+		v.Alert, v.NewBad = weak.Reason, true
+	case isInvalid:
+		v.Alert, v.NameBad = sentence(invalid.Error()), true
+	case errors.Is(err, identity.ErrIdentifierTaken):
+		v.Alert, v.NameBad = "Somebody has that username or e-mail address already.", true
+	default:
+		return signInRefusal(err, &v.Alert)
+	}
+	return answer{status: http.StatusBadRequest}, true
+}
