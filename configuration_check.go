@@ -11,7 +11,6 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -135,132 +134,16 @@ func (d *Declarations) validateClients(report reporter) {
 		case first(clients, c.ID, i) != i:
 			report(path+".client_id", "there are two clients %q", c.ID)
 		}
-		metadata := c.record().ClientMetadata.WithDefaults()
-		for _, member := range [...]struct {
-			name string
-			uris []string
-		}{{"redirect_uris", metadata.RedirectURIs}, {"post_logout_redirect_uris", metadata.PostLogoutRedirectURIs}} {
-			for j, uri := range member.uris {
-				if err := oauth.CheckRedirectURI(uri, metadata.ApplicationType); err != nil {
-					report(fmt.Sprintf("%s.%s[%d]", path, member.name, j), "%v", err)
-				}
+		if c.SecretNext != "" && c.Secret == "" {
+			report(path+".client_secret_next", "it stands beside a client_secret")
+		}
+		for _, problem := range c.record().Problems() {
+			where := path
+			if problem.Member != "" {
+				where += "." + problem.Member
 			}
+			report(where, "%s", problem.Message)
 		}
-		if len(metadata.ResponseTypes) > 0 && len(metadata.RedirectURIs) == 0 {
-			report(path, "the grant type %s needs redirect_uris", metadata.GrantTypes[0])
-		}
-		if _, err := oauth.ParseScope(metadata.Scope); err != nil {
-			report(path+".scope", "%s", oauth.AsError(err).Description)
-		}
-		if c.Resources != nil && len(c.Resources) == 0 {
-			report(path+".resources", "an empty list would allow every resource")
-		}
-		c.checkCredentials(&metadata, path, report)
-		c.checkNames(&metadata, path, report)
-	}
-}
-
-func (c *Client) checkCredentials(m *oauth.ClientMetadata, path string, report reporter) {
-	if c.SecretNext != "" && c.Secret == "" {
-		report(path+".client_secret_next", "it stands beside a client_secret")
-	}
-	method := m.TokenEndpointAuthMethod
-	switch method {
-	case oauth.AuthMethodNone:
-		if c.Secret != "" {
-			report(path+".client_secret", "a client whose token_endpoint_auth_method is none has no secret")
-		}
-		if m.HasGrantType(oauth.GrantTypeClientCredentials) {
-			report(path, "the grant type client_credentials needs a client with credentials (RFC 6749, section 4.4)")
-		}
-	case oauth.AuthMethodClientSecretBasic, oauth.AuthMethodClientSecretPost:
-		if c.Secret == "" {
-			report(path, "%s needs a client_secret", method)
-		}
-	case oauth.AuthMethodClientSecretJWT:
-		if len(c.Secret) < 32 {
-			report(path, "client_secret_jwt needs a client_secret of 32 bytes or more (RFC 7518, section 3.2)")
-		}
-	case oauth.AuthMethodPrivateKeyJWT:
-		checkClientKeys(m, path, report)
-	default:
-		report(path+".token_endpoint_auth_method", "%q is not known", method)
-	}
-}
-
-func checkClientKeys(m *oauth.ClientMetadata, path string, report reporter) {
-	switch {
-	case len(m.JWKS) == 0 && m.JWKSURI == "":
-		report(path, "private_key_jwt needs jwks or jwks_uri")
-	case len(m.JWKS) > 0 && m.JWKSURI != "":
-		report(path+".jwks_uri", "jwks and jwks_uri exclude each other (RFC 7591, section 2)")
-	case len(m.JWKS) > 0:
-		keys, err := jose.ParseKeySet(m.JWKS)
-		if err != nil {
-			report(path+".jwks", "%v", err)
-		} else if len(keys.Keys) == 0 {
-			report(path+".jwks", "there is no key that can verify a signature")
-		}
-	default:
-		checkWebAddress(report, path+".jwks_uri", m.JWKSURI)
-	}
-}
-
-func checkWebAddress(report reporter, path, address string) {
-	if address == "" {
-		return
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopbackHost(u.Hostname())) {
-		report(path, "%q is not an https URL", address)
-	}
-}
-
-func (c *Client) checkNames(m *oauth.ClientMetadata, path string, report reporter) {
-	signing := []string{"ES256", "RS256", "PS256", "ES384", "ES512", "EdDSA"}
-	for i, g := range m.GrantTypes {
-		oneOf(report, fmt.Sprintf("%s.grant_types[%d]", path, i), g,
-			oauth.GrantTypeAuthorizationCode, oauth.GrantTypeImplicit, oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials)
-	}
-	for i, r := range m.ResponseTypes {
-		oneOf(report, fmt.Sprintf("%s.response_types[%d]", path, i), r, oauth.ResponseTypes()...)
-	}
-	checkResponseTypes(m, path, report)
-	oneOf(report, path+".application_type", m.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
-	oneOf(report, path+".subject_type", m.SubjectType, "public", "pairwise")
-	oneOf(report, path+".id_token_signed_response_alg", m.IDTokenSignedResponseAlg, signing...)
-	oneOf(report, path+".access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, signing...)
-	oneOf(report, path+".token_endpoint_auth_signing_alg", m.TokenEndpointAuthSigningAlg,
-		append([]string{"HS256", "HS384", "HS512"}, signing...)...)
-	if m.DefaultMaxAge != nil && *m.DefaultMaxAge < 0 {
-		report(path+".default_max_age", "it is a number of seconds, 0 or more")
-	}
-	checkWebAddress(report, path+".client_uri", m.ClientURI)
-	checkWebAddress(report, path+".logo_uri", m.LogoURI)
-	checkWebAddress(report, path+".policy_uri", m.PolicyURI)
-	checkWebAddress(report, path+".tos_uri", m.TOSURI)
-	checkWebAddress(report, path+".initiate_login_uri", m.InitiateLoginURI)
-	for i, origin := range c.AllowedOrigins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-			report(fmt.Sprintf("%s.allowed_origins[%d]", path, i), "%q is no origin such as https://app.example.com", origin)
-		}
-	}
-}
-
-// checkResponseTypes holds response_types and grant_types to each other (RFC 7591, section
-// 2.1).
-func checkResponseTypes(m *oauth.ClientMetadata, path string, report reporter) {
-	var code, frontChannel bool
-	for _, name := range m.ResponseTypes {
-		t, _ := oauth.ParseResponseType(name)
-		code, frontChannel = code || t.Code, frontChannel || t.FrontChannel()
-	}
-	if code != m.HasGrantType(oauth.GrantTypeAuthorizationCode) {
-		report(path, "response_types with code and the grant type authorization_code go together (RFC 7591, section 2.1)")
-	}
-	if frontChannel != m.HasGrantType(oauth.GrantTypeImplicit) {
-		report(path, "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
 	}
 }
 

@@ -45,6 +45,7 @@ const (
 	maxStateBytes    = 4 << 10
 	maxNonceBytes    = 1 << 10
 	maxResources     = 16
+	maxClientBytes   = 64 << 10
 	clockSkew        = 10 * time.Second
 	maxAssertionLife = 5 * time.Minute
 	// Libraries from before RFC 10070 make assertions for an hour.

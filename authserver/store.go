@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"crypto"
+	"errors"
 	"slices"
 	"time"
 
@@ -21,6 +22,18 @@ type Store interface {
 	// within that second.
 	Version(ctx context.Context) (int64, error)
 	Client(ctx context.Context, clientID string) (*Client, error)
+	// RegisterClient stores a new client with a Registration, if there are fewer than most
+	// such clients; otherwise ErrTooManyClients. storage.ErrExists: there is a client of
+	// that ID. The version stays: nobody can have known the client.
+	RegisterClient(ctx context.Context, client *Client, most int) error
+	// UpdateClient replaces a client that registered itself; storage.ErrNotFound if there is
+	// none of that ID.
+	UpdateClient(ctx context.Context, client *Client) error
+	// KeepClient ends Registration.UnusedUntil: the client was used. The version stays.
+	KeepClient(ctx context.Context, clientID string) error
+	// DeleteClient removes a client, the grants to it, and every ticket that hangs from one
+	// of those. Its absence is no error.
+	DeleteClient(ctx context.Context, clientID string) error
 	Resources(ctx context.Context) ([]Resource, error)
 	Scopes(ctx context.Context) ([]Scope, error)
 
@@ -55,7 +68,21 @@ type Client struct {
 	Secrets []string `json:"-"`
 	oauth.ClientMetadata
 	ClientSettings
+	// Registration is nil for a client that an operator declared.
+	Registration *Registration `json:"registration,omitempty"`
 }
+
+// Registration is how a client registered itself (RFC 7591).
+type Registration struct {
+	// TokenHash is the SHA-256 of the registration access token (RFC 7592, section 3).
+	TokenHash []byte    `json:"token_hash"`
+	CreatedAt time.Time `json:"created_at"`
+	// UnusedUntil is when the client is gone unless it is used before; zero once it was.
+	UnusedUntil time.Time `json:"unused_until,omitzero"`
+}
+
+// ErrTooManyClients says that as many clients registered themselves as may.
+var ErrTooManyClients = errors.New("authserver: as many clients are registered as may be")
 
 // ClientSettings are settings of a client that no specification names. The zero value
 // is the secure one.

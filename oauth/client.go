@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 )
 
@@ -84,19 +83,3 @@ func (m *ClientMetadata) Public() bool { return m.TokenEndpointAuthMethod == Aut
 
 // HasGrantType reports whether the client may use a grant type.
 func (m *ClientMetadata) HasGrantType(name string) bool { return slices.Contains(m.GrantTypes, name) }
-
-// CheckRedirectURIs reports the first redirect or post-logout URI that may not be
-// registered.
-func (m *ClientMetadata) CheckRedirectURIs() error {
-	for _, member := range [...]struct {
-		name string
-		uris []string
-	}{{"redirect_uris", m.RedirectURIs}, {"post_logout_redirect_uris", m.PostLogoutRedirectURIs}} {
-		for i, uri := range member.uris {
-			if err := CheckRedirectURI(uri, m.ApplicationType); err != nil {
-				return NewError(InvalidRedirectURI, fmt.Sprintf("%s[%d]: %v", member.name, i, err))
-			}
-		}
-	}
-	return nil
-}

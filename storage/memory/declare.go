@@ -133,13 +133,16 @@ func (s *Store) remove(r record) {
 	s.version++
 }
 
-// Declared returns every client, user, scope and resource that is stored.
+// Declared returns every client, user, scope and resource that is stored, but for clients
+// that registered themselves.
 func (s *Store) Declared(context.Context) (Declaration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := Declaration{Scopes: sortedClones(s.scopes), Resources: sortedClones(s.resources), Users: sortedClones(s.users)}
 	for _, id := range slices.Sorted(maps.Keys(s.clients)) {
-		d.Clients = append(d.Clients, cloneClient(s.clients[id]))
+		if s.clients[id].Registration == nil {
+			d.Clients = append(d.Clients, cloneClient(s.clients[id]))
+		}
 	}
 	return d, nil
 }

@@ -141,13 +141,21 @@ func (s *Store) FindFamily(_ context.Context, now time.Time, family string, kind
 	return found[:min(max(limit, 0), len(found))], nil
 }
 
-// Reclaim deletes expired tickets and returns how many they were.
+// Reclaim deletes expired tickets, and clients that registered themselves and were not
+// used in time, and returns how many they were.
 func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := len(s.tickets)
 	s.deleteTickets(func(t storage.Ticket) bool { return t.Expires.UnixMilli() <= now.UnixMilli() })
-	return before - len(s.tickets), nil
+	removed = before - len(s.tickets)
+	for id, c := range s.clients {
+		if r := c.Registration; r != nil && !r.UnusedUntil.IsZero() && !now.Before(r.UnusedUntil) {
+			delete(s.clients, id)
+			removed++
+		}
+	}
+	return removed, nil
 }
 
 func (s *Store) live(now time.Time, key storage.Key) (storage.Ticket, bool) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
@@ -30,6 +31,60 @@ func (s *Store) Client(_ context.Context, clientID string) (*authserver.Client, 
 	}
 	c = cloneClient(c)
 	return &c, nil
+}
+
+// RegisterClient implements authserver.Store.
+func (s *Store) RegisterClient(_ context.Context, client *authserver.Client, most int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if client.Registration == nil {
+		return fmt.Errorf("register client %q: it has no registration", client.ID)
+	}
+	if _, ok := s.clients[client.ID]; ok {
+		return storage.ErrExists
+	}
+	registered := 0
+	for _, c := range s.clients {
+		if c.Registration != nil {
+			registered++
+		}
+	}
+	if registered >= most {
+		return authserver.ErrTooManyClients
+	}
+	s.clients[client.ID] = cloneClient(*client)
+	return nil
+}
+
+// UpdateClient implements authserver.Store.
+func (s *Store) UpdateClient(_ context.Context, client *authserver.Client) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clients[client.ID].Registration == nil {
+		return storage.ErrNotFound
+	}
+	s.clients[client.ID] = cloneClient(*client)
+	s.version++
+	return nil
+}
+
+// KeepClient implements authserver.Store.
+func (s *Store) KeepClient(_ context.Context, clientID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := cloneClient(s.clients[clientID]); c.Registration != nil {
+		c.Registration.UnusedUntil = time.Time{}
+		s.clients[clientID] = c
+	}
+	return nil
+}
+
+// DeleteClient implements authserver.Store.
+func (s *Store) DeleteClient(_ context.Context, clientID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(record{"client", clientID})
+	return nil
 }
 
 // Resources implements authserver.Store.

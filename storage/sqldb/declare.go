@@ -68,11 +68,12 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 	return nil
 }
 
-// Declared returns every client, user, scope and resource that is stored.
+// Declared returns every client, user, scope and resource that is stored, but for clients
+// that registered themselves.
 func (s *Store) Declared(ctx context.Context) (Declaration, error) {
 	var d Declaration
 	var err error
-	if d.Clients, err = s.clients(ctx, s.database.read(), `ORDER BY client_id`); err != nil {
+	if d.Clients, err = s.clients(ctx, s.database.read(), `WHERE registered = 0 ORDER BY client_id`); err != nil {
 		return d, err
 	}
 	if d.Scopes, err = s.Scopes(ctx); err != nil {
@@ -210,7 +211,7 @@ func (c *declaring) client(client authserver.Client) error {
 			return err
 		}
 		_, err = c.tx.ExecContext(c.ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '')
-			ON CONFLICT (client_id) DO UPDATE SET metadata = excluded.metadata, secrets = excluded.secrets`, client.ID, string(metadata), sealed)
+			ON CONFLICT (client_id) DO UPDATE SET metadata = excluded.metadata, secrets = excluded.secrets, registered = 0, unused_until = 0`, client.ID, string(metadata), sealed)
 		if err != nil {
 			return fmt.Errorf("client %q: %w", client.ID, err)
 		}

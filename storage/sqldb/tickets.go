@@ -45,6 +45,10 @@ const (
 // batchQueries are the statements of operations.
 var batchQueries = []string{spendTicket, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
 
+// reclaimClients needs no grants or tickets removed: an unused client has none that live.
+const reclaimClients = `DELETE FROM clients WHERE client_id IN
+		(SELECT client_id FROM clients WHERE unused_until <> 0 AND unused_until <= $1 LIMIT $2)`
+
 // reclaimStep is how many expired tickets one transaction deletes: others wait that long.
 const reclaimStep = 500
 
@@ -110,14 +114,26 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 	return found, nil
 }
 
-// Reclaim deletes expired tickets, in transactions of at most 500 so that nobody waits
-// long, and returns how many they were. Something has to call it now and then: expiry
-// itself needs no call, but the space does.
+// Reclaim deletes expired tickets and clients that registered themselves and were not used
+// in time, in transactions of at most 500 so that nobody waits long, and returns how many
+// they were. Something has to call it now and then: expiry itself needs no call, but the
+// space does.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
+	for _, query := range [...]string{reclaimTickets, reclaimClients} {
+		n, err := s.reclaim(ctx, query, now)
+		removed += n
+		if err != nil {
+			return removed, fmt.Errorf("reclaim what has expired: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+func (s *Store) reclaim(ctx context.Context, query string, now time.Time) (removed int, err error) {
 	for {
 		var n int64
 		err := s.transact(ctx, func(tx *sql.Tx) error {
-			result, err := tx.ExecContext(ctx, reclaimTickets, now.UnixMilli(), reclaimStep)
+			result, err := tx.ExecContext(ctx, query, now.UnixMilli(), reclaimStep)
 			if err != nil {
 				return err
 			}
@@ -125,7 +141,7 @@ func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err er
 			return err
 		})
 		if err != nil {
-			return removed, fmt.Errorf("reclaim expired tickets: %w", err)
+			return removed, err
 		}
 		removed += int(n)
 		if n < reclaimStep {

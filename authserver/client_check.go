@@ -1,0 +1,217 @@
+package authserver
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// ClientProblem is a member of a client that cannot stand.
+type ClientProblem struct {
+	// Member is the member's name, with an index where one of several is meant; "" if the
+	// client as a whole is.
+	Member, Message string
+}
+
+func (p ClientProblem) String() string {
+	if p.Member == "" {
+		return p.Message
+	}
+	return p.Member + ": " + p.Message
+}
+
+// clientCheck collects the problems of one client, whose metadata has its defaults.
+type clientCheck struct {
+	*Client
+	problems []ClientProblem
+}
+
+// Problems lists what a store must not take of a client, however it came: declared in a
+// file, or registered by itself (RFC 7591, section 2; OpenID Connect Registration, section
+// 2).
+func (c Client) Problems() []ClientProblem {
+	c.ClientMetadata = c.ClientMetadata.WithDefaults()
+	check := clientCheck{Client: &c}
+	check.redirects()
+	check.responseTypes()
+	check.credentials()
+	check.keys()
+	check.algorithms()
+	check.requestObjects()
+	check.subjects()
+	check.logout()
+	check.others()
+	return check.problems
+}
+
+func (c *clientCheck) report(member, format string, args ...any) {
+	c.problems = append(c.problems, ClientProblem{member, fmt.Sprintf(format, args...)})
+}
+
+func (c *clientCheck) oneOf(member, value string, values ...string) {
+	if value != "" && !slices.Contains(values, value) {
+		c.report(member, "%q is none of %s", value, strings.Join(values, ", "))
+	}
+}
+
+func (c *clientCheck) redirects() {
+	c.oneOf("application_type", c.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
+	for _, member := range [...]struct {
+		name string
+		uris []string
+	}{{"redirect_uris", c.RedirectURIs}, {"post_logout_redirect_uris", c.PostLogoutRedirectURIs}} {
+		for i, uri := range member.uris {
+			if err := oauth.CheckRedirectURI(uri, c.ApplicationType); err != nil {
+				c.report(fmt.Sprintf("%s[%d]", member.name, i), "%v", err)
+			}
+		}
+	}
+	if len(c.ResponseTypes) > 0 && len(c.RedirectURIs) == 0 {
+		c.report("", "the grant type %s needs redirect_uris", c.GrantTypes[0])
+	}
+}
+
+// responseTypes holds response_types and grant_types to each other (RFC 7591, section 2.1).
+func (c *clientCheck) responseTypes() {
+	grants := []string{oauth.GrantTypeImplicit}
+	for _, g := range grantTypes() {
+		grants = append(grants, g.name)
+	}
+	for i, g := range c.GrantTypes {
+		c.oneOf(fmt.Sprintf("grant_types[%d]", i), g, grants...)
+	}
+	var code, frontChannel bool
+	for i, name := range c.ResponseTypes {
+		t, ok := oauth.ParseResponseType(name)
+		if !ok {
+			c.oneOf(fmt.Sprintf("response_types[%d]", i), name, oauth.ResponseTypes()...)
+		}
+		code, frontChannel = code || t.Code, frontChannel || t.FrontChannel()
+	}
+	if code != c.HasGrantType(oauth.GrantTypeAuthorizationCode) {
+		c.report("", "response_types with code and the grant type authorization_code go together (RFC 7591, section 2.1)")
+	}
+	if frontChannel != c.HasGrantType(oauth.GrantTypeImplicit) {
+		c.report("", "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
+	}
+	if c.HasGrantType(oauth.GrantTypeClientCredentials) && c.Public() {
+		c.report("", "the grant type client_credentials needs a client with credentials (RFC 6749, section 4.4)")
+	}
+}
+
+func (c *clientCheck) credentials() {
+	method := c.TokenEndpointAuthMethod
+	secret := 0
+	for _, s := range c.Secrets {
+		secret = max(secret, len(s))
+	}
+	switch method {
+	case oauth.AuthMethodNone:
+		if secret > 0 {
+			c.report("client_secret", "a client whose token_endpoint_auth_method is none has no secret")
+		}
+	case oauth.AuthMethodClientSecretBasic, oauth.AuthMethodClientSecretPost:
+		if secret == 0 {
+			c.report("", "%s needs a client_secret", method)
+		}
+	case oauth.AuthMethodClientSecretJWT:
+		if secret < 32 {
+			c.report("", "client_secret_jwt needs a client_secret of 32 bytes or more (RFC 7518, section 3.2)")
+		}
+	case oauth.AuthMethodPrivateKeyJWT:
+		if len(c.JWKS) == 0 && c.JWKSURI == "" {
+			c.report("", "private_key_jwt needs jwks or jwks_uri")
+		}
+	default:
+		c.report("token_endpoint_auth_method", "%q is not known", method)
+	}
+}
+
+func (c *clientCheck) keys() {
+	c.webAddress("jwks_uri", c.JWKSURI)
+	if len(c.JWKS) == 0 {
+		return
+	}
+	if c.JWKSURI != "" {
+		c.report("jwks_uri", "jwks and jwks_uri exclude each other (RFC 7591, section 2)")
+	}
+	keys, err := jose.ParseKeySet(c.JWKS)
+	if err != nil {
+		c.report("jwks", "%v", err)
+	} else if len(keys.Keys) == 0 {
+		c.report("jwks", "there is no key in it that can be used")
+	}
+}
+
+// The algorithms by which a client may sign.
+func clientAlgorithms() []string {
+	return append([]string{"HS256", "HS384", "HS512"}, algorithmNames(signingAlgorithms())...)
+}
+
+func algorithmNames[T ~string](algorithms []T) []string {
+	names := make([]string, len(algorithms))
+	for i, a := range algorithms {
+		names[i] = string(a)
+	}
+	return names
+}
+
+func (c *clientCheck) algorithms() {
+	signing := algorithmNames(signingAlgorithms())
+	c.oneOf("id_token_signed_response_alg", c.IDTokenSignedResponseAlg, signing...)
+	c.oneOf("userinfo_signed_response_alg", c.UserinfoSignedResponseAlg, signing...)
+	c.oneOf("access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, signing...)
+	c.oneOf("token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg, clientAlgorithms()...)
+}
+
+func (c *clientCheck) requestObjects() {}
+
+func (c *clientCheck) subjects() {
+	c.oneOf("subject_type", c.SubjectType, "public", "pairwise")
+}
+
+func (c *clientCheck) logout() {}
+
+func (c *clientCheck) others() {
+	if _, err := oauth.ParseScope(c.Scope); err != nil {
+		c.report("scope", "%s", oauth.AsError(err).Description)
+	}
+	if c.DefaultMaxAge != nil && *c.DefaultMaxAge < 0 {
+		c.report("default_max_age", "it is a number of seconds, 0 or more")
+	}
+	c.webAddress("client_uri", c.ClientURI)
+	c.webAddress("logo_uri", c.LogoURI)
+	c.webAddress("policy_uri", c.PolicyURI)
+	c.webAddress("tos_uri", c.TOSURI)
+	c.webAddress("initiate_login_uri", c.InitiateLoginURI)
+	for i, origin := range c.AllowedOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			c.report(fmt.Sprintf("allowed_origins[%d]", i), "%q is no origin such as https://app.example.com", origin)
+		}
+	}
+	if c.Resources != nil && len(c.Resources) == 0 {
+		c.report("resources", "an empty list would allow every resource")
+	}
+	if record, err := json.Marshal(c.Client); err != nil || len(record) > maxClientBytes {
+		c.report("", "the client's metadata is larger than %d bytes", maxClientBytes)
+	}
+}
+
+// webAddress takes https, and http on loopback.
+func (c *clientCheck) webAddress(member, address string) {
+	if address != "" && !isWebAddress(address) {
+		c.report(member, "%q is not an https URL", address)
+	}
+}
+
+func isWebAddress(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && u.User == nil && len(address) <= 2048 &&
+		(u.Scheme == "https" || u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname()))
+}
