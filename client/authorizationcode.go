@@ -1,9 +1,7 @@
 package client
 
 import (
-	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,13 +26,19 @@ type AuthorizationOptions struct {
 	Prompt []string
 	// MaxAge is how long ago the person may have signed in; nil means any time. The ID
 	// token must then say when they did, and is checked.
-	MaxAge       *time.Duration
-	LoginHint    string
-	IDTokenHint  string
-	ACRValues    []string
-	UILocales    []string
+	MaxAge      *time.Duration
+	LoginHint   string
+	IDTokenHint string
+	ACRValues   []string
+	UILocales   []string
+	// ResponseMode is how the provider answers; empty means as a query if nothing but a
+	// code is asked for, else as a fragment.
 	ResponseMode string
 	Claims       *oauth.ClaimsRequest
+	// RequestURI publishes a request object and returns the URL at which the provider can
+	// fetch it, soon and once (OpenID Connect Core, section 6.2). With nil the object
+	// goes by value. It is called only if Config.RequestObjectSigningAlg is set.
+	RequestURI func(object string) (string, error)
 	// Extra are further parameters. They cannot replace those that the client sets.
 	Extra url.Values
 }
@@ -44,9 +48,10 @@ type AuthorizationOptions struct {
 // the server's session, or in a cookie that is HttpOnly, Secure and SameSite=Lax.
 type Transaction struct {
 	Issuer       string      `json:"issuer"`
+	ResponseType string      `json:"response_type"`
 	State        string      `json:"state"`
 	Nonce        string      `json:"nonce,omitempty"`
-	CodeVerifier string      `json:"code_verifier"`
+	CodeVerifier string      `json:"code_verifier,omitempty"`
 	RedirectURI  string      `json:"redirect_uri"`
 	Scope        oauth.Scope `json:"scope,omitempty"`
 	// MaxAge is in seconds.
@@ -73,8 +78,8 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 	}
 	t := &Transaction{
 		Issuer:       c.metadata.Issuer,
+		ResponseType: c.responseType.String(),
 		State:        rand.Text(),
-		CodeVerifier: oauth.NewCodeVerifier(),
 		RedirectURI:  options.RedirectURI,
 		Scope:        options.Scopes,
 		Expires:      time.Now().Add(transactionLifetime).Round(time.Second),
@@ -84,6 +89,17 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 	}
 	if t.Scope == nil {
 		t.Scope = c.config.Scopes
+	}
+	if c.responseType.FrontChannel() {
+		// Without an ID token nothing ties what the browser brings to this sign-in.
+		if !t.Scope.Has(oauth.ScopeOpenID) {
+			return "", nil, fmt.Errorf("client: response type %q needs the scope openid", t.ResponseType)
+		}
+		// Tokens do not belong in a query (OAuth 2.0 Multiple Response Type Encoding
+		// Practices, section 3.0).
+		if options.ResponseMode == "query" {
+			return "", nil, fmt.Errorf("client: response type %q cannot have the response mode query", t.ResponseType)
+		}
 	}
 	query := url.Values{}
 	for name, values := range options.Extra {
@@ -98,13 +114,16 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 			query.Set(name, value)
 		}
 	}
-	set("response_type", "code")
+	set("response_type", t.ResponseType)
 	set("client_id", c.config.ClientID)
 	set("redirect_uri", t.RedirectURI)
 	set("scope", t.Scope.String())
 	set("state", t.State)
-	set("code_challenge", oauth.S256Challenge(t.CodeVerifier))
-	set("code_challenge_method", oauth.CodeChallengeMethodS256)
+	if c.responseType.Code {
+		t.CodeVerifier = oauth.NewCodeVerifier()
+		set("code_challenge", oauth.S256Challenge(t.CodeVerifier))
+		set("code_challenge_method", oauth.CodeChallengeMethodS256)
+	}
 	if t.Scope.Has(oauth.ScopeOpenID) {
 		t.Nonce = rand.Text()
 		set("nonce", t.Nonce)
@@ -130,96 +149,11 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 	if len(c.config.Resources) > 0 {
 		query["resource"] = c.config.Resources
 	}
+	if c.config.RequestObjectSigningAlg != "" {
+		if query, err = c.byRequestObject(query, endpoint.Query(), options.RequestURI, time.Now()); err != nil {
+			return "", nil, err
+		}
+	}
 	endpoint.RawQuery = query.Encode()
 	return endpoint.String(), t, nil
 }
-
-// Callback ends a sign-in with the parameters that came to the redirect URI, and returns
-// the tokens. It checks that the answer belongs to the transaction and comes from the
-// provider before it says anything to anybody; then it redeems the code and checks the
-// ID token.
-//
-// A transaction is good for one answer: whatever comes of it, the state, the nonce and
-// the verifier are erased from t. Only an answer with another state leaves it as it was,
-// so that a forged one cannot end an honest sign-in. A web application forgets its own
-// copy, too. Not safe for concurrent use of the same t.
-//
-// Errors: *Error for what the provider reported (the person may have refused:
-// oauth.AccessDenied); ErrState, ErrTransaction, ErrMixUp, ErrCallback, ErrAnswer,
-// ErrIDToken.
-func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values) (*Tokens, error) {
-	code, err := c.checkCallback(t, answer, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	used := *t
-	t.erase()
-	if code == "" {
-		return nil, fmt.Errorf("%w: it has neither a code nor an error", ErrCallback)
-	}
-	tokens, err := c.requestTokens(ctx, url.Values{
-		"grant_type":    {oauth.GrantTypeAuthorizationCode},
-		"code":          {code},
-		"redirect_uri":  {used.RedirectURI},
-		"code_verifier": {used.CodeVerifier},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("redeem the code: %w", err)
-	}
-	if len(tokens.Scope) == 0 {
-		// RFC 6749, section 5.1: omitted if it is what was asked for.
-		tokens.Scope = used.Scope
-	}
-	if !used.Scope.Has(oauth.ScopeOpenID) {
-		return tokens, nil
-	}
-	if tokens.IDToken == "" {
-		return nil, fmt.Errorf("%w: there is none, though openid was asked for", ErrIDToken)
-	}
-	tokens.Identity, err = c.checkIDToken(ctx, tokens, expectedIDToken{nonce: used.Nonce, maxAge: used.MaxAge})
-	if err != nil {
-		return nil, err
-	}
-	return tokens, nil
-}
-
-// checkCallback returns the code of an answer that belongs to t. The order matters:
-// first whose sign-in this is, then which provider speaks, and only then what it says.
-func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time) (code string, err error) {
-	if t.State == "" || t.CodeVerifier == "" {
-		return "", fmt.Errorf("%w: its transaction was used", ErrTransaction)
-	}
-	if len(answer["state"]) != 1 || subtle.ConstantTimeCompare([]byte(t.State), []byte(answer.Get("state"))) != 1 {
-		return "", ErrState
-	}
-	defer func() {
-		if err != nil {
-			t.erase()
-		}
-	}()
-	for _, name := range [...]string{"iss", "code", "error"} {
-		if len(answer[name]) > 1 {
-			return "", fmt.Errorf("%w: %s is there more than once", ErrCallback, name)
-		}
-	}
-	if now.After(t.Expires) {
-		return "", fmt.Errorf("%w: it began more than %v ago", ErrTransaction, transactionLifetime)
-	}
-	if t.Issuer != c.metadata.Issuer {
-		return "", fmt.Errorf("%w: the sign-in began at another provider", ErrMixUp)
-	}
-	// RFC 9207, section 2.4.
-	if issuer, given := answer["iss"]; given {
-		if issuer[0] != c.metadata.Issuer {
-			return "", fmt.Errorf("%w: it names the issuer %q", ErrMixUp, tame(issuer[0], 200))
-		}
-	} else if c.metadata.AuthorizationResponseIssParameterSupported {
-		return "", fmt.Errorf("%w: iss is missing, though the provider always sends it", ErrMixUp)
-	}
-	if answer.Has("error") {
-		return "", newError(answer.Get("error"), answer.Get("error_description"), answer.Get("error_uri"))
-	}
-	return answer.Get("code"), nil
-}
-
-func (t *Transaction) erase() { t.State, t.Nonce, t.CodeVerifier = "", "", "" }

@@ -62,6 +62,15 @@ type Config struct {
 	AssertionAudience string
 	// RedirectURI is where the provider sends the browser back to.
 	RedirectURI string
+	// ResponseType is what sign-ins ask the authorization endpoint for, one of
+	// oauth.ResponseTypes but for "token", which nothing protects from being slipped in
+	// (RFC 9700, section 2.1.2). Empty means code, which is the best choice: all others
+	// hand tokens through the browser.
+	ResponseType string
+	// RequestObjectSigningAlg sends authorization requests as request objects (OpenID
+	// Connect Core, section 6; RFC 9101), signed by PrivateKey, or for HS256 and its like
+	// by ClientSecret; "none" makes unsigned ones. Empty sends plain parameters.
+	RequestObjectSigningAlg jose.Algorithm
 	// Scopes are asked for at each sign-in and with client credentials. "openid" among
 	// them asks for an ID token.
 	Scopes []string
@@ -72,6 +81,9 @@ type Config struct {
 	// asymmetric one that the provider's metadata lists. HS256 and its like must be
 	// named here: they use the client's secret as the key.
 	IDTokenSigningAlg jose.Algorithm
+	// UserInfoSigningAlg is the algorithm that UserInfo must be signed with. Empty takes
+	// it unsigned, as https protects it, or signed by any asymmetric one.
+	UserInfoSigningAlg jose.Algorithm
 	// HTTPClient reaches the provider; nil means http.DefaultTransport. Its redirects
 	// and cookies are switched off, and its timeout is 10 seconds at most.
 	HTTPClient *http.Client
@@ -94,6 +106,9 @@ type Client struct {
 	keys     keyCache
 	idToken  []jose.Algorithm
 	signer   *jose.Signer
+	// requestSigner signs request objects; nil if there are none, or unsigned ones.
+	requestSigner *jose.Signer
+	responseType  oauth.ResponseType
 }
 
 // New returns a client of a provider whose metadata the caller knows, for providers
@@ -119,6 +134,12 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	if err := c.chooseIDTokenAlgorithms(); err != nil {
 		return nil, err
 	}
+	if err := c.chooseResponseType(); err != nil {
+		return nil, err
+	}
+	if err := c.chooseRequestSigner(); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -127,6 +148,19 @@ func (c *Client) Format(s fmt.State, verb rune) { c.config.Format(s, verb) }
 
 // Metadata returns what the provider says of itself.
 func (c *Client) Metadata() oauth.ServerMetadata { return c.metadata }
+
+func (c *Client) chooseResponseType() error {
+	name := c.config.ResponseType
+	if name == "" {
+		name = "code"
+	}
+	parsed, ok := oauth.ParseResponseType(name)
+	if !ok || parsed == (oauth.ResponseType{Token: true}) {
+		return fmt.Errorf("client: ResponseType %q cannot be used", name)
+	}
+	c.responseType = parsed
+	return nil
+}
 
 var asymmetric = []jose.Algorithm{
 	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, jose.PS256, jose.RS256,

@@ -42,6 +42,9 @@ type expectedIDToken struct {
 	nonce  string   // "" means none was sent
 	maxAge *int64   // seconds
 	before *IDToken // the one that a refreshed token replaces
+	code   string   // that came with it; "" means none did
+	// codeHash and accessTokenHash say that c_hash and at_hash must be there.
+	codeHash, accessTokenHash bool
 }
 
 // checkIDToken holds OpenID Connect Core, section 3.1.3.7, and for refreshed tokens
@@ -61,12 +64,7 @@ func (c *Client) checkIDToken(ctx context.Context, tokens *Tokens, want expected
 // verifyIDToken checks the signature. A typ, if there is one, must be that of a plain
 // JWT, so that no token of another kind passes for an ID token (RFC 8725, section 3.11).
 func (c *Client) verifyIDToken(ctx context.Context, token string) ([]byte, jose.Header, error) {
-	want := jose.Expected{Algorithms: c.idToken, Types: []string{oauth.TypIDToken, ""}}
-	switch c.idToken[0] {
-	case jose.HS256, jose.HS384, jose.HS512:
-		return jose.VerifySecret(token, []byte(c.config.ClientSecret), want)
-	}
-	return c.verify(ctx, token, want)
+	return c.verify(ctx, token, jose.Expected{Algorithms: c.idToken, Types: []string{oauth.TypIDToken, ""}})
 }
 
 func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessToken string, want expectedIDToken, now time.Time) (*IDToken, error) {
@@ -77,6 +75,7 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		AMR             []string `json:"amr"`
 		AuthorizedParty *string  `json:"azp"`
 		AccessTokenHash string   `json:"at_hash"`
+		CodeHash        string   `json:"c_hash"`
 		SessionID       string   `json:"sid"`
 	}
 	claims, err := jose.ParseClaims(payload, &members)
@@ -115,11 +114,11 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 	case subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(want.nonce)) != 1 && want.before == nil:
 		return nil, errors.New("nonce is not the one that was sent")
 	}
-	if members.AccessTokenHash != "" {
-		hash := jose.LeftHash(alg, accessToken)
-		if subtle.ConstantTimeCompare([]byte(hash), []byte(members.AccessTokenHash)) != 1 {
-			return nil, errors.New("at_hash does not belong to the access token")
-		}
+	if !hashed(alg, members.AccessTokenHash, accessToken, want.accessTokenHash) {
+		return nil, errors.New("at_hash is missing or does not belong to the access token")
+	}
+	if !hashed(alg, members.CodeHash, want.code, want.codeHash) {
+		return nil, errors.New("c_hash is missing or does not belong to the code")
 	}
 	if want.maxAge != nil {
 		oldest := now.Add(-time.Duration(*want.maxAge)*time.Second - leeway)
@@ -131,6 +130,16 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		return nil, err
 	}
 	return id, nil
+}
+
+// hashed reports whether a hash in an ID token belongs to what it came with (OpenID
+// Connect Core, sections 3.1.3.8, 3.2.2.9 and 3.3.2.10). It may be missing unless it is
+// required.
+func hashed(alg jose.Algorithm, hash, value string, required bool) bool {
+	if hash == "" || value == "" {
+		return !required
+	}
+	return subtle.ConstantTimeCompare([]byte(jose.LeftHash(alg, value)), []byte(hash)) == 1
 }
 
 // checkSuccessor holds OpenID Connect Core, section 12.2: a refreshed ID token is about

@@ -23,9 +23,14 @@ type keyCache struct {
 	tried   time.Time // when the last fetch began
 }
 
-// verify checks a token against the provider's keys. A key that is not known is looked
-// for once more at the provider, unless that was done a moment ago.
+// verify checks what the provider signed: with the client's secret if one of HS256 and its
+// like is expected, else by the provider's keys. A key that is not known is looked for
+// once more at the provider, unless that was done a moment ago.
 func (c *Client) verify(ctx context.Context, token string, want jose.Expected) ([]byte, jose.Header, error) {
+	switch want.Algorithms[0] {
+	case jose.HS256, jose.HS384, jose.HS512:
+		return jose.VerifySecret(token, []byte(c.config.ClientSecret), want)
+	}
 	k := &c.keys
 	k.mu.Lock()
 	set, old := k.set, time.Since(k.fetched) > keysMaxAge

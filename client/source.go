@@ -128,12 +128,12 @@ func (s *Source) failed(err error, now time.Time) (*Tokens, error) {
 }
 
 func (t *Tokens) goodAt(now time.Time) bool {
-	return t != nil && (t.Expiry.IsZero() || now.Before(t.Expiry))
+	return t != nil && t.AccessToken != "" && (t.Expiry.IsZero() || now.Before(t.Expiry))
 }
 
 func (t *Tokens) freshAt(now time.Time) bool {
-	if t == nil || t.Expiry.IsZero() {
-		return t != nil
+	if t == nil || t.AccessToken == "" || t.Expiry.IsZero() {
+		return t != nil && t.AccessToken != ""
 	}
 	early := min(earlyRenewal, t.Expiry.Sub(t.Issued)/10)
 	return now.Before(t.Expiry.Add(-early))

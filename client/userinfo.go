@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
+	"slices"
+	"time"
 
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -39,7 +43,7 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", "application/json, application/jwt")
 	req.Header.Set("Authorization", t.TokenType+" "+t.AccessToken)
 	got, err := c.send(req, maxAnswerBytes)
 	if err != nil {
@@ -48,16 +52,52 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	if got.status != http.StatusOK {
 		return nil, challengeError(got)
 	}
+	claims, err := c.readUserInfo(ctx, got)
+	if err != nil {
+		return nil, err
+	}
 	var members struct {
 		Subject string `json:"sub"`
 	}
-	if err := json.Unmarshal(got.body, &members); err != nil {
+	if err := json.Unmarshal(claims, &members); err != nil {
 		return nil, fmt.Errorf("%w: UserInfo is %s, not a JSON object", ErrAnswer, describe(got))
 	}
 	if members.Subject != t.Identity.Subject {
 		return nil, ErrSubject
 	}
-	return &UserInfo{Subject: members.Subject, Claims: got.body}, nil
+	return &UserInfo{Subject: members.Subject, Claims: claims}, nil
+}
+
+// readUserInfo returns the claims of an answer, which may be a JWT (OpenID Connect Core,
+// section 5.3.2). A signed one names its issuer and its audience, if it does, rightly.
+func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage, error) {
+	kind, _, _ := mime.ParseMediaType(got.header.Get("Content-Type"))
+	if kind != "application/jwt" {
+		if c.config.UserInfoSigningAlg != "" {
+			return nil, fmt.Errorf("%w: UserInfo is %s, and not signed", ErrAnswer, describe(got))
+		}
+		return got.body, nil
+	}
+	algorithms := asymmetric
+	if c.config.UserInfoSigningAlg != "" {
+		algorithms = []jose.Algorithm{c.config.UserInfoSigningAlg}
+	}
+	payload, _, err := c.verify(ctx, string(got.body), jose.Expected{Algorithms: algorithms, Types: []string{"JWT", ""}})
+	if err != nil {
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+	case claims.Issuer != "" && claims.Issuer != c.metadata.Issuer:
+		return nil, fmt.Errorf("%w: UserInfo: iss is not the provider", ErrAnswer)
+	case claims.Audience != nil && !slices.Contains(claims.Audience, c.config.ClientID):
+		return nil, fmt.Errorf("%w: UserInfo: aud does not name this client", ErrAnswer)
+	case !claims.Expires.IsZero() && !time.Now().Before(claims.Expires.Add(leeway)):
+		return nil, fmt.Errorf("%w: UserInfo: exp is past", ErrAnswer)
+	}
+	return payload, nil
 }
 
 // challengeError reads the error of a refused access token (RFC 6750, section 3).

@@ -36,6 +36,8 @@ const (
 	TypIDToken              = "JWT"                       // OpenID Connect Core has no typ of its own
 	TypClientAuthentication = "client-authentication+jwt" // RFC 10070
 	TypIntrospection        = "token-introspection+jwt"   // RFC 9701
+	TypRequestObject        = "oauth-authz-req+jwt"       // RFC 9101, section 10.8
+	TypLogoutToken          = "logout+jwt"                // OpenID Connect Back-Channel Logout, section 2.4
 )
 
 // TokenResponse is the answer of the token endpoint (RFC 6749, section 5.1; OpenID
