@@ -20,6 +20,9 @@ const kindRevoked storage.Kind = "revoked"
 // accessToken is an access token of ours that is good now.
 type accessToken struct {
 	claims accessTokenClaims
+	// person is the subject here, whom the client may know by another name; "" for a
+	// client's own token.
+	person string
 	// asked is the claims parameter of its authorization.
 	asked  *oauth.ClaimsRequest
 	opaque bool
@@ -60,7 +63,7 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 	if err != nil {
 		return nil, err
 	}
-	t.asked = a.Claims
+	t.asked, t.person = a.Claims, a.Subject
 	return t, nil
 }
 
@@ -124,8 +127,17 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 	}
 	if claims.Subject == "" {
 		claims.Subject = clientSubject(a.ClientID)
+	} else {
+		cl, err := s.client(ctx, a.ClientID)
+		if errors.Is(err, errUnknownClient) {
+			return nil, errInactive
+		}
+		if err != nil {
+			return nil, err
+		}
+		claims.Subject = s.subjectFor(cl, a.Subject)
 	}
-	return &accessToken{claims: claims, asked: a.Claims, opaque: true, key: ticket.Key}, nil
+	return &accessToken{claims: claims, person: a.Subject, asked: a.Claims, opaque: true, key: ticket.Key}, nil
 }
 
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what

@@ -15,6 +15,9 @@ import (
 // 3.2.2.5), or both (section 3.3.2.5).
 func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	request := i.request
+	if err := c.useClient(); err != nil {
+		return err
+	}
 	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.scope)) {
 		var err error
 		if grant, err = c.putGrant(request, who.Subject, grant, request.scope); err != nil {

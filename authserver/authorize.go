@@ -48,7 +48,8 @@ type authorizationRequest struct {
 	maxAge          time.Duration // negative: not asked
 	acrValues       []string
 	claims          *oauth.ClaimsRequest
-	hintSubject     string // sub of id_token_hint
+	hintSubject     string  // sub of id_token_hint
+	hintClient      *client // whom that ID token was for
 	loginHint       string
 	display         string
 	uiLocales       []string

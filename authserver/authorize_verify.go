@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -319,6 +320,13 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 			return c.because(&ruleIDTokenHint, err)
 		}
 		request.hintSubject = claims.Subject
+		request.hintClient, err = c.s.client(c.r.Context(), claims.Audience[0])
+		if errors.Is(err, errUnknownClient) {
+			return c.refuse(&ruleIDTokenHint, "its client is gone: "+claims.Audience[0])
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -155,6 +155,8 @@ type client struct {
 	keys         *jose.KeySet // of jwks; nil if there is none
 	remoteKeys   *remoteKeySet
 	origins      []string
+	sector       string      // for pairwise subjects
+	kept         atomic.Bool // the store knows that the client was used
 }
 
 func (c *client) name() string {
@@ -176,14 +178,15 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	catalogue.mu.RLock()
 	known, ok := catalogue.clients[id]
 	catalogue.mu.RUnlock()
-	if ok {
+	// One that may be gone unused is read again: another node may have seen it used.
+	if ok && (known.kept.Load() || !known.unusable(time.Now())) {
 		return known, nil
 	}
 	if id == "" || len(id) > 512 {
 		return nil, errUnknownClient
 	}
 	record, err := s.config.Store.Client(ctx, id)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && record.Disabled {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (record.Disabled || record.unusable(time.Now())) {
 		return nil, errUnknownClient
 	}
 	if err != nil {
@@ -201,7 +204,7 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 
 func (s *Server) newClient(record *Client) *client {
 	record.ClientMetadata = record.ClientMetadata.WithDefaults()
-	c := &client{Client: record, origins: originsOf(record)}
+	c := &client{Client: record, origins: originsOf(record), sector: sectorOf(&record.ClientMetadata)}
 	// What cannot be parsed was refused when the client was stored; a client without keys
 	// or scopes can do less, never more.
 	c.scope, _ = oauth.ParseScope(record.Scope)

@@ -172,7 +172,13 @@ func (c *clientCheck) algorithms() {
 func (c *clientCheck) requestObjects() {}
 
 func (c *clientCheck) subjects() {
-	c.oneOf("subject_type", c.SubjectType, "public", "pairwise")
+	c.oneOf("subject_type", c.SubjectType, subjectPublic, subjectPairwise)
+	if c.SectorIdentifierURI != "" && !strings.HasPrefix(c.SectorIdentifierURI, "https://") {
+		c.report("sector_identifier_uri", "%q is not an https URL", c.SectorIdentifierURI)
+	}
+	if c.SubjectType == subjectPairwise && len(c.RedirectURIs) > 0 && sectorOf(&c.ClientMetadata) == "" {
+		c.report("subject_type", "redirect URIs on several hosts need a sector_identifier_uri (OpenID Connect Core, section 8.1)")
+	}
 }
 
 func (c *clientCheck) logout() {}

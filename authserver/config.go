@@ -39,6 +39,8 @@ type Config struct {
 	ACRValues []string
 
 	Lifetimes Lifetimes
+	// Registration says whether clients may register themselves.
+	Registration RegistrationPolicy
 	// RequireCodeChallenge asks every client for PKCE (see ClientSettings).
 	RequireCodeChallenge bool
 	// Outgoing says where the engine may connect to by itself: to fetch what clients name

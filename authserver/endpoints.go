@@ -29,7 +29,22 @@ var (
 	continuePath = "/authorize/continue"
 )
 
-// endpoints is the route table; a function so that nobody can change it.
+const registrationPath = "/register"
+
+// endpoints is the route table of this server.
+func (s *Server) endpoints() []endpoint {
+	table := endpoints()
+	if s.registrations.on() {
+		table = append(table, endpoint{
+			path: registrationPath, methods: []string{http.MethodPost, http.MethodGet, http.MethodPut, http.MethodDelete},
+			specification: "RFC 7591; RFC 7592; OpenID Connect Registration", cors: corsAny, serve: (*call).registration,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.RegistrationEndpoint = url },
+		})
+	}
+	return table
+}
+
+// endpoints are those that every server has; a function so that nobody can change them.
 func endpoints() []endpoint {
 	return []endpoint{
 		{path: "/authorize", methods: getPost, specification: "RFC 6749, section 3.1; OpenID Connect Core, section 3.1.2", page: true, serve: (*call).authorize,
@@ -56,7 +71,7 @@ func endpoints() []endpoint {
 func (e *endpoint) allows(method string) bool { return slices.Contains(e.methods, method) }
 
 func (s *Server) newRoutes() map[string]*endpoint {
-	table := endpoints()
+	table := s.endpoints()
 	routes := make(map[string]*endpoint, len(table))
 	for i := range table {
 		e := &table[i]

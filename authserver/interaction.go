@@ -205,7 +205,7 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	if again && !fresh {
 		return true, nil
 	}
-	if !request.wants(who.Subject) {
+	if !c.wants(request, who.Subject) {
 		if fresh || slices.Contains(request.prompt, promptNone) {
 			return false, c.must(false, &ruleSameSubject)
 		}
@@ -216,11 +216,11 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 
 // wants reports whether the request is content with a subject (OpenID Connect Core,
 // sections 3.1.2.1 and 5.5.1).
-func (r *authorizationRequest) wants(subject string) bool {
-	if r.hintSubject != "" && r.hintSubject != subject {
+func (c *call) wants(r *authorizationRequest, subject string) bool {
+	if r.hintSubject != "" && r.hintSubject != c.s.subjectFor(r.hintClient, subject) {
 		return false
 	}
-	return r.claims == nil || r.claims.IDToken["sub"].Accepts(subject)
+	return r.claims == nil || r.claims.IDToken["sub"].Accepts(c.s.subjectFor(r.client, subject))
 }
 
 // checkACR holds an acr that the claims parameter calls essential. Without that word,

@@ -108,7 +108,7 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*oauth.Intr
 	}
 	return &oauth.Introspection{
 		Active: true, Scope: a.Scope.String(), ClientID: a.ClientID, Expiry: ticket.Expires.Unix(),
-		Subject: a.Subject, Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer},
+		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer},
 	}, nil
 }
 

@@ -27,6 +27,9 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.useClient(); err != nil {
+		return nil, err
+	}
 	response, put, err := c.accessToken(ctx, catalogue, x)
 	if err != nil {
 		return nil, err
@@ -175,7 +178,7 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 	}
 	a := &x.authorization
 	claims := accessTokenClaims{
-		Issuer: c.s.config.Issuer, Subject: a.Subject, Audience: audience, ClientID: c.client.ID,
+		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(c.client, a.Subject), Audience: audience, ClientID: c.client.ID,
 		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.anchor() + "." + storage.NewID(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 	}
@@ -250,7 +253,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 			claims[name] = value
 		}
 	}
-	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, a.Subject, c.client.ID
+	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, c.s.subjectFor(c.client, a.Subject), c.client.ID
 	claims["azp"] = c.client.ID
 	claims["exp"], claims["iat"] = c.now.Add(c.s.lifetimes.IDToken).Unix(), c.now.Unix()
 	claims["auth_time"] = a.AuthTime

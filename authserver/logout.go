@@ -58,14 +58,15 @@ func (c *call) logout() error {
 	}
 	// A hint that names this very session is proof that the application means it. Without
 	// one, any page could sign people out, so the person is asked.
-	if who != nil && !request.names(who) {
+	if who != nil && !c.names(request, who) {
 		return c.sendTo(c.s.config.Pages.SignOut, &interaction{params: c.params}, true)
 	}
 	return c.endSession(request, who)
 }
 
-func (r *logoutRequest) names(who *Authentication) bool {
-	return r.hint != nil && r.hint.Subject == who.Subject && r.hint.Session == who.Session && who.Session != ""
+func (c *call) names(r *logoutRequest, who *Authentication) bool {
+	return r.hint != nil && r.client != nil && r.hint.Subject == c.s.subjectFor(r.client, who.Subject) &&
+		r.hint.Session == who.Session && who.Session != ""
 }
 
 func (c *call) verifyLogout() (*logoutRequest, error) {

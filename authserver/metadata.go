@@ -50,7 +50,7 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 		ResponseModesSupported:                             modes,
 		GrantTypesSupported:                                grants,
 		ACRValuesSupported:                                 s.config.ACRValues,
-		SubjectTypesSupported:                              []string{"public"},
+		SubjectTypesSupported:                              []string{subjectPublic, subjectPairwise},
 		IDTokenSigningAlgValuesSupported:                   algorithms,
 		TokenEndpointAuthMethodsSupported:                  methods,
 		TokenEndpointAuthSigningAlgValuesSupported:         assertionAlgorithms,
@@ -66,7 +66,7 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),
 	}
-	for _, e := range endpoints() {
+	for _, e := range s.endpoints() {
 		if e.metadata != nil {
 			e.metadata(&m, s.config.Issuer+e.path)
 		}

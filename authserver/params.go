@@ -198,9 +198,13 @@ func readBody(r io.Reader, length int64) ([]byte, error) {
 }
 
 func isForm(contentType string) bool {
-	if contentType == "application/x-www-form-urlencoded" {
+	return isMediaType(contentType, "application/x-www-form-urlencoded")
+}
+
+func isMediaType(contentType, want string) bool {
+	if contentType == want {
 		return true
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
-	return err == nil && mediaType == "application/x-www-form-urlencoded"
+	return err == nil && mediaType == want
 }

@@ -43,6 +43,7 @@ type scriptSetup struct {
 	People               map[string]oauth.Claims
 	ACRValues            []string `json:"acr_values"`
 	RequireCodeChallenge bool     `json:"require_code_challenge"`
+	Registration         authserver.RegistrationPolicy
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key.
@@ -114,7 +115,8 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		Issuer: setup.Issuer, Store: store, Secret: []byte("a secret of the nodes, 32 bytes long"),
 		SignedIn: s.signedIn, Claims: s.claims, SessionActive: s.sessionActive, SignOut: s.signOut,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
-		Logger: slog.New(slog.DiscardHandler),
+		Registration: setup.Registration,
+		Logger:       slog.New(slog.DiscardHandler),
 	}
 	if config.Issuer == "" {
 		config.Issuer = scriptIssuer
@@ -173,7 +175,7 @@ func (s *scene) host() httpscript.Host {
 	return httpscript.Host{Handler: s.server, Verbs: map[string]httpscript.Verb{
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
-		"SIGN": s.verbSign, "SHOW": verbShow,
+		"SIGN": s.verbSign, "SHOW": verbShow, "INITIAL-TOKEN": s.verbInitialToken,
 	}}
 }
 
@@ -242,6 +244,20 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 		fmt.Fprintf(w, "login_hint: %s\n", i.LoginHint)
 	}
 	return nil
+}
+
+// INITIAL-TOKEN 2: the operator makes an initial access token of two uses, good for an hour.
+func (s *scene) verbInitialToken(w http.ResponseWriter, r *http.Request, words []string) error {
+	uses, err := strconv.Atoi(words[0])
+	if err != nil {
+		return err
+	}
+	token, err := authserver.NewInitialAccessToken(r.Context(), s.store, time.Now(), uses, time.Hour)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, token)
+	return err
 }
 
 // END-SESSION session-1: the session ends elsewhere.

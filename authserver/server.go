@@ -28,7 +28,8 @@ type Server struct {
 	origin    string // scheme and host of the issuer
 	routes    map[string]*endpoint
 
-	refreshKey []byte // derives successors of refresh tokens
+	refreshKey  []byte // derives successors of refresh tokens
+	pairwiseKey []byte // derives pairwise subjects
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad sync.Mutex
@@ -39,8 +40,12 @@ type Server struct {
 	issued       recent[storage.Key, storage.Ticket]
 	failures     addressLimiter
 	interactions addressLimiter
+	registered   addressLimiter
 	fetches      *http.Client
 	traces       *traceLog
+
+	registrations    RegistrationPolicy
+	statementIssuers map[string]*client
 }
 
 // New returns an engine. It fails on a configuration that could not be served safely.
@@ -77,7 +82,13 @@ func New(config Config) (*Server, error) {
 		failures:     addressLimiter{perMinute: failuresPerMinute},
 		interactions: addressLimiter{perMinute: interactionsPerMinute},
 	}
+	s.registrations = config.Registration.withDefaults()
+	s.registered.perMinute = s.registrations.PerMinute
+	s.statementIssuers = s.newStatementIssuers()
 	if s.refreshKey, err = deriveKey(config.Secret, "valetkey refresh token successor"); err != nil {
+		return nil, err
+	}
+	if s.pairwiseKey, err = deriveKey(config.Secret, "valetkey pairwise subject"); err != nil {
 		return nil, err
 	}
 	s.routes = s.newRoutes()

@@ -79,6 +79,14 @@ type Registration struct {
 	CreatedAt time.Time `json:"created_at"`
 	// UnusedUntil is when the client is gone unless it is used before; zero once it was.
 	UnusedUntil time.Time `json:"unused_until,omitzero"`
+	// Localized are members with a language tag, such as "client_name#ja" (RFC 7591, section
+	// 2.2).
+	Localized map[string]string `json:"localized,omitempty"`
+}
+
+// unusable reports whether the client registered itself and was not used in time.
+func (c *Client) unusable(now time.Time) bool {
+	return c.Registration != nil && !c.Registration.UnusedUntil.IsZero() && expired(now, c.Registration.UnusedUntil)
 }
 
 // ErrTooManyClients says that as many clients registered themselves as may.

@@ -82,7 +82,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err := c.must(scope.Has(oauth.ScopeOpenID), &ruleUserinfoScope); err != nil {
 		return nil, err
 	}
-	person, err := c.s.config.Claims(c.r.Context(), t.claims.Subject)
+	person, err := c.s.config.Claims(c.r.Context(), t.person)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, c.refuse(&ruleUserinfoToken, "the person is gone or disabled")
 	}

@@ -27,6 +27,20 @@ const (
 	maxNumericDate = 253402300799
 )
 
+// ParseJSON decodes a stranger's document with the strictness of ParseClaims: member names
+// are compared with their case, a name may occur once at each level, and size and depth
+// are bounded.
+func ParseJSON(document []byte, into any) (err error) {
+	defer recovered(&err)
+	if len(document) > maxKeySetBytes || !shallow(document, maxDepth) {
+		return ErrMalformed
+	}
+	if err := strictjson.Unmarshal(document, into); err != nil {
+		return errors.New("jose: the document is not the JSON that is expected, with each member once")
+	}
+	return nil
+}
+
 // ParseClaims reads a JWT's payload strictly: member names are compared with their case,
 // a name may occur once at each level, times are JSON numbers. into, unless nil, receives
 // the whole payload, decoded with the same strictness.

@@ -48,10 +48,12 @@ const (
 
 // The codes of RFC 7591, section 3.2.2, RFC 7009, section 2.2.1, and RFC 8707, section 2.
 const (
-	InvalidRedirectURI    ErrorCode = "invalid_redirect_uri"
-	InvalidClientMetadata ErrorCode = "invalid_client_metadata"
-	UnsupportedTokenType  ErrorCode = "unsupported_token_type"
-	InvalidTarget         ErrorCode = "invalid_target"
+	InvalidRedirectURI          ErrorCode = "invalid_redirect_uri"
+	InvalidClientMetadata       ErrorCode = "invalid_client_metadata"
+	InvalidSoftwareStatement    ErrorCode = "invalid_software_statement"
+	UnapprovedSoftwareStatement ErrorCode = "unapproved_software_statement"
+	UnsupportedTokenType        ErrorCode = "unsupported_token_type"
+	InvalidTarget               ErrorCode = "invalid_target"
 )
 
 // Error is a protocol error: it is meant for the other party and says nothing that

@@ -48,10 +48,12 @@ func (n *names) expand(text string) (string, error) {
 // The forms of what is replaced. Of a key, coordinates are left out: its kid names it.
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
-	secret     = regexp.MustCompile(`vk_(ac|rt|at)_[\w-]{40,}`)
+	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
 	browser    = regexp.MustCompile(`(valetkey_browser=)(\w+)`)
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
+	registered = regexp.MustCompile(`()\b(client-[\w-]{22})\b`)
+	clientKey  = regexp.MustCompile(`("client_secret": ")([^"]+)`)
 	coordinate = regexp.MustCompile(`("[xyn]": ")([^"]+)`)
 	reference  = regexp.MustCompile(`((?:\(|%28)ref(?: |\+)|Reference: )[0-9A-Z]{4}-[0-9A-Z]{4}`)
 	member     = regexp.MustCompile(`"[^"]+"`)
@@ -61,7 +63,7 @@ var (
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
-		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access"}[value[3:5]], value)
+		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial"}[value[3:5]], value)
 		n.hash(value, name)
 		return name
 	})
@@ -74,6 +76,8 @@ func (n *names) shorten(text string) string {
 	second(parameter, "interaction")
 	second(browser, "browser")
 	second(keyID, "key")
+	second(registered, "client")
+	second(clientKey, "secret")
 	text = coordinate.ReplaceAllString(text, "$1…")
 	text = reference.ReplaceAllString(text, "${1}XXXX-XXXX")
 	// Whole members of JSON that were named when their token was: jti, at_hash and c_hash.

@@ -1,0 +1,372 @@
+package authserver
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// RegistrationMode says who may register a client.
+type RegistrationMode string
+
+// The modes. "" is RegistrationOff.
+const (
+	RegistrationOff RegistrationMode = "off"
+	// RegistrationInitialAccessToken asks for a token that an operator made (RFC 7591,
+	// section 3).
+	RegistrationInitialAccessToken RegistrationMode = "initial_access_token"
+	// RegistrationOpen lets anybody register.
+	RegistrationOpen RegistrationMode = "open"
+)
+
+// RegistrationPolicy says whether clients may register themselves, and as what.
+type RegistrationPolicy struct {
+	Mode RegistrationMode
+	// Scope is the most that such a client may ask for; nil: the standard scopes.
+	Scope oauth.Scope
+	// UnusedLifetime is how long a client stays that nobody signs in to; zero: 24 hours.
+	UnusedLifetime time.Duration
+	// MaxClients is how many there may be at once; zero: 100,000.
+	MaxClients int
+	// PerMinute is how often one address may try to register in a minute; zero: 20.
+	PerMinute int
+	// SoftwareStatements are whose statements count; RequireSoftwareStatement refuses
+	// clients without one.
+	SoftwareStatements       []SoftwareStatementIssuer
+	RequireSoftwareStatement bool
+}
+
+func (p RegistrationPolicy) on() bool {
+	return p.Mode == RegistrationOpen || p.Mode == RegistrationInitialAccessToken
+}
+
+func (p RegistrationPolicy) withDefaults() RegistrationPolicy {
+	if p.UnusedLifetime == 0 {
+		p.UnusedLifetime = 24 * time.Hour
+	}
+	if p.MaxClients == 0 {
+		p.MaxClients = 100_000
+	}
+	if p.PerMinute == 0 {
+		p.PerMinute = 20
+	}
+	return p
+}
+
+var (
+	ruleRegistrationPace = rule{
+		must:    "an address registers no more clients in a minute than the configuration allows",
+		section: "RFC 7591, section 5", code: oauth.InvalidRequest,
+		says: "too many registrations from this address; try again in a minute",
+		mend: "wait a minute, or raise registration.per_minute",
+	}
+	ruleRegistrationNumber = rule{
+		must:    "no more clients register themselves than the configuration allows",
+		section: "RFC 7591, section 5", code: oauth.TemporarilyUnavailable,
+		says: "no more clients can be registered at present",
+		mend: "raise registration.max_clients",
+	}
+	ruleInitialAccessToken = rule{
+		must:    "the request carries an initial access token that has uses left",
+		section: "RFC 7591, section 3", code: oauth.InvalidToken,
+		says: "an initial access token is needed: it is missing, expired or used up",
+		mend: "ask the operator for one: valetkey registration token",
+	}
+	ruleRegistrationBody = rule{
+		must:    "the body is a JSON object of client metadata",
+		section: "RFC 7591, section 3.1", code: oauth.InvalidClientMetadata,
+		says: "the body must be application/json, an object of client metadata with each member once and of its type",
+		mend: "send Content-Type: application/json and the members of RFC 7591, section 2",
+	}
+	ruleClientMetadata = rule{
+		must:    "the metadata are those of a client that could work here",
+		section: "RFC 7591, section 2", code: oauth.InvalidClientMetadata,
+		mend: "correct the member",
+	}
+	ruleRegisteredRedirectURI = rule{
+		must:    "the redirect URIs may be registered",
+		section: "RFC 7591, section 3.2.2", code: oauth.InvalidRedirectURI,
+		mend: "correct the redirect URI",
+	}
+)
+
+// registrationRequest is what a client says of itself. Members that are not known are
+// ignored (RFC 7591, section 2), and Valetkey's own settings are not among the known.
+type registrationRequest struct {
+	oauth.ClientMetadata
+	// localized are the human-readable members with a language tag, such as
+	// "client_name#ja" (RFC 7591, section 2.2).
+	localized         map[string]string
+	SoftwareStatement string `json:"software_statement"`
+	// In a replacement (RFC 7592, section 2.2).
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+}
+
+// clientInformation is the answer (RFC 7591, section 3.2.1).
+type clientInformation struct {
+	ClientID              string `json:"client_id"`
+	ClientSecret          string `json:"client_secret,omitempty"`
+	ClientIDIssuedAt      int64  `json:"client_id_issued_at"`
+	ClientSecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never
+	RegistrationToken     string `json:"registration_access_token"`
+	RegistrationURI       string `json:"registration_client_uri"`
+	oauth.ClientMetadata
+}
+
+// registration is the client registration endpoint (RFC 7591, section 3; OpenID Connect
+// Registration, section 3), and with a client_id that client's configuration endpoint (RFC
+// 7592, section 2).
+func (c *call) registration() error {
+	if c.r.Method != http.MethodPost || c.r.URL.RawQuery != "" {
+		return c.manageRegistration()
+	}
+	if err := c.mayRegister(); err != nil {
+		if e := oauth.AsError(err); e != nil && e.Code == oauth.InvalidToken {
+			c.challenge(err)
+			return nil
+		}
+		return err
+	}
+	request, err := c.readRegistration()
+	if err != nil {
+		return err
+	}
+	client := &Client{
+		// Longer than a person's subject, so that neither can be taken for the other
+		// (RFC 9700, section 4.15).
+		ID: "client-" + storage.NewID(),
+		Registration: &Registration{
+			CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrations.UnusedLifetime).UTC().Truncate(time.Millisecond),
+		},
+	}
+	if err := c.fillClient(client, request); err != nil {
+		return err
+	}
+	token := newSecret(prefixRegistrationToken, c.now)
+	hash := sha256.Sum256([]byte(token))
+	client.Registration.TokenHash = hash[:]
+	if err := c.spendInitialAccessToken(); err != nil {
+		return err
+	}
+	err = c.s.config.Store.RegisterClient(c.r.Context(), client, c.s.registrations.MaxClients)
+	if errors.Is(err, ErrTooManyClients) {
+		return c.refuse(&ruleRegistrationNumber, "")
+	}
+	if err != nil {
+		return err
+	}
+	c.s.log.InfoContext(c.r.Context(), "client registered", "event", "client.registered", "client_id", client.ID, "address", c.s.remoteAddr(c.r))
+	return c.writeClient(http.StatusCreated, client, token)
+}
+
+// mayRegister bounds the pace, and holds the mode. What fails counts too: it may have cost a
+// fetch.
+func (c *call) mayRegister() error {
+	address := c.s.remoteAddr(c.r)
+	if c.s.registered.allowed(address, c.now) {
+		c.s.registered.add(address, c.now)
+	} else {
+		err := c.refuse(&ruleRegistrationPace, "")
+		oauth.AsError(err).Status = http.StatusTooManyRequests
+		return err
+	}
+	if c.s.registrations.Mode == RegistrationInitialAccessToken {
+		return c.checkInitialAccessToken()
+	}
+	return nil
+}
+
+func (c *call) readRegistration() (*registrationRequest, error) {
+	body, err := c.readJSON()
+	if err != nil {
+		return nil, err
+	}
+	request := &registrationRequest{}
+	if err := parseRegistration(body, request); err != nil {
+		return nil, c.because(&ruleRegistrationBody, err)
+	}
+	if err := c.applySoftwareStatement(request); err != nil {
+		return nil, err
+	}
+	return request, nil
+}
+
+func parseRegistration(body []byte, request *registrationRequest) error {
+	if err := jose.ParseJSON(body, request); err != nil {
+		return err
+	}
+	var members map[string]any
+	if err := jose.ParseJSON(body, &members); err != nil {
+		return err
+	}
+	if members == nil {
+		return errors.New("it is no object")
+	}
+	for name, value := range members {
+		member, tag, tagged := strings.Cut(name, "#")
+		text, isText := value.(string)
+		if !tagged || !isText || tag == "" || !slices.Contains(localizedMembers(), member) {
+			continue
+		}
+		if request.localized == nil {
+			request.localized = map[string]string{}
+		}
+		request.localized[name] = text
+	}
+	return nil
+}
+
+func localizedMembers() []string {
+	return []string{"client_name", "client_uri", "logo_uri", "tos_uri", "policy_uri"}
+}
+
+// readJSON reads the body of a request to an endpoint that takes JSON.
+func (c *call) readJSON() ([]byte, error) {
+	if !isMediaType(c.r.Header.Get("Content-Type"), "application/json") {
+		return nil, c.refuse(&ruleRegistrationBody, "Content-Type: "+c.r.Header.Get("Content-Type"))
+	}
+	body, err := readBody(http.MaxBytesReader(c.w, c.r.Body, maxFormBytes), min(c.r.ContentLength, maxFormBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge || c.r.ContentLength > maxFormBytes {
+		return nil, c.tooLarge()
+	}
+	if err != nil {
+		return nil, c.because(&ruleRegistrationBody, err)
+	}
+	return body, nil
+}
+
+// fillClient makes the record that a request asks for, or says why it cannot be had. What
+// the policy does not allow is left out of it, and the answer shows that (RFC 7591, section
+// 2).
+func (c *call) fillClient(client *Client, request *registrationRequest) error {
+	m := request.ClientMetadata
+	if m.IDTokenSignedResponseAlg == "" {
+		m.IDTokenSignedResponseAlg = string(jose.RS256) // OpenID Connect Registration, section 2
+	}
+	c.s.registrations.limit(&m)
+	m = m.WithDefaults()
+	client.ClientMetadata, client.Registration.Localized = m, request.localized
+	if len(client.Secrets) == 0 && needsSecret(&m) {
+		client.Secrets = []string{newClientSecret()}
+	}
+	problems := client.Problems()
+	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
+		for _, uri := range m.RedirectURIs {
+			if strings.HasPrefix(uri, "http:") {
+				problems = append(problems, ClientProblem{"redirect_uris", "a web client of the implicit grant has https URIs only (OpenID Connect Registration, section 2)"})
+			}
+		}
+	}
+	if problem := c.s.checkSector(c.r.Context(), &m); problem != nil && len(problems) == 0 {
+		problems = append(problems, *problem)
+	}
+	if len(problems) == 0 {
+		return c.must(true, &ruleClientMetadata)
+	}
+	broken := &ruleClientMetadata
+	if strings.HasPrefix(problems[0].Member, "redirect_uris") {
+		broken = &ruleRegisteredRedirectURI
+	}
+	err := c.refuse(broken, problems[0].String())
+	oauth.AsError(err).Description = clip(problems[0].String())
+	return err
+}
+
+// limit leaves out what registration does not give: scopes beyond the policy's, grant
+// types that are unknown or an operator's to give, and those that no response type needs.
+func (p RegistrationPolicy) limit(m *oauth.ClientMetadata) {
+	if asked, err := oauth.ParseScope(m.Scope); err == nil {
+		allowed := p.Scope
+		if allowed == nil {
+			for _, scope := range standardScopes() {
+				allowed = append(allowed, scope.Name)
+			}
+		}
+		if asked == nil {
+			asked = allowed
+		}
+		m.Scope = asked.Intersect(allowed).String()
+	}
+	if m.ResponseTypes == nil && (m.GrantTypes == nil || m.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
+		m.ResponseTypes = []string{"code"}
+	}
+	var grants []string
+	for _, name := range m.ResponseTypes {
+		t, _ := oauth.ParseResponseType(name)
+		if t.Code && !slices.Contains(grants, oauth.GrantTypeAuthorizationCode) {
+			grants = append(grants, oauth.GrantTypeAuthorizationCode)
+		}
+		if t.FrontChannel() && !slices.Contains(grants, oauth.GrantTypeImplicit) {
+			grants = append(grants, oauth.GrantTypeImplicit)
+		}
+	}
+	for _, name := range []string{oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials} {
+		if m.HasGrantType(name) && (name != oauth.GrantTypeClientCredentials || p.Mode == RegistrationInitialAccessToken) {
+			grants = append(grants, name)
+		}
+	}
+	m.GrantTypes = grants
+}
+
+// needsSecret reports whether anything that the client registers for is done with a secret.
+func needsSecret(m *oauth.ClientMetadata) bool {
+	if strings.HasPrefix(m.TokenEndpointAuthMethod, "client_secret_") {
+		return true
+	}
+	for _, algorithm := range []string{m.IDTokenSignedResponseAlg, m.UserinfoSignedResponseAlg, m.RequestObjectSigningAlg} {
+		if strings.HasPrefix(algorithm, "HS") {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *call) writeClient(status int, client *Client, token string) error {
+	information := clientInformation{
+		ClientID: client.ID, ClientIDIssuedAt: client.Registration.CreatedAt.Unix(), RegistrationToken: token,
+		RegistrationURI: c.s.config.Issuer + registrationPath + "?client_id=" + url.QueryEscape(client.ID),
+		ClientMetadata:  client.ClientMetadata,
+	}
+	if len(client.Secrets) > 0 {
+		information.ClientSecret, information.ClientSecretExpiresAt = client.Secrets[0], new(int64)
+	}
+	if len(client.Registration.Localized) == 0 {
+		return writeJSON(c.w, status, information)
+	}
+	encoded, err := json.Marshal(information)
+	if err != nil {
+		return fmt.Errorf("encode client: %w", err)
+	}
+	members := map[string]any{}
+	if err := json.Unmarshal(encoded, &members); err != nil {
+		return fmt.Errorf("encode client: %w", err)
+	}
+	for name, text := range client.Registration.Localized {
+		members[name] = text
+	}
+	return writeJSON(c.w, status, members)
+}
+
+// useClient notes, once, that a client which registered itself was used, and stays.
+func (c *call) useClient() error {
+	r := c.client.Registration
+	if r == nil || r.UnusedUntil.IsZero() || c.client.kept.Load() {
+		return nil
+	}
+	if err := c.s.config.Store.KeepClient(c.r.Context(), c.client.ID); err != nil {
+		return err
+	}
+	c.client.kept.Store(true)
+	return nil
+}

@@ -1,0 +1,109 @@
+package authserver
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+var (
+	ruleRegistrationToken = rule{
+		must:    "the request carries the registration access token of the client in client_id",
+		section: "RFC 7592, section 2", code: oauth.InvalidToken,
+		says: "the registration access token is missing, or not that of this client",
+		mend: "send Authorization: Bearer with the registration_access_token of the registration",
+	}
+	ruleReplacement = rule{
+		must:    "a replacement names the client, and its present secret if it names one",
+		section: "RFC 7592, section 2.2", code: oauth.InvalidClientMetadata,
+		says: "client_id or client_secret in the body is not that of this client",
+		mend: "send the client_id, and the client_secret that was issued or none",
+	}
+)
+
+// manageRegistration is the client configuration endpoint (RFC 7592, section 2): the client
+// reads, replaces or deletes its own record.
+func (c *call) manageRegistration() error {
+	client, token, err := c.registeredClient()
+	if oauth.AsError(err) != nil {
+		c.challenge(err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch c.r.Method {
+	case http.MethodPut:
+		return c.replaceClient(client, token)
+	case http.MethodDelete:
+		if err := c.s.config.Store.DeleteClient(c.r.Context(), client.ID); err != nil {
+			return fmt.Errorf("delete client: %w", err)
+		}
+		c.s.forget()
+		c.s.log.InfoContext(c.r.Context(), "client deleted", "event", "client.deleted", "client_id", client.ID, "address", c.s.remoteAddr(c.r))
+		noStore(c.w)
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return c.writeClient(http.StatusOK, client, token)
+}
+
+// registeredClient finds the client that a registration access token is for. That there is
+// no such client looks like a wrong token (RFC 7592, section 2.1).
+func (c *call) registeredClient() (*Client, string, error) {
+	p, err := c.parseParams(c.r.URL.RawQuery)
+	if err != nil {
+		return nil, "", err
+	}
+	token, err := c.bearerToken()
+	if err != nil {
+		return nil, "", err
+	}
+	if !isSecret(prefixRegistrationToken, token) {
+		return nil, "", c.refuse(&ruleRegistrationToken, "it has not the form of one that this server issues")
+	}
+	client, err := c.s.config.Store.Client(c.r.Context(), p.get("client_id"))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, "", c.refuse(&ruleRegistrationToken, "there is no such client")
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read client: %w", err)
+	}
+	hash := sha256.Sum256([]byte(token))
+	if client.Disabled || client.unusable(c.now) || client.Registration == nil || subtle.ConstantTimeCompare(hash[:], client.Registration.TokenHash) != 1 {
+		return nil, "", c.refuse(&ruleRegistrationToken, "it is not the token of "+client.ID)
+	}
+	return client, token, c.must(true, &ruleRegistrationToken)
+}
+
+// replaceClient puts new metadata in the place of the old; what is left out takes its
+// default (RFC 7592, section 2.2).
+func (c *call) replaceClient(client *Client, token string) error {
+	request, err := c.readRegistration()
+	if err != nil {
+		return err
+	}
+	secret := ""
+	if len(client.Secrets) > 0 {
+		secret = client.Secrets[0]
+	}
+	if request.ClientID != client.ID || request.ClientSecret != "" && subtle.ConstantTimeCompare([]byte(request.ClientSecret), []byte(secret)) != 1 {
+		return c.refuse(&ruleReplacement, "client_id: "+request.ClientID)
+	}
+	if !needsSecret(&request.ClientMetadata) && request.TokenEndpointAuthMethod != "" {
+		client.Secrets = nil
+	}
+	if err := c.fillClient(client, request); err != nil {
+		return err
+	}
+	if err := c.s.config.Store.UpdateClient(c.r.Context(), client); err != nil {
+		return err
+	}
+	c.s.forget()
+	return c.writeClient(http.StatusOK, client, token)
+}
