@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -35,10 +36,11 @@ type Configuration struct {
 	SignUp bool `json:"sign_up,omitempty"`
 	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
 	// that send a nonce.
-	RequireCodeChallenge bool      `json:"require_code_challenge,omitempty"`
-	Lifetimes            Lifetimes `json:"lifetimes,omitzero"`
-	Outgoing             Outgoing  `json:"outgoing,omitzero"`
-	Log                  Log       `json:"log,omitzero"`
+	RequireCodeChallenge bool         `json:"require_code_challenge,omitempty"`
+	Lifetimes            Lifetimes    `json:"lifetimes,omitzero"`
+	Outgoing             Outgoing     `json:"outgoing,omitzero"`
+	Registration         Registration `json:"registration,omitzero"`
+	Log                  Log          `json:"log,omitzero"`
 	Declarations
 }
 
@@ -87,6 +89,54 @@ func (o Outgoing) engine() (authserver.Outgoing, error) {
 		return engine, fmt.Errorf("outgoing.certificate_authorities: %s has no certificate in PEM form", o.CertificateAuthorities)
 	}
 	return engine, nil
+}
+
+// Registration says whether clients may register themselves (RFC 7591).
+type Registration struct {
+	Mode string `json:"mode,omitempty"` // off, initial_access_token or open
+	// Scope is the most that such a client may ask for.
+	Scope          string   `json:"scope,omitempty"`
+	UnusedLifetime Duration `json:"unused_lifetime,omitzero"`
+	MaxClients     int      `json:"max_clients,omitempty"`
+	PerMinute      int      `json:"per_minute,omitempty"`
+	// SoftwareStatements are whose statements count.
+	SoftwareStatements       []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
+	RequireSoftwareStatement bool                                 `json:"require_software_statement,omitempty"`
+}
+
+// engine returns the policy; Validate has held the scope's syntax.
+func (r Registration) engine() (authserver.RegistrationPolicy, error) {
+	scope, err := oauth.ParseScope(r.Scope)
+	if err != nil {
+		return authserver.RegistrationPolicy{}, fmt.Errorf("registration.scope: %w", err)
+	}
+	return authserver.RegistrationPolicy{
+		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, UnusedLifetime: time.Duration(r.UnusedLifetime),
+		MaxClients: r.MaxClients, PerMinute: r.PerMinute,
+		SoftwareStatements: r.SoftwareStatements, RequireSoftwareStatement: r.RequireSoftwareStatement,
+	}, nil
+}
+
+func (r Registration) validate(report reporter) {
+	oneOf(report, "registration.mode", r.Mode, string(authserver.RegistrationOff),
+		string(authserver.RegistrationInitialAccessToken), string(authserver.RegistrationOpen))
+	if _, err := oauth.ParseScope(r.Scope); err != nil {
+		report("registration.scope", "%s", oauth.AsError(err).Description)
+	}
+	if r.MaxClients < 0 || r.PerMinute < 0 {
+		report("registration", "max_clients and per_minute are 1 or more")
+	}
+	for i, issuer := range r.SoftwareStatements {
+		path := fmt.Sprintf("registration.software_statements[%d]", i)
+		if issuer.Issuer == "" || (len(issuer.JWKS) == 0) == (issuer.JWKSURI == "") {
+			report(path, "issuer and one of jwks and jwks_uri are needed")
+		}
+		if len(issuer.JWKS) > 0 {
+			if _, err := jose.ParseKeySet(issuer.JWKS); err != nil {
+				report(path+".jwks", "%v", err)
+			}
+		}
+	}
 }
 
 // Log says what is logged and how.

@@ -44,6 +44,7 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("outgoing.networks[%d]", i), "%v", err)
 		}
 	}
+	c.Registration.validate(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)

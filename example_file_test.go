@@ -107,7 +107,7 @@ func collectMembers(path string, value any, shown map[string]bool) {
 func TestRE35_EveryMisspeltKeyNamesTheRightOne(t *testing.T) {
 	root := readSchema(t)
 	for _, member := range membersOf(root, root, "") {
-		if strings.HasPrefix(member, "clients[].jwks.") {
+		if strings.Contains(member, ".jwks.") {
 			continue // other parameters of a key set are ignored (RFC 7517, section 5)
 		}
 		path, key := "", member

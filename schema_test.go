@@ -150,7 +150,7 @@ func compareSchema(t *testing.T, root, s *schema, typ reflect.Type, path string)
 	}
 	want := map[reflect.Kind]string{
 		reflect.String: "string", reflect.Bool: "boolean", reflect.Slice: "array", reflect.Map: "object",
-		reflect.Struct: "object", reflect.Int64: "integer",
+		reflect.Struct: "object", reflect.Int64: "integer", reflect.Int: "integer",
 	}[typ.Kind()]
 	switch {
 	case typ == rawType:

@@ -131,11 +131,15 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	registration, err := s.config.Registration.engine()
+	if err != nil {
+		return err
+	}
 	s.engine, err = authserver.New(authserver.Config{
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
-		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing,
+		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
 	})
 	if err != nil {

@@ -21,14 +21,15 @@ const (
 )
 
 type commandLine struct {
-	Demo       demoCommand       `cmd:"" help:"Show the whole of OAuth at work: a server, applications and an API on loopback, and every message between them."`
-	Serve      serveCommand      `cmd:"" help:"Run the server."`
-	Check      checkCommand      `cmd:"" help:"Check a configuration file without starting anything."`
-	Apply      applyCommand      `cmd:"" help:"Put the clients, users, scopes and resources of files into a database."`
-	Diff       diffCommand       `cmd:"" help:"Show what apply would change."`
-	Explain    explainCommand    `cmd:"" help:"Explain a refusal by the reference that the error carried."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
-	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
+	Demo         demoCommand         `cmd:"" help:"Show the whole of OAuth at work: a server, applications and an API on loopback, and every message between them."`
+	Serve        serveCommand        `cmd:"" help:"Run the server."`
+	Check        checkCommand        `cmd:"" help:"Check a configuration file without starting anything."`
+	Apply        applyCommand        `cmd:"" help:"Put the clients, users, scopes and resources of files into a database."`
+	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
+	Registration registrationCommand `cmd:"" help:"Let clients register themselves."`
+	Explain      explainCommand      `cmd:"" help:"Explain a refusal by the reference that the error carried."`
+	Version      versionCommand      `cmd:"" help:"Print the version."`
+	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }
 
 func main() {
