@@ -156,6 +156,14 @@ func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.
 	return store, err
 }
 
+// RotateKeys has new signing keys take over before their time, by the lifetimes of a
+// configuration, and returns them. A server that runs on the store sees them within a
+// second.
+func RotateKeys(ctx context.Context, store *sqldb.Store, c *Configuration, rotation authserver.KeyRotation) ([]authserver.Key, error) {
+	rotation.Lifetimes = c.Lifetimes.engine()
+	return authserver.RotateKeys(ctx, store, time.Now(), rotation)
+}
+
 func openStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.Store, []byte, error) {
 	if err := checkDatabase(c.Database); err != nil {
 		return nil, nil, fmt.Errorf("database: %w", err)

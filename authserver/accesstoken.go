@@ -143,16 +143,16 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what
 // making one does, so the tokens that were found good are remembered by their hash.
 func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*accessTokenClaims, error) {
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
 	hash := sha256.Sum256([]byte(token))
-	if claims, ok := s.verified.get(hash); ok {
+	if claims, ok := catalogue.verified.get(hash); ok {
 		if now.Unix() >= claims.Expires {
 			return nil, errInactive
 		}
 		return claims, nil
-	}
-	catalogue, err := s.catalogue(ctx)
-	if err != nil {
-		return nil, err
 	}
 	payload, _, err := jose.Verify(token, catalogue.keys.public, jose.Expected{
 		Algorithms: signingAlgorithms(), Types: []string{oauth.TypAccessToken},
@@ -167,6 +167,6 @@ func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*a
 	if claims.Issuer != s.config.Issuer || now.Unix() >= claims.Expires {
 		return nil, errInactive
 	}
-	s.verified.put(hash, &claims)
+	catalogue.verified.put(hash, &claims)
 	return &claims, nil
 }

@@ -26,8 +26,11 @@ type catalogue struct {
 	scopeNames []string
 	resources  []Resource
 	keys       keyRing
-	jwks       *document
-	metadata   *document
+	// verified remembers access tokens whose signature was found good, by their hash, for
+	// as long as no key is taken away.
+	verified *recent[[sha256.Size]byte, *accessTokenClaims]
+	jwks     *document
+	metadata *document
 
 	mu      sync.RWMutex
 	clients map[string]*client
@@ -90,6 +93,11 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	}
 	if next.keys, err = newKeyRing(keys); err != nil {
 		return nil, err
+	}
+	if current := s.catalogueNow.Load(); current != nil && next.keys.hasAll(current.keys) {
+		next.verified = current.verified
+	} else {
+		next.verified = &recent[[sha256.Size]byte, *accessTokenClaims]{}
 	}
 	if next.jwks, err = next.keys.publish(now); err != nil {
 		return nil, err

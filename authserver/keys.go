@@ -39,6 +39,16 @@ func newKeyRing(keys []Key) (keyRing, error) {
 	return ring, nil
 }
 
+// hasAll reports whether every key of another ring is in this one.
+func (k keyRing) hasAll(other keyRing) bool {
+	for _, key := range other.keys {
+		if !slices.ContainsFunc(k.keys, func(mine Key) bool { return mine.ID == key.ID }) {
+			return false
+		}
+	}
+	return true
+}
+
 // publish returns the JWKS document.
 func (k keyRing) publish(now time.Time) (*document, error) {
 	published := jose.KeySet{Keys: []jose.JWK{}}
@@ -163,7 +173,7 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
 		changed = true
 		if last != nil {
-			last.PublishedUntil = from.Add(s.longestSigned())
+			last.PublishedUntil = from.Add(s.lifetimes.longestSigned())
 		}
 	}
 	return append(next, added...), changed, nil
@@ -171,8 +181,8 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 
 // longestSigned is how long a signature must stay verifiable: the longest life of what
 // is signed, a catalogue's age on a node that has not heard yet, and skew.
-func (s *Server) longestSigned() time.Duration {
-	return max(s.lifetimes.AccessToken, s.lifetimes.IDToken) + catalogueMaxStale + time.Minute
+func (l Lifetimes) longestSigned() time.Duration {
+	return max(l.AccessToken, l.IDToken) + catalogueMaxStale + time.Minute
 }
 
 func (c *call) jwks() error {

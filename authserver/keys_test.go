@@ -2,6 +2,7 @@ package authserver_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -87,6 +88,58 @@ func TestRE17_RotationFailsNoVerification(t *testing.T) {
 		}
 		if len(keys) > 3 {
 			t.Errorf("%d keys are kept", len(keys))
+		}
+	})
+}
+
+// What an operator does when a key has leaked, and when a specification wants to see a new
+// one at once.
+func TestRE17_RotationOnCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+		kid := func(a answer) string {
+			header, err := jose.ParseHeader(a.AccessToken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return header.KeyID
+		}
+		rotate := func(r authserver.KeyRotation) string {
+			added, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), r)
+			if err != nil || len(added) != 1 {
+				t.Fatalf("%d keys: %v", len(added), err)
+			}
+			time.Sleep(time.Second) // until the server asks for the version
+			return added[0].ID
+		}
+		first := s.tokens("ada", "app", "openid")
+		second := rotate(authserver.KeyRotation{})
+		if a := s.tokens("ada", "app", "openid"); kid(a) != kid(first) {
+			t.Error("a key signs before it has been published for a while")
+		}
+		if jwks := s.do(httptest.NewRequest(http.MethodGet, "/jwks", nil)).body; !strings.Contains(jwks, second) {
+			t.Error("the next key is not published")
+		}
+		third := rotate(authserver.KeyRotation{Now: true})
+		if a := s.tokens("ada", "app", "openid"); kid(a) != third {
+			t.Errorf("%s signs, want %s", kid(a), third)
+		}
+		if a := s.userinfo(first.AccessToken); a.status != http.StatusOK {
+			t.Errorf("what the old key signed: %d", a.status)
+		}
+		fourth := rotate(authserver.KeyRotation{Revoke: true})
+		if a := s.userinfo(first.AccessToken); a.status != http.StatusUnauthorized {
+			t.Errorf("what a forgotten key signed, and was known to be good: %d", a.status)
+		}
+		if a := s.tokens("ada", "app", "openid"); kid(a) != fourth {
+			t.Errorf("%s signs, want %s", kid(a), fourth)
+		}
+		keys, err := s.store.Keys(t.Context())
+		if err != nil || len(keys) != 1 {
+			t.Errorf("%d keys are left (%v)", len(keys), err)
+		}
+		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Algorithm: "HS256"}); !errors.Is(err, authserver.ErrSigningAlgorithm) {
+			t.Errorf("HS256: %v", err)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,8 +32,6 @@ type Server struct {
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad sync.Mutex
-	// verified remembers access tokens whose signature was found good, by their hash.
-	verified recent[[sha256.Size]byte, *accessTokenClaims]
 	// issued remembers codes and refresh tokens that this node stored and has not seen
 	// spent. It saves a look-up and decides nothing: spending does, in the store.
 	issued       recent[storage.Key, storage.Ticket]

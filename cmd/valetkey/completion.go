@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -25,11 +26,24 @@ func (c *completionCommand) Run(o *output, model *kong.Application) error {
 		for _, flag := range command.Flags {
 			flags[command.Name] = append(flags[command.Name], "--"+flag.Name)
 		}
+		for _, child := range command.Children {
+			flags[command.Name] = append(flags[command.Name], child.Name)
+		}
+		for _, child := range command.Children {
+			for _, flag := range child.Flags {
+				if word := "--" + flag.Name; !slices.Contains(flags[command.Name], word) {
+					flags[command.Name] = append(flags[command.Name], word)
+				}
+			}
+		}
 	}
 	switch c.Shell {
 	case "fish":
 		for _, command := range model.Children {
 			fmt.Fprintf(o.out, "complete -c valetkey -n __fish_use_subcommand -f -a %s -d %q\n", command.Name, command.Help)
+			for _, child := range command.Children {
+				fmt.Fprintf(o.out, "complete -c valetkey -n '__fish_seen_subcommand_from %s' -f -a %s -d %q\n", command.Name, child.Name, child.Help)
+			}
 			for _, flag := range command.Flags {
 				fmt.Fprintf(o.out, "complete -c valetkey -n '__fish_seen_subcommand_from %s' -l %s -d %q\n", command.Name, flag.Name, flag.Help)
 			}

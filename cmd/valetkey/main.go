@@ -28,6 +28,7 @@ type commandLine struct {
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
 	Registration registrationCommand `cmd:"" help:"Let clients register themselves."`
 	Explain      explainCommand      `cmd:"" help:"Explain a refusal by the reference that the error carried."`
+	Keys         keysCommand         `cmd:"" help:"List the signing keys, or have new ones take over."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }

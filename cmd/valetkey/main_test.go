@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 //	port VAR           sets VAR to a free loopback port
 //	get URL STATUS     fetches until the status is that, and writes the body to the file "body"
 //	ref                sets REF to the reference in "body"
+//	served URL FILE    fetches until every kid that a list of keys in the file names is in the body
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -40,9 +41,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port": port,
-			"get":  get,
-			"ref":  ref,
+			"port":   port,
+			"get":    get,
+			"ref":    ref,
+			"served": served,
 		},
 	})
 }
@@ -89,6 +91,24 @@ func ref(ts *testscript.TestScript, _ bool, _ []string) {
 		ts.Fatalf("there is no reference in the body")
 	}
 	ts.Setenv("REF", found)
+}
+
+// A kid is 128 bits in base64url.
+var kid = regexp.MustCompile(`[\s"]([\w-]{22})[\s"]`)
+
+func served(ts *testscript.TestScript, _ bool, args []string) {
+	for _, found := range kid.FindAllStringSubmatch(ts.ReadFile(args[1]), -1) {
+		id := found[1]
+		for tries := 0; ; tries++ {
+			get(ts, false, []string{args[0], "200"})
+			if strings.Contains(ts.ReadFile("body"), id) {
+				break
+			}
+			if tries == 200 {
+				ts.Fatalf("%s never has %s", args[0], id)
+			}
+		}
+	}
 }
 
 // TestExitCodes: scripts rely on them.

@@ -1,0 +1,93 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// ErrSigningAlgorithm says that tokens cannot be signed with an algorithm.
+var ErrSigningAlgorithm = errors.New("not a signing algorithm of this server")
+
+// KeyRotation is an operator's wish for new signing keys before their time.
+type KeyRotation struct {
+	// Algorithm is the one whose key is replaced; "" means every algorithm that has a key.
+	Algorithm string
+	// Now has the new key sign at once. Whoever keeps the JWKS must then fetch it again when
+	// it meets the new kid. Otherwise the key is published KeyPublishAhead before it signs.
+	Now bool
+	// Revoke also forgets the old keys at once, so that nothing that they signed is good
+	// any more. It implies Now.
+	Revoke bool
+	// Lifetimes are those that the servers of the store work by.
+	Lifetimes Lifetimes
+}
+
+// RotateKeys puts new signing keys into a store and returns them. Servers that run on the
+// store see them within a second.
+func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRotation) ([]Key, error) {
+	if rotation.Algorithm != "" && !slices.Contains(signingAlgorithms(), jose.Algorithm(rotation.Algorithm)) {
+		return nil, fmt.Errorf("%q: %w: choose one of %v", rotation.Algorithm, ErrSigningAlgorithm, signingAlgorithms())
+	}
+	rotation.Lifetimes = rotation.Lifetimes.withDefaults()
+	var added []Key
+	err := store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
+		var err error
+		keys, added, err = rotation.apply(keys, now)
+		return keys, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("rotate keys: %w", err)
+	}
+	return added, nil
+}
+
+// apply returns the keys as they are after the rotation, and those of them that are new.
+func (r *KeyRotation) apply(keys []Key, now time.Time) (after, added []Key, err error) {
+	from := now
+	if !r.Now && !r.Revoke {
+		from = now.Add(r.Lifetimes.KeyPublishAhead)
+	}
+	for _, alg := range r.algorithms(keys) {
+		private, err := jose.GenerateKey(alg)
+		if err != nil {
+			return nil, nil, fmt.Errorf("make a signing key: %w", err)
+		}
+		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
+	}
+	ends := from.Add(r.Lifetimes.longestSigned())
+	for _, key := range keys {
+		if slices.ContainsFunc(added, func(k Key) bool { return k.Algorithm == key.Algorithm }) {
+			// One that would only sign later has signed nothing, and its successor is here.
+			if r.Revoke || key.SignsFrom.After(from) {
+				continue
+			}
+			if key.PublishedUntil.IsZero() || key.PublishedUntil.After(ends) {
+				key.PublishedUntil = ends
+			}
+		}
+		after = append(after, key)
+	}
+	return append(after, added...), added, nil
+}
+
+func (r *KeyRotation) algorithms(keys []Key) []jose.Algorithm {
+	if r.Algorithm != "" {
+		return []jose.Algorithm{jose.Algorithm(r.Algorithm)}
+	}
+	var used []jose.Algorithm
+	for _, alg := range signingAlgorithms() {
+		if slices.ContainsFunc(keys, func(k Key) bool { return k.Algorithm == alg }) {
+			used = append(used, alg)
+		}
+	}
+	if used == nil {
+		used = []jose.Algorithm{jose.ES256}
+	}
+	return used
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+)
+
+type keysCommand struct {
+	List   keysListCommand   `cmd:"" help:"List the signing keys and the times of their lives."`
+	Rotate keysRotateCommand `cmd:"" help:"Have new signing keys take over."`
+}
+
+type keysDatabase struct {
+	Config   string `help:"Configuration file, for the database and the lifetimes." type:"existingfile" placeholder:"FILE"`
+	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
+	JSON     bool   `help:"Print JSON."`
+}
+
+func (d *keysDatabase) configuration() (valetkey.Configuration, error) {
+	var configuration valetkey.Configuration
+	var err error
+	if d.Config != "" {
+		if configuration, err = valetkey.ReadConfiguration(d.Config); err != nil {
+			err = usageError{err}
+		}
+		configuration.Database = cmp.Or(d.Database, configuration.Database)
+	} else {
+		configuration, err = configurationFor(d.Database)
+	}
+	if err != nil {
+		return configuration, err
+	}
+	configuration.Database = cmp.Or(configuration.Database, valetkey.DefaultDatabase)
+	if path := missingFile(configuration.Database); path != "" {
+		return configuration, usageError{fmt.Errorf("there is no database at %s: say --database or --config", path)}
+	}
+	return configuration, nil
+}
+
+type keysListCommand struct {
+	keysDatabase `embed:""`
+}
+
+// Help is shown by "valetkey keys list --help".
+func (keysListCommand) Help() string {
+	return "Private keys are not shown.\n\nExample: valetkey keys list --database sqlite:valetkey.db"
+}
+
+// Run prints the keys.
+func (c *keysListCommand) Run(ctx context.Context, o *output) error {
+	configuration, err := c.configuration()
+	if err != nil {
+		return err
+	}
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	keys, err := store.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	return printKeys(o, c.JSON, keys)
+}
+
+type keysRotateCommand struct {
+	keysDatabase `embed:""`
+	Algorithm    string `help:"Rotate the key of this algorithm alone, such as ES256." placeholder:"ALG"`
+	Now          bool   `help:"Sign with the new keys at once, instead of after they have been published for a day (key_publish_ahead)."`
+	Revoke       bool   `help:"Forget the old keys at once: everything that they signed is refused from now on. Implies --now."`
+}
+
+// Help is shown by "valetkey keys rotate --help".
+func (keysRotateCommand) Help() string {
+	return "Keys rotate by themselves every 90 days (key_rotation). This does it before their time, for every algorithm " +
+		"in use or for one. A running server sees the new keys within a second. If a private key has leaked, say --revoke.\n\n" +
+		"Example: valetkey keys rotate --now --database sqlite:valetkey.db"
+}
+
+// Run makes the new keys.
+func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
+	configuration, err := c.configuration()
+	if err != nil {
+		return err
+	}
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	added, err := valetkey.RotateKeys(ctx, store, &configuration, authserver.KeyRotation{
+		Algorithm: c.Algorithm, Now: c.Now, Revoke: c.Revoke,
+	})
+	if errors.Is(err, authserver.ErrSigningAlgorithm) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	if c.Revoke {
+		fmt.Fprintln(o.log, "warning: the old keys are forgotten. Access tokens and ID tokens that they signed are refused from now on;\n"+
+			"an API that keeps the key set may take them for as long as it keeps it. Clients refresh, or people sign in again.")
+	}
+	return printKeys(o, c.JSON, added)
+}
+
+// printedKey is the JSON form of a key.
+type printedKey struct {
+	ID             string    `json:"kid"`
+	Algorithm      string    `json:"alg"`
+	State          string    `json:"state"`
+	CreatedAt      time.Time `json:"created_at"`
+	SignsFrom      time.Time `json:"signs_from"`
+	PublishedUntil time.Time `json:"published_until,omitzero"`
+}
+
+func printKeys(o *output, asJSON bool, keys []authserver.Key) error {
+	slices.SortFunc(keys, func(a, b authserver.Key) int {
+		return cmp.Or(cmp.Compare(a.Algorithm, b.Algorithm), b.SignsFrom.Compare(a.SignsFrom))
+	})
+	now := time.Now()
+	printed := make([]printedKey, 0, len(keys))
+	signing := map[string]bool{}
+	for _, key := range keys {
+		k := printedKey{key.ID, string(key.Algorithm), "published", key.CreatedAt.UTC(), key.SignsFrom.UTC(), key.PublishedUntil.UTC()}
+		if key.SignsFrom.After(now) {
+			k.State = "next"
+		} else if !signing[k.Algorithm] {
+			k.State, signing[k.Algorithm] = "signs", true
+		}
+		printed = append(printed, k)
+	}
+	if asJSON {
+		return printJSON(o.out, printed)
+	}
+	w := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ALG\tKID\tSTATE\tSIGNS FROM\tPUBLISHED UNTIL")
+	for _, k := range printed {
+		until := "-"
+		if !k.PublishedUntil.IsZero() {
+			until = k.PublishedUntil.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Algorithm, k.ID, k.State, k.SignsFrom.Format(time.RFC3339), until)
+	}
+	return w.Flush()
+}
