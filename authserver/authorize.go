@@ -64,6 +64,11 @@ func (c *call) authorize() error {
 	if c.params, err = c.parseParams(c.r.URL.RawQuery); err != nil {
 		return c.refuseAuthorization(c.repeatedParams(), err)
 	}
+	if err := c.resolveRequestObject(); err != nil {
+		// The client is told where the parameters outside of the object say so.
+		request, _ := c.verifyClient()
+		return c.refuseAuthorization(request, err)
+	}
 	request, err := c.verifyAuthorizationRequest()
 	if err != nil {
 		return c.refuseAuthorization(request, err)

@@ -65,18 +65,6 @@ var (
 		says: "nonce is required with this response_type",
 		mend: "send a random nonce for each request, and compare it with the ID token's",
 	}
-	ruleNoRequestObject = rule{
-		must:    "the request has no request object",
-		section: "OpenID Connect Core, section 6.1", code: oauth.RequestNotSupported,
-		says: "the request parameter is not supported",
-		mend: "send the parameters themselves",
-	}
-	ruleNoRequestURI = rule{
-		must:    "the request has no request_uri",
-		section: "OpenID Connect Core, section 6.2", code: oauth.RequestURINotSupported,
-		says: "the request_uri parameter is not supported",
-		mend: "send the parameters themselves",
-	}
 	ruleNoRegistration = rule{
 		must:    "the request has no registration parameter",
 		section: "OpenID Connect Core, section 7.2.1", code: oauth.RegistrationNotSupported,
@@ -211,12 +199,6 @@ func (c *call) verifyResponse(request *authorizationRequest) error {
 }
 
 func (c *call) verifyUnsupported(*authorizationRequest) error {
-	if err := c.must(!c.params.has("request"), &ruleNoRequestObject); err != nil {
-		return err
-	}
-	if err := c.must(!c.params.has("request_uri"), &ruleNoRequestURI); err != nil {
-		return err
-	}
 	return c.must(!c.params.has("registration"), &ruleNoRegistration)
 }
 

@@ -169,7 +169,15 @@ func (c *clientCheck) algorithms() {
 	c.oneOf("token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg, clientAlgorithms()...)
 }
 
-func (c *clientCheck) requestObjects() {}
+func (c *clientCheck) requestObjects() {
+	c.oneOf("request_object_signing_alg", c.RequestObjectSigningAlg, append([]string{"none"}, clientAlgorithms()...)...)
+	if c.RequireSignedRequestObject && c.RequestObjectSigningAlg == "none" {
+		c.report("request_object_signing_alg", "none does not go with require_signed_request_object")
+	}
+	for i, uri := range c.RequestURIs {
+		c.webAddress(fmt.Sprintf("request_uris[%d]", i), uri)
+	}
+}
 
 func (c *clientCheck) subjects() {
 	c.oneOf("subject_type", c.SubjectType, subjectPublic, subjectPairwise)

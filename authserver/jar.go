@@ -1,0 +1,255 @@
+package authserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const (
+	maxRequestObjectBytes = 16 << 10
+	// maxRequestObjectLife is that of a client that is registered for signed objects.
+	maxRequestObjectLife = time.Hour
+)
+
+var (
+	ruleOneRequestObject = rule{
+		must:    "the request has one of request and request_uri",
+		section: "RFC 9101, section 5", code: oauth.InvalidRequest,
+		says: "request and request_uri exclude each other",
+		mend: "send one of them",
+	}
+	ruleRequestObjectRequired = rule{
+		must:    "a client that is registered for it sends a signed request object",
+		section: "RFC 9101, section 10.5", code: oauth.InvalidRequest,
+		says: "this client's requests must be signed request objects",
+		mend: "send request or request_uri, or clear require_signed_request_object",
+	}
+	ruleRequestObject = rule{
+		must:    "the request object is a JWT that the client signed as it is registered",
+		section: "RFC 9101, section 6", code: oauth.InvalidRequestObject,
+		says: "the request object cannot be verified",
+		mend: "sign it with a key of the client's jwks, by request_object_signing_alg",
+	}
+	ruleRequestObjectUnsigned = rule{
+		must:    "an unsigned request object comes from a client whose request_object_signing_alg is none",
+		section: "OpenID Connect Core, section 6.1", code: oauth.InvalidRequestObject,
+		says: "this client's request objects must be signed",
+		mend: "sign it, or register request_object_signing_alg none",
+	}
+	ruleRequestObjectClaims = rule{
+		must:    "the request object is of this client, for this server, and valid now",
+		section: "RFC 9101, section 4", code: oauth.InvalidRequestObject,
+		says: "iss, aud, exp, nbf, iat, sub or client_id of the request object does not fit",
+		mend: "set iss to the client_id, aud to the issuer, exp some minutes ahead, and no sub",
+	}
+	ruleRequestObjectParams = rule{
+		must:    "the request object holds parameters of an authorization request, none nested",
+		section: "RFC 9101, section 4", code: oauth.InvalidRequestObject,
+		says: "a parameter in the request object has a form that parameters cannot have, or is request or request_uri",
+		mend: "write parameters as strings, max_age as a number, claims as an object",
+	}
+	ruleRequestObjectAgrees = rule{
+		must:    "response_type outside of the request object is that inside",
+		section: "OpenID Connect Core, section 6.1", code: oauth.InvalidRequest,
+		says: "response_type differs from that in the request object",
+		mend: "send the same response_type in both places",
+	}
+	ruleRequestURIRegistered = rule{
+		must:    "request_uri is one that the client registered",
+		section: "OpenID Connect Core, section 6.2", code: oauth.InvalidRequestURI,
+		says: "request_uri is not registered for this client",
+		mend: "add it to the client's request_uris",
+	}
+	ruleRequestURIFetched = rule{
+		must:    "request_uri leads to a request object, that of its fragment if it has one",
+		section: "OpenID Connect Core, section 6.2", code: oauth.InvalidRequestURI,
+		says: "the request object could not be fetched from request_uri, or is not the one of its fragment",
+		mend: "serve it there, over https, without redirects, within five seconds, at most 16 KiB",
+	}
+)
+
+// resolveRequestObject puts the parameters of a request object (RFC 9101; OpenID Connect
+// Core, section 6) in the place of it. From then on the request is like any other: it is
+// kept in that form, so that the object is fetched, verified and expires once.
+func (c *call) resolveRequestObject() error {
+	byValue, byReference := c.params.has("request"), c.params.has("request_uri")
+	cl, err := c.s.client(c.r.Context(), c.params.get("client_id"))
+	if errors.Is(err, errUnknownClient) {
+		return nil // verifyClient says so
+	}
+	if err != nil {
+		return err
+	}
+	if !byValue && !byReference {
+		return c.must(!cl.RequireSignedRequestObject, &ruleRequestObjectRequired)
+	}
+	if err := c.must(byValue != byReference, &ruleOneRequestObject); err != nil {
+		return err
+	}
+	object := c.params.get("request")
+	if byReference {
+		if object, err = c.fetchRequestObject(cl); err != nil {
+			return err
+		}
+	}
+	payload, err := c.openRequestObject(cl, object)
+	if err != nil {
+		return err
+	}
+	inside, err := c.requestObjectParams(cl, payload)
+	if err != nil {
+		return err
+	}
+	return c.mergeRequestObject(cl, inside)
+}
+
+// openRequestObject returns the claims of an object whose signature is the client's.
+func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
+	header, err := jose.ParseHeader(object)
+	if err != nil {
+		return nil, c.because(&ruleRequestObject, err)
+	}
+	registered := jose.Algorithm(cl.RequestObjectSigningAlg)
+	if header.Algorithm == "none" {
+		if registered != "none" || cl.RequireSignedRequestObject || !strings.HasSuffix(object, ".") {
+			return nil, c.refuse(&ruleRequestObjectUnsigned, "")
+		}
+		return jose.UnverifiedPayload(object)
+	}
+	want := jose.Expected{Types: []string{oauth.TypRequestObject, "JWT", ""}}
+	if registered != "" {
+		want.Algorithms = []jose.Algorithm{registered}
+	}
+	var payload []byte
+	if strings.HasPrefix(string(header.Algorithm), "HS") {
+		if registered == "" {
+			want.Algorithms = []jose.Algorithm{jose.HS256, jose.HS384, jose.HS512}
+		}
+		err = errCredentials("the client has no secret")
+		for _, secret := range cl.Secrets {
+			if payload, _, err = jose.VerifySecret(object, []byte(secret), want); err == nil {
+				break
+			}
+		}
+	} else {
+		if registered == "" {
+			want.Algorithms = signingAlgorithms()
+		}
+		payload, err = verifyWithClientKeys(c.r.Context(), c.now, cl, object, want)
+	}
+	if err != nil {
+		return nil, c.because(&ruleRequestObject, err)
+	}
+	return payload, c.must(true, &ruleRequestObject)
+}
+
+// requestObjectParams reads the parameters in an object, after the claims about it.
+func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
+	var members map[string]json.RawMessage
+	claims, err := jose.ParseClaims(payload, &members)
+	if err != nil {
+		return nil, c.because(&ruleRequestObjectClaims, err)
+	}
+	now := c.now
+	switch {
+	case claims.Issuer != "" && claims.Issuer != cl.ID:
+		return nil, c.refuse(&ruleRequestObjectClaims, "iss: "+claims.Issuer)
+	case len(claims.Audience) > 0 && !slices.Contains(claims.Audience, c.s.config.Issuer):
+		return nil, c.refuse(&ruleRequestObjectClaims, fmt.Sprintf("aud: %q", claims.Audience))
+	case claims.Subject == cl.ID:
+		// A client assertion is signed with the same key (RFC 9101, section 10.8).
+		return nil, c.refuse(&ruleRequestObjectClaims, "sub is the client_id, as in a client assertion")
+	case !claims.Expires.IsZero() && !now.Before(claims.Expires.Add(clockSkew)):
+		return nil, c.refuse(&ruleRequestObjectClaims, "it has expired")
+	case cl.RequireSignedRequestObject && (claims.Issuer == "" || len(claims.Audience) == 0 || claims.Expires.IsZero() || claims.Expires.Sub(now) > maxRequestObjectLife):
+		return nil, c.refuse(&ruleRequestObjectClaims, "iss, aud or exp is missing, or exp more than an hour ahead")
+	case claims.NotBefore.Sub(now) > clockSkew || claims.IssuedAt.Sub(now) > clockSkew:
+		return nil, c.refuse(&ruleRequestObjectClaims, "nbf or iat is in the future")
+	}
+	var inside params
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		raw := members[name]
+		if slices.Contains([]string{"iss", "aud", "sub", "exp", "nbf", "iat", "jti"}, name) {
+			continue
+		}
+		values, ok := paramValues(name, raw)
+		if !ok || len(inside)+len(values) > maxParams || name == "request" || name == "request_uri" {
+			return nil, c.refuse(&ruleRequestObjectParams, name)
+		}
+		for _, value := range values {
+			inside = append(inside, param{name, value})
+		}
+	}
+	if id := inside.get("client_id"); id != "" && id != cl.ID {
+		return nil, c.refuse(&ruleRequestObjectClaims, "client_id: "+id)
+	}
+	return inside, c.must(true, &ruleRequestObjectClaims)
+}
+
+// paramValues returns a member of a request object as the values of a parameter: strings
+// as they are, numbers and objects as JSON writes them. resource may be an array.
+func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
+	var value any
+	if err := jose.ParseJSON(raw, &value); err != nil {
+		return nil, false
+	}
+	switch v := value.(type) {
+	case nil:
+		return nil, true
+	case string:
+		values = []string{v}
+	case []any:
+		if name != "resource" {
+			return nil, false
+		}
+		for _, one := range v {
+			text, isText := one.(string)
+			if !isText {
+				return nil, false
+			}
+			values = append(values, text)
+		}
+	default: // a number, a boolean or an object
+		values = []string{string(raw)}
+	}
+	for _, value := range values {
+		if len(value) > maxParamBytes || strings.ContainsRune(value, 0) {
+			return nil, false
+		}
+	}
+	return values, true
+}
+
+// mergeRequestObject makes the parameters of the object those of the request. What is
+// outside of it counts only where an OpenID Connect request has the shape that section 6.1
+// asks for, and only for what the object leaves out.
+func (c *call) mergeRequestObject(cl *client, inside params) error {
+	outside := c.params
+	openID := slices.Contains(strings.Fields(outside.get("scope")), oauth.ScopeOpenID) && outside.has("response_type")
+	merged := params{{"client_id", cl.ID}}
+	for _, p := range inside {
+		if p.name != "client_id" && p.value != "" {
+			merged = append(merged, p)
+		}
+	}
+	if openID && !cl.RequireSignedRequestObject {
+		if t := inside.get("response_type"); t != "" && t != outside.get("response_type") {
+			return c.refuse(&ruleRequestObjectAgrees, t)
+		}
+		for _, p := range outside {
+			if p.name != "request" && p.name != "request_uri" && !merged.has(p.name) {
+				merged = append(merged, p)
+			}
+		}
+	}
+	c.params = merged
+	return nil
+}
