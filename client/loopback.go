@@ -64,6 +64,7 @@ func (c *Client) Loopback(ctx context.Context, options LoopbackOptions) (*Tokens
 		if server.Shutdown(ctx) != nil {
 			server.Close()
 		}
+		listener.Close() // for the case that Serve has not begun yet
 	}()
 	open := options.OpenBrowser
 	if open == nil {

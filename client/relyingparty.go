@@ -1,0 +1,240 @@
+package client
+
+import (
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const (
+	// defaultSessionLifetime is a working day: who signs in in the morning is asked again
+	// the next one.
+	defaultSessionLifetime = 12 * time.Hour
+	// defaultSessions is how many sessions the store in memory keeps.
+	defaultSessions = 100_000
+	// maxSignIns is how many sign-ins one browser can have under way: in many tabs, and
+	// not so many that their cookies outgrow a request.
+	maxSignIns = 8
+	// maxReturnTo bounds the path to return to, which travels in a cookie.
+	maxReturnTo = 1024
+	// maxFormBytes bounds what browsers and providers may post.
+	maxFormBytes = 64 << 10
+)
+
+// RelyingPartyConfig says how a web application signs its people in. Client is required;
+// the zero value of all else is a good choice.
+type RelyingPartyConfig struct {
+	// Client is the application at its provider. Its RedirectURI is where the provider
+	// sends browsers back to, and decides where the other paths are: beside it.
+	Client *Client
+	// Authorization is what each sign-in asks for beyond the client's Config.
+	Authorization AuthorizationOptions
+	// UserInfo asks the UserInfo endpoint at each sign-in. Without it a session knows what
+	// the ID token says.
+	UserInfo bool
+	// Sessions keeps the sessions. Nil keeps 100,000 in memory: a restart signs everybody
+	// out, though not out of the provider.
+	Sessions SessionStore
+	// SessionLifetime is how long a session lasts at most; zero means 12 hours.
+	SessionLifetime time.Duration
+	// CookieKey, of 32 bytes, seals what the browser keeps while a sign-in is under way.
+	// Nil means a new random one for each process. Processes that share the work share
+	// the key, too.
+	CookieKey []byte
+	// Home is the path to go to where no other is known; empty means "/".
+	Home string
+	// Error answers a request that failed, to a person: a sign-in that they refused, that
+	// took too long or that somebody forged. err is for a log, and status is the status
+	// that fits. Nil logs err and writes a short page.
+	Error func(w http.ResponseWriter, r *http.Request, status int, err error)
+	// Logger hears of what goes wrong; nil means slog.Default.
+	Logger *slog.Logger
+}
+
+// RelyingParty signs people in to a web application, keeps their sessions, and ends them
+// when they sign out here or at the provider. It is an http.Handler for these paths,
+// which stand beside that of the client's RedirectURI:
+//
+//	sign-in              begins a sign-in; the parameter return_to is a path to come back to
+//	callback             the redirect URI itself, whatever its name
+//	sign-out             POST: ends the session here and at the provider; return_to as above
+//	signed-out           where the provider sends the browser afterwards
+//	initiate-login       begins a sign-in at somebody else's wish
+//	backchannel-logout   the provider says who has signed out
+//	frontchannel-logout  the same, through a frame in the browser
+//
+// Require and Load put the session into the context of the application's own requests.
+// A RelyingParty is safe for concurrent use.
+//
+// It checks that forms which sign out come from the application's own pages. A
+// http.CrossOriginProtection around it must let through the redirect URI and
+// initiate-login, to which other sites may post.
+type RelyingParty struct {
+	client        *Client
+	authorization AuthorizationOptions
+	userInfo      bool
+	sessions      SessionStore
+	lifetime      time.Duration
+	home          string
+	answerError   func(http.ResponseWriter, *http.Request, int, error)
+	logger        *slog.Logger
+
+	seal    seal
+	origin  *url.URL // of the application: scheme and host
+	base    string   // path of the folder that the redirect URI is in, with a slash at the end
+	sources sources
+	own     http.CrossOriginProtection
+
+	mu   sync.Mutex
+	used map[string]time.Time // jti of logout tokens, until they expire
+}
+
+// NewRelyingParty checks the configuration. It sends no request.
+func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
+	if config.Client == nil {
+		return nil, errors.New("client: a RelyingParty needs a Client")
+	}
+	redirect, err := url.Parse(config.Client.config.RedirectURI)
+	if err != nil || redirect.Host == "" || !secure(redirect) || path.Clean(redirect.Path) != redirect.Path || redirect.Path == "/" {
+		return nil, errors.New("client: the Client of a RelyingParty needs a RedirectURI such as https://app.example.com/auth/callback")
+	}
+	p := &RelyingParty{
+		client: config.Client, authorization: config.Authorization, userInfo: config.UserInfo,
+		sessions: config.Sessions, lifetime: config.SessionLifetime, home: config.Home, answerError: config.Error, logger: config.Logger,
+		origin: &url.URL{Scheme: redirect.Scheme, Host: redirect.Host},
+		base:   strings.TrimSuffix(path.Dir(redirect.Path), "/") + "/",
+		used:   map[string]time.Time{},
+	}
+	p.authorization.RedirectURI = config.Client.config.RedirectURI
+	if p.sessions == nil {
+		p.sessions = NewMemorySessions(defaultSessions)
+	}
+	if p.lifetime <= 0 {
+		p.lifetime = defaultSessionLifetime
+	}
+	if p.home == "" {
+		p.home = "/"
+	}
+	if p.home != localPath(p.home, "") {
+		return nil, errors.New("client: Home is a path of the application, such as /start")
+	}
+	if p.logger == nil {
+		p.logger = slog.Default()
+	}
+	if p.answerError == nil {
+		p.answerError = p.writeErrorPage
+	}
+	key := config.CookieKey
+	if key == nil {
+		key = make([]byte, 32)
+		rand.Read(key)
+	}
+	if len(key) != 32 {
+		return nil, errors.New("client: CookieKey has 32 bytes")
+	}
+	if p.seal, err = newSeal(key); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Registration returns what the provider must know of the application for all of the
+// paths to work, under the names of OpenID Connect Registration.
+func (p *RelyingParty) Registration() oauth.ClientMetadata {
+	at := func(name string) string { return p.origin.String() + p.base + name }
+	return oauth.ClientMetadata{
+		RedirectURIs:                      []string{p.client.config.RedirectURI},
+		ResponseTypes:                     []string{p.client.responseType.String()},
+		PostLogoutRedirectURIs:            []string{at("signed-out")},
+		InitiateLoginURI:                  at("initiate-login"),
+		BackchannelLogoutURI:              at("backchannel-logout"),
+		FrontchannelLogoutURI:             at("frontchannel-logout"),
+		FrontchannelLogoutSessionRequired: true,
+	}
+}
+
+// refusal is an error with the status that it is answered by.
+type refusal struct {
+	status int
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+func refuse(status int, text string) error { return &refusal{status, errors.New("client: " + text)} }
+
+// ServeHTTP answers the paths of the RelyingParty, and no others.
+func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("X-Content-Type-Options", "nosniff")
+	redirect := strings.TrimPrefix(p.client.config.RedirectURI, p.origin.String())
+	redirect, _, _ = strings.Cut(redirect, "?")
+	var answer func(http.ResponseWriter, *http.Request) error
+	methods := []string{http.MethodGet, http.MethodPost}
+	switch name, ok := strings.CutPrefix(r.URL.Path, p.base); {
+	case r.URL.Path == redirect:
+		answer = p.callback
+	case !ok:
+	case name == "sign-in":
+		answer = p.signIn
+	case name == "initiate-login":
+		answer = p.initiateLogin
+	case name == "sign-out":
+		answer, methods = p.signOut, []string{http.MethodPost}
+	case name == "signed-out":
+		answer, methods = p.signedOut, []string{http.MethodGet}
+	case name == "backchannel-logout":
+		answer, methods = p.backChannelLogout, []string{http.MethodPost}
+	case name == "frontchannel-logout":
+		answer, methods = p.frontChannelLogout, []string{http.MethodGet}
+	}
+	if answer == nil {
+		http.NotFound(w, r)
+		return
+	}
+	if !slices.Contains(methods, r.Method) {
+		header.Set("Allow", strings.Join(methods, ", "))
+		http.Error(w, "This address answers to "+strings.Join(methods, " and ")+".", http.StatusMethodNotAllowed)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
+	err := answer(w, r)
+	if err == nil {
+		return
+	}
+	p.answerError(w, r, statusOf(err), err)
+}
+
+// statusOf tells what the browser brought from what the provider or the store did.
+func statusOf(err error) int {
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		return refused.status
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 { // reported at the redirect URI
+		return http.StatusForbidden
+	}
+	for _, browser := range []error{ErrState, ErrTransaction, ErrMixUp, ErrCallback} {
+		if errors.Is(err, browser) {
+			return http.StatusBadRequest
+		}
+	}
+	return http.StatusBadGateway
+}
+
+func (p *RelyingParty) writeErrorPage(w http.ResponseWriter, r *http.Request, status int, err error) {
+	p.logger.WarnContext(r.Context(), "sign-in or sign-out failed", "error", err, "status", status)
+	http.Error(w, "That did not work. Go back to the application and try again.", status)
+}

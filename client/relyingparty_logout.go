@@ -1,0 +1,172 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// maxUsedLogoutTokens bounds how many logout tokens are remembered until they expire.
+// Only those that the provider signed are.
+const maxUsedLogoutTokens = 100_000
+
+// signOut ends the session here and sends the browser to the provider to end it there
+// (OpenID Connect RP-Initiated Logout, section 2).
+func (p *RelyingParty) signOut(w http.ResponseWriter, r *http.Request) error {
+	if err := p.own.Check(r); err != nil {
+		return refuse(http.StatusForbidden, "the form comes from another site")
+	}
+	s, err := p.session(r)
+	if err != nil {
+		return err
+	}
+	returnTo := localPath(r.FormValue("return_to"), p.home)
+	if err := p.endSession(r.Context(), r); err != nil {
+		return err
+	}
+	p.setCookie(w, p.cookieName("session"), "", -1, false)
+	if s == nil {
+		seeOther(w, returnTo)
+		return nil
+	}
+	if s.Tokens.RefreshToken != "" && p.client.metadata.RevocationEndpoint != "" {
+		// The person is signed out whatever comes of it.
+		if err := p.client.Revoke(r.Context(), s.Tokens); err != nil {
+			p.logger.WarnContext(r.Context(), "the refresh token of a session that ended was not revoked", "error", err)
+		}
+	}
+	if p.client.metadata.EndSessionEndpoint == "" {
+		seeOther(w, returnTo)
+		return nil
+	}
+	state, err := p.seal.close("signed-out", returnTo)
+	if err != nil {
+		return err
+	}
+	address, err := p.client.LogoutURL(LogoutOptions{
+		IDTokenHint: s.Tokens.IDToken, PostLogoutRedirectURI: p.origin.String() + p.base + "signed-out", State: state,
+	})
+	if err != nil {
+		return err
+	}
+	seeOther(w, address)
+	return nil
+}
+
+// signedOut takes the browser on from the provider. Nothing hangs from the state but where
+// to: without one, or with somebody else's, it is Home.
+func (p *RelyingParty) signedOut(w http.ResponseWriter, r *http.Request) error {
+	returnTo := ""
+	if err := p.seal.open("signed-out", r.URL.Query().Get("state"), &returnTo); err != nil {
+		returnTo = ""
+	}
+	seeOther(w, localPath(returnTo, p.home))
+	return nil
+}
+
+// backChannelLogout ends the sessions that a logout token names (OpenID Connect
+// Back-Channel Logout, section 2.7). That they are over already is a success, too; all
+// that fails is answered 400 (section 2.8).
+func (p *RelyingParty) backChannelLogout(w http.ResponseWriter, r *http.Request) error {
+	err := p.backChannel(r)
+	if err == nil {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	p.logger.WarnContext(r.Context(), "back-channel logout failed", "error", err)
+	body, err := json.Marshal(map[string]string{"error": string(oauth.InvalidRequest), "error_description": tame(err.Error(), 200)})
+	if err != nil {
+		return fmt.Errorf("client: write an error: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadRequest)
+	w.Write(body)
+	return nil
+}
+
+func (p *RelyingParty) backChannel(r *http.Request) error {
+	if err := r.ParseForm(); err != nil {
+		return fmt.Errorf("%w: the form cannot be read", ErrLogoutToken)
+	}
+	if len(r.PostForm["logout_token"]) != 1 {
+		return fmt.Errorf("%w: there is none", ErrLogoutToken)
+	}
+	logout, err := p.client.LogoutToken(r.Context(), r.PostForm.Get("logout_token"))
+	if err != nil {
+		return err
+	}
+	if !p.useOnce(logout, time.Now()) {
+		return fmt.Errorf("%w: it was used before", ErrLogoutToken)
+	}
+	if err := p.sessions.DeleteSignedOut(r.Context(), logout.Issuer, logout.Subject, logout.SessionID); err != nil {
+		p.unuse(logout)
+		return errors.New("client: the sessions could not be ended")
+	}
+	return nil
+}
+
+// useOnce reports whether a logout token comes for the first time. A replayed one could
+// sign people out who have signed in again since.
+func (p *RelyingParty) useOnce(logout *LogoutToken, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.used[logout.ID]; ok {
+		return false
+	}
+	if len(p.used) >= 1000 {
+		for id, expiry := range p.used {
+			if now.After(expiry) {
+				delete(p.used, id)
+			}
+		}
+	}
+	if len(p.used) >= maxUsedLogoutTokens {
+		return false
+	}
+	p.used[logout.ID] = logout.Expiry.Add(leeway)
+	return true
+}
+
+// unuse lets the provider try again with the same token.
+func (p *RelyingParty) unuse(logout *LogoutToken) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.used, logout.ID)
+}
+
+// frontChannelLogout ends the session that the provider names in a frame (OpenID Connect
+// Front-Channel Logout, section 2). Frames get no cookies of ours, so the session is
+// found by sid, which nobody can guess; without it nothing ends.
+func (p *RelyingParty) frontChannelLogout(w http.ResponseWriter, r *http.Request) error {
+	header := w.Header()
+	header.Del("X-Frame-Options")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors"+p.providerOrigins())
+	query := r.URL.Query()
+	if len(query["iss"]) != 1 || query.Get("iss") != p.client.metadata.Issuer || len(query["sid"]) != 1 || query.Get("sid") == "" {
+		http.Error(w, "iss or sid is missing or not the provider's.", http.StatusBadRequest)
+		return nil
+	}
+	if err := p.sessions.DeleteSignedOut(r.Context(), query.Get("iss"), "", query.Get("sid")); err != nil {
+		return fmt.Errorf("client: end the session: %w", err)
+	}
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	w.Write([]byte("<!doctype html><title>Signed out</title>\n"))
+	return nil
+}
+
+// providerOrigins are the pages that may hold our frame: the issuer's, and that of the
+// endpoint where people sign out, if it is elsewhere.
+func (p *RelyingParty) providerOrigins() string {
+	origins := ""
+	for _, address := range []string{p.client.metadata.Issuer, p.client.metadata.EndSessionEndpoint} {
+		if u, err := url.Parse(address); err == nil && u.Host != "" {
+			origins += " " + u.Scheme + "://" + u.Host
+		}
+	}
+	return origins
+}

@@ -1,0 +1,125 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+type sessionContext struct{}
+
+// SessionFrom returns the session of a request that came through Require or Load; nil if
+// nobody is signed in.
+func SessionFrom(ctx context.Context) *Session {
+	s, _ := ctx.Value(sessionContext{}).(*Session)
+	return s
+}
+
+// Load puts the session of each request, if there is one, into its context.
+func (p *RelyingParty) Load(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Cookie")
+		s, err := p.session(r)
+		if err != nil {
+			p.answerError(w, r, http.StatusBadGateway, err)
+			return
+		}
+		if s != nil {
+			r = r.WithContext(context.WithValue(r.Context(), sessionContext{}, s))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Require lets only requests of people who are signed in through to next. Others are sent
+// to sign in, and come back; what is no visit to a page is answered 401.
+func (p *RelyingParty) Require(next http.Handler) http.Handler {
+	return p.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch mode := r.Header.Get("Sec-Fetch-Mode"); {
+		case SessionFrom(r.Context()) != nil:
+			next.ServeHTTP(w, r)
+		case r.Method == http.MethodGet && (mode == "" || mode == "navigate"):
+			seeOther(w, p.SignInPath(r.URL.RequestURI()))
+		default:
+			http.Error(w, "Nobody is signed in.", http.StatusUnauthorized)
+		}
+	}))
+}
+
+// SignInPath returns the path that begins a sign-in and comes back to returnTo, a path of
+// the application.
+func (p *RelyingParty) SignInPath(returnTo string) string {
+	return p.base + "sign-in?" + url.Values{"return_to": {returnTo}}.Encode()
+}
+
+// session returns the session of a request, nil if there is none.
+func (p *RelyingParty) session(r *http.Request) (*Session, error) {
+	cookie, err := r.Cookie(p.cookieName("session"))
+	if err != nil {
+		return nil, nil
+	}
+	s, err := p.sessions.Get(r.Context(), sessionKey(cookie.Value))
+	if err != nil {
+		return nil, fmt.Errorf("client: read the session: %w", err)
+	}
+	if s == nil || s.Tokens == nil || s.Issuer != p.client.metadata.Issuer || !time.Now().Before(s.Expires) {
+		return nil, nil
+	}
+	s.source = p.sources.of(s, func() *Source {
+		stored := *s
+		return p.client.Source(s.Tokens, func(ctx context.Context, tokens *Tokens) error {
+			next := stored
+			next.Tokens, next.source = tokens, nil
+			found, err := p.sessions.Replace(ctx, &next)
+			if err == nil && !found {
+				err = fmt.Errorf("%w: the session has ended", ErrSignInAgain)
+			}
+			return err
+		})
+	})
+	return s, nil
+}
+
+// endSession deletes the session of a request, if there is one.
+func (p *RelyingParty) endSession(ctx context.Context, r *http.Request) error {
+	cookie, err := r.Cookie(p.cookieName("session"))
+	if err != nil {
+		return nil
+	}
+	id := sessionKey(cookie.Value)
+	p.sources.drop(id)
+	if err := p.sessions.Delete(ctx, id); err != nil {
+		return fmt.Errorf("client: end the session: %w", err)
+	}
+	return nil
+}
+
+// startSession begins a session with a new cookie, whatever the browser had before: who
+// planted a cookie gains no session by it.
+func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, tokens *Tokens) error {
+	ctx := r.Context()
+	id := rand.Text()
+	now := time.Now().Round(0)
+	s := &Session{
+		ID: sessionKey(id), Issuer: tokens.Identity.Issuer, Subject: tokens.Identity.Subject,
+		SessionID: tokens.Identity.SessionID, Tokens: tokens, Started: now, Expires: now.Add(p.lifetime),
+	}
+	if p.userInfo {
+		info, err := p.client.UserInfo(ctx, tokens)
+		if err != nil {
+			return fmt.Errorf("ask for UserInfo: %w", err)
+		}
+		s.UserInfo = info
+	}
+	if err := p.endSession(ctx, r); err != nil {
+		return err
+	}
+	if err := p.sessions.Put(ctx, s); err != nil {
+		return fmt.Errorf("client: store the session: %w", err)
+	}
+	p.setCookie(w, p.cookieName("session"), id, 0, false)
+	return nil
+}

@@ -1,0 +1,226 @@
+package client
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Session is one person who is signed in to a web application in one browser. Whoever
+// can read a stored one can act for the person; printing it shows nothing.
+type Session struct {
+	// ID is what the store knows the session by. It is not what the cookie holds, so
+	// that a store that was read opens no session.
+	ID      string `json:"id"`
+	Issuer  string `json:"iss"`
+	Subject string `json:"sub"`
+	// SessionID is the provider's own name of the sign-in, by which it may end it; empty
+	// if the provider gave none.
+	SessionID string `json:"sid,omitempty"`
+	// Tokens are those of the sign-in or of the last refresh. Use Source, which renews
+	// them, to call an API.
+	Tokens *Tokens `json:"tokens"`
+	// UserInfo is what the UserInfo endpoint said at the sign-in, if it was asked.
+	UserInfo *UserInfo `json:"userinfo,omitempty"`
+	Started  time.Time `json:"started"`
+	Expires  time.Time `json:"expires"`
+
+	source *Source
+}
+
+// Format keeps tokens out of logs and messages, whatever the verb.
+func (Session) Format(s fmt.State, _ rune) { io.WriteString(s, "[session]") }
+
+// LogValue keeps tokens out of structured logs.
+func (Session) LogValue() slog.Value { return slog.StringValue("[session]") }
+
+// Source hands out the session's tokens and renews them. All requests of one session
+// share it, so that one refresh at a time is under way. When the session has ended
+// meanwhile, tokens are renewed no more, and it fails with ErrSignInAgain.
+func (s *Session) Source() *Source { return s.source }
+
+// Decode reads the person's claims into a struct or map: those of UserInfo if it was
+// asked, else those of the ID token.
+func (s *Session) Decode(into any) error {
+	if s.UserInfo != nil {
+		return s.UserInfo.Decode(into)
+	}
+	return s.Tokens.Identity.Decode(into)
+}
+
+// SessionStore keeps the sessions of a RelyingParty. A web application that runs on one
+// machine uses MemorySessions; one that runs on several, or that keeps its people signed
+// in over a restart, brings a store over its database, where a Session is kept as JSON.
+// Methods are called concurrently.
+type SessionStore interface {
+	// Put keeps a new session until it expires.
+	Put(ctx context.Context, s *Session) error
+	// Get returns the session of an ID, which the caller may change; nil if there is none
+	// or it has expired.
+	Get(ctx context.Context, id string) (*Session, error)
+	// Replace stores a session anew and reports true if it is still there. If not, it
+	// does nothing: a session that ended must not come back.
+	Replace(ctx context.Context, s *Session) (bool, error)
+	// Delete ends the session of an ID, if it is there.
+	Delete(ctx context.Context, id string) error
+	// DeleteSignedOut ends all sessions of an issuer that have the sid and the sub that
+	// are not empty. At least one is not.
+	DeleteSignedOut(ctx context.Context, issuer, subject, sessionID string) error
+}
+
+// sessionKey is the ID under which the session of a cookie is stored.
+func sessionKey(cookie string) string {
+	sum := sha256.Sum256([]byte(cookie))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// MemorySessions keeps sessions in memory. When it is full the oldest session ends.
+type MemorySessions struct {
+	most int
+
+	mu    sync.Mutex
+	order *list.List               // of Session, the oldest first
+	byID  map[string]*list.Element // in order
+}
+
+// NewMemorySessions returns an empty store for at most so many sessions. Each takes a few
+// kilobytes: what its tokens are long.
+func NewMemorySessions(most int) *MemorySessions {
+	return &MemorySessions{most: most, order: list.New(), byID: map[string]*list.Element{}}
+}
+
+// Put implements SessionStore.
+func (m *MemorySessions) Put(_ context.Context, s *Session) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for e := m.order.Front(); e != nil && (len(m.byID) >= m.most || !now.Before(e.Value.(Session).Expires)); e = m.order.Front() {
+		m.remove(e)
+	}
+	m.byID[s.ID] = m.order.PushBack(*s)
+	return nil
+}
+
+// Get implements SessionStore.
+func (m *MemorySessions) Get(_ context.Context, id string) (*Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.byID[id]
+	if e == nil {
+		return nil, nil
+	}
+	s := e.Value.(Session)
+	if !time.Now().Before(s.Expires) {
+		m.remove(e)
+		return nil, nil
+	}
+	return &s, nil
+}
+
+// Replace implements SessionStore.
+func (m *MemorySessions) Replace(_ context.Context, s *Session) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.byID[s.ID]
+	if e == nil {
+		return false, nil
+	}
+	e.Value = *s
+	return true, nil
+}
+
+// Delete implements SessionStore.
+func (m *MemorySessions) Delete(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.byID[id]; e != nil {
+		m.remove(e)
+	}
+	return nil
+}
+
+// DeleteSignedOut implements SessionStore.
+func (m *MemorySessions) DeleteSignedOut(_ context.Context, issuer, subject, sessionID string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for e, next := m.order.Front(), (*list.Element)(nil); e != nil; e = next {
+		next = e.Next()
+		s := e.Value.(Session)
+		if s.Issuer == issuer && (subject == "" || s.Subject == subject) && (sessionID == "" || s.SessionID == sessionID) {
+			m.remove(e)
+		}
+	}
+	return nil
+}
+
+func (m *MemorySessions) remove(e *list.Element) {
+	delete(m.byID, e.Value.(Session).ID)
+	m.order.Remove(e)
+}
+
+// sources holds the Source of each session that is in use, so that all of its requests
+// share one.
+type sources struct {
+	mu   sync.Mutex
+	byID map[string]*Source
+}
+
+// maxSources bounds how many are held. One that is dropped is made anew when its session
+// is used next.
+const maxSources = 10_000
+
+// of returns the source of a stored session. If another process has refreshed the
+// session's tokens meanwhile, it begins with those.
+func (h *sources) of(s *Session, fresh func() *Source) *Source {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if held := h.byID[s.ID]; held != nil && !s.Tokens.Issued.After(held.issued()) {
+		return held
+	}
+	for id := range h.byID {
+		if len(h.byID) < maxSources {
+			break
+		}
+		delete(h.byID, id)
+	}
+	if h.byID == nil {
+		h.byID = map[string]*Source{}
+	}
+	h.byID[s.ID] = fresh()
+	return h.byID[s.ID]
+}
+
+func (h *sources) drop(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.byID, id)
+}
+
+// issued returns when the tokens that s holds came.
+func (s *Source) issued() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tokens.Issued
+}
+
+// MarshalJSON keeps UserInfo as the claims that it is.
+func (u *UserInfo) MarshalJSON() ([]byte, error) { return u.Claims, nil }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (u *UserInfo) UnmarshalJSON(document []byte) error {
+	var members struct {
+		Subject string `json:"sub"`
+	}
+	if err := json.Unmarshal(document, &members); err != nil {
+		return fmt.Errorf("client: stored UserInfo: %w", err)
+	}
+	u.Subject, u.Claims = members.Subject, append(json.RawMessage(nil), document...)
+	return nil
+}
