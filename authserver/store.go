@@ -16,6 +16,7 @@ import (
 // finds nothing returns storage.ErrNotFound; returned records are the caller's own.
 type Store interface {
 	storage.Tickets
+	storage.Outbox
 
 	// Version grows whenever a client, resource, scope or key changes. The engine keeps
 	// those in memory and asks once a second, so that a change on another node is seen

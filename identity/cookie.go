@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"time"
@@ -11,20 +13,47 @@ import (
 const (
 	sessionCookie = "valetkey_session"
 	deviceCookie  = "valetkey_device"
+	stateCookie   = "valetkey_state"
 )
 
 // SetSessionCookie gives the browser the secret of a session, for as long as it is open.
 // An issuer of http, which only loopback may have, gets a cookie without Secure and
 // without the prefix that demands it.
+//
+// Beside it goes a cookie that scripts of this origin may read: a value that changes when
+// somebody signs in or out here, and says nothing else (OpenID Connect Session Management,
+// section 3.2).
 func SetSessionCookie(w http.ResponseWriter, issuer, secret string) {
 	http.SetCookie(w, newCookie(issuer, sessionCookie, secret))
+	http.SetCookie(w, newStateCookie(issuer, BrowserState(sid(kindSession.Hash(secret)))))
 }
 
-// ClearSessionCookie takes the cookie back.
+// BrowserState returns what the readable cookie holds during a session.
+func BrowserState(session string) string {
+	sum := sha256.Sum256([]byte("valetkey browser state\x00" + session))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// BrowserStateCookie is the name of the readable cookie.
+func BrowserStateCookie(issuer string) string { return cookieName(issuer, stateCookie) }
+
+// newStateCookie returns a cookie that frames on other sites see too, where the browser
+// lets them.
+func newStateCookie(issuer, value string) *http.Cookie {
+	cookie := newCookie(issuer, stateCookie, value)
+	cookie.HttpOnly = false
+	if cookie.Secure { // browsers take SameSite=None with it alone
+		cookie.SameSite = http.SameSiteNoneMode
+	}
+	return cookie
+}
+
+// ClearSessionCookie takes the cookies back.
 func ClearSessionCookie(w http.ResponseWriter, issuer string) {
-	cookie := newCookie(issuer, sessionCookie, "")
-	cookie.MaxAge = -1
-	http.SetCookie(w, cookie)
+	for _, cookie := range []*http.Cookie{newCookie(issuer, sessionCookie, ""), newStateCookie(issuer, "")} {
+		cookie.MaxAge = -1
+		http.SetCookie(w, cookie)
+	}
 }
 
 // SessionCookie returns the secret that a browser sent; "" if it sent none, or several,

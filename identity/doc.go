@@ -10,6 +10,7 @@
 //	signin.go          a username and a password become a User, at a measured pace
 //	throttle.go        the pace
 //	session.go         sign-in sessions
+//	endedsession.go    who is told that one has ended
 //	cookie.go          their cookies
 //	password.go        changing a password
 //	setup.go           the first administrator

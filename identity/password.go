@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
@@ -76,23 +75,8 @@ func (a *Accounts) endOtherSessions(ctx context.Context, now time.Time, userID, 
 	} else if !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	for {
-		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions)
-		if err != nil {
-			return fmt.Errorf("list sessions: %w", err)
-		}
-		var others []storage.Key
-		for _, ticket := range tickets {
-			if !slices.Contains(kept, sid(ticket.Key)) {
-				others = append(others, ticket.Key)
-			}
-		}
-		if len(others) == 0 {
-			break
-		}
-		if err := a.store.Delete(ctx, others...); err != nil {
-			return fmt.Errorf("end other sessions: %w", err)
-		}
+	if err := a.endSessionsBut(ctx, now, userID, kept); err != nil {
+		return err
 	}
 	a.logger.InfoContext(ctx, "all other sessions ended", "event", EventSessionsEnded, "user", userID)
 	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindDevice); err != nil {

@@ -42,6 +42,10 @@ type Session struct {
 	former []string // its names from before the person proved again who they are
 }
 
+// Former returns the names of the session from before the person proved again who they
+// are, the oldest first.
+func (s *Session) Former() []string { return slices.Clone(s.former) }
+
 // SessionDetails is how and where a session began.
 type SessionDetails struct {
 	AuthTime time.Time
@@ -78,7 +82,7 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 	}
 	details.UserAgent = cut(details.UserAgent, 256)
 	if old != nil && old.User.ID != user.ID {
-		if err := a.EndSession(ctx, old.ID); err != nil {
+		if err := a.EndSession(ctx, now, old.ID); err != nil {
 			return "", nil, err
 		}
 		old = nil
@@ -208,12 +212,19 @@ func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) (
 }
 
 // EndSession ends a session by its public name; one that is over already is no error.
-func (a *Accounts) EndSession(ctx context.Context, id string) error {
+func (a *Accounts) EndSession(ctx context.Context, now time.Time, id string) error {
 	key, ok := sessionKey(id)
 	if !ok {
 		return nil
 	}
-	if err := a.store.Delete(ctx, key); err != nil {
+	ticket, err := a.store.Get(ctx, now, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = a.endTicket(ctx, now, ticket)
+	}
+	if err != nil {
 		return fmt.Errorf("end a session: %w", err)
 	}
 	a.logger.InfoContext(ctx, "session ended", "event", EventSignOut, "session", id)
@@ -221,12 +232,41 @@ func (a *Accounts) EndSession(ctx context.Context, id string) error {
 }
 
 // EndSessions ends all sessions of a person, and forgets their devices.
-func (a *Accounts) EndSessions(ctx context.Context, userID string) error {
+func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string) error {
+	if err := a.endSessionsBut(ctx, now, userID, nil); err != nil {
+		return err
+	}
+	// What began while the others were ended is gone after this too.
 	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindSession, kindDevice); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
 	a.logger.InfoContext(ctx, "all sessions ended", "event", EventSessionsEnded, "user", userID)
 	return nil
+}
+
+// endSessionsBut ends all sessions of a person, however many there are, but those of some
+// public names.
+func (a *Accounts) endSessionsBut(ctx context.Context, now time.Time, userID string, kept []string) error {
+	for {
+		// The kept ones stay in the list; more than there can be are asked for.
+		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions+len(kept))
+		if err != nil {
+			return fmt.Errorf("list sessions: %w", err)
+		}
+		ended := false
+		for _, ticket := range tickets {
+			if slices.Contains(kept, sid(ticket.Key)) {
+				continue
+			}
+			if err := a.endTicket(ctx, now, ticket); err != nil {
+				return fmt.Errorf("end sessions: %w", err)
+			}
+			ended = true
+		}
+		if !ended {
+			return nil
+		}
+	}
 }
 
 // RememberDevice returns a secret for the device cookie of a browser at which a person has

@@ -102,11 +102,11 @@ func TestSE15_ASessionGoesOnWhenAnotherTabSignsIn(t *testing.T) {
 	if _, err := a.Session(ctx, start, slow); err != nil {
 		t.Errorf("the slow tab: %v", err)
 	}
-	a.EndSession(ctx, apart.ID)
+	a.EndSession(ctx, start, apart.ID)
 	if _, err := a.SessionByID(ctx, start, first.ID); err != nil {
 		t.Errorf("after the slow tab's ended: %v", err)
 	}
-	a.EndSession(ctx, latest.ID)
+	a.EndSession(ctx, start, latest.ID)
 	if _, err := a.SessionByID(ctx, start, first.ID); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("after sign-out, by the first name: %v", err)
 	}
@@ -130,7 +130,7 @@ func TestSE04_AnEndedSessionIsNobody(t *testing.T) {
 	if sessions, err := a.Sessions(ctx, start, "a"); err != nil || len(sessions) != 2 {
 		t.Errorf("Sessions: %d, %v", len(sessions), err)
 	}
-	if err := a.EndSession(ctx, first.ID); err != nil {
+	if err := a.EndSession(ctx, start, first.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Session(ctx, start, one); !errors.Is(err, storage.ErrNotFound) {
@@ -139,11 +139,51 @@ func TestSE04_AnEndedSessionIsNobody(t *testing.T) {
 	if _, err := a.Session(ctx, start, two); err != nil {
 		t.Errorf("the other: %v", err)
 	}
-	if err := a.EndSessions(ctx, "a"); err != nil {
+	if err := a.EndSessions(ctx, start, "a"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Session(ctx, start, two); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("after all ended: %v", err)
+	}
+}
+
+// Whoever must be told of the end of a session learns of it, however it ended, and of the
+// names that it had.
+func TestSE10_EveryEndOfASessionIsNoted(t *testing.T) {
+	for name, end := range map[string]func(a *Accounts, u *User, s *Session) error{
+		"sign-out":            func(a *Accounts, u *User, s *Session) error { return a.EndSession(t.Context(), start, s.ID) },
+		"sign-out everywhere": func(a *Accounts, u *User, s *Session) error { return a.EndSessions(t.Context(), start, u.ID) },
+		"somebody else signs in": func(a *Accounts, u *User, s *Session) error {
+			_, _, err := a.StartSession(t.Context(), start, &User{ID: "b", Username: "bob"}, SessionDetails{}, s)
+			return err
+		},
+		"another password": func(a *Accounts, u *User, s *Session) error {
+			return a.ChangePassword(t.Context(), start, PasswordChange{UserID: u.ID, Current: "lunar module 11", New: "command module 12", EndOthers: true})
+		},
+	} {
+		u := alice(t)
+		a := accounts(t, newMapStore(u))
+		_, first, _ := a.StartSession(t.Context(), start, u, SessionDetails{}, nil)
+		_, second, _ := a.StartSession(t.Context(), start, u, SessionDetails{}, first)
+		if ended, err := a.EndedSessions(t.Context(), start, 10); err != nil || len(ended) != 0 {
+			t.Errorf("%s: before: %v, %v", name, ended, err)
+		}
+		if err := end(a, u, second); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		ended, err := a.EndedSessions(t.Context(), start, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]EndedSession{{u.ID, []string{second.ID, first.ID}}}, ended); diff != "" {
+			t.Errorf("%s:\n%s", name, diff)
+		}
+		if err := a.ForgetEnded(t.Context(), ended); err != nil {
+			t.Fatal(err)
+		}
+		if ended, err := a.EndedSessions(t.Context(), start, 10); err != nil || len(ended) != 0 {
+			t.Errorf("%s: forgotten: %v, %v", name, ended, err)
+		}
 	}
 }
 
@@ -179,14 +219,15 @@ func TestUN06_UserAgentIsCutBetweenCharacters(t *testing.T) {
 }
 
 func TestSE01_CookieFlags(t *testing.T) {
+	state := BrowserState(sid(kindSession.Hash("secret")))
 	for issuer, want := range map[string]string{
-		"https://id.example.com":  "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax",
-		"https://id.example.com/": "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax",
-		"http://127.0.0.1:8080":   "valetkey_session=secret; Path=/; HttpOnly; SameSite=Lax",
+		"https://id.example.com":  "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state=" + state + "; Path=/; Secure; SameSite=None",
+		"https://id.example.com/": "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state=" + state + "; Path=/; Secure; SameSite=None",
+		"http://127.0.0.1:8080":   "valetkey_session=secret; Path=/; HttpOnly; SameSite=Lax\nvaletkey_state=" + state + "; Path=/; SameSite=Lax",
 	} {
 		w := httptest.NewRecorder()
 		SetSessionCookie(w, issuer, "secret")
-		if got := w.Header().Get("Set-Cookie"); got != want {
+		if got := strings.Join(w.Header().Values("Set-Cookie"), "\n"); got != want {
 			t.Errorf("%s: Set-Cookie: %s\nwant %s", issuer, got, want)
 		}
 		r := httptest.NewRequest("GET", "/", nil)

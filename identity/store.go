@@ -18,10 +18,12 @@ type Store interface {
 	User(ctx context.Context, id string) (*User, error)
 	UserByIdentifier(ctx context.Context, identifier string) (*User, error)
 	// PutUser stores a person, new or changed, with Identifiers() as the names that find
-	// them. ErrIdentifierTaken: one of those belongs to somebody else.
+	// them. ErrIdentifierTaken: one of those belongs to somebody else. The sessions of
+	// somebody who is disabled end: their tickets go, and for each there is an EndedNote.
 	PutUser(ctx context.Context, user *User) error
 	// DeleteUser removes a person, their grants, and every ticket of the family
-	// SessionFamily(id) or that hangs from one of those grants.
+	// SessionFamily(id) or that hangs from one of those grants. For each session there is
+	// an EndedNote.
 	DeleteUser(ctx context.Context, id string) error
 	// Users lists people in the order of their IDs, those after the given one.
 	Users(ctx context.Context, after string, limit int) ([]User, error)

@@ -173,7 +173,7 @@ func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case other.User.ID == s.who.User.ID:
-		if err := s.config.Accounts.EndSession(r.Context(), other.ID); err != nil {
+		if err := s.config.Accounts.EndSession(r.Context(), time.Now(), other.ID); err != nil {
 			return err
 		}
 	}
@@ -185,7 +185,7 @@ func (s *session) endSessions(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
 	}
-	if err := s.config.Accounts.EndSessions(r.Context(), s.who.User.ID); err != nil {
+	if err := s.config.Accounts.EndSessions(r.Context(), time.Now(), s.who.User.ID); err != nil {
 		return err
 	}
 	identity.ClearSessionCookie(w, s.config.Issuer)

@@ -59,7 +59,7 @@ func (u *UI) SignOut(w http.ResponseWriter, r *http.Request) error {
 	if s == nil {
 		return nil
 	}
-	return u.config.Accounts.EndSession(r.Context(), s.ID)
+	return u.config.Accounts.EndSession(r.Context(), time.Now(), s.ID)
 }
 
 // Claims returns all claims about a subject; storage.ErrNotFound if the person is gone or

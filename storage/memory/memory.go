@@ -28,6 +28,7 @@ type Store struct {
 	users   map[string]identity.User
 	grants  map[string]authserver.Grant
 	traces  []authserver.Trace
+	outbox  map[string]storage.Message
 
 	version   int64
 	clients   map[string]authserver.Client
@@ -43,6 +44,7 @@ func New() *Store {
 		tickets:   map[storage.Key]storage.Ticket{},
 		users:     map[string]identity.User{},
 		grants:    map[string]authserver.Grant{},
+		outbox:    map[string]storage.Message{},
 		clients:   map[string]authserver.Client{},
 		scopes:    map[string]authserver.Scope{},
 		resources: map[string]authserver.Resource{},

@@ -266,7 +266,23 @@ func (s *Store) putUser(user identity.User) error {
 	user = cloneJSON(user)
 	user.CreatedAt, user.UpdatedAt = milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt)
 	s.users[user.ID] = user
+	if user.Disabled {
+		s.endSessions(user.ID)
+	}
 	return nil
+}
+
+// endSessions deletes a person's sessions and stores the notes that they ended.
+func (s *Store) endSessions(userID string) {
+	for key, t := range s.tickets {
+		if t.Family != identity.SessionFamily(userID) || t.Kind != identity.KindSession {
+			continue
+		}
+		if note := identity.EndedNote(t); note != nil {
+			s.tickets[note.Key] = *note
+		}
+		delete(s.tickets, key)
+	}
 }
 
 // DeleteUser implements identity.Store.
@@ -278,6 +294,7 @@ func (s *Store) DeleteUser(_ context.Context, id string) error {
 }
 
 func (s *Store) deleteUser(id string) {
+	s.endSessions(id)
 	delete(s.users, id)
 	s.deleteGrants(func(g authserver.Grant) bool { return g.Subject == id })
 	s.deleteTickets(func(t storage.Ticket) bool { return t.Family == identity.SessionFamily(id) })

@@ -253,7 +253,7 @@ func (c *declaring) user(user identity.User) error {
 	}
 	if old == nil || !sameUser(user, *old) {
 		user.UpdatedAt = c.now
-		if err := putUser(c.ctx, c.tx, &user); err != nil {
+		if err := c.s.putUser(c.ctx, c.tx, &user); err != nil {
 			return err
 		}
 	}

@@ -60,14 +60,14 @@ func (s *Store) PutUser(ctx context.Context, user *identity.User) error {
 	if user.ID == "" {
 		return errors.New("store user: it has no ID")
 	}
-	err := s.transact(ctx, func(tx *sql.Tx) error { return putUser(ctx, tx, user) })
+	err := s.transact(ctx, func(tx *sql.Tx) error { return s.putUser(ctx, tx, user) })
 	if err != nil {
 		return fmt.Errorf("store user: %w", err)
 	}
 	return nil
 }
 
-func putUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+func (s *Store) putUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	claims, err := json.Marshal(user.Claims)
 	if err != nil {
 		return fmt.Errorf("claims of user %q: %w", user.Username, err)
@@ -98,7 +98,41 @@ func putUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 			return fmt.Errorf("user %q: %w", user.Username, identity.ErrIdentifierTaken)
 		}
 	}
+	if user.Disabled {
+		return s.endSessions(ctx, tx, user.ID)
+	}
 	return nil
+}
+
+const (
+	sessionsOfUser = `SELECT ` + ticketColumns + ` FROM tickets WHERE family = $1 AND family <> '' AND kind = $2`
+	putEndedNote   = `INSERT INTO tickets (` + ticketColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (kind, id) DO NOTHING`
+)
+
+// endSessions deletes a person's sessions and stores the notes that they ended.
+func (s *Store) endSessions(ctx context.Context, tx *sql.Tx, userID string) error {
+	family, kind := identity.SessionFamily(userID), string(identity.KindSession)
+	sessions, err := collect(ctx, tx, func(rows *sql.Rows) (storage.Ticket, error) {
+		var row ticketRow
+		if err := rows.Scan(row.fields()...); err != nil {
+			return storage.Ticket{}, err
+		}
+		return row.ticket()
+	}, sessionsOfUser, family, kind)
+	if err != nil {
+		return fmt.Errorf("list sessions: %w", err)
+	}
+	for _, session := range sessions {
+		note := identity.EndedNote(session)
+		if note == nil {
+			continue
+		}
+		_, err := tx.ExecContext(ctx, putEndedNote, string(note.Kind), note.ID[:], note.Grant, note.Family, note.Data, milliseconds(note.Expires), 0)
+		if err != nil {
+			return fmt.Errorf("note the end of a session: %w", err)
+		}
+	}
+	return s.deleteTickets(ctx, tx, keysOfFamilyKind, family, kind)
 }
 
 // DeleteUser implements identity.Store.
@@ -111,6 +145,9 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 }
 
 func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
+	if err := s.endSessions(ctx, tx, id); err != nil {
+		return err
+	}
 	if err := s.deleteTickets(ctx, tx, keysOfUser, id, identity.SessionFamily(id)); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -90,6 +91,35 @@ func deleteUser(t *testing.T, s Database) {
 	want(t, "PutUser of somebody new with the name", s.PutUser(t.Context(), person("a2", "alice", "")), nil)
 	wantEqual(t, "grants that they inherit", nil, must(s.GrantsOf(t.Context(), "a2"))(t))
 	want(t, "DeleteUser of nobody", s.DeleteUser(t.Context(), "a"), nil)
+}
+
+// endedNotes: a session that was begun elsewhere ends with its person.
+func endedNotes(t *testing.T, s Database) {
+	accounts := must(identity.New(identity.Config{Store: s, Logger: slog.New(slog.DiscardHandler)}))(t)
+	alice, bob, carol := person("a", "alice", ""), person("b", "bob", ""), person("c", "carol", "")
+	sid := map[string]string{}
+	for _, u := range []*identity.User{alice, bob, carol} {
+		want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+		_, first, err := accounts.StartSession(t.Context(), noon, u, identity.SessionDetails{}, nil)
+		want(t, "StartSession", err, nil)
+		_, second, err := accounts.StartSession(t.Context(), noon, u, identity.SessionDetails{}, first)
+		want(t, "StartSession", err, nil)
+		sid[u.ID] = second.ID
+	}
+	want(t, "DeleteUser", s.DeleteUser(t.Context(), "a"), nil)
+	bob.Disabled = true
+	want(t, "PutUser of somebody who is disabled now", s.PutUser(t.Context(), bob), nil)
+	want(t, "PutUser again", s.PutUser(t.Context(), bob), nil)
+	want(t, "PutUser of somebody who is not", s.PutUser(t.Context(), carol), nil)
+	ended := map[string]string{}
+	for _, e := range must(accounts.EndedSessions(t.Context(), noon, 10))(t) {
+		ended[e.UserID] = e.Names[0]
+	}
+	wantEqual(t, "EndedSessions", map[string]string{"a": sid["a"], "b": sid["b"]}, ended)
+	bob.Disabled = false
+	want(t, "PutUser of somebody who is let in again", s.PutUser(t.Context(), bob), nil)
+	wantEqual(t, "sessions of theirs", 0, len(must(accounts.Sessions(t.Context(), noon, "b"))(t)))
+	wantEqual(t, "sessions of others", 1, len(must(accounts.Sessions(t.Context(), noon, "c"))(t)))
 }
 
 func usersList(t *testing.T, s Database) {

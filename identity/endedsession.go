@@ -1,0 +1,86 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// KindSession is the kind of a session's ticket.
+const KindSession = kindSession
+
+// kindEnded is a note that a session has ended. It is stored in the operation that ends
+// the session, so that whoever must be told is told, also after a crash.
+const kindEnded storage.Kind = "session ended"
+
+// endedFamily is that of every such note.
+const endedFamily = "sessions ended"
+
+// endedLifetime is how long after the session's own end a note is kept for those who ask.
+const endedLifetime = 7 * 24 * time.Hour
+
+// EndedSession is a session that was ended before its time.
+type EndedSession struct {
+	UserID string
+	// Names are its public names: the last one, and those from before the person proved
+	// again who they are.
+	Names []string
+}
+
+// EndedNote returns the note to be stored when the session of a ticket is ended. It is nil
+// where nobody need be told: the session goes on under another name, or the ticket cannot
+// be read, so that it never was anybody's session.
+func EndedNote(ticket storage.Ticket) *storage.Ticket {
+	session, userID, err := readSession(ticket)
+	if err != nil || !ticket.Spent.IsZero() {
+		return nil
+	}
+	data, err := json.Marshal(EndedSession{userID, append([]string{session.ID}, session.former...)})
+	if err != nil { // strings always encode
+		return nil
+	}
+	return &storage.Ticket{Key: kindEnded.Hash(session.ID), Family: endedFamily, Data: data, Expires: ticket.Expires.Add(endedLifetime)}
+}
+
+// EndedSessions returns sessions that were ended and are not forgotten yet, at most limit.
+func (a *Accounts) EndedSessions(ctx context.Context, now time.Time, limit int) ([]EndedSession, error) {
+	notes, err := a.store.FindFamily(ctx, now, endedFamily, kindEnded, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list ended sessions: %w", err)
+	}
+	ended := make([]EndedSession, len(notes))
+	for i, note := range notes {
+		if err := json.Unmarshal(note.Data, &ended[i]); err != nil {
+			return nil, fmt.Errorf("decode the end of a session: %w", err)
+		}
+	}
+	return ended, nil
+}
+
+// ForgetEnded forgets ended sessions, after everybody has been told.
+func (a *Accounts) ForgetEnded(ctx context.Context, ended []EndedSession) error {
+	var keys []storage.Key
+	for _, session := range ended {
+		keys = append(keys, kindEnded.Hash(session.Names[0]))
+	}
+	if err := a.store.Delete(ctx, keys...); err != nil {
+		return fmt.Errorf("forget ended sessions: %w", err)
+	}
+	return nil
+}
+
+// endTicket ends the session of a ticket.
+func (a *Accounts) endTicket(ctx context.Context, now time.Time, ticket storage.Ticket) error {
+	if note := EndedNote(ticket); note != nil {
+		err := a.store.Spend(ctx, now, []storage.Key{ticket.Key}, *note)
+		// Somebody else ended it at this moment, or it has just got another name.
+		if err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+	}
+	return a.store.Delete(ctx, ticket.Key)
+}

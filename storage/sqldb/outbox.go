@@ -1,0 +1,94 @@
+package sqldb
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// The condition on due stands twice: on PostgreSQL the outer one is looked at again after
+// waiting for somebody else who has just claimed the row.
+const claimMessages = `UPDATE outbox SET due = $1, attempts = attempts + 1
+	WHERE due <= $2 AND id IN (SELECT id FROM outbox WHERE due <= $2 ORDER BY due, id LIMIT $3)
+	RETURNING id, data, created, due, attempts`
+
+// Enqueue implements storage.Outbox.
+func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error {
+	messages = slices.Clone(messages)
+	slices.SortFunc(messages, func(a, b storage.Message) int { return cmp.Compare(a.ID, b.ID) })
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		for _, m := range messages {
+			if len(m.Data) > storage.MaxData {
+				return fmt.Errorf("%d bytes of data, more than %d", len(m.Data), storage.MaxData)
+			}
+			_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, data, created, due, attempts) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING`,
+				m.ID, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("enqueue a message: %w", err)
+	}
+	return nil
+}
+
+// Claim implements storage.Outbox. While nothing is due it only reads.
+func (s *Store) Claim(ctx context.Context, now, until time.Time, limit int) (claimed []storage.Message, err error) {
+	var due bool
+	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM outbox WHERE due <= $1)`, now.UnixMilli()).Scan(&due)
+	if err != nil {
+		return nil, fmt.Errorf("look for messages: %w", err)
+	}
+	if !due {
+		return nil, nil
+	}
+	err = s.transact(ctx, func(tx *sql.Tx) error {
+		claimed, err = collect(ctx, tx, func(rows *sql.Rows) (m storage.Message, err error) {
+			var created, due int64
+			err = rows.Scan(&m.ID, &m.Data, &created, &due, &m.Attempts)
+			m.Created, m.Due = fromMilliseconds(created), fromMilliseconds(due)
+			return m, err
+		}, claimMessages, until.UnixMilli(), now.UnixMilli(), max(limit, 0))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim messages: %w", err)
+	}
+	return claimed, nil
+}
+
+// Postpone implements storage.Outbox.
+func (s *Store) Postpone(ctx context.Context, id string, due time.Time) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE outbox SET due = $1 WHERE id = $2`, milliseconds(due), id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("postpone a message: %w", err)
+	}
+	return nil
+}
+
+// Remove implements storage.Outbox.
+func (s *Store) Remove(ctx context.Context, ids ...string) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		for _, id := range slices.Sorted(slices.Values(ids)) {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id = $1`, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove messages: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package storagetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+func message(id string, due time.Time) storage.Message {
+	return storage.Message{ID: id, Data: []byte("data of " + id), Created: noon, Due: due}
+}
+
+func messageIDs(messages []storage.Message) (ids string) {
+	for _, m := range messages {
+		ids += m.ID
+	}
+	return ids
+}
+
+func outboxClaim(t *testing.T, s Database) {
+	claim := func(now, until time.Time, limit int) []storage.Message {
+		t.Helper()
+		return must(s.Claim(t.Context(), now, until, limit))(t)
+	}
+	want(t, "Enqueue", s.Enqueue(t.Context(), message("b", noon.Add(time.Second)), message("a", noon), message("c", noon.Add(time.Minute))), nil)
+	later := noon.Add(time.Hour)
+	wantEqual(t, "Claim before anything is due", "", messageIDs(claim(noon.Add(-time.Millisecond), later, 10)))
+	first := claim(noon.Add(2*time.Second), later, 1)
+	claimed := message("a", later)
+	claimed.Attempts = 1
+	wantEqual(t, "Claim of the one that has been due longest", []storage.Message{claimed}, first)
+	wantEqual(t, "Claim of what nobody has claimed", "b", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
+	wantEqual(t, "Claim while both are claimed", "", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
+
+	want(t, "Enqueue of what waits already", s.Enqueue(t.Context(), message("a", noon)), nil)
+	wantEqual(t, "Claim of the same one again", "", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
+	want(t, "Remove", s.Remove(t.Context(), "b", "nobody"), nil)
+	want(t, "Postpone", s.Postpone(t.Context(), "c", later.Add(time.Minute)), nil)
+	want(t, "Postpone of nothing", s.Postpone(t.Context(), "b", noon), nil)
+	again := claim(later, later.Add(time.Hour), 10)
+	wantEqual(t, "Claim after the claim has ended", "a", messageIDs(again))
+	wantEqual(t, "attempts", 2, again[0].Attempts)
+	want(t, "Remove", s.Remove(t.Context(), "a"), nil)
+	wantEqual(t, "Claim of the postponed one", "c", messageIDs(claim(later.Add(time.Minute), later.Add(time.Hour), 10)))
+	want(t, "Enqueue of one that is gone", s.Enqueue(t.Context(), message("a", noon)), nil)
+	wantEqual(t, "Claim of that", "a", messageIDs(claim(later.Add(time.Minute), later.Add(time.Hour), 10)))
+}
+
+func outboxAllOrNone(t *testing.T, s Database) {
+	large := message("large", noon)
+	large.Data = make([]byte, storage.MaxData+1)
+	if err := s.Enqueue(t.Context(), message("a", noon), large); err == nil {
+		t.Error("a message of more than MaxData bytes is taken")
+	}
+	wantEqual(t, "Claim", "", messageIDs(must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 10))(t)))
+}
+
+func raceClaim(t *testing.T, s Database) {
+	const messages, callers = 40, 8
+	for i := range messages {
+		want(t, "Enqueue", s.Enqueue(t.Context(), message(fmt.Sprintf("m%02d ", i), noon)), nil)
+	}
+	claimed := make([]string, callers)
+	for _, err := range together(callers, func(i int) error {
+		for {
+			got, err := s.Claim(t.Context(), noon, noon.Add(time.Hour), 3)
+			if err != nil || len(got) == 0 {
+				return err
+			}
+			claimed[i] += messageIDs(got)
+		}
+	}) {
+		want(t, "Claim", err, nil)
+	}
+	total := map[string]int{}
+	for _, ids := range claimed {
+		for at := 0; at+4 <= len(ids); at += 4 {
+			total[ids[at:at+4]]++
+		}
+	}
+	// A caller that finds the due ones taken by others may stop early, but gets none twice.
+	for id, n := range total {
+		if n != 1 {
+			t.Errorf("%d callers have %q", n, id)
+		}
+	}
+}
