@@ -102,6 +102,7 @@ type Registration struct {
 	// SoftwareStatements are whose statements count.
 	SoftwareStatements       []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
 	RequireSoftwareStatement bool                                 `json:"require_software_statement,omitempty"`
+	InsecureNoCodeChallenge  bool                                 `json:"insecure_no_code_challenge,omitempty"`
 }
 
 // engine returns the policy; Validate has held the scope's syntax.
@@ -114,6 +115,7 @@ func (r Registration) engine() (authserver.RegistrationPolicy, error) {
 		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, UnusedLifetime: time.Duration(r.UnusedLifetime),
 		MaxClients: r.MaxClients, PerMinute: r.PerMinute,
 		SoftwareStatements: r.SoftwareStatements, RequireSoftwareStatement: r.RequireSoftwareStatement,
+		InsecureNoCodeChallenge: r.InsecureNoCodeChallenge,
 	}, nil
 }
 

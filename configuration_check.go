@@ -253,6 +253,9 @@ func (d *Declarations) Warnings() []string {
 				warnings = append(warnings, fmt.Sprintf("client %q: response_type %q sends access tokens through the browser; use code with PKCE (RFC 9700, section 2.1.2)", c.ID, name))
 			}
 		}
+		if c.InsecureNoCodeChallenge {
+			warnings = append(warnings, fmt.Sprintf("client %q: insecure_no_code_challenge takes requests that neither PKCE nor a nonce protects (RFC 9700, section 2.1.1)", c.ID))
+		}
 		if c.InsecureAssertionAudience {
 			warnings = append(warnings, fmt.Sprintf("client %q: insecure_assertion_audience takes assertions that were made for another server (RFC 10070)", c.ID))
 		}

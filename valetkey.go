@@ -234,6 +234,8 @@ func (s *Server) keepHouse(ctx context.Context) {
 	defer minute.Stop()
 	hour := time.NewTicker(time.Hour)
 	defer hour.Stop()
+	// RSA keys take long to make: people are served meanwhile.
+	s.chore(ctx, "make signing keys", func() error { return s.engine.PrepareKeys(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

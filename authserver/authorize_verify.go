@@ -254,7 +254,7 @@ func (c *call) verifyCodeChallenge(request *authorizationRequest) error {
 	if challenge == "" {
 		cl := request.client
 		nonceProtects := request.nonce != "" && request.scope.Has(oauth.ScopeOpenID)
-		optional := !cl.Public() && nonceProtects && !cl.RequireCodeChallenge && !c.s.config.RequireCodeChallenge
+		optional := !cl.Public() && (nonceProtects || cl.InsecureNoCodeChallenge) && !cl.RequireCodeChallenge && !c.s.config.RequireCodeChallenge
 		return c.must(optional && method == "", &ruleCodeChallengeRequired)
 	}
 	if err := c.must(method == oauth.CodeChallengeMethodS256, &ruleCodeChallengeMethod); err != nil {

@@ -113,6 +113,17 @@ func (s *Server) RotateKeys(ctx context.Context) error {
 	return s.rotateKeys(ctx, time.Now(), jose.ES256)
 }
 
+// PrepareKeys makes a key for every algorithm that has none, so that clients which fetched
+// the JWKS before the first use of an algorithm know its key.
+func (s *Server) PrepareKeys(ctx context.Context) error {
+	for _, alg := range signingAlgorithms() {
+		if err := s.rotateKeys(ctx, time.Now(), alg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algorithm) error {
 	current, err := s.config.Store.Keys(ctx)
 	if err != nil {

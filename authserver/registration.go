@@ -44,6 +44,8 @@ type RegistrationPolicy struct {
 	// clients without one.
 	SoftwareStatements       []SoftwareStatementIssuer
 	RequireSoftwareStatement bool
+	// InsecureNoCodeChallenge is that setting of each client that registers.
+	InsecureNoCodeChallenge bool
 }
 
 func (p RegistrationPolicy) on() bool {
@@ -257,6 +259,7 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 	c.s.registrations.limit(&m)
 	m = m.WithDefaults()
 	client.ClientMetadata, client.Registration.Localized = m, request.localized
+	client.InsecureNoCodeChallenge = c.s.registrations.InsecureNoCodeChallenge
 	if len(client.Secrets) == 0 && needsSecret(&m) {
 		client.Secrets = []string{newClientSecret()}
 	}

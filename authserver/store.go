@@ -103,6 +103,9 @@ type ClientSettings struct {
 	// RequireCodeChallenge asks a confidential client for PKCE even where an OpenID nonce
 	// protects the request (draft-ietf-oauth-v2-1, section 7.5.1).
 	RequireCodeChallenge bool `json:"require_code_challenge,omitempty"`
+	// InsecureNoCodeChallenge takes requests of a confidential client with neither PKCE nor
+	// nonce: a code that leaks can then be put into another session (RFC 9700, section 4.5).
+	InsecureNoCodeChallenge bool `json:"insecure_no_code_challenge,omitempty"`
 	// AllowedOrigins are origins beside those of the redirect URIs whose scripts may
 	// call the endpoints that browsers call (CORS).
 	AllowedOrigins []string `json:"allowed_origins,omitempty"`

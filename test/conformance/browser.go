@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/net/html"
+)
+
+// browser is a person at a browser without scripts, who signs in as ada and allows what is
+// asked. What the suite's pages do with a script, it does by itself.
+type browser struct {
+	client *http.Client
+	issuer string
+	// pages are those of the server that were shown since the last visit.
+	pages []page
+}
+
+type page struct {
+	url    string
+	status int
+	body   string
+}
+
+func newBrowser(issuer string) (*browser, error) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	return &browser{issuer: issuer, client: &http.Client{
+		Jar: jar, Timeout: time.Minute,
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// visit goes to an address and on from there, until there is nothing left to do.
+func (b *browser) visit(ctx context.Context, address string) error {
+	b.pages = nil
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	for range 30 {
+		next, err := b.step(ctx, r)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			return nil
+		}
+		r = next
+	}
+	return fmt.Errorf("%s leads nowhere in 30 steps", address)
+}
+
+// step sends a request and returns the one that follows from the answer.
+func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, error) {
+	fragment := r.URL.Fragment
+	if fragment != "" {
+		fragment = r.URL.EscapedFragment()
+	}
+	response, err := b.client.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("visit %s: %w", r.URL.Redacted(), err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(response.Body, 4<<20))
+	if err != nil {
+		return nil, err
+	}
+	if location := response.Header.Get("Location"); location != "" && response.StatusCode/100 == 3 {
+		to, err := r.URL.Parse(location)
+		if err != nil {
+			return nil, err
+		}
+		return http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
+	}
+	body := string(content)
+	if b.own(r.URL) {
+		b.pages = append(b.pages, page{r.URL.String(), response.StatusCode, body})
+		return b.answer(ctx, r.URL, body)
+	}
+	return submitFragment(ctx, r.URL, fragment, body)
+}
+
+func (b *browser) own(u *url.URL) bool { return strings.HasPrefix(u.String(), b.issuer+"/") }
+
+// form is a form of a page.
+type form struct {
+	action string
+	fields url.Values
+}
+
+// answer fills in the form of one of the server's pages.
+func (b *browser) answer(ctx context.Context, at *url.URL, body string) (*http.Request, error) {
+	for _, f := range forms(body) {
+		to, err := at.Parse(f.action)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case strings.HasSuffix(to.Path, "/sign-in"):
+			f.fields.Set("identifier", "ada")
+			f.fields.Set("password", "correct horse battery staple")
+		case strings.HasSuffix(to.Path, "/consent"):
+			f.fields.Set("answer", "allow")
+		case strings.HasSuffix(to.Path, "/sign-out") && f.fields.Has("interaction"), strings.HasSuffix(to.Path, "/select-account"):
+		case !b.own(to): // the form_post response mode
+		default:
+			continue
+		}
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(f.fields.Encode()))
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", at.Scheme+"://"+at.Host)
+		return r, nil
+	}
+	return nil, nil
+}
+
+func forms(body string) []form {
+	document, err := html.Parse(strings.NewReader(body))
+	if err != nil {
+		return nil
+	}
+	var found []form
+	for node := range document.Descendants() {
+		if node.Type != html.ElementNode {
+			continue
+		}
+		switch node.Data {
+		case "form":
+			found = append(found, form{attribute(node, "action"), url.Values{}})
+		case "input":
+			if name := attribute(node, "name"); name != "" && len(found) > 0 {
+				found[len(found)-1].fields.Add(name, attribute(node, "value"))
+			}
+		}
+	}
+	return found
+}
+
+func attribute(node *html.Node, name string) string {
+	for _, a := range node.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+var implicitSubmit = regexp.MustCompile(`xhr\.open\('POST', "([^"]+)"`)
+
+// submitFragment does what the script of the suite's callback page does: it posts the
+// fragment of its own address.
+func submitFragment(ctx context.Context, at *url.URL, fragment, body string) (*http.Request, error) {
+	match := implicitSubmit.FindStringSubmatch(body)
+	if match == nil {
+		return nil, nil
+	}
+	to, err := at.Parse(strings.ReplaceAll(match[1], `\/`, "/"))
+	if err != nil {
+		return nil, err
+	}
+	if fragment != "" {
+		fragment = "#" + fragment
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(fragment))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "text/plain")
+	return r, nil
+}

@@ -1,0 +1,162 @@
+// Command conformance runs the OpenID Foundation's conformance suite against this server:
+// it starts one, creates the plans at a suite that runs already, and does what a person at a
+// browser would do. It needs nothing but the suite's address.
+//
+//	go run ./test/conformance --suite https://localhost:8443
+//	go run ./test/conformance --suite https://localhost:8443 --plan basic-static --module oidcc-server
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/valetkey/valetkey"
+)
+
+// run is one run of the command.
+type run struct {
+	suite     *suite
+	server    *server
+	directory string
+	chromium  string
+	pictures  sync.Mutex
+
+	mu     sync.Mutex
+	report *report
+	file   string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := start(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+func start(ctx context.Context) error {
+	address := flag.String("suite", os.Getenv("CONFORMANCE_SUITE"), "the `URL` of a running suite; also CONFORMANCE_SUITE")
+	asked := flag.String("plan", "", "run these `plans`, by their labels here or their names there, with commas; a label may end in *")
+	module := flag.String("module", "", "run this `module` alone")
+	resume := flag.Bool("resume", false, "leave out what has passed already")
+	parallel := flag.Int("parallel", 2, "how many plans run side by side")
+	database := flag.String("database", "", "the server's database `URL`; SQLite if it is left out")
+	document := flag.String("write", "", "write the results to this Markdown `file`")
+	directory := flag.String("directory", filepath.Join("test", "artifacts", "conformance"), "where results are kept")
+	list := flag.Bool("list", false, "list the plans")
+	flag.Parse()
+	all := find(*asked)
+	if *list {
+		for _, p := range all {
+			fmt.Println(p.Label, p.Name)
+		}
+		return nil
+	}
+	if *address == "" {
+		return errors.New("no suite is given: --suite URL")
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("there is no plan %q: see --list", *asked)
+	}
+	if err := os.MkdirAll(*directory, 0o755); err != nil {
+		return err
+	}
+	r := &run{suite: newSuite(*address), file: filepath.Join(*directory, "results.json"), chromium: "chromium"}
+	if path := os.Getenv("CHROMIUM"); path != "" {
+		r.chromium = path
+	}
+	if _, err := exec.LookPath(r.chromium); err != nil {
+		return fmt.Errorf("pictures need Chromium: %w", err)
+	}
+	var err error
+	if r.directory, err = os.MkdirTemp("", "conformance-"); err != nil {
+		return err
+	}
+	if r.report, err = readReport(r.file); err != nil {
+		return err
+	}
+	if r.report.Suite, err = r.suite.version(ctx); err != nil {
+		return err
+	}
+	r.report.Date, r.report.Valetkey, r.report.Database = today(), valetkey.Version, databaseName(*database)
+	if r.server, err = startServer(ctx, r.directory, *database, r.suite, all); err != nil {
+		return err
+	}
+	defer r.server.stop()
+	err = r.runAll(ctx, all, *module, *resume, *parallel)
+	if err := r.report.print(os.Stdout, all); err != nil {
+		return err
+	}
+	if *document != "" {
+		err = errors.Join(err, r.report.write(*document))
+	}
+	if err == nil && r.report.failed(all) {
+		err = fmt.Errorf("some modules failed; the server's log is %s", filepath.Join(r.directory, "server.log"))
+	}
+	return err
+}
+
+func databaseName(url string) string {
+	if strings.HasPrefix(url, "postgres") {
+		return "PostgreSQL"
+	}
+	return "SQLite"
+}
+
+// runAll runs plans side by side, and the modules of each one after the other.
+func (r *run) runAll(ctx context.Context, all []plan, only string, resume bool, parallel int) error {
+	var group sync.WaitGroup
+	failures := make([]error, len(all))
+	slots := make(chan struct{}, max(parallel, 1))
+	for i := range all {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			failures[i] = r.runPlan(ctx, &all[i], only, resume)
+		})
+	}
+	group.Wait()
+	return errors.Join(append(failures, ctx.Err())...)
+}
+
+func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) error {
+	id, modules, err := r.suite.createPlan(ctx, p, p.configuration(r.server.issuer))
+	if err != nil {
+		return fmt.Errorf("plan %s: %w", p.Label, err)
+	}
+	modules = slices.DeleteFunc(modules, func(m module) bool { return only != "" && m.Name != only })
+	for i, m := range modules {
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.mu.Lock()
+		known, ok := r.report.find(p.Label, m)
+		r.mu.Unlock()
+		if resume && ok && known.Result == "PASSED" {
+			continue
+		}
+		ended := r.runModule(ctx, p, id, m)
+		r.mu.Lock()
+		r.report.put(p.Label, ended)
+		err := r.report.save(r.file)
+		fmt.Fprintf(os.Stderr, "%-9s %s %d/%d %s\n", ended.Result, p.Label, i+1, len(modules), m.Name)
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

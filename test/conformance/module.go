@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// result is how a module ended, and why, if it did not simply pass.
+type result struct {
+	Module  string            `json:"module"`
+	Variant map[string]string `json:"variant,omitempty"`
+	Result  string            `json:"result"`
+	Reasons []string          `json:"reasons,omitempty"`
+}
+
+const moduleTimeout = 3 * time.Minute
+
+// runModule runs one module to its end.
+func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) result {
+	ended := result{Module: m.Name, Variant: m.Variant}
+	ctx, cancel := context.WithTimeout(ctx, moduleTimeout)
+	defer cancel()
+	id, err := r.suite.createModule(ctx, planID, m)
+	if err != nil {
+		ended.Result, ended.Reasons = "FAILED", []string{err.Error()}
+		return ended
+	}
+	st, err := r.drive(ctx, p, id, m)
+	ended.Result = st.Result
+	if err != nil {
+		ended.Result, ended.Reasons = "FAILED", []string{err.Error()}
+	} else if st.Status == "INTERRUPTED" {
+		ended.Result = "FAILED"
+	}
+	if ended.Result != "PASSED" {
+		ended.Reasons = append(ended.Reasons, r.reasons(context.WithoutCancel(ctx), id)...)
+	}
+	return ended
+}
+
+// drive does what a person would do while a module runs.
+func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, error) {
+	b, err := newBrowser(r.server.issuer)
+	if err != nil {
+		return state{}, err
+	}
+	visited := map[string]bool{}
+	for {
+		st, err := r.suite.state(ctx, id)
+		if err != nil {
+			return st, err
+		}
+		switch st.Status {
+		case "FINISHED", "INTERRUPTED":
+			return st, nil
+		case "CONFIGURED":
+			if strings.Contains(m.Name, "rotate-keys") {
+				if err := r.server.rotateKeys(ctx); err != nil {
+					return st, err
+				}
+				time.Sleep(2 * time.Second) // within a second the server has seen it
+			}
+			if err := r.suite.call(ctx, "POST", "runner/"+id, nil, nil, nil); err != nil {
+				return st, err
+			}
+		case "WAITING":
+			if err := r.attend(ctx, id, b, visited); err != nil {
+				return st, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return st, errors.New("it did not end in " + moduleTimeout.String() + "; its state is " + st.Status)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// attend visits what is to be visited, and shows the pictures that are asked for.
+func (r *run) attend(ctx context.Context, id string, b *browser, visited map[string]bool) error {
+	addresses, err := r.suite.pending(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, address := range addresses {
+		if visited[address] {
+			continue
+		}
+		visited[address] = true
+		if err := r.suite.visited(ctx, id, address); err != nil {
+			return err
+		}
+		return b.visit(ctx, address)
+	}
+	if len(b.pages) == 0 {
+		return nil
+	}
+	names, err := r.suite.wanted(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		picture, err := r.screenshot(ctx, b.pages[0])
+		if err != nil {
+			return err
+		}
+		if err := r.suite.upload(ctx, id, name, picture); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reasons returns what the log says of everything that was not simply right.
+func (r *run) reasons(ctx context.Context, id string) []string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	entries, err := r.suite.log(ctx, id)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var reasons []string
+	for _, e := range entries {
+		switch e.Result {
+		case "FAILURE", "WARNING", "SKIPPED", "REVIEW", "INTERRUPTED":
+			reasons = append(reasons, fmt.Sprintf("%s: %s: %s", e.Result, e.Source, e.Message))
+		}
+	}
+	return reasons
+}

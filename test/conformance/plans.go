@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// plan is a test plan of the suite with a choice of variants.
+type plan struct {
+	// Label is the plan's name here, and its alias at the suite.
+	Label   string
+	Name    string
+	Variant map[string]string
+}
+
+const certification = "-certification-test-plan"
+
+var responseTypes = []string{"code", "id_token", "id_token token", "code id_token", "code token", "code id_token token"}
+
+// plans are those that the server has to pass.
+func plans() []plan {
+	var all []plan
+	add := func(label, name string, variant map[string]string) {
+		all = append(all, plan{label, name, variant})
+	}
+	discovery := func(more ...string) map[string]string {
+		v := map[string]string{"server_metadata": "discovery"}
+		for i := 0; i < len(more); i += 2 {
+			v[more[i]] = more[i+1]
+		}
+		return v
+	}
+	for _, registration := range []string{"static_client", "dynamic_client"} {
+		short := strings.TrimSuffix(registration, "_client")
+		for _, name := range []string{"basic", "implicit", "hybrid", "formpost-basic", "formpost-implicit", "formpost-hybrid"} {
+			add(name+"-"+short, "oidcc-"+name+certification, discovery("client_registration", registration))
+		}
+		for _, name := range []string{"rp-initiated-logout", "session-management", "frontchannel-rp-initiated-logout", "backchannel-rp-initiated-logout"} {
+			add(name+"-"+short, "oidcc-"+name+certification, map[string]string{"client_registration": registration, "response_type": "code"})
+		}
+		add("3rdparty-init-login-"+short, "oidcc-3rdparty-init-login"+certification, map[string]string{"client_registration": registration, "response_type": "code"})
+	}
+	add("config", "oidcc-config"+certification, nil)
+	for _, t := range responseTypes {
+		add("dynamic-"+dashed(t), "oidcc-dynamic"+certification, map[string]string{"response_type": t})
+	}
+	for _, method := range []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none"} {
+		add("all-"+dashed(method), "oidcc-test-plan", testPlan("client_auth_type", method))
+	}
+	for _, t := range responseTypes[1:] {
+		add("all-"+dashed(t), "oidcc-test-plan", testPlan("response_type", t))
+	}
+	add("all-form-post", "oidcc-test-plan", testPlan("response_mode", "form_post"))
+	return all
+}
+
+func testPlan(name, value string) map[string]string {
+	v := map[string]string{
+		"server_metadata": "discovery", "client_registration": "dynamic_client", "client_auth_type": "client_secret_basic",
+		"response_type": "code", "response_mode": "default",
+	}
+	v[name] = value
+	return v
+}
+
+func dashed(s string) string { return strings.NewReplacer(" ", "-", "_", "-").Replace(s) }
+
+func (p *plan) static() bool { return p.Variant["client_registration"] == "static_client" }
+
+// staticClients are the clients that the server's configuration declares for a plan.
+func (p *plan) staticClients(suiteURL string) []map[string]any {
+	if !p.static() {
+		return nil
+	}
+	base := suiteURL + "/test/a/" + p.alias()
+	var clients []map[string]any
+	for _, name := range []string{"client", "client2", "client_secret_post"} {
+		method := "client_secret_basic"
+		if name == "client_secret_post" {
+			method = "client_secret_post"
+		}
+		c := map[string]any{
+			"client_id": p.clientID(name), "client_secret": p.secret(name), "token_endpoint_auth_method": method,
+			"client_name":                  "Conformance " + p.Label,
+			"redirect_uris":                []string{base + "/callback", base + "/callback?dummy1=lorem&dummy2=ipsum"},
+			"post_logout_redirect_uris":    []string{base + "/post_logout_redirect"},
+			"grant_types":                  []string{"authorization_code", "implicit", "refresh_token"},
+			"response_types":               responseTypes,
+			"scope":                        "openid profile email address phone offline_access",
+			"id_token_signed_response_alg": "RS256", "request_object_signing_alg": "none",
+			"insecure_no_code_challenge": true,
+			"initiate_login_uri":         base + "/third_party_initiated_login_url",
+		}
+		if strings.HasPrefix(p.Label, "backchannel") {
+			c["backchannel_logout_uri"], c["backchannel_logout_session_required"] = base+"/backchannel_logout", true
+		}
+		if strings.HasPrefix(p.Label, "frontchannel") {
+			c["frontchannel_logout_uri"], c["frontchannel_logout_session_required"] = base+"/frontchannel_logout", true
+		}
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+func (p *plan) alias() string { return "valetkey-" + p.Label }
+func (p *plan) clientID(name string) string {
+	return p.Label + "-" + strings.ReplaceAll(name, "_", "-")
+}
+func (p *plan) secret(name string) string {
+	return fmt.Sprintf("%s-conformance-secret-0123456789", p.clientID(name))
+}
+
+// configuration is what the suite is told.
+func (p *plan) configuration(issuer string) map[string]any {
+	c := map[string]any{
+		"alias": p.alias(), "description": "Valetkey, " + p.Label, "publish": "no",
+		"server": map[string]any{"discoveryUrl": issuer + "/.well-known/openid-configuration", "login_hint": "ada"},
+	}
+	for _, name := range []string{"client", "client2", "client_secret_post"} {
+		if p.static() {
+			c[name] = map[string]any{"client_id": p.clientID(name), "client_secret": p.secret(name)}
+		} else if name != "client_secret_post" {
+			c[name] = map[string]any{"client_name": "Conformance " + p.Label}
+		}
+	}
+	return c
+}
+
+// find returns the plans whose label or name begins with what is asked for; all for "".
+func find(asked string) []plan {
+	if asked == "" {
+		return plans()
+	}
+	return slices.DeleteFunc(plans(), func(p plan) bool {
+		return !slices.ContainsFunc(strings.Split(asked, ","), func(a string) bool {
+			return p.Label == a || p.Name == a || strings.HasSuffix(a, "*") && strings.HasPrefix(p.Label, strings.TrimSuffix(a, "*"))
+		})
+	})
+}

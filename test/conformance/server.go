@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	_ "embed"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// configurationFile is the server's configuration, but for what differs from run to run.
+//
+//go:embed valetkey.yaml
+var configurationFile string
+
+// server is a running "valetkey serve".
+type server struct {
+	issuer  string
+	program string
+	config  string
+	process *exec.Cmd
+	log     *os.File
+}
+
+// startServer builds the program and starts it with the clients of the plans.
+func startServer(ctx context.Context, directory, database string, s *suite, all []plan) (*server, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	listener.Close()
+	server := &server{
+		issuer: fmt.Sprintf("https://localhost:%d", port), program: filepath.Join(directory, "valetkey"), config: filepath.Join(directory, "valetkey.yaml"),
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", server.program, "github.com/valetkey/valetkey/cmd/valetkey")
+	if output, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the server: %w\n%s", err, output)
+	}
+	if err := server.configure(ctx, directory, database, s, all); err != nil {
+		return nil, err
+	}
+	if server.log, err = os.Create(filepath.Join(directory, "server.log")); err != nil {
+		return nil, err
+	}
+	server.process = exec.CommandContext(ctx, server.program, "serve", "--config", server.config, "--listen", fmt.Sprintf("127.0.0.1:%d", port))
+	server.process.Cancel = func() error { return server.process.Process.Signal(os.Interrupt) }
+	server.process.Stdout, server.process.Stderr = server.log, server.log
+	if err := server.process.Start(); err != nil {
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	return server, server.wait(ctx)
+}
+
+func (s *server) configure(ctx context.Context, directory, database string, suite *suite, all []plan) error {
+	authorities, err := suite.certificates(ctx)
+	if err != nil {
+		return err
+	}
+	certificate, key, err := newCertificate()
+	if err != nil {
+		return err
+	}
+	var clients []map[string]any
+	for i := range all {
+		clients = append(clients, all[i].staticClients(suite.url)...)
+	}
+	declared, err := json.Marshal(clients)
+	if err != nil {
+		return err
+	}
+	if database == "" {
+		database = "sqlite:" + filepath.Join(directory, "valetkey.db")
+	}
+	text := os.Expand(configurationFile, func(name string) string {
+		return map[string]string{"DIRECTORY": directory, "ISSUER": s.issuer, "DATABASE": database, "CLIENTS": string(declared)}[name]
+	})
+	for name, content := range map[string][]byte{
+		"authorities.pem": authorities, "certificate.pem": certificate, "key.pem": key, "valetkey.yaml": []byte(text),
+	} {
+		if err := os.WriteFile(filepath.Join(directory, name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) wait(ctx context.Context) error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for range 200 {
+		if response, err := client.Get(s.issuer + "/readyz"); err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("the server does not answer: see %s", s.log.Name())
+}
+
+// rotateKeys does what an operator does between two steps of the key rotation module.
+func (s *server) rotateKeys(ctx context.Context) error {
+	output, err := exec.CommandContext(ctx, s.program, "keys", "rotate", "--now", "--algorithm", "RS256", "--config", s.config).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("rotate keys: %w\n%s", err, output)
+	}
+	return nil
+}
+
+func (s *server) stop() {
+	if s.process != nil && s.process.Process != nil {
+		_ = s.process.Process.Signal(os.Interrupt)
+		_ = s.process.Wait()
+	}
+}
+
+// newCertificate returns one for localhost, which the suite does not verify.
+func newCertificate() (certificate, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
+}

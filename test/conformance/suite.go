@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// suite is a running conformance suite, by its REST API.
+type suite struct {
+	url    string
+	client *http.Client
+}
+
+func newSuite(address string) *suite {
+	return &suite{strings.TrimSuffix(address, "/"), &http.Client{
+		Timeout: 2 * time.Minute,
+		// It is started for a test, with a certificate of its own.
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 16},
+	}}
+}
+
+// call sends a request to the API and decodes the answer into result, unless that is nil.
+func (s *suite) call(ctx context.Context, method, path string, query url.Values, body []byte, result any) error {
+	address := s.url + "/api/" + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	r, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	response, err := s.client.Do(r)
+	if err != nil {
+		return fmt.Errorf("ask the suite: %w", err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("read the suite's answer: %w", err)
+	}
+	if response.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: status %d: %.500s", method, path, response.StatusCode, answer)
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, result); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// certificates returns the suite's own, in PEM, so that the server can be told to trust it.
+func (s *suite) certificates(ctx context.Context) ([]byte, error) {
+	u, err := url.Parse(s.url)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	connection, err := dialer.DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return nil, fmt.Errorf("reach the suite: %w", err)
+	}
+	defer connection.Close()
+	var out bytes.Buffer
+	for _, c := range connection.(*tls.Conn).ConnectionState().PeerCertificates {
+		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), nil
+}
+
+func (s *suite) version(ctx context.Context) (string, error) {
+	var v struct {
+		Version  string `json:"version"`
+		Revision string `json:"revision"`
+	}
+	err := s.call(ctx, http.MethodGet, "server", nil, nil, &v)
+	return v.Version, err
+}
+
+// module is one test of a plan.
+type module struct {
+	Name    string            `json:"testModule"`
+	Variant map[string]string `json:"variant"`
+}
+
+func (s *suite) createPlan(ctx context.Context, p *plan, configuration map[string]any) (id string, modules []module, err error) {
+	variant, err := json.Marshal(p.Variant)
+	if err != nil {
+		return "", nil, err
+	}
+	body, err := json.Marshal(configuration)
+	if err != nil {
+		return "", nil, err
+	}
+	var created struct {
+		ID      string   `json:"id"`
+		Modules []module `json:"modules"`
+	}
+	err = s.call(ctx, http.MethodPost, "plan", url.Values{"planName": {p.Name}, "variant": {string(variant)}}, body, &created)
+	return created.ID, created.Modules, err
+}
+
+func (s *suite) createModule(ctx context.Context, planID string, m module) (id string, err error) {
+	variant, err := json.Marshal(m.Variant)
+	if err != nil {
+		return "", err
+	}
+	var created struct {
+		ID string `json:"id"`
+	}
+	err = s.call(ctx, http.MethodPost, "runner", url.Values{"test": {m.Name}, "plan": {planID}, "variant": {string(variant)}}, nil, &created)
+	return created.ID, err
+}
+
+// state is how far a module is.
+type state struct {
+	Status string `json:"status"`
+	Result string `json:"result"`
+}
+
+func (s *suite) state(ctx context.Context, id string) (st state, err error) {
+	err = s.call(ctx, http.MethodGet, "info/"+id, nil, nil, &st)
+	return st, err
+}
+
+// pending returns the addresses that a browser should visit for a module.
+func (s *suite) pending(ctx context.Context, id string) ([]string, error) {
+	var running struct {
+		Browser struct {
+			URLs    []string `json:"urls"`
+			Visited []string `json:"visited"`
+		} `json:"browser"`
+	}
+	err := s.call(ctx, http.MethodGet, "runner/"+id, nil, nil, &running)
+	return running.Browser.URLs, err
+}
+
+func (s *suite) visited(ctx context.Context, id, address string) error {
+	return s.call(ctx, http.MethodPost, "runner/browser/"+id+"/visit", url.Values{"url": {address}}, nil, nil)
+}
+
+// entry is a line of a module's log.
+type entry struct {
+	Source  string `json:"src"`
+	Message string `json:"msg"`
+	Result  string `json:"result"`
+	Upload  string `json:"upload"` // the name of a picture that is asked for
+}
+
+func (s *suite) log(ctx context.Context, id string) (entries []entry, err error) {
+	err = s.call(ctx, http.MethodGet, "log/"+id, nil, nil, &entries)
+	return entries, err
+}
+
+// wanted returns the names of the pictures that a module asks for.
+func (s *suite) wanted(ctx context.Context, id string) (names []string, err error) {
+	var images []entry
+	if err := s.call(ctx, http.MethodGet, "log/"+id+"/images", nil, nil, &images); err != nil {
+		return nil, err
+	}
+	for _, image := range images {
+		if image.Upload != "" {
+			names = append(names, image.Upload)
+		}
+	}
+	return names, nil
+}
+
+func (s *suite) upload(ctx context.Context, id, name, picture string) error {
+	return s.call(ctx, http.MethodPost, "log/"+id+"/images/"+name, nil, []byte(picture), nil)
+}
