@@ -123,8 +123,8 @@ func (w *world) testWebApp(t *testing.T) {
 		t.Errorf("before: %s", body)
 	}
 	demo := person.New("demo", "valet-parking")
-	resp, _ := get(t, browser, w.webapp+"/sign-in")
-	callback, err := demo.Visit(resp.Header.Get("Location"), w.webapp+"/callback")
+	resp, _ := get(t, browser, w.webapp+"/notes") // leads to the sign-in
+	callback, err := demo.Visit(resp.Header.Get("Location"), w.webapp+"/auth/callback")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,21 +132,23 @@ func (w *world) testWebApp(t *testing.T) {
 	if resp, body := get(t, http.DefaultClient, callback.String()); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("in another browser: %d %s", resp.StatusCode, body)
 	}
-	_, body := get(t, browser, callback.String())
-	if !strings.Contains(body, "Hello, Demo Person.") || !strings.Contains(body, "Water the plants") {
-		t.Errorf("after the sign-in: %s", body)
+	if resp, body := get(t, browser, callback.String()); resp.Request.URL.Path != "/notes" || !strings.Contains(body, "Water the plants") {
+		t.Errorf("after the sign-in: %s %s", resp.Request.URL, body)
 	}
-	out, err := browser.Post(w.webapp+"/sign-out", "", nil)
+	if _, body := get(t, browser, w.webapp+"/"); !strings.Contains(body, "Hello, Demo Person.") {
+		t.Errorf("at home: %s", body)
+	}
+	out, err := browser.Post(w.webapp+"/auth/sign-out", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	out.Body.Close()
-	home, err := demo.Visit(out.Header.Get("Location"), w.webapp+"/")
+	home, err := demo.Visit(out.Header.Get("Location"), w.webapp+"/auth/signed-out")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, body := get(t, browser, home.String()); !strings.Contains(body, "Nobody is signed in") {
-		t.Errorf("after the sign-out: %s", body)
+	if resp, body := get(t, browser, home.String()); resp.Request.URL.Path != "/" || !strings.Contains(body, "Nobody is signed in") {
+		t.Errorf("after the sign-out: %s %s", resp.Request.URL, body)
 	}
 }
 

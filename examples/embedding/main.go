@@ -84,8 +84,8 @@ func declarations(webapp, api string) valetkey.Declarations {
 		Clients: []valetkey.Client{
 			{ID: "webapp", Secret: "webapp-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
 				ClientName:             "Web application",
-				RedirectURIs:           []string{webapp + "/callback"},
-				PostLogoutRedirectURIs: []string{webapp + "/"},
+				RedirectURIs:           []string{webapp + "/auth/callback"},
+				PostLogoutRedirectURIs: []string{webapp + "/auth/signed-out"},
 				GrantTypes:             []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 				Scope:                  "openid profile offline_access notes.read notes.write",
 			}},

@@ -10,29 +10,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
+	"html/template"
 	"io"
 	"log"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/client"
 )
-
-type app struct {
-	oauth     *client.Client
-	base, api string
-	// What the server keeps for a browser, by its cookie: *client.Transaction while a
-	// sign-in is under way, then *session. A real application lets them expire.
-	kept sync.Map
-}
-
-type session struct {
-	name, idToken string
-	source        *client.Source
-}
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8081", "address to listen on")
@@ -42,83 +28,60 @@ func main() {
 	flag.Parse()
 	base := "http://" + *listen
 	c, err := client.Discover(context.Background(), client.Config{
-		Issuer: *issuer, ClientID: "webapp", ClientSecret: *secret, RedirectURI: base + "/callback",
+		Issuer: *issuer, ClientID: "webapp", ClientSecret: *secret, RedirectURI: base + "/auth/callback",
 		Scopes: []string{"openid", "profile", "offline_access", "notes.read"},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	a := &app{oauth: c, base: base, api: *api}
+	party, err := client.NewRelyingParty(client.RelyingPartyConfig{Client: c, UserInfo: true})
+	if err != nil {
+		log.Fatal(err)
+	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", handler(a.home))
-	mux.Handle("GET /sign-in", handler(a.signIn))
-	mux.Handle("GET /callback", handler(a.callback))
-	mux.Handle("POST /sign-out", handler(a.signOut))
+	mux.Handle("/auth/", party)
+	mux.Handle("GET /{$}", party.Load(http.HandlerFunc(home)))
+	mux.Handle("GET /notes", party.Require(notes(*api)))
 	log.Print(base)
-	server := &http.Server{Addr: *listen, Handler: http.NewCrossOriginProtection().Handler(mux), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: *listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }
 
-func (a *app) home(w http.ResponseWriter, r *http.Request) error {
-	s, ok := a.load(r, "session").(*session)
-	if !ok {
-		return page.Execute(w, map[string]string{})
-	}
-	resp, err := s.source.HTTPClient().Get(a.api + "/notes")
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	return page.Execute(w, map[string]string{"Name": s.name, "Answer": string(body)})
-}
+var page = template.Must(template.New("").Parse(`<!doctype html><title>Notes</title>
+{{with .Name}}<p>Hello, {{.}}.</p><p><a href="/notes">Notes</a></p><form method="post" action="/auth/sign-out"><button>Sign out</button></form>
+{{else}}<p>Nobody is signed in. <a href="/auth/sign-in">Sign in</a></p>{{end}}`))
 
-func (a *app) signIn(w http.ResponseWriter, r *http.Request) error {
-	address, transaction, err := a.oauth.AuthorizationURL(client.AuthorizationOptions{})
-	if err != nil {
-		return err
-	}
-	a.keep(w, "sign-in", transaction)
-	http.Redirect(w, r, address, http.StatusSeeOther)
-	return nil
-}
-
-func (a *app) callback(w http.ResponseWriter, r *http.Request) error {
-	transaction, ok := a.load(r, "sign-in").(*client.Transaction)
-	if !ok {
-		return errors.New("no sign-in is under way in this browser, or its cookies are off")
-	}
-	tokens, err := a.oauth.Callback(r.Context(), transaction, r.URL.Query())
-	if err != nil {
-		return err
-	}
-	info, err := a.oauth.UserInfo(r.Context(), tokens)
-	if err != nil {
-		return err
-	}
+// home is for everybody.
+func home(w http.ResponseWriter, r *http.Request) {
 	var claims struct{ Name string }
-	if err := info.Decode(&claims); err != nil {
-		return err
+	if session := client.SessionFrom(r.Context()); session != nil {
+		if err := session.Decode(&claims); err != nil {
+			fail(w, err)
+			return
+		}
 	}
-	a.keep(w, "session", &session{claims.Name, tokens.IDToken, a.oauth.Source(tokens, nil)})
-	http.Redirect(w, r, "/", http.StatusSeeOther)
-	return nil
+	if err := page.Execute(w, claims); err != nil {
+		log.Print(err)
+	}
 }
 
-func (a *app) signOut(w http.ResponseWriter, r *http.Request) error {
-	s, ok := a.load(r, "session").(*session)
-	if !ok {
-		return errors.New("nobody is signed in in this browser")
-	}
-	cookie, _ := r.Cookie("session") // load has just read it
-	a.kept.Delete(cookie.Value)
-	address, err := a.oauth.LogoutURL(client.LogoutOptions{IDTokenHint: s.idToken, PostLogoutRedirectURI: a.base + "/"})
-	if err != nil {
-		return err
-	}
-	http.Redirect(w, r, address, http.StatusSeeOther)
-	return nil
+// notes is for people who are signed in: it asks the API in their name.
+func notes(api string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		resp, err := client.SessionFrom(r.Context()).Source().HTTPClient().Get(api + "/notes")
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		defer resp.Body.Close()
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if _, err := io.Copy(w, io.LimitReader(resp.Body, 1<<20)); err != nil {
+			log.Print(err)
+		}
+	})
+}
+
+func fail(w http.ResponseWriter, err error) {
+	log.Print(err)
+	http.Error(w, "That did not work. Sign in again.", http.StatusBadGateway)
 }

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/client"
+)
+
+// rotationPause is a little longer than package client leaves a provider's keys alone.
+const rotationPause = 11 * time.Second
+
+// drive does what a person would do at the relying party for a module, and returns what
+// the relying party refused, or nil.
+func (a *application) drive(ctx context.Context, s *suite, test *instance, module string, v variant) error {
+	issuer := test.Exposed.Issuer
+	if strings.Contains(module, "webfinger") {
+		found, err := a.findIssuer(ctx, s, module)
+		if err != nil {
+			return err
+		}
+		issuer = found
+	}
+	made, err := a.prepare(ctx, issuer, module, v)
+	if err != nil {
+		return err
+	}
+	a.current.Store(made)
+	if strings.Contains(module, "3rd-party-init-login") {
+		return a.sentByAnotherSite(ctx, s, test.ID, made)
+	}
+	if err := made.signIn(ctx, a.server.URL); err != nil {
+		return err
+	}
+	switch {
+	case strings.HasSuffix(module, "signing-key-rotation"):
+		select {
+		case <-time.After(rotationPause):
+		case <-ctx.Done():
+		}
+		return made.signIn(ctx, a.server.URL)
+	case strings.Contains(module, "refresh-token"):
+		return made.open(ctx, a.server.URL+"/refresh")
+	case strings.Contains(module, "frontchannel-opinitlogout"):
+		_, err := made.browser.visit(ctx, issuer+"frontchannel_logout_handler")
+		return err
+	case strings.Contains(module, "logout"):
+		return made.signOut(ctx, a.server.URL)
+	}
+	return nil
+}
+
+func (a *application) findIssuer(ctx context.Context, s *suite, module string) (string, error) {
+	u, err := url.Parse(s.address)
+	if err != nil {
+		return "", err
+	}
+	identifier := "acct:" + a.alias + "." + module + "@" + u.Host
+	if strings.HasSuffix(module, "-url") {
+		identifier = s.address + "/" + a.alias + "/" + module
+	}
+	return client.FindIssuer(ctx, identifier, a.http)
+}
+
+// sentByAnotherSite waits until the suite wants the person at the relying party.
+func (a *application) sentByAnotherSite(ctx context.Context, s *suite, id string, made *visit) error {
+	for range 50 {
+		test, err := s.instance(ctx, id)
+		if err != nil {
+			return err
+		}
+		if len(test.Browser.URLs) > 0 {
+			address := test.Browser.URLs[0]
+			var ignored any
+			err := s.call(ctx, http.MethodPost, "/api/runner/browser/"+id+"/visit", url.Values{"url": {address}}, nil, &ignored)
+			if err != nil && !strings.Contains(err.Error(), "unexpected end of JSON") {
+				return err
+			}
+			return made.open(ctx, address)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errors.New("the suite sends nobody to the relying party")
+}
+
+// routes are the application's own pages, beside those of the relying party.
+func (v *visit) routes() {
+	mux := http.NewServeMux()
+	mux.Handle("/auth/", v.party)
+	mux.Handle("/home", v.party.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s := client.SessionFrom(r.Context()); s != nil {
+			fmt.Fprintf(w, "signed in as %s", s.Subject)
+		}
+	})))
+	mux.Handle("/refresh", v.party.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens, err := v.client.Refresh(r.Context(), client.SessionFrom(r.Context()).Tokens)
+		if err == nil {
+			_, err = v.client.UserInfo(r.Context(), tokens)
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.failure = err
+	})))
+	mux.HandleFunc("/request/", func(w http.ResponseWriter, r *http.Request) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		w.Header().Set("Content-Type", "application/oauth-authz-req+jwt")
+		w.Write([]byte(v.requests[r.URL.Path]))
+	})
+	v.handler = mux
+}
+
+// publish keeps a request object and returns its path.
+func (v *visit) publish(object string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	path := fmt.Sprintf("/request/%d", len(v.requests)+1)
+	v.requests[path] = object
+	return path
+}
+
+// open visits a page and returns what the relying party made of it.
+func (v *visit) open(ctx context.Context, address string) error {
+	_, err := v.browser.visit(ctx, address)
+	if refused := v.refused(); refused != nil {
+		return refused
+	}
+	return err
+}
+
+// refused returns the relying party's last error, once.
+func (v *visit) refused() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	err := v.failure
+	v.failure = nil
+	return err
+}
+
+func (v *visit) signIn(ctx context.Context, app string) error {
+	if err := v.open(ctx, app+"/auth/sign-in"); err != nil {
+		return err
+	}
+	return v.expect(ctx, app, true)
+}
+
+// expect checks whether somebody is signed in.
+func (v *visit) expect(ctx context.Context, app string, signedIn bool) error {
+	home, err := v.browser.visit(ctx, app+"/home")
+	if err != nil {
+		return err
+	}
+	if (home.body != "") != signedIn {
+		return fmt.Errorf("at home the application says %q", home.body)
+	}
+	return nil
+}
+
+// signOut signs out here and at the provider, which tells the relying party meanwhile.
+func (v *visit) signOut(ctx context.Context, app string) error {
+	end, err := v.browser.submit(ctx, app+"/auth/sign-out", nil)
+	if err == nil {
+		err = v.refused()
+	}
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(end.url.String(), app+"/home") {
+		return fmt.Errorf("after the sign-out the browser is at %s", end.url)
+	}
+	return v.expect(ctx, app, false)
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// refusals are the modules in which the provider misbehaves, by a part of their name, and
+// the error by which the relying party must refuse that. The suite itself only sees that
+// no further request comes.
+var refusals = []struct {
+	part string
+	err  error
+}{
+	{"discovery-issuer-mismatch", client.ErrMetadata},
+	{"form-post-error", &client.Error{Code: oauth.LoginRequired}},
+	{"userinfo-invalid-sub", client.ErrSubject},
+	{"refresh-token-invalid-", client.ErrIDToken},
+	{"test-invalid-", client.ErrIDToken},
+	{"test-missing-", client.ErrIDToken},
+	{"nonce-invalid", client.ErrIDToken},
+	{"idtoken-sig-none", client.ErrIDToken},
+}
+
+// judge says what is wrong with what the relying party did; empty if nothing is.
+func judge(module string, took error) string {
+	for _, r := range refusals {
+		if !strings.Contains(module, r.part) {
+			continue
+		}
+		if errors.Is(took, r.err) {
+			return ""
+		}
+		return fmt.Sprintf("the relying party should refuse with %q, and did: %v", r.err, took)
+	}
+	if took != nil {
+		return "the relying party: " + took.Error()
+	}
+	return ""
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed plans.json
+var plansJSON []byte
+
+// plan is an entry of plans.json.
+type plan struct {
+	Plan    string  `json:"plan"`
+	Variant variant `json:"variant"`
+}
+
+func readPlans() ([]plan, error) {
+	var plans []plan
+	if err := json.Unmarshal(plansJSON, &plans); err != nil {
+		return nil, fmt.Errorf("plans.json: %w", err)
+	}
+	return plans, nil
+}
+
+// String names the plan with what sets it apart from others of its name.
+func (p plan) String() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(p.Variant)) {
+		if value := p.Variant[name]; value != "default" && value != "plain_http_request" && value != "static_client" {
+			parts = append(parts, value)
+		}
+	}
+	name := strings.TrimSuffix(strings.TrimSuffix(p.Plan, "-test-plan"), "-certification")
+	if len(parts) == 0 {
+		return name
+	}
+	return name + " (" + strings.Join(parts, ", ") + ")"
+}
+
+// result is what came of a module.
+type result struct {
+	module  string
+	outcome string
+	reasons []string
+}
+
+func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) {
+	app, err := newApplication(p.Variant["client_registration"] != "static_client" || p.Plan == "oidcc-client-dynamic-certification-test-plan")
+	if err != nil {
+		return nil, err
+	}
+	defer app.close()
+	made, err := s.createPlan(ctx, p.Plan, p.Variant, app.configuration())
+	if err != nil {
+		return nil, err
+	}
+	var results []result
+	for _, m := range made.Modules {
+		if !strings.Contains(m.TestModule, only) {
+			continue
+		}
+		r, err := app.runModule(ctx, s, made.ID, m.TestModule, m.Variant)
+		if err != nil {
+			return results, fmt.Errorf("%s: %w", m.TestModule, err)
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// runModule lets the relying party at a module, and asks both sides how it was.
+func (a *application) runModule(ctx context.Context, s *suite, planID, module string, v variant) (result, error) {
+	r := result{module: module}
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		r.module += " " + v[name]
+	}
+	test, err := s.start(ctx, planID, module, v)
+	if err != nil {
+		return r, err
+	}
+	found, err := s.wait(ctx, test.ID, time.Second, "WAITING", "FINISHED", "INTERRUPTED")
+	if err != nil {
+		return r, err
+	}
+	took := a.drive(ctx, s, test, module, found.Variant)
+	if found, err = s.wait(ctx, test.ID, 15*time.Second, "FINISHED", "INTERRUPTED"); err != nil {
+		return r, err
+	}
+	if r.outcome = found.Result; found.Status == "INTERRUPTED" || found.Status == "WAITING" || !slices.Contains(outcomes, r.outcome) {
+		r.outcome = "FAILED"
+		r.reasons = append(r.reasons, fmt.Sprintf("the suite left it %s, with result %s", found.Status, found.Result))
+	}
+	if r.outcome != "PASSED" {
+		texts, err := s.reasons(ctx, test.ID)
+		if err != nil {
+			return r, err
+		}
+		r.reasons = append(r.reasons, texts...)
+	}
+	if reason := judge(module, took); reason != "" {
+		r.outcome = "FAILED"
+		r.reasons = append(r.reasons, reason)
+	}
+	return r, nil
+}
