@@ -26,6 +26,15 @@ func (c *call) metadata() error {
 
 // newMetadata derives the document from the tables that the endpoints work by.
 func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
+	body, err := json.Marshal(s.describe(catalogue))
+	if err != nil {
+		return nil, fmt.Errorf("encode metadata: %w", err)
+	}
+	return newDocument("application/json", metadataMaxAge, body), nil
+}
+
+// describe says what this server can do.
+func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	var algorithms []string
 	for _, alg := range signingAlgorithms() {
 		algorithms = append(algorithms, string(alg))
@@ -75,11 +84,7 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 			e.metadata(&m, s.config.Issuer+e.path)
 		}
 	}
-	body, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encode metadata: %w", err)
-	}
-	return newDocument("application/json", metadataMaxAge, body), nil
+	return &m
 }
 
 // claimNames lists the claims that some scope releases, and those of the protocol that

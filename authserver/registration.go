@@ -102,19 +102,6 @@ var (
 	}
 )
 
-// registrationRequest is what a client says of itself. Members that are not known are
-// ignored (RFC 7591, section 2), and Valetkey's own settings are not among the known.
-type registrationRequest struct {
-	oauth.ClientMetadata
-	// localized are the human-readable members with a language tag, such as
-	// "client_name#ja" (RFC 7591, section 2.2).
-	localized         map[string]string
-	SoftwareStatement string `json:"software_statement"`
-	// In a replacement (RFC 7592, section 2.2).
-	ClientID     string `json:"client_id"`
-	ClientSecret string `json:"client_secret"`
-}
-
 // clientInformation is the answer (RFC 7591, section 3.2.1).
 type clientInformation struct {
 	ClientID              string `json:"client_id"`
@@ -123,6 +110,7 @@ type clientInformation struct {
 	ClientSecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never
 	RegistrationToken     string `json:"registration_access_token"`
 	RegistrationURI       string `json:"registration_client_uri"`
+	SoftwareStatement     string `json:"software_statement,omitempty"`
 	oauth.ClientMetadata
 }
 
@@ -189,81 +177,30 @@ func (c *call) mayRegister() error {
 	return nil
 }
 
-func (c *call) readRegistration() (*registrationRequest, error) {
-	body, err := c.readJSON()
-	if err != nil {
-		return nil, err
-	}
-	request := &registrationRequest{}
-	if err := parseRegistration(body, request); err != nil {
-		return nil, c.because(&ruleRegistrationBody, err)
-	}
-	if err := c.applySoftwareStatement(request); err != nil {
-		return nil, err
-	}
-	return request, nil
-}
-
-func parseRegistration(body []byte, request *registrationRequest) error {
-	if err := jose.ParseJSON(body, request); err != nil {
-		return err
-	}
-	var members map[string]any
-	if err := jose.ParseJSON(body, &members); err != nil {
-		return err
-	}
-	if members == nil {
-		return errors.New("it is no object")
-	}
-	for name, value := range members {
-		member, tag, tagged := strings.Cut(name, "#")
-		text, isText := value.(string)
-		if !tagged || !isText || tag == "" || !slices.Contains(localizedMembers(), member) {
-			continue
-		}
-		if request.localized == nil {
-			request.localized = map[string]string{}
-		}
-		request.localized[name] = text
-	}
-	return nil
-}
-
-func localizedMembers() []string {
-	return []string{"client_name", "client_uri", "logo_uri", "tos_uri", "policy_uri"}
-}
-
-// readJSON reads the body of a request to an endpoint that takes JSON.
-func (c *call) readJSON() ([]byte, error) {
-	if !isMediaType(c.r.Header.Get("Content-Type"), "application/json") {
-		return nil, c.refuse(&ruleRegistrationBody, "Content-Type: "+c.r.Header.Get("Content-Type"))
-	}
-	body, err := readBody(http.MaxBytesReader(c.w, c.r.Body, maxFormBytes), min(c.r.ContentLength, maxFormBytes))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge || c.r.ContentLength > maxFormBytes {
-		return nil, c.tooLarge()
-	}
-	if err != nil {
-		return nil, c.because(&ruleRegistrationBody, err)
-	}
-	return body, nil
-}
-
 // fillClient makes the record that a request asks for, or says why it cannot be had. What
 // the policy does not allow is left out of it, and the answer shows that (RFC 7591, section
 // 2).
 func (c *call) fillClient(client *Client, request *registrationRequest) error {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return err
+	}
+	r := client.Registration
+	r.Localized, r.SoftwareStatement = request.localized, request.SoftwareStatement
+	r.Vouched = request.stated || c.s.registrations.Mode == RegistrationInitialAccessToken
 	m := request.ClientMetadata
 	if m.IDTokenSignedResponseAlg == "" {
 		m.IDTokenSignedResponseAlg = string(jose.RS256) // OpenID Connect Registration, section 2
 	}
-	c.s.registrations.limit(&m)
+	problems := c.s.registrations.limit(&m, r.Vouched)
 	m = m.WithDefaults()
-	client.ClientMetadata, client.Registration.Localized = m, request.localized
+	client.ClientMetadata = m
 	client.InsecureNoCodeChallenge = c.s.registrations.InsecureNoCodeChallenge
 	if len(client.Secrets) == 0 && needsSecret(&m) {
 		client.Secrets = []string{newClientSecret()}
 	}
-	problems := client.Problems()
+	problems = append(problems, client.Problems()...)
+	problems = append(problems, unsupported(&m, c.s.describe(catalogue))...)
 	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
 		for _, uri := range m.RedirectURIs {
 			if strings.HasPrefix(uri, "http:") {
@@ -271,24 +208,35 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 			}
 		}
 	}
-	if problem := c.s.checkSector(c.r.Context(), &m); problem != nil && len(problems) == 0 {
-		problems = append(problems, *problem)
+	if len(problems) == 0 {
+		if problem := c.s.checkSector(c.r.Context(), &m); problem != nil {
+			problems = append(problems, *problem)
+		}
 	}
 	if len(problems) == 0 {
 		return c.must(true, &ruleClientMetadata)
 	}
-	broken := &ruleClientMetadata
-	if strings.HasPrefix(problems[0].Member, "redirect_uris") {
-		broken = &ruleRegisteredRedirectURI
+	return c.refuseMetadata(problems...)
+}
+
+// refuseMetadata tells the developer of one problem, of a redirect URI if there is one, and
+// the operator of all.
+func (c *call) refuseMetadata(problems ...ClientProblem) error {
+	broken, first := &ruleClientMetadata, problems[0]
+	var all []string
+	for _, p := range problems {
+		if all = append(all, p.String()); broken != &ruleRegisteredRedirectURI && strings.HasPrefix(p.Member, "redirect_uris") {
+			broken, first = &ruleRegisteredRedirectURI, p
+		}
 	}
-	err := c.refuse(broken, problems[0].String())
-	oauth.AsError(err).Description = clip(problems[0].String())
+	err := c.refuse(broken, strings.Join(all, "; "))
+	oauth.AsError(err).Description = oauth.NewError(broken.code, clip(first.String())).Description
 	return err
 }
 
 // limit leaves out what registration does not give: scopes beyond the policy's, grant
 // types that are unknown or an operator's to give, and those that no response type needs.
-func (p RegistrationPolicy) limit(m *oauth.ClientMetadata) {
+func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (problems []ClientProblem) {
 	if asked, err := oauth.ParseScope(m.Scope); err == nil {
 		allowed := p.Scope
 		if allowed == nil {
@@ -299,7 +247,10 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata) {
 		if asked == nil {
 			asked = allowed
 		}
-		m.Scope = asked.Intersect(allowed).String()
+		// No scope at all would mean any to those who read the record.
+		if m.Scope = asked.Intersect(allowed).String(); m.Scope == "" {
+			problems = append(problems, ClientProblem{"scope", "none of these is open to clients that register themselves"})
+		}
 	}
 	if m.ResponseTypes == nil && (m.GrantTypes == nil || m.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
 		m.ResponseTypes = []string{"code"}
@@ -315,11 +266,13 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata) {
 		}
 	}
 	for _, name := range []string{oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials} {
-		if m.HasGrantType(name) && (name != oauth.GrantTypeClientCredentials || p.Mode == RegistrationInitialAccessToken) {
+		// A stranger's own tokens would open APIs that ask for no scope.
+		if m.HasGrantType(name) && (name != oauth.GrantTypeClientCredentials || vouched) {
 			grants = append(grants, name)
 		}
 	}
 	m.GrantTypes = grants
+	return problems
 }
 
 // needsSecret reports whether anything that the client registers for is done with a secret.
@@ -338,8 +291,8 @@ func needsSecret(m *oauth.ClientMetadata) bool {
 func (c *call) writeClient(status int, client *Client, token string) error {
 	information := clientInformation{
 		ClientID: client.ID, ClientIDIssuedAt: client.Registration.CreatedAt.Unix(), RegistrationToken: token,
-		RegistrationURI: c.s.config.Issuer + registrationPath + "?client_id=" + url.QueryEscape(client.ID),
-		ClientMetadata:  client.ClientMetadata,
+		RegistrationURI:   c.s.config.Issuer + registrationPath + "?client_id=" + url.QueryEscape(client.ID),
+		SoftwareStatement: client.Registration.SoftwareStatement, ClientMetadata: client.ClientMetadata,
 	}
 	if len(client.Secrets) > 0 {
 		information.ClientSecret, information.ClientSecretExpiresAt = client.Secrets[0], new(int64)
@@ -367,8 +320,16 @@ func (c *call) useClient() error {
 	if r == nil || r.UnusedUntil.IsZero() || c.client.kept.Load() {
 		return nil
 	}
-	if err := c.s.config.Store.KeepClient(c.r.Context(), c.client.ID); err != nil {
-		return err
+	err := c.s.config.Store.KeepClient(c.r.Context(), c.client.ID)
+	if errors.Is(err, storage.ErrNotFound) { // it came a moment too late
+		c.s.forget()
+		if c.endpoint.page {
+			return c.refuse(&ruleClientKnown, "client_id: "+c.client.ID)
+		}
+		return c.because(&ruleClientCredentials, errUnknownClient)
+	}
+	if err != nil {
+		return fmt.Errorf("note the first use of a client: %w", err)
 	}
 	c.client.kept.Store(true)
 	return nil

@@ -3,6 +3,7 @@ package authserver
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
@@ -58,9 +59,20 @@ func (c *call) applySoftwareStatement(request *registrationRequest) error {
 	if !claims.Expires.IsZero() && !c.now.Before(claims.Expires.Add(clockSkew)) || claims.NotBefore.Sub(c.now) > clockSkew {
 		return c.because(&ruleSoftwareStatement, errors.New("it has expired, or is not valid yet"))
 	}
-	if err := parseRegistration(payload, request); err != nil {
+	if len(claims.Audience) > 0 && !slices.Contains(claims.Audience, c.s.config.Issuer) {
+		return c.because(&ruleSoftwareStatement, errors.New("it is meant for somebody else"))
+	}
+	// It speaks of the software, not of this client.
+	clientID, clientSecret := request.ClientID, request.ClientSecret
+	problem, err := request.read(payload)
+	if err != nil {
 		return c.because(&ruleSoftwareStatement, err)
 	}
+	if problem != nil {
+		return c.refuseMetadata(*problem)
+	}
+	request.ClientID, request.ClientSecret, request.SoftwareStatement = clientID, clientSecret, statement
+	request.stated = true
 	return c.must(true, &ruleSoftwareStatement)
 }
 

@@ -39,6 +39,7 @@ type Server struct {
 	interactions addressLimiter
 	registered   addressLimiter
 	fetches      *http.Client
+	logos        logos
 	traces       *traceLog
 
 	registrations    RegistrationPolicy
@@ -93,7 +94,10 @@ func New(config Config) (*Server, error) {
 }
 
 // Close waits until what the engine does in the background is done.
-func (s *Server) Close() { s.traces.wait() }
+func (s *Server) Close() {
+	s.logos.fetches.Wait()
+	s.traces.wait()
+}
 
 func (p Pages) withDefaults() Pages {
 	set := func(field *string, value string) {

@@ -31,6 +31,7 @@ type Store interface {
 	// none of that ID.
 	UpdateClient(ctx context.Context, client *Client) error
 	// KeepClient ends Registration.UnusedUntil: the client was used. The version stays.
+	// storage.ErrNotFound: the client is gone.
 	KeepClient(ctx context.Context, clientID string) error
 	// DeleteClient removes a client, the grants to it, and every ticket that hangs from one
 	// of those. Its absence is no error.
@@ -83,6 +84,11 @@ type Registration struct {
 	// Localized are members with a language tag, such as "client_name#ja" (RFC 7591, section
 	// 2.2).
 	Localized map[string]string `json:"localized,omitempty"`
+	// Vouched says that somebody whom the operator trusts let the client register: who gave
+	// it an initial access token, or who signed its software statement.
+	Vouched bool `json:"vouched,omitempty"`
+	// SoftwareStatement is the statement that the client came with.
+	SoftwareStatement string `json:"software_statement,omitempty"`
 }
 
 // unusable reports whether the client registered itself and was not used in time.

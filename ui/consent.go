@@ -15,7 +15,9 @@ type consentView struct {
 	Person      *personView
 	ClientName  string
 	Initial     string
+	Logo        string // URL below our own origin; "" for none
 	Website     string // host of the client's own site
+	Unvouched   bool   // the client registered itself, and nobody knows it
 	Destination string
 	Native      bool
 	// Wanted is what is new, Before what was allowed earlier.
@@ -46,14 +48,17 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, s.server.ContinueURL(in.ID), http.StatusSeeOther)
 		return nil
 	}
+	client := translated(in.Client, languageOf(r, in))
 	v := consentView{
 		Interaction: in.ID,
 		Subject:     s.who.User.ID,
 		Person:      person(s.who.User),
-		ClientName:  clientName(in.Client),
-		Website:     webHost(in.Client.ClientURI),
-		PolicyURI:   httpsLink(in.Client.PolicyURI),
-		TOSURI:      httpsLink(in.Client.TOSURI),
+		ClientName:  clientName(client),
+		Logo:        s.logoURL(r, client, in.ID),
+		Website:     webHost(client.ClientURI),
+		Unvouched:   unvouched(client),
+		PolicyURI:   httpsLink(client.PolicyURI),
+		TOSURI:      httpsLink(client.TOSURI),
 		Other:       s.base + "/sign-in?interaction=" + url.QueryEscape(in.ID),
 	}
 	v.Initial = initial(v.ClientName)

@@ -1,7 +1,11 @@
 package ui
 
 import (
+	"bytes"
 	"flag"
+	"image"
+	"image/color"
+	"image/png"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -82,6 +86,11 @@ var pages4Pictures = map[string]answer{
 		ClientName: "photo-cli", Initial: "P", Destination: "an application on this device (127.0.0.1:53112)", Native: true, Person: person(&identity.User{Username: "bob"}),
 		Wanted: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true}},
 	}},
+	"consent-unvouched": {template: "consent", title: "Allow?", data: consentView{
+		ClientName: "Photo Printer", Initial: "P", Logo: "/logo.png", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody), Unvouched: true,
+		Wanted:    []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your e-mail address", Optional: true}},
+		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
+	}},
 	"sign-up":        {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", Interaction: "x", SignIn: "/"}},
 	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "Somebody has that username or e-mail address already.", NameBad: true}, SignIn: "/"}},
 	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(somebody), Another: "/"}},
@@ -112,6 +121,10 @@ func pictures(t *testing.T) http.Handler {
 	assets := w.ui.Handler(nil)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/")
+		if name == "logo.png" {
+			_, _ = rw.Write(logoPicture())
+			return
+		}
 		page, ok := pages4Pictures[name]
 		if !ok {
 			assets.ServeHTTP(rw, r)
@@ -121,4 +134,22 @@ func pictures(t *testing.T) http.Handler {
 			t.Errorf("%s: %v", name, err)
 		}
 	})
+}
+
+// logoPicture is a transparent picture of two colours.
+func logoPicture() []byte {
+	picture := image.NewNRGBA(image.Rect(0, 0, 96, 64))
+	for x := range 96 {
+		for y := range 64 {
+			switch {
+			case (x-32)*(x-32)+(y-32)*(y-32) < 900:
+				picture.Set(x, y, color.NRGBA{R: 0x20, G: 0x40, B: 0xc0, A: 0xff})
+			case x > 60 && y > 20 && y < 44:
+				picture.Set(x, y, color.NRGBA{R: 0x10, G: 0x10, B: 0x10, A: 0xff})
+			}
+		}
+	}
+	var b bytes.Buffer
+	_ = png.Encode(&b, picture) // into memory
+	return b.Bytes()
 }

@@ -97,6 +97,7 @@ var pages = [...]page{
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
 	{"/consent", (*session).showConsent, (*session).consent},
+	{"/logo", (*session).showLogo, nil},
 	{"/sign-out", (*session).showSignOut, (*session).signOut},
 	{"/signed-out", (*session).signedOut, nil},
 	{"/account", (*session).showAccount, nil},

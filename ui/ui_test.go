@@ -38,6 +38,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, func(*authserver.Config) {})
+}
+
+func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
+	t.Helper()
 	w := &world{t: t, store: memory.New(), callback: "https://printer.example.com/callback"}
 	server := httptest.NewUnstartedServer(nil)
 	w.url = "http://" + server.Listener.Addr().String()
@@ -49,11 +54,13 @@ func newWorld(t *testing.T) *world {
 	if w.ui, err = New(Config{Issuer: w.url, Accounts: w.accounts, Store: w.store, SignUp: true, Logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	engine, err := authserver.New(authserver.Config{
+	config := authserver.Config{
 		Issuer: w.url, Store: w.store, Secret: []byte("0123456789abcdef0123456789abcdef"), Logger: quiet,
 		SignedIn: w.ui.SignedIn, Claims: w.ui.Claims, SessionActive: w.ui.SessionActive, SignOut: w.ui.SignOut,
 		Pages: authserver.Pages{Error: w.ui.ErrorPage, SignUp: SignUpPath},
-	})
+	}
+	change(&config)
+	engine, err := authserver.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,12 @@ func (s *Store) UpdateClient(_ context.Context, client *authserver.Client) error
 func (s *Store) KeepClient(_ context.Context, clientID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := cloneClient(s.clients[clientID]); c.Registration != nil {
+	c, ok := s.clients[clientID]
+	if !ok {
+		return storage.ErrNotFound
+	}
+	if c.Registration != nil {
+		c = cloneClient(c)
 		c.Registration.UnusedUntil = time.Time{}
 		s.clients[clientID] = c
 	}

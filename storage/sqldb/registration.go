@@ -22,6 +22,9 @@ func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, m
 		return err
 	}
 	err = s.transact(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil { // nobody registers between counting and storing
+			return err
+		}
 		var n int
 		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM clients WHERE registered <> 0`).Scan(&n); err != nil {
 			return err
@@ -75,11 +78,12 @@ func (s *Store) UpdateClient(ctx context.Context, client *authserver.Client) err
 func (s *Store) KeepClient(ctx context.Context, clientID string) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		var metadata string
-		err := tx.QueryRowContext(ctx, `SELECT metadata FROM clients WHERE client_id = $1 AND unused_until <> 0`, clientID).Scan(&metadata)
+		var unusedUntil int64
+		err := tx.QueryRowContext(ctx, `SELECT metadata, unused_until FROM clients WHERE client_id = $1`, clientID).Scan(&metadata, &unusedUntil)
 		if errors.Is(err, sql.ErrNoRows) {
-			return nil
+			return storage.ErrNotFound
 		}
-		if err != nil {
+		if err != nil || unusedUntil == 0 {
 			return err
 		}
 		var client authserver.Client

@@ -78,11 +78,26 @@ func reclaimClients(t *testing.T, s Database) {
 		want(t, "RegisterClient", s.RegisterClient(ctx, registered(fmt.Sprint(i), noon.Add(time.Duration(i)*time.Hour)), 10), nil)
 	}
 	want(t, "KeepClient", s.KeepClient(ctx, "0"), nil)
-	want(t, "KeepClient of nobody", s.KeepClient(ctx, "nobody"), nil)
+	want(t, "KeepClient of nobody", s.KeepClient(ctx, "nobody"), storage.ErrNotFound)
 	wantEqual(t, "Client", registered("0", time.Time{}), must(s.Client(ctx, "0"))(t))
 	wantEqual(t, "reclaimed", 1, must(s.Reclaim(ctx, noon.Add(time.Hour)))(t))
 	_, err := s.Client(ctx, "1")
 	want(t, "Client that was not used", err, storage.ErrNotFound)
 	must(s.Client(ctx, "0"))(t)
 	must(s.Client(ctx, "2"))(t)
+}
+
+func raceRegisterClient(t *testing.T, s Database) {
+	const most = 5
+	stored := 0
+	for _, err := range together(4*most, func(i int) error {
+		return s.RegisterClient(t.Context(), registered(fmt.Sprint(i), noon), most)
+	}) {
+		if err == nil {
+			stored++
+		} else {
+			want(t, "RegisterClient", err, authserver.ErrTooManyClients)
+		}
+	}
+	wantEqual(t, "registered clients", most, stored)
 }

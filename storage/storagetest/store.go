@@ -47,6 +47,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"a lookup that finds nothing returns ErrNotFound", lookupNotFound},
 		{"a client returns with its secrets and metadata, the caller's own", clientReturns},
 		{"RegisterClient stores a client with a bound on their number, and not twice", registerClient},
+		{"DC-01 of clients that register at once no more are stored than may be", raceRegisterClient},
 		{"UpdateClient and DeleteClient are seen by everybody; a declared client is not updated", changeClient},
 		{"a registered client that is not used in time is reclaimed, and one that is used stays", reclaimClients},
 		{"Keys returns every key, private parts included", keysReturn},

@@ -1,0 +1,117 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/text/language"
+
+	"github.com/valetkey/valetkey/authserver"
+)
+
+// languageOf returns the language that the person would like best: what the application
+// says of them, or else their browser.
+func languageOf(r *http.Request, in *authserver.Interaction) string {
+	if len(in.UILocales) > 0 {
+		return in.UILocales[0]
+	}
+	accepted := r.Header.Get("Accept-Language")
+	if len(accepted) > 200 {
+		return ""
+	}
+	tags, _, err := language.ParseAcceptLanguage(accepted)
+	if err != nil || len(tags) == 0 {
+		return ""
+	}
+	return tags[0].String()
+}
+
+// inLanguage returns what a client registered for a member in a language, in the very
+// language or another form of it, or else the member without a language (OpenID Connect
+// Registration, section 2.1).
+func inLanguage(c *authserver.Client, member, value, wanted string) string {
+	if c.Registration == nil || wanted == "" {
+		return value
+	}
+	base, _, _ := strings.Cut(wanted, "-")
+	nearest := ""
+	for name, text := range c.Registration.Localized {
+		tag, ok := strings.CutPrefix(name, member+"#")
+		if !ok {
+			continue
+		}
+		if strings.EqualFold(tag, wanted) {
+			return text
+		}
+		// The first by the alphabet, so that it is the same each time.
+		if have, _, _ := strings.Cut(tag, "-"); strings.EqualFold(have, base) && (nearest == "" || text < nearest) {
+			nearest = text
+		}
+	}
+	if nearest != "" {
+		return nearest
+	}
+	return value
+}
+
+// translated returns a client with the members that people read in their language.
+func translated(c *authserver.Client, wanted string) *authserver.Client {
+	t := *c
+	t.ClientName = inLanguage(c, "client_name", c.ClientName, wanted)
+	t.ClientURI = inLanguage(c, "client_uri", c.ClientURI, wanted)
+	t.LogoURI = inLanguage(c, "logo_uri", c.LogoURI, wanted)
+	t.PolicyURI = inLanguage(c, "policy_uri", c.PolicyURI, wanted)
+	t.TOSURI = inLanguage(c, "tos_uri", c.TOSURI, wanted)
+	return &t
+}
+
+// unvouched reports whether a client registered itself and nobody whom the operator trusts
+// stands up for it.
+func unvouched(c *authserver.Client) bool { return c.Registration != nil && !c.Registration.Vouched }
+
+// logoPatience is how long a page waits for a logo that nobody asked for before. The next
+// page has it.
+const logoPatience = time.Second
+
+// logoURL is where a page gets the logo of an interaction's client; "" if there is none to
+// show.
+func (s *session) logoURL(r *http.Request, c *authserver.Client, interaction string) string {
+	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)
+	defer cancel()
+	if _, err := s.server.Logo(ctx, httpsLink(c.LogoURI)); err != nil {
+		return "" // the engine's log says why
+	}
+	return s.base + "/logo?interaction=" + url.QueryEscape(interaction)
+}
+
+// showLogo serves the logo of the client that a page is about. Who asks has that page
+// open, so that nobody makes the server fetch what they like.
+func (s *session) showLogo(w http.ResponseWriter, r *http.Request) error {
+	in, err := s.server.Interaction(r, param(r, "interaction"))
+	if err != nil || in.Client == nil {
+		s.NotFound(w, r)
+		return nil
+	}
+	logo, err := s.server.Logo(r.Context(), httpsLink(translated(in.Client, languageOf(r, in)).LogoURI))
+	if errors.Is(err, authserver.ErrNoLogo) || r.Context().Err() != nil {
+		s.NotFound(w, r)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.setCommonHeaders(w.Header())
+	w.Header().Set("Content-Type", logo.ContentType)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+	w.Header().Set("Cache-Control", "private, max-age=600")
+	w.Header().Set("Vary", "Cookie, Accept-Language")
+	w.Header().Set("Content-Length", strconv.Itoa(len(logo.Body)))
+	w.WriteHeader(http.StatusOK)
+	w.Write(logo.Body) // the browser went away if this fails
+	return nil
+}

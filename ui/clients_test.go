@@ -1,0 +1,143 @@
+package ui
+
+import (
+	"crypto/x509"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// register stores a client as if it had registered itself.
+func (w *world) register(id string, change func(*authserver.Client)) {
+	w.t.Helper()
+	c := &authserver.Client{
+		ID: id, ClientMetadata: oauth.ClientMetadata{
+			ClientName: "Photo Printer", ClientURI: "https://printer.example.com", PolicyURI: "https://printer.example.com/policy",
+			RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none", Scope: "openid",
+		},
+		Registration: &authserver.Registration{CreatedAt: time.Now(), Localized: map[string]string{
+			"client_name#ja-Jpan-JP": "写真印刷", "client_name#de": "Fotodrucker", "policy_uri#de": "https://printer.example.com/datenschutz",
+			"client_name#fr": "<b>Imprimante\u202e", "policy_uri#fr": "javascript:alert(1)",
+		}},
+	}
+	change(c)
+	if err := w.store.RegisterClient(w.t.Context(), c, 10); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// consentFor walks to the consent page of a registered client, in a language.
+func (b *browserClient) consentFor(client, language, uiLocales string) response {
+	b.t.Helper()
+	change := url.Values{"client_id": {client}, "scope": {"openid"}}
+	if uiLocales != "" {
+		change.Set("ui_locales", uiLocales)
+	}
+	signIn := b.get(b.get(b.authorizeURL(change)).redirected(b.t))
+	r := b.request("GET", b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(b.t), nil)
+	r.Header.Set("Accept-Language", language)
+	page := b.do(r)
+	page.want(b.t, 200, "asks for access")
+	return page
+}
+
+func TestDC15_NobodyVouchesForAClientThatRegisteredItself(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.register("stranger", func(*authserver.Client) {})
+	w.register("vouched", func(c *authserver.Client) { c.Registration.Vouched = true })
+	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "Nobody here has checked who is behind", "<strong>printer.example.com</strong>: allow this only")
+	for _, client := range []string{"vouched", "printer"} {
+		if page := w.newBrowser().consentFor(client, "", ""); strings.Contains(page.body, "Nobody here has checked") {
+			t.Errorf("the page warns of %s", client)
+		}
+	}
+}
+
+func TestConsentSpeaksOfTheClientInThePersonsLanguage(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.register("stranger", func(*authserver.Client) {})
+	for _, test := range []struct{ accept, uiLocales, name, policy string }{
+		{"", "", "Photo Printer", "/policy"},
+		{"en-GB,en;q=0.8,de;q=0.5", "", "Photo Printer", "/policy"},
+		{"de-CH,de;q=0.9,en;q=0.8", "", "Fotodrucker", "/datenschutz"},
+		{"de", "ja", "写真印刷", "/policy"},
+		{"not a language;;;", "", "Photo Printer", "/policy"},
+		{strings.Repeat("de,", 1000), "", "Photo Printer", "/policy"},
+		{"fr", "", "&lt;b&gt;Imprimante", ""},
+	} {
+		page := w.newBrowser().consentFor("stranger", test.accept, test.uiLocales)
+		page.want(t, 200, `<bdi class="client">`+test.name+"</bdi> asks")
+		if test.policy == "" && strings.Contains(page.body, "privacy policy") || strings.Contains(page.body, "javascript:") {
+			t.Errorf("%q: the page links to somewhere dangerous", test.accept)
+		} else if test.policy != "" {
+			page.want(t, 200, "https://printer.example.com"+test.policy)
+		}
+	}
+}
+
+func TestLogosComeFromOurOwnOrigin(t *testing.T) {
+	asked := ""
+	site := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked += r.URL.Path + r.Header.Get("Cookie") + r.Header.Get("Referer")
+		switch r.URL.Path {
+		case "/logo":
+			_, _ = w.Write(logoPicture())
+		case "/svg":
+			w.Header().Set("Content-Type", "image/svg+xml")
+			_, _ = w.Write([]byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`))
+		}
+	}))
+	defer site.Close()
+	authorities := x509.NewCertPool()
+	authorities.AddCert(site.Certificate())
+	w := newWorldOn(t, func(c *authserver.Config) {
+		c.Outgoing = authserver.Outgoing{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: authorities}
+	})
+	w.addAlice()
+	w.register("with", func(c *authserver.Client) { c.LogoURI = site.URL + "/logo" })
+	w.register("svg", func(c *authserver.Client) { c.LogoURI = site.URL + "/svg" })
+	w.register("without", func(*authserver.Client) {})
+
+	b := w.newBrowser()
+	page := b.consentFor("with", "", "")
+	address := "/logo?interaction=" + page.hidden().Get("interaction")
+	page.want(t, 200, `<img src="`+address+`" alt="">`)
+	if strings.Contains(page.body, site.URL) {
+		t.Error("the page leads the browser to the client's site")
+	}
+	logo := b.get(address)
+	logo.want(t, 200, "PNG")
+	for header, want := range map[string]string{
+		"Content-Type": "image/png", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+		"Cross-Origin-Resource-Policy": "same-origin",
+	} {
+		if got := logo.Header.Get(header); got != want {
+			t.Errorf("%s is %q, want %q", header, got, want)
+		}
+	}
+	b.get(address)
+	if asked != "/logo" {
+		t.Errorf("the client's site was asked for %q", asked)
+	}
+	// Another browser does not make the server fetch anything.
+	w.newBrowser().get(address).want(t, 404)
+	w.newBrowser().get("/logo").want(t, 404)
+
+	for _, client := range []string{"svg", "without"} {
+		b = w.newBrowser()
+		page := b.consentFor(client, "", "")
+		if strings.Contains(page.body, "<img") {
+			t.Errorf("the page shows a picture of the client %q", client)
+		}
+		b.get("/logo?interaction="+page.hidden().Get("interaction")).want(t, 404)
+	}
+}
