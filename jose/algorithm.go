@@ -11,7 +11,8 @@ import (
 	"math"
 )
 
-// Algorithm is a JWS algorithm by its registered name (RFC 7518, section 3.1; RFC 8037).
+// Algorithm is a JWS algorithm, or the key management algorithm of a JWE, by its registered
+// name (RFC 7518, sections 3.1 and 4.1; RFC 8037; RFC 9864).
 type Algorithm string
 
 // The algorithms that sign here.
@@ -20,11 +21,17 @@ const (
 	ES384 Algorithm = "ES384"
 	ES512 Algorithm = "ES512"
 	RS256 Algorithm = "RS256"
+	RS384 Algorithm = "RS384"
+	RS512 Algorithm = "RS512"
 	PS256 Algorithm = "PS256"
-	EdDSA Algorithm = "EdDSA"
-	HS256 Algorithm = "HS256"
-	HS384 Algorithm = "HS384"
-	HS512 Algorithm = "HS512"
+	PS384 Algorithm = "PS384"
+	PS512 Algorithm = "PS512"
+	// EdDSA is Ed25519 by the name of RFC 8037; Ed25519 is its own name (RFC 9864).
+	EdDSA   Algorithm = "EdDSA"
+	Ed25519 Algorithm = "Ed25519"
+	HS256   Algorithm = "HS256"
+	HS384   Algorithm = "HS384"
+	HS512   Algorithm = "HS512"
 )
 
 // hash returns the algorithm's hash function; zero for an unknown algorithm. Ed25519
@@ -33,15 +40,24 @@ func (a Algorithm) hash() crypto.Hash {
 	switch a {
 	case ES256, RS256, PS256, HS256:
 		return crypto.SHA256
-	case ES384, HS384:
+	case ES384, RS384, PS384, HS384:
 		return crypto.SHA384
-	case ES512, HS512, EdDSA:
+	case ES512, RS512, PS512, HS512, EdDSA, Ed25519:
 		return crypto.SHA512
 	}
 	return 0
 }
 
 func (a Algorithm) symmetric() bool { return a == HS256 || a == HS384 || a == HS512 }
+
+// pss reports whether the algorithm is RSASSA-PSS, and rsa whether it signs with RSA.
+func (a Algorithm) pss() bool { return a == PS256 || a == PS384 || a == PS512 }
+func (a Algorithm) rsa() bool { return a == RS256 || a == RS384 || a == RS512 || a.pss() }
+
+// SigningAlgorithms lists the asymmetric algorithms that sign here.
+func SigningAlgorithms() []Algorithm {
+	return []Algorithm{ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519}
+}
 
 // minRSABits is the least modulus of RFC 7518, section 3.3.
 const minRSABits = 2048
@@ -58,11 +74,14 @@ func (a Algorithm) fits(key crypto.PublicKey) bool {
 			a == ES384 && k.Curve == elliptic.P384() ||
 			a == ES512 && k.Curve == elliptic.P521()
 	case *rsa.PublicKey:
-		bits := k.N.BitLen()
-		return (a == RS256 || a == PS256) && bits >= minRSABits && bits <= maxRSABits &&
-			k.N.Bit(0) == 1 && k.E > 1 && k.E <= math.MaxInt32 && k.E&1 == 1
+		return a.rsa() && soundRSA(k)
 	case ed25519.PublicKey:
-		return a == EdDSA && len(k) == ed25519.PublicKeySize
+		return (a == EdDSA || a == Ed25519) && len(k) == ed25519.PublicKeySize
 	}
 	return false
+}
+
+func soundRSA(k *rsa.PublicKey) bool {
+	bits := k.N.BitLen()
+	return bits >= minRSABits && bits <= maxRSABits && k.N.Bit(0) == 1 && k.E > 1 && k.E <= math.MaxInt32 && k.E&1 == 1
 }

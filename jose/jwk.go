@@ -2,9 +2,11 @@ package jose
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -21,8 +23,15 @@ import (
 type JWK struct {
 	kid string
 	alg Algorithm // "" if the key does not say
+	use string    // likewise
 	key crypto.PublicKey
 }
+
+// The values of use (RFC 7517, section 4.2).
+const (
+	useSignature  = "sig"
+	useEncryption = "enc"
+)
 
 // KeyID returns the key's kid.
 func (k JWK) KeyID() string { return k.kid }
@@ -32,21 +41,56 @@ func (k JWK) Algorithm() Algorithm { return k.alg }
 
 // verifies reports whether the key may be used with an algorithm.
 func (k JWK) verifies(alg Algorithm) bool {
-	return alg.fits(k.key) && (k.alg == "" || k.alg == alg)
+	return k.use != useEncryption && alg.fits(k.key) && (k.alg == "" || k.alg == alg)
+}
+
+// encrypts reports whether the key may be encrypted to with an algorithm.
+func (k JWK) encrypts(alg Algorithm) bool {
+	return k.use != useSignature && alg.encryptsTo(k.key) && (k.alg == "" || k.alg == alg)
 }
 
 // MarshalJSON writes the public members with kid, alg and use.
 func (k JWK) MarshalJSON() ([]byte, error) {
-	switch k.key.(type) {
+	switch key := k.key.(type) {
 	case *ecdsa.PublicKey, *rsa.PublicKey, ed25519.PublicKey:
+	case *ecdh.PublicKey:
+		return json.Marshal(octetKeyPair{Type: "OKP", KeyID: k.kid, Curve: "X25519", Algorithm: k.alg, Use: k.use,
+			X: base64.RawURLEncoding.EncodeToString(key.Bytes())})
 	default:
 		return nil, fmt.Errorf("marshal JWK: a %T is not a public key", k.key)
 	}
-	return gojose.JSONWebKey{Key: k.key, KeyID: k.kid, Algorithm: string(k.alg), Use: "sig"}.MarshalJSON()
+	return gojose.JSONWebKey{Key: k.key, KeyID: k.kid, Algorithm: string(k.alg), Use: k.use}.MarshalJSON()
+}
+
+// octetKeyPair is an X25519 key (RFC 8037, section 2), which go-jose does not know.
+type octetKeyPair struct {
+	Type      string    `json:"kty"`
+	KeyID     string    `json:"kid,omitempty"`
+	Curve     string    `json:"crv"`
+	Algorithm Algorithm `json:"alg,omitempty"`
+	Use       string    `json:"use,omitempty"`
+	X         string    `json:"x"`
+}
+
+func parseX25519(raw []byte) (key JWK, ok bool) {
+	var members octetKeyPair
+	if err := strictjson.Unmarshal(raw, &members); err != nil || members.Type != "OKP" || members.Curve != "X25519" {
+		return key, false
+	}
+	x, err := decodeBase64(members.X)
+	if err != nil {
+		return key, false
+	}
+	public, err := ecdh.X25519().NewPublicKey(x)
+	return JWK{kid: members.KeyID, alg: members.Algorithm, key: public}, err == nil
 }
 
 // Thumbprint returns the base64url SHA-256 thumbprint (RFC 7638).
 func (k JWK) Thumbprint() string {
+	if key, ok := k.key.(*ecdh.PublicKey); ok {
+		sum := sha256.Sum256([]byte(`{"crv":"X25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(key.Bytes()) + `"}`))
+		return base64.RawURLEncoding.EncodeToString(sum[:])
+	}
 	sum, err := (&gojose.JSONWebKey{Key: k.key}).Thumbprint(crypto.SHA256)
 	if err != nil { // only for a key type that JWK cannot hold
 		return ""
@@ -70,7 +114,7 @@ const (
 )
 
 // ParseKeySet reads a stranger's set. Keys that this package cannot use are left out:
-// other types, weak ones, those for encryption; a set with private or symmetric material,
+// other types, weak ones; a set with private or symmetric material,
 // or with two keys of one kid and algorithm, is refused.
 func ParseKeySet(document []byte) (set *KeySet, err error) {
 	defer func() {
@@ -102,7 +146,7 @@ func ParseKeySet(document []byte) (set *KeySet, err error) {
 		if !usable {
 			continue
 		}
-		if key.kid != "" && slices.ContainsFunc(set.Keys, func(k JWK) bool { return k.kid == key.kid && k.alg == key.alg }) {
+		if key.kid != "" && slices.ContainsFunc(set.Keys, func(k JWK) bool { return k.kid == key.kid && k.alg == key.alg && k.use == key.use }) {
 			return nil, fmt.Errorf("read JWK Set: keys[%d]: another key has this kid", i)
 		}
 		set.Keys = append(set.Keys, key)
@@ -120,24 +164,58 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 			return key, false, errors.New("it holds private or symmetric material")
 		}
 	}
-	if use, ok := members["use"]; ok && use != "sig" {
+	use, ok := useOf(members)
+	if !ok {
 		return key, false, nil
 	}
-	if value, ok := members["key_ops"]; ok {
-		if operations, ok := value.([]any); !ok || !slices.Contains(operations, any("verify")) {
+	if members["crv"] == "X25519" {
+		if key, usable = parseX25519(raw); !usable {
 			return key, false, nil
 		}
+	} else {
+		var parsed gojose.JSONWebKey
+		if err := parsed.UnmarshalJSON(raw); err != nil {
+			return key, false, nil // a type or curve that go-jose does not know, or a bad point
+		}
+		key = JWK{kid: parsed.KeyID, alg: Algorithm(parsed.Algorithm), key: parsed.Key}
 	}
-	var parsed gojose.JSONWebKey
-	if err := parsed.UnmarshalJSON(raw); err != nil {
-		return key, false, nil // a type or curve that go-jose does not know, or a bad point
-	}
-	key = JWK{kid: parsed.KeyID, alg: Algorithm(parsed.Algorithm), key: parsed.Key}
+	key.use = use
 	if k, ok := key.key.(*rsa.PublicKey); ok && guessable(k.N) {
 		return key, false, nil
 	}
-	candidates := []Algorithm{ES256, ES384, ES512, RS256, PS256, EdDSA}
-	return key, slices.ContainsFunc(candidates, key.verifies), nil
+	return key, slices.ContainsFunc(SigningAlgorithms(), key.verifies) ||
+		slices.ContainsFunc(PublicKeyEncryptionAlgorithms(), key.encrypts), nil
+}
+
+// useOf returns what a key is for, by its use or its key_ops (RFC 7517, sections 4.2 and
+// 4.3); "" if it does not say. It is not ok for a use that is unknown here.
+func useOf(members map[string]any) (use string, ok bool) {
+	if value, has := members["use"]; has {
+		use, _ = value.(string)
+		if use != useSignature && use != useEncryption {
+			return "", false
+		}
+	}
+	value, has := members["key_ops"]
+	if !has {
+		return use, true
+	}
+	operations, isList := value.([]any)
+	if !isList {
+		return "", false
+	}
+	may := func(names ...any) bool {
+		return slices.ContainsFunc(operations, func(o any) bool { return slices.Contains(names, o) })
+	}
+	switch signs, encrypts := may("verify"), may("encrypt", "wrapKey", "deriveKey", "deriveBits"); {
+	case signs && encrypts:
+		return use, true
+	case signs && use != useEncryption:
+		return useSignature, true
+	case encrypts && use != useSignature:
+		return useEncryption, true
+	}
+	return "", false
 }
 
 // guessable reports whether a modulus has the mark of the library whose primes can be

@@ -11,18 +11,19 @@ import (
 	"fmt"
 )
 
-// GenerateKey makes a private key for an asymmetric algorithm; RSA keys have 2048 bits.
+// GenerateKey makes a private key for an asymmetric algorithm; RSA keys have 2048 bits, and
+// those for ECDH-ES lie on P-256.
 func GenerateKey(alg Algorithm) (crypto.Signer, error) {
 	switch alg {
-	case ES256:
+	case ES256, ECDHES:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case ES384:
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	case ES512:
 		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case RS256, PS256:
+	case RS256, RS384, RS512, PS256, PS384, PS512, RSAOAEP, RSAOAEP256:
 		return rsa.GenerateKey(rand.Reader, minRSABits)
-	case EdDSA:
+	case EdDSA, Ed25519:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
 	}

@@ -111,10 +111,13 @@ func TestRFC7517And7638Example(t *testing.T) {
 	set := keySet(t,
 		`{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"enc","kid":"1"}`,
 		`{"kty":"RSA","n":"`+n+`","e":"AQAB","alg":"RS256","kid":"2011-04-29"}`)
-	if len(set.Keys) != 1 || set.Keys[0].KeyID() != "2011-04-29" || set.Keys[0].Algorithm() != RS256 {
+	if len(set.Keys) != 2 || set.Keys[1].KeyID() != "2011-04-29" || set.Keys[1].Algorithm() != RS256 {
 		t.Fatalf("got %+v", set.Keys)
 	}
-	if got := set.Keys[0].Thumbprint(); got != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+	if set.Keys[0].verifies(ES256) || set.Keys[1].encrypts(RSAOAEP) {
+		t.Error("a key for encryption verifies, or one for signatures encrypts")
+	}
+	if got := set.Keys[1].Thumbprint(); got != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
 		t.Errorf("thumbprint %s", got)
 	}
 }

@@ -37,7 +37,7 @@ func NewSigner(alg Algorithm, kid string, key crypto.Signer) (*Signer, error) {
 	if !alg.fits(key.Public()) {
 		return nil, fmt.Errorf("a %T is no key for %q", key, alg)
 	}
-	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, key: key.Public()}}, nil
+	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, use: useSignature, key: key.Public()}}, nil
 }
 
 // NewSecretSigner returns a signer by HMAC. The secret has at least as many bytes as the
@@ -50,6 +50,20 @@ func NewSecretSigner(alg Algorithm, secret []byte) (*Signer, error) {
 		return nil, fmt.Errorf("%s needs a secret of %d bytes or more", alg, alg.hash().Size())
 	}
 	return &Signer{alg: alg, secret: secret}, nil
+}
+
+// Unsigned returns the compact form of payload with the algorithm "none". It is for what
+// another means protects (RFC 8725, section 3.2); nothing here verifies it.
+func Unsigned(typ string, payload []byte) (string, error) {
+	header, err := json.Marshal(struct {
+		Algorithm string `json:"alg"`
+		Type      string `json:"typ,omitempty"`
+	}{"none", typ})
+	if err != nil {
+		return "", fmt.Errorf("encode header: %w", err)
+	}
+	encoding := base64.RawURLEncoding
+	return encoding.EncodeToString(header) + "." + encoding.EncodeToString(payload) + ".", nil
 }
 
 // KeyID returns the kid that headers carry; "" if none.
@@ -126,14 +140,16 @@ func (s *Signer) signature(input []byte) ([]byte, error) {
 		return signature, nil
 	}
 	var options crypto.SignerOpts = s.alg.hash()
-	if s.alg == PS256 {
-		options = pss
+	if s.alg.pss() {
+		options = s.alg.pssOptions()
 	}
 	return s.key.Sign(rand.Reader, digest(s.alg, input), options)
 }
 
-// pss has the one salt length of RFC 7518, section 3.5.
-var pss = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+// pssOptions has the one salt length of RFC 7518, section 3.5.
+func (a Algorithm) pssOptions() *rsa.PSSOptions {
+	return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: a.hash()}
+}
 
 func digest(alg Algorithm, input []byte) []byte {
 	h := alg.hash().New()

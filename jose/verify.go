@@ -229,8 +229,8 @@ func verifySignature(alg Algorithm, key crypto.PublicKey, input, signature []byt
 		if len(signature) != key.Size() {
 			return false
 		}
-		if alg == PS256 {
-			return rsa.VerifyPSS(key, pss.Hash, digest(alg, input), signature, pss) == nil
+		if alg.pss() {
+			return rsa.VerifyPSS(key, alg.hash(), digest(alg, input), signature, alg.pssOptions()) == nil
 		}
 		return rsa.VerifyPKCS1v15(key, alg.hash(), digest(alg, input), signature) == nil
 	}
