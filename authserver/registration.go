@@ -102,18 +102,6 @@ var (
 	}
 )
 
-// clientInformation is the answer (RFC 7591, section 3.2.1).
-type clientInformation struct {
-	ClientID              string `json:"client_id"`
-	ClientSecret          string `json:"client_secret,omitempty"`
-	ClientIDIssuedAt      int64  `json:"client_id_issued_at"`
-	ClientSecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never
-	RegistrationToken     string `json:"registration_access_token"`
-	RegistrationURI       string `json:"registration_client_uri"`
-	SoftwareStatement     string `json:"software_statement,omitempty"`
-	oauth.ClientMetadata
-}
-
 // registration is the client registration endpoint (RFC 7591, section 3; OpenID Connect
 // Registration, section 3), and with a client_id that client's configuration endpoint (RFC
 // 7592, section 2).
@@ -289,10 +277,10 @@ func needsSecret(m *oauth.ClientMetadata) bool {
 }
 
 func (c *call) writeClient(status int, client *Client, token string) error {
-	information := clientInformation{
-		ClientID: client.ID, ClientIDIssuedAt: client.Registration.CreatedAt.Unix(), RegistrationToken: token,
-		RegistrationURI:   c.s.config.Issuer + registrationPath + "?client_id=" + url.QueryEscape(client.ID),
-		SoftwareStatement: client.Registration.SoftwareStatement, ClientMetadata: client.ClientMetadata,
+	information := oauth.ClientInformation{
+		ClientID: client.ID, ClientIDIssuedAt: client.Registration.CreatedAt.Unix(), RegistrationAccessToken: token,
+		RegistrationClientURI: c.s.config.Issuer + registrationPath + "?client_id=" + url.QueryEscape(client.ID),
+		SoftwareStatement:     client.Registration.SoftwareStatement, ClientMetadata: client.ClientMetadata,
 	}
 	if len(client.Secrets) > 0 {
 		information.ClientSecret, information.ClientSecretExpiresAt = client.Secrets[0], new(int64)

@@ -21,6 +21,8 @@ import (
 type Config struct {
 	valetkey.Declarations
 	Lifetimes valetkey.Lifetimes
+	// Registration lets clients register themselves; the zero value: no.
+	Registration valetkey.Registration
 	// Database is another database than one in memory, by its URL.
 	Database string
 	// OnTrace receives the ladder of checks of every request.
@@ -48,6 +50,7 @@ func NewServer(t testing.TB, config Config) *Server {
 	server, err := valetkey.New(valetkey.Config{
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
+			Registration: config.Registration,
 		},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), OnTrace: config.OnTrace,
 	})

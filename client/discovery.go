@@ -15,34 +15,42 @@ import (
 // Connect Discovery, section 4), then as an authorization server (RFC 8414, section 3),
 // and returns a client of it.
 func Discover(ctx context.Context, config Config) (*Client, error) {
-	locations, err := metadataLocations(config.Issuer)
+	metadata, err := discoverMetadata(ctx, config)
 	if err != nil {
 		return nil, err
+	}
+	return New(metadata, config)
+}
+
+// discoverMetadata returns metadata that checkMetadata has not looked at.
+func discoverMetadata(ctx context.Context, config Config) (metadata oauth.ServerMetadata, err error) {
+	locations, err := metadataLocations(config.Issuer)
+	if err != nil {
+		return metadata, err
 	}
 	h := guarded(config.HTTPClient)
 	for _, location := range locations {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 		if err != nil {
-			return nil, fmt.Errorf("client: %w", err)
+			return metadata, fmt.Errorf("client: %w", err)
 		}
 		req.Header.Set("Accept", "application/json")
 		got, err := send(h, req, maxAnswerBytes)
 		if err != nil {
-			return nil, err
+			return metadata, err
 		}
 		if got.status >= 400 && got.status < 500 {
 			continue
 		}
 		if got.status != http.StatusOK {
-			return nil, fmt.Errorf("%w: %s answered with status %d", ErrMetadata, location, got.status)
+			return metadata, fmt.Errorf("%w: %s answered with status %d", ErrMetadata, location, got.status)
 		}
-		var metadata oauth.ServerMetadata
 		if err := json.Unmarshal(got.body, &metadata); err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrMetadata, location, err)
+			return metadata, fmt.Errorf("%w: %s: %w", ErrMetadata, location, err)
 		}
-		return New(metadata, config)
+		return metadata, nil
 	}
-	return nil, fmt.Errorf("%w: nothing is published at %s", ErrMetadata, strings.Join(locations, " or "))
+	return metadata, fmt.Errorf("%w: nothing is published at %s", ErrMetadata, strings.Join(locations, " or "))
 }
 
 func metadataLocations(issuer string) ([]string, error) {
@@ -90,6 +98,7 @@ func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
 		{"jwks_uri", m.JWKSURI},
 		{"revocation_endpoint", m.RevocationEndpoint},
 		{"end_session_endpoint", m.EndSessionEndpoint},
+		{"registration_endpoint", m.RegistrationEndpoint},
 	} {
 		if endpoint.url == "" {
 			continue

@@ -2,7 +2,8 @@
 // uses its own, to call an API. It speaks to any authorization server or OpenID Provider
 // that keeps to the standards.
 //
-// Discover reads what a provider says of itself; New takes it from the caller. A Client
+// Discover reads what a provider says of itself; New takes it from the caller. Register
+// makes the application known where the provider lets it. A Client
 // then signs people in (AuthorizationURL and Callback, or Loopback for programs without
 // a web server), takes tokens for itself (ClientCredentials), and keeps tokens fresh for
 // many goroutines at once (Source, which yields an http.Client and an
