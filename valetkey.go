@@ -55,7 +55,7 @@ type Server struct {
 	proxies  proxies
 	draining atomic.Bool
 	stop     context.CancelFunc
-	stopped  chan struct{}
+	working  sync.WaitGroup // in the background
 	closing  sync.Once
 	closed   error
 }
@@ -83,7 +83,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
-	s := &Server{config: config, log: config.Logger, host: issuer.Host, secure: issuer.Scheme == "https", stopped: make(chan struct{})}
+	s := &Server{config: config, log: config.Logger, host: issuer.Host, secure: issuer.Scheme == "https"}
 	if s.proxies, err = parseProxies(config.TrustedProxies); err != nil {
 		return nil, err
 	}
@@ -94,7 +94,8 @@ func New(config Config) (*Server, error) {
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	go s.keepHouse(background)
+	s.working.Go(func() { s.keepHouse(background) })
+	s.working.Go(func() { s.deliverLogouts(background) })
 	return s, nil
 }
 
@@ -138,6 +139,7 @@ func (s *Server) open(ctx context.Context) error {
 	s.engine, err = authserver.New(authserver.Config{
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
+		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
 		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
@@ -203,7 +205,7 @@ func (s *Server) closeParts() error {
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.stop()
-		<-s.stopped
+		s.working.Wait()
 		s.closed = s.closeParts()
 	})
 	return s.closed
@@ -229,7 +231,6 @@ func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
 
 // keepHouse does what must be done now and then, until ctx ends.
 func (s *Server) keepHouse(ctx context.Context) {
-	defer close(s.stopped)
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
 	hour := time.NewTicker(time.Hour)
@@ -247,6 +248,25 @@ func (s *Server) keepHouse(ctx context.Context) {
 			})
 		case <-hour.C:
 			s.chore(ctx, "rotate signing keys", func() error { return s.engine.RotateKeys(ctx) })
+		}
+	}
+}
+
+// logoutsEvery is how often this node looks for logouts that others have left, and for those
+// that are to be tried again.
+const logoutsEvery = 5 * time.Second
+
+// deliverLogouts tells clients of the sessions that have ended, until ctx ends.
+func (s *Server) deliverLogouts(ctx context.Context) {
+	often := time.NewTicker(logoutsEvery)
+	defer often.Stop()
+	for {
+		s.chore(ctx, "tell clients of logouts", func() error { return s.engine.DeliverLogouts(ctx) })
+		select {
+		case <-ctx.Done():
+			return
+		case <-often.C:
+		case <-s.engine.LogoutsDue():
 		}
 	}
 }

@@ -3,6 +3,7 @@ package authserver
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,8 +56,23 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 		}
 		response, put = append(response, tokens...), append(put, stored...)
 	}
-	if err := c.endInteraction(i, put); err != nil {
+	// A client's first answer in a session is noted, in the same operation. That another
+	// node has done so shows only then.
+	participation, first := c.participation(who, a.Scope)
+	if first {
+		err = c.endInteraction(i, append(slices.Clone(put), participation))
+	}
+	if !first || errors.Is(err, storage.ErrExists) {
+		err = c.endInteraction(i, put)
+	}
+	if err != nil {
 		return err
+	}
+	if first {
+		c.s.participating.put(participation.Key, struct{}{})
+	}
+	if state := c.sessionState(request, who); state != "" {
+		response = append(response, param{"session_state", state})
 	}
 	if request.responseType.Code {
 		c.s.issued.put(ticket.Key, ticket)

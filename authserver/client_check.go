@@ -189,7 +189,32 @@ func (c *clientCheck) subjects() {
 	}
 }
 
-func (c *clientCheck) logout() {}
+// logout holds OpenID Connect Back-Channel Logout, section 2.2, and Front-Channel Logout,
+// section 2.
+func (c *clientCheck) logout() {
+	c.webAddress("backchannel_logout_uri", c.BackchannelLogoutURI)
+	c.webAddress("frontchannel_logout_uri", c.FrontchannelLogoutURI)
+	for _, member := range [...]struct{ name, uri string }{
+		{"backchannel_logout_uri", c.BackchannelLogoutURI}, {"frontchannel_logout_uri", c.FrontchannelLogoutURI},
+	} {
+		if strings.Contains(member.uri, "#") {
+			c.report(member.name, "it has no fragment")
+		}
+	}
+	if c.FrontchannelLogoutURI != "" && isWebAddress(c.FrontchannelLogoutURI) &&
+		!slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return sameOrigin(uri, c.FrontchannelLogoutURI) }) {
+		c.report("frontchannel_logout_uri", "its scheme, host and port are those of one of the redirect_uris (OpenID Connect Front-Channel Logout, section 2)")
+	}
+}
+
+func sameOrigin(a, b string) bool {
+	u, err := url.Parse(a)
+	if err != nil {
+		return false
+	}
+	v, err := url.Parse(b)
+	return err == nil && originOf(u) == originOf(v)
+}
 
 func (c *clientCheck) others() {
 	if _, err := oauth.ParseScope(c.Scope); err != nil {

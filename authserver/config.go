@@ -31,6 +31,14 @@ type Config struct {
 	SessionActive func(ctx context.Context, session string) (bool, error)
 	// SignOut ends the sign-in session of the browser that sent r.
 	SignOut func(w http.ResponseWriter, r *http.Request) error
+	// EndedSessions returns sign-in sessions that were ended and are not forgotten yet, at
+	// most limit; ForgetEnded forgets them. A session is noted by what ends it, so that a
+	// crash loses none. Nil means that clients are not told of a logout by the back channel.
+	EndedSessions func(ctx context.Context, limit int) ([]EndedSession, error)
+	ForgetEnded   func(ctx context.Context, ended []EndedSession) error
+	// BrowserStateCookie is the name of a cookie that scripts can read and that holds
+	// Authentication.BrowserState; "" means that there is no session management.
+	BrowserStateCookie string
 	// Pages says where the pages for people are.
 	Pages Pages
 
@@ -101,4 +109,19 @@ type Authentication struct {
 	AMR     []string // RFC 8176
 	// Session is the sign-in session's public name, the sid of OpenID Connect.
 	Session string
+	// FormerSessions are names that the session had before the person proved again who
+	// they are.
+	FormerSessions []string
+	// SessionExpires is when the session ends by itself.
+	SessionExpires time.Time
+	// BrowserState changes when somebody signs in or out at the browser (OpenID Connect
+	// Session Management, section 3.2).
+	BrowserState string
+}
+
+// EndedSession is a sign-in session that was ended.
+type EndedSession struct {
+	Subject string
+	// Names are its public names, the last one first.
+	Names []string
 }

@@ -39,6 +39,11 @@ type Interaction struct {
 	// FormAction is a source for the form-action directive of the page's
 	// Content-Security-Policy, without which Chromium refuses the redirect after the form.
 	FormAction string
+	// SignedOut says that the session has ended, and what is left is to show Frames and to
+	// go on to ContinueTo, "" if there is nowhere to go.
+	SignedOut  bool
+	Frames     []string
+	ContinueTo string
 	// OfflineAccess says that the client will have access while the person is away.
 	OfflineAccess bool
 }
@@ -123,6 +128,8 @@ type interaction struct {
 	// id and began are of the stored interaction; zero while nothing had to be stored.
 	id    string
 	began time.Time
+	// ended is what is left of a logout.
+	ended *endedLogout
 	// selected is the subject whom the person chose to be (prompt=select_account).
 	selected string
 }

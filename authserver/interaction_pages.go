@@ -42,6 +42,9 @@ func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find out who is signed in: %w", err)
 	}
+	if data.Ended != nil {
+		return c.endedInteraction(id, data.Ended)
+	}
 	if data.Logout {
 		return c.logoutInteraction(id, data, who)
 	}

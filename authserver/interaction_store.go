@@ -21,6 +21,8 @@ type interactionData struct {
 	Logout  bool   `json:"l,omitempty"`
 	// Selected is the subject whom the person chose to be.
 	Selected string `json:"s,omitempty"`
+	// Ended is what is left to do of a logout.
+	Ended *endedLogout `json:"e,omitempty"`
 }
 
 func (c *call) keepInteraction(i *interaction, logout bool) error {
@@ -63,13 +65,17 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 	}
 	hash := sha256.Sum256([]byte(browser))
 	data, err := json.Marshal(interactionData{
-		Query: i.params.encode(), Browser: hash[:], Began: i.began.UnixMilli(), Logout: logout, Selected: i.selected,
+		Query: i.params.encode(), Browser: hash[:], Began: i.began.UnixMilli(), Logout: logout, Selected: i.selected, Ended: i.ended,
 	})
 	if err != nil {
 		return storage.Ticket{}, fmt.Errorf("encode interaction: %w", err)
 	}
 	i.id = storage.NewID()
-	return storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(c.s.lifetimes.Interaction)}, nil
+	lives := c.s.lifetimes.Interaction
+	if i.ended != nil {
+		lives = endedLifetime
+	}
+	return storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(lives)}, nil
 }
 
 // The browser's cookie is a random name by which interactions know their browser again;

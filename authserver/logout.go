@@ -66,7 +66,7 @@ func (c *call) logout() error {
 
 func (c *call) names(r *logoutRequest, who *Authentication) bool {
 	return r.hint != nil && r.client != nil && r.hint.Subject == c.s.subjectFor(r.client, who.Subject) &&
-		r.hint.Session == who.Session && who.Session != ""
+		slices.Contains(who.sessionNames(), r.hint.Session)
 }
 
 func (c *call) verifyLogout() (*logoutRequest, error) {
@@ -113,20 +113,20 @@ func (c *call) verifyLogout() (*logoutRequest, error) {
 // endSession signs the browser out and returns to the client. Refresh tokens without
 // offline_access end with the session (Config.SessionActive).
 func (c *call) endSession(request *logoutRequest, who *Authentication) error {
+	frames, err := c.frames(who)
+	if err != nil {
+		return err
+	}
 	if who != nil {
 		if err := c.s.config.SignOut(c.w, c.r); err != nil {
 			return fmt.Errorf("sign out: %w", err)
 		}
 	}
-	if request.to.uri == "" {
-		c.redirect(c.s.basePath + c.s.config.Pages.SignedOut)
-		return nil
+	to := request.to.uri
+	if to != "" && request.state != "" {
+		to += querySeparator(to) + params{{"state", request.state}}.encode()
 	}
-	if request.state == "" {
-		c.redirect(request.to.uri)
-		return nil
-	}
-	return c.respond(request.to, params{{"state", request.state}})
+	return c.signedOut(frames, to)
 }
 
 // resumeLogout verifies a stored logout request anew.
@@ -170,7 +170,7 @@ func (c *call) loggedOut(id string) error {
 	if err != nil {
 		return c.pageError(err)
 	}
-	if !data.Logout {
+	if !data.Logout || data.Ended != nil {
 		return c.must(false, &ruleInteraction)
 	}
 	request, err := c.resumeLogout(data)

@@ -84,6 +84,12 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 			e.metadata(&m, s.config.Issuer+e.path)
 		}
 	}
+	m.BackchannelLogoutSupported = s.config.EndedSessions != nil
+	m.BackchannelLogoutSessionSupported = m.BackchannelLogoutSupported
+	m.FrontchannelLogoutSupported, m.FrontchannelLogoutSessionSupported = true, true
+	if s.config.BrowserStateCookie == "" {
+		m.CheckSessionIframe = ""
+	}
 	return &m
 }
 

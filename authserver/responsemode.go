@@ -44,15 +44,19 @@ func (c *call) respond(to redirectTarget, response params) error {
 }
 
 func (c *call) respondInQuery(to redirectTarget, response params) error {
-	separator := "?"
-	if strings.Contains(to.uri, "?") {
-		separator = "&"
-		if strings.HasSuffix(to.uri, "?") || strings.HasSuffix(to.uri, "&") {
-			separator = ""
-		}
-	}
-	c.redirect(to.uri + separator + response.encode())
+	c.redirect(to.uri + querySeparator(to.uri) + response.encode())
 	return nil
+}
+
+// querySeparator is what stands between a URI and further query parameters.
+func querySeparator(uri string) string {
+	switch {
+	case !strings.Contains(uri, "?"):
+		return "?"
+	case strings.HasSuffix(uri, "?") || strings.HasSuffix(uri, "&"):
+		return ""
+	}
+	return "&"
 }
 
 func (c *call) respondInFragment(to redirectTarget, response params) error {

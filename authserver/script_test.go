@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,9 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,9 +49,11 @@ type scriptSetup struct {
 	ACRValues            []string `json:"acr_values"`
 	RequireCodeChallenge bool     `json:"require_code_challenge"`
 	Registration         authserver.RegistrationPolicy
+	SessionManagement    bool `json:"session_management"`
 }
 
-// testClient is a client with its secret. A jwks of "$key" is that of the test's own key.
+// testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
+// in a backchannel_logout_uri $rp stands for a server of the clients'.
 type testClient struct {
 	Secret string `json:"client_secret"`
 	authserver.Client
@@ -67,7 +74,9 @@ type scene struct {
 	store    database
 	people   map[string]oauth.Claims // by subject; who is not there is gone
 	sessions map[string]*authserver.Authentication
-	begun    int          // sessions so far
+	begun    int // sessions so far
+	ended    []authserver.EndedSession
+	rp       net.Listener // where clients are told of logouts; nil if none is
 	key      *jose.Signer // a client's
 }
 
@@ -106,6 +115,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		if string(c.JWKS) == `"$key"` {
 			c.JWKS = keys
 		}
+		if path, ok := strings.CutPrefix(c.BackchannelLogoutURI, "$rp"); ok {
+			c.BackchannelLogoutURI = "http://" + s.listen() + path
+		}
 		d.Clients = append(d.Clients, c.Client)
 	}
 	if err := store.Declare(t.Context(), time.Now(), "test", d); err != nil {
@@ -117,6 +129,13 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
 		Registration: setup.Registration,
 		Logger:       slog.New(slog.DiscardHandler),
+	}
+	if s.rp != nil {
+		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded
+		config.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	}
+	if setup.SessionManagement {
+		config.BrowserStateCookie = "valetkey_state"
 	}
 	if config.Issuer == "" {
 		config.Issuer = scriptIssuer
@@ -154,9 +173,25 @@ func (s *scene) sessionActive(_ context.Context, session string) (bool, error) {
 
 func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {
 	if cookie, err := r.Cookie(sessionCookie); err == nil {
-		delete(s.sessions, cookie.Value)
+		s.end(cookie.Value)
 	}
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, MaxAge: -1})
+	return nil
+}
+
+func (s *scene) end(session string) {
+	if who := s.sessions[session]; who != nil {
+		s.ended = append(s.ended, authserver.EndedSession{Subject: who.Subject, Names: append([]string{session}, who.FormerSessions...)})
+		delete(s.sessions, session)
+	}
+}
+
+func (s *scene) endedSessions(_ context.Context, limit int) ([]authserver.EndedSession, error) {
+	return s.ended[:min(limit, len(s.ended))], nil
+}
+
+func (s *scene) forgetEnded(_ context.Context, ended []authserver.EndedSession) error {
+	s.ended = slices.Clone(s.ended[len(ended):])
 	return nil
 }
 
@@ -164,7 +199,7 @@ func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {
 func (s *scene) signIn(w http.ResponseWriter, subject string) *authserver.Authentication {
 	s.begun++
 	id := "session-" + strconv.Itoa(s.begun)
-	who := &authserver.Authentication{Subject: subject, Time: time.Now(), AMR: []string{"pwd"}, Session: id}
+	who := &authserver.Authentication{Subject: subject, Time: time.Now(), AMR: []string{"pwd"}, Session: id, SessionExpires: time.Now().Add(12 * time.Hour), BrowserState: "state of " + id}
 	s.sessions[id] = who
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id})
 	return who
@@ -175,7 +210,7 @@ func (s *scene) host() httpscript.Host {
 	return httpscript.Host{Handler: s.server, Verbs: map[string]httpscript.Verb{
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
-		"SIGN": s.verbSign, "SHOW": verbShow, "INITIAL-TOKEN": s.verbInitialToken,
+		"SIGN": s.verbSign, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
 	}}
 }
 
@@ -230,6 +265,10 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 		s.server.InteractionError(w, r, err)
 		return nil
 	}
+	if i.SignedOut {
+		fmt.Fprintln(w, strings.Join(append(i.Frames, "then: "+i.ContinueTo), "\n"))
+		return nil
+	}
 	fmt.Fprintf(w, "signed in: %s\n", i.Subject)
 	if i.Client != nil {
 		fmt.Fprintf(w, "client: %s\n", i.Client.ID)
@@ -260,9 +299,66 @@ func (s *scene) verbInitialToken(w http.ResponseWriter, r *http.Request, words [
 	return err
 }
 
+// listen makes the place where clients are told of logouts. Until somebody accepts, callers
+// wait.
+func (s *scene) listen() string {
+	if s.rp == nil {
+		var err error
+		if s.rp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { s.rp.Close() })
+	}
+	return s.rp.Addr().String()
+}
+
+// DELIVER [503]: the clients are told of logouts and answer 200, or another status.
+func (s *scene) verbDeliver(w http.ResponseWriter, r *http.Request, words []string) error {
+	status := "200"
+	if len(words) > 0 {
+		status = words[0]
+	}
+	told, err := s.deliver(r.Context(), status)
+	slices.Sort(told)
+	if told == nil {
+		told = []string{"nobody is told"}
+	}
+	fmt.Fprintln(w, strings.Join(told, "\n"))
+	return err
+}
+
+// deliver returns what the clients were told: the path, and the form.
+func (s *scene) deliver(ctx context.Context, status string) (told []string, err error) {
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			connection, err := s.rp.Accept()
+			if err != nil {
+				return // it is over
+			}
+			request, err := http.ReadRequest(bufio.NewReader(connection))
+			if err == nil {
+				err = request.ParseForm()
+			}
+			if err != nil {
+				s.t.Error(err)
+			} else {
+				told = append(told, request.Method+" "+request.URL.RequestURI()+"\n"+request.PostForm.Encode())
+			}
+			fmt.Fprintf(connection, "HTTP/1.1 %s \r\nConnection: close\r\nContent-Length: 0\r\n\r\n", status)
+			connection.Close()
+		}
+	})
+	err = s.server.DeliverLogouts(ctx)
+	deadline := s.rp.(*net.TCPListener).SetDeadline
+	deadline(time.Unix(1, 0))
+	accepting.Wait()
+	return told, errors.Join(err, deadline(time.Time{}))
+}
+
 // END-SESSION session-1: the session ends elsewhere.
 func (s *scene) verbEndSession(_ http.ResponseWriter, _ *http.Request, words []string) error {
-	delete(s.sessions, words[0])
+	s.end(words[0])
 	return nil
 }
 

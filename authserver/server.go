@@ -34,7 +34,14 @@ type Server struct {
 	catalogueLoad sync.Mutex
 	// issued remembers codes and refresh tokens that this node stored and has not seen
 	// spent. It saves a look-up and decides nothing: spending does, in the store.
-	issued       recent[storage.Key, storage.Ticket]
+	issued recent[storage.Key, storage.Ticket]
+	// participating remembers clients that are known to take part in a session.
+	participating recent[storage.Key, struct{}]
+	logoutsDue    chan struct{}
+
+	checkSessionPage   []byte
+	checkSessionPolicy string
+
 	failures     addressLimiter
 	interactions addressLimiter
 	registered   addressLimiter
@@ -52,6 +59,8 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
 	switch {
+	case (config.EndedSessions == nil) != (config.ForgetEnded == nil):
+		return nil, errors.New("authserver: Config.EndedSessions and ForgetEnded go together")
 	case config.Store == nil:
 		return nil, errors.New("authserver: Config.Store is missing")
 	case len(config.Secret) < 32:
@@ -77,6 +86,8 @@ func New(config Config) (*Server, error) {
 		fetches:   newGuardedClient(config.Outgoing),
 		traces:    newTraceLog(config.Store, config.Logger),
 
+		logoutsDue: make(chan struct{}, 1),
+
 		failures:     addressLimiter{perMinute: failuresPerMinute},
 		interactions: addressLimiter{perMinute: interactionsPerMinute},
 	}
@@ -90,6 +101,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.routes = s.newRoutes()
+	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.BrowserStateCookie)
 	return s, nil
 }
 

@@ -40,6 +40,10 @@ const (
 	TypLogoutToken          = "logout+jwt"                // OpenID Connect Back-Channel Logout, section 2.4
 )
 
+// EventBackchannelLogout is the member of events by which a JWT is a logout token (OpenID
+// Connect Back-Channel Logout, section 2.4).
+const EventBackchannelLogout = "http://schemas.openid.net/event/backchannel-logout"
+
 // TokenResponse is the answer of the token endpoint (RFC 6749, section 5.1; OpenID
 // Connect Core, section 3.1.3.3).
 type TokenResponse struct {

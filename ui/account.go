@@ -176,6 +176,7 @@ func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
 		if err := s.config.Accounts.EndSession(r.Context(), time.Now(), other.ID); err != nil {
 			return err
 		}
+		s.server.SessionsEnded()
 	}
 	return s.redirect(w, "/account?done=ended")
 }
@@ -185,11 +186,11 @@ func (s *session) endSessions(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
 	}
-	if err := s.config.Accounts.EndSessions(r.Context(), time.Now(), s.who.User.ID); err != nil {
-		return err
-	}
-	identity.ClearSessionCookie(w, s.config.Issuer)
-	return s.redirect(w, "/signed-out")
+	s.server.SignOut(w, r, func() error {
+		identity.ClearSessionCookie(w, s.config.Issuer)
+		return s.config.Accounts.EndSessions(r.Context(), time.Now(), s.who.User.ID)
+	})
+	return nil
 }
 
 type passwordView struct {
@@ -221,6 +222,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 		Session: s.who.ID, EndOthers: r.PostForm.Has("end-others"),
 	})
 	if err == nil {
+		s.server.SessionsEnded()
 		// Other devices were forgotten with their sessions; this one is known.
 		if r.PostForm.Has("end-others") {
 			if err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {

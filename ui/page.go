@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -58,7 +59,9 @@ type answer struct {
 	formAction string
 	// popup says that another site shows the page in a popup, which it must be able to
 	// reach when it returns there.
-	popup      bool
+	popup bool
+	// frames are addresses that the page shows in frames.
+	frames     []string
 	retryAfter time.Duration
 	data       any
 }
@@ -75,6 +78,9 @@ func (u *UI) write(w http.ResponseWriter, a answer) error {
 		return fmt.Errorf("render the page %s: %w", a.template, err)
 	}
 	u.setHeaders(w.Header(), a.formAction)
+	if len(a.frames) > 0 {
+		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; frame-src"+frameSources(a.frames))
+	}
 	if a.popup {
 		w.Header().Set("Cross-Origin-Opener-Policy", "unsafe-none")
 	}
@@ -104,6 +110,26 @@ func (u *UI) setHeaders(h http.Header, formAction string) {
 	h.Set("Permissions-Policy", "accelerometer=(), camera=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), payment=(), usb=()")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	u.setCommonHeaders(h)
+}
+
+// frameSources lists the origins of addresses, for the frame-src directive. A source cannot
+// name an IPv6 address; there its scheme stands in.
+func frameSources(addresses []string) string {
+	var sources string
+	for _, address := range addresses {
+		f, err := url.Parse(address)
+		if err != nil {
+			continue
+		}
+		source := " " + f.Scheme + "://" + f.Host
+		if strings.Contains(f.Host, "[") || strings.ContainsAny(f.Host, ";, ") {
+			source = " " + f.Scheme + ":"
+		}
+		if !strings.Contains(sources+" ", source+" ") {
+			sources += source
+		}
+	}
+	return sources
 }
 
 func (u *UI) setCommonHeaders(h http.Header) {

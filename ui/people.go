@@ -28,7 +28,10 @@ func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 }
 
 func authentication(s *identity.Session) authserver.Authentication {
-	return authserver.Authentication{Subject: s.User.ID, Time: s.AuthTime, ACR: s.ACR, AMR: s.AMR, Session: s.ID}
+	return authserver.Authentication{
+		Subject: s.User.ID, Time: s.AuthTime, ACR: s.ACR, AMR: s.AMR,
+		Session: s.ID, FormerSessions: s.Former(), SessionExpires: s.Expires, BrowserState: identity.BrowserState(s.ID),
+	}
 }
 
 // signedIn returns the session of the browser that sent r; nil if there is none.
@@ -47,6 +50,25 @@ func (u *UI) SessionActive(ctx context.Context, session string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// EndedSessions returns sessions that were ended and are not forgotten yet.
+func (u *UI) EndedSessions(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
+	sessions, err := u.config.Accounts.EndedSessions(ctx, time.Now(), limit)
+	var ended []authserver.EndedSession
+	for _, s := range sessions {
+		ended = append(ended, authserver.EndedSession{Subject: s.UserID, Names: s.Names})
+	}
+	return ended, err
+}
+
+// ForgetEnded forgets them.
+func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) error {
+	var sessions []identity.EndedSession
+	for _, s := range ended {
+		sessions = append(sessions, identity.EndedSession{UserID: s.Subject, Names: s.Names})
+	}
+	return u.config.Accounts.ForgetEnded(ctx, sessions)
 }
 
 // SignOut ends the sign-in session of the browser that sent r, if there is one.

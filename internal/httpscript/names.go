@@ -50,6 +50,7 @@ var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
 	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
+	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
 	browser    = regexp.MustCompile(`(valetkey_browser=)(\w+)`)
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
 	registered = regexp.MustCompile(`()\b(client-[\w-]{22})\b`)
@@ -74,6 +75,7 @@ func (n *names) shorten(text string) string {
 		})
 	}
 	second(parameter, "interaction")
+	second(state, "session_state")
 	second(browser, "browser")
 	second(keyID, "key")
 	second(registered, "client")
@@ -105,6 +107,10 @@ func (n *names) token(value string) string {
 		}
 		n.hash(value, name)
 		return name
+	}
+	if id, ok := claims["jti"].(string); ok && header["typ"] == "logout+jwt" {
+		n.name("jti", id)
+		return n.name("logout", value)
 	}
 	if _, hasID := claims["jti"]; hasID || header["typ"] == "client-authentication+jwt" {
 		return n.name("assertion", value)

@@ -1,5 +1,5 @@
 // The pages work without this. It adds a button that shows a password while it is typed,
-// and keeps a second click from sending a form twice.
+// keeps a second click from sending a form twice, and goes on after a sign-out.
 "use strict";
 
 for (const field of document.querySelectorAll(".secret > input")) {
@@ -30,3 +30,15 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) for (const form of document.forms) sent.delete(form);
 });
+
+// After a sign-out the browser goes back to the application when the others have been told:
+// the load event waits for their frames. Nobody can hold it up for long.
+const onward = document.querySelector("a[data-continue]");
+if (onward) {
+  const go = () => location.replace(onward.href);
+  const late = setTimeout(go, 3000);
+  addEventListener("load", () => {
+    clearTimeout(late);
+    go();
+  });
+}

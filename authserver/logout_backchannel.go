@@ -1,0 +1,221 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Back-channel logout. A session that ends is noted by whoever keeps sessions
+// (Config.EndedSessions); DeliverLogouts makes of each note a message to every client that
+// takes part, and delivers those from the store's outbox, so that a restart loses none.
+
+const (
+	// logoutTokenLifetime is short, so that a token that was caught on its way is soon
+	// worth nothing (OpenID Connect Back-Channel Logout, section 4).
+	logoutTokenLifetime = 2 * time.Minute
+	// logoutClaim is how long a node has for one delivery.
+	logoutClaim = time.Minute
+	// After a failure the next try waits, longer each time; after a day nobody tries.
+	logoutFirstPause   = 10 * time.Second
+	logoutLongestPause = time.Hour
+	logoutGivenUp      = 24 * time.Hour
+	// logoutsAtOnce bounds how many requests are under way.
+	logoutsAtOnce = 32
+	endedAtOnce   = 100
+)
+
+// logoutMessage is what waits in the outbox. The token is made when it is sent.
+type logoutMessage struct {
+	ClientID string `json:"c"`
+	Subject  string `json:"s"`
+	Session  string `json:"i"`
+}
+
+// logoutTokenClaims are those of OpenID Connect Back-Channel Logout, section 2.4.
+type logoutTokenClaims struct {
+	Issuer   string              `json:"iss"`
+	Subject  string              `json:"sub"`
+	Audience string              `json:"aud"`
+	IssuedAt int64               `json:"iat"`
+	Expires  int64               `json:"exp"`
+	ID       string              `json:"jti"`
+	Events   map[string]struct{} `json:"events"`
+	Session  string              `json:"sid"`
+}
+
+// SessionsEnded has DeliverLogouts called soon, through LogoutsDue. Call it after a session
+// was ended elsewhere than in the engine. It never waits.
+func (s *Server) SessionsEnded() {
+	select {
+	case s.logoutsDue <- struct{}{}:
+	default: // it is known already
+	}
+}
+
+// LogoutsDue is ready when it is time for DeliverLogouts. What another node has left, and
+// what is to be tried again, shows only to whoever calls it every few seconds too.
+func (s *Server) LogoutsDue() <-chan struct{} { return s.logoutsDue }
+
+// DeliverLogouts tells the clients that take part in sessions that have ended, as many as
+// are due, and returns when each was told or failed. Any number of nodes may call it at the
+// same time; one of them sends each message.
+func (s *Server) DeliverLogouts(ctx context.Context) error {
+	if s.config.EndedSessions == nil {
+		return nil
+	}
+	for more := true; more; {
+		ended, err := s.config.EndedSessions(ctx, endedAtOnce)
+		if err != nil {
+			return fmt.Errorf("list ended sessions: %w", err)
+		}
+		if err := s.enqueueLogouts(ctx, time.Now(), ended); err != nil {
+			return err
+		}
+		more = len(ended) == endedAtOnce
+	}
+	for more := true; more; {
+		now := time.Now()
+		messages, err := s.config.Store.Claim(ctx, now, now.Add(logoutClaim), logoutsAtOnce)
+		if err != nil {
+			return fmt.Errorf("claim logouts: %w", err)
+		}
+		var sending sync.WaitGroup
+		for _, m := range messages {
+			sending.Go(func() { s.deliverLogout(ctx, m) })
+		}
+		sending.Wait()
+		more = len(messages) == logoutsAtOnce && ctx.Err() == nil
+	}
+	return nil
+}
+
+// enqueueLogouts makes messages of ended sessions and then forgets those. If it dies in
+// between, the messages are enqueued again under the same IDs.
+func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []EndedSession) error {
+	if len(ended) == 0 {
+		return nil
+	}
+	for _, session := range ended {
+		told, err := s.participants(ctx, now, session.Names)
+		if err != nil {
+			return err
+		}
+		var messages []storage.Message
+		for _, p := range told {
+			if p.client.BackchannelLogoutURI == "" {
+				continue
+			}
+			data, err := json.Marshal(logoutMessage{p.client.ID, session.Subject, p.session})
+			if err != nil {
+				return fmt.Errorf("encode logout: %w", err)
+			}
+			messages = append(messages, storage.Message{ID: "logout " + p.session + " " + p.client.ID, Data: data, Created: now, Due: now})
+		}
+		if len(messages) == 0 {
+			continue
+		}
+		if err := s.config.Store.Enqueue(ctx, messages...); err != nil {
+			return fmt.Errorf("enqueue logouts: %w", err)
+		}
+	}
+	if err := s.config.ForgetEnded(ctx, ended); err != nil {
+		return fmt.Errorf("forget ended sessions: %w", err)
+	}
+	return nil
+}
+
+// deliverLogout sends one message and says what becomes of it.
+func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			s.log.ErrorContext(ctx, "panic", "in", "deliver a logout", "panic", failure, "stack", string(debug.Stack()))
+		}
+	}()
+	var logout logoutMessage
+	err := json.Unmarshal(m.Data, &logout)
+	if err == nil {
+		err = s.sendLogout(ctx, &logout)
+	}
+	now := time.Now()
+	switch {
+	case ctx.Err() != nil:
+		return // it is due again when the claim ends
+	case err == nil:
+		err = s.config.Store.Remove(ctx, m.ID)
+	case now.Sub(m.Created) >= logoutGivenUp:
+		s.log.WarnContext(ctx, "a client was not told of a logout", "event", "logout.given_up", "client_id", logout.ClientID, "attempts", m.Attempts, "error", err)
+		err = s.config.Store.Remove(ctx, m.ID)
+	default:
+		s.log.InfoContext(ctx, "a client could not be told of a logout; it is tried again", "event", "logout.postponed", "client_id", logout.ClientID, "attempts", m.Attempts, "error", err)
+		err = s.config.Store.Postpone(ctx, m.ID, now.Add(logoutPause(m.Attempts)))
+	}
+	if err != nil {
+		s.log.ErrorContext(ctx, "deliver a logout", "error", err)
+	}
+}
+
+func logoutPause(attempts int) time.Duration {
+	pause := logoutFirstPause
+	for ; attempts > 1 && pause < logoutLongestPause; attempts-- {
+		pause *= 3
+	}
+	return min(pause, logoutLongestPause)
+}
+
+// sendLogout posts a logout token (OpenID Connect Back-Channel Logout, section 2.5). A
+// client that is gone, or wants none any more, has been told.
+func (s *Server) sendLogout(ctx context.Context, logout *logoutMessage) error {
+	cl, err := s.client(ctx, logout.ClientID)
+	if errors.Is(err, errUnknownClient) || err == nil && cl.BackchannelLogoutURI == "" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	token, err := s.logoutToken(ctx, cl, logout)
+	if err != nil {
+		return err
+	}
+	status, err := s.postForm(ctx, cl.BackchannelLogoutURI, url.Values{"logout_token": {token}})
+	if err != nil {
+		return err
+	}
+	// Section 2.8 asks for 200 and knows that frameworks answer 204.
+	if status != http.StatusOK && status != http.StatusNoContent {
+		return fmt.Errorf("the client answered %d", status)
+	}
+	s.log.InfoContext(ctx, "client told of a logout", "event", "logout.delivered", "client_id", logout.ClientID)
+	return nil
+}
+
+func (s *Server) logoutToken(ctx context.Context, cl *client, logout *logoutMessage) (string, error) {
+	now := time.Now()
+	payload, err := json.Marshal(logoutTokenClaims{
+		Issuer: s.config.Issuer, Subject: s.subjectFor(cl, logout.Subject), Audience: cl.ID,
+		IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLifetime).Unix(), ID: storage.NewID(),
+		Events: map[string]struct{}{oauth.EventBackchannelLogout: {}}, Session: logout.Session,
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode logout token: %w", err)
+	}
+	signer, err := s.signer(ctx, jose.Algorithm(cl.IDTokenSignedResponseAlg), now)
+	if err != nil {
+		return "", err
+	}
+	token, err := signer.Sign(oauth.TypLogoutToken, payload)
+	if err != nil {
+		return "", fmt.Errorf("sign logout token: %w", err)
+	}
+	return token, nil
+}
