@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/valetkey/valetkey/jose"
@@ -106,10 +107,7 @@ func (c *clientCheck) responseTypes() {
 
 func (c *clientCheck) credentials() {
 	method := c.TokenEndpointAuthMethod
-	secret := 0
-	for _, s := range c.Secrets {
-		secret = max(secret, len(s))
-	}
+	secret := c.secretBytes()
 	switch method {
 	case oauth.AuthMethodNone:
 		if secret > 0 {
@@ -143,8 +141,8 @@ func (c *clientCheck) keys() {
 	keys, err := jose.ParseKeySet(c.JWKS)
 	if err != nil {
 		c.report("jwks", "%v", err)
-	} else if len(keys.Keys) == 0 {
-		c.report("jwks", "there is no key in it that can be used")
+	} else if len(keys.Keys) == 0 && c.TokenEndpointAuthMethod == oauth.AuthMethodPrivateKeyJWT {
+		c.report("jwks", "there is no key in it that can verify a signature")
 	}
 }
 
@@ -162,11 +160,56 @@ func algorithmNames[T ~string](algorithms []T) []string {
 }
 
 func (c *clientCheck) algorithms() {
-	signing := algorithmNames(signingAlgorithms())
-	c.oneOf("id_token_signed_response_alg", c.IDTokenSignedResponseAlg, signing...)
-	c.oneOf("userinfo_signed_response_alg", c.UserinfoSignedResponseAlg, signing...)
-	c.oneOf("access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, signing...)
+	c.oneOf("access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, algorithmNames(signingAlgorithms())...)
 	c.oneOf("token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg, clientAlgorithms()...)
+	c.signature("id_token_signed_response_alg", c.IDTokenSignedResponseAlg)
+	c.signature("userinfo_signed_response_alg", c.UserinfoSignedResponseAlg)
+	c.encryption("id_token_encrypted_response", c.IDTokenEncryptedResponseAlg, c.IDTokenEncryptedResponseEnc, true)
+	c.encryption("userinfo_encrypted_response", c.UserinfoEncryptedResponseAlg, c.UserinfoEncryptedResponseEnc, true)
+	c.encryption("request_object_encryption", c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc, false)
+}
+
+// signature holds an algorithm by which this server signs for the client: with a key of its
+// own, or with the client's secret.
+func (c *clientCheck) signature(member, alg string) {
+	c.oneOf(member, alg, clientAlgorithms()...)
+	if bits, ok := strings.CutPrefix(alg, "HS"); ok {
+		if n, err := strconv.Atoi(bits); err == nil && c.secretBytes() < n/8 {
+			c.report(member, "%s needs a client_secret of %d bytes or more (RFC 7518, section 3.2)", alg, n/8)
+		}
+	}
+}
+
+// encryption holds the two members of a way to encrypt; toClient says that it is the
+// client's keys that are encrypted to.
+func (c *clientCheck) encryption(member, alg, enc string, toClient bool) {
+	c.oneOf(member+"_alg", alg, algorithmNames(encryptionAlgorithms())...)
+	c.oneOf(member+"_enc", enc, algorithmNames(jose.Encryptions())...)
+	switch {
+	case alg == "" && enc != "":
+		c.report(member+"_enc", "it needs %s_alg (OpenID Connect Registration, section 2)", member)
+	case alg == "":
+	case encryptsBySecret(jose.Algorithm(alg)):
+		if c.secretBytes() == 0 {
+			c.report(member+"_alg", "%s needs a client_secret", alg)
+		}
+	case toClient && c.JWKSURI == "":
+		keys, err := jose.ParseKeySet(c.JWKS)
+		if err != nil {
+			keys = nil // said of jwks
+		}
+		if _, ok := keys.Recipient(jose.Algorithm(alg)); !ok {
+			c.report(member+"_alg", "%s needs a key for encryption in jwks, or jwks_uri", alg)
+		}
+	}
+}
+
+func (c *clientCheck) secretBytes() int {
+	longest := 0
+	for _, s := range c.Secrets {
+		longest = max(longest, len(s))
+	}
+	return longest
 }
 
 func (c *clientCheck) requestObjects() {

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
@@ -16,15 +17,17 @@ type idTokenHint struct {
 }
 
 // readIDTokenHint verifies that an ID token is ours. It may have expired (OpenID Connect
-// RP-Initiated Logout, section 2).
+// RP-Initiated Logout, section 2), and may be encrypted to this server, by a client that
+// received it encrypted (OpenID Connect Core, section 3.1.2.1).
 func (s *Server) readIDTokenHint(c *call, hint string) (*idTokenHint, error) {
-	catalogue, err := s.catalogue(c.r.Context())
-	if err != nil {
-		return nil, err
+	if jose.IsEncrypted(hint) {
+		inner, err := s.decrypt(c.r.Context(), nil, hint, "", "")
+		if err != nil {
+			return nil, err
+		}
+		hint = string(inner)
 	}
-	payload, _, err := jose.Verify(hint, catalogue.keys.public, jose.Expected{
-		Algorithms: signingAlgorithms(), Types: []string{oauth.TypIDToken, ""},
-	})
+	payload, err := s.verifyIDToken(c, hint)
 	if err != nil {
 		return nil, err
 	}
@@ -36,4 +39,36 @@ func (s *Server) readIDTokenHint(c *call, hint string) (*idTokenHint, error) {
 		return nil, errors.New("it is not an ID token of this issuer")
 	}
 	return &claims, nil
+}
+
+// verifyIDToken checks the signature, which is the audience's own if that is registered for
+// HMAC.
+func (s *Server) verifyIDToken(c *call, token string) ([]byte, error) {
+	types := []string{oauth.TypIDToken, ""}
+	header, err := jose.ParseHeader(token)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(string(header.Algorithm), "HS") {
+		unverified, err := jose.UnverifiedPayload(token)
+		if err != nil {
+			return nil, err
+		}
+		claims, err := jose.ParseClaims(unverified, nil)
+		if err != nil || len(claims.Audience) != 1 {
+			return nil, errors.New("it is not an ID token of this issuer")
+		}
+		cl, err := s.client(c.r.Context(), claims.Audience[0])
+		if err != nil || cl.IDTokenSignedResponseAlg != string(header.Algorithm) {
+			return nil, errors.New("its client is not registered for its algorithm")
+		}
+		payload, _, err := jose.VerifySecret(token, []byte(cl.secretOf()), jose.Expected{Algorithms: []jose.Algorithm{header.Algorithm}, Types: types})
+		return payload, err
+	}
+	catalogue, err := s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	payload, _, err := jose.Verify(token, catalogue.keys.public, jose.Expected{Algorithms: signingAlgorithms(), Types: types})
+	return payload, err
 }

@@ -219,10 +219,6 @@ func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []stri
 // the access token and the code that it is bound to, if there are any.
 func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code string) (string, error) {
 	alg := jose.Algorithm(c.client.IDTokenSignedResponseAlg)
-	signer, err := c.s.signer(ctx, alg, c.now)
-	if err != nil {
-		return "", err
-	}
 	a := &x.authorization
 	claims := oauth.Claims{}
 	// Without an access token there is no UserInfo to get the scopes' claims from (OpenID
@@ -267,9 +263,9 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	if err != nil {
 		return "", fmt.Errorf("encode ID token: %w", err)
 	}
-	token, err := signer.Sign(oauth.TypIDToken, payload)
+	token, err := c.s.sign(ctx, c.now, c.client, alg, oauth.TypIDToken, payload)
 	if err != nil {
 		return "", fmt.Errorf("sign ID token: %w", err)
 	}
-	return token, nil
+	return c.s.encryptTo(ctx, c.now, c.client, token, c.client.IDTokenEncryptedResponseAlg, c.client.IDTokenEncryptedResponseEnc, "JWT")
 }

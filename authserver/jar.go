@@ -111,15 +111,28 @@ func (c *call) resolveRequestObject() error {
 	return c.mergeRequestObject(cl, inside)
 }
 
-// openRequestObject returns the claims of an object whose signature is the client's.
+// openRequestObject returns the claims of an object whose signature is the client's, after
+// decrypting it where it is encrypted (RFC 9101, section 6.1).
 func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
+	if jose.IsEncrypted(object) {
+		inner, err := c.s.decrypt(c.r.Context(), cl, object, cl.RequestObjectEncryptionAlg, cl.RequestObjectEncryptionEnc)
+		if err != nil {
+			return nil, c.because(&ruleRequestObject, err)
+		}
+		object = string(inner)
+	} else if cl.RequestObjectEncryptionAlg != "" && cl.RequireSignedRequestObject {
+		return nil, c.refuse(&ruleRequestObject, "it is not encrypted by "+cl.RequestObjectEncryptionAlg)
+	}
 	header, err := jose.ParseHeader(object)
 	if err != nil {
 		return nil, c.because(&ruleRequestObject, err)
 	}
 	registered := jose.Algorithm(cl.RequestObjectSigningAlg)
 	if header.Algorithm == "none" {
-		if registered != "none" || cl.RequireSignedRequestObject || !strings.HasSuffix(object, ".") {
+		// Whoever registers without a word about it may use any algorithm (OpenID Connect
+		// Registration, section 2); an operator writes none down.
+		asked := registered == "none" || registered == "" && cl.Registration != nil
+		if !asked || cl.RequireSignedRequestObject || !strings.HasSuffix(object, ".") {
 			return nil, c.refuse(&ruleRequestObjectUnsigned, "")
 		}
 		return jose.UnverifiedPayload(object)

@@ -18,22 +18,41 @@ func signingAlgorithms() []jose.Algorithm {
 	return []jose.Algorithm{jose.ES256, jose.RS256, jose.PS256, jose.ES384, jose.ES512, jose.EdDSA}
 }
 
-// keyRing is the signing keys as of one version of the store.
+// decryptionAlgorithms are those of the keys that clients encrypt to; each stands for all
+// that its key can do.
+func decryptionAlgorithms() []jose.Algorithm { return []jose.Algorithm{jose.ECDHES, jose.RSAOAEP256} }
+
+func keyAlgorithms() []jose.Algorithm { return append(signingAlgorithms(), decryptionAlgorithms()...) }
+
+// keyRing is the keys as of one version of the store.
 type keyRing struct {
-	keys    []Key // oldest SignsFrom first
-	signers []*jose.Signer
-	public  *jose.KeySet
+	keys       []Key          // oldest SignsFrom first
+	signers    []*jose.Signer // nil for a key to encrypt to
+	published  []jose.JWK
+	public     *jose.KeySet // those that verify
+	decrypters []*jose.Decrypter
 }
 
 func newKeyRing(keys []Key) (keyRing, error) {
 	slices.SortFunc(keys, func(a, b Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
 	ring := keyRing{keys: keys, public: &jose.KeySet{}}
 	for _, key := range keys {
+		if slices.Contains(decryptionAlgorithms(), key.Algorithm) {
+			decrypter, err := jose.NewDecrypter(key.ID, key.Private)
+			if err != nil {
+				return ring, fmt.Errorf("use key %s: %w", key.ID, err)
+			}
+			ring.signers = append(ring.signers, nil)
+			ring.published = append(ring.published, decrypter.Public())
+			ring.decrypters = append(ring.decrypters, decrypter)
+			continue
+		}
 		signer, err := jose.NewSigner(key.Algorithm, key.ID, key.Private)
 		if err != nil {
 			return ring, fmt.Errorf("use signing key %s: %w", key.ID, err)
 		}
 		ring.signers = append(ring.signers, signer)
+		ring.published = append(ring.published, signer.Public())
 		ring.public.Keys = append(ring.public.Keys, signer.Public())
 	}
 	return ring, nil
@@ -54,7 +73,7 @@ func (k keyRing) publish(now time.Time) (*document, error) {
 	published := jose.KeySet{Keys: []jose.JWK{}}
 	for i, key := range k.keys {
 		if key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil) {
-			published.Keys = append(published.Keys, k.public.Keys[i])
+			published.Keys = append(published.Keys, k.published[i])
 		}
 	}
 	slices.Reverse(published.Keys) // newest first
@@ -116,7 +135,7 @@ func (s *Server) RotateKeys(ctx context.Context) error {
 // PrepareKeys makes a key for every algorithm that has none, so that clients which fetched
 // the JWKS before the first use of an algorithm know its key.
 func (s *Server) PrepareKeys(ctx context.Context) error {
-	for _, alg := range signingAlgorithms() {
+	for _, alg := range keyAlgorithms() {
 		if err := s.rotateKeys(ctx, time.Now(), alg); err != nil {
 			return err
 		}
@@ -162,7 +181,7 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 		}
 	}
 	var added []Key
-	for _, alg := range signingAlgorithms() {
+	for _, alg := range keyAlgorithms() {
 		last := newest[alg]
 		var from time.Time
 		switch {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/valetkey/valetkey/oauth"
@@ -36,7 +37,7 @@ func TestEveryOfferedAlgorithmHasAPublishedKey(t *testing.T) {
 		published = append(published, key.Algorithm)
 	}
 	for _, alg := range metadata.IDTokenSigningAlgValuesSupported {
-		if !slices.Contains(published, alg) {
+		if !strings.HasPrefix(alg, "HS") && !slices.Contains(published, alg) {
 			t.Errorf("%s is offered, and its key is not published: %q", alg, published)
 		}
 	}

@@ -273,6 +273,11 @@ func needsSecret(m *oauth.ClientMetadata) bool {
 			return true
 		}
 	}
+	for _, algorithm := range []string{m.IDTokenEncryptedResponseAlg, m.UserinfoEncryptedResponseAlg, m.RequestObjectEncryptionAlg} {
+		if encryptsBySecret(jose.Algorithm(algorithm)) {
+			return true
+		}
+	}
 	return false
 }
 

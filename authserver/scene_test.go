@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	testSecret   = "7Fjfp0ZBr1KtDRbnfVdmIw"
+	testSecret   = "7Fjfp0ZBr1KtDRbnfVdmIw7Fjfp0ZBr1KtDRbnfVdmIw"
 	testCallback = "https://client.example.com/cb"
 	testVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )

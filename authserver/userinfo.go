@@ -1,11 +1,13 @@
 package authserver
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -45,9 +47,39 @@ func (c *call) userinfo() error {
 		if err != nil {
 			return err
 		}
-		return writeJSON(c.w, http.StatusOK, claims)
+		return c.writeUserinfo(claims)
 	}
 	c.challenge(err)
+	return nil
+}
+
+// writeUserinfo answers in JSON, or in a JWT that is signed, encrypted, or both, as the
+// client is registered (OpenID Connect Core, section 5.3.2).
+func (c *call) writeUserinfo(claims oauth.Claims) error {
+	alg, encryption := c.client.UserinfoSignedResponseAlg, c.client.UserinfoEncryptedResponseAlg
+	if alg == "" && encryption == "" {
+		return writeJSON(c.w, http.StatusOK, claims)
+	}
+	contentType := ""
+	if alg != "" {
+		claims["iss"], claims["aud"] = c.s.config.Issuer, c.client.ID
+		contentType = "JWT"
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return fmt.Errorf("encode UserInfo: %w", err)
+	}
+	token := string(payload)
+	if alg != "" {
+		if token, err = c.s.sign(c.r.Context(), c.now, c.client, jose.Algorithm(alg), "JWT", payload); err != nil {
+			return fmt.Errorf("sign UserInfo: %w", err)
+		}
+	}
+	if token, err = c.s.encryptTo(c.r.Context(), c.now, c.client, token, encryption, c.client.UserinfoEncryptedResponseEnc, contentType); err != nil {
+		return err
+	}
+	noStore(c.w)
+	writeBytes(c.w, http.StatusOK, "application/jwt", []byte(token))
 	return nil
 }
 

@@ -21,7 +21,8 @@ type browser struct {
 	client *http.Client
 	issuer string
 	// pages are those of the server that were shown since the last visit.
-	pages []page
+	pages     []page
+	visitedAt time.Time
 }
 
 type page struct {
@@ -45,6 +46,7 @@ func newBrowser(issuer string) (*browser, error) {
 // visit goes to an address and on from there, until there is nothing left to do.
 func (b *browser) visit(ctx context.Context, address string) error {
 	b.pages = nil
+	defer func() { b.visitedAt = time.Now() }()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err

@@ -1,0 +1,202 @@
+package authserver_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// encryptionKey is a client's key to encrypt to, and its jwks.
+func encryptionKey(t *testing.T) (*jose.Decrypter, json.RawMessage) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := jose.NewDecrypter("e", private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{key.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, document
+}
+
+func (s *scene) publicKeys() *jose.KeySet {
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, scriptIssuer+"/jwks", nil))
+	keys, err := jose.ParseKeySet(w.Body.Bytes())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return keys
+}
+
+// encrypt encrypts a JWT to the server.
+func (s *scene) encrypt(token string, alg jose.Algorithm, enc jose.Encryption) (string, error) {
+	key, ok := s.publicKeys().Recipient(alg)
+	if !ok {
+		s.t.Fatalf("the server publishes no key for %s", alg)
+	}
+	return jose.Encrypt(alg, enc, key, jose.Message{ContentType: "JWT", Payload: []byte(token)})
+}
+
+func (s *scene) rawUserinfo(token string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, scriptIssuer+"/userinfo", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, r)
+	return w
+}
+
+// OpenID Connect Core, sections 2 and 5.3.2: signed first, then encrypted to the client.
+func TestIDTokenAndUserinfoEncryptedToTheClient(t *testing.T) {
+	key, jwks := encryptionKey(t)
+	byKey := func(token string) ([]byte, error) {
+		payload, _, err := jose.Decrypt(token, []*jose.Decrypter{key}, jose.PublicKeyEncryptionAlgorithms())
+		return payload, err
+	}
+	bySecret := func(token string) ([]byte, error) {
+		payload, _, err := jose.DecryptSecret(token, jose.SharedSecret(testSecret), jose.SecretEncryptionAlgorithms())
+		return payload, err
+	}
+	for name, test := range map[string]struct {
+		opens  func(string) ([]byte, error)
+		change func(*authserver.Client)
+	}{
+		"to a key": {byKey, func(c *authserver.Client) {
+			c.JWKS = jwks
+			c.IDTokenEncryptedResponseAlg, c.UserinfoEncryptedResponseAlg, c.UserinfoSignedResponseAlg = "ECDH-ES", "ECDH-ES+A256KW", "ES256"
+			c.UserinfoEncryptedResponseEnc = "A256GCM"
+		}},
+		"by the secret": {bySecret, func(c *authserver.Client) {
+			c.IDTokenEncryptedResponseAlg, c.UserinfoEncryptedResponseAlg, c.UserinfoSignedResponseAlg = "dir", "A128KW", "ES256"
+			c.IDTokenEncryptedResponseEnc = "A256CBC-HS512"
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", test.change)}, People: map[string]oauth.Claims{"ada": {"name": "Ada"}}})
+			tokens := s.redeem("app", s.code("ada", "app", "scope", "openid profile", "nonce", "n"))
+			for what, token := range map[string]string{"ID token": tokens.IDToken, "UserInfo": s.rawUserinfo(tokens.AccessToken).Body.String()} {
+				inner, err := test.opens(token)
+				if err != nil {
+					t.Errorf("%s: %v: %.60s", what, err, token)
+					continue
+				}
+				payload, _, err := jose.Verify(string(inner), s.publicKeys(), jose.Expected{Algorithms: []jose.Algorithm{jose.ES256}})
+				if err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				claims, err := jose.ParseClaims(payload, nil)
+				if err != nil || claims.Issuer != scriptIssuer || claims.Subject != "ada" || claims.Audience[0] != "app" {
+					t.Errorf("%s: %s, %v", what, payload, err)
+				}
+			}
+		})
+	}
+}
+
+func TestUserinfoInAJWT(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{
+		confidential("app", func(c *authserver.Client) { c.UserinfoSignedResponseAlg = "HS256" }),
+	}, People: map[string]oauth.Claims{"ada": {"name": "Ada", "iss": "https://evil.example"}}})
+	tokens := s.redeem("app", s.code("ada", "app", "scope", "openid profile", "nonce", "n"))
+	w := s.rawUserinfo(tokens.AccessToken)
+	if contentType := w.Header().Get("Content-Type"); contentType != "application/jwt" {
+		t.Errorf("Content-Type: %s", contentType)
+	}
+	payload, _, err := jose.VerifySecret(w.Body.String(), []byte(testSecret), jose.Expected{Algorithms: []jose.Algorithm{jose.HS256}})
+	if err != nil || !strings.Contains(string(payload), `"name":"Ada"`) || !strings.Contains(string(payload), `"iss":"`+scriptIssuer) {
+		t.Errorf("%s, %v", payload, err)
+	}
+}
+
+// OpenID Connect Core, section 3.1.2.1: an ID token that is signed by the client's secret, or
+// that the client encrypted to this server, is a hint like any other.
+func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{
+		confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "HS256" }), confidential("other"),
+	}})
+	if err := s.server.PrepareKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hint := s.redeem("app", s.code("ada", "app", "scope", "openid", "nonce", "n")).IDToken
+	encrypted, err := s.encrypt(hint, jose.RSAOAEP256, jose.A128GCM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(hint string) string {
+		query := url.Values{
+			"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback},
+			"prompt": {"none"}, "id_token_hint": {hint},
+		}
+		r := httptest.NewRequest(http.MethodGet, scriptIssuer+"/authorize?"+query.Encode(), nil)
+		r.AddCookie(&http.Cookie{Name: sessionCookie, Value: s.signIn(httptest.NewRecorder(), "ada").Session})
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		return w.Header().Get("Location")
+	}
+	for _, good := range []string{hint, encrypted} {
+		if location := ask(good); !strings.Contains(location, "code=") {
+			t.Errorf("%.40s…: %s", good, location)
+		}
+	}
+	forged, err := s.sign(jose.HS256, "JWT", "00000000000000000000000000000000", map[string]any{"iss": scriptIssuer, "aud": "app", "sub": "ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := s.sign(jose.HS256, "JWT", testSecret, map[string]any{"iss": scriptIssuer, "aud": "other", "sub": "ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{forged, stranger, encrypted[:len(encrypted)-4] + "AAAA"} {
+		if location := ask(bad); !strings.Contains(location, "error=invalid_request") {
+			t.Errorf("%.40s…: %s", bad, location)
+		}
+	}
+}
+
+// RFC 9101, section 6.1: signed, then encrypted to this server, by what is registered.
+func TestEncryptedRequestObject(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{
+		confidential("app", func(c *authserver.Client) {
+			c.JWKS, c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc = []byte(`"$key"`), "ECDH-ES", "A256GCM"
+		}),
+	}})
+	if err := s.server.PrepareKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	object, err := s.sign(jose.ES256, "oauth-authz-req+jwt", "", map[string]any{
+		"iss": "app", "aud": scriptIssuer, "exp": time.Now().Add(time.Minute).Unix(), "state": "inside",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for enc, want := range map[jose.Encryption]string{"A256GCM": "state=inside", "A128GCM": "error=invalid_request_object"} {
+		encrypted, err := s.encrypt(object, jose.ECDHES, enc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "request": {encrypted}}
+		r := httptest.NewRequest(http.MethodGet, scriptIssuer+"/authorize?"+query.Encode(), nil)
+		r.AddCookie(&http.Cookie{Name: sessionCookie, Value: s.signIn(httptest.NewRecorder(), "ada").Session})
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		if location := w.Header().Get("Location"); !strings.Contains(location, want) {
+			t.Errorf("%s: %s", enc, location)
+		}
+	}
+}
