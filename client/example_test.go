@@ -6,58 +6,40 @@ import (
 	"io"
 	"log"
 	"net/http"
-	"sync"
 
 	"github.com/valetkey/valetkey/client"
 )
 
-// A web application keeps each sign-in that is under way in its session, and sends the
-// browser to the provider and back.
-func Example_webApplication() {
+// A web application leaves sign-in, session and sign-out to a RelyingParty. The paths
+// /auth/sign-in, /auth/callback, /auth/sign-out and others are its own.
+func ExampleRelyingParty() {
 	c, err := client.Discover(context.Background(), client.Config{
 		Issuer:       "https://login.example.com",
 		ClientID:     "photos",
 		ClientSecret: "from the environment",
-		RedirectURI:  "https://photos.example.com/callback",
+		RedirectURI:  "https://photos.example.com/auth/callback",
 		Scopes:       []string{"openid", "profile", "photos.read"},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	var sessions sync.Map // of a real application's kind
-
-	http.HandleFunc("GET /sign-in", func(w http.ResponseWriter, r *http.Request) {
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
-		if err != nil {
-			http.Error(w, "The sign-in cannot begin.", http.StatusInternalServerError)
-			return
-		}
-		sessions.Store(transaction.State, transaction)
-		http.SetCookie(w, &http.Cookie{
-			Name: "__Host-sign-in", Value: transaction.State, Path: "/",
-			Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		})
-		http.Redirect(w, r, address, http.StatusSeeOther)
-	})
-	http.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
-		cookie, err := r.Cookie("__Host-sign-in")
-		if err != nil {
-			http.Error(w, "Your browser sent no cookie; sign in again.", http.StatusBadRequest)
-			return
-		}
-		transaction, ok := sessions.LoadAndDelete(cookie.Value)
-		if !ok {
-			http.Error(w, "This sign-in is finished; begin again.", http.StatusBadRequest)
-			return
-		}
-		tokens, err := c.Callback(r.Context(), transaction.(*client.Transaction), r.URL.Query())
+	party, err := client.NewRelyingParty(client.RelyingPartyConfig{Client: c})
+	if err != nil {
+		log.Fatal(err)
+	}
+	http.Handle("/auth/", party)
+	http.Handle("/", party.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session := client.SessionFrom(r.Context())
+		resp, err := session.Source().HTTPClient().Get("https://api.example.com/albums")
 		if err != nil {
 			log.Print(err)
-			http.Error(w, "You are not signed in.", http.StatusForbidden)
+			http.Error(w, "The albums cannot be had now.", http.StatusBadGateway)
 			return
 		}
-		fmt.Fprintf(w, "Welcome, %s.", tokens.Identity.Subject)
-	})
+		defer resp.Body.Close()
+		fmt.Fprintf(w, "Albums of %s:\n", session.Subject)
+		io.Copy(w, resp.Body)
+	})))
 }
 
 // A program on the command line borrows the person's browser.

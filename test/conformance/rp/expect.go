@@ -24,6 +24,8 @@ var refusals = []struct {
 	{"test-missing-", client.ErrIDToken},
 	{"nonce-invalid", client.ErrIDToken},
 	{"idtoken-sig-none", client.ErrIDToken},
+	// The claims come unsigned, and nobody vouches for them.
+	{"aggregated-claims", client.ErrAnswer},
 }
 
 // judge says what is wrong with what the relying party did; empty if nothing is.

@@ -143,7 +143,7 @@ func (s *suite) wait(ctx context.Context, id string, most time.Duration, states 
 	defer tick.Stop()
 	var found information
 	for {
-		if err := s.call(ctx, http.MethodGet, "/api/info/"+id, nil, nil, &found); err != nil {
+		if err := s.call(ctx, http.MethodGet, "/api/info/"+id, nil, nil, &found); err != nil && ctx.Err() == nil {
 			return nil, err
 		}
 		if slices.Contains(states, found.Status) {
