@@ -100,9 +100,10 @@ type Registration struct {
 	MaxClients     int      `json:"max_clients,omitempty"`
 	PerMinute      int      `json:"per_minute,omitempty"`
 	// SoftwareStatements are whose statements count.
-	SoftwareStatements       []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
-	RequireSoftwareStatement bool                                 `json:"require_software_statement,omitempty"`
-	InsecureNoCodeChallenge  bool                                 `json:"insecure_no_code_challenge,omitempty"`
+	SoftwareStatements        []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
+	RequireSoftwareStatement  bool                                 `json:"require_software_statement,omitempty"`
+	InsecureNoCodeChallenge   bool                                 `json:"insecure_no_code_challenge,omitempty"`
+	InsecureAssertionAudience bool                                 `json:"insecure_assertion_audience,omitempty"`
 }
 
 // engine returns the policy; Validate has held the scope's syntax.
@@ -115,7 +116,7 @@ func (r Registration) engine() (authserver.RegistrationPolicy, error) {
 		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, UnusedLifetime: time.Duration(r.UnusedLifetime),
 		MaxClients: r.MaxClients, PerMinute: r.PerMinute,
 		SoftwareStatements: r.SoftwareStatements, RequireSoftwareStatement: r.RequireSoftwareStatement,
-		InsecureNoCodeChallenge: r.InsecureNoCodeChallenge,
+		InsecureNoCodeChallenge: r.InsecureNoCodeChallenge, InsecureAssertionAudience: r.InsecureAssertionAudience,
 	}, nil
 }
 

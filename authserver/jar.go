@@ -69,9 +69,9 @@ var (
 		mend: "add it to the client's request_uris",
 	}
 	ruleRequestURIFetched = rule{
-		must:    "request_uri leads to a request object, that of its fragment if it has one",
+		must:    "request_uri leads to a request object",
 		section: "OpenID Connect Core, section 6.2", code: oauth.InvalidRequestURI,
-		says: "the request object could not be fetched from request_uri, or is not the one of its fragment",
+		says: "the request object could not be fetched from request_uri",
 		mend: "serve it there, over https, without redirects, within five seconds, at most 16 KiB",
 	}
 )

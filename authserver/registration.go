@@ -44,8 +44,10 @@ type RegistrationPolicy struct {
 	// clients without one.
 	SoftwareStatements       []SoftwareStatementIssuer
 	RequireSoftwareStatement bool
-	// InsecureNoCodeChallenge is that setting of each client that registers.
-	InsecureNoCodeChallenge bool
+	// InsecureNoCodeChallenge and InsecureAssertionAudience are those settings of each
+	// client that registers.
+	InsecureNoCodeChallenge   bool
+	InsecureAssertionAudience bool
 }
 
 func (p RegistrationPolicy) on() bool {
@@ -184,6 +186,7 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 	m = m.WithDefaults()
 	client.ClientMetadata = m
 	client.InsecureNoCodeChallenge = c.s.registrations.InsecureNoCodeChallenge
+	client.InsecureAssertionAudience = c.s.registrations.InsecureAssertionAudience
 	if len(client.Secrets) == 0 && needsSecret(&m) {
 		client.Secrets = []string{newClientSecret()}
 	}

@@ -29,6 +29,7 @@ type run struct {
 	directory string
 	chromium  string
 	pictures  sync.Mutex
+	keys      sync.RWMutex
 
 	mu     sync.Mutex
 	report *report
@@ -48,7 +49,7 @@ func start(ctx context.Context) error {
 	address := flag.String("suite", os.Getenv("CONFORMANCE_SUITE"), "the `URL` of a running suite; also CONFORMANCE_SUITE")
 	asked := flag.String("plan", "", "run these `plans`, by their labels here or their names there, with commas; a label may end in *")
 	module := flag.String("module", "", "run this `module` alone")
-	resume := flag.Bool("resume", false, "leave out what has passed already")
+	resume := flag.Bool("resume", false, "leave out what neither failed nor warned before")
 	parallel := flag.Int("parallel", 2, "how many plans run side by side")
 	database := flag.String("database", "", "the server's database `URL`; SQLite if it is left out")
 	document := flag.String("write", "", "write the results to this Markdown `file`")
@@ -145,7 +146,7 @@ func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) er
 		r.mu.Lock()
 		known, ok := r.report.find(p.Label, m)
 		r.mu.Unlock()
-		if resume && ok && known.Result == "PASSED" {
+		if resume && ok && known.Result != "FAILED" && known.Result != "WARNING" {
 			continue
 		}
 		ended := r.runModule(ctx, p, id, m)

@@ -21,6 +21,14 @@ const moduleTimeout = 3 * time.Minute
 // runModule runs one module to its end.
 func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) result {
 	ended := result{Module: m.Name, Variant: m.Variant}
+	// While keys rotate at once, nobody else may hold those of a moment ago.
+	if rotates(m) {
+		r.keys.Lock()
+		defer r.keys.Unlock()
+	} else {
+		r.keys.RLock()
+		defer r.keys.RUnlock()
+	}
 	ctx, cancel := context.WithTimeout(ctx, moduleTimeout)
 	defer cancel()
 	id, err := r.suite.createModule(ctx, planID, m)
@@ -57,7 +65,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 		case "FINISHED", "INTERRUPTED":
 			return st, nil
 		case "CONFIGURED":
-			if strings.Contains(m.Name, "rotate-keys") {
+			if rotates(m) {
 				if err := r.server.rotateKeys(ctx); err != nil {
 					return st, err
 				}
@@ -67,7 +75,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 				return st, err
 			}
 		case "WAITING":
-			if err := r.attend(ctx, id, b, visited); err != nil {
+			if err := r.attend(ctx, id, m, b, visited); err != nil {
 				return st, err
 			}
 		}
@@ -79,8 +87,10 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 	}
 }
 
+func rotates(m module) bool { return strings.Contains(m.Name, "rotate-keys") }
+
 // attend visits what is to be visited, and shows the pictures that are asked for.
-func (r *run) attend(ctx context.Context, id string, b *browser, visited map[string]bool) error {
+func (r *run) attend(ctx context.Context, id string, m module, b *browser, visited map[string]bool) error {
 	addresses, err := r.suite.pending(ctx, id)
 	if err != nil {
 		return err
@@ -104,7 +114,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visited map[str
 		return err
 	}
 	for _, name := range names {
-		picture, err := r.screenshot(ctx, b.pages[0])
+		picture, err := r.screenshot(ctx, b.shown(m))
 		if err != nil {
 			return err
 		}
