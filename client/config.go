@@ -84,6 +84,14 @@ type Config struct {
 	// UserInfoSigningAlg is the algorithm that UserInfo must be signed with. Empty takes
 	// it unsigned, as https protects it, or signed by any asymmetric one.
 	UserInfoSigningAlg jose.Algorithm
+	// IDTokenEncryptionAlg and UserInfoEncryptionAlg are the algorithms that ID tokens
+	// (and with them logout tokens) and UserInfo must be encrypted by, one of
+	// jose.PublicKeyEncryptionAlgorithms to DecryptionKeys, or one of
+	// jose.SecretEncryptionAlgorithms with ClientSecret. Empty takes none that are
+	// encrypted.
+	IDTokenEncryptionAlg  jose.Algorithm
+	UserInfoEncryptionAlg jose.Algorithm
+	DecryptionKeys        []*jose.Decrypter
 	// HTTPClient reaches the provider; nil means http.DefaultTransport. Its redirects
 	// and cookies are switched off, and its timeout is 10 seconds at most.
 	HTTPClient *http.Client
@@ -140,6 +148,9 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	if err := c.chooseRequestSigner(); err != nil {
 		return nil, err
 	}
+	if err := c.checkEncryption(); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -162,9 +173,7 @@ func (c *Client) chooseResponseType() error {
 	return nil
 }
 
-var asymmetric = []jose.Algorithm{
-	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, jose.PS256, jose.RS256,
-}
+var asymmetric = jose.SigningAlgorithms()
 
 // chooseIDTokenAlgorithms holds OpenID Connect Core, section 3.1.3.7, step 7: the
 // algorithm is expected, never taken from the token's own header.

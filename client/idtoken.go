@@ -50,6 +50,12 @@ type expectedIDToken struct {
 // checkIDToken holds OpenID Connect Core, section 3.1.3.7, and for refreshed tokens
 // section 12.2.
 func (c *Client) checkIDToken(ctx context.Context, tokens *Tokens, want expectedIDToken) (*IDToken, error) {
+	// The tokens keep the one inside: it is what the provider takes as a hint.
+	inside, err := c.open(tokens.IDToken, c.config.IDTokenEncryptionAlg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	tokens.IDToken = inside
 	payload, header, err := c.verifyIDToken(ctx, tokens.IDToken)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)

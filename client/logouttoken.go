@@ -35,7 +35,11 @@ const backChannelLogoutEvent = "http://schemas.openid.net/event/backchannel-logo
 // Connect Back-Channel Logout, section 2.6); RelyingParty does so by itself. Its expiry is
 // required, as errata set 1 has it: a token that never ends could be replayed for ever.
 func (c *Client) LogoutToken(ctx context.Context, token string) (*LogoutToken, error) {
-	payload, _, err := c.verify(ctx, token, jose.Expected{
+	inside, err := c.open(token, c.config.IDTokenEncryptionAlg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLogoutToken, err)
+	}
+	payload, _, err := c.verify(ctx, inside, jose.Expected{
 		Algorithms: c.idToken, Types: []string{oauth.TypLogoutToken, "JWT", ""},
 	})
 	if err != nil {

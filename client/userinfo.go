@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
@@ -73,16 +74,24 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage, error) {
 	kind, _, _ := mime.ParseMediaType(got.header.Get("Content-Type"))
 	if kind != "application/jwt" {
-		if c.config.UserInfoSigningAlg != "" {
-			return nil, fmt.Errorf("%w: UserInfo is %s, and not signed", ErrAnswer, describe(got))
+		if c.config.UserInfoSigningAlg != "" || c.config.UserInfoEncryptionAlg != "" {
+			return nil, fmt.Errorf("%w: UserInfo is %s, and neither signed nor encrypted", ErrAnswer, describe(got))
 		}
 		return got.body, nil
+	}
+	inside, err := c.open(string(got.body), c.config.UserInfoEncryptionAlg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+	}
+	// Encrypted and not signed, it is the claims themselves.
+	if c.config.UserInfoEncryptionAlg != "" && c.config.UserInfoSigningAlg == "" && strings.HasPrefix(inside, "{") {
+		return json.RawMessage(inside), nil
 	}
 	algorithms := asymmetric
 	if c.config.UserInfoSigningAlg != "" {
 		algorithms = []jose.Algorithm{c.config.UserInfoSigningAlg}
 	}
-	payload, _, err := c.verify(ctx, string(got.body), jose.Expected{Algorithms: algorithms, Types: []string{"JWT", ""}})
+	payload, _, err := c.verify(ctx, inside, jose.Expected{Algorithms: algorithms, Types: []string{"JWT", ""}})
 	if err != nil {
 		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
 	}

@@ -126,7 +126,9 @@ var (
 // goes in the end. A frame gets no cookies that are SameSite=Lax.
 func (b *browser) frame(ctx context.Context, body string) (string, error) {
 	unescape := func(s string) string {
-		return html.UnescapeString(strings.NewReplacer(`\/`, "/", `\"`, `"`).Replace(s))
+		s = html.UnescapeString(strings.NewReplacer(`\/`, "/", `\"`, `"`, `\&`, "&").Replace(s))
+		// What browsers encode in a query that has it bare.
+		return strings.NewReplacer(" ", "%20", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E").Replace(s)
 	}
 	source, loaded := frameSource.FindStringSubmatch(body), frameLoaded.FindStringSubmatch(body)
 	if source == nil || loaded == nil {
