@@ -111,11 +111,17 @@ func (c *call) registration() error {
 	if c.r.Method != http.MethodPost || c.r.URL.RawQuery != "" {
 		return c.manageRegistration()
 	}
-	if err := c.mayRegister(); err != nil {
-		if e := oauth.AsError(err); e != nil && e.Code == oauth.InvalidToken {
-			c.challenge(err)
-			return nil
-		}
+	err := c.register()
+	if e := oauth.AsError(err); e != nil && e.Code == oauth.InvalidToken {
+		c.challenge(err)
+		return nil
+	}
+	return err
+}
+
+func (c *call) register() error {
+	initial, err := c.mayRegister()
+	if err != nil {
 		return err
 	}
 	request, err := c.readRegistration()
@@ -127,7 +133,7 @@ func (c *call) registration() error {
 		// (RFC 9700, section 4.15).
 		ID: "client-" + storage.NewID(),
 		Registration: &Registration{
-			CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrations.UnusedLifetime).UTC().Truncate(time.Millisecond),
+			Initial: initial != nil, CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrations.UnusedLifetime).UTC().Truncate(time.Millisecond),
 		},
 	}
 	if err := c.fillClient(client, request); err != nil {
@@ -136,7 +142,7 @@ func (c *call) registration() error {
 	token := newSecret(prefixRegistrationToken, c.now)
 	hash := sha256.Sum256([]byte(token))
 	client.Registration.TokenHash = hash[:]
-	if err := c.spendInitialAccessToken(); err != nil {
+	if err := c.spendInitialAccess(initial); err != nil {
 		return err
 	}
 	err = c.s.config.Store.RegisterClient(c.r.Context(), client, c.s.registrations.MaxClients)
@@ -152,19 +158,16 @@ func (c *call) registration() error {
 
 // mayRegister bounds the pace, and holds the mode. What fails counts too: it may have cost a
 // fetch.
-func (c *call) mayRegister() error {
+func (c *call) mayRegister() (*InitialAccessToken, error) {
 	address := c.s.remoteAddr(c.r)
 	if c.s.registered.allowed(address, c.now) {
 		c.s.registered.add(address, c.now)
 	} else {
 		err := c.refuse(&ruleRegistrationPace, "")
 		oauth.AsError(err).Status = http.StatusTooManyRequests
-		return err
+		return nil, err
 	}
-	if c.s.registrations.Mode == RegistrationInitialAccessToken {
-		return c.checkInitialAccessToken()
-	}
-	return nil
+	return c.initialAccess()
 }
 
 // fillClient makes the record that a request asks for, or says why it cannot be had. What
@@ -177,7 +180,9 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 	}
 	r := client.Registration
 	r.Localized, r.SoftwareStatement = request.localized, request.SoftwareStatement
-	r.Vouched = request.stated || c.s.registrations.Mode == RegistrationInitialAccessToken
+	// In a replacement, who vouched for the client still does; a statement speaks of what it
+	// came with.
+	r.Vouched = request.stated || r.Initial
 	m := request.ClientMetadata
 	if m.IDTokenSignedResponseAlg == "" {
 		m.IDTokenSignedResponseAlg = string(jose.RS256) // OpenID Connect Registration, section 2
@@ -188,7 +193,7 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 	client.InsecureNoCodeChallenge = c.s.registrations.InsecureNoCodeChallenge
 	client.InsecureAssertionAudience = c.s.registrations.InsecureAssertionAudience
 	if len(client.Secrets) == 0 && needsSecret(&m) {
-		client.Secrets = []string{newClientSecret()}
+		client.Secrets = []string{newSecret(prefixClientSecret, c.now)}
 	}
 	problems = append(problems, client.Problems()...)
 	problems = append(problems, unsupported(&m, c.s.describe(catalogue))...)

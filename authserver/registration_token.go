@@ -2,107 +2,186 @@ package authserver
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"math/rand/v2"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
 )
 
-// The prefixes of the tokens of registration.
+// The prefixes of what registration gives out.
 const (
 	prefixRegistrationToken = "vk_ra_"
 	prefixInitialToken      = "vk_ia_"
+	prefixClientSecret      = "vk_cs_"
 )
 
-// kindInitialToken is an initial access token; its uses are tickets of kindInitialTokenUse.
+// An initial access token (RFC 7591, section 3) is a ticket that says what it is for, and
+// one more ticket for each registration that it is good for.
 const (
-	kindInitialToken    storage.Kind = "initial"
-	kindInitialTokenUse storage.Kind = "initial-use"
+	kindInitialToken storage.Kind = "initial"
+	kindInitialUse   storage.Kind = "initial-use"
+
+	// familyInitialTokens holds the tickets of the first kind, so that they can be listed.
+	familyInitialTokens = "initial access tokens"
+
+	// MaxInitialAccessTokenUses is how many registrations one token can be good for.
+	MaxInitialAccessTokenUses = 1000
+	// maxInitialTokens is how many of them are looked through.
+	maxInitialTokens = 1000
 )
 
-// MaxInitialAccessTokenUses is how often one initial access token can be good for.
-const MaxInitialAccessTokenUses = 1000
-
-type initialToken struct {
-	Uses int `json:"u"`
+// InitialAccessToken lets its bearer register clients.
+type InitialAccessToken struct {
+	// ID names the token; it is no secret.
+	ID string `json:"id"`
+	// Note is the operator's, to know the token again.
+	Note      string    `json:"note,omitempty"`
+	Uses      int       `json:"uses"`
+	Left      int       `json:"left"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// NewInitialAccessToken makes a token by which that many clients can be registered within
-// its life (RFC 7591, section 3), and stores its hash.
-func NewInitialAccessToken(ctx context.Context, store Store, now time.Time, uses int, life time.Duration) (string, error) {
-	if uses < 1 || uses > MaxInitialAccessTokenUses || life <= 0 {
-		return "", fmt.Errorf("an initial access token has 1 to %d uses and a life", MaxInitialAccessTokenUses)
+func (t *InitialAccessToken) family() string { return "initial access token " + t.ID }
+
+// NewInitialAccessToken stores a new token with the Note, Uses and ExpiresAt of t, and
+// returns the secret, which is not stored.
+func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.Time, t InitialAccessToken) (string, error) {
+	if t.Uses < 1 || t.Uses > MaxInitialAccessTokenUses {
+		return "", fmt.Errorf("an initial access token is good for 1 to %d registrations", MaxInitialAccessTokenUses)
 	}
-	data, err := json.Marshal(initialToken{uses})
+	if !t.ExpiresAt.After(now) {
+		return "", errors.New("an initial access token expires in the future")
+	}
+	secret := newSecret(prefixInitialToken, now)
+	t.ID, t.Left, t.CreatedAt = newReference(), 0, now.UTC().Truncate(time.Millisecond)
+	data, err := json.Marshal(t)
 	if err != nil {
 		return "", fmt.Errorf("encode initial access token: %w", err)
 	}
-	token := newSecret(prefixInitialToken, now)
-	ticket := storage.Ticket{Key: secretKey(kindInitialToken, prefixInitialToken, token), Data: data, Expires: now.Add(life)}
-	if err := store.Put(ctx, now, ticket); err != nil {
+	tickets := []storage.Ticket{{Key: kindInitialToken.Hash(secret), Family: familyInitialTokens, Data: data, Expires: t.ExpiresAt}}
+	for range t.Uses {
+		tickets = append(tickets, storage.Ticket{Key: kindInitialUse.Hash(storage.NewID()), Family: t.family(), Expires: t.ExpiresAt})
+	}
+	if err := store.Put(ctx, now, tickets...); err != nil {
 		return "", fmt.Errorf("store initial access token: %w", err)
 	}
-	return token, nil
+	return secret, nil
 }
 
-func (c *call) checkInitialAccessToken() error {
-	token, err := c.bearerToken()
-	if err != nil || !isSecret(prefixInitialToken, token) {
-		return c.refuse(&ruleInitialAccessToken, "it is missing, or has not the form of one")
-	}
-	_, err = c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindInitialToken, prefixInitialToken, token))
-	if errors.Is(err, storage.ErrNotFound) {
-		return c.refuse(&ruleInitialAccessToken, "it is not in the database: expired, or never made")
-	}
+// InitialAccessTokens lists the tokens that have not expired, at most a thousand.
+func InitialAccessTokens(ctx context.Context, store storage.Tickets, now time.Time) ([]InitialAccessToken, error) {
+	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, kindInitialToken, maxInitialTokens)
 	if err != nil {
-		return fmt.Errorf("look up initial access token: %w", err)
+		return nil, fmt.Errorf("list initial access tokens: %w", err)
 	}
-	return c.must(true, &ruleInitialAccessToken)
+	var tokens []InitialAccessToken
+	for _, ticket := range tickets {
+		t, err := readInitialToken(ticket)
+		if err != nil {
+			return nil, err
+		}
+		uses, err := t.unspent(ctx, store, now)
+		if err != nil {
+			return nil, err
+		}
+		t.Left = len(uses)
+		tokens = append(tokens, *t)
+	}
+	return tokens, nil
 }
 
-// spendInitialAccessToken takes one of its uses. Each is a ticket that can be stored once,
-// so that callers who race share no use.
-func (c *call) spendInitialAccessToken() error {
-	if c.s.registrations.Mode != RegistrationInitialAccessToken {
+// RevokeInitialAccessToken ends a token by its ID; storage.ErrNotFound if there is none.
+func RevokeInitialAccessToken(ctx context.Context, store storage.Tickets, now time.Time, id string) error {
+	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, kindInitialToken, maxInitialTokens)
+	if err != nil {
+		return fmt.Errorf("find initial access token: %w", err)
+	}
+	for _, ticket := range tickets {
+		t, err := readInitialToken(ticket)
+		if err != nil {
+			return err
+		}
+		if t.ID != id {
+			continue
+		}
+		if err := store.DeleteFamily(ctx, t.family(), kindInitialUse); err != nil {
+			return fmt.Errorf("revoke initial access token: %w", err)
+		}
+		if err := store.Delete(ctx, ticket.Key); err != nil {
+			return fmt.Errorf("revoke initial access token: %w", err)
+		}
 		return nil
 	}
-	ctx := c.r.Context()
-	token, err := c.bearerToken()
-	if err != nil {
-		return err
-	}
-	ticket, err := c.s.config.Store.Get(ctx, c.now, secretKey(kindInitialToken, prefixInitialToken, token))
-	if errors.Is(err, storage.ErrNotFound) {
-		return c.refuse(&ruleInitialAccessToken, "it expired meanwhile")
-	}
-	if err != nil {
-		return fmt.Errorf("look up initial access token: %w", err)
-	}
-	var stored initialToken
-	if err := json.Unmarshal(ticket.Data, &stored); err != nil {
-		return fmt.Errorf("read initial access token: %w", err)
-	}
-	for i := range stored.Uses {
-		use := storage.Ticket{Key: kindInitialTokenUse.Hash(token + " " + strconv.Itoa(i)), Expires: ticket.Expires}
-		err := c.s.config.Store.Put(ctx, c.now, use)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, storage.ErrExists) {
-			return fmt.Errorf("use initial access token: %w", err)
-		}
-	}
-	return c.refuse(&ruleInitialAccessToken, "it is used up: "+strconv.Itoa(stored.Uses)+" uses")
+	return storage.ErrNotFound
 }
 
-// newClientSecret returns 256 random bits.
-func newClientSecret() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
+func readInitialToken(ticket storage.Ticket) (*InitialAccessToken, error) {
+	var t InitialAccessToken
+	if err := json.Unmarshal(ticket.Data, &t); err != nil {
+		return nil, fmt.Errorf("read initial access token: %w", err)
+	}
+	return &t, nil
+}
+
+func (t *InitialAccessToken) unspent(ctx context.Context, store storage.Tickets, now time.Time) (keys []storage.Key, err error) {
+	uses, err := store.FindFamily(ctx, now, t.family(), kindInitialUse, MaxInitialAccessTokenUses)
+	if err != nil {
+		return nil, fmt.Errorf("read initial access token: %w", err)
+	}
+	for _, use := range uses {
+		if use.Spent.IsZero() {
+			keys = append(keys, use.Key)
+		}
+	}
+	return keys, nil
+}
+
+// initialAccess finds the initial access token of a registration, which one that is open
+// need not have; nil if there is none.
+func (c *call) initialAccess() (*InitialAccessToken, error) {
+	if c.s.registrations.Mode == RegistrationOpen && len(c.r.Header["Authorization"]) == 0 {
+		return nil, nil
+	}
+	secret, err := c.bearerToken()
+	if err != nil || !isSecret(prefixInitialToken, secret) {
+		return nil, c.refuse(&ruleInitialAccessToken, "it is missing, or has not the form of one")
+	}
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindInitialToken.Hash(secret))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, c.refuse(&ruleInitialAccessToken, "it is not in the database: expired, revoked, or never made")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up initial access token: %w", err)
+	}
+	return readInitialToken(ticket)
+}
+
+// spendInitialAccess uses up one registration. It comes last, so that a mistake in the
+// metadata costs nothing.
+func (c *call) spendInitialAccess(t *InitialAccessToken) error {
+	if t == nil {
+		return nil
+	}
+	for {
+		uses, err := t.unspent(c.r.Context(), c.s.config.Store, c.now)
+		if err != nil {
+			return err
+		}
+		if len(uses) == 0 {
+			return c.refuse(&ruleInitialAccessToken, "it is used up: "+t.ID)
+		}
+		// Any of them, so that those who come at once seldom meet.
+		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{uses[rand.IntN(len(uses))]})
+		if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("spend initial access token: %w", err)
+		}
+		return c.must(true, &ruleInitialAccessToken)
+	}
 }

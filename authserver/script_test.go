@@ -291,7 +291,7 @@ func (s *scene) verbInitialToken(w http.ResponseWriter, r *http.Request, words [
 	if err != nil {
 		return err
 	}
-	token, err := authserver.NewInitialAccessToken(r.Context(), s.store, time.Now(), uses, time.Hour)
+	token, err := authserver.NewInitialAccessToken(r.Context(), s.store, time.Now(), authserver.InitialAccessToken{Uses: uses, ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
 		return err
 	}

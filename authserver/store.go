@@ -84,6 +84,8 @@ type Registration struct {
 	// Localized are members with a language tag, such as "client_name#ja" (RFC 7591, section
 	// 2.2).
 	Localized map[string]string `json:"localized,omitempty"`
+	// Initial says that the client had an initial access token.
+	Initial bool `json:"initial,omitempty"`
 	// Vouched says that somebody whom the operator trusts let the client register: who gave
 	// it an initial access token, or who signed its software statement.
 	Vouched bool `json:"vouched,omitempty"`

@@ -19,13 +19,14 @@ type keysCommand struct {
 	Rotate keysRotateCommand `cmd:"" help:"Have new signing keys take over."`
 }
 
-type keysDatabase struct {
+// serverDatabase is where what a server keeps is.
+type serverDatabase struct {
 	Config   string `help:"Configuration file, for the database and the lifetimes." type:"existingfile" placeholder:"FILE"`
 	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
 	JSON     bool   `help:"Print JSON."`
 }
 
-func (d *keysDatabase) configuration() (valetkey.Configuration, error) {
+func (d *serverDatabase) configuration() (valetkey.Configuration, error) {
 	var configuration valetkey.Configuration
 	var err error
 	if d.Config != "" {
@@ -47,7 +48,7 @@ func (d *keysDatabase) configuration() (valetkey.Configuration, error) {
 }
 
 type keysListCommand struct {
-	keysDatabase `embed:""`
+	serverDatabase `embed:""`
 }
 
 // Help is shown by "valetkey keys list --help".
@@ -74,10 +75,10 @@ func (c *keysListCommand) Run(ctx context.Context, o *output) error {
 }
 
 type keysRotateCommand struct {
-	keysDatabase `embed:""`
-	Algorithm    string `help:"Rotate the key of this algorithm alone, such as ES256." placeholder:"ALG"`
-	Now          bool   `help:"Sign with the new keys at once, instead of after they have been published for a day (key_publish_ahead)."`
-	Revoke       bool   `help:"Forget the old keys at once: everything that they signed is refused from now on. Implies --now."`
+	serverDatabase `embed:""`
+	Algorithm      string `help:"Rotate the key of this algorithm alone, such as ES256." placeholder:"ALG"`
+	Now            bool   `help:"Sign with the new keys at once, instead of after they have been published for a day (key_publish_ahead)."`
+	Revoke         bool   `help:"Forget the old keys at once: everything that they signed is refused from now on. Implies --now."`
 }
 
 // Help is shown by "valetkey keys rotate --help".

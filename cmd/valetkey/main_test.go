@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //
 //	port VAR           sets VAR to a free loopback port
 //	get URL STATUS     fetches until the status is that, and writes the body to the file "body"
+//	id FILE            sets ID to the first "id" of the JSON in a file
 //	ref                sets REF to the reference in "body"
 //	served URL FILE    fetches until every kid that a list of keys in the file names is in the body
 func TestScripts(t *testing.T) {
@@ -43,6 +44,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"port":   port,
 			"get":    get,
+			"id":     id,
 			"ref":    ref,
 			"served": served,
 		},
@@ -54,6 +56,14 @@ func port(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	defer listener.Close()
 	ts.Setenv(args[0], fmt.Sprint(listener.Addr().(*net.TCPAddr).Port))
+}
+
+func id(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(`"id": "([^"]+)"`).FindStringSubmatch(ts.ReadFile(args[0]))
+	if found == nil {
+		ts.Fatalf("%s has no id", args[0])
+	}
+	ts.Setenv("ID", found[1])
 }
 
 func get(ts *testscript.TestScript, _ bool, args []string) {

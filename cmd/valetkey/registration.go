@@ -1,26 +1,28 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
 )
 
 type registrationCommand struct {
-	Token registrationTokenCommand `cmd:"" help:"Make an initial access token, by which a client can register itself."`
+	Token  registrationTokenCommand  `cmd:"" help:"Make an initial access token, by which a client can register itself."`
+	Tokens registrationTokensCommand `cmd:"" help:"List the initial access tokens that are good."`
+	Revoke registrationRevokeCommand `cmd:"" help:"End an initial access token."`
 }
 
 type registrationTokenCommand struct {
-	Uses     int           `help:"How many clients can be registered by it." default:"1"`
-	Expires  time.Duration `help:"How long it is good." default:"24h"`
-	Config   string        `help:"The configuration file." type:"existingfile" placeholder:"FILE"`
-	Database string        `help:"sqlite:PATH or postgres://… (default: what the file or VALETKEY_DATABASE says, or sqlite:./valetkey.db)" placeholder:"URL"`
-	JSON     bool          `help:"Print JSON."`
+	Uses           int           `help:"How many clients can be registered by it." default:"1"`
+	Expires        time.Duration `help:"How long it is good." default:"24h"`
+	Note           string        `help:"For whom it is, to know it again in the list." placeholder:"TEXT"`
+	serverDatabase `embed:""`
 }
 
 // Help is shown by "valetkey registration token --help".
@@ -31,21 +33,12 @@ func (registrationTokenCommand) Help() string {
 
 // Run prints a new token.
 func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := configurationFor("")
-	if c.Config != "" && err == nil {
-		if configuration, err = valetkey.ReadConfiguration(c.Config); err != nil {
-			return usageError{err}
-		}
-	}
-	if err != nil {
-		return err
-	}
-	configuration.Database = cmp.Or(c.Database, configuration.Database, valetkey.DefaultDatabase)
-	if path := missingFile(configuration.Database); path != "" {
-		return usageError{fmt.Errorf("there is no database at %s: say --database", path)}
-	}
 	if c.Uses < 1 || c.Uses > authserver.MaxInitialAccessTokenUses || c.Expires <= 0 {
 		return usageError{fmt.Errorf("--uses is 1 to %d, and --expires more than nothing", authserver.MaxInitialAccessTokenUses)}
+	}
+	configuration, err := c.configuration()
+	if err != nil {
+		return err
 	}
 	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -53,11 +46,11 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	}
 	defer store.Close()
 	now := time.Now()
-	token, err := authserver.NewInitialAccessToken(ctx, store, now, c.Uses, c.Expires)
+	expires := now.Add(c.Expires).UTC().Truncate(time.Second)
+	token, err := authserver.NewInitialAccessToken(ctx, store, now, authserver.InitialAccessToken{Note: c.Note, Uses: c.Uses, ExpiresAt: expires})
 	if err != nil {
 		return err
 	}
-	expires := now.Add(c.Expires).UTC().Truncate(time.Second)
 	if c.JSON {
 		return printJSON(o.out, struct {
 			Token   string    `json:"initial_access_token"`
@@ -67,5 +60,79 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	}
 	fmt.Fprintln(o.out, token)
 	fmt.Fprintf(o.log, "Uses: %d. Good until %s. It is not shown again.\n", c.Uses, expires.Format(time.RFC3339))
+	return nil
+}
+
+type registrationTokensCommand struct {
+	serverDatabase `embed:""`
+}
+
+// Help is shown by "valetkey registration tokens --help".
+func (registrationTokensCommand) Help() string {
+	return "Example: valetkey registration tokens --config valetkey.yaml"
+}
+
+// Run lists the tokens by their IDs; the tokens themselves are nowhere kept.
+func (c *registrationTokensCommand) Run(ctx context.Context, o *output) error {
+	configuration, err := c.configuration()
+	if err != nil {
+		return err
+	}
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	tokens, err := authserver.InitialAccessTokens(ctx, store, time.Now())
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		if tokens == nil {
+			tokens = []authserver.InitialAccessToken{}
+		}
+		return printJSON(o.out, tokens)
+	}
+	if len(tokens) == 0 {
+		fmt.Fprintln(o.out, "There are none.")
+	}
+	for _, t := range tokens {
+		fmt.Fprintf(o.out, "%s  %d of %d left, until %s  %s\n", t.ID, t.Left, t.Uses, t.ExpiresAt.UTC().Format(time.RFC3339), printable(t.Note))
+	}
+	return nil
+}
+
+type registrationRevokeCommand struct {
+	ID             string `arg:"" help:"The ID that \"valetkey registration tokens\" shows."`
+	serverDatabase `embed:""`
+}
+
+// Help is shown by "valetkey registration revoke --help".
+func (registrationRevokeCommand) Help() string {
+	return "Clients that were registered by it stay.\n\nExample: valetkey registration revoke 7K3M-2QXA"
+}
+
+// Run ends a token.
+func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
+	configuration, err := c.configuration()
+	if err != nil {
+		return err
+	}
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	err = authserver.RevokeInitialAccessToken(ctx, store, time.Now(), c.ID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("there is no initial access token %s that is good", c.ID)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(o.out, map[string]string{"revoked": c.ID})
+	}
+	fmt.Fprintln(o.out, "It is revoked.")
 	return nil
 }
