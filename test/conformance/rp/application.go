@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -35,7 +38,9 @@ const (
 // new relying party for each module.
 type application struct {
 	server  *httptest.Server
-	dynamic bool
+	dynamic bool // the client registers itself
+	encrypt bool
+	opens   []*jose.Decrypter
 	alias   string
 	key     *rsa.PrivateKey
 	jwks    json.RawMessage
@@ -55,7 +60,7 @@ type visit struct {
 	requests map[string]string // request objects by path
 }
 
-func newApplication(dynamic bool) (*application, error) {
+func newApplication(p plan) (*application, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, err
@@ -64,7 +69,17 @@ func newApplication(dynamic bool) (*application, error) {
 	if err != nil {
 		return nil, err
 	}
-	jwks, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{signer.Public()}})
+	set := jose.KeySet{Keys: []jose.JWK{signer.Public()}}
+	var opens []*jose.Decrypter
+	if p.Encrypted {
+		if opens, err = newDecrypters(); err != nil {
+			return nil, err
+		}
+		for _, d := range opens {
+			set.Keys = append(set.Keys, d.Public())
+		}
+	}
+	jwks, err := json.Marshal(set)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +89,10 @@ func newApplication(dynamic bool) (*application, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &application{dynamic: dynamic, alias: "valetkey-rp-" + strings.ToLower(rand.Text()[:8]), key: key, jwks: jwks}
+	a := &application{
+		dynamic: p.Variant["client_registration"] != "static_client", encrypt: p.Encrypted, opens: opens,
+		alias: "valetkey-rp-" + strings.ToLower(rand.Text()[:8]), key: key, jwks: jwks,
+	}
 	a.server = &httptest.Server{Listener: listener, Config: &http.Server{
 		Handler:  http.HandlerFunc(a.serve),
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
@@ -82,6 +100,32 @@ func newApplication(dynamic bool) (*application, error) {
 	a.server.StartTLS()
 	a.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	return a, nil
+}
+
+// The algorithms of the plans with encryption.
+const (
+	idTokenEncryption  jose.Algorithm = "RSA-OAEP-256"
+	userInfoEncryption jose.Algorithm = "ECDH-ES"
+)
+
+func newDecrypters() ([]*jose.Decrypter, error) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	var opens []*jose.Decrypter
+	for kid, key := range map[string]crypto.PrivateKey{"enc-rsa": rsaKey, "enc-ec": ecKey} {
+		d, err := jose.NewDecrypter(kid, key)
+		if err != nil {
+			return nil, err
+		}
+		opens = append(opens, d)
+	}
+	return opens, nil
 }
 
 func (a *application) close() { a.server.Close() }
@@ -104,6 +148,9 @@ func (a *application) configuration() map[string]any {
 		"redirect_uri": a.redirectURI(), "post_logout_redirect_uri": a.server.URL + "/auth/signed-out",
 		"backchannel_logout_uri": a.server.URL + "/auth/backchannel-logout", "frontchannel_logout_uri": a.server.URL + "/auth/frontchannel-logout",
 		"frontchannel_logout_session_required": true, "initiate_login_uri": a.server.URL + "/auth/initiate-login",
+	}
+	if a.encrypt {
+		registered["id_token_encrypted_response_alg"], registered["userinfo_encrypted_response_alg"] = idTokenEncryption, userInfoEncryption
 	}
 	if a.dynamic {
 		registered = map[string]any{"client_name": clientID}
@@ -132,6 +179,9 @@ func (a *application) prepare(ctx context.Context, issuer, module string, v vari
 		config.Scopes = append(config.Scopes, "offline_access")
 	case strings.Contains(module, "userinfo-signed"):
 		config.UserInfoSigningAlg = jose.RS256
+	}
+	if a.encrypt {
+		config.IDTokenEncryptionAlg, config.UserInfoEncryptionAlg, config.DecryptionKeys = idTokenEncryption, userInfoEncryption, a.opens
 	}
 	options := client.AuthorizationOptions{}
 	if v["response_mode"] == "form_post" {
@@ -193,6 +243,8 @@ func (a *application) register(ctx context.Context, unregistered *client.Client,
 	metadata.JWKS = a.jwks
 	metadata.IDTokenSignedResponseAlg = string(config.IDTokenSigningAlg)
 	metadata.UserinfoSignedResponseAlg = string(config.UserInfoSigningAlg)
+	metadata.IDTokenEncryptedResponseAlg = string(config.IDTokenEncryptionAlg)
+	metadata.UserinfoEncryptedResponseAlg = string(config.UserInfoEncryptionAlg)
 	metadata.RequestObjectSigningAlg = string(config.RequestObjectSigningAlg)
 	if config.RequestObjectSigningAlg != "" {
 		metadata.RequestURIs = []string{a.server.URL + "/request/"}

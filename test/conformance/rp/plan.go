@@ -18,6 +18,8 @@ var plansJSON []byte
 type plan struct {
 	Plan    string  `json:"plan"`
 	Variant variant `json:"variant"`
+	// Encrypted has ID tokens and UserInfo encrypted.
+	Encrypted bool `json:"encrypted"`
 }
 
 func readPlans() ([]plan, error) {
@@ -36,6 +38,9 @@ func (p plan) String() string {
 			parts = append(parts, value)
 		}
 	}
+	if p.Encrypted {
+		parts = append(parts, "encrypted")
+	}
 	name := strings.TrimSuffix(strings.TrimSuffix(p.Plan, "-test-plan"), "-certification")
 	if len(parts) == 0 {
 		return name
@@ -51,7 +56,7 @@ type result struct {
 }
 
 func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) {
-	app, err := newApplication(p.Variant["client_registration"] != "static_client" || p.Plan == "oidcc-client-dynamic-certification-test-plan")
+	app, err := newApplication(p)
 	if err != nil {
 		return nil, err
 	}
