@@ -270,7 +270,9 @@ func (c *clientCheck) others() {
 	c.webAddress("logo_uri", c.LogoURI)
 	c.webAddress("policy_uri", c.PolicyURI)
 	c.webAddress("tos_uri", c.TOSURI)
-	c.webAddress("initiate_login_uri", c.InitiateLoginURI)
+	if c.InitiateLoginURI != "" && !strings.HasPrefix(c.InitiateLoginURI, "https://") {
+		c.report("initiate_login_uri", "%q is not an https URL (OpenID Connect Core, section 4)", c.InitiateLoginURI)
+	}
 	for i, origin := range c.AllowedOrigins {
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin {

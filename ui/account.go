@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,8 @@ type applicationView struct {
 	Website string
 	Since   string
 	Scopes  []scopeView
+	// Open is where a sign-in to the application begins (OpenID Connect Core, section 4).
+	Open string
 }
 
 type sessionView struct {
@@ -95,6 +98,7 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 		switch {
 		case err == nil:
 			v.Name, v.Website = clientName(client), webHost(client.ClientURI)
+			v.Open = initiateLogin(client.InitiateLoginURI, s.config.Issuer)
 		case !errors.Is(err, storage.ErrNotFound):
 			return nil, fmt.Errorf("find the client of a grant: %w", err)
 		}
@@ -113,6 +117,18 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
 	})
 	return applications, nil
+}
+
+// initiateLogin is the address by which an application is asked to sign somebody in here.
+func initiateLogin(address, issuer string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" {
+		return ""
+	}
+	query := u.Query()
+	query.Set("iss", issuer)
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 func (s *session) sessions(r *http.Request) ([]sessionView, error) {

@@ -314,6 +314,8 @@ func TestAccountPage(t *testing.T) {
 	other.signIn("alice", password).redirected(t)
 	page := b.get("/account")
 	page.want(t, 200, "Alice Liddell", "alice@example.com", "Photo Printer", "Look at your photos", "This browser", own)
+	// OpenID Connect Core, section 4: the application is asked to sign the person in here.
+	page.want(t, 200, html.EscapeString("https://printer.example.com/sign-in?from=account&iss="+url.QueryEscape(w.url)))
 
 	// CN-07, ST-07: one's own grant, and no other.
 	b.post("/account/applications/revoke", url.Values{"grant": {foreign}}).redirected(t)

@@ -68,8 +68,8 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 	w.declare(declaration.Declaration{
 		Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Photo Printer", ClientURI: "https://printer.example.com", RedirectURIs: []string{w.callback},
-			PostLogoutRedirectURIs:  []string{"https://printer.example.com/bye"},
-			TokenEndpointAuthMethod: "none", GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+			PostLogoutRedirectURIs: []string{"https://printer.example.com/bye"},
+			InitiateLoginURI:       "https://printer.example.com/sign-in?from=account", TokenEndpointAuthMethod: "none", GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
 			Scope: "openid profile email offline_access photos.read photos.write",
 		}}},
 		Scopes: []authserver.Scope{
