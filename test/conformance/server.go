@@ -12,12 +12,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -101,9 +103,11 @@ func (s *server) configure(ctx context.Context, directory, database string, suit
 func (s *server) wait(ctx context.Context) error {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for range 200 {
-		if response, err := client.Get(s.issuer + "/readyz"); err == nil {
+		// At its first start a server makes its RSA keys while it serves already.
+		if response, err := client.Get(s.issuer + "/jwks"); err == nil {
+			keys, _ := io.ReadAll(response.Body)
 			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
+			if strings.Contains(string(keys), `"RS256"`) {
 				return nil
 			}
 		}
