@@ -57,7 +57,7 @@ func plans() []plan {
 
 func testPlan(name, value string) map[string]string {
 	v := map[string]string{
-		"server_metadata": "discovery", "client_registration": "dynamic_client", "client_auth_type": "client_secret_basic",
+		"client_registration": "dynamic_client", "client_auth_type": "client_secret_basic",
 		"response_type": "code", "response_mode": "default",
 	}
 	v[name] = value
