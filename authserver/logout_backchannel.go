@@ -152,7 +152,8 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	case ctx.Err() != nil:
 		return // it is due again when the claim ends
 	case err == nil:
-		err = s.config.Store.Remove(ctx, m.ID)
+		// A node that listed the session a moment ago must not find the client again.
+		err = errors.Join(s.config.Store.Delete(ctx, participantKey(logout.Session, logout.ClientID)), s.config.Store.Remove(ctx, m.ID))
 	case now.Sub(m.Created) >= logoutGivenUp:
 		s.log.WarnContext(ctx, "a client was not told of a logout", "event", "logout.given_up", "client_id", logout.ClientID, "attempts", m.Attempts, "error", err)
 		err = s.config.Store.Remove(ctx, m.ID)

@@ -26,6 +26,10 @@ const (
 	participantOutlives = 24 * time.Hour
 )
 
+func participantKey(session, clientID string) storage.Key {
+	return kindParticipant.Hash(session + " " + clientID)
+}
+
 func participantFamily(session string) string { return "sid:" + session }
 
 // participation returns the ticket that is to be stored beside the answer to a client that
@@ -34,7 +38,7 @@ func (c *call) participation(who *Authentication, scope oauth.Scope) (ticket sto
 	if who.Session == "" || !scope.Has(oauth.ScopeOpenID) {
 		return ticket, false
 	}
-	key := kindParticipant.Hash(who.Session + " " + c.client.ID)
+	key := participantKey(who.Session, c.client.ID)
 	if _, known := c.s.participating.get(key); known {
 		return ticket, false
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -132,6 +133,19 @@ func (s *scene) authorize(subject, rawQuery string) *http.Response {
 			r.AddCookie(cookie)
 		}
 	}
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, r)
+	return w.Result()
+}
+
+// latest returns the session that began last.
+func (s *scene) latest() string { return "session-" + strconv.Itoa(s.begun) }
+
+// authorizeIn sends the browser of a session.
+func (s *scene) authorizeIn(session, rawQuery string) *http.Response {
+	s.t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
+	r.AddCookie(&http.Cookie{Name: sessionCookie, Value: session})
 	w := httptest.NewRecorder()
 	s.server.ServeHTTP(w, r)
 	return w.Result()

@@ -74,7 +74,8 @@ type scene struct {
 	store    database
 	people   map[string]oauth.Claims // by subject; who is not there is gone
 	sessions map[string]*authserver.Authentication
-	begun    int // sessions so far
+	begun    int         // sessions so far
+	mu       *sync.Mutex // guards ended
 	ended    []authserver.EndedSession
 	rp       net.Listener // where clients are told of logouts; nil if none is
 	key      *jose.Signer // a client's
@@ -96,7 +97,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{t: t, store: store, people: setup.People, sessions: map[string]*authserver.Authentication{}}
+	s := &scene{t: t, store: store, people: setup.People, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
 	if s.people == nil {
 		s.people = map[string]oauth.Claims{"ada": {}}
 	}
@@ -180,6 +181,8 @@ func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *scene) end(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if who := s.sessions[session]; who != nil {
 		s.ended = append(s.ended, authserver.EndedSession{Subject: who.Subject, Names: append([]string{session}, who.FormerSessions...)})
 		delete(s.sessions, session)
@@ -187,11 +190,17 @@ func (s *scene) end(session string) {
 }
 
 func (s *scene) endedSessions(_ context.Context, limit int) ([]authserver.EndedSession, error) {
-	return s.ended[:min(limit, len(s.ended))], nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ended[:min(limit, len(s.ended))]), nil
 }
 
 func (s *scene) forgetEnded(_ context.Context, ended []authserver.EndedSession) error {
-	s.ended = slices.Clone(s.ended[len(ended):])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = slices.DeleteFunc(slices.Clone(s.ended), func(e authserver.EndedSession) bool {
+		return slices.ContainsFunc(ended, func(f authserver.EndedSession) bool { return f.Names[0] == e.Names[0] })
+	})
 	return nil
 }
 
@@ -329,6 +338,11 @@ func (s *scene) verbDeliver(w http.ResponseWriter, r *http.Request, words []stri
 
 // deliver returns what the clients were told: the path, and the form.
 func (s *scene) deliver(ctx context.Context, status string) (told []string, err error) {
+	return s.accept(status, func() error { return s.server.DeliverLogouts(ctx) })
+}
+
+// accept answers for the clients while f runs.
+func (s *scene) accept(status string, f func() error) (told []string, err error) {
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		for {
@@ -349,7 +363,7 @@ func (s *scene) deliver(ctx context.Context, status string) (told []string, err 
 			connection.Close()
 		}
 	})
-	err = s.server.DeliverLogouts(ctx)
+	err = f()
 	deadline := s.rp.(*net.TCPListener).SetDeadline
 	deadline(time.Unix(1, 0))
 	accepting.Wait()

@@ -95,7 +95,12 @@ var pages4Pictures = map[string]answer{
 	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "Somebody has that username or e-mail address already.", NameBad: true}, SignIn: "/"}},
 	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(somebody), Another: "/"}},
 	"sign-out":       {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(somebody)}},
-	"signed-out":     {template: "signed-out", title: "You are signed out"},
+	"sign-out-told": {template: "sign-out", title: "Sign out", data: signOutView{
+		Person:       person(somebody),
+		Applications: []signedInView{{"Photo Printer", "P"}, {"The Notes of a Whole Department, Shared", "T"}, {"Calendar", "C"}}, Staying: []string{"Old Wiki", "Time Sheets"},
+	}},
+	"signed-out":    {template: "signed-out", title: "You are signed out", data: signedOutView{}},
+	"signed-out-on": {template: "signed-out", title: "You are signed out", data: signedOutView{ContinueTo: "#", Host: "app.printer.example.com"}},
 	"account": {template: "account", title: "Your account", account: somebody, data: accountView{
 		User: somebody, Person: person(somebody), Notice: notices["revoked"],
 		Applications: []applicationView{

@@ -32,6 +32,7 @@ type world struct {
 	store    *memory.Store
 	accounts *identity.Accounts
 	ui       *UI
+	engine   *authserver.Server
 	url      string
 	callback string
 }
@@ -57,6 +58,7 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 	config := authserver.Config{
 		Issuer: w.url, Store: w.store, Secret: []byte("0123456789abcdef0123456789abcdef"), Logger: quiet,
 		SignedIn: w.ui.SignedIn, Claims: w.ui.Claims, SessionActive: w.ui.SessionActive, SignOut: w.ui.SignOut,
+		EndedSessions: w.ui.EndedSessions, ForgetEnded: w.ui.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(w.url),
 		Pages: authserver.Pages{Error: w.ui.ErrorPage, SignUp: SignUpPath},
 	}
 	change(&config)
@@ -65,6 +67,7 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(engine.Close)
+	w.engine = engine
 	w.declare(declaration.Declaration{
 		Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Photo Printer", ClientURI: "https://printer.example.com", RedirectURIs: []string{w.callback},

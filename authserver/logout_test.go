@@ -1,0 +1,243 @@
+package authserver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/httpscript"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+// told is a client that wants to be told of logouts.
+func told(id string) testClient {
+	return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = "$rp/" + id })
+}
+
+// signedInAt has ada sign in at a client and returns her session.
+func (s *scene) signedInAt(clients ...string) string {
+	s.t.Helper()
+	s.code("ada", clients[0], "scope", "openid")
+	session := s.latest()
+	for _, client := range clients[1:] {
+		response := s.authorizeIn(session, query(client, "scope", "openid"))
+		if location, err := response.Location(); err != nil || location.Query().Get("code") == "" {
+			s.t.Fatalf("no code for %s: %d", client, response.StatusCode)
+		}
+	}
+	return session
+}
+
+func (s *scene) mustDeliver(status string) []string {
+	s.t.Helper()
+	forms, err := s.deliver(s.t.Context(), status)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var paths []string
+	for _, form := range forms {
+		path, _, _ := strings.Cut(strings.TrimPrefix(form, "POST /"), "\n")
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// The process dies while a client is being told, and before another one is: the next one
+// tells both.
+func TestSE10_ARestartLosesNoLogout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		url := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+		store, err := sqldb.Open(t.Context(), url, sqldb.Config{MasterKey: make([]byte, 32)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := newSceneOn(t, scriptSetup{Clients: []testClient{told("app"), told("other")}}, store, nil)
+		session := first.signedInAt("app", "other")
+		first.end(session)
+		ended := first.ended
+		if got := first.mustDeliver("500"); len(got) != 2 {
+			t.Fatalf("told %q", got)
+		}
+		// The messages wait; that the session has ended is noted again, as if the process had
+		// died before it forgot.
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+
+		at := func(id string) testClient {
+			return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = "http://" + first.rp.Addr().String() + "/" + id })
+		}
+		var second *scene
+		second = newSceneOn(t, scriptSetup{Clients: []testClient{at("app"), at("other")}}, openStore(t, url), func(c *authserver.Config) {
+			c.EndedSessions = func(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
+				return second.endedSessions(ctx, limit)
+			}
+			c.ForgetEnded = func(ctx context.Context, ended []authserver.EndedSession) error {
+				return second.forgetEnded(ctx, ended)
+			}
+			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+		})
+		second.rp, second.ended = first.rp, ended
+		if got := second.mustDeliver("200"); len(got) != 2 {
+			t.Errorf("after the restart, told %q", got)
+		}
+		time.Sleep(25 * time.Hour)
+		if got := second.mustDeliver("200"); len(got) != 0 {
+			t.Errorf("told again: %q", got)
+		}
+	})
+}
+
+func TestSE10_TwoNodesTellOnce(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{told("a"), told("b"), told("c")}}, store, nil)
+		other, err := authserver.New(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(other.Close)
+		s.end(s.signedInAt("a", "b", "c"))
+		got, err := s.accept("200", func() error {
+			errs := make([]error, 6)
+			race(len(errs), func(i int) { errs[i] = []*authserver.Server{s.server, other}[i%2].DeliverLogouts(t.Context()) })
+			return errors.Join(errs...)
+		})
+		if err != nil || len(got) != 3 {
+			t.Errorf("told %q (%v), want each client once", got, err)
+		}
+	})
+}
+
+// A client joins on two nodes, of which neither knows that the other has noted it.
+func TestSE09_AClientTakesPartOnce(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, store, nil)
+		session := s.signedInAt("app")
+		node, err := authserver.New(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(node.Close)
+		first := s.server
+		s.server = node
+		if location, err := s.authorizeIn(session, query("app", "scope", "openid")).Location(); err != nil || location.Query().Get("code") == "" {
+			t.Fatalf("the second node gives no code: %v", location)
+		}
+		s.server = first
+		s.end(session)
+		if diff := cmp.Diff([]string{"app"}, s.mustDeliver("200")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// A client knows the session by the name that it had when the client joined.
+func TestSE09_FormerNamesOfASession(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{told("app"), told("later")}})
+	session := s.signedInAt("app")
+	who := s.sessions[session]
+	delete(s.sessions, session)
+	renamed := *who
+	renamed.Session, renamed.FormerSessions = "renamed", []string{session}
+	s.sessions["renamed"] = &renamed
+	s.authorizeIn("renamed", query("later", "scope", "openid"))
+	if clients, err := s.server.SessionClients(t.Context(), renamed); err != nil || len(clients) != 2 {
+		t.Errorf("%d clients take part (%v)", len(clients), err)
+	}
+	s.end("renamed")
+	forms, err := s.deliver(t.Context(), "200")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sids := map[any]any{}
+	for _, form := range forms {
+		_, token, _ := strings.Cut(form, "logout_token=")
+		_, claims, err := httpscript.Decode(token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sids[claims["aud"]] = claims["sid"]
+	}
+	if diff := cmp.Diff(map[any]any{"app": session, "later": "renamed"}, sids); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDC07_LogoutTokensGoNowherePrivate(t *testing.T) {
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, memory.New(), func(c *authserver.Config) { c.Outgoing = authserver.Outgoing{} })
+	s.end(s.signedInAt("app"))
+	if got := s.mustDeliver("200"); len(got) != 0 {
+		t.Errorf("told %q on a private address", got)
+	}
+}
+
+func TestSE10_ADeadClientIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, memory.New(), func(c *authserver.Config) {
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		s.end(s.signedInAt("app"))
+		began, last := time.Now(), time.Now()
+		var tries int
+		for time.Since(began) < 72*time.Hour {
+			if len(s.mustDeliver("500")) > 0 {
+				tries++
+				last = time.Now()
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if gone := last.Sub(began); gone < 24*time.Hour || gone > 26*time.Hour {
+			t.Errorf("the last try was after %s", gone)
+		}
+		if tries < 10 || tries > 40 {
+			t.Errorf("%d tries", tries)
+		}
+		if n := strings.Count(log.String(), "event=logout.given_up"); n != 1 {
+			t.Errorf("the log says %d times that the client was given up", n)
+		}
+		if strings.Contains(log.String(), "eyJ") {
+			t.Error("LO-01: a token is in the log")
+		}
+	})
+}
+
+func TestLogoutURIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		metadata oauth.ClientMetadata
+		wrong    string
+	}{
+		"https":                     {oauth.ClientMetadata{BackchannelLogoutURI: "https://client.example.com/back?x=y", FrontchannelLogoutURI: "https://client.example.com:443/front"}, ""},
+		"elsewhere by back channel": {oauth.ClientMetadata{BackchannelLogoutURI: "https://hooks.example.net/back"}, ""},
+		"http on loopback":          {oauth.ClientMetadata{BackchannelLogoutURI: "http://127.0.0.1:9/back"}, ""},
+		"http":                      {oauth.ClientMetadata{BackchannelLogoutURI: "http://client.example.com/back"}, "backchannel_logout_uri"},
+		"a fragment":                {oauth.ClientMetadata{BackchannelLogoutURI: "https://client.example.com/back#x"}, "backchannel_logout_uri"},
+		"RU-04 a script":            {oauth.ClientMetadata{FrontchannelLogoutURI: "javascript:alert(1)"}, "frontchannel_logout_uri"},
+		"another host":              {oauth.ClientMetadata{FrontchannelLogoutURI: "https://evil.example.com/front"}, "frontchannel_logout_uri"},
+		"another port":              {oauth.ClientMetadata{FrontchannelLogoutURI: "https://client.example.com:8443/front"}, "frontchannel_logout_uri"},
+		"another scheme":            {oauth.ClientMetadata{FrontchannelLogoutURI: "http://127.0.0.1/front"}, "frontchannel_logout_uri"},
+	} {
+		c.metadata.RedirectURIs, c.metadata.TokenEndpointAuthMethod = []string{testCallback}, oauth.AuthMethodNone
+		problems := authserver.Client{ID: "app", ClientMetadata: c.metadata}.Problems()
+		wrong := ""
+		if len(problems) > 0 {
+			wrong = problems[0].Member
+		}
+		if wrong != c.wrong {
+			t.Errorf("%s: %v, want a problem of %q", name, problems, c.wrong)
+		}
+	}
+}
