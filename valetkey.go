@@ -226,7 +226,9 @@ func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
 	for _, warning := range d.Warnings() {
 		s.log.WarnContext(ctx, warning)
 	}
-	return d.Apply(ctx, s.store, s.config.Source)
+	changes, err := d.Apply(ctx, s.store, s.config.Source)
+	s.engine.SessionsEnded() // of people who are disabled or gone, perhaps
+	return changes, err
 }
 
 // keepHouse does what must be done now and then, until ctx ends.

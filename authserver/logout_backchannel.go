@@ -144,15 +144,23 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	}()
 	var logout logoutMessage
 	err := json.Unmarshal(m.Data, &logout)
+	now := time.Now()
 	if err == nil {
+		_, err = s.config.Store.Get(ctx, now, participantKey(logout.Session, logout.ClientID))
+	}
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		// It was told already, and a node that had listed the ended session before that has
+		// enqueued it again.
+		err = nil
+	case err == nil:
 		err = s.sendLogout(ctx, &logout)
 	}
-	now := time.Now()
+	now = time.Now()
 	switch {
 	case ctx.Err() != nil:
 		return // it is due again when the claim ends
 	case err == nil:
-		// A node that listed the session a moment ago must not find the client again.
 		err = errors.Join(s.config.Store.Delete(ctx, participantKey(logout.Session, logout.ClientID)), s.config.Store.Remove(ctx, m.ID))
 	case now.Sub(m.Created) >= logoutGivenUp:
 		s.log.WarnContext(ctx, "a client was not told of a logout", "event", "logout.given_up", "client_id", logout.ClientID, "attempts", m.Attempts, "error", err)
@@ -210,13 +218,10 @@ func (s *Server) logoutToken(ctx context.Context, cl *client, logout *logoutMess
 	if err != nil {
 		return "", fmt.Errorf("encode logout token: %w", err)
 	}
-	signer, err := s.signer(ctx, jose.Algorithm(cl.IDTokenSignedResponseAlg), now)
-	if err != nil {
-		return "", err
-	}
-	token, err := signer.Sign(oauth.TypLogoutToken, payload)
+	// Signed and encrypted as the client's ID tokens are (section 2.4).
+	token, err := s.sign(ctx, now, cl, jose.Algorithm(cl.IDTokenSignedResponseAlg), oauth.TypLogoutToken, payload)
 	if err != nil {
 		return "", fmt.Errorf("sign logout token: %w", err)
 	}
-	return token, nil
+	return s.encryptTo(ctx, now, cl, token, cl.IDTokenEncryptedResponseAlg, cl.IDTokenEncryptedResponseEnc, "JWT")
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/httpscript"
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
 	"github.com/valetkey/valetkey/storage/sqldb"
@@ -173,6 +174,29 @@ func TestSE09_FormerNamesOfASession(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[any]any{"app": session, "later": "renamed"}, sids); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A logout token is encrypted as the client's ID tokens are (OpenID Connect Back-Channel
+// Logout, section 2.4).
+func TestSE09_EncryptedLogoutToken(t *testing.T) {
+	app := told("app")
+	app.IDTokenEncryptedResponseAlg, app.IDTokenEncryptedResponseEnc, app.IDTokenSignedResponseAlg = "A256KW", "A256GCM", "HS256"
+	app.Secret = strings.Repeat(testSecret, 2)
+	s := newScene(t, scriptSetup{Clients: []testClient{app}})
+	s.end(s.signedInAt("app"))
+	forms, err := s.deliver(t.Context(), "200")
+	if err != nil || len(forms) != 1 {
+		t.Fatalf("told %q (%v)", forms, err)
+	}
+	_, token, _ := strings.Cut(forms[0], "logout_token=")
+	signed, _, err := jose.DecryptSecret(token, jose.SharedSecret(app.Secret), []jose.Algorithm{"A256KW"})
+	if err != nil {
+		t.Fatalf("%v: %s", err, token)
+	}
+	header, claims, err := httpscript.Decode(string(signed))
+	if err != nil || header["typ"] != "logout+jwt" || header["alg"] != "HS256" || claims["aud"] != "app" {
+		t.Errorf("inside is %v %v (%v)", header, claims, err)
 	}
 }
 

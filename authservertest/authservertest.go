@@ -51,6 +51,8 @@ func NewServer(t testing.TB, config Config) *Server {
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
 			Registration: config.Registration,
+			// The applications under test are on this machine, and told of logouts there.
+			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}},
 		},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), OnTrace: config.OnTrace,
 	})
