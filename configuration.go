@@ -104,6 +104,7 @@ type Registration struct {
 	RequireSoftwareStatement  bool                                 `json:"require_software_statement,omitempty"`
 	InsecureNoCodeChallenge   bool                                 `json:"insecure_no_code_challenge,omitempty"`
 	InsecureAssertionAudience bool                                 `json:"insecure_assertion_audience,omitempty"`
+	InsecureErrorRedirects    bool                                 `json:"insecure_error_redirects,omitempty"`
 }
 
 // engine returns the policy; Validate has held the scope's syntax.
@@ -117,6 +118,7 @@ func (r Registration) engine() (authserver.RegistrationPolicy, error) {
 		MaxClients: r.MaxClients, PerMinute: r.PerMinute,
 		SoftwareStatements: r.SoftwareStatements, RequireSoftwareStatement: r.RequireSoftwareStatement,
 		InsecureNoCodeChallenge: r.InsecureNoCodeChallenge, InsecureAssertionAudience: r.InsecureAssertionAudience,
+		InsecureErrorRedirects: r.InsecureErrorRedirects,
 	}, nil
 }
 

@@ -60,6 +60,7 @@ func (c *call) authorize() error {
 	if c.r.Method == http.MethodPost {
 		return c.postAsGet()
 	}
+	c.direct = true
 	var err error
 	if c.params, err = c.parseParams(c.r.URL.RawQuery); err != nil {
 		return c.refuseAuthorization(c.repeatedParams(), err)
@@ -117,6 +118,9 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 	if request == nil || request.to.uri == "" {
 		return err
 	}
+	if c.direct && !c.trusted(request.client) {
+		return err
+	}
 	e := c.s.protocolError(err)
 	if e.Code == oauth.ServerError {
 		c.s.log.ErrorContext(c.r.Context(), "request failed", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
@@ -124,6 +128,21 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 	e = c.referenced(e, err)
 	return c.respond(request.to, c.authorizationResponse(request,
 		param{"error", string(e.Code)}, param{"error_description", e.Description}))
+}
+
+// trusted reports whether a browser may be sent to a client before the person at it has
+// done anything here. If anybody can register a client, a link to this server that ends at
+// once in an error leads wherever they like (RFC 9700, section 4.11.2).
+func (c *call) trusted(cl *client) bool {
+	if cl.Registration == nil || cl.Registration.Vouched || c.s.registrations.InsecureErrorRedirects {
+		return true
+	}
+	who, err := c.s.config.SignedIn(c.r)
+	if err != nil || who == nil {
+		return false
+	}
+	_, err = c.s.config.Store.Grant(c.r.Context(), who.Subject, cl.ID)
+	return err == nil
 }
 
 // authorizationResponse adds what every response carries: state (RFC 6749, section 4.1.2)

@@ -48,6 +48,9 @@ type RegistrationPolicy struct {
 	// client that registers.
 	InsecureNoCodeChallenge   bool
 	InsecureAssertionAudience bool
+	// InsecureErrorRedirects sends a browser with an error to a client that nobody vouches
+	// for and that the person never allowed anything. Without it they see a page.
+	InsecureErrorRedirects bool
 }
 
 func (p RegistrationPolicy) on() bool {

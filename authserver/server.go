@@ -141,6 +141,7 @@ type call struct {
 	client   *client // once it is known
 	rungs    []rung
 	ref      string
+	direct   bool // the browser comes to us just now, and the person has done nothing here
 }
 
 // ServeHTTP answers the protocol endpoints. Paths are compared as they came: nothing is

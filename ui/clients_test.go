@@ -48,7 +48,7 @@ func (b *browserClient) consentFor(client, language, uiLocales string) response 
 	return page
 }
 
-func TestDC15_NobodyVouchesForAClientThatRegisteredItself(t *testing.T) {
+func TestCN10_DC15_NobodyVouchesForAClientThatRegisteredItself(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.register("stranger", func(*authserver.Client) {})
