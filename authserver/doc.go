@@ -9,7 +9,7 @@
 //	token       token.go → clientauth*.go → grant_*.go → issue.go
 //	resources   introspect.go  revoke.go  userinfo.go
 //	metadata    metadata.go  keys.go
-//	logout      logout.go
+//	logout      logout.go → logout_backchannel.go  logout_frontchannel.go  sessionmanagement.go
 //
 // Each check on the way is a rule, with the section that asks for it, and leaves a rung
 // on the ladder that "valetkey explain" prints (rule.go, trace.go).

@@ -11,10 +11,11 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// ErrSigningAlgorithm says that tokens cannot be signed with an algorithm.
-var ErrSigningAlgorithm = errors.New("not a signing algorithm of this server")
+// ErrKeyAlgorithm says that this server has no keys for an algorithm.
+var ErrKeyAlgorithm = errors.New("not an algorithm of this server's keys")
 
-// KeyRotation is an operator's wish for new signing keys before their time.
+// KeyRotation is an operator's wish for new keys before their time: to sign with, and for
+// clients to encrypt to.
 type KeyRotation struct {
 	// Algorithm is the one whose key is replaced; "" means every algorithm that has a key.
 	Algorithm string
@@ -28,11 +29,11 @@ type KeyRotation struct {
 	Lifetimes Lifetimes
 }
 
-// RotateKeys puts new signing keys into a store and returns them. Servers that run on the
+// RotateKeys puts new keys into a store and returns them. Servers that run on the
 // store see them within a second.
 func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRotation) ([]Key, error) {
-	if rotation.Algorithm != "" && !slices.Contains(signingAlgorithms(), jose.Algorithm(rotation.Algorithm)) {
-		return nil, fmt.Errorf("%q: %w: choose one of %v", rotation.Algorithm, ErrSigningAlgorithm, signingAlgorithms())
+	if rotation.Algorithm != "" && !slices.Contains(keyAlgorithms(), jose.Algorithm(rotation.Algorithm)) {
+		return nil, fmt.Errorf("%q: %w: choose one of %v", rotation.Algorithm, ErrKeyAlgorithm, keyAlgorithms())
 	}
 	rotation.Lifetimes = rotation.Lifetimes.withDefaults()
 	var added []Key
@@ -81,7 +82,7 @@ func (r *KeyRotation) algorithms(keys []Key) []jose.Algorithm {
 		return []jose.Algorithm{jose.Algorithm(r.Algorithm)}
 	}
 	var used []jose.Algorithm
-	for _, alg := range signingAlgorithms() {
+	for _, alg := range keyAlgorithms() {
 		if slices.ContainsFunc(keys, func(k Key) bool { return k.Algorithm == alg }) {
 			used = append(used, alg)
 		}

@@ -37,7 +37,7 @@ func newKeyRing(keys []Key) (keyRing, error) {
 	slices.SortFunc(keys, func(a, b Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
 	ring := keyRing{keys: keys, public: &jose.KeySet{}}
 	for _, key := range keys {
-		if slices.Contains(decryptionAlgorithms(), key.Algorithm) {
+		if key.Decrypts() {
 			decrypter, err := jose.NewDecrypter(key.ID, key.Private)
 			if err != nil {
 				return ring, fmt.Errorf("use key %s: %w", key.ID, err)

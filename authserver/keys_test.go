@@ -138,7 +138,7 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 		if err != nil || len(keys) != 1 {
 			t.Errorf("%d keys are left (%v)", len(keys), err)
 		}
-		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Algorithm: "HS256"}); !errors.Is(err, authserver.ErrSigningAlgorithm) {
+		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Algorithm: "HS256"}); !errors.Is(err, authserver.ErrKeyAlgorithm) {
 			t.Errorf("HS256: %v", err)
 		}
 	})

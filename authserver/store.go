@@ -177,6 +177,9 @@ type Key struct {
 	PublishedUntil time.Time // zero: no end is set yet
 }
 
+// Decrypts reports whether the key is one that clients encrypt to.
+func (k *Key) Decrypts() bool { return slices.Contains(decryptionAlgorithms(), k.Algorithm) }
+
 // Grant is a record of its own: this person let this client have these scopes since
 // then. Codes and tokens hang from it and end with it.
 type Grant struct {

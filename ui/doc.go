@@ -9,9 +9,13 @@
 //		Issuer: issuer, Store: store, Secret: secret,
 //		SignedIn: pages.SignedIn, Claims: pages.Claims,
 //		SessionActive: pages.SessionActive, SignOut: pages.SignOut,
+//		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded,
+//		BrowserStateCookie: identity.BrowserStateCookie(issuer),
 //		Pages: authserver.Pages{Error: pages.ErrorPage},
 //	})
 //	handler := pages.Handler(engine) // for what engine.Handles(path) denies
+//	…
+//	engine.DeliverLogouts(ctx)       // every few seconds, and when engine.LogoutsDue() says so
 //
 // Programs that fill in the forms send the header Origin with the issuer's origin, as
 // browsers do (post.go).

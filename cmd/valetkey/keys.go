@@ -102,7 +102,7 @@ func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
 	added, err := valetkey.RotateKeys(ctx, store, &configuration, authserver.KeyRotation{
 		Algorithm: c.Algorithm, Now: c.Now, Revoke: c.Revoke,
 	})
-	if errors.Is(err, authserver.ErrSigningAlgorithm) {
+	if errors.Is(err, authserver.ErrKeyAlgorithm) {
 		return usageError{err}
 	}
 	if err != nil {
@@ -136,6 +136,8 @@ func printKeys(o *output, asJSON bool, keys []authserver.Key) error {
 		k := printedKey{key.ID, string(key.Algorithm), "published", key.CreatedAt.UTC(), key.SignsFrom.UTC(), key.PublishedUntil.UTC()}
 		if key.SignsFrom.After(now) {
 			k.State = "next"
+		} else if key.Decrypts() {
+			k.State = "decrypts"
 		} else if !signing[k.Algorithm] {
 			k.State, signing[k.Algorithm] = "signs", true
 		}
