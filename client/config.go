@@ -31,9 +31,11 @@ const (
 	// keysMaxAge is the age at which a key set is fetched anew, so that a key that the
 	// provider withdrew is not used for ever. If that fails the old set goes on.
 	keysMaxAge = time.Hour
-	// keysCooldown lies between two fetches of a key set, so that tokens with unknown
-	// keys are no way to hammer the provider.
+	// keysCooldown lies between two fetches of a key set on average, so that tokens with
+	// unknown keys are no way to hammer the provider. keysBurst of them may come at once:
+	// keys can change twice while one person signs in.
 	keysCooldown = 10 * time.Second
+	keysBurst    = 3
 	// assertionLifetime is how long a client assertion can be used; each request makes
 	// its own.
 	assertionLifetime = time.Minute

@@ -98,6 +98,7 @@ func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
 		{"jwks_uri", m.JWKSURI},
 		{"revocation_endpoint", m.RevocationEndpoint},
 		{"end_session_endpoint", m.EndSessionEndpoint},
+		{"check_session_iframe", m.CheckSessionIframe},
 		{"registration_endpoint", m.RegistrationEndpoint},
 	} {
 		if endpoint.url == "" {

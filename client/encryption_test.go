@@ -178,6 +178,14 @@ func TestEncryptedLogoutToken(t *testing.T) {
 	}
 }
 
+func TestRegisteredEncryptionIsExpected(t *testing.T) {
+	var r client.Registration
+	r.IDTokenEncryptedResponseAlg, r.UserinfoEncryptedResponseAlg = "ECDH-ES", "RSA-OAEP-256"
+	if config := r.Config(client.Config{}); config.IDTokenEncryptionAlg != "ECDH-ES" || config.UserInfoEncryptionAlg != "RSA-OAEP-256" {
+		t.Errorf("expected are %q and %q", config.IDTokenEncryptionAlg, config.UserInfoEncryptionAlg)
+	}
+}
+
 func TestEncryptionIsConfiguredWhole(t *testing.T) {
 	p := newProvider(t)
 	for name, change := range map[string]func(*client.Config){

@@ -235,8 +235,16 @@ func TestJW26_UnknownKeysAreNoWayToHammerTheProvider(t *testing.T) {
 				t.Fatalf("got %v, want ErrIDToken", err)
 			}
 		}
-		if n := p.count("/jwks"); n != 2 {
+		if n := p.count("/jwks"); n != 4 {
 			t.Errorf("the keys were read %d times for 50 tokens with an unknown key", n)
+		}
+		time.Sleep(time.Minute)
+		p.sign = func(claims map[string]any) string {
+			return signES256(t, p.key, map[string]any{"alg": "ES256", "kid": p.kid}, claims)
+		}
+		p.rotate(newKey(t), "two")
+		if _, err := p.signIn(t, c, client.AuthorizationOptions{}); err != nil {
+			t.Errorf("a minute later: %v", err)
 		}
 	})
 }

@@ -20,7 +20,7 @@ type keyCache struct {
 	mu      sync.Mutex
 	set     *jose.KeySet
 	fetched time.Time // when set was read
-	tried   time.Time // when the last fetch began
+	paid    time.Time // until when the fetches so far would have lasted at the even pace
 }
 
 // verify checks what the provider signed: with the client's secret if one of HS256 and its
@@ -55,10 +55,11 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 	return jose.Verify(token, fetched, want)
 }
 
+// cooled reports whether the set may be fetched again.
 func (k *keyCache) cooled() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return time.Since(k.tried) >= keysCooldown
+	return time.Until(k.paid) <= (keysBurst-1)*keysCooldown
 }
 
 func (c *Client) fetchKeys(ctx context.Context) (*jose.KeySet, error) {
@@ -68,7 +69,10 @@ func (c *Client) fetchKeys(ctx context.Context) (*jose.KeySet, error) {
 	}
 	return k.flight.do(ctx, func(ctx context.Context) (*jose.KeySet, error) {
 		k.mu.Lock()
-		k.tried = time.Now()
+		if now := time.Now(); k.paid.Before(now) {
+			k.paid = now
+		}
+		k.paid = k.paid.Add(keysCooldown)
 		k.mu.Unlock()
 		ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 		defer cancel()

@@ -111,6 +111,8 @@ func (r *Registration) Config(config Config) Config {
 	}
 	config.IDTokenSigningAlg = jose.Algorithm(r.IDTokenSignedResponseAlg)
 	config.UserInfoSigningAlg = jose.Algorithm(r.UserinfoSignedResponseAlg)
+	config.IDTokenEncryptionAlg = jose.Algorithm(r.IDTokenEncryptedResponseAlg)
+	config.UserInfoEncryptionAlg = jose.Algorithm(r.UserinfoEncryptedResponseAlg)
 	if config.HTTPClient == nil {
 		config.HTTPClient = r.HTTPClient
 	}

@@ -64,13 +64,17 @@ type RelyingPartyConfig struct {
 // when they sign out here or at the provider. It is an http.Handler for these paths,
 // which stand beside that of the client's RedirectURI:
 //
-//	sign-in              begins a sign-in; the parameter return_to is a path to come back to
+//	sign-in              begins a sign-in; the parameter return_to is a path to come back to.
+//	                     With prompt=none nobody sees a page: the session is renewed, or
+//	                     ends if the person is no longer signed in at the provider
 //	callback             the redirect URI itself, whatever its name
 //	sign-out             POST: ends the session here and at the provider; return_to as above
 //	signed-out           where the provider sends the browser afterwards
 //	initiate-login       begins a sign-in at somebody else's wish
 //	backchannel-logout   the provider says who has signed out
 //	frontchannel-logout  the same, through a frame in the browser
+//	check-session        a page for a frame, which sends the message "changed" to the page
+//	                     around it when the sign-in at the provider changes
 //
 // Require and Load put the session into the context of the application's own requests.
 // A RelyingParty is safe for concurrent use.
@@ -198,6 +202,8 @@ func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer, methods = p.signedOut, []string{http.MethodGet}
 	case name == "backchannel-logout":
 		answer, methods = p.backChannelLogout, []string{http.MethodPost}
+	case name == "check-session":
+		answer, methods = p.checkSession, []string{http.MethodGet}
 	case name == "frontchannel-logout":
 		answer, methods = p.frontChannelLogout, []string{http.MethodGet}
 	}

@@ -26,7 +26,7 @@ func (p *RelyingParty) signOut(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	returnTo := localPath(r.FormValue("return_to"), p.home)
-	if err := p.endSession(r.Context(), r); err != nil {
+	if err := p.endSessions(r.Context(), p.sessionID(r)); err != nil {
 		return err
 	}
 	p.setCookie(w, p.cookieName("session"), "", -1, false)

@@ -57,11 +57,11 @@ func (p *RelyingParty) SignInPath(returnTo string) string {
 
 // session returns the session of a request, nil if there is none.
 func (p *RelyingParty) session(r *http.Request) (*Session, error) {
-	cookie, err := r.Cookie(p.cookieName("session"))
-	if err != nil {
+	id := p.sessionID(r)
+	if id == "" {
 		return nil, nil
 	}
-	s, err := p.sessions.Get(r.Context(), sessionKey(cookie.Value))
+	s, err := p.sessions.Get(r.Context(), id)
 	if err != nil {
 		return nil, fmt.Errorf("client: read the session: %w", err)
 	}
@@ -83,29 +83,39 @@ func (p *RelyingParty) session(r *http.Request) (*Session, error) {
 	return s, nil
 }
 
-// endSession deletes the session of a request, if there is one.
-func (p *RelyingParty) endSession(ctx context.Context, r *http.Request) error {
+// sessionID returns the ID of the session that a request's cookie is for, whether there
+// is one or not; "" without a cookie.
+func (p *RelyingParty) sessionID(r *http.Request) string {
 	cookie, err := r.Cookie(p.cookieName("session"))
 	if err != nil {
-		return nil
+		return ""
 	}
-	id := sessionKey(cookie.Value)
-	p.sources.drop(id)
-	if err := p.sessions.Delete(ctx, id); err != nil {
-		return fmt.Errorf("client: end the session: %w", err)
+	return sessionKey(cookie.Value)
+}
+
+// endSessions deletes the sessions of the IDs that are not empty, as far as they are there.
+func (p *RelyingParty) endSessions(ctx context.Context, ids ...string) error {
+	for _, id := range ids {
+		if id == "" {
+			continue
+		}
+		p.sources.drop(id)
+		if err := p.sessions.Delete(ctx, id); err != nil {
+			return fmt.Errorf("client: end the session: %w", err)
+		}
 	}
 	return nil
 }
 
 // startSession begins a session with a new cookie, whatever the browser had before: who
-// planted a cookie gains no session by it.
-func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, tokens *Tokens) error {
+// planted a cookie gains no session by it. The session before ends.
+func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, tokens *Tokens, state, before string) error {
 	ctx := r.Context()
 	id := rand.Text()
 	now := time.Now().Round(0)
 	s := &Session{
 		ID: sessionKey(id), Issuer: tokens.Identity.Issuer, Subject: tokens.Identity.Subject,
-		SessionID: tokens.Identity.SessionID, Tokens: tokens, Started: now, Expires: now.Add(p.lifetime),
+		SessionID: tokens.Identity.SessionID, SessionState: state, Tokens: tokens, Started: now, Expires: now.Add(p.lifetime),
 	}
 	if p.userInfo {
 		info, err := p.client.UserInfo(ctx, tokens)
@@ -114,7 +124,7 @@ func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, toke
 		}
 		s.UserInfo = info
 	}
-	if err := p.endSession(ctx, r); err != nil {
+	if err := p.endSessions(ctx, before, p.sessionID(r)); err != nil {
 		return err
 	}
 	if err := p.sessions.Put(ctx, s); err != nil {

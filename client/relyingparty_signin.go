@@ -16,6 +16,12 @@ import (
 type attempt struct {
 	Transaction *Transaction `json:"transaction"`
 	ReturnTo    string       `json:"return_to"`
+	// Session is the ID of the session that the browser had then. A form that the
+	// provider's page posts brings no cookie that would tell.
+	Session string `json:"session,omitempty"`
+	// Silent says that nobody was to see a page, and Subject who was signed in then.
+	Silent  bool   `json:"silent,omitempty"`
+	Subject string `json:"sub,omitempty"`
 }
 
 // attemptPrefix begins the names of cookies of attempts. Each has its own, so that tabs do
@@ -28,17 +34,27 @@ func (p *RelyingParty) attemptCookie(state string) string {
 }
 
 func (p *RelyingParty) signIn(w http.ResponseWriter, r *http.Request) error {
-	return p.begin(w, r, p.authorization, r.FormValue("return_to"))
+	begun := attempt{ReturnTo: r.FormValue("return_to")}
+	if r.FormValue("prompt") != "none" {
+		return p.begin(w, r, p.authorization, begun)
+	}
+	options, err := p.silently(r, &begun)
+	if err != nil {
+		return err
+	}
+	return p.begin(w, r, options, begun)
 }
 
 // begin sends the browser to the provider.
-func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options AuthorizationOptions, returnTo string) error {
+func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options AuthorizationOptions, begun attempt) error {
 	address, transaction, err := p.client.AuthorizationURL(options)
 	if err != nil {
 		return err
 	}
+	begun.Transaction, begun.ReturnTo = transaction, localPath(begun.ReturnTo, p.home)
+	begun.Session = p.sessionID(r)
 	name := p.attemptCookie(transaction.State)
-	sealed, err := p.seal.close(name, attempt{transaction, localPath(returnTo, p.home)})
+	sealed, err := p.seal.close(name, begun)
 	if err != nil {
 		return err
 	}
@@ -78,13 +94,16 @@ func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w: its cookie is not one of ours", ErrState)
 	}
 	tokens, err := p.client.Callback(r.Context(), begun.Transaction, answer)
+	if begun.Silent && signedOut(&begun, tokens, err) {
+		return p.endSilently(w, r, &begun)
+	}
 	if err != nil {
 		return err
 	}
 	if tokens.Identity == nil {
 		return fmt.Errorf("%w: there is none; the scopes of a RelyingParty have openid among them", ErrIDToken)
 	}
-	if err := p.startSession(w, r, tokens); err != nil {
+	if err := p.startSession(w, r, tokens, sessionState(answer), begun.Session); err != nil {
 		return err
 	}
 	seeOther(w, localPath(begun.ReturnTo, p.home))
@@ -136,7 +155,7 @@ func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) err
 	}
 	options := p.authorization
 	options.LoginHint = r.Form.Get("login_hint")
-	return p.begin(w, r, options, returnTo)
+	return p.begin(w, r, options, attempt{ReturnTo: returnTo})
 }
 
 // seeOther sends the browser on, by GET (RFC 9700, section 4.12), to exactly there:

@@ -401,6 +401,38 @@ func TestSessionsAreNotFixed(t *testing.T) {
 	}
 }
 
+// The form that the provider's page posts comes without the Lax cookie of the session.
+func TestSessionBeforeEndsWithFormPost(t *testing.T) {
+	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.Authorization.ResponseMode = "form_post" })
+	browser := a.browser(t)
+	app := &url.URL{Scheme: "https", Host: "app.example", Path: "/"}
+	appPost(t, browser, "/auth/callback", a.authorize(t, a.begin(t, browser, "/auth/sign-in")))
+	before := browser.Jar.Cookies(app)
+	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
+	request, err := http.NewRequest(http.MethodPost, "https://app.example/auth/callback", strings.NewReader(answer.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, cookie := range browser.Jar.Cookies(app) {
+		if cookie.Name != "__Host-session" {
+			request.AddCookie(cookie)
+		}
+	}
+	resp, err := (&http.Client{Transport: a, CheckRedirect: browser.CheckRedirect}).Do(request)
+	if err != nil || resp.StatusCode != http.StatusSeeOther {
+		t.Fatalf("answered %v, %v (%v)", resp, err, a.failure)
+	}
+	for _, cookie := range before {
+		cookie.Path, cookie.Secure = "/", true
+	}
+	old := a.browser(t)
+	old.Jar.SetCookies(app, before)
+	if a.signedIn(t, old) {
+		t.Error("the session before lives on")
+	}
+}
+
 func TestSignOutIsNoOtherSitesWish(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)

@@ -194,6 +194,24 @@ func TestFrontChannelAnswersThatLackSomething(t *testing.T) {
 	}
 }
 
+// The provider's keys may change while one person signs in.
+func TestKeysRotateBetweenTwoIDTokensOfOneSignIn(t *testing.T) {
+	p := newProvider(t)
+	c := p.ofType(t, "code id_token")
+	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := p.frontChannel(t, address, nil)
+	p.handlers["/token"] = func(w http.ResponseWriter, r *http.Request) {
+		p.rotate(newKey(t), "two")
+		p.token(w, r)
+	}
+	if _, err := c.Callback(t.Context(), transaction, answer); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusedResponseTypes(t *testing.T) {
 	p := newProvider(t)
 	for _, responseType := range []string{"token", "none", "device", "code code"} {

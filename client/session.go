@@ -24,6 +24,9 @@ type Session struct {
 	// SessionID is the provider's own name of the sign-in, by which it may end it; empty
 	// if the provider gave none.
 	SessionID string `json:"sid,omitempty"`
+	// SessionState is what the provider's page compares, to say whether that sign-in has
+	// changed (OpenID Connect Session Management, section 2); empty if it does not.
+	SessionState string `json:"session_state,omitempty"`
 	// Tokens are those of the sign-in or of the last refresh. Use Source, which renews
 	// them, to call an API.
 	Tokens *Tokens `json:"tokens"`

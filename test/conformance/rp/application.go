@@ -9,8 +9,6 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -201,16 +199,19 @@ func (a *application) prepare(ctx context.Context, issuer, module string, v vari
 		}
 	}
 	var err error
+	if a.dynamic && !strings.Contains(module, "webfinger") && !strings.Contains(module, "discovery-openid-config") {
+		if config, err = a.register(ctx, config); err != nil {
+			return nil, err
+		}
+	}
+	if strings.Contains(module, "dynamic-registration") {
+		return made, nil
+	}
 	if made.client, err = client.Discover(ctx, config); err != nil {
 		return nil, err
 	}
-	if strings.Contains(module, "webfinger") || strings.Contains(module, "discovery-openid-config") {
+	if endsEarly(module) {
 		return made, nil
-	}
-	if a.dynamic {
-		if made.client, err = a.register(ctx, made.client, config); err != nil {
-			return nil, err
-		}
 	}
 	made.party, err = client.NewRelyingParty(client.RelyingPartyConfig{
 		Client: made.client, Authorization: options, Home: "/home", Logger: slog.New(slog.DiscardHandler),
@@ -231,11 +232,15 @@ func (a *application) prepare(ctx context.Context, issuer, module string, v vari
 	return made, nil
 }
 
-// register makes the relying party known to the module.
-func (a *application) register(ctx context.Context, unregistered *client.Client, config client.Config) (*client.Client, error) {
+// register makes the relying party known to the module, and returns its configuration.
+func (a *application) register(ctx context.Context, config client.Config) (client.Config, error) {
+	unregistered, err := client.New(oauth.ServerMetadata{Issuer: config.Issuer}, config)
+	if err != nil {
+		return config, err
+	}
 	party, err := client.NewRelyingParty(client.RelyingPartyConfig{Client: unregistered})
 	if err != nil {
-		return nil, err
+		return config, err
 	}
 	metadata := party.Registration()
 	metadata.ClientName, metadata.Contacts = clientID, []string{contact}
@@ -257,34 +262,14 @@ func (a *application) register(ctx context.Context, unregistered *client.Client,
 			metadata.GrantTypes = append(metadata.GrantTypes, "implicit")
 		}
 	}
-	endpoint := unregistered.Metadata().RegistrationEndpoint
-	if endpoint == "" {
-		return nil, errors.New("the module offers no registration")
-	}
-	body, err := json.Marshal(metadata)
+	registered, err := client.Register(ctx, config, metadata, "")
 	if err != nil {
-		return nil, err
+		return config, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(string(body)))
-	if err != nil {
-		return nil, err
+	expected := config.IDTokenSigningAlg
+	if config = registered.Config(config); config.IDTokenSigningAlg == "none" {
+		// Package client would not even begin; let it see the token.
+		config.IDTokenSigningAlg = expected
 	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := a.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusCreated {
-		return nil, fmt.Errorf("registration answered %d", response.StatusCode)
-	}
-	var registered struct {
-		ClientID     string `json:"client_id"`
-		ClientSecret string `json:"client_secret"`
-	}
-	if err := json.NewDecoder(response.Body).Decode(&registered); err != nil {
-		return nil, err
-	}
-	config.ClientID, config.ClientSecret = registered.ClientID, registered.ClientSecret
-	return client.New(unregistered.Metadata(), config)
+	return config, nil
 }

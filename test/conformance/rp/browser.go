@@ -125,17 +125,12 @@ var (
 // frame does what the suite's page for front-channel logout does, and returns where it
 // goes in the end. A frame gets no cookies that are SameSite=Lax.
 func (b *browser) frame(ctx context.Context, body string) (string, error) {
-	unescape := func(s string) string {
-		s = html.UnescapeString(strings.NewReplacer(`\/`, "/", `\"`, `"`, `\&`, "&").Replace(s))
-		// What browsers encode in a query that has it bare.
-		return strings.NewReplacer(" ", "%20", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E").Replace(s)
-	}
 	source, loaded := frameSource.FindStringSubmatch(body), frameLoaded.FindStringSubmatch(body)
 	if source == nil || loaded == nil {
 		return "", errors.New("browser: the page of the front-channel logout cannot be read")
 	}
 	stranger := newBrowser(b.http.Transport)
-	at, err := stranger.load(ctx, http.MethodGet, unescape(source[1]), nil)
+	at, err := stranger.load(ctx, http.MethodGet, jsUnescape(source[1]), nil)
 	if err != nil {
 		return "", err
 	}
@@ -145,11 +140,18 @@ func (b *browser) frame(ctx context.Context, body string) (string, error) {
 	if spoilt == nil && at.url.Fragment == "" && at.status != http.StatusOK {
 		return "", fmt.Errorf("browser: the front-channel logout answered %d", at.status)
 	}
-	if _, err := b.load(ctx, http.MethodGet, unescape(loaded[1])+"?loaded=true", nil); err != nil {
+	if _, err := b.load(ctx, http.MethodGet, jsUnescape(loaded[1])+"?loaded=true", nil); err != nil {
 		return "", err
 	}
 	if redirect := frameRedirect.FindStringSubmatch(body); redirect != nil {
-		return unescape(redirect[1]), nil
+		return jsUnescape(redirect[1]), nil
 	}
 	return "", nil
+}
+
+// jsUnescape reads an address out of a script in a page, and encodes what browsers encode
+// in a query that has it bare.
+func jsUnescape(s string) string {
+	s = html.UnescapeString(strings.NewReplacer(`\/`, "/", `\"`, `"`, `\&`, "&").Replace(s))
+	return strings.NewReplacer(" ", "%20", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E").Replace(s)
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/valetkey/valetkey/client"
 )
 
-// rotationPause is a little longer than package client leaves a provider's keys alone.
-const rotationPause = 11 * time.Second
-
 // drive does what a person would do at the relying party for a module, and returns what
 // the relying party refused, or nil.
 func (a *application) drive(ctx context.Context, s *suite, test *instance, module string, v variant) error {
@@ -30,10 +27,10 @@ func (a *application) drive(ctx context.Context, s *suite, test *instance, modul
 	if err != nil {
 		return err
 	}
-	a.current.Store(made)
 	if endsEarly(module) {
 		return nil
 	}
+	a.current.Store(made)
 	if strings.Contains(module, "3rd-party-init-login") {
 		return a.sentByAnotherSite(ctx, s, test.ID, made)
 	}
@@ -42,10 +39,6 @@ func (a *application) drive(ctx context.Context, s *suite, test *instance, modul
 	}
 	switch {
 	case strings.HasSuffix(module, "signing-key-rotation"):
-		select {
-		case <-time.After(rotationPause):
-		case <-ctx.Done():
-		}
 		return made.signIn(ctx, a.server.URL)
 	case strings.Contains(module, "aggregated-claims"), strings.Contains(module, "distributed-claims"):
 		return made.open(ctx, a.server.URL+"/claims")
@@ -54,6 +47,8 @@ func (a *application) drive(ctx context.Context, s *suite, test *instance, modul
 	case strings.Contains(module, "frontchannel-opinitlogout"):
 		_, err := made.browser.visit(ctx, issuer+"frontchannel_logout_handler")
 		return err
+	case strings.Contains(module, "session-management"):
+		return made.watchSession(ctx, a.server.URL)
 	case strings.Contains(module, "logout"):
 		return made.signOut(ctx, a.server.URL)
 	}
