@@ -55,6 +55,15 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 	if err != nil {
 		return state{}, err
 	}
+	visit := b.visit
+	if p.frames() {
+		real, end, err := newRealBrowser(ctx, r.chromium, r.server.issuer)
+		if err != nil {
+			return state{}, err
+		}
+		defer end()
+		visit = real.visit
+	}
 	visited := map[string]bool{}
 	for {
 		st, err := r.suite.state(ctx, id)
@@ -75,7 +84,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 				return st, err
 			}
 		case "WAITING":
-			if err := r.attend(ctx, id, m, b, visited); err != nil {
+			if err := r.attend(ctx, id, m, b, visit, visited); err != nil {
 				return st, err
 			}
 		}
@@ -90,7 +99,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 func rotates(m module) bool { return strings.Contains(m.Name, "rotate-keys") }
 
 // attend visits what is to be visited, and shows the pictures that are asked for.
-func (r *run) attend(ctx context.Context, id string, m module, b *browser, visited map[string]bool) error {
+func (r *run) attend(ctx context.Context, id string, m module, b *browser, visit func(context.Context, string) error, visited map[string]bool) error {
 	addresses, err := r.suite.pending(ctx, id)
 	if err != nil {
 		return err
@@ -103,7 +112,7 @@ func (r *run) attend(ctx context.Context, id string, m module, b *browser, visit
 		if err := r.suite.visited(ctx, id, address); err != nil {
 			return err
 		}
-		return b.visit(ctx, address)
+		return visit(ctx, address)
 	}
 	// A picture is asked for before an answer that makes it needless has arrived.
 	if len(b.pages) == 0 || time.Since(b.visitedAt) < 3*time.Second {

@@ -39,8 +39,8 @@ func plans() []plan {
 		for _, name := range []string{"rp-initiated-logout", "session-management", "frontchannel-rp-initiated-logout", "backchannel-rp-initiated-logout"} {
 			add(name+"-"+short, "oidcc-"+name+certification, map[string]string{"client_registration": registration, "response_type": "code"})
 		}
-		add("3rdparty-init-login-"+short, "oidcc-3rdparty-init-login"+certification, map[string]string{"client_registration": registration, "response_type": "code"})
 	}
+	add("3rdparty-init-login", "oidcc-3rdparty-init-login"+certification, map[string]string{"response_type": "code"})
 	add("config", "oidcc-config"+certification, nil)
 	for _, t := range responseTypes {
 		add("dynamic-"+dashed(t), "oidcc-dynamic"+certification, map[string]string{"response_type": t})
@@ -67,6 +67,11 @@ func testPlan(name, value string) map[string]string {
 func dashed(s string) string { return strings.NewReplacer(" ", "-", "_", "-").Replace(s) }
 
 func (p *plan) static() bool { return p.Variant["client_registration"] == "static_client" }
+
+// frames reports whether the plan needs a browser with frames and scripts.
+func (p *plan) frames() bool {
+	return strings.HasPrefix(p.Label, "session") || strings.HasPrefix(p.Label, "frontchannel")
+}
 
 // staticClients are the clients that the server's configuration declares for a plan.
 func (p *plan) staticClients(suiteURL string) []map[string]any {
