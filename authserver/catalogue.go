@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -203,6 +204,10 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	known = s.newClient(record)
 	catalogue.mu.Lock()
 	defer catalogue.mu.Unlock()
+	if len(catalogue.clients) >= maxCachedClients {
+		// Anybody may be able to register clients; those do not push out the others.
+		maps.DeleteFunc(catalogue.clients, func(_ string, c *client) bool { return c.Registration != nil })
+	}
 	if len(catalogue.clients) >= maxCachedClients {
 		clear(catalogue.clients)
 	}

@@ -38,7 +38,7 @@ type RegistrationPolicy struct {
 	UnusedLifetime time.Duration
 	// MaxClients is how many there may be at once; zero: 100,000.
 	MaxClients int
-	// PerMinute is how often one address may try to register in a minute; zero: 20.
+	// PerMinute is how often one address may try to register, or change a registration, in a minute; zero: 20.
 	PerMinute int
 	// SoftwareStatements are whose statements count; RequireSoftwareStatement refuses
 	// clients without one.
@@ -162,15 +162,21 @@ func (c *call) register() error {
 // mayRegister bounds the pace, and holds the mode. What fails counts too: it may have cost a
 // fetch.
 func (c *call) mayRegister() (*InitialAccessToken, error) {
-	address := c.s.remoteAddr(c.r)
-	if c.s.registered.allowed(address, c.now) {
-		c.s.registered.add(address, c.now)
-	} else {
-		err := c.refuse(&ruleRegistrationPace, "")
-		oauth.AsError(err).Status = http.StatusTooManyRequests
+	if err := c.pace(); err != nil {
 		return nil, err
 	}
 	return c.initialAccess()
+}
+
+func (c *call) pace() error {
+	address := c.s.remoteAddr(c.r)
+	if c.s.registered.allowed(address, c.now) {
+		c.s.registered.add(address, c.now)
+		return nil
+	}
+	err := c.refuse(&ruleRegistrationPace, "")
+	oauth.AsError(err).Status = http.StatusTooManyRequests
+	return err
 }
 
 // fillClient makes the record that a request asks for, or says why it cannot be had. What

@@ -84,6 +84,10 @@ func (c *call) registeredClient() (*Client, string, error) {
 // replaceClient puts new metadata in the place of the old; what is left out takes its
 // default (RFC 7592, section 2.2).
 func (c *call) replaceClient(client *Client, token string) error {
+	// Each one makes every node read again what it knows of clients.
+	if err := c.pace(); err != nil {
+		return err
+	}
 	request, err := c.readRegistration()
 	if err != nil {
 		return err

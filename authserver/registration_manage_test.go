@@ -144,6 +144,21 @@ func TestDC03_TokensOfADeletedClientEnd(t *testing.T) {
 	s.post("/token", "", "grant_type", "client_credentials", "client_id", client.ClientID, "client_secret", client.ClientSecret).want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
+// A change makes every node look again at what it knows, so nobody changes all the time.
+func TestDC01_ChangesAreBounded(t *testing.T) {
+	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 3})
+	client := s.registered(webClient)
+	change := func() answer {
+		a, _ := s.manage(http.MethodPut, "?client_id="+client.ClientID, client.RegistrationAccessToken, `{"client_id": "`+client.ClientID+`", "redirect_uris": ["`+testCallback+`"]}`)
+		return a
+	}
+	change().want(t, http.StatusOK, "")
+	change().want(t, http.StatusOK, "")
+	change().want(t, http.StatusTooManyRequests, oauth.InvalidRequest)
+	a, _ := s.manage(http.MethodGet, "?client_id="+client.ClientID, client.RegistrationAccessToken, "")
+	a.want(t, http.StatusOK, "")
+}
+
 // Secrets and tokens of registration are not in the store.
 func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
 	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen})

@@ -74,6 +74,16 @@ func translated(c *authserver.Client, wanted string) *authserver.Client {
 // stands up for it.
 func unvouched(c *authserver.Client) bool { return c.Registration != nil && !c.Registration.Vouched }
 
+// clientOf is how a page calls the client of an interaction in passing: with the host to
+// which the browser returns, where nobody vouches for the name.
+func clientOf(r *http.Request, in *authserver.Interaction) string {
+	name := clientName(translated(in.Client, languageOf(r, in)))
+	if host, native := destination(in.RedirectURI); unvouched(in.Client) && !native && host != name {
+		return name + " (" + host + ")"
+	}
+	return name
+}
+
 // logoPatience is how long a page waits for a logo that nobody asked for before. The next
 // page has it.
 const logoPatience = time.Second

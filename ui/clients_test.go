@@ -41,6 +41,7 @@ func (b *browserClient) consentFor(client, language, uiLocales string) response 
 		change.Set("ui_locales", uiLocales)
 	}
 	signIn := b.get(b.get(b.authorizeURL(change)).redirected(b.t))
+	signIn.want(b.t, 200, "Sign in")
 	r := b.request("GET", b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(b.t), nil)
 	r.Header.Set("Accept-Language", language)
 	page := b.do(r)
@@ -53,6 +54,8 @@ func TestCN10_DC15_NobodyVouchesForAClientThatRegisteredItself(t *testing.T) {
 	w.addAlice()
 	w.register("stranger", func(*authserver.Client) {})
 	w.register("vouched", func(c *authserver.Client) { c.Registration.Vouched = true })
+	b := w.newBrowser()
+	b.get(b.get(w.authorizeURL(url.Values{"client_id": {"stranger"}, "scope": {"openid"}})).redirected(t)).want(t, 200, `<bdi class="client">Photo Printer (printer.example.com)</bdi>`)
 	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "Nobody here has checked who is behind", "<strong>printer.example.com</strong>: allow this only")
 	for _, client := range []string{"vouched", "printer"} {
 		if page := w.newBrowser().consentFor(client, "", ""); strings.Contains(page.body, "Nobody here has checked") {

@@ -15,11 +15,11 @@ type selectAccountView struct {
 
 // writeSelectAccount asks whether to go on as who is signed in, where the application wants
 // that to be chosen (prompt=select_account of OpenID Connect Core, section 3.1.2.1).
-func (s *session) writeSelectAccount(w http.ResponseWriter, in *authserver.Interaction) error {
+func (s *session) writeSelectAccount(w http.ResponseWriter, r *http.Request, in *authserver.Interaction) error {
 	return s.write(w, answer{
 		template: "select-account", title: "Choose an account", formAction: in.FormAction, popup: in.Popup,
 		data: selectAccountView{
-			Interaction: in.ID, Subject: in.Selectable, ClientName: clientName(in.Client), Person: person(s.who.User),
+			Interaction: in.ID, Subject: in.Selectable, ClientName: clientOf(r, in), Person: person(s.who.User),
 			Another: s.base + "/sign-in" + interactionQuery(in.ID) + "&another",
 		},
 	})

@@ -51,21 +51,21 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 		return s.redirect(w, "/account")
 	}
 	if in != nil && in.Selectable != "" && s.who != nil && s.who.User.ID == in.Selectable && !r.URL.Query().Has("another") {
-		return s.writeSelectAccount(w, in)
+		return s.writeSelectAccount(w, r, in)
 	}
 	var v signInView
 	if in != nil {
 		v.Identifier = cutRunes(clean(in.LoginHint), 254)
 	}
-	return s.writeSignIn(w, in, v, answer{})
+	return s.writeSignIn(w, r, in, v, answer{})
 }
 
 // writeSignIn writes the page; a has the status and what goes with it.
-func (s *session) writeSignIn(w http.ResponseWriter, in *authserver.Interaction, v signInView, a answer) error {
+func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, v signInView, a answer) error {
 	if in != nil {
 		v.Interaction = in.ID
 		if in.Client != nil {
-			v.ClientName = clientName(in.Client)
+			v.ClientName = clientOf(r, in)
 		}
 		a.formAction, a.popup = in.FormAction, in.Popup
 		if s.who != nil && s.who.User.ID == in.Subject {
@@ -95,7 +95,7 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		if !known {
 			return err
 		}
-		return s.writeSignIn(w, in, v, refused)
+		return s.writeSignIn(w, r, in, v, refused)
 	}
 	began, err := s.begin(w, r, now, user)
 	if err != nil {

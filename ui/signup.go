@@ -53,7 +53,7 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPerso
 		v.Interaction = in.ID
 		a.formAction, a.popup = in.FormAction, in.Popup
 		if in.Client != nil {
-			v.ClientName = clientName(in.Client)
+			v.ClientName = clientOf(r, in)
 		}
 	}
 	v.SignIn = s.base + "/sign-in" + interactionQuery(v.Interaction)
