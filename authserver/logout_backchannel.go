@@ -24,8 +24,9 @@ const (
 	// logoutTokenLifetime is short, so that a token that was caught on its way is soon
 	// worth nothing (OpenID Connect Back-Channel Logout, section 4).
 	logoutTokenLifetime = 2 * time.Minute
-	// logoutClaim is how long a node has for one delivery.
-	logoutClaim = time.Minute
+	// logoutClaim is how long a node has for one delivery; a client answers within
+	// fetchTimeout or has failed.
+	logoutClaim = 20 * time.Second
 	// After a failure the next try waits, longer each time; after a day nobody tries.
 	logoutFirstPause   = 10 * time.Second
 	logoutLongestPause = time.Hour

@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/internal/httpscript"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
@@ -263,5 +264,42 @@ func TestLogoutURIs(t *testing.T) {
 		if wrong != c.wrong {
 			t.Errorf("%s: %v, want a problem of %q", name, problems, c.wrong)
 		}
+	}
+}
+
+// counted counts the operations that write tickets.
+type counted struct {
+	database
+	writes int
+}
+
+func (c *counted) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	c.writes++
+	return c.database.Put(ctx, now, tickets...)
+}
+
+func (c *counted) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	c.writes++
+	return c.database.Spend(ctx, now, spend, put...)
+}
+
+// That a client takes part in a session is noted in the operation that stores its code, and
+// noted once.
+func TestTakingPartCostsNoWriteOfItsOwn(t *testing.T) {
+	store := &counted{database: memory.New()}
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, store, nil)
+	s.code("ada", "app", "scope", "openid")
+	session := s.latest()
+	for i := range 3 {
+		store.writes = 0
+		s.authorizeIn(session, query("app", "scope", "openid"))
+		if store.writes != 1 {
+			t.Errorf("answer %d took %d writes", i+2, store.writes)
+		}
+	}
+	store.writes = 0
+	s.code("ada", "app", "scope", "openid") // a session of its own
+	if store.writes != 1 {
+		t.Errorf("the first answer in a session took %d writes", store.writes)
 	}
 }
