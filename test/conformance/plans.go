@@ -45,9 +45,13 @@ func plans() []plan {
 	for _, t := range responseTypes {
 		add("dynamic-"+dashed(t), "oidcc-dynamic"+certification, map[string]string{"response_type": t})
 	}
-	for _, method := range []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none"} {
+	for _, method := range []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt"} {
 		add("all-"+dashed(method), "oidcc-test-plan", testPlan("client_auth_type", method))
 	}
+	// The suite sends no PKCE, without which a public client gets no code here.
+	none := testPlan("client_auth_type", "none")
+	none["response_type"] = "id_token token"
+	add("all-none", "oidcc-test-plan", none)
 	for _, t := range responseTypes[1:] {
 		add("all-"+dashed(t), "oidcc-test-plan", testPlan("response_type", t))
 	}
