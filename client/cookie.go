@@ -59,9 +59,9 @@ func (s seal) open(place, sealed string, into any) error {
 // it (RFC 6265bis, section 4.1.3.2); only https can have it.
 func (p *RelyingParty) cookieName(name string) string {
 	if p.origin.Scheme == "https" {
-		return "__Host-" + name
+		return "__Host-" + p.prefix + name
 	}
-	return name
+	return p.prefix + name
 }
 
 // setCookie sets a cookie for all of the application. seconds is zero for one that goes

@@ -50,6 +50,9 @@ type RelyingPartyConfig struct {
 	// Nil means a new random one for each process. Processes that share the work share
 	// the key, too.
 	CookieKey []byte
+	// CookiePrefix begins the names of cookies, of letters, digits and hyphens. Two
+	// RelyingParties that share a host, for two providers or on two ports, need two.
+	CookiePrefix string
 	// Home is the path to go to where no other is known; empty means "/".
 	Home string
 	// Error answers a request that failed, to a person: a sign-in that they refused, that
@@ -93,6 +96,7 @@ type RelyingParty struct {
 	logger        *slog.Logger
 
 	seal    seal
+	prefix  string   // of the names of cookies
 	origin  *url.URL // of the application: scheme and host
 	base    string   // path of the folder that the redirect URI is in, with a slash at the end
 	sources sources
@@ -148,6 +152,10 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 	if p.seal, err = newSeal(key); err != nil {
 		return nil, err
 	}
+	if strings.Trim(strings.ToLower(config.CookiePrefix), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return nil, errors.New("client: CookiePrefix is of letters, digits and hyphens")
+	}
+	p.prefix = config.CookiePrefix
 	return p, nil
 }
 

@@ -401,6 +401,22 @@ func TestSessionsAreNotFixed(t *testing.T) {
 	}
 }
 
+// Two parties with one host between them.
+func TestCookiePrefixKeepsTwoPartiesApart(t *testing.T) {
+	one := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = "one-" })
+	two := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = "two-" })
+	browser := one.browser(t)
+	one.signInTo(t, browser, "/")
+	browser.Transport = two
+	if two.signedIn(t, browser) {
+		t.Error("signed in at the other, too")
+	}
+	two.signInTo(t, browser, "/")
+	if browser.Transport = one; !one.signedIn(t, browser) {
+		t.Error("the second sign-in ended the first")
+	}
+}
+
 // The form that the provider's page posts comes without the Lax cookie of the session.
 func TestSessionBeforeEndsWithFormPost(t *testing.T) {
 	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.Authorization.ResponseMode = "form_post" })
@@ -642,6 +658,7 @@ func TestRelyingPartyConfigIsChecked(t *testing.T) {
 		"unclean path":         {redirectURI: "https://app.example/a/../callback"},
 		"unencrypted":          {redirectURI: "http://app.example/callback"},
 		"short key":            {redirectURI: appRedirectURI, config: client.RelyingPartyConfig{CookieKey: make([]byte, 16)}},
+		"odd cookie name":      {redirectURI: appRedirectURI, config: client.RelyingPartyConfig{CookiePrefix: "a; Domain=evil"}},
 		"home is another site": {redirectURI: appRedirectURI, config: client.RelyingPartyConfig{Home: "//evil.example"}},
 	} {
 		test.config.Client = p.discover(t, func(c *client.Config) { c.RedirectURI = test.redirectURI })

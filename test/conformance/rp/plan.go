@@ -98,7 +98,7 @@ func (a *application) runModule(ctx context.Context, s *suite, planID, module st
 		return r, err
 	}
 	took := a.drive(ctx, s, test, module, found.Variant)
-	if found, err = s.wait(ctx, test.ID, 15*time.Second, "FINISHED", "INTERRUPTED"); err != nil {
+	if found, err = s.wait(ctx, test.ID, 45*time.Second, "FINISHED", "INTERRUPTED"); err != nil {
 		return r, err
 	}
 	if r.outcome = found.Result; found.Status == "INTERRUPTED" || found.Status == "WAITING" || !slices.Contains(outcomes, r.outcome) {
