@@ -45,6 +45,16 @@ func (c *Configuration) validate(report reporter) {
 		}
 	}
 	c.Registration.validate(report)
+	for i, mapping := range c.Claims {
+		if err := mapping.Check(); err != nil {
+			report(fmt.Sprintf("claims[%d]", i), "%v", err)
+		}
+	}
+	for i, source := range c.ClaimSources {
+		if err := source.Check(); err != nil {
+			report(fmt.Sprintf("claim_sources[%d]", i), "%v", err)
+		}
+	}
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)
@@ -255,6 +265,9 @@ func (d *Declarations) Warnings() []string {
 		}
 		if c.InsecureNoCodeChallenge {
 			warnings = append(warnings, fmt.Sprintf("client %q: insecure_no_code_challenge takes requests that neither PKCE nor a nonce protects (RFC 9700, section 2.1.1)", c.ID))
+		}
+		if c.IDTokenSignedResponseAlg == "none" {
+			warnings = append(warnings, fmt.Sprintf("client %q: id_token_signed_response_alg none: its ID tokens prove nothing to anybody else (RFC 8725, section 3.2)", c.ID))
 		}
 		if c.InsecureAssertionAudience {
 			warnings = append(warnings, fmt.Sprintf("client %q: insecure_assertion_audience takes assertions that were made for another server (RFC 10070)", c.ID))

@@ -140,6 +140,7 @@ func (s *Server) open(ctx context.Context) error {
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
 		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
+		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources,
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
 		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,

@@ -23,10 +23,11 @@ type accessToken struct {
 	// person is the subject here, whom the client may know by another name; "" for a
 	// client's own token.
 	person string
-	// asked is the claims parameter of its authorization.
-	asked  *oauth.ClaimsRequest
-	opaque bool
-	key    storage.Key // of the opaque one
+	// asked and claimsLocales are parameters of its authorization.
+	asked         *oauth.ClaimsRequest
+	claimsLocales []string
+	opaque        bool
+	key           storage.Key // of the opaque one
 }
 
 // errInactive says that a token is not one of ours, or no longer good.
@@ -63,7 +64,7 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 	if err != nil {
 		return nil, err
 	}
-	t.asked, t.person = a.Claims, a.Subject
+	t.asked, t.claimsLocales, t.person = a.Claims, a.ClaimsLocales, a.Subject
 	return t, nil
 }
 
@@ -137,7 +138,7 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 		}
 		claims.Subject = s.subjectFor(cl, a.Subject)
 	}
-	return &accessToken{claims: claims, person: a.Subject, asked: a.Claims, opaque: true, key: ticket.Key}, nil
+	return &accessToken{claims: claims, person: a.Subject, asked: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key}, nil
 }
 
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what

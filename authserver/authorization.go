@@ -23,9 +23,11 @@ type authorization struct {
 	ACR       string               `json:"a,omitempty"`
 	AMR       []string             `json:"m,omitempty"`
 	Claims    *oauth.ClaimsRequest `json:"q,omitempty"`
-	Started   int64                `json:"b,omitempty"` // when the family began, Unix seconds
-	Code      *codeBinding         `json:"k,omitempty"` // on a code only
-	Opaque    *opaqueToken         `json:"p,omitempty"` // on an opaque access token only
+	// ClaimsLocales are the languages of claims, best first (OpenID Connect Core, section 5.2).
+	ClaimsLocales []string     `json:"l,omitempty"`
+	Started       int64        `json:"b,omitempty"` // when the family began, Unix seconds
+	Code          *codeBinding `json:"k,omitempty"` // on a code only
+	Opaque        *opaqueToken `json:"p,omitempty"` // on an opaque access token only
 }
 
 // codeBinding is what a code is bound to beside its client.

@@ -53,6 +53,7 @@ type authorizationRequest struct {
 	loginHint       string
 	display         string
 	uiLocales       []string
+	claimsLocales   []string
 }
 
 // authorize is the authorization endpoint (RFC 6749, section 3.1).

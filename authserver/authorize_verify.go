@@ -290,6 +290,7 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 		request.display = display
 	}
 	request.loginHint = clip(c.params.get("login_hint"))
+	request.claimsLocales = strings.Fields(clip(c.params.get("claims_locales")))
 	request.uiLocales = strings.Fields(c.params.get("ui_locales"))
 	if asked := c.params.get("claims"); asked != "" && request.scope.Has(oauth.ScopeOpenID) {
 		if request.claims, err = oauth.ParseClaimsRequest(asked); err != nil {

@@ -162,7 +162,15 @@ func algorithmNames[T ~string](algorithms []T) []string {
 func (c *clientCheck) algorithms() {
 	c.oneOf("access_token_signed_response_alg", c.AccessTokenSignedResponseAlg, algorithmNames(signingAlgorithms())...)
 	c.oneOf("token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg, clientAlgorithms()...)
-	c.signature("id_token_signed_response_alg", c.IDTokenSignedResponseAlg)
+	if c.IDTokenSignedResponseAlg == string(algorithmNone) {
+		for _, name := range c.ResponseTypes {
+			if t, _ := oauth.ParseResponseType(name); t.IDToken {
+				c.report("id_token_signed_response_alg", "none does not go with the response type %q (OpenID Connect Core, section 2)", name)
+			}
+		}
+	} else {
+		c.signature("id_token_signed_response_alg", c.IDTokenSignedResponseAlg)
+	}
 	c.signature("userinfo_signed_response_alg", c.UserinfoSignedResponseAlg)
 	c.encryption("id_token_encrypted_response", c.IDTokenEncryptedResponseAlg, c.IDTokenEncryptedResponseEnc, true)
 	c.encryption("userinfo_encrypted_response", c.UserinfoEncryptedResponseAlg, c.UserinfoEncryptedResponseEnc, true)

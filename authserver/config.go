@@ -26,6 +26,9 @@ type Config struct {
 	// Claims returns all claims about a subject, and storage.ErrNotFound if the person is
 	// gone or disabled: then codes and refresh tokens of theirs are refused.
 	Claims func(ctx context.Context, subject string) (oauth.Claims, error)
+	// ClaimMappings and ClaimSources say what clients see of those claims.
+	ClaimMappings []ClaimMapping
+	ClaimSources  []ClaimSource
 	// SessionActive reports whether a sign-in session still stands. Refresh tokens that
 	// were issued without offline_access end with it.
 	SessionActive func(ctx context.Context, session string) (bool, error)

@@ -53,6 +53,8 @@ const (
 	jwksMaxAge          = 5 * time.Minute
 	metadataMaxAge      = time.Hour
 	catalogueMaxAge     = time.Second
-	maxCachedClients    = 10_000
-	maxStoredRefusals   = 10_000
+
+	decryptionKeyAfterlife = 24 * time.Hour
+	maxCachedClients       = 10_000
+	maxStoredRefusals      = 10_000
 )

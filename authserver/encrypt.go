@@ -80,11 +80,17 @@ func (s *Server) decrypt(ctx context.Context, cl *client, token, alg, enc string
 		return nil, jose.ErrAlgorithm
 	}
 	if encryptsBySecret(header.Algorithm) {
-		if cl == nil || cl.secretOf() == "" {
+		if cl == nil {
 			return nil, jose.ErrAlgorithm
 		}
-		payload, _, err := jose.DecryptSecret(token, jose.SharedSecret(cl.secretOf()), jose.SecretEncryptionAlgorithms())
-		return payload, err
+		err := jose.ErrAlgorithm
+		for _, secret := range cl.Secrets {
+			var payload []byte
+			if payload, _, err = jose.DecryptSecret(token, jose.SharedSecret(secret), jose.SecretEncryptionAlgorithms()); err == nil {
+				return payload, nil
+			}
+		}
+		return nil, err
 	}
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {
@@ -94,9 +100,17 @@ func (s *Server) decrypt(ctx context.Context, cl *client, token, alg, enc string
 	return payload, err
 }
 
+// algorithmNone is the alg of an unsigned JWT (RFC 7519, section 6). It may be that of ID
+// tokens which come from the token endpoint alone, whose TLS protects them (OpenID Connect
+// Core, section 2; RFC 8725, section 3.2).
+const algorithmNone jose.Algorithm = "none"
+
 // sign signs what is meant for a client, by a key of this server or by the client's secret
-// (OpenID Connect Core, section 10.1).
+// (OpenID Connect Core, section 10.1), or not at all.
 func (s *Server) sign(ctx context.Context, now time.Time, cl *client, alg jose.Algorithm, typ string, payload []byte) (string, error) {
+	if alg == algorithmNone {
+		return jose.Unsigned(typ, payload)
+	}
 	var signer *jose.Signer
 	var err error
 	if strings.HasPrefix(string(alg), "HS") {

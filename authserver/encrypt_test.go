@@ -10,11 +10,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
 )
 
 // encryptionKey is a client's key to encrypt to, and its jwks.
@@ -197,6 +199,80 @@ func TestEncryptedRequestObject(t *testing.T) {
 		s.server.ServeHTTP(w, r)
 		if location := w.Header().Get("Location"); !strings.Contains(location, want) {
 			t.Errorf("%s: %s", enc, location)
+		}
+	}
+}
+
+// What was encrypted to a key that has been replaced since is still read for a day, and the
+// key is offered no longer (OpenID Connect Core, section 10.2.1).
+func TestKeysToEncryptToRotate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+		if err := s.server.PrepareKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		hint := s.tokens("ada", "app", "openid").IDToken
+		encrypted, err := s.encrypt(hint, jose.ECDHES, jose.A256GCM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _ := s.publicKeys().Recipient(jose.ECDHES)
+		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Algorithm: "ECDH-ES"}); err != nil {
+			t.Fatal(err)
+		}
+		opens := func() bool {
+			query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "prompt": {"none"}, "id_token_hint": {encrypted}}
+			return strings.Contains(s.authorize("ada", query.Encode()).Header.Get("Location"), "code=")
+		}
+		time.Sleep(2 * time.Second) // until the server asks for the version
+		published := 0
+		for _, key := range s.publicKeys().Keys {
+			if key.KeyID() == before.KeyID() {
+				published++
+			}
+		}
+		if after, ok := s.publicKeys().Recipient(jose.ECDHES); !ok || after.KeyID() == before.KeyID() || published > 0 {
+			t.Errorf("%s is offered after its rotation", after.KeyID())
+		}
+		if !opens() {
+			t.Error("what was encrypted to the key before cannot be read")
+		}
+		time.Sleep(25 * time.Hour)
+		if err := s.server.RotateKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if opens() {
+			t.Error("the key before is kept for ever")
+		}
+	})
+}
+
+// While one secret takes the place of another, the client may encrypt and sign by both.
+func TestRequestObjectByEitherSecret(t *testing.T) {
+	const next = "another secret of 32 bytes or more, for later"
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		c.RequestObjectSigningAlg, c.RequestObjectEncryptionAlg = "HS256", "A128GCMKW"
+	})}})
+	client, err := s.store.Client(t.Context(), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Secrets = []string{testSecret, next}
+	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{*client}}); err != nil {
+		t.Fatal(err)
+	}
+	for secret, want := range map[string]string{testSecret: "state=inside", next: "state=inside", "a stranger's secret of 32 bytes, or more": "error=invalid_request_object"} {
+		object, err := s.sign(jose.HS256, "oauth-authz-req+jwt", secret, map[string]any{"iss": "app", "aud": scriptIssuer, "exp": time.Now().Add(time.Minute).Unix(), "state": "inside"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		encrypted, err := jose.EncryptSecret(jose.A128GCMKW, jose.A256GCM, jose.SharedSecret(secret), jose.Message{ContentType: "JWT", Payload: []byte(object)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "request": {encrypted}}
+		if location := s.authorize("ada", query.Encode()).Header.Get("Location"); !strings.Contains(location, want) {
+			t.Errorf("%.20s…: %s", secret, location)
 		}
 	}
 }

@@ -32,8 +32,12 @@ func (s *Server) readIDTokenHint(c *call, hint string) (*idTokenHint, error) {
 		return nil, err
 	}
 	var claims idTokenHint
-	if _, err := jose.ParseClaims(payload, &claims); err != nil {
+	registered, err := jose.ParseClaims(payload, &claims)
+	if err != nil {
 		return nil, err
+	}
+	if registered.Expires.IsZero() { // signed UserInfo, say
+		return nil, errors.New("it is not an ID token of this issuer")
 	}
 	if claims.Issuer != s.config.Issuer || claims.Subject == "" || len(claims.Audience) == 0 {
 		return nil, errors.New("it is not an ID token of this issuer")
@@ -62,8 +66,13 @@ func (s *Server) verifyIDToken(c *call, token string) ([]byte, error) {
 		if err != nil || cl.IDTokenSignedResponseAlg != string(header.Algorithm) {
 			return nil, errors.New("its client is not registered for its algorithm")
 		}
-		payload, _, err := jose.VerifySecret(token, []byte(cl.secretOf()), jose.Expected{Algorithms: []jose.Algorithm{header.Algorithm}, Types: types})
-		return payload, err
+		for _, secret := range cl.Secrets {
+			payload, _, err := jose.VerifySecret(token, []byte(secret), jose.Expected{Algorithms: []jose.Algorithm{header.Algorithm}, Types: types})
+			if err == nil {
+				return payload, nil
+			}
+		}
+		return nil, jose.ErrSignature
 	}
 	catalogue, err := s.catalogue(c.r.Context())
 	if err != nil {

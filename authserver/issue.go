@@ -225,23 +225,16 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	// Connect Core, section 5.4).
 	alone := accessToken == "" && code == ""
 	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 {
-		person, err := c.s.config.Claims(ctx, a.Subject)
-		if err != nil {
-			return "", fmt.Errorf("read claims for the ID token: %w", err)
-		}
+		wanted := claimsWanted{locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
 		if alone {
-			catalogue, err := c.s.catalogue(ctx)
-			if err != nil {
-				return "", err
-			}
-			claims = catalogue.release(person, x.scope, nil)
+			wanted.scope = x.scope
 		}
 		if a.Claims != nil {
-			for name := range a.Claims.IDToken {
-				if value, ok := person[name]; ok && oauth.CheckClaimName(name) == nil {
-					claims[name] = value
-				}
-			}
+			wanted.asked = a.Claims.IDToken
+		}
+		var err error
+		if claims, err = c.personClaims(ctx, a.Subject, wanted); err != nil {
+			return "", fmt.Errorf("read claims for the ID token: %w", err)
 		}
 	}
 	set := func(name string, value any, wanted bool) {
@@ -253,7 +246,8 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	claims["azp"] = c.client.ID
 	claims["exp"], claims["iat"] = c.now.Add(c.s.lifetimes.IDToken).Unix(), c.now.Unix()
 	claims["auth_time"] = a.AuthTime
-	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "")
+	// An unsigned ID token has no hash of its own to make one by.
+	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)
 	set("c_hash", jose.LeftHash(alg, code), code != "")
 	set("nonce", x.nonce, x.nonce != "")
 	set("acr", a.ACR, a.ACR != "")

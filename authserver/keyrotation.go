@@ -50,20 +50,23 @@ func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRot
 
 // apply returns the keys as they are after the rotation, and those of them that are new.
 func (r *KeyRotation) apply(keys []Key, now time.Time) (after, added []Key, err error) {
-	from := now
-	if !r.Now && !r.Revoke {
-		from = now.Add(r.Lifetimes.KeyPublishAhead)
+	starts := func(alg jose.Algorithm) time.Time {
+		if r.Now || r.Revoke {
+			return now
+		}
+		return now.Add(r.Lifetimes.publishAhead(alg))
 	}
 	for _, alg := range r.algorithms(keys) {
 		private, err := jose.GenerateKey(alg)
 		if err != nil {
-			return nil, nil, fmt.Errorf("make a signing key: %w", err)
+			return nil, nil, fmt.Errorf("make a key: %w", err)
 		}
-		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
+		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: starts(alg)})
 	}
-	ends := from.Add(r.Lifetimes.longestSigned())
 	for _, key := range keys {
 		if slices.ContainsFunc(added, func(k Key) bool { return k.Algorithm == key.Algorithm }) {
+			from := starts(key.Algorithm)
+			ends := from.Add(r.Lifetimes.afterlife(key.Algorithm))
 			// One that would only sign later has signed nothing, and its successor is here.
 			if r.Revoke || key.SignsFrom.After(from) {
 				continue

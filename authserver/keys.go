@@ -15,12 +15,17 @@ import (
 
 // signingAlgorithms are those that tokens can be signed with; the first is the default.
 func signingAlgorithms() []jose.Algorithm {
-	return []jose.Algorithm{jose.ES256, jose.RS256, jose.PS256, jose.ES384, jose.ES512, jose.EdDSA}
+	return []jose.Algorithm{
+		jose.ES256, jose.RS256, jose.PS256, jose.ES384, jose.ES512, jose.RS384, jose.RS512, jose.PS384, jose.PS512,
+		jose.EdDSA, jose.Ed25519,
+	}
 }
 
 // decryptionAlgorithms are those of the keys that clients encrypt to; each stands for all
 // that its key can do.
 func decryptionAlgorithms() []jose.Algorithm { return []jose.Algorithm{jose.ECDHES, jose.RSAOAEP256} }
+
+func decrypts(alg jose.Algorithm) bool { return slices.Contains(decryptionAlgorithms(), alg) }
 
 func keyAlgorithms() []jose.Algorithm { return append(signingAlgorithms(), decryptionAlgorithms()...) }
 
@@ -72,6 +77,11 @@ func (k keyRing) hasAll(other keyRing) bool {
 func (k keyRing) publish(now time.Time) (*document, error) {
 	published := jose.KeySet{Keys: []jose.JWK{}}
 	for i, key := range k.keys {
+		// Who sees the newest key to encrypt to has no use for those before it: they only
+		// open what is on its way.
+		if decrypts(key.Algorithm) && slices.ContainsFunc(k.keys[i+1:], func(later Key) bool { return later.Algorithm == key.Algorithm }) {
+			continue
+		}
 		if key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil) {
 			published.Keys = append(published.Keys, k.published[i])
 		}
@@ -133,9 +143,14 @@ func (s *Server) RotateKeys(ctx context.Context) error {
 }
 
 // PrepareKeys makes a key for every algorithm that has none, so that clients which fetched
-// the JWKS before the first use of an algorithm know its key.
+// the JWKS before the first use of an algorithm know its key. RSA with the longer hashes
+// waits for its first use: hardly a client asks for it, and such keys are slow to make.
 func (s *Server) PrepareKeys(ctx context.Context) error {
 	for _, alg := range keyAlgorithms() {
+		switch alg {
+		case jose.RS384, jose.RS512, jose.PS384, jose.PS512:
+			continue
+		}
 		if err := s.rotateKeys(ctx, time.Now(), alg); err != nil {
 			return err
 		}
@@ -182,7 +197,7 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 	}
 	var added []Key
 	for _, alg := range keyAlgorithms() {
-		last := newest[alg]
+		last, ahead := newest[alg], s.lifetimes.publishAhead(alg)
 		var from time.Time
 		switch {
 		case last == nil && alg == needed:
@@ -191,8 +206,8 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 			from = now.Add(-clockSkew)
 		case last == nil:
 			continue
-		case !last.SignsFrom.After(now) && expired(now, last.SignsFrom.Add(s.lifetimes.KeyRotation-s.lifetimes.KeyPublishAhead)):
-			from = now.Add(s.lifetimes.KeyPublishAhead)
+		case !last.SignsFrom.After(now) && expired(now, last.SignsFrom.Add(s.lifetimes.KeyRotation-ahead)):
+			from = now.Add(ahead)
 		default:
 			continue
 		}
@@ -203,10 +218,29 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
 		changed = true
 		if last != nil {
-			last.PublishedUntil = from.Add(s.lifetimes.longestSigned())
+			last.PublishedUntil = from.Add(s.lifetimes.afterlife(alg))
 		}
 	}
 	return append(next, added...), changed, nil
+}
+
+// publishAhead is how long a key is published before it takes over. Nobody waits for one to
+// encrypt to.
+func (l Lifetimes) publishAhead(alg jose.Algorithm) time.Duration {
+	if decrypts(alg) {
+		return 0
+	}
+	return l.KeyPublishAhead
+}
+
+// afterlife is how long a key is kept after another took over from it. For one that
+// decrypts it allows for those who keep our JWKS longer than they should (OpenID Connect
+// Core, section 10.2.1).
+func (l Lifetimes) afterlife(alg jose.Algorithm) time.Duration {
+	if decrypts(alg) {
+		return max(decryptionKeyAfterlife, l.longestSigned())
+	}
+	return l.longestSigned()
 }
 
 // longestSigned is how long a signature must stay verifiable: the longest life of what

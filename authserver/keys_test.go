@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -180,7 +182,7 @@ func TestJW15_NothingPrivateInTheJWKS(t *testing.T) {
 }
 
 func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
-	for _, alg := range []jose.Algorithm{jose.ES256, jose.PS256, jose.ES384, jose.ES512, jose.EdDSA} {
+	for _, alg := range []jose.Algorithm{jose.ES256, jose.PS256, jose.PS384, jose.RS512, jose.ES384, jose.ES512, jose.EdDSA, jose.Ed25519} {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
 			c.IDTokenSignedResponseAlg, c.AccessTokenSignedResponseAlg = string(alg), string(alg)
 		})}})
@@ -194,9 +196,35 @@ func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
 			t.Errorf("%s: UserInfo answers %d %s", alg, got.status, got.body)
 		}
 	}
+}
+
+// An unsigned ID token goes to a client that asked for it, straight from the token endpoint,
+// and proves nothing here (OpenID Connect Core, section 2; RFC 8725, section 3.2).
+func TestJW27_NoneWhereItIsAskedFor(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "none" })}})
-	if a := s.redeem("app", s.code("ada", "app", "scope", "openid")); a.status == http.StatusOK {
-		t.Error("an ID token is issued for alg none")
+	a := s.tokens("ada", "app", "openid")
+	header, err := jose.ParseHeader(a.IDToken)
+	if err != nil || header.Algorithm != "none" || !strings.HasSuffix(a.IDToken, ".") {
+		t.Errorf("%s: %+v, %v", a.IDToken, header, err)
+	}
+	if header, err := jose.ParseHeader(a.AccessToken); err != nil || header.Algorithm != jose.ES256 {
+		t.Errorf("the access token has alg %s (%v)", header.Algorithm, err)
+	}
+	query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "prompt": {"none"}, "id_token_hint": {a.IDToken}}
+	if location := s.authorize("ada", query.Encode()).Header.Get("Location"); !strings.Contains(location, "error=invalid_request") {
+		t.Errorf("an unsigned ID token is a hint: %s", location)
+	}
+	for member, change := range map[string]func(*authserver.Client){
+		"id_token_signed_response_alg": func(c *authserver.Client) {
+			c.IDTokenSignedResponseAlg, c.ResponseTypes = "none", []string{"code id_token"}
+			c.GrantTypes = []string{"authorization_code", "implicit"}
+		},
+		"userinfo_signed_response_alg": func(c *authserver.Client) { c.UserinfoSignedResponseAlg = "none" },
+	} {
+		problems := confidential("app", change).Problems()
+		if !slices.ContainsFunc(problems, func(p authserver.ClientProblem) bool { return p.Member == member }) {
+			t.Errorf("%s: %v", member, problems)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		GrantTypesSupported:                                grants,
 		ACRValuesSupported:                                 s.config.ACRValues,
 		SubjectTypesSupported:                              []string{subjectPublic, subjectPairwise},
-		IDTokenSigningAlgValuesSupported:                   assertionAlgorithms,
+		IDTokenSigningAlgValuesSupported:                   append(slices.Clone(assertionAlgorithms), string(algorithmNone)),
 		IDTokenEncryptionAlgValuesSupported:                algorithmNames(encryptionAlgorithms()),
 		IDTokenEncryptionEncValuesSupported:                algorithmNames(jose.Encryptions()),
 		UserinfoSigningAlgValuesSupported:                  assertionAlgorithms,
@@ -75,8 +75,8 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		RevocationEndpointAuthMethodsSupported:             methods,
 		RevocationEndpointAuthSigningAlgValuesSupported:    assertionAlgorithms,
 		CodeChallengeMethodsSupported:                      []string{oauth.CodeChallengeMethodS256},
-		ClaimTypesSupported:                                []string{"normal"},
-		ClaimsSupported:                                    catalogue.claimNames(),
+		ClaimTypesSupported:                                s.claimTypes(),
+		ClaimsSupported:                                    s.claimNames(catalogue),
 		ClaimsParameterSupported:                           true,
 		RequestParameterSupported:                          true,
 		RequestURIParameterSupported:                       true,
@@ -98,20 +98,6 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		m.CheckSessionIframe = ""
 	}
 	return &m
-}
-
-// claimNames lists the claims that some scope releases, and those of the protocol that
-// clients look for.
-func (c *catalogue) claimNames() []string {
-	names := []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp"}
-	for _, scope := range c.scopeNames {
-		for _, claim := range c.scopes[scope].Claims {
-			if !slices.Contains(names, claim) {
-				names = append(names, claim)
-			}
-		}
-	}
-	return names
 }
 
 // document is a public answer that is the same for everybody, with its header fields made

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/valetkey/valetkey/jose"
 )
 
 // A stranger's kid does not make the engine ask a client's jwks_uri at each request, and
@@ -36,5 +38,23 @@ func TestJW06_JW26_RemoteKeysAreAskedForSeldom(t *testing.T) {
 	now = now.Add(remoteKeysLife)
 	if keys, err := r.get(t.Context(), now, false); err != nil || keys == nil {
 		t.Errorf("a jwks_uri that is down costs the keys: %v", err)
+	}
+}
+
+// A client that begins to encrypt, or changes the kind of its key, is not kept waiting for
+// the end of what is remembered.
+func TestClientsKeysAreFetchedAgainWhenNoneFits(t *testing.T) {
+	const point = `"crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"`
+	answer := `{"keys":[{"kty":"EC","kid":"s","use":"sig",` + point + `}]}`
+	cl := &client{remoteKeys: &remoteKeySet{url: "https://client.example/jwks", fetch: func(context.Context, string) ([]byte, error) {
+		return []byte(answer), nil
+	}}}
+	now := time.Now()
+	if key, err := cl.recipient(t.Context(), now, jose.ECDHES); err == nil {
+		t.Errorf("encrypts to %s, which signs", key.KeyID())
+	}
+	answer = `{"keys":[{"kty":"EC","kid":"e","use":"enc",` + point + `}]}`
+	if key, err := cl.recipient(t.Context(), now.Add(remoteKeysRest), jose.ECDHES); err != nil || key.KeyID() != "e" {
+		t.Errorf("%s, %v", key.KeyID(), err)
 	}
 }

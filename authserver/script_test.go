@@ -49,7 +49,9 @@ type scriptSetup struct {
 	ACRValues            []string `json:"acr_values"`
 	RequireCodeChallenge bool     `json:"require_code_challenge"`
 	Registration         authserver.RegistrationPolicy
-	SessionManagement    bool `json:"session_management"`
+	SessionManagement    bool                      `json:"session_management"`
+	ClaimMappings        []authserver.ClaimMapping `json:"claims"`
+	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
@@ -127,6 +129,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	config := authserver.Config{
 		Issuer: setup.Issuer, Store: store, Secret: []byte("a secret of the nodes, 32 bytes long"),
 		SignedIn: s.signedIn, Claims: s.claims, SessionActive: s.sessionActive, SignOut: s.signOut,
+		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
 		Registration: setup.Registration,
 		Logger:       slog.New(slog.DiscardHandler),

@@ -68,6 +68,16 @@ func New(config Config) (*Server, error) {
 	case config.SignedIn == nil || config.Claims == nil || config.SessionActive == nil || config.SignOut == nil:
 		return nil, errors.New("authserver: Config.SignedIn, Claims, SessionActive and SignOut are needed")
 	}
+	for _, m := range config.ClaimMappings {
+		if err := m.Check(); err != nil {
+			return nil, fmt.Errorf("claim mapping: %w", err)
+		}
+	}
+	for _, source := range config.ClaimSources {
+		if err := source.Check(); err != nil {
+			return nil, fmt.Errorf("claim source: %w", err)
+		}
+	}
 	issuer, err := url.Parse(config.Issuer)
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)

@@ -39,7 +39,7 @@ type Store interface {
 	Resources(ctx context.Context) ([]Resource, error)
 	Scopes(ctx context.Context) ([]Scope, error)
 
-	// Keys returns every signing key that is not deleted, private parts included.
+	// Keys returns every key that is not deleted, private parts included.
 	Keys(ctx context.Context) ([]Key, error)
 	// UpdateKeys replaces all keys by what update makes of them, in one transaction in
 	// which no other node changes keys. An update that returns an error changes nothing.
@@ -165,9 +165,10 @@ func (r *Resource) MayIntrospect(clientID string) bool {
 	return r.Identifier == clientID || slices.Contains(r.IntrospectionClients, clientID)
 }
 
-// Key is a signing key and the times of its life. It is published from the moment it is
-// stored until PublishedUntil, and signs from SignsFrom until another key of its
-// algorithm does.
+// Key is a private key and the times of its life. One that signs is published from the
+// moment it is stored until PublishedUntil, and signs from SignsFrom until another key of
+// its algorithm does. One whose algorithm is ECDH-ES or RSA-OAEP-256 decrypts until
+// PublishedUntil, and is published until another of its kind is.
 type Key struct {
 	ID             string // kid
 	Algorithm      jose.Algorithm
@@ -178,7 +179,7 @@ type Key struct {
 }
 
 // Decrypts reports whether the key is one that clients encrypt to.
-func (k *Key) Decrypts() bool { return slices.Contains(decryptionAlgorithms(), k.Algorithm) }
+func (k *Key) Decrypts() bool { return decrypts(k.Algorithm) }
 
 // Grant is a record of its own: this person let this client have these scopes since
 // then. Codes and tokens hang from it and end with it.

@@ -114,42 +114,19 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err := c.must(scope.Has(oauth.ScopeOpenID), &ruleUserinfoScope); err != nil {
 		return nil, err
 	}
-	person, err := c.s.config.Claims(c.r.Context(), t.person)
+	wanted := claimsWanted{scope: scope, locales: t.claimsLocales}
+	if t.asked != nil {
+		wanted.asked = t.asked.Userinfo
+	}
+	released, err := c.personClaims(c.r.Context(), t.person, wanted)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, c.refuse(&ruleUserinfoToken, "the person is gone or disabled")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read claims: %w", err)
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
-	if err != nil {
-		return nil, err
-	}
-	released := catalogue.release(person, scope, t.asked)
 	released["sub"] = t.claims.Subject
 	return released, nil
-}
-
-// release picks the claims that scopes and the claims parameter ask for. A claim that
-// the person has no value for is left out (section 5.3.2).
-func (c *catalogue) release(person oauth.Claims, scope oauth.Scope, asked *oauth.ClaimsRequest) oauth.Claims {
-	released := oauth.Claims{}
-	add := func(name string) {
-		if value, ok := person[name]; ok && oauth.CheckClaimName(name) == nil {
-			released[name] = value
-		}
-	}
-	for _, name := range scope {
-		for _, claim := range c.scopes[name].Claims {
-			add(claim)
-		}
-	}
-	if asked != nil {
-		for name := range asked.Userinfo {
-			add(name)
-		}
-	}
-	return released
 }
 
 // bearerToken reads the access token (RFC 6750, sections 2.1 and 2.2). A token in the URL

@@ -75,6 +75,17 @@ func (m ClientMetadata) WithDefaults() ClientMetadata {
 	if m.IDTokenSignedResponseAlg == "" {
 		m.IDTokenSignedResponseAlg = "ES256"
 	}
+	for _, member := range [...]struct {
+		alg string
+		enc *string
+	}{
+		{m.IDTokenEncryptedResponseAlg, &m.IDTokenEncryptedResponseEnc},
+		{m.UserinfoEncryptedResponseAlg, &m.UserinfoEncryptedResponseEnc},
+	} {
+		if member.alg != "" && *member.enc == "" {
+			*member.enc = "A128CBC-HS256"
+		}
+	}
 	return m
 }
 
