@@ -276,3 +276,24 @@ func TestRequestObjectByEitherSecret(t *testing.T) {
 		}
 	}
 }
+
+// The secret that a client registers for suits every algorithm that needs one.
+func TestRegisteredSecretIsLongEnough(t *testing.T) {
+	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
+	for member, alg := range map[string]string{
+		"id_token_signed_response_alg": "HS512", "userinfo_signed_response_alg": "HS384",
+		"id_token_encrypted_response_alg": "dir", "userinfo_encrypted_response_alg": "A256GCMKW",
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/register", strings.NewReader(`{"redirect_uris": ["https://c.example/cb"], "`+member+`": "`+alg+`"}`))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		var information map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &information); err != nil || w.Code != http.StatusCreated || information["client_secret"] == nil {
+			t.Errorf("%s %s: %d %s", member, alg, w.Code, w.Body)
+		}
+		if strings.Contains(member, "encrypted") && information[strings.TrimSuffix(member, "alg")+"enc"] != "A128CBC-HS256" {
+			t.Errorf("%s: the default of enc is not said: %s", member, w.Body)
+		}
+	}
+}

@@ -15,7 +15,9 @@ import (
 const (
 	prefixRegistrationToken = "vk_ra_"
 	prefixInitialToken      = "vk_ia_"
-	prefixClientSecret      = "vk_cs_"
+	// As long as it is, a client secret has the 64 bytes that HS512 asks for (RFC 7518,
+	// section 3.2).
+	prefixClientSecret = "vk_secret_"
 )
 
 // An initial access token (RFC 7591, section 3) is a ticket that says what it is for, and

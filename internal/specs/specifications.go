@@ -56,7 +56,7 @@ func specifications() []specification {
 		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
 		rfc(9864, "Fully-Specified Algorithms for JOSE", "Ed25519"),
 		rfc(10070, "Updates to JWT Client Authentication and Assertion-Based Authorization Grants", "client authentication; a client's setting takes what older clients send"),
-		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "whole, but for self-issued providers; aggregated and distributed claims are read by the client"),
+		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "whole, but for self-issued providers"),
 		openID("OpenID Connect Discovery", "openid-connect-discovery-1_0.html", "whole: the configuration document, and WebFinger in the client"),
 		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "whole"),
 		openID("OpenID Connect RP-Initiated Logout", "openid-connect-rpinitiated-1_0.html", "whole"),
