@@ -252,7 +252,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	set("nonce", x.nonce, x.nonce != "")
 	set("acr", a.ACR, a.ACR != "")
 	set("amr", a.AMR, len(a.AMR) > 0)
-	set("sid", a.Session, a.Session != "")
+	set("sid", c.s.sessionFor(c.client, a.Session), a.Session != "")
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", fmt.Errorf("encode ID token: %w", err)

@@ -65,8 +65,8 @@ func (c *call) logout() error {
 }
 
 func (c *call) names(r *logoutRequest, who *Authentication) bool {
-	return r.hint != nil && r.client != nil && r.hint.Subject == c.s.subjectFor(r.client, who.Subject) &&
-		slices.Contains(who.sessionNames(), r.hint.Session)
+	return r.hint != nil && r.hint.Session != "" && r.client != nil && r.hint.Subject == c.s.subjectFor(r.client, who.Subject) &&
+		slices.ContainsFunc(who.sessionNames(), func(name string) bool { return c.s.sessionFor(r.client, name) == r.hint.Session })
 }
 
 func (c *call) verifyLogout() (*logoutRequest, error) {

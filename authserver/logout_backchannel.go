@@ -214,7 +214,7 @@ func (s *Server) logoutToken(ctx context.Context, cl *client, logout *logoutMess
 	payload, err := json.Marshal(logoutTokenClaims{
 		Issuer: s.config.Issuer, Subject: s.subjectFor(cl, logout.Subject), Audience: cl.ID,
 		IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLifetime).Unix(), ID: storage.NewID(),
-		Events: map[string]struct{}{oauth.EventBackchannelLogout: {}}, Session: logout.Session,
+		Events: map[string]struct{}{oauth.EventBackchannelLogout: {}}, Session: s.sessionFor(cl, logout.Session),
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode logout token: %w", err)

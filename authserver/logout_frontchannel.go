@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -40,7 +41,7 @@ func (c *call) frames(who *Authentication) ([]frame, error) {
 // a page that says whose session is meant cannot sign out of another (section 2).
 func (s *Server) frameURL(cl *client, session string) string {
 	return cl.FrontchannelLogoutURI + querySeparator(cl.FrontchannelLogoutURI) +
-		url.Values{"iss": {s.config.Issuer}, "sid": {session}}.Encode()
+		url.Values{"iss": {s.config.Issuer}, "sid": {s.sessionFor(cl, session)}}.Encode()
 }
 
 // signedOut ends the answer to a logout: back to the client, or to the page that says that
@@ -80,8 +81,11 @@ func (c *call) endedInteraction(id string, ended *endedLogout) (*Interaction, er
 	shown := &Interaction{ID: id, ContinueTo: ended.ContinueTo, SignedOut: true}
 	for _, f := range ended.Frames {
 		cl, err := c.s.client(c.r.Context(), f.ClientID)
-		if err != nil || cl.FrontchannelLogoutURI == "" {
+		if errors.Is(err, errUnknownClient) || err == nil && cl.FrontchannelLogoutURI == "" {
 			continue // gone meanwhile: it cannot be told
+		}
+		if err != nil {
+			return nil, err
 		}
 		shown.Frames = append(shown.Frames, c.s.frameURL(cl, f.Session))
 	}

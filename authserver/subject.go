@@ -25,10 +25,24 @@ func (s *Server) subjectFor(cl *client, subject string) string {
 	if cl.SubjectType != subjectPairwise || subject == "" {
 		return subject
 	}
+	return s.pairwise(cl.sector, subject)
+}
+
+// sessionFor returns the sid by which a client knows a sign-in session. Pairwise clients
+// get one of their sector's own: by a sid that all share they would know the person again
+// whom the sub hides from them.
+func (s *Server) sessionFor(cl *client, session string) string {
+	if cl.SubjectType != subjectPairwise || session == "" {
+		return session
+	}
+	return s.pairwise("sid "+cl.sector, session) // no sector has a space in it
+}
+
+func (s *Server) pairwise(sector, value string) string {
 	mac := hmac.New(sha256.New, s.pairwiseKey)
-	mac.Write([]byte(cl.sector))
+	mac.Write([]byte(sector))
 	mac.Write([]byte{0})
-	mac.Write([]byte(subject))
+	mac.Write([]byte(value))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
