@@ -5,10 +5,11 @@
 //
 // A request passes through one of the functions in the table of endpoints.go:
 //
-//	authorize   authorize.go → interaction.go (what must the person still do?) → responsemode.go
+//	authorize   authorize.go → jar.go → interaction.go (what must the person still do?) → answer.go → responsemode.go
 //	token       token.go → clientauth*.go → grant_*.go → issue.go
 //	resources   introspect.go  revoke.go  userinfo.go
 //	metadata    metadata.go  keys.go
+//	clients     registration.go  registration_manage.go  client_check.go
 //	logout      logout.go → logout_backchannel.go  logout_frontchannel.go  sessionmanagement.go
 //
 // Each check on the way is a rule, with the section that asks for it, and leaves a rung
