@@ -3,11 +3,11 @@
 // that keeps to the standards.
 //
 // Discover reads what a provider says of itself; New takes it from the caller. Register
-// makes the application known where the provider lets it. A Client
-// then signs people in (AuthorizationURL and Callback, or Loopback for programs without
-// a web server), takes tokens for itself (ClientCredentials), and keeps tokens fresh for
-// many goroutines at once (Source, which yields an http.Client and an
-// oauth2.TokenSource).
+// makes the application known where the provider lets it. A RelyingParty does for a web
+// application all that signing people in and out takes. Below it, a Client signs people in
+// (AuthorizationURL and Callback, or Loopback for programs without a web server), takes
+// tokens for itself (ClientCredentials), and keeps tokens fresh for many goroutines at once
+// (Source, which yields an http.Client and an oauth2.TokenSource).
 //
 // What comes from outside is not believed: endpoints are https, answers are bounded in
 // size and time, redirects are not followed, issuers are compared character by

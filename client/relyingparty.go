@@ -26,6 +26,8 @@ const (
 	maxSignIns = 8
 	// maxReturnTo bounds the path to return to, which travels in a cookie.
 	maxReturnTo = 1024
+	// maxLoginHint bounds what another site may put into a request to the provider.
+	maxLoginHint = 1024
 	// maxFormBytes bounds what browsers and providers may post.
 	maxFormBytes = 64 << 10
 )

@@ -1,6 +1,9 @@
 package client
 
 import (
+	"encoding/json"
+	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -42,6 +45,46 @@ func FuzzLogoutTokenClaims(f *testing.F) {
 		logout, err := c.checkLogoutTokenClaims([]byte(payload), time.Unix(1, 0))
 		if err == nil && (logout.Issuer != "https://op.example" || logout.ID == "" || logout.Subject+logout.SessionID == "") {
 			t.Errorf("taken: %+v", logout)
+		}
+	})
+}
+
+func FuzzNormalizeIdentifier(f *testing.F) {
+	for _, seed := range []string{"alice@example.com", "acct:a@b@example.com:8443", "https://example.com/a?b#c", "example.com", "//@", "acct:@", "a@[::1]", "https://u:p@example.com"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, identifier string) {
+		resource, host, err := normalizeIdentifier(identifier)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse("https://" + host + "/.well-known/webfinger")
+		if err != nil || u.Host != host || u.User != nil || u.Path != "/.well-known/webfinger" || u.RawQuery != "" {
+			t.Errorf("%q asks at %q", identifier, host)
+		}
+		if !strings.HasPrefix(resource, "acct:") && !strings.HasPrefix(resource, "https:") || strings.Contains(resource, "#") && !strings.HasPrefix(resource, "acct:") {
+			t.Errorf("%q asks for %q", identifier, resource)
+		}
+	})
+}
+
+// nowhere refuses every request.
+type nowhere struct{}
+
+func (nowhere) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("nowhere") }
+
+func FuzzOtherClaims(f *testing.F) {
+	f.Add(`{"_claim_names":{"a":"s"},"_claim_sources":{"s":{"JWT":"eyJhbGciOiJub25lIn0.eyJhIjoxfQ."}}}`)
+	f.Add(`{"_claim_names":{"a":"s"},"_claim_sources":{"s":{"endpoint":"https://x.example/","access_token":"t"}}}`)
+	c, err := New(oauth.ServerMetadata{Issuer: "https://op.example", JWKSURI: "https://op.example/jwks"},
+		Config{Issuer: "https://op.example", ClientID: "app", HTTPClient: &http.Client{Transport: nowhere{}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, claims string) {
+		// Nothing can be verified, so nothing is found.
+		if found, _ := c.OtherClaims(t.Context(), json.RawMessage(claims)); len(found) > 0 {
+			t.Errorf("found %v", found)
 		}
 	})
 }

@@ -154,7 +154,9 @@ func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) err
 		}
 	}
 	options := p.authorization
-	options.LoginHint = r.Form.Get("login_hint")
+	if options.LoginHint = r.Form.Get("login_hint"); len(options.LoginHint) > maxLoginHint {
+		return refuse(http.StatusBadRequest, "login_hint is too long")
+	}
 	return p.begin(w, r, options, attempt{ReturnTo: returnTo})
 }
 

@@ -517,6 +517,14 @@ func TestThirdPartyInitiatedLogin(t *testing.T) {
 	}
 }
 
+func TestThirdPartyLoginHintIsBounded(t *testing.T) {
+	a := newWebApp(t, nil)
+	query := url.Values{"iss": {a.issuer}, "login_hint": {strings.Repeat("x", 1025)}}
+	if resp, _ := appGet(t, a.browser(t), "/auth/initiate-login?"+query.Encode()); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("answered %d", resp.StatusCode)
+	}
+}
+
 func TestRefusedSignInIsShown(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
