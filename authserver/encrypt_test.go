@@ -234,6 +234,10 @@ func TestKeysToEncryptToRotate(t *testing.T) {
 		if after, ok := s.publicKeys().Recipient(jose.ECDHES); !ok || after.KeyID() == before.KeyID() || published > 0 {
 			t.Errorf("%s is offered after its rotation", after.KeyID())
 		}
+		time.Sleep(time.Hour)
+		if err := s.server.RotateKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if !opens() {
 			t.Error("what was encrypted to the key before cannot be read")
 		}

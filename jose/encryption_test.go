@@ -226,6 +226,23 @@ func TestJW18_KeysHaveOneUse(t *testing.T) {
 	if _, ok := set.Recipient(RSAOAEP); ok {
 		t.Error("there is no RSA key")
 	}
+	for member, value := range map[string]string{"use": `"sig"`, "key_ops": `["verify"]`} {
+		signs := keySet(t, `{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","`+member+`":`+value+`}`)
+		if _, ok := signs.Recipient(ECDHES); ok || !signs.Keys[0].verifies(ES256) {
+			t.Errorf("%s %s: %+v", member, value, signs.Keys)
+		}
+	}
+	// A kid that is not the key's is somebody else's message.
+	for kid, want := range map[string]bool{"e": true, "": true, "other": false} {
+		to := JWK{kid: kid, key: &key.PublicKey}
+		token, err := Encrypt(ECDHES, A128GCM, to, Message{Payload: []byte("{}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Decrypt(token, []*Decrypter{d}, PublicKeyEncryptionAlgorithms()); (err == nil) != want {
+			t.Errorf("kid %q: %v", kid, err)
+		}
+	}
 }
 
 func FuzzDecrypt(f *testing.F) {

@@ -43,8 +43,8 @@ type Config struct {
 	// seconds, negative not at all.
 	ClockSkew time.Duration
 
-	// Algorithms are those that may have signed a token; nil means ES256, ES384, ES512,
-	// RS256, PS256 and EdDSA.
+	// Algorithms are those that may have signed a token; nil means every
+	// asymmetric one of package jose.
 	Algorithms []jose.Algorithm
 	// ScopesSupported, Name and Documentation go into the API's metadata (RFC 9728).
 	ScopesSupported []string
@@ -81,7 +81,7 @@ func New(config Config) (*ResourceServer, error) {
 		return nil, errors.New("resourceserver: Resource is the API's identifier, an absolute URI without a fragment")
 	}
 	if config.Algorithms == nil {
-		config.Algorithms = []jose.Algorithm{jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.PS256, jose.EdDSA}
+		config.Algorithms = jose.SigningAlgorithms()
 	}
 	if config.ClockSkew == 0 {
 		config.ClockSkew = 10 * time.Second
