@@ -124,6 +124,8 @@ func (c *clientCheck) credentials() {
 	case oauth.AuthMethodPrivateKeyJWT:
 		if len(c.JWKS) == 0 && c.JWKSURI == "" {
 			c.report("", "private_key_jwt needs jwks or jwks_uri")
+		} else if keys, err := jose.ParseKeySet(c.JWKS); len(c.JWKS) > 0 && err == nil && !keys.Verifies() {
+			c.report("jwks", "private_key_jwt needs a key for signatures")
 		}
 	default:
 		c.report("token_endpoint_auth_method", "%q is not known", method)

@@ -107,6 +107,11 @@ func (s *KeySet) has(kid string) bool {
 	return slices.ContainsFunc(s.Keys, func(k JWK) bool { return k.kid == kid })
 }
 
+// Verifies reports whether a key of the set is one for signatures.
+func (s *KeySet) Verifies() bool {
+	return s != nil && slices.ContainsFunc(s.Keys, func(k JWK) bool { return slices.ContainsFunc(SigningAlgorithms(), k.verifies) })
+}
+
 // Bounds of a stranger's set.
 const (
 	maxKeySetBytes = 512 << 10
