@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -101,10 +102,37 @@ func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, err
 	}
 	body := string(content)
 	if b.own(r.URL) {
-		b.pages = append(b.pages, page{r.URL.String(), response.StatusCode, body})
+		b.pages = append(b.pages, page{r.URL.String(), response.StatusCode, b.withLogo(ctx, r.URL, body)})
 		return b.answer(ctx, r.URL, body)
 	}
 	return submitFragment(ctx, r.URL, fragment, body)
+}
+
+var logo = regexp.MustCompile(`<img src="([^"]+)"`)
+
+// withLogo puts the client's logo into a page, which is later looked at without the
+// cookies that it takes to fetch it.
+func (b *browser) withLogo(ctx context.Context, at *url.URL, body string) string {
+	return logo.ReplaceAllStringFunc(body, func(found string) string {
+		to, err := at.Parse(html.UnescapeString(logo.FindStringSubmatch(found)[1]))
+		if err != nil {
+			return found
+		}
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
+		if err != nil {
+			return found
+		}
+		response, err := b.client.Do(r)
+		if err != nil {
+			return found
+		}
+		defer response.Body.Close()
+		picture, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+		if err != nil || response.StatusCode != http.StatusOK {
+			return found
+		}
+		return `<img src="data:` + response.Header.Get("Content-Type") + `;base64,` + base64.StdEncoding.EncodeToString(picture) + `"`
+	})
 }
 
 func (b *browser) own(u *url.URL) bool { return strings.HasPrefix(u.String(), b.issuer+"/") }
