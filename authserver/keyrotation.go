@@ -36,10 +36,18 @@ func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRot
 		return nil, fmt.Errorf("%q: %w: choose one of %v", rotation.Algorithm, ErrKeyAlgorithm, keyAlgorithms())
 	}
 	rotation.Lifetimes = rotation.Lifetimes.withDefaults()
+	current, err := store.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read keys: %w", err)
+	}
+	var made keyMaker
+	if _, _, err := rotation.apply(current, now, &made); err != nil {
+		return nil, err
+	}
 	var added []Key
-	err := store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
+	err = store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
 		var err error
-		keys, added, err = rotation.apply(keys, now)
+		keys, added, err = rotation.apply(keys, now, &made)
 		return keys, err
 	})
 	if err != nil {
@@ -49,7 +57,7 @@ func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRot
 }
 
 // apply returns the keys as they are after the rotation, and those of them that are new.
-func (r *KeyRotation) apply(keys []Key, now time.Time) (after, added []Key, err error) {
+func (r *KeyRotation) apply(keys []Key, now time.Time, made *keyMaker) (after, added []Key, err error) {
 	starts := func(alg jose.Algorithm) time.Time {
 		if r.Now || r.Revoke {
 			return now
@@ -57,9 +65,9 @@ func (r *KeyRotation) apply(keys []Key, now time.Time) (after, added []Key, err 
 		return now.Add(r.Lifetimes.publishAhead(alg))
 	}
 	for _, alg := range r.algorithms(keys) {
-		private, err := jose.GenerateKey(alg)
+		private, err := made.key(alg)
 		if err != nil {
-			return nil, nil, fmt.Errorf("make a key: %w", err)
+			return nil, nil, err
 		}
 		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: starts(alg)})
 	}

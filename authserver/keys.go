@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/json"
@@ -163,11 +164,12 @@ func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algo
 	if err != nil {
 		return fmt.Errorf("read keys: %w", err)
 	}
-	if _, changed, err := s.nextKeys(current, now, needed); err != nil || !changed {
+	var made keyMaker
+	if _, changed, err := s.nextKeys(current, now, needed, &made); err != nil || !changed {
 		return err
 	}
 	err = s.config.Store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
-		next, _, err := s.nextKeys(keys, now, needed)
+		next, _, err := s.nextKeys(keys, now, needed, &made)
 		return next, err
 	})
 	if err != nil {
@@ -177,11 +179,31 @@ func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algo
 	return nil
 }
 
+// keyMaker makes one key for each algorithm and returns it again: what is decided before a
+// store's transaction is decided once more inside it, and there an RSA key would keep every
+// other writer waiting.
+type keyMaker map[jose.Algorithm]crypto.Signer
+
+func (m *keyMaker) key(alg jose.Algorithm) (crypto.Signer, error) {
+	if private, ok := (*m)[alg]; ok {
+		return private, nil
+	}
+	private, err := jose.GenerateKey(alg)
+	if err != nil {
+		return nil, fmt.Errorf("make a key for %s: %w", alg, err)
+	}
+	if *m == nil {
+		*m = keyMaker{}
+	}
+	(*m)[alg] = private
+	return private, nil
+}
+
 // nextKeys is the life of keys as a function of what there is and the time. A key signs
 // from SignsFrom for KeyRotation; its successor is published KeyPublishAhead earlier, so
 // that whoever keeps the JWKS for its max-age knows it in time (OpenID Connect Core,
 // section 10.1.1); it stays published until what it signed has expired.
-func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (next []Key, changed bool, err error) {
+func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm, made *keyMaker) (next []Key, changed bool, err error) {
 	newest := make(map[jose.Algorithm]*Key)
 	for _, key := range keys {
 		if !key.PublishedUntil.IsZero() && expired(now, key.PublishedUntil) {
@@ -211,9 +233,9 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm) (nex
 		default:
 			continue
 		}
-		private, err := jose.GenerateKey(alg)
+		private, err := made.key(alg)
 		if err != nil {
-			return nil, false, fmt.Errorf("make a signing key: %w", err)
+			return nil, false, err
 		}
 		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
 		changed = true
