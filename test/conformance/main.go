@@ -57,6 +57,11 @@ func start(ctx context.Context) error {
 	list := flag.Bool("list", false, "list the plans")
 	flag.Parse()
 	all := find(*asked)
+	if strings.HasPrefix(*database, "postgres") {
+		for i := range all {
+			all[i].Label += "-postgresql"
+		}
+	}
 	if *list {
 		for _, p := range all {
 			fmt.Println(p.Label, p.Name)
@@ -89,7 +94,7 @@ func start(ctx context.Context) error {
 	if r.report.Suite, err = r.suite.version(ctx); err != nil {
 		return err
 	}
-	r.report.Date, r.report.Valetkey, r.report.Database = today(), valetkey.Version, databaseName(*database)
+	r.report.Date, r.report.Valetkey = today(), valetkey.Version
 	if r.server, err = startServer(ctx, r.directory, *database, r.suite, all); err != nil {
 		return err
 	}
@@ -105,13 +110,6 @@ func start(ctx context.Context) error {
 		err = fmt.Errorf("some modules failed; the server's log is %s", filepath.Join(r.directory, "server.log"))
 	}
 	return err
-}
-
-func databaseName(url string) string {
-	if strings.HasPrefix(url, "postgres") {
-		return "PostgreSQL"
-	}
-	return "SQLite"
 }
 
 // runAll runs plans side by side, and the modules of each one after the other.
