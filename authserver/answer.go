@@ -19,16 +19,20 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	if err := c.useClient(); err != nil {
 		return err
 	}
-	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.scope)) {
+	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.consent)) {
 		var err error
-		if grant, err = c.putGrant(request, who.Subject, grant, request.scope); err != nil {
+		if grant, err = c.putGrant(request, who.Subject, grant, request.consent); err != nil {
 			return err
 		}
+	}
+	claims, err := c.grantedClaims(request.claims, grant.Scope)
+	if err != nil {
+		return err
 	}
 	a := authorization{
 		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
-		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: request.claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(),
+		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(),
 	}
 	var response params
 	var put []storage.Ticket

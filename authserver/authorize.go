@@ -35,11 +35,14 @@ const displayPopup = "popup"
 // authorizationRequest is a request that was verified in full. It is made from the
 // parameters anew at each step, so that what changed meanwhile counts.
 type authorizationRequest struct {
-	client          *client
-	to              redirectTarget
-	responseType    oauth.ResponseType
-	state           string
-	scope           oauth.Scope
+	client       *client
+	to           redirectTarget
+	responseType oauth.ResponseType
+	state        string
+	scope        oauth.Scope
+	// consent is what the person is asked for: scope, and the scopes of the claims that the
+	// claims parameter asks for beside.
+	consent         oauth.Scope
 	resources       []string
 	redirectURISent bool
 	codeChallenge   string

@@ -297,6 +297,9 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 			return err
 		}
 	}
+	if request.consent, err = c.consentFor(request); err != nil {
+		return err
+	}
 	if hint := c.params.get("id_token_hint"); hint != "" {
 		claims, err := c.s.readIDTokenHint(c, hint)
 		if err != nil {

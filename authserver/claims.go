@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -134,6 +135,52 @@ func (c *call) personClaims(ctx context.Context, subject string, wanted claimsWa
 func (c *catalogue) releases(scope oauth.Scope, claim string) bool {
 	plain, _, _ := strings.Cut(claim, "#")
 	return slices.ContainsFunc(scope, func(name string) bool { return slices.Contains(c.scopes[name].Claims, plain) })
+}
+
+// consentFor returns what the person must allow: the scopes that are asked for, and for a
+// claim that the claims parameter asks for beside them, a scope of the client's that would
+// give it.
+func (c *call) consentFor(request *authorizationRequest) (oauth.Scope, error) {
+	if request.claims == nil {
+		return request.scope, nil
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	consent := slices.Clone(request.scope)
+	for _, asked := range []map[string]*oauth.ClaimRequest{request.claims.Userinfo, request.claims.IDToken} {
+		for _, claim := range slices.Sorted(maps.Keys(asked)) {
+			if catalogue.releases(consent, claim) {
+				continue
+			}
+			for _, name := range catalogue.scopeNames {
+				if request.client.scope.Has(name) && catalogue.releases(oauth.Scope{name}, claim) {
+					consent = append(consent, name)
+					break
+				}
+			}
+		}
+	}
+	slices.Sort(consent[len(request.scope):])
+	return consent, nil
+}
+
+// grantedClaims leaves out of a claims parameter what the person did not allow.
+func (c *call) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scope) (*oauth.ClaimsRequest, error) {
+	if asked == nil {
+		return nil, nil
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	allowed := func(claims map[string]*oauth.ClaimRequest) map[string]*oauth.ClaimRequest {
+		kept := maps.Clone(claims)
+		maps.DeleteFunc(kept, func(name string, _ *oauth.ClaimRequest) bool { return !catalogue.releases(granted, name) })
+		return kept
+	}
+	return &oauth.ClaimsRequest{Userinfo: allowed(asked.Userinfo), IDToken: allowed(asked.IDToken)}, nil
 }
 
 // mapClaims returns a person's claims as a client sees them.

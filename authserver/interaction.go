@@ -250,7 +250,7 @@ func (i *interaction) consented(grant *Grant) bool {
 	if request.client.SkipConsent && !again {
 		return true
 	}
-	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.scope) {
+	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.consent) {
 		return false
 	}
 	// Whoever can open a private-use scheme or a loopback port can pretend to be a public
@@ -271,8 +271,8 @@ func (c *call) putGrant(request *authorizationRequest, subject string, before *G
 	if before != nil {
 		grant = before
 	}
-	grant.Scope = grant.Scope.Without(request.scope).Union(allowed)
-	grant.Declined = grant.Declined.Without(request.scope).Union(request.scope.Without(allowed))
+	grant.Scope = grant.Scope.Without(request.consent).Union(allowed)
+	grant.Declined = grant.Declined.Without(request.consent).Union(request.consent.Without(allowed))
 	grant.UpdatedAt = c.now
 	if err := c.s.config.Store.PutGrant(c.r.Context(), grant); err != nil {
 		return nil, fmt.Errorf("store grant: %w", err)

@@ -85,7 +85,7 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range request.scope {
+	for _, name := range request.consent {
 		shown.Scopes = append(shown.Scopes, InteractionScope{
 			Scope: catalogue.scopes[name], Granted: grant != nil && grant.Scope.Has(name),
 		})
@@ -147,7 +147,7 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 		return err
 	}
 	var allowed oauth.Scope
-	for _, name := range i.request.scope {
+	for _, name := range i.request.consent {
 		if answer.Scope.Has(name) || !catalogue.scopes[name].Optional {
 			allowed = append(allowed, name)
 		}
