@@ -32,7 +32,7 @@ func (a *application) drive(ctx context.Context, s *suite, test *instance, modul
 	}
 	a.current.Store(made)
 	if strings.Contains(module, "3rd-party-init-login") {
-		return a.sentByAnotherSite(ctx, s, test.ID, made)
+		return a.sentBySuite(ctx, s, test.ID, made)
 	}
 	if err := made.signIn(ctx, a.server.URL); err != nil {
 		return err
@@ -45,8 +45,7 @@ func (a *application) drive(ctx context.Context, s *suite, test *instance, modul
 	case strings.Contains(module, "refresh-token"):
 		return made.open(ctx, a.server.URL+"/refresh")
 	case strings.Contains(module, "frontchannel-opinitlogout"):
-		_, err := made.browser.visit(ctx, issuer+"frontchannel_logout_handler")
-		return err
+		return a.sentBySuite(ctx, s, test.ID, made)
 	case strings.Contains(module, "session-management"):
 		return made.watchSession(ctx, a.server.URL)
 	case strings.Contains(module, "logout"):
@@ -73,8 +72,8 @@ func (a *application) findIssuer(ctx context.Context, s *suite, module string) (
 	return client.FindIssuer(ctx, identifier, a.http)
 }
 
-// sentByAnotherSite waits until the suite wants the person at the relying party.
-func (a *application) sentByAnotherSite(ctx context.Context, s *suite, id string, made *visit) error {
+// sentBySuite waits until the suite sends the person somewhere, and follows.
+func (a *application) sentBySuite(ctx context.Context, s *suite, id string, made *visit) error {
 	for range 50 {
 		test, err := s.instance(ctx, id)
 		if err != nil {
@@ -95,7 +94,7 @@ func (a *application) sentByAnotherSite(ctx context.Context, s *suite, id string
 			return ctx.Err()
 		}
 	}
-	return errors.New("the suite sends nobody to the relying party")
+	return errors.New("the suite sends nobody anywhere")
 }
 
 // routes are the application's own pages, beside those of the relying party.

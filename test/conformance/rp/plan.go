@@ -70,7 +70,7 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 		if !strings.Contains(m.TestModule, only) {
 			continue
 		}
-		if reason := leftOut[m.TestModule]; reason != "" {
+		if reason := leftOut(m.TestModule, p.Variant); reason != "" {
 			results = append(results, result{module: m.TestModule, outcome: "SKIPPED", reasons: []string{"left out: " + reason}})
 			continue
 		}
