@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -19,34 +18,6 @@ type keysCommand struct {
 	Rotate keysRotateCommand `cmd:"" help:"Have new signing keys take over."`
 }
 
-// serverDatabase is where what a server keeps is.
-type serverDatabase struct {
-	Config   string `help:"Configuration file, for the database and the lifetimes." type:"existingfile" placeholder:"FILE"`
-	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
-	JSON     bool   `help:"Print JSON."`
-}
-
-func (d *serverDatabase) configuration() (valetkey.Configuration, error) {
-	var configuration valetkey.Configuration
-	var err error
-	if d.Config != "" {
-		if configuration, err = valetkey.ReadConfiguration(d.Config); err != nil {
-			err = usageError{err}
-		}
-		configuration.Database = cmp.Or(d.Database, configuration.Database)
-	} else {
-		configuration, err = configurationFor(d.Database)
-	}
-	if err != nil {
-		return configuration, err
-	}
-	configuration.Database = cmp.Or(configuration.Database, valetkey.DefaultDatabase)
-	if path := missingFile(configuration.Database); path != "" {
-		return configuration, usageError{fmt.Errorf("there is no database at %s: say --database or --config", path)}
-	}
-	return configuration, nil
-}
-
 type keysListCommand struct {
 	serverDatabase `embed:""`
 }
@@ -58,11 +29,7 @@ func (keysListCommand) Help() string {
 
 // Run prints the keys.
 func (c *keysListCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.configuration()
-	if err != nil {
-		return err
-	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,16 +57,12 @@ func (keysRotateCommand) Help() string {
 
 // Run makes the new keys.
 func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.configuration()
-	if err != nil {
-		return err
-	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, configuration, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	added, err := valetkey.RotateKeys(ctx, store, &configuration, authserver.KeyRotation{
+	added, err := valetkey.RotateKeys(ctx, store, configuration, authserver.KeyRotation{
 		Algorithm: c.Algorithm, Now: c.Now, Revoke: c.Revoke,
 	})
 	if errors.Is(err, authserver.ErrKeyAlgorithm) {

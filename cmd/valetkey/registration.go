@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -36,11 +34,7 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	if c.Uses < 1 || c.Uses > authserver.MaxInitialAccessTokenUses || c.Expires <= 0 {
 		return usageError{fmt.Errorf("--uses is 1 to %d, and --expires more than nothing", authserver.MaxInitialAccessTokenUses)}
 	}
-	configuration, err := c.configuration()
-	if err != nil {
-		return err
-	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,11 +68,7 @@ func (registrationTokensCommand) Help() string {
 
 // Run lists the tokens by their IDs; the tokens themselves are nowhere kept.
 func (c *registrationTokensCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.configuration()
-	if err != nil {
-		return err
-	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,11 +104,7 @@ func (registrationRevokeCommand) Help() string {
 
 // Run ends a token.
 func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.configuration()
-	if err != nil {
-		return err
-	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+// serverDatabase is where what a server keeps is.
+type serverDatabase struct {
+	Config   string `help:"Configuration file, for the database and the lifetimes." type:"existingfile" placeholder:"FILE"`
+	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
+	JSON     bool   `help:"Print JSON."`
+}
+
+func (d *serverDatabase) configuration() (valetkey.Configuration, error) {
+	var configuration valetkey.Configuration
+	var err error
+	if d.Config != "" {
+		if configuration, err = valetkey.ReadConfiguration(d.Config); err != nil {
+			err = usageError{err}
+		}
+		configuration.Database = cmp.Or(d.Database, configuration.Database)
+	} else {
+		configuration, err = configurationFor(d.Database)
+	}
+	if err != nil {
+		return configuration, err
+	}
+	configuration.Database = cmp.Or(configuration.Database, valetkey.DefaultDatabase)
+	if path := missingFile(configuration.Database); path != "" {
+		return configuration, usageError{fmt.Errorf("there is no database at %s: say --database or --config", path)}
+	}
+	return configuration, nil
+}
+
+// open opens the database, which the caller closes. A server may be using it.
+func (d *serverDatabase) open(ctx context.Context) (*sqldb.Store, *valetkey.Configuration, error) {
+	configuration, err := d.configuration()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	return store, &configuration, err
+}
