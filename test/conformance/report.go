@@ -111,7 +111,7 @@ func (r *report) print(w io.Writer, all []plan) error {
 // write writes docs/conformance.md.
 func (r *report) write(path string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Conformance\n\nWritten by `go run ./test/conformance`: Valetkey %s against the OpenID Foundation's conformance suite %s, %s. "+
+	fmt.Fprintf(&b, "# Conformance\n\nWritten by `go run ./test/conformance --suite URL --write docs/conformance.md`: Valetkey %s against the OpenID Foundation's conformance suite %s, %s. "+
 		"The server kept its data in SQLite where the name of a plan says nothing else. "+
 		"This is our own run, not a certification. A module that asks for a picture ends as review at best: a person has to look.\n\n",
 		r.Valetkey, r.Suite, r.Date)
