@@ -108,31 +108,57 @@ func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, err
 	return submitFragment(ctx, r.URL, fragment, body)
 }
 
-var logo = regexp.MustCompile(`<img src="([^"]+)"`)
+var (
+	logo       = regexp.MustCompile(`<img src="([^"]+)"`)
+	stylesheet = regexp.MustCompile(`<link rel="stylesheet" href="([^"]+)">`)
+)
 
 // withLogo puts the client's logo into a page, which is later looked at without the
 // cookies that it takes to fetch it.
 func (b *browser) withLogo(ctx context.Context, at *url.URL, body string) string {
 	return logo.ReplaceAllStringFunc(body, func(found string) string {
-		to, err := at.Parse(html.UnescapeString(logo.FindStringSubmatch(found)[1]))
+		kind, picture, err := b.part(ctx, at, logo.FindStringSubmatch(found)[1])
 		if err != nil {
 			return found
 		}
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
-		if err != nil {
-			return found
-		}
-		response, err := b.client.Do(r)
-		if err != nil {
-			return found
-		}
-		defer response.Body.Close()
-		picture, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-		if err != nil || response.StatusCode != http.StatusOK {
-			return found
-		}
-		return `<img src="data:` + response.Header.Get("Content-Type") + `;base64,` + base64.StdEncoding.EncodeToString(picture) + `"`
+		return `<img src="data:` + kind + `;base64,` + base64.StdEncoding.EncodeToString(picture) + `"`
 	})
+}
+
+// withStyle puts the stylesheet into a page, which the server gives to its own pages alone.
+func (b *browser) withStyle(ctx context.Context, p page) (string, error) {
+	found := stylesheet.FindStringSubmatch(p.body)
+	if found == nil {
+		return "", fmt.Errorf("%s has no stylesheet", p.url)
+	}
+	at, err := url.Parse(p.url)
+	if err != nil {
+		return "", err
+	}
+	_, style, err := b.part(ctx, at, found[1])
+	return strings.Replace(p.body, found[0], "<style>"+string(style)+"</style>", 1), err
+}
+
+// part fetches what a page is made of, and returns its media type too.
+func (b *browser) part(ctx context.Context, at *url.URL, reference string) (kind string, content []byte, err error) {
+	to, err := at.Parse(html.UnescapeString(reference))
+	if err != nil {
+		return "", nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
+	if err != nil {
+		return "", nil, err
+	}
+	response, err := b.client.Do(r)
+	if err != nil {
+		return "", nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return "", nil, fmt.Errorf("%s: status %d", to.Redacted(), response.StatusCode)
+	}
+	content, err = io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	return response.Header.Get("Content-Type"), content, err
 }
 
 func (b *browser) own(u *url.URL) bool { return strings.HasPrefix(u.String(), b.issuer+"/") }

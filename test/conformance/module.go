@@ -65,6 +65,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 		visit = real.visit
 	}
 	visited := map[string]bool{}
+	started := false
 	for {
 		st, err := r.suite.state(ctx, id)
 		if err != nil {
@@ -74,6 +75,11 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 		case "FINISHED", "INTERRUPTED":
 			return st, nil
 		case "CONFIGURED":
+			// A busy suite says so for a while after it was told to start.
+			if started {
+				break
+			}
+			started = true
 			if rotates(m) {
 				if err := r.server.rotateKeys(ctx); err != nil {
 					return st, err
@@ -123,7 +129,11 @@ func (r *run) attend(ctx context.Context, id string, m module, b *browser, visit
 		return err
 	}
 	for _, name := range names {
-		picture, err := r.screenshot(ctx, b.shown(m))
+		html, err := b.withStyle(ctx, b.shown(m))
+		if err != nil {
+			return err
+		}
+		picture, err := r.screenshot(ctx, html)
 		if err != nil {
 			return err
 		}

@@ -4,16 +4,14 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 )
 
 // screenshot renders a page that was shown, for the person who reviews the run, as the data
 // URL that the suite takes.
-func (r *run) screenshot(ctx context.Context, p page) (string, error) {
+func (r *run) screenshot(ctx context.Context, html string) (string, error) {
 	r.pictures.Lock()
 	defer r.pictures.Unlock()
 	directory, err := os.MkdirTemp(r.directory, "picture-")
@@ -21,11 +19,6 @@ func (r *run) screenshot(ctx context.Context, p page) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(directory)
-	base, err := url.Parse(p.url)
-	if err != nil {
-		return "", err
-	}
-	html := strings.Replace(p.body, "<head>", fmt.Sprintf("<head><base href=%q>", base.Scheme+"://"+base.Host), 1)
 	source, picture := filepath.Join(directory, "page.html"), filepath.Join(directory, "page.png")
 	if err := os.WriteFile(source, []byte(html), 0o600); err != nil {
 		return "", err
