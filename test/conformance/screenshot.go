@@ -24,7 +24,7 @@ func (r *run) screenshot(ctx context.Context, html string) (string, error) {
 		return "", err
 	}
 	command := exec.CommandContext(ctx, r.chromium, "--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors",
-		"--disable-background-networking", "--window-size=800,700", "--user-data-dir="+filepath.Join(directory, "profile"),
+		"--disable-background-networking", "--window-size=800,1100", "--user-data-dir="+filepath.Join(directory, "profile"),
 		"--screenshot="+picture, "file://"+source)
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("take a picture: %w\n%s", err, output)
