@@ -148,6 +148,9 @@ func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) er
 			continue
 		}
 		ended := r.runModule(ctx, p, id, m)
+		if ctx.Err() != nil {
+			return nil // it was interrupted, which says nothing of the server
+		}
 		r.mu.Lock()
 		r.report.put(p.Label, ended)
 		err := r.report.save(r.file)
