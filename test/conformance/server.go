@@ -102,19 +102,22 @@ func (s *server) configure(ctx context.Context, directory, database string, suit
 
 func (s *server) wait(ctx context.Context) error {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	for range 200 {
-		// At its first start a server makes its RSA keys while it serves already.
+	var before string
+	for range 30 {
+		// At its first start a server makes keys while it serves already. A module that
+		// watches the keys starts when they are all there.
 		if response, err := client.Get(s.issuer + "/jwks"); err == nil {
 			keys, _ := io.ReadAll(response.Body)
 			response.Body.Close()
-			if strings.Contains(string(keys), `"RS256"`) {
+			if strings.Contains(string(keys), `"RS256"`) && string(keys) == before {
 				return nil
 			}
+			before = string(keys)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(3 * time.Second):
 		}
 	}
 	return fmt.Errorf("the server does not answer: see %s", s.log.Name())
