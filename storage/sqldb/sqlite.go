@@ -55,7 +55,7 @@ func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 	file := (&url.URL{Scheme: "file", Path: path}).String()
 	// FULL waits for the disk at each commit; NORMAL would lose the last ones with the
 	// power.
-	settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-8000)")
+	settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-4000)")
 	if d.writer, err = sql.Open("sqlite", file+"?"+settings.Encode()); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}

@@ -11,14 +11,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
+	"sync"
 	"time"
 
 	_ "modernc.org/sqlite"
 )
 
-// serveFloor serves what the floors are made of.
-func serveFloor(address, database string) error {
+// serveFloor serves what the floors are made of, and copies of the documents of the server
+// at that URL.
+func serveFloor(address, database, server string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -29,10 +33,20 @@ func serveFloor(address, database string) error {
 	}
 	f := &floor{key: key, rows: rows, secret: sha256.Sum256([]byte(clientSecret))}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /static", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Write(f.document)
-	})
+	for _, path := range []string{discoveryPath, jwksPath} {
+		// At the first request, for the server makes its keys while it starts.
+		copied := sync.OnceValues(func() ([]byte, error) { return get(server + path) })
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			document, err := copied()
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", strconv.Itoa(len(document)))
+			w.Write(document)
+		})
+	}
 	mux.HandleFunc("POST /sign", f.guarded(func(w http.ResponseWriter, _ *http.Request) { f.answer(w, f.sign()) }))
 	mux.HandleFunc("POST /write", f.guarded(func(w http.ResponseWriter, r *http.Request) {
 		access, id := f.sign(), f.sign()
@@ -50,18 +64,25 @@ func serveFloor(address, database string) error {
 		w.Header().Set("Location", redirectURI+"?code=x&state="+r.FormValue("state"))
 		w.WriteHeader(http.StatusSeeOther)
 	})
-	f.document, err = json.Marshal(map[string]string{"document": base64.StdEncoding.EncodeToString(make([]byte, 1600))})
-	if err != nil {
-		return err
-	}
 	return http.ListenAndServe(address, mux)
 }
 
+func get(url string) ([]byte, error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s answered %s", url, response.Status)
+	}
+	return io.ReadAll(response.Body)
+}
+
 type floor struct {
-	key      *ecdsa.PrivateKey
-	rows     *durableRows
-	secret   [sha256.Size]byte
-	document []byte
+	key    *ecdsa.PrivateKey
+	rows   *durableRows
+	secret [sha256.Size]byte
 }
 
 func (f *floor) guarded(next http.HandlerFunc) http.HandlerFunc {

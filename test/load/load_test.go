@@ -7,8 +7,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 3 && os.Args[1] == "floor" { // started by the test below
-		if err := serveFloor(os.Args[2], os.Args[3]); err != nil {
+	if len(os.Args) > 4 && os.Args[1] == "floor" { // started by the test below
+		if err := serveFloor(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, "floor:", err)
 			os.Exit(1)
 		}

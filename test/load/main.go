@@ -33,8 +33,8 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == "floor" {
-		if err := serveFloor(os.Args[2], os.Args[3]); err != nil {
+	if len(os.Args) > 4 && os.Args[1] == "floor" {
+		if err := serveFloor(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, "floor:", err)
 			os.Exit(1)
 		}
@@ -83,7 +83,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer subject.stop()
-	floor, err := startFloor(ctx, self, filepath.Join(folder, "floor.db"))
+	floor, err := startFloor(ctx, self, filepath.Join(folder, "floor.db"), subject.url)
 	if err != nil {
 		return err
 	}

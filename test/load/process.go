@@ -117,14 +117,14 @@ func storeGrants(ctx context.Context, s *sqldb.Store, count int) error {
 	return nil
 }
 
-func startFloor(ctx context.Context, self, database string) (*process, error) {
+func startFloor(ctx context.Context, self, database, server string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, self, "floor", address, database)
+	command := exec.CommandContext(ctx, self, "floor", address, database, server)
 	command.Stderr = os.Stderr
-	return start(command, "http://"+address, "/static")
+	return start(command, "http://"+address, discoveryPath)
 }
 
 func start(command *exec.Cmd, url, health string) (*process, error) {

@@ -51,10 +51,16 @@ func scenarios() []scenario {
 		{"introspection", 1.5, prepareIntrospection, func(p *process) request {
 			return p.post("/sign", url.Values{"token": {strings.Repeat("x", 500)}})
 		}},
-		{"discovery", 1.2, static("/.well-known/openid-configuration"), func(p *process) request { return p.get("/static") }},
-		{"jwks", 1.2, static("/jwks"), func(p *process) request { return p.get("/static") }},
+		{"discovery", 1.2, static(discoveryPath), func(p *process) request { return p.get(discoveryPath) }},
+		{"jwks", 1.2, static(jwksPath), func(p *process) request { return p.get(jwksPath) }},
 	}
 }
+
+// The documents that the floor serves a copy of.
+const (
+	discoveryPath = "/.well-known/openid-configuration"
+	jwksPath      = "/jwks"
+)
 
 var transport = &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512, DisableCompression: true}
 
