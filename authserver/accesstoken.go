@@ -124,7 +124,7 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 	claims := accessTokenClaims{
 		Issuer: s.config.Issuer, Subject: a.Subject, Audience: a.Opaque.Audience, ClientID: a.ClientID,
 		Expires: ticket.Expires.Unix(), IssuedAt: a.Opaque.IssuedAt, Scope: a.Scope.String(),
-		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
+		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR, Extra: a.Extra,
 	}
 	if claims.Subject == "" {
 		claims.Subject = clientSubject(a.ClientID)
@@ -161,13 +161,13 @@ func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*a
 	if err != nil {
 		return nil, errInactive
 	}
-	var claims accessTokenClaims
-	if _, err := jose.ParseClaims(payload, &claims); err != nil {
+	claims, err := readAccessTokenClaims(payload)
+	if err != nil {
 		return nil, errInactive
 	}
 	if claims.Issuer != s.config.Issuer || now.Unix() >= claims.Expires {
 		return nil, errInactive
 	}
-	catalogue.verified.put(hash, &claims)
-	return &claims, nil
+	catalogue.verified.put(hash, claims)
+	return claims, nil
 }

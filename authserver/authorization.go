@@ -24,10 +24,12 @@ type authorization struct {
 	AMR       []string             `json:"m,omitempty"`
 	Claims    *oauth.ClaimsRequest `json:"q,omitempty"`
 	// ClaimsLocales are the languages of claims, best first (OpenID Connect Core, section 5.2).
-	ClaimsLocales []string     `json:"l,omitempty"`
-	Started       int64        `json:"b,omitempty"` // when the family began, Unix seconds
-	Code          *codeBinding `json:"k,omitempty"` // on a code only
-	Opaque        *opaqueToken `json:"p,omitempty"` // on an opaque access token only
+	ClaimsLocales []string `json:"l,omitempty"`
+	// Extra are claims that its access tokens carry beside those of RFC 9068, section 2.2.
+	Extra   oauth.Claims `json:"x,omitempty"`
+	Started int64        `json:"b,omitempty"` // when the family began, Unix seconds
+	Code    *codeBinding `json:"k,omitempty"` // on a code only
+	Opaque  *opaqueToken `json:"p,omitempty"` // on an opaque access token only
 }
 
 // codeBinding is what a code is bound to beside its client.

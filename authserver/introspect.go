@@ -62,7 +62,17 @@ func (c *call) introspect() error {
 	return writeJSON(c.w, http.StatusOK, answer)
 }
 
-func (c *call) introspection(caller *client, token string) (*oauth.Introspection, error) {
+// introspectionAnswer is an answer with the token's other claims (RFC 7662, section 2.2).
+type introspectionAnswer struct {
+	oauth.Introspection
+	extra oauth.Claims
+}
+
+func (a *introspectionAnswer) MarshalJSON() ([]byte, error) {
+	return oauth.EncodeWith(a.Introspection, a.extra)
+}
+
+func (c *call) introspection(caller *client, token string) (*introspectionAnswer, error) {
 	if isSecret(prefixRefreshToken, token) {
 		return c.introspectRefreshToken(caller, token)
 	}
@@ -82,16 +92,16 @@ func (c *call) introspection(caller *client, token string) (*oauth.Introspection
 	if !visible {
 		return nil, errInactive
 	}
-	return &oauth.Introspection{
+	return &introspectionAnswer{oauth.Introspection{
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: oauth.TokenTypeBearer,
 		Expiry: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience,
 		Issuer: claims.Issuer, ID: claims.ID, AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR,
-	}, nil
+	}, claims.Extra}, nil
 }
 
 // introspectRefreshToken tells a client about its own refresh token. It has no
 // token_type, so that no API takes it for an access token.
-func (c *call) introspectRefreshToken(caller *client, token string) (*oauth.Introspection, error) {
+func (c *call) introspectRefreshToken(caller *client, token string) (*introspectionAnswer, error) {
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errInactive
@@ -106,10 +116,10 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*oauth.Intr
 	if a.ClientID != caller.ID || !ticket.Spent.IsZero() {
 		return nil, errInactive
 	}
-	return &oauth.Introspection{
+	return &introspectionAnswer{Introspection: oauth.Introspection{
 		Active: true, Scope: a.Scope.String(), ClientID: a.ClientID, Expiry: ticket.Expires.Unix(),
 		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer},
-	}, nil
+	}}, nil
 }
 
 // endToken ends an access token before its time.

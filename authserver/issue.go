@@ -84,11 +84,16 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		return nil, nil, err
 	}
 	scope := c.scopeFor(catalogue, x, audience)
-	expires := c.now.Add(c.s.lifetimes.AccessToken)
+	lifetime := c.s.lifetimes.AccessToken
+	if x.lifetime > 0 {
+		lifetime = min(lifetime, x.lifetime)
+	}
+	expires := c.now.Add(lifetime)
 	response := &oauth.TokenResponse{
-		TokenType: oauth.TokenTypeBearer,
-		ExpiresIn: int64(c.s.lifetimes.AccessToken / time.Second),
-		Scope:     scope.String(),
+		TokenType:       oauth.TokenTypeBearer,
+		ExpiresIn:       int64(lifetime / time.Second),
+		Scope:           scope.String(),
+		IssuedTokenType: x.issuedTokenType,
 	}
 	if opaque {
 		ticket, token, err := c.opaqueAccessToken(x, scope, audience, expires)
@@ -169,6 +174,33 @@ type accessTokenClaims struct {
 	AuthTime int64          `json:"auth_time,omitempty"`
 	ACR      string         `json:"acr,omitempty"`
 	AMR      []string       `json:"amr,omitempty"`
+	// Extra are the token's other claims.
+	Extra oauth.Claims `json:"-"`
+}
+
+func (a *accessTokenClaims) encode() ([]byte, error) { return oauth.EncodeWith(a, a.Extra) }
+
+// readAccessTokenClaims reads what encode wrote.
+func readAccessTokenClaims(payload []byte) (*accessTokenClaims, error) {
+	var claims accessTokenClaims
+	if _, err := jose.ParseClaims(payload, &claims); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(payload, &claims.Extra); err != nil {
+		return nil, err
+	}
+	for _, name := range accessTokenClaimNames() {
+		delete(claims.Extra, name)
+	}
+	if len(claims.Extra) == 0 {
+		claims.Extra = nil
+	}
+	return &claims, nil
+}
+
+// accessTokenClaimNames are the members of accessTokenClaims.
+func accessTokenClaimNames() []string {
+	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr"}
 }
 
 func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, expires time.Time) (string, error) {
@@ -181,11 +213,12 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(c.client, a.Subject), Audience: audience, ClientID: c.client.ID,
 		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.anchor() + "." + storage.NewID(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
+		Extra: a.Extra,
 	}
 	if claims.Subject == "" {
 		claims.Subject = clientSubject(c.client.ID)
 	}
-	payload, err := json.Marshal(claims)
+	payload, err := claims.encode()
 	if err != nil {
 		return "", fmt.Errorf("encode access token: %w", err)
 	}

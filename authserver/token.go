@@ -3,6 +3,7 @@ package authserver
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -43,6 +44,10 @@ type exchange struct {
 	// it is new.
 	refreshToken string
 	storeRefresh bool
+	// issuedTokenType is named in the answer (RFC 8693, section 2.2.1); "" for none.
+	issuedTokenType string
+	// lifetime shortens that of the access token; 0 leaves it.
+	lifetime time.Duration
 	// idToken says that an ID token goes with it; nonce is what the client bound it to.
 	idToken bool
 	nonce   string

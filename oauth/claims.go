@@ -4,12 +4,38 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 )
 
 // Claims are the claims about a subject by their registered names (OpenID Connect
 // Core, section 5.1), as JSON values.
 type Claims map[string]any
+
+// EncodeWith returns a JSON object with the members of v, which is a struct with at least
+// one, and beside them those claims that v does not have itself.
+func EncodeWith(v any, claims Claims) ([]byte, error) {
+	object, err := json.Marshal(v)
+	if err != nil || len(claims) == 0 {
+		return object, err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil, err
+	}
+	more := maps.Clone(claims)
+	for name := range members {
+		delete(more, name)
+	}
+	if len(more) == 0 {
+		return object, nil
+	}
+	rest, err := json.Marshal(more)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(object[:len(object)-1], ','), rest[1:]...), nil
+}
 
 // ScopeClaims lists the claims that each standard scope asks for (OpenID Connect Core,
 // section 5.4).

@@ -1,0 +1,59 @@
+package authserver
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// What an access token carries beside the claims of RFC 9068 comes back from it, and takes
+// the place of none of those.
+func TestOtherClaimsOfAccessTokens(t *testing.T) {
+	claims := accessTokenClaims{Issuer: "https://server.example.com", Subject: "ada", Audience: oauth.Audience{"https://api.example.com"}, Expires: 2, IssuedAt: 1, ID: "x"}
+	claims.Extra = oauth.Claims{"act": map[string]any{"sub": "service"}, "department": "optics"}
+	payload, err := claims.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := readAccessTokenClaims(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&claims, read); diff != "" {
+		t.Error(diff)
+	}
+
+	claims.Extra["sub"] = "somebody else"
+	if payload, err = claims.encode(); err != nil {
+		t.Fatal(err)
+	}
+	if read, err = readAccessTokenClaims(payload); err != nil || read.Subject != "ada" || read.Extra["sub"] != nil {
+		t.Errorf("sub was overwritten: %s", payload)
+	}
+}
+
+func TestAccessTokenClaimNames(t *testing.T) {
+	var claims accessTokenClaims
+	v := reflect.ValueOf(&claims).Elem()
+	for i := range v.NumField() {
+		switch field := v.Field(i); field.Kind() {
+		case reflect.String:
+			field.SetString("x")
+		case reflect.Int64:
+			field.SetInt(1)
+		case reflect.Slice:
+			field.Set(reflect.ValueOf([]string{"x"}).Convert(field.Type()))
+		}
+	}
+	payload, err := json.Marshal(&claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, err := readAccessTokenClaims(payload); err != nil || read.Extra != nil {
+		t.Errorf("not all names are listed: %v, %v", read.Extra, err)
+	}
+}
