@@ -152,9 +152,12 @@ func (s *Server) open(ctx context.Context) error {
 	return s.engine.RotateKeys(ctx)
 }
 
+// Store is the database of a server.
+type Store = sqldb.Store
+
 // OpenStore opens the database of a configuration, for commands that work on it while no
 // server of this process does.
-func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.Store, error) {
+func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*Store, error) {
 	store, _, err := openStore(ctx, c, log)
 	return store, err
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
 // serverDatabase is where what a server keeps is.
@@ -39,7 +38,7 @@ func (d *serverDatabase) configuration() (valetkey.Configuration, error) {
 }
 
 // open opens the database, which the caller closes. A server may be using it.
-func (d *serverDatabase) open(ctx context.Context) (*sqldb.Store, *valetkey.Configuration, error) {
+func (d *serverDatabase) open(ctx context.Context) (*valetkey.Store, *valetkey.Configuration, error) {
 	configuration, err := d.configuration()
 	if err != nil {
 		return nil, nil, err
