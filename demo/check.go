@@ -38,7 +38,7 @@ func (d *Demo) check(ctx context.Context, out io.Writer) error {
 			faults++
 			fmt.Fprintf(out, "  FAULT: refused: %s\n", w.answer)
 		} else {
-			fmt.Fprintf(out, "  The API answered: %s\n\n", w.answer)
+			fmt.Fprintf(out, "  The answer: %s\n\n", w.answer)
 		}
 		for _, b := range s.breaks {
 			broken := &walk{scene: s, breakage: &b}
@@ -69,9 +69,18 @@ func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 		if err != nil {
 			return fmt.Errorf("sign in to the demo: %w", err)
 		}
-		if err := d.redeem(ctx, w, callback); err != nil || b == nil || b.fresh {
+		if err := d.redeem(ctx, w, callback); err != nil || b == nil || b.fresh || w.scene.run != nil {
 			return err
 		}
+	} else if w.scene.run != nil {
+		if err := w.scene.run(ctx, d, w); err != nil || w.waits == "" {
+			return err
+		}
+		if err := person.New(Username, Password).Allow(w.waits); err != nil {
+			return fmt.Errorf("act at the page that the scene waits for: %w", err)
+		}
+		w.waits = ""
+		return w.scene.resume(ctx, d, w)
 	} else if b == nil {
 		if err := d.getTokens(ctx, w); err != nil {
 			return err

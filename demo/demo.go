@@ -47,13 +47,18 @@ type Demo struct {
 	traces           traces
 	visitors         visitors
 	clients          map[string]*client.Client // by scene
+	parties          map[string]string         // names of the scenes' own servers, by host
+	logger           *slog.Logger
 }
 
 // Start starts everything on free loopback ports. Access tokens live for lifetime, or, if
 // that is 0, for 15 seconds. Errors of the parts go to log.
 func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, error) {
 	lifetime = cmp.Or(lifetime, accessTokenLifetime)
-	d := &Demo{visitors: visitors{byID: map[string]*visitor{}}}
+	d := &Demo{
+		visitors: visitors{byID: map[string]*visitor{}}, parties: map[string]string{}, clients: map[string]*client.Client{},
+		logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
+	}
 	var listeners [3]net.Listener
 	for i := range listeners {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,33 +70,33 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 	d.issuer = "http://" + listeners[0].Addr().String()
 	d.app = "http://" + listeners[1].Addr().String()
 	d.api = "http://" + listeners[2].Addr().String()
-	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))
-	var err error
-	d.server, err = valetkey.New(valetkey.Config{
-		Configuration: valetkey.Configuration{
-			Issuer: d.issuer, Database: "sqlite::memory:", ServiceName: "Valetkey demo", Declarations: d.declarations(),
-			Lifetimes: valetkey.Lifetimes{AccessToken: valetkey.Duration(lifetime)},
-		},
-		Logger: logger, OnTrace: d.traces.add,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("start the demo's authorization server: %w", err)
+	configuration := valetkey.Configuration{
+		Issuer: d.issuer, Database: "sqlite::memory:", ServiceName: "Valetkey demo", Declarations: d.declarations(),
+		Lifetimes: valetkey.Lifetimes{AccessToken: valetkey.Duration(lifetime)},
 	}
-	api, err := d.apiHandler(logger)
+	for _, scene := range scenes() {
+		if scene.configure == nil {
+			continue
+		}
+		if err := scene.configure(d, &configuration); err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare the scene %s: %w", scene.key, err), d.Close())
+		}
+	}
+	var err error
+	if d.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Logger: d.logger, OnTrace: d.traces.add}); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the demo's authorization server: %w", err), d.Close())
+	}
+	api, err := d.apiHandler(d.logger)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.Close())
 	}
 	for i, handler := range []http.Handler{d.server, d.appHandler(), api} {
-		server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
-		d.servers = append(d.servers, server)
-		go func() {
-			if err := server.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
-				logger.Error("a part of the demo ended", "error", err)
-			}
-		}()
+		d.serveOn(listeners[i], handler)
 	}
-	d.clients = map[string]*client.Client{}
 	for _, scene := range scenes() {
+		if scene.clientID == "" {
+			continue
+		}
 		config := client.Config{
 			Issuer: d.issuer, ClientID: scene.clientID, ClientSecret: scene.clientSecret, Scopes: scene.scopes,
 			HTTPClient: &http.Client{Transport: d.recorder()},
@@ -109,13 +114,38 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 // URL is where the demo begins.
 func (d *Demo) URL() string { return d.app + "/" }
 
+// serve starts a server of a scene's own on a free loopback port and returns its URL. The
+// messages call it by name.
+func (d *Demo) serve(name string, handler http.Handler) (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	d.serveOn(listener, handler)
+	d.parties[listener.Addr().String()] = name
+	return "http://" + listener.Addr().String(), nil
+}
+
+func (d *Demo) serveOn(listener net.Listener, handler http.Handler) {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(d.logger.Handler(), slog.LevelDebug)}
+	d.servers = append(d.servers, server)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			d.logger.Error("a part of the demo ended", "error", err)
+		}
+	}()
+}
+
 // Close ends everything.
 func (d *Demo) Close() error {
 	var err error
 	for _, server := range d.servers {
 		err = errors.Join(err, server.Close())
 	}
-	return errors.Join(err, d.server.Close())
+	if d.server != nil {
+		err = errors.Join(err, d.server.Close())
+	}
+	return err
 }
 
 // declarations are what the server knows: what an operator would write in YAML.
@@ -135,6 +165,9 @@ func (d *Demo) declarations() valetkey.Declarations {
 		}},
 	}
 	for _, scene := range scenes() {
+		if scene.clientID == "" {
+			continue
+		}
 		c := valetkey.Client{ID: scene.clientID, Secret: scene.clientSecret, ClientMetadata: oauth.ClientMetadata{
 			ClientName: scene.clientName, GrantTypes: scene.grantTypes, ApplicationType: scene.applicationType,
 			Scope: oauth.Scope(scene.scopes).String(),

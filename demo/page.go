@@ -63,7 +63,17 @@ func (d *Demo) appHandler() http.Handler {
 			return "", nil
 		}
 		walk.breakage, walk.failed = nil, false
+		if s.run != nil {
+			return "", s.run(ctx, d, walk)
+		}
 		return "", d.callAPI(ctx, walk)
+	}))
+	mux.HandleFunc("POST /resume", d.step(func(ctx context.Context, v *visitor, s *scene, _ *http.Request) (string, error) {
+		walk := v.walks[s.key]
+		if walk == nil || walk.waits == "" {
+			return "", nil
+		}
+		return "", s.resume(ctx, d, walk)
 	}))
 	for _, s := range scenes() {
 		if s.callback != "" {
@@ -105,6 +115,9 @@ func (d *Demo) start(ctx context.Context, v *visitor, s *scene, _ *http.Request)
 	if s.callback != "" {
 		return d.begin(w)
 	}
+	if s.run != nil {
+		return "", s.run(ctx, d, w)
+	}
 	if err := d.getTokens(ctx, w); err != nil || w.failed {
 		return "", err
 	}
@@ -120,7 +133,7 @@ func (d *Demo) breakIt(ctx context.Context, v *visitor, s *scene, r *http.Reques
 	if before := v.walks[s.key]; before != nil && !b.fresh {
 		w.tokens = before.tokens
 	}
-	needsTokens := b.key == "expired" || b.key == "scope"
+	needsTokens := b.key == "expired" || b.key == "scope" || s.run != nil
 	v.walks[s.key] = w
 	if s.callback != "" && (b.fresh || needsTokens && w.tokens == nil) {
 		return d.begin(w)
@@ -141,7 +154,7 @@ func (d *Demo) callback(s scene) http.HandlerFunc {
 			return
 		}
 		err := d.redeem(ctx, walk, r.URL)
-		if err == nil && walk.breakage != nil && !walk.breakage.fresh && !walk.failed {
+		if err == nil && walk.breakage != nil && !walk.breakage.fresh && !walk.failed && s.run == nil {
 			err = d.misbehave(ctx, walk)
 		}
 		walk.transaction = nil
@@ -154,10 +167,12 @@ func (d *Demo) callback(s scene) http.HandlerFunc {
 
 type sceneView struct {
 	Key, Title, About string
+	Button            string
+	Open              bool
 	Breaks            []breakView
 	Ran               bool
-	Person            bool
 	HasToken          bool
+	Waits, WaitsFor   string
 	How, Breaking     string
 	Failed            bool
 	Answer            string
@@ -175,8 +190,8 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 		Issuer, Username, Password string
 		Scenes                     []sceneView
 	}{d.issuer, Username, Password, nil}
-	for _, s := range scenes() {
-		shown := sceneView{Key: s.key, Title: s.title, About: s.about, Person: s.callback != ""}
+	for i, s := range scenes() {
+		shown := sceneView{Key: s.key, Title: s.title, About: s.about, Button: s.button, Open: i < openScenes || r.FormValue("scene") == s.key}
 		for _, b := range s.breaks {
 			shown.Breaks = append(shown.Breaks, breakView{b.key, b.title, b.about})
 		}
@@ -185,6 +200,8 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 			shown.Ran = len(shown.Messages) > 0
 			shown.HasToken = walk.tokens != nil
 			shown.Failed, shown.Answer = walk.failed, walk.answer
+			shown.Waits, shown.WaitsFor = walk.waits, walk.waitsFor
+			shown.Open = true
 			if walk.breakage != nil {
 				shown.How, shown.Breaking = walk.breakage.key, walk.breakage.title
 			}

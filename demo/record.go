@@ -129,6 +129,10 @@ func (d *Demo) describe(into *recording, request *http.Request, sent []byte, res
 		}
 		return m
 	}
+	if name, ok := d.parties[request.URL.Host]; ok {
+		m.To = name
+		return m
+	}
 	if t := d.traces.after(began, request.URL.Path, string(received)); t != nil {
 		m.setTrace(t)
 	}

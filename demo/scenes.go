@@ -1,15 +1,32 @@
 package demo
 
-import "github.com/valetkey/valetkey/oauth"
+import (
+	"context"
 
-// scene is one client type.
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// scene is one client type or grant.
 type scene struct {
 	key, title, about string
+	button            string // what starts it
 
+	// The client of the scene; with no clientID the scene has none that is declared.
 	clientID, clientSecret, clientName string
 	applicationType                    string
 	grantTypes, scopes                 []string
 	callback                           string // path of the redirect URI; "" without a browser
+
+	// configure adds what the scene needs to the authorization server's configuration,
+	// and starts its own servers (Demo.serve); nil for nothing.
+	configure func(*Demo, *valetkey.Configuration) error
+	// run takes the place of the call of the API after the code flow, or, without a
+	// callback, of client credentials and that call. It does what the walk's breakage
+	// says. nil for the plain steps.
+	run func(context.Context, *Demo, *walk) error
+	// resume goes on after the person was at the page that run left in walk.waits.
+	resume func(context.Context, *Demo, *walk) error
 
 	breaks []breakage
 }
@@ -18,6 +35,7 @@ type scene struct {
 type breakage struct {
 	key, title, about string
 	// fresh says that it needs a new code, so that the browser is sent round first.
+	// Without it, tokens of an earlier walk will do.
 	fresh bool
 	// code is the error that must come back.
 	code oauth.ErrorCode
@@ -27,49 +45,12 @@ type breakage struct {
 // instead of sending it to the application.
 const pageError = oauth.ErrorCode("redirect_uri_mismatch")
 
+// scenes are shown in this order; the first ones are open when the page is.
 func scenes() []scene {
-	person := []breakage{
-		{"replay", "Replay the code", "Redeem the same code twice, as a thief with a copy of the URL would.", true, oauth.InvalidGrant},
-		{"verifier", "Wrong verifier", "Redeem the code without the secret that only the application which began the request knows.", true, oauth.InvalidGrant},
-		{"redirect", "Changed redirect URI", "Ask for the code to be sent to another address.", false, pageError},
-		{"redirect-token", "Another redirect URI at redemption", "Redeem the code under another redirect URI than it was asked for.", true, oauth.InvalidGrant},
-		{"expired", "Expired token", "Call the API with an access token that has expired; the demo waits until it has.", false, oauth.InvalidToken},
-		{"scope", "Scope not granted", "Ask the API to delete a photo, which nobody allowed.", false, oauth.InsufficientScope},
-	}
-	return []scene{
-		{
-			key: "web", title: "Web application",
-			about:    "Runs on a server and keeps a secret. The person signs in at the authorization server, not here; the application redeems the code with its own credentials and PKCE.",
-			clientID: "album", clientSecret: "demo-secret-of-the-album-0123456789", clientName: "Holiday album",
-			applicationType: oauth.ApplicationWeb,
-			grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
-			scopes:          []string{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeEmail, scopeRead},
-			callback:        "/web/callback", breaks: person,
-		},
-		{
-			key: "native", title: "Native application",
-			about:    "Runs on the person's own machine, where no secret stays secret: a public client. PKCE takes the secret's place, and the code comes back to a loopback port.",
-			clientID: "sync", clientName: "Photo sync", applicationType: oauth.ApplicationNative,
-			grantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
-			scopes:     []string{oauth.ScopeOpenID, oauth.ScopeProfile, scopeRead},
-			callback:   "/native/callback", breaks: person,
-		},
-		{
-			key: "service", title: "Server to server",
-			about:    "No person takes part: a service calls the API in its own name, with its own credentials.",
-			clientID: "report", clientSecret: "demo-secret-of-the-report-012345678", clientName: "Nightly report",
-			applicationType: oauth.ApplicationWeb,
-			grantTypes:      []string{oauth.GrantTypeClientCredentials},
-			scopes:          []string{scopeRead},
-			breaks: []breakage{
-				{"secret", "Wrong secret", "Ask for a token with another secret.", false, oauth.InvalidClient},
-				{"ask-scope", "Scope not registered", "Ask for a scope that the client is not registered for.", false, oauth.InvalidScope},
-				{"expired", "Expired token", "Call the API with an access token that has expired; the demo waits until it has.", false, oauth.InvalidToken},
-				{"scope", "Scope not granted", "Ask the API to delete a photo with a token for reading.", false, oauth.InsufficientScope},
-			},
-		},
-	}
+	return []scene{webScene(), nativeScene(), serviceScene()}
 }
+
+const openScenes = 3
 
 func sceneNamed(key string) *scene {
 	for _, s := range scenes() {

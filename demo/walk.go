@@ -22,6 +22,11 @@ type walk struct {
 	transaction *client.Transaction
 	address     string // of the authorization request
 	tokens      *client.Tokens
+	// waits is a page where the person must act before the scene goes on; waitsFor says
+	// what they do there, and with what.
+	waits, waitsFor string
+	// state is the scene's own.
+	state any
 	// answer is the API's, or what refused.
 	answer string
 	failed bool
@@ -58,6 +63,9 @@ func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
 	if w.breakKey() == "replay" {
 		_, err := c.Callback(recorded(ctx, &w.recording, "Redeem the same code again"), &again, callback.Query())
 		return w.refused(err)
+	}
+	if w.scene.run != nil {
+		return w.scene.run(ctx, d, w)
 	}
 	return d.callAPI(ctx, w)
 }
@@ -122,6 +130,9 @@ func (d *Demo) getTokens(ctx context.Context, w *walk) error {
 
 // misbehave does what a breakage without a new code is about.
 func (d *Demo) misbehave(ctx context.Context, w *walk) error {
+	if w.scene.run != nil {
+		return w.scene.run(ctx, d, w)
+	}
 	key := w.breakKey()
 	if w.tokens == nil && (key == "expired" || key == "scope") {
 		if err := d.getTokens(ctx, w); err != nil || w.failed {

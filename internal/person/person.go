@@ -44,29 +44,48 @@ const maxSteps = 20
 // Visit opens an address and does what the pages ask, until the browser is sent to an
 // address that begins with until, which it returns without opening it.
 func (p *Person) Visit(address, until string) (*url.URL, error) {
+	target, page, err := p.walk(address, until)
+	if err == nil && target == nil {
+		err = fmt.Errorf("a page asks for nothing and leads nowhere: %s", headline(page))
+	}
+	return target, err
+}
+
+// Allow opens an address and does what the pages ask, until one asks for nothing more.
+func (p *Person) Allow(address string) error {
+	_, _, err := p.walk(address, "")
+	return err
+}
+
+// walk ends at an address that begins with until, if that is not "", or at a page without
+// a form.
+func (p *Person) walk(address, until string) (*url.URL, *html.Node, error) {
 	request, err := http.NewRequest(http.MethodGet, address, nil)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", address, err)
+		return nil, nil, fmt.Errorf("open %s: %w", address, err)
 	}
 	for range maxSteps {
 		page, target, err := p.step(request)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if target == nil {
+			if find(page, "form") == nil {
+				return nil, page, nil
+			}
 			if request, err = p.fillIn(page, request.URL); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			continue
 		}
-		if strings.HasPrefix(target.String(), until) {
-			return target, nil
+		if until != "" && strings.HasPrefix(target.String(), until) {
+			return target, nil, nil
 		}
 		if request, err = http.NewRequest(http.MethodGet, target.String(), nil); err != nil {
-			return nil, fmt.Errorf("follow redirect: %w", err)
+			return nil, nil, fmt.Errorf("follow redirect: %w", err)
 		}
 	}
-	return nil, errors.New("the pages lead nowhere")
+	return nil, nil, errors.New("the pages lead nowhere")
 }
 
 // step sends one request and returns its page, or where it redirects to.
@@ -97,9 +116,6 @@ func (p *Person) step(request *http.Request) (page *html.Node, target *url.URL, 
 // fillIn fills in the page's form and returns the request that sends it.
 func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	form := find(page, "form")
-	if form == nil {
-		return nil, fmt.Errorf("%s has no form: %s", at.Path, headline(page))
-	}
 	values := url.Values{}
 	for input := range descendants(form, "input") {
 		name, value := attribute(input, "name"), attribute(input, "value")
