@@ -41,7 +41,7 @@ type Configuration struct {
 	Outgoing             Outgoing     `json:"outgoing,omitzero"`
 	Registration         Registration `json:"registration,omitzero"`
 	Log                  Log          `json:"log,omitzero"`
-	// Claims are claims under other names or with fixed values; ClaimSources are others who
+	// Claims are claims under other names, with fixed values or computed; ClaimSources are others who
 	// vouch for claims.
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
 	ClaimSources []authserver.ClaimSource  `json:"claim_sources,omitempty"`

@@ -46,8 +46,11 @@ func (c *Configuration) validate(report reporter) {
 	}
 	c.Registration.validate(report)
 	for i, mapping := range c.Claims {
-		if err := mapping.Check(); err != nil {
-			report(fmt.Sprintf("claims[%d]", i), "%v", err)
+		path := fmt.Sprintf("claims[%d]", i)
+		if err := authserver.CheckExpression(mapping.Expression); mapping.Expression != "" && err != nil {
+			report(path+".expression", "%v", err)
+		} else if err := mapping.Check(); err != nil {
+			report(path, "%v", err)
 		}
 	}
 	for i, source := range c.ClaimSources {

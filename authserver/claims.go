@@ -8,16 +8,20 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/expr-lang/expr/vm"
+
 	"github.com/valetkey/valetkey/oauth"
 )
 
 // ClaimMapping makes a claim that clients see, of one that is stored or of nothing.
 type ClaimMapping struct {
 	Name string `json:"name"`
-	// From is the person's claim that it is taken from, and Value what it is for everybody;
-	// one of them is set. A person without the claim has none of this name.
-	From  string `json:"from,omitempty"`
-	Value any    `json:"value,omitempty"`
+	// From is the person's claim that it is taken from, Value what it is for everybody, and
+	// Expression how it is computed; one of them is set. A person without the claim has none
+	// of this name, and so it is with an expression whose value is nil.
+	From       string `json:"from,omitempty"`
+	Value      any    `json:"value,omitempty"`
+	Expression string `json:"expression,omitempty"`
 	// Clients are the client_ids for which the mapping holds; nil: all. Where two mappings
 	// of a name hold, the later one counts.
 	Clients []string `json:"clients,omitempty"`
@@ -28,10 +32,45 @@ func (m ClaimMapping) Check() error {
 	if err := checkClaim(m.Name); err != nil {
 		return fmt.Errorf("name %q: %w", m.Name, err)
 	}
-	if (m.From == "") == (m.Value == nil) {
-		return errors.New("one of from and value is needed")
+	ways := 0
+	for _, there := range [...]bool{m.From != "", m.Value != nil, m.Expression != ""} {
+		if there {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return errors.New("one of from, value and expression is needed")
+	}
+	if m.Expression != "" {
+		return CheckExpression(m.Expression)
 	}
 	return nil
+}
+
+// claimMapping is a mapping with its expression compiled.
+type claimMapping struct {
+	ClaimMapping
+	plain   string // the name without a language tag
+	program *vm.Program
+}
+
+func newClaimMappings(mappings []ClaimMapping) ([]claimMapping, error) {
+	compiled := make([]claimMapping, len(mappings))
+	for i, m := range mappings {
+		if err := m.Check(); err != nil {
+			return nil, fmt.Errorf("claim mapping: %w", err)
+		}
+		compiled[i].ClaimMapping = m
+		compiled[i].plain, _, _ = strings.Cut(m.Name, "#")
+		if m.Expression == "" {
+			continue
+		}
+		var err error
+		if compiled[i].program, err = compileExpression(m.Expression); err != nil {
+			return nil, fmt.Errorf("claim mapping %q: %w", m.Name, err)
+		}
+	}
+	return compiled, nil
 }
 
 // checkClaim refuses the protocol's names, with a language tag too.
@@ -93,6 +132,9 @@ func (s *ClaimSource) of(person oauth.Claims) map[string]string {
 // claimsWanted says which claims are to be released.
 type claimsWanted struct {
 	scope oauth.Scope
+	// granted and resources are what the token or answer is for; expressions see them.
+	granted   oauth.Scope
+	resources []string
 	// asked is userinfo or id_token of the claims parameter.
 	asked map[string]*oauth.ClaimRequest
 	// locales are languages in which claims are wanted beside the one without a tag.
@@ -113,19 +155,27 @@ func (c *call) personClaims(ctx context.Context, subject string, wanted claimsWa
 	if err != nil {
 		return nil, err
 	}
-	released := oauth.Claims{}
-	mapped := c.s.mapClaims(c.client.ID, person)
-	for _, name := range wanted.scope {
-		for _, claim := range catalogue.scopes[name].Claims {
-			c.s.release(released, person, mapped, claim, nil, &wanted)
-		}
-	}
+	// Which claims, before how they are made: an expression for another one costs nothing,
+	// and cannot fail.
+	names := map[string]*oauth.ClaimRequest{}
 	for name, request := range wanted.asked {
 		// The claims parameter chooses among what the client's scopes could give it, and
 		// gives no more.
-		if !catalogue.releases(c.client.scope, name) {
-			continue
+		if catalogue.releases(c.client.scope, name) {
+			names[name] = request
 		}
+	}
+	for _, name := range wanted.scope {
+		for _, claim := range catalogue.scopes[name].Claims {
+			names[claim] = nil
+		}
+	}
+	mapped, err := c.mapClaims(person, names, &wanted)
+	if err != nil {
+		return nil, err
+	}
+	released := oauth.Claims{}
+	for name, request := range names {
 		c.s.release(released, person, mapped, name, request, &wanted)
 	}
 	return released, nil
@@ -183,28 +233,52 @@ func (c *call) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scope) (*
 	return &oauth.ClaimsRequest{Userinfo: allowed(asked.Userinfo), IDToken: allowed(asked.IDToken)}, nil
 }
 
-// mapClaims returns a person's claims as a client sees them.
-func (s *Server) mapClaims(clientID string, person oauth.Claims) oauth.Claims {
-	if len(s.config.ClaimMappings) == 0 {
-		return person
+// mapClaims returns a person's claims as the client sees them: of those that have a
+// mapping, the ones with a name of names.
+func (c *call) mapClaims(person oauth.Claims, names map[string]*oauth.ClaimRequest, wanted *claimsWanted) (oauth.Claims, error) {
+	if len(c.s.mappings) == 0 {
+		return person, nil
 	}
-	mapped := make(oauth.Claims, len(person)+len(s.config.ClaimMappings))
+	mapped := make(oauth.Claims, len(person)+len(c.s.mappings))
 	for name, value := range person {
 		mapped[name] = value
 	}
-	for _, m := range s.config.ClaimMappings {
-		if m.Clients != nil && !slices.Contains(m.Clients, clientID) {
+	for i := range c.s.mappings {
+		m := &c.s.mappings[i]
+		_, plain := names[m.plain]
+		if _, tagged := names[m.Name]; !plain && !tagged || m.Clients != nil && !slices.Contains(m.Clients, c.client.ID) {
 			continue
 		}
-		if m.From == "" {
-			mapped[m.Name] = m.Value
-		} else if value, ok := person[m.From]; ok {
+		value, ok := person[m.From]
+		switch {
+		case m.program != nil:
+			var err error
+			if value, err = c.evaluate(m, person, wanted); err != nil {
+				return nil, err
+			}
+			ok = value != nil
+		case m.From == "":
+			value, ok = m.Value, true
+		}
+		if ok {
 			mapped[m.Name] = value
 		} else {
 			delete(mapped, m.Name)
 		}
 	}
-	return mapped
+	return mapped, nil
+}
+
+// evaluate makes a claim by its expression. One that fails fails the request: an API that
+// does not find the claim might take that for permission.
+func (c *call) evaluate(m *claimMapping, person oauth.Claims, wanted *claimsWanted) (any, error) {
+	value, err := evaluate(m.program, &expressionValues{
+		Person: person, ClientID: c.client.ID, ClientName: c.client.name(), Scope: wanted.granted, Resource: wanted.resources,
+	})
+	if err != nil {
+		return nil, c.because(&ruleClaimExpression, fmt.Errorf("claim %q: %w", m.Name, err))
+	}
+	return value, nil
 }
 
 // release adds a claim in the languages that are wanted, or says who vouches for it. A claim

@@ -258,7 +258,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	// Connect Core, section 5.4).
 	alone := accessToken == "" && code == ""
 	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 {
-		wanted := claimsWanted{locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
+		wanted := claimsWanted{granted: x.scope, resources: x.resources, locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
 		if alone {
 			wanted.scope = x.scope
 		}

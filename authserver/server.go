@@ -49,6 +49,7 @@ type Server struct {
 	logos        logos
 	traces       *traceLog
 
+	mappings         []claimMapping
 	registrations    RegistrationPolicy
 	statementIssuers map[string]*client
 }
@@ -68,10 +69,9 @@ func New(config Config) (*Server, error) {
 	case config.SignedIn == nil || config.Claims == nil || config.SessionActive == nil || config.SignOut == nil:
 		return nil, errors.New("authserver: Config.SignedIn, Claims, SessionActive and SignOut are needed")
 	}
-	for _, m := range config.ClaimMappings {
-		if err := m.Check(); err != nil {
-			return nil, fmt.Errorf("claim mapping: %w", err)
-		}
+	mappings, err := newClaimMappings(config.ClaimMappings)
+	if err != nil {
+		return nil, err
 	}
 	for _, source := range config.ClaimSources {
 		if err := source.Check(); err != nil {
@@ -95,6 +95,7 @@ func New(config Config) (*Server, error) {
 		origin:    issuer.Scheme + "://" + issuer.Host,
 		fetches:   newGuardedClient(config.Outgoing),
 		traces:    newTraceLog(config.Store, config.Logger),
+		mappings:  mappings,
 
 		logoutsDue: make(chan struct{}, 1),
 

@@ -43,11 +43,11 @@ var (
 // (OpenID Connect Core, section 5.3).
 func (c *call) userinfo() error {
 	claims, err := c.userinfoClaims()
-	if oauth.AsError(err) == nil {
-		if err != nil {
-			return err
-		}
+	if err == nil {
 		return c.writeUserinfo(claims)
+	}
+	if e := oauth.AsError(err); e == nil || e.HTTPStatus() >= http.StatusInternalServerError {
+		return err
 	}
 	c.challenge(err)
 	return nil
@@ -114,7 +114,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err := c.must(scope.Has(oauth.ScopeOpenID), &ruleUserinfoScope); err != nil {
 		return nil, err
 	}
-	wanted := claimsWanted{scope: scope, locales: t.claimsLocales}
+	wanted := claimsWanted{scope: scope, granted: scope, resources: t.claims.Audience, locales: t.claimsLocales}
 	if t.asked != nil {
 		wanted.asked = t.asked.Userinfo
 	}

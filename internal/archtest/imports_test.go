@@ -35,7 +35,7 @@ var rules = map[string]rule{
 	"jose": {uses: []string{"github.com/go-jose/go-jose/v4"},
 		why: "jose is used by servers, clients and APIs alike, and knows none of them"},
 	"storage": {why: "storage is the contract for short-lived things; whoever knows it must not get a database with it"},
-	"authserver": {knows: []string{"oauth", "jose", "storage", "internal/editdistance"}, uses: []string{"golang.org/x/sync"},
+	"authserver": {knows: []string{"oauth", "jose", "storage", "internal/editdistance"}, uses: []string{"golang.org/x/sync", "github.com/expr-lang/expr"},
 		why: "the protocol does not know people: people have their own rooms, and the engine asks about them through functions"},
 	"identity": {knows: []string{"storage"}, uses: []string{"golang.org/x/crypto", "golang.org/x/text"},
 		why: "identity does not know OAuth; ui introduces them"},
