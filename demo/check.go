@@ -60,7 +60,7 @@ func (d *Demo) check(ctx context.Context, out io.Writer) error {
 // walkThrough does what the browser and the buttons of the page do.
 func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 	b := w.breakage
-	if w.scene.callback != "" && (b == nil || b.key != "redirect") {
+	if w.scene.callback != "" && (b == nil || !b.only) {
 		address, err := d.begin(w)
 		if err != nil {
 			return err
@@ -129,5 +129,5 @@ func refusedWith(m Message, code oauth.ErrorCode) bool {
 	if code == pageError {
 		return strings.Contains(m.Response, "400 Bad Request")
 	}
-	return strings.Contains(m.Response, `"`+string(code)+`"`)
+	return strings.Contains(m.Response, `"`+string(code)+`"`) || strings.Contains(m.Response, "error="+string(code)+"&")
 }

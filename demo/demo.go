@@ -99,7 +99,7 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 		}
 		config := client.Config{
 			Issuer: d.issuer, ClientID: scene.clientID, ClientSecret: scene.clientSecret, Scopes: scene.scopes,
-			HTTPClient: &http.Client{Transport: d.recorder()},
+			HTTPClient: &http.Client{Transport: d.recorder()}, ResponseType: scene.responseType,
 		}
 		if scene.callback != "" {
 			config.RedirectURI = d.app + scene.callback
@@ -172,6 +172,9 @@ func (d *Demo) declarations() valetkey.Declarations {
 			ClientName: scene.clientName, GrantTypes: scene.grantTypes, ApplicationType: scene.applicationType,
 			Scope: oauth.Scope(scene.scopes).String(),
 		}}
+		if scene.responseType != "" {
+			c.ResponseTypes = []string{scene.responseType}
+		}
 		switch {
 		case scene.callback == "":
 		case scene.applicationType == oauth.ApplicationNative:

@@ -76,7 +76,12 @@ func (d *Demo) appHandler() http.Handler {
 		return "", s.resume(ctx, d, walk)
 	}))
 	for _, s := range scenes() {
-		if s.callback != "" {
+		switch {
+		case s.callback == "":
+		case s.responseType != "":
+			mux.HandleFunc("GET "+s.callback, readFragment)
+			mux.HandleFunc("POST "+s.callback, d.callback(s))
+		default:
 			mux.HandleFunc("GET "+s.callback, d.callback(s))
 		}
 	}
@@ -153,7 +158,14 @@ func (d *Demo) callback(s scene) http.HandlerFunc {
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 			return
 		}
-		err := d.redeem(ctx, walk, r.URL)
+		returned := *r.URL
+		if s.responseType != "" {
+			returned.RawFragment = r.FormValue("answer")
+			if fragment, err := url.PathUnescape(returned.RawFragment); err == nil {
+				returned.Fragment = fragment
+			}
+		}
+		err := d.redeem(ctx, walk, &returned)
 		if err == nil && walk.breakage != nil && !walk.breakage.fresh && !walk.failed && s.run == nil {
 			err = d.misbehave(ctx, walk)
 		}

@@ -133,7 +133,7 @@ func (d *Demo) describe(into *recording, request *http.Request, sent []byte, res
 		m.To = name
 		return m
 	}
-	if t := d.traces.after(began, request.URL.Path, string(received)); t != nil {
+	if t := d.traces.after(began, request.URL.Path, response.Header.Get("Location")+string(received)); t != nil {
 		m.setTrace(t)
 	}
 	return m
@@ -263,7 +263,7 @@ func (d *Demo) frontChannel(r *recording, clientID, authorizationURL string, cal
 	}
 	m := Message{
 		From: partyBrowser, To: partyServer,
-		Purpose:  "Send the person to the authorization server, which signs them in, asks for their consent, and sends the browser back with a code",
+		Purpose:  "Send the person to the authorization server, which signs them in, asks for their consent, and sends the browser back with the answer",
 		Request:  fmt.Sprintf("GET %s HTTP/1.1\nHost: %s", breakQuery(u.RequestURI()), u.Host),
 		Response: "HTTP/1.1 303 See Other\nLocation: " + breakQuery(callback.String()),
 	}

@@ -11,10 +11,10 @@ func serviceScene() scene {
 		grantTypes:      []string{oauth.GrantTypeClientCredentials},
 		scopes:          []string{scopeRead},
 		breaks: []breakage{
-			{"secret", "Wrong secret", "Ask for a token with another secret.", false, oauth.InvalidClient},
-			{"ask-scope", "Scope not registered", "Ask for a scope that the client is not registered for.", false, oauth.InvalidScope},
-			{"expired", "Expired token", "Call the API with an access token that has expired; the demo waits until it has.", false, oauth.InvalidToken},
-			{"scope", "Scope not granted", "Ask the API to delete a photo with a token for reading.", false, oauth.InsufficientScope},
+			{key: "secret", title: "Wrong secret", about: "Ask for a token with another secret.", code: oauth.InvalidClient},
+			{key: "ask-scope", title: "Scope not registered", about: "Ask for a scope that the client is not registered for.", code: oauth.InvalidScope},
+			{key: "expired", title: "Expired token", about: "Call the API with an access token that has expired; the demo waits until it has.", code: oauth.InvalidToken},
+			{key: "scope", title: "Scope not granted", about: "Ask the API to delete a photo with a token for reading.", code: oauth.InsufficientScope},
 		},
 	}
 }

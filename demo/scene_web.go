@@ -28,11 +28,11 @@ func nativeScene() scene {
 // codeBreaks are the ways to do the code flow wrong.
 func codeBreaks() []breakage {
 	return []breakage{
-		{"replay", "Replay the code", "Redeem the same code twice, as a thief with a copy of the URL would.", true, oauth.InvalidGrant},
-		{"verifier", "Wrong verifier", "Redeem the code without the secret that only the application which began the request knows.", true, oauth.InvalidGrant},
-		{"redirect", "Changed redirect URI", "Ask for the code to be sent to another address.", false, pageError},
-		{"redirect-token", "Another redirect URI at redemption", "Redeem the code under another redirect URI than it was asked for.", true, oauth.InvalidGrant},
-		{"expired", "Expired token", "Call the API with an access token that has expired; the demo waits until it has.", false, oauth.InvalidToken},
-		{"scope", "Scope not granted", "Ask the API to delete a photo, which nobody allowed.", false, oauth.InsufficientScope},
+		{key: "replay", title: "Replay the code", about: "Redeem the same code twice, as a thief with a copy of the URL would.", fresh: true, code: oauth.InvalidGrant},
+		{key: "verifier", title: "Wrong verifier", about: "Redeem the code without the secret that only the application which began the request knows.", fresh: true, code: oauth.InvalidGrant},
+		{key: "redirect", title: "Changed redirect URI", about: "Ask for the code to be sent to another address.", only: true, code: pageError},
+		{key: "redirect-token", title: "Another redirect URI at redemption", about: "Redeem the code under another redirect URI than it was asked for.", fresh: true, code: oauth.InvalidGrant},
+		{key: "expired", title: "Expired token", about: "Call the API with an access token that has expired; the demo waits until it has.", code: oauth.InvalidToken},
+		{key: "scope", title: "Scope not granted", about: "Ask the API to delete a photo, which nobody allowed.", code: oauth.InsufficientScope},
 	}
 }

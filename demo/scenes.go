@@ -17,6 +17,7 @@ type scene struct {
 	applicationType                    string
 	grantTypes, scopes                 []string
 	callback                           string // path of the redirect URI; "" without a browser
+	responseType                       string // "" for code; others answer in the fragment
 
 	// configure adds what the scene needs to the authorization server's configuration,
 	// and starts its own servers (Demo.serve); nil for nothing.
@@ -37,6 +38,8 @@ type breakage struct {
 	// fresh says that it needs a new code, so that the browser is sent round first.
 	// Without it, tokens of an earlier walk will do.
 	fresh bool
+	// only says that it is an authorization request alone, which never comes back.
+	only bool
 	// code is the error that must come back.
 	code oauth.ErrorCode
 }
@@ -47,7 +50,7 @@ const pageError = oauth.ErrorCode("redirect_uri_mismatch")
 
 // scenes are shown in this order; the first ones are open when the page is.
 func scenes() []scene {
-	return []scene{webScene(), nativeScene(), serviceScene()}
+	return []scene{webScene(), nativeScene(), serviceScene(), implicitScene()}
 }
 
 const openScenes = 3

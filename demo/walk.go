@@ -44,6 +44,13 @@ func (d *Demo) begin(w *walk) (string, error) {
 func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
 	d.frontChannel(&w.recording, w.scene.clientID, w.address, callback)
 	c := d.clients[w.scene.key]
+	answer := callback.Query()
+	if w.scene.responseType != "" {
+		var err error
+		if answer, err = url.ParseQuery(callback.EscapedFragment()); err != nil {
+			return fmt.Errorf("read the fragment: %w", err)
+		}
+	}
 	transaction := *w.transaction
 	purpose := "Redeem the code, with the client's credentials and the PKCE verifier, for tokens"
 	switch w.breakKey() {
@@ -55,13 +62,13 @@ func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
 		purpose = "Redeem the code under another redirect URI"
 	}
 	again := transaction
-	tokens, err := c.Callback(recorded(ctx, &w.recording, purpose), &transaction, callback.Query())
+	tokens, err := c.Callback(recorded(ctx, &w.recording, purpose), &transaction, answer)
 	if err != nil {
 		return w.refused(err)
 	}
 	w.tokens = tokens
 	if w.breakKey() == "replay" {
-		_, err := c.Callback(recorded(ctx, &w.recording, "Redeem the same code again"), &again, callback.Query())
+		_, err := c.Callback(recorded(ctx, &w.recording, "Redeem the same code again"), &again, answer)
 		return w.refused(err)
 	}
 	if w.scene.run != nil {
@@ -81,6 +88,10 @@ func (d *Demo) callAPI(ctx context.Context, w *walk) error {
 // renew gets another access token if the present one is about to end.
 func (d *Demo) renew(ctx context.Context, w *walk) error {
 	if time.Until(w.tokens.Expiry) >= time.Second {
+		return nil
+	}
+	if w.tokens.RefreshToken == "" && w.scene.callback != "" {
+		w.failed, w.answer = true, "The access token has expired, and there is no refresh token: start again."
 		return nil
 	}
 	if w.tokens.RefreshToken == "" {
@@ -156,6 +167,13 @@ func (d *Demo) misbehave(ctx context.Context, w *walk) error {
 		return d.request(ctx, w, http.MethodDelete, "/photos/1", "Call a route of the API that asks for another scope")
 	case "redirect":
 		return d.otherRedirectURI(ctx, w)
+	case "nonce":
+		return d.askWrongly(ctx, w, "Ask for an ID token that is bound to nothing", func(query url.Values) { query.Del("nonce") })
+	case "unregistered":
+		return d.askWrongly(ctx, w, "Ask for a token in the fragment as an application that is not registered for it", func(query url.Values) {
+			query.Set("client_id", webScene().clientID)
+			query.Set("redirect_uri", d.app+webScene().callback)
+		})
 	case "secret":
 		return d.postToken(ctx, w, "not-the-secret-of-the-client", w.scene.scopes[0], "Ask for a token with a wrong secret")
 	case "ask-scope":
@@ -167,6 +185,13 @@ func (d *Demo) misbehave(ctx context.Context, w *walk) error {
 // otherRedirectURI sends an authorization request with a redirect URI that differs in one
 // character.
 func (d *Demo) otherRedirectURI(ctx context.Context, w *walk) error {
+	return d.askWrongly(ctx, w, "Ask for the answer to be sent to another address; the person sees this", func(query url.Values) {
+		query.Set("redirect_uri", query.Get("redirect_uri")+"k")
+	})
+}
+
+// askWrongly sends an authorization request that was changed.
+func (d *Demo) askWrongly(ctx context.Context, w *walk, purpose string, change func(url.Values)) error {
 	address, err := d.begin(w)
 	if err != nil {
 		return err
@@ -176,9 +201,9 @@ func (d *Demo) otherRedirectURI(ctx context.Context, w *walk) error {
 		return fmt.Errorf("read the authorization URL: %w", err)
 	}
 	query := u.Query()
-	query.Set("redirect_uri", query.Get("redirect_uri")+"k")
+	change(query)
 	u.RawQuery = query.Encode()
-	return d.send(ctx, w, http.MethodGet, u.String(), "", "", "Ask for the code to be sent to another address; the person sees this answer")
+	return d.send(ctx, w, http.MethodGet, u.String(), "", "", purpose)
 }
 
 func (d *Demo) postToken(ctx context.Context, w *walk, secret, scope, purpose string) error {
@@ -196,12 +221,13 @@ func (d *Demo) send(ctx context.Context, w *walk, method, address, body, secret,
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		request.SetBasicAuth(url.QueryEscape(w.scene.clientID), url.QueryEscape(secret))
 	}
-	response, err := (&http.Client{Transport: d.recorder()}).Do(request)
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	response, err := (&http.Client{Transport: d.recorder(), CheckRedirect: stay}).Do(request)
 	if err != nil {
 		return fmt.Errorf("send a wrong request: %w", err)
 	}
 	defer response.Body.Close()
-	w.failed = response.StatusCode >= 400
+	w.failed = response.StatusCode >= 400 || strings.Contains(response.Header.Get("Location"), "error=")
 	if m := w.recording.last(); m.Refusal != nil {
 		w.answer = "Refused: " + m.Refusal.Rule
 	}

@@ -120,6 +120,7 @@ func TestTheDemoWalkedByClicks(t *testing.T) {
 			v.walkWeb()
 			v.walkNative()
 			v.walkService()
+			v.walkImplicit(d.URL(), variant.scripts)
 			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
 			if err != nil || overflow > 0 {
 				t.Errorf("the page is %d pixels too wide (%v)", overflow, err)
@@ -204,4 +205,18 @@ func (v *visit) walkService() {
 		v.press("service", b.how)
 		v.refused("service", b.how, b.rule)
 	}
+}
+
+// walkImplicit needs a script: the answer never reaches a server by itself.
+func (v *visit) walkImplicit(start string, scripts bool) {
+	v.do("open the scene", chromedp.Navigate(start+"?scene=implicit#implicit"), chromedp.Click(chromedp.CSS("#implicit button.primary")))
+	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
+	v.allow()
+	if !scripts {
+		v.do("wait for the explanation", chromedp.WaitVisible(chromedp.CSS("noscript p")))
+		return
+	}
+	v.answered("implicit")
+	v.press("implicit", "nonce")
+	v.refused("implicit", "nonce", "OpenID Connect Core")
 }
