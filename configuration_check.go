@@ -255,9 +255,17 @@ func (d *Declarations) checkReferences(stored *Declarations, report reporter) {
 }
 
 // Warnings lists what works but should be mended.
-func (d *Declarations) Warnings() []string {
+func (d *Declarations) Warnings() []string { return d.warnings(nil) }
+
+// warnings is Warnings where there are grant types of the embedder's own.
+func (d *Declarations) warnings(own []authserver.GrantType) []string {
 	var warnings []string
 	for _, c := range d.Clients {
+		for _, name := range c.GrantTypes {
+			if authserver.IsExtensionGrant(name) && !slices.ContainsFunc(own, func(g authserver.GrantType) bool { return g.Name == name }) {
+				warnings = append(warnings, fmt.Sprintf("client %q: the grant type %q is there only where a program embeds the server and brings it", c.ID, name))
+			}
+		}
 		if c.Secret != "" && len(c.Secret) < shortSecret || c.SecretNext != "" && len(c.SecretNext) < shortSecret {
 			warnings = append(warnings, fmt.Sprintf("client %q: client_secret is short; use 32 random bytes", c.ID))
 		}

@@ -38,6 +38,10 @@ type Config struct {
 	Logger *slog.Logger
 	// OnTrace, if set, receives the ladder of checks of every protocol request.
 	OnTrace func(*authserver.Trace)
+	// TokenClaims, if set, adds claims to tokens and UserInfo, or refuses them.
+	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
+	// GrantTypes are served beside ours, to clients that are registered for them.
+	GrantTypes []authserver.GrantType
 }
 
 // Server is a whole authorization server: an http.Handler for the issuer's URL and all
@@ -105,7 +109,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	s.store = store
-	for _, warning := range s.config.Declarations.Warnings() {
+	for _, warning := range s.config.Declarations.warnings(s.config.GrantTypes) {
 		s.log.Warn(warning)
 	}
 	if _, err := s.config.Declarations.Apply(ctx, store, s.config.Source); err != nil {
@@ -140,7 +144,7 @@ func (s *Server) open(ctx context.Context) error {
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
 		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
-		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources,
+		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, GrantTypes: s.config.GrantTypes,
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
 		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
@@ -227,7 +231,7 @@ func (s *Server) SetupURL(ctx context.Context) (string, error) {
 
 // Apply puts new declarations in place of the present ones of the same source.
 func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
-	for _, warning := range d.Warnings() {
+	for _, warning := range d.warnings(s.config.GrantTypes) {
 		s.log.WarnContext(ctx, warning)
 	}
 	changes, err := d.Apply(ctx, s.store, s.config.Source)

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -16,6 +17,9 @@ import (
 
 // kindRevoked marks the jti of a JWT access token that was revoked before its end.
 const kindRevoked storage.Kind = "revoked"
+
+// kindAnchor is what a token hangs from that comes with neither code nor refresh token.
+const kindAnchor storage.Kind = "anchor"
 
 // accessToken is an access token of ours that is good now.
 type accessToken struct {
@@ -78,8 +82,17 @@ func (x *exchange) anchor() string {
 		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken))
 	case x.code.Kind != "":
 		return writeAnchor("c", x.code)
+	case x.own.Kind != "":
+		return writeAnchor("a", x.own)
 	}
 	return ""
+}
+
+// newAnchor is for a person's token that comes with neither a code nor a refresh token.
+func newAnchor() storage.Key {
+	key := storage.Key{Kind: kindAnchor}
+	rand.Read(key.ID[:])
+	return key
 }
 
 func writeAnchor(kind string, key storage.Key) string {
@@ -92,8 +105,11 @@ func readAnchor(jti string) (storage.Key, bool) {
 	if anchor == "" {
 		return key, false
 	}
-	if key.Kind = kindRefreshToken; anchor[0] == 'c' {
+	switch key.Kind = kindRefreshToken; anchor[0] {
+	case 'c':
 		key.Kind = kindCode
+	case 'a':
+		key.Kind = kindAnchor
 	}
 	id, err := base64.RawURLEncoding.DecodeString(anchor[1:])
 	if err != nil || len(id) != len(key.ID) {

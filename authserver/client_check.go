@@ -84,7 +84,10 @@ func (c *clientCheck) responseTypes() {
 		grants = append(grants, g.name)
 	}
 	for i, g := range c.GrantTypes {
-		c.oneOf(fmt.Sprintf("grant_types[%d]", i), g, grants...)
+		// Whoever embeds the server may have some of their own (Config.GrantTypes).
+		if !IsExtensionGrant(g) {
+			c.oneOf(fmt.Sprintf("grant_types[%d]", i), g, grants...)
+		}
 	}
 	var code, frontChannel bool
 	for i, name := range c.ResponseTypes {

@@ -29,6 +29,13 @@ type Config struct {
 	// ClaimMappings and ClaimSources say what clients see of those claims.
 	ClaimMappings []ClaimMapping
 	ClaimSources  []ClaimSource
+	// TokenClaims, if set, is asked before a token or an answer of UserInfo is made, and adds
+	// claims to those that are there. An *oauth.Error refuses the request with that; any
+	// other error, and a claim of the protocol's, is logged and fails the request. Where two
+	// requests race it may be asked again for one of them.
+	TokenClaims func(ctx context.Context, r TokenRequest) (oauth.Claims, error)
+	// GrantTypes are served beside ours.
+	GrantTypes []GrantType
 	// SessionActive reports whether a sign-in session still stands. Refresh tokens that
 	// were issued without offline_access end with it.
 	SessionActive func(ctx context.Context, session string) (bool, error)

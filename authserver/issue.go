@@ -34,6 +34,7 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	put = append(put, x.put...)
 	if x.idToken {
 		if response.IDToken, err = c.idToken(ctx, x, response.AccessToken, ""); err != nil {
 			return nil, err
@@ -77,13 +78,17 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	return response, nil
 }
 
-// accessToken makes an access token. An opaque one comes with the ticket that it stands for.
+// accessToken makes an access token. An opaque one comes with the ticket that it stands for,
+// and a JWT of a person's that is issued alone with the one that it hangs from.
 func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchange) (*oauth.TokenResponse, []storage.Ticket, error) {
 	audience, opaque, err := c.audience(catalogue, x)
 	if err != nil {
 		return nil, nil, err
 	}
 	scope := c.scopeFor(catalogue, x, audience)
+	if x, err = c.hookAccessToken(ctx, x, scope, audience); err != nil {
+		return nil, nil, err
+	}
 	lifetime := c.s.lifetimes.AccessToken
 	if x.lifetime > 0 {
 		lifetime = min(lifetime, x.lifetime)
@@ -100,8 +105,17 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		response.AccessToken = token
 		return response, []storage.Ticket{ticket}, err
 	}
+	var put []storage.Ticket
+	if x.authorization.Subject != "" && x.anchor() == "" {
+		x.own = newAnchor()
+		ticket, err := x.authorization.ticket(x.own, expires)
+		if err != nil {
+			return nil, nil, err
+		}
+		put = append(put, ticket)
+	}
 	response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, expires)
-	return response, nil, err
+	return response, put, err
 }
 
 // audience decides for whom the access token is, and whether it is opaque. Without a
@@ -270,6 +284,10 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 			return "", fmt.Errorf("read claims for the ID token: %w", err)
 		}
 	}
+	claims, err := c.hookIDToken(ctx, x, claims)
+	if err != nil {
+		return "", err
+	}
 	set := func(name string, value any, wanted bool) {
 		if wanted {
 			claims[name] = value
@@ -278,7 +296,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, c.s.subjectFor(c.client, a.Subject), c.client.ID
 	claims["azp"] = c.client.ID
 	claims["exp"], claims["iat"] = c.now.Add(c.s.lifetimes.IDToken).Unix(), c.now.Unix()
-	claims["auth_time"] = a.AuthTime
+	set("auth_time", a.AuthTime, a.AuthTime != 0)
 	// An unsigned ID token has no hash of its own to make one by.
 	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)
 	set("c_hash", jose.LeftHash(alg, code), code != "")

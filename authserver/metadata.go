@@ -43,7 +43,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	for _, m := range clientAuthMethods() {
 		methods = append(methods, m.name)
 	}
-	for _, g := range grantTypes() {
+	for _, g := range s.grantTypes {
 		grants = append(grants, g.name)
 	}
 	grants = append(grants, oauth.GrantTypeImplicit) // by the response types

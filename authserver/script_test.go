@@ -52,6 +52,7 @@ type scriptSetup struct {
 	SessionManagement    bool                      `json:"session_management"`
 	ClaimMappings        []authserver.ClaimMapping `json:"claims"`
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
+	Hooks                bool                      // those of hook_test.go
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
@@ -137,6 +138,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if s.rp != nil {
 		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded
 		config.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	}
+	if setup.Hooks {
+		config.GrantTypes, config.TokenClaims = []authserver.GrantType{voucherGrant()}, tokenClaims
 	}
 	if setup.SessionManagement {
 		config.BrowserStateCookie = "valetkey_state"

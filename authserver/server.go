@@ -49,6 +49,7 @@ type Server struct {
 	logos        logos
 	traces       *traceLog
 
+	grantTypes       []grantType
 	mappings         []claimMapping
 	registrations    RegistrationPolicy
 	statementIssuers map[string]*client
@@ -70,6 +71,10 @@ func New(config Config) (*Server, error) {
 		return nil, errors.New("authserver: Config.SignedIn, Claims, SessionActive and SignOut are needed")
 	}
 	mappings, err := newClaimMappings(config.ClaimMappings)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := newGrantTypes(config.GrantTypes)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +101,8 @@ func New(config Config) (*Server, error) {
 		fetches:   newGuardedClient(config.Outgoing),
 		traces:    newTraceLog(config.Store, config.Logger),
 		mappings:  mappings,
+
+		grantTypes: grants,
 
 		logoutsDue: make(chan struct{}, 1),
 

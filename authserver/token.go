@@ -38,6 +38,11 @@ type exchange struct {
 	resources []string
 	// spend are the tickets that this uses up.
 	spend []storage.Key
+	// put are tickets that are stored with the tokens. Where one is there already, the
+	// exchange is asked again.
+	put []storage.Ticket
+	// own is what the tokens hang from where there is neither code nor refresh token.
+	own storage.Key
 	// code is the code that the tokens are for, or come with; zero if there is none.
 	code storage.Key
 	// refreshToken is the refresh token to hand out, "" for none; storeRefresh says that
@@ -96,7 +101,7 @@ func (c *call) token() error {
 		return err
 	}
 	name := c.params.get("grant_type")
-	grant := grantTypeNamed(name)
+	grant := c.s.grantTypeNamed(name)
 	cl, err := c.authenticateClient()
 	if err != nil {
 		return err
@@ -127,11 +132,10 @@ func (c *call) token() error {
 	return oauth.NewError(oauth.TemporarilyUnavailable, "another request is using the same grant; try again")
 }
 
-func grantTypeNamed(name string) *grantType {
-	table := grantTypes()
-	for i := range table {
-		if table[i].name == name {
-			return &table[i]
+func (s *Server) grantTypeNamed(name string) *grantType {
+	for i := range s.grantTypes {
+		if s.grantTypes[i].name == name {
+			return &s.grantTypes[i]
 		}
 	}
 	return nil

@@ -125,6 +125,9 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read claims: %w", err)
 	}
+	if released, err = c.hookUserinfo(c.r.Context(), t, scope, released); err != nil {
+		return nil, err
+	}
 	released["sub"] = t.claims.Subject
 	return released, nil
 }

@@ -4,6 +4,7 @@ package examples
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net"
@@ -92,6 +93,7 @@ func TestExamples(t *testing.T) {
 	t.Run("webapp", w.testWebApp)
 	t.Run("native", w.testNative)
 	t.Run("service", w.testService)
+	t.Run("voucher", w.testVoucher)
 }
 
 func (w *world) testAPI(t *testing.T) {
@@ -199,6 +201,44 @@ func (w *world) testService(t *testing.T) {
 	}
 	if err := w.command(t, "service", "-issuer", w.issuer, "-api", w.api, "-secret", "wrong").Run(); err == nil {
 		t.Error("a wrong secret was taken")
+	}
+}
+
+func (w *world) testVoucher(t *testing.T) {
+	redeem := func(client, voucher string) (status int, token string) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		form := url.Values{"grant_type": {"https://notes.example.com/grants/voucher"}, "voucher": {voucher}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.issuer+"/token", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.SetBasicAuth(client, client+"-secret-of-the-examples-only")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var tokens struct {
+			AccessToken string `json:"access_token"`
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&tokens); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, tokens.AccessToken
+	}
+	_, token := redeem("kiosk", "XK4-209")
+	_, payload, _ := strings.Cut(token, ".")
+	payload, _, _ = strings.Cut(payload, ".")
+	claims, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil || !strings.Contains(string(claims), `"table":12`) || !strings.Contains(string(claims), `"edition":"evening"`) {
+		t.Errorf("the access token has %s, %v", claims, err)
+	}
+	for _, test := range []struct{ client, voucher string }{{"kiosk", "XK4-209"}, {"kiosk", "XK4-999"}, {"service", "XK4-210"}} {
+		if status, token := redeem(test.client, test.voucher); status != http.StatusBadRequest || token != "" {
+			t.Errorf("%s with %s: %d", test.client, test.voucher, status)
+		}
 	}
 }
 

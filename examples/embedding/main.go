@@ -1,6 +1,7 @@
 // Command embedding is an application with an authorization server of its own. It mounts
 // Valetkey below /auth, beside its own pages, and declares the clients, the API and the
-// person that the other examples use.
+// person that the other examples use. A grant type of its own, and claims that it adds, are
+// in voucher.go.
 //
 //	go run ./examples/embedding
 //
@@ -43,7 +44,7 @@ func run(ctx context.Context, listen, database, webapp, api string) (err error) 
 		Database:     database,
 		ServiceName:  "Notes",
 		Declarations: declarations(webapp, api),
-	}})
+	}, GrantTypes: []authserver.GrantType{{Name: voucherGrantType, Exchange: exchangeVoucher}}, TokenClaims: tokenClaims})
 	if err != nil {
 		return err
 	}
@@ -99,6 +100,11 @@ func declarations(webapp, api string) valetkey.Declarations {
 			{ID: "service", Secret: "service-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
 				ClientName: "Nightly job",
 				GrantTypes: []string{oauth.GrantTypeClientCredentials},
+				Scope:      "notes.read",
+			}},
+			{ID: "kiosk", Secret: "kiosk-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
+				ClientName: "Kiosk",
+				GrantTypes: []string{voucherGrantType},
 				Scope:      "notes.read",
 			}},
 		},

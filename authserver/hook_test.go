@@ -1,0 +1,150 @@
+package authserver_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+// voucherGrantType is a grant type of somebody else's: a voucher stands for a person, or
+// for nobody, and is good once.
+const voucherGrantType = "https://server.example.com/grants/voucher"
+
+func voucherGrant() authserver.GrantType {
+	return authserver.GrantType{Name: voucherGrantType, Exchange: func(ctx context.Context, r *authserver.GrantRequest) (*authserver.Entitlement, error) {
+		voucher := r.Param("voucher")
+		e := &authserver.Entitlement{
+			Scope: oauth.Scope{"openid", "email", "notes.read", "notes.write"}, Claims: oauth.Claims{"voucher": voucher},
+			Once: voucher, UsableUntil: r.Now.Add(time.Hour),
+		}
+		if r.Client.Secrets != nil {
+			return nil, errors.New("the client's secrets are shown to a grant type")
+		}
+		switch kind, _, _ := strings.Cut(voucher, "-"); kind {
+		case "ada":
+			e.Subject, e.RefreshToken = "ada", true
+			if person, err := r.Claims(ctx, "ada"); err != nil || person["email"] == nil {
+				return nil, errors.Join(err, errors.New("ada is not found"))
+			}
+		case "once": // without a refresh token
+			e.Subject, e.AuthTime, e.AMR = "ada", r.Now.Add(-time.Minute), []string{"sms"}
+		case "gone":
+			e.Subject = "gone"
+		case "machine":
+			e.Scope = oauth.Scope{"notes.read"}
+		case "nobody": // and yet openid
+		case "reserved":
+			e.Subject, e.Claims["sub"] = "ada", "mallory"
+		case "payroll":
+			e.Subject, e.Resources = "ada", []string{"https://payroll.example.com"}
+		case "broken":
+			return nil, errors.New("the database of vouchers is away")
+		case "nothing":
+			return nil, nil
+		default:
+			return nil, oauth.NewError(oauth.InvalidGrant, "there is no such voucher")
+		}
+		return e, nil
+	}}
+}
+
+// tokenClaims is a hook that names the tenant, refuses one scope, and goes wrong with others.
+func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
+	switch {
+	case r.Scope.Has("secrets.read") && r.Kind == authserver.ClaimsOfAccessToken:
+		return nil, oauth.NewError(oauth.AccessDenied, "not at this hour")
+	case r.Scope.Has("secrets.write"):
+		return oauth.Claims{"sub": "mallory"}, nil
+	case r.Scope.Has("secrets.list"):
+		return nil, errors.New("the directory is away")
+	case r.Scope.Has("secrets.own") && r.Kind == authserver.ClaimsOfUserinfo:
+		return nil, oauth.NewError(oauth.AccessDenied, "not at this hour")
+	}
+	by := r.GrantType
+	if by == "" {
+		by = "UserInfo"
+	}
+	return oauth.Claims{"tenant": "for " + r.Subject + " by " + by, "voucher": "not this one", "email": "nobody@example.com"}, nil
+}
+
+func TestGrantTypesThatCannotBeServed(t *testing.T) {
+	base := newScene(t, scriptSetup{}).config
+	exchange := voucherGrant().Exchange
+	for _, test := range []struct {
+		name   string
+		grants []authserver.GrantType
+	}{
+		{"ours", []authserver.GrantType{{oauth.GrantTypeAuthorizationCode, exchange}}},
+		{"the IETF's", []authserver.GrantType{{"urn:ietf:params:oauth:grant-type:voucher", exchange}}},
+		{"no URI", []authserver.GrantType{{"voucher", exchange}}},
+		{"no name", []authserver.GrantType{{"", exchange}}},
+		{"no function", []authserver.GrantType{{Name: voucherGrantType}}},
+		{"twice", []authserver.GrantType{voucherGrant(), voucherGrant()}},
+	} {
+		config := base
+		config.GrantTypes = test.grants
+		if _, err := authserver.New(config); err == nil {
+			t.Errorf("%s is served", test.name)
+		}
+	}
+}
+
+func voucherScene(t *testing.T, store database) *scene {
+	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("kiosk", func(c *authserver.Client) {
+		c.GrantTypes = []string{voucherGrantType, oauth.GrantTypeRefreshToken}
+		c.Scope = "openid notes.read"
+	})}, Scopes: []authserver.Scope{{Name: "notes.read"}}, People: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}}, Hooks: true}, store, nil)
+}
+
+func (s *scene) voucher(voucher string) answer {
+	return s.post("/token", "kiosk", "grant_type", voucherGrantType, "voucher", voucher)
+}
+
+// Of many requests with one voucher, one gets tokens.
+func TestAVoucherIsGoodOnce(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := voucherScene(t, store)
+		var racing sync.WaitGroup
+		answers := make([]answer, 8)
+		for i := range answers {
+			racing.Go(func() { answers[i] = s.voucher("machine-1") })
+		}
+		racing.Wait()
+		got := 0
+		for _, a := range answers {
+			if a.AccessToken != "" {
+				got++
+			} else if a.Error != "invalid_grant" && a.Error != "temporarily_unavailable" {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		}
+		if got != 1 {
+			t.Errorf("%d requests got tokens for one voucher", got)
+		}
+	})
+}
+
+// A person's token that comes alone ends with the person's grant of it.
+func TestATokenThatComesAloneEndsWithItsFamily(t *testing.T) {
+	s := voucherScene(t, memory.New())
+	a := s.voucher("once-1")
+	if a.AccessToken == "" || a.RefreshToken != "" {
+		t.Fatal(a.body)
+	}
+	if got := s.userinfo(a.AccessToken); got.Sub != "ada" {
+		t.Errorf("UserInfo: %d %s", got.status, got.body)
+	}
+	if got := s.post("/revoke", "kiosk", "token", a.AccessToken); got.status != 200 {
+		t.Fatal(got.body)
+	}
+	if got := s.userinfo(a.AccessToken); got.status != 401 {
+		t.Errorf("after the revocation: %d %s", got.status, got.body)
+	}
+}
