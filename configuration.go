@@ -2,7 +2,6 @@ package valetkey
 
 import (
 	"crypto/x509"
-	"encoding"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -179,22 +178,7 @@ func (l Lifetimes) engine() authserver.Lifetimes {
 }
 
 // Duration is a time.Duration that is written like "10m" or "720h".
-type Duration time.Duration
-
-var _ encoding.TextUnmarshaler = (*Duration)(nil)
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil || parsed <= 0 {
-		return fmt.Errorf("%q is no duration such as 10m or 720h", text)
-	}
-	*d = Duration(parsed)
-	return nil
-}
+type Duration = authserver.Duration
 
 // Client is a client as it is declared: the members of RFC 7591 and OpenID Connect
 // Registration, Valetkey's own settings, and its secret.

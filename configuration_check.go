@@ -119,6 +119,14 @@ func (d *Declarations) validate(report reporter) {
 			report(path+".identifier", "there are two resources %q", r.Identifier)
 		}
 		oneOf(report, path+".access_token_format", r.AccessTokenFormat, authserver.AccessTokenJWT, authserver.AccessTokenOpaque)
+		if err := authserver.CheckOwnLifetime(r.AccessTokenLifetime); err != nil {
+			report(path+".access_token_lifetime", "%v", err)
+		}
+		for j, claim := range r.AccessTokenClaims {
+			if err := authserver.CheckAccessTokenClaim(claim); err != nil {
+				report(fmt.Sprintf("%s.access_token_claims[%d]", path, j), "%q: %v", claim, err)
+			}
+		}
 	}
 	d.validateClients(report)
 	d.validateUsers(report)

@@ -80,6 +80,8 @@ func (x *exchange) anchor() string {
 	switch {
 	case x.refreshToken != "":
 		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken))
+	case x.kept.Kind != "":
+		return writeAnchor("r", x.kept.Key)
 	case x.code.Kind != "":
 		return writeAnchor("c", x.code)
 	case x.own.Kind != "":
@@ -136,6 +138,13 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 	}
 	if a.Opaque == nil {
 		return nil, errInactive
+	}
+	if anchor, ok := readAnchor(a.Opaque.Anchor); ok {
+		if _, err := s.config.Store.Get(ctx, now, anchor); errors.Is(err, storage.ErrNotFound) {
+			return nil, errInactive
+		} else if err != nil {
+			return nil, fmt.Errorf("look up authorization: %w", err)
+		}
 	}
 	claims := accessTokenClaims{
 		Issuer: s.config.Issuer, Subject: a.Subject, Audience: a.Opaque.Audience, ClientID: a.ClientID,

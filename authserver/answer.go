@@ -36,7 +36,11 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	}
 	var response params
 	var put []storage.Ticket
-	code, ticket, err := c.newCode(a, request)
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return err
+	}
+	code, ticket, err := c.newCode(a, request, c.longestAccessToken(catalogue, request.client))
 	if err != nil {
 		return err
 	}
@@ -84,7 +88,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	return c.respond(request.to, c.authorizationResponse(request, response...))
 }
 
-func (c *call) newCode(a authorization, request *authorizationRequest) (string, storage.Ticket, error) {
+func (c *call) newCode(a authorization, request *authorizationRequest, accessToken time.Duration) (string, storage.Ticket, error) {
 	code := newSecret(prefixCode, c.now)
 	a.Code = &codeBinding{
 		RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
@@ -93,7 +97,7 @@ func (c *call) newCode(a authorization, request *authorizationRequest) (string, 
 	}
 	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
 	// ends them, and so that they are known to live (accesstoken.go).
-	lives := c.s.lifetimes.AuthorizationCode + c.s.lifetimes.AccessToken + time.Minute
+	lives := c.s.lifetimes.AuthorizationCode + accessToken + time.Minute
 	ticket, err := a.ticket(secretKey(kindCode, prefixCode, code), c.now.Add(lives))
 	return code, ticket, err
 }

@@ -132,6 +132,8 @@ func (s *ClaimSource) of(person oauth.Claims) map[string]string {
 // claimsWanted says which claims are to be released.
 type claimsWanted struct {
 	scope oauth.Scope
+	// names are claims that are wanted whatever the scope is, by the operator's wish.
+	names []string
 	// granted and resources are what the token or answer is for; expressions see them.
 	granted   oauth.Scope
 	resources []string
@@ -169,6 +171,9 @@ func (c *call) personClaims(ctx context.Context, subject string, wanted claimsWa
 		for _, claim := range catalogue.scopes[name].Claims {
 			names[claim] = nil
 		}
+	}
+	for _, name := range wanted.names {
+		names[name] = nil
 	}
 	mapped, err := c.mapClaims(person, names, &wanted)
 	if err != nil {

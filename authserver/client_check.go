@@ -46,6 +46,7 @@ func (c Client) Problems() []ClientProblem {
 	check.requestObjects()
 	check.subjects()
 	check.logout()
+	check.tokens()
 	check.others()
 	return check.problems
 }

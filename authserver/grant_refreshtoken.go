@@ -60,6 +60,11 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 	if err := c.must(token != "", &ruleRefreshTokenSent); err != nil {
 		return nil, err
 	}
+	if c.client.reuses() && isSecret(prefixRefreshToken, token) {
+		// Nothing is spent that would tell of a revocation: the store is asked, not what this
+		// node remembers.
+		c.s.issued.drop(secretKey(kindRefreshToken, prefixRefreshToken, token))
+	}
 	ticket, a, err := c.ticket(kindRefreshToken, prefixRefreshToken, token, &ruleRefreshTokenKnown)
 	if err != nil {
 		return nil, err
@@ -68,16 +73,19 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 		return nil, err
 	}
 	x := &exchange{authorization: a}
-	if ticket.Spent.IsZero() {
+	switch {
+	case ticket.Spent.IsZero() && c.client.reuses():
+		x.kept = ticket
+	case ticket.Spent.IsZero():
 		x.spend, x.storeRefresh = []storage.Key{ticket.Key}, true
 		x.refreshToken = c.s.successor(token, c.now)
-	} else {
+	default:
 		x.refreshToken = c.s.successor(token, ticket.Spent)
 		if err := c.lostAnswer(ticket, a, x.refreshToken); err != nil {
 			return nil, err
 		}
 	}
-	if c.s.familyEnds(a).Sub(c.now) <= 0 {
+	if c.familyEnds(a).Sub(c.now) < time.Second {
 		return nil, c.refuse(&ruleRefreshTokenKnown, "the authorization began too long ago")
 	}
 	if a.Scope.Has(oauth.ScopeOfflineAccess) {
@@ -103,7 +111,7 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 // If the successor was used, an honest client's slow twin may be asking: it is refused,
 // and gains nothing. Later it is a replay.
 func (c *call) lostAnswer(ticket storage.Ticket, a authorization, successor string) error {
-	if c.now.Sub(ticket.Spent) > c.s.lifetimes.RefreshRetry {
+	if c.now.Sub(ticket.Spent) > c.refreshRetry() {
 		return c.replayed(a, &ruleRefreshTokenUnused)
 	}
 	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, successor))
@@ -114,11 +122,6 @@ func (c *call) lostAnswer(ticket storage.Ticket, a authorization, successor stri
 		return fmt.Errorf("look up successor: %w", err)
 	}
 	return c.must(next.Spent.IsZero(), &ruleRefreshTokenTwin)
-}
-
-// familyEnds is when the last refresh token of an authorization expires.
-func (s *Server) familyEnds(a authorization) time.Time {
-	return time.Unix(a.Started, 0).Add(s.lifetimes.RefreshTokenMax)
 }
 
 // narrowScope returns what of a granted scope the request asks for: all, if it does not

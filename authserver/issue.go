@@ -43,20 +43,24 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if x.refreshToken != "" {
 		response.RefreshToken = x.refreshToken
 	}
+	if x.kept.Kind != "" {
+		if err := c.prolong(x); err != nil {
+			return nil, err
+		}
+	}
 	if x.storeRefresh {
 		a := x.authorization
 		if a.Started == 0 {
 			a.Started = c.now.Unix()
 		}
-		lives := c.now.Add(c.s.lifetimes.RefreshToken)
-		if ends := c.s.familyEnds(a); ends.Before(lives) {
-			lives = ends
-		}
-		ticket, err := a.ticket(secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken), lives)
+		ticket, err := a.ticket(secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken), c.refreshTokenExpires(a))
 		if err != nil {
 			return nil, err
 		}
 		put = append(put, ticket)
+		if x.begins() {
+			put = append(put, c.counted(a)...)
+		}
 	}
 	switch {
 	case len(x.spend) > 0:
@@ -75,6 +79,9 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 			c.s.issued.put(ticket.Key, ticket)
 		}
 	}
+	if x.begins() {
+		c.endOldest(x.authorization)
+	}
 	return response, nil
 }
 
@@ -89,9 +96,13 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 	if x, err = c.hookAccessToken(ctx, x, scope, audience); err != nil {
 		return nil, nil, err
 	}
-	lifetime := c.s.lifetimes.AccessToken
-	if x.lifetime > 0 {
-		lifetime = min(lifetime, x.lifetime)
+	lifetime := shorter(c.accessTokenLifetime(catalogue, audience), x.lifetime)
+	if ends, ok := c.ends(x); ok {
+		lifetime = min(lifetime, ends.Sub(c.now))
+	}
+	extra, err := c.accessTokenExtra(ctx, catalogue, x, scope, audience)
+	if err != nil {
+		return nil, nil, err
 	}
 	expires := c.now.Add(lifetime)
 	response := &oauth.TokenResponse{
@@ -101,7 +112,7 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		IssuedTokenType: x.issuedTokenType,
 	}
 	if opaque {
-		ticket, token, err := c.opaqueAccessToken(x, scope, audience, expires)
+		ticket, token, err := c.opaqueAccessToken(x, scope, audience, extra, expires)
 		response.AccessToken = token
 		return response, []storage.Ticket{ticket}, err
 	}
@@ -114,7 +125,7 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		}
 		put = append(put, ticket)
 	}
-	response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, expires)
+	response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, extra, expires)
 	return response, put, err
 }
 
@@ -217,7 +228,7 @@ func accessTokenClaimNames() []string {
 	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr"}
 }
 
-func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, expires time.Time) (string, error) {
+func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
 	signer, err := c.s.signer(ctx, jose.Algorithm(c.client.AccessTokenSignedResponseAlg), c.now)
 	if err != nil {
 		return "", err
@@ -227,7 +238,7 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(c.client, a.Subject), Audience: audience, ClientID: c.client.ID,
 		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.anchor() + "." + storage.NewID(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
-		Extra: a.Extra,
+		Extra: extra,
 	}
 	if claims.Subject == "" {
 		claims.Subject = clientSubject(c.client.ID)
@@ -253,11 +264,15 @@ func clientSubject(clientID string) string {
 	return clientID
 }
 
-func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []string, expires time.Time) (storage.Ticket, string, error) {
+func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (storage.Ticket, string, error) {
 	token := newSecret(prefixAccessToken, c.now)
 	a := x.authorization
 	a.Scope, a.Resources, a.Claims = scope, x.resources, x.authorization.Claims
+	a.Extra = extra
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
+	if x.kept.Kind != "" {
+		a.Opaque.Anchor = x.anchor()
+	}
 	ticket, err := a.ticket(secretKey(kindAccessToken, prefixAccessToken, token), expires)
 	return ticket, token, err
 }
@@ -295,7 +310,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	}
 	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, c.s.subjectFor(c.client, a.Subject), c.client.ID
 	claims["azp"] = c.client.ID
-	claims["exp"], claims["iat"] = c.now.Add(c.s.lifetimes.IDToken).Unix(), c.now.Unix()
+	claims["exp"], claims["iat"] = c.now.Add(c.idTokenLifetime()).Unix(), c.now.Unix()
 	set("auth_time", a.AuthTime, a.AuthTime != 0)
 	// An unsigned ID token has no hash of its own to make one by.
 	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)

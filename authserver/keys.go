@@ -268,7 +268,7 @@ func (l Lifetimes) afterlife(alg jose.Algorithm) time.Duration {
 // longestSigned is how long a signature must stay verifiable: the longest life of what
 // is signed, a catalogue's age on a node that has not heard yet, and skew.
 func (l Lifetimes) longestSigned() time.Duration {
-	return max(l.AccessToken, l.IDToken) + catalogueMaxStale + time.Minute
+	return max(l.AccessToken, l.IDToken, MaxOwnLifetime) + catalogueMaxStale + time.Minute
 }
 
 func (c *call) jwks() error {

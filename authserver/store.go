@@ -126,6 +126,25 @@ type ClientSettings struct {
 	// Resources limits the resource indicators that the client may name; nil: any that
 	// is declared.
 	Resources []string `json:"resources,omitempty"`
+
+	// AccessTokenLifetime and IDTokenLifetime are at most MaxOwnLifetime; zero leaves what
+	// the resource says, or what holds for all.
+	AccessTokenLifetime Duration `json:"access_token_lifetime,omitzero"`
+	IDTokenLifetime     Duration `json:"id_token_lifetime,omitzero"`
+	// RefreshTokenLifetime is how long a refresh token lasts unused, RefreshTokenMaxLifetime
+	// how long its family lasts in all, and RefreshRetry how long the answer to a rotation
+	// may be asked for again; zero leaves what holds for all.
+	RefreshTokenLifetime    Duration `json:"refresh_token_lifetime,omitzero"`
+	RefreshTokenMaxLifetime Duration `json:"refresh_token_max_lifetime,omitzero"`
+	RefreshRetry            Duration `json:"refresh_retry,omitzero"`
+	// RefreshTokenReuse lets a confidential client keep its refresh token instead of getting
+	// another one at each use.
+	RefreshTokenReuse bool `json:"refresh_token_reuse,omitempty"`
+	// MaxAuthorizations is how many authorizations of one person last at once, such as
+	// sign-ins on several devices; a new one ends the oldest. Zero means any number.
+	MaxAuthorizations int `json:"max_authorizations,omitempty"`
+	// AccessTokenClaims are claims of the person that the client's access tokens carry.
+	AccessTokenClaims []string `json:"access_token_claims,omitempty"`
 }
 
 // Scope is a scope that clients may ask for.
@@ -158,6 +177,11 @@ type Resource struct {
 	// IntrospectionClients are the client_ids by which the API introspects; the client
 	// whose client_id is the Identifier always may.
 	IntrospectionClients []string `json:"introspection_clients,omitempty"`
+	// AccessTokenLifetime is at most MaxOwnLifetime; zero leaves what the client says, or
+	// what holds for all.
+	AccessTokenLifetime Duration `json:"access_token_lifetime,omitzero"`
+	// AccessTokenClaims are claims of the person that access tokens for the API carry.
+	AccessTokenClaims []string `json:"access_token_claims,omitempty"`
 }
 
 // MayIntrospect reports whether a client speaks for the API.

@@ -49,6 +49,9 @@ type exchange struct {
 	// it is new.
 	refreshToken string
 	storeRefresh bool
+	// kept is the ticket of a refresh token that was used and stays as it is; zero if there
+	// is none.
+	kept storage.Ticket
 	// issuedTokenType is named in the answer (RFC 8693, section 2.2.1); "" for none.
 	issuedTokenType string
 	// lifetime shortens that of the access token; 0 leaves it.

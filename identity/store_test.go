@@ -72,6 +72,21 @@ func (s *mapStore) Spend(_ context.Context, now time.Time, spend []storage.Key, 
 	return nil
 }
 
+func (s *mapStore) SetExpires(_ context.Context, now time.Time, key storage.Key, expires time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.live(now, key)
+	if !ok {
+		return storage.ErrNotFound
+	}
+	if !t.Spent.IsZero() {
+		return storage.ErrSpent
+	}
+	t.Expires = expires
+	s.tickets[key] = t
+	return nil
+}
+
 func (s *mapStore) Delete(_ context.Context, keys ...storage.Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -101,6 +101,10 @@ type Tickets interface {
 	// deleted. ErrExists: as for Put.
 	Spend(ctx context.Context, now time.Time, spend []Key, put ...Ticket) error
 
+	// SetExpires changes when a live, unspent ticket expires. ErrSpent, ErrNotFound: as for
+	// Spend.
+	SetExpires(ctx context.Context, now time.Time, key Key, expires time.Time) error
+
 	// Delete removes tickets; those that are not there are no error. Whoever spends one
 	// of them at the same time either succeeds before or gets ErrNotFound.
 	Delete(ctx context.Context, keys ...Key) error

@@ -106,6 +106,22 @@ func (s *Store) Spend(_ context.Context, now time.Time, spend []storage.Key, put
 	return nil
 }
 
+// SetExpires implements storage.Tickets.
+func (s *Store) SetExpires(_ context.Context, now time.Time, key storage.Key, expires time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.live(now, key)
+	if !ok {
+		return storage.ErrNotFound
+	}
+	if !t.Spent.IsZero() {
+		return storage.ErrSpent
+	}
+	t.Expires = milliseconds(expires)
+	s.tickets[key] = t
+	return nil
+}
+
 // Delete implements storage.Tickets.
 func (s *Store) Delete(_ context.Context, keys ...storage.Key) error {
 	s.mu.Lock()

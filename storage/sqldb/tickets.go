@@ -26,6 +26,8 @@ const (
 
 	spendTicket = `UPDATE tickets SET spent = $1 WHERE kind = $2 AND id = $3 AND spent = 0 AND expires > $4`
 
+	setExpires = `UPDATE tickets SET expires = $1 WHERE kind = $2 AND id = $3 AND spent = 0 AND expires > $4`
+
 	findSpent = `SELECT kind, id FROM tickets WHERE kind = $1 AND id = $2 AND spent <> 0 AND expires > $3`
 
 	putTicket = `INSERT INTO tickets (` + ticketColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -43,7 +45,7 @@ const (
 )
 
 // batchQueries are the statements of operations.
-var batchQueries = []string{spendTicket, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
+var batchQueries = []string{spendTicket, setExpires, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
 
 // reclaimClients needs no grants or tickets removed: an unused client has none that live.
 const reclaimClients = `DELETE FROM clients WHERE client_id IN
@@ -86,6 +88,15 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 			string(t.Kind), t.ID[:], t.Grant, t.Family, append([]byte{}, t.Data...), milliseconds(t.Expires), milliseconds(t.Spent), at}}})
 	}
 	return s.writer.do(ctx, op)
+}
+
+// SetExpires implements storage.Tickets.
+func (s *Store) SetExpires(ctx context.Context, now time.Time, key storage.Key, expires time.Time) error {
+	at := now.UnixMilli()
+	return s.writer.do(ctx, &operation{
+		spend: []change{{key: key, statement: statement{setExpires, []any{milliseconds(expires), string(key.Kind), key.ID[:], at}}}},
+		spent: []statement{{findSpent, []any{string(key.Kind), key.ID[:], at}}},
+	})
 }
 
 // Delete implements storage.Tickets.

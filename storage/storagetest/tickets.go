@@ -58,6 +58,7 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		{"Spend of a ticket that is not there, expired or deleted is ErrNotFound", spendNotFound},
 		{"Spend is all or nothing", spendAllOrNothing},
 		{"Spend that names a ticket twice is ErrSpent", spendNamedTwice},
+		{"SetExpires changes when a live, unspent ticket expires, and nothing else", setExpires},
 		{"Delete removes tickets and does not mind those that are not there", deleteRemoves},
 		{"DeleteFamily removes every ticket of the family and no other", deleteFamily},
 		{"DeleteFamily removes only the kinds that are named", deleteFamilyKinds},
@@ -76,6 +77,25 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 			c.check(t, open(t))
 		})
 	}
+}
+
+func setExpires(t *testing.T, s storage.Tickets) {
+	a := inFamily("f", hangingFrom("g", ticket(refresh, "a")))
+	put(t, s, a, ticket(refresh, "b"), ticket(codes, "a"))
+	set := func(key storage.Key, at, expires time.Time) error { return s.SetExpires(t.Context(), at, key, expires) }
+	a.Expires = noon.Add(3 * time.Hour)
+	want(t, "SetExpires", set(a.Key, noon, a.Expires), nil)
+	wantTicket(t, s, a)
+	wantLive(t, s, noon.Add(2*time.Hour), refresh.Hash("b"), false)
+	wantLive(t, s, noon.Add(2*time.Hour), codes.Hash("a"), false)
+	want(t, "SetExpires to earlier", set(a.Key, noon.Add(2*time.Hour), noon.Add(2*time.Hour+time.Minute)), nil)
+	wantLive(t, s, noon.Add(2*time.Hour+time.Minute), a.Key, false)
+	want(t, "SetExpires of an expired ticket", set(a.Key, noon.Add(4*time.Hour), noon.Add(5*time.Hour)), storage.ErrNotFound)
+	want(t, "SetExpires of none", set(refresh.Hash("c"), noon, noon.Add(time.Hour)), storage.ErrNotFound)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{refresh.Hash("b")}), nil)
+	want(t, "SetExpires of a spent ticket", set(refresh.Hash("b"), noon, noon.Add(2*time.Hour)), storage.ErrSpent)
+	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f"), nil)
+	want(t, "SetExpires of a deleted ticket", set(a.Key, noon, noon.Add(time.Hour)), storage.ErrNotFound)
 }
 
 func put(t *testing.T, s storage.Tickets, tickets ...storage.Ticket) {

@@ -1,0 +1,53 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// CheckAccessTokenClaim reports why a person's claim cannot go into access tokens.
+func CheckAccessTokenClaim(name string) error {
+	if err := checkClaim(name); err != nil {
+		return err
+	}
+	if name == claimStatus {
+		return oauth.ErrReservedClaim
+	}
+	return nil
+}
+
+// claimStatus says where an access token's status is published (draft-ietf-oauth-status-list,
+// section 6.1).
+const claimStatus = "status"
+
+// accessTokenExtra returns an access token's claims beside those of RFC 9068, section 2.2:
+// those of its authorization, and of the person those that the client or a resource asks
+// for.
+func (c *call) accessTokenExtra(ctx context.Context, catalogue *catalogue, x *exchange, scope oauth.Scope, audience []string) (oauth.Claims, error) {
+	a := &x.authorization
+	names := slices.Clone(c.client.AccessTokenClaims)
+	for _, identifier := range audience {
+		if r := catalogue.resource(identifier); r != nil {
+			names = append(names, r.AccessTokenClaims...)
+		}
+	}
+	if len(names) == 0 || a.Subject == "" {
+		return a.Extra, nil
+	}
+	// Where the token goes, an access token for somebody else's claims has no business.
+	claims, err := c.personClaims(ctx, a.Subject, claimsWanted{names: names, granted: scope, resources: audience, byBrowser: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		return a.Extra, nil // whom another vouches for
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read claims for the access token: %w", err)
+	}
+	maps.Copy(claims, a.Extra)
+	return claims, nil
+}

@@ -1,0 +1,133 @@
+package authserver
+
+import (
+	"cmp"
+	"encoding"
+	"fmt"
+	"time"
+)
+
+// Duration is a time.Duration that is written like "10m" or "720h". Zero means that
+// nothing is said.
+type Duration time.Duration
+
+var _ encoding.TextUnmarshaler = (*Duration)(nil)
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil || parsed <= 0 {
+		return fmt.Errorf("%q is no duration such as 10m or 720h", text)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// MaxOwnLifetime is the longest access_token_lifetime and id_token_lifetime of a client or
+// resource: keys are published for at least as long after they have signed.
+const MaxOwnLifetime = 24 * time.Hour
+
+// CheckOwnLifetime reports why a client or resource cannot have a lifetime.
+func CheckOwnLifetime(d Duration) error {
+	if d != 0 && (time.Duration(d) < time.Second || time.Duration(d) > MaxOwnLifetime) {
+		return fmt.Errorf("%s is not between 1s and 24h", time.Duration(d))
+	}
+	return nil
+}
+
+// accessTokenLifetime is the shortest of those of the token's audience. For one resource
+// it is what the resource and the client say, the shorter of the two, or what holds for
+// all if neither says anything.
+func (c *call) accessTokenLifetime(catalogue *catalogue, audience []string) time.Duration {
+	own := time.Duration(c.client.AccessTokenLifetime)
+	var lifetime time.Duration
+	for _, identifier := range audience {
+		// This server's UserInfo has no say: it sees at once what was revoked.
+		if r := catalogue.resource(identifier); r != nil {
+			lifetime = shorter(lifetime, cmp.Or(shorter(time.Duration(r.AccessTokenLifetime), own), c.s.lifetimes.AccessToken))
+		}
+	}
+	return cmp.Or(lifetime, own, c.s.lifetimes.AccessToken)
+}
+
+// shorter returns the shorter of two durations of which zero says nothing.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
+}
+
+// longestAccessToken is a bound on the lifetime of a client's access tokens, whatever they
+// are for.
+func (c *call) longestAccessToken(catalogue *catalogue, client *client) time.Duration {
+	longest := max(c.s.lifetimes.AccessToken, time.Duration(client.AccessTokenLifetime))
+	for i := range catalogue.resources {
+		longest = max(longest, time.Duration(catalogue.resources[i].AccessTokenLifetime))
+	}
+	return longest
+}
+
+func (c *call) idTokenLifetime() time.Duration {
+	return cmp.Or(time.Duration(c.client.IDTokenLifetime), c.s.lifetimes.IDToken)
+}
+
+// ends is when the authorization of an exchange ends, if that can be said: with its refresh
+// token. No token of it lasts longer.
+func (c *call) ends(x *exchange) (time.Time, bool) {
+	if x.refreshToken == "" && x.kept.Kind == "" {
+		return time.Time{}, false
+	}
+	return c.refreshTokenExpires(x.authorization), true
+}
+
+// refreshTokenExpires is when a refresh token expires that is issued or used now.
+func (c *call) refreshTokenExpires(a authorization) time.Time {
+	unused := c.now.Add(c.refreshTokenLifetime())
+	if ends := c.familyEnds(a); ends.Before(unused) {
+		return ends
+	}
+	return unused
+}
+
+// refreshTokenLifetime is how long a refresh token lasts unused.
+func (c *call) refreshTokenLifetime() time.Duration {
+	return cmp.Or(time.Duration(c.client.RefreshTokenLifetime), c.s.lifetimes.RefreshToken)
+}
+
+func (c *call) refreshRetry() time.Duration {
+	return cmp.Or(time.Duration(c.client.RefreshRetry), c.s.lifetimes.RefreshRetry)
+}
+
+// familyEnds is when the last refresh token of an authorization expires.
+func (c *call) familyEnds(a authorization) time.Time {
+	began := c.now
+	if a.Started != 0 {
+		began = time.Unix(a.Started, 0)
+	}
+	return began.Add(c.familyLifetime())
+}
+
+func (c *call) familyLifetime() time.Duration {
+	return cmp.Or(time.Duration(c.client.RefreshTokenMaxLifetime), c.s.lifetimes.RefreshTokenMax)
+}
+
+// prolong keeps a refresh token alive that does not rotate. Its unused time is exact to an
+// eighth, so that most refreshes cost no write.
+func (c *call) prolong(x *exchange) error {
+	expires := c.refreshTokenExpires(x.authorization)
+	if drift := expires.Sub(x.kept.Expires).Abs(); drift < c.refreshTokenLifetime()/8 {
+		return nil
+	}
+	if err := c.s.config.Store.SetExpires(c.r.Context(), c.now, x.kept.Key, expires); err != nil {
+		return fmt.Errorf("prolong refresh token: %w", err)
+	}
+	return nil
+}
+
+// reuses reports whether the client's refresh tokens stay as they are. Those of a public
+// client are bound to nothing, and always rotate (RFC 9700, section 4.14.2).
+func (c *client) reuses() bool { return c.RefreshTokenReuse && !c.Public() }

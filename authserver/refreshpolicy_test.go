@@ -1,0 +1,380 @@
+package authserver_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+func duration(d time.Duration) authserver.Duration { return authserver.Duration(d) }
+
+func reusing(c *authserver.Client) { c.RefreshTokenReuse = true }
+
+// extraClaims are those that an access token carries beside RFC 9068's.
+func (s *scene) extraClaims(token string) map[string]any {
+	s.t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		s.t.Fatalf("%q is no JWT", token)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	claims := map[string]any{}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, name := range []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr"} {
+		delete(claims, name)
+	}
+	return claims
+}
+
+func TestLifetimesOfClientAndResource(t *testing.T) {
+	const five, fifteen, silent = "https://five.example.com/", "https://fifteen.example.com/", "https://silent.example.com/"
+	setup := scriptSetup{
+		Clients: []testClient{
+			confidential("plain"),
+			confidential("twelve", func(c *authserver.Client) { c.AccessTokenLifetime = duration(12 * time.Minute) }),
+		},
+		Resources: []authserver.Resource{
+			{Identifier: five, AccessTokenLifetime: duration(5 * time.Minute)},
+			{Identifier: fifteen, AccessTokenLifetime: duration(15 * time.Minute)},
+			{Identifier: silent},
+		},
+	}
+	s := newScene(t, setup)
+	for _, test := range []struct {
+		client    string
+		resources []string
+		seconds   int64
+	}{
+		{"plain", nil, 600},
+		{"twelve", nil, 720},
+		{"plain", []string{five}, 300},
+		{"twelve", []string{five}, 300},
+		{"plain", []string{fifteen}, 900},
+		{"twelve", []string{fifteen}, 720},
+		{"plain", []string{fifteen, silent}, 600},
+		{"twelve", []string{fifteen, silent}, 720},
+		{"plain", []string{five, fifteen}, 300},
+	} {
+		form := []string{"grant_type", "client_credentials"}
+		for _, r := range test.resources {
+			form = append(form, "resource", r)
+		}
+		a := s.post("/token", test.client, form...)
+		if a.ExpiresIn != test.seconds {
+			t.Errorf("%s for %v: expires_in is %d, want %d: %s", test.client, test.resources, a.ExpiresIn, test.seconds, a.body)
+		}
+	}
+}
+
+// No access token outlives the refresh token that it came with: introspection would call it
+// inactive before its exp.
+func TestAccessTokenEndsWithItsAuthorization(t *testing.T) {
+	client := confidential("app", func(c *authserver.Client) {
+		c.AccessTokenLifetime, c.RefreshTokenLifetime = duration(time.Hour), duration(20*time.Minute)
+		c.RefreshTokenMaxLifetime = duration(30 * time.Minute)
+	})
+	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
+		a := s.tokens("ada", "app", "openid")
+		if a.ExpiresIn != 1200 {
+			t.Errorf("expires_in is %d, but the refresh token lasts 20 minutes", a.ExpiresIn)
+		}
+		time.Sleep(19 * time.Minute)
+		a = s.refresh("app", a.RefreshToken)
+		if a.ExpiresIn != 660 {
+			t.Errorf("expires_in is %d, but the authorization ends in 11 minutes", a.ExpiresIn)
+		}
+		time.Sleep(11*time.Minute - time.Second)
+		s.userinfo(a.AccessToken).want(t, http.StatusOK, "")
+		s.refresh("app", a.RefreshToken).want(t, http.StatusOK, "")
+		time.Sleep(time.Second)
+		s.refresh("app", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	})
+}
+
+func TestRefreshPolicyOfAClient(t *testing.T) {
+	client := confidential("app", func(c *authserver.Client) {
+		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(time.Hour), duration(3*time.Hour)
+		c.RefreshRetry = duration(time.Second)
+	})
+	synctestScene(t, scriptSetup{Clients: []testClient{client, confidential("other")}}, func(t *testing.T, s *scene) {
+		idle := s.tokens("ada", "app", "openid")
+		time.Sleep(time.Hour)
+		s.refresh("app", idle.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+
+		began, a := time.Now(), s.tokens("ada", "app", "openid")
+		for a.status == http.StatusOK {
+			time.Sleep(30 * time.Minute)
+			a = s.refresh("app", a.RefreshToken)
+		}
+		if lasted := time.Since(began); lasted != 3*time.Hour {
+			t.Errorf("the family lasted %s", lasted)
+		}
+
+		first := s.tokens("ada", "app", "openid")
+		s.refresh("app", first.RefreshToken).want(t, http.StatusOK, "")
+		time.Sleep(1001 * time.Millisecond)
+		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant) // a replay: the window is a second
+
+		other := s.tokens("ada", "other", "openid")
+		time.Sleep(4 * time.Hour)
+		s.refresh("other", other.RefreshToken).want(t, http.StatusOK, "")
+	})
+}
+
+// Without rotation, idle and absolute lifetime hold all the same, on every store.
+func TestRT09_RefreshTokenWithoutRotation(t *testing.T) {
+	client := confidential("app", reusing, func(c *authserver.Client) {
+		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(8*time.Hour), duration(24*time.Hour)
+	})
+	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
+		first := s.tokens("ada", "app", "openid")
+		again := s.refresh("app", first.RefreshToken)
+		if again.status != http.StatusOK || again.RefreshToken != "" {
+			t.Fatalf("a refresh answers %s", again.body)
+		}
+		time.Sleep(8 * time.Hour)
+		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+
+		began, used := time.Now(), s.tokens("ada", "app", "openid")
+		for a := used; a.status == http.StatusOK; {
+			time.Sleep(7 * time.Hour)
+			a = s.refresh("app", used.RefreshToken)
+		}
+		if lasted := time.Since(began); lasted != 28*time.Hour { // 21 hours are within 24, 28 are not
+			t.Errorf("the token lasted %s", lasted)
+		}
+	})
+}
+
+// counting counts what a store writes.
+type counting struct {
+	database
+	writes int
+}
+
+func (c *counting) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	c.writes++
+	return c.database.Put(ctx, now, tickets...)
+}
+
+func (c *counting) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	c.writes++
+	return c.database.Spend(ctx, now, spend, put...)
+}
+
+func (c *counting) SetExpires(ctx context.Context, now time.Time, key storage.Key, expires time.Time) error {
+	c.writes++
+	return c.database.SetExpires(ctx, now, key, expires)
+}
+
+func TestRefreshWithoutRotationWritesSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{database: memory.New()}
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", reusing)}}, store, nil)
+		token := s.tokens("ada", "app", "openid").RefreshToken
+		before := store.writes
+		for range 24 * 7 { // a week, hourly; the token lasts 14 days unused
+			s.refresh("app", token).want(t, http.StatusOK, "")
+			time.Sleep(time.Hour)
+		}
+		if n := store.writes - before; n == 0 || n > 4 {
+			t.Errorf("a week of refreshes cost %d writes", n)
+		}
+	})
+}
+
+// Revoked, a refresh token without rotation is worth nothing at once, and neither is what
+// it gave: also opaque tokens, also at the node that issued it.
+func TestRT14_RevocationWithoutRotation(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		setup := scriptSetup{
+			Clients:   []testClient{confidential("app", reusing)},
+			Resources: []authserver.Resource{{Identifier: "https://opaque.example.com/", AccessTokenFormat: authserver.AccessTokenOpaque, IntrospectionClients: []string{"app"}}},
+		}
+		s := newSceneOn(t, setup, store, nil)
+		a := s.redeem("app", s.code("ada", "app", "resource", "https://opaque.example.com/"))
+		b := s.refresh("app", a.RefreshToken)
+		for _, token := range []string{a.AccessToken, b.AccessToken} {
+			if !s.post("/introspect", "app", "token", token).Active {
+				t.Fatal("a fresh token is not active")
+			}
+		}
+		s.post("/revoke", "app", "token", a.RefreshToken).want(t, http.StatusOK, "")
+		for _, token := range []string{a.AccessToken, b.AccessToken, a.RefreshToken} {
+			if s.post("/introspect", "app", "token", token).Active {
+				t.Error("a token outlives the revocation of its authorization")
+			}
+		}
+		s.refresh("app", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	})
+}
+
+// An operator can switch rotation on and off while tokens are out.
+func TestRotationIsSwitched(t *testing.T) {
+	store := memory.New()
+	declare := func(t *testing.T, reuse bool) {
+		c := confidential("app", func(c *authserver.Client) { c.RefreshTokenReuse = reuse })
+		c.Secrets = []string{c.Secret}
+		if err := store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{c.Client}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // nodes ask once a second
+	}
+	synctestScene(t, scriptSetup{Clients: []testClient{confidential("app")}}, func(t *testing.T, _ *scene) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		first := s.tokens("ada", "app", "openid")
+		second := s.refresh("app", first.RefreshToken)
+		declare(t, true)
+		if again := s.refresh("app", second.RefreshToken); again.status != http.StatusOK || again.RefreshToken != "" {
+			t.Errorf("without rotation: %s", again.body)
+		}
+		if lost := s.refresh("app", first.RefreshToken); lost.RefreshToken != second.RefreshToken {
+			t.Errorf("the answer to a rotation is asked for again: %s", lost.body)
+		}
+		declare(t, false)
+		third := s.refresh("app", second.RefreshToken)
+		if third.status != http.StatusOK || third.RefreshToken == "" {
+			t.Fatalf("with rotation: %s", third.body)
+		}
+		time.Sleep(time.Minute)
+		s.refresh("app", second.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		s.refresh("app", third.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	})
+}
+
+func TestOldestAuthorizationEnds(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		two := confidential("app", func(c *authserver.Client) { c.MaxAuthorizations = 2 })
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{two}, People: map[string]oauth.Claims{"ada": {}, "bob": {}}}, store, nil)
+		bob := s.tokens("bob", "app", "openid")
+		var devices []answer
+		sign := func() {
+			time.Sleep(2 * time.Millisecond) // stores keep milliseconds
+			devices = append(devices, s.tokens("ada", "app", "openid"))
+		}
+		sign()
+		sign()
+		devices[0] = s.refresh("app", devices[0].RefreshToken) // being used makes it no younger
+		sign()
+		s.refresh("app", devices[0].RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		s.userinfo(devices[0].AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
+		// One that was revoked makes room.
+		s.post("/revoke", "app", "token", devices[2].RefreshToken)
+		sign()
+		for i, ok := range []bool{false, true, false, true} {
+			if a := s.refresh("app", devices[i].RefreshToken); (a.status == http.StatusOK) != ok {
+				t.Errorf("device %d: %d %s", i, a.status, a.body)
+			}
+		}
+		s.refresh("app", bob.RefreshToken).want(t, http.StatusOK, "")
+	})
+}
+
+func TestAccessTokenClaims(t *testing.T) {
+	const api = "https://api.example.com/"
+	setup := scriptSetup{
+		Clients: []testClient{confidential("app", func(c *authserver.Client) { c.AccessTokenClaims = []string{"locale"} }), confidential("plain")},
+		People:  map[string]oauth.Claims{"ada": {"department": "analysis", "locale": "en-GB", "email": "ada@example.com"}},
+		Resources: []authserver.Resource{
+			{Identifier: api, AccessTokenClaims: []string{"groups", "locale"}},
+			{Identifier: "https://other.example.com/"},
+			{Identifier: "https://opaque.example.com/", AccessTokenFormat: authserver.AccessTokenOpaque, AccessTokenClaims: []string{"groups"}, IntrospectionClients: []string{"app"}},
+		},
+		ClaimMappings: []authserver.ClaimMapping{{Name: "groups", From: "department"}},
+	}
+	s := newScene(t, setup)
+	for _, test := range []struct {
+		client, resource string
+		want             map[string]any
+	}{
+		{"app", api, map[string]any{"groups": "analysis", "locale": "en-GB"}},
+		{"plain", api, map[string]any{"groups": "analysis", "locale": "en-GB"}},
+		{"plain", "https://other.example.com/", map[string]any{}},
+		{"app", "https://other.example.com/", map[string]any{"locale": "en-GB"}},
+	} {
+		a := s.redeem(test.client, s.code("ada", test.client, "resource", test.resource))
+		for range 2 {
+			got := s.extraClaims(a.AccessToken)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("%s for %s (-want +got):\n%s", test.client, test.resource, diff)
+			}
+			a = s.refresh(test.client, a.RefreshToken)
+		}
+	}
+	opaque := s.redeem("app", s.code("ada", "app", "resource", "https://opaque.example.com/"))
+	if body := s.post("/introspect", "app", "token", opaque.AccessToken).body; !strings.Contains(body, `"groups":"analysis"`) {
+		t.Errorf("introspection says %s", body)
+	}
+	// What changes about the person is in the next token.
+	a := s.redeem("app", s.code("ada", "app", "resource", api))
+	s.people["ada"] = oauth.Claims{"department": "sales"}
+	if got := s.extraClaims(s.refresh("app", a.RefreshToken).AccessToken); !cmp.Equal(got, map[string]any{"groups": "sales"}) {
+		t.Errorf("after a change: %v", got)
+	}
+	// A client's own token is about nobody.
+	own := s.post("/token", "app", "grant_type", "client_credentials", "resource", api)
+	if got := s.extraClaims(own.AccessToken); len(got) != 0 {
+		t.Errorf("the client's own token has %v", got)
+	}
+}
+
+// A key is published for as long as the longest token that it may have signed.
+func TestKeyOutlivesAClientsOwnLifetime(t *testing.T) {
+	client := confidential("app", func(c *authserver.Client) { c.AccessTokenLifetime = duration(24 * time.Hour) })
+	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
+		a := s.tokens("ada", "app", "openid")
+		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Now: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(24*time.Hour - time.Minute)
+		if err := s.server.RotateKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.userinfo(a.AccessToken).want(t, http.StatusOK, "")
+	})
+}
+
+func TestRefreshPolicyIsChecked(t *testing.T) {
+	for _, test := range []struct {
+		change func(*authserver.Client)
+		want   string
+	}{
+		{func(c *authserver.Client) { c.AccessTokenLifetime = duration(25 * time.Hour) }, "access_token_lifetime"},
+		{func(c *authserver.Client) { c.IDTokenLifetime = duration(time.Millisecond) }, "id_token_lifetime"},
+		{func(c *authserver.Client) { c.RefreshTokenLifetime = duration(time.Second) }, "refresh_token_lifetime"},
+		{func(c *authserver.Client) { c.RefreshRetry = duration(time.Hour) }, "refresh_retry"},
+		{func(c *authserver.Client) { c.MaxAuthorizations = 101 }, "max_authorizations"},
+		{func(c *authserver.Client) { c.AccessTokenClaims = []string{"email", "act"} }, "access_token_claims[1]"},
+		{func(c *authserver.Client) { c.AccessTokenClaims = []string{"status"} }, "access_token_claims[0]"},
+		{func(c *authserver.Client) { c.TokenEndpointAuthMethod, c.RefreshTokenReuse = "none", true }, "refresh_token_reuse"},
+		{reusing, ""},
+	} {
+		c := confidential("app", test.change)
+		c.Secrets = []string{c.Secret}
+		if c.TokenEndpointAuthMethod == "none" {
+			c.Secrets, c.GrantTypes = nil, []string{"authorization_code", "refresh_token"}
+		}
+		problems := fmt.Sprint(c.Problems())
+		if test.want == "" && problems != "[]" || !strings.Contains(problems, test.want) {
+			t.Errorf("problems are %s, want one of %q", problems, test.want)
+		}
+	}
+}
