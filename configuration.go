@@ -44,6 +44,8 @@ type Configuration struct {
 	// vouch for claims.
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
 	ClaimSources []authserver.ClaimSource  `json:"claim_sources,omitempty"`
+	// Hooks are services that are asked before tokens are made.
+	Hooks []Hook `json:"hooks,omitempty"`
 	Declarations
 }
 

@@ -58,6 +58,7 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("claim_sources[%d]", i), "%v", err)
 		}
 	}
+	c.validateHooks(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)

@@ -140,11 +140,15 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	webhooks, err := s.config.webhooks()
+	if err != nil {
+		return err
+	}
 	s.engine, err = authserver.New(authserver.Config{
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut,
 		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
-		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, GrantTypes: s.config.GrantTypes,
+		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, Webhooks: webhooks, GrantTypes: s.config.GrantTypes,
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
 		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,

@@ -34,6 +34,8 @@ type Config struct {
 	// other error, and a claim of the protocol's, is logged and fails the request. Where two
 	// requests race it may be asked again for one of them.
 	TokenClaims func(ctx context.Context, r TokenRequest) (oauth.Claims, error)
+	// Webhooks are asked after TokenClaims.
+	Webhooks []Webhook
 	// GrantTypes are served beside ours.
 	GrantTypes []GrantType
 	// SessionActive reports whether a sign-in session still stands. Refresh tokens that

@@ -56,14 +56,38 @@ var ruleHookAnswers = rule{
 }
 
 // hooked reports whether there are hooks at all. Without them they cost nothing.
-func (s *Server) hooked() bool { return s.config.TokenClaims != nil }
+func (s *Server) hooked() bool { return s.config.TokenClaims != nil || len(s.webhooks) > 0 }
 
-// hookClaims asks the operator's hooks what to add to a token, and whether it may be made
-// at all.
+// hookClaims asks the operator's hooks, one after the other, what to add to a token, and
+// whether it may be made at all. What one says, a later one does not change.
 func (c *call) hookClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, error) {
+	claims, err := c.ownTokenClaims(ctx, r)
+	for _, w := range c.s.webhooks {
+		if err != nil {
+			break
+		}
+		if !w.asksAbout(r) {
+			continue
+		}
+		var more oauth.Claims
+		more, err = c.ask(ctx, w, r)
+		claims = addClaims(more, claims)
+	}
+	if err != nil {
+		return nil, c.inWordsOf(r.Kind, err)
+	}
+	_ = c.must(true, &ruleHookAllows)
+	return claims, nil
+}
+
+// ownTokenClaims asks the embedder's function.
+func (c *call) ownTokenClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, error) {
+	if c.s.config.TokenClaims == nil {
+		return nil, nil
+	}
 	claims, err := c.s.config.TokenClaims(ctx, *r)
 	if refusal := oauth.AsError(err); refusal != nil {
-		return nil, c.refusedByHook(r.Kind, refusal)
+		return nil, c.refusedByHook(refusal)
 	}
 	if err == nil {
 		err = checkClaims(claims)
@@ -71,14 +95,17 @@ func (c *call) hookClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, e
 	if err != nil {
 		return nil, c.because(&ruleHookAnswers, fmt.Errorf("TokenClaims, %s: %w", r.Kind, err))
 	}
-	_ = c.must(true, &ruleHookAllows)
 	return claims, nil
 }
 
-// refusedByHook returns a hook's refusal in the words of the endpoint that it is for.
-func (c *call) refusedByHook(kind string, refusal *oauth.Error) error {
+func (c *call) refusedByHook(refusal *oauth.Error) error {
 	c.climb(rung{rule: &ruleHookAllows, detail: clip(refusal.Error())})
-	e := *refusal
+	return refusal
+}
+
+// inWordsOf returns a refusal with a code and a status of the endpoint that it is for.
+func (c *call) inWordsOf(kind string, err error) error {
+	e := *oauth.AsError(err)
 	if c.endpoint.page && !slices.Contains(authorizationErrors(), e.Code) {
 		e.Code = oauth.AccessDenied
 	}

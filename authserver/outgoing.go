@@ -1,10 +1,12 @@
 package authserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -63,6 +65,7 @@ func newGuardedClient(o Outgoing) *http.Client {
 			MaxResponseHeaderBytes: 16 << 10,
 			DisableCompression:     true,
 			MaxIdleConns:           16,
+			MaxIdleConnsPerHost:    8,
 			IdleConnTimeout:        30 * time.Second,
 			ForceAttemptHTTP2:      true,
 		},
@@ -141,6 +144,38 @@ func (s *Server) postForm(ctx context.Context, address string, form url.Values) 
 	// A short body that was read lets the connection be used again.
 	_, _ = io.CopyN(io.Discard, response.Body, 4<<10)
 	return response.StatusCode, response.Body.Close()
+}
+
+// postJSON sends a document to a service of the operator's and returns the answer, of at
+// most max bytes; a status of 0 says that there was none. Its errors say what went wrong,
+// for the operator's log, but not where.
+func (s *Server) postJSON(ctx context.Context, address string, header http.Header, body []byte, max int64) (status int, contentType string, answer []byte, err error) {
+	request, err := s.outgoingRequest(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", nil, err
+	}
+	request.Header = header
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json")
+	response, err := s.fetches.Do(request)
+	if errors.Is(err, errFetch) {
+		return 0, "", nil, errors.New("its address is not public, and outgoing does not name its network")
+	}
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err
+	}
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer response.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(response.Body, max+1))
+	if err != nil {
+		return 0, "", nil, fmt.Errorf("read its answer: %w", err)
+	}
+	if int64(len(answer)) > max {
+		return response.StatusCode, "", nil, fmt.Errorf("its answer has more than %d bytes", max)
+	}
+	return response.StatusCode, response.Header.Get("Content-Type"), answer, nil
 }
 
 // outgoingRequest takes https, and http where it stays on this machine and Networks

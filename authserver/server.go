@@ -51,6 +51,7 @@ type Server struct {
 
 	grantTypes       []grantType
 	mappings         []claimMapping
+	webhooks         []*webhook
 	registrations    RegistrationPolicy
 	statementIssuers map[string]*client
 }
@@ -75,6 +76,10 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	grants, err := newGrantTypes(config.GrantTypes)
+	if err != nil {
+		return nil, err
+	}
+	webhooks, err := newWebhooks(config.Webhooks)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +108,7 @@ func New(config Config) (*Server, error) {
 		mappings:  mappings,
 
 		grantTypes: grants,
+		webhooks:   webhooks,
 
 		logoutsDue: make(chan struct{}, 1),
 

@@ -1,0 +1,286 @@
+package authserver
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Webhook is a service of the operator's that is asked before tokens are made, and adds
+// claims or refuses. Requests are signed as standardwebhooks.com says; what vouches for the
+// answer is TLS.
+type Webhook struct {
+	// URL is https, or http on loopback. It is reached under the rules of Config.Outgoing.
+	URL string
+	// Secret signs: whsec_ and 24 to 64 bytes in base64.
+	Secret string
+	// Events are those of the ClaimsOf… constants for which it is asked; nil: for access
+	// tokens.
+	Events []string
+	// Timeout is how long it may take, 5 seconds at most; 0: 2 seconds.
+	Timeout time.Duration
+	// Clients, Resources and GrantTypes limit the requests for which it is asked. Without
+	// GrantTypes it is asked for all but client_credentials.
+	Clients, Resources, GrantTypes []string
+}
+
+const (
+	webhookTimeout    = 2 * time.Second
+	webhookMaxTimeout = 5 * time.Second
+	webhookMaxBytes   = 16 << 10 // of an answer
+	webhookMaxAtOnce  = 64       // calls of one hook
+)
+
+// Check reports why a webhook cannot be asked.
+func (w *Webhook) Check() error {
+	if !isWebAddress(w.URL) {
+		return fmt.Errorf("url: %q is not an https URL", w.URL)
+	}
+	if _, err := w.key(); err != nil {
+		return err
+	}
+	if w.Timeout < 0 || w.Timeout > webhookMaxTimeout {
+		return errors.New("timeout: it is 5s at most: people wait meanwhile")
+	}
+	for _, name := range w.GrantTypes {
+		ours := slices.ContainsFunc(grantTypes(), func(g grantType) bool { return g.name == name })
+		if !ours && name != oauth.GrantTypeImplicit && !IsExtensionGrant(name) {
+			return fmt.Errorf("grant_types: there is no grant type %q", name)
+		}
+	}
+	for _, event := range w.Events {
+		switch event {
+		case ClaimsOfAccessToken:
+		case ClaimsOfIDToken, ClaimsOfUserinfo:
+			if len(w.Resources) > 0 {
+				return fmt.Errorf("events: %s is for no resource", event)
+			}
+			if event == ClaimsOfUserinfo && len(w.GrantTypes) > 0 {
+				return fmt.Errorf("events: %s is for no grant type", event)
+			}
+		default:
+			return fmt.Errorf("events: %q is none of access_token, id_token, userinfo", event)
+		}
+	}
+	return nil
+}
+
+func (w *Webhook) key() ([]byte, error) {
+	text, ok := strings.CutPrefix(w.Secret, "whsec_")
+	key, err := base64.StdEncoding.DecodeString(text)
+	if !ok || err != nil || len(key) < 24 || len(key) > 64 {
+		return nil, errors.New(`secret: it is "whsec_" and 24 to 64 random bytes in base64; echo "whsec_$(openssl rand -base64 32)" makes one`)
+	}
+	return key, nil
+}
+
+// webhook is a Webhook in use.
+type webhook struct {
+	Webhook
+	signingKey []byte
+	host       string // for the log: the rest of the URL may be secret
+	breaker    breaker
+	calls      chan struct{} // as many as are under way
+}
+
+func newWebhooks(configured []Webhook) ([]*webhook, error) {
+	var hooks []*webhook
+	for _, w := range configured {
+		if err := w.Check(); err != nil {
+			return nil, fmt.Errorf("hook: %w", err)
+		}
+		key, err := w.key()
+		if err != nil {
+			return nil, err
+		}
+		u, err := url.Parse(w.URL)
+		if err != nil {
+			return nil, fmt.Errorf("hook: %w", err)
+		}
+		if w.Events == nil {
+			w.Events = []string{ClaimsOfAccessToken}
+		}
+		if w.Timeout == 0 {
+			w.Timeout = webhookTimeout
+		}
+		hooks = append(hooks, &webhook{Webhook: w, signingKey: key, host: u.Host, calls: make(chan struct{}, webhookMaxAtOnce)})
+	}
+	return hooks, nil
+}
+
+// asksAbout reports whether the hook is to be asked.
+func (w *webhook) asksAbout(r *TokenRequest) bool {
+	if !slices.Contains(w.Events, r.Kind) || w.Clients != nil && !slices.Contains(w.Clients, r.ClientID) {
+		return false
+	}
+	if w.Resources != nil && !slices.ContainsFunc(r.Audience, func(a string) bool { return slices.Contains(w.Resources, a) }) {
+		return false
+	}
+	if w.GrantTypes == nil {
+		return r.GrantType != oauth.GrantTypeClientCredentials
+	}
+	return slices.Contains(w.GrantTypes, r.GrantType)
+}
+
+// webhookMessage is the body of a request, in the form of standardwebhooks.com.
+type webhookMessage struct {
+	Type      string      `json:"type"`
+	Timestamp time.Time   `json:"timestamp"`
+	Data      webhookData `json:"data"`
+}
+
+type webhookData struct {
+	Issuer    string   `json:"iss"`
+	GrantType string   `json:"grant_type,omitempty"`
+	ClientID  string   `json:"client_id"`
+	Subject   string   `json:"sub,omitempty"`
+	Scope     string   `json:"scope,omitempty"`
+	Audience  []string `json:"aud,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+	ACR       string   `json:"acr,omitempty"`
+	AMR       []string `json:"amr,omitempty"`
+}
+
+var ruleWebhookAnswers = rule{
+	must:    "the hooks answer in time and in form",
+	section: "Valetkey", code: oauth.TemporarilyUnavailable,
+	says: "the server cannot decide on this request now; try again",
+	mend: "see what the hook answers; while it fails, what it is asked about is refused",
+}
+
+// errNoAnswer says that a hook did not answer in time, or at all.
+var errNoAnswer = errors.New("no answer")
+
+// ask returns the claims that a hook adds. Whatever goes wrong refuses the request: what
+// the hook would have said is not known.
+func (c *call) ask(ctx context.Context, w *webhook, r *TokenRequest) (oauth.Claims, error) {
+	now := time.Now()
+	if !w.breaker.allows(now) {
+		return nil, c.because(&ruleWebhookAnswers, fmt.Errorf("hook %s: it did not answer %d times in a row, and is left alone", w.host, breakerFailures))
+	}
+	answer, err := c.s.callWebhook(ctx, w, r, now)
+	// A client that went away says nothing of the hook; and a wrong answer makes nobody wait,
+	// so that one person's requests cannot shut the others out.
+	switch w.breaker.note(time.Now(), !errors.Is(err, errNoAnswer), ctx.Err() != nil) {
+	case breakerOpened:
+		c.s.log.WarnContext(ctx, "hook does not answer", "event", "hook.failing", "hook", w.host, "error", err)
+	case breakerClosed:
+		c.s.log.InfoContext(ctx, "hook answers again", "event", "hook.recovered", "hook", w.host)
+	}
+	if err != nil {
+		return nil, c.because(&ruleWebhookAnswers, fmt.Errorf("hook %s: %w", w.host, err))
+	}
+	_ = c.must(true, &ruleWebhookAnswers)
+	if answer.refusal != nil {
+		return nil, c.refusedByHook(answer.refusal)
+	}
+	return answer.claims, nil
+}
+
+func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, now time.Time) (*webhookAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
+	defer cancel()
+	select {
+	case w.calls <- struct{}{}:
+		defer func() { <-w.calls }()
+	case <-ctx.Done():
+		return nil, errors.New("too many requests wait for it")
+	}
+	message := webhookMessage{Type: r.Kind, Timestamp: now.UTC(), Data: webhookData{
+		Issuer: s.config.Issuer, GrantType: r.GrantType, ClientID: r.ClientID, Subject: r.Subject, Scope: r.Scope.String(),
+		Audience: r.Audience, ACR: r.ACR, AMR: r.AMR,
+	}}
+	if !r.AuthTime.IsZero() {
+		message.Data.AuthTime = r.AuthTime.Unix()
+	}
+	body, err := json.Marshal(message)
+	if err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	id, timestamp := "msg_"+storage.NewID(), strconv.FormatInt(now.Unix(), 10)
+	status, contentType, document, err := s.postJSON(ctx, w.URL, http.Header{
+		"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signWebhook(w.signingKey, id, timestamp, body)},
+	}, body, webhookMaxBytes)
+	if err != nil && status == 0 {
+		return nil, fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readWebhookAnswer(status, contentType, document)
+}
+
+// signWebhook returns the value of Webhook-Signature.
+func signWebhook(key []byte, id, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// webhookAnswer is what a hook decides.
+type webhookAnswer struct {
+	claims  oauth.Claims
+	refusal *oauth.Error
+}
+
+// webhookErrors are the codes by which a hook may refuse.
+func webhookErrors() []oauth.ErrorCode {
+	return []oauth.ErrorCode{
+		oauth.AccessDenied, oauth.InvalidRequest, oauth.InvalidGrant, oauth.InvalidScope, oauth.InvalidTarget,
+		oauth.UnauthorizedClient, oauth.TemporarilyUnavailable,
+	}
+}
+
+// readWebhookAnswer reads what a hook answers. A member that it does not know is an error,
+// for it may be a misspelt refusal.
+func readWebhookAnswer(status int, contentType string, document []byte) (*webhookAnswer, error) {
+	switch {
+	case status == http.StatusNoContent:
+		return &webhookAnswer{}, nil
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("it answers %d", status)
+	case !isMediaType(contentType, "application/json"):
+		return nil, errors.New("its answer is not application/json")
+	}
+	var members map[string]json.RawMessage
+	if err := jose.ParseJSON(document, &members); err != nil || members == nil {
+		return nil, errors.New("its answer is no JSON object with each member once")
+	}
+	for name := range members {
+		if name != "claims" && name != "error" && name != "error_description" {
+			return nil, fmt.Errorf("its answer has a member %q beside claims, error and error_description", clip(name))
+		}
+	}
+	var answer struct {
+		Claims      oauth.Claims    `json:"claims"`
+		Code        oauth.ErrorCode `json:"error"`
+		Description string          `json:"error_description"`
+	}
+	if err := jose.ParseJSON(document, &answer); err != nil {
+		return nil, errors.New("its answer has a member of another type")
+	}
+	if members["error"] == nil && members["error_description"] == nil {
+		return &webhookAnswer{claims: answer.Claims}, checkClaims(answer.Claims)
+	}
+	if members["claims"] != nil || !slices.Contains(webhookErrors(), answer.Code) {
+		return nil, errors.New("its answer refuses with claims, or with an error that is not taken")
+	}
+	if answer.Description == "" {
+		answer.Description = ruleHookAllows.says
+	}
+	return &webhookAnswer{refusal: oauth.NewError(answer.Code, clip(answer.Description))}, nil
+}

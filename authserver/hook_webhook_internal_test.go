@@ -1,0 +1,194 @@
+package authserver
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const testWebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+// The vector that the libraries of standardwebhooks.com test themselves by.
+func TestWebhookSignature(t *testing.T) {
+	key, err := (&Webhook{Secret: testWebhookSecret}).key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := signWebhook(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", []byte(`{"test": 2432232314}`))
+	if want := "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
+		t.Errorf("the signature is %s, not %s", got, want)
+	}
+}
+
+func TestWebhooksThatCannotBeAsked(t *testing.T) {
+	good := Webhook{URL: "https://policy.example.com", Secret: testWebhookSecret}
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		says   string
+		change func(*Webhook)
+	}{
+		{"url", func(w *Webhook) { w.URL = "http://policy.example.com" }},
+		{"url", func(w *Webhook) { w.URL = "" }},
+		{"url", func(w *Webhook) { w.URL = "https://ada:secret@policy.example.com" }},
+		{"secret", func(w *Webhook) { w.Secret = "" }},
+		{"secret", func(w *Webhook) { w.Secret = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }},
+		{"secret", func(w *Webhook) { w.Secret = "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 23)) }},
+		{"secret", func(w *Webhook) { w.Secret = "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 65)) }},
+		{"timeout", func(w *Webhook) { w.Timeout = 6 * time.Second }},
+		{"timeout", func(w *Webhook) { w.Timeout = -1 }},
+		{"events", func(w *Webhook) { w.Events = []string{"token"} }},
+		{"events", func(w *Webhook) {
+			w.Events, w.Resources = []string{ClaimsOfIDToken}, []string{"https://notes.example.com"}
+		}},
+		{"events", func(w *Webhook) {
+			w.Events, w.GrantTypes = []string{ClaimsOfUserinfo}, []string{oauth.GrantTypeRefreshToken}
+		}},
+		{"grant_types", func(w *Webhook) { w.GrantTypes = []string{"refresh"} }},
+	} {
+		w := good
+		test.change(&w)
+		if err := w.Check(); err == nil || !strings.HasPrefix(err.Error(), test.says+":") {
+			t.Errorf("%+v: %v", w, err)
+		}
+	}
+}
+
+func TestWebhookAnswers(t *testing.T) {
+	for _, test := range []struct {
+		status      int
+		contentType string
+		body        string
+		claims      oauth.Claims
+		refusal     string
+	}{
+		{204, "", "", nil, ""},
+		{200, "application/json", `{}`, nil, ""},
+		{200, "application/json; charset=utf-8", `{"claims": {"tier": "gold", "seats": [1, 2]}}`, oauth.Claims{"tier": "gold", "seats": []any{1.0, 2.0}}, ""},
+		{200, "application/json", `{"error": "access_denied"}`, nil, "access_denied: the tokens were refused"},
+		{200, "application/json", `{"error": "invalid_scope", "error_description": "not \"today\""}`, nil, "invalid_scope: not 'today'"},
+	} {
+		answer, err := readWebhookAnswer(test.status, test.contentType, []byte(test.body))
+		if err != nil {
+			t.Errorf("%s: %v", test.body, err)
+			continue
+		}
+		if diff := cmp.Diff(test.claims, answer.claims); diff != "" {
+			t.Error(diff)
+		}
+		if answer.refusal == nil && test.refusal != "" || answer.refusal != nil && answer.refusal.Error() != test.refusal {
+			t.Errorf("%s: %v", test.body, answer.refusal)
+		}
+	}
+}
+
+func TestWebhookAnswersThatAreNotTaken(t *testing.T) {
+	for _, test := range []struct {
+		status      int
+		contentType string
+		body        string
+	}{
+		{500, "application/json", `{}`},
+		{302, "application/json", `{}`},
+		{201, "application/json", `{}`},
+		{403, "application/json", `{"error": "access_denied"}`},
+		{200, "text/html", `{}`},
+		{200, "", `{}`},
+		{200, "application/json", ``},
+		{200, "application/json", `null`},
+		{200, "application/json", `[]`},
+		{200, "application/json", `{"claims": {}} {}`},
+		{200, "application/json", `{"claims": []}`},
+		{200, "application/json", `{"claims": {"a": 1, "a": 2}}`},
+		{200, "application/json", `{"claims": {"a": {"b": 1, "b": 2}}}`},
+		{200, "application/json", `{"claims": {"a": ` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}}`},
+		{200, "application/json", `{"eror": "access_denied"}`},
+		{200, "application/json", `{"Error": "access_denied"}`},
+		{200, "application/json", `{"error": ""}`},
+		{200, "application/json", `{"error": 1}`},
+		{200, "application/json", `{"error": "no_such_code"}`},
+		{200, "application/json", `{"error": "server_error"}`},
+		{200, "application/json", `{"error_description": "no"}`},
+		{200, "application/json", `{"error": "access_denied", "claims": {}}`},
+	} {
+		if answer, err := readWebhookAnswer(test.status, test.contentType, []byte(test.body)); err == nil {
+			t.Errorf("%d %s %s is taken: %+v", test.status, test.contentType, test.body, answer)
+		}
+	}
+}
+
+func TestJW25_WebhooksCannotSetClaimsOfTheProtocol(t *testing.T) {
+	for _, name := range append(oauth.ProtocolClaims, "sub#de", strings.Repeat("x", 129)) {
+		if _, err := readWebhookAnswer(200, "application/json", []byte(`{"claims": {"`+name+`": "mallory"}}`)); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}
+
+func FuzzWebhookAnswer(f *testing.F) {
+	f.Add(`{"claims": {"tier": "gold"}}`)
+	f.Add(`{"error": "access_denied", "error_description": "no"}`)
+	f.Add(`{"claims": {"sub": "mallory", "ſub": 1}}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		answer, err := readWebhookAnswer(200, "application/json", []byte(body))
+		if err != nil {
+			return
+		}
+		for _, name := range oauth.ProtocolClaims {
+			if _, ok := answer.claims[name]; ok {
+				t.Errorf("%s sets %s", body, name)
+			}
+		}
+		if answer.refusal != nil && (answer.claims != nil || strings.ContainsAny(answer.refusal.Description, "\"\\\n")) {
+			t.Errorf("%s is %+v", body, answer)
+		}
+	})
+}
+
+func TestRE26_BreakerLeavesADeadServiceAlone(t *testing.T) {
+	var b breaker
+	now := time.Unix(0, 0)
+	fail := func() {
+		t.Helper()
+		if !b.allows(now) {
+			t.Fatalf("at %s nothing is let through", now)
+		}
+		b.note(now, false, false)
+	}
+	for range breakerFailures - 1 {
+		fail()
+	}
+	if b.note(now, true, false) != breakerStays {
+		t.Error("it was open before its time")
+	}
+	for range breakerFailures {
+		fail()
+	}
+	if b.allows(now) || b.allows(now.Add(breakerRest-1)) {
+		t.Error("a dead service is asked")
+	}
+	now = now.Add(breakerRest)
+	if !b.allows(now) || b.allows(now) {
+		t.Error("not exactly one request tries the service again")
+	}
+	b.note(now, false, false)
+	if b.allows(now.Add(breakerRest - 1)) {
+		t.Error("it is asked at once after it failed again")
+	}
+	now = now.Add(breakerRest)
+	if !b.allows(now) {
+		t.Error("it is never tried again")
+	}
+	if b.note(now, false, true); !b.allows(now) {
+		t.Error("a request that was given up keeps others from trying")
+	}
+	if b.note(now, true, false) != breakerClosed || !b.allows(now) || !b.allows(now) {
+		t.Error("it is not asked again though it answers")
+	}
+}
