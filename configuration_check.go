@@ -278,6 +278,9 @@ func (d *Declarations) warnings(own []authserver.GrantType) []string {
 		if c.Secret != "" && len(c.Secret) < shortSecret || c.SecretNext != "" && len(c.SecretNext) < shortSecret {
 			warnings = append(warnings, fmt.Sprintf("client %q: client_secret is short; use 32 random bytes", c.ID))
 		}
+		if slices.Contains(c.GrantTypes, oauth.GrantTypePassword) {
+			warnings = append(warnings, fmt.Sprintf("client %q: with the grant type password the application sees people's passwords; use authorization_code with PKCE, or for devices device_code (RFC 9700, section 2.4)", c.ID))
+		}
 		for _, name := range c.ResponseTypes {
 			if t, _ := oauth.ParseResponseType(name); t.Token {
 				warnings = append(warnings, fmt.Sprintf("client %q: response_type %q sends access tokens through the browser; use code with PKCE (RFC 9700, section 2.1.2)", c.ID, name))

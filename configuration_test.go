@@ -127,7 +127,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"private_key_jwt without keys", "clients:\n  - client_id: a\n    token_endpoint_auth_method: private_key_jwt\n    grant_types: [client_credentials]\n", `needs jwks or jwks_uri`},
 		{"symmetric key in jwks", "clients:\n  - client_id: a\n    grant_types: [client_credentials]\n    jwks: {keys: [{kty: oct, k: c2VjcmV0}]}\n", `valetkey.yaml:4: clients[0].jwks: `},
 		{"http jwks_uri", "clients:\n  - client_id: a\n    grant_types: [client_credentials]\n    jwks_uri: http://a.example/jwks\n", `valetkey.yaml:4: clients[0].jwks_uri: `},
-		{"unknown grant type", client + "    grant_types: [password]\n", `valetkey.yaml:4: clients[0].grant_types[0]: "password" is none of`},
+		{"unknown grant type", client + "    grant_types: [passwords]\n", `valetkey.yaml:4: clients[0].grant_types[0]: "passwords" is none of`},
 		{"mapping onto the protocol", "claims: [{name: sub, from: username}]\n", `valetkey.yaml:1: claims[0]: name "sub": the claim is set by the protocol and cannot be mapped`},
 		{"mapping of nothing", "claims: [{name: groups}]\n", `valetkey.yaml:1: claims[0]: one of from, value and expression is needed`},
 		{"expression of another name", "claims:\n  - name: roles\n    expression: 'persn.groups'\n", `valetkey.yaml:3: claims[0].expression: unknown name persn (1:1)`},

@@ -211,7 +211,7 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{"clients: [{client_id: a, redirect_uris: []}]\n", false},
 		{"clients: [{redirect_uris: [https://a.example/cb]}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], client_secret: \"\"}]\n", false},
-		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], grant_types: [password]}]\n", false},
+		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], grant_types: [passwords]}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], id_token_signed_response_alg: ES999}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], default_max_age: -1}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], subject_type: secret}]\n", false},

@@ -38,6 +38,11 @@ type Config struct {
 	Webhooks []Webhook
 	// GrantTypes are served beside ours.
 	GrantTypes []GrantType
+	// CheckPassword returns who a name and a password prove somebody to be, at the same pace
+	// and with the same silence as the sign-in page: ErrWrongPassword, also for an account
+	// that needs more than a password; a *TryLaterError; or a fault. Nil: nobody's password
+	// is taken.
+	CheckPassword func(r *http.Request, username, password string) (*Authentication, error)
 	// SessionActive reports whether a sign-in session still stands. Refresh tokens that
 	// were issued without offline_access end with it.
 	SessionActive func(ctx context.Context, session string) (bool, error)

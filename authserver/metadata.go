@@ -44,7 +44,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		methods = append(methods, m.name)
 	}
 	for _, g := range s.grantTypes {
-		grants = append(grants, g.name)
+		if offered(g.name) {
+			grants = append(grants, g.name)
+		}
 	}
 	grants = append(grants, oauth.GrantTypeImplicit) // by the response types
 	for _, m := range responseModes() {

@@ -53,6 +53,7 @@ type scriptSetup struct {
 	ClaimMappings        []authserver.ClaimMapping `json:"claims"`
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
 	Hooks                bool                      // those of hook_test.go
+	Passwords            map[string]string         // of people, by name
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
@@ -138,6 +139,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if s.rp != nil {
 		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded
 		config.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	}
+	if setup.Passwords != nil {
+		config.CheckPassword = checkPassword(setup.Passwords)
 	}
 	if setup.Hooks {
 		config.GrantTypes, config.TokenClaims = []authserver.GrantType{voucherGrant()}, tokenClaims

@@ -218,7 +218,9 @@ func (c *call) fail(err error) {
 		}
 	}
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
-		c.w.Header().Set("Retry-After", "5")
+		if c.w.Header().Get("Retry-After") == "" {
+			c.w.Header().Set("Retry-After", "5")
+		}
 	}
 	writeJSONError(c.w, status, c.referenced(e, err))
 }

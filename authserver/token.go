@@ -25,6 +25,7 @@ func grantTypes() []grantType {
 		{oauth.GrantTypeAuthorizationCode, (*call).exchangeCode},
 		{oauth.GrantTypeRefreshToken, (*call).exchangeRefreshToken},
 		{oauth.GrantTypeClientCredentials, (*call).exchangeClientCredentials},
+		{oauth.GrantTypePassword, (*call).exchangePassword},
 	}
 }
 
@@ -112,10 +113,11 @@ func (c *call) token() error {
 	if name == "" {
 		return c.refuse(&ruleGrantTypeSent, "")
 	}
-	if grant == nil {
+	allowed := cl.HasGrantType(name)
+	if grant == nil || !allowed && !offered(name) {
 		return c.refuse(&ruleGrantTypeKnown, "grant_type: "+name)
 	}
-	if !cl.HasGrantType(name) {
+	if !allowed {
 		return c.refuse(&ruleGrantTypeAllowed, "grant_type: "+name)
 	}
 	for range maxExchanges {
@@ -134,6 +136,10 @@ func (c *call) token() error {
 	}
 	return oauth.NewError(oauth.TemporarilyUnavailable, "another request is using the same grant; try again")
 }
+
+// offered reports whether a grant type is named to everybody. The password grant is an
+// exception for single clients, and others hear that it is not there.
+func offered(name string) bool { return name != oauth.GrantTypePassword }
 
 func (s *Server) grantTypeNamed(name string) *grantType {
 	for i := range s.grantTypes {

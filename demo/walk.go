@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -211,11 +212,33 @@ func (d *Demo) postToken(ctx context.Context, w *walk, secret, scope, purpose st
 	return d.send(ctx, w, http.MethodPost, d.clients[w.scene.key].Metadata().TokenEndpoint, form.Encode(), secret, purpose)
 }
 
+// ask sends a token request that the client library has no words for, and keeps the tokens.
+func (d *Demo) ask(ctx context.Context, w *walk, form url.Values, purpose string) error {
+	body, err := d.exchange(ctx, w, http.MethodPost, d.issuer+"/token", form.Encode(), w.scene.clientSecret, purpose)
+	if err != nil || w.failed {
+		return err
+	}
+	var answer oauth.TokenResponse
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("read the token response: %w", err)
+	}
+	w.tokens = &client.Tokens{
+		AccessToken: answer.AccessToken, RefreshToken: answer.RefreshToken,
+		Expiry: time.Now().Add(time.Duration(answer.ExpiresIn) * time.Second),
+	}
+	return nil
+}
+
 // send sends what the client library would not.
 func (d *Demo) send(ctx context.Context, w *walk, method, address, body, secret, purpose string) error {
+	_, err := d.exchange(ctx, w, method, address, body, secret, purpose)
+	return err
+}
+
+func (d *Demo) exchange(ctx context.Context, w *walk, method, address, body, secret, purpose string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, address, strings.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("send a wrong request: %w", err)
+		return nil, fmt.Errorf("send a request: %w", err)
 	}
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -224,14 +247,18 @@ func (d *Demo) send(ctx context.Context, w *walk, method, address, body, secret,
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := (&http.Client{Transport: d.recorder(), CheckRedirect: stay}).Do(request)
 	if err != nil {
-		return fmt.Errorf("send a wrong request: %w", err)
+		return nil, fmt.Errorf("send a request: %w", err)
 	}
 	defer response.Body.Close()
+	received, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read an answer: %w", err)
+	}
 	w.failed = response.StatusCode >= 400 || strings.Contains(response.Header.Get("Location"), "error=")
 	if m := w.recording.last(); m.Refusal != nil {
 		w.answer = "Refused: " + m.Refusal.Rule
 	}
-	return nil
+	return received, nil
 }
 
 // refused notes that the server refused; another error than that is passed on.

@@ -16,6 +16,7 @@ const (
 	GrantTypeImplicit          = "implicit"
 	GrantTypeRefreshToken      = "refresh_token"
 	GrantTypeClientCredentials = "client_credentials"
+	GrantTypePassword          = "password"
 )
 
 // Client authentication methods (IANA, OAuth Token Endpoint Authentication Methods).

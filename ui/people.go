@@ -71,6 +71,27 @@ func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) e
 	return u.config.Accounts.ForgetEnded(ctx, sessions)
 }
 
+// CheckPassword returns who a name and a password prove somebody to be, as the sign-in page
+// finds out. No session begins.
+func (u *UI) CheckPassword(r *http.Request, username, password string) (*authserver.Authentication, error) {
+	now := time.Now()
+	user, err := u.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
+		Identifier: username, Password: password, Remote: u.config.RemoteAddr(r),
+	})
+	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
+		return nil, &authserver.TryLaterError{After: throttled.RetryAfter}
+	}
+	switch {
+	case errors.Is(err, identity.ErrBusy):
+		return nil, &authserver.TryLaterError{After: identity.BusyRetryAfter}
+	case errors.Is(err, identity.ErrWrongCredentials), errors.Is(err, identity.ErrPasswordTooLong):
+		return nil, authserver.ErrWrongPassword
+	case err != nil:
+		return nil, err
+	}
+	return &authserver.Authentication{Subject: user.ID, Time: now, ACR: ACRPassword, AMR: []string{"pwd"}}, nil
+}
+
 // SignOut ends the sign-in session of the browser that sent r, if there is one.
 func (u *UI) SignOut(w http.ResponseWriter, r *http.Request) error {
 	s, err := u.signedIn(r)

@@ -1,0 +1,141 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// ErrWrongPassword says that a name and a password do not belong together, whatever the
+// reason (Config.CheckPassword).
+var ErrWrongPassword = errors.New("authserver: wrong username or password")
+
+// TryLaterError says that an attempt was not looked at, because there were too many, or
+// because the server has too much to do.
+type TryLaterError struct{ After time.Duration }
+
+func (e *TryLaterError) Error() string {
+	return fmt.Sprintf("authserver: too many attempts; the next is looked at in %v", e.After)
+}
+
+var (
+	rulePasswordSent = rule{
+		must:    "the request has a username and a password",
+		section: "RFC 6749, section 4.3.2", code: oauth.InvalidRequest,
+		says: "username or password is missing",
+		mend: "send both in the body",
+	}
+	rulePasswordRight = rule{
+		must:    "the username and the password belong together",
+		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
+		says: "the username or the password is wrong",
+		mend: "use the code flow: there the person signs in themselves, with more than a password where they have that",
+	}
+	rulePasswordPace = rule{
+		must:    "not too many attempts failed for this account or from this address",
+		section: "RFC 6749, section 4.3.2", code: oauth.TemporarilyUnavailable,
+		says: "too many attempts; try again later",
+		mend: "wait as long as Retry-After says",
+	}
+)
+
+// exchangePassword is the resource owner password credentials grant (RFC 6749, section
+// 4.3), which RFC 9700, section 2.4 forbids: the client sees the password. It is for the
+// clients whose grant_types name it, while they move to the code flow, and for accounts
+// that need no more than a password.
+func (c *call) exchangePassword() (*exchange, error) {
+	if c.s.config.CheckPassword == nil {
+		return nil, c.refuse(&ruleGrantTypeKnown, "nobody checks passwords here")
+	}
+	username, password := c.params.get("username"), c.params.get("password")
+	if err := c.must(username != "" && password != "", &rulePasswordSent); err != nil {
+		return nil, err
+	}
+	scope, err := c.passwordScope()
+	if err != nil {
+		return nil, err
+	}
+	resources, err := c.requestedResources()
+	if err != nil {
+		return nil, err
+	}
+	who, err := c.checkPassword(username, password)
+	if err != nil {
+		return nil, err
+	}
+	grant, err := c.passwordGrant(who.Subject, scope)
+	if err != nil {
+		return nil, err
+	}
+	x := &exchange{
+		authorization: authorization{
+			ClientID: c.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now), Scope: scope, Resources: resources,
+			AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR,
+		},
+		scope: scope, resources: resources, idToken: scope.Has(oauth.ScopeOpenID),
+	}
+	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
+		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+	}
+	return x, nil
+}
+
+// checkPassword costs a password hash, so everything else is looked at before.
+func (c *call) checkPassword(username, password string) (*Authentication, error) {
+	who, err := c.s.config.CheckPassword(c.r, username, password)
+	if later, ok := errors.AsType[*TryLaterError](err); ok {
+		c.w.Header().Set("Retry-After", strconv.Itoa(int(max(1, later.After.Round(time.Second)/time.Second))))
+		refusal := c.refuse(&rulePasswordPace, "")
+		oauth.AsError(refusal).Status = http.StatusTooManyRequests
+		return nil, refusal
+	}
+	if errors.Is(err, ErrWrongPassword) {
+		return nil, c.refuse(&rulePasswordRight, "")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("check a password: %w", err)
+	}
+	return who, c.must(true, &rulePasswordRight)
+}
+
+// passwordScope returns what of the client's scope is asked for: all, if the request does
+// not say.
+func (c *call) passwordScope() (oauth.Scope, error) {
+	asked, err := oauth.ParseScope(c.params.get("scope"))
+	if err != nil {
+		return nil, err
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if asked == nil {
+		unknown := func(name string) bool { _, ok := catalogue.scopes[name]; return !ok }
+		return slices.DeleteFunc(slices.Clone(c.client.scope), unknown), nil
+	}
+	for _, name := range asked {
+		if _, known := catalogue.scopes[name]; !known || !c.client.scope.Has(name) {
+			return nil, c.refuse(&ruleClientScope, "scope "+name+"; the client's scope is "+c.client.scope.String())
+		}
+	}
+	return asked, nil
+}
+
+// passwordGrant records that the person gave the client access, so that they see it and
+// can end it. Whoever hands over their password has allowed what the client asks for.
+func (c *call) passwordGrant(subject string, scope oauth.Scope) (*Grant, error) {
+	grant, err := c.s.config.Store.Grant(c.r.Context(), subject, c.client.ID)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, fmt.Errorf("look up grant: %w", err)
+	}
+	if grant != nil && grant.Scope.Covers(scope) {
+		return grant, nil
+	}
+	return c.putGrant(&authorizationRequest{client: c.client, consent: scope}, subject, grant, scope)
+}

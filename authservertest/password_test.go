@@ -1,0 +1,67 @@
+package authservertest_test
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// The password grant is as silent and as slow with guesses as the sign-in page.
+func TestLG01_LG04_PasswordGrant(t *testing.T) {
+	const secret = "0123456789abcdef0123456789abcdef"
+	s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
+		Clients: []valetkey.Client{{ID: "terminal", Secret: secret, ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypePassword}}}},
+		Users: []valetkey.User{
+			{Username: "ada", Password: "engine no. 1"}, {Username: "grace", Password: "compiler no. 1", Disabled: true},
+		},
+	}})
+	try := func(username, password string) (*http.Response, string) {
+		t.Helper()
+		form := url.Values{"grant_type": {"password"}, "username": {username}, "password": {password}}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Issuer+"/token", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("terminal", secret)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response, regexp.MustCompile(`ref [0-9A-Z-]+`).ReplaceAllString(string(body), "ref")
+	}
+	if response, body := try("ada", "engine no. 1"); response.StatusCode != http.StatusOK {
+		t.Fatalf("the right password: %s", body)
+	}
+	_, wrong := try("ada", "engine no. 2")
+	for _, who := range []string{"grace", "nobody"} {
+		if _, body := try(who, "compiler no. 1"); body != wrong || !strings.Contains(body, string(oauth.InvalidGrant)) {
+			t.Errorf("%s: %s, not %s", who, body, wrong)
+		}
+	}
+	for range 20 {
+		response, _ := try("ada", "guess")
+		if response.StatusCode == http.StatusTooManyRequests {
+			if response.Header.Get("Retry-After") == "" {
+				t.Error("429 without Retry-After")
+			}
+			if response, _ := try("ada", "engine no. 1"); response.StatusCode != http.StatusTooManyRequests {
+				t.Errorf("the right password was looked at: %s", response.Status)
+			}
+			return
+		}
+	}
+	t.Error("guessing has no end")
+}
