@@ -53,6 +53,12 @@ type Config struct {
 	// crash loses none. Nil means that clients are not told of a logout by the back channel.
 	EndedSessions func(ctx context.Context, limit int) ([]EndedSession, error)
 	ForgetEnded   func(ctx context.Context, ended []EndedSession) error
+	// FindSubject returns the subject of the person whom a subject identifier names, disabled
+	// or not, of the format email or opaque, which is a subject; or iss_sub of another
+	// issuer. storage.ErrNotFound: there is none. EndSessions ends all sign-in sessions of a
+	// person. Nil, both, means that there is no global token revocation.
+	FindSubject func(ctx context.Context, id oauth.SubjectIdentifier) (string, error)
+	EndSessions func(ctx context.Context, subject string) error
 	// BrowserStateCookie is the name of a cookie that scripts can read and that holds
 	// Authentication.BrowserState; "" means that there is no session management.
 	BrowserStateCookie string

@@ -41,6 +41,16 @@ func (s *Server) endpoints() []endpoint {
 			metadata: func(m *oauth.ServerMetadata, url string) { m.RegistrationEndpoint = url },
 		})
 	}
+	if s.config.FindSubject != nil {
+		table = append(table, endpoint{
+			path: "/global-token-revocation", methods: post,
+			specification: "draft-parecki-oauth-global-token-revocation", serve: (*call).globalTokenRevocation,
+			metadata: func(m *oauth.ServerMetadata, url string) {
+				m.GlobalTokenRevocationEndpoint = url
+				m.GlobalTokenRevocationEndpointAuthMethodsSupported = []string{oauth.AuthMethodClientSecretBasic, oauth.TokenTypeBearer}
+			},
+		})
+	}
 	return table
 }
 

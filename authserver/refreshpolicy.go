@@ -42,6 +42,9 @@ func (c *clientCheck) tokens() {
 	if c.RefreshTokenReuse && c.Public() {
 		c.report("refresh_token_reuse", "the refresh tokens of a public client are bound to nothing, and rotate (RFC 9700, section 4.14.2)")
 	}
+	if c.GlobalTokenRevocation && c.Public() {
+		c.report("global_token_revocation", "it needs a client with credentials")
+	}
 	if c.MaxAuthorizations < 0 || c.MaxAuthorizations > maxAuthorizations {
 		c.report("max_authorizations", "it is a number from 1 to %d", maxAuthorizations)
 	}

@@ -37,7 +37,7 @@ type registrationRequest struct {
 
 // readRegistration reads the body, and what a software statement says in its place.
 func (c *call) readRegistration() (*registrationRequest, error) {
-	body, err := c.readJSON()
+	body, err := c.readJSON(&ruleRegistrationBody)
 	if err != nil {
 		return nil, err
 	}
@@ -58,17 +58,18 @@ func (c *call) readRegistration() (*registrationRequest, error) {
 	return request, nil
 }
 
-// readJSON reads the body of a request to an endpoint that takes JSON.
-func (c *call) readJSON() ([]byte, error) {
+// readJSON reads the body of a request to an endpoint that takes JSON; r is the rule
+// that it must be that.
+func (c *call) readJSON(r *rule) ([]byte, error) {
 	if !isMediaType(c.r.Header.Get("Content-Type"), "application/json") {
-		return nil, c.refuse(&ruleRegistrationBody, "Content-Type: "+c.r.Header.Get("Content-Type"))
+		return nil, c.refuse(r, "Content-Type: "+c.r.Header.Get("Content-Type"))
 	}
 	body, err := readBody(http.MaxBytesReader(c.w, c.r.Body, maxFormBytes), min(c.r.ContentLength, maxFormBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge || c.r.ContentLength > maxFormBytes {
 		return nil, c.tooLarge()
 	}
 	if err != nil {
-		return nil, c.because(&ruleRegistrationBody, err)
+		return nil, c.because(r, err)
 	}
 	return body, nil
 }

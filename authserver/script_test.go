@@ -131,6 +131,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	config := authserver.Config{
 		Issuer: setup.Issuer, Store: store, Secret: []byte("a secret of the nodes, 32 bytes long"),
 		SignedIn: s.signedIn, Claims: s.claims, SessionActive: s.sessionActive, SignOut: s.signOut,
+		FindSubject: s.findSubject, EndSessions: s.endSessionsOf,
 		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
 		Registration: setup.Registration,
@@ -181,6 +182,25 @@ func (s *scene) claims(_ context.Context, subject string) (oauth.Claims, error) 
 
 func (s *scene) sessionActive(_ context.Context, session string) (bool, error) {
 	return s.sessions[session] != nil, nil
+}
+
+// findSubject knows people by their subjects and the claim email.
+func (s *scene) findSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
+	for subject, claims := range s.people {
+		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && claims["email"] == id.Email {
+			return subject, nil
+		}
+	}
+	return "", storage.ErrNotFound
+}
+
+func (s *scene) endSessionsOf(_ context.Context, subject string) error {
+	for session, who := range s.sessions {
+		if who.Subject == subject {
+			s.end(session)
+		}
+	}
+	return nil
 }
 
 func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {

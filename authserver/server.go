@@ -64,6 +64,8 @@ func New(config Config) (*Server, error) {
 	switch {
 	case (config.EndedSessions == nil) != (config.ForgetEnded == nil):
 		return nil, errors.New("authserver: Config.EndedSessions and ForgetEnded go together")
+	case (config.FindSubject == nil) != (config.EndSessions == nil):
+		return nil, errors.New("authserver: Config.FindSubject and EndSessions go together")
 	case config.Store == nil:
 		return nil, errors.New("authserver: Config.Store is missing")
 	case len(config.Secret) < 32:

@@ -145,6 +145,8 @@ type ClientSettings struct {
 	MaxAuthorizations int `json:"max_authorizations,omitempty"`
 	// AccessTokenClaims are claims of the person that the client's access tokens carry.
 	AccessTokenClaims []string `json:"access_token_claims,omitempty"`
+	// GlobalTokenRevocation lets the client end every token and session of any person.
+	GlobalTokenRevocation bool `json:"global_token_revocation,omitempty"`
 }
 
 // Scope is a scope that clients may ask for.

@@ -180,12 +180,21 @@ func (a *Accounts) openSession(ctx context.Context, ticket storage.Ticket) (*Ses
 
 // User returns a person by ID; storage.ErrNotFound if they are gone or disabled.
 func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
-	user, err := a.store.User(ctx, id)
+	user, err := a.AnyUser(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("find a person: %w", err)
+		return nil, err
 	}
 	if user.Disabled {
 		return nil, storage.ErrNotFound
+	}
+	return user, nil
+}
+
+// AnyUser returns a person by ID, disabled or not; storage.ErrNotFound if they are gone.
+func (a *Accounts) AnyUser(ctx context.Context, id string) (*User, error) {
+	user, err := a.store.User(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("find a person: %w", err)
 	}
 	return user, nil
 }

@@ -95,6 +95,19 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 	return user, nil
 }
 
+// FindAny returns a person by a username or e-mail address, disabled or not;
+// storage.ErrNotFound if there is none.
+func (a *Accounts) FindAny(ctx context.Context, identifier string) (*User, error) {
+	user, err := a.find(ctx, identifier)
+	if err != nil {
+		return nil, fmt.Errorf("find a person: %w", err)
+	}
+	if user == nil {
+		return nil, storage.ErrNotFound
+	}
+	return user, nil
+}
+
 // find returns the person whom an identifier names; nil if there is none.
 func (a *Accounts) find(ctx context.Context, identifier string) (*User, error) {
 	canonical, err := CanonicalIdentifier(identifier)

@@ -24,6 +24,8 @@ type ServerMetadata struct {
 	RegistrationEndpoint                               string   `json:"registration_endpoint,omitempty"`
 	IntrospectionEndpoint                              string   `json:"introspection_endpoint,omitempty"`
 	RevocationEndpoint                                 string   `json:"revocation_endpoint,omitempty"`
+	GlobalTokenRevocationEndpoint                      string   `json:"global_token_revocation_endpoint,omitempty"`
+	GlobalTokenRevocationEndpointAuthMethodsSupported  []string `json:"global_token_revocation_endpoint_auth_methods_supported,omitempty"`
 	EndSessionEndpoint                                 string   `json:"end_session_endpoint,omitempty"`
 	ScopesSupported                                    []string `json:"scopes_supported,omitempty"`
 	ResponseTypesSupported                             []string `json:"response_types_supported"`

@@ -10,6 +10,7 @@
 //		SignedIn: pages.SignedIn, Claims: pages.Claims,
 //		SessionActive: pages.SessionActive, SignOut: pages.SignOut,
 //		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded,
+//		FindSubject: pages.FindSubject, EndSessions: pages.EndSessions,
 //		BrowserStateCookie: identity.BrowserStateCookie(issuer),
 //		Pages: authserver.Pages{Error: pages.ErrorPage},
 //	})

@@ -105,6 +105,28 @@ func (u *UI) SignOut(w http.ResponseWriter, r *http.Request) error {
 	return u.config.Accounts.EndSession(r.Context(), time.Now(), s.ID)
 }
 
+// FindSubject returns the subject of the person with an e-mail address, or of that subject
+// itself; storage.ErrNotFound if there is none.
+func (u *UI) FindSubject(ctx context.Context, id oauth.SubjectIdentifier) (string, error) {
+	var user *identity.User
+	err := storage.ErrNotFound
+	switch id.Format {
+	case oauth.SubjectFormatEmail:
+		user, err = u.config.Accounts.FindAny(ctx, id.Email)
+	case oauth.SubjectFormatOpaque:
+		user, err = u.config.Accounts.AnyUser(ctx, id.ID)
+	}
+	if err != nil {
+		return "", err
+	}
+	return user.ID, nil
+}
+
+// EndSessions ends all sign-in sessions of a person.
+func (u *UI) EndSessions(ctx context.Context, subject string) error {
+	return u.config.Accounts.EndSessions(ctx, time.Now(), subject)
+}
+
 // Claims returns all claims about a subject; storage.ErrNotFound if the person is gone or
 // disabled.
 func (u *UI) Claims(ctx context.Context, subject string) (oauth.Claims, error) {

@@ -29,6 +29,7 @@ type commandLine struct {
 	Registration registrationCommand `cmd:"" help:"Let clients register themselves."`
 	Explain      explainCommand      `cmd:"" help:"Explain a refusal by the reference that the error carried."`
 	Keys         keysCommand         `cmd:"" help:"List the signing keys, or have new ones take over."`
+	Revoke       revokeCommand       `cmd:"" help:"Sign a person out everywhere and end all of their tokens."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }

@@ -55,7 +55,7 @@ var rules = map[string]rule{
 		why: "an application that signs people in must not link a server or a database"},
 	"resourceserver": {knows: []string{"oauth", "jose"}, uses: []string{"golang.org/x/sync"},
 		why: "an API that checks tokens must not link a server or a database"},
-	".": {knows: []string{"authserver", "identity", "oauth", "jose", "ui", "storage/sqldb", "storage/declaration", "internal/editdistance"},
+	".": {knows: []string{"authserver", "identity", "oauth", "jose", "ui", "storage", "storage/sqldb", "storage/declaration", "internal/editdistance"},
 		uses: []string{"github.com/goccy/go-yaml"},
 		why:  "the root wires the parts of the server; what others embed must not bring a command line, a client or a demo"},
 	"authservertest": {knows: []string{".", "authserver", "client", "oauth", "internal/person"},

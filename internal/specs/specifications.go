@@ -56,6 +56,7 @@ func specifications() []specification {
 		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
 		rfc(9864, "Fully-Specified Algorithms for JOSE", "Ed25519"),
 		rfc(10070, "Updates to JWT Client Authentication and Assertion-Based Authorization Grants", "client authentication; a client's setting takes what older clients send"),
+		rfc(9493, "Subject Identifiers for Security Event Tokens", "email, opaque and iss_sub, for global token revocation"),
 		openID("OpenID Connect Core", "openid-connect-core-1_0.html", "whole, but for self-issued providers"),
 		openID("OpenID Connect Discovery", "openid-connect-discovery-1_0.html", "whole: the configuration document, and WebFinger in the client"),
 		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "whole"),
@@ -66,6 +67,7 @@ func specifications() []specification {
 		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "whole"),
 		openID("Initiating User Registration via OpenID Connect", "openid-connect-prompt-create-1_0.html", "whole, where sign_up is set"),
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
+		{name: "draft-parecki-oauth-global-token-revocation", title: "Global Token Revocation", url: "https://datatracker.ietf.org/doc/draft-parecki-oauth-global-token-revocation/", status: "experimental: the draft of February 2026, for clients that an operator allows it"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}
 }

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/valetkey/valetkey"
+)
+
+type revokeCommand struct {
+	User           string `help:"Username or e-mail address." required:"" placeholder:"NAME"`
+	serverDatabase `embed:""`
+}
+
+// Help is shown by "valetkey revoke --help".
+func (revokeCommand) Help() string {
+	return "Signs a person out everywhere and ends what they have allowed applications: refresh tokens, codes, consent, " +
+		"and access tokens where they are introspected or their status is looked up. A running server need not be stopped.\n\n" +
+		"Example: valetkey revoke --user ada --config valetkey.yaml"
+}
+
+// Run ends everything of a person.
+func (c *revokeCommand) Run(ctx context.Context, o *output) error {
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	err = valetkey.RevokeUser(ctx, store, c.User)
+	if errors.Is(err, valetkey.ErrNoSuchUser) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(o.out, map[string]string{"revoked": c.User})
+	}
+	fmt.Fprintf(o.out, "%s is signed out everywhere, and no application has access any more.\n", c.User)
+	return nil
+}

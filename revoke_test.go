@@ -1,0 +1,91 @@
+package valetkey
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// A tool and the command line end the same: sessions and what applications were given.
+func TestEverythingOfAPersonEnds(t *testing.T) {
+	s, _ := newTestServer(t, func(c *Config) {
+		c.Users = []User{{Username: "ada", Email: "ada@example.com", Password: "engine no. 1"}, {Username: "bob", Password: "engine no. 2"}}
+		c.Clients = []Client{
+			{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://app.example.com/cb"}}},
+			{ID: "tool", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}},
+				ClientSettings: authserver.ClientSettings{GlobalTokenRevocation: true}},
+		}
+	})
+	for name, revoke := range map[string]func(user *identity.User){
+		"by the command line": func(*identity.User) {
+			if err := RevokeUser(t.Context(), s.store, "ada"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"by a tool": func(*identity.User) {
+			wantRevoked(t, s, `{"sub_id":{"format":"email","email":"ADA@example.com"}}`)
+		},
+		"by a tool that knows the sub": func(ada *identity.User) {
+			wantRevoked(t, s, `{"sub_id":{"format":"opaque","id":"`+ada.ID+`"}}`)
+		},
+		"of somebody who is disabled": func(ada *identity.User) {
+			ada.Disabled = true
+			if err := s.store.PutUser(t.Context(), ada); err != nil {
+				t.Fatal(err)
+			}
+			wantRevoked(t, s, `{"sub_id":{"format":"email","email":"ada@example.com"}}`)
+			ada.Disabled = false
+			if err := s.store.PutUser(t.Context(), ada); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			people := map[string]*identity.User{}
+			sessions := map[string]*identity.Session{}
+			for _, who := range []string{"ada", "bob"} {
+				user, err := s.accounts.FindAny(t.Context(), who)
+				if err != nil {
+					t.Fatal(err)
+				}
+				people[who] = user
+				if _, sessions[who], err = s.accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil); err != nil {
+					t.Fatal(err)
+				}
+				grant := &authserver.Grant{ID: "grant of " + who, Subject: user.ID, ClientID: "app", CreatedAt: time.Now(), UpdatedAt: time.Now()}
+				if err := s.store.PutGrant(t.Context(), grant); err != nil {
+					t.Fatal(err)
+				}
+			}
+			revoke(people["ada"])
+			for who, stands := range map[string]bool{"ada": false, "bob": true} {
+				_, err := s.accounts.SessionByID(t.Context(), time.Now(), sessions[who].ID)
+				grants, listed := s.store.GrantsOf(t.Context(), people[who].ID)
+				if listed != nil {
+					t.Fatal(listed)
+				}
+				if (err == nil) != stands || (len(grants) == 1) != stands {
+					t.Errorf("%s: session %v, %d grants", who, err, len(grants))
+				}
+			}
+		})
+	}
+}
+
+func wantRevoked(t *testing.T, s *Server, body string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "https://login.example.com/global-token-revocation", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.SetBasicAuth("tool", "0123456789abcdef0123456789abcdef")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	if w.Code != http.StatusNoContent {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+}
