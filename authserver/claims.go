@@ -75,8 +75,11 @@ func newClaimMappings(mappings []ClaimMapping) ([]claimMapping, error) {
 
 // checkClaim refuses the protocol's names, with a language tag too.
 func checkClaim(name string) error {
+	if err := oauth.CheckClaimName(name); err != nil {
+		return err
+	}
 	plain, _, _ := strings.Cut(name, "#")
-	return errors.Join(oauth.CheckClaimName(name), oauth.CheckClaimName(plain))
+	return oauth.CheckClaimName(plain)
 }
 
 // ClaimSource is another who vouches for claims about people (OpenID Connect Core, section

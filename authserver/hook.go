@@ -19,7 +19,7 @@ const (
 )
 
 // TokenRequest is what a hook learns of a token, or of an answer of UserInfo, before it is
-// made. It holds no secret and no token.
+// made. It holds no secret and no token. Its slices must not be changed.
 type TokenRequest struct {
 	// Kind is one of the ClaimsOf… constants.
 	Kind string
@@ -140,19 +140,14 @@ func (c *call) tokenRequest(kind string, x *exchange, scope oauth.Scope, audienc
 	return r
 }
 
-// hookAccessToken returns the exchange with what hooks add to its access token. A refreshed
-// token has what they say then.
-func (c *call) hookAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string) (*exchange, error) {
+// hookAccessToken adds what hooks say to the claims of an access token beside those of RFC
+// 9068. A refreshed token has what they say then.
+func (c *call) hookAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, claims oauth.Claims) (oauth.Claims, error) {
 	if !c.s.hooked() {
-		return x, nil
+		return claims, nil
 	}
-	claims, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, x, scope, audience))
-	if err != nil {
-		return nil, err
-	}
-	hooked := *x
-	hooked.authorization.Extra = addClaims(claims, x.authorization.Extra)
-	return &hooked, nil
+	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, x, scope, audience))
+	return addClaims(more, claims), err
 }
 
 // hookIDToken adds what hooks say to the claims of an ID token.

@@ -30,7 +30,7 @@ type GrantType struct {
 
 // GrantRequest is a token request by a grant type of somebody else's.
 type GrantRequest struct {
-	// Client has proved who it is, unless it is public.
+	// Client has proved who it is, unless it is public. What it holds must not be changed.
 	Client Client
 	// Now is the time of the request, RemoteAddr where it came from.
 	Now        time.Time
@@ -204,7 +204,7 @@ func (c *call) useUp(x *exchange, g *GrantType, e *Entitlement) error {
 
 func checkClaims(claims oauth.Claims) error {
 	for name := range claims {
-		if err := checkClaim(name); err != nil {
+		if err := CheckAccessTokenClaim(name); err != nil {
 			return fmt.Errorf("claim %q: %w", name, err)
 		}
 	}

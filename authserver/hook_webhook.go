@@ -21,7 +21,7 @@ import (
 )
 
 // Webhook is a service of the operator's that is asked before tokens are made, and adds
-// claims or refuses. Requests are signed as standardwebhooks.com says; what vouches for the
+// claims or refuses. Requests are signed as Standard Webhooks says; what vouches for the
 // answer is TLS.
 type Webhook struct {
 	// URL is https, or http on loopback. It is reached under the rules of Config.Outgoing.
@@ -136,7 +136,7 @@ func (w *webhook) asksAbout(r *TokenRequest) bool {
 	return slices.Contains(w.GrantTypes, r.GrantType)
 }
 
-// webhookMessage is the body of a request, in the form of standardwebhooks.com.
+// webhookMessage is the body of a request, in the form of Standard Webhooks.
 type webhookMessage struct {
 	Type      string      `json:"type"`
 	Timestamp time.Time   `json:"timestamp"`
@@ -224,7 +224,7 @@ func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, n
 	return readWebhookAnswer(status, contentType, document)
 }
 
-// signWebhook returns the value of Webhook-Signature.
+// signWebhook returns the value of Webhook-Signature (Standard Webhooks).
 func signWebhook(key []byte, id, timestamp string, body []byte) string {
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)

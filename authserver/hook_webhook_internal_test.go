@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 const testWebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// The vector that the libraries of standardwebhooks.com test themselves by.
+// The vector that the libraries of Standard Webhooks test themselves by.
 func TestWebhookSignature(t *testing.T) {
 	key, err := (&Webhook{Secret: testWebhookSecret}).key()
 	if err != nil {
@@ -124,7 +125,7 @@ func TestWebhookAnswersThatAreNotTaken(t *testing.T) {
 }
 
 func TestJW25_WebhooksCannotSetClaimsOfTheProtocol(t *testing.T) {
-	for _, name := range append(oauth.ProtocolClaims, "sub#de", strings.Repeat("x", 129)) {
+	for _, name := range append(slices.Clone(oauth.ProtocolClaims), "status", "sub#de", strings.Repeat("x", 129)) {
 		if _, err := readWebhookAnswer(200, "application/json", []byte(`{"claims": {"`+name+`": "mallory"}}`)); err == nil {
 			t.Errorf("%s is taken", name)
 		}

@@ -55,7 +55,7 @@ func newPolicy(t *testing.T) *policy {
 	return p
 }
 
-// check verifies a message as the libraries of standardwebhooks.com do.
+// check verifies a message as the libraries of Standard Webhooks do.
 func (p *policy) check(t *testing.T, r *http.Request, body []byte) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(webhookSecret, "whsec_"))
 	if err != nil {

@@ -93,15 +93,15 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		return nil, nil, err
 	}
 	scope := c.scopeFor(catalogue, x, audience)
-	if x, err = c.hookAccessToken(ctx, x, scope, audience); err != nil {
-		return nil, nil, err
-	}
 	lifetime := shorter(c.accessTokenLifetime(catalogue, audience), x.lifetime)
 	if ends, ok := c.ends(x); ok {
 		lifetime = min(lifetime, ends.Sub(c.now))
 	}
 	extra, err := c.accessTokenExtra(ctx, catalogue, x, scope, audience)
 	if err != nil {
+		return nil, nil, err
+	}
+	if extra, err = c.hookAccessToken(ctx, x, scope, audience, extra); err != nil {
 		return nil, nil, err
 	}
 	expires := c.now.Add(lifetime)

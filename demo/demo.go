@@ -49,6 +49,7 @@ type Demo struct {
 	clients          map[string]*client.Client // by scene
 	parties          map[string]string         // names of the scenes' own servers, by host
 	logger           *slog.Logger
+	policy           policyService
 }
 
 // Start starts everything on free loopback ports. Access tokens live for lifetime, or, if

@@ -68,6 +68,7 @@ func specifications() []specification {
 		openID("Initiating User Registration via OpenID Connect", "openid-connect-prompt-create-1_0.html", "whole, where sign_up is set"),
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
 		{name: "draft-parecki-oauth-global-token-revocation", title: "Global Token Revocation", url: "https://datatracker.ietf.org/doc/draft-parecki-oauth-global-token-revocation/", status: "experimental: the draft of February 2026, for clients that an operator allows it"},
+		{name: "Standard Webhooks", title: "1.0.0", url: "https://www.standardwebhooks.com/", status: "what the server sends to the operator's hooks, with the symmetric signature"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}
 }
@@ -88,7 +89,7 @@ func attacks() []string {
 		"HD 01 02 03 04 05 06 07 08 09 11 12",
 		"HP 01 02 04 05 06 07 08 09 10 11 12 13 15 16",
 		"OR 01 02 03 04 05 06 07",
-		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "DC 07 09 10 11", "RE 17",
+		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "DC 07 09 10 11", "RE 17 26",
 	} {
 		words := strings.Fields(group)
 		for _, number := range words[1:] {
