@@ -69,7 +69,7 @@ func (c *call) exchangePassword() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	grant, err := c.passwordGrant(who.Subject, scope)
+	grant, err := c.recordGrant(who.Subject, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -127,9 +127,10 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 	return asked, nil
 }
 
-// passwordGrant records that the person gave the client access, so that they see it and
-// can end it. Whoever hands over their password has allowed what the client asks for.
-func (c *call) passwordGrant(subject string, scope oauth.Scope) (*Grant, error) {
+// recordGrant records that the person gave the client access by what is no consent page, so
+// that they see it and can end it: whoever hands over their password has allowed what the
+// client asks for.
+func (c *call) recordGrant(subject string, scope oauth.Scope) (*Grant, error) {
 	grant, err := c.s.config.Store.Grant(c.r.Context(), subject, c.client.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, fmt.Errorf("look up grant: %w", err)

@@ -47,10 +47,20 @@ func (r *GrantRequest) Claims(ctx context.Context, subject string) (oauth.Claims
 	return r.call.s.config.Claims(ctx, subject)
 }
 
+// FindSubject returns the Subject of the person with an identifier of the format email or
+// opaque, disabled or not; storage.ErrNotFound if there is none. That an e-mail address is
+// theirs, they need not have proved: email_verified of their claims says so.
+func (r *GrantRequest) FindSubject(ctx context.Context, id oauth.SubjectIdentifier) (string, error) {
+	if r.call.s.config.FindSubject == nil {
+		return "", storage.ErrNotFound
+	}
+	return r.call.s.config.FindSubject(ctx, id)
+}
+
 // Entitlement is what a client gets for a grant.
 type Entitlement struct {
-	// Subject is the person in whose name the client acts, who must be there and active; ""
-	// gives the client a token of its own.
+	// Subject is the person in whose name the client acts, who must be there and active, and
+	// who sees on their account page that it may; "" gives the client a token of its own.
 	Subject string
 	// Scope is the most that the client gets; of it, what the request asks for and what the
 	// client may have at all. With openid in it comes an ID token.
@@ -174,7 +184,11 @@ func (c *call) exchangeOwn(g *GrantType) (*exchange, error) {
 	if err := c.checkPerson(x.authorization); err != nil {
 		return nil, err
 	}
-	x.authorization.Family = newFamily(c.now)
+	grant, err := c.recordGrant(e.Subject, x.scope)
+	if err != nil {
+		return nil, err
+	}
+	x.authorization.Grant, x.authorization.Family = grant.ID, newFamily(c.now)
 	x.idToken = x.scope.Has(oauth.ScopeOpenID)
 	if e.RefreshToken && c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
 		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true

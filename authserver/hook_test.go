@@ -10,7 +10,6 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
-	"github.com/valetkey/valetkey/storage/memory"
 )
 
 // voucherGrantType is a grant type of somebody else's: a voucher stands for a person, or
@@ -131,20 +130,35 @@ func TestAVoucherIsGoodOnce(t *testing.T) {
 	})
 }
 
-// A person's token that comes alone ends with the person's grant of it.
-func TestATokenThatComesAloneEndsWithItsFamily(t *testing.T) {
-	s := voucherScene(t, memory.New())
-	a := s.voucher("once-1")
-	if a.AccessToken == "" || a.RefreshToken != "" {
-		t.Fatal(a.body)
-	}
-	if got := s.userinfo(a.AccessToken); got.Sub != "ada" {
-		t.Errorf("UserInfo: %d %s", got.status, got.body)
-	}
-	if got := s.post("/revoke", "kiosk", "token", a.AccessToken); got.status != 200 {
-		t.Fatal(got.body)
-	}
-	if got := s.userinfo(a.AccessToken); got.status != 401 {
-		t.Errorf("after the revocation: %d %s", got.status, got.body)
-	}
+// A person's token that comes alone can be revoked, by the client and by the person, who
+// sees what the client may.
+func TestATokenThatComesAloneCanBeRevoked(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := voucherScene(t, store)
+		a, b := s.voucher("once-1"), s.voucher("once-2")
+		if a.AccessToken == "" || a.RefreshToken != "" {
+			t.Fatal(a.body)
+		}
+		for _, token := range []string{a.AccessToken, b.AccessToken} {
+			if got := s.userinfo(token); got.Sub != "ada" {
+				t.Errorf("UserInfo: %d %s", got.status, got.body)
+			}
+		}
+		if got := s.post("/revoke", "kiosk", "token", a.AccessToken); got.status != 200 {
+			t.Fatal(got.body)
+		}
+		if got := s.userinfo(a.AccessToken); got.status != 401 {
+			t.Errorf("after the revocation: %d %s", got.status, got.body)
+		}
+		grants, err := store.GrantsOf(t.Context(), "ada")
+		if err != nil || len(grants) != 1 || grants[0].ClientID != "kiosk" || !grants[0].Scope.Has("notes.read") {
+			t.Fatalf("ada sees %+v, %v", grants, err)
+		}
+		if err := store.DeleteGrant(t.Context(), grants[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.userinfo(b.AccessToken); got.status != 401 {
+			t.Errorf("after ada ended it: %d %s", got.status, got.body)
+		}
+	})
 }

@@ -235,11 +235,33 @@ func (w *world) testVoucher(t *testing.T) {
 	if err != nil || !strings.Contains(string(claims), `"table":12`) || !strings.Contains(string(claims), `"edition":"evening"`) {
 		t.Errorf("the access token has %s, %v", claims, err)
 	}
-	for _, test := range []struct{ client, voucher string }{{"kiosk", "XK4-209"}, {"kiosk", "XK4-999"}, {"service", "XK4-210"}} {
+	if _, token := redeem("kiosk", "XK4-210"); w.callAPI(t, token).Subject == "kiosk" {
+		t.Error("the person's voucher is for the kiosk itself")
+	}
+	for _, test := range []struct{ client, voucher string }{{"kiosk", "XK4-209"}, {"kiosk", "XK4-999"}, {"service", "XK4-211"}} {
 		if status, token := redeem(test.client, test.voucher); status != http.StatusBadRequest || token != "" {
 			t.Errorf("%s with %s: %d", test.client, test.voucher, status)
 		}
 	}
+}
+
+func (w *world) callAPI(t *testing.T, token string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.api+"/notes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, body)
 }
 
 type answer struct {

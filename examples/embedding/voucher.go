@@ -14,21 +14,35 @@ const voucherGrantType = "https://notes.example.com/grants/voucher"
 
 // exchangeVoucher says what a voucher entitles to. The server has authenticated the client,
 // holds the answer to what the client may have, and makes the tokens.
-func exchangeVoucher(_ context.Context, r *authserver.GrantRequest) (*authserver.Entitlement, error) {
-	table, ok := vouchers()[r.Param("voucher")]
+func exchangeVoucher(ctx context.Context, r *authserver.GrantRequest) (*authserver.Entitlement, error) {
+	v, ok := vouchers()[r.Param("voucher")]
 	if !ok {
 		return nil, oauth.NewError(oauth.InvalidGrant, "there is no such voucher")
 	}
-	return &authserver.Entitlement{
+	e := &authserver.Entitlement{
 		Scope:       oauth.Scope{"notes.read"},
-		Claims:      oauth.Claims{"table": table},
+		Claims:      oauth.Claims{"table": v.table},
 		Once:        r.Param("voucher"),
 		UsableUntil: r.Now.Add(365 * 24 * time.Hour),
-	}, nil
+	}
+	if v.email == "" {
+		return e, nil // the client's own token
+	}
+	var err error
+	e.Subject, err = r.FindSubject(ctx, oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: v.email})
+	return e, err
+}
+
+// voucher is for a table, and for a person who reserved it.
+type voucher struct {
+	table int
+	email string
 }
 
 // vouchers would be in the application's database.
-func vouchers() map[string]int { return map[string]int{"XK4-209": 12, "XK4-210": 3} }
+func vouchers() map[string]voucher {
+	return map[string]voucher{"XK4-209": {12, ""}, "XK4-210": {3, "demo@example.com"}}
+}
 
 // tokenClaims adds what the application knows to every access token, and has the last word.
 func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
