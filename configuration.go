@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -35,11 +36,12 @@ type Configuration struct {
 	SignUp bool `json:"sign_up,omitempty"`
 	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
 	// that send a nonce.
-	RequireCodeChallenge bool         `json:"require_code_challenge,omitempty"`
-	Lifetimes            Lifetimes    `json:"lifetimes,omitzero"`
-	Outgoing             Outgoing     `json:"outgoing,omitzero"`
-	Registration         Registration `json:"registration,omitzero"`
-	Log                  Log          `json:"log,omitzero"`
+	RequireCodeChallenge bool              `json:"require_code_challenge,omitempty"`
+	Lifetimes            Lifetimes         `json:"lifetimes,omitzero"`
+	Outgoing             Outgoing          `json:"outgoing,omitzero"`
+	Registration         Registration      `json:"registration,omitzero"`
+	MetadataDocuments    MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
+	Log                  Log               `json:"log,omitzero"`
 	// Claims are claims under other names, with fixed values or computed; ClaimSources are others who
 	// vouch for claims.
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
@@ -146,6 +148,41 @@ func (r Registration) validate(report reporter) {
 				report(path+".jwks", "%v", err)
 			}
 		}
+	}
+}
+
+// MetadataDocuments says whether clients may be known by a metadata document of theirs.
+type MetadataDocuments struct {
+	// AllowedHosts are hosts whose documents are taken; "*" is any. Empty: none are.
+	AllowedHosts []string `json:"allowed_hosts,omitempty"`
+	// Scope is the most that such a client may ask for.
+	Scope string `json:"scope,omitempty"`
+}
+
+// engine returns the policy; Validate has held the scope's syntax.
+func (m MetadataDocuments) engine() (authserver.MetadataDocumentPolicy, error) {
+	scope, err := oauth.ParseScope(m.Scope)
+	if err != nil {
+		return authserver.MetadataDocumentPolicy{}, fmt.Errorf("client_id_metadata_documents.scope: %w", err)
+	}
+	return authserver.MetadataDocumentPolicy{AllowedHosts: m.AllowedHosts, Scope: scope}, nil
+}
+
+// allowedHost is "*", or a name or address, with "*." in front for all below it, and with a
+// port where it is not 443.
+var allowedHost = regexp.MustCompile(`^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,4})?|\[[0-9a-fA-F:.]+\](:[1-9][0-9]{0,4})?)$`)
+
+func (m MetadataDocuments) validate(report reporter) {
+	for i, host := range m.AllowedHosts {
+		if !allowedHost.MatchString(host) {
+			report(fmt.Sprintf("client_id_metadata_documents.allowed_hosts[%d]", i), "%q is neither *, nor a host such as app.example.com, *.example.com or app.example.com:8443", host)
+		}
+	}
+	if _, err := oauth.ParseScope(m.Scope); err != nil {
+		report("client_id_metadata_documents.scope", "%s", oauth.AsError(err).Description)
+	}
+	if m.Scope != "" && len(m.AllowedHosts) == 0 {
+		report("client_id_metadata_documents", "without allowed_hosts no documents are taken")
 	}
 }
 

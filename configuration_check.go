@@ -45,6 +45,7 @@ func (c *Configuration) validate(report reporter) {
 		}
 	}
 	c.Registration.validate(report)
+	c.MetadataDocuments.validate(report)
 	for i, mapping := range c.Claims {
 		path := fmt.Sprintf("claims[%d]", i)
 		if err := authserver.CheckExpression(mapping.Expression); mapping.Expression != "" && err != nil {

@@ -144,6 +144,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	documents, err := s.config.MetadataDocuments.engine()
+	if err != nil {
+		return err
+	}
 	s.engine, err = authserver.New(authserver.Config{
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
 		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut, CheckPassword: pages.CheckPassword,
@@ -151,7 +155,7 @@ func (s *Server) open(ctx context.Context) error {
 		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
 		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, Webhooks: webhooks, GrantTypes: s.config.GrantTypes,
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
-		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration,
+		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration, MetadataDocuments: documents,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
 	})
 	if err != nil {

@@ -160,9 +160,12 @@ func (c *call) authorizationResponse(request *authorizationRequest, p ...param) 
 
 // verifyClient finds out who asks, and where the answer goes.
 func (c *call) verifyClient() (*authorizationRequest, error) {
-	cl, err := c.s.client(c.r.Context(), c.params.get("client_id"))
+	cl, err := c.namedClient(c.params.get("client_id"))
 	if errors.Is(err, errUnknownClient) {
 		return nil, c.refuse(&ruleClientKnown, "client_id: "+c.params.get("client_id"))
+	}
+	if errors.Is(err, errClientDocument) {
+		return nil, c.because(&ruleClientDocument, err)
 	}
 	if err != nil {
 		return nil, err

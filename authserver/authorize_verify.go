@@ -18,7 +18,7 @@ var (
 		mend: "register the client, or correct client_id in the application",
 	}
 	ruleRedirectURIRegistered = rule{
-		must:    "redirect_uri is one that the client registered, character by character; on a loopback address the port may differ",
+		must:    "redirect_uri is one that the client registered, character by character; on a loopback address the port may differ, and on localhost where none is registered",
 		section: "RFC 9700, section 2.1", code: PageRedirectURI,
 		says: "redirect_uri is not registered for this client",
 		mend: "register the redirect URI exactly as the application sends it",
@@ -151,12 +151,19 @@ func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
 		return target, nil
 	}
 	for _, registered := range cl.RedirectURIs {
-		if oauth.MatchRedirectURI(registered, requested) {
+		if oauth.MatchRedirectURI(registered, requested) || cl.anyLocalhostPort() && oauth.MatchLocalhostRedirectURI(registered, requested) {
 			target.uri = requested
 			return target, c.must(true, &ruleRedirectURIRegistered)
 		}
 	}
 	return redirectTarget{}, c.refuse(&ruleRedirectURIRegistered, nearestDifference(cl.RedirectURIs, requested))
+}
+
+// anyLocalhostPort reports whether a redirect URI on localhost that is registered without a
+// port stands for all ports: for native clients, and for those that describe themselves,
+// who send the port that happened to be free. The consent page warns of them.
+func (c *client) anyLocalhostPort() bool {
+	return c.ApplicationType == oauth.ApplicationNative || c.Registration != nil
 }
 
 // responseMode is the one that is asked for, or the one that goes with the response type.

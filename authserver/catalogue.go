@@ -180,6 +180,9 @@ var errUnknownClient = errors.New("no such client")
 
 // client returns a client that may act now.
 func (s *Server) client(ctx context.Context, id string) (*client, error) {
+	if oauth.IsClientIDURL(id) {
+		return s.clientByDocument(ctx, id)
+	}
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {
 		return nil, err

@@ -102,7 +102,13 @@ func (c *call) authenticateClient() (*client, error) {
 		oauth.AsError(err).Status = http.StatusTooManyRequests
 		return nil, err
 	}
-	cl, err := c.s.client(c.r.Context(), id)
+	cl, err := c.namedClient(id)
+	if errors.Is(err, errClientDocument) {
+		if cl == nil {
+			return nil, c.because(&ruleClientDocumentNow, err)
+		}
+		err = nil // what it was given stays good for a day
+	}
 	if err != nil && !errors.Is(err, errUnknownClient) {
 		return nil, err
 	}

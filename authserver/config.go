@@ -72,6 +72,8 @@ type Config struct {
 	Lifetimes Lifetimes
 	// Registration says whether clients may register themselves.
 	Registration RegistrationPolicy
+	// MetadataDocuments says whether clients may be known by a document of theirs.
+	MetadataDocuments MetadataDocumentPolicy
 	// RequireCodeChallenge asks every client for PKCE (see ClientSettings).
 	RequireCodeChallenge bool
 	// Outgoing says where the engine may connect to by itself: to fetch what clients name
@@ -119,9 +121,11 @@ type PageError struct {
 // Dead ends of a person at the browser.
 const (
 	PageUnknownClient oauth.ErrorCode = "unknown_client"
-	PageRedirectURI   oauth.ErrorCode = "redirect_uri_mismatch"
-	PageExpired       oauth.ErrorCode = "interaction_expired"
-	PageOtherBrowser  oauth.ErrorCode = "interaction_in_other_browser"
+	// PageClientDocument: the client's metadata document cannot be used.
+	PageClientDocument oauth.ErrorCode = "client_metadata_document"
+	PageRedirectURI    oauth.ErrorCode = "redirect_uri_mismatch"
+	PageExpired        oauth.ErrorCode = "interaction_expired"
+	PageOtherBrowser   oauth.ErrorCode = "interaction_in_other_browser"
 )
 
 // Authentication is how and when a person proved who they are.

@@ -62,6 +62,9 @@ func (s *Server) verifyIDToken(c *call, token string) ([]byte, error) {
 		if err != nil || len(claims.Audience) != 1 {
 			return nil, errors.New("it is not an ID token of this issuer")
 		}
+		if oauth.IsClientIDURL(claims.Audience[0]) {
+			return nil, errors.New("its client has no secret")
+		}
 		cl, err := s.client(c.r.Context(), claims.Audience[0])
 		if err != nil || cl.IDTokenSignedResponseAlg != string(header.Algorithm) {
 			return nil, errors.New("its client is not registered for its algorithm")

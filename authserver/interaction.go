@@ -44,6 +44,9 @@ type Interaction struct {
 	SignedOut  bool
 	Frames     []string
 	ContinueTo string
+	// FirstTime says that the person never allowed the client anything, and Newcomer that
+	// nobody here did for a year, which is known of clients with a metadata document.
+	FirstTime, Newcomer bool
 	// OfflineAccess says that the client will have access while the person is away.
 	OfflineAccess bool
 }
@@ -276,6 +279,9 @@ func (c *call) putGrant(request *authorizationRequest, subject string, before *G
 	grant.UpdatedAt = c.now
 	if err := c.s.config.Store.PutGrant(c.r.Context(), grant); err != nil {
 		return nil, fmt.Errorf("store grant: %w", err)
+	}
+	if err := c.noteDescribedClient(); err != nil {
+		return nil, err
 	}
 	c.s.log.InfoContext(c.r.Context(), "consent", "event", "consent.granted", "sub", subject, "client_id", grant.ClientID,
 		"scope", allowed.String(), "address", c.s.remoteAddr(c.r))

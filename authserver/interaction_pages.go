@@ -85,6 +85,11 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	if err != nil {
 		return nil, err
 	}
+	if shown.FirstTime = grant == nil; shown.FirstTime {
+		if shown.Newcomer, err = c.newcomer(); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range request.consent {
 		shown.Scopes = append(shown.Scopes, InteractionScope{
 			Scope: catalogue.scopes[name], Granted: grant != nil && grant.Scope.Has(name),

@@ -81,8 +81,8 @@ var (
 // kept in that form, so that the object is fetched, verified and expires once.
 func (c *call) resolveRequestObject() error {
 	byValue, byReference := c.params.has("request"), c.params.has("request_uri")
-	cl, err := c.s.client(c.r.Context(), c.params.get("client_id"))
-	if errors.Is(err, errUnknownClient) {
+	cl, err := c.namedClient(c.params.get("client_id"))
+	if errors.Is(err, errUnknownClient) || errors.Is(err, errClientDocument) {
 		return nil // verifyClient says so
 	}
 	if err != nil {

@@ -90,8 +90,8 @@ func (c *call) verifyLogout() (*logoutRequest, error) {
 		}
 	}
 	if clientID != "" {
-		cl, err := c.s.client(c.r.Context(), clientID)
-		if err != nil && !errors.Is(err, errUnknownClient) {
+		cl, err := c.namedClient(clientID)
+		if err != nil && !errors.Is(err, errUnknownClient) && !errors.Is(err, errClientDocument) {
 			return nil, err
 		}
 		c.client, request.client = cl, cl

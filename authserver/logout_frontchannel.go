@@ -81,7 +81,7 @@ func (c *call) endedInteraction(id string, ended *endedLogout) (*Interaction, er
 	shown := &Interaction{ID: id, ContinueTo: ended.ContinueTo, SignedOut: true}
 	for _, f := range ended.Frames {
 		cl, err := c.s.client(c.r.Context(), f.ClientID)
-		if errors.Is(err, errUnknownClient) || err == nil && cl.FrontchannelLogoutURI == "" {
+		if errors.Is(err, errUnknownClient) || errors.Is(err, errClientDocument) || err == nil && cl.FrontchannelLogoutURI == "" {
 			continue // gone meanwhile: it cannot be told
 		}
 		if err != nil {

@@ -88,6 +88,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),
 	}
+	m.ClientIDMetadataDocumentSupported = s.config.MetadataDocuments.on()
 	for _, e := range s.endpoints() {
 		if e.metadata != nil {
 			e.metadata(&m, s.config.Issuer+e.path)

@@ -103,28 +103,28 @@ func (s *Server) fetch(ctx context.Context, address string) ([]byte, error) {
 	return body, err
 }
 
-// fetchAs gets a document of at most max bytes, and its content type.
-func (s *Server) fetchAs(ctx context.Context, address, accept string, max int64) (body []byte, contentType string, err error) {
+// fetchAs gets a document of at most max bytes, and the header that it came with.
+func (s *Server) fetchAs(ctx context.Context, address, accept string, max int64) (body []byte, header http.Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	request, err := s.outgoingRequest(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	request.Header.Set("Accept", accept)
 	response, err := s.fetches.Do(request)
 	if err != nil {
-		return nil, "", errFetch
+		return nil, nil, errFetch
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, "", errFetch
+		return nil, nil, errFetch
 	}
 	body, err = io.ReadAll(io.LimitReader(response.Body, max+1))
 	if err != nil || int64(len(body)) > max {
-		return nil, "", errFetch
+		return nil, nil, errFetch
 	}
-	return body, response.Header.Get("Content-Type"), nil
+	return body, response.Header, nil
 }
 
 // postForm sends a form and returns the status of the answer, whose body is of no

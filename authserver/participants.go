@@ -68,8 +68,8 @@ func (s *Server) participants(ctx context.Context, now time.Time, names []string
 		}
 		for _, ticket := range tickets {
 			cl, err := s.client(ctx, string(ticket.Data))
-			if errors.Is(err, errUnknownClient) {
-				continue
+			if errors.Is(err, errUnknownClient) || errors.Is(err, errClientDocument) {
+				continue // it cannot be told, and shall keep nobody from signing out
 			}
 			if err != nil {
 				return nil, err

@@ -193,26 +193,15 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 	// came with.
 	r.Vouched = request.stated || r.Initial
 	m := request.ClientMetadata
-	if m.IDTokenSignedResponseAlg == "" {
-		m.IDTokenSignedResponseAlg = string(jose.RS256) // OpenID Connect Registration, section 2
-	}
-	problems := c.s.registrations.limit(&m, r.Vouched)
-	m = m.WithDefaults()
 	client.ClientMetadata = m
+	problems := c.s.limitRegistered(client, c.s.registrations)
+	m = client.ClientMetadata
 	client.InsecureNoCodeChallenge = c.s.registrations.InsecureNoCodeChallenge
 	client.InsecureAssertionAudience = c.s.registrations.InsecureAssertionAudience
 	if len(client.Secrets) == 0 && needsSecret(&m) {
 		client.Secrets = []string{newSecret(prefixClientSecret, c.now)}
 	}
-	problems = append(problems, client.Problems()...)
-	problems = append(problems, unsupported(&m, c.s.describe(catalogue))...)
-	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
-		for _, uri := range m.RedirectURIs {
-			if strings.HasPrefix(uri, "http:") {
-				problems = append(problems, ClientProblem{"redirect_uris", "a web client of the implicit grant has https URIs only (OpenID Connect Registration, section 2)"})
-			}
-		}
-	}
+	problems = append(problems, c.s.registeredProblems(client, catalogue)...)
 	if len(problems) == 0 {
 		if problem := c.s.checkSector(c.r.Context(), &m); problem != nil {
 			problems = append(problems, *problem)
@@ -222,6 +211,32 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 		return c.must(true, &ruleClientMetadata)
 	}
 	return c.refuseMetadata(problems...)
+}
+
+// limitRegistered brings the metadata of a client that describes itself to what a policy
+// allows, with their defaults.
+func (s *Server) limitRegistered(client *Client, policy RegistrationPolicy) []ClientProblem {
+	m := &client.ClientMetadata
+	if m.IDTokenSignedResponseAlg == "" {
+		m.IDTokenSignedResponseAlg = string(jose.RS256) // OpenID Connect Registration, section 2
+	}
+	problems := policy.limit(m, client.Registration.Vouched)
+	*m = m.WithDefaults()
+	return problems
+}
+
+// registeredProblems lists why a client that describes itself cannot be had.
+func (s *Server) registeredProblems(client *Client, catalogue *catalogue) []ClientProblem {
+	m := &client.ClientMetadata
+	problems := append(client.Problems(), unsupported(m, s.describe(catalogue))...)
+	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
+		for _, uri := range m.RedirectURIs {
+			if strings.HasPrefix(uri, "http:") {
+				problems = append(problems, ClientProblem{"redirect_uris", "a web client of the implicit grant has https URIs only (OpenID Connect Registration, section 2)"})
+			}
+		}
+	}
+	return problems
 }
 
 // refuseMetadata tells the developer of one problem, of a redirect URI if there is one, and

@@ -30,10 +30,14 @@ import (
 var update = flag.Bool("update", false, "write the answers of the scripts in testdata")
 
 func TestScripts(t *testing.T) {
+	documents := newDocumentHost(t)
 	httpscript.RunFiles(t, "testdata/*.txtar", *update, func(t *testing.T, setup []byte) httpscript.Host {
 		var s scriptSetup
 		if err := json.Unmarshal(setup, &s); err != nil {
 			t.Fatalf("server.json: %v", err)
+		}
+		if s.MetadataDocuments {
+			s.documents = documents
 		}
 		return newScene(t, s).host()
 	})
@@ -54,6 +58,10 @@ type scriptSetup struct {
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
 	Hooks                bool                      // those of hook_test.go
 	Passwords            map[string]string         // of people, by name
+	// MetadataDocuments: documents of the host that SERVE makes are taken.
+	MetadataDocuments bool        `json:"metadata_documents"`
+	DocumentScope     oauth.Scope `json:"metadata_document_scope"`
+	documents         *documentHost
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
@@ -72,17 +80,18 @@ type database interface {
 // scene is an engine with people around it: they sign in where a test says so, and their
 // sessions are cookies.
 type scene struct {
-	t        testing.TB
-	server   *authserver.Server
-	config   authserver.Config
-	store    database
-	people   map[string]oauth.Claims // by subject; who is not there is gone
-	sessions map[string]*authserver.Authentication
-	begun    int         // sessions so far
-	mu       *sync.Mutex // guards ended
-	ended    []authserver.EndedSession
-	rp       net.Listener // where clients are told of logouts; nil if none is
-	key      *jose.Signer // a client's
+	t         testing.TB
+	server    *authserver.Server
+	config    authserver.Config
+	store     database
+	people    map[string]oauth.Claims // by subject; who is not there is gone
+	sessions  map[string]*authserver.Authentication
+	begun     int         // sessions so far
+	mu        *sync.Mutex // guards ended
+	ended     []authserver.EndedSession
+	rp        net.Listener // where clients are told of logouts; nil if none is
+	key       *jose.Signer // a client's
+	documents *documentHost
 }
 
 const (
@@ -134,8 +143,8 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		FindSubject: s.findSubject, EndSessions: s.endSessionsOf,
 		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
-		Registration: setup.Registration,
-		Logger:       slog.New(slog.DiscardHandler),
+		Registration: setup.Registration, MetadataDocuments: authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
+		Logger: slog.New(slog.DiscardHandler),
 	}
 	if s.rp != nil {
 		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded
@@ -152,6 +161,10 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	}
 	if config.Issuer == "" {
 		config.Issuer = scriptIssuer
+	}
+	if setup.documents != nil {
+		setup.documents.admit(&config)
+		s.documents = setup.documents
 	}
 	if change != nil {
 		change(&config)
@@ -251,6 +264,7 @@ func (s *scene) host() httpscript.Host {
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
 		"SIGN": s.verbSign, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
+		"SERVE": s.verbServe, "FETCHED": s.verbFetched,
 	}}
 }
 
@@ -318,6 +332,9 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 	}
 	for _, resource := range i.Resources {
 		fmt.Fprintf(w, "resource: %s\n", resource.Identifier)
+	}
+	if i.FirstTime && i.Client.Registration != nil {
+		fmt.Fprintf(w, "the first time (new here %v)\n", i.Newcomer)
 	}
 	if i.LoginHint != "" {
 		fmt.Fprintf(w, "login_hint: %s\n", i.LoginHint)

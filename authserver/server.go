@@ -45,6 +45,7 @@ type Server struct {
 	failures     addressLimiter
 	interactions addressLimiter
 	registered   addressLimiter
+	documents    clientDocuments
 	fetches      *http.Client
 	logos        logos
 	traces       *traceLog
@@ -119,6 +120,7 @@ func New(config Config) (*Server, error) {
 	}
 	s.registrations = config.Registration.withDefaults()
 	s.registered.perMinute = s.registrations.PerMinute
+	s.documents.addresses.perMinute = documentsPerMinute
 	s.statementIssuers = s.newStatementIssuers()
 	if s.refreshKey, err = deriveKey(config.Secret, "valetkey refresh token successor"); err != nil {
 		return nil, err
@@ -134,6 +136,7 @@ func New(config Config) (*Server, error) {
 // Close waits until what the engine does in the background is done.
 func (s *Server) Close() {
 	s.logos.fetches.Wait()
+	s.documents.fetches.Wait()
 	s.traces.wait()
 }
 
@@ -165,9 +168,11 @@ type call struct {
 	endpoint *endpoint
 	params   params
 	client   *client // once it is known
-	rungs    []rung
-	ref      string
-	direct   bool // the browser comes to us just now, and the person has done nothing here
+	// described is a client that the request names by the URL of its document.
+	described *describedClient
+	rungs     []rung
+	ref       string
+	direct    bool // the browser comes to us just now, and the person has done nothing here
 }
 
 // ServeHTTP answers the protocol endpoints. Paths are compared as they came: nothing is

@@ -99,6 +99,33 @@ func MatchRedirectURI(registered, requested string) bool {
 	return ok && prefix == prefix2 && rest == rest2
 }
 
+// MatchLocalhostRedirectURI reports whether the requested URI is the registered one with a
+// port, where that is http on localhost without a port. RFC 8252, section 7.3 allows this
+// for loopback literals only, because the name may lead elsewhere; but clients that publish
+// their metadata name localhost, and cannot know the port.
+func MatchLocalhostRedirectURI(registered, requested string) bool {
+	const localhost = "http://localhost"
+	path, ok := strings.CutPrefix(registered, localhost)
+	if !ok || path != "" && path[0] != '/' && path[0] != '?' {
+		return false
+	}
+	port, ok := strings.CutPrefix(requested, localhost+":")
+	if !ok {
+		return false
+	}
+	rest, ok := cutPort(port)
+	return ok && rest == path
+}
+
+// cutPort cuts the digits of a port from the front.
+func cutPort(s string) (rest string, ok bool) {
+	digits := 0
+	for digits < len(s) && '0' <= s[digits] && s[digits] <= '9' {
+		digits++
+	}
+	return s[digits:], digits > 0 && digits <= 5
+}
+
 // splitLoopback cuts the port out of http://127.0.0.1:PORT/path or http://[::1]:PORT/path.
 func splitLoopback(uri string) (prefix, rest string, ok bool) {
 	for _, p := range [...]string{"http://127.0.0.1", "http://[::1]"} {
@@ -107,14 +134,9 @@ func splitLoopback(uri string) (prefix, rest string, ok bool) {
 			continue
 		}
 		if port, found := strings.CutPrefix(after, ":"); found {
-			digits := 0
-			for digits < len(port) && '0' <= port[digits] && port[digits] <= '9' {
-				digits++
-			}
-			if digits == 0 || digits > 5 {
+			if after, found = cutPort(port); !found {
 				return "", "", false
 			}
-			after = port[digits:]
 		}
 		if after == "" || after[0] == '/' || after[0] == '?' {
 			return p, after, true

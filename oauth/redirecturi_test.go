@@ -33,6 +33,49 @@ func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) 
 	}
 }
 
+func TestRU06_AnyPortOfLocalhostWhereNoneIsRegistered(t *testing.T) {
+	for _, test := range []struct {
+		registered, requested string
+		want                  bool
+	}{
+		{"http://localhost/callback", "http://localhost:51004/callback", true},
+		{"http://localhost", "http://localhost:51004", true},
+		{"http://localhost?a=b", "http://localhost:1?a=b", true},
+		{"http://localhost:3000/callback", "http://localhost:51004/callback", false},
+		{"http://localhost/callback", "http://localhost:51004/callback2", false},
+		{"http://localhost/callback", "http://localhost:51004/callback?x", false},
+		{"http://localhost/callback", "http://localhost:/callback", false},
+		{"http://localhost/callback", "http://localhost:123456/callback", false},
+		{"http://localhost/callback", "http://localhost:1@evil.test/callback", false},
+		{"http://localhost/callback", "http://localhost.evil.test:1/callback", false},
+		{"http://localhost.evil.test/callback", "http://localhost.evil.test:1/callback", false},
+		{"http://localhost/callback", "http://127.0.0.1:1/callback", false},
+		{"http://localhost/callback", "https://localhost:1/callback", false},
+		{"https://localhost/callback", "https://localhost:1/callback", false},
+	} {
+		if got := MatchLocalhostRedirectURI(test.registered, test.requested); got != test.want {
+			t.Errorf("%q for %q: %v", test.requested, test.registered, got)
+		}
+	}
+}
+
+func TestDC12_ClientIDURLs(t *testing.T) {
+	for _, id := range []string{"https://app.example.com/client.json", "https://a.example/", "https://a.example:8443/c", "https://[2606:4700::1]/c", "https://a.example/a%20b", "https://xn--bcher-kva.example/c"} {
+		if err := CheckClientIDURL(id); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	for _, id := range []string{
+		"", "client", "http://a.example/c", "HTTPS://a.example/c", "https:/a.example/c", "https:a.example/c", "https://", "https:///c", "https://a.example", "https://a.example:/c",
+		"https://a.example/c?", "https://a.example/c?x=1", "https://a.example/c#", "https://a.example/c#x", "https://u@a.example/c", "https://u:p@a.example/c", "https://@a.example/c",
+		"https://a.example/./c", "https://a.example/a/../c", "https://a.example/%2e%2E/c", "https://a.example/a%2f..%2fc", "https://a.example/..;/c", "https://a.example\\c", "https://a.example/ c", "https://a.example/\u00fc", "https://b\u00fccher.example/c", "https://a.example/\x00",
+	} {
+		if CheckClientIDURL(id) == nil {
+			t.Errorf("%q is taken", id)
+		}
+	}
+}
+
 func TestMatchRedirectURI(t *testing.T) {
 	for _, test := range []struct {
 		registered, requested string

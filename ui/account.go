@@ -11,6 +11,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -101,6 +102,9 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 			v.Open = initiateLogin(client.InitiateLoginURI, s.config.Issuer)
 		case !errors.Is(err, storage.ErrNotFound):
 			return nil, fmt.Errorf("find the client of a grant: %w", err)
+		}
+		if oauth.IsClientIDURL(grant.ClientID) {
+			v.Name, v.Website = webHost(grant.ClientID), cleanName(strings.TrimPrefix(grant.ClientID, "https://"))
 		}
 		v.Initial = initial(v.Name)
 		for _, name := range grant.Scope {

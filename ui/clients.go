@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
 )
 
 // languageOf returns the language that the person would like best: what the application
@@ -74,10 +75,17 @@ func translated(c *authserver.Client, wanted string) *authserver.Client {
 // stands up for it.
 func unvouched(c *authserver.Client) bool { return c.Registration != nil && !c.Registration.Vouched }
 
-// clientOf is how a page calls the client of an interaction in passing: with the host to
-// which the browser returns, where nobody vouches for the name.
+// clientOf is how a page calls the client of an interaction in passing: with the host of
+// its metadata document, or with that to which the browser returns, where nobody vouches
+// for the name.
 func clientOf(r *http.Request, in *authserver.Interaction) string {
 	name := clientName(translated(in.Client, languageOf(r, in)))
+	if oauth.IsClientIDURL(in.Client.ID) {
+		if host := webHost(in.Client.ID); host != name {
+			return name + " (" + host + ")"
+		}
+		return name
+	}
 	if host, native := destination(in.RedirectURI); unvouched(in.Client) && !native && host != name {
 		return name + " (" + host + ")"
 	}

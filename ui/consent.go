@@ -16,10 +16,13 @@ type consentView struct {
 	ClientName  string
 	Initial     string
 	Logo        string // URL below our own origin; "" for none
-	Website     string // host of the client's own site
+	Website     string // host of the client's own site, as it says
+	Publisher   string // host of the client's metadata document; "" for other clients
 	Unvouched   bool   // the client registered itself, and nobody knows it
-	Destination string
-	Native      bool
+	// FirstTime and Newcomer say that the person, or anybody, never used such a client.
+	FirstTime, Newcomer bool
+	Destination         string
+	Native              bool
 	// Wanted is what is new, Before what was allowed earlier.
 	Wanted, Before []scopeView
 	Resources      []string
@@ -62,6 +65,13 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		Other:       s.base + "/sign-in?interaction=" + url.QueryEscape(in.ID),
 	}
 	v.Initial = initial(v.ClientName)
+	if v.Unvouched {
+		v.FirstTime, v.Newcomer = in.FirstTime, in.Newcomer
+	}
+	if oauth.IsClientIDURL(client.ID) {
+		// What it says of its site is worth nothing beside where it was found.
+		v.Publisher, v.Website = webHost(client.ID), ""
+	}
 	v.Destination, v.Native = destination(in.RedirectURI)
 	v.Wanted, v.Before = scopesInWords(in)
 	for _, resource := range in.Resources {

@@ -91,6 +91,16 @@ var pages4Pictures = map[string]answer{
 		Wanted:    []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your e-mail address", Optional: true}},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
+	"consent-document": {template: "consent", title: "Allow?", data: consentView{
+		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, Newcomer: true, FirstTime: true, Person: person(somebody),
+		Destination: "an application on this device (localhost:3118)", Native: true, Resources: []string{"Files"},
+		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access while you are away, until you end it", Optional: true}},
+	}},
+	"consent-document-web": {template: "consent", title: "Allow?", data: consentView{
+		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, FirstTime: true, Person: person(somebody),
+		Destination: "callbacks.example.net", Resources: []string{"Files"}, Wanted: []scopeView{{Words: "Read your files"}},
+	}},
+	"error-document": {template: "error", title: "Unknown", data: errorView{deadEnd: deadEnds[authserver.PageClientDocument], Reference: "k7f2m9qx4t", Code: string(authserver.PageClientDocument), Description: "the document at client_id cannot be fetched, or does not describe a client that could work here"}},
 	"sign-up":        {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", Interaction: "x", SignIn: "/"}},
 	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "Somebody has that username or e-mail address already.", NameBad: true}, SignIn: "/"}},
 	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(somebody), Another: "/"}},

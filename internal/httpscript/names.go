@@ -55,6 +55,7 @@ var (
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
 	registered = regexp.MustCompile(`()\b(client-[\w-]{22})\b`)
 	clientKey  = regexp.MustCompile(`("client_secret": ")([^"]+)`)
+	ownServer  = regexp.MustCompile(`()(https://127\.0\.0\.1:[0-9]+)`)
 	coordinate = regexp.MustCompile(`("[xyn]": ")([^"]+)`)
 	reference  = regexp.MustCompile(`((?:\(|%28)ref(?: |\+)|Reference: )[0-9A-Z]{4}-[0-9A-Z]{4}`)
 	member     = regexp.MustCompile(`"[^"]+"`)
@@ -80,6 +81,7 @@ func (n *names) shorten(text string) string {
 	second(keyID, "key")
 	second(registered, "client")
 	second(clientKey, "secret")
+	second(ownServer, "host")
 	text = coordinate.ReplaceAllString(text, "$1…")
 	text = reference.ReplaceAllString(text, "${1}XXXX-XXXX")
 	// Whole members of JSON that were named when their token was: jti, at_hash and c_hash.

@@ -69,6 +69,7 @@ func specifications() []specification {
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
 		{name: "draft-parecki-oauth-global-token-revocation", title: "Global Token Revocation", url: "https://datatracker.ietf.org/doc/draft-parecki-oauth-global-token-revocation/", status: "experimental: the draft of February 2026, for clients that an operator allows it"},
 		{name: "Standard Webhooks", title: "1.0.0", url: "https://www.standardwebhooks.com/", status: "what the server sends to the operator's hooks, with the symmetric signature"},
+		{name: "Client ID Metadata Document", title: "draft-ietf-oauth-client-id-metadata-document", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-client-id-metadata-document/", status: "section numbers of -02; off unless the operator names hosts"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}
 }
@@ -89,7 +90,8 @@ func attacks() []string {
 		"HD 01 02 03 04 05 06 07 08 09 11 12",
 		"HP 01 02 04 05 06 07 08 09 10 11 12 13 15 16",
 		"OR 01 02 03 04 05 06 07",
-		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "DC 07 09 10 11", "RE 17 26",
+		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "RE 17 26",
+		"DC 02 04 06 07 09 10 11 12 13 14 15 16 17 18",
 	} {
 		words := strings.Fields(group)
 		for _, number := range words[1:] {

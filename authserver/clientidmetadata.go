@@ -1,0 +1,271 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// MetadataDocumentPolicy says whose Client ID Metadata Documents are taken: clients whose
+// client_id is the https URL of their metadata, and that nobody registered.
+type MetadataDocumentPolicy struct {
+	// AllowedHosts are hosts such as "app.example.com", "*.example.com" for all below a
+	// name, or "*" for any. A port other than 443 is taken only where it is named, as in
+	// "app.example.com:8443". Empty: no documents are taken.
+	AllowedHosts []string
+	// Scope is the most that such a client may ask for; nil: the standard scopes.
+	Scope oauth.Scope
+}
+
+func (p MetadataDocumentPolicy) on() bool { return len(p.AllowedHosts) > 0 }
+
+// allows reports whether a client_id is the URL of a document that may be fetched.
+func (p MetadataDocumentPolicy) allows(clientID string) bool {
+	if !p.on() || oauth.CheckClientIDURL(clientID) != nil {
+		return false
+	}
+	u, err := url.Parse(clientID)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(u.Host)
+	return slices.ContainsFunc(p.AllowedHosts, func(allowed string) bool {
+		if allowed == "*" {
+			return u.Port() == ""
+		}
+		if below, ok := strings.CutPrefix(allowed, "*."); ok {
+			return strings.HasSuffix(host, "."+strings.ToLower(below))
+		}
+		return host == strings.ToLower(allowed)
+	})
+}
+
+const maxClientDocumentBytes = 5 << 10 // Client ID Metadata Document, section 8.7
+
+var (
+	ruleClientDocument = rule{
+		must:    "the document at client_id can be fetched, and describes a client that could work here",
+		section: "Client ID Metadata Document, section 5", code: PageClientDocument,
+		says: "the document at client_id cannot be fetched, or does not describe a client that could work here",
+		mend: "serve it at exactly that URL: status 200 and no redirect, application/json, at most 5 kB; client_id the URL itself, token_endpoint_auth_method none or private_key_jwt, redirect_uris that could be registered",
+	}
+	// A program is told to try again: what it has is still good.
+	ruleClientDocumentNow = rule{
+		must: ruleClientDocument.must, section: ruleClientDocument.section, code: oauth.TemporarilyUnavailable,
+		says: ruleClientDocument.says + "; try again", mend: ruleClientDocument.mend,
+	}
+	ruleClientDocumentPace = rule{
+		must:    "not too many documents are fetched for one address, or from one host",
+		section: "Client ID Metadata Document, section 8.6", code: oauth.TemporarilyUnavailable,
+		says: "too many documents are being fetched; try again in a minute",
+		mend: "wait a minute",
+	}
+)
+
+// errClientDocument says that a client's document cannot be had, or cannot be used. What
+// it wraps is for the operator alone: to a stranger it would be a port scanner.
+var errClientDocument = errors.New("the client's metadata document cannot be used")
+
+// namedClient returns the client that a stranger's request names. With errClientDocument,
+// the client is as its document had it within the last day, or nil.
+func (c *call) namedClient(id string) (*client, error) {
+	if !oauth.IsClientIDURL(id) {
+		return c.s.client(c.r.Context(), id)
+	}
+	// A request may look twice, and shall not fetch twice.
+	if c.described == nil || c.described.id != id {
+		found := &describedClient{id: id}
+		found.client, found.err = c.s.describedClient(c.r.Context(), id, c.s.remoteAddr(c.r))
+		c.described = found
+	}
+	if errors.Is(c.described.err, errDocumentPace) {
+		err := c.refuse(&ruleClientDocumentPace, c.described.err.Error())
+		oauth.AsError(err).Status = http.StatusTooManyRequests
+		return nil, err
+	}
+	return c.described.client, c.described.err
+}
+
+// clientByDocument is for what the server itself has on record: a token or a grant names
+// the client, which is not held up by its document being out of reach for a day.
+func (s *Server) clientByDocument(ctx context.Context, id string) (*client, error) {
+	if cl := s.documents.last(id, time.Now()); cl != nil && s.config.MetadataDocuments.allows(id) {
+		return cl, nil
+	}
+	cl, err := s.describedClient(ctx, id, netip.Addr{})
+	if errors.Is(err, errClientDocument) || errors.Is(err, errDocumentPace) {
+		return nil, oauth.NewError(oauth.TemporarilyUnavailable, ruleClientDocumentNow.says).Because(err)
+	}
+	return cl, err
+}
+
+// describedClient is what became of a client_id that is a URL.
+type describedClient struct {
+	id     string
+	client *client
+	err    error
+}
+
+// kindKnownDocument marks a client_id that is a URL as that of a client which somebody
+// allowed something, for as long as people may remember it.
+const (
+	kindKnownDocument storage.Kind = "known_document"
+	knownDocumentLife              = 365 * 24 * time.Hour
+)
+
+// newcomer reports whether the client is known by its document, and nobody here allowed it
+// anything so far.
+func (c *call) newcomer() (bool, error) {
+	if !oauth.IsClientIDURL(c.client.ID) {
+		return false, nil
+	}
+	_, err := c.s.config.Store.Get(c.r.Context(), c.now, kindKnownDocument.Hash(c.client.ID))
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return false, fmt.Errorf("look up whether a client is known: %w", err)
+	}
+	return err != nil, nil
+}
+
+// noteDescribedClient notes that somebody allowed the client something.
+func (c *call) noteDescribedClient() error {
+	if isNew, err := c.newcomer(); err != nil || !isNew {
+		return err
+	}
+	known := storage.Ticket{Key: kindKnownDocument.Hash(c.client.ID), Expires: c.now.Add(knownDocumentLife)}
+	if err := c.s.config.Store.Put(c.r.Context(), c.now, known); err != nil && !errors.Is(err, storage.ErrExists) {
+		return fmt.Errorf("note that a client is known: %w", err)
+	}
+	return nil
+}
+
+// fetchClientDocument returns the client that the document at its client_id describes, and
+// how long that may be taken for the present one.
+func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, time.Duration, error) {
+	body, header, err := s.fetchAs(ctx, id, "application/json", maxClientDocumentBytes)
+	if err != nil {
+		return nil, 0, err
+	}
+	if contentType := header.Get("Content-Type"); !isJSON(contentType) {
+		return nil, 0, fmt.Errorf("its Content-Type is %q", clip(contentType))
+	}
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	record, err := s.readClientDocument(catalogue, id, body)
+	if err != nil {
+		return nil, 0, err
+	}
+	return s.newClient(record), documentLife(header, time.Now()), nil
+}
+
+// isJSON takes application/json, and application/SOMETHING+json (Client ID Metadata
+// Document, section 4).
+func isJSON(contentType string) bool {
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (mediaType == "application/json" ||
+		strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json"))
+}
+
+// readClientDocument makes a client of a document. It passes the checks of one that
+// registers itself, and shares no secret with anybody (Client ID Metadata Document,
+// section 4.1).
+func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte) (*Client, error) {
+	var members map[string]json.RawMessage
+	if err := jose.ParseJSON(body, &members); err != nil {
+		return nil, err
+	}
+	for _, secret := range []string{"client_secret", "client_secret_expires_at"} {
+		if _, ok := members[secret]; ok {
+			return nil, errors.New("a document has no " + secret)
+		}
+	}
+	request := &registrationRequest{}
+	problem, err := request.read(body)
+	if err != nil {
+		return nil, err
+	}
+	if problem == nil {
+		problem = request.bounded()
+	}
+	if problem != nil {
+		return nil, errors.New(problem.String())
+	}
+	if request.ClientID != id {
+		return nil, fmt.Errorf("its client_id is %q", clip(request.ClientID))
+	}
+	m := request.ClientMetadata
+	switch m.TokenEndpointAuthMethod {
+	case "": // the default of RFC 7591 is a secret, which there cannot be
+		m.TokenEndpointAuthMethod = oauth.AuthMethodNone
+	case oauth.AuthMethodNone, oauth.AuthMethodPrivateKeyJWT:
+	default:
+		return nil, fmt.Errorf("token_endpoint_auth_method: %q is neither none nor private_key_jwt", clip(m.TokenEndpointAuthMethod))
+	}
+	if needsSecret(&m) {
+		return nil, errors.New("it asks for an algorithm that needs a client_secret")
+	}
+	if m.SectorIdentifierURI != "" {
+		return nil, errors.New("sector_identifier_uri: a document names no other document of whom it speaks for")
+	}
+	client := &Client{ID: id, ClientMetadata: m, Registration: &Registration{Localized: request.localized}}
+	problems := s.limitRegistered(client, RegistrationPolicy{Scope: s.config.MetadataDocuments.Scope})
+	client.dropRedirectURIs()
+	if problems = append(problems, s.registeredProblems(client, catalogue)...); len(problems) > 0 {
+		return nil, errors.New(problems[0].String())
+	}
+	return client, nil
+}
+
+// dropRedirectURIs leaves out what could not be registered. Such a document is for many
+// servers, and one of its applications may have a scheme that is refused here; the others
+// shall work.
+func (c *Client) dropRedirectURIs() {
+	c.RedirectURIs = slices.DeleteFunc(c.RedirectURIs, func(uri string) bool {
+		return oauth.CheckRedirectURI(uri, c.ApplicationType) != nil
+	})
+}
+
+// documentHost is who counts as the host of a document, for the pace.
+func documentHost(id string) string {
+	u, err := url.Parse(id)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
+}
+
+// describedClient returns a client by the document at its client_id, which it fetches if
+// what it has is not fresh. from is the address that asked; the zero address for nobody.
+func (s *Server) describedClient(ctx context.Context, id string, from netip.Addr) (*client, error) {
+	if !s.config.MetadataDocuments.allows(id) {
+		return nil, errUnknownClient
+	}
+	d, mine, err := s.documents.find(id, from, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if mine {
+		s.documents.fetches.Go(func() {
+			// The browser may go away; what is fetched is for all.
+			cl, life, err := s.fetchClientDocument(context.WithoutCancel(ctx), id)
+			if err != nil {
+				s.log.InfoContext(ctx, "a client's metadata document cannot be used", "client_id", clip(id), "error", err)
+			}
+			s.documents.finish(id, d, cl, life, err, time.Now())
+		})
+	}
+	return s.documents.wait(ctx, d, time.Now())
+}
