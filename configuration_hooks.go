@@ -1,12 +1,16 @@
 package valetkey
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
 )
 
 // Hook is a service of the operator's that adds claims to tokens, or refuses them.
@@ -58,6 +62,30 @@ func (c *Configuration) validateHooks(report reporter) {
 			report(path, "%v", err)
 		}
 	}
+}
+
+// warnOfHooks names what hooks are limited to and is not there: a hook that is never asked
+// refuses nothing.
+func (s *Server) warnOfHooks(ctx context.Context) error {
+	resources, err := s.store.Resources(ctx)
+	if err != nil {
+		return fmt.Errorf("read resources: %w", err)
+	}
+	for i, h := range s.config.Hooks {
+		for _, id := range h.Clients {
+			if _, err := s.store.Client(ctx, id); errors.Is(err, storage.ErrNotFound) {
+				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the client %q, which is not there", i, id))
+			} else if err != nil {
+				return fmt.Errorf("read client: %w", err)
+			}
+		}
+		for _, identifier := range h.Resources {
+			if !slices.ContainsFunc(resources, func(r authserver.Resource) bool { return r.Identifier == identifier }) {
+				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the resource %q, which is not there", i, identifier))
+			}
+		}
+	}
+	return nil
 }
 
 // webhooks returns the hooks with their secrets.

@@ -140,6 +140,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.warnOfHooks(ctx); err != nil {
+		return err
+	}
 	webhooks, err := s.config.webhooks()
 	if err != nil {
 		return err

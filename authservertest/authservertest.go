@@ -15,12 +15,19 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/oauth"
 )
 
 // Config says what the server knows.
 type Config struct {
 	valetkey.Declarations
 	Lifetimes valetkey.Lifetimes
+	// Claims are computed or renamed, Hooks asked before tokens are made; GrantTypes and
+	// TokenClaims are the application's own.
+	Claims      []authserver.ClaimMapping
+	Hooks       []valetkey.Hook
+	GrantTypes  []authserver.GrantType
+	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
 	// Registration lets clients register themselves; the zero value: no.
 	Registration valetkey.Registration
 	// Database is another database than one in memory, by its URL.
@@ -50,11 +57,12 @@ func NewServer(t testing.TB, config Config) *Server {
 	server, err := valetkey.New(valetkey.Config{
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
-			Registration: config.Registration,
+			Registration: config.Registration, Claims: config.Claims, Hooks: config.Hooks,
 			// The applications under test are on this machine, and told of logouts there.
 			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}},
 		},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), OnTrace: config.OnTrace,
+		GrantTypes: config.GrantTypes, TokenClaims: config.TokenClaims,
 	})
 	if err != nil {
 		listener.Close()

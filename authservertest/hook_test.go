@@ -1,0 +1,61 @@
+package authservertest_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// What an operator configures, what an embedder brings and what a service says stand in one
+// token, the first before the last.
+func TestClaimsOfExpressionFunctionAndHook(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"claims": {"roles": "the hook's", "tenant": "the hook's", "plan": "the hook's"}}`)
+	}))
+	defer service.Close()
+	const secret = "0123456789abcdef0123456789abcdef"
+	s := authservertest.NewServer(t, authservertest.Config{
+		Declarations: valetkey.Declarations{
+			Clients: []valetkey.Client{{
+				ID: "app", Secret: secret,
+				ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"http://127.0.0.1/callback"}},
+				ClientSettings: authserver.ClientSettings{AccessTokenClaims: []string{"roles"}},
+			}},
+			Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Claims: map[string]any{"groups": []string{"notes-editors", "payroll"}}}},
+		},
+		Claims: []authserver.ClaimMapping{{Name: "roles", Expression: `filter(person.groups ?? [], # startsWith "notes-")`}},
+		TokenClaims: func(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
+			return oauth.Claims{"roles": "the function's", "tenant": "the function's"}, nil
+		},
+		Hooks: []valetkey.Hook{{URL: service.URL, Secret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}},
+	})
+	tokens := s.Tokens(t, client.Config{ClientID: "app", ClientSecret: secret, RedirectURI: "http://127.0.0.1/callback", Scopes: []string{"openid"}}, "ada", "engine no. 1")
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(tokens.AccessToken, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Roles        any
+		Tenant, Plan string
+	}
+	if err := json.Unmarshal(payload, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{[]any{"notes-editors"}, "the function's", "the hook's"}, []any{got.Roles, got.Tenant, got.Plan}); diff != "" {
+		t.Error(diff)
+	}
+}
