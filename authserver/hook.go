@@ -19,7 +19,7 @@ const (
 )
 
 // TokenRequest is what a hook learns of a token, or of an answer of UserInfo, before it is
-// made. It holds no secret and no token. Its slices must not be changed.
+// made. It holds no secret and no token. What it holds must not be changed.
 type TokenRequest struct {
 	// Kind is one of the ClaimsOf… constants.
 	Kind string
@@ -38,6 +38,9 @@ type TokenRequest struct {
 	AuthTime time.Time
 	ACR      string
 	AMR      []string
+	// Claims are those that are there already beside the protocol's own, and act, which says
+	// who acts for the subject (RFC 8693, section 4.1).
+	Claims oauth.Claims
 }
 
 var ruleHookAllows = rule{
@@ -125,11 +128,11 @@ func authorizationErrors() []oauth.ErrorCode {
 }
 
 // tokenRequest is what hooks learn of an exchange.
-func (c *call) tokenRequest(kind string, x *exchange, scope oauth.Scope, audience []string) *TokenRequest {
+func (c *call) tokenRequest(kind string, x *exchange, scope oauth.Scope, audience []string, claims oauth.Claims) *TokenRequest {
 	a := &x.authorization
 	r := &TokenRequest{
 		Kind: kind, GrantType: c.params.get("grant_type"), ClientID: c.client.ID, Subject: a.Subject, Scope: scope,
-		Audience: audience, ACR: a.ACR, AMR: a.AMR,
+		Audience: audience, ACR: a.ACR, AMR: a.AMR, Claims: claims,
 	}
 	if c.endpoint.page {
 		r.GrantType = oauth.GrantTypeImplicit
@@ -146,7 +149,7 @@ func (c *call) hookAccessToken(ctx context.Context, x *exchange, scope oauth.Sco
 	if !c.s.hooked() {
 		return claims, nil
 	}
-	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, x, scope, audience))
+	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, x, scope, audience, claims))
 	return addClaims(more, claims), err
 }
 
@@ -155,7 +158,7 @@ func (c *call) hookIDToken(ctx context.Context, x *exchange, claims oauth.Claims
 	if !c.s.hooked() {
 		return claims, nil
 	}
-	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfIDToken, x, x.scope, []string{c.client.ID}))
+	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfIDToken, x, x.scope, []string{c.client.ID}, claims))
 	return addClaims(more, claims), err
 }
 
@@ -166,7 +169,7 @@ func (c *call) hookUserinfo(ctx context.Context, t *accessToken, scope oauth.Sco
 	}
 	r := &TokenRequest{
 		Kind: ClaimsOfUserinfo, ClientID: c.client.ID, Subject: t.person, Scope: scope,
-		Audience: t.claims.Audience, ACR: t.claims.ACR, AMR: t.claims.AMR,
+		Audience: t.claims.Audience, ACR: t.claims.ACR, AMR: t.claims.AMR, Claims: claims,
 	}
 	if t.claims.AuthTime > 0 {
 		r.AuthTime = time.Unix(t.claims.AuthTime, 0)

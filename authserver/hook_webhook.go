@@ -153,6 +153,7 @@ type webhookData struct {
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 	AMR       []string `json:"amr,omitempty"`
+	Actor     any      `json:"act,omitempty"`
 }
 
 var ruleWebhookAnswers = rule{
@@ -202,7 +203,7 @@ func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, n
 	}
 	message := webhookMessage{Type: r.Kind, Timestamp: now.UTC(), Data: webhookData{
 		Issuer: s.config.Issuer, GrantType: r.GrantType, ClientID: r.ClientID, Subject: r.Subject, Scope: r.Scope.String(),
-		Audience: r.Audience, ACR: r.ACR, AMR: r.AMR,
+		Audience: r.Audience, ACR: r.ACR, AMR: r.AMR, Actor: r.Claims["act"],
 	}}
 	if !r.AuthTime.IsZero() {
 		message.Data.AuthTime = r.AuthTime.Unix()

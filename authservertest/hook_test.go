@@ -39,6 +39,9 @@ func TestClaimsOfExpressionFunctionAndHook(t *testing.T) {
 		},
 		Claims: []authserver.ClaimMapping{{Name: "roles", Expression: `filter(person.groups ?? [], # startsWith "notes-")`}},
 		TokenClaims: func(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
+			if _, ok := r.Claims["roles"]; r.Kind == authserver.ClaimsOfAccessToken && !ok {
+				t.Errorf("the function does not see what the token has: %+v", r)
+			}
 			return oauth.Claims{"roles": "the function's", "tenant": "the function's"}, nil
 		},
 		Hooks: []valetkey.Hook{{URL: service.URL, Secret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}},

@@ -201,6 +201,11 @@ func (c *checkCommand) Run(o *output) error {
 			}
 		}
 	}
+	for _, hook := range configuration.Hooks {
+		if _, err := os.Stat(hook.SecretFile); hook.SecretFile != "" && err != nil {
+			return usageError{fmt.Errorf("hooks: %w", err)}
+		}
+	}
 	fmt.Fprintf(o.out, "%s is right: clients %d, users %d, scopes %d, resources %d\n", c.File,
 		len(configuration.Clients), len(configuration.Users), len(configuration.Scopes), len(configuration.Resources))
 	return nil
