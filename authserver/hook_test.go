@@ -3,6 +3,7 @@ package authserver_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +62,8 @@ func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, er
 		return nil, oauth.NewError(oauth.AccessDenied, "not at this hour")
 	case r.Scope.Has("secrets.write"):
 		return oauth.Claims{"sub": "mallory"}, nil
+	case r.Scope.Has("secrets.long"):
+		return oauth.Claims{"long": strings.Repeat("x", 12<<10)}, nil
 	case r.Scope.Has("secrets.list"):
 		return nil, errors.New("the directory is away")
 	case r.Scope.Has("secrets.own") && r.Kind == authserver.ClaimsOfUserinfo:
@@ -161,4 +164,23 @@ func TestATokenThatComesAloneCanBeRevoked(t *testing.T) {
 			t.Errorf("after ada ended it: %d %s", got.status, got.body)
 		}
 	})
+}
+
+// A grant type of somebody else's is the operator's to give.
+func TestClientsCannotRegisterForGrantTypesOfSomebodyElses(t *testing.T) {
+	s := newScene(t, scriptSetup{Hooks: true, Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
+	status, client := s.register(map[string]any{
+		"redirect_uris": []string{testCallback}, "grant_types": []string{oauth.GrantTypeAuthorizationCode, voucherGrantType},
+	})
+	if status != 201 || !reflect.DeepEqual(client["grant_types"], []any{oauth.GrantTypeAuthorizationCode}) {
+		t.Errorf("%d %v", status, client)
+	}
+}
+
+// Rather no token than one that this server and its APIs refuse to read.
+func TestAnAccessTokenThatIsTooLongIsNotIssued(t *testing.T) {
+	s := newScene(t, scriptSetup{Hooks: true, Clients: []testClient{confidential("web", func(c *authserver.Client) { c.Scope = "secrets.long" })}, Scopes: []authserver.Scope{{Name: "secrets.long"}}})
+	if a := s.post("/token", "web", "grant_type", "client_credentials"); a.Error != "server_error" || a.AccessToken != "" {
+		t.Errorf("%d %.200s", a.status, a.body)
+	}
 }

@@ -41,8 +41,8 @@ type Webhook struct {
 const (
 	webhookTimeout    = 2 * time.Second
 	webhookMaxTimeout = 5 * time.Second
-	webhookMaxBytes   = 16 << 10 // of an answer
-	webhookMaxAtOnce  = 64       // calls of one hook
+	webhookMaxBytes   = 4 << 10 // of an answer: what it adds travels in headers
+	webhookMaxAtOnce  = 64      // calls of one hook
 )
 
 // Check reports why a webhook cannot be asked.

@@ -251,8 +251,14 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 	if err != nil {
 		return "", fmt.Errorf("sign access token: %w", err)
 	}
+	if len(token) > maxAccessTokenBytes {
+		return "", fmt.Errorf("an access token with %d bytes would be read by nobody: it carries too many claims", len(token))
+	}
 	return token, nil
 }
+
+// maxAccessTokenBytes is the most that package jose, and so the resource server, reads.
+const maxAccessTokenBytes = 16 << 10
 
 // clientSubject is the sub of a client's own token: its client_id (RFC 9068, section
 // 2.2). People's subjects are 128 random bits in base64url; so that no client can be
