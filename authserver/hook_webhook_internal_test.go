@@ -2,6 +2,11 @@ package authserver
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -121,6 +126,37 @@ func TestWebhookAnswersThatAreNotTaken(t *testing.T) {
 		if answer, err := readWebhookAnswer(test.status, test.contentType, []byte(test.body)); err == nil {
 			t.Errorf("%d %s %s is taken: %+v", test.status, test.contentType, test.body, answer)
 		}
+	}
+}
+
+// A policy on delegated tokens needs who acts; the person's claims are not its business.
+func TestAWebhookSeesWhoActs(t *testing.T) {
+	var got webhookMessage
+	var body []byte
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		if body, err = io.ReadAll(r.Body); err == nil {
+			err = json.Unmarshal(body, &got)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer hook.Close()
+	hooks, err := newWebhooks([]Webhook{{URL: hook.URL, Secret: testWebhookSecret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{fetches: newGuardedClient(Outgoing{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})}
+	_, err = s.callWebhook(t.Context(), hooks[0], &TokenRequest{
+		Kind: ClaimsOfAccessToken, Subject: "ada", Claims: oauth.Claims{"act": map[string]any{"sub": "agent"}, "email": "ada@example.com"},
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(any(map[string]any{"sub": "agent"}), got.Data.Actor); diff != "" || strings.Contains(string(body), "example.com") {
+		t.Errorf("%s%s", diff, body)
 	}
 }
 

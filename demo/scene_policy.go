@@ -1,10 +1,12 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -75,7 +77,11 @@ func (p *policyService) run(ctx context.Context, d *Demo, w *walk) error {
 	if err != nil {
 		return fmt.Errorf("read the access token: %w", err)
 	}
-	w.answer = "The access token says " + string(claims)
+	var shown bytes.Buffer
+	if err := json.Indent(&shown, claims, "", "  "); err != nil {
+		return fmt.Errorf("read the access token: %w", err)
+	}
+	w.answer = "The access token says " + shown.String()
 	return nil
 }
 
