@@ -2,8 +2,12 @@ package authserver_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +15,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
 )
 
 // voucherGrantType is a grant type of somebody else's: a voucher stands for a person, or
@@ -95,6 +100,18 @@ func TestGrantTypesThatCannotBeServed(t *testing.T) {
 		if _, err := authserver.New(config); err == nil {
 			t.Errorf("%s is served", test.name)
 		}
+	}
+}
+
+func TestTheMetadataListsGrantTypesOfSomebodyElses(t *testing.T) {
+	s := voucherScene(t, memory.New())
+	a := s.do(httptest.NewRequest(http.MethodGet, scriptIssuer+oauth.WellKnownAuthorizationServer, nil))
+	var m oauth.ServerMetadata
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(m.GrantTypesSupported, voucherGrantType) || !slices.Contains(m.GrantTypesSupported, oauth.GrantTypeAuthorizationCode) {
+		t.Errorf("it lists %q", m.GrantTypesSupported)
 	}
 }
 
