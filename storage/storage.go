@@ -28,6 +28,12 @@ var (
 // is never found as a refresh token.
 type Kind string
 
+// KindStatus is the kind of tickets that stand for what others rely on without asking, such
+// as a token whose status is published in a list. A ticket of this kind outlasts its end:
+// whatever would remove it before it expires, with its family, its grant or by its key,
+// marks it as spent instead, at no time in particular, so that FindEnded returns it.
+const KindStatus Kind = "status"
+
 // ID is the key of a ticket within its kind: a hash, never the secret itself.
 type ID [sha256.Size]byte
 
@@ -114,6 +120,10 @@ type Tickets interface {
 	// too when both have returned: whoever revokes a family need not fear a refresh that
 	// was on its way.
 	DeleteFamily(ctx context.Context, family string, kinds ...Kind) error
+
+	// FindEnded returns the live tickets of KindStatus that were spent, or would have been
+	// removed, at most limit.
+	FindEnded(ctx context.Context, now time.Time, limit int) ([]Ticket, error)
 
 	// FindFamily returns the live tickets of a family and kind, spent or not, the latest
 	// expiry first, at most limit.

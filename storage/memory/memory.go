@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -127,7 +128,7 @@ func (s *Store) Delete(_ context.Context, keys ...storage.Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range keys {
-		delete(s.tickets, key)
+		s.removeTicket(key)
 	}
 	return nil
 }
@@ -140,6 +141,20 @@ func (s *Store) DeleteFamily(_ context.Context, family string, kinds ...storage.
 		return family != "" && t.Family == family && (len(kinds) == 0 || slices.Contains(kinds, t.Kind))
 	})
 	return nil
+}
+
+// FindEnded implements storage.Tickets.
+func (s *Store) FindEnded(_ context.Context, now time.Time, limit int) ([]storage.Ticket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []storage.Ticket
+	for key, t := range s.tickets {
+		if _, ok := s.live(now, key); ok && key.Kind == storage.KindStatus && !t.Spent.IsZero() && len(found) < limit {
+			t.Data = bytes.Clone(t.Data)
+			found = append(found, t)
+		}
+	}
+	return found, nil
 }
 
 // FindFamily implements storage.Tickets.
@@ -165,7 +180,7 @@ func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := len(s.tickets)
-	s.deleteTickets(func(t storage.Ticket) bool { return t.Expires.UnixMilli() <= now.UnixMilli() })
+	maps.DeleteFunc(s.tickets, func(_ storage.Key, t storage.Ticket) bool { return t.Expires.UnixMilli() <= now.UnixMilli() })
 	removed = before - len(s.tickets)
 	for id, c := range s.clients {
 		if r := c.Registration; r != nil && !r.UnusedUntil.IsZero() && !now.Before(r.UnusedUntil) {
@@ -184,8 +199,21 @@ func (s *Store) live(now time.Time, key storage.Key) (storage.Ticket, bool) {
 func (s *Store) deleteTickets(match func(storage.Ticket) bool) {
 	for key, t := range s.tickets {
 		if match(t) {
-			delete(s.tickets, key)
+			s.removeTicket(key)
 		}
+	}
+}
+
+// removeTicket ends a ticket: one of KindStatus stays, as spent.
+func (s *Store) removeTicket(key storage.Key) {
+	t, ok := s.tickets[key]
+	if !ok || t.Kind != storage.KindStatus {
+		delete(s.tickets, key)
+		return
+	}
+	if t.Spent.IsZero() {
+		t.Spent = time.UnixMilli(1).UTC()
+		s.tickets[key] = t
 	}
 }
 

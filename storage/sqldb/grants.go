@@ -14,10 +14,10 @@ import (
 
 // The tickets that hang from grants.
 const (
-	keysOfGrant  = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''`
-	keysOfClient = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''`
-	keysOfUser   = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''
-		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''`
+	keysOfGrant  = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
+	keysOfClient = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''` + notEnded
+	keysOfUser   = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded + `
+		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''` + notEnded
 )
 
 const deleteGrant = `DELETE FROM grants WHERE id = $1`
@@ -103,7 +103,8 @@ func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, find string, args
 		}
 		slices.SortFunc(keys, compareKeys)
 		for _, key := range keys {
-			if _, err := tx.ExecContext(ctx, deleteTicket, string(key.Kind), key.ID[:]); err != nil {
+			end := removal(key)
+			if _, err := tx.ExecContext(ctx, end.query, end.args...); err != nil {
 				return err
 			}
 		}

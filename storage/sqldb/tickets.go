@@ -36,16 +36,23 @@ const (
 		WHERE tickets.expires <= $8`
 
 	deleteTicket = `DELETE FROM tickets WHERE kind = $1 AND id = $2`
+	// endTicket takes its place for storage.KindStatus, and notEnded leaves out what it has
+	// marked.
+	endTicket = `UPDATE tickets SET spent = 1 WHERE kind = $1 AND id = $2 AND spent = 0`
+	notEnded  = ` AND (kind <> 'status' OR spent = 0)`
 
-	keysOfFamily     = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> ''`
-	keysOfFamilyKind = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> '' AND kind = $2`
+	keysOfFamily     = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> ''` + notEnded
+	keysOfFamilyKind = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> '' AND kind = $2` + notEnded
+
+	findEnded = `SELECT ` + ticketColumns + ` FROM tickets
+		WHERE kind = 'status' AND spent <> 0 AND expires > $1 LIMIT $2`
 
 	reclaimTickets = `DELETE FROM tickets WHERE (kind, id) IN
 		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 )
 
 // batchQueries are the statements of operations.
-var batchQueries = []string{spendTicket, setExpires, findSpent, putTicket, deleteTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
+var batchQueries = []string{spendTicket, setExpires, findSpent, putTicket, deleteTicket, endTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
 
 // reclaimClients needs no grants or tickets removed: an unused client has none that live.
 const reclaimClients = `DELETE FROM clients WHERE client_id IN
@@ -114,6 +121,24 @@ func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storag
 		op.removeAll = []statement{{keysOfFamily, []any{family}}}
 	}
 	return s.writer.do(ctx, op)
+}
+
+// removal is the statement that removes a ticket, or what takes its place.
+func removal(key storage.Key) statement {
+	query := deleteTicket
+	if key.Kind == storage.KindStatus {
+		query = endTicket
+	}
+	return statement{query, []any{string(key.Kind), key.ID[:]}}
+}
+
+// FindEnded implements storage.Tickets.
+func (s *Store) FindEnded(ctx context.Context, now time.Time, limit int) ([]storage.Ticket, error) {
+	found, err := s.database.tickets(ctx, findEnded, now.UnixMilli(), max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("find what has ended: %w", err)
+	}
+	return found, nil
 }
 
 // FindFamily implements storage.Tickets.

@@ -340,7 +340,7 @@ func (w *writer) removeTickets(p pipeline, keys []storage.Key, find []statement)
 		slices.SortFunc(keys, compareKeys)
 		statements := make([]statement, len(keys))
 		for i := range keys {
-			statements[i] = statement{deleteTicket, []any{string(keys[i].Kind), keys[i].ID[:]}}
+			statements[i] = removal(keys[i])
 		}
 		if _, err := p.exec(statements); err != nil {
 			return err

@@ -139,6 +139,12 @@ func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(roun
 		link := func(chain, n int) storage.Ticket {
 			return hangingFrom(fmt.Sprint("grant ", round), inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
 		}
+		// Beside each link there is something whose status others look up.
+		status := func(chain, n int) storage.Ticket {
+			ticket := link(chain, n)
+			ticket.Key = storage.KindStatus.Hash(name(chain, n))
+			return ticket
+		}
 		for chain := range chains {
 			put(t, s, link(chain, 0))
 		}
@@ -152,7 +158,7 @@ func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(roun
 			for n := 0; ; n++ {
 				late := revoked.Load()
 				issued[i] = n
-				err := s.Spend(t.Context(), noon, []storage.Key{link(i, n).Key}, link(i, n+1))
+				err := s.Spend(t.Context(), noon, []storage.Key{link(i, n).Key}, link(i, n+1), status(i, n+1))
 				if err == nil && late {
 					return errSurvived
 				}
@@ -166,6 +172,9 @@ func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(roun
 			want(t, "refresh after the family is gone", errs[chain], storage.ErrNotFound)
 			for n := range issued[chain] + 2 {
 				wantLive(t, s, noon, link(chain, n).Key, false)
+				if left, err := s.Get(t.Context(), noon, status(chain, n).Key); err == nil && left.Spent.IsZero() {
+					t.Error("the status of what was revoked says that it stands")
+				}
 			}
 		}
 	}

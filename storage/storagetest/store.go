@@ -316,14 +316,24 @@ func deleteGrant(t *testing.T, s Database) {
 		want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
 	}
 	a, b, c := hangingFrom("1", ticket(refresh, "a")), hangingFrom("2", ticket(refresh, "b")), ticket(refresh, "c")
-	put(t, s, a, b, c)
+	statusA, statusB := hangingFrom("1", ticket(storage.KindStatus, "a")), hangingFrom("2", ticket(storage.KindStatus, "b"))
+	put(t, s, a, b, c, statusA, statusB)
 	want(t, "DeleteGrant", s.DeleteGrant(t.Context(), "1"), nil)
+	ended := func() (ids []storage.Key) {
+		for _, ticket := range must(s.FindEnded(t.Context(), noon, 10))(t) {
+			ids = append(ids, ticket.Key)
+		}
+		return ids
+	}
+	wantEqual(t, "what has ended", []storage.Key{statusA.Key}, ended())
 	_, err := s.Grant(t.Context(), "u", "a")
 	want(t, "Grant", err, storage.ErrNotFound)
 	wantLive(t, s, noon, a.Key, false)
 	want(t, "DeleteGrant of none", s.DeleteGrant(t.Context(), ""), nil)
 	wantLive(t, s, noon, b.Key, true)
 	wantLive(t, s, noon, c.Key, true)
+	want(t, "DeleteUser", s.DeleteUser(t.Context(), "u"), nil)
+	wantEqual(t, "how many have ended with the person", 2, len(ended()))
 }
 
 func raceDeleteGrant(t *testing.T, s Database) {

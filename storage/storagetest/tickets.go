@@ -5,6 +5,7 @@ package storagetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,6 +60,8 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		{"Spend is all or nothing", spendAllOrNothing},
 		{"Spend that names a ticket twice is ErrSpent", spendNamedTwice},
 		{"SetExpires changes when a live, unspent ticket expires, and nothing else", setExpires},
+		{"a ticket of KindStatus is never removed before it expires, but ends", statusEnds},
+		{"FindEnded returns at most limit", findEndedLimit},
 		{"Delete removes tickets and does not mind those that are not there", deleteRemoves},
 		{"DeleteFamily removes every ticket of the family and no other", deleteFamily},
 		{"DeleteFamily removes only the kinds that are named", deleteFamilyKinds},
@@ -76,6 +79,64 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 			t.Parallel()
 			c.check(t, open(t))
 		})
+	}
+}
+
+func statusEnds(t *testing.T, s storage.Tickets) {
+	status := func(name, family string) storage.Ticket { return inFamily(family, ticket(storage.KindStatus, name)) }
+	ended := func(now time.Time) []string {
+		t.Helper()
+		found, err := s.FindEnded(t.Context(), now, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, ticket := range found {
+			if ticket.Spent.IsZero() {
+				t.Error("FindEnded returns a ticket that is not spent")
+			}
+			names = append(names, string(ticket.Data))
+		}
+		slices.Sort(names)
+		return names
+	}
+	wantEnded := func(what string, now time.Time, names ...string) {
+		t.Helper()
+		if got := ended(now); !slices.Equal(got, names) {
+			t.Errorf("after %s, %q have ended, want %q", what, got, names)
+		}
+	}
+	put(t, s, status("by family", "f"), status("by kind", "g"), status("by key", "h"), status("spent", "h"), status("alive", "h"),
+		inFamily("f", ticket(refresh, "by family")))
+	already := status("put as ended", "h")
+	already.Spent = noon
+	put(t, s, already)
+	wantEnded("Put", noon, "data of put as ended")
+	for range 2 {
+		want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f"), nil)
+	}
+	wantLive(t, s, noon, refresh.Hash("by family"), false)
+	want(t, "DeleteFamily of another kind", s.DeleteFamily(t.Context(), "g", refresh), nil)
+	wantEnded("DeleteFamily", noon, "data of by family", "data of put as ended")
+	want(t, "DeleteFamily of the kind", s.DeleteFamily(t.Context(), "g", storage.KindStatus), nil)
+	for range 2 {
+		want(t, "Delete", s.Delete(t.Context(), storage.KindStatus.Hash("by key"), storage.KindStatus.Hash("nobody")), nil)
+	}
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{storage.KindStatus.Hash("spent")}), nil)
+	wantEnded("everything", noon, "data of by family", "data of by key", "data of by kind", "data of put as ended", "data of spent")
+	wantLive(t, s, noon, storage.KindStatus.Hash("alive"), true)
+	want(t, "Put of one that has ended", s.Put(t.Context(), noon, status("by key", "h")), storage.ErrExists)
+	wantEnded("they expired", noon.Add(time.Hour))
+}
+
+func findEndedLimit(t *testing.T, s storage.Tickets) {
+	for i := range 5 {
+		ended := ticket(storage.KindStatus, fmt.Sprint(i))
+		ended.Spent = noon
+		put(t, s, ended)
+	}
+	if found, err := s.FindEnded(t.Context(), noon, 3); err != nil || len(found) != 3 {
+		t.Errorf("%d tickets (%v), want 3", len(found), err)
 	}
 }
 
