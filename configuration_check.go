@@ -121,6 +121,9 @@ func (d *Declarations) validate(report reporter) {
 			report(path+".identifier", "there are two resources %q", r.Identifier)
 		}
 		oneOf(report, path+".access_token_format", r.AccessTokenFormat, authserver.AccessTokenJWT, authserver.AccessTokenOpaque)
+		if r.StatusList && r.AccessTokenFormat == authserver.AccessTokenOpaque {
+			report(path+".status_list", "opaque tokens are introspected; their status is in no list")
+		}
 		if err := authserver.CheckOwnLifetime(r.AccessTokenLifetime); err != nil {
 			report(path+".access_token_lifetime", "%v", err)
 		}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,6 +26,24 @@ func CheckAccessTokenClaim(name string) error {
 // claimStatus says where an access token's status is published (draft-ietf-oauth-status-list,
 // section 6.1).
 const claimStatus = "status"
+
+// readStatus takes the claim status out of the others, if it is one of this server's.
+func (a *accessTokenClaims) readStatus() error {
+	if _, ok := a.Extra[claimStatus].(map[string]any); !ok {
+		return nil
+	}
+	document, err := json.Marshal(a.Extra[claimStatus])
+	if err != nil {
+		return fmt.Errorf("read status: %w", err)
+	}
+	var status oauth.Status
+	if json.Unmarshal(document, &status) != nil || status.StatusList == nil {
+		return nil // another one, which an operator's own code has added
+	}
+	a.Status = &status
+	delete(a.Extra, claimStatus)
+	return nil
+}
 
 // accessTokenExtra returns an access token's claims beside those of RFC 9068, section 2.2:
 // those of its authorization, and of the person those that the client or a resource asks

@@ -48,9 +48,6 @@ type codeBinding struct {
 type opaqueToken struct {
 	Audience []string `json:"a"`
 	IssuedAt int64    `json:"i"`
-	// Anchor names the refresh token that it came with, if that was not spent for it: nothing
-	// else tells of a revocation at the same moment.
-	Anchor string `json:"n,omitempty"`
 }
 
 // ticket returns a ticket with the authorization as its data.

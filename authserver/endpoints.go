@@ -72,6 +72,7 @@ func endpoints() []endpoint {
 			metadata: func(m *oauth.ServerMetadata, url string) { m.EndSessionEndpoint = url }},
 		{path: "/check-session", methods: get, specification: "OpenID Connect Session Management, section 3.3", serve: (*call).checkSession,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.CheckSessionIframe = url }},
+		{path: statusListPath, methods: get, specification: "draft-ietf-oauth-status-list, section 8", cors: corsAny, serve: (*call).statusList},
 		{path: "/jwks", methods: get, specification: "RFC 7517", cors: corsAny, serve: (*call).jwks,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.JWKSURI = url }},
 		{path: oauth.WellKnownOpenIDConfiguration, methods: get, specification: "OpenID Connect Discovery, section 4", cors: corsAny, serve: (*call).metadata},

@@ -130,5 +130,8 @@ func (c *call) endToken(t *accessToken) error {
 		}
 		return nil
 	}
+	if err := c.s.endStatus(c.r.Context(), c.now, &t.claims); err != nil {
+		return err
+	}
 	return c.s.denyJWT(c.r.Context(), c.now, t.claims.ID, time.Unix(t.claims.Expires, 0))
 }

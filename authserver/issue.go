@@ -66,7 +66,9 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	case len(x.spend) > 0:
 		err = c.s.config.Store.Spend(ctx, c.now, x.spend, put...)
 	case len(put) > 0:
-		err = c.s.config.Store.Put(ctx, c.now, put...)
+		if err = c.s.config.Store.Put(ctx, c.now, put...); err == nil {
+			err = c.stillStands(ctx, x)
+		}
 	}
 	for _, key := range x.spend {
 		c.s.issued.drop(key)
@@ -83,6 +85,20 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 		c.endOldest(x.authorization)
 	}
 	return response, nil
+}
+
+// stillStands holds, after tokens were stored for a refresh token that was not spent for
+// them, that it was not revoked meanwhile. Whoever revokes it later finds what was stored.
+func (c *call) stillStands(ctx context.Context, x *exchange) error {
+	key := x.kept.Key
+	if x.refreshToken != "" && !x.storeRefresh {
+		key = secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken)
+	}
+	if key.Kind == "" {
+		return nil
+	}
+	_, err := c.s.config.Store.Get(ctx, c.now, key)
+	return err
 }
 
 // accessToken makes an access token. An opaque one comes with the ticket that it stands for,
@@ -124,6 +140,14 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 			return nil, nil, err
 		}
 		put = append(put, ticket)
+	}
+	if catalogue.publishesStatus(audience) {
+		status, tickets, err := c.newStatus(ctx, &x.authorization, expires)
+		if err != nil {
+			return nil, nil, err
+		}
+		extra = addClaims(extra, oauth.Claims{claimStatus: status})
+		put = append(put, tickets...)
 	}
 	response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, extra, expires)
 	return response, put, err
@@ -199,8 +223,9 @@ type accessTokenClaims struct {
 	AuthTime int64          `json:"auth_time,omitempty"`
 	ACR      string         `json:"acr,omitempty"`
 	AMR      []string       `json:"amr,omitempty"`
-	// Extra are the token's other claims.
-	Extra oauth.Claims `json:"-"`
+	// Extra are the token's other claims; Status is one of them, where it was read.
+	Extra  oauth.Claims  `json:"-"`
+	Status *oauth.Status `json:"-"`
 }
 
 func (a *accessTokenClaims) encode() ([]byte, error) { return oauth.EncodeWith(a, a.Extra) }
@@ -216,6 +241,9 @@ func readAccessTokenClaims(payload []byte) (*accessTokenClaims, error) {
 	}
 	for _, name := range accessTokenClaimNames() {
 		delete(claims.Extra, name)
+	}
+	if err := claims.readStatus(); err != nil {
+		return nil, err
 	}
 	if len(claims.Extra) == 0 {
 		claims.Extra = nil
@@ -276,9 +304,6 @@ func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []stri
 	a.Scope, a.Resources, a.Claims = scope, x.resources, x.authorization.Claims
 	a.Extra = extra
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
-	if x.kept.Kind != "" {
-		a.Opaque.Anchor = x.anchor()
-	}
 	ticket, err := a.ticket(secretKey(kindAccessToken, prefixAccessToken, token), expires)
 	return ticket, token, err
 }

@@ -50,6 +50,9 @@ type Server struct {
 	logos        logos
 	traces       *traceLog
 
+	statusLists   statusLists
+	statusIndexes statusIndexes
+
 	grantTypes       []grantType
 	mappings         []claimMapping
 	webhooks         []*webhook

@@ -182,6 +182,9 @@ type Resource struct {
 	// AccessTokenLifetime is at most MaxOwnLifetime; zero leaves what the client says, or
 	// what holds for all.
 	AccessTokenLifetime Duration `json:"access_token_lifetime,omitzero"`
+	// StatusList has JWT access tokens for the API say in which list it can be looked up
+	// whether they were revoked (draft-ietf-oauth-status-list).
+	StatusList bool `json:"status_list,omitempty"`
 	// AccessTokenClaims are claims of the person that access tokens for the API carry.
 	AccessTokenClaims []string `json:"access_token_claims,omitempty"`
 }

@@ -67,6 +67,7 @@ func specifications() []specification {
 		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "whole"),
 		openID("Initiating User Registration via OpenID Connect", "openid-connect-prompt-create-1_0.html", "whole, where sign_up is set"),
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "whole"),
+		{name: "draft-ietf-oauth-status-list", title: "Token Status List (TSL)", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-status-list/", status: "experimental: draft 21, for JWT access tokens, issued and checked; not CBOR, aggregation, or lists of the past"},
 		{name: "draft-parecki-oauth-global-token-revocation", title: "Global Token Revocation", url: "https://datatracker.ietf.org/doc/draft-parecki-oauth-global-token-revocation/", status: "experimental: the draft of February 2026, for clients that an operator allows it"},
 		{name: "Standard Webhooks", title: "1.0.0", url: "https://www.standardwebhooks.com/", status: "what the server sends to the operator's hooks, with the symmetric signature"},
 		{name: "Client ID Metadata Document", title: "draft-ietf-oauth-client-id-metadata-document", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-client-id-metadata-document/", status: "section numbers of -02; off unless the operator names hosts"},

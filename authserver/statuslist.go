@@ -1,0 +1,246 @@
+package authserver
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+const statusListPath = "/status-list"
+
+// How fresh a status list is. An API learns of a revocation after all three at most.
+const (
+	statusListFresh  = 2 * time.Second  // this node reads what was revoked that often
+	statusListMaxAge = 10 * time.Second // a cache on the way may keep a list for so long
+	statusListTTL    = time.Minute      // and the API
+	// statusListExpires is how long an API may go on with a list if it gets no newer one.
+	statusListExpires = 15 * time.Minute
+	// statusAfterlife is how long a revocation is published after the token has expired: by
+	// the clock of an API it may not have.
+	statusAfterlife = time.Minute
+	// maxEndedTokens bounds how many tokens can be revoked and not yet expired. If there are
+	// more, no list is served, and APIs refuse rather than let a revoked one in.
+	maxEndedTokens = 200_000
+)
+
+var (
+	ruleStatusListKnown = rule{
+		must:    "id is that of a list in which tokens can be",
+		section: "draft-ietf-oauth-status-list, section 8.2", code: oauth.InvalidRequest,
+		says: "there is no such status list",
+		mend: "fetch the uri of a token that has not expired",
+	}
+	ruleStatusListNow = rule{
+		must:    "the list as it is now is asked for",
+		section: "draft-ietf-oauth-status-list, section 8.4", code: oauth.InvalidRequest,
+		says: "status lists of the past are not kept",
+		mend: "leave out the parameter time",
+	}
+)
+
+// statusLists are the lists that say which access tokens were revoked before their end, as
+// this node publishes them. They follow from tickets of storage.KindStatus alone, so that
+// every node makes the same ones.
+type statusLists struct {
+	mu        sync.Mutex
+	read      time.Time // when ended was
+	ended     map[int64][]int64
+	documents map[int64]*statusListDocument
+}
+
+type statusListDocument struct {
+	document *document
+	issued   time.Time
+	ended    []int64
+}
+
+// statusList serves one (draft-ietf-oauth-status-list, section 8.2).
+func (c *call) statusList() error {
+	query := c.r.URL.Query()
+	if query.Has("time") {
+		err := c.must(false, &ruleStatusListNow)
+		oauth.AsError(err).Status = http.StatusNotImplemented
+		return err
+	}
+	list, err := strconv.ParseInt(query.Get("id"), 10, 64)
+	if err != nil || len(query) != 1 || strconv.FormatInt(list, 10) != query.Get("id") || !c.s.statusListAlive(list, c.now) {
+		err := c.refuse(&ruleStatusListKnown, query.Encode())
+		oauth.AsError(err).Status = http.StatusNotFound
+		return err
+	}
+	d, err := c.s.statusListDocument(c.r.Context(), c.now, list)
+	if err != nil {
+		return err
+	}
+	d.write(c.w)
+	return nil
+}
+
+func (s *Server) statusListDocument(ctx context.Context, now time.Time, list int64) (*document, error) {
+	lists := &s.statusLists
+	lists.mu.Lock()
+	defer lists.mu.Unlock()
+	if now.Sub(lists.read).Abs() >= statusListFresh {
+		if err := s.readEnded(ctx, now); err != nil {
+			return nil, err
+		}
+	}
+	ended := lists.ended[list]
+	if d := lists.documents[list]; d != nil && now.Sub(d.issued) < statusListTTL/2 && slices.Equal(d.ended, ended) {
+		return d.document, nil
+	}
+	made, err := s.newStatusListDocument(ctx, now, list, ended)
+	if err != nil {
+		return nil, err
+	}
+	lists.documents[list] = &statusListDocument{document: made, issued: now, ended: ended}
+	return made, nil
+}
+
+// readEnded reads what was revoked, and forgets lists in which no token is any more. The
+// caller holds the lock.
+func (s *Server) readEnded(ctx context.Context, now time.Time) error {
+	tickets, err := s.config.Store.FindEnded(ctx, now, maxEndedTokens+1)
+	if err != nil {
+		return fmt.Errorf("read revoked tokens: %w", err)
+	}
+	if len(tickets) > maxEndedTokens {
+		return fmt.Errorf("more than %d access tokens are revoked and have not expired", maxEndedTokens)
+	}
+	ended := map[int64][]int64{}
+	for _, ticket := range tickets {
+		list, index := readStatusKey(ticket.Key)
+		ended[list] = append(ended[list], index)
+	}
+	for _, indexes := range ended {
+		slices.Sort(indexes)
+	}
+	lists := &s.statusLists
+	lists.ended, lists.read = ended, now
+	if lists.documents == nil {
+		lists.documents = map[int64]*statusListDocument{}
+	}
+	for list := range lists.documents {
+		if !s.statusListAlive(list, now) {
+			delete(lists.documents, list)
+		}
+	}
+	return nil
+}
+
+// newStatusListDocument makes a Status List Token (draft-ietf-oauth-status-list, section
+// 5.1).
+func (s *Server) newStatusListDocument(ctx context.Context, now time.Time, list int64, ended []int64) (*document, error) {
+	statuses := oauth.NewStatusList(statusListTokens)
+	for _, index := range ended {
+		if index >= 0 && index < statusListTokens {
+			statuses.Invalidate(index)
+		}
+	}
+	payload, err := json.Marshal(struct {
+		Issuer     string            `json:"iss"`
+		Subject    string            `json:"sub"`
+		IssuedAt   int64             `json:"iat"`
+		Expires    int64             `json:"exp"`
+		TTL        int64             `json:"ttl"`
+		StatusList *oauth.StatusList `json:"status_list"`
+	}{
+		s.config.Issuer, s.statusListURI(list), now.Unix(), now.Add(statusListExpires).Unix(),
+		int64(statusListTTL / time.Second), statuses,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode status list: %w", err)
+	}
+	signer, err := s.signer(ctx, jose.ES256, now)
+	if err != nil {
+		return nil, err
+	}
+	token, err := signer.Sign(oauth.TypStatusList, payload)
+	if err != nil {
+		return nil, fmt.Errorf("sign status list: %w", err)
+	}
+	return newDocument(oauth.MediaTypeStatusList, statusListMaxAge, []byte(token)), nil
+}
+
+func (s *Server) statusListURI(list int64) string {
+	return s.statusListPrefix() + strconv.FormatInt(list, 10)
+}
+
+// readStatusListURI returns the list that a token of ours names.
+func (s *Server) readStatusListURI(uri string) (list int64, ok bool) {
+	id, found := strings.CutPrefix(uri, s.statusListPrefix())
+	list, err := strconv.ParseInt(id, 10, 64)
+	return list, found && err == nil
+}
+
+func (s *Server) statusListPrefix() string { return s.config.Issuer + statusListPath + "?id=" }
+
+// statusKey is the key of the ticket of a token's status.
+func statusKey(list, index int64) storage.Key {
+	key := storage.Key{Kind: storage.KindStatus}
+	binary.BigEndian.PutUint64(key.ID[:], uint64(list))
+	binary.BigEndian.PutUint64(key.ID[8:], uint64(index))
+	return key
+}
+
+func readStatusKey(key storage.Key) (list, index int64) {
+	return int64(binary.BigEndian.Uint64(key.ID[:])), int64(binary.BigEndian.Uint64(key.ID[8:]))
+}
+
+// publishesStatus reports whether a token for this audience says where its status is.
+func (c *catalogue) publishesStatus(audience []string) bool {
+	return slices.ContainsFunc(audience, func(identifier string) bool {
+		r := c.resource(identifier)
+		return r != nil && r.StatusList
+	})
+}
+
+// newStatus gives an access token a place in a status list. A token that hangs from an
+// authorization comes with a ticket, by which it ends with that; a client's own needs none.
+func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Time) (*oauth.Status, []storage.Ticket, error) {
+	list, index, err := c.s.statusIndexes.next(ctx, c.s.config.Store, c.now)
+	if err != nil {
+		return nil, nil, err
+	}
+	status := &oauth.Status{StatusList: &oauth.StatusListReference{Index: index, URI: c.s.statusListURI(list)}}
+	if cmp.Or(a.Family, a.Grant) == "" {
+		return status, nil, nil
+	}
+	return status, []storage.Ticket{{Key: statusKey(list, index), Grant: a.Grant, Family: a.Family, Expires: expires.Add(statusAfterlife)}}, nil
+}
+
+// endStatus publishes that an access token has ended before its time.
+func (s *Server) endStatus(ctx context.Context, now time.Time, claims *accessTokenClaims) error {
+	if claims.Status == nil || claims.Status.StatusList == nil {
+		return nil
+	}
+	list, ok := s.readStatusListURI(claims.Status.StatusList.URI)
+	if !ok {
+		return fmt.Errorf("an access token of this server has its status at %q", claims.Status.StatusList.URI)
+	}
+	ended := storage.Ticket{
+		Key: statusKey(list, claims.Status.StatusList.Index), Spent: now,
+		Expires: time.Unix(claims.Expires, 0).Add(statusAfterlife),
+	}
+	err := s.config.Store.Put(ctx, now, ended)
+	if errors.Is(err, storage.ErrExists) { // it hangs from an authorization
+		err = s.config.Store.Delete(ctx, ended.Key)
+	}
+	if err != nil {
+		return fmt.Errorf("publish that a token has ended: %w", err)
+	}
+	return nil
+}
