@@ -140,7 +140,7 @@ func (i *issuer) readKeys(ctx context.Context) (*jose.KeySet, time.Duration, err
 			return nil, 0, err
 		}
 	}
-	document, header, err := i.get(ctx, metadata.JWKSURI)
+	document, header, err := i.get(ctx, metadata.JWKSURI, "application/json")
 	if err != nil {
 		return nil, 0, fmt.Errorf("jwks_uri: %w", err)
 	}
@@ -207,7 +207,7 @@ func (i *issuer) discover(ctx context.Context) (*oauth.ServerMetadata, error) {
 }
 
 func (i *issuer) readMetadata(ctx context.Context, address string) (*oauth.ServerMetadata, error) {
-	document, _, err := i.get(ctx, address)
+	document, _, err := i.get(ctx, address, "application/json")
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func (i *issuer) checkEndpoint(address string) error {
 	return errors.New("the endpoint is not https")
 }
 
-func (i *issuer) get(ctx context.Context, address string) ([]byte, http.Header, error) {
+func (i *issuer) get(ctx context.Context, address, accept string) ([]byte, http.Header, error) {
 	if err := i.checkEndpoint(address); err != nil {
 		return nil, nil, err
 	}
@@ -244,7 +244,7 @@ func (i *issuer) get(ctx context.Context, address string) ([]byte, http.Header, 
 	if err != nil {
 		return nil, nil, err
 	}
-	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Accept", accept)
 	return i.send(request)
 }
 

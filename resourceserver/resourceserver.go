@@ -39,6 +39,12 @@ type Config struct {
 	// seconds, negative not at all. It never outlives the token.
 	IntrospectionCache time.Duration
 
+	// CheckStatus looks up whether a JWT was revoked, in the list that the token names
+	// (draft-ietf-oauth-status-list, experimental): the server's resource must ask for that,
+	// and a token without a status is refused. A revocation is seen within a minute or so,
+	// and costs no request for each token. It is not needed with IntrospectAll.
+	CheckStatus bool
+
 	// ClockSkew is how far the clocks of server and API may be apart; zero means 10
 	// seconds, negative not at all.
 	ClockSkew time.Duration
@@ -67,6 +73,7 @@ type ResourceServer struct {
 	log         *slog.Logger
 	issuer      *issuer
 	answers     answerCache
+	statuses    statusLists
 }
 
 // New returns a guard. It connects to nobody yet: an API can start before its

@@ -110,6 +110,9 @@ func (n *names) token(value string) string {
 		n.hash(value, name)
 		return name
 	}
+	if header["typ"] == "statuslist+jwt" {
+		return n.name("statuslist", value)
+	}
 	if id, ok := claims["jti"].(string); ok && header["typ"] == "logout+jwt" {
 		n.name("jti", id)
 		return n.name("logout", value)
