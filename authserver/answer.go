@@ -34,6 +34,9 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
 		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(),
 	}
+	if i.device != nil {
+		return c.approveDevice(i, a)
+	}
 	var response params
 	var put []storage.Ticket
 	catalogue, err := c.s.catalogue(c.r.Context())

@@ -192,7 +192,7 @@ func TestAC13_GrantTypesThatAreNotTheClients(t *testing.T) {
 	for _, name := range []string{"client_credentials", "refresh_token"} {
 		s.post("/token", "app", "grant_type", name, "refresh_token", "x").want(t, http.StatusBadRequest, oauth.UnauthorizedClient)
 	}
-	for _, name := range []string{"password", "implicit", "AUTHORIZATION_CODE", "urn:ietf:params:oauth:grant-type:device_code", "authorization_code "} {
+	for _, name := range []string{"password", "implicit", "AUTHORIZATION_CODE", "authorization_code "} {
 		s.post("/token", "app", "grant_type", name).want(t, http.StatusBadRequest, oauth.UnsupportedGrantType)
 	}
 }

@@ -96,7 +96,9 @@ type Pages struct {
 	SignIn  string // default /sign-in
 	Consent string // default /consent
 	// SignUp is where people make an account for themselves; "" if they cannot.
-	SignUp  string
+	SignUp string
+	// Device is where people bring the user codes of devices.
+	Device  string // default /device
 	SignOut string // default /sign-out
 	// SignedOut is shown after a logout that returns to no client.
 	SignedOut string // default /signed-out

@@ -47,6 +47,9 @@ type Interaction struct {
 	// FirstTime says that the person never allowed the client anything, and Newcomer that
 	// nobody here did for a year, which is known of clients with a metadata document.
 	FirstTime, Newcomer bool
+	// Device is what asks, where it is a device without a browser (RFC 8628). The page shows
+	// its code, and lets the person compare.
+	Device *Device
 	// OfflineAccess says that the client will have access while the person is away.
 	OfflineAccess bool
 }
@@ -133,6 +136,8 @@ type interaction struct {
 	began time.Time
 	// ended is what is left of a logout.
 	ended *endedLogout
+	// device is what waits for the answer in the place of a redirect URI; nil if none does.
+	device *device
 	// selected is the subject whom the person chose to be (prompt=select_account).
 	selected string
 }
@@ -249,7 +254,9 @@ func (c *call) checkACR(request *authorizationRequest, who *Authentication) erro
 // consented reports whether the person need not be asked.
 func (i *interaction) consented(grant *Grant) bool {
 	request := i.request
-	again := slices.Contains(request.prompt, promptConsent)
+	// Whoever brings a device's code is asked each time: somebody else may have given it to
+	// them (RFC 8628, section 5.4; RFC 10027, section 6.1).
+	again := slices.Contains(request.prompt, promptConsent) || i.device != nil
 	if request.client.SkipConsent && !again {
 		return true
 	}

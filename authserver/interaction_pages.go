@@ -59,9 +59,13 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	request := i.request
 	shown := &Interaction{
 		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, UILocales: request.uiLocales,
-		Popup:       request.display == displayPopup,
-		RedirectURI: request.to.uri, FormAction: formAction(request.to.uri),
+		Popup:         request.display == displayPopup,
 		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
+	}
+	if i.device != nil {
+		shown.Device = i.device.describe()
+	} else {
+		shown.RedirectURI, shown.FormAction = request.to.uri, formAction(request.to.uri)
 	}
 	var grant *Grant
 	if who != nil {
@@ -168,10 +172,13 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
+		c.s.log.InfoContext(r.Context(), "consent", "event", "consent.refused", "client_id", c.client.ID, "address", s.remoteAddr(r))
+		if i.device != nil {
+			return c.decideDevice(i, deviceAnswer{Denied: true})
+		}
 		if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {
 			return fmt.Errorf("end interaction: %w", err)
 		}
-		c.s.log.InfoContext(r.Context(), "consent", "event", "consent.refused", "client_id", c.client.ID, "address", s.remoteAddr(r))
 		return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
 	}))
 }

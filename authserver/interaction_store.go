@@ -21,6 +21,8 @@ type interactionData struct {
 	Logout  bool   `json:"l,omitempty"`
 	// Selected is the subject whom the person chose to be.
 	Selected string `json:"s,omitempty"`
+	// UserCode is that of the device which waits, where one does.
+	UserCode string `json:"u,omitempty"`
 	// Ended is what is left to do of a logout.
 	Ended *endedLogout `json:"e,omitempty"`
 }
@@ -64,9 +66,13 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 		http.SetCookie(c.w, c.s.browserCookie(browser))
 	}
 	hash := sha256.Sum256([]byte(browser))
-	data, err := json.Marshal(interactionData{
+	stored := interactionData{
 		Query: i.params.encode(), Browser: hash[:], Began: i.began.UnixMilli(), Logout: logout, Selected: i.selected, Ended: i.ended,
-	})
+	}
+	if i.device != nil {
+		stored.UserCode = i.device.code
+	}
+	data, err := json.Marshal(stored)
 	if err != nil {
 		return storage.Ticket{}, fmt.Errorf("encode interaction: %w", err)
 	}
@@ -133,6 +139,9 @@ func (c *call) resume(id string) (*interaction, error) {
 	}
 	if data.Logout {
 		return nil, ErrInteractionExpired
+	}
+	if data.UserCode != "" {
+		return c.resumeDevice(id, data)
 	}
 	if c.params, err = c.parseParams(data.Query); err != nil {
 		return nil, err

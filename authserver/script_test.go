@@ -261,7 +261,7 @@ func (s *scene) signIn(w http.ResponseWriter, subject string) *authserver.Authen
 // host returns the engine with the verbs that scripts may use.
 func (s *scene) host() httpscript.Host {
 	return httpscript.Host{Handler: s.server, Verbs: map[string]httpscript.Verb{
-		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut,
+		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut, "DEVICE": s.verbDevice,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
 		"SIGN": s.verbSign, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
 		"SERVE": s.verbServe, "FETCHED": s.verbFetched,
@@ -326,6 +326,9 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 	fmt.Fprintf(w, "signed in: %s\n", i.Subject)
 	if i.Client != nil {
 		fmt.Fprintf(w, "client: %s\n", i.Client.ID)
+	}
+	if d := i.Device; d != nil {
+		fmt.Fprintf(w, "device code: %s, asked from %s %v ago\n", d.UserCode, d.Address, time.Since(d.Began))
 	}
 	for _, scope := range i.Scopes {
 		fmt.Fprintf(w, "scope: %s (optional %v, granted %v)\n", scope.Name, scope.Optional, scope.Granted)

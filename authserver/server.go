@@ -44,6 +44,9 @@ type Server struct {
 
 	failures     addressLimiter
 	interactions addressLimiter
+	userCodes    addressLimiter
+	allUserCodes addressLimiter
+	polls        recent[storage.Key, pollPace] // of devices
 	registered   addressLimiter
 	documents    clientDocuments
 	fetches      *http.Client
@@ -120,6 +123,8 @@ func New(config Config) (*Server, error) {
 
 		failures:     addressLimiter{perMinute: failuresPerMinute},
 		interactions: addressLimiter{perMinute: interactionsPerMinute},
+		userCodes:    addressLimiter{perMinute: userCodesPerMinute},
+		allUserCodes: addressLimiter{perMinute: allUserCodesPerMinute},
 	}
 	s.registrations = config.Registration.withDefaults()
 	s.registered.perMinute = s.registrations.PerMinute
@@ -151,6 +156,7 @@ func (p Pages) withDefaults() Pages {
 	}
 	set(&p.SignIn, "/sign-in")
 	set(&p.Consent, "/consent")
+	set(&p.Device, "/device")
 	set(&p.SignOut, "/sign-out")
 	set(&p.SignedOut, "/signed-out")
 	return p
@@ -211,6 +217,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // fail answers with an error: as a page where people are, as JSON to programs.
 func (c *call) fail(err error) {
 	e := c.s.protocolError(err)
+	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown {
+		writeJSONError(c.w, e.HTTPStatus(), e) // nothing went wrong, so there is nothing to explain
+		return
+	}
 	if e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable {
 		c.s.log.ErrorContext(c.r.Context(), "request failed", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
 	} else if c.s.log.Enabled(c.r.Context(), slog.LevelDebug) {

@@ -26,6 +26,7 @@ func grantTypes() []grantType {
 		{oauth.GrantTypeRefreshToken, (*call).exchangeRefreshToken},
 		{oauth.GrantTypeClientCredentials, (*call).exchangeClientCredentials},
 		{oauth.GrantTypePassword, (*call).exchangePassword},
+		{oauth.GrantTypeDeviceCode, (*call).exchangeDeviceCode},
 	}
 }
 

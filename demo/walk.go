@@ -214,6 +214,9 @@ func (d *Demo) postToken(ctx context.Context, w *walk, secret, scope, purpose st
 
 // ask sends a token request that the client library has no words for, and keeps the tokens.
 func (d *Demo) ask(ctx context.Context, w *walk, form url.Values, purpose string) error {
+	if w.scene.clientSecret == "" {
+		form.Set("client_id", w.scene.clientID)
+	}
 	body, err := d.exchange(ctx, w, http.MethodPost, d.issuer+"/token", form.Encode(), w.scene.clientSecret, purpose)
 	if err != nil || w.failed {
 		return err
@@ -242,7 +245,9 @@ func (d *Demo) exchange(ctx context.Context, w *walk, method, address, body, sec
 	}
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.SetBasicAuth(url.QueryEscape(w.scene.clientID), url.QueryEscape(secret))
+		if secret != "" {
+			request.SetBasicAuth(url.QueryEscape(w.scene.clientID), url.QueryEscape(secret))
+		}
 	}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := (&http.Client{Transport: d.recorder(), CheckRedirect: stay}).Do(request)

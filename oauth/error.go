@@ -24,6 +24,13 @@ const (
 	TemporarilyUnavailable  ErrorCode = "temporarily_unavailable"
 )
 
+// The codes of RFC 8628, section 3.5.
+const (
+	AuthorizationPending ErrorCode = "authorization_pending"
+	SlowDown             ErrorCode = "slow_down"
+	ExpiredToken         ErrorCode = "expired_token"
+)
+
 // The codes of a protected resource (RFC 6750, section 3.1; RFC 9470, section 3).
 const (
 	InvalidToken                   ErrorCode = "invalid_token"

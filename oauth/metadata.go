@@ -26,6 +26,7 @@ type ServerMetadata struct {
 	RevocationEndpoint                                 string   `json:"revocation_endpoint,omitempty"`
 	GlobalTokenRevocationEndpoint                      string   `json:"global_token_revocation_endpoint,omitempty"`
 	GlobalTokenRevocationEndpointAuthMethodsSupported  []string `json:"global_token_revocation_endpoint_auth_methods_supported,omitempty"`
+	DeviceAuthorizationEndpoint                        string   `json:"device_authorization_endpoint,omitempty"`
 	EndSessionEndpoint                                 string   `json:"end_session_endpoint,omitempty"`
 	ScopesSupported                                    []string `json:"scopes_supported,omitempty"`
 	ResponseTypesSupported                             []string `json:"response_types_supported"`

@@ -17,6 +17,7 @@ const (
 	GrantTypeRefreshToken      = "refresh_token"
 	GrantTypeClientCredentials = "client_credentials"
 	GrantTypePassword          = "password"
+	GrantTypeDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
 )
 
 // Client authentication methods (IANA, OAuth Token Endpoint Authentication Methods).
@@ -56,6 +57,17 @@ type TokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"`
 	// IssuedTokenType says what access_token holds (RFC 8693, section 2.2.1).
 	IssuedTokenType string `json:"issued_token_type,omitempty"`
+}
+
+// DeviceAuthorizationResponse is the answer of the device authorization endpoint (RFC 8628,
+// section 3.2).
+type DeviceAuthorizationResponse struct {
+	DeviceCode              string `json:"device_code"`
+	UserCode                string `json:"user_code"`
+	VerificationURI         string `json:"verification_uri"`
+	VerificationURIComplete string `json:"verification_uri_complete,omitempty"`
+	ExpiresIn               int64  `json:"expires_in"`         // seconds
+	Interval                int64  `json:"interval,omitempty"` // seconds; 5, if it is left out
 }
 
 // Introspection is the answer of RFC 7662, section 2.2. An inactive token has no

@@ -21,6 +21,7 @@ type consentView struct {
 	Unvouched   bool   // the client registered itself, and nobody knows it
 	// FirstTime and Newcomer say that the person, or anybody, never used such a client.
 	FirstTime, Newcomer bool
+	Device              *asking // nil unless a device asks
 	Destination         string
 	Native              bool
 	// Wanted is what is new, Before what was allowed earlier.
@@ -72,7 +73,11 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		// What it says of its site is worth nothing beside where it was found.
 		v.Publisher, v.Website = webHost(client.ID), ""
 	}
-	v.Destination, v.Native = destination(in.RedirectURI)
+	if in.Device != nil {
+		v.Device = s.askingDevice(r, in.Device)
+	} else {
+		v.Destination, v.Native = destination(in.RedirectURI)
+	}
 	v.Wanted, v.Before = scopesInWords(in)
 	for _, resource := range in.Resources {
 		name := cleanName(resource.Name)

@@ -97,6 +97,7 @@ var pages = [...]page{
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
 	{"/consent", (*session).showConsent, (*session).consent},
+	{devicePath, (*session).showDevice, (*session).device},
 	{"/logo", (*session).showLogo, nil},
 	{"/sign-out", (*session).showSignOut, (*session).signOut},
 	{"/signed-out", (*session).signedOut, nil},

@@ -247,6 +247,18 @@ func inTime(d time.Duration) string {
 	return fmt.Sprintf("in %d minutes", (d+time.Minute-1)/time.Minute)
 }
 
+// ago says how long something is past.
+func ago(d time.Duration) string {
+	switch minutes := int(d / time.Minute); minutes {
+	case 0:
+		return "less than a minute ago"
+	case 1:
+		return "a minute ago"
+	default:
+		return fmt.Sprintf("%d minutes ago", minutes)
+	}
+}
+
 // day says when something was.
 func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
 

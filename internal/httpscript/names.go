@@ -48,8 +48,9 @@ func (n *names) expand(text string) (string, error) {
 // The forms of what is replaced. Of a key, coordinates are left out: its kid names it.
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
-	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia)_[\w-]{40,}`)
+	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
+	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
 	browser    = regexp.MustCompile(`(valetkey_browser=)(\w+)`)
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
@@ -65,10 +66,11 @@ var (
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
-		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial"}[value[3:5]], value)
+		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device"}[value[3:5]], value)
 		n.hash(value, name)
 		return name
 	})
+	text = reference.ReplaceAllString(text, "${1}XXXX-XXXX")
 	second := func(pattern *regexp.Regexp, kind string) {
 		text = pattern.ReplaceAllStringFunc(text, func(found string) string {
 			parts := pattern.FindStringSubmatch(found)
@@ -76,6 +78,7 @@ func (n *names) shorten(text string) string {
 		})
 	}
 	second(parameter, "interaction")
+	second(userCode, "usercode")
 	second(state, "session_state")
 	second(browser, "browser")
 	second(keyID, "key")
@@ -83,7 +86,6 @@ func (n *names) shorten(text string) string {
 	second(clientKey, "secret")
 	second(ownServer, "host")
 	text = coordinate.ReplaceAllString(text, "$1…")
-	text = reference.ReplaceAllString(text, "${1}XXXX-XXXX")
 	// Whole members of JSON that were named when their token was: jti, at_hash and c_hash.
 	return member.ReplaceAllStringFunc(text, func(quoted string) string {
 		if name, ok := n.byText[strings.Trim(quoted, `"`)]; ok {

@@ -1,0 +1,136 @@
+package authserver_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// A code is read as people type it, and nothing else is one.
+func TestDV10_UserCodesAsTyped(t *testing.T) {
+	s := newScene(t, deviceSetup())
+	for _, change := range []func(string) string{
+		strings.ToLower, func(c string) string { return strings.ReplaceAll(c, "-", "") },
+		func(c string) string { return " " + strings.ReplaceAll(c, "-", " – ") + "\n" },
+	} {
+		_, user := s.deviceCodes()
+		w := httptest.NewRecorder()
+		if err := s.server.BeginDevice(w, httptest.NewRequest(http.MethodPost, "/device", nil), change(user)); err != nil || w.Code != http.StatusSeeOther {
+			t.Errorf("%q: %v, %d", change(user), err, w.Code)
+		}
+	}
+	for _, typed := range []string{"", "BCDF", "BCDF-GHJK-L", "BCDF-GHJ0", "ACDF-GHJK", "ΒCDF-GHJK", strings.Repeat("-", 100) + "BCDFGHJK"} {
+		_, user := s.deviceCodes()
+		if err := s.server.BeginDevice(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/device", nil), typed); !errors.Is(err, authserver.ErrUserCode) {
+			t.Errorf("%q: %v (there is %s)", typed, err, user)
+		}
+	}
+}
+
+// Guessing ends soon, and does not keep others from the page.
+func TestDV_GuessesOfUserCodes(t *testing.T) {
+	s := newScene(t, deviceSetup())
+	r := httptest.NewRequest(http.MethodPost, "/device", nil)
+	tries := 0
+	for errors.Is(s.server.BeginDevice(httptest.NewRecorder(), r, "BCDF-GHJK"), authserver.ErrUserCode) {
+		if tries++; tries > 100 {
+			t.Fatal("guessing has no end")
+		}
+	}
+	_, user := s.deviceCodes()
+	if _, ok := errors.AsType[*authserver.TryLaterError](s.server.BeginDevice(httptest.NewRecorder(), r, user)); !ok {
+		t.Error("the right code was looked at")
+	}
+	r.RemoteAddr = "198.51.100.1:1234"
+	if err := s.server.BeginDevice(httptest.NewRecorder(), r, user); err != nil {
+		t.Errorf("from elsewhere: %v", err)
+	}
+}
+
+// Of many polls at the moment of the person's answer, one gets the tokens.
+func TestDV05_ManyPollsOneSuccess(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, deviceSetup(), store, nil)
+		device, user := s.deviceCodes()
+		s.approve(user)
+		var polls sync.WaitGroup
+		var good atomic.Int32
+		for range 50 {
+			polls.Go(func() {
+				if a := s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device, "client_id", "tv"); a.status == http.StatusOK {
+					good.Add(1)
+				} else if a.Error != string(oauth.InvalidGrant) {
+					t.Errorf("%d %s", a.status, a.body)
+				}
+			})
+		}
+		polls.Wait()
+		if good.Load() != 1 {
+			t.Errorf("%d polls succeeded", good.Load())
+		}
+	})
+}
+
+func deviceSetup() scriptSetup {
+	return scriptSetup{Clients: []testClient{{Client: authserver.Client{ID: "tv", ClientMetadata: oauth.ClientMetadata{
+		TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{oauth.GrantTypeDeviceCode},
+	}}}}}
+}
+
+// deviceCodes are the codes of a device that has just asked.
+func (s *scene) deviceCodes() (device, user string) {
+	s.t.Helper()
+	a := s.post("/device_authorization", "", "client_id", "tv")
+	var codes oauth.DeviceAuthorizationResponse
+	if err := json.Unmarshal([]byte(a.body), &codes); err != nil || codes.UserCode == "" {
+		s.t.Fatalf("no codes: %s", a.body)
+	}
+	return codes.DeviceCode, codes.UserCode
+}
+
+// approve is a person who allows a device what it asks for.
+func (s *scene) approve(user string) {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	who := s.signIn(w, "ada")
+	r := httptest.NewRequest(http.MethodPost, "/device", nil)
+	for _, cookie := range w.Result().Cookies() {
+		r.AddCookie(cookie)
+	}
+	w = httptest.NewRecorder()
+	if err := s.server.BeginDevice(w, r, user); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, cookie := range w.Result().Cookies() {
+		r.AddCookie(cookie)
+	}
+	_, interaction, _ := strings.Cut(w.Header().Get("Location"), "interaction=")
+	w = httptest.NewRecorder()
+	s.server.Consented(w, r, interaction, authserver.ConsentAnswer{Subject: who.Subject})
+	if w.Header().Get("Location") != "/device?answer=allowed" {
+		s.t.Fatalf("not allowed: %d %s", w.Code, w.Body)
+	}
+}
+
+// DEVICE $usercode1: the person brings a user code to the page.
+func (s *scene) verbDevice(w http.ResponseWriter, r *http.Request, words []string) error {
+	err := s.server.BeginDevice(w, r, strings.Join(words, " "))
+	if later, ok := errors.AsType[*authserver.TryLaterError](err); ok {
+		fmt.Fprintf(w, "too many codes, try again in %v\n", later.After)
+		return nil
+	}
+	if errors.Is(err, authserver.ErrUserCode) {
+		fmt.Fprintln(w, "no device waits with this code")
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,167 @@
+package authserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+const invalidDeviceCode = "the device code is invalid, already used, or was issued to another client"
+
+var (
+	ruleDeviceCodeSent = rule{
+		must:    "the request has a device_code",
+		section: "RFC 8628, section 3.4", code: oauth.InvalidRequest,
+		says: "device_code is missing",
+		mend: "send the device_code of the device authorization response",
+	}
+	ruleDeviceCodeKnown = rule{
+		must:    "the device code was issued here",
+		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
+		mend: "ask for new codes",
+	}
+	ruleDeviceCodeClient = rule{
+		must:    "the device code was issued to this client",
+		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
+		mend: "poll with the client that asked for the codes",
+	}
+	ruleDeviceCodeUnused = rule{
+		must:    "the device code was not used before; a second use ends what the first one issued",
+		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidDeviceCode,
+		mend: "stop polling once there are tokens; find out who else has the code",
+	}
+	ruleDeviceCodeLives = rule{
+		must:    "the device code has not expired",
+		section: "RFC 8628, section 3.5", code: oauth.ExpiredToken,
+		says: "the device code has expired",
+		mend: "ask for new codes, when the person wants that",
+	}
+	ruleDeviceDecided = rule{
+		must:    "the person has decided",
+		section: "RFC 8628, section 3.5", code: oauth.AuthorizationPending,
+		says: "the person has not decided yet",
+		mend: "ask again after the interval",
+	}
+	rulePollPace = rule{
+		must:    "the device lets the interval pass between two requests",
+		section: "RFC 8628, section 3.5", code: oauth.SlowDown,
+		says: "from now on wait five seconds more between two requests",
+		mend: "add five seconds to the interval at each slow_down",
+	}
+	ruleDeviceAllowed = rule{
+		must:    "the person allows the request",
+		section: "RFC 8628, section 3.5", code: oauth.AccessDenied,
+		says: "the person refused the request",
+		mend: "nothing: the person decides",
+	}
+)
+
+// pollPace is how fast a device polls. It is this node's memory alone: a device that reaches
+// several nodes is let poll each of them.
+type pollPace struct {
+	last     time.Time
+	interval time.Duration
+}
+
+// exchangeDeviceCode gives a device its tokens once the person has allowed that (RFC 8628,
+// section 3.4). A poll before that costs two look-ups and no write.
+func (c *call) exchangeDeviceCode() (*exchange, error) {
+	code := c.params.get("device_code")
+	if err := c.must(code != "", &ruleDeviceCodeSent); err != nil {
+		return nil, err
+	}
+	ticket, data, err := c.deviceCode(code)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.must(data.ClientID == c.client.ID, &ruleDeviceCodeClient); err != nil {
+		return nil, err
+	}
+	answerKey := storage.Key{Kind: kindDeviceAnswer, ID: ticket.ID}
+	answer, err := c.deviceAnswer(answerKey)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !ticket.Spent.IsZero():
+		if answer == nil || answer.Authorization == nil {
+			return nil, c.must(false, &ruleDeviceCodeUnused)
+		}
+		return nil, c.replayed(*answer.Authorization, &ruleDeviceCodeUnused)
+	case expired(c.now, time.UnixMilli(data.Expires)):
+		return nil, c.must(false, &ruleDeviceCodeLives)
+	case answer == nil:
+		return nil, c.stillPending(ticket.Key)
+	case answer.Denied || answer.Authorization == nil:
+		return nil, c.must(false, &ruleDeviceAllowed)
+	}
+	a := *answer.Authorization
+	if err := c.checkPerson(a); err != nil {
+		return nil, err
+	}
+	x := &exchange{
+		authorization: a, scope: a.Scope, resources: a.Resources, idToken: a.Scope.Has(oauth.ScopeOpenID),
+		spend: []storage.Key{ticket.Key, answerKey},
+	}
+	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
+		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+	}
+	return x, nil
+}
+
+func (c *call) deviceCode(code string) (storage.Ticket, deviceCodeData, error) {
+	var data deviceCodeData
+	if !isSecret(prefixDeviceCode, code) {
+		return storage.Ticket{}, data, c.refuse(&ruleDeviceCodeKnown, "it has not the form of one that this server issues")
+	}
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindDeviceCode, prefixDeviceCode, code))
+	if errors.Is(err, storage.ErrNotFound) {
+		return ticket, data, c.refuse(&ruleDeviceCodeKnown, "it is not in the database: expired long ago, or never issued")
+	}
+	if err != nil {
+		return ticket, data, fmt.Errorf("look up device code: %w", err)
+	}
+	if err := json.Unmarshal(ticket.Data, &data); err != nil {
+		return ticket, data, fmt.Errorf("read device code: %w", err)
+	}
+	return ticket, data, c.must(true, &ruleDeviceCodeKnown)
+}
+
+// deviceAnswer returns what the person decided; nil if they have not.
+func (c *call) deviceAnswer(key storage.Key) (*deviceAnswer, error) {
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up the answer to a device: %w", err)
+	}
+	var answer deviceAnswer
+	if err := json.Unmarshal(ticket.Data, &answer); err != nil {
+		return nil, fmt.Errorf("read the answer to a device: %w", err)
+	}
+	return &answer, nil
+}
+
+// stillPending tells a device to come back, and one that comes too often to take five
+// seconds more from now on (RFC 8628, section 3.5).
+func (c *call) stillPending(key storage.Key) error {
+	pace, ok := c.s.polls.get(key)
+	if !ok {
+		pace.interval = pollInterval
+	}
+	tooFast := ok && c.now.Sub(pace.last) < pace.interval-pollTolerance
+	if tooFast {
+		pace.interval += pollInterval
+	}
+	pace.last = c.now
+	c.s.polls.put(key, pace)
+	if err := c.must(!tooFast, &rulePollPace); err != nil {
+		return err
+	}
+	return c.must(false, &ruleDeviceDecided)
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// DeviceAuthorization is a device that waits for its person (RFC 8628, section 3.2). Show
+// UserCode and VerificationURI, and VerificationURIComplete as a QR code if there is a
+// screen for one; the user code stays beside it, for the person to compare. Then call
+// WaitForDevice.
+type DeviceAuthorization struct {
+	UserCode, VerificationURI string
+	VerificationURIComplete   string // "" if the provider has none
+	// DeviceCode is the device's own: whoever has it gets the tokens.
+	DeviceCode string
+	Interval   time.Duration // between two polls, at least
+	Expires    time.Time
+	Scope      oauth.Scope // what was asked for
+}
+
+const (
+	defaultPollInterval = 5 * time.Second
+	maxPollInterval     = 5 * time.Minute
+	maxDeviceLifetime   = time.Hour
+)
+
+// DeviceAuthorization asks for the codes with which a device without a browser gets its
+// tokens (RFC 8628, section 3.1).
+func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization, error) {
+	if c.metadata.DeviceAuthorizationEndpoint == "" {
+		return nil, fmt.Errorf("%w: its metadata has no device_authorization_endpoint", ErrUnsupported)
+	}
+	form := url.Values{"client_id": {c.config.ClientID}}
+	if len(c.config.Scopes) > 0 {
+		form.Set("scope", oauth.Scope(c.config.Scopes).String())
+	}
+	for _, resource := range c.config.Resources {
+		form.Add("resource", resource)
+	}
+	now := time.Now()
+	got, err := c.post(ctx, c.metadata.DeviceAuthorizationEndpoint, form)
+	if err != nil {
+		return nil, fmt.Errorf("ask for device codes: %w", err)
+	}
+	if got.status != http.StatusOK {
+		return nil, fmt.Errorf("ask for device codes: %w", parseError(got))
+	}
+	var r oauth.DeviceAuthorizationResponse
+	if err := json.Unmarshal(got.body, &r); err != nil {
+		return nil, fmt.Errorf("%w: device codes: %w", ErrAnswer, err)
+	}
+	if r.DeviceCode == "" || r.UserCode == "" || r.VerificationURI == "" || r.ExpiresIn <= 0 || r.Interval < 0 {
+		return nil, fmt.Errorf("%w: the device codes are not those of RFC 8628, section 3.2", ErrAnswer)
+	}
+	d := &DeviceAuthorization{
+		UserCode: r.UserCode, VerificationURI: r.VerificationURI, VerificationURIComplete: r.VerificationURIComplete,
+		Expires:    now.Add(min(time.Duration(min(r.ExpiresIn, 1<<20))*time.Second, maxDeviceLifetime)),
+		DeviceCode: r.DeviceCode, Interval: defaultPollInterval, Scope: oauth.Scope(c.config.Scopes),
+	}
+	if r.Interval > 0 {
+		d.Interval = min(time.Duration(min(r.Interval, 1<<20))*time.Second, maxPollInterval)
+	}
+	return d, nil
+}
+
+// WaitForDevice polls until the person has decided, as fast as the provider wants it, and
+// returns the tokens. It ends with ctx, with the codes (an *Error with the code
+// expired_token), or with the person's refusal (access_denied). An error on the way to the
+// provider is no reason to stop: the next poll comes later (RFC 8628, section 3.5).
+func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*Tokens, error) {
+	interval := d.Interval
+	for {
+		wait := time.NewTimer(interval)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return nil, fmt.Errorf("wait for the person: %w", ctx.Err())
+		case <-wait.C:
+		}
+		tokens, err := c.PollDevice(ctx, d)
+		refusal, answered := errors.AsType[*Error](err)
+		switch {
+		case err == nil:
+			return tokens, nil
+		case !time.Now().Before(d.Expires):
+			return nil, fmt.Errorf("wait for the person: %w", &Error{Code: oauth.ExpiredToken, Description: "the device code has expired"})
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("wait for the person: %w", ctx.Err())
+		case answered && refusal.Code == oauth.AuthorizationPending:
+		case answered && refusal.Code == oauth.SlowDown:
+			interval = min(interval+5*time.Second, maxPollInterval)
+		case answered && refusal.Status < 500 && refusal.Code != oauth.TemporarilyUnavailable:
+			return nil, fmt.Errorf("wait for the person: %w", err)
+		case errors.Is(err, ErrIDToken):
+			return nil, err
+		default:
+			interval = min(2*interval, maxPollInterval)
+		}
+	}
+}
+
+// PollDevice asks once whether the person has decided. Until then the error is an *Error
+// with the code authorization_pending or slow_down.
+func (c *Client) PollDevice(ctx context.Context, d *DeviceAuthorization) (*Tokens, error) {
+	tokens, err := c.requestTokens(ctx, url.Values{
+		"grant_type": {oauth.GrantTypeDeviceCode}, "device_code": {d.DeviceCode},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("poll for a device: %w", err)
+	}
+	if len(tokens.Scope) == 0 {
+		tokens.Scope = d.Scope
+	}
+	if !d.Scope.Has(oauth.ScopeOpenID) {
+		return tokens, nil
+	}
+	if tokens.IDToken == "" {
+		return nil, fmt.Errorf("%w: there is none, though openid was asked for", ErrIDToken)
+	}
+	tokens.Identity, err = c.checkIDToken(ctx, tokens, expectedIDToken{})
+	return tokens, err
+}

@@ -1,0 +1,79 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+func deviceScene() scene {
+	return scene{
+		key: "device", title: "A device without a browser", button: "Show the code",
+		about:    "A television, a printer, a command line on another machine: it shows a short code, and the person brings that to the authorization server in a browser of their own, which asks whether the code is on a device in front of them. Meanwhile the device asks every few seconds.",
+		clientID: "television", clientName: "Living room television", applicationType: oauth.ApplicationNative,
+		grantTypes: []string{oauth.GrantTypeDeviceCode, oauth.GrantTypeRefreshToken}, scopes: []string{scopeRead},
+		configure: declareOtherDevice, run: runDevice, resume: resumeDevice,
+		breaks: []breakage{
+			{key: "pending", title: "Before the person has decided", about: "Ask for the tokens at once.", code: oauth.AuthorizationPending},
+			{key: "hurry", title: "In a hurry", about: "Ask twice within a second.", code: oauth.SlowDown},
+			{key: "refuse", title: "Refuse", about: "The demo's own person says no on the page.", code: oauth.AccessDenied},
+			{key: "other", title: "Another client's code", about: "Poll with a device code that was issued to another client.", code: oauth.InvalidGrant},
+		},
+	}
+}
+
+const otherDevice = "radio"
+
+func declareOtherDevice(_ *Demo, c *valetkey.Configuration) error {
+	c.Clients = append(c.Clients, valetkey.Client{ID: otherDevice, ClientMetadata: oauth.ClientMetadata{
+		ClientName: "Kitchen radio", TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{oauth.GrantTypeDeviceCode},
+	}})
+	return nil
+}
+
+func runDevice(ctx context.Context, d *Demo, w *walk) error {
+	c := d.clients[w.scene.key]
+	codes, err := c.DeviceAuthorization(recorded(ctx, &w.recording, "Ask for two codes: a long one for the device, a short one for the person"))
+	if err != nil {
+		return w.refused(err)
+	}
+	w.state = codes
+	poll := url.Values{"grant_type": {oauth.GrantTypeDeviceCode}, "device_code": {codes.DeviceCode}}
+	switch w.breakKey() {
+	case "pending":
+		return d.ask(ctx, w, poll, "Ask whether the person has decided; they have not")
+	case "hurry":
+		if err := d.ask(ctx, w, poll, "Ask whether the person has decided"); err != nil {
+			return err
+		}
+		return d.ask(ctx, w, poll, "Ask again at once")
+	case "refuse":
+		somebody := person.New(Username, Password)
+		somebody.Deny = true
+		if err := somebody.Allow(codes.VerificationURIComplete); err != nil {
+			return fmt.Errorf("refuse on the page: %w", err)
+		}
+		return d.ask(ctx, w, poll, "Ask whether the person has decided; they refused")
+	case "other":
+		w.scene.clientID = otherDevice
+		return d.ask(ctx, w, poll, "Poll as another client")
+	}
+	w.waits = codes.VerificationURIComplete
+	w.waitsFor = "On the device: go to " + codes.VerificationURI + " and enter " + codes.UserCode + ".\nA device with a screen shows a QR code that leads to the same page with the code filled in."
+	w.answer = "The device shows " + codes.UserCode + " and waits."
+	return nil
+}
+
+func resumeDevice(ctx context.Context, d *Demo, w *walk) error {
+	tokens, err := d.clients[w.scene.key].PollDevice(recorded(ctx, &w.recording, "Ask with the long code whether the person has decided"), w.state.(*client.DeviceAuthorization))
+	if err != nil {
+		return w.refused(err)
+	}
+	w.waits, w.tokens = "", tokens
+	return d.callAPI(ctx, w)
+}

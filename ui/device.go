@@ -1,0 +1,80 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+)
+
+const devicePath = "/device"
+
+type deviceView struct {
+	UserCode string
+	Alert    string
+}
+
+// asking is what the consent page says of a device.
+type asking struct {
+	UserCode string
+	When     string
+	Address  string // "" if it is not known
+	// Elsewhere says that the device asked from another network than the person's.
+	Elsewhere bool
+}
+
+// showDevice is the page to which people bring the code that a device shows (RFC 8628,
+// section 3.3). A code that came with the link is filled in, and the person must still
+// press the button.
+func (s *session) showDevice(w http.ResponseWriter, r *http.Request) error {
+	switch r.URL.Query().Get("answer") {
+	case "allowed":
+		return s.write(w, answer{template: "device-done", title: "Connected", data: true})
+	case "denied":
+		return s.write(w, answer{template: "device-done", title: "Not connected", data: false})
+	}
+	return s.writeDevice(w, deviceView{UserCode: cutRunes(clean(r.URL.Query().Get("user_code")), 32)}, answer{})
+}
+
+func (s *session) writeDevice(w http.ResponseWriter, v deviceView, a answer) error {
+	a.template, a.title, a.data = "device", "Connect a device", v
+	return s.write(w, a)
+}
+
+func (s *session) device(w http.ResponseWriter, r *http.Request) error {
+	typed := r.PostForm.Get("user_code")
+	err := s.server.BeginDevice(w, r, typed)
+	v := deviceView{UserCode: cutRunes(clean(typed), 32)}
+	if later, ok := errors.AsType[*authserver.TryLaterError](err); ok {
+		v.Alert = "Too many codes were tried. Try again " + inTime(later.After) + "."
+		return s.writeDevice(w, v, answer{status: http.StatusTooManyRequests, retryAfter: later.After})
+	}
+	if errors.Is(err, authserver.ErrUserCode) {
+		v.Alert = "No device is waiting with this code. Compare it with what the device shows; if that is the same, have the device show a new one."
+		return s.writeDevice(w, v, answer{status: http.StatusNotFound})
+	}
+	return err
+}
+
+// askingDevice says in words what a device asks, and from where.
+func (s *session) askingDevice(r *http.Request, d *authserver.Device) *asking {
+	a := &asking{UserCode: d.UserCode, When: ago(time.Since(d.Began))}
+	if d.Address.IsValid() {
+		a.Address = d.Address.String()
+		a.Elsewhere = network(d.Address) != network(s.config.RemoteAddr(r))
+	}
+	return a
+}
+
+// network is what the devices of a household or an office have in common.
+func network(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	prefix, _ := a.Prefix(bits) // the zero prefix for no address
+	return prefix
+}
