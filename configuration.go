@@ -102,10 +102,12 @@ func (o Outgoing) engine() (authserver.Outgoing, error) {
 type Registration struct {
 	Mode string `json:"mode,omitempty"` // off, initial_access_token or open
 	// Scope is the most that such a client may ask for.
-	Scope          string   `json:"scope,omitempty"`
-	UnusedLifetime Duration `json:"unused_lifetime,omitzero"`
-	MaxClients     int      `json:"max_clients,omitempty"`
-	PerMinute      int      `json:"per_minute,omitempty"`
+	Scope string `json:"scope,omitempty"`
+	// AnyAllowedScope lets it ask for all of Scope later, whatever it registered.
+	AnyAllowedScope bool     `json:"any_allowed_scope,omitempty"`
+	UnusedLifetime  Duration `json:"unused_lifetime,omitzero"`
+	MaxClients      int      `json:"max_clients,omitempty"`
+	PerMinute       int      `json:"per_minute,omitempty"`
 	// SoftwareStatements are whose statements count.
 	SoftwareStatements        []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
 	RequireSoftwareStatement  bool                                 `json:"require_software_statement,omitempty"`
@@ -121,7 +123,7 @@ func (r Registration) engine() (authserver.RegistrationPolicy, error) {
 		return authserver.RegistrationPolicy{}, fmt.Errorf("registration.scope: %w", err)
 	}
 	return authserver.RegistrationPolicy{
-		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, UnusedLifetime: time.Duration(r.UnusedLifetime),
+		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, AnyAllowedScope: r.AnyAllowedScope, UnusedLifetime: time.Duration(r.UnusedLifetime),
 		MaxClients: r.MaxClients, PerMinute: r.PerMinute,
 		SoftwareStatements: r.SoftwareStatements, RequireSoftwareStatement: r.RequireSoftwareStatement,
 		InsecureNoCodeChallenge: r.InsecureNoCodeChallenge, InsecureAssertionAudience: r.InsecureAssertionAudience,

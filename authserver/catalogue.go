@@ -229,6 +229,9 @@ func (s *Server) newClient(record *Client) *client {
 			c.scope = append(c.scope, standard.Name)
 		}
 	}
+	if s.registrations.AnyAllowedScope && record.Registration != nil && !record.Registration.Vouched && !oauth.IsClientIDURL(record.ID) {
+		c.scope = c.scope.Union(s.registrations.allowedScope())
+	}
 	for _, secret := range record.Secrets {
 		c.secretHashes = append(c.secretHashes, sha256.Sum256([]byte(secret)))
 	}

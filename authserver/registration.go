@@ -34,6 +34,10 @@ type RegistrationPolicy struct {
 	Mode RegistrationMode
 	// Scope is the most that such a client may ask for; nil: the standard scopes.
 	Scope oauth.Scope
+	// AnyAllowedScope lets a client that nobody vouches for ask for all of Scope later,
+	// whatever it registered. Some register with what they need first, and ask for more when
+	// an API says that it takes more (RFC 6750, section 3.1).
+	AnyAllowedScope bool
 	// UnusedLifetime is how long a client stays that nobody signs in to; zero: 24 hours.
 	UnusedLifetime time.Duration
 	// MaxClients is how many there may be at once; zero: 100,000.
@@ -254,16 +258,23 @@ func (c *call) refuseMetadata(problems ...ClientProblem) error {
 	return err
 }
 
+// allowedScope is the most that a client may ask for.
+func (p RegistrationPolicy) allowedScope() oauth.Scope {
+	if p.Scope != nil {
+		return p.Scope
+	}
+	var scope oauth.Scope
+	for _, standard := range standardScopes() {
+		scope = append(scope, standard.Name)
+	}
+	return scope
+}
+
 // limit leaves out what registration does not give: scopes beyond the policy's, grant
 // types that are unknown or an operator's to give, and those that no response type needs.
 func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (problems []ClientProblem) {
 	if asked, err := oauth.ParseScope(m.Scope); err == nil {
-		allowed := p.Scope
-		if allowed == nil {
-			for _, scope := range standardScopes() {
-				allowed = append(allowed, scope.Name)
-			}
-		}
+		allowed := p.allowedScope()
 		if asked == nil {
 			asked = allowed
 		}

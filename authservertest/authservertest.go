@@ -30,6 +30,10 @@ type Config struct {
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
 	// Registration lets clients register themselves; the zero value: no.
 	Registration valetkey.Registration
+	// MetadataDocuments lets clients be known by their metadata documents; the zero value: no.
+	// CertificateAuthorities is a PEM file of those to trust in fetching the documents.
+	MetadataDocuments      valetkey.MetadataDocuments
+	CertificateAuthorities string
 	// Database is another database than one in memory, by its URL.
 	Database string
 	// OnTrace receives the ladder of checks of every request.
@@ -57,9 +61,9 @@ func NewServer(t testing.TB, config Config) *Server {
 	server, err := valetkey.New(valetkey.Config{
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
-			Registration: config.Registration, Claims: config.Claims, Hooks: config.Hooks,
+			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
 			// The applications under test are on this machine, and told of logouts there.
-			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}},
+			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}, CertificateAuthorities: config.CertificateAuthorities},
 		},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), OnTrace: config.OnTrace,
 		GrantTypes: config.GrantTypes, TokenClaims: config.TokenClaims,

@@ -79,6 +79,8 @@ var rules = map[string]rule{
 		why: "examples use what everybody can: nothing internal, and of the server the root alone"},
 	"examples/api": {knows: []string{"resourceserver", "oauth"},
 		why: "the example shows that an API needs the middleware alone"},
+	"examples/mcp": {knows: []string{"resourceserver"}, uses: []string{"github.com/modelcontextprotocol/go-sdk"},
+		why: "the example shows that an MCP server needs the middleware alone"},
 	"examples/native":  {knows: []string{"client", "oauth"}, why: "the example shows that an application needs the client alone"},
 	"examples/service": {knows: []string{"client", "oauth"}, why: "the example shows that a service needs the client alone"},
 	"examples/webapp":  {knows: []string{"client", "oauth"}, why: "the example shows that an application needs the client alone"},

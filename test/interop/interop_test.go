@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,7 +69,7 @@ func inBothFormats(t *testing.T, secret, byKey string, walk func(*testing.T, *wo
 
 func TestOpenIDClient(t *testing.T) {
 	node := need(t, "node")
-	dir := installNode(t)
+	dir := installNode(t, "node")
 	inBothFormats(t, oddSecret, keyholderID, func(t *testing.T, w *world) report {
 		got := runScript(t, w, node, filepath.Join(dir, "signin.mjs"))
 		if !strings.HasPrefix(got.Logout, w.issuer) || !strings.Contains(got.Logout, "id_token_hint=") {
@@ -95,9 +96,9 @@ func TestAuthlib(t *testing.T) {
 	})
 }
 
-func installNode(t *testing.T) string {
+func installNode(t *testing.T, name string) string {
 	t.Helper()
-	return install(t, "node", []string{"package.json", "package-lock.json", ".npmrc"}, func(ctx context.Context, dir string) error {
+	return install(t, name, []string{"package.json", "package-lock.json", ".npmrc"}, func(ctx context.Context, dir string) error {
 		npm := exec.CommandContext(ctx, need(t, "npm"), "ci", "--ignore-scripts")
 		npm.Dir = dir
 		return run(npm)
@@ -107,10 +108,20 @@ func installNode(t *testing.T) string {
 // runScript runs a client's script, is its browser, and returns its report.
 func runScript(t *testing.T, w *world, interpreter, script string) report {
 	t.Helper()
+	visit := func(address string) (*url.URL, error) { return w.alice.Visit(address, redirectURI) }
+	var got report
+	converse(t, w.environment(t), visit, &got, interpreter, script)
+	return got
+}
+
+// converse runs a client's script, is its browser wherever it prints an address, and reads
+// the report that it prints at last.
+func converse(t *testing.T, environment []string, visit func(string) (*url.URL, error), got any, interpreter, script string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, interpreter, script)
-	command.Env = append(os.Environ(), w.environment(t)...)
+	command.Env = append(os.Environ(), environment...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	stdin, err := command.StdinPipe()
@@ -132,27 +143,27 @@ func runScript(t *testing.T, w *world, interpreter, script string) report {
 		command.Wait()
 		t.Fatalf("%v\n%s", err, stderr.String())
 	}
-	if !lines.Scan() {
-		fail(io.ErrUnexpectedEOF)
+	for {
+		if !lines.Scan() {
+			fail(io.ErrUnexpectedEOF)
+		}
+		if !strings.HasPrefix(lines.Text(), "http") {
+			break
+		}
+		callback, err := visit(lines.Text())
+		if err != nil {
+			fail(err)
+		}
+		if _, err := io.WriteString(stdin, callback.String()+"\n"); err != nil {
+			fail(err)
+		}
 	}
-	callback, err := w.alice.Visit(lines.Text(), redirectURI)
-	if err != nil {
-		fail(err)
-	}
-	if _, err := io.WriteString(stdin, callback.String()+"\n"); err != nil {
-		fail(err)
-	}
-	if !lines.Scan() {
-		fail(io.ErrUnexpectedEOF)
-	}
-	var got report
-	if err := json.Unmarshal(lines.Bytes(), &got); err != nil {
+	if err := json.Unmarshal(lines.Bytes(), got); err != nil {
 		fail(err)
 	}
 	if err := command.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, stderr.String())
 	}
-	return got
 }
 
 // install copies a client's directory to the cache and installs its libraries there, once

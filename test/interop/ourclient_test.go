@@ -147,7 +147,7 @@ func discover(t *testing.T, config client.Config) *client.Client {
 func startProvider(t *testing.T, key *ecdsa.PrivateKey) string {
 	t.Helper()
 	node := need(t, "node")
-	command := exec.CommandContext(t.Context(), node, filepath.Join(installNode(t), "provider.mjs"))
+	command := exec.CommandContext(t.Context(), node, filepath.Join(installNode(t, "node"), "provider.mjs"))
 	command.Env = append(os.Environ(),
 		"CLIENT_ID="+clientID, "CLIENT_SECRET="+oddSecret, "REDIRECT_URI="+redirectURI, "API_SCOPE="+apiScope,
 		"SERVICE_ID="+serviceID, "SERVICE_JWKS="+keySet(t, key, "one"))
