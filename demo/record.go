@@ -131,6 +131,10 @@ func (d *Demo) describe(into *recording, request *http.Request, sent []byte, res
 	}
 	if name, ok := d.parties[request.URL.Host]; ok {
 		m.To = name
+		if response.Header.Get("WWW-Authenticate") != "" {
+			m.Refusal = challengeCheck(response)
+			m.Checks = []authserver.Check{*m.Refusal}
+		}
 		return m
 	}
 	if t := d.traces.after(began, request.URL.Path, response.Header.Get("Location")+string(received)); t != nil {

@@ -108,7 +108,12 @@ func (d *Demo) renew(ctx context.Context, w *walk) error {
 
 // request sends one request to the API with the walk's access token.
 func (d *Demo) request(ctx context.Context, w *walk, method, path, purpose string) error {
-	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, d.api+path, nil)
+	return d.requestAt(ctx, w, method, d.api+path, purpose)
+}
+
+// requestAt is request for another API.
+func (d *Demo) requestAt(ctx context.Context, w *walk, method, address, purpose string) error {
+	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, address, nil)
 	if err != nil {
 		return fmt.Errorf("call the API: %w", err)
 	}
