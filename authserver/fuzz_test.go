@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -74,6 +75,26 @@ func FuzzIsSecret(f *testing.F) {
 		}
 		if n > 1 {
 			t.Errorf("%q is %d kinds of secret", s, n)
+		}
+	})
+}
+
+// Whatever somebody types, it is read as the code that a device shows or as none, and a code
+// is read as itself.
+func FuzzReadUserCode(f *testing.F) {
+	for _, seed := range []string{"WDJB-MJHT", "wdjb mjht", " w d j b.m j h t ", "WDJBMJHT1", "WDJBMJHA", "ẄDJBMJHT", "", "----", strings.Repeat("B", 100)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, typed string) {
+		code := readUserCode(typed)
+		if code == "" {
+			return
+		}
+		if len(code) != userCodeLength || strings.Trim(code, userCodeLetters) != "" {
+			t.Errorf("%q is read as %q", typed, code)
+		}
+		if again := readUserCode(code[:4] + "-" + code[4:]); again != code {
+			t.Errorf("%q is read as %q, and that as %q", typed, code, again)
 		}
 	})
 }

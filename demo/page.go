@@ -1,11 +1,14 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"html/template"
+	"image/png"
 	"net/http"
 	"net/url"
 	"sync"
@@ -185,6 +188,7 @@ type sceneView struct {
 	Ran               bool
 	HasToken          bool
 	Waits, WaitsFor   string
+	QRCode            template.URL // "" for none
 	How, Breaking     string
 	Failed            bool
 	Answer            string
@@ -212,7 +216,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 			shown.Ran = len(shown.Messages) > 0
 			shown.HasToken = walk.tokens != nil
 			shown.Failed, shown.Answer = walk.failed, walk.answer
-			shown.Waits, shown.WaitsFor = walk.waits, walk.waitsFor
+			shown.Waits, shown.WaitsFor, shown.QRCode = walk.waits, walk.waitsFor, walk.drawnCode()
 			shown.Open = true
 			if walk.breakage != nil {
 				shown.How, shown.Breaking = walk.breakage.key, walk.breakage.title
@@ -228,9 +232,20 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if err := page.Execute(w, view); err != nil {
 		fmt.Fprintln(w, "The demo could not draw this page.")
 	}
+}
+
+// drawnCode is the QR code as the address of an image; "" for none.
+func (w *walk) drawnCode() template.URL {
+	if w.qrCode == nil {
+		return ""
+	}
+	var drawn bytes.Buffer
+	// A grey image of some forty pixels that goes to memory has nothing that could fail.
+	_ = png.Encode(&drawn, w.qrCode)
+	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(drawn.Bytes()))
 }

@@ -64,7 +64,12 @@ func runDevice(ctx context.Context, d *Demo, w *walk) error {
 		return d.ask(ctx, w, poll, "Poll as another client")
 	}
 	w.waits = codes.VerificationURIComplete
-	w.waitsFor = "On the device: go to " + codes.VerificationURI + " and enter " + codes.UserCode + ".\nA device with a screen shows a QR code that leads to the same page with the code filled in."
+	w.waitsFor = "On the device: go to " + codes.VerificationURI + " and enter " + codes.UserCode + ".\nThe QR code leads to the same page with the code filled in; the person compares it with the device."
+	qrCode, err := codes.QRCode()
+	if err != nil {
+		return err
+	}
+	w.qrCode = qrCode
 	w.answer = "The device shows " + codes.UserCode + " and waits."
 	return nil
 }
@@ -74,6 +79,6 @@ func resumeDevice(ctx context.Context, d *Demo, w *walk) error {
 	if err != nil {
 		return w.refused(err)
 	}
-	w.waits, w.tokens = "", tokens
+	w.waits, w.qrCode, w.tokens = "", nil, tokens
 	return d.callAPI(ctx, w)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"net/http"
 	"net/url"
@@ -24,8 +25,9 @@ type walk struct {
 	address     string // of the authorization request
 	tokens      *client.Tokens
 	// waits is a page where the person must act before the scene goes on; waitsFor says
-	// what they do there, and with what.
+	// what they do there, and with what; qrCode, if there is one, leads there too.
 	waits, waitsFor string
+	qrCode          image.Image
 	// state is the scene's own.
 	state any
 	// answer is the API's, or what refused.

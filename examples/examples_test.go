@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -92,6 +93,7 @@ func TestExamples(t *testing.T) {
 	t.Run("api", w.testAPI)
 	t.Run("webapp", w.testWebApp)
 	t.Run("native", w.testNative)
+	t.Run("device", w.testDevice)
 	t.Run("service", w.testService)
 	t.Run("voucher", w.testVoucher)
 }
@@ -188,6 +190,43 @@ func (w *world) testNative(t *testing.T) {
 	}
 	if got := parse(t, rest); got.Client != "native" || got.Subject == "native" || len(got.Notes) != 1 {
 		t.Errorf("the API answered %s", rest)
+	}
+}
+
+func (w *world) testDevice(t *testing.T) {
+	device := w.command(t, "device", "-issuer", w.issuer, "-api", w.api)
+	stdout, err := device.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := device.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stdout)
+	instruction, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page, code string
+	if _, err := fmt.Sscanf(instruction, "Go to %s and enter %s", &page, &code); err != nil {
+		t.Fatalf("%v: %s", err, instruction)
+	}
+	if err := person.New("demo", "valet-parking").Allow(page + "?user_code=" + code); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := device.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	drawn, answered, _ := strings.Cut(string(rest), "{")
+	if !strings.Contains(drawn, "█▀▀▀▀▀█") {
+		t.Errorf("no QR code in %s", drawn)
+	}
+	if got := parse(t, []byte("{"+answered)); got.Client != "television" || got.Subject == "television" || len(got.Notes) != 1 {
+		t.Errorf("the API answered %s", answered)
 	}
 }
 

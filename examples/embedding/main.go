@@ -102,6 +102,12 @@ func declarations(webapp, api string) valetkey.Declarations {
 				GrantTypes: []string{oauth.GrantTypeClientCredentials},
 				Scope:      "notes.read",
 			}},
+			{ID: "television", ClientMetadata: oauth.ClientMetadata{
+				ClientName:              "Living room television",
+				TokenEndpointAuthMethod: oauth.AuthMethodNone,
+				GrantTypes:              []string{oauth.GrantTypeDeviceCode, oauth.GrantTypeRefreshToken},
+				Scope:                   "notes.read",
+			}},
 			{ID: "kiosk", Secret: "kiosk-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
 				ClientName: "Kiosk",
 				GrantTypes: []string{voucherGrantType},

@@ -60,7 +60,9 @@ func (v *visit) text(selector string) string {
 
 func (v *visit) picture(name string) {
 	v.Helper()
-	png, err := chromedp.Run(v.ctx, chromedp.FullScreenshot(100))
+	ctx, cancel := context.WithTimeout(v.ctx, patience)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		v.Errorf("take a picture of %s: %v", name, err)
 		return
@@ -121,6 +123,7 @@ func TestTheDemoWalkedByClicks(t *testing.T) {
 			v.walkNative()
 			v.walkService()
 			v.walkImplicit(d.URL(), variant.scripts)
+			v.walkDevice(d.URL())
 			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
 			if err != nil || overflow > 0 {
 				t.Errorf("the page is %d pixels too wide (%v)", overflow, err)
@@ -219,4 +222,37 @@ func (v *visit) walkImplicit(start string, scripts bool) {
 	v.answered("implicit")
 	v.press("implicit", "nonce")
 	v.refused("implicit", "nonce", "OpenID Connect Core")
+}
+
+// walkDevice takes the page in the same tab, as somebody does who has one device only.
+func (v *visit) walkDevice(start string) {
+	v.do("open the scene", chromedp.Navigate(start+"?scene=device#device"), chromedp.Click(chromedp.CSS("#device button.primary")))
+	v.do("wait for the code", chromedp.WaitVisible(chromedp.CSS("#device .wait img")))
+	v.picture("device-waits")
+	if drawn, err := chromedp.Run(v.ctx, chromedp.Evaluate[int](`document.querySelector("#device .wait img").naturalWidth`)); err != nil || drawn < 29 {
+		v.Errorf("the QR code is %d pixels wide (%v)", drawn, err)
+	}
+	page, err := chromedp.Run(v.ctx, chromedp.Evaluate[string](`document.querySelector("#device .waits a").href`))
+	if err != nil {
+		v.Fatal(err)
+	}
+	address, code, _ := strings.Cut(page, "?user_code=")
+	v.do("type a wrong code", chromedp.Navigate(address), chromedp.SendKeys(chromedp.CSS("#user_code"), "bbbb bbbb"), chromedp.Click(chromedp.CSS("main .primary")))
+	v.do("wait for the alert", chromedp.WaitVisible(chromedp.CSS("#alert")))
+	v.picture("device-unknown-code")
+	v.do("type the code as people do", chromedp.Clear(chromedp.CSS("#user_code")),
+		chromedp.SendKeys(chromedp.CSS("#user_code"), strings.ToLower(strings.Replace(code, "-", " ", 1))), chromedp.Click(chromedp.CSS("main .primary")))
+	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
+	if text := v.text("main"); !strings.Contains(text, code) || !strings.Contains(text, "Living room television") {
+		v.Errorf("the page does not show what to compare, %s:\n%s", code, text)
+	}
+	v.picture("device-consent")
+	v.allow()
+	v.do("wait for the end", chromedp.WaitVisible(chromedp.CSS(".emblem.good")))
+	v.picture("device-connected")
+	v.do("go on", chromedp.Navigate(start+"?scene=device#device"), chromedp.Click(chromedp.CSS("#device .waits button.primary")),
+		chromedp.WaitNotPresent(chromedp.CSS("#device .waits")))
+	v.answered("device")
+	v.press("device", "other")
+	v.refused("device", "other", "RFC 8628, section 3.4")
 }
