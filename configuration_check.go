@@ -59,6 +59,11 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("claim_sources[%d]", i), "%v", err)
 		}
 	}
+	for i := range c.TokenExchange {
+		if err := c.TokenExchange[i].Check(); err != nil {
+			report(fmt.Sprintf("token_exchange[%d]", i), "%v", err)
+		}
+	}
 	c.validateHooks(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")

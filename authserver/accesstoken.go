@@ -27,6 +27,9 @@ type accessToken struct {
 	// person is the subject here, whom the client may know by another name; "" for a
 	// client's own token.
 	person string
+	// anchor is what it hangs from, "" if nothing; authorization what it descends from.
+	anchor        string
+	authorization authorization
 	// asked and claimsLocales are parameters of its authorization.
 	asked         *oauth.ClaimsRequest
 	claimsLocales []string
@@ -69,6 +72,7 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 		return nil, err
 	}
 	t.asked, t.claimsLocales, t.person = a.Claims, a.ClaimsLocales, a.Subject
+	t.anchor, t.authorization = anchorOf(claims.ID), a
 	return t, nil
 }
 
@@ -78,6 +82,8 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 // it (docs/decisions/0002). A client's own token has no anchor.
 func (x *exchange) anchor() string {
 	switch {
+	case x.hangsFrom != "":
+		return x.hangsFrom
 	case x.refreshToken != "":
 		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken))
 	case x.kept.Kind != "":
@@ -101,9 +107,15 @@ func writeAnchor(kind string, key storage.Key) string {
 	return kind + base64.RawURLEncoding.EncodeToString(key.ID[:])
 }
 
+// anchorOf is what a jti begins with.
+func anchorOf(jti string) string {
+	anchor, _, _ := strings.Cut(jti, ".")
+	return anchor
+}
+
 func readAnchor(jti string) (storage.Key, bool) {
 	var key storage.Key
-	anchor, _, _ := strings.Cut(jti, ".")
+	anchor := anchorOf(jti)
 	if anchor == "" {
 		return key, false
 	}
@@ -112,6 +124,8 @@ func readAnchor(jti string) (storage.Key, bool) {
 		key.Kind = kindCode
 	case 'a':
 		key.Kind = kindAnchor
+	case 'o':
+		key.Kind = kindAccessToken
 	}
 	id, err := base64.RawURLEncoding.DecodeString(anchor[1:])
 	if err != nil || len(id) != len(key.ID) {
@@ -144,19 +158,15 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 		Expires: ticket.Expires.Unix(), IssuedAt: a.Opaque.IssuedAt, Scope: a.Scope.String(),
 		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR, Extra: a.Extra,
 	}
-	if claims.Subject == "" {
-		claims.Subject = clientSubject(a.ClientID)
-	} else {
-		cl, err := s.client(ctx, a.ClientID)
-		if errors.Is(err, errUnknownClient) {
-			return nil, errInactive
-		}
-		if err != nil {
-			return nil, err
-		}
-		claims.Subject = s.subjectFor(cl, a.Subject)
+	cl, err := s.client(ctx, a.ClientID)
+	if errors.Is(err, errUnknownClient) {
+		return nil, errInactive
 	}
-	return &accessToken{claims: claims, person: a.Subject, asked: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key}, nil
+	if err != nil {
+		return nil, err
+	}
+	claims.Subject = s.subjectOf(cl, &a)
+	return &accessToken{claims: claims, person: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, asked: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key}, nil
 }
 
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what

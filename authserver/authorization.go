@@ -12,8 +12,10 @@ import (
 // authorization is what a person allowed a client at one moment: the data of a code and
 // of the tokens that descend from it.
 type authorization struct {
-	ClientID  string               `json:"c"`
-	Subject   string               `json:"s,omitempty"`
+	ClientID string `json:"c"`
+	Subject  string `json:"s,omitempty"`
+	// Other is the sub of tokens whose subject is neither a person here nor the client.
+	Other     string               `json:"h,omitempty"`
 	Grant     string               `json:"g,omitempty"`
 	Family    string               `json:"f,omitempty"`
 	Scope     oauth.Scope          `json:"o,omitempty"`

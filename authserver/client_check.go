@@ -104,6 +104,9 @@ func (c *clientCheck) responseTypes() {
 	if frontChannel != c.HasGrantType(oauth.GrantTypeImplicit) {
 		c.report("", "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
 	}
+	if c.HasGrantType(oauth.GrantTypeTokenExchange) && c.Public() {
+		c.report("", "the grant type token-exchange needs a client with credentials (RFC 8693, section 5)")
+	}
 	if c.HasGrantType(oauth.GrantTypeClientCredentials) && c.Public() {
 		c.report("", "the grant type client_credentials needs a client with credentials (RFC 6749, section 4.4)")
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	Webhooks []Webhook
 	// GrantTypes are served beside ours.
 	GrantTypes []GrantType
+	// TokenExchange says who may exchange which tokens for what; without a rule nobody may.
+	TokenExchange []TokenExchangeRule
 	// CheckPassword returns who a name and a password prove somebody to be, at the same pace
 	// and with the same silence as the sign-in page: ErrWrongPassword, also for an account
 	// that needs more than a password; a *TryLaterError; or a fault. Nil: nobody's password

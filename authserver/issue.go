@@ -30,7 +30,7 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if err := c.useClient(); err != nil {
 		return nil, err
 	}
-	response, put, err := c.accessToken(ctx, catalogue, x)
+	response, put, err := c.accessTokenOrInstead(ctx, catalogue, x)
 	if err != nil {
 		return nil, err
 	}
@@ -88,17 +88,28 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 }
 
 // stillStands holds, after tokens were stored for a refresh token that was not spent for
-// them, that it was not revoked meanwhile. Whoever revokes it later finds what was stored.
+// them, or for another token, that it was not revoked meanwhile. Whoever revokes it later
+// finds what was stored.
 func (c *call) stillStands(ctx context.Context, x *exchange) error {
 	key := x.kept.Key
 	if x.refreshToken != "" && !x.storeRefresh {
 		key = secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken)
+	}
+	if x.subjectAnchor != "" {
+		key, _ = readAnchor(x.subjectAnchor)
 	}
 	if key.Kind == "" {
 		return nil
 	}
 	_, err := c.s.config.Store.Get(ctx, c.now, key)
 	return err
+}
+
+func (c *call) accessTokenOrInstead(ctx context.Context, catalogue *catalogue, x *exchange) (*oauth.TokenResponse, []storage.Ticket, error) {
+	if x.instead != nil {
+		return x.instead(ctx)
+	}
+	return c.accessToken(ctx, catalogue, x)
 }
 
 // accessToken makes an access token. An opaque one comes with the ticket that it stands for,
@@ -263,13 +274,10 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 	}
 	a := &x.authorization
 	claims := accessTokenClaims{
-		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(c.client, a.Subject), Audience: audience, ClientID: c.client.ID,
+		Issuer: c.s.config.Issuer, Subject: c.s.subjectOf(c.client, a), Audience: audience, ClientID: c.client.ID,
 		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.anchor() + "." + storage.NewID(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 		Extra: extra,
-	}
-	if claims.Subject == "" {
-		claims.Subject = clientSubject(c.client.ID)
 	}
 	payload, err := claims.encode()
 	if err != nil {
@@ -287,6 +295,17 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 
 // maxAccessTokenBytes is the most that package jose, and so the resource server, reads.
 const maxAccessTokenBytes = 16 << 10
+
+// subjectOf is the sub of an authorization's access tokens.
+func (s *Server) subjectOf(cl *client, a *authorization) string {
+	switch {
+	case a.Subject != "":
+		return s.subjectFor(cl, a.Subject)
+	case a.Other != "":
+		return a.Other
+	}
+	return clientSubject(cl.ID)
+}
 
 // clientSubject is the sub of a client's own token: its client_id (RFC 9068, section
 // 2.2). People's subjects are 128 random bits in base64url; so that no client can be
@@ -341,7 +360,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	}
 	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, c.s.subjectFor(c.client, a.Subject), c.client.ID
 	claims["azp"] = c.client.ID
-	claims["exp"], claims["iat"] = c.now.Add(c.idTokenLifetime()).Unix(), c.now.Unix()
+	claims["exp"], claims["iat"] = c.now.Add(shorter(c.idTokenLifetime(), x.lifetime)).Unix(), c.now.Unix()
 	set("auth_time", a.AuthTime, a.AuthTime != 0)
 	// An unsigned ID token has no hash of its own to make one by.
 	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)
@@ -350,6 +369,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	set("acr", a.ACR, a.ACR != "")
 	set("amr", a.AMR, len(a.AMR) > 0)
 	set("sid", c.s.sessionFor(c.client, a.Session), a.Session != "")
+	set(claimActor, a.Extra[claimActor], a.Extra[claimActor] != nil)
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", fmt.Errorf("encode ID token: %w", err)

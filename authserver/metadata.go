@@ -44,7 +44,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		methods = append(methods, m.name)
 	}
 	for _, g := range s.grantTypes {
-		if offered(g.name) {
+		if s.offered(g.name) {
 			grants = append(grants, g.name)
 		}
 	}
@@ -93,6 +93,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		if e.metadata != nil {
 			e.metadata(&m, s.config.Issuer+e.path)
 		}
+	}
+	if slices.ContainsFunc(s.config.TokenExchange, func(r TokenExchangeRule) bool { return r.issues(oauth.TokenTypeIDJAG) }) {
+		m.IdentityChainingRequestedTokenTypesSupported = []string{oauth.TokenTypeIDJAG}
 	}
 	m.BackchannelLogoutSupported = s.config.EndedSessions != nil
 	m.BackchannelLogoutSessionSupported = m.BackchannelLogoutSupported

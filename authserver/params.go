@@ -12,8 +12,8 @@ import (
 )
 
 // params are the parameters of a request, each at most once (RFC 6749, sections 3.1 and
-// 3.2), but for resource, which may repeat (RFC 8707, section 2). A parameter without a
-// value counts as omitted.
+// 3.2), but for resource and audience, which may repeat (RFC 8707, section 2; RFC 8693,
+// section 2.1). A parameter without a value counts as omitted.
 type params []param
 
 type param struct{ name, value string }
@@ -64,7 +64,7 @@ var (
 		must:    "each parameter is sent once",
 		section: "RFC 6749, section 3.1", code: oauth.InvalidRequest,
 		says: "a parameter is sent more than once",
-		mend: "send each parameter once; resource alone may repeat",
+		mend: "send each parameter once; resource and audience alone may repeat",
 	}
 	ruleContentType = rule{
 		must:    "the body is application/x-www-form-urlencoded",
@@ -113,7 +113,7 @@ func (c *call) parseParams(raw string) (params, error) {
 		if value == "" {
 			continue
 		}
-		if name != "resource" && p.has(name) {
+		if name != "resource" && name != "audience" && p.has(name) {
 			repeated = append(repeated, name)
 		}
 		p = append(p, param{name, value})

@@ -62,6 +62,8 @@ type scriptSetup struct {
 	MetadataDocuments bool        `json:"metadata_documents"`
 	DocumentScope     oauth.Scope `json:"metadata_document_scope"`
 	documents         *documentHost
+	// TokenExchange are the rules of token_exchange.
+	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange"`
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
@@ -144,7 +146,8 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
 		Registration: setup.Registration, MetadataDocuments: authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
-		Logger: slog.New(slog.DiscardHandler),
+		TokenExchange: setup.TokenExchange,
+		Logger:        slog.New(slog.DiscardHandler),
 	}
 	if s.rp != nil {
 		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded

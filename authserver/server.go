@@ -92,6 +92,11 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range config.TokenExchange {
+		if err := config.TokenExchange[i].Check(); err != nil {
+			return nil, fmt.Errorf("token exchange rule %d: %w", i, err)
+		}
+	}
 	for _, source := range config.ClaimSources {
 		if err := source.Check(); err != nil {
 			return nil, fmt.Errorf("claim source: %w", err)

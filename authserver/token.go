@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -27,6 +28,7 @@ func grantTypes() []grantType {
 		{oauth.GrantTypeClientCredentials, (*call).exchangeClientCredentials},
 		{oauth.GrantTypePassword, (*call).exchangePassword},
 		{oauth.GrantTypeDeviceCode, (*call).exchangeDeviceCode},
+		{oauth.GrantTypeTokenExchange, (*call).exchangeToken},
 	}
 }
 
@@ -45,6 +47,11 @@ type exchange struct {
 	put []storage.Ticket
 	// own is what the tokens hang from where there is neither code nor refresh token.
 	own storage.Key
+	// subjectAnchor is what the token hangs from for which these are; hangsFrom the same,
+	// where these end with it too (accesstoken.go). "" for nothing.
+	subjectAnchor, hangsFrom string
+	// instead makes what is issued in place of an access token; nil for an access token.
+	instead func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error)
 	// code is the code that the tokens are for, or come with; zero if there is none.
 	code storage.Key
 	// refreshToken is the refresh token to hand out, "" for none; storeRefresh says that
@@ -115,7 +122,7 @@ func (c *call) token() error {
 		return c.refuse(&ruleGrantTypeSent, "")
 	}
 	allowed := cl.HasGrantType(name)
-	if grant == nil || !allowed && !offered(name) {
+	if grant == nil || !allowed && !c.s.offered(name) {
 		return c.refuse(&ruleGrantTypeKnown, "grant_type: "+name)
 	}
 	if !allowed {
@@ -139,8 +146,11 @@ func (c *call) token() error {
 }
 
 // offered reports whether a grant type is named to everybody. The password grant is an
-// exception for single clients, and others hear that it is not there.
-func offered(name string) bool { return name != oauth.GrantTypePassword }
+// exception for single clients, and others hear that it is not there; so it is with token
+// exchange where no rule allows any.
+func (s *Server) offered(name string) bool {
+	return name != oauth.GrantTypePassword && (name != oauth.GrantTypeTokenExchange || len(s.config.TokenExchange) > 0)
+}
 
 func (s *Server) grantTypeNamed(name string) *grantType {
 	for i := range s.grantTypes {

@@ -69,9 +69,12 @@ type ServerMetadata struct {
 	BackchannelLogoutSessionSupported          bool     `json:"backchannel_logout_session_supported,omitempty"`
 	FrontchannelLogoutSupported                bool     `json:"frontchannel_logout_supported,omitempty"`
 	FrontchannelLogoutSessionSupported         bool     `json:"frontchannel_logout_session_supported,omitempty"`
-	OPPolicyURI                                string   `json:"op_policy_uri,omitempty"`
-	OPTOSURI                                   string   `json:"op_tos_uri,omitempty"`
-	ServiceDocumentation                       string   `json:"service_documentation,omitempty"`
+	// IdentityChainingRequestedTokenTypesSupported is of
+	// draft-ietf-oauth-identity-assertion-authz-grant, section 7.1.
+	IdentityChainingRequestedTokenTypesSupported []string `json:"identity_chaining_requested_token_types_supported,omitempty"`
+	OPPolicyURI                                  string   `json:"op_policy_uri,omitempty"`
+	OPTOSURI                                     string   `json:"op_tos_uri,omitempty"`
+	ServiceDocumentation                         string   `json:"service_documentation,omitempty"`
 }
 
 // ProtectedResourceMetadata describes an API (RFC 9728, section 2).

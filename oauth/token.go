@@ -5,6 +5,7 @@ import "encoding/json"
 // Token types of RFC 6749, section 7.1 and RFC 8693, section 3.
 const (
 	TokenTypeBearer = "Bearer"
+	TokenTypeNA     = "N_A" // what access_token holds is no access token (RFC 8693, section 2.2.1)
 
 	TokenTypeHintAccessToken  = "access_token"
 	TokenTypeHintRefreshToken = "refresh_token"
@@ -18,6 +19,17 @@ const (
 	GrantTypeClientCredentials = "client_credentials"
 	GrantTypePassword          = "password"
 	GrantTypeDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
+	GrantTypeTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
+)
+
+// Token type identifiers (RFC 8693, section 3).
+const (
+	TokenTypeAccessToken  = "urn:ietf:params:oauth:token-type:access_token"
+	TokenTypeRefreshToken = "urn:ietf:params:oauth:token-type:refresh_token"
+	TokenTypeIDToken      = "urn:ietf:params:oauth:token-type:id_token"
+	TokenTypeJWT          = "urn:ietf:params:oauth:token-type:jwt"
+	TokenTypeIDJAG        = "urn:ietf:params:oauth:token-type:id-jag"    // draft-ietf-oauth-identity-assertion-authz-grant
+	TokenTypeTransaction  = "urn:ietf:params:oauth:token-type:txn_token" // draft-ietf-oauth-transaction-tokens
 )
 
 // Client authentication methods (IANA, OAuth Token Endpoint Authentication Methods).
@@ -40,6 +52,8 @@ const (
 	TypIntrospection        = "token-introspection+jwt"   // RFC 9701
 	TypRequestObject        = "oauth-authz-req+jwt"       // RFC 9101, section 10.8
 	TypLogoutToken          = "logout+jwt"                // OpenID Connect Back-Channel Logout, section 2.4
+	TypIDJAG                = "oauth-id-jag+jwt"          // draft-ietf-oauth-identity-assertion-authz-grant
+	TypTransactionToken     = "txntoken+jwt"              // draft-ietf-oauth-transaction-tokens
 )
 
 // EventBackchannelLogout is the member of events by which a JWT is a logout token (OpenID

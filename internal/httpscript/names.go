@@ -86,7 +86,7 @@ func (n *names) shorten(text string) string {
 	second(clientKey, "secret")
 	second(ownServer, "host")
 	text = coordinate.ReplaceAllString(text, "$1…")
-	// Whole members of JSON that were named when their token was: jti, at_hash and c_hash.
+	// Whole members of JSON that were named when their token was: jti, txn, at_hash and c_hash.
 	return member.ReplaceAllStringFunc(text, func(quoted string) string {
 		if name, ok := n.byText[strings.Trim(quoted, `"`)]; ok {
 			return `"` + name + `"`
@@ -118,6 +118,14 @@ func (n *names) token(value string) string {
 	if id, ok := claims["jti"].(string); ok && header["typ"] == "logout+jwt" {
 		n.name("jti", id)
 		return n.name("logout", value)
+	}
+	if id, ok := claims["jti"].(string); ok && header["typ"] == "oauth-id-jag+jwt" {
+		n.name("jti", id)
+		return n.name("idjag", value)
+	}
+	if id, ok := claims["txn"].(string); ok && header["typ"] == "txntoken+jwt" {
+		n.name("txn", id)
+		return n.name("txntoken", value)
 	}
 	if _, hasID := claims["jti"]; hasID || header["typ"] == "client-authentication+jwt" {
 		return n.name("assertion", value)

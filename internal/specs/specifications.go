@@ -46,6 +46,7 @@ func specifications() []specification {
 		rfc(8252, "OAuth 2.0 for Native Apps", "loopback, private-use schemes, claimed https links"),
 		rfc(8414, "Authorization Server Metadata", "whole, but for signed metadata"),
 		rfc(8628, "Device Authorization Grant", "whole"),
+		rfc(8693, "Token Exchange", "whole, but for SAML assertions; by rules of the operator's"),
 		rfc(8707, "Resource Indicators", "whole, at both endpoints"),
 		rfc(8725, "JWT Best Current Practices", "whole"),
 		rfc(9068, "JWT Profile for Access Tokens", "whole"),
@@ -73,6 +74,8 @@ func specifications() []specification {
 		{name: "draft-parecki-oauth-global-token-revocation", title: "Global Token Revocation", url: "https://datatracker.ietf.org/doc/draft-parecki-oauth-global-token-revocation/", status: "experimental: the draft of February 2026, for clients that an operator allows it"},
 		{name: "Standard Webhooks", title: "1.0.0", url: "https://www.standardwebhooks.com/", status: "what the server sends to the operator's hooks, with the symmetric signature"},
 		{name: "Client ID Metadata Document", title: "draft-ietf-oauth-client-id-metadata-document", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-client-id-metadata-document/", status: "section numbers of -02; off unless the operator names hosts"},
+		{name: "draft-ietf-oauth-identity-assertion-authz-grant", title: "Identity Assertion JWT Authorization Grant (ID-JAG)", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-identity-assertion-authz-grant/", status: "issued, for ID tokens and refresh tokens"},
+		{name: "draft-ietf-oauth-transaction-tokens", title: "Transaction Tokens", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-transaction-tokens/", status: "experimental: the draft of July 2026, for access tokens and ID tokens"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}
 }
@@ -88,6 +91,7 @@ func attacks() []string {
 		"CA 01 02 03 04 05 06 07 08 09 10 12 13 14 15 16 17 18 19 20",
 		"JW 01 03 04 05 06 07 08 09 10 11 12 14 15 16 17 18 19 20 21 22 23 25 26 27 28",
 		"RT 01 02 03 04 05 06 08 09 10 11 12 13 14 15 16 17 19 20",
+		"TX 01 02 03 04 06 07 08 09 10 13",
 		"CN 01 03 04 05 06 07 08 09 10",
 		"SE 01 02 04 05 06 07 08 09 10 11 12 13 15 16",
 		"HD 01 02 03 04 05 06 07 08 09 11 12",

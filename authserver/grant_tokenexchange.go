@@ -1,0 +1,301 @@
+package authserver
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+var (
+	ruleRequestedTokenType = rule{
+		must:    "requested_token_type is one that this server issues",
+		section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
+		says: "requested_token_type is not supported",
+		mend: "leave it out, or send one of the token type identifiers that docs/guides/token-exchange.md lists",
+	}
+	ruleRequestedJWT = rule{
+		must:    "the target takes JWTs, if requested_token_type is jwt",
+		section: "RFC 8693, section 3", code: oauth.InvalidTarget,
+		says: "access tokens for this target are no JWTs",
+		mend: "ask for an access_token, or set the resource's access_token_format to jwt",
+	}
+	ruleExchangePerson = rule{
+		must:    "the subject is a person, where ID tokens or refresh tokens are asked for",
+		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
+		says: "there are ID tokens and refresh tokens of people only",
+		mend: "ask for an access token, or exchange a token that a person has authorized",
+	}
+	ruleExchangeIDTokenTarget = rule{
+		must:    "an ID token is for the client that asks, and openid is among the scopes",
+		section: "RFC 8693, section 2.1", code: oauth.InvalidTarget,
+		says: "an ID token is for the client that asks for it, and needs the scope openid",
+		mend: "leave out resource and audience, and exchange a token with the scope openid",
+	}
+	ruleExchangeRefresh = rule{
+		must:    "the client is registered for refresh tokens, and a rule of token_exchange lets the new token outlive the subject token",
+		section: "RFC 8693, section 2.2.1", code: oauth.InvalidRequest,
+		says: "the client may not get a refresh token for this subject_token",
+		mend: "add refresh_token to the client's grant_types, and set outlives_subject_token in the rule",
+	}
+)
+
+// tokenExchange is one request of the token exchange grant.
+type tokenExchange struct {
+	requested       string // requested_token_type
+	subject, acting *presentedToken
+	act             *actor
+	scope           oauth.Scope
+	targets         []string // resources
+	audience        string   // beyond this server
+	rule            *TokenExchangeRule
+}
+
+// exchangeToken exchanges a token for another one (RFC 8693).
+func (c *call) exchangeToken() (*exchange, error) {
+	t := tokenExchange{requested: c.params.get("requested_token_type")}
+	if t.requested == "" {
+		t.requested = oauth.TokenTypeAccessToken
+	}
+	rules, err := c.exchangeRules(&t)
+	if err != nil {
+		return nil, err
+	}
+	if rules, err = c.exchangeSubject(&t, rules); err != nil {
+		return nil, err
+	}
+	switch t.requested {
+	case oauth.TokenTypeIDJAG:
+		return c.exchangeForIDJAG(&t, rules)
+	case oauth.TokenTypeTransaction:
+		return c.exchangeForTransactionToken(&t, rules)
+	}
+	if rules, err = c.exchangeTargets(&t, rules); err != nil {
+		return nil, err
+	}
+	if rules, err = c.exchangeActor(&t, rules); err != nil {
+		return nil, err
+	}
+	if err := c.exchangeScope(&t, rules); err != nil {
+		return nil, err
+	}
+	x := c.exchanged(&t)
+	c.logExchange(&t)
+	switch t.requested {
+	case oauth.TokenTypeIDToken:
+		return x, c.exchangeForIDToken(&t, x)
+	case oauth.TokenTypeRefreshToken:
+		return x, c.exchangeForRefreshToken(&t, x)
+	}
+	return x, nil
+}
+
+// exchangeRules returns the rules that the operator has for the client and what it asks for.
+func (c *call) exchangeRules(t *tokenExchange) ([]*TokenExchangeRule, error) {
+	if err := c.must(!c.client.Public(), &ruleExchangeConfidential); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(issuedTypes(), t.requested) {
+		return nil, c.refuse(&ruleRequestedTokenType, t.requested)
+	}
+	rules := make([]*TokenExchangeRule, len(c.s.config.TokenExchange))
+	for i := range rules {
+		rules[i] = &c.s.config.TokenExchange[i]
+	}
+	rules, err := c.allowing(rules, &ruleExchangeClient, c.client.ID, func(r *TokenExchangeRule) bool { return slices.Contains(r.Clients, c.client.ID) })
+	if err != nil {
+		return nil, err
+	}
+	return c.allowing(rules, &ruleExchangeRequested, t.requested, func(r *TokenExchangeRule) bool { return r.issues(t.requested) })
+}
+
+// exchangeSubject reads the subject token.
+func (c *call) exchangeSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+	token, tokenType := c.params.get("subject_token"), c.params.get("subject_token_type")
+	if err := c.must(token != "" && tokenType != "", &subjectRules.sent); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(exchangeableTypes(), tokenType) {
+		return nil, c.refuse(&subjectRules.kind, tokenType)
+	}
+	var err error
+	if t.subject, err = c.presentedToken(token, tokenType, subjectRules); err != nil {
+		return nil, err
+	}
+	return c.allowing(rules, &ruleExchangeSubject, tokenType+" of "+t.subject.clientID, func(r *TokenExchangeRule) bool {
+		return r.takes(tokenType) && r.takesFrom(t.subject.clientID)
+	})
+}
+
+// exchangeTargets finds for which APIs the new token shall be, by resource or audience
+// (RFC 8693, section 2.1).
+func (c *call) exchangeTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+	audiences := c.params.all("audience")
+	if t.requested == oauth.TokenTypeIDToken {
+		others := slices.ContainsFunc(audiences, func(audience string) bool { return audience != c.client.ID })
+		return rules, c.must(!others && !c.params.has("resource"), &ruleExchangeIDTokenTarget)
+	}
+	resources, err := c.requestedResources()
+	if err != nil {
+		return nil, err
+	}
+	if len(resources)+len(audiences) > maxResources {
+		return nil, c.refuse(&ruleResourceSyntax, "more than 16")
+	}
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, audience := range audiences {
+		if catalogue.resource(audience) == nil || !c.client.mayUse(audience) {
+			return nil, c.refuse(&ruleResourceKnown, audience)
+		}
+	}
+	t.targets = slices.Compact(slices.Sorted(slices.Values(append(resources, audiences...))))
+	if len(t.targets) == 0 {
+		for _, identifier := range rules[0].Resources {
+			if catalogue.resource(identifier) != nil && c.client.mayUse(identifier) {
+				t.targets = append(t.targets, identifier)
+			}
+		}
+		if err := c.must(len(t.targets) > 0, &ruleExchangeTarget); err != nil {
+			return nil, err
+		}
+	}
+	if rules, err = c.allowing(rules, &ruleExchangeTarget, c.targetsOf(t), func(r *TokenExchangeRule) bool { return r.covers(t.targets) }); err != nil {
+		return nil, err
+	}
+	if t.requested != oauth.TokenTypeJWT {
+		return rules, nil
+	}
+	opaque := slices.ContainsFunc(t.targets, func(identifier string) bool {
+		return catalogue.resource(identifier).AccessTokenFormat == AccessTokenOpaque
+	})
+	return rules, c.must(!opaque, &ruleRequestedJWT)
+}
+
+func (c *call) targetsOf(t *tokenExchange) string { return oauth.Scope(t.targets).String() }
+
+// exchangeActor reads the actor token, if there is one, and finds who acts.
+func (c *call) exchangeActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+	token, tokenType := c.params.get("actor_token"), c.params.get("actor_token_type")
+	if err := c.must((token == "") == (tokenType == ""), &ruleActorTokenType); err != nil {
+		return nil, err
+	}
+	var err error
+	detail := "no actor_token"
+	if token != "" {
+		if tokenType == oauth.TokenTypeRefreshToken {
+			return nil, c.refuse(&actorRules.kind, tokenType)
+		}
+		if t.acting, err = c.presentedToken(token, tokenType, actorRules); err != nil {
+			return nil, err
+		}
+		detail = "actor " + t.acting.subject
+	}
+	if t.act, err = c.actorFor(t.subject, t.acting); err != nil {
+		return nil, err
+	}
+	return c.allowing(rules, &ruleExchangeActor, detail, func(r *TokenExchangeRule) bool { return r.lets(t.acting, c.client) })
+}
+
+// exchangeScope takes the first rule that grants what is asked for. Without scope it is
+// everything that the first rule does, but for what is about the person.
+func (c *call) exchangeScope(t *tokenExchange, rules []*TokenExchangeRule) error {
+	asked, err := oauth.ParseScope(c.params.get("scope"))
+	if err != nil {
+		return err
+	}
+	allowed := func(r *TokenExchangeRule) oauth.Scope {
+		return t.subject.scope.Union(r.Scopes).Intersect(c.client.scope)
+	}
+	rules, err = c.allowing(rules, &ruleExchangeScope, "asked: "+asked.String()+"; the subject token has: "+t.subject.scope.String()+"; the client may have: "+c.client.scope.String(),
+		func(r *TokenExchangeRule) bool { return allowed(r).Covers(asked) })
+	if err != nil {
+		return err
+	}
+	t.rule, t.scope = rules[0], asked
+	if asked == nil {
+		// What is about the person the API gets only if the client says so.
+		t.scope = slices.DeleteFunc(allowed(t.rule), func(name string) bool { return t.requested != oauth.TokenTypeIDToken && aboutPerson(name) })
+	}
+	return nil
+}
+
+// exchanged is the exchange for an access token, which ends with what the subject token
+// hangs from.
+func (c *call) exchanged(t *tokenExchange) *exchange {
+	from := &t.subject.authorization
+	x := &exchange{
+		authorization: authorization{
+			ClientID: c.client.ID, Subject: t.subject.person, Grant: from.Grant, Family: from.Family, Scope: t.scope,
+			Resources: t.targets, Session: from.Session, AuthTime: from.AuthTime, ACR: from.ACR, AMR: from.AMR, Started: from.Started,
+		},
+		scope: t.scope, resources: t.targets, issuedTokenType: t.requested, lifetime: t.rule.lifetime(c.now, t.subject),
+		subjectAnchor: t.subject.anchor,
+	}
+	if t.act != nil {
+		x.authorization.Extra = oauth.Claims{claimActor: t.act}
+	}
+	if t.subject.person == "" && t.subject.clientID != c.client.ID {
+		x.authorization.Other = t.subject.subject
+	}
+	if !t.rule.OutlivesSubjectToken {
+		x.hangsFrom = t.subject.anchor
+	}
+	return x
+}
+
+func (c *call) exchangeForIDToken(t *tokenExchange, x *exchange) error {
+	if err := c.must(t.subject.person != "", &ruleExchangePerson); err != nil {
+		return err
+	}
+	if err := c.must(t.scope.Has(oauth.ScopeOpenID), &ruleExchangeIDTokenTarget); err != nil {
+		return err
+	}
+	x.instead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
+		token, err := c.idToken(ctx, x, "", "")
+		return &oauth.TokenResponse{
+			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: x.issuedTokenType,
+			ExpiresIn: int64(shorter(c.idTokenLifetime(), x.lifetime) / time.Second),
+		}, nil, err
+	}
+	return nil
+}
+
+func (c *call) exchangeForRefreshToken(t *tokenExchange, x *exchange) error {
+	if err := c.must(t.subject.person != "", &ruleExchangePerson); err != nil {
+		return err
+	}
+	if err := c.must(c.client.HasGrantType(oauth.GrantTypeRefreshToken) && t.rule.OutlivesSubjectToken, &ruleExchangeRefresh); err != nil {
+		return err
+	}
+	if x.authorization.Started == 0 {
+		x.authorization.Started = c.now.Unix()
+	}
+	if x.authorization.Family == "" {
+		x.authorization.Family = newFamily(c.now)
+	}
+	x.instead = func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
+		token := newSecret(prefixRefreshToken, c.now)
+		expires := c.refreshTokenExpires(x.authorization)
+		ticket, err := x.authorization.ticket(secretKey(kindRefreshToken, prefixRefreshToken, token), expires)
+		return &oauth.TokenResponse{
+			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: x.issuedTokenType,
+			ExpiresIn: int64(expires.Sub(c.now) / time.Second), Scope: x.scope.String(),
+		}, []storage.Ticket{ticket}, err
+	}
+	return nil
+}
+
+// logExchange leaves a trail of who acted for whom.
+func (c *call) logExchange(t *tokenExchange) {
+	acting := ""
+	if t.act != nil {
+		acting = t.act.Subject
+	}
+	c.s.log.InfoContext(c.r.Context(), "token exchanged", "event", "token.exchanged", "client_id", c.client.ID, "sub", t.subject.subject,
+		"act", acting, "impersonation", t.acting == nil, "requested_token_type", t.requested, "audience", t.targets)
+}

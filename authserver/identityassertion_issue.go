@@ -1,0 +1,164 @@
+package authserver
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// idJAGLifetime is how long an ID-JAG lasts at most: it is used at once.
+const idJAGLifetime = 5 * time.Minute
+
+var (
+	ruleAbroadAudience = rule{
+		must:    "the request names one audience, and no other",
+		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3; draft-ietf-oauth-transaction-tokens, section 11.1", code: oauth.InvalidRequest,
+		says: "send one audience",
+		mend: "send the issuer identifier of the other authorization server, or the name of the trust domain, as audience",
+	}
+	ruleAbroadActor = rule{
+		must:    "there is no actor_token",
+		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3", code: oauth.InvalidRequest,
+		says: "tokens of this requested_token_type take no actor_token",
+		mend: "leave out actor_token; exchange the subject token with it before",
+	}
+	ruleIDJAGSubject = rule{
+		must:    "the subject token is a person's and was issued to the client",
+		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3.3", code: oauth.InvalidRequest,
+		says: "an ID-JAG is issued for an ID token or refresh token that the client itself has received",
+		mend: "present the client's own ID token or refresh token",
+	}
+	ruleAbroadScope = rule{
+		must:    "scope asks for no more than a rule of token_exchange grants",
+		section: "RFC 8693, section 2.1", code: oauth.InvalidScope,
+		says: "the client may not get this scope for this audience",
+		mend: "add the scope to the scopes of a rule for the client",
+	}
+)
+
+// idJAGClaims are the claims of an Identity Assertion JWT Authorization Grant
+// (draft-ietf-oauth-identity-assertion-authz-grant, section 3.1).
+type idJAGClaims struct {
+	Issuer   string         `json:"iss"`
+	Subject  string         `json:"sub"`
+	Audience string         `json:"aud"`
+	ClientID string         `json:"client_id"`
+	ID       string         `json:"jti"`
+	Expires  int64          `json:"exp"`
+	IssuedAt int64          `json:"iat"`
+	Resource oauth.Audience `json:"resource,omitempty"`
+	Scope    string         `json:"scope,omitempty"`
+	Actor    *actor         `json:"act,omitempty"`
+	AuthTime int64          `json:"auth_time,omitempty"`
+	ACR      string         `json:"acr,omitempty"`
+	AMR      []string       `json:"amr,omitempty"`
+}
+
+// exchangeForIDJAG lets a client act for a person at another authorization server, which
+// trusts this one (draft-ietf-oauth-identity-assertion-authz-grant, section 4.3).
+func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*exchange, error) {
+	if err := c.must(t.subject.person != "" && t.subject.clientID == c.client.ID, &ruleIDJAGSubject); err != nil {
+		return nil, err
+	}
+	rules, err := c.exchangeAbroad(t, rules)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := oauth.ParseScope(c.params.get("scope"))
+	if err != nil {
+		return nil, err
+	}
+	rules, err = c.allowing(rules, &ruleAbroadScope, "asked: "+asked.String(), func(r *TokenExchangeRule) bool { return oauth.Scope(r.Scopes).Covers(asked) })
+	if err != nil {
+		return nil, err
+	}
+	t.rule, t.scope = rules[0], asked
+	if asked == nil {
+		t.scope = t.rule.Scopes
+	}
+	c.logExchange(t)
+	x := c.exchanged(t)
+	x.instead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) { return c.idJAG(ctx, t) }
+	return x, nil
+}
+
+// exchangeAbroad finds for whom a token is that is not for an API of ours.
+func (c *call) exchangeAbroad(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+	if err := c.must(!c.params.has("actor_token") && !c.params.has("actor_token_type"), &ruleAbroadActor); err != nil {
+		return nil, err
+	}
+	audiences, resources := c.params.all("audience"), c.params.all("resource")
+	if err := c.must(len(audiences) == 1, &ruleAbroadAudience); err != nil {
+		return nil, err
+	}
+	if len(resources) > maxResources {
+		return nil, c.refuse(&ruleResourceSyntax, "more than 16")
+	}
+	for _, resource := range resources {
+		if u, err := url.Parse(resource); err != nil || !u.IsAbs() || u.Fragment != "" {
+			return nil, c.refuse(&ruleResourceSyntax, resource)
+		}
+	}
+	t.audience, t.targets, t.act = audiences[0], resources, t.subject.act
+	return c.allowing(rules, &ruleExchangeTarget, t.audience+" "+c.targetsOf(t), func(r *TokenExchangeRule) bool {
+		return slices.Contains(r.Audiences, t.audience) && r.covers(resources)
+	})
+}
+
+func (c *call) idJAG(ctx context.Context, t *tokenExchange) (*oauth.TokenResponse, []storage.Ticket, error) {
+	seenBy := c.client
+	if id := t.rule.AudienceSubjectClient; id != "" {
+		var err error
+		if seenBy, err = c.s.client(ctx, id); err != nil {
+			return nil, nil, fmt.Errorf("audience_subject_client %q: %w", id, err)
+		}
+	}
+	lifetime := shorter(idJAGLifetime, t.rule.lifetime(c.now, t.subject))
+	a := &t.subject.authorization
+	claims := idJAGClaims{
+		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(seenBy, t.subject.person), Audience: t.audience, ClientID: c.client.ID,
+		ID: storage.NewID(), Expires: c.now.Add(lifetime).Unix(), IssuedAt: c.now.Unix(), Resource: t.targets, Scope: t.scope.String(),
+		Actor: t.act, AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
+	}
+	if t.rule.AudienceClientID != "" {
+		claims.ClientID = t.rule.AudienceClientID
+	}
+	// By the address the other server finds somebody who has not been there before. It gets
+	// what the client could have had.
+	var email oauth.Claims
+	if t.subject.scope.Has(oauth.ScopeEmail) {
+		var err error
+		email, err = c.personClaims(ctx, t.subject.person, claimsWanted{scope: oauth.Scope{oauth.ScopeEmail}, granted: t.subject.scope})
+		if err != nil {
+			return nil, nil, fmt.Errorf("read claims for an ID-JAG: %w", err)
+		}
+		maps.DeleteFunc(email, func(name string, _ any) bool { return name != "email" && name != "email_verified" })
+	}
+	payload, err := oauth.EncodeWith(claims, email)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode ID-JAG: %w", err)
+	}
+	return c.signedInstead(ctx, t, oauth.TypIDJAG, payload, lifetime)
+}
+
+// signedInstead answers with a JWT that is no access token.
+func (c *call) signedInstead(ctx context.Context, t *tokenExchange, typ string, payload []byte, lifetime time.Duration) (*oauth.TokenResponse, []storage.Ticket, error) {
+	signer, err := c.s.signer(ctx, "", c.now)
+	if err != nil {
+		return nil, nil, err
+	}
+	token, err := signer.Sign(typ, payload)
+	if err != nil {
+		return nil, nil, fmt.Errorf("sign %s: %w", typ, err)
+	}
+	return &oauth.TokenResponse{
+		AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: t.requested,
+		ExpiresIn: int64(lifetime / time.Second), Scope: t.scope.String(),
+	}, nil, nil
+}
