@@ -216,8 +216,17 @@ func (c *call) useUp(x *exchange, g *GrantType, e *Entitlement) error {
 	return c.must(true, &ruleGrantUnused)
 }
 
+// checkClaims holds that none is the protocol's, but for may_act: whom a person lets act for
+// them, the operator's code knows, and it can only narrow what the rules of token_exchange
+// allow.
 func checkClaims(claims oauth.Claims) error {
-	for name := range claims {
+	for name, value := range claims {
+		if name == claimMayAct {
+			if _, err := readActor(value); err != nil {
+				return fmt.Errorf("claim %q: %w", name, err)
+			}
+			continue
+		}
 		if err := CheckAccessTokenClaim(name); err != nil {
 			return fmt.Errorf("claim %q: %w", name, err)
 		}

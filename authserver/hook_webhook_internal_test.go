@@ -178,7 +178,7 @@ func FuzzWebhookAnswer(f *testing.F) {
 			return
 		}
 		for _, name := range oauth.ProtocolClaims {
-			if _, ok := answer.claims[name]; ok {
+			if _, ok := answer.claims[name]; ok && name != claimMayAct {
 				t.Errorf("%s sets %s", body, name)
 			}
 		}

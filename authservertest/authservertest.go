@@ -28,6 +28,8 @@ type Config struct {
 	Hooks       []valetkey.Hook
 	GrantTypes  []authserver.GrantType
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
+	// TokenExchange says who may exchange which tokens; without a rule nobody may.
+	TokenExchange []authserver.TokenExchangeRule
 	// Registration lets clients register themselves; the zero value: no.
 	Registration valetkey.Registration
 	// MetadataDocuments lets clients be known by their metadata documents; the zero value: no.
@@ -62,6 +64,7 @@ func NewServer(t testing.TB, config Config) *Server {
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
 			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
+			TokenExchange: config.TokenExchange,
 			// The applications under test are on this machine, and told of logouts there.
 			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}, CertificateAuthorities: config.CertificateAuthorities},
 		},
