@@ -46,6 +46,8 @@ type Configuration struct {
 	// vouch for claims.
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
 	ClaimSources []authserver.ClaimSource  `json:"claim_sources,omitempty"`
+	// TrustedIssuers are others whose JWTs count here.
+	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers,omitempty"`
 	// TokenExchange are rules by which clients may exchange tokens (RFC 8693).
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange,omitempty"`
 	// Hooks are services that are asked before tokens are made.

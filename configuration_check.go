@@ -59,6 +59,11 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("claim_sources[%d]", i), "%v", err)
 		}
 	}
+	for i := range c.TrustedIssuers {
+		if err := c.TrustedIssuers[i].Check(); err != nil {
+			report(fmt.Sprintf("trusted_issuers[%d]", i), "%v", err)
+		}
+	}
 	for i := range c.TokenExchange {
 		if err := c.TokenExchange[i].Check(); err != nil {
 			report(fmt.Sprintf("token_exchange[%d]", i), "%v", err)

@@ -104,6 +104,9 @@ func (c *clientCheck) responseTypes() {
 	if frontChannel != c.HasGrantType(oauth.GrantTypeImplicit) {
 		c.report("", "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
 	}
+	if c.HasGrantType(oauth.GrantTypeJWTBearer) && c.Public() {
+		c.report("", "the grant type jwt-bearer needs a client with credentials, so that an assertion that leaks is no use to others")
+	}
 	if c.HasGrantType(oauth.GrantTypeTokenExchange) && c.Public() {
 		c.report("", "the grant type token-exchange needs a client with credentials (RFC 8693, section 5)")
 	}
@@ -134,8 +137,15 @@ func (c *clientCheck) credentials() {
 		} else if keys, err := jose.ParseKeySet(c.JWKS); len(c.JWKS) > 0 && err == nil && !keys.Verifies() {
 			c.report("jwks", "private_key_jwt needs a key for signatures")
 		}
+	case oauth.AuthMethodFederatedJWT:
+		if w := c.WorkloadIdentity; w == nil || w.Issuer == "" || w.Subject == "" {
+			c.report("", "federated_jwt needs workload_identity with issuer and subject")
+		}
 	default:
 		c.report("token_endpoint_auth_method", "%q is not known", method)
+	}
+	if c.WorkloadIdentity != nil && method != oauth.AuthMethodFederatedJWT {
+		c.report("workload_identity", "goes with token_endpoint_auth_method federated_jwt")
 	}
 }
 

@@ -25,6 +25,7 @@ func clientAuthMethods() []clientAuthMethod {
 		{oauth.AuthMethodClientSecretBasic, presentsBasic, basicClientID, verifyBasic},
 		{oauth.AuthMethodClientSecretPost, presentsPost, postedClientID, verifyPost},
 		{oauth.AuthMethodClientSecretJWT, presentsSecretJWT, assertedClientID, verifySecretJWT},
+		{oauth.AuthMethodFederatedJWT, presentsFederatedJWT, federatedClientID, verifyFederatedJWT},
 		{oauth.AuthMethodPrivateKeyJWT, presentsPrivateKeyJWT, assertedClientID, verifyPrivateKeyJWT},
 		{oauth.AuthMethodNone, presentsNone, postedClientID, verifyNone},
 	}

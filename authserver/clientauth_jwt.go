@@ -26,11 +26,11 @@ var ruleAssertionSyntax = rule{
 // private_key_jwt and client_secret_jwt carry a JWT that the client signed with its key,
 // or with its secret (RFC 7523, section 2.2; OpenID Connect Core, section 9).
 func presentsPrivateKeyJWT(c *call) bool {
-	return presentsAssertion(c) && !strings.HasPrefix(string(assertionAlgorithm(c)), "HS")
+	return presentsAssertion(c) && !strings.HasPrefix(string(assertionAlgorithm(c)), "HS") && !presentsFederatedJWT(c)
 }
 
 func presentsSecretJWT(c *call) bool {
-	return presentsAssertion(c) && strings.HasPrefix(string(assertionAlgorithm(c)), "HS")
+	return presentsAssertion(c) && strings.HasPrefix(string(assertionAlgorithm(c)), "HS") && !presentsFederatedJWT(c)
 }
 
 func verifyPrivateKeyJWT(c *call, cl *client) error {

@@ -40,6 +40,8 @@ type Config struct {
 	GrantTypes []GrantType
 	// TokenExchange says who may exchange which tokens for what; without a rule nobody may.
 	TokenExchange []TokenExchangeRule
+	// TrustedIssuers are others whose JWTs count here; without one nobody's do.
+	TrustedIssuers []TrustedIssuer
 	// CheckPassword returns who a name and a password prove somebody to be, at the same pace
 	// and with the same silence as the sign-in page: ErrWrongPassword, also for an account
 	// that needs more than a password; a *TryLaterError; or a fault. Nil: nobody's password

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"encoding/base64"
+	"log/slog"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -95,6 +96,36 @@ func FuzzReadUserCode(f *testing.F) {
 		}
 		if again := readUserCode(code[:4] + "-" + code[4:]); again != code {
 			t.Errorf("%q is read as %q, and that as %q", typed, code, again)
+		}
+	})
+}
+
+// Whatever a stranger sends as the JWT of a trusted issuer counts only with that issuer's
+// signature, which none of these has.
+func FuzzTrustedIssuer(f *testing.F) {
+	for _, seed := range []string{
+		"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLm5ldCIsInN1YiI6ImFkYSJ9.AAAA",
+		"eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLm5ldCJ9.", "..", "a.b.c", "",
+	} {
+		f.Add(seed)
+	}
+	trusted := []TrustedIssuer{{
+		Issuer: "https://idp.example.net", JWKS: []byte(`{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`),
+		Uses: []string{UseTokenExchange}, SubjectByEmail: true,
+	}}
+	s := &Server{config: Config{Issuer: "https://server.example.com", TrustedIssuers: trusted}, log: slog.New(slog.DiscardHandler)}
+	var err error
+	if s.trusted, err = s.newTrustedIssuers(); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		trust := s.trustedFor(token, UseTokenExchange)
+		if trust == nil {
+			return
+		}
+		c := &call{s: s, r: httptest.NewRequest("POST", "/token", nil)}
+		if a, err := c.verifyTrusted(trust, token, nil, []string{"https://server.example.com"}); err == nil {
+			t.Errorf("%q is taken as %+v", token, a)
 		}
 	})
 }

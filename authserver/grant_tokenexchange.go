@@ -82,6 +82,11 @@ func (c *call) exchangeToken() (*exchange, error) {
 		return nil, err
 	}
 	x := c.exchanged(&t)
+	if c.foreign(t.subject) {
+		if err := c.allowedByPerson(x); err != nil {
+			return nil, err
+		}
+	}
 	c.logExchange(&t)
 	switch t.requested {
 	case oauth.TokenTypeIDToken:
@@ -124,8 +129,8 @@ func (c *call) exchangeSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 	if t.subject, err = c.presentedToken(token, tokenType, subjectRules); err != nil {
 		return nil, err
 	}
-	return c.allowing(rules, &ruleExchangeSubject, tokenType+" of "+t.subject.clientID, func(r *TokenExchangeRule) bool {
-		return r.takes(tokenType) && r.takesFrom(t.subject.clientID)
+	return c.allowing(rules, &ruleExchangeSubject, tokenType+" of "+t.subject.issuer+" "+t.subject.clientID, func(r *TokenExchangeRule) bool {
+		return r.takes(tokenType) && r.takesFrom(t.subject, c.foreign(t.subject))
 	})
 }
 

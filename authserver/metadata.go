@@ -41,7 +41,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	}
 	var methods, grants, modes []string
 	for _, m := range clientAuthMethods() {
-		methods = append(methods, m.name)
+		if m.name != oauth.AuthMethodFederatedJWT || s.trusts(UseClientAuthentication) {
+			methods = append(methods, m.name)
+		}
 	}
 	for _, g := range s.grantTypes {
 		if s.offered(g.name) {
@@ -96,6 +98,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	}
 	if slices.ContainsFunc(s.config.TokenExchange, func(r TokenExchangeRule) bool { return r.issues(oauth.TokenTypeIDJAG) }) {
 		m.IdentityChainingRequestedTokenTypesSupported = []string{oauth.TokenTypeIDJAG}
+	}
+	if s.trusts(UseIdentityAssertion) {
+		m.AuthorizationGrantProfilesSupported = []string{oauth.GrantProfileIDJAG}
 	}
 	m.BackchannelLogoutSupported = s.config.EndedSessions != nil
 	m.BackchannelLogoutSessionSupported = m.BackchannelLogoutSupported

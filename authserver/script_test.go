@@ -64,6 +64,8 @@ type scriptSetup struct {
 	documents         *documentHost
 	// TokenExchange are the rules of token_exchange.
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange"`
+	// TrustedIssuers: a jwks of "$key" is that of the test's own key.
+	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers"`
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
@@ -139,6 +141,11 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if err := store.Declare(t.Context(), time.Now(), "test", d); err != nil {
 		t.Fatal(err)
 	}
+	for i := range setup.TrustedIssuers {
+		if string(setup.TrustedIssuers[i].JWKS) == `"$key"` {
+			setup.TrustedIssuers[i].JWKS = keys
+		}
+	}
 	config := authserver.Config{
 		Issuer: setup.Issuer, Store: store, Secret: []byte("a secret of the nodes, 32 bytes long"),
 		SignedIn: s.signedIn, Claims: s.claims, SessionActive: s.sessionActive, SignOut: s.signOut,
@@ -146,8 +153,8 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
 		Registration: setup.Registration, MetadataDocuments: authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
-		TokenExchange: setup.TokenExchange,
-		Logger:        slog.New(slog.DiscardHandler),
+		TokenExchange: setup.TokenExchange, TrustedIssuers: setup.TrustedIssuers,
+		Logger: slog.New(slog.DiscardHandler),
 	}
 	if s.rp != nil {
 		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded
@@ -203,7 +210,7 @@ func (s *scene) sessionActive(_ context.Context, session string) (bool, error) {
 // findSubject knows people by their subjects and the claim email.
 func (s *scene) findSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
 	for subject, claims := range s.people {
-		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && claims["email"] == id.Email {
+		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && (claims["email"] == id.Email || subject == id.Email) {
 			return subject, nil
 		}
 	}

@@ -61,6 +61,7 @@ type Server struct {
 	webhooks         []*webhook
 	registrations    RegistrationPolicy
 	statementIssuers map[string]*client
+	trusted          map[string]*trustedIssuer // by issuer
 }
 
 // New returns an engine. It fails on a configuration that could not be served safely.
@@ -135,6 +136,9 @@ func New(config Config) (*Server, error) {
 	s.registered.perMinute = s.registrations.PerMinute
 	s.documents.addresses.perMinute = documentsPerMinute
 	s.statementIssuers = s.newStatementIssuers()
+	if s.trusted, err = s.newTrustedIssuers(); err != nil {
+		return nil, err
+	}
 	if s.refreshKey, err = deriveKey(config.Secret, "valetkey refresh token successor"); err != nil {
 		return nil, err
 	}

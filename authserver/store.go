@@ -145,6 +145,9 @@ type ClientSettings struct {
 	MaxAuthorizations int `json:"max_authorizations,omitempty"`
 	// AccessTokenClaims are claims of the person that the client's access tokens carry.
 	AccessTokenClaims []string `json:"access_token_claims,omitempty"`
+	// WorkloadIdentity is what the client proves itself with, where its
+	// token_endpoint_auth_method is federated_jwt.
+	WorkloadIdentity *WorkloadIdentity `json:"workload_identity,omitempty"`
 	// GlobalTokenRevocation lets the client end every token and session of any person.
 	GlobalTokenRevocation bool `json:"global_token_revocation,omitempty"`
 }

@@ -28,6 +28,7 @@ func grantTypes() []grantType {
 		{oauth.GrantTypeClientCredentials, (*call).exchangeClientCredentials},
 		{oauth.GrantTypePassword, (*call).exchangePassword},
 		{oauth.GrantTypeDeviceCode, (*call).exchangeDeviceCode},
+		{oauth.GrantTypeJWTBearer, (*call).exchangeJWTBearer},
 		{oauth.GrantTypeTokenExchange, (*call).exchangeToken},
 	}
 }
@@ -146,10 +147,18 @@ func (c *call) token() error {
 }
 
 // offered reports whether a grant type is named to everybody. The password grant is an
-// exception for single clients, and others hear that it is not there; so it is with token
-// exchange where no rule allows any.
+// exception for single clients, and others hear that it is not there; so it is with the
+// grant types that need rules of the operator's where there are none.
 func (s *Server) offered(name string) bool {
-	return name != oauth.GrantTypePassword && (name != oauth.GrantTypeTokenExchange || len(s.config.TokenExchange) > 0)
+	switch name {
+	case oauth.GrantTypePassword:
+		return false
+	case oauth.GrantTypeTokenExchange:
+		return len(s.config.TokenExchange) > 0
+	case oauth.GrantTypeJWTBearer:
+		return s.trusts(UseJWTBearer) || s.trusts(UseIdentityAssertion)
+	}
+	return true
 }
 
 func (s *Server) grantTypeNamed(name string) *grantType {

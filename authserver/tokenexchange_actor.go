@@ -108,7 +108,7 @@ func (c *call) actorFor(subject, acting *presentedToken) (*actor, error) {
 		_ = c.must(true, &ruleMayAct)
 	}
 	if acting == nil {
-		return subject.act, nil
+		return subject.act, c.must(subject.act.length() <= maxActors, &ruleActors)
 	}
 	act := &actor{Subject: c.subjectSeen(acting), Actor: subject.act}
 	if acting.issuer != c.s.config.Issuer {

@@ -20,6 +20,9 @@ type TokenExchangeRule struct {
 	// SubjectTokenClients are the client_ids to which the subject token was issued; left
 	// out: any. It must be meant for the client that asks all the same.
 	SubjectTokenClients []string `json:"subject_token_clients,omitempty"`
+	// SubjectTokenIssuers are those whose tokens may be exchanged: trusted issuers with the
+	// use token_exchange, and this server; left out: this server alone.
+	SubjectTokenIssuers []string `json:"subject_token_issuers,omitempty"`
 	// RequestedTokenTypes are what they may get; left out: access tokens. ID-JAGs and
 	// transaction tokens stand in rules of their own.
 	RequestedTokenTypes []string `json:"requested_token_types,omitempty"`
@@ -138,8 +141,13 @@ func (r *TokenExchangeRule) takes(tokenType string) bool {
 	return tokenType == oauth.TokenTypeAccessToken
 }
 
-func (r *TokenExchangeRule) takesFrom(clientID string) bool {
-	return r.SubjectTokenClients == nil || slices.Contains(r.SubjectTokenClients, clientID)
+func (r *TokenExchangeRule) takesFrom(t *presentedToken, foreign bool) bool {
+	if foreign || r.SubjectTokenIssuers != nil {
+		if !slices.Contains(r.SubjectTokenIssuers, t.issuer) {
+			return false
+		}
+	}
+	return foreign || r.SubjectTokenClients == nil || slices.Contains(r.SubjectTokenClients, t.clientID)
 }
 
 // covers reports whether the rule allows every target.
@@ -193,7 +201,7 @@ var (
 		must:    "a rule of token_exchange lets the client exchange tokens of this type, issued to that client",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "the client may not exchange this subject_token",
-		mend: "add its type to subject_token_types, and whose it is to subject_token_clients, of a rule for the client",
+		mend: "add its type to subject_token_types, and whose it is to subject_token_clients or subject_token_issuers, of a rule for the client",
 	}
 	ruleExchangeTarget = rule{
 		must:    "a rule of token_exchange lets the client have tokens for the target",

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
@@ -48,6 +50,10 @@ func (c *Client) chooseAuthMethod() error {
 			}
 		}
 		c.signer, err = jose.NewSigner(alg, config.KeyID, config.PrivateKey)
+	case oauth.AuthMethodFederatedJWT:
+		if config.ClientAssertion == nil {
+			return fmt.Errorf("client: %s needs ClientAssertion", c.method)
+		}
 	default:
 		return fmt.Errorf("client: AuthMethod %q is not known", c.method)
 	}
@@ -61,6 +67,8 @@ func (c *Client) chooseAuthMethod() error {
 // section 2).
 func defaultAuthMethod(config *Config, offered []string) string {
 	switch {
+	case config.ClientAssertion != nil:
+		return oauth.AuthMethodFederatedJWT
 	case config.PrivateKey != nil:
 		return oauth.AuthMethodPrivateKeyJWT
 	case config.ClientSecret == "":
@@ -96,7 +104,7 @@ func algorithmOf(key crypto.Signer) (jose.Algorithm, error) {
 
 // authenticate adds the client's authentication to form, or returns the Authorization
 // field that carries it.
-func (c *Client) authenticate(form url.Values) (header string, err error) {
+func (c *Client) authenticate(ctx context.Context, form url.Values) (header string, err error) {
 	switch c.method {
 	case oauth.AuthMethodClientSecretBasic:
 		// RFC 6749, section 2.3.1: both are form-encoded before they are joined.
@@ -111,6 +119,13 @@ func (c *Client) authenticate(form url.Values) (header string, err error) {
 		}
 		form.Set("client_assertion_type", oauth.ClientAssertionTypeJWTBearer)
 		form.Set("client_assertion", assertion)
+	case oauth.AuthMethodFederatedJWT:
+		assertion, err := c.config.ClientAssertion(ctx)
+		if err != nil {
+			return "", fmt.Errorf("get the client's assertion: %w", err)
+		}
+		form.Set("client_assertion_type", oauth.ClientAssertionTypeJWTBearer)
+		form.Set("client_assertion", strings.TrimSpace(assertion))
 	}
 	form.Set("client_id", c.config.ClientID)
 	return "", nil

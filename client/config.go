@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -55,8 +56,12 @@ type Config struct {
 	PrivateKey crypto.Signer
 	KeyID      string
 	SigningAlg jose.Algorithm
+	// ClientAssertion returns a JWT that somebody else made for the client, to prove who it
+	// is: what the platform that it runs on gives it, such as the file of a service account's
+	// token. It is called for each request. It goes with federated_jwt.
+	ClientAssertion func(context.Context) (string, error)
 	// AuthMethod is how the client proves who it is, one of oauth.AuthMethod…. Empty
-	// means private_key_jwt with a key; with a secret client_secret_basic, unless the
+	// means federated_jwt with ClientAssertion; private_key_jwt with a key; with a secret client_secret_basic, unless the
 	// provider's metadata offers client_secret_post only; else none.
 	AuthMethod string
 	// AssertionAudience is the "aud" of client assertions. Empty means the issuer, as

@@ -61,7 +61,7 @@ func send(h *http.Client, req *http.Request, limit int64) (*answer, error) {
 
 // post sends a form with the client's authentication.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*answer, error) {
-	header, err := c.authenticate(form)
+	header, err := c.authenticate(ctx, form)
 	if err != nil {
 		return nil, err
 	}

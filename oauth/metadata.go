@@ -72,9 +72,11 @@ type ServerMetadata struct {
 	// IdentityChainingRequestedTokenTypesSupported is of
 	// draft-ietf-oauth-identity-assertion-authz-grant, section 7.1.
 	IdentityChainingRequestedTokenTypesSupported []string `json:"identity_chaining_requested_token_types_supported,omitempty"`
-	OPPolicyURI                                  string   `json:"op_policy_uri,omitempty"`
-	OPTOSURI                                     string   `json:"op_tos_uri,omitempty"`
-	ServiceDocumentation                         string   `json:"service_documentation,omitempty"`
+	// AuthorizationGrantProfilesSupported is of the same draft, section 7.2.
+	AuthorizationGrantProfilesSupported []string `json:"authorization_grant_profiles_supported,omitempty"`
+	OPPolicyURI                         string   `json:"op_policy_uri,omitempty"`
+	OPTOSURI                            string   `json:"op_tos_uri,omitempty"`
+	ServiceDocumentation                string   `json:"service_documentation,omitempty"`
 }
 
 // ProtectedResourceMetadata describes an API (RFC 9728, section 2).

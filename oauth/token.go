@@ -19,6 +19,7 @@ const (
 	GrantTypeClientCredentials = "client_credentials"
 	GrantTypePassword          = "password"
 	GrantTypeDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
+	GrantTypeJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	GrantTypeTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 
@@ -32,6 +33,10 @@ const (
 	TokenTypeTransaction  = "urn:ietf:params:oauth:token-type:txn_token" // draft-ietf-oauth-transaction-tokens
 )
 
+// GrantProfileIDJAG says that ID-JAGs are taken (draft-ietf-oauth-identity-assertion-authz-grant,
+// section 7.2).
+const GrantProfileIDJAG = "urn:ietf:params:oauth:grant-profile:id-jag"
+
 // Client authentication methods (IANA, OAuth Token Endpoint Authentication Methods).
 const (
 	AuthMethodNone              = "none"
@@ -39,6 +44,7 @@ const (
 	AuthMethodClientSecretPost  = "client_secret_post"
 	AuthMethodClientSecretJWT   = "client_secret_jwt"
 	AuthMethodPrivateKeyJWT     = "private_key_jwt"
+	AuthMethodFederatedJWT      = "federated_jwt" // not registered: the JWT of the platform that a workload runs on
 )
 
 // ClientAssertionTypeJWTBearer is the client_assertion_type of RFC 7523, section 2.2.

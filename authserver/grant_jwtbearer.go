@@ -1,0 +1,207 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// kindGrantAssertion marks the jti of an assertion as used.
+const kindGrantAssertion storage.Kind = "grantassertion"
+
+var (
+	ruleGrantAssertionSent = rule{
+		must:    "the request has an assertion",
+		section: "RFC 7523, section 2.1", code: oauth.InvalidRequest,
+		says: "assertion is missing",
+		mend: "send the issuer's JWT as assertion",
+	}
+	ruleGrantAssertionIssuer = rule{
+		must:    "the assertion is of an issuer that is trusted for it, and that names the client",
+		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
+		says: "the assertion cannot be read, or its issuer is not trusted for this client",
+		mend: "name the issuer in trusted_issuers, with the use and the client",
+	}
+	ruleGrantAssertionGood = rule{
+		must:    "the assertion is signed by its issuer, meant for this server, and good now",
+		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
+		says: "the assertion does not count here", // and why
+		mend: "compare aud, exp and typ with docs/guides/assertions.md, and the keys with those of trusted_issuers",
+	}
+	ruleGrantAssertionClient = rule{
+		must:    "an ID-JAG names the client that presents it",
+		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.4", code: oauth.InvalidGrant,
+		says: "the assertion was issued for another client",
+		mend: "have it issued with the client_id that the client has here",
+	}
+	ruleGrantAssertionOnce = rule{
+		must:    "the assertion was not used before",
+		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
+		says: "the assertion was already used, or has no jti",
+		mend: "get a new assertion for each request",
+	}
+	ruleGrantAssertionPerson = rule{
+		must:    "the assertion means somebody who is here",
+		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
+		says: "the assertion means nobody here",
+		mend: "add the sub to the subjects of trusted_issuers",
+	}
+	ruleGrantAssertionConsent = rule{
+		must:    "the person has allowed the client this, or the operator has for all (skip_consent)",
+		section: "RFC 6749, section 1.3", code: oauth.InvalidGrant,
+		says: "the person has not allowed the client this",
+		mend: "send the person to the authorization endpoint once, or set skip_consent for the client",
+	}
+)
+
+// exchangeJWTBearer takes the JWT of a trusted issuer as a grant (RFC 7523, section 2.1),
+// an ID-JAG among them (draft-ietf-oauth-identity-assertion-authz-grant, section 4.4). There
+// is no refresh token: who wants to go on gets another assertion.
+func (c *call) exchangeJWTBearer() (*exchange, error) {
+	token := c.params.get("assertion")
+	if err := c.must(token != "", &ruleGrantAssertionSent); err != nil {
+		return nil, err
+	}
+	use, types := UseJWTBearer, []string{"JWT", ""}
+	header, err := jose.ParseHeader(token)
+	if err != nil {
+		return nil, c.because(&ruleGrantAssertionIssuer, err)
+	}
+	if strings.EqualFold(header.Type, oauth.TypIDJAG) {
+		use, types = UseIdentityAssertion, []string{oauth.TypIDJAG}
+	}
+	trust := c.s.trustedFor(token, use)
+	if err := c.must(trust != nil && slices.Contains(trust.Clients, c.client.ID), &ruleGrantAssertionIssuer); err != nil {
+		return nil, err
+	}
+	audiences := []string{c.s.config.Issuer}
+	if use == UseJWTBearer {
+		audiences = append(audiences, c.s.config.Issuer+"/token")
+	}
+	a, err := c.verifyTrusted(trust, token, types, audiences)
+	var act *actor
+	if err == nil {
+		act, err = a.actor()
+	}
+	if reason, ok := errors.AsType[errAssertion](err); ok {
+		why := ruleGrantAssertionGood
+		why.says += ": " + string(reason)
+		return nil, c.because(&why, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_ = c.must(true, &ruleGrantAssertionGood)
+	x := &exchange{}
+	allowed, resources := oauth.Scope(trust.Scopes), []string(nil)
+	if use == UseIdentityAssertion {
+		if allowed, resources, err = c.assertedByIDJAG(a, allowed); err != nil {
+			return nil, err
+		}
+	}
+	if x.scope, err = c.narrowScope(allowed); err != nil {
+		return nil, err
+	}
+	if x.resources, err = c.narrowResources(resources); err != nil {
+		return nil, err
+	}
+	for _, resource := range x.resources {
+		if !c.client.mayUse(resource) {
+			return nil, c.refuse(&ruleResourceKnown, resource)
+		}
+	}
+	if err := c.useAssertion(x, a, use == UseIdentityAssertion); err != nil {
+		return nil, err
+	}
+	person, err := c.personOf(trust, a)
+	if _, ok := errors.AsType[errAssertion](err); ok {
+		return nil, c.because(&ruleGrantAssertionPerson, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: x.scope, Resources: x.resources}
+	if act != nil {
+		x.authorization.Extra = oauth.Claims{claimActor: act}
+	}
+	if err := c.checkPerson(x.authorization); err != nil {
+		return nil, err
+	}
+	if err := c.allowedByPerson(x); err != nil {
+		return nil, err
+	}
+	c.s.log.InfoContext(c.r.Context(), "assertion taken", "event", "token.assertion", "client_id", c.client.ID, "iss", trust.Issuer, "sub", person)
+	return x, nil
+}
+
+// assertedByIDJAG returns what an ID-JAG gives at most of what its issuer is trusted with.
+func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, []string, error) {
+	if err := c.must(a.text("client_id") == c.client.ID, &ruleGrantAssertionClient); err != nil {
+		return nil, nil, err
+	}
+	if a.members["cnf"] != nil {
+		return nil, nil, c.because(&ruleGrantAssertionGood, errAssertion("it is bound to a key, which this server cannot ask for"))
+	}
+	if a.members["scope"] != nil {
+		granted, err := oauth.ParseScope(a.text("scope"))
+		if err != nil {
+			return nil, nil, c.because(&ruleGrantAssertionGood, err)
+		}
+		allowed = allowed.Intersect(granted)
+	}
+	var resources []string
+	switch asserted := a.members["resource"].(type) {
+	case nil:
+	case string:
+		resources = []string{asserted}
+	case []any:
+		for _, one := range asserted {
+			text, _ := one.(string)
+			resources = append(resources, text)
+		}
+	default:
+		return nil, nil, c.because(&ruleGrantAssertionGood, errAssertion("resource is neither a string nor an array"))
+	}
+	return allowed, resources, nil
+}
+
+// useAssertion has the tokens stored together with a mark of the jti.
+func (c *call) useAssertion(x *exchange, a *assertion, needed bool) error {
+	if a.ID == "" {
+		return c.must(!needed, &ruleGrantAssertionOnce)
+	}
+	key := kindGrantAssertion.Hash(a.Issuer + "\x00" + a.ID)
+	_, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
+	if err == nil {
+		return c.must(false, &ruleGrantAssertionOnce)
+	}
+	if !errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("look up an assertion: %w", err)
+	}
+	x.put = append(x.put, storage.Ticket{Key: key, Expires: a.Expires.Add(2 * clockSkew)})
+	return c.must(true, &ruleGrantAssertionOnce)
+}
+
+// allowedByPerson holds that nobody gets by an assertion what they would have had to ask the
+// person for.
+func (c *call) allowedByPerson(x *exchange) error {
+	grant, err := c.s.config.Store.Grant(c.r.Context(), x.authorization.Subject, c.client.ID)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("look up grant: %w", err)
+	}
+	if grant == nil || !grant.Scope.Covers(x.scope) {
+		if err := c.must(c.client.SkipConsent, &ruleGrantAssertionConsent); err != nil {
+			return err
+		}
+		if grant, err = c.recordGrant(x.authorization.Subject, x.scope); err != nil {
+			return err
+		}
+	}
+	x.authorization.Grant = grant.ID
+	return c.must(true, &ruleGrantAssertionConsent)
+}

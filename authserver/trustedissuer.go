@@ -1,0 +1,301 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// The values of TrustedIssuer.Uses.
+const (
+	UseJWTBearer            = "jwt_bearer"            // RFC 7523, section 2.1
+	UseIdentityAssertion    = "identity_assertion"    // an ID-JAG
+	UseTokenExchange        = "token_exchange"        // RFC 8693
+	UseClientAuthentication = "client_authentication" // a workload's own JWT, in place of a secret
+)
+
+const defaultAssertionLifetime = time.Hour
+
+// TrustedIssuer is somebody else whose JWTs count here, for what Uses says and no more.
+type TrustedIssuer struct {
+	Issuer string `json:"issuer"`
+	// JWKS are its public keys, or JWKSURI says where they are; with neither, its metadata
+	// does (OpenID Connect Discovery, section 4).
+	JWKS    json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI string          `json:"jwks_uri,omitempty"`
+	// SigningAlgs are the algorithms that it signs with; left out: all that are safe.
+	SigningAlgs []string `json:"signing_algs,omitempty"`
+	// Uses are what its JWTs are good for.
+	Uses []string `json:"uses"`
+	// Audience is what aud must be; left out: the issuer identifier of this server, or its
+	// token endpoint (RFC 7523, section 3).
+	Audience string `json:"audience,omitempty"`
+	// MaxLifetime bounds how long its JWTs may still be good for; left out: an hour.
+	MaxLifetime Duration `json:"max_lifetime,omitzero"`
+	// Clients are the client_ids of those that may present assertions for people.
+	Clients []string `json:"clients,omitempty"`
+	// Scopes are the most that such an assertion gives.
+	Scopes []string `json:"scopes,omitempty"`
+	// Subjects says who is meant by a sub: the identifier by which that person signs in here.
+	Subjects map[string]string `json:"subjects,omitempty"`
+	// SubjectByEmail finds those who are not among Subjects by the claim email. The issuer
+	// then is trusted with every address: no other than the person's own may be in it. Here
+	// the address must be verified.
+	SubjectByEmail bool `json:"subject_by_email,omitempty"`
+	// Claims must be in the JWT with these values. An array there must contain the value.
+	Claims map[string]any `json:"claims,omitempty"`
+}
+
+// Check reports why an issuer cannot be trusted like this.
+func (t *TrustedIssuer) Check() error {
+	uses := []string{UseJWTBearer, UseIdentityAssertion, UseTokenExchange, UseClientAuthentication}
+	switch {
+	case t.Issuer == "":
+		return errors.New("issuer is missing")
+	case len(t.JWKS) > 0 && t.JWKSURI != "":
+		return errors.New("either jwks or jwks_uri, not both")
+	case len(t.JWKS) == 0 && !isWebAddress(t.JWKSURI) && (t.JWKSURI != "" || !isWebAddress(t.Issuer)):
+		return errors.New("jwks is missing, or an https URL: jwks_uri, or an issuer whose metadata names it")
+	case len(t.Uses) == 0:
+		return errors.New("uses is missing: what its JWTs are good for")
+	}
+	for _, use := range t.Uses {
+		if !slices.Contains(uses, use) {
+			return fmt.Errorf("uses: %q is none of %s", use, strings.Join(uses, ", "))
+		}
+	}
+	if len(t.JWKS) > 0 {
+		if _, err := jose.ParseKeySet(t.JWKS); err != nil {
+			return fmt.Errorf("jwks: %w", err)
+		}
+	}
+	for _, alg := range t.SigningAlgs {
+		if !slices.Contains(signingAlgorithms(), jose.Algorithm(alg)) {
+			return fmt.Errorf("signing_algs: %q is not a signature algorithm that is safe", alg)
+		}
+	}
+	if err := CheckOwnLifetime(t.MaxLifetime); err != nil {
+		return fmt.Errorf("max_lifetime: %w", err)
+	}
+	grants := t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
+	switch {
+	case grants && len(t.Clients) == 0:
+		return errors.New("clients is missing: who may present its assertions")
+	case grants && len(t.Scopes) == 0:
+		return errors.New("scopes is missing: what its assertions give at most")
+	case (grants || t.serves(UseTokenExchange)) && len(t.Subjects) == 0 && !t.SubjectByEmail:
+		return errors.New("subjects or subject_by_email is missing: who is meant by its sub")
+	}
+	return nil
+}
+
+func (t *TrustedIssuer) serves(use string) bool { return slices.Contains(t.Uses, use) }
+
+// trustedIssuer is one with its keys.
+type trustedIssuer struct {
+	*TrustedIssuer
+	keys       *client // who holds keys, fetched or not
+	algorithms []jose.Algorithm
+}
+
+// newTrustedIssuers prepares the keys of those that are trusted.
+func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
+	trusted := map[string]*trustedIssuer{}
+	for i := range s.config.TrustedIssuers {
+		t := &s.config.TrustedIssuers[i]
+		if err := t.Check(); err != nil {
+			return nil, fmt.Errorf("trusted issuer %q: %w", t.Issuer, err)
+		}
+		if trusted[t.Issuer] != nil || t.Issuer == s.config.Issuer {
+			return nil, fmt.Errorf("trusted issuer %q: it stands there twice, or is this server", t.Issuer)
+		}
+		keys := s.newClient(&Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
+		if keys.keys == nil && keys.remoteKeys == nil {
+			keys.remoteKeys = &remoteKeySet{url: t.Issuer, fetch: s.fetchKeysOfIssuer}
+		}
+		trust := &trustedIssuer{TrustedIssuer: t, keys: keys, algorithms: signingAlgorithms()}
+		if t.SigningAlgs != nil {
+			trust.algorithms = slices.DeleteFunc(trust.algorithms, func(a jose.Algorithm) bool { return !slices.Contains(t.SigningAlgs, string(a)) })
+		}
+		trusted[t.Issuer] = trust
+	}
+	return trusted, nil
+}
+
+// fetchKeysOfIssuer fetches the keys that an issuer's metadata names.
+func (s *Server) fetchKeysOfIssuer(ctx context.Context, issuer string) ([]byte, error) {
+	document, err := s.fetch(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return nil, err
+	}
+	var metadata struct {
+		Issuer  string `json:"issuer"`
+		JWKSURI string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(document, &metadata); err != nil {
+		return nil, fmt.Errorf("read an issuer's metadata: %w", err)
+	}
+	if metadata.Issuer != issuer || !isWebAddress(metadata.JWKSURI) {
+		return nil, errors.New("read an issuer's metadata: it is another issuer's, or has no https jwks_uri")
+	}
+	return s.fetch(ctx, metadata.JWKSURI)
+}
+
+// trusts reports whether anybody's JWTs are good for a use.
+func (s *Server) trusts(use string) bool {
+	return slices.ContainsFunc(s.config.TrustedIssuers, func(t TrustedIssuer) bool { return t.serves(use) })
+}
+
+// errAssertion is why the JWT of a trusted issuer does not count, for the ladder.
+type errAssertion string
+
+func (e errAssertion) Error() string { return string(e) }
+
+// trustedFor returns the issuer that a JWT claims, if its JWTs are good for a use here;
+// else nil. Nothing of the JWT is believed yet.
+func (s *Server) trustedFor(token, use string) *trustedIssuer {
+	if len(s.trusted) == 0 {
+		return nil
+	}
+	payload, err := jose.UnverifiedPayload(token)
+	if err != nil {
+		return nil
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	if err != nil {
+		return nil
+	}
+	if t := s.trusted[claims.Issuer]; t != nil && t.serves(use) {
+		return t
+	}
+	return nil
+}
+
+// assertion is the JWT of a trusted issuer that was found good.
+type assertion struct {
+	jose.Claims
+	members oauth.Claims
+}
+
+// text returns a claim that is a string; "" if it is none.
+func (a *assertion) text(name string) string {
+	value, _ := a.members[name].(string)
+	return value
+}
+
+// actor returns who acts for the subject, as somebody of the issuer's; nil for nobody.
+func (a *assertion) actor() (*actor, error) {
+	act, err := readActor(a.members[claimActor])
+	if err != nil || act.length() > maxActors {
+		return nil, errAssertion("its act cannot be read, or names more than 5")
+	}
+	for at := act; at != nil; at = at.Actor {
+		if at.Issuer == "" {
+			at.Issuer = a.Issuer
+		}
+	}
+	return act, nil
+}
+
+// verifyTrusted checks a JWT of a trusted issuer (RFC 7523, section 3). audiences are what
+// aud may be if the issuer's own setting says nothing. The error is an errAssertion, or a
+// fault.
+func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []string) (*assertion, error) {
+	payload, err := verifyWithClientKeys(c.r.Context(), c.now, t.keys, token, jose.Expected{Algorithms: t.algorithms, Types: types})
+	if err != nil {
+		return nil, errAssertion("its signature: " + err.Error())
+	}
+	var a assertion
+	if a.Claims, err = jose.ParseClaims(payload, &a.members); err != nil {
+		return nil, errAssertion("its claims: " + err.Error())
+	}
+	if t.Audience != "" {
+		audiences = []string{t.Audience}
+	}
+	longest := defaultAssertionLifetime
+	if t.MaxLifetime != 0 {
+		longest = time.Duration(t.MaxLifetime)
+	}
+	switch now := c.now; {
+	case a.Issuer != t.Issuer || a.Subject == "":
+		return nil, errAssertion("its iss is another than the keys are of, or sub is missing")
+	// Whoever else it is meant for could present it here.
+	case len(a.Audience) != 1 || !slices.Contains(audiences, a.Audience[0]):
+		return nil, errAssertion("its aud is not, and alone, " + strings.Join(audiences, " or "))
+	case a.Expires.IsZero() || !now.Before(a.Expires.Add(clockSkew)):
+		return nil, errAssertion("it has no exp, or has expired")
+	case a.Expires.Sub(now) > longest+clockSkew:
+		return nil, errAssertion("its exp is more than " + longest.String() + " ahead")
+	case a.NotBefore.Sub(now) > clockSkew || a.IssuedAt.Sub(now) > clockSkew:
+		return nil, errAssertion("its nbf or iat is in the future")
+	}
+	return &a, hasClaims(a.members, t.Claims)
+}
+
+// hasClaims holds that a JWT has the claims that were asked for.
+func hasClaims(have oauth.Claims, want map[string]any) error {
+	for name, value := range want {
+		if !hasClaim(have[name], value) {
+			return errAssertion("its claim " + name + " has not the value that is asked for here")
+		}
+	}
+	return nil
+}
+
+func hasClaim(have, want any) bool {
+	if list, ok := have.([]any); ok {
+		return slices.ContainsFunc(list, func(one any) bool { return sameJSON(one, want) })
+	}
+	return sameJSON(have, want)
+}
+
+// sameJSON compares what came from JSON and from YAML.
+func sameJSON(a, b any) bool {
+	left, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	right, err := json.Marshal(b)
+	return err == nil && string(left) == string(right)
+}
+
+// personOf returns whom an assertion means here. The error is an errAssertion, or a fault.
+func (c *call) personOf(t *trustedIssuer, a *assertion) (string, error) {
+	identifier, byEmail := t.Subjects[a.Subject], false
+	if identifier == "" && t.SubjectByEmail {
+		identifier, byEmail = a.text("email"), true
+		if verified, ok := a.members["email_verified"]; ok && verified != true {
+			return "", errAssertion("its issuer has not verified the e-mail address")
+		}
+	}
+	if identifier == "" || c.s.config.FindSubject == nil {
+		return "", errAssertion("nobody here is meant by its sub")
+	}
+	// People sign in with a username as with an e-mail address.
+	person, err := c.s.config.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", errAssertion("there is nobody here by the identifier that its sub or e-mail address stands for")
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the person of an assertion: %w", err)
+	}
+	if !byEmail {
+		return person, nil
+	}
+	claims, err := c.s.config.Claims(c.r.Context(), person)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return "", fmt.Errorf("look up the person of an assertion: %w", err)
+	}
+	if email, _ := claims["email"].(string); !strings.EqualFold(email, identifier) || claims["email_verified"] != true {
+		return "", errAssertion("the e-mail address of the person here is not verified, or another")
+	}
+	return person, nil
+}

@@ -1,0 +1,121 @@
+package authservertest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Two companies: people sign in at one, whose wiki calls the other's chat for them. The
+// chat's server finds the keys by the identity provider's metadata.
+func TestAnIDJAGLeadsFromOneServerToAnother(t *testing.T) {
+	verified := true
+	idp := authservertest.NewServer(t, authservertest.Config{
+		Declarations: valetkey.Declarations{
+			Clients: []valetkey.Client{{ID: "wiki", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
+				RedirectURIs: []string{"https://wiki.example.com/callback"}, Scope: "openid email",
+				GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeTokenExchange},
+			}}},
+			Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Email: "ada@example.com", EmailVerified: &verified}},
+		},
+		TokenExchange: []authserver.TokenExchangeRule{{
+			Clients: []string{"wiki"}, RequestedTokenTypes: []string{oauth.TokenTypeIDJAG}, Audiences: []string{"https://chat.example.com"},
+			AudienceClientID: "wiki-at-chat", Scopes: []string{"chat.read"},
+		}},
+	})
+	chat := authservertest.NewServer(t, authservertest.Config{
+		Declarations: valetkey.Declarations{
+			Clients: []valetkey.Client{{ID: "wiki-at-chat", Secret: exchangeSecret, ClientSettings: authserver.ClientSettings{SkipConsent: true}, ClientMetadata: oauth.ClientMetadata{
+				Scope: "chat.read", GrantTypes: []string{oauth.GrantTypeJWTBearer},
+			}}},
+			Users:     []valetkey.User{{Username: "countess", Password: "engine no. 2", Email: "ada@example.com", EmailVerified: &verified}},
+			Scopes:    []authserver.Scope{{Name: "chat.read", Description: "Read the chat"}},
+			Resources: []authserver.Resource{{Identifier: "https://api.chat.example.com", Scopes: []string{"chat.read"}}},
+		},
+		TrustedIssuers: []authserver.TrustedIssuer{{
+			Issuer: idp.Issuer, Uses: []string{authserver.UseIdentityAssertion}, Clients: []string{"wiki-at-chat"}, Scopes: []string{"chat.read"},
+			Audience: "https://chat.example.com", SubjectByEmail: true,
+		}},
+	})
+	tokens := idp.Tokens(t, client.Config{
+		ClientID: "wiki", ClientSecret: exchangeSecret, RedirectURI: "https://wiki.example.com/callback", Scopes: []string{"openid", "email"},
+	}, "ada", "engine no. 1")
+	grant, err := discover(t, idp, client.Config{ClientID: "wiki"}).TokenExchange(t.Context(), client.TokenExchangeRequest{
+		SubjectToken: tokens.IDToken, SubjectTokenType: oauth.TokenTypeIDToken, RequestedTokenType: oauth.TokenTypeIDJAG,
+		Audiences: []string{"https://chat.example.com"}, Scopes: []string{"chat.read"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := discover(t, chat, client.Config{ClientID: "wiki-at-chat", Scopes: []string{"chat.read"}})
+	got, err := there.JWTBearer(t.Context(), grant.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Issuer  string `json:"iss"`
+		Subject string `json:"sub"`
+		Scope   string `json:"scope"`
+	}
+	readClaims(t, got.AccessToken, &claims)
+	if claims.Issuer != chat.Issuer || claims.Subject == tokens.Identity.Subject || claims.Scope != "chat.read" || got.RefreshToken != "" {
+		t.Errorf("%+v", claims)
+	}
+	if _, err := there.JWTBearer(t.Context(), grant.Token); !errors.Is(err, &client.Error{Code: oauth.InvalidGrant}) {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+func TestAWorkloadNeedsNoSecret(t *testing.T) {
+	private, err := jose.GenerateKey(jose.ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := jose.NewSigner(jose.ES256, "cluster", private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{cluster.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const issuer = "https://kubernetes.default.svc"
+	s := authservertest.NewServer(t, authservertest.Config{
+		Declarations: valetkey.Declarations{Clients: []valetkey.Client{{
+			ID: "backup", ClientMetadata: oauth.ClientMetadata{TokenEndpointAuthMethod: oauth.AuthMethodFederatedJWT, GrantTypes: []string{oauth.GrantTypeClientCredentials}},
+			ClientSettings: authserver.ClientSettings{WorkloadIdentity: &authserver.WorkloadIdentity{Issuer: issuer, Subject: "system:serviceaccount:jobs:backup"}},
+		}}},
+		TrustedIssuers: []authserver.TrustedIssuer{{Issuer: issuer, JWKS: keys, Uses: []string{authserver.UseClientAuthentication}, Audience: "valetkey"}},
+	})
+	account := "backup"
+	c, err := client.Discover(t.Context(), client.Config{Issuer: s.Issuer, ClientID: "backup", ClientAssertion: func(context.Context) (string, error) {
+		payload, err := json.Marshal(map[string]any{
+			"iss": issuer, "sub": "system:serviceaccount:jobs:" + account, "aud": []string{"valetkey"},
+			"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
+		})
+		if err != nil {
+			return "", err
+		}
+		token, err := cluster.Sign("", payload)
+		return token + "\n", err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ClientCredentials(t.Context()); err != nil {
+		t.Error(err)
+	}
+	account = "default"
+	if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, &client.Error{Code: oauth.InvalidClient}) {
+		t.Errorf("another service account: %v", err)
+	}
+}
