@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,26 +33,29 @@ func TestExampleFile(t *testing.T) {
 	t.Logf("%d members", len(shown))
 }
 
-// TestConfigurationInREADME: what people copy first is taken.
-func TestConfigurationInREADME(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+// TestConfigurationInTheDocumentation: what people copy is taken. The blocks of a guide are
+// parts of a file, so that what they refer to may stand in another.
+func TestConfigurationInTheDocumentation(t *testing.T) {
+	pages, err := filepath.Glob("docs/guides/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := 0
-	for i, block := range strings.Split(string(readme), "```") {
-		text, ok := strings.CutPrefix(block, "yaml\n")
-		if i%2 == 0 || !ok {
-			continue
+	for _, page := range append(pages, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
 		}
-		blocks++
-		if _, err := parseConfiguration("README.md", []byte(text), true); err != nil {
-			t.Error(err)
+		for i, block := range strings.Split(string(text), "```") {
+			text, ok := strings.CutPrefix(block, "yaml\n")
+			if i%2 == 0 || !ok || strings.HasPrefix(text, "volumes:") { // another program's
+				continue
+			}
+			_, err := parseConfiguration(page, []byte(text), page == "README.md")
+			if err != nil {
+				t.Errorf("%v in\n%s", err, text)
+			}
+			checkAgainstSchema(t, []byte(text))
 		}
-		checkAgainstSchema(t, []byte(text))
-	}
-	if blocks == 0 {
-		t.Error("the README shows no configuration")
 	}
 }
 

@@ -50,6 +50,7 @@ type Demo struct {
 	parties          map[string]string         // names of the scenes' own servers, by host
 	logger           *slog.Logger
 	policy           policyService
+	abroad           abroad
 }
 
 // Start starts everything on free loopback ports. Access tokens live for lifetime, or, if
@@ -125,6 +126,16 @@ func (d *Demo) serve(name string, handler http.Handler) (string, error) {
 	d.serveOn(listener, handler)
 	d.parties[listener.Addr().String()] = name
 	return "http://" + listener.Addr().String(), nil
+}
+
+// addressOf is where a party's server is.
+func (d *Demo) addressOf(party string) string {
+	for address, name := range d.parties {
+		if name == party {
+			return "http://" + address
+		}
+	}
+	return ""
 }
 
 func (d *Demo) serveOn(listener net.Listener, handler http.Handler) {

@@ -20,8 +20,8 @@ import (
 const (
 	partyLedger = "ledger API"
 	scopeLedger = "ledger:read"
-	// ledgerLifetime is that of tokens for the ledger: nothing in the scene waits for it.
-	ledgerLifetime = 5 * time.Minute
+	// sceneLifetime is that of tokens in scenes where nothing waits for it.
+	sceneLifetime = 5 * time.Minute
 	// statusSeen is how long a revocation takes to be in the list.
 	statusSeen = 2*time.Second + 200*time.Millisecond
 )
@@ -56,7 +56,7 @@ func (l *ledger) configure(d *Demo, configuration *valetkey.Configuration) error
 	configuration.Scopes = append(configuration.Scopes, authserver.Scope{Name: scopeLedger, Description: "Read the ledger"})
 	configuration.Resources = append(configuration.Resources, authserver.Resource{
 		Identifier: address, Name: partyLedger, Scopes: []string{scopeLedger},
-		StatusList: true, AccessTokenLifetime: valetkey.Duration(ledgerLifetime),
+		StatusList: true, AccessTokenLifetime: valetkey.Duration(sceneLifetime),
 	})
 	return nil
 }

@@ -60,7 +60,7 @@ var rules = map[string]rule{
 		why:  "the root wires the parts of the server; what others embed must not bring a command line, a client or a demo"},
 	"authservertest": {knows: []string{".", "authserver", "client", "oauth", "internal/person"},
 		why: "people's tests start the server as it is"},
-	"demo": {knows: []string{".", "authserver", "client", "oauth", "resourceserver", "internal/person"},
+	"demo": {knows: []string{".", "authserver", "client", "jose", "oauth", "resourceserver", "internal/person"},
 		why: "the demo has every role, through what each offers to everybody"},
 	"cmd/valetkey": {knows: []string{".", "authserver", "demo", "oauth", "storage"},
 		uses: []string{"github.com/alecthomas/kong", "github.com/fsnotify/fsnotify"},

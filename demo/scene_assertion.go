@@ -1,0 +1,159 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const (
+	partyProvider  = "identity provider"
+	partyPlatform  = "platform"
+	providerIssuer = "https://idp.example.net"
+	platformIssuer = "https://kubernetes.default.svc.cluster.local"
+	cleanerAccount = "system:serviceaccount:photos:cleaner"
+)
+
+func assertionScene() scene {
+	return scene{
+		key: "assertion", title: "An identity provider vouches for a person", button: "Get an ID-JAG and call the API",
+		about:    "The person's company has an identity provider of its own, which this server trusts for one client and one scope. It says in a JWT that the application may act for the person, and nobody is sent to a browser.",
+		clientID: "assistant", clientSecret: "demo-secret-of-the-assistant-012345", clientName: "Company assistant",
+		applicationType: oauth.ApplicationWeb,
+		grantTypes:      []string{oauth.GrantTypeJWTBearer},
+		scopes:          []string{scopeRead, scopeDelete},
+		configure:       func(d *Demo, configuration *valetkey.Configuration) error { return d.abroad.declare(configuration) },
+		run:             runAssertion,
+		breaks: []breakage{
+			{key: "again", title: "The same one again", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
+			{key: "forged", title: "Forged", about: "Present an assertion that somebody else has signed.", code: oauth.InvalidGrant},
+			{key: "other", title: "Another client's", about: "Present an assertion that was issued for another client.", code: oauth.InvalidGrant},
+			{key: "nobody", title: "Nobody here", about: "Present an assertion about somebody who has no account here.", code: oauth.InvalidGrant},
+			{key: "more", title: "Ask for more", about: "Ask for a scope that the provider is not trusted with.", code: oauth.InvalidScope},
+		},
+	}
+}
+
+func workloadScene() scene {
+	return scene{
+		key: "workload", title: "A service without a secret", button: "Get a token and call the API",
+		about:    "The platform that a service runs on, such as Kubernetes, gives it a JWT that says who it is. The service proves itself with that; there is no secret to hand out or to lose.",
+		clientID: "cleaner", clientName: "Cleaner", applicationType: oauth.ApplicationWeb,
+		grantTypes: []string{oauth.GrantTypeClientCredentials}, scopes: []string{scopeRead},
+		run: runWorkload,
+		breaks: []breakage{
+			{key: "neighbour", title: "Another service", about: "Try with the JWT of a neighbour on the same platform.", code: oauth.InvalidClient},
+			{key: "elsewhere", title: "Made for somebody else", about: "Try with a JWT that the platform made for another server.", code: oauth.InvalidClient},
+			{key: "forged", title: "Forged", about: "Try with a JWT that the platform has not signed.", code: oauth.InvalidClient},
+		},
+	}
+}
+
+// abroad are those outside whom the server trusts, and one whom it does not.
+type abroad struct{ trusted, stranger *jose.Signer }
+
+func (a *abroad) declare(configuration *valetkey.Configuration) error {
+	for _, signer := range []**jose.Signer{&a.trusted, &a.stranger} {
+		private, err := jose.GenerateKey(jose.ES256)
+		if err != nil {
+			return err
+		}
+		if *signer, err = jose.NewSigner(jose.ES256, "demo", private); err != nil {
+			return err
+		}
+	}
+	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{a.trusted.Public()}})
+	if err != nil {
+		return fmt.Errorf("encode the keys of those abroad: %w", err)
+	}
+	configuration.TrustedIssuers = append(configuration.TrustedIssuers,
+		authserver.TrustedIssuer{
+			Issuer: providerIssuer, JWKS: keys, Uses: []string{authserver.UseIdentityAssertion},
+			Clients: []string{"assistant"}, Scopes: []string{scopeRead}, Subjects: map[string]string{"00u1a2b3": Username},
+		},
+		authserver.TrustedIssuer{Issuer: platformIssuer, JWKS: keys, Uses: []string{authserver.UseClientAuthentication}})
+	for i := range configuration.Clients {
+		switch c := &configuration.Clients[i]; c.ID {
+		case "assistant":
+			c.SkipConsent = true // the company has decided for its people
+		case "cleaner":
+			c.TokenEndpointAuthMethod = oauth.AuthMethodFederatedJWT
+			c.WorkloadIdentity = &authserver.WorkloadIdentity{Issuer: platformIssuer, Subject: cleanerAccount}
+		}
+	}
+	return nil
+}
+
+// sign makes a JWT of somebody abroad and shows it.
+func (a *abroad) sign(w *walk, from, typ, purpose string, claims map[string]any) (string, error) {
+	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(5*time.Minute).Unix()
+	payload, err := json.MarshalIndent(claims, "", "  ")
+	if err != nil {
+		return "", fmt.Errorf("encode a JWT: %w", err)
+	}
+	signer := a.trusted
+	if w.breakKey() == "forged" {
+		signer = a.stranger
+	}
+	w.recording.add(Message{From: from, To: partyApp, Purpose: purpose, Response: string(payload)})
+	return signer.Sign(typ, payload)
+}
+
+func runAssertion(ctx context.Context, d *Demo, w *walk) error {
+	claims := map[string]any{
+		"iss": providerIssuer, "sub": "00u1a2b3", "aud": d.issuer, "client_id": w.scene.clientID, "jti": rand.Text(),
+		"resource": d.api, "scope": scopeRead,
+	}
+	form := url.Values{"grant_type": {oauth.GrantTypeJWTBearer}}
+	switch w.breakKey() {
+	case "other":
+		claims["client_id"] = "somebody-else"
+	case "nobody":
+		claims["sub"] = "00u9z9z9"
+	case "more":
+		form.Set("scope", scopeDelete)
+	}
+	assertion, err := d.abroad.sign(w, partyProvider, oauth.TypIDJAG, "The company's identity provider allows it: an ID-JAG for this client and this server", claims)
+	if err != nil {
+		return err
+	}
+	form.Set("assertion", assertion)
+	if err := d.ask(ctx, w, form, "Present it as a grant"); err != nil || w.failed {
+		return err
+	}
+	if w.breakKey() == "again" {
+		return d.ask(ctx, w, form, "Present the same one again")
+	}
+	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+}
+
+func runWorkload(ctx context.Context, d *Demo, w *walk) error {
+	claims := map[string]any{"iss": platformIssuer, "sub": cleanerAccount, "aud": []string{d.issuer}}
+	switch w.breakKey() {
+	case "neighbour":
+		claims["sub"] = "system:serviceaccount:photos:default"
+	case "elsewhere":
+		claims["aud"] = []string{platformIssuer}
+	}
+	assertion, err := d.abroad.sign(w, partyPlatform, "JWT", "The platform puts a JWT into the service's files, and another one when it has nearly expired", claims)
+	if err != nil {
+		return err
+	}
+	form := url.Values{
+		"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeRead}, "client_id": {w.scene.clientID},
+		"client_assertion_type": {oauth.ClientAssertionTypeJWTBearer}, "client_assertion": {assertion},
+	}
+	if err := d.ask(ctx, w, form, "Ask for a token, with that as proof"); err != nil || w.failed {
+		return err
+	}
+	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+}

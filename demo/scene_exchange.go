@@ -1,0 +1,123 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+const (
+	partyPrints = "printing API"
+	scopePrints = "prints:order"
+
+	// exchanger is the photo API where it is a client itself.
+	exchanger       = "photo-api"
+	exchangerSecret = "demo-secret-of-the-photo-api-012345"
+	otherExchanger  = "weather-api"
+)
+
+func exchangeScene() scene {
+	return scene{
+		key: "exchange", title: "One API calls another for the person", button: "Sign in and order a print",
+		about:    "The photo API was called with a person's token, and needs the printing API for them. It cannot pass the token on, which is for itself: it exchanges it for one that is for the printing API alone and says who acts.",
+		clientID: "postcards", clientSecret: "demo-secret-of-the-postcards-012345", clientName: "Postcards",
+		applicationType: oauth.ApplicationWeb,
+		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
+		scopes:          []string{scopeRead}, callback: "/exchange/callback",
+		configure: func(d *Demo, configuration *valetkey.Configuration) error {
+			prints, err := d.serve(partyPrints, printing(d))
+			declareExchange(configuration, d.api, prints)
+			return err
+		},
+		run: runExchange,
+		breaks: []breakage{
+			{key: "impersonate", title: "Hide who acts", about: "Exchange without an actor token: the new token would look as if the person had come themselves.", fresh: true, code: oauth.InvalidRequest},
+			{key: "more", title: "Ask for more", about: "Ask for a scope that neither the person nor the operator gave.", fresh: true, code: oauth.InvalidScope},
+			{key: "elsewhere", title: "Another target", about: "Ask for a token for an API that no rule names.", fresh: true, code: oauth.InvalidTarget},
+			{key: "stranger", title: "Another client", about: "Let another client exchange the same token.", fresh: true, code: oauth.UnauthorizedClient},
+			{key: "pass-on", title: "Pass the token on", about: "Call the printing API with the token that is for the photo API.", fresh: true, code: oauth.InvalidToken},
+		},
+	}
+}
+
+// declareExchange is what the operator says: who may exchange what, for which API.
+func declareExchange(configuration *valetkey.Configuration, photos, prints string) {
+	for i := range configuration.Resources {
+		if r := &configuration.Resources[i]; r.Identifier == photos {
+			r.IntrospectionClients = append(r.IntrospectionClients, exchanger, otherExchanger)
+		}
+	}
+	configuration.Scopes = append(configuration.Scopes, authserver.Scope{Name: scopePrints, Description: "Order prints"})
+	configuration.Resources = append(configuration.Resources, authserver.Resource{Identifier: prints, Name: "The printing API", Scopes: []string{scopePrints}})
+	for _, id := range []string{exchanger, otherExchanger} {
+		configuration.Clients = append(configuration.Clients, valetkey.Client{ID: id, Secret: exchangerSecret, ClientMetadata: oauth.ClientMetadata{
+			GrantTypes: []string{oauth.GrantTypeTokenExchange, oauth.GrantTypeClientCredentials}, Scope: oauth.Scope{scopeRead, scopeDelete, scopePrints}.String(),
+		}})
+	}
+	for i := range configuration.Clients { // nobody waits here for tokens to expire
+		if c := &configuration.Clients[i]; c.ID == "postcards" || c.ID == exchanger || c.ID == otherExchanger {
+			c.AccessTokenLifetime = valetkey.Duration(sceneLifetime)
+		}
+	}
+	configuration.TokenExchange = append(configuration.TokenExchange, authserver.TokenExchangeRule{
+		Clients: []string{exchanger}, Resources: []string{prints}, Scopes: []string{scopePrints},
+	})
+}
+
+func printing(d *Demo) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		guard, err := resourceserver.New(resourceserver.Config{Issuer: d.issuer, Resource: "http://" + r.Host, Logger: d.logger})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		guard.Require(scopePrints)(http.HandlerFunc(order)).ServeHTTP(w, r)
+	})
+}
+
+func order(w http.ResponseWriter, r *http.Request) {
+	token, _ := resourceserver.TokenFromContext(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	// An error means that the client left.
+	_ = json.NewEncoder(w).Encode(map[string]any{"ordered": "lighthouse.jpg", "for": token.Subject, "who_acts": token.Claims["act"]})
+}
+
+func runExchange(ctx context.Context, d *Demo, w *walk) error {
+	prints, subject := d.addressOf(partyPrints), w.tokens.AccessToken
+	w.scene.clientID, w.scene.clientSecret = exchanger, exchangerSecret
+	switch w.breakKey() {
+	case "pass-on":
+		return d.requestAt(ctx, w, http.MethodPost, prints+"/orders", "Call the printing API with the token that is for the photo API")
+	case "stranger":
+		w.scene.clientID = otherExchanger
+	}
+	form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeRead}}
+	if err := d.ask(ctx, w, form, "The photo API takes a token of its own, which says who will act"); err != nil || w.failed {
+		return err
+	}
+	form = url.Values{
+		"grant_type":    {oauth.GrantTypeTokenExchange},
+		"subject_token": {subject}, "subject_token_type": {oauth.TokenTypeAccessToken},
+		"actor_token": {w.tokens.AccessToken}, "actor_token_type": {oauth.TokenTypeAccessToken},
+		"resource": {prints}, "scope": {scopePrints},
+	}
+	switch w.breakKey() {
+	case "impersonate":
+		form.Del("actor_token")
+		form.Del("actor_token_type")
+	case "more":
+		form.Set("scope", scopePrints+" "+scopeDelete)
+	case "elsewhere":
+		form.Set("resource", d.api)
+	}
+	if err := d.ask(ctx, w, form, "Exchange the person's token, with its own as the actor's, for one for the printing API"); err != nil || w.failed {
+		return err
+	}
+	return d.requestAt(ctx, w, http.MethodPost, prints+"/orders", "Call the printing API for the person")
+}
