@@ -34,6 +34,8 @@ type Configuration struct {
 	ServiceName string `json:"service_name,omitempty"`
 	// SignUp lets people create accounts for themselves.
 	SignUp bool `json:"sign_up,omitempty"`
+	// FirstPartyApplications lets clients with first_party send people's passwords here.
+	FirstPartyApplications bool `json:"first_party_applications,omitempty"`
 	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
 	// that send a nonce.
 	RequireCodeChallenge bool              `json:"require_code_challenge,omitempty"`

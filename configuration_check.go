@@ -69,6 +69,11 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("token_exchange[%d]", i), "%v", err)
 		}
 	}
+	for i := range c.Clients {
+		if c.Clients[i].FirstParty && !c.FirstPartyApplications {
+			report(fmt.Sprintf("clients[%d].first_party", i), "it needs first_party_applications")
+		}
+	}
 	c.validateHooks(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
@@ -294,6 +299,9 @@ func (d *Declarations) warnings(own []authserver.GrantType) []string {
 		}
 		if slices.Contains(c.GrantTypes, oauth.GrantTypePassword) {
 			warnings = append(warnings, fmt.Sprintf("client %q: with the grant type password the application sees people's passwords; use authorization_code with PKCE, or for devices device_code (RFC 9700, section 2.4)", c.ID))
+		}
+		if c.FirstParty {
+			warnings = append(warnings, fmt.Sprintf("client %q: with first_party the application sees people's passwords, and whoever pretends to be it does; authorization_code in a browser is safer (draft-ietf-oauth-first-party-apps, section 9)", c.ID))
 		}
 		for _, name := range c.ResponseTypes {
 			if t, _ := oauth.ParseResponseType(name); t.Token {

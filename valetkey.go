@@ -157,7 +157,7 @@ func (s *Server) open(ctx context.Context) error {
 		FindSubject: pages.FindSubject, EndSessions: pages.EndSessions,
 		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
 		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, Webhooks: webhooks, GrantTypes: s.config.GrantTypes,
-		TokenExchange: s.config.TokenExchange, TrustedIssuers: s.config.TrustedIssuers,
+		TokenExchange: s.config.TokenExchange, TrustedIssuers: s.config.TrustedIssuers, FirstPartyApplications: s.config.FirstPartyApplications,
 		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
 		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration, MetadataDocuments: documents,
 		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,

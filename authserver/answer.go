@@ -37,6 +37,9 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	if i.device != nil {
 		return c.approveDevice(i, a)
 	}
+	if i.challenge != nil {
+		return c.answerChallenge(i, a)
+	}
 	var response params
 	var put []storage.Ticket
 	catalogue, err := c.s.catalogue(c.r.Context())

@@ -47,6 +47,10 @@ type Config struct {
 	// that needs more than a password; a *TryLaterError; or a fault. Nil: nobody's password
 	// is taken.
 	CheckPassword func(r *http.Request, username, password string) (*Authentication, error)
+	// FirstPartyApplications lets clients with the setting FirstParty send passwords to the
+	// authorization challenge endpoint (draft-ietf-oauth-first-party-apps, experimental). It
+	// needs CheckPassword.
+	FirstPartyApplications bool
 	// SessionActive reports whether a sign-in session still stands. Refresh tokens that
 	// were issued without offline_access end with it.
 	SessionActive func(ctx context.Context, session string) (bool, error)

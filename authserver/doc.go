@@ -6,6 +6,7 @@
 // A request passes through one of the functions in the table of endpoints.go:
 //
 //	authorize   authorize.go → jar.go → interaction.go (what must the person still do?) → answer.go → responsemode.go
+//	challenge   firstparty.go → answer.go, for an application that shows its own sign-in
 //	token       token.go → clientauth*.go → grant_*.go → issue.go
 //	resources   introspect.go  revoke.go  userinfo.go
 //	metadata    metadata.go  keys.go

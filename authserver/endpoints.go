@@ -41,6 +41,13 @@ func (s *Server) endpoints() []endpoint {
 			metadata: func(m *oauth.ServerMetadata, url string) { m.RegistrationEndpoint = url },
 		})
 	}
+	if s.config.FirstPartyApplications {
+		table = append(table, endpoint{
+			path: "/authorize-challenge", methods: post,
+			specification: "draft-ietf-oauth-first-party-apps, section 4.1", serve: (*call).authorizationChallenge,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.AuthorizationChallengeEndpoint = url },
+		})
+	}
 	if s.config.FindSubject != nil {
 		table = append(table, endpoint{
 			path: "/global-token-revocation", methods: post,

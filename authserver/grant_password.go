@@ -65,7 +65,7 @@ func (c *call) exchangePassword() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	who, err := c.checkPassword(username, password)
+	who, err := c.checkPassword(username, password, &rulePasswordRight)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +86,9 @@ func (c *call) exchangePassword() (*exchange, error) {
 	return x, nil
 }
 
-// checkPassword costs a password hash, so everything else is looked at before.
-func (c *call) checkPassword(username, password string) (*Authentication, error) {
+// checkPassword costs a password hash, so everything else is looked at before. right is the
+// rule that a wrong password breaks.
+func (c *call) checkPassword(username, password string, right *rule) (*Authentication, error) {
 	who, err := c.s.config.CheckPassword(c.r, username, password)
 	if later, ok := errors.AsType[*TryLaterError](err); ok {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int(max(1, later.After.Round(time.Second)/time.Second))))
@@ -96,12 +97,12 @@ func (c *call) checkPassword(username, password string) (*Authentication, error)
 		return nil, refusal
 	}
 	if errors.Is(err, ErrWrongPassword) {
-		return nil, c.refuse(&rulePasswordRight, "")
+		return nil, c.refuse(right, "")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check a password: %w", err)
 	}
-	return who, c.must(true, &rulePasswordRight)
+	return who, c.must(true, right)
 }
 
 // passwordScope returns what of the client's scope is asked for: all, if the request does

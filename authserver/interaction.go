@@ -138,6 +138,9 @@ type interaction struct {
 	ended *endedLogout
 	// device is what waits for the answer in the place of a redirect URI; nil if none does.
 	device *device
+	// challenge is what an application's own window shows in the place of our pages; nil if
+	// none does.
+	challenge *challenge
 	// selected is the subject whom the person chose to be (prompt=select_account).
 	selected string
 }
@@ -267,7 +270,8 @@ func (i *interaction) consented(grant *Grant) bool {
 	// native client, so that an earlier consent may have been given to another program
 	// (RFC 8252, section 8.6).
 	again = again || request.client.Public() && !claimedHTTPS(request.to.uri)
-	return !again || i.since(grant.UpdatedAt)
+	// Nobody consents in an application's own window.
+	return !again || i.challenge == nil && i.since(grant.UpdatedAt)
 }
 
 func claimedHTTPS(uri string) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -44,6 +45,9 @@ func (c *clientCheck) tokens() {
 	}
 	if c.GlobalTokenRevocation && c.Public() {
 		c.report("global_token_revocation", "it needs a client with credentials")
+	}
+	if c.FirstParty && (c.ApplicationType != oauth.ApplicationNative || !c.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
+		c.report("first_party", "it is for native applications with the grant type authorization_code (draft-ietf-oauth-first-party-apps, section 9.7)")
 	}
 	if c.MaxAuthorizations < 0 || c.MaxAuthorizations > maxAuthorizations {
 		c.report("max_authorizations", "it is a number from 1 to %d", maxAuthorizations)

@@ -58,6 +58,8 @@ type scriptSetup struct {
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
 	Hooks                bool                      // those of hook_test.go
 	Passwords            map[string]string         // of people, by name
+	// FirstPartyApplications: the authorization challenge endpoint is there.
+	FirstPartyApplications bool `json:"first_party_applications"`
 	// MetadataDocuments: documents of the host that SERVE makes are taken.
 	MetadataDocuments bool        `json:"metadata_documents"`
 	DocumentScope     oauth.Scope `json:"metadata_document_scope"`
@@ -153,7 +155,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
 		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
 		Registration: setup.Registration, MetadataDocuments: authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
-		TokenExchange: setup.TokenExchange, TrustedIssuers: setup.TrustedIssuers,
+		TokenExchange: setup.TokenExchange, TrustedIssuers: setup.TrustedIssuers, FirstPartyApplications: setup.FirstPartyApplications,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if s.rp != nil {

@@ -74,6 +74,8 @@ func New(config Config) (*Server, error) {
 		return nil, errors.New("authserver: Config.EndedSessions and ForgetEnded go together")
 	case (config.FindSubject == nil) != (config.EndSessions == nil):
 		return nil, errors.New("authserver: Config.FindSubject and EndSessions go together")
+	case config.FirstPartyApplications && config.CheckPassword == nil:
+		return nil, errors.New("authserver: Config.FirstPartyApplications needs CheckPassword")
 	case config.Store == nil:
 		return nil, errors.New("authserver: Config.Store is missing")
 	case len(config.Secret) < 32:

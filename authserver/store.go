@@ -108,6 +108,9 @@ type ClientSettings struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// SkipConsent is for an operator's own applications: people are not asked.
 	SkipConsent bool `json:"skip_consent,omitempty"`
+	// FirstParty lets a native application of the operator's own take people's passwords in
+	// its own window (Config.FirstPartyApplications).
+	FirstParty bool `json:"first_party,omitempty"`
 	// RequireCodeChallenge asks a confidential client for PKCE even where an OpenID nonce
 	// protects the request (draft-ietf-oauth-v2-1, section 7.5.1).
 	RequireCodeChallenge bool `json:"require_code_challenge,omitempty"`

@@ -53,8 +53,9 @@ func writeJSONError(w http.ResponseWriter, status int, e *oauth.Error) {
 		Error       oauth.ErrorCode `json:"error"`
 		Description string          `json:"error_description,omitempty"`
 		URI         string          `json:"error_uri,omitempty"`
-	}{e.Code, e.Description, e.URI})
-	if err != nil { // three strings always encode
+		AuthSession string          `json:"auth_session,omitempty"`
+	}{e.Code, e.Description, e.URI, e.AuthSession})
+	if err != nil { // strings always encode
 		body = []byte(`{"error":"server_error"}`)
 	}
 	noStore(w)

@@ -32,6 +32,8 @@ type Config struct {
 	TokenExchange []authserver.TokenExchangeRule
 	// TrustedIssuers are others whose JWTs count; without one nobody's do.
 	TrustedIssuers []authserver.TrustedIssuer
+	// FirstPartyApplications lets clients with FirstParty send passwords.
+	FirstPartyApplications bool
 	// Registration lets clients register themselves; the zero value: no.
 	Registration valetkey.Registration
 	// MetadataDocuments lets clients be known by their metadata documents; the zero value: no.
@@ -66,7 +68,7 @@ func NewServer(t testing.TB, config Config) *Server {
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
 			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
-			TokenExchange: config.TokenExchange, TrustedIssuers: config.TrustedIssuers,
+			TokenExchange: config.TokenExchange, TrustedIssuers: config.TrustedIssuers, FirstPartyApplications: config.FirstPartyApplications,
 			// The applications under test are on this machine, and told of logouts there.
 			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}, CertificateAuthorities: config.CertificateAuthorities},
 		},

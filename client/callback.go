@@ -90,12 +90,15 @@ func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseTyp
 // code said, or nil: both must speak of the same person (OpenID Connect Core, section
 // 3.3.3.6).
 func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, front *IDToken) (*Tokens, error) {
-	tokens, err := c.requestTokens(ctx, url.Values{
+	form := url.Values{
 		"grant_type":    {oauth.GrantTypeAuthorizationCode},
 		"code":          {code},
-		"redirect_uri":  {t.RedirectURI},
 		"code_verifier": {t.CodeVerifier},
-	})
+	}
+	if t.RedirectURI != "" {
+		form.Set("redirect_uri", t.RedirectURI)
+	}
+	tokens, err := c.requestTokens(ctx, form)
 	if err != nil {
 		return nil, fmt.Errorf("redeem the code: %w", err)
 	}

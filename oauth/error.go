@@ -63,6 +63,13 @@ const (
 	InvalidTarget               ErrorCode = "invalid_target"
 )
 
+// The codes of draft-ietf-oauth-first-party-apps, section 5.2.2.1.
+const (
+	InvalidSession            ErrorCode = "invalid_session"
+	InsufficientAuthorization ErrorCode = "insufficient_authorization"
+	RedirectToWeb             ErrorCode = "redirect_to_web"
+)
+
 // Error is a protocol error: it is meant for the other party and says nothing that
 // the other party may not know. Whatever is not an *Error reaches clients as
 // server_error and the log in full.
@@ -73,6 +80,9 @@ type Error struct {
 	Description string
 	// URI names a page about the error; optional.
 	URI string
+	// AuthSession is what the client sends with its next attempt
+	// (draft-ietf-oauth-first-party-apps, section 5.3.1); "" for all but challenges.
+	AuthSession string
 	// Status is the HTTP status of a JSON answer; zero means the code's own (StatusOf).
 	Status int
 	cause  error

@@ -18,6 +18,7 @@ const (
 type ServerMetadata struct {
 	Issuer                                             string   `json:"issuer"`
 	AuthorizationEndpoint                              string   `json:"authorization_endpoint,omitempty"`
+	AuthorizationChallengeEndpoint                     string   `json:"authorization_challenge_endpoint,omitempty"`
 	TokenEndpoint                                      string   `json:"token_endpoint,omitempty"`
 	UserinfoEndpoint                                   string   `json:"userinfo_endpoint,omitempty"`
 	JWKSURI                                            string   `json:"jwks_uri,omitempty"`

@@ -90,6 +90,12 @@ type DeviceAuthorizationResponse struct {
 	Interval                int64  `json:"interval,omitempty"` // seconds; 5, if it is left out
 }
 
+// AuthorizationChallengeResponse is the answer of the authorization challenge endpoint
+// (draft-ietf-oauth-first-party-apps, section 5.2.1).
+type AuthorizationChallengeResponse struct {
+	AuthorizationCode string `json:"authorization_code"`
+}
+
 // Introspection is the answer of RFC 7662, section 2.2. An inactive token has no
 // member but active.
 type Introspection struct {

@@ -48,7 +48,7 @@ func (n *names) expand(text string) (string, error) {
 // The forms of what is replaced. Of a key, coordinates are left out: its kid names it.
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
-	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc)_[\w-]{40,}`)
+	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc|as)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
@@ -66,7 +66,7 @@ var (
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
-		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device"}[value[3:5]], value)
+		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device", "as": "authsession"}[value[3:5]], value)
 		n.hash(value, name)
 		return name
 	})

@@ -76,6 +76,7 @@ func specifications() []specification {
 		{name: "Client ID Metadata Document", title: "draft-ietf-oauth-client-id-metadata-document", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-client-id-metadata-document/", status: "section numbers of -02; off unless the operator names hosts"},
 		{name: "draft-ietf-oauth-identity-assertion-authz-grant", title: "Identity Assertion JWT Authorization Grant (ID-JAG)", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-identity-assertion-authz-grant/", status: "issued, for ID tokens and refresh tokens; and accepted"},
 		{name: "draft-ietf-oauth-transaction-tokens", title: "Transaction Tokens", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-transaction-tokens/", status: "experimental: the draft of July 2026, for access tokens and ID tokens"},
+		{name: "draft-ietf-oauth-first-party-apps", title: "OAuth 2.0 for First-Party Applications", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-first-party-apps/", status: "experimental: draft 03, with passwords; auth_session is not bound to a key, redirect_to_web has no request_uri"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; older habits are switched on by name"},
 	}
 }

@@ -1,0 +1,185 @@
+package authserver_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const challengePath = "/authorize-challenge"
+
+func firstPartySetup() scriptSetup {
+	return scriptSetup{
+		FirstPartyApplications: true, Passwords: map[string]string{"ada": "engine"},
+		Clients: []testClient{confidential("app", func(c *authserver.Client) {
+			c.FirstParty, c.ApplicationType = true, oauth.ApplicationNative
+		})},
+	}
+}
+
+// challenge sends a request that would be answered with a code; changes replace or, if "",
+// remove.
+func (s *scene) challenge(changes ...string) answer {
+	s.t.Helper()
+	form, err := url.ParseQuery(query("app", append([]string{"redirect_uri", "", "state", "", "username", "ada", "password", "engine"}, changes...)...))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var sent []string
+	for name := range form {
+		sent = append(sent, name, form.Get(name))
+	}
+	return s.post(challengePath, "app", sent...)
+}
+
+// challenged is what only challenges are answered with.
+func (a answer) challenged(t *testing.T) (session, code string) {
+	t.Helper()
+	var members struct {
+		AuthSession string `json:"auth_session"`
+		oauth.AuthorizationChallengeResponse
+	}
+	if err := json.Unmarshal([]byte(a.body), &members); err != nil {
+		t.Fatal(err)
+	}
+	return members.AuthSession, members.AuthorizationCode
+}
+
+// The endpoint takes passwords, so it is not there unless the operator wants it.
+func TestFirstPartyIsOff(t *testing.T) {
+	setup := firstPartySetup()
+	for _, on := range []bool{false, true} {
+		setup.FirstPartyApplications = on
+		s := newScene(t, setup)
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/.well-known/openid-configuration", nil))
+		if named := strings.Contains(w.Body.String(), `"authorization_challenge_endpoint":"https://server.example.com/authorize-challenge"`); named != on {
+			t.Errorf("on %v: in the metadata %v", on, named)
+		}
+		if a := s.challenge(); (a.status == http.StatusOK) != on || (a.status == http.StatusNotFound) == on {
+			t.Errorf("on %v: %d %s", on, a.status, a.body)
+		}
+	}
+}
+
+func TestFirstPartyNeedsPasswordsChecked(t *testing.T) {
+	s := newScene(t, scriptSetup{})
+	s.config.FirstPartyApplications = true
+	if _, err := authserver.New(s.config); err == nil {
+		t.Error("passwords that nobody checks")
+	}
+}
+
+// However many bring one auth_session at once, one gets a code.
+func TestFirstPartyAuthSessionOnce(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, firstPartySetup(), store, nil)
+		session, _ := s.challenge("password", "").challenged(t)
+		var codes atomic.Int64
+		race(20, func(int) {
+			switch a := s.challenge("auth_session", session); {
+			case a.status == http.StatusOK:
+				codes.Add(1)
+			case a.Error != string(oauth.InvalidSession):
+				t.Errorf("a loser is told %d %s", a.status, a.body)
+			}
+		})
+		if codes.Load() != 1 {
+			t.Errorf("%d codes for one auth_session", codes.Load())
+		}
+	})
+}
+
+// Wrong passwords are counted however they are sent: twenty at once with one auth_session
+// leave one that goes on.
+func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
+	s := newScene(t, firstPartySetup())
+	session, _ := s.challenge("password", "").challenged(t)
+	var next atomic.Pointer[string]
+	var sessions atomic.Int64
+	race(20, func(int) {
+		if got, _ := s.challenge("auth_session", session, "password", "wrong").challenged(t); got != "" {
+			sessions.Add(1)
+			next.Store(&got)
+		}
+	})
+	if sessions.Load() != 1 {
+		t.Fatalf("%d auth_sessions came of one", sessions.Load())
+	}
+	session = *next.Load()
+	for range 3 {
+		if session, _ = s.challenge("auth_session", session, "password", "wrong").challenged(t); session == "" {
+			t.Fatal("too early")
+		}
+	}
+	s.challenge("auth_session", session, "password", "wrong").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
+	s.challenge("auth_session", session).want(t, http.StatusBadRequest, oauth.InvalidSession)
+}
+
+// Beginning is bounded too: each leaves something in the store.
+func TestFirstPartyBeginningsAreBounded(t *testing.T) {
+	s := newScene(t, firstPartySetup())
+	for range 1000 {
+		if a := s.challenge("password", ""); a.status == http.StatusTooManyRequests {
+			a.want(t, http.StatusTooManyRequests, oauth.TemporarilyUnavailable)
+			return
+		}
+	}
+	t.Error("beginning has no end")
+}
+
+// Who takes the application's access away ends what came of the password.
+func TestFirstPartyEnds(t *testing.T) {
+	s := newScene(t, firstPartySetup())
+	_, code := s.challenge("scope", "openid").challenged(t)
+	tokens := s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", testVerifier)
+	if tokens.status != http.StatusOK {
+		t.Fatalf("redeem: %d %s", tokens.status, tokens.body)
+	}
+	grant, err := s.store.Grant(t.Context(), "ada", "app")
+	if err != nil {
+		t.Fatalf("the person does not see it: %v", err)
+	}
+	if err := s.store.DeleteGrant(t.Context(), grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.refresh("app", tokens.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	s.userinfo(tokens.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
+}
+
+// No form makes the endpoint fail, answer with more than it should, or keep a secret.
+func FuzzAuthorizationChallenge(f *testing.F) {
+	s := newScene(f, firstPartySetup())
+	for _, seed := range []string{
+		query("app", "username", "ada", "password", "wrong"), query("app", "auth_session", "vk_as_x"), query("app", "request", "a.b.c"),
+		query("app", "username", "ada", "password", "engine", "prompt", "none"), query("app", "claims", "{}", "scope", "openid", "max_age", "0"),
+		"client_id=app&response_type=code", "",
+	} {
+		f.Add(seed)
+	}
+	var tries atomic.Uint32
+	f.Fuzz(func(t *testing.T, body string) {
+		n := tries.Add(1)
+		r := httptest.NewRequest(http.MethodPost, challengePath, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("app", testSecret)
+		r.RemoteAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 1).String()
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%q: %d %s", body, w.Code, w.Body)
+		}
+		form, err := url.ParseQuery(body)
+		if _, code := (answer{body: w.Body.String()}).challenged(t); code != "" && (err != nil || form.Get("password") != "engine" || form.Get("username") != "ada") {
+			t.Errorf("%q is worth a code", body)
+		}
+	})
+}

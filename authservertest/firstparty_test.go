@@ -1,0 +1,77 @@
+package authservertest_test
+
+import (
+	"errors"
+	"regexp"
+	"testing"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// A first-party application signs people in, is as silent about others as the sign-in page,
+// and loses what it has when the account is disabled.
+func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
+	declared := valetkey.Declarations{
+		Clients: []valetkey.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
+			ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"com.example.app:/callback"},
+			GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}, Scope: "openid profile",
+		}, ClientSettings: authserver.ClientSettings{FirstParty: true, SkipConsent: true}}},
+		Users: []valetkey.User{
+			{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}, {Username: "grace", Password: "compiler no. 1", Disabled: true},
+		},
+	}
+	s := authservertest.NewServer(t, authservertest.Config{Declarations: declared, FirstPartyApplications: true})
+	c, err := client.Discover(t.Context(), client.Config{Issuer: s.Issuer, ClientID: "app", Scopes: []string{"openid", "profile"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	challenge := c.AuthorizationChallenge()
+	var said string
+	for i, who := range [][2]string{{"ada", "engine no. 2"}, {"grace", "compiler no. 1"}, {"nobody", "compiler no. 1"}} {
+		_, err := c.SignIn(t.Context(), challenge, who[0], who[1])
+		refusal, ok := errors.AsType[*client.Error](err)
+		if !ok || refusal.Code != oauth.InsufficientAuthorization {
+			t.Fatalf("%s: %v", who[0], err)
+		}
+		says := regexp.MustCompile(`ref [0-9A-Z-]+`).ReplaceAllString(refusal.Error(), "ref")
+		if i > 0 && says != said {
+			t.Errorf("%s: %s, not %s", who[0], says, said)
+		}
+		said = says
+	}
+	tokens, err := c.SignIn(t.Context(), challenge, "ada", "engine no. 1")
+	if err != nil || tokens.Identity == nil || tokens.RefreshToken == "" {
+		t.Fatalf("the right password: %v", err)
+	}
+	if _, err := c.UserInfo(t.Context(), tokens); err != nil {
+		t.Error(err)
+	}
+	for i := 0; ; i++ {
+		_, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "guess")
+		refusal, ok := errors.AsType[*client.Error](err)
+		if !ok || i > 20 {
+			t.Fatalf("guessing has no end: %v", err)
+		}
+		if refusal.Code != oauth.TemporarilyUnavailable {
+			continue
+		}
+		if refusal.RetryAfter == 0 {
+			t.Error("no Retry-After")
+		}
+		if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine no. 1"); !errors.Is(err, &client.Error{Code: oauth.TemporarilyUnavailable}) {
+			t.Errorf("the right password was looked at: %v", err)
+		}
+		break
+	}
+	declared.Users[0].Disabled = true
+	if _, err := s.Apply(t.Context(), declared); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Refresh(t.Context(), tokens); !errors.Is(err, client.ErrSignInAgain) && !errors.Is(err, &client.Error{Code: oauth.InvalidGrant}) {
+		t.Errorf("after the account was disabled: %v", err)
+	}
+}

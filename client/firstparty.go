@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// AuthorizationChallenge is a sign-in in the application's own window, which is for native
+// applications of the provider's own alone (draft-ietf-oauth-first-party-apps,
+// experimental). It is good for one person at a time. Not safe for concurrent use.
+type AuthorizationChallenge struct {
+	transaction Transaction
+	authSession string
+}
+
+// Format keeps the code verifier and the auth_session out of logs and messages, whatever
+// the verb.
+func (AuthorizationChallenge) Format(s fmt.State, _ rune) {
+	io.WriteString(s, "[authorization challenge]")
+}
+
+// LogValue keeps them out of structured logs.
+func (AuthorizationChallenge) LogValue() slog.Value {
+	return slog.StringValue("[authorization challenge]")
+}
+
+// AuthorizationChallenge begins a sign-in for the scopes of Config. Nothing is sent yet.
+func (c *Client) AuthorizationChallenge() *AuthorizationChallenge {
+	return &AuthorizationChallenge{transaction: Transaction{
+		Nonce: rand.Text(), CodeVerifier: oauth.NewCodeVerifier(), Scope: c.config.Scopes,
+	}}
+}
+
+// SignIn sends a name and a password, and returns the tokens. With an *Error of the code
+// insufficient_authorization the person may try again, on the same challenge; with
+// redirect_to_web they must go on in a browser (AuthorizationURL), whatever they type;
+// temporarily_unavailable says in RetryAfter how long to wait. After tokens, or after
+// another error, begin a new challenge.
+func (c *Client) SignIn(ctx context.Context, challenge *AuthorizationChallenge, username, password string) (*Tokens, error) {
+	if challenge.transaction.CodeVerifier == "" {
+		return nil, ErrTransaction
+	}
+	code, err := c.answerChallenge(ctx, challenge, username, password)
+	if challenge.authSession != "" && errors.Is(err, &Error{Code: oauth.InvalidSession}) {
+		// It has expired, or an answer was lost. What the person typed was not looked at.
+		challenge.authSession = ""
+		code, err = c.answerChallenge(ctx, challenge, username, password)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sign in with a password: %w", err)
+	}
+	used := challenge.transaction
+	challenge.transaction.erase()
+	return c.redeemCode(ctx, &used, code, nil)
+}
+
+// answerChallenge returns the code (section 5.2.1).
+func (c *Client) answerChallenge(ctx context.Context, challenge *AuthorizationChallenge, username, password string) (string, error) {
+	if c.metadata.AuthorizationChallengeEndpoint == "" {
+		return "", fmt.Errorf("%w: its metadata has no authorization_challenge_endpoint", ErrUnsupported)
+	}
+	t := &challenge.transaction
+	form := url.Values{
+		"response_type": {"code"}, "username": {username}, "password": {password},
+		"code_challenge": {oauth.S256Challenge(t.CodeVerifier)}, "code_challenge_method": {oauth.CodeChallengeMethodS256},
+	}
+	if len(t.Scope) > 0 {
+		form.Set("scope", t.Scope.String())
+	}
+	if t.Scope.Has(oauth.ScopeOpenID) {
+		form.Set("nonce", t.Nonce)
+	}
+	for _, resource := range c.config.Resources {
+		form.Add("resource", resource)
+	}
+	if challenge.authSession != "" {
+		form.Set("auth_session", challenge.authSession)
+	}
+	got, err := c.post(ctx, c.metadata.AuthorizationChallengeEndpoint, form)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Code        string `json:"authorization_code"`
+		AuthSession string `json:"auth_session"`
+	}
+	err = json.Unmarshal(got.body, &answer)
+	if answer.AuthSession != "" {
+		challenge.authSession = answer.AuthSession
+	}
+	switch {
+	case got.status != http.StatusOK:
+		return "", parseError(got)
+	case err != nil:
+		return "", fmt.Errorf("%w: authorization code: %w", ErrAnswer, err)
+	case answer.Code == "":
+		return "", fmt.Errorf("%w: it has no authorization_code", ErrAnswer)
+	}
+	return answer.Code, nil
+}
