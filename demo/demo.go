@@ -51,6 +51,7 @@ type Demo struct {
 	logger           *slog.Logger
 	policy           policyService
 	abroad           abroad
+	backend          backend
 }
 
 // Start starts everything on free loopback ports. Access tokens live for lifetime, or, if

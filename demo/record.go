@@ -40,14 +40,32 @@ const (
 type recording struct {
 	mu       sync.Mutex
 	messages []Message
-	purpose  string // of the next message
 }
 
-func (r *recording) add(m Message) {
+func (r *recording) add(m Message) { r.fill(r.open(), m) }
+
+// open keeps the place of a message that has begun: others may be exchanged before its
+// answer comes.
+func (r *recording) open() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m.Number = len(r.messages) + 1
-	r.messages = append(r.messages, m)
+	r.messages = append(r.messages, Message{})
+	return len(r.messages)
+}
+
+func (r *recording) fill(number int, m Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.Number = number
+	r.messages[number-1] = m
+}
+
+// refuse notes the rule by which the last message was refused, where only the scene knows it.
+func (r *recording) refuse(rule authserver.Check) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := &r.messages[len(r.messages)-1]
+	m.Refusal, m.Checks = &rule, []authserver.Check{rule}
 }
 
 func (r *recording) all() []Message {
@@ -56,9 +74,15 @@ func (r *recording) all() []Message {
 	return slices.Clone(r.messages)
 }
 
+// last is the last message that was refused, or else the last one.
 func (r *recording) last() Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, m := range slices.Backward(r.messages) {
+		if m.Refusal != nil {
+			return m
+		}
+	}
 	if len(r.messages) == 0 {
 		return Message{}
 	}
@@ -67,19 +91,27 @@ func (r *recording) last() Message {
 
 type recordingKey struct{}
 
+// recordedAs is what a context knows of the messages under it.
+type recordedAs struct {
+	into          *recording
+	from, purpose string
+}
+
 // recorded returns a context whose requests are written to a recording, each with the
 // given purpose.
 func recorded(ctx context.Context, r *recording, purpose string) context.Context {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.purpose = purpose
-	return context.WithValue(ctx, recordingKey{}, r)
+	return recordedFrom(ctx, r, partyApp, purpose)
+}
+
+// recordedFrom is recorded for another party than the application.
+func recordedFrom(ctx context.Context, r *recording, from, purpose string) context.Context {
+	return context.WithValue(ctx, recordingKey{}, recordedAs{r, from, purpose})
 }
 
 // recorder is the transport of the demo's applications.
 func (d *Demo) recorder() http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		into, ok := request.Context().Value(recordingKey{}).(*recording)
+		as, ok := request.Context().Value(recordingKey{}).(recordedAs)
 		if !ok {
 			return http.DefaultTransport.RoundTrip(request)
 		}
@@ -91,7 +123,7 @@ func (d *Demo) recorder() http.RoundTripper {
 			}
 			request.Body = io.NopCloser(bytes.NewReader(sent))
 		}
-		began := time.Now()
+		began, number := time.Now(), as.into.open()
 		response, err := http.DefaultTransport.RoundTrip(request)
 		if err != nil {
 			return nil, err
@@ -102,7 +134,7 @@ func (d *Demo) recorder() http.RoundTripper {
 		}
 		response.Body.Close()
 		response.Body = io.NopCloser(bytes.NewReader(received))
-		into.add(d.describe(into, request, sent, response, received, began))
+		as.into.fill(number, d.describe(as, request, sent, response, received, began))
 		return response, nil
 	})
 }
@@ -112,10 +144,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func (d *Demo) describe(into *recording, request *http.Request, sent []byte, response *http.Response, received []byte, began time.Time) Message {
-	into.mu.Lock()
-	m := Message{From: partyApp, To: partyServer, Purpose: into.purpose}
-	into.mu.Unlock()
+func (d *Demo) describe(as recordedAs, request *http.Request, sent []byte, response *http.Response, received []byte, began time.Time) Message {
+	m := Message{From: as.from, To: partyServer, Purpose: as.purpose}
 	if strings.HasSuffix(request.URL.Path, "/jwks") {
 		m.Purpose = "Fetch the server's public keys, to check the ID token by"
 	}
@@ -173,7 +203,7 @@ func challengeCheck(response *http.Response) *authserver.Check {
 func requestText(r *http.Request, body []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, breakQuery(r.URL.RequestURI()), r.URL.Host)
-	for _, name := range []string{"Authorization", "Content-Type", "Accept"} {
+	for _, name := range []string{"Authorization", "Content-Type", "Accept", "Cookie", "Sec-Fetch-Site"} {
 		if value := r.Header.Get(name); value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
 		}
@@ -194,8 +224,8 @@ var titlePattern = regexp.MustCompile(`<h1[^>]*>([^<]*)</h1>`)
 func responseText(r *http.Response, body []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP/1.1 %s\n", r.Status)
-	for _, name := range []string{"Content-Type", "Cache-Control", "WWW-Authenticate", "Location"} {
-		if value := r.Header.Get(name); value != "" {
+	for _, name := range []string{"Content-Type", "Cache-Control", "WWW-Authenticate", "Set-Cookie", "Location"} {
+		for _, value := range r.Header.Values(name) {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 type world struct {
 	bin                 string
 	issuer, webapp, api string
+	bff, spa            string
 }
 
 func newWorld(t *testing.T) *world {
@@ -34,10 +35,10 @@ func newWorld(t *testing.T) *world {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	auth, webapp, api := freeAddress(t), freeAddress(t), freeAddress(t)
-	w.issuer, w.webapp, w.api = "http://"+auth+"/auth", "http://"+webapp, "http://"+api
-	w.start(t, auth, "embedding", "-listen", auth, "-webapp", w.webapp, "-api", w.api)
-	w.start(t, api, "api", "-listen", api, "-issuer", w.issuer)
+	auth, webapp, api, bff, spa := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
+	w.issuer, w.webapp, w.api, w.bff, w.spa = "http://"+auth+"/auth", "http://"+webapp, "http://"+api, "http://"+bff, "http://"+spa
+	w.start(t, auth, "embedding", "-listen", auth, "-webapp", w.webapp, "-api", w.api, "-bff", w.bff, "-spa", w.spa)
+	w.start(t, api, "api", "-listen", api, "-issuer", w.issuer, "-browser", w.spa)
 	return w
 }
 
@@ -92,6 +93,7 @@ func TestExamples(t *testing.T) {
 	w := newWorld(t)
 	t.Run("api", w.testAPI)
 	t.Run("webapp", w.testWebApp)
+	t.Run("browser", w.testBrowser)
 	t.Run("native", w.testNative)
 	t.Run("device", w.testDevice)
 	t.Run("service", w.testService)

@@ -21,6 +21,7 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8082", "address to listen on")
 	issuer := flag.String("issuer", "http://127.0.0.1:8080/auth", "the authorization server")
+	browser := flag.String("browser", "http://127.0.0.1:8084", "origin of a single-page application that may call the API")
 	flag.Parse()
 	resource := "http://" + *listen
 	guard, err := resourceserver.New(resourceserver.Config{
@@ -37,8 +38,25 @@ func main() {
 	// By this document a client that knows the API alone finds the authorization server.
 	mux.Handle("GET "+guard.MetadataPath(), guard.Metadata())
 	log.Print(resource)
-	server := &http.Server{Addr: *listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: *listen, Handler: forScriptsOf(*browser, mux), ReadHeaderTimeout: 5 * time.Second}
 	log.Fatal(server.ListenAndServe())
+}
+
+// forScriptsOf lets scripts of one origin call the API: a single-page application that is a
+// client itself.
+func forScriptsOf(origin string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Origin")
+		if r.Header.Get("Origin") == origin {
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+			if r.Method == http.MethodOptions {
+				w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // notes are kept for each subject: a person, or a client that speaks for itself.

@@ -29,21 +29,23 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
 	database := flag.String("database", "sqlite::memory:", "where data is kept")
 	webapp := flag.String("webapp", "http://127.0.0.1:8081", "URL of the web application")
+	bff := flag.String("bff", "http://127.0.0.1:8083", "URL of the single-page application with a backend")
+	spa := flag.String("spa", "http://127.0.0.1:8084", "URL of the single-page application without one")
 	api := flag.String("api", "http://127.0.0.1:8082", "URL of the API")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *listen, *database, *webapp, *api); err != nil {
+	if err := run(ctx, *listen, *database, declarations(*webapp, *bff, *spa, *api)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, listen, database, webapp, api string) (err error) {
+func run(ctx context.Context, listen, database string, declared valetkey.Declarations) (err error) {
 	auth, err := valetkey.New(valetkey.Config{Configuration: valetkey.Configuration{
 		Issuer:       "http://" + listen + "/auth",
 		Database:     database,
 		ServiceName:  "Notes",
-		Declarations: declarations(webapp, api),
+		Declarations: declared,
 	}, GrantTypes: []authserver.GrantType{{Name: voucherGrantType, Exchange: exchangeVoucher}}, TokenClaims: tokenClaims})
 	if err != nil {
 		return err
@@ -74,7 +76,7 @@ func run(ctx context.Context, listen, database, webapp, api string) (err error) 
 
 // declarations are what a configuration file would say. The secrets are for this example
 // alone: a real one comes from "openssl rand -base64 32".
-func declarations(webapp, api string) valetkey.Declarations {
+func declarations(webapp, bff, spa, api string) valetkey.Declarations {
 	return valetkey.Declarations{
 		Scopes: []authserver.Scope{
 			{Name: "notes.read", Description: "Read your notes"},
@@ -89,6 +91,19 @@ func declarations(webapp, api string) valetkey.Declarations {
 				PostLogoutRedirectURIs: []string{webapp + "/auth/signed-out"},
 				GrantTypes:             []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 				Scope:                  "openid profile offline_access notes.read notes.write",
+			}},
+			{ID: "bff", Secret: "bff-secret-of-the-examples-only-0", ClientMetadata: oauth.ClientMetadata{
+				ClientName:             "Notes in the browser",
+				RedirectURIs:           []string{bff + "/auth/callback"},
+				PostLogoutRedirectURIs: []string{bff + "/auth/signed-out"},
+				BackchannelLogoutURI:   bff + "/auth/backchannel-logout",
+				GrantTypes:             []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
+				Scope:                  "openid profile offline_access notes.read",
+			}},
+			{ID: "spa", ClientMetadata: oauth.ClientMetadata{
+				ClientName:   "Notes in the browser alone",
+				RedirectURIs: []string{spa + "/"},
+				Scope:        "notes.read",
 			}},
 			{ID: "native", ClientMetadata: oauth.ClientMetadata{
 				ClientName:      "Command line",

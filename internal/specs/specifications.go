@@ -55,6 +55,7 @@ func specifications() []specification {
 		rfc(9207, "Authorization Server Issuer Identification", "whole"),
 		rfc(9470, "Step Up Authentication Challenge", "the vocabulary; clients and APIs"),
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
+		rfc(10017, "OAuth 2.0 for Browser-Based Applications", "a backend in `client`, and public clients; no token-mediating backend"),
 		rfc(10027, "Security of Cross-Device Flows (BCP)", "for device authorization: request context, short lives, bounded guesses, consent each time; nothing proves that both devices are near each other"),
 		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
 		rfc(9864, "Fully-Specified Algorithms for JOSE", "Ed25519"),
@@ -99,6 +100,7 @@ func attacks() []string {
 		"HP 01 02 04 05 06 07 08 09 10 11 12 13 15 16",
 		"OR 01 02 03 04 05 06 07",
 		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "RE 17 26",
+		"RS 01 03 04 05 06 07 08 09 10 11 12 15 16", "DV 01 03 04 05 06 07 08 09 10",
 		"DC 02 04 06 07 09 10 11 12 13 14 15 16 17 18",
 	} {
 		words := strings.Fields(group)
