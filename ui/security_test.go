@@ -202,7 +202,7 @@ func TestLG11_LongPasswordsAndForms(t *testing.T) {
 	b.signIn("alice", strings.Repeat("x", 100_000)).want(t, 413, "could not read the form")
 }
 
-func TestST05_ST07_FormsFromElsewhereAreRefused(t *testing.T) {
+func TestST05_ST07_DV08_FormsFromElsewhereAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	form := url.Values{"identifier": {"alice"}, "password": {password}}
