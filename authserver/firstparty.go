@@ -130,6 +130,7 @@ func (c *call) challengeInteraction(session *authSession) (*interaction, error) 
 		if err := c.resolveRequestObject(); err != nil {
 			return nil, err
 		}
+		c.params = c.authorizationParams() // nor is a password in an object kept
 	}
 	i.params = c.params
 	i.request = &authorizationRequest{client: c.client}
@@ -177,9 +178,10 @@ func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 	if err != nil {
 		return err
 	}
-	if err := c.must(next == nextAnswer, &ruleChallengeSufficient); err != nil {
-		return err
+	if next != nextAnswer {
+		return c.refuse(&ruleChallengeSufficient, "consent is needed to "+i.request.consent.String())
 	}
+	_ = c.must(true, &ruleChallengeSufficient)
 	return c.answer(i, who, grant)
 }
 

@@ -1,6 +1,8 @@
 package authserver_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -9,9 +11,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
 )
 
 const challengePath = "/authorize-challenge"
@@ -122,6 +128,55 @@ func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 	}
 	s.challenge("auth_session", session, "password", "wrong").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
 	s.challenge("auth_session", session).want(t, http.StatusBadRequest, oauth.InvalidSession)
+}
+
+// Who wants an account makes it on the web.
+func TestFirstPartyAccountsAreMadeOnTheWeb(t *testing.T) {
+	s := newSceneOn(t, firstPartySetup(), memory.New(), func(c *authserver.Config) { c.Pages.SignUp = "/sign-up" })
+	s.challenge("prompt", "create").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
+}
+
+// watched remembers what is put into a store.
+type watched struct {
+	database
+	put []byte
+}
+
+func (w *watched) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	for _, ticket := range tickets {
+		w.put = append(w.put, ticket.Data...)
+	}
+	return w.database.Put(ctx, now, tickets...)
+}
+
+// What is kept of a request has no secret in it, wherever the client put that.
+func TestFirstPartyKeepsNoPassword(t *testing.T) {
+	setup := firstPartySetup()
+	setup.Clients[0].TokenEndpointAuthMethod = oauth.AuthMethodClientSecretPost
+	store := &watched{database: memory.New()}
+	s := newSceneOn(t, setup, store, nil)
+	object, err := s.sign(jose.HS256, oauth.TypRequestObject, testSecret, map[string]any{
+		"response_type": "code", "scope": "openid", "username": "ada", "password": "engine",
+		"code_challenge": oauth.S256Challenge(testVerifier), "code_challenge_method": "S256",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range [][]string{
+		{"request", object},
+		{"response_type", "code", "code_challenge", oauth.S256Challenge(testVerifier), "code_challenge_method", "S256", "password", "engine"},
+	} {
+		a := s.post(challengePath, "", append(form, "client_id", "app", "client_secret", testSecret)...)
+		a.want(t, http.StatusBadRequest, oauth.InsufficientAuthorization)
+	}
+	for _, secret := range []string{"engine", testSecret} {
+		if bytes.Contains(store.put, []byte(secret)) {
+			t.Errorf("%s is kept: %s", secret, store.put)
+		}
+	}
+	if !bytes.Contains(store.put, []byte(oauth.S256Challenge(testVerifier))) {
+		t.Errorf("the request is not kept: %s", store.put)
+	}
 }
 
 // Beginning is bounded too: each leaves something in the store.
