@@ -26,7 +26,7 @@ import (
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:8083", "address to listen on")
+	listen := flag.String("listen", "127.0.0.1:8085", "address to listen on")
 	issuer := flag.String("issuer", "http://127.0.0.1:8080", "the authorization server")
 	flag.Parse()
 	resource := "http://" + *listen + "/mcp"

@@ -1,0 +1,84 @@
+package interop
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// TestMCPConformance runs the scenarios of the Model Context Protocol's own conformance
+// tests that are about authorization servers; its many others about authorization test
+// clients, with a server of theirs.
+func TestMCPConformance(t *testing.T) {
+	need(t, "npm")
+	dir := installNode(t, "mcp-conformance")
+	node, err := filepath.Glob(filepath.Join(dir, "node_modules", "node-linux-*", "bin", "node"))
+	if err != nil || len(node) != 1 {
+		t.Skip("there is no Node.js 22 for this machine")
+	}
+	_, port, _ := strings.Cut(freeAddress(t), ":")
+	callback := "http://127.0.0.1:" + port + "/callback"
+	const resource = "https://mcp.example.com/mcp"
+	server := authservertest.NewServer(t, authservertest.Config{
+		Declarations: valetkey.Declarations{
+			Clients: []valetkey.Client{{ID: "conformance", ClientMetadata: oauth.ClientMetadata{
+				ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"http://127.0.0.1/callback"}, Scope: "notes.read",
+			}}},
+			Users:     []valetkey.User{{Username: "alice", Password: "correct horse battery"}},
+			Scopes:    []authserver.Scope{{Name: "notes.read"}},
+			Resources: []authserver.Resource{{Identifier: resource, Scopes: []string{"notes.read"}}},
+		},
+		MetadataDocuments: valetkey.MetadataDocuments{AllowedHosts: []string{"*"}, Scope: "notes.read"},
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, node[0], filepath.Join(dir, "node_modules", "@modelcontextprotocol", "conformance", "dist", "index.js"),
+		"authorization", "--url", server.Issuer, "--client-id", "conformance", "--resource", resource, "--port", port)
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command.Stderr = command.Stdout
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	var address string
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		line := lines.Text()
+		said.WriteString(line + "\n")
+		if strings.HasPrefix(line, server.Issuer+"/authorize?") {
+			address = line
+		}
+		if address == "" || !strings.HasPrefix(line, "Callback server started") {
+			continue
+		}
+		back, err := person.New("alice", "correct horse battery").Visit(address, callback)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.Get(back.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+	}
+	err = command.Wait()
+	total := regexp.MustCompile(`Total: ([0-9]+) passed, 0 failed`).FindStringSubmatch(said.String())
+	if err != nil || total == nil || total[1] != "3" {
+		t.Fatalf("%v:\n%s", err, said.String())
+	}
+	t.Logf("note: all %s checks of MCP's own conformance tests for authorization servers pass", total[1])
+}
