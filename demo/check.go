@@ -90,11 +90,19 @@ func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 	return d.misbehave(ctx, w)
 }
 
+// mostLines is what is printed of a message.
+const mostLines = 30
+
 func printMessages(out io.Writer, w *walk) {
 	for _, m := range w.recording.all() {
 		fmt.Fprintf(out, "  %d. %s → %s: %s\n", m.Number, m.From, m.To, m.Purpose)
 		for _, text := range []string{m.Request, m.Response} {
-			for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+			lines := strings.Split(strings.TrimSpace(text), "\n")
+			for i, line := range lines {
+				if i == mostLines {
+					fmt.Fprintf(out, "       … and %d lines more\n", len(lines)-i)
+					break
+				}
 				fmt.Fprintf(out, "       %s\n", shorten(line))
 			}
 			fmt.Fprintln(out)

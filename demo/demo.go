@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/valetkey/valetkey"
@@ -52,6 +53,8 @@ type Demo struct {
 	policy           policyService
 	abroad           abroad
 	backend          backend
+	mcp              agents
+	temporary        []string // files to remove
 }
 
 // Start starts everything on free loopback ports. Access tokens live for lifetime, or, if
@@ -157,6 +160,9 @@ func (d *Demo) Close() error {
 	}
 	if d.server != nil {
 		err = errors.Join(err, d.server.Close())
+	}
+	for _, file := range d.temporary {
+		err = errors.Join(err, os.Remove(file))
 	}
 	return err
 }

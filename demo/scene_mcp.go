@@ -1,0 +1,250 @@
+package demo
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+const (
+	partyMCPServer = "MCP server"
+	partyMCPClient = "MCP client"
+	scopeNotes     = "notes:read"
+)
+
+func mcpScene() scene {
+	return scene{
+		key: "mcp", title: "An agent that nobody registered (MCP)", button: "Connect to the MCP server",
+		about:     "A client of the Model Context Protocol knows the address of an MCP server and nothing else. It is told who gives access; its client_id there is the https address of a document about itself; and the token is for that one MCP server.",
+		configure: func(d *Demo, configuration *valetkey.Configuration) error { return d.mcp.configure(d, configuration) },
+		run:       func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.run(ctx, d, w) },
+		resume:    func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.resume(ctx, d, w) },
+		breaks: []breakage{
+			{key: "elsewhere", title: "Another's document", about: "Ask as a client whose document names another client_id than its own address.", code: pageError},
+			{key: "redirect", title: "Another redirect URI", about: "Ask for the answer to be sent to an address that is not in the document.", code: pageError},
+			{key: "foreign", title: "A token for another API", about: "Call the MCP server with a token that is for the photo API.", code: oauth.InvalidToken},
+		},
+	}
+}
+
+// agents are the MCP server, and the site where clients publish their documents.
+type agents struct {
+	server, client, site string
+	answers              sync.Map // queries that came to the client's redirect URI, by state
+}
+
+// agentWalk is what the client remembers while the person is away.
+type agentWalk struct {
+	client      *client.Client
+	transaction *client.Transaction
+}
+
+func (a *agents) configure(d *Demo, configuration *valetkey.Configuration) (err error) {
+	if a.server, err = d.serve(partyMCPServer, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serveMCP(d, w, r) })); err != nil {
+		return err
+	}
+	a.server += "/mcp"
+	if a.client, err = d.serve(partyMCPClient, http.HandlerFunc(a.callback)); err != nil {
+		return err
+	}
+	if err := a.publish(d, configuration); err != nil {
+		return fmt.Errorf("publish documents of clients: %w", err)
+	}
+	host := strings.TrimPrefix(a.site, "https://")
+	configuration.MetadataDocuments = valetkey.MetadataDocuments{AllowedHosts: []string{host}, Scope: scopeNotes}
+	configuration.Scopes = append(configuration.Scopes, authserver.Scope{Name: scopeNotes, Description: "Read your notes"})
+	configuration.Resources = append(configuration.Resources, authserver.Resource{Identifier: a.server, Name: "The notes of an MCP server", Scopes: []string{scopeNotes}, AccessTokenLifetime: valetkey.Duration(sceneLifetime)})
+	return nil
+}
+
+// publish starts an https site, whose certificate the authorization server trusts.
+func (a *agents) publish(d *Demo, configuration *valetkey.Configuration) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	certificate := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * 24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, certificate, certificate, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp("", "valetkey-demo-*.pem")
+	if err != nil {
+		return err
+	}
+	d.temporary = append(d.temporary, file.Name())
+	if err := pem.Encode(file, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	configuration.Outgoing.CertificateAuthorities = file.Name()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	if err != nil {
+		return err
+	}
+	a.site = "https://" + listener.Addr().String()
+	d.serveOn(listener, http.HandlerFunc(a.document))
+	return nil
+}
+
+// document is what a client says of itself, at its client_id.
+func (a *agents) document(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	document := oauth.ClientMetadata{
+		ClientName: "Notes agent", RedirectURIs: []string{"http://127.0.0.1/callback"},
+		TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{oauth.GrantTypeAuthorizationCode},
+	}
+	// An error means that the client left.
+	_ = json.NewEncoder(w).Encode(struct {
+		ClientID string `json:"client_id"`
+		oauth.ClientMetadata
+	}{a.site + "/agent.json", document}) // also at /impostor.json
+}
+
+// callback is the client's redirect URI: a page of the program on the person's computer.
+func (a *agents) callback(w http.ResponseWriter, r *http.Request) {
+	a.answers.Store(r.URL.Query().Get("state"), r.URL.Query())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	// An error means that the client left.
+	_, _ = io.WriteString(w, `<!DOCTYPE html><html lang="en"><title>Notes agent</title><h1>Connected</h1><p>Close this page and go back to the demo.</p></html>`)
+}
+
+// serveMCP answers the one message that the scene sends, behind the middleware.
+func (a *agents) serveMCP(d *Demo, w http.ResponseWriter, r *http.Request) {
+	guard, err := resourceserver.New(resourceserver.Config{Issuer: d.issuer, Resource: a.server, Name: partyMCPServer, ScopesSupported: []string{scopeNotes}, Logger: d.logger})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if r.URL.Path == guard.MetadataPath() {
+		guard.Metadata().ServeHTTP(w, r)
+		return
+	}
+	guard.Require(scopeNotes)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		// An error means that the client left.
+		_, _ = io.WriteString(w, `{"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "Water the plants"}]}}`)
+	})).ServeHTTP(w, r)
+}
+
+const callTool = `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_notes"}}`
+
+// call sends the client's message to the MCP server.
+func (a *agents) call(ctx context.Context, d *Demo, w *walk, token, purpose string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, partyMCPClient, purpose), http.MethodPost, a.server, strings.NewReader(callTool))
+	if err != nil {
+		return nil, fmt.Errorf("call the MCP server: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := (&http.Client{Transport: d.recorder()}).Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("call the MCP server: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("call the MCP server: %w", err)
+	}
+	w.failed, w.answer = response.StatusCode >= 400, string(body)
+	if w.failed {
+		w.answer = response.Header.Get("WWW-Authenticate")
+	}
+	return response, nil
+}
+
+func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
+	if w.breakKey() == "foreign" {
+		service := serviceScene()
+		w.scene.clientID, w.scene.clientSecret = service.clientID, service.clientSecret
+		form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeRead}}
+		if err := d.ask(ctx, w, form, "Some service takes a token for the photo API"); err != nil || w.failed {
+			return err
+		}
+		_, err := a.call(ctx, d, w, w.tokens.AccessToken, "Call a tool with that token")
+		return err
+	}
+	response, err := a.call(ctx, d, w, "", "Call a tool without a token: the answer says where to ask for one")
+	if err != nil {
+		return err
+	}
+	w.failed = false
+	challenges := oauth.ParseChallenges(response.Header.Get("WWW-Authenticate"))
+	if len(challenges) == 0 || response.StatusCode != http.StatusUnauthorized {
+		return fmt.Errorf("the MCP server asks for no token: %s", response.Status)
+	}
+	if err := d.send(ctx, w, http.MethodGet, challenges[0].Param("resource_metadata"), "", "", "Read who gives access to this MCP server"); err != nil || w.failed {
+		return err
+	}
+	path := "/agent.json"
+	if w.breakKey() == "elsewhere" {
+		path = "/impostor.json"
+	}
+	config := client.Config{
+		Issuer: d.issuer, ClientID: a.site + path, RedirectURI: a.client + "/callback", Scopes: []string{scopeNotes}, Resources: []string{a.server},
+		HTTPClient: &http.Client{Transport: d.recorder()},
+	}
+	if w.breakKey() == "redirect" {
+		config.RedirectURI = a.client + "/elsewhere"
+	}
+	c, err := client.Discover(recordedFrom(ctx, &w.recording, partyMCPClient, "Read where that server signs people in, and that it takes clients by their documents"), config)
+	if err != nil {
+		return err
+	}
+	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	if err != nil {
+		return err
+	}
+	if w.breakage != nil {
+		return d.send(ctx, w, http.MethodGet, address, "", "", "Send the person there; the server fetches the document at the client_id")
+	}
+	w.state = agentWalk{c, transaction}
+	w.waits, w.waitsFor = address, "The client opens the person's browser. The page says on which host the client's document is, and that it is here for the first time."
+	w.answer = "The client waits for the person."
+	return nil
+}
+
+func (a *agents) resume(ctx context.Context, d *Demo, w *walk) error {
+	agent := w.state.(agentWalk)
+	answer, ok := a.answers.LoadAndDelete(agent.transaction.State)
+	if !ok {
+		w.answer = "The person has not been at the page yet."
+		return nil
+	}
+	tokens, err := agent.client.Callback(recordedFrom(ctx, &w.recording, partyMCPClient, "Redeem the code, for a token that is for this MCP server alone"), agent.transaction, answer.(url.Values))
+	if err != nil {
+		return w.refused(err)
+	}
+	w.waits, w.tokens = "", tokens
+	_, err = a.call(ctx, d, w, tokens.AccessToken, "Call the tool again, with the token")
+	return err
+}
