@@ -24,7 +24,8 @@ type accountView struct {
 }
 
 type applicationView struct {
-	Grant   string
+	// Grants are more than one where an application registered itself anew and anew.
+	Grants  []string
 	Name    string
 	Initial string
 	Website string
@@ -32,6 +33,8 @@ type applicationView struct {
 	Scopes  []scopeView
 	// Open is where a sign-in to the application begins (OpenID Connect Core, section 4).
 	Open string
+	// alike is the same for registrations of one application; "" for a client of its own.
+	alike string
 }
 
 type sessionView struct {
@@ -92,14 +95,16 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list scopes: %w", err)
 	}
+	slices.SortStableFunc(grants, func(a, b authserver.Grant) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	var applications []applicationView
 	for _, grant := range grants {
-		v := applicationView{Grant: grant.ID, Name: cleanName(grant.ClientID), Since: day(grant.CreatedAt)}
+		v := applicationView{Grants: []string{grant.ID}, Name: cleanName(grant.ClientID), Since: day(grant.CreatedAt)}
 		client, err := s.config.Store.Client(r.Context(), grant.ClientID)
 		switch {
 		case err == nil:
 			v.Name, v.Website = clientName(client), webHost(client.ClientURI)
 			v.Open = initiateLogin(client.InitiateLoginURI, s.config.Issuer)
+			v.alike = alike(client)
 		case !errors.Is(err, storage.ErrNotFound):
 			return nil, fmt.Errorf("find the client of a grant: %w", err)
 		}
@@ -115,12 +120,48 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 			words, ok := inWords(scope)
 			v.Scopes = append(v.Scopes, scopeView{Name: name, Words: words, Plain: !ok})
 		}
-		applications = append(applications, v)
+		applications = addApplication(applications, v)
 	}
 	slices.SortFunc(applications, func(a, b applicationView) int {
 		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
 	})
 	return applications, nil
+}
+
+// addApplication puts a registration of an application that is listed already to the
+// others, so that the rest of the list can still be seen.
+func addApplication(applications []applicationView, v applicationView) []applicationView {
+	i := slices.IndexFunc(applications, func(a applicationView) bool { return v.alike != "" && a.alike == v.alike })
+	if i < 0 {
+		return append(applications, v)
+	}
+	listed := &applications[i]
+	listed.Grants = append(listed.Grants, v.Grants...)
+	for _, scope := range v.Scopes {
+		if !slices.Contains(listed.Scopes, scope) {
+			listed.Scopes = append(listed.Scopes, scope)
+		}
+	}
+	return applications
+}
+
+// alike is the same for clients that nobody vouches for and that people cannot tell from
+// each other: of the same name, site and hosts to return to. Some applications register
+// themselves whenever they start.
+func alike(c *authserver.Client) string {
+	if !unvouched(c) {
+		return ""
+	}
+	var to []string
+	for _, uri := range c.RedirectURIs {
+		u, err := url.Parse(uri)
+		if err != nil {
+			return ""
+		}
+		to = append(to, u.Scheme+"://"+u.Hostname()) // whatever port was free
+	}
+	slices.Sort(to)
+	return fmt.Sprintf("%q", append(slices.Compact(to), clientName(c), webHost(c.ClientURI), c.InitiateLoginURI))
 }
 
 // initiateLogin is the address by which an application is asked to sign somebody in here.
@@ -161,22 +202,26 @@ func (s *session) sessions(r *http.Request) ([]sessionView, error) {
 	return views, nil
 }
 
-// revoke takes an application's access away. The grant must be the person's own; one that
-// is gone already is no error.
+// revoke takes an application's access away, with all of its registrations. The grant must
+// be the person's own; one that is gone already is no error.
 func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
 	}
-	grants, err := s.config.Store.GrantsOf(r.Context(), s.who.User.ID)
+	applications, err := s.applications(r)
 	if err != nil {
-		return fmt.Errorf("list who has access: %w", err)
+		return err
 	}
-	id := r.PostForm.Get("grant")
-	if slices.ContainsFunc(grants, func(g authserver.Grant) bool { return g.ID == id }) {
-		if err := s.config.Store.DeleteGrant(r.Context(), id); err != nil {
-			return fmt.Errorf("revoke a grant: %w", err)
+	for _, application := range applications {
+		if !slices.Contains(application.Grants, r.PostForm.Get("grant")) {
+			continue
 		}
-		s.log.InfoContext(r.Context(), "a person took an application's access away", "event", "grant_revoked", "user", s.who.User.ID, "grant", id)
+		for _, id := range application.Grants {
+			if err := s.config.Store.DeleteGrant(r.Context(), id); err != nil {
+				return fmt.Errorf("revoke a grant: %w", err)
+			}
+			s.log.InfoContext(r.Context(), "a person took an application's access away", "event", "grant_revoked", "user", s.who.User.ID, "grant", id)
+		}
 	}
 	return s.redirect(w, "/account?done=revoked")
 }

@@ -2,13 +2,17 @@ package ui
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
@@ -142,5 +146,48 @@ func TestLogosComeFromOurOwnOrigin(t *testing.T) {
 			t.Errorf("the page shows a picture of the client %q", client)
 		}
 		b.get("/logo?interaction="+page.hidden().Get("interaction")).want(t, 404)
+	}
+}
+
+// TestManyRegistrationsAreOneApplication: what registers itself whenever it starts does not
+// bury the rest of the person's list, and one button ends it.
+func TestManyRegistrationsAreOneApplication(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	b := w.newBrowser()
+	b.signIn("alice", password).redirected(t)
+	allow := func(id string, scope oauth.Scope, change func(*authserver.Client)) {
+		w.register(id, func(c *authserver.Client) {
+			c.ClientName, c.ClientURI = "Agent", ""
+			change(c)
+		})
+		if err := w.store.PutGrant(t.Context(), &authserver.Grant{ID: "grant-" + id, Subject: "a", ClientID: id, Scope: scope, CreatedAt: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, uri := range []string{"http://localhost:3001/callback", "http://localhost:4711/callback", "http://localhost/callback"} {
+		allow(fmt.Sprint("again-", i), []oauth.Scope{{"openid"}, {"openid", "photos.read"}, {"openid"}}[i], func(c *authserver.Client) { c.RedirectURIs = []string{uri} })
+	}
+	allow("elsewhere", oauth.Scope{"openid"}, func(c *authserver.Client) { c.RedirectURIs = []string{"https://agent.example.com/callback"} })
+	allow("vouched", oauth.Scope{"openid"}, func(c *authserver.Client) {
+		c.RedirectURIs, c.Registration.Vouched = []string{"http://localhost/callback"}, true
+	})
+	page := b.get("/account")
+	page.want(t, 200, "registered 3 times", "Look at your photos")
+	if got := strings.Count(page.body, "<bdi>Agent</bdi>"); got != 3 {
+		t.Errorf("%d applications are listed, want 3", got)
+	}
+	b.post("/account/applications/revoke", url.Values{"grant": {"grant-again-1"}}).redirected(t)
+	grants, err := w.store.GrantsOf(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, grant := range grants {
+		left = append(left, grant.ClientID)
+	}
+	slices.Sort(left)
+	if diff := cmp.Diff([]string{"elsewhere", "vouched"}, left); diff != "" {
+		t.Errorf("who has access still (-want +got):\n%s", diff)
 	}
 }

@@ -123,8 +123,9 @@ var pages4Pictures = map[string]answer{
 	"account": {template: "account", title: "Your account", account: somebody, data: accountView{
 		User: somebody, Person: person(somebody), Notice: notices["revoked"],
 		Applications: []applicationView{
-			{Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: "3 February 2026", Scopes: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "calendar.read", Plain: true}}},
-			{Name: "Photo Printer", Initial: "P", Since: "1 March 2026", Scopes: []scopeView{{Words: "Look at your photos"}, {Words: "Keep this access while you are away, until you end it"}}},
+			{Grants: []string{"1"}, Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: "3 February 2026", Scopes: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "calendar.read", Plain: true}}},
+			{Grants: make([]string, 37), Name: "Coding Agent", Initial: "C", Since: "20 February 2026", Scopes: []scopeView{{Words: "See your notes"}}},
+			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Since: "1 March 2026", Scopes: []scopeView{{Words: "Look at your photos"}, {Words: "Keep this access while you are away, until you end it"}}},
 		},
 		Sessions: []sessionView{
 			{Browser: "Firefox on Linux", Remote: "192.0.2.17", Since: "1 March 2026, 12:00 UTC", This: true},

@@ -68,7 +68,7 @@ func newMCPWorld(t *testing.T) *mcpWorld {
 		MetadataDocuments:      valetkey.MetadataDocuments{AllowedHosts: []string{site.Listener.Addr().String()}, Scope: "offline_access notes.read notes.write"},
 		CertificateAuthorities: authorities,
 	})
-	startExample(t, "mcp", listen, "-listen", listen, "-issuer", server.Issuer)
+	startProgram(t, "../../examples/mcp", t.TempDir(), listen, "-listen", listen, "-issuer", server.Issuer)
 	return w
 }
 
@@ -94,15 +94,16 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// startExample builds and runs an example, and waits until it listens.
-func startExample(t *testing.T, name, address string, args ...string) {
+// startProgram builds a program, runs it in a directory until the test ends, and waits
+// until it listens.
+func startProgram(t *testing.T, source, dir, address string, args ...string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), name)
-	if err := run(exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/"+name)); err != nil {
+	binary := filepath.Join(t.TempDir(), "program")
+	if err := run(exec.CommandContext(t.Context(), "go", "build", "-o", binary, source)); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), program, args...)
-	command.Stderr = t.Output()
+	command := exec.CommandContext(t.Context(), binary, args...)
+	command.Dir, command.Stderr = dir, t.Output()
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func startExample(t *testing.T, name, address string, args ...string) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("%s does not listen on %s", name, address)
+			t.Fatalf("%s does not listen on %s", source, address)
 		}
 	}
 }
