@@ -104,8 +104,8 @@ func (c *clientCheck) responseTypes() {
 	if frontChannel != c.HasGrantType(oauth.GrantTypeImplicit) {
 		c.report("", "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
 	}
-	if c.HasGrantType(oauth.GrantTypeJWTBearer) && c.Public() {
-		c.report("", "the grant type jwt-bearer needs a client with credentials, so that an assertion that leaks is no use to others")
+	if (c.HasGrantType(oauth.GrantTypeJWTBearer) || c.HasGrantType(oauth.GrantTypeSAMLBearer)) && c.Public() {
+		c.report("", "the grant types jwt-bearer and saml2-bearer need a client with credentials, so that an assertion that leaks is no use to others")
 	}
 	if c.HasGrantType(oauth.GrantTypeTokenExchange) && c.Public() {
 		c.report("", "the grant type token-exchange needs a client with credentials (RFC 8693, section 5)")

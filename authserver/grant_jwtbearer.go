@@ -84,10 +84,6 @@ func (c *call) exchangeJWTBearer() (*exchange, error) {
 		audiences = append(audiences, c.s.config.Issuer+"/token")
 	}
 	a, err := c.verifyTrusted(trust, token, types, audiences)
-	var act *actor
-	if err == nil {
-		act, err = a.actor()
-	}
 	if reason, ok := errors.AsType[errAssertion](err); ok {
 		why := ruleGrantAssertionGood
 		why.says += ": " + string(reason)
@@ -96,14 +92,22 @@ func (c *call) exchangeJWTBearer() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = c.must(true, &ruleGrantAssertionGood)
-	x := &exchange{}
 	allowed, resources := oauth.Scope(trust.Scopes), []string(nil)
 	if use == UseIdentityAssertion {
 		if allowed, resources, err = c.assertedByIDJAG(a, allowed); err != nil {
 			return nil, err
 		}
 	}
+	return c.exchangeAssertion(trust, a, allowed, resources, use == UseIdentityAssertion)
+}
+
+// exchangeAssertion gives the client a token in the name of the person whom an assertion
+// means: at most the scope, for at most the resources, all that are declared if there are
+// none. once says that the assertion must have an ID, by which it is good once.
+func (c *call) exchangeAssertion(trust *trustedIssuer, a *assertion, allowed oauth.Scope, resources []string, once bool) (*exchange, error) {
+	_ = c.must(true, &ruleGrantAssertionGood)
+	var err error
+	x := &exchange{}
 	if x.scope, err = c.narrowScope(allowed); err != nil {
 		return nil, err
 	}
@@ -115,7 +119,7 @@ func (c *call) exchangeJWTBearer() (*exchange, error) {
 			return nil, c.refuse(&ruleResourceKnown, resource)
 		}
 	}
-	if err := c.useAssertion(x, a, use == UseIdentityAssertion); err != nil {
+	if err := c.useAssertion(x, a, once); err != nil {
 		return nil, err
 	}
 	person, err := c.personOf(trust, a)
@@ -126,8 +130,8 @@ func (c *call) exchangeJWTBearer() (*exchange, error) {
 		return nil, err
 	}
 	x.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: x.scope, Resources: x.resources}
-	if act != nil {
-		x.authorization.Extra = oauth.Claims{claimActor: act}
+	if a.act != nil {
+		x.authorization.Extra = oauth.Claims{claimActor: a.act}
 	}
 	if err := c.checkPerson(x.authorization); err != nil {
 		return nil, err

@@ -66,7 +66,8 @@ type scriptSetup struct {
 	documents         *documentHost
 	// TokenExchange are the rules of token_exchange.
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange"`
-	// TrustedIssuers: a jwks of "$key" is that of the test's own key.
+	// TrustedIssuers: a jwks of "$key" is that of the test's own key, and so are
+	// saml_certificates.
 	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers"`
 }
 
@@ -146,6 +147,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	for i := range setup.TrustedIssuers {
 		if string(setup.TrustedIssuers[i].JWKS) == `"$key"` {
 			setup.TrustedIssuers[i].JWKS = keys
+		}
+		if setup.TrustedIssuers[i].SAMLCertificates == "$key" {
+			setup.TrustedIssuers[i].SAMLCertificates = samlKeys().pem
 		}
 	}
 	config := authserver.Config{
@@ -275,7 +279,7 @@ func (s *scene) host() httpscript.Host {
 	return httpscript.Host{Handler: s.server, Verbs: map[string]httpscript.Verb{
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut, "DEVICE": s.verbDevice,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
-		"SIGN": s.verbSign, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
+		"SIGN": s.verbSign, "SIGN-SAML": verbSignSAML, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
 		"SERVE": s.verbServe, "FETCHED": s.verbFetched,
 	}}
 }

@@ -29,6 +29,7 @@ func grantTypes() []grantType {
 		{oauth.GrantTypePassword, (*call).exchangePassword},
 		{oauth.GrantTypeDeviceCode, (*call).exchangeDeviceCode},
 		{oauth.GrantTypeJWTBearer, (*call).exchangeJWTBearer},
+		{oauth.GrantTypeSAMLBearer, (*call).exchangeSAMLBearer},
 		{oauth.GrantTypeTokenExchange, (*call).exchangeToken},
 	}
 }
@@ -157,6 +158,8 @@ func (s *Server) offered(name string) bool {
 		return len(s.config.TokenExchange) > 0
 	case oauth.GrantTypeJWTBearer:
 		return s.trusts(UseJWTBearer) || s.trusts(UseIdentityAssertion)
+	case oauth.GrantTypeSAMLBearer:
+		return s.trusts(UseSAMLBearer)
 	}
 	return true
 }

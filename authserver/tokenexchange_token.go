@@ -151,10 +151,6 @@ func (c *call) foreign(t *presentedToken) bool { return t.issuer != c.s.config.I
 func (c *call) presentedForeign(trust *trustedIssuer, token string) (*presentedToken, error) {
 	a, err := c.verifyTrusted(trust, token, []string{"JWT", ""}, []string{c.s.config.Issuer, c.client.ID})
 	var person string
-	var act *actor
-	if err == nil {
-		act, err = a.actor()
-	}
 	if err == nil {
 		person, err = c.personOf(trust, a)
 	}
@@ -169,7 +165,7 @@ func (c *call) presentedForeign(trust *trustedIssuer, token string) (*presentedT
 		authorization: authorization{Subject: person, Family: newFamily(c.now)},
 	}
 	err = t.readClaims(a.members)
-	t.act = act
+	t.act = a.act
 	return t, err
 }
 

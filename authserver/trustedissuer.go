@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 const (
 	UseJWTBearer            = "jwt_bearer"            // RFC 7523, section 2.1
 	UseIdentityAssertion    = "identity_assertion"    // an ID-JAG
+	UseSAMLBearer           = "saml_bearer"           // RFC 7522
 	UseTokenExchange        = "token_exchange"        // RFC 8693
 	UseClientAuthentication = "client_authentication" // a workload's own JWT, in place of a secret
 )
@@ -31,6 +33,9 @@ type TrustedIssuer struct {
 	// does (OpenID Connect Discovery, section 4).
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
+	// SAMLCertificates are the certificates that it signs SAML assertions with, in PEM. Their
+	// Issuer is then its entity ID.
+	SAMLCertificates string `json:"saml_certificates,omitempty"`
 	// SigningAlgs are the algorithms that it signs with; left out: all that are safe.
 	SigningAlgs []string `json:"signing_algs,omitempty"`
 	// Uses are what its JWTs are good for.
@@ -56,12 +61,16 @@ type TrustedIssuer struct {
 
 // Check reports why an issuer cannot be trusted like this.
 func (t *TrustedIssuer) Check() error {
-	uses := []string{UseJWTBearer, UseIdentityAssertion, UseTokenExchange, UseClientAuthentication}
+	uses := []string{UseJWTBearer, UseIdentityAssertion, UseSAMLBearer, UseTokenExchange, UseClientAuthentication}
+	saml := t.serves(UseSAMLBearer)
 	switch {
 	case t.Issuer == "":
 		return errors.New("issuer is missing")
 	case len(t.JWKS) > 0 && t.JWKSURI != "":
 		return errors.New("either jwks or jwks_uri, not both")
+	case saml != (t.SAMLCertificates != ""):
+		return errors.New("saml_certificates and the use saml_bearer go together")
+	case saml && len(t.Uses) == 1: // needs no keys
 	case len(t.JWKS) == 0 && !isWebAddress(t.JWKSURI) && (t.JWKSURI != "" || !isWebAddress(t.Issuer)):
 		return errors.New("jwks is missing, or an https URL: jwks_uri, or an issuer whose metadata names it")
 	case len(t.Uses) == 0:
@@ -77,6 +86,11 @@ func (t *TrustedIssuer) Check() error {
 			return fmt.Errorf("jwks: %w", err)
 		}
 	}
+	if saml {
+		if _, err := parseCertificates(t.SAMLCertificates); err != nil {
+			return fmt.Errorf("saml_certificates: %w", err)
+		}
+	}
 	for _, alg := range t.SigningAlgs {
 		if !slices.Contains(signingAlgorithms(), jose.Algorithm(alg)) {
 			return fmt.Errorf("signing_algs: %q is not a signature algorithm that is safe", alg)
@@ -85,7 +99,7 @@ func (t *TrustedIssuer) Check() error {
 	if err := CheckOwnLifetime(t.MaxLifetime); err != nil {
 		return fmt.Errorf("max_lifetime: %w", err)
 	}
-	grants := t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
+	grants := saml || t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
 	switch {
 	case grants && len(t.Clients) == 0:
 		return errors.New("clients is missing: who may present its assertions")
@@ -99,11 +113,20 @@ func (t *TrustedIssuer) Check() error {
 
 func (t *TrustedIssuer) serves(use string) bool { return slices.Contains(t.Uses, use) }
 
+// longest is how long an assertion may still be good for.
+func (t *TrustedIssuer) longest() time.Duration {
+	if t.MaxLifetime != 0 {
+		return time.Duration(t.MaxLifetime)
+	}
+	return defaultAssertionLifetime
+}
+
 // trustedIssuer is one with its keys.
 type trustedIssuer struct {
 	*TrustedIssuer
-	keys       *client // who holds keys, fetched or not
-	algorithms []jose.Algorithm
+	keys         *client // who holds keys, fetched or not
+	algorithms   []jose.Algorithm
+	certificates []*x509.Certificate // for SAML
 }
 
 // newTrustedIssuers prepares the keys of those that are trusted.
@@ -122,6 +145,9 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 			keys.remoteKeys = &remoteKeySet{url: t.Issuer, fetch: s.fetchKeysOfIssuer}
 		}
 		trust := &trustedIssuer{TrustedIssuer: t, keys: keys, algorithms: signingAlgorithms()}
+		if t.serves(UseSAMLBearer) {
+			trust.certificates, _ = parseCertificates(t.SAMLCertificates) // Check has read them
+		}
 		if t.SigningAlgs != nil {
 			trust.algorithms = slices.DeleteFunc(trust.algorithms, func(a jose.Algorithm) bool { return !slices.Contains(t.SigningAlgs, string(a)) })
 		}
@@ -183,6 +209,7 @@ func (s *Server) trustedFor(token, use string) *trustedIssuer {
 type assertion struct {
 	jose.Claims
 	members oauth.Claims
+	act     *actor // who acts for the subject, as somebody of the issuer's; nil for nobody
 }
 
 // text returns a claim that is a string; "" if it is none.
@@ -191,18 +218,17 @@ func (a *assertion) text(name string) string {
 	return value
 }
 
-// actor returns who acts for the subject, as somebody of the issuer's; nil for nobody.
-func (a *assertion) actor() (*actor, error) {
-	act, err := readActor(a.members[claimActor])
-	if err != nil || act.length() > maxActors {
-		return nil, errAssertion("its act cannot be read, or names more than 5")
+// readActor reads who acts for the subject.
+func (a *assertion) readActor() (err error) {
+	if a.act, err = readActor(a.members[claimActor]); err != nil || a.act.length() > maxActors {
+		return errAssertion("its act cannot be read, or names more than 5")
 	}
-	for at := act; at != nil; at = at.Actor {
+	for at := a.act; at != nil; at = at.Actor {
 		if at.Issuer == "" {
 			at.Issuer = a.Issuer
 		}
 	}
-	return act, nil
+	return nil
 }
 
 // verifyTrusted checks a JWT of a trusted issuer (RFC 7523, section 3). audiences are what
@@ -220,10 +246,7 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 	if t.Audience != "" {
 		audiences = []string{t.Audience}
 	}
-	longest := defaultAssertionLifetime
-	if t.MaxLifetime != 0 {
-		longest = time.Duration(t.MaxLifetime)
-	}
+	longest := t.longest()
 	switch now := c.now; {
 	case a.Issuer != t.Issuer || a.Subject == "":
 		return nil, errAssertion("its iss is another than the keys are of, or sub is missing")
@@ -236,6 +259,9 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 		return nil, errAssertion("its exp is more than " + longest.String() + " ahead")
 	case a.NotBefore.Sub(now) > clockSkew || a.IssuedAt.Sub(now) > clockSkew:
 		return nil, errAssertion("its nbf or iat is in the future")
+	}
+	if err := a.readActor(); err != nil {
+		return nil, err
 	}
 	return &a, hasClaims(a.members, t.Claims)
 }

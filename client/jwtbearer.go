@@ -18,7 +18,12 @@ func (c *Client) JWTBearer(ctx context.Context, assertion string) (*Tokens, erro
 	if assertion == "" {
 		return nil, errors.New("take a token for an assertion: there is none")
 	}
-	form := url.Values{"grant_type": {oauth.GrantTypeJWTBearer}, "assertion": {assertion}}
+	return c.forAssertion(ctx, oauth.GrantTypeJWTBearer, assertion)
+}
+
+// forAssertion takes a token for what somebody else says of a person (RFC 7521, section 4.1).
+func (c *Client) forAssertion(ctx context.Context, grantType, assertion string) (*Tokens, error) {
+	form := url.Values{"grant_type": {grantType}, "assertion": {assertion}}
 	if len(c.config.Scopes) > 0 {
 		form.Set("scope", oauth.Scope(c.config.Scopes).String())
 	}

@@ -52,6 +52,7 @@ type Demo struct {
 	logger           *slog.Logger
 	policy           policyService
 	abroad           abroad
+	saml             samlProvider
 	backend          backend
 	mcp              agents
 	temporary        []string // files to remove

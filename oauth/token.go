@@ -20,6 +20,7 @@ const (
 	GrantTypePassword          = "password"
 	GrantTypeDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
 	GrantTypeJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	GrantTypeSAMLBearer        = "urn:ietf:params:oauth:grant-type:saml2-bearer"
 	GrantTypeTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 

@@ -48,6 +48,7 @@ func (n *names) expand(text string) (string, error) {
 // The forms of what is replaced. Of a key, coordinates are left out: its kid names it.
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
+	saml       = regexp.MustCompile(`()\b(PEFzc2VydGlvbi[\w-]{40,})`) // <Assertion, in base64url
 	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc|as)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
@@ -77,6 +78,7 @@ func (n *names) shorten(text string) string {
 			return parts[1] + n.name(kind, parts[2])
 		})
 	}
+	second(saml, "saml")
 	second(parameter, "interaction")
 	second(userCode, "usercode")
 	second(state, "session_state")

@@ -35,6 +35,8 @@ func specifications() []specification {
 		rfc(7515, "JSON Web Signature (JWS)", "compact serialisation, as RFC 8725 asks"),
 		rfc(7518, "JSON Web Algorithms (JWA)", "whole, but for RSA1_5, PBES2 and none; none signs ID tokens of the code flow where a client asks for it"),
 		rfc(7519, "JSON Web Token (JWT)", "signed tokens"),
+		rfc(7521, "Assertion Framework for Client Authentication and Authorization Grants", "whole: JWTs for both, SAML for grants"),
+		rfc(7522, "SAML 2.0 Profile for Client Authentication and Authorization Grants", "authorization grants; no client authentication, no encrypted assertions, RSA signatures"),
 		rfc(7523, "JWT Profile for Client Authentication and Authorization Grants", "whole: clients' own assertions, those of a platform for its workloads, and trusted issuers' for people"),
 		rfc(7591, "Dynamic Client Registration", "whole; off unless the operator wants it"),
 		rfc(7592, "Dynamic Client Registration Management", "whole"),

@@ -1,0 +1,18 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// SAMLBearer is JWTBearer for a SAML 2.0 assertion (RFC 7522, section 2.1): the signed
+// Assertion element, as its issuer wrote it.
+func (c *Client) SAMLBearer(ctx context.Context, assertion []byte) (*Tokens, error) {
+	if len(assertion) == 0 {
+		return nil, errors.New("take a token for an assertion: there is none")
+	}
+	return c.forAssertion(ctx, oauth.GrantTypeSAMLBearer, base64.RawURLEncoding.EncodeToString(assertion))
+}

@@ -1,0 +1,124 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/beevik/etree"
+	dsig "github.com/russellhaering/goxmldsig"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const samlEntity = "https://saml-idp.example.net/metadata"
+
+func samlScene() scene {
+	return scene{
+		key: "saml", title: "A SAML assertion, where there is still one", button: "Get an assertion and call the API",
+		about:    "The company's identity provider speaks SAML 2.0. Its signed assertion about a person is good for one access token here.",
+		clientID: "portal", clientSecret: "demo-secret-of-the-portal-01234567", clientName: "Company portal",
+		applicationType: oauth.ApplicationWeb,
+		grantTypes:      []string{oauth.GrantTypeSAMLBearer},
+		scopes:          []string{scopeRead},
+		configure:       func(d *Demo, configuration *valetkey.Configuration) error { return d.saml.declare(configuration) },
+		run:             runSAML,
+		breaks: []breakage{
+			{key: "again", title: "The same one again", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
+			{key: "changed", title: "Changed", about: "Write another name into the signed assertion.", code: oauth.InvalidGrant},
+			{key: "elsewhere", title: "Made for somebody else", about: "Present an assertion whose Audience is another server.", code: oauth.InvalidGrant},
+		},
+	}
+}
+
+// samlProvider signs assertions that the server trusts.
+type samlProvider struct{ signing *dsig.SigningContext }
+
+func (p *samlProvider) declare(configuration *valetkey.Configuration) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return fmt.Errorf("make a key for SAML: %w", err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "demo"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return fmt.Errorf("make a certificate for SAML: %w", err)
+	}
+	if p.signing, err = dsig.NewSigningContext(key, [][]byte{certificate}); err != nil {
+		return fmt.Errorf("prepare to sign SAML: %w", err)
+	}
+	p.signing.Canonicalizer = dsig.MakeC14N10ExclusiveCanonicalizerWithPrefixList("")
+	configuration.TrustedIssuers = append(configuration.TrustedIssuers, authserver.TrustedIssuer{
+		Issuer: samlEntity, SAMLCertificates: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
+		Uses: []string{authserver.UseSAMLBearer}, Clients: []string{"portal"}, Scopes: []string{scopeRead},
+		Subjects: map[string]string{"u-1842": Username},
+	})
+	for i := range configuration.Clients {
+		if c := &configuration.Clients[i]; c.ID == "portal" {
+			c.SkipConsent = true // the company has decided for its people
+		}
+	}
+	return nil
+}
+
+// assert makes a signed assertion about the demo's person.
+func (p *samlProvider) assert(audience, recipient string) (string, error) {
+	now := time.Now().UTC()
+	at := func(d time.Duration) string { return now.Add(d).Format(time.RFC3339) }
+	document := etree.NewDocument()
+	if err := document.ReadFromString(`<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion" ID="_` + rand.Text() + `" Version="2.0" IssueInstant="` + at(0) + `">
+  <Issuer>` + samlEntity + `</Issuer>
+  <Subject>
+    <NameID Format="urn:oasis:names:tc:SAML:2.0:nameid-format:persistent">u-1842</NameID>
+    <SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer">
+      <SubjectConfirmationData NotOnOrAfter="` + at(5*time.Minute) + `" Recipient="` + recipient + `"/>
+    </SubjectConfirmation>
+  </Subject>
+  <Conditions NotBefore="` + at(0) + `" NotOnOrAfter="` + at(5*time.Minute) + `">
+    <AudienceRestriction><Audience>` + audience + `</Audience></AudienceRestriction>
+  </Conditions>
+</Assertion>`); err != nil {
+		return "", fmt.Errorf("make an assertion: %w", err)
+	}
+	signed, err := p.signing.SignEnveloped(document.Root())
+	if err != nil {
+		return "", fmt.Errorf("sign an assertion: %w", err)
+	}
+	document.SetRoot(signed)
+	return document.WriteToString()
+}
+
+func runSAML(ctx context.Context, d *Demo, w *walk) error {
+	audience := d.issuer
+	if w.breakKey() == "elsewhere" {
+		audience = "https://elsewhere.example.com"
+	}
+	assertion, err := d.saml.assert(audience, d.issuer+"/token")
+	if err != nil {
+		return err
+	}
+	if w.breakKey() == "changed" {
+		assertion = strings.Replace(assertion, "u-1842", "u-0001", 1)
+	}
+	w.recording.add(Message{From: partyProvider, To: partyApp, Purpose: "The company's identity provider says who is signed in: a SAML 2.0 assertion, signed, for this server", Response: assertion})
+	form := url.Values{"grant_type": {oauth.GrantTypeSAMLBearer}, "assertion": {base64.RawURLEncoding.EncodeToString([]byte(assertion))}}
+	if err := d.ask(ctx, w, form, "Present it as a grant"); err != nil || w.failed {
+		return err
+	}
+	if w.breakKey() == "again" {
+		return d.ask(ctx, w, form, "Present the same one again")
+	}
+	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+}
