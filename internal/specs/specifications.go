@@ -26,7 +26,7 @@ func openID(name, page, status string) specification {
 // specifications are those that the product implements or leans on.
 func specifications() []specification {
 	return []specification{
-		rfc(6749, "The OAuth 2.0 Authorization Framework", "code, implicit, refresh token and client credentials grants; implicit and password (RFC 9700 forbids both) for clients that name them"),
+		rfc(6749, "The OAuth 2.0 Authorization Framework", "code, implicit, refresh token and client credentials grants; implicit and password (RFC 9700: SHOULD NOT, MUST NOT) for clients that name them"),
 		rfc(6750, "Bearer Token Usage", "header and form body; a token in the URL is not read"),
 		rfc(7009, "Token Revocation", "whole"),
 		rfc(7033, "WebFinger", "the client finds a person's issuer"),
