@@ -83,6 +83,9 @@ func (c *clientCheck) responseTypes() {
 	grants := []string{oauth.GrantTypeImplicit}
 	for _, g := range grantTypes() {
 		grants = append(grants, g.name)
+		if g.confidential && c.Public() && c.HasGrantType(g.name) {
+			c.report("", "the grant type %s needs a client with credentials", g.name)
+		}
 	}
 	for i, g := range c.GrantTypes {
 		// Whoever embeds the server may have some of their own (Config.GrantTypes).
@@ -104,47 +107,17 @@ func (c *clientCheck) responseTypes() {
 	if frontChannel != c.HasGrantType(oauth.GrantTypeImplicit) {
 		c.report("", "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
 	}
-	if (c.HasGrantType(oauth.GrantTypeJWTBearer) || c.HasGrantType(oauth.GrantTypeSAMLBearer)) && c.Public() {
-		c.report("", "the grant types jwt-bearer and saml2-bearer need a client with credentials, so that an assertion that leaks is no use to others")
-	}
-	if c.HasGrantType(oauth.GrantTypeTokenExchange) && c.Public() {
-		c.report("", "the grant type token-exchange needs a client with credentials (RFC 8693, section 5)")
-	}
-	if c.HasGrantType(oauth.GrantTypeClientCredentials) && c.Public() {
-		c.report("", "the grant type client_credentials needs a client with credentials (RFC 6749, section 4.4)")
-	}
 }
 
 func (c *clientCheck) credentials() {
-	method := c.TokenEndpointAuthMethod
-	secret := c.secretBytes()
-	switch method {
-	case oauth.AuthMethodNone:
-		if secret > 0 {
-			c.report("client_secret", "a client whose token_endpoint_auth_method is none has no secret")
-		}
-	case oauth.AuthMethodClientSecretBasic, oauth.AuthMethodClientSecretPost:
-		if secret == 0 {
-			c.report("", "%s needs a client_secret", method)
-		}
-	case oauth.AuthMethodClientSecretJWT:
-		if secret < 32 {
-			c.report("", "client_secret_jwt needs a client_secret of 32 bytes or more (RFC 7518, section 3.2)")
-		}
-	case oauth.AuthMethodPrivateKeyJWT:
-		if len(c.JWKS) == 0 && c.JWKSURI == "" {
-			c.report("", "private_key_jwt needs jwks or jwks_uri")
-		} else if keys, err := jose.ParseKeySet(c.JWKS); len(c.JWKS) > 0 && err == nil && !keys.Verifies() {
-			c.report("jwks", "private_key_jwt needs a key for signatures")
-		}
-	case oauth.AuthMethodFederatedJWT:
-		if w := c.WorkloadIdentity; w == nil || w.Issuer == "" || w.Subject == "" {
-			c.report("", "federated_jwt needs workload_identity with issuer and subject")
-		}
-	default:
-		c.report("token_endpoint_auth_method", "%q is not known", method)
+	methods := clientAuthMethods()
+	at := slices.IndexFunc(methods, func(m clientAuthMethod) bool { return m.name == c.TokenEndpointAuthMethod })
+	if at < 0 {
+		c.report("token_endpoint_auth_method", "%q is not known", c.TokenEndpointAuthMethod)
+	} else {
+		methods[at].check(c)
 	}
-	if c.WorkloadIdentity != nil && method != oauth.AuthMethodFederatedJWT {
+	if c.WorkloadIdentity != nil && c.TokenEndpointAuthMethod != oauth.AuthMethodFederatedJWT {
 		c.report("workload_identity", "goes with token_endpoint_auth_method federated_jwt")
 	}
 }

@@ -17,17 +17,21 @@ type clientAuthMethod struct {
 	// verify checks the credentials. cl is nil for an unknown client: the method then
 	// does the same work, so that time tells nothing, and fails.
 	verify func(c *call, cl *client) error
+	// check reports what a client is missing for it; nil for nothing.
+	check func(*clientCheck)
+	// offered reports whether it is named to everybody; nil: always.
+	offered func(*Server) bool
 }
 
 // clientAuthMethods is the table of methods.
 func clientAuthMethods() []clientAuthMethod {
 	return []clientAuthMethod{
-		{oauth.AuthMethodClientSecretBasic, presentsBasic, basicClientID, verifyBasic},
-		{oauth.AuthMethodClientSecretPost, presentsPost, postedClientID, verifyPost},
-		{oauth.AuthMethodClientSecretJWT, presentsSecretJWT, assertedClientID, verifySecretJWT},
-		{oauth.AuthMethodFederatedJWT, presentsFederatedJWT, federatedClientID, verifyFederatedJWT},
-		{oauth.AuthMethodPrivateKeyJWT, presentsPrivateKeyJWT, assertedClientID, verifyPrivateKeyJWT},
-		{oauth.AuthMethodNone, presentsNone, postedClientID, verifyNone},
+		{name: oauth.AuthMethodClientSecretBasic, presented: presentsBasic, clientID: basicClientID, verify: verifyBasic, check: (*clientCheck).secret},
+		{name: oauth.AuthMethodClientSecretPost, presented: presentsPost, clientID: postedClientID, verify: verifyPost, check: (*clientCheck).secret},
+		{name: oauth.AuthMethodClientSecretJWT, presented: presentsSecretJWT, clientID: assertedClientID, verify: verifySecretJWT, check: (*clientCheck).secretOfJWT},
+		{name: oauth.AuthMethodFederatedJWT, presented: presentsFederatedJWT, clientID: federatedClientID, verify: verifyFederatedJWT, check: (*clientCheck).workload, offered: (*Server).takesWorkloads},
+		{name: oauth.AuthMethodPrivateKeyJWT, presented: presentsPrivateKeyJWT, clientID: assertedClientID, verify: verifyPrivateKeyJWT, check: (*clientCheck).privateKey},
+		{name: oauth.AuthMethodNone, presented: presentsNone, clientID: postedClientID, verify: verifyNone, check: (*clientCheck).noSecret},
 	}
 }
 
@@ -147,6 +151,12 @@ func (c *call) authenticateClient() (*client, error) {
 // Public clients only say who they are.
 func presentsNone(c *call) bool {
 	return c.params.has("client_id") && !presentsBasic(c) && !presentsPost(c) && !presentsAssertion(c)
+}
+
+func (c *clientCheck) noSecret() {
+	if c.secretBytes() > 0 {
+		c.report("client_secret", "a client whose token_endpoint_auth_method is none has no secret")
+	}
 }
 
 func verifyNone(_ *call, cl *client) error {

@@ -19,6 +19,14 @@ type WorkloadIdentity struct {
 	Claims map[string]any `json:"claims,omitempty"`
 }
 
+func (c *clientCheck) workload() {
+	if w := c.WorkloadIdentity; w == nil || w.Issuer == "" || w.Subject == "" {
+		c.report("", "federated_jwt needs workload_identity with issuer and subject")
+	}
+}
+
+func (s *Server) takesWorkloads() bool { return s.trusts(UseClientAuthentication) }
+
 // Such a JWT says nothing of the client that presents it: the request names that by
 // client_id. Unlike an assertion that a client makes itself it may come more than once,
 // since the platform hands out the same one for minutes.

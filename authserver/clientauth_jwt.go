@@ -57,6 +57,20 @@ func verifySecretJWT(c *call, cl *client) error {
 	}, []jose.Algorithm{jose.HS256, jose.HS384, jose.HS512})
 }
 
+func (c *clientCheck) privateKey() {
+	if len(c.JWKS) == 0 && c.JWKSURI == "" {
+		c.report("", "private_key_jwt needs jwks or jwks_uri")
+	} else if keys, err := jose.ParseKeySet(c.JWKS); len(c.JWKS) > 0 && err == nil && !keys.Verifies() {
+		c.report("jwks", "private_key_jwt needs a key for signatures")
+	}
+}
+
+func (c *clientCheck) secretOfJWT() {
+	if c.secretBytes() < 32 {
+		c.report("", "client_secret_jwt needs a client_secret of 32 bytes or more (RFC 7518, section 3.2)")
+	}
+}
+
 func presentsAssertion(c *call) bool {
 	return c.params.has("client_assertion") || c.params.has("client_assertion_type")
 }

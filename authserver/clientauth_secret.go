@@ -28,6 +28,12 @@ func basicClientID(c *call) (string, error) {
 	return id, nil
 }
 
+func (c *clientCheck) secret() {
+	if c.secretBytes() == 0 {
+		c.report("", "%s needs a client_secret", c.TokenEndpointAuthMethod)
+	}
+}
+
 func verifyBasic(c *call, cl *client) error {
 	_, secret, _ := basicCredentials(c.r.Header["Authorization"])
 	return verifySecret(cl, secret)

@@ -59,6 +59,10 @@ var (
 	}
 )
 
+func (s *Server) takesJWTAssertions() bool {
+	return s.trusts(UseJWTBearer) || s.trusts(UseIdentityAssertion)
+}
+
 // exchangeJWTBearer takes the JWT of a trusted issuer as a grant (RFC 7523, section 2.1),
 // an ID-JAG among them (draft-ietf-oauth-identity-assertion-authz-grant, section 4.4). There
 // is no refresh token: who wants to go on gets another assertion.

@@ -45,6 +45,9 @@ var (
 	}
 )
 
+// offersPasswordGrant is false: the grant is an exception for single clients.
+func (s *Server) offersPasswordGrant() bool { return false }
+
 // exchangePassword is the resource owner password credentials grant (RFC 6749, section
 // 4.3), which RFC 9700, section 2.4 forbids: the client sees the password. It is for the
 // clients whose grant_types name it, while they move to the code flow, and for accounts

@@ -7,6 +7,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
+func (s *Server) takesSAMLAssertions() bool { return s.trusts(UseSAMLBearer) }
+
 // exchangeSAMLBearer takes the SAML 2.0 assertion of a trusted issuer as a grant (RFC 7522,
 // section 2.1). What it gives is decided as for a JWT.
 func (c *call) exchangeSAMLBearer() (*exchange, error) {

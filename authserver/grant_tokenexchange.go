@@ -53,6 +53,8 @@ type tokenExchange struct {
 	rule            *TokenExchangeRule
 }
 
+func (s *Server) exchangesTokens() bool { return len(s.config.TokenExchange) > 0 }
+
 // exchangeToken exchanges a token for another one (RFC 8693).
 func (c *call) exchangeToken() (*exchange, error) {
 	t := tokenExchange{requested: c.params.get("requested_token_type")}

@@ -129,7 +129,7 @@ func newGrantTypes(own []GrantType) ([]grantType, error) {
 		if slices.ContainsFunc(table, func(other grantType) bool { return other.name == g.Name }) {
 			return nil, fmt.Errorf("there are two grant types %q", g.Name)
 		}
-		table = append(table, grantType{g.Name, func(c *call) (*exchange, error) { return c.exchangeOwn(g) }})
+		table = append(table, grantType{name: g.Name, exchange: func(c *call) (*exchange, error) { return c.exchangeOwn(g) }})
 	}
 	return table, nil
 }

@@ -41,12 +41,12 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	}
 	var methods, grants, modes []string
 	for _, m := range clientAuthMethods() {
-		if m.name != oauth.AuthMethodFederatedJWT || s.trusts(UseClientAuthentication) {
+		if m.offered == nil || m.offered(s) {
 			methods = append(methods, m.name)
 		}
 	}
 	for _, g := range s.grantTypes {
-		if s.offered(g.name) {
+		if g.offeredBy(s) {
 			grants = append(grants, g.name)
 		}
 	}

@@ -18,21 +18,28 @@ type grantType struct {
 	// nothing in the store: issue does, all at once. When somebody else used it up
 	// meanwhile, exchange is asked again.
 	exchange func(*call) (*exchange, error)
+	// confidential says that a public client cannot have it.
+	confidential bool
+	// offered reports whether it is named to everybody; nil: always. To those who are not
+	// registered for it, others are not there.
+	offered func(*Server) bool
 }
 
 // grantTypes is the table of grant types.
 func grantTypes() []grantType {
 	return []grantType{
-		{oauth.GrantTypeAuthorizationCode, (*call).exchangeCode},
-		{oauth.GrantTypeRefreshToken, (*call).exchangeRefreshToken},
-		{oauth.GrantTypeClientCredentials, (*call).exchangeClientCredentials},
-		{oauth.GrantTypePassword, (*call).exchangePassword},
-		{oauth.GrantTypeDeviceCode, (*call).exchangeDeviceCode},
-		{oauth.GrantTypeJWTBearer, (*call).exchangeJWTBearer},
-		{oauth.GrantTypeSAMLBearer, (*call).exchangeSAMLBearer},
-		{oauth.GrantTypeTokenExchange, (*call).exchangeToken},
+		{name: oauth.GrantTypeAuthorizationCode, exchange: (*call).exchangeCode},
+		{name: oauth.GrantTypeRefreshToken, exchange: (*call).exchangeRefreshToken},
+		{name: oauth.GrantTypeClientCredentials, exchange: (*call).exchangeClientCredentials, confidential: true},
+		{name: oauth.GrantTypePassword, exchange: (*call).exchangePassword, offered: (*Server).offersPasswordGrant},
+		{name: oauth.GrantTypeDeviceCode, exchange: (*call).exchangeDeviceCode},
+		{name: oauth.GrantTypeJWTBearer, exchange: (*call).exchangeJWTBearer, confidential: true, offered: (*Server).takesJWTAssertions},
+		{name: oauth.GrantTypeSAMLBearer, exchange: (*call).exchangeSAMLBearer, confidential: true, offered: (*Server).takesSAMLAssertions},
+		{name: oauth.GrantTypeTokenExchange, exchange: (*call).exchangeToken, confidential: true, offered: (*Server).exchangesTokens},
 	}
 }
+
+func (g *grantType) offeredBy(s *Server) bool { return g.offered == nil || g.offered(s) }
 
 // exchange is what a grant type found a client entitled to.
 type exchange struct {
@@ -124,7 +131,7 @@ func (c *call) token() error {
 		return c.refuse(&ruleGrantTypeSent, "")
 	}
 	allowed := cl.HasGrantType(name)
-	if grant == nil || !allowed && !c.s.offered(name) {
+	if grant == nil || !allowed && !grant.offeredBy(c.s) {
 		return c.refuse(&ruleGrantTypeKnown, "grant_type: "+name)
 	}
 	if !allowed {
@@ -145,23 +152,6 @@ func (c *call) token() error {
 		return writeJSON(c.w, http.StatusOK, response)
 	}
 	return oauth.NewError(oauth.TemporarilyUnavailable, "another request is using the same grant; try again")
-}
-
-// offered reports whether a grant type is named to everybody. The password grant is an
-// exception for single clients, and others hear that it is not there; so it is with the
-// grant types that need rules of the operator's where there are none.
-func (s *Server) offered(name string) bool {
-	switch name {
-	case oauth.GrantTypePassword:
-		return false
-	case oauth.GrantTypeTokenExchange:
-		return len(s.config.TokenExchange) > 0
-	case oauth.GrantTypeJWTBearer:
-		return s.trusts(UseJWTBearer) || s.trusts(UseIdentityAssertion)
-	case oauth.GrantTypeSAMLBearer:
-		return s.trusts(UseSAMLBearer)
-	}
-	return true
 }
 
 func (s *Server) grantTypeNamed(name string) *grantType {
