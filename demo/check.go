@@ -97,6 +97,9 @@ func printMessages(out io.Writer, w *walk) {
 	for _, m := range w.recording.all() {
 		fmt.Fprintf(out, "  %d. %s → %s: %s\n", m.Number, m.From, m.To, m.Purpose)
 		for _, text := range []string{m.Request, m.Response} {
+			if text == "" {
+				continue
+			}
 			lines := strings.Split(strings.TrimSpace(text), "\n")
 			for i, line := range lines {
 				if i == mostLines {

@@ -62,13 +62,10 @@ func (d *Demo) appHandler() http.Handler {
 	mux.HandleFunc("POST /break", d.step(d.breakIt))
 	mux.HandleFunc("POST /call", d.step(func(ctx context.Context, v *visitor, s *scene, _ *http.Request) (string, error) {
 		walk := v.walks[s.key]
-		if walk == nil || walk.tokens == nil {
+		if walk == nil || walk.tokens == nil || s.run != nil {
 			return "", nil
 		}
 		walk.breakage, walk.failed = nil, false
-		if s.run != nil {
-			return "", s.run(ctx, d, walk)
-		}
 		return "", d.callAPI(ctx, walk)
 	}))
 	mux.HandleFunc("POST /resume", d.step(func(ctx context.Context, v *visitor, s *scene, _ *http.Request) (string, error) {
@@ -214,7 +211,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 		if walk := v.walks[s.key]; walk != nil {
 			shown.Messages = walk.recording.all()
 			shown.Ran = len(shown.Messages) > 0
-			shown.HasToken = walk.tokens != nil
+			shown.HasToken = walk.tokens != nil && s.run == nil
 			shown.Failed, shown.Answer = walk.failed, walk.answer
 			shown.Waits, shown.WaitsFor, shown.QRCode = walk.waits, walk.waitsFor, walk.drawnCode()
 			shown.Open = true

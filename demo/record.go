@@ -16,6 +16,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/resourceserver"
 )
 
 // Message is one exchange between two parties, with what it was for.
@@ -203,7 +204,7 @@ func challengeCheck(response *http.Response) *authserver.Check {
 func requestText(r *http.Request, body []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, breakQuery(r.URL.RequestURI()), r.URL.Host)
-	for _, name := range []string{"Authorization", "Content-Type", "Accept", "Cookie", "Sec-Fetch-Site"} {
+	for _, name := range []string{"Authorization", "Content-Type", "Accept", "Cookie", "Sec-Fetch-Site", resourceserver.TransactionTokenHeader} {
 		if value := r.Header.Get(name); value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
 		}

@@ -90,7 +90,7 @@ func order(w http.ResponseWriter, r *http.Request) {
 
 func runExchange(ctx context.Context, d *Demo, w *walk) error {
 	prints, subject := d.addressOf(partyPrints), w.tokens.AccessToken
-	w.scene.clientID, w.scene.clientSecret = exchanger, exchangerSecret
+	w.scene.clientID, w.scene.clientSecret, w.from = exchanger, exchangerSecret, partyAPI
 	switch w.breakKey() {
 	case "pass-on":
 		return d.requestAt(ctx, w, http.MethodPost, prints+"/orders", "Call the printing API with the token that is for the photo API")

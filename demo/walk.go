@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ type walk struct {
 	transaction *client.Transaction
 	address     string // of the authorization request
 	tokens      *client.Tokens
+	// from is who sends from here on, if it is not the application.
+	from string
 	// waits is a page where the person must act before the scene goes on; waitsFor says
 	// what they do there, and with what; qrCode, if there is one, leads there too.
 	waits, waitsFor string
@@ -34,6 +37,8 @@ type walk struct {
 	answer string
 	failed bool
 }
+
+func (w *walk) sender() string { return cmp.Or(w.from, partyApp) }
 
 // begin prepares an authorization request and returns where to send the browser.
 func (d *Demo) begin(w *walk) (string, error) {
@@ -115,11 +120,16 @@ func (d *Demo) request(ctx context.Context, w *walk, method, path, purpose strin
 
 // requestAt is request for another API.
 func (d *Demo) requestAt(ctx context.Context, w *walk, method, address, purpose string) error {
-	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, address, nil)
+	request, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, w.sender(), purpose), method, address, nil)
 	if err != nil {
 		return fmt.Errorf("call the API: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+w.tokens.AccessToken)
+	return d.deliver(w, request)
+}
+
+// deliver sends a request to an API and notes its answer.
+func (d *Demo) deliver(w *walk, request *http.Request) error {
 	response, err := (&http.Client{Transport: d.recorder()}).Do(request)
 	if err != nil {
 		return fmt.Errorf("call the API: %w", err)
@@ -131,8 +141,8 @@ func (d *Demo) requestAt(ctx context.Context, w *walk, method, address, purpose 
 	}
 	w.failed = response.StatusCode >= 400
 	w.answer = strings.TrimSpace(string(body))
-	if w.failed {
-		w.answer = response.Header.Get("WWW-Authenticate")
+	if challenge := response.Header.Get("WWW-Authenticate"); w.failed && challenge != "" {
+		w.answer = challenge
 	}
 	return nil
 }
@@ -246,7 +256,7 @@ func (d *Demo) send(ctx context.Context, w *walk, method, address, body, secret,
 }
 
 func (d *Demo) exchange(ctx context.Context, w *walk, method, address, body, secret, purpose string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(recorded(ctx, &w.recording, purpose), method, address, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, w.sender(), purpose), method, address, strings.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("send a request: %w", err)
 	}

@@ -28,6 +28,9 @@ type Config struct {
 	// Resource is the API's own identifier, which tokens must have as an audience
 	// (RFC 8707, RFC 9068, section 4).
 	Resource string
+	// TrustDomain is the audience of transaction tokens (draft-ietf-oauth-transaction-tokens,
+	// experimental); "" takes none.
+	TrustDomain string
 
 	// ClientID and ClientSecret authenticate the API at the introspection endpoint, by
 	// client_secret_basic. Without them tokens that are no JWT are refused.

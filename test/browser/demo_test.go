@@ -124,6 +124,9 @@ func TestTheDemoWalkedByClicks(t *testing.T) {
 			v.walkService()
 			v.walkImplicit(d.URL(), variant.scripts)
 			v.walkDevice(d.URL())
+			if variant.scripts != (variant.width < 500) { // once on each size
+				v.walkOthers(d.URL())
+			}
 			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
 			if err != nil || overflow > 0 {
 				t.Errorf("the page is %d pixels too wide (%v)", overflow, err)
@@ -255,4 +258,41 @@ func (v *visit) walkDevice(start string) {
 	v.answered("device")
 	v.press("device", "other")
 	v.refused("device", "other", "RFC 8628, section 3.4")
+}
+
+// walkOthers starts every further scene, and breaks it in one way.
+func (v *visit) walkOthers(start string) {
+	for _, scene := range []struct {
+		key, says string
+		consent   bool
+		how, rule string
+	}{
+		{"password", "lighthouse.jpg", false, "", ""},
+		{"firstparty", "lighthouse.jpg", false, "", ""},
+		{"workload", "lighthouse.jpg", false, "neighbour", "RFC 6749, section 5.2"},
+		{"backend", "lighthouse.jpg", false, "", ""},
+		{"exchange", "who_acts", true, "", ""},
+		{"transaction", "on_behalf_of", true, "", ""},
+		{"assertion", "lighthouse.jpg", false, "again", "RFC 7523, section 3"},
+		{"saml", "lighthouse.jpg", false, "changed", "RFC 7522, section 3"},
+		{"mcp", "", false, "", ""},
+		{"policy", "", false, "refused", ""},
+		{"status", "guineas", false, "past", "draft-ietf-oauth-status-list"},
+	} {
+		v.do("open "+scene.key, chromedp.Navigate(start+"?scene="+scene.key+"#"+scene.key), chromedp.Click(chromedp.CSS("#"+scene.key+" button.primary")))
+		if scene.consent {
+			v.do("wait for the consent page of "+scene.key, chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
+			v.picture(scene.key + "-consent")
+			v.allow()
+		}
+		v.do("wait for the answer of "+scene.key, chromedp.WaitVisible(chromedp.CSS("#"+scene.key+" .result:not(.refused)")))
+		if text := v.text("#" + scene.key + " .result"); !strings.Contains(text, scene.says) {
+			v.Errorf("%s: the answer is %s", scene.key, text)
+		}
+		v.picture(scene.key)
+		if scene.how != "" {
+			v.press(scene.key, scene.how)
+			v.refused(scene.key, scene.how, scene.rule)
+		}
+	}
 }

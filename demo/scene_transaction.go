@@ -1,0 +1,119 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+const (
+	partyThumbnails = "thumbnail service"
+	trustDomain     = "photos.internal"
+	gateway         = "gateway"
+	gatewaySecret   = "demo-secret-of-the-gateway-01234567"
+)
+
+func transactionScene() scene {
+	return scene{
+		key: "transaction", title: "Services behind an API (experimental)", button: "Sign in and look at thumbnails",
+		about:    "Many services work on one call of an API. A transaction token tells each of them for whom and for what, for a minute; the access token, which opens the API, goes no further than the gateway.",
+		clientID: "slides", clientSecret: "demo-secret-of-the-slides-012345678", clientName: "Slide show",
+		applicationType: oauth.ApplicationWeb,
+		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
+		scopes:          []string{scopeRead}, callback: "/transaction/callback",
+		configure: func(d *Demo, configuration *valetkey.Configuration) error {
+			declareGateway(configuration, d.api)
+			_, err := d.serve(partyThumbnails, thumbnails(d))
+			return err
+		},
+		run: runTransaction,
+		breaks: []breakage{
+			{key: "access", title: "The access token instead", about: "Pass the access token on to the service.", fresh: true, code: oauth.InvalidToken},
+			{key: "key", title: "As a key", about: "Call the API itself with the transaction token.", fresh: true, code: oauth.InvalidToken},
+			{key: "domain", title: "Another domain", about: "Ask for a transaction token for services that no rule names.", fresh: true, code: oauth.InvalidTarget},
+			{key: "purpose", title: "Another purpose", about: "Ask for a scope that the call does not have.", fresh: true, code: oauth.InvalidScope},
+		},
+	}
+}
+
+func declareGateway(configuration *valetkey.Configuration, photos string) {
+	for i := range configuration.Resources {
+		if r := &configuration.Resources[i]; r.Identifier == photos {
+			r.IntrospectionClients = append(r.IntrospectionClients, gateway)
+		}
+	}
+	configuration.Clients = append(configuration.Clients, valetkey.Client{ID: gateway, Secret: gatewaySecret, ClientMetadata: oauth.ClientMetadata{
+		GrantTypes: []string{oauth.GrantTypeTokenExchange},
+	}})
+	for i := range configuration.Clients { // nobody waits here for tokens to expire
+		if c := &configuration.Clients[i]; c.ID == "slides" {
+			c.AccessTokenLifetime = valetkey.Duration(sceneLifetime)
+		}
+	}
+	configuration.TokenExchange = append(configuration.TokenExchange, authserver.TokenExchangeRule{
+		Clients: []string{gateway}, Audiences: []string{trustDomain}, RequestedTokenTypes: []string{oauth.TokenTypeTransaction},
+	})
+}
+
+func thumbnails(d *Demo) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		guard, err := resourceserver.New(resourceserver.Config{Issuer: d.issuer, Resource: "http://" + r.Host, TrustDomain: trustDomain, Logger: d.logger})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		guard.RequireTransaction(scopeRead)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			token, _ := resourceserver.TransactionFromContext(r.Context())
+			w.Header().Set("Content-Type", "application/json")
+			// An error means that the client left.
+			_ = json.NewEncoder(w).Encode(map[string]any{"thumbnails": 3, "for": token.Subject, "on_behalf_of": token.RequestingWorkload, "transaction": token.Transaction, "details": token.Claims["tctx"]})
+		})).ServeHTTP(w, r)
+	})
+}
+
+func runTransaction(ctx context.Context, d *Demo, w *walk) error {
+	subject := w.tokens.AccessToken
+	if w.breakKey() == "access" {
+		return d.callThumbnails(ctx, w, "The gateway passes the access token on")
+	}
+	w.scene.clientID, w.scene.clientSecret, w.from = gateway, gatewaySecret, partyAPI
+	form := url.Values{
+		"grant_type": {oauth.GrantTypeTokenExchange}, "requested_token_type": {oauth.TokenTypeTransaction},
+		"subject_token": {subject}, "subject_token_type": {oauth.TokenTypeAccessToken},
+		"audience": {trustDomain}, "scope": {scopeRead}, "request_details": {`{"album":"holidays"}`},
+	}
+	switch w.breakKey() {
+	case "domain":
+		form.Set("audience", "ledger.internal")
+	case "purpose":
+		form.Set("scope", scopeDelete)
+	}
+	if err := d.ask(ctx, w, form, "The API's gateway was called, and exchanges the person's token for one that tells its services about this call alone"); err != nil || w.failed {
+		return err
+	}
+	if w.breakKey() == "key" {
+		return d.request(ctx, w, http.MethodGet, "/photos", "A service calls the API with it, as if it were an access token")
+	}
+	return d.callThumbnails(ctx, w, "The gateway calls a service, which passes the same token on to the next")
+}
+
+// callThumbnails calls a service behind the API.
+func (d *Demo) callThumbnails(ctx context.Context, w *walk, purpose string) error {
+	r, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, partyAPI, purpose), http.MethodGet, d.addressOf(partyThumbnails)+"/thumbnails", nil)
+	if err != nil {
+		return fmt.Errorf("call a service: %w", err)
+	}
+	r.Header.Set(resourceserver.TransactionTokenHeader, w.tokens.AccessToken)
+	if err := d.deliver(w, r); err != nil || !w.failed {
+		return err
+	}
+	w.recording.refuse(authserver.Check{Rule: "the service is called with a transaction token of its trust domain", Section: "draft-ietf-oauth-transaction-tokens, section 12.2", Detail: w.answer})
+	return nil
+}
