@@ -50,7 +50,7 @@ const pageError = oauth.ErrorCode("redirect_uri_mismatch")
 
 // scenes are shown in this order; the first ones are open when the page is.
 func scenes() []scene {
-	return []scene{webScene(), nativeScene(), serviceScene(), deviceScene(), implicitScene(), passwordScene(), firstPartyScene(), workloadScene(), backendScene(), exchangeScene(), transactionScene(), assertionScene(), samlScene(), mcpScene(), policyScene(), statusScene()}
+	return []scene{webScene(), nativeScene(), serviceScene(), deviceScene(), implicitScene(), passwordScene(), firstPartyScene(), workloadScene(), backendScene(), exchangeScene(), transactionScene(), idJAGScene(), assertionScene(), samlScene(), mcpScene(), policyScene(), statusScene(), revocationScene()}
 }
 
 const openScenes = 3

@@ -273,11 +273,13 @@ func (v *visit) walkOthers(start string) {
 		{"backend", "lighthouse.jpg", false, "", ""},
 		{"exchange", "who_acts", true, "", ""},
 		{"transaction", "on_behalf_of", true, "", ""},
+		{"idjag", "wiki-at-chat", true, "", ""},
 		{"assertion", "lighthouse.jpg", false, "again", "RFC 7523, section 3"},
 		{"saml", "lighthouse.jpg", false, "changed", "RFC 7522, section 3"},
 		{"mcp", "", false, "", ""},
 		{"policy", "", false, "refused", ""},
 		{"status", "guineas", false, "past", "draft-ietf-oauth-status-list"},
+		{"revocation", "has ended", true, "", ""},
 	} {
 		v.do("open "+scene.key, chromedp.Navigate(start+"?scene="+scene.key+"#"+scene.key), chromedp.Click(chromedp.CSS("#"+scene.key+" button.primary")))
 		if scene.consent {

@@ -1,0 +1,64 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const (
+	partyTool  = "security tool"
+	tool       = "watchtower"
+	toolSecret = "demo-secret-of-the-watchtower-0123"
+)
+
+func revocationScene() scene {
+	return scene{
+		key: "revocation", title: "End everything of a person (experimental)", button: "Sign in, and have everything ended",
+		about:    "The person's laptop was stolen. A security tool ends all their sessions and tokens at once, whatever application has them. You will have to sign in again in the other scenes.",
+		clientID: "diary", clientSecret: "demo-secret-of-the-diary-0123456789", clientName: "Diary",
+		applicationType: oauth.ApplicationWeb,
+		grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
+		scopes:          []string{oauth.ScopeOpenID, scopeRead}, callback: "/revocation/callback",
+		configure: func(_ *Demo, configuration *valetkey.Configuration) error {
+			watchtower := valetkey.Client{ID: tool, Secret: toolSecret, ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}}}
+			watchtower.GlobalTokenRevocation = true
+			configuration.Clients = append(configuration.Clients, watchtower)
+			return nil
+		},
+		run: runRevocation,
+		breaks: []breakage{
+			{key: "refresh", title: "Go on regardless", about: "Use the refresh token after that.", fresh: true, code: oauth.InvalidGrant},
+			{key: "anybody", title: "Another client", about: "Let an application end everything that has not been given that power.", fresh: true, code: oauth.AccessDenied},
+		},
+	}
+}
+
+func runRevocation(ctx context.Context, d *Demo, w *walk) error {
+	refreshToken := w.tokens.RefreshToken
+	id, secret, from := tool, toolSecret, partyTool
+	if w.breakKey() == "anybody" {
+		id, secret, from = w.scene.clientID, w.scene.clientSecret, partyApp
+	}
+	r, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, from, "End every session and token of ada"), http.MethodPost, d.issuer+"/global-token-revocation",
+		strings.NewReader(`{"sub_id": {"format": "email", "email": "ada@example.com"}}`))
+	if err != nil {
+		return fmt.Errorf("end everything: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.SetBasicAuth(id, secret)
+	if err := d.deliver(w, r); err != nil || w.failed {
+		return err
+	}
+	w.answer = "Everything of ada's has ended. The applications learn it when they next ask."
+	if w.breakKey() == "refresh" {
+		form := url.Values{"grant_type": {oauth.GrantTypeRefreshToken}, "refresh_token": {refreshToken}}
+		return d.ask(ctx, w, form, "Use the refresh token, which ended with everything else")
+	}
+	return nil
+}
