@@ -229,6 +229,7 @@ func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
 			return text(t, weak)
 		}},
 		{name: "deeper than anybody nests", text: strings.Replace(mikeBySAML, "<Conditions>", strings.Repeat("<Advice>", 50)+strings.Repeat("</Advice>", 50)+"<Conditions>", 1)},
+		{name: "in the name of two issuers", text: strings.Replace(mikeBySAML, "</Issuer>", "</Issuer><Issuer>https://other.example.com</Issuer>", 1)},
 		{name: "two assertions", change: func(t *testing.T, signed *etree.Document) string { return text(t, signed) + made(asRoot) }},
 		{name: "an assertion within a response", change: func(t *testing.T, signed *etree.Document) string {
 			return `<Response xmlns="urn:oasis:names:tc:SAML:2.0:protocol">` + text(t, signed) + `</Response>`
