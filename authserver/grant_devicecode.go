@@ -74,16 +74,21 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	if err := c.must(code != "", &ruleDeviceCodeSent); err != nil {
 		return nil, err
 	}
-	ticket, data, err := c.deviceCode(code)
+	if !isSecret(prefixDeviceCode, code) {
+		return nil, c.refuse(&ruleDeviceCodeKnown, "it has not the form of one that this server issues")
+	}
+	// The answer first: where it is gone because another poll had it, the code says so.
+	key := secretKey(kindDeviceCode, prefixDeviceCode, code)
+	answerKey := storage.Key{Kind: kindDeviceAnswer, ID: key.ID}
+	answer, err := c.deviceAnswer(answerKey)
+	if err != nil {
+		return nil, err
+	}
+	ticket, data, err := c.deviceCode(key)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.must(data.ClientID == c.client.ID, &ruleDeviceCodeClient); err != nil {
-		return nil, err
-	}
-	answerKey := storage.Key{Kind: kindDeviceAnswer, ID: ticket.ID}
-	answer, err := c.deviceAnswer(answerKey)
-	if err != nil {
 		return nil, err
 	}
 	switch {
@@ -113,12 +118,9 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	return x, nil
 }
 
-func (c *call) deviceCode(code string) (storage.Ticket, deviceCodeData, error) {
+func (c *call) deviceCode(key storage.Key) (storage.Ticket, deviceCodeData, error) {
 	var data deviceCodeData
-	if !isSecret(prefixDeviceCode, code) {
-		return storage.Ticket{}, data, c.refuse(&ruleDeviceCodeKnown, "it has not the form of one that this server issues")
-	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindDeviceCode, prefixDeviceCode, code))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return ticket, data, c.refuse(&ruleDeviceCodeKnown, "it is not in the database: expired long ago, or never issued")
 	}

@@ -102,24 +102,31 @@ func (c *call) introspection(caller *client, token string) (*introspectionAnswer
 // introspectRefreshToken tells a client about its own refresh token. It has no
 // token_type, so that no API takes it for an access token.
 func (c *call) introspectRefreshToken(caller *client, token string) (*introspectionAnswer, error) {
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, errInactive
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up refresh token: %w", err)
-	}
-	a, err := readAuthorization(ticket)
+	ticket, a, err := c.unspentRefreshToken(token)
 	if err != nil {
 		return nil, err
 	}
-	if a.ClientID != caller.ID || !ticket.Spent.IsZero() {
+	if a.ClientID != caller.ID {
 		return nil, errInactive
 	}
 	return &introspectionAnswer{Introspection: oauth.Introspection{
 		Active: true, Scope: a.Scope.String(), ClientID: a.ClientID, Expiry: ticket.Expires.Unix(),
 		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer},
 	}}, nil
+}
+
+// unspentRefreshToken looks at a refresh token without using it up; errInactive if it was
+// used or is none.
+func (c *call) unspentRefreshToken(token string) (storage.Ticket, authorization, error) {
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
+		return ticket, authorization{}, errInactive
+	}
+	if err != nil {
+		return ticket, authorization{}, fmt.Errorf("look up refresh token: %w", err)
+	}
+	a, err := readAuthorization(ticket)
+	return ticket, a, err
 }
 
 // endToken ends an access token before its time.

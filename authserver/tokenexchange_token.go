@@ -221,19 +221,12 @@ func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 	if !isSecret(prefixRefreshToken, token) {
 		return nil, errPresented("it has not the form of one that this server issues")
 	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, errInactive
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up refresh token: %w", err)
-	}
-	a, err := readAuthorization(ticket)
+	ticket, a, err := c.unspentRefreshToken(token)
 	if err != nil {
 		return nil, err
 	}
-	if !ticket.Spent.IsZero() || a.ClientID != c.client.ID || a.Subject == "" {
-		return nil, errPresented("it was used before, or is another client's")
+	if a.ClientID != c.client.ID || a.Subject == "" {
+		return nil, errPresented("it is another client's")
 	}
 	t := &presentedToken{
 		issuer: c.s.config.Issuer, subject: c.s.subjectFor(c.client, a.Subject), clientID: a.ClientID, person: a.Subject,
