@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,10 +103,30 @@ func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, err
 	}
 	body := string(content)
 	if b.own(r.URL) {
+		if err := wait(ctx, response); err != nil {
+			return nil, err
+		}
 		b.pages = append(b.pages, page{r.URL.String(), response.StatusCode, b.withLogo(ctx, r.URL, body)})
 		return b.answer(ctx, r.URL, body)
 	}
 	return submitFragment(ctx, r.URL, fragment, body)
+}
+
+// wait is as long as a page asks for: many who sign in at once as one person look like
+// guessing.
+func wait(ctx context.Context, response *http.Response) error {
+	seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
+	if err != nil {
+		return nil // it asks for nothing
+	}
+	timer := time.NewTimer(time.Duration(seconds) * time.Second)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }
 
 var (
