@@ -36,7 +36,7 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	if answer, ok := s.answers.get(hash, now); ok {
 		return s.fromIntrospection(answer, now)
 	}
-	answer, err := s.ask(ctx, token)
+	answer, err := s.askTogether(ctx, hash, token)
 	if err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
@@ -52,6 +52,27 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 		s.answers.put(hash, answer, now, until)
 	}
 	return t, nil
+}
+
+// askTogether has requests with the same token share one question, unless no answer may be
+// older than its request.
+func (s *ResourceServer) askTogether(ctx context.Context, hash [sha256.Size]byte, token string) ([]byte, error) {
+	if s.config.IntrospectionCache <= 0 {
+		return s.ask(ctx, token)
+	}
+	asked := s.asking.DoChan(string(hash[:]), func() (any, error) {
+		// The client of the first request may leave; the others still wait.
+		return s.ask(context.WithoutCancel(ctx), token)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case answer := <-asked:
+		if answer.Err != nil {
+			return nil, answer.Err
+		}
+		return answer.Val.([]byte), nil
+	}
 }
 
 func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) {

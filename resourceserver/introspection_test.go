@@ -1,11 +1,13 @@
 package resourceserver
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +144,38 @@ func TestAnswersAreBelievedForABoundedTime(t *testing.T) {
 		// "Inactive" is not kept: a token may be asked about before it is written everywhere.
 		p.with(func() { p.active["long"] = active(nil) })
 		accepted(t, call(h, "Bearer long"), "alice")
+	})
+}
+
+func TestRequestsWithOneTokenShareAQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second) // of the bubble: until all have asked
+			writeJSON(w, active(nil))
+		}
+		s := p.guard(t, introspecting)
+		if _, err := s.Validate(t.Context(), "opaque-other"); err != nil { // fetches the metadata
+			t.Fatal(err)
+		}
+		asked := p.hit("/introspect")
+		gone, leave := context.WithCancel(t.Context())
+		go func() { _, _ = s.Validate(gone, "opaque") }() // the first, who leaves
+		synctest.Wait()
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if _, err := s.Validate(t.Context(), "opaque"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		all.Wait()
+		if n := p.hit("/introspect") - asked; n != 1 {
+			t.Errorf("the server was asked %d times", n)
+		}
 	})
 }
 

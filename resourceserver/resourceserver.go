@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -76,6 +78,7 @@ type ResourceServer struct {
 	log         *slog.Logger
 	issuer      *issuer
 	answers     answerCache
+	asking      singleflight.Group
 	statuses    statusLists
 }
 
