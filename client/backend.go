@@ -234,6 +234,22 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 	}
 }
 
+// cachedByBrowser is the Cache-Control of an API's answer, for a request that no longer shows
+// shared caches by an Authorization field that it is somebody's (RFC 9111, section 3.5).
+func cachedByBrowser(policy string) string {
+	if policy == "" {
+		return "no-store"
+	}
+	for directive := range strings.SplitSeq(strings.ToLower(policy), ",") {
+		name, _, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch name {
+		case "public", "s-maxage", "private", "no-store":
+			return policy // the API has thought of shared caches
+		}
+	}
+	return policy + ", private"
+}
+
 // fromAPI keeps an answer from doing to the application's origin what only the application
 // may: set cookies, run as a page, ask for a password, or be cached for somebody else.
 func fromAPI(response *http.Response) error {
@@ -249,9 +265,7 @@ func fromAPI(response *http.Response) error {
 	if !strings.HasPrefix(h.Get("WWW-Authenticate"), "Bearer") {
 		h.Del("WWW-Authenticate")
 	}
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "no-store")
-	}
+	h.Set("Cache-Control", cachedByBrowser(strings.Join(h["Cache-Control"], ", ")))
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	return nil

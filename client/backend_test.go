@@ -41,6 +41,9 @@ func (a *recordedAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	h.Set("Clear-Site-Data", `"*"`)
 	h.Set("Content-Type", "text/html")
 	h.Set("X-Total", "7")
+	if policy := r.URL.Query().Get("cache"); policy != "" {
+		h.Set("Cache-Control", policy)
+	}
 	if r.URL.Path == "/v1/refuses" {
 		h.Set("WWW-Authenticate", `Basic realm="who are you"`)
 		w.WriteHeader(http.StatusUnauthorized)
@@ -132,6 +135,14 @@ func TestRS15_TokensStayInTheBackend(t *testing.T) {
 	if h.Get("Set-Cookie")+h.Get("Access-Control-Allow-Origin")+h.Get("Clear-Site-Data") != "" || h.Get("X-Total") != "7" || h.Get("Cache-Control") != "no-store" ||
 		!strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || !strings.Contains(strings.Join(h["Vary"], ","), "Cookie") {
 		t.Errorf("the browser got %v", h)
+	}
+	for policy, want := range map[string]string{
+		"max-age=60": "max-age=60, private", "max-age=60, must-revalidate": "max-age=60, must-revalidate, private",
+		"public, max-age=60": "public, max-age=60", "No-Store": "No-Store", "s-maxage=5": "s-maxage=5",
+	} {
+		if resp, _ := call(t, browser, "GET", "/api/notes?cache="+url.QueryEscape(policy), ""); resp.Header.Get("Cache-Control") != want {
+			t.Errorf("the API says Cache-Control: %s, the backend %s", policy, resp.Header.Get("Cache-Control"))
+		}
 	}
 	if resp, _ := call(t, browser, "GET", "/api/refuses", ""); resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != "" {
 		t.Errorf("a refusal: %d %v", resp.StatusCode, resp.Header)
