@@ -327,6 +327,7 @@ func TestRE01_KilledServer(t *testing.T) {
 					done = true
 				}
 			}
+			s.client.CloseIdleConnections() // some led to the dead server
 			s.dying.Store(false)
 			if t.Failed() {
 				t.FailNow()
