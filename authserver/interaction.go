@@ -143,6 +143,8 @@ type interaction struct {
 	challenge *challenge
 	// selected is the subject whom the person chose to be (prompt=select_account).
 	selected string
+	// allowed says that this very request is the answer to the interaction's consent page.
+	allowed bool
 }
 
 // advance is the one dispatcher. From what is stored (who is signed in, since when, what
@@ -271,7 +273,7 @@ func (i *interaction) consented(grant *Grant) bool {
 	// (RFC 8252, section 8.6).
 	again = again || request.client.Public() && !claimedHTTPS(request.to.uri)
 	// Nobody consents in an application's own window.
-	return !again || i.challenge == nil && i.since(grant.UpdatedAt)
+	return !again || i.allowed
 }
 
 func claimedHTTPS(uri string) bool {

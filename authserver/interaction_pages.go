@@ -164,6 +164,7 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 	if _, err := c.putGrant(i.request, who.Subject, grant, allowed); err != nil {
 		return err
 	}
+	i.allowed = true
 	return c.advance(i, who)
 }
 

@@ -1,16 +1,20 @@
 package client
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/valetkey/valetkey/oauth"
 )
 
 const (
@@ -109,12 +113,23 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.party.ServeHTTP(w, r)
 		return
 	}
-	if !plainPath(r.URL) || r.Header.Get("Upgrade") != "" {
+	if !plainPath(r.URL) || !passedOn(r) {
 		answerBrowser(w, http.StatusBadRequest, "not_passed_on")
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, b.maxBody)
 	b.ownOrigin(b.party.Load(b.signedIn(api))).ServeHTTP(w, r)
+}
+
+// passedOn reports whether a request is one of a script or a page, whose answer is data. What
+// TRACE echoes would bring the token back (RFC 9110, section 9.3.8), and what an API has,
+// somebody may have put there: it must not run as the application's own script.
+func passedOn(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Dest") {
+	case "script", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet", "style", "xslt":
+		return false
+	}
+	return r.Header.Get("Upgrade") == "" && r.Method != http.MethodTrace && r.Method != http.MethodConnect
 }
 
 // plainPath reports whether every program on the way reads a path alike: no dots or slashes
@@ -200,17 +215,19 @@ func (b *Backend) signedIn(api http.Handler) http.Handler {
 			answerBrowser(w, http.StatusBadGateway, "provider_unreachable")
 			return
 		}
-		r.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
-		api.ServeHTTP(w, r)
+		// Not in a field of r, which others see too.
+		api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), accessTokenKey{}, tokens.AccessToken)))
 	})
 }
+
+type accessTokenKey struct{}
 
 // proxy passes requests on to one API.
 func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTripper) *httputil.ReverseProxy {
 	base := *target
 	base.Path = strings.TrimSuffix(base.Path, "/") + "/"
 	return &httputil.ReverseProxy{
-		Transport: transport,
+		Transport: finalAnswers{transport},
 		Rewrite: func(p *httputil.ProxyRequest) {
 			to := base
 			to.Path += strings.TrimPrefix(p.In.URL.Path, prefix)
@@ -220,6 +237,11 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 				p.Out.Header.Del(name)
 			}
 			p.SetXForwarded()
+			p.Out.Header.Set("X-Forwarded-Host", b.party.origin.Host)
+			p.Out.Header.Set("X-Forwarded-Proto", b.party.origin.Scheme)
+			// Last: what the browser names in Connection is taken away before.
+			token, _ := p.In.Context().Value(accessTokenKey{}).(string)
+			p.Out.Header.Set("Authorization", "Bearer "+token)
 		},
 		ModifyResponse: fromAPI,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -250,6 +272,33 @@ func cachedByBrowser(policy string) string {
 	return policy + ", private"
 }
 
+// ofTheOrigin are fields that speak for a whole origin, to the browser or to a server in
+// front of it.
+var ofTheOrigin = []string{
+	"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security", "Refresh",
+	"Alt-Svc", "NEL", "Report-To", "Reporting-Endpoints", "Content-Security-Policy-Report-Only", "Accept-CH", "Critical-CH",
+	"Origin-Agent-Cluster", "Set-Login", "Sec-Session-Registration", "CDN-Cache-Control", "Surrogate-Control",
+	"X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Buffering", "X-Sendfile",
+}
+
+// finalAnswers hides interim ones (1xx) from ReverseProxy, which would pass them on unseen
+// and forget the fields that were set before. What traces HTTP does not see the API's calls.
+type finalAnswers struct{ http.RoundTripper }
+
+func (f finalAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	return f.RoundTripper.RoundTrip(r.WithContext(untraced{r.Context()}))
+}
+
+type untraced struct{ context.Context }
+
+func (u untraced) Value(key any) any {
+	value := u.Context.Value(key)
+	if _, ok := value.(*httptrace.ClientTrace); ok {
+		return nil
+	}
+	return value
+}
+
 // fromAPI keeps an answer from doing to the application's origin what only the application
 // may: set cookies, run as a page, ask for a password, or be cached for somebody else.
 func fromAPI(response *http.Response) error {
@@ -259,11 +308,17 @@ func fromAPI(response *http.Response) error {
 			h.Del(name)
 		}
 	}
-	for _, name := range []string{"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security", "Refresh"} {
+	for _, name := range ofTheOrigin {
 		h.Del(name)
 	}
-	if !strings.HasPrefix(h.Get("WWW-Authenticate"), "Bearer") {
-		h.Del("WWW-Authenticate")
+	fields := h["Www-Authenticate"]
+	h.Del("WWW-Authenticate")
+	for _, field := range fields {
+		for _, challenge := range oauth.ParseChallenges(field) {
+			if strings.EqualFold(challenge.Scheme, "Bearer") { // for others a browser asks the person
+				h.Add("WWW-Authenticate", challenge.String())
+			}
+		}
 	}
 	h.Set("Cache-Control", cachedByBrowser(strings.Join(h["Cache-Control"], ", ")))
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")

@@ -76,9 +76,10 @@ func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization,
 // expired_token), or with the person's refusal (access_denied). An error on the way to the
 // provider is no reason to stop: the next poll comes later (RFC 8628, section 3.5).
 func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*Tokens, error) {
-	interval := d.Interval
+	interval, pause := d.Interval, time.Duration(0)
 	for {
-		wait := time.NewTimer(interval)
+		wait := time.NewTimer(max(interval, pause))
+		pause = 0
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -103,6 +104,9 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 			return nil, err
 		default:
 			interval = min(2*interval, maxPollInterval)
+			if answered { // it may say how long it wants to be left alone
+				pause = min(refusal.RetryAfter, time.Until(d.Expires))
+			}
 		}
 	}
 }

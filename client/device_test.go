@@ -34,6 +34,9 @@ func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *
 			writeJSON(w, http.StatusOK, map[string]any{"access_token": "a", "token_type": "Bearer", "expires_in": 60})
 		case "broken":
 			http.Error(w, "Bad Gateway", http.StatusBadGateway)
+		case oauth.TemporarilyUnavailable:
+			w.Header().Set("Retry-After", "120")
+			writeJSON(w, http.StatusTooManyRequests, map[string]any{"error": answer})
 		default:
 			writeJSON(w, http.StatusBadRequest, map[string]any{"error": answer})
 		}
@@ -54,6 +57,8 @@ func TestADeviceWaits(t *testing.T) {
 			[]time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 35 * time.Second}, ""},
 		{"twice as long, when the provider cannot be reached", []oauth.ErrorCode{"broken", "broken", ""},
 			[]time.Duration{5 * time.Second, 15 * time.Second, 35 * time.Second}, ""},
+		{"as long as a busy provider says", []oauth.ErrorCode{oauth.TemporarilyUnavailable, oauth.AuthorizationPending, ""},
+			[]time.Duration{5 * time.Second, 125 * time.Second, 135 * time.Second}, ""},
 		{"no longer, when the person refuses", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AccessDenied},
 			[]time.Duration{5 * time.Second, 10 * time.Second}, oauth.AccessDenied},
 		{"no longer, when the code is no good", []oauth.ErrorCode{oauth.InvalidGrant}, []time.Duration{5 * time.Second}, oauth.InvalidGrant},

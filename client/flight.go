@@ -18,6 +18,12 @@ type call[T any] struct {
 	err   error
 }
 
+func (f *flight[T]) underWay() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current != nil
+}
+
 // do joins the call that is under way or starts one. run has the values of the first
 // caller's context, not its end; it must end by itself.
 func (f *flight[T]) do(ctx context.Context, run func(context.Context) (T, error)) (T, error) {

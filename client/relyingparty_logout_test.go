@@ -246,6 +246,7 @@ func TestMemorySessionsAreBounded(t *testing.T) {
 		for _, end := range []struct{ issuer, subject, sid, want string }{
 			{"https://evil.example", "alice", "", "bcd"},
 			{"https://op.example", "alice", "3", "bcd"},
+			{"https://op.example", "", "1", "bcd"}, // a's, that made room
 			{"https://op.example", "", "3", "bd"},
 			{"https://op.example", "alice", "", "d"},
 		} {
@@ -255,6 +256,15 @@ func TestMemorySessionsAreBounded(t *testing.T) {
 			there(end.want)
 		}
 		put("e", "eve", "5", time.Hour)
+		if ok, err := store.Replace(t.Context(), &client.Session{ID: "e", Issuer: "https://op.example", Subject: "eve", SessionID: "6", Expires: time.Now().Add(time.Hour)}); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		for _, end := range []struct{ sid, want string }{{"5", "de"}, {"6", "d"}} {
+			if err := store.DeleteSignedOut(t.Context(), "https://op.example", "", end.sid); err != nil {
+				t.Fatal(err)
+			}
+			there(end.want)
+		}
 		time.Sleep(2 * time.Hour)
 		there("")
 	})

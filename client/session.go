@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -91,12 +92,14 @@ type MemorySessions struct {
 	mu    sync.Mutex
 	order *list.List               // of Session, the oldest first
 	byID  map[string]*list.Element // in order
+	// bySID are those of an issuer and sid: anybody can ask to end them by the front channel.
+	bySID map[string][]*list.Element
 }
 
 // NewMemorySessions returns an empty store for at most so many sessions. Each takes a few
 // kilobytes: what its tokens are long.
 func NewMemorySessions(most int) *MemorySessions {
-	return &MemorySessions{most: most, order: list.New(), byID: map[string]*list.Element{}}
+	return &MemorySessions{most: most, order: list.New(), byID: map[string]*list.Element{}, bySID: map[string][]*list.Element{}}
 }
 
 // Put implements SessionStore.
@@ -107,7 +110,12 @@ func (m *MemorySessions) Put(_ context.Context, s *Session) error {
 	for e := m.order.Front(); e != nil && (len(m.byID) >= m.most || !now.Before(e.Value.(Session).Expires)); e = m.order.Front() {
 		m.remove(e)
 	}
-	m.byID[s.ID] = m.order.PushBack(*s)
+	if e := m.byID[s.ID]; e != nil {
+		m.remove(e)
+	}
+	e := m.order.PushBack(*s)
+	m.byID[s.ID] = e
+	m.index(e)
 	return nil
 }
 
@@ -135,7 +143,9 @@ func (m *MemorySessions) Replace(_ context.Context, s *Session) (bool, error) {
 	if e == nil {
 		return false, nil
 	}
+	m.unindex(e)
 	e.Value = *s
+	m.index(e)
 	return true, nil
 }
 
@@ -153,17 +163,39 @@ func (m *MemorySessions) Delete(_ context.Context, id string) error {
 func (m *MemorySessions) DeleteSignedOut(_ context.Context, issuer, subject, sessionID string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for e, next := m.order.Front(), (*list.Element)(nil); e != nil; e = next {
-		next = e.Next()
-		s := e.Value.(Session)
-		if s.Issuer == issuer && (subject == "" || s.Subject == subject) && (sessionID == "" || s.SessionID == sessionID) {
+	named := slices.Clone(m.bySID[sidKey(issuer, sessionID)])
+	if sessionID == "" {
+		for e := m.order.Front(); e != nil; e = e.Next() {
+			named = append(named, e)
+		}
+	}
+	for _, e := range named {
+		if s := e.Value.(Session); s.Issuer == issuer && (subject == "" || s.Subject == subject) {
 			m.remove(e)
 		}
 	}
 	return nil
 }
 
+func sidKey(issuer, sessionID string) string { return issuer + "\x00" + sessionID }
+
+func (m *MemorySessions) index(e *list.Element) {
+	if s := e.Value.(Session); s.SessionID != "" {
+		key := sidKey(s.Issuer, s.SessionID)
+		m.bySID[key] = append(m.bySID[key], e)
+	}
+}
+
+func (m *MemorySessions) unindex(e *list.Element) {
+	s := e.Value.(Session)
+	key := sidKey(s.Issuer, s.SessionID)
+	if m.bySID[key] = slices.DeleteFunc(m.bySID[key], func(other *list.Element) bool { return other == e }); len(m.bySID[key]) == 0 {
+		delete(m.bySID, key)
+	}
+}
+
 func (m *MemorySessions) remove(e *list.Element) {
+	m.unindex(e)
 	delete(m.byID, e.Value.(Session).ID)
 	m.order.Remove(e)
 }
@@ -187,11 +219,14 @@ func (h *sources) of(s *Session, fresh func() *Source) *Source {
 	if held := h.byID[s.ID]; held != nil && !s.Tokens.Issued.After(held.issued()) {
 		return held
 	}
-	for id := range h.byID {
+	for id, held := range h.byID {
 		if len(h.byID) < maxSources {
 			break
 		}
-		delete(h.byID, id)
+		// What is being renewed, or could not be stored, nobody else has.
+		if !held.busy() {
+			delete(h.byID, id)
+		}
 	}
 	if h.byID == nil {
 		h.byID = map[string]*Source{}
@@ -204,6 +239,16 @@ func (h *sources) drop(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.byID, id)
+}
+
+// busy reports whether tokens are being renewed or wait to be stored.
+func (s *Source) busy() bool {
+	if s.flight.underWay() {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unsaved
 }
 
 // issued returns when the tokens that s holds came.

@@ -228,6 +228,10 @@ func TestIntrospectAllSeesRevocation(t *testing.T) {
 }
 
 func TestMovedIntrospectionEndpointIsFound(t *testing.T) {
+	synctest.Test(t, movedIntrospectionEndpoint)
+}
+
+func movedIntrospectionEndpoint(t *testing.T) {
 	p := newProvider(t)
 	s := p.guard(t, introspecting)
 	h := s.Require()(whoami)
@@ -240,7 +244,31 @@ func TestMovedIntrospectionEndpointIsFound(t *testing.T) {
 		p.answers["/moved"] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, active(nil)) }
 	})
 	unavailable(t, call(h, "Bearer t"))
+	later(fetchPause)
+	unavailable(t, call(h, "Bearer t"))
 	accepted(t, call(h, "Bearer t"), "alice")
+}
+
+// RE-37: garbage makes the server refuse to answer, and must not make it be asked more.
+func TestServerInTroubleIsNotAskedTwice(t *testing.T) {
+	p := newProvider(t)
+	p.answers["/introspect"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
+	h := p.guard(t, introspecting).Require()(whoami)
+	for i := range 20 {
+		unavailable(t, call(h, fmt.Sprint("Bearer garbage", i)))
+	}
+	if n := p.hit(oauth.WellKnownAuthorizationServer); n != 1 {
+		t.Errorf("the metadata was fetched %d times", n)
+	}
+	p = newProvider(t)
+	p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
+	h = p.guard(t, introspecting).Require()(whoami)
+	for i := range 20 {
+		unavailable(t, call(h, fmt.Sprint("Bearer garbage", i)))
+	}
+	if n := p.hit(oauth.WellKnownAuthorizationServer); n != 1 {
+		t.Errorf("metadata that is not to be had was fetched %d times", n)
+	}
 }
 
 func TestErrorsDoNotNameTheToken(t *testing.T) {

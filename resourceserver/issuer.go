@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -39,13 +41,17 @@ type issuer struct {
 
 	fetching chan struct{} // has room for the one that fetches
 
-	mu       sync.Mutex
-	metadata *oauth.ServerMetadata
-	keys     *jose.KeySet
-	fetched  time.Time // when keys came
-	fresh    time.Duration
-	tried    time.Time // when the last fetch ended
-	failure  error     // of that
+	describing singleflight.Group
+
+	mu        sync.Mutex
+	metadata  *oauth.ServerMetadata
+	described time.Time // when the last fetch of metadata ended
+	unknown   error     // why that brought none
+	keys      *jose.KeySet
+	fetched   time.Time // when keys came
+	fresh     time.Duration
+	tried     time.Time // when the last fetch ended
+	failure   error     // of that
 }
 
 // newIssuer copies the client and takes redirects and cookies from it: a redirect could
@@ -172,17 +178,36 @@ func (i *issuer) known() *oauth.ServerMetadata {
 
 // serverMetadata returns the metadata, fetched if it is not known.
 func (i *issuer) serverMetadata(ctx context.Context) (*oauth.ServerMetadata, error) {
-	if metadata := i.known(); metadata != nil {
+	i.mu.Lock()
+	metadata, unknown := i.metadata, i.unknown
+	rested := time.Since(i.described) >= firstFetchPause
+	i.mu.Unlock()
+	if metadata != nil {
 		return metadata, nil
 	}
-	return i.discover(ctx)
+	if unknown != nil && !rested {
+		return nil, unknown
+	}
+	described := i.describing.DoChan("", func() (any, error) { return i.discover(context.WithoutCancel(ctx)) })
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case result := <-described:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*oauth.ServerMetadata), nil
+	}
 }
 
-// forget has the metadata fetched again before its next use.
+// forget has the metadata fetched again before its next use, unless that was just done: who
+// sends garbage could else have a server in trouble asked twice for each piece.
 func (i *issuer) forget() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.metadata = nil
+	if time.Since(i.described) >= fetchPause {
+		i.metadata = nil
+	}
 }
 
 // discover fetches the metadata from the location of RFC 8414, section 3, or else from
@@ -197,12 +222,15 @@ func (i *issuer) discover(ctx context.Context) (*oauth.ServerMetadata, error) {
 		metadata, err := i.readMetadata(ctx, address)
 		if err == nil {
 			i.mu.Lock()
-			i.metadata = metadata
+			i.metadata, i.described, i.unknown = metadata, time.Now(), nil
 			i.mu.Unlock()
 			return metadata, nil
 		}
 		failures = errors.Join(failures, fmt.Errorf("%s: %w", address, err))
 	}
+	i.mu.Lock()
+	i.described, i.unknown = time.Now(), failures
+	i.mu.Unlock()
 	return nil, failures
 }
 
