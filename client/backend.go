@@ -57,8 +57,9 @@ type BackendConfig struct {
 // the browser to sign-in. What else the backend refuses has the same form.
 //
 // Requests must come from the application's own origin. Browsers say so by themselves; for
-// those that do not, scripts send the field "X-CSRF: 1". WebSockets are not passed on. A
-// Backend is safe for concurrent use.
+// those that do not, scripts send the field "X-CSRF: 1". WebSockets are not passed on, nor
+// requests for what would run as a script of the application. A Backend is safe for
+// concurrent use.
 type Backend struct {
 	party   *RelyingParty
 	apis    map[string]*httputil.ReverseProxy
