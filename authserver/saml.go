@@ -66,6 +66,8 @@ type samlAssertion struct {
 		Restrictions []struct {
 			Audiences []string `xml:"urn:oasis:names:tc:SAML:2.0:assertion Audience"`
 		} `xml:"urn:oasis:names:tc:SAML:2.0:assertion AudienceRestriction"`
+		// Others are conditions that might not hold.
+		Others []struct{ XMLName xml.Name } `xml:",any"`
 	} `xml:"urn:oasis:names:tc:SAML:2.0:assertion Conditions"`
 }
 
@@ -177,6 +179,12 @@ func signedSAML(root *etree.Element, certificates []*x509.Certificate, now time.
 	return &a, nil
 }
 
+// unknownCondition: what is not understood makes an assertion no good (SAML Core, section
+// 2.5.1.1). Every assertion is used once here, and none is the ground for another.
+func unknownCondition(c struct{ XMLName xml.Name }) bool {
+	return c.XMLName.Space != samlAssertionNamespace || c.XMLName.Local != "OneTimeUse" && c.XMLName.Local != "ProxyRestriction"
+}
+
 // verifySAML holds RFC 7522, section 3, and says of the assertion what a JWT would.
 func (c *call) verifySAML(t *trustedIssuer, root *etree.Element) (*assertion, error) {
 	signed, err := signedSAML(root, t.certificates, c.now)
@@ -213,6 +221,8 @@ func (c *call) verifySAML(t *trustedIssuer, root *etree.Element) (*assertion, er
 		return nil, errAssertion("its Issuer is another than the certificates are of, or ID, Version or NameID is missing")
 	case len(signed.Conditions.Restrictions) != 1 || len(signed.Conditions.Restrictions[0].Audiences) != 1 || !slices.Contains(audiences, signed.Conditions.Restrictions[0].Audiences[0]):
 		return nil, errAssertion("its Audience is not, and alone, " + strings.Join(audiences, " or "))
+	case slices.ContainsFunc(signed.Conditions.Others, unknownCondition):
+		return nil, errAssertion("it has a condition that is not understood here")
 	case !confirmed:
 		return nil, errAssertion("no SubjectConfirmation is a bearer's, for the Recipient " + endpoint + ", and good now")
 	case !now.Before(expires.Add(clockSkew)):
