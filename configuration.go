@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -316,7 +317,17 @@ func (u *User) claims() (map[string]any, error) {
 // ReadConfiguration reads a configuration file and what the environment says beside it.
 // The error lists everything that is wrong, with lines.
 func ReadConfiguration(path string) (Configuration, error) {
-	c, err := readFile(path, true)
+	text, err := readText(path)
+	if err != nil {
+		return Configuration{}, err
+	}
+	return ParseConfiguration(path, text)
+}
+
+// ParseConfiguration is ReadConfiguration for a text that was read already. Errors name it
+// by the base of path.
+func ParseConfiguration(path string, text []byte) (Configuration, error) {
+	c, err := parseConfiguration(filepath.Base(path), text, true)
 	if err != nil {
 		return c, err
 	}
@@ -325,7 +336,13 @@ func ReadConfiguration(path string) (Configuration, error) {
 
 // ReadDeclarations reads a file of declarations, which may be a whole configuration. What
 // it refers to may stand in another file or in the database.
-func ReadDeclarations(path string) (Configuration, error) { return readFile(path, false) }
+func ReadDeclarations(path string) (Configuration, error) {
+	text, err := readText(path)
+	if err != nil {
+		return Configuration{}, err
+	}
+	return parseConfiguration(filepath.Base(path), text, false)
+}
 
 // EnvironmentConfiguration is what the environment says, without a file.
 func EnvironmentConfiguration() (Configuration, error) {

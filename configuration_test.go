@@ -213,8 +213,8 @@ func TestEnvironmentTakesTheFilesPlace(t *testing.T) {
 
 func TestConfigurationsOfUnusualForm(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
-		{"empty file", "", ""},
-		{"comments alone", "# nothing yet\n", ""},
+		{"empty file", "", "v.yaml: the file says nothing"},
+		{"comments alone", "# nothing yet\n", "v.yaml: the file says nothing"},
 		{"byte order mark and CRLF", "\ufeffissuer: https://a.example\r\nlisten: \":1\"\r\n", ""},
 		{"JSON", `{"issuer": "https://a.example", "users": [{"username": "ada"}]}`, ""},
 		{"text", "hello\n", "v.yaml:1: the file is an object"},
@@ -243,7 +243,7 @@ func TestAFileOfMoreThan16MiBIsNotRead(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(path, maxConfigurationBytes+1); err != nil {
+	if err := os.Truncate(path, MaxConfigurationBytes+1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadConfiguration(path); err == nil || !strings.Contains(err.Error(), "larger than 16 MiB") {

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -20,34 +20,38 @@ import (
 	"github.com/valetkey/valetkey/internal/editdistance"
 )
 
-// Bounds on a file.
-const (
-	maxConfigurationBytes = 16 << 20
-	maxConfigurationDepth = 32
-)
+// MaxConfigurationBytes is the size of the largest configuration file that is read.
+const MaxConfigurationBytes = 16 << 20
 
-// readFile reads a configuration file. Unknown keys, keys that are there twice, values of
-// another type and values that no server could use are errors with their lines.
-func readFile(path string, alone bool) (Configuration, error) {
-	var c Configuration
-	info, err := os.Stat(path)
+const maxConfigurationDepth = 32
+
+// readText reads a configuration file, which may be a pipe.
+func readText(path string) ([]byte, error) {
+	file, err := os.Open(path)
 	if err != nil {
-		return c, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	if info.Size() > maxConfigurationBytes {
-		return c, fmt.Errorf("read configuration: %s is larger than 16 MiB", path)
-	}
-	text, err := os.ReadFile(path)
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, MaxConfigurationBytes+1))
 	if err != nil {
-		return c, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return parseConfiguration(filepath.Base(path), text, alone)
+	return text, nil
 }
 
-// parseConfiguration is readFile for a text. alone says that whatever the declarations
-// refer to must be among them.
+// ErrEmpty is the error of a configuration file that says nothing: it is empty or has
+// comments alone. Such a file is more likely torn than meant; "clients: []" says that there
+// are none.
+var ErrEmpty = errors.New("the file says nothing: it is empty or has comments alone")
+
+// parseConfiguration reads the text of a configuration file. Unknown keys, keys that are
+// there twice, values of another type and values that no server could use are errors with
+// their lines. alone says that whatever the declarations refer to must be among them.
 func parseConfiguration(name string, text []byte, alone bool) (Configuration, error) {
 	var c Configuration
+	if len(text) > MaxConfigurationBytes {
+		return c, fmt.Errorf("%s is larger than 16 MiB", name)
+	}
 	d := yamlDecoder{name: name, lines: map[string]int{}}
 	d.decode(text, &c)
 	if len(d.problems) == 0 {
@@ -88,6 +92,7 @@ func (d *yamlDecoder) decode(text []byte, target any) {
 		return
 	}
 	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		d.problems = append(d.problems, fmt.Errorf("%s: %w", d.name, ErrEmpty))
 		return
 	}
 	value := d.value(file.Docs[0].Body, reflect.TypeOf(target).Elem(), "")

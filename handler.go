@@ -2,9 +2,7 @@ package valetkey
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -97,26 +95,3 @@ func (w *statusWriter) WriteHeader(status int) {
 
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (s *Server) health(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store")
-	fmt.Fprintln(w, "ok")
-}
-
-// ready says whether requests should be sent here: the database answers and the server
-// is not about to end.
-func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	if s.draining.Load() {
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-	defer cancel()
-	if err := s.store.Ping(ctx); err != nil {
-		s.log.WarnContext(ctx, "not ready", "error", err)
-		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ready")
-}

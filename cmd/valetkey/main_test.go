@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //
 //	port VAR           sets VAR to a free loopback port
 //	get URL STATUS     fetches until the status is that, and writes the body to the file "body"
+//	ready URL LINE     fetches until the body has the line
 //	id FILE            sets ID to the first "id" of the JSON in a file
 //	ref                sets REF to the reference in "body"
 //	served URL FILE    fetches until every kid that a list of keys in the file names is in the body
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"port":   port,
 			"get":    get,
+			"ready":  ready,
 			"id":     id,
 			"ref":    ref,
 			"served": served,
@@ -91,6 +93,16 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s: %s instead of %s", args[0], last, args[1])
+}
+
+func ready(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		get(ts, false, []string{args[0], "200"})
+		if strings.Contains(ts.ReadFile("body"), args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("%s never says %q, but\n%s", args[0], args[1], ts.ReadFile("body"))
 }
 
 var reference = regexp.MustCompile(`[0-9A-Z]{4}-[0-9A-Z]{4}`)

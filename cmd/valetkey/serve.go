@@ -13,12 +13,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
-	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/oauth"
@@ -30,14 +26,15 @@ type serveCommand struct {
 	Issuer   string `help:"The URL under which people and clients reach the server." placeholder:"URL"`
 	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
 
-	running valetkey.Configuration // without declarations
+	running  valetkey.Configuration // what the server was started with
+	endsLine bool                   // the file's text ended with a newline
 }
 
 // Help is shown by "valetkey serve --help".
 func (serveCommand) Help() string {
 	return "With nothing given, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
-		"a one-time link that creates the first administrator. SIGHUP and a changed configuration file reload " +
-		"clients, users, scopes and resources; SIGTERM and Ctrl-C end it after the requests that are under way.\n\n" +
+		"a one-time link that creates the first user. When the configuration file has changed, or at SIGHUP, " +
+		"clients, users, scopes and resources are read again; other settings need a restart. SIGTERM and Ctrl-C end it after the requests that are under way.\n\n" +
 		"Example: valetkey serve --config valetkey.yaml --listen 127.0.0.1:9000"
 }
 
@@ -45,18 +42,29 @@ func (serveCommand) Help() string {
 // and http is allowed on loopback only.
 const defaultListen = "127.0.0.1:8080"
 
+// configuration is that of the file, the environment and the command line.
 func (c *serveCommand) configuration() (valetkey.Configuration, error) {
-	var configuration valetkey.Configuration
-	var err error
-	if c.Config != "" {
-		if configuration, err = valetkey.ReadConfiguration(c.Config); err != nil {
+	if c.Config == "" {
+		configuration, err := valetkey.EnvironmentConfiguration()
+		if err != nil {
 			return configuration, usageError{err}
 		}
-	} else {
-		if configuration, err = valetkey.EnvironmentConfiguration(); err != nil {
-			return configuration, usageError{err}
-		}
+		return c.complete(configuration)
 	}
+	var configuration valetkey.Configuration
+	text, err := readFile(c.Config)
+	if err == nil {
+		c.endsLine = endsLine(text)
+		configuration, err = valetkey.ParseConfiguration(c.Config, text)
+	}
+	if err != nil {
+		return configuration, usageError{err}
+	}
+	return c.complete(configuration)
+}
+
+// complete adds what the command line says, and the defaults.
+func (c *serveCommand) complete(configuration valetkey.Configuration) (valetkey.Configuration, error) {
 	configuration.Listen = cmp.Or(c.Listen, configuration.Listen)
 	configuration.Issuer = cmp.Or(c.Issuer, configuration.Issuer)
 	configuration.Database = cmp.Or(c.Database, configuration.Database, valetkey.DefaultDatabase)
@@ -100,11 +108,22 @@ func newLogger(w io.Writer, c valetkey.Log) *slog.Logger {
 
 // Run serves until the context ends.
 func (c *serveCommand) Run(ctx context.Context, o *output) error {
+	// SIGHUP must not end a server that is still starting.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	var before []stamp
+	if c.Config != "" {
+		if err := waitSettled(ctx, c.Config); err != nil {
+			return err
+		}
+		before = stampsOf([]string{c.Config})
+	}
 	configuration, err := c.configuration()
 	if err != nil {
 		return err
 	}
-	c.running = settingsOf(configuration)
+	c.running = configuration
 	log := newLogger(o.log, configuration.Log)
 	source := ""
 	if c.Config != "" {
@@ -139,7 +158,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	reload, stopReload := context.WithCancel(ctx)
 	defer stopReload()
 	if c.Config != "" {
-		go c.reload(reload, server, log)
+		go c.reload(reload, before, hangup, server, log)
 	}
 	err = server.Serve(ctx, listener)
 	if closeErr := server.Close(); err == nil {
@@ -158,69 +177,4 @@ func redactedDatabase(database string) string {
 		return scheme + ":…"
 	}
 	return "sqlite:" + rest
-}
-
-// reloadPause lets an editor finish writing.
-const reloadPause = 200 * time.Millisecond
-
-// reload applies the configuration file again on SIGHUP and when it changes, until ctx
-// ends. A file with an error in it changes nothing.
-func (c *serveCommand) reload(ctx context.Context, server *valetkey.Server, log *slog.Logger) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	var changes chan fsnotify.Event
-	var failures chan error
-	// The folder is watched, because editors replace files instead of writing to them.
-	watcher, err := fsnotify.NewWatcher()
-	if err == nil {
-		defer watcher.Close()
-		err = watcher.Add(filepath.Dir(c.Config))
-		changes, failures = watcher.Events, watcher.Errors
-	}
-	if err != nil {
-		log.Warn("the configuration file is not watched; send SIGHUP after a change", "error", err)
-	}
-	pause := time.NewTimer(0)
-	<-pause.C
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case event := <-changes:
-			// Kubernetes swaps the link ..data to change all files of a folder at once.
-			if name := filepath.Base(event.Name); name == filepath.Base(c.Config) || name == "..data" {
-				pause.Reset(reloadPause)
-			}
-		case err := <-failures:
-			// Events may have been lost.
-			log.Warn("watch the configuration file", "error", err)
-			pause.Reset(reloadPause)
-		case <-hangup:
-			pause.Reset(0)
-		case <-pause.C:
-			c.apply(ctx, server, log)
-		}
-	}
-}
-
-func (c *serveCommand) apply(ctx context.Context, server *valetkey.Server, log *slog.Logger) {
-	configuration, err := c.configuration()
-	if err == nil {
-		if settings := settingsOf(configuration); !reflect.DeepEqual(settings, c.running) {
-			log.Warn("what is neither a client, user, scope nor resource changes at the next start", "file", c.Config)
-		}
-		var changes []valetkey.Change
-		if changes, err = server.Apply(ctx, configuration.Declarations); err == nil {
-			log.Info("configuration reloaded", "file", c.Config, "changes", len(changes))
-			return
-		}
-	}
-	log.Error("the configuration has an error; the old one stays", "file", c.Config, "error", err)
-}
-
-// settingsOf is a configuration without what a reload applies.
-func settingsOf(c valetkey.Configuration) valetkey.Configuration {
-	c.Declarations = valetkey.Declarations{}
-	return c
 }

@@ -1,0 +1,75 @@
+package valetkey
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// readiness is what /readyz says besides whether requests should be sent here.
+type readiness struct {
+	mu      sync.Mutex
+	details map[string][]string // by topic
+}
+
+// SetReadinessDetail replaces what the body of /readyz says about one topic, such as a
+// configuration file that could not be applied. Without lines the topic is removed. The
+// status does not change: the server works.
+//
+// Anyone may read /readyz. Lines are fixed text without names or values from files; the
+// log has those.
+func (s *Server) SetReadinessDetail(topic string, lines ...string) {
+	s.readiness.mu.Lock()
+	defer s.readiness.mu.Unlock()
+	if len(lines) == 0 {
+		delete(s.readiness.details, topic)
+		return
+	}
+	if s.readiness.details == nil {
+		s.readiness.details = map[string][]string{}
+	}
+	s.readiness.details[topic] = slices.Clone(lines)
+}
+
+// lines returns the details by topic, one line each.
+func (r *readiness) lines() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lines []string
+	for _, topic := range slices.Sorted(maps.Keys(r.details)) {
+		for _, line := range r.details[topic] {
+			lines = append(lines, topic+": "+line)
+		}
+	}
+	return lines
+}
+
+func (s *Server) health(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, "ok")
+}
+
+// ready says whether requests should be sent here: the database responds and the server
+// is not about to end. Details follow, one a line.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if s.draining.Load() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.store.Ping(ctx); err != nil {
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+	for _, line := range s.readiness.lines() {
+		fmt.Fprintln(w, line)
+	}
+}
