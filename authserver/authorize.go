@@ -89,7 +89,7 @@ func (c *call) authorize() error {
 // to be told of it (RFC 6749, section 4.1.2.1): nil, if what repeats says who the client is
 // or where the answer goes.
 func (c *call) repeatedParams() *authorizationRequest {
-	for _, name := range [...]string{"client_id", "redirect_uri", "response_type", "response_mode"} {
+	for _, name := range [...]string{"client_id", "redirect_uri", "response_mode"} {
 		if len(c.params.all(name)) > 1 {
 			return nil
 		}
@@ -105,8 +105,8 @@ func (c *call) repeatedParams() *authorizationRequest {
 // comes without our SameSite cookies; the GET has them, and the person who is signed in
 // is recognised.
 func (c *call) postAsGet() error {
-	if c.r.URL.RawQuery != "" {
-		return c.refuse(&ruleNoQuery, "")
+	if err := c.checkQuery(); err != nil {
+		return err
 	}
 	p, err := c.parseBody()
 	if err != nil && p == nil {

@@ -25,7 +25,7 @@ var (
 	}
 	ruleRedirectURINeeded = rule{
 		must:    "redirect_uri is sent, unless the client has just one and the request is not OpenID Connect",
-		section: "OpenID Connect Core, section 3.1.2.1", code: PageRedirectURI,
+		section: "OpenID Connect Core, section 3.1.2.1", code: PageRedirectURIMissing,
 		says: "redirect_uri is missing",
 		mend: "send redirect_uri",
 	}

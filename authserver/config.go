@@ -134,8 +134,10 @@ const (
 	// PageClientDocument: the client's metadata document cannot be used.
 	PageClientDocument oauth.ErrorCode = "client_metadata_document"
 	PageRedirectURI    oauth.ErrorCode = "redirect_uri_mismatch"
-	PageExpired        oauth.ErrorCode = "interaction_expired"
-	PageOtherBrowser   oauth.ErrorCode = "interaction_in_other_browser"
+	// PageRedirectURIMissing: the application did not say where to return to.
+	PageRedirectURIMissing oauth.ErrorCode = "redirect_uri_missing"
+	PageExpired            oauth.ErrorCode = "interaction_expired"
+	PageOtherBrowser       oauth.ErrorCode = "interaction_in_other_browser"
 )
 
 // Authentication is how and when a person proved who they are.

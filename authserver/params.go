@@ -67,10 +67,10 @@ var (
 		mend: "send each parameter once; resource and audience alone may repeat",
 	}
 	ruleContentType = rule{
-		must:    "the body is application/x-www-form-urlencoded",
-		section: "RFC 6749, section 3.2", code: oauth.InvalidRequest,
-		says: "the Content-Type must be application/x-www-form-urlencoded",
-		mend: "send the parameters in the body, form-encoded, with that Content-Type and no Content-Encoding",
+		must:    "the body is application/x-www-form-urlencoded, in UTF-8",
+		section: "RFC 6749, section 3.2 and appendix B", code: oauth.InvalidRequest,
+		says: "the Content-Type must be application/x-www-form-urlencoded, with no charset or UTF-8",
+		mend: "send the parameters in the body, form-encoded, with that Content-Type, no other charset and no Content-Encoding",
 	}
 	ruleBodySize = rule{
 		must:    "the body has at most 65536 bytes",
@@ -79,8 +79,8 @@ var (
 		mend: "send less",
 	}
 	ruleNoQuery = rule{
-		must:    "the parameters are in the body, not in the URL",
-		section: "RFC 6749, section 2.3.1", code: oauth.InvalidRequest,
+		must:    "the parameters of the protocol are in the body, not in the URL",
+		section: "RFC 6749, sections 2.3.1 and 3.2", code: oauth.InvalidRequest,
 		says: "parameters must be sent in the request body, never in the URL",
 		mend: "move the parameters to the body: URLs end up in logs",
 	}
@@ -153,8 +153,8 @@ func unescape(s string) (string, bool) {
 
 // parseForm reads the parameters of a POST to an endpoint for programs.
 func (c *call) parseForm() (err error) {
-	if c.r.URL.RawQuery != "" {
-		return c.refuse(&ruleNoQuery, "")
+	if err := c.checkQuery(); err != nil {
+		return err
 	}
 	c.params, err = c.parseBody()
 	return err
@@ -195,10 +195,6 @@ func readBody(r io.Reader, length int64) ([]byte, error) {
 	body := make([]byte, length)
 	_, err := io.ReadFull(r, body)
 	return body, err
-}
-
-func isForm(contentType string) bool {
-	return isMediaType(contentType, "application/x-www-form-urlencoded")
 }
 
 func isMediaType(contentType, want string) bool {

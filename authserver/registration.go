@@ -115,7 +115,7 @@ var (
 // Registration, section 3), and with a client_id that client's configuration endpoint (RFC
 // 7592, section 2).
 func (c *call) registration() error {
-	if c.r.Method != http.MethodPost || c.r.URL.RawQuery != "" {
+	if c.r.Method != http.MethodPost || c.r.URL.Query().Has("client_id") {
 		return c.manageRegistration()
 	}
 	err := c.register()

@@ -262,6 +262,7 @@ func TestDeadEnds(t *testing.T) {
 	b.get("/consent").want(t, 400, "too old")
 	b.get(w.authorizeURL(url.Values{"client_id": {"nobody"}})).want(t, 400, "not known here", "Reference")
 	b.get(w.authorizeURL(url.Values{"redirect_uri": {"https://evil.example.com"}})).want(t, 400, "We stopped for your safety", "Reference", "Photo Printer")
+	b.get(w.authorizeURL(url.Values{"redirect_uri": {""}})).want(t, 400, "link is incomplete", "Reference", "Photo Printer")
 	b.get("/nothing").want(t, 404, "There is nothing here")
 	b.get("/sign-in/").want(t, 404)
 	b.get("/%73ign-in").want(t, 404)

@@ -31,6 +31,11 @@ var deadEnds = map[oauth.ErrorCode]deadEnd{
 		Happened: "The application asked us to send you to an address that it has not registered. That can be a mistake of its makers, or somebody who tries to reach your account. Nothing was sent.",
 		Next:     "Start again from the application's own site. If you land here again, tell its makers, and give them the reference below.",
 	},
+	authserver.PageRedirectURIMissing: {
+		Title:    "The application's link is incomplete",
+		Happened: "The application did not say which of its addresses we should send you back to. Nothing was sent.",
+		Next:     "Start again from the application's own site. If you land here again, tell its makers, and give them the reference below.",
+	},
 	authserver.PageClientDocument: {
 		Title:    "We cannot tell what this application is",
 		Happened: "The application is known by a document on its makers' site. That could not be read just now, or is not as it should be. Nothing was sent.",
