@@ -164,8 +164,10 @@ type client struct {
 	keys         *jose.KeySet // of jwks; nil if there is none
 	remoteKeys   *remoteKeySet
 	origins      []string
-	sector       string      // for pairwise subjects
-	kept         atomic.Bool // the store knows that the client was used
+	sector       string // for pairwise subjects
+	// anySecretMethod: client_secret_basic and client_secret_post are both taken.
+	anySecretMethod bool
+	kept            atomic.Bool // the store knows that the client was used
 }
 
 func (c *client) name() string {
@@ -219,8 +221,10 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 }
 
 func (s *Server) newClient(record *Client) *client {
+	// A client that registered itself was told its method in the response.
+	anySecretMethod := record.TokenEndpointAuthMethod == "" && record.Registration == nil
 	record.ClientMetadata = record.ClientMetadata.WithDefaults()
-	c := &client{Client: record, origins: originsOf(record), sector: sectorOf(&record.ClientMetadata)}
+	c := &client{Client: record, anySecretMethod: anySecretMethod, origins: originsOf(record), sector: sectorOf(&record.ClientMetadata)}
 	// What cannot be parsed was refused when the client was stored; a client without keys
 	// or scopes can do less, never more.
 	c.scope, _ = oauth.ParseScope(record.Scope)

@@ -120,11 +120,9 @@ func (c *call) authenticateClient() (*client, error) {
 	if cl != nil {
 		c.allowOrigin(cl)
 	}
-	wrongMethod := cl != nil && cl.TokenEndpointAuthMethod != method.name
-	if wrongMethod {
-		registered := cl.TokenEndpointAuthMethod
+	if cl != nil && !cl.takesMethod(method.name) {
+		err = errCredentials("the client is registered for " + cl.TokenEndpointAuthMethod + " and used " + method.name)
 		cl = nil
-		err = errCredentials("the client is registered for " + registered + " and used " + method.name)
 	}
 	if failed := method.verify(c, cl); failed != nil || cl == nil {
 		var reason errCredentials
@@ -142,10 +140,18 @@ func (c *call) authenticateClient() (*client, error) {
 		return nil, c.because(&ruleClientCredentials, err)
 	}
 	c.client = cl
-	if err := c.must(true, &ruleClientCredentials); err != nil {
-		return nil, err
-	}
+	c.climb(rung{rule: &ruleClientCredentials, ok: true, detail: c.credentials})
 	return cl, nil
+}
+
+// takesMethod reports whether the client may authenticate by a method. One that an operator
+// declared without naming a method may send its secret either way: some libraries use Basic
+// for one request and the body for another.
+func (c *client) takesMethod(name string) bool {
+	if c.anySecretMethod && (name == oauth.AuthMethodClientSecretBasic || name == oauth.AuthMethodClientSecretPost) {
+		return true
+	}
+	return c.TokenEndpointAuthMethod == name
 }
 
 // Public clients only say who they are.

@@ -4,14 +4,16 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/valetkey/valetkey/oauth"
 )
 
 var ruleBasicSyntax = rule{
-	must:    "the Authorization header is Basic with form-encoded client_id and client_secret",
+	must:    "the Authorization header is Basic with client_id and client_secret",
 	section: "RFC 6749, section 2.3.1", code: oauth.InvalidClient,
 	says: "the Authorization header cannot be read as HTTP Basic client credentials",
 	mend: "form-encode client_id and client_secret, join them by a colon, and base64 the whole",
@@ -20,12 +22,27 @@ var ruleBasicSyntax = rule{
 // client_secret_basic carries the secret in the Authorization header.
 func presentsBasic(c *call) bool { return len(c.r.Header["Authorization"]) > 0 }
 
+// basicClientID returns the client_id after form-decoding it. It is the client_id as it came
+// where that one is registered and the decoded one is not, or where the body names it.
 func basicClientID(c *call) (string, error) {
-	id, _, ok := basicCredentials(c.r.Header["Authorization"])
-	if !ok || id == "" {
+	raw, decoded, ok := basicPart(c.r.Header["Authorization"], 0)
+	if !ok || raw == "" || !utf8.ValidString(raw) || strings.Contains(decoded, "\x00") {
 		return "", c.refuse(&ruleBasicSyntax, "")
 	}
-	return id, nil
+	if raw == decoded || c.params.get("client_id") == decoded || oauth.IsClientIDURL(decoded) {
+		return decoded, nil
+	}
+	if c.params.get("client_id") == raw {
+		return raw, nil
+	}
+	_, err := c.s.client(c.r.Context(), decoded)
+	if errors.Is(err, errUnknownClient) {
+		if _, err := c.s.client(c.r.Context(), raw); err == nil {
+			return raw, nil
+		}
+		return decoded, nil
+	}
+	return decoded, err
 }
 
 func (c *clientCheck) secret() {
@@ -34,9 +51,24 @@ func (c *clientCheck) secret() {
 	}
 }
 
+// verifyBasic takes the secret form-decoded, as RFC 6749, section 2.3.1 has it, or as it
+// came: half of the clients do not encode it. Both are compared, whatever the first says.
 func verifyBasic(c *call, cl *client) error {
-	_, secret, _ := basicCredentials(c.r.Header["Authorization"])
-	return verifySecret(cl, secret)
+	raw, decoded, _ := basicPart(c.r.Header["Authorization"], 1)
+	failed, failedRaw := verifySecret(cl, decoded), verifySecret(cl, raw)
+	switch {
+	case raw == decoded:
+		return failed
+	case failed == nil:
+		c.credentials = "the secret was form-encoded"
+		return nil
+	case failedRaw == nil:
+		c.credentials = "the secret was not form-encoded, and was taken as it came"
+		return nil
+	case cl != nil:
+		return errCredentials("the secret is wrong, both form-decoded and as it came")
+	}
+	return failed
 }
 
 // client_secret_post carries the secret in the body.
@@ -49,9 +81,10 @@ func postedClientID(c *call) (string, error) {
 
 func verifyPost(c *call, cl *client) error { return verifySecret(cl, c.params.get("client_secret")) }
 
-// basicCredentials reads HTTP Basic, whose parts are form-encoded (RFC 6749, section
-// 2.3.1 and appendix B).
-func basicCredentials(headers []string) (id, secret string, ok bool) {
+// basicPart returns the client_id (part 0) or the secret (part 1) of HTTP Basic, as it came
+// and form-decoded (RFC 6749, section 2.3.1 and appendix B). What cannot be decoded was not
+// encoded.
+func basicPart(headers []string, part int) (raw, decoded string, ok bool) {
 	if len(headers) != 1 {
 		return "", "", false
 	}
@@ -59,29 +92,19 @@ func basicCredentials(headers []string) (id, secret string, ok bool) {
 	if !strings.EqualFold(scheme, "Basic") || len(encoded) > 4096 {
 		return "", "", false
 	}
-	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	credentials, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
 	if err != nil {
 		return "", "", false
 	}
-	id, secret, ok = strings.Cut(string(decoded), ":")
-	if !ok {
+	parts := strings.SplitN(string(credentials), ":", 2)
+	if len(parts) != 2 {
 		return "", "", false
 	}
-	if id, ok = formDecode(id); !ok {
-		return "", "", false
+	raw = parts[part]
+	if decoded, err = url.QueryUnescape(raw); err != nil || !utf8.ValidString(decoded) {
+		decoded = raw
 	}
-	if secret, ok = formDecode(secret); !ok {
-		return "", "", false
-	}
-	return id, secret, true
-}
-
-func formDecode(s string) (string, bool) {
-	if !strings.ContainsAny(s, "%+") {
-		return s, true
-	}
-	decoded, err := url.QueryUnescape(s)
-	return decoded, err == nil
+	return raw, decoded, true
 }
 
 // verifySecret compares a secret with those that the client has, in constant time. An

@@ -4,9 +4,11 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -42,6 +44,87 @@ func TestCA04_SecretsOfAnyCharacters(t *testing.T) {
 			t.Errorf("client %q with secret %q: %d %s", id.String(), secret.String(), a.status, a.body)
 		}
 	}
+}
+
+// Half of the clients send HTTP Basic without form-encoding its parts: "curl -u" does.
+func TestCA04_CredentialsThatWereNotFormEncoded(t *testing.T) {
+	letters := []rune(" !\"#$%&'()*+,-./;<=>?@AZ[\\]^_`az{|}~09£€漢😀")
+	for range 200 {
+		b := make([]byte, 40)
+		rand.Read(b)
+		var id, secret strings.Builder
+		for i, v := range b {
+			(map[bool]*strings.Builder{true: &id, false: &secret})[i < 8].WriteRune(letters[int(v)%len(letters)])
+		}
+		secret.WriteString("%41+:%zz"[rand.Text()[0]%5:])
+		s := newScene(t, scriptSetup{Clients: []testClient{{Secret: secret.String(), Client: confidential(id.String()).Client}}})
+		if a := s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte(id.String()+":"+secret.String()))); a.status != http.StatusOK {
+			t.Errorf("client %q with secret %q: %d %s", id.String(), secret.String(), a.status, a.body)
+		}
+		s.basic("Basic "+base64.StdEncoding.EncodeToString([]byte(id.String()+":"+secret.String()+"+"))).want(t, http.StatusUnauthorized, oauth.InvalidClient)
+	}
+}
+
+// Where both readings of a client_id are registered, the encoded one counts, unless the body
+// names the other.
+func TestCA04_ClientIDsThatDifferInTheirEncoding(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{
+		{Secret: "secret-of-the-client-with-a-space", Client: confidential("a b").Client},
+		{Secret: "secret-of-the-client-with-a-plus", Client: confidential("a+b").Client},
+	}})
+	send := func(credentials, body string) answer {
+		r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader("grant_type=client_credentials"+body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(credentials)))
+		return s.do(r)
+	}
+	send("a+b:secret-of-the-client-with-a-space", "").want(t, http.StatusOK, "")
+	send("a%2Bb:secret-of-the-client-with-a-plus", "").want(t, http.StatusOK, "")
+	send("a+b:secret-of-the-client-with-a-plus", "&client_id=a%2Bb").want(t, http.StatusOK, "")
+	send("a+b:secret-of-the-client-with-a-plus", "").want(t, http.StatusUnauthorized, oauth.InvalidClient)
+	send("a+b:secret-of-the-client-with-a-plus", "&client_id=a+b").want(t, http.StatusUnauthorized, oauth.InvalidClient)
+}
+
+// The explanation of a request that fails later says which form the secret had.
+func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
+	var last authserver.Trace
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{{Secret: "pass+word/of/the%20client", Client: confidential("app").Client}}}, memory.New(), func(c *authserver.Config) {
+		c.OnTrace = func(t *authserver.Trace) { last = *t }
+	})
+	for secret, want := range map[string]string{
+		"pass+word/of/the%20client":                  "the secret was not form-encoded, and was taken as it came",
+		url.QueryEscape("pass+word/of/the%20client"): "the secret was form-encoded",
+		"pass+ford": "the secret is wrong, both form-decoded and as it came",
+	} {
+		s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte("app:"+secret)))
+		if !slices.ContainsFunc(last.Checks, func(c authserver.Check) bool { return c.Detail == want }) {
+			t.Errorf("%s: %+v", secret, last.Checks)
+		}
+		if strings.Contains(fmt.Sprintf("%+v", last), "word") {
+			t.Error("the ladder holds the secret")
+		}
+	}
+}
+
+// A client that names no method sends its secret in either place; one that names one is held
+// to it, and so is one that registered itself.
+func TestCA03_MethodThatIsNotNamed(t *testing.T) {
+	method := func(name string) func(*authserver.Client) {
+		return func(c *authserver.Client) { c.TokenEndpointAuthMethod = name }
+	}
+	s := newScene(t, scriptSetup{Clients: []testClient{
+		confidential("either"), confidential("basic", method("client_secret_basic")), confidential("post", method("client_secret_post")),
+		confidential("registered", func(c *authserver.Client) { c.Registration = &authserver.Registration{} }),
+	}})
+	for id, want := range map[string][2]int{"either": {200, 200}, "basic": {200, 401}, "post": {401, 200}, "registered": {200, 401}} {
+		basic := s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+testSecret)))
+		post := s.post("/token", "", "grant_type", "client_credentials", "client_id", id, "client_secret", testSecret)
+		if basic.status != want[0] || post.status != want[1] {
+			t.Errorf("%s: client_secret_basic %d, client_secret_post %d, want %v", id, basic.status, post.status, want)
+		}
+	}
+	s.post("/token", "", "grant_type", "client_credentials", "client_id", "either").want(t, http.StatusUnauthorized, oauth.InvalidClient)
+	s.post("/token", "", "grant_type", "client_credentials", "client_id", "either", "client_secret", "wrong").want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
 func TestCA01_EmptyAndAbsentSecrets(t *testing.T) {
@@ -101,6 +184,31 @@ func TestCA10_JW03_AlgorithmIsTheKeys(t *testing.T) {
 		send(assertion).want(t, http.StatusUnauthorized, oauth.InvalidClient)
 	}
 	send(good).want(t, http.StatusOK, "")
+}
+
+// An assertion may last an hour, and is good once in all of it.
+func TestCA07_AnAssertionForAnHourIsGoodOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
+		})}}, store, nil)
+		assertion, err := s.sign(jose.ES256, oauth.TypClientAuthentication, "", map[string]any{"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": rand.Text(), "iat": "0s", "exp": "3600s"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func() answer {
+			return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
+		}
+		send().want(t, http.StatusOK, "")
+		for range 6 {
+			time.Sleep(10 * time.Minute)
+			if _, err := store.Reclaim(t.Context(), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			send().want(t, http.StatusUnauthorized, oauth.InvalidClient)
+		}
+	})
 }
 
 func TestCA16_TwoSecretsWhileOneReplacesTheOther(t *testing.T) {

@@ -47,12 +47,10 @@ const (
 	maxResources     = 16
 	maxClientBytes   = 64 << 10
 	clockSkew        = 10 * time.Second
-	maxAssertionLife = 5 * time.Minute
-	// Libraries from before RFC 10070 make assertions for an hour.
-	maxOldAssertionLife = time.Hour
-	jwksMaxAge          = 5 * time.Minute
-	metadataMaxAge      = time.Hour
-	catalogueMaxAge     = time.Second
+	maxAssertionLife = time.Hour // of a client's assertion; some libraries make them for that long
+	jwksMaxAge       = 5 * time.Minute
+	metadataMaxAge   = time.Hour
+	catalogueMaxAge  = time.Second
 
 	decryptionKeyAfterlife = 24 * time.Hour
 	maxCachedClients       = 10_000

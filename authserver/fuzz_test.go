@@ -52,15 +52,22 @@ func FuzzBasicCredentials(f *testing.F) {
 	f.Add("basic  YTpi")
 	f.Add("Basic " + base64.StdEncoding.EncodeToString([]byte("a%zz:b")))
 	f.Fuzz(func(t *testing.T, header string) {
-		id, secret, ok := basicCredentials([]string{header})
+		rawID, id, ok := basicPart([]string{header}, 0)
+		rawSecret, secret, _ := basicPart([]string{header}, 1)
 		if !ok {
 			return
 		}
 		// What was read, encoded as RFC 6749, section 2.3.1 says, reads the same.
 		encoded := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
-		id2, secret2, ok := basicCredentials([]string{encoded})
-		if len(encoded) < 4096 && (!ok || id2 != id || secret2 != secret) {
+		_, id2, ok := basicPart([]string{encoded}, 0)
+		_, secret2, _ := basicPart([]string{encoded}, 1)
+		if len(encoded) < 4096 && utf8.ValidString(id+secret) && (!ok || id2 != id || secret2 != secret) {
 			t.Errorf("%q is read as %q %q, and then %q %q", header, id, secret, id2, secret2)
+		}
+		// And as it came, it is what was sent.
+		sent, err := base64.StdEncoding.DecodeString(strings.TrimSpace(header[len("Basic "):]))
+		if err != nil || string(sent) != rawID+":"+rawSecret {
+			t.Errorf("%q came as %q %q", header, rawID, rawSecret)
 		}
 	})
 }

@@ -69,9 +69,9 @@ func (c *call) trace(err error) Trace {
 		t.ClientID = c.client.ID
 	}
 	for i, r := range c.rungs {
-		t.Checks[i] = Check{Rule: r.rule.must, Section: r.rule.section, OK: r.ok}
+		t.Checks[i] = Check{Rule: r.rule.must, Section: r.rule.section, OK: r.ok, Detail: r.detail}
 		if !r.ok {
-			t.Checks[i].Detail, t.Checks[i].Mend = r.detail, r.rule.mend
+			t.Checks[i].Mend = r.rule.mend
 		}
 	}
 	if e := oauth.AsError(err); e != nil {

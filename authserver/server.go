@@ -190,6 +190,8 @@ type call struct {
 	client   *client // once it is known
 	// described is a client that the request names by the URL of its document.
 	described *describedClient
+	// credentials says in which of the forms that are taken they came; "" where there is one.
+	credentials string
 	rungs     []rung
 	ref       string
 	direct    bool // the browser comes to us just now, and the person has done nothing here

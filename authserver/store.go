@@ -121,8 +121,7 @@ type ClientSettings struct {
 	// call the endpoints that browsers call (CORS).
 	AllowedOrigins []string `json:"allowed_origins,omitempty"`
 	// InsecureAssertionAudience takes the token endpoint's URL, or an array that holds
-	// the issuer, as the audience of a client assertion, as RFC 7523 did before RFC 10070,
-	// and assertions that last an hour instead of five minutes.
+	// the issuer, as the audience of a client assertion, as RFC 7523 did before RFC 10070.
 	InsecureAssertionAudience bool `json:"insecure_assertion_audience,omitempty"`
 	// AccessTokenSignedResponseAlg signs the client's JWT access tokens; "" is ES256.
 	AccessTokenSignedResponseAlg string `json:"access_token_signed_response_alg,omitempty"`

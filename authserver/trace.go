@@ -22,7 +22,8 @@ type Check struct {
 	Rule    string `json:"rule"`
 	Section string `json:"section"`
 	OK      bool   `json:"ok"`
-	// Detail says what was compared and Mend what to change; for a failed check only.
+	// Detail says what was compared, or which of several accepted forms was sent. Mend says
+	// what to change; for a failed check only.
 	Detail string `json:"detail,omitempty"`
 	Mend   string `json:"mend,omitempty"`
 }

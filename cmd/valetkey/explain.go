@@ -69,9 +69,6 @@ func printTrace(w io.Writer, t *authserver.Trace) {
 			mark = "✗"
 		}
 		fmt.Fprintf(w, "  %s %s\n    %s\n", mark, check.Rule, check.Section)
-		if check.OK {
-			continue
-		}
 		if check.Detail != "" {
 			fmt.Fprintf(w, "    found: %s\n", printable(check.Detail))
 		}
