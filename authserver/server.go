@@ -192,9 +192,9 @@ type call struct {
 	described *describedClient
 	// credentials says in which of the forms that are taken they came; "" where there is one.
 	credentials string
-	rungs     []rung
-	ref       string
-	direct    bool // the browser comes to us just now, and the person has done nothing here
+	rungs       []rung
+	ref         string
+	direct      bool // the browser comes to us just now, and the person has done nothing here
 }
 
 // ServeHTTP answers the protocol endpoints. Paths are compared as they came: nothing is
