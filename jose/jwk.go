@@ -122,6 +122,17 @@ const (
 // other types, weak ones; a set with private or symmetric material,
 // or with two keys of one kid and algorithm, is refused.
 func ParseKeySet(document []byte) (set *KeySet, err error) {
+	return parseKeySet(document, false)
+}
+
+// ParsePublishedKeySet reads the key set that an authorization server publishes, of which
+// its reader needs one key. A key that is malformed, or that ParseKeySet would refuse the
+// whole set for, is left out; two keys with one kid are both kept.
+func ParsePublishedKeySet(document []byte) (*KeySet, error) {
+	return parseKeySet(document, true)
+}
+
+func parseKeySet(document []byte, skip bool) (set *KeySet, err error) {
 	defer func() {
 		if recover() != nil {
 			set, err = nil, errors.New("read JWK Set: malformed key")
@@ -145,13 +156,13 @@ func ParseKeySet(document []byte) (set *KeySet, err error) {
 	set = &KeySet{Keys: []JWK{}}
 	for i, member := range raw.Keys {
 		key, usable, err := parseJWK(member)
-		if err != nil {
+		if err != nil && !skip {
 			return nil, fmt.Errorf("read JWK Set: keys[%d]: %w", i, err)
 		}
-		if !usable {
+		if err != nil || !usable {
 			continue
 		}
-		if key.kid != "" && slices.ContainsFunc(set.Keys, func(k JWK) bool { return k.kid == key.kid && k.alg == key.alg && k.use == key.use }) {
+		if !skip && key.kid != "" && slices.ContainsFunc(set.Keys, func(k JWK) bool { return k.kid == key.kid && k.alg == key.alg && k.use == key.use }) {
 			return nil, fmt.Errorf("read JWK Set: keys[%d]: another key has this kid", i)
 		}
 		set.Keys = append(set.Keys, key)
@@ -160,6 +171,11 @@ func ParseKeySet(document []byte) (set *KeySet, err error) {
 }
 
 func parseJWK(raw []byte) (key JWK, usable bool, err error) {
+	defer func() {
+		if recover() != nil {
+			key, usable, err = JWK{}, false, errors.New("malformed key")
+		}
+	}()
 	var members map[string]any
 	if err := strictjson.Unmarshal(raw, &members); err != nil || members == nil {
 		return key, false, errors.New("not a JSON object with each member once")

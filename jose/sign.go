@@ -1,15 +1,20 @@
 package jose
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"math/big"
 	"sync"
 )
 
@@ -25,19 +30,25 @@ type Signer struct {
 	headers sync.Map // typ → encoded header with the dot
 }
 
-// NewSigner returns a signer for an asymmetric key: an *ecdsa.PrivateKey, an
-// *rsa.PrivateKey or an ed25519.PrivateKey. It fails if the key is not one for the
-// algorithm.
+// ContextSigner is a key whose signatures are made elsewhere, such as in a key management
+// service, and that wants the context of the request. It signs like a crypto.Signer.
+type ContextSigner interface {
+	crypto.Signer
+	SignContext(ctx context.Context, rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+// NewSigner returns a signer for an asymmetric key. The key may be anywhere: any
+// crypto.Signer whose public key is an *ecdsa.PublicKey, an *rsa.PublicKey or an
+// ed25519.PublicKey will do. It fails if the key is not one for the algorithm.
 func NewSigner(alg Algorithm, kid string, key crypto.Signer) (*Signer, error) {
-	switch key.(type) {
-	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
-	default:
-		return nil, fmt.Errorf("a %T is not a private key of this package", key)
+	if key == nil {
+		return nil, errors.New("the private key is missing")
 	}
-	if !alg.fits(key.Public()) {
+	public := key.Public()
+	if !alg.fits(public) {
 		return nil, fmt.Errorf("a %T is no key for %q", key, alg)
 	}
-	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, use: useSignature, key: key.Public()}}, nil
+	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, use: useSignature, key: public}}, nil
 }
 
 // NewSecretSigner returns a signer by HMAC. The secret has at least as many bytes as the
@@ -77,6 +88,11 @@ func (s *Signer) Public() JWK { return s.public }
 
 // Sign returns the compact form of payload signed, with the given typ, if it is not "".
 func (s *Signer) Sign(typ string, payload []byte) (string, error) {
+	return s.SignContext(context.Background(), typ, payload)
+}
+
+// SignContext is Sign for a key that may be a ContextSigner.
+func (s *Signer) SignContext(ctx context.Context, typ string, payload []byte) (string, error) {
 	header, err := s.header(typ)
 	if err != nil {
 		return "", err
@@ -85,7 +101,7 @@ func (s *Signer) Sign(typ string, payload []byte) (string, error) {
 	b := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(s.signatureRoom()))
 	b = append(b, header...)
 	b = encoding.AppendEncode(b, payload)
-	signature, err := s.signature(b)
+	signature, err := s.signature(ctx, b)
 	if err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
@@ -112,13 +128,13 @@ func (s *Signer) header(typ string) ([]byte, error) {
 }
 
 func (s *Signer) signatureRoom() int {
-	if k, ok := s.key.(*rsa.PrivateKey); ok {
+	if k, ok := s.public.key.(*rsa.PublicKey); ok {
 		return k.Size()
 	}
 	return 132 // ES512, the longest of the others
 }
 
-func (s *Signer) signature(input []byte) ([]byte, error) {
+func (s *Signer) signature(ctx context.Context, input []byte) ([]byte, error) {
 	if s.key == nil {
 		mac := hmac.New(s.alg.hash().New, s.secret)
 		mac.Write(input)
@@ -132,18 +148,62 @@ func (s *Signer) signature(input []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		// r and s side by side in fixed width (RFC 7518, section 3.4).
-		size := (key.Params().BitSize + 7) / 8
-		signature := make([]byte, 2*size)
-		r.FillBytes(signature[:size])
-		sv.FillBytes(signature[size:])
-		return signature, nil
+		return joined(&key.PublicKey, r, sv)
+	case *rsa.PrivateKey:
+		return s.key.Sign(rand.Reader, digest(s.alg, input), s.options())
 	}
-	var options crypto.SignerOpts = s.alg.hash()
+	return s.signatureElsewhere(ctx, input)
+}
+
+func (s *Signer) options() crypto.SignerOpts {
 	if s.alg.pss() {
-		options = s.alg.pssOptions()
+		return s.alg.pssOptions()
 	}
-	return s.key.Sign(rand.Reader, digest(s.alg, input), options)
+	return s.alg.hash()
+}
+
+// signatureElsewhere has a crypto.Signer sign that this package does not know. Such a signer
+// can be set to another key or padding than its public key says, so the result is verified.
+func (s *Signer) signatureElsewhere(ctx context.Context, input []byte) ([]byte, error) {
+	message, options := digest(s.alg, input), s.options()
+	if _, ok := s.public.key.(ed25519.PublicKey); ok {
+		message, options = input, crypto.Hash(0) // Ed25519 signs the message itself
+	}
+	var signature []byte
+	var err error
+	if remote, ok := s.key.(ContextSigner); ok {
+		signature, err = remote.SignContext(ctx, rand.Reader, message, options)
+	} else {
+		signature, err = s.key.Sign(rand.Reader, message, options)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if public, ok := s.public.key.(*ecdsa.PublicKey); ok {
+		var pair struct{ R, S *big.Int } // the ASN.1 form that crypto.Signer prescribes
+		if rest, err := asn1.Unmarshal(signature, &pair); err != nil || len(rest) > 0 {
+			return nil, errors.New("the key's signature is not in ASN.1")
+		}
+		if signature, err = joined(public, pair.R, pair.S); err != nil {
+			return nil, err
+		}
+	}
+	if !verifySignature(s.alg, s.public.key, input, signature) {
+		return nil, errors.New("the key's signature does not verify by its public key")
+	}
+	return signature, nil
+}
+
+// joined writes r and s side by side in fixed width (RFC 7518, section 3.4).
+func joined(key *ecdsa.PublicKey, r, s *big.Int) ([]byte, error) {
+	size := (key.Params().BitSize + 7) / 8
+	if r == nil || s == nil || r.Sign() <= 0 || s.Sign() <= 0 || r.BitLen() > 8*size || s.BitLen() > 8*size {
+		return nil, errors.New("r or s of the signature is out of range")
+	}
+	signature := make([]byte, 2*size)
+	r.FillBytes(signature[:size])
+	s.FillBytes(signature[size:])
+	return signature, nil
 }
 
 // pssOptions has the one salt length of RFC 7518, section 3.5.

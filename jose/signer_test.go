@@ -1,0 +1,235 @@
+package jose
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"errors"
+	"io"
+	"math/big"
+	"strings"
+	"testing"
+)
+
+// remoteKey is a key that this package cannot look into, as one of a key management service.
+type remoteKey struct {
+	crypto.Signer
+	change func(signature []byte) []byte
+}
+
+func (k remoteKey) Sign(random io.Reader, digest []byte, options crypto.SignerOpts) ([]byte, error) {
+	signature, err := k.Signer.Sign(random, digest, options)
+	if k.change != nil {
+		signature = k.change(signature)
+	}
+	return signature, err
+}
+
+type remoteContextKey struct {
+	crypto.Signer
+	seen *context.Context
+}
+
+func (k remoteContextKey) SignContext(ctx context.Context, random io.Reader, digest []byte, options crypto.SignerOpts) ([]byte, error) {
+	*k.seen = ctx
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return k.Sign(random, digest, options)
+}
+
+func TestKeysElsewhereSign(t *testing.T) {
+	for _, alg := range asymmetric {
+		signer, err := NewSigner(alg, string(alg), remoteKey{Signer: signers()[alg].key})
+		if err != nil {
+			t.Errorf("%s: %v", alg, err)
+			continue
+		}
+		for range 20 { // r and s are shorter now and then
+			token, err := signer.Sign("x", []byte("{}"))
+			if err != nil {
+				t.Fatalf("%s: %v", alg, err)
+			}
+			if _, _, err := Verify(token, publicKeys(asymmetric...), Expected{Algorithms: []Algorithm{alg}}); err != nil {
+				t.Fatalf("%s: %v", alg, err)
+			}
+			if strings.HasPrefix(string(alg), "RS") || strings.HasPrefix(string(alg), "PS") {
+				break // slow
+			}
+		}
+	}
+}
+
+func TestKeysElsewhereGetTheContext(t *testing.T) {
+	var seen context.Context
+	signer, err := NewSigner(ES256, "k", remoteContextKey{signers()[ES256].key, &seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := signer.SignContext(ctx, "x", []byte("{}")); err != nil || seen != ctx {
+		t.Errorf("%v, and the context is the caller's: %v", err, seen == ctx)
+	}
+	cancel()
+	if _, err := signer.SignContext(ctx, "x", []byte("{}")); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the request has ended: %v", err)
+	}
+}
+
+func TestWrongSignaturesFromElsewhereAreNotSent(t *testing.T) {
+	other, err := GenerateKey(ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"nothing":        func([]byte) []byte { return nil },
+		"not ASN.1":      func([]byte) []byte { return make([]byte, 64) },
+		"trailing bytes": func(s []byte) []byte { return append(s, 0) },
+		"another key's": func([]byte) []byte {
+			signature, err := other.Sign(rand.Reader, make([]byte, 32), crypto.SHA256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return signature
+		},
+	} {
+		signer, err := NewSigner(ES256, "k", remoteKey{signers()[ES256].key, change})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err := signer.Sign("x", []byte("{}")); err == nil {
+			t.Errorf("%s: sent %s", name, token)
+		}
+	}
+}
+
+func TestHMACIsComparedWhole(t *testing.T) {
+	secret := make([]byte, 32)
+	signer, err := NewSecretSigner(HS256, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := signer.Sign("", []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := token[:strings.LastIndexByte(token, '.')+1]
+	mac := decoded(t, token[len(input):])
+	for _, size := range []int{0, 1, 16, 31} {
+		short := input + base64.RawURLEncoding.EncodeToString(mac[:size])
+		if _, _, err := VerifySecret(short, secret, anything); !errors.Is(err, ErrSignature) {
+			t.Errorf("the first %d bytes: %v", size, err)
+		}
+	}
+	for name, signature := range map[string][]byte{"a byte more": append(mac[:32:32], 0), "all zero": make([]byte, 32)} {
+		if _, _, err := VerifySecret(input+base64.RawURLEncoding.EncodeToString(signature), secret, anything); !errors.Is(err, ErrSignature) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A number with a zero before it is the same number, and not the same signature (RFC 7518,
+// section 3.4: both have a fixed width).
+func TestECDSASignaturesHaveTheirWidth(t *testing.T) {
+	token := sign(t, ES256, "", "{}")
+	input := token[:strings.LastIndexByte(token, '.')+1]
+	good := decoded(t, token[len(input):])
+	r, s := good[:32:32], good[32:64:64]
+	for name, signature := range map[string][]byte{
+		"a zero before s":  append(append(r, 0), s...),
+		"a zero before r":  append([]byte{0}, good...),
+		"trailing zero":    append(good[:64:64], 0),
+		"trailing twin":    append(good[:64:64], good...),
+		"trailing garbage": append(good[:64:64], 1, 2, 3),
+	} {
+		if _, _, err := Verify(input+base64.RawURLEncoding.EncodeToString(signature), publicKeys(ES256), anything); !errors.Is(err, ErrSignature) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRSAKeysHaveASize(t *testing.T) {
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, alg := range []Algorithm{RS256, PS256} {
+		if _, err := NewSigner(alg, "k", weak); err == nil {
+			t.Errorf("%s signs with 1024 bits", alg)
+		}
+		forged := &Signer{alg: alg, kid: "k", key: weak, public: JWK{kid: "k", key: &weak.PublicKey}}
+		token, err := forged.Sign("", []byte("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Verify(token, &KeySet{Keys: []JWK{forged.public}}, anything); err == nil {
+			t.Errorf("%s: 1024 bits verify", alg)
+		}
+	}
+	if _, err := NewDecrypter("k", weak); err == nil {
+		t.Error("1024 bits decrypt")
+	}
+	if _, err := Encrypt(RSAOAEP, A128GCM, JWK{kid: "k", key: &weak.PublicKey}, Message{}); err == nil {
+		t.Error("a message was encrypted to 1024 bits")
+	}
+	for bits, want := range map[uint]bool{2047: false, 2048: true, 4096: true, 8192: true, 8193: false, 16384: false} {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		key := &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}
+		for _, alg := range []Algorithm{RS256, RS512, PS256} {
+			if got := (JWK{key: key}).verifies(alg); got != want {
+				t.Errorf("%s with %d bits: %v", alg, bits, got)
+			}
+		}
+		for _, alg := range []Algorithm{RSAOAEP, RSAOAEP256} {
+			if got := (JWK{key: key}).encrypts(alg); got != want {
+				t.Errorf("%s with %d bits: %v", alg, bits, got)
+			}
+		}
+	}
+}
+
+// The encrypted key of direct encryption is empty (RFC 7516, section 5.2): it is not
+// authenticated, and would let a token have many spellings.
+func TestDirectEncryptionHasNoEncryptedKey(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decrypter(t, "k", private)
+	agreed, err := Encrypt(ECDHES, A128GCM, d.Public(), Message{Payload: []byte("{}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, err := EncryptSecret(Direct, A128GCM, SharedSecret("secret"), Message{Payload: []byte("{}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		token string
+		open  func(string) error
+	}{
+		"ECDH-ES": {agreed, func(token string) error {
+			_, _, err := Decrypt(token, []*Decrypter{d}, PublicKeyEncryptionAlgorithms())
+			return err
+		}},
+		"dir": {shared, func(token string) error {
+			_, _, err := DecryptSecret(token, SharedSecret("secret"), SecretEncryptionAlgorithms())
+			return err
+		}},
+	} {
+		if err := test.open(test.token); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		parts := strings.Split(test.token, ".")
+		for _, key := range []string{"AA", base64.RawURLEncoding.EncodeToString(make([]byte, 24))} {
+			parts[1] = key
+			if err := test.open(strings.Join(parts, ".")); err == nil {
+				t.Errorf("%s with the encrypted key %s: opened", name, key)
+			}
+		}
+	}
+}
