@@ -40,7 +40,7 @@ type BackendConfig struct {
 	// MaxBodyBytes bounds what a browser may send in one request; zero means 10 MiB.
 	MaxBodyBytes int64
 	// Transport reaches the APIs; nil means http.DefaultTransport, with a minute for an
-	// answer to begin.
+	// answer to begin if that is an *http.Transport.
 	Transport http.RoundTripper
 }
 
@@ -78,9 +78,7 @@ func NewBackend(config BackendConfig) (*Backend, error) {
 	}
 	transport := config.Transport
 	if transport == nil {
-		own := http.DefaultTransport.(*http.Transport).Clone()
-		own.ResponseHeaderTimeout = backendTimeout
-		transport = own
+		transport = defaultTransport()
 	}
 	for prefix, address := range config.APIs {
 		target, err := url.Parse(address)
@@ -95,6 +93,19 @@ func NewBackend(config BackendConfig) (*Backend, error) {
 		b.apis[prefix] = b.proxy(prefix, target, transport)
 	}
 	return b, nil
+}
+
+// defaultTransport returns http.DefaultTransport with a limit for an API that does not begin
+// to answer. A program may have replaced it by another kind of RoundTripper, such as one that
+// traces, which is used as it is.
+func defaultTransport() http.RoundTripper {
+	standard, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	own := standard.Clone()
+	own.ResponseHeaderTimeout = backendTimeout
+	return own
 }
 
 // ServeHTTP answers the paths of the backend, and no others.

@@ -113,7 +113,7 @@ func (c *Client) authenticate(ctx context.Context, form url.Values) (header stri
 	case oauth.AuthMethodClientSecretPost:
 		form.Set("client_secret", c.config.ClientSecret)
 	case oauth.AuthMethodClientSecretJWT, oauth.AuthMethodPrivateKeyJWT:
-		assertion, err := c.assertion(time.Now())
+		assertion, err := c.assertion(ctx, time.Now())
 		if err != nil {
 			return "", err
 		}
@@ -133,7 +133,7 @@ func (c *Client) authenticate(ctx context.Context, form url.Values) (header stri
 
 // assertion makes the JWT of RFC 7523, section 3. Its audience is the issuer alone and
 // its typ is its own (RFC 10070), so that no other server can use it.
-func (c *Client) assertion(now time.Time) (string, error) {
+func (c *Client) assertion(ctx context.Context, now time.Time) (string, error) {
 	audience := c.config.AssertionAudience
 	if audience == "" {
 		audience = c.metadata.Issuer
@@ -149,7 +149,7 @@ func (c *Client) assertion(now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("client: make an assertion: %w", err)
 	}
-	token, err := c.signer.Sign(oauth.TypClientAuthentication, payload)
+	token, err := c.signer.SignContext(ctx, oauth.TypClientAuthentication, payload)
 	if err != nil {
 		return "", fmt.Errorf("client: sign an assertion: %w", err)
 	}

@@ -30,8 +30,10 @@ const (
 	// transactionLifetime is how long a person may take to sign in and consent.
 	transactionLifetime = 30 * time.Minute
 	// keysMaxAge is the age at which a key set is fetched anew, so that a key that the
-	// provider withdrew is not used for ever. If that fails the old set goes on.
+	// provider withdrew is not used for ever. If that fails the old set is used until
+	// keysStale.
 	keysMaxAge = time.Hour
+	keysStale  = 24 * time.Hour
 	// keysCooldown lies between two fetches of a key set on average, so that tokens with
 	// unknown keys are no way to hammer the provider. keysBurst of them may come at once:
 	// keys can change twice while one person signs in.
@@ -50,9 +52,11 @@ type Config struct {
 	// a secret and without a key is a public one.
 	ClientID     string
 	ClientSecret string
-	// PrivateKey signs assertions for private_key_jwt. KeyID is the "kid" under which
-	// the provider knows its public half, and SigningAlg its algorithm; the zero value
-	// means what goes with the key: ES256, ES384, ES512, EdDSA or RS256.
+	// PrivateKey signs assertions for private_key_jwt. It may be kept elsewhere, such as in a
+	// key management service: any crypto.Signer will do, and a jose.ContextSigner gets the
+	// context of the call. KeyID is the "kid" under which the provider knows its public half,
+	// and SigningAlg its algorithm; the zero value means what goes with the key: ES256, ES384,
+	// ES512, EdDSA or RS256.
 	PrivateKey crypto.Signer
 	KeyID      string
 	SigningAlg jose.Algorithm

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/valetkey/valetkey/oauth"
@@ -91,25 +93,14 @@ func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
 		return fmt.Errorf("%w: it names the issuer %q, and %q is configured", ErrMetadata, tame(m.Issuer, 200), issuer)
 	}
 	plainAllowed := strings.HasPrefix(issuer, "http:")
-	for _, endpoint := range []struct{ name, url string }{
-		{"authorization_endpoint", m.AuthorizationEndpoint},
-		{"token_endpoint", m.TokenEndpoint},
-		{"userinfo_endpoint", m.UserinfoEndpoint},
-		{"jwks_uri", m.JWKSURI},
-		{"revocation_endpoint", m.RevocationEndpoint},
-		{"end_session_endpoint", m.EndSessionEndpoint},
-		{"check_session_iframe", m.CheckSessionIframe},
-		{"registration_endpoint", m.RegistrationEndpoint},
-	} {
-		if endpoint.url == "" {
-			continue
-		}
-		u, err := url.Parse(endpoint.url)
-		if err != nil || u.Host == "" || u.User != nil || strings.Contains(endpoint.url, "#") {
-			return fmt.Errorf("%w: %s is not the URL of an endpoint", ErrMetadata, endpoint.name)
+	endpoints := m.Endpoints()
+	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
+		u, err := url.Parse(endpoints[name])
+		if err != nil || u.Host == "" || u.User != nil || strings.Contains(endpoints[name], "#") {
+			return fmt.Errorf("%w: %s is not the URL of an endpoint", ErrMetadata, name)
 		}
 		if u.Scheme != "https" && (!plainAllowed || !secure(u)) {
-			return fmt.Errorf("%w: %s is not https", ErrMetadata, endpoint.name)
+			return fmt.Errorf("%w: %s is not https", ErrMetadata, name)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package client_test
 import (
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,29 @@ func TestRS09_EndpointsAreEncrypted(t *testing.T) {
 				t.Errorf("got %v, want ErrMetadata", err)
 			}
 		})
+	}
+}
+
+// Whatever endpoint the metadata can have, and those that it will have.
+func TestRS09_EveryEndpointIsEncrypted(t *testing.T) {
+	v := reflect.TypeFor[oauth.ServerMetadata]()
+	checked := 0
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Field(i).Tag.Get("json"), ",")
+		if v.Field(i).Type.Kind() != reflect.String || !strings.HasSuffix(name, "_endpoint") && name != "jwks_uri" && name != "check_session_iframe" {
+			continue
+		}
+		checked++
+		for _, address := range []string{"http://op.example/x", "http://127.0.0.1/x", "javascript:alert(1)", "https://user:pass@op.example/", "https://op.example/#x", "/relative"} {
+			m := oauth.ServerMetadata{Issuer: "https://op.example"}
+			reflect.ValueOf(&m).Elem().Field(i).SetString(address)
+			if _, err := client.New(m, client.Config{Issuer: "https://op.example", ClientID: "app"}); !errors.Is(err, client.ErrMetadata) {
+				t.Errorf("%s is %s: %v", name, address, err)
+			}
+		}
+	}
+	if checked < 12 {
+		t.Errorf("only %d endpoints", checked)
 	}
 }
 

@@ -2,6 +2,9 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 )
 
@@ -33,11 +36,14 @@ func (f *flight[T]) do(ctx context.Context, run func(context.Context) (T, error)
 		shared = &call[T]{done: make(chan struct{})}
 		f.current = shared
 		go func() {
-			shared.value, shared.err = run(context.WithoutCancel(ctx))
-			f.mu.Lock()
-			f.current = nil
-			f.mu.Unlock()
-			close(shared.done)
+			defer func() {
+				f.mu.Lock()
+				f.current = nil
+				f.mu.Unlock()
+				close(shared.done)
+			}()
+			shared.err = errEnded // unless run returns
+			shared.value, shared.err = caught(func() (T, error) { return run(context.WithoutCancel(ctx)) })
 		}()
 	}
 	f.mu.Unlock()
@@ -48,4 +54,19 @@ func (f *flight[T]) do(ctx context.Context, run func(context.Context) (T, error)
 		var none T
 		return none, context.Cause(ctx)
 	}
+}
+
+// errEnded is the outcome of a call whose goroutine was ended by runtime.Goexit.
+var errEnded = errors.New("client: a callback ended its goroutine")
+
+// caught turns a panic of run into an error. run calls what the embedder brought, in a
+// goroutine where no handler's recover would keep the process alive; and those who wait must
+// learn that it is over.
+func caught[T any](run func() (T, error)) (value T, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("client: a callback panicked: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return run()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
@@ -39,10 +40,14 @@ func (t *IDToken) Decode(into any) error {
 
 // expectedIDToken is what an ID token must say beyond what all of them must.
 type expectedIDToken struct {
-	nonce  string   // "" means none was sent
-	maxAge *int64   // seconds
-	before *IDToken // the one that a refreshed token replaces
-	code   string   // that came with it; "" means none did
+	nonce string // "" means none was sent
+	// anyNonce says that the nonce is not looked at, and clientIDs are further ones that the
+	// token may name.
+	anyNonce  bool
+	clientIDs []string
+	maxAge    *int64   // seconds
+	before    *IDToken // the one that a refreshed token replaces
+	code      string   // that came with it; "" means none did
 	// codeHash and accessTokenHash say that c_hash and at_hash must be there.
 	codeHash, accessTokenHash bool
 }
@@ -74,6 +79,7 @@ func (c *Client) verifyIDToken(ctx context.Context, token string) ([]byte, jose.
 }
 
 func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessToken string, want expectedIDToken, now time.Time) (*IDToken, error) {
+	ours := func(party string) bool { return party == c.config.ClientID || slices.Contains(want.clientIDs, party) }
 	var members struct {
 		AuthTime        *float64 `json:"auth_time"`
 		Nonce           *string  `json:"nonce"`
@@ -105,11 +111,11 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		return nil, errors.New("iss is not the provider")
 	case id.Subject == "" || len(id.Subject) > 255:
 		return nil, errors.New("sub is missing or longer than 255 characters")
-	case !id.Audience.Has(c.config.ClientID):
+	case !slices.ContainsFunc(id.Audience, ours):
 		return nil, errors.New("aud does not name this client")
 	case len(id.Audience) > 1 && members.AuthorizedParty == nil:
 		return nil, errors.New("aud names several parties, and azp is missing")
-	case members.AuthorizedParty != nil && *members.AuthorizedParty != c.config.ClientID:
+	case members.AuthorizedParty != nil && !ours(*members.AuthorizedParty):
 		return nil, errors.New("azp is not this client")
 	case id.Expiry.IsZero() || !now.Before(id.Expiry.Add(leeway)):
 		return nil, errors.New("exp is missing or past")
@@ -117,7 +123,7 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		return nil, errors.New("iat is missing or in the future")
 	case claims.NotBefore.After(now.Add(leeway)):
 		return nil, errors.New("nbf is in the future")
-	case subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(want.nonce)) != 1 && want.before == nil:
+	case subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(want.nonce)) != 1 && want.before == nil && !want.anyNonce:
 		return nil, errors.New("nonce is not the one that was sent")
 	}
 	if !hashed(alg, members.AccessTokenHash, accessToken, want.accessTokenHash) {

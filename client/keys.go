@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,9 @@ type keyCache struct {
 }
 
 // verify checks what the provider signed: with the client's secret if one of HS256 and its
-// like is expected, else by the provider's keys. A key that is not known is looked for
-// once more at the provider, unless that was done a moment ago.
+// like is expected, else by the provider's keys. If these do not verify it, they are fetched
+// once more, unless that was done a moment ago: the key may be new, or have replaced another
+// under the same kid or under none.
 func (c *Client) verify(ctx context.Context, token string, want jose.Expected) ([]byte, jose.Header, error) {
 	switch want.Algorithms[0] {
 	case jose.HS256, jose.HS384, jose.HS512:
@@ -33,9 +35,12 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 	}
 	k := &c.keys
 	k.mu.Lock()
-	set, old := k.set, time.Since(k.fetched) > keysMaxAge
+	set, age := k.set, time.Since(k.fetched)
 	k.mu.Unlock()
-	if set == nil || old && k.cooled() {
+	if age > keysStale {
+		set = nil
+	}
+	if set == nil || age > keysMaxAge && k.cooled() {
 		fetched, err := c.fetchKeys(ctx)
 		if err != nil && set == nil {
 			return nil, jose.Header{}, err
@@ -45,7 +50,7 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 		}
 	}
 	payload, header, err := jose.Verify(token, set, want)
-	if !errors.Is(err, jose.ErrUnknownKey) || !k.cooled() {
+	if !otherKeysMayVerify(err, header, want) || !k.cooled() {
 		return payload, header, err
 	}
 	fetched, fetchErr := c.fetchKeys(ctx)
@@ -53,6 +58,12 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 		return nil, jose.Header{}, fmt.Errorf("%w; its keys could not be read again: %w", err, fetchErr)
 	}
 	return jose.Verify(token, fetched, want)
+}
+
+// otherKeysMayVerify reports whether a newer key set could change the outcome.
+func otherKeysMayVerify(err error, header jose.Header, want jose.Expected) bool {
+	return errors.Is(err, jose.ErrUnknownKey) || errors.Is(err, jose.ErrSignature) ||
+		errors.Is(err, jose.ErrAlgorithm) && slices.Contains(want.Algorithms, header.Algorithm)
 }
 
 // cooled reports whether the set may be fetched again.
@@ -88,7 +99,7 @@ func (c *Client) fetchKeys(ctx context.Context) (*jose.KeySet, error) {
 		if got.status != http.StatusOK {
 			return nil, fmt.Errorf("%w: %s answered with status %d", ErrAnswer, k.url, got.status)
 		}
-		set, err := jose.ParseKeySet(got.body)
+		set, err := jose.ParsePublishedKeySet(got.body)
 		if err != nil {
 			return nil, fmt.Errorf("%w: key set: %w", ErrAnswer, err)
 		}

@@ -157,27 +157,25 @@ func (t tokenSource) Token() (*oauth2.Token, error) {
 	return tokens.OAuth2(), nil
 }
 
-// HTTPClient returns a client that adds the access token to each request. It refuses to
-// send it unencrypted, other than to this machine (RFC 6750, section 5.3), and to follow
-// a redirect to another origin with it.
+// HTTPClient returns a client that adds the access token to each request, as Transport
+// does, over the transport of Config.HTTPClient.
 func (s *Source) HTTPClient() *http.Client {
 	base := http.DefaultTransport
 	if s.base != nil && s.base.Transport != nil {
 		base = s.base.Transport
 	}
-	return &http.Client{
-		Transport: &bearerTransport{base, s},
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			first := via[0].URL
-			if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
-				return errors.New("client: the API redirects to another origin, where the access token must not go")
-			}
-			if len(via) >= 10 {
-				return errors.New("client: more than 10 redirects")
-			}
-			return nil
-		},
+	return &http.Client{Transport: s.Transport(base)}
+}
+
+// Transport returns a RoundTripper that adds the access token to each request and sends it
+// by base; nil means http.DefaultTransport. It refuses to send the token unencrypted, other
+// than to this machine (RFC 6750, section 5.3), and to follow a redirect to another origin
+// with it.
+func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
 	}
+	return &bearerTransport{base, s}
 }
 
 type bearerTransport struct {
@@ -195,11 +193,30 @@ func (b *bearerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !secure(req.URL) {
 		return refuse(errors.New("client: an access token is sent over https only (RFC 6750, section 5.3)"))
 	}
+	if leavesOrigin(req) {
+		return refuse(errors.New("client: the API redirects to another origin, where the access token must not go"))
+	}
 	tokens, err := b.source.Tokens(req.Context())
 	if err != nil {
 		return refuse(err)
 	}
 	with := req.Clone(req.Context())
 	with.Header.Set("Authorization", tokens.TokenType+" "+tokens.AccessToken)
-	return b.base.RoundTrip(with)
+	resp, err := b.base.RoundTrip(with)
+	if resp != nil {
+		resp.Request = req // by which leavesOrigin finds the request that was redirected
+	}
+	return resp, err
+}
+
+// leavesOrigin reports whether a request follows a redirect from another origin. net/http
+// says by Response which answer has caused a request.
+func leavesOrigin(req *http.Request) bool {
+	for r := req; r.Response != nil; r = r.Response.Request {
+		before := r.Response.Request
+		if before == nil || before.URL.Scheme != req.URL.Scheme || before.URL.Host != req.URL.Host {
+			return true
+		}
+	}
+	return false
 }
