@@ -70,6 +70,7 @@ type Ticket struct {
 	Grant string
 	// Family is what began with one event and ends together: for a code and the tokens
 	// that descend from it the authorization, for a sign-in session the person. "" if none.
+	// A name has no control characters, except where Descendant puts one.
 	Family string
 	// Data is the owner's, at most MaxData bytes; a store does not look into it. It
 	// holds no secret in clear.
@@ -81,6 +82,16 @@ type Ticket struct {
 	// readable until it expires, so that a replay is recognised.
 	Spent time.Time
 }
+
+// descendantSeparator sorts before every character of a family's name, so that a family
+// and its descendants are one range of names.
+const descendantSeparator = "\x1f"
+
+// Descendant returns a family that ends with another one, and can end without it.
+func Descendant(family, name string) string { return family + descendantSeparator + name }
+
+// AfterFamily returns the first name that is after those of a family and its descendants.
+func AfterFamily(family string) string { return family + " " }
 
 // MaxData is the largest Data that a store must take, in bytes.
 const MaxData = 64 << 10
@@ -116,7 +127,7 @@ type Tickets interface {
 	Delete(ctx context.Context, keys ...Key) error
 
 	// DeleteFamily removes every ticket of kind kinds (all kinds, if none is named) that
-	// has this family. A ticket that a concurrent Spend derives from one of them is gone
+	// has this family or a Descendant of it. A ticket that a concurrent Spend derives from one of them is gone
 	// too when both have returned: whoever revokes a family need not fear a refresh that
 	// was on its way.
 	DeleteFamily(ctx context.Context, family string, kinds ...Kind) error

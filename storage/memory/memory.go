@@ -138,7 +138,7 @@ func (s *Store) DeleteFamily(_ context.Context, family string, kinds ...storage.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deleteTickets(func(t storage.Ticket) bool {
-		return family != "" && t.Family == family && (len(kinds) == 0 || slices.Contains(kinds, t.Kind))
+		return family != "" && family <= t.Family && t.Family < storage.AfterFamily(family) && (len(kinds) == 0 || slices.Contains(kinds, t.Kind))
 	})
 	return nil
 }

@@ -41,8 +41,9 @@ const (
 	endTicket = `UPDATE tickets SET spent = 1 WHERE kind = $1 AND id = $2 AND spent = 0`
 	notEnded  = ` AND (kind <> 'status' OR spent = 0)`
 
-	keysOfFamily     = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> ''` + notEnded
-	keysOfFamilyKind = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> '' AND kind = $2` + notEnded
+	// A family and its descendants are a range of names (storage.AfterFamily).
+	keysOfFamily     = `SELECT kind, id FROM tickets WHERE family >= $1 AND family < $2 AND family <> ''` + notEnded
+	keysOfFamilyKind = `SELECT kind, id FROM tickets WHERE family >= $1 AND family < $2 AND family <> '' AND kind = $3` + notEnded
 
 	findEnded = `SELECT ` + ticketColumns + ` FROM tickets
 		WHERE kind = 'status' AND spent <> 0 AND expires > $1 LIMIT $2`
@@ -113,12 +114,15 @@ func (s *Store) Delete(ctx context.Context, keys ...storage.Key) error {
 
 // DeleteFamily implements storage.Tickets.
 func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
-	op := &operation{}
+	if family == "" {
+		return nil
+	}
+	op, after := &operation{}, storage.AfterFamily(family)
 	for _, kind := range kinds {
-		op.removeAll = append(op.removeAll, statement{keysOfFamilyKind, []any{family, string(kind)}})
+		op.removeAll = append(op.removeAll, statement{keysOfFamilyKind, []any{family, after, string(kind)}})
 	}
 	if len(kinds) == 0 {
-		op.removeAll = []statement{{keysOfFamily, []any{family}}}
+		op.removeAll = []statement{{keysOfFamily, []any{family, after}}}
 	}
 	return s.writer.do(ctx, op)
 }

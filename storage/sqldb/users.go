@@ -132,7 +132,7 @@ func (s *Store) endSessions(ctx context.Context, tx *sql.Tx, userID string) erro
 			return fmt.Errorf("note the end of a session: %w", err)
 		}
 	}
-	return s.deleteTickets(ctx, tx, keysOfFamilyKind, family, kind)
+	return s.deleteTickets(ctx, tx, keysOfFamilyKind, family, storage.AfterFamily(family), kind)
 }
 
 // DeleteUser implements identity.Store.

@@ -65,6 +65,7 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		{"Delete removes tickets and does not mind those that are not there", deleteRemoves},
 		{"DeleteFamily removes every ticket of the family and no other", deleteFamily},
 		{"DeleteFamily removes only the kinds that are named", deleteFamilyKinds},
+		{"DeleteFamily removes what descends from the family, and never what the family descends from", deleteDescendants},
 		{"the family \"\" is that of no ticket", emptyFamily},
 		{"FindFamily returns the live tickets, spent or not, the latest expiry first, at most limit", findFamily},
 		{"AC-02 of 100 callers that spend the same ticket one succeeds and the rest get ErrSpent", raceSpend},
@@ -378,6 +379,29 @@ func deleteFamily(t *testing.T, s storage.Tickets) {
 	wantLive(t, s, noon, other.Key, true)
 	wantLive(t, s, noon, none.Key, true)
 	want(t, "DeleteFamily of nobody", s.DeleteFamily(t.Context(), "f"), nil)
+}
+
+func deleteDescendants(t *testing.T, s storage.Tickets) {
+	child := storage.Descendant("f", "a")
+	grandchild := storage.Descendant(child, "B")
+	families := map[string]storage.Ticket{}
+	for _, family := range []string{"f", child, grandchild, storage.Descendant("f", "aa"), "f ", "fa", "F", storage.Descendant("g", "a")} {
+		families[family] = inFamily(family, ticket(refresh, family))
+		put(t, s, families[family])
+	}
+	wantLeft := func(after string, left ...string) {
+		t.Helper()
+		for family, ticket := range families {
+			_, err := s.Get(t.Context(), noon, ticket.Key)
+			if live := err == nil; live != slices.Contains(left, family) {
+				t.Errorf("after %q ended, a ticket of %q: %v", after, family, err)
+			}
+		}
+	}
+	want(t, "DeleteFamily of a child", s.DeleteFamily(t.Context(), child), nil)
+	wantLeft(child, "f", storage.Descendant("f", "aa"), "f ", "fa", "F", storage.Descendant("g", "a"))
+	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f"), nil)
+	wantLeft("f", "f ", "fa", "F", storage.Descendant("g", "a"))
 }
 
 func deleteFamilyKinds(t *testing.T, s storage.Tickets) {
