@@ -1,12 +1,14 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,10 +53,8 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 		return nil, err
 	}
 	t := &accessToken{claims: *claims}
-	if _, err := s.config.Store.Get(ctx, now, kindRevoked.Hash(claims.ID)); err == nil {
-		return nil, errInactive
-	} else if !errors.Is(err, storage.ErrNotFound) {
-		return nil, fmt.Errorf("look up revocation: %w", err)
+	if err := s.notRevoked(ctx, now, claims.ID); err != nil {
+		return nil, err
 	}
 	anchor, anchored := readAnchor(claims.ID)
 	if !anchored {
@@ -94,6 +94,51 @@ func (x *exchange) anchor() string {
 		return writeAnchor("a", x.own)
 	}
 	return ""
+}
+
+// jti returns a JWT's jti: the anchor, the token's own id, and the ids of the tokens that it
+// was exchanged for and expires with.
+func (x *exchange) jti() string {
+	jti := x.anchor() + "." + cmp.Or(x.id, storage.NewID())
+	if x.subject != nil && !x.outlives {
+		if _, ids, found := strings.Cut(x.subject.jti, "."); found {
+			jti += "." + ids
+		}
+	}
+	return jti
+}
+
+// notRevoked returns errInactive if the JWT of that jti was revoked, or one that it was
+// exchanged for: after the anchor come the token's own id and those of the tokens before it.
+func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) error {
+	anchor, ids, _ := strings.Cut(jti, ".")
+	for more := true; more; _, ids, more = strings.Cut(ids, ".") {
+		_, err := s.config.Store.Get(ctx, now, kindRevoked.Hash(anchor+"."+ids))
+		if err == nil {
+			return errInactive
+		}
+		if !errors.Is(err, storage.ErrNotFound) {
+			return fmt.Errorf("look up revocation: %w", err)
+		}
+	}
+	return nil
+}
+
+// descendants is the family of everything that is exchanged for the token and stored. It
+// ends with the token, and without its authorization.
+func (t *accessToken) descendants() string {
+	family := t.authorization.Family
+	if strings.HasPrefix(t.anchor, "o") {
+		family = storage.Descendant(family, t.anchor)
+	}
+	if t.opaque {
+		return family
+	}
+	_, ids, _ := strings.Cut(t.claims.ID, ".")
+	for _, id := range slices.Backward(strings.Split(ids, ".")) {
+		family = storage.Descendant(family, id)
+	}
+	return family
 }
 
 // newAnchor is for a person's token that comes with neither a code nor a refresh token.

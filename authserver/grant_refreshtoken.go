@@ -34,11 +34,6 @@ var (
 		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
 		mend: "keep the new refresh token of each answer, in one place; find out who still has the old one",
 	}
-	ruleRefreshTokenTwin = rule{
-		must:    "a refresh token that was just used is sent again only to repeat a lost answer, before its successor is used",
-		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
-		mend: "share one refresh among the processes of a client; nothing was revoked",
-	}
 	ruleScopeGranted = rule{
 		must:    "scope asks for no more than was granted, and the client may still have it",
 		section: "RFC 6749, section 6", code: oauth.InvalidScope,
@@ -80,8 +75,7 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 		x.spend, x.storeRefresh = []storage.Key{ticket.Key}, true
 		x.refreshToken = c.s.successor(token, c.now)
 	default:
-		x.refreshToken = c.s.successor(token, ticket.Spent)
-		if err := c.lostAnswer(ticket, a, x.refreshToken); err != nil {
+		if x.refreshToken, err = c.lostResponse(ticket, a, token); err != nil {
 			return nil, err
 		}
 	}
@@ -106,22 +100,27 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 	return x, nil
 }
 
-// lostAnswer decides on a token that was used before. Shortly after, while its successor
-// is unused, the client may not have got the answer, and gets the same successor again.
-// If the successor was used, an honest client's slow twin may be asking: it is refused,
-// and gains nothing. Later it is a replay.
-func (c *call) lostAnswer(ticket storage.Ticket, a authorization, successor string) error {
+// lostResponse decides on a refresh token that was used before. Shortly after, while its
+// successor is unused, the client may not have got the response, and gets the same successor
+// again. If the successor was used, whoever used it and whoever sends this one hold different
+// tokens of one authorization: one of them is a thief, and the family ends. So it does after
+// the window.
+func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string) (successor string, err error) {
 	if c.now.Sub(ticket.Spent) > c.refreshRetry() {
-		return c.replayed(a, &ruleRefreshTokenUnused)
+		return "", c.replayed(a, &ruleRefreshTokenUnused)
 	}
+	successor = c.s.successor(token, ticket.Spent)
 	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, successor))
 	if errors.Is(err, storage.ErrNotFound) {
-		return c.refuse(&ruleRefreshTokenKnown, "the successor is gone")
+		return "", c.refuse(&ruleRefreshTokenKnown, "the successor is gone")
 	}
 	if err != nil {
-		return fmt.Errorf("look up successor: %w", err)
+		return "", fmt.Errorf("look up successor: %w", err)
 	}
-	return c.must(next.Spent.IsZero(), &ruleRefreshTokenTwin)
+	if !next.Spent.IsZero() {
+		return "", c.replayed(a, &ruleRefreshTokenUnused)
+	}
+	return successor, nil
 }
 
 // narrowScope returns what of a granted scope the request asks for: all, if it does not

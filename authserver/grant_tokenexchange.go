@@ -42,6 +42,17 @@ var (
 	}
 )
 
+// maxExchangedFamily bounds how long a chain of exchanges gets, in bytes of its family's
+// name: some twenty tokens.
+const maxExchangedFamily = 512
+
+var ruleExchangeChain = rule{
+	must:    "the subject_token is not the last of a very long chain of exchanged tokens",
+	section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
+	says: "subject_token was exchanged too often",
+	mend: "exchange the token that the service was called with, not the one from its previous exchange",
+}
+
 // tokenExchange is one request of the token exchange grant.
 type tokenExchange struct {
 	requested       string // requested_token_type
@@ -129,6 +140,9 @@ func (c *call) exchangeSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 	}
 	var err error
 	if t.subject, err = c.presentedToken(token, tokenType, subjectRules); err != nil {
+		return nil, err
+	}
+	if err := c.must(len(t.subject.descendants) <= maxExchangedFamily, &ruleExchangeChain); err != nil {
 		return nil, err
 	}
 	return c.allowing(rules, &ruleExchangeSubject, tokenType+" of "+t.subject.issuer+" "+t.subject.clientID, func(r *TokenExchangeRule) bool {
@@ -231,17 +245,22 @@ func (c *call) exchangeScope(t *tokenExchange, rules []*TokenExchangeRule) error
 	return nil
 }
 
-// exchanged is the exchange for an access token, which ends with what the subject token
-// hangs from.
+// exchanged is the exchange for an access token. What is stored for it is a family of its
+// own, which ends with the subject token; the subject token does not end with it.
 func (c *call) exchanged(t *tokenExchange) *exchange {
 	from := &t.subject.authorization
+	id := storage.NewID()
+	family := newFamily(c.now)
+	if t.subject.descendants != "" {
+		family = storage.Descendant(t.subject.descendants, id)
+	}
 	x := &exchange{
 		authorization: authorization{
-			ClientID: c.client.ID, Subject: t.subject.person, Grant: from.Grant, Family: from.Family, Scope: t.scope,
+			ClientID: c.client.ID, Subject: t.subject.person, Grant: from.Grant, Family: family, Scope: t.scope,
 			Resources: t.targets, Session: from.Session, AuthTime: from.AuthTime, ACR: from.ACR, AMR: from.AMR, Started: from.Started,
 		},
 		scope: t.scope, resources: t.targets, issuedTokenType: t.requested, lifetime: t.rule.lifetime(c.now, t.subject),
-		subjectAnchor: t.subject.anchor,
+		id: id, subject: t.subject, outlives: t.rule.OutlivesSubjectToken,
 	}
 	if t.act != nil {
 		x.authorization.Extra = oauth.Claims{claimActor: t.act}
@@ -249,7 +268,7 @@ func (c *call) exchanged(t *tokenExchange) *exchange {
 	if t.subject.person == "" && t.subject.clientID != c.client.ID {
 		x.authorization.Other = t.subject.subject
 	}
-	if !t.rule.OutlivesSubjectToken {
+	if !x.outlives {
 		x.hangsFrom = t.subject.anchor
 	}
 	return x
@@ -281,9 +300,6 @@ func (c *call) exchangeForRefreshToken(t *tokenExchange, x *exchange) error {
 	}
 	if x.authorization.Started == 0 {
 		x.authorization.Started = c.now.Unix()
-	}
-	if x.authorization.Family == "" {
-		x.authorization.Family = newFamily(c.now)
 	}
 	x.instead = func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
 		token := newSecret(prefixRefreshToken, c.now)

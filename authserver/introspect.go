@@ -102,11 +102,11 @@ func (c *call) introspection(caller *client, token string) (*introspectionAnswer
 // introspectRefreshToken tells a client about its own refresh token. It has no
 // token_type, so that no API takes it for an access token.
 func (c *call) introspectRefreshToken(caller *client, token string) (*introspectionAnswer, error) {
-	ticket, a, err := c.unspentRefreshToken(token)
+	ticket, a, err := c.refreshTokenTicket(token)
 	if err != nil {
 		return nil, err
 	}
-	if a.ClientID != caller.ID {
+	if !ticket.Spent.IsZero() || a.ClientID != caller.ID {
 		return nil, errInactive
 	}
 	return &introspectionAnswer{Introspection: oauth.Introspection{
@@ -115,11 +115,11 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 	}}, nil
 }
 
-// unspentRefreshToken looks at a refresh token without using it up; errInactive if it was
-// used or is none.
-func (c *call) unspentRefreshToken(token string) (storage.Ticket, authorization, error) {
+// refreshTokenTicket looks at a refresh token, spent or not, without using it up;
+// errInactive if there is none.
+func (c *call) refreshTokenTicket(token string) (storage.Ticket, authorization, error) {
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
-	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
+	if errors.Is(err, storage.ErrNotFound) {
 		return ticket, authorization{}, errInactive
 	}
 	if err != nil {
@@ -129,16 +129,23 @@ func (c *call) unspentRefreshToken(token string) (storage.Ticket, authorization,
 	return ticket, a, err
 }
 
-// endToken ends an access token before its time.
+// endToken ends an access token before its time, and then what was exchanged for it.
 func (c *call) endToken(t *accessToken) error {
+	ctx, store := c.r.Context(), c.s.config.Store
 	if t.opaque {
-		if err := c.s.config.Store.Delete(c.r.Context(), t.key); err != nil {
+		if err := store.Delete(ctx, t.key); err != nil {
 			return fmt.Errorf("revoke access token: %w", err)
 		}
-		return nil
+	} else {
+		if err := c.s.endStatus(ctx, c.now, &t.claims); err != nil {
+			return err
+		}
+		if err := c.s.denyJWT(ctx, c.now, t.claims.ID, time.Unix(t.claims.Expires, 0)); err != nil {
+			return err
+		}
 	}
-	if err := c.s.endStatus(c.r.Context(), c.now, &t.claims); err != nil {
-		return err
+	if err := store.DeleteFamily(ctx, t.descendants()); err != nil {
+		return fmt.Errorf("revoke what was exchanged for an access token: %w", err)
 	}
-	return c.s.denyJWT(c.r.Context(), c.now, t.claims.ID, time.Unix(t.claims.Expires, 0))
+	return nil
 }

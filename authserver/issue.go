@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -95,8 +96,15 @@ func (c *call) stillStands(ctx context.Context, x *exchange) error {
 	if x.refreshToken != "" && !x.storeRefresh {
 		key = secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken)
 	}
-	if x.subjectAnchor != "" {
-		key, _ = readAnchor(x.subjectAnchor)
+	if x.subject != nil {
+		key, _ = readAnchor(x.subject.anchor)
+		if x.subject.jti != "" {
+			if err := c.s.notRevoked(ctx, c.now, x.subject.jti); errors.Is(err, errInactive) {
+				return storage.ErrNotFound
+			} else if err != nil {
+				return err
+			}
+		}
 	}
 	if key.Kind == "" {
 		return nil
@@ -144,7 +152,7 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		return response, []storage.Ticket{ticket}, err
 	}
 	var put []storage.Ticket
-	if x.authorization.Subject != "" && x.anchor() == "" {
+	if x.anchor() == "" && (x.authorization.Subject != "" || x.outlives) {
 		x.own = newAnchor()
 		ticket, err := x.authorization.ticket(x.own, expires)
 		if err != nil {
@@ -275,7 +283,7 @@ func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scop
 	a := &x.authorization
 	claims := accessTokenClaims{
 		Issuer: c.s.config.Issuer, Subject: c.s.subjectOf(c.client, a), Audience: audience, ClientID: c.client.ID,
-		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.anchor() + "." + storage.NewID(),
+		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.jti(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 		Extra: extra,
 	}

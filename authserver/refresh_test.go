@@ -52,16 +52,58 @@ func TestRT03_LostAnswer(t *testing.T) {
 	})
 }
 
-// Inside the window, but after the successor was used, an old token gains nothing and
-// costs nothing (docs/divergences.md).
-func TestRT04_WindowIsNoWayToForge(t *testing.T) {
-	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
+// Inside the window too, an old token whose successor was used shows that two hold tokens of
+// one authorization: a thief who refreshes twice just before the owner does is noticed, and
+// so is one who comes after the owner.
+func TestRT04_OldTokenAfterItsSuccessorEndsTheFamily(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other")}}, store, nil)
 		first := s.tokens("ada", "app", "openid")
-		second := s.refresh("app", first.RefreshToken)
+		second := s.refresh("app", first.RefreshToken) // the thief
 		third := s.refresh("app", second.RefreshToken)
+		s.refresh("other", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		s.userinfo(third.AccessToken).want(t, http.StatusOK, "") // another client ends nothing
 		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
-		s.refresh("app", third.RefreshToken).want(t, http.StatusOK, "")
+		s.refresh("app", third.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		for _, a := range []answer{first, second, third} {
+			s.userinfo(a.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
+		}
 	})
+}
+
+// A client whose every response is lost once is never signed out.
+func TestRT03_EveryResponseLostOnceIsNoTheft(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		token := s.tokens("ada", "app", "openid").RefreshToken
+		for range 5 {
+			lost := s.refresh("app", token)
+			again := s.refresh("app", token)
+			again.want(t, http.StatusOK, "")
+			if again.RefreshToken != lost.RefreshToken {
+				t.Fatal("the retry got another successor")
+			}
+			token = again.RefreshToken
+		}
+	})
+}
+
+// A used refresh token is also noticed as a subject_token.
+func TestRT04_OldTokenAsSubjectToken(t *testing.T) {
+	s := newScene(t, scriptSetup{
+		Clients: []testClient{confidential("app", func(c *authserver.Client) {
+			c.GrantTypes = append(c.GrantTypes, oauth.GrantTypeTokenExchange)
+		})},
+		Resources:     []authserver.Resource{{Identifier: "https://api.example"}},
+		TokenExchange: []authserver.TokenExchangeRule{{Clients: []string{"app"}, Impersonation: true, Resources: []string{"https://api.example"}, SubjectTokenTypes: []string{oauth.TokenTypeRefreshToken}}},
+	})
+	first := s.tokens("ada", "app", "openid")
+	second := s.refresh("app", first.RefreshToken)
+	third := s.refresh("app", second.RefreshToken)
+	if a := s.exchange("app", first.RefreshToken, oauth.TokenTypeRefreshToken, oauth.TokenTypeAccessToken); a.status != http.StatusBadRequest {
+		t.Errorf("a used refresh token is exchanged: %d %s", a.status, a.body)
+	}
+	s.refresh("app", third.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
 func TestRT05_RT06_OtherClient(t *testing.T) {

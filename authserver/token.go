@@ -56,9 +56,15 @@ type exchange struct {
 	put []storage.Ticket
 	// own is what the tokens hang from where there is neither code nor refresh token.
 	own storage.Key
-	// subjectAnchor is what the token hangs from for which these are; hangsFrom the same,
-	// where these end with it too (accesstoken.go). "" for nothing.
-	subjectAnchor, hangsFrom string
+	// subject is the token of this server that these are exchanged for; nil if there is none.
+	// Where these expire with it, hangsFrom is its anchor, and after their own id their jti has
+	// its ids.
+	subject   *presentedToken
+	hangsFrom string
+	// id is the tokens' own part of the jti; "" if it is not made yet.
+	id string
+	// outlives says that these do not expire with the token that they are exchanged for.
+	outlives bool
 	// instead makes what is issued in place of an access token; nil for an access token.
 	instead func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error)
 	// code is the code that the tokens are for, or come with; zero if there is none.

@@ -28,7 +28,10 @@ type presentedToken struct {
 	authorization authorization
 	// anchor is what it hangs from (accesstoken.go); "" if nothing.
 	anchor string
-	bound  bool // to a key that its sender must prove to have
+	// jti is that of a JWT access token of ours; descendants the family of what is exchanged
+	// for it, "" if it is none of ours that can be revoked.
+	jti, descendants string
+	bound            bool // to a key that its sender must prove to have
 }
 
 // party is who acts with it as an actor token.
@@ -198,6 +201,7 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 	t := &presentedToken{
 		issuer: claims.Issuer, subject: claims.Subject, clientID: claims.ClientID, audience: claims.Audience,
 		person: found.person, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
+		jti: claims.ID, descendants: found.descendants(),
 	}
 	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, claims.AMR
 	return t, t.readClaims(claims.Extra)
@@ -221,16 +225,23 @@ func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 	if !isSecret(prefixRefreshToken, token) {
 		return nil, errPresented("it has not the form of one that this server issues")
 	}
-	ticket, a, err := c.unspentRefreshToken(token)
+	ticket, a, err := c.refreshTokenTicket(token)
 	if err != nil {
 		return nil, err
 	}
 	if a.ClientID != c.client.ID || a.Subject == "" {
 		return nil, errPresented("it is another client's")
 	}
+	if !ticket.Spent.IsZero() {
+		if _, err := c.lostResponse(ticket, a, token); err != nil {
+			return nil, err
+		}
+		return nil, errPresented("it was used")
+	}
 	t := &presentedToken{
 		issuer: c.s.config.Issuer, subject: c.s.subjectFor(c.client, a.Subject), clientID: a.ClientID, person: a.Subject,
 		scope: a.Scope, expires: ticket.Expires, anchor: writeAnchor("r", ticket.Key), authorization: a,
+		descendants: a.Family,
 	}
 	return t, t.readClaims(a.Extra)
 }

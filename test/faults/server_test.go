@@ -213,24 +213,35 @@ func (c *customer) refresh() error {
 	return err
 }
 
-// repeat asks for an answer again that did arrive. Unless the successor was used, in a
-// request whose answer was lost, it is the same.
+// repeat asks again for a response that did arrive. It is the same, unless the successor was
+// used in a request whose response was lost: then everything that came from the code ends.
 func (c *customer) repeat() error {
 	next, err := c.useToken(len(c.tokens) - 2)
-	if err == nil && next != "" && next != c.tokens[len(c.tokens)-1] {
+	switch {
+	case err != nil || next == "":
+		c.startOver()
+	case next != c.tokens[len(c.tokens)-1]:
 		err = fmt.Errorf("accepted twice: refresh token %d has two successors", len(c.tokens)-1)
 	}
 	return err
 }
 
-// replayToken uses a token whose successor was used.
+// replayToken uses a token whose successor was used, which ends everything that came from
+// the code.
 func (c *customer) replayToken() error {
 	next, err := c.useToken(len(c.tokens) - 3)
 	if err == nil && next != "" {
-		err = fmt.Errorf("accepted twice: refresh token %d of %d", len(c.tokens)-2, len(c.tokens))
+		return fmt.Errorf("accepted twice: refresh token %d of %d", len(c.tokens)-2, len(c.tokens))
 	}
+	if err == nil {
+		c.revoked = append(c.revoked, c.tokens[len(c.tokens)-1])
+	}
+	c.startOver()
 	return err
 }
+
+// startOver has the customer sign in again, where the tokens are revoked, or may be.
+func (c *customer) startOver() { c.code = "" }
 
 // replayCode uses a code again, which ends everything that came from it.
 func (c *customer) replayCode() error {
