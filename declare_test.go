@@ -156,8 +156,11 @@ func TestADeclaredPasswordLeavesAloneWhatThePersonChoseSince(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user.PasswordHash = hash
-	if err := store.PutUser(t.Context(), user); err != nil {
+	err = store.UpdateUser(t.Context(), user.ID, func(user *identity.User) error {
+		user.PasswordHash = hash
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if user = apply(0); !identity.VerifyPassword(user.PasswordHash, "chosen by herself") {

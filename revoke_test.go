@@ -35,15 +35,9 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 			wantRevoked(t, s, `{"sub_id":{"format":"opaque","id":"`+ada.ID+`"}}`)
 		},
 		"of somebody who is disabled": func(ada *identity.User) {
-			ada.Disabled = true
-			if err := s.store.PutUser(t.Context(), ada); err != nil {
-				t.Fatal(err)
-			}
+			setDisabled(t, s, ada.ID, true)
 			wantRevoked(t, s, `{"sub_id":{"format":"email","email":"ada@example.com"}}`)
-			ada.Disabled = false
-			if err := s.store.PutUser(t.Context(), ada); err != nil {
-				t.Fatal(err)
-			}
+			setDisabled(t, s, ada.ID, false)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,8 +52,8 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 				if _, sessions[who], err = s.accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil); err != nil {
 					t.Fatal(err)
 				}
-				grant := &authserver.Grant{ID: "grant of " + who, Subject: user.ID, ClientID: "app", CreatedAt: time.Now(), UpdatedAt: time.Now()}
-				if err := s.store.PutGrant(t.Context(), grant); err != nil {
+				_, err = s.store.UpdateGrant(t.Context(), user.ID, "app", func(*authserver.Grant) error { return nil })
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -75,6 +69,17 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func setDisabled(t *testing.T, s *Server, id string, disabled bool) {
+	t.Helper()
+	err := s.store.UpdateUser(t.Context(), id, func(user *identity.User) error {
+		user.Disabled = disabled
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

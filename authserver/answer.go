@@ -21,7 +21,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	}
 	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.consent)) {
 		var err error
-		if grant, err = c.putGrant(request, who.Subject, grant, request.consent); err != nil {
+		if grant, err = c.putGrant(request, who.Subject, request.consent); err != nil {
 			return err
 		}
 	}

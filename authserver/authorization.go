@@ -68,3 +68,13 @@ func readAuthorization(t storage.Ticket) (authorization, error) {
 	}
 	return a, nil
 }
+
+// SessionOf returns the name of the sign-in session in which a ticket of a user's grant was
+// issued; "" if that was in none. It is for stores (identity.User.Kept).
+func SessionOf(t storage.Ticket) string {
+	a, err := readAuthorization(t)
+	if err != nil {
+		return "" // not an authorization
+	}
+	return a.Session
+}

@@ -200,7 +200,7 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 		return nil, errUnknownClient
 	}
 	record, err := s.config.Store.Client(ctx, id)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && (record.Disabled || record.unusable(time.Now())) {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !record.active(time.Now()) {
 		return nil, errUnknownClient
 	}
 	if err != nil {

@@ -142,5 +142,5 @@ func (c *call) recordGrant(subject string, scope oauth.Scope) (*Grant, error) {
 	if grant != nil && grant.Scope.Covers(scope) {
 		return grant, nil
 	}
-	return c.putGrant(&authorizationRequest{client: c.client, consent: scope}, subject, grant, scope)
+	return c.putGrant(&authorizationRequest{client: c.client, consent: scope}, subject, scope)
 }

@@ -281,16 +281,18 @@ func claimedHTTPS(uri string) bool {
 	return err == nil && u.Scheme == "https"
 }
 
-// putGrant records what a person allowed, beside what they allowed before.
-func (c *call) putGrant(request *authorizationRequest, subject string, before *Grant, allowed oauth.Scope) (*Grant, error) {
-	grant := &Grant{ID: storage.NewID(), Subject: subject, ClientID: request.client.ID, CreatedAt: c.now}
-	if before != nil {
-		grant = before
-	}
-	grant.Scope = grant.Scope.Without(request.consent).Union(allowed)
-	grant.Declined = grant.Declined.Without(request.consent).Union(request.consent.Without(allowed))
-	grant.UpdatedAt = c.now
-	if err := c.s.config.Store.PutGrant(c.r.Context(), grant); err != nil {
+// putGrant records what a user allowed, beside what they allowed before.
+func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*Grant, error) {
+	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *Grant) error {
+		if grant.CreatedAt.IsZero() {
+			grant.CreatedAt = c.now
+		}
+		grant.Scope = grant.Scope.Without(request.consent).Union(allowed)
+		grant.Declined = grant.Declined.Without(request.consent).Union(request.consent.Without(allowed))
+		grant.UpdatedAt = c.now
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("store grant: %w", err)
 	}
 	if err := c.noteDescribedClient(); err != nil {

@@ -143,7 +143,7 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 	if err != nil {
 		return fmt.Errorf("find out who is signed in: %w", err)
 	}
-	next, grant, err := c.decide(i, who)
+	next, _, err := c.decide(i, who)
 	if err != nil {
 		return c.refuseAuthorization(i.request, err)
 	}
@@ -161,7 +161,7 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 			allowed = append(allowed, name)
 		}
 	}
-	if _, err := c.putGrant(i.request, who.Subject, grant, allowed); err != nil {
+	if _, err := c.putGrant(i.request, who.Subject, allowed); err != nil {
 		return err
 	}
 	i.allowed = true

@@ -356,7 +356,15 @@ func (c *call) useClient() error {
 	if r == nil || r.UnusedUntil.IsZero() || c.client.kept.Load() {
 		return nil
 	}
-	err := c.s.config.Store.KeepClient(c.r.Context(), c.client.ID)
+	err := c.s.config.Store.UpdateClient(c.r.Context(), c.client.ID, func(stored *Client) error {
+		if !stored.active(c.now) {
+			return storage.ErrNotFound
+		}
+		if stored.Registration != nil {
+			stored.Registration.UnusedUntil = time.Time{}
+		}
+		return nil
+	})
 	if errors.Is(err, storage.ErrNotFound) { // it came a moment too late
 		c.s.forget()
 		if c.endpoint.page {

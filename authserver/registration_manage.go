@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -75,7 +76,7 @@ func (c *call) registeredClient() (*Client, string, error) {
 		return nil, "", fmt.Errorf("read client: %w", err)
 	}
 	hash := sha256.Sum256([]byte(token))
-	if client.Disabled || client.unusable(c.now) || client.Registration == nil || subtle.ConstantTimeCompare(hash[:], client.Registration.TokenHash) != 1 {
+	if !client.active(c.now) || client.Registration == nil || subtle.ConstantTimeCompare(hash[:], client.Registration.TokenHash) != 1 {
 		return nil, "", c.refuse(&ruleRegistrationToken, "it is not the token of "+client.ID)
 	}
 	return client, token, c.must(true, &ruleRegistrationToken)
@@ -105,9 +106,33 @@ func (c *call) replaceClient(client *Client, token string) error {
 	if err := c.fillClient(client, request); err != nil {
 		return err
 	}
-	if err := c.s.config.Store.UpdateClient(c.r.Context(), client); err != nil {
-		return err
+	err = c.s.config.Store.UpdateClient(c.r.Context(), client.ID, func(stored *Client) error {
+		if stored.Registration == nil || !stored.active(c.now) || !bytes.Equal(stored.Registration.TokenHash, client.Registration.TokenHash) {
+			return storage.ErrNotFound // by now
+		}
+		replaceMetadata(stored, client)
+		*client = *stored
+		return nil
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		return c.refuse(&ruleRegistrationToken, "the client is gone")
+	}
+	if err != nil {
+		return fmt.Errorf("replace client: %w", err)
 	}
 	c.s.forget()
 	return c.writeClient(http.StatusOK, client, token)
+}
+
+// replaceMetadata puts in a stored client what a replacement decides, and leaves the rest as
+// it is by now: whether the client was used, and what an operator has set.
+func replaceMetadata(stored, replacement *Client) {
+	stored.ClientMetadata = replacement.ClientMetadata
+	stored.InsecureNoCodeChallenge = replacement.InsecureNoCodeChallenge
+	stored.InsecureAssertionAudience = replacement.InsecureAssertionAudience
+	if len(replacement.Secrets) == 0 || len(stored.Secrets) == 0 {
+		stored.Secrets = replacement.Secrets
+	}
+	r := stored.Registration
+	r.Localized, r.SoftwareStatement, r.Vouched = replacement.Registration.Localized, replacement.Registration.SoftwareStatement, replacement.Registration.Vouched
 }

@@ -99,8 +99,11 @@ func TestRegisteredClientThatIsUsedStays(t *testing.T) {
 			s.server.ServeHTTP(w, r)
 			return w.Code
 		}
-		grant := &authserver.Grant{ID: "g", Subject: "ada", ClientID: used["client_id"].(string), Scope: []string{"openid"}, CreatedAt: time.Now(), UpdatedAt: time.Now()}
-		if err := s.store.PutGrant(t.Context(), grant); err != nil {
+		_, err := s.store.UpdateGrant(t.Context(), "ada", used["client_id"].(string), func(grant *authserver.Grant) error {
+			grant.Scope, grant.CreatedAt = []string{"openid"}, time.Now()
+			return nil
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		if status := ask(used["client_id"]); status != http.StatusSeeOther {

@@ -27,12 +27,16 @@ type Store interface {
 	// such clients; otherwise ErrTooManyClients. storage.ErrExists: there is a client of
 	// that ID. The version stays: nobody can have known the client.
 	RegisterClient(ctx context.Context, client *Client, most int) error
-	// UpdateClient replaces a client that registered itself; storage.ErrNotFound if there is
-	// none of that ID.
-	UpdateClient(ctx context.Context, client *Client) error
-	// KeepClient ends Registration.UnusedUntil: the client was used. The version stays.
-	// storage.ErrNotFound: the client is gone.
-	KeepClient(ctx context.Context, clientID string) error
+	// UpdateClient changes a client: update gets the record as it is now, and what it leaves
+	// there is stored. Nobody else changes the record meanwhile. update must not call the
+	// store, and may be called again if the database asks for another try. If it returns an
+	// error nothing changes, and UpdateClient returns that error. The ID cannot change. The
+	// version grows, unless nothing but Registration.UnusedUntil changed. storage.ErrNotFound:
+	// there is no such client.
+	//
+	// If Client.Settle says so, every ticket that hangs from a grant to the client or from
+	// ClientGrant ends in the same transaction. The grants stay.
+	UpdateClient(ctx context.Context, clientID string, update func(*Client) error) error
 	// DeleteClient removes a client, the grants to it, and every ticket that hangs from one
 	// of those. Its absence is no error.
 	DeleteClient(ctx context.Context, clientID string) error
@@ -48,10 +52,9 @@ type Store interface {
 	// Grant returns the grant of a subject to a client; GrantsOf all grants of a subject.
 	Grant(ctx context.Context, subject, clientID string) (*Grant, error)
 	GrantsOf(ctx context.Context, subject string) ([]Grant, error)
-	// PutGrant stores a grant; there is one for each subject and client, so a later one
-	// takes the place of an earlier one, and keeps its ID and CreatedAt, which PutGrant
-	// writes back.
-	PutGrant(ctx context.Context, grant *Grant) error
+	// UpdateGrant changes the grant of a subject to a client, as UpdateClient does a client,
+	// and returns it. If there is none, update gets a new one with an ID of its own.
+	UpdateGrant(ctx context.Context, subject, clientID string, update func(*Grant) error) (*Grant, error)
 	// DeleteGrant removes a grant and every ticket that hangs from it, with the promise
 	// of storage.Tickets.DeleteFamily about those that are being derived.
 	DeleteGrant(ctx context.Context, id string) error
@@ -72,7 +75,34 @@ type Client struct {
 	ClientSettings
 	// Registration is nil for a client that an operator declared.
 	Registration *Registration `json:"registration,omitempty"`
+	// RetiredAt is when a declaration stopped naming the client; zero: it did not. The record
+	// is kept, and refused as if it were disabled.
+	RetiredAt time.Time `json:"-"`
+	// EndedAt is when everything ended that had been issued to the client: codes and tokens
+	// from before are not valid. Zero: that never happened.
+	EndedAt time.Time `json:"-"`
 }
+
+// Active reports whether the client may act. A store knows no more; active does.
+func (c *Client) Active() bool { return !c.Disabled && c.RetiredAt.IsZero() }
+
+// active reports whether the client may act now.
+func (c *Client) active(now time.Time) bool { return c.Active() && !c.unusable(now) }
+
+// Settle is for stores. It reports whether a change from before ends what was issued to the
+// client, because it has become inactive, or active again, and notes since when. What was
+// under way while a client was inactive does not come to life afterwards.
+func (c *Client) Settle(now time.Time, before *Client) bool {
+	if c.Active() == before.Active() {
+		return false
+	}
+	c.EndedAt = now
+	return true
+}
+
+// ClientGrant is what the tickets of a client's own tokens hang from, as those of a user's
+// hang from a Grant.
+func ClientGrant(clientID string) string { return "client:" + clientID }
 
 // Registration is how a client registered itself (RFC 7591).
 type Registration struct {

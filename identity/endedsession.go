@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
@@ -44,6 +45,16 @@ func EndedNote(ticket storage.Ticket) *storage.Ticket {
 		return nil
 	}
 	return &storage.Ticket{Key: kindEnded.Hash(session.ID), Family: endedFamily, Data: data, Expires: ticket.Expires.Add(endedLifetime)}
+}
+
+// Keeps reports whether a ticket is that of a session in u.Kept, by its present or an earlier
+// name. It is for stores.
+func (u *User) Keeps(ticket storage.Ticket) bool {
+	if ticket.Kind != KindSession || len(u.Kept) == 0 {
+		return false
+	}
+	session, _, err := readSession(ticket)
+	return err == nil && slices.ContainsFunc(append(session.Former(), session.ID), func(name string) bool { return slices.Contains(u.Kept, name) })
 }
 
 // EndedSessions returns sessions that were ended and are not forgotten yet, at most limit.

@@ -69,8 +69,8 @@ func FuzzCanonicalIdentifier(f *testing.F) {
 func TestLG33_UsernameIsNobodysEmail(t *testing.T) {
 	alice := &User{ID: "1", Username: "alice", Claims: map[string]any{"email": "Alice@Example.com"}}
 	mallory := &User{ID: "2", Username: "ALICE@example.com"}
-	if err := newMapStore(alice).PutUser(t.Context(), mallory); err != ErrIdentifierTaken {
-		t.Errorf("PutUser = %v, want %v", err, ErrIdentifierTaken)
+	if err := newMapStore(alice).CreateUser(t.Context(), mallory); err != ErrIdentifierTaken {
+		t.Errorf("CreateUser = %v, want %v", err, ErrIdentifierTaken)
 	}
 }
 

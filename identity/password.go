@@ -14,7 +14,8 @@ type PasswordChange struct {
 	UserID       string
 	Current, New string
 	// Session is the public name of the session that the wish came from. With EndOthers
-	// all other sessions end.
+	// everything else ends that was issued to the user: other sessions, and the codes and
+	// tokens of clients that were not issued in this one.
 	Session   string
 	EndOthers bool
 }
@@ -53,34 +54,29 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	if err != nil {
 		return err
 	}
-	if user, err = a.User(ctx, user.ID); err != nil {
-		return fmt.Errorf("change a password: %w", err)
+	kept, err := a.SessionByID(ctx, now, change.Session)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
 	}
-	user.PasswordHash, user.UpdatedAt = hash, now
-	if err := a.store.PutUser(ctx, user); err != nil {
+	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
+		if !stored.Active() || stored.PasswordHash != user.PasswordHash {
+			return ErrWrongCredentials // by now
+		}
+		stored.PasswordHash, stored.UpdatedAt = hash, now
+		if change.EndOthers {
+			stored.End(now, kept)
+		}
+		return nil
+	})
+	if errors.Is(err, ErrWrongCredentials) {
+		return ErrWrongCredentials
+	}
+	if err != nil {
 		return fmt.Errorf("store the new password: %w", err)
 	}
 	a.logger.InfoContext(ctx, "password changed", "event", EventPasswordChanged, "user", user.ID)
 	if change.EndOthers {
-		return a.endOtherSessions(ctx, now, user.ID, change.Session)
-	}
-	return nil
-}
-
-// endOtherSessions ends all sessions of a person but one, however many there are.
-func (a *Accounts) endOtherSessions(ctx context.Context, now time.Time, userID, keep string) error {
-	kept := []string{keep}
-	if session, err := a.SessionByID(ctx, now, keep); err == nil {
-		kept = append(kept, session.former...)
-	} else if !errors.Is(err, storage.ErrNotFound) {
-		return err
-	}
-	if err := a.endSessionsBut(ctx, now, userID, kept); err != nil {
-		return err
-	}
-	a.logger.InfoContext(ctx, "all other sessions ended", "event", EventSessionsEnded, "user", userID)
-	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindDevice); err != nil {
-		return fmt.Errorf("forget devices: %w", err)
+		a.logger.InfoContext(ctx, "all other sessions ended", "event", EventSessionsEnded, "user", user.ID)
 	}
 	return nil
 }

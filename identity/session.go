@@ -175,22 +175,25 @@ func (a *Accounts) openSession(ctx context.Context, ticket storage.Ticket) (*Ses
 	if session.User, err = a.User(ctx, userID); err != nil {
 		return nil, err
 	}
+	if !session.User.valid(session.AuthTime, append(session.Former(), session.ID)...) {
+		return nil, storage.ErrNotFound // it began while everything else ended
+	}
 	return session, nil
 }
 
-// User returns a person by ID; storage.ErrNotFound if they are gone or disabled.
+// User returns a user by ID; storage.ErrNotFound if they are gone, disabled or retired.
 func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
 	user, err := a.AnyUser(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if user.Disabled {
+	if !user.Active() {
 		return nil, storage.ErrNotFound
 	}
 	return user, nil
 }
 
-// AnyUser returns a person by ID, disabled or not; storage.ErrNotFound if they are gone.
+// AnyUser returns a user by ID, active or not; storage.ErrNotFound if they are gone.
 func (a *Accounts) AnyUser(ctx context.Context, id string) (*User, error) {
 	user, err := a.store.User(ctx, id)
 	if err != nil {

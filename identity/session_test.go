@@ -193,18 +193,30 @@ func TestSE05_ASessionOfADisabledOrDeletedPersonIsNobody(t *testing.T) {
 	a := accounts(t, store)
 	ctx := t.Context()
 	secret, session, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
-	disabled := *u
-	disabled.Disabled = true
-	store.PutUser(ctx, &disabled)
+	disable := func(disabled bool) {
+		t.Helper()
+		err := store.UpdateUser(ctx, u.ID, func(u *User) error {
+			u.Disabled = disabled
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	disable(true)
 	if _, err := a.Session(ctx, start, secret); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("disabled: %v", err)
 	}
 	if _, err := a.SessionByID(ctx, start, session.ID); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("disabled, by ID: %v", err)
 	}
-	store.PutUser(ctx, u)
-	if _, err := a.Session(ctx, start, secret); err != nil {
+	disable(false)
+	if _, err := a.Session(ctx, start, secret); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("enabled again: %v", err)
+	}
+	secret, _, _ = a.StartSession(ctx, time.Now(), u, SessionDetails{}, nil)
+	if _, err := a.Session(ctx, start, secret); err != nil {
+		t.Errorf("signed in again: %v", err)
 	}
 	delete(store.users, "a")
 	if _, err := a.Session(ctx, start, secret); !errors.Is(err, storage.ErrNotFound) {

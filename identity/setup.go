@@ -69,7 +69,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	if err := a.store.Spend(ctx, now, []storage.Key{kindSetup.Hash(token)}); err != nil {
 		return nil, fmt.Errorf("spend the setup token: %w", err)
 	}
-	if err := a.store.PutUser(ctx, user); err != nil {
+	if err := a.store.CreateUser(ctx, user); err != nil {
 		return nil, fmt.Errorf("store the administrator: %w", err)
 	}
 	a.logger.InfoContext(ctx, "administrator created", "event", EventAdministratorCreated, "user", user.ID)

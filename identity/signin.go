@@ -121,8 +121,9 @@ func (a *Accounts) find(ctx context.Context, identifier string) (*User, error) {
 	return user, err
 }
 
-// proves reports whether the password is that of the person. It hashes once whoever that
-// is, nil included, and once more when the hash is replaced by a better one.
+// proves reports whether the password is that of the user. It hashes once whoever that is,
+// nil included, and again when the hash is replaced by a better one or was changed meanwhile.
+// user is then as it is stored.
 func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, password string) (bool, error) {
 	if err := a.hashing.enter(ctx); err != nil {
 		return false, err
@@ -132,37 +133,46 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 	if user != nil && user.PasswordHash != "" {
 		hash = user.PasswordHash
 	}
-	if !VerifyPassword(hash, password) || user == nil || user.Disabled {
+	if !VerifyPassword(hash, password) || user == nil || !user.Active() {
 		return false, nil
 	}
-	if belowNorm(hash) {
-		if err := a.rehash(ctx, now, user, password); err != nil {
-			// The person is who they say; the hash is replaced next time.
-			a.logger.ErrorContext(ctx, "a password hash could not be replaced by a better one", "user", user.ID, "error", err)
-		}
+	if !belowNorm(hash) {
+		return true, nil
 	}
-	return true, nil
+	replaced, err := a.rehash(ctx, now, user, password)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return false, nil
+	case err != nil:
+		// The user is who they say; the hash is replaced next time.
+		a.logger.ErrorContext(ctx, "a password hash could not be replaced by a better one", "user", user.ID, "error", err)
+		return true, nil
+	}
+	return replaced || user.Active() && VerifyPassword(user.PasswordHash, password), nil
 }
 
-func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, password string) error {
+// rehash replaces the hash of a password and reports whether it did: a hash that was changed
+// meanwhile stays. user is then as it is stored.
+func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, password string) (replaced bool, err error) {
+	verified := user.PasswordHash
 	hash, err := HashPassword(password)
 	if err != nil {
-		return err
+		return false, err
 	}
-	// What changed while the password was hashed is kept.
-	current, err := a.store.User(ctx, user.ID)
-	if err != nil {
-		return fmt.Errorf("read the person again: %w", err)
-	}
-	if current.PasswordHash != user.PasswordHash {
+	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
+		if replaced = stored.Active() && stored.PasswordHash == verified; replaced {
+			stored.PasswordHash, stored.UpdatedAt = hash, now
+		}
+		*user = *stored
 		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("store the better hash: %w", err)
 	}
-	current.PasswordHash, current.UpdatedAt = hash, now
-	if err := a.store.PutUser(ctx, current); err != nil {
-		return fmt.Errorf("store the better hash: %w", err)
+	if replaced {
+		a.logger.InfoContext(ctx, "password hash replaced by a better one", "event", EventPasswordRehashed, "user", user.ID)
 	}
-	a.logger.InfoContext(ctx, "password hash replaced by a better one", "event", EventPasswordRehashed, "user", user.ID)
-	return nil
+	return replaced, nil
 }
 
 // masked returns a name for what was typed that says nothing about it and differs from

@@ -33,7 +33,7 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr,
 	if err := a.prepare(ctx, user, password); err != nil {
 		return nil, err
 	}
-	err := a.store.PutUser(ctx, user)
+	err := a.store.CreateUser(ctx, user)
 	if errors.Is(err, ErrIdentifierTaken) {
 		return nil, ErrIdentifierTaken // by somebody who was faster
 	}

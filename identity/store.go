@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
@@ -17,17 +18,27 @@ type Store interface {
 	// is the caller's own.
 	User(ctx context.Context, id string) (*User, error)
 	UserByIdentifier(ctx context.Context, identifier string) (*User, error)
-	// PutUser stores a person, new or changed, with Identifiers() as the names that find
-	// them. ErrIdentifierTaken: one of those belongs to somebody else. The sessions of
-	// somebody who is disabled end: their tickets go, and for each there is an EndedNote.
-	PutUser(ctx context.Context, user *User) error
+	// CreateUser stores a new user, with Identifiers() as the names that find them.
+	// storage.ErrExists: there is a user of that ID. ErrIdentifierTaken: one of the names
+	// belongs to another user.
+	CreateUser(ctx context.Context, user *User) error
+	// UpdateUser changes a user: update gets the record as it is now, and what it leaves
+	// there is stored. Nobody else changes the record meanwhile. update must not call the
+	// store, and may be called again if the database asks for another try. If it returns an
+	// error nothing changes, and UpdateUser returns that error. The ID cannot change.
+	// storage.ErrNotFound: there is no such user. ErrIdentifierTaken: as for CreateUser.
+	//
+	// If User.Settle says so, everything that was issued to the user ends in the same
+	// transaction: their sessions, with an EndedNote for each, and the tickets of their grants;
+	// except what belongs to the sessions in User.Kept. The grants stay.
+	UpdateUser(ctx context.Context, id string, update func(*User) error) error
 	// DeleteUser removes a person, their grants, and every ticket of the family
 	// SessionFamily(id) or that hangs from one of those grants. For each session there is
 	// an EndedNote.
 	DeleteUser(ctx context.Context, id string) error
 	// Users lists people in the order of their IDs, those after the given one.
 	Users(ctx context.Context, after string, limit int) ([]User, error)
-	// HasAdministrator reports whether any person who is not disabled is an administrator.
+	// HasAdministrator reports whether any user who is Active is an administrator.
 	HasAdministrator(ctx context.Context) (bool, error)
 }
 
@@ -49,9 +60,54 @@ type User struct {
 	Claims        map[string]any
 	Disabled      bool
 	Administrator bool
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
+	// RetiredAt is when a declaration stopped naming the user; zero: it did not. The record
+	// is kept, and refused as if it were disabled.
+	RetiredAt time.Time
+	// EndedAt is when everything ended that had been issued to the user: sessions, codes and
+	// tokens from before are not valid. Zero: that never happened. Kept are the public names
+	// of the one session that went on then, with the tokens that were issued in it.
+	EndedAt   time.Time
+	Kept      []string
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
-// SessionFamily is the ticket family of a person's sign-in sessions.
+// Active reports whether the user may sign in and be acted for.
+func (u *User) Active() bool { return !u.Disabled && u.RetiredAt.IsZero() }
+
+// End ends everything that was issued to the user until now. With a session, that goes on,
+// with what was issued in it. It is for an update of Store.UpdateUser.
+func (u *User) End(now time.Time, kept *Session) {
+	u.EndedAt, u.Kept = now, nil
+	if kept != nil {
+		u.Kept = append(kept.Former(), kept.ID)
+	}
+}
+
+// Settle is for stores. It reports whether a change from before ends what was issued to the
+// user: because End was called, or because the user has become inactive, or active again.
+// What was under way while a user was inactive does not come to life afterwards. now is when
+// the change is stored.
+func (u *User) Settle(now time.Time, before *User) bool {
+	if u.Active() != before.Active() {
+		u.End(now, nil)
+	}
+	if u.EndedAt.Equal(before.EndedAt) {
+		return false
+	}
+	if now.After(u.EndedAt) { // End was called with the time at which a request began
+		u.EndedAt = now
+	}
+	return true
+}
+
+// valid reports whether what was issued to the user at a time, in a session of some names,
+// has not ended since.
+func (u *User) valid(issued time.Time, session ...string) bool {
+	// Stores keep milliseconds.
+	return issued.UnixMilli() >= u.EndedAt.UnixMilli() || u.EndedAt.IsZero() ||
+		slices.ContainsFunc(session, func(name string) bool { return slices.Contains(u.Kept, name) })
+}
+
+// SessionFamily is the ticket family of a user's sign-in sessions.
 func SessionFamily(userID string) string { return "user:" + userID }

@@ -142,9 +142,38 @@ func (s *mapStore) UserByIdentifier(_ context.Context, identifier string) (*User
 	return nil, storage.ErrNotFound
 }
 
-func (s *mapStore) PutUser(_ context.Context, user *User) error {
+func (s *mapStore) CreateUser(_ context.Context, user *User) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.storeUser(user)
+}
+
+func (s *mapStore) UpdateUser(ctx context.Context, id string, update func(*User) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, ok := s.users[id]
+	if !ok {
+		return storage.ErrNotFound
+	}
+	user := before
+	if err := update(&user); err != nil {
+		return err
+	}
+	if user.Settle(time.Now(), &before) {
+		for key, t := range s.tickets {
+			if t.Family != SessionFamily(id) || user.Keeps(t) {
+				continue
+			}
+			if note := EndedNote(t); note != nil && key.Kind == KindSession {
+				s.tickets[note.Key] = *note
+			}
+			delete(s.tickets, key)
+		}
+	}
+	return s.storeUser(&user)
+}
+
+func (s *mapStore) storeUser(user *User) error {
 	for _, u := range s.users {
 		for _, identifier := range user.Identifiers() {
 			if u.ID != user.ID && slices.Contains(u.Identifiers(), identifier) {
@@ -179,7 +208,7 @@ func (s *mapStore) HasAdministrator(context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.users {
-		if u.Administrator && !u.Disabled {
+		if u.Administrator && u.Active() {
 			return true, nil
 		}
 	}

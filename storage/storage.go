@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -89,6 +90,12 @@ const descendantSeparator = "\x1f"
 
 // Descendant returns a family that ends with another one, and can end without it.
 func Descendant(family, name string) string { return family + descendantSeparator + name }
+
+// RootFamily returns the first of a line of descendants.
+func RootFamily(family string) string {
+	root, _, _ := strings.Cut(family, descendantSeparator)
+	return root
+}
 
 // AfterFamily returns the first name that is after those of a family and its descendants.
 func AfterFamily(family string) string { return family + " " }

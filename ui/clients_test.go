@@ -161,9 +161,7 @@ func TestManyRegistrationsAreOneApplication(t *testing.T) {
 			c.ClientName, c.ClientURI = "Agent", ""
 			change(c)
 		})
-		if err := w.store.PutGrant(t.Context(), &authserver.Grant{ID: "grant-" + id, Subject: "a", ClientID: id, Scope: scope, CreatedAt: time.Now()}); err != nil {
-			t.Fatal(err)
-		}
+		w.grant("a", id, scope)
 	}
 	for i, uri := range []string{"http://localhost:3001/callback", "http://localhost:4711/callback", "http://localhost/callback"} {
 		allow(fmt.Sprint("again-", i), []oauth.Scope{{"openid"}, {"openid", "photos.read"}, {"openid"}}[i], func(c *authserver.Client) { c.RedirectURIs = []string{uri} })
@@ -177,7 +175,11 @@ func TestManyRegistrationsAreOneApplication(t *testing.T) {
 	if got := strings.Count(page.body, "<bdi>Agent</bdi>"); got != 3 {
 		t.Errorf("%d applications are listed, want 3", got)
 	}
-	b.post("/account/applications/revoke", url.Values{"grant": {"grant-again-1"}}).redirected(t)
+	again, err := w.store.Grant(t.Context(), "a", "again-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.post("/account/applications/revoke", url.Values{"grant": {again.ID}}).redirected(t)
 	grants, err := w.store.GrantsOf(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)

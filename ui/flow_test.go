@@ -301,11 +301,7 @@ func TestAccountPage(t *testing.T) {
 	w.addAlice()
 	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
 	grantOf := func(subject string) string {
-		g := authserver.Grant{ID: "grant-of-" + subject, Subject: subject, ClientID: "printer", Scope: oauth.Scope{"openid", "photos.read"}, CreatedAt: time.Now()}
-		if err := w.store.PutGrant(t.Context(), &g); err != nil {
-			t.Fatal(err)
-		}
-		return g.ID
+		return w.grant(subject, "printer", oauth.Scope{"openid", "photos.read"}).ID
 	}
 	own, foreign := grantOf("a"), grantOf("b")
 	b, other := w.newBrowser(), w.newBrowser()
@@ -390,10 +386,9 @@ func TestLG37_SetupPageIsThereOnce(t *testing.T) {
 func TestWhatTheEngineAsks(t *testing.T) {
 	w := newWorld(t)
 	alice := w.addAlice()
-	alice.Claims["iss"], alice.Claims["sub"] = "https://evil.example.com", "b"
-	if err := w.store.PutUser(t.Context(), alice); err != nil {
-		t.Fatal(err)
-	}
+	alice = w.updateUser("a", func(alice *identity.User) {
+		alice.Claims["iss"], alice.Claims["sub"] = "https://evil.example.com", "b"
+	})
 	claims, err := w.ui.Claims(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -416,10 +411,7 @@ func TestWhatTheEngineAsks(t *testing.T) {
 	if !active() {
 		t.Error("a new session is not active")
 	}
-	alice.Disabled = true
-	if err := w.store.PutUser(t.Context(), alice); err != nil {
-		t.Fatal(err)
-	}
+	w.updateUser("a", func(alice *identity.User) { alice.Disabled = true })
 	if active() {
 		t.Error("the session of a disabled person is active")
 	}

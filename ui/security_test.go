@@ -104,7 +104,7 @@ func secureHandler(t *testing.T) (http.Handler, *memory.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.PutUser(t.Context(), &identity.User{ID: "a", Username: "alice", PasswordHash: passwordHash()}); err != nil {
+	if err := store.CreateUser(t.Context(), &identity.User{ID: "a", Username: "alice", PasswordHash: passwordHash()}); err != nil {
 		t.Fatal(err)
 	}
 	return u.Handler(nil), store

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
@@ -196,18 +197,11 @@ func TestSE10_PagesTellApplications(t *testing.T) {
 			other.post("/account/password", url.Values{"current": {password}, "new": {"command module 12"}, "end-others": {"on"}}).redirected(w.t)
 		},
 		"somebody else signs in": func(w *world, b *browserClient) {
-			bob := w.addAlice()
-			bob.ID, bob.Username, bob.Claims = "b", "bob", nil
-			w.addUser(*bob)
+			w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
 			b.signIn("bob", password).redirected(b.t)
 		},
 		"disabled": func(w *world, _ *browserClient) {
-			alice, err := w.store.User(w.t.Context(), "a")
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			alice.Disabled = true
-			w.addUser(*alice)
+			w.updateUser("a", func(alice *identity.User) { alice.Disabled = true })
 		},
 		"deleted": func(w *world, _ *browserClient) {
 			if err := w.store.DeleteUser(w.t.Context(), "a"); err != nil {

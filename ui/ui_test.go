@@ -115,10 +115,36 @@ func (w *world) authorizeURL(change url.Values) string {
 func (w *world) addUser(u identity.User) *identity.User {
 	w.t.Helper()
 	u.CreatedAt, u.UpdatedAt = time.Now(), time.Now()
-	if err := w.store.PutUser(w.t.Context(), &u); err != nil {
+	if err := w.store.CreateUser(w.t.Context(), &u); err != nil {
 		w.t.Fatal(err)
 	}
 	return &u
+}
+
+// updateUser changes a user and returns them.
+func (w *world) updateUser(id string, update func(*identity.User)) (user *identity.User) {
+	w.t.Helper()
+	err := w.store.UpdateUser(w.t.Context(), id, func(u *identity.User) error {
+		update(u)
+		user = u
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return user
+}
+
+func (w *world) grant(subject, clientID string, scope oauth.Scope) *authserver.Grant {
+	w.t.Helper()
+	grant, err := w.store.UpdateGrant(w.t.Context(), subject, clientID, func(grant *authserver.Grant) error {
+		grant.Scope, grant.CreatedAt = scope, time.Now()
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return grant
 }
 
 func (w *world) addAlice() *identity.User {

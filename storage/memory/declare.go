@@ -69,7 +69,12 @@ func (s *Store) Declare(_ context.Context, now time.Time, source string, d Decla
 	}
 	changed := false
 	for _, c := range d.Clients {
-		changed = put(s.clients, c.ID, cloneClient(c)) || changed
+		if before, ok := s.clients[c.ID]; ok {
+			c.EndedAt = before.EndedAt
+			s.storeClient(now, before, c)
+		} else {
+			changed = put(s.clients, c.ID, cloneClient(c)) || changed
+		}
 		mark("client", c.ID)
 	}
 	for _, scope := range d.Scopes {
@@ -89,7 +94,7 @@ func (s *Store) Declare(_ context.Context, now time.Time, source string, d Decla
 func (s *Store) declareUsers(now time.Time, users []identity.User, mark func(kind, name string)) error {
 	for _, u := range users {
 		old := s.userNamed(u.Username)
-		u.ID, u.CreatedAt, u.UpdatedAt = old.ID, old.CreatedAt, old.UpdatedAt
+		u.ID, u.CreatedAt, u.UpdatedAt, u.EndedAt, u.Kept = old.ID, old.CreatedAt, old.UpdatedAt, old.EndedAt, old.Kept
 		u = cloneJSON(u)
 		if u.ID == "" {
 			u.ID, u.CreatedAt = storage.NewID(), now
@@ -100,7 +105,16 @@ func (s *Store) declareUsers(now time.Time, users []identity.User, mark func(kin
 		if err := u.Check(); err != nil {
 			return fmt.Errorf("user %q: %w", u.Username, err)
 		}
-		if err := s.putUser(u); err != nil {
+		var err error
+		if old.ID == "" {
+			err = s.storeUser(u)
+		} else {
+			err = s.updateUser(now, u.ID, func(stored *identity.User) error {
+				*stored = u
+				return nil
+			})
+		}
+		if err != nil {
 			return err
 		}
 		mark("user", u.ID)
@@ -164,7 +178,7 @@ func sortedClones[T any](m map[string]T) []T {
 
 func cloneClient(c authserver.Client) authserver.Client {
 	clone := cloneJSON(c)
-	clone.Secrets = slices.Clone(c.Secrets)
+	clone.Secrets, clone.RetiredAt, clone.EndedAt = slices.Clone(c.Secrets), c.RetiredAt, c.EndedAt
 	return clone
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -57,31 +58,42 @@ func (s *Store) RegisterClient(_ context.Context, client *authserver.Client, mos
 }
 
 // UpdateClient implements authserver.Store.
-func (s *Store) UpdateClient(_ context.Context, client *authserver.Client) error {
+func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*authserver.Client) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clients[client.ID].Registration == nil {
-		return storage.ErrNotFound
-	}
-	s.clients[client.ID] = cloneClient(*client)
-	s.version++
-	return nil
-}
-
-// KeepClient implements authserver.Store.
-func (s *Store) KeepClient(_ context.Context, clientID string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, ok := s.clients[clientID]
+	before, ok := s.clients[clientID]
 	if !ok {
 		return storage.ErrNotFound
 	}
-	if c.Registration != nil {
-		c = cloneClient(c)
-		c.Registration.UnusedUntil = time.Time{}
-		s.clients[clientID] = c
+	client := cloneClient(before)
+	if err := update(&client); err != nil {
+		return err
 	}
+	if client.ID != clientID {
+		return fmt.Errorf("update client: the ID of %q cannot change", clientID)
+	}
+	s.storeClient(time.Now(), before, client)
 	return nil
+}
+
+// storeClient puts a client in the place of what was there before, and ends what that ends.
+func (s *Store) storeClient(now time.Time, before, client authserver.Client) {
+	client = cloneClient(client)
+	if client.Settle(milliseconds(now), &before) {
+		s.deleteTickets(func(t storage.Ticket) bool {
+			return t.Grant == authserver.ClientGrant(client.ID) || t.Grant != "" && s.grants[t.Grant].ClientID == client.ID
+		})
+	}
+	client.RetiredAt = milliseconds(client.RetiredAt)
+	s.clients[client.ID] = client
+	// Nobody needs to hear that a client was used.
+	used := cloneClient(before)
+	if used.Registration != nil && client.Registration != nil {
+		used.Registration.UnusedUntil = client.Registration.UnusedUntil
+	}
+	if !reflect.DeepEqual(used, cloneClient(client)) {
+		s.version++
+	}
 }
 
 // DeleteClient implements authserver.Store.
@@ -160,22 +172,29 @@ func (s *Store) GrantsOf(_ context.Context, subject string) ([]authserver.Grant,
 	return grants, nil
 }
 
-// PutGrant implements authserver.Store.
-func (s *Store) PutGrant(_ context.Context, grant *authserver.Grant) error {
-	if grant.ID == "" || grant.Subject == "" || grant.ClientID == "" {
-		return errors.New("store grant: it has no ID, subject or client")
+// UpdateGrant implements authserver.Store.
+func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update func(*authserver.Grant) error) (*authserver.Grant, error) {
+	if subject == "" || clientID == "" {
+		return nil, errors.New("update grant: it has no subject or client")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	grant := authserver.Grant{ID: storage.NewID(), Subject: subject, ClientID: clientID}
 	for _, g := range s.grants {
-		if g.Subject == grant.Subject && g.ClientID == grant.ClientID {
-			grant.ID, grant.CreatedAt = g.ID, g.CreatedAt
+		if g.Subject == subject && g.ClientID == clientID {
+			grant = cloneGrant(g)
 		}
 	}
-	g := cloneGrant(*grant)
-	g.CreatedAt, g.UpdatedAt = milliseconds(g.CreatedAt), milliseconds(g.UpdatedAt)
-	s.grants[g.ID] = g
-	return nil
+	id := grant.ID
+	if err := update(&grant); err != nil {
+		return nil, err
+	}
+	if grant.ID != id || grant.Subject != subject || grant.ClientID != clientID {
+		return nil, fmt.Errorf("update grant: the ID, subject and client of %q cannot change", id)
+	}
+	grant.CreatedAt, grant.UpdatedAt = milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt)
+	s.grants[id] = cloneGrant(grant)
+	return &grant, nil
 }
 
 // DeleteGrant implements authserver.Store.
@@ -249,17 +268,49 @@ func (s *Store) UserByIdentifier(_ context.Context, identifier string) (*identit
 	return nil, storage.ErrNotFound
 }
 
-// PutUser implements identity.Store.
-func (s *Store) PutUser(_ context.Context, user *identity.User) error {
+// CreateUser implements identity.Store.
+func (s *Store) CreateUser(_ context.Context, user *identity.User) error {
 	if user.ID == "" {
-		return errors.New("store user: it has no ID")
+		return errors.New("create user: it has no ID")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.putUser(*user)
+	if _, ok := s.users[user.ID]; ok {
+		return storage.ErrExists
+	}
+	return s.storeUser(*user)
 }
 
-func (s *Store) putUser(user identity.User) error {
+// UpdateUser implements identity.Store.
+func (s *Store) UpdateUser(_ context.Context, id string, update func(*identity.User) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.updateUser(time.Now(), id, update)
+}
+
+func (s *Store) updateUser(now time.Time, id string, update func(*identity.User) error) error {
+	before, ok := s.users[id]
+	if !ok {
+		return storage.ErrNotFound
+	}
+	user := cloneJSON(before)
+	if err := update(&user); err != nil {
+		return err
+	}
+	if user.ID != id {
+		return fmt.Errorf("update user: the ID of %q cannot change", id)
+	}
+	ends := user.Settle(now, &before)
+	if err := s.storeUser(user); err != nil {
+		return err
+	}
+	if ends {
+		s.endUser(&user)
+	}
+	return nil
+}
+
+func (s *Store) storeUser(user identity.User) error {
 	mine := user.Identifiers()
 	for _, other := range s.users {
 		for _, identifier := range other.Identifiers() {
@@ -269,18 +320,23 @@ func (s *Store) putUser(user identity.User) error {
 		}
 	}
 	user = cloneJSON(user)
-	user.CreatedAt, user.UpdatedAt = milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt)
-	s.users[user.ID] = user
-	if user.Disabled {
-		s.endSessions(user.ID)
+	for _, t := range []*time.Time{&user.CreatedAt, &user.UpdatedAt, &user.RetiredAt, &user.EndedAt} {
+		*t = milliseconds(*t)
 	}
+	s.users[user.ID] = user
 	return nil
 }
 
-// endSessions deletes a person's sessions and stores the notes that they ended.
-func (s *Store) endSessions(userID string) {
+// endUser ends what was issued to a user, except what belongs to a session in user.Kept.
+func (s *Store) endUser(user *identity.User) {
+	family, kept := identity.SessionFamily(user.ID), map[string]bool{}
+	for _, t := range s.tickets {
+		if t.Family != "" && slices.Contains(user.Kept, authserver.SessionOf(t)) {
+			kept[storage.RootFamily(t.Family)] = true
+		}
+	}
 	for key, t := range s.tickets {
-		if t.Family != identity.SessionFamily(userID) || t.Kind != identity.KindSession {
+		if t.Family != family || t.Kind != identity.KindSession || user.Keeps(t) {
 			continue
 		}
 		if note := identity.EndedNote(t); note != nil {
@@ -288,6 +344,12 @@ func (s *Store) endSessions(userID string) {
 		}
 		delete(s.tickets, key)
 	}
+	s.deleteTickets(func(t storage.Ticket) bool {
+		if t.Family == family {
+			return !user.Keeps(t)
+		}
+		return t.Grant != "" && s.grants[t.Grant].Subject == user.ID && !kept[storage.RootFamily(t.Family)]
+	})
 }
 
 // DeleteUser implements identity.Store.
@@ -299,10 +361,9 @@ func (s *Store) DeleteUser(_ context.Context, id string) error {
 }
 
 func (s *Store) deleteUser(id string) {
-	s.endSessions(id)
+	s.endUser(&identity.User{ID: id})
 	delete(s.users, id)
 	s.deleteGrants(func(g authserver.Grant) bool { return g.Subject == id })
-	s.deleteTickets(func(t storage.Ticket) bool { return t.Family == identity.SessionFamily(id) })
 }
 
 // Users implements identity.Store.
@@ -323,7 +384,7 @@ func (s *Store) HasAdministrator(context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.users {
-		if u.Administrator && !u.Disabled {
+		if u.Administrator && u.Active() {
 			return true, nil
 		}
 	}

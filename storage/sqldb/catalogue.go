@@ -65,16 +65,20 @@ func (s *Store) clients(ctx context.Context, q querier, where string, args ...an
 	clients, err := collect(ctx, q, func(rows *sql.Rows) (c authserver.Client, err error) {
 		var id, metadata string
 		var secrets []byte
-		if err := rows.Scan(&id, &metadata, &secrets); err != nil {
+		var unusedUntil, retired, ended int64
+		if err := rows.Scan(&id, &metadata, &secrets, &unusedUntil, &retired, &ended); err != nil {
 			return c, err
 		}
 		if err := json.Unmarshal([]byte(metadata), &c); err != nil {
 			return c, fmt.Errorf("client %q: %w", id, err)
 		}
-		c.ID = id
+		c.ID, c.RetiredAt, c.EndedAt = id, fromMilliseconds(retired), fromMilliseconds(ended)
+		if c.Registration != nil {
+			c.Registration.UnusedUntil = fromMilliseconds(unusedUntil)
+		}
 		c.Secrets, err = s.openSecrets(secrets, id)
 		return c, err
-	}, `SELECT client_id, metadata, secrets FROM clients `+where, args...)
+	}, `SELECT client_id, metadata, secrets, unused_until, retired, ended FROM clients `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read clients: %w", err)
 	}
@@ -125,7 +129,7 @@ func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 }
 
 func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {
-	if err := s.deleteTickets(ctx, tx, keysOfClient, clientID); err != nil {
+	if err := s.deleteTickets(ctx, tx, keysOfClient, clientID, authserver.ClientGrant(clientID)); err != nil {
 		return err
 	}
 	for _, query := range []string{`DELETE FROM grants WHERE client_id = $1`, `DELETE FROM clients WHERE client_id = $1`} {

@@ -32,6 +32,8 @@ type database interface {
 	batch(ctx context.Context, f func(pipeline) error) error
 	// alone reports whether a batch excludes every other writer while it runs.
 	alone() bool
+	// forUpdate ends a query whose rows nobody else may change until the transaction ends.
+	forUpdate() string
 	// refused reports whether an error is the database's answer to a statement, so that
 	// others may still pass; retryable, whether the same may pass when it is tried again.
 	refused(err error) bool

@@ -188,35 +188,23 @@ func (c *declaring) own(table, key, value string) error {
 }
 
 func (c *declaring) client(client authserver.Client) error {
-	metadata, err := json.Marshal(client)
+	metadata, sealed, err := c.s.encodeClient(&client)
+	if err != nil {
+		return err
+	}
+	changed, err := c.s.updateClient(c.ctx, c.tx, c.now, client.ID, func(stored *authserver.Client) error {
+		client.EndedAt = stored.EndedAt
+		*stored = client
+		return nil
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		changed = true
+		_, err = c.tx.ExecContext(c.ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '')`, client.ID, metadata, sealed)
+	}
 	if err != nil {
 		return fmt.Errorf("client %q: %w", client.ID, err)
 	}
-	var old string
-	var sealed []byte
-	err = c.tx.QueryRowContext(c.ctx, `SELECT metadata, secrets FROM clients WHERE client_id = $1`, client.ID).Scan(&old, &sealed)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("client %q: %w", client.ID, err)
-	}
-	same := err == nil && old == string(metadata)
-	if same {
-		secrets, err := c.s.openSecrets(sealed, client.ID)
-		if err != nil {
-			return err
-		}
-		same = slices.Equal(secrets, client.Secrets)
-	}
-	if !same {
-		if sealed, err = c.s.sealSecrets(client.Secrets, client.ID); err != nil {
-			return err
-		}
-		_, err = c.tx.ExecContext(c.ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '')
-			ON CONFLICT (client_id) DO UPDATE SET metadata = excluded.metadata, secrets = excluded.secrets, registered = 0, unused_until = 0`, client.ID, string(metadata), sealed)
-		if err != nil {
-			return fmt.Errorf("client %q: %w", client.ID, err)
-		}
-		c.changed = true
-	}
+	c.changed = c.changed || changed
 	return c.own("clients", "client_id", client.ID)
 }
 
@@ -247,15 +235,23 @@ func (c *declaring) user(user identity.User) error {
 		return err
 	default:
 		user.ID, user.CreatedAt, user.UpdatedAt = old.ID, old.CreatedAt, old.UpdatedAt
+		user.EndedAt, user.Kept = old.EndedAt, old.Kept
 	}
 	if err := user.Check(); err != nil {
 		return fmt.Errorf("user %q: %w", user.Username, err)
 	}
-	if old == nil || !sameUser(user, *old) {
+	switch {
+	case old == nil:
+		err = createUser(c.ctx, c.tx, &user)
+	case !sameUser(user, *old):
 		user.UpdatedAt = c.now
-		if err := c.s.putUser(c.ctx, c.tx, &user); err != nil {
-			return err
-		}
+		err = c.s.updateUser(c.ctx, c.tx, c.now, user.ID, func(stored *identity.User) error {
+			*stored = user
+			return nil
+		})
+	}
+	if err != nil {
+		return err
 	}
 	return c.own("users", "id", user.ID)
 }

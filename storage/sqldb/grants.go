@@ -15,9 +15,11 @@ import (
 // The tickets that hang from grants.
 const (
 	keysOfGrant  = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
-	keysOfClient = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''` + notEnded
-	keysOfUser   = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded + `
+	keysOfClient = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''` + notEnded + `
+		UNION SELECT kind, id FROM tickets WHERE grant_id = $2 AND grant_id <> ''` + notEnded
+	keysOfUser = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded + `
 		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''` + notEnded
+	ticketsOfUser = `SELECT ` + ticketColumns + ` FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded
 )
 
 const deleteGrant = `DELETE FROM grants WHERE id = $1`
@@ -40,7 +42,11 @@ func (s *Store) GrantsOf(ctx context.Context, subject string) ([]authserver.Gran
 }
 
 func (s *Store) grants(ctx context.Context, where string, args ...any) ([]authserver.Grant, error) {
-	grants, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (g authserver.Grant, err error) {
+	return grants(ctx, s.database.read(), where, args...)
+}
+
+func grants(ctx context.Context, q querier, where string, args ...any) ([]authserver.Grant, error) {
+	grants, err := collect(ctx, q, func(rows *sql.Rows) (g authserver.Grant, err error) {
 		var scope, declined string
 		var created, updated int64
 		if err := rows.Scan(&g.ID, &g.Subject, &g.ClientID, &scope, &declined, &created, &updated); err != nil {
@@ -57,27 +63,52 @@ func (s *Store) grants(ctx context.Context, where string, args ...any) ([]authse
 	return grants, nil
 }
 
-// PutGrant implements authserver.Store.
-func (s *Store) PutGrant(ctx context.Context, grant *authserver.Grant) error {
-	if grant.ID == "" || grant.Subject == "" || grant.ClientID == "" {
-		return errors.New("store grant: it has no ID, subject or client")
+// UpdateGrant implements authserver.Store.
+func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, update func(*authserver.Grant) error) (grant *authserver.Grant, err error) {
+	if subject == "" || clientID == "" {
+		return nil, errors.New("update grant: it has no subject or client")
 	}
-	var id string
-	var created int64
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `INSERT INTO grants (id, subject, client_id, scope, declined, created, updated)
-			VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (subject, client_id) DO UPDATE
-				SET scope = excluded.scope, declined = excluded.declined, updated = excluded.updated
-			RETURNING id, created`,
-			grant.ID, grant.Subject, grant.ClientID, grant.Scope.String(), grant.Declined.String(),
-			milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt)).Scan(&id, &created)
+	err = s.transact(ctx, func(tx *sql.Tx) error {
+		grant, err = s.lockGrant(ctx, tx, subject, clientID)
+		if err != nil {
+			return err
+		}
+		id := grant.ID
+		if err := update(grant); err != nil {
+			return err
+		}
+		if grant.ID != id || grant.Subject != subject || grant.ClientID != clientID {
+			return fmt.Errorf("the ID, subject and client of grant %q cannot change", id)
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE grants SET scope = $1, declined = $2, created = $3, updated = $4 WHERE id = $5`,
+			grant.Scope.String(), grant.Declined.String(), milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt), id)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("store grant: %w", err)
+		return nil, fmt.Errorf("update grant: %w", err)
 	}
-	grant.ID, grant.CreatedAt = id, fromMilliseconds(created)
-	return nil
+	grant.CreatedAt, grant.UpdatedAt = fromMilliseconds(milliseconds(grant.CreatedAt)), fromMilliseconds(milliseconds(grant.UpdatedAt))
+	return grant, nil
+}
+
+// lockGrant returns the grant of a subject to a client, a new one if there is none, and
+// keeps others from changing it until the end of the transaction.
+func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID string) (*authserver.Grant, error) {
+	for {
+		found, err := grants(ctx, tx, `WHERE subject = $1 AND client_id = $2`+s.database.forUpdate(), subject, clientID)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			return &found[0], nil
+		}
+		// If another transaction stores one first, this waits for it and stores nothing.
+		_, err = tx.ExecContext(ctx, `INSERT INTO grants (id, subject, client_id, scope, declined, created, updated)
+			VALUES ($1, $2, $3, '', '', 0, 0) ON CONFLICT (subject, client_id) DO NOTHING`, storage.NewID(), subject, clientID)
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // DeleteGrant implements authserver.Store.
@@ -101,12 +132,40 @@ func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, find string, args
 		if err != nil || len(keys) == 0 {
 			return err
 		}
-		slices.SortFunc(keys, compareKeys)
-		for _, key := range keys {
-			end := removal(key)
-			if _, err := tx.ExecContext(ctx, end.query, end.args...); err != nil {
-				return err
-			}
+		if err := remove(ctx, tx, keys); err != nil {
+			return err
 		}
 	}
+}
+
+// remove removes tickets, in the order in which everybody takes their locks.
+func remove(ctx context.Context, tx *sql.Tx, keys []storage.Key) error {
+	slices.SortFunc(keys, compareKeys)
+	for _, key := range keys {
+		end := removal(key)
+		if _, err := tx.ExecContext(ctx, end.query, end.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func collectTickets(ctx context.Context, q querier, query string, args ...any) ([]storage.Ticket, error) {
+	return collect(ctx, q, func(rows *sql.Rows) (storage.Ticket, error) {
+		var row ticketRow
+		if err := rows.Scan(row.fields()...); err != nil {
+			return storage.Ticket{}, err
+		}
+		return row.ticket()
+	}, query, args...)
+}
+
+// keysOf returns the keys of tickets, in their order.
+func keysOf(tickets []storage.Ticket) []storage.Key {
+	keys := make([]storage.Key, len(tickets))
+	for i := range tickets {
+		keys[i] = tickets[i].Key
+	}
+	slices.SortFunc(keys, compareKeys)
+	return keys
 }

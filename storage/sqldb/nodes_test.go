@@ -55,12 +55,24 @@ func (n *nodes) DeleteGrant(ctx context.Context, id string) error {
 	return n.next().DeleteGrant(ctx, id)
 }
 
-func (n *nodes) PutGrant(ctx context.Context, grant *authserver.Grant) error {
-	return n.next().PutGrant(ctx, grant)
+func (n *nodes) UpdateGrant(ctx context.Context, subject, clientID string, update func(*authserver.Grant) error) (*authserver.Grant, error) {
+	return n.next().UpdateGrant(ctx, subject, clientID, update)
 }
 
-func (n *nodes) PutUser(ctx context.Context, user *identity.User) error {
-	return n.next().PutUser(ctx, user)
+func (n *nodes) CreateUser(ctx context.Context, user *identity.User) error {
+	return n.next().CreateUser(ctx, user)
+}
+
+func (n *nodes) UpdateUser(ctx context.Context, id string, update func(*identity.User) error) error {
+	return n.next().UpdateUser(ctx, id, update)
+}
+
+func (n *nodes) UpdateClient(ctx context.Context, clientID string, update func(*authserver.Client) error) error {
+	return n.next().UpdateClient(ctx, clientID, update)
+}
+
+func (n *nodes) Reclaim(ctx context.Context, now time.Time) (int, error) {
+	return n.next().Reclaim(ctx, now)
 }
 
 func (n *nodes) UpdateKeys(ctx context.Context, update func([]authserver.Key) ([]authserver.Key, error)) error {

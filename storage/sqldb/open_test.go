@@ -289,8 +289,8 @@ func TestClosedStoreFails(t *testing.T) {
 		if _, err := s.Get(t.Context(), testNow, storage.Kind("code").Hash("a")); err == nil || errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("Get on a closed store: %v", err)
 		}
-		if err := s.PutGrant(t.Context(), &authserver.Grant{ID: "g", Subject: "s", ClientID: "c"}); err == nil {
-			t.Error("PutGrant on a closed store succeeds")
+		if _, err := s.UpdateGrant(t.Context(), "s", "c", func(*authserver.Grant) error { return nil }); err == nil {
+			t.Error("UpdateGrant on a closed store succeeds")
 		}
 		if err := s.Ping(t.Context()); err == nil {
 			t.Error("Ping on a closed store succeeds")

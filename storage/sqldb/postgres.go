@@ -83,6 +83,7 @@ func (d *postgreSQL) name() string                  { return "postgres" }
 func (d *postgreSQL) read() querier                 { return d.db }
 func (d *postgreSQL) write() *sql.DB                { return d.db }
 func (d *postgreSQL) alone() bool                   { return false }
+func (d *postgreSQL) forUpdate() string             { return " FOR UPDATE" }
 func (d *postgreSQL) prepare(context.Context) error { return nil }
 
 func (d *postgreSQL) refused(err error) bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -21,6 +22,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, m
 	if err != nil {
 		return err
 	}
+	registered, unusedUntil := registrationTimes(client)
 	err = s.transact(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil { // nobody registers between counting and storing
 			return err
@@ -34,7 +36,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, m
 		}
 		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source, registered, unused_until)
 			VALUES ($1, $2, $3, '', $4, $5) ON CONFLICT (client_id) DO NOTHING`,
-			client.ID, metadata, sealed, milliseconds(client.Registration.CreatedAt), milliseconds(client.Registration.UnusedUntil))
+			client.ID, metadata, sealed, registered, unusedUntil)
 		if err != nil {
 			return err
 		}
@@ -50,21 +52,14 @@ func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, m
 }
 
 // UpdateClient implements authserver.Store.
-func (s *Store) UpdateClient(ctx context.Context, client *authserver.Client) error {
-	metadata, sealed, err := s.encodeClient(client)
-	if err != nil {
-		return err
-	}
-	err = s.transact(ctx, func(tx *sql.Tx) error {
+func (s *Store) UpdateClient(ctx context.Context, clientID string, update func(*authserver.Client) error) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, `UPDATE clients SET metadata = $1, secrets = $2 WHERE client_id = $3 AND registered <> 0`, metadata, sealed, client.ID)
-		if err != nil {
+		changed, err := s.updateClient(ctx, tx, time.Now(), clientID, update)
+		if err != nil || !changed {
 			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(storage.ErrNotFound, err)
 		}
 		return bumpVersion(ctx, tx)
 	})
@@ -74,40 +69,62 @@ func (s *Store) UpdateClient(ctx context.Context, client *authserver.Client) err
 	return nil
 }
 
-// KeepClient implements authserver.Store.
-func (s *Store) KeepClient(ctx context.Context, clientID string) error {
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		var metadata string
-		var unusedUntil int64
-		err := tx.QueryRowContext(ctx, `SELECT metadata, unused_until FROM clients WHERE client_id = $1`, clientID).Scan(&metadata, &unusedUntil)
-		if errors.Is(err, sql.ErrNoRows) {
-			return storage.ErrNotFound
-		}
-		if err != nil || unusedUntil == 0 {
-			return err
-		}
-		var client authserver.Client
-		if err := json.Unmarshal([]byte(metadata), &client); err != nil {
-			return err
-		}
-		if client.Registration != nil {
-			client.Registration.UnusedUntil = time.Time{}
-		}
-		kept, err := json.Marshal(client)
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE clients SET metadata = $1, unused_until = 0 WHERE client_id = $2`, string(kept), clientID)
-		return err
-	})
+// updateClient reports whether anything changed that the nodes keep in memory.
+func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, clientID string, update func(*authserver.Client) error) (changed bool, err error) {
+	found, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), clientID)
 	if err != nil {
-		return fmt.Errorf("keep client: %w", err)
+		return false, err
 	}
-	return nil
+	if len(found) == 0 {
+		return false, storage.ErrNotFound
+	}
+	client := &found[0]
+	before, old := *client, slices.Clone(client.Secrets)
+	oldMetadata, _, err := s.encodeClient(client)
+	if err != nil {
+		return false, err
+	}
+	if err := update(client); err != nil {
+		return false, err
+	}
+	if client.ID != clientID {
+		return false, fmt.Errorf("the ID of client %q cannot change", clientID)
+	}
+	ends := client.Settle(now, &before)
+	metadata, sealed, err := s.encodeClient(client)
+	if err != nil {
+		return false, err
+	}
+	registered, unusedUntil := registrationTimes(client)
+	_, err = tx.ExecContext(ctx, `UPDATE clients SET metadata = $1, secrets = $2, registered = $3, unused_until = $4, retired = $5, ended = $6 WHERE client_id = $7`,
+		metadata, sealed, registered, unusedUntil, milliseconds(client.RetiredAt), milliseconds(client.EndedAt), clientID)
+	if err != nil {
+		return false, err
+	}
+	if ends {
+		if err := s.deleteTickets(ctx, tx, keysOfClient, clientID, authserver.ClientGrant(clientID)); err != nil {
+			return false, err
+		}
+	}
+	return metadata != oldMetadata || !slices.Equal(old, client.Secrets) || !client.RetiredAt.Equal(before.RetiredAt) || !client.EndedAt.Equal(before.EndedAt), nil
 }
 
+func registrationTimes(client *authserver.Client) (registered, unusedUntil int64) {
+	if client.Registration == nil {
+		return 0, 0
+	}
+	return milliseconds(client.Registration.CreatedAt), milliseconds(client.Registration.UnusedUntil)
+}
+
+// encodeClient returns what is stored of a client, but for what has a column of its own.
 func (s *Store) encodeClient(client *authserver.Client) (metadata string, sealed []byte, err error) {
-	encoded, err := json.Marshal(client)
+	stored := *client
+	if client.Registration != nil {
+		registration := *client.Registration
+		registration.UnusedUntil = time.Time{}
+		stored.Registration = &registration
+	}
+	encoded, err := json.Marshal(stored)
 	if err != nil {
 		return "", nil, fmt.Errorf("client %q: %w", client.ID, err)
 	}

@@ -106,6 +106,9 @@ func (d *sqlite) read() querier  { return preparedReader{d} }
 func (d *sqlite) write() *sql.DB { return d.writer }
 func (d *sqlite) alone() bool    { return true }
 
+// forUpdate: no other transaction writes at the same time.
+func (d *sqlite) forUpdate() string { return "" }
+
 // refused: whatever fails is run again one by one; that costs little here.
 func (d *sqlite) refused(err error) bool {
 	var failed *commitError

@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -38,54 +42,106 @@ func oneUser(ctx context.Context, q querier, where string, args ...any) (*identi
 func users(ctx context.Context, q querier, where string, args ...any) ([]identity.User, error) {
 	found, err := collect(ctx, q, func(rows *sql.Rows) (u identity.User, err error) {
 		var claims string
-		var created, updated int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &claims, &u.Disabled, &u.Administrator, &created, &updated)
+		var kept string
+		var created, updated, retired, ended int64
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept)
 		if err != nil {
 			return u, err
 		}
 		u.CreatedAt, u.UpdatedAt = fromMilliseconds(created), fromMilliseconds(updated)
+		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
+		u.Kept = strings.Fields(kept) // names of sessions have no spaces
 		if err := json.Unmarshal([]byte(claims), &u.Claims); err != nil {
 			return u, fmt.Errorf("claims of user %q: %w", u.ID, err)
 		}
 		return u, nil
-	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
 	return found, nil
 }
 
-// PutUser implements identity.Store.
-func (s *Store) PutUser(ctx context.Context, user *identity.User) error {
-	if user.ID == "" {
-		return errors.New("store user: it has no ID")
-	}
-	err := s.transact(ctx, func(tx *sql.Tx) error { return s.putUser(ctx, tx, user) })
+// CreateUser implements identity.Store.
+func (s *Store) CreateUser(ctx context.Context, user *identity.User) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error { return createUser(ctx, tx, user) })
 	if err != nil {
-		return fmt.Errorf("store user: %w", err)
+		return fmt.Errorf("create user: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) putUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	if user.ID == "" {
+		return errors.New("the user has no ID")
+	}
 	claims, err := json.Marshal(user.Claims)
 	if err != nil {
 		return fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, source)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '')
-		ON CONFLICT (id) DO UPDATE SET username = excluded.username, password_hash = excluded.password_hash,
-			declared_password = excluded.declared_password, claims = excluded.claims,
-			disabled = excluded.disabled, administrator = excluded.administrator, created = excluded.created, updated = excluded.updated`,
+	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '') ON CONFLICT (id) DO NOTHING`,
 		user.ID, user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt))
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "))
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM identifiers WHERE user_id = $1`, user.ID); err != nil {
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(storage.ErrExists, err)
+	}
+	return putIdentifiers(ctx, tx, user)
+}
+
+// UpdateUser implements identity.Store.
+func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity.User) error) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error { return s.updateUser(ctx, tx, time.Now(), id, update) })
+	if err != nil {
+		return fmt.Errorf("update user: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id string, update func(*identity.User) error) error {
+	user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
+	if err != nil {
 		return err
 	}
-	for _, identifier := range user.Identifiers() {
+	before, names := *user, user.Identifiers()
+	if err := update(user); err != nil {
+		return err
+	}
+	if user.ID != id {
+		return fmt.Errorf("the ID of user %q cannot change", id)
+	}
+	ends := user.Settle(now, &before)
+	claims, err := json.Marshal(user.Claims)
+	if err != nil {
+		return fmt.Errorf("claims of user %q: %w", user.Username, err)
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE users SET username = $1, password_hash = $2, declared_password = $3, claims = $4,
+			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11 WHERE id = $12`,
+		user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), id)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(user.Identifiers(), names) {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM identifiers WHERE user_id = $1`, id); err != nil {
+			return err
+		}
+		if err := putIdentifiers(ctx, tx, user); err != nil {
+			return err
+		}
+	}
+	if ends {
+		return s.endUser(ctx, tx, user)
+	}
+	return nil
+}
+
+func putIdentifiers(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	// In one order, so that two users who swap names do not wait for each other.
+	for _, identifier := range slices.Sorted(slices.Values(user.Identifiers())) {
 		result, err := tx.ExecContext(ctx, `INSERT INTO identifiers (identifier, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, identifier, user.ID)
 		if err != nil {
 			return err
@@ -98,41 +154,92 @@ func (s *Store) putUser(ctx context.Context, tx *sql.Tx, user *identity.User) er
 			return fmt.Errorf("user %q: %w", user.Username, identity.ErrIdentifierTaken)
 		}
 	}
-	if user.Disabled {
-		return s.endSessions(ctx, tx, user.ID)
-	}
 	return nil
 }
 
 const (
 	sessionsOfUser = `SELECT ` + ticketColumns + ` FROM tickets WHERE family = $1 AND family <> '' AND kind = $2`
+	endSession     = `DELETE FROM tickets WHERE kind = $1 AND id = $2 RETURNING ` + ticketColumns
 	putEndedNote   = `INSERT INTO tickets (` + ticketColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (kind, id) DO NOTHING`
 )
 
-// endSessions deletes a person's sessions and stores the notes that they ended.
-func (s *Store) endSessions(ctx context.Context, tx *sql.Tx, userID string) error {
-	family, kind := identity.SessionFamily(userID), string(identity.KindSession)
-	sessions, err := collect(ctx, tx, func(rows *sql.Rows) (storage.Ticket, error) {
-		var row ticketRow
-		if err := rows.Scan(row.fields()...); err != nil {
-			return storage.Ticket{}, err
-		}
-		return row.ticket()
-	}, sessionsOfUser, family, kind)
-	if err != nil {
-		return fmt.Errorf("list sessions: %w", err)
+// endUser ends what was issued to a user, except what belongs to a session in user.Kept.
+func (s *Store) endUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	if err := s.endSessions(ctx, tx, user); err != nil {
+		return err
 	}
-	for _, session := range sessions {
-		note := identity.EndedNote(session)
-		if note == nil {
-			continue
-		}
-		_, err := tx.ExecContext(ctx, putEndedNote, string(note.Kind), note.ID[:], note.Grant, note.Family, note.Data, milliseconds(note.Expires), 0)
+	family := identity.SessionFamily(user.ID)
+	if len(user.Kept) == 0 {
+		return s.deleteTickets(ctx, tx, keysOfUser, user.ID, family)
+	}
+	// Nothing is kept of those whose family is not: the devices among them.
+	if err := s.deleteTickets(ctx, tx, keysOfFamilyBut, family, string(identity.KindSession)); err != nil {
+		return err
+	}
+	return s.deleteUnkept(ctx, tx, user)
+}
+
+// deleteUnkept deletes the tickets of a user's grants, except those of families that began
+// in a session in user.Kept. It looks again for the reason that writer.removeAll gives.
+func (s *Store) deleteUnkept(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	for {
+		tickets, err := collectTickets(ctx, tx, ticketsOfUser, user.ID)
 		if err != nil {
-			return fmt.Errorf("note the end of a session: %w", err)
+			return fmt.Errorf("list tickets: %w", err)
+		}
+		kept := map[string]bool{}
+		for _, t := range tickets {
+			if t.Family != "" && slices.Contains(user.Kept, authserver.SessionOf(t)) {
+				kept[storage.RootFamily(t.Family)] = true
+			}
+		}
+		tickets = slices.DeleteFunc(tickets, func(t storage.Ticket) bool { return kept[storage.RootFamily(t.Family)] })
+		if len(tickets) == 0 {
+			return nil
+		}
+		if err := remove(ctx, tx, keysOf(tickets)); err != nil {
+			return err
 		}
 	}
-	return s.deleteTickets(ctx, tx, keysOfFamilyKind, family, storage.AfterFamily(family), kind)
+}
+
+// endSessions deletes a user's sessions, except those in user.Kept, and stores the notes
+// that they ended. A session that gets another name meanwhile is found by looking again.
+func (s *Store) endSessions(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	for {
+		sessions, err := collectTickets(ctx, tx, sessionsOfUser, identity.SessionFamily(user.ID), string(identity.KindSession))
+		if err != nil {
+			return fmt.Errorf("list sessions: %w", err)
+		}
+		sessions = slices.DeleteFunc(sessions, func(t storage.Ticket) bool { return user.Keeps(t) })
+		if len(sessions) == 0 {
+			return nil
+		}
+		for _, key := range keysOf(sessions) {
+			// As it is when it ends: one that was spent since goes on under another name.
+			ended, err := collectTickets(ctx, tx, endSession, string(key.Kind), key.ID[:])
+			if err != nil {
+				return fmt.Errorf("end a session: %w", err)
+			}
+			for _, session := range ended {
+				if err := noteEnded(ctx, tx, session); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+func noteEnded(ctx context.Context, tx *sql.Tx, session storage.Ticket) error {
+	note := identity.EndedNote(session)
+	if note == nil {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, putEndedNote, string(note.Kind), note.ID[:], note.Grant, note.Family, note.Data, milliseconds(note.Expires), 0)
+	if err != nil {
+		return fmt.Errorf("note the end of a session: %w", err)
+	}
+	return nil
 }
 
 // DeleteUser implements identity.Store.
@@ -145,10 +252,11 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 }
 
 func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
-	if err := s.endSessions(ctx, tx, id); err != nil {
+	// Records are locked before tickets, as by updateUser.
+	if _, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	if err := s.deleteTickets(ctx, tx, keysOfUser, id, identity.SessionFamily(id)); err != nil {
+	if err := s.endUser(ctx, tx, &identity.User{ID: id}); err != nil {
 		return err
 	}
 	for _, query := range []string{`DELETE FROM grants WHERE subject = $1`, `DELETE FROM users WHERE id = $1`} {
@@ -166,7 +274,7 @@ func (s *Store) Users(ctx context.Context, after string, limit int) ([]identity.
 
 // HasAdministrator implements identity.Store.
 func (s *Store) HasAdministrator(ctx context.Context) (has bool, err error) {
-	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled)`).Scan(&has)
+	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled AND retired = 0)`).Scan(&has)
 	if err != nil {
 		return false, fmt.Errorf("look for an administrator: %w", err)
 	}

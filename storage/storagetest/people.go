@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -20,41 +21,102 @@ func person(id, username, email string) *identity.User {
 	return u
 }
 
-func putUser(t *testing.T, s Database) {
+// create stores new users.
+func create(t *testing.T, s Database, users ...*identity.User) {
+	t.Helper()
+	for _, u := range users {
+		want(t, "CreateUser", s.CreateUser(t.Context(), u), nil)
+	}
+}
+
+// update changes a user without an error.
+func update(t *testing.T, s Database, id string, change func(*identity.User)) {
+	t.Helper()
+	want(t, "UpdateUser", s.UpdateUser(t.Context(), id, func(u *identity.User) error {
+		change(u)
+		return nil
+	}), nil)
+}
+
+func createUser(t *testing.T, s Database) {
 	u := &identity.User{
 		ID: "id-1", Username: "Alice", PasswordHash: "hash", Disabled: true, Administrator: true, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour),
-		Claims: map[string]any{"email": "alice@example.org", "email_verified": true, "updated_at": 1234.0, "address": map[string]any{"country": "CH"}},
+		Claims:    map[string]any{"email": "alice@example.org", "email_verified": true, "updated_at": 1234.0, "address": map[string]any{"country": "CH"}},
+		RetiredAt: noon.Add(2 * time.Hour), EndedAt: noon.Add(3 * time.Hour), Kept: []string{"a", "b"},
 	}
-	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+	create(t, s, u)
 	wantEqual(t, "User", u, must(s.User(t.Context(), "id-1"))(t))
 	wantEqual(t, "UserByIdentifier, username", u, must(s.UserByIdentifier(t.Context(), "alice"))(t))
 	got := must(s.UserByIdentifier(t.Context(), "alice@example.org"))(t)
 	wantEqual(t, "UserByIdentifier, e-mail address", u, got)
 	got.Claims["email"] = "x"
 	wantEqual(t, "User, after the caller changed theirs", u, must(s.User(t.Context(), "id-1"))(t))
+	want(t, "CreateUser again", s.CreateUser(t.Context(), person("id-1", "another", "")), storage.ErrExists)
 
-	u.Username, u.Claims, u.Disabled = "alicia", nil, false
-	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
-	wantEqual(t, "User", u, must(s.UserByIdentifier(t.Context(), "alicia"))(t))
+	update(t, s, "id-1", func(got *identity.User) {
+		wantEqual(t, "what update gets", u, got)
+		got.Username, got.Claims["email"] = "alicia", "alicia@example.org"
+	})
+	u.Username, u.Claims["email"] = "alicia", "alicia@example.org"
+	for _, name := range []string{"alicia", "alicia@example.org"} {
+		wantEqual(t, "UserByIdentifier", u, must(s.UserByIdentifier(t.Context(), name))(t))
+	}
 	for _, old := range []string{"alice", "alice@example.org"} {
 		_, err := s.UserByIdentifier(t.Context(), old)
 		want(t, "UserByIdentifier, of an old name", err, storage.ErrNotFound)
 	}
-	want(t, "PutUser of somebody else with the old name", s.PutUser(t.Context(), person("id-2", "alice", "")), nil)
+	create(t, s, person("id-2", "alice", ""))
+}
+
+func updateUser(t *testing.T, s Database) {
+	u := person("a", "alice", "alice@example.org")
+	create(t, s, u)
+	refused := errors.New("refused")
+	want(t, "UpdateUser", s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+		u.Username, u.Disabled, u.Claims["email"] = "bob", true, "bob@example.org"
+		return refused
+	}), refused)
+	if err := s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+		u.ID = "b"
+		return nil
+	}); err == nil {
+		t.Error("UpdateUser changes an ID")
+	}
+	wantEqual(t, "User", u, must(s.User(t.Context(), "a"))(t))
+	want(t, "UpdateUser of nobody", s.UpdateUser(t.Context(), "b", func(*identity.User) error { return nil }), storage.ErrNotFound)
+}
+
+// raceUpdateUser: each change adds to what the others have left.
+func raceUpdateUser(t *testing.T, s Database) {
+	u := person("a", "alice", "")
+	u.Claims = map[string]any{}
+	create(t, s, u)
+	n := rounds(20)
+	for _, err := range together(n, func(i int) error {
+		return s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+			u.Claims[fmt.Sprint("claim", i)] = true
+			return nil
+		})
+	}) {
+		want(t, "UpdateUser", err, nil)
+	}
+	wantEqual(t, "number of changes that are there", n, len(must(s.User(t.Context(), "a"))(t).Claims))
 }
 
 func identifierTaken(t *testing.T, s Database) {
 	alice, bob := person("1", "alice", "shared@example.org"), person("2", "bob", "bob@example.org")
-	want(t, "PutUser", s.PutUser(t.Context(), alice), nil)
-	want(t, "PutUser", s.PutUser(t.Context(), bob), nil)
+	create(t, s, alice, bob)
 	for name, u := range map[string]*identity.User{
-		"a username that is taken":                        person("3", "ALICE", ""),
-		"an e-mail address that is taken":                 person("3", "carol", "Shared@Example.org"),
-		"a username that is another's e-mail address":     person("3", "bob@example.org", ""),
-		"somebody known, who changes to a name of others": person("2", "alice", "bob@example.org"),
+		"a username that is taken":                    person("3", "ALICE", ""),
+		"an e-mail address that is taken":             person("3", "carol", "Shared@Example.org"),
+		"a username that is another's e-mail address": person("3", "bob@example.org", ""),
 	} {
-		want(t, name, s.PutUser(t.Context(), u), identity.ErrIdentifierTaken)
+		want(t, name, s.CreateUser(t.Context(), u), identity.ErrIdentifierTaken)
 	}
+	want(t, "a user who changes to a name of another", s.UpdateUser(t.Context(), "2", func(u *identity.User) error {
+		u.Username, u.Disabled = "alice", true
+		return nil
+	}), identity.ErrIdentifierTaken)
 	_, err := s.User(t.Context(), "3")
 	want(t, "User who was not stored", err, storage.ErrNotFound)
 	wantEqual(t, "User who was not changed", bob, must(s.User(t.Context(), "2"))(t))
@@ -65,17 +127,16 @@ func raceIdentifier(t *testing.T, s Database) {
 	for round := range rounds(10) {
 		name := fmt.Sprint("name", round)
 		wantOne(t, together(20, func(i int) error {
-			return s.PutUser(t.Context(), person(fmt.Sprint(round, "-", i), name, ""))
+			return s.CreateUser(t.Context(), person(fmt.Sprint(round, "-", i), name, ""))
 		}), identity.ErrIdentifierTaken)
 	}
 }
 
 func deleteUser(t *testing.T, s Database) {
 	alice, bob := person("a", "alice", ""), person("b", "bob", "")
+	create(t, s, alice, bob)
 	for _, u := range []*identity.User{alice, bob} {
-		want(t, "PutUser", s.PutUser(t.Context(), u), nil)
-		want(t, "PutGrant", s.PutGrant(t.Context(), &authserver.Grant{ID: "grant " + u.ID, Subject: u.ID, ClientID: "c"}), nil)
-		put(t, s, inFamily(identity.SessionFamily(u.ID), ticket(sessions, u.ID)), hangingFrom("grant "+u.ID, ticket(refresh, u.ID)))
+		put(t, s, inFamily(identity.SessionFamily(u.ID), ticket(sessions, u.ID)), hangingFrom(grant(t, s, u.ID, "c").ID, ticket(refresh, u.ID)))
 	}
 	want(t, "DeleteUser", s.DeleteUser(t.Context(), "a"), nil)
 	_, err := s.User(t.Context(), "a")
@@ -88,7 +149,7 @@ func deleteUser(t *testing.T, s Database) {
 		wantLive(t, s, noon, sessions.Hash(id), stays)
 		wantLive(t, s, noon, refresh.Hash(id), stays)
 	}
-	want(t, "PutUser of somebody new with the name", s.PutUser(t.Context(), person("a2", "alice", "")), nil)
+	create(t, s, person("a2", "alice", ""))
 	wantEqual(t, "grants that they inherit", nil, must(s.GrantsOf(t.Context(), "a2"))(t))
 	want(t, "DeleteUser of nobody", s.DeleteUser(t.Context(), "a"), nil)
 }
@@ -99,7 +160,7 @@ func endedNotes(t *testing.T, s Database) {
 	alice, bob, carol := person("a", "alice", ""), person("b", "bob", ""), person("c", "carol", "")
 	sid := map[string]string{}
 	for _, u := range []*identity.User{alice, bob, carol} {
-		want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+		create(t, s, u)
 		_, first, err := accounts.StartSession(t.Context(), noon, u, identity.SessionDetails{}, nil)
 		want(t, "StartSession", err, nil)
 		_, second, err := accounts.StartSession(t.Context(), noon, u, identity.SessionDetails{}, first)
@@ -107,24 +168,22 @@ func endedNotes(t *testing.T, s Database) {
 		sid[u.ID] = second.ID
 	}
 	want(t, "DeleteUser", s.DeleteUser(t.Context(), "a"), nil)
-	bob.Disabled = true
-	want(t, "PutUser of somebody who is disabled now", s.PutUser(t.Context(), bob), nil)
-	want(t, "PutUser again", s.PutUser(t.Context(), bob), nil)
-	want(t, "PutUser of somebody who is not", s.PutUser(t.Context(), carol), nil)
+	update(t, s, "b", func(u *identity.User) { u.Disabled = true })
+	update(t, s, "b", func(*identity.User) {})
+	update(t, s, "c", func(*identity.User) {})
 	ended := map[string]string{}
 	for _, e := range must(accounts.EndedSessions(t.Context(), noon, 10))(t) {
 		ended[e.UserID] = e.Names[0]
 	}
 	wantEqual(t, "EndedSessions", map[string]string{"a": sid["a"], "b": sid["b"]}, ended)
-	bob.Disabled = false
-	want(t, "PutUser of somebody who is let in again", s.PutUser(t.Context(), bob), nil)
+	update(t, s, "b", func(u *identity.User) { u.Disabled = false })
 	wantEqual(t, "sessions of theirs", 0, len(must(accounts.Sessions(t.Context(), noon, "b"))(t)))
 	wantEqual(t, "sessions of others", 1, len(must(accounts.Sessions(t.Context(), noon, "c"))(t)))
 }
 
 func usersList(t *testing.T, s Database) {
 	for _, id := range []string{"c", "a", "d", "b"} {
-		want(t, "PutUser", s.PutUser(t.Context(), person(id, "name-"+id, "")), nil)
+		create(t, s, person(id, "name-"+id, ""))
 	}
 	ids := func(users []identity.User) (ids string) {
 		for _, u := range users {
@@ -145,11 +204,12 @@ func hasAdministrator(t *testing.T, s Database) {
 	check("an empty store", false)
 	u := person("a", "alice", "")
 	u.Administrator, u.Disabled = true, true
-	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
+	create(t, s, u)
 	check("one who is disabled", false)
-	u.Disabled = false
-	want(t, "PutUser", s.PutUser(t.Context(), u), nil)
-	check("one who is not", true)
+	update(t, s, "a", func(u *identity.User) { u.Disabled, u.RetiredAt = false, noon })
+	check("one who is retired", false)
+	update(t, s, "a", func(u *identity.User) { u.RetiredAt = time.Time{} })
+	check("one who is neither", true)
 }
 
 func declaredNames(t *testing.T, s Database) (names string) {
@@ -206,8 +266,7 @@ func declareRemoves(t *testing.T, s Database) {
 	want(t, "Declare", s.Declare(ctx, noon, "", one("hand")), nil)
 	want(t, "Declare", s.Declare(ctx, noon, "other.yaml", one("other")), nil)
 	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", one("file")), nil)
-	want(t, "PutGrant", s.PutGrant(ctx, &authserver.Grant{ID: "g", Subject: "somebody", ClientID: "file"}), nil)
-	put(t, s, hangingFrom("g", ticket(refresh, "a")))
+	put(t, s, hangingFrom(grant(t, s, "somebody", "file").ID, ticket(refresh, "a")))
 	file := must(s.UserByIdentifier(ctx, "file"))(t)
 	put(t, s, inFamily(identity.SessionFamily(file.ID), ticket(sessions, "a")))
 
@@ -239,7 +298,7 @@ func declareRemoves(t *testing.T, s Database) {
 
 func declareUser(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "PutUser", s.PutUser(ctx, person("kept", "Alice", "mail@example.org")), nil)
+	create(t, s, person("kept", "Alice", "mail@example.org"))
 	d := declaration.Declaration{Users: []identity.User{{ID: "not looked at", Username: "ALICE", Claims: map[string]any{"name": "Alice"}}}}
 	want(t, "Declare", s.Declare(ctx, noon.Add(time.Hour), "file", d), nil)
 	got := must(s.UserByIdentifier(ctx, "alice"))(t)
@@ -254,7 +313,7 @@ func declareUser(t *testing.T, s Database) {
 
 func declareFails(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "PutUser", s.PutUser(ctx, person("a", "alice", "alice@example.org")), nil)
+	create(t, s, person("a", "alice", "alice@example.org"))
 	want(t, "Declare", s.Declare(ctx, noon, "file", one("file")), nil)
 	before, names := version(t, s), declaredNames(t, s)
 

@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -39,6 +40,20 @@ func registerClient(t *testing.T, s Database) {
 	must(s.Client(ctx, "a"))(t)
 }
 
+func updateClient(t *testing.T, s Database, id string, change func(*authserver.Client)) {
+	t.Helper()
+	want(t, "UpdateClient", s.UpdateClient(t.Context(), id, func(c *authserver.Client) error {
+		change(c)
+		return nil
+	}), nil)
+}
+
+// keep notes that a client was used.
+func keep(t *testing.T, s Database, id string) {
+	t.Helper()
+	updateClient(t, s, id, func(c *authserver.Client) { c.Registration.UnusedUntil = time.Time{} })
+}
+
 func changeClient(t *testing.T, s Database) {
 	ctx := t.Context()
 	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{Clients: []authserver.Client{{ID: "declared"}}}), nil)
@@ -46,18 +61,35 @@ func changeClient(t *testing.T, s Database) {
 	before := version(t, s)
 	changed := registered("a", noon)
 	changed.ClientName, changed.Secrets = "Another", nil
-	want(t, "UpdateClient", s.UpdateClient(ctx, changed), nil)
+	updateClient(t, s, "a", func(c *authserver.Client) {
+		wantEqual(t, "what update gets", registered("a", noon), c)
+		c.ClientName, c.Secrets = "Another", nil
+	})
 	wantEqual(t, "Client", changed, must(s.Client(ctx, "a"))(t))
 	if version(t, s) <= before {
 		t.Error("nobody hears of an update")
 	}
-	want(t, "UpdateClient of a declared one", s.UpdateClient(ctx, registered("declared", noon)), storage.ErrNotFound)
-	want(t, "UpdateClient of nobody", s.UpdateClient(ctx, registered("nobody", noon)), storage.ErrNotFound)
+	before = version(t, s)
+	updateClient(t, s, "declared", func(c *authserver.Client) { c.RetiredAt = noon })
+	if retired := must(s.Client(ctx, "declared"))(t); !retired.RetiredAt.Equal(noon) || retired.EndedAt.IsZero() {
+		t.Errorf("a retired client: RetiredAt %v, EndedAt %v", retired.RetiredAt, retired.EndedAt)
+	}
+	if version(t, s) <= before {
+		t.Error("nobody hears that a client is retired")
+	}
+	nothing := func(*authserver.Client) error { return nil }
+	want(t, "UpdateClient of nobody", s.UpdateClient(ctx, "nobody", nothing), storage.ErrNotFound)
+	before = version(t, s)
+	refused := errors.New("refused")
+	want(t, "UpdateClient", s.UpdateClient(ctx, "a", func(c *authserver.Client) error {
+		c.ClientName, c.Secrets = "Third", []string{"other"}
+		return refused
+	}), refused)
+	wantEqual(t, "Client", changed, must(s.Client(ctx, "a"))(t))
+	want(t, "UpdateClient that changes nothing", s.UpdateClient(ctx, "a", nothing), nil)
+	wantEqual(t, "Version", before, version(t, s))
 
-	grant := &authserver.Grant{ID: "g", Subject: "ada", ClientID: "a", CreatedAt: noon, UpdatedAt: noon}
-	want(t, "PutGrant", s.PutGrant(ctx, grant), nil)
-	c := ticket(codes, "c")
-	c.Grant = grant.ID
+	c := hangingFrom(grant(t, s, "ada", "a").ID, ticket(codes, "c"))
 	put(t, s, c)
 	before = version(t, s)
 	want(t, "DeleteClient", s.DeleteClient(ctx, "a"), nil)
@@ -77,8 +109,9 @@ func reclaimClients(t *testing.T, s Database) {
 	for i := range 3 {
 		want(t, "RegisterClient", s.RegisterClient(ctx, registered(fmt.Sprint(i), noon.Add(time.Duration(i)*time.Hour)), 10), nil)
 	}
-	want(t, "KeepClient", s.KeepClient(ctx, "0"), nil)
-	want(t, "KeepClient of nobody", s.KeepClient(ctx, "nobody"), storage.ErrNotFound)
+	before := version(t, s)
+	keep(t, s, "0")
+	wantEqual(t, "Version", before, version(t, s))
 	wantEqual(t, "Client", registered("0", time.Time{}), must(s.Client(ctx, "0"))(t))
 	wantEqual(t, "reclaimed", 1, must(s.Reclaim(ctx, noon.Add(time.Hour)))(t))
 	_, err := s.Client(ctx, "1")

@@ -48,19 +48,21 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"a client returns with its secrets and metadata, the caller's own", clientReturns},
 		{"RegisterClient stores a client with a bound on their number, and not twice", registerClient},
 		{"DC-01 of clients that register at once no more are stored than may be", raceRegisterClient},
-		{"UpdateClient and DeleteClient are seen by everybody; a declared client is not updated", changeClient},
+		{"UpdateClient and DeleteClient are seen by every node", changeClient},
 		{"a registered client that is not used in time is reclaimed, and one that is used stays", reclaimClients},
 		{"Keys returns every key, private parts included", keysReturn},
 		{"an UpdateKeys that returns an error changes nothing", updateKeysFails},
 		{"RE-18 nodes that rotate at once do not undo each other", raceUpdateKeys},
-		{"there is one grant for each subject and client; a later one keeps ID and CreatedAt", oneGrant},
-		{"concurrent PutGrants agree on one ID", racePutGrant},
+		{"there is one grant for each subject and client; UpdateGrant creates and changes it", oneGrant},
+		{"OP-07 of consents that are given at once none is lost", raceUpdateGrant},
 		{"GrantsOf returns all grants of a subject", grantsOf},
 		{"DeleteGrant removes a grant and every ticket that hangs from it", deleteGrant},
 		{"RT-11 nothing hangs from a grant after a DeleteGrant that raced refreshes", raceDeleteGrant},
 		{"SaveTraces keeps at most the newest", saveTraces},
-		{"PutUser stores a person, found by ID and by each identifier", putUser},
-		{"PutUser is ErrIdentifierTaken if a name belongs to somebody else, and changes nothing", identifierTaken},
+		{"CreateUser stores a user, found by ID and by each identifier", createUser},
+		{"an UpdateUser that returns an error changes nothing", updateUser},
+		{"OP-07 of changes of a user that are made at once none is lost", raceUpdateUser},
+		{"a change is ErrIdentifierTaken if a name belongs to somebody else, and changes nothing", identifierTaken},
 		{"of people who take one name at once one succeeds", raceIdentifier},
 		{"SG-12 DeleteUser removes a person, their grants, sessions and tickets", deleteUser},
 		{"the sessions of a person who is deleted or disabled end, each with a note", endedNotes},
@@ -270,55 +272,82 @@ func raceUpdateKeys(t *testing.T, s Database) {
 	wantEqual(t, "number of keys", nodes+1, len(must(s.Keys(t.Context()))(t)))
 }
 
-func oneGrant(t *testing.T, s Database) {
-	first := authserver.Grant{ID: "g1", Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, CreatedAt: noon, UpdatedAt: noon}
-	g := first
-	want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
-	wantEqual(t, "Grant", &first, must(s.Grant(t.Context(), "u", "c"))(t))
-	g = authserver.Grant{ID: "g2", Subject: "u", ClientID: "c", Scope: oauth.Scope{"a"}, CreatedAt: noon.Add(time.Hour), UpdatedAt: noon.Add(time.Hour)}
-	want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
-	later := authserver.Grant{ID: "g1", Subject: "u", ClientID: "c", Scope: oauth.Scope{"a"}, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour)}
-	wantEqual(t, "what PutGrant wrote back", later, g)
-	wantEqual(t, "Grant", &later, must(s.Grant(t.Context(), "u", "c"))(t))
+// grant returns the grant of a subject to a client, a new one if there was none.
+func grant(t *testing.T, s Database, subject, clientID string) *authserver.Grant {
+	t.Helper()
+	return must(s.UpdateGrant(t.Context(), subject, clientID, func(*authserver.Grant) error { return nil }))(t)
 }
 
-func racePutGrant(t *testing.T, s Database) {
+func oneGrant(t *testing.T, s Database) {
+	var id string
+	first := must(s.UpdateGrant(t.Context(), "u", "c", func(g *authserver.Grant) error {
+		id = g.ID
+		wantEqual(t, "a new grant", &authserver.Grant{ID: id, Subject: "u", ClientID: "c"}, g)
+		g.Scope, g.Declined, g.CreatedAt, g.UpdatedAt = oauth.Scope{"a", "b"}, oauth.Scope{"d"}, noon, noon
+		return nil
+	}))(t)
+	stored := &authserver.Grant{ID: id, Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, CreatedAt: noon, UpdatedAt: noon}
+	wantEqual(t, "what UpdateGrant returns", stored, first)
+	wantEqual(t, "Grant", stored, must(s.Grant(t.Context(), "u", "c"))(t))
+	later := must(s.UpdateGrant(t.Context(), "u", "c", func(g *authserver.Grant) error {
+		wantEqual(t, "what update gets", stored, g)
+		g.Scope, g.Declined, g.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
+		return nil
+	}))(t)
+	stored.Scope, stored.Declined, stored.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
+	wantEqual(t, "what UpdateGrant returns", stored, later)
+	refused := errors.New("refused")
+	for _, client := range []string{"c", "another"} {
+		_, err := s.UpdateGrant(t.Context(), "u", client, func(g *authserver.Grant) error {
+			g.Scope = oauth.Scope{"x"}
+			return refused
+		})
+		want(t, "UpdateGrant", err, refused)
+	}
+	wantEqual(t, "grants", []authserver.Grant{*stored}, must(s.GrantsOf(t.Context(), "u"))(t))
+}
+
+// raceUpdateGrant: of consents that are given at once none is lost.
+func raceUpdateGrant(t *testing.T, s Database) {
 	for round := range rounds(10) {
 		ids := make([]string, 20)
 		for _, err := range together(len(ids), func(i int) error {
-			g := authserver.Grant{ID: fmt.Sprint(round, " ", i), Subject: "u", ClientID: fmt.Sprint(round), CreatedAt: noon, UpdatedAt: noon}
-			err := s.PutGrant(t.Context(), &g)
-			ids[i] = g.ID
+			g, err := s.UpdateGrant(t.Context(), "u", fmt.Sprint(round), func(g *authserver.Grant) error {
+				g.Scope = g.Scope.Union(oauth.Scope{fmt.Sprint("scope", i)})
+				return nil
+			})
+			if err == nil {
+				ids[i] = g.ID
+			}
 			return err
 		}) {
-			want(t, "PutGrant", err, nil)
+			want(t, "UpdateGrant", err, nil)
 		}
 		if ids = slices.Compact(ids); len(ids) != 1 {
-			t.Errorf("PutGrant wrote back different IDs: %q", ids)
+			t.Errorf("UpdateGrant returns different IDs: %q", ids)
 		}
+		wantEqual(t, "number of scopes that were allowed", 20, len(must(s.Grant(t.Context(), "u", fmt.Sprint(round)))(t).Scope))
 	}
 }
 
 func grantsOf(t *testing.T, s Database) {
-	for _, g := range []authserver.Grant{{ID: "1", Subject: "u", ClientID: "b"}, {ID: "2", Subject: "u", ClientID: "a"}, {ID: "3", Subject: "v", ClientID: "a"}} {
-		want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
-	}
 	var ids []string
-	for _, g := range must(s.GrantsOf(t.Context(), "u"))(t) {
-		ids = append(ids, g.ID)
+	for _, g := range [][2]string{{"u", "a"}, {"u", "b"}, {"v", "a"}} {
+		ids = append(ids, grant(t, s, g[0], g[1]).ID)
 	}
-	slices.Sort(ids)
-	wantEqual(t, "GrantsOf", []string{"1", "2"}, ids)
+	var got []string
+	for _, g := range must(s.GrantsOf(t.Context(), "u"))(t) {
+		got = append(got, g.ID)
+	}
+	wantEqual(t, "GrantsOf", ids[:2], got)
 }
 
 func deleteGrant(t *testing.T, s Database) {
-	for _, g := range []authserver.Grant{{ID: "1", Subject: "u", ClientID: "a"}, {ID: "2", Subject: "u", ClientID: "b"}} {
-		want(t, "PutGrant", s.PutGrant(t.Context(), &g), nil)
-	}
-	a, b, c := hangingFrom("1", ticket(refresh, "a")), hangingFrom("2", ticket(refresh, "b")), ticket(refresh, "c")
-	statusA, statusB := hangingFrom("1", ticket(storage.KindStatus, "a")), hangingFrom("2", ticket(storage.KindStatus, "b"))
+	one, two := grant(t, s, "u", "a").ID, grant(t, s, "u", "b").ID
+	a, b, c := hangingFrom(one, ticket(refresh, "a")), hangingFrom(two, ticket(refresh, "b")), ticket(refresh, "c")
+	statusA, statusB := hangingFrom(one, ticket(storage.KindStatus, "a")), hangingFrom(two, ticket(storage.KindStatus, "b"))
 	put(t, s, a, b, c, statusA, statusB)
-	want(t, "DeleteGrant", s.DeleteGrant(t.Context(), "1"), nil)
+	want(t, "DeleteGrant", s.DeleteGrant(t.Context(), one), nil)
 	ended := func() (ids []storage.Key) {
 		for _, ticket := range must(s.FindEnded(t.Context(), noon, 10))(t) {
 			ids = append(ids, ticket.Key)
@@ -333,7 +362,7 @@ func deleteGrant(t *testing.T, s Database) {
 	wantLive(t, s, noon, b.Key, true)
 	wantLive(t, s, noon, c.Key, true)
 	want(t, "DeleteUser", s.DeleteUser(t.Context(), "u"), nil)
-	wantEqual(t, "how many have ended with the person", 2, len(ended()))
+	wantEqual(t, "how many have ended with the user", 2, len(ended()))
 }
 
 func raceDeleteGrant(t *testing.T, s Database) {
