@@ -101,7 +101,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"text instead of bool", "users:\n  - username: ada\n    email_verified: \"yes\"\n", `valetkey.yaml:3: users[0].email_verified is true or false`},
 		{"no duration", "lifetimes:\n  access_token: soon\n", `valetkey.yaml:2: lifetimes.access_token: "soon" is no duration`},
 		{"negative duration", "lifetimes:\n  access_token: -5m\n", `valetkey.yaml:2: lifetimes.access_token`},
-		{"broken YAML", "clients: [\n", `valetkey.yaml:1: `},
+		{"broken YAML", "clients: [\n", `valetkey.yaml:2: `},
 		{"two documents", "issuer: https://a.example\n---\nissuer: https://b.example\n", `more than one YAML document`},
 		{"alias bomb", "users: &a []\nclients: [*a, *a]\n", `anchors and aliases are not taken`},
 		{"issuer with a query", "issuer: https://a.example/?x\n", `valetkey.yaml:1: issuer: `},

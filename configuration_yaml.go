@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"reflect"
@@ -14,8 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/valetkey/valetkey/internal/editdistance"
 )
@@ -71,13 +71,12 @@ type yamlDecoder struct {
 	problems []error
 }
 
-// syntaxError is how the parser says where: [line:column].
-var syntaxError = regexp.MustCompile(`^\[(\d+):\d+\] (.*)`)
+// syntaxError is how the parser says where.
+var syntaxError = regexp.MustCompile(`^(?:yaml: )?(?:[a-z ]+: )?line (\d+)(?:, column \d+)?: (.*)`)
 
 // decode looks through the whole file, so that all problems are reported at once.
 func (d *yamlDecoder) decode(text []byte, target any) {
-	// Some editors begin a file with a byte order mark, which the parser takes for a letter.
-	file, err := parser.ParseBytes(bytes.TrimPrefix(text, []byte("\ufeff")), 0)
+	root, err := parseYAML(text)
 	if err != nil {
 		place := d.name
 		message, _, _ := strings.Cut(err.Error(), "\n")
@@ -87,15 +86,11 @@ func (d *yamlDecoder) decode(text []byte, target any) {
 		d.problems = append(d.problems, fmt.Errorf("%s: %s", place, message))
 		return
 	}
-	if len(file.Docs) > 1 {
-		d.problems = append(d.problems, fmt.Errorf("%s: more than one YAML document", d.name))
-		return
-	}
-	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+	if root == nil || isNull(root) || root.Kind == yaml.MappingNode && len(root.Content) == 0 {
 		d.problems = append(d.problems, fmt.Errorf("%s: %w", d.name, ErrEmpty))
 		return
 	}
-	value := d.value(file.Docs[0].Body, reflect.TypeOf(target).Elem(), "")
+	value := d.value(root, reflect.TypeOf(target).Elem(), "")
 	if len(d.problems) > 0 {
 		return
 	}
@@ -123,8 +118,8 @@ func (d *yamlDecoder) report(path, format string, args ...any) {
 }
 
 // problem notes that a node cannot be read.
-func (d *yamlDecoder) problem(n ast.Node, format string, args ...any) any {
-	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s", d.name, n.GetToken().Position.Line, fmt.Sprintf(format, args...)))
+func (d *yamlDecoder) problem(n *yaml.Node, format string, args ...any) any {
+	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s", d.name, n.Line, fmt.Sprintf(format, args...)))
 	return nil
 }
 
@@ -133,21 +128,32 @@ var (
 	rawType  = reflect.TypeFor[json.RawMessage]()
 )
 
-func (d *yamlDecoder) value(n ast.Node, t reflect.Type, path string) any {
-	switch n := n.(type) {
-	case *ast.AliasNode, *ast.AnchorNode:
-		return d.problem(n, "anchors and aliases are not taken here; write the value out")
-	case *ast.TagNode:
-		return d.value(n.Value, t, path)
-	case *ast.NullNode:
-		// Often a value that a template left out. Where absence has a meaning of its own,
-		// such as a client without a secret, that must not be what it turns into. A section
-		// whose members are all commented out is taken.
-		section := t.Kind() == reflect.Slice || t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer
-		if !section || strings.ContainsAny(path, ".[") {
-			return d.problem(n, "%s has no value: give it one or leave it out", path)
-		}
+// readable refuses what YAML readers disagree about, and what makes a small file large.
+func (d *yamlDecoder) readable(n *yaml.Node) bool {
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		d.problem(n, "anchors and aliases are not taken here; write the value out")
+	case n.Style&yaml.TaggedStyle != 0 || n.Tag == "!":
+		d.problem(n, "tags such as %s are not taken here; put text in quotes", n.Tag)
+	default:
+		return true
+	}
+	return false
+}
+
+var (
+	// member is the path of a member of a record, or of a claim, that an explicit null removes.
+	member = regexp.MustCompile(`^(clients|users|scopes|resources)\[\d+\](\.claims)?\.[^.\[]+$`)
+	// limit is the path of a list without which everything is allowed.
+	limit = regexp.MustCompile(`^(clients\[\d+\]\.resources|claims\[\d+\]\.clients|(hooks|token_exchange)\[\d+\]\.\w+|trusted_issuers\[\d+\]\.signing_algs)$`)
+)
+
+func (d *yamlDecoder) value(n *yaml.Node, t reflect.Type, path string) any {
+	if !d.readable(n) {
 		return nil
+	}
+	if isNull(n) {
+		return d.null(n, t, path)
 	}
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -164,13 +170,15 @@ func (d *yamlDecoder) value(n ast.Node, t reflect.Type, path string) any {
 	case reflect.Slice:
 		return d.list(n, t.Elem(), path)
 	case reflect.Bool:
-		if b, ok := n.(*ast.BoolNode); ok {
-			return b.Value
+		if b, ok := scalarValue(n).(bool); ok {
+			return b
 		}
 		return d.problem(n, "%s is true or false", path)
 	case reflect.Int, reflect.Int64:
-		if i, ok := n.(*ast.IntegerNode); ok {
-			return i.Value
+		if i, ok := scalarValue(n).(json.Number); ok {
+			if _, err := i.Int64(); err == nil {
+				return i
+			}
 		}
 		return d.problem(n, "%s is a whole number", path)
 	}
@@ -181,8 +189,30 @@ func (d *yamlDecoder) value(n ast.Node, t reflect.Type, path string) any {
 	return value
 }
 
+// null reads a null. One that nobody wrote is often a value that a template left out. Where
+// absence has a meaning of its own, such as a client without a secret, that must not be what
+// it turns into. A section whose members are all commented out is taken.
+func (d *yamlDecoder) null(n *yaml.Node, t reflect.Type, path string) any {
+	if n.Value != "" && member.MatchString(path) {
+		switch path[strings.LastIndex(path, ".")+1:] {
+		case "client_id", "username", "identifier":
+		case "name":
+			if !strings.HasPrefix(path, "scopes[") {
+				return nil
+			}
+		default:
+			return nil
+		}
+	}
+	section := t.Kind() == reflect.Slice || t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer
+	if !section || strings.ContainsAny(path, ".[") {
+		return d.problem(n, "%s has no value: give it one or leave it out", path)
+	}
+	return nil
+}
+
 // text reads a value whose type has a form of its own as text.
-func (d *yamlDecoder) text(n ast.Node, path string, form encoding.TextUnmarshaler) any {
+func (d *yamlDecoder) text(n *yaml.Node, path string, form encoding.TextUnmarshaler) any {
 	value := d.scalar(n, path)
 	if s, ok := value.(string); ok {
 		if err := form.UnmarshalText([]byte(s)); err != nil {
@@ -192,28 +222,26 @@ func (d *yamlDecoder) text(n ast.Node, path string, form encoding.TextUnmarshale
 	return value
 }
 
-func (d *yamlDecoder) list(n ast.Node, t reflect.Type, path string) any {
-	sequence, ok := n.(*ast.SequenceNode)
-	if !ok {
+func (d *yamlDecoder) list(n *yaml.Node, t reflect.Type, path string) any {
+	if n.Kind != yaml.SequenceNode {
 		return d.problem(n, "%s is a list: write each member on a line of its own after a dash", path)
 	}
-	if len(sequence.Values) == 0 && strings.Contains(path, ".") {
-		return d.problem(n, "%s is empty: name something or leave it out", path)
+	if len(n.Content) == 0 && limit.MatchString(path) {
+		return d.problem(n, "%s is empty: without it everything is allowed; name something or leave it out", path)
 	}
 	values := []any{}
-	for i, member := range sequence.Values {
+	for i, member := range n.Content {
 		place := fmt.Sprintf("%s[%d]", path, i)
-		d.lines[place] = member.GetToken().Position.Line
+		d.lines[place] = member.Line
 		values = append(values, d.value(member, t, place))
 	}
 	return values
 }
 
 // object reads a mapping whose keys are fields.
-func (d *yamlDecoder) object(n ast.Node, path string, fields map[string]reflect.Type) any {
+func (d *yamlDecoder) object(n *yaml.Node, path string, fields map[string]reflect.Type) any {
 	object := map[string]any{}
-	for _, entry := range d.entries(n, path) {
-		key := keyOf(entry)
+	for key, entry := range d.entries(n, path) {
 		t, ok := fields[key]
 		if !ok {
 			where, hint := "", ""
@@ -223,87 +251,93 @@ func (d *yamlDecoder) object(n ast.Node, path string, fields map[string]reflect.
 			if nearest := nearestName(key, fields); nearest != "" {
 				hint = fmt.Sprintf("; did you mean %q?", nearest)
 			}
-			d.problem(entry.Key, "unknown key %q%s%s", key, where, hint)
-			continue
-		}
-		if _, twice := object[key]; twice {
-			d.problem(entry.Key, "the key %q is there twice", key)
+			d.problem(entry.key, "unknown key %q%s%s", key, where, hint)
 			continue
 		}
 		place := strings.TrimPrefix(path+"."+key, ".")
-		d.lines[place] = entry.Key.GetToken().Position.Line
-		object[key] = d.value(entry.Value, t, place)
+		d.lines[place] = entry.key.Line
+		object[key] = d.value(entry.value, t, place)
 	}
 	return object
 }
 
-func keyOf(entry *ast.MappingValueNode) string {
-	if s, ok := entry.Key.(*ast.StringNode); ok {
-		return s.Value
+type yamlEntry struct{ key, value *yaml.Node }
+
+// entries yields the members of a mapping, each key once.
+func (d *yamlDecoder) entries(n *yaml.Node, path string) iter.Seq2[string, yamlEntry] {
+	return func(yield func(string, yamlEntry) bool) {
+		if n.Kind != yaml.MappingNode {
+			if path == "" {
+				path = "the file"
+			}
+			d.problem(n, "%s is an object: write key: value", path)
+			return
+		}
+		seen := map[string]bool{}
+		for pair := range slices.Chunk(n.Content, 2) {
+			key, ok := "", false
+			if d.readable(pair[0]) {
+				if key, ok = scalarValue(pair[0]).(string); !ok {
+					d.problem(pair[0], "a key is text: put it in quotes")
+				}
+			}
+			switch {
+			case !ok:
+			case seen[key]:
+				d.problem(pair[0], "the key %q is there twice", key)
+			case !yield(key, yamlEntry{pair[0], pair[1]}):
+				return
+			}
+			seen[key] = true
+		}
 	}
-	return entry.Key.String()
 }
 
-func (d *yamlDecoder) entries(n ast.Node, path string) []*ast.MappingValueNode {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return n.Values
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{n}
+func (d *yamlDecoder) scalar(n *yaml.Node, path string) any {
+	switch value := scalarValue(n).(type) {
+	case string:
+		return value
+	case nil:
+		return d.problem(n, "%s is text", path)
 	}
-	if path == "" {
-		path = "the file"
-	}
-	d.problem(n, "%s is an object: write key: value", path)
-	return nil
-}
-
-func (d *yamlDecoder) scalar(n ast.Node, path string) any {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value
-	case *ast.LiteralNode:
-		return n.Value.Value
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return d.problem(n, "%s is text: put it in quotes", path)
-	}
-	return d.problem(n, "%s is text", path)
+	return d.problem(n, "%s is text: put it in quotes", path)
 }
 
 // anything reads a value of no fixed type.
-func (d *yamlDecoder) anything(n ast.Node, path string, depth int) any {
+func (d *yamlDecoder) anything(n *yaml.Node, path string, depth int) any {
 	if depth > maxConfigurationDepth {
 		return d.problem(n, "%s is nested too deeply", path)
 	}
-	switch n := n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
+	if !d.readable(n) {
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
 		object := map[string]any{}
-		for _, entry := range d.entries(n, path) {
-			key := keyOf(entry)
-			if _, twice := object[key]; twice {
-				d.problem(entry.Key, "the key %q is there twice", key)
+		for key, entry := range d.entries(n, path) {
+			if key == "<<" && entry.key.Style == 0 {
+				d.problem(entry.key, "merge keys are not taken here; write the members out")
+				continue
 			}
 			place := path + "." + key
-			d.lines[place] = entry.Key.GetToken().Position.Line
-			object[key] = d.anything(entry.Value, place, depth+1)
+			d.lines[place] = entry.key.Line
+			object[key] = d.anything(entry.value, place, depth+1)
 		}
 		return object
-	case *ast.SequenceNode:
+	case yaml.SequenceNode:
 		values := []any{}
-		for i, member := range n.Values {
+		for i, member := range n.Content {
 			values = append(values, d.anything(member, fmt.Sprintf("%s[%d]", path, i), depth+1))
 		}
 		return values
-	case *ast.BoolNode:
-		return n.Value
-	case *ast.IntegerNode:
-		return n.Value
-	case *ast.FloatNode:
-		return n.Value
-	case *ast.NullNode:
-		return nil
 	}
-	return d.scalar(n, path)
+	if isNull(n) && n.Value == "" {
+		return d.problem(n, "%s has no value: write null if that is meant", path)
+	}
+	if value, ok := scalarValue(n).(error); ok {
+		return d.problem(n, "%s: %v", path, value)
+	}
+	return scalarValue(n)
 }
 
 // fieldsOf returns the members of a struct by their JSON names, those of embedded

@@ -56,7 +56,7 @@ var rules = map[string]rule{
 	"resourceserver": {knows: []string{"oauth", "jose"}, uses: []string{"golang.org/x/sync"},
 		why: "an API that checks tokens must not link a server or a database"},
 	".": {knows: []string{"authserver", "identity", "oauth", "jose", "ui", "storage", "storage/sqldb", "storage/declaration", "internal/editdistance"},
-		uses: []string{"github.com/goccy/go-yaml"},
+		uses: []string{"go.yaml.in/yaml/v4"},
 		why:  "the root wires the parts of the server; what others embed must not bring a command line, a client or a demo"},
 	"authservertest": {knows: []string{".", "authserver", "client", "oauth", "internal/person"},
 		why: "people's tests start the server as it is"},
