@@ -73,23 +73,27 @@ type TLS struct {
 	Key         string `json:"key"`
 }
 
-// Outgoing widens where the server may connect to by itself: to fetch what clients name
+// Outgoing widens where the server may connect to on its own: to fetch what clients name
 // and to tell them of a logout. Left out: public addresses alone.
 type Outgoing struct {
-	// Networks are private networks, or addresses, that count as public.
+	// Networks are private networks, or addresses, that the addresses in this configuration
+	// may be in: hooks, trusted issuers, and the metadata of declared clients.
 	Networks []string `json:"networks,omitempty"`
+	// InsecureOutsiderNetworks are private networks, or addresses, that outsiders may name
+	// too: clients that registered themselves or have a metadata document.
+	InsecureOutsiderNetworks []string `json:"insecure_outsider_networks,omitempty"`
 	// CertificateAuthorities is a PEM file that takes the place of the machine's.
 	CertificateAuthorities string `json:"certificate_authorities,omitempty"`
 }
 
 func (o Outgoing) engine() (authserver.Outgoing, error) {
 	var engine authserver.Outgoing
-	for _, s := range o.Networks {
-		network, err := parseNetwork(s)
-		if err != nil {
-			return engine, fmt.Errorf("outgoing.networks: %w", err)
-		}
-		engine.Networks = append(engine.Networks, network)
+	var err error
+	if engine.Networks, err = parseNetworks(o.Networks); err != nil {
+		return engine, fmt.Errorf("outgoing.networks: %w", err)
+	}
+	if engine.InsecureOutsiderNetworks, err = parseNetworks(o.InsecureOutsiderNetworks); err != nil {
+		return engine, fmt.Errorf("outgoing.insecure_outsider_networks: %w", err)
 	}
 	if o.CertificateAuthorities == "" {
 		return engine, nil

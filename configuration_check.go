@@ -44,6 +44,11 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("outgoing.networks[%d]", i), "%v", err)
 		}
 	}
+	for i, network := range c.Outgoing.InsecureOutsiderNetworks {
+		if _, err := parseNetwork(network); err != nil {
+			report(fmt.Sprintf("outgoing.insecure_outsider_networks[%d]", i), "%v", err)
+		}
+	}
 	c.Registration.validate(report)
 	c.MetadataDocuments.validate(report)
 	for i, mapping := range c.Claims {
@@ -329,6 +334,17 @@ func (d *Declarations) warnings(own []authserver.GrantType) []string {
 }
 
 // parseNetwork reads an address or a network.
+func parseNetworks(texts []string) (networks []netip.Prefix, err error) {
+	for _, s := range texts {
+		network, err := parseNetwork(s)
+		if err != nil {
+			return nil, err
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}
+
 func parseNetwork(s string) (netip.Prefix, error) {
 	if prefix, err := netip.ParsePrefix(s); err == nil {
 		return prefix.Masked(), nil

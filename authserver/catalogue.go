@@ -246,7 +246,7 @@ func (s *Server) newClient(record *Client) *client {
 		}
 		c.keys = keys
 	} else if record.JWKSURI != "" {
-		c.remoteKeys = &remoteKeySet{url: record.JWKSURI, fetch: s.fetch}
+		c.remoteKeys = &remoteKeySet{url: record.JWKSURI, sets: &s.remoteOf(record).keySets}
 	}
 	return c
 }

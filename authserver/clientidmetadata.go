@@ -153,7 +153,7 @@ func (c *call) noteDescribedClient() error {
 // fetchClientDocument returns the client that the document at its client_id describes, and
 // how long that may be taken for the present one.
 func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, time.Duration, error) {
-	body, header, err := s.fetchAs(ctx, id, "application/json", maxClientDocumentBytes)
+	body, header, err := s.outsiders.Get(ctx, id, "application/json", maxClientDocumentBytes)
 	if err != nil {
 		return nil, 0, err
 	}

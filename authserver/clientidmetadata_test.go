@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -164,7 +165,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 	fail := func(k *clientDocuments, id string, from netip.Addr, now time.Time) error {
 		d, mine, err := k.find(id, from, now)
 		if mine {
-			k.finish(id, d, nil, 0, errFetch, now)
+			k.finish(id, d, nil, 0, outgoing.ErrFetch, now)
 		}
 		return err
 	}

@@ -84,7 +84,7 @@ type Config struct {
 	MetadataDocuments MetadataDocumentPolicy
 	// RequireCodeChallenge asks every client for PKCE (see ClientSettings).
 	RequireCodeChallenge bool
-	// Outgoing says where the engine may connect to by itself: to fetch what clients name
+	// Outgoing says where the engine may connect to on its own: to fetch what clients name
 	// and to tell them of a logout.
 	Outgoing Outgoing
 	// RemoteAddr returns the address of the client behind trusted proxies; nil means

@@ -42,7 +42,7 @@ func newDocumentHost(t testing.TB) *documentHost {
 
 // admit has an engine take documents of this host.
 func (d *documentHost) admit(config *authserver.Config) {
-	config.Outgoing.Networks = append(config.Outgoing.Networks, netip.MustParsePrefix("127.0.0.1/32"))
+	config.Outgoing.InsecureOutsiderNetworks = append(config.Outgoing.InsecureOutsiderNetworks, netip.MustParsePrefix("127.0.0.1/32"))
 	config.Outgoing.CertificateAuthorities = d.server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	config.MetadataDocuments.AllowedHosts = append(config.MetadataDocuments.AllowedHosts, d.server.Listener.Addr().String())
 }

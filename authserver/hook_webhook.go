@@ -24,7 +24,7 @@ import (
 // claims or refuses. Requests are signed as Standard Webhooks says; what vouches for the
 // answer is TLS.
 type Webhook struct {
-	// URL is https, or http on loopback. It is reached under the rules of Config.Outgoing.
+	// URL is https, or http on loopback. It may be in Config.Outgoing.Networks.
 	URL string
 	// Secret signs: whsec_ and 24 to 64 bytes in base64.
 	Secret string
@@ -213,7 +213,7 @@ func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, n
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
 	id, timestamp := "msg_"+storage.NewID(), strconv.FormatInt(now.Unix(), 10)
-	status, contentType, document, err := s.postJSON(ctx, w.URL, http.Header{
+	status, contentType, document, err := s.operator.PostJSON(ctx, w.URL, http.Header{
 		"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signWebhook(w.signingKey, id, timestamp, body)},
 	}, body, webhookMaxBytes)
 	if err != nil && status == 0 {

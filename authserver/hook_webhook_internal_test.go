@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -148,7 +150,7 @@ func TestAWebhookSeesWhoActs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{fetches: newGuardedClient(Outgoing{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})}
+	s := &Server{operator: newRemote(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, 0, slog.Default())}
 	_, err = s.callWebhook(t.Context(), hooks[0], &TokenRequest{
 		Kind: ClaimsOfAccessToken, Subject: "ada", Claims: oauth.Claims{"act": map[string]any{"sub": "agent"}, "email": "ada@example.com"},
 	}, time.Now())

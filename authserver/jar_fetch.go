@@ -27,7 +27,7 @@ func (c *call) fetchRequestObject(cl *client) (string, error) {
 		return "", err
 	}
 	c.s.interactions.add(from, c.now)
-	object, _, err := c.s.fetchAs(c.r.Context(), address, "application/oauth-authz-req+jwt, application/jwt", maxRequestObjectBytes)
+	object, _, err := c.s.remoteOf(cl.Client).Get(c.r.Context(), address, "application/oauth-authz-req+jwt, application/jwt", maxRequestObjectBytes)
 	if err != nil {
 		return "", c.because(&ruleRequestURIFetched, err)
 	}

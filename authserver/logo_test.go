@@ -78,7 +78,7 @@ func TestDC10_LogosArePicturesAndSmall(t *testing.T) {
 			w.Header().Set("Content-Type", test.sent)
 			_, _ = w.Write(test.body)
 		})
-		logo, err := s.server.Logo(t.Context(), site+"/logo")
+		logo, err := s.server.Logo(t.Context(), &authserver.Client{}, site+"/logo")
 		switch {
 		case test.want == "" && !errors.Is(err, authserver.ErrNoLogo):
 			t.Errorf("%s: a logo of %v, error %v", name, logo, err)
@@ -104,10 +104,10 @@ func TestLogosAreFetchedOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := s.server.Logo(t.Context(), site+"/logo"); err != nil {
+			if _, err := s.server.Logo(t.Context(), &authserver.Client{}, site+"/logo"); err != nil {
 				t.Error(err)
 			}
-			if _, err := s.server.Logo(t.Context(), site+"/missing"); !errors.Is(err, authserver.ErrNoLogo) {
+			if _, err := s.server.Logo(t.Context(), &authserver.Client{}, site+"/missing"); !errors.Is(err, authserver.ErrNoLogo) {
 				t.Errorf("a logo that is not there: %v", err)
 			}
 		})
@@ -125,7 +125,7 @@ func TestDC07_LogosAreNotFetchedFromWithin(t *testing.T) {
 	defer site.Close()
 	s := newScene(t, scriptSetup{})
 	for _, uri := range []string{site.URL, "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "data:image/png;base64,AAAA", "https://u:p@example.com/"} {
-		if _, err := s.server.Logo(t.Context(), uri); !errors.Is(err, authserver.ErrNoLogo) {
+		if _, err := s.server.Logo(t.Context(), &authserver.Client{}, uri); !errors.Is(err, authserver.ErrNoLogo) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}

@@ -1,161 +1,143 @@
-package authserver
+package authserver_test
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"io"
-	"net"
+	"crypto/rand"
+	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"net/url"
-	"strings"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/memory"
 )
 
-func TestDC07_PublicAddresses(t *testing.T) {
-	for _, address := range []string{
-		"127.0.0.1", "127.255.255.254", "::1", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1",
-		"0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1", "239.255.255.250", "240.0.0.1", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1",
-		"fc00::1", "fd12::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "::", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
-		"64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "2001:db8::1", "100::1",
-	} {
-		if publicAddress(netip.MustParseAddr(address)) {
-			t.Errorf("%s counts as public", address)
-		}
+// assert authenticates a client with an assertion at the token endpoint.
+func (s *scene) assert(id string, form ...string) answer {
+	s.t.Helper()
+	assertion, err := s.sign(jose.ES256, "client-authentication+jwt", "", map[string]any{
+		"iss": id, "sub": id, "aud": scriptIssuer, "jti": rand.Text(), "exp": time.Now().Add(time.Minute).Unix(),
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	for _, address := range []string{"1.1.1.1", "93.184.215.14", "172.32.0.1", "100.128.0.1", "192.0.1.1", "2606:4700::1111", "2a00:1450::1", "::ffff:1.1.1.1"} {
-		if !publicAddress(netip.MustParseAddr(address)) {
-			t.Errorf("%s does not count as public", address)
-		}
-	}
+	return s.post("/token", "", append(form, "client_id", id, "client_assertion", assertion, "client_assertion_type", oauth.ClientAssertionTypeJWTBearer)...)
 }
 
-// Spellings of addresses: the decision falls on what is dialled.
-func TestDC07_NothingPrivateIsDialled(t *testing.T) {
-	var hits atomic.Int64
-	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
-	defer server.Close()
-	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+// serveKeys publishes the test's key at a path of the document host.
+func (s *scene) serveKeys(path string) string {
+	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{s.key.Public()}})
 	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.documents.serve(path, servedDocument{http.StatusOK, http.Header{"Content-Type": {"application/json"}}, keys})
+}
+
+func keyClient(id, jwksURI string) authserver.Client {
+	return authserver.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
+		RedirectURIs: []string{testCallback}, GrantTypes: []string{"client_credentials"}, Scope: "openid",
+		TokenEndpointAuthMethod: oauth.AuthMethodPrivateKeyJWT, JWKSURI: jwksURI, LogoURI: jwksURI,
+		BackchannelLogoutURI: jwksURI, SectorIdentifierURI: jwksURI,
+	}}
+}
+
+// The networks that an operator names for their own hooks and clients stay out of reach of
+// addresses that outsiders name: a client that registered itself, or its metadata document.
+func TestDC07_OutsidersReachNoPrivateNetwork(t *testing.T) {
+	documents := newDocumentHost(t)
+	s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
+		openRegistration(c)
+		documents.admit(c)
+		c.Outgoing.Networks, c.Outgoing.InsecureOutsiderNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil
+	})
+	s.documents = documents
+	declared, registered := keyClient("declared", s.serveKeys("/declared")), keyClient("registered", s.serveKeys("/registered"))
+	registered.Registration = &authserver.Registration{CreatedAt: time.Now(), Vouched: true}
+	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{declared}}); err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{fetches: newGuardedClient(Outgoing{})}
-	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"} {
-		if _, err := s.fetch(t.Context(), "https://"+host+":"+port+"/"); !errors.Is(err, errFetch) {
-			t.Errorf("%s: %v", host, err)
-		}
+	if err := s.store.RegisterClient(t.Context(), &registered, 10); err != nil {
+		t.Fatal(err)
 	}
-	for _, address := range []string{"http://1.1.1.1/", "file:///etc/passwd", "https://user@1.1.1.1/", "gopher://1.1.1.1/", "https:///x", "https://", "\x00"} {
-		if _, err := s.fetch(t.Context(), address); !errors.Is(err, errFetch) {
-			t.Errorf("%q: %v", address, err)
-		}
+	s.assert("declared", "grant_type", "client_credentials").want(t, http.StatusOK, "")
+	s.assert("registered", "grant_type", "client_credentials").want(t, http.StatusUnauthorized, "invalid_client")
+	if _, err := s.server.Logo(t.Context(), &registered, registered.LogoURI); err == nil {
+		t.Error("its logo is shown")
 	}
-	if hits.Load() != 0 {
-		t.Errorf("the private server was asked %d times", hits.Load())
+	if status, answer := s.register(map[string]any{"redirect_uris": []string{testCallback}, "subject_type": "pairwise", "sector_identifier_uri": registered.JWKSURI}); status != http.StatusBadRequest {
+		t.Errorf("its sector_identifier_uri is read: %d %v", status, answer)
+	}
+	if response := s.authorize("ada", query(s.publish("/document", ""))); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("its metadata document is read: %d", response.StatusCode)
+	}
+	if n := documents.fetches("/declared"); n != 1 {
+		t.Errorf("the keys of the declared client were fetched %d times", n)
+	}
+	if n := documents.fetches("/registered") + documents.fetches("/document"); n != 0 {
+		t.Errorf("outsiders had %d requests sent into the private network", n)
 	}
 }
 
-// fetcher returns an engine whose guarded client believes that a test server is public.
-func fetcher(t *testing.T, handler http.HandlerFunc) (*Server, string) {
-	t.Helper()
-	server := httptest.NewTLSServer(handler)
-	t.Cleanup(server.Close)
-	guarded := newGuardedClient(Outgoing{})
-	transport, ok := guarded.Transport.(*http.Transport)
-	if !ok {
-		t.Fatal("the guarded client has another transport")
-	}
-	transport.DialContext = (&net.Dialer{}).DialContext
-	transport.TLSClientConfig = &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &Server{fetches: guarded}, server.URL
+// A change of another client has nothing to do with the keys of this one, also while their
+// host is down.
+func TestKeySetsOutliveTheCatalogue(t *testing.T) {
+	documents := newDocumentHost(t) // outside of the bubble, which would wait for its listener
+	synctest.Test(t, func(t *testing.T) {
+		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
+			documents.admit(c)
+			c.Outgoing.Networks = c.Outgoing.InsecureOutsiderNetworks
+		})
+		s.documents = documents
+		app := keyClient("app", s.serveKeys("/keys"))
+		declare := func(more ...authserver.Client) {
+			t.Helper()
+			d := memory.Declaration{Clients: append(more, app)}
+			if err := s.store.Declare(t.Context(), time.Now(), "test", d); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second) // until the engine has seen the new version
+		}
+		declare()
+		s.assert("app", "grant_type", "client_credentials").want(t, http.StatusOK, "")
+		documents.serve("/keys", servedDocument{status: http.StatusBadGateway})
+		declare(confidential("other").Client)
+		s.assert("app", "grant_type", "client_credentials").want(t, http.StatusOK, "")
+		time.Sleep(12 * time.Hour)
+		s.assert("app", "grant_type", "client_credentials").want(t, http.StatusOK, "")
+		time.Sleep(13 * time.Hour)
+		s.assert("app", "grant_type", "client_credentials").want(t, http.StatusUnauthorized, "invalid_client")
+	})
 }
 
-func TestDC09_DC10_DC11_RedirectsSizeAndErrors(t *testing.T) {
-	s, url := fetcher(t, func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/good":
-			io.WriteString(w, `{"keys":[]}`)
-		case "/redirect":
-			http.Redirect(w, r, "/good", http.StatusFound)
-		case "/huge":
-			io.WriteString(w, strings.Repeat("x", fetchMaxBytes+1))
-		case "/largest":
-			io.WriteString(w, strings.Repeat("x", fetchMaxBytes))
-		case "/gzip":
-			w.Header().Set("Content-Encoding", "gzip")
-			w.Write([]byte{0x1f, 0x8b})
-		default:
-			http.NotFound(w, r)
+// A client that begins to encrypt, or changes the kind of its key, does not wait until what
+// is remembered is old.
+func TestKeysOfAClientAreFetchedAgainWhenNoneFits(t *testing.T) {
+	documents := newDocumentHost(t)
+	synctest.Test(t, func(t *testing.T) {
+		const point = `"crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"`
+		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
+			documents.admit(c)
+			c.Outgoing.Networks = c.Outgoing.InsecureOutsiderNetworks
+		})
+		keys := func(id, use string) string {
+			return documents.serve("/keys", servedDocument{http.StatusOK, nil, []byte(`{"keys":[{"kty":"EC","kid":"` + id + `","use":"` + use + `",` + point + `}]}`)})
+		}
+		app := confidential("app").Client
+		app.Secrets, app.JWKSURI, app.IDTokenEncryptedResponseAlg = []string{testSecret}, keys("s", "sig"), "ECDH-ES"
+		if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{app}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if a := s.redeem("app", s.code("ada", "app", "scope", "openid")); a.status == http.StatusOK {
+			t.Error("an ID token is encrypted to a key that signs")
+		}
+		keys("e", "enc")
+		time.Sleep(30 * time.Second)
+		if a := s.redeem("app", s.code("ada", "app", "scope", "openid")); a.status != http.StatusOK {
+			t.Errorf("%d %s", a.status, a.body)
 		}
 	})
-	for _, path := range []string{"/redirect", "/huge", "/absent"} {
-		body, err := s.fetch(t.Context(), url+path)
-		if err != errFetch {
-			t.Errorf("%s: %d bytes, %v", path, len(body), err)
-		}
-	}
-	for path, length := range map[string]int{"/good": 11, "/largest": fetchMaxBytes, "/gzip": 2} {
-		if body, err := s.fetch(t.Context(), url+path); err != nil || len(body) != length {
-			t.Errorf("%s: %d bytes, %v", path, len(body), err)
-		}
-	}
-}
-
-func TestDC10_SlowAnswersEnd(t *testing.T) {
-	over := make(chan struct{})
-	s, url := fetcher(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusOK)
-		w.(http.Flusher).Flush()
-		<-over
-	})
-	defer close(over)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if _, err := s.fetch(ctx, url); err != errFetch {
-		t.Errorf("a body that never ends: %v", err)
-	}
-	if s.fetches.Timeout <= 0 || s.fetches.Timeout > 5*time.Second {
-		t.Errorf("a fetch may take %s", s.fetches.Timeout)
-	}
-}
-
-// An operator who names a network and a certificate authority reaches it; nobody else does.
-func TestDC07_NetworksThatTheOperatorNames(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && r.PostFormValue("a") != "b" {
-			w.WriteHeader(http.StatusBadRequest)
-		}
-	}))
-	defer server.Close()
-	plain := httptest.NewServer(server.Config.Handler)
-	defer plain.Close()
-	authorities := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	for name, test := range map[string]struct {
-		outgoing Outgoing
-		url      string
-		reached  bool
-	}{
-		"both":                 {Outgoing{loopback, authorities}, server.URL, true},
-		"http on loopback":     {Outgoing{loopback, authorities}, plain.URL, true},
-		"no network":           {Outgoing{nil, authorities}, server.URL, false},
-		"http without network": {Outgoing{nil, authorities}, plain.URL, false},
-		"another network":      {Outgoing{[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, authorities}, server.URL, false},
-		"unknown authority":    {Outgoing{loopback, nil}, server.URL, false},
-	} {
-		s := &Server{fetches: newGuardedClient(test.outgoing)}
-		if _, err := s.fetch(t.Context(), test.url); (err == nil) != test.reached {
-			t.Errorf("%s: GET: %v", name, err)
-		}
-		status, err := s.postForm(t.Context(), test.url, url.Values{"a": {"b"}})
-		if (err == nil) != test.reached || test.reached && status != http.StatusOK {
-			t.Errorf("%s: POST: %d, %v", name, status, err)
-		}
-		s.fetches.CloseIdleConnections()
-	}
 }

@@ -142,7 +142,7 @@ func TestSectorIdentifierURIIsRead(t *testing.T) {
 	pool.AddCert(sector.Certificate())
 	s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
 		openRegistration(c)
-		c.Outgoing = authserver.Outgoing{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: pool}
+		c.Outgoing = authserver.Outgoing{InsecureOutsiderNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: pool}
 	})
 	for uri, want := range map[string]int{"https://two.example/cb": 201, "https://three.example/cb": 400} {
 		status, answer := s.register(map[string]any{

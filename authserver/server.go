@@ -42,16 +42,15 @@ type Server struct {
 	checkSessionPage   []byte
 	checkSessionPolicy string
 
-	failures     addressLimiter
-	interactions addressLimiter
-	userCodes    addressLimiter
-	allUserCodes addressLimiter
-	polls        recent[storage.Key, pollPace] // of devices
-	registered   addressLimiter
-	documents    clientDocuments
-	fetches      *http.Client
-	logos        logos
-	traces       *traceLog
+	failures            addressLimiter
+	interactions        addressLimiter
+	userCodes           addressLimiter
+	allUserCodes        addressLimiter
+	polls               recent[storage.Key, pollPace] // of devices
+	registered          addressLimiter
+	documents           clientDocuments
+	operator, outsiders *remote // by who named the address
+	traces              *traceLog
 
 	statusLists   statusLists
 	statusIndexes statusIndexes
@@ -120,7 +119,6 @@ func New(config Config) (*Server, error) {
 		basePath:  issuer.Path,
 		secure:    issuer.Scheme == "https",
 		origin:    issuer.Scheme + "://" + issuer.Host,
-		fetches:   newGuardedClient(config.Outgoing),
 		traces:    newTraceLog(config.Store, config.Logger),
 		mappings:  mappings,
 
@@ -134,6 +132,7 @@ func New(config Config) (*Server, error) {
 		userCodes:    addressLimiter{perMinute: userCodesPerMinute},
 		allUserCodes: addressLimiter{perMinute: allUserCodesPerMinute},
 	}
+	s.operator, s.outsiders = remotes(config.Outgoing, config.Logger)
 	s.registrations = config.Registration.withDefaults()
 	s.registered.perMinute = s.registrations.PerMinute
 	s.documents.addresses.perMinute = documentsPerMinute
@@ -154,7 +153,8 @@ func New(config Config) (*Server, error) {
 
 // Close waits until what the engine does in the background is done.
 func (s *Server) Close() {
-	s.logos.fetches.Wait()
+	s.operator.wait()
+	s.outsiders.wait()
 	s.documents.fetches.Wait()
 	s.traces.wait()
 }

@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -142,7 +141,7 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 		}
 		keys := s.newClient(&Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
 		if keys.keys == nil && keys.remoteKeys == nil {
-			keys.remoteKeys = &remoteKeySet{url: t.Issuer, fetch: s.fetchKeysOfIssuer}
+			keys.remoteKeys = &remoteKeySet{url: t.Issuer, sets: &s.operator.issuers}
 		}
 		trust := &trustedIssuer{TrustedIssuer: t, keys: keys, algorithms: signingAlgorithms()}
 		if t.serves(UseSAMLBearer) {
@@ -154,25 +153,6 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 		trusted[t.Issuer] = trust
 	}
 	return trusted, nil
-}
-
-// fetchKeysOfIssuer fetches the keys that an issuer's metadata names.
-func (s *Server) fetchKeysOfIssuer(ctx context.Context, issuer string) ([]byte, error) {
-	document, err := s.fetch(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
-	if err != nil {
-		return nil, err
-	}
-	var metadata struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
-	}
-	if err := json.Unmarshal(document, &metadata); err != nil {
-		return nil, fmt.Errorf("read an issuer's metadata: %w", err)
-	}
-	if metadata.Issuer != issuer || !isWebAddress(metadata.JWKSURI) {
-		return nil, errors.New("read an issuer's metadata: it is another issuer's, or has no https jwks_uri")
-	}
-	return s.fetch(ctx, metadata.JWKSURI)
 }
 
 // trusts reports whether anybody's JWTs are good for a use.

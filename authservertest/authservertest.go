@@ -70,7 +70,9 @@ func NewServer(t testing.TB, config Config) *Server {
 			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
 			TokenExchange: config.TokenExchange, TrustedIssuers: config.TrustedIssuers, FirstPartyApplications: config.FirstPartyApplications,
 			// The applications under test are on this machine, and told of logouts there.
-			Outgoing: valetkey.Outgoing{Networks: []string{"127.0.0.0/8", "::1/128"}, CertificateAuthorities: config.CertificateAuthorities},
+			Outgoing: valetkey.Outgoing{
+				Networks: loopback(), InsecureOutsiderNetworks: loopback(), CertificateAuthorities: config.CertificateAuthorities,
+			},
 		},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), OnTrace: config.OnTrace,
 		GrantTypes: config.GrantTypes, TokenClaims: config.TokenClaims,
@@ -121,3 +123,5 @@ func (s *Server) Tokens(t testing.TB, config client.Config, username, password s
 	}
 	return tokens
 }
+
+func loopback() []string { return []string{"127.0.0.0/8", "::1/128"} }

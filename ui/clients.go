@@ -101,7 +101,7 @@ const logoPatience = time.Second
 func (s *session) logoURL(r *http.Request, c *authserver.Client, interaction string) string {
 	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)
 	defer cancel()
-	if _, err := s.server.Logo(ctx, httpsLink(c.LogoURI)); err != nil {
+	if _, err := s.server.Logo(ctx, c, httpsLink(c.LogoURI)); err != nil {
 		return "" // the engine's log says why
 	}
 	return s.base + "/logo?interaction=" + url.QueryEscape(interaction)
@@ -115,7 +115,7 @@ func (s *session) showLogo(w http.ResponseWriter, r *http.Request) error {
 		s.NotFound(w, r)
 		return nil
 	}
-	logo, err := s.server.Logo(r.Context(), httpsLink(translated(in.Client, languageOf(r, in)).LogoURI))
+	logo, err := s.server.Logo(r.Context(), in.Client, httpsLink(translated(in.Client, languageOf(r, in)).LogoURI))
 	if errors.Is(err, authserver.ErrNoLogo) || r.Context().Err() != nil {
 		s.NotFound(w, r)
 		return nil

@@ -107,7 +107,7 @@ func TestLogosComeFromOurOwnOrigin(t *testing.T) {
 	authorities := x509.NewCertPool()
 	authorities.AddCert(site.Certificate())
 	w := newWorldOn(t, func(c *authserver.Config) {
-		c.Outgoing = authserver.Outgoing{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: authorities}
+		c.Outgoing = authserver.Outgoing{InsecureOutsiderNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: authorities}
 	})
 	w.addAlice()
 	w.register("with", func(c *authserver.Client) { c.LogoURI = site.URL + "/logo" })

@@ -1,0 +1,211 @@
+// Package outgoing makes the requests that the server sends on its own: documents that it
+// fetches and messages that it delivers. Each Client has one policy, which says where it
+// may connect to, and keeps one host from using up what others need.
+package outgoing
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+const (
+	// Timeout bounds each request, with the wait for its turn.
+	Timeout = 5 * time.Second
+	// MaxBytes is the usual bound on a document.
+	MaxBytes = 512 << 10
+)
+
+// Requests for documents at a time, for each policy.
+const (
+	perHost = 4
+	perSite = 16
+	atOnce  = 64
+)
+
+// Policy says where a client may connect to. The zero value is the public internet with the
+// certificate authorities of the machine.
+type Policy struct {
+	// Networks are private networks that count as public.
+	Networks []netip.Prefix
+	// CertificateAuthorities takes the place of the machine's; nil keeps those.
+	CertificateAuthorities *x509.CertPool
+	// ManyHosts lifts the bound on the hosts of one site: an operator's own services may all
+	// be in one domain.
+	ManyHosts bool
+}
+
+func (p *Policy) allows(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return publicAddress(a) || slices.ContainsFunc(p.Networks, func(network netip.Prefix) bool { return network.Contains(a) })
+}
+
+var (
+	// ErrFetch is the only error that a failed request returns: an error that said more
+	// would turn the server into a port scanner.
+	ErrFetch = errors.New("the document could not be fetched")
+	// ErrNoDocument is an ErrFetch where the host did respond, and said that there is no such
+	// document: 404 or 410.
+	ErrNoDocument = fmt.Errorf("%w", ErrFetch)
+)
+
+// Client sends requests under one policy. It is safe for concurrent use.
+type Client struct {
+	http *http.Client
+	gate gate
+}
+
+// New returns a client. It connects only to addresses that the policy allows, checked on the
+// address that is dialled, so that no name can be rebound. It follows no redirects.
+func New(p Policy) *Client {
+	dialer := &net.Dialer{Timeout: Timeout, Control: func(_, address string, _ syscall.RawConn) error {
+		ap, err := netip.ParseAddrPort(address)
+		if err != nil || !p.allows(ap.Addr()) {
+			return ErrFetch
+		}
+		return nil
+	}}
+	c := &Client{gate: gate{perHost: perHost, perSite: perSite, atOnce: atOnce}}
+	if p.ManyHosts {
+		c.gate.perSite = atOnce
+	}
+	c.http = &http.Client{
+		Timeout: Timeout,
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: p.CertificateAuthorities},
+			TLSHandshakeTimeout:    Timeout,
+			ResponseHeaderTimeout:  Timeout,
+			MaxResponseHeaderBytes: 16 << 10,
+			DisableCompression:     true,
+			MaxIdleConns:           16,
+			MaxIdleConnsPerHost:    8,
+			IdleConnTimeout:        30 * time.Second,
+			ForceAttemptHTTP2:      true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+
+// Get fetches a document of at most max bytes, and returns the header of the response.
+func (c *Client) Get(ctx context.Context, address, accept string, max int64) (body []byte, header http.Header, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	r, err := newRequest(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Header.Set("Accept", accept)
+	host, site := Host(address), Site(address)
+	if err := c.gate.enter(ctx, host, site); err != nil {
+		return nil, nil, ErrFetch
+	}
+	defer c.gate.leave(host, site)
+	response, err := c.http.Do(r)
+	if err != nil {
+		return nil, nil, ErrFetch
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusGone:
+		return nil, nil, ErrNoDocument
+	default:
+		return nil, nil, ErrFetch
+	}
+	body, err = io.ReadAll(io.LimitReader(response.Body, max+1))
+	if err != nil || int64(len(body)) > max {
+		return nil, nil, ErrFetch
+	}
+	return body, response.Header, nil
+}
+
+// GetJSON fetches a JSON document of at most MaxBytes.
+func (c *Client) GetJSON(ctx context.Context, address string) ([]byte, error) {
+	body, _, err := c.Get(ctx, address, "application/json", MaxBytes)
+	return body, err
+}
+
+// PostForm sends a form and returns the status of the response. Callers bound how many
+// they send at a time.
+func (c *Client) PostForm(ctx context.Context, address string, form url.Values) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	r, err := newRequest(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := c.http.Do(r)
+	if err != nil {
+		return 0, ErrFetch
+	}
+	// Reading a short body lets the connection be used again.
+	_, _ = io.CopyN(io.Discard, response.Body, 4<<10)
+	return response.StatusCode, response.Body.Close()
+}
+
+// PostJSON sends a document to a service of the operator's and returns the response, at
+// most max bytes of it. Status 0 means that there was none. Its errors are for the
+// operator's log: they say what went wrong, but not where. Callers bound how many they send
+// at a time.
+func (c *Client) PostJSON(ctx context.Context, address string, header http.Header, body []byte, max int64) (status int, contentType string, document []byte, err error) {
+	r, err := newRequest(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", nil, err
+	}
+	r.Header = header
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json")
+	response, err := c.http.Do(r)
+	if errors.Is(err, ErrFetch) {
+		return 0, "", nil, errors.New("its address is not public, and outgoing does not name its network")
+	}
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err
+	}
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer response.Body.Close()
+	document, err = io.ReadAll(io.LimitReader(response.Body, max+1))
+	if err != nil {
+		return 0, "", nil, fmt.Errorf("read its response: %w", err)
+	}
+	if int64(len(document)) > max {
+		return response.StatusCode, "", nil, fmt.Errorf("its response has more than %d bytes", max)
+	}
+	return response.StatusCode, response.Header.Get("Content-Type"), document, nil
+}
+
+// newRequest takes https, and http to loopback: the policy decides whether that may be
+// dialled.
+func newRequest(ctx context.Context, method, address string, body io.Reader) (*http.Request, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopbackHost(u.Hostname())) {
+		return nil, ErrFetch
+	}
+	r, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return nil, ErrFetch
+	}
+	return r, nil
+}
