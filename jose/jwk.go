@@ -127,7 +127,8 @@ func ParseKeySet(document []byte) (set *KeySet, err error) {
 
 // ParsePublishedKeySet reads the key set that an authorization server publishes, of which
 // its reader needs one key. A key that is malformed, or that ParseKeySet would refuse the
-// whole set for, is left out; two keys with one kid are both kept.
+// whole set for, is left out; two keys with one kid are both kept. If nothing is left of a
+// set, that is an error, so that its reader goes on with what it had.
 func ParsePublishedKeySet(document []byte) (*KeySet, error) {
 	return parseKeySet(document, true)
 }
@@ -166,6 +167,9 @@ func parseKeySet(document []byte, skip bool) (set *KeySet, err error) {
 			return nil, fmt.Errorf("read JWK Set: keys[%d]: another key has this kid", i)
 		}
 		set.Keys = append(set.Keys, key)
+	}
+	if skip && len(set.Keys) == 0 && len(raw.Keys) > 0 {
+		return nil, errors.New("read JWK Set: none of its keys can be used")
 	}
 	return set, nil
 }

@@ -33,7 +33,7 @@ func TestOddKeysOfAPublishedSetAreSkipped(t *testing.T) {
 
 // A private key that was published is anybody's.
 func TestPublishedPrivateKeysVerifyNothing(t *testing.T) {
-	set, err := ParsePublishedKeySet([]byte(`{"keys":[` + with(t, ES256, map[string]any{"d": "AAAA"}) + `]}`))
+	set, err := ParsePublishedKeySet([]byte(`{"keys":[` + with(t, ES256, map[string]any{"d": "AAAA"}) + `,` + with(t, ES384, nil) + `]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +74,7 @@ func TestPublishedSetsAreBounded(t *testing.T) {
 		"keys occurs twice":  `{"keys":[],"keys":[]}`,
 		"deep":               `{"keys":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
 		"nothing whatsoever": ``,
+		"no key of use":      `{"keys":[{"kty":"oct","k":"AA"}]}`,
 	} {
 		if _, err := ParsePublishedKeySet([]byte(document)); err == nil {
 			t.Errorf("%s: taken", name)

@@ -62,7 +62,7 @@ func (s *ResourceServer) askTogether(ctx context.Context, hash [sha256.Size]byte
 	}
 	asked := s.asking.DoChan(string(hash[:]), func() (any, error) {
 		// The client of the first request may leave; the others still wait.
-		return s.ask(context.WithoutCancel(ctx), token)
+		return caught(func() (any, error) { return s.ask(context.WithoutCancel(ctx), token) })
 	})
 	select {
 	case <-ctx.Done():
@@ -76,11 +76,11 @@ func (s *ResourceServer) askTogether(ctx context.Context, hash [sha256.Size]byte
 }
 
 func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) {
-	metadata, err := s.issuer.serverMetadata(ctx)
+	metadata, err := s.main.documents.serverMetadata(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.issuer.checkEndpoint(metadata.IntrospectionEndpoint); err != nil {
+	if err := s.main.documents.checkEndpoint(metadata.IntrospectionEndpoint); err != nil {
 		return nil, fmt.Errorf("introspection_endpoint: %w", err)
 	}
 	form := url.Values{"token": {token}, "token_type_hint": {oauth.TokenTypeHintAccessToken}}
@@ -92,15 +92,15 @@ func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) 
 	request.Header.Set("Accept", "application/json")
 	// RFC 6749, section 2.3.1: both parts are form-encoded first.
 	request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
-	answer, _, err := s.issuer.send(request)
+	answer, _, err := s.main.documents.send(request)
 	if err != nil && ctx.Err() == nil {
-		s.issuer.forget() // the endpoint may have moved
+		s.main.documents.forget() // the endpoint may have moved
 	}
 	return answer, err
 }
 
 func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token, error) {
-	t, claims, err := readToken(answer)
+	t, claims, err := readToken(answer, nil)
 	if err != nil {
 		return nil, fmt.Errorf("introspect: read the answer: %w", err)
 	}
@@ -117,9 +117,9 @@ func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token
 		}
 	}
 	if claims.Issuer == "" { // optional here, and the issuer itself is who answers
-		claims.Issuer = s.config.Issuer
+		claims.Issuer, t.Issuer = s.config.Issuer, s.config.Issuer
 	}
-	return s.check(t, claims, now)
+	return s.check(t, claims, s.main, now)
 }
 
 // answerCache keeps answers "active" by the hash of the token, a bounded number of them.

@@ -179,6 +179,30 @@ func TestRequestsWithOneTokenShareAQuestion(t *testing.T) {
 	})
 }
 
+// With the cache off no answer may be older than its request, so none is shared.
+func TestNoAnswerIsSharedWithTheCacheOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			writeJSON(w, active(nil))
+		}
+		s := p.guard(t, func(c *Config) { introspecting(c); c.IntrospectionCache = -1 })
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				if _, err := s.Validate(t.Context(), "opaque"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := p.hit("/introspect"); n != 5 {
+			t.Errorf("5 requests asked the server %d times", n)
+		}
+	})
+}
+
 func TestCacheCanBeSwitchedOffAndIsBounded(t *testing.T) {
 	p := newProvider(t)
 	h := p.guard(t, func(c *Config) { introspecting(c); c.IntrospectionCache = -1 }).Require()(whoami)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ const (
 // request needs them; one request fetches, and the others use what there is.
 type issuer struct {
 	identifier string
+	jwksURI    string // "" for the one in the metadata
 	http       *http.Client
 	log        *slog.Logger
 
@@ -56,7 +58,7 @@ type issuer struct {
 
 // newIssuer copies the client and takes redirects and cookies from it: a redirect could
 // lead to anybody's keys, and would carry the API's secret along.
-func newIssuer(config Config) *issuer {
+func newIssuer(config Config, identifier, jwksURI string) *issuer {
 	var client http.Client
 	if config.HTTPClient != nil {
 		client = *config.HTTPClient
@@ -66,7 +68,7 @@ func newIssuer(config Config) *issuer {
 	if client.Timeout <= 0 || client.Timeout > documentTimeout {
 		client.Timeout = documentTimeout
 	}
-	return &issuer{identifier: config.Issuer, http: &client, log: config.Logger, fetching: make(chan struct{}, 1)}
+	return &issuer{identifier: identifier, jwksURI: jwksURI, http: &client, log: config.Logger, fetching: make(chan struct{}, 1)}
 }
 
 // keySet returns the server's keys. newer asks for others than the present ones, because
@@ -125,7 +127,12 @@ func (i *issuer) missing(keys *jose.KeySet) error {
 }
 
 func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
-	keys, fresh, err := i.readKeys(ctx)
+	var keys *jose.KeySet
+	var fresh time.Duration
+	_, err := caught(func() (_ any, err error) {
+		keys, fresh, err = i.readKeys(ctx)
+		return nil, err
+	})
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	// It counts from its end, so that all who came meanwhile take its result. Each of them
@@ -140,17 +147,21 @@ func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
 
 // readKeys reads the metadata again, too: the server may have moved its keys.
 func (i *issuer) readKeys(ctx context.Context) (*jose.KeySet, time.Duration, error) {
-	metadata, err := i.discover(ctx)
-	if err != nil {
-		if metadata = i.known(); metadata == nil {
-			return nil, 0, err
+	address := i.jwksURI
+	if address == "" {
+		metadata, err := i.discover(ctx)
+		if err != nil {
+			if metadata = i.known(); metadata == nil {
+				return nil, 0, err
+			}
 		}
+		address = metadata.JWKSURI
 	}
-	document, header, err := i.get(ctx, metadata.JWKSURI, "application/json")
+	document, header, err := i.get(ctx, address, "application/jwk-set+json, application/json")
 	if err != nil {
 		return nil, 0, fmt.Errorf("jwks_uri: %w", err)
 	}
-	keys, err := jose.ParseKeySet(document)
+	keys, err := jose.ParsePublishedKeySet(document)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -188,7 +199,9 @@ func (i *issuer) serverMetadata(ctx context.Context) (*oauth.ServerMetadata, err
 	if unknown != nil && !rested {
 		return nil, unknown
 	}
-	described := i.describing.DoChan("", func() (any, error) { return i.discover(context.WithoutCancel(ctx)) })
+	described := i.describing.DoChan("", func() (any, error) {
+		return caught(func() (any, error) { return i.discover(context.WithoutCancel(ctx)) })
+	})
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -293,4 +306,15 @@ func (i *issuer) send(request *http.Request) ([]byte, http.Header, error) {
 		return nil, nil, errors.New("the answer is too large")
 	}
 	return body, response.Header, nil
+}
+
+// caught turns a panic of run into an error. run sends requests by the embedder's transport,
+// in goroutines where no handler's recover would keep the process alive.
+func caught(run func() (any, error)) (value any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			value, err = nil, fmt.Errorf("the HTTP client panicked: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return run()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,82 @@ func TestKeysRotateWithoutARefusal(t *testing.T) {
 		refused(t, call(h, "Bearer "+old), http.StatusUnauthorized, oauth.InvalidToken)
 	})
 }
+
+// A key that was replaced under its kid, or has none.
+func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
+	for _, kid := range []string{"one", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProvider(t)
+			p.addKey(t, kid)
+			token := func() string {
+				return "Bearer " + p.signed(t, kid, "at+jwt", claims(map[string]any{"exp": time.Now().Unix() + 3600}))
+			}
+			h := p.guard(t, nil).Require()(whoami)
+			accepted(t, call(h, token()), "alice")
+			p.addKey(t, kid) // in the place of the first
+			later(fetchPause)
+			accepted(t, call(h, token()), "alice")
+			forged := newProvider(t)
+			forged.addKey(t, kid)
+			before := p.hit("/jwks")
+			for range 20 {
+				refused(t, call(h, "Bearer "+forged.signed(t, kid, "at+jwt", claims(nil))), http.StatusUnauthorized, oauth.InvalidToken)
+			}
+			if n := p.hit("/jwks") - before; n > 1 {
+				t.Errorf("%d fetches for 20 forged tokens", n)
+			}
+		})
+	}
+}
+
+// A key that the server withdrew, because it was stolen, is soon refused.
+func TestWithdrawnKeysAreNotUsedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		h := p.guard(t, nil).Require()(whoami)
+		token := "Bearer " + p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 30*86400})
+		accepted(t, call(h, token), "alice")
+		p.with(func() { delete(p.keys, "one") })
+		p.addKey(t, "two")
+		later(keysFresh)
+		call(h, token) // begins the fetch
+		synctest.Wait()
+		refused(t, call(h, token), http.StatusUnauthorized, oauth.InvalidToken)
+	})
+}
+
+type usedJar struct{ used bool }
+
+func (j *usedJar) SetCookies(*url.URL, []*http.Cookie) { j.used = true }
+func (j *usedJar) Cookies(*url.URL) []*http.Cookie     { j.used = true; return nil }
+
+func TestCookiesAreNotKeptBetweenRequests(t *testing.T) {
+	p := newProvider(t)
+	jar := &usedJar{}
+	p.active["t"] = active(nil)
+	s := p.guard(t, func(c *Config) { introspecting(c); c.HTTPClient = &http.Client{Transport: p, Jar: jar} })
+	h := s.Require()(whoami)
+	accepted(t, call(h, "Bearer "+p.token(t, "at+jwt", nil)), "alice")
+	accepted(t, call(h, "Bearer t"), "alice")
+	if jar.used {
+		t.Error("cookies of one request can reach another")
+	}
+}
+
+// A panic in a goroutine of the middleware would end the whole API.
+func TestAPanicOfTheTransportEndsNothing(t *testing.T) {
+	p := newProvider(t)
+	s := p.guard(t, func(c *Config) {
+		introspecting(c)
+		c.HTTPClient = &http.Client{Transport: panicking{}}
+	})
+	unavailable(t, call(s.Require()(whoami), "Bearer opaque"))
+	unavailable(t, call(s.Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
+}
+
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a nil map, say") }
 
 func TestKeysAreKeptForMaxAge(t *testing.T) {
 	for field, fresh := range map[string]time.Duration{

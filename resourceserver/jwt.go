@@ -3,17 +3,21 @@ package resourceserver
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
-	"github.com/valetkey/valetkey/oauth"
 )
 
-// validateJWT holds RFC 9068, section 4.
+// validateJWT holds RFC 9068, section 4, and what the token's issuer does otherwise.
 func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token, error) {
 	now := time.Now()
-	payload, err := s.verify(ctx, token, oauth.TypAccessToken, now)
+	from, err := s.issuerOf(token)
+	if err != nil {
+		return nil, err
+	}
+	payload, header, err := s.verify(ctx, from, token, from.types(), now)
 	var bad errSignature
 	switch {
 	case errors.Is(err, jose.ErrType):
@@ -23,9 +27,14 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	case err != nil:
 		return nil, err
 	}
-	t, claims, err := readToken(payload)
+	t, claims, err := readToken(payload, from)
 	if err != nil {
 		return nil, invalid("has malformed claims: " + strings.TrimPrefix(err.Error(), "jose: "))
+	}
+	if !isAccessTokenType(header.Type) {
+		if err := checkKind(t); err != nil {
+			return nil, invalid("is a JWT of another kind: " + err.Error())
+		}
 	}
 	switch {
 	case t.Expires.IsZero():
@@ -33,13 +42,31 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	case t.Subject == "":
 		return nil, invalid("has no subject")
 	}
-	if t, err = s.check(t, claims, now); err != nil || !s.config.CheckStatus {
+	if t, err = s.check(t, claims, from, now); err != nil || !from.CheckStatus {
 		return t, err
 	}
-	if err := s.checkStatus(ctx, t, now); err != nil {
+	if err := s.checkStatus(ctx, from, t, now); err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// issuerOf returns the issuer that a JWT claims to be of. Nothing is believed by that: its
+// keys must verify the token.
+func (s *ResourceServer) issuerOf(token string) (*trusted, error) {
+	payload, err := jose.UnverifiedPayload(token)
+	if err != nil {
+		return nil, invalid("is malformed")
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	if err != nil {
+		return nil, invalid("has malformed claims: " + strings.TrimPrefix(err.Error(), "jose: "))
+	}
+	from, ok := s.issuers[claims.Issuer]
+	if !ok {
+		return nil, invalid("was issued by another server")
+	}
+	return from, nil
 }
 
 // errSignature says that a JWT is not one that the authorization server has signed.
@@ -47,23 +74,31 @@ type errSignature struct{ error }
 
 func (e errSignature) Unwrap() error { return e.error }
 
-// verify returns the payload of a JWT of the authorization server. An error that is no
-// errSignature says that the server's keys could not be had.
-func (s *ResourceServer) verify(ctx context.Context, token, typ string, now time.Time) ([]byte, error) {
-	want := jose.Expected{Algorithms: s.config.Algorithms, Types: []string{typ}}
-	keys, err := s.issuer.keySet(ctx, now, false)
+// verify returns the payload of a JWT of an authorization server. If its keys do not verify
+// it, they are fetched again, unless that was done a moment ago: the key may be new, or have
+// replaced another under the same kid or under none. An error that is no errSignature says
+// that the server's keys could not be had.
+func (s *ResourceServer) verify(ctx context.Context, from *trusted, token string, types []string, now time.Time) ([]byte, jose.Header, error) {
+	want := jose.Expected{Algorithms: from.Algorithms, Types: types}
+	keys, err := from.documents.keySet(ctx, now, false)
 	if err != nil {
-		return nil, err
+		return nil, jose.Header{}, err
 	}
-	payload, _, err := jose.Verify(token, keys, want)
-	if errors.Is(err, jose.ErrUnknownKey) { // one that is new since the set was fetched
-		if keys, err = s.issuer.keySet(ctx, now, true); err != nil {
-			return nil, err
+	payload, header, err := jose.Verify(token, keys, want)
+	if otherKeysMayVerify(err, header, want) {
+		if keys, err = from.documents.keySet(ctx, now, true); err != nil {
+			return nil, jose.Header{}, err
 		}
-		payload, _, err = jose.Verify(token, keys, want)
+		payload, header, err = jose.Verify(token, keys, want)
 	}
 	if err != nil {
-		return nil, errSignature{err}
+		return nil, header, errSignature{err}
 	}
-	return payload, nil
+	return payload, header, nil
+}
+
+// otherKeysMayVerify reports whether a newer key set could change the outcome.
+func otherKeysMayVerify(err error, header jose.Header, want jose.Expected) bool {
+	return errors.Is(err, jose.ErrUnknownKey) || errors.Is(err, jose.ErrSignature) ||
+		errors.Is(err, jose.ErrAlgorithm) && slices.Contains(want.Algorithms, header.Algorithm)
 }

@@ -22,11 +22,15 @@ func (s *ResourceServer) MetadataPath() string {
 // authorization server.
 func (s *ResourceServer) Metadata() http.Handler {
 	document, err := json.Marshal(oauth.ProtectedResourceMetadata{
-		Resource: s.config.Resource, AuthorizationServers: []string{s.config.Issuer},
+		Resource: s.config.Resource, AuthorizationServers: s.issuerNames(),
 		ScopesSupported: s.config.ScopesSupported, BearerMethodsSupported: []string{"header"},
 		ResourceName: s.config.Name, ResourceDocumentation: s.config.Documentation,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.config.Resource == "" {
+			http.NotFound(w, r)
+			return
+		}
 		if err != nil { // strings always encode
 			http.Error(w, "The metadata cannot be written.", http.StatusInternalServerError)
 			return
@@ -38,4 +42,16 @@ func (s *ResourceServer) Metadata() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		_, _ = w.Write(document)
 	})
+}
+
+// issuerNames are the authorization servers in the order of the configuration.
+func (s *ResourceServer) issuerNames() []string {
+	var names []string
+	if s.main != nil {
+		names = append(names, s.config.Issuer)
+	}
+	for _, other := range s.config.Issuers {
+		names = append(names, other.Issuer)
+	}
+	return names
 }

@@ -25,10 +25,16 @@ import (
 
 // Config says whose tokens an API takes.
 type Config struct {
-	// Issuer is the authorization server, exactly as its metadata names it.
+	// Issuer is the authorization server, exactly as its metadata names it. Its access tokens
+	// are those of RFC 9068, or are introspected. It may be empty if there are Issuers.
 	Issuer string
+	// Issuers are further authorization servers, and those whose tokens differ from RFC 9068:
+	// Keycloak, Entra ID, Auth0, Okta, Cognito and others. Their tokens are JWTs; only
+	// Config.Issuer is asked about tokens that are none.
+	Issuers []Issuer
 	// Resource is the API's own identifier, which tokens must have as an audience
-	// (RFC 8707, RFC 9068, section 4).
+	// (RFC 8707, RFC 9068, section 4). It may be empty if all Issuers have Audiences; the API
+	// then has no metadata.
 	Resource string
 	// TrustDomain is the audience of transaction tokens (draft-ietf-oauth-transaction-tokens,
 	// experimental); "" takes none.
@@ -36,7 +42,8 @@ type Config struct {
 
 	// ClientID and ClientSecret authenticate the API at the introspection endpoint, by
 	// client_secret_basic. Without them tokens that are no JWT are refused.
-	ClientID, ClientSecret string
+	ClientID     string
+	ClientSecret string `json:"-"`
 	// IntrospectAll asks about JWTs too: a revoked one is then refused at once instead of
 	// at its expiry.
 	IntrospectAll bool
@@ -76,7 +83,8 @@ type ResourceServer struct {
 	config      Config
 	metadataURL string
 	log         *slog.Logger
-	issuer      *issuer
+	main        *trusted            // of config.Issuer; nil if there is none
+	issuers     map[string]*trusted // by name, with main
 	answers     answerCache
 	asking      singleflight.Group
 	statuses    statusLists
@@ -85,12 +93,14 @@ type ResourceServer struct {
 // New returns a guard. It connects to nobody yet: an API can start before its
 // authorization server.
 func New(config Config) (*ResourceServer, error) {
-	// Some providers' identifiers end with a slash, which CheckIssuer refuses.
-	if err := oauth.CheckIssuer(strings.TrimSuffix(config.Issuer, "/")); err != nil {
-		return nil, fmt.Errorf("resourceserver: issuer: %w", err)
-	}
 	resource, err := url.Parse(config.Resource)
-	if err != nil || !resource.IsAbs() || strings.Contains(config.Resource, "#") {
+	switch {
+	case config.Issuer == "" && len(config.Issuers) == 0:
+		return nil, errors.New("resourceserver: say by Issuer whose tokens the API accepts")
+	case config.Issuer == "" && (config.ClientID != "" || config.IntrospectAll || config.TrustDomain != ""):
+		return nil, errors.New("resourceserver: introspection and transaction tokens need an Issuer")
+	case config.Resource == "" && config.Issuer == "":
+	case err != nil || !resource.IsAbs() || strings.Contains(config.Resource, "#"):
 		return nil, errors.New("resourceserver: Resource is the API's identifier, an absolute URI without a fragment")
 	}
 	if config.Algorithms == nil {
@@ -106,15 +116,38 @@ func New(config Config) (*ResourceServer, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	s := &ResourceServer{config: config, log: config.Logger}
+	s := &ResourceServer{config: config, log: config.Logger, issuers: map[string]*trusted{}}
 	if resource.Host != "" {
 		if s.metadataURL, err = oauth.WellKnownURL(config.Resource, oauth.WellKnownProtectedResource); err != nil {
 			return nil, fmt.Errorf("resourceserver: metadata URL: %w", err)
 		}
 	}
-	s.issuer = newIssuer(config)
+	trustedIssuers := config.Issuers
+	if config.Issuer != "" {
+		trustedIssuers = append([]Issuer{{Issuer: config.Issuer, CheckStatus: config.CheckStatus}}, trustedIssuers...)
+	}
+	for _, i := range trustedIssuers {
+		if s.issuers[i.Issuer] != nil {
+			return nil, fmt.Errorf("resourceserver: issuer %s is there twice", i.Issuer)
+		}
+		if s.issuers[i.Issuer], err = trust(config, i); err != nil {
+			return nil, err
+		}
+	}
+	s.main = s.issuers[config.Issuer]
 	return s, nil
 }
+
+// Format keeps the secret out of logs and messages, whatever the verb.
+func (c Config) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "[resource server %q of %q]", c.Resource, c.Issuer)
+}
+
+// LogValue keeps the secret out of structured logs.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
+
+// Format keeps the secret out of logs and messages, whatever the verb.
+func (s *ResourceServer) Format(state fmt.State, verb rune) { s.config.Format(state, verb) }
 
 // Requirement is what a route asks of a token.
 type Requirement struct {
@@ -208,10 +241,16 @@ func isBearerToken(s string) bool {
 // *oauth.Error with the code invalid_token if the token is at fault, and something else
 // if the authorization server could not be asked.
 func (s *ResourceServer) Validate(ctx context.Context, token string) (*Token, error) {
-	if _, err := jose.ParseHeader(token); err == nil && !s.config.IntrospectAll {
-		return s.validateJWT(ctx, token)
+	if _, err := jose.ParseHeader(token); err != nil {
+		return s.introspect(ctx, token)
 	}
-	return s.introspect(ctx, token)
+	if s.config.IntrospectAll {
+		// Not those of other issuers, which are nobody else's to see.
+		if from, err := s.issuerOf(token); err != nil || from == s.main {
+			return s.introspect(ctx, token)
+		}
+	}
+	return s.validateJWT(ctx, token)
 }
 
 func invalid(why string) error {

@@ -31,7 +31,7 @@ func TestValidTokenReachesTheHandler(t *testing.T) {
 	}
 	got.Claims = nil
 	want := &Token{
-		Subject: "alice", ClientID: "app", Scope: oauth.Scope{"notes.read", "notes.write"}, ID: "1", ACR: "urn:mfa",
+		Issuer: testIssuer, Subject: "alice", ClientID: "app", Scope: oauth.Scope{"notes.read", "notes.write"}, ID: "1", ACR: "urn:mfa",
 		Audience: []string{"https://other.example.com", testResource}, AuthTime: time.Unix(1700000000, 0), Expires: got.Expires,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || time.Until(got.Expires) > 5*time.Minute {

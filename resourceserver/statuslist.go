@@ -45,15 +45,15 @@ type knownStatusList struct {
 // checkStatus refuses a token whose status is another than valid, and one that has none
 // (draft-ietf-oauth-status-list, section 8.3). An error that is no *oauth.Error says that the
 // list could not be had.
-func (s *ResourceServer) checkStatus(ctx context.Context, t *Token, now time.Time) error {
+func (s *ResourceServer) checkStatus(ctx context.Context, from *trusted, t *Token, now time.Time) error {
 	reference, err := readStatus(t.Claims["status"])
 	if err != nil {
 		return invalid("does not say where its status is published: " + err.Error())
 	}
-	if err := s.checkStatusURI(reference.URI); err != nil {
+	if err := from.checkStatusURI(reference.URI); err != nil {
 		return invalid("has its status elsewhere than at its issuer")
 	}
-	list, err := s.statusList(ctx, reference.URI, now)
+	list, err := s.statusList(ctx, from, reference.URI, now)
 	if err != nil {
 		return fmt.Errorf("look up the status: %w", err)
 	}
@@ -80,15 +80,15 @@ func readStatus(claim any) (*oauth.StatusListReference, error) {
 }
 
 // checkStatusURI holds that a list is at the issuer's own origin.
-func (s *ResourceServer) checkStatusURI(uri string) error {
-	if err := s.issuer.checkEndpoint(uri); err != nil {
+func (i *trusted) checkStatusURI(uri string) error {
+	if err := i.documents.checkEndpoint(uri); err != nil {
 		return err
 	}
 	list, err := url.Parse(uri)
 	if err != nil {
 		return err
 	}
-	issuer, err := url.Parse(s.config.Issuer)
+	issuer, err := url.Parse(i.Issuer.Issuer)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *ResourceServer) checkStatusURI(uri string) error {
 
 // statusList returns a list that can be believed now. One request fetches it, and the others
 // wait for that.
-func (s *ResourceServer) statusList(ctx context.Context, uri string, now time.Time) (*oauth.StatusList, error) {
+func (s *ResourceServer) statusList(ctx context.Context, from *trusted, uri string, now time.Time) (*oauth.StatusList, error) {
 	known := s.statuses.get(uri)
 	if known != nil && now.Before(known.fresh) {
 		return known.believed(now)
@@ -109,7 +109,7 @@ func (s *ResourceServer) statusList(ctx context.Context, uri string, now time.Ti
 		if known := s.statuses.get(uri); known != nil && time.Now().Before(known.fresh) {
 			return known, nil // another request was faster
 		}
-		return s.fetchStatusList(context.WithoutCancel(ctx), uri), nil
+		return caught(func() (any, error) { return s.fetchStatusList(context.WithoutCancel(ctx), from, uri), nil })
 	})
 	select {
 	case result := <-fetched:
@@ -131,10 +131,10 @@ func (k *knownStatusList) believed(now time.Time) (*oauth.StatusList, error) {
 
 // fetchStatusList fetches a list and remembers it. If that fails, what was there before is
 // believed until it expires.
-func (s *ResourceServer) fetchStatusList(ctx context.Context, uri string) *knownStatusList {
-	next, err := s.readStatusList(ctx, uri, time.Now())
+func (s *ResourceServer) fetchStatusList(ctx context.Context, from *trusted, uri string) *knownStatusList {
+	next, err := s.readStatusList(ctx, from, uri, time.Now())
 	if err != nil {
-		s.log.WarnContext(ctx, "fetch status list", "issuer", s.config.Issuer, "uri", uri, "error", err)
+		s.log.WarnContext(ctx, "fetch status list", "issuer", from.Issuer.Issuer, "uri", uri, "error", err)
 		next = &knownStatusList{}
 		if known := s.statuses.get(uri); known != nil {
 			*next = *known
@@ -147,12 +147,12 @@ func (s *ResourceServer) fetchStatusList(ctx context.Context, uri string) *known
 
 // readStatusList fetches and checks a Status List Token (draft-ietf-oauth-status-list,
 // sections 5.1 and 8.3).
-func (s *ResourceServer) readStatusList(ctx context.Context, uri string, now time.Time) (*knownStatusList, error) {
-	token, _, err := s.issuer.get(ctx, uri, oauth.MediaTypeStatusList)
+func (s *ResourceServer) readStatusList(ctx context.Context, from *trusted, uri string, now time.Time) (*knownStatusList, error) {
+	token, _, err := from.documents.get(ctx, uri, oauth.MediaTypeStatusList)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := s.verify(ctx, string(token), oauth.TypStatusList, now)
+	payload, _, err := s.verify(ctx, from, string(token), []string{oauth.TypStatusList}, now)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (s *ResourceServer) readStatusList(ctx context.Context, uri string, now tim
 	switch {
 	case claims.Subject != uri:
 		return nil, errors.New("the status list is another one: its sub is not the uri of the token")
-	case claims.Issuer != "" && claims.Issuer != s.config.Issuer:
+	case claims.Issuer != "" && claims.Issuer != from.Issuer.Issuer:
 		return nil, errors.New("the status list was issued by another server")
 	case claims.IssuedAt.IsZero() || claims.IssuedAt.Sub(now) > skew:
 		return nil, errors.New("the status list does not say when it was issued, or says a time to come")

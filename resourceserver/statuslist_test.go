@@ -73,6 +73,21 @@ func TestRevokedTokenIsRefusedByItsStatus(t *testing.T) {
 	})
 }
 
+// A suspended token is as good as a revoked one while it is suspended
+// (draft-ietf-oauth-status-list, sections 7.1 and 8.3); so is one whose status is the
+// application's own.
+func TestSuspendedTokenIsRefused(t *testing.T) {
+	p := newProvider(t)
+	// The list of section 4.1's example of two bits: 1, 2, 0, 3, …
+	p.publish(t, map[string]any{"status_list": map[string]any{"bits": 2, "lst": "eNo76fITAAPfAgc"}})
+	h := p.guard(t, checkingStatus).Require()(whoami)
+	accepted(t, call(h, "Bearer "+p.statusToken(t, 2)), "alice")
+	for index, status := range map[int64]string{0: "invalid", 1: "suspended", 3: "application specific"} {
+		t.Log(status)
+		refused(t, call(h, "Bearer "+p.statusToken(t, index)), http.StatusUnauthorized, oauth.InvalidToken)
+	}
+}
+
 // Only what the issuer has signed for this very list counts (draft-ietf-oauth-status-list,
 // section 8.3); without it nobody is let in, and nobody is told that the token is bad.
 func TestStatusListThatIsNotBelieved(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
@@ -13,6 +12,8 @@ import (
 
 // Token is a valid access token. Each request has its own.
 type Token struct {
+	// Issuer is the authorization server. A Subject is unique only together with it.
+	Issuer   string
 	Subject  string // whom it is about: a person, or the client itself
 	ClientID string
 	Scope    oauth.Scope
@@ -34,18 +35,27 @@ func TokenFromContext(ctx context.Context) (*Token, bool) {
 }
 
 // readToken reads what a JWT's payload (RFC 9068, section 2.2) and an introspection
-// answer (RFC 7662, section 2.2) have in common, strictly.
-func readToken(document []byte) (*Token, jose.Claims, error) {
+// answer (RFC 7662, section 2.2) have in common, strictly. from says under which names; nil
+// means those of the RFCs.
+func readToken(document []byte, from *trusted) (*Token, jose.Claims, error) {
 	all := map[string]any{}
 	claims, err := jose.ParseClaims(document, &all)
 	if err != nil {
 		return nil, claims, err
 	}
 	t := &Token{
-		Subject: claims.Subject, Audience: claims.Audience, Expires: claims.Expires, ID: claims.ID, Claims: all,
+		Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience, Expires: claims.Expires, ID: claims.ID, Claims: all,
 	}
 	var scope string
-	for name, target := range map[string]*string{"client_id": &t.ClientID, "acr": &t.ACR, "scope": &scope} {
+	texts := map[string]*string{"client_id": &t.ClientID, "acr": &t.ACR, "scope": &scope}
+	if from != nil {
+		delete(texts, "client_id")
+		texts[from.ClientIDClaim] = &t.ClientID
+		if from.ScopeClaims != nil {
+			delete(texts, "scope")
+		}
+	}
+	for name, target := range texts {
 		if value, ok := all[name]; ok {
 			if *target, ok = value.(string); !ok {
 				return nil, claims, fmt.Errorf("%s is not a string", name)
@@ -54,6 +64,11 @@ func readToken(document []byte) (*Token, jose.Claims, error) {
 	}
 	if t.Scope, err = oauth.ParseScope(scope); err != nil {
 		return nil, claims, errors.New("scope is malformed")
+	}
+	if from != nil && from.ScopeClaims != nil {
+		if t.Scope, err = scopeOf(all, from.ScopeClaims); err != nil {
+			return nil, claims, err
+		}
 	}
 	if value, ok := all["auth_time"]; ok {
 		seconds, ok := value.(float64)
@@ -67,12 +82,12 @@ func readToken(document []byte) (*Token, jose.Claims, error) {
 
 // check returns the token if it says what both kinds must say (RFC 9068, section 4; RFC
 // 7662, section 4).
-func (s *ResourceServer) check(t *Token, claims jose.Claims, now time.Time) (*Token, error) {
+func (s *ResourceServer) check(t *Token, claims jose.Claims, from *trusted, now time.Time) (*Token, error) {
 	skew := s.config.ClockSkew
 	switch {
-	case claims.Issuer != s.config.Issuer:
+	case claims.Issuer != from.Issuer.Issuer:
 		return nil, invalid("was issued by another server")
-	case !slices.Contains(t.Audience, s.config.Resource):
+	case !from.accepts(t):
 		return nil, invalid("is meant for another API")
 	case !t.Expires.IsZero() && !now.Before(t.Expires.Add(skew)):
 		return nil, invalid("has expired")

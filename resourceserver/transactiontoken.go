@@ -82,14 +82,14 @@ func (s *ResourceServer) ValidateTransaction(ctx context.Context, raw string) (*
 		return nil, errors.New("resourceserver: there is no TrustDomain in which a transaction token could be good")
 	}
 	now := time.Now()
-	payload, err := s.verify(ctx, raw, oauth.TypTransactionToken, now)
+	payload, _, err := s.verify(ctx, s.main, raw, []string{oauth.TypTransactionToken}, now)
 	if bad, ok := errors.AsType[errSignature](err); ok {
 		return nil, badTransaction("is none that the authorization server has signed: " + bad.Error())
 	}
 	if err != nil {
 		return nil, err
 	}
-	t, claims, err := readToken(payload)
+	t, claims, err := readToken(payload, nil)
 	if err != nil {
 		return nil, badTransaction("has malformed claims")
 	}
