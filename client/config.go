@@ -95,6 +95,11 @@ type Config struct {
 	// UserInfoSigningAlg is the algorithm that UserInfo must be signed with. Empty takes
 	// it unsigned, as https protects it, or signed by any asymmetric one.
 	UserInfoSigningAlg jose.Algorithm
+	// UserInfoSubject is the member of UserInfo that identifies the end user for good, at
+	// providers without OpenID Connect, such as "id". Without the scope openid there is no ID
+	// token, and who signed in is what the userinfo_endpoint says of the access token that the
+	// code gave. Do not use a name or an e-mail address: those can pass to another user.
+	UserInfoSubject string
 	// IDTokenEncryptionAlg and UserInfoEncryptionAlg are the algorithms that ID tokens
 	// (and with them logout tokens) and UserInfo must be encrypted by, one of
 	// jose.PublicKeyEncryptionAlgorithms to DecryptionKeys, or one of

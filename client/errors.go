@@ -34,6 +34,8 @@ var (
 	// ErrSignInAgain says that the tokens cannot be renewed: there is no refresh token, or
 	// the provider takes it no more. Only a new sign-in helps.
 	ErrSignInAgain = errors.New("client: the person must sign in again")
+	// ErrRefused is for RelyingPartyConfig.OnSignIn: the end user may not use the application.
+	ErrRefused = errors.New("client: this user may not sign in here")
 	// ErrUnsupported says that the provider lacks the endpoint that a call needs.
 	ErrUnsupported = errors.New("client: the provider does not offer this")
 )
@@ -68,6 +70,16 @@ func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
+
+// SignInError is a sign-in that failed, as RelyingPartyConfig.Error gets it. TryAgain is the
+// path that begins it again and comes back to where the end user wanted to go.
+type SignInError struct {
+	TryAgain string
+	Err      error
+}
+
+func (e *SignInError) Error() string { return e.Err.Error() }
+func (e *SignInError) Unwrap() error { return e.Err }
 
 // newError keeps what the provider said short and printable: it ends in logs and on
 // pages.

@@ -3,6 +3,8 @@ package client
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -21,9 +23,11 @@ const (
 	defaultSessionLifetime = 12 * time.Hour
 	// defaultSessions is how many sessions the store in memory keeps.
 	defaultSessions = 100_000
-	// maxSignIns is how many sign-ins one browser can have under way: in many tabs, and
-	// not so many that their cookies outgrow a request.
-	maxSignIns = 8
+	// maxSignIns is how many sign-ins one browser can have under way, in many tabs, and
+	// maxSignInBytes how much all of their cookies may take together: servers and proxies
+	// refuse requests whose header is too large, and the browser would be locked out.
+	maxSignIns     = 8
+	maxSignInBytes = 3800
 	// maxReturnTo bounds the path to return to, which travels in a cookie.
 	maxReturnTo = 1024
 	// maxLoginHint bounds what another site may put into a request to the provider.
@@ -40,8 +44,16 @@ type RelyingPartyConfig struct {
 	Client *Client
 	// Authorization is what each sign-in asks for beyond the client's Config.
 	Authorization AuthorizationOptions
+	// SignInOptions changes what the sign-in that r begins asks for: login_hint, prompt,
+	// acr_values, scopes and others. options is a copy of Authorization. What comes from r is
+	// for it to check: anybody can send the browser to sign-in. An error ends the sign-in.
+	SignInOptions func(r *http.Request, options *AuthorizationOptions) error
+	// OnSignIn looks at a session before it begins, when all about it has been verified. It can
+	// add to Data, or refuse with an error that wraps ErrRefused; any other error is one of the
+	// application's. It is called again when a session is renewed with prompt=none.
+	OnSignIn func(r *http.Request, s *Session) error
 	// UserInfo asks the UserInfo endpoint at each sign-in. Without it a session knows what
-	// the ID token says.
+	// the ID token says. Without the scope openid it is asked in any case.
 	UserInfo bool
 	// Sessions keeps the sessions. Nil keeps 100,000 in memory: a restart signs everybody
 	// out, though not out of the provider.
@@ -51,15 +63,16 @@ type RelyingPartyConfig struct {
 	// CookieKey, of 32 bytes, seals what the browser keeps while a sign-in is under way.
 	// Nil means a new random one for each process. Processes that share the work share
 	// the key, too.
-	CookieKey []byte
+	CookieKey []byte `json:"-"`
 	// CookiePrefix begins the names of cookies, of letters, digits and hyphens. Two
 	// RelyingParties that share a host, for two providers or on two ports, need two.
 	CookiePrefix string
 	// Home is the path to go to where no other is known; empty means "/".
 	Home string
-	// Error answers a request that failed, to a person: a sign-in that they refused, that
-	// took too long or that somebody forged. err is for a log, and status is the status
-	// that fits. Nil logs err and writes a short page.
+	// Error responds to a request that failed, to the end user: a sign-in that they refused,
+	// that took too long or that was forged. err is for a log; for a sign-in it wraps a
+	// *SignInError, which says how to try again. status is the status that fits. Nil logs err
+	// and writes a short page.
 	Error func(w http.ResponseWriter, r *http.Request, status int, err error)
 	// Logger hears of what goes wrong; nil means slog.Default.
 	Logger *slog.Logger
@@ -71,7 +84,8 @@ type RelyingPartyConfig struct {
 //
 //	sign-in              begins a sign-in; the parameter return_to is a path to come back to.
 //	                     With prompt=none nobody sees a page: the session is renewed, or
-//	                     ends if the person is no longer signed in at the provider
+//	                     ends if the end user is no longer signed in at the provider. If
+//	                     another site asked, it goes on
 //	callback             the redirect URI itself, whatever its name
 //	sign-out             POST: ends the session here and at the provider; return_to as above
 //	signed-out           where the provider sends the browser afterwards
@@ -90,6 +104,8 @@ type RelyingPartyConfig struct {
 type RelyingParty struct {
 	client        *Client
 	authorization AuthorizationOptions
+	signInOptions func(*http.Request, *AuthorizationOptions) error
+	onSignIn      func(*http.Request, *Session) error
 	userInfo      bool
 	sessions      SessionStore
 	lifetime      time.Duration
@@ -118,13 +134,17 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 		return nil, errors.New("client: the Client of a RelyingParty needs a RedirectURI such as https://app.example.com/auth/callback")
 	}
 	p := &RelyingParty{
-		client: config.Client, authorization: config.Authorization, userInfo: config.UserInfo,
+		client: config.Client, authorization: config.Authorization, signInOptions: config.SignInOptions, onSignIn: config.OnSignIn,
+		userInfo: config.UserInfo,
 		sessions: config.Sessions, lifetime: config.SessionLifetime, home: config.Home, answerError: config.Error, logger: config.Logger,
 		origin: &url.URL{Scheme: redirect.Scheme, Host: redirect.Host},
 		base:   strings.TrimSuffix(path.Dir(redirect.Path), "/") + "/",
 		used:   map[string]time.Time{},
 	}
 	p.authorization.RedirectURI = config.Client.config.RedirectURI
+	if config.Client.config.UserInfoSubject != "" && !p.hasOpenID() {
+		p.userInfo = true
+	}
 	if p.sessions == nil {
 		p.sessions = NewMemorySessions(defaultSessions)
 	}
@@ -160,6 +180,26 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 	p.prefix = config.CookiePrefix
 	return p, nil
 }
+
+// hasOpenID reports whether sign-ins give an ID token.
+func (p *RelyingParty) hasOpenID() bool {
+	scopes := p.authorization.Scopes
+	if scopes == nil {
+		scopes = p.client.config.Scopes
+	}
+	return slices.Contains(scopes, oauth.ScopeOpenID)
+}
+
+// Format keeps keys and tokens out of logs and messages, whatever the verb.
+func (p *RelyingParty) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "[relying party of %s at %s]", p.client.metadata.Issuer, p.origin)
+}
+
+// Format keeps the key out of logs and messages, whatever the verb.
+func (c RelyingPartyConfig) Format(s fmt.State, _ rune) { io.WriteString(s, "[relying party config]") }
+
+// LogValue keeps the key out of structured logs.
+func (c RelyingPartyConfig) LogValue() slog.Value { return slog.StringValue("[relying party config]") }
 
 // Registration returns what the provider must know of the application for all of the
 // paths to work, under the names of OpenID Connect Registration.
@@ -242,15 +282,13 @@ func statusOf(err error) int {
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 { // reported at the redirect URI
 		return http.StatusForbidden
 	}
+	if errors.Is(err, ErrRefused) {
+		return http.StatusForbidden
+	}
 	for _, browser := range []error{ErrState, ErrTransaction, ErrMixUp, ErrCallback} {
 		if errors.Is(err, browser) {
 			return http.StatusBadRequest
 		}
 	}
 	return http.StatusBadGateway
-}
-
-func (p *RelyingParty) writeErrorPage(w http.ResponseWriter, r *http.Request, status int, err error) {
-	p.logger.WarnContext(r.Context(), "sign-in or sign-out failed", "error", err, "status", status)
-	http.Error(w, "That did not work. Go back to the application and try again.", status)
 }

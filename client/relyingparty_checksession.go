@@ -68,20 +68,29 @@ func sessionState(answer url.Values) string {
 	return ""
 }
 
-// silently makes a sign-in ask whether the person is still signed in at the provider,
+// silently makes a sign-in ask whether the end user is still signed in at the provider,
 // without a page.
-func (p *RelyingParty) silently(r *http.Request, begun *attempt) (AuthorizationOptions, error) {
-	options := p.authorization
+func (p *RelyingParty) silently(r *http.Request, options *AuthorizationOptions, begun *attempt) error {
 	options.Prompt = []string{"none"}
-	begun.Silent = true
+	begun.Silent, begun.Own = true, p.fromOwnPage(r)
 	s, err := p.session(r)
 	if s != nil {
 		options.IDTokenHint, begun.Subject = s.Tokens.IDToken, s.Subject
 	}
-	return options, err
+	return err
 }
 
-// signedOut tells from the answer to a silent sign-in whether the person has signed out at
+// fromOwnPage reports whether a page of the application asked for a request, or the end user
+// by the address bar. Browsers say so by Sec-Fetch-Site; for those that do not, by Referer.
+func (p *RelyingParty) fromOwnPage(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "same-origin" || site == "none"
+	}
+	referer, err := url.Parse(r.Header.Get("Referer"))
+	return err == nil && referer.Scheme == p.origin.Scheme && referer.Host == p.origin.Host
+}
+
+// signedOut tells from the answer to a silent sign-in whether the end user has signed out at
 // the provider: it refuses, or names somebody else. That it is in trouble says nothing.
 func signedOut(begun *attempt, tokens *Tokens, err error) bool {
 	if err == nil {
@@ -91,12 +100,16 @@ func signedOut(begun *attempt, tokens *Tokens, err error) bool {
 	return ok && e.Status == 0 && e.Code != oauth.ServerError && e.Code != oauth.TemporarilyUnavailable
 }
 
-// endSilently ends the session after a silent sign-in that found nobody, or another.
+// endSilently ends the session after a silent sign-in that found nobody, or another. If
+// another site asked for it, the session goes on: any site can ask, in a way in which the
+// provider does not recognise the browser, and sign everybody out by it.
 func (p *RelyingParty) endSilently(w http.ResponseWriter, r *http.Request, begun *attempt) error {
-	if err := p.endSessions(r.Context(), begun.Session, p.sessionID(r)); err != nil {
-		return err
+	if begun.Own {
+		if err := p.endSessions(r.Context(), begun.Session, p.sessionID(r)); err != nil {
+			return err
+		}
+		p.setCookie(w, p.cookieName("session"), "", -1, false)
 	}
-	p.setCookie(w, p.cookieName("session"), "", -1, false)
 	seeOther(w, localPath(begun.ReturnTo, p.home))
 	return nil
 }

@@ -86,7 +86,7 @@ func TestSilentSignIn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, browser := checked(t, "state.salt")
-			address := a.begin(t, browser, "/auth/sign-in?prompt=none&return_to=/page")
+			address := a.beginFrom(t, browser, "same-origin", "/auth/sign-in?prompt=none&return_to=/page")
 			u, err := url.Parse(address)
 			if err != nil || u.Query().Get("prompt") != "none" || u.Query().Get("id_token_hint") == "" {
 				t.Errorf("the provider is asked %s", u)
@@ -101,5 +101,46 @@ func TestSilentSignIn(t *testing.T) {
 				t.Errorf("signed in is %q, want %q", body, test.subject)
 			}
 		})
+	}
+}
+
+// beginFrom starts a sign-in by a link on another page, and returns where the browser is sent.
+func (a *webApp) beginFrom(t *testing.T, browser *http.Client, site, path string) string {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodGet, "https://app.example"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if site != "" {
+		request.Header.Set("Sec-Fetch-Site", site)
+	}
+	resp, err := browser.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Header.Get("Location")
+}
+
+// Any site can have the browser ask, in a way in which the provider does not recognise it.
+func TestSilentSignInFromAnotherSiteEndsNothing(t *testing.T) {
+	for _, site := range []string{"cross-site", "same-site", ""} {
+		for name, change := range map[string]func(*webApp, url.Values){
+			"nobody": func(_ *webApp, v url.Values) { v.Set("error", "login_required") },
+			"wants":  func(_ *webApp, v url.Values) { v.Set("error", "consent_required") },
+			"denied": func(_ *webApp, v url.Values) { v.Set("error", "access_denied") },
+			"somebody else": func(a *webApp, _ url.Values) {
+				a.claims = func(claims map[string]any) { claims["sub"] = "bob" }
+			},
+		} {
+			a, browser := checked(t, "state.salt")
+			answer := a.authorize(t, a.beginFrom(t, browser, site, "/auth/sign-in?prompt=none"))
+			change(a, answer)
+			if resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode()); resp.StatusCode != http.StatusSeeOther {
+				t.Errorf("%s from %q: %d", name, site, resp.StatusCode)
+			}
+			if _, body := appGet(t, browser, "/"); body != "alice" {
+				t.Errorf("%s from %q: signed in is %q", name, site, body)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -68,18 +69,10 @@ func (p *RelyingParty) session(r *http.Request) (*Session, error) {
 	if s == nil || s.Tokens == nil || s.Issuer != p.client.metadata.Issuer || !time.Now().Before(s.Expires) {
 		return nil, nil
 	}
-	s.source = p.sources.of(s, func() *Source {
-		stored := *s
-		return p.client.Source(s.Tokens, func(ctx context.Context, tokens *Tokens) error {
-			next := stored
-			next.Tokens, next.source = tokens, nil
-			found, err := p.sessions.Replace(ctx, &next)
-			if err == nil && !found {
-				err = fmt.Errorf("%w: the session has ended", ErrSignInAgain)
-			}
-			return err
-		})
-	})
+	if s.UserInfo != nil && s.UserInfo.Subject == "" { // its subject is in another claim than sub
+		s.UserInfo.Subject = s.Subject
+	}
+	s.source = p.sources.of(s, func() *Source { return p.sessionSource(s.ID, s.Tokens) })
 	return s, nil
 }
 
@@ -114,15 +107,24 @@ func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, toke
 	id := rand.Text()
 	now := time.Now().Round(0)
 	s := &Session{
-		ID: sessionKey(id), Issuer: tokens.Identity.Issuer, Subject: tokens.Identity.Subject,
-		SessionID: tokens.Identity.SessionID, SessionState: state, Tokens: tokens, Started: now, Expires: now.Add(p.lifetime),
+		ID: sessionKey(id), Issuer: p.client.metadata.Issuer, SessionState: state, Tokens: tokens,
+		Started: now, Expires: now.Add(p.lifetime),
+	}
+	if tokens.Identity != nil {
+		s.Subject, s.SessionID = tokens.Identity.Subject, tokens.Identity.SessionID
 	}
 	if p.userInfo {
 		info, err := p.client.UserInfo(ctx, tokens)
 		if err != nil {
 			return fmt.Errorf("ask for UserInfo: %w", err)
 		}
-		s.UserInfo = info
+		s.UserInfo, s.Subject = info, info.Subject
+	}
+	if s.Subject == "" {
+		return fmt.Errorf("%w: there is none; the scopes of a RelyingParty have openid among them, or Config.UserInfoSubject is set", ErrIDToken)
+	}
+	if err := p.askHook(r, s); err != nil {
+		return err
 	}
 	if err := p.endSessions(ctx, before, p.sessionID(r)); err != nil {
 		return err
@@ -131,5 +133,20 @@ func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, toke
 		return fmt.Errorf("client: store the session: %w", err)
 	}
 	p.setCookie(w, p.cookieName("session"), id, 0, false)
+	return nil
+}
+
+// askHook has the application look at a session before it begins.
+func (p *RelyingParty) askHook(r *http.Request, s *Session) error {
+	if p.onSignIn == nil {
+		return nil
+	}
+	_, err := caught(func() (struct{}, error) { return struct{}{}, p.onSignIn(r, s) })
+	switch {
+	case errors.Is(err, ErrRefused):
+		return err
+	case err != nil:
+		return &refusal{http.StatusInternalServerError, fmt.Errorf("client: OnSignIn: %w", err)}
+	}
 	return nil
 }

@@ -3,25 +3,59 @@ package client
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 )
 
-// attempt is a sign-in that is under way, as the browser keeps it.
+// attempt is a sign-in that is under way, as the browser keeps it. Its names are short:
+// several of them go with each request.
 type attempt struct {
-	Transaction *Transaction `json:"transaction"`
-	ReturnTo    string       `json:"return_to"`
+	Transaction *Transaction `json:"t"`
+	ReturnTo    string       `json:"r,omitempty"`
 	// Session is the ID of the session that the browser had then. A form that the
 	// provider's page posts brings no cookie that would tell.
-	Session string `json:"session,omitempty"`
-	// Silent says that nobody was to see a page, and Subject who was signed in then.
-	Silent  bool   `json:"silent,omitempty"`
-	Subject string `json:"sub,omitempty"`
+	Session string `json:"s,omitempty"`
+	// Silent says that nobody was to see a page, and Subject who was signed in then. Own says
+	// that a page of the application itself asked.
+	Silent  bool   `json:"q,omitempty"`
+	Own     bool   `json:"o,omitempty"`
+	Subject string `json:"u,omitempty"`
+}
+
+// pack leaves out of an attempt what the configuration says, and unpack puts it back.
+func (p *RelyingParty) pack(begun attempt) attempt {
+	t := *begun.Transaction
+	if t.RedirectURI == p.client.config.RedirectURI {
+		t.RedirectURI = ""
+	}
+	if t.ResponseType == p.client.responseType.String() {
+		t.ResponseType = ""
+	}
+	if slices.Equal(t.Scope, p.client.config.Scopes) {
+		t.Scope = nil
+	}
+	begun.Transaction = &t
+	return begun
+}
+
+func (p *RelyingParty) unpack(begun *attempt) {
+	t := begun.Transaction
+	if t.RedirectURI == "" {
+		t.RedirectURI = p.client.config.RedirectURI
+	}
+	if t.ResponseType == "" {
+		t.ResponseType = p.client.responseType.String()
+	}
+	if t.Scope == nil {
+		t.Scope = p.client.config.Scopes
+	}
 }
 
 // attemptPrefix begins the names of cookies of attempts. Each has its own, so that tabs do
@@ -35,14 +69,45 @@ func (p *RelyingParty) attemptCookie(state string) string {
 
 func (p *RelyingParty) signIn(w http.ResponseWriter, r *http.Request) error {
 	begun := attempt{ReturnTo: r.FormValue("return_to")}
-	if r.FormValue("prompt") != "none" {
-		return p.begin(w, r, p.authorization, begun)
-	}
-	options, err := p.silently(r, &begun)
+	options, err := p.optionsFor(r)
 	if err != nil {
-		return err
+		return p.failed(begun, err)
 	}
-	return p.begin(w, r, options, begun)
+	if r.FormValue("prompt") == "none" && p.hasOpenID() {
+		if err := p.silently(r, &options, &begun); err != nil {
+			return p.failed(begun, err)
+		}
+	}
+	return p.failed(begun, p.begin(w, r, options, begun))
+}
+
+// failed tells the end user how to begin a sign-in again that ended with an error.
+func (p *RelyingParty) failed(begun attempt, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &SignInError{TryAgain: p.SignInPath(localPath(begun.ReturnTo, p.home)), Err: err}
+}
+
+// optionsFor returns what the sign-in that a request begins asks for.
+func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error) {
+	options := p.authorization
+	if p.signInOptions == nil {
+		return options, nil
+	}
+	options.Scopes, options.Prompt = slices.Clone(options.Scopes), slices.Clone(options.Prompt)
+	options.ACRValues, options.UILocales = slices.Clone(options.ACRValues), slices.Clone(options.UILocales)
+	extra := url.Values{}
+	for name, values := range options.Extra {
+		extra[name] = slices.Clone(values)
+	}
+	options.Extra = extra
+	_, err := caught(func() (struct{}, error) { return struct{}{}, p.signInOptions(r, &options) })
+	if err != nil && !errors.Is(err, ErrRefused) {
+		err = &refusal{http.StatusInternalServerError, fmt.Errorf("client: SignInOptions: %w", err)}
+	}
+	options.RedirectURI = p.client.config.RedirectURI
+	return options, err
 }
 
 // begin sends the browser to the provider.
@@ -54,54 +119,72 @@ func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options Aut
 	begun.Transaction, begun.ReturnTo = transaction, localPath(begun.ReturnTo, p.home)
 	begun.Session = p.sessionID(r)
 	name := p.attemptCookie(transaction.State)
-	sealed, err := p.seal.close(name, begun)
+	sealed, err := p.seal.close(name, p.pack(begun))
+	if err == nil && cookieBytes(name, sealed) > maxSignInBytes { // better another page than no sign-in
+		begun.ReturnTo = p.home
+		sealed, err = p.seal.close(name, p.pack(begun))
+	}
 	if err != nil {
 		return err
 	}
-	p.forgetAttempts(w, r, maxSignIns-1)
+	if cookieBytes(name, sealed) > maxSignInBytes {
+		return errors.New("client: the options of the sign-in do not fit into a cookie")
+	}
+	p.forgetAttempts(w, r, maxSignIns-1, maxSignInBytes-cookieBytes(name, sealed))
 	p.setCookie(w, name, sealed, int(transactionLifetime/time.Second), options.ResponseMode == "form_post")
 	seeOther(w, address)
 	return nil
 }
 
-// forgetAttempts lets so many attempts of the browser be. The others are forgotten, the
-// oldest first, which is how browsers send them (RFC 6265, section 5.4).
-func (p *RelyingParty) forgetAttempts(w http.ResponseWriter, r *http.Request, most int) {
-	var names []string
+// forgetAttempts lets so many attempts of the browser be, of so many bytes together. The
+// others are forgotten, the oldest first, which is how browsers send them (RFC 6265, section
+// 5.4).
+func (p *RelyingParty) forgetAttempts(w http.ResponseWriter, r *http.Request, most, mostBytes int) {
+	var attempts []*http.Cookie
+	bytes := 0
 	for _, cookie := range r.Cookies() {
 		if strings.HasPrefix(cookie.Name, p.cookieName(attemptPrefix)) {
-			names = append(names, cookie.Name)
+			attempts = append(attempts, cookie)
+			bytes += cookieBytes(cookie.Name, cookie.Value)
 		}
 	}
-	for _, name := range names[:max(len(names)-most, 0)] {
-		p.setCookie(w, name, "", -1, false)
+	for len(attempts) > most || len(attempts) > 0 && bytes > mostBytes {
+		p.setCookie(w, attempts[0].Name, "", -1, false)
+		bytes -= cookieBytes(attempts[0].Name, attempts[0].Value)
+		attempts = attempts[1:]
 	}
 }
+
+// cookieBytes is what a cookie takes of a request: name=value and what separates it.
+func cookieBytes(name, value string) int { return len(name) + len(value) + len("=; ") }
 
 func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
 	answer, err := p.callbackAnswer(w, r)
 	if answer == nil || err != nil {
-		return err
+		return p.failed(attempt{}, err)
 	}
 	name := p.attemptCookie(answer.Get("state"))
 	cookie, err := r.Cookie(name)
 	if err != nil {
-		return fmt.Errorf("%w: none is under way in this browser, or its cookies are off", ErrState)
+		return p.failed(attempt{}, fmt.Errorf("%w: none is under way in this browser, or its cookies are off", ErrState))
 	}
 	p.setCookie(w, name, "", -1, false)
 	var begun attempt
 	if err := p.seal.open(name, cookie.Value, &begun); err != nil || begun.Transaction == nil {
-		return fmt.Errorf("%w: its cookie is not one of ours", ErrState)
+		return p.failed(attempt{}, fmt.Errorf("%w: its cookie is not one of ours", ErrState))
 	}
+	p.unpack(&begun)
+	return p.failed(begun, p.finish(w, r, &begun, answer))
+}
+
+// finish ends a sign-in that this browser began.
+func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, begun *attempt, answer url.Values) error {
 	tokens, err := p.client.Callback(r.Context(), begun.Transaction, answer)
-	if begun.Silent && signedOut(&begun, tokens, err) {
-		return p.endSilently(w, r, &begun)
+	if begun.Silent && signedOut(begun, tokens, err) {
+		return p.endSilently(w, r, begun)
 	}
 	if err != nil {
 		return err
-	}
-	if tokens.Identity == nil {
-		return fmt.Errorf("%w: there is none; the scopes of a RelyingParty have openid among them", ErrIDToken)
 	}
 	if err := p.startSession(w, r, tokens, sessionState(answer), begun.Session); err != nil {
 		return err
@@ -153,11 +236,18 @@ func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) err
 			return refuse(http.StatusBadRequest, "target_link_uri is outside of this application")
 		}
 	}
-	options := p.authorization
-	if options.LoginHint = r.Form.Get("login_hint"); len(options.LoginHint) > maxLoginHint {
+	begun := attempt{ReturnTo: returnTo}
+	options, err := p.optionsFor(r)
+	if err != nil {
+		return p.failed(begun, err)
+	}
+	if hint := r.Form.Get("login_hint"); hint != "" {
+		options.LoginHint = hint
+	}
+	if len(options.LoginHint) > maxLoginHint {
 		return refuse(http.StatusBadRequest, "login_hint is too long")
 	}
-	return p.begin(w, r, options, attempt{ReturnTo: returnTo})
+	return p.failed(begun, p.begin(w, r, options, begun))
 }
 
 // seeOther sends the browser on, by GET (RFC 9700, section 4.12), to exactly there:

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,8 +34,15 @@ type Session struct {
 	Tokens *Tokens `json:"tokens"`
 	// UserInfo is what the UserInfo endpoint said at the sign-in, if it was asked.
 	UserInfo *UserInfo `json:"userinfo,omitempty"`
-	Started  time.Time `json:"started"`
-	Expires  time.Time `json:"expires"`
+	// Data is what RelyingPartyConfig.OnSignIn adds.
+	Data    map[string]string `json:"data,omitempty"`
+	Started time.Time         `json:"started"`
+	Expires time.Time         `json:"expires"`
+	// Version is how often the session was replaced. It belongs to the store.
+	Version int64 `json:"version,omitempty"`
+	// Renewing is until when the process that renews the tokens has them to itself; zero if
+	// none does.
+	Renewing time.Time `json:"renewing,omitzero"`
 
 	source *Source
 }
@@ -53,24 +61,30 @@ func (s *Session) Source() *Source { return s.source }
 // Decode reads the person's claims into a struct or map: those of UserInfo if it was
 // asked, else those of the ID token.
 func (s *Session) Decode(into any) error {
-	if s.UserInfo != nil {
+	switch {
+	case s.UserInfo != nil:
 		return s.UserInfo.Decode(into)
+	case s.Tokens == nil || s.Tokens.Identity == nil:
+		return errors.New("client: the session has no claims: there was neither an ID token nor UserInfo")
 	}
 	return s.Tokens.Identity.Decode(into)
 }
 
 // SessionStore keeps the sessions of a RelyingParty. A web application that runs on one
-// machine uses MemorySessions; one that runs on several, or that keeps its people signed
-// in over a restart, brings a store over its database, where a Session is kept as JSON.
-// Methods are called concurrently.
+// machine uses MemorySessions; one that runs on several, or that keeps its users signed in
+// over a restart, uses package sqlsession or a store of its own, where a Session is kept as
+// JSON. Package sessiontest checks that a store keeps this contract. Methods are called
+// concurrently.
 type SessionStore interface {
 	// Put keeps a new session until it expires.
 	Put(ctx context.Context, s *Session) error
-	// Get returns the session of an ID, which the caller may change; nil if there is none
-	// or it has expired.
+	// Get returns the session of an ID, which the caller may change, with its present
+	// Version; nil if there is none or it has expired.
 	Get(ctx context.Context, id string) (*Session, error)
-	// Replace stores a session anew and reports true if it is still there. If not, it
-	// does nothing: a session that ended must not come back.
+	// Replace stores s in place of the session with its ID, if that is still there and has
+	// the Version of s, and reports whether it did. What is stored has a Version that is
+	// higher by one. If the session has ended, or was replaced since s was read, it does
+	// nothing: a session that ended must not come back, and nobody's change may be lost.
 	Replace(ctx context.Context, s *Session) (bool, error)
 	// Delete ends the session of an ID, if it is there.
 	Delete(ctx context.Context, id string) error
@@ -140,11 +154,13 @@ func (m *MemorySessions) Replace(_ context.Context, s *Session) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.byID[s.ID]
-	if e == nil {
+	if e == nil || e.Value.(Session).Version != s.Version || !time.Now().Before(e.Value.(Session).Expires) {
 		return false, nil
 	}
+	next := *s
+	next.Version++
 	m.unindex(e)
-	e.Value = *s
+	e.Value = next
 	m.index(e)
 	return true, nil
 }
@@ -216,7 +232,7 @@ const maxSources = 10_000
 func (h *sources) of(s *Session, fresh func() *Source) *Source {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if held := h.byID[s.ID]; held != nil && !s.Tokens.Issued.After(held.issued()) {
+	if held := h.byID[s.ID]; held != nil && !held.outdated(s.Tokens) {
 		return held
 	}
 	for id, held := range h.byID {
@@ -251,11 +267,12 @@ func (s *Source) busy() bool {
 	return s.unsaved
 }
 
-// issued returns when the tokens that s holds came.
-func (s *Source) issued() time.Time {
+// outdated reports whether other tokens that are stored go before those that s holds:
+// because they are newer, or because s cannot renew its own.
+func (s *Source) outdated(stored *Tokens) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.tokens.Issued
+	return stored.Issued.After(s.tokens.Issued) || errors.Is(s.failure, ErrSignInAgain) && !s.tokens.same(stored)
 }
 
 // MarshalJSON keeps UserInfo as the claims that it is.

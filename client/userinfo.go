@@ -29,15 +29,16 @@ func (u *UserInfo) Decode(into any) error {
 	return nil
 }
 
-// UserInfo asks the provider about the person who signed in. t must come from a sign-in
-// with "openid": the answer must be about the subject of its ID token, or somebody else's
+// UserInfo asks the provider about the end user who signed in. t must come from a sign-in
+// with "openid": the answer must be about the subject of its ID token, or another user's
 // access token could have been slipped in (OpenID Connect Core, section 5.3.4); else
-// ErrSubject. The access token is not renewed; pass the tokens of a Source.
+// ErrSubject. Without an ID token, the subject is what Config.UserInfoSubject names. The
+// access token is not renewed; pass the tokens of a Source.
 func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	if c.metadata.UserinfoEndpoint == "" {
 		return nil, fmt.Errorf("%w: its metadata has no userinfo_endpoint", ErrUnsupported)
 	}
-	if t.Identity == nil {
+	if t.Identity == nil && c.config.UserInfoSubject == "" {
 		return nil, fmt.Errorf("%w: there is no ID token to compare with", ErrSubject)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.metadata.UserinfoEndpoint, nil)
@@ -57,6 +58,13 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Identity == nil {
+		subject, err := subjectFrom(claims, c.config.UserInfoSubject)
+		if err != nil {
+			return nil, err
+		}
+		return &UserInfo{Subject: subject, Claims: claims}, nil
+	}
 	var members struct {
 		Subject string `json:"sub"`
 	}
@@ -67,6 +75,25 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 		return nil, ErrSubject
 	}
 	return &UserInfo{Subject: members.Subject, Claims: claims}, nil
+}
+
+// subjectFrom reads the member that identifies the end user at a provider without OpenID
+// Connect: a string, or a whole number in its own digits. A fraction or an exponent could mean
+// two users by one number.
+func subjectFrom(claims json.RawMessage, name string) (string, error) {
+	var members map[string]json.RawMessage
+	if err := jose.ParseJSON(claims, &members); err != nil {
+		return "", fmt.Errorf("%w: UserInfo is not a JSON object with each member once", ErrAnswer)
+	}
+	raw := members[name]
+	var subject string
+	if json.Unmarshal(raw, &subject) != nil && strings.Trim(string(raw), "0123456789") == "" {
+		subject = string(raw)
+	}
+	if subject == "" || subject == "0" || len(subject) > 255 {
+		return "", fmt.Errorf("%w: the member %q of UserInfo does not identify a user", ErrAnswer, name)
+	}
+	return subject, nil
 }
 
 // readUserInfo returns the claims of an answer, which may be a JWT (OpenID Connect Core,
