@@ -72,7 +72,10 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	}
 	// A client's first answer in a session is noted, in the same operation. That another
 	// node has done so shows only then.
-	participation, first := c.participation(who, a.Scope)
+	participation, first, err := c.participation(who, a.Scope)
+	if err != nil {
+		return err
+	}
 	if first {
 		err = c.endInteraction(i, append(slices.Clone(put), participation))
 	}

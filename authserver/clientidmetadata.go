@@ -253,7 +253,12 @@ func (s *Server) describedClient(ctx context.Context, id string, from netip.Addr
 	if !s.config.MetadataDocuments.allows(id) {
 		return nil, errUnknownClient
 	}
-	d, mine, err := s.documents.find(id, from, time.Now())
+	d, mine, err := s.documents.find(id, from, false, time.Now())
+	if errors.Is(err, errDocumentHostPace) {
+		if _, unknown := s.config.Store.Get(ctx, time.Now(), kindKnownDocument.Hash(id)); unknown == nil {
+			d, mine, err = s.documents.find(id, netip.Addr{}, true, time.Now())
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/valetkey/valetkey/internal/outgoing"
 )
 
 // Bounds on what is kept of clients' documents, and on how often they are fetched.
@@ -20,19 +22,26 @@ const (
 	documentLifeLeast   = time.Minute
 	documentLifeMost    = 24 * time.Hour
 	documentLifeDefault = 10 * time.Minute
-	// documentStale is how long the client of a document that cannot be fetched any more
-	// can still use what it was given.
+	// documentStale is how long a document is good when it cannot be fetched any more.
 	documentStale = 24 * time.Hour
+	// documentPatience is how long a request waits for the next document if there is one.
+	documentPatience = time.Second
 	// documentPause follows a fetch that failed, where there is an older document.
 	documentPause = 10 * time.Second
-	// At a time, in a minute for an address that asks, and in a minute from a host.
+	// At a time, and of those from one site; in a minute for an address that asks, and in a
+	// minute from a host.
 	maxDocumentFetches      = 64
+	documentFetchesASite    = 16
 	documentsPerMinute      = 30
 	documentsPerMinuteAHost = 60
 )
 
 // errDocumentPace says that a document is not fetched now, for the sake of others.
 var errDocumentPace = errors.New("the client's metadata document is not fetched now")
+
+// errDocumentHostPace is an errDocumentPace that does not hold for clients that people here
+// have used.
+var errDocumentHostPace = fmt.Errorf("%w", errDocumentPace)
 
 // clientDocuments keeps clients by the URLs of their documents, in memory: apart from the
 // others, so that no stranger can push those out. It keeps no failure. The zero value is
@@ -46,6 +55,7 @@ type clientDocuments struct {
 	underWay int
 	since    time.Time
 	hosts    map[string]int // fetches by host since then
+	sites    map[string]int // fetches that are under way, by site
 }
 
 // clientDocument is one document. All but the channel's closing is guarded by
@@ -56,51 +66,74 @@ type clientDocument struct {
 	fresh    time.Time     // until when it need not be fetched again
 	used     time.Time     // when somebody asked last
 	fetching chan struct{} // closed when the fetch that is under way ends; nil if none is
+	began    time.Time     // when the last fetch did
 	failure  error         // of the last fetch, for those who waited for it
 	failed   time.Time
 }
 
 // find returns the entry of a document. mine says that the caller must fetch, and finish.
-func (k *clientDocuments) find(id string, from netip.Addr, now time.Time) (d *clientDocument, mine bool, err error) {
+// known says that people here have used the client; call it so after errDocumentHostPace.
+func (k *clientDocuments) find(id string, from netip.Addr, known bool, now time.Time) (d *clientDocument, mine bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d = k.kept[id]
+	site := outgoing.Site(id)
 	if d != nil {
 		d.used = now
 		resting := d.failure != nil && now.Sub(d.failed) < documentPause
-		if d.fetching != nil || now.Before(d.fresh) || resting {
+		// What is there is good for a while, whoever keeps the server from fetching.
+		if d.fetching != nil || now.Before(d.fresh) || resting || k.full(site) != nil {
 			return d, false, nil
 		}
-	}
-	if k.underWay >= maxDocumentFetches {
-		return nil, false, fmt.Errorf("%w: %d others are being fetched", errDocumentPace, k.underWay)
-	}
-	// A document that was good is fetched as often as its life asks; what strangers make up
-	// is bounded, and cannot stand in its way.
-	if d == nil {
-		if err := k.pace(documentHost(id), from, now); err != nil {
+	} else {
+		// What outsiders make up is bounded: first by the address that asks.
+		if err := k.pace(id, from, known, now); err != nil {
+			return nil, false, err
+		}
+		if err := k.full(site); err != nil {
 			return nil, false, err
 		}
 		d = &clientDocument{used: now}
 		k.keep(id, d)
 	}
-	d.fetching = make(chan struct{})
+	d.fetching, d.began = make(chan struct{}), now
 	k.underWay++
+	if k.sites == nil {
+		k.sites = make(map[string]int)
+	}
+	k.sites[site]++
 	return d, true, nil
 }
 
-func (k *clientDocuments) pace(host string, from netip.Addr, now time.Time) error {
-	if now.Sub(k.since) >= time.Minute || len(k.hosts) >= maxLimiterEntries {
-		k.since, k.hosts = now, make(map[string]int)
+// full says why no fetch from a site may begin now.
+func (k *clientDocuments) full(site string) error {
+	if k.sites[site] >= documentFetchesASite {
+		return fmt.Errorf("%w: %d others of %s are being fetched", errDocumentPace, k.sites[site], site)
 	}
-	if k.hosts[host] >= documentsPerMinuteAHost {
-		return fmt.Errorf("%w: %d were fetched from %s within a minute", errDocumentPace, k.hosts[host], host)
+	if k.underWay >= maxDocumentFetches {
+		return fmt.Errorf("%w: %d others are being fetched", errDocumentPace, k.underWay)
 	}
+	return nil
+}
+
+// pace bounds the fetches of documents that this node has no copy of. Those that people here
+// have used are counted apart, so that made-up ones do not use up the pace of their host.
+func (k *clientDocuments) pace(id string, from netip.Addr, known bool, now time.Time) error {
 	if from.IsValid() {
 		if !k.addresses.allowed(from, now) {
 			return fmt.Errorf("%w: %d were fetched for %s within a minute", errDocumentPace, documentsPerMinute, from)
 		}
 		k.addresses.add(from, now)
+	}
+	if now.Sub(k.since) >= time.Minute || len(k.hosts) >= maxLimiterEntries {
+		k.since, k.hosts = now, make(map[string]int)
+	}
+	host := documentHost(id)
+	if k.hosts[host] >= documentsPerMinuteAHost {
+		host = "known " + host // no host has a space in it
+		if k.hosts[host] >= documentsPerMinuteAHost || !known {
+			return fmt.Errorf("%w: %d were fetched from %s within a minute", errDocumentHostPace, documentsPerMinuteAHost, documentHost(id))
+		}
 	}
 	k.hosts[host]++
 	return nil
@@ -129,6 +162,11 @@ func (k *clientDocuments) finish(id string, d *clientDocument, client *client, l
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.underWay--
+	if site := outgoing.Site(id); k.sites[site] > 1 {
+		k.sites[site]--
+	} else {
+		delete(k.sites, site)
+	}
 	close(d.fetching)
 	d.fetching, d.failure = nil, err
 	switch {
@@ -141,29 +179,41 @@ func (k *clientDocuments) finish(id string, d *clientDocument, client *client, l
 	}
 }
 
-// wait returns the client when its document is there. With errClientDocument it returns
-// the client of an earlier one, if that is not too old.
+// wait returns the client when its document is there. If there is a copy, the next one gets
+// documentPatience, so that a slow host delays nobody by more; while its host is down, the
+// copy is good. If the host says that there is no document any more, the error is
+// errClientDocument, and the client is returned with it if it is not too old.
 func (k *clientDocuments) wait(ctx context.Context, d *clientDocument, now time.Time) (*client, error) {
 	k.mu.Lock()
 	fetching := d.fetching
+	var patience <-chan time.Time // nil waits until the fetch ends
+	if d.usable(now) {
+		patience = time.After(d.began.Add(documentPatience).Sub(now))
+	}
 	k.mu.Unlock()
 	if fetching != nil {
 		select {
 		case <-fetching:
+		case <-patience:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if d.failure == nil {
+	usable := d.usable(now)
+	switch {
+	case d.failure == nil, usable && !errors.Is(d.failure, outgoing.ErrNoDocument):
 		return d.client, nil
+	case usable:
+		return d.client, fmt.Errorf("%w: %w", errClientDocument, d.failure)
 	}
-	err := fmt.Errorf("%w: %w", errClientDocument, d.failure)
-	if d.client != nil && now.Sub(d.fetched) < documentStale {
-		return d.client, err
-	}
-	return nil, err
+	return nil, fmt.Errorf("%w: %w", errClientDocument, d.failure)
+}
+
+// usable reports whether there is a copy that is not too old.
+func (d *clientDocument) usable(now time.Time) bool {
+	return d.client != nil && now.Sub(d.fetched) < documentStale
 }
 
 // last returns the client as its document had it within the last day, fresh or not; nil if
@@ -172,7 +222,7 @@ func (k *clientDocuments) last(id string, now time.Time) *client {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d := k.kept[id]
-	if d == nil || d.client == nil || now.Sub(d.fetched) >= documentStale {
+	if d == nil || !d.usable(now) {
 		return nil
 	}
 	d.used = now

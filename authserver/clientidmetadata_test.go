@@ -139,7 +139,7 @@ func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
 	put := func(i int) {
 		now := start.Add(time.Duration(i) * time.Minute) // beyond each minute's bounds
 		id := fmt.Sprintf("https://%d.example/c", i)
-		d, mine, err := k.find(id, netip.Addr{}, now)
+		d, mine, err := k.find(id, netip.Addr{}, false, now)
 		if err != nil || !mine {
 			t.Fatalf("%d: %v %v", i, mine, err)
 		}
@@ -163,7 +163,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 		return &clientDocuments{addresses: addressLimiter{perMinute: documentsPerMinute}}
 	}
 	fail := func(k *clientDocuments, id string, from netip.Addr, now time.Time) error {
-		d, mine, err := k.find(id, from, now)
+		d, mine, err := k.find(id, from, false, now)
 		if mine {
 			k.finish(id, d, nil, 0, outgoing.ErrFetch, now)
 		}
@@ -190,7 +190,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 	}
 
 	k = newDocuments()
-	d, _, err := k.find("https://host.example/good", netip.Addr{}, now)
+	d, _, err := k.find("https://host.example/good", netip.Addr{}, false, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,17 +203,17 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 	if err := fail(k, "https://host.example/x", netip.Addr{}, now); !errors.Is(err, errDocumentPace) {
 		t.Errorf("one more from the host: %v", err)
 	}
-	if _, mine, err := k.find("https://host.example/good", from, now.Add(2*time.Second)); err != nil || !mine {
+	if _, mine, err := k.find("https://host.example/good", from, false, now.Add(2*time.Second)); err != nil || !mine {
 		t.Errorf("the host's good document: %v, %v", mine, err)
 	}
 
 	k = newDocuments()
 	for i := range maxDocumentFetches {
-		if _, mine, err := k.find(fmt.Sprintf("https://%d.example/c", i), netip.Addr{}, now); !mine || err != nil {
+		if _, mine, err := k.find(fmt.Sprintf("https://%d.example/c", i), netip.Addr{}, false, now); !mine || err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := k.find("https://x.example/c", netip.Addr{}, now); !errors.Is(err, errDocumentPace) {
+	if _, _, err := k.find("https://x.example/c", netip.Addr{}, false, now); !errors.Is(err, errDocumentPace) {
 		t.Errorf("one more at a time: %v", err)
 	}
 }
@@ -222,11 +222,11 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 func TestDC17_OneFetchForAll(t *testing.T) {
 	k := &clientDocuments{}
 	now := time.Now()
-	d, mine, err := k.find(documentID, netip.Addr{}, now)
+	d, mine, err := k.find(documentID, netip.Addr{}, false, now)
 	if err != nil || !mine {
 		t.Fatal(err)
 	}
-	if _, mine, err := k.find(documentID, netip.Addr{}, now); err != nil || mine {
+	if _, mine, err := k.find(documentID, netip.Addr{}, false, now); err != nil || mine {
 		t.Errorf("the second fetches too: %v, %v", mine, err)
 	}
 	gone, cancel := context.WithCancel(t.Context())

@@ -43,7 +43,7 @@ func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
 		return nil, fmt.Errorf("find out who is signed in: %w", err)
 	}
 	if data.Ended != nil {
-		return c.endedInteraction(id, data.Ended)
+		return endedInteraction(id, data.Ended), nil
 	}
 	if data.Logout {
 		return c.logoutInteraction(id, data, who)

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -31,9 +33,13 @@ const (
 	logoutFirstPause   = 10 * time.Second
 	logoutLongestPause = time.Hour
 	logoutGivenUp      = 24 * time.Hour
-	// logoutsAtOnce bounds how many requests are under way.
-	logoutsAtOnce = 32
-	endedAtOnce   = 100
+	// logoutsAtOnce bounds how many requests of a node are under way, and logoutsPerOwner how
+	// many of all nodes for one owner.
+	logoutsAtOnce   = 32
+	logoutsPerOwner = 4
+	endedAtOnce     = 100
+	// logoutLook is how often others' messages are looked for while some are slow.
+	logoutLook = time.Second
 )
 
 // logoutMessage is what waits in the outbox. The token is made when it is sent.
@@ -68,14 +74,56 @@ func (s *Server) SessionsEnded() {
 // what is to be tried again, shows only to whoever calls it every few seconds too.
 func (s *Server) LogoutsDue() <-chan struct{} { return s.logoutsDue }
 
-// DeliverLogouts tells the clients that take part in sessions that have ended, as many as
-// are due, and returns when each was told or failed. Any number of nodes may call it at the
-// same time; one of them sends each message.
+// DeliverLogouts tells the clients that take part in sessions that have ended, and returns
+// when nothing is due and each that was due was told or failed. Owners of messages take
+// turns, and none has more than logoutsPerOwner requests under way, so a host that hangs
+// delays only messages for itself. Any number of nodes may call it at the same time; one of
+// them sends each message.
 func (s *Server) DeliverLogouts(ctx context.Context) error {
 	if s.config.EndedSessions == nil {
 		return nil
 	}
-	for more := true; more; {
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	// A delivery that ends makes room for the next one.
+	done := make(chan struct{}, logoutsAtOnce)
+	for underWay := 0; ; {
+		if err := s.enqueueEnded(ctx); err != nil {
+			return err
+		}
+		now := time.Now()
+		messages, err := s.config.Store.Claim(ctx, now, now.Add(logoutClaim), logoutsAtOnce-underWay, logoutsPerOwner)
+		if err != nil {
+			return fmt.Errorf("claim logouts: %w", err)
+		}
+		for _, m := range messages {
+			underWay++
+			sending.Go(func() {
+				defer func() { done <- struct{}{} }()
+				s.deliverLogout(ctx, m)
+			})
+		}
+		if underWay == 0 {
+			return nil
+		}
+		select {
+		case <-done:
+			underWay--
+		case <-s.logoutsDue: // while others are slow, sessions go on to end
+		case <-time.After(logoutLook):
+		case <-ctx.Done():
+			return nil // what was claimed is due again when the claim ends
+		}
+		for len(done) > 0 {
+			<-done
+			underWay--
+		}
+	}
+}
+
+// enqueueEnded makes messages of all sessions that have ended.
+func (s *Server) enqueueEnded(ctx context.Context) error {
+	for {
 		ended, err := s.config.EndedSessions(ctx, endedAtOnce)
 		if err != nil {
 			return fmt.Errorf("list ended sessions: %w", err)
@@ -83,22 +131,10 @@ func (s *Server) DeliverLogouts(ctx context.Context) error {
 		if err := s.enqueueLogouts(ctx, time.Now(), ended); err != nil {
 			return err
 		}
-		more = len(ended) == endedAtOnce
-	}
-	for more := true; more; {
-		now := time.Now()
-		messages, err := s.config.Store.Claim(ctx, now, now.Add(logoutClaim), logoutsAtOnce)
-		if err != nil {
-			return fmt.Errorf("claim logouts: %w", err)
+		if len(ended) < endedAtOnce {
+			return nil
 		}
-		var sending sync.WaitGroup
-		for _, m := range messages {
-			sending.Go(func() { s.deliverLogout(ctx, m) })
-		}
-		sending.Wait()
-		more = len(messages) == logoutsAtOnce && ctx.Err() == nil
 	}
-	return nil
 }
 
 // enqueueLogouts makes messages of ended sessions and then forgets those. If it dies in
@@ -114,14 +150,16 @@ func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []Ende
 		}
 		var messages []storage.Message
 		for _, p := range told {
-			if p.client.BackchannelLogoutURI == "" {
+			// Whether a client whose document is not at hand wants to be told is found out when
+			// it is told: nothing is fetched here.
+			if p.client.BackchannelLogoutURI == "" && !p.unread {
 				continue
 			}
 			data, err := json.Marshal(logoutMessage{p.client.ID, session.Subject, p.session})
 			if err != nil {
 				return fmt.Errorf("encode logout: %w", err)
 			}
-			messages = append(messages, storage.Message{ID: "logout " + p.session + " " + p.client.ID, Data: data, Created: now, Due: now})
+			messages = append(messages, storage.Message{ID: "logout " + p.session + " " + p.client.ID, Owner: logoutOwner(p.client.Client), Data: data, Created: now, Due: now})
 		}
 		if len(messages) == 0 {
 			continue
@@ -134,6 +172,15 @@ func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []Ende
 		return fmt.Errorf("forget ended sessions: %w", err)
 	}
 	return nil
+}
+
+// logoutOwner is whose turn it is when a message is sent. Outsiders can name any number of
+// hosts in a domain of theirs, so those share one turn.
+func logoutOwner(cl *Client) string {
+	if cl.Registration == nil {
+		return outgoing.Host(cl.BackchannelLogoutURI)
+	}
+	return "outsider " + outgoing.Site(cmp.Or(cl.BackchannelLogoutURI, cl.ID))
 }
 
 // deliverLogout sends one message and says what becomes of it.

@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,11 +10,10 @@ import (
 // maxFrames is how many clients are told of a logout by the browser.
 const maxFrames = 20
 
-// frame is a client that the browser tells of a logout, and the name by which it knows the
-// session.
+// frame is an address by which the browser tells a client of a logout. It was made when the
+// session ended, from what was known of the client then.
 type frame struct {
-	ClientID string `json:"c"`
-	Session  string `json:"s"`
+	URL string `json:"u"`
 }
 
 // frames returns the clients of a session that want to be told by the browser (OpenID
@@ -31,7 +29,7 @@ func (c *call) frames(who *Authentication) ([]frame, error) {
 	var frames []frame
 	for _, p := range found {
 		if p.client.FrontchannelLogoutURI != "" && len(frames) < maxFrames {
-			frames = append(frames, frame{p.client.ID, p.session})
+			frames = append(frames, frame{URL: c.s.frameURL(p.client, p.session)})
 		}
 	}
 	return frames, nil
@@ -77,19 +75,12 @@ type endedLogout struct {
 }
 
 // endedInteraction describes what the page after a logout has to show.
-func (c *call) endedInteraction(id string, ended *endedLogout) (*Interaction, error) {
+func endedInteraction(id string, ended *endedLogout) *Interaction {
 	shown := &Interaction{ID: id, ContinueTo: ended.ContinueTo, SignedOut: true}
 	for _, f := range ended.Frames {
-		cl, err := c.s.client(c.r.Context(), f.ClientID)
-		if errors.Is(err, errUnknownClient) || errors.Is(err, errClientDocument) || err == nil && cl.FrontchannelLogoutURI == "" {
-			continue // gone meanwhile: it cannot be told
-		}
-		if err != nil {
-			return nil, err
-		}
-		shown.Frames = append(shown.Frames, c.s.frameURL(cl, f.Session))
+		shown.Frames = append(shown.Frames, f.URL)
 	}
-	return shown, nil
+	return shown
 }
 
 // SignOut ends the sign-in session of the browser of r without a request of a client, and

@@ -9,6 +9,9 @@ import (
 type Message struct {
 	// ID is the sender's own. While a message waits, another with its ID is the same one.
 	ID string
+	// Owner is who the message waits for, such as a host. Owners take turns, so that many
+	// messages for one do not delay those for another.
+	Owner string
 	// Data is the sender's, at most MaxData bytes. It holds no secret in clear.
 	Data []byte
 	// Created is when it was sent; Due is before when nobody claims it. Stores keep
@@ -28,10 +31,11 @@ type Outbox interface {
 	// Enqueue stores messages, all or none. One whose ID waits already changes nothing.
 	Enqueue(ctx context.Context, messages ...Message) error
 
-	// Claim returns at most limit of the messages that are due, those first that have been
-	// due longest, counts the attempt, and makes them due at until. Of several callers one
-	// gets a message.
-	Claim(ctx context.Context, now, until time.Time, limit int) ([]Message, error)
+	// Claim returns at most limit of the messages that are due, counts the attempt, and makes
+	// them due at until. Of several callers one gets a message. Of each owner those come first
+	// that have been due longest, and no more than leave perOwner messages claimed, by this
+	// caller and all others; callers that claim at the same moment may exceed that.
+	Claim(ctx context.Context, now, until time.Time, limit, perOwner int) ([]Message, error)
 
 	// Postpone makes a message due at another time. One that is not there is no error.
 	Postpone(ctx context.Context, id string, due time.Time) error

@@ -29,7 +29,7 @@ type Store struct {
 	users   map[string]identity.User
 	grants  map[string]authserver.Grant
 	traces  []authserver.Trace
-	outbox  map[string]storage.Message
+	outbox  map[string]waiting
 
 	version   int64
 	clients   map[string]authserver.Client
@@ -45,7 +45,7 @@ func New() *Store {
 		tickets:   map[storage.Key]storage.Ticket{},
 		users:     map[string]identity.User{},
 		grants:    map[string]authserver.Grant{},
-		outbox:    map[string]storage.Message{},
+		outbox:    map[string]waiting{},
 		clients:   map[string]authserver.Client{},
 		scopes:    map[string]authserver.Scope{},
 		resources: map[string]authserver.Resource{},

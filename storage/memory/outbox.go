@@ -23,31 +23,51 @@ func (s *Store) Enqueue(_ context.Context, messages ...storage.Message) error {
 	for _, m := range messages {
 		if _, waits := s.outbox[m.ID]; !waits {
 			m.Data, m.Created, m.Due = bytes.Clone(m.Data), milliseconds(m.Created), milliseconds(m.Due)
-			s.outbox[m.ID] = m
+			s.outbox[m.ID] = waiting{Message: m}
 		}
 	}
 	return nil
 }
 
+// waiting is a message in the outbox.
+type waiting struct {
+	storage.Message
+	claimed time.Time // until then; zero: it is not
+}
+
 // Claim implements storage.Outbox.
-func (s *Store) Claim(_ context.Context, now, until time.Time, limit int) ([]storage.Message, error) {
+func (s *Store) Claim(_ context.Context, now, until time.Time, limit, perOwner int) ([]storage.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var due []storage.Message
+	var due []waiting
+	claimed := map[string]int{}
 	for _, m := range s.outbox {
 		if m.Due.UnixMilli() <= now.UnixMilli() {
 			due = append(due, m)
+		} else if m.claimed.UnixMilli() > now.UnixMilli() {
+			claimed[m.Owner]++
 		}
 	}
-	slices.SortFunc(due, func(a, b storage.Message) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID, b.ID)) })
-	due = due[:min(max(limit, 0), len(due))]
-	for i := range due {
-		due[i].Attempts++
-		due[i].Due = milliseconds(until)
-		s.outbox[due[i].ID] = due[i]
-		due[i].Data = bytes.Clone(due[i].Data)
+	slices.SortFunc(due, func(a, b waiting) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID, b.ID)) })
+	// Owners take turns.
+	turns := map[string]int{}
+	turn := map[string]int{}
+	due = slices.DeleteFunc(due, func(m waiting) bool {
+		turns[m.Owner]++
+		turn[m.ID] = turns[m.Owner]
+		return turns[m.Owner]+claimed[m.Owner] > perOwner
+	})
+	slices.SortStableFunc(due, func(a, b waiting) int { return cmp.Compare(turn[a.ID], turn[b.ID]) })
+	var messages []storage.Message
+	for _, m := range due[:min(max(limit, 0), len(due))] {
+		m.Attempts++
+		m.Due = milliseconds(until)
+		m.claimed = m.Due
+		s.outbox[m.ID] = m
+		m.Data = bytes.Clone(m.Data)
+		messages = append(messages, m.Message)
 	}
-	return due, nil
+	return messages, nil
 }
 
 // Postpone implements storage.Outbox.
@@ -55,7 +75,7 @@ func (s *Store) Postpone(_ context.Context, id string, due time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m, ok := s.outbox[id]; ok {
-		m.Due = milliseconds(due)
+		m.Due, m.claimed = milliseconds(due), time.Time{}
 		s.outbox[id] = m
 	}
 	return nil

@@ -6,16 +6,23 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
 )
 
-// The condition on due stands twice: on PostgreSQL the outer one is looked at again after
-// waiting for somebody else who has just claimed the row.
-const claimMessages = `UPDATE outbox SET due = $1, attempts = attempts + 1
-	WHERE due <= $2 AND id IN (SELECT id FROM outbox WHERE due <= $2 ORDER BY due, id LIMIT $3)
-	RETURNING id, data, created, due, attempts`
+// dueMessages chooses in turns of the owners. It reads beside the writers.
+const dueMessages = `SELECT id FROM (
+		SELECT id, owner, due, row_number() OVER (PARTITION BY owner ORDER BY due, id) AS turn FROM outbox WHERE due <= $1
+	) AS waiting
+	WHERE turn <= $2 AND turn <= $2 - (SELECT count(*) FROM outbox WHERE outbox.owner = waiting.owner AND outbox.claimed > $1)
+	ORDER BY turn, due, id LIMIT $3`
+
+// claimMessages looks at due again: another node may have claimed them since.
+const claimMessages = `UPDATE outbox SET due = $1, claimed = $1, attempts = attempts + 1
+	WHERE due <= $2 AND id IN (%s) RETURNING id, owner, data, created, due, attempts`
 
 // Enqueue implements storage.Outbox.
 func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error {
@@ -26,8 +33,8 @@ func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error 
 			if len(m.Data) > storage.MaxData {
 				return fmt.Errorf("%d bytes of data, more than %d", len(m.Data), storage.MaxData)
 			}
-			_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, data, created, due, attempts) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING`,
-				m.ID, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
+			_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, owner, data, created, due, attempts) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
+				m.ID, m.Owner, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
 			if err != nil {
 				return err
 			}
@@ -41,7 +48,7 @@ func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error 
 }
 
 // Claim implements storage.Outbox. While nothing is due it only reads.
-func (s *Store) Claim(ctx context.Context, now, until time.Time, limit int) (claimed []storage.Message, err error) {
+func (s *Store) Claim(ctx context.Context, now, until time.Time, limit, perOwner int) (claimed []storage.Message, err error) {
 	var due bool
 	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM outbox WHERE due <= $1)`, now.UnixMilli()).Scan(&due)
 	if err != nil {
@@ -50,25 +57,39 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time, limit int) (cla
 	if !due {
 		return nil, nil
 	}
+	ids, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (id string, err error) {
+		return id, rows.Scan(&id)
+	}, dueMessages, now.UnixMilli(), max(perOwner, 0), max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("choose messages: %w", err)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	args, places := []any{until.UnixMilli(), now.UnixMilli()}, make([]string, len(ids))
+	for i, id := range ids {
+		args, places[i] = append(args, id), "$"+strconv.Itoa(i+3)
+	}
 	err = s.transact(ctx, func(tx *sql.Tx) error {
 		claimed, err = collect(ctx, tx, func(rows *sql.Rows) (m storage.Message, err error) {
 			var created, due int64
-			err = rows.Scan(&m.ID, &m.Data, &created, &due, &m.Attempts)
+			err = rows.Scan(&m.ID, &m.Owner, &m.Data, &created, &due, &m.Attempts)
 			m.Created, m.Due = fromMilliseconds(created), fromMilliseconds(due)
 			return m, err
-		}, claimMessages, until.UnixMilli(), now.UnixMilli(), max(limit, 0))
+		}, fmt.Sprintf(claimMessages, strings.Join(places, ", ")), args...)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim messages: %w", err)
 	}
+	slices.SortFunc(claimed, func(a, b storage.Message) int { return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID)) })
 	return claimed, nil
 }
 
 // Postpone implements storage.Outbox.
 func (s *Store) Postpone(ctx context.Context, id string, due time.Time) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE outbox SET due = $1 WHERE id = $2`, milliseconds(due), id)
+		_, err := tx.ExecContext(ctx, `UPDATE outbox SET due = $1, claimed = 0 WHERE id = $2`, milliseconds(due), id)
 		return err
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ func messageIDs(messages []storage.Message) (ids string) {
 func outboxClaim(t *testing.T, s Database) {
 	claim := func(now, until time.Time, limit int) []storage.Message {
 		t.Helper()
-		return must(s.Claim(t.Context(), now, until, limit))(t)
+		return must(s.Claim(t.Context(), now, until, limit, 10))(t)
 	}
 	want(t, "Enqueue", s.Enqueue(t.Context(), message("b", noon.Add(time.Second)), message("a", noon), message("c", noon.Add(time.Minute))), nil)
 	later := noon.Add(time.Hour)
@@ -54,7 +54,7 @@ func outboxAllOrNone(t *testing.T, s Database) {
 	if err := s.Enqueue(t.Context(), message("a", noon), large); err == nil {
 		t.Error("a message of more than MaxData bytes is taken")
 	}
-	wantEqual(t, "Claim", "", messageIDs(must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 10))(t)))
+	wantEqual(t, "Claim", "", messageIDs(must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 10, 10))(t)))
 }
 
 func raceClaim(t *testing.T, s Database) {
@@ -65,7 +65,7 @@ func raceClaim(t *testing.T, s Database) {
 	claimed := make([]string, callers)
 	for _, err := range together(callers, func(i int) error {
 		for {
-			got, err := s.Claim(t.Context(), noon, noon.Add(time.Hour), 3)
+			got, err := s.Claim(t.Context(), noon, noon.Add(time.Hour), 3, messages)
 			if err != nil || len(got) == 0 {
 				return err
 			}
@@ -86,4 +86,32 @@ func raceClaim(t *testing.T, s Database) {
 			t.Errorf("%d callers have %q", n, id)
 		}
 	}
+}
+
+func outboxTurns(t *testing.T, s Database) {
+	claim := func(now time.Time, limit int) string {
+		t.Helper()
+		return messageIDs(must(s.Claim(t.Context(), now, now.Add(time.Minute), limit, 2))(t))
+	}
+	enqueue := func(id, owner string, due time.Time) {
+		t.Helper()
+		m := message(id, due)
+		m.Owner = owner
+		want(t, "Enqueue", s.Enqueue(t.Context(), m), nil)
+	}
+	for _, id := range []string{"a", "b", "c", "d"} {
+		enqueue(id, "many", noon)
+	}
+	now := noon.Add(time.Second)
+	enqueue("x", "one", now)
+	wantEqual(t, "Claim of fewer than are due", "ax", claim(now, 2))
+	wantEqual(t, "Claim of what the owner has left", "b", claim(now, 10))
+	wantEqual(t, "Claim while as many of the owner are claimed as may be", "", claim(now, 10))
+	enqueue("y", "one", now)
+	wantEqual(t, "Claim of another owner's", "y", claim(now, 10))
+	want(t, "Remove", s.Remove(t.Context(), "a"), nil)
+	wantEqual(t, "Claim after one was delivered", "c", claim(now, 10))
+	want(t, "Postpone", s.Postpone(t.Context(), "b", now.Add(time.Hour)), nil)
+	wantEqual(t, "Claim after one was postponed", "d", claim(now, 10))
+	wantEqual(t, "Claim after the claims have ended", "cxdy", claim(now.Add(time.Minute), 10))
 }

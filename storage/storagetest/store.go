@@ -70,6 +70,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"HasAdministrator does not count who is disabled", hasAdministrator},
 		{"Claim returns what is due, counts the attempt, and makes it due again later", outboxClaim},
 		{"Enqueue stores all messages or none", outboxAllOrNone},
+		{"Claim takes owners in turns, and bounds how many of one are claimed", outboxTurns},
 		{"of several callers that claim one gets a message", raceClaim},
 		{"Declare inserts or updates, and Declared returns all", declare},
 		{"Declare removes what the same source no longer declares, and nothing else", declareRemoves},

@@ -1,0 +1,181 @@
+package authserver_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Someone let 80 clients with made-up documents take part in a session, and the node is
+// fresh. They sign out nevertheless, without a single fetch, and the clients of other
+// sessions are told.
+func TestSH05_MadeUpDocumentsDoNotStopSignOut(t *testing.T) {
+	documents := newDocumentHost(t)
+	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{told("app")}})
+	mallory := s.signIn(httptest.NewRecorder(), "ada")
+	for i := range 80 {
+		id := documents.server.URL + "/absent-" + strconv.Itoa(i)
+		key := storage.Kind("participant").Hash(mallory.Session + " " + id)
+		err := s.store.Put(t.Context(), time.Now(), storage.Ticket{Key: key, Family: "sid:" + mallory.Session, Data: []byte(id), Expires: time.Now().Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.server.SessionClients(t.Context(), *mallory); err != nil {
+		t.Errorf("the sign-out page: %v", err)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/sign-out", nil)
+	r.AddCookie(&http.Cookie{Name: sessionCookie, Value: mallory.Session})
+	w := httptest.NewRecorder()
+	s.server.SignOut(w, r, nil)
+	if w.Code != http.StatusSeeOther {
+		t.Errorf("sign-out: %d %s", w.Code, w.Body)
+	}
+	for i := range 80 {
+		if n := documents.fetches("/absent-" + strconv.Itoa(i)); n > 0 {
+			t.Fatalf("document %d was fetched %d times", i, n)
+		}
+	}
+	s.end(s.signedInAt("app"))
+	if got := s.mustDeliver("200"); len(got) != 1 || got[0] != "app" {
+		t.Errorf("told %q, want app", got)
+	}
+}
+
+// A client with a metadata document is told of a logout by the browser as well after its
+// document is gone and the server has forgotten it.
+func TestALogoutNeedsNoDocument(t *testing.T) {
+	s := newDescribedScene(t)
+	id := s.publish("/client", `, "client_name": "Notes", "frontchannel_logout_uri": "https://client.example.com/front"`)
+	who := s.signIn(httptest.NewRecorder(), "ada")
+	response := s.authorizeIn(who.Session, query(id, "scope", "openid", "nonce", "n"))
+	consent, err := response.Location()
+	if err != nil || consent.Path != "/consent" {
+		t.Fatalf("%d %s", response.StatusCode, response.Header.Get("Location"))
+	}
+	r := httptest.NewRequest(http.MethodPost, "/consent", nil)
+	for _, cookie := range response.Cookies() {
+		r.AddCookie(cookie)
+	}
+	r.AddCookie(&http.Cookie{Name: sessionCookie, Value: who.Session})
+	w := httptest.NewRecorder()
+	s.server.Consented(w, r, consent.Query().Get("interaction"), authserver.ConsentAnswer{Subject: "ada", Scope: []string{"openid"}})
+	if w.Code != http.StatusSeeOther {
+		t.Fatalf("consent: %d %s", w.Code, w.Body)
+	}
+	s.documents.serve("/client", servedDocument{status: http.StatusNotFound})
+	node, err := authserver.New(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Close)
+	clients, err := node.SessionClients(t.Context(), *who)
+	if err != nil || len(clients) != 1 || clients[0].ClientName != "Notes" || clients[0].FrontchannelLogoutURI == "" {
+		t.Errorf("%v (%v)", clients, err)
+	}
+}
+
+// A host that is slow or down costs nobody the client whose document is there.
+func TestSH05_ASlowDocumentHostDelaysNobody(t *testing.T) {
+	documents := newDocumentHost(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, scriptSetup{documents: documents})
+		id := s.publish("/client", "")
+		authorize := func(step string, want int) {
+			t.Helper()
+			began := time.Now()
+			response := s.authorize("ada", query(id))
+			if waited := time.Since(began); response.StatusCode != want || waited > time.Second {
+				t.Errorf("%s: %d after %s", step, response.StatusCode, waited)
+			}
+		}
+		authorize("at first", http.StatusSeeOther)
+		documents.serve("/client", servedDocument{status: http.StatusBadGateway})
+		for range 20 {
+			time.Sleep(time.Hour)
+			authorize("while the host is down", http.StatusSeeOther)
+		}
+		documents.serve("/client", servedDocument{status: http.StatusNotFound})
+		time.Sleep(time.Hour)
+		authorize("after the document was taken away", http.StatusBadRequest)
+	})
+}
+
+// 10,000 messages wait for a host that hangs, and each takes until its timeout. A message for
+// another is delivered within seconds, also if its session ends only then, and on a second
+// node too.
+func TestSH07_AHostThatHangsDelaysNoOther(t *testing.T) {
+	hangs, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	var good atomic.Int32
+	reached := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { good.Add(1) }))
+	defer reached.Close()
+	stores(t, func(t *testing.T, store database) {
+		good.Store(0)
+		at := func(id, address string) testClient {
+			return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = address })
+		}
+		var s *scene
+		s = newSceneOn(t, scriptSetup{Clients: []testClient{
+			at("dead", "http://localhost:"+strconv.Itoa(hangs.Addr().(*net.TCPAddr).Port)+"/"), at("app", reached.URL),
+		}}, store, func(c *authserver.Config) {
+			c.EndedSessions = func(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
+				return s.endedSessions(ctx, limit)
+			}
+			c.ForgetEnded = func(ctx context.Context, ended []authserver.EndedSession) error { return s.forgetEnded(ctx, ended) }
+			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")}
+		})
+		node, err := authserver.New(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(node.Close)
+		now, messages := time.Now(), []storage.Message(nil)
+		for i := range 10_000 {
+			session := fmt.Sprintf("s%d", i)
+			messages = append(messages, storage.Message{ID: "m" + session, Owner: "localhost", Created: now, Due: now.Add(-time.Hour), Data: []byte(`{"c":"dead","s":"ada","i":"` + session + `"}`)})
+			if i < 200 { // as many as could be sent here
+				key := storage.Kind("participant").Hash(session + " dead")
+				if err := store.Put(t.Context(), now, storage.Ticket{Key: key, Data: []byte("dead"), Expires: now.Add(time.Hour)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := store.Enqueue(t.Context(), messages...); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		delivered := make(chan error, 2)
+		for _, server := range []*authserver.Server{s.server, node} {
+			go func() { delivered <- server.DeliverLogouts(ctx) }()
+		}
+		s.end(s.signedInAt("app"))
+		s.server.SessionsEnded()
+		for deadline := time.Now().Add(4 * time.Second); good.Load() == 0 && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if good.Load() == 0 {
+			t.Error("the other client was not told within four seconds")
+		}
+		cancel()
+		for range 2 {
+			if err := <-delivered; err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	})
+}
