@@ -25,7 +25,9 @@ type Configuration struct {
 	Listen string `json:"listen,omitempty"`
 	// Database is sqlite:PATH or a postgres:// URL.
 	Database string `json:"database,omitempty"`
-	TLS      *TLS   `json:"tls,omitempty"`
+	// DatabaseFile is a file that holds Database, which may have a password in it.
+	DatabaseFile string `json:"database_file,omitempty"`
+	TLS          *TLS   `json:"tls,omitempty"`
 	// TrustedProxies are the addresses or networks whose X-Forwarded-For counts.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
 	// MasterKeyFile holds 32 bytes in base64url; the environment's VALETKEY_MASTER_KEY
@@ -240,6 +242,9 @@ type Client struct {
 	// it, while one takes the place of the other.
 	Secret     string `json:"client_secret,omitempty"`
 	SecretNext string `json:"client_secret_next,omitempty"`
+	// SecretFile and SecretNextFile are files that hold Secret and SecretNext.
+	SecretFile     string `json:"client_secret_file,omitempty"`
+	SecretNextFile string `json:"client_secret_next_file,omitempty"`
 	oauth.ClientMetadata
 	authserver.ClientSettings
 }
@@ -265,6 +270,7 @@ func (c Client) record() authserver.Client {
 type User struct {
 	Username      string `json:"username"`
 	Password      string `json:"password,omitempty"`
+	PasswordFile  string `json:"password_file,omitempty"` // holds Password
 	PasswordHash  string `json:"password_hash,omitempty"`
 	Disabled      bool   `json:"disabled,omitempty"`
 	Administrator bool   `json:"administrator,omitempty"`
@@ -303,7 +309,7 @@ type Address struct {
 // claims returns the user's claims as they are stored.
 func (u *User) claims() (map[string]any, error) {
 	standard := *u
-	standard.Username, standard.Password, standard.PasswordHash, standard.Claims = "", "", "", nil
+	standard.Username, standard.Password, standard.PasswordFile, standard.PasswordHash, standard.Claims = "", "", "", "", nil
 	standard.Disabled, standard.Administrator = false, false
 	document, err := json.Marshal(standard)
 	if err != nil {
@@ -346,35 +352,4 @@ func ReadDeclarations(path string) (Configuration, error) {
 		return Configuration{}, err
 	}
 	return parseConfiguration(filepath.Base(path), text, false)
-}
-
-// EnvironmentConfiguration is what the environment says, without a file.
-func EnvironmentConfiguration() (Configuration, error) {
-	var c Configuration
-	return c, c.overlay(os.LookupEnv)
-}
-
-// overlay sets what the environment says in place of the file.
-func (c *Configuration) overlay(lookup func(string) (string, bool)) error {
-	for _, variable := range [...]struct {
-		name  string
-		field *string
-	}{
-		{"VALETKEY_ISSUER", &c.Issuer},
-		{"VALETKEY_LISTEN", &c.Listen},
-		{"VALETKEY_DATABASE", &c.Database},
-		{"VALETKEY_MASTER_KEY_FILE", &c.MasterKeyFile},
-		{"VALETKEY_LOG_LEVEL", &c.Log.Level},
-		{"VALETKEY_LOG_FORMAT", &c.Log.Format},
-	} {
-		if value, ok := lookup(variable.name); ok && value != "" {
-			*variable.field = value
-		}
-	}
-	settings := *c
-	settings.Declarations = Declarations{}
-	if err := collectProblems(settings.validate); err != nil {
-		return fmt.Errorf("environment: %w", err)
-	}
-	return nil
 }

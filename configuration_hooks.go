@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -32,11 +31,11 @@ func (h *Hook) engine() (authserver.Webhook, error) {
 		Clients: h.Clients, Resources: h.Resources, GrantTypes: h.GrantTypes,
 	}
 	if h.SecretFile != "" {
-		secret, err := os.ReadFile(h.SecretFile)
+		secret, err := readSecretFile(h.SecretFile)
 		if err != nil {
-			return w, fmt.Errorf("hook: read secret_file: %w", err)
+			return w, fmt.Errorf("secret_file: %w", err)
 		}
-		w.Secret = strings.TrimSpace(string(secret))
+		w.Secret = secret
 	}
 	return w, nil
 }
@@ -94,7 +93,7 @@ func (c *Configuration) webhooks() ([]authserver.Webhook, error) {
 	for i := range c.Hooks {
 		w, err := c.Hooks[i].engine()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("hooks[%d]: %w", i, err)
 		}
 		webhooks = append(webhooks, w)
 	}

@@ -44,6 +44,8 @@ var (
 	yamlNoFloat = regexp.MustCompile(`^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
 	// leadingZero is a number in YAML 1.2, an octal one in YAML 1.1, and often meant as text.
 	leadingZero = regexp.MustCompile(`^[-+]?0[0-9]+`)
+	// otherNumber is text in YAML 1.2, and a number for some readers.
+	otherNumber = regexp.MustCompile(`^[-+]?(0[xob][0-9a-fA-F_]+|[0-9][0-9_]*\.?[0-9_]*([eE][-+]?[0-9]+)?)$`)
 )
 
 // scalarValue returns what a scalar is: a string, a bool, a json.Number, nil for null and for
@@ -80,6 +82,8 @@ func scalarValue(n *yaml.Node) any {
 		return value
 	case yamlNoFloat.MatchString(n.Value):
 		return errors.New("JSON has no such number; put text in quotes")
+	case otherNumber.MatchString(n.Value):
+		return errors.New("some readers take this for a number: put text in quotes")
 	}
 	return n.Value
 }

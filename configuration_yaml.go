@@ -55,6 +55,9 @@ func parseConfiguration(name string, text []byte, alone bool) (Configuration, er
 	d := yamlDecoder{name: name, lines: map[string]int{}}
 	d.decode(text, &c)
 	if len(d.problems) == 0 {
+		c.readSecretFiles(d.report)
+	}
+	if len(d.problems) == 0 {
 		c.validate(d.report)
 		if alone {
 			c.Declarations.checkReferences(&Declarations{}, d.report)
@@ -145,7 +148,7 @@ var (
 	// member is the path of a member of a record, or of a claim, that an explicit null removes.
 	member = regexp.MustCompile(`^(clients|users|scopes|resources)\[\d+\](\.claims)?\.[^.\[]+$`)
 	// limit is the path of a list without which everything is allowed.
-	limit = regexp.MustCompile(`^(clients\[\d+\]\.resources|claims\[\d+\]\.clients|(hooks|token_exchange)\[\d+\]\.\w+|trusted_issuers\[\d+\]\.signing_algs)$`)
+	limit = regexp.MustCompile(`^(clients\[\d+\]\.resources|resources\[\d+\]\.scopes|claims\[\d+\]\.clients|(hooks|token_exchange)\[\d+\]\.\w+|trusted_issuers\[\d+\]\.signing_algs)$`)
 )
 
 func (d *yamlDecoder) value(n *yaml.Node, t reflect.Type, path string) any {

@@ -95,7 +95,9 @@ func TestOP10_PlainScalars(t *testing.T) {
 		"{\"a\":b}":                        map[string]any{"a": "b"},
 		"[a: b]":                           []any{map[string]any{"a": "b"}},
 		"[yes, no, on, off, y, n]":         []any{"yes", "no", "on", "off", "y", "n"},
-		"[12:30:45, 2001-01-01, 1_000, =]": []any{"12:30:45", "2001-01-01", "1_000", "="},
+		"[12:30:45, 2001-01-01, =, 1.2.3]": []any{"12:30:45", "2001-01-01", "=", "1.2.3"},
+		"[a,\n 1_000]":                     "v.yaml:2: claim[1]: some readers take this for a number",
+		"[a,\n 0b1]":                       "v.yaml:2: claim[1]: some readers take this for a number",
 		"[0o17, 0x1F, +1, 1e3, .5, -0.0]":  []any{15.0, 31.0, 1.0, 1000.0, 0.5, 0.0},
 		"[~, null, Null]":                  []any{nil, nil, nil},
 		"[a,\n 0123]":                      "v.yaml:2: claim[1]: a number that begins with 0",
@@ -148,6 +150,25 @@ func TestOP10_FlowScalarsOfAFile(t *testing.T) {
 // differs are the texts that the second parser is known to read differently from YAML 1.2.
 var differs = regexp.MustCompile(`:[^\s]|\d[eE]`)
 
+// withoutSpace leaves out the white space in text, which the second parser folds in its own way.
+func withoutSpace(value any) any {
+	switch value := value.(type) {
+	case string:
+		return strings.Join(strings.Fields(value), "")
+	case []any:
+		for i := range value {
+			value[i] = withoutSpace(value[i])
+		}
+	case map[string]any:
+		plain := map[string]any{}
+		for name, member := range value {
+			plain[strings.Join(strings.Fields(name), "")] = withoutSpace(member)
+		}
+		return plain
+	}
+	return value
+}
+
 // FuzzOP10_TwoYAMLReaders: what two parsers of different origin take, they read alike.
 func FuzzOP10_TwoYAMLReaders(f *testing.F) {
 	f.Add(completeFile)
@@ -163,7 +184,7 @@ func FuzzOP10_TwoYAMLReaders(f *testing.F) {
 		if err := goccy.Unmarshal([]byte(text), &other); err != nil {
 			return
 		}
-		if diff := cmp.Diff(asJSON(other), got); diff != "" {
+		if diff := cmp.Diff(withoutSpace(asJSON(other)), withoutSpace(got)); diff != "" {
 			t.Errorf("%q is read differently:\n%s", text, diff)
 		}
 	})

@@ -20,30 +20,44 @@ const masterKeyBytes = 32
 // that the configuration names, or, for a SQLite database, a file beside it, which is
 // made at the first start.
 func masterKey(c *Configuration) ([]byte, error) {
-	if text := os.Getenv("VALETKEY_MASTER_KEY"); text != "" {
-		return decodeMasterKey(text, "VALETKEY_MASTER_KEY")
+	key, create, err := findMasterKey(c)
+	if create != "" {
+		return createMasterKey(create)
+	}
+	return key, err
+}
+
+// findMasterKey is masterKey, but names the file that is to be made, and makes none.
+func findMasterKey(c *Configuration) (key []byte, create string, err error) {
+	if text := os.Getenv(masterKeyVariable); text != "" {
+		key, err = decodeMasterKey(text, masterKeyVariable)
+		return key, "", err
 	}
 	if c.MasterKeyFile != "" {
-		return readMasterKey(c.MasterKeyFile)
+		key, err = readMasterKey(c.MasterKeyFile)
+		return key, "", err
 	}
 	path, ok := strings.CutPrefix(c.Database, "sqlite:")
 	if !ok {
-		return nil, errors.New("PostgreSQL needs a master key, the same for all nodes: set VALETKEY_MASTER_KEY or master_key_file; `openssl rand -base64 32` makes one")
+		return nil, "", errors.New("PostgreSQL needs a master key, the same for all nodes: set VALETKEY_MASTER_KEY or master_key_file; `openssl rand -base64 32` makes one")
 	}
 	if path == ":memory:" {
-		key := make([]byte, masterKeyBytes)
+		key = make([]byte, masterKeyBytes)
 		rand.Read(key)
-		return key, nil
+		return key, "", nil
 	}
 	path = filepath.Clean(path)
-	key, err := readMasterKey(path + ".key")
+	key, err = readMasterKey(path + ".key")
 	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+		return key, "", err
 	}
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-		return nil, fmt.Errorf("the database %s is there, but its master key %s.key is not: restore it from a backup, or set VALETKEY_MASTER_KEY", path, path)
+		return nil, "", fmt.Errorf("the database %s is there, but its master key %s.key is not: restore it from a backup, or set VALETKEY_MASTER_KEY", path, path)
 	}
-	return createMasterKey(path + ".key")
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("the folder %s of the database does not exist: make it, or name another with --database", filepath.Dir(path))
+	}
+	return nil, path + ".key", nil
 }
 
 func readMasterKey(path string) ([]byte, error) {
@@ -78,9 +92,6 @@ func createMasterKey(path string) (key []byte, err error) {
 	key = make([]byte, masterKeyBytes)
 	rand.Read(key)
 	folder, err := os.Open(filepath.Dir(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the folder %s of the database does not exist: make it, or name another with --database", filepath.Dir(path))
-	}
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
 	}

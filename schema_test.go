@@ -202,6 +202,8 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{completeFile, true},
 		{"clients:\nusers:\n", true},
 		{"trusted_proxies: []\n", true},
+		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], contacts: [], post_logout_redirect_uris: []}]\n", true},
+		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], resources: []}]\n", false},
 		{"isuer: https://a.example\n", false},
 		{"issuer:\n", false},
 		{"database: mysql://a\n", false},

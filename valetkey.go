@@ -72,6 +72,28 @@ const DefaultDatabase = "sqlite:./valetkey.db"
 // program's version, applies the declarations and makes signing keys where there are none.
 // Close ends what it started.
 func New(config Config) (*Server, error) {
+	s, err := newServer(config)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	err = s.start(ctx)
+	if err != nil {
+		return nil, errors.Join(err, s.closeParts())
+	}
+	background, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.working.Go(func() { s.keepHouse(background) })
+	s.working.Go(func() { s.deliverLogouts(background) })
+	return s, nil
+}
+
+// newServer returns a server that has opened nothing yet.
+func newServer(config Config) (*Server, error) {
+	if err := collectProblems(config.readSecretFiles); err != nil {
+		return nil, err
+	}
 	if config.Database == "" {
 		config.Database = DefaultDatabase
 	}
@@ -92,20 +114,24 @@ func New(config Config) (*Server, error) {
 	if s.proxies, err = parseProxies(config.TrustedProxies); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.closeParts())
-	}
-	background, stop := context.WithCancel(context.Background())
-	s.stop = stop
-	s.working.Go(func() { s.keepHouse(background) })
-	s.working.Go(func() { s.deliverLogouts(background) })
 	return s, nil
 }
 
-func (s *Server) open(ctx context.Context) error {
-	store, secret, err := openStore(ctx, &s.config.Configuration, s.log)
+// start opens the database under the master key, and makes signing keys.
+func (s *Server) start(ctx context.Context) error {
+	master, err := masterKeyOf(&s.config.Configuration)
+	if err != nil {
+		return err
+	}
+	if err := s.open(ctx, master); err != nil {
+		return err
+	}
+	return s.engine.RotateKeys(ctx)
+}
+
+// open opens the database, applies the declarations, and puts the parts together.
+func (s *Server) open(ctx context.Context, master []byte) error {
+	store, secret, err := openStore(ctx, s.config.Database, master, s.log)
 	if err != nil {
 		return err
 	}
@@ -167,7 +193,7 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("set up the engine: %w", err)
 	}
 	s.pages, s.notFound = pages.Handler(s.engine), pages.NotFound
-	return s.engine.RotateKeys(ctx)
+	return nil
 }
 
 // Store is the database of a server.
@@ -176,7 +202,11 @@ type Store = sqldb.Store
 // OpenStore opens the database of a configuration, for commands that work on it while no
 // server of this process does.
 func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*Store, error) {
-	store, _, err := openStore(ctx, c, log)
+	master, err := masterKeyOf(c)
+	if err != nil {
+		return nil, err
+	}
+	store, _, err := openStore(ctx, c.Database, master, log)
 	return store, err
 }
 
@@ -188,14 +218,15 @@ func RotateKeys(ctx context.Context, store *sqldb.Store, c *Configuration, rotat
 	return authserver.RotateKeys(ctx, store, time.Now(), rotation)
 }
 
-func openStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.Store, []byte, error) {
+// masterKeyOf is the master key of a configuration whose database is known.
+func masterKeyOf(c *Configuration) ([]byte, error) {
 	if err := checkDatabase(c.Database); err != nil {
-		return nil, nil, fmt.Errorf("database: %w", err)
+		return nil, fmt.Errorf("database: %w", err)
 	}
-	master, err := masterKey(c)
-	if err != nil {
-		return nil, nil, err
-	}
+	return masterKey(c)
+}
+
+func openStore(ctx context.Context, database string, master []byte, log *slog.Logger) (*sqldb.Store, []byte, error) {
 	sealing, err := deriveKey(master, "valetkey seal")
 	if err != nil {
 		return nil, nil, err
@@ -204,7 +235,7 @@ func openStore(ctx context.Context, c *Configuration, log *slog.Logger) (*sqldb.
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := sqldb.Open(ctx, c.Database, sqldb.Config{MasterKey: sealing, Logger: log})
+	store, err := sqldb.Open(ctx, database, sqldb.Config{MasterKey: sealing, Logger: log})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -245,6 +276,9 @@ func (s *Server) SetupURL(ctx context.Context) (string, error) {
 
 // Apply puts new declarations in place of the present ones of the same source.
 func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
+	if err := collectProblems(d.readSecretFiles); err != nil {
+		return nil, err
+	}
 	for _, warning := range d.warnings(s.config.GrantTypes) {
 		s.log.WarnContext(ctx, warning)
 	}

@@ -177,36 +177,3 @@ func printJSON(w io.Writer, v any) error {
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(v)
 }
-
-type checkCommand struct {
-	File string `arg:"" help:"Configuration file." type:"existingfile"`
-}
-
-// Help is shown by "valetkey check --help".
-func (checkCommand) Help() string { return "Example: valetkey check valetkey.yaml" }
-
-// Run checks a file.
-func (c *checkCommand) Run(o *output) error {
-	configuration, err := valetkey.ReadConfiguration(c.File)
-	if err != nil {
-		return usageError{err}
-	}
-	for _, warning := range configuration.Declarations.Warnings() {
-		fmt.Fprintln(o.log, "warning:", warning)
-	}
-	if configuration.TLS != nil {
-		for _, path := range []string{configuration.TLS.Certificate, configuration.TLS.Key} {
-			if _, err := os.Stat(path); err != nil {
-				return usageError{fmt.Errorf("tls: %w", err)}
-			}
-		}
-	}
-	for _, hook := range configuration.Hooks {
-		if _, err := os.Stat(hook.SecretFile); hook.SecretFile != "" && err != nil {
-			return usageError{fmt.Errorf("hooks: %w", err)}
-		}
-	}
-	fmt.Fprintf(o.out, "%s is right: clients %d, users %d, scopes %d, resources %d\n", c.File,
-		len(configuration.Clients), len(configuration.Users), len(configuration.Scopes), len(configuration.Resources))
-	return nil
-}

@@ -85,7 +85,7 @@ func (w *fileWatch) look(now time.Time) (due bool, changing time.Duration) {
 
 // done notes that the files were read as they were when look said so, and from when on to
 // read them again unchanged (zero: never). If other files matter from now on, all are read
-// once more, because the new ones may have changed before anyone watched them.
+// once those have come to rest too.
 func (w *fileWatch) done(paths []string, retry time.Time) {
 	w.handled, w.retry = w.seen, retry
 	if !slices.Equal(paths, w.paths) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,11 +40,13 @@ type reloader struct {
 
 	applied valetkey.Declarations // those in force
 	newline bool                  // the text in force ended with one
+	text    []byte                // of the last attempt
 	said    string                // the last error, which is not logged twice
 }
 
 // reload applies the configuration file again at SIGHUP and when it has changed, until ctx
-// ends. before is its stamp when it was read at the start.
+// ends. before are the stamps of the watched files
+// when they were read at the start.
 func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan os.Signal, server *valetkey.Server, log *slog.Logger) {
 	if info, err := os.Stat(c.Config); err == nil && !info.Mode().IsRegular() {
 		log.Info("the configuration is not a regular file: it was read once and is not watched", "file", c.Config)
@@ -57,7 +60,7 @@ func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan
 		}
 	}
 	r := reloader{command: c, server: server, log: log, applied: c.running.Declarations, newline: c.endsLine}
-	r.watch = fileWatch{paths: []string{c.Config}, seen: before, handled: before}
+	r.watch = fileWatch{paths: watched(c.Config, c.running), seen: before, handled: before}
 	r.run(ctx, hangup)
 }
 
@@ -86,12 +89,12 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 
 // attempt reads the file and applies it, unless it must not be.
 func (r *reloader) attempt(ctx context.Context, asked bool) {
-	if !equalStamps(r.watch.seen, r.watch.handled) {
-		r.said = "" // the same error in another file is news
-	}
 	text, err := readStable(r.watch.paths[0], r.watch.seen[0])
 	if errors.Is(err, errUnsettled) {
 		return // look finds it changed
+	}
+	if !bytes.Equal(text, r.text) {
+		r.text, r.said = text, "" // the same error in another text is news
 	}
 	if err != nil {
 		// A folder that cannot be searched for a moment leaves no trace in the stamp.
@@ -100,6 +103,11 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 		return
 	}
 	configuration, err := r.accept(text, asked)
+	// Files with secrets must have come to rest too, before what they say is applied.
+	if paths := watched(r.command.Config, configuration); !slices.Equal(paths, r.watch.paths) && (err == nil || len(paths) > 1) {
+		r.watch.done(paths, time.Time{})
+		return
+	}
 	if err != nil {
 		r.watch.done(r.watch.paths, time.Time{})
 		r.failed(ctx, err)
@@ -115,6 +123,13 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 	r.applied, r.newline, r.said = configuration.Declarations, endsLine(text), ""
 	r.server.SetReadinessDetail(configurationTopic)
 	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", len(changes))
+}
+
+// watched are the files whose change is a change of the configuration.
+func watched(path string, c valetkey.Configuration) []string {
+	paths := append([]string{path}, c.SecretFiles()...)
+	slices.Sort(paths[1:])
+	return slices.Compact(paths)
 }
 
 // failed says once why the previous configuration stays.

@@ -62,8 +62,7 @@ func withReload(t *testing.T, text string, test func(w *reloadWorld)) {
 		w := &reloadWorld{T: t, path: filepath.Join(folder, "valetkey.yaml"), hangup: make(chan os.Signal, 1)}
 		w.write(text)
 		command := serveCommand{Config: w.path}
-		before := stampsOf([]string{w.path})
-		configuration, err := command.configuration()
+		configuration, before, err := command.read()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +157,7 @@ func TestOP01_AFileThatMustNotBeAppliedChangesNothing(t *testing.T) {
 		for _, test := range []struct{ text, detail, logged string }{
 			{"", "is empty", "says nothing"},
 			{"\n\n# clients:\n", "is empty", "says nothing"},
-			{"clients: [", "has an error", "valetkey.yaml:1"},
+			{"clients: [", "has an error", "valetkey.yaml:2"},
 			{bothOf + "nonsense: true\n", "has an error", "unknown key"},
 			{strings.Replace(bothOf, "http://127.0.0.1/cb", "http://app.example.com/cb", 1), "has an error", "valetkey.yaml:4"},
 			{"issuer: http://127.0.0.1:8080\nlog: {level: debug}\ndatabase: \"sqlite::memory:\"\nclients:\n" + clientA, "need a restart", "log"},
@@ -317,6 +316,47 @@ func TestHangupAppliesWhatLooksIncomplete(t *testing.T) {
 		settled()
 		if known := w.known(); known != "b" {
 			t.Errorf("after SIGHUP with an empty file, the server knows %q", known)
+		}
+	})
+}
+
+// TestAChangedSecretFileIsApplied: a file that holds a secret counts as part of the
+// configuration.
+func TestAChangedSecretFileIsApplied(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("a", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := reloadHead + "clients:\n  - {client_id: a, redirect_uris: [\"http://127.0.0.1/cb\"], client_secret_file: " + secret + "}\n"
+	withReload(t, file, func(w *reloadWorld) {
+		authenticates := func(secret string) bool {
+			r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:8080/introspect", strings.NewReader("token=x"))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.SetBasicAuth("a", secret)
+			recorder := httptest.NewRecorder()
+			w.server.ServeHTTP(recorder, r)
+			return recorder.Code == http.StatusOK
+		}
+		for _, letter := range []string{"b", "c"} {
+			w.do(os.WriteFile(secret, []byte(strings.Repeat(letter, 32)+"\n"), 0o600))
+			w.applied("a")
+			if !authenticates(strings.Repeat(letter, 32)) || authenticates(strings.Repeat("a", 32)) {
+				t.Errorf("with %s in the file, the log says\n%s", letter, w.log.take())
+			}
+		}
+		w.do(os.WriteFile(secret, nil, 0o600))
+		settled()
+		if log := w.log.take(); !strings.Contains(log, "is empty") || !authenticates(strings.Repeat("c", 32)) {
+			t.Errorf("with an empty file, the log says\n%s", log)
+		}
+		// A file that is named but not there yet is watched for.
+		w.write(strings.ReplaceAll(file, secret, secret+"2"))
+		settled()
+		settled()
+		w.do(os.WriteFile(secret+"2", []byte(strings.Repeat("d", 32)), 0o600))
+		w.applied("a")
+		if !authenticates(strings.Repeat("d", 32)) {
+			t.Errorf("the log says\n%s", w.log.take())
 		}
 	})
 }

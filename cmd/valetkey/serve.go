@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +62,18 @@ func (c *serveCommand) configuration() (valetkey.Configuration, error) {
 	return c.complete(configuration)
 }
 
+// read returns the configuration, and the stamps that its files had just before.
+func (c *serveCommand) read() (valetkey.Configuration, []stamp, error) {
+	before := stampsOf([]string{c.Config})
+	configuration, err := c.configuration()
+	if paths := watched(c.Config, configuration); err == nil && len(paths) > 1 {
+		// Now that the names of all files are known, they are read once more.
+		before = append(before, stampsOf(paths[1:])...)
+		configuration, err = c.configuration()
+	}
+	return configuration, before, err
+}
+
 // complete adds what the command line says, and the defaults.
 func (c *serveCommand) complete(configuration valetkey.Configuration) (valetkey.Configuration, error) {
 	configuration.Listen = cmp.Or(c.Listen, configuration.Listen)
@@ -112,14 +123,12 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	var before []stamp
 	if c.Config != "" {
 		if err := waitSettled(ctx, c.Config); err != nil {
 			return err
 		}
-		before = stampsOf([]string{c.Config})
 	}
-	configuration, err := c.configuration()
+	configuration, before, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -129,10 +138,9 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if c.Config != "" {
 		source = "file:" + filepath.Base(c.Config)
 	}
-	if files := configuration.TLS; files != nil {
-		if _, err := tls.LoadX509KeyPair(files.Certificate, files.Key); err != nil {
-			return usageError{fmt.Errorf("tls: %w", err)}
-		}
+	config := valetkey.Config{Configuration: configuration, Source: source, Logger: log}
+	if err := configuration.CheckFiles(ctx); err != nil {
+		return usageError{err}
 	}
 	listener, err := net.Listen("tcp", configuration.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -141,7 +149,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", configuration.Listen, err)
 	}
-	server, err := valetkey.New(valetkey.Config{Configuration: configuration, Source: source, Logger: log})
+	server, err := valetkey.New(config)
 	if err != nil {
 		_ = listener.Close()
 		return err

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/valetkey/valetkey"
+)
+
+type checkCommand struct {
+	File     string `arg:"" help:"Configuration file." type:"existingfile"`
+	Listen   string `help:"Address that serve will be given." placeholder:"ADDR"`
+	Issuer   string `help:"Issuer that serve will be given." placeholder:"URL"`
+	Database string `help:"Database that serve will be given." placeholder:"URL"`
+}
+
+// Help is shown by "valetkey check --help".
+func (checkCommand) Help() string {
+	return "Refuses what serve would refuse before it listens: mistakes in the file, files that it names and that " +
+		"cannot be used (certificates, secrets, the master key), and parts that do not fit together. " +
+		"Nothing is changed, and the database is not opened.\n\nExample: valetkey check valetkey.yaml"
+}
+
+// Run checks a file.
+func (c *checkCommand) Run(ctx context.Context, o *output) error {
+	serve := serveCommand{Config: c.File, Listen: c.Listen, Issuer: c.Issuer, Database: c.Database}
+	configuration, err := serve.configuration()
+	if err != nil {
+		return err
+	}
+	for _, warning := range configuration.Declarations.Warnings() {
+		fmt.Fprintln(o.log, "warning:", warning)
+	}
+	if err := (valetkey.Config{Configuration: configuration}).Check(ctx); err != nil {
+		return usageError{err}
+	}
+	fmt.Fprintf(o.out, "%s is valid: clients %d, users %d, scopes %d, resources %d\n", c.File,
+		len(configuration.Clients), len(configuration.Users), len(configuration.Scopes), len(configuration.Resources))
+	return nil
+}
