@@ -17,6 +17,7 @@ import (
 type Store interface {
 	storage.Tickets
 	storage.Outbox
+	storage.Counts
 
 	// Version grows whenever a client, resource, scope or key changes. The engine keeps
 	// those in memory and asks once a second, so that a change on another node is seen

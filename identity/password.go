@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -33,20 +34,21 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	}
 	// Only somebody with a session comes here, so strangers cannot use up this budget,
 	// and somebody with a stolen one cannot guess at will.
-	key := "change:" + user.ID
-	if wait := a.byAccount.take(now, key); wait > 0 {
-		return &ThrottledError{(wait + time.Second - 1).Truncate(time.Second)}
+	key := ratelimit.NewKey("change", user.ID)
+	from := place{pace: key, total: key, reserved: true, owner: user.ID}
+	if wait := a.limits.take(ctx, now, &from); wait > 0 {
+		return throttled(wait)
 	}
-	ok, err := a.proves(ctx, now, user, change.Current)
+	ok, err := a.proves(ctx, now, user, change.Current, &from)
 	if err != nil {
-		a.byAccount.giveBack(key)
+		a.limits.undo(now, &from)
 		return err
 	}
 	if !ok {
 		a.logger.WarnContext(ctx, "password not changed: the current one was wrong", "event", EventPasswordChangeFailed, "user", user.ID)
 		return ErrWrongCredentials
 	}
-	a.byAccount.forget(key)
+	a.limits.succeeded(now, &from)
 	if err := CheckPassword(change.New, user); err != nil {
 		return err
 	}

@@ -79,10 +79,9 @@ func VerifyPassword(hash, password string) bool {
 	if h, err := parseArgonHash(hash); err == nil {
 		return subtle.ConstantTimeCompare(h.key, h.derive(password, len(h.key))) == 1
 	}
-	// Bcrypt reads 72 bytes, here as in the system that made the hash. The sign-in that
-	// follows replaces it.
+	// Bcrypt reads 72 bytes, here as in the system that made the hash.
 	b := []byte(normalizePassword(password))
-	return bcrypt.CompareHashAndPassword([]byte(hash), b[:min(len(b), 72)]) == nil
+	return bcrypt.CompareHashAndPassword([]byte(hash), b[:min(len(b), bcryptMost)]) == nil
 }
 
 // belowNorm reports whether a hash should be replaced at the next opportunity.

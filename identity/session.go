@@ -20,6 +20,7 @@ import (
 const (
 	kindSession storage.Kind = "session"
 	kindDevice  storage.Kind = "device"
+	kindNetwork storage.Kind = "network"
 	kindSetup   storage.Kind = "setup"
 )
 
@@ -249,7 +250,7 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 		return err
 	}
 	// What began while the others were ended is gone after this too.
-	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindSession, kindDevice); err != nil {
+	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindSession, kindDevice, kindNetwork); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
 	a.logger.InfoContext(ctx, "all sessions ended", "event", EventSessionsEnded, "user", userID)

@@ -63,7 +63,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	if email != "" {
 		user.Claims = map[string]any{"email": email, "email_verified": false}
 	}
-	if err := a.prepare(ctx, user, password); err != nil {
+	if err := a.prepare(ctx, user, password, a.reserved, "setup"); err != nil {
 		return nil, err
 	}
 	if err := a.store.Spend(ctx, now, []storage.Key{kindSetup.Hash(token)}); err != nil {

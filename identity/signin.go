@@ -51,46 +51,35 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 	if err != nil {
 		return nil, fmt.Errorf("find the person who signs in: %w", err)
 	}
-	known, err := a.deviceOf(ctx, now, attempt.Device)
-	if err != nil {
-		return nil, fmt.Errorf("recognise the device: %w", err)
-	}
-	masked := a.masked(attempt.Identifier)
-	account, key, who := &a.byStranger, masked, slog.String("unknown_account", masked[:8])
-	switch {
-	case user != nil && known == user.ID:
-		account, key, who = &a.byDevice, attempt.Device, slog.String("user", user.ID)
-	case user != nil:
-		account, key, who = &a.byAccount, user.ID, slog.String("user", user.ID)
+	masked := mask(a.logKey, attempt.Identifier)
+	account, who := "unknown:"+mask(a.countKey, attempt.Identifier), slog.String("unknown_account", masked[:8])
+	if user != nil {
+		account, who = user.ID, slog.String("user", user.ID)
 	}
 	remote := slog.String("remote", attempt.Remote.String())
-	address := network(attempt.Remote)
-
-	wait := a.byAddress.take(now, address)
-	if wait == 0 {
-		if wait = account.take(now, key); wait > 0 {
-			// Not evaluated, so it does not count against the neighbours.
-			a.byAddress.giveBack(address)
-		}
-	}
-	if wait > 0 {
-		wait = (wait + time.Second - 1).Truncate(time.Second)
-		a.logger.WarnContext(ctx, "sign-in throttled", "event", EventSignInThrottled, who, remote, "retry_after", wait)
-		return nil, &ThrottledError{wait}
-	}
-
-	ok, err := a.proves(ctx, now, user, attempt.Password)
+	from, err := a.placeOf(ctx, now, account, attempt)
 	if err != nil {
-		account.giveBack(key)
-		a.byAddress.giveBack(address)
+		return nil, err
+	}
+	if wait := a.limits.take(ctx, now, &from); wait > 0 {
+		refused := throttled(wait)
+		a.logger.WarnContext(ctx, "sign-in throttled", "event", EventSignInThrottled, who, remote, "retry_after", refused.RetryAfter)
+		return nil, refused
+	}
+	ok, err := a.proves(ctx, now, user, attempt.Password, &from)
+	if err != nil {
+		a.limits.undo(now, &from)
 		return nil, err
 	}
 	if !ok {
 		a.logger.WarnContext(ctx, "sign-in failed", "event", EventSignInFailed, who, remote)
 		return nil, ErrWrongCredentials
 	}
-	account.forget(key)
-	a.byAddress.giveBack(address)
+	a.limits.succeeded(now, &from)
+	if err := a.rememberNetwork(ctx, now, user.ID, attempt.Remote); err != nil {
+		// The person is who they say; the network is remembered next time.
+		a.logger.ErrorContext(ctx, "the network of a sign-in could not be remembered", "user", user.ID, "error", err)
+	}
 	a.logger.InfoContext(ctx, "signed in", "event", EventSignIn, who, remote)
 	return user, nil
 }
@@ -121,22 +110,31 @@ func (a *Accounts) find(ctx context.Context, identifier string) (*User, error) {
 	return user, err
 }
 
-// proves reports whether the password is that of the user. It hashes once whoever that is,
-// nil included, and again when the hash is replaced by a better one or was changed meanwhile.
-// user is then as it is stored.
-func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, password string) (bool, error) {
-	if err := a.hashing.enter(ctx); err != nil {
+// proves reports whether the password is that of the user. It computes one hash of each kind
+// that the database holds, whoever that is, nil included, and again when the hash is replaced
+// by a better one or was changed meanwhile. user is then as it is stored.
+func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, password string, from *place) (bool, error) {
+	all, err := a.allWork(ctx)
+	if err != nil {
 		return false, err
 	}
-	defer a.hashing.leave()
-	hash := a.decoy
-	if user != nil && user.PasswordHash != "" {
+	turns := a.hashing
+	if from.reserved {
+		turns = a.reserved
+	}
+	if err := turns.enter(ctx, from.owner); err != nil {
+		return false, err
+	}
+	defer turns.leave()
+	hash := ""
+	if user != nil {
 		hash = user.PasswordHash
 	}
-	if !VerifyPassword(hash, password) || user == nil || !user.Active() {
+	if !a.verifyInConstantWork(all, hash, password) || user == nil || !user.Active() {
 		return false, nil
 	}
-	if !belowNorm(hash) {
+	// What bcrypt did not read was not verified, so it must not become part of the password.
+	if !belowNorm(hash) || cutByBcrypt(hash, password) {
 		return true, nil
 	}
 	replaced, err := a.rehash(ctx, now, user, password)
@@ -148,7 +146,7 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 		a.logger.ErrorContext(ctx, "a password hash could not be replaced by a better one", "user", user.ID, "error", err)
 		return true, nil
 	}
-	return replaced || user.Active() && VerifyPassword(user.PasswordHash, password), nil
+	return replaced || user.Active() && a.verify(user.PasswordHash, password), nil
 }
 
 // rehash replaces the hash of a password and reports whether it did: a hash that was changed
@@ -175,27 +173,15 @@ func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, passwo
 	return replaced, nil
 }
 
-// masked returns a name for what was typed that says nothing about it and differs from
-// process to process: people type their password into the wrong field.
-func (a *Accounts) masked(identifier string) string {
+// mask returns a name for what was typed that says nothing about it to whoever does not have
+// the key: people type their password into the wrong field.
+func mask(key []byte, identifier string) string {
 	if canonical, err := CanonicalIdentifier(identifier); err == nil {
 		identifier = canonical
 	}
-	h := hmac.New(sha256.New, a.logKey)
+	h := hmac.New(sha256.New, key)
 	h.Write([]byte(identifier))
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
-
-// network is whom an address is counted with: itself for IPv4, its /64 for IPv6, of which
-// anybody has plenty.
-func network(addr netip.Addr) string {
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() {
-		if prefix, err := addr.Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return addr.String()
 }
 
 // The names of security events, in the attribute "event" of a log record.

@@ -228,36 +228,6 @@ func TestLG10_ParallelGuessesAreCountedBeforeTheyAreChecked(t *testing.T) {
 	}
 }
 
-func TestDS13_ThrottleMemoryIsBounded(t *testing.T) {
-	limit := throttle{free: 1, first: time.Hour, longest: time.Hour, forgive: time.Hour, capacity: 100}
-	limit.take(start, "victim")
-	for i := range 10_000 {
-		limit.take(start, fmt.Sprint(i))
-		if limit.take(start, "victim") == 0 {
-			t.Fatal("a key that is in use was forgotten")
-		}
-	}
-	if len(limit.entries) != 100 || limit.recent.Len() != 100 {
-		t.Errorf("%d entries, want 100", len(limit.entries))
-	}
-}
-
-func TestThrottleForgives(t *testing.T) {
-	limit := throttle{free: 2, first: time.Second, longest: 4 * time.Second, forgive: time.Minute, capacity: 10}
-	waits := []time.Duration{0, 0, time.Second}
-	for i, want := range waits {
-		if got := limit.take(start, "k"); got != want {
-			t.Errorf("attempt %d waits %v, want %v", i, got, want)
-		}
-	}
-	now := start.Add(3 * time.Minute)
-	for i, want := range waits {
-		if got := limit.take(now, "k"); got != want {
-			t.Errorf("after three idle minutes attempt %d waits %v, want %v", i, got, want)
-		}
-	}
-}
-
 func TestLO10_TheLogDoesNotSayWhatStrangersTyped(t *testing.T) {
 	var log bytes.Buffer
 	a, err := New(Config{Store: newMapStore(alice(t)), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})

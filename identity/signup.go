@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -21,16 +22,16 @@ func (e *InvalidUserError) Unwrap() error { return e.Reason }
 // *InvalidUserError, ErrIdentifierTaken, ErrBusy, or a fault. That a name is taken cannot
 // be hidden from whoever wants it; the pace of attempts from one network is bounded.
 func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr, username, email, password string) (*User, error) {
-	if wait := a.bySignUp.take(now, network(remote)); wait > 0 {
-		wait = (wait + time.Second - 1).Truncate(time.Second)
+	network := ratelimit.Network(remote)
+	if wait := a.limits.signUps.Take(now, ratelimit.NewKey(network)); wait > 0 {
 		a.logger.WarnContext(ctx, "sign-up throttled", "event", EventSignUpThrottled, "remote", remote.String(), "retry_after", wait)
-		return nil, &ThrottledError{wait}
+		return nil, throttled(wait)
 	}
 	user := &User{ID: storage.NewID(), Username: username, CreatedAt: now, UpdatedAt: now}
 	if email != "" {
 		user.Claims = map[string]any{"email": email, "email_verified": false}
 	}
-	if err := a.prepare(ctx, user, password); err != nil {
+	if err := a.prepare(ctx, user, password, a.hashing, network); err != nil {
 		return nil, err
 	}
 	err := a.store.CreateUser(ctx, user)
@@ -44,8 +45,9 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr,
 	return user, nil
 }
 
-// prepare checks a new person's record and password, and hashes the password into it.
-func (a *Accounts) prepare(ctx context.Context, user *User, password string) error {
+// prepare checks a new person's record and password, and hashes the password into it in the
+// owner's turn.
+func (a *Accounts) prepare(ctx context.Context, user *User, password string, turns *hashTurns, owner string) error {
 	if err := user.Check(); err != nil {
 		return &InvalidUserError{err}
 	}
@@ -60,6 +62,6 @@ func (a *Accounts) prepare(ctx context.Context, user *User, password string) err
 		return err
 	}
 	var err error
-	user.PasswordHash, err = a.HashPassword(ctx, password)
+	user.PasswordHash, err = hashInTurn(ctx, turns, owner, password)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 // Store is what sign-in asks of a database. It belongs to one issuer.
 type Store interface {
 	storage.Tickets
+	storage.Counts
 
 	// User returns a person by ID, UserByIdentifier by a canonical identifier
 	// (CanonicalIdentifier); storage.ErrNotFound if there is none. The returned record
@@ -38,6 +39,10 @@ type Store interface {
 	DeleteUser(ctx context.Context, id string) error
 	// Users lists people in the order of their IDs, those after the given one.
 	Users(ctx context.Context, after string, limit int) ([]User, error)
+	// PasswordHashKinds lists PasswordHashKind of every user's PasswordHash, each once,
+	// without "", and at most 64. It is called at each sign-in, so it must not look at every
+	// user.
+	PasswordHashKinds(ctx context.Context) ([]string, error)
 	// HasAdministrator reports whether any user who is Active is an administrator.
 	HasAdministrator(ctx context.Context) (bool, error)
 }

@@ -16,10 +16,11 @@ type mapStore struct {
 	mu      sync.Mutex
 	tickets map[storage.Key]storage.Ticket
 	users   map[string]User
+	counts  map[storage.CountKey]time.Time
 }
 
 func newMapStore(users ...*User) *mapStore {
-	s := &mapStore{tickets: map[storage.Key]storage.Ticket{}, users: map[string]User{}}
+	s := &mapStore{tickets: map[storage.Key]storage.Ticket{}, users: map[string]User{}, counts: map[storage.CountKey]time.Time{}}
 	for _, u := range users {
 		s.users[u.ID] = *u
 	}
@@ -213,4 +214,37 @@ func (s *mapStore) HasAdministrator(context.Context) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+func (s *mapStore) CountedUntil(_ context.Context, _ time.Time, keys ...storage.CountKey) (untils []time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		untils = append(untils, s.counts[key])
+	}
+	return untils, nil
+}
+
+func (s *mapStore) AddCounts(_ context.Context, now time.Time, counts ...storage.Count) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range counts {
+		until := s.counts[c.Key]
+		if c.Reset || until.Before(now) {
+			until = now
+		}
+		s.counts[c.Key] = until.Add(c.Add)
+	}
+	return nil
+}
+
+func (s *mapStore) PasswordHashKinds(context.Context) (kinds []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.users {
+		if kind := PasswordHashKind(u.PasswordHash); kind != "" && !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds, nil
 }

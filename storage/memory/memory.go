@@ -30,6 +30,7 @@ type Store struct {
 	grants  map[string]authserver.Grant
 	traces  []authserver.Trace
 	outbox  map[string]waiting
+	counts  map[storage.CountKey]time.Time
 
 	version   int64
 	clients   map[string]authserver.Client
@@ -46,6 +47,7 @@ func New() *Store {
 		users:     map[string]identity.User{},
 		grants:    map[string]authserver.Grant{},
 		outbox:    map[string]waiting{},
+		counts:    map[storage.CountKey]time.Time{},
 		clients:   map[string]authserver.Client{},
 		scopes:    map[string]authserver.Scope{},
 		resources: map[string]authserver.Resource{},

@@ -160,7 +160,7 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 // they were. Something has to call it now and then: expiry itself needs no call, but the
 // space does.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
-	for _, query := range [...]string{reclaimTickets, reclaimClients} {
+	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts} {
 		n, err := s.reclaim(ctx, query, now)
 		removed += n
 		if err != nil {

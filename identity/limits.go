@@ -1,0 +1,169 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// Attempts at passwords are limited by what the caller shows (NIST SP 800-63B-4, section
+// 3.2.2). A device that signed the account in before, known by its cookie, and a network
+// from which the account was signed in before, each have a budget of their own. Everybody
+// else shares one for each account. Whoever uses up the shared one has no influence on the
+// others.
+var (
+	// attemptPace is for an account from one place: a known device, or a network.
+	attemptPace = ratelimit.Limit{Burst: 5, Every: time.Minute}
+	// attemptTotal is for an account: from one known device, from one known network, and
+	// from all unknown places together.
+	attemptTotal = ratelimit.Limit{Burst: 100, Every: 15 * time.Minute}
+	// accountsByNetwork is how many accounts fail from a network where they are not known.
+	accountsByNetwork = ratelimit.Limit{Burst: 100, Every: 10 * time.Second}
+	// signUpsByNetwork is for new accounts.
+	signUpsByNetwork = ratelimit.Limit{Burst: 20, Every: 6 * time.Minute}
+)
+
+// limits are the limits of sign-in. Those on passwords are counted over all nodes.
+type limits struct {
+	pace, total, accounts, signUps *ratelimit.Limiter
+}
+
+func newLimits(counts storage.Counts, logger *slog.Logger) limits {
+	shared := func(name string, limit ratelimit.Limit) *ratelimit.Limiter {
+		return ratelimit.New(ratelimit.Config{Name: name, Limit: limit, Counts: counts, Logger: logger})
+	}
+	return limits{
+		pace:     shared("password attempts from one place", attemptPace),
+		total:    shared("password attempts", attemptTotal),
+		accounts: shared("accounts with failed attempts", accountsByNetwork),
+		signUps:  ratelimit.New(ratelimit.Config{Name: "sign-ups", Limit: signUpsByNetwork, Logger: logger}),
+	}
+}
+
+// place is where an attempt comes from, as far as limits are concerned.
+type place struct {
+	pace, total ratelimit.Key
+	// stranger says that the account was never signed in from this device or network;
+	// network is then counted for each account that fails.
+	stranger bool
+	network  ratelimit.Key
+	// reserved says that the password is hashed in the turns that are kept for known
+	// devices; owner is whose turn it is.
+	reserved bool
+	owner    string
+}
+
+// placeOf finds out what is known of an attempt at an account. It does the same for accounts
+// that do not exist.
+func (a *Accounts) placeOf(ctx context.Context, now time.Time, account string, attempt Attempt) (place, error) {
+	network := ratelimit.Network(attempt.Remote)
+	device, err := a.deviceOf(ctx, now, attempt.Device)
+	if err != nil {
+		return place{}, fmt.Errorf("recognise the device: %w", err)
+	}
+	_, err = a.store.Get(ctx, now, networkKey(account, attempt.Remote))
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return place{}, fmt.Errorf("recognise the network: %w", err)
+	}
+	switch {
+	case device != "" && device == account:
+		key := ratelimit.NewKey("device", account, attempt.Device)
+		return place{pace: key, total: key, reserved: true, owner: account}, nil
+	case err == nil:
+		key := ratelimit.NewKey("network", account, network)
+		return place{pace: key, total: key, owner: network}, nil
+	}
+	return place{
+		pace: ratelimit.NewKey("network", account, network), total: ratelimit.NewKey("strangers", account),
+		stranger: true, network: ratelimit.NewKey(network), owner: network,
+	}, nil
+}
+
+// take counts an attempt before it is made, so that parallel ones cannot all pass, and
+// returns zero; or it counts nothing and returns how long to wait. The own limits of the
+// caller come first, those that are shared with others last.
+func (l *limits) take(ctx context.Context, now time.Time, p *place) time.Duration {
+	l.pace.Load(ctx, now, p.pace)
+	l.total.Load(ctx, now, p.total)
+	if wait := l.pace.Take(now, p.pace); wait > 0 {
+		return wait
+	}
+	first := l.pace.Used(now, p.pace) == 1
+	if wait := l.total.Take(now, p.total); wait > 0 {
+		l.pace.Undo(now, p.pace)
+		return wait
+	}
+	if !p.stranger || !first {
+		p.stranger = false
+		return 0
+	}
+	l.accounts.Load(ctx, now, p.network)
+	wait := l.accounts.Take(now, p.network)
+	if wait > 0 {
+		p.stranger = false
+		l.undo(now, p)
+	}
+	return wait
+}
+
+// undo uncounts an attempt that was not evaluated.
+func (l *limits) undo(now time.Time, p *place) {
+	l.pace.Undo(now, p.pace)
+	l.total.Undo(now, p.total)
+	if p.stranger {
+		l.accounts.Undo(now, p.network)
+	}
+}
+
+// succeeded forgets the failures of a place.
+func (l *limits) succeeded(now time.Time, p *place) {
+	l.pace.Forget(now, p.pace)
+	l.total.Forget(now, p.total)
+	if p.stranger {
+		l.accounts.Undo(now, p.network)
+	}
+}
+
+// Close stores what was counted and is not stored yet.
+func (a *Accounts) Close() {
+	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts} {
+		l.Close()
+	}
+}
+
+// networkLifetime is how long a network is known after a sign-in.
+const networkLifetime = deviceLifetime
+
+func networkKey(account string, remote netip.Addr) storage.Key {
+	return kindNetwork.Hash(account + "\x00" + ratelimit.Network(remote))
+}
+
+// rememberNetwork notes that an account was signed in from a network.
+func (a *Accounts) rememberNetwork(ctx context.Context, now time.Time, userID string, remote netip.Addr) error {
+	if !remote.IsValid() {
+		return nil
+	}
+	key := networkKey(userID, remote)
+	_, err := a.store.Get(ctx, now, key)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		err = a.store.Put(ctx, now, storage.Ticket{Key: key, Family: SessionFamily(userID), Expires: now.Add(networkLifetime)})
+	}
+	if errors.Is(err, storage.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// throttled is the error of somebody who must wait.
+func throttled(wait time.Duration) *ThrottledError {
+	return &ThrottledError{(wait + time.Second - 1).Truncate(time.Second)}
+}

@@ -1,0 +1,202 @@
+package ratelimit
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+const (
+	// storeEvery is how long events are gathered before they are stored together. Other
+	// nodes see them that much later.
+	storeEvery = time.Second
+	// storeTimeout bounds a read or write of Counts; nobody waits longer for it.
+	storeTimeout = 2 * time.Second
+	// retryEvery is the pause after a failure, and warnEvery between two warnings of it.
+	retryEvery = 5 * time.Second
+	warnEvery  = time.Minute
+)
+
+// shared is the state of a limiter's exchange with Config.Counts, guarded by Limiter.mu.
+type shared struct {
+	pending map[Key]change // what is to be stored
+	storing map[Key]change // what is being stored
+	timer   *time.Timer    // stores pending; nil while there is nothing
+	closed  bool
+	warned  time.Time
+}
+
+// change is what happened to a key here.
+type change struct {
+	reset bool // first
+	added int  // then
+}
+
+// apply returns what a change makes of a count.
+func (c change) apply(now, until time.Time, every time.Duration) time.Time {
+	if c.reset || until.Before(now) {
+		until = now
+	}
+	return until.Add(time.Duration(c.added) * every)
+}
+
+// Load takes over what the nodes have stored for keys. It is called before Take or Wait
+// decides about them. When Counts fails, that is logged, and this node's own count decides:
+// nobody is locked out, and the limit holds on each node.
+func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
+	if l.config.Counts == nil {
+		return
+	}
+	stored := make([]storage.CountKey, len(keys))
+	for i, key := range keys {
+		stored[i] = l.stored(key)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	untils, err := l.config.Counts.CountedUntil(ctx, now, stored...)
+	if err == nil && len(untils) != len(keys) {
+		err = errors.New("the store returned another number of counts than was asked for")
+	}
+	if err != nil {
+		l.warn(ctx, now, "read", err)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, until := range untils {
+		l.merge(now, keys[i], until)
+	}
+}
+
+// merge takes over a stored count, and adds what was counted here since.
+func (l *Limiter) merge(now time.Time, key Key, until time.Time) {
+	e := l.entries[key]
+	if e == nil {
+		if !until.After(now) {
+			return
+		}
+		e = l.insert(now, key)
+	}
+	until = l.shared.storing[key].apply(now, until, l.config.Every)
+	e.until = l.shared.pending[key].apply(now, until, l.config.Every)
+	heap.Fix(&l.soonest, e.index)
+}
+
+// stored is the name of a key in Counts.
+func (l *Limiter) stored(key Key) storage.CountKey {
+	return storage.CountKey(NewKey(l.config.Name, string(key[:])))
+}
+
+// addShared notes events that are to be stored. The caller holds l.mu.
+func (l *Limiter) addShared(key Key, events int) {
+	if l.config.Counts == nil {
+		return
+	}
+	c := l.shared.pending[key]
+	c.added += events
+	l.setPending(key, c)
+}
+
+// forgetShared notes that a key is to be forgotten, if anything of it can be stored. The
+// caller holds l.mu.
+func (l *Limiter) forgetShared(now time.Time, e *entry) {
+	if l.config.Counts == nil {
+		return
+	}
+	_, underWay := l.shared.storing[e.key]
+	if here := l.shared.pending[e.key].apply(now, now, l.config.Every); e.until.After(here) || underWay {
+		l.setPending(e.key, change{reset: true})
+	} else {
+		delete(l.shared.pending, e.key)
+	}
+}
+
+// setPending keeps at most Capacity changes, should Counts fail for long.
+func (l *Limiter) setPending(key Key, c change) {
+	if l.shared.pending == nil {
+		l.shared.pending = make(map[Key]change)
+	}
+	if _, ok := l.shared.pending[key]; !ok && len(l.shared.pending) >= l.config.Capacity {
+		return
+	}
+	if c == (change{}) {
+		delete(l.shared.pending, key)
+		return
+	}
+	l.shared.pending[key] = c
+	l.storeLater(storeEvery)
+}
+
+func (l *Limiter) storeLater(after time.Duration) {
+	if l.shared.timer == nil && !l.shared.closed {
+		l.shared.timer = time.AfterFunc(after, l.store)
+	}
+}
+
+// store writes what was counted since the last time, in one operation.
+func (l *Limiter) store() {
+	l.oneStore.Lock()
+	defer l.oneStore.Unlock()
+	now := time.Now()
+	l.mu.Lock()
+	storing := l.shared.pending
+	l.shared.pending, l.shared.storing, l.shared.timer = nil, storing, nil
+	l.mu.Unlock()
+	if len(storing) == 0 {
+		return
+	}
+	counts := make([]storage.Count, 0, len(storing))
+	for key, c := range storing {
+		counts = append(counts, storage.Count{Key: l.stored(key), Add: time.Duration(c.added) * l.config.Every, Reset: c.reset})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	err := l.config.Counts.AddCounts(ctx, now, counts...)
+	if err != nil {
+		l.warn(ctx, now, "stored", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shared.storing = nil
+	if err == nil {
+		return
+	}
+	for key, c := range storing {
+		later := l.shared.pending[key]
+		if !later.reset {
+			later = change{reset: c.reset, added: c.added + later.added}
+		}
+		l.setPending(key, later)
+	}
+	if l.shared.timer != nil {
+		l.shared.timer.Reset(retryEvery)
+	}
+}
+
+// Close stores what is not stored yet.
+func (l *Limiter) Close() {
+	l.mu.Lock()
+	l.shared.closed = true
+	if l.shared.timer != nil {
+		l.shared.timer.Stop()
+		l.shared.timer = nil
+	}
+	l.mu.Unlock()
+	l.store()
+}
+
+func (l *Limiter) warn(ctx context.Context, now time.Time, what string, err error) {
+	l.mu.Lock()
+	silent := now.Sub(l.shared.warned) < warnEvery && !l.shared.warned.IsZero()
+	if !silent {
+		l.shared.warned = now
+	}
+	l.mu.Unlock()
+	if !silent {
+		l.config.Logger.WarnContext(ctx, "counts of failures could not be "+what+": each node limits by what it has counted itself",
+			"event", "ratelimit.store_failed", "limit", l.config.Name, "error", err)
+	}
+}
