@@ -142,8 +142,12 @@ func (s *Server) open(ctx context.Context, master []byte) error {
 	if _, err := s.config.Declarations.Apply(ctx, store, s.config.Source); err != nil {
 		return err
 	}
+	counting, err := deriveKey(secret, "valetkey unknown accounts")
+	if err != nil {
+		return err
+	}
 	s.accounts, err = identity.New(identity.Config{
-		Store: store, Logger: s.log, SessionLifetime: time.Duration(s.config.Lifetimes.Session),
+		Store: store, Logger: s.log, SessionLifetime: time.Duration(s.config.Lifetimes.Session), Secret: counting,
 	})
 	if err != nil {
 		return fmt.Errorf("set up sign-in: %w", err)
@@ -246,6 +250,9 @@ func openStore(ctx context.Context, database string, master []byte, log *slog.Lo
 func (s *Server) closeParts() error {
 	if s.engine != nil {
 		s.engine.Close()
+	}
+	if s.accounts != nil {
+		s.accounts.Close()
 	}
 	if s.store == nil {
 		return nil

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"errors"
-	"net/http"
 
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -63,9 +62,9 @@ var (
 		mend: "compare client_id, secret or key, and token_endpoint_auth_method with the client's registration",
 	}
 	ruleClientFailures = rule{
-		must:    "not too many attempts with wrong credentials came from this address",
-		section: "RFC 6819, section 5.1.4.2.3", code: oauth.InvalidClient,
-		says: "too many failed attempts; try again in a minute",
+		must:    "not too many attempts with wrong credentials came from this address for this client",
+		section: "RFC 6819, section 5.1.4.2.3", code: oauth.TemporarilyUnavailable,
+		says: "too many failed attempts; wait as long as Retry-After says",
 		mend: "wait, and correct the credentials",
 	}
 )
@@ -101,12 +100,6 @@ func (c *call) authenticateClient() (*client, error) {
 	if named := c.params.get("client_id"); named != "" && named != id {
 		return nil, c.refuse(&ruleSameClientID, "client_id "+named+", credentials of "+id)
 	}
-	address := c.s.remoteAddr(c.r)
-	if !c.s.failures.allowed(address, c.now) {
-		err := c.refuse(&ruleClientFailures, address.String())
-		oauth.AsError(err).Status = http.StatusTooManyRequests
-		return nil, err
-	}
 	cl, err := c.namedClient(id)
 	if errors.Is(err, errClientDocument) {
 		if cl == nil {
@@ -117,6 +110,7 @@ func (c *call) authenticateClient() (*client, error) {
 	if err != nil && !errors.Is(err, errUnknownClient) {
 		return nil, err
 	}
+	party := c.party(cl)
 	if cl != nil {
 		c.allowOrigin(cl)
 	}
@@ -134,7 +128,10 @@ func (c *call) authenticateClient() (*client, error) {
 			return nil, failed
 		}
 		if id != "" && method.name != oauth.AuthMethodNone {
-			c.s.failures.add(address, c.now)
+			address := c.s.remoteAddr(c.r)
+			if wait := c.s.limits.failures.Take(c.now, party); wait > 0 {
+				return nil, c.tooMany(&ruleClientFailures, wait, address.String())
+			}
 			c.s.log.WarnContext(c.r.Context(), "client authentication failed", "event", "client.authentication_failed", "client_id", clip(id), "address", address)
 		}
 		return nil, c.because(&ruleClientCredentials, err)

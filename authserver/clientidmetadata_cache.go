@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/internal/ratelimit"
 )
 
 // Bounds on what is kept of clients' documents, and on how often they are fetched.
@@ -34,6 +35,7 @@ const (
 	documentFetchesASite    = 16
 	documentsPerMinute      = 30
 	documentsPerMinuteAHost = 60
+	maxLimiterEntries       = 10_000
 )
 
 // errDocumentPace says that a document is not fetched now, for the sake of others.
@@ -48,7 +50,7 @@ var errDocumentHostPace = fmt.Errorf("%w", errDocumentPace)
 // empty, but for the pace by address.
 type clientDocuments struct {
 	fetches   sync.WaitGroup
-	addresses addressLimiter
+	addresses *ratelimit.Limiter
 
 	mu       sync.Mutex
 	kept     map[string]*clientDocument
@@ -120,10 +122,9 @@ func (k *clientDocuments) full(site string) error {
 // have used are counted apart, so that made-up ones do not use up the pace of their host.
 func (k *clientDocuments) pace(id string, from netip.Addr, known bool, now time.Time) error {
 	if from.IsValid() {
-		if !k.addresses.allowed(from, now) {
+		if k.addresses.Take(now, ratelimit.NewKey(ratelimit.Network(from))) > 0 {
 			return fmt.Errorf("%w: %d were fetched for %s within a minute", errDocumentPace, documentsPerMinute, from)
 		}
-		k.addresses.add(from, now)
 	}
 	if now.Sub(k.since) >= time.Minute || len(k.hosts) >= maxLimiterEntries {
 		k.since, k.hosts = now, make(map[string]int)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -160,7 +161,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 	now := time.Now()
 	from := netip.MustParseAddr("192.0.2.1")
 	newDocuments := func() *clientDocuments {
-		return &clientDocuments{addresses: addressLimiter{perMinute: documentsPerMinute}}
+		return &clientDocuments{addresses: ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinute)})}
 	}
 	fail := func(k *clientDocuments, id string, from netip.Addr, now time.Time) error {
 		d, mine, err := k.find(id, from, false, now)

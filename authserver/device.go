@@ -46,14 +46,6 @@ const (
 	userCodeLength  = 8
 )
 
-// Guesses of a user code in a minute: from an address, and from everywhere. With 10,000
-// codes waiting, somebody who uses up the latter for ten minutes hits one in 250 times, and
-// has then given a stranger's device access to their own account (RFC 8628, section 5.1).
-const (
-	userCodesPerMinute    = 30
-	allUserCodesPerMinute = 1000
-)
-
 // deviceCodeData is the data of a device code.
 type deviceCodeData struct {
 	ClientID string `json:"c"`
@@ -88,14 +80,10 @@ func (c *call) deviceAuthorization() error {
 	if _, err := c.verifyDeviceRequest(cl); err != nil {
 		return err
 	}
-	address := c.s.remoteAddr(c.r)
-	if !c.s.interactions.allowed(address, c.now) {
-		err := c.refuse(&ruleDeviceRequests, address.String())
-		oauth.AsError(err).Status = http.StatusTooManyRequests
+	if err := c.takeInteraction(cl, &ruleDeviceRequests); err != nil {
 		return err
 	}
-	c.s.interactions.add(address, c.now)
-	deviceCode, userCode, err := c.newDeviceCodes(address)
+	deviceCode, userCode, err := c.newDeviceCodes(c.s.remoteAddr(c.r))
 	if err != nil {
 		return err
 	}

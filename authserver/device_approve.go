@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -40,7 +41,7 @@ var ruleUserCodes = rule{
 	must:    "not too many user codes were tried",
 	section: "RFC 8628, section 5.1", code: oauth.TemporarilyUnavailable,
 	says: "too many attempts; try again in a minute",
-	mend: "wait a minute",
+	mend: "wait a minute, or sign in first: whoever is signed in has attempts of their own",
 }
 
 // BeginDevice begins the interaction in which a person decides on the device that shows a
@@ -48,7 +49,12 @@ var ruleUserCodes = rule{
 // or a *TryLaterError, and then nothing was written.
 func (s *Server) BeginDevice(w http.ResponseWriter, r *http.Request, typed string) error {
 	c := s.newCall(w, r)
-	i, err := c.beginDevice(typed)
+	who, err := s.config.SignedIn(r)
+	if err != nil {
+		c.finish(err)
+		return nil
+	}
+	i, err := c.beginDevice(typed, who)
 	if later, ok := errors.AsType[*TryLaterError](err); ok {
 		return later
 	}
@@ -56,25 +62,51 @@ func (s *Server) BeginDevice(w http.ResponseWriter, r *http.Request, typed strin
 		return ErrUserCode
 	}
 	if err == nil {
-		var who *Authentication
-		if who, err = s.config.SignedIn(r); err == nil {
-			err = c.advance(i, who)
-		}
+		err = c.advance(i, who)
 	}
 	c.finish(err)
 	return nil
 }
 
-func (c *call) beginDevice(typed string) (*interaction, error) {
-	everywhere := netip.Addr{}
-	for address, limiter := range map[netip.Addr]*addressLimiter{c.s.remoteAddr(c.r): &c.s.userCodes, everywhere: &c.s.allUserCodes} {
-		if !limiter.allowed(address, c.now) {
-			_ = c.refuse(&ruleUserCodes, address.String())
-			return nil, &TryLaterError{After: time.Minute}
-		}
-		limiter.add(address, c.now)
+// beginDevice looks for the device with a user code, unless too many wrong ones came. The
+// limit of the address comes first, or in its place that of the person, whom strangers at the
+// same address must not keep out. The limit of everybody together refuses only those who have
+// failed before: one guess from each of many addresses gains nothing, and a person who types
+// the right code passes.
+func (c *call) beginDevice(typed string, who *Authentication) (*interaction, error) {
+	code := readUserCode(typed)
+	if code == "" {
+		return nil, ErrUserCode // it can be nobody's, so it is no guess
 	}
-	return c.deviceInteraction(readUserCode(typed))
+	party, everybody := ratelimit.NewKey(c.network()), ratelimit.NewKey()
+	if who != nil {
+		party = ratelimit.NewKey("subject", who.Subject)
+	}
+	own, all := c.s.limits.userCodes, c.s.limits.allUserCodes
+	own.Load(c.r.Context(), c.now, party)
+	failed := own.Used(c.now, party) > 0
+	if wait := own.Take(c.now, party); wait > 0 { // counted before, because guesses can be parallel
+		return nil, c.tooManyUserCodes(wait)
+	}
+	if failed {
+		all.Load(c.r.Context(), c.now, everybody)
+		if wait := all.Wait(c.now, everybody); wait > 0 {
+			own.Undo(c.now, party)
+			return nil, c.tooManyUserCodes(wait)
+		}
+	}
+	i, err := c.deviceInteraction(code)
+	if errors.Is(err, ErrUserCode) {
+		all.Take(c.now, everybody)
+	} else {
+		own.Undo(c.now, party)
+	}
+	return i, err
+}
+
+func (c *call) tooManyUserCodes(wait time.Duration) error {
+	_ = c.refuse(&ruleUserCodes, c.s.remoteAddr(c.r).String())
+	return &TryLaterError{After: wholeSeconds(wait)}
 }
 
 // deviceInteraction verifies the request of the device that waits with a user code.

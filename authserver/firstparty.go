@@ -113,13 +113,9 @@ func (c *call) authorizationChallenge() error {
 // challengeInteraction verifies the request: that of the session, or a new one.
 func (c *call) challengeInteraction(session *authSession) (*interaction, error) {
 	// Each request may leave an auth_session in the store.
-	address := c.s.remoteAddr(c.r)
-	if !c.s.interactions.allowed(address, c.now) {
-		err := c.refuse(&ruleChallenges, address.String())
-		oauth.AsError(err).Status = http.StatusTooManyRequests
+	if err := c.takeInteraction(c.client, &ruleChallenges); err != nil {
 		return nil, err
 	}
-	c.s.interactions.add(address, c.now)
 	i := &interaction{challenge: &challenge{}, began: c.now}
 	if session != nil {
 		if err := c.resumeChallenge(i, session); err != nil {

@@ -3,7 +3,6 @@ package authserver
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -306,13 +305,9 @@ func (c *call) putGrant(request *authorizationRequest, subject string, allowed o
 // sendTo keeps the request, bound to this browser, and sends the person to a page.
 func (c *call) sendTo(page string, i *interaction, logout bool) error {
 	if i.id == "" {
-		address := c.s.remoteAddr(c.r)
-		if !c.s.interactions.allowed(address, c.now) {
-			err := c.refuse(&ruleInteractions, address.String())
-			oauth.AsError(err).Status = http.StatusTooManyRequests
+		if err := c.takeInteraction(c.client, &ruleInteractions); err != nil {
 			return err
 		}
-		c.s.interactions.add(address, c.now)
 		if err := c.keepInteraction(i, logout); err != nil {
 			return err
 		}

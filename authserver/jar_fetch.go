@@ -1,11 +1,8 @@
 package authserver
 
 import (
-	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/valetkey/valetkey/oauth"
 )
 
 // fetchRequestObject gets the object that request_uri refers to, from where the client
@@ -20,13 +17,9 @@ func (c *call) fetchRequestObject(cl *client) (string, error) {
 	if !registered {
 		return "", c.refuse(&ruleRequestURIRegistered, nearestDifference(cl.RequestURIs, uri))
 	}
-	from := c.s.remoteAddr(c.r)
-	if !c.s.interactions.allowed(from, c.now) {
-		err := c.refuse(&ruleInteractions, from.String())
-		oauth.AsError(err).Status = http.StatusTooManyRequests
+	if err := c.takeInteraction(cl, &ruleInteractions); err != nil {
 		return "", err
 	}
-	c.s.interactions.add(from, c.now)
 	object, _, err := c.s.remoteOf(cl.Client).Get(c.r.Context(), address, "application/oauth-authz-req+jwt, application/jwt", maxRequestObjectBytes)
 	if err != nil {
 		return "", c.because(&ruleRequestURIFetched, err)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -164,23 +165,24 @@ func (c *call) register() error {
 }
 
 // mayRegister bounds the pace, and holds the mode. What fails counts too: it may have cost a
-// fetch.
+// fetch. An initial access token has a pace of its own, wherever it is used.
 func (c *call) mayRegister() (*InitialAccessToken, error) {
-	if err := c.pace(); err != nil {
+	initial, err := c.initialAccess()
+	party := ratelimit.NewKey(c.network())
+	if initial != nil {
+		party = ratelimit.NewKey("initial access token", initial.ID)
+	}
+	if err := c.pace(party); err != nil {
 		return nil, err
 	}
-	return c.initialAccess()
+	return initial, err
 }
 
-func (c *call) pace() error {
-	address := c.s.remoteAddr(c.r)
-	if c.s.registered.allowed(address, c.now) {
-		c.s.registered.add(address, c.now)
-		return nil
+func (c *call) pace(party ratelimit.Key) error {
+	if wait := c.s.limits.registrations.Take(c.now, party); wait > 0 {
+		return c.tooMany(&ruleRegistrationPace, wait, "")
 	}
-	err := c.refuse(&ruleRegistrationPace, "")
-	oauth.AsError(err).Status = http.StatusTooManyRequests
-	return err
+	return nil
 }
 
 // fillClient makes the record that a request asks for, or says why it cannot be had. What

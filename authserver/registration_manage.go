@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -86,7 +87,7 @@ func (c *call) registeredClient() (*Client, string, error) {
 // default (RFC 7592, section 2.2).
 func (c *call) replaceClient(client *Client, token string) error {
 	// Each one makes every node read again what it knows of clients.
-	if err := c.pace(); err != nil {
+	if err := c.pace(ratelimit.NewKey(c.network())); err != nil {
 		return err
 	}
 	request, err := c.readRegistration()

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -42,12 +43,8 @@ type Server struct {
 	checkSessionPage   []byte
 	checkSessionPolicy string
 
-	failures            addressLimiter
-	interactions        addressLimiter
-	userCodes           addressLimiter
-	allUserCodes        addressLimiter
+	limits              limits
 	polls               recent[storage.Key, pollPace] // of devices
-	registered          addressLimiter
 	documents           clientDocuments
 	operator, outsiders *remote // by who named the address
 	traces              *traceLog
@@ -126,16 +123,11 @@ func New(config Config) (*Server, error) {
 		webhooks:   webhooks,
 
 		logoutsDue: make(chan struct{}, 1),
-
-		failures:     addressLimiter{perMinute: failuresPerMinute},
-		interactions: addressLimiter{perMinute: interactionsPerMinute},
-		userCodes:    addressLimiter{perMinute: userCodesPerMinute},
-		allUserCodes: addressLimiter{perMinute: allUserCodesPerMinute},
 	}
 	s.operator, s.outsiders = remotes(config.Outgoing, config.Logger)
 	s.registrations = config.Registration.withDefaults()
-	s.registered.perMinute = s.registrations.PerMinute
-	s.documents.addresses.perMinute = documentsPerMinute
+	s.limits = newLimits(&s.config, s.registrations.PerMinute)
+	s.documents.addresses = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinute), Name: "metadata documents", Logger: s.log})
 	s.statementIssuers = s.newStatementIssuers()
 	if s.trusted, err = s.newTrustedIssuers(); err != nil {
 		return nil, err
@@ -157,6 +149,7 @@ func (s *Server) Close() {
 	s.outsiders.wait()
 	s.documents.fetches.Wait()
 	s.traces.wait()
+	s.limits.close()
 }
 
 func (p Pages) withDefaults() Pages {
@@ -234,7 +227,7 @@ func (c *call) fail(err error) {
 		writeJSONError(c.w, e.HTTPStatus(), e) // nothing went wrong, so there is nothing to explain
 		return
 	}
-	if e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable {
+	if e.Status != http.StatusTooManyRequests && (e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable) {
 		c.s.log.ErrorContext(c.r.Context(), "request failed", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
 	} else if c.s.log.Enabled(c.r.Context(), slog.LevelDebug) {
 		c.s.log.DebugContext(c.r.Context(), "request refused", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)

@@ -142,14 +142,15 @@ func TestLG12_OldHashesAreReplacedAtSignIn(t *testing.T) {
 
 func TestDS05_HashingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 1, 5*time.Second)
-		if err := g.enter(t.Context()); err != nil {
+		g := newHashTurns(1)
+		g.most = 1
+		if err := g.enter(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		waiting := make(chan error)
-		go func() { waiting <- g.enter(t.Context()) }()
+		go func() { waiting <- g.enter(t.Context(), "a") }()
 		synctest.Wait()
-		if err := g.enter(t.Context()); err != ErrBusy {
+		if err := g.enter(t.Context(), "a"); err != ErrBusy {
 			t.Errorf("the third: %v, want %v at once", err, ErrBusy)
 		}
 		began := time.Now()
@@ -157,15 +158,57 @@ func TestDS05_HashingIsBounded(t *testing.T) {
 			t.Errorf("the second: %v after %v, want %v after 5s", err, time.Since(began), ErrBusy)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { waiting <- g.enter(ctx) }()
+		go func() { waiting <- g.enter(ctx, "a") }()
 		synctest.Wait()
 		cancel()
 		if err := <-waiting; err != context.Canceled {
 			t.Errorf("one who left: %v", err)
 		}
 		g.leave()
-		if err := g.enter(t.Context()); err != nil {
+		if err := g.enter(t.Context(), "a"); err != nil {
 			t.Errorf("after the first: %v", err)
+		}
+	})
+}
+
+// Owners take turns, and a full queue loses the last of the owner with the most waiting.
+func TestSH04_OneOwnerDoesNotFillTheQueueOfPasswordHashes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newHashTurns(1)
+		g.most = 10
+		if err := g.enter(t.Context(), "flood"); err != nil {
+			t.Fatal(err)
+		}
+		flood := make(chan error, 100)
+		for range 100 {
+			go func() { flood <- g.enter(t.Context(), "flood") }()
+		}
+		synctest.Wait()
+		if len(flood) != 90 {
+			t.Errorf("%d of the flood were sent away, want 90", len(flood))
+		}
+		other := make(chan error, 1)
+		go func() { other <- g.enter(t.Context(), "other") }()
+		synctest.Wait()
+		if len(flood) != 91 || g.waiting != 10 {
+			t.Errorf("%d of the flood were sent away, and %d wait; want 91 and 10", len(flood), g.waiting)
+		}
+		g.leave()
+		synctest.Wait()
+		g.leave()
+		synctest.Wait()
+		if len(other) != 1 {
+			t.Fatal("the other owner waits longer than one turn")
+		}
+		if err := <-other; err != nil {
+			t.Error(err)
+		}
+		for range 9 {
+			g.leave()
+			synctest.Wait()
+		}
+		if g.free != 1 || g.waiting != 0 || len(g.owners) != 0 {
+			t.Errorf("in the end: %d free, %d waiting, %d owners", g.free, g.waiting, len(g.owners))
 		}
 	})
 }

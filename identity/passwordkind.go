@@ -38,9 +38,10 @@ const (
 	argonRest  = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 )
 
-// workOf reads a hash or a kind; ok is false if it cannot be read, and fits no password.
-func workOf(hash string) (w hashWork, ok bool) {
-	kind := PasswordHashKind(hash)
+// workOf returns the work of a hash; ok is false if it cannot be read, and fits no password.
+func workOf(hash string) (w hashWork, ok bool) { return workOfKind(PasswordHashKind(hash)) }
+
+func workOfKind(kind string) (w hashWork, ok bool) {
 	if strings.HasPrefix(kind, "$argon2id$") {
 		h, err := parseArgonHash(kind + argonRest)
 		if err != nil {
@@ -72,7 +73,7 @@ func (a *Accounts) allWork(ctx context.Context) ([]hashWork, error) {
 	}
 	all := []hashWork{standardWork}
 	for _, kind := range kinds {
-		if w, ok := workOf(kind); ok && !slices.Contains(all, w) {
+		if w, ok := workOfKind(kind); ok && !slices.Contains(all, w) {
 			all = append(all, w)
 		}
 	}

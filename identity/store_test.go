@@ -225,13 +225,13 @@ func (s *mapStore) CountedUntil(_ context.Context, _ time.Time, keys ...storage.
 	return untils, nil
 }
 
-func (s *mapStore) AddCounts(_ context.Context, now time.Time, counts ...storage.Count) error {
+func (s *mapStore) AddCounts(_ context.Context, counts ...storage.Count) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range counts {
 		until := s.counts[c.Key]
-		if c.Reset || until.Before(now) {
-			until = now
+		if c.Reset || until.Before(c.At) {
+			until = c.At
 		}
 		s.counts[c.Key] = until.Add(c.Add)
 	}

@@ -12,6 +12,8 @@ type CountKey [32]byte
 // which the events count.
 type Count struct {
 	Key CountKey
+	// At is when the events happened.
+	At time.Time
 	// Add is how much longer the events count; negative takes events back.
 	Add time.Duration
 	// Reset forgets first what was counted before.
@@ -25,7 +27,8 @@ type Counts interface {
 	// zero time, or one that has passed, for a key without any.
 	CountedUntil(ctx context.Context, now time.Time, keys ...CountKey) ([]time.Time, error)
 
-	// AddCounts changes counts. A count becomes Add after its former time, or after now if
-	// that has passed or is reset. Changes of concurrent callers add up.
-	AddCounts(ctx context.Context, now time.Time, counts ...Count) error
+	// AddCounts changes counts, in the given order where a key comes twice. A count becomes
+	// Add after its former time, or after At if that had passed then or is reset. Changes of
+	// concurrent callers add up.
+	AddCounts(ctx context.Context, counts ...Count) error
 }

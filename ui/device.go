@@ -3,10 +3,10 @@ package ui
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/ratelimit"
 )
 
 const devicePath = "/device"
@@ -49,6 +49,9 @@ func (s *session) device(w http.ResponseWriter, r *http.Request) error {
 	v := deviceView{UserCode: cutRunes(clean(typed), 32)}
 	if later, ok := errors.AsType[*authserver.TryLaterError](err); ok {
 		v.Alert = "Too many codes were tried. Try again " + inTime(later.After) + "."
+		if s.who == nil {
+			v.Alert = "Too many codes were tried from your network. Sign in first and then enter the code, or try again " + inTime(later.After) + "."
+		}
 		return s.writeDevice(w, v, answer{status: http.StatusTooManyRequests, retryAfter: later.After})
 	}
 	if errors.Is(err, authserver.ErrUserCode) {
@@ -63,18 +66,7 @@ func (s *session) askingDevice(r *http.Request, d *authserver.Device) *asking {
 	a := &asking{UserCode: d.UserCode, When: ago(time.Since(d.Began))}
 	if d.Address.IsValid() {
 		a.Address = d.Address.String()
-		a.Elsewhere = network(d.Address) != network(s.config.RemoteAddr(r))
+		a.Elsewhere = ratelimit.Network(d.Address) != ratelimit.Network(s.config.RemoteAddr(r))
 	}
 	return a
-}
-
-// network is what the devices of a household or an office have in common.
-func network(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	prefix, _ := a.Prefix(bits) // the zero prefix for no address
-	return prefix
 }

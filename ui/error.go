@@ -55,7 +55,9 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	a := answer{status: e.Status, template: "error", title: text.Title, data: v}
 	switch e.Status {
 	case http.StatusTooManyRequests:
-		a.retryAfter = time.Minute // what the engine counts in
+		if w.Header().Get("Retry-After") == "" {
+			a.retryAfter = time.Minute
+		}
 	case http.StatusServiceUnavailable:
 		a.retryAfter = identity.BusyRetryAfter
 	}

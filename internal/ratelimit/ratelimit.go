@@ -137,8 +137,8 @@ func (l *Limiter) Forget(now time.Time, key Key) {
 
 // wait is Wait for an entry.
 func (l *Limiter) wait(now time.Time, e *entry) time.Duration {
-	allowed := time.Duration(l.config.Burst-1) * l.config.Every
-	return max(0, e.until.Sub(now)-allowed)
+	allowed := now.Add(time.Duration(l.config.Burst-1) * l.config.Every)
+	return max(0, e.until.Sub(allowed))
 }
 
 func (l *Limiter) add(now time.Time, e *entry, events int) {
@@ -147,7 +147,7 @@ func (l *Limiter) add(now time.Time, e *entry, events int) {
 	}
 	e.until = e.until.Add(time.Duration(events) * l.config.Every)
 	heap.Fix(&l.soonest, e.index)
-	l.addShared(e.key, events)
+	l.addShared(now, e.key, events)
 }
 
 // insert makes room by what is forgotten already, or else soonest.

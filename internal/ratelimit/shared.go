@@ -31,14 +31,15 @@ type shared struct {
 
 // change is what happened to a key here.
 type change struct {
-	reset bool // first
-	added int  // then
+	at    time.Time // of the first event that was not stored
+	reset bool      // first
+	added int       // then
 }
 
 // apply returns what a change makes of a count.
-func (c change) apply(now, until time.Time, every time.Duration) time.Time {
-	if c.reset || until.Before(now) {
-		until = now
+func (c change) apply(until time.Time, every time.Duration) time.Time {
+	if c.reset || until.Before(c.at) {
+		until = c.at
 	}
 	return until.Add(time.Duration(c.added) * every)
 }
@@ -61,7 +62,7 @@ func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
 		err = errors.New("the store returned another number of counts than was asked for")
 	}
 	if err != nil {
-		l.warn(ctx, now, "read", err)
+		l.warn(ctx, time.Now(), "read", err)
 		return
 	}
 	l.mu.Lock()
@@ -80,8 +81,8 @@ func (l *Limiter) merge(now time.Time, key Key, until time.Time) {
 		}
 		e = l.insert(now, key)
 	}
-	until = l.shared.storing[key].apply(now, until, l.config.Every)
-	e.until = l.shared.pending[key].apply(now, until, l.config.Every)
+	until = l.shared.storing[key].apply(until, l.config.Every)
+	e.until = l.shared.pending[key].apply(until, l.config.Every)
 	heap.Fix(&l.soonest, e.index)
 }
 
@@ -91,11 +92,14 @@ func (l *Limiter) stored(key Key) storage.CountKey {
 }
 
 // addShared notes events that are to be stored. The caller holds l.mu.
-func (l *Limiter) addShared(key Key, events int) {
+func (l *Limiter) addShared(now time.Time, key Key, events int) {
 	if l.config.Counts == nil {
 		return
 	}
-	c := l.shared.pending[key]
+	c, ok := l.shared.pending[key]
+	if !ok {
+		c.at = now
+	}
 	c.added += events
 	l.setPending(key, c)
 }
@@ -107,8 +111,8 @@ func (l *Limiter) forgetShared(now time.Time, e *entry) {
 		return
 	}
 	_, underWay := l.shared.storing[e.key]
-	if here := l.shared.pending[e.key].apply(now, now, l.config.Every); e.until.After(here) || underWay {
-		l.setPending(e.key, change{reset: true})
+	if here := l.shared.pending[e.key].apply(time.Time{}, l.config.Every); e.until.After(here) && e.until.After(now) || underWay {
+		l.setPending(e.key, change{at: now, reset: true})
 	} else {
 		delete(l.shared.pending, e.key)
 	}
@@ -122,7 +126,7 @@ func (l *Limiter) setPending(key Key, c change) {
 	if _, ok := l.shared.pending[key]; !ok && len(l.shared.pending) >= l.config.Capacity {
 		return
 	}
-	if c == (change{}) {
+	if c.added == 0 && !c.reset {
 		delete(l.shared.pending, key)
 		return
 	}
@@ -140,7 +144,6 @@ func (l *Limiter) storeLater(after time.Duration) {
 func (l *Limiter) store() {
 	l.oneStore.Lock()
 	defer l.oneStore.Unlock()
-	now := time.Now()
 	l.mu.Lock()
 	storing := l.shared.pending
 	l.shared.pending, l.shared.storing, l.shared.timer = nil, storing, nil
@@ -150,13 +153,13 @@ func (l *Limiter) store() {
 	}
 	counts := make([]storage.Count, 0, len(storing))
 	for key, c := range storing {
-		counts = append(counts, storage.Count{Key: l.stored(key), Add: time.Duration(c.added) * l.config.Every, Reset: c.reset})
+		counts = append(counts, storage.Count{Key: l.stored(key), At: c.at, Add: time.Duration(c.added) * l.config.Every, Reset: c.reset})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	err := l.config.Counts.AddCounts(ctx, now, counts...)
+	err := l.config.Counts.AddCounts(ctx, counts...)
 	if err != nil {
-		l.warn(ctx, now, "stored", err)
+		l.warn(ctx, time.Now(), "stored", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,7 +170,7 @@ func (l *Limiter) store() {
 	for key, c := range storing {
 		later := l.shared.pending[key]
 		if !later.reset {
-			later = change{reset: c.reset, added: c.added + later.added}
+			later = change{at: c.at, reset: c.reset, added: c.added + later.added}
 		}
 		l.setPending(key, later)
 	}

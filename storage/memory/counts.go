@@ -22,18 +22,13 @@ func (s *Store) CountedUntil(_ context.Context, _ time.Time, keys ...storage.Cou
 }
 
 // AddCounts implements storage.Counts.
-func (s *Store) AddCounts(_ context.Context, now time.Time, counts ...storage.Count) error {
+func (s *Store) AddCounts(_ context.Context, counts ...storage.Count) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, until := range s.counts {
-		if !until.After(now) {
-			delete(s.counts, key)
-		}
-	}
 	for _, c := range counts {
 		until := s.counts[c.Key]
-		if c.Reset || until.Before(now) {
-			until = now
+		if c.Reset || until.Before(c.At) {
+			until = c.At
 		}
 		s.counts[c.Key] = until.Add(c.Add)
 	}

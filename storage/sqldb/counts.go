@@ -53,7 +53,7 @@ func (s *Store) CountedUntil(ctx context.Context, _ time.Time, keys ...storage.C
 
 // AddCounts implements storage.Counts. The order of the keys keeps two nodes from waiting
 // for each other.
-func (s *Store) AddCounts(ctx context.Context, now time.Time, counts ...storage.Count) error {
+func (s *Store) AddCounts(ctx context.Context, counts ...storage.Count) error {
 	counts = slices.Clone(counts)
 	slices.SortStableFunc(counts, func(a, b storage.Count) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	err := s.transact(ctx, func(tx *sql.Tx) error {
@@ -62,7 +62,7 @@ func (s *Store) AddCounts(ctx context.Context, now time.Time, counts ...storage.
 			if c.Reset {
 				reset = 1
 			}
-			if _, err := tx.ExecContext(ctx, addCount, c.Key[:], now.UnixMilli(), c.Add.Milliseconds(), reset); err != nil {
+			if _, err := tx.ExecContext(ctx, addCount, c.Key[:], c.At.UnixMilli(), c.Add.Milliseconds(), reset); err != nil {
 				return err
 			}
 		}

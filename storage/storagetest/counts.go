@@ -20,9 +20,12 @@ func counted(t *testing.T, s Database, now time.Time, keys ...storage.CountKey) 
 
 func countsAddUp(t *testing.T, s Database) {
 	a, b, other := storage.CountKey{1}, storage.CountKey{2}, storage.CountKey{3}
-	add := func(now time.Time, counts ...storage.Count) {
+	add := func(at time.Time, counts ...storage.Count) {
 		t.Helper()
-		want(t, "AddCounts", s.AddCounts(t.Context(), now, counts...), nil)
+		for i := range counts {
+			counts[i].At = at
+		}
+		want(t, "AddCounts", s.AddCounts(t.Context(), counts...), nil)
 	}
 	add(noon, storage.Count{Key: a, Add: time.Minute}, storage.Count{Key: b, Add: time.Second})
 	add(noon, storage.Count{Key: a, Add: 2 * time.Minute})
@@ -49,11 +52,11 @@ func raceCounts(t *testing.T, s Database) {
 	var callers sync.WaitGroup
 	for i := range 20 {
 		callers.Go(func() {
-			counts := []storage.Count{{Key: a, Add: time.Second}, {Key: b, Add: time.Minute}}
+			counts := []storage.Count{{Key: a, At: noon, Add: time.Second}, {Key: b, At: noon, Add: time.Minute}}
 			if i%2 == 1 {
 				counts[0], counts[1] = counts[1], counts[0]
 			}
-			if err := s.AddCounts(t.Context(), noon, counts...); err != nil {
+			if err := s.AddCounts(t.Context(), counts...); err != nil {
 				t.Error(err)
 			}
 		})
@@ -87,5 +90,5 @@ func passwordHashKinds(t *testing.T, s Database) {
 
 func storeUser(t *testing.T, s Database, user *identity.User) {
 	t.Helper()
-	want(t, "PutUser", s.PutUser(t.Context(), user), nil)
+	want(t, "CreateUser", s.CreateUser(t.Context(), user), nil)
 }

@@ -1,0 +1,89 @@
+package authserver
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// What is limited for each party. Parties are told apart by address, and at one address by
+// client or by who is signed in, so that a stranger behind the same address uses up nothing
+// of theirs.
+var (
+	// failedClientAuthentications slows down guesses, and bounds what they write into the
+	// log. Right credentials are never refused.
+	failedClientAuthentications = ratelimit.PerMinute(60)
+	// newInteractions bounds what strangers have the store keep: requests that wait for a
+	// person, device codes, authorization challenges, and fetches of request objects.
+	newInteractions = ratelimit.PerMinute(600)
+	// wrongUserCodes is for one address, or one person who is signed in; wrongUserCodesInAll
+	// for all of them together. With 10,000 codes waiting, a thousand guesses a minute for
+	// ten minutes hit one of them in 1 of 250 times. Whoever does that has then given a
+	// stranger's device access to their own account (RFC 8628, section 5.1).
+	wrongUserCodes      = ratelimit.Limit{Burst: 30, Every: time.Minute}
+	wrongUserCodesInAll = ratelimit.PerMinute(1000)
+)
+
+// limits are the limits of the engine. User codes can be guessed, so that their failures are
+// counted over all nodes. Client secrets of this server's making have 256 bits.
+type limits struct {
+	failures, interactions, userCodes, allUserCodes, registrations *ratelimit.Limiter
+}
+
+func newLimits(config *Config, registrationsPerMinute int) limits {
+	limiter := func(name string, limit ratelimit.Limit) ratelimit.Config {
+		return ratelimit.Config{Name: name, Limit: limit, Logger: config.Logger}
+	}
+	shared := func(name string, limit ratelimit.Limit) *ratelimit.Limiter {
+		c := limiter(name, limit)
+		c.Counts = config.Store
+		return ratelimit.New(c)
+	}
+	return limits{
+		failures:      ratelimit.New(limiter("failed client authentications", failedClientAuthentications)),
+		interactions:  ratelimit.New(limiter("interactions", newInteractions)),
+		userCodes:     shared("wrong user codes", wrongUserCodes),
+		allUserCodes:  shared("all wrong user codes", wrongUserCodesInAll),
+		registrations: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),
+	}
+}
+
+func (l *limits) close() {
+	l.userCodes.Close()
+	l.allUserCodes.Close()
+}
+
+func (c *call) network() string { return ratelimit.Network(c.s.remoteAddr(c.r)) }
+
+// party is who a client's requests from this address are counted for: the client at the
+// address, if the operator knows the client, and otherwise the address, because strangers
+// can have any number of clients.
+func (c *call) party(cl *client) ratelimit.Key {
+	if cl == nil || cl.Registration != nil {
+		return ratelimit.NewKey(c.network())
+	}
+	return ratelimit.NewKey(c.network(), cl.ID)
+}
+
+// takeInteraction counts something that is kept for a stranger, or refuses by rule r.
+func (c *call) takeInteraction(cl *client, r *rule) error {
+	if wait := c.s.limits.interactions.Take(c.now, c.party(cl)); wait > 0 {
+		return c.tooMany(r, wait, c.s.remoteAddr(c.r).String())
+	}
+	return nil
+}
+
+// tooMany refuses by a rule, until the time to wait is over.
+func (c *call) tooMany(r *rule, wait time.Duration, detail string) error {
+	c.w.Header().Set("Retry-After", strconv.Itoa(int(wholeSeconds(wait)/time.Second)))
+	err := c.refuse(r, detail)
+	oauth.AsError(err).Status = http.StatusTooManyRequests
+	return err
+}
+
+func wholeSeconds(d time.Duration) time.Duration {
+	return max(time.Second, (d + time.Second - 1).Truncate(time.Second))
+}
