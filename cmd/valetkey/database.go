@@ -12,27 +12,18 @@ import (
 // serverDatabase is where what a server keeps is.
 type serverDatabase struct {
 	Config   string `help:"Configuration file, for the database and the lifetimes." type:"existingfile" placeholder:"FILE"`
-	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
+	Database string `help:"sqlite:PATH or postgres://… (default: that of --config or VALETKEY_DATABASE, or sqlite:./valetkey.db)" placeholder:"URL"`
 	JSON     bool   `help:"Print JSON."`
 }
 
 func (d *serverDatabase) configuration() (valetkey.Configuration, error) {
-	var configuration valetkey.Configuration
-	var err error
-	if d.Config != "" {
-		if configuration, err = valetkey.ReadConfiguration(d.Config); err != nil {
-			err = usageError{err}
-		}
-		configuration.Database = cmp.Or(d.Database, configuration.Database)
-	} else {
-		configuration, err = configurationFor(d.Database)
-	}
+	configuration, err := configurationOf(d.Config)
 	if err != nil {
 		return configuration, err
 	}
-	configuration.Database = cmp.Or(configuration.Database, valetkey.DefaultDatabase)
+	configuration.Database = cmp.Or(d.Database, configuration.Database, valetkey.DefaultDatabase)
 	if path := missingFile(configuration.Database); path != "" {
-		return configuration, usageError{fmt.Errorf("there is no database at %s: say --database or --config", path)}
+		return configuration, usageError{fmt.Errorf("there is no database at %s: name it with --database, or the configuration file with --config", path)}
 	}
 	return configuration, nil
 }

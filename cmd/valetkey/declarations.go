@@ -19,17 +19,19 @@ import (
 var errDifferent = errors.New("there are differences")
 
 type declarationFiles struct {
-	Database string   `help:"sqlite:PATH or postgres://… (default: what a file or VALETKEY_DATABASE says, or sqlite:./valetkey.db)" placeholder:"URL"`
+	Config   string   `help:"Configuration file, for the database and the master key; its declarations are not used." type:"existingfile" placeholder:"FILE"`
+	Database string   `help:"sqlite:PATH or postgres://… (default: that of --config, of VALETKEY_DATABASE, of the files, or sqlite:./valetkey.db)" placeholder:"URL"`
 	JSON     bool     `help:"Print JSON."`
 	Files    []string `arg:"" help:"YAML files with clients, users, scopes and resources." type:"existingfile"`
 }
 
 // read returns the declarations of all files as one, and the database that they are for.
 func (f *declarationFiles) read() (valetkey.Configuration, error) {
-	all, err := configurationFor("")
+	all, err := configurationOf(f.Config)
 	if err != nil {
 		return all, err
 	}
+	all.Declarations = valetkey.Declarations{}
 	for _, file := range f.Files {
 		c, err := valetkey.ReadDeclarations(file)
 		if err != nil {
@@ -49,13 +51,16 @@ func (f *declarationFiles) read() (valetkey.Configuration, error) {
 	return all, nil
 }
 
-// configurationFor is that of the environment, with the database of the command line.
-func configurationFor(database string) (valetkey.Configuration, error) {
-	c, err := valetkey.EnvironmentConfiguration()
+// configurationOf is that of a file, if one is named, and of the environment.
+func configurationOf(path string) (valetkey.Configuration, error) {
+	read := valetkey.EnvironmentConfiguration
+	if path != "" {
+		read = func() (valetkey.Configuration, error) { return valetkey.ReadConfiguration(path) }
+	}
+	c, err := read()
 	if err != nil {
 		return c, usageError{err}
 	}
-	c.Database = cmp.Or(database, c.Database)
 	return c, nil
 }
 

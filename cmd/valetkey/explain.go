@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -16,28 +14,19 @@ import (
 )
 
 type explainCommand struct {
-	Ref      string `arg:"" help:"The reference, such as 7K3M-2QXA."`
-	Database string `help:"sqlite:PATH or postgres://… (default sqlite:./valetkey.db, or VALETKEY_DATABASE)" placeholder:"URL"`
-	JSON     bool   `help:"Print JSON."`
+	Ref            string `arg:"" help:"The reference, such as 7K3M-2QXA."`
+	serverDatabase `embed:""`
 }
 
 // Help is shown by "valetkey explain --help".
 func (explainCommand) Help() string {
 	return "Error pages and error descriptions carry the reference. The newest 10,000 refusals are kept.\n\n" +
-		"Example: valetkey explain 7K3M-2QXA --database sqlite:valetkey.db"
+		"Example: valetkey explain 7K3M-2QXA --config valetkey.yaml"
 }
 
 // Run prints the ladder of checks of a refused request.
 func (c *explainCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := configurationFor(c.Database)
-	if err != nil {
-		return err
-	}
-	configuration.Database = cmp.Or(configuration.Database, valetkey.DefaultDatabase)
-	if path := missingFile(configuration.Database); path != "" {
-		return usageError{fmt.Errorf("there is no database at %s: say --database", path)}
-	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
 	}

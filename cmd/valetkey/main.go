@@ -29,6 +29,9 @@ type commandLine struct {
 	Registration registrationCommand `cmd:"" help:"Let clients register themselves."`
 	Explain      explainCommand      `cmd:"" help:"Explain a refusal by the reference that the error carried."`
 	Keys         keysCommand         `cmd:"" help:"List the signing keys, or have new ones take over."`
+	Users        usersCommand        `cmd:"" help:"List, show, disable and delete users, and set their passwords."`
+	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
+	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration."`
 	Revoke       revokeCommand       `cmd:"" help:"Sign a person out everywhere and end all of their tokens."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
@@ -55,7 +58,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey serve                     a server on 127.0.0.1:8080, data in ./valetkey.db\n"+
 			"  valetkey serve --config valetkey.yaml\n"+
 			"  valetkey diff clients.yaml && valetkey apply clients.yaml\n"+
-			"  valetkey explain 7K3M-2QXA         why a request was refused\n\n"+
+			"  valetkey explain 7K3M-2QXA         why a request was refused\n"+
+			"  valetkey users set-password ada    help a user who cannot sign in\n\n"+
 			"Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 differences (diff --exit-code)."),
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),

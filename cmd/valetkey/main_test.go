@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //
 //	port VAR           sets VAR to a free loopback port
 //	get URL STATUS     fetches until the status is that, and writes the body to the file "body"
+//	post URL FORM STATUS  posts a form, and writes the body to the file "body"
 //	ready URL LINE     fetches until the body has the line
 //	id FILE            sets ID to the first "id" of the JSON in a file
 //	ref                sets REF to the reference in "body"
@@ -46,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"port":   port,
 			"get":    get,
 			"ready":  ready,
+			"post":   post,
 			"id":     id,
 			"ref":    ref,
 			"served": served,
@@ -93,6 +95,18 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s: %s instead of %s", args[0], last, args[1])
+}
+
+func post(ts *testscript.TestScript, _ bool, args []string) {
+	response, err := http.Post(args[0], "application/x-www-form-urlencoded", strings.NewReader(args[1]))
+	ts.Check(err)
+	defer response.Body.Close()
+	var body strings.Builder
+	ts.Check(response.Write(&body))
+	ts.Check(os.WriteFile(ts.MkAbs("body"), []byte(body.String()), 0o600))
+	if fmt.Sprint(response.StatusCode) != args[2] {
+		ts.Fatalf("%s: %s instead of %s: %s", args[0], response.Status, args[2], body.String())
+	}
 }
 
 func ready(ts *testscript.TestScript, _ bool, args []string) {

@@ -64,7 +64,7 @@ var rules = map[string]rule{
 		uses: []string{"github.com/beevik/etree", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo has every role, through what each offers to everybody"},
 	"cmd/valetkey": {knows: []string{".", "authserver", "demo", "oauth", "storage"},
-		uses: []string{"github.com/alecthomas/kong"},
+		uses: []string{"github.com/alecthomas/kong", "golang.org/x/term"},
 		why:  "the command line is thin: what it can do, programs that embed the server can do"},
 
 	"internal/chromium":     {uses: []string{"github.com/chromedp"}, why: "it starts a browser, and knows nobody's pages"},

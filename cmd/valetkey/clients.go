@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage"
+)
+
+type clientsCommand struct {
+	List clientsListCommand `cmd:"" help:"List all clients."`
+	Show clientsShowCommand `cmd:"" help:"Show a client without its secrets."`
+}
+
+// clientView is a client as JSON, without its secrets.
+type clientView struct {
+	ID         string `json:"client_id"`
+	State      string `json:"state"` // active or retired
+	Origin     string `json:"origin"`
+	DeclaredBy string `json:"declared_by,omitempty"`
+	HasSecret  bool   `json:"has_secret"`
+	Metadata   any    `json:"metadata"`
+
+	name, method string
+}
+
+func viewClient(c *authserver.Client) clientView {
+	v := clientView{ID: c.ID, State: "active", Origin: "declared", HasSecret: len(c.Secrets) > 0, name: c.ClientName, method: c.TokenEndpointAuthMethod}
+	if !c.RetiredAt.IsZero() {
+		v.State = "retired"
+	}
+	if c.Registration != nil {
+		v.Origin = "registered"
+	}
+	metadata := map[string]any{}
+	for _, part := range []any{c.ClientMetadata, c.ClientSettings} {
+		document, err := json.Marshal(part)
+		if err == nil {
+			err = json.Unmarshal(document, &metadata)
+		}
+		if err != nil { // every stored client was JSON
+			metadata["error"] = err.Error()
+		}
+	}
+	v.Metadata = metadata
+	return v
+}
+
+type clientsListCommand struct {
+	serverDatabase `embed:""`
+}
+
+// Help is shown by "valetkey clients list --help".
+func (clientsListCommand) Help() string {
+	return "Clients that are known by a metadata document are not kept, and not listed.\n\nExample: valetkey clients list --config valetkey.yaml"
+}
+
+// Run lists the clients.
+func (c *clientsListCommand) Run(ctx context.Context, o *output) error {
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	const page = 500
+	views := []clientView{}
+	for after, more := "", true; more; {
+		clients, err := store.Clients(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for i := range clients {
+			views = append(views, viewClient(&clients[i]))
+			after = clients[i].ID
+		}
+		more = len(clients) == page
+	}
+	if c.JSON {
+		return printJSON(o.out, views)
+	}
+	if len(views) == 0 {
+		fmt.Fprintln(o.out, "There are no clients.")
+		return nil
+	}
+	table := newTable(o.out, "CLIENT_ID", "NAME", "STATE", "ORIGIN", "AUTHENTICATION")
+	for _, v := range views {
+		table.row(v.ID, v.name, v.State, v.Origin, v.method)
+	}
+	return table.Flush()
+}
+
+type clientsShowCommand struct {
+	ID             string `arg:"" name:"client-id" help:"The client_id."`
+	serverDatabase `embed:""`
+}
+
+// Help is shown by "valetkey clients show --help".
+func (clientsShowCommand) Help() string {
+	return "Example: valetkey clients show web --config valetkey.yaml"
+}
+
+// Run shows a client.
+func (c *clientsShowCommand) Run(ctx context.Context, o *output) error {
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	client, err := store.Client(ctx, c.ID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return usageError{fmt.Errorf("there is no client %q; \"valetkey clients list\" shows all", c.ID)}
+	}
+	if err != nil {
+		return err
+	}
+	v := viewClient(client)
+	if v.DeclaredBy, err = store.ClientSource(ctx, c.ID); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(o.out, v)
+	}
+	return printMembers(o.out, v)
+}
+
+// printMembers prints the members of a value, those of inner objects below their names.
+func printMembers(w io.Writer, value any) error {
+	document, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	var members map[string]any
+	if err := json.Unmarshal(document, &members); err != nil {
+		return err
+	}
+	printObject(w, members, "")
+	return nil
+}
+
+func printObject(w io.Writer, members map[string]any, indent string) {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch value := members[name].(type) {
+		case map[string]any:
+			fmt.Fprintf(w, "%s%s:\n", indent, printable(name))
+			printObject(w, value, indent+"  ")
+		case []any:
+			var texts []string
+			for _, member := range value {
+				text, ok := member.(string)
+				if !ok {
+					document, err := json.Marshal(member)
+					text = fmt.Sprintf("%s", document)
+					if err != nil {
+						text = err.Error()
+					}
+				}
+				texts = append(texts, text)
+			}
+			fmt.Fprintf(w, "%s%s: %s\n", indent, printable(name), printable(strings.Join(texts, ", ")))
+		default:
+			fmt.Fprintf(w, "%s%s: %s\n", indent, printable(name), printable(fmt.Sprint(value)))
+		}
+	}
+}

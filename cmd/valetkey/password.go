@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/valetkey/valetkey"
+)
+
+// maxPasswordInput is more than any password that is taken.
+const maxPasswordInput = 16 << 10
+
+// readPassword asks for a password twice, without showing it. Where input is not a
+// terminal, its first line is the password.
+func readPassword(o *output) (string, error) {
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		password, err := prompt(o, fd, "Password: ")
+		if err != nil {
+			return "", err
+		}
+		again, err := prompt(o, fd, "Again: ")
+		if err != nil {
+			return "", err
+		}
+		if password != again {
+			return "", usageError{errors.New("the passwords differ; try again")}
+		}
+		return notEmpty(password)
+	}
+	line, err := bufio.NewReader(io.LimitReader(os.Stdin, maxPasswordInput)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return notEmpty(strings.TrimRight(line, "\r\n"))
+}
+
+func prompt(o *output, fd int, text string) (string, error) {
+	fmt.Fprint(o.log, text)
+	password, err := term.ReadPassword(fd)
+	fmt.Fprintln(o.log)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return string(password), nil
+}
+
+func notEmpty(password string) (string, error) {
+	if password == "" {
+		return "", usageError{errors.New("no password was given: type it, or send it on standard input")}
+	}
+	return password, nil
+}
+
+type hashPasswordCommand struct{}
+
+// Help is shown by "valetkey hash-password --help".
+func (hashPasswordCommand) Help() string {
+	return "Asks for a password and prints its hash (argon2id, PHC string format) for password_hash in a configuration. " +
+		"Where input is not a terminal, its first line is the password.\n\n" +
+		"Examples:\n  valetkey hash-password\n  valetkey hash-password < password.txt"
+}
+
+// Run prints the hash of a password.
+func (c *hashPasswordCommand) Run(o *output) error {
+	password, err := readPassword(o)
+	if err != nil {
+		return err
+	}
+	if err := valetkey.CheckPassword(password); err != nil {
+		fmt.Fprintln(o.log, "warning:", err)
+	}
+	hash, err := valetkey.HashPassword(password)
+	if err != nil {
+		return usageError{err}
+	}
+	fmt.Fprintln(o.out, hash)
+	return nil
+}

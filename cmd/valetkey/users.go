@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/valetkey/valetkey"
+)
+
+type usersCommand struct {
+	List        usersListCommand        `cmd:"" help:"List all users."`
+	Show        usersShowCommand        `cmd:"" help:"Show a user, its sessions and applications."`
+	Disable     usersDisableCommand     `cmd:"" help:"Disable a user; its sessions and tokens end."`
+	Enable      usersEnableCommand      `cmd:"" help:"Enable a user again."`
+	Delete      usersDeleteCommand      `cmd:"" help:"Delete a user for good."`
+	SetPassword usersSetPasswordCommand `cmd:"" name:"set-password" help:"Give a user another password; its sessions and tokens end."`
+}
+
+// userView is a user as JSON. Hashes of passwords are not shown.
+type userView struct {
+	Sub           string         `json:"sub"`
+	Username      string         `json:"username"`
+	State         string         `json:"state"` // active, disabled or retired
+	Administrator bool           `json:"administrator"`
+	HasPassword   bool           `json:"has_password"`
+	CreatedAt     time.Time      `json:"created_at"`
+	UpdatedAt     time.Time      `json:"updated_at"`
+	Claims        map[string]any `json:"claims"`
+	DeclaredBy    string         `json:"declared_by,omitempty"`
+	Sessions      *int           `json:"sessions,omitempty"`
+	Clients       []string       `json:"clients,omitempty"`
+}
+
+func viewUser(d *valetkey.UserDetails) userView {
+	v := userView{
+		Sub: d.ID, Username: d.Username, State: "active", Administrator: d.Administrator, HasPassword: d.PasswordHash != "",
+		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Claims: d.Claims, DeclaredBy: d.Source,
+	}
+	switch {
+	case !d.RetiredAt.IsZero():
+		v.State = "retired"
+	case d.Disabled:
+		v.State = "disabled"
+	}
+	return v
+}
+
+// eachUser calls f for every user of a store, in the order of their subs.
+func eachUser(ctx context.Context, store *valetkey.Store, f func(*valetkey.UserDetails)) error {
+	const page = 500
+	after := ""
+	for {
+		users, err := store.Users(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, u := range users {
+			f(&valetkey.UserDetails{User: u})
+			after = u.ID
+		}
+		if len(users) < page {
+			return nil
+		}
+	}
+}
+
+type usersListCommand struct {
+	serverDatabase `embed:""`
+}
+
+// Help is shown by "valetkey users list --help".
+func (usersListCommand) Help() string { return "Example: valetkey users list --config valetkey.yaml" }
+
+// Run lists the users by name.
+func (c *usersListCommand) Run(ctx context.Context, o *output) error {
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	users := []userView{}
+	if err := eachUser(ctx, store, func(d *valetkey.UserDetails) { users = append(users, viewUser(d)) }); err != nil {
+		return err
+	}
+	slices.SortStableFunc(users, func(a, b userView) int { return strings.Compare(a.Username, b.Username) })
+	if c.JSON {
+		return printJSON(o.out, users)
+	}
+	if len(users) == 0 {
+		fmt.Fprintln(o.out, "There are no users.")
+		return nil
+	}
+	table := newTable(o.out, "USERNAME", "EMAIL", "STATE", "ADMINISTRATOR", "SUB")
+	for _, u := range users {
+		email, _ := u.Claims["email"].(string)
+		table.row(u.Username, email, u.State, yesNo(u.Administrator), u.Sub)
+	}
+	return table.Flush()
+}
+
+// table is columns for a terminal.
+type table struct{ *tabwriter.Writer }
+
+func newTable(w io.Writer, titles ...string) table {
+	t := table{tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)}
+	t.row(titles...)
+	return t
+}
+
+// row adds values, which may come from strangers.
+func (t table) row(values ...string) {
+	for i, value := range values {
+		if i > 0 {
+			fmt.Fprint(t, "\t")
+		}
+		if value == "" {
+			value = "-"
+		}
+		fmt.Fprint(t, printable(value))
+	}
+	fmt.Fprintln(t)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// oneUser is the user that a command is about.
+type oneUser struct {
+	Name           string `arg:"" help:"Username, e-mail address or sub."`
+	serverDatabase `embed:""`
+}
+
+// find opens the database, which the caller closes, and finds the user.
+func (c *oneUser) find(ctx context.Context) (*valetkey.Store, *valetkey.UserDetails, error) {
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	user, err := valetkey.FindUser(ctx, store, c.Name)
+	if err != nil {
+		if errors.Is(err, valetkey.ErrNoSuchUser) {
+			err = usageError{fmt.Errorf("%w; \"valetkey users list\" shows all", err)}
+		}
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return store, user, nil
+}
+
+// changed reports a change of a user, and what declares it.
+func (c *oneUser) changed(o *output, user *valetkey.UserDetails, action, text string) error {
+	if user.Source != "" {
+		fmt.Fprintf(o.log, "%s is declared by %s, which may undo this when it changes or a server starts: change it there too.\n", printable(user.Username), printable(user.Source))
+	}
+	if c.JSON {
+		return printJSON(o.out, map[string]string{"action": action, "sub": user.ID, "username": user.Username})
+	}
+	fmt.Fprintf(o.out, "%s %s\n", printable(user.Username), text)
+	return nil
+}
+
+type usersShowCommand struct {
+	oneUser `embed:""`
+}
+
+// Help is shown by "valetkey users show --help".
+func (usersShowCommand) Help() string {
+	return "Example: valetkey users show ada --config valetkey.yaml"
+}
+
+// Run shows a user.
+func (c *usersShowCommand) Run(ctx context.Context, o *output) error {
+	store, user, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	v := viewUser(user)
+	v.Sessions, v.Clients = &user.Sessions, user.Clients
+	if c.JSON {
+		return printJSON(o.out, v)
+	}
+	return printMembers(o.out, v)
+}
+
+type usersDisableCommand struct {
+	oneUser `embed:""`
+}
+
+// Help is shown by "valetkey users disable --help".
+func (usersDisableCommand) Help() string {
+	return "The user cannot sign in, and every session, code and token ends at once. The record and the password stay.\n\n" +
+		"Example: valetkey users disable ada --config valetkey.yaml"
+}
+
+// Run disables a user.
+func (c *usersDisableCommand) Run(ctx context.Context, o *output) error {
+	store, user, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := valetkey.SetUserDisabled(ctx, store, user.ID, true); err != nil {
+		return err
+	}
+	return c.changed(o, user, "disabled", "is disabled. All sessions and tokens have ended.")
+}
+
+type usersEnableCommand struct {
+	oneUser `embed:""`
+}
+
+// Help is shown by "valetkey users enable --help".
+func (usersEnableCommand) Help() string {
+	return "Sessions and tokens from before do not come back.\n\nExample: valetkey users enable ada --config valetkey.yaml"
+}
+
+// Run enables a user.
+func (c *usersEnableCommand) Run(ctx context.Context, o *output) error {
+	store, user, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if !user.RetiredAt.IsZero() {
+		return usageError{fmt.Errorf("%q is retired: what declared the user no longer names it; name it there again", user.Username)}
+	}
+	if err := valetkey.SetUserDisabled(ctx, store, user.ID, false); err != nil {
+		return err
+	}
+	return c.changed(o, user, "enabled", "can sign in again.")
+}
+
+type usersDeleteCommand struct {
+	oneUser `embed:""`
+	Yes     bool `help:"Do it; without this, the command only says what it would delete."`
+}
+
+// Help is shown by "valetkey users delete --help".
+func (usersDeleteCommand) Help() string {
+	return "Deletes the record, sessions, tokens and consents. The sub is not given to anyone again: who signs up with the name " +
+		"later is another user. \"valetkey users disable\" keeps the record.\n\n" +
+		"Example: valetkey users delete ada --yes --config valetkey.yaml"
+}
+
+// Run deletes a user.
+func (c *usersDeleteCommand) Run(ctx context.Context, o *output) error {
+	store, user, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if !c.Yes {
+		return usageError{fmt.Errorf("this deletes %q (sub %s, %d sessions, %d applications) for good: repeat it with --yes, or use \"valetkey users disable\"",
+			user.Username, user.ID, user.Sessions, len(user.Clients))}
+	}
+	if err := store.DeleteUser(ctx, user.ID); err != nil {
+		return err
+	}
+	return c.changed(o, user, "deleted", "is deleted.")
+}
+
+type usersSetPasswordCommand struct {
+	oneUser `embed:""`
+}
+
+// Help is shown by "valetkey users set-password --help".
+func (usersSetPasswordCommand) Help() string {
+	return "Asks for the password; where input is not a terminal, its first line is the password. Every session, code and token ends.\n\n" +
+		"Examples:\n  valetkey users set-password ada --config valetkey.yaml\n  valetkey users set-password ada < password.txt"
+}
+
+// Run sets a user's password.
+func (c *usersSetPasswordCommand) Run(ctx context.Context, o *output) error {
+	store, user, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	password, err := readPassword(o)
+	if err != nil {
+		return err
+	}
+	err = valetkey.SetUserPassword(ctx, store, user.ID, password)
+	if weak, ok := errors.AsType[*valetkey.WeakPasswordError](err); ok {
+		return usageError{weak}
+	}
+	if err != nil {
+		return err
+	}
+	return c.changed(o, user, "password_set", "has the new password. All sessions and tokens have ended.")
+}
