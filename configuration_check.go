@@ -355,3 +355,17 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	}
 	return netip.PrefixFrom(addr, addr.BitLen()), nil
 }
+
+// Recommendations lists what would be better, and is not wrong as it is.
+func (d *Declarations) Recommendations() []string {
+	unnamed := 0
+	for _, c := range d.Clients {
+		if c.IDTokenSignedResponseAlg == "" && slices.Contains(c.ClientMetadata.WithDefaults().GrantTypes, oauth.GrantTypeAuthorizationCode) {
+			unnamed++
+		}
+	}
+	if unnamed == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("id_token_signed_response_alg: ES256 is thirty times as fast as RS256, which the clients have that name none (%d); set it for those whose library accepts it", unnamed)}
+}

@@ -65,6 +65,7 @@ func metadataOfAll(t *testing.T) *oauth.ServerMetadata {
 		t.Fatal(err)
 	}
 	s, _ := newTestServer(t, func(c *Config) {
+		c.Registration.Mode = string(authserver.RegistrationOpen)
 		c.TokenExchange = []authserver.TokenExchangeRule{{Clients: []string{"api"}, Resources: []string{"https://api.example"}}}
 		c.TrustedIssuers = []authserver.TrustedIssuer{{
 			Issuer: "https://idp.example", JWKS: keys, SAMLCertificates: certificateOf(t, "valetkey.example.yaml"),

@@ -311,8 +311,10 @@ func (s *Server) keepHouse(ctx context.Context) {
 				_, err := s.store.Reclaim(ctx, time.Now())
 				return err
 			})
+		case <-s.engine.KeysDue():
+			s.chore(ctx, "make signing keys", func() error { return s.engine.PrepareKeys(ctx) })
 		case <-hour.C:
-			s.chore(ctx, "rotate signing keys", func() error { return s.engine.RotateKeys(ctx) })
+			s.chore(ctx, "rotate signing keys", func() error { return s.engine.PrepareKeys(ctx) })
 		}
 	}
 }

@@ -27,6 +27,7 @@ type catalogue struct {
 	scopeNames []string
 	resources  []Resource
 	keys       keyRing
+	needs      needs
 	// verified remembers access tokens whose signature was found good, by their hash, for
 	// as long as no key is taken away.
 	verified *recent[[sha256.Size]byte, *accessTokenClaims]
@@ -103,10 +104,14 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	if next.jwks, err = next.keys.publish(now); err != nil {
 		return nil, err
 	}
+	if next.needs, err = s.readNeeds(ctx); err != nil {
+		return nil, err
+	}
 	if next.metadata, err = s.newMetadata(next); err != nil {
 		return nil, err
 	}
 	s.catalogueNow.Store(next)
+	s.noteKeysDue(next)
 	return next, nil
 }
 

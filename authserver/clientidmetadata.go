@@ -168,6 +168,9 @@ func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, t
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := s.prepareKeysFor(ctx, record, time.Now()); err != nil {
+		return nil, 0, err
+	}
 	return s.newClient(record), documentLife(header, time.Now()), nil
 }
 

@@ -98,7 +98,7 @@ func TestIDTokenAndUserinfoEncryptedToTheClient(t *testing.T) {
 					t.Errorf("%s: %v: %.60s", what, err, token)
 					continue
 				}
-				payload, _, err := jose.Verify(string(inner), s.publicKeys(), jose.Expected{Algorithms: []jose.Algorithm{jose.ES256}})
+				payload, _, err := jose.Verify(string(inner), s.publicKeys(), jose.Expected{Algorithms: []jose.Algorithm{map[string]jose.Algorithm{"ID token": jose.RS256, "UserInfo": jose.ES256}[what]}})
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
 				}
@@ -131,6 +131,7 @@ func TestUserinfoInAJWT(t *testing.T) {
 func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "HS256" }), confidential("other"),
+		confidential("encrypts", func(c *authserver.Client) { c.RequestObjectEncryptionAlg = "RSA-OAEP-256" }),
 	}})
 	if err := s.server.PrepareKeys(t.Context()); err != nil {
 		t.Fatal(err)
@@ -207,7 +208,7 @@ func TestEncryptedRequestObject(t *testing.T) {
 // key is offered no longer (OpenID Connect Core, section 10.2.1).
 func TestKeysToEncryptToRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("encrypts", func(c *authserver.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES" })}})
 		if err := s.server.PrepareKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}

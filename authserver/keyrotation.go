@@ -72,6 +72,9 @@ func (r *KeyRotation) apply(keys []Key, now time.Time, made *keyMaker) (after, a
 		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: starts(alg)})
 	}
 	for _, key := range keys {
+		if r.Revoke && r.Algorithm == "" { // those that are being withdrawn, too
+			continue
+		}
 		if slices.ContainsFunc(added, func(k Key) bool { return k.Algorithm == key.Algorithm }) {
 			from := starts(key.Algorithm)
 			ends := from.Add(r.Lifetimes.afterlife(key.Algorithm))
@@ -94,12 +97,12 @@ func (r *KeyRotation) algorithms(keys []Key) []jose.Algorithm {
 	}
 	var used []jose.Algorithm
 	for _, alg := range keyAlgorithms() {
-		if slices.ContainsFunc(keys, func(k Key) bool { return k.Algorithm == alg }) {
+		if slices.ContainsFunc(keys, func(k Key) bool { return k.Algorithm == alg && k.PublishedUntil.IsZero() }) {
 			used = append(used, alg)
 		}
 	}
 	if used == nil {
-		used = []jose.Algorithm{jose.ES256}
+		used = defaultAlgorithms()
 	}
 	return used
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// signingAlgorithms are those that tokens can be signed with; the first is the default.
+// signingAlgorithms are those that tokens can be signed with, the defaults first. The key set
+// is in this order.
 func signingAlgorithms() []jose.Algorithm {
 	return []jose.Algorithm{
-		jose.ES256, jose.RS256, jose.PS256, jose.ES384, jose.ES512, jose.RS384, jose.RS512, jose.PS384, jose.PS512,
+		jose.RS256, jose.ES256, jose.PS256, jose.ES384, jose.ES512, jose.RS384, jose.RS512, jose.PS384, jose.PS512,
 		jose.EdDSA, jose.Ed25519,
 	}
 }
 
-// decryptionAlgorithms are those of the keys that clients encrypt to; each stands for all
-// that its key can do.
-func decryptionAlgorithms() []jose.Algorithm { return []jose.Algorithm{jose.ECDHES, jose.RSAOAEP256} }
+// decryptionAlgorithms are those of the keys that clients encrypt to.
+func decryptionAlgorithms() []jose.Algorithm { return jose.PublicKeyEncryptionAlgorithms() }
 
 func decrypts(alg jose.Algorithm) bool { return slices.Contains(decryptionAlgorithms(), alg) }
 
@@ -49,7 +49,7 @@ func newKeyRing(keys []Key) (keyRing, error) {
 				return ring, fmt.Errorf("use key %s: %w", key.ID, err)
 			}
 			ring.signers = append(ring.signers, nil)
-			ring.published = append(ring.published, decrypter.Public())
+			ring.published = append(ring.published, decrypter.Public().WithAlgorithm(key.Algorithm))
 			ring.decrypters = append(ring.decrypters, decrypter)
 			continue
 		}
@@ -74,20 +74,30 @@ func (k keyRing) hasAll(other keyRing) bool {
 	return true
 }
 
-// publish returns the JWKS document.
+// has reports whether there is a key of an algorithm that is not being withdrawn.
+func (k keyRing) has(alg jose.Algorithm) bool {
+	return slices.ContainsFunc(k.keys, func(key Key) bool { return key.Algorithm == alg && key.PublishedUntil.IsZero() })
+}
+
+// publish returns the JWKS document: the keys of the default algorithms first, because some
+// readers take the first, and of each algorithm the one that signs now before the others.
 func (k keyRing) publish(now time.Time) (*document, error) {
 	published := jose.KeySet{Keys: []jose.JWK{}}
-	for i, key := range k.keys {
-		// Who sees the newest key to encrypt to has no use for those before it: they only
-		// open what is on its way.
-		if decrypts(key.Algorithm) && slices.ContainsFunc(k.keys[i+1:], func(later Key) bool { return later.Algorithm == key.Algorithm }) {
-			continue
-		}
-		if key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil) {
-			published.Keys = append(published.Keys, k.published[i])
+	for _, alg := range keyAlgorithms() {
+		first := len(published.Keys)
+		for i, key := range k.keys {
+			switch {
+			case key.Algorithm != alg || !key.PublishedUntil.IsZero() && expired(now, key.PublishedUntil):
+			case decrypts(alg) && !key.PublishedUntil.IsZero():
+				// Who sees the newest key to encrypt to has no use for those before it: they only
+				// open what is on its way.
+			case key.SignsFrom.After(now):
+				published.Keys = append(published.Keys, k.published[i])
+			default: // the newest that signs comes first
+				published.Keys = slices.Insert(published.Keys, first, k.published[i])
+			}
 		}
 	}
-	slices.Reverse(published.Keys) // newest first
 	body, err := json.Marshal(published)
 	if err != nil {
 		return nil, fmt.Errorf("encode JWKS: %w", err)
@@ -95,8 +105,12 @@ func (k keyRing) publish(now time.Time) (*document, error) {
 	return newDocument("application/jwk-set+json", jwksMaxAge, body), nil
 }
 
-// signer returns the newest key of an algorithm that signs by now, or nil.
+// signer returns the newest key of an algorithm that signs by now, or nil. A key that is being
+// withdrawn, without a successor, does not sign.
 func (k keyRing) signer(alg jose.Algorithm, now time.Time) *jose.Signer {
+	if !k.has(alg) {
+		return nil
+	}
 	for i := len(k.keys) - 1; i >= 0; i-- {
 		key := &k.keys[i]
 		if key.Algorithm == alg && !now.Before(key.SignsFrom) && (key.PublishedUntil.IsZero() || now.Before(key.PublishedUntil)) {
@@ -143,23 +157,10 @@ func (s *Server) RotateKeys(ctx context.Context) error {
 	return s.rotateKeys(ctx, time.Now(), jose.ES256)
 }
 
-// PrepareKeys makes a key for every algorithm that has none, so that clients which fetched
-// the JWKS before the first use of an algorithm know its key. RSA with the longer hashes
-// waits for its first use: hardly a client asks for it, and such keys are slow to make.
-func (s *Server) PrepareKeys(ctx context.Context) error {
-	for _, alg := range keyAlgorithms() {
-		switch alg {
-		case jose.RS384, jose.RS512, jose.PS384, jose.PS512:
-			continue
-		}
-		if err := s.rotateKeys(ctx, time.Now(), alg); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algorithm) error {
+	// RSA keys take long to make: one at a time, and nobody makes what another just did.
+	s.rotating.Lock()
+	defer s.rotating.Unlock()
 	current, err := s.config.Store.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("read keys: %w", err)
@@ -228,6 +229,12 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm, made
 			from = now.Add(-clockSkew)
 		case last == nil:
 			continue
+		case !last.PublishedUntil.IsZero():
+			// It was being withdrawn, and goes on if a client needs it again.
+			if alg == needed {
+				last.PublishedUntil, changed = time.Time{}, true
+			}
+			continue
 		case !last.SignsFrom.After(now) && expired(now, last.SignsFrom.Add(s.lifetimes.KeyRotation-ahead)):
 			from = now.Add(ahead)
 		default:
@@ -276,6 +283,18 @@ func (c *call) jwks() error {
 	if err != nil {
 		// A JWKS that is too old to issue by is still right to verify by.
 		if catalogue = c.s.catalogueNow.Load(); catalogue == nil {
+			return err
+		}
+	}
+	// Nobody shall keep a key set from before the first keys were made.
+	for _, alg := range defaultAlgorithms() {
+		if catalogue.keys.has(alg) {
+			continue
+		}
+		if _, err := c.s.signer(c.r.Context(), alg, c.now); err != nil {
+			return err
+		}
+		if catalogue, err = c.s.catalogue(c.r.Context()); err != nil {
 			return err
 		}
 	}

@@ -35,10 +35,6 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 
 // describe says what this server can do.
 func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
-	var algorithms []string
-	for _, alg := range signingAlgorithms() {
-		algorithms = append(algorithms, string(alg))
-	}
 	var methods, grants, modes []string
 	for _, m := range clientAuthMethods() {
 		if m.offered == nil || m.offered(s) {
@@ -50,27 +46,41 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 			grants = append(grants, g.name)
 		}
 	}
-	grants = append(grants, oauth.GrantTypeImplicit) // by the response types
+	if slices.ContainsFunc(catalogue.needs.responseTypes, func(name string) bool {
+		t, _ := oauth.ParseResponseType(name)
+		return t.FrontChannel()
+	}) {
+		grants = append(grants, oauth.GrantTypeImplicit)
+	}
 	for _, m := range responseModes() {
 		modes = append(modes, m.name)
 	}
 	authenticated := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == oauth.AuthMethodNone })
-	assertionAlgorithms := slices.Concat(algorithms, []string{string(jose.HS256), string(jose.HS384), string(jose.HS512)})
+	secretAlgorithms := []string{string(jose.HS256), string(jose.HS384), string(jose.HS512)}
+	assertionAlgorithms := slices.Concat(algorithmNames(signingAlgorithms()), secretAlgorithms)
+	signatures := slices.Concat(algorithmNames(catalogue.needs.offeredAlgorithms()), secretAlgorithms)
+	idTokens, requestObjects := slices.Clone(signatures), clientAlgorithms()
+	if catalogue.needs.unsignedIDTokens {
+		idTokens = append(idTokens, string(algorithmNone))
+	}
+	if catalogue.needs.unsignedRequests {
+		requestObjects = append(requestObjects, string(algorithmNone))
+	}
 	m := oauth.ServerMetadata{
 		Issuer:                                             s.config.Issuer,
 		ScopesSupported:                                    catalogue.scopeNames,
-		ResponseTypesSupported:                             oauth.ResponseTypes(),
+		ResponseTypesSupported:                             catalogue.needs.responseTypes,
 		ResponseModesSupported:                             modes,
 		GrantTypesSupported:                                grants,
 		ACRValuesSupported:                                 s.config.ACRValues,
 		SubjectTypesSupported:                              []string{subjectPublic, subjectPairwise},
-		IDTokenSigningAlgValuesSupported:                   append(slices.Clone(assertionAlgorithms), string(algorithmNone)),
+		IDTokenSigningAlgValuesSupported:                   idTokens,
 		IDTokenEncryptionAlgValuesSupported:                algorithmNames(encryptionAlgorithms()),
 		IDTokenEncryptionEncValuesSupported:                algorithmNames(jose.Encryptions()),
-		UserinfoSigningAlgValuesSupported:                  assertionAlgorithms,
+		UserinfoSigningAlgValuesSupported:                  signatures,
 		UserinfoEncryptionAlgValuesSupported:               algorithmNames(encryptionAlgorithms()),
 		UserinfoEncryptionEncValuesSupported:               algorithmNames(jose.Encryptions()),
-		RequestObjectEncryptionAlgValuesSupported:          algorithmNames(encryptionAlgorithms()),
+		RequestObjectEncryptionAlgValuesSupported:          s.requestEncryption(catalogue),
 		RequestObjectEncryptionEncValuesSupported:          algorithmNames(jose.Encryptions()),
 		TokenEndpointAuthMethodsSupported:                  methods,
 		TokenEndpointAuthSigningAlgValuesSupported:         assertionAlgorithms,
@@ -85,7 +95,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		RequestParameterSupported:                          true,
 		RequestURIParameterSupported:                       true,
 		RequireRequestURIRegistration:                      true,
-		RequestObjectSigningAlgValuesSupported:             append([]string{"none"}, clientAlgorithms()...),
+		RequestObjectSigningAlgValuesSupported:             requestObjects,
 		AuthorizationResponseIssParameterSupported:         true,
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),
@@ -109,6 +119,18 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		m.CheckSessionIframe = ""
 	}
 	return &m
+}
+
+// requestEncryption lists the algorithms by which clients may encrypt to this server: by their
+// secrets always, and to a key that is there, or that is made when a client registers for it.
+func (s *Server) requestEncryption(catalogue *catalogue) []string {
+	names := algorithmNames(jose.SecretEncryptionAlgorithms())
+	for _, alg := range decryptionAlgorithms() {
+		if s.registrations.on() || s.config.MetadataDocuments.on() || slices.Contains(catalogue.needs.algorithms, alg) {
+			names = append(names, string(alg))
+		}
+	}
+	return names
 }
 
 // document is a public answer that is the same for everybody, with its header fields made

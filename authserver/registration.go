@@ -160,6 +160,9 @@ func (c *call) register() error {
 	if err != nil {
 		return err
 	}
+	if err := c.s.prepareKeysFor(c.r.Context(), client, c.now); err != nil {
+		return err
+	}
 	c.s.log.InfoContext(c.r.Context(), "client registered", "event", "client.registered", "client_id", client.ID, "address", c.s.remoteAddr(c.r))
 	return c.writeClient(http.StatusCreated, client, token)
 }
@@ -223,9 +226,6 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 // allows, with their defaults.
 func (s *Server) limitRegistered(client *Client, policy RegistrationPolicy) []ClientProblem {
 	m := &client.ClientMetadata
-	if m.IDTokenSignedResponseAlg == "" {
-		m.IDTokenSignedResponseAlg = string(jose.RS256) // OpenID Connect Registration, section 2
-	}
 	problems := policy.limit(m, client.Registration.Vouched)
 	*m = m.WithDefaults()
 	return problems

@@ -121,6 +121,9 @@ func (c *call) replaceClient(client *Client, token string) error {
 	if err != nil {
 		return fmt.Errorf("replace client: %w", err)
 	}
+	if err := c.s.prepareKeysFor(c.r.Context(), client, c.now); err != nil {
+		return err
+	}
 	c.s.forget()
 	return c.writeClient(http.StatusOK, client, token)
 }

@@ -3,6 +3,7 @@ package authserver_test
 import (
 	"bufio"
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -144,6 +145,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if err := store.Declare(t.Context(), time.Now(), "test", d); err != nil {
 		t.Fatal(err)
 	}
+	seedRSAKey(t, store)
 	for i := range setup.TrustedIssuers {
 		if string(setup.TrustedIssuers[i].JWKS) == `"$key"` {
 			setup.TrustedIssuers[i].JWKS = keys
@@ -192,6 +194,29 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	t.Cleanup(s.server.Close)
 	return s
 }
+
+// seedRSAKey stores the key that signs ID tokens, as a server has had it since its first
+// start: making one takes long.
+func seedRSAKey(t testing.TB, store database) {
+	err := store.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+		if slices.ContainsFunc(keys, func(k authserver.Key) bool { return k.Algorithm == jose.RS256 }) {
+			return keys, nil
+		}
+		now := time.Now()
+		return append(keys, authserver.Key{ID: storage.NewID(), Algorithm: jose.RS256, Private: rsaKey(), CreatedAt: now, SignsFrom: now.Add(-time.Minute)}), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var rsaKey = sync.OnceValue(func() crypto.Signer {
+	key, err := jose.GenerateKey(jose.RS256)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
 
 func (s *scene) signedIn(r *http.Request) (*authserver.Authentication, error) {
 	cookie, err := r.Cookie(sessionCookie)

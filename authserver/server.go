@@ -39,6 +39,8 @@ type Server struct {
 	// participating remembers clients that are known to take part in a session.
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
+	keysDue       chan struct{}
+	rotating      sync.Mutex // held while keys are made
 
 	checkSessionPage   []byte
 	checkSessionPolicy string
@@ -123,6 +125,7 @@ func New(config Config) (*Server, error) {
 		webhooks:   webhooks,
 
 		logoutsDue: make(chan struct{}, 1),
+		keysDue:    make(chan struct{}, 1),
 	}
 	s.operator, s.outsiders = remotes(config.Outgoing, config.Logger)
 	s.registrations = config.Registration.withDefaults()

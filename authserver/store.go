@@ -24,6 +24,8 @@ type Store interface {
 	// within that second.
 	Version(ctx context.Context) (int64, error)
 	Client(ctx context.Context, clientID string) (*Client, error)
+	// ClientNeeds returns what clients need, each combination once.
+	ClientNeeds(ctx context.Context) ([]ClientNeeds, error)
 	// RegisterClient stores a new client with a Registration, if there are fewer than most
 	// such clients; otherwise ErrTooManyClients. storage.ErrExists: there is a client of
 	// that ID. The version stays: nobody can have known the client.
@@ -232,8 +234,8 @@ func (r *Resource) MayIntrospect(clientID string) bool {
 
 // Key is a private key and the times of its life. One that signs is published from the
 // moment it is stored until PublishedUntil, and signs from SignsFrom until another key of
-// its algorithm does. One whose algorithm is ECDH-ES or RSA-OAEP-256 decrypts until
-// PublishedUntil, and is published until another of its kind is.
+// its algorithm does. One whose algorithm is one of encryption decrypts until
+// PublishedUntil, and is published until that is set.
 type Key struct {
 	ID             string // kid
 	Algorithm      jose.Algorithm

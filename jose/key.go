@@ -15,7 +15,7 @@ import (
 // those for ECDH-ES lie on P-256.
 func GenerateKey(alg Algorithm) (crypto.Signer, error) {
 	switch alg {
-	case ES256, ECDHES:
+	case ES256, ECDHES, ECDHESA128KW, ECDHESA192KW, ECDHESA256KW:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case ES384:
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)

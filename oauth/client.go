@@ -54,8 +54,7 @@ type ClientMetadata struct {
 }
 
 // WithDefaults fills in what RFC 7591, section 2 and OpenID Connect Registration,
-// section 2 say of omitted members. ES256 instead of RS256 as the ID token's algorithm
-// is ours (docs/divergences.md): a signature costs a thirtieth.
+// section 2 say of omitted members.
 func (m ClientMetadata) WithDefaults() ClientMetadata {
 	if m.TokenEndpointAuthMethod == "" {
 		m.TokenEndpointAuthMethod = AuthMethodClientSecretBasic
@@ -73,7 +72,7 @@ func (m ClientMetadata) WithDefaults() ClientMetadata {
 		m.SubjectType = "public"
 	}
 	if m.IDTokenSignedResponseAlg == "" {
-		m.IDTokenSignedResponseAlg = "ES256"
+		m.IDTokenSignedResponseAlg = "RS256"
 	}
 	for _, member := range [...]struct {
 		alg string

@@ -34,6 +34,20 @@ func (s *Store) Client(_ context.Context, clientID string) (*authserver.Client, 
 	return &c, nil
 }
 
+// ClientNeeds implements authserver.Store.
+func (s *Store) ClientNeeds(context.Context) ([]authserver.ClientNeeds, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []authserver.ClientNeeds
+	for _, c := range s.clients {
+		needs := c.Needs()
+		if !slices.ContainsFunc(all, func(n authserver.ClientNeeds) bool { return reflect.DeepEqual(n, needs) }) {
+			all = append(all, needs)
+		}
+	}
+	return all, nil
+}
+
 // RegisterClient implements authserver.Store.
 func (s *Store) RegisterClient(_ context.Context, client *authserver.Client, most int) error {
 	s.mu.Lock()

@@ -22,6 +22,8 @@ type database interface {
 	// exists reports whether there is a table of that name.
 	exists(ctx context.Context, table string) (bool, error)
 	migrator(files fs.FS) (*goose.Provider, error)
+	// parsedJSON is the expression of a column with JSON text to which ->> applies.
+	parsedJSON(column string) string
 	// prepare makes ready what needs the tables.
 	prepare(ctx context.Context) error
 

@@ -79,7 +79,9 @@ func loopback(host string) bool {
 	return err == nil && address.IsLoopback()
 }
 
-func (d *postgreSQL) name() string                  { return "postgres" }
+func (d *postgreSQL) name() string { return "postgres" }
+
+func (*postgreSQL) parsedJSON(column string) string { return "CAST(" + column + " AS jsonb)" }
 func (d *postgreSQL) read() querier                 { return d.db }
 func (d *postgreSQL) write() *sql.DB                { return d.db }
 func (d *postgreSQL) alone() bool                   { return false }

@@ -101,10 +101,12 @@ func restrictFiles(path string, logger *slog.Logger) error {
 	return nil
 }
 
-func (d *sqlite) name() string   { return "sqlite" }
-func (d *sqlite) read() querier  { return preparedReader{d} }
-func (d *sqlite) write() *sql.DB { return d.writer }
-func (d *sqlite) alone() bool    { return true }
+func (d *sqlite) name() string { return "sqlite" }
+
+func (*sqlite) parsedJSON(column string) string { return column }
+func (d *sqlite) read() querier                 { return preparedReader{d} }
+func (d *sqlite) write() *sql.DB                { return d.writer }
+func (d *sqlite) alone() bool                   { return true }
 
 // forUpdate: no other transaction writes at the same time.
 func (d *sqlite) forUpdate() string { return "" }

@@ -50,6 +50,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"DC-01 of clients that register at once no more are stored than may be", raceRegisterClient},
 		{"UpdateClient and DeleteClient are seen by every node", changeClient},
 		{"a registered client that is not used in time is reclaimed, and one that is used stays", reclaimClients},
+		{"ClientNeeds returns what clients need, each combination once", clientNeeds},
 		{"Keys returns every key, private parts included", keysReturn},
 		{"an UpdateKeys that returns an error changes nothing", updateKeysFails},
 		{"RE-18 nodes that rotate at once do not undo each other", raceUpdateKeys},

@@ -402,24 +402,19 @@ func (s *site) checkKeys(t *testing.T) {
 	}
 	defer response.Body.Close()
 	var set struct {
-		Keys []struct{ Alg, Kty, Use string }
+		Keys []struct{ Alg string }
 	}
 	if err := json.NewDecoder(response.Body).Decode(&set); err != nil {
 		t.Error(err)
 	}
 	algorithms := map[string]int{}
 	for _, key := range set.Keys {
-		// Keys to encrypt to name no algorithm.
-		alg := key.Alg
-		if key.Use == "enc" {
-			alg = "enc " + key.Kty
-		}
-		if algorithms[alg]++; algorithms[alg] > 1 {
-			t.Errorf("several keys for %s", alg)
+		if algorithms[key.Alg]++; algorithms[key.Alg] > 1 {
+			t.Errorf("several keys for %s", key.Alg)
 		}
 	}
-	if algorithms["ES256"] != 1 {
-		t.Errorf("keys: %v, want one for ES256", algorithms)
+	if algorithms["ES256"] != 1 || algorithms["RS256"] != 1 {
+		t.Errorf("keys: %v, want one for RS256 and one for ES256", algorithms)
 	}
 }
 

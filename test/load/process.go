@@ -43,6 +43,7 @@ clients:
     redirect_uris: ["` + redirectURI + `"]
     grant_types: [authorization_code, refresh_token, client_credentials]
     scope: openid profile offline_access ` + apiScope + `
+    id_token_signed_response_alg: ES256
 users:
   - {username: ` + username + `, password: ` + password + `, name: Ada Lovelace}
 scopes:

@@ -1,0 +1,31 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/valetkey/valetkey/authserver"
+)
+
+// ClientNeeds implements authserver.Store. The database looks into the metadata: there may be
+// many clients, and few different needs.
+func (s *Store) ClientNeeds(ctx context.Context) ([]authserver.ClientNeeds, error) {
+	all, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (n authserver.ClientNeeds, err error) {
+		var responseTypes string
+		if err := rows.Scan(&n.IDTokenSignedResponseAlg, &n.UserinfoSignedResponseAlg, &n.AccessTokenSignedResponseAlg,
+			&n.IDTokenEncryptedResponseAlg, &n.RequestObjectEncryptionAlg, &n.RequestObjectSigningAlg, &responseTypes); err != nil {
+			return n, err
+		}
+		return n, json.Unmarshal([]byte(responseTypes), &n.ResponseTypes)
+	}, `SELECT DISTINCT coalesce(m ->> 'id_token_signed_response_alg', ''), coalesce(m ->> 'userinfo_signed_response_alg', ''),
+			coalesce(m ->> 'access_token_signed_response_alg', ''), coalesce(m ->> 'id_token_encrypted_response_alg', ''),
+			coalesce(m ->> 'request_object_encryption_alg', ''), coalesce(m ->> 'request_object_signing_alg', ''),
+			coalesce(m ->> 'response_types', 'null')
+		FROM (SELECT `+s.database.parsedJSON("metadata")+` AS m FROM clients) AS parsed`)
+	if err != nil {
+		return nil, fmt.Errorf("read what clients need: %w", err)
+	}
+	return all, nil
+}

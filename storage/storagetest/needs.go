@@ -1,0 +1,29 @@
+package storagetest
+
+import (
+	"cmp"
+	"slices"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/declaration"
+)
+
+func clientNeeds(t *testing.T, s Database) {
+	hybrid := oauth.ClientMetadata{
+		IDTokenSignedResponseAlg: "PS256", UserinfoSignedResponseAlg: "ES384", IDTokenEncryptedResponseAlg: "ECDH-ES",
+		RequestObjectEncryptionAlg: "RSA-OAEP", RequestObjectSigningAlg: "none", ResponseTypes: []string{"code id_token", "code"},
+	}
+	settings := authserver.ClientSettings{AccessTokenSignedResponseAlg: "EdDSA"}
+	clients := []authserver.Client{
+		{ID: "a", ClientMetadata: hybrid, ClientSettings: settings}, {ID: "b", ClientMetadata: hybrid, ClientSettings: settings}, {ID: "plain"},
+	}
+	want(t, "Declare", s.Declare(t.Context(), noon, "file", declaration.Declaration{Clients: clients}), nil)
+	want(t, "RegisterClient", s.RegisterClient(t.Context(), registered("c", noon), 5), nil)
+	got := must(s.ClientNeeds(t.Context()))(t)
+	slices.SortFunc(got, func(a, b authserver.ClientNeeds) int {
+		return cmp.Compare(a.IDTokenSignedResponseAlg, b.IDTokenSignedResponseAlg)
+	})
+	wantEqual(t, "ClientNeeds", []authserver.ClientNeeds{clients[2].Needs(), clients[0].Needs()}, got)
+}
