@@ -24,7 +24,7 @@ type Store interface {
 	// within that second.
 	Version(ctx context.Context) (int64, error)
 	Client(ctx context.Context, clientID string) (*Client, error)
-	// ClientNeeds returns what clients need, each combination once.
+	// ClientNeeds returns what clients that are not retired need, each combination once.
 	ClientNeeds(ctx context.Context) ([]ClientNeeds, error)
 	// RegisterClient stores a new client with a Registration, if there are fewer than most
 	// such clients; otherwise ErrTooManyClients. storage.ErrExists: there is a client of

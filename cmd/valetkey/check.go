@@ -28,6 +28,9 @@ func (c *checkCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
+	for _, recommendation := range configuration.Declarations.Recommendations() {
+		fmt.Fprintln(o.log, "recommended:", recommendation)
+	}
 	for _, warning := range configuration.Declarations.Warnings() {
 		fmt.Fprintln(o.log, "warning:", warning)
 	}

@@ -41,7 +41,7 @@ func (s *Store) ClientNeeds(context.Context) ([]authserver.ClientNeeds, error) {
 	var all []authserver.ClientNeeds
 	for _, c := range s.clients {
 		needs := c.Needs()
-		if !slices.ContainsFunc(all, func(n authserver.ClientNeeds) bool { return reflect.DeepEqual(n, needs) }) {
+		if c.RetiredAt.IsZero() && !slices.ContainsFunc(all, func(n authserver.ClientNeeds) bool { return reflect.DeepEqual(n, needs) }) {
 			all = append(all, needs)
 		}
 	}

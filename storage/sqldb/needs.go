@@ -10,7 +10,7 @@ import (
 )
 
 // ClientNeeds implements authserver.Store. The database looks into the metadata: there may be
-// many clients, and few different needs.
+// many clients, and few different needs. A retired client needs nothing.
 func (s *Store) ClientNeeds(ctx context.Context) ([]authserver.ClientNeeds, error) {
 	all, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (n authserver.ClientNeeds, err error) {
 		var responseTypes string
@@ -23,7 +23,7 @@ func (s *Store) ClientNeeds(ctx context.Context) ([]authserver.ClientNeeds, erro
 			coalesce(m ->> 'access_token_signed_response_alg', ''), coalesce(m ->> 'id_token_encrypted_response_alg', ''),
 			coalesce(m ->> 'request_object_encryption_alg', ''), coalesce(m ->> 'request_object_signing_alg', ''),
 			coalesce(m ->> 'response_types', 'null')
-		FROM (SELECT `+s.database.parsedJSON("metadata")+` AS m FROM clients) AS parsed`)
+		FROM (SELECT `+s.database.parsedJSON("metadata")+` AS m FROM clients WHERE retired = 0) AS parsed`)
 	if err != nil {
 		return nil, fmt.Errorf("read what clients need: %w", err)
 	}

@@ -18,8 +18,11 @@ func clientNeeds(t *testing.T, s Database) {
 	settings := authserver.ClientSettings{AccessTokenSignedResponseAlg: "EdDSA"}
 	clients := []authserver.Client{
 		{ID: "a", ClientMetadata: hybrid, ClientSettings: settings}, {ID: "b", ClientMetadata: hybrid, ClientSettings: settings}, {ID: "plain"},
+		{ID: "retired", ClientMetadata: oauth.ClientMetadata{IDTokenSignedResponseAlg: "ES512"}},
 	}
 	want(t, "Declare", s.Declare(t.Context(), noon, "file", declaration.Declaration{Clients: clients}), nil)
+	err := s.UpdateClient(t.Context(), "retired", func(c *authserver.Client) error { c.RetiredAt = noon; return nil })
+	want(t, "UpdateClient", err, nil)
 	want(t, "RegisterClient", s.RegisterClient(t.Context(), registered("c", noon), 5), nil)
 	got := must(s.ClientNeeds(t.Context()))(t)
 	slices.SortFunc(got, func(a, b authserver.ClientNeeds) int {
