@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/client/sessiontest"
 )
 
 // A store over a database keeps sessions as JSON.
@@ -46,4 +47,8 @@ func TestSessionsCanBeKeptAsJSON(t *testing.T) {
 	if printed := fmt.Sprintf("%v %+v %#v %s", want, want, &want, want.LogValue()); strings.Contains(printed, "secret-token") {
 		t.Errorf("printing shows %s", printed)
 	}
+}
+
+func TestMemorySessions(t *testing.T) {
+	sessiontest.Run(t, func(*testing.T) client.SessionStore { return client.NewMemorySessions(1000) })
 }

@@ -53,6 +53,8 @@ var rules = map[string]rule{
 		why:  "the cases of the contract must run over every store, so they know none"},
 	"client": {knows: []string{"oauth", "jose"}, uses: []string{"golang.org/x/oauth2", "golang.org/x/sync", "github.com/boombuler/barcode"},
 		why: "an application that signs people in must not link a server or a database"},
+	"client/sqlsession":  {knows: []string{"client"}, why: "whoever keeps sessions in a database brings its driver"},
+	"client/sessiontest": {knows: []string{"client"}, why: "the cases of the contract must run over every store, so they know none"},
 	"resourceserver": {knows: []string{"oauth", "jose"}, uses: []string{"golang.org/x/sync"},
 		why: "an API that checks tokens must not link a server or a database"},
 	".": {knows: []string{"authserver", "identity", "oauth", "jose", "ui", "storage", "storage/sqldb", "storage/declaration", "internal/editdistance"},
