@@ -25,12 +25,12 @@ type Registration struct {
 }
 
 // Format keeps the secrets out of logs and messages, whatever the verb.
-func (r *Registration) Format(s fmt.State, _ rune) {
+func (r Registration) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "[registration of client %q at %s]", r.ClientID, r.Issuer)
 }
 
 // LogValue keeps the secrets out of structured logs.
-func (r *Registration) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
+func (r Registration) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
 
 // Register makes an application known to the provider config.Issuer, which it finds by
 // discovery. What metadata leaves out is the provider's choice, and it may change what it

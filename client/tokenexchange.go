@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -47,6 +48,9 @@ type ExchangedToken struct {
 
 // Format keeps tokens out of logs and messages, whatever the verb.
 func (ExchangedToken) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[token]") }
+
+// LogValue keeps tokens out of structured logs.
+func (ExchangedToken) LogValue() slog.Value { return slog.StringValue("[token]") }
 
 // TokenExchange exchanges a token for another one (RFC 8693): for the API behind one's own,
 // for somebody for whom one acts, or for a grant that another authorization server takes. A

@@ -51,3 +51,11 @@ func ParsePrivateKey(der []byte) (crypto.Signer, error) {
 	}
 	return signer, nil
 }
+
+// Format keeps the key out of logs and messages, whatever the verb.
+func (s *Signer) Format(state fmt.State, _ rune) { fmt.Fprintf(state, "[%s key %q]", s.alg, s.kid) }
+
+// Format keeps the key out of logs and messages, whatever the verb.
+func (d *Decrypter) Format(state fmt.State, _ rune) {
+	fmt.Fprintf(state, "[decryption key %q]", d.public.kid)
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -28,6 +30,14 @@ type TransactionToken struct {
 	Claims map[string]any
 	raw    string
 }
+
+// Format keeps the token out of logs and messages, whatever the verb.
+func (t TransactionToken) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "[transaction token of %q]", t.Transaction)
+}
+
+// LogValue keeps the token out of structured logs.
+func (t TransactionToken) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
 // Forward puts the token into a request to the next service.
 func (t *TransactionToken) Forward(r *http.Request) { r.Header.Set(TransactionTokenHeader, t.raw) }

@@ -1,0 +1,280 @@
+// Package secrets holds that no exported type of the libraries shows a secret when it is
+// printed or logged.
+package secrets
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/client/sqlsession"
+	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/resourceserver"
+)
+
+const secret = "hunter2!hunter2!hunter2!hunter2!"
+
+// exported are the exported structs of each package. A new one must be listed here: with what
+// it is, if it holds nothing secret.
+var exported = map[string]map[string]entry{
+	"client": {
+		"AuthorizationChallenge": {value: client.AuthorizationChallenge{}},
+		"AuthorizationOptions":   {value: client.AuthorizationOptions{}, noJSON: true},
+		"Backend":                {value: client.Backend{}},
+		"BackendConfig":          {public: "paths, URLs, and a RelyingParty, which is looked at by itself"},
+		"Client":                 {value: client.Client{}},
+		"Config":                 {value: client.Config{}},
+		"DeviceAuthorization":    {value: client.DeviceAuthorization{}, noJSON: true},
+		"Error":                  {public: "what the provider said, to be logged"},
+		"ExchangedToken":         {value: client.ExchangedToken{}, noJSON: true},
+		"IDToken":                {value: client.IDToken{}, noJSON: true},
+		"IDTokenOptions":         {value: client.IDTokenOptions{}, noJSON: true},
+		"LogoutOptions":          {value: client.LogoutOptions{}, noJSON: true},
+		"LogoutToken":            {public: "what a logout token says, once it is used"},
+		"LoopbackOptions":        {value: client.LoopbackOptions{}, noJSON: true},
+		"MemorySessions":         {value: client.MemorySessions{}},
+		"QRCode":                 {public: "an image for a screen"},
+		"Registration":           {value: client.Registration{}, noJSON: true},
+		"RelyingParty":           {value: client.RelyingParty{}},
+		"RelyingPartyConfig":     {value: client.RelyingPartyConfig{}},
+		"Session":                {value: client.Session{}, noJSON: true},
+		"SignInError":            {public: "a path and an error, to be logged"},
+		"Source":                 {value: client.Source{}},
+		"TokenExchangeRequest":   {value: client.TokenExchangeRequest{}, noJSON: true},
+		"Tokens":                 {value: client.Tokens{}, noJSON: true},
+		"Transaction":            {value: client.Transaction{}, noJSON: true},
+		"UserInfo":               {value: client.UserInfo{}, noJSON: true},
+	},
+	"client/sqlsession": {
+		"Config": {value: sqlsession.Config{}},
+		"Store":  {value: sqlsession.Store{}},
+	},
+	"resourceserver": {
+		"Config":           {value: resourceserver.Config{}},
+		"Issuer":           {public: "whom an API trusts"},
+		"Requirement":      {public: "what a route asks for"},
+		"ResourceServer":   {value: resourceserver.ResourceServer{}},
+		"Token":            {public: "what a token says, and not the token"},
+		"TransactionToken": {value: resourceserver.TransactionToken{}, noJSON: true},
+	},
+	"jose": {
+		"Claims":          {public: "what a token says"},
+		"Decrypter":       {value: jose.Decrypter{}},
+		"EncryptedHeader": {public: "algorithms and a kid"},
+		"Expected":        {public: "algorithms and types"},
+		"Header":          {public: "algorithms and a kid"},
+		"JWK":             {public: "a public key; no other can be in it"},
+		"KeySet":          {public: "public keys"},
+		"Message":         {public: "a payload that its maker is about to encrypt"},
+		"Signer":          {value: jose.Signer{}},
+	},
+}
+
+type entry struct {
+	value  any
+	public string // what it is, if there is nothing secret in it
+	// noJSON says that it becomes JSON with its secrets, because it is stored or sent in that
+	// form. Logs show nothing of it all the same.
+	noJSON bool
+}
+
+func TestEveryExportedStructIsLookedAt(t *testing.T) {
+	for dir, known := range exported {
+		found := map[string]bool{}
+		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(dir), "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(files), err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				spec, ok := n.(*ast.TypeSpec)
+				if ok && spec.Name.IsExported() {
+					if _, isStruct := spec.Type.(*ast.StructType); isStruct {
+						found[spec.Name.Name] = true
+					}
+				}
+				return true
+			})
+		}
+		for name := range found {
+			if _, ok := known[name]; !ok {
+				t.Errorf("%s.%s is not looked at: list it, with a Format and a LogValue if it holds a secret", dir, name)
+			}
+		}
+		for name := range known {
+			if !found[name] {
+				t.Errorf("%s.%s is not there", dir, name)
+			}
+		}
+	}
+}
+
+func TestSecretsAreNeitherPrintedNorLogged(t *testing.T) {
+	for dir, known := range exported {
+		for name, e := range known {
+			if e.public != "" {
+				continue
+			}
+			t.Run(dir+"."+name, func(t *testing.T) {
+				pointer := reflect.New(reflect.TypeOf(e.value))
+				if fill(pointer.Elem(), 0) == 0 {
+					// All that is in it is other packages' keys and lists.
+					if printed := fmt.Sprintf("%+v", pointer.Interface()); !strings.HasPrefix(printed, "[") {
+						t.Errorf("it is printed as %s: give it a Format", printed)
+					}
+					return
+				}
+				check(t, "pointer", pointer.Interface(), e.noJSON)
+				check(t, "inside a list", []any{pointer.Interface()}, true)
+				// What has a lock in it is never copied.
+				if !holdsLock(pointer.Elem().Type(), 0) {
+					check(t, "value", pointer.Elem().Interface(), e.noJSON)
+					holder := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Held", Type: pointer.Elem().Type()}})).Elem()
+					holder.Field(0).Set(pointer.Elem())
+					check(t, "inside a struct", holder.Interface(), true)
+				}
+			})
+		}
+	}
+}
+
+func check(t *testing.T, form string, v any, noJSON bool) {
+	t.Helper()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		show(t, form+" by "+verb, fmt.Sprintf(verb, v))
+	}
+	show(t, form+" in an error", fmt.Errorf("failed: %v", v).Error())
+	var text, document bytes.Buffer
+	slog.New(slog.NewTextHandler(&text, nil)).Info("it", "v", v)
+	show(t, form+" in a text log", text.String())
+	if !noJSON || form == "pointer" || form == "value" {
+		slog.New(slog.NewJSONHandler(&document, nil)).Info("it", "v", v)
+		show(t, form+" in a JSON log", document.String())
+	}
+	if !noJSON {
+		encoded, _ := json.Marshal(v) // with an error nothing is shown
+		show(t, form+" as JSON", string(encoded))
+	}
+}
+
+func show(t *testing.T, how, printed string) {
+	t.Helper()
+	decimal := strings.Trim(fmt.Sprint([]byte(secret[:8])), "[]")
+	for _, shape := range []string{"hunter2", hex.EncodeToString([]byte("hunter2")), decimal, strings.ReplaceAll(decimal, " ", ", "), "0x68, 0x75, 0x6e"} {
+		if strings.Contains(strings.ToLower(printed), shape) {
+			t.Errorf("%s: %.300s", how, printed)
+			return
+		}
+	}
+}
+
+// shown are fields that anybody may see: names, addresses, and what a configuration is about.
+var shown = []string{"ClientID", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
+
+// fill puts the secret into every string of a value, unexported ones included, and returns
+// how many there were.
+func fill(v reflect.Value, depth int) (filled int) {
+	if depth > 6 {
+		return 0
+	}
+	if !v.CanSet() && v.CanAddr() {
+		v = reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem()
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(secret)
+		return 1
+	case reflect.Pointer:
+		if foreign(v.Type().Elem()) {
+			return 0
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		return fill(v.Elem(), depth+1)
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			v.SetBytes([]byte(secret))
+			if v.Type() == reflect.TypeFor[json.RawMessage]() {
+				v.SetBytes([]byte(`{"sub":"` + secret + `"}`))
+			}
+			return 1
+		}
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		return fill(v.Index(0), depth+1)
+	case reflect.Map:
+		if v.Type().Key().Kind() != reflect.String {
+			return 0
+		}
+		element := reflect.New(v.Type().Elem()).Elem()
+		filled = fill(element, depth+1)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf(secret).Convert(v.Type().Key()), element)
+		return filled
+	case reflect.Struct:
+		if foreign(v.Type()) {
+			return 0
+		}
+		for i := range v.NumField() {
+			if name := v.Type().Field(i).Name; !contains(shown, name) || depth > 0 && (name == "config" || name == "Transaction") {
+				filled += fill(v.Field(i), depth+1)
+			} else if name == "config" {
+				filled += fill(v.Field(i), depth) // its own names and addresses are left out
+			}
+		}
+	}
+	return filled
+}
+
+func contains(list []string, name string) bool {
+	for _, member := range list {
+		if member == name {
+			return true
+		}
+	}
+	return false
+}
+
+// foreign reports whether a type is another module's or the standard library's, whose inside
+// is nobody's to fill.
+func foreign(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t.PkgPath() != "" && !strings.HasPrefix(t.PkgPath(), "github.com/valetkey/") || t == reflect.TypeFor[time.Time]()
+}
+
+func holdsLock(t reflect.Type, depth int) bool {
+	if depth > 6 {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		if t.PkgPath() == "sync" {
+			return true
+		}
+		for i := range t.NumField() {
+			if holdsLock(t.Field(i).Type, depth+1) {
+				return true
+			}
+		}
+	case reflect.Array:
+		return holdsLock(t.Elem(), depth+1)
+	}
+	return false
+}
+
