@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/valetkey/valetkey/client"
 )
@@ -88,4 +89,44 @@ func ExampleClient_ClientCredentialsSource() {
 		log.Fatal(err)
 	}
 	resp.Body.Close()
+}
+
+// A native application hands the ID token of its SDK to the server, with the nonce that the
+// server made for it.
+func ExampleClient_VerifyIDToken() {
+	ctx := context.Background()
+	c, err := client.Discover(ctx, client.Config{Issuer: "https://login.example.com", ClientID: "photos"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	http.HandleFunc("POST /native-sign-in", func(w http.ResponseWriter, r *http.Request) {
+		id, err := c.VerifyIDToken(r.Context(), r.PostFormValue("id_token"), client.IDTokenOptions{
+			Nonce:     "the one in this browser's or app's session",
+			ClientIDs: []string{"photos-android", "photos-ios"},
+		})
+		if err != nil {
+			http.Error(w, "Sign in again.", http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintln(w, "Welcome,", id.Subject)
+	})
+}
+
+// A library that wants an http.Client of its own gets the tokens by its transport.
+func ExampleSource_Transport() {
+	c, err := client.Discover(context.Background(), client.Config{
+		Issuer: "https://login.example.com", ClientID: "reports", ClientSecret: "from a file", Scopes: []string{"reports:read"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	api := &http.Client{
+		Transport: c.ClientCredentialsSource().Transport(http.DefaultTransport),
+		Timeout:   time.Minute,
+	}
+	resp, err := api.Get("https://api.example.com/reports")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
 }

@@ -35,3 +35,27 @@ func Example() {
 	fmt.Println(guard.MetadataPath())
 	// Output: /.well-known/oauth-protected-resource
 }
+
+// An API that takes the tokens of a Keycloak realm and of an Okta organization.
+func ExampleIssuer() {
+	guard, err := resourceserver.New(resourceserver.Config{
+		Resource: "https://api.example.com",
+		Issuers: []resourceserver.Issuer{
+			{
+				Issuer: "https://sso.example.com/realms/acme", Audiences: []string{"notes-api"},
+				ClientIDClaim: "azp", InsecureTypes: []string{"JWT"},
+			},
+			{
+				Issuer: "https://acme.okta.com/oauth2/default", Audiences: []string{"api://default"},
+				ScopeClaims: []string{"scp"}, ClientIDClaim: "cid", InsecureTypes: []string{""},
+			},
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	http.Handle("GET /notes", guard.Require("notes.read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := resourceserver.TokenFromContext(r.Context())
+		fmt.Fprintln(w, "The notes of", token.Subject, "at", token.Issuer)
+	})))
+}
