@@ -277,4 +277,3 @@ func holdsLock(t reflect.Type, depth int) bool {
 	}
 	return false
 }
-
