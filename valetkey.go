@@ -271,8 +271,7 @@ func (s *Server) Close() error {
 	return s.closed
 }
 
-// SetupURL returns a one-time link that creates the first administrator; "" if there is
-// one already.
+// SetupURL returns a one-time link that creates the first user; "" if there are users.
 func (s *Server) SetupURL(ctx context.Context) (string, error) {
 	token, err := s.accounts.SetupToken(ctx, time.Now())
 	if err != nil || token == "" {

@@ -14,6 +14,7 @@ const (
 	sessionCookie = "valetkey_session"
 	deviceCookie  = "valetkey_device"
 	stateCookie   = "valetkey_state"
+	noticeCookie  = "valetkey_notice"
 )
 
 // SetSessionCookie gives the browser the secret of a session, for as long as it is open.
@@ -66,6 +67,23 @@ func SessionCookie(r *http.Request, issuer string) string {
 func SetDeviceCookie(w http.ResponseWriter, issuer, secret string) {
 	cookie := newCookie(issuer, deviceCookie, secret)
 	cookie.MaxAge = int(deviceLifetime / time.Second)
+	http.SetCookie(w, cookie)
+}
+
+// SetNoticeCookie gives the browser what the next page says, for a minute.
+func SetNoticeCookie(w http.ResponseWriter, issuer, value string) {
+	cookie := newCookie(issuer, noticeCookie, value)
+	cookie.MaxAge = 60
+	http.SetCookie(w, cookie)
+}
+
+// NoticeCookie returns the notice that a browser sent; "" if it sent none or several.
+func NoticeCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, noticeCookie) }
+
+// ClearNoticeCookie takes the notice back.
+func ClearNoticeCookie(w http.ResponseWriter, issuer string) {
+	cookie := newCookie(issuer, noticeCookie, "")
+	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
 }
 

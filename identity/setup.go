@@ -11,15 +11,15 @@ import (
 // setupFamily is that of every setup token.
 const setupFamily = "setup"
 
-// SetupToken returns a one-time secret, good for a day, with which the first administrator
-// is created; "" if there is an administrator. A server shows it at its start, to whoever
+// SetupToken returns a one-time secret, good for a day, with which the first user is
+// created, as an administrator; "" if there are users. A server shows it at its start, to whoever
 // can read its output.
 func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error) {
-	done, err := a.store.HasAdministrator(ctx)
+	users, err := a.store.Users(ctx, "", 1)
 	if err != nil {
-		return "", fmt.Errorf("look for an administrator: %w", err)
+		return "", fmt.Errorf("look for users: %w", err)
 	}
-	if done {
+	if len(users) > 0 {
 		return "", nil
 	}
 	token := newSecret()
@@ -27,7 +27,7 @@ func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error
 	if err := a.store.Put(ctx, now, ticket); err != nil {
 		return "", fmt.Errorf("store the setup token: %w", err)
 	}
-	a.logger.InfoContext(ctx, "there is no administrator yet", "event", EventSetupStarted)
+	a.logger.InfoContext(ctx, "there are no users yet", "event", EventSetupStarted)
 	return token, nil
 }
 

@@ -45,14 +45,6 @@ type sessionView struct {
 	This    bool
 }
 
-// notices are what the account page says after a form, by the query that leads there.
-var notices = map[string]string{
-	"revoked":  "The application has no access any more.",
-	"ended":    "That session has ended.",
-	"password": "Your password was changed.",
-	"welcome":  "Welcome. You are the administrator of this service.",
-}
-
 func (s *session) home(w http.ResponseWriter, r *http.Request) error {
 	return s.redirect(w, "/account")
 }
@@ -75,7 +67,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	user := s.who.User
-	v := accountView{User: user, Person: person(user), Notice: notices[query.Get("done")]}
+	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
 	var err error
 	if v.Applications, err = s.applications(r); err != nil {
 		return err
@@ -223,7 +215,7 @@ func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 			s.log.InfoContext(r.Context(), "a person took an application's access away", "event", "grant_revoked", "user", s.who.User.ID, "grant", id)
 		}
 	}
-	return s.redirect(w, "/account?done=revoked")
+	return s.notify(w, "revoked")
 }
 
 // endSession ends one session of the person's own.
@@ -243,7 +235,7 @@ func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
 		}
 		s.server.SessionsEnded()
 	}
-	return s.redirect(w, "/account?done=ended")
+	return s.notify(w, "ended")
 }
 
 // endSessions signs the person out everywhere, here too.
@@ -294,7 +286,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 		}
-		return s.redirect(w, "/account?done=password")
+		return s.notify(w, "password")
 	}
 	var v passwordView
 	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {

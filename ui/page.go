@@ -27,8 +27,9 @@ var files embed.FS
 type session struct {
 	*UI
 	server *authserver.Server
-	// who is nil if nobody is.
-	who *identity.Session
+	// who is nil if nobody is; secret is what their cookie holds.
+	who    *identity.Session
+	secret string
 }
 
 func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) {
@@ -36,7 +37,7 @@ func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) 
 	if err != nil {
 		return nil, fmt.Errorf("see who is signed in: %w", err)
 	}
-	return &session{UI: u, server: server, who: who}, nil
+	return &session{UI: u, server: server, who: who, secret: identity.SessionCookie(r, u.config.Issuer)}, nil
 }
 
 // view is what a template is given.

@@ -41,7 +41,7 @@ func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
 		if _, err := s.begin(w, r, now, user); err != nil {
 			return err
 		}
-		return s.redirect(w, "/account?done=welcome")
+		return s.notify(w, "setup")
 	}
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrSpent) {
 		s.ErrorPage(w, r, pageError(http.StatusNotFound, pageSetupOver))

@@ -139,6 +139,7 @@ func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, u
 	if err != nil {
 		return nil, err
 	}
+	s.secret = secret
 	identity.SetSessionCookie(w, s.config.Issuer, secret)
 	return began, s.remember(ctx, w, r, now, user)
 }

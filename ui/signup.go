@@ -88,7 +88,7 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 		s.server.Authenticated(w, r, in.ID, authentication(began))
 		return nil
 	}
-	return s.redirect(w, "/account?done=welcome")
+	return s.notify(w, "welcome")
 }
 
 // refusal says to a person why they could not be created; known is false for a fault.

@@ -79,8 +79,8 @@ var deadEnds = map[oauth.ErrorCode]deadEnd{
 	},
 	pageSetupOver: {
 		Title:    "This link does not work any more",
-		Happened: "It creates the first administrator, once, within a day. It was used, or it is old, or it is incomplete.",
-		Next:     "Sign in if the administrator is there. Otherwise start the server again: it prints a new link.",
+		Happened: "It creates the first user, once, within a day. It was used, or it is old, or it is incomplete.",
+		Next:     "Sign in if you have an account. If there are no users at all, start the server again: it prints a new link.",
 		own:      true,
 	},
 	pageMethod: {

@@ -158,10 +158,10 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 		valetkey.Version, configuration.Issuer, listener.Addr(), redactedDatabase(configuration.Database))
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
-		log.Error("make the link that creates the first administrator", "error", err)
+		log.Error("make the link that creates the first user", "error", err)
 	}
 	if setup != "" {
-		fmt.Fprintf(o.out, "\nThere is no administrator yet. Create the first one here, once, within a day:\n\n  %s\n\n", setup)
+		fmt.Fprintf(o.out, "\nThere are no users yet. Create the first one here, once, within a day:\n\n  %s\n\n", setup)
 	}
 	reload, stopReload := context.WithCancel(ctx)
 	defer stopReload()

@@ -1,0 +1,50 @@
+package ui
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// What the account page says comes from this browser's own form, once: neither a link from
+// elsewhere, nor a cookie of another session, puts words on it.
+func TestNoticesCannotBeSentByOthers(t *testing.T) {
+	w := newWorld(t)
+	w.addAlice()
+	w.ui.config.SignUp = true
+	b := w.newBrowser()
+	page := b.get("/sign-up")
+	b.post("/sign-up", with(page.hidden(), "username", "carol", "password", password)).redirectedTo(t, "/account")
+	address, err := url.Parse(b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var planted string
+	for _, cookie := range b.client.Jar.Cookies(address) {
+		if cookie.Name == "valetkey_notice" {
+			planted = cookie.Value
+		}
+	}
+	if !strings.HasPrefix(planted, "welcome.") {
+		t.Fatalf("the notice is %q", planted)
+	}
+	first := b.get("/account")
+	first.want(t, 200, "Welcome. Your account is ready.")
+	if strings.Contains(first.body, "dministrator") {
+		t.Error("someone who signed up is told about administrators")
+	}
+	for _, target := range []string{"/account", "/account?done=password", "/account?done=welcome", "/account?done=setup"} {
+		if again := b.get(target); strings.Contains(again.body, "Welcome.") || strings.Contains(again.body, "Your password was changed") {
+			t.Errorf("%s says what did not happen", target)
+		}
+	}
+	other := w.newBrowser()
+	other.signIn("alice", password).redirected(t)
+	for _, value := range []string{planted, "password", "password.", strings.Replace(planted, "welcome", "password", 1)} {
+		other.client.Jar.SetCookies(address, []*http.Cookie{{Name: "valetkey_notice", Value: value, Path: "/"}})
+		if page := other.get("/account"); strings.Contains(page.body, "Welcome.") || strings.Contains(page.body, "Your password was changed") {
+			t.Errorf("with the cookie %q, the page says what did not happen", value)
+		}
+	}
+}
