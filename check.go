@@ -67,5 +67,5 @@ func (config Config) Check(ctx context.Context) error {
 	key := make([]byte, masterKeyBytes)
 	rand.Read(key)
 	err = s.open(ctx, key)
-	return errors.Join(err, s.closeParts())
+	return errors.Join(err, s.declared.conflict, s.closeParts())
 }

@@ -35,6 +35,10 @@ type Configuration struct {
 	MasterKeyFile string `json:"master_key_file,omitempty"`
 	// ServiceName is what the pages call the service.
 	ServiceName string `json:"service_name,omitempty"`
+	// Source is under what name the database remembers what this file declares; the same in
+	// every file that takes this one's place. The command's default is the issuer. What the
+	// source declared before and declares no longer is retired. "": nothing is retired.
+	Source string `json:"source,omitempty"`
 	// SignUp lets people create accounts for themselves.
 	SignUp bool `json:"sign_up,omitempty"`
 	// FirstPartyApplications lets clients with first_party send people's passwords here.
@@ -61,12 +65,18 @@ type Configuration struct {
 }
 
 // Declarations are the clients, users, scopes and resources of a configuration file, or of
-// a file for "valetkey apply".
+// a file for "valetkey apply". A record is a set of named members. One that is not named
+// keeps its stored value, or has its default in a new record; null in a file removes it. In
+// a Go program, the members that are not zero are named.
 type Declarations struct {
 	Clients   []Client              `json:"clients,omitempty"`
 	Users     []User                `json:"users,omitempty"`
 	Scopes    []authserver.Scope    `json:"scopes,omitempty"`
 	Resources []authserver.Resource `json:"resources,omitempty"`
+	// Modified is when the file was modified; zero if that is not known.
+	Modified time.Time `json:"-"`
+
+	named named // members that have no value
 }
 
 // TLS names the files of the certificate; they are read again when they change.
@@ -219,6 +229,9 @@ type Lifetimes struct {
 	Session           Duration `json:"session,omitzero"`
 	KeyRotation       Duration `json:"key_rotation,omitzero"`
 	KeyPublishAhead   Duration `json:"key_publish_ahead,omitzero"`
+	// RetiredRecord is how long a user, client, scope or resource is kept after the
+	// configuration has stopped naming it; zero means 30 days.
+	RetiredRecord Duration `json:"retired_record,omitzero"`
 }
 
 func (l Lifetimes) engine() authserver.Lifetimes {
@@ -245,30 +258,22 @@ type Client struct {
 	// SecretFile and SecretNextFile are files that hold Secret and SecretNext.
 	SecretFile     string `json:"client_secret_file,omitempty"`
 	SecretNextFile string `json:"client_secret_next_file,omitempty"`
+	// Adopt takes over a client of this ID that registered itself.
+	Adopt bool `json:"adopt,omitempty"`
 	oauth.ClientMetadata
 	authserver.ClientSettings
-}
-
-func (c Client) record() authserver.Client {
-	r := authserver.Client{ID: c.ID, ClientMetadata: c.ClientMetadata, ClientSettings: c.ClientSettings}
-	for _, secret := range []string{c.Secret, c.SecretNext} {
-		if secret != "" {
-			r.Secrets = append(r.Secrets, secret)
-		}
-	}
-	if r.TokenEndpointAuthMethod == "" && len(r.Secrets) == 0 {
-		r.TokenEndpointAuthMethod = oauth.AuthMethodNone
-		if len(r.JWKS) > 0 || r.JWKSURI != "" {
-			r.TokenEndpointAuthMethod = oauth.AuthMethodPrivateKeyJWT
-		}
-	}
-	return r
 }
 
 // User is a person as they are declared, with OpenID Connect's standard claims by their
 // own names (OpenID Connect Core, section 5.1).
 type User struct {
-	Username      string `json:"username"`
+	Username string `json:"username"`
+	// Subject is the subject identifier (OpenID Connect Core, section 2) of a new user, and
+	// never changes. Left out: a random one.
+	Subject string `json:"sub,omitempty"`
+	// Adopt takes over the account that somebody signed up with under this username or
+	// e-mail address. Everything that its owner has ends, the password included.
+	Adopt         bool   `json:"adopt,omitempty"`
 	Password      string `json:"password,omitempty"`
 	PasswordFile  string `json:"password_file,omitempty"` // holds Password
 	PasswordHash  string `json:"password_hash,omitempty"`
@@ -310,7 +315,7 @@ type Address struct {
 func (u *User) claims() (map[string]any, error) {
 	standard := *u
 	standard.Username, standard.Password, standard.PasswordFile, standard.PasswordHash, standard.Claims = "", "", "", "", nil
-	standard.Disabled, standard.Administrator = false, false
+	standard.Disabled, standard.Administrator, standard.Subject, standard.Adopt = false, false, "", false
 	document, err := json.Marshal(standard)
 	if err != nil {
 		return nil, fmt.Errorf("encode claims of %q: %w", u.Username, err)
@@ -331,7 +336,9 @@ func ReadConfiguration(path string) (Configuration, error) {
 	if err != nil {
 		return Configuration{}, err
 	}
-	return ParseConfiguration(path, text)
+	c, err := ParseConfiguration(path, text)
+	c.Modified = modified(path)
+	return c, err
 }
 
 // ParseConfiguration is ReadConfiguration for a text that was read already. Errors name it
@@ -351,5 +358,16 @@ func ReadDeclarations(path string) (Configuration, error) {
 	if err != nil {
 		return Configuration{}, err
 	}
-	return parseConfiguration(filepath.Base(path), text, false)
+	c, err := parseConfiguration(filepath.Base(path), text, false)
+	c.Modified = modified(path)
+	return c, err
+}
+
+// modified returns when a file was modified; zero if that cannot be known.
+func modified(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return time.Time{}
+	}
+	return info.ModTime().Truncate(time.Millisecond)
 }

@@ -1,6 +1,7 @@
 package valetkey
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 // shortSecret is the length under which a client secret draws a warning: 128 bits in
@@ -181,24 +183,38 @@ func (d *Declarations) validateClients(report reporter) {
 		case first(clients, c.ID, i) != i:
 			report(path+".client_id", "there are two clients %q", c.ID)
 		}
-		if c.SecretNext != "" && c.Secret == "" {
-			report(path+".client_secret_next", "it stands beside a client_secret")
+		members, err := d.named.members(declaration.KindClient, c.ID, c)
+		if err != nil {
+			report(path, "%v", err)
 		}
 		for _, problem := range c.record().Problems() {
-			where := path
-			if problem.Member != "" {
-				where += "." + problem.Member
+			// What is missing may be stored already: the merged record is checked again.
+			if name, _, _ := strings.Cut(problem.Member, "["); members[name] != nil {
+				report(path+"."+problem.Member, "%s", problem.Message)
 			}
-			report(where, "%s", problem.Message)
 		}
 	}
 }
 
+// Incomplete reports what clients lack that are not stored yet, such as redirect_uris.
+func (d *Declarations) Incomplete() error {
+	return collectProblems(func(report reporter) {
+		for i := range d.Clients {
+			for _, problem := range d.Clients[i].record().Problems() {
+				report(fmt.Sprintf("clients[%d]", i), "%s", problem)
+			}
+		}
+	})
+}
+
 func (d *Declarations) validateUsers(report reporter) {
-	owners := map[string]string{}
+	owners, subjects := map[string]string{}, map[string]int{}
 	for i := range d.Users {
 		u := &d.Users[i]
 		path := fmt.Sprintf("users[%d]", i)
+		if u.Subject != "" && first(subjects, u.Subject, i) != i {
+			report(path+".sub", "there are two users with the sub %q", u.Subject)
+		}
 		if u.Password != "" && u.PasswordHash != "" {
 			report(path+".password_hash", "password and password_hash exclude each other")
 		}
@@ -215,7 +231,7 @@ func (d *Declarations) validateUsers(report reporter) {
 			report(path, "%v", err)
 			continue
 		}
-		record := identity.User{ID: "new", Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims}
+		record := identity.User{ID: cmp.Or(u.Subject, "new"), Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims}
 		if err := record.Check(); err != nil {
 			report(path, "%v", err)
 		}
@@ -237,10 +253,8 @@ func checkCustomClaim(name string) error {
 	case "preferred_username", "updated_at":
 		return errors.New("it follows from the user's record")
 	}
-	for _, claims := range oauth.ScopeClaims {
-		if slices.Contains(claims, name) {
-			return errors.New("it is a standard claim: write it beside username")
-		}
+	if isStandardClaim(name) {
+		return errors.New("it is a standard claim: write it beside username")
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package valetkey
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -78,7 +77,7 @@ type yamlDecoder struct {
 var syntaxError = regexp.MustCompile(`^(?:yaml: )?(?:[a-z ]+: )?line (\d+)(?:, column \d+)?: (.*)`)
 
 // decode looks through the whole file, so that all problems are reported at once.
-func (d *yamlDecoder) decode(text []byte, target any) {
+func (d *yamlDecoder) decode(text []byte, target *Configuration) {
 	root, err := parseYAML(text)
 	if err != nil {
 		place := d.name
@@ -93,15 +92,13 @@ func (d *yamlDecoder) decode(text []byte, target any) {
 		d.problems = append(d.problems, fmt.Errorf("%s: %w", d.name, ErrEmpty))
 		return
 	}
-	value := d.value(root, reflect.TypeOf(target).Elem(), "")
+	value := d.value(root, reflect.TypeFor[Configuration](), "")
 	if len(d.problems) > 0 {
 		return
 	}
 	document, err := json.Marshal(value)
 	if err == nil {
-		decoder := json.NewDecoder(bytes.NewReader(document))
-		decoder.DisallowUnknownFields()
-		err = decoder.Decode(target)
+		err = decodeDocument(document, target)
 	}
 	if err != nil {
 		d.problems = append(d.problems, fmt.Errorf("%s: %w", d.name, err))

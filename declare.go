@@ -2,145 +2,268 @@ package valetkey
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"reflect"
-	"slices"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// Change is one line of a diff between declarations and a database.
-type Change struct {
-	Kind   string `json:"kind"`   // client, user, scope or resource
-	Name   string `json:"name"`   // client_id, username, name or identifier
-	Action string `json:"action"` // add or change
-	// Members are those that differ, with what they were and will be. Secrets show as
-	// "(secret)".
-	Members []MemberChange `json:"members,omitempty"`
-}
+// Change is what a declaration does to one record, or why it cannot.
+type Change = declaration.Change
+
+// The values of Change.Action.
+const (
+	ActionAdd      = declaration.ActionAdd
+	ActionChange   = declaration.ActionChange
+	ActionRetire   = declaration.ActionRetire
+	ActionRestore  = declaration.ActionRestore
+	ActionRemove   = declaration.ActionRemove
+	ActionConflict = declaration.ActionConflict
+	ActionNone     = declaration.ActionNone
+)
 
 // MemberChange is one member that differs, as JSON; "" where it is absent.
-type MemberChange struct {
-	Name string `json:"name"`
-	From string `json:"from,omitempty"`
-	To   string `json:"to,omitempty"`
+type MemberChange = declaration.MemberChange
+
+// RecordName names a client, user, scope or resource.
+type RecordName = declaration.Name
+
+// ConflictError says that some records could not be declared. All others were.
+type ConflictError struct{ err error }
+
+func (e *ConflictError) Error() string { return e.err.Error() }
+func (e *ConflictError) Unwrap() error { return e.err }
+
+// DeclareOptions say how declarations are taken. The zero value adds and changes, and
+// retires nothing.
+type DeclareOptions struct {
+	// Source is the name of what declares: it owns the records that it names, and those that
+	// it names no longer are retired.
+	Source string
+	// FormerSource is what an earlier release called the source; "" if nothing.
+	FormerSource string
+	// KeepUnnamed retires nothing.
+	KeepUnnamed bool
+	// Prune removes for good those of the named records that the source declared before and
+	// does not name now.
+	Prune []RecordName
+	// PruneAll removes all of them.
+	PruneAll bool
+	// OnlyNewer applies nothing if something newer of the source was applied before, by
+	// another node for instance.
+	OnlyNewer bool
 }
 
-// secretMember stands for every value that a diff must not show.
-const secretMember = "(secret)"
+// Declared is what became of declarations.
+type Declared struct {
+	Changes []Change
+	// Older says that nothing was applied because something newer was applied before.
+	Older bool
+}
 
-// Apply puts declarations into a database and returns what that changed. With source "",
-// nothing is removed; otherwise what the same source declared before and declares no
-// longer is. Passwords are hashed here, and only those that changed.
+// CountChanges counts what changed: neither conflicts nor notes.
+func CountChanges(changes []Change) int {
+	n := 0
+	for i := range changes {
+		if changes[i].Happens() {
+			n++
+		}
+	}
+	return n
+}
+
+// Apply puts declarations into a database and returns what that changed. A member that is
+// not named keeps its value. With source "", nothing is retired; otherwise what the same
+// source declared before and declares no longer is. The error is a *ConflictError if some
+// records could not be declared.
 func (d *Declarations) Apply(ctx context.Context, store *sqldb.Store, source string) ([]Change, error) {
-	records, changes, err := d.compare(ctx, store)
+	declared, err := d.ApplyWith(ctx, store, DeclareOptions{Source: source})
+	return declared.Changes, err
+}
+
+// ApplyWith is Apply with options. What is stored decides, inside the transaction that
+// writes; passwords are hashed before, and only those that were not declared before.
+func (d *Declarations) ApplyWith(ctx context.Context, store *sqldb.Store, options DeclareOptions) (Declared, error) {
+	declared, err := d.reconcile(ctx, store, options, false)
+	if err != nil {
+		return declared, fmt.Errorf("apply declarations: %w", err)
+	}
+	if err := declaration.IsConflict(declared.Changes); err != nil {
+		return declared, &ConflictError{err}
+	}
+	return declared, nil
+}
+
+// Diff returns what Apply would change, conflicts included.
+func (d *Declarations) Diff(ctx context.Context, store *sqldb.Store) ([]Change, error) {
+	declared, err := d.DiffWith(ctx, store, DeclareOptions{})
+	return declared.Changes, err
+}
+
+// DiffWith returns what ApplyWith would do.
+func (d *Declarations) DiffWith(ctx context.Context, store *sqldb.Store, options DeclareOptions) (Declared, error) {
+	declared, err := d.reconcile(ctx, store, options, true)
+	if err != nil {
+		return declared, fmt.Errorf("compare declarations: %w", err)
+	}
+	return declared, nil
+}
+
+const (
+	// declareTimeout bounds each transaction. Hashing thousands of new passwords takes longer.
+	declareTimeout = 2 * time.Minute
+	declareRetries = 5
+)
+
+// errUnhashed ends a transaction that finds a password to be new which was not new when the
+// others were hashed.
+var errUnhashed = errors.New("declared passwords changed meanwhile")
+
+func (d *Declarations) reconcile(ctx context.Context, store *sqldb.Store, options DeclareOptions, dry bool) (Declared, error) {
+	in, err := d.prepare(store, options)
+	if err != nil {
+		return Declared{}, err
+	}
+	for try := 0; ; try++ {
+		plan, err := d.plan(ctx, store, in)
+		if err != nil || dry || plan.Empty() {
+			return Declared{plan.Changes, plan.Older}, err
+		}
+		if err := d.hash(ctx, in, plan.Unhashed); err != nil {
+			return Declared{}, err
+		}
+		plan, err = write(ctx, store, in)
+		// Somebody took a name between the reading and the writing, or a password was
+		// declared by another node.
+		again := errors.Is(err, errUnhashed) || errors.Is(err, identity.ErrIdentifierTaken)
+		if !again || try == declareRetries {
+			return Declared{plan.Changes, plan.Older}, err
+		}
+	}
+}
+
+// prepare returns the declarations in the form that a store takes.
+func (d *Declarations) prepare(store *sqldb.Store, options DeclareOptions) (*declaration.Input, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	in, err := d.input()
 	if err != nil {
 		return nil, err
 	}
-	if len(changes) == 0 && source == "" {
-		return nil, nil
-	}
-	for i := range records.Users {
-		password := d.Users[i].Password
-		if password == "" || records.Users[i].PasswordHash != "" {
-			continue
+	in.Now, in.Source, in.Formerly = time.Now(), options.Source, options.FormerSource
+	in.Force, in.KeepUnnamed, in.Prune, in.Check = !options.OnlyNewer, options.KeepUnnamed, options.PruneAll, checkRecord
+	for _, name := range options.Prune {
+		if in.Pruned == nil {
+			in.Pruned = map[declaration.Name]bool{}
 		}
-		if records.Users[i].PasswordHash, err = identity.HashPassword(password); err != nil {
-			return nil, fmt.Errorf("hash the password of %q: %w", d.Users[i].Username, err)
+		in.Pruned[declaration.Name{Kind: name.Kind, Name: name.Name}] = true
+	}
+	for i := range in.Users {
+		if password := d.Users[i].Password; password != "" {
+			in.Users[i].Password.Mark = func(id string) string { return store.PasswordFingerprint(id, password) }
 		}
-		records.Users[i].DeclaredPassword = records.Users[i].PasswordHash
 	}
-	if err := store.Declare(ctx, time.Now(), source, records); err != nil {
-		return nil, fmt.Errorf("apply declarations: %w", err)
-	}
-	return changes, nil
+	in.Version, err = d.version(store)
+	return in, err
 }
 
-// Diff returns what Apply would change.
-func (d *Declarations) Diff(ctx context.Context, store *sqldb.Store) ([]Change, error) {
-	_, changes, err := d.compare(ctx, store)
-	return changes, err
-}
-
-// compare returns the declarations as records, and how they differ from what is stored.
-// A user whose password is new has no PasswordHash yet.
-func (d *Declarations) compare(ctx context.Context, store *sqldb.Store) (declaration.Declaration, []Change, error) {
-	var records declaration.Declaration
-	if err := d.Validate(); err != nil {
-		return records, nil, err
-	}
-	stored, err := store.Declared(ctx)
+// plan decides what to do, without writing anything.
+func (d *Declarations) plan(ctx context.Context, store *sqldb.Store, in *declaration.Input) (declaration.Plan, error) {
+	reading, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	state, err := store.DeclaredState(reading, in.Selection())
 	if err != nil {
-		return records, nil, fmt.Errorf("read what is stored: %w", err)
+		return declaration.Plan{}, err
 	}
-	known := Declarations{Scopes: stored.Scopes, Resources: stored.Resources}
-	for _, c := range stored.Clients {
-		known.Clients = append(known.Clients, Client{ID: c.ID})
+	plan := declaration.Reconcile(in, state)
+	if err := errors.Join(plan.Invalid...); err != nil || len(plan.Unhashed) == 0 {
+		return plan, err
 	}
-	if err := collectProblems(func(report reporter) { d.checkReferences(&known, report) }); err != nil {
-		return records, nil, err
+	// An earlier release noted hashes of declared passwords, not fingerprints.
+	stored := make(map[string]*identity.User, len(state.Users))
+	for i := range state.Users {
+		u := &state.Users[i].Record
+		stored[canonicalName(u.Username)] = u
 	}
-	var changes []Change
-	clients := byName(stored.Clients, func(c *authserver.Client) string { return c.ID })
-	scopes := byName(stored.Scopes, func(s *authserver.Scope) string { return s.Name })
-	resources := byName(stored.Resources, func(r *authserver.Resource) string { return r.Identifier })
-	subjects := byName(stored.Users, func(u *identity.User) string { return u.ID })
-	users := byName(stored.Users, func(u *identity.User) string { return canonicalName(u.Username) })
-	for _, c := range d.Clients {
-		// A token of a client in its own name has its client_id as sub: it must not be
-		// taken for a person (RFC 9700, section 4.15).
-		if subjects[c.ID] != nil {
-			return records, nil, fmt.Errorf("client %q: the client_id is a person's subject identifier", c.ID)
+	err = inParallel(ctx, plan.Unhashed, func(i int) error {
+		u := stored[canonicalName(d.Users[i].Username)]
+		if u != nil && strings.HasPrefix(u.DeclaredPassword, "$") && identity.VerifyPassword(u.DeclaredPassword, d.Users[i].Password) {
+			in.Users[i].Password.SameAs = u.DeclaredPassword
 		}
-		record := c.record()
-		records.Clients = append(records.Clients, record)
-		var before any
-		secrets := len(record.Secrets) > 0
-		if old := clients[record.ID]; old != nil {
-			before, secrets = *old, !slices.Equal(old.Secrets, record.Secrets)
-		}
-		changes = appendChange(changes, "client", record.ID, before, record, "client_secret", secrets)
-	}
-	for _, s := range d.Scopes {
-		records.Scopes = append(records.Scopes, s)
-		changes = appendChange(changes, "scope", s.Name, valueOrNil(scopes[s.Name]), s, "", false)
-	}
-	for _, r := range d.Resources {
-		records.Resources = append(records.Resources, r)
-		changes = appendChange(changes, "resource", r.Identifier, valueOrNil(resources[r.Identifier]), r, "", false)
-	}
-	for _, u := range d.Users {
-		record, before, newPassword, err := u.compare(users[canonicalName(u.Username)])
-		if err != nil {
-			return records, nil, err
-		}
-		records.Users = append(records.Users, record)
-		changes = appendChange(changes, "user", u.Username, before, comparableUser(record), "password", newPassword)
-	}
-	return records, changes, nil
-}
-
-// byName finds records by their names. A file may declare thousands.
-func byName[T any](values []T, name func(*T) string) map[string]*T {
-	found := make(map[string]*T, len(values))
-	for i := range values {
-		found[name(&values[i])] = &values[i]
-	}
-	return found
-}
-
-// valueOrNil is nil without a type for a nil pointer.
-func valueOrNil[T any](value *T) any {
-	if value == nil {
 		return nil
+	})
+	if err != nil {
+		return declaration.Plan{}, err
 	}
-	return *value
+	return declaration.Reconcile(in, state), nil
+}
+
+// hash fills in the hashes of passwords that are new.
+func (d *Declarations) hash(ctx context.Context, in *declaration.Input, users []int) error {
+	return inParallel(ctx, users, func(i int) (err error) {
+		if in.Users[i].Password.Hash, err = identity.HashPassword(d.Users[i].Password); err != nil {
+			return fmt.Errorf("hash the password of %q: %w", d.Users[i].Username, err)
+		}
+		return nil
+	})
+}
+
+// write decides again, against the rows that are locked now, and writes.
+func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan declaration.Plan, err error) {
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	err = store.Reconcile(ctx, in.Now, in.Selection(), func(state *declaration.State) (*declaration.Plan, error) {
+		plan = declaration.Reconcile(in, state)
+		if len(plan.Unhashed) > 0 {
+			return nil, errUnhashed
+		}
+		return &plan, errors.Join(plan.Invalid...)
+	})
+	return plan, err
+}
+
+// inParallel does something to each of the indexes, on every processor.
+func inParallel(ctx context.Context, indexes []int, do func(i int) error) error {
+	next := make(chan int)
+	errs := make(chan error, len(indexes))
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(indexes)) {
+		workers.Go(func() {
+			for i := range next {
+				errs <- do(i)
+			}
+		})
+	}
+	var err error
+	for _, i := range indexes {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// version identifies the declarations. It is a keyed hash, because they may hold passwords.
+func (d *Declarations) version(store *sqldb.Store) (*declaration.Version, error) {
+	document, err := d.document()
+	if err != nil {
+		return nil, err
+	}
+	return &declaration.Version{Digest: store.DeclarationDigest(document), Modified: d.Modified}, nil
 }
 
 // canonicalName is what two spellings of one username have in common.
@@ -150,97 +273,4 @@ func canonicalName(username string) string {
 		return username // no user that was checked has it
 	}
 	return canonical
-}
-
-// compare returns a user as a record, and the stored one, if there is one, in a
-// comparable form.
-func (u *User) compare(old *identity.User) (record identity.User, before any, newPassword bool, err error) {
-	claims, err := u.claims()
-	if err != nil {
-		return record, nil, false, err
-	}
-	record = identity.User{
-		Username: u.Username, PasswordHash: u.PasswordHash, DeclaredPassword: u.PasswordHash, Claims: claims,
-		Disabled: u.Disabled, Administrator: u.Administrator,
-	}
-	if old == nil {
-		return record, nil, u.Password != "", nil
-	}
-	switch {
-	case u.Password != "":
-		// The same as was declared before: what the person chose since stays.
-		if newPassword = !identity.VerifyPassword(old.DeclaredPassword, u.Password); !newPassword {
-			record.PasswordHash, record.DeclaredPassword = old.PasswordHash, old.DeclaredPassword
-		}
-	case u.PasswordHash == "":
-		// Nothing is said about the password: the person's own stays.
-		record.PasswordHash, record.DeclaredPassword = old.PasswordHash, old.DeclaredPassword
-	default:
-		if newPassword = u.PasswordHash != old.DeclaredPassword; !newPassword {
-			record.PasswordHash = old.PasswordHash
-		}
-	}
-	return record, comparableUser(*old), newPassword, nil
-}
-
-func comparableUser(u identity.User) map[string]any {
-	members := map[string]any{"username": u.Username, "disabled": u.Disabled, "administrator": u.Administrator}
-	for name, value := range u.Claims {
-		members[name] = value
-	}
-	return members
-}
-
-func appendChange(changes []Change, kind, name string, before, after any, secret string, secretChanged bool) []Change {
-	change := Change{Kind: kind, Name: name, Action: "change"}
-	if before == nil {
-		change.Action = "add"
-	}
-	from, to := jsonMembers(before), jsonMembers(after)
-	names := map[string]bool{}
-	for member := range from {
-		names[member] = true
-	}
-	for member := range to {
-		names[member] = true
-	}
-	for member := range names {
-		if !reflect.DeepEqual(from[member], to[member]) {
-			change.Members = append(change.Members, MemberChange{member, jsonText(from[member]), jsonText(to[member])})
-		}
-	}
-	slices.SortFunc(change.Members, func(a, b MemberChange) int { return strings.Compare(a.Name, b.Name) })
-	if secretChanged {
-		change.Members = append(change.Members, MemberChange{Name: secret, To: secretMember})
-	}
-	if before != nil && len(change.Members) == 0 {
-		return changes
-	}
-	return append(changes, change)
-}
-
-// jsonMembers returns a record as a JSON object; false, empty and absent are the same.
-func jsonMembers(record any) map[string]any {
-	members := map[string]any{}
-	document, err := json.Marshal(record)
-	if err != nil || record == nil || json.Unmarshal(document, &members) != nil {
-		return map[string]any{}
-	}
-	for name, value := range members {
-		if value == false || value == "" || value == nil {
-			delete(members, name)
-		}
-	}
-	return members
-}
-
-func jsonText(value any) string {
-	if value == nil {
-		return ""
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Sprint(value)
-	}
-	return string(text)
 }

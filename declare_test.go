@@ -84,13 +84,13 @@ func TestDiffSaysWhatApplyWouldChangeAndShowsNoSecret(t *testing.T) {
 	d.Resources = append(d.Resources, authserver.Resource{Identifier: "https://new.example.com"})
 	want := []Change{
 		{Kind: "client", Name: "app", Action: "change", Members: []MemberChange{
-			{"redirect_uris", `["https://app.example.com/callback"]`, `["https://app.example.com/cb"]`},
-			{"client_secret", "", "(secret)"},
+			{Name: "redirect_uris", From: `["https://app.example.com/callback"]`, To: `["https://app.example.com/cb"]`},
+			{Name: "client_secret", From: "", To: "(secret)"},
 		}},
-		{Kind: "scope", Name: "notes", Action: "change", Members: []MemberChange{{"optional", "", "true"}}},
-		{Kind: "resource", Name: "https://new.example.com", Action: "add", Members: []MemberChange{{"identifier", "", `"https://new.example.com"`}}},
+		{Kind: "scope", Name: "notes", Action: "change", Members: []MemberChange{{Name: "optional", From: "", To: "true"}}},
+		{Kind: "resource", Name: "https://new.example.com", Action: "add", Members: []MemberChange{{Name: "identifier", From: "", To: `"https://new.example.com"`}}},
 		{Kind: "user", Name: "ada", Action: "change", Members: []MemberChange{
-			{"name", `"Ada Lovelace"`, `"Ada King"`}, {"password", "", "(secret)"},
+			{Name: "name", From: `"Ada Lovelace"`, To: `"Ada King"`}, {Name: "password", From: "", To: "(secret)"},
 		}},
 	}
 	got, err := d.Diff(t.Context(), store)

@@ -210,7 +210,7 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{"lifetimes: {access_token: soon}\n", false},
 		{"log: {level: loud}\n", false},
 		{"tls: {certificate: a.pem}\n", false},
-		{"clients: [{client_id: a, redirect_uris: []}]\n", false},
+		{"clients: [{client_id: a, redirect_uris: []}]\n", true}, // the merged record is checked when it is applied
 		{"clients: [{redirect_uris: [https://a.example/cb]}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], client_secret: \"\"}]\n", false},
 		{"clients: [{client_id: a, redirect_uris: [https://a.example/cb], grant_types: [passwords]}]\n", false},

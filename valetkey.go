@@ -31,9 +31,8 @@ type Config struct {
 	// Configuration is what a file can say; Issuer is needed. Its declarations are applied
 	// when the server is made. Listen and TLS are for Serve.
 	Configuration
-	// Source is under what name the declarations are kept, usually the file's: what it
-	// declared before and no longer declares is removed. "" removes nothing.
-	Source string
+	// FormerSource is what an earlier release called the Source; "" if nothing.
+	FormerSource string
 	// Logger receives everything that is logged; nil means slog.Default().
 	Logger *slog.Logger
 	// OnTrace, if set, receives the ladder of checks of every protocol request.
@@ -58,6 +57,7 @@ type Server struct {
 	secure    bool   // the issuer is https
 	proxies   proxies
 	draining  atomic.Bool
+	declared  declared
 	readiness readiness
 	stop      context.CancelFunc
 	working   sync.WaitGroup // in the background
@@ -139,7 +139,8 @@ func (s *Server) open(ctx context.Context, master []byte) error {
 	for _, warning := range s.config.Declarations.warnings(s.config.GrantTypes) {
 		s.log.Warn(warning)
 	}
-	if _, err := s.config.Declarations.Apply(ctx, store, s.config.Source); err != nil {
+	// Hashing passwords that are new may take longer than everything else together.
+	if err := s.applyAtStart(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	counting, err := deriveKey(secret, "valetkey unknown accounts")
@@ -280,19 +281,6 @@ func (s *Server) SetupURL(ctx context.Context) (string, error) {
 	return s.config.Issuer + "/setup?token=" + url.QueryEscape(token), nil
 }
 
-// Apply puts new declarations in place of the present ones of the same source.
-func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
-	if err := collectProblems(d.readSecretFiles); err != nil {
-		return nil, err
-	}
-	for _, warning := range d.warnings(s.config.GrantTypes) {
-		s.log.WarnContext(ctx, warning)
-	}
-	changes, err := d.Apply(ctx, s.store, s.config.Source)
-	s.engine.SessionsEnded() // of people who are disabled or gone, perhaps
-	return changes, err
-}
-
 // keepHouse does what must be done now and then, until ctx ends.
 func (s *Server) keepHouse(ctx context.Context) {
 	minute := time.NewTicker(time.Minute)
@@ -310,6 +298,7 @@ func (s *Server) keepHouse(ctx context.Context) {
 				_, err := s.store.Reclaim(ctx, time.Now())
 				return err
 			})
+			s.chore(ctx, "remove retired records", func() error { return s.removeRetired(ctx) })
 		case <-s.engine.KeysDue():
 			s.chore(ctx, "make signing keys", func() error { return s.engine.PrepareKeys(ctx) })
 		case <-hour.C:

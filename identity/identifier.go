@@ -76,9 +76,8 @@ func (u *User) Identifiers() []string {
 // Check reports the first thing that keeps the record from being stored, in words for
 // whoever wrote it.
 func (u *User) Check() error {
-	if u.ID == "" || len(u.ID) > 255 {
-		// OpenID Connect Core, section 2: sub has at most 255 ASCII characters.
-		return errors.New("a person's ID has 1 to 255 characters")
+	if u.ID == "" || len(u.ID) > 255 || strings.ContainsFunc(u.ID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("sub: 1 to 255 printable ASCII characters without spaces (OpenID Connect Core, section 2)")
 	}
 	if _, err := CanonicalIdentifier(u.Username); err != nil {
 		return fmt.Errorf("username: %w", err)

@@ -59,7 +59,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	if err := a.CheckSetupToken(ctx, now, token); err != nil {
 		return nil, err
 	}
-	user := &User{ID: storage.NewID(), Username: username, Administrator: true, CreatedAt: now, UpdatedAt: now}
+	user := &User{ID: storage.NewID(), Username: username, Administrator: true, Origin: OriginSetup, CreatedAt: now, UpdatedAt: now}
 	if email != "" {
 		user.Claims = map[string]any{"email": email, "email_verified": false}
 	}

@@ -27,7 +27,7 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr,
 		a.logger.WarnContext(ctx, "sign-up throttled", "event", EventSignUpThrottled, "remote", remote.String(), "retry_after", wait)
 		return nil, throttled(wait)
 	}
-	user := &User{ID: storage.NewID(), Username: username, CreatedAt: now, UpdatedAt: now}
+	user := &User{ID: storage.NewID(), Username: username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
 	if email != "" {
 		user.Claims = map[string]any{"email": email, "email_verified": false}
 	}

@@ -57,14 +57,17 @@ type User struct {
 	Username string
 	// PasswordHash is in PHC string format; "" means that no password signs in.
 	PasswordHash string
-	// DeclaredPassword is the hash that an operator's declaration gave last; "" if none
-	// did. A declaration that says the same again leaves alone what the person chose since.
+	// DeclaredPassword is the hash, or the store's fingerprint of the password, that an
+	// operator's declaration gave last; "" if none did. A declaration that says the same again
+	// leaves alone what the user chose since.
 	DeclaredPassword string
 	// Claims are OpenID Connect's standard claims and others, by their names, without
 	// sub and preferred_username, which follow from ID and Username.
 	Claims        map[string]any
 	Disabled      bool
 	Administrator bool
+	// Origin is how the user came: OriginDeclared, OriginSignedUp or OriginSetup.
+	Origin string
 	// RetiredAt is when a declaration stopped naming the user; zero: it did not. The record
 	// is kept, and refused as if it were disabled.
 	RetiredAt time.Time
@@ -113,6 +116,13 @@ func (u *User) valid(issued time.Time, session ...string) bool {
 	return issued.UnixMilli() >= u.EndedAt.UnixMilli() || u.EndedAt.IsZero() ||
 		slices.ContainsFunc(session, func(name string) bool { return slices.Contains(u.Kept, name) })
 }
+
+// The values of User.Origin.
+const (
+	OriginDeclared = "declared"  // by an operator
+	OriginSignedUp = "signed_up" // by the user
+	OriginSetup    = "setup"     // with the link for the first administrator
+)
 
 // SessionFamily is the ticket family of a user's sign-in sessions.
 func SessionFamily(userID string) string { return "user:" + userID }

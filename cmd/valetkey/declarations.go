@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/valetkey/valetkey"
@@ -21,29 +22,34 @@ var errDifferent = errors.New("there are differences")
 type declarationFiles struct {
 	Config   string   `help:"Configuration file, for the database and the master key; its declarations are not used." type:"existingfile" placeholder:"FILE"`
 	Database string   `help:"sqlite:PATH or postgres://… (default: that of --config, of VALETKEY_DATABASE, of the files, or sqlite:./valetkey.db)" placeholder:"URL"`
+	Source   string   `help:"The name under which the database remembers what the files declare (default: source or issuer of the files, if all say the same)." placeholder:"NAME"`
 	JSON     bool     `help:"Print JSON."`
 	Files    []string `arg:"" help:"YAML files with clients, users, scopes and resources." type:"existingfile"`
 }
 
-// read returns the declarations of all files as one, and the database that they are for.
+// read returns the declarations of all files as one, with the database that they are for and
+// their source.
 func (f *declarationFiles) read() (valetkey.Configuration, error) {
 	all, err := configurationOf(f.Config)
 	if err != nil {
 		return all, err
 	}
 	all.Declarations = valetkey.Declarations{}
-	for _, file := range f.Files {
+	for i, file := range f.Files {
 		c, err := valetkey.ReadDeclarations(file)
 		if err != nil {
 			return all, usageError{err}
 		}
 		all.Database = cmp.Or(all.Database, c.Database)
 		all.MasterKeyFile = cmp.Or(all.MasterKeyFile, c.MasterKeyFile)
-		all.Clients = append(all.Clients, c.Clients...)
-		all.Users = append(all.Users, c.Users...)
-		all.Scopes = append(all.Scopes, c.Scopes...)
-		all.Resources = append(all.Resources, c.Resources...)
+		all.Add(c.Declarations)
+		if source := cmp.Or(c.Source, c.Issuer); i == 0 {
+			all.Source, all.Modified = source, c.Modified
+		} else if source != all.Source {
+			all.Source = ""
+		}
 	}
+	all.Source = cmp.Or(f.Source, all.Source)
 	all.Database = cmp.Or(f.Database, all.Database, valetkey.DefaultDatabase)
 	if err := all.Validate(); err != nil {
 		return all, usageError{err}
@@ -76,38 +82,6 @@ func missingFile(database string) string {
 	return ""
 }
 
-type applyCommand struct {
-	declarationFiles `embed:""`
-}
-
-// Help is shown by "valetkey apply --help".
-func (applyCommand) Help() string {
-	return "Applying the same files again changes nothing. What the files do not name stays as it is. " +
-		"A running server sees the changes within a second.\n\nExample: valetkey apply --database sqlite:valetkey.db clients.yaml"
-}
-
-// Run applies the files.
-func (c *applyCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.read()
-	if err != nil {
-		return err
-	}
-	declarations := &configuration.Declarations
-	store, err := valetkey.OpenStore(ctx, &configuration, newLogger(o.log, valetkey.Log{Level: "warn"}))
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	for _, warning := range declarations.Warnings() {
-		fmt.Fprintln(o.log, "warning:", warning)
-	}
-	changes, err := declarations.Apply(ctx, store, "")
-	if err != nil {
-		return err
-	}
-	return printChanges(o.out, c.JSON, changes, "Nothing to change.")
-}
-
 type diffCommand struct {
 	declarationFiles `embed:""`
 	ExitCode         bool `help:"End with exit code 3 if there are differences."`
@@ -115,7 +89,7 @@ type diffCommand struct {
 
 // Help is shown by "valetkey diff --help".
 func (diffCommand) Help() string {
-	return "Secrets are shown as changed, never as they are.\n\nExample: valetkey diff --exit-code clients.yaml"
+	return "Secrets are shown as changed, never as they are. What a server would retire that has these files as its configuration is shown too.\n\nExample: valetkey diff --exit-code clients.yaml"
 }
 
 // Run shows the differences.
@@ -132,17 +106,30 @@ func (c *diffCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	defer store.Close()
-	changes, err := configuration.Diff(ctx, store)
+	declared, err := configuration.DiffWith(ctx, store, valetkey.DeclareOptions{Source: configuration.Source})
 	if err != nil {
 		return err
 	}
-	if err := printChanges(o.out, c.JSON, changes, "No differences."); err != nil {
+	if err := printChanges(o.out, c.JSON, declared.Changes, "No differences."); err != nil {
 		return err
 	}
-	if c.ExitCode && len(changes) > 0 {
+	if c.ExitCode && slices.ContainsFunc(declared.Changes, func(c valetkey.Change) bool { return c.Action != valetkey.ActionNone }) {
 		return errDifferent
 	}
 	return nil
+}
+
+// signs begin the lines about changes.
+var signs = map[string]string{
+	valetkey.ActionAdd: "+", valetkey.ActionChange: "~", valetkey.ActionRetire: "-", valetkey.ActionRestore: "+",
+	valetkey.ActionRemove: "x", valetkey.ActionConflict: "!", valetkey.ActionNone: "=",
+}
+
+// remarks end them, where the sign does not say enough.
+var remarks = map[string]string{
+	valetkey.ActionRetire:  " (retired: the files do not name it any more; it comes back if they name it again)",
+	valetkey.ActionRestore: " (was retired and is named again)",
+	valetkey.ActionRemove:  " (removed for good)",
 }
 
 func printChanges(w io.Writer, asJSON bool, changes []valetkey.Change, none string) error {
@@ -157,11 +144,13 @@ func printChanges(w io.Writer, asJSON bool, changes []valetkey.Change, none stri
 		return nil
 	}
 	for _, c := range changes {
-		sign := "~"
-		if c.Action == "add" {
-			sign = "+"
+		fmt.Fprintf(w, "%s %s %s%s\n", signs[c.Action], c.Kind, c.Name, remarks[c.Action])
+		if c.Adopted {
+			fmt.Fprintln(w, "    adopted: everything that was issued to it has ended")
 		}
-		fmt.Fprintf(w, "%s %s %s\n", sign, c.Kind, c.Name)
+		if c.Problem != "" {
+			fmt.Fprintf(w, "    stays as it is: %s\n", strings.ReplaceAll(c.Problem, "\n", "\n    "))
+		}
 		for _, m := range c.Members {
 			switch {
 			case m.From == "":
@@ -171,6 +160,9 @@ func printChanges(w io.Writer, asJSON bool, changes []valetkey.Change, none stri
 			default:
 				fmt.Fprintf(w, "    %s: %s → %s\n", m.Name, m.From, m.To)
 			}
+		}
+		if len(c.NotNamed) > 0 {
+			fmt.Fprintf(w, "    not named any more, but kept (null removes): %s\n", strings.Join(c.NotNamed, ", "))
 		}
 	}
 	return nil

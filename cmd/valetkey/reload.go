@@ -113,8 +113,10 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 		r.failed(ctx, err)
 		return
 	}
+	configuration.Modified = r.watch.seen[0].info.ModTime().Truncate(time.Millisecond)
 	changes, err := r.server.Apply(ctx, configuration.Declarations)
-	if err != nil {
+	// A record that conflicts with what is stored is in the log; the others were applied.
+	if err != nil && !errors.As(err, new(*valetkey.ConflictError)) {
 		r.watch.done(r.watch.paths, time.Now().Add(retryAfter))
 		r.failed(ctx, refusal{"the file could not be applied; the server tries again", err})
 		return
@@ -122,7 +124,7 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 	r.watch.done(r.watch.paths, time.Time{})
 	r.applied, r.newline, r.said = configuration.Declarations, endsLine(text), ""
 	r.server.SetReadinessDetail(configurationTopic)
-	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", len(changes))
+	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", valetkey.CountChanges(changes))
 }
 
 // watched are the files whose change is a change of the configuration.

@@ -68,7 +68,7 @@ func withReload(t *testing.T, text string, test func(w *reloadWorld)) {
 		}
 		command.running = configuration
 		log := slog.New(slog.NewTextHandler(&w.log, nil))
-		w.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Source: "file:valetkey.yaml", Logger: log})
+		w.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Logger: log})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -93,6 +93,9 @@ func (c *serveCommand) complete(configuration valetkey.Configuration) (valetkey.
 	if err := oauth.CheckIssuer(configuration.Issuer); err != nil {
 		return configuration, usageError{err}
 	}
+	if c.Config != "" {
+		configuration.Source = cmp.Or(configuration.Source, configuration.Issuer)
+	}
 	return configuration, nil
 }
 
@@ -134,11 +137,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	}
 	c.running = configuration
 	log := newLogger(o.log, configuration.Log)
-	source := ""
-	if c.Config != "" {
-		source = "file:" + filepath.Base(c.Config)
-	}
-	config := valetkey.Config{Configuration: configuration, Source: source, Logger: log}
+	config := valetkey.Config{Configuration: configuration, FormerSource: formerSource(c.Config), Logger: log}
 	if err := configuration.CheckFiles(ctx); err != nil {
 		return usageError{err}
 	}
@@ -173,6 +172,14 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 		err = closeErr
 	}
 	return err
+}
+
+// formerSource is what an earlier release called the source of a file.
+func formerSource(file string) string {
+	if file == "" {
+		return ""
+	}
+	return "file:" + filepath.Base(file)
 }
 
 // redactedDatabase shows where data is, without what may be a password.

@@ -41,7 +41,7 @@ var rules = map[string]rule{
 		why: "identity does not know OAuth; ui introduces them"},
 	"ui": {knows: []string{"authserver", "identity", "oauth", "storage", "internal/ratelimit"}, uses: []string{"golang.org/x/text"},
 		why: "ui introduces people to the protocol, over any store"},
-	"storage/declaration": {knows: []string{"authserver", "identity"},
+	"storage/declaration": {knows: []string{"authserver", "identity", "oauth", "storage"},
 		why: "records are those of the packages that own the contracts"},
 	"storage/sqldb": {knows: []string{"authserver", "identity", "jose", "storage", "storage/declaration"},
 		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "golang.org/x/crypto"},

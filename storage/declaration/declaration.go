@@ -6,13 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 )
 
-// Declaration is a set of records. A user is who has the username; the ID, CreatedAt and
-// UpdatedAt of a declared user are not looked at, since the store gives them.
+// Declaration is a set of whole records. A user is who has the username; the ID, CreatedAt
+// and UpdatedAt of a declared user are not looked at, since the store gives them.
 type Declaration struct {
 	Clients   []authserver.Client
 	Users     []identity.User
@@ -66,4 +69,49 @@ func SameUser(u *identity.User, username string) bool {
 	}
 	want, err := identity.CanonicalIdentifier(username)
 	return err == nil && have == want
+}
+
+// Whole returns an input in which every record is exactly as given: a member that is zero
+// has no value afterwards, whatever is stored.
+func (d *Declaration) Whole(now time.Time, source string) (*Input, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	in := &Input{Now: now, Source: source}
+	for _, c := range d.Clients {
+		members, err := membersOf(c)
+		if err != nil {
+			return nil, fmt.Errorf("client %q: %w", c.ID, err)
+		}
+		in.Clients = append(in.Clients, Client{ID: c.ID, Members: members, whole: &authserver.Client{Secrets: slices.Clone(c.Secrets)}})
+	}
+	for _, s := range d.Scopes {
+		members, err := membersOf(s)
+		if err != nil {
+			return nil, fmt.Errorf("scope %q: %w", s.Name, err)
+		}
+		in.Scopes = append(in.Scopes, Record{Name: s.Name, Members: members, whole: true})
+	}
+	for _, r := range d.Resources {
+		members, err := membersOf(r)
+		if err != nil {
+			return nil, fmt.Errorf("resource %q: %w", r.Identifier, err)
+		}
+		in.Resources = append(in.Resources, Record{Name: r.Identifier, Members: members, whole: true})
+	}
+	for _, u := range d.Users {
+		exact := u
+		exact.Claims = maps.Clone(u.Claims)
+		in.Users = append(in.Users, User{Username: u.Username, Claims: exact.Claims, exact: &exact})
+	}
+	return in, nil
+}
+
+func membersOf(record any) (Members, error) {
+	document, err := json.Marshal(record)
+	if err != nil {
+		return nil, err
+	}
+	var members Members
+	return members, json.Unmarshal(document, &members)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
@@ -18,154 +17,212 @@ import (
 // Declaration is what Declare takes.
 type Declaration = declaration.Declaration
 
-// record names something that a source declared.
+// record names something that is declared.
 type record struct{ kind, name string }
 
-// Declare inserts or updates all of d, or nothing. With source != "", what the same source
-// declared before and no longer declares is removed; "" removes nothing.
-func (s *Store) Declare(_ context.Context, now time.Time, source string, d Declaration) error {
-	if err := d.Check(); err != nil {
+// note is what is known about the declaration of a record.
+type note struct {
+	source    string
+	named     []string
+	retiredAt time.Time // of a scope or resource
+}
+
+// Declare makes records exactly as d says, or changes nothing. With source != "", what the
+// same source declared before and no longer declares is retired.
+func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Declaration) error {
+	in, err := d.Whole(now, source)
+	if err != nil {
 		return fmt.Errorf("declare: %w", err)
 	}
+	err = s.Reconcile(ctx, now, in.Selection(), func(state *declaration.State) (*declaration.Plan, error) {
+		plan := declaration.Reconcile(in, state)
+		return &plan, declaration.IsConflict(plan.Changes)
+	})
+	if err != nil {
+		return fmt.Errorf("declare: %w", err)
+	}
+	return nil
+}
+
+// Reconcile lets decide see what is stored and writes what it plans. decide must not call
+// the store; if it returns an error nothing changes.
+func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	declared := map[record]bool{}
-	mark := func(kind, name string) {
-		declared[record{kind, name}] = true
-		if source != "" {
-			s.sources[record{kind, name}] = source
-		}
+	plan, err := decide(s.declaredState(selection))
+	if err != nil {
+		return err
 	}
-	// What is gone goes first: its names are free for what is new.
-	for _, u := range d.Users {
-		declared[record{"user", s.userNamed(u.Username).ID}] = true
-	}
-	for _, c := range d.Clients {
-		declared[record{"client", c.ID}] = true
-	}
-	for _, scope := range d.Scopes {
-		declared[record{"scope", scope.Name}] = true
-	}
-	for _, r := range d.Resources {
-		declared[record{"resource", r.Identifier}] = true
-	}
-	users, sources := maps.Clone(s.users), maps.Clone(s.sources)
-	var gone []record
-	for r, from := range s.sources {
-		if source != "" && from == source && !declared[r] {
-			gone = append(gone, r)
-			delete(s.sources, r)
-			if r.kind == "user" {
-				delete(s.users, r.name)
+	if plan.TakeOver {
+		for r, n := range s.notes {
+			if n.source == selection.Formerly {
+				n.source = selection.Source
+				s.notes[r] = n
 			}
 		}
 	}
-	if err := s.declareUsers(now, d.Users, mark); err != nil {
-		s.users, s.sources = users, sources
-		return fmt.Errorf("declare: %w", err)
-	}
-	for _, r := range gone {
+	for _, r := range plan.Remove {
 		s.remove(r)
 	}
-	changed := false
-	for _, c := range d.Clients {
-		if before, ok := s.clients[c.ID]; ok {
-			c.EndedAt = before.EndedAt
-			s.storeClient(now, before, c)
-		} else {
-			changed = put(s.clients, c.ID, cloneClient(c)) || changed
+	for _, w := range plan.Clients {
+		s.declareClient(now, w)
+	}
+	for _, w := range plan.Scopes {
+		s.scopes[w.Record.Name] = cloneJSON(w.Record)
+		s.notes[record{declaration.KindScope, w.Record.Name}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
+	}
+	for _, w := range plan.Resources {
+		s.resources[w.Record.Identifier] = cloneJSON(w.Record)
+		s.notes[record{declaration.KindResource, w.Record.Identifier}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
+	}
+	// Reconcile has looked at who has which name, and two users may swap theirs.
+	before := maps.Clone(s.users)
+	for _, w := range plan.Users {
+		delete(s.users, w.Record.ID)
+	}
+	for _, w := range plan.Users {
+		if err := s.declareUser(now, before, w); err != nil {
+			return err
 		}
-		mark("client", c.ID)
 	}
-	for _, scope := range d.Scopes {
-		changed = put(s.scopes, scope.Name, cloneJSON(scope)) || changed
-		mark("scope", scope.Name)
+	if plan.Version != nil {
+		versions := slices.DeleteFunc(s.versions[selection.Source], func(v declaration.Version) bool { return v.Digest == plan.Version.Digest })
+		s.versions[selection.Source] = slices.Insert(versions, 0, *plan.Version)
 	}
-	for _, r := range d.Resources {
-		changed = put(s.resources, r.Identifier, cloneJSON(r)) || changed
-		mark("resource", r.Identifier)
-	}
-	if changed {
+	if plan.Bumps() {
 		s.version++
 	}
 	return nil
 }
 
-func (s *Store) declareUsers(now time.Time, users []identity.User, mark func(kind, name string)) error {
-	for _, u := range users {
-		old := s.userNamed(u.Username)
-		u.ID, u.CreatedAt, u.UpdatedAt, u.EndedAt, u.Kept = old.ID, old.CreatedAt, old.UpdatedAt, old.EndedAt, old.Kept
-		u = cloneJSON(u)
-		if u.ID == "" {
-			u.ID, u.CreatedAt = storage.NewID(), now
-		}
-		if !reflect.DeepEqual(u, old) {
-			u.UpdatedAt = now
-		}
-		if err := u.Check(); err != nil {
-			return fmt.Errorf("user %q: %w", u.Username, err)
-		}
-		var err error
-		if old.ID == "" {
-			err = s.storeUser(u)
-		} else {
-			err = s.updateUser(now, u.ID, func(stored *identity.User) error {
-				*stored = u
-				return nil
-			})
-		}
-		if err != nil {
-			return err
-		}
-		mark("user", u.ID)
+func (s *Store) declareClient(now time.Time, w declaration.Write[authserver.Client]) {
+	id := w.Record.ID
+	if before, ok := s.clients[id]; ok {
+		s.storeClient(now, before, w.Record)
+	} else {
+		s.clients[id] = cloneClient(w.Record)
+	}
+	if w.Forget {
+		s.deleteTickets(func(t storage.Ticket) bool { return t.Grant == authserver.ClientGrant(id) })
+		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == id })
+	}
+	s.notes[record{declaration.KindClient, id}] = note{source: w.Source, named: w.Named}
+}
+
+func (s *Store) declareUser(now time.Time, stored map[string]identity.User, w declaration.Write[identity.User]) error {
+	u := w.Record
+	s.notes[record{declaration.KindUser, u.ID}] = note{source: w.Source, named: w.Named}
+	before, ok := stored[u.ID]
+	if !ok {
+		return s.storeUser(u)
+	}
+	ends := u.Settle(now, &before)
+	if err := s.storeUser(u); err != nil {
+		return err
+	}
+	if ends {
+		s.endUser(&u)
+	}
+	if w.Forget {
+		s.deleteGrants(func(g authserver.Grant) bool { return g.Subject == u.ID })
 	}
 	return nil
 }
 
-func (s *Store) userNamed(username string) identity.User {
-	for _, u := range s.users {
-		if declaration.SameUser(&u, username) {
-			return u
-		}
-	}
-	return identity.User{}
-}
-
-func (s *Store) remove(r record) {
-	switch r.kind {
-	case "user":
-		s.deleteUser(r.name)
+func (s *Store) remove(r declaration.Name) {
+	switch r.Kind {
+	case declaration.KindUser:
+		s.deleteUser(r.ID)
+		delete(s.notes, record{r.Kind, r.ID})
 		return
-	case "client":
-		delete(s.clients, r.name)
-		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == r.name })
-	case "scope":
-		delete(s.scopes, r.name)
-	case "resource":
-		delete(s.resources, r.name)
+	case declaration.KindClient:
+		delete(s.clients, r.Name)
+		s.deleteTickets(func(t storage.Ticket) bool { return t.Grant == authserver.ClientGrant(r.Name) })
+		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == r.Name })
+	case declaration.KindScope:
+		delete(s.scopes, r.Name)
+	case declaration.KindResource:
+		delete(s.resources, r.Name)
 	}
+	delete(s.notes, record{r.Kind, r.Name})
 	s.version++
 }
 
-// Declared returns every client, user, scope and resource that is stored, but for clients
-// that registered themselves.
+// declaredState returns everything: there is not so much in a test.
+func (s *Store) declaredState(selection declaration.Selection) *declaration.State {
+	state := &declaration.State{Versions: slices.Clone(s.versions[selection.Source])}
+	for _, c := range s.clients {
+		if c.Registration == nil || slices.Contains(selection.ClientIDs, c.ID) {
+			n := s.notes[record{declaration.KindClient, c.ID}]
+			state.Clients = append(state.Clients, declaration.Row[authserver.Client]{Record: cloneClient(c), Source: n.source, Named: n.named, RetiredAt: c.RetiredAt})
+		}
+	}
+	for _, u := range s.users {
+		n := s.notes[record{declaration.KindUser, u.ID}]
+		state.Users = append(state.Users, declaration.Row[identity.User]{Record: cloneJSON(u), Source: n.source, Named: n.named, RetiredAt: u.RetiredAt})
+	}
+	for name, scope := range s.scopes {
+		n := s.notes[record{declaration.KindScope, name}]
+		state.Scopes = append(state.Scopes, declaration.Row[authserver.Scope]{Record: cloneJSON(scope), Source: n.source, Named: n.named, RetiredAt: n.retiredAt})
+	}
+	for identifier, resource := range s.resources {
+		n := s.notes[record{declaration.KindResource, identifier}]
+		state.Resources = append(state.Resources, declaration.Row[authserver.Resource]{Record: cloneJSON(resource), Source: n.source, Named: n.named, RetiredAt: n.retiredAt})
+	}
+	return state
+}
+
+// RemoveRetired removes what was retired before a time, and returns what that was.
+func (s *Store) RemoveRetired(_ context.Context, before time.Time) ([]declaration.Name, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var removed []declaration.Name
+	due := func(at time.Time) bool { return !at.IsZero() && !at.After(before) }
+	for _, u := range s.users {
+		if due(u.RetiredAt) {
+			removed = append(removed, declaration.Name{Kind: declaration.KindUser, Name: u.Username, ID: u.ID})
+		}
+	}
+	for _, c := range s.clients {
+		if due(c.RetiredAt) {
+			removed = append(removed, declaration.Name{Kind: declaration.KindClient, Name: c.ID, ID: c.ID})
+		}
+	}
+	for r, n := range s.notes {
+		if due(n.retiredAt) {
+			removed = append(removed, declaration.Name{Kind: r.kind, Name: r.name, ID: r.name})
+		}
+	}
+	for _, r := range removed {
+		s.remove(r)
+	}
+	return removed, nil
+}
+
+// Declared returns every active client, user, scope and resource that is stored, but for
+// clients that registered themselves.
 func (s *Store) Declared(context.Context) (Declaration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := Declaration{Scopes: sortedClones(s.scopes), Resources: sortedClones(s.resources), Users: sortedClones(s.users)}
+	d := Declaration{Scopes: active(s, declaration.KindScope, s.scopes), Resources: active(s, declaration.KindResource, s.resources), Users: sortedClones(s.users)}
+	d.Users = slices.DeleteFunc(d.Users, func(u identity.User) bool { return !u.RetiredAt.IsZero() })
 	for _, id := range slices.Sorted(maps.Keys(s.clients)) {
-		if s.clients[id].Registration == nil {
+		if s.clients[id].Registration == nil && s.clients[id].RetiredAt.IsZero() {
 			d.Clients = append(d.Clients, cloneClient(s.clients[id]))
 		}
 	}
 	return d, nil
 }
 
-// put stores value and reports whether that changed anything.
-func put[T any](m map[string]T, name string, value T) bool {
-	old, ok := m[name]
-	m[name] = value
-	return !ok || !reflect.DeepEqual(old, value)
+// active returns scopes or resources that are not retired, by name.
+func active[T any](s *Store, kind string, m map[string]T) []T {
+	var values []T
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if s.notes[record{kind, name}].retiredAt.IsZero() {
+			values = append(values, cloneJSON(m[name]))
+		}
+	}
+	return values
 }
 
 func sortedClones[T any](m map[string]T) []T {

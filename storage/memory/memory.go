@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 var (
@@ -37,7 +38,8 @@ type Store struct {
 	scopes    map[string]authserver.Scope
 	resources map[string]authserver.Resource
 	keys      []authserver.Key
-	sources   map[record]string
+	notes     map[record]note
+	versions  map[string][]declaration.Version // of each source, the last one first
 }
 
 // New returns an empty store.
@@ -51,7 +53,8 @@ func New() *Store {
 		clients:   map[string]authserver.Client{},
 		scopes:    map[string]authserver.Scope{},
 		resources: map[string]authserver.Resource{},
-		sources:   map[record]string{},
+		notes:     map[record]note{},
+		versions:  map[string][]declaration.Version{},
 	}
 }
 

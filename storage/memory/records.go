@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 // Version implements authserver.Store.
@@ -114,7 +115,7 @@ func (s *Store) storeClient(now time.Time, before, client authserver.Client) {
 func (s *Store) DeleteClient(_ context.Context, clientID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(record{"client", clientID})
+	s.remove(declaration.Name{Kind: declaration.KindClient, Name: clientID})
 	return nil
 }
 
@@ -122,14 +123,14 @@ func (s *Store) DeleteClient(_ context.Context, clientID string) error {
 func (s *Store) Resources(context.Context) ([]authserver.Resource, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sortedClones(s.resources), nil
+	return active(s, declaration.KindResource, s.resources), nil
 }
 
 // Scopes implements authserver.Store.
 func (s *Store) Scopes(context.Context) ([]authserver.Scope, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sortedClones(s.scopes), nil
+	return active(s, declaration.KindScope, s.scopes), nil
 }
 
 // Keys implements authserver.Store.

@@ -142,7 +142,7 @@ func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) e
 
 // Resources implements authserver.Store.
 func (s *Store) Resources(ctx context.Context) ([]authserver.Resource, error) {
-	resources, err := records[authserver.Resource](ctx, s.database.read(), `SELECT record FROM resources ORDER BY identifier`)
+	resources, err := records[authserver.Resource](ctx, s.database.read(), `SELECT record FROM resources WHERE retired = 0 ORDER BY identifier`)
 	if err != nil {
 		return nil, fmt.Errorf("read resources: %w", err)
 	}
@@ -151,7 +151,7 @@ func (s *Store) Resources(ctx context.Context) ([]authserver.Resource, error) {
 
 // Scopes implements authserver.Store.
 func (s *Store) Scopes(ctx context.Context) ([]authserver.Scope, error) {
-	scopes, err := records[authserver.Scope](ctx, s.database.read(), `SELECT record FROM scopes ORDER BY name`)
+	scopes, err := records[authserver.Scope](ctx, s.database.read(), `SELECT record FROM scopes WHERE retired = 0 ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("read scopes: %w", err)
 	}

@@ -6,61 +6,31 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
-	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 // Declaration is what Declare takes.
 type Declaration = declaration.Declaration
 
-// Declare inserts or updates all of d in one transaction; what is stored like that already
-// is left alone. With source != "" (the name of a configuration file), what the same source
-// declared before and no longer declares is removed; "" removes nothing. A user is who has
-// the username, and keeps their ID; an e-mail address or username of somebody else is
-// identity.ErrIdentifierTaken.
+// Declare makes records exactly as d says, in one transaction; what is stored like that
+// already is left alone. With source != "", what the same source declared before and no
+// longer declares is retired. A user is who has the username, and keeps their ID; an e-mail
+// address or username of another user is identity.ErrIdentifierTaken. An error changes
+// nothing.
 func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Declaration) error {
-	if err := d.Check(); err != nil {
+	in, err := d.Whole(now, source)
+	if err != nil {
 		return fmt.Errorf("declare: %w", err)
 	}
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		if err := lockCatalogue(ctx, tx); err != nil {
-			return err
-		}
-		c := declaring{s: s, ctx: ctx, tx: tx, now: now, source: source}
-		// What is gone goes first: its names are free for what is new.
-		if err := errors.Join(c.removeUsers(d.Users), c.removeOthers(d)); err != nil {
-			return err
-		}
-		for _, client := range d.Clients {
-			if err := c.client(client); err != nil {
-				return err
-			}
-		}
-		for _, scope := range d.Scopes {
-			if err := c.record("scopes", "name", scope.Name, scope); err != nil {
-				return err
-			}
-		}
-		for _, resource := range d.Resources {
-			if err := c.record("resources", "identifier", resource.Identifier, resource); err != nil {
-				return err
-			}
-		}
-		for _, user := range d.Users {
-			if err := c.user(user); err != nil {
-				return err
-			}
-		}
-		if c.changed {
-			return bumpVersion(ctx, tx)
-		}
-		return nil
+	err = s.Reconcile(ctx, now, in.Selection(), func(state *declaration.State) (*declaration.Plan, error) {
+		plan := declaration.Reconcile(in, state)
+		return &plan, declaration.IsConflict(plan.Changes)
 	})
 	if err != nil {
 		return fmt.Errorf("declare: %w", err)
@@ -68,12 +38,45 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 	return nil
 }
 
-// Declared returns every client, user, scope and resource that is stored, but for clients
-// that registered themselves.
+// Reconcile lets decide see what is selected and writes what it plans, in one transaction:
+// nobody else changes those records meanwhile. decide may be called again if the database
+// asks for another try; if it returns an error nothing changes. A name that somebody takes
+// at this moment is identity.ErrIdentifierTaken.
+func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		state, err := s.declaredState(ctx, tx, selection, s.database.forUpdate())
+		if err != nil {
+			return err
+		}
+		plan, err := decide(state)
+		if err != nil {
+			return err
+		}
+		c := declaring{s: s, ctx: ctx, tx: tx, now: now, source: selection.Source}
+		if plan.TakeOver {
+			if err := c.takeOver(selection.Formerly); err != nil {
+				return err
+			}
+		}
+		if err := c.write(plan, state); err != nil {
+			return err
+		}
+		if plan.Bumps() {
+			return bumpVersion(ctx, tx)
+		}
+		return nil
+	})
+}
+
+// Declared returns every active client, user, scope and resource that is stored, but for
+// clients that registered themselves.
 func (s *Store) Declared(ctx context.Context) (Declaration, error) {
 	var d Declaration
 	var err error
-	if d.Clients, err = s.clients(ctx, s.database.read(), `WHERE registered = 0 ORDER BY client_id`); err != nil {
+	if d.Clients, err = s.clients(ctx, s.database.read(), `WHERE registered = 0 AND retired = 0 ORDER BY client_id`); err != nil {
 		return d, err
 	}
 	if d.Scopes, err = s.Scopes(ctx); err != nil {
@@ -82,204 +85,256 @@ func (s *Store) Declared(ctx context.Context) (Declaration, error) {
 	if d.Resources, err = s.Resources(ctx); err != nil {
 		return d, err
 	}
-	d.Users, err = users(ctx, s.database.read(), `ORDER BY id`)
+	d.Users, err = users(ctx, s.database.read(), `WHERE retired = 0 ORDER BY id`)
 	return d, err
 }
 
-// declaring is one call of Declare.
+// declaring writes one plan.
 type declaring struct {
-	s       *Store
-	ctx     context.Context
-	tx      *sql.Tx
-	now     time.Time
-	source  string
-	changed bool // a client, scope or resource
+	s      *Store
+	ctx    context.Context
+	tx     *sql.Tx
+	now    time.Time
+	source string
 }
 
-// gone returns the keys in a table that the source declared before and that declared does
-// not hold.
-func (c *declaring) gone(table, key string, declared func(string) bool) ([]string, error) {
-	if c.source == "" {
-		return nil, nil
-	}
-	keys, err := collect(c.ctx, c.tx, func(rows *sql.Rows) (k string, err error) {
-		err = rows.Scan(&k)
-		return k, err
-	}, `SELECT `+key+` FROM `+table+` WHERE source = $1`, c.source)
-	if err != nil {
-		return nil, fmt.Errorf("read %s of source: %w", table, err)
-	}
-	return slices.DeleteFunc(keys, declared), nil
-}
-
-func (c *declaring) removeUsers(declared []identity.User) error {
-	kept := map[string]bool{}
-	for _, u := range declared {
-		canonical, err := identity.CanonicalIdentifier(u.Username)
-		if err != nil {
-			return fmt.Errorf("user %q: %w", u.Username, err)
+func (c *declaring) write(plan *declaration.Plan, state *declaration.State) error {
+	// What is gone goes first: its names are free for what is new.
+	for _, r := range plan.Remove {
+		if err := c.remove(r); err != nil {
+			return fmt.Errorf("remove %s %q: %w", r.Kind, r.Name, err)
 		}
-		kept[canonical] = true
 	}
-	names, err := c.gone("users", "username", func(name string) bool {
-		canonical, err := identity.CanonicalIdentifier(name)
-		return err == nil && kept[canonical]
-	})
-	if err != nil {
-		return err
+	for i := range plan.Clients {
+		if err := c.client(&plan.Clients[i]); err != nil {
+			return fmt.Errorf("client %q: %w", plan.Clients[i].Record.ID, err)
+		}
 	}
-	for _, name := range names {
-		user, err := c.userNamed(name)
-		if err != nil {
+	for i := range plan.Scopes {
+		if err := record(c, "scopes", "name", plan.Scopes[i].Record.Name, &plan.Scopes[i]); err != nil {
 			return err
 		}
-		if err := c.s.deleteUser(c.ctx, c.tx, user.ID); err != nil {
-			return fmt.Errorf("remove user %q: %w", name, err)
+	}
+	for i := range plan.Resources {
+		if err := record(c, "resources", "identifier", plan.Resources[i].Record.Identifier, &plan.Resources[i]); err != nil {
+			return err
+		}
+	}
+	if err := c.users(plan.Users, state); err != nil {
+		return err
+	}
+	return c.version(plan.Version)
+}
+
+// takeOver renames a source.
+func (c *declaring) takeOver(formerly string) error {
+	for _, table := range [...]string{"clients", "users", "scopes", "resources"} {
+		if err := c.exec(`UPDATE `+table+` SET source = $1 WHERE source = $2 AND source <> ''`, c.source, formerly); err != nil {
+			return fmt.Errorf("rename the source of %s: %w", table, err)
 		}
 	}
 	return nil
 }
 
-func (c *declaring) removeOthers(d Declaration) error {
-	clients, err := c.gone("clients", "client_id", func(id string) bool {
-		return slices.ContainsFunc(d.Clients, func(have authserver.Client) bool { return have.ID == id })
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range clients {
-		if err := c.s.deleteClient(c.ctx, c.tx, id); err != nil {
-			return fmt.Errorf("remove client %q: %w", id, err)
-		}
-	}
-	scopes, err := c.gone("scopes", "name", func(name string) bool {
-		return slices.ContainsFunc(d.Scopes, func(have authserver.Scope) bool { return have.Name == name })
-	})
-	if err != nil {
-		return err
-	}
-	for _, name := range scopes {
-		if _, err := c.tx.ExecContext(c.ctx, `DELETE FROM scopes WHERE name = $1`, name); err != nil {
-			return fmt.Errorf("remove scope %q: %w", name, err)
-		}
-	}
-	resources, err := c.gone("resources", "identifier", func(identifier string) bool {
-		return slices.ContainsFunc(d.Resources, func(have authserver.Resource) bool { return have.Identifier == identifier })
-	})
-	if err != nil {
-		return err
-	}
-	for _, identifier := range resources {
-		if _, err := c.tx.ExecContext(c.ctx, `DELETE FROM resources WHERE identifier = $1`, identifier); err != nil {
-			return fmt.Errorf("remove resource %q: %w", identifier, err)
-		}
-	}
-	c.changed = c.changed || len(clients)+len(scopes)+len(resources) > 0
-	return nil
-}
-
-// own notes that the source declares a row. "" takes nothing over.
-func (c *declaring) own(table, key, value string) error {
-	if c.source == "" {
-		return nil
-	}
-	_, err := c.tx.ExecContext(c.ctx, `UPDATE `+table+` SET source = $1 WHERE `+key+` = $2 AND source <> $1`, c.source, value)
+func (c *declaring) exec(query string, args ...any) error {
+	_, err := c.tx.ExecContext(c.ctx, query, args...)
 	return err
 }
 
-func (c *declaring) client(client authserver.Client) error {
-	metadata, sealed, err := c.s.encodeClient(&client)
+func (c *declaring) remove(r declaration.Name) error {
+	switch r.Kind {
+	case declaration.KindUser:
+		return c.s.deleteUser(c.ctx, c.tx, r.ID)
+	case declaration.KindClient:
+		return c.s.deleteClient(c.ctx, c.tx, r.Name)
+	case declaration.KindScope:
+		return c.exec(`DELETE FROM scopes WHERE name = $1`, r.Name)
+	}
+	return c.exec(`DELETE FROM resources WHERE identifier = $1`, r.Name)
+}
+
+func (c *declaring) client(w *declaration.Write[authserver.Client]) error {
+	id := w.Record.ID
+	result, err := c.tx.ExecContext(c.ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, '{}', $2, '') ON CONFLICT (client_id) DO NOTHING`, id, []byte{})
 	if err != nil {
 		return err
 	}
-	changed, err := c.s.updateClient(c.ctx, c.tx, c.now, client.ID, func(stored *authserver.Client) error {
-		client.EndedAt = stored.EndedAt
-		*stored = client
+	_, err = c.s.updateClient(c.ctx, c.tx, c.now, id, func(stored *authserver.Client) error {
+		ended := stored.EndedAt
+		*stored = w.Record
+		stored.EndedAt = ended
 		return nil
 	})
-	if errors.Is(err, storage.ErrNotFound) {
-		changed = true
-		_, err = c.tx.ExecContext(c.ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '')`, client.ID, metadata, sealed)
-	}
-	if err != nil {
-		return fmt.Errorf("client %q: %w", client.ID, err)
-	}
-	c.changed = c.changed || changed
-	return c.own("clients", "client_id", client.ID)
-}
-
-func (c *declaring) record(table, key, name string, value any) error {
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("%s %q: %w", table, name, err)
-	}
-	result, err := c.tx.ExecContext(c.ctx, `INSERT INTO `+table+` (`+key+`, record, source) VALUES ($1, $2, '')
-		ON CONFLICT (`+key+`) DO UPDATE SET record = excluded.record WHERE `+table+`.record <> excluded.record`, name, string(encoded))
-	if err != nil {
-		return fmt.Errorf("%s %q: %w", table, name, err)
-	}
-	n, err := result.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("%s %q: %w", table, name, err)
-	}
-	c.changed = c.changed || n > 0
-	return c.own(table, key, name)
-}
-
-func (c *declaring) user(user identity.User) error {
-	old, err := c.userNamed(user.Username)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		user.ID, user.CreatedAt, user.UpdatedAt = storage.NewID(), c.now, c.now
-	case err != nil:
-		return err
-	default:
-		user.ID, user.CreatedAt, user.UpdatedAt = old.ID, old.CreatedAt, old.UpdatedAt
-		user.EndedAt, user.Kept = old.EndedAt, old.Kept
-	}
-	if err := user.Check(); err != nil {
-		return fmt.Errorf("user %q: %w", user.Username, err)
-	}
-	switch {
-	case old == nil:
-		err = createUser(c.ctx, c.tx, &user)
-	case !sameUser(user, *old):
-		user.UpdatedAt = c.now
-		err = c.s.updateUser(c.ctx, c.tx, c.now, user.ID, func(stored *identity.User) error {
-			*stored = user
-			return nil
-		})
-	}
 	if err != nil {
 		return err
 	}
-	return c.own("users", "id", user.ID)
+	if n, err := result.RowsAffected(); err != nil || n > 0 || !w.Forget {
+		return errors.Join(err, c.note("clients", "client_id", id, w.Source, w.Named))
+	}
+	if err := c.s.deleteTickets(c.ctx, c.tx, keysOfClient, id, authserver.ClientGrant(id)); err != nil {
+		return err
+	}
+	if err := c.exec(`DELETE FROM grants WHERE client_id = $1`, id); err != nil {
+		return err
+	}
+	return c.note("clients", "client_id", id, w.Source, w.Named)
 }
 
-// userNamed finds a person by username alone: an e-mail address that is spelt like that
-// belongs to somebody else.
-func (c *declaring) userNamed(username string) (*identity.User, error) {
-	canonical, err := identity.CanonicalIdentifier(username)
-	if err != nil {
-		return nil, fmt.Errorf("user %q: %w", username, err)
+// note stores what is known about the declaration of a record.
+func (c *declaring) note(table, key, name, source string, named []string) error {
+	return c.exec(`UPDATE `+table+` SET source = $1, named = $2 WHERE `+key+` = $3`, source, encodeNames(named), name)
+}
+
+func record[T any](c *declaring, table, key, name string, w *declaration.Write[T]) error {
+	encoded, err := json.Marshal(w.Record)
+	if err == nil {
+		err = c.exec(`INSERT INTO `+table+` (`+key+`, record, source, named, retired) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (`+key+`) DO UPDATE SET record = excluded.record, source = excluded.source, named = excluded.named, retired = excluded.retired`,
+			name, string(encoded), w.Source, encodeNames(w.Named), milliseconds(w.RetiredAt))
 	}
-	user, err := oneUser(c.ctx, c.tx, `WHERE id = (SELECT user_id FROM identifiers WHERE identifier = $1)`, canonical)
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", table, name, err)
+	}
+	return nil
+}
+
+func (c *declaring) users(writes []declaration.Write[identity.User], state *declaration.State) error {
+	before := map[string]*identity.User{}
+	for i := range state.Users {
+		before[state.Users[i].Record.ID] = &state.Users[i].Record
+	}
+	// Two users may swap an address.
+	for i := range writes {
+		u := &writes[i].Record
+		if old := before[u.ID]; old != nil && !slices.Equal(old.Identifiers(), u.Identifiers()) {
+			if err := c.exec(`DELETE FROM identifiers WHERE user_id = $1`, u.ID); err != nil {
+				return fmt.Errorf("user %q: %w", u.Username, err)
+			}
+		}
+	}
+	for i := range writes {
+		if err := c.user(&writes[i], before[writes[i].Record.ID] != nil); err != nil {
+			return fmt.Errorf("user %q: %w", writes[i].Record.Username, err)
+		}
+	}
+	return nil
+}
+
+func (c *declaring) user(w *declaration.Write[identity.User], known bool) error {
+	u := w.Record
+	if !known {
+		if err := createUser(c.ctx, c.tx, &u); err != nil {
+			return err
+		}
+		return c.note("users", "id", u.ID, w.Source, w.Named)
+	}
+	err := c.s.updateUser(c.ctx, c.tx, c.now, u.ID, func(stored *identity.User) error {
+		*stored = u
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if w.Forget {
+		if err := c.exec(`DELETE FROM grants WHERE subject = $1`, u.ID); err != nil {
+			return err
+		}
+	}
+	return c.note("users", "id", u.ID, w.Source, w.Named)
+}
+
+// keptVersions is how many versions of a source's file are remembered.
+const keptVersions = 200
+
+func (c *declaring) version(v *declaration.Version) error {
+	if v == nil {
+		return nil
+	}
+	err := c.exec(`INSERT INTO declared_versions (source, digest, modified, applied) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (source, digest) DO UPDATE SET modified = excluded.modified, applied = excluded.applied`,
+		c.source, v.Digest, milliseconds(v.Modified), milliseconds(v.Applied))
+	if err == nil {
+		err = c.exec(`DELETE FROM declared_versions WHERE source = $1 AND applied <
+			(SELECT min(applied) FROM (SELECT applied FROM declared_versions WHERE source = $1 ORDER BY applied DESC LIMIT $2) AS latest)`, c.source, keptVersions)
+	}
+	if err != nil {
+		return fmt.Errorf("note the version of the file: %w", err)
+	}
+	return nil
+}
+
+func encodeNames(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	encoded, err := json.Marshal(names)
+	if err != nil { // strings always encode
+		return ""
+	}
+	return string(encoded)
+}
+
+// RemoveRetired removes what was retired before a time, and returns what that was.
+func (s *Store) RemoveRetired(ctx context.Context, before time.Time) ([]declaration.Name, error) {
+	var removed []declaration.Name
+	for _, kind := range []struct{ kind, list, query string }{
+		{declaration.KindUser, "users", `SELECT id, username FROM users WHERE retired <> 0 AND retired <= $1 ORDER BY id LIMIT 100`},
+		{declaration.KindClient, "clients", `SELECT client_id, client_id FROM clients WHERE retired <> 0 AND retired <= $1 ORDER BY client_id LIMIT 100`},
+		{declaration.KindScope, "scopes", `SELECT name, name FROM scopes WHERE retired <> 0 AND retired <= $1 ORDER BY name LIMIT 100`},
+		{declaration.KindResource, "resources", `SELECT identifier, identifier FROM resources WHERE retired <> 0 AND retired <= $1 ORDER BY identifier LIMIT 100`},
+	} {
+		for {
+			names, err := s.removeRetired(ctx, kind.kind, kind.query, before)
+			removed = append(removed, names...)
+			if err != nil {
+				return removed, fmt.Errorf("remove retired %s: %w", kind.list, err)
+			}
+			if len(names) == 0 {
+				break
+			}
+		}
+	}
+	return removed, nil
+}
+
+func (s *Store) removeRetired(ctx context.Context, kind, query string, before time.Time) (names []declaration.Name, err error) {
+	find := func(q querier, more string) ([]declaration.Name, error) {
+		return collect(ctx, q, func(rows *sql.Rows) (declaration.Name, error) {
+			name := declaration.Name{Kind: kind}
+			err := rows.Scan(&name.ID, &name.Name)
+			return name, err
+		}, query+more, milliseconds(before))
+	}
+	if names, err = find(s.database.read(), ""); err != nil || len(names) == 0 {
+		return nil, err
+	}
+	err = s.transact(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		// One of them may have been declared again meanwhile.
+		if names, err = find(tx, s.database.forUpdate()); err != nil {
+			return err
+		}
+		c := declaring{s: s, ctx: ctx, tx: tx}
+		for _, r := range names {
+			if err := c.remove(r); err != nil {
+				return fmt.Errorf("%q: %w", r.Name, err)
+			}
+		}
+		return bumpVersion(ctx, tx)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if !declaration.SameUser(user, username) {
-		return nil, storage.ErrNotFound
-	}
-	return user, nil
+	return names, nil
 }
 
-// sameUser compares records as they are stored.
-func sameUser(a, b identity.User) bool {
-	claimsA, errA := json.Marshal(a.Claims)
-	claimsB, errB := json.Marshal(b.Claims)
-	if errA != nil || errB != nil || string(claimsA) != string(claimsB) {
-		return false
+// placeholders is ($1, …, $n).
+func placeholders(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, ", $%d", i+1)
 	}
-	a.Claims, b.Claims = nil, nil
-	return reflect.DeepEqual(a, b)
+	return "(" + strings.TrimPrefix(b.String(), ", ") + ")"
 }

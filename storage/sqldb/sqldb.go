@@ -6,7 +6,8 @@
 //	database.go   what the two databases do differently: sqlite.go, postgres.go
 //	writer.go     concurrent writes of tickets share commits
 //	tickets.go    storage.Tickets
-//	catalogue.go  clients, resources, scopes and their version; keys.go, declare.go
+//	catalogue.go  clients, resources, scopes and their version; keys.go
+//	declare.go, declaredstate.go  what an operator declares
 //	grants.go  users.go  traces.go
 //	seal.go       what is encrypted at rest
 //	migrate.go    the schema and its versions
@@ -14,6 +15,8 @@ package sqldb
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -44,6 +47,8 @@ type Store struct {
 	database database
 	writer   *writer
 	sealer   sealer
+	// fingerprintKey is for what is recognised and never read.
+	fingerprintKey []byte
 }
 
 // Open opens the database at "sqlite:PATH", "sqlite::memory:" or "postgres://…", and
@@ -58,7 +63,11 @@ func Open(ctx context.Context, databaseURL string, config Config) (*Store, error
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{sealer: sealer}
+	fingerprintKey, err := hkdf.Key(sha256.New, config.MasterKey, nil, "valetkey fingerprint", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{sealer: sealer, fingerprintKey: fingerprintKey}
 	scheme, rest, _ := strings.Cut(databaseURL, ":")
 	switch {
 	case scheme == "sqlite" && rest != "":

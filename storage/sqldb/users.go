@@ -44,7 +44,7 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 		var claims string
 		var kept string
 		var created, updated, retired, ended int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin)
 		if err != nil {
 			return u, err
 		}
@@ -55,7 +55,7 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 			return u, fmt.Errorf("claims of user %q: %w", u.ID, err)
 		}
 		return u, nil
-	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
@@ -79,10 +79,10 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if err != nil {
 		return fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
-	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, source)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '') ON CONFLICT (id) DO NOTHING`,
+	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '') ON CONFLICT (id) DO NOTHING`,
 		user.ID, user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "))
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin)
 	if err != nil {
 		return err
 	}
@@ -119,9 +119,9 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 		return fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE users SET username = $1, password_hash = $2, declared_password = $3, claims = $4,
-			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11 WHERE id = $12`,
+			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12 WHERE id = $13`,
 		user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), id)
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, id)
 	if err != nil {
 		return err
 	}

@@ -247,7 +247,7 @@ func declare(t *testing.T, s Database) {
 	if u.ID == "" || !u.CreatedAt.Equal(noon) || !u.UpdatedAt.Equal(noon) {
 		t.Errorf("a declared user was not given ID and times: %+v", u)
 	}
-	d.Users[0].ID, d.Users[0].CreatedAt, d.Users[0].UpdatedAt = u.ID, noon, noon
+	d.Users[0].ID, d.Users[0].CreatedAt, d.Users[0].UpdatedAt, d.Users[0].Origin = u.ID, noon, noon, identity.OriginDeclared
 	wantEqual(t, "Declared", d, got)
 	wantEqual(t, "Scopes", d.Scopes, must(s.Scopes(t.Context()))(t))
 	wantEqual(t, "Resources", d.Resources, must(s.Resources(t.Context()))(t))
@@ -259,56 +259,6 @@ func declare(t *testing.T, s Database) {
 	d.Users[0].Administrator, d.Users[0].UpdatedAt = true, noon.Add(2*time.Hour)
 	want(t, "Declare", s.Declare(t.Context(), noon.Add(2*time.Hour), "", d), nil)
 	wantEqual(t, "Declared, after a change", d, must(s.Declared(t.Context()))(t))
-}
-
-func declareRemoves(t *testing.T, s Database) {
-	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "", one("hand")), nil)
-	want(t, "Declare", s.Declare(ctx, noon, "other.yaml", one("other")), nil)
-	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", one("file")), nil)
-	put(t, s, hangingFrom(grant(t, s, "somebody", "file").ID, ticket(refresh, "a")))
-	file := must(s.UserByIdentifier(ctx, "file"))(t)
-	put(t, s, inFamily(identity.SessionFamily(file.ID), ticket(sessions, "a")))
-
-	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", one("new")), nil)
-	wantEqual(t, "Declared", "client hand, client new, client other, "+
-		"resource https://hand, resource https://new, resource https://other, "+
-		"scope hand, scope new, scope other, ", declaredNames(t, s)[:len("client hand, client new, client other, "+
-		"resource https://hand, resource https://new, resource https://other, "+
-		"scope hand, scope new, scope other, ")])
-	_, err := s.UserByIdentifier(ctx, "file")
-	want(t, "the user who is gone", err, storage.ErrNotFound)
-	must(s.UserByIdentifier(ctx, "new"))(t)
-	must(s.UserByIdentifier(ctx, "hand"))(t)
-	// SG-12: a client of the same name later inherits nothing.
-	_, err = s.Grant(ctx, "somebody", "file")
-	want(t, "the grant to the client that is gone", err, storage.ErrNotFound)
-	wantLive(t, s, noon, refresh.Hash("a"), false)
-	wantLive(t, s, noon, sessions.Hash("a"), false)
-
-	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{}), nil)
-	must(s.Client(ctx, "new"))(t)
-	// What another source declares too is that source's then.
-	want(t, "Declare", s.Declare(ctx, noon, "other.yaml", one("new")), nil)
-	want(t, "Declare", s.Declare(ctx, noon, "file.yaml", declaration.Declaration{}), nil)
-	must(s.Client(ctx, "new"))(t)
-	_, err = s.Client(ctx, "other")
-	want(t, "the client that other.yaml dropped", err, storage.ErrNotFound)
-}
-
-func declareUser(t *testing.T, s Database) {
-	ctx := t.Context()
-	create(t, s, person("kept", "Alice", "mail@example.org"))
-	d := declaration.Declaration{Users: []identity.User{{ID: "not looked at", Username: "ALICE", Claims: map[string]any{"name": "Alice"}}}}
-	want(t, "Declare", s.Declare(ctx, noon.Add(time.Hour), "file", d), nil)
-	got := must(s.UserByIdentifier(ctx, "alice"))(t)
-	wantEqual(t, "User", &identity.User{ID: "kept", Username: "ALICE", Claims: d.Users[0].Claims, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour)}, got)
-
-	// The name is free for others in the same call that removes its owner.
-	d.Users = []identity.User{{Username: "carol", Claims: map[string]any{"email": "alice@example.org"}}}
-	want(t, "Declare", s.Declare(ctx, noon, "file", d), nil)
-	_, err := s.User(ctx, "kept")
-	want(t, "the user who is gone", err, storage.ErrNotFound)
 }
 
 func declareFails(t *testing.T, s Database) {

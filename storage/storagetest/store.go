@@ -29,6 +29,8 @@ type Database interface {
 	identity.Store
 	Declare(ctx context.Context, now time.Time, source string, d declaration.Declaration) error
 	Declared(ctx context.Context) (declaration.Declaration, error)
+	Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error
+	RemoveRetired(ctx context.Context, before time.Time) ([]declaration.Name, error)
 	Reclaim(ctx context.Context, now time.Time) (removed int, err error)
 }
 
@@ -77,7 +79,19 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"counts of concurrent callers add up", raceCounts},
 		{"PasswordHashKinds lists each algorithm with each set of parameters once", passwordHashKinds},
 		{"Declare inserts or updates, and Declared returns all", declare},
-		{"Declare removes what the same source no longer declares, and nothing else", declareRemoves},
+		{"OP-02 Declare retires what the same source no longer declares, and nothing else", declareRetires},
+		{"OP-02 what is declared again comes back as it was", declareRestores},
+		{"RemoveRetired removes what was retired long enough ago, and nothing else", removeRetired},
+		{"a name that a retired user has is nobody else's", retiredNames},
+		{"OP-03 a file that was replaced, or modified earlier, is older", olderVersions},
+		{"a source takes over what it had under an earlier name", takeOver},
+		{"OP-04 Reconcile changes what is named, and null removes", reconcileMembers},
+		{"OP-05 an account that was signed up with is adopted only on request, and its owner has nothing left", adoptUser},
+		{"a client that registered itself is adopted only on request, and keeps nothing", adoptClient},
+		{"OP-06 a conflict stops one record", conflicts},
+		{"the sub of a user is declared once", declareSubject},
+		{"two declared users swap their addresses", swapAddresses},
+		{"a password that was declared before leaves alone what the user chose since", declaredPassword},
 		{"Declare keeps the ID of a user and matches by canonical username", declareUser},
 		{"a Declare that fails changes nothing", declareFails},
 	} {

@@ -62,7 +62,8 @@ func serve() error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	server, err := valetkey.New(valetkey.Config{Configuration: c, Source: "test", Logger: log})
+	c.Source = "test"
+	server, err := valetkey.New(valetkey.Config{Configuration: c, Logger: log})
 	if err != nil {
 		return err
 	}

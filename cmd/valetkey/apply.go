@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/valetkey/valetkey"
+)
+
+type applyCommand struct {
+	declarationFiles `embed:""`
+	Prune            bool `help:"Remove for good what the files' source declared before and the files do not name."`
+	Yes              bool `help:"Remove without asking."`
+}
+
+// Help is shown by "valetkey apply --help".
+func (applyCommand) Help() string {
+	return "Applying the same files again changes nothing. What the files do not name stays as it is; null removes a member. " +
+		"A running server sees the changes within a second. If a record conflicts with what is stored, the others are applied and the exit code is 1.\n\n" +
+		"With --prune, users, clients, scopes and resources that the same source declared before and that the files do not name are removed for good, " +
+		"with everything that belongs to them. They are listed first.\n\n" +
+		"Examples:\n  valetkey apply --database sqlite:valetkey.db clients.yaml\n  valetkey apply --prune valetkey.yaml"
+}
+
+// Run applies the files.
+func (c *applyCommand) Run(ctx context.Context, o *output) error {
+	configuration, err := c.read()
+	if err != nil {
+		return err
+	}
+	if c.Prune && configuration.Source == "" {
+		return usageError{errors.New("--prune needs --source, or files that all have the same source or issuer")}
+	}
+	store, err := valetkey.OpenStore(ctx, &configuration, newLogger(o.log, valetkey.Log{Level: "warn"}))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for _, warning := range configuration.Declarations.Warnings() {
+		fmt.Fprintln(o.log, "warning:", warning)
+	}
+	options := valetkey.DeclareOptions{Source: configuration.Source, KeepUnnamed: true}
+	if len(c.Files) == 1 {
+		options.FormerSource = formerSource(c.Files[0])
+	}
+	if c.Prune {
+		if options.Prune, err = c.confirm(ctx, o, &configuration, store); err != nil {
+			return err
+		}
+	}
+	declared, err := configuration.ApplyWith(ctx, store, options)
+	var conflict *valetkey.ConflictError
+	if err != nil && !errors.As(err, &conflict) {
+		return err
+	}
+	if err := printChanges(o.out, c.JSON, declared.Changes, "Nothing to change."); err != nil {
+		return err
+	}
+	if conflict != nil {
+		return fmt.Errorf("not everything was applied: %w", conflict)
+	}
+	return nil
+}
+
+// confirm lists what --prune removes and asks for a yes. It returns what was listed, so that
+// nothing else is removed.
+func (c *applyCommand) confirm(ctx context.Context, o *output, configuration *valetkey.Configuration, store *valetkey.Store) ([]valetkey.RecordName, error) {
+	declared, err := configuration.DiffWith(ctx, store, valetkey.DeclareOptions{Source: configuration.Source, PruneAll: true})
+	if err != nil {
+		return nil, err
+	}
+	names := []valetkey.RecordName{}
+	for _, change := range declared.Changes {
+		if change.Action == valetkey.ActionRemove {
+			names = append(names, valetkey.RecordName{Kind: change.Kind, Name: change.Name})
+		}
+	}
+	if len(names) == 0 || c.Yes {
+		return names, nil
+	}
+	fmt.Fprintln(o.log, "These are removed for good, with everything that belongs to them:")
+	for _, name := range names {
+		fmt.Fprintf(o.log, "  %s %s\n", name.Kind, name.Name)
+	}
+	if info, err := os.Stdin.Stat(); c.JSON || err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil, usageError{errors.New("nothing was changed: add --yes to remove them")}
+	}
+	fmt.Fprint(o.log, "Remove them? Type yes: ")
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(answer) != "yes" {
+		return nil, errors.New("nothing was changed")
+	}
+	return names, nil
+}

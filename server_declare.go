@@ -1,0 +1,118 @@
+package valetkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/valetkey/valetkey/storage/declaration"
+)
+
+// declarationsTopic is the topic of the readiness details about declarations.
+const declarationsTopic = "declarations"
+
+// defaultRetiredRecord is how long a record is kept after its source has stopped naming it.
+const defaultRetiredRecord = 30 * 24 * time.Hour
+
+// declared is what this server read last.
+type declared struct {
+	mu       sync.Mutex
+	digest   string
+	conflict error // of single records
+}
+
+// applyAtStart applies the declarations unless the database has had newer ones of the same
+// source from another node. A record that conflicts with what is stored does not stop the
+// server.
+func (s *Server) applyAtStart(ctx context.Context) error {
+	_, err := s.apply(ctx, s.config.Declarations)
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		return nil
+	}
+	return err
+}
+
+// Apply puts new declarations in place of the present ones of the same source, and returns
+// what that changed. The same declarations as last time are no edit: they undo nothing that
+// another node applied meanwhile. The error is a *ConflictError if single records could not
+// be declared; everything else was.
+func (s *Server) Apply(ctx context.Context, d Declarations) ([]Change, error) {
+	if err := collectProblems(d.readSecretFiles); err != nil {
+		return nil, err
+	}
+	changes, err := s.apply(ctx, d)
+	s.engine.SessionsEnded() // of users who are disabled or retired, perhaps
+	return changes, err
+}
+
+func (s *Server) apply(ctx context.Context, d Declarations) ([]Change, error) {
+	s.declared.mu.Lock()
+	defer s.declared.mu.Unlock()
+	for _, warning := range d.warnings(s.config.GrantTypes) {
+		s.log.WarnContext(ctx, warning)
+	}
+	version, err := d.version(s.store)
+	if err != nil {
+		return nil, err
+	}
+	edited := s.declared.digest != "" && s.declared.digest != version.Digest
+	result, err := d.ApplyWith(ctx, s.store, DeclareOptions{Source: s.config.Source, FormerSource: s.config.FormerSource, OnlyNewer: !edited})
+	var conflict *ConflictError
+	if err != nil && !errors.As(err, &conflict) {
+		return nil, err
+	}
+	s.declared.digest, s.declared.conflict = version.Digest, err
+	s.logDeclared(ctx, result)
+	return result.Changes, err
+}
+
+// logDeclared says what happened to each record, and keeps the readiness detail.
+func (s *Server) logDeclared(ctx context.Context, result Declared) {
+	var details []string
+	if result.Older {
+		details = append(details, "this node's file is older than what another node applied; nothing was applied from it")
+		s.log.WarnContext(ctx, "the declarations are older than those that were applied last: nothing was applied; run \"valetkey apply\" with this file if it is right, or put the newer one in its place",
+			"event", "declarations.older", "source", s.config.Source, "modified", s.config.Modified)
+	}
+	conflicts := 0
+	for i := range result.Changes {
+		c := &result.Changes[i]
+		switch c.Action {
+		case declaration.ActionConflict:
+			conflicts++
+			s.log.ErrorContext(ctx, "a record could not be declared; it stays as it is", "event", "declarations.conflict", "kind", c.Kind, "name", c.Name, "error", c.Problem)
+		case declaration.ActionRetire, declaration.ActionRestore, declaration.ActionRemove:
+			s.log.InfoContext(ctx, "declared record "+pastTense[c.Action], "event", "declarations."+pastTense[c.Action], "kind", c.Kind, "name", c.Name)
+		}
+		if c.Adopted {
+			s.log.InfoContext(ctx, "declared record adopted", "event", "declarations.adopted", "kind", c.Kind, "name", c.Name)
+		}
+		if len(c.NotNamed) > 0 {
+			s.log.WarnContext(ctx, "members that the file does not name any more keep their values; null removes them", "kind", c.Kind, "name", c.Name, "members", c.NotNamed)
+		}
+	}
+	if conflicts > 0 {
+		details = append(details, fmt.Sprintf("%d records could not be declared", conflicts))
+	}
+	s.SetReadinessDetail(declarationsTopic, details...)
+}
+
+var pastTense = map[string]string{
+	declaration.ActionRetire: "retired", declaration.ActionRestore: "restored", declaration.ActionRemove: "removed",
+}
+
+// removeRetired removes what has been retired for as long as the operator wants it kept.
+func (s *Server) removeRetired(ctx context.Context) error {
+	kept := time.Duration(s.config.Lifetimes.RetiredRecord)
+	if kept <= 0 {
+		kept = defaultRetiredRecord
+	}
+	removed, err := s.store.RemoveRetired(ctx, time.Now().Add(-kept))
+	for _, r := range removed {
+		s.log.InfoContext(ctx, "retired record removed", "event", "declarations.removed", "kind", r.Kind, "name", r.Name, "after", kept)
+	}
+	return err
+}

@@ -1,0 +1,235 @@
+package declaration
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+)
+
+// Members are the members of a record that a declaration names, as JSON. null removes one;
+// a member that is not named keeps its value.
+type Members map[string]json.RawMessage
+
+func isNull(value json.RawMessage) bool { return string(value) == "null" }
+
+// Input is what one source says, and how it is to be taken.
+type Input struct {
+	Now       time.Time
+	Clients   []Client
+	Users     []User
+	Scopes    []Record
+	Resources []Record
+
+	// Source owns what it declares: what it names no longer is retired. "" owns nothing.
+	Source string
+	// Formerly is the name that the source had in an earlier release; "" if none.
+	Formerly string
+	// Version is that of the file; nil if none is to be remembered.
+	Version *Version
+	// Force applies the file whatever its version is.
+	Force bool
+	// KeepUnnamed retires nothing.
+	KeepUnnamed bool
+	// Prune removes for good what the source declared before and does not name; Pruned does
+	// so with what is in it.
+	Prune  bool
+	Pruned map[Name]bool
+	// Check, if set, reports why a merged record must not be stored: an authserver.Client,
+	// Scope or Resource.
+	Check func(record any, known *Known) error
+}
+
+// Client is what is said about a client.
+type Client struct {
+	ID      string
+	Members Members // by the JSON names of authserver.Client
+	// Secret and SecretNext are nil where they are not named; "" removes. A Secret that is
+	// named without a SecretNext is the only one that stays valid.
+	Secret, SecretNext *string
+	// Adopt takes over a client of this ID that registered itself.
+	Adopt bool
+	whole *authserver.Client // all that there is to say
+}
+
+// Record is what is said about a scope or a resource.
+type Record struct {
+	Name    string
+	Members Members
+	whole   bool
+}
+
+// User is what is said about a user.
+type User struct {
+	Username string
+	// Subject is the ID of a new user; that of a known one must be the same. "": not said.
+	Subject string
+	// Adopt takes over the account that somebody signed up with under the same username or
+	// e-mail address.
+	Adopt bool
+	// Disabled and Administrator are nil where they are not named.
+	Disabled, Administrator *bool
+	// Claims are those that are named; nil removes one.
+	Claims map[string]any
+	// OnlyTheseClaims removes every custom claim that is not among Claims.
+	OnlyTheseClaims bool
+	// IsStandardClaim says which claims OnlyTheseClaims leaves alone.
+	IsStandardClaim func(name string) bool
+	Password        Password
+	exact           *identity.User // all that there is to say
+}
+
+// Password is what is said about a user's password.
+type Password struct {
+	Named bool
+	// Mark returns what DeclaredPassword of the user with an ID becomes, by which the same
+	// password is recognised the next time: a hash that was declared, or the fingerprint of a
+	// password. nil removes the password.
+	Mark func(userID string) string
+	// SameAs is a DeclaredPassword that was found to be of the same password; "" if none.
+	SameAs string
+	// Hash is the password's hash. "" if it is not known yet; see Plan.Unhashed.
+	Hash string
+}
+
+// Known are the names of active records, those of the declaration included.
+type Known struct{ Clients, Scopes, Resources map[string]bool }
+
+// Version identifies the contents of a file.
+type Version struct {
+	Digest   string
+	Modified time.Time // zero if it is not known
+	Applied  time.Time
+}
+
+// older reports whether v must not undo what was applied last. versions are those that were
+// applied, the last one first.
+func (v *Version) older(versions []Version) bool {
+	if len(versions) == 0 || v.Digest == versions[0].Digest {
+		return false
+	}
+	for _, before := range versions[1:] {
+		if v.Digest == before.Digest {
+			return true
+		}
+	}
+	return !v.Modified.IsZero() && v.Modified.Before(versions[0].Modified)
+}
+
+// Row is a stored record and what is known about its declaration.
+type Row[T any] struct {
+	Record T
+	Source string
+	// Named are the members that the source names, and those that it named before and that
+	// still have a value.
+	Named     []string
+	RetiredAt time.Time
+}
+
+// State is what is stored. A store loads what Selection asks for.
+type State struct {
+	Clients   []Row[authserver.Client]
+	Users     []Row[identity.User]
+	Scopes    []Row[authserver.Scope]
+	Resources []Row[authserver.Resource]
+	// Versions are those of the source, the one that was applied last first.
+	Versions []Version
+}
+
+// Selection says what Reconcile must see: all scopes, resources and declared clients, the
+// clients and users of these names, and the users of these sources.
+type Selection struct {
+	Source, Formerly string
+	// ClientIDs and UserIDs: a client_id must not be a user's subject identifier.
+	ClientIDs, UserIDs []string
+	Identifiers        []string
+}
+
+// Selection returns what has to be loaded for the input.
+func (in *Input) Selection() Selection {
+	s := Selection{Source: in.Source, Formerly: in.Formerly}
+	for _, c := range in.Clients {
+		s.ClientIDs = append(s.ClientIDs, c.ID)
+	}
+	s.UserIDs = append(s.UserIDs, s.ClientIDs...)
+	for i := range in.Users {
+		u := &in.Users[i]
+		email, _ := u.Claims["email"].(string)
+		for _, s2 := range []string{u.Username, email} {
+			if canonical, err := identity.CanonicalIdentifier(s2); err == nil {
+				s.Identifiers = append(s.Identifiers, canonical)
+			}
+		}
+		if u.Subject != "" {
+			s.ClientIDs = append(s.ClientIDs, u.Subject)
+			s.UserIDs = append(s.UserIDs, u.Subject)
+		}
+	}
+	return s
+}
+
+// Plan is what a store must write, in one transaction with the reading of the State.
+type Plan struct {
+	Clients   []Write[authserver.Client]
+	Users     []Write[identity.User]
+	Scopes    []Write[authserver.Scope]
+	Resources []Write[authserver.Resource]
+	// Remove names clients, users (by ID), scopes and resources.
+	Remove []Name
+	// TakeOver gives the source everything that Selection.Formerly has.
+	TakeOver bool
+	// Version, if set, is the one of the source that was applied last from now on.
+	Version *Version
+	// Older says that the file is older than what was applied: nothing is planned.
+	Older bool
+	// Changes is what the plan does, for people.
+	Changes []Change
+	// Invalid is what Input.Check says of records that are new: the declarations are wrong,
+	// whatever is stored. Such a plan must not be written.
+	Invalid []error
+	// Unhashed are the indexes of users whose declared password is new and has no hash yet.
+	// Such a plan must not be written.
+	Unhashed []int
+}
+
+// Write is a row to be stored.
+type Write[T any] struct {
+	Row[T]
+	// Visible says that more than the notes about the declaration changes.
+	Visible bool
+	// Forget ends everything of the record: sessions, tokens, grants, remembered devices.
+	Forget bool
+}
+
+// Name names a record.
+type Name struct {
+	Kind string `json:"kind"` // client, user, scope or resource
+	Name string `json:"name"`
+	// ID is that of a user.
+	ID string `json:"-"`
+}
+
+// Empty reports whether there is nothing to write.
+func (p *Plan) Empty() bool {
+	return len(p.Clients)+len(p.Users)+len(p.Scopes)+len(p.Resources)+len(p.Remove)+len(p.Unhashed) == 0 && p.Version == nil
+}
+
+// Bumps reports whether the plan changes clients, scopes or resources as others see them.
+func (p *Plan) Bumps() bool {
+	for _, r := range p.Remove {
+		if r.Kind != KindUser {
+			return true
+		}
+	}
+	return anyVisible(p.Clients) || anyVisible(p.Scopes) || anyVisible(p.Resources)
+}
+
+func anyVisible[T any](writes []Write[T]) bool {
+	for i := range writes {
+		if writes[i].Visible {
+			return true
+		}
+	}
+	return false
+}
