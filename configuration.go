@@ -28,8 +28,10 @@ type Configuration struct {
 	// DatabaseFile is a file that holds Database, which may have a password in it.
 	DatabaseFile string `json:"database_file,omitempty"`
 	TLS          *TLS   `json:"tls,omitempty"`
-	// TrustedProxies are the addresses or networks whose X-Forwarded-For counts.
+	// TrustedProxies are the addresses or networks whose X-Forwarded-For counts, or whose
+	// Forwarded (RFC 7239), if ProxyHeader names that. The other header is never read.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+	ProxyHeader    string   `json:"proxy_header,omitempty"`
 	// MasterKeyFile holds 32 bytes in base64url; the environment's VALETKEY_MASTER_KEY
 	// takes its place.
 	MasterKeyFile string `json:"master_key_file,omitempty"`

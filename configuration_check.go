@@ -41,6 +41,9 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("trusted_proxies[%d]", i), "%v", err)
 		}
 	}
+	if _, err := parseProxies(nil, c.ProxyHeader); err != nil {
+		report("proxy_header", "%q is neither %s nor %s", c.ProxyHeader, headerXForwardedFor, headerForwarded)
+	}
 	for i, network := range c.Outgoing.Networks {
 		if _, err := parseNetwork(network); err != nil {
 			report(fmt.Sprintf("outgoing.networks[%d]", i), "%v", err)

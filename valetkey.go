@@ -111,7 +111,7 @@ func newServer(config Config) (*Server, error) {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
 	s := &Server{config: config, log: config.Logger, host: issuer.Host, secure: issuer.Scheme == "https"}
-	if s.proxies, err = parseProxies(config.TrustedProxies); err != nil {
+	if s.proxies, err = parseProxies(config.TrustedProxies, config.ProxyHeader); err != nil {
 		return nil, err
 	}
 	return s, nil
