@@ -274,9 +274,8 @@ func (c *clientCheck) others() {
 		c.report("initiate_login_uri", "%q is not an https URL (OpenID Connect Core, section 4)", c.InitiateLoginURI)
 	}
 	for i, origin := range c.AllowedOrigins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-			c.report(fmt.Sprintf("allowed_origins[%d]", i), "%q is no origin such as https://app.example.com", origin)
+		if !isOrigin(origin) {
+			c.report(fmt.Sprintf("allowed_origins[%d]", i), "%q is not an origin as browsers send it, such as https://app.example.com or capacitor://localhost", origin)
 		}
 	}
 	if c.Resources != nil && len(c.Resources) == 0 {

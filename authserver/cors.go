@@ -28,13 +28,30 @@ func (c *call) crossOrigin() {
 	}
 }
 
+// preflightHeaders names what scripts send: the asterisk covers what their libraries add, but
+// not Authorization, and old browsers do not know it (Fetch, section 3.3.5).
+const preflightHeaders = "Authorization, Content-Type, Accept, DPoP, MCP-Protocol-Version, X-Requested-With, *"
+
+// exposedHeaders are those of a response that scripts need beside its body.
+const exposedHeaders = "WWW-Authenticate, Retry-After"
+
+// allowAnyOrigin lets every script read an error that reveals nothing private, unless its own
+// origin is allowed already.
+func (c *call) allowAnyOrigin() {
+	h := c.w.Header()
+	if h.Get("Access-Control-Allow-Origin") == "" {
+		h.Set("Access-Control-Allow-Origin", "*")
+	}
+	h.Set("Access-Control-Expose-Headers", exposedHeaders)
+}
+
 // preflight answers OPTIONS. It comes without credentials or parameters, so no client
 // can be known yet; it lets a script send the request, not read the answer.
 func (c *call) preflight() {
 	h := c.w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", strings.Join(c.endpoint.methods, ", "))
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+	h.Set("Access-Control-Allow-Headers", preflightHeaders)
 	h.Set("Access-Control-Max-Age", "600")
 	c.w.WriteHeader(http.StatusNoContent)
 }
@@ -47,7 +64,7 @@ func (c *call) allowOrigin(client *client) {
 	origin := c.r.Header.Get("Origin")
 	if origin != "" && slices.Contains(client.origins, origin) {
 		c.w.Header().Set("Access-Control-Allow-Origin", origin)
-		c.w.Header().Set("Access-Control-Expose-Headers", "WWW-Authenticate")
+		c.w.Header().Set("Access-Control-Expose-Headers", exposedHeaders)
 	}
 }
 
@@ -57,10 +74,27 @@ func originsOf(c *Client) []string {
 	origins := slices.Clone(c.AllowedOrigins)
 	for _, uri := range c.RedirectURIs {
 		if u, err := url.Parse(uri); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
-			if origin := u.Scheme + "://" + u.Host; !slices.Contains(origins, origin) {
+			if origin := originOf(u); !slices.Contains(origins, origin) {
 				origins = append(origins, origin)
 			}
 		}
 	}
 	return origins
+}
+
+// isOrigin reports whether a string is an origin as a browser sends it (RFC 6454, section
+// 6.2). The webviews of applications and the extensions of browsers have schemes of their own.
+// "null", and schemes in which any page runs, are those of everybody.
+func isOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin || u.User != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "http", "https":
+		return originOf(u) == origin
+	case "about", "blob", "data", "file", "filesystem", "javascript", "ws", "wss":
+		return false
+	}
+	return true
 }

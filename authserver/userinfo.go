@@ -46,6 +46,8 @@ func (c *call) userinfo() error {
 	if err == nil {
 		return c.writeUserinfo(claims)
 	}
+	// Without this a page learns only that something failed, and not that it must refresh.
+	c.allowAnyOrigin()
 	if e := oauth.AsError(err); e == nil || e.HTTPStatus() >= http.StatusInternalServerError {
 		return err
 	}
@@ -165,6 +167,9 @@ func (c *call) bearerToken() (string, error) {
 // challenge is the writer of a protected resource (RFC 6750, section 3). A request
 // without a token is told the scheme and nothing else (section 3.1).
 func (c *call) challenge(err error) {
+	if c.endpoint.cors == corsAny {
+		c.allowAnyOrigin()
+	}
 	e := c.s.protocolError(err)
 	if e.Code == "" {
 		c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer).String())

@@ -168,6 +168,10 @@ func (s *ResourceServer) Require(scopes ...string) func(http.Handler) http.Handl
 func (s *ResourceServer) RequireToken(need Requirement) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if isPreflight(r) {
+				writePreflight(w, r)
+				return
+			}
 			token, err := s.authorize(r, need)
 			if err != nil {
 				s.challenge(w, r, need, err)
@@ -259,6 +263,7 @@ func invalid(why string) error {
 
 // challenge answers a request that is not let through.
 func (s *ResourceServer) challenge(w http.ResponseWriter, r *http.Request, need Requirement, err error) {
+	exposeChallenge(w.Header())
 	pairs := []string{"resource_metadata", s.metadataURL}
 	status := http.StatusUnauthorized
 	e := oauth.AsError(err)

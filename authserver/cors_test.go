@@ -1,0 +1,27 @@
+package authserver_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/valetkey/valetkey/authserver"
+)
+
+// allowed_origins are compared with what browsers send, character by character.
+func TestAllowedOriginsAreOrigins(t *testing.T) {
+	for origin, want := range map[string]bool{
+		"https://app.example.com": true, "https://app.example.com:8443": true, "http://localhost:5173": true,
+		"capacitor://localhost": true, "ionic://localhost": true, "tauri://localhost": true, "app://bundle": true,
+		"chrome-extension://abcdefghijklmnop": true, "moz-extension://6f1b5c0e-0000-4000-8000-000000000000": true,
+		"https://app.example.com/": false, "https://app.example.com:443": false, "https://App.example.com": false,
+		"https://user@app.example.com": false, "null": false, "*": false, "": false, "file://": false, "file://localhost": false,
+		"data://x": false, "javascript://x": false, "blob://x": false, "about://blank": false, "capacitor://": false, "capacitor:localhost": false,
+		"Capacitor://localhost": false,
+	} {
+		problems := confidential("app", func(c *authserver.Client) { c.AllowedOrigins = []string{origin} }).Problems()
+		taken := !slices.ContainsFunc(problems, func(p authserver.ClientProblem) bool { return p.Member == "allowed_origins[0]" })
+		if taken != want {
+			t.Errorf("%q: taken %v, want %v (%v)", origin, taken, want, problems)
+		}
+	}
+}
