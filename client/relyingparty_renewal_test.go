@@ -91,6 +91,7 @@ func TestCU05_ProcessesRefreshWithoutLosingTheSession(t *testing.T) {
 		for round := range 3 {
 			time.Sleep(59*time.Minute + 45*time.Second) // shortly before the end of the tokens
 			var all sync.WaitGroup
+			var mu sync.Mutex
 			got := make([]string, len(p.parties))
 			for i, party := range p.parties {
 				for range 3 { // requests in each process
@@ -105,7 +106,9 @@ func TestCU05_ProcessesRefreshWithoutLosingTheSession(t *testing.T) {
 							t.Errorf("round %d: process %d: %v", round, i, err)
 							return
 						}
+						mu.Lock()
 						got[i] = tokens.RefreshToken
+						mu.Unlock()
 					})
 				}
 			}

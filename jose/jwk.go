@@ -39,13 +39,13 @@ func (k JWK) KeyID() string { return k.kid }
 // Algorithm returns the key's alg, "" if it does not say.
 func (k JWK) Algorithm() Algorithm { return k.alg }
 
-// verifies reports whether the key may be used with an algorithm.
 // WithAlgorithm returns the key with another alg.
 func (k JWK) WithAlgorithm(alg Algorithm) JWK {
 	k.alg = alg
 	return k
 }
 
+// verifies reports whether the key may be used with an algorithm.
 func (k JWK) verifies(alg Algorithm) bool {
 	return k.use != useEncryption && alg.fits(k.key) && (k.alg == "" || k.alg == alg)
 }
