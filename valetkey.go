@@ -185,7 +185,7 @@ func (s *Server) open(ctx context.Context, master []byte) error {
 	}
 	s.engine, err = authserver.New(authserver.Config{
 		Issuer: s.config.Issuer, Store: store, Secret: secret,
-		SignedIn: pages.SignedIn, Claims: pages.Claims, SessionActive: pages.SessionActive, SignOut: pages.SignOut, CheckPassword: pages.CheckPassword,
+		SignedIn: pages.SignedIn, Claims: pages.Claims, SubjectActive: pages.SubjectActive, SessionActive: pages.SessionActive, SignOut: pages.SignOut, CheckPassword: pages.CheckPassword,
 		FindSubject: pages.FindSubject, EndSessions: pages.EndSessions,
 		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
 		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, Webhooks: webhooks, GrantTypes: s.config.GrantTypes,

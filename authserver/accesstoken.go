@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,22 +38,81 @@ type accessToken struct {
 	claimsLocales []string
 	opaque        bool
 	key           storage.Key // of the opaque one
+	issued        time.Time   // or what it descends from
 }
 
 // errInactive says that a token is not one of ours, or no longer good.
 var errInactive = errors.New("the token is not active")
 
-// accessToken finds out what a token is and whether it is good now: for a JWT, whether
-// it or its authorization was revoked before its end.
-func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
+// accessToken finds out what a token is and whether it is valid now: not revoked, nor its
+// authorization, and its client and user active ever since.
+func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (t *accessToken, err error) {
 	if strings.HasPrefix(token, prefixAccessToken) {
-		return s.opaqueAccessToken(ctx, now, token)
+		t, err = s.opaqueAccessToken(ctx, now, token)
+	} else {
+		t, err = s.jwtAccessToken(ctx, now, token)
 	}
+	if err != nil {
+		return nil, err
+	}
+	active, err := s.activeSince(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if !active {
+		return nil, errInactive
+	}
+	return t, nil
+}
+
+// activeSince reports whether a token's client and user have been active ever since it was
+// issued. A token may have been issued by a node that had not heard of the end of either.
+func (s *Server) activeSince(ctx context.Context, t *accessToken) (bool, error) {
+	// A client that is known by its document has no record here.
+	if !oauth.IsClientIDURL(t.claims.ClientID) {
+		issued := t.issued
+		if iat := time.Unix(t.claims.IssuedAt, 0); t.authorization.ClientID != t.claims.ClientID && iat.After(issued) {
+			issued = iat // of a token that was exchanged for another client's
+		}
+		cl, err := s.client(ctx, t.claims.ClientID)
+		if errors.Is(err, errUnknownClient) || err == nil && !cl.issuedSince(issued) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	if t.person == "" {
+		return true, nil
+	}
+	return s.subjectActive(ctx, t.person, t.authorization.Session, t.issued)
+}
+
+// subjectActive reports whether what was issued about a subject is still valid.
+func (s *Server) subjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
+	if s.config.SubjectActive != nil {
+		active, err := s.config.SubjectActive(ctx, subject, session, issued)
+		if err != nil {
+			return false, fmt.Errorf("look up subject: %w", err)
+		}
+		return active, nil
+	}
+	_, err := s.config.Claims(ctx, subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up subject: %w", err)
+	}
+	return true, nil
+}
+
+func (s *Server) jwtAccessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
 	claims, err := s.verifyJWT(ctx, now, token)
 	if err != nil {
 		return nil, err
 	}
-	t := &accessToken{claims: *claims}
+	t := &accessToken{claims: *claims, issued: readIssued(claims)}
 	if err := s.notRevoked(ctx, now, claims.ID); err != nil {
 		return nil, err
 	}
@@ -72,7 +132,7 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 		return nil, err
 	}
 	t.asked, t.claimsLocales, t.person = a.Claims, a.ClaimsLocales, a.Subject
-	t.anchor, t.authorization = anchorOf(claims.ID), a
+	t.anchor, t.authorization, t.issued = anchorOf(claims.ID), a, time.UnixMilli(a.Issued)
 	return t, nil
 }
 
@@ -99,13 +159,17 @@ func (x *exchange) anchor() string {
 // jti returns a JWT's jti: the anchor, the token's own id, and the ids of the tokens that it
 // was exchanged for and expires with.
 func (x *exchange) jti() string {
-	jti := x.anchor() + "." + cmp.Or(x.id, storage.NewID())
+	anchor, ids := x.anchor(), cmp.Or(x.id, storage.NewID())
 	if x.subject != nil && !x.outlives {
-		if _, ids, found := strings.Cut(x.subject.jti, "."); found {
-			jti += "." + ids
+		before, more, found := strings.Cut(x.subject.jti, ".")
+		if found {
+			ids += "." + more
+		}
+		if strings.HasPrefix(before, issuedPrefix) {
+			anchor = cmp.Or(anchor, before) // by which its revocation is found
 		}
 	}
-	return jti
+	return cmp.Or(anchor, writeIssued(x.authorization.Issued)) + "." + ids
 }
 
 // notRevoked returns errInactive if the JWT of that jti was revoked, or one that it was
@@ -156,6 +220,22 @@ func writeAnchor(kind string, key storage.Key) string {
 func anchorOf(jti string) string {
 	anchor, _, _ := strings.Cut(jti, ".")
 	return anchor
+}
+
+// The jti of a token without an anchor begins with the time at which it was issued: iat does
+// not tell what was issued before a client was enabled again from what was issued after it,
+// in the same second.
+const issuedPrefix = "t"
+
+func writeIssued(ms int64) string { return issuedPrefix + strconv.FormatInt(ms, 36) }
+
+func readIssued(claims *accessTokenClaims) time.Time {
+	if anchor := anchorOf(claims.ID); strings.HasPrefix(anchor, issuedPrefix) {
+		if ms, err := strconv.ParseInt(anchor[1:], 36, 64); err == nil {
+			return time.UnixMilli(ms)
+		}
+	}
+	return time.Unix(claims.IssuedAt, 0)
 }
 
 func readAnchor(jti string) (storage.Key, bool) {
@@ -211,7 +291,7 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 		return nil, err
 	}
 	claims.Subject = s.subjectOf(cl, &a)
-	return &accessToken{claims: claims, person: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, asked: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key}, nil
+	return &accessToken{claims: claims, person: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, asked: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key, issued: time.UnixMilli(a.Issued)}, nil
 }
 
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what

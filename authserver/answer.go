@@ -32,7 +32,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	a := authorization{
 		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
-		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(),
+		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(), Issued: c.now.UnixMilli(),
 	}
 	if i.device != nil {
 		return c.approveDevice(i, a)

@@ -30,8 +30,11 @@ type authorization struct {
 	// Extra are claims that its access tokens carry beside those of RFC 9068, section 2.2.
 	Extra   oauth.Claims `json:"x,omitempty"`
 	Started int64        `json:"b,omitempty"` // when the family began, Unix seconds
-	Code    *codeBinding `json:"k,omitempty"` // on a code only
-	Opaque  *opaqueToken `json:"p,omitempty"` // on an opaque access token only
+	// Issued is when the user, or the client for itself, was given this, in Unix milliseconds.
+	// If everything of theirs ended since, so did this.
+	Issued int64        `json:"n,omitempty"`
+	Code   *codeBinding `json:"k,omitempty"` // on a code only
+	Opaque *opaqueToken `json:"p,omitempty"` // on an opaque access token only
 }
 
 // codeBinding is what a code is bound to beside its client.

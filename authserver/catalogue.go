@@ -175,6 +175,11 @@ type client struct {
 	kept            atomic.Bool // the store knows that the client was used
 }
 
+// issuedSince reports whether what was issued to the client at a time has not ended since.
+func (c *client) issuedSince(issued time.Time) bool {
+	return c.EndedAt.IsZero() || issued.UnixMilli() >= c.EndedAt.UnixMilli()
+}
+
 func (c *client) name() string {
 	if c.ClientName != "" {
 		return c.ClientName

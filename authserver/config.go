@@ -26,6 +26,11 @@ type Config struct {
 	// Claims returns all claims about a subject, and storage.ErrNotFound if the person is
 	// gone or disabled: then codes and refresh tokens of theirs are refused.
 	Claims func(ctx context.Context, subject string) (oauth.Claims, error)
+	// SubjectActive reports whether what was issued about a subject is still valid: false if
+	// the user is gone or disabled, or if everything ended since that had been issued to them
+	// before. session is the sign-in session that it was issued in; "" in none. Nil: Claims
+	// decides.
+	SubjectActive func(ctx context.Context, subject, session string, issued time.Time) (bool, error)
 	// ClaimMappings and ClaimSources say what clients see of those claims.
 	ClaimMappings []ClaimMapping
 	ClaimSources  []ClaimSource

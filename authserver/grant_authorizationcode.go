@@ -66,10 +66,16 @@ var (
 		mend: "keep the verifier with the state of its request; two tabs must not share one",
 	}
 	ruleSubjectActive = rule{
-		must:    "the person's account is there and active",
+		must:    "the user's account has been active ever since",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
-		mend: "the account was disabled or deleted since",
+		mend: "the account was disabled or deleted since, or everything that was issued to the user was ended, as by a change of the password",
+	}
+	ruleClientActiveSince = rule{
+		must:    "the client has been active ever since",
+		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
+		says: "the grant is no longer valid",
+		mend: "the client was disabled since; have the user authorize it again",
 	}
 	ruleSessionActive = rule{
 		must:    "the sign-in session still stands, or offline_access was granted",
@@ -180,19 +186,24 @@ func (c *call) checkCodeBinding(b *codeBinding) error {
 	return c.must(oauth.VerifyS256(b.CodeChallenge, verifier), &ruleVerifierMatches)
 }
 
-// checkPerson holds that the person is still there, and signed in where that is needed.
+// checkPerson checks that the user and the client have been active ever since the
+// authorization, and that the user is signed in where that is needed.
 func (c *call) checkPerson(a authorization) error {
-	_, err := c.s.config.Claims(c.r.Context(), a.Subject)
-	if errors.Is(err, storage.ErrNotFound) {
-		return c.must(false, &ruleSubjectActive)
+	issued := time.UnixMilli(a.Issued)
+	if a.ClientID == c.client.ID && !c.client.issuedSince(issued) {
+		return c.must(false, &ruleClientActiveSince)
 	}
+	active, err := c.s.subjectActive(c.r.Context(), a.Subject, a.Session, issued)
 	if err != nil {
-		return fmt.Errorf("look up subject: %w", err)
+		return err
+	}
+	if !active {
+		return c.must(false, &ruleSubjectActive)
 	}
 	if a.Scope.Has(oauth.ScopeOfflineAccess) || a.Session == "" {
 		return nil
 	}
-	active, err := c.s.config.SessionActive(c.r.Context(), a.Session)
+	active, err = c.s.config.SessionActive(c.r.Context(), a.Session)
 	if err != nil {
 		return fmt.Errorf("look up session: %w", err)
 	}

@@ -133,7 +133,7 @@ func (c *call) exchangeAssertion(trust *trustedIssuer, a *assertion, allowed oau
 	if err != nil {
 		return nil, err
 	}
-	x.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: x.scope, Resources: x.resources}
+	x.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: x.scope, Resources: x.resources, Issued: c.now.UnixMilli()}
 	if a.act != nil {
 		x.authorization.Extra = oauth.Claims{claimActor: a.act}
 	}

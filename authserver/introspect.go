@@ -106,7 +106,15 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 	if err != nil {
 		return nil, err
 	}
-	if !ticket.Spent.IsZero() || a.ClientID != caller.ID {
+	issued := time.UnixMilli(a.Issued)
+	if !ticket.Spent.IsZero() || a.ClientID != caller.ID || !caller.issuedSince(issued) {
+		return nil, errInactive
+	}
+	active, err := c.s.subjectActive(c.r.Context(), a.Subject, a.Session, issued)
+	if err != nil {
+		return nil, err
+	}
+	if !active {
 		return nil, errInactive
 	}
 	return &introspectionAnswer{Introspection: oauth.Introspection{

@@ -31,6 +31,13 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if err := c.useClient(); err != nil {
 		return nil, err
 	}
+	a := &x.authorization
+	if a.Issued == 0 {
+		a.Issued = c.now.UnixMilli()
+	}
+	if a.Subject == "" && a.Grant == "" {
+		a.Grant = ClientGrant(c.client.ID)
+	}
 	response, put, err := c.accessTokenOrInstead(ctx, catalogue, x)
 	if err != nil {
 		return nil, err
@@ -168,7 +175,7 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		extra = addClaims(extra, oauth.Claims{claimStatus: status})
 		put = append(put, tickets...)
 	}
-	response.AccessToken, err = c.jwtAccessToken(ctx, x, scope, audience, extra, expires)
+	response.AccessToken, err = c.signAccessToken(ctx, x, scope, audience, extra, expires)
 	return response, put, err
 }
 
@@ -275,7 +282,7 @@ func accessTokenClaimNames() []string {
 	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr"}
 }
 
-func (c *call) jwtAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
+func (c *call) signAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
 	signer, err := c.s.signer(ctx, jose.Algorithm(c.client.AccessTokenSignedResponseAlg), c.now)
 	if err != nil {
 		return "", err

@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -208,17 +207,14 @@ func (c *catalogue) publishesStatus(audience []string) bool {
 	})
 }
 
-// newStatus gives an access token a place in a status list. A token that hangs from an
-// authorization comes with a ticket, by which it ends with that; a client's own needs none.
+// newStatus gives an access token a place in a status list, and a ticket, by which it ends
+// with what it hangs from: an authorization, or for a client's own token the client.
 func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Time) (*oauth.Status, []storage.Ticket, error) {
 	list, index, err := c.s.statusIndexes.next(ctx, c.s.config.Store, c.now)
 	if err != nil {
 		return nil, nil, err
 	}
 	status := &oauth.Status{StatusList: &oauth.StatusListReference{Index: index, URI: c.s.statusListURI(list)}}
-	if cmp.Or(a.Family, a.Grant) == "" {
-		return status, nil, nil
-	}
 	return status, []storage.Ticket{{Key: statusKey(list, index), Grant: a.Grant, Family: a.Family, Expires: expires.Add(statusAfterlife)}}, nil
 }
 

@@ -165,7 +165,7 @@ func (c *call) presentedForeign(trust *trustedIssuer, token string) (*presentedT
 	}
 	t := &presentedToken{
 		issuer: a.Issuer, subject: a.Subject, audience: a.Audience, person: person, expires: a.Expires,
-		authorization: authorization{Subject: person, Family: newFamily(c.now)},
+		authorization: authorization{Subject: person, Family: newFamily(c.now), Issued: c.now.UnixMilli()},
 	}
 	err = t.readClaims(a.members)
 	t.act = a.act
@@ -190,10 +190,6 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 		return nil, err
 	}
 	claims := &found.claims
-	// Of a client that was disabled, nothing is good that others could make last.
-	if _, err := c.s.client(c.r.Context(), claims.ClientID); err != nil {
-		return nil, err
-	}
 	scope, err := oauth.ParseScope(claims.Scope)
 	if err != nil {
 		return nil, fmt.Errorf("read the scope of an access token of ours: %w", err)
@@ -296,7 +292,7 @@ func (c *call) presentedIDToken(token string) (*presentedToken, error) {
 		scope: grant.Scope, expires: registered.Expires,
 		authorization: authorization{
 			ClientID: cl.ID, Subject: claims.Subject, Grant: grant.ID, Scope: grant.Scope, Session: claims.Session,
-			AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR,
+			AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR, Issued: registered.IssuedAt.UnixMilli(),
 		},
 	}
 	return t, t.readClaims(oauth.Claims{claimActor: claims.Actor, "cnf": claims.Binding})

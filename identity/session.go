@@ -77,9 +77,15 @@ type sessionData struct {
 // person's own goes on under a new name and secret: the old secret opens nothing any more,
 // but what began under the old name, in another tab for instance, does not end because
 // they signed in once more.
+//
+// ErrWrongCredentials: what the user proved counts no more, because they were disabled since,
+// or changed their password.
 func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (secret string, session *Session, err error) {
 	if details.AuthTime.IsZero() {
 		details.AuthTime = now
+		if now.Before(user.EndedAt) { // the sign-in began before the end, and was checked after it
+			details.AuthTime = user.EndedAt
+		}
 	}
 	details.UserAgent = cut(details.UserAgent, 256)
 	if old != nil && old.User.ID != user.ID {
@@ -92,9 +98,24 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
 		// Another tab was faster, and this browser may keep the cookie of either; or the
 		// old session has just ended.
-		return a.putSession(ctx, now, user, details, nil)
+		secret, session, err = a.putSession(ctx, now, user, details, nil)
 	}
-	return secret, session, err
+	if err != nil {
+		return "", nil, err
+	}
+	// Everything of the user's may have ended after the password was checked and before the
+	// session was there to end with it.
+	current, err := a.store.User(ctx, user.ID)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return "", nil, fmt.Errorf("look at the user again: %w", err)
+	}
+	if err == nil && current.Active() && current.EndedAt.Equal(user.EndedAt) {
+		return secret, session, nil
+	}
+	if err := a.EndSession(ctx, now, session.ID); err != nil {
+		return "", nil, err
+	}
+	return "", nil, ErrWrongCredentials
 }
 
 // putSession stores a new session in the place of an old one, if there is one.
@@ -176,7 +197,7 @@ func (a *Accounts) openSession(ctx context.Context, ticket storage.Ticket) (*Ses
 	if session.User, err = a.User(ctx, userID); err != nil {
 		return nil, err
 	}
-	if !session.User.valid(session.AuthTime, append(session.Former(), session.ID)...) {
+	if !session.User.Valid(session.AuthTime, append(session.Former(), session.ID)...) {
 		return nil, storage.ErrNotFound // it began while everything else ended
 	}
 	return session, nil
@@ -246,7 +267,7 @@ func (a *Accounts) EndSession(ctx context.Context, now time.Time, id string) err
 
 // EndSessions ends all sessions of a person, and forgets their devices.
 func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string) error {
-	if err := a.endSessionsBut(ctx, now, userID, nil); err != nil {
+	if err := a.endEachSession(ctx, now, userID); err != nil {
 		return err
 	}
 	// What began while the others were ended is gone after this too.
@@ -257,26 +278,19 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 	return nil
 }
 
-// endSessionsBut ends all sessions of a person, however many there are, but those of some
-// public names.
-func (a *Accounts) endSessionsBut(ctx context.Context, now time.Time, userID string, kept []string) error {
+// endEachSession ends all sessions of a user, however many there are.
+func (a *Accounts) endEachSession(ctx context.Context, now time.Time, userID string) error {
 	for {
-		// The kept ones stay in the list; more than there can be are asked for.
-		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions+len(kept))
+		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions)
 		if err != nil {
 			return fmt.Errorf("list sessions: %w", err)
 		}
-		ended := false
 		for _, ticket := range tickets {
-			if slices.Contains(kept, sid(ticket.Key)) {
-				continue
-			}
 			if err := a.endTicket(ctx, now, ticket); err != nil {
 				return fmt.Errorf("end sessions: %w", err)
 			}
-			ended = true
 		}
-		if !ended {
+		if len(tickets) == 0 {
 			return nil
 		}
 	}

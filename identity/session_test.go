@@ -154,7 +154,11 @@ func TestSE10_EveryEndOfASessionIsNoted(t *testing.T) {
 		"sign-out":            func(a *Accounts, u *User, s *Session) error { return a.EndSession(t.Context(), start, s.ID) },
 		"sign-out everywhere": func(a *Accounts, u *User, s *Session) error { return a.EndSessions(t.Context(), start, u.ID) },
 		"somebody else signs in": func(a *Accounts, u *User, s *Session) error {
-			_, _, err := a.StartSession(t.Context(), start, &User{ID: "b", Username: "bob"}, SessionDetails{}, s)
+			bob := &User{ID: "b", Username: "bob"}
+			if err := a.store.CreateUser(t.Context(), bob); err != nil {
+				return err
+			}
+			_, _, err := a.StartSession(t.Context(), start, bob, SessionDetails{}, s)
 			return err
 		},
 		"another password": func(a *Accounts, u *User, s *Session) error {
@@ -214,7 +218,11 @@ func TestSE05_ASessionOfADisabledOrDeletedPersonIsNobody(t *testing.T) {
 	if _, err := a.Session(ctx, start, secret); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("enabled again: %v", err)
 	}
-	secret, _, _ = a.StartSession(ctx, time.Now(), u, SessionDetails{}, nil)
+	again, err := store.User(ctx, u.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _, _ = a.StartSession(ctx, start, again, SessionDetails{}, nil)
 	if _, err := a.Session(ctx, start, secret); err != nil {
 		t.Errorf("signed in again: %v", err)
 	}

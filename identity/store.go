@@ -109,9 +109,9 @@ func (u *User) Settle(now time.Time, before *User) bool {
 	return true
 }
 
-// valid reports whether what was issued to the user at a time, in a session of some names,
+// Valid reports whether what was issued to the user at a time, in a session of some names,
 // has not ended since.
-func (u *User) valid(issued time.Time, session ...string) bool {
+func (u *User) Valid(issued time.Time, session ...string) bool {
 	// Stores keep milliseconds.
 	return issued.UnixMilli() >= u.EndedAt.UnixMilli() || u.EndedAt.IsZero() ||
 		slices.ContainsFunc(session, func(name string) bool { return slices.Contains(u.Kept, name) })

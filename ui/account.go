@@ -285,6 +285,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 			if err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
 				return err
 			}
+			return s.notify(w, "password-others")
 		}
 		return s.notify(w, "password")
 	}

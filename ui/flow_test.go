@@ -358,7 +358,7 @@ func TestLG36_ChangePassword(t *testing.T) {
 	b.post("/account/password", url.Values{"current": {"wrong"}, "new": {"command module 12"}}).want(t, 403, "not your current password", `role="alert"`)
 	b.post("/account/password", url.Values{"current": {password}, "new": {"password"}}).want(t, 400, `role="alert"`)
 	b.post("/account/password", url.Values{"current": {password}, "new": {"command module 12"}, "end-others": {"on"}}).redirectedTo(t, "/account")
-	b.get("/account").want(t, 200, "Your password was changed.")
+	b.get("/account").want(t, 200, "Your password was changed, and you were signed out everywhere else")
 	other.get("/account").redirectedTo(t, "/sign-in")
 	other.signIn("alice", password).want(t, 403)
 	other.signIn("alice", "command module 12").redirected(t)

@@ -12,11 +12,12 @@ import (
 
 // notices are what the account page says once after a form.
 var notices = map[string]string{
-	"revoked":  "The application has no access any more.",
-	"ended":    "That session has ended.",
-	"password": "Your password was changed.",
-	"welcome":  "Welcome. Your account is ready.",
-	"setup":    "Welcome. You are the first user of this service.",
+	"revoked":         "The application has no access any more.",
+	"ended":           "That session has ended.",
+	"password":        "Your password was changed.",
+	"password-others": "Your password was changed, and you were signed out everywhere else: other browsers, and applications and devices that you had connected there, have no access until you sign in again. This browser stays signed in, with the applications that you use in it.",
+	"welcome":         "Welcome. Your account is ready.",
+	"setup":           "Welcome. You are the first user of this service.",
 }
 
 // notify sends the browser to the account page, which says something once. What it says

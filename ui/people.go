@@ -127,6 +127,16 @@ func (u *UI) EndSessions(ctx context.Context, subject string) error {
 	return u.config.Accounts.EndSessions(ctx, time.Now(), subject)
 }
 
+// SubjectActive reports whether what was issued to a user at a time, in a session, is still
+// valid.
+func (u *UI) SubjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
+	user, err := u.config.Accounts.User(ctx, subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && user.Valid(issued, session), err
+}
+
 // Claims returns all claims about a subject; storage.ErrNotFound if the person is gone or
 // disabled.
 func (u *UI) Claims(ctx context.Context, subject string) (oauth.Claims, error) {

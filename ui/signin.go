@@ -89,6 +89,10 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		Identifier: r.PostForm.Get("identifier"), Password: r.PostForm.Get("password"),
 		Remote: s.config.RemoteAddr(r), Device: device,
 	})
+	var began *identity.Session
+	if err == nil {
+		began, err = s.begin(w, r, now, user)
+	}
 	if err != nil {
 		v := signInView{Identifier: cutRunes(clean(r.PostForm.Get("identifier")), 254)}
 		refused, known := signInRefusal(err, &v.Alert)
@@ -96,10 +100,6 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return s.writeSignIn(w, r, in, v, refused)
-	}
-	began, err := s.begin(w, r, now, user)
-	if err != nil {
-		return err
 	}
 	if in != nil {
 		s.server.Authenticated(w, r, in.ID, authentication(began))

@@ -10,7 +10,6 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
-	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
@@ -103,7 +102,7 @@ func (s *Store) declareClient(now time.Time, w declaration.Write[authserver.Clie
 		s.clients[id] = cloneClient(w.Record)
 	}
 	if w.Forget {
-		s.deleteTickets(func(t storage.Ticket) bool { return t.Grant == authserver.ClientGrant(id) })
+		s.endClient(id)
 		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == id })
 	}
 	s.notes[record{declaration.KindClient, id}] = note{source: w.Source, named: w.Named}
@@ -137,7 +136,7 @@ func (s *Store) remove(r declaration.Name) {
 		return
 	case declaration.KindClient:
 		delete(s.clients, r.Name)
-		s.deleteTickets(func(t storage.Ticket) bool { return t.Grant == authserver.ClientGrant(r.Name) })
+		s.endClient(r.Name)
 		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == r.Name })
 	case declaration.KindScope:
 		delete(s.scopes, r.Name)

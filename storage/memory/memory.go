@@ -193,6 +193,17 @@ func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err erro
 			removed++
 		}
 	}
+	// What a request on its way left behind of those who have become inactive.
+	for _, u := range s.users {
+		if !u.Active() {
+			s.endUser(&u)
+		}
+	}
+	for _, c := range s.clients {
+		if !c.Active() {
+			s.endClient(c.ID)
+		}
+	}
 	return removed, nil
 }
 

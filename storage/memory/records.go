@@ -95,9 +95,7 @@ func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*au
 func (s *Store) storeClient(now time.Time, before, client authserver.Client) {
 	client = cloneClient(client)
 	if client.Settle(milliseconds(now), &before) {
-		s.deleteTickets(func(t storage.Ticket) bool {
-			return t.Grant == authserver.ClientGrant(client.ID) || t.Grant != "" && s.grants[t.Grant].ClientID == client.ID
-		})
+		s.endClient(client.ID)
 	}
 	client.RetiredAt = milliseconds(client.RetiredAt)
 	s.clients[client.ID] = client
@@ -109,6 +107,13 @@ func (s *Store) storeClient(now time.Time, before, client authserver.Client) {
 	if !reflect.DeepEqual(used, cloneClient(client)) {
 		s.version++
 	}
+}
+
+// endClient ends what was issued to a client.
+func (s *Store) endClient(clientID string) {
+	s.deleteTickets(func(t storage.Ticket) bool {
+		return t.Grant == authserver.ClientGrant(clientID) || t.Grant != "" && s.grants[t.Grant].ClientID == clientID
+	})
 }
 
 // DeleteClient implements authserver.Store.

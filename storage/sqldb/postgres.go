@@ -165,7 +165,9 @@ func (d *postgreSQL) batch(ctx context.Context, f func(pipeline) error) error {
 	if !p.begun {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
+	if _, err := conn.Exec(ctx, "COMMIT"); d.retryable(err) {
+		return err // nothing was committed
+	} else if err != nil {
 		return &commitError{err}
 	}
 	return nil
@@ -184,7 +186,7 @@ func (p *postgreSQLPipeline) exec(statements []statement) ([]int64, error) {
 	}
 	batch := &pgx.Batch{}
 	if !p.begun {
-		batch.Queue("BEGIN")
+		batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	}
 	for _, s := range statements {
 		batch.Queue(s.query, s.args...)

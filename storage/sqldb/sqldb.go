@@ -107,10 +107,13 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // transact runs f in a transaction and commits, or rolls back if f fails. PostgreSQL may
 // ask that it is tried again, so f must not keep what it did in an earlier try.
+//
+// Every transaction is READ COMMITTED, whatever the database's default is: the statements are
+// written for what that shows of other transactions (docs/decisions/0010).
 func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	for try := 0; ; try++ {
 		err := s.transactOnce(ctx, f)
-		if err == nil || try == maxRetries || !s.database.retryable(err) {
+		if err == nil || try == maxRetries || !s.database.retryable(err) || ctx.Err() != nil {
 			return err
 		}
 		backOff(try)
@@ -118,7 +121,7 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.database.write().BeginTx(ctx, nil)
+	tx, err := s.database.write().BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

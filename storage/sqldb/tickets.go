@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -49,7 +51,9 @@ const (
 	findEnded = `SELECT ` + ticketColumns + ` FROM tickets
 		WHERE kind = 'status' AND spent <> 0 AND expires > $1 LIMIT $2`
 
-	reclaimTickets = `DELETE FROM tickets WHERE (kind, id) IN
+	// The condition is there twice: PostgreSQL waits for others who change a row that the
+	// inner query found, and then looks at the outer condition again, and at that alone.
+	reclaimTickets = `DELETE FROM tickets WHERE expires <= $1 AND (kind, id) IN
 		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 )
 
@@ -57,7 +61,7 @@ const (
 var batchQueries = []string{spendTicket, setExpires, findSpent, putTicket, deleteTicket, endTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
 
 // reclaimClients needs no grants or tickets removed: an unused client has none that live.
-const reclaimClients = `DELETE FROM clients WHERE client_id IN
+const reclaimClients = `DELETE FROM clients WHERE unused_until <> 0 AND unused_until <= $1 AND client_id IN
 		(SELECT client_id FROM clients WHERE unused_until <> 0 AND unused_until <= $1 LIMIT $2)`
 
 // reclaimStep is how many expired tickets one transaction deletes: others wait that long.
@@ -158,7 +162,8 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 // Reclaim deletes expired tickets and clients that registered themselves and were not used
 // in time, in transactions of at most 500 so that nobody waits long, and returns how many
 // they were. Something has to call it now and then: expiry itself needs no call, but the
-// space does.
+// space does. It also ends what nodes that had not heard of it yet issued to users and
+// clients after those became inactive.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
 	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts} {
 		n, err := s.reclaim(ctx, query, now)
@@ -167,7 +172,52 @@ func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err er
 			return removed, fmt.Errorf("reclaim what has expired: %w", err)
 		}
 	}
+	if err := s.endInactive(ctx, now.Add(-inactiveFor)); err != nil {
+		return removed, fmt.Errorf("end what was issued to inactive users and clients: %w", err)
+	}
 	return removed, nil
+}
+
+// inactiveFor is how long after a user or client became inactive something may still be
+// issued to them: by a node that cannot reach the database, and by a request on its way.
+const inactiveFor = time.Hour
+
+// endInactive ends again what was issued to users and clients that became inactive after
+// since. Nothing of it is valid, but status lists follow from the tickets alone.
+func (s *Store) endInactive(ctx context.Context, since time.Time) error {
+	inactive, err := users(ctx, s.database.read(), `WHERE ended > $1 AND (disabled OR retired <> 0)`, since.UnixMilli())
+	if err != nil {
+		return err
+	}
+	for _, user := range inactive {
+		err := s.transact(ctx, func(tx *sql.Tx) error {
+			locked, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), user.ID)
+			if err != nil || locked.Active() {
+				return err
+			}
+			return s.endUser(ctx, tx, locked)
+		})
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+	}
+	clients, err := s.clients(ctx, s.database.read(), `WHERE ended > $1`, since.UnixMilli())
+	if err != nil {
+		return err
+	}
+	for _, client := range clients {
+		err := s.transact(ctx, func(tx *sql.Tx) error {
+			locked, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), client.ID)
+			if err != nil || len(locked) == 0 || locked[0].Active() {
+				return err
+			}
+			return s.deleteTickets(ctx, tx, keysOfClient, client.ID, authserver.ClientGrant(client.ID))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) reclaim(ctx context.Context, query string, now time.Time) (removed int, err error) {

@@ -15,9 +15,12 @@ import (
 )
 
 const (
-	maxQueued  = 1024
-	maxBatch   = 256
-	maxRetries = 3
+	maxQueued = 1024
+	maxBatch  = 256
+	// maxRetries and maxBackOff bound how often and how long the same is tried again, if the
+	// database asks for it: for a second or so.
+	maxRetries = 8
+	maxBackOff = 5
 	// batchTimeout ends a batch on a database that does not answer.
 	batchTimeout = 10 * time.Second
 )
@@ -198,7 +201,7 @@ func (w *writer) retryOne(op *operation, errs []error, err error) error {
 
 // backOff waits a little, longer with each try and never the same.
 func backOff(try int) {
-	time.Sleep(time.Duration(1+rand.IntN(10<<try)) * time.Millisecond)
+	time.Sleep(time.Duration(1+rand.IntN(10<<min(try, maxBackOff))) * time.Millisecond)
 }
 
 // attempt runs a batch in one transaction. errs has the answer of each operation, if err

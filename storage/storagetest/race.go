@@ -126,18 +126,22 @@ func raceCrossed(t *testing.T, s storage.Tickets) {
 // raceDeleteFamily lets chains of refreshes run while the family is deleted: each link
 // stores the next ticket of the family, as fast as the store goes.
 func raceDeleteFamily(t *testing.T, s storage.Tickets) {
-	raceRefreshes(t, s, 4, func(round int) error { return s.DeleteFamily(t.Context(), fmt.Sprint("family ", round)) })
+	raceRefreshes(t, s, 4, numbered, func(round int) error { return s.DeleteFamily(t.Context(), fmt.Sprint("family ", round)) })
 }
 
 var errSurvived = errors.New("a refresh succeeds after its family was revoked")
 
-// raceRefreshes runs chains of refreshes while revoke runs, and checks that nothing of
-// them lives when all have returned.
-func raceRefreshes(t *testing.T, s storage.Tickets, chains int, revoke func(round int) error) {
+// numbered names the grants of raceRefreshes.
+func numbered(round int) string { return fmt.Sprint("grant ", round) }
+
+// raceRefreshes runs chains of refreshes under a grant while revoke runs, and checks that
+// nothing of them lives when all have returned.
+func raceRefreshes(t *testing.T, s storage.Tickets, chains int, grantOf func(round int) string, revoke func(round int) error) {
 	for round := range rounds(40) {
+		grant := grantOf(round)
 		name := func(chain, link int) string { return fmt.Sprint(round, " ", chain, " ", link) }
 		link := func(chain, n int) storage.Ticket {
-			return hangingFrom(fmt.Sprint("grant ", round), inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
+			return hangingFrom(grant, inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
 		}
 		// Beside each link there is something whose status others look up.
 		status := func(chain, n int) storage.Ticket {

@@ -69,6 +69,14 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"of people who take one name at once one succeeds", raceIdentifier},
 		{"SG-12 DeleteUser removes a person, their grants, sessions and tickets", deleteUser},
 		{"the sessions of a person who is deleted or disabled end, each with a note", endedNotes},
+		{"AC-09 what was issued to a user ends when they become inactive, and does not come back", userEnds},
+		{"AC-10 what was issued to a client ends when it becomes inactive, and does not come back", clientEnds},
+		{"User.End ends everything but one session and what was issued in it", endKeepsASession},
+		{"AC-09 a refresh on its way does not survive that its user is disabled", raceDisableUser},
+		{"AC-10 a refresh on its way does not survive that its client is disabled", raceDisableClient},
+		{"Reclaim ends what was issued to those who had just become inactive", reclaimInactive},
+		{"OP-07 a client's update beside its first use leaves both effects", raceFirstUse},
+		{"OP-08 Reclaim beside a renewal leaves what was renewed", raceReclaim},
 		{"Users lists people in the order of their IDs", usersList},
 		{"HasAdministrator does not count who is disabled", hasAdministrator},
 		{"Claim returns what is due, counts the attempt, and makes it due again later", outboxClaim},
@@ -385,7 +393,7 @@ func deleteGrant(t *testing.T, s Database) {
 }
 
 func raceDeleteGrant(t *testing.T, s Database) {
-	raceRefreshes(t, s, 4, func(round int) error { return s.DeleteGrant(t.Context(), fmt.Sprint("grant ", round)) })
+	raceRefreshes(t, s, 4, numbered, func(round int) error { return s.DeleteGrant(t.Context(), numbered(round)) })
 }
 
 func saveTraces(t *testing.T, s Database) {
