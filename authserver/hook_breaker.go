@@ -18,6 +18,7 @@ type breaker struct {
 	mu       sync.Mutex
 	failures int
 	rests    time.Time // until then
+	opened   time.Time // when it began to rest
 	trying   bool      // one request finds out whether it is back
 }
 
@@ -44,22 +45,31 @@ func (b *breaker) allows(now time.Time) bool {
 	return true
 }
 
-// note takes the result of a request; one that was given up says nothing.
+// openedAfter reports whether the service was left alone since then.
+func (b *breaker) openedAfter(at time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= breakerFailures && b.opened.After(at)
+}
+
+// note takes the result of a request; one that was given up, or not sent, says nothing.
 func (b *breaker) note(now time.Time, ok, givenUp bool) breakerChange {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.trying = false
 	switch {
+	case givenUp:
 	case ok:
 		wasOpen := b.failures >= breakerFailures
 		b.failures = 0
 		if wasOpen {
 			return breakerClosed
 		}
-	case !givenUp:
+	default:
 		b.failures++
 		b.rests = now.Add(breakerRest)
 		if b.failures == breakerFailures {
+			b.opened = now
 			return breakerOpened
 		}
 	}

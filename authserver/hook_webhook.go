@@ -163,8 +163,12 @@ var ruleWebhookAnswers = rule{
 	mend: "see what the hook answers; while it fails, what it is asked about is refused",
 }
 
-// errNoAnswer says that a hook did not answer in time, or at all.
-var errNoAnswer = errors.New("no answer")
+var (
+	// errNoAnswer says that a hook did not answer in time, or at all.
+	errNoAnswer = errors.New("no answer")
+	// errNotAsked says that a hook was not asked, which says nothing about it.
+	errNotAsked = errors.New("not asked")
+)
 
 // ask returns the claims that a hook adds. Whatever goes wrong refuses the request: what
 // the hook would have said is not known.
@@ -174,9 +178,10 @@ func (c *call) ask(ctx context.Context, w *webhook, r *TokenRequest) (oauth.Clai
 		return nil, c.because(&ruleWebhookAnswers, fmt.Errorf("hook %s: it did not answer %d times in a row, and is left alone", w.host, breakerFailures))
 	}
 	answer, err := c.s.callWebhook(ctx, w, r, now)
-	// A client that went away says nothing of the hook; and a wrong answer makes nobody wait,
-	// so that one person's requests cannot shut the others out.
-	switch w.breaker.note(time.Now(), !errors.Is(err, errNoAnswer), ctx.Err() != nil) {
+	// A client that went away says nothing about the hook, and neither does a request that was
+	// not sent because as many as may be were under way. A wrong response makes nobody wait, so
+	// one person's requests cannot shut the others out.
+	switch w.breaker.note(time.Now(), !errors.Is(err, errNoAnswer), ctx.Err() != nil || errors.Is(err, errNotAsked)) {
 	case breakerOpened:
 		c.s.log.WarnContext(ctx, "hook does not answer", "event", "hook.failing", "hook", w.host, "error", err)
 	case breakerClosed:
@@ -193,14 +198,21 @@ func (c *call) ask(ctx context.Context, w *webhook, r *TokenRequest) (oauth.Clai
 }
 
 func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, now time.Time) (*webhookAnswer, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
-	defer cancel()
 	select {
 	case w.calls <- struct{}{}:
 		defer func() { <-w.calls }()
+	case <-time.After(w.Timeout / 2):
+		return nil, fmt.Errorf("%w: too many requests wait for it", errNotAsked)
 	case <-ctx.Done():
-		return nil, errors.New("too many requests wait for it")
+		return nil, fmt.Errorf("%w: %w", errNotAsked, ctx.Err())
 	}
+	// Those that waited for their turn do not all wait for a hook that has failed meanwhile.
+	if w.breaker.openedAfter(now) {
+		return nil, fmt.Errorf("%w: it failed while this request waited for its turn", errNotAsked)
+	}
+	// The wait is not taken from the hook's own time: it would fail for the load of others.
+	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
+	defer cancel()
 	message := webhookMessage{Type: r.Kind, Timestamp: now.UTC(), Data: webhookData{
 		Issuer: s.config.Issuer, GrantType: r.GrantType, ClientID: r.ClientID, Subject: r.Subject, Scope: r.Scope.String(),
 		Audience: r.Audience, ACR: r.ACR, AMR: r.AMR, Actor: r.Claims["act"],

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,5 +231,64 @@ func TestRE26_BreakerLeavesADeadServiceAlone(t *testing.T) {
 	}
 	if b.note(now, true, false) != breakerClosed || !b.allows(now) || !b.allows(now) {
 		t.Error("it is not asked again though it answers")
+	}
+}
+
+// A hook that hangs is left alone under load too, where most requests do not get a turn.
+func TestAHookThatHangsIsLeftAloneUnderLoad(t *testing.T) {
+	over := make(chan struct{})
+	var asked atomic.Int32
+	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		<-over
+	}))
+	defer hook.Close()
+	defer close(over)
+	hooks, err := newWebhooks([]Webhook{{URL: hook.URL, Secret: testWebhookSecret, Timeout: 200 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	s := &Server{log: log, operator: newRemote(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, 0, log)}
+	ask := func() error {
+		c := &call{s: s, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
+		_, err := c.ask(t.Context(), hooks[0], &TokenRequest{Kind: ClaimsOfAccessToken})
+		return err
+	}
+	var load sync.WaitGroup
+	for range 10 * webhookMaxAtOnce {
+		load.Go(func() {
+			if ask() == nil {
+				t.Error("a hook that hangs lets a request pass")
+			}
+		})
+	}
+	load.Wait()
+	if hooks[0].breaker.allows(time.Now()) {
+		t.Fatal("the hook is asked on")
+	}
+	if n := asked.Load(); n > 3*webhookMaxAtOnce {
+		t.Errorf("%d requests waited for a hook that hangs", n)
+	}
+	before := asked.Load()
+	if err := ask(); err == nil || asked.Load() != before {
+		t.Errorf("%v; the hook was asked once more", err)
+	}
+}
+
+// While a hook is busy with slow but good answers, the requests that get no turn do not
+// count against it.
+func TestQueueFullSaysNothingOfAHook(t *testing.T) {
+	var b breaker
+	now := time.Now()
+	for range breakerFailures - 1 {
+		b.note(now, false, false)
+		b.note(now, true, true) // as a request that got no turn is noted
+	}
+	if got := b.note(now, false, false); got != breakerOpened || b.allows(now) {
+		t.Error("requests that got no turn count as good answers")
+	}
+	if !b.openedAfter(now.Add(-time.Second)) || b.openedAfter(now.Add(time.Second)) {
+		t.Error("the breaker does not know when it opened")
 	}
 }
