@@ -80,6 +80,9 @@ func (c *call) revokeAccessToken(caller *client, token string) error {
 	if t.claims.ClientID != caller.ID {
 		return nil
 	}
+	if err := c.countEnded(t); err != nil {
+		return err
+	}
 	if err := c.endToken(t); err != nil {
 		return unavailable(err)
 	}

@@ -51,8 +51,9 @@ type Server struct {
 	operator, outsiders *remote // by who named the address
 	traces              *traceLog
 
-	statusLists   statusLists
-	statusIndexes statusIndexes
+	statusLists    statusLists
+	endedOfClients endedOfClients
+	statusIndexes  statusIndexes
 
 	grantTypes       []grantType
 	mappings         []claimMapping

@@ -33,6 +33,12 @@ const (
 	// maxEndedTokens bounds how many tokens can be revoked and not yet expired. If there are
 	// more, no list is served, and APIs refuse rather than let a revoked one in.
 	maxEndedTokens = 200_000
+	// maxEndedOfClient bounds how many of those are tokens that one client revoked itself, on
+	// one node: it cannot stop the lists for the others.
+	maxEndedOfClient = 10_000
+	// statusListRestMost is how long this node goes without reading what was revoked if
+	// reading takes long.
+	statusListRestMost = 10 * time.Second
 )
 
 var (
@@ -56,6 +62,7 @@ var (
 type statusLists struct {
 	mu        sync.Mutex
 	read      time.Time // when ended was
+	rest      time.Duration
 	ended     map[int64][]int64
 	documents map[int64]*statusListDocument
 }
@@ -92,7 +99,7 @@ func (s *Server) statusListDocument(ctx context.Context, now time.Time, list int
 	lists := &s.statusLists
 	lists.mu.Lock()
 	defer lists.mu.Unlock()
-	if now.Sub(lists.read).Abs() >= statusListFresh {
+	if now.Sub(lists.read).Abs() >= max(lists.rest, statusListFresh) {
 		if err := s.readEnded(ctx, now); err != nil {
 			return nil, err
 		}
@@ -112,7 +119,10 @@ func (s *Server) statusListDocument(ctx context.Context, now time.Time, list int
 // readEnded reads what was revoked, and forgets lists in which no token is any more. The
 // caller holds the lock.
 func (s *Server) readEnded(ctx context.Context, now time.Time) error {
+	began := time.Now()
 	tickets, err := s.config.Store.FindEnded(ctx, now, maxEndedTokens+1)
+	// It takes a tenth of the time at most, however many there are.
+	s.statusLists.rest = min(10*time.Since(began), statusListRestMost)
 	if err != nil {
 		return fmt.Errorf("read revoked tokens: %w", err)
 	}

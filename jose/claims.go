@@ -45,8 +45,13 @@ func ParseJSON(document []byte, into any) (err error) {
 // a name may occur once at each level, times are JSON numbers. into, unless nil, receives
 // the whole payload, decoded with the same strictness.
 func ParseClaims(payload []byte, into any) (claims Claims, err error) {
+	return ParseClaimsUpTo(maxTokenBytes, payload, into)
+}
+
+// ParseClaimsUpTo is ParseClaims for the payload of a token with a MaxBytes of its own.
+func ParseClaimsUpTo(maxBytes int, payload []byte, into any) (claims Claims, err error) {
 	defer recovered(&err)
-	if len(payload) > maxTokenBytes || !shallow(payload, maxDepth) {
+	if len(payload) > maxBytes || !shallow(payload, maxDepth) {
 		return claims, ErrMalformed
 	}
 	var all map[string]any

@@ -42,6 +42,9 @@ type Expected struct {
 	// "application/" (RFC 7515, section 4.1.9); "" among them accepts its absence; nil
 	// accepts any.
 	Types []string
+	// MaxBytes bounds the token; 0 is 16 KiB, which is plenty for one that people or browsers
+	// carry.
+	MaxBytes int
 }
 
 func (e Expected) check(h Header) error {
@@ -88,9 +91,12 @@ func decodeBase64(s string) ([]byte, error) {
 	return b, nil
 }
 
-func parse(token string) (parts, error) {
+func parse(token string, maxBytes int) (parts, error) {
 	var p parts
-	if len(token) > maxTokenBytes || strings.Count(token, ".") != 2 {
+	if maxBytes == 0 {
+		maxBytes = maxTokenBytes
+	}
+	if len(token) > maxBytes || strings.Count(token, ".") != 2 {
 		return p, ErrMalformed
 	}
 	header, rest, _ := strings.Cut(token, ".")
@@ -149,14 +155,14 @@ func parseHeader(raw []byte) (h Header, err error) {
 
 // ParseHeader reads the header of a token that nobody has verified.
 func ParseHeader(token string) (Header, error) {
-	p, err := parse(token)
+	p, err := parse(token, 0)
 	return p.header, err
 }
 
 // UnverifiedPayload returns the payload of a token that nobody has verified, to find out
 // whose keys to verify it by.
 func UnverifiedPayload(token string) ([]byte, error) {
-	p, err := parse(token)
+	p, err := parse(token, 0)
 	return p.payload, err
 }
 
@@ -164,7 +170,7 @@ func UnverifiedPayload(token string) ([]byte, error) {
 // kid, each that fits. ErrUnknownKey says that a set as it is now has no such key; the
 // caller may fetch it anew.
 func Verify(token string, keys *KeySet, want Expected) (payload []byte, h Header, err error) {
-	p, err := parse(token)
+	p, err := parse(token, want.MaxBytes)
 	if err != nil {
 		return nil, p.header, err
 	}
@@ -195,7 +201,7 @@ func Verify(token string, keys *KeySet, want Expected) (payload []byte, h Header
 
 // VerifySecret checks a token that was signed by HMAC.
 func VerifySecret(token string, secret []byte, want Expected) (payload []byte, h Header, err error) {
-	p, err := parse(token)
+	p, err := parse(token, want.MaxBytes)
 	if err != nil {
 		return nil, p.header, err
 	}

@@ -17,7 +17,7 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	if err != nil {
 		return nil, err
 	}
-	payload, header, err := s.verify(ctx, from, token, from.types(), now)
+	payload, header, err := s.verify(ctx, from, token, jose.Expected{Types: from.types()}, now)
 	var bad errSignature
 	switch {
 	case errors.Is(err, jose.ErrType):
@@ -78,8 +78,8 @@ func (e errSignature) Unwrap() error { return e.error }
 // it, they are fetched again, unless that was done a moment ago: the key may be new, or have
 // replaced another under the same kid or under none. An error that is no errSignature says
 // that the server's keys could not be had.
-func (s *ResourceServer) verify(ctx context.Context, from *trusted, token string, types []string, now time.Time) ([]byte, jose.Header, error) {
-	want := jose.Expected{Algorithms: from.Algorithms, Types: types}
+func (s *ResourceServer) verify(ctx context.Context, from *trusted, token string, want jose.Expected, now time.Time) ([]byte, jose.Header, error) {
+	want.Algorithms = from.Algorithms
 	keys, err := from.documents.keySet(ctx, now, false)
 	if err != nil {
 		return nil, jose.Header{}, err

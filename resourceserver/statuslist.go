@@ -26,6 +26,9 @@ const (
 	statusListStale      = time.Hour       // after that it is not believed, whatever it says
 	statusListPause      = 5 * time.Second // after a fetch that failed
 	maxStatusLists       = 64
+	// maxStatusListTokenBytes is room for 2^20 tokens, any of which may be revoked: 128 KiB
+	// that cannot be compressed, and base64 twice. No API needs more of this server's.
+	maxStatusListTokenBytes = 512 << 10
 )
 
 // statusLists are the lists that tokens have named. It is safe for concurrent use.
@@ -152,7 +155,7 @@ func (s *ResourceServer) readStatusList(ctx context.Context, from *trusted, uri 
 	if err != nil {
 		return nil, err
 	}
-	payload, _, err := s.verify(ctx, from, string(token), []string{oauth.TypStatusList}, now)
+	payload, _, err := s.verify(ctx, from, string(token), jose.Expected{Types: []string{oauth.TypStatusList}, MaxBytes: maxStatusListTokenBytes}, now)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +163,7 @@ func (s *ResourceServer) readStatusList(ctx context.Context, from *trusted, uri 
 		TTL        *float64          `json:"ttl"`
 		StatusList *oauth.StatusList `json:"status_list"`
 	}
-	claims, err := jose.ParseClaims(payload, nil)
+	claims, err := jose.ParseClaimsUpTo(maxStatusListTokenBytes, payload, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
@@ -76,6 +77,27 @@ func TestRevokedTokenIsRefusedByItsStatus(t *testing.T) {
 // A suspended token is as good as a revoked one while it is suspended
 // (draft-ietf-oauth-status-list, sections 7.1 and 8.3); so is one whose status is the
 // application's own.
+// A list of 2^20 tokens of which half are revoked, at random, does not compress.
+func TestALargeStatusListOfRandomRevocations(t *testing.T) {
+	p := newProvider(t)
+	list := oauth.NewStatusList(1 << 20)
+	random := rand.New(rand.NewPCG(1, 2))
+	revoked := map[int64]bool{}
+	for range 700_000 {
+		index := random.Int64N(1 << 20)
+		list.Invalidate(index)
+		revoked[index] = true
+	}
+	p.publishAs(t, "statuslist+jwt", nil, list)
+	h := p.guard(t, checkingStatus).Require()(whoami)
+	for index := range int64(20) {
+		w := call(h, "Bearer "+p.statusToken(t, index))
+		if want := map[bool]int{false: http.StatusOK, true: http.StatusUnauthorized}[revoked[index]]; w.Code != want {
+			t.Errorf("token %d, revoked %t: %d %s", index, revoked[index], w.Code, w.Body)
+		}
+	}
+}
+
 func TestSuspendedTokenIsRefused(t *testing.T) {
 	p := newProvider(t)
 	// The list of section 4.1's example of two bits: 1, 2, 0, 3, …

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -92,7 +93,7 @@ func (s *ResourceServer) ValidateTransaction(ctx context.Context, raw string) (*
 		return nil, errors.New("resourceserver: there is no TrustDomain in which a transaction token could be good")
 	}
 	now := time.Now()
-	payload, _, err := s.verify(ctx, s.main, raw, []string{oauth.TypTransactionToken}, now)
+	payload, _, err := s.verify(ctx, s.main, raw, jose.Expected{Types: []string{oauth.TypTransactionToken}}, now)
 	if bad, ok := errors.AsType[errSignature](err); ok {
 		return nil, badTransaction("is none that the authorization server has signed: " + bad.Error())
 	}

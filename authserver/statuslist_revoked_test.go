@@ -1,0 +1,35 @@
+package authserver
+
+import (
+	"testing"
+	"time"
+)
+
+// A client that revokes tokens by the thousand cannot fill the lists for the others, and can
+// go on when they have expired.
+func TestAClientCannotFillTheStatusLists(t *testing.T) {
+	var e endedOfClients
+	now := time.Now()
+	for i := range maxEndedOfClient {
+		if !e.add("app", now, now.Add(10*time.Minute)) {
+			t.Fatalf("token %d is refused", i)
+		}
+	}
+	if e.add("app", now, now.Add(10*time.Minute)) {
+		t.Error("it can revoke any number of tokens")
+	}
+	if !e.add("other", now, now.Add(10*time.Minute)) {
+		t.Error("another client cannot revoke a token")
+	}
+	later := now.Add(12 * time.Minute)
+	if !e.add("app", later, later.Add(10*time.Minute)) {
+		t.Error("it can revoke none after the others have expired")
+	}
+	for range maxEndedOfClient {
+		e.add("third", later, later)
+	}
+	e.add("fourth", later.Add(time.Hour), later.Add(2*time.Hour))
+	if len(e.counts) != 1 {
+		t.Errorf("%d clients are counted, want 1", len(e.counts))
+	}
+}
