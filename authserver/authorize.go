@@ -112,7 +112,7 @@ func (c *call) postAsGet() error {
 	if err != nil && p == nil {
 		return err // a repeated parameter is refused after the redirect
 	}
-	c.redirect(c.r.URL.EscapedPath() + "?" + p.encode())
+	c.redirect(c.r.URL.EscapedPath() + "?" + c.withoutReturn(p).encode())
 	return nil
 }
 
@@ -177,9 +177,8 @@ func (c *call) verifyClient() (*authorizationRequest, error) {
 		return nil, err
 	}
 	request.redirectURISent = c.params.has("redirect_uri")
-	// From here on the client is told. An unreadable state is not sent back.
-	if state := c.params.get("state"); len(state) <= maxStateBytes {
-		request.state = state
-	}
+	// From here on the client is told, with its state (RFC 6749, section 4.1.2.1), even if that
+	// is longer than what is accepted.
+	request.state = c.params.get("state")
 	return request, nil
 }

@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,6 +37,8 @@ type catalogue struct {
 
 	mu      sync.RWMutex
 	clients map[string]*client
+	// registeredBytes is about how much memory those take that registered themselves.
+	registeredBytes int
 }
 
 // catalogueMaxStale is how long the engine goes on with what it has when the store does
@@ -172,6 +175,7 @@ type client struct {
 	sector       string // for pairwise subjects
 	// anySecretMethod: client_secret_basic and client_secret_post are both taken.
 	anySecretMethod bool
+	bytes           int         // about how much memory it takes, if it registered itself
 	kept            atomic.Bool // the store knows that the client was used
 }
 
@@ -219,9 +223,16 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	known = s.newClient(record)
 	catalogue.mu.Lock()
 	defer catalogue.mu.Unlock()
-	if len(catalogue.clients) >= maxCachedClients {
-		// Anybody may be able to register clients; those do not push out the others.
+	if known.Registration != nil {
+		catalogue.registeredBytes += known.bytes
+	}
+	if len(catalogue.clients) >= maxCachedClients || catalogue.registeredBytes > maxCachedRegisteredBytes {
+		// Outsiders may be able to register clients; those do not push out the others.
 		maps.DeleteFunc(catalogue.clients, func(_ string, c *client) bool { return c.Registration != nil })
+		catalogue.registeredBytes = 0
+		if known.Registration != nil {
+			catalogue.registeredBytes = known.bytes
+		}
 	}
 	if len(catalogue.clients) >= maxCachedClients {
 		clear(catalogue.clients)
@@ -257,6 +268,10 @@ func (s *Server) newClient(record *Client) *client {
 		c.keys = keys
 	} else if record.JWKSURI != "" {
 		c.remoteKeys = &remoteKeySet{url: record.JWKSURI, sets: &s.remoteOf(record).keySets}
+	}
+	if record.Registration != nil {
+		document, _ := json.Marshal(record) // it was read from JSON
+		c.bytes = clientMemory + clientMemoryFactor*(len(document)+len(record.Registration.SoftwareStatement))
 	}
 	return c
 }

@@ -281,8 +281,12 @@ func (c *clientCheck) others() {
 	if c.Resources != nil && len(c.Resources) == 0 {
 		c.report("resources", "an empty list would allow every resource")
 	}
-	if record, err := json.Marshal(c.Client); err != nil || len(record) > maxClientBytes {
-		c.report("", "the client's metadata is larger than %d bytes", maxClientBytes)
+	most := maxClientBytes
+	if c.Registration != nil {
+		most = maxRegisteredBytes
+	}
+	if record, err := json.Marshal(c.Client); err != nil || len(record) > most {
+		c.report("", "the client's metadata is larger than %d bytes", most)
 	}
 }
 

@@ -54,5 +54,10 @@ const (
 
 	decryptionKeyAfterlife = 24 * time.Hour
 	maxCachedClients       = 10_000
-	maxStoredRefusals      = 10_000
+	// maxCachedRegisteredBytes bounds the clients in memory that registered themselves, by an
+	// estimate: so much for each, and so many times its JSON.
+	maxCachedRegisteredBytes = 64 << 20
+	clientMemory             = 2 << 10
+	clientMemoryFactor       = 5
+	maxStoredRefusals        = 10_000
 )

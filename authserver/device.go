@@ -120,8 +120,12 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 			asked = append(asked, param{name, value})
 		}
 	}
+	query := asked.encode()
+	if err := c.takeBytes(c.client, len(query)); err != nil {
+		return "", "", err
+	}
 	user, err := json.Marshal(userCodeData{
-		Device: key.ID[:], ClientID: c.client.ID, Query: asked.encode(), Address: address, Began: c.now.UnixMilli(),
+		Device: key.ID[:], ClientID: c.client.ID, Query: query, Address: address, Began: c.now.UnixMilli(),
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("encode user code: %w", err)

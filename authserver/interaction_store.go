@@ -13,7 +13,8 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// interactionData is what is stored: the request as it came, verified anew at each step.
+// interactionData is what is stored: the request with the parameters that are read, verified
+// again at each step.
 type interactionData struct {
 	Query   string `json:"q"`
 	Browser []byte `json:"b"` // hash of the browser's cookie
@@ -60,6 +61,10 @@ func (c *call) selectAccount(i *interaction, subject string) error {
 
 // interactionTicket gives an interaction a new name, and binds it to the browser.
 func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, error) {
+	query := i.params.kept()
+	if err := c.takeBytes(c.client, len(query)); err != nil {
+		return storage.Ticket{}, err
+	}
 	browser := c.browser()
 	if browser == "" {
 		browser = rand.Text()
@@ -67,7 +72,7 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 	}
 	hash := sha256.Sum256([]byte(browser))
 	stored := interactionData{
-		Query: i.params.encode(), Browser: hash[:], Began: i.began.UnixMilli(), Logout: logout, Selected: i.selected, Ended: i.ended,
+		Query: query, Browser: hash[:], Began: i.began.UnixMilli(), Logout: logout, Selected: i.selected, Ended: i.ended,
 	}
 	if i.device != nil {
 		stored.UserCode = i.device.code

@@ -41,6 +41,9 @@ type logoutRequest struct {
 
 // logout is the end session endpoint (OpenID Connect RP-Initiated Logout, section 2).
 func (c *call) logout() error {
+	// An ID token with many claims is no reason to keep anyone signed in. Without the hint the
+	// person is asked.
+	c.leftOutIfLong = "id_token_hint"
 	if c.r.Method == http.MethodPost {
 		return c.postAsGet()
 	}
@@ -48,6 +51,7 @@ func (c *call) logout() error {
 	if c.params, err = c.parseParams(c.r.URL.RawQuery); err != nil {
 		return err
 	}
+	c.params = c.withoutReturn(c.params)
 	request, err := c.verifyLogout()
 	if err != nil {
 		return err
@@ -62,6 +66,15 @@ func (c *call) logout() error {
 		return c.sendTo(c.s.config.Pages.SignOut, &interaction{params: c.params}, true)
 	}
 	return c.endSession(request, who)
+}
+
+// withoutReturn leaves out post_logout_redirect_uri where only a hint that was left out said
+// which client it is of.
+func (c *call) withoutReturn(p params) params {
+	if !c.leftOut || p.has("client_id") {
+		return p
+	}
+	return slices.DeleteFunc(p, func(one param) bool { return one.name == "post_logout_redirect_uri" })
 }
 
 func (c *call) names(r *logoutRequest, who *Authentication) bool {

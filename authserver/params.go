@@ -106,6 +106,10 @@ func (c *call) parseParams(raw string) (params, error) {
 		if !ok {
 			return nil, c.refuse(&ruleParams, "a parameter name cannot be decoded")
 		}
+		if name == c.leftOutIfLong && len(value) > maxParamBytes {
+			c.leftOut = true
+			continue
+		}
 		value, ok = unescape(value)
 		if !ok {
 			return nil, c.refuse(&ruleParams, "the value of "+name+" cannot be decoded")

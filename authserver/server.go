@@ -191,7 +191,11 @@ type call struct {
 	credentials string
 	rungs       []rung
 	ref         string
-	direct      bool // the browser comes to us just now, and the person has done nothing here
+	// leftOutIfLong is a parameter that counts as absent if it is too long; leftOut says that it
+	// was.
+	leftOutIfLong string
+	leftOut       bool
+	direct        bool // the browser comes to us just now, and the person has done nothing here
 }
 
 // ServeHTTP answers the protocol endpoints. Paths are compared as they came: nothing is
