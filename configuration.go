@@ -339,7 +339,7 @@ func ReadConfiguration(path string) (Configuration, error) {
 		return Configuration{}, err
 	}
 	c, err := ParseConfiguration(path, text)
-	c.Modified = modified(path)
+	c.Modified = c.lastModified(path)
 	return c, err
 }
 
@@ -361,15 +361,19 @@ func ReadDeclarations(path string) (Configuration, error) {
 		return Configuration{}, err
 	}
 	c, err := parseConfiguration(filepath.Base(path), text, false)
-	c.Modified = modified(path)
+	c.Modified = c.lastModified(path)
 	return c, err
 }
 
-// modified returns when a file was modified; zero if that cannot be known.
-func modified(path string) time.Time {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return time.Time{}
+// lastModified returns when a file was modified, or one that holds a secret of its
+// declarations; zero if that cannot be known.
+func (d *Declarations) lastModified(path string) time.Time {
+	var last time.Time
+	for _, path := range append(d.SecretFiles(), path) {
+		info, err := os.Stat(path)
+		if err == nil && info.Mode().IsRegular() && info.ModTime().After(last) {
+			last = info.ModTime().Truncate(time.Millisecond)
+		}
 	}
-	return info.ModTime().Truncate(time.Millisecond)
+	return last
 }

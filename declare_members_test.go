@@ -312,7 +312,7 @@ func TestOP06_OneConflictStopsOneRecord(t *testing.T) {
 	if !strings.Contains(logged.String(), "level=ERROR") || !strings.Contains(logged.String(), "name=ada") {
 		t.Errorf("the log does not name the record:\n%s", logged)
 	}
-	if body := readyz(server); !strings.HasPrefix(body, "ready\n") || !strings.Contains(body, "1 records could not be declared") || strings.Contains(body, "ada") {
+	if body := readyz(server); !strings.HasPrefix(body, "ready\n") || !strings.Contains(body, "records that could not be declared: 1") || strings.Contains(body, "ada") {
 		t.Errorf("/readyz says %q", body)
 	}
 	changes, err := server.Apply(t.Context(), declarations(t, strings.Replace(text, "{name: notes}", "{name: notes}, {name: more}", 1)))

@@ -27,7 +27,10 @@ type declared struct {
 // source from another node. A record that conflicts with what is stored does not stop the
 // server.
 func (s *Server) applyAtStart(ctx context.Context) error {
-	_, err := s.apply(ctx, s.config.Declarations)
+	changes, err := s.apply(ctx, s.config.Declarations)
+	if n := CountChanges(changes); n > 0 {
+		s.log.InfoContext(ctx, "declarations applied", "source", s.config.Source, "changes", n)
+	}
 	var conflict *ConflictError
 	if errors.As(err, &conflict) {
 		return nil
@@ -95,7 +98,7 @@ func (s *Server) logDeclared(ctx context.Context, result Declared) {
 		}
 	}
 	if conflicts > 0 {
-		details = append(details, fmt.Sprintf("%d records could not be declared", conflicts))
+		details = append(details, fmt.Sprintf("records that could not be declared: %d", conflicts))
 	}
 	s.SetReadinessDetail(declarationsTopic, details...)
 }

@@ -113,7 +113,7 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 		r.failed(ctx, err)
 		return
 	}
-	configuration.Modified = r.watch.seen[0].info.ModTime().Truncate(time.Millisecond)
+	configuration.Modified = newest(r.watch.seen).Truncate(time.Millisecond)
 	changes, err := r.server.Apply(ctx, configuration.Declarations)
 	// A record that conflicts with what is stored is in the log; the others were applied.
 	if err != nil && !errors.As(err, new(*valetkey.ConflictError)) {
@@ -246,4 +246,14 @@ func changedSettings(a, b valetkey.Configuration) []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// newest is when one of several files was modified last.
+func newest(stamps []stamp) (last time.Time) {
+	for _, s := range stamps {
+		if s.info != nil && s.info.ModTime().After(last) {
+			last = s.info.ModTime()
+		}
+	}
+	return last
 }
