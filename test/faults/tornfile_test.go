@@ -1,0 +1,172 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/person"
+)
+
+// TestOP01_TornFileWhileUsersSignIn: whatever a writer does to the configuration file of a
+// running server, for however long, users go on signing in, clients go on refreshing, and
+// nobody gets another sub or another password.
+func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "valetkey")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/valetkey/valetkey/cmd/valetkey").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, output)
+	}
+	s := newSite(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
+	s.listener.Close() // the program listens by itself
+	log := &tornLog{}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	server := exec.CommandContext(ctx, program, "serve", "--config", s.file)
+	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
+	server.Stderr = log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.waitReady(t)
+	users := func() string {
+		output, err := exec.CommandContext(t.Context(), program, "users", "list", "--json", "--config", s.file).Output()
+		if err != nil {
+			t.Fatalf("list users: %v", err)
+		}
+		return string(output)
+	}
+	before := users()
+
+	var all []*customer
+	for i := range customers {
+		all = append(all, &customer{t: t, site: s, person: person.New(fmt.Sprint("ada", i), password)})
+	}
+	working, written := s.work(all), make(chan error, 1)
+	go func() { written <- tear(s.file) }()
+	answers, torn := 0, false
+	for !torn {
+		select {
+		case <-s.answered:
+			answers++
+		case <-working:
+			t.FailNow()
+		case err := <-written:
+			if torn = true; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	s.dying.Store(true)
+	for done := false; !done; {
+		select {
+		case <-s.answered:
+		case <-working:
+			done = true
+		}
+	}
+	if after := users(); after != before {
+		t.Errorf("the users were\n%s\nand are\n%s", before, after)
+	}
+	if text := log.String(); strings.Count(text, "the old one stays") < 3 || strings.Contains(text, "panic") {
+		t.Errorf("the log says\n%s", text)
+	}
+	s.dying.Store(false)
+	for _, c := range all { // what was issued before is accepted still
+		if c.code != "" && len(c.tokens) > 0 {
+			if err := c.refresh(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	stop()
+	if err := server.Wait(); err != nil && !strings.Contains(err.Error(), "context canceled") {
+		t.Errorf("the server ended with %v\n%s", err, log.String())
+	}
+	t.Logf("%d responses", answers)
+}
+
+// tear leaves a file empty, halved, broken and missing in turn, for longer and for less long
+// than a server waits, and whole at last.
+func tear(path string) error {
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	atUsers := bytes.Index(whole, []byte("users:"))
+	middle := len(whole) / 2
+	for _, state := range []struct {
+		text []byte
+		hold time.Duration
+	}{
+		{nil, 3500 * time.Millisecond},
+		{whole[:atUsers], time.Second}, // before a section
+		{whole[:atUsers], 3500 * time.Millisecond},
+		{whole[:middle], 3500 * time.Millisecond}, // in the middle of a line
+		{bytes.Replace(whole, []byte("ada1"), []byte("ada0"), 1), 3500 * time.Millisecond},
+	} {
+		if err := os.WriteFile(path, state.text, 0o600); err != nil {
+			return err
+		}
+		<-time.After(state.hold)
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	<-time.After(3500 * time.Millisecond)
+	if err := os.WriteFile(path+".new", whole, 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	<-time.After(3500 * time.Millisecond)
+	return nil
+}
+
+// tornLog is what a server writes while it is read.
+type tornLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *tornLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *tornLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (s *site) waitReady(t *testing.T) {
+	t.Helper()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-look.C {
+		response, err := s.client.Get(s.issuer + "/readyz")
+		if err != nil {
+			continue
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		if response.StatusCode == http.StatusOK {
+			return
+		}
+	}
+	t.Fatal("the server is never ready")
+}
