@@ -30,7 +30,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if s.config.TLS != nil {
-		certificates := &certificateFiles{certificate: s.config.TLS.Certificate, key: s.config.TLS.Key, log: s.log}
+		certificates := &certificateFiles{certificate: s.config.TLS.Certificate, key: s.config.TLS.Key, log: s.log, detail: s.SetReadinessDetail}
 		if _, err := certificates.get(nil); err != nil {
 			return err
 		}
@@ -59,6 +59,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 type certificateFiles struct {
 	certificate, key string
 	log              *slog.Logger
+	detail           func(topic string, lines ...string) // SetReadinessDetail
 
 	mu      sync.Mutex
 	loaded  *tls.Certificate
@@ -79,17 +80,20 @@ func (f *certificateFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	f.looked = now
 	changed, err := newest(f.certificate, f.key)
 	if err == nil && f.loaded != nil && changed.Equal(f.changed) {
+		f.detail("certificate")
 		return f.loaded, nil
 	}
 	certificate, err := tls.LoadX509KeyPair(f.certificate, f.key)
 	if err != nil {
 		if f.loaded != nil {
 			f.log.Error("the new certificate cannot be read; the old one stays", "error", err)
+			f.detail("certificate", "the new certificate cannot be read; the old one stays in use")
 			return f.loaded, nil
 		}
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
 	f.loaded, f.changed = &certificate, changed
+	f.detail("certificate")
 	return f.loaded, nil
 }
 

@@ -117,6 +117,8 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	folder := t.TempDir()
 	files := writeCertificate(t, folder, 1)
 	f := certificateFiles{certificate: files.Certificate, key: files.Key, log: slog.New(slog.DiscardHandler)}
+	var said []string
+	f.detail = func(_ string, lines ...string) { said = lines }
 	serial := func() int64 {
 		t.Helper()
 		f.looked = time.Time{} // as if it were long ago
@@ -147,10 +149,16 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if serial() != 2 {
 		t.Error("a broken file takes the certificate away")
 	}
+	if len(said) != 1 {
+		t.Errorf("with a broken file, the readiness details are %q", said)
+	}
 	writeCertificate(t, folder, 3)
 	touch(3 * time.Minute)
 	if serial() != 3 {
 		t.Error("after a broken file, the next certificate is not used")
+	}
+	if len(said) != 0 {
+		t.Errorf("with a good file, the readiness details are %q", said)
 	}
 }
 

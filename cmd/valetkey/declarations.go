@@ -84,12 +84,12 @@ func missingFile(database string) string {
 
 type diffCommand struct {
 	declarationFiles `embed:""`
-	ExitCode         bool `help:"End with exit code 3 if there are differences."`
+	ExitCode         bool `help:"Exit with code 3 if there are differences."`
 }
 
 // Help is shown by "valetkey diff --help".
 func (diffCommand) Help() string {
-	return "Secrets are shown as changed, never as they are. What a server would retire that has these files as its configuration is shown too.\n\nExample: valetkey diff --exit-code clients.yaml"
+	return "Secrets are shown as changed; their values are never shown. What a server would retire that has these files as its configuration is shown too.\n\nExample: valetkey diff --exit-code clients.yaml"
 }
 
 // Run shows the differences.

@@ -8,7 +8,7 @@ import (
 )
 
 type demoCommand struct {
-	Check bool `help:"Walk every scene and every refusal without a browser, print them, and end."`
+	Check bool `help:"Run every scene and every refusal without a browser, print them, and exit."`
 }
 
 // Help is shown by "valetkey demo --help".

@@ -14,8 +14,8 @@ import (
 )
 
 type keysCommand struct {
-	List   keysListCommand   `cmd:"" help:"List the signing keys and the times of their lives."`
-	Rotate keysRotateCommand `cmd:"" help:"Have new signing keys take over."`
+	List   keysListCommand   `cmd:"" help:"List the signing keys, with the times at which they sign and expire."`
+	Rotate keysRotateCommand `cmd:"" help:"Replace the signing keys before their time."`
 }
 
 type keysListCommand struct {
@@ -43,9 +43,9 @@ func (c *keysListCommand) Run(ctx context.Context, o *output) error {
 
 type keysRotateCommand struct {
 	serverDatabase `embed:""`
-	Algorithm      string `help:"Rotate the key of this algorithm alone, such as ES256." placeholder:"ALG"`
+	Algorithm      string `help:"Rotate only the key of this algorithm, such as ES256." placeholder:"ALG"`
 	Now            bool   `help:"Sign with the new keys at once, instead of after they have been published for a day (key_publish_ahead)."`
-	Revoke         bool   `help:"Forget the old keys at once: everything that they signed is refused from now on. Implies --now."`
+	Revoke         bool   `help:"Remove the old keys at once: everything that they signed is refused from now on. Implies --now."`
 }
 
 // Help is shown by "valetkey keys rotate --help".

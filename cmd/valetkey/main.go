@@ -21,18 +21,18 @@ const (
 )
 
 type commandLine struct {
-	Demo         demoCommand         `cmd:"" help:"Show the whole of OAuth at work: a server, applications and an API on loopback, and every message between them."`
+	Demo         demoCommand         `cmd:"" help:"Run a demonstration: a server, applications and an API on loopback, with every message between them."`
 	Serve        serveCommand        `cmd:"" help:"Run the server."`
-	Check        checkCommand        `cmd:"" help:"Check a configuration file without starting anything."`
+	Check        checkCommand        `cmd:"" help:"Check that serve would accept a configuration file."`
 	Apply        applyCommand        `cmd:"" help:"Put the clients, users, scopes and resources of files into a database."`
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
-	Registration registrationCommand `cmd:"" help:"Let clients register themselves."`
-	Explain      explainCommand      `cmd:"" help:"Explain a refusal by the reference that the error carried."`
-	Keys         keysCommand         `cmd:"" help:"List the signing keys, or have new ones take over."`
+	Registration registrationCommand `cmd:"" help:"Manage the initial access tokens by which clients register themselves."`
+	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, by the reference in the error."`
+	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
 	Users        usersCommand        `cmd:"" help:"List, show, disable and delete users, and set their passwords."`
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
 	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration."`
-	Revoke       revokeCommand       `cmd:"" help:"Sign a person out everywhere and end all of their tokens."`
+	Revoke       revokeCommand       `cmd:"" help:"Sign a user out everywhere and revoke all tokens and consents."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }

@@ -11,15 +11,15 @@ import (
 )
 
 type registrationCommand struct {
-	Token  registrationTokenCommand  `cmd:"" help:"Make an initial access token, by which a client can register itself."`
-	Tokens registrationTokensCommand `cmd:"" help:"List the initial access tokens that are good."`
-	Revoke registrationRevokeCommand `cmd:"" help:"End an initial access token."`
+	Token  registrationTokenCommand  `cmd:"" help:"Create an initial access token."`
+	Tokens registrationTokensCommand `cmd:"" help:"List the initial access tokens that are valid."`
+	Revoke registrationRevokeCommand `cmd:"" help:"Revoke an initial access token."`
 }
 
 type registrationTokenCommand struct {
-	Uses           int           `help:"How many clients can be registered by it." default:"1"`
-	Expires        time.Duration `help:"How long it is good." default:"24h"`
-	Note           string        `help:"For whom it is, to know it again in the list." placeholder:"TEXT"`
+	Uses           int           `help:"How many clients can register with it." default:"1"`
+	Expires        time.Duration `help:"How long it is valid." default:"24h"`
+	Note           string        `help:"A note for the list, such as who gets it." placeholder:"TEXT"`
 	serverDatabase `embed:""`
 }
 
@@ -99,7 +99,7 @@ type registrationRevokeCommand struct {
 
 // Help is shown by "valetkey registration revoke --help".
 func (registrationRevokeCommand) Help() string {
-	return "Clients that were registered by it stay.\n\nExample: valetkey registration revoke 7K3M-2QXA"
+	return "Clients that registered with it stay.\n\nExample: valetkey registration revoke 7K3M-2QXA"
 }
 
 // Run ends a token.

@@ -15,7 +15,7 @@ type revokeCommand struct {
 
 // Help is shown by "valetkey revoke --help".
 func (revokeCommand) Help() string {
-	return "Signs a person out everywhere and ends what they have allowed applications: refresh tokens, codes, consent, " +
+	return "Signs a user out everywhere and revokes what the user has allowed applications: refresh tokens, codes, consents, " +
 		"and access tokens where they are introspected or their status is looked up. A running server need not be stopped.\n\n" +
 		"Example: valetkey revoke --user ada --config valetkey.yaml"
 }

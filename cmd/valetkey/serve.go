@@ -22,7 +22,7 @@ import (
 type serveCommand struct {
 	Config   string `help:"Configuration file." type:"existingfile" placeholder:"FILE"`
 	Listen   string `help:"Address to listen on." placeholder:"ADDR"`
-	Issuer   string `help:"The URL under which people and clients reach the server." placeholder:"URL"`
+	Issuer   string `help:"The URL under which users and clients reach the server." placeholder:"URL"`
 	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
 
 	running  valetkey.Configuration // what the server was started with
@@ -31,9 +31,9 @@ type serveCommand struct {
 
 // Help is shown by "valetkey serve --help".
 func (serveCommand) Help() string {
-	return "With nothing given, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
+	return "Without flags, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
 		"a one-time link that creates the first user. When the configuration file has changed, or at SIGHUP, " +
-		"clients, users, scopes and resources are read again; other settings need a restart. SIGTERM and Ctrl-C end it after the requests that are under way.\n\n" +
+		"clients, users, scopes and resources are read again; other settings need a restart. SIGTERM and Ctrl-C end the server once requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
 		"Example: valetkey serve --config valetkey.yaml --listen 127.0.0.1:9000"
 }
 
@@ -86,7 +86,7 @@ func (c *serveCommand) complete(configuration valetkey.Configuration) (valetkey.
 	if configuration.Issuer == "" {
 		host, port, err := net.SplitHostPort(configuration.Listen)
 		if err != nil || !oauth.IsLoopbackHost(host) || port == "0" {
-			return configuration, usageError{fmt.Errorf("say --issuer: the URL under which people reach %s", configuration.Listen)}
+			return configuration, usageError{fmt.Errorf("name the issuer with --issuer: the URL under which users reach %s", configuration.Listen)}
 		}
 		configuration.Issuer = "http://" + configuration.Listen
 	}
