@@ -48,18 +48,18 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	web := httptest.NewUnstartedServer(nil)
 	issuer := "http://" + web.Listener.Addr().String()
 	log := &lockedBuffer{}
-	server, err := valetkey.New(valetkey.Config{
+	config := valetkey.Config{
 		Configuration: valetkey.Configuration{
 			Issuer: issuer, Database: "sqlite:" + filepath.Join(folder, "valetkey.db"),
 			Declarations: valetkey.Declarations{
 				Clients: []valetkey.Client{{ID: "app", Secret: clientSecret, ClientMetadata: oauth.ClientMetadata{
 					RedirectURIs: []string{callback}, GrantTypes: []string{"authorization_code", "refresh_token"},
 				}}},
-				Users: []valetkey.User{{Username: "ada", Password: password}},
 			},
 		},
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	server, err := valetkey.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +69,20 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	defer web.Close()
 
 	ctx := context.Background()
+	link, err := server.SetupURL(ctx) // while there are no users
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup, err := url.Parse(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, http.MethodGet, link, nil)
+	declared := config.Declarations
+	declared.Users = []valetkey.User{{Username: "ada", Password: password}}
+	if _, err := server.Apply(ctx, declared); err != nil {
+		t.Fatal(err)
+	}
 	c, err := client.Discover(ctx, client.Config{
 		Issuer: issuer, ClientID: "app", ClientSecret: clientSecret, RedirectURI: callback, Scopes: []string{"openid", "offline_access"},
 	})
@@ -91,14 +105,7 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	secrets := map[string]string{
 		"password": password, "client_secret": clientSecret, "code": answer.Query().Get("code"),
 		"access token": tokens.AccessToken, "ID token": tokens.IDToken, "refresh token": tokens.RefreshToken,
-	}
-	if link, err := server.SetupURL(ctx); err != nil {
-		t.Fatal(err)
-	} else if u, err := url.Parse(link); err != nil {
-		t.Fatal(err)
-	} else {
-		secrets["setup token"] = u.Query().Get("token")
-		send(t, http.MethodGet, link, nil)
+		"setup token": setup.Query().Get("token"),
 	}
 	for _, cookie := range browser.Cookies(issuer + "/") {
 		secrets["cookie "+cookie.Name] = cookie.Value

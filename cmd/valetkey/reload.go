@@ -79,19 +79,21 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 		}
 		due, changing := r.watch.look(time.Now())
 		if due {
-			r.attempt(ctx, asked)
-			asked = false
+			if r.attempt(ctx, asked) {
+				asked = false
+			}
 		} else if changing > settlePatience {
 			r.failed(ctx, refusal{"the file keeps changing; the previous configuration stays in force", errUnsettled})
 		}
 	}
 }
 
-// attempt reads the file and applies it, unless it must not be.
-func (r *reloader) attempt(ctx context.Context, asked bool) {
+// attempt reads the file and applies it, unless it must not be. It returns false if the
+// files have to come to rest first.
+func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 	text, err := readStable(r.watch.paths[0], r.watch.seen[0])
 	if errors.Is(err, errUnsettled) {
-		return // look finds it changed
+		return false // look finds it changed
 	}
 	if !bytes.Equal(text, r.text) {
 		r.text, r.said = text, "" // the same error in another text is news
@@ -100,18 +102,18 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 		// A folder that cannot be searched for a moment leaves no trace in the stamp.
 		r.watch.done(r.watch.paths, time.Now().Add(lookEvery))
 		r.failed(ctx, refusal{"the file cannot be read; the previous configuration stays in force", err})
-		return
+		return true
 	}
 	configuration, err := r.accept(text, asked)
 	// Files with secrets must have come to rest too, before what they say is applied.
 	if paths := watched(r.command.Config, configuration); !slices.Equal(paths, r.watch.paths) && (err == nil || len(paths) > 1) {
 		r.watch.done(paths, time.Time{})
-		return
+		return false
 	}
 	if err != nil {
 		r.watch.done(r.watch.paths, time.Time{})
 		r.failed(ctx, err)
-		return
+		return true
 	}
 	configuration.Modified = newest(r.watch.seen).Truncate(time.Millisecond)
 	changes, err := r.server.Apply(ctx, configuration.Declarations)
@@ -119,12 +121,13 @@ func (r *reloader) attempt(ctx context.Context, asked bool) {
 	if err != nil && !errors.As(err, new(*valetkey.ConflictError)) {
 		r.watch.done(r.watch.paths, time.Now().Add(retryAfter))
 		r.failed(ctx, refusal{"the file could not be applied; the server tries again", err})
-		return
+		return true
 	}
 	r.watch.done(r.watch.paths, time.Time{})
 	r.applied, r.newline, r.said = configuration.Declarations, endsLine(text), ""
 	r.server.SetReadinessDetail(configurationTopic)
 	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", valetkey.CountChanges(changes))
+	return true
 }
 
 // watched are the files whose change is a change of the configuration.
