@@ -159,7 +159,7 @@ func (c *oneUser) find(ctx context.Context) (*valetkey.Store, *valetkey.UserDeta
 // changed reports a change of a user, and what declares it.
 func (c *oneUser) changed(o *output, user *valetkey.UserDetails, action, text string) error {
 	if user.Source != "" {
-		fmt.Fprintf(o.log, "%s is declared by %s, which may undo this when it changes or a server starts: change it there too.\n", printable(user.Username), printable(user.Source))
+		fmt.Fprintf(o.log, "%s is declared, with the source %s. A file of that source may say otherwise, and then undoes this when it changes or a server starts: change it there too.\n", printable(user.Username), printable(user.Source))
 	}
 	if c.JSON {
 		return printJSON(o.out, map[string]string{"action": action, "sub": user.ID, "username": user.Username})
