@@ -1,0 +1,84 @@
+package valetkey
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+func onBothStores(t *testing.T, test func(t *testing.T, store *sqldb.Store)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, openStoreAt(t, "sqlite:"+filepath.Join(t.TempDir(), "v.db"))) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, openStoreAt(t, pgtest.Database(t))) })
+}
+
+// TestOP06_SignUpsBesideADeclaration: of a sign-up and a declaration that want one name at
+// the same time, one gets it. The declaration never gets the account of the other.
+func TestOP06_SignUpsBesideADeclaration(t *testing.T) {
+	onBothStores(t, func(t *testing.T, store *sqldb.Store) {
+		for round := range 5 {
+			const users = 8
+			var d Declarations
+			for i := range users {
+				d.Users = append(d.Users, User{Username: fmt.Sprintf("user%d-%d", round, i), Administrator: true})
+			}
+			taken := make([]error, users)
+			var working sync.WaitGroup
+			for i := range users {
+				working.Go(func() {
+					name := d.Users[i].Username
+					taken[i] = store.CreateUser(t.Context(), &identity.User{ID: "id-" + name, Username: name, PasswordHash: "", Origin: identity.OriginSignedUp, CreatedAt: time.Now()})
+				})
+			}
+			_, err := d.Apply(t.Context(), store, "file")
+			if err != nil && !errors.As(err, new(*ConflictError)) {
+				t.Fatal(err)
+			}
+			working.Wait()
+			for i, u := range d.Users {
+				user := storedUser(t, store, u.Username)
+				declared := user.Origin == identity.OriginDeclared
+				conflict := err != nil && strings.Contains(err.Error(), fmt.Sprintf("%q", u.Username))
+				if declared != errors.Is(taken[i], identity.ErrIdentifierTaken) || declared == conflict || declared != user.Administrator {
+					t.Errorf("%s: declared %v, administrator %v, conflict %v, sign-up %v", u.Username, declared, user.Administrator, conflict, taken[i])
+				}
+			}
+		}
+	})
+}
+
+// TestNodesThatStartAtOnceDeclareOnce: all have the same file.
+func TestNodesThatStartAtOnceDeclareOnce(t *testing.T) {
+	onBothStores(t, func(t *testing.T, store *sqldb.Store) {
+		d := declarations(t, "users: [{username: ada, password: engine no. 1}, {username: grace, password: compiler no. 1}]\nscopes: [{name: notes}]\n")
+		var working sync.WaitGroup
+		changes := make([]int, 4)
+		for i := range changes {
+			working.Go(func() {
+				result, err := d.ApplyWith(t.Context(), store, DeclareOptions{Source: "file", OnlyNewer: true})
+				if err != nil || result.Older {
+					t.Errorf("a node: %+v (%v)", result, err)
+				}
+				changes[i] = CountChanges(result.Changes)
+			})
+		}
+		working.Wait()
+		total := 0
+		for _, n := range changes {
+			total += n
+		}
+		if total != 3 {
+			t.Errorf("the nodes made %v changes", changes)
+		}
+		if ada := storedUser(t, store, "ada"); !identity.VerifyPassword(ada.PasswordHash, "engine no. 1") {
+			t.Error("the password does not fit")
+		}
+	})
+}
