@@ -273,8 +273,7 @@ type User struct {
 	// Subject is the subject identifier (OpenID Connect Core, section 2) of a new user, and
 	// never changes. Left out: a random one.
 	Subject string `json:"sub,omitempty"`
-	// Adopt takes over the account that somebody signed up with under this username or
-	// e-mail address. Everything that its owner has ends, the password included.
+	// Adopt takes over a signed-up account with this username or e-mail address. Everything that its owner has ends, the password included.
 	Adopt         bool   `json:"adopt,omitempty"`
 	Password      string `json:"password,omitempty"`
 	PasswordFile  string `json:"password_file,omitempty"` // holds Password

@@ -139,7 +139,7 @@ func (d *Declarations) reconcile(ctx context.Context, store *sqldb.Store, option
 			return Declared{}, err
 		}
 		plan, err = write(ctx, store, in)
-		// Somebody took a name between the reading and the writing, or a password was
+		// A name was taken between the reading and the writing, or a password was
 		// declared by another node.
 		again := errors.Is(err, errUnhashed) || errors.Is(err, identity.ErrIdentifierTaken)
 		if !again || try == declareRetries {

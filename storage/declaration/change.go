@@ -35,7 +35,7 @@ type Change struct {
 	// Members are those that differ, with what they were and will be. Secrets show as
 	// "(secret)".
 	Members []MemberChange `json:"members,omitempty"`
-	// Adopted says that the record was somebody's who signed up, or registered a client.
+	// Adopted says that the record was a signed-up account, or a client that registered itself.
 	Adopted bool `json:"adopted,omitempty"`
 	// NotNamed are members that the source named before and names no longer. They keep
 	// their values; null removes them.

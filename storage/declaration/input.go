@@ -65,8 +65,7 @@ type User struct {
 	Username string
 	// Subject is the ID of a new user; that of a known one must be the same. "": not said.
 	Subject string
-	// Adopt takes over the account that somebody signed up with under the same username or
-	// e-mail address.
+	// Adopt takes over a signed-up account with the same username or e-mail address.
 	Adopt bool
 	// Disabled and Administrator are nil where they are not named.
 	Disabled, Administrator *bool

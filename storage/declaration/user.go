@@ -80,10 +80,10 @@ func (r *reconciling) declareUsers() {
 	}
 }
 
-var errSignedUp = errors.New("an account that somebody signed up with has this username or e-mail address; declare another, or adopt: true takes the account over and ends everything that its owner has")
+var errSignedUp = errors.New("a signed-up account has this username or e-mail address; declare another, or adopt: true takes the account over and ends everything that its owner has")
 
 // match returns the user that a declaration means, nil if it is a new one, and whether that
-// is an account that somebody signed up with.
+// is a signed-up account.
 func (now *usersNow) match(d *User) (old *Row[identity.User], adopted bool, err error) {
 	canonical, err := identity.CanonicalIdentifier(d.Username)
 	if err != nil {

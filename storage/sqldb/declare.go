@@ -40,7 +40,7 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 
 // Reconcile lets decide see what is selected and writes what it plans, in one transaction:
 // nobody else changes those records meanwhile. decide may be called again if the database
-// asks for another try; if it returns an error nothing changes. A name that somebody takes
+// asks for another try; if it returns an error nothing changes. A name that is taken
 // at this moment is identity.ErrIdentifierTaken.
 func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	return s.transact(ctx, func(tx *sql.Tx) error {

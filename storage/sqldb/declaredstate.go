@@ -16,7 +16,7 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// DeclaredState returns what is stored of a selection, without keeping anybody from changing
+// DeclaredState returns what is stored of a selection, without locking
 // it.
 func (s *Store) DeclaredState(ctx context.Context, selection declaration.Selection) (*declaration.State, error) {
 	return s.declaredState(ctx, s.database.read(), selection, "")

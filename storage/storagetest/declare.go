@@ -53,7 +53,7 @@ func declareRetires(t *testing.T, s Database) {
 	want(t, "Declare", s.Declare(ctx, noon, "other", one("other")), nil)
 	want(t, "Declare", s.Declare(ctx, noon, "file", one("file")), nil)
 	before := version(t, s)
-	put(t, s, hangingFrom(grant(t, s, "somebody", "file").ID, ticket(refresh, "a")))
+	put(t, s, hangingFrom(grant(t, s, "another", "file").ID, ticket(refresh, "a")))
 	file := userNamed(t, s, "file")
 	put(t, s, inFamily(identity.SessionFamily(file.ID), ticket(sessions, "a")))
 
