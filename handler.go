@@ -36,6 +36,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This server answers for "+s.config.Issuer+" only.", http.StatusMisdirectedRequest)
 		return
 	}
+	s.warnOfProxy(r)
 	if s.secure {
 		w.Header()["Strict-Transport-Security"] = strictTransport
 	}

@@ -46,23 +46,25 @@ type Config struct {
 // Server is a whole authorization server: an http.Handler for the issuer's URL and all
 // below it. It is safe for concurrent use.
 type Server struct {
-	config    Config
-	log       *slog.Logger
-	store     *sqldb.Store
-	accounts  *identity.Accounts
-	engine    *authserver.Server
-	pages     http.Handler
-	notFound  http.HandlerFunc
-	host      string // of the issuer
-	secure    bool   // the issuer is https
-	proxies   proxies
-	draining  atomic.Bool
-	declared  declared
-	readiness readiness
-	stop      context.CancelFunc
-	working   sync.WaitGroup // in the background
-	closing   sync.Once
-	closed    error
+	config   Config
+	log      *slog.Logger
+	store    *sqldb.Store
+	accounts *identity.Accounts
+	engine   *authserver.Server
+	pages    http.Handler
+	notFound http.HandlerFunc
+	host     string // of the issuer
+	secure   bool   // the issuer is https
+	proxies  proxies
+	draining atomic.Bool
+	// warnedOfProxy is when warnOfProxy last did, in nanoseconds; zero: never.
+	warnedOfProxy atomic.Int64
+	declared      declared
+	readiness     readiness
+	stop          context.CancelFunc
+	working       sync.WaitGroup // in the background
+	closing       sync.Once
+	closed        error
 }
 
 // DefaultDatabase is where data goes if nothing else is said.

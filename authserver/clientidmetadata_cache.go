@@ -35,7 +35,6 @@ const (
 	documentFetchesASite    = 16
 	documentsPerMinute      = 30
 	documentsPerMinuteAHost = 60
-	maxLimiterEntries       = 10_000
 )
 
 // errDocumentPace says that a document is not fetched now, for the sake of others.
@@ -46,18 +45,21 @@ var errDocumentPace = errors.New("the client's metadata document is not fetched 
 var errDocumentHostPace = fmt.Errorf("%w", errDocumentPace)
 
 // clientDocuments keeps clients by the URLs of their documents, in memory: apart from the
-// others, so that no stranger can push those out. It keeps no failure. The zero value is
-// empty, but for the pace by address.
+// others, so that no stranger can push those out. It keeps no failure.
 type clientDocuments struct {
 	fetches   sync.WaitGroup
 	addresses *ratelimit.Limiter
+	hosts     *ratelimit.Limiter
 
 	mu       sync.Mutex
 	kept     map[string]*clientDocument
 	underWay int
-	since    time.Time
-	hosts    map[string]int // fetches by host since then
 	sites    map[string]int // fetches that are under way, by site
+}
+
+func (k *clientDocuments) limit() {
+	k.addresses = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinute)})
+	k.hosts = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinuteAHost)})
 }
 
 // clientDocument is one document. All but the channel's closing is guarded by
@@ -126,17 +128,14 @@ func (k *clientDocuments) pace(id string, from netip.Addr, known bool, now time.
 			return fmt.Errorf("%w: %d were fetched for %s within a minute", errDocumentPace, documentsPerMinute, from)
 		}
 	}
-	if now.Sub(k.since) >= time.Minute || len(k.hosts) >= maxLimiterEntries {
-		k.since, k.hosts = now, make(map[string]int)
-	}
 	host := documentHost(id)
-	if k.hosts[host] >= documentsPerMinuteAHost {
-		host = "known " + host // no host has a space in it
-		if k.hosts[host] >= documentsPerMinuteAHost || !known {
-			return fmt.Errorf("%w: %d were fetched from %s within a minute", errDocumentHostPace, documentsPerMinuteAHost, documentHost(id))
-		}
+	wait := k.hosts.Take(now, ratelimit.NewKey(host))
+	if wait > 0 && known {
+		wait = k.hosts.Take(now, ratelimit.NewKey("known", host))
 	}
-	k.hosts[host]++
+	if wait > 0 {
+		return fmt.Errorf("%w: %d were fetched from %s within a minute", errDocumentHostPace, documentsPerMinuteAHost, host)
+	}
 	return nil
 }
 

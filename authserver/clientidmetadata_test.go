@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/outgoing"
-	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -133,9 +132,15 @@ func TestDC14_HowLongADocumentIsFresh(t *testing.T) {
 	}
 }
 
+func newDocuments() *clientDocuments {
+	k := &clientDocuments{}
+	k.limit()
+	return k
+}
+
 // The memory for documents is bounded; what was asked for least recently goes.
 func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
-	k := &clientDocuments{}
+	k := newDocuments()
 	start := time.Now()
 	put := func(i int) {
 		now := start.Add(time.Duration(i) * time.Minute) // beyond each minute's bounds
@@ -160,9 +165,6 @@ func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
 func TestDC17_FetchesAreBounded(t *testing.T) {
 	now := time.Now()
 	from := netip.MustParseAddr("192.0.2.1")
-	newDocuments := func() *clientDocuments {
-		return &clientDocuments{addresses: ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinute)})}
-	}
 	fail := func(k *clientDocuments, id string, from netip.Addr, now time.Time) error {
 		d, mine, err := k.find(id, from, false, now)
 		if mine {
@@ -221,7 +223,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 
 // Those who ask for the same document wait for one fetch; who goes away does not wait.
 func TestDC17_OneFetchForAll(t *testing.T) {
-	k := &clientDocuments{}
+	k := newDocuments()
 	now := time.Now()
 	d, mine, err := k.find(documentID, netip.Addr{}, false, now)
 	if err != nil || !mine {

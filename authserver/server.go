@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -131,7 +130,7 @@ func New(config Config) (*Server, error) {
 	s.operator, s.outsiders = remotes(config.Outgoing, config.Logger)
 	s.registrations = config.Registration.withDefaults()
 	s.limits = newLimits(&s.config, s.registrations.PerMinute)
-	s.documents.addresses = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinute), Name: "metadata documents", Logger: s.log})
+	s.documents.limit()
 	s.statementIssuers = s.newStatementIssuers()
 	if s.trusted, err = s.newTrustedIssuers(); err != nil {
 		return nil, err

@@ -7,8 +7,10 @@
 //	passwordhash.go    argon2id, and the hashes that other systems left
 //	passwordpolicy.go  which passwords may be chosen
 //	accounts.go        Config, New
-//	signin.go          a username and a password become a User, at a measured pace
-//	throttle.go        the pace
+//	passwordkind.go    the same work for every attempt, whatever hashes there are
+//	signin.go          a username and a password become a User
+//	limits.go          how many attempts are allowed, from which device and network
+//	hashqueue.go       whose password is hashed next
 //	session.go         sign-in sessions
 //	endedsession.go    who is told that one has ended
 //	cookie.go          their cookies
