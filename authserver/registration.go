@@ -43,7 +43,8 @@ type RegistrationPolicy struct {
 	UnusedLifetime time.Duration
 	// MaxClients is how many there may be at once; zero: 100,000.
 	MaxClients int
-	// PerMinute is how often one address may try to register, or change a registration, in a minute; zero: 20.
+	// PerMinute is how often one address, or the holder of one initial access token, may try to
+	// register or change a registration in a minute; zero: 20.
 	PerMinute int
 	// SoftwareStatements are whose statements count; RequireSoftwareStatement refuses
 	// clients without one.
