@@ -27,7 +27,7 @@ func (c *Configuration) CheckFiles(ctx context.Context) error {
 	with.Database = cmp.Or(c.Database, DefaultDatabase)
 	err := checkDatabase(with.Database)
 	if err == nil {
-		err = sqldb.CheckURL(ctx, with.Database)
+		err = sqldb.CheckURL(with.Database, c.InsecureDatabaseConnection)
 	}
 	if err == nil {
 		_, _, err = findMasterKey(&with)

@@ -27,7 +27,10 @@ type Configuration struct {
 	Database string `json:"database,omitempty"`
 	// DatabaseFile is a file that holds Database, which may have a password in it.
 	DatabaseFile string `json:"database_file,omitempty"`
-	TLS          *TLS   `json:"tls,omitempty"`
+	// InsecureDatabaseConnection allows a PostgreSQL on another host without TLS. Whoever is on
+	// the network between can read and change everything.
+	InsecureDatabaseConnection bool `json:"insecure_database_connection,omitempty"`
+	TLS                        *TLS `json:"tls,omitempty"`
 	// TrustedProxies are the addresses or networks whose X-Forwarded-For counts, or whose
 	// Forwarded (RFC 7239), if ProxyHeader names that. The other header is never read.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`

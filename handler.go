@@ -2,6 +2,7 @@ package valetkey
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,11 @@ import (
 // strictTransport keeps browsers to https for a year (RFC 6797); net/http does not write
 // to it.
 var strictTransport = []string{"max-age=31536000"}
+
+// requestTimeout is how long a request may take, what it asks of the database and of others
+// included. Each of those has a shorter deadline of its own, so that what does not respond
+// is told of in time.
+const requestTimeout = 15 * time.Second
 
 // ServeHTTP answers everything below the issuer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,6 +43,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.warnOfProxy(r)
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	r = r.WithContext(ctx)
 	if s.secure {
 		w.Header()["Strict-Transport-Security"] = strictTransport
 	}

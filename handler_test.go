@@ -201,8 +201,8 @@ func TestLO05_PanicIsAnswerAndLogEntry(t *testing.T) {
 	if !strings.Contains(log.String(), "secret of the handler") || !strings.Contains(log.String(), strings.TrimSuffix(ref, ".")) {
 		t.Errorf("the log does not say what the reference stands for:\n%s", log)
 	}
-	s.chore(t.Context(), "turn the mill", func() error { panic("in the background") })
-	s.chore(t.Context(), "turn the mill", func() error { return errors.New("no wind") })
+	s.chore(t.Context(), "turn the mill", func(context.Context) error { panic("in the background") })
+	s.chore(t.Context(), "turn the mill", func(context.Context) error { return errors.New("no wind") })
 	if !strings.Contains(log.String(), "in the background") || !strings.Contains(log.String(), "no wind") {
 		t.Errorf("failures in the background are not in the log:\n%s", log)
 	}

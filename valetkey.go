@@ -133,7 +133,10 @@ func (s *Server) start(ctx context.Context) error {
 
 // open opens the database, applies the declarations, and puts the parts together.
 func (s *Server) open(ctx context.Context, master []byte) error {
-	store, secret, err := openStore(ctx, s.config.Database, master, s.log)
+	if s.config.InsecureDatabaseConnection {
+		s.log.Warn("insecure_database_connection: whoever is on the network between here and the database can read and change everything")
+	}
+	store, secret, err := openStore(ctx, &s.config.Configuration, master, s.log)
 	if err != nil {
 		return err
 	}
@@ -213,7 +216,7 @@ func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*Store,
 	if err != nil {
 		return nil, err
 	}
-	store, _, err := openStore(ctx, c.Database, master, log)
+	store, _, err := openStore(ctx, c, master, log)
 	return store, err
 }
 
@@ -233,7 +236,7 @@ func masterKeyOf(c *Configuration) ([]byte, error) {
 	return masterKey(c)
 }
 
-func openStore(ctx context.Context, database string, master []byte, log *slog.Logger) (*sqldb.Store, []byte, error) {
+func openStore(ctx context.Context, c *Configuration, master []byte, log *slog.Logger) (*sqldb.Store, []byte, error) {
 	sealing, err := deriveKey(master, "valetkey seal")
 	if err != nil {
 		return nil, nil, err
@@ -242,7 +245,7 @@ func openStore(ctx context.Context, database string, master []byte, log *slog.Lo
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := sqldb.Open(ctx, database, sqldb.Config{MasterKey: sealing, Logger: log})
+	store, err := sqldb.Open(ctx, c.Database, sqldb.Config{MasterKey: sealing, Logger: log, InsecureConnection: c.InsecureDatabaseConnection})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -290,21 +293,21 @@ func (s *Server) keepHouse(ctx context.Context) {
 	hour := time.NewTicker(time.Hour)
 	defer hour.Stop()
 	// RSA keys take long to make: people are served meanwhile.
-	s.chore(ctx, "make signing keys", func() error { return s.engine.PrepareKeys(ctx) })
+	s.chore(ctx, "make signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-minute.C:
-			s.chore(ctx, "reclaim the space of what has expired", func() error {
+			s.chore(ctx, "reclaim the space of what has expired", func(ctx context.Context) error {
 				_, err := s.store.Reclaim(ctx, time.Now())
 				return err
 			})
-			s.chore(ctx, "remove retired records", func() error { return s.removeRetired(ctx) })
+			s.chore(ctx, "remove retired records", func(ctx context.Context) error { return s.removeRetired(ctx) })
 		case <-s.engine.KeysDue():
-			s.chore(ctx, "make signing keys", func() error { return s.engine.PrepareKeys(ctx) })
+			s.chore(ctx, "make signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
 		case <-hour.C:
-			s.chore(ctx, "rotate signing keys", func() error { return s.engine.PrepareKeys(ctx) })
+			s.chore(ctx, "rotate signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
 		}
 	}
 }
@@ -318,7 +321,7 @@ func (s *Server) deliverLogouts(ctx context.Context) {
 	often := time.NewTicker(logoutsEvery)
 	defer often.Stop()
 	for {
-		s.chore(ctx, "tell clients of logouts", func() error { return s.engine.DeliverLogouts(ctx) })
+		s.chore(ctx, "tell clients of logouts", func(ctx context.Context) error { return s.engine.DeliverLogouts(ctx) })
 		select {
 		case <-ctx.Done():
 			return
@@ -328,15 +331,20 @@ func (s *Server) deliverLogouts(ctx context.Context) {
 	}
 }
 
+// choreTimeout is how long one thing in the background may take.
+const choreTimeout = 5 * time.Minute
+
 // chore does one thing in the background. A failure or panic is logged, and the next turn
 // comes all the same.
-func (s *Server) chore(ctx context.Context, what string, do func() error) {
+func (s *Server) chore(ctx context.Context, what string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, choreTimeout)
+	defer cancel()
 	defer func() {
 		if failure := recover(); failure != nil {
 			s.log.ErrorContext(ctx, "panic", "in", what, "panic", failure, "stack", string(debug.Stack()))
 		}
 	}()
-	if err := do(); err != nil && ctx.Err() == nil {
+	if err := do(ctx); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		s.log.ErrorContext(ctx, what, "error", err)
 	}
 }

@@ -55,15 +55,17 @@ func (s *Server) catalogue(ctx context.Context) (*catalogue, error) {
 		if age >= 0 && age < catalogueMaxAge {
 			return current, nil
 		}
-		if age < catalogueMaxStale && !s.catalogueLoad.TryLock() {
+		if age < catalogueMaxStale && !s.catalogueLoad.tryLock() {
 			return current, nil
 		} else if age >= catalogueMaxStale {
-			s.catalogueLoad.Lock()
+			if err := s.catalogueLoad.lock(ctx); err != nil {
+				return nil, err
+			}
 		}
-	} else {
-		s.catalogueLoad.Lock()
+	} else if err := s.catalogueLoad.lock(ctx); err != nil {
+		return nil, err
 	}
-	defer s.catalogueLoad.Unlock()
+	defer s.catalogueLoad.unlock()
 	next, err := s.reloadCatalogue(ctx, now)
 	if err == nil {
 		return next, nil

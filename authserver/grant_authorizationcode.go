@@ -98,11 +98,18 @@ func (c *call) exchangeCode() (*exchange, error) {
 	if err := c.must(a.ClientID == c.client.ID, &ruleCodeClient); err != nil {
 		return nil, err
 	}
-	if !ticket.Spent.IsZero() {
-		return nil, c.replayed(a, &ruleCodeUnused)
-	}
 	if a.Code == nil {
 		return nil, errors.New("redeem code: it has no binding")
+	}
+	var note *unsettledNote
+	if !ticket.Spent.IsZero() {
+		if note, err = c.unanswered(ticket); err != nil {
+			return nil, err
+		}
+		// Only the client with the same proof is told to try again.
+		if note == nil || c.checkCodeBinding(a.Code) != nil {
+			return nil, c.replayed(a, &ruleCodeUnused)
+		}
 	}
 	if err := c.must(!expired(c.now, time.UnixMilli(a.Code.Expires)), &ruleCodeKnown); err != nil {
 		return nil, err
@@ -121,6 +128,9 @@ func (c *call) exchangeCode() (*exchange, error) {
 	x.scope = a.Scope
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
 		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+	}
+	if note != nil {
+		return x, c.again(x, ticket.Key, note)
 	}
 	return x, nil
 }

@@ -91,8 +91,14 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	if err := c.must(data.ClientID == c.client.ID, &ruleDeviceCodeClient); err != nil {
 		return nil, err
 	}
+	var note *unsettledNote
+	if !ticket.Spent.IsZero() && answer != nil {
+		if note, err = c.unanswered(ticket); err != nil {
+			return nil, err
+		}
+	}
 	switch {
-	case !ticket.Spent.IsZero():
+	case !ticket.Spent.IsZero() && note == nil:
 		if answer == nil || answer.Authorization == nil {
 			return nil, c.must(false, &ruleDeviceCodeUnused)
 		}
@@ -114,6 +120,9 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	}
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
 		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+	}
+	if note != nil {
+		return x, c.again(x, ticket.Key, note)
 	}
 	return x, nil
 }

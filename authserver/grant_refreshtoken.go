@@ -107,7 +107,12 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 // the window.
 func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string) (successor string, err error) {
 	if c.now.Sub(ticket.Spent) > c.refreshRetry() {
-		return "", c.replayed(a, &ruleRefreshTokenUnused)
+		// While the store was away, the window may have passed.
+		if note, err := c.unanswered(ticket); err != nil {
+			return "", err
+		} else if note == nil {
+			return "", c.replayed(a, &ruleRefreshTokenUnused)
+		}
 	}
 	successor = c.s.successor(token, ticket.Spent)
 	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, successor))

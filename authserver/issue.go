@@ -66,7 +66,7 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 			return nil, err
 		}
 		put = append(put, ticket)
-		if x.begins() {
+		if x.begins() && !x.again {
 			put = append(put, c.counted(a)...)
 		}
 	}
@@ -80,6 +80,9 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	}
 	for _, key := range x.spend {
 		c.s.issued.drop(key)
+	}
+	if len(x.spend) > 0 && err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) {
+		c.noteUnsettled(x, put)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store tokens: %w", err)

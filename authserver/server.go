@@ -31,10 +31,11 @@ type Server struct {
 	pairwiseKey []byte // derives pairwise subjects
 
 	catalogueNow  atomic.Pointer[catalogue]
-	catalogueLoad sync.Mutex
+	catalogueLoad contextLock
 	// issued remembers codes and refresh tokens that this node stored and has not seen
 	// spent. It saves a look-up and decides nothing: spending does, in the store.
-	issued recent[storage.Key, storage.Ticket]
+	issued    recent[storage.Key, storage.Ticket]
+	unsettled unsettled
 	// participating remembers clients that are known to take part in a session.
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
@@ -141,13 +142,17 @@ func New(config Config) (*Server, error) {
 	if s.pairwiseKey, err = deriveKey(config.Secret, "valetkey pairwise subject"); err != nil {
 		return nil, err
 	}
+	s.catalogueLoad, s.statusLists.mu, s.statusIndexes.mu = newContextLock(), newContextLock(), newContextLock()
 	s.routes = s.newRoutes()
 	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.BrowserStateCookie)
+	s.startUnsettled()
 	return s, nil
 }
 
 // Close waits until what the engine does in the background is done.
 func (s *Server) Close() {
+	s.unsettled.stop()
+	s.unsettled.work.Wait()
 	s.operator.wait()
 	s.outsiders.wait()
 	s.documents.fetches.Wait()
@@ -252,7 +257,7 @@ func (c *call) fail(err error) {
 	}
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		if c.w.Header().Get("Retry-After") == "" {
-			c.w.Header().Set("Retry-After", "5")
+			c.w.Header().Set("Retry-After", retryAfter)
 		}
 	}
 	writeJSONError(c.w, status, c.referenced(e, err))
@@ -270,6 +275,9 @@ func (c *call) referenced(e *oauth.Error, err error) *oauth.Error {
 func (s *Server) protocolError(err error) *oauth.Error {
 	if e := oauth.AsError(err); e != nil {
 		return e
+	}
+	if errors.Is(err, storage.ErrUnavailable) {
+		return oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return oauth.NewError(oauth.TemporarilyUnavailable, "the server is busy; try again")

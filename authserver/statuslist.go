@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/jose"
@@ -60,7 +59,7 @@ var (
 // this node publishes them. They follow from tickets of storage.KindStatus alone, so that
 // every node makes the same ones.
 type statusLists struct {
-	mu        sync.Mutex
+	mu        contextLock
 	read      time.Time // when ended was
 	rest      time.Duration
 	ended     map[int64][]int64
@@ -97,8 +96,10 @@ func (c *call) statusList() error {
 
 func (s *Server) statusListDocument(ctx context.Context, now time.Time, list int64) (*document, error) {
 	lists := &s.statusLists
-	lists.mu.Lock()
-	defer lists.mu.Unlock()
+	if err := lists.mu.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer lists.mu.unlock()
 	if now.Sub(lists.read).Abs() >= max(lists.rest, statusListFresh) {
 		if err := s.readEnded(ctx, now); err != nil {
 			return nil, err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
@@ -31,7 +30,7 @@ const kindStatusBlock storage.Kind = "status block"
 // statusIndexes is a node's present block. It is safe for concurrent use; its zero value has
 // none yet.
 type statusIndexes struct {
-	mu     sync.Mutex
+	mu     contextLock
 	day    int64
 	list   int64
 	places []int64 // of the list, in random order
@@ -49,8 +48,10 @@ func (s *Server) statusListAlive(list int64, now time.Time) bool {
 
 // next returns a place in a list that no other token has.
 func (i *statusIndexes) next(ctx context.Context, store Store, now time.Time) (list, index int64, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	if err := i.mu.lock(ctx); err != nil {
+		return 0, 0, err
+	}
+	defer i.mu.unlock()
 	if day := statusDayOf(now); day != i.day {
 		i.day, i.list, i.places = day, day*statusListsOfDay, nil
 	}

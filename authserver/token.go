@@ -51,6 +51,9 @@ type exchange struct {
 	resources []string
 	// spend are the tickets that this uses up.
 	spend []storage.Key
+	// again says that an earlier exchange for the same may have taken effect, and that nobody
+	// heard of it (unsettled.go).
+	again bool
 	// put are tickets that are stored with the tokens. Where one is there already, the
 	// exchange is asked again.
 	put []storage.Ticket

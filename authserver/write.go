@@ -23,6 +23,9 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
+// retryAfter is in how many seconds another try may succeed, where nothing else is known.
+const retryAfter = "5"
+
 func noStore(w http.ResponseWriter) {
 	h := w.Header()
 	h["Cache-Control"] = valueNoStore
@@ -81,6 +84,9 @@ func (s *Server) writePage(w http.ResponseWriter, r *http.Request, page PageErro
 		return
 	}
 	noStore(w)
+	if page.Status == http.StatusServiceUnavailable || page.Status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	text := fmt.Sprintf("%s\n\n%s\n\nReference: %s\n", page.Code, page.Description, page.Reference)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	writeBytes(w, page.Status, "text/plain; charset=utf-8", []byte(text))

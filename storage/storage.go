@@ -14,6 +14,11 @@ import (
 	"time"
 )
 
+// ErrUnavailable says that the database is not there, does not respond in time, or has no
+// room: the same may succeed later. The caller does not know whether the operation took
+// effect.
+var ErrUnavailable = errors.New("storage: unavailable")
+
 // Errors of the contract. Anything else that a store returns is a fault of the store,
 // after which the caller does not know whether the operation took effect.
 var (

@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
 )
 
 // Dead ends of these pages, beside those of the engine.
@@ -87,6 +90,9 @@ func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p *page) {
 // fault writes the page of an error that is no business of the person's, and logs it.
 func (u *UI) fault(w http.ResponseWriter, r *http.Request, err error) {
 	e := pageError(http.StatusInternalServerError, oauth.ServerError)
+	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		e = pageError(http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+	}
 	e.Reference = newReference()
 	u.log.ErrorContext(r.Context(), "a page failed", "path", r.URL.Path, "reference", e.Reference, "error", err)
 	u.ErrorPage(w, r, e)

@@ -95,8 +95,8 @@ var deadEnds = map[oauth.ErrorCode]deadEnd{
 		Next:     "Go back to the application and try once more. If that does not help, tell its makers, and give them the reference below.",
 	},
 	oauth.TemporarilyUnavailable: {
-		Title:    "Very many people are here right now",
-		Happened: "We could not get to your request.",
+		Title:    "We cannot get to your request right now",
+		Happened: "Very many people are here, or a part of the service is not available.",
 		Next:     "Wait a moment and load the page again.",
 		own:      true,
 	},

@@ -93,7 +93,10 @@ func start() (*running, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	life, err := launch(bin, dir, attributes)
+	if err := initialize(bin, dir, attributes); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	_, life, err := launch(bin, dir, attributes)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -148,28 +151,39 @@ func owner(dir string) (*syscall.SysProcAttr, error) {
 // process, however that dies. Then it cleans up. Races that lock each other up are found
 // soon, so that tests of them do not wait for PostgreSQL's patience of a second.
 const script = `
-"$0/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=400 -c deadlock_timeout=50ms >"$1/log" 2>&1 </dev/null &
+dir=$1
+shift
+for option; do
+	set -- "$@" -c "$option"
+	shift
+done
+"$0/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=400 -c deadlock_timeout=50ms "$@" >"$dir/log" 2>&1 </dev/null &
 server=$!
 read -r end
-kill -INT $server
+kill -INT $server 2>/dev/null
 wait $server
-rm -rf "$1"
+rm -rf "$dir"
 `
 
-func launch(bin, dir string, attributes *syscall.SysProcAttr) (life io.Closer, err error) {
+func initialize(bin, dir string, attributes *syscall.SysProcAttr) error {
 	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
 	initdb.SysProcAttr = attributes
 	initdb.Dir = dir
 	if output, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, output)
+		return fmt.Errorf("initdb: %w\n%s", err, output)
 	}
-	watch := exec.Command("/bin/sh", "-c", script, bin, dir)
+	return nil
+}
+
+// launch starts the server with options, as name=value. It ends with life.
+func launch(bin, dir string, attributes *syscall.SysProcAttr, options ...string) (watch *exec.Cmd, life io.Closer, err error) {
+	watch = exec.Command("/bin/sh", append([]string{"-c", script, bin, dir}, options...)...)
 	watch.SysProcAttr = attributes
 	watch.Dir = dir
 	if life, err = watch.StdinPipe(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return life, watch.Start()
+	return watch, life, watch.Start()
 }
 
 // wait returns when the server answers.

@@ -23,9 +23,11 @@ type querier interface {
 
 // Version implements authserver.Store.
 func (s *Store) Version(ctx context.Context) (version int64, err error) {
-	err = s.database.read().QueryRowContext(ctx, `SELECT version FROM issuer WHERE id = 1`).Scan(&version)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err = s.database.noticed(s.database.read().QueryRowContext(ctx, `SELECT version FROM issuer WHERE id = 1`).Scan(&version))
 	if err != nil {
-		return 0, fmt.Errorf("read version: %w", err)
+		return 0, fmt.Errorf("read version: %w", fault(err))
 	}
 	return version, nil
 }
@@ -113,7 +115,7 @@ func (s *Store) openSecrets(sealed []byte, clientID string) (secrets []string, e
 // DeleteClient removes a client, the grants to it, and every ticket that hangs from one of
 // those. Its absence is no error.
 func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
-	err := s.transact(ctx, func(tx *sql.Tx) error {
+	err := s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
 		}
@@ -128,8 +130,29 @@ func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 	return nil
 }
 
+// deleteTicketsOfClient removes tickets by sets: a client may have a million. A request that
+// derives one from another meanwhile is waited for, and what it stored is found by looking
+// again, for the reason that writer.removeAll gives.
+func (s *Store) deleteTicketsOfClient(ctx context.Context, tx *sql.Tx, clientID string) error {
+	for removed := true; removed; {
+		removed = false
+		for _, query := range [...]string{deleteTicketsOfClient, endTicketsOfClient} {
+			result, err := tx.ExecContext(ctx, query, clientID, authserver.ClientGrant(clientID))
+			if err != nil {
+				return fmt.Errorf("delete tickets: %w", err)
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return fmt.Errorf("delete tickets: %w", err)
+			}
+			removed = removed || n > 0
+		}
+	}
+	return nil
+}
+
 func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {
-	if err := s.deleteTickets(ctx, tx, keysOfClient, clientID, authserver.ClientGrant(clientID)); err != nil {
+	if err := s.deleteTicketsOfClient(ctx, tx, clientID); err != nil {
 		return err
 	}
 	for _, query := range []string{`DELETE FROM grants WHERE client_id = $1`, `DELETE FROM clients WHERE client_id = $1`} {
@@ -176,11 +199,17 @@ func storable(text string) bool { return utf8.ValidString(text) && !strings.Cont
 
 // collect runs a query and reads each row with scan.
 func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	if _, part := q.(*sql.Tx); !part { // a transaction has a deadline of its own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+	}
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, fault(err)
 	}
-	return all(rows, scan)
+	values, err := all(rows, scan)
+	return values, fault(err)
 }
 
 // all reads every row and closes rows.

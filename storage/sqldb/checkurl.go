@@ -1,18 +1,13 @@
 package sqldb
 
-import (
-	"context"
-	"strings"
-)
+import "strings"
 
 // CheckURL reports why no database can be opened by a URL, without connecting to one.
-func CheckURL(ctx context.Context, databaseURL string) error {
+// insecure allows what Config.InsecureConnection does.
+func CheckURL(databaseURL string, insecure bool) error {
 	if !strings.HasPrefix(databaseURL, "postgres") {
 		return nil
 	}
-	database, err := openPostgreSQL(ctx, databaseURL)
-	if err != nil {
-		return err
-	}
-	return database.close()
+	_, err := postgreSQLConfig(databaseURL, insecure)
+	return err
 }

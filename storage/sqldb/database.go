@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"io/fs"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -24,14 +25,22 @@ type database interface {
 	migrator(files fs.FS) (*goose.Provider, error)
 	// parsedJSON is the expression of a column with JSON text to which ->> applies.
 	parsedJSON(column string) string
+	// whileMigrating runs migrate while no other node migrates.
+	whileMigrating(ctx context.Context, migrate func() error) error
 	// prepare makes ready what needs the tables.
 	prepare(ctx context.Context) error
 
 	// tickets runs a query that selects ticketColumns.
 	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
 	// batch runs f in one transaction and commits what it did, unless it returns an error.
-	// If the commit itself fails, the error is a *commitError.
-	batch(ctx context.Context, f func(pipeline) error) error
+	// It waits for a lock as long as lockWait. If the outcome of the commit itself is not
+	// known, the error is a *commitError.
+	batch(ctx context.Context, lockWait time.Duration, f func(pipeline) error) error
+	// settle finds out whether a commit took effect whose outcome was not known; an error
+	// means that it is not known still.
+	settle(ctx context.Context, failed *commitError) (committed bool, err error)
+	// lanes is how many batches may run at the same time.
+	lanes() int
 	// alone reports whether a batch excludes every other writer while it runs.
 	alone() bool
 	// forUpdate ends a query whose rows nobody else may change until the transaction ends.
@@ -40,6 +49,12 @@ type database interface {
 	// others may still pass; retryable, whether the same may pass when it is tried again.
 	refused(err error) bool
 	retryable(err error) bool
+	// patience bounds the waits for locks in a transaction.
+	patience(ctx context.Context, tx *sql.Tx) error
+	// noticed returns err, after it has drawn conclusions about the other connections.
+	noticed(err error) error
+	// locked reports whether a statement waited for a lock as long as it may.
+	locked(err error) bool
 
 	ping(ctx context.Context) error
 	close() error
@@ -59,8 +74,11 @@ type statement struct {
 	args  []any
 }
 
-// commitError is the failure of a commit, after which nobody knows whether it took effect.
-type commitError struct{ err error }
+// commitError is the failure of a commit that may have taken effect.
+type commitError struct {
+	err error
+	transaction
+}
 
 func (e *commitError) Error() string { return "commit: " + e.err.Error() }
 func (e *commitError) Unwrap() error { return e.err }

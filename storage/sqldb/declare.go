@@ -43,7 +43,7 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 // asks for another try; if it returns an error nothing changes. A name that is taken
 // at this moment is identity.ErrIdentifierTaken.
 func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	return s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (c *declaring) client(w *declaration.Write[authserver.Client]) error {
 	if n, err := result.RowsAffected(); err != nil || n > 0 || !w.Forget {
 		return errors.Join(err, c.note("clients", "client_id", id, w.Source, w.Named))
 	}
-	if err := c.s.deleteTickets(c.ctx, c.tx, keysOfClient, id, authserver.ClientGrant(id)); err != nil {
+	if err := c.s.deleteTicketsOfClient(c.ctx, c.tx, id); err != nil {
 		return err
 	}
 	if err := c.exec(`DELETE FROM grants WHERE client_id = $1`, id); err != nil {
@@ -308,7 +308,7 @@ func (s *Store) removeRetired(ctx context.Context, kind, query string, before ti
 	if names, err = find(s.database.read(), ""); err != nil || len(names) == 0 {
 		return nil, err
 	}
-	err = s.transact(ctx, func(tx *sql.Tx) error {
+	err = s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
 		}

@@ -14,12 +14,18 @@ import (
 
 // The tickets that hang from grants.
 const (
-	keysOfGrant  = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
-	keysOfClient = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''` + notEnded + `
-		UNION SELECT kind, id FROM tickets WHERE grant_id = $2 AND grant_id <> ''` + notEnded
-	keysOfUser = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded + `
+	keysOfGrant = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
+	keysOfUser  = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded + `
 		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''` + notEnded
 	ticketsOfUser = `SELECT ` + ticketColumns + ` FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded
+)
+
+// deleteTicketsOfClient removes what hangs from the grants to a client, and its own tokens; endTicketsOfClient
+// takes its place for storage.KindStatus.
+const (
+	ofClient              = ` WHERE (grant_id IN (SELECT id FROM grants WHERE client_id = $1) OR grant_id = $2) AND grant_id <> ''`
+	deleteTicketsOfClient = `DELETE FROM tickets` + ofClient + ` AND kind <> 'status'`
+	endTicketsOfClient    = `UPDATE tickets SET spent = 1` + ofClient + ` AND kind = 'status' AND spent = 0`
 )
 
 const deleteGrant = `DELETE FROM grants WHERE id = $1`
@@ -113,7 +119,7 @@ func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID str
 
 // DeleteGrant implements authserver.Store.
 func (s *Store) DeleteGrant(ctx context.Context, id string) error {
-	err := s.writer.do(ctx, &operation{
+	err := s.writer.do(ctx, id, &operation{
 		removeAll: []statement{{keysOfGrant, []any{id}}},
 		after:     []statement{{deleteGrant, []any{id}}},
 	})

@@ -49,7 +49,8 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 	}
 	if !upToDate {
-		if err := migrate(ctx, provider); err != nil {
+		err := s.database.whileMigrating(ctx, func() error { return migrate(ctx, provider) })
+		if err != nil {
 			return fmt.Errorf("migrate database: %w", err)
 		}
 	}

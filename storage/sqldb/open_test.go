@@ -194,6 +194,19 @@ func TestSG09_PostgreSQLOnAnotherHostNeedsTLS(t *testing.T) {
 			t.Errorf("%s: error %v", databaseURL, err)
 		}
 	}
+	// The operator can allow it.
+	for _, databaseURL := range []string{"postgres://u@192.0.2.1/db?sslmode=disable", "postgres://u@db.example/db?sslmode=prefer"} {
+		config, err := pgx.ParseConfig(databaseURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := requireTLS(config, true); err != nil {
+			t.Errorf("%s: %v", databaseURL, err)
+		}
+		if config.TLSConfig != nil && len(config.Fallbacks) == 0 {
+			t.Errorf("%s: it insists on TLS", databaseURL)
+		}
+	}
 	for databaseURL, clear := range map[string]bool{
 		"postgres://u@db.example/db":                          false,
 		"postgres://u@db.example/db?sslmode=prefer":           false,
@@ -209,7 +222,7 @@ func TestSG09_PostgreSQLOnAnotherHostNeedsTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := requireTLS(config); err != nil {
+		if err := requireTLS(config, false); err != nil {
 			t.Errorf("%s: %v", databaseURL, err)
 		}
 		inClear := config.TLSConfig == nil

@@ -50,9 +50,11 @@ func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error 
 // Claim implements storage.Outbox. While nothing is due it only reads.
 func (s *Store) Claim(ctx context.Context, now, until time.Time, limit, perOwner int) (claimed []storage.Message, err error) {
 	var due bool
-	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM outbox WHERE due <= $1)`, now.UnixMilli()).Scan(&due)
+	read, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err = s.database.read().QueryRowContext(read, `SELECT EXISTS (SELECT 1 FROM outbox WHERE due <= $1)`, now.UnixMilli()).Scan(&due)
 	if err != nil {
-		return nil, fmt.Errorf("look for messages: %w", err)
+		return nil, fmt.Errorf("look for messages: %w", fault(err))
 	}
 	if !due {
 		return nil, nil

@@ -102,7 +102,7 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 		return false, err
 	}
 	if ends {
-		if err := s.deleteTickets(ctx, tx, keysOfClient, clientID, authserver.ClientGrant(clientID)); err != nil {
+		if err := s.deleteTicketsOfClient(ctx, tx, clientID); err != nil {
 			return false, err
 		}
 	}

@@ -4,7 +4,8 @@
 //
 //	sqldb.go      Open, Close
 //	database.go   what the two databases do differently: sqlite.go, postgres.go
-//	writer.go     concurrent writes of tickets share commits
+//	              postgres_pool.go, postgres_batch.go; fault.go, when it is not there
+//	writer.go     concurrent writes of tickets share commits; batch.go, one of those
 //	tickets.go    storage.Tickets
 //	catalogue.go  clients, resources, scopes and their version; keys.go
 //	declare.go, declaredstate.go  what an operator declares
@@ -22,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
@@ -37,6 +39,9 @@ type Config struct {
 	// MasterKey is 32 bytes that seal private keys and client secrets. Every node of a
 	// database has the same; who loses it loses those.
 	MasterKey []byte
+	// InsecureConnection allows a PostgreSQL on another host without TLS: whoever is on the
+	// network between can read and change everything.
+	InsecureConnection bool
 	// Logger receives warnings; nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -73,7 +78,7 @@ func Open(ctx context.Context, databaseURL string, config Config) (*Store, error
 	case scheme == "sqlite" && rest != "":
 		s.database, err = openSQLite(rest, config.Logger)
 	case scheme == "postgres" || scheme == "postgresql":
-		s.database, err = openPostgreSQL(ctx, databaseURL)
+		s.database, err = openPostgreSQL(ctx, databaseURL, config.InsecureConnection)
 	default:
 		err = errors.New("open database: the URL is neither sqlite:PATH nor postgres://USER@HOST/DATABASE")
 	}
@@ -97,10 +102,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping reports whether the database answers.
+// Ping reports whether the database responds and takes writes.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.database.ping(ctx); err != nil {
-		return fmt.Errorf("ping database: %w", err)
+		return fmt.Errorf("ping database: %w", fault(err))
 	}
 	return nil
 }
@@ -111,10 +116,21 @@ func (s *Store) Ping(ctx context.Context) error {
 // Every transaction is READ COMMITTED, whatever the database's default is: the statements are
 // written for what that shows of other transactions (docs/decisions/0010).
 func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
+	return s.transactWithin(ctx, transactTimeout, f)
+}
+
+// transactLong is transact for what may change very many rows.
+func (s *Store) transactLong(ctx context.Context, f func(*sql.Tx) error) error {
+	return s.transactWithin(ctx, longTransactTimeout, f)
+}
+
+func (s *Store) transactWithin(ctx context.Context, timeout time.Duration, f func(*sql.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	for try := 0; ; try++ {
-		err := s.transactOnce(ctx, f)
+		err := s.database.noticed(s.transactOnce(ctx, f))
 		if err == nil || try == maxRetries || !s.database.retryable(err) || ctx.Err() != nil {
-			return err
+			return fault(err)
 		}
 		backOff(try)
 	}
@@ -125,7 +141,11 @@ func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	if err := f(tx); err != nil {
+	err = s.database.patience(ctx, tx)
+	if err == nil {
+		err = f(tx)
+	}
+	if err != nil {
 		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
 			return errors.Join(err, fmt.Errorf("roll back: %w", rollback))
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -107,6 +108,7 @@ func (*sqlite) parsedJSON(column string) string { return column }
 func (d *sqlite) read() querier                 { return preparedReader{d} }
 func (d *sqlite) write() *sql.DB                { return d.writer }
 func (d *sqlite) alone() bool                   { return true }
+func (d *sqlite) lanes() int                    { return 1 }
 
 // forUpdate: no other transaction writes at the same time.
 func (d *sqlite) forUpdate() string { return "" }
@@ -118,6 +120,15 @@ func (d *sqlite) refused(err error) bool {
 }
 
 func (d *sqlite) retryable(error) bool { return false }
+func (d *sqlite) locked(error) bool    { return false }
+
+func (d *sqlite) noticed(err error) error { return err }
+
+// patience is busy_timeout, of the connection.
+func (d *sqlite) patience(context.Context, *sql.Tx) error { return nil }
+
+// whileMigrating needs no lock: each migration is a transaction that excludes other writers.
+func (d *sqlite) whileMigrating(_ context.Context, migrate func() error) error { return migrate() }
 
 func (d *sqlite) exists(ctx context.Context, table string) (bool, error) {
 	var n int
@@ -129,7 +140,10 @@ func (d *sqlite) migrator(files fs.FS) (*goose.Provider, error) {
 	return goose.NewProvider(goose.DialectSQLite3, d.writer, files, goose.WithDisableGlobalRegistry(true))
 }
 
-func (d *sqlite) ping(ctx context.Context) error { return d.reader.PingContext(ctx) }
+func (d *sqlite) ping(ctx context.Context) error {
+	var version int64
+	return d.reader.QueryRowContext(ctx, `SELECT version FROM issuer WHERE id = 1`).Scan(&version)
+}
 
 func (d *sqlite) close() error { return errors.Join(d.reader.Close(), d.writer.Close()) }
 
@@ -200,7 +214,10 @@ func (d *sqlite) statement(ctx context.Context, query string) (*sql.Stmt, error)
 	return stmt, nil
 }
 
-func (d *sqlite) batch(ctx context.Context, f func(pipeline) error) error {
+// settle does not know more than the failed commit.
+func (d *sqlite) settle(_ context.Context, failed *commitError) (bool, error) { return false, failed }
+
+func (d *sqlite) batch(ctx context.Context, _ time.Duration, f func(pipeline) error) error {
 	ctx = context.WithoutCancel(ctx)
 	tx, err := d.writer.BeginTx(ctx, nil)
 	if err != nil {
@@ -210,7 +227,7 @@ func (d *sqlite) batch(ctx context.Context, f func(pipeline) error) error {
 		return errors.Join(err, tx.Rollback())
 	}
 	if err := tx.Commit(); err != nil {
-		return &commitError{errors.Join(err, tx.Rollback())}
+		return &commitError{err: errors.Join(err, tx.Rollback())}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -76,7 +76,7 @@ func (s *Store) Put(ctx context.Context, now time.Time, tickets ...storage.Ticke
 func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
 	found, err := s.database.tickets(ctx, getTicket, string(key.Kind), key.ID[:], now.UnixMilli())
 	if err != nil {
-		return storage.Ticket{}, fmt.Errorf("get %s: %w", key.Kind, err)
+		return storage.Ticket{}, fmt.Errorf("get %s: %w", key.Kind, fault(err))
 	}
 	if len(found) == 0 {
 		return storage.Ticket{}, storage.ErrNotFound
@@ -88,6 +88,13 @@ func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storag
 func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	op := &operation{}
 	at := now.UnixMilli()
+	about := ""
+	switch {
+	case len(put) > 0:
+		about = cmp.Or(put[0].Family, put[0].Grant, string(put[0].ID[:]))
+	case len(spend) > 0:
+		about = string(spend[0].ID[:])
+	}
 	for _, key := range spend {
 		op.spend = append(op.spend, change{key: key, statement: statement{spendTicket, []any{at, string(key.Kind), key.ID[:], at}}})
 		op.spent = append(op.spent, statement{findSpent, []any{string(key.Kind), key.ID[:], at}})
@@ -100,13 +107,13 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 		op.put = append(op.put, change{key: t.Key, statement: statement{putTicket, []any{
 			string(t.Kind), t.ID[:], t.Grant, t.Family, append([]byte{}, t.Data...), milliseconds(t.Expires), milliseconds(t.Spent), at}}})
 	}
-	return s.writer.do(ctx, op)
+	return s.writer.do(ctx, about, op)
 }
 
 // SetExpires implements storage.Tickets.
 func (s *Store) SetExpires(ctx context.Context, now time.Time, key storage.Key, expires time.Time) error {
 	at := now.UnixMilli()
-	return s.writer.do(ctx, &operation{
+	return s.writer.do(ctx, string(key.ID[:]), &operation{
 		spend: []change{{key: key, statement: statement{setExpires, []any{milliseconds(expires), string(key.Kind), key.ID[:], at}}}},
 		spent: []statement{{findSpent, []any{string(key.Kind), key.ID[:], at}}},
 	})
@@ -114,7 +121,10 @@ func (s *Store) SetExpires(ctx context.Context, now time.Time, key storage.Key, 
 
 // Delete implements storage.Tickets.
 func (s *Store) Delete(ctx context.Context, keys ...storage.Key) error {
-	return s.writer.do(ctx, &operation{remove: slices.Clone(keys)})
+	if len(keys) == 0 {
+		return nil
+	}
+	return s.writer.do(ctx, string(keys[0].ID[:]), &operation{remove: slices.Clone(keys)})
 }
 
 // DeleteFamily implements storage.Tickets.
@@ -129,7 +139,7 @@ func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storag
 	if len(kinds) == 0 {
 		op.removeAll = []statement{{keysOfFamily, []any{family, after}}}
 	}
-	return s.writer.do(ctx, op)
+	return s.writer.do(ctx, family, op)
 }
 
 // removal is the statement that removes a ticket, or what takes its place.
@@ -145,7 +155,7 @@ func removal(key storage.Key) statement {
 func (s *Store) FindEnded(ctx context.Context, now time.Time, limit int) ([]storage.Ticket, error) {
 	found, err := s.database.tickets(ctx, findEnded, now.UnixMilli(), max(limit, 0))
 	if err != nil {
-		return nil, fmt.Errorf("find what has ended: %w", err)
+		return nil, fmt.Errorf("find what has ended: %w", fault(err))
 	}
 	return found, nil
 }
@@ -154,7 +164,7 @@ func (s *Store) FindEnded(ctx context.Context, now time.Time, limit int) ([]stor
 func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, kind storage.Kind, limit int) ([]storage.Ticket, error) {
 	found, err := s.database.tickets(ctx, findFamily, family, string(kind), now.UnixMilli(), max(limit, 0))
 	if err != nil {
-		return nil, fmt.Errorf("find %s of a family: %w", kind, err)
+		return nil, fmt.Errorf("find %s of a family: %w", kind, fault(err))
 	}
 	return found, nil
 }
@@ -211,7 +221,7 @@ func (s *Store) endInactive(ctx context.Context, since time.Time) error {
 			if err != nil || len(locked) == 0 || locked[0].Active() {
 				return err
 			}
-			return s.deleteTickets(ctx, tx, keysOfClient, client.ID, authserver.ClientGrant(client.ID))
+			return s.deleteTicketsOfClient(ctx, tx, client.ID)
 		})
 		if err != nil {
 			return err

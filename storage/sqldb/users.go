@@ -244,7 +244,7 @@ func noteEnded(ctx context.Context, tx *sql.Tx, session storage.Ticket) error {
 
 // DeleteUser implements identity.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string) error {
-	err := s.transact(ctx, func(tx *sql.Tx) error { return s.deleteUser(ctx, tx, id) })
+	err := s.transactLong(ctx, func(tx *sql.Tx) error { return s.deleteUser(ctx, tx, id) })
 	if err != nil {
 		return fmt.Errorf("delete user: %w", err)
 	}
@@ -274,9 +274,11 @@ func (s *Store) Users(ctx context.Context, after string, limit int) ([]identity.
 
 // HasAdministrator implements identity.Store.
 func (s *Store) HasAdministrator(ctx context.Context) (has bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled AND retired = 0)`).Scan(&has)
 	if err != nil {
-		return false, fmt.Errorf("look for an administrator: %w", err)
+		return false, fmt.Errorf("look for an administrator: %w", fault(err))
 	}
 	return has, nil
 }

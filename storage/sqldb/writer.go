@@ -1,28 +1,40 @@
 package sqldb
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
 )
 
 const (
-	maxQueued = 1024
+	maxQueued = 1024 // for each lane
 	maxBatch  = 256
 	// maxRetries and maxBackOff bound how often and how long the same is tried again, if the
 	// database asks for it: for a second or so.
 	maxRetries = 8
 	maxBackOff = 5
-	// batchTimeout ends a batch on a database that does not answer.
-	batchTimeout = 10 * time.Second
+	// batchTimeout ends a batch on a database that does not respond, and settleTimeout the
+	// attempt to find out what became of its commit.
+	batchTimeout  = 4 * time.Second
+	settleTimeout = 3 * time.Second
+	// postgreSQLLanes is how many batches a node runs at the same time on PostgreSQL.
+	postgreSQLLanes = 4
+	// laneWait is how long a lane waits for a row that another transaction holds, and
+	// detourWait how long an operation does that got out of its lane's way. There are at most
+	// maxDetours of those.
+	laneWait   = 250 * time.Millisecond
+	detourWait = 2 * time.Second
+	maxDetours = 8
 )
 
 // operation is one caller's write of tickets. It takes effect whole or not at all.
@@ -31,6 +43,9 @@ type operation struct {
 	spent    []statement // for each of spend, finds the ticket if it was spent before
 	put      []change    // each stores a ticket, or changes nothing
 	answered chan error
+	// taken is set by whoever decides first: the lane that it runs, or the caller that it
+	// never will.
+	taken atomic.Bool
 
 	// An operation that removes does nothing else.
 	remove    []storage.Key
@@ -47,53 +62,85 @@ type change struct {
 
 var (
 	errClosed = errors.New("the store is closed")
+	errLocked = errors.New("too many operations wait for rows that other transactions hold")
 	// errHalfDone says that an operation changed something and then failed, so that the
 	// transaction must not be committed.
 	errHalfDone = errors.New("an operation of the batch failed half-way")
 )
 
 // writer gathers what concurrent callers write and commits it together: one transaction,
-// one wait for the disk, then all are answered.
+// one wait for the disk, then all are answered. It has several lanes, so that a row that is
+// locked by another node or an operator does not hold up everything. Operations of one
+// family take one lane, in their order.
 type writer struct {
 	database database
-	queue    chan *operation
+	lanes    []chan *operation
+	detours  chan struct{}
 	closing  chan struct{}
+	working  sync.WaitGroup
 	stopped  chan struct{}
 }
 
 func newWriter(d database) *writer {
 	w := &writer{
 		database: d,
-		queue:    make(chan *operation, maxQueued),
+		detours:  make(chan struct{}, maxDetours),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
 	}
-	go w.run()
+	for range d.lanes() {
+		lane := make(chan *operation, maxQueued)
+		w.lanes = append(w.lanes, lane)
+		w.working.Go(func() { w.run(lane) })
+	}
+	go func() {
+		w.working.Wait()
+		close(w.stopped)
+	}()
 	return w
 }
 
-// do returns when op took effect or failed, or when the caller gives up.
-func (w *writer) do(ctx context.Context, op *operation) error {
+var laneSeed = maphash.MakeSeed()
+
+// lane returns the lane of a family, or of whatever else an operation is about. That of a
+// family is that of those that it descends from.
+func (w *writer) lane(about string) chan *operation {
+	if len(w.lanes) == 1 {
+		return w.lanes[0]
+	}
+	root, _, _ := strings.Cut(about, storage.Descendant("", ""))
+	return w.lanes[maphash.String(laneSeed, root)%uint64(len(w.lanes))]
+}
+
+// do returns when op took effect or failed. A caller who gives up while op waits in its lane
+// can be sure that it never runs; once it runs, its outcome is known soon, and told.
+func (w *writer) do(ctx context.Context, about string, op *operation) error {
 	op.answered = make(chan error, 1)
 	select {
-	case w.queue <- op:
+	case w.lane(about) <- op:
 	case <-w.closing:
 		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	select {
-	case err := <-op.answered:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.stopped:
-	}
-	select {
-	case err := <-op.answered:
-		return err
-	default:
-		return errClosed
+	giveUp := ctx.Done()
+	for {
+		select {
+		case err := <-op.answered:
+			return fault(err)
+		case <-giveUp:
+			if op.taken.CompareAndSwap(false, true) {
+				return ctx.Err()
+			}
+			giveUp = nil
+		case <-w.stopped:
+			select {
+			case err := <-op.answered:
+				return fault(err)
+			default:
+				return errClosed
+			}
+		}
 	}
 }
 
@@ -103,17 +150,22 @@ func (w *writer) close() {
 	<-w.stopped
 }
 
-func (w *writer) run() {
-	defer close(w.stopped)
+func (w *writer) run(lane chan *operation) {
 	batch := make([]*operation, 0, maxBatch)
+	add := func(op *operation) {
+		if op.taken.CompareAndSwap(false, true) {
+			batch = append(batch, op)
+		}
+	}
 	for {
+		batch = batch[:0]
 		select {
-		case op := <-w.queue:
-			batch = append(batch[:0], op)
+		case op := <-lane:
+			add(op)
 		case <-w.closing:
 			select {
-			case op := <-w.queue:
-				batch = append(batch[:0], op)
+			case op := <-lane:
+				add(op)
 			default:
 				return
 			}
@@ -122,8 +174,8 @@ func (w *writer) run() {
 		runtime.Gosched()
 		for len(batch) < maxBatch {
 			select {
-			case op := <-w.queue:
-				batch = append(batch, op)
+			case op := <-lane:
+				add(op)
 				continue
 			default:
 			}
@@ -138,6 +190,9 @@ func (w *writer) run() {
 // transaction of its own: it takes the locks of tickets in order, and must not hold those
 // that were spent before.
 func (w *writer) commitInOrder(batch []*operation) {
+	if len(batch) == 0 {
+		return
+	}
 	if w.database.alone() {
 		w.commit(batch)
 		return
@@ -160,38 +215,68 @@ func (op *operation) stage() int {
 }
 
 // commit runs a batch. One that does not go through whole is run again one operation at a
-// time, so that a failure is the failure of one caller; no savepoint is needed for that.
+// time, so that a failure is the failure of one caller; no savepoint is needed for that. If
+// it waited for a lock, nobody knows whose, and each operation goes on beside the lane.
 func (w *writer) commit(batch []*operation) {
-	errs, err := w.attempt(batch)
-	if err != nil && len(batch) > 1 && w.database.refused(err) {
-		for _, op := range batch {
-			op.answered <- w.commitOne(op)
-		}
-		return
-	}
-	for i, op := range batch {
-		switch {
-		case err == nil:
+	errs, err := w.attempt(batch, laneWait)
+	switch {
+	case err == nil:
+		for i, op := range batch {
 			op.answered <- errs[i]
-		case len(batch) == 1 && w.database.refused(err):
-			op.answered <- w.retryOne(op, errs, err)
-		default:
+		}
+	case w.database.locked(err):
+		for _, op := range batch {
+			w.detour(op)
+		}
+	case len(batch) > 1 && w.database.refused(err):
+		for _, op := range batch {
+			w.commitOne(op)
+		}
+	case len(batch) == 1 && w.database.refused(err):
+		op := batch[0]
+		op.answered <- w.retryOne(op, errs, err, laneWait)
+	default:
+		for _, op := range batch {
 			op.answered <- err
 		}
 	}
 }
 
-func (w *writer) commitOne(op *operation) error {
-	errs, err := w.attempt([]*operation{op})
-	return w.retryOne(op, errs, err)
+func (w *writer) commitOne(op *operation) {
+	errs, err := w.attempt([]*operation{op}, laneWait)
+	if w.database.locked(err) {
+		w.detour(op)
+		return
+	}
+	op.answered <- w.retryOne(op, errs, err, laneWait)
+}
+
+// detour runs an operation beside the lanes.
+func (w *writer) detour(op *operation) {
+	select {
+	case w.detours <- struct{}{}:
+	default:
+		// Whoever waits for nothing is through in no time; what waits is not let in.
+		errs, err := w.attempt([]*operation{op}, time.Millisecond)
+		if w.database.locked(err) {
+			err = errors.Join(errLocked, err)
+		}
+		op.answered <- w.retryOne(op, errs, err, time.Millisecond)
+		return
+	}
+	w.working.Go(func() {
+		defer func() { <-w.detours }()
+		errs, err := w.attempt([]*operation{op}, detourWait)
+		op.answered <- w.retryOne(op, errs, err, detourWait)
+	})
 }
 
 // retryOne answers for an operation that ran alone, and repeats it a few times if the
 // database asks for that (PostgreSQL: a deadlock).
-func (w *writer) retryOne(op *operation, errs []error, err error) error {
+func (w *writer) retryOne(op *operation, errs []error, err error, lockWait time.Duration) error {
 	for try := 0; try < maxRetries && err != nil && w.database.retryable(err); try++ {
 		backOff(try)
-		errs, err = w.attempt([]*operation{op})
+		errs, err = w.attempt([]*operation{op}, lockWait)
 	}
 	if err != nil && !errors.Is(err, errHalfDone) {
 		return err
@@ -202,155 +287,4 @@ func (w *writer) retryOne(op *operation, errs []error, err error) error {
 // backOff waits a little, longer with each try and never the same.
 func backOff(try int) {
 	time.Sleep(time.Duration(1+rand.IntN(10<<min(try, maxBackOff))) * time.Millisecond)
-}
-
-// attempt runs a batch in one transaction. errs has the answer of each operation, if err
-// is nil or errHalfDone.
-//
-// All spending comes before all storing and that before all deleting, whatever the order
-// of the callers: they all are here at the same time.
-func (w *writer) attempt(batch []*operation) (errs []error, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
-	defer cancel()
-	errs = make([]error, len(batch))
-	err = w.database.batch(ctx, func(p pipeline) error {
-		if err := spendAll(p, batch, errs); err != nil {
-			return fmt.Errorf("spend tickets: %w", err)
-		}
-		if err := putAll(p, batch, errs); err != nil {
-			return fmt.Errorf("store tickets: %w", err)
-		}
-		if err := w.removeAll(p, batch); err != nil {
-			return fmt.Errorf("delete tickets: %w", err)
-		}
-		return nil
-	})
-	return errs, err
-}
-
-// run executes changes, in the order of their keys.
-func run(p pipeline, changes []*change) error {
-	slices.SortStableFunc(changes, func(a, b *change) int { return compareKeys(a.key, b.key) })
-	statements := make([]statement, len(changes))
-	for i, c := range changes {
-		statements[i] = c.statement
-	}
-	changed, err := p.exec(statements)
-	if err != nil {
-		return err
-	}
-	for i, c := range changes {
-		c.done = changed[i] == 1
-	}
-	return nil
-}
-
-// compareKeys is the order in which every node takes the locks of tickets, so that two
-// transactions that meet in several of them do not wait for each other.
-func compareKeys(a, b storage.Key) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), bytes.Compare(a.ID[:], b.ID[:]))
-}
-
-func spendAll(p pipeline, batch []*operation, errs []error) error {
-	var all []*change
-	for _, op := range batch {
-		for k := range op.spend {
-			all = append(all, &op.spend[k])
-		}
-	}
-	if err := run(p, all); err != nil {
-		return err
-	}
-	halfDone := false
-	for i, op := range batch {
-		failed := slices.IndexFunc(op.spend, func(c change) bool { return !c.done })
-		if failed < 0 {
-			continue
-		}
-		spent, err := p.keys(op.spent[failed])
-		if err != nil {
-			return err
-		}
-		errs[i] = storage.ErrNotFound
-		if len(spent) > 0 {
-			errs[i] = storage.ErrSpent
-		}
-		halfDone = halfDone || slices.ContainsFunc(op.spend, func(c change) bool { return c.done })
-	}
-	if halfDone {
-		return errHalfDone
-	}
-	return nil
-}
-
-func putAll(p pipeline, batch []*operation, errs []error) error {
-	var all []*change
-	for i, op := range batch {
-		if errs[i] != nil {
-			continue
-		}
-		for k := range op.put {
-			all = append(all, &op.put[k])
-		}
-	}
-	if err := run(p, all); err != nil {
-		return err
-	}
-	halfDone := false
-	for i, op := range batch {
-		if errs[i] != nil || !slices.ContainsFunc(op.put, func(c change) bool { return !c.done }) {
-			continue
-		}
-		errs[i] = storage.ErrExists
-		halfDone = halfDone || len(op.spend) > 0 || slices.ContainsFunc(op.put, func(c change) bool { return c.done })
-	}
-	if halfDone {
-		return errHalfDone
-	}
-	return nil
-}
-
-// removeAll deletes. Where others write at the same time, a delete waits for whoever is
-// spending its ticket but does not see what that one stores instead, so families are
-// looked at again until nothing is left.
-func (w *writer) removeAll(p pipeline, batch []*operation) error {
-	var keys []storage.Key
-	var find, after []statement
-	for _, op := range batch {
-		keys = append(keys, op.remove...)
-		find = append(find, op.removeAll...)
-		after = append(after, op.after...)
-	}
-	if err := w.removeTickets(p, keys, find); err != nil || len(after) == 0 {
-		return err
-	}
-	_, err := p.exec(after)
-	return err
-}
-
-func (w *writer) removeTickets(p pipeline, keys []storage.Key, find []statement) error {
-	for {
-		for _, f := range find {
-			found, err := p.keys(f)
-			if err != nil {
-				return err
-			}
-			keys = append(keys, found...)
-		}
-		if len(keys) == 0 {
-			return nil
-		}
-		slices.SortFunc(keys, compareKeys)
-		statements := make([]statement, len(keys))
-		for i := range keys {
-			statements[i] = removal(keys[i])
-		}
-		if _, err := p.exec(statements); err != nil {
-			return err
-		}
-		if w.database.alone() || len(find) == 0 {
-			return nil
-		}
-		keys = keys[:0]
-	}
 }

@@ -1,0 +1,91 @@
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var errNoPgBouncer = errors.New("no PgBouncer: there is none on the PATH or in /usr/sbin")
+
+// PgBouncer starts PgBouncer in transaction mode before a database, for as long as the
+// test lasts, and returns the URL by which it is reached. Each transaction may get another
+// one of the few connections to the server.
+func PgBouncer(t testing.TB, databaseURL string) string {
+	t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		program, err = exec.LookPath("/usr/sbin/pgbouncer")
+	}
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skip(errNoPgBouncer)
+	}
+	if err != nil {
+		t.Fatal(errNoPgBouncer)
+	}
+	behind, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "valetkey-pgbouncer-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	process, err := owner(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := map[string]string{"host": behind.Query().Get("host"), "port": behind.Port(), "user": behind.User.Username()}
+	if server["host"] == "" {
+		server["host"] = behind.Hostname()
+	}
+	server["password"], _ = behind.User.Password()
+	var target strings.Builder
+	for name, value := range server {
+		if value != "" {
+			fmt.Fprintf(&target, " %s=%s", name, value)
+		}
+	}
+	file := filepath.Join(dir, "pgbouncer.ini")
+	settings := fmt.Sprintf("[databases]\n* =%s\n[pgbouncer]\npool_mode = transaction\nauth_type = any\nlisten_port = 6432\nunix_socket_dir = %s\nlogfile = %s\nmax_client_conn = 1000\ndefault_pool_size = 15\nserver_round_robin = 1\n",
+		target.String(), dir, filepath.Join(dir, "log"))
+	if err := os.WriteFile(file, []byte(settings), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(program, file)
+	command.SysProcAttr = process
+	command.Dir = dir
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := command.Process.Kill(); err != nil {
+			t.Errorf("end PgBouncer: %v", err)
+		}
+		_ = command.Wait() // "signal: killed"
+	})
+	at := &url.URL{Scheme: "postgres", User: url.User(behind.User.Username()), Path: behind.Path,
+		RawQuery: url.Values{"host": {dir}, "port": {"6432"}}.Encode()}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := run(t.Context(), at, `SELECT 1`)
+		if err == nil {
+			return at.String()
+		}
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Fatalf("PgBouncer does not respond: %v\n%s", err, log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

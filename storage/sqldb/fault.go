@@ -1,0 +1,71 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	driversqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// fault marks an error as storage.ErrUnavailable where the database is the reason: it is
+// not there, does not respond in time, or has no room. What is left is a fault in a record
+// or in this program.
+func fault(err error) error {
+	if err == nil || errors.Is(err, storage.ErrUnavailable) || !unavailable(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+}
+
+func unavailable(err error) bool {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return unavailableState(answer.Code)
+	}
+	if lite, ok := errors.AsType[*driversqlite.Error](err); ok {
+		switch lite.Code() & 0xff {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+			sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+			return true
+		}
+		return false
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed)
+}
+
+// unavailableState reports whether an error code of PostgreSQL (appendix A) says that
+// another try may succeed, with nothing changed here.
+func unavailableState(code string) bool {
+	switch code {
+	case "25006", // read_only_sql_transaction: a standby
+		"26000", "42P05", // prepared statements behind a pooler that was just put in between
+		"55P03", // lock_not_available
+		"55000": // object_not_in_prerequisite_state: a standby's WAL
+		return true
+	}
+	if len(code) != 5 {
+		return false
+	}
+	switch code[:2] {
+	case "08", // connection exception
+		"40", // serialization failure, deadlock
+		"53", // insufficient resources, no room on disk
+		"57", // operator intervention: shutdown, starting up, cancelled
+		"58": // system error
+		return true
+	}
+	return false
+}

@@ -1,0 +1,274 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/storagetest"
+)
+
+// Two nodes behind PgBouncer in transaction mode, without a setting.
+func TestRE11_StorePgBouncer(t *testing.T) {
+	storagetest.Store(t, func(t *testing.T) storagetest.Database {
+		return openNodes(t, pgtest.PgBouncer(t, pgtest.Database(t)))
+	})
+}
+
+// Statements stay prepared where nobody is in between.
+func TestRE11_PoolerIsRecognised(t *testing.T) {
+	databaseURL := pgtest.Database(t)
+	if openTest(t, databaseURL).database.(*postgreSQL).pooled.Load() {
+		t.Error("PostgreSQL itself is taken for a pooler")
+	}
+	pooled := pgtest.PgBouncer(t, databaseURL)
+	if !openTest(t, pooled).database.(*postgreSQL).pooled.Load() {
+		t.Error("PgBouncer is taken for PostgreSQL")
+	}
+	// Nodes that start together migrate one after the other there too.
+	empty := pgtest.PgBouncer(t, pgtest.Database(t))
+	var opening sync.WaitGroup
+	for range 3 {
+		opening.Go(func() { openTest(t, empty) })
+	}
+	opening.Wait()
+}
+
+// A pooler that is put in between while a node runs is noticed by its errors.
+func TestRE11_PoolerIsNoticedLater(t *testing.T) {
+	pooled := pgtest.PgBouncer(t, pgtest.Database(t))
+	s := openTest(t, pooled)
+	d := s.database.(*postgreSQL)
+	d.pooled.Store(false)
+	d.pool.Reset()
+	failed := 0
+	for i := range 50 {
+		ticket := storage.Ticket{Key: storage.Kind("code").Hash(fmt.Sprint(i)), Expires: testNow.Add(time.Hour)}
+		if err := s.Put(t.Context(), testNow, ticket); err != nil {
+			if !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("%v", err)
+			}
+			failed++
+		}
+	}
+	if failed > 10 {
+		t.Errorf("%d of 50 writes failed", failed)
+	}
+}
+
+// within fails the test if f takes longer.
+func within(t *testing.T, most time.Duration, what string, f func()) {
+	t.Helper()
+	began := time.Now()
+	f()
+	if took := time.Since(began); took > most {
+		t.Errorf("%s took %v, more than %v", what, took, most)
+	}
+}
+
+// A connection that goes silent fails within seconds, and no other one from before is used.
+func TestRE13_SilentConnections(t *testing.T) {
+	databaseURL := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.SocketOf(t, databaseURL))
+	s := openTest(t, proxy.Through(t, databaseURL))
+	ticket := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
+	if err := s.Put(t.Context(), testNow, ticket); err != nil {
+		t.Fatal(err)
+	}
+	// Many connections are open.
+	var reading sync.WaitGroup
+	for range 10 {
+		reading.Go(func() {
+			if _, err := s.Get(t.Context(), testNow, ticket.Key); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	reading.Wait()
+	proxy.Silence()
+	within(t, 5*time.Second, "a read", func() {
+		if _, err := s.Get(t.Context(), testNow, ticket.Key); err != nil && !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("Get on a silent connection: %v", err)
+		}
+	})
+	within(t, 2*time.Second, "the next read", func() {
+		if _, err := s.Get(t.Context(), testNow, ticket.Key); err != nil {
+			t.Errorf("Get after it: %v", err)
+		}
+	})
+
+	proxy.Freeze()
+	for what, f := range map[string]func() error{
+		"Put": func() error {
+			return s.Put(t.Context(), testNow, storage.Ticket{Key: storage.Kind("code").Hash("b"), Expires: testNow.Add(time.Hour)})
+		},
+		"Get":     func() error { _, err := s.Get(t.Context(), testNow, ticket.Key); return err },
+		"Version": func() error { _, err := s.Version(t.Context()); return err },
+		"Client":  func() error { _, err := s.Client(t.Context(), "app"); return err },
+	} {
+		within(t, 8*time.Second, what, func() {
+			if err := f(); !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("%s on a frozen server: %v", what, err)
+			}
+		})
+	}
+	within(t, 3*time.Second, "Ping", func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if err := s.Ping(ctx); err == nil {
+			t.Error("Ping says that a frozen server responds")
+		}
+	})
+	proxy.Thaw()
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		_, err := s.Get(t.Context(), testNow, ticket.Key)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the store does not recover: %v", err)
+		}
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A row that somebody holds delays those who want it, and nobody else for long.
+func TestLockedRowHoldsUpItsOwnAlone(t *testing.T) {
+	databaseURL := pgtest.Database(t)
+	s := openTest(t, databaseURL)
+	ticket := func(i int) storage.Ticket {
+		return storage.Ticket{Key: storage.Kind("code").Hash(fmt.Sprint(i)), Family: fmt.Sprint("family ", i), Expires: testNow.Add(time.Hour)}
+	}
+	for i := range 100 {
+		if err := s.Put(t.Context(), testNow, ticket(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	for _, query := range []string{`BEGIN`, `SELECT 1 FROM tickets WHERE family = 'family 0' FOR UPDATE`} {
+		if _, err := other.Exec(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locked := make(chan error, 30)
+	for range cap(locked) {
+		go func() { locked <- s.Spend(t.Context(), testNow, []storage.Key{ticket(0).Key}) }()
+	}
+	var writing sync.WaitGroup
+	for i := 1; i < 100; i++ {
+		writing.Go(func() {
+			within(t, 2*time.Second, "a write of another family", func() {
+				if err := s.Spend(t.Context(), testNow, []storage.Key{ticket(i).Key}); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+	writing.Wait()
+	within(t, 10*time.Second, "what waits for the row", func() {
+		for range cap(locked) {
+			if err := <-locked; !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("a write of the locked row: %v", err)
+			}
+		}
+	})
+	if _, err := other.Exec(t.Context(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Spend(t.Context(), testNow, []storage.Key{ticket(0).Key}); err != nil {
+		t.Errorf("when the lock is gone: %v", err)
+	}
+}
+
+// A caller who gives up while the operation waits can be sure that it never runs.
+func TestAbandonedOperationNeverRuns(t *testing.T) {
+	w := &writer{closing: make(chan struct{}), stopped: make(chan struct{}), lanes: []chan *operation{make(chan *operation, 1)}}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	op := &operation{}
+	if err := w.do(ctx, "", op); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if len(w.lanes[0]) > 0 && op.taken.CompareAndSwap(false, true) {
+		t.Error("an operation that its caller gave up can still be taken")
+	}
+}
+
+// The connection is lost between a COMMIT and its response. The caller hears what happened.
+func TestRE09_UnknownCommitIsLookedUp(t *testing.T) {
+	server := pgtest.Start(t, "synchronous_standby_names=standby", "synchronous_commit=local")
+	databaseURL := server.Database("test")
+	s := openTest(t, databaseURL+"&application_name=lost")
+	server.Exec("test", `ALTER ROLE postgres SET synchronous_commit = on`)
+	s.database.(*postgreSQL).pool.Reset()
+	a := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
+	// There is no standby: COMMIT waits, until the store gives the connection up.
+	within(t, 12*time.Second, "a commit without the standby", func() {
+		if err := s.Put(t.Context(), testNow, a); err != nil {
+			t.Errorf("Put: %v", err)
+		}
+	})
+	if _, err := s.Get(t.Context(), testNow, a.Key); err != nil {
+		t.Errorf("Put returned nil and stored nothing: %v", err)
+	}
+}
+
+// Several hosts and target_session_attrs=read-write: a promoted standby takes over.
+func TestRE10_Failover(t *testing.T) {
+	primary := pgtest.Start(t)
+	primary.Database("test")
+	standby := primary.Standby(t)
+	at := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/test", RawQuery: url.Values{
+		"host": {primary.Host() + "," + standby.Host()}, "port": {"5432,5432"}, "target_session_attrs": {"read-write"},
+	}.Encode()}
+	s := openTest(t, at.String())
+	put := func(i int) error {
+		return s.Put(t.Context(), testNow, storage.Ticket{Key: storage.Kind("code").Hash(fmt.Sprint(i)), Expires: testNow.Add(time.Hour)})
+	}
+	for i := range 20 {
+		if err := put(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The primary goes silent, as if its host were gone, and the standby takes its place.
+	primary.Freeze()
+	standby.Promote()
+	for i, deadline := 20, time.Now().Add(30*time.Second); ; i++ {
+		began := time.Now()
+		err := put(i)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("during the failover: %v", err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("a write hung for %v", took)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the store does not find the new primary: %v", err)
+		}
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("Ping after the failover: %v", err)
+	}
+	for i := range 20 {
+		if _, err := s.Get(t.Context(), testNow, storage.Kind("code").Hash(fmt.Sprint(i))); err != nil {
+			t.Errorf("ticket %d after the failover: %v", i, err)
+		}
+	}
+}
