@@ -379,6 +379,9 @@ func (r *reconciling) client(d *Client, old *Row[authserver.Client]) error {
 	w, change := declare(r, KindClient, d.ID, old, row, members, "client_secret", secretChanged)
 	w.Record.RetiredAt = time.Time{}
 	change.Adopted, w.Forget = adopted, adopted
+	if adopted {
+		w.Record.EndedAt = r.in.Now
+	}
 	r.note(change)
 	if differs(old, &w) {
 		r.plan.Clients = append(r.plan.Clients, w)

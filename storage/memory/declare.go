@@ -97,6 +97,9 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 func (s *Store) declareClient(now time.Time, w declaration.Write[authserver.Client]) {
 	id := w.Record.ID
 	if before, ok := s.clients[id]; ok {
+		if !w.Forget {
+			w.Record.EndedAt = before.EndedAt
+		}
 		s.storeClient(now, before, w.Record)
 	} else {
 		s.clients[id] = cloneClient(w.Record)

@@ -162,7 +162,9 @@ func (c *declaring) client(w *declaration.Write[authserver.Client]) error {
 	_, err = c.s.updateClient(c.ctx, c.tx, c.now, id, func(stored *authserver.Client) error {
 		ended := stored.EndedAt
 		*stored = w.Record
-		stored.EndedAt = ended
+		if !w.Forget {
+			stored.EndedAt = ended
+		}
 		return nil
 	})
 	if err != nil {

@@ -345,7 +345,7 @@ func adoptClient(t *testing.T, s Database) {
 	declared.Adopt = true
 	reconcile(t, s, declaration.Input{Source: "file", Clients: []declaration.Client{declared}})
 	c := must(s.Client(ctx, "a"))(t)
-	if c.Registration != nil || c.ClientName != "" || len(c.Secrets) != 0 {
+	if c.Registration != nil || c.ClientName != "" || len(c.Secrets) != 0 || !c.EndedAt.Equal(noon) {
 		t.Errorf("the adopted client keeps what a stranger registered: %+v", c)
 	}
 	wantLive(t, s, noon, refresh.Hash("a"), false)
