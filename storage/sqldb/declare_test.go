@@ -21,7 +21,7 @@ func TestMigrationTellsWhoSignedUp(t *testing.T) {
 			if name == "SQLite" {
 				s.database, err = openSQLite(databaseURL[len("sqlite:"):], nil)
 			} else {
-				s.database, err = openPostgreSQL(t.Context(), databaseURL)
+				s.database, err = openPostgreSQL(t.Context(), databaseURL, false)
 			}
 			if err != nil {
 				t.Fatal(err)
