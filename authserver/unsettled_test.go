@@ -1,0 +1,110 @@
+package authserver_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+// unsure is a store that does not know, when it is told to, what became of a Spend.
+type unsure struct {
+	*memory.Store
+	lose, notDone bool
+}
+
+func (u *unsure) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	if !u.lose {
+		return u.Store.Spend(ctx, now, spend, put...)
+	}
+	if !u.notDone {
+		if err := u.Store.Spend(ctx, now, spend, put...); err != nil {
+			return err
+		}
+	}
+	return storage.ErrUnavailable
+}
+
+// A client that is told to try again gets its tokens, whether or not the first attempt took
+// effect: once, with the same proof, on any node.
+func TestOP09_UnknownOutcomeIsNoTheft(t *testing.T) {
+	for _, notDone := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &unsure{Store: memory.New(), notDone: notDone}
+			s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.MaxAuthorizations = 3 })}}, store, nil)
+			node, err := authserver.New(s.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(node.Close)
+			first := s.server
+			for _, retryAt := range []*authserver.Server{first, node} {
+				s.server = first
+				code := s.code("ada", "app", "scope", "openid")
+				store.lose = true
+				lost := s.redeem("app", code)
+				lost.want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+				if lost.header.Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
+				store.lose = false
+				time.Sleep(time.Second) // the note is stored
+				s.server = retryAt
+				again := s.redeem("app", code)
+				again.want(t, http.StatusOK, "")
+				s.userinfo(again.AccessToken).want(t, http.StatusOK, "")
+
+				// The refresh of a client that is kept waiting beyond the window is no theft either.
+				store.lose = true
+				s.refresh("app", again.RefreshToken).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+				store.lose = false
+				time.Sleep(2 * time.Minute)
+				next := s.refresh("app", again.RefreshToken)
+				next.want(t, http.StatusOK, "")
+				s.refresh("app", next.RefreshToken).want(t, http.StatusOK, "")
+
+				// A second redemption is what it always was (AC-01).
+				s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+				s.userinfo(next.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
+			}
+		})
+	}
+}
+
+// Whoever sends the code without the proof ends everything, as ever.
+func TestOP09_AC01_UnknownOutcomeHelpsNoThief(t *testing.T) {
+	store := &unsure{Store: memory.New()}
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+	code := s.code("ada", "app", "scope", "openid")
+	store.lose = true
+	s.redeem("app", code).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+	store.lose = false
+	s.post("/token", "app", "grant_type", "authorization_code", "code", code, "redirect_uri", testCallback,
+		"code_verifier", "another-verifier-that-is-long-enough-for-RFC-7636").want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+}
+
+func TestOP09_UnknownOutcomeOfADeviceCode(t *testing.T) {
+	store := &unsure{Store: memory.New()}
+	setup := deviceSetup()
+	setup.Clients[0].GrantTypes = append(setup.Clients[0].GrantTypes, oauth.GrantTypeRefreshToken)
+	s := newSceneOn(t, setup, store, nil)
+	device, user := s.deviceCodes()
+	s.approve(user)
+	poll := func() answer {
+		return s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device, "client_id", "tv")
+	}
+	store.lose = true
+	poll().want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+	store.lose = false
+	got := poll()
+	got.want(t, http.StatusOK, "")
+	poll().want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	s.post("/token", "", "grant_type", "refresh_token", "refresh_token", got.RefreshToken, "client_id", "tv").want(t, http.StatusBadRequest, oauth.InvalidGrant)
+}
