@@ -43,6 +43,19 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 // asks for another try; if it returns an error nothing changes. A name that is taken
 // at this moment is identity.ErrIdentifierTaken.
 func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, longTransactTimeout)
+	defer cancel()
+	for {
+		err := s.reconcile(ctx, now, selection, decide)
+		// Another node that declares thousands of records keeps its locks longer than others
+		// wait for one.
+		if !s.database.locked(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	return s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err

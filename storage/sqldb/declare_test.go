@@ -3,9 +3,11 @@ package sqldb
 import (
 	"io/fs"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 // TestMigrationTellsWhoSignedUp: a database from before users remembered how they came.
@@ -66,5 +68,25 @@ func TestMigrationTellsWhoSignedUp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDeclareWaitsForANodeThatDeclaresMuch: longer than others wait for a lock.
+func TestDeclareWaitsForANodeThatDeclaresMuch(t *testing.T) {
+	s := openTest(t, pgtest.Database(t))
+	tx, err := s.database.write().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lockCatalogue(t.Context(), tx); err != nil {
+		t.Fatal(err)
+	}
+	released := make(chan error, 1)
+	time.AfterFunc(lockPatience+lockPatience/4, func() { released <- tx.Rollback() })
+	if err := s.Declare(t.Context(), time.Now(), "file", declaration.Declaration{Users: []identity.User{{Username: "ada"}}}); err != nil {
+		t.Errorf("a declaration beside a long one: %v", err)
+	}
+	if err := <-released; err != nil {
+		t.Error(err)
 	}
 }
