@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/cookiename"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -92,10 +93,7 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 // The browser's cookie is a random name by which interactions know their browser again;
 // all tabs share it.
 func (s *Server) browserCookieName() string {
-	if s.secure {
-		return "__Host-valetkey_browser"
-	}
-	return "valetkey_browser"
+	return cookiename.Of(s.config.Issuer, "valetkey_browser")
 }
 
 func (s *Server) browserCookie(value string) *http.Cookie {

@@ -2,6 +2,8 @@ package client
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -64,8 +66,10 @@ type RelyingPartyConfig struct {
 	// Nil means a new random one for each process. Processes that share the work share
 	// the key, too.
 	CookieKey []byte `json:"-"`
-	// CookiePrefix begins the names of cookies, of letters, digits and hyphens. Two
-	// RelyingParties that share a host, for two providers or on two ports, need two.
+	// CookiePrefix begins the names of cookies, of letters, digits and hyphens. Empty means
+	// one that is derived from the redirect URI, the issuer and the client ID, so that
+	// applications that share a host, on two ports for instance, do not take each other's
+	// cookies.
 	CookiePrefix string
 	// Home is the path to go to where no other is known; empty means "/".
 	Home string
@@ -178,6 +182,11 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 		return nil, errors.New("client: CookiePrefix is of letters, digits and hyphens")
 	}
 	p.prefix = config.CookiePrefix
+	if p.prefix == "" {
+		// Browsers keep cookies by host alone, whatever the port (RFC 6265, section 8.5).
+		sum := sha256.Sum256([]byte(p.authorization.RedirectURI + " " + p.client.metadata.Issuer + " " + p.client.config.ClientID))
+		p.prefix = hex.EncodeToString(sum[:6]) + "-"
+	}
 	return p, nil
 }
 

@@ -15,15 +15,15 @@ import (
 )
 
 func TestSessionsAreNotFixed(t *testing.T) {
-	a := newWebApp(t, nil)
+	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = "app-" })
 	browser := a.browser(t)
 	app := &url.URL{Scheme: "https", Host: "app.example", Path: "/"}
-	planted := &http.Cookie{Name: "__Host-session", Value: strings.Repeat("A", 26), Path: "/", Secure: true}
+	planted := &http.Cookie{Name: "__Host-app-session", Value: strings.Repeat("A", 26), Path: "/", Secure: true}
 	browser.Jar.SetCookies(app, []*http.Cookie{planted})
 	a.signInTo(t, browser, "/")
 	session := func() string {
 		for _, cookie := range browser.Jar.Cookies(app) {
-			if cookie.Name == "__Host-session" {
+			if cookie.Name == "__Host-app-session" {
 				return cookie.Value
 			}
 		}
@@ -39,7 +39,7 @@ func TestSessionsAreNotFixed(t *testing.T) {
 		t.Error("the second sign-in goes on with the cookie of the first")
 	}
 	thief := a.browser(t)
-	thief.Jar.SetCookies(app, []*http.Cookie{{Name: "__Host-session", Value: first, Path: "/", Secure: true}})
+	thief.Jar.SetCookies(app, []*http.Cookie{{Name: "__Host-app-session", Value: first, Path: "/", Secure: true}})
 	if a.signedIn(t, thief) || !a.signedIn(t, browser) {
 		t.Error("the session before lives on, or the new one does not")
 	}
@@ -47,23 +47,33 @@ func TestSessionsAreNotFixed(t *testing.T) {
 
 // Two parties with one host between them.
 func TestCookiePrefixKeepsTwoPartiesApart(t *testing.T) {
-	one := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = "one-" })
-	two := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = "two-" })
-	browser := one.browser(t)
-	one.signInTo(t, browser, "/")
-	browser.Transport = two
-	if two.signedIn(t, browser) {
-		t.Error("signed in at the other, too")
+	prefix := func(name string) func(*client.Config, *client.RelyingPartyConfig) {
+		return func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = name }
 	}
-	two.signInTo(t, browser, "/")
-	if browser.Transport = one; !one.signedIn(t, browser) {
-		t.Error("the second sign-in ended the first")
+	otherCallback := func(c *client.Config, _ *client.RelyingPartyConfig) { c.RedirectURI += "-two" }
+	for name, change := range map[string][2]func(*client.Config, *client.RelyingPartyConfig){
+		"by CookiePrefix": {prefix("one-"), prefix("two-")},
+		"by default":      {nil, otherCallback},
+	} {
+		one, two := newWebApp(t, change[0]), newWebApp(t, change[1])
+		browser := one.browser(t)
+		one.signInTo(t, browser, "/")
+		browser.Transport = two
+		if two.signedIn(t, browser) {
+			t.Errorf("%s: signed in at the other, too", name)
+		}
+		two.signInTo(t, browser, "/")
+		if browser.Transport = one; !one.signedIn(t, browser) {
+			t.Errorf("%s: the second sign-in ended the first", name)
+		}
 	}
 }
 
 // The form that the provider's page posts comes without the Lax cookie of the session.
 func TestSessionBeforeEndsWithFormPost(t *testing.T) {
-	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.Authorization.ResponseMode = "form_post" })
+	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) {
+		p.Authorization.ResponseMode, p.CookiePrefix = "form_post", "app-"
+	})
 	browser := a.browser(t)
 	app := &url.URL{Scheme: "https", Host: "app.example", Path: "/"}
 	appPost(t, browser, "/auth/callback", a.authorize(t, a.begin(t, browser, "/auth/sign-in")))
@@ -75,7 +85,7 @@ func TestSessionBeforeEndsWithFormPost(t *testing.T) {
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	for _, cookie := range browser.Jar.Cookies(app) {
-		if cookie.Name != "__Host-session" {
+		if cookie.Name != "__Host-app-session" {
 			request.AddCookie(cookie)
 		}
 	}

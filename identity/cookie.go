@@ -6,10 +6,11 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/valetkey/valetkey/internal/cookiename"
 )
 
-// The cookies. The prefix __Host- has the browser hold them to Secure, Path=/ and this
-// very host, so that a sibling domain cannot plant one (RFC 6265bis, section 4.1.3.2).
+// The cookies; internal/cookiename makes their full names of these and the issuer.
 const (
 	sessionCookie = "valetkey_session"
 	deviceCookie  = "valetkey_device"
@@ -36,7 +37,7 @@ func BrowserState(session string) string {
 }
 
 // BrowserStateCookie is the name of the readable cookie.
-func BrowserStateCookie(issuer string) string { return cookieName(issuer, stateCookie) }
+func BrowserStateCookie(issuer string) string { return cookiename.Of(issuer, stateCookie) }
 
 // newStateCookie returns a cookie that frames on other sites see too, where the browser
 // lets them.
@@ -92,18 +93,11 @@ func DeviceCookie(r *http.Request, issuer string) string { return readCookie(r, 
 
 func newCookie(issuer, name, value string) *http.Cookie {
 	secure := !strings.HasPrefix(issuer, "http://")
-	return &http.Cookie{Name: cookieName(issuer, name), Value: value, Path: "/", Secure: secure, HttpOnly: true, SameSite: http.SameSiteLaxMode}
-}
-
-func cookieName(issuer, name string) string {
-	if strings.HasPrefix(issuer, "http://") {
-		return name
-	}
-	return "__Host-" + name
+	return &http.Cookie{Name: cookiename.Of(issuer, name), Value: value, Path: "/", Secure: secure, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }
 
 func readCookie(r *http.Request, issuer, name string) string {
-	cookies := r.CookiesNamed(cookieName(issuer, name))
+	cookies := r.CookiesNamed(cookiename.Of(issuer, name))
 	if len(cookies) != 1 {
 		return ""
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/valetkey/valetkey/internal/cookiename"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -241,9 +242,9 @@ func TestUN06_UserAgentIsCutBetweenCharacters(t *testing.T) {
 func TestSE01_CookieFlags(t *testing.T) {
 	state := BrowserState(sid(kindSession.Hash("secret")))
 	for issuer, want := range map[string]string{
-		"https://id.example.com":  "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state=" + state + "; Path=/; Secure; SameSite=None",
-		"https://id.example.com/": "__Host-valetkey_session=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state=" + state + "; Path=/; Secure; SameSite=None",
-		"http://127.0.0.1:8080":   "valetkey_session=secret; Path=/; HttpOnly; SameSite=Lax\nvaletkey_state=" + state + "; Path=/; SameSite=Lax",
+		"https://id.example.com":     "__Host-valetkey_session_3d38e146cf9f=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state_3d38e146cf9f=" + state + "; Path=/; Secure; SameSite=None",
+		"https://id.example.com/two": "__Host-valetkey_session_53e68aa1e93d=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state_53e68aa1e93d=" + state + "; Path=/; Secure; SameSite=None",
+		"http://127.0.0.1:8080":      "valetkey_session_d30a576c0318=secret; Path=/; HttpOnly; SameSite=Lax\nvaletkey_state_d30a576c0318=" + state + "; Path=/; SameSite=Lax",
 	} {
 		w := httptest.NewRecorder()
 		SetSessionCookie(w, issuer, "secret")
@@ -260,15 +261,42 @@ func TestSE01_CookieFlags(t *testing.T) {
 
 func TestHP10_TwoSessionCookiesAreNone(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
-	r.AddCookie(&http.Cookie{Name: "__Host-valetkey_session", Value: "mine"})
-	r.AddCookie(&http.Cookie{Name: "__Host-valetkey_session", Value: "planted"})
+	name := cookiename.Of("https://id.example.com", sessionCookie)
+	r.AddCookie(&http.Cookie{Name: name, Value: "mine"})
+	r.AddCookie(&http.Cookie{Name: name, Value: "planted"})
 	if got := SessionCookie(r, "https://id.example.com"); got != "" {
 		t.Errorf("SessionCookie = %q, want none", got)
 	}
 	r = httptest.NewRequest("GET", "/", nil)
-	r.AddCookie(&http.Cookie{Name: "valetkey_session", Value: "planted by a sibling domain"})
+	r.AddCookie(&http.Cookie{Name: strings.TrimPrefix(name, "__Host-"), Value: "planted by a sibling domain"})
 	if got := SessionCookie(r, "https://id.example.com"); got != "" {
 		t.Errorf("a cookie without the prefix is read: %q", got)
+	}
+}
+
+// Browsers keep cookies by host, whatever the port, and with the prefix __Host- whatever
+// the path.
+func TestMT08_IssuersOnOneHostHaveTheirOwnCookies(t *testing.T) {
+	issuers := []string{"http://localhost:8080", "http://localhost:8081", "https://id.example.com", "https://id.example.com/staff", "https://id.example.com:8443"}
+	r := httptest.NewRequest("GET", "/", nil)
+	for _, issuer := range issuers {
+		w := httptest.NewRecorder()
+		SetSessionCookie(w, issuer, "session of "+issuer)
+		SetDeviceCookie(w, issuer, "device of "+issuer)
+		SetNoticeCookie(w, issuer, "notice of "+issuer)
+		for _, cookie := range w.Result().Cookies() {
+			r.AddCookie(cookie)
+		}
+	}
+	for _, issuer := range issuers {
+		for want, got := range map[string]string{"session": SessionCookie(r, issuer), "device": DeviceCookie(r, issuer), "notice": NoticeCookie(r, issuer)} {
+			if got != want+" of "+issuer {
+				t.Errorf("%s: the %s cookie is %q", issuer, want, got)
+			}
+		}
+		if name := BrowserStateCookie(issuer); len(r.CookiesNamed(name)) != 1 {
+			t.Errorf("%s: cookie %s is not the issuer's alone", issuer, name)
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ var (
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
-	browser    = regexp.MustCompile(`(valetkey_browser=)(\w+)`)
+	browser    = regexp.MustCompile(`(valetkey_browser_[0-9a-f]{12}=)(\w+)`)
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
 	registered = regexp.MustCompile(`()\b(client-[\w-]{22})\b`)
 	clientKey  = regexp.MustCompile(`("client_secret": ")([^"]+)`)
