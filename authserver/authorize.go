@@ -27,10 +27,8 @@ func (s *Server) supportedPrompts() []string {
 }
 
 // displays are the values of display (OpenID Connect Core, section 3.1.2.1). The pages fit
-// whatever shows them; a popup is let reach the window that opened it.
-func displays() []string { return []string{"page", displayPopup, "touch", "wap"} }
-
-const displayPopup = "popup"
+// whatever shows them, so nothing depends on the value.
+func displays() []string { return []string{"page", "popup", "touch", "wap"} }
 
 // authorizationRequest is a request that was verified in full. It is made from the
 // parameters anew at each step, so that what changed meanwhile counts.
@@ -54,7 +52,6 @@ type authorizationRequest struct {
 	hintSubject     string  // sub of id_token_hint
 	hintClient      *client // whom that ID token was for
 	loginHint       string
-	display         string
 	uiLocales       []string
 	claimsLocales   []string
 }

@@ -293,9 +293,6 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 	if len(request.acrValues) == 0 {
 		request.acrValues = request.client.DefaultACRValues
 	}
-	if display := c.params.get("display"); slices.Contains(displays(), display) {
-		request.display = display
-	}
 	request.loginHint = clip(c.params.get("login_hint"))
 	request.claimsLocales = strings.Fields(clip(c.params.get("claims_locales")))
 	request.uiLocales = strings.Fields(c.params.get("ui_locales"))

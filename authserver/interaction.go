@@ -31,8 +31,6 @@ type Interaction struct {
 	// Selectable is who is signed in and can go on as that, where the client wants the
 	// person to choose who they are; "" if there is nothing to choose.
 	Selectable string
-	// Popup says that the application shows the pages in a popup window.
-	Popup bool
 	// RedirectURI is the verified place to which the browser will return.
 	RedirectURI string
 	// FormAction is a source for the form-action directive of the page's

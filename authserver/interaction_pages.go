@@ -59,7 +59,6 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	request := i.request
 	shown := &Interaction{
 		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, UILocales: request.uiLocales,
-		Popup:         request.display == displayPopup,
 		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
 	}
 	if i.device != nil {

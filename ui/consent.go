@@ -87,7 +87,7 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		v.Resources = append(v.Resources, name)
 	}
 	return s.write(w, answer{
-		template: "consent", title: "Allow " + v.ClientName + "?", formAction: in.FormAction, popup: in.Popup, data: v,
+		template: "consent", title: "Allow " + v.ClientName + "?", formAction: in.FormAction, data: v,
 	})
 }
 

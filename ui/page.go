@@ -58,9 +58,6 @@ type answer struct {
 	account  *identity.User
 	// formAction is one more source to which the page's forms may lead.
 	formAction string
-	// popup says that another site shows the page in a popup, which it must be able to
-	// reach when it returns there.
-	popup bool
 	// frames are addresses that the page shows in frames.
 	frames     []string
 	retryAfter time.Duration
@@ -82,8 +79,11 @@ func (u *UI) write(w http.ResponseWriter, a answer) error {
 	if len(a.frames) > 0 {
 		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; frame-src"+frameSources(a.frames))
 	}
-	if a.popup {
-		w.Header().Set("Cross-Origin-Opener-Policy", "unsafe-none")
+	// Applications show the other pages in popups, and must be able to reach them when they
+	// return. A page with another policy than the opener's would cut the two apart for good
+	// (HTML, section 7.1.3).
+	if a.account != nil {
+		w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
 	if a.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
@@ -109,7 +109,6 @@ func (u *UI) setHeaders(h http.Header, formAction string) {
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Permissions-Policy", "accelerometer=(), camera=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), payment=(), usb=()")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	u.setCommonHeaders(h)
 }
 

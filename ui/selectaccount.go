@@ -17,7 +17,7 @@ type selectAccountView struct {
 // that to be chosen (prompt=select_account of OpenID Connect Core, section 3.1.2.1).
 func (s *session) writeSelectAccount(w http.ResponseWriter, r *http.Request, in *authserver.Interaction) error {
 	return s.write(w, answer{
-		template: "select-account", title: "Choose an account", formAction: in.FormAction, popup: in.Popup,
+		template: "select-account", title: "Choose an account", formAction: in.FormAction,
 		data: selectAccountView{
 			Interaction: in.ID, Subject: in.Selectable, ClientName: clientOf(r, in), Person: person(s.who.User),
 			Another: s.base + "/sign-in" + interactionQuery(in.ID) + "&another",

@@ -67,7 +67,7 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 		if in.Client != nil {
 			v.ClientName = clientOf(r, in)
 		}
-		a.formAction, a.popup = in.FormAction, in.Popup
+		a.formAction = in.FormAction
 		if s.who != nil && s.who.User.ID == in.Subject {
 			v.Continue = s.server.ContinueURL(in.ID)
 		}

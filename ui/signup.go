@@ -51,7 +51,7 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPerso
 	v := signUpView{newPersonView: p}
 	if in != nil {
 		v.Interaction = in.ID
-		a.formAction, a.popup = in.FormAction, in.Popup
+		a.formAction = in.FormAction
 		if in.Client != nil {
 			v.ClientName = clientOf(r, in)
 		}

@@ -87,15 +87,3 @@ func TestSelectAccount(t *testing.T) {
 	both := b.get(b.get(b.authorizeURL(url.Values{"prompt": {"login select_account"}})).redirected(t))
 	both.want(t, 200, "Password") // choosing would not be enough
 }
-
-// An application that shows the pages in a popup must be able to reach it afterwards.
-func TestDisplayPopup(t *testing.T) {
-	w := newWorld(t)
-	b := w.newBrowser()
-	for display, want := range map[string]string{"": "same-origin", "page": "same-origin", "popup": "unsafe-none", "unknown": "same-origin"} {
-		page := b.get(b.get(b.authorizeURL(url.Values{"display": {display}})).redirected(t))
-		if got := page.Header.Get("Cross-Origin-Opener-Policy"); got != want {
-			t.Errorf("display=%s: %s", display, got)
-		}
-	}
-}

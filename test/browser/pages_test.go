@@ -91,6 +91,7 @@ func TestPagesInChromium(t *testing.T) {
 		"DeadEnds":                 deadEnds,
 		"LeavingOutAScope":         leavingOutAScope,
 		"CN05_NoFrame":             noFrame,
+		"SignInInAPopup":           signInInAPopup,
 		"KeyboardOnly":             keyboardOnly,
 	} {
 		t.Run(name, func(t *testing.T) { test(start(t)) })
