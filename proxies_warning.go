@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/valetkey/valetkey/internal/event"
 )
 
 // proxyWarningEvery is how often the log says that a proxy is not trusted.
@@ -23,7 +25,5 @@ func (s *Server) warnOfProxy(r *http.Request) {
 	if last != 0 && now-last < int64(proxyWarningEvery) || !s.warnedOfProxy.CompareAndSwap(last, now) {
 		return
 	}
-	s.log.WarnContext(r.Context(), "a request has a proxy's header and comes from an address that trusted_proxies does not name; "+
-		"if that is your reverse proxy, everybody behind it counts as one address in limits and in the log",
-		"event", "proxy.not_trusted", "peer", peer.Addr().Unmap())
+	s.events.Record(r.Context(), event.ProxyNotTrusted, event.Address(peer.Addr()))
 }

@@ -24,7 +24,7 @@ func TestOR05_AProxyThatIsNotTrustedIsInTheLogOnceAnHour(t *testing.T) {
 	for range 100 {
 		through("192.0.2.1:5")
 	}
-	if warnings() != 1 || !strings.Contains(log.String(), "peer=192.0.2.1") {
+	if warnings() != 1 || !strings.Contains(log.String(), "address=192.0.2.1") {
 		t.Errorf("%d warnings, want one that names 192.0.2.1:\n%s", warnings(), log)
 	}
 	s.warnedOfProxy.Store(time.Now().Add(-proxyWarningEvery).UnixNano())

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
@@ -77,8 +79,7 @@ func (s *Server) logDeclared(ctx context.Context, result Declared) {
 	var details []string
 	if result.Older {
 		details = append(details, "this node's file is older than what another node applied; nothing was applied from it")
-		s.log.WarnContext(ctx, "the declarations are older than those that were applied last: nothing was applied; run \"valetkey apply\" with this file if it is right, or put the newer one in its place",
-			"event", "declarations.older", "source", s.config.Source, "modified", s.config.Modified)
+		s.events.Record(ctx, event.DeclarationsOlder, slog.String("source", s.config.Source), slog.Time("modified", s.config.Modified))
 	}
 	conflicts := 0
 	for i := range result.Changes {
@@ -86,12 +87,16 @@ func (s *Server) logDeclared(ctx context.Context, result Declared) {
 		switch c.Action {
 		case declaration.ActionConflict:
 			conflicts++
-			s.log.ErrorContext(ctx, "a record could not be declared; it stays as it is", "event", "declarations.conflict", "kind", c.Kind, "name", c.Name, "error", c.Problem)
-		case declaration.ActionRetire, declaration.ActionRestore, declaration.ActionRemove:
-			s.log.InfoContext(ctx, "declared record "+pastTense[c.Action], "event", "declarations."+pastTense[c.Action], "kind", c.Kind, "name", c.Name)
+			s.events.Record(ctx, event.DeclarationsConflict, slog.String("kind", c.Kind), slog.String("name", c.Name), slog.Any("cause", c.Problem))
+		case declaration.ActionRetire:
+			s.events.Record(ctx, event.DeclarationsRetired, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		case declaration.ActionRestore:
+			s.events.Record(ctx, event.DeclarationsRestored, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		case declaration.ActionRemove:
+			s.events.Record(ctx, event.DeclarationsRemoved, slog.String("kind", c.Kind), slog.String("name", c.Name))
 		}
 		if c.Adopted {
-			s.log.InfoContext(ctx, "declared record adopted", "event", "declarations.adopted", "kind", c.Kind, "name", c.Name)
+			s.events.Record(ctx, event.DeclarationsAdopted, slog.String("kind", c.Kind), slog.String("name", c.Name))
 		}
 		if len(c.NotNamed) > 0 {
 			s.log.WarnContext(ctx, "members that the file does not name any more keep their values; null removes them", "kind", c.Kind, "name", c.Name, "members", c.NotNamed)
@@ -103,10 +108,6 @@ func (s *Server) logDeclared(ctx context.Context, result Declared) {
 	s.SetReadinessDetail(declarationsTopic, details...)
 }
 
-var pastTense = map[string]string{
-	declaration.ActionRetire: "retired", declaration.ActionRestore: "restored", declaration.ActionRemove: "removed",
-}
-
 // removeRetired removes what has been retired for as long as the operator wants it kept.
 func (s *Server) removeRetired(ctx context.Context) error {
 	kept := time.Duration(s.config.Lifetimes.RetiredRecord)
@@ -115,7 +116,7 @@ func (s *Server) removeRetired(ctx context.Context) error {
 	}
 	removed, err := s.store.RemoveRetired(ctx, time.Now().Add(-kept))
 	for _, r := range removed {
-		s.log.InfoContext(ctx, "retired record removed", "event", "declarations.removed", "kind", r.Kind, "name", r.Name, "after", kept)
+		s.events.Record(ctx, event.DeclarationsRemoved, slog.String("kind", r.Kind), slog.String("name", r.Name), slog.Duration("after", kept))
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/sqldb"
 	"github.com/valetkey/valetkey/ui"
@@ -48,6 +49,7 @@ type Config struct {
 type Server struct {
 	config   Config
 	log      *slog.Logger
+	events   *event.Log
 	store    *sqldb.Store
 	accounts *identity.Accounts
 	engine   *authserver.Server
@@ -112,7 +114,7 @@ func newServer(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
-	s := &Server{config: config, log: config.Logger, host: issuer.Host, secure: issuer.Scheme == "https"}
+	s := &Server{config: config, log: config.Logger, host: issuer.Host, secure: issuer.Scheme == "https", events: event.New(config.Logger)}
 	if s.proxies, err = parseProxies(config.TrustedProxies, config.ProxyHeader); err != nil {
 		return nil, err
 	}

@@ -123,9 +123,6 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 		return err
 	}
 	e := c.s.protocolError(err)
-	if e.Code == oauth.ServerError {
-		c.s.log.ErrorContext(c.r.Context(), "request failed", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
-	}
 	e = c.referenced(e, err)
 	return c.respond(request.to, c.authorizationResponse(request,
 		param{"error", string(e.Code)}, param{"error_description", e.Description}))

@@ -2,7 +2,9 @@ package authserver
 
 import (
 	"errors"
+	"log/slog"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -114,6 +116,7 @@ func (c *call) authenticateClient() (*client, error) {
 	if cl != nil {
 		c.allowOrigin(cl)
 	}
+	known := cl
 	if cl != nil && !cl.takesMethod(method.name) {
 		err = errCredentials("the client is registered for " + cl.TokenEndpointAuthMethod + " and used " + method.name)
 		cl = nil
@@ -132,13 +135,28 @@ func (c *call) authenticateClient() (*client, error) {
 			if wait := c.s.limits.failures.Take(c.now, party); wait > 0 {
 				return nil, c.tooMany(&ruleClientFailures, wait, address.String())
 			}
-			c.s.log.WarnContext(c.r.Context(), "client authentication failed", "event", "client.authentication_failed", "client_id", clip(id), "address", address)
+			c.refusal = c.clientNotAuthenticated(known, id, cl != nil)
 		}
 		return nil, c.because(&ruleClientCredentials, err)
 	}
 	c.client = cl
 	c.climb(rung{rule: &ruleClientCredentials, ok: true, detail: c.credentials})
 	return cl, nil
+}
+
+// clientNotAuthenticated is what the log says about credentials that were refused. known is
+// the client that id names, nil if there is none.
+func (c *call) clientNotAuthenticated(known *client, id string, rightMethod bool) refusal {
+	who, reason := slog.Attr{}, event.ReasonWrongCredentials
+	switch {
+	case known == nil:
+		who, reason = c.unverifiedClient(id), event.ReasonUnknown
+	case !rightMethod:
+		who, reason = namedClient(known), event.ReasonWrongMethod
+	default:
+		who = namedClient(known)
+	}
+	return refusal{event.ClientAuthenticationFailed, []slog.Attr{who, slog.String("reason", reason)}}
 }
 
 // takesMethod reports whether the client may authenticate by a method. One that an operator

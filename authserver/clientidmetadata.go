@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -270,7 +272,7 @@ func (s *Server) describedClient(ctx context.Context, id string, from netip.Addr
 			// The browser may go away; what is fetched is for all.
 			cl, life, err := s.fetchClientDocument(context.WithoutCancel(ctx), id)
 			if err != nil {
-				s.log.InfoContext(ctx, "a client's metadata document cannot be used", "client_id", clip(id), "error", err)
+				s.events.Record(ctx, event.ClientMetadataFetchFailed, slog.String("client_id", id), slog.Any("cause", err))
 			}
 			s.documents.finish(id, d, cl, life, err, time.Now())
 		})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -85,7 +86,7 @@ func (c *call) globalTokenRevocation() error {
 	if err := RevokeSubject(ctx, c.s.config.Store, subject); err != nil {
 		return unavailable(err)
 	}
-	c.s.log.WarnContext(ctx, "all tokens of a person revoked", "event", "token.revoked_globally", "client_id", c.client.ID, "sub", subject, "address", c.s.remoteAddr(c.r))
+	c.s.events.Record(ctx, event.TokenAllRevoked, c.s.namedSubject(ctx, subject), namedClient(c.client), event.Address(c.s.remoteAddr(c.r)))
 	noStore(c.w)
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil

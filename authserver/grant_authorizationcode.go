@@ -3,8 +3,10 @@ package authserver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -170,7 +172,7 @@ func (c *call) replayed(a authorization, r *rule) error {
 	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {
 		return fmt.Errorf("revoke after a replay: %w", err)
 	}
-	c.s.log.WarnContext(c.r.Context(), "replay", "event", "token.replayed", "rule", r.must, "client_id", a.ClientID, "sub", a.Subject, "address", c.s.remoteAddr(c.r))
+	c.refusal = refusal{event.TokenReplayed, []slog.Attr{c.s.namedSubject(c.r.Context(), a.Subject)}}
 	return c.refuse(r, "used before; all tokens of this authorization are revoked")
 }
 

@@ -3,9 +3,11 @@ package authserver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -143,7 +145,7 @@ func (c *call) exchangeAssertion(trust *trustedIssuer, a *assertion, allowed oau
 	if err := c.allowedByPerson(x); err != nil {
 		return nil, err
 	}
-	c.s.log.InfoContext(c.r.Context(), "assertion taken", "event", "token.assertion", "client_id", c.client.ID, "iss", trust.Issuer, "sub", person)
+	c.s.events.Record(c.r.Context(), event.TokenAssertionAccepted, slog.String("sub", person), namedClient(c.client), slog.String("iss", trust.Issuer))
 	return x, nil
 }
 

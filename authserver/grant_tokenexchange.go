@@ -2,9 +2,11 @@ package authserver
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -319,6 +321,6 @@ func (c *call) logExchange(t *tokenExchange) {
 	if t.act != nil {
 		acting = t.act.Subject
 	}
-	c.s.log.InfoContext(c.r.Context(), "token exchanged", "event", "token.exchanged", "client_id", c.client.ID, "sub", t.subject.subject,
-		"act", acting, "impersonation", t.acting == nil, "requested_token_type", t.requested, "audience", t.targets)
+	c.s.events.Record(c.r.Context(), event.TokenExchanged, slog.String("sub", t.subject.subject), namedClient(c.client),
+		slog.String("act", acting), slog.Bool("impersonation", t.acting == nil), slog.String("requested_token_type", t.requested), slog.Any("audience", t.targets))
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -183,9 +185,9 @@ func (c *call) ask(ctx context.Context, w *webhook, r *TokenRequest) (oauth.Clai
 	// one person's requests cannot shut the others out.
 	switch w.breaker.note(time.Now(), !errors.Is(err, errNoAnswer), ctx.Err() != nil || errors.Is(err, errNotAsked)) {
 	case breakerOpened:
-		c.s.log.WarnContext(ctx, "hook does not answer", "event", "hook.failing", "hook", w.host, "error", err)
+		c.s.events.Record(ctx, event.HookFailed, slog.String("hook", w.host), slog.Any("cause", err))
 	case breakerClosed:
-		c.s.log.InfoContext(ctx, "hook answers again", "event", "hook.recovered", "hook", w.host)
+		c.s.events.Record(ctx, event.HookRecovered, slog.String("hook", w.host))
 	}
 	if err != nil {
 		return nil, c.because(&ruleWebhookAnswers, fmt.Errorf("hook %s: %w", w.host, err))

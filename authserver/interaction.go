@@ -3,10 +3,12 @@ package authserver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -295,8 +297,10 @@ func (c *call) putGrant(request *authorizationRequest, subject string, allowed o
 	if err := c.noteDescribedClient(); err != nil {
 		return nil, err
 	}
-	c.s.log.InfoContext(c.r.Context(), "consent", "event", "consent.granted", "sub", subject, "client_id", grant.ClientID,
-		"scope", allowed.String(), "address", c.s.remoteAddr(c.r))
+	if ctx := c.r.Context(); c.s.events.Enabled(ctx, event.ConsentGranted) {
+		c.s.events.Record(ctx, event.ConsentGranted, c.s.namedSubject(ctx, subject), namedClient(request.client),
+			slog.String("scope", allowed.String()), event.Address(c.s.remoteAddr(c.r)))
+	}
 	return grant, nil
 }
 

@@ -2,11 +2,13 @@ package authserver
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -172,8 +174,12 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
-		c.s.log.InfoContext(r.Context(), "consent", "event", "consent.refused", "client_id", c.client.ID, "address", s.remoteAddr(r))
+		c.refusal.kind = event.ConsentRefused
+		if who, err := s.config.SignedIn(r); err == nil && who != nil {
+			c.refusal.members = []slog.Attr{s.namedSubject(r.Context(), who.Subject)}
+		}
 		if i.device != nil {
+			c.logRefusal(oauth.NewError(ruleNotRefused.code, ruleNotRefused.says), nil)
 			return c.decideDevice(i, deviceAnswer{Denied: true})
 		}
 		if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {

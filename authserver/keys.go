@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -169,12 +171,19 @@ func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algo
 	if _, changed, err := s.nextKeys(current, now, needed, &made); err != nil || !changed {
 		return err
 	}
+	var added []Key
 	err = s.config.Store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
 		next, _, err := s.nextKeys(keys, now, needed, &made)
+		added = slices.DeleteFunc(slices.Clone(next), func(k Key) bool {
+			return slices.ContainsFunc(keys, func(had Key) bool { return had.ID == k.ID })
+		})
 		return next, err
 	})
 	if err != nil {
 		return fmt.Errorf("rotate keys: %w", err)
+	}
+	for _, key := range added {
+		s.events.Record(ctx, event.SigningKeyCreated, slog.String("kid", key.ID), slog.String("alg", string(key.Algorithm)))
 	}
 	s.forget()
 	return nil

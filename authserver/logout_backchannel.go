@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
@@ -211,10 +213,10 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	case err == nil:
 		err = errors.Join(s.config.Store.Delete(ctx, participantKey(logout.Session, logout.ClientID)), s.config.Store.Remove(ctx, m.ID))
 	case now.Sub(m.Created) >= logoutGivenUp:
-		s.log.WarnContext(ctx, "a client was not told of a logout", "event", "logout.given_up", "client_id", logout.ClientID, "attempts", m.Attempts, "error", err)
+		s.events.Record(ctx, event.LogoutGivenUp, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Remove(ctx, m.ID)
 	default:
-		s.log.InfoContext(ctx, "a client could not be told of a logout; it is tried again", "event", "logout.postponed", "client_id", logout.ClientID, "attempts", m.Attempts, "error", err)
+		s.events.Record(ctx, event.LogoutPostponed, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Postpone(ctx, m.ID, now.Add(logoutPause(m.Attempts)))
 	}
 	if err != nil {
@@ -252,7 +254,7 @@ func (s *Server) sendLogout(ctx context.Context, logout *logoutMessage) error {
 	if status != http.StatusOK && status != http.StatusNoContent {
 		return fmt.Errorf("the client answered %d", status)
 	}
-	s.log.InfoContext(ctx, "client told of a logout", "event", "logout.delivered", "client_id", logout.ClientID)
+	s.events.Record(ctx, event.LogoutDelivered, namedClient(cl))
 	return nil
 }
 

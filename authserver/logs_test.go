@@ -2,14 +2,17 @@ package authserver_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
 )
@@ -69,7 +72,7 @@ func TestLO01_LO03_NoSecretInLogsOrLadders(t *testing.T) {
 	s.authorize("ada", query("app", "id_token_hint", a.IDToken+"x"))
 	s.do(httptest.NewRequest(http.MethodGet, "/userinfo?access_token="+opaque.AccessToken, nil))
 	s.server.Close()
-	if !strings.Contains(log.String(), "request refused") || ladders.Len() == 0 {
+	if !strings.Contains(log.String(), "event=request.refused") || ladders.Len() == 0 {
 		t.Fatal("nothing was logged or traced")
 	}
 	for name, secret := range map[string]string{
@@ -108,4 +111,109 @@ func TestRefusalsAreExplained(t *testing.T) {
 	if last.OK || !strings.Contains(last.Detail, "differ at character 29") || !strings.Contains(last.Detail, testCallback) || last.Mend == "" {
 		t.Errorf("the last check is %+v", last)
 	}
+}
+
+// A request that is refused leaves one record at info, by whose reference it is explained.
+func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
+	var log lockedBuffer
+	s := newSceneOn(t, scriptSetup{
+		Clients: []testClient{confidential("app", func(c *authserver.Client) { c.ClientName = "Holiday album" }), confidential("jwt", func(c *authserver.Client) {
+			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
+		})},
+		People: map[string]oauth.Claims{"ada": {"preferred_username": "lovelace"}},
+	}, memory.New(), func(c *authserver.Config) {
+		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	})
+	record := func(do func()) map[string]any {
+		t.Helper()
+		log.Reset()
+		do()
+		var found map[string]any
+		for line := range strings.Lines(log.String()) {
+			var r map[string]any
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			if _, refused := r["reference"]; !refused {
+				continue
+			}
+			if found != nil {
+				t.Errorf("two records of one refusal:\n%s", log.String())
+			}
+			found = r
+		}
+		if found == nil {
+			t.Fatalf("no record of a refusal:\n%s", log.String())
+		}
+		trace, err := s.server.Trace(t.Context(), found["reference"].(string))
+		if err != nil || trace.Endpoint != found["endpoint"] || trace.Error != found["error"] {
+			t.Errorf("the reference leads to %+v, %v; the record is %v", trace, err, found)
+		}
+		return found
+	}
+	code := s.code("ada", "app")
+	s.redeem("app", code)
+	const swapped = "a-secret-in-the-wrong-field"
+	for name, test := range map[string]struct {
+		do   func()
+		want map[string]any
+	}{
+		"page": {func() { s.authorize("", query("app", "redirect_uri", "https://client.example.com/cc")) },
+			map[string]any{"event": "request.refused", "level": "INFO", "endpoint": "/authorize", "client_id": "app", "client_name": "Holiday album"}},
+		"redirect": {func() {
+			s.authorize("ada", query("app", "response_type", "code", "prompt", "none", "scope", "unknown"))
+		},
+			map[string]any{"event": "request.refused", "endpoint": "/authorize", "client_id": "app"}},
+		"unknown client": {func() { s.authorize("", query("appp")) },
+			map[string]any{"event": "request.refused", "client_id": "appp"}},
+		"wrong code": {func() { s.redeem("app", code+"x") },
+			map[string]any{"event": "request.refused", "endpoint": "/token", "error": "invalid_grant", "client_id": "app"}},
+		"replay": {func() { s.redeem("app", code) },
+			map[string]any{"event": "token.replayed", "level": "WARN", "error": "invalid_grant", "client_id": "app", "sub": "ada", "username": "lovelace"}},
+		"wrong secret": {func() {
+			s.post("/token", "", "grant_type", "client_credentials", "client_id", "app", "client_secret", "wrong")
+		},
+			map[string]any{"event": "client.authentication_failed", "level": "WARN", "error": "invalid_client", "client_id": "app", "client_name": "Holiday album", "reason": "wrong_credentials"}},
+		"wrong method": {func() {
+			s.post("/token", "", "grant_type", "client_credentials", "client_id", "jwt", "client_secret", "wrong")
+		},
+			map[string]any{"event": "client.authentication_failed", "client_id": "jwt", "reason": "wrong_method"}},
+		"id and secret swapped": {func() {
+			s.post("/token", "", "grant_type", "client_credentials", "client_id", swapped, "client_secret", "app")
+		},
+			map[string]any{"event": "client.authentication_failed", "reason": "unknown", "client_id": nil}},
+		"no token at UserInfo": {func() { s.userinfo("nonsense") },
+			map[string]any{"event": "request.refused", "endpoint": "/userinfo", "error": "invalid_token"}},
+	} {
+		got := record(test.do)
+		for member, want := range test.want {
+			if got[member] != want {
+				t.Errorf("%s: %s = %v, want %v", name, member, got[member], want)
+			}
+		}
+		checkTable(t, got)
+		if strings.Contains(log.String(), swapped) {
+			t.Errorf("%s: the log has what may be a secret:\n%s", name, log.String())
+		}
+	}
+}
+
+// checkTable compares a record with the table of events.
+func checkTable(t *testing.T, record map[string]any) {
+	t.Helper()
+	for _, kind := range event.Kinds {
+		if kind.Name != record["event"] {
+			continue
+		}
+		if record["level"] != kind.Level.String() || record["msg"] != kind.Meaning {
+			t.Errorf("%s: %v %v", kind.Name, record["level"], record["msg"])
+		}
+		for member := range record {
+			if !slices.Contains(append([]string{"time", "level", "msg", "event"}, kind.Members...), member) {
+				t.Errorf("%s has the member %q, which the table does not list", kind.Name, member)
+			}
+		}
+		return
+	}
+	t.Errorf("the table lacks %v", record["event"])
 }

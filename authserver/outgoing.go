@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/jose"
 )
@@ -59,18 +60,18 @@ type remote struct {
 	logos   outgoing.Cache[*Logo]
 }
 
-func newRemote(policy outgoing.Policy, maxKeySetBytes int64, log *slog.Logger) *remote {
+func newRemote(policy outgoing.Policy, maxKeySetBytes int64, events *event.Log) *remote {
 	r := &remote{Client: outgoing.New(policy)}
-	r.keySets = newKeySets(log, func(ctx context.Context, address string) ([]byte, error) {
+	r.keySets = newKeySets(events, func(ctx context.Context, address string) ([]byte, error) {
 		body, _, err := r.Get(ctx, address, "application/json", maxKeySetBytes)
 		return body, err
 	})
-	r.issuers = newKeySets(log, r.fetchKeysOfIssuer)
+	r.issuers = newKeySets(events, r.fetchKeysOfIssuer)
 	r.logos = outgoing.Cache[*Logo]{
 		Load: func(ctx context.Context, address string) (*Logo, int, error) {
 			logo, size, err := r.fetchLogo(ctx, address)
 			if err != nil {
-				log.InfoContext(ctx, "a client's logo cannot be shown", "logo_uri", withoutQuery(address), "error", err)
+				events.Record(ctx, event.ClientLogoFetchFailed, slog.String("uri", withoutQuery(address)), slog.Any("cause", err))
 			}
 			return logo, size, err
 		},
@@ -79,7 +80,7 @@ func newRemote(policy outgoing.Policy, maxKeySetBytes int64, log *slog.Logger) *
 	return r
 }
 
-func newKeySets(log *slog.Logger, fetch func(ctx context.Context, address string) ([]byte, error)) outgoing.Cache[*jose.KeySet] {
+func newKeySets(events *event.Log, fetch func(ctx context.Context, address string) ([]byte, error)) outgoing.Cache[*jose.KeySet] {
 	return outgoing.Cache[*jose.KeySet]{
 		Load: func(ctx context.Context, address string) (*jose.KeySet, int, error) {
 			document, err := fetch(ctx, address)
@@ -88,7 +89,7 @@ func newKeySets(log *slog.Logger, fetch func(ctx context.Context, address string
 				keys, err = jose.ParseKeySet(document)
 			}
 			if err != nil {
-				log.WarnContext(ctx, "a key set cannot be fetched", "event", "keyset.failed", "address", withoutQuery(address), "error", err)
+				events.Record(ctx, event.KeySetFetchFailed, slog.String("uri", withoutQuery(address)), slog.Any("cause", err))
 				return nil, 0, fmt.Errorf("read key set: %w", err)
 			}
 			return keys, keySetMemory * len(document), nil
@@ -104,9 +105,9 @@ func withoutQuery(address string) string {
 }
 
 // remotes makes the two policies.
-func remotes(o Outgoing, log *slog.Logger) (operator, outsiders *remote) {
-	operator = newRemote(outgoing.Policy{Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities, ManyHosts: true}, outgoing.MaxBytes, log)
-	outsiders = newRemote(outgoing.Policy{Networks: o.InsecureOutsiderNetworks, CertificateAuthorities: o.CertificateAuthorities}, maxOutsidersKeySetBytes, log)
+func remotes(o Outgoing, events *event.Log) (operator, outsiders *remote) {
+	operator = newRemote(outgoing.Policy{Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities, ManyHosts: true}, outgoing.MaxBytes, events)
+	outsiders = newRemote(outgoing.Policy{Networks: o.InsecureOutsiderNetworks, CertificateAuthorities: o.CertificateAuthorities}, maxOutsidersKeySetBytes, events)
 	return operator, outsiders
 }
 

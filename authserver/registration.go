@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
@@ -164,7 +165,7 @@ func (c *call) register() error {
 	if err := c.s.prepareKeysFor(c.r.Context(), client, c.now); err != nil {
 		return err
 	}
-	c.s.log.InfoContext(c.r.Context(), "client registered", "event", "client.registered", "client_id", client.ID, "address", c.s.remoteAddr(c.r))
+	c.s.events.Record(c.r.Context(), event.ClientRegistered, clientMembers(client), event.Address(c.s.remoteAddr(c.r)))
 	return c.writeClient(http.StatusCreated, client, token)
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -47,7 +48,7 @@ func (c *call) manageRegistration() error {
 			return fmt.Errorf("delete client: %w", err)
 		}
 		c.s.forget()
-		c.s.log.InfoContext(c.r.Context(), "client deleted", "event", "client.deleted", "client_id", client.ID, "address", c.s.remoteAddr(c.r))
+		c.s.events.Record(c.r.Context(), event.ClientDeleted, clientMembers(client), event.Address(c.s.remoteAddr(c.r)))
 		noStore(c.w)
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil

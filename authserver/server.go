@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -22,6 +23,7 @@ type Server struct {
 	config    Config
 	lifetimes Lifetimes
 	log       *slog.Logger
+	events    *event.Log
 	basePath  string // path of the issuer, without a final slash
 	secure    bool   // the issuer is https
 	origin    string // scheme and host of the issuer
@@ -29,6 +31,7 @@ type Server struct {
 
 	refreshKey  []byte // derives successors of refresh tokens
 	pairwiseKey []byte // derives pairwise subjects
+	logKey      []byte // masks what outsiders sent before it is logged
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad contextLock
@@ -116,6 +119,7 @@ func New(config Config) (*Server, error) {
 		config:    config,
 		lifetimes: config.Lifetimes.withDefaults(),
 		log:       config.Logger,
+		events:    event.New(config.Logger),
 		basePath:  issuer.Path,
 		secure:    issuer.Scheme == "https",
 		origin:    issuer.Scheme + "://" + issuer.Host,
@@ -128,7 +132,7 @@ func New(config Config) (*Server, error) {
 		logoutsDue: make(chan struct{}, 1),
 		keysDue:    make(chan struct{}, 1),
 	}
-	s.operator, s.outsiders = remotes(config.Outgoing, config.Logger)
+	s.operator, s.outsiders = remotes(config.Outgoing, s.events)
 	s.registrations = config.Registration.withDefaults()
 	s.limits = newLimits(&s.config, s.registrations.PerMinute)
 	s.documents.limit()
@@ -143,6 +147,9 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.catalogueLoad, s.statusLists.mu, s.statusIndexes.mu = newContextLock(), newContextLock(), newContextLock()
+	if s.logKey, err = deriveKey(config.Secret, "valetkey log"); err != nil {
+		return nil, err
+	}
 	s.routes = s.newRoutes()
 	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.BrowserStateCookie)
 	s.startUnsettled()
@@ -158,6 +165,7 @@ func (s *Server) Close() {
 	s.documents.fetches.Wait()
 	s.traces.wait()
 	s.limits.close()
+	s.events.Close()
 }
 
 func (p Pages) withDefaults() Pages {
@@ -194,6 +202,7 @@ type call struct {
 	// credentials says in which of the forms that are taken they came; "" where there is one.
 	credentials string
 	rungs       []rung
+	refusal     refusal
 	ref         string
 	// leftOutIfLong is a parameter that counts as absent if it is too long; leftOut says that it
 	// was.
@@ -239,11 +248,6 @@ func (c *call) fail(err error) {
 		writeJSONError(c.w, e.HTTPStatus(), e) // nothing went wrong, so there is nothing to explain
 		return
 	}
-	if e.Status != http.StatusTooManyRequests && (e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable) {
-		c.s.log.ErrorContext(c.r.Context(), "request failed", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
-	} else if c.s.log.Enabled(c.r.Context(), slog.LevelDebug) {
-		c.s.log.DebugContext(c.r.Context(), "request refused", "endpoint", c.endpoint.path, "ref", c.refused(err), "error", err)
-	}
 	if c.endpoint.page {
 		c.failPage(err)
 		return
@@ -263,8 +267,10 @@ func (c *call) fail(err error) {
 	writeJSONError(c.w, status, c.referenced(e, err))
 }
 
-// referenced returns e with the reference of its explanation in the description.
+// referenced logs a refusal, and returns e with the reference of its explanation in the
+// description.
 func (c *call) referenced(e *oauth.Error, err error) *oauth.Error {
+	c.logRefusal(e, err)
 	named := *e
 	named.Description = strings.TrimSpace(e.Description + " (ref " + c.refused(err) + ")")
 	return &named

@@ -68,6 +68,7 @@ func writeJSONError(w http.ResponseWriter, status int, e *oauth.Error) {
 // failPage shows an error to the person at the browser.
 func (c *call) failPage(err error) {
 	e := c.s.protocolError(err)
+	c.logRefusal(e, err)
 	page := PageError{Status: e.HTTPStatus(), Code: e.Code, Description: e.Description, Reference: c.refused(err)}
 	if e.Code == oauth.InvalidClient {
 		page.Status = http.StatusBadRequest // nobody is asked for a password here

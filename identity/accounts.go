@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"runtime"
 	"time"
+
+	"github.com/valetkey/valetkey/internal/event"
 )
 
 // Config says how people sign in. The zero value of each optional field is the secure
@@ -31,6 +33,7 @@ type Config struct {
 type Accounts struct {
 	store           Store
 	logger          *slog.Logger
+	events          *event.Log
 	sessionLifetime time.Duration
 	limits          limits
 	// hashing is for everybody, reserved for devices that are known to the account and for
@@ -76,6 +79,7 @@ func New(config Config) (*Accounts, error) {
 	if hashes <= 0 {
 		hashes = max(1, runtime.GOMAXPROCS(0)/2)
 	}
+	a.events = event.New(a.logger)
 	a.hashing, a.reserved = newHashTurns(hashes), newHashTurns(max(1, hashes/2))
 	a.limits = newLimits(config.Store, a.logger)
 	return a, nil

@@ -130,8 +130,9 @@ func (l *limits) succeeded(now time.Time, p *place) {
 	}
 }
 
-// Close stores what was counted and is not stored yet.
+// Close stores what was counted and is not stored yet, and logs what was left out of the log.
 func (a *Accounts) Close() {
+	a.events.Close()
 	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts} {
 		l.Close()
 	}

@@ -263,7 +263,7 @@ func TestSH03_WithoutSharedCountsEachNodeStillLimits(t *testing.T) {
 			t.Errorf("the sixth guess: %v", err)
 		}
 		a.Close()
-		if n := strings.Count(log.String(), "ratelimit.store_failed"); n == 0 || n > 3 {
+		if n := strings.Count(log.String(), "rate_limit.store_failed"); n == 0 || n > 3 {
 			t.Errorf("the failure is %d times in the log:\n%s", n, log.String())
 		}
 	})

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -37,7 +39,9 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	key := ratelimit.NewKey("change", user.ID)
 	from := place{pace: key, total: key, reserved: true, owner: user.ID}
 	if wait := a.limits.take(ctx, now, &from); wait > 0 {
-		return throttled(wait)
+		refused := throttled(wait)
+		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", event.ReasonThrottled), slog.Duration("retry_after", refused.RetryAfter))
+		return refused
 	}
 	ok, err := a.proves(ctx, now, user, change.Current, &from)
 	if err != nil {
@@ -45,7 +49,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 		return err
 	}
 	if !ok {
-		a.logger.WarnContext(ctx, "password not changed: the current one was wrong", "event", EventPasswordChangeFailed, "user", user.ID)
+		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", whyNot(user)))
 		return ErrWrongCredentials
 	}
 	a.limits.succeeded(now, &from)
@@ -76,9 +80,9 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	if err != nil {
 		return fmt.Errorf("store the new password: %w", err)
 	}
-	a.logger.InfoContext(ctx, "password changed", "event", EventPasswordChanged, "user", user.ID)
+	a.events.Record(ctx, event.PasswordChanged, named(user))
 	if change.EndOthers {
-		a.logger.InfoContext(ctx, "all other sessions ended", "event", EventSessionsEnded, "user", user.ID)
+		a.events.Record(ctx, event.SessionsAllEnded, named(user))
 	}
 	return nil
 }

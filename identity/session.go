@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -261,7 +263,13 @@ func (a *Accounts) EndSession(ctx context.Context, now time.Time, id string) err
 	if err != nil {
 		return fmt.Errorf("end a session: %w", err)
 	}
-	a.logger.InfoContext(ctx, "session ended", "event", EventSignOut, "session", id)
+	if a.events.Enabled(ctx, event.SessionEnded) {
+		who := slog.Attr{}
+		if _, userID, err := readSession(ticket); err == nil {
+			who = a.namedByID(ctx, userID)
+		}
+		a.events.Record(ctx, event.SessionEnded, who, slog.String("session", id))
+	}
 	return nil
 }
 
@@ -274,7 +282,9 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindSession, kindDevice, kindNetwork); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
-	a.logger.InfoContext(ctx, "all sessions ended", "event", EventSessionsEnded, "user", userID)
+	if a.events.Enabled(ctx, event.SessionsAllEnded) {
+		a.events.Record(ctx, event.SessionsAllEnded, a.namedByID(ctx, userID))
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -27,7 +28,7 @@ func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error
 	if err := a.store.Put(ctx, now, ticket); err != nil {
 		return "", fmt.Errorf("store the setup token: %w", err)
 	}
-	a.logger.InfoContext(ctx, "there are no users yet", "event", EventSetupStarted)
+	a.events.Record(ctx, event.SetupStarted)
 	return token, nil
 }
 
@@ -72,7 +73,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	if err := a.store.CreateUser(ctx, user); err != nil {
 		return nil, fmt.Errorf("store the administrator: %w", err)
 	}
-	a.logger.InfoContext(ctx, "administrator created", "event", EventAdministratorCreated, "user", user.ID)
+	a.events.Record(ctx, event.SetupCompleted, named(user))
 	if err := a.store.DeleteFamily(ctx, setupFamily); err != nil {
 		// Harmless: a token is worth nothing once there is an administrator.
 		a.logger.ErrorContext(ctx, "setup tokens could not be deleted", "error", err)

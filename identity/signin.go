@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -51,19 +52,18 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 	if err != nil {
 		return nil, fmt.Errorf("find the person who signs in: %w", err)
 	}
-	masked := mask(a.logKey, attempt.Identifier)
-	account, who := "unknown:"+mask(a.countKey, attempt.Identifier), slog.String("unknown_account", masked[:8])
+	account, who := "unknown:"+mask(a.countKey, attempt.Identifier), slog.String("unknown_account", mask(a.logKey, attempt.Identifier)[:8])
 	if user != nil {
-		account, who = user.ID, slog.String("user", user.ID)
+		account, who = user.ID, named(user)
 	}
-	remote := slog.String("remote", attempt.Remote.String())
+	remote := event.Address(attempt.Remote)
 	from, err := a.placeOf(ctx, now, account, attempt)
 	if err != nil {
 		return nil, err
 	}
 	if wait := a.limits.take(ctx, now, &from); wait > 0 {
 		refused := throttled(wait)
-		a.logger.WarnContext(ctx, "sign-in throttled", "event", EventSignInThrottled, who, remote, "retry_after", refused.RetryAfter)
+		a.events.Record(ctx, event.SignInThrottled, who, slog.Duration("retry_after", refused.RetryAfter), remote)
 		return nil, refused
 	}
 	ok, err := a.proves(ctx, now, user, attempt.Password, &from)
@@ -72,7 +72,7 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 		return nil, err
 	}
 	if !ok {
-		a.logger.WarnContext(ctx, "sign-in failed", "event", EventSignInFailed, who, remote)
+		a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", whyNot(user)), remote)
 		return nil, ErrWrongCredentials
 	}
 	a.limits.succeeded(now, &from)
@@ -80,7 +80,7 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 		// The person is who they say; the network is remembered next time.
 		a.logger.ErrorContext(ctx, "the network of a sign-in could not be remembered", "user", user.ID, "error", err)
 	}
-	a.logger.InfoContext(ctx, "signed in", "event", EventSignIn, who, remote)
+	a.events.Record(ctx, event.SignInSucceeded, named(user), remote)
 	return user, nil
 }
 
@@ -168,9 +168,37 @@ func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, passwo
 		return false, fmt.Errorf("store the better hash: %w", err)
 	}
 	if replaced {
-		a.logger.InfoContext(ctx, "password hash replaced by a better one", "event", EventPasswordRehashed, "user", user.ID)
+		a.events.Record(ctx, event.PasswordRehashed, named(user))
 	}
 	return replaced, nil
+}
+
+// whyNot is the reason for which a password did not sign a user in, for the log alone.
+func whyNot(user *User) string {
+	switch {
+	case user == nil:
+		return event.ReasonUnknown
+	case user.Disabled:
+		return event.ReasonDisabled
+	case !user.RetiredAt.IsZero():
+		return event.ReasonRetired
+	case user.PasswordHash == "":
+		return event.ReasonNoPassword
+	}
+	return event.ReasonWrongPassword
+}
+
+// named says in the log who a user is.
+func named(user *User) slog.Attr {
+	return event.Together(slog.String("sub", user.ID), slog.String("username", user.Username))
+}
+
+// namedByID is named for a user who is known by ID alone.
+func (a *Accounts) namedByID(ctx context.Context, id string) slog.Attr {
+	if user, err := a.store.User(ctx, id); err == nil {
+		return named(user)
+	}
+	return slog.String("sub", id) // the user is gone, or the database: the event is logged anyway
 }
 
 // mask returns a name for what was typed that says nothing about it to whoever does not have
@@ -183,19 +211,3 @@ func mask(key []byte, identifier string) string {
 	h.Write([]byte(identifier))
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
-
-// The names of security events, in the attribute "event" of a log record.
-const (
-	EventSignIn               = "sign_in"
-	EventSignInFailed         = "sign_in_failed"
-	EventSignInThrottled      = "sign_in_throttled"
-	EventSignOut              = "sign_out"
-	EventSessionsEnded        = "sessions_ended"
-	EventPasswordChanged      = "password_changed"
-	EventPasswordChangeFailed = "password_change_failed"
-	EventPasswordRehashed     = "password_rehashed"
-	EventSetupStarted         = "setup_started"
-	EventAdministratorCreated = "administrator_created"
-	EventSignUp               = "sign_up"
-	EventSignUpThrottled      = "sign_up_throttled"
-)

@@ -242,9 +242,38 @@ func TestLO10_TheLogDoesNotSayWhatStrangersTyped(t *testing.T) {
 			t.Errorf("the log says %q:\n%s", secret, log.String())
 		}
 	}
-	for _, event := range []string{"event=sign_in ", "event=sign_in_failed", "event=sign_in_throttled", "user=a", "remote=192.0.2.1"} {
+	for _, event := range []string{"event=sign_in.succeeded ", "event=sign_in.failed", "event=sign_in.throttled", "sub=a", "username=alice", "address=192.0.2.1", "reason=unknown"} {
 		if !strings.Contains(log.String(), event) {
 			t.Errorf("the log lacks %q:\n%s", event, log.String())
+		}
+	}
+}
+
+// The log says who could not sign in and why; the response does not.
+func TestLO08_TheLogSaysWhyASignInFailed(t *testing.T) {
+	var log bytes.Buffer
+	none, disabled, retired := alice(t), alice(t), alice(t)
+	none.ID, none.Username, none.PasswordHash, none.Claims = "n", "nora", "", nil
+	disabled.ID, disabled.Username, disabled.Disabled, disabled.Claims = "d", "dora", true, nil
+	retired.ID, retired.Username, retired.RetiredAt, retired.Claims = "r", "rita", start, nil
+	a, err := New(Config{Store: newMapStore(alice(t), none, disabled, retired), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for username, want := range map[string]string{
+		"alice": "sub=a username=alice reason=wrong_password", "nora": "sub=n username=nora reason=no_password",
+		"dora": "sub=d username=dora reason=disabled", "rita": "sub=r username=rita reason=retired",
+		"zoe@example.com": "reason=unknown",
+	} {
+		log.Reset()
+		if _, err := a.Authenticate(t.Context(), start, Attempt{Identifier: username, Password: "wrong", Remote: home}); err != ErrWrongCredentials {
+			t.Errorf("%s: the response tells them apart: %v", username, err)
+		}
+		if !strings.Contains(log.String(), "event=sign_in.failed ") || !strings.Contains(log.String(), want) || !strings.Contains(log.String(), "address="+home.String()) {
+			t.Errorf("%s: the log lacks %q:\n%s", username, want, log.String())
+		}
+		if strings.Contains(log.String(), "zoe") || strings.Contains(log.String(), "example.com") {
+			t.Errorf("the address of an unknown account is in the log:\n%s", log.String())
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -24,8 +26,9 @@ func (e *InvalidUserError) Unwrap() error { return e.Reason }
 func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr, username, email, password string) (*User, error) {
 	network := ratelimit.Network(remote)
 	if wait := a.limits.signUps.Take(now, ratelimit.NewKey(network)); wait > 0 {
-		a.logger.WarnContext(ctx, "sign-up throttled", "event", EventSignUpThrottled, "remote", remote.String(), "retry_after", wait)
-		return nil, throttled(wait)
+		refused := throttled(wait)
+		a.events.Record(ctx, event.SignUpThrottled, slog.Duration("retry_after", refused.RetryAfter), event.Address(remote))
+		return nil, refused
 	}
 	user := &User{ID: storage.NewID(), Username: username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
 	if email != "" {
@@ -41,7 +44,7 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr,
 	if err != nil {
 		return nil, fmt.Errorf("store a new person: %w", err)
 	}
-	a.logger.InfoContext(ctx, "account created", "event", EventSignUp, "user", user.ID, "remote", remote.String())
+	a.events.Record(ctx, event.SignUpSucceeded, named(user), event.Address(remote))
 	return user, nil
 }
 

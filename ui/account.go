@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -212,7 +214,8 @@ func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 			if err := s.config.Store.DeleteGrant(r.Context(), id); err != nil {
 				return fmt.Errorf("revoke a grant: %w", err)
 			}
-			s.log.InfoContext(r.Context(), "a person took an application's access away", "event", "grant_revoked", "user", s.who.User.ID, "grant", id)
+			s.events.Record(r.Context(), event.ConsentRevoked, slog.String("sub", s.who.User.ID), slog.String("username", s.who.User.Username),
+				slog.String("client_name", application.Name), slog.String("grant", id))
 		}
 	}
 	return s.notify(w, "revoked")

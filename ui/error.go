@@ -3,12 +3,14 @@ package ui
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -37,6 +39,9 @@ type errorView struct {
 func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.PageError) {
 	if e.Status == 0 {
 		e.Status = oauth.StatusOf(e.Code)
+	}
+	if e.Reference == "" && e.Status < http.StatusInternalServerError && e.Code != pageNotFound {
+		u.events.Record(r.Context(), event.PageRefused, slog.String("path", r.URL.Path), slog.String("error", string(e.Code)), event.Address(u.config.RemoteAddr(r)))
 	}
 	text, known := deadEnds[e.Code]
 	switch {

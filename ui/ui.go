@@ -13,6 +13,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/event"
 )
 
 // Config says whose pages these are.
@@ -39,6 +40,7 @@ type Config struct {
 type UI struct {
 	config    Config
 	log       *slog.Logger
+	events    *event.Log
 	base      string // path of the issuer, without a final slash
 	origin    string // scheme and host of the issuer
 	host      string
@@ -72,6 +74,7 @@ func New(config Config) (*UI, error) {
 	if u.log == nil {
 		u.log = slog.Default()
 	}
+	u.events = event.New(u.log)
 	// A reverse proxy may pass another Host than browsers see.
 	if err := u.crossSite.AddTrustedOrigin(u.origin); err != nil {
 		return nil, fmt.Errorf("ui: origin of the issuer: %w", err)

@@ -40,6 +40,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// EventStoreFailed is the member "event" of the record that says that Counts failed.
+const EventStoreFailed = "rate_limit.store_failed"
+
 // Limiter counts events by key. It is safe for concurrent use.
 //
 // Its memory is bounded. When a key comes that there is no room for, the key whose events

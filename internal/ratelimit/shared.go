@@ -200,6 +200,6 @@ func (l *Limiter) warn(ctx context.Context, now time.Time, what string, err erro
 	l.mu.Unlock()
 	if !silent {
 		l.config.Logger.WarnContext(ctx, "counts of failures could not be "+what+": each node limits by what it has counted itself",
-			"event", "ratelimit.store_failed", "limit", l.config.Name, "error", err)
+			"event", EventStoreFailed, "limit", l.config.Name, "error", err)
 	}
 }
