@@ -4,6 +4,7 @@ package authservertest
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,6 +41,9 @@ type Config struct {
 	// CertificateAuthorities is a PEM file of those to trust in fetching the documents.
 	MetadataDocuments      valetkey.MetadataDocuments
 	CertificateAuthorities string
+	// HTTPS serves with a certificate made for the test, which Server.Certificate returns.
+	// Without it the issuer is an http URL, which some client libraries refuse.
+	HTTPS bool
 	// Database is another database than one in memory, by its URL.
 	Database string
 	// OnTrace receives the ladder of checks of every request.
@@ -48,8 +52,10 @@ type Config struct {
 
 // Server is a running server.
 type Server struct {
-	// Issuer is its issuer identifier, an http URL on loopback.
+	// Issuer is its issuer identifier, a URL on loopback.
 	Issuer string
+	// Certificate is what clients have to trust; nil without Config.HTTPS.
+	Certificate *x509.Certificate
 	*valetkey.Server
 }
 
@@ -61,6 +67,9 @@ func NewServer(t testing.TB, config Config) *Server {
 		t.Fatalf("listen: %v", err)
 	}
 	issuer := "http://" + listener.Addr().String()
+	if config.HTTPS {
+		issuer = "https://" + listener.Addr().String()
+	}
 	if config.Database == "" {
 		config.Database = "sqlite::memory:"
 	}
@@ -82,14 +91,18 @@ func NewServer(t testing.TB, config Config) *Server {
 		t.Fatalf("start the authorization server: %v", err)
 	}
 	httpServer := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server}}
-	httpServer.Start()
+	if config.HTTPS {
+		httpServer.StartTLS()
+	} else {
+		httpServer.Start()
+	}
 	t.Cleanup(func() {
 		httpServer.Close()
 		if err := server.Close(); err != nil {
 			t.Errorf("close the authorization server: %v", err)
 		}
 	})
-	return &Server{Issuer: issuer, Server: server}
+	return &Server{Issuer: issuer, Certificate: httpServer.Certificate(), Server: server}
 }
 
 // Callback opens an authorization URL as a person would, signs in and consents by the

@@ -18,8 +18,8 @@ import (
 // Start starts a browser with a profile of its own, which ends with the test or after
 // limit. Without a Chromium the test is skipped, except with CI=true, where it fails. A
 // page that breaks its own Content-Security-Policy fails the test; a frame that is refused
-// is for the test to judge.
-func Start(t *testing.T, limit time.Duration) context.Context {
+// is for the test to judge. More says what else this browser is started with.
+func Start(t *testing.T, limit time.Duration, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := find()
 	if path == "" {
@@ -31,7 +31,7 @@ func Start(t *testing.T, limit time.Duration) context.Context {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	ctx, cancelBrowser := chromedp.NewExecAllocator(t.Context(), options...)
+	ctx, cancelBrowser := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(ctx)
 	t.Cleanup(func() { cancel(); cancelBrowser() })
 	if err := chromedp.Do(ctx); err != nil { // the browser lives as long as the context of its first call

@@ -3,6 +3,8 @@
 package person
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +38,13 @@ func New(username, password string) *Person {
 		Jar:           jar,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// Trust lets the browser accept a server's certificate.
+func (p *Person) Trust(certificate *x509.Certificate) {
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate)
+	p.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 }
 
 // maxSteps bounds a walk; sign-in and consent take eight.

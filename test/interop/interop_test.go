@@ -80,8 +80,19 @@ func TestOpenIDClient(t *testing.T) {
 }
 
 func TestAuthlib(t *testing.T) {
+	python, dir := installPython(t)
+	// http is for loopback only; Authlib refuses it unless told.
+	t.Setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+	inBothFormats(t, plainSecret, olderKeyholderID, func(t *testing.T, w *world) report {
+		return runScript(t, w, python, filepath.Join(dir, "signin.py"))
+	})
+}
+
+// installPython returns a Python that has the libraries, and where its scripts are.
+func installPython(t *testing.T) (interpreter, dir string) {
+	t.Helper()
 	python := need(t, "python3")
-	dir := install(t, "python", []string{"requirements.txt"}, func(ctx context.Context, dir string) error {
+	dir = install(t, "python", []string{"requirements.txt"}, func(ctx context.Context, dir string) error {
 		if err := run(exec.CommandContext(ctx, python, "-m", "venv", filepath.Join(dir, "venv"))); err != nil {
 			return err
 		}
@@ -89,11 +100,7 @@ func TestAuthlib(t *testing.T) {
 			"--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:",
 			"-r", filepath.Join(dir, "requirements.txt")))
 	})
-	// http is for loopback only; Authlib refuses it unless told.
-	t.Setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
-	inBothFormats(t, plainSecret, olderKeyholderID, func(t *testing.T, w *world) report {
-		return runScript(t, w, filepath.Join(dir, "venv", "bin", "python"), filepath.Join(dir, "signin.py"))
-	})
+	return filepath.Join(dir, "venv", "bin", "python"), dir
 }
 
 func installNode(t *testing.T, name string) string {
@@ -105,22 +112,22 @@ func installNode(t *testing.T, name string) string {
 	})
 }
 
-// runScript runs a client's script, is its browser, and returns its report.
-func runScript(t *testing.T, w *world, interpreter, script string) report {
+// runScript runs a client's program, is its browser, and returns its report.
+func runScript(t *testing.T, w *world, program string, args ...string) report {
 	t.Helper()
 	visit := func(address string) (*url.URL, error) { return w.alice.Visit(address, redirectURI) }
 	var got report
-	converse(t, w.environment(t), visit, &got, interpreter, script)
+	converse(t, w.environment(t), visit, &got, program, args...)
 	return got
 }
 
-// converse runs a client's script, is its browser wherever it prints an address, and reads
+// converse runs a client's program, is its browser wherever it prints an address, and reads
 // the report that it prints at last.
-func converse(t *testing.T, environment []string, visit func(string) (*url.URL, error), got any, interpreter, script string) {
+func converse(t *testing.T, environment []string, visit func(string) (*url.URL, error), got any, program string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, interpreter, script)
+	command := exec.CommandContext(ctx, program, args...)
 	command.Env = append(os.Environ(), environment...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
@@ -201,7 +208,7 @@ func install(t *testing.T, name string, pins []string, fetch func(ctx context.Co
 	if !fresh {
 		return dir
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := fetch(ctx, dir); err != nil {
 		unavailable(t, "the libraries cannot be installed: %v", err)

@@ -103,14 +103,24 @@ func startProgram(t *testing.T, source, dir, address string, args ...string) {
 		t.Fatal(err)
 	}
 	command := exec.CommandContext(t.Context(), binary, args...)
-	command.Dir, command.Stderr = dir, t.Output()
+	command.Dir = dir
+	startCommand(t, address, command)
+}
+
+// startCommand runs a command that has the test's context until the test ends, and waits
+// until it listens.
+func startCommand(t *testing.T, address string, command *exec.Cmd) {
+	t.Helper()
+	command.Stdout, command.Stderr = t.Output(), t.Output()
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = command.Wait() }) // its context has been cancelled by then
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	t.Cleanup(func() { <-ended }) // its context has been cancelled by then
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(time.Minute)
+	deadline := time.After(2 * time.Minute)
 	for {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
@@ -118,8 +128,11 @@ func startProgram(t *testing.T, source, dir, address string, args ...string) {
 		}
 		select {
 		case <-tick.C:
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s ended: %v", command, err)
 		case <-deadline:
-			t.Fatalf("%s does not listen on %s", source, address)
+			t.Fatalf("%s does not listen on %s", command, address)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestOIDCProvider(t *testing.T) {
 	api := httptest.NewUnstartedServer(nil)
 	resource := "http://" + api.Listener.Addr().String()
 	issuer := startProvider(t, key)
-	api.Config.Handler = albums(t, issuer, resource)
+	api.Config.Handler = albums(t, issuer, resource, http.DefaultClient)
 	api.Start()
 	t.Cleanup(api.Close)
 

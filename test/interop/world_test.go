@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -41,10 +42,23 @@ type world struct {
 	api    string // its URL and resource indicator
 	secret string // of the client
 	alice  *person.Person
+	// certificate is what clients have to trust; nil over http.
+	certificate *x509.Certificate
 }
 
 // newWorld starts a world in which the API's access tokens have the given format.
 func newWorld(t *testing.T, secret, format string) *world {
+	t.Helper()
+	return startWorld(t, secret, format, false)
+}
+
+// newHTTPSWorld is newWorld with an https issuer.
+func newHTTPSWorld(t *testing.T, secret, format string) *world {
+	t.Helper()
+	return startWorld(t, secret, format, true)
+}
+
+func startWorld(t *testing.T, secret, format string, https bool) *world {
 	t.Helper()
 	api := httptest.NewUnstartedServer(nil)
 	t.Cleanup(api.Close)
@@ -60,7 +74,7 @@ func newWorld(t *testing.T, secret, format string) *world {
 	// Clients from before RFC 10070 send the token endpoint's URL as the audience.
 	older := keyholder
 	older.ID, older.InsecureAssertionAudience = olderKeyholderID, true
-	server := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
+	server := authservertest.NewServer(t, authservertest.Config{HTTPS: https, Declarations: valetkey.Declarations{
 		Clients: []valetkey.Client{
 			{ID: clientID, Secret: secret, ClientMetadata: oauth.ClientMetadata{
 				ClientName: "Photos", RedirectURIs: []string{redirectURI},
@@ -85,18 +99,25 @@ func newWorld(t *testing.T, secret, format string) *world {
 		Resources: []authserver.Resource{{Identifier: resource, Name: "Albums", Scopes: []string{apiScope},
 			AccessTokenFormat: format, IntrospectionClients: []string{apiID}}},
 	}})
-	api.Config.Handler = albums(t, server.Issuer, resource)
+	client := http.DefaultClient
+	alice := person.New("alice", "correct horse battery")
+	if server.Certificate != nil {
+		roots := x509.NewCertPool()
+		roots.AddCert(server.Certificate)
+		client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+		alice.Trust(server.Certificate)
+	}
+	api.Config.Handler = albums(t, server.Issuer, resource, client)
 	api.Start()
 	return &world{
-		issuer: server.Issuer, api: api.URL, secret: secret, key: key,
-		alice: person.New("alice", "correct horse battery"),
+		issuer: server.Issuer, api: api.URL, secret: secret, key: key, alice: alice, certificate: server.Certificate,
 	}
 }
 
 // albums is the API: it tells who calls it.
-func albums(t *testing.T, issuer, resource string) http.Handler {
+func albums(t *testing.T, issuer, resource string, client *http.Client) http.Handler {
 	guard, err := resourceserver.New(resourceserver.Config{
-		Issuer: issuer, Resource: resource, ClientID: apiID, ClientSecret: apiSecret, IntrospectionCache: -1,
+		Issuer: issuer, Resource: resource, ClientID: apiID, ClientSecret: apiSecret, IntrospectionCache: -1, HTTPClient: client,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,105 @@
+package interop
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/target"
+	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/internal/chromium"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// signedIn is what a single-page application shows when its person has signed in.
+type signedIn struct {
+	Subject   string `json:"subject"`
+	Name      string `json:"name"`
+	Email     string `json:"email"`
+	Refreshed bool   `json:"refreshed"`
+	Error     string `json:"error"`
+}
+
+// TestPopupsOfBrowserLibraries lets the libraries of single-page applications sign in by a
+// popup. oidc-client-ts needs the popup's opener; MSAL.js adds a query parameter of its own
+// to the token endpoint's URL, from another origin.
+func TestPopupsOfBrowserLibraries(t *testing.T) {
+	dir := installNode(t, "browser")
+	// MSAL.js takes https alone, and each test has a certificate of its own.
+	ctx := chromium.Start(t, 3*time.Minute, chromedp.Flag("ignore-certificate-errors", true))
+	application := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(application.Close)
+	for page, refreshed := range map[string]bool{"oidc-client-ts": false, "msal-browser": true} {
+		t.Run(page, func(t *testing.T) {
+			server := authservertest.NewServer(t, authservertest.Config{HTTPS: true, Declarations: valetkey.Declarations{
+				Clients: []valetkey.Client{{ID: "single-page", ClientMetadata: oauth.ClientMetadata{
+					TokenEndpointAuthMethod: oauth.AuthMethodNone, RedirectURIs: []string{application.URL + "/" + page + "-callback.html"},
+					GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
+					Scope:      "openid profile email offline_access",
+				}}},
+				Users: []valetkey.User{{
+					Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
+				}},
+			}})
+			opened := chromedp.WaitNewTarget(ctx, func(i *target.Info) bool { return i.OpenerID != "" })
+			act(t, ctx, "open the application", chromedp.Navigate(application.URL+"/"+page+".html?issuer="+url.QueryEscape(server.Issuer)))
+			act(t, ctx, "press the button", chromedp.Click(chromedp.CSS("#go")))
+			signInAtPopup(t, ctx, opened)
+
+			act(t, ctx, "come back", chromedp.WaitVisible(chromedp.CSS("#result")))
+			text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("#result")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got signedIn
+			if err := json.Unmarshal([]byte(text), &got); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+			if got.Error == "" && got.Subject == "" {
+				t.Error("the ID token has no subject")
+			}
+			want := signedIn{Subject: got.Subject, Name: "Alice Example", Email: "alice@example.com", Refreshed: refreshed}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the application shows (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// signInAtPopup is the person at the window that an application opened.
+func signInAtPopup(t *testing.T, ctx context.Context, opened <-chan target.ID) {
+	t.Helper()
+	select {
+	case id := <-opened:
+		popup, cancel := chromedp.NewContext(ctx, chromedp.WithTargetID(id))
+		t.Cleanup(cancel)
+		if err := chromedp.Do(popup); err != nil { // it is attached as long as the context of its first call
+			t.Fatal(err)
+		}
+		act(t, popup, "sign in",
+			chromedp.WaitVisible(chromedp.CSS("#identifier")),
+			chromedp.SendKeys(chromedp.CSS("#identifier"), "alice"),
+			chromedp.SendKeys(chromedp.CSS("#password"), "correct horse battery"),
+			chromedp.Click(chromedp.CSS("main .primary")))
+		act(t, popup, "allow", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")), chromedp.Click(chromedp.CSS("button[value=allow]")))
+	case <-time.After(30 * time.Second):
+		t.Fatal("no window opened")
+	}
+}
+
+func act(t *testing.T, ctx context.Context, what string, actions ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	within, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(within, actions...); err != nil {
+		t.Fatalf("%s: %v\n%s", what, err, chromium.WhereIs(ctx))
+	}
+}

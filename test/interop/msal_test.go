@@ -1,0 +1,35 @@
+package interop
+
+import (
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/authserver"
+)
+
+// TestMSALNode lets Microsoft's library for Node.js sign in. It takes https alone, and adds
+// a query parameter of its own to the token endpoint's URL.
+func TestMSALNode(t *testing.T) {
+	node := need(t, "node")
+	dir := installNode(t, "msal")
+	w := newHTTPSWorld(t, plainSecret, authserver.AccessTokenJWT)
+	authorities := filepath.Join(t.TempDir(), "authorities.pem")
+	if err := os.WriteFile(authorities, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.certificate.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NODE_EXTRA_CA_CERTS", authorities)
+	got := runScript(t, w, node, filepath.Join(dir, "signin.mjs"))
+	if got.Subject == "" {
+		t.Error("the ID token has no subject")
+	}
+	want := report{
+		Subject: got.Subject, API: got.Subject, Rotated: true, APIRefreshed: got.Subject, APIService: serviceID,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the report (-want +got):\n%s", diff)
+	}
+}
