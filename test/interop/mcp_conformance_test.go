@@ -26,7 +26,7 @@ func TestMCPConformance(t *testing.T) {
 	dir := installNode(t, "mcp-conformance")
 	node, err := filepath.Glob(filepath.Join(dir, "node_modules", "node-linux-*", "bin", "node"))
 	if err != nil || len(node) != 1 {
-		t.Skip("there is no Node.js 22 for this machine")
+		unavailable(t, "there is no Node.js 22 for this machine")
 	}
 	_, port, _ := strings.Cut(freeAddress(t), ":")
 	callback := "http://127.0.0.1:" + port + "/callback"
