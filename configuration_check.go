@@ -121,7 +121,7 @@ func collectProblems(check func(reporter)) error {
 }
 
 func (d *Declarations) validate(report reporter) {
-	scopes, resources := map[string]int{}, map[string]int{}
+	scopes := map[string]int{}
 	for i, s := range d.Scopes {
 		path := fmt.Sprintf("scopes[%d]", i)
 		if parsed, err := oauth.ParseScope(s.Name); err != nil || len(parsed) != 1 {
@@ -142,8 +142,11 @@ func (d *Declarations) validate(report reporter) {
 		if err != nil || !u.IsAbs() || strings.Contains(r.Identifier, "#") {
 			report(path+".identifier", "%q is not an absolute URI without a fragment (RFC 8707, section 2)", r.Identifier)
 		}
-		if first(resources, r.Identifier, i) != i {
-			report(path+".identifier", "there are two resources %q", r.Identifier)
+		for _, before := range d.Resources[:i] {
+			if oauth.SameResource(before.Identifier, r.Identifier) {
+				report(path+".identifier", "there are two resources %q: the case of the host, the default port and the path / make no difference (RFC 3986, section 6.2.3)", r.Identifier)
+				break
+			}
 		}
 		oneOf(report, path+".access_token_format", r.AccessTokenFormat, authserver.AccessTokenJWT, authserver.AccessTokenOpaque)
 		if r.StatusList && r.AccessTokenFormat == authserver.AccessTokenOpaque {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -79,7 +80,7 @@ func (s *Server) warnOfHooks(ctx context.Context) error {
 			}
 		}
 		for _, identifier := range h.Resources {
-			if !slices.ContainsFunc(resources, func(r authserver.Resource) bool { return r.Identifier == identifier }) {
+			if !slices.ContainsFunc(resources, func(r authserver.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }) {
 				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the resource %q, which is not there", i, identifier))
 			}
 		}

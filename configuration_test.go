@@ -118,6 +118,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"https client_id", "clients:\n  - client_id: https://a.example\n    redirect_uris: [https://a.example/cb]\n", `valetkey.yaml:2: clients[0].client_id: `},
 		{"client_id with a space", "clients:\n  - client_id: a b\n    redirect_uris: [https://a.example/cb]\n", `valetkey.yaml:2: clients[0].client_id: `},
 		{"client_id twice", client + "    redirect_uris: [https://a.example/cb]\n  - client_id: a\n    redirect_uris: [https://a.example/cb]\n", `valetkey.yaml:5: clients[1].client_id: there are two clients "a"`},
+		{"one resource in two forms", "resources:\n  - identifier: https://notes.example.com\n  - identifier: https://Notes.example.com:443/\n", `valetkey.yaml:3: resources[1].identifier: there are two resources "https://Notes.example.com:443/"`},
 		{"http redirect URI", client + "    redirect_uris:\n      - https://a.example/cb\n      - http://a.example/cb\n", `valetkey.yaml:6: clients[0].redirect_uris[1]: http is for loopback only`},
 		{"no redirect URI", client, `clients[0]: the grant type authorization_code needs redirect_uris`},
 		{"method without secret", "clients:\n  - client_id: a\n    token_endpoint_auth_method: client_secret_basic\n    redirect_uris: [https://a.example/cb]\n", `client_secret_basic needs a client_secret`},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,9 +156,16 @@ func (c *catalogue) loadScopes(ctx context.Context, store Store) error {
 	return nil
 }
 
+// resource returns the declared resource that an identifier names, as oauth.SameResource
+// compares them; nil if there is none.
 func (c *catalogue) resource(identifier string) *Resource {
 	for i := range c.resources {
 		if c.resources[i].Identifier == identifier {
+			return &c.resources[i]
+		}
+	}
+	for i := range c.resources {
+		if oauth.SameResource(c.resources[i].Identifier, identifier) {
 			return &c.resources[i]
 		}
 	}
@@ -280,5 +286,5 @@ func (s *Server) newClient(record *Client) *client {
 
 // mayUse reports whether a client may name a resource.
 func (c *client) mayUse(resource string) bool {
-	return c.Resources == nil || slices.Contains(c.Resources, resource)
+	return c.Resources == nil || oauth.ContainsResource(c.Resources, resource)
 }

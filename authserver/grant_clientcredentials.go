@@ -65,7 +65,8 @@ func aboutPerson(scope string) bool {
 	return claims || scope == oauth.ScopeOpenID || scope == oauth.ScopeOfflineAccess
 }
 
-// requestedResources reads the resource parameters (RFC 8707, section 2).
+// requestedResources reads the resource parameters (RFC 8707, section 2) and returns the
+// resources by the identifiers that are declared, however the client wrote them.
 func (c *call) requestedResources() ([]string, error) {
 	asked := c.params.all("resource")
 	if len(asked) == 0 {
@@ -78,14 +79,17 @@ func (c *call) requestedResources() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	var declared []string
 	for _, resource := range asked {
 		u, err := url.Parse(resource)
 		if err != nil || !u.IsAbs() || u.Fragment != "" {
 			return nil, c.refuse(&ruleResourceSyntax, resource)
 		}
-		if catalogue.resource(resource) == nil || !c.client.mayUse(resource) {
+		known := catalogue.resource(resource)
+		if known == nil || !c.client.mayUse(known.Identifier) {
 			return nil, c.refuse(&ruleResourceKnown, resource)
 		}
+		declared = append(declared, known.Identifier)
 	}
-	return slices.Compact(slices.Sorted(slices.Values(asked))), nil
+	return slices.Compact(slices.Sorted(slices.Values(declared))), nil
 }

@@ -3,7 +3,6 @@ package authserver
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
@@ -153,7 +152,7 @@ func (c *call) narrowResources(authorized []string) ([]string, error) {
 		return authorized, err
 	}
 	for _, resource := range asked {
-		if len(authorized) > 0 && !slices.Contains(authorized, resource) {
+		if len(authorized) > 0 && !oauth.ContainsResource(authorized, resource) {
 			return nil, c.refuse(&ruleResourceKnown, "not authorized: "+resource)
 		}
 	}

@@ -172,15 +172,17 @@ func (c *call) exchangeTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]
 		return nil, err
 	}
 	for _, audience := range audiences {
-		if catalogue.resource(audience) == nil || !c.client.mayUse(audience) {
+		known := catalogue.resource(audience)
+		if known == nil || !c.client.mayUse(known.Identifier) {
 			return nil, c.refuse(&ruleResourceKnown, audience)
 		}
+		resources = append(resources, known.Identifier)
 	}
-	t.targets = slices.Compact(slices.Sorted(slices.Values(append(resources, audiences...))))
+	t.targets = slices.Compact(slices.Sorted(slices.Values(resources)))
 	if len(t.targets) == 0 {
 		for _, identifier := range rules[0].Resources {
-			if catalogue.resource(identifier) != nil && c.client.mayUse(identifier) {
-				t.targets = append(t.targets, identifier)
+			if known := catalogue.resource(identifier); known != nil && c.client.mayUse(known.Identifier) {
+				t.targets = append(t.targets, known.Identifier)
 			}
 		}
 		if err := c.must(len(t.targets) > 0, &ruleExchangeTarget); err != nil {

@@ -129,7 +129,7 @@ func (w *webhook) asksAbout(r *TokenRequest) bool {
 	if !slices.Contains(w.Events, r.Kind) || w.Clients != nil && !slices.Contains(w.Clients, r.ClientID) {
 		return false
 	}
-	if w.Resources != nil && !slices.ContainsFunc(r.Audience, func(a string) bool { return slices.Contains(w.Resources, a) }) {
+	if w.Resources != nil && !slices.ContainsFunc(r.Audience, func(a string) bool { return oauth.ContainsResource(w.Resources, a) }) {
 		return false
 	}
 	if w.GrantTypes == nil {

@@ -152,7 +152,7 @@ func (r *TokenExchangeRule) takesFrom(t *presentedToken, foreign bool) bool {
 
 // covers reports whether the rule allows every target.
 func (r *TokenExchangeRule) covers(targets []string) bool {
-	return !slices.ContainsFunc(targets, func(target string) bool { return !slices.Contains(r.Resources, target) })
+	return !slices.ContainsFunc(targets, func(target string) bool { return !oauth.ContainsResource(r.Resources, target) })
 }
 
 // lets reports whether the rule lets somebody act; nil is nobody, by an actor token.

@@ -32,9 +32,9 @@ type Config struct {
 	// Keycloak, Entra ID, Auth0, Okta, Cognito and others. Their tokens are JWTs; only
 	// Config.Issuer is asked about tokens that are none.
 	Issuers []Issuer
-	// Resource is the API's own identifier, which tokens must have as an audience
-	// (RFC 8707, RFC 9068, section 4). It may be empty if all Issuers have Audiences; the API
-	// then has no metadata.
+	// Resource is the API's own identifier, which tokens must have as an audience (RFC 8707,
+	// RFC 9068, section 4), compared by oauth.SameResource. It may be empty if all Issuers
+	// have Audiences; the API then has no metadata.
 	Resource string
 	// TrustDomain is the audience of transaction tokens (draft-ietf-oauth-transaction-tokens,
 	// experimental); "" takes none.

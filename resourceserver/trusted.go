@@ -87,7 +87,7 @@ func trust(config Config, i Issuer) (*trusted, error) {
 
 // accepts reports whether a token is meant for the API.
 func (i *trusted) accepts(t *Token) bool {
-	return slices.ContainsFunc(i.Audiences, func(audience string) bool { return slices.Contains(t.Audience, audience) }) ||
+	return slices.ContainsFunc(i.Audiences, func(audience string) bool { return oauth.ContainsResource(t.Audience, audience) }) ||
 		t.ClientID != "" && slices.Contains(i.InsecureClientIDs, t.ClientID)
 }
 

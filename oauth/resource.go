@@ -1,0 +1,48 @@
+package oauth
+
+import (
+	"slices"
+	"strings"
+)
+
+// SameResource reports whether two resource indicators (RFC 8707, section 2) name the same
+// resource: the same string, but for the case of scheme and host, the scheme's default port,
+// and an empty path, which is "/" (RFC 3986, sections 6.2.2.1 and 6.2.3). URL libraries and
+// browsers write these differently. Nothing else is normalized: paths differ by their case
+// and by a slash at the end.
+func SameResource(a, b string) bool {
+	return a == b || normalResource(a) == normalResource(b)
+}
+
+// ContainsResource reports whether a list has a resource, as SameResource compares them.
+func ContainsResource(list []string, resource string) bool {
+	return slices.Contains(list, resource) || slices.ContainsFunc(list, func(one string) bool { return SameResource(one, resource) })
+}
+
+func normalResource(identifier string) string {
+	scheme, rest, ok := strings.Cut(identifier, ":")
+	if !ok {
+		return identifier // an audience that is not a URI
+	}
+	scheme = strings.ToLower(scheme)
+	authority, ok := strings.CutPrefix(rest, "//")
+	if !ok {
+		return scheme + ":" + rest
+	}
+	path := ""
+	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
+		authority, path = authority[:i], authority[i:]
+	}
+	user, host := "", authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		user, host = authority[:i+1], authority[i+1:]
+	}
+	host = strings.ToLower(host)
+	if port := map[string]string{"https": ":443", "http": ":80"}[scheme]; port != "" {
+		host = strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
+		if !strings.HasPrefix(path, "/") {
+			path = "/" + path
+		}
+	}
+	return scheme + "://" + user + host + path
+}
