@@ -19,8 +19,11 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	if err := c.useClient(); err != nil {
 		return err
 	}
-	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.consent)) {
-		var err error
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return err
+	}
+	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience)) {
 		if grant, err = c.putGrant(request, who.Subject, request.consent); err != nil {
 			return err
 		}
@@ -34,6 +37,9 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
 		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(), Issued: c.now.UnixMilli(),
 	}
+	if !request.client.SkipConsent {
+		a.Audience = request.audience
+	}
 	if i.device != nil {
 		return c.approveDevice(i, a)
 	}
@@ -42,10 +48,6 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	}
 	var response params
 	var put []storage.Ticket
-	catalogue, err := c.s.catalogue(c.r.Context())
-	if err != nil {
-		return err
-	}
 	code, ticket, err := c.newCode(a, request, c.longestAccessToken(catalogue, request.client))
 	if err != nil {
 		return err

@@ -15,16 +15,19 @@ type authorization struct {
 	ClientID string `json:"c"`
 	Subject  string `json:"s,omitempty"`
 	// Other is the sub of tokens whose subject is neither a person here nor the client.
-	Other     string               `json:"h,omitempty"`
-	Grant     string               `json:"g,omitempty"`
-	Family    string               `json:"f,omitempty"`
-	Scope     oauth.Scope          `json:"o,omitempty"`
-	Resources []string             `json:"r,omitempty"`
-	Session   string               `json:"i,omitempty"`
-	AuthTime  int64                `json:"t,omitempty"` // Unix seconds
-	ACR       string               `json:"a,omitempty"`
-	AMR       []string             `json:"m,omitempty"`
-	Claims    *oauth.ClaimsRequest `json:"q,omitempty"`
+	Other     string      `json:"h,omitempty"`
+	Grant     string      `json:"g,omitempty"`
+	Family    string      `json:"f,omitempty"`
+	Scope     oauth.Scope `json:"o,omitempty"`
+	Resources []string    `json:"r,omitempty"`
+	// Audience are the APIs that the user was asked about, where Resources does not say which
+	// of them the tokens are for; nil if nobody was asked.
+	Audience []string             `json:"u,omitzero"`
+	Session  string               `json:"i,omitempty"`
+	AuthTime int64                `json:"t,omitempty"` // Unix seconds
+	ACR      string               `json:"a,omitempty"`
+	AMR      []string             `json:"m,omitempty"`
+	Claims   *oauth.ClaimsRequest `json:"q,omitempty"`
 	// ClaimsLocales are the languages of claims, best first (OpenID Connect Core, section 5.2).
 	ClaimsLocales []string `json:"l,omitempty"`
 	// Extra are claims that its access tokens carry beside those of RFC 9068, section 2.2.

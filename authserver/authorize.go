@@ -40,8 +40,11 @@ type authorizationRequest struct {
 	scope        oauth.Scope
 	// consent is what the person is asked for: scope, and the scopes of the claims that the
 	// claims parameter asks for beside.
-	consent         oauth.Scope
-	resources       []string
+	consent   oauth.Scope
+	resources []string
+	// audience are the APIs that the tokens can be for: resources, or those that know the
+	// scope. The user is asked about them.
+	audience        []string
 	redirectURISent bool
 	codeChallenge   string
 	nonce           string

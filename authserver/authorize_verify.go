@@ -301,9 +301,12 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 			return err
 		}
 	}
-	if request.consent, err = c.consentFor(request); err != nil {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
 		return err
 	}
+	request.audience = catalogue.reaches(request.client, request.resources, request.scope)
+	request.consent = consentFor(catalogue, request)
 	if hint := c.params.get("id_token_hint"); hint != "" {
 		claims, err := c.s.readIDTokenHint(c, hint)
 		if err != nil {

@@ -198,13 +198,9 @@ func (c *catalogue) releases(scope oauth.Scope, claim string) bool {
 // consentFor returns what the person must allow: the scopes that are asked for, and for a
 // claim that the claims parameter asks for beside them, a scope of the client's that would
 // give it.
-func (c *call) consentFor(request *authorizationRequest) (oauth.Scope, error) {
+func consentFor(catalogue *catalogue, request *authorizationRequest) oauth.Scope {
 	if request.claims == nil {
-		return request.scope, nil
-	}
-	catalogue, err := c.s.catalogue(c.r.Context())
-	if err != nil {
-		return nil, err
+		return request.scope
 	}
 	consent := slices.Clone(request.scope)
 	for _, asked := range []map[string]*oauth.ClaimRequest{request.claims.Userinfo, request.claims.IDToken} {
@@ -221,7 +217,7 @@ func (c *call) consentFor(request *authorizationRequest) (oauth.Scope, error) {
 		}
 	}
 	slices.Sort(consent[len(request.scope):])
-	return consent, nil
+	return consent
 }
 
 // grantedClaims leaves out of a claims parameter what the person did not allow.

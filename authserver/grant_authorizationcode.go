@@ -124,7 +124,7 @@ func (c *call) exchangeCode() (*exchange, error) {
 	}
 	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, code: ticket.Key, spend: []storage.Key{ticket.Key}}
 	x.authorization.Code = nil
-	if x.resources, err = c.narrowResources(a.Resources); err != nil {
+	if x.resources, err = c.narrowAudience(&a); err != nil {
 		return nil, err
 	}
 	x.scope = a.Scope

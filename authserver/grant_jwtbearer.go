@@ -204,11 +204,15 @@ func (c *call) allowedByPerson(x *exchange) error {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("look up grant: %w", err)
 	}
-	if grant == nil || !grant.Scope.Covers(x.scope) {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return err
+	}
+	if grant == nil || !grant.Scope.Covers(x.scope) || !catalogue.covers(c.client, grant, catalogue.reaches(c.client, x.resources, x.scope)) {
 		if err := c.must(c.client.SkipConsent, &ruleGrantAssertionConsent); err != nil {
 			return err
 		}
-		if grant, err = c.recordGrant(x.authorization.Subject, x.scope); err != nil {
+		if grant, err = c.recordGrant(x.authorization.Subject, x.scope, x.resources); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func (c *call) exchangePassword() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	grant, err := c.recordGrant(who.Subject, scope)
+	grant, err := c.recordGrant(who.Subject, scope, resources)
 	if err != nil {
 		return nil, err
 	}
@@ -134,13 +134,18 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 // recordGrant records that the person gave the client access by what is no consent page, so
 // that they see it and can end it: whoever hands over their password has allowed what the
 // client asks for.
-func (c *call) recordGrant(subject string, scope oauth.Scope) (*Grant, error) {
+func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string) (*Grant, error) {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	audience := catalogue.reaches(c.client, resources, scope)
 	grant, err := c.s.config.Store.Grant(c.r.Context(), subject, c.client.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, fmt.Errorf("look up grant: %w", err)
 	}
-	if grant != nil && grant.Scope.Covers(scope) {
+	if grant != nil && grant.Scope.Covers(scope) && catalogue.covers(c.client, grant, audience) {
 		return grant, nil
 	}
-	return c.putGrant(&authorizationRequest{client: c.client, consent: scope}, subject, scope)
+	return c.putGrant(&authorizationRequest{client: c.client, consent: scope, audience: audience}, subject, scope)
 }

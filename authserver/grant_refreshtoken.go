@@ -93,7 +93,7 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 		return nil, err
 	}
 	x.idToken = x.scope.Has(oauth.ScopeOpenID)
-	if x.resources, err = c.narrowResources(a.Resources); err != nil {
+	if x.resources, err = c.narrowAudience(&a); err != nil {
 		return nil, err
 	}
 	return x, nil

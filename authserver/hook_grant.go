@@ -184,7 +184,7 @@ func (c *call) exchangeOwn(g *GrantType) (*exchange, error) {
 	if err := c.checkPerson(x.authorization); err != nil {
 		return nil, err
 	}
-	grant, err := c.recordGrant(e.Subject, x.scope)
+	grant, err := c.recordGrant(e.Subject, x.scope, x.resources)
 	if err != nil {
 		return nil, err
 	}

@@ -3,12 +3,10 @@ package authserver
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -197,7 +195,11 @@ func (c *call) decide(i *interaction, who *Authentication) (nextStep, *Grant, er
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return 0, nil, fmt.Errorf("look up grant: %w", err)
 	}
-	if !i.consented(grant) {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	if !i.consented(catalogue, grant) {
 		if silent {
 			return 0, nil, c.must(false, &ruleConsent)
 		}
@@ -253,55 +255,6 @@ func (c *call) checkACR(request *authorizationRequest, who *Authentication) erro
 		return nil
 	}
 	return c.must(asked.Accepts(who.ACR), &ruleACR)
-}
-
-// consented reports whether the person need not be asked.
-func (i *interaction) consented(grant *Grant) bool {
-	request := i.request
-	// Whoever brings a device's code is asked each time: somebody else may have given it to
-	// them (RFC 8628, section 5.4; RFC 10027, section 6.1).
-	again := slices.Contains(request.prompt, promptConsent) || i.device != nil
-	if request.client.SkipConsent && !again {
-		return true
-	}
-	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.consent) {
-		return false
-	}
-	// Whoever can open a private-use scheme or a loopback port can pretend to be a public
-	// native client, so that an earlier consent may have been given to another program
-	// (RFC 8252, section 8.6).
-	again = again || request.client.Public() && !claimedHTTPS(request.to.uri)
-	// Nobody consents in an application's own window.
-	return !again || i.allowed
-}
-
-func claimedHTTPS(uri string) bool {
-	u, err := url.Parse(uri)
-	return err == nil && u.Scheme == "https"
-}
-
-// putGrant records what a user allowed, beside what they allowed before.
-func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*Grant, error) {
-	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *Grant) error {
-		if grant.CreatedAt.IsZero() {
-			grant.CreatedAt = c.now
-		}
-		grant.Scope = grant.Scope.Without(request.consent).Union(allowed)
-		grant.Declined = grant.Declined.Without(request.consent).Union(request.consent.Without(allowed))
-		grant.UpdatedAt = c.now
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store grant: %w", err)
-	}
-	if err := c.noteDescribedClient(); err != nil {
-		return nil, err
-	}
-	if ctx := c.r.Context(); c.s.events.Enabled(ctx, event.ConsentGranted) {
-		c.s.events.Record(ctx, event.ConsentGranted, c.s.namedSubject(ctx, subject), namedClient(request.client),
-			slog.String("scope", allowed.String()), event.Address(c.s.remoteAddr(c.r)))
-	}
-	return grant, nil
 }
 
 // sendTo keeps the request, bound to this browser, and sends the person to a page.

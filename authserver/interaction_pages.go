@@ -102,8 +102,7 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	}
 	for j := range catalogue.resources {
 		r := &catalogue.resources[j]
-		if slices.Contains(request.resources, r.Identifier) ||
-			len(request.resources) == 0 && slices.ContainsFunc(r.Scopes, request.scope.Has) {
+		if slices.Contains(request.audience, r.Identifier) {
 			shown.Resources = append(shown.Resources, *r)
 		}
 	}

@@ -210,6 +210,9 @@ func (c *call) audience(catalogue *catalogue, x *exchange) (audience []string, o
 	}
 	for i := range catalogue.resources {
 		r := &catalogue.resources[i]
+		if asked := x.authorization.Audience; asked != nil && !oauth.ContainsResource(asked, r.Identifier) {
+			continue // it was declared later
+		}
 		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, x.scope.Has) {
 			add(r)
 		}

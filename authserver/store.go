@@ -257,7 +257,11 @@ type Grant struct {
 	Scope    oauth.Scope
 	// Declined are optional scopes that the person left out; they are not asked again
 	// unless the client says prompt=consent.
-	Declined  oauth.Scope
+	Declined oauth.Scope
+	// Resources are the APIs that the person was asked about with the scopes. Nil says that
+	// they were not recorded, in a grant of an earlier version: it covers the APIs that know
+	// its scopes.
+	Resources []string
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

@@ -62,7 +62,7 @@ var (
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "an outsider created an account")
 	SignUpThrottled = sampled("sign_up.throttled", warn, []string{"retry_after", "address"}, "a new account was refused because too many came from the address")
 
-	ConsentGranted = add("consent.granted", info, join(user, client, []string{"scope", "address"}), "a user allowed an application scopes")
+	ConsentGranted = add("consent.granted", info, join(user, client, []string{"scope", "resource", "address"}), "a user allowed an application scopes, and the APIs that they are for")
 	ConsentRefused = sampled("consent.refused", info, join(user, refusal, []string{"address"}), "a user refused an application what it asked for")
 	ConsentRevoked = add("consent.revoked", info, join(user, client, []string{"grant"}), "a user took back what an application had been allowed")
 )
@@ -138,6 +138,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"reason", "why; the list is below"},
 	{"reference", "what `valetkey explain` takes"},
 	{"requested_token_type", "which kind of token was asked for"},
+	{"resource", "the APIs that the user allowed the application to reach"},
 	{"retry_after", "how long to wait until the next attempt"},
 	{"rule", "what must hold and did not"},
 	{"scope", "the scopes that the user allowed"},

@@ -242,7 +242,7 @@ func cloneClient(c authserver.Client) authserver.Client {
 }
 
 func cloneGrant(g authserver.Grant) authserver.Grant {
-	g.Scope, g.Declined = slices.Clone(g.Scope), slices.Clone(g.Declined)
+	g.Scope, g.Declined, g.Resources = slices.Clone(g.Scope), slices.Clone(g.Declined), slices.Clone(g.Resources)
 	return g
 }
 

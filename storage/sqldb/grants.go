@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,15 +55,21 @@ func (s *Store) grants(ctx context.Context, where string, args ...any) ([]authse
 func grants(ctx context.Context, q querier, where string, args ...any) ([]authserver.Grant, error) {
 	grants, err := collect(ctx, q, func(rows *sql.Rows) (g authserver.Grant, err error) {
 		var scope, declined string
+		var resources sql.NullString
 		var created, updated int64
-		if err := rows.Scan(&g.ID, &g.Subject, &g.ClientID, &scope, &declined, &created, &updated); err != nil {
+		if err := rows.Scan(&g.ID, &g.Subject, &g.ClientID, &scope, &declined, &resources, &created, &updated); err != nil {
 			return g, err
+		}
+		if resources.Valid {
+			if err := json.Unmarshal([]byte(resources.String), &g.Resources); err != nil {
+				return g, fmt.Errorf("read the resources of a grant: %w", err)
+			}
 		}
 		// A scope has no spaces (RFC 6749, section 3.3).
 		g.Scope, g.Declined = strings.Fields(scope), strings.Fields(declined)
 		g.CreatedAt, g.UpdatedAt = fromMilliseconds(created), fromMilliseconds(updated)
 		return g, nil
-	}, `SELECT id, subject, client_id, scope, declined, created, updated FROM grants `+where, args...)
+	}, `SELECT id, subject, client_id, scope, declined, resources, created, updated FROM grants `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read grants: %w", err)
 	}
@@ -86,8 +93,16 @@ func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, updat
 		if grant.ID != id || grant.Subject != subject || grant.ClientID != clientID {
 			return fmt.Errorf("the ID, subject and client of grant %q cannot change", id)
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE grants SET scope = $1, declined = $2, created = $3, updated = $4 WHERE id = $5`,
-			grant.Scope.String(), grant.Declined.String(), milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt), id)
+		var resources sql.NullString
+		if grant.Resources != nil {
+			document, err := json.Marshal(grant.Resources)
+			if err != nil {
+				return fmt.Errorf("encode the resources of a grant: %w", err)
+			}
+			resources = sql.NullString{String: string(document), Valid: true}
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE grants SET scope = $1, declined = $2, resources = $3, created = $4, updated = $5 WHERE id = $6`,
+			grant.Scope.String(), grant.Declined.String(), resources, milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt), id)
 		return err
 	})
 	if err != nil {

@@ -311,17 +311,20 @@ func oneGrant(t *testing.T, s Database) {
 		id = g.ID
 		wantEqual(t, "a new grant", &authserver.Grant{ID: id, Subject: "u", ClientID: "c"}, g)
 		g.Scope, g.Declined, g.CreatedAt, g.UpdatedAt = oauth.Scope{"a", "b"}, oauth.Scope{"d"}, noon, noon
+		g.Resources = []string{}
 		return nil
 	}))(t)
-	stored := &authserver.Grant{ID: id, Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, CreatedAt: noon, UpdatedAt: noon}
+	stored := &authserver.Grant{ID: id, Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, Resources: []string{}, CreatedAt: noon, UpdatedAt: noon}
 	wantEqual(t, "what UpdateGrant returns", stored, first)
 	wantEqual(t, "Grant", stored, must(s.Grant(t.Context(), "u", "c"))(t))
 	later := must(s.UpdateGrant(t.Context(), "u", "c", func(g *authserver.Grant) error {
 		wantEqual(t, "what update gets", stored, g)
 		g.Scope, g.Declined, g.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
+		g.Resources = []string{"https://api.example.com/a b", "urn:api"}
 		return nil
 	}))(t)
 	stored.Scope, stored.Declined, stored.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
+	stored.Resources = []string{"https://api.example.com/a b", "urn:api"}
 	wantEqual(t, "what UpdateGrant returns", stored, later)
 	refused := errors.New("refused")
 	for _, client := range []string{"c", "another"} {

@@ -1,0 +1,125 @@
+package authserver
+
+import (
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+var ruleResourceConsented = rule{
+	must:    "the user was asked about the resource when they allowed the client's request",
+	section: "RFC 8707, section 2.2", code: oauth.InvalidTarget,
+	says: "the user was not asked about this resource",
+	mend: "send the same resource parameter in the authorization request",
+}
+
+// reaches returns the resources that the tokens of a request can be for: those that it
+// names, or else those that know its scopes. It is not nil.
+func (c *catalogue) reaches(cl *client, named []string, scope oauth.Scope) []string {
+	if len(named) > 0 {
+		return named
+	}
+	reached := []string{}
+	for i := range c.resources {
+		if r := &c.resources[i]; cl.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, scope.Has) {
+			reached = append(reached, r.Identifier)
+		}
+	}
+	return reached
+}
+
+// granted returns the resources that a grant covers.
+func (c *catalogue) granted(cl *client, grant *Grant) []string {
+	if grant.Resources != nil {
+		return grant.Resources
+	}
+	return c.reaches(cl, nil, grant.Scope)
+}
+
+// covers reports whether a grant is for all of the resources. Consent is given to an API as
+// much as to a scope: the same scope may mean more at another API.
+func (c *catalogue) covers(cl *client, grant *Grant, resources []string) bool {
+	granted := c.granted(cl, grant)
+	return !slices.ContainsFunc(resources, func(r string) bool { return !oauth.ContainsResource(granted, r) })
+}
+
+// consented reports whether the person need not be asked.
+func (i *interaction) consented(catalogue *catalogue, grant *Grant) bool {
+	request := i.request
+	// Whoever brings a device's code is asked each time: somebody else may have given it to
+	// them (RFC 8628, section 5.4; RFC 10027, section 6.1).
+	again := slices.Contains(request.prompt, promptConsent) || i.device != nil
+	if request.client.SkipConsent && !again {
+		return true
+	}
+	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience) {
+		return false
+	}
+	// Whoever can open a private-use scheme or a loopback port can pretend to be a public
+	// native client, so that an earlier consent may have been given to another program
+	// (RFC 8252, section 8.6).
+	again = again || request.client.Public() && !claimedHTTPS(request.to.uri)
+	// Nobody consents in an application's own window.
+	return !again || i.allowed
+}
+
+func claimedHTTPS(uri string) bool {
+	u, err := url.Parse(uri)
+	return err == nil && u.Scheme == "https"
+}
+
+// putGrant records what a user allowed, beside what they allowed before.
+func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*Grant, error) {
+	catalogue, err := c.s.catalogue(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *Grant) error {
+		if grant.CreatedAt.IsZero() {
+			grant.CreatedAt = c.now
+		}
+		resources := slices.Clone(catalogue.granted(request.client, grant))
+		for _, r := range request.audience {
+			if !oauth.ContainsResource(resources, r) {
+				resources = append(resources, r)
+			}
+		}
+		grant.Resources = resources
+		grant.Scope = grant.Scope.Without(request.consent).Union(allowed)
+		grant.Declined = grant.Declined.Without(request.consent).Union(request.consent.Without(allowed))
+		grant.UpdatedAt = c.now
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store grant: %w", err)
+	}
+	if err := c.noteDescribedClient(); err != nil {
+		return nil, err
+	}
+	if ctx := c.r.Context(); c.s.events.Enabled(ctx, event.ConsentGranted) {
+		c.s.events.Record(ctx, event.ConsentGranted, c.s.namedSubject(ctx, subject), namedClient(request.client),
+			slog.String("scope", allowed.String()), slog.String("resource", strings.Join(request.audience, " ")), event.Address(c.s.remoteAddr(c.r)))
+	}
+	return grant, nil
+}
+
+// narrowAudience is narrowResources for tokens that a user was asked about: if the
+// authorization request named no resource, the token request can name those that the user
+// was told of.
+func (c *call) narrowAudience(a *authorization) ([]string, error) {
+	resources, err := c.narrowResources(a.Resources)
+	if err != nil || a.Audience == nil || len(a.Resources) > 0 {
+		return resources, err
+	}
+	for _, r := range resources {
+		if !oauth.ContainsResource(a.Audience, r) {
+			return nil, c.refuse(&ruleResourceConsented, r)
+		}
+	}
+	return resources, nil
+}
