@@ -357,8 +357,8 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	// Without an access token there is no UserInfo to get the scopes' claims from (OpenID
 	// Connect Core, section 5.4).
 	alone := accessToken == "" && code == ""
-	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 {
-		wanted := claimsWanted{granted: x.scope, resources: x.resources, locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
+	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 || len(c.client.IDTokenClaims) > 0 {
+		wanted := claimsWanted{names: c.client.IDTokenClaims, granted: x.scope, resources: x.resources, locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
 		if alone {
 			wanted.scope = x.scope
 		}

@@ -57,6 +57,11 @@ func (c *clientCheck) tokens() {
 			c.report(fmt.Sprintf("access_token_claims[%d]", i), "%q: %v", name, err)
 		}
 	}
+	for i, name := range c.IDTokenClaims {
+		if err := checkClaim(name); err != nil {
+			c.report(fmt.Sprintf("id_token_claims[%d]", i), "%q: %v", name, err)
+		}
+	}
 }
 
 // begins reports whether an exchange hands out the first refresh token of an authorization.

@@ -364,6 +364,7 @@ func TestRefreshPolicyIsChecked(t *testing.T) {
 		{func(c *authserver.Client) { c.MaxAuthorizations = 101 }, "max_authorizations"},
 		{func(c *authserver.Client) { c.AccessTokenClaims = []string{"email", "act"} }, "access_token_claims[1]"},
 		{func(c *authserver.Client) { c.AccessTokenClaims = []string{"status"} }, "access_token_claims[0]"},
+		{func(c *authserver.Client) { c.IDTokenClaims = []string{"email", "nonce"} }, "id_token_claims[1]"},
 		{func(c *authserver.Client) { c.TokenEndpointAuthMethod, c.RefreshTokenReuse = "none", true }, "refresh_token_reuse"},
 		{func(c *authserver.Client) { c.FirstParty = true }, "first_party"},
 		{reusing, ""},

@@ -525,6 +525,7 @@ func verbShow(w http.ResponseWriter, _ *http.Request, words []string) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return errors.Join(encoder.Encode(header), encoder.Encode(claims))

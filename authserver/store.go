@@ -180,6 +180,9 @@ type ClientSettings struct {
 	MaxAuthorizations int `json:"max_authorizations,omitempty"`
 	// AccessTokenClaims are claims of the person that the client's access tokens carry.
 	AccessTokenClaims []string `json:"access_token_claims,omitempty"`
+	// IDTokenClaims are claims of the person that the client's ID tokens carry, for clients
+	// that do not ask UserInfo.
+	IDTokenClaims []string `json:"id_token_claims,omitempty"`
 	// WorkloadIdentity is what the client proves itself with, where its
 	// token_endpoint_auth_method is federated_jwt.
 	WorkloadIdentity *WorkloadIdentity `json:"workload_identity,omitempty"`
