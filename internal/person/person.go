@@ -47,6 +47,9 @@ func (p *Person) Trust(certificate *x509.Certificate) {
 	p.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 }
 
+// Through has the browser use a transport of its own, such as one that trusts a certificate.
+func (p *Person) Through(transport http.RoundTripper) { p.http.Transport = transport }
+
 // maxSteps bounds a walk; sign-in and consent take eight.
 const maxSteps = 20
 
