@@ -135,7 +135,7 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 // done anything here. If anybody can register a client, a link to this server that ends at
 // once in an error leads wherever they like (RFC 9700, section 4.11.2).
 func (c *call) trusted(cl *client) bool {
-	if cl.Registration == nil || cl.Registration.Vouched || c.s.registrations.InsecureErrorRedirects {
+	if cl.Vouched() || c.s.registrations.InsecureErrorRedirects {
 		return true
 	}
 	who, err := c.s.config.SignedIn(c.r)

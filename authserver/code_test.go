@@ -154,7 +154,7 @@ func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	interaction := strings.TrimPrefix(s.authorize("", query("app")).Header.Get("Location"), "/sign-in?interaction=")
+	interaction := interactionOf(s.authorize("", query("app")).Header.Get("Location"))
 	artefacts := map[string]string{
 		"code": s.code("ada", "app"), "refresh token": a.RefreshToken, "access token": a.AccessToken, "ID token": a.IDToken,
 		"opaque access token": s.redeem("app", s.code("ada", "app", "resource", "https://api.example")).AccessToken,

@@ -103,8 +103,9 @@ type Config struct {
 }
 
 // Pages are the addresses of the pages that people see, below the issuer: the engine
-// sends browsers to them with the query "interaction=ID". They call back with
-// Server.Authenticated, Selected, Consented, Refused and LoggedOut.
+// sends browsers to them with the query "interaction=ID", and with "client_id=ID" where a
+// page may lead to that client when the interaction is gone (PageError.Client). They call back
+// with Server.Authenticated, Selected, Consented, Refused, Canceled and LoggedOut.
 type Pages struct {
 	SignIn  string // default /sign-in
 	Consent string // default /consent
@@ -131,6 +132,9 @@ type PageError struct {
 	Reference   string
 	// ClientName is the application's, if it is known.
 	ClientName string
+	// Client is set if the operator declared it or trusts whoever vouches for it, so that the
+	// page may link to its site.
+	Client *Client
 }
 
 // Dead ends of a person at the browser.

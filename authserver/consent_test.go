@@ -41,6 +41,7 @@ func (b *tabs) begin(method, target string, handle http.HandlerFunc) string {
 	if !ok {
 		b.s.t.Fatalf("%s leads to no page", target)
 	}
+	interaction, _, _ = strings.Cut(interaction, "&")
 	return interaction
 }
 
@@ -60,7 +61,7 @@ func (b *tabs) consent(interaction string) string {
 
 // goOn is a reload of the page, or a sign-in in it.
 func (b *tabs) goOn(interaction string) string {
-	return b.do(http.MethodGet, b.s.server.ContinueURL(interaction), b.s.server.ServeHTTP)
+	return b.do(http.MethodGet, b.s.server.ContinueURL(&authserver.Interaction{ID: interaction}), b.s.server.ServeHTTP)
 }
 
 // A link with the code of a thief's device is open in one tab while the person connects

@@ -113,7 +113,7 @@ func (s *scene) approve(user string) {
 	for _, cookie := range w.Result().Cookies() {
 		r.AddCookie(cookie)
 	}
-	_, interaction, _ := strings.Cut(w.Header().Get("Location"), "interaction=")
+	interaction := interactionOf(w.Header().Get("Location"))
 	w = httptest.NewRecorder()
 	s.server.Consented(w, r, interaction, authserver.ConsentAnswer{Subject: who.Subject})
 	if w.Header().Get("Location") != "/device?answer=allowed" {

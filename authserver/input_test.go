@@ -164,7 +164,7 @@ func TestHP10_TwoBrowserCookies(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	response := s.authorize("", query("app"))
 	cookie := response.Cookies()[0]
-	id := strings.TrimPrefix(response.Header.Get("Location"), "/sign-in?interaction=")
+	id := interactionOf(response.Header.Get("Location"))
 	ask := func(values ...string) error {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		for _, value := range values {

@@ -54,8 +54,8 @@ type Interaction struct {
 // InteractionScope is one scope on the consent page.
 type InteractionScope struct {
 	Scope
-	// Granted says that the person allowed it before.
-	Granted bool
+	// Granted says that the person allowed it before, Declined that they were asked and did not.
+	Granted, Declined bool
 }
 
 // ConsentAnswer is what a person said on the consent page.
@@ -115,6 +115,12 @@ var (
 		section: "OpenID Connect Core, section 5.5.1.1", code: oauth.UnmetAuthenticationRequirement,
 		says: "the essential acr cannot be reached",
 		mend: "ask for one of acr_values_supported",
+	}
+	ruleNotCanceled = rule{
+		must:    "the user does not cancel the sign-in, or the browser may be sent back to the client",
+		section: "RFC 9700, section 4.11.2", code: oauth.AccessDenied,
+		says: "the user canceled the sign-in",
+		mend: "nothing: the user decides",
 	}
 	ruleNotRefused = rule{
 		must:    "the person allows the request",
@@ -267,6 +273,17 @@ func (c *call) sendTo(page string, i *interaction, logout bool) error {
 			return err
 		}
 	}
-	c.redirect(c.s.basePath + page + "?interaction=" + url.QueryEscape(i.id))
+	c.redirect(c.s.basePath + page + "?" + c.interactionQuery(i.id))
 	return nil
+}
+
+// interactionQuery is what addresses of pages say: the interaction, and whose request it is,
+// for when the interaction is gone. A client that nobody vouches for is not named: pages do not
+// link to it.
+func (c *call) interactionQuery(id string) string {
+	query := "interaction=" + url.QueryEscape(id)
+	if c.client != nil && c.client.Vouched() {
+		query += "&client_id=" + url.QueryEscape(c.client.ID)
+	}
+	return query
 }

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -98,6 +99,7 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	for _, name := range request.consent {
 		shown.Scopes = append(shown.Scopes, InteractionScope{
 			Scope: catalogue.scopes[name], Granted: grant != nil && grant.Scope.Has(name),
+			Declined: grant != nil && grant.Declined.Has(name),
 		})
 	}
 	for j := range catalogue.resources {
@@ -177,15 +179,36 @@ func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 		if who, err := s.config.SignedIn(r); err == nil && who != nil {
 			c.refusal.members = []slog.Attr{s.namedSubject(r.Context(), who.Subject)}
 		}
-		if i.device != nil {
-			c.logRefusal(oauth.NewError(ruleNotRefused.code, ruleNotRefused.says), nil)
-			return c.decideDevice(i, deviceAnswer{Denied: true})
-		}
-		if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {
-			return fmt.Errorf("end interaction: %w", err)
-		}
-		return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
+		return c.endRefused(i)
 	}))
+}
+
+// Canceled tells the engine that the user canceled the sign-in, and writes the response:
+// access_denied to the client. A client that nobody vouches for, and that the user did not
+// allow anything before, gets no redirect but a page (RFC 9700, section 4.11.2).
+func (s *Server) Canceled(w http.ResponseWriter, r *http.Request, id string) {
+	c := s.newCall(w, r)
+	c.finish(c.withInteraction(id, func(i *interaction) error {
+		if i.device == nil && !c.trusted(i.request.client) {
+			if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {
+				return fmt.Errorf("end interaction: %w", err)
+			}
+			return c.must(false, &ruleNotCanceled)
+		}
+		return c.endRefused(i)
+	}))
+}
+
+// endRefused ends an interaction and tells the client that the user refused.
+func (c *call) endRefused(i *interaction) error {
+	if i.device != nil {
+		c.logRefusal(oauth.NewError(ruleNotRefused.code, ruleNotRefused.says), nil)
+		return c.decideDevice(i, deviceAnswer{Denied: true})
+	}
+	if err := c.s.config.Store.Delete(c.r.Context(), kindInteraction.Hash(i.id)); err != nil {
+		return fmt.Errorf("end interaction: %w", err)
+	}
+	return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
 }
 
 // InteractionError writes the page for an error of Interaction.
@@ -194,8 +217,43 @@ func (s *Server) InteractionError(w http.ResponseWriter, r *http.Request, err er
 	c.fail(c.pageError(err))
 }
 
-// ContinueURL is where a page sends the browser to have the engine decide anew, after
+// PageClient returns the client that the address or form of a page names, for pages whose
+// interaction is gone; nil if it is not known here or nobody vouches for it. Anyone can write
+// such an address, so it decides nothing but whose site a page links to.
+func (s *Server) PageClient(r *http.Request) *Client {
+	if cl := s.pageClient(r); cl != nil {
+		return cl.Client
+	}
+	return nil
+}
+
+func (s *Server) pageClient(r *http.Request) *client {
+	id := r.URL.Query().Get("client_id")
+	if r.Method == http.MethodPost {
+		id = r.PostFormValue("client_id")
+	}
+	if id == "" || oauth.IsClientIDURL(id) { // a metadata document would be fetched
+		return nil
+	}
+	cl, err := s.client(r.Context(), id)
+	if err != nil {
+		if !errors.Is(err, errUnknownClient) {
+			s.log.WarnContext(r.Context(), "the client that a page names could not be read", "error", err)
+		}
+		return nil
+	}
+	if !cl.Vouched() {
+		return nil
+	}
+	return cl
+}
+
+// ContinueURL is where a page sends the browser to have the engine decide again, after
 // switching accounts for instance.
-func (s *Server) ContinueURL(id string) string {
-	return s.basePath + continuePath + "?interaction=" + url.QueryEscape(id)
+func (s *Server) ContinueURL(in *Interaction) string {
+	query := "?interaction=" + url.QueryEscape(in.ID)
+	if in.Client != nil && in.Client.Vouched() {
+		query += "&client_id=" + url.QueryEscape(in.Client.ID)
+	}
+	return s.basePath + continuePath + query
 }

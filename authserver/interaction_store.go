@@ -158,6 +158,9 @@ func (c *call) resume(id string) (*interaction, error) {
 
 // pageError turns the errors of loadInteraction into the rules that they break.
 func (c *call) pageError(err error) error {
+	if c.client == nil {
+		c.client = c.s.pageClient(c.r)
+	}
 	switch {
 	case errors.Is(err, ErrInteractionExpired):
 		return c.must(false, &ruleInteraction)

@@ -190,3 +190,10 @@ func (a answer) want(t *testing.T, status int, code oauth.ErrorCode) {
 		t.Errorf("the answer is %d %s, want %d %s: %s", a.status, a.Error, status, code, a.body)
 	}
 }
+
+// interactionOf returns the interaction in the address of a page.
+func interactionOf(location string) string {
+	_, id, _ := strings.Cut(location, "interaction=")
+	id, _, _ = strings.Cut(id, "&")
+	return id
+}

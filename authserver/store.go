@@ -89,6 +89,9 @@ type Client struct {
 // Active reports whether the client may act. A store knows no more; active does.
 func (c *Client) Active() bool { return !c.Disabled && c.RetiredAt.IsZero() }
 
+// Vouched reports whether the operator declared the client, or trusts whoever let it register.
+func (c *Client) Vouched() bool { return c.Registration == nil || c.Registration.Vouched }
+
 // active reports whether the client may act now.
 func (c *Client) active(now time.Time) bool { return c.Active() && !c.unusable(now) }
 

@@ -75,6 +75,9 @@ func (c *call) failPage(err error) {
 	}
 	if c.client != nil {
 		page.ClientName = c.client.name()
+		if c.client.Vouched() {
+			page.Client = c.client.Client
+		}
 	}
 	c.s.writePage(c.w, c.r, page)
 }

@@ -16,6 +16,7 @@ const (
 	deviceCookie  = "valetkey_device"
 	stateCookie   = "valetkey_state"
 	noticeCookie  = "valetkey_notice"
+	checkCookie   = "valetkey_check"
 )
 
 // SetSessionCookie gives the browser the secret of a session, for as long as it is open.
@@ -85,6 +86,13 @@ func NoticeCookie(r *http.Request, issuer string) string { return readCookie(r, 
 func ClearNoticeCookie(w http.ResponseWriter, issuer string) {
 	cookie := newCookie(issuer, noticeCookie, "")
 	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+// SetCheckCookie gives the browser a cookie for a minute, to see whether it keeps any.
+func SetCheckCookie(w http.ResponseWriter, issuer string) {
+	cookie := newCookie(issuer, checkCookie, "1")
+	cookie.MaxAge = 60
 	http.SetCookie(w, cookie)
 }
 

@@ -26,12 +26,12 @@ type accountView struct {
 }
 
 type applicationView struct {
-	// Grants are more than one where an application registered itself anew and anew.
+	// Grants are more than one where an application registered itself several times.
 	Grants  []string
 	Name    string
 	Initial string
 	Website string
-	Since   string
+	Since   moment
 	Scopes  []scopeView
 	// Open is where a sign-in to the application begins (OpenID Connect Core, section 4).
 	Open string
@@ -43,7 +43,7 @@ type sessionView struct {
 	ID      string
 	Browser string
 	Remote  string
-	Since   string
+	Since   moment
 	This    bool
 }
 
@@ -60,9 +60,7 @@ func (s *session) needSignIn(w http.ResponseWriter, r *http.Request) (bool, erro
 }
 
 func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	if s.who == nil && query.Has("signed-in") && r.Header.Get("Cookie") == "" {
-		s.ErrorPage(w, r, pageError(http.StatusBadRequest, pageNoCookies))
+	if s.who == nil && r.URL.Query().Has(signedInParam) && s.missingCookies(w, r) {
 		return nil
 	}
 	if done, err := s.needSignIn(w, r); done {
@@ -92,7 +90,7 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 	slices.SortStableFunc(grants, func(a, b authserver.Grant) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	var applications []applicationView
 	for _, grant := range grants {
-		v := applicationView{Grants: []string{grant.ID}, Name: cleanName(grant.ClientID), Since: day(grant.CreatedAt)}
+		v := applicationView{Grants: []string{grant.ID}, Name: cleanName(grant.ClientID), Since: moment{Time: grant.CreatedAt}}
 		client, err := s.config.Store.Client(r.Context(), grant.ClientID)
 		switch {
 		case err == nil:
@@ -143,7 +141,7 @@ func addApplication(applications []applicationView, v applicationView) []applica
 // each other: of the same name, site and hosts to return to. Some applications register
 // themselves whenever they start.
 func alike(c *authserver.Client) string {
-	if !unvouched(c) {
+	if c.Vouched() {
 		return ""
 	}
 	var to []string
@@ -177,7 +175,7 @@ func (s *session) sessions(r *http.Request) ([]sessionView, error) {
 	}
 	var views []sessionView
 	for _, session := range sessions {
-		v := sessionView{ID: session.ID, Browser: browser(session.UserAgent), Since: minute(session.AuthTime), This: session.ID == s.who.ID}
+		v := sessionView{ID: session.ID, Browser: browser(session.UserAgent), Since: moment{session.AuthTime, true}, This: session.ID == s.who.ID}
 		if session.Remote.IsValid() {
 			v.Remote = session.Remote.String()
 		}
@@ -302,7 +300,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if errors.Is(err, identity.ErrWrongCredentials) {
-		v.Alert, v.CurrentBad = "That is not your current password.", true
+		v.Alert, v.CurrentBad = "Your current password is wrong.", true
 	}
 	return s.writePassword(w, v, a)
 }

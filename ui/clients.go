@@ -21,6 +21,11 @@ func languageOf(r *http.Request, in *authserver.Interaction) string {
 	if len(in.UILocales) > 0 {
 		return in.UILocales[0]
 	}
+	return preferredLanguage(r)
+}
+
+// preferredLanguage returns the language that the browser asks for.
+func preferredLanguage(r *http.Request) string {
 	accepted := r.Header.Get("Accept-Language")
 	if len(accepted) > 200 {
 		return ""
@@ -71,10 +76,6 @@ func translated(c *authserver.Client, wanted string) *authserver.Client {
 	return &t
 }
 
-// unvouched reports whether a client registered itself and nobody whom the operator trusts
-// stands up for it.
-func unvouched(c *authserver.Client) bool { return c.Registration != nil && !c.Registration.Vouched }
-
 // clientOf is how a page calls the client of an interaction in passing: with the host of
 // its metadata document, or with that to which the browser returns, where nobody vouches
 // for the name.
@@ -86,7 +87,7 @@ func clientOf(r *http.Request, in *authserver.Interaction) string {
 		}
 		return name
 	}
-	if host, native := destination(in.RedirectURI); unvouched(in.Client) && !native && host != name {
+	if host, native := destination(in.RedirectURI); !in.Client.Vouched() && !native && host != name {
 		return name + " (" + host + ")"
 	}
 	return name

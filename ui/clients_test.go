@@ -49,7 +49,7 @@ func (b *browserClient) consentFor(client, language, uiLocales string) response 
 	r := b.request("GET", b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(b.t), nil)
 	r.Header.Set("Accept-Language", language)
 	page := b.do(r)
-	page.want(b.t, 200, "asks for access")
+	page.want(b.t, 200, "wants access")
 	return page
 }
 
@@ -60,7 +60,7 @@ func TestCN10_DC15_NobodyVouchesForAClientThatRegisteredItself(t *testing.T) {
 	w.register("vouched", func(c *authserver.Client) { c.Registration.Vouched = true })
 	b := w.newBrowser()
 	b.get(b.get(w.authorizeURL(url.Values{"client_id": {"stranger"}, "scope": {"openid"}})).redirected(t)).want(t, 200, `<bdi class="client">Photo Printer (printer.example.com)</bdi>`)
-	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "Nobody here has checked who is behind", "<strong>printer.example.com</strong>: allow this only")
+	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "No one here has checked who is behind", "<strong>printer.example.com</strong>. Allow this only")
 	for _, client := range []string{"vouched", "printer"} {
 		if page := w.newBrowser().consentFor(client, "", ""); strings.Contains(page.body, "Nobody here has checked") {
 			t.Errorf("the page warns of %s", client)
@@ -82,7 +82,7 @@ func TestConsentSpeaksOfTheClientInThePersonsLanguage(t *testing.T) {
 		{"fr", "", "&lt;b&gt;Imprimante", ""},
 	} {
 		page := w.newBrowser().consentFor("stranger", test.accept, test.uiLocales)
-		page.want(t, 200, `<bdi class="client">`+test.name+"</bdi> asks")
+		page.want(t, 200, `<bdi class="client">`+test.name+"</bdi> wants")
 		if test.policy == "" && strings.Contains(page.body, "privacy policy") || strings.Contains(page.body, "javascript:") {
 			t.Errorf("%q: the page links to somewhere dangerous", test.accept)
 		} else if test.policy != "" {

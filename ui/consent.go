@@ -2,7 +2,6 @@ package ui
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -10,15 +9,15 @@ import (
 )
 
 type consentView struct {
-	Interaction string
-	Subject     string
-	Person      *personView
-	ClientName  string
-	Initial     string
-	Logo        string // URL below our own origin; "" for none
-	Website     string // host of the client's own site, as it says
-	Publisher   string // host of the client's metadata document; "" for other clients
-	Unvouched   bool   // the client registered itself, and nobody knows it
+	waiting
+	Subject    string
+	Person     *personView
+	ClientName string
+	Initial    string
+	Logo       string // URL below our own origin; "" for none
+	Website    string // host of the client's own site, as it says
+	Publisher  string // host of the client's metadata document; "" for other clients
+	Unvouched  bool   // the client registered itself, and nobody knows it
 	// FirstTime and Newcomer say that the person, or anybody, never used such a client.
 	FirstTime, Newcomer bool
 	Device              *asking // nil unless a device asks
@@ -37,6 +36,7 @@ type scopeView struct {
 	Words    string
 	Plain    bool // Words is the scope's name, for want of others
 	Optional bool
+	Ticked   bool // for an optional one
 }
 
 func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
@@ -45,25 +45,25 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if in == nil || in.Client == nil {
-		s.ErrorPage(w, r, pageError(http.StatusBadRequest, authserver.PageExpired))
+		s.clientError(w, r, http.StatusBadRequest, authserver.PageExpired)
 		return nil
 	}
 	if s.who == nil || s.who.User.ID != in.Subject {
-		http.Redirect(w, r, s.server.ContinueURL(in.ID), http.StatusSeeOther)
+		http.Redirect(w, r, s.server.ContinueURL(in), http.StatusSeeOther)
 		return nil
 	}
 	client := translated(in.Client, languageOf(r, in))
 	v := consentView{
-		Interaction: in.ID,
-		Subject:     s.who.User.ID,
-		Person:      person(s.who.User),
-		ClientName:  clientName(client),
-		Logo:        s.logoURL(r, client, in.ID),
-		Website:     webHost(client.ClientURI),
-		Unvouched:   unvouched(client),
-		PolicyURI:   httpsLink(client.PolicyURI),
-		TOSURI:      httpsLink(client.TOSURI),
-		Other:       s.base + "/sign-in?interaction=" + url.QueryEscape(in.ID),
+		waiting:    waitingFor(in),
+		Subject:    s.who.User.ID,
+		Person:     person(s.who.User),
+		ClientName: clientName(client),
+		Logo:       s.logoURL(r, client, in.ID),
+		Website:    webHost(client.ClientURI),
+		Unvouched:  !client.Vouched(),
+		PolicyURI:  httpsLink(client.PolicyURI),
+		TOSURI:     httpsLink(client.TOSURI),
+		Other:      s.base + "/sign-in" + waitingFor(in).query(),
 	}
 	v.Initial = initial(v.ClientName)
 	if v.Unvouched {
@@ -77,8 +77,11 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		v.Device = s.askingDevice(r, in.Device)
 	} else {
 		v.Destination, v.Native = destination(in.RedirectURI)
+		// With a code for a confidential client, another program can do nothing (RFC 8252,
+		// section 8.6).
+		v.Native = v.Native && (client.Public() || v.Unvouched)
 	}
-	v.Wanted, v.Before = scopesInWords(in)
+	v.Wanted, v.Before = s.scopesInWords(in)
 	for _, resource := range in.Resources {
 		name := cleanName(resource.Name)
 		if name == "" {
@@ -92,13 +95,15 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 }
 
 // scopesInWords says what the client asks for, and what of that it was allowed before.
-// Where nothing is new, everything is shown as asked for.
-func scopesInWords(in *authserver.Interaction) (wanted, before []scopeView) {
+// Where nothing is new, everything is shown as asked for. An optional scope is ticked as the
+// user left it last time.
+func (s *session) scopesInWords(in *authserver.Interaction) (wanted, before []scopeView) {
 	offline := in.OfflineAccess
 	for _, scope := range in.Scopes {
 		offline = offline && scope.Name != oauth.ScopeOfflineAccess
 		words, ok := inWords(scope.Scope)
 		v := scopeView{Name: scope.Name, Words: words, Plain: !ok, Optional: scope.Optional}
+		v.Ticked = scope.Granted || !scope.Declined && !s.config.OptionalUnticked
 		if scope.Granted {
 			before = append(before, v)
 		} else {
@@ -120,7 +125,7 @@ func (s *session) consent(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if in == nil || in.Client == nil {
-		s.ErrorPage(w, r, pageError(http.StatusBadRequest, authserver.PageExpired))
+		s.clientError(w, r, http.StatusBadRequest, authserver.PageExpired)
 		return nil
 	}
 	switch r.PostForm.Get("answer") {

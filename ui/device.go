@@ -48,14 +48,14 @@ func (s *session) device(w http.ResponseWriter, r *http.Request) error {
 	err := s.server.BeginDevice(w, r, typed)
 	v := deviceView{UserCode: cutRunes(clean(typed), 32)}
 	if later, ok := errors.AsType[*authserver.TryLaterError](err); ok {
-		v.Alert = "Too many codes were tried. Try again " + inTime(later.After) + "."
+		v.Alert = "Too many codes have been tried. Try again " + inTime(later.After) + "."
 		if s.who == nil {
-			v.Alert = "Too many codes were tried from your network. Sign in first and then enter the code, or try again " + inTime(later.After) + "."
+			v.Alert = "Too many codes have been tried from your network. Sign in first and then enter the code, or try again " + inTime(later.After) + "."
 		}
 		return s.writeDevice(w, v, answer{status: http.StatusTooManyRequests, retryAfter: later.After})
 	}
 	if errors.Is(err, authserver.ErrUserCode) {
-		v.Alert = "No device is waiting with this code. Compare it with what the device shows; if that is the same, have the device show a new one."
+		v.Alert = "No device is waiting for this code. Check it against the code on your device. If they match, get a new code on the device."
 		return s.writeDevice(w, v, answer{status: http.StatusNotFound})
 	}
 	return err

@@ -32,7 +32,8 @@ type errorView struct {
 	// Code and Description are for the developer of the application.
 	Code, Description string
 	ClientName        string
-	HomeLink          bool
+	// Application is where the user goes back to the application; "" if that is not known.
+	Application, ApplicationName string
 }
 
 // ErrorPage writes the page of a request that cannot be answered otherwise.
@@ -58,7 +59,10 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 		ClientName: cleanName(e.ClientName),
 	}
 	if text.own {
-		v.Code, v.Description = "", ""
+		v.Code, v.Description, v.ClientName = "", "", ""
+	}
+	if v.Application = applicationURI(e.Client, u.config.Issuer); v.Application != "" {
+		v.ApplicationName = clientName(translated(e.Client, preferredLanguage(r)))
 	}
 	a := answer{status: e.Status, template: "error", title: text.Title, data: v}
 	switch e.Status {

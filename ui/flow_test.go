@@ -58,7 +58,7 @@ func (b *browserClient) toConsent(change url.Values) response {
 	signIn := b.get(b.get(b.authorizeURL(change)).redirected(b.t))
 	signIn.want(b.t, 200, "Sign in", "Photo Printer")
 	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(b.t))
-	consent.want(b.t, 200, "asks for access")
+	consent.want(b.t, 200, "wants access")
 	return consent
 }
 
@@ -68,7 +68,7 @@ func TestAPersonSignsInAndAllowsWhatTheyLike(t *testing.T) {
 	b := w.newBrowser()
 	page := b.toConsent(nil)
 	page.want(t, 200, "<bdi class=\"client\">Photo Printer</bdi>", "printer.example.com", "Alice Liddell",
-		"Sign you in, and recognise you when you return", "Look at your photos", "<code>photos.write</code>",
+		"Sign you in and recognize you when you return", "Look at your photos", "<code>photos.write</code>",
 		`name="scope" value="photos.write" checked`, `name="scope" value="email" checked`)
 	if strings.Contains(page.body, `value="photos.read"`) {
 		t.Error("a required scope can be unticked")
@@ -106,7 +106,7 @@ func TestAPersonDenies(t *testing.T) {
 		t.Errorf("the browser returns to %s", back)
 	}
 	// By the back button the page comes again, but it is over.
-	b.post("/consent", with(page.hidden(), "answer", "allow")).want(t, 400, "too old", "Reference")
+	b.post("/consent", with(page.hidden(), "answer", "allow")).want(t, 400, "This page has expired", "Reference")
 	if grants, _ := w.store.GrantsOf(t.Context(), "a"); len(grants) != 0 {
 		t.Errorf("there is a grant: %v", grants)
 	}
@@ -164,9 +164,9 @@ func TestUseAnotherAccount(t *testing.T) {
 		t.Fatal("there is no link to another account")
 	}
 	signIn := b.get(html.UnescapeString(other[1]))
-	signIn.want(t, 200, "Go on with the account that is signed in")
+	signIn.want(t, 200, "Continue as the signed-in user")
 	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "bob", "password", password)).redirected(t))
-	consent.want(t, 200, "bob", "asks for access")
+	consent.want(t, 200, "bob", "wants access")
 }
 
 func TestSE15_TwoTabsEachFinishTheirOwn(t *testing.T) {
@@ -258,12 +258,12 @@ func TestDeadEnds(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
 	b.get(w.authorizeURL(nil)).redirected(t) // have the browser's cookie
-	b.get("/sign-in?interaction=aaaaaaaaaaaaaaaaaaaaaa").want(t, 400, "too old", "Reference", "start again")
-	b.get("/consent").want(t, 400, "too old")
-	b.get(w.authorizeURL(url.Values{"client_id": {"nobody"}})).want(t, 400, "not known here", "Reference")
-	b.get(w.authorizeURL(url.Values{"redirect_uri": {"https://evil.example.com"}})).want(t, 400, "We stopped for your safety", "Reference", "Photo Printer")
-	b.get(w.authorizeURL(url.Values{"redirect_uri": {""}})).want(t, 400, "link is incomplete", "Reference", "Photo Printer")
-	b.get("/nothing").want(t, 404, "There is nothing here")
+	b.get("/sign-in?interaction=aaaaaaaaaaaaaaaaaaaaaa").want(t, 400, "This page has expired", "Reference", "start again")
+	b.get("/consent").want(t, 400, "This page has expired")
+	b.get(w.authorizeURL(url.Values{"client_id": {"nobody"}})).want(t, 400, "Unknown application", "Reference")
+	b.get(w.authorizeURL(url.Values{"redirect_uri": {"https://evil.example.com"}})).want(t, 400, "Stopped for your safety", "Reference", "Photo Printer")
+	b.get(w.authorizeURL(url.Values{"redirect_uri": {""}})).want(t, 400, "Incomplete link", "Reference", "Photo Printer")
+	b.get("/nothing").want(t, 404, "Page not found")
 	b.get("/sign-in/").want(t, 404)
 	b.get("/%73ign-in").want(t, 404)
 }
@@ -319,7 +319,7 @@ func TestAccountPage(t *testing.T) {
 	if _, err := w.store.Grant(t.Context(), "b", "printer"); err != nil {
 		t.Errorf("alice revoked the grant of bob: %v", err)
 	}
-	b.get(b.post("/account/applications/revoke", url.Values{"grant": {own}}).redirected(t)).want(t, 200, "no access any more", "No application has access")
+	b.get(b.post("/account/applications/revoke", url.Values{"grant": {own}}).redirected(t)).want(t, 200, "Access has been revoked", "No applications have access")
 	if _, err := w.store.Grant(t.Context(), "a", "printer"); err == nil {
 		t.Error("the grant is still there")
 	}
@@ -355,10 +355,10 @@ func TestLG36_ChangePassword(t *testing.T) {
 	b.signIn("alice", password).redirected(t)
 	other.signIn("alice", password).redirected(t)
 	b.get("/account/password").want(t, 200, "Current password")
-	b.post("/account/password", url.Values{"current": {"wrong"}, "new": {"command module 12"}}).want(t, 403, "not your current password", `role="alert"`)
+	b.post("/account/password", url.Values{"current": {"wrong"}, "new": {"command module 12"}}).want(t, 403, "Your current password is wrong", `role="alert"`)
 	b.post("/account/password", url.Values{"current": {password}, "new": {"password"}}).want(t, 400, `role="alert"`)
 	b.post("/account/password", url.Values{"current": {password}, "new": {"command module 12"}, "end-others": {"on"}}).redirectedTo(t, "/account")
-	b.get("/account").want(t, 200, "Your password was changed, and you were signed out everywhere else")
+	b.get("/account").want(t, 200, "Your password has been changed and you have been signed out everywhere else")
 	other.get("/account").redirectedTo(t, "/sign-in")
 	other.signIn("alice", password).want(t, 403)
 	other.signIn("alice", "command module 12").redirected(t)
@@ -379,7 +379,7 @@ func TestLG37_SetupPageIsThereOnce(t *testing.T) {
 	b.post("/setup", with(page.hidden(), "username", "a b", "password", password)).want(t, 400, `role="alert"`)
 	b.post("/setup", with(page.hidden(), "username", "root", "email", "root@example.com", "password", password)).redirectedTo(t, "/account")
 	b.get("/account").want(t, 200, "root", "Administrator", "Welcome. You are the first user of this service.")
-	b.get("/setup?token="+token).want(t, 404, "start the server again")
+	b.get("/setup?token="+token).want(t, 404, "restart the server")
 	b.post("/setup", with(page.hidden(), "username", "second", "password", password)).want(t, 404)
 }
 

@@ -12,10 +12,10 @@ import (
 
 // notices are what the account page says once after a form.
 var notices = map[string]string{
-	"revoked":         "The application has no access any more.",
-	"ended":           "That session has ended.",
-	"password":        "Your password was changed.",
-	"password-others": "Your password was changed, and you were signed out everywhere else: other browsers, and applications and devices that you had connected there, have no access until you sign in again. This browser stays signed in, with the applications that you use in it.",
+	"revoked":         "Access has been revoked.",
+	"ended":           "That browser has been signed out.",
+	"password":        "Your password has been changed.",
+	"password-others": "Your password has been changed and you have been signed out everywhere else. Other browsers, and the applications and devices that you connected there, have no access until you sign in again. This browser stays signed in, and so do the applications you use in it.",
 	"welcome":         "Welcome. Your account is ready.",
 	"setup":           "Welcome. You are the first user of this service.",
 }

@@ -74,27 +74,27 @@ var somebody = &identity.User{ID: "a", Username: "alice", Claims: map[string]any
 
 // pages4Pictures are pages with what they could say.
 var pages4Pictures = map[string]answer{
-	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Interaction: "x", SignUp: "/"}},
-	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "The name and password do not match. Check both and try again.", Continue: "/"}},
+	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", waiting: waiting{"x", "printer"}, SignUp: "/"}},
+	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "Wrong username or password. Check both and try again.", Continue: "/"}},
 	"consent": {template: "consent", title: "Allow Photo Printer?", data: consentView{
 		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody),
-		Wanted: []scopeView{{Words: "Look at your photos"}, {Words: "photos.write", Plain: true}, {Words: "Add photos to your albums", Optional: true}, {Words: "Keep this access while you are away, until you end it"}},
-		Before: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your e-mail address", Optional: true}}, Resources: []string{"Photo library"},
+		Wanted: []scopeView{{Words: "Look at your photos"}, {Words: "photos.write", Plain: true}, {Words: "Add photos to your albums", Optional: true}, {Words: "Keep this access while you are away, until you revoke it"}},
+		Before: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true}}, Resources: []string{"Photo library"},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
 	"consent-native": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "photo-cli", Initial: "P", Destination: "an application on this device (127.0.0.1:53112)", Native: true, Person: person(&identity.User{Username: "bob"}),
-		Wanted: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true}},
+		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true}},
 	}},
 	"consent-unvouched": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Photo Printer", Initial: "P", Logo: "/logo.png", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody), Unvouched: true,
-		Wanted:    []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "See your e-mail address", Optional: true}},
+		Wanted:    []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true}},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
 	"consent-document": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, Newcomer: true, FirstTime: true, Person: person(somebody),
 		Destination: "an application on this device (localhost:3118)", Native: true, Resources: []string{"Files"},
-		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access while you are away, until you end it", Optional: true}},
+		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access while you are away, until you revoke it", Optional: true}},
 	}},
 	"consent-document-web": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, FirstTime: true, Person: person(somebody),
@@ -104,14 +104,14 @@ var pages4Pictures = map[string]answer{
 	"consent-device": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Living Room TV", Initial: "L", Website: "tv.example.com", Person: person(somebody),
 		Device: &asking{UserCode: "WDJB-MJHT", When: "a minute ago", Address: "198.51.100.23", Elsewhere: true},
-		Wanted: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "Look at your photos", Optional: true}},
+		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "Look at your photos", Optional: true}},
 	}},
 	"device":         {template: "device", title: "Connect a device", data: deviceView{}},
-	"device-wrong":   {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "No device is waiting with this code. Compare it with what the device shows; if that is the same, have the device show a new one."}},
+	"device-wrong":   {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "No device is waiting for this code. Check it against the code on your device. If they match, get a new code on the device."}},
 	"device-allowed": {template: "device-done", title: "Connected", data: true},
 	"device-denied":  {template: "device-done", title: "Not connected", data: false},
-	"sign-up":        {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", Interaction: "x", SignIn: "/"}},
-	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "Somebody has that username or e-mail address already.", NameBad: true}, SignIn: "/"}},
+	"sign-up":        {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", waiting: waiting{"x", "printer"}, SignIn: "/"}},
+	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "That username or email address is already taken.", NameBad: true}, SignIn: "/"}},
 	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(somebody), Another: "/"}},
 	"sign-out":       {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(somebody)}},
 	"sign-out-told": {template: "sign-out", title: "Sign out", data: signOutView{
@@ -123,20 +123,22 @@ var pages4Pictures = map[string]answer{
 	"account": {template: "account", title: "Your account", account: somebody, data: accountView{
 		User: somebody, Person: person(somebody), Notice: notices["revoked"],
 		Applications: []applicationView{
-			{Grants: []string{"1"}, Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: "3 February 2026", Scopes: []scopeView{{Words: "Sign you in, and recognise you when you return"}, {Words: "calendar.read", Plain: true}}},
-			{Grants: make([]string, 37), Name: "Coding Agent", Initial: "C", Since: "20 February 2026", Scopes: []scopeView{{Words: "See your notes"}}},
-			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Since: "1 March 2026", Scopes: []scopeView{{Words: "Look at your photos"}, {Words: "Keep this access while you are away, until you end it"}}},
+			{Grants: []string{"1"}, Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: moment{time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "calendar.read", Plain: true}}},
+			{Grants: make([]string, 37), Name: "Coding Agent", Initial: "C", Since: moment{time.Date(2026, time.February, 20, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "See your notes"}}},
+			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Since: moment{time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "Look at your photos"}, {Words: "Keep this access while you are away, until you revoke it"}}},
 		},
 		Sessions: []sessionView{
-			{Browser: "Firefox on Linux", Remote: "192.0.2.17", Since: "1 March 2026, 12:00 UTC", This: true},
-			{Browser: "Safari on iPhone", Remote: "2001:db8:4:1::20", Since: "27 February 2026, 07:31 UTC"},
+			{Browser: "Firefox on Linux", Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true},
+			{Browser: "Safari on iPhone", Remote: "2001:db8:4:1::20", Since: moment{time.Date(2026, time.February, 27, 7, 31, 0, 0, time.UTC), true}},
 		},
 	}},
-	"account-empty":  {template: "account", title: "Your account", account: somebody, data: accountView{User: somebody, Person: person(somebody), Sessions: []sessionView{{Browser: "Chrome on Windows", Remote: "192.0.2.17", Since: "1 March 2026, 12:00 UTC", This: true}}}},
+	"account-empty":  {template: "account", title: "Your account", account: somebody, data: accountView{User: somebody, Person: person(somebody), Sessions: []sessionView{{Browser: "Chrome on Windows", Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
 	"password":       {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody}},
-	"password-wrong": {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody, Alert: "That is not your current password.", CurrentBad: true}},
+	"password-wrong": {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody, Alert: "Your current password is wrong.", CurrentBad: true}},
 	"setup":          {template: "setup", title: "Set up", data: setupView{}},
 	"error-redirect": {template: "error", title: "We stopped", data: errorView{deadEnd: deadEnds[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
+	"error-expired":  {template: "error", title: "Expired", data: errorView{deadEnd: deadEnds[authserver.PageExpired], Application: "https://printer.example.com/", ApplicationName: "Photo Printer", Reference: "k7f2m9qx4t"}},
+	"error-canceled": {template: "error", title: "Canceled", data: errorView{deadEnd: deadEnds[oauth.AccessDenied]}},
 	"error-cookies":  {template: "error", title: "No cookies", data: errorView{deadEnd: deadEnds[pageNoCookies]}},
 	"error-server":   {template: "error", title: "Wrong", data: errorView{deadEnd: deadEnds[oauth.ServerError], Reference: "k7f2m9qx4t"}},
 }

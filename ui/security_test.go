@@ -131,7 +131,7 @@ func TestSE01_CookiesOfASignIn(t *testing.T) {
 	handler, _ := secureHandler(t)
 	rec := httptest.NewRecorder()
 	handler.ServeHTTP(rec, formRequest("https://id.example.com/tenant/sign-in", url.Values{"identifier": {"alice"}, "password": {password}}))
-	if got := rec.Header().Get("Location"); rec.Code != 303 || got != "/tenant/account?signed-in" {
+	if got := rec.Header().Get("Location"); rec.Code != 303 || got != "/tenant/account?signed_in=1" {
 		t.Errorf("status %d, Location %q", rec.Code, got)
 	}
 	if got := rec.Header().Get("Strict-Transport-Security"); got != "max-age=31536000" {
@@ -176,7 +176,7 @@ func TestLG01_EveryFailedSignInLooksTheSame(t *testing.T) {
 	w.addUser(identity.User{ID: "p", Username: "paul1"})
 	b := w.newBrowser()
 	want := b.signIn("alice", "wrong")
-	want.want(t, 403, "do not match", `role="alert"`)
+	want.want(t, 403, "Wrong username or password", `role="alert"`)
 	for _, name := range []string{"dora1", "paul1", "nobod"} {
 		got := b.signIn(name, password)
 		if got.StatusCode != want.StatusCode || len(got.Cookies()) != 0 || strings.ReplaceAll(got.body, name, "alice") != want.body {
@@ -198,7 +198,7 @@ func TestLG04_AThrottledSignInSaysWhenToComeBack(t *testing.T) {
 		b.signIn("alice", "wrong")
 	}
 	r := b.signIn("alice", "wrong")
-	r.want(t, 429, "too many attempts", `role="alert"`)
+	r.want(t, 429, "Too many failed attempts", `role="alert"`)
 	if wait, err := strconv.Atoi(r.Header.Get("Retry-After")); err != nil || wait < 50 || wait > 60 {
 		t.Errorf("Retry-After is %q", r.Header.Get("Retry-After"))
 	}
@@ -249,7 +249,7 @@ func TestST05_ST07_DV08_FormsFromElsewhereAreRefused(t *testing.T) {
 	r := b.request("POST", "/sign-in", form)
 	r.Header.Del("Sec-Fetch-Site")
 	r.Header.Set("Origin", w.url)
-	b.do(r).redirectedTo(t, "/account?signed-in")
+	b.do(r).redirectedTo(t, "/account?signed_in=1")
 }
 
 func TestST08_GetChangesNothing(t *testing.T) {
@@ -288,7 +288,7 @@ func TestLG40_NothingSaysWhereToGoAfterSignIn(t *testing.T) {
 	}
 	b := w.newBrowser()
 	b.post("/sign-in?return_to=//evil.example.com", url.Values{"identifier": {"alice"}, "password": {password}, "return_to": {"//evil.example.com"}}).
-		redirectedTo(t, "/account?signed-in")
+		redirectedTo(t, "/account?signed_in=1")
 }
 
 func TestLG39_PasswordManagersAreWelcome(t *testing.T) {

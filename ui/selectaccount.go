@@ -7,10 +7,11 @@ import (
 )
 
 type selectAccountView struct {
-	Interaction, Subject string
-	ClientName           string
-	Person               *personView
-	Another              string // leads to the form
+	waiting
+	Subject    string
+	ClientName string
+	Person     *personView
+	Another    string // leads to the form
 }
 
 // writeSelectAccount asks whether to go on as who is signed in, where the application wants
@@ -19,8 +20,8 @@ func (s *session) writeSelectAccount(w http.ResponseWriter, r *http.Request, in 
 	return s.write(w, answer{
 		template: "select-account", title: "Choose an account", formAction: in.FormAction,
 		data: selectAccountView{
-			Interaction: in.ID, Subject: in.Selectable, ClientName: clientOf(r, in), Person: person(s.who.User),
-			Another: s.base + "/sign-in" + interactionQuery(in.ID) + "&another",
+			waiting: waitingFor(in), Subject: in.Selectable, ClientName: clientOf(r, in), Person: person(s.who.User),
+			Another: s.base + "/sign-in" + waitingFor(in).query() + "&another",
 		},
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -12,15 +13,42 @@ import (
 )
 
 type signInView struct {
-	Interaction string
-	ClientName  string // "" if no application waits
-	Identifier  string
-	Alert       string
+	waiting
+	ClientName string // "" if no application waits
+	Identifier string
+	Alert      string
 	// Continue leads on with the account that is signed in, where the application does not
 	// ask for more.
 	Continue string
 	// SignUp leads to the page that creates an account; "" if there is none.
 	SignUp string
+}
+
+// waiting is what a page's links and forms say of the interaction: its ID, and the client that
+// the browser can go back to when it is gone. Both are "" if no application waits.
+type waiting struct{ Interaction, ClientID string }
+
+func waitingFor(in *authserver.Interaction) waiting {
+	if in == nil {
+		return waiting{}
+	}
+	v := waiting{Interaction: in.ID}
+	if in.Client != nil && in.Client.Vouched() {
+		v.ClientID = in.Client.ID
+	}
+	return v
+}
+
+// query is for links to other pages of the interaction.
+func (v waiting) query() string {
+	if v.Interaction == "" {
+		return ""
+	}
+	query := "?interaction=" + url.QueryEscape(v.Interaction)
+	if v.ClientID != "" {
+		query += "&client_id=" + url.QueryEscape(v.ClientID)
+	}
+	return query
 }
 
 // interaction returns the interaction that a page is about; nil if it is about none, or
@@ -34,8 +62,7 @@ func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *auths
 	switch {
 	case err == nil:
 		return in, true
-	case r.Header.Get("Cookie") == "":
-		s.ErrorPage(w, r, pageError(http.StatusBadRequest, pageNoCookies))
+	case s.missingCookies(w, r):
 	default:
 		s.server.InteractionError(w, r, err)
 	}
@@ -62,18 +89,18 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 
 // writeSignIn writes the page; a has the status and what goes with it.
 func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, v signInView, a answer) error {
+	v.waiting = waitingFor(in)
 	if in != nil {
-		v.Interaction = in.ID
 		if in.Client != nil {
 			v.ClientName = clientOf(r, in)
 		}
 		a.formAction = in.FormAction
 		if s.who != nil && s.who.User.ID == in.Subject {
-			v.Continue = s.server.ContinueURL(in.ID)
+			v.Continue = s.server.ContinueURL(in)
 		}
 	}
 	if s.config.SignUp {
-		v.SignUp = s.base + SignUpPath + interactionQuery(v.Interaction)
+		v.SignUp = s.base + SignUpPath + v.query()
 	}
 	a.template, a.title, a.data = "sign-in", "Sign in", v
 	return s.write(w, a)
@@ -105,25 +132,41 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		s.server.Authenticated(w, r, in.ID, authentication(began))
 		return nil
 	}
-	return s.redirect(w, "/account?signed-in")
+	return s.redirect(w, "/account?"+signedInParam+"=1")
+}
+
+// signedInParam says that the page before set the session's cookie.
+const signedInParam = "signed_in"
+
+// cancel goes back to the application without signing in.
+func (s *session) cancel(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	if in == nil {
+		return s.redirect(w, "/sign-in")
+	}
+	s.server.Canceled(w, r, in.ID)
+	return nil
 }
 
 // signInRefusal says to a person why a password was not accepted; known is false for a
 // fault.
 func signInRefusal(err error, alert *string) (a answer, known bool) {
 	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
-		*alert = "There were too many attempts. For your safety, try again " + inTime(throttled.RetryAfter) + "."
+		*alert = "Too many failed attempts. To protect the account, wait and try again " + inTime(throttled.RetryAfter) + "."
 		return answer{status: http.StatusTooManyRequests, retryAfter: throttled.RetryAfter}, true
 	}
 	switch {
 	case errors.Is(err, identity.ErrWrongCredentials):
-		*alert = "The name and password do not match. Check both and try again."
+		*alert = "Wrong username or password. Check both and try again."
 		return answer{status: http.StatusForbidden}, true
 	case errors.Is(err, identity.ErrPasswordTooLong):
-		*alert = "That password is longer than any can be here."
+		*alert = "That password is too long."
 		return answer{status: http.StatusBadRequest}, true
 	case errors.Is(err, identity.ErrBusy):
-		*alert = "Very many people are signing in right now. Try again in a moment."
+		*alert = "The service is very busy. Try again in a moment."
 		return answer{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
 	}
 	return answer{}, false

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -9,9 +10,11 @@ import (
 )
 
 type signOutView struct {
-	Interaction string
-	ClientName  string
-	Person      *personView // nil if nobody is signed in
+	waiting
+	ClientName string
+	// Cancel is where a user who stays signed in goes.
+	Cancel string
+	Person *personView // nil if nobody is signed in
 	// Applications are those that are told, and so sign the person out; Staying the names
 	// of the others.
 	Applications []signedInView
@@ -25,7 +28,7 @@ func (s *session) showSignOut(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return nil
 	}
-	var v signOutView
+	v := signOutView{waiting: waitingFor(in), Cancel: s.base + "/account"}
 	a := answer{template: "sign-out", title: "Sign out"}
 	if s.who != nil {
 		v.Person = person(s.who.User)
@@ -35,10 +38,10 @@ func (s *session) showSignOut(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if in != nil {
-		v.Interaction = in.ID
 		a.formAction = in.FormAction
 		if in.Client != nil {
 			v.ClientName = clientName(in.Client)
+			v.Cancel = cmp.Or(homeURI(in.Client), v.Cancel)
 		}
 	} else if s.who == nil {
 		return s.redirect(w, "/signed-out")

@@ -3,7 +3,6 @@ package ui
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
@@ -13,7 +12,8 @@ import (
 const SignUpPath = "/sign-up"
 
 type signUpView struct {
-	Interaction, ClientName string
+	waiting
+	ClientName string
 	newPersonView
 	SignIn string // leads to the form for those who have an account
 }
@@ -23,13 +23,6 @@ type newPersonView struct {
 	Username, Email string
 	Alert           string
 	NameBad, NewBad bool
-}
-
-func interactionQuery(id string) string {
-	if id == "" {
-		return ""
-	}
-	return "?interaction=" + url.QueryEscape(id)
 }
 
 // showSignUp is where people create an account for themselves, if the operator allows it:
@@ -48,15 +41,14 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPerso
 	if !ok {
 		return nil
 	}
-	v := signUpView{newPersonView: p}
+	v := signUpView{waiting: waitingFor(in), newPersonView: p}
 	if in != nil {
-		v.Interaction = in.ID
 		a.formAction = in.FormAction
 		if in.Client != nil {
 			v.ClientName = clientOf(r, in)
 		}
 	}
-	v.SignIn = s.base + "/sign-in" + interactionQuery(v.Interaction)
+	v.SignIn = s.base + "/sign-in" + v.query()
 	a.template, a.title, a.data = "sign-up", "Create an account", v
 	return s.write(w, a)
 }
@@ -101,7 +93,7 @@ func (v *newPersonView) refusal(err error) (a answer, known bool) {
 	case isInvalid:
 		v.Alert, v.NameBad = sentence(invalid.Error()), true
 	case errors.Is(err, identity.ErrIdentifierTaken):
-		v.Alert, v.NameBad = "Somebody has that username or e-mail address already.", true
+		v.Alert, v.NameBad = "That username or email address is already taken.", true
 	default:
 		return signInRefusal(err, &v.Alert)
 	}

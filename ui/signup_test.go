@@ -22,7 +22,7 @@ func TestSignUpForAnApplication(t *testing.T) {
 	b.post("/sign-up", with(page.hidden(), "username", "Alice", "password", password)).want(t, 400, "has that username")
 	b.post("/sign-up", with(page.hidden(), "username", "carol", "email", "no address", "password", password)).want(t, 400, `role="alert"`)
 	consent := b.get(b.post("/sign-up", with(page.hidden(), "username", "carol", "email", "carol@example.com", "password", password)).redirected(t))
-	consent.want(t, 200, "asks for access", "carol")
+	consent.want(t, 200, "wants access", "carol")
 	carol, err := w.store.UserByIdentifier(t.Context(), "carol")
 	if err != nil || carol.Administrator || carol.Claims["email_verified"] != false {
 		t.Errorf("the new person is %+v, %v", carol, err)
@@ -36,7 +36,7 @@ func TestPromptCreateIsContentWithASignIn(t *testing.T) {
 	b := w.newBrowser()
 	page := b.get(b.get(b.authorizeURL(url.Values{"prompt": {"create"}})).redirected(t))
 	signIn := b.get(html.UnescapeString(regexp.MustCompile(`href="(/sign-in[^"]*)"`).FindStringSubmatch(page.body)[1]))
-	b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(t)).want(t, 200, "asks for access")
+	b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(t)).want(t, 200, "wants access")
 }
 
 func TestSignUpIsOffUnlessTheOperatorWantsIt(t *testing.T) {
@@ -59,7 +59,7 @@ func TestSignUpIsThrottled(t *testing.T) {
 	for range 20 {
 		b.post("/sign-up", url.Values{"username": {"carol"}, "password": {"short"}}).want(t, 400)
 	}
-	b.post("/sign-up", url.Values{"username": {"carol"}, "password": {password}}).want(t, 429, "too many attempts")
+	b.post("/sign-up", url.Values{"username": {"carol"}, "password": {password}}).want(t, 429, "Too many failed attempts")
 }
 
 func TestSelectAccount(t *testing.T) {
@@ -82,7 +82,7 @@ func TestSelectAccount(t *testing.T) {
 	choose = b.get(b.get(b.authorizeURL(url.Values{"prompt": {"select_account"}})).redirected(t))
 	another := b.get(html.UnescapeString(regexp.MustCompile(`href="(/sign-in[^"]*)"`).FindStringSubmatch(choose.body)[1]))
 	another.want(t, 200, "Password")
-	b.get(b.post("/sign-in", with(another.hidden(), "identifier", "bob", "password", password)).redirected(t)).want(t, 200, "asks for access", "bob")
+	b.get(b.post("/sign-in", with(another.hidden(), "identifier", "bob", "password", password)).redirected(t)).want(t, 200, "wants access", "bob")
 
 	both := b.get(b.get(b.authorizeURL(url.Values{"prompt": {"login select_account"}})).redirected(t))
 	both.want(t, 200, "Password") // choosing would not be enough

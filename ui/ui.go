@@ -27,6 +27,9 @@ type Config struct {
 	Name string
 	// SignUp lets people create accounts for themselves.
 	SignUp bool
+	// OptionalUnticked has the consent page show optional scopes unticked, unless the user
+	// allowed them before.
+	OptionalUnticked bool
 	// RemoteAddr returns the address of the browser behind trusted proxies; nil means
 	// r.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr
@@ -97,6 +100,7 @@ type page struct {
 var pages = [...]page{
 	{"/", (*session).home, nil},
 	{"/sign-in", (*session).showSignIn, (*session).signIn},
+	{"/cancel", nil, (*session).cancel},
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
 	{"/consent", (*session).showConsent, (*session).consent},

@@ -16,110 +16,119 @@ import (
 // deadEnd says what happened, and what to do next.
 type deadEnd struct {
 	Title, Happened, Next string
-	// own marks one that is nothing an application's developer could mend.
+	// own marks one that the application's developer can do nothing about.
 	own bool
 }
 
+// tellDevelopers is what helps where the application's request is at fault.
+const tellDevelopers = "If this keeps happening, contact its developers and give them the reference below."
+
 var deadEnds = map[oauth.ErrorCode]deadEnd{
 	authserver.PageUnknownClient: {
-		Title:    "This application is not known here",
-		Happened: "The link that brought you here names an application that is not registered with this service, or no longer is.",
-		Next:     "Go back to the application and try once more. If that does not help, tell its makers, and give them the reference below.",
+		Title:    "Unknown application",
+		Happened: "The link that brought you here is for an application that is not registered with this service.",
+		Next:     "Go back to the application and try again. " + tellDevelopers,
 	},
 	authserver.PageRedirectURI: {
-		Title:    "We stopped for your safety",
-		Happened: "The application asked us to send you to an address that it has not registered. That can be a mistake of its makers, or somebody who tries to reach your account. Nothing was sent.",
-		Next:     "Start again from the application's own site. If you land here again, tell its makers, and give them the reference below.",
+		Title:    "Stopped for your safety",
+		Happened: "The application asked us to send you to an address that it has not registered. It may be a mistake by its developers, or someone may be trying to get into your account. Nothing was sent.",
+		Next:     "Start again from the application's own site. " + tellDevelopers,
 	},
 	authserver.PageRedirectURIMissing: {
-		Title:    "The application's link is incomplete",
-		Happened: "The application did not say which of its addresses we should send you back to. Nothing was sent.",
-		Next:     "Start again from the application's own site. If you land here again, tell its makers, and give them the reference below.",
+		Title:    "Incomplete link",
+		Happened: "The application did not say which of its addresses to send you back to. Nothing was sent.",
+		Next:     "Start again from the application's own site. " + tellDevelopers,
 	},
 	authserver.PageClientDocument: {
-		Title:    "We cannot tell what this application is",
-		Happened: "The application is known by a document on its makers' site. That could not be read just now, or is not as it should be. Nothing was sent.",
-		Next:     "Wait a moment and start again from the application. If you land here again, tell its makers, and give them the reference below.",
+		Title:    "We could not identify this application",
+		Happened: "The application describes itself in a document on its developers' site. We could not read the document, or it is not valid. Nothing was sent.",
+		Next:     "Wait a moment, then start again from the application. " + tellDevelopers,
 	},
 	authserver.PageExpired: {
-		Title:    "This page is too old",
-		Happened: "What you were about to do was left open for too long, or is finished already.",
-		Next:     "Go back to the application and start again. You will not have to sign in twice.",
+		Title:    "This page has expired",
+		Happened: "It was already used, or it was open for too long. Pages like this one cannot be bookmarked.",
+		Next:     "Go back to the application and start again. If you are still signed in here, you will not need your password.",
 		own:      true,
 	},
 	authserver.PageOtherBrowser: {
-		Title:    "This began in another browser",
-		Happened: "For your safety, what begins in one browser must be finished there.",
-		Next:     "Return to the browser in which you began, or go to the application in this one and start again.",
+		Title:    "This was started in another browser",
+		Happened: "For your safety, a sign-in has to be finished in the browser where it was started. The same happens if this browser has deleted its cookies since then.",
+		Next:     "Go back to the browser where you started, or start again from the application in this one.",
 		own:      true,
 	},
 	pageNoCookies: {
-		Title:    "Your browser sent no cookies",
-		Happened: "We need one cookie to know that it is still you from one page to the next. Cookies seem to be switched off, or this address was opened in another browser than the one in which you began.",
+		Title:    "Cookies are turned off",
+		Happened: "Your browser did not keep the cookie that we set just now. Without cookies, we cannot sign you in.",
 		Next:     "Allow cookies for this site in your browser's settings. Then go back to the application and start again.",
 		own:      true,
 	},
+	oauth.AccessDenied: {
+		Title:    "You canceled the sign-in",
+		Happened: "The application did not get access to anything.",
+		Next:     "You can close this page. To sign in after all, start again from the application.",
+		own:      true,
+	},
 	pageForeignForm: {
-		Title:    "This came from another site",
-		Happened: "The form that reached us was not sent from one of our own pages, so nothing was done.",
-		Next:     "If you did mean to do this, open the page here and try again. If you did not, there is nothing that you need to do.",
+		Title:    "This form came from another site",
+		Happened: "The form was not sent from one of our pages, so we ignored it.",
+		Next:     "If you meant to do this, open the page here and try again. Otherwise, there is nothing you need to do.",
 		own:      true,
 	},
 	pageBadForm: {
 		Title:    "We could not read the form",
-		Happened: "What your browser sent was not what the form asks for, so nothing was done.",
-		Next:     "Go back, load the page again and fill it in once more.",
+		Happened: "Your browser sent something that the form does not ask for, so we ignored it.",
+		Next:     "Go back, reload the page and fill it in again.",
 		own:      true,
 	},
 	pageNotFound: {
-		Title:    "There is nothing here",
-		Happened: "The address may be mistyped, or the page may be gone.",
+		Title:    "Page not found",
+		Happened: "The address may be mistyped, or the page may have been removed.",
 		Next:     "Check the address, or go to your account.",
 		own:      true,
 	},
 	pageSetupOver: {
-		Title:    "This link does not work any more",
-		Happened: "It creates the first user, once, within a day. It was used, or it is old, or it is incomplete.",
-		Next:     "Sign in if you have an account. If there are no users at all, start the server again: it prints a new link.",
+		Title:    "This link no longer works",
+		Happened: "It creates the first account. It works once, and only for a day. It was already used, has expired or is incomplete.",
+		Next:     "Sign in if you have an account. If there are no accounts yet, restart the server: it prints a new link.",
 		own:      true,
 	},
 	pageMethod: {
-		Title:    "This page cannot be opened like that",
-		Happened: "The address belongs to a form, and does nothing by itself.",
+		Title:    "This address cannot be opened directly",
+		Happened: "It belongs to a form, and nothing happened.",
 		Next:     "Go to your account and use the form there.",
 		own:      true,
 	},
 	oauth.InvalidRequest: {
-		Title:    "The application's request was not right",
-		Happened: "The link that brought you here is incomplete or damaged, so we could not tell what the application wants.",
-		Next:     "Go back to the application and try once more. If that does not help, tell its makers, and give them the reference below.",
+		Title:    "Something is wrong with the application's request",
+		Happened: "The link that brought you here is incomplete or damaged.",
+		Next:     "Go back to the application and try again. " + tellDevelopers,
 	},
 	oauth.TemporarilyUnavailable: {
-		Title:    "We cannot get to your request right now",
-		Happened: "Very many people are here, or a part of the service is not available.",
-		Next:     "Wait a moment and load the page again.",
+		Title:    "The service is very busy",
+		Happened: "We could not handle your request right now.",
+		Next:     "Wait a moment, then reload the page.",
 		own:      true,
 	},
 	oauth.ServerError: {
 		Title:    "Something went wrong on our side",
-		Happened: "That was not your mistake. What went wrong has been noted.",
-		Next:     "Try again in a moment. If it happens again, tell us, and give us the reference below.",
+		Happened: "This was not your fault. The error has been logged.",
+		Next:     "Try again in a moment. If it happens again, contact us and give us the reference below.",
 		own:      true,
 	},
 }
 
 // standardScopes are the words for the scopes of OpenID Connect Core, sections 5.4 and 11.
 var standardScopes = map[string]string{
-	oauth.ScopeOpenID:        "Sign you in, and recognise you when you return",
+	oauth.ScopeOpenID:        "Sign you in and recognize you when you return",
 	oauth.ScopeProfile:       "See your profile, such as your name and picture",
-	oauth.ScopeEmail:         "See your e-mail address",
+	oauth.ScopeEmail:         "See your email address",
 	oauth.ScopeAddress:       "See your postal address",
 	oauth.ScopePhone:         "See your phone number",
-	oauth.ScopeOfflineAccess: "Keep this access while you are away, until you end it",
+	oauth.ScopeOfflineAccess: "Keep this access while you are away, until you revoke it",
 }
 
-// inWords says what a scope allows. ok is false if nobody wrote it down, and the words
-// are but the scope's name.
+// inWords says what a scope allows. ok is false if it has no description, and the words are
+// the scope's name.
 func inWords(scope authserver.Scope) (words string, ok bool) {
 	if scope.Description != "" {
 		return cutRunes(clean(scope.Description), 300), true
@@ -191,7 +200,7 @@ func webHost(uri string) string {
 	return cleanName(u.Host)
 }
 
-// httpsLink returns uri if it may stand in a link to a site of the application's makers.
+// httpsLink returns uri if a page may link to it as a site of the application's developers.
 func httpsLink(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
@@ -238,7 +247,7 @@ func browser(userAgent string) string {
 	case userAgent != "":
 		return cutRunes(clean(userAgent), 40)
 	}
-	return "An unknown browser"
+	return "Unknown browser"
 }
 
 // inTime says how long to wait.
@@ -264,10 +273,22 @@ func ago(d time.Duration) string {
 	}
 }
 
-// day says when something was.
-func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
+// moment is a time on a page: a day, or a minute too. The server does not know the browser's
+// time zone, so it writes UTC and says so; a script shows the time there.
+type moment struct {
+	time.Time
+	Minute bool
+}
 
-func minute(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") }
+// Machine is the value of the attribute datetime.
+func (m moment) Machine() string { return m.UTC().Format(time.RFC3339) }
+
+func (m moment) Words() string {
+	if m.Minute {
+		return m.UTC().Format("2 January 2006, 15:04 UTC")
+	}
+	return m.UTC().Format("2 January 2006")
+}
 
 // sentence makes a sentence of an error that was written for people.
 func sentence(s string) string {

@@ -1,5 +1,6 @@
 // The pages work without this. It adds a button that shows a password while it is typed,
-// keeps a second click from sending a form twice, and goes on after a sign-out.
+// keeps a second click from sending a form twice, shows times in the browser's time zone, and
+// continues after a sign-out.
 "use strict";
 
 for (const field of document.querySelectorAll(".secret > input")) {
@@ -10,13 +11,23 @@ for (const field of document.querySelectorAll(".secret > input")) {
     field.type = visible ? "text" : "password";
     button.textContent = visible ? "Hide" : "Show";
     button.setAttribute("aria-pressed", String(visible));
-    button.setAttribute("aria-label", visible ? "Hide the password" : "Show the password");
+    button.setAttribute("aria-label", visible ? "Hide password" : "Show password");
   };
   show(false);
   button.addEventListener("click", () => show(field.type === "password"));
   // Password managers learn from fields that are of type password when they are sent.
   field.form.addEventListener("submit", () => show(false));
   field.after(button);
+}
+
+// The pages are in English, in the user's own variety where the browser asks for one.
+const language = /^en\b/.test(navigator.language) ? navigator.language : "en-GB";
+for (const time of document.querySelectorAll("time[datetime]")) {
+  const when = new Date(time.dateTime);
+  if (isNaN(when)) continue;
+  const style = { dateStyle: "long" };
+  if ("minute" in time.dataset) style.timeStyle = "short";
+  time.textContent = new Intl.DateTimeFormat(language, style).format(when);
 }
 
 const sent = new WeakSet();
