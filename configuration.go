@@ -46,6 +46,9 @@ type Configuration struct {
 	Source string `json:"source,omitempty"`
 	// SignUp lets people create accounts for themselves.
 	SignUp bool `json:"sign_up,omitempty"`
+	// ConsentOptionalDefault is how the consent page first shows optional scopes: ConsentTicked,
+	// the default, or ConsentUnticked. Later it shows what the user chose before.
+	ConsentOptionalDefault string `json:"consent_optional_default,omitempty"`
 	// FirstPartyApplications lets clients with first_party send people's passwords here.
 	FirstPartyApplications bool `json:"first_party_applications,omitempty"`
 	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
@@ -68,6 +71,12 @@ type Configuration struct {
 	Hooks []Hook `json:"hooks,omitempty"`
 	Declarations
 }
+
+// The values of Configuration.ConsentOptionalDefault.
+const (
+	ConsentTicked   = "ticked"
+	ConsentUnticked = "unticked"
+)
 
 // Declarations are the clients, users, scopes and resources of a configuration file, or of
 // a file for "valetkey apply". A record is a set of named members. One that is not named

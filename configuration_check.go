@@ -44,6 +44,11 @@ func (c *Configuration) validate(report reporter) {
 	if _, err := parseProxies(nil, c.ProxyHeader); err != nil {
 		report("proxy_header", "%q is neither %s nor %s", c.ProxyHeader, headerXForwardedFor, headerForwarded)
 	}
+	switch c.ConsentOptionalDefault {
+	case "", ConsentTicked, ConsentUnticked:
+	default:
+		report("consent_optional_default", "%q is neither %s nor %s", c.ConsentOptionalDefault, ConsentTicked, ConsentUnticked)
+	}
 	for i, network := range c.Outgoing.Networks {
 		if _, err := parseNetwork(network); err != nil {
 			report(fmt.Sprintf("outgoing.networks[%d]", i), "%v", err)

@@ -128,6 +128,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"private_key_jwt without keys", "clients:\n  - client_id: a\n    token_endpoint_auth_method: private_key_jwt\n    grant_types: [client_credentials]\n", `needs jwks or jwks_uri`},
 		{"symmetric key in jwks", "clients:\n  - client_id: a\n    grant_types: [client_credentials]\n    jwks: {keys: [{kty: oct, k: c2VjcmV0}]}\n", `valetkey.yaml:4: clients[0].jwks: `},
 		{"http jwks_uri", "clients:\n  - client_id: a\n    grant_types: [client_credentials]\n    jwks_uri: http://a.example/jwks\n", `valetkey.yaml:4: clients[0].jwks_uri: `},
+		{"neither ticked nor unticked", "consent_optional_default: off\n", `valetkey.yaml:1: consent_optional_default: "off" is neither ticked nor unticked`},
 		{"first-party on the web", "first_party_applications: true\n" + client + "    redirect_uris: [https://a.example/cb]\n    first_party: true\n", `valetkey.yaml:6: clients[0].first_party: it is for native applications`},
 		{"first-party where nobody is", client + "    redirect_uris: [https://a.example/cb]\n    application_type: native\n    first_party: true\n", `valetkey.yaml:6: clients[0].first_party: it needs first_party_applications`},
 		{"unknown grant type", client + "    grant_types: [passwords]\n", `valetkey.yaml:4: clients[0].grant_types[0]: "passwords" is none of`},

@@ -162,7 +162,8 @@ func (s *Server) open(ctx context.Context, master []byte) error {
 	}
 	pages, err := ui.New(ui.Config{
 		Issuer: s.config.Issuer, Accounts: s.accounts, Store: store, Name: s.config.ServiceName, SignUp: s.config.SignUp,
-		RemoteAddr: s.proxies.clientAddress, Logger: s.log,
+		OptionalUnticked: s.config.ConsentOptionalDefault == ConsentUnticked,
+		RemoteAddr:       s.proxies.clientAddress, Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("set up pages: %w", err)

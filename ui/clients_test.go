@@ -172,7 +172,7 @@ func TestManyRegistrationsAreOneApplication(t *testing.T) {
 	})
 	page := b.get("/account")
 	page.want(t, 200, "registered 3 times", "Look at your photos")
-	if got := strings.Count(page.body, "<bdi>Agent</bdi>"); got != 3 {
+	if got := strings.Count(page.body, "<strong><bdi>Agent</bdi>"); got != 3 {
 		t.Errorf("%d applications are listed, want 3", got)
 	}
 	again, err := w.store.Grant(t.Context(), "a", "again-1")

@@ -233,25 +233,13 @@ func TestST06_AnInteractionStaysInItsBrowser(t *testing.T) {
 	victim.signIn("alice", password).redirected(t)
 	page := attacker.get(w.authorizeURL(nil)).redirected(t)
 	victim.get(page).want(t, 400, "another browser", "Reference")
-	interaction := strings.TrimPrefix(page, "/sign-in?interaction=")
+	interaction := interactionOf(page)
 	victim.post("/consent", url.Values{"interaction": {interaction}, "answer": {"allow"}, "subject": {"a"}}).want(t, 400)
 	resp := victim.post("/sign-in", url.Values{"interaction": {interaction}, "identifier": {"alice"}, "password": {password}})
 	resp.want(t, 400, "another browser")
 	if len(resp.Cookies()) != 0 {
 		t.Errorf("cookies were set: %v", resp.Cookies())
 	}
-}
-
-func TestCookiesOff(t *testing.T) {
-	w := newWorld(t)
-	w.addAlice()
-	b := w.newBrowser()
-	b.client.Jar = nil
-	page := b.get(w.authorizeURL(nil)).redirected(t)
-	b.get(page).want(t, 400, "Your browser sent no cookies")
-	b.post("/sign-in", url.Values{"interaction": {strings.TrimPrefix(page, "/sign-in?interaction=")}, "identifier": {"alice"}, "password": {password}}).
-		want(t, 400, "Your browser sent no cookies")
-	b.get(b.signIn("alice", password).redirected(t)).want(t, 400, "Your browser sent no cookies")
 }
 
 func TestDeadEnds(t *testing.T) {

@@ -19,7 +19,7 @@ func TestSignUpForAnApplication(t *testing.T) {
 	page := b.get(b.get(b.authorizeURL(url.Values{"prompt": {"create"}})).redirected(t))
 	page.want(t, 200, "Create an account", "Photo Printer", "Sign in")
 	b.post("/sign-up", with(page.hidden(), "username", "carol", "password", "short")).want(t, 400, "too short", `value="carol"`)
-	b.post("/sign-up", with(page.hidden(), "username", "Alice", "password", password)).want(t, 400, "has that username")
+	b.post("/sign-up", with(page.hidden(), "username", "Alice", "password", password)).want(t, 400, "already taken")
 	b.post("/sign-up", with(page.hidden(), "username", "carol", "email", "no address", "password", password)).want(t, 400, `role="alert"`)
 	consent := b.get(b.post("/sign-up", with(page.hidden(), "username", "carol", "email", "carol@example.com", "password", password)).redirected(t))
 	consent.want(t, 200, "wants access", "carol")

@@ -235,3 +235,12 @@ type failing struct{ *memory.Store }
 func (failing) UserByIdentifier(context.Context, string) (*identity.User, error) {
 	return nil, errors.New("the disk is full")
 }
+
+// interactionOf returns the interaction in the address of a page.
+func interactionOf(page string) string {
+	u, err := url.Parse(page)
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get("interaction")
+}
