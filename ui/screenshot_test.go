@@ -79,22 +79,22 @@ var pages4Pictures = map[string]answer{
 	"consent": {template: "consent", title: "Allow Photo Printer?", data: consentView{
 		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody),
 		Wanted: []scopeView{{Words: "Look at your photos"}, {Words: "photos.write", Plain: true}, {Words: "Add photos to your albums", Optional: true}, {Words: "Keep this access while you are away, until you revoke it"}},
-		Before: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true}}, Resources: []string{"Photo library"},
+		Before: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true, Ticked: true}}, Resources: []string{"Photo library"},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
 	"consent-native": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "photo-cli", Initial: "P", Destination: "an application on this device (127.0.0.1:53112)", Native: true, Person: person(&identity.User{Username: "bob"}),
-		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true}},
+		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true, Ticked: true}},
 	}},
 	"consent-unvouched": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Photo Printer", Initial: "P", Logo: "/logo.png", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody), Unvouched: true,
-		Wanted:    []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true}},
+		Wanted:    []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true, Ticked: true}},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
 	"consent-document": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, Newcomer: true, FirstTime: true, Person: person(somebody),
 		Destination: "an application on this device (localhost:3118)", Native: true, Resources: []string{"Files"},
-		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access while you are away, until you revoke it", Optional: true}},
+		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access while you are away, until you revoke it", Optional: true, Ticked: true}},
 	}},
 	"consent-document-web": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, FirstTime: true, Person: person(somebody),
@@ -104,7 +104,7 @@ var pages4Pictures = map[string]answer{
 	"consent-device": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Living Room TV", Initial: "L", Website: "tv.example.com", Person: person(somebody),
 		Device: &asking{UserCode: "WDJB-MJHT", When: "a minute ago", Address: "198.51.100.23", Elsewhere: true},
-		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "Look at your photos", Optional: true}},
+		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "Look at your photos", Optional: true, Ticked: true}},
 	}},
 	"device":         {template: "device", title: "Connect a device", data: deviceView{}},
 	"device-wrong":   {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "No device is waiting for this code. Check it against the code on your device. If they match, get a new code on the device."}},
@@ -143,7 +143,9 @@ var pages4Pictures = map[string]answer{
 	"error-server":   {template: "error", title: "Wrong", data: errorView{deadEnd: deadEnds[oauth.ServerError], Reference: "k7f2m9qx4t"}},
 }
 
-func pictures(t *testing.T) http.Handler {
+func pictures(t *testing.T) http.Handler { return picturesWith(t, pages4Pictures) }
+
+func picturesWith(t *testing.T, pages map[string]answer) http.Handler {
 	w := newWorld(t)
 	assets := w.ui.Handler(nil)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -152,7 +154,7 @@ func pictures(t *testing.T) http.Handler {
 			_, _ = rw.Write(logoPicture())
 			return
 		}
-		page, ok := pages4Pictures[name]
+		page, ok := pages[name]
 		if !ok {
 			assets.ServeHTTP(rw, r)
 			return

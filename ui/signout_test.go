@@ -151,7 +151,7 @@ func TestLogoutInChromium(t *testing.T) {
 		if scripts && err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"Photo Printer", "Hanging Gardens", "Old Wiki may still have you signed in"} {
+		for _, name := range []string{"Photo Printer", "Hanging Gardens", "Old Wiki may keep you signed in"} {
 			if scripts && !strings.Contains(text, name) {
 				t.Errorf("the sign-out page does not say %q:\n%s", name, text)
 			}

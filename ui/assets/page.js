@@ -7,11 +7,12 @@ for (const field of document.querySelectorAll(".secret > input")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "show";
+  const what = field.labels[0].textContent.toLowerCase();
   const show = (visible) => {
     field.type = visible ? "text" : "password";
     button.textContent = visible ? "Hide" : "Show";
     button.setAttribute("aria-pressed", String(visible));
-    button.setAttribute("aria-label", visible ? "Hide password" : "Show password");
+    button.setAttribute("aria-label", (visible ? "Hide " : "Show ") + what);
   };
   show(false);
   button.addEventListener("click", () => show(field.type === "password"));
