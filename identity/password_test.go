@@ -59,6 +59,7 @@ func TestMalformedHashesFitNoPassword(t *testing.T) {
 
 func FuzzParseArgonHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4")
+	f.Add("$argon2id$v=19$m=10,t=1,p=1$00000000000$000000000000000000000\rA")
 	f.Fuzz(func(t *testing.T, s string) {
 		if h, err := parseArgonHash(s); err == nil && h.String() != s {
 			t.Errorf("%q reads as %q", s, h.String())

@@ -139,7 +139,8 @@ func parseArgonHash(s string) (*argonHash, error) {
 	var err1, err2 error
 	h.salt, err1 = base64.RawStdEncoding.Strict().DecodeString(fields[4])
 	h.key, err2 = base64.RawStdEncoding.Strict().DecodeString(fields[5])
-	if err1 != nil || err2 != nil || len(h.salt) < 8 || len(h.salt) > 64 || len(h.key) < 16 || len(h.key) > 128 {
+	// encoding/base64 ignores line breaks.
+	if err1 != nil || err2 != nil || strings.ContainsAny(s, "\r\n") || len(h.salt) < 8 || len(h.salt) > 64 || len(h.key) < 16 || len(h.key) > 128 {
 		return nil, errors.New("the salt or key of the argon2id hash is malformed")
 	}
 	return &h, nil

@@ -66,19 +66,6 @@ func (b *browser) visit(ctx context.Context, address string) error {
 	return fmt.Errorf("%s leads nowhere in 30 steps", address)
 }
 
-// shown is the page that a module wants to see: what became of the registered logo and
-// links, or else the first that was shown, which is a sign-in form or an error.
-func (b *browser) shown(m module) page {
-	if strings.HasPrefix(m.Name, "oidcc-registration-") {
-		for _, p := range b.pages {
-			if strings.Contains(p.body, `/consent"`) {
-				return p
-			}
-		}
-	}
-	return b.pages[0]
-}
-
 // step sends a request and returns the one that follows from the answer.
 func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, error) {
 	fragment := r.URL.Fragment

@@ -27,6 +27,7 @@ type run struct {
 	suite     *suite
 	server    *server
 	directory string
+	versions  string // of server and suite
 	chromium  string
 	pictures  sync.Mutex
 	keys      sync.RWMutex
@@ -55,8 +56,15 @@ func start(ctx context.Context) error {
 	document := flag.String("write", "", "write the results to this Markdown `file`")
 	directory := flag.String("directory", filepath.Join("test", "artifacts", "conformance"), "where results are kept")
 	list := flag.Bool("list", false, "list the plans")
+	without := flag.Bool("without-switches", false, "run without the insecure_… switches that the suite asks for")
 	flag.Parse()
 	all := find(*asked)
+	if *without {
+		for i := range all {
+			all[i].WithoutSwitches = true
+			all[i].Label += "-without-switches"
+		}
+	}
 	if strings.HasPrefix(*database, "postgres") {
 		for i := range all {
 			all[i].Label += "-postgresql"
@@ -91,10 +99,11 @@ func start(ctx context.Context) error {
 	if r.report, err = readReport(r.file); err != nil {
 		return err
 	}
-	if r.report.Suite, err = r.suite.version(ctx); err != nil {
+	version, err := r.suite.version(ctx)
+	if err != nil {
 		return err
 	}
-	r.report.Date, r.report.Valetkey = today(), valetkey.Version
+	r.versions = "Valetkey " + valetkey.Version + " against suite " + version
 	if r.server, err = startServer(ctx, r.directory, *database, r.suite, all); err != nil {
 		return err
 	}
@@ -106,8 +115,8 @@ func start(ctx context.Context) error {
 	if *document != "" {
 		err = errors.Join(err, r.report.write(*document))
 	}
-	if err == nil && r.report.failed(all) {
-		err = fmt.Errorf("some modules failed; the server's log is %s", filepath.Join(r.directory, "server.log"))
+	if problems := r.report.problems(all, *module); err == nil && len(problems) > 0 {
+		err = fmt.Errorf("%s; the server's log is %s", strings.Join(problems, "; "), filepath.Join(r.directory, "server.log"))
 	}
 	return err
 }
@@ -136,6 +145,12 @@ func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) er
 	if err != nil {
 		return fmt.Errorf("plan %s: %w", p.Label, err)
 	}
+	if len(modules) == 0 {
+		return fmt.Errorf("plan %s: the suite lists no module", p.Label)
+	}
+	r.mu.Lock()
+	r.report.Switches[p.Label] = p.switches()
+	r.mu.Unlock()
 	modules = slices.DeleteFunc(modules, func(m module) bool { return only != "" && m.Name != only })
 	for i, m := range modules {
 		if ctx.Err() != nil {
@@ -144,7 +159,7 @@ func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) er
 		r.mu.Lock()
 		known, ok := r.report.find(p.Label, m)
 		r.mu.Unlock()
-		if resume && ok && known.Result != "FAILED" && known.Result != "WARNING" {
+		if resume && ok && slices.Contains([]string{"PASSED", "REVIEW", "SKIPPED"}, known.Result) {
 			continue
 		}
 		ended := r.runModule(ctx, p, id, m)

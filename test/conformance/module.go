@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
-// result is how a module ended, and why, if it did not simply pass.
+// result is how a module ended, when, between which versions, and why, if it did not simply
+// pass.
 type result struct {
 	Module  string            `json:"module"`
+	Date    string            `json:"date"`
+	Against string            `json:"against"` // versions of server and suite
 	Variant map[string]string `json:"variant,omitempty"`
 	Result  string            `json:"result"`
 	Reasons []string          `json:"reasons,omitempty"`
@@ -20,7 +24,7 @@ const moduleTimeout = 3 * time.Minute
 
 // runModule runs one module to its end.
 func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) result {
-	ended := result{Module: m.Name, Variant: m.Variant}
+	ended := result{Module: m.Name, Variant: m.Variant, Date: today(), Against: r.versions}
 	// While keys rotate at once, nobody else may hold those of a moment ago.
 	if rotates(m) {
 		r.keys.Lock()
@@ -40,8 +44,8 @@ func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) r
 	ended.Result = st.Result
 	if err != nil {
 		ended.Result, ended.Reasons = "FAILED", []string{err.Error()}
-	} else if st.Status == "INTERRUPTED" {
-		ended.Result = "FAILED"
+	} else if st.Status == "INTERRUPTED" || !slices.Contains(kinds, st.Result) {
+		ended.Result, ended.Reasons = "FAILED", []string{fmt.Sprintf("the suite left it %s, with result %q", st.Status, st.Result)}
 	}
 	if ended.Result != "PASSED" {
 		ended.Reasons = append(ended.Reasons, r.reasons(context.WithoutCancel(ctx), id)...)
@@ -90,7 +94,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 				return st, err
 			}
 		case "WAITING":
-			if err := r.attend(ctx, id, m, b, visit, visited); err != nil {
+			if err := r.attend(ctx, id, b, visit, visited); err != nil {
 				return st, err
 			}
 		}
@@ -105,7 +109,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 func rotates(m module) bool { return strings.Contains(m.Name, "rotate-keys") }
 
 // attend visits what is to be visited, and shows the pictures that are asked for.
-func (r *run) attend(ctx context.Context, id string, m module, b *browser, visit func(context.Context, string) error, visited map[string]bool) error {
+func (r *run) attend(ctx context.Context, id string, b *browser, visit func(context.Context, string) error, visited map[string]bool) error {
 	addresses, err := r.suite.pending(ctx, id)
 	if err != nil {
 		return err
@@ -124,20 +128,24 @@ func (r *run) attend(ctx context.Context, id string, m module, b *browser, visit
 	if len(b.pages) == 0 || time.Since(b.visitedAt) < 3*time.Second {
 		return nil
 	}
-	names, err := r.suite.wanted(ctx, id)
+	asked, err := r.suite.wanted(ctx, id)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		html, err := b.withStyle(ctx, b.shown(m))
+	for _, a := range asked {
+		shown, err := picture(a.Source, b.pages)
 		if err != nil {
 			return err
 		}
-		picture, err := r.screenshot(ctx, html)
+		html, err := b.withStyle(ctx, shown)
 		if err != nil {
 			return err
 		}
-		if err := r.suite.upload(ctx, id, name, picture); err != nil {
+		taken, err := r.screenshot(ctx, html)
+		if err != nil {
+			return err
+		}
+		if err := r.suite.upload(ctx, id, a.Upload, taken); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -12,6 +13,8 @@ type plan struct {
 	Label   string
 	Name    string
 	Variant map[string]string
+	// WithoutSwitches leaves the insecure_… switches out.
+	WithoutSwitches bool
 }
 
 const certification = "-certification-test-plan"
@@ -22,7 +25,7 @@ var responseTypes = []string{"code", "id_token", "id_token token", "code id_toke
 func plans() []plan {
 	var all []plan
 	add := func(label, name string, variant map[string]string) {
-		all = append(all, plan{label, name, variant})
+		all = append(all, plan{Label: label, Name: name, Variant: variant})
 	}
 	discovery := func(more ...string) map[string]string {
 		v := map[string]string{"server_metadata": "discovery"}
@@ -106,6 +109,9 @@ func (p *plan) staticClients(suiteURL string) []map[string]any {
 		}
 		if strings.HasPrefix(p.Label, "frontchannel") {
 			c["frontchannel_logout_uri"], c["frontchannel_logout_session_required"] = base+"/frontchannel_logout", true
+		}
+		if p.WithoutSwitches {
+			maps.DeleteFunc(c, func(name string, _ any) bool { return strings.HasPrefix(name, "insecure_") })
 		}
 		clients = append(clients, c)
 	}

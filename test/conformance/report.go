@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,16 +15,15 @@ import (
 	"time"
 )
 
-// report is every result so far, by the label of the plan.
+// report is every result so far, by the label of the plan, and the switches that each plan
+// ran with.
 type report struct {
-	Date     string              `json:"date"`
-	Suite    string              `json:"suite"`
-	Valetkey string              `json:"valetkey"`
 	Plans    map[string][]result `json:"plans"`
+	Switches map[string][]string `json:"switches"`
 }
 
 func readReport(path string) (*report, error) {
-	r := &report{Plans: map[string][]result{}}
+	r := &report{Plans: map[string][]result{}, Switches: map[string][]string{}}
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -75,9 +75,54 @@ func counts(results []result) map[string]int {
 	return n
 }
 
-// failed reports whether any module of the plans failed.
-func (r *report) failed(all []plan) bool {
-	return slices.ContainsFunc(all, func(p plan) bool { return counts(r.Plans[p.Label])["FAILED"] > 0 })
+// problems says why the run of these plans is no success: modules that failed or ended in a
+// way that is not known here, and plans without a result. If one module alone was asked
+// for, some plan has to have it.
+func (r *report) problems(all []plan, only string) []string {
+	var problems []string
+	found := false
+	for _, p := range all {
+		results := r.Plans[p.Label]
+		if len(results) == 0 && only == "" {
+			problems = append(problems, p.Label+" has no result")
+		}
+		for _, ended := range results {
+			found = found || ended.Module == only
+			if ended.Result == "FAILED" || !slices.Contains(kinds, ended.Result) {
+				problems = append(problems, fmt.Sprintf("%s: %s ended as %q", p.Label, ended.Module, ended.Result))
+			}
+		}
+	}
+	if only != "" && !found {
+		problems = append(problems, "no plan has the module "+only)
+	}
+	return problems
+}
+
+// when is the day on which a plan's modules ran, or the first and the last.
+func when(results []result) string {
+	var first, last string
+	for _, ended := range results {
+		if first == "" || ended.Date < first {
+			first = ended.Date
+		}
+		last = max(last, ended.Date)
+	}
+	if first == last {
+		return first
+	}
+	return first + " to " + last
+}
+
+// versions are those of server and suite in all results.
+func (r *report) versions() string {
+	found := map[string]bool{}
+	for _, results := range r.Plans {
+		for _, ended := range results {
+			found[ended.Against] = true
+		}
+	}
+	return strings.Join(slices.Sorted(maps.Keys(found)), ", ")
 }
 
 func (r *report) print(w io.Writer, all []plan) error {
@@ -111,11 +156,12 @@ func (r *report) print(w io.Writer, all []plan) error {
 // write writes docs/conformance.md.
 func (r *report) write(path string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Conformance\n\nWritten by `go run ./test/conformance --suite URL --write docs/conformance.md`: Valetkey %s against the OpenID Foundation's conformance suite %s, %s. "+
+	fmt.Fprintf(&b, "# Conformance\n\nWritten by `go run ./test/conformance --suite URL --write docs/conformance.md`, a run of the OpenID Foundation's conformance suite: %s. "+
 		"The server kept its data in SQLite where the name of a plan says nothing else. "+
-		"This is our own run, not a certification. A module that asks for a picture ends as review at best: a person has to look.\n\n",
-		r.Valetkey, r.Suite, r.Date)
-	b.WriteString("| plan | passed | review | warned | failed | skipped |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
+		"This is our own run, not a certification. A module that asks for a picture ends as review at best: a person has to look.\n\n"+
+		"The switches are what the plan's clients are allowed and the default is not; `--without-switches` runs a plan without them.\n\n",
+		r.versions())
+	b.WriteString("| plan | passed | review | warned | failed | skipped | ran | switches |\n| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n")
 	labels := slices.Sorted(maps.Keys(r.Plans))
 	for _, label := range labels {
 		fmt.Fprintf(&b, "| %s |", label)
@@ -123,7 +169,7 @@ func (r *report) write(path string) error {
 		for _, kind := range kinds {
 			fmt.Fprintf(&b, " %d |", n[kind])
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, " %s | %s |\n", when(r.Plans[label]), cmp.Or(strings.Join(r.Switches[label], ", "), "none"))
 	}
 	b.WriteString("\n## What did not simply pass\n")
 	// The same module says the same in many plans.

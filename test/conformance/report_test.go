@@ -15,9 +15,9 @@ func TestReport(t *testing.T) {
 	}
 	asked := []string{"REVIEW: Page: Show a\n  page"}
 	r.put("basic", result{Module: "one", Result: "FAILED"})
-	r.put("basic", result{Module: "one", Variant: map[string]string{"response_type": "code"}, Result: "PASSED"})
-	r.put("basic", result{Module: "one", Result: "PASSED"}) // a second try takes the place of the first
-	r.put("basic", result{Module: "two", Result: "REVIEW", Reasons: asked})
+	r.put("basic", result{Module: "one", Variant: map[string]string{"response_type": "code"}, Result: "PASSED", Date: "2026-11-24"})
+	r.put("basic", result{Module: "one", Result: "PASSED", Date: "2026-11-26"}) // a second try takes the place of the first
+	r.put("basic", result{Module: "two", Result: "REVIEW", Reasons: asked, Date: "2026-11-23"})
 	r.put("hybrid", result{Module: "two", Result: "REVIEW", Reasons: asked})
 	r.put("hybrid", result{Module: "three", Result: "FAILED", Reasons: []string{"it did not end"}})
 	if err := r.save(file); err != nil {
@@ -29,12 +29,7 @@ func TestReport(t *testing.T) {
 	if known, ok := r.find("hybrid", module{Name: "three"}); !ok || known.Result != "FAILED" {
 		t.Errorf("a result was forgotten: %v, %v", known, ok)
 	}
-	if all := []plan{{Label: "basic"}}; r.failed(all) {
-		t.Error("basic failed")
-	}
-	if all := []plan{{Label: "basic"}, {Label: "hybrid"}}; !r.failed(all) {
-		t.Error("hybrid did not fail")
-	}
+	r.Switches["hybrid"] = []string{"insecure_no_code_challenge"}
 	page := filepath.Join(t.TempDir(), "conformance.md")
 	if err := r.write(page); err != nil {
 		t.Fatal(err)
@@ -44,8 +39,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| basic | 2 | 1 | 0 | 0 | 0 |\n",
-		"| hybrid | 0 | 1 | 0 | 1 | 0 |\n",
+		"| basic | 2 | 1 | 0 | 0 | 0 | 2026-11-23 to 2026-11-26 | none |\n",
+		"| hybrid | 0 | 1 | 0 | 1 | 0 |  | insecure_no_code_challenge |\n",
 		"### Review\n\n- `two`, review:\n  - REVIEW: Page: Show a page\n  - in basic, hybrid\n",
 		"### Failed\n\n- `three`, failed:\n  - it did not end\n  - in hybrid\n",
 		"**hybrid**: two review, three failed\n",
@@ -54,6 +49,55 @@ func TestReport(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, content)
 		}
 	}
+}
+
+func TestReportFailsOnWhatIsNotAResult(t *testing.T) {
+	basic := []plan{{Label: "basic"}}
+	for name, test := range map[string]struct {
+		results []result
+		only    string
+		problem string // "" for none
+	}{
+		"all passed":             {results: []result{{Module: "one", Result: "PASSED"}, {Module: "two", Result: "REVIEW"}, {Module: "three", Result: "SKIPPED"}}},
+		"one failed":             {results: []result{{Module: "one", Result: "FAILED"}}, problem: `basic: one ended as "FAILED"`},
+		"no result":              {results: []result{{Module: "one"}}, problem: `basic: one ended as ""`},
+		"a result of tomorrow":   {results: []result{{Module: "one", Result: "UNKNOWN"}}, problem: `basic: one ended as "UNKNOWN"`},
+		"an empty plan":          {problem: "basic has no result"},
+		"a module that is there": {results: []result{{Module: "one", Result: "PASSED"}}, only: "one"},
+		"a module of no plan":    {results: []result{{Module: "one", Result: "PASSED"}}, only: "noe", problem: "no plan has the module noe"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &report{Plans: map[string][]result{"basic": test.results}}
+			if got := strings.Join(r.problems(basic, test.only), "; "); got != test.problem {
+				t.Errorf("the problem is %q, want %q", got, test.problem)
+			}
+		})
+	}
+}
+
+func TestPlansNameTheirSwitches(t *testing.T) {
+	for label, want := range map[string][2]string{
+		"basic-static":  {"insecure_no_code_challenge", ""},
+		"basic-dynamic": {"insecure_assertion_audience insecure_error_redirects insecure_no_code_challenge", ""},
+	} {
+		p := find(label)[0]
+		if got := strings.Join(p.switches(), " "); got != want[0] {
+			t.Errorf("%s runs with %q, want %q", label, got, want[0])
+		}
+		p.WithoutSwitches = true
+		if got := strings.Join(p.switches(), " "); got != want[1] {
+			t.Errorf("%s runs with %q without switches", label, got)
+		}
+		if strings.Contains(registrationLine(serverConfiguration([]plan{p})), "insecure_") {
+			t.Errorf("the configuration of %s without switches has one", label)
+		}
+	}
+}
+
+func registrationLine(configuration string) string {
+	_, after, _ := strings.Cut(configuration, "\nregistration:")
+	line, _, _ := strings.Cut(after, "\n")
+	return line
 }
 
 func TestPlansAreDifferent(t *testing.T) {

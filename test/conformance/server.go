@@ -87,7 +87,7 @@ func (s *server) configure(ctx context.Context, directory, database string, suit
 	if database == "" {
 		database = "sqlite:" + filepath.Join(directory, "valetkey.db")
 	}
-	text := os.Expand(configurationFile, func(name string) string {
+	text := os.Expand(serverConfiguration(all), func(name string) string {
 		return map[string]string{"DIRECTORY": directory, "ISSUER": s.issuer, "DATABASE": database, "CLIENTS": string(declared)}[name]
 	})
 	for name, content := range map[string][]byte{

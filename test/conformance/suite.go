@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -165,18 +166,10 @@ func (s *suite) log(ctx context.Context, id string) (entries []entry, err error)
 	return entries, err
 }
 
-// wanted returns the names of the pictures that a module asks for.
-func (s *suite) wanted(ctx context.Context, id string) (names []string, err error) {
-	var images []entry
-	if err := s.call(ctx, http.MethodGet, "log/"+id+"/images", nil, nil, &images); err != nil {
-		return nil, err
-	}
-	for _, image := range images {
-		if image.Upload != "" {
-			names = append(names, image.Upload)
-		}
-	}
-	return names, nil
+// wanted returns the entries by which a module asks for pictures that it does not have yet.
+func (s *suite) wanted(ctx context.Context, id string) (asked []entry, err error) {
+	err = s.call(ctx, http.MethodGet, "log/"+id+"/images", nil, nil, &asked)
+	return slices.DeleteFunc(asked, func(e entry) bool { return e.Upload == "" }), err
 }
 
 func (s *suite) upload(ctx context.Context, id, name, picture string) error {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -18,8 +20,8 @@ func main() {
 	write := flag.String("write", "", "write the results to this file, such as docs/conformance-relying-party.md")
 	flag.Parse()
 	if *address == "" {
-		fmt.Println("no --suite: the relying-party plans are left out")
-		return
+		fmt.Fprintln(os.Stderr, "no suite is given: --suite URL")
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -102,6 +104,9 @@ func runAll(ctx context.Context, s *suite, only, module string, parallel int) ([
 		if f.err != nil {
 			return done, fmt.Errorf("%s: %w", f.plan, f.err)
 		}
+	}
+	if !slices.ContainsFunc(done, func(f *finished) bool { return len(f.results) > 0 }) {
+		return done, errors.New("no module ran: see --plan and --module")
 	}
 	return done, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -64,6 +65,9 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 	made, err := s.createPlan(ctx, p.Plan, p.Variant, app.configuration())
 	if err != nil {
 		return nil, err
+	}
+	if len(made.Modules) == 0 {
+		return nil, errors.New("the suite lists no module")
 	}
 	var results []result
 	for _, m := range made.Modules {

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/html"
+)
+
+// pictures are the pages that the suite's modules want to see, by the condition that asks
+// for them, and what can be checked without a person.
+var pictures = map[string]struct {
+	pick  func([]page) (page, bool)
+	check func(page) error
+}{
+	"ExpectRedirectUriErrorPage":                        {lastPage, checkRefusal},
+	"ExpectRedirectUriMissingErrorPage":                 {lastPage, checkRefusal},
+	"ExpectInvalidIdTokenHintErrorPage":                 {lastPage, checkRefusal},
+	"ExpectIdTokenHintRequiredErrorPage":                {lastPage, checkRefusal},
+	"ExpectPostLogoutRedirectUriNotRegisteredErrorPage": {lastPage, checkRefusal},
+	"ExpectSecondLoginPage":                             {pageWithForm("/sign-in"), checkSignIn},
+	"ExpectSuccessfulLogoutPage":                        {lastPage, checkSignedOut},
+	"ExpectLoginPageWithLogo":                           {pageWithForm("/consent"), checkLogo},
+	"ExpectLoginPageWithPolicyLink":                     {pageWithForm("/consent"), checkLink("privacy policy")},
+	"ExpectLoginPageWithTosLink":                        {pageWithForm("/consent"), checkLink("terms of service")},
+}
+
+// picture returns the page that a condition asks for, among those that were shown since the
+// last visit. It is an error if there is none, if the page is not what it has to be, and if
+// the condition is not known here.
+func picture(condition string, pages []page) (page, error) {
+	wanted, known := pictures[condition]
+	if !known {
+		return page{}, fmt.Errorf("%s asks for a picture, and this runner does not know of what", condition)
+	}
+	found, ok := wanted.pick(pages)
+	if !ok {
+		return page{}, fmt.Errorf("%s asks for a picture of a page that was not shown", condition)
+	}
+	if err := wanted.check(found); err != nil {
+		return page{}, fmt.Errorf("%s: the page at %s: %w", condition, withoutQuery(found.url), err)
+	}
+	return found, nil
+}
+
+func lastPage(pages []page) (page, bool) {
+	if len(pages) == 0 {
+		return page{}, false
+	}
+	return pages[len(pages)-1], true
+}
+
+// pageWithForm picks the first page with a form that is sent to a path.
+func pageWithForm(path string) func([]page) (page, bool) {
+	return func(pages []page) (page, bool) {
+		for _, p := range pages {
+			if hasForm(p, path) {
+				return p, true
+			}
+		}
+		return page{}, false
+	}
+}
+
+func hasForm(p page, path string) bool {
+	for _, f := range forms(p.body) {
+		if to, err := url.Parse(f.action); err == nil && strings.HasSuffix(to.Path, path) {
+			return true
+		}
+	}
+	return false
+}
+
+func checkStatus(p page, want int) error {
+	if p.status != want {
+		return fmt.Errorf("its status is %d, not %d", p.status, want)
+	}
+	return nil
+}
+
+// checkRefusal wants an error page that leads nowhere by itself.
+func checkRefusal(p page) error {
+	if err := checkStatus(p, http.StatusBadRequest); err != nil {
+		return err
+	}
+	if len(forms(p.body)) > 0 {
+		return errors.New("it has a form, so the request was not refused")
+	}
+	return nil
+}
+
+func checkSignIn(p page) error {
+	if err := checkStatus(p, http.StatusOK); err != nil {
+		return err
+	}
+	for _, f := range forms(p.body) {
+		if f.fields.Has("password") {
+			return nil
+		}
+	}
+	return errors.New("it asks for no password")
+}
+
+func checkSignedOut(p page) error {
+	if err := checkStatus(p, http.StatusOK); err != nil {
+		return err
+	}
+	if hasForm(p, "/sign-out") {
+		return errors.New("it still asks whether to sign out")
+	}
+	if !strings.Contains(p.body, "signed out") {
+		return errors.New("it does not say that the person is signed out")
+	}
+	return nil
+}
+
+// checkLogo wants a picture that could be fetched: withLogo has put it into the page.
+func checkLogo(p page) error {
+	if err := checkStatus(p, http.StatusOK); err != nil {
+		return err
+	}
+	if !strings.Contains(p.body, `<img src="data:image/`) {
+		return errors.New("it shows no logo")
+	}
+	return nil
+}
+
+// checkLink wants a link of that text to another site.
+func checkLink(text string) func(page) error {
+	return func(p page) error {
+		if err := checkStatus(p, http.StatusOK); err != nil {
+			return err
+		}
+		at, err := url.Parse(p.url)
+		if err != nil {
+			return err
+		}
+		document, err := html.Parse(strings.NewReader(p.body))
+		if err != nil {
+			return err
+		}
+		for node := range document.Descendants() {
+			if node.Type != html.ElementNode || node.Data != "a" || node.FirstChild == nil || node.FirstChild.Data != text {
+				continue
+			}
+			if to, err := url.Parse(attribute(node, "href")); err == nil && to.IsAbs() && to.Host != at.Host {
+				return nil
+			}
+		}
+		return fmt.Errorf("it has no link to another site that says %q", text)
+	}
+}
+
+func withoutQuery(address string) string {
+	before, _, _ := strings.Cut(address, "?")
+	return before
+}
