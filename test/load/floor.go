@@ -18,6 +18,8 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite"
+
+	"github.com/valetkey/valetkey/storage"
 )
 
 // serveFloor serves what the floors are made of, and copies of the documents of the server
@@ -55,6 +57,16 @@ func serveFloor(address, database, server string) error {
 			return
 		}
 		f.answer(w, access+id)
+	}))
+	mux.HandleFunc("POST /lookup", f.guarded(func(w http.ResponseWriter, r *http.Request) {
+		answer, err := f.rows.find(r.Context(), r.FormValue("token"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		json.NewEncoder(w).Encode(answer)
 	}))
 	mux.HandleFunc("GET /redirect", func(w http.ResponseWriter, r *http.Request) {
 		if err := f.rows.add(r.Context()); err != nil {
@@ -128,9 +140,10 @@ func (f *floor) sign() string {
 }
 
 // durableRows adds rows to SQLite with synchronous=FULL; requests that come together share
-// a commit.
+// a commit. Readers have connections of their own.
 type durableRows struct {
 	waiting chan chan error
+	lookup  *sql.Stmt
 }
 
 func newDurableRows(path string) (*durableRows, error) {
@@ -146,7 +159,20 @@ func newDurableRows(path string) (*durableRows, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := &durableRows{waiting: make(chan chan error, 1024)}
+	readers, err := sql.Open("sqlite", "file:"+path+"?_pragma=query_only(1)")
+	if err != nil {
+		return nil, err
+	}
+	readers.SetMaxOpenConns(4)
+	readers.SetMaxIdleConns(4)
+	lookup, err := readers.Prepare("SELECT data FROM rows WHERE id = ?")
+	if err != nil {
+		return nil, err
+	}
+	rows := &durableRows{waiting: make(chan chan error, 1024), lookup: lookup}
+	if err := rows.prepare(db); err != nil {
+		return nil, err
+	}
 	go func() {
 		for first := range rows.waiting {
 			batch := []chan error{first}
@@ -160,6 +186,44 @@ func newDurableRows(path string) (*durableRows, error) {
 		}
 	}()
 	return rows, nil
+}
+
+// storedTokens are the tokens that can be looked up.
+const storedTokens = 256
+
+func storedToken(i int) string { return fmt.Sprintf("%0500d", i%storedTokens) }
+
+// prepare stores what is known of each token: the claims of an access token.
+func (r *durableRows) prepare(db *sql.DB) error {
+	for i := range storedTokens {
+		id := sha256.Sum256([]byte(storedToken(i)))
+		now := time.Now().Unix()
+		data, err := json.Marshal(map[string]any{
+			"active": true, "iss": "http://127.0.0.1:8080", "sub": storage.NewID(), "aud": "https://photos.example", "client_id": clientID,
+			"iat": now, "exp": now + 600, "jti": storage.NewID(), "scope": apiScope, "token_type": "Bearer",
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := db.Exec("INSERT INTO rows VALUES (?, ?)", id[:], data); err != nil {
+			return fmt.Errorf("insert: %w", err)
+		}
+	}
+	return nil
+}
+
+// find reads the row of a token.
+func (r *durableRows) find(ctx context.Context, token string) (map[string]any, error) {
+	id := sha256.Sum256([]byte(token))
+	var data []byte
+	if err := r.lookup.QueryRowContext(ctx, id[:]).Scan(&data); err != nil {
+		return nil, fmt.Errorf("look up: %w", err)
+	}
+	var answer map[string]any
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return nil, fmt.Errorf("look up: %w", err)
+	}
+	return answer, nil
 }
 
 func commit(db *sql.DB, insert *sql.Stmt, count int) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"testing"
 )
@@ -15,6 +16,29 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
+}
+
+func TestAboveLimit(t *testing.T) {
+	within := []result{{Scenario: "refresh", Ratio: 1.5, Limit: 1.5}, {Scenario: "jwks", Ratio: 0.9, Limit: 1.2}}
+	if err := aboveLimit(within); err != nil {
+		t.Error(err)
+	}
+	for name, ratio := range map[string]float64{"above": 1.51, "no floor": math.Inf(1), "nothing measured": math.NaN()} {
+		if err := aboveLimit(append(within, result{Scenario: "refresh", Ratio: ratio, Limit: 1.5})); err == nil {
+			t.Errorf("%s: %v is within 1.5", name, ratio)
+		}
+	}
+	for _, s := range scenarios() {
+		if limits[s.name].ratio <= 1 || limits[s.name].reason == "" || limitOf(s.name, "postgres://x") <= limitOf(s.name, "sqlite:x") {
+			t.Errorf("%s has the limit %v", s.name, limits[s.name])
+		}
+	}
+}
+
+func TestUnknownScenario(t *testing.T) {
+	if err := run(t.Context(), options{Requests: 10, Concurrency: 1, Stored: 1, Only: "introspektion"}); err == nil {
+		t.Error("a run of no scenario is a success")
+	}
 }
 
 // A few requests of each kind: enough to see that every scenario still walks the real path.

@@ -7,6 +7,9 @@
 //	go run ./test/load                          on SQLite
 //	go run ./test/load --database postgres://…  on PostgreSQL
 //	go run ./test/load --stored 1000000         with a million stored grants
+//
+// It fails if a scenario is above its limit (limits.go). One that is above is measured up to
+// three times, and the lowest ratio counts.
 package main
 
 import (
@@ -18,7 +21,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -30,6 +32,7 @@ type options struct {
 	JSON        bool
 	Only        string
 	Binary      string
+	Limits      bool // fail above a limit
 }
 
 func main() {
@@ -48,6 +51,7 @@ func main() {
 	flag.BoolVar(&o.JSON, "json", false, "print JSON")
 	flag.StringVar(&o.Only, "only", "", "run one scenario")
 	flag.StringVar(&o.Binary, "binary", "", "a valetkey binary; default: one built from this tree")
+	flag.BoolVar(&o.Limits, "limits", true, "fail if a scenario is above its limit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,6 +62,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
+	if o.Only != "" && limits[o.Only].ratio == 0 {
+		return fmt.Errorf("there is no scenario %q", o.Only)
+	}
 	folder, err := os.MkdirTemp("", "valetkey-load")
 	if err != nil {
 		return err
@@ -90,12 +97,6 @@ func run(ctx context.Context, o options) error {
 	defer floor.stop()
 	fmt.Fprintf(os.Stderr, "From exec to the first 200: %v. %d requests of each kind, %d at once.\n", subject.started.Round(time.Millisecond), o.Requests, o.Concurrency)
 
-	// PostgreSQL's client costs more than SQLite's library; what is counted is the server's
-	// own share.
-	allowance := 1.0
-	if strings.HasPrefix(o.Database, "postgres") {
-		allowance = 1.5
-	}
 	var report []result
 	for _, s := range scenarios() {
 		if o.Only != "" && s.name != o.Only {
@@ -105,26 +106,47 @@ func run(ctx context.Context, o options) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		ours, err := measure(ctx, subject, o, prepared)
+		r, err := compare(ctx, s.name, o, subject, prepared, floor, s.floor(floor))
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			return err
 		}
-		bare, err := measure(ctx, floor, o, s.floor(floor))
-		if err != nil {
-			return fmt.Errorf("floor of %s: %w", s.name, err)
+		for tries := 1; o.Limits && !(r.Ratio <= r.Limit) && tries < 3; tries++ {
+			again, err := compare(ctx, s.name, o, subject, prepared, floor, s.floor(floor))
+			if err != nil {
+				return err
+			}
+			if !(r.Ratio <= again.Ratio) {
+				r = again
+			}
 		}
-		r := result{Scenario: s.name, Limit: s.limit * allowance, Server: ours, Floor: bare, Ratio: ours.CPU / bare.CPU}
 		report = append(report, r)
 		if !o.JSON {
 			fmt.Println(r)
 		}
 	}
 	resident := subject.resident()
-	if o.JSON {
-		return json.NewEncoder(os.Stdout).Encode(map[string]any{
-			"started_ms": subject.started.Milliseconds(), "resident_mib": resident, "stored": o.Stored, "scenarios": report,
-		})
+	if !o.JSON {
+		fmt.Printf("resident after the load: %.1f MiB\n", resident)
+	} else if err := json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"started_ms": subject.started.Milliseconds(), "resident_mib": resident, "stored": o.Stored, "scenarios": report,
+	}); err != nil {
+		return err
 	}
-	fmt.Printf("resident after the load: %.1f MiB\n", resident)
+	if o.Limits {
+		return aboveLimit(report)
+	}
 	return nil
+}
+
+// compare measures the server and the floor.
+func compare(ctx context.Context, name string, o options, subject *process, prepared request, floor *process, bare request) (result, error) {
+	ours, err := measure(ctx, subject, o, prepared)
+	if err != nil {
+		return result{}, fmt.Errorf("%s: %w", name, err)
+	}
+	least, err := measure(ctx, floor, o, bare)
+	if err != nil {
+		return result{}, fmt.Errorf("floor of %s: %w", name, err)
+	}
+	return result{Scenario: name, Limit: limitOf(name, o.Database), Server: ours, Floor: least, Ratio: ours.CPU / least.CPU}, nil
 }
