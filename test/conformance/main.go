@@ -27,6 +27,7 @@ type run struct {
 	suite     *suite
 	server    *server
 	directory string
+	commit    string // of the server, or ""
 	versions  string // of server and suite
 	chromium  string
 	pictures  sync.Mutex
@@ -103,6 +104,7 @@ func start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.commit = commit(ctx)
 	r.versions = "Valetkey " + valetkey.Version + " against suite " + version
 	if r.server, err = startServer(ctx, r.directory, *database, r.suite, all); err != nil {
 		return err

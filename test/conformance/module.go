@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// result is how a module ended, when, between which versions, and why, if it did not simply
-// pass.
+// result is how a module ended, when, for which commit and versions, and why, if it did not
+// simply pass.
 type result struct {
 	Module  string            `json:"module"`
 	Date    string            `json:"date"`
-	Against string            `json:"against"` // versions of server and suite
+	Commit  string            `json:"commit,omitempty"` // of the server
+	Against string            `json:"against"`          // versions of server and suite
 	Variant map[string]string `json:"variant,omitempty"`
 	Result  string            `json:"result"`
 	Reasons []string          `json:"reasons,omitempty"`
@@ -24,7 +25,7 @@ const moduleTimeout = 3 * time.Minute
 
 // runModule runs one module to its end.
 func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) result {
-	ended := result{Module: m.Name, Variant: m.Variant, Date: today(), Against: r.versions}
+	ended := result{Module: m.Name, Variant: m.Variant, Date: today(), Commit: r.commit, Against: r.versions}
 	// While keys rotate at once, nobody else may hold those of a moment ago.
 	if rotates(m) {
 		r.keys.Lock()

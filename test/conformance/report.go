@@ -99,19 +99,25 @@ func (r *report) problems(all []plan, only string) []string {
 	return problems
 }
 
-// when is the day on which a plan's modules ran, or the first and the last.
+// when is the day on which a plan's modules ran, or the first and the last, and the commits
+// of the server.
 func when(results []result) string {
 	var first, last string
+	commits := map[string]bool{}
 	for _, ended := range results {
+		if ended.Commit != "" {
+			commits[ended.Commit] = true
+		}
 		if first == "" || ended.Date < first {
 			first = ended.Date
 		}
 		last = max(last, ended.Date)
 	}
-	if first == last {
-		return first
+	days := first
+	if first != last {
+		days += " to " + last
 	}
-	return first + " to " + last
+	return strings.Join(append([]string{days}, slices.Sorted(maps.Keys(commits))...), ", ")
 }
 
 // versions are those of server and suite in all results.

@@ -16,7 +16,7 @@ func TestReport(t *testing.T) {
 	asked := []string{"REVIEW: Page: Show a\n  page"}
 	r.put("basic", result{Module: "one", Result: "FAILED"})
 	r.put("basic", result{Module: "one", Variant: map[string]string{"response_type": "code"}, Result: "PASSED", Date: "2026-11-24"})
-	r.put("basic", result{Module: "one", Result: "PASSED", Date: "2026-11-26"}) // a second try takes the place of the first
+	r.put("basic", result{Module: "one", Result: "PASSED", Date: "2026-11-26", Commit: "0123456"}) // a second try takes the place of the first
 	r.put("basic", result{Module: "two", Result: "REVIEW", Reasons: asked, Date: "2026-11-23"})
 	r.put("hybrid", result{Module: "two", Result: "REVIEW", Reasons: asked})
 	r.put("hybrid", result{Module: "three", Result: "FAILED", Reasons: []string{"it did not end"}})
@@ -39,7 +39,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| basic | 2 | 1 | 0 | 0 | 0 | 2026-11-23 to 2026-11-26 | none |\n",
+		"| basic | 2 | 1 | 0 | 0 | 0 | 2026-11-23 to 2026-11-26, 0123456 | none |\n",
 		"| hybrid | 0 | 1 | 0 | 1 | 0 |  | insecure_no_code_challenge |\n",
 		"### Review\n\n- `two`, review:\n  - REVIEW: Page: Show a page\n  - in basic, hybrid\n",
 		"### Failed\n\n- `three`, failed:\n  - it did not end\n  - in hybrid\n",

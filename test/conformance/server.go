@@ -123,6 +123,16 @@ func (s *server) wait(ctx context.Context) error {
 	return fmt.Errorf("the server does not answer: see %s", s.log.Name())
 }
 
+// commit returns the commit that the server is built from, with "-dirty" after it if files
+// differ from it, or "" outside of a repository.
+func commit(ctx context.Context) string {
+	output, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude", "*").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(output))
+}
+
 // rotateKeys does what an operator does between two steps of the key rotation module.
 func (s *server) rotateKeys(ctx context.Context) error {
 	output, err := exec.CommandContext(ctx, s.program, "keys", "rotate", "--now", "--algorithm", "RS256", "--config", s.config).CombinedOutput()
