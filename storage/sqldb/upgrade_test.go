@@ -1,0 +1,136 @@
+package sqldb
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/storagetest"
+)
+
+// lastFree is the last migration from before the first release. Later ones follow the rule
+// of rolling upgrades.
+const lastFree = "0010"
+
+// TestMigrationsOnlyAdd holds the rule of rolling upgrades: nodes of the version before go on
+// running while a newer one migrates, so a migration may add tables, indexes, and columns that
+// are optional or have a default. What it takes away or changes must first be unused for one
+// version.
+func TestMigrationsOnlyAdd(t *testing.T) {
+	files, err := fs.Glob(migrations, "migrations/*/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no migrations: %v", err)
+	}
+	for _, file := range files {
+		if path.Base(file)[:4] <= lastFree {
+			continue
+		}
+		text, err := fs.ReadFile(migrations, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, problem := range breaksOldNodes(string(text)) {
+			t.Errorf("%s: %s breaks nodes that still run the version before", file, problem)
+		}
+	}
+}
+
+var statements = regexp.MustCompile(`(?s)[^;]+`)
+
+// breaksOldNodes returns the statements of a migration that a program which does not know them
+// cannot live with.
+func breaksOldNodes(migration string) []string {
+	uncommented := regexp.MustCompile(`--[^\n]*`).ReplaceAllString(migration, "")
+	var found []string
+	for _, statement := range statements.FindAllString(uncommented, -1) {
+		s := strings.ToUpper(strings.Join(strings.Fields(statement), " "))
+		added := strings.Contains(s, " ADD COLUMN ") && (!strings.Contains(s, "NOT NULL") || strings.Contains(s, " DEFAULT "))
+		switch {
+		case s == "", strings.HasPrefix(s, "CREATE TABLE "), strings.HasPrefix(s, "CREATE INDEX "),
+			strings.HasPrefix(s, "INSERT "), strings.HasPrefix(s, "UPDATE "),
+			strings.HasPrefix(s, "ALTER TABLE ") && added:
+		default:
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+func TestBreaksOldNodes(t *testing.T) {
+	for migration, breaks := range map[string]bool{
+		"-- +goose Up\n-- DROP nothing\nCREATE TABLE t (a TEXT);\nCREATE INDEX i ON t (a);": false,
+		"ALTER TABLE users ADD COLUMN a TEXT NOT NULL DEFAULT ''":                           false,
+		"ALTER TABLE users ADD COLUMN a TEXT":                                               false,
+		"ALTER TABLE users ADD COLUMN a TEXT NOT NULL":                                      true,
+		"ALTER TABLE users DROP COLUMN name":                                                true,
+		"ALTER TABLE users RENAME COLUMN name TO title":                                     true,
+		"ALTER TABLE tickets ALTER COLUMN family TYPE TEXT COLLATE \"C\"":                   true,
+		"CREATE TABLE t (a TEXT);\nDROP TABLE users":                                        true,
+		"CREATE UNIQUE INDEX i ON users (source)":                                           true,
+	} {
+		if got := breaksOldNodes(migration); (len(got) > 0) != breaks {
+			t.Errorf("%q: %v", migration, got)
+		}
+	}
+}
+
+// TestOldNodeWorksOnANewerDatabase: while a node runs, a newer one migrates the database. The
+// whole contract still holds on the old node.
+func TestOldNodeWorksOnANewerDatabase(t *testing.T) {
+	migrated := func(t *testing.T, databaseURL string) storagetest.Database {
+		s := openTest(t, databaseURL)
+		// Statements that are prepared by now must survive.
+		reads := func() error {
+			_, noClient := s.Client(t.Context(), "nobody")
+			_, noTicket := s.Get(t.Context(), testNow, storage.Kind("refresh").Hash("nothing"))
+			_, users := s.Users(t.Context(), "", 1)
+			_, keys := s.Keys(t.Context())
+			return errors.Join(notMissing(noClient), notMissing(noTicket), users, keys, s.Ping(t.Context()))
+		}
+		if err := reads(); err != nil {
+			t.Fatal(err)
+		}
+		future(t, s)
+		if err := reads(); err != nil {
+			t.Errorf("after the migration: %v", err)
+		}
+		return s
+	}
+	t.Run("SQLite", func(t *testing.T) {
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, sqliteURL(t)) })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, pgtest.Database(t)) })
+	})
+}
+
+func notMissing(err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// future changes a database as a migration of a later version may.
+func future(t *testing.T, s *Store) {
+	t.Helper()
+	for _, table := range []string{"issuer", "users", "clients", "scopes", "resources", "keys", "grants", "tickets", "outbox", "counts", "declared_versions", "traces"} {
+		if _, err := s.database.write().Exec(`ALTER TABLE ` + table + ` ADD COLUMN future TEXT NOT NULL DEFAULT 'x'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, query := range []string{
+		`CREATE TABLE future (id TEXT PRIMARY KEY)`,
+		`CREATE INDEX users_future ON users (future)`,
+		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, TRUE)`,
+	} {
+		if _, err := s.database.write().Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
