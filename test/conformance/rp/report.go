@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -12,15 +13,17 @@ import (
 // writeReport writes what came of all plans as a page.
 func writeReport(ctx context.Context, s *suite, path string, done []*finished) error {
 	var server struct {
-		Tag string `json:"tag"`
+		Version string `json:"version"`
 	}
 	if err := s.call(ctx, http.MethodGet, "/api/server", nil, nil, &server); err != nil {
 		return err
 	}
+	// Outside of a repository there is no commit to name.
+	commit, _ := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude", "*").Output()
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Conformance of the relying party\n\nWritten by `go run ./test/conformance/rp`: package `client` against the OpenID Foundation's conformance suite %s, %s. "+
 		"This is our own run, not a certification. Modules with a frame in the browser end as review at best: a person has to look.\n\n",
-		server.Tag, time.Now().UTC().Format(time.DateOnly))
+		server.Version, strings.Join(strings.Fields(time.Now().UTC().Format(time.DateOnly)+" "+string(commit)), ", "))
 	b.WriteString("| plan | passed | review | warned | failed | skipped |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, f := range done {
 		fmt.Fprintf(&b, "| %s |", f.plan)
