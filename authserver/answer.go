@@ -90,6 +90,15 @@ func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
 	if first {
 		c.s.participating.put(participation.Key, struct{}{})
 	}
+	if request.responseType.FrontChannel() { // a code is looked at when it is redeemed
+		stands, err := c.consentStands(&a)
+		if err != nil {
+			return err
+		}
+		if !stands {
+			return c.refuseAuthorization(request, c.refuse(&ruleNotRefused, "the consent was withdrawn at the same moment"))
+		}
+	}
 	if state := c.sessionState(request, who); state != "" {
 		response = append(response, param{"session_state", state})
 	}

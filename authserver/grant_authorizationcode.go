@@ -67,6 +67,12 @@ var (
 		says: "code_verifier does not belong to the code_challenge of the authorization request",
 		mend: "keep the verifier with the state of its request; two tabs must not share one",
 	}
+	ruleConsentStands = rule{
+		must:    "the user has not withdrawn the consent since",
+		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
+		says: "the grant is no longer valid",
+		mend: "the user withdrew the consent on the account page; have the user authorize the client again",
+	}
 	ruleSubjectActive = rule{
 		must:    "the user's account has been active ever since",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
@@ -120,6 +126,9 @@ func (c *call) exchangeCode() (*exchange, error) {
 		return nil, err
 	}
 	if err := c.checkPerson(a); err != nil {
+		return nil, err
+	}
+	if err := c.checkConsent(a); err != nil {
 		return nil, err
 	}
 	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, code: ticket.Key, spend: []storage.Key{ticket.Key}}
@@ -220,4 +229,26 @@ func (c *call) checkPerson(a authorization) error {
 		return fmt.Errorf("look up session: %w", err)
 	}
 	return c.must(active, &ruleSessionActive)
+}
+
+// checkConsent checks that the grant is still there that an authorization hangs from. One that
+// is withdrawn ends what hangs from it; but a code may be stored just after that, by a request
+// that was on its way. Tokens that are derived from a code end with it, or are never made.
+func (c *call) checkConsent(a authorization) error {
+	stands, err := c.consentStands(&a)
+	if err != nil {
+		return err
+	}
+	return c.must(stands, &ruleConsentStands)
+}
+
+func (c *call) consentStands(a *authorization) (bool, error) {
+	grant, err := c.s.config.Store.Grant(c.r.Context(), a.Subject, a.ClientID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up grant: %w", err)
+	}
+	return grant.ID == a.Grant, nil // or it was withdrawn, and given again
 }

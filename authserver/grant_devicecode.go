@@ -114,6 +114,9 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	if err := c.checkPerson(a); err != nil {
 		return nil, err
 	}
+	if err := c.checkConsent(a); err != nil {
+		return nil, err
+	}
 	x := &exchange{
 		authorization: a, scope: a.Scope, resources: a.Resources, idToken: a.Scope.Has(oauth.ScopeOpenID),
 		spend: []storage.Key{ticket.Key, answerKey},

@@ -99,8 +99,9 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 }
 
 // stillStands holds, after tokens were stored for a refresh token that was not spent for
-// them, or for another token, that it was not revoked meanwhile. Whoever revokes it later
-// finds what was stored.
+// them, or for another token, that it was not revoked meanwhile; and after tokens were stored
+// for a user's authorization alone, that the consent was not. Whoever revokes it later finds
+// what was stored.
 func (c *call) stillStands(ctx context.Context, x *exchange) error {
 	key := x.kept.Key
 	if x.refreshToken != "" && !x.storeRefresh {
@@ -116,11 +117,14 @@ func (c *call) stillStands(ctx context.Context, x *exchange) error {
 			}
 		}
 	}
-	if key.Kind == "" {
-		return nil
+	if key.Kind != "" {
+		_, err := c.s.config.Store.Get(ctx, c.now, key)
+		return err
 	}
-	_, err := c.s.config.Store.Get(ctx, c.now, key)
-	return err
+	if a := &x.authorization; a.Subject != "" && x.subject == nil {
+		return c.checkConsent(*a)
+	}
+	return nil
 }
 
 func (c *call) accessTokenOrInstead(ctx context.Context, catalogue *catalogue, x *exchange) (*oauth.TokenResponse, []storage.Ticket, error) {

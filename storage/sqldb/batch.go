@@ -15,12 +15,27 @@ import (
 // attempt runs a batch in one transaction. errs has the answer of each operation, if err
 // is nil or errHalfDone.
 //
+// Where others write at the same time, what finds and removes tickets is run twice. A ticket
+// may be stored after the first transaction has looked for the last time and before it commits,
+// by a caller who afterwards still sees the ticket or grant that it hangs from. The second
+// transaction begins after that, and finds it.
+func (w *writer) attempt(batch []*operation, lockWait time.Duration) (errs []error, err error) {
+	errs, err = w.attemptSettled(batch, lockWait)
+	finds := slices.ContainsFunc(batch, func(op *operation) bool { return len(op.removeAll) > 0 })
+	if err != nil || !finds || w.database.alone() {
+		return errs, err
+	}
+	return w.attemptSettled(batch, lockWait)
+}
+
+// attemptSettled is one transaction of attempt.
+//
 // All spending comes before all storing and that before all deleting, whatever the order
 // of the callers: they all are here at the same time.
 //
 // If the connection is lost during COMMIT, what became of it is looked up, so that callers
 // hear what happened; what did not happen is tried again.
-func (w *writer) attempt(batch []*operation, lockWait time.Duration) (errs []error, err error) {
+func (w *writer) attemptSettled(batch []*operation, lockWait time.Duration) (errs []error, err error) {
 	for began := time.Now(); ; {
 		errs, err = w.attemptOnce(batch, lockWait)
 		var failed *commitError

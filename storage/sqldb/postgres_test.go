@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/storagetest"
@@ -270,5 +271,47 @@ func TestRE10_Failover(t *testing.T) {
 		if _, err := s.Get(t.Context(), testNow, storage.Kind("code").Hash(fmt.Sprint(i))); err != nil {
 			t.Errorf("ticket %d after the failover: %v", i, err)
 		}
+	}
+}
+
+// A ticket may be stored after a removal looked for the last time, and before it commits.
+func TestCN07_RemovalFindsWhatIsStoredBeforeItCommits(t *testing.T) {
+	databaseURL := pgtest.Database(t)
+	s := openTest(t, databaseURL)
+	grant, err := s.UpdateGrant(t.Context(), "ada", "app", func(*authserver.Grant) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	for _, query := range []string{`BEGIN`, `SELECT 1 FROM grants FOR UPDATE`} {
+		if _, err := other.Exec(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deleted := make(chan error, 1)
+	go func() { deleted <- s.DeleteGrant(t.Context(), grant.ID) }()
+	waiting := false
+	for deadline := time.Now().Add(10 * time.Second); !waiting; {
+		err := other.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatal("the removal does not wait: ", err)
+		}
+	}
+	code := storage.Ticket{Key: storage.Kind("code").Hash("a"), Grant: grant.ID, Expires: testNow.Add(time.Hour)}
+	if err := s.Put(t.Context(), testNow, code); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(t.Context(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-deleted; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), testNow, code.Key); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a ticket that hangs from the deleted grant: %v", err)
 	}
 }
