@@ -130,25 +130,9 @@ func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 	return nil
 }
 
-// deleteTicketsOfClient removes tickets by sets: a client may have a million. A request that
-// derives one from another meanwhile is waited for, and what it stored is found by looking
-// again, for the reason that writer.removeAll gives.
+// deleteTicketsOfClient removes what hangs from the grants to a client, and its own tokens.
 func (s *Store) deleteTicketsOfClient(ctx context.Context, tx *sql.Tx, clientID string) error {
-	for removed := true; removed; {
-		removed = false
-		for _, query := range [...]string{deleteTicketsOfClient, endTicketsOfClient} {
-			result, err := tx.ExecContext(ctx, query, clientID, authserver.ClientGrant(clientID))
-			if err != nil {
-				return fmt.Errorf("delete tickets: %w", err)
-			}
-			n, err := result.RowsAffected()
-			if err != nil {
-				return fmt.Errorf("delete tickets: %w", err)
-			}
-			removed = removed || n > 0
-		}
-	}
-	return nil
+	return s.deleteTickets(ctx, tx, ofGrantsOfClient(clientID), ofGrant(authserver.ClientGrant(clientID)))
 }
 
 func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {

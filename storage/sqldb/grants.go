@@ -13,21 +13,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// The tickets that hang from grants.
-const (
-	keysOfGrant = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
-	keysOfUser  = `SELECT kind, id FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded + `
-		UNION SELECT kind, id FROM tickets WHERE family = $2 AND family <> ''` + notEnded
-	ticketsOfUser = `SELECT ` + ticketColumns + ` FROM tickets WHERE grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''` + notEnded
-)
-
-// deleteTicketsOfClient removes what hangs from the grants to a client, and its own tokens; endTicketsOfClient
-// takes its place for storage.KindStatus.
-const (
-	ofClient              = ` WHERE (grant_id IN (SELECT id FROM grants WHERE client_id = $1) OR grant_id = $2) AND grant_id <> ''`
-	deleteTicketsOfClient = `DELETE FROM tickets` + ofClient + ` AND kind <> 'status'`
-	endTicketsOfClient    = `UPDATE tickets SET spent = 1` + ofClient + ` AND kind = 'status' AND spent = 0`
-)
+const keysOfGrant = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
 
 const deleteGrant = `DELETE FROM grants WHERE id = $1`
 
@@ -144,31 +130,70 @@ func (s *Store) DeleteGrant(ctx context.Context, id string) error {
 	return nil
 }
 
-// deleteTickets deletes the tickets that a query finds the keys of, and looks again until
-// it finds none, for the reason that writer.removeAll gives. It comes before the grants
-// are deleted that the query looks at.
-func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, find string, args ...any) error {
-	for {
-		keys, err := collect(ctx, tx, func(rows *sql.Rows) (storage.Key, error) { return scanKey(rows) }, find, args...)
-		if err != nil || len(keys) == 0 {
-			return err
-		}
-		if err := remove(ctx, tx, keys); err != nil {
-			return err
-		}
-	}
+// ticketSet is a condition on tickets with its arguments.
+type ticketSet struct {
+	where string
+	args  []any
 }
 
-// remove removes tickets, in the order in which everybody takes their locks.
-func remove(ctx context.Context, tx *sql.Tx, keys []storage.Key) error {
-	slices.SortFunc(keys, compareKeys)
-	for _, key := range keys {
-		end := removal(key)
-		if _, err := tx.ExecContext(ctx, end.query, end.args...); err != nil {
-			return err
+func ofGrantsOfUser(userID string) ticketSet {
+	return ticketSet{`grant_id IN (SELECT id FROM grants WHERE subject = $1) AND grant_id <> ''`, []any{userID}}
+}
+
+func ofGrantsOfClient(clientID string) ticketSet {
+	return ticketSet{`grant_id IN (SELECT id FROM grants WHERE client_id = $1) AND grant_id <> ''`, []any{clientID}}
+}
+
+func ofGrant(id string) ticketSet {
+	return ticketSet{`grant_id = $1 AND grant_id <> ''`, []any{id}}
+}
+
+// but leaves out a kind.
+func (t ticketSet) but(kind storage.Kind) ticketSet {
+	return ticketSet{fmt.Sprintf("%s AND kind <> $%d", t.where, len(t.args)+1), append(slices.Clone(t.args), string(kind))}
+}
+
+func ofFamily(family string) ticketSet {
+	return ticketSet{`family = $1 AND family <> ''`, []any{family}}
+}
+
+// ofLine is a family with its descendants.
+func ofLine(family string) ticketSet {
+	return ticketSet{`family >= $1 AND family < $2 AND family <> ''`, []any{family, storage.AfterFamily(family)}}
+}
+
+// deleteTickets removes tickets by sets: there may be a million, and one by one the requests
+// that derive tickets from one another meanwhile could be faster. Such a request is waited
+// for, and what it stored is found by looking again, for the reason that writer.removeAll
+// gives. It comes before the grants are deleted that the sets look at.
+func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, sets ...ticketSet) error {
+	for removed := true; removed; {
+		removed = false
+		for _, set := range sets {
+			for _, query := range s.removals(set) {
+				result, err := tx.ExecContext(ctx, query, set.args...)
+				if err != nil {
+					return fmt.Errorf("delete tickets: %w", err)
+				}
+				n, err := result.RowsAffected()
+				if err != nil {
+					return fmt.Errorf("delete tickets: %w", err)
+				}
+				removed = removed || n > 0
+			}
 		}
 	}
 	return nil
+}
+
+// removals are the statements that remove a set, each in the order in which everybody takes
+// the locks of tickets; those of storage.KindStatus end instead.
+func (s *Store) removals(set ticketSet) []string {
+	chosen := ` WHERE (kind, id) IN (SELECT kind, id FROM tickets WHERE ` + set.where + ` AND %s ORDER BY kind, id` + s.database.forUpdate() + `)`
+	return []string{
+		`DELETE FROM tickets` + fmt.Sprintf(chosen, `kind <> 'status'`),
+		`UPDATE tickets SET spent = 1` + fmt.Sprintf(chosen, `kind = 'status' AND spent = 0`),
+	}
 }
 
 func collectTickets(ctx context.Context, q querier, query string, args ...any) ([]storage.Ticket, error) {

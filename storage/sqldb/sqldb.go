@@ -146,6 +146,9 @@ func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
 		err = f(tx)
 	}
 	if err != nil {
+		if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+			err = fmt.Errorf("%w: %w", ended, err) // the transaction is done, because its time is over
+		}
 		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
 			return errors.Join(err, fmt.Errorf("roll back: %w", rollback))
 		}

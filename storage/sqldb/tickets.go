@@ -46,7 +46,6 @@ const (
 	// A family and its descendants are a range of names (storage.AfterFamily).
 	keysOfFamily     = `SELECT kind, id FROM tickets WHERE family >= $1 AND family < $2 AND family <> ''` + notEnded
 	keysOfFamilyKind = `SELECT kind, id FROM tickets WHERE family >= $1 AND family < $2 AND family <> '' AND kind = $3` + notEnded
-	keysOfFamilyBut  = `SELECT kind, id FROM tickets WHERE family = $1 AND family <> '' AND kind <> $2` + notEnded
 
 	findEnded = `SELECT ` + ticketColumns + ` FROM tickets
 		WHERE kind = 'status' AND spent <> 0 AND expires > $1 LIMIT $2`

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -168,12 +169,12 @@ func (s *Store) endUser(ctx context.Context, tx *sql.Tx, user *identity.User) er
 	if err := s.endSessions(ctx, tx, user); err != nil {
 		return err
 	}
-	family := identity.SessionFamily(user.ID)
+	family := ofFamily(identity.SessionFamily(user.ID))
 	if len(user.Kept) == 0 {
-		return s.deleteTickets(ctx, tx, keysOfUser, user.ID, family)
+		return s.deleteTickets(ctx, tx, ofGrantsOfUser(user.ID), family)
 	}
 	// Nothing is kept of those whose family is not: the devices among them.
-	if err := s.deleteTickets(ctx, tx, keysOfFamilyBut, family, string(identity.KindSession)); err != nil {
+	if err := s.deleteTickets(ctx, tx, family.but(identity.KindSession)); err != nil {
 		return err
 	}
 	return s.deleteUnkept(ctx, tx, user)
@@ -182,23 +183,33 @@ func (s *Store) endUser(ctx context.Context, tx *sql.Tx, user *identity.User) er
 // deleteUnkept deletes the tickets of a user's grants, except those of families that began
 // in a session in user.Kept. It looks again for the reason that writer.removeAll gives.
 func (s *Store) deleteUnkept(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	ofUser := ofGrantsOfUser(user.ID)
 	for {
-		tickets, err := collectTickets(ctx, tx, ticketsOfUser, user.ID)
+		tickets, err := collectTickets(ctx, tx, `SELECT `+ticketColumns+` FROM tickets WHERE `+ofUser.where+notEnded, ofUser.args...)
 		if err != nil {
 			return fmt.Errorf("list tickets: %w", err)
 		}
-		kept := map[string]bool{}
+		kept, doomed := map[string]bool{}, map[string]bool{}
 		for _, t := range tickets {
-			if t.Family != "" && slices.Contains(user.Kept, authserver.SessionOf(t)) {
-				kept[storage.RootFamily(t.Family)] = true
+			root := storage.RootFamily(t.Family)
+			doomed[root] = true
+			if root != "" && slices.Contains(user.Kept, authserver.SessionOf(t)) {
+				kept[root] = true
 			}
 		}
-		tickets = slices.DeleteFunc(tickets, func(t storage.Ticket) bool { return kept[storage.RootFamily(t.Family)] })
-		if len(tickets) == 0 {
+		maps.DeleteFunc(doomed, func(root string, _ bool) bool { return kept[root] })
+		if len(doomed) == 0 {
 			return nil
 		}
-		if err := remove(ctx, tx, keysOf(tickets)); err != nil {
-			return err
+		for _, root := range slices.Sorted(maps.Keys(doomed)) {
+			set := ofLine(root)
+			if root == "" {
+				set = ofUser
+				set.where += ` AND family = ''`
+			}
+			if err := s.deleteTickets(ctx, tx, set); err != nil {
+				return err
+			}
 		}
 	}
 }
