@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-//go:embed page.html style.css
+//go:embed page.html style.css icon.svg
 var files embed.FS
 
 var page = template.Must(template.ParseFS(files, "page.html"))
@@ -58,6 +58,11 @@ func (d *Demo) appHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", d.showPage)
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "style.css") })
+	mux.HandleFunc("GET /icon.svg", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "icon.svg") })
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "image/svg+xml")
+		http.ServeFileFS(w, r, files, "icon.svg")
+	})
 	mux.HandleFunc("POST /start", d.step(d.start))
 	mux.HandleFunc("POST /break", d.step(d.breakIt))
 	mux.HandleFunc("POST /call", d.step(func(ctx context.Context, v *visitor, s *scene, _ *http.Request) (string, error) {
@@ -212,7 +217,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 			shown.Messages = walk.recording.all()
 			shown.Ran = len(shown.Messages) > 0
 			shown.HasToken = walk.tokens != nil && s.run == nil
-			shown.Failed, shown.Answer = walk.failed, walk.answer
+			shown.Failed, shown.Answer = walk.failed, indentJSON(walk.answer)
 			shown.Waits, shown.WaitsFor, shown.QRCode = walk.waits, walk.waitsFor, walk.drawnCode()
 			shown.Open = true
 			if walk.breakage != nil {
@@ -229,7 +234,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if err := page.Execute(w, view); err != nil {
 		fmt.Fprintln(w, "The demo could not draw this page.")

@@ -58,7 +58,29 @@ func (r *recording) fill(number int, m Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.Number = number
+	m.Request, m.Response = indentJSON(m.Request), indentJSON(m.Response)
 	r.messages[number-1] = m
+}
+
+// indentJSON indents a text that is JSON, or the body of a message that is. Form parameters that
+// are JSON stay as they were sent.
+func indentJSON(text string) string {
+	head, body, ok := strings.Cut(text, "\n\n")
+	if !ok {
+		head, body = "", text
+	} else {
+		head += "\n\n"
+	}
+	body = strings.TrimSpace(body)
+	event, isEvent := strings.CutPrefix(body, "event: message\ndata: ")
+	if isEvent {
+		head, body = head+"event: message\ndata: ", event
+	}
+	var indented bytes.Buffer
+	if !strings.HasPrefix(body, "{") && !strings.HasPrefix(body, "[") || json.Indent(&indented, []byte(body), "", "  ") != nil {
+		return text
+	}
+	return head + indented.String()
 }
 
 // refuse notes the rule by which the last message was refused, where only the scene knows it.
@@ -148,7 +170,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (d *Demo) describe(as recordedAs, request *http.Request, sent []byte, response *http.Response, received []byte, began time.Time) Message {
 	m := Message{From: as.from, To: partyServer, Purpose: as.purpose}
 	if strings.HasSuffix(request.URL.Path, "/jwks") {
-		m.Purpose = "Fetch the server's public keys, to check the ID token by"
+		m.Purpose = "Fetch the server's public keys to verify the ID token"
 	}
 	m.Request = requestText(request, sent)
 	m.Response = responseText(response, received)
@@ -298,7 +320,7 @@ func (d *Demo) frontChannel(r *recording, clientID, authorizationURL string, cal
 	}
 	m := Message{
 		From: partyBrowser, To: partyServer,
-		Purpose:  "Send the person to the authorization server, which signs them in, asks for their consent, and sends the browser back with the answer",
+		Purpose:  "Send the user to the authorization server, which signs them in, asks for consent and sends the browser back with the response",
 		Request:  fmt.Sprintf("GET %s HTTP/1.1\nHost: %s", breakQuery(u.RequestURI()), u.Host),
 		Response: "HTTP/1.1 303 See Other\nLocation: " + breakQuery(callback.String()),
 	}

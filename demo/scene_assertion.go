@@ -25,8 +25,8 @@ const (
 
 func assertionScene() scene {
 	return scene{
-		key: "assertion", title: "An identity provider vouches for a person", button: "Get an ID-JAG and call the API",
-		about:    "The person's company has an identity provider of its own, which this server trusts for one client and one scope. It says in a JWT that the application may act for the person, and nobody is sent to a browser.",
+		key: "assertion", title: "Users of another identity provider: JWT bearer grant", button: "Get an ID-JAG and call the API",
+		about:    "The user's company has its own identity provider, which this server trusts for one client and one scope. It issues a JWT that says that the app may act for the user. No browser is involved.",
 		clientID: "assistant", clientSecret: "demo-secret-of-the-assistant-012345", clientName: "Company assistant",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeJWTBearer},
@@ -34,26 +34,26 @@ func assertionScene() scene {
 		configure:       func(d *Demo, configuration *valetkey.Configuration) error { return d.abroad.declare(configuration) },
 		run:             runAssertion,
 		breaks: []breakage{
-			{key: "again", title: "The same one again", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
-			{key: "forged", title: "Forged", about: "Present an assertion that somebody else has signed.", code: oauth.InvalidGrant},
-			{key: "other", title: "Another client's", about: "Present an assertion that was issued for another client.", code: oauth.InvalidGrant},
-			{key: "nobody", title: "Nobody here", about: "Present an assertion about somebody who has no account here.", code: oauth.InvalidGrant},
-			{key: "more", title: "Ask for more", about: "Ask for a scope that the provider is not trusted with.", code: oauth.InvalidScope},
+			{key: "again", title: "Replay the assertion", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
+			{key: "forged", title: "Forged", about: "Present an assertion that someone else has signed.", code: oauth.InvalidGrant},
+			{key: "other", title: "Assertion of another client", about: "Present an assertion that was issued for another client.", code: oauth.InvalidGrant},
+			{key: "nobody", title: "Unknown user", about: "Present an assertion about someone who has no account here.", code: oauth.InvalidGrant},
+			{key: "more", title: "Ask for more", about: "Request a scope that the provider is not trusted with.", code: oauth.InvalidScope},
 		},
 	}
 }
 
 func workloadScene() scene {
 	return scene{
-		key: "workload", title: "A service without a secret", button: "Get a token and call the API",
-		about:    "The platform that a service runs on, such as Kubernetes, gives it a JWT that says who it is. The service proves itself with that; there is no secret to hand out or to lose.",
+		key: "workload", title: "Service without a secret: workload identity", button: "Get a token and call the API",
+		about:    "The platform that a service runs on, such as Kubernetes, gives it a JWT that says who it is. The service authenticates with that JWT, so there is no secret to distribute or to leak.",
 		clientID: "cleaner", clientName: "Cleaner", applicationType: oauth.ApplicationWeb,
 		grantTypes: []string{oauth.GrantTypeClientCredentials}, scopes: []string{scopeRead},
 		run: runWorkload,
 		breaks: []breakage{
-			{key: "neighbour", title: "Another service", about: "Try with the JWT of a neighbour on the same platform.", code: oauth.InvalidClient},
-			{key: "elsewhere", title: "Made for somebody else", about: "Try with a JWT that the platform made for another server.", code: oauth.InvalidClient},
-			{key: "forged", title: "Forged", about: "Try with a JWT that the platform has not signed.", code: oauth.InvalidClient},
+			{key: "neighbour", title: "Another service", about: "Try with the JWT of another service on the same platform.", code: oauth.InvalidClient},
+			{key: "elsewhere", title: "Wrong audience", about: "Try with a JWT that the platform made for another server.", code: oauth.InvalidClient},
+			{key: "forged", title: "Forged JWT", about: "Try with a JWT that the platform did not sign.", code: oauth.InvalidClient},
 		},
 	}
 }
@@ -152,7 +152,7 @@ func runWorkload(ctx context.Context, d *Demo, w *walk) error {
 		"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeRead}, "client_id": {w.scene.clientID},
 		"client_assertion_type": {oauth.ClientAssertionTypeJWTBearer}, "client_assertion": {assertion},
 	}
-	if err := d.ask(ctx, w, form, "Ask for a token, with that as proof"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Request a token with the assertion"); err != nil || w.failed {
 		return err
 	}
 	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")

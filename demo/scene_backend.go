@@ -20,16 +20,16 @@ const partyBackend = "backend"
 
 func backendScene() scene {
 	return scene{
-		key: "backend", title: "A single-page application with a backend", button: "Sign in and show my photos",
-		about: "Whatever runs in a browser can be read by any script that gets into the page, tokens too. So the page has none: a backend signs the person in, keeps the tokens, and passes the page's calls on to the API. The browser has a cookie that scripts cannot read. The demo's own person walks this scene.",
+		key: "backend", title: "Single-page app: tokens stay in a backend", button: "Sign in and show my photos",
+		about: "Any script that gets into a page can read what is in the browser, including tokens. So this page has none. A backend signs the user in, keeps the tokens and forwards the page's calls to the API. The browser has a cookie that scripts cannot read. This scene runs with a simulated user.",
 		run:   func(ctx context.Context, d *Demo, w *walk) error { return d.backend.run(ctx, d, w) },
 		configure: func(d *Demo, configuration *valetkey.Configuration) error {
 			return d.backend.configure(d, configuration)
 		},
 		breaks: []breakage{
-			{key: "stranger", title: "Another site", about: "Let a page of another site call the API with the person's cookie.", code: "cross_site"},
-			{key: "nobody", title: "Nobody signed in", about: "Call the API without the cookie.", code: "sign_in"},
-			{key: "path", title: "A way out", about: "Call a path that hides a way to another part of the API's server.", code: "not_passed_on"},
+			{key: "stranger", title: "Another site", about: "Let a page on another site call the API with the user's cookie.", code: "cross_site"},
+			{key: "nobody", title: "Not signed in", about: "Call the API without the cookie.", code: "sign_in"},
+			{key: "path", title: "Path traversal", about: "Call a path that leads to another part of the API's server.", code: "not_passed_on"},
 		},
 	}
 }
@@ -77,7 +77,7 @@ func (b *backend) begin(d *Demo) (http.Handler, error) {
 		return nil, err
 	}
 	return client.NewBackend(client.BackendConfig{Party: party, APIs: map[string]string{"/api/": d.api}, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		return d.recorder().RoundTrip(r.WithContext(recordedFrom(r.Context(), &b.walk.recording, partyBackend, "Pass the call on, with the person's token and without the cookie")))
+		return d.recorder().RoundTrip(r.WithContext(recordedFrom(r.Context(), &b.walk.recording, partyBackend, "Forward the call with the user's token and without the cookie")))
 	})})
 }
 
@@ -108,11 +108,11 @@ func (b *backend) run(ctx context.Context, d *Demo, w *walk) error {
 	rule := authserver.Check{Section: "RFC 10017, section 6.1"}
 	switch w.breakKey() {
 	case "stranger":
-		site, purpose, rule.Rule = "cross-site", "A page of another site does, and the browser sends the cookie along", "the request comes from the application's own pages"
+		site, purpose, rule.Rule = "cross-site", "A page on another site calls it, and the browser sends the cookie too", "the request comes from the application's own pages"
 	case "nobody":
-		rule.Rule = "somebody is signed in"
+		rule.Rule = "the user is signed in"
 	case "path":
-		path, purpose, rule.Rule = "/api/%2e%2e/admin", "The page calls a path with hidden dots", "the path has nothing hidden, and leads to an API that the backend passes calls on to"
+		path, purpose, rule.Rule = "/api/%2e%2e/admin", "The page calls a path with encoded dots", "the path has nothing hidden, and leads to an API that the backend passes calls on to"
 	}
 	_, err = b.ask(ctx, w, browser, path, purpose, "Sec-Fetch-Site", site)
 	if w.failed {

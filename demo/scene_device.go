@@ -13,15 +13,15 @@ import (
 
 func deviceScene() scene {
 	return scene{
-		key: "device", title: "A device without a browser", button: "Show the code",
-		about:    "A television, a printer, a command line on another machine: it shows a short code, and the person brings that to the authorization server in a browser of their own, which asks whether the code is on a device in front of them. Meanwhile the device asks every few seconds.",
+		key: "device", title: "TV or command line: sign in on another device", button: "Show the code",
+		about:    "A TV, a printer or a command line on another machine shows a short code. The user enters it at the authorization server, in a browser on another device, and confirms that the code is on a device in front of them. Meanwhile, the device asks every few seconds.",
 		clientID: "television", clientName: "Living room television", applicationType: oauth.ApplicationNative,
 		grantTypes: []string{oauth.GrantTypeDeviceCode, oauth.GrantTypeRefreshToken}, scopes: []string{scopeRead},
 		configure: declareOtherDevice, run: runDevice, resume: resumeDevice,
 		breaks: []breakage{
-			{key: "pending", title: "Before the person has decided", about: "Ask for the tokens at once.", code: oauth.AuthorizationPending},
-			{key: "hurry", title: "In a hurry", about: "Ask twice within a second.", code: oauth.SlowDown},
-			{key: "refuse", title: "Refuse", about: "The demo's own person says no on the page.", code: oauth.AccessDenied},
+			{key: "pending", title: "Too early", about: "Request the tokens before the user has decided.", code: oauth.AuthorizationPending},
+			{key: "hurry", title: "Too fast", about: "Poll twice within a second.", code: oauth.SlowDown},
+			{key: "refuse", title: "User denies access", about: "A simulated user clicks Deny.", code: oauth.AccessDenied},
 			{key: "other", title: "Another client's code", about: "Poll with a device code that was issued to another client.", code: oauth.InvalidGrant},
 		},
 	}
@@ -38,7 +38,7 @@ func declareOtherDevice(_ *Demo, c *valetkey.Configuration) error {
 
 func runDevice(ctx context.Context, d *Demo, w *walk) error {
 	c := d.clients[w.scene.key]
-	codes, err := c.DeviceAuthorization(recorded(ctx, &w.recording, "Ask for two codes: a long one for the device, a short one for the person"))
+	codes, err := c.DeviceAuthorization(recorded(ctx, &w.recording, "Request two codes: a long one for the device, a short one for the user"))
 	if err != nil {
 		return w.refused(err)
 	}
@@ -46,25 +46,25 @@ func runDevice(ctx context.Context, d *Demo, w *walk) error {
 	poll := url.Values{"grant_type": {oauth.GrantTypeDeviceCode}, "device_code": {codes.DeviceCode}}
 	switch w.breakKey() {
 	case "pending":
-		return d.ask(ctx, w, poll, "Ask whether the person has decided; they have not")
+		return d.ask(ctx, w, poll, "Ask whether the user has decided; they have not")
 	case "hurry":
-		if err := d.ask(ctx, w, poll, "Ask whether the person has decided"); err != nil {
+		if err := d.ask(ctx, w, poll, "Ask whether the user has decided"); err != nil {
 			return err
 		}
-		return d.ask(ctx, w, poll, "Ask again at once")
+		return d.ask(ctx, w, poll, "Ask again immediately")
 	case "refuse":
 		somebody := person.New(Username, Password)
 		somebody.Deny = true
 		if err := somebody.Allow(codes.VerificationURIComplete); err != nil {
 			return fmt.Errorf("refuse on the page: %w", err)
 		}
-		return d.ask(ctx, w, poll, "Ask whether the person has decided; they refused")
+		return d.ask(ctx, w, poll, "Ask whether the user has decided; they denied access")
 	case "other":
 		w.scene.clientID = otherDevice
 		return d.ask(ctx, w, poll, "Poll as another client")
 	}
 	w.waits = codes.VerificationURIComplete
-	w.waitsFor = "On the device: go to " + codes.VerificationURI + " and enter " + codes.UserCode + ".\nThe QR code leads to the same page with the code filled in; the person compares it with the device."
+	w.waitsFor = "On the device: go to " + codes.VerificationURI + " and enter " + codes.UserCode + ".\nThe QR code leads to the same page with the code filled in; the user compares it with the device."
 	qrCode, err := codes.QRCode()
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func runDevice(ctx context.Context, d *Demo, w *walk) error {
 }
 
 func resumeDevice(ctx context.Context, d *Demo, w *walk) error {
-	tokens, err := d.clients[w.scene.key].PollDevice(recorded(ctx, &w.recording, "Ask with the long code whether the person has decided"), w.state.(*client.DeviceAuthorization))
+	tokens, err := d.clients[w.scene.key].PollDevice(recorded(ctx, &w.recording, "Ask with the long code whether the user has decided"), w.state.(*client.DeviceAuthorization))
 	if err != nil {
 		return w.refused(err)
 	}

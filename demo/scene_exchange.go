@@ -24,8 +24,8 @@ const (
 
 func exchangeScene() scene {
 	return scene{
-		key: "exchange", title: "One API calls another for the person", button: "Sign in and order a print",
-		about:    "The photo API was called with a person's token, and needs the printing API for them. It cannot pass the token on, which is for itself: it exchanges it for one that is for the printing API alone and says who acts.",
+		key: "exchange", title: "API calls another API for the user: token exchange", button: "Sign in and order a print",
+		about:    "The photo API was called with a user's token and needs the printing API. It cannot pass the token on, because the token is for the photo API only. It exchanges it for a token that is for the printing API only and names who acts.",
 		clientID: "postcards", clientSecret: "demo-secret-of-the-postcards-012345", clientName: "Postcards",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
@@ -37,9 +37,9 @@ func exchangeScene() scene {
 		},
 		run: runExchange,
 		breaks: []breakage{
-			{key: "impersonate", title: "Hide who acts", about: "Exchange without an actor token: the new token would look as if the person had come themselves.", fresh: true, code: oauth.InvalidRequest},
-			{key: "more", title: "Ask for more", about: "Ask for a scope that neither the person nor the operator gave.", fresh: true, code: oauth.InvalidScope},
-			{key: "elsewhere", title: "Another target", about: "Ask for a token for an API that no rule names.", fresh: true, code: oauth.InvalidTarget},
+			{key: "impersonate", title: "Hide who acts", about: "Exchange without an actor token. The new token would look as if the user had called the API directly.", fresh: true, code: oauth.InvalidRequest},
+			{key: "more", title: "Ask for more", about: "Request a scope that neither the user nor the operator allowed.", fresh: true, code: oauth.InvalidScope},
+			{key: "elsewhere", title: "Another target", about: "Request a token for an API that no rule names.", fresh: true, code: oauth.InvalidTarget},
 			{key: "stranger", title: "Another client", about: "Let another client exchange the same token.", fresh: true, code: oauth.UnauthorizedClient},
 			{key: "pass-on", title: "Pass the token on", about: "Call the printing API with the token that is for the photo API.", fresh: true, code: oauth.InvalidToken},
 		},
@@ -116,8 +116,8 @@ func runExchange(ctx context.Context, d *Demo, w *walk) error {
 	case "elsewhere":
 		form.Set("resource", d.api)
 	}
-	if err := d.ask(ctx, w, form, "Exchange the person's token, with its own as the actor's, for one for the printing API"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Exchange the user's token for one for the printing API, with the API's own token as actor token"); err != nil || w.failed {
 		return err
 	}
-	return d.requestAt(ctx, w, http.MethodPost, prints+"/orders", "Call the printing API for the person")
+	return d.requestAt(ctx, w, http.MethodPost, prints+"/orders", "Call the printing API for the user")
 }

@@ -14,18 +14,18 @@ import (
 
 func firstPartyScene() scene {
 	return scene{
-		key: "firstparty", title: "An application of the operator's own (experimental)", button: "Sign in here and show my photos",
-		about:    "A native application that people know as the operator's own asks for the password in its own window, and gets a code for it. The server can send the person to a browser at any step. It is off unless both the server and the client have the setting; a browser is safer.",
+		key: "firstparty", title: "Your own mobile app: sign in without a browser (experimental)", button: "Sign in here and show my photos",
+		about:    "A native app that users know as the operator's own asks for the password in its own window and gets a code for it. The server can send the user to a browser at any step. Both the server and the client must be set up for this. A browser is safer.",
 		clientID: "photos-app", clientName: "Valetkey Photos", applicationType: oauth.ApplicationNative,
 		grantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 		scopes:     []string{oauth.ScopeOpenID, oauth.ScopeProfile, scopeRead},
 		configure:  declareFirstParty, run: runFirstParty,
 		breaks: []breakage{
-			{key: "guess", title: "Wrong password", about: "Guess. The answer is the same for somebody who does not exist, and each auth_session takes five guesses.", code: oauth.InsufficientAuthorization},
+			{key: "guess", title: "Wrong password", about: "Guess. The response is the same for a user who does not exist, and each auth_session allows five guesses.", code: oauth.InsufficientAuthorization},
 			{key: "again", title: "The same auth_session twice", about: "Send an auth_session that was used before.", code: oauth.InvalidSession},
-			{key: "browser", title: "Something is left to do in a browser", about: "Ask for consent, which nobody can give in an application's window.", code: oauth.RedirectToWeb},
-			{key: "another", title: "Another application", about: "Send the person's password as an application that is not the operator's own.", code: oauth.UnauthorizedClient},
-			{key: "thief", title: "A stolen code", about: "Redeem the code without the verifier, which never left the application that asked.", code: oauth.InvalidGrant},
+			{key: "browser", title: "Browser required", about: "Ask for consent, which is only possible in a browser.", code: oauth.RedirectToWeb},
+			{key: "another", title: "Another application", about: "Send the user's password as an app that is not the operator's own.", code: oauth.UnauthorizedClient},
+			{key: "thief", title: "A stolen code", about: "Exchange the code without the verifier, which never left the app.", code: oauth.InvalidGrant},
 		},
 	}
 }
@@ -48,19 +48,19 @@ func runFirstParty(ctx context.Context, d *Demo, w *walk) error {
 		"code_challenge": {oauth.S256Challenge(verifier)}, "code_challenge_method": {oauth.CodeChallengeMethodS256},
 		"username": {Username}, "password": {Password},
 	}
-	purpose := "Send the person's name and password, which they typed into the application, for a code"
+	purpose := "Send the username and password that the user typed into the app, to get a code"
 	switch w.breakKey() {
 	case "guess":
 		form.Set("password", "engine-no-2")
-		purpose = "Send a password that is not the person's; the answer has an auth_session to try again with"
+		purpose = "Send a wrong password; the response has an auth_session for another attempt"
 	case "again":
 		return d.sameAuthSession(ctx, w, form)
 	case "browser":
 		form.Set("prompt", "consent")
-		purpose = "Send the person's name and password, and ask that they are asked"
+		purpose = "Send the username and password, and request consent"
 	case "another":
 		form.Set("client_id", nativeScene().clientID)
-		purpose = "Send the person's name and password as another application"
+		purpose = "Send the username and password as another app"
 	}
 	answer, err := d.challenge(ctx, w, form, purpose)
 	if err != nil || w.failed {
@@ -69,7 +69,7 @@ func runFirstParty(ctx context.Context, d *Demo, w *walk) error {
 	redeem := url.Values{"grant_type": {oauth.GrantTypeAuthorizationCode}, "code": {answer.AuthorizationCode}, "code_verifier": {verifier}}
 	if w.breakKey() == "thief" {
 		redeem.Set("code_verifier", oauth.NewCodeVerifier())
-		return d.ask(ctx, w, redeem, "Redeem the code with a verifier that does not belong to it")
+		return d.ask(ctx, w, redeem, "Exchange the code with a wrong verifier")
 	}
 	if err := d.ask(ctx, w, redeem, "Redeem the code, with the verifier, for tokens"); err != nil || w.failed {
 		return err

@@ -17,8 +17,8 @@ const chatIssuer = "https://login.chat.example.org"
 
 func idJAGScene() scene {
 	return scene{
-		key: "idjag", title: "Act for a person at another company", button: "Sign in and get an ID-JAG",
-		about:    "Here this server is the company's identity provider. An application that the person has signed in to exchanges its ID token for an ID-JAG: a grant for one client at one other authorization server, by the operator's rule.",
+		key: "idjag", title: "Call another company's API for the user: ID-JAG", button: "Sign in and get an ID-JAG",
+		about:    "In this scene, the server is the company's identity provider. An app that the user has signed in to exchanges its ID token for an ID-JAG: a grant for one client at one other authorization server, if the operator's rules allow it.",
 		clientID: "wiki", clientSecret: "demo-secret-of-the-wiki-0123456789", clientName: "Company wiki",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeTokenExchange},
@@ -33,8 +33,8 @@ func idJAGScene() scene {
 		},
 		run: runIDJAG,
 		breaks: []breakage{
-			{key: "elsewhere", title: "Another company", about: "Ask for a grant for a server that no rule names.", fresh: true, code: oauth.InvalidTarget},
-			{key: "more", title: "Ask for more", about: "Ask for a scope that the rule does not give.", fresh: true, code: oauth.InvalidScope},
+			{key: "elsewhere", title: "Another company", about: "Request a grant for a server that no rule names.", fresh: true, code: oauth.InvalidTarget},
+			{key: "more", title: "Ask for more", about: "Request a scope that the rule does not give.", fresh: true, code: oauth.InvalidScope},
 			{key: "access", title: "Another token", about: "Send the access token, and call it an ID token.", fresh: true, code: oauth.InvalidRequest},
 		},
 	}
@@ -63,6 +63,6 @@ func runIDJAG(ctx context.Context, d *Demo, w *walk) error {
 	if err != nil {
 		return fmt.Errorf("read the ID-JAG: %w", err)
 	}
-	w.answer = "What the ID-JAG says, which the wiki presents at " + chatIssuer + " as a JWT bearer grant:\n" + string(claims)
+	w.answer = "Claims in the ID-JAG, which the wiki presents at " + chatIssuer + " as a JWT bearer grant:\n" + string(claims)
 	return nil
 }

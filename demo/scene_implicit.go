@@ -11,16 +11,16 @@ import (
 
 func implicitScene() scene {
 	return scene{
-		key: "implicit", title: "The implicit grant, as it was", button: "Sign in and show my photos",
-		about:    "Before browsers could call a token endpoint, tokens came in the fragment of the redirect, where scripts, histories and extensions can read them. It is off unless a client names it; use the code flow with PKCE instead.",
+		key: "implicit", title: "Legacy: the implicit grant", button: "Sign in and show my photos",
+		about:    "Before browsers could call a token endpoint, tokens came back in the fragment of the redirect URI, where scripts, the history and extensions can read them. The grant is off unless a client is registered for it. Use the code flow with PKCE instead.",
 		clientID: "gallery", clientName: "Old gallery", applicationType: oauth.ApplicationWeb,
 		grantTypes: []string{oauth.GrantTypeImplicit}, responseType: "id_token token",
 		scopes:   []string{oauth.ScopeOpenID, scopeRead},
 		callback: "/implicit/callback",
 		breaks: []breakage{
-			{key: "nonce", title: "Without a nonce", about: "Ask for an ID token that nothing binds to this browser.", only: true, code: oauth.InvalidRequest},
-			{key: "unregistered", title: "Another application", about: "Ask for a token in the fragment as an application that is registered for the code flow alone.", only: true, code: oauth.UnauthorizedClient},
-			{key: "redirect", title: "Changed redirect URI", about: "Ask for the token to be sent to another address.", only: true, code: pageError},
+			{key: "nonce", title: "Without a nonce", about: "Request an ID token without a nonce, which binds it to this browser.", only: true, code: oauth.InvalidRequest},
+			{key: "unregistered", title: "Another application", about: "Request a token in the fragment as an application that is registered only for the code flow.", only: true, code: oauth.UnauthorizedClient},
+			{key: "redirect", title: "Changed redirect URI", about: "Ask the server to send the token to another address.", only: true, code: pageError},
 			{key: "expired", title: "Expired token", about: "Call the API with an access token that has expired; there is no refresh token.", code: oauth.InvalidToken},
 		},
 	}

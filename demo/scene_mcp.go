@@ -35,14 +35,14 @@ const (
 
 func mcpScene() scene {
 	return scene{
-		key: "mcp", title: "An agent that nobody registered (MCP)", button: "Connect to the MCP server",
-		about:     "A client of the Model Context Protocol knows the address of an MCP server and nothing else. It is told who gives access; its client_id there is the https address of a document about itself; and the token is for that one MCP server.",
+		key: "mcp", title: "AI agent connects to an MCP server", button: "Connect to the MCP server",
+		about:     "An MCP client knows the address of an MCP server and nothing else. The server tells it which authorization server to use. The client's client_id there is the https address of a document that describes it, and the token is only for that MCP server.",
 		configure: func(d *Demo, configuration *valetkey.Configuration) error { return d.mcp.configure(d, configuration) },
 		run:       func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.run(ctx, d, w) },
 		resume:    func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.resume(ctx, d, w) },
 		breaks: []breakage{
-			{key: "elsewhere", title: "Another's document", about: "Ask as a client whose document names another client_id than its own address.", code: pageError},
-			{key: "redirect", title: "Another redirect URI", about: "Ask for the answer to be sent to an address that is not in the document.", code: pageError},
+			{key: "elsewhere", title: "Document of another client", about: "Ask as a client whose document names another client_id than its own address.", code: pageError},
+			{key: "redirect", title: "Another redirect URI", about: "Ask the server to send the response to an address that is not in the document.", code: pageError},
 			{key: "foreign", title: "A token for another API", about: "Call the MCP server with a token that is for the photo API.", code: oauth.InvalidToken},
 		},
 	}
@@ -217,7 +217,7 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 	if w.breakKey() == "redirect" {
 		config.RedirectURI = a.client + "/elsewhere"
 	}
-	c, err := client.Discover(recordedFrom(ctx, &w.recording, partyMCPClient, "Read where that server signs people in, and that it takes clients by their documents"), config)
+	c, err := client.Discover(recordedFrom(ctx, &w.recording, partyMCPClient, "Read the authorization server's metadata: its endpoints, and that it accepts clients by their documents"), config)
 	if err != nil {
 		return err
 	}
@@ -226,11 +226,11 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 		return err
 	}
 	if w.breakage != nil {
-		return d.send(ctx, w, http.MethodGet, address, "", "", "Send the person there; the server fetches the document at the client_id")
+		return d.send(ctx, w, http.MethodGet, address, "", "", "Send the user there; the server fetches the document at the client_id")
 	}
 	w.state = agentWalk{c, transaction}
-	w.waits, w.waitsFor = address, "The client opens the person's browser. The page says on which host the client's document is, and that it is here for the first time."
-	w.answer = "The client waits for the person."
+	w.waits, w.waitsFor = address, "The client opens the user's browser. The consent page names the host of the client's document, and says that the client is new here."
+	w.answer = "The client is waiting for the user."
 	return nil
 }
 
@@ -238,10 +238,10 @@ func (a *agents) resume(ctx context.Context, d *Demo, w *walk) error {
 	agent := w.state.(agentWalk)
 	answer, ok := a.answers.LoadAndDelete(agent.transaction.State)
 	if !ok {
-		w.answer = "The person has not been at the page yet."
+		w.answer = "The user has not opened the page yet."
 		return nil
 	}
-	tokens, err := agent.client.Callback(recordedFrom(ctx, &w.recording, partyMCPClient, "Redeem the code, for a token that is for this MCP server alone"), agent.transaction, answer.(url.Values))
+	tokens, err := agent.client.Callback(recordedFrom(ctx, &w.recording, partyMCPClient, "Exchange the code for a token that is only for this MCP server"), agent.transaction, answer.(url.Values))
 	if err != nil {
 		return w.refused(err)
 	}

@@ -25,8 +25,8 @@ const policySecret = "whsec_ZGVtby1zZWNyZXQtb2YtcG9saWN5LTAx"
 
 func policyScene() scene {
 	return scene{
-		key: "policy", title: "A policy of your own", button: "Get a token",
-		about:    "Before it makes tokens, the server asks a service of the operator's, with a signed request. The service adds claims or refuses; while it does not answer, nothing is issued. Expressions in the configuration and Go functions do the same without a service.",
+		key: "policy", title: "Your own rules for tokens: webhook", button: "Get a token",
+		about:    "Before it issues tokens, the authorization server asks a service of the operator's with a signed request. The service adds claims or refuses. If it does not respond, no token is issued. Expressions in the configuration and Go functions can do the same without a service.",
 		clientID: "booking", clientSecret: "demo-secret-of-the-booking-01234567", clientName: "Booking",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeClientCredentials},
@@ -36,9 +36,9 @@ func policyScene() scene {
 		},
 		run: func(ctx context.Context, d *Demo, w *walk) error { return d.policy.run(ctx, d, w) },
 		breaks: []breakage{
-			{key: "refused", title: "The service refuses", about: "The policy service answers that this client gets no token today.", code: oauth.AccessDenied},
-			{key: "silent", title: "The service is down", about: "The policy service does not answer: rather no token than one that nobody allowed.", code: oauth.TemporarilyUnavailable},
-			{key: "subject", title: "The service oversteps", about: "The policy service tries to say who the token is about, which belongs to the protocol.", code: oauth.TemporarilyUnavailable},
+			{key: "refused", title: "The service refuses", about: "The policy service responds that this client gets no token today.", code: oauth.AccessDenied},
+			{key: "silent", title: "The service is down", about: "The policy service does not respond. No token is better than one that was not approved.", code: oauth.TemporarilyUnavailable},
+			{key: "subject", title: "The service oversteps", about: "The policy service tries to set sub, which only the authorization server may set.", code: oauth.TemporarilyUnavailable},
 		},
 	}
 }
@@ -81,7 +81,7 @@ func (p *policyService) run(ctx context.Context, d *Demo, w *walk) error {
 	if err := json.Indent(&shown, claims, "", "  "); err != nil {
 		return fmt.Errorf("read the access token: %w", err)
 	}
-	w.answer = "The access token says " + shown.String()
+	w.answer = "Claims in the access token: " + shown.String()
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (p *policyService) decide(w http.ResponseWriter, r *http.Request) {
 		answer = ""
 	}
 	m := Message{
-		From: partyServer, To: partyPolicy, Purpose: "Ask the operator's policy before the token is made",
+		From: partyServer, To: partyPolicy, Purpose: "Ask the operator's policy service before the token is issued",
 		Request:  fmt.Sprintf("POST %s HTTP/1.1\n%s\n%s", r.URL.Path, signatureFields(r.Header), body),
 		Response: "HTTP/1.1 200 OK\nContent-Type: application/json\n\n" + answer,
 	}

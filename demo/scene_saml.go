@@ -27,8 +27,8 @@ const samlEntity = "https://saml-idp.example.net/metadata"
 
 func samlScene() scene {
 	return scene{
-		key: "saml", title: "A SAML assertion, where there is still one", button: "Get an assertion and call the API",
-		about:    "The company's identity provider speaks SAML 2.0. Its signed assertion about a person is good for one access token here.",
+		key: "saml", title: "SAML assertion for an access token", button: "Get an assertion and call the API",
+		about:    "The company's identity provider uses SAML 2.0. Its signed assertion about a user can be exchanged for one access token here.",
 		clientID: "portal", clientSecret: "demo-secret-of-the-portal-01234567", clientName: "Company portal",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeSAMLBearer},
@@ -36,9 +36,9 @@ func samlScene() scene {
 		configure:       func(d *Demo, configuration *valetkey.Configuration) error { return d.saml.declare(configuration) },
 		run:             runSAML,
 		breaks: []breakage{
-			{key: "again", title: "The same one again", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
-			{key: "changed", title: "Changed", about: "Write another name into the signed assertion.", code: oauth.InvalidGrant},
-			{key: "elsewhere", title: "Made for somebody else", about: "Present an assertion whose Audience is another server.", code: oauth.InvalidGrant},
+			{key: "again", title: "Replay the assertion", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
+			{key: "changed", title: "Changed", about: "Change the name in the signed assertion.", code: oauth.InvalidGrant},
+			{key: "elsewhere", title: "Wrong audience", about: "Present an assertion whose Audience is another server.", code: oauth.InvalidGrant},
 		},
 	}
 }
@@ -112,7 +112,7 @@ func runSAML(ctx context.Context, d *Demo, w *walk) error {
 	if w.breakKey() == "changed" {
 		assertion = strings.Replace(assertion, "u-1842", "u-0001", 1)
 	}
-	w.recording.add(Message{From: partyProvider, To: partyApp, Purpose: "The company's identity provider says who is signed in: a SAML 2.0 assertion, signed, for this server", Response: assertion})
+	w.recording.add(Message{From: partyProvider, To: partyApp, Purpose: "The company's identity provider issues a signed SAML 2.0 assertion for this server", Response: assertion})
 	form := url.Values{"grant_type": {oauth.GrantTypeSAMLBearer}, "assertion": {base64.RawURLEncoding.EncodeToString([]byte(assertion))}}
 	if err := d.ask(ctx, w, form, "Present it as a grant"); err != nil || w.failed {
 		return err

@@ -29,8 +29,8 @@ const (
 func statusScene() scene {
 	s := &ledger{}
 	return scene{
-		key: "status", title: "A list of what was revoked", button: "Get a token and read the ledger",
-		about:    "An API that checks JWTs by itself does not learn that one was revoked. This one looks: the token names a list that the server publishes and a place in it. An API keeps the list for a minute; this one fetches it for each call, so that you can watch.",
+		key: "status", title: "Token status list: revocation without introspection", button: "Get a token and read the ledger",
+		about:    "An API that validates JWTs locally does not learn that one was revoked. This API checks: the token names a list that the server publishes, and a position in it. An API usually caches the list for a minute. This one fetches it for each call, so that you can watch.",
 		clientID: "auditor", clientSecret: "demo-secret-of-the-auditor-01234567", clientName: "Auditor",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeClientCredentials},
@@ -38,8 +38,8 @@ func statusScene() scene {
 		configure:       s.configure,
 		run:             runStatus,
 		breaks: []breakage{
-			{key: "revoked", title: "Revoked token", about: "Revoke the token, and call the API with it: the list says so.", code: oauth.InvalidToken},
-			{key: "past", title: "A list of the past", about: "Ask what the list said an hour ago, which would tell when somebody's token was revoked.", code: oauth.InvalidRequest},
+			{key: "revoked", title: "Revoked token", about: "Revoke the token, then call the API with it. The API sees it in the list.", code: oauth.InvalidToken},
+			{key: "past", title: "Past status", about: "Ask for the list of an hour ago, which would reveal when a token was revoked.", code: oauth.InvalidRequest},
 		},
 	}
 }
@@ -79,7 +79,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func runStatus(ctx context.Context, d *Demo, w *walk) error {
 	form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeLedger}}
-	if err := d.ask(ctx, w, form, "Ask for a token for the ledger; it says where its status is"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Request a token for the ledger; it names its status list"); err != nil || w.failed {
 		return err
 	}
 	audience, list, err := statusOf(w.tokens.AccessToken)
@@ -88,7 +88,7 @@ func runStatus(ctx context.Context, d *Demo, w *walk) error {
 	}
 	switch w.breakKey() {
 	case "past":
-		return d.send(ctx, w, http.MethodGet, fmt.Sprintf("%s&time=%d", list, time.Now().Add(-time.Hour).Unix()), "", "", "Ask for the list as it was an hour ago")
+		return d.send(ctx, w, http.MethodGet, fmt.Sprintf("%s&time=%d", list, time.Now().Add(-time.Hour).Unix()), "", "", "Request the list of an hour ago")
 	case "revoked":
 		revocation := url.Values{"token": {w.tokens.AccessToken}}
 		if err := d.send(ctx, w, http.MethodPost, d.issuer+"/revoke", revocation.Encode(), w.scene.clientSecret, "Revoke the token"); err != nil || w.failed {
@@ -102,7 +102,7 @@ func runStatus(ctx context.Context, d *Demo, w *walk) error {
 		case <-wait.C:
 		}
 	}
-	if err := d.send(ctx, w, http.MethodGet, list, "", "", "What the API does now and then: fetch the list that the token names"); err != nil || w.failed {
+	if err := d.send(ctx, w, http.MethodGet, list, "", "", "What the API does regularly: fetch the list that the token names"); err != nil || w.failed {
 		return err
 	}
 	return d.requestAt(ctx, w, http.MethodGet, audience+"/", "Call the ledger with the access token")

@@ -22,8 +22,8 @@ const (
 
 func transactionScene() scene {
 	return scene{
-		key: "transaction", title: "Services behind an API (experimental)", button: "Sign in and look at thumbnails",
-		about:    "Many services work on one call of an API. A transaction token tells each of them for whom and for what, for a minute; the access token, which opens the API, goes no further than the gateway.",
+		key: "transaction", title: "Microservices behind an API: transaction tokens (experimental)", button: "Sign in and look at thumbnails",
+		about:    "Many services take part in one API call. A transaction token tells each of them who the user is and what the call is for, for one minute. The access token, which opens the API, goes no further than the gateway.",
 		clientID: "slides", clientSecret: "demo-secret-of-the-slides-012345678", clientName: "Slide show",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
@@ -36,9 +36,9 @@ func transactionScene() scene {
 		run: runTransaction,
 		breaks: []breakage{
 			{key: "access", title: "The access token instead", about: "Pass the access token on to the service.", fresh: true, code: oauth.InvalidToken},
-			{key: "key", title: "As a key", about: "Call the API itself with the transaction token.", fresh: true, code: oauth.InvalidToken},
-			{key: "domain", title: "Another domain", about: "Ask for a transaction token for services that no rule names.", fresh: true, code: oauth.InvalidTarget},
-			{key: "purpose", title: "Another purpose", about: "Ask for a scope that the call does not have.", fresh: true, code: oauth.InvalidScope},
+			{key: "key", title: "Transaction token at the API", about: "Call the API itself with the transaction token.", fresh: true, code: oauth.InvalidToken},
+			{key: "domain", title: "Another domain", about: "Request a transaction token for services that no rule names.", fresh: true, code: oauth.InvalidTarget},
+			{key: "purpose", title: "Another purpose", about: "Request a scope that the call does not have.", fresh: true, code: oauth.InvalidScope},
 		},
 	}
 }
@@ -95,7 +95,7 @@ func runTransaction(ctx context.Context, d *Demo, w *walk) error {
 	case "purpose":
 		form.Set("scope", scopeDelete)
 	}
-	if err := d.ask(ctx, w, form, "The API's gateway was called, and exchanges the person's token for one that tells its services about this call alone"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "The API's gateway was called, and exchanges the user's token for one that is only for this call and tells its services about it"); err != nil || w.failed {
 		return err
 	}
 	if w.breakKey() == "key" {

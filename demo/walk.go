@@ -60,14 +60,14 @@ func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
 		}
 	}
 	transaction := *w.transaction
-	purpose := "Redeem the code, with the client's credentials and the PKCE verifier, for tokens"
+	purpose := "Exchange the code for tokens, with the client's credentials and the PKCE verifier"
 	switch w.breakKey() {
 	case "verifier":
 		transaction.CodeVerifier = oauth.NewCodeVerifier()
-		purpose = "Redeem the code with a verifier that does not belong to it"
+		purpose = "Exchange the code with a wrong verifier"
 	case "redirect-token":
 		transaction.RedirectURI += "/elsewhere"
-		purpose = "Redeem the code under another redirect URI"
+		purpose = "Exchange the code with a different redirect URI"
 	}
 	again := transaction
 	tokens, err := c.Callback(recorded(ctx, &w.recording, purpose), &transaction, answer)
@@ -76,7 +76,7 @@ func (d *Demo) redeem(ctx context.Context, w *walk, callback *url.URL) error {
 	}
 	w.tokens = tokens
 	if w.breakKey() == "replay" {
-		_, err := c.Callback(recorded(ctx, &w.recording, "Redeem the same code again"), &again, answer)
+		_, err := c.Callback(recorded(ctx, &w.recording, "Exchange the same code again"), &again, answer)
 		return w.refused(err)
 	}
 	if w.scene.run != nil {
@@ -99,13 +99,13 @@ func (d *Demo) renew(ctx context.Context, w *walk) error {
 		return nil
 	}
 	if w.tokens.RefreshToken == "" && w.scene.callback != "" {
-		w.failed, w.answer = true, "The access token has expired, and there is no refresh token: start again."
+		w.failed, w.answer = true, "The access token has expired and there is no refresh token. Start again."
 		return nil
 	}
 	if w.tokens.RefreshToken == "" {
 		return d.getTokens(ctx, w)
 	}
-	tokens, err := d.clients[w.scene.key].Refresh(recorded(ctx, &w.recording, "The access token has expired: get another one with the refresh token, which is replaced too"), w.tokens)
+	tokens, err := d.clients[w.scene.key].Refresh(recorded(ctx, &w.recording, "The access token has expired: get a new one with the refresh token, which is replaced too"), w.tokens)
 	if err != nil {
 		return w.refused(err)
 	}
@@ -149,7 +149,7 @@ func (d *Demo) deliver(w *walk, request *http.Request) error {
 
 // getTokens is the first step of a service.
 func (d *Demo) getTokens(ctx context.Context, w *walk) error {
-	tokens, err := d.clients[w.scene.key].ClientCredentials(recorded(ctx, &w.recording, "Ask for a token in the client's own name, with its credentials"))
+	tokens, err := d.clients[w.scene.key].ClientCredentials(recorded(ctx, &w.recording, "Request a token in the client's own name, with its credentials"))
 	if err != nil {
 		return w.refused(err)
 	}
@@ -182,20 +182,20 @@ func (d *Demo) misbehave(ctx context.Context, w *walk) error {
 		if err := d.renew(ctx, w); err != nil || w.failed {
 			return err
 		}
-		return d.request(ctx, w, http.MethodDelete, "/photos/1", "Call a route of the API that asks for another scope")
+		return d.request(ctx, w, http.MethodDelete, "/photos/1", "Call an API route that requires another scope")
 	case "redirect":
 		return d.otherRedirectURI(ctx, w)
 	case "nonce":
-		return d.askWrongly(ctx, w, "Ask for an ID token that is bound to nothing", func(query url.Values) { query.Del("nonce") })
+		return d.askWrongly(ctx, w, "Request an ID token without a nonce", func(query url.Values) { query.Del("nonce") })
 	case "unregistered":
-		return d.askWrongly(ctx, w, "Ask for a token in the fragment as an application that is not registered for it", func(query url.Values) {
+		return d.askWrongly(ctx, w, "Request a token in the fragment for an app that is not registered for it", func(query url.Values) {
 			query.Set("client_id", webScene().clientID)
 			query.Set("redirect_uri", d.app+webScene().callback)
 		})
 	case "secret":
-		return d.postToken(ctx, w, "not-the-secret-of-the-client", w.scene.scopes[0], "Ask for a token with a wrong secret")
+		return d.postToken(ctx, w, "not-the-secret-of-the-client", w.scene.scopes[0], "Request a token with a wrong secret")
 	case "ask-scope":
-		return d.postToken(ctx, w, w.scene.clientSecret, scopeDelete, "Ask for a scope that the client is not registered for")
+		return d.postToken(ctx, w, w.scene.clientSecret, scopeDelete, "Request a scope that the client is not registered for")
 	}
 	return fmt.Errorf("there is no way %q to break this", key)
 }
@@ -203,7 +203,7 @@ func (d *Demo) misbehave(ctx context.Context, w *walk) error {
 // otherRedirectURI sends an authorization request with a redirect URI that differs in one
 // character.
 func (d *Demo) otherRedirectURI(ctx context.Context, w *walk) error {
-	return d.askWrongly(ctx, w, "Ask for the answer to be sent to another address; the person sees this", func(query url.Values) {
+	return d.askWrongly(ctx, w, "Request that the response is sent to another address; the user sees this page", func(query url.Values) {
 		query.Set("redirect_uri", query.Get("redirect_uri")+"k")
 	})
 }

@@ -77,6 +77,14 @@ func TestExpiredPagesAreNoOpenRedirects(t *testing.T) {
 	}
 }
 
+func TestFavicon(t *testing.T) {
+	w := newWorld(t)
+	resp := w.newBrowser().get("/favicon.ico")
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "image/svg+xml" || !strings.HasPrefix(resp.body, "<svg") || strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
+		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
+	}
+}
+
 func TestCookiesOff(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()

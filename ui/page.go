@@ -154,6 +154,9 @@ func (u *UI) redirect(w http.ResponseWriter, path string) error {
 	return nil
 }
 
+// faviconPath is where browsers look for an icon of what is no page, a JSON document for instance.
+const faviconPath = "/favicon.ico"
+
 // asset is a file that pages load.
 type asset struct {
 	contentType string
@@ -175,7 +178,11 @@ func (u *UI) loadAssets() error {
 		}
 		sum := sha256.Sum256(body)
 		ext := path.Ext(name)
-		u.assets["/"+strings.TrimSuffix(name, ext)+"."+hex.EncodeToString(sum[:6])+ext] = asset{types[ext], body}
+		a := asset{types[ext], body}
+		u.assets["/"+strings.TrimSuffix(name, ext)+"."+hex.EncodeToString(sum[:6])+ext] = a
+		if name == "assets/icon.svg" {
+			u.assets[faviconPath] = a
+		}
 	}
 	return nil
 }
@@ -198,6 +205,9 @@ func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 	w.Header().Set("Content-Type", a.contentType)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	if r.URL.Path == u.base+faviconPath {
+		w.Header().Set("Cache-Control", "public, max-age=86400")
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(http.StatusOK)
 	w.Write(a.body) // the browser went away if this fails

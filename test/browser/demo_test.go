@@ -119,6 +119,7 @@ func TestTheDemoWalkedByClicks(t *testing.T) {
 			v.do("open the demo", forgetCookies(), chromium.Scripts(variant.scripts), chromium.Scheme(variant.scheme),
 				chromedp.EmulateViewport(variant.width, variant.height), chromedp.Navigate(d.URL()))
 			v.picture("start")
+			v.index()
 			v.walkWeb()
 			v.walkNative()
 			v.walkService()
@@ -148,7 +149,19 @@ func (v *visit) refused(scene, how, rule string) {
 	if text := v.text("#" + scene + " .result"); !strings.Contains(text, rule) {
 		v.Errorf("%s, %s: the refusal does not name %q:\n%s", scene, how, rule, text)
 	}
+	if open := v.evaluate(fmt.Sprintf(`String([...document.querySelectorAll("#%s .message.refused > details")].map((d) => d.open))`, scene)); !strings.HasSuffix(open, "true") || strings.Contains(open, "false") {
+		v.Errorf("%s, %s: the refused message is not open: %q", scene, how, open)
+	}
 	v.picture(scene + "-" + how)
+}
+
+func (v *visit) evaluate(expression string) string {
+	v.Helper()
+	result, err := chromedp.Run(v.ctx, chromedp.Evaluate[string](expression))
+	if err != nil {
+		v.Fatalf("%v\n%s", err, chromium.WhereIs(v.ctx))
+	}
+	return result
 }
 
 func (v *visit) answered(scene string) {
@@ -162,6 +175,15 @@ func (v *visit) answered(scene string) {
 	}
 }
 
+// index follows a link of the list of scenes, which works without scripts too.
+func (v *visit) index() {
+	v.Helper()
+	v.do("choose a scene", chromedp.Click(chromedp.CSS(`nav a[href="/?scene=status#status"]`)), chromedp.WaitVisible(chromedp.CSS("#status[open] button.primary")))
+	if open := v.evaluate(`document.querySelector("nav ol").children.length + " " + document.querySelectorAll("main > .scene").length`); open != "18 18" {
+		v.Errorf("the list of scenes and the scenes: %s", open)
+	}
+}
+
 func (v *visit) walkWeb() {
 	v.do("start", chromedp.Click(chromedp.CSS("#web button.primary")))
 	v.do("wait for the sign-in page", chromedp.WaitVisible(chromedp.CSS("#identifier")))
@@ -169,9 +191,18 @@ func (v *visit) walkWeb() {
 	v.signIn()
 	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
 	v.picture("consent")
+	if text := v.text("main"); strings.Contains(text, "Allow this only") {
+		v.Errorf("the first consent page is a warning:\n%s", text)
+	}
 	v.allow()
 	v.answered("web")
+	if hint := v.evaluate(`getComputedStyle(document.querySelector("#web .message .expand"), "::before").content`); hint != `"Show"` {
+		v.Errorf("nothing says that a message can be expanded: %s", hint)
+	}
 	v.do("open the messages", chromedp.Click(chromedp.CSS("#web .message:last-child summary")))
+	if text := v.text("#web .message:last-child .exchange"); !strings.Contains(text, "{\n") && !strings.Contains(text, "[\n") {
+		v.Errorf("the JSON is not indented:\n%s", text)
+	}
 	v.picture("web")
 	// The person is signed in and has consented: every new code comes without a page.
 	for _, b := range []struct{ how, rule string }{
