@@ -102,7 +102,7 @@ func TestOldNodeWorksOnANewerDatabase(t *testing.T) {
 		return s
 	}
 	t.Run("SQLite", func(t *testing.T) {
-		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, sqliteURL(t)) })
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, "sqlite::memory:") })
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, pgtest.Database(t)) })
