@@ -134,6 +134,20 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 // trusted reports whether a browser may be sent to a client before the person at it has
 // done anything here. If anybody can register a client, a link to this server that ends at
 // once in an error leads wherever they like (RFC 9700, section 4.11.2).
+//
+// These are all the ways by which a browser gets from here to a URI of a client:
+//
+//	authorization response      in every response mode: the user consented, now or before
+//	authorization error         at /authorize and at the address to go on: trusted; refused
+//	                            consent: the user did that
+//	logout                      at /logout: trusted; after the sign-out page: the user did that
+//	front-channel logout        in frames that cannot navigate the window, to clients of the
+//	                            session
+//	initiate_login_uri          a link on the account page, to clients that the user allowed
+//	client_uri, policy_uri, …   links on pages
+//
+// A device's user and a first-party application's stay on our pages, and all other errors
+// are pages.
 func (c *call) trusted(cl *client) bool {
 	if cl.Vouched() || c.s.registrations.InsecureErrorRedirects {
 		return true

@@ -172,6 +172,7 @@ func (c *call) pageError(err error) error {
 
 // continueInteraction decides anew, after a page changed who is signed in.
 func (c *call) continueInteraction() error {
+	c.direct = true
 	p, err := c.parseParams(c.r.URL.RawQuery)
 	if err != nil {
 		return err

@@ -65,6 +65,10 @@ func (c *call) logout() error {
 	if who != nil && !c.names(request, who) {
 		return c.sendTo(c.s.config.Pages.SignOut, &interaction{params: c.params}, true)
 	}
+	if request.to.uri != "" && !c.trusted(request.client) {
+		// A hint proves nothing about this browser: whoever registered the client can get one.
+		request.to = redirectTarget{}
+	}
 	return c.endSession(request, who)
 }
 

@@ -55,8 +55,8 @@ type RegistrationPolicy struct {
 	// client that registers.
 	InsecureNoCodeChallenge   bool
 	InsecureAssertionAudience bool
-	// InsecureErrorRedirects sends a browser with an error to a client that nobody vouches
-	// for and that the person never allowed anything. Without it they see a page.
+	// InsecureErrorRedirects sends a browser with an error, or after a logout, to a client that
+	// nobody vouches for and that the person never allowed anything. Without it they see a page.
 	InsecureErrorRedirects bool
 }
 
