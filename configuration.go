@@ -141,7 +141,9 @@ type Registration struct {
 	// Scope is the most that such a client may ask for.
 	Scope string `json:"scope,omitempty"`
 	// AnyAllowedScope lets it ask for all of Scope later, whatever it registered.
-	AnyAllowedScope bool     `json:"any_allowed_scope,omitempty"`
+	AnyAllowedScope bool `json:"any_allowed_scope,omitempty"`
+	// RedirectSchemes are private-use schemes without a dot that its redirect URIs may have.
+	RedirectSchemes []string `json:"redirect_schemes,omitempty"`
 	UnusedLifetime  Duration `json:"unused_lifetime,omitzero"`
 	MaxClients      int      `json:"max_clients,omitempty"`
 	PerMinute       int      `json:"per_minute,omitempty"`
@@ -160,7 +162,7 @@ func (r Registration) engine() (authserver.RegistrationPolicy, error) {
 		return authserver.RegistrationPolicy{}, fmt.Errorf("registration.scope: %w", err)
 	}
 	return authserver.RegistrationPolicy{
-		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, AnyAllowedScope: r.AnyAllowedScope, UnusedLifetime: time.Duration(r.UnusedLifetime),
+		Mode: authserver.RegistrationMode(r.Mode), Scope: scope, AnyAllowedScope: r.AnyAllowedScope, RedirectSchemes: r.RedirectSchemes, UnusedLifetime: time.Duration(r.UnusedLifetime),
 		MaxClients: r.MaxClients, PerMinute: r.PerMinute,
 		SoftwareStatements: r.SoftwareStatements, RequireSoftwareStatement: r.RequireSoftwareStatement,
 		InsecureNoCodeChallenge: r.InsecureNoCodeChallenge, InsecureAssertionAudience: r.InsecureAssertionAudience,
@@ -174,6 +176,7 @@ func (r Registration) validate(report reporter) {
 	if _, err := oauth.ParseScope(r.Scope); err != nil {
 		report("registration.scope", "%s", oauth.AsError(err).Description)
 	}
+	checkSchemes(report, "registration.redirect_schemes", r.RedirectSchemes)
 	if r.MaxClients < 0 || r.PerMinute < 0 {
 		report("registration", "max_clients and per_minute are 1 or more")
 	}
@@ -190,12 +193,22 @@ func (r Registration) validate(report reporter) {
 	}
 }
 
+func checkSchemes(report reporter, path string, schemes []string) {
+	for i, scheme := range schemes {
+		if err := oauth.CheckRedirectScheme(scheme); err != nil {
+			report(fmt.Sprintf("%s[%d]", path, i), "%v", err)
+		}
+	}
+}
+
 // MetadataDocuments says whether clients may be known by a metadata document of theirs.
 type MetadataDocuments struct {
 	// AllowedHosts are hosts whose documents are taken; "*" is any. Empty: none are.
 	AllowedHosts []string `json:"allowed_hosts,omitempty"`
 	// Scope is the most that such a client may ask for.
 	Scope string `json:"scope,omitempty"`
+	// RedirectSchemes are private-use schemes without a dot that its redirect URIs may have.
+	RedirectSchemes []string `json:"redirect_schemes,omitempty"`
 }
 
 // engine returns the policy; Validate has held the scope's syntax.
@@ -204,7 +217,7 @@ func (m MetadataDocuments) engine() (authserver.MetadataDocumentPolicy, error) {
 	if err != nil {
 		return authserver.MetadataDocumentPolicy{}, fmt.Errorf("client_id_metadata_documents.scope: %w", err)
 	}
-	return authserver.MetadataDocumentPolicy{AllowedHosts: m.AllowedHosts, Scope: scope}, nil
+	return authserver.MetadataDocumentPolicy{AllowedHosts: m.AllowedHosts, Scope: scope, RedirectSchemes: m.RedirectSchemes}, nil
 }
 
 // allowedHost is "*", or a name or address, with "*." in front for all below it, and with a
@@ -220,6 +233,7 @@ func (m MetadataDocuments) validate(report reporter) {
 	if _, err := oauth.ParseScope(m.Scope); err != nil {
 		report("client_id_metadata_documents.scope", "%s", oauth.AsError(err).Description)
 	}
+	checkSchemes(report, "client_id_metadata_documents.redirect_schemes", m.RedirectSchemes)
 	if m.Scope != "" && len(m.AllowedHosts) == 0 {
 		report("client_id_metadata_documents", "without allowed_hosts no documents are taken")
 	}

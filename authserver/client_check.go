@@ -63,12 +63,20 @@ func (c *clientCheck) oneOf(member, value string, values ...string) {
 
 func (c *clientCheck) redirects() {
 	c.oneOf("application_type", c.ApplicationType, oauth.ApplicationWeb, oauth.ApplicationNative)
+	for i, scheme := range c.RedirectSchemes {
+		if err := oauth.CheckRedirectScheme(scheme); err != nil {
+			c.report(fmt.Sprintf("redirect_schemes[%d]", i), "%v", err)
+		}
+	}
+	if len(c.RedirectSchemes) > 0 && c.Registration == nil && c.ApplicationType != oauth.ApplicationNative {
+		c.report("redirect_schemes", "it is for clients whose application_type is native")
+	}
 	for _, member := range [...]struct {
 		name string
 		uris []string
 	}{{"redirect_uris", c.RedirectURIs}, {"post_logout_redirect_uris", c.PostLogoutRedirectURIs}} {
 		for i, uri := range member.uris {
-			if err := oauth.CheckRedirectURI(uri, c.ApplicationType); err != nil {
+			if err := oauth.CheckRedirectURI(uri, c.ApplicationType, c.RedirectSchemes...); err != nil {
 				c.report(fmt.Sprintf("%s[%d]", member.name, i), "%v", err)
 			}
 		}

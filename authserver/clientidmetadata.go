@@ -29,6 +29,8 @@ type MetadataDocumentPolicy struct {
 	AllowedHosts []string
 	// Scope is the most that such a client may ask for; nil: the standard scopes.
 	Scope oauth.Scope
+	// RedirectSchemes are as those of RegistrationPolicy.
+	RedirectSchemes []string
 }
 
 func (p MetadataDocumentPolicy) on() bool { return len(p.AllowedHosts) > 0 }
@@ -226,21 +228,13 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 		return nil, errors.New("sector_identifier_uri: a document names no other document of whom it speaks for")
 	}
 	client := &Client{ID: id, ClientMetadata: m, Registration: &Registration{Localized: request.localized}}
-	problems := s.limitRegistered(client, RegistrationPolicy{Scope: s.config.MetadataDocuments.Scope})
-	client.dropRedirectURIs()
+	problems := s.limitRegistered(client, RegistrationPolicy{
+		Scope: s.config.MetadataDocuments.Scope, RedirectSchemes: s.config.MetadataDocuments.RedirectSchemes,
+	})
 	if problems = append(problems, s.registeredProblems(client, catalogue)...); len(problems) > 0 {
 		return nil, errors.New(problems[0].String())
 	}
 	return client, nil
-}
-
-// dropRedirectURIs leaves out what could not be registered. Such a document is for many
-// servers, and one of its applications may have a scheme that is refused here; the others
-// shall work.
-func (c *Client) dropRedirectURIs() {
-	c.RedirectURIs = slices.DeleteFunc(c.RedirectURIs, func(uri string) bool {
-		return oauth.CheckRedirectURI(uri, c.ApplicationType) != nil
-	})
 }
 
 // documentHost is who counts as the host of a document, for the pace.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
 )
 
 // refusedURIs are redirect URIs that look like the registered https://app.example/cb.
@@ -178,6 +179,34 @@ func TestST02_IssInEveryResponse(t *testing.T) {
 		location, err := s.authorize("ada", q).Location()
 		if err != nil || location.Query().Get("iss") != scriptIssuer || len(location.Query()["iss"]) != 1 {
 			t.Errorf("the response is %v (%v)", location, err)
+		}
+	}
+}
+
+// A declared native client lists the schemes that any application could take.
+func TestRU08_SchemesOfADeclaredClient(t *testing.T) {
+	client := func(applicationType string, schemes []string, uris ...string) authserver.Client {
+		return authserver.Client{ID: "app", ClientMetadata: oauth.ClientMetadata{
+			ApplicationType: applicationType, TokenEndpointAuthMethod: oauth.AuthMethodNone, RedirectURIs: uris,
+		}, ClientSettings: authserver.ClientSettings{RedirectSchemes: schemes}}
+	}
+	for _, good := range []authserver.Client{
+		client("native", []string{"oc", "audiobookshelf"}, "oc://android.owncloud.com", "audiobookshelf://oauth"),
+		client("native", nil, "com.example.app://host/cb", "com.example.app:/cb"),
+	} {
+		if problems := good.Problems(); len(problems) > 0 {
+			t.Errorf("%v: %v", good.RedirectURIs, problems)
+		}
+	}
+	for want, bad := range map[string]authserver.Client{
+		"redirect_uris[0]":    client("native", nil, "oc://android.owncloud.com"),
+		"redirect_uris[1]":    client("native", []string{"oc"}, "oc://cb", "audiobookshelf://oauth"),
+		"redirect_schemes":    client("web", []string{"oc"}, "oc://cb"),
+		"redirect_schemes[0]": client("native", []string{"javascript"}, "https://app.example/cb"),
+	} {
+		problems := bad.Problems()
+		if len(problems) == 0 || problems[0].Member != want {
+			t.Errorf("%s: %v", want, problems)
 		}
 	}
 }

@@ -36,6 +36,9 @@ type RegistrationPolicy struct {
 	Mode RegistrationMode
 	// Scope is the most that such a client may ask for; nil: the standard scopes.
 	Scope oauth.Scope
+	// RedirectSchemes are private-use schemes without a dot that redirect URIs of such clients
+	// may have, whatever their application_type is: "cursor", for instance.
+	RedirectSchemes []string
 	// AnyAllowedScope lets a client that nobody vouches for ask for all of Scope later,
 	// whatever it registered. Some register with what they need first, and ask for more when
 	// an API says that it takes more (RFC 6750, section 3.1).
@@ -230,7 +233,21 @@ func (s *Server) limitRegistered(client *Client, policy RegistrationPolicy) []Cl
 	m := &client.ClientMetadata
 	problems := policy.limit(m, client.Registration.Vouched)
 	*m = m.WithDefaults()
+	client.RedirectSchemes = policy.RedirectSchemes
+	if kept := client.registrable(m.RedirectURIs); len(kept) > 0 {
+		m.RedirectURIs = kept
+	} // else they are refused, with the reason
+	m.PostLogoutRedirectURIs = client.registrable(m.PostLogoutRedirectURIs)
 	return problems
+}
+
+// registrable leaves out the redirect URIs that cannot be registered, which the response
+// shows (RFC 7591, section 3.2.1). A client may name the URIs of all of its applications, and
+// one of those may have a scheme that is refused here; the others shall work.
+func (c *Client) registrable(uris []string) []string {
+	return slices.DeleteFunc(slices.Clone(uris), func(uri string) bool {
+		return oauth.CheckRedirectURI(uri, c.ApplicationType, c.RedirectSchemes...) != nil
+	})
 }
 
 // registeredProblems lists why a client that describes itself cannot be had.

@@ -133,6 +133,7 @@ func (c *call) replaceClient(client *Client, token string) error {
 // it is by now: whether the client was used, and what an operator has set.
 func replaceMetadata(stored, replacement *Client) {
 	stored.ClientMetadata = replacement.ClientMetadata
+	stored.RedirectSchemes = replacement.RedirectSchemes
 	stored.InsecureNoCodeChallenge = replacement.InsecureNoCodeChallenge
 	stored.InsecureAssertionAudience = replacement.InsecureAssertionAudience
 	if len(replacement.Secrets) == 0 || len(stored.Secrets) == 0 {

@@ -153,6 +153,10 @@ type ClientSettings struct {
 	// InsecureNoCodeChallenge takes requests of a confidential client with neither PKCE nor
 	// nonce: a code that leaks can then be put into another session (RFC 9700, section 4.5).
 	InsecureNoCodeChallenge bool `json:"insecure_no_code_challenge,omitempty"`
+	// RedirectSchemes are private-use schemes without a dot that the client's redirect URIs
+	// may have, such as "oc": other applications can take them too (RFC 8252, section 8.4). A
+	// client that registers itself has those of the operator's policy.
+	RedirectSchemes []string `json:"redirect_schemes,omitempty"`
 	// AllowedOrigins are origins beside those of the redirect URIs whose scripts may
 	// call the endpoints that browsers call (CORS).
 	AllowedOrigins []string `json:"allowed_origins,omitempty"`

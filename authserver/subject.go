@@ -63,9 +63,10 @@ func sectorOf(m *oauth.ClientMetadata) string {
 	return sector
 }
 
+// hostOf is "" for a private-use scheme: whoever registers it chooses what looks like a host.
 func hostOf(address string) string {
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return ""
 	}
 	return u.Hostname()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -17,8 +18,9 @@ const (
 // CheckRedirectURI reports why uri may not be registered for a client of the given
 // application_type, or nil. The schemes are a list of what is allowed: https for all;
 // http on loopback; for native clients a private-use scheme with a dot in it, which
-// RFC 8252, section 7.1 asks for so that nobody else's application takes it.
-func CheckRedirectURI(uri, applicationType string) error {
+// RFC 8252, section 7.1 asks for so that nobody else's application takes it; and schemes,
+// which the operator lists, for all.
+func CheckRedirectURI(uri, applicationType string, schemes ...string) error {
 	u, err := parseRedirectURI(uri)
 	if err != nil {
 		return err
@@ -32,12 +34,11 @@ func CheckRedirectURI(uri, applicationType string) error {
 		if !IsLoopbackHost(u.Hostname()) {
 			return errors.New("http is for loopback only (RFC 9700, section 2.6): use https")
 		}
+	case slices.Contains(schemes, u.Scheme) && CheckRedirectScheme(u.Scheme) == nil:
+	case !strings.Contains(u.Scheme, "."):
+		return fmt.Errorf("a private-use scheme is a reversed domain name such as com.example.app (RFC 8252, section 7.1), not %q, unless redirect_schemes lists it", u.Scheme)
 	case applicationType != ApplicationNative:
 		return fmt.Errorf("the scheme %q is for clients whose application_type is native", u.Scheme)
-	case !strings.Contains(u.Scheme, "."):
-		return fmt.Errorf("a private-use scheme is a reversed domain name such as com.example.app (RFC 8252, section 7.1), not %q", u.Scheme)
-	case u.Host != "":
-		return errors.New("a private-use redirect URI has one slash after its scheme (RFC 8252, section 7.1)")
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) 
 		"RU-03": {"https://app.example/cb/../x", "https://app.example/..;/x", "https://app.example/%2e%2e/x", "https://app.example\\x", "https://app.example/."},
 		"RU-04": {"javascript:alert(1)", "JaVaScRiPt:alert(1)", "\tjavascript:alert(1)", " javascript:x", "data:text/html,x", "vbscript:x", "blob:https://a/b", "file:///etc/passwd", "about:blank", "ftp://app.example/"},
 		"RU-07": {"http://app.example/cb", "http://127.0.0.1.evil.test/cb", "http://10.0.0.1/cb", "http:///cb"},
-		"RU-08": {"myapp://cb", "myapp:/cb", "com.example.app://host/cb"},
+		"RU-08": {"myapp://cb", "myapp:/cb", "com.example.app://user@host/cb", "com.example.app:/cb#x"},
 		"RU-10": {"https://app.example/cb#x", "https://app.example/cb#"},
 		"form":  {"", "/cb", "//app.example/cb", "https:app.example", "https:///cb", "https://app.example/é", "https://app.example/\x00", "https://[::1", "app.example/cb"},
 	} {
@@ -28,8 +28,44 @@ func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) 
 			t.Errorf("%q: %v", uri, err)
 		}
 	}
-	if err := CheckRedirectURI("com.example.app:/oauth2redirect/example-provider", ApplicationNative); err != nil {
-		t.Errorf("the example of RFC 8252, section 7.1: %v", err)
+	// The example of RFC 8252, section 7.1, and a form that some frameworks write.
+	for _, uri := range []string{"com.example.app:/oauth2redirect/example-provider", "com.example.app://host/cb"} {
+		if err := CheckRedirectURI(uri, ApplicationNative); err != nil {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+}
+
+func TestRU04_RU08_SchemesThatTheOperatorLists(t *testing.T) {
+	for _, application := range []string{ApplicationWeb, ApplicationNative} {
+		for _, uri := range []string{"cursor://anysphere.cursor-retrieval/oauth/callback", "oc://android.owncloud.com", "oc:/cb"} {
+			if err := CheckRedirectURI(uri, application, "cursor", "oc"); err != nil {
+				t.Errorf("%q: %v", uri, err)
+			}
+		}
+		for _, uri := range []string{"cursors://cb", "cursor", "cursor://u@cb", "cursor://cb#x", "cursor://a/../b", "vscode://cb"} {
+			if CheckRedirectURI(uri, application, "cursor", "oc") == nil {
+				t.Errorf("%q may be registered for %s", uri, application)
+			}
+		}
+		for scheme, uri := range map[string]string{
+			"javascript": "javascript:alert(1)", "data": "data:text/html,x", "vbscript": "vbscript:x", "blob": "blob:https://a/b", "file": "file:///etc/passwd",
+			"about": "about:blank", "intent": "intent://x#Intent;end", "http": "http://app.example/cb", "ws": "ws://app.example/", "filesystem": "filesystem:https://a/b",
+		} {
+			if CheckRedirectURI(uri, application, scheme) == nil || CheckRedirectScheme(scheme) == nil {
+				t.Errorf("%q may be registered if it is listed", uri)
+			}
+		}
+	}
+	for _, scheme := range []string{"", "c", "Cursor", "cursor:", "cursor://", "1password", "a b", "é", "view-source", "ms-settings"} {
+		if CheckRedirectScheme(scheme) == nil {
+			t.Errorf("%q may be listed", scheme)
+		}
+	}
+	for _, scheme := range []string{"cursor", "vscode", "vscode-insiders", "oc", "audiobookshelf", "com.example.app", "org.videolan.vlc-ios"} {
+		if err := CheckRedirectScheme(scheme); err != nil {
+			t.Errorf("%v", err)
+		}
 	}
 }
 
