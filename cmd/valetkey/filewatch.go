@@ -96,18 +96,20 @@ func (w *fileWatch) done(paths []string, retry time.Time) {
 // errUnsettled is the error of a file that does not come to rest.
 var errUnsettled = errors.New("the file keeps changing")
 
-// waitSettled returns when a file has not changed for the settle time; at once, if it was
-// written before that. What is not a regular file, such as a pipe, is not waited for.
+// waitSettled returns when a file has not changed for the settle time. What is not a regular
+// file, such as a pipe, is not waited for.
+//
+// A new database is no reason to skip this: the line that names another one may be missing,
+// and settings are not read again.
 func waitSettled(ctx context.Context, path string) error {
 	first := stampOf(path)
 	if first.err == nil && !first.info.Mode().IsRegular() {
 		return nil
 	}
-	now := time.Now()
-	if first.err == nil && now.Sub(first.info.ModTime()) >= settleTime {
-		return nil
+	watch := fileWatch{paths: []string{path}, seen: []stamp{first}, since: time.Now()}
+	if first.err == nil && first.info.ModTime().Before(watch.since) {
+		watch.since = first.info.ModTime() // only the rest is waited for
 	}
-	watch := fileWatch{paths: []string{path}}
 	for look := time.NewTicker(lookEvery); ; {
 		due, changing := watch.look(time.Now())
 		switch {

@@ -31,6 +31,9 @@ func (r refusal) Unwrap() error { return r.error }
 // errTorn is in the error of a file whose end is probably missing.
 var errTorn = errors.New("the file looks incomplete")
 
+// errNotRegular is the error of a pipe or folder in the place of a file that was read before.
+var errNotRegular = errors.New("it is not a regular file any more")
+
 // reloader applies a configuration file to a running server when it changes.
 type reloader struct {
 	command *serveCommand
@@ -157,6 +160,9 @@ func (r *reloader) failed(ctx context.Context, err error) {
 func readStable(path string, known stamp) ([]byte, error) {
 	if known.err != nil {
 		return nil, known.err
+	}
+	if !known.info.Mode().IsRegular() {
+		return nil, errNotRegular // to open a pipe may block for ever
 	}
 	text, err := readFile(path)
 	if err == nil && !known.equal(stampOf(path)) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -359,6 +360,98 @@ func TestAChangedSecretFileIsApplied(t *testing.T) {
 			t.Errorf("the log says\n%s", w.log.take())
 		}
 	})
+}
+
+// TestOP01_APipeInThePlaceOfTheFileStopsNothing: opening a pipe blocks until a program
+// writes to it.
+func TestOP01_APipeInThePlaceOfTheFileStopsNothing(t *testing.T) {
+	withReload(t, bothOf, func(w *reloadWorld) {
+		w.do(os.Remove(w.path))
+		w.do(syscall.Mkfifo(w.path, 0o600))
+		// If the server opens the pipe, this ends its wait, and the test fails instead of hanging.
+		pipe, err := os.OpenFile(w.path, os.O_RDWR, 0)
+		w.do(err)
+		defer pipe.Close()
+		_, err = pipe.WriteString(reloadHead + "clients:\n" + clientA)
+		w.do(err)
+		time.AfterFunc(settleTime+2*lookEvery, func() { pipe.Close() })
+		w.refused("cannot be read", "not a regular file")
+		w.do(os.Remove(w.path))
+		w.write(reloadHead + "clients:\n" + clientB)
+		w.applied("b")
+	})
+}
+
+// TestOP01_StartWaitsForTheRestOfTheSettleTime: a start is not slower than it must be.
+func TestOP01_StartWaitsForTheRestOfTheSettleTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "valetkey.yaml")
+	if err := os.WriteFile(path, []byte(bothOf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		for age, most := range map[time.Duration]time.Duration{
+			0: settleTime + lookEvery, 1500 * time.Millisecond: 500*time.Millisecond + lookEvery, settleTime: 0,
+			-time.Hour: settleTime + lookEvery, // by another machine's clock
+		} {
+			began := time.Now()
+			if err := os.Chtimes(path, began, began.Add(-age)); err != nil {
+				t.Fatal(err)
+			}
+			if err := waitSettled(t.Context(), path); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(began); waited > most || age > 0 && waited+age < settleTime {
+				t.Errorf("%v after the file was modified, the start waits %v", age, waited)
+			}
+		}
+		now := time.Now()
+		if err := os.Chtimes(path, now, now); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, func() {
+			if err := os.Chtimes(path, time.Now(), time.Now()); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := waitSettled(t.Context(), path); err != nil || time.Since(now) < time.Second+settleTime {
+			t.Errorf("a file that changes meanwhile is read after %v, %v", time.Since(now), err)
+		}
+	})
+}
+
+func TestAPipeIsReadOnceThoughItNamesSecretFiles(t *testing.T) {
+	folder := t.TempDir()
+	secret, pipe := filepath.Join(folder, "secret"), filepath.Join(folder, "pipe")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("a", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		configuration, _, err := (&serveCommand{Config: pipe}).read()
+		if err == nil && len(configuration.Clients) != 1 {
+			err = errors.New("it has no client")
+		}
+		read <- err
+	}()
+	file, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteString(reloadHead + "clients:\n  - {client_id: a, redirect_uris: [\"http://127.0.0.1/cb\"], client_secret_file: " + secret + "}\n")
+	if closeErr := file.Close(); err != nil || closeErr != nil {
+		t.Fatal(err, closeErr)
+	}
+	select {
+	case err := <-read:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the pipe is read a second time")
+	}
 }
 
 func TestAnEmptyListSaysThatThereAreNone(t *testing.T) {

@@ -26,6 +26,7 @@ type serveCommand struct {
 	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
 
 	running  valetkey.Configuration // what the server was started with
+	piped    []byte                 // what a pipe held, which cannot be read twice
 	endsLine bool                   // the file's text ended with a newline
 }
 
@@ -51,7 +52,7 @@ func (c *serveCommand) configuration() (valetkey.Configuration, error) {
 		return c.complete(configuration)
 	}
 	var configuration valetkey.Configuration
-	text, err := readFile(c.Config)
+	text, err := c.text()
 	if err == nil {
 		c.endsLine = endsLine(text)
 		configuration, err = valetkey.ParseConfiguration(c.Config, text)
@@ -60,6 +61,22 @@ func (c *serveCommand) configuration() (valetkey.Configuration, error) {
 		return configuration, usageError{err}
 	}
 	return c.complete(configuration)
+}
+
+// text is that of the configuration file.
+func (c *serveCommand) text() ([]byte, error) {
+	if c.piped != nil {
+		return c.piped, nil
+	}
+	info, err := os.Stat(c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	text, err := readFile(c.Config)
+	if err == nil && !info.Mode().IsRegular() {
+		c.piped = text
+	}
+	return text, err
 }
 
 // read returns the configuration, and the stamps that its files had just before.

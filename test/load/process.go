@@ -65,6 +65,11 @@ func startServer(ctx context.Context, o options, folder string) (*process, error
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		return nil, err
 	}
+	// serve waits for a file that was just written to come to rest.
+	written := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(file, written, written); err != nil {
+		return nil, err
+	}
 	if err := store(ctx, o, file); err != nil {
 		return nil, fmt.Errorf("store %d grants: %w", o.Stored, err)
 	}
