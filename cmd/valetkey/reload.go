@@ -118,7 +118,7 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 		r.failed(ctx, err)
 		return true
 	}
-	configuration.Modified = newest(r.watch.seen).Truncate(time.Millisecond)
+	configuration.Modified = newest(r.watch.seen)
 	changes, err := r.server.Apply(ctx, configuration.Declarations)
 	// A record that conflicts with what is stored is in the log; the others were applied.
 	if err != nil && !errors.As(err, new(*valetkey.ConflictError)) {
@@ -257,12 +257,13 @@ func changedSettings(a, b valetkey.Configuration) []string {
 	return names
 }
 
-// newest is when one of several files was modified last.
+// newest is when one of several files was modified last; zero if that cannot be known, as of
+// a pipe.
 func newest(stamps []stamp) (last time.Time) {
 	for _, s := range stamps {
-		if s.info != nil && s.info.ModTime().After(last) {
+		if s.info != nil && s.info.Mode().IsRegular() && s.info.ModTime().After(last) {
 			last = s.info.ModTime()
 		}
 	}
-	return last
+	return last.Truncate(time.Millisecond)
 }

@@ -363,23 +363,60 @@ func TestAChangedSecretFileIsApplied(t *testing.T) {
 }
 
 // TestOP01_APipeInThePlaceOfTheFileStopsNothing: opening a pipe blocks until a program
-// writes to it.
+// writes to it, and no later change would be applied.
 func TestOP01_APipeInThePlaceOfTheFileStopsNothing(t *testing.T) {
-	withReload(t, bothOf, func(w *reloadWorld) {
-		w.do(os.Remove(w.path))
-		w.do(syscall.Mkfifo(w.path, 0o600))
-		// If the server opens the pipe, this ends its wait, and the test fails instead of hanging.
-		pipe, err := os.OpenFile(w.path, os.O_RDWR, 0)
-		w.do(err)
-		defer pipe.Close()
-		_, err = pipe.WriteString(reloadHead + "clients:\n" + clientA)
-		w.do(err)
-		time.AfterFunc(settleTime+2*lookEvery, func() { pipe.Close() })
-		w.refused("cannot be read", "not a regular file")
-		w.do(os.Remove(w.path))
-		w.write(reloadHead + "clients:\n" + clientB)
-		w.applied("b")
-	})
+	pipe := filepath.Join(t.TempDir(), "valetkey.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		_, err := readStable(pipe, stampOf(pipe))
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if !errors.Is(err, errNotRegular) {
+			t.Errorf("the error is %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the server waits for the pipe")
+	}
+}
+
+// TestOP04_AFileThatWasModifiedEarlierIsOlderAtStart: it was never applied, so only its time
+// of modification shows that.
+func TestOP04_AFileThatWasModifiedEarlierIsOlderAtStart(t *testing.T) {
+	folder := t.TempDir()
+	head := "issuer: http://127.0.0.1:8080\ndatabase: \"sqlite:" + filepath.Join(folder, "db") + "\"\nclients:\n"
+	now := time.Now()
+	for _, node := range []struct {
+		text, known string
+		modified    time.Time
+	}{
+		{clientA, "a", now.Add(-time.Hour)},
+		{clientB, "a", now.Add(-2 * time.Hour)},
+		{clientB, "b", now.Add(-time.Minute)},
+	} {
+		path := filepath.Join(folder, "valetkey.yaml")
+		if err := errors.Join(os.WriteFile(path, []byte(head+node.text), 0o600), os.Chtimes(path, node.modified, node.modified)); err != nil {
+			t.Fatal(err)
+		}
+		configuration, _, err := (&serveCommand{Config: path}).read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := reloadWorld{T: t}
+		if w.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+			t.Fatal(err)
+		}
+		if known := w.known(); known != node.known {
+			t.Errorf("with a file of %v, the server knows %q, not %q", node.modified, known, node.known)
+		}
+		if err := w.server.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestOP01_StartWaitsForTheRestOfTheSettleTime: a start is not slower than it must be.

@@ -88,6 +88,7 @@ func (c *serveCommand) read() (valetkey.Configuration, []stamp, error) {
 		before = append(before, stampsOf(paths[1:])...)
 		configuration, err = c.configuration()
 	}
+	configuration.Modified = newest(before)
 	return configuration, before, err
 }
 
