@@ -85,21 +85,23 @@ type deployment struct {
 	http               *http.Client
 }
 
+// lockedLog is what several processes write. The buffer is not embedded: io.Copy would find
+// its ReadFrom, which takes no lock.
 type lockedLog struct {
-	mu sync.Mutex
-	bytes.Buffer
+	mu     sync.Mutex
+	buffer bytes.Buffer
 }
 
 func (l *lockedLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.Buffer.Write(p)
+	return l.buffer.Write(p)
 }
 
 func (l *lockedLog) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.String()
+	return l.buffer.String()
 }
 
 // deploy starts the server of an issuer that a proxy will serve as host and path.
