@@ -347,6 +347,9 @@ func (d *deployment) address(t *testing.T) {
 		t.Errorf("a wrong secret: %d", response.StatusCode)
 	}
 	log := d.log.text()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log, "event=client.authentication_failed") && time.Now().Before(deadline); log = d.log.text() {
+		time.Sleep(10 * time.Millisecond) // it comes through a pipe
+	}
 	if !strings.Contains(log, "event=client.authentication_failed") || !strings.Contains(log, "address=127.0.0.1") ||
 		strings.Contains(log, "203.0.113.9") || strings.Contains(log, "proxy.not_trusted") {
 		t.Errorf("the server does not see the client's address:\n%s", log)
