@@ -113,21 +113,25 @@ func (s *Server) jwtAccessToken(ctx context.Context, now time.Time, token string
 		return nil, err
 	}
 	t := &accessToken{claims: *claims, issued: readIssued(claims)}
-	if err := s.notRevoked(ctx, now, claims.ID); err != nil {
-		return nil, err
-	}
+	keys := revocations(claims.ID)
 	anchor, anchored := readAnchor(claims.ID)
+	if anchored {
+		keys = append(keys, anchor)
+	}
+	found, err := s.config.Store.GetAll(ctx, now, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("look up authorization and revocation: %w", err)
+	}
+	if slices.ContainsFunc(found, func(t storage.Ticket) bool { return t.Kind == kindRevoked }) {
+		return nil, errInactive
+	}
 	if !anchored {
 		return t, nil
 	}
-	ticket, err := s.config.Store.Get(ctx, now, anchor)
-	if errors.Is(err, storage.ErrNotFound) {
+	if len(found) == 0 {
 		return nil, errInactive
 	}
-	if err != nil {
-		return nil, fmt.Errorf("look up authorization: %w", err)
-	}
-	a, err := readAuthorization(ticket)
+	a, err := readAuthorization(found[0])
 	if err != nil {
 		return nil, err
 	}
@@ -175,17 +179,24 @@ func (x *exchange) jti() string {
 // notRevoked returns errInactive if the JWT of that jti was revoked, or one that it was
 // exchanged for: after the anchor come the token's own id and those of the tokens before it.
 func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) error {
-	anchor, ids, _ := strings.Cut(jti, ".")
-	for more := true; more; _, ids, more = strings.Cut(ids, ".") {
-		_, err := s.config.Store.Get(ctx, now, kindRevoked.Hash(anchor+"."+ids))
-		if err == nil {
-			return errInactive
-		}
-		if !errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("look up revocation: %w", err)
-		}
+	found, err := s.config.Store.GetAll(ctx, now, revocations(jti)...)
+	if err != nil {
+		return fmt.Errorf("look up revocation: %w", err)
+	}
+	if len(found) > 0 {
+		return errInactive
 	}
 	return nil
+}
+
+// revocations are the keys of tickets that are there if the JWT of that jti was revoked, or
+// one that it was exchanged for.
+func revocations(jti string) (keys []storage.Key) {
+	anchor, ids, _ := strings.Cut(jti, ".")
+	for more := true; more; _, ids, more = strings.Cut(ids, ".") {
+		keys = append(keys, kindRevoked.Hash(anchor+"."+ids))
+	}
+	return keys
 }
 
 // descendants is the family of everything that is exchanged for the token and stored. It

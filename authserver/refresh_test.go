@@ -231,6 +231,13 @@ func (f *failing) Get(ctx context.Context, now time.Time, key storage.Key) (stor
 	return f.Store.Get(ctx, now, key)
 }
 
+func (f *failing) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
+	if err := f.err("Get"); err != nil {
+		return nil, err
+	}
+	return f.Store.GetAll(ctx, now, keys...)
+}
+
 func (f *failing) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	if err := f.err("Spend"); err != nil {
 		return err

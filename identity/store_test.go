@@ -45,6 +45,15 @@ func (s *mapStore) Get(_ context.Context, now time.Time, key storage.Key) (stora
 	return storage.Ticket{}, storage.ErrNotFound
 }
 
+func (s *mapStore) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) (found []storage.Ticket, err error) {
+	for _, key := range keys {
+		if t, err := s.Get(ctx, now, key); err == nil {
+			found = append(found, t)
+		}
+	}
+	return found, nil
+}
+
 func (s *mapStore) Spend(_ context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

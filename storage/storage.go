@@ -124,6 +124,10 @@ type Tickets interface {
 	// Get returns the live ticket, spent or not, or ErrNotFound.
 	Get(ctx context.Context, now time.Time, key Key) (Ticket, error)
 
+	// GetAll returns what Get returns for each key, in any order, without those that are not
+	// there. It costs less than a Get for each.
+	GetAll(ctx context.Context, now time.Time, keys ...Key) ([]Ticket, error)
+
 	// Spend marks live, unspent tickets as spent at now and stores new ones, all or
 	// nothing. Of any number of callers that spend the same ticket one succeeds and the
 	// rest get ErrSpent. ErrNotFound: a ticket is not there, or has expired, or was

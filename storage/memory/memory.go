@@ -74,6 +74,17 @@ func (s *Store) Get(_ context.Context, now time.Time, key storage.Key) (storage.
 	return storage.Ticket{}, storage.ErrNotFound
 }
 
+// GetAll implements storage.Tickets.
+func (s *Store) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
+	var found []storage.Ticket
+	for _, key := range keys {
+		if t, err := s.Get(ctx, now, key); err == nil {
+			found = append(found, t)
+		}
+	}
+	return found, nil
+}
+
 // Spend implements storage.Tickets.
 func (s *Store) Spend(_ context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	s.mu.Lock()

@@ -39,6 +39,10 @@ func (n *nodes) Get(ctx context.Context, now time.Time, key storage.Key) (storag
 	return n.next().Get(ctx, now, key)
 }
 
+func (n *nodes) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
+	return n.next().GetAll(ctx, now, keys...)
+}
+
 func (n *nodes) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	return n.next().Spend(ctx, now, spend, put...)
 }

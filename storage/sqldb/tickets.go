@@ -83,6 +83,39 @@ func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storag
 	return found[0], nil
 }
 
+// mostKeys bounds a query of GetAll.
+const mostKeys = 16
+
+// GetAll implements storage.Tickets.
+func (s *Store) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
+	var all []storage.Ticket
+	for some := range slices.Chunk(keys, mostKeys) {
+		args := make([]any, 0, 3*len(some))
+		for _, key := range some {
+			args = append(args, string(key.Kind), key.ID[:], now.UnixMilli())
+		}
+		found, err := s.database.tickets(ctx, getTickets[len(some)-1], args...)
+		if err != nil {
+			return nil, fmt.Errorf("get %s: %w", some[0].Kind, fault(err))
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// getTickets are getTicket for one key, for two, and so on up to mostKeys.
+var getTickets = func() (queries [mostKeys]string) {
+	text := ""
+	for i := range mostKeys {
+		if i > 0 {
+			text += " UNION ALL "
+		}
+		text += fmt.Sprintf("SELECT "+ticketColumns+" FROM tickets WHERE kind = $%d AND id = $%d AND expires > $%d", 3*i+1, 3*i+2, 3*i+3)
+		queries[i] = text
+	}
+	return queries
+}()
+
 // Spend implements storage.Tickets.
 func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	op := &operation{}

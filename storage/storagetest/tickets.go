@@ -47,6 +47,7 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 	}{
 		{"Get returns what Put stored, to the millisecond", getReturnsWhatPutStored},
 		{"Get returns ErrNotFound for a ticket that is not there", getNotFound},
+		{"GetAll returns what Get returns for each key, without those that are not there", getAll},
 		{"SG-11 a code is never found as a refresh token", kindsAreApart},
 		{"the returned ticket is the caller's own", returnedTicketIsOwn},
 		{"a ticket is live while now < Expires, for every method", expiryIsAComparison},
@@ -209,6 +210,38 @@ func getReturnsWhatPutStored(t *testing.T, s storage.Tickets) {
 
 func getNotFound(t *testing.T, s storage.Tickets) {
 	wantLive(t, s, noon, codes.Hash("nobody's"), false)
+}
+
+func getAll(t *testing.T, s storage.Tickets) {
+	var keys []storage.Key
+	want := map[storage.Key]storage.Ticket{}
+	for i := range 40 { // more than a store may ask for at once
+		c := ticket(codes, fmt.Sprint("a", i))
+		if i%5 == 4 {
+			c.Expires = noon // no longer there
+		}
+		put(t, s, c)
+		if i%2 == 1 {
+			keys = append(keys, c.Key, codes.Hash(fmt.Sprint("nobody's", i)), storage.Key{Kind: refresh, ID: c.ID})
+			if got, err := s.Get(t.Context(), noon, c.Key); err == nil {
+				want[c.Key] = got
+			}
+		}
+	}
+	found, err := s.GetAll(t.Context(), noon, keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[storage.Key]storage.Ticket{}
+	for _, c := range found {
+		got[c.Key] = c
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(found) != len(got) || len(want) != 16 {
+		t.Errorf("GetAll returns %d tickets (-want +got):\n%s", len(found), diff)
+	}
+	if found, err := s.GetAll(t.Context(), noon); err != nil || len(found) > 0 {
+		t.Errorf("GetAll without keys returns %v, %v", found, err)
+	}
 }
 
 func kindsAreApart(t *testing.T, s storage.Tickets) {
