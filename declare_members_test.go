@@ -321,7 +321,7 @@ func TestOP06_OneConflictStopsOneRecord(t *testing.T) {
 	}
 	d := declarations(t, text)
 	diff, err := d.Diff(t.Context(), store)
-	if err != nil || len(diff) != 1 || diff[0].Problem == "" {
+	if err != nil || len(diff) != 1 || !strings.HasSuffix(diff[0].Problem, "everything that its owner has") || !errors.Is(diff[0].Err, identity.ErrIdentifierTaken) {
 		t.Errorf("the diff is %+v (%v)", diff, err)
 	}
 }
@@ -428,9 +428,14 @@ func TestDeclaredPasswordsCostNothingTheSecondTime(t *testing.T) {
 	}
 	withPasswords := again(&passwords)
 	t.Logf("%d users: %v with hashes, %v with passwords", users, withHashes, withPasswords)
-	// Hashing takes at least 10 ms for each, on two processors.
-	if withPasswords > 2*withHashes+time.Duration(users)*2*time.Millisecond {
-		t.Errorf("%d declared passwords take %v, hashes %v", users, withPasswords, withHashes)
+	// A busy machine makes either of them slow. Hashing would take far longer.
+	began := time.Now()
+	if _, err := HashPassword("engine no. 1"); err != nil {
+		t.Fatal(err)
+	}
+	hashing := time.Since(began) * time.Duration(users)
+	if withPasswords > 2*withHashes+time.Second && withPasswords > hashing/20 {
+		t.Errorf("%d declared passwords take %v, hashes %v; hashing would take %v", users, withPasswords, withHashes, hashing)
 	}
 }
 

@@ -72,12 +72,12 @@ func (c *hashPasswordCommand) Run(o *output) error {
 	if err != nil {
 		return err
 	}
-	if err := valetkey.CheckPassword(password); err != nil {
-		fmt.Fprintln(o.log, "warning:", err)
-	}
 	hash, err := valetkey.HashPassword(password)
 	if err != nil {
 		return usageError{err}
+	}
+	if err := valetkey.CheckPassword(password); err != nil {
+		fmt.Fprintln(o.log, "warning:", err)
 	}
 	fmt.Fprintln(o.out, hash)
 	return nil

@@ -80,7 +80,13 @@ func (r *reconciling) declareUsers() {
 	}
 }
 
-var errSignedUp = errors.New("a signed-up account has this username or e-mail address; declare another, or adopt: true takes the account over and ends everything that its owner has")
+// errSignedUp is an identity.ErrIdentifierTaken with a way out.
+const errSignedUp takenError = "a signed-up account has this username or e-mail address; declare another, or adopt: true takes the account over and ends everything that its owner has"
+
+type takenError string
+
+func (e takenError) Error() string        { return string(e) }
+func (e takenError) Is(target error) bool { return target == identity.ErrIdentifierTaken }
 
 // match returns the user that a declaration means, nil if it is a new one, and whether that
 // is a signed-up account.
@@ -292,7 +298,7 @@ func taken(u *identity.User, owners map[string]*identity.User) error {
 		who := fmt.Sprintf("the user %q has", owner.Username)
 		switch {
 		case owner.Origin == identity.OriginSignedUp:
-			return fmt.Errorf("%w: %w", errSignedUp, identity.ErrIdentifierTaken)
+			return errSignedUp
 		case !owner.RetiredAt.IsZero():
 			who = fmt.Sprintf("the retired user %q has (sub: %s renames that user)", owner.Username, owner.ID)
 		}
