@@ -2,6 +2,7 @@ package authserver_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -68,6 +69,30 @@ func TestSH06_WhatOutsidersHaveStoredIsBounded(t *testing.T) {
 	}
 	if got := from("203.0.113.2", "a="+strings.Repeat("%41", 16_000)+"&"+query("app")); got >= 500 {
 		t.Errorf("a long parameter: %d", got)
+	}
+}
+
+// Many addresses together have no more stored in large requests than all may, and small
+// requests still pass.
+func TestSH06_ManyAddressesAreBoundedTogether(t *testing.T) {
+	store := &weighed{database: memory.New()}
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+	from := func(i int, rawQuery string) int {
+		r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
+		r.RemoteAddr = fmt.Sprintf("203.0.%d.%d:1234", 100+i/250, i%250)
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		return w.Code
+	}
+	padding, last := strings.Repeat("x", 15_000), 0
+	for i := range 2000 {
+		last = from(i, query("app", "login_hint", padding, "ui_locales", padding))
+	}
+	if last != http.StatusTooManyRequests || store.bytes > 48<<20 {
+		t.Errorf("the last of 2000 addresses gets %d; %d bytes are stored", last, store.bytes)
+	}
+	if got := from(0, query("app")); got != http.StatusSeeOther {
+		t.Errorf("a small request: %d", got)
 	}
 }
 

@@ -176,3 +176,24 @@ func TestSH02_InteractionsCountByClient(t *testing.T) {
 		t.Errorf("another client gets %d", other.StatusCode)
 	}
 }
+
+// Whoever registers clients by the dozen has no more interactions by that.
+func TestSH02_RegisteredClientsShareTheLimitOfTheirAddress(t *testing.T) {
+	s := newScene(t, scriptSetup{})
+	for i := range 10 {
+		c := confidential(fmt.Sprint("registered", i)).Client
+		c.SkipConsent, c.Registration = false, &authserver.Registration{CreatedAt: time.Now()}
+		if err := s.store.RegisterClient(t.Context(), &c, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	passed := 0
+	for i := range 2000 {
+		if s.authorize("", query(fmt.Sprint("registered", i%10))).StatusCode == http.StatusSeeOther {
+			passed++
+		}
+	}
+	if passed < 500 || passed > 800 {
+		t.Errorf("%d interactions of ten clients at one address, want some 600", passed)
+	}
+}

@@ -90,6 +90,24 @@ func TestOP09_AC01_UnknownOutcomeHelpsNoThief(t *testing.T) {
 	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
+// An attempt that did not take effect excuses no replay of the one that did, also where the
+// redemption stores nothing by which the two could be told apart.
+func TestOP09_AC01_AnAttemptThatFailedExcusesNoReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &unsure{Store: memory.New(), notDone: true}
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+			c.GrantTypes = []string{oauth.GrantTypeAuthorizationCode}
+		})}}, store, nil)
+		code := s.code("ada", "app", "scope", "openid")
+		store.lose = true
+		s.redeem("app", code).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+		store.lose = false
+		time.Sleep(time.Second) // the note is stored
+		s.redeem("app", code).want(t, http.StatusOK, "")
+		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	})
+}
+
 func TestOP09_UnknownOutcomeOfADeviceCode(t *testing.T) {
 	store := &unsure{Store: memory.New()}
 	setup := deviceSetup()
