@@ -16,9 +16,25 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// shortSecret is the length under which a client secret draws a warning: 128 bits in
-// base64url are longer.
-const shortSecret = 16
+// A client secret draws a warning if it could be guessed: right secrets are never refused for
+// the wrong ones before them. 128 random bits have 22 characters in base64url, 26 in base32
+// and 32 in hex, and more than 8 different ones.
+const (
+	shortSecret      = 22
+	fewCharacters    = 8
+	shortHexadecimal = 32
+)
+
+// guessable reports whether a client secret may have less than 128 random bits, as far as its
+// form shows.
+func guessable(secret string) bool {
+	different := map[rune]bool{}
+	for _, r := range secret {
+		different[r] = true
+	}
+	return len(secret) < shortSecret || len(different) < fewCharacters ||
+		len(secret) < shortHexadecimal && strings.Trim(secret, "0123456789abcdefABCDEF-") == ""
+}
 
 // reporter takes a problem with the value at a path such as clients[0].redirect_uris[1].
 type reporter func(path, format string, args ...any)
@@ -324,8 +340,8 @@ func (d *Declarations) warnings(own []authserver.GrantType) []string {
 				warnings = append(warnings, fmt.Sprintf("client %q: the grant type %q is there only where a program embeds the server and brings it", c.ID, name))
 			}
 		}
-		if c.Secret != "" && len(c.Secret) < shortSecret || c.SecretNext != "" && len(c.SecretNext) < shortSecret {
-			warnings = append(warnings, fmt.Sprintf("client %q: client_secret is short; use 32 random bytes", c.ID))
+		if c.Secret != "" && guessable(c.Secret) || c.SecretNext != "" && guessable(c.SecretNext) {
+			warnings = append(warnings, fmt.Sprintf("client %q: client_secret can be guessed, because it is short or has few different characters; use 32 random bytes, as openssl rand -hex 32 prints them", c.ID))
 		}
 		if slices.Contains(c.GrantTypes, oauth.GrantTypePassword) {
 			warnings = append(warnings, fmt.Sprintf("client %q: with the grant type password the application sees people's passwords; use authorization_code with PKCE, or for devices device_code (RFC 9700, section 2.4)", c.ID))
