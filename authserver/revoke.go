@@ -63,6 +63,9 @@ func (c *call) revokeRefreshToken(caller *client, token string) error {
 	if a.ClientID != caller.ID {
 		return nil
 	}
+	if err := c.countEndedFamily(caller.ID, a.Family); err != nil {
+		return unavailable(err)
+	}
 	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {
 		return unavailable(fmt.Errorf("revoke authorization: %w", err))
 	}

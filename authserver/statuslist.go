@@ -221,6 +221,9 @@ func (c *catalogue) publishesStatus(audience []string) bool {
 // newStatus gives an access token a place in a status list, and a ticket, by which it ends
 // with what it hangs from: an authorization, or for a client's own token the client.
 func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Time) (*oauth.Status, []storage.Ticket, error) {
+	if c.s.endedOfClients.full(c.client.ID, c.now) {
+		return nil, nil, c.tooManyEnded()
+	}
 	list, index, err := c.s.statusIndexes.next(ctx, c.s.config.Store, c.now)
 	if err != nil {
 		return nil, nil, err

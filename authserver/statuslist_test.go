@@ -373,3 +373,22 @@ func TestStatusListsThatAreNotServed(t *testing.T) {
 		get(target).want(t, http.StatusNotFound, oauth.InvalidRequest) // all of its tokens have expired
 	})
 }
+
+// A client that refreshes and revokes refresh tokens by the thousand does not fill the lists
+// either. What it wants to revoke is always revoked.
+func TestSH06_RevokedRefreshTokensCountToo(t *testing.T) {
+	s := newScene(t, statusSetup())
+	s.server.RevokeOfClient("app", authserver.MaxEndedOfClient-2, time.Now().Add(10*time.Minute))
+	tokens := s.statusTokens("ada", "app")
+	tokens = s.refresh("app", tokens.RefreshToken)
+	tokens.want(t, http.StatusOK, "")
+	code := s.code("ada", "app", "resource", statusAPI, "scope", "openid")
+	s.post("/revoke", "app", "token", tokens.RefreshToken).want(t, http.StatusOK, "")
+	refused := s.redeem("app", code)
+	refused.want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
+	if s.post("/introspect", "app", "token", tokens.AccessToken).Active {
+		t.Error("the revoked token is active")
+	}
+	s.statusTokens("ada", "other")
+	s.tokens("ada", "app", "openid") // has no status
+}
