@@ -82,3 +82,29 @@ func TestNodesThatStartAtOnceDeclareOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestOP06_APasswordThatBecameNewMeanwhileIsHashedFirst: it was declared when the others were
+// hashed, and another node has declared another one since. A user must not be stored without
+// a hash.
+func TestOP06_APasswordThatBecameNewMeanwhileIsHashedFirst(t *testing.T) {
+	store := openTestStore(t)
+	mustApply(t, store, "file", "users: [{username: ada, password: engine no. 1}]\n")
+	before := storedUser(t, store, "ada")
+	d := declarations(t, "users: [{username: ada, password: engine no. 2}]\n")
+	in, err := d.prepare(store, DeclareOptions{Source: "file"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write(t.Context(), store, in); !errors.Is(err, errUnhashed) {
+		t.Errorf("the error is %v", err)
+	}
+	if after := storedUser(t, store, "ada"); after.PasswordHash != before.PasswordHash || after.DeclaredPassword != before.DeclaredPassword {
+		t.Errorf("the user has changed: %+v", after)
+	}
+	if _, err := d.Apply(t.Context(), store, "file"); err != nil {
+		t.Fatal(err)
+	}
+	if after := storedUser(t, store, "ada"); !identity.VerifyPassword(after.PasswordHash, "engine no. 2") {
+		t.Error("the new password does not work")
+	}
+}
