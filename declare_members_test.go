@@ -458,3 +458,19 @@ func TestAnEarlierReleasesMarkOfADeclaredPasswordIsRecognised(t *testing.T) {
 		t.Errorf("the user is %+v", user)
 	}
 }
+
+// TestOP04_NullRemovesAKeySet: its type keeps JSON as it is, null included.
+func TestOP04_NullRemovesAKeySet(t *testing.T) {
+	store := openTestStore(t)
+	const rest = "clients: [{client_id: app, grant_types: [client_credentials], scope: notes"
+	const scopes = "}]\nscopes: [{name: notes, description: Notes}]\n"
+	mustApply(t, store, "file", rest+", jwks: {keys: [{kty: EC, crv: P-256, x: f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU, y: x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0, kid: a, alg: ES256, use: sig}]}"+scopes)
+	mustApply(t, store, "file", rest+", jwks: null, client_secret: 0123456789abcdef0123456789abcdef"+scopes)
+	client, err := store.Client(t.Context(), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(client.JWKS) > 0 || len(client.Secrets) != 1 {
+		t.Errorf("the key set is %s, the method %q", client.JWKS, client.TokenEndpointAuthMethod)
+	}
+}
