@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage/sqldb"
@@ -472,5 +473,23 @@ func TestOP04_NullRemovesAKeySet(t *testing.T) {
 	}
 	if len(client.JWKS) > 0 || len(client.Secrets) != 1 {
 		t.Errorf("the key set is %s, the method %q", client.JWKS, client.TokenEndpointAuthMethod)
+	}
+}
+
+func TestOP05_AChangedPasswordOrAnAdoptionEndsWhatCameBefore(t *testing.T) {
+	store := openTestStore(t)
+	mustApply(t, store, "file", "users: [{username: ada, password: engine no. 1}]\n")
+	mustApply(t, store, "file", "users: [{username: ada, password: engine no. 2}]\n")
+	if storedUser(t, store, "ada").EndedAt.IsZero() {
+		t.Error("with another declared password, sessions and tokens go on")
+	}
+	signUpFor(t, store, "eve", "eve@example.com")
+	eve := storedUser(t, store, "eve").ID
+	if _, err := store.UpdateGrant(t.Context(), eve, "app", func(*authserver.Grant) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, store, "file", "users: [{username: ada}, {username: eve, adopt: true}]\n")
+	if grants, err := store.GrantsOf(t.Context(), eve); err != nil || len(grants) != 0 {
+		t.Errorf("the adopted account keeps its consents: %+v (%v)", grants, err)
 	}
 }
