@@ -293,3 +293,25 @@ func TestQueueFullSaysNothingOfAHook(t *testing.T) {
 		t.Error("the breaker does not know when it opened")
 	}
 }
+
+// A request that gets no turn because the queue is full is no good answer of the hook.
+func TestARequestWithoutATurnLeavesTheBreakerAlone(t *testing.T) {
+	hooks, err := newWebhooks([]Webhook{{URL: "https://policy.example.com", Secret: testWebhookSecret, Timeout: 10 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook, log := hooks[0], slog.New(slog.DiscardHandler)
+	for range breakerFailures - 1 {
+		hook.breaker.note(time.Now(), false, false)
+	}
+	for range webhookMaxAtOnce {
+		hook.calls <- struct{}{} // under way
+	}
+	c := &call{s: &Server{log: log, events: event.New(log)}, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
+	if _, err := c.ask(t.Context(), hook, &TokenRequest{Kind: ClaimsOfAccessToken}); err == nil {
+		t.Fatal("a request without a turn passes")
+	}
+	if hook.breaker.note(time.Now(), false, false) != breakerOpened {
+		t.Error("it counts as a good answer")
+	}
+}
