@@ -493,3 +493,12 @@ func TestOP05_AChangedPasswordOrAnAdoptionEndsWhatCameBefore(t *testing.T) {
 		t.Errorf("the adopted account keeps its consents: %+v (%v)", grants, err)
 	}
 }
+
+func TestOP04_AnotherAddressIsNotVerified(t *testing.T) {
+	store := openTestStore(t)
+	mustApply(t, store, "", "users: [{username: ada, email: a@example.com, email_verified: true}]\n")
+	mustApply(t, store, "", "users: [{username: ada, email: b@example.com}]\n")
+	if verified := storedUser(t, store, "ada").Claims["email_verified"]; verified == true {
+		t.Error("the new address counts as verified")
+	}
+}
