@@ -217,6 +217,19 @@ func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
 	return user, nil
 }
 
+// Valid reports whether a user is active, and what was issued to them at a time, in a session,
+// has not ended since.
+func (a *Accounts) Valid(ctx context.Context, id, session string, issued time.Time) (bool, error) {
+	validity, err := a.store.UserValidity(ctx, id)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up what is valid for a user: %w", err)
+	}
+	return validity.Includes(issued, session), nil
+}
+
 // AnyUser returns a user by ID, active or not; storage.ErrNotFound if they are gone.
 func (a *Accounts) AnyUser(ctx context.Context, id string) (*User, error) {
 	user, err := a.store.User(ctx, id)

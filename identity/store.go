@@ -18,6 +18,10 @@ type Store interface {
 	// (CanonicalIdentifier); storage.ErrNotFound if there is none. The returned record
 	// is the caller's own.
 	User(ctx context.Context, id string) (*User, error)
+	// UserValidity returns what decides whether something that was issued to a user is still
+	// valid, without the rest of the record: every introspection asks for it.
+	// storage.ErrNotFound: there is no such user.
+	UserValidity(ctx context.Context, id string) (Validity, error)
 	UserByIdentifier(ctx context.Context, identifier string) (*User, error)
 	// CreateUser stores a new user, with Identifiers() as the names that find them.
 	// storage.ErrExists: there is a user of that ID. ErrIdentifierTaken: one of the names
@@ -112,9 +116,31 @@ func (u *User) Settle(now time.Time, before *User) bool {
 // Valid reports whether what was issued to the user at a time, in a session of some names,
 // has not ended since.
 func (u *User) Valid(issued time.Time, session ...string) bool {
+	return u.Validity().Includes(issued, session...)
+}
+
+// Validity returns what Store.UserValidity returns for the user.
+func (u *User) Validity() Validity {
+	return Validity{Active: u.Active(), EndedAt: u.EndedAt, Kept: u.Kept}
+}
+
+// Validity says which of the things that were issued to a user are still valid.
+type Validity struct {
+	// Active is User.Active; the others are the members of User.
+	Active  bool
+	EndedAt time.Time
+	Kept    []string
+}
+
+// Includes reports whether the user is active, and what was issued at a time, in a session of
+// some names, has not ended since.
+func (v Validity) Includes(issued time.Time, session ...string) bool {
+	if !v.Active {
+		return false
+	}
 	// Stores keep milliseconds.
-	return issued.UnixMilli() >= u.EndedAt.UnixMilli() || u.EndedAt.IsZero() ||
-		slices.ContainsFunc(session, func(name string) bool { return slices.Contains(u.Kept, name) })
+	return issued.UnixMilli() >= v.EndedAt.UnixMilli() || v.EndedAt.IsZero() ||
+		slices.ContainsFunc(session, func(name string) bool { return slices.Contains(v.Kept, name) })
 }
 
 // The values of User.Origin.

@@ -115,6 +115,14 @@ func (s *mapStore) DeleteFamily(_ context.Context, family string, kinds ...stora
 	return nil
 }
 
+func (s *mapStore) UserValidity(ctx context.Context, id string) (Validity, error) {
+	user, err := s.User(ctx, id)
+	if err != nil {
+		return Validity{}, err
+	}
+	return user.Validity(), nil
+}
+
 func (s *mapStore) FindEnded(context.Context, time.Time, int) ([]storage.Ticket, error) {
 	return nil, nil // sign-in has no tickets of storage.KindStatus
 }

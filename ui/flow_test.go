@@ -373,8 +373,8 @@ func TestLG37_SetupPageIsThereOnce(t *testing.T) {
 
 func TestWhatTheEngineAsks(t *testing.T) {
 	w := newWorld(t)
-	alice := w.addAlice()
-	alice = w.updateUser("a", func(alice *identity.User) {
+	w.addAlice()
+	alice := w.updateUser("a", func(alice *identity.User) {
 		alice.Claims["iss"], alice.Claims["sub"] = "https://evil.example.com", "b"
 	})
 	claims, err := w.ui.Claims(t.Context(), "a")

@@ -130,11 +130,7 @@ func (u *UI) EndSessions(ctx context.Context, subject string) error {
 // SubjectActive reports whether what was issued to a user at a time, in a session, is still
 // valid.
 func (u *UI) SubjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
-	user, err := u.config.Accounts.User(ctx, subject)
-	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil && user.Valid(issued, session), err
+	return u.config.Accounts.Valid(ctx, subject, session, issued)
 }
 
 // Claims returns all claims about a subject; storage.ErrNotFound if the person is gone or

@@ -156,7 +156,7 @@ func printObject(w io.Writer, members map[string]any, indent string) {
 				text, ok := member.(string)
 				if !ok {
 					document, err := json.Marshal(member)
-					text = fmt.Sprintf("%s", document)
+					text = string(document)
 					if err != nil {
 						text = err.Error()
 					}

@@ -275,6 +275,18 @@ func (s *Store) User(_ context.Context, id string) (*identity.User, error) {
 	return &u, nil
 }
 
+// UserValidity implements identity.Store.
+func (s *Store) UserValidity(_ context.Context, id string) (identity.Validity, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, ok := s.users[id]
+	if !ok {
+		return identity.Validity{}, storage.ErrNotFound
+	}
+	u = cloneJSON(u)
+	return u.Validity(), nil
+}
+
 // UserByIdentifier implements identity.Store.
 func (s *Store) UserByIdentifier(_ context.Context, identifier string) (*identity.User, error) {
 	s.mu.Lock()

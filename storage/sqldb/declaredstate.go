@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
@@ -25,7 +24,6 @@ func (s *Store) DeclaredState(ctx context.Context, selection declaration.Selecti
 // notes are the columns about the declaration of a record.
 type notes struct {
 	source, named string
-	retired       time.Time
 }
 
 // selectionStep is how many names one query asks for. It is always the same number, because

@@ -51,6 +51,7 @@ func createUser(t *testing.T, s Database) {
 	wantEqual(t, "UserByIdentifier, e-mail address", u, got)
 	got.Claims["email"] = "x"
 	wantEqual(t, "User, after the caller changed theirs", u, must(s.User(t.Context(), "id-1"))(t))
+	wantEqual(t, "UserValidity", u.Validity(), must(s.UserValidity(t.Context(), "id-1"))(t))
 	want(t, "CreateUser again", s.CreateUser(t.Context(), person("id-1", "another", "")), storage.ErrExists)
 
 	update(t, s, "id-1", func(got *identity.User) {
@@ -66,6 +67,13 @@ func createUser(t *testing.T, s Database) {
 		want(t, "UserByIdentifier, of an old name", err, storage.ErrNotFound)
 	}
 	create(t, s, person("id-2", "alice", ""))
+	wantEqual(t, "UserValidity of an active user", identity.Validity{Active: true}, must(s.UserValidity(t.Context(), "id-2"))(t))
+	update(t, s, "id-2", func(u *identity.User) { u.RetiredAt = noon })
+	if must(s.UserValidity(t.Context(), "id-2"))(t).Active {
+		t.Error("UserValidity says that a retired user is active")
+	}
+	_, err := s.UserValidity(t.Context(), "id-3")
+	want(t, "UserValidity of no user", err, storage.ErrNotFound)
 }
 
 func updateUser(t *testing.T, s Database) {
