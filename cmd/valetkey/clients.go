@@ -33,6 +33,9 @@ type clientView struct {
 
 func viewClient(c *authserver.Client) clientView {
 	v := clientView{ID: c.ID, State: "active", Origin: "declared", HasSecret: len(c.Secrets) > 0, name: c.ClientName, method: c.TokenEndpointAuthMethod}
+	if v.method == "" {
+		v.method = "client_secret_basic or client_secret_post"
+	}
 	if !c.RetiredAt.IsZero() {
 		v.State = "retired"
 	}
