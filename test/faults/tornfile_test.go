@@ -21,10 +21,7 @@ import (
 // running server, for however long, users go on signing in, clients go on refreshing, and
 // nobody gets another sub or another password.
 func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "valetkey")
-	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/valetkey/valetkey/cmd/valetkey").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, output)
-	}
+	program := buildProgram(t)
 	s := newSite(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
 	s.listener.Close() // the program listens by itself
 	log := &tornLog{}
@@ -169,4 +166,14 @@ func (s *site) waitReady(t *testing.T) {
 		}
 	}
 	t.Fatal("the server is never ready")
+}
+
+// buildProgram builds the command valetkey and returns its path.
+func buildProgram(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "valetkey")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/valetkey/valetkey/cmd/valetkey").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, output)
+	}
+	return path
 }
