@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/secure/precis"
+	"golang.org/x/text/unicode/norm"
 )
 
 // maxIdentifierBytes is the length of the longest e-mail address that SMTP carries
@@ -25,9 +26,21 @@ var errIdentifier = errors.New("a username or e-mail address has 1 to 254 bytes 
 // and half width and upper case and refuses whatever is invisible, changes direction or
 // stands for another character. Beyond the profile, letters are case-folded (ß is ss), the
 // dotless ı is i, and Latin may not mix with Cyrillic or Greek, whose letters look alike.
-// The error tells a person what is wrong.
+// The canonical form of a canonical form is the same; what has no such form is refused. The
+// error tells a person what is wrong.
 func CanonicalIdentifier(s string) (string, error) {
-	s = strings.TrimSpace(s)
+	canonical, err := mapIdentifier(strings.TrimSpace(s))
+	if err != nil {
+		return "", err
+	}
+	if again, err := mapIdentifier(canonical); err != nil || again != canonical {
+		return "", errIdentifier
+	}
+	return canonical, nil
+}
+
+// mapIdentifier applies the mappings of CanonicalIdentifier once.
+func mapIdentifier(s string) (string, error) {
 	if s == "" || len(s) > maxIdentifierBytes || !utf8.ValidString(s) {
 		return "", errIdentifier
 	}
@@ -37,7 +50,8 @@ func CanonicalIdentifier(s string) (string, error) {
 		if err != nil || mapped == "" || mixesScripts(mapped) {
 			return "", errIdentifier
 		}
-		parts[i] = strings.ReplaceAll(cases.Fold().String(mapped), "ı", "i")
+		// An accent may now follow the letter that it can be composed with.
+		parts[i] = norm.NFC.String(strings.ReplaceAll(cases.Fold().String(mapped), "ı", "i"))
 	}
 	return strings.Join(parts, "@"), nil
 }

@@ -55,6 +55,7 @@ func FuzzCanonicalIdentifier(f *testing.F) {
 	f.Add("Alice@Example.com")
 	f.Add("ＡＬＩＣＥ\u200b")
 	f.Add("ılgınß")
+	f.Add("ı\u0340")
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := CanonicalIdentifier(s)
 		if err != nil {
