@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,7 +270,7 @@ func TestLogInjection(t *testing.T) {
 // the log says how many records are missing.
 func TestFloodIsBoundedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out lockedLog
 		l := New(slog.New(slog.NewTextHandler(&out, nil)))
 		const flood = 100_000
 		for i := range flood {
@@ -288,7 +289,7 @@ func TestFloodIsBoundedAndCounted(t *testing.T) {
 		synctest.Wait()
 		want := fmt.Sprintf("event=log.left_out left_out=request.refused count=%d addresses=1 address=2001:db8::/64 address_count=%d", flood-written, flood-written)
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, out.String()[max(0, out.Len()-500):])
+			t.Errorf("the log lacks %q:\n%s", want, out.String()[max(0, len(out.String())-500):])
 		}
 	})
 }
@@ -296,7 +297,7 @@ func TestFloodIsBoundedAndCounted(t *testing.T) {
 // TestFloodFromManyAddresses is bounded too, and Close says what is missing.
 func TestFloodFromManyAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out lockedLog
 		l := New(slog.New(slog.NewTextHandler(&out, nil)))
 		for i := range 50_000 {
 			l.Record(t.Context(), SignInFailed, Address(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})))
@@ -309,4 +310,22 @@ func TestFloodFromManyAddresses(t *testing.T) {
 			t.Error("Close does not say what was left out")
 		}
 	})
+}
+
+// lockedLog is read by a test while a timer writes to it.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
