@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -178,7 +179,7 @@ type client struct {
 	scope        oauth.Scope
 	secretHashes [][sha256.Size]byte
 	keys         *jose.KeySet // of jwks; nil if there is none
-	remoteKeys   *remoteKeySet
+	remoteKeys   *outgoing.KeySet
 	origins      []string
 	sector       string // for pairwise subjects
 	// anySecretMethod: client_secret_basic and client_secret_post are both taken.
@@ -275,7 +276,7 @@ func (s *Server) newClient(record *Client) *client {
 		}
 		c.keys = keys
 	} else if record.JWKSURI != "" {
-		c.remoteKeys = &remoteKeySet{url: record.JWKSURI, sets: &s.remoteOf(record).keySets}
+		c.remoteKeys = s.outgoingFor(record).KeySetAt(record.JWKSURI)
 	}
 	if record.Registration != nil {
 		document, _ := json.Marshal(record) // it was read from JSON

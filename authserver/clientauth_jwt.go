@@ -176,7 +176,7 @@ func verifyWithClientKeys(ctx context.Context, now time.Time, cl *client, token 
 	keys := cl.keys
 	if cl.remoteKeys != nil {
 		var err error
-		if keys, err = cl.remoteKeys.get(ctx, false); err != nil {
+		if keys, err = cl.remoteKeys.Get(ctx, false); err != nil {
 			return nil, err
 		}
 	}
@@ -185,7 +185,7 @@ func verifyWithClientKeys(ctx context.Context, now time.Time, cl *client, token 
 	}
 	payload, _, err := jose.Verify(token, keys, want)
 	if errors.Is(err, jose.ErrUnknownKey) && cl.remoteKeys != nil {
-		if keys, err = cl.remoteKeys.get(ctx, true); err != nil {
+		if keys, err = cl.remoteKeys.Get(ctx, true); err != nil {
 			return nil, err
 		}
 		payload, _, err = jose.Verify(token, keys, want)

@@ -58,7 +58,7 @@ func (c *client) recipient(ctx context.Context, now time.Time, alg jose.Algorith
 	keys, err := c.keys, error(nil)
 	for _, fresh := range [...]bool{false, true} {
 		if c.remoteKeys != nil {
-			if keys, err = c.remoteKeys.get(ctx, fresh); err != nil {
+			if keys, err = c.remoteKeys.Get(ctx, fresh); err != nil {
 				return jose.JWK{}, err
 			}
 		}

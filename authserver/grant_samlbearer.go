@@ -4,29 +4,31 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/valetkey/valetkey/internal/saml"
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
 
 func (s *Server) takesSAMLAssertions() bool { return s.trusts(UseSAMLBearer) }
 
-// exchangeSAMLBearer takes the SAML 2.0 assertion of a trusted issuer as a grant (RFC 7522,
-// section 2.1). What it gives is decided as for a JWT.
+// exchangeSAMLBearer accepts the SAML 2.0 assertion of a trusted issuer as a grant (RFC
+// 7522, section 2.1). It leads to the same tokens as a JWT.
 func (c *call) exchangeSAMLBearer() (*exchange, error) {
 	encoded := c.params.get("assertion")
 	if err := c.must(encoded != "", &ruleGrantAssertionSent); err != nil {
 		return nil, err
 	}
-	root, err := parseSAML(encoded)
+	unverified, err := saml.Parse(encoded)
 	if err != nil {
 		return nil, c.because(&ruleGrantAssertionIssuer, err)
 	}
-	trust := c.s.trusted[samlIssuer(root)]
+	trust := c.s.trusted[unverified.Issuer()]
 	known := trust != nil && trust.serves(UseSAMLBearer) && slices.Contains(trust.Clients, c.client.ID)
 	if err := c.must(known, &ruleGrantAssertionIssuer); err != nil {
 		return nil, err
 	}
-	a, err := c.verifySAML(trust, root)
-	if reason, ok := errors.AsType[errAssertion](err); ok {
+	verified, err := unverified.Verify(c.now, trust.expectedSAML(c.s.config.Issuer))
+	if reason, ok := errors.AsType[saml.InvalidError](err); ok {
 		why := ruleGrantAssertionGood
 		why.section, why.says = "RFC 7522, section 3", why.says+": "+string(reason)
 		return nil, c.because(&why, err)
@@ -34,5 +36,33 @@ func (c *call) exchangeSAMLBearer() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.exchangeAssertion(trust, a, oauth.Scope(trust.Scopes), nil, true)
+	return c.exchangeAssertion(trust, assertionOfSAML(verified), oauth.Scope(trust.Scopes), nil, true)
+}
+
+func (t *trustedIssuer) expectedSAML(issuer string) saml.Expected {
+	endpoint := issuer + "/token"
+	audiences := []string{issuer, endpoint}
+	if t.Audience != "" {
+		audiences = []string{t.Audience}
+	}
+	return saml.Expected{
+		Issuer:       t.Issuer,
+		Certificates: t.certificates,
+		Recipient:    endpoint,
+		Audiences:    audiences,
+		MaxLifetime:  t.longest(),
+		ClockSkew:    clockSkew,
+	}
+}
+
+// assertionOfSAML returns an assertion with the claims that a JWT would have.
+func assertionOfSAML(a *saml.Assertion) *assertion {
+	members := oauth.Claims{}
+	if a.Email != "" {
+		members["email"] = a.Email
+	}
+	return &assertion{
+		Claims:  jose.Claims{Issuer: a.Issuer, Subject: a.NameID, ID: a.ID, Audience: []string{a.Audience}, Expires: a.Expires},
+		members: members,
+	}
 }

@@ -20,7 +20,7 @@ func (c *call) fetchRequestObject(cl *client) (string, error) {
 	if err := c.takeInteraction(cl, &ruleInteractions); err != nil {
 		return "", err
 	}
-	object, _, err := c.s.remoteOf(cl.Client).Get(c.r.Context(), address, "application/oauth-authz-req+jwt, application/jwt", maxRequestObjectBytes)
+	object, _, err := c.s.outgoingFor(cl.Client).Get(c.r.Context(), address, "application/oauth-authz-req+jwt, application/jwt", maxRequestObjectBytes)
 	if err != nil {
 		return "", c.because(&ruleRequestURIFetched, err)
 	}

@@ -246,7 +246,7 @@ func (s *Server) sendLogout(ctx context.Context, logout *logoutMessage) error {
 	if err != nil {
 		return err
 	}
-	status, err := s.remoteOf(cl.Client).PostForm(ctx, cl.BackchannelLogoutURI, url.Values{"logout_token": {token}})
+	status, err := s.outgoingFor(cl.Client).PostForm(ctx, cl.BackchannelLogoutURI, url.Values{"logout_token": {token}})
 	if err != nil {
 		return err
 	}

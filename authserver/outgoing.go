@@ -3,125 +3,77 @@ package authserver
 import (
 	"context"
 	"crypto/x509"
-	"fmt"
-	"log/slog"
+	"errors"
 	"net/netip"
-	"strings"
-	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
-	"github.com/valetkey/valetkey/jose"
 )
 
-// Outgoing widens where the engine may connect to on its own. The zero value, the public
-// internet with the certificate authorities of the machine, is the secure one.
+// Outgoing widens where the engine may connect to. The zero value is the secure one: the
+// public internet, with the certificate authorities of the machine.
 //
-// There are two policies. Networks is for addresses that the operator named: webhooks,
-// trusted issuers, and the metadata of declared clients. Outsiders name the others: clients
-// that registered themselves or have a metadata document. Those never reach a private
-// network, because whoever may register a client could otherwise send requests into it.
+// There are two policies. Networks is for addresses that the operator configured: webhooks,
+// trusted issuers, and the metadata of declared clients. All other addresses come from
+// outsiders: clients that registered themselves or have a metadata document. Those never
+// reach a private network. Otherwise anybody who may register a client could send requests
+// into it.
 type Outgoing struct {
-	// Networks are private networks that addresses named by the operator may be in.
+	// Networks are private networks that addresses from the operator may be in.
 	Networks []netip.Prefix
-	// InsecureOutsiderNetworks are private networks that addresses named by outsiders may be
-	// in too. It is for tests, and for servers that no outsider can reach.
+	// InsecureOutsiderNetworks are private networks that addresses from outsiders may be in.
+	// It is for tests, and for servers that no outsider can reach.
 	InsecureOutsiderNetworks []netip.Prefix
-	// CertificateAuthorities takes the place of the machine's; nil keeps those.
+	// CertificateAuthorities replaces those of the machine; nil keeps them.
 	CertificateAuthorities *x509.CertPool
 }
 
-// Bounds on what is fetched.
-const (
-	// Key sets: fresh for five minutes, fetched again for an unknown kid every half minute at
-	// most. For an hour an older copy is used while the next one is fetched; after that the
-	// request waits, because a key may have been withdrawn. While the host is down the last
-	// copy is good for a day.
-	keySetFresh = 5 * time.Minute
-	keySetServe = time.Hour
-	keySetKeep  = 24 * time.Hour
-	keySetRest  = 30 * time.Second
-	keySetRetry = 5 * time.Second
-	// maxOutsidersKeySetBytes bounds a key set that an outsider names; an operator's may have
-	// outgoing.MaxBytes.
-	maxOutsidersKeySetBytes = 64 << 10
-	maxKeySetsBytes         = 32 << 20
-	// keySetMemory is how much more memory a key set takes than its document.
-	keySetMemory = 4
-)
+// maxOutsidersKeySetBytes bounds a key set of an outsider. A key set of the operator may
+// have outgoing.MaxBytes.
+const maxOutsidersKeySetBytes = 64 << 10
 
-// remote is everything that the engine fetches or sends under one policy. What outsiders
-// name has a remote of its own, so that it cannot push out what the operator named.
-type remote struct {
-	*outgoing.Client
-	keySets outgoing.Cache[*jose.KeySet]
-	// issuers are key sets by the issuer whose metadata says where they are.
-	issuers outgoing.Cache[*jose.KeySet]
-	logos   outgoing.Cache[*Logo]
-}
-
-func newRemote(policy outgoing.Policy, maxKeySetBytes int64, events *event.Log) *remote {
-	r := &remote{Client: outgoing.New(policy)}
-	r.keySets = newKeySets(events, func(ctx context.Context, address string) ([]byte, error) {
-		body, _, err := r.Get(ctx, address, "application/json", maxKeySetBytes)
-		return body, err
-	})
-	r.issuers = newKeySets(events, r.fetchKeysOfIssuer)
-	r.logos = outgoing.Cache[*Logo]{
-		Load: func(ctx context.Context, address string) (*Logo, int, error) {
-			logo, size, err := r.fetchLogo(ctx, address)
-			if err != nil {
-				events.Record(ctx, event.ClientLogoFetchFailed, slog.String("uri", withoutQuery(address)), slog.Any("cause", err))
-			}
-			return logo, size, err
-		},
-		Fresh: logoLife, Serve: logoKeep, Keep: logoKeep, Rest: logoRetry, Retry: logoRetry, MaxBytes: maxLogosBytes,
-	}
-	return r
-}
-
-func newKeySets(events *event.Log, fetch func(ctx context.Context, address string) ([]byte, error)) outgoing.Cache[*jose.KeySet] {
-	return outgoing.Cache[*jose.KeySet]{
-		Load: func(ctx context.Context, address string) (*jose.KeySet, int, error) {
-			document, err := fetch(ctx, address)
-			var keys *jose.KeySet
-			if err == nil {
-				keys, err = jose.ParseKeySet(document)
-			}
-			if err != nil {
-				events.Record(ctx, event.KeySetFetchFailed, slog.String("uri", withoutQuery(address)), slog.Any("cause", err))
-				return nil, 0, fmt.Errorf("read key set: %w", err)
-			}
-			return keys, keySetMemory * len(document), nil
-		},
-		Fresh: keySetFresh, Serve: keySetServe, Keep: keySetKeep, Rest: keySetRest, Retry: keySetRetry, MaxBytes: maxKeySetsBytes,
-	}
-}
-
-// withoutQuery is how an address is logged: what follows may be a secret.
-func withoutQuery(address string) string {
-	address, _, _ = strings.Cut(address, "?")
-	return clip(address)
-}
-
-// remotes makes the two policies.
-func remotes(o Outgoing, events *event.Log) (operator, outsiders *remote) {
-	operator = newRemote(outgoing.Policy{Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities, ManyHosts: true}, outgoing.MaxBytes, events)
-	outsiders = newRemote(outgoing.Policy{Networks: o.InsecureOutsiderNetworks, CertificateAuthorities: o.CertificateAuthorities}, maxOutsidersKeySetBytes, events)
+// newOutgoing returns a client for each policy. Outsiders have caches of their own, so that
+// they cannot push out what the operator configured.
+func newOutgoing(o Outgoing, events *event.Log) (operator, outsiders *outgoing.Client) {
+	operator = outgoing.New(outgoing.Policy{
+		Networks:               o.Networks,
+		CertificateAuthorities: o.CertificateAuthorities,
+		ManyHosts:              true,
+	}, events)
+	outsiders = outgoing.New(outgoing.Policy{
+		Networks:               o.InsecureOutsiderNetworks,
+		CertificateAuthorities: o.CertificateAuthorities,
+		MaxKeySetBytes:         maxOutsidersKeySetBytes,
+	}, events)
 	return operator, outsiders
 }
 
-// remoteOf returns the policy for what a client's metadata name: the operator's for a
-// declared client.
-func (s *Server) remoteOf(c *Client) *remote {
+// outgoingFor returns the client for addresses in the metadata of a client: the operator's
+// for a declared client.
+func (s *Server) outgoingFor(c *Client) *outgoing.Client {
 	if c.Registration != nil {
 		return s.outsiders
 	}
 	return s.operator
 }
 
-func (r *remote) wait() {
-	r.keySets.Wait()
-	r.issuers.Wait()
-	r.logos.Wait()
+// ErrNoLogo is returned for a client that has no logo that can be shown.
+var ErrNoLogo = errors.New("authserver: no logo to show")
+
+// Logo returns the picture at a logo_uri of a client, or ErrNoLogo. It is fetched here and
+// served from our own origin, so that the client's site does not learn who sees a page. uri
+// must be in the client's metadata. contentType is image/png, image/jpeg, image/gif or
+// image/webp. When ctx ends, the fetch goes on for the next caller.
+func (s *Server) Logo(ctx context.Context, client *Client, uri string) (contentType string, body []byte, err error) {
+	if uri == "" {
+		return "", nil, ErrNoLogo
+	}
+	logo, err := s.outgoingFor(client).Logo(ctx, uri)
+	if err != nil && ctx.Err() != nil {
+		return "", nil, ctx.Err()
+	}
+	if err != nil {
+		return "", nil, ErrNoLogo // the reason is in the log
+	}
+	return logo.ContentType, logo.Body, nil
 }

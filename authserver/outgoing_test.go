@@ -64,7 +64,7 @@ func TestDC07_OutsidersReachNoPrivateNetwork(t *testing.T) {
 	}
 	s.assert("declared", "grant_type", "client_credentials").want(t, http.StatusOK, "")
 	s.assert("registered", "grant_type", "client_credentials").want(t, http.StatusUnauthorized, "invalid_client")
-	if _, err := s.server.Logo(t.Context(), &registered, registered.LogoURI); err == nil {
+	if _, _, err := s.server.Logo(t.Context(), &registered, registered.LogoURI); err == nil {
 		t.Error("its logo is shown")
 	}
 	if status, answer := s.register(map[string]any{"redirect_uris": []string{testCallback}, "subject_type": "pairwise", "sector_identifier_uri": registered.JWKSURI}); status != http.StatusBadRequest {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -51,7 +52,7 @@ type Server struct {
 	limits              limits
 	polls               recent[storage.Key, pollPace] // of devices
 	documents           clientDocuments
-	operator, outsiders *remote // by who named the address
+	operator, outsiders *outgoing.Client // by who named the address
 	traces              *traceLog
 
 	statusLists    statusLists
@@ -132,7 +133,7 @@ func New(config Config) (*Server, error) {
 		logoutsDue: make(chan struct{}, 1),
 		keysDue:    make(chan struct{}, 1),
 	}
-	s.operator, s.outsiders = remotes(config.Outgoing, s.events)
+	s.operator, s.outsiders = newOutgoing(config.Outgoing, s.events)
 	s.registrations = config.Registration.withDefaults()
 	s.limits = newLimits(&s.config, s.registrations.PerMinute)
 	s.documents.limit()
@@ -160,8 +161,8 @@ func New(config Config) (*Server, error) {
 func (s *Server) Close() {
 	s.unsettled.stop()
 	s.unsettled.work.Wait()
-	s.operator.wait()
-	s.outsiders.wait()
+	s.operator.Wait()
+	s.outsiders.Wait()
 	s.documents.fetches.Wait()
 	s.traces.wait()
 	s.limits.close()

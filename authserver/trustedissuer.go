@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/saml"
 	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -61,15 +62,15 @@ type TrustedIssuer struct {
 // Check reports why an issuer cannot be trusted like this.
 func (t *TrustedIssuer) Check() error {
 	uses := []string{UseJWTBearer, UseIdentityAssertion, UseSAMLBearer, UseTokenExchange, UseClientAuthentication}
-	saml := t.serves(UseSAMLBearer)
+	samlBearer := t.serves(UseSAMLBearer)
 	switch {
 	case t.Issuer == "":
 		return errors.New("issuer is missing")
 	case len(t.JWKS) > 0 && t.JWKSURI != "":
 		return errors.New("either jwks or jwks_uri, not both")
-	case saml != (t.SAMLCertificates != ""):
+	case samlBearer != (t.SAMLCertificates != ""):
 		return errors.New("saml_certificates and the use saml_bearer go together")
-	case saml && len(t.Uses) == 1: // needs no keys
+	case samlBearer && len(t.Uses) == 1: // needs no keys
 	case len(t.JWKS) == 0 && !isWebAddress(t.JWKSURI) && (t.JWKSURI != "" || !isWebAddress(t.Issuer)):
 		return errors.New("jwks is missing, or an https URL: jwks_uri, or an issuer whose metadata names it")
 	case len(t.Uses) == 0:
@@ -85,8 +86,8 @@ func (t *TrustedIssuer) Check() error {
 			return fmt.Errorf("jwks: %w", err)
 		}
 	}
-	if saml {
-		if _, err := parseCertificates(t.SAMLCertificates); err != nil {
+	if samlBearer {
+		if _, err := saml.ParseCertificates(t.SAMLCertificates); err != nil {
 			return fmt.Errorf("saml_certificates: %w", err)
 		}
 	}
@@ -98,7 +99,7 @@ func (t *TrustedIssuer) Check() error {
 	if err := CheckOwnLifetime(t.MaxLifetime); err != nil {
 		return fmt.Errorf("max_lifetime: %w", err)
 	}
-	grants := saml || t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
+	grants := samlBearer || t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
 	switch {
 	case grants && len(t.Clients) == 0:
 		return errors.New("clients is missing: who may present its assertions")
@@ -141,11 +142,11 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 		}
 		keys := s.newClient(&Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
 		if keys.keys == nil && keys.remoteKeys == nil {
-			keys.remoteKeys = &remoteKeySet{url: t.Issuer, sets: &s.operator.issuers}
+			keys.remoteKeys = s.operator.KeySetOfIssuer(t.Issuer)
 		}
 		trust := &trustedIssuer{TrustedIssuer: t, keys: keys, algorithms: signingAlgorithms()}
 		if t.serves(UseSAMLBearer) {
-			trust.certificates, _ = parseCertificates(t.SAMLCertificates) // Check has read them
+			trust.certificates, _ = saml.ParseCertificates(t.SAMLCertificates) // Check has read them
 		}
 		if t.SigningAlgs != nil {
 			trust.algorithms = slices.DeleteFunc(trust.algorithms, func(a jose.Algorithm) bool { return !slices.Contains(t.SigningAlgs, string(a)) })

@@ -102,7 +102,7 @@ const logoPatience = time.Second
 func (s *session) logoURL(r *http.Request, c *authserver.Client, interaction string) string {
 	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)
 	defer cancel()
-	if _, err := s.server.Logo(ctx, c, httpsLink(c.LogoURI)); err != nil {
+	if _, _, err := s.server.Logo(ctx, c, httpsLink(c.LogoURI)); err != nil {
 		return "" // the engine's log says why
 	}
 	return s.base + "/logo?interaction=" + url.QueryEscape(interaction)
@@ -116,7 +116,7 @@ func (s *session) showLogo(w http.ResponseWriter, r *http.Request) error {
 		s.NotFound(w, r)
 		return nil
 	}
-	logo, err := s.server.Logo(r.Context(), in.Client, httpsLink(translated(in.Client, languageOf(r, in)).LogoURI))
+	contentType, body, err := s.server.Logo(r.Context(), in.Client, httpsLink(translated(in.Client, languageOf(r, in)).LogoURI))
 	if errors.Is(err, authserver.ErrNoLogo) || r.Context().Err() != nil {
 		s.NotFound(w, r)
 		return nil
@@ -125,12 +125,12 @@ func (s *session) showLogo(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.setCommonHeaders(w.Header())
-	w.Header().Set("Content-Type", logo.ContentType)
+	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
 	w.Header().Set("Cache-Control", "private, max-age=600")
 	w.Header().Set("Vary", "Cookie, Accept-Language")
-	w.Header().Set("Content-Length", strconv.Itoa(len(logo.Body)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
-	w.Write(logo.Body) // the browser went away if this fails
+	w.Write(body) // the browser went away if this fails
 	return nil
 }

@@ -1,10 +1,11 @@
-// Package outgoing makes the requests that the server sends on its own: documents that it
-// fetches and messages that it delivers. Each Client has one policy, which says where it
-// may connect to, and keeps one host from using up what others need.
+// Package outgoing sends the requests that the server starts: it fetches documents, key sets
+// and logos, and delivers messages. Each Client has one policy, which decides where it may
+// connect to, and no host can use up the turns of the others.
 package outgoing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -40,13 +43,15 @@ const (
 // Policy says where a client may connect to. The zero value is the public internet with the
 // certificate authorities of the machine.
 type Policy struct {
-	// Networks are private networks that count as public.
+	// Networks are private networks that are allowed too.
 	Networks []netip.Prefix
-	// CertificateAuthorities takes the place of the machine's; nil keeps those.
+	// CertificateAuthorities replaces those of the machine; nil keeps them.
 	CertificateAuthorities *x509.CertPool
 	// ManyHosts lifts the bound on the hosts of one site: an operator's own services may all
 	// be in one domain.
 	ManyHosts bool
+	// MaxKeySetBytes bounds a key set; zero means MaxBytes.
+	MaxKeySetBytes int64
 }
 
 func (p *Policy) allows(a netip.Addr) bool {
@@ -55,23 +60,27 @@ func (p *Policy) allows(a netip.Addr) bool {
 }
 
 var (
-	// ErrFetch is the only error that a failed request returns: an error that said more
-	// would turn the server into a port scanner.
+	// ErrFetch is the only error that a failed request returns. A more detailed error would
+	// turn the server into a port scanner.
 	ErrFetch = errors.New("the document could not be fetched")
 	// ErrNoDocument is an ErrFetch where the host did respond, and said that there is no such
 	// document: 404 or 410.
 	ErrNoDocument = fmt.Errorf("%w", ErrFetch)
 )
 
-// Client sends requests under one policy. It is safe for concurrent use.
+// Client sends requests under one policy, and caches key sets and logos. It is safe for
+// concurrent use.
 type Client struct {
-	http *http.Client
-	gate gate
+	http    *http.Client
+	gate    gate
+	keySets Cache[*jose.KeySet] // by URL
+	issuers Cache[*jose.KeySet] // by issuer
+	logos   Cache[*Logo]
 }
 
-// New returns a client. It connects only to addresses that the policy allows, checked on the
-// address that is dialled, so that no name can be rebound. It follows no redirects.
-func New(p Policy) *Client {
+// New returns a client. It connects only to addresses that the policy allows. They are
+// checked when they are dialled, so that no name can be rebound. It follows no redirects.
+func New(p Policy, events *event.Log) *Client {
 	dialer := &net.Dialer{Timeout: Timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil || !p.allows(ap.Addr()) {
@@ -99,7 +108,21 @@ func New(p Policy) *Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	maxKeySetBytes := cmp.Or(p.MaxKeySetBytes, MaxBytes)
+	c.keySets = newKeySets(events, func(ctx context.Context, address string) ([]byte, error) {
+		document, _, err := c.Get(ctx, address, "application/json", maxKeySetBytes)
+		return document, err
+	})
+	c.issuers = newKeySets(events, c.fetchKeysOfIssuer)
+	c.logos = c.newLogos(events)
 	return c
+}
+
+// Wait returns when no fetch of a key set or logo is in progress.
+func (c *Client) Wait() {
+	c.keySets.Wait()
+	c.issuers.Wait()
+	c.logos.Wait()
 }
 
 // CloseIdleConnections closes the connections that no request uses.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/valetkey/valetkey/internal/event"
 )
 
 func TestDC07_PublicAddresses(t *testing.T) {
@@ -43,7 +46,7 @@ func TestDC07_NothingPrivateIsDialled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Policy{})
+	s := New(Policy{}, quiet())
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"} {
 		if _, err := s.GetJSON(t.Context(), "https://"+host+":"+port+"/"); !errors.Is(err, ErrFetch) {
 			t.Errorf("%s: %v", host, err)
@@ -59,12 +62,14 @@ func TestDC07_NothingPrivateIsDialled(t *testing.T) {
 	}
 }
 
+func quiet() *event.Log { return event.New(slog.New(slog.DiscardHandler)) }
+
 // fetcher returns a client for which a test server is public.
 func fetcher(t *testing.T, handler http.HandlerFunc) (*Client, string) {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
 	t.Cleanup(server.Close)
-	guarded := New(Policy{})
+	guarded := New(Policy{}, quiet())
 	transport := guarded.http.Transport.(*http.Transport)
 	transport.DialContext = (&net.Dialer{}).DialContext
 	transport.TLSClientConfig = &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
@@ -145,7 +150,7 @@ func TestDC07_NetworksThatTheOperatorNames(t *testing.T) {
 		"another network":      {Policy{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, CertificateAuthorities: authorities}, server.URL, false},
 		"unknown authority":    {Policy{Networks: loopback}, server.URL, false},
 	} {
-		s := New(test.policy)
+		s := New(test.policy, quiet())
 		if _, err := s.GetJSON(t.Context(), test.url); (err == nil) != test.reached {
 			t.Errorf("%s: GET: %v", name, err)
 		}
