@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // Configuration is what a configuration file says. Its members have the RFCs' own names;

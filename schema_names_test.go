@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 var update = flag.Bool("update", false, "write the names of grant types and client authentication methods into config.schema.json")

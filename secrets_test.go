@@ -15,9 +15,9 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // lockedBuffer is a log that many goroutines write.

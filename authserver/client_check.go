@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // ClientProblem is a member of a client that cannot stand.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // encryptionAlgorithms are those by which clients and this server encrypt to each other.

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
 )
 

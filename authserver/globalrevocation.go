@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/valetkey/valetkey/internal/event"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/valetkey/valetkey/internal/saml"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 func (s *Server) takesSAMLAssertions() bool { return s.trusts(UseSAMLBearer) }

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // idTokenHint is what is read of an ID token of ours.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 

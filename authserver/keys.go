@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // ClientNeeds are the members of a client's metadata that decide which keys this server has,

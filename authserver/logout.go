@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 var (

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // metadata serves the document of RFC 8414 and of OpenID Connect Discovery, which are one.

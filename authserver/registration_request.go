@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // Bounds on what a client registers, so that no page or list is buried by it.

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // SoftwareStatementIssuer is somebody whose software statements count (RFC 7591, section

@@ -13,7 +13,7 @@ import (
 	"crypto/x509"
 
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
 )
 

@@ -8,8 +8,8 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // The values of subject_type (OpenID Connect Core, section 8).

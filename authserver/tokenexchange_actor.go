@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // maxActors bounds how many have acted, one for the other.

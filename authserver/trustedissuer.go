@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/saml"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 

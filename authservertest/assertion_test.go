@@ -10,9 +10,9 @@ import (
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
-	"github.com/valetkey/valetkey/client"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // Two companies: people sign in at one, whose wiki calls the other's chat for them. The

@@ -6,9 +6,9 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // A television is signed in on the pages, and stays so when the browser signs out.

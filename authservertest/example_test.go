@@ -7,8 +7,8 @@ import (
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // A test of an API that people call through an application: TestNotes gets a real access

@@ -8,8 +8,8 @@ import (
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // A first-party application signs people in, is as silent about others as the sign-in page,

@@ -9,8 +9,8 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // An application makes itself known, signs somebody in, changes what is registered, and

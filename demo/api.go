@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/valetkey/valetkey/resourceserver"
+	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
 // apiHandler is the resource server: two routes that ask for different scopes.

@@ -18,8 +18,8 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // The person who signs in to the demo.

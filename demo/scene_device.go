@@ -6,9 +6,10 @@ import (
 	"net/url"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/deviceqr"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 func deviceScene() scene {
@@ -65,7 +66,7 @@ func runDevice(ctx context.Context, d *Demo, w *walk) error {
 	}
 	w.waits = codes.VerificationURIComplete
 	w.waitsFor = "On the device: go to " + codes.VerificationURI + " and enter " + codes.UserCode + ".\nThe QR code leads to the same page with the code filled in; the user compares it with the device."
-	qrCode, err := codes.QRCode()
+	qrCode, err := deviceqr.Encode(codes.VerificationURIComplete)
 	if err != nil {
 		return err
 	}

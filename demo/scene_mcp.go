@@ -22,9 +22,9 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
-	"github.com/valetkey/valetkey/resourceserver"
+	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // walk is one go through a scene.

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey/resourceserver"
+	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
 func main() {

@@ -16,7 +16,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 //go:embed app

@@ -16,7 +16,8 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/deviceqr"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 func main() {
@@ -41,7 +42,7 @@ func run(ctx context.Context, issuer, api string) error {
 	}
 	fmt.Printf("Go to %s and enter %s\n", device.VerificationURI, device.UserCode)
 	if device.VerificationURIComplete != "" {
-		code, err := device.QRCode()
+		code, err := deviceqr.Encode(device.VerificationURIComplete)
 		if err != nil {
 			return err
 		}

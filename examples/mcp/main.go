@@ -22,7 +22,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"github.com/valetkey/valetkey/resourceserver"
+	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
 func main() {

@@ -19,7 +19,7 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 func main() {

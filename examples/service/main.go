@@ -13,7 +13,7 @@ import (
 	"log"
 	"os"
 
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 func main() {

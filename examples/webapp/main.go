@@ -17,7 +17,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 func main() {

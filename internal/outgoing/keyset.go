@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // Key sets are fresh for five minutes, and are fetched again for an unknown kid at most every

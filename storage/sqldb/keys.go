@@ -8,7 +8,7 @@ import (
 	"fmt"
 
 	"github.com/valetkey/valetkey/authserver"
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 const privateColumn = "keys.private"

@@ -13,10 +13,10 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/demo"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // signOutPage says who is signed in, signs out, and shows what the frame that watches the

@@ -17,9 +17,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // TestOIDCProvider lets our client and our API work with a server that nobody here wrote.

@@ -17,7 +17,7 @@ import (
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
-	"github.com/valetkey/valetkey/resourceserver"
+	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
 const (

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -14,9 +15,10 @@ import (
 // one declared client that names no token_endpoint_auth_method.
 func TestZitadelOIDC(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "zitadel")
-	// A module of its own, so that its dependencies are none of the server's.
+	// It is a separate module, so that its dependencies are not the server's.
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
 	build.Dir = "zitadel"
+	build.Env = append(os.Environ(), "GOWORK=off")
 	if err := run(build); err != nil {
 		unavailable(t, "zitadel/oidc cannot be built: %v", err)
 	}

@@ -18,10 +18,10 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/valetkey/valetkey/client"
-	"github.com/valetkey/valetkey/client/sqlsession"
-	"github.com/valetkey/valetkey/jose"
-	"github.com/valetkey/valetkey/resourceserver"
+	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/oauth/client/sqlsession"
+	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
 const secret = "hunter2!hunter2!hunter2!hunter2!"
@@ -29,7 +29,7 @@ const secret = "hunter2!hunter2!hunter2!hunter2!"
 // exported are the exported structs of each package. A new one must be listed here: with what
 // it is, if it holds nothing secret.
 var exported = map[string]map[string]entry{
-	"client": {
+	"oauth/client": {
 		"AuthorizationChallenge": {value: client.AuthorizationChallenge{}},
 		"AuthorizationOptions":   {value: client.AuthorizationOptions{}, noJSON: true},
 		"Backend":                {value: client.Backend{}},
@@ -45,7 +45,6 @@ var exported = map[string]map[string]entry{
 		"LogoutToken":            {public: "what a logout token says, once it is used"},
 		"LoopbackOptions":        {value: client.LoopbackOptions{}, noJSON: true},
 		"MemorySessions":         {value: client.MemorySessions{}},
-		"QRCode":                 {public: "an image for a screen"},
 		"Registration":           {value: client.Registration{}, noJSON: true},
 		"RelyingParty":           {value: client.RelyingParty{}},
 		"RelyingPartyConfig":     {value: client.RelyingPartyConfig{}},
@@ -57,11 +56,11 @@ var exported = map[string]map[string]entry{
 		"Transaction":            {value: client.Transaction{}, noJSON: true},
 		"UserInfo":               {value: client.UserInfo{}, noJSON: true},
 	},
-	"client/sqlsession": {
+	"oauth/client/sqlsession": {
 		"Config": {value: sqlsession.Config{}},
 		"Store":  {value: sqlsession.Store{}},
 	},
-	"resourceserver": {
+	"oauth/resourceserver": {
 		"Config":           {value: resourceserver.Config{}},
 		"Issuer":           {public: "whom an API trusts"},
 		"Requirement":      {public: "what a route asks for"},
@@ -69,7 +68,7 @@ var exported = map[string]map[string]entry{
 		"Token":            {public: "what a token says, and not the token"},
 		"TransactionToken": {value: resourceserver.TransactionToken{}, noJSON: true},
 	},
-	"jose": {
+	"oauth/jose": {
 		"Claims":          {public: "what a token says"},
 		"Decrypter":       {value: jose.Decrypter{}},
 		"EncryptedHeader": {public: "algorithms and a kid"},

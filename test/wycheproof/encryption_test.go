@@ -9,7 +9,7 @@ import (
 
 	"github.com/c2sp/wycheproof"
 	gojose "github.com/go-jose/go-jose/v4"
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 func TestJSONWebEncryptionVectors(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/c2sp/wycheproof"
-	"github.com/valetkey/valetkey/jose"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 type vectors struct {

@@ -18,9 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/valetkey/valetkey/client"
-	"github.com/valetkey/valetkey/jose"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 const (

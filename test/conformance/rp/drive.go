@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/client"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // drive does what a person would do at the relying party for a module, and returns what

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/valetkey/valetkey/client"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // refusals are the modules in which the provider misbehaves, by a part of their name, and

@@ -1,0 +1,75 @@
+package client_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"io"
+	"math/big"
+	"testing"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/oauth/jose"
+)
+
+// kms is a key in a key management service: all that can be had of it are its public half and
+// signatures, in ASN.1.
+type kms struct {
+	crypto.Signer
+	contexts *[]context.Context
+}
+
+func (k kms) SignContext(ctx context.Context, random io.Reader, digest []byte, options crypto.SignerOpts) ([]byte, error) {
+	*k.contexts = append(*k.contexts, ctx)
+	return k.Sign(random, digest, options)
+}
+
+func TestPrivateKeyJWTByAKeyManagementService(t *testing.T) {
+	p := newProvider(t)
+	key := newKey(t)
+	var contexts []context.Context
+	var _ jose.ContextSigner = kms{}
+	c := p.discover(t, func(config *client.Config) {
+		config.ClientSecret, config.PrivateKey, config.KeyID = "", kms{key, &contexts}, "kms-1"
+	})
+	if _, err := c.ClientCredentials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(contexts) != 1 {
+		t.Errorf("the service was called %d times with a context", len(contexts))
+	}
+	checkAssertion(t, p.last(t, "/token").form, "ES256", "kms-1", func(input string, signature []byte) bool {
+		sum := sha256.Sum256([]byte(input))
+		return len(signature) == 64 && ecdsa.Verify(&key.PublicKey, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+	})
+}
+
+// CU-04: a hostile server that gets the client to its token endpoint must not get an assertion
+// that another server takes.
+func TestCU04_AssertionsAreForTheIssuerAlone(t *testing.T) {
+	p := newProvider(t)
+	p.metadata["token_endpoint"] = p.issuer + "/token?as=https://victim.example/token"
+	key := newKey(t)
+	c := p.discover(t, func(config *client.Config) { config.ClientSecret, config.PrivateKey, config.KeyID = "", key, "k" })
+	if _, err := c.ClientCredentials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	payload, err := jose.UnverifiedPayload(p.last(t, "/token").form.Get("client_assertion"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(claims.Audience) != 1 || claims.Audience[0] != p.issuer || claims.AudienceIsArray {
+		t.Errorf("the audience is %v, want the issuer alone", claims.Audience)
+	}
+	// Metadata in another's name is not believed at all.
+	if _, err := client.New(oauth.ServerMetadata{Issuer: "https://victim.example", TokenEndpoint: "https://evil.example/token"},
+		client.Config{Issuer: "https://evil.example", ClientID: "app"}); err == nil {
+		t.Error("a hostile server chose the issuer, and with it the audience")
+	}
+}

@@ -1,0 +1,120 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
+)
+
+// device is a provider whose token endpoint answers each poll with the next of some codes;
+// "" gives tokens, and "broken" is an answer from something in between.
+func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *[]time.Duration) {
+	p := newProvider(t)
+	began := time.Now()
+	polls = &[]time.Duration{}
+	p.metadata["device_authorization_endpoint"] = p.issuer + "/device_authorization"
+	p.handlers["/device_authorization"] = func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]any{
+			"device_code": "GmRhmhcxhwAzkoEqiMEg", "user_code": "WDJB-MJHT", "verification_uri": "https://example.com/device", "expires_in": 600,
+		})
+	}
+	p.handlers["/token"] = func(w http.ResponseWriter, _ *http.Request) {
+		*polls = append(*polls, time.Since(began))
+		answer := answers[min(len(*polls), len(answers))-1]
+		switch answer {
+		case "":
+			writeJSON(w, http.StatusOK, map[string]any{"access_token": "a", "token_type": "Bearer", "expires_in": 60})
+		case "broken":
+			http.Error(w, "Bad Gateway", http.StatusBadGateway)
+		case oauth.TemporarilyUnavailable:
+			w.Header().Set("Retry-After", "120")
+			writeJSON(w, http.StatusTooManyRequests, map[string]any{"error": answer})
+		default:
+			writeJSON(w, http.StatusBadRequest, map[string]any{"error": answer})
+		}
+	}
+	return p.discover(t, func(config *client.Config) { config.Scopes = []string{"photos"} }), polls
+}
+
+func TestADeviceWaits(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		answers []oauth.ErrorCode
+		polls   []time.Duration
+		code    oauth.ErrorCode
+	}{
+		{"until the person allows it", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AuthorizationPending, ""},
+			[]time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second}, ""},
+		{"longer, when it is told to", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.SlowDown, oauth.SlowDown, ""},
+			[]time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 35 * time.Second}, ""},
+		{"twice as long, when the provider cannot be reached", []oauth.ErrorCode{"broken", "broken", ""},
+			[]time.Duration{5 * time.Second, 15 * time.Second, 35 * time.Second}, ""},
+		{"as long as a busy provider says", []oauth.ErrorCode{oauth.TemporarilyUnavailable, oauth.AuthorizationPending, ""},
+			[]time.Duration{5 * time.Second, 125 * time.Second, 135 * time.Second}, ""},
+		{"no longer, when the person refuses", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AccessDenied},
+			[]time.Duration{5 * time.Second, 10 * time.Second}, oauth.AccessDenied},
+		{"no longer, when the code is no good", []oauth.ErrorCode{oauth.InvalidGrant}, []time.Duration{5 * time.Second}, oauth.InvalidGrant},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, polls := device(t, test.answers...)
+				d, err := c.DeviceAuthorization(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				tokens, err := c.WaitForDevice(t.Context(), d)
+				if diff := cmp.Diff(test.polls, *polls); diff != "" {
+					t.Error(diff)
+				}
+				if test.code != "" && !errors.Is(err, &client.Error{Code: test.code}) || test.code == "" && (err != nil || tokens.AccessToken != "a") {
+					t.Errorf("%v, %v", tokens, err)
+				}
+			})
+		})
+	}
+}
+
+func TestADeviceGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := device(t, oauth.AuthorizationPending)
+		d, err := c.DeviceAuthorization(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := c.WaitForDevice(t.Context(), d); !errors.Is(err, &client.Error{Code: oauth.ExpiredToken}) || time.Since(began) > 601*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+		defer cancel()
+		if _, err := c.WaitForDevice(ctx, d); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, &client.Error{Code: oauth.ExpiredToken}) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDeviceCodesThatCannotBeUsed(t *testing.T) {
+	for _, answer := range []map[string]any{
+		{}, {"device_code": "x", "user_code": "y", "verification_uri": "z"},
+		{"device_code": "x", "user_code": "y", "verification_uri": "z", "expires_in": -1},
+		{"device_code": "x", "user_code": "y", "verification_uri": "z", "expires_in": 600, "interval": -5},
+	} {
+		p := newProvider(t)
+		p.metadata["device_authorization_endpoint"] = p.issuer + "/device_authorization"
+		p.handlers["/device_authorization"] = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, answer) }
+		if _, err := p.discover(t, nil).DeviceAuthorization(t.Context()); !errors.Is(err, client.ErrAnswer) {
+			t.Errorf("%v: %v", answer, err)
+		}
+	}
+	if _, err := newProvider(t).discover(t, nil).DeviceAuthorization(t.Context()); !errors.Is(err, client.ErrUnsupported) {
+		t.Errorf("without an endpoint: %v", err)
+	}
+}

@@ -1,0 +1,137 @@
+package client_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
+)
+
+// firstParty is a provider whose authorization challenge endpoint gives each of some answers
+// in turn; sent is what it received.
+func firstParty(t *testing.T, answers ...map[string]any) (p *provider, sent *[]url.Values) {
+	p = newProvider(t)
+	sent = &[]url.Values{}
+	p.metadata["authorization_challenge_endpoint"] = p.issuer + "/authorize-challenge"
+	p.handlers["/authorize-challenge"] = func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		*sent = append(*sent, r.PostForm)
+		answer := answers[min(len(*sent), len(answers))-1]
+		status := http.StatusOK
+		if answer["error"] != nil {
+			status = http.StatusBadRequest
+		} else if code, ok := answer["authorization_code"].(string); ok {
+			p.mu.Lock()
+			p.codes[code] = r.PostForm
+			p.mu.Unlock()
+		}
+		writeJSON(w, status, answer)
+	}
+	return p, sent
+}
+
+func TestSignInWithAPassword(t *testing.T) {
+	p, sent := firstParty(t,
+		map[string]any{"error": "insufficient_authorization", "auth_session": "first"},
+		map[string]any{"error": "temporarily_unavailable"},
+		map[string]any{"error": "invalid_session"},
+		map[string]any{"authorization_code": "the-code"})
+	c := p.discover(t, nil)
+	challenge := c.AuthorizationChallenge()
+	for _, code := range []oauth.ErrorCode{oauth.InsufficientAuthorization, oauth.TemporarilyUnavailable} {
+		if _, err := c.SignIn(t.Context(), challenge, "ada", "wrong"); !errors.Is(err, &client.Error{Code: code}) {
+			t.Fatalf("%v, want %s", err, code)
+		}
+	}
+	tokens, err := c.SignIn(t.Context(), challenge, "ada", "engine")
+	if err != nil || tokens.Identity == nil {
+		t.Fatal(err)
+	}
+	// The auth_session goes along, and when it has expired the client begins anew by itself.
+	var sessions []string
+	for _, form := range *sent {
+		sessions = append(sessions, form.Get("auth_session"))
+	}
+	if diff := cmp.Diff([]string{"", "first", "first", ""}, sessions); diff != "" {
+		t.Error(diff)
+	}
+	last := (*sent)[3]
+	if last.Get("username") != "ada" || last.Get("password") != "engine" || last.Get("response_type") != "code" || last.Get("code_challenge_method") != "S256" {
+		t.Errorf("sent: %v", last)
+	}
+	redeemed := p.requests[len(p.requests)-1]
+	if redeemed.path != "/token" {
+		redeemed = p.requests[len(p.requests)-2] // before the keys
+	}
+	if redeemed.form.Has("redirect_uri") || redeemed.form.Get("code") != "the-code" || oauth.S256Challenge(redeemed.form.Get("code_verifier")) != last.Get("code_challenge") {
+		t.Errorf("redeemed: %v", redeemed.form)
+	}
+	if _, err := c.SignIn(t.Context(), challenge, "ada", "engine"); !errors.Is(err, client.ErrTransaction) {
+		t.Errorf("a challenge is good twice: %v", err)
+	}
+}
+
+func TestSignInWithAPasswordFails(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer map[string]any
+		want   error
+	}{
+		{"the person is needed in a browser", map[string]any{"error": "redirect_to_web"}, &client.Error{Code: oauth.RedirectToWeb}},
+		{"no session was sent, and it is said to be invalid", map[string]any{"error": "invalid_session"}, &client.Error{Code: oauth.InvalidSession}},
+		{"no code", map[string]any{}, client.ErrAnswer},
+		{"a code that is none", map[string]any{"authorization_code": 1}, client.ErrAnswer},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, sent := firstParty(t, test.answer)
+			c := p.discover(t, nil)
+			if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine"); !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+			if len(*sent) != 1 {
+				t.Errorf("%d requests", len(*sent))
+			}
+		})
+	}
+}
+
+// The ID token of a code is bound to its request here too.
+func TestSignInWithAPasswordHoldsTheNonce(t *testing.T) {
+	p, _ := firstParty(t, map[string]any{"authorization_code": "the-code"})
+	p.claims = func(claims map[string]any) { claims["nonce"] = "another" }
+	c := p.discover(t, nil)
+	if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine"); !errors.Is(err, client.ErrIDToken) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSignInWithAPasswordIsNotOffered(t *testing.T) {
+	c := newProvider(t).discover(t, nil)
+	if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine"); !errors.Is(err, client.ErrUnsupported) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAChallengeIsNotLogged(t *testing.T) {
+	p, _ := firstParty(t, map[string]any{"error": "insufficient_authorization", "auth_session": "the-session"})
+	c := p.discover(t, nil)
+	challenge := c.AuthorizationChallenge()
+	_, err := c.SignIn(t.Context(), challenge, "ada", "engine no. 1")
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("sign-in", "challenge", challenge, "error", err)
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", challenge, challenge, challenge, err), log.String()} {
+		if strings.Contains(text, "the-session") || strings.Contains(text, "engine") {
+			t.Error(text)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
+)
+
+// IDToken is what a checked ID token says (OpenID Connect Core, section 2).
+type IDToken struct {
+	Issuer   string         `json:"iss"`
+	Subject  string         `json:"sub"`
+	Audience oauth.Audience `json:"aud"`
+	Expiry   time.Time      `json:"exp"`
+	IssuedAt time.Time      `json:"iat"`
+	// AuthTime is when the person signed in; zero if the provider did not say.
+	AuthTime  time.Time `json:"auth_time,omitzero"`
+	Nonce     string    `json:"nonce,omitempty"`
+	ACR       string    `json:"acr,omitempty"`
+	AMR       []string  `json:"amr,omitempty"`
+	SessionID string    `json:"sid,omitempty"`
+	// Claims are all claims, as JSON.
+	Claims json.RawMessage `json:"claims"`
+}
+
+// Decode reads the claims into a struct or map.
+func (t *IDToken) Decode(into any) error {
+	if err := json.Unmarshal(t.Claims, into); err != nil {
+		return fmt.Errorf("client: claims of the ID token: %w", err)
+	}
+	return nil
+}
+
+// expectedIDToken is what an ID token must say beyond what all of them must.
+type expectedIDToken struct {
+	nonce string // "" means none was sent
+	// anyNonce says that the nonce is not looked at, and clientIDs are further ones that the
+	// token may name.
+	anyNonce  bool
+	clientIDs []string
+	maxAge    *int64   // seconds
+	before    *IDToken // the one that a refreshed token replaces
+	code      string   // that came with it; "" means none did
+	// codeHash and accessTokenHash say that c_hash and at_hash must be there.
+	codeHash, accessTokenHash bool
+}
+
+// checkIDToken holds OpenID Connect Core, section 3.1.3.7, and for refreshed tokens
+// section 12.2.
+func (c *Client) checkIDToken(ctx context.Context, tokens *Tokens, want expectedIDToken) (*IDToken, error) {
+	// The tokens keep the one inside: it is what the provider takes as a hint.
+	inside, err := c.open(tokens.IDToken, c.config.IDTokenEncryptionAlg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	tokens.IDToken = inside
+	payload, header, err := c.verifyIDToken(ctx, tokens.IDToken)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	id, err := c.checkIDTokenClaims(payload, header.Algorithm, tokens.AccessToken, want, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	return id, nil
+}
+
+// verifyIDToken checks the signature. A typ, if there is one, must be that of a plain
+// JWT, so that no token of another kind passes for an ID token (RFC 8725, section 3.11).
+func (c *Client) verifyIDToken(ctx context.Context, token string) ([]byte, jose.Header, error) {
+	return c.verify(ctx, token, jose.Expected{Algorithms: c.idToken, Types: []string{oauth.TypIDToken, ""}})
+}
+
+func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessToken string, want expectedIDToken, now time.Time) (*IDToken, error) {
+	ours := func(party string) bool { return party == c.config.ClientID || slices.Contains(want.clientIDs, party) }
+	var members struct {
+		AuthTime        *float64 `json:"auth_time"`
+		Nonce           *string  `json:"nonce"`
+		ACR             string   `json:"acr"`
+		AMR             []string `json:"amr"`
+		AuthorizedParty *string  `json:"azp"`
+		AccessTokenHash string   `json:"at_hash"`
+		CodeHash        string   `json:"c_hash"`
+		SessionID       string   `json:"sid"`
+	}
+	claims, err := jose.ParseClaims(payload, &members)
+	if err != nil {
+		return nil, err
+	}
+	id := &IDToken{
+		Issuer: claims.Issuer, Subject: claims.Subject, Audience: oauth.Audience(claims.Audience),
+		Expiry: claims.Expires, IssuedAt: claims.IssuedAt,
+		ACR: members.ACR, AMR: members.AMR, SessionID: members.SessionID,
+		Claims: json.RawMessage(payload),
+	}
+	if members.Nonce != nil {
+		id.Nonce = *members.Nonce
+	}
+	if members.AuthTime != nil {
+		id.AuthTime = time.Unix(int64(*members.AuthTime), 0)
+	}
+	switch {
+	case id.Issuer != c.metadata.Issuer:
+		return nil, errors.New("iss is not the provider")
+	case id.Subject == "" || len(id.Subject) > 255:
+		return nil, errors.New("sub is missing or longer than 255 characters")
+	case !slices.ContainsFunc(id.Audience, ours):
+		return nil, errors.New("aud does not name this client")
+	case len(id.Audience) > 1 && members.AuthorizedParty == nil:
+		return nil, errors.New("aud names several parties, and azp is missing")
+	case members.AuthorizedParty != nil && !ours(*members.AuthorizedParty):
+		return nil, errors.New("azp is not this client")
+	case id.Expiry.IsZero() || !now.Before(id.Expiry.Add(leeway)):
+		return nil, errors.New("exp is missing or past")
+	case id.IssuedAt.IsZero() || id.IssuedAt.After(now.Add(leeway)):
+		return nil, errors.New("iat is missing or in the future")
+	case claims.NotBefore.After(now.Add(leeway)):
+		return nil, errors.New("nbf is in the future")
+	case subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(want.nonce)) != 1 && want.before == nil && !want.anyNonce:
+		return nil, errors.New("nonce is not the one that was sent")
+	}
+	if !hashed(alg, members.AccessTokenHash, accessToken, want.accessTokenHash) {
+		return nil, errors.New("at_hash is missing or does not belong to the access token")
+	}
+	if !hashed(alg, members.CodeHash, want.code, want.codeHash) {
+		return nil, errors.New("c_hash is missing or does not belong to the code")
+	}
+	if want.maxAge != nil {
+		oldest := now.Add(-time.Duration(*want.maxAge)*time.Second - leeway)
+		if id.AuthTime.IsZero() || id.AuthTime.Before(oldest) {
+			return nil, errors.New("auth_time is missing or longer ago than max_age")
+		}
+	}
+	if err := want.before.checkSuccessor(id); err != nil {
+		return nil, err
+	}
+	return id, nil
+}
+
+// hashed reports whether a hash in an ID token belongs to what it came with (OpenID
+// Connect Core, sections 3.1.3.8, 3.2.2.9 and 3.3.2.10). It may be missing unless it is
+// required.
+func hashed(alg jose.Algorithm, hash, value string, required bool) bool {
+	if hash == "" || value == "" {
+		return !required
+	}
+	return subtle.ConstantTimeCompare([]byte(jose.LeftHash(alg, value)), []byte(hash)) == 1
+}
+
+// checkSuccessor holds OpenID Connect Core, section 12.2: a refreshed ID token is about
+// the same person and the same sign-in.
+func (t *IDToken) checkSuccessor(next *IDToken) error {
+	switch {
+	case t == nil:
+		return nil
+	case next.Subject != t.Subject:
+		return errors.New("sub changed with a refresh")
+	case next.Nonce != "" && next.Nonce != t.Nonce:
+		return errors.New("nonce changed with a refresh")
+	case !next.AuthTime.IsZero() && !t.AuthTime.IsZero() && !next.AuthTime.Equal(t.AuthTime):
+		return errors.New("auth_time changed with a refresh")
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
+)
+
+// UserInfo is the answer of the UserInfo endpoint (OpenID Connect Core, section 5.3).
+type UserInfo struct {
+	Subject string
+	// Claims are all claims, as JSON.
+	Claims json.RawMessage
+}
+
+// Decode reads the claims into a struct or map.
+func (u *UserInfo) Decode(into any) error {
+	if err := json.Unmarshal(u.Claims, into); err != nil {
+		return fmt.Errorf("client: claims of UserInfo: %w", err)
+	}
+	return nil
+}
+
+// UserInfo asks the provider about the end user who signed in. t must come from a sign-in
+// with "openid": the answer must be about the subject of its ID token, or another user's
+// access token could have been slipped in (OpenID Connect Core, section 5.3.4); else
+// ErrSubject. Without an ID token, the subject is what Config.UserInfoSubject names. The
+// access token is not renewed; pass the tokens of a Source.
+func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
+	if c.metadata.UserinfoEndpoint == "" {
+		return nil, fmt.Errorf("%w: its metadata has no userinfo_endpoint", ErrUnsupported)
+	}
+	if t.Identity == nil && c.config.UserInfoSubject == "" {
+		return nil, fmt.Errorf("%w: there is no ID token to compare with", ErrSubject)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.metadata.UserinfoEndpoint, nil)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	req.Header.Set("Accept", "application/json, application/jwt")
+	req.Header.Set("Authorization", t.TokenType+" "+t.AccessToken)
+	got, err := c.send(req, maxAnswerBytes)
+	if err != nil {
+		return nil, err
+	}
+	if got.status != http.StatusOK {
+		return nil, challengeError(got)
+	}
+	claims, err := c.readUserInfo(ctx, got)
+	if err != nil {
+		return nil, err
+	}
+	if t.Identity == nil {
+		subject, err := subjectFrom(claims, c.config.UserInfoSubject)
+		if err != nil {
+			return nil, err
+		}
+		return &UserInfo{Subject: subject, Claims: claims}, nil
+	}
+	var members struct {
+		Subject string `json:"sub"`
+	}
+	if err := json.Unmarshal(claims, &members); err != nil {
+		return nil, fmt.Errorf("%w: UserInfo is %s, not a JSON object", ErrAnswer, describe(got))
+	}
+	if members.Subject != t.Identity.Subject {
+		return nil, ErrSubject
+	}
+	return &UserInfo{Subject: members.Subject, Claims: claims}, nil
+}
+
+// subjectFrom reads the member that identifies the end user at a provider without OpenID
+// Connect: a string, or a whole number in its own digits. A fraction or an exponent could mean
+// two users by one number.
+func subjectFrom(claims json.RawMessage, name string) (string, error) {
+	var members map[string]json.RawMessage
+	if err := jose.ParseJSON(claims, &members); err != nil {
+		return "", fmt.Errorf("%w: UserInfo is not a JSON object with each member once", ErrAnswer)
+	}
+	raw := members[name]
+	var subject string
+	if json.Unmarshal(raw, &subject) != nil && strings.Trim(string(raw), "0123456789") == "" {
+		subject = string(raw)
+	}
+	if subject == "" || subject == "0" || len(subject) > 255 {
+		return "", fmt.Errorf("%w: the member %q of UserInfo does not identify a user", ErrAnswer, name)
+	}
+	return subject, nil
+}
+
+// readUserInfo returns the claims of an answer, which may be a JWT (OpenID Connect Core,
+// section 5.3.2). A signed one names its issuer and its audience, if it does, rightly.
+func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage, error) {
+	kind, _, _ := mime.ParseMediaType(got.header.Get("Content-Type"))
+	if kind != "application/jwt" {
+		if c.config.UserInfoSigningAlg != "" || c.config.UserInfoEncryptionAlg != "" {
+			return nil, fmt.Errorf("%w: UserInfo is %s, and neither signed nor encrypted", ErrAnswer, describe(got))
+		}
+		return got.body, nil
+	}
+	inside, err := c.open(string(got.body), c.config.UserInfoEncryptionAlg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+	}
+	// Encrypted and not signed, it is the claims themselves.
+	if c.config.UserInfoEncryptionAlg != "" && c.config.UserInfoSigningAlg == "" && strings.HasPrefix(inside, "{") {
+		return json.RawMessage(inside), nil
+	}
+	algorithms := asymmetric
+	if c.config.UserInfoSigningAlg != "" {
+		algorithms = []jose.Algorithm{c.config.UserInfoSigningAlg}
+	}
+	payload, _, err := c.verify(ctx, inside, jose.Expected{Algorithms: algorithms, Types: []string{"JWT", ""}})
+	if err != nil {
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+	}
+	claims, err := jose.ParseClaims(payload, nil)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+	case claims.Issuer != "" && claims.Issuer != c.metadata.Issuer:
+		return nil, fmt.Errorf("%w: UserInfo: iss is not the provider", ErrAnswer)
+	case claims.Audience != nil && !slices.Contains(claims.Audience, c.config.ClientID):
+		return nil, fmt.Errorf("%w: UserInfo: aud does not name this client", ErrAnswer)
+	case !claims.Expires.IsZero() && !time.Now().Before(claims.Expires.Add(leeway)):
+		return nil, fmt.Errorf("%w: UserInfo: exp is past", ErrAnswer)
+	}
+	return payload, nil
+}
+
+// challengeError reads the error of a refused access token (RFC 6750, section 3).
+func challengeError(got *answer) error {
+	for _, field := range got.header.Values("WWW-Authenticate") {
+		for _, challenge := range oauth.ParseChallenges(field) {
+			if code := challenge.Param("error"); code != "" {
+				e := newError(code, challenge.Param("error_description"), challenge.Param("error_uri"))
+				e.Status = got.status
+				return e
+			}
+		}
+	}
+	return parseError(got)
+}
