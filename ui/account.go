@@ -26,17 +26,17 @@ type accountView struct {
 }
 
 type applicationView struct {
-	// Grants are more than one where an application registered itself several times.
+	// Grants has several elements if the application registered itself several times.
 	Grants  []string
 	Name    string
 	Initial string
 	Website string
 	Since   moment
 	Scopes  []scopeView
-	// Open is where a sign-in to the application begins (OpenID Connect Core, section 4).
+	// Open is the URL that starts a sign-in to the application (OpenID Connect Core, section 4).
 	Open string
-	// alike is the same for registrations of one application; "" for a client of its own.
-	alike string
+	// group is the same for all registrations of one application; "" for a trusted client.
+	group string
 }
 
 type sessionView struct {
@@ -51,7 +51,8 @@ func (s *session) home(w http.ResponseWriter, r *http.Request) error {
 	return s.redirect(w, "/account")
 }
 
-// needSignIn sends those who are not signed in to do so, and reports whether it did.
+// needSignIn redirects to the sign-in page if the user is not signed in, and reports whether
+// it did.
 func (s *session) needSignIn(w http.ResponseWriter, r *http.Request) (bool, error) {
 	if s.who != nil {
 		return false, nil
@@ -75,13 +76,13 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	if v.Sessions, err = s.sessions(r); err != nil {
 		return err
 	}
-	return s.write(w, answer{template: "account", title: "Your account", account: user, data: v})
+	return s.write(w, pageResponse{template: "account", title: "Your account", account: user, data: v})
 }
 
 func (s *session) applications(r *http.Request) ([]applicationView, error) {
 	grants, err := s.config.Store.GrantsOf(r.Context(), s.who.User.ID)
 	if err != nil {
-		return nil, fmt.Errorf("list who has access: %w", err)
+		return nil, fmt.Errorf("list grants: %w", err)
 	}
 	scopes, err := s.config.Store.Scopes(r.Context())
 	if err != nil {
@@ -96,7 +97,7 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 		case err == nil:
 			v.Name, v.Website = clientName(client), webHost(client.ClientURI)
 			v.Open = initiateLogin(client.InitiateLoginURI, s.config.Issuer)
-			v.alike = alike(client)
+			v.group = applicationGroup(client)
 		case !errors.Is(err, storage.ErrNotFound):
 			return nil, fmt.Errorf("find the client of a grant: %w", err)
 		}
@@ -120,10 +121,10 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 	return applications, nil
 }
 
-// addApplication puts a registration of an application that is listed already to the
-// others, so that the rest of the list can still be seen.
+// addApplication appends an application to the list. Another registration of an application
+// that is already listed is merged into its entry, to keep the list short.
 func addApplication(applications []applicationView, v applicationView) []applicationView {
-	i := slices.IndexFunc(applications, func(a applicationView) bool { return v.alike != "" && a.alike == v.alike })
+	i := slices.IndexFunc(applications, func(a applicationView) bool { return v.group != "" && a.group == v.group })
 	if i < 0 {
 		return append(applications, v)
 	}
@@ -137,10 +138,9 @@ func addApplication(applications []applicationView, v applicationView) []applica
 	return applications
 }
 
-// alike is the same for clients that nobody vouches for and that people cannot tell from
-// each other: of the same name, site and hosts to return to. Some applications register
-// themselves whenever they start.
-func alike(c *authserver.Client) string {
+// applicationGroup returns the same value for unvouched clients that users cannot tell apart:
+// same name, site and redirect hosts. Some applications register themselves on every start.
+func applicationGroup(c *authserver.Client) string {
 	if c.Vouched() {
 		return ""
 	}
@@ -150,13 +150,14 @@ func alike(c *authserver.Client) string {
 		if err != nil {
 			return ""
 		}
-		to = append(to, u.Scheme+"://"+u.Hostname()) // whatever port was free
+		to = append(to, u.Scheme+"://"+u.Hostname()) // the port may be any free one
 	}
 	slices.Sort(to)
 	return fmt.Sprintf("%q", append(slices.Compact(to), clientName(c), webHost(c.ClientURI), c.InitiateLoginURI))
 }
 
-// initiateLogin is the address by which an application is asked to sign somebody in here.
+// initiateLogin returns the URL that makes an application start a sign-in with this issuer; ""
+// if the address is not an https URL.
 func initiateLogin(address, issuer string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" {
@@ -181,7 +182,7 @@ func (s *session) sessions(r *http.Request) ([]sessionView, error) {
 		}
 		views = append(views, v)
 	}
-	// This one first; the others stay in their order.
+	// The current session comes first; the others keep their order.
 	slices.SortStableFunc(views, func(a, b sessionView) int {
 		switch {
 		case a.This:
@@ -194,8 +195,8 @@ func (s *session) sessions(r *http.Request) ([]sessionView, error) {
 	return views, nil
 }
 
-// revoke takes an application's access away, with all of its registrations. The grant must
-// be the person's own; one that is gone already is no error.
+// revoke revokes an application's access, for all of its registrations. The grant must belong
+// to the user; a grant that no longer exists is not an error.
 func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
@@ -219,7 +220,7 @@ func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 	return s.notify(w, "revoked")
 }
 
-// endSession ends one session of the person's own.
+// endSession ends one of the user's own sessions.
 func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
@@ -239,7 +240,7 @@ func (s *session) endSession(w http.ResponseWriter, r *http.Request) error {
 	return s.notify(w, "ended")
 }
 
-// endSessions signs the person out everywhere, here too.
+// endSessions signs the user out on all devices, including this one.
 func (s *session) endSessions(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
@@ -262,10 +263,10 @@ func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
 	}
-	return s.writePassword(w, passwordView{}, answer{})
+	return s.writePassword(w, passwordView{}, pageResponse{})
 }
 
-func (s *session) writePassword(w http.ResponseWriter, v passwordView, a answer) error {
+func (s *session) writePassword(w http.ResponseWriter, v passwordView, a pageResponse) error {
 	v.User = s.who.User
 	a.template, a.title, a.account, a.data = "password", "Change your password", s.who.User, v
 	return s.write(w, a)
@@ -281,7 +282,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 	})
 	if err == nil {
 		s.server.SessionsEnded()
-		// Other devices were forgotten with their sessions; this one is known.
+		// All remembered devices were removed; this one is remembered again.
 		if r.PostForm.Has("end-others") {
 			if err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
 				return err
@@ -293,14 +294,14 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 	var v passwordView
 	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {
 		v.Alert, v.NewBad = weak.Reason, true
-		return s.writePassword(w, v, answer{status: http.StatusBadRequest})
+		return s.writePassword(w, v, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)
 	if !known {
 		return err
 	}
 	if errors.Is(err, identity.ErrWrongCredentials) {
-		v.Alert, v.CurrentBad = "Your current password is wrong.", true
+		v.Alert, v.CurrentBad = "Your current password is incorrect.", true
 	}
 	return s.writePassword(w, v, a)
 }

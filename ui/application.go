@@ -6,10 +6,10 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 )
 
-// applicationURI is where the user goes back to an application whose request is gone: where a
-// sign-in to it begins, or its home page, or the site to which all its redirect URIs belong. It
-// is what is stored for the client, never what a request says; "" for a client that nobody
-// vouches for, and if there is no such address.
+// applicationURI returns the URL that leads back to an application whose request is gone: the
+// URL that starts a sign-in, its home page, or the site that all its redirect URIs belong to. It
+// comes from the stored client, never from the request. It is "" for an unvouched client and if
+// there is no such URL.
 func applicationURI(c *authserver.Client, issuer string) string {
 	if c == nil || !c.Vouched() {
 		return ""
@@ -20,7 +20,7 @@ func applicationURI(c *authserver.Client, issuer string) string {
 	return homeURI(c)
 }
 
-// homeURI is applicationURI without beginning a sign-in.
+// homeURI is like applicationURI, but does not start a sign-in.
 func homeURI(c *authserver.Client) string {
 	if c == nil || !c.Vouched() {
 		return ""
@@ -31,7 +31,7 @@ func homeURI(c *authserver.Client) string {
 	origin := ""
 	for _, uri := range c.RedirectURIs {
 		u, err := url.Parse(uri)
-		// A public client on http is a native one with a port that is long gone.
+		// A public client on http is a native one, whose port is no longer open.
 		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || c.Public()) {
 			return ""
 		}

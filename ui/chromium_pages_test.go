@@ -25,22 +25,22 @@ func manyScopes() []scopeView {
 	return scopes
 }
 
-// TestConsentOnAPhone: the decision is in view without scrolling, however much is asked for,
-// and so is the warning that belongs to it; "Optional" can be read.
+// TestConsentOnAPhone checks that the buttons and the warning are visible without scrolling,
+// however many scopes are requested, and that "Optional" is readable.
 func TestConsentOnAPhone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes seconds")
 	}
 	ctx := chromium.Start(t, time.Minute)
-	long := pages4Pictures["consent"]
+	long := samplePages["consent"]
 	v := long.data.(consentView)
 	v.Wanted = manyScopes()
 	long.data = v
-	warned := pages4Pictures["consent-unvouched"]
+	warned := samplePages["consent-unvouched"]
 	v = warned.data.(consentView)
 	v.Wanted = manyScopes()
 	warned.data = v
-	server := httptest.NewServer(picturesWith(t, map[string]answer{"long": long, "warned": warned}))
+	server := httptest.NewServer(servePages(t, map[string]pageResponse{"long": long, "warned": warned}))
 	defer server.Close()
 	for _, name := range []string{"long", "warned"} {
 		for _, scheme := range []string{"light", "dark"} {
@@ -66,7 +66,7 @@ func TestConsentOnAPhone(t *testing.T) {
 	}
 }
 
-// contrasts lists texts of a page whose contrast is below 4.5:1 (WCAG 1.4.3).
+// contrasts lists the texts of a page whose contrast is below 4.5:1 (WCAG 1.4.3).
 const contrasts = `(() => {
 	const rgb = (text) => (text.match(/[\d.]+/g) || []).map(Number);
 	const light = (c) => [0, 1, 2].map((i) => c[i] / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
@@ -93,20 +93,20 @@ func eval(t *testing.T, ctx context.Context, expression string) string {
 	return result
 }
 
-// TestEveryPageCanBeReadAndOperated: text has contrast in the light and the dark, and the
-// accessible name of each button begins with its label (WCAG 1.4.3 and 2.5.3).
-func TestEveryPageCanBeReadAndOperated(t *testing.T) {
+// TestPagesAreAccessible checks that text has enough contrast in both color schemes, and that
+// the accessible name of each button begins with its visible label (WCAG 1.4.3 and 2.5.3).
+func TestPagesAreAccessible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes seconds")
 	}
 	ctx := chromium.Start(t, 2*time.Minute)
-	server := httptest.NewServer(pictures(t))
+	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
 	wanted := map[string][]string{
-		"account":  {"Revoke access for Calendar", "Sign out of Safari on iPhone, signed in since February 27, 2026"},
+		"account":  {"Revoke access for Calendar", "Sign out of Safari on iPhone, signed in February 27, 2026"},
 		"password": {"Show current password", "Show new password"},
 	}
-	for name := range pages4Pictures {
+	for name := range samplePages {
 		for _, scheme := range []string{"light", "dark"} {
 			if err := chromedp.Do(ctx, chromium.Scheme(scheme), chromedp.EmulateViewport(390, 844), chromedp.Navigate(server.URL+"/"+name)); err != nil {
 				t.Fatalf("%s: %v", name, err)
@@ -148,7 +148,7 @@ func TestEveryPageCanBeReadAndOperated(t *testing.T) {
 	}
 }
 
-// buttonNames returns the accessible names of a page's buttons in their order.
+// buttonNames returns the accessible names of a page's buttons, in order.
 func buttonNames(t *testing.T, ctx context.Context) []string {
 	t.Helper()
 	var names []string
@@ -182,13 +182,13 @@ func buttonNames(t *testing.T, ctx context.Context) []string {
 	return names
 }
 
-// TestTimesAreInTheBrowsersTimeZone, and without scripts in UTC, which they say.
-func TestTimesAreInTheBrowsersTimeZone(t *testing.T) {
+// TestTimesUseTheBrowsersTimeZone: without scripts, times are shown in UTC and say so.
+func TestTimesUseTheBrowsersTimeZone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes seconds")
 	}
 	ctx := chromium.Start(t, time.Minute)
-	server := httptest.NewServer(pictures(t))
+	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
 	zone := func(name string) chromedp.Action[chromedp.Void] {
 		return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {

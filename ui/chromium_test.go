@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// TestInChromium walks from an application on another host and back, with scripts and
-// without: what the pages forbid must not forbid that.
+// TestInChromium goes from an application on another host through the pages and back, with and
+// without scripts, to prove that the pages' security headers allow it.
 func TestInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes seconds")
@@ -28,7 +28,7 @@ func TestInChromium(t *testing.T) {
 		rw.Header().Set("Content-Type", "text/html")
 		rw.Write([]byte("<!DOCTYPE html><title>Back</title><p id=back>Welcome back"))
 		if referer := r.Referer(); strings.HasPrefix(r.URL.Path, "/callback") && referer != "" {
-			t.Errorf("AC-15: the application learns of the page %s", referer)
+			t.Errorf("AC-15: the application gets the Referer %s", referer)
 		}
 	}))
 	defer application.Close()

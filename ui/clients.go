@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// languageOf returns the language that the person would like best: what the application
-// says of them, or else their browser.
+// languageOf returns the user's preferred language, from the application's request or else
+// from the browser.
 func languageOf(r *http.Request, in *authserver.Interaction) string {
 	if len(in.UILocales) > 0 {
 		return in.UILocales[0]
@@ -24,7 +24,7 @@ func languageOf(r *http.Request, in *authserver.Interaction) string {
 	return preferredLanguage(r)
 }
 
-// preferredLanguage returns the language that the browser asks for.
+// preferredLanguage returns the browser's preferred language, from Accept-Language.
 func preferredLanguage(r *http.Request) string {
 	accepted := r.Header.Get("Accept-Language")
 	if len(accepted) > 200 {
@@ -37,8 +37,8 @@ func preferredLanguage(r *http.Request) string {
 	return tags[0].String()
 }
 
-// inLanguage returns what a client registered for a member in a language, in the very
-// language or another form of it, or else the member without a language (OpenID Connect
+// inLanguage returns a client's metadata member in a language: in exactly that language, in
+// another variety of it, or else the member without a language tag (OpenID Connect
 // Registration, section 2.1).
 func inLanguage(c *authserver.Client, member, value, wanted string) string {
 	if c.Registration == nil || wanted == "" {
@@ -54,7 +54,7 @@ func inLanguage(c *authserver.Client, member, value, wanted string) string {
 		if strings.EqualFold(tag, wanted) {
 			return text
 		}
-		// The first by the alphabet, so that it is the same each time.
+		// The alphabetically first text, so that the result is deterministic.
 		if have, _, _ := strings.Cut(tag, "-"); strings.EqualFold(have, base) && (nearest == "" || text < nearest) {
 			nearest = text
 		}
@@ -65,7 +65,7 @@ func inLanguage(c *authserver.Client, member, value, wanted string) string {
 	return value
 }
 
-// translated returns a client with the members that people read in their language.
+// translated returns a copy of a client whose displayed members are in the given language.
 func translated(c *authserver.Client, wanted string) *authserver.Client {
 	t := *c
 	t.ClientName = inLanguage(c, "client_name", c.ClientName, wanted)
@@ -76,9 +76,8 @@ func translated(c *authserver.Client, wanted string) *authserver.Client {
 	return &t
 }
 
-// clientOf is how a page calls the client of an interaction in passing: with the host of
-// its metadata document, or with that to which the browser returns, where nobody vouches
-// for the name.
+// clientOf returns the client's name as shown in a page's lead. The name of an unvouched
+// client is followed by the host of its metadata document or of its redirect URI.
 func clientOf(r *http.Request, in *authserver.Interaction) string {
 	name := clientName(translated(in.Client, languageOf(r, in)))
 	if oauth.IsClientIDURL(in.Client.ID) {
@@ -93,23 +92,23 @@ func clientOf(r *http.Request, in *authserver.Interaction) string {
 	return name
 }
 
-// logoPatience is how long a page waits for a logo that nobody asked for before. The next
-// page has it.
+// logoPatience is how long a page waits for a logo that is not cached yet. The next page
+// shows it.
 const logoPatience = time.Second
 
-// logoURL is where a page gets the logo of an interaction's client; "" if there is none to
-// show.
+// logoURL returns the URL of the logo of an interaction's client on this server; "" if there
+// is no logo to show.
 func (s *session) logoURL(r *http.Request, c *authserver.Client, interaction string) string {
 	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)
 	defer cancel()
 	if _, _, err := s.server.Logo(ctx, c, httpsLink(c.LogoURI)); err != nil {
-		return "" // the engine's log says why
+		return "" // the engine has logged the reason
 	}
 	return s.base + "/logo?interaction=" + url.QueryEscape(interaction)
 }
 
-// showLogo serves the logo of the client that a page is about. Who asks has that page
-// open, so that nobody makes the server fetch what they like.
+// showLogo serves the logo of an interaction's client. The request must belong to an open
+// interaction, so that outsiders cannot make the server fetch URLs of their choice.
 func (s *session) showLogo(w http.ResponseWriter, r *http.Request) error {
 	in, err := s.server.Interaction(r, param(r, "interaction"))
 	if err != nil || in.Client == nil {

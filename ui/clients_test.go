@@ -18,7 +18,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// register stores a client as if it had registered itself.
+// register stores a client that looks as if it had registered itself.
 func (w *world) register(id string, change func(*authserver.Client)) {
 	w.t.Helper()
 	c := &authserver.Client{
@@ -37,7 +37,7 @@ func (w *world) register(id string, change func(*authserver.Client)) {
 	}
 }
 
-// consentFor walks to the consent page of a registered client, in a language.
+// consentFor goes to the consent page of a registered client, in a language.
 func (b *browserClient) consentFor(client, language, uiLocales string) response {
 	b.t.Helper()
 	change := url.Values{"client_id": {client}, "scope": {"openid"}}
@@ -53,22 +53,22 @@ func (b *browserClient) consentFor(client, language, uiLocales string) response 
 	return page
 }
 
-func TestCN10_DC15_NobodyVouchesForAClientThatRegisteredItself(t *testing.T) {
+func TestCN10_DC15_ConsentWarnsOfSelfRegisteredClients(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.register("stranger", func(*authserver.Client) {})
 	w.register("vouched", func(c *authserver.Client) { c.Registration.Vouched = true })
 	b := w.newBrowser()
 	b.get(b.get(w.authorizeURL(url.Values{"client_id": {"stranger"}, "scope": {"openid"}})).redirected(t)).want(t, 200, `<bdi class="client">Photo Printer (printer.example.com)</bdi>`)
-	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "No one here has checked who is behind", "<strong>printer.example.com</strong>. Allow this only")
+	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "We have not verified who is behind", "<strong>printer.example.com</strong>. Allow this only")
 	for _, client := range []string{"vouched", "printer"} {
 		if page := w.newBrowser().consentFor(client, "", ""); strings.Contains(page.body, "Nobody here has checked") {
-			t.Errorf("the page warns of %s", client)
+			t.Errorf("the page warns about %s", client)
 		}
 	}
 }
 
-func TestConsentSpeaksOfTheClientInThePersonsLanguage(t *testing.T) {
+func TestConsentShowsTheClientInTheUsersLanguage(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.register("stranger", func(*authserver.Client) {})
@@ -91,7 +91,7 @@ func TestConsentSpeaksOfTheClientInThePersonsLanguage(t *testing.T) {
 	}
 }
 
-func TestLogosComeFromOurOwnOrigin(t *testing.T) {
+func TestLogosAreServedFromThisOrigin(t *testing.T) {
 	asked := ""
 	site := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked += r.URL.Path + r.Header.Get("Cookie") + r.Header.Get("Referer")
@@ -133,9 +133,9 @@ func TestLogosComeFromOurOwnOrigin(t *testing.T) {
 	}
 	b.get(address)
 	if asked != "/logo" {
-		t.Errorf("the client's site was asked for %q", asked)
+		t.Errorf("the client's site got requests for %q", asked)
 	}
-	// Another browser does not make the server fetch anything.
+	// A request from another browser does not make the server fetch anything.
 	w.newBrowser().get(address).want(t, 404)
 	w.newBrowser().get("/logo").want(t, 404)
 
@@ -149,9 +149,9 @@ func TestLogosComeFromOurOwnOrigin(t *testing.T) {
 	}
 }
 
-// TestManyRegistrationsAreOneApplication: what registers itself whenever it starts does not
-// bury the rest of the person's list, and one button ends it.
-func TestManyRegistrationsAreOneApplication(t *testing.T) {
+// TestRegistrationsOfOneApplicationAreListedOnce: an application that registers itself on every
+// start does not flood the user's list, and one button revokes all its access.
+func TestRegistrationsOfOneApplicationAreListedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -171,7 +171,7 @@ func TestManyRegistrationsAreOneApplication(t *testing.T) {
 		c.RedirectURIs, c.Registration.Vouched = []string{"http://localhost/callback"}, true
 	})
 	page := b.get("/account")
-	page.want(t, 200, "registered 3 times", "Look at your photos")
+	page.want(t, 200, "Registered 3 times", "See your photos")
 	if got := strings.Count(page.body, "<strong><bdi>Agent</bdi>"); got != 3 {
 		t.Errorf("%d applications are listed, want 3", got)
 	}
@@ -190,6 +190,6 @@ func TestManyRegistrationsAreOneApplication(t *testing.T) {
 	}
 	slices.Sort(left)
 	if diff := cmp.Diff([]string{"elsewhere", "vouched"}, left); diff != "" {
-		t.Errorf("who has access still (-want +got):\n%s", diff)
+		t.Errorf("clients that still have access (-want +got):\n%s", diff)
 	}
 }

@@ -15,15 +15,15 @@ type consentView struct {
 	ClientName string
 	Initial    string
 	Logo       string // URL below our own origin; "" for none
-	Website    string // host of the client's own site, as it says
+	Website    string // host of the client's website, according to its metadata
 	Publisher  string // host of the client's metadata document; "" for other clients
-	Unvouched  bool   // the client registered itself, and nobody knows it
-	// FirstTime and Newcomer say that the person, or anybody, never used such a client.
+	Unvouched  bool   // the client registered itself and is not verified
+	// FirstTime is set if the user has never used the client, Newcomer if no user has.
 	FirstTime, Newcomer bool
-	Device              *asking // nil unless a device asks
+	Device              *deviceRequest // nil unless this is a device's request
 	Destination         string
 	Native              bool
-	// Wanted is what is new, Before what was allowed earlier.
+	// Wanted are the new scopes, Before those that were allowed earlier.
 	Wanted, Before []scopeView
 	Resources      []string
 	PolicyURI      string
@@ -34,9 +34,9 @@ type consentView struct {
 type scopeView struct {
 	Name     string
 	Words    string
-	Plain    bool // Words is the scope's name, for want of others
+	Plain    bool // Words is the scope's name, because it has no description
 	Optional bool
-	Ticked   bool // for an optional one
+	Ticked   bool // for an optional scope
 }
 
 func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
@@ -70,15 +70,14 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		v.FirstTime, v.Newcomer = in.FirstTime, in.Newcomer
 	}
 	if oauth.IsClientIDURL(client.ID) {
-		// What it says of its site is worth nothing beside where it was found.
+		// The host of the document is proven, the website in it is not.
 		v.Publisher, v.Website = webHost(client.ID), ""
 	}
 	if in.Device != nil {
-		v.Device = s.askingDevice(r, in.Device)
+		v.Device = s.deviceRequest(r, in.Device)
 	} else {
 		v.Destination, v.Native = destination(in.RedirectURI)
-		// With a code for a confidential client, another program can do nothing (RFC 8252,
-		// section 8.6).
+		// Another program cannot redeem a confidential client's code (RFC 8252, section 8.6).
 		v.Native = v.Native && (client.Public() || v.Unvouched)
 	}
 	v.Wanted, v.Before = s.scopesInWords(in)
@@ -89,14 +88,14 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.Resources = append(v.Resources, name)
 	}
-	return s.write(w, answer{
+	return s.write(w, pageResponse{
 		template: "consent", title: "Allow " + v.ClientName + "?", formAction: in.FormAction, data: v,
 	})
 }
 
-// scopesInWords says what the client asks for, and what of that it was allowed before.
-// Where nothing is new, everything is shown as asked for. An optional scope is ticked as the
-// user left it last time.
+// scopesInWords returns descriptions of the scopes that the client requests, split into new
+// ones and those that were allowed before. If nothing is new, all are returned as wanted. An
+// optional scope is ticked as the user left it last time.
 func (s *session) scopesInWords(in *authserver.Interaction) (wanted, before []scopeView) {
 	offline := in.OfflineAccess
 	for _, scope := range in.Scopes {
@@ -137,8 +136,8 @@ func (s *session) consent(w http.ResponseWriter, r *http.Request) error {
 		s.ErrorPage(w, r, pageError(http.StatusBadRequest, pageBadForm))
 		return nil
 	}
-	// What was asked for stands in the interaction; the form only says which of the
-	// optional scopes stayed ticked.
+	// The requested scopes come from the interaction; the form only selects among the
+	// optional ones.
 	allowed := authserver.ConsentAnswer{Subject: r.PostForm.Get("subject")}
 	for _, scope := range in.Scopes {
 		if !scope.Optional || slices.Contains(r.PostForm["scope"], scope.Name) {

@@ -11,16 +11,17 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// cookieCheck is the parameter that says when a cookie was set to see whether it comes back.
+// cookieCheck is the parameter that contains the time at which a test cookie was set.
 const cookieCheck = "cookie_check"
 
-// cookieCheckLasts is for how long. After it, the address is a bookmark and says nothing.
+// cookieCheckLasts limits the age of that parameter. An older one comes from a bookmark and
+// proves nothing.
 const cookieCheckLasts = 15 * time.Second
 
-// missingCookies handles a request for a page that needs cookies and got none. A fresh browser
-// that opens a bookmark sends none either, so the first such request sets a cookie and
-// redirects to the same page. If the cookie does not come back, the browser keeps none, and the
-// page that says so is written. It reports whether it wrote a response.
+// missingCookies handles a request without cookies for a page that needs them. A fresh browser
+// that opens a bookmark has no cookies either, so the first such request sets a cookie and
+// redirects to the same page. If the cookie does not come back, the browser blocks cookies, and
+// missingCookies writes the error page for that. It reports whether it wrote a pageResponse.
 func (s *session) missingCookies(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Cookie") != "" {
 		return false
@@ -45,7 +46,7 @@ func (s *session) missingCookies(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// clientError writes an error page that leads on to the client that the request names.
+// clientError writes an error page with a link to the client that the request names.
 func (s *session) clientError(w http.ResponseWriter, r *http.Request, status int, code oauth.ErrorCode) {
 	e := authserver.PageError{Status: status, Code: code, Client: s.server.PageClient(r)}
 	s.ErrorPage(w, r, e)

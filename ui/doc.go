@@ -1,8 +1,9 @@
-// Package ui is what people see: signing in, consent, signing out, their account, the
-// first administrator, and a page for every dead end. It introduces identity, which knows
-// people, to authserver, which knows OAuth.
+// Package ui contains the pages that end users see: sign-in, consent, sign-out, the account,
+// the setup of the first administrator, and an error page for every failure. It connects
+// identity, which knows users, to authserver, which knows OAuth.
 //
-// The engine asks the pages about people, and the pages tell the engine what people did:
+// The engine calls the pages for facts about users, and the pages report to the engine what
+// users did:
 //
 //	pages, err := ui.New(ui.Config{Issuer: issuer, Accounts: accounts, Store: store})
 //	engine, err := authserver.New(authserver.Config{
@@ -14,21 +15,21 @@
 //		BrowserStateCookie: identity.BrowserStateCookie(issuer),
 //		Pages: authserver.Pages{Error: pages.ErrorPage},
 //	})
-//	handler := pages.Handler(engine) // for what engine.Handles(path) denies
+//	handler := pages.Handler(engine) // for the paths that engine.Handles rejects
 //	…
-//	engine.DeliverLogouts(ctx)       // every few seconds, and when engine.LogoutsDue() says so
+//	engine.DeliverLogouts(ctx)       // every few seconds, and when engine.LogoutsDue() fires
 //
-// Programs that fill in the forms send the header Origin with the issuer's origin, as
+// Programs that submit the forms must send the Origin header with the issuer's origin, as
 // browsers do (post.go).
 //
 //	ui.go        Config, New, Handler: the table of pages
-//	people.go    what the engine asks about people: SignedIn, SessionActive, SignOut, Claims
-//	page.go      one way to write a page, with its headers
-//	post.go      who may send a form
+//	people.go    what the engine needs to know about users: SignedIn, SessionActive, SignOut, Claims
+//	page.go      how a page is rendered, with its headers
+//	post.go      which requests may submit a form
 //	signin.go consent.go signout.go account.go setup.go error.go
 //	words.go     texts that depend on more than the page
-//	templates/   the pages; assets/ their style and the few lines of script
+//	templates/   the pages; assets/ has the style sheet and a short script
 //
-// Every page works without scripts, by keyboard, from 320 pixels up, in the light and in
-// the dark.
+// Every page works without scripts, with the keyboard, from a width of 320 pixels, and in the
+// light and the dark color scheme.
 package ui

@@ -15,7 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Dead ends of these pages, beside those of the engine.
+// Errors of the pages themselves, in addition to the engine's.
 const (
 	pageNotFound    oauth.ErrorCode = "not_found"
 	pageSetupOver   oauth.ErrorCode = "setup_over"
@@ -25,18 +25,18 @@ const (
 	pageNoCookies   oauth.ErrorCode = "no_cookies"
 )
 
-// errorView is the page of a dead end.
+// errorView is the data of an error page.
 type errorView struct {
-	deadEnd
+	errorText
 	Reference string
-	// Code and Description are for the developer of the application.
+	// Code and Description are for the application's developers.
 	Code, Description string
 	ClientName        string
-	// Application is where the user goes back to the application; "" if that is not known.
+	// Application is the URL that leads back to the application; "" if it is unknown.
 	Application, ApplicationName string
 }
 
-// ErrorPage writes the page of a request that cannot be answered otherwise.
+// ErrorPage writes the page for a request that failed.
 func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.PageError) {
 	if e.Status == 0 {
 		e.Status = oauth.StatusOf(e.Code)
@@ -44,27 +44,27 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	if e.Reference == "" && e.Status < http.StatusInternalServerError && e.Code != pageNotFound {
 		u.events.Record(r.Context(), event.PageRefused, slog.String("path", r.URL.Path), slog.String("error", string(e.Code)), event.Address(u.config.RemoteAddr(r)))
 	}
-	text, known := deadEnds[e.Code]
+	text, known := errorTexts[e.Code]
 	switch {
 	case known:
 	case e.Status == http.StatusTooManyRequests:
-		text = deadEnds[oauth.TemporarilyUnavailable]
+		text = errorTexts[oauth.TemporarilyUnavailable]
 	case e.Status >= 500:
-		text = deadEnds[oauth.ServerError]
+		text = errorTexts[oauth.ServerError]
 	default:
-		text = deadEnds[oauth.InvalidRequest]
+		text = errorTexts[oauth.InvalidRequest]
 	}
 	v := errorView{
-		deadEnd: text, Reference: e.Reference, Code: string(e.Code), Description: e.Description,
+		errorText: text, Reference: e.Reference, Code: string(e.Code), Description: e.Description,
 		ClientName: cleanName(e.ClientName),
 	}
-	if text.own {
+	if text.hideDetails {
 		v.Code, v.Description, v.ClientName = "", "", ""
 	}
 	if v.Application = applicationURI(e.Client, u.config.Issuer); v.Application != "" {
 		v.ApplicationName = clientName(translated(e.Client, preferredLanguage(r)))
 	}
-	a := answer{status: e.Status, template: "error", title: text.Title, data: v}
+	a := pageResponse{status: e.Status, template: "error", title: text.Title, data: v}
 	switch e.Status {
 	case http.StatusTooManyRequests:
 		if w.Header().Get("Retry-After") == "" {
@@ -74,12 +74,12 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 		a.retryAfter = identity.BusyRetryAfter
 	}
 	if err := u.write(w, a); err != nil {
-		u.log.ErrorContext(r.Context(), "an error page could not be written", "error", err)
+		u.log.ErrorContext(r.Context(), "error page not written", "error", err)
 		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
 	}
 }
 
-// NotFound writes the page for an address at which there is nothing.
+// NotFound writes the error page for an unknown path.
 func (u *UI) NotFound(w http.ResponseWriter, r *http.Request) {
 	u.ErrorPage(w, r, pageError(http.StatusNotFound, pageNotFound))
 }
@@ -96,14 +96,14 @@ func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p *page) {
 	u.ErrorPage(w, r, pageError(http.StatusMethodNotAllowed, pageMethod))
 }
 
-// fault writes the page of an error that is no business of the person's, and logs it.
+// fault logs an internal error and writes the page for it, which contains only a reference.
 func (u *UI) fault(w http.ResponseWriter, r *http.Request, err error) {
 	e := pageError(http.StatusInternalServerError, oauth.ServerError)
 	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		e = pageError(http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
 	}
 	e.Reference = newReference()
-	u.log.ErrorContext(r.Context(), "a page failed", "path", r.URL.Path, "reference", e.Reference, "error", err)
+	u.log.ErrorContext(r.Context(), "page failed", "path", r.URL.Path, "reference", e.Reference, "error", err)
 	u.ErrorPage(w, r, e)
 }
 

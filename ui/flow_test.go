@@ -18,7 +18,7 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// redirected returns the path and query that a 303 leads to.
+// redirected returns the path and query of a 303's Location.
 func (r response) redirected(t *testing.T) string {
 	t.Helper()
 	if r.StatusCode != http.StatusSeeOther {
@@ -52,7 +52,7 @@ func with(form url.Values, pairs ...string) url.Values {
 	return form
 }
 
-// toConsent walks from the client to the consent page.
+// toConsent goes from the client to the consent page.
 func (b *browserClient) toConsent(change url.Values) response {
 	b.t.Helper()
 	signIn := b.get(b.get(b.authorizeURL(change)).redirected(b.t))
@@ -62,13 +62,13 @@ func (b *browserClient) toConsent(change url.Values) response {
 	return consent
 }
 
-func TestAPersonSignsInAndAllowsWhatTheyLike(t *testing.T) {
+func TestSignInAndConsent(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
 	page := b.toConsent(nil)
 	page.want(t, 200, "<bdi class=\"client\">Photo Printer</bdi>", "printer.example.com", "Alice Liddell",
-		"Sign you in and recognize you when you return", "Look at your photos", "<code>photos.write</code>",
+		"Sign you in and recognize you when you return", "See your photos", "<code>photos.write</code>",
 		`name="scope" value="photos.write" checked`, `name="scope" value="email" checked`)
 	if strings.Contains(page.body, `value="photos.read"`) {
 		t.Error("a required scope can be unticked")
@@ -88,16 +88,16 @@ func TestAPersonSignsInAndAllowsWhatTheyLike(t *testing.T) {
 		t.Errorf("granted scope (-want +got):\n%s", diff)
 	}
 
-	// The second time nothing is asked.
+	// The second time, no page is shown.
 	if again := b.get(w.authorizeURL(nil)).redirected(t); !strings.HasPrefix(again, w.callback+"?") {
-		t.Errorf("the second time the browser goes to %s", again)
+		t.Errorf("the second time, the browser goes to %s", again)
 	}
-	// What is new is shown first, what was allowed before is folded away.
+	// New scopes are shown first, those allowed before are collapsed.
 	page = b.get(b.get(w.authorizeURL(url.Values{"scope": {"openid email photos.read offline_access profile"}, "prompt": {"consent"}})).redirected(t))
-	page.want(t, 200, "What you allowed before (3)", "while you are away")
+	page.want(t, 200, "Already allowed (3)", "when you are not using the application")
 }
 
-func TestAPersonDenies(t *testing.T) {
+func TestDenyingConsent(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -105,14 +105,14 @@ func TestAPersonDenies(t *testing.T) {
 	if back := b.post("/consent", with(page.hidden(), "answer", "deny")).redirected(t); !strings.Contains(back, "error=access_denied") {
 		t.Errorf("the browser returns to %s", back)
 	}
-	// By the back button the page comes again, but it is over.
+	// The back button shows the page again, but it has expired.
 	b.post("/consent", with(page.hidden(), "answer", "allow")).want(t, 400, "This page has expired", "Reference")
 	if grants, _ := w.store.GrantsOf(t.Context(), "a"); len(grants) != 0 {
 		t.Errorf("there is a grant: %v", grants)
 	}
 }
 
-func TestConsentAnswerIsAllowOrDeny(t *testing.T) {
+func TestConsentRequiresAllowOrDeny(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -122,7 +122,7 @@ func TestConsentAnswerIsAllowOrDeny(t *testing.T) {
 	b.post("/consent", url.Values{"answer": {"allow"}}).want(t, 400)
 }
 
-func TestCN04_ConsentGrantsOnlyWhatWasAsked(t *testing.T) {
+func TestCN04_ConsentGrantsOnlyRequestedScopes(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -137,7 +137,7 @@ func TestCN04_ConsentGrantsOnlyWhatWasAsked(t *testing.T) {
 	}
 }
 
-func TestSE13_ConsentIsThatOfWhoSawThePage(t *testing.T) {
+func TestSE13_ConsentBelongsToTheUserWhoSawThePage(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
@@ -148,12 +148,12 @@ func TestSE13_ConsentIsThatOfWhoSawThePage(t *testing.T) {
 	b.post("/consent", with(page.hidden(), "answer", "allow")).redirected(t)
 	for _, subject := range []string{"a", "b"} {
 		if grants, _ := w.store.GrantsOf(t.Context(), subject); len(grants) != 0 {
-			t.Errorf("the page of alice, answered by bob, gave a grant of %s", subject)
+			t.Errorf("the page of alice, submitted by bob, created a grant of %s", subject)
 		}
 	}
 }
 
-func TestUseAnotherAccount(t *testing.T) {
+func TestSwitchAccount(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
@@ -164,12 +164,12 @@ func TestUseAnotherAccount(t *testing.T) {
 		t.Fatal("there is no link to another account")
 	}
 	signIn := b.get(html.UnescapeString(other[1]))
-	signIn.want(t, 200, "Continue as the signed-in user")
+	signIn.want(t, 200, "Continue with your current account")
 	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "bob", "password", password)).redirected(t))
 	consent.want(t, 200, "bob", "wants access")
 }
 
-func TestSE15_TwoTabsEachFinishTheirOwn(t *testing.T) {
+func TestSE15_TwoTabsFinishIndependently(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -186,7 +186,7 @@ func TestSE15_TwoTabsEachFinishTheirOwn(t *testing.T) {
 	}
 }
 
-func TestSE15_SigningInAgainEndsNoApplicationsAccess(t *testing.T) {
+func TestSE15_SigningInAgainKeepsApplicationsAccess(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -203,7 +203,7 @@ func TestSE15_SigningInAgainEndsNoApplicationsAccess(t *testing.T) {
 		}).StatusCode
 	}
 	if status := token(); status != 200 {
-		t.Errorf("after signing in again the code of the earlier session: status %d, want 200", status)
+		t.Errorf("after signing in again, the code of the earlier session: status %d, want 200", status)
 	}
 
 	back, err = url.Parse(b.get(w.authorizeURL(nil)).redirected(t))
@@ -217,7 +217,7 @@ func TestSE15_SigningInAgainEndsNoApplicationsAccess(t *testing.T) {
 	}
 }
 
-func TestAFloodOfSignInPagesIsTurnedAway(t *testing.T) {
+func TestTooManySignInPagesAreRefused(t *testing.T) {
 	w := newWorld(t)
 	rec := httptest.NewRecorder()
 	w.ui.ErrorPage(rec, httptest.NewRequest("GET", "/authorize", nil), authserver.PageError{Status: 429, Code: oauth.TemporarilyUnavailable, Reference: "r"})
@@ -232,24 +232,24 @@ func TestST06_AnInteractionStaysInItsBrowser(t *testing.T) {
 	attacker, victim := w.newBrowser(), w.newBrowser()
 	victim.signIn("alice", password).redirected(t)
 	page := attacker.get(w.authorizeURL(nil)).redirected(t)
-	victim.get(page).want(t, 400, "another browser", "Reference")
+	victim.get(page).want(t, 400, "browser where you started", "Reference")
 	interaction := interactionOf(page)
 	victim.post("/consent", url.Values{"interaction": {interaction}, "answer": {"allow"}, "subject": {"a"}}).want(t, 400)
 	resp := victim.post("/sign-in", url.Values{"interaction": {interaction}, "identifier": {"alice"}, "password": {password}})
-	resp.want(t, 400, "another browser")
+	resp.want(t, 400, "browser where you started")
 	if len(resp.Cookies()) != 0 {
 		t.Errorf("cookies were set: %v", resp.Cookies())
 	}
 }
 
-func TestDeadEnds(t *testing.T) {
+func TestErrorPages(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
-	b.get(w.authorizeURL(nil)).redirected(t) // have the browser's cookie
+	b.get(w.authorizeURL(nil)).redirected(t) // sets the browser's cookie
 	b.get("/sign-in?interaction=aaaaaaaaaaaaaaaaaaaaaa").want(t, 400, "This page has expired", "Reference", "start again")
 	b.get("/consent").want(t, 400, "This page has expired")
 	b.get(w.authorizeURL(url.Values{"client_id": {"nobody"}})).want(t, 400, "Unknown application", "Reference")
-	b.get(w.authorizeURL(url.Values{"redirect_uri": {"https://evil.example.com"}})).want(t, 400, "Stopped for your safety", "Reference", "Photo Printer")
+	b.get(w.authorizeURL(url.Values{"redirect_uri": {"https://evil.example.com"}})).want(t, 400, "Request blocked", "Reference", "Photo Printer")
 	b.get(w.authorizeURL(url.Values{"redirect_uri": {""}})).want(t, 400, "Incomplete link", "Reference", "Photo Printer")
 	b.get("/nothing").want(t, 404, "Page not found")
 	b.get("/sign-in/").want(t, 404)
@@ -298,21 +298,21 @@ func TestAccountPage(t *testing.T) {
 	b.signIn("alice", password).redirected(t)
 	other.signIn("alice", password).redirected(t)
 	page := b.get("/account")
-	page.want(t, 200, "Alice Liddell", "alice@example.com", "Photo Printer", "Look at your photos", "This browser", own)
-	// OpenID Connect Core, section 4: the application is asked to sign the person in here.
+	page.want(t, 200, "Alice Liddell", "alice@example.com", "Photo Printer", "See your photos", "This browser", own)
+	// OpenID Connect Core, section 4: the link makes the application start a sign-in here.
 	page.want(t, 200, html.EscapeString("https://printer.example.com/sign-in?from=account&iss="+url.QueryEscape(w.url)))
 
-	// CN-07, ST-07: one's own grant, and no other.
+	// CN-07, ST-07: only the user's own grant can be revoked.
 	b.post("/account/applications/revoke", url.Values{"grant": {foreign}}).redirected(t)
 	if _, err := w.store.Grant(t.Context(), "b", "printer"); err != nil {
 		t.Errorf("alice revoked the grant of bob: %v", err)
 	}
-	b.get(b.post("/account/applications/revoke", url.Values{"grant": {own}}).redirected(t)).want(t, 200, "Access has been revoked", "No applications have access")
+	b.get(b.post("/account/applications/revoke", url.Values{"grant": {own}}).redirected(t)).want(t, 200, "Access revoked", "No applications have access")
 	if _, err := w.store.Grant(t.Context(), "a", "printer"); err == nil {
 		t.Error("the grant is still there")
 	}
 
-	// One session of one's own, and no other.
+	// Only the user's own session can be ended.
 	bobs := w.newBrowser()
 	bobs.signIn("bob", password).redirected(t)
 	sessions, err := w.accounts.Sessions(t.Context(), time.Now(), "b")
@@ -343,16 +343,16 @@ func TestLG36_ChangePassword(t *testing.T) {
 	b.signIn("alice", password).redirected(t)
 	other.signIn("alice", password).redirected(t)
 	b.get("/account/password").want(t, 200, "Current password")
-	b.post("/account/password", url.Values{"current": {"wrong"}, "new": {"command module 12"}}).want(t, 403, "Your current password is wrong", `role="alert"`)
+	b.post("/account/password", url.Values{"current": {"wrong"}, "new": {"command module 12"}}).want(t, 403, "Your current password is incorrect", `role="alert"`)
 	b.post("/account/password", url.Values{"current": {password}, "new": {"password"}}).want(t, 400, `role="alert"`)
 	b.post("/account/password", url.Values{"current": {password}, "new": {"command module 12"}, "end-others": {"on"}}).redirectedTo(t, "/account")
-	b.get("/account").want(t, 200, "Your password has been changed and you have been signed out everywhere else")
+	b.get("/account").want(t, 200, "Your password has been changed, and you have been signed out on all other devices")
 	other.get("/account").redirectedTo(t, "/sign-in")
 	other.signIn("alice", password).want(t, 403)
 	other.signIn("alice", "command module 12").redirected(t)
 }
 
-func TestLG37_SetupPageIsThereOnce(t *testing.T) {
+func TestLG37_SetupWorksOnce(t *testing.T) {
 	w := newWorld(t)
 	token, err := w.accounts.SetupToken(t.Context(), time.Now())
 	if err != nil {
@@ -366,12 +366,12 @@ func TestLG37_SetupPageIsThereOnce(t *testing.T) {
 	b.post("/setup", with(page.hidden(), "username", "root", "password", "short")).want(t, 400, "too short", `value="root"`)
 	b.post("/setup", with(page.hidden(), "username", "a b", "password", password)).want(t, 400, `role="alert"`)
 	b.post("/setup", with(page.hidden(), "username", "root", "email", "root@example.com", "password", password)).redirectedTo(t, "/account")
-	b.get("/account").want(t, 200, "root", "Administrator", "Welcome. You are the first user of this service.")
+	b.get("/account").want(t, 200, "root", "Administrator", "Welcome! You are the administrator of this service.")
 	b.get("/setup?token="+token).want(t, 404, "restart the server")
 	b.post("/setup", with(page.hidden(), "username", "second", "password", password)).want(t, 404)
 }
 
-func TestWhatTheEngineAsks(t *testing.T) {
+func TestEngineCallbacks(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	alice := w.updateUser("a", func(alice *identity.User) {

@@ -12,11 +12,11 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// Where pages lead when the user cannot finish what they began.
+// Links of pages where the user cannot continue.
 
 const printerStart = `href="https://printer.example.com/sign-in?from=account&amp;iss=`
 
-func TestExpiredPagesLeadOnToTheApplication(t *testing.T) {
+func TestExpiredPagesLinkToTheApplication(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -36,13 +36,13 @@ func TestExpiredPagesLeadOnToTheApplication(t *testing.T) {
 		"continue":                            b.get(strings.Replace(page, "/sign-in", "/authorize/continue", 1)),
 	} {
 		if resp.StatusCode != 400 || !strings.Contains(resp.body, "This page has expired") || !strings.Contains(resp.body, printerStart) || !strings.Contains(resp.body, "Go to <bdi>Photo Printer</bdi>") {
-			t.Errorf("%s: status %d, the page does not lead to the application:\n%s", name, resp.StatusCode, resp.body)
+			t.Errorf("%s: status %d, the page does not link to the application:\n%s", name, resp.StatusCode, resp.body)
 		}
 	}
 }
 
-// An address can name a client, and only what is stored for it decides what a page links to.
-func TestExpiredPagesAreNoOpenRedirects(t *testing.T) {
+// A URL can name a client, but only the stored client decides what a page links to.
+func TestExpiredPagesAreNotOpenRedirects(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
 	b.get(w.authorizeURL(nil)).redirected(t) // have the browser's cookie
@@ -68,12 +68,12 @@ func TestExpiredPagesAreNoOpenRedirects(t *testing.T) {
 		page := b.get("/sign-in?" + url.Values{"interaction": {"aaaaaaaaaaaaaaaaaaaaaa"}, "client_id": {id}, "client_uri": {"https://evil.example.com"}}.Encode())
 		page.want(t, 400, "This page has expired")
 		if leads == "" && strings.Contains(page.body, "Go to <bdi>") || leads != "" && !strings.Contains(page.body, `href="`+leads) || strings.Contains(page.body, "evil") {
-			t.Errorf("%s: the page should lead to %q:\n%s", id, leads, page.body)
+			t.Errorf("%s: the page should link to %q:\n%s", id, leads, page.body)
 		}
 	}
-	// No address of a page names a client that nobody vouches for.
+	// No URL of a page names an unvouched client.
 	if page := b.get(w.authorizeURL(url.Values{"client_id": {"unvouched"}, "redirect_uri": {"https://outsider.example.com/cb"}, "scope": {"openid"}})).redirected(t); strings.Contains(page, "client_id") {
-		t.Errorf("the sign-in page's address is %s", page)
+		t.Errorf("the sign-in page's URL is %s", page)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestFavicon(t *testing.T) {
 	}
 }
 
-func TestCookiesOff(t *testing.T) {
+func TestBlockedCookies(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -96,15 +96,15 @@ func TestCookiesOff(t *testing.T) {
 		"its form":         b.post("/sign-in", url.Values{"interaction": {interactionOf(page)}, "client_id": {"printer"}, "identifier": {"alice"}, "password": {password}}).redirected(t),
 	} {
 		resp := b.get(address)
-		if resp.StatusCode != 400 || !strings.Contains(resp.body, "Cookies are turned off") || !strings.Contains(resp.body, printerStart) {
+		if resp.StatusCode != 400 || !strings.Contains(resp.body, "Cookies are blocked") || !strings.Contains(resp.body, printerStart) {
 			t.Errorf("%s: status %d:\n%s", name, resp.StatusCode, resp.body)
 		}
 	}
-	b.get(b.get(b.signIn("alice", password).redirected(t)).redirected(t)).want(t, 400, "Cookies are turned off")
+	b.get(b.get(b.signIn("alice", password).redirected(t)).redirected(t)).want(t, 400, "Cookies are blocked")
 }
 
-// A fresh browser sends no cookies either, and its user has nothing to switch on.
-func TestABookmarkInAFreshBrowserSaysNothingOfCookies(t *testing.T) {
+// A fresh browser has no cookies either, but it does not block them.
+func TestBookmarkInAFreshBrowserIsNotACookieError(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	page := w.newBrowser().get(w.authorizeURL(nil)).redirected(t)
@@ -138,8 +138,8 @@ func TestCancelReturnsToTheApplication(t *testing.T) {
 	}
 }
 
-// RFC 9700, section 4.11.2: an outsider's client does not get the browser by a click on Cancel.
-func TestCancelStaysHereForClientsThatNobodyVouchesFor(t *testing.T) {
+// RFC 9700, section 4.11.2: Cancel does not redirect to an unvouched client.
+func TestCancelDoesNotRedirectToUnvouchedClients(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
 	c := authserver.Client{ID: "outsider", Registration: &authserver.Registration{CreatedAt: time.Now()}, ClientMetadata: oauth.ClientMetadata{
@@ -151,14 +151,14 @@ func TestCancelStaysHereForClientsThatNobodyVouchesFor(t *testing.T) {
 	}
 	page := b.get(b.get(w.authorizeURL(url.Values{"client_id": {"outsider"}, "redirect_uri": {"https://outsider.example.com/cb"}, "scope": {"openid"}})).redirected(t))
 	resp := b.post("/cancel", page.hidden())
-	if resp.StatusCode >= 500 || resp.Header.Get("Location") != "" || !strings.Contains(resp.body, "You canceled the sign-in") || strings.Contains(resp.body, "outsider.example.com") {
+	if resp.StatusCode >= 500 || resp.Header.Get("Location") != "" || !strings.Contains(resp.body, "Sign-in canceled") || strings.Contains(resp.body, "outsider.example.com") {
 		t.Errorf("status %d, Location %q:\n%s", resp.StatusCode, resp.Header.Get("Location"), resp.body)
 	}
 	b.post("/cancel", page.hidden()).want(t, 400, "This page has expired")
 }
 
-// What users left unticked last time stays so, and what they ticked.
-func TestOptionalScopesBeginAsTheOperatorAndTheUserWant(t *testing.T) {
+// Optional scopes stay ticked or unticked as the user left them last time.
+func TestOptionalScopesHaveTheConfiguredDefault(t *testing.T) {
 	ticked := `name="scope" value="email" checked>`
 	unticked := `name="scope" value="email">`
 	for _, asTold := range []struct {

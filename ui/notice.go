@@ -10,25 +10,25 @@ import (
 	"github.com/valetkey/valetkey/identity"
 )
 
-// notices are what the account page says once after a form.
+// notices are the messages that the account page shows once after a form.
 var notices = map[string]string{
-	"revoked":         "Access has been revoked.",
-	"ended":           "That browser has been signed out.",
+	"revoked":         "Access revoked.",
+	"ended":           "Signed out on that device.",
 	"password":        "Your password has been changed.",
-	"password-others": "Your password has been changed and you have been signed out everywhere else. Other browsers, and the applications and devices that you connected there, have no access until you sign in again. This browser stays signed in, and so do the applications you use in it.",
-	"welcome":         "Welcome. Your account is ready.",
-	"setup":           "Welcome. You are the first user of this service.",
+	"password-others": "Your password has been changed, and you have been signed out on all other devices. Applications and devices that you connected there have no access until you sign in again. You stay signed in here.",
+	"welcome":         "Welcome! Your account is ready.",
+	"setup":           "Welcome! You are the administrator of this service.",
 }
 
-// notify sends the browser to the account page, which says something once. What it says
-// travels in a cookie that only this session can have been given: a link from elsewhere must
-// not put words on the page.
+// notify redirects to the account page, which shows a notice once. The name of the notice is in
+// a cookie that is bound to this session, so that a link on another site cannot make the page
+// show one.
 func (s *session) notify(w http.ResponseWriter, notice string) error {
 	identity.SetNoticeCookie(w, s.config.Issuer, notice+"."+noticeMAC(s.secret, notice))
 	return s.redirect(w, "/account")
 }
 
-// notice returns what the page must say, once; "" if that is nothing.
+// notice returns the notice to show and clears its cookie; "" if there is none.
 func (s *session) notice(w http.ResponseWriter, r *http.Request) string {
 	value := identity.NoticeCookie(r, s.config.Issuer)
 	if value == "" {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// What the account page says comes from this browser's own form, once: neither a link from
-// elsewhere, nor a cookie of another session, puts words on it.
-func TestNoticesCannotBeSentByOthers(t *testing.T) {
+// The account page shows a notice once, after a form of the same session. Neither a link on
+// another site nor a cookie of another session can make it show one.
+func TestNoticesCannotBeForged(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.ui.config.SignUp = true
@@ -30,13 +30,13 @@ func TestNoticesCannotBeSentByOthers(t *testing.T) {
 		t.Fatalf("the notice is %q", planted)
 	}
 	first := b.get("/account")
-	first.want(t, 200, "Welcome. Your account is ready.")
+	first.want(t, 200, "Welcome! Your account is ready.")
 	if strings.Contains(first.body, "dministrator") {
 		t.Error("someone who signed up is told about administrators")
 	}
 	for _, target := range []string{"/account", "/account?done=password", "/account?done=welcome", "/account?done=setup"} {
 		if again := b.get(target); strings.Contains(again.body, "Welcome.") || strings.Contains(again.body, "Your password was changed") {
-			t.Errorf("%s says what did not happen", target)
+			t.Errorf("%s shows a notice of something that did not happen", target)
 		}
 	}
 	other := w.newBrowser()
@@ -44,7 +44,7 @@ func TestNoticesCannotBeSentByOthers(t *testing.T) {
 	for _, value := range []string{planted, "password", "password.", strings.Replace(planted, "welcome", "password", 1)} {
 		other.client.Jar.SetCookies(address, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 		if page := other.get("/account"); strings.Contains(page.body, "Welcome.") || strings.Contains(page.body, "Your password was changed") {
-			t.Errorf("with the cookie %q, the page says what did not happen", value)
+			t.Errorf("with the cookie %q, the page shows a notice of something that did not happen", value)
 		}
 	}
 }

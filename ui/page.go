@@ -23,11 +23,11 @@ import (
 //go:embed templates assets
 var files embed.FS
 
-// session is one request for a page: the pages, the engine, and who is signed in.
+// session is one request for a page, with the pages, the engine and the signed-in user.
 type session struct {
 	*UI
 	server *authserver.Server
-	// who is nil if nobody is; secret is what their cookie holds.
+	// who is nil if no user is signed in. secret is the value of the session cookie.
 	who    *identity.Session
 	secret string
 }
@@ -35,37 +35,37 @@ type session struct {
 func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) {
 	who, err := u.signedIn(r)
 	if err != nil {
-		return nil, fmt.Errorf("see who is signed in: %w", err)
+		return nil, fmt.Errorf("find the sign-in session: %w", err)
 	}
 	return &session{UI: u, server: server, who: who, secret: identity.SessionCookie(r, u.config.Issuer)}, nil
 }
 
-// view is what a template is given.
+// view is the data of a template.
 type view struct {
 	Title string
 	// Name of the service, Base path and Host of the issuer.
 	Name, Base, Host    string
 	Style, Script, Icon string
-	Account             *identity.User // whose page it is; nil on pages for anybody
+	Account             *identity.User // the user whose account this is; nil on other pages
 	Data                any
 }
 
-// answer is a page to be written.
-type answer struct {
+// pageResponse is a page to be rendered.
+type pageResponse struct {
 	status   int // zero means 200
 	template string
 	title    string
 	account  *identity.User
-	// formAction is one more source to which the page's forms may lead.
+	// formAction is an additional source for the form-action directive.
 	formAction string
-	// frames are addresses that the page shows in frames.
+	// frames are the URLs of the page's frames.
 	frames     []string
 	retryAfter time.Duration
 	data       any
 }
 
-// write writes a page. It is whole or it is not written at all.
-func (u *UI) write(w http.ResponseWriter, a answer) error {
+// write renders a page. On an error, nothing has been written.
+func (u *UI) write(w http.ResponseWriter, a pageResponse) error {
 	var body bytes.Buffer
 	err := u.templates[a.template].ExecuteTemplate(&body, "layout.html", view{
 		Title: a.title, Name: u.config.Name, Base: u.base, Host: u.host,
@@ -79,9 +79,9 @@ func (u *UI) write(w http.ResponseWriter, a answer) error {
 	if len(a.frames) > 0 {
 		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; frame-src"+frameSources(a.frames))
 	}
-	// Applications show the other pages in popups, and must be able to reach them when they
-	// return. A page with another policy than the opener's would cut the two apart for good
-	// (HTML, section 7.1.3).
+	// Applications open the other pages in popups and need to reach the popup when it comes
+	// back. A page with another policy than the opener's would sever the two for good (HTML,
+	// section 7.1.3).
 	if a.account != nil {
 		w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
@@ -93,12 +93,12 @@ func (u *UI) write(w http.ResponseWriter, a answer) error {
 		a.status = http.StatusOK
 	}
 	w.WriteHeader(a.status)
-	w.Write(body.Bytes()) // the browser went away if this fails
+	w.Write(body.Bytes()) // an error means that the browser has disconnected
 	return nil
 }
 
-// setHeaders sets what every page carries. The policy allows the pages their own style,
-// script and images and nothing else.
+// setHeaders sets the headers of every page. The Content-Security-Policy allows only the
+// pages' own style sheet, script and images.
 func (u *UI) setHeaders(h http.Header, formAction string) {
 	policy := "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'"
 	if formAction != "" && !strings.ContainsAny(formAction, ";,\r\n") {
@@ -112,8 +112,8 @@ func (u *UI) setHeaders(h http.Header, formAction string) {
 	u.setCommonHeaders(h)
 }
 
-// frameSources lists the origins of addresses, for the frame-src directive. A source cannot
-// name an IPv6 address; there its scheme stands in.
+// frameSources lists the origins of URLs for the frame-src directive. A source cannot contain
+// an IPv6 address; the scheme alone is listed instead.
 func frameSources(addresses []string) string {
 	var sources string
 	for _, address := range addresses {
@@ -134,9 +134,9 @@ func frameSources(addresses []string) string {
 
 func (u *UI) setCommonHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
-	// Not no-referrer, under which browsers send "Origin: null" with our own forms: those
-	// that know no Sec-Fetch-Site (Safari before 16.4) could not sign in. Other origins
-	// learn as little from it (RFC 9700, section 4.2.4).
+	// Not no-referrer: with it, browsers send "Origin: null" with these forms, and those without
+	// Sec-Fetch-Site (Safari before 16.4) could not sign in. same-origin reveals just as little
+	// to other origins (RFC 9700, section 4.2.4).
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if u.secure {
@@ -144,8 +144,8 @@ func (u *UI) setCommonHeaders(h http.Header) {
 	}
 }
 
-// redirect sends the browser to another page with GET, so that reloading it sends no form
-// again.
+// redirect sends the browser to another page with GET, so that a reload does not submit the
+// form again.
 func (u *UI) redirect(w http.ResponseWriter, path string) error {
 	u.setHeaders(w.Header(), "")
 	w.Header().Del("Content-Type")
@@ -154,16 +154,17 @@ func (u *UI) redirect(w http.ResponseWriter, path string) error {
 	return nil
 }
 
-// faviconPath is where browsers look for an icon of what is no page, a JSON document for instance.
+// faviconPath is where browsers look for an icon of documents that are not HTML, such as JSON.
 const faviconPath = "/favicon.ico"
 
-// asset is a file that pages load.
+// asset is a file that the pages load.
 type asset struct {
 	contentType string
 	body        []byte
 }
 
-// loadAssets names every file by its content, so that browsers may keep it for good.
+// loadAssets puts a hash of the content into each file's name, so that browsers may cache it
+// forever.
 func (u *UI) loadAssets() error {
 	u.assets = map[string]asset{}
 	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -210,10 +211,10 @@ func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(http.StatusOK)
-	w.Write(a.body) // the browser went away if this fails
+	w.Write(a.body) // an error means that the browser has disconnected
 }
 
-// loadTemplates parses each page together with the layout and what pages share.
+// loadTemplates parses each page together with the layout and the shared parts.
 func (u *UI) loadTemplates() error {
 	u.templates = map[string]*template.Template{}
 	names, err := fs.Glob(files, "templates/*.html")
@@ -230,5 +231,5 @@ func (u *UI) loadTemplates() error {
 	return nil
 }
 
-// newReference returns a short name under which the log keeps what a page does not say.
+// newReference returns a short reference that connects an error page to its log message.
 func newReference() string { return strings.ToLower(rand.Text()[:10]) }

@@ -17,7 +17,7 @@ import (
 // ACRPassword is the authentication context class of a sign-in with a password alone.
 const ACRPassword = "1"
 
-// SignedIn tells who is signed in at the browser that sent r; nil if nobody is.
+// SignedIn returns the user who is signed in at the browser that sent r; nil if there is none.
 func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 	s, err := u.signedIn(r)
 	if s == nil {
@@ -34,7 +34,7 @@ func authentication(s *identity.Session) authserver.Authentication {
 	}
 }
 
-// signedIn returns the session of the browser that sent r; nil if there is none.
+// signedIn returns the sign-in session of the browser that sent r; nil if there is none.
 func (u *UI) signedIn(r *http.Request) (*identity.Session, error) {
 	s, err := u.config.Accounts.Session(r.Context(), time.Now(), identity.SessionCookie(r, u.config.Issuer))
 	if errors.Is(err, storage.ErrNotFound) {
@@ -43,7 +43,7 @@ func (u *UI) signedIn(r *http.Request) (*identity.Session, error) {
 	return s, err
 }
 
-// SessionActive reports whether a sign-in session still stands.
+// SessionActive reports whether a sign-in session is still active.
 func (u *UI) SessionActive(ctx context.Context, session string) (bool, error) {
 	_, err := u.config.Accounts.SessionByID(ctx, time.Now(), session)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -52,7 +52,7 @@ func (u *UI) SessionActive(ctx context.Context, session string) (bool, error) {
 	return err == nil, err
 }
 
-// EndedSessions returns sessions that were ended and are not forgotten yet.
+// EndedSessions returns sessions that have ended and have not been passed to ForgetEnded yet.
 func (u *UI) EndedSessions(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
 	sessions, err := u.config.Accounts.EndedSessions(ctx, time.Now(), limit)
 	var ended []authserver.EndedSession
@@ -62,7 +62,7 @@ func (u *UI) EndedSessions(ctx context.Context, limit int) ([]authserver.EndedSe
 	return ended, err
 }
 
-// ForgetEnded forgets them.
+// ForgetEnded forgets ended sessions.
 func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) error {
 	var sessions []identity.EndedSession
 	for _, s := range ended {
@@ -71,8 +71,8 @@ func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) e
 	return u.config.Accounts.ForgetEnded(ctx, sessions)
 }
 
-// CheckPassword returns who a name and a password prove somebody to be, as the sign-in page
-// finds out. No session begins.
+// CheckPassword authenticates a username and password under the same limits as the sign-in
+// page. It does not start a session.
 func (u *UI) CheckPassword(r *http.Request, username, password string) (*authserver.Authentication, error) {
 	now := time.Now()
 	user, err := u.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
@@ -105,8 +105,8 @@ func (u *UI) SignOut(w http.ResponseWriter, r *http.Request) error {
 	return u.config.Accounts.EndSession(r.Context(), time.Now(), s.ID)
 }
 
-// FindSubject returns the subject of the person with an e-mail address, or of that subject
-// itself; storage.ErrNotFound if there is none.
+// FindSubject returns the subject of the user with an email address or subject identifier;
+// storage.ErrNotFound if there is none.
 func (u *UI) FindSubject(ctx context.Context, id oauth.SubjectIdentifier) (string, error) {
 	var user *identity.User
 	err := storage.ErrNotFound
@@ -122,19 +122,19 @@ func (u *UI) FindSubject(ctx context.Context, id oauth.SubjectIdentifier) (strin
 	return user.ID, nil
 }
 
-// EndSessions ends all sign-in sessions of a person.
+// EndSessions ends all sign-in sessions of a user.
 func (u *UI) EndSessions(ctx context.Context, subject string) error {
 	return u.config.Accounts.EndSessions(ctx, time.Now(), subject)
 }
 
-// SubjectActive reports whether what was issued to a user at a time, in a session, is still
-// valid.
+// SubjectActive reports whether a token that was issued for a user at a time, in a session, is
+// still valid.
 func (u *UI) SubjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
 	return u.config.Accounts.Valid(ctx, subject, session, issued)
 }
 
-// Claims returns all claims about a subject; storage.ErrNotFound if the person is gone or
-// disabled.
+// Claims returns all claims about a subject; storage.ErrNotFound if the user does not exist or
+// is disabled.
 func (u *UI) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
 	user, err := u.config.Accounts.User(ctx, subject)
 	if err != nil {

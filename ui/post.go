@@ -6,10 +6,10 @@ import (
 	"net/http"
 )
 
-// maxFormBytes bounds what a form may send.
+// maxFormBytes is the maximum size of a submitted form.
 const maxFormBytes = 64 << 10
 
-// param returns a parameter: of the form in a POST, of the query otherwise.
+// param returns a parameter, from the form of a POST or from the query otherwise.
 func param(r *http.Request, name string) string {
 	if r.Method == http.MethodPost {
 		return r.PostForm.Get(name)
@@ -17,11 +17,11 @@ func param(r *http.Request, name string) string {
 	return r.URL.Query().Get(name)
 }
 
-// acceptForm reads the form of a POST and reports whether it may be acted on. If not, it
-// has written the page that says why.
+// acceptForm parses the form of a POST and reports whether to process it. If not, it has
+// written an error page.
 //
-// A form must come from one of these pages: browsers say so themselves, in Sec-Fetch-Site
-// or Origin, which no other site can write. A request that says neither is refused too.
+// A form must come from one of these pages. Browsers state the origin in Sec-Fetch-Site or
+// Origin, which other sites cannot set. A request without both is refused.
 func (u *UI) acceptForm(w http.ResponseWriter, r *http.Request) bool {
 	if err := u.crossSite.Check(r); err != nil || r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "" {
 		u.ErrorPage(w, r, pageError(http.StatusForbidden, pageForeignForm))

@@ -22,10 +22,10 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-var screenshots = flag.String("screenshots", "", "directory for pictures of every page, which are not taken without it")
+var screenshots = flag.String("screenshots", "", "take a picture of every page into this `directory`")
 
-// TestScreenshots takes pictures of every page on a phone and a desktop, in the light and
-// in the dark, for people to look at.
+// TestScreenshots takes a picture of every page on a phone and a desktop, in the light and the
+// dark color scheme.
 func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("no -screenshots directory")
@@ -34,9 +34,9 @@ func TestScreenshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := chromium.Start(t, 3*time.Minute)
-	server := httptest.NewServer(pictures(t))
+	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
-	for name := range pages4Pictures {
+	for name := range samplePages {
 		for _, size := range [][2]int64{{390, 844}, {1280, 800}, {320, 640}} {
 			for _, scheme := range []string{"light", "dark"} {
 				if size[0] == 320 && scheme == "dark" {
@@ -70,15 +70,15 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
-var somebody = &identity.User{ID: "a", Username: "alice", Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}}
+var alice = &identity.User{ID: "a", Username: "alice", Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}}
 
-// pages4Pictures are pages with what they could say.
-var pages4Pictures = map[string]answer{
+// samplePages are all pages with sample data.
+var samplePages = map[string]pageResponse{
 	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", waiting: waiting{"x", "printer"}, SignUp: "/"}},
-	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "Wrong username or password. Check both and try again.", Continue: "/"}},
+	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "Incorrect username or password.", Continue: "/"}},
 	"consent": {template: "consent", title: "Allow Photo Printer?", data: consentView{
-		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody),
-		Wanted: []scopeView{{Words: "Look at your photos"}, {Words: "photos.write", Plain: true}, {Words: "Add photos to your albums", Optional: true}, {Words: "Keep this access while you are away, until you revoke it"}},
+		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(alice),
+		Wanted: []scopeView{{Words: "See your photos"}, {Words: "photos.write", Plain: true}, {Words: "Add photos to your albums", Optional: true}, {Words: "Keep this access when you are not using the application"}},
 		Before: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true, Ticked: true}}, Resources: []string{"Photo library"},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
@@ -87,65 +87,63 @@ var pages4Pictures = map[string]answer{
 		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your profile, such as your name and picture", Optional: true, Ticked: true}},
 	}},
 	"consent-unvouched": {template: "consent", title: "Allow?", data: consentView{
-		ClientName: "Photo Printer", Initial: "P", Logo: "/logo.png", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(somebody), Unvouched: true,
+		ClientName: "Photo Printer", Initial: "P", Logo: "/logo.png", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(alice), Unvouched: true,
 		Wanted:    []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address", Optional: true, Ticked: true}},
 		PolicyURI: "https://printer.example.com/privacy", TOSURI: "https://printer.example.com/terms",
 	}},
 	"consent-document": {template: "consent", title: "Allow?", data: consentView{
-		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, Newcomer: true, FirstTime: true, Person: person(somebody),
+		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, Newcomer: true, FirstTime: true, Person: person(alice),
 		Destination: "an application on this device (localhost:3118)", Native: true, Resources: []string{"Files"},
-		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access while you are away, until you revoke it", Optional: true, Ticked: true}},
+		Wanted: []scopeView{{Words: "Read your files"}, {Words: "Keep this access when you are not using the application", Optional: true, Ticked: true}},
 	}},
 	"consent-document-web": {template: "consent", title: "Allow?", data: consentView{
-		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, FirstTime: true, Person: person(somebody),
+		ClientName: "Example MCP Client", Initial: "E", Publisher: "app.example.com", Unvouched: true, FirstTime: true, Person: person(alice),
 		Destination: "callbacks.example.net", Resources: []string{"Files"}, Wanted: []scopeView{{Words: "Read your files"}},
 	}},
-	"error-document": {template: "error", title: "Unknown", data: errorView{deadEnd: deadEnds[authserver.PageClientDocument], Reference: "k7f2m9qx4t", Code: string(authserver.PageClientDocument), Description: "the document at client_id cannot be fetched, or does not describe a client that could work here"}},
+	"error-document": {template: "error", title: "Unknown", data: errorView{errorText: errorTexts[authserver.PageClientDocument], Reference: "k7f2m9qx4t", Code: string(authserver.PageClientDocument), Description: "the document at client_id cannot be fetched, or does not describe a client that could work here"}},
 	"consent-device": {template: "consent", title: "Allow?", data: consentView{
-		ClientName: "Living Room TV", Initial: "L", Website: "tv.example.com", Person: person(somebody),
-		Device: &asking{UserCode: "WDJB-MJHT", When: "a minute ago", Address: "198.51.100.23", Elsewhere: true},
-		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "Look at your photos", Optional: true, Ticked: true}},
+		ClientName: "Living Room TV", Initial: "L", Website: "tv.example.com", Person: person(alice),
+		Device: &deviceRequest{UserCode: "WDJB-MJHT", When: "a minute ago", Address: "198.51.100.23", Elsewhere: true},
+		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your photos", Optional: true, Ticked: true}},
 	}},
 	"device":         {template: "device", title: "Connect a device", data: deviceView{}},
-	"device-wrong":   {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "No device is waiting for this code. Check it against the code on your device. If they match, get a new code on the device."}},
+	"device-wrong":   {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "This code is not valid or has expired. Compare it with the code on your device. If they match, request a new code there."}},
 	"device-allowed": {template: "device-done", title: "Connected", data: true},
 	"device-denied":  {template: "device-done", title: "Not connected", data: false},
 	"sign-up":        {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", waiting: waiting{"x", "printer"}, SignIn: "/"}},
 	"sign-up-taken":  {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "That username or email address is already taken.", NameBad: true}, SignIn: "/"}},
-	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(somebody), Another: "/"}},
-	"sign-out":       {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(somebody)}},
+	"select-account": {template: "select-account", title: "Choose an account", data: selectAccountView{ClientName: "Photo Printer", Person: person(alice), Another: "/"}},
+	"sign-out":       {template: "sign-out", title: "Sign out", data: signOutView{ClientName: "Photo Printer", Person: person(alice)}},
 	"sign-out-told": {template: "sign-out", title: "Sign out", data: signOutView{
-		Person:       person(somebody),
+		Person:       person(alice),
 		Applications: []signedInView{{"Photo Printer", "P"}, {"The Notes of a Whole Department, Shared", "T"}, {"Calendar", "C"}}, Staying: []string{"Old Wiki", "Time Sheets"},
 	}},
 	"signed-out":    {template: "signed-out", title: "You are signed out", data: signedOutView{}},
 	"signed-out-on": {template: "signed-out", title: "You are signed out", data: signedOutView{ContinueTo: "#", Host: "app.printer.example.com"}},
-	"account": {template: "account", title: "Your account", account: somebody, data: accountView{
-		User: somebody, Person: person(somebody), Notice: notices["revoked"],
+	"account": {template: "account", title: "Your account", account: alice, data: accountView{
+		User: alice, Person: person(alice), Notice: notices["revoked"],
 		Applications: []applicationView{
 			{Grants: []string{"1"}, Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: moment{time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "calendar.read", Plain: true}}},
 			{Grants: make([]string, 37), Name: "Coding Agent", Initial: "C", Since: moment{time.Date(2026, time.February, 20, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "See your notes"}}},
-			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Since: moment{time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "Look at your photos"}, {Words: "Keep this access while you are away, until you revoke it"}}},
+			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Since: moment{time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "See your photos"}, {Words: "Keep this access when you are not using the application"}}},
 		},
 		Sessions: []sessionView{
 			{Browser: "Firefox on Linux", Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true},
 			{Browser: "Safari on iPhone", Remote: "2001:db8:4:1::20", Since: moment{time.Date(2026, time.February, 27, 7, 31, 0, 0, time.UTC), true}},
 		},
 	}},
-	"account-empty":  {template: "account", title: "Your account", account: somebody, data: accountView{User: somebody, Person: person(somebody), Sessions: []sessionView{{Browser: "Chrome on Windows", Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
-	"password":       {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody}},
-	"password-wrong": {template: "password", title: "Change your password", account: somebody, data: passwordView{User: somebody, Alert: "Your current password is wrong.", CurrentBad: true}},
+	"account-empty":  {template: "account", title: "Your account", account: alice, data: accountView{User: alice, Person: person(alice), Sessions: []sessionView{{Browser: "Chrome on Windows", Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
+	"password":       {template: "password", title: "Change your password", account: alice, data: passwordView{User: alice}},
+	"password-wrong": {template: "password", title: "Change your password", account: alice, data: passwordView{User: alice, Alert: "Your current password is incorrect.", CurrentBad: true}},
 	"setup":          {template: "setup", title: "Set up", data: setupView{}},
-	"error-redirect": {template: "error", title: "We stopped", data: errorView{deadEnd: deadEnds[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
-	"error-expired":  {template: "error", title: "Expired", data: errorView{deadEnd: deadEnds[authserver.PageExpired], Application: "https://printer.example.com/", ApplicationName: "Photo Printer", Reference: "k7f2m9qx4t"}},
-	"error-canceled": {template: "error", title: "Canceled", data: errorView{deadEnd: deadEnds[oauth.AccessDenied]}},
-	"error-cookies":  {template: "error", title: "No cookies", data: errorView{deadEnd: deadEnds[pageNoCookies]}},
-	"error-server":   {template: "error", title: "Wrong", data: errorView{deadEnd: deadEnds[oauth.ServerError], Reference: "k7f2m9qx4t"}},
+	"error-redirect": {template: "error", title: "We stopped", data: errorView{errorText: errorTexts[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
+	"error-expired":  {template: "error", title: "Expired", data: errorView{errorText: errorTexts[authserver.PageExpired], Application: "https://printer.example.com/", ApplicationName: "Photo Printer", Reference: "k7f2m9qx4t"}},
+	"error-canceled": {template: "error", title: "Canceled", data: errorView{errorText: errorTexts[oauth.AccessDenied]}},
+	"error-cookies":  {template: "error", title: "No cookies", data: errorView{errorText: errorTexts[pageNoCookies]}},
+	"error-server":   {template: "error", title: "Wrong", data: errorView{errorText: errorTexts[oauth.ServerError], Reference: "k7f2m9qx4t"}},
 }
 
-func pictures(t *testing.T) http.Handler { return picturesWith(t, pages4Pictures) }
-
-func picturesWith(t *testing.T, pages map[string]answer) http.Handler {
+func servePages(t *testing.T, pages map[string]pageResponse) http.Handler {
 	w := newWorld(t)
 	assets := w.ui.Handler(nil)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -165,7 +163,7 @@ func picturesWith(t *testing.T, pages map[string]answer) http.Handler {
 	})
 }
 
-// logoPicture is a transparent picture of two colours.
+// logoPicture returns a transparent picture in two colors.
 func logoPicture() []byte {
 	picture := image.NewNRGBA(image.Rect(0, 0, 96, 64))
 	for x := range 96 {

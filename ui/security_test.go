@@ -17,8 +17,7 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-// everyResponse asks for every page in every way that comes to mind, also in ways that
-// fail.
+// everyResponse requests every page in all relevant ways, including ways that fail.
 func everyResponse(t *testing.T) []response {
 	w := newWorld(t)
 	w.addAlice()
@@ -54,8 +53,8 @@ func TestHD01_HD02_CN05_AC15_HeadersOfEveryPage(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", name, header, got, want)
 			}
 		}
-		// An application that shows a page in a popup must be able to reach it afterwards, also
-		// where the page is an error or a redirect. No application shows the account.
+		// An application that opens a page in a popup must be able to reach it afterwards, even
+		// if the page is an error or a redirect. The account page is never opened in a popup.
 		want := ""
 		if strings.HasPrefix(r.Request.URL.Path, "/account") && (r.StatusCode == http.StatusOK || strings.Contains(r.body, "<h1>Change your password</h1>")) {
 			want = "same-origin"
@@ -86,7 +85,7 @@ func TestHD01_HD02_CN05_AC15_HeadersOfEveryPage(t *testing.T) {
 	}
 }
 
-func TestFormsMayLeadToTheClient(t *testing.T) {
+func TestFormActionAllowsTheClient(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -102,7 +101,7 @@ func TestFormsMayLeadToTheClient(t *testing.T) {
 	}
 }
 
-// secureHandler is the pages of an issuer with https and a path.
+// secureHandler serves the pages of an issuer with https and a path.
 func secureHandler(t *testing.T) (http.Handler, *memory.Store) {
 	t.Helper()
 	store := memory.New()
@@ -139,11 +138,11 @@ func TestSE01_CookiesOfASignIn(t *testing.T) {
 	}
 	cookies := rec.Result().Cookies()
 	if len(cookies) != 3 {
-		t.Errorf("%d cookies, want those of the session and the device, and the readable one", len(cookies))
+		t.Errorf("%d cookies, want those of the session, the device and the browser state", len(cookies))
 	}
 	for _, c := range cookies {
 		if strings.HasPrefix(c.Name, "__Host-valetkey_state_") {
-			// Scripts of this origin read it, in frames on other sites too.
+			// Scripts of this origin read it, even in frames on other sites.
 			if !c.Secure || c.HttpOnly || c.SameSite != http.SameSiteNoneMode || c.Path != "/" {
 				t.Errorf("cookie %s", c.Raw)
 			}
@@ -176,7 +175,7 @@ func TestLG01_EveryFailedSignInLooksTheSame(t *testing.T) {
 	w.addUser(identity.User{ID: "p", Username: "paul1"})
 	b := w.newBrowser()
 	want := b.signIn("alice", "wrong")
-	want.want(t, 403, "Wrong username or password", `role="alert"`)
+	want.want(t, 403, "Incorrect username or password", `role="alert"`)
 	for _, name := range []string{"dora1", "paul1", "nobod"} {
 		got := b.signIn(name, password)
 		if got.StatusCode != want.StatusCode || len(got.Cookies()) != 0 || strings.ReplaceAll(got.body, name, "alice") != want.body {
@@ -190,7 +189,7 @@ func TestLG01_EveryFailedSignInLooksTheSame(t *testing.T) {
 	}
 }
 
-func TestLG04_AThrottledSignInSaysWhenToComeBack(t *testing.T) {
+func TestLG04_ThrottledSignInHasRetryAfter(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -212,7 +211,7 @@ func TestLG11_LongPasswordsAndForms(t *testing.T) {
 	b.signIn("alice", strings.Repeat("x", 100_000)).want(t, 413, "could not read the form")
 }
 
-func TestST05_ST07_DV08_FormsFromElsewhereAreRefused(t *testing.T) {
+func TestST05_ST07_DV08_FormsFromOtherSitesAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	form := url.Values{"identifier": {"alice"}, "password": {password}}
@@ -272,7 +271,7 @@ func TestST08_GetChangesNothing(t *testing.T) {
 	b.get("/account").want(t, 200)
 }
 
-func TestLG40_NothingSaysWhereToGoAfterSignIn(t *testing.T) {
+func TestLG40_NoParameterRedirectsAfterSignIn(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	for _, name := range []string{"return_to", "next", "redirect", "url", "continue", "signed-in"} {
@@ -291,7 +290,7 @@ func TestLG40_NothingSaysWhereToGoAfterSignIn(t *testing.T) {
 		redirectedTo(t, "/account?signed_in=1")
 }
 
-func TestLG39_PasswordManagersAreWelcome(t *testing.T) {
+func TestLG39_PasswordManagersWork(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -316,7 +315,7 @@ func TestEveryFieldHasALabel(t *testing.T) {
 		for _, about := range regexp.MustCompile(`aria-describedby="([^"]+)"`).FindAllStringSubmatch(r.body, -1) {
 			for _, id := range strings.Fields(about[1]) {
 				if !strings.Contains(r.body, `id="`+id+`"`) {
-					t.Errorf("%s: described by %s, which is not there", r.Request.URL.Path, id)
+					t.Errorf("%s: described by %s, which does not exist", r.Request.URL.Path, id)
 				}
 			}
 		}
@@ -326,13 +325,13 @@ func TestEveryFieldHasALabel(t *testing.T) {
 	}
 }
 
-func TestAssetsAreKeptForGoodUnderTheirContentsName(t *testing.T) {
+func TestAssetsAreCachedByContentHash(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
 	page := b.get("/sign-in")
 	names := regexp.MustCompile(`(?:href|src)="(/assets/[^"]+)"`).FindAllStringSubmatch(page.body, -1)
 	if len(names) != 3 {
-		t.Fatalf("the page loads %v, want a style, a script and an icon", names)
+		t.Fatalf("the page loads %v, want a style sheet, a script and an icon", names)
 	}
 	for _, name := range names {
 		r := b.get(name[1])
@@ -341,14 +340,14 @@ func TestAssetsAreKeptForGoodUnderTheirContentsName(t *testing.T) {
 			t.Errorf("%s: %v", name[1], r.Header)
 		}
 		if !regexp.MustCompile(`\.[0-9a-f]{12}\.(css|js|svg)$`).MatchString(name[1]) {
-			t.Errorf("%s does not name its content", name[1])
+			t.Errorf("%s does not contain a hash of its content", name[1])
 		}
 		b.do(b.request("POST", name[1], nil)).want(t, 405)
 	}
 	b.get("/assets/style.css").want(t, 404)
 }
 
-func TestLO04_AFaultSaysNothingAndIsLogged(t *testing.T) {
+func TestLO04_InternalErrorsAreLoggedAndNotShown(t *testing.T) {
 	var log bytes.Buffer
 	store := memory.New()
 	accounts, err := identity.New(identity.Config{Store: failing{store}, Logger: slog.New(slog.DiscardHandler)})
@@ -374,7 +373,7 @@ func TestLO04_AFaultSaysNothingAndIsLogged(t *testing.T) {
 	}
 }
 
-func TestDC18_NamesAreCutAndCleaned(t *testing.T) {
+func TestDC18_NamesAreCleanedAndTruncated(t *testing.T) {
 	for in, want := range map[string]string{
 		"Photo Printer": "Photo Printer", " a\n\tb ": "a b", "a\u202Eb\u200Bc\u2066d\u00ADe": "abcde", "\xff\xfe": "", "é": "é", "🖨️": "🖨",
 		"a\u0000b\u007Fc\u0085d": "abc d", "\U000E0041x": "x", "\uE000y": "y",
@@ -389,7 +388,7 @@ func TestDC18_NamesAreCutAndCleaned(t *testing.T) {
 	}
 }
 
-func TestDC15_WhereTheBrowserReturns(t *testing.T) {
+func TestDC15_RedirectDestination(t *testing.T) {
 	for uri, want := range map[string]struct {
 		where  string
 		native bool
@@ -408,7 +407,7 @@ func TestDC15_WhereTheBrowserReturns(t *testing.T) {
 	}
 }
 
-func TestPathOfTheIssuer(t *testing.T) {
+func TestIssuerWithAPath(t *testing.T) {
 	handler, _ := secureHandler(t)
 	for path, want := range map[string]int{"/tenant": 303, "/tenant/": 303, "/tenant/sign-in": 200, "/sign-in": 404, "/tenantsign-in": 404, "/": 404} {
 		rec := httptest.NewRecorder()

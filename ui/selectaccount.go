@@ -11,13 +11,13 @@ type selectAccountView struct {
 	Subject    string
 	ClientName string
 	Person     *personView
-	Another    string // leads to the form
+	Another    string // URL of the sign-in form
 }
 
-// writeSelectAccount asks whether to go on as who is signed in, where the application wants
-// that to be chosen (prompt=select_account of OpenID Connect Core, section 3.1.2.1).
+// writeSelectAccount lets the user confirm the signed-in account, where the application
+// requests that (prompt=select_account, OpenID Connect Core, section 3.1.2.1).
 func (s *session) writeSelectAccount(w http.ResponseWriter, r *http.Request, in *authserver.Interaction) error {
-	return s.write(w, answer{
+	return s.write(w, pageResponse{
 		template: "select-account", title: "Choose an account", formAction: in.FormAction,
 		data: selectAccountView{
 			waiting: waitingFor(in), Subject: in.Selectable, ClientName: clientOf(r, in), Person: person(s.who.User),
@@ -34,8 +34,8 @@ func (s *session) selectAccount(w http.ResponseWriter, r *http.Request) error {
 	if in == nil {
 		return s.redirect(w, "/sign-in")
 	}
-	// Somebody else may have signed in since the page was shown: then nothing is chosen,
-	// and the page is shown again.
+	// If another user has signed in since the page was shown, nothing is selected and the page
+	// is shown again.
 	s.server.Selected(w, r, in.ID, r.PostForm.Get("subject"))
 	return nil
 }

@@ -13,8 +13,8 @@ type setupView struct {
 	newPersonView
 }
 
-// showSetup is there for whoever has the link that the first start printed, and for
-// nobody once there is an administrator.
+// showSetup shows the form for the first administrator to the holder of the setup link that
+// the server prints on its first start. Once there is an administrator, the link is invalid.
 func (s *session) showSetup(w http.ResponseWriter, r *http.Request) error {
 	token := param(r, "token")
 	err := s.config.Accounts.CheckSetupToken(r.Context(), time.Now(), token)
@@ -25,10 +25,10 @@ func (s *session) showSetup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.writeSetup(w, setupView{Token: token}, answer{})
+	return s.writeSetup(w, setupView{Token: token}, pageResponse{})
 }
 
-func (s *session) writeSetup(w http.ResponseWriter, v setupView, a answer) error {
+func (s *session) writeSetup(w http.ResponseWriter, v setupView, a pageResponse) error {
 	a.template, a.title, a.data = "setup", "Set up "+s.config.Name, v
 	return s.write(w, a)
 }

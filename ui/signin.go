@@ -14,18 +14,18 @@ import (
 
 type signInView struct {
 	waiting
-	ClientName string // "" if no application waits
+	ClientName string // "" if no application is waiting
 	Identifier string
 	Alert      string
-	// Continue leads on with the account that is signed in, where the application does not
-	// ask for more.
+	// Continue is the URL that continues with the signed-in account, if the application does
+	// not require a new sign-in.
 	Continue string
-	// SignUp leads to the page that creates an account; "" if there is none.
+	// SignUp is the URL of the page that creates an account; "" if there is none.
 	SignUp string
 }
 
-// waiting is what a page's links and forms say of the interaction: its ID, and the client that
-// the browser can go back to when it is gone. Both are "" if no application waits.
+// waiting is what a page's links and forms contain about the interaction: its ID, and the client
+// to return to if the interaction has expired. Both are "" if no application is waiting.
 type waiting struct{ Interaction, ClientID string }
 
 func waitingFor(in *authserver.Interaction) waiting {
@@ -39,7 +39,7 @@ func waitingFor(in *authserver.Interaction) waiting {
 	return v
 }
 
-// query is for links to other pages of the interaction.
+// query returns the query for links to other pages of the interaction.
 func (v waiting) query() string {
 	if v.Interaction == "" {
 		return ""
@@ -51,8 +51,8 @@ func (v waiting) query() string {
 	return query
 }
 
-// interaction returns the interaction that a page is about; nil if it is about none, or
-// if it has written the page that says what is wrong with it (ok is false).
+// interaction returns the interaction that the request belongs to; nil if there is none. If the
+// interaction is invalid, it writes an error page and ok is false.
 func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *authserver.Interaction, ok bool) {
 	id := param(r, "interaction")
 	if id == "" {
@@ -84,11 +84,11 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 	if in != nil {
 		v.Identifier = cutRunes(clean(in.LoginHint), 254)
 	}
-	return s.writeSignIn(w, r, in, v, answer{})
+	return s.writeSignIn(w, r, in, v, pageResponse{})
 }
 
-// writeSignIn writes the page; a has the status and what goes with it.
-func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, v signInView, a answer) error {
+// writeSignIn writes the page; a has the status and its headers.
+func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, v signInView, a pageResponse) error {
 	v.waiting = waitingFor(in)
 	if in != nil {
 		if in.Client != nil {
@@ -135,10 +135,10 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 	return s.redirect(w, "/account?"+signedInParam+"=1")
 }
 
-// signedInParam says that the page before set the session's cookie.
+// signedInParam marks a redirect from a page that set the session cookie.
 const signedInParam = "signed_in"
 
-// cancel goes back to the application without signing in.
+// cancel returns to the application without signing in.
 func (s *session) cancel(w http.ResponseWriter, r *http.Request) error {
 	in, ok := s.interaction(w, r)
 	if !ok {
@@ -151,29 +151,29 @@ func (s *session) cancel(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// signInRefusal says to a person why a password was not accepted; known is false for a
-// fault.
-func signInRefusal(err error, alert *string) (a answer, known bool) {
+// signInRefusal sets the message for a password that was not accepted; known is false for an
+// internal error.
+func signInRefusal(err error, alert *string) (a pageResponse, known bool) {
 	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
-		*alert = "Too many failed attempts. To protect the account, wait and try again " + inTime(throttled.RetryAfter) + "."
-		return answer{status: http.StatusTooManyRequests, retryAfter: throttled.RetryAfter}, true
+		*alert = "Too many failed attempts. Try again " + inTime(throttled.RetryAfter) + "."
+		return pageResponse{status: http.StatusTooManyRequests, retryAfter: throttled.RetryAfter}, true
 	}
 	switch {
 	case errors.Is(err, identity.ErrWrongCredentials):
-		*alert = "Wrong username or password. Check both and try again."
-		return answer{status: http.StatusForbidden}, true
+		*alert = "Incorrect username or password."
+		return pageResponse{status: http.StatusForbidden}, true
 	case errors.Is(err, identity.ErrPasswordTooLong):
 		*alert = "That password is too long."
-		return answer{status: http.StatusBadRequest}, true
+		return pageResponse{status: http.StatusBadRequest}, true
 	case errors.Is(err, identity.ErrBusy):
-		*alert = "The service is very busy. Try again in a moment."
-		return answer{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
+		*alert = "The service is busy. Try again in a moment."
+		return pageResponse{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
 	}
-	return answer{}, false
+	return pageResponse{}, false
 }
 
-// begin gives the browser a new session in the place of the one that it had, and remembers
-// the device.
+// begin starts a new session for the browser, which replaces the one that it had, and
+// remembers the device.
 func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (*identity.Session, error) {
 	ctx := r.Context()
 	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, identity.SessionDetails{
@@ -190,7 +190,7 @@ func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, u
 func (s *session) remember(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) error {
 	device, err := s.config.Accounts.RememberDevice(ctx, now, user.ID, identity.DeviceCookie(r, s.config.Issuer))
 	if err != nil {
-		return fmt.Errorf("after signing in: %w", err)
+		return fmt.Errorf("remember the device: %w", err)
 	}
 	identity.SetDeviceCookie(w, s.config.Issuer, device)
 	return nil

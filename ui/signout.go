@@ -12,10 +12,10 @@ import (
 type signOutView struct {
 	waiting
 	ClientName string
-	// Cancel is where a user who stays signed in goes.
+	// Cancel is the URL for a user who stays signed in.
 	Cancel string
-	Person *personView // nil if nobody is signed in
-	// Applications are those that are told, and so sign the person out; Staying the names
+	Person *personView // nil if no user is signed in
+	// Applications are those that are notified and sign the user out; Staying are the names
 	// of the others.
 	Applications []signedInView
 	Staying      []string
@@ -29,7 +29,7 @@ func (s *session) showSignOut(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	v := signOutView{waiting: waitingFor(in), Cancel: s.base + "/account"}
-	a := answer{template: "sign-out", title: "Sign out"}
+	a := pageResponse{template: "sign-out", title: "Sign out"}
 	if s.who != nil {
 		v.Person = person(s.who.User)
 		var err error
@@ -50,9 +50,10 @@ func (s *session) showSignOut(w http.ResponseWriter, r *http.Request) error {
 	return s.write(w, a)
 }
 
-// signedInAt returns the applications that take part in the session: those that are told of
-// its end, and the names of those that are not. Who asks for the sign-out knows.
-func (s *session) signedInAt(r *http.Request, in *authserver.Interaction) (told []signedInView, staying []string, err error) {
+// signedInAt returns the applications that take part in the session: those that are notified of
+// its end, and the names of those that are not. The application that requests the sign-out is
+// not among the latter.
+func (s *session) signedInAt(r *http.Request, in *authserver.Interaction) (notified []signedInView, staying []string, err error) {
 	clients, err := s.server.SessionClients(r.Context(), authentication(s.who))
 	if err != nil {
 		return nil, nil, fmt.Errorf("list the applications of a session: %w", err)
@@ -61,12 +62,12 @@ func (s *session) signedInAt(r *http.Request, in *authserver.Interaction) (told 
 		name := clientName(client)
 		switch {
 		case client.BackchannelLogoutURI != "" || client.FrontchannelLogoutURI != "":
-			told = append(told, signedInView{name, initial(name)})
+			notified = append(notified, signedInView{name, initial(name)})
 		case in == nil || in.Client == nil || in.Client.ID != client.ID:
 			staying = append(staying, name)
 		}
 	}
-	return told, staying, nil
+	return notified, staying, nil
 }
 
 func (s *session) signOut(w http.ResponseWriter, r *http.Request) error {
@@ -83,15 +84,15 @@ func (s *session) signOut(w http.ResponseWriter, r *http.Request) error {
 }
 
 type signedOutView struct {
-	// Frames tell applications of the logout.
+	// Frames notify applications of the logout.
 	Frames []template.URL
-	// ContinueTo is where the person goes on to; "" if they stay.
+	// ContinueTo is the URL that the user continues to; "" if there is none.
 	ContinueTo template.URL
 	Host       string
 }
 
 func (s *session) signedOut(w http.ResponseWriter, r *http.Request) error {
-	a := answer{template: "signed-out", title: "You are signed out"}
+	a := pageResponse{template: "signed-out", title: "You are signed out"}
 	var v signedOutView
 	if param(r, "interaction") != "" {
 		in, ok := s.interaction(w, r)
@@ -101,7 +102,7 @@ func (s *session) signedOut(w http.ResponseWriter, r *http.Request) error {
 		if !in.SignedOut {
 			return s.redirect(w, "/signed-out")
 		}
-		// All of these are registered for a client, whatever their schemes are.
+		// All these URLs are registered for a client, so any scheme is safe here.
 		v.ContinueTo, v.Host = template.URL(in.ContinueTo), webHost(in.ContinueTo)
 		for _, frame := range in.Frames {
 			v.Frames = append(v.Frames, template.URL(frame))

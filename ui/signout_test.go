@@ -20,10 +20,10 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// application is a program in which people sign in, and where they are told of a logout.
+// application is a web application with a sign-in, which is notified of logouts.
 type application struct {
 	*httptest.Server
-	slow chan struct{} // where /slow waits
+	slow chan struct{} // /slow waits for it
 
 	mu   sync.Mutex
 	told []string
@@ -40,7 +40,7 @@ func newApplication(t *testing.T, check string) *application {
 			a.told = append(a.told, r.URL.Path+" "+r.Form.Encode())
 			a.mu.Unlock()
 			if r.Referer() != "" {
-				t.Errorf("AC-15: the application learns of the page %s", r.Referer())
+				t.Errorf("AC-15: the application gets the Referer %s", r.Referer())
 			}
 		case "/slow":
 			select {
@@ -70,8 +70,8 @@ func (a *application) wasTold() []string {
 	return told
 }
 
-// TestLogoutInChromium: an application asks the frame about the session, the person signs
-// out, the other applications are told, and the browser returns, with scripts and without.
+// TestLogoutInChromium: an application queries the session frame, the user signs out, the other
+// applications are notified, and the browser returns, with and without scripts.
 func TestLogoutInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes seconds")
@@ -129,7 +129,7 @@ func TestLogoutInChromium(t *testing.T) {
 			do(chromedp.Navigate(app.URL+"/check?message="+url.QueryEscape(message)), chromedp.WaitVisible(chromedp.CSS("#answer")))
 			got, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.getElementById("answer").textContent`))
 			if err != nil || got != want {
-				t.Errorf("the frame answers %q to %q, want %q (%v)", got, message, want, err)
+				t.Errorf("the frame responds with %q to %q, want %q (%v)", got, message, want, err)
 			}
 		}
 
@@ -151,9 +151,9 @@ func TestLogoutInChromium(t *testing.T) {
 		if scripts && err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"Photo Printer", "Hanging Gardens", "Old Wiki may keep you signed in"} {
+		for _, name := range []string{"Photo Printer", "Hanging Gardens", "You may stay signed in to Old Wiki for a while"} {
 			if scripts && !strings.Contains(text, name) {
-				t.Errorf("the sign-out page does not say %q:\n%s", name, text)
+				t.Errorf("the sign-out page does not contain %q:\n%s", name, text)
 			}
 		}
 		began := time.Now()
@@ -165,18 +165,18 @@ func TestLogoutInChromium(t *testing.T) {
 			t.Errorf("scripts %v: returned with %v", scripts, got)
 		}
 		if took := time.Since(began); took > 8*time.Second {
-			t.Errorf("SE-10: an application that hangs holds the browser up for %s", took)
+			t.Errorf("SE-10: an application that hangs delays the browser by %s", took)
 		}
 		told := app.wasTold()
 		if len(told) != 1 || !strings.HasPrefix(told[0], "/out iss="+url.QueryEscape(w.url)+"&sid=") {
-			t.Errorf("SE-12: scripts %v: the application was told %q", scripts, told)
+			t.Errorf("SE-12: scripts %v: the application was notified of %q", scripts, told)
 		}
 		check("printer "+state, "changed")
 	}
 }
 
-// However somebody signs out on our own pages, the applications of the session are told.
-func TestSE10_PagesTellApplications(t *testing.T) {
+// However the user signs out on these pages, the applications of the session are notified.
+func TestSE10_PagesNotifyApplications(t *testing.T) {
 	for name, leave := range map[string]func(w *world, b *browserClient){
 		"sign-out": func(_ *world, b *browserClient) { b.post("/sign-out", url.Values{}).redirected(b.t) },
 		"sign-out everywhere": func(_ *world, b *browserClient) {
@@ -229,7 +229,7 @@ func TestSE10_PagesTellApplications(t *testing.T) {
 				return app.wasTold()
 			}
 			if told := deliver(); len(told) != 0 {
-				t.Errorf("told while the session stands: %q", told)
+				t.Errorf("notified while the session is active: %q", told)
 			}
 			leave(w, b)
 			select {
@@ -240,7 +240,7 @@ func TestSE10_PagesTellApplications(t *testing.T) {
 				}
 			}
 			if told := deliver(); len(told) != 1 || !strings.HasPrefix(told[0], "/backchannel logout_token=ey") {
-				t.Errorf("told %q", told)
+				t.Errorf("notified of %q", told)
 			}
 		})
 	}

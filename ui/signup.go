@@ -8,31 +8,31 @@ import (
 	"github.com/valetkey/valetkey/identity"
 )
 
-// SignUpPath is where people create accounts for themselves, below the issuer.
+// SignUpPath is the path of the page where users create their own accounts, below the issuer.
 const SignUpPath = "/sign-up"
 
 type signUpView struct {
 	waiting
 	ClientName string
 	newPersonView
-	SignIn string // leads to the form for those who have an account
+	SignIn string // URL of the sign-in page
 }
 
-// newPersonView is what forms that create a person have in common.
+// newPersonView is the data that forms that create a user have in common.
 type newPersonView struct {
 	Username, Email string
 	Alert           string
 	NameBad, NewBad bool
 }
 
-// showSignUp is where people create an account for themselves, if the operator allows it:
-// on their own, or because an application sent them (Initiating User Registration via
-// OpenID Connect, prompt=create).
+// showSignUp shows the page where users create their own accounts, if the operator allows it.
+// An application can send them there (prompt=create, Initiating User Registration via OpenID
+// Connect).
 func (s *session) showSignUp(w http.ResponseWriter, r *http.Request) error {
-	return s.writeSignUp(w, r, newPersonView{}, answer{})
+	return s.writeSignUp(w, r, newPersonView{}, pageResponse{})
 }
 
-func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPersonView, a answer) error {
+func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPersonView, a pageResponse) error {
 	if !s.config.SignUp {
 		s.NotFound(w, r)
 		return nil
@@ -83,8 +83,9 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 	return s.notify(w, "welcome")
 }
 
-// refusal says to a person why they could not be created; known is false for a fault.
-func (v *newPersonView) refusal(err error) (a answer, known bool) {
+// refusal sets the message for a user that could not be created; known is false for an
+// internal error.
+func (v *newPersonView) refusal(err error) (a pageResponse, known bool) {
 	weak, isWeak := errors.AsType[*identity.WeakPasswordError](err)
 	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
 	switch {
@@ -97,5 +98,5 @@ func (v *newPersonView) refusal(err error) (a answer, known bool) {
 	default:
 		return signInRefusal(err, &v.Alert)
 	}
-	return answer{status: http.StatusBadRequest}, true
+	return pageResponse{status: http.StatusBadRequest}, true
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/valetkey/valetkey/identity"
 )
 
-// Initiating User Registration via OpenID Connect: the application sends people to create
-// an account, and gets them back signed in.
+// Initiating User Registration via OpenID Connect: the application sends the user to create an
+// account, and the user returns signed in.
 func TestSignUpForAnApplication(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
@@ -25,12 +25,12 @@ func TestSignUpForAnApplication(t *testing.T) {
 	consent.want(t, 200, "wants access", "carol")
 	carol, err := w.store.UserByIdentifier(t.Context(), "carol")
 	if err != nil || carol.Administrator || carol.Claims["email_verified"] != false {
-		t.Errorf("the new person is %+v, %v", carol, err)
+		t.Errorf("the new user is %+v, %v", carol, err)
 	}
 }
 
-// Who has an account already signs in instead.
-func TestPromptCreateIsContentWithASignIn(t *testing.T) {
+// A user who already has an account can sign in instead.
+func TestPromptCreateAllowsSignIn(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	b := w.newBrowser()
@@ -39,7 +39,7 @@ func TestPromptCreateIsContentWithASignIn(t *testing.T) {
 	b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(t)).want(t, 200, "wants access")
 }
 
-func TestSignUpIsOffUnlessTheOperatorWantsIt(t *testing.T) {
+func TestSignUpIsOffByDefault(t *testing.T) {
 	w := newWorld(t)
 	w.ui.config.SignUp = false
 	b := w.newBrowser()
@@ -76,7 +76,7 @@ func TestSelectAccount(t *testing.T) {
 	again := b.get(b.post("/select-account", stranger).redirected(t))
 	again.want(t, 200, "Choose an account")
 	if to := b.post("/select-account", again.hidden()).redirected(t); !strings.HasPrefix(to, w.callback+"?code=") {
-		t.Errorf("who chose goes to %s", to)
+		t.Errorf("after the choice, the browser goes to %s", to)
 	}
 
 	choose = b.get(b.get(b.authorizeURL(url.Values{"prompt": {"select_account"}})).redirected(t))
@@ -85,5 +85,5 @@ func TestSelectAccount(t *testing.T) {
 	b.get(b.post("/sign-in", with(another.hidden(), "identifier", "bob", "password", password)).redirected(t)).want(t, 200, "wants access", "bob")
 
 	both := b.get(b.get(b.authorizeURL(url.Values{"prompt": {"login select_account"}})).redirected(t))
-	both.want(t, 200, "Password") // choosing would not be enough
+	both.want(t, 200, "Password") // the application requires a new sign-in
 }

@@ -16,30 +16,30 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 )
 
-// Config says whose pages these are.
+// Config configures the pages of an issuer.
 type Config struct {
 	// Issuer is the issuer identifier; all pages are below it.
 	Issuer   string
 	Accounts *identity.Accounts
-	// Store is the engine's, for the applications on the account page.
+	// Store is the engine's store, for the applications on the account page.
 	Store authserver.Store
-	// Name is what people call the service; "" means Valetkey.
+	// Name is the name of the service; "" means Valetkey.
 	Name string
-	// SignUp lets people create accounts for themselves.
+	// SignUp lets users create their own accounts.
 	SignUp bool
-	// OptionalUnticked has the consent page show optional scopes unticked, unless the user
-	// allowed them before.
+	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user
+	// has allowed them before.
 	OptionalUnticked bool
 	// RemoteAddr returns the address of the browser behind trusted proxies; nil means
 	// r.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr
-	// Logger receives what is no business of a person; nil means slog.Default().
+	// Logger receives internal errors and events; nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// UI holds the pages. Its methods SignedIn, SessionActive, SignOut, Claims and ErrorPage
-// are those that authserver.Config asks for; with the engine that is made of them, Handler
-// serves the pages. All methods are safe for concurrent use.
+// UI serves the pages. Its methods SignedIn, SessionActive, SignOut, Claims and ErrorPage go
+// into authserver.Config; Handler then takes the resulting engine. All methods are safe for
+// concurrent use.
 type UI struct {
 	config    Config
 	log       *slog.Logger
@@ -57,10 +57,10 @@ type UI struct {
 func New(config Config) (*UI, error) {
 	issuer, err := url.Parse(config.Issuer)
 	if err != nil || issuer.Host == "" {
-		return nil, fmt.Errorf("ui: the issuer %q is no URL", config.Issuer)
+		return nil, fmt.Errorf("ui: the issuer %q is not a valid URL", config.Issuer)
 	}
 	if config.Accounts == nil || config.Store == nil {
-		return nil, errors.New("ui: Config.Accounts and Config.Store are needed")
+		return nil, errors.New("ui: Config.Accounts and Config.Store are required")
 	}
 	config.Name = cmp.Or(cleanName(config.Name), "Valetkey")
 	if config.RemoteAddr == nil {
@@ -78,7 +78,7 @@ func New(config Config) (*UI, error) {
 		u.log = slog.Default()
 	}
 	u.events = event.New(u.log)
-	// A reverse proxy may pass another Host than browsers see.
+	// A reverse proxy may pass on another Host than the one that browsers see.
 	if err := u.crossSite.AddTrustedOrigin(u.origin); err != nil {
 		return nil, fmt.Errorf("ui: origin of the issuer: %w", err)
 	}
@@ -88,15 +88,15 @@ func New(config Config) (*UI, error) {
 	return u, u.loadTemplates()
 }
 
-// page is an entry of the table of pages. An error of a handler is a fault: it becomes
-// the page of a server error, and goes to the log.
+// page is an entry of the table of pages. An error that a handler returns is an internal
+// error: it is logged, and the browser gets the page for a server error.
 type page struct {
 	path string // below the issuer
 	get  func(*session, http.ResponseWriter, *http.Request) error
 	post func(*session, http.ResponseWriter, *http.Request) error
 }
 
-// pages is the table. What changes anything is a POST.
+// pages is the table of pages. Only a POST changes anything.
 var pages = [...]page{
 	{"/", (*session).home, nil},
 	{"/sign-in", (*session).showSignIn, (*session).signIn},
@@ -116,7 +116,7 @@ var pages = [...]page{
 	{"/setup", (*session).showSetup, (*session).setUp},
 }
 
-// find returns the page or the asset at a path, that of the issuer included.
+// find returns the page or the asset at a path, which includes the issuer's path.
 func (u *UI) find(path string) (*page, *asset) {
 	rest, ok := strings.CutPrefix(path, u.base)
 	if !ok {
@@ -133,8 +133,8 @@ func (u *UI) find(path string) (*page, *asset) {
 	return nil, nil
 }
 
-// Handler serves the pages of an engine, and the page that says "not found" for any other
-// path. Paths are compared as they came, without cleaning.
+// Handler serves the pages of an engine, and a "not found" page for any other path. Paths are
+// compared without cleaning.
 func (u *UI) Handler(server *authserver.Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page, asset := u.find(r.URL.Path)

@@ -26,7 +26,7 @@ const password = "lunar module 11"
 
 var passwordHash = sync.OnceValue(func() string { h, _ := identity.HashPassword(password); return h })
 
-// world is an issuer on a loopback port, the real engine and the pages, in memory.
+// world is an issuer on a loopback port: the real engine and the pages, with a memory store.
 type world struct {
 	t        *testing.T
 	store    *memory.Store
@@ -76,7 +76,7 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 			Scope: "openid profile email offline_access photos.read photos.write",
 		}}},
 		Scopes: []authserver.Scope{
-			{Name: "photos.read", Description: "Look at your photos"},
+			{Name: "photos.read", Description: "See your photos"},
 			{Name: "photos.write", Optional: true},
 			{Name: "email", Optional: true},
 		},
@@ -101,7 +101,7 @@ func (w *world) declare(d declaration.Declaration) {
 	}
 }
 
-// authorizeURL is where the client sends a browser.
+// authorizeURL returns the URL of the client's authorization request.
 func (w *world) authorizeURL(change url.Values) string {
 	query := url.Values{
 		"client_id": {"printer"}, "response_type": {"code"}, "redirect_uri": {w.callback}, "state": {"xyz"},
@@ -121,7 +121,7 @@ func (w *world) addUser(u identity.User) *identity.User {
 	return &u
 }
 
-// updateUser changes a user and returns them.
+// updateUser changes a user and returns the result.
 func (w *world) updateUser(id string, update func(*identity.User)) (user *identity.User) {
 	w.t.Helper()
 	err := w.store.UpdateUser(w.t.Context(), id, func(u *identity.User) error {
@@ -151,7 +151,7 @@ func (w *world) addAlice() *identity.User {
 	return w.addUser(identity.User{ID: "a", Username: "alice", PasswordHash: passwordHash(), Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}})
 }
 
-// newBrowser returns a client that keeps cookies and follows no redirects.
+// newBrowser returns a client that keeps cookies and does not follow redirects.
 func (w *world) newBrowser() *browserClient {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -236,7 +236,7 @@ func (failing) UserByIdentifier(context.Context, string) (*identity.User, error)
 	return nil, errors.New("the disk is full")
 }
 
-// interactionOf returns the interaction in the address of a page.
+// interactionOf returns the interaction in the URL of a page.
 func interactionOf(page string) string {
 	u, err := url.Parse(page)
 	if err != nil {

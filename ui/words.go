@@ -13,122 +13,122 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// deadEnd says what happened, and what to do next.
-type deadEnd struct {
+// errorText is the text of an error page.
+type errorText struct {
 	Title, Happened, Next string
-	// own marks one that the application's developer can do nothing about.
-	own bool
+	// hideDetails is set where the application's developers can do nothing about the error.
+	hideDetails bool
 }
 
-// tellDevelopers is what helps where the application's request is at fault.
-const tellDevelopers = "If this keeps happening, contact its developers and give them the reference below."
+// contactDevelopers is the advice where the application's request is at fault.
+const contactDevelopers = "If this keeps happening, contact its developers and include the reference below."
 
-var deadEnds = map[oauth.ErrorCode]deadEnd{
+var errorTexts = map[oauth.ErrorCode]errorText{
 	authserver.PageUnknownClient: {
 		Title:    "Unknown application",
-		Happened: "The link that brought you here is for an application that is not registered with this service.",
-		Next:     "Go back to the application and try again. " + tellDevelopers,
+		Happened: "The link you followed is for an application that is not registered with this service.",
+		Next:     "Go back to the application and try again. " + contactDevelopers,
 	},
 	authserver.PageRedirectURI: {
-		Title:    "Stopped for your safety",
-		Happened: "The application asked us to send you to an address that it has not registered. It may be a mistake by its developers, or someone may be trying to get into your account. Nothing was sent.",
-		Next:     "Start again from the application's own site. " + tellDevelopers,
+		Title:    "Request blocked",
+		Happened: "The application asked us to send you to an address that it has not registered. This may be a mistake by its developers, or an attempt to get into your account. Nothing was sent.",
+		Next:     "Start again from the application’s own website. " + contactDevelopers,
 	},
 	authserver.PageRedirectURIMissing: {
 		Title:    "Incomplete link",
-		Happened: "The application did not say which of its addresses to send you back to. Nothing was sent.",
-		Next:     "Start again from the application's own site. " + tellDevelopers,
+		Happened: "The application did not say where to send you after you sign in. Nothing was sent.",
+		Next:     "Start again from the application’s own website. " + contactDevelopers,
 	},
 	authserver.PageClientDocument: {
 		Title:    "We could not identify this application",
-		Happened: "The application describes itself in a document on its developers' site. We could not read the document, or it is not valid. Nothing was sent.",
-		Next:     "Wait a moment, then start again from the application. " + tellDevelopers,
+		Happened: "The application’s developers publish its details on their website. We could not read these details, or they are not valid. Nothing was sent.",
+		Next:     "Wait a moment, then start again from the application. " + contactDevelopers,
 	},
 	authserver.PageExpired: {
-		Title:    "This page has expired",
-		Happened: "It was already used, or it was open for too long. Pages like this one cannot be bookmarked.",
-		Next:     "Go back to the application and start again. If you are still signed in here, you will not need your password.",
-		own:      true,
+		Title:       "This page has expired",
+		Happened:    "It has already been used or was open for too long. Pages like this one cannot be bookmarked.",
+		Next:        "Go back to the application and start again. If you are still signed in here, you will not need your password.",
+		hideDetails: true,
 	},
 	authserver.PageOtherBrowser: {
-		Title:    "This was started in another browser",
-		Happened: "For your safety, a sign-in has to be finished in the browser where it was started. The same happens if this browser has deleted its cookies since then.",
-		Next:     "Go back to the browser where you started, or start again from the application in this one.",
-		own:      true,
+		Title:       "Continue in the browser where you started",
+		Happened:    "To protect your account, a sign-in must be completed in the browser where it was started. You also see this page if this browser has deleted its cookies since then.",
+		Next:        "Go back to the browser where you started, or start again from the application in this one.",
+		hideDetails: true,
 	},
 	pageNoCookies: {
-		Title:    "Cookies are turned off",
-		Happened: "Your browser did not keep the cookie that we set just now. Without cookies, we cannot sign you in.",
-		Next:     "Allow cookies for this site in your browser's settings. Then go back to the application and start again.",
-		own:      true,
+		Title:       "Cookies are blocked",
+		Happened:    "Your browser did not accept our cookie. We cannot sign you in without it.",
+		Next:        "Allow cookies for this site in your browser’s settings. Then go back to the application and start again.",
+		hideDetails: true,
 	},
 	oauth.AccessDenied: {
-		Title:    "You canceled the sign-in",
-		Happened: "The application did not get access to anything.",
-		Next:     "You can close this page. To sign in after all, start again from the application.",
-		own:      true,
+		Title:       "Sign-in canceled",
+		Happened:    "The application did not get access to your account.",
+		Next:        "You can close this page. To sign in, start again from the application.",
+		hideDetails: true,
 	},
 	pageForeignForm: {
-		Title:    "This form came from another site",
-		Happened: "The form was not sent from one of our pages, so we ignored it.",
-		Next:     "If you meant to do this, open the page here and try again. Otherwise, there is nothing you need to do.",
-		own:      true,
+		Title:       "This form was sent from another site",
+		Happened:    "To protect your account, we ignored it. Nothing was changed.",
+		Next:        "If you meant to do this, open the page on this site and try again. Otherwise, you do not need to do anything.",
+		hideDetails: true,
 	},
 	pageBadForm: {
-		Title:    "We could not read the form",
-		Happened: "Your browser sent something that the form does not ask for, so we ignored it.",
-		Next:     "Go back, reload the page and fill it in again.",
-		own:      true,
+		Title:       "We could not read the form",
+		Happened:    "Your browser sent data that we did not expect. Nothing was changed.",
+		Next:        "Go back, reload the page and try again.",
+		hideDetails: true,
 	},
 	pageNotFound: {
-		Title:    "Page not found",
-		Happened: "The address may be mistyped, or the page may have been removed.",
-		Next:     "Check the address, or go to your account.",
-		own:      true,
+		Title:       "Page not found",
+		Happened:    "The address may be mistyped, or the page may have been removed.",
+		Next:        "Check the address, or go to your account.",
+		hideDetails: true,
 	},
 	pageSetupOver: {
-		Title:    "This link no longer works",
-		Happened: "It creates the first account. It works once, and only for a day. It was already used, has expired or is incomplete.",
-		Next:     "Sign in if you have an account. If there are no accounts yet, restart the server: it prints a new link.",
-		own:      true,
+		Title:       "This setup link is not valid",
+		Happened:    "A setup link creates the first account. It works once and expires after a day. This one has been used, has expired or is incomplete.",
+		Next:        "If you have an account, sign in. If there are no accounts yet, restart the server: it prints a new link.",
+		hideDetails: true,
 	},
 	pageMethod: {
-		Title:    "This address cannot be opened directly",
-		Happened: "It belongs to a form, and nothing happened.",
-		Next:     "Go to your account and use the form there.",
-		own:      true,
+		Title:       "This page cannot be opened directly",
+		Happened:    "The address belongs to a form. Nothing was changed.",
+		Next:        "Go to your account and use the form there.",
+		hideDetails: true,
 	},
 	oauth.InvalidRequest: {
-		Title:    "Something is wrong with the application's request",
-		Happened: "The link that brought you here is incomplete or damaged.",
-		Next:     "Go back to the application and try again. " + tellDevelopers,
+		Title:    "The application sent an invalid request",
+		Happened: "The link you followed is incomplete or damaged.",
+		Next:     "Go back to the application and try again. " + contactDevelopers,
 	},
 	oauth.TemporarilyUnavailable: {
-		Title:    "The service is very busy",
-		Happened: "We could not handle your request right now.",
-		Next:     "Wait a moment, then reload the page.",
-		own:      true,
+		Title:       "The service is busy",
+		Happened:    "We could not process your request right now.",
+		Next:        "Wait a moment, then reload the page.",
+		hideDetails: true,
 	},
 	oauth.ServerError: {
-		Title:    "Something went wrong on our side",
-		Happened: "This was not your fault. The error has been logged.",
-		Next:     "Try again in a moment. If it happens again, contact us and give us the reference below.",
-		own:      true,
+		Title:       "Something went wrong on our side",
+		Happened:    "We could not complete your request. The error has been logged.",
+		Next:        "Try again in a moment. If this keeps happening, contact support and include the reference below.",
+		hideDetails: true,
 	},
 }
 
-// standardScopes are the words for the scopes of OpenID Connect Core, sections 5.4 and 11.
+// standardScopes describes the scopes of OpenID Connect Core, sections 5.4 and 11.
 var standardScopes = map[string]string{
 	oauth.ScopeOpenID:        "Sign you in and recognize you when you return",
 	oauth.ScopeProfile:       "See your profile, such as your name and picture",
 	oauth.ScopeEmail:         "See your email address",
 	oauth.ScopeAddress:       "See your postal address",
 	oauth.ScopePhone:         "See your phone number",
-	oauth.ScopeOfflineAccess: "Keep this access while you are away, until you revoke it",
+	oauth.ScopeOfflineAccess: "Keep this access when you are not using the application",
 }
 
-// inWords says what a scope allows. ok is false if it has no description, and the words are
-// the scope's name.
+// inWords returns the description of a scope. If there is none, it returns the scope's name
+// and ok is false.
 func inWords(scope authserver.Scope) (words string, ok bool) {
 	if scope.Description != "" {
 		return cutRunes(clean(scope.Description), 300), true
@@ -139,12 +139,11 @@ func inWords(scope authserver.Scope) (words string, ok bool) {
 	return scope.Name, false
 }
 
-// maxNameRunes is how much of a name is shown.
+// maxNameRunes limits the length of a displayed name.
 const maxNameRunes = 100
 
-// cleanName returns a name as it may be shown among our own words: in one line, without
-// characters that are invisible or change the direction of what follows, at most 100
-// characters.
+// cleanName makes an untrusted name safe to show within a page's own text: one line, at most
+// maxNameRunes characters, none of them invisible or changing the text direction.
 func cleanName(s string) string { return cutRunes(clean(s), maxNameRunes) }
 
 func clean(s string) string {
@@ -167,7 +166,7 @@ func cutRunes(s string, n int) string {
 	return s
 }
 
-// clientName is how an application is called on the pages.
+// clientName returns the name of an application as shown on the pages.
 func clientName(c *authserver.Client) string {
 	if name := cleanName(c.ClientName); name != "" {
 		return name
@@ -181,7 +180,7 @@ func clientName(c *authserver.Client) string {
 	return cleanName(c.ID)
 }
 
-// initial is the letter in the badge of a name.
+// initial returns the letter for the badge of a name.
 func initial(name string) string {
 	for _, r := range name {
 		if unicode.IsLetter(r) || unicode.IsNumber(r) {
@@ -200,7 +199,8 @@ func webHost(uri string) string {
 	return cleanName(u.Host)
 }
 
-// httpsLink returns uri if a page may link to it as a site of the application's developers.
+// httpsLink returns uri if a page may link to it as the site of the application's developers,
+// and "" otherwise.
 func httpsLink(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
@@ -209,8 +209,8 @@ func httpsLink(uri string) string {
 	return uri
 }
 
-// destination says where a redirect URI leads. native is true for an application on the
-// person's own device, which others there can impersonate (RFC 8252, section 8.6).
+// destination describes where a redirect URI leads. native is true for an application on the
+// user's own device, which other programs there can impersonate (RFC 8252, section 8.6).
 func destination(redirectURI string) (where string, native bool) {
 	u, err := url.Parse(redirectURI)
 	if err != nil {
@@ -225,7 +225,7 @@ func destination(redirectURI string) (where string, native bool) {
 	return cleanName(u.Host), false
 }
 
-// browser says in a few words which browser sent a User-Agent.
+// browser returns a short name for the browser that sent a User-Agent.
 func browser(userAgent string) string {
 	first := func(names ...[2]string) string {
 		for _, n := range names {
@@ -250,7 +250,7 @@ func browser(userAgent string) string {
 	return "Unknown browser"
 }
 
-// inTime says how long to wait.
+// inTime describes how long to wait.
 func inTime(d time.Duration) string {
 	if d <= time.Second {
 		return "in a second"
@@ -261,7 +261,7 @@ func inTime(d time.Duration) string {
 	return fmt.Sprintf("in %d minutes", (d+time.Minute-1)/time.Minute)
 }
 
-// ago says how long something is past.
+// ago describes how long ago something happened.
 func ago(d time.Duration) string {
 	switch minutes := int(d / time.Minute); minutes {
 	case 0:
@@ -273,16 +273,17 @@ func ago(d time.Duration) string {
 	}
 }
 
-// moment is a time on a page: a day, or a minute too. The server does not know the browser's
-// time zone, so it writes UTC and says so; a script shows the time there.
+// moment is a time on a page, shown as a date or with the time of day. The server does not
+// know the browser's time zone, so it renders UTC and says so; a script converts it.
 type moment struct {
 	time.Time
 	Minute bool
 }
 
-// Machine is the value of the attribute datetime.
+// Machine returns the value of the datetime attribute.
 func (m moment) Machine() string { return m.UTC().Format(time.RFC3339) }
 
+// Words returns the text that is shown without scripts.
 func (m moment) Words() string {
 	if m.Minute {
 		return m.UTC().Format("2 January 2006, 15:04 UTC")
@@ -290,7 +291,7 @@ func (m moment) Words() string {
 	return m.UTC().Format("2 January 2006")
 }
 
-// sentence makes a sentence of an error that was written for people.
+// sentence turns an error message that is written for end users into a sentence.
 func sentence(s string) string {
 	if s == "" {
 		return ""
@@ -298,10 +299,10 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
-// personView is a person beside a round badge.
+// personView is a user's name next to a round badge.
 type personView struct{ Name, Detail, Badge string }
 
-// person says who somebody is: their full name, if it is known, and how they sign in.
+// person returns how a user is shown: full name, if known, and username.
 func person(user *identity.User) *personView {
 	if user == nil {
 		return nil

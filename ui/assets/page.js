@@ -1,6 +1,6 @@
-// The pages work without this. It adds a button that shows a password while it is typed,
-// keeps a second click from sending a form twice, shows times in the browser's time zone, and
-// continues after a sign-out.
+// The pages work without this script. It adds a button that shows a password, prevents a form
+// from being submitted twice, shows times in the browser's time zone, and continues after a
+// sign-out.
 "use strict";
 
 for (const field of document.querySelectorAll(".secret > input")) {
@@ -16,12 +16,12 @@ for (const field of document.querySelectorAll(".secret > input")) {
   };
   show(false);
   button.addEventListener("click", () => show(field.type === "password"));
-  // Password managers learn from fields that are of type password when they are sent.
+  // Password managers read fields that have the type password when the form is submitted.
   field.form.addEventListener("submit", () => show(false));
   field.after(button);
 }
 
-// The pages are in English, in the user's own variety where the browser asks for one.
+// The pages are in English, in the variety that the browser prefers.
 const language = /^en\b/.test(navigator.language) ? navigator.language : "en-GB";
 for (const time of document.querySelectorAll("time[datetime]")) {
   const when = new Date(time.dateTime);
@@ -36,15 +36,15 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (sent.has(form)) event.preventDefault();
   sent.add(form);
-  setTimeout(() => sent.delete(form), 5000); // it may never have arrived
+  setTimeout(() => sent.delete(form), 5000); // it may not have arrived
 });
-// The page may come back from the browser's memory, by the back button.
+// The back button may restore the page from the browser's memory.
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) for (const form of document.forms) sent.delete(form);
 });
 
-// After a sign-out the browser goes back to the application when the others have been told:
-// the load event waits for their frames. Nobody can hold it up for long.
+// After a sign-out, the browser returns to the application when the others have been notified:
+// the load event waits for their frames, but no longer than three seconds.
 const onward = document.querySelector("a[data-continue]");
 if (onward) {
   const go = () => location.replace(onward.href);
