@@ -63,7 +63,7 @@ func start(ctx context.Context) error {
 	if *without {
 		for i := range all {
 			all[i].WithoutSwitches = true
-			all[i].Label += "-without-switches"
+			all[i].Label += withoutSwitches
 		}
 	}
 	if strings.HasPrefix(*database, "postgres") {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -19,12 +21,15 @@ type result struct {
 	Variant map[string]string `json:"variant,omitempty"`
 	Result  string            `json:"result"`
 	Reasons []string          `json:"reasons,omitempty"`
+	// Refused is what the default settings refuse, if that is why the module failed.
+	Refused string `json:"refused,omitempty"`
 }
 
 const moduleTimeout = 3 * time.Minute
 
-// picturePatience is for how long after a visit the suite may ask for a picture of a page
-// that there is not, before that is a failure.
+// picturePatience is how long after a visit the suite may ask for a picture of a page that
+// was not shown, or wait for a redirect while the browser is on an error page. After that
+// it is a failure.
 const picturePatience = 20 * time.Second
 
 // runModule runs one module to its end.
@@ -55,6 +60,7 @@ func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) r
 	if ended.Result != "PASSED" {
 		ended.Reasons = append(ended.Reasons, r.reasons(context.WithoutCancel(ctx), id)...)
 	}
+	ended.Refused = p.refused(ended)
 	return ended
 }
 
@@ -111,6 +117,9 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 	}
 }
 
+// errorPage begins the reason of a module that waits for a redirect in vain.
+const errorPage = "the server showed an error page at "
+
 func rotates(m module) bool { return strings.Contains(m.Name, "rotate-keys") }
 
 // attend visits what is to be visited, and shows the pictures that are asked for.
@@ -136,6 +145,14 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 	asked, err := r.suite.wanted(ctx, id)
 	if err != nil {
 		return err
+	}
+	last := b.pages[len(b.pages)-1]
+	if len(asked) == 0 && last.status >= http.StatusBadRequest && time.Since(b.visitedAt) > picturePatience {
+		at, err := url.Parse(last.url)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s (status %d) instead of a redirect", errorPage+at.Path, last.status)
 	}
 	for _, a := range asked {
 		shown, err := picture(a.Source, b.pages)

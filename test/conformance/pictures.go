@@ -19,6 +19,7 @@ var pictures = map[string]struct {
 	"ExpectRedirectUriErrorPage":                        {lastPage, checkRefusal},
 	"ExpectRedirectUriMissingErrorPage":                 {lastPage, checkRefusal},
 	"ExpectRequestMissingNonceErrorPage":                {lastPage, checkRefusal},
+	"ExpectResponseTypeMissingErrorPage":                {lastPage, checkRefusal},
 	"ExpectInvalidIdTokenHintErrorPage":                 {lastPage, checkRefusal},
 	"ExpectIdTokenHintRequiredErrorPage":                {lastPage, checkRefusal},
 	"ExpectPostLogoutRedirectUriNotRegisteredErrorPage": {lastPage, checkRefusal},

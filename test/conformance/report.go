@@ -75,9 +75,9 @@ func counts(results []result) map[string]int {
 	return n
 }
 
-// problems says why the run of these plans is no success: modules that failed or ended in a
-// way that is not known here, and plans without a result. If one module alone was asked
-// for, some plan has to have it.
+// problems returns why the run of these plans is not a success: modules that failed for
+// another reason than a refusal of the default settings, modules with an unknown result, and
+// plans without a result. With only, some plan must have that module.
 func (r *report) problems(all []plan, only string) []string {
 	var problems []string
 	found := false
@@ -88,7 +88,7 @@ func (r *report) problems(all []plan, only string) []string {
 		}
 		for _, ended := range results {
 			found = found || ended.Module == only
-			if ended.Result == "FAILED" || !slices.Contains(kinds, ended.Result) {
+			if ended.Result == "FAILED" && ended.Refused == "" || !slices.Contains(kinds, ended.Result) {
 				problems = append(problems, fmt.Sprintf("%s: %s ended as %q", p.Label, ended.Module, ended.Result))
 			}
 		}
@@ -163,9 +163,10 @@ func (r *report) print(w io.Writer, all []plan) error {
 func (r *report) write(path string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Conformance\n\nWritten by `go run ./test/conformance --suite URL --write docs/conformance.md`, a run of the OpenID Foundation's conformance suite: %s. "+
-		"The server kept its data in SQLite where the name of a plan says nothing else. "+
-		"This is our own run, not a certification. A module that asks for a picture ends as review at best: a person has to look.\n\n"+
-		"The switches are what the plan's clients are allowed and the default is not; `--without-switches` runs a plan without them.\n\n",
+		"The server's database is SQLite unless the plan's name ends in `-postgresql`. "+
+		"This is our own run, not a certification. A module that asks for a screenshot ends as `review` at best, because a person has to look at it.\n\n"+
+		"The switches are the `insecure_…` settings that the plan's clients ran with. They are off by default. "+
+		"Plans whose name contains `-without-switches` ran with the default settings (`--without-switches`).\n\n",
 		r.versions())
 	b.WriteString("| plan | passed | review | warned | failed | skipped | ran | switches |\n| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n")
 	labels := slices.Sorted(maps.Keys(r.Plans))
@@ -177,12 +178,13 @@ func (r *report) write(path string) error {
 		}
 		fmt.Fprintf(&b, " %s | %s |\n", when(r.Plans[label]), cmp.Or(strings.Join(r.Switches[label], ", "), "none"))
 	}
+	r.writeRefused(&b, labels)
 	b.WriteString("\n## What did not simply pass\n")
 	// The same module says the same in many plans.
 	where := map[string][]string{}
 	for _, label := range labels {
 		for _, ended := range r.Plans[label] {
-			if ended.Result == "PASSED" {
+			if ended.Result == "PASSED" || ended.Refused != "" {
 				continue
 			}
 			text := fmt.Sprintf("`%s`, %s:", ended.Module, strings.ToLower(ended.Result))
@@ -219,6 +221,34 @@ func (r *report) write(path string) error {
 		b.WriteString(strings.Join(items, ", ") + "\n")
 	}
 	return os.WriteFile(path, []byte(b.String()), 0o644)
+}
+
+// writeRefused writes which modules failed because of the default settings.
+func (r *report) writeRefused(b *strings.Builder, labels []string) {
+	failed := map[string]map[string][]string{} // the plans, by what is refused and by module
+	for _, label := range labels {
+		for _, ended := range r.Plans[label] {
+			if ended.Refused == "" {
+				continue
+			}
+			if failed[ended.Refused] == nil {
+				failed[ended.Refused] = map[string][]string{}
+			}
+			if plans := failed[ended.Refused][ended.Module]; !slices.Contains(plans, label) {
+				failed[ended.Refused][ended.Module] = append(plans, label)
+			}
+		}
+	}
+	if len(failed) == 0 {
+		return
+	}
+	b.WriteString("\n## Without the switches\n\nThese modules fail with the default settings, because they do what the defaults refuse.\n")
+	for _, refused := range slices.Sorted(maps.Keys(failed)) {
+		fmt.Fprintf(b, "\n%s\n\n", refused)
+		for _, module := range slices.Sorted(maps.Keys(failed[refused])) {
+			fmt.Fprintf(b, "- `%s` in %s\n", module, strings.Join(failed[refused][module], ", "))
+		}
+	}
 }
 
 func today() string { return time.Now().UTC().Format(time.DateOnly) }

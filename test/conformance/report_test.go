@@ -29,6 +29,7 @@ func TestReport(t *testing.T) {
 	if known, ok := r.find("hybrid", module{Name: "three"}); !ok || known.Result != "FAILED" {
 		t.Errorf("a result was forgotten: %v, %v", known, ok)
 	}
+	r.put("hybrid-without-switches", result{Module: "three", Result: "FAILED", Refused: "`insecure_x`: that is refused."})
 	r.Switches["hybrid"] = []string{"insecure_no_code_challenge"}
 	page := filepath.Join(t.TempDir(), "conformance.md")
 	if err := r.write(page); err != nil {
@@ -41,6 +42,8 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{
 		"| basic | 2 | 1 | 0 | 0 | 0 | 2026-11-23 to 2026-11-26, 0123456 | none |\n",
 		"| hybrid | 0 | 1 | 0 | 1 | 0 |  | insecure_no_code_challenge |\n",
+		"## Without the switches\n\nThese modules fail with the default settings, because they do what the defaults refuse.\n\n`insecure_x`: that is refused.\n\n- `three` in hybrid-without-switches\n",
+		"| hybrid-without-switches | 0 | 0 | 0 | 1 | 0 |  | none |\n",
 		"### Review\n\n- `two`, review:\n  - REVIEW: Page: Show a page\n  - in basic, hybrid\n",
 		"### Failed\n\n- `three`, failed:\n  - it did not end\n  - in hybrid\n",
 		"**hybrid**: two review, three failed\n",
@@ -59,6 +62,7 @@ func TestReportFailsOnWhatIsNotAResult(t *testing.T) {
 		problem string // "" for none
 	}{
 		"all passed":             {results: []result{{Module: "one", Result: "PASSED"}, {Module: "two", Result: "REVIEW"}, {Module: "three", Result: "SKIPPED"}}},
+		"one is refused":         {results: []result{{Module: "one", Result: "FAILED", Refused: "a default"}}},
 		"one failed":             {results: []result{{Module: "one", Result: "FAILED"}}, problem: `basic: one ended as "FAILED"`},
 		"no result":              {results: []result{{Module: "one"}}, problem: `basic: one ended as ""`},
 		"a result of tomorrow":   {results: []result{{Module: "one", Result: "UNKNOWN"}}, problem: `basic: one ended as "UNKNOWN"`},
@@ -90,6 +94,35 @@ func TestPlansNameTheirSwitches(t *testing.T) {
 		}
 		if strings.Contains(registrationLine(serverConfiguration([]plan{p})), "insecure_") {
 			t.Errorf("the configuration of %s without switches has one", label)
+		}
+	}
+}
+
+func TestRefusedByDefault(t *testing.T) {
+	const nonce = "oidcc-ensure-request-without-nonce-succeeds-for-code-flow"
+	jwt := map[string]string{"client_auth_type": "private_key_jwt"}
+	errorResponse := []string{"FAILURE: CheckIfAuthorizationEndpointError: The server returned an error"}
+	onErrorPage := []string{errorPage + "/authorize (status 400) instead of a redirect"}
+	for name, c := range map[string]struct {
+		label    string
+		switches bool
+		ended    result
+		refused  string // part of it
+	}{
+		"no nonce":                      {label: "basic-static", ended: result{Module: nonce, Result: "FAILED", Reasons: errorResponse}, refused: "insecure_no_code_challenge"},
+		"no nonce, dynamic":             {label: "basic-dynamic", ended: result{Module: nonce, Result: "FAILED", Reasons: onErrorPage}, refused: "insecure_no_code_challenge"},
+		"no nonce, with switches":       {label: "basic-static", switches: true, ended: result{Module: nonce, Result: "FAILED", Reasons: errorResponse}},
+		"no nonce, a slow suite":        {label: "basic-static", ended: result{Module: nonce, Result: "FAILED", Reasons: []string{"context deadline exceeded"}}},
+		"no nonce, passed":              {label: "basic-static", ended: result{Module: nonce, Result: "PASSED"}},
+		"a client assertion":            {label: "dynamic-code", ended: result{Module: "m", Result: "FAILED", Variant: jwt, Reasons: []string{"FAILURE: CheckTokenEndpointHttpStatus200: Invalid"}}, refused: "insecure_assertion_audience"},
+		"a client assertion, otherwise": {label: "dynamic-code", ended: result{Module: "m", Result: "FAILED", Variant: jwt, Reasons: []string{"FAILURE: CheckNonce: Invalid"}}},
+		"an error page":                 {label: "basic-dynamic", ended: result{Module: "m", Result: "FAILED", Reasons: onErrorPage}, refused: "insecure_error_redirects"},
+		"an error page, static":         {label: "basic-static", ended: result{Module: "m", Result: "FAILED", Reasons: onErrorPage}},
+	} {
+		p := find(c.label)[0]
+		p.WithoutSwitches = !c.switches
+		if got := p.refused(c.ended); !strings.Contains(got, c.refused) || (got == "") != (c.refused == "") {
+			t.Errorf("%s: %q is refused, want %q", name, got, c.refused)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // test is a module of the fake suite: where the browser is sent, the condition that asks
-// for a picture afterwards, and how it ends.
+// for a picture afterwards, and how it ends. A module with the result WAITING does not end.
 type test struct {
 	visit, condition, result string
 }
@@ -64,7 +64,7 @@ func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !f.started[path[1]]:
 			reply(state{Status: "CONFIGURED"})
-		case !f.visited[path[1]] || wants:
+		case !f.visited[path[1]] || wants || f.tests[path[1]].result == "WAITING":
 			reply(state{Status: "WAITING"})
 		default:
 			reply(state{Status: "FINISHED", Result: f.tests[path[1]].result})
@@ -73,7 +73,7 @@ func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply([]entry{{Source: "Condition", Message: "what went wrong", Result: "FAILURE"}})
 	case route == "GET log":
 		asked := []entry{{Source: "Earlier", Message: "a picture that is there"}}
-		if f.pictures[path[1]] == "" {
+		if f.tests[path[1]].condition != "" && f.pictures[path[1]] == "" {
 			asked = append(asked, entry{Source: f.tests[path[1]].condition, Upload: "x" + path[1]})
 		}
 		reply(asked)
@@ -155,7 +155,8 @@ func TestRunner(t *testing.T) {
 		"wants a refusal, gets a page":    {test: test{"/accept", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "FAILED", reason: "its status is 200, not 400"},
 		"wants the end of the sign-out":   {test: test{"/sign-out", "ExpectSuccessfulLogoutPage", "REVIEW"}, result: "REVIEW", picture: "You are signed out"},
 		"wants a sign-in, gets a refusal": {test: test{"/refuse", "ExpectSecondLoginPage", "REVIEW"}, result: "FAILED", reason: "was not shown"},
-		"wants a picture of who knows":    {test: test{"/accept", "ExpectAurora", "REVIEW"}, result: "FAILED", reason: "does not know of what"},
+		"waits on an error page":          {test: test{visit: "/refuse", result: "WAITING"}, result: "FAILED", reason: "an error page at /refuse (status 400) instead of a redirect"},
+		"asks for an unknown picture":     {test: test{"/accept", "ExpectAurora", "REVIEW"}, result: "FAILED", reason: "does not know of what"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits some seconds for the suite
