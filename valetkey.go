@@ -192,15 +192,35 @@ func (s *Server) open(ctx context.Context, master []byte) error {
 		return err
 	}
 	s.engine, err = authserver.New(authserver.Config{
-		Issuer: s.config.Issuer, Store: store, Secret: secret,
-		SignedIn: pages.SignedIn, Claims: pages.Claims, SubjectActive: pages.SubjectActive, SessionActive: pages.SessionActive, SignOut: pages.SignOut, CheckPassword: pages.CheckPassword,
-		FindSubject: pages.FindSubject, EndSessions: pages.EndSessions,
-		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
-		ClaimMappings: s.config.Claims, ClaimSources: s.config.ClaimSources, TokenClaims: s.config.TokenClaims, Webhooks: webhooks, GrantTypes: s.config.GrantTypes,
-		TokenExchange: s.config.TokenExchange, TrustedIssuers: s.config.TrustedIssuers, FirstPartyApplications: s.config.FirstPartyApplications,
-		Pages: enginePages, ACRValues: []string{ui.ACRPassword},
-		Lifetimes: s.config.Lifetimes.engine(), RequireCodeChallenge: s.config.RequireCodeChallenge, Outgoing: outgoing, Registration: registration, MetadataDocuments: documents,
-		RemoteAddr: s.proxies.clientAddress, Logger: s.log, OnTrace: s.config.OnTrace,
+		Issuer: s.config.Issuer,
+		Store:  store,
+		Secret: secret,
+		Users:  pages,
+		Pages:  enginePages,
+		SignIn: authserver.SignInSettings{
+			ACRValues:          []string{ui.ACRPassword},
+			BrowserStateCookie: identity.BrowserStateCookie(s.config.Issuer),
+		},
+		Claims: authserver.ClaimSettings{
+			Mappings: s.config.Claims,
+			Sources:  s.config.ClaimSources,
+		},
+		Hooks: authserver.Hooks{
+			TokenClaims: s.config.TokenClaims,
+			Webhooks:    webhooks,
+			GrantTypes:  s.config.GrantTypes,
+		},
+		TokenExchange:          s.config.TokenExchange,
+		TrustedIssuers:         s.config.TrustedIssuers,
+		FirstPartyApplications: s.config.FirstPartyApplications,
+		Registration:           registration,
+		MetadataDocuments:      documents,
+		RequireCodeChallenge:   s.config.RequireCodeChallenge,
+		Lifetimes:              s.config.Lifetimes.engine(),
+		Outgoing:               outgoing,
+		RemoteAddr:             s.proxies.clientAddress,
+		Logger:                 s.log,
+		OnTrace:                s.config.OnTrace,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the engine: %w", err)

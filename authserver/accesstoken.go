@@ -90,21 +90,11 @@ func (s *Server) activeSince(ctx context.Context, t *accessToken) (bool, error) 
 
 // subjectActive reports whether what was issued about a subject is still valid.
 func (s *Server) subjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
-	if s.config.SubjectActive != nil {
-		active, err := s.config.SubjectActive(ctx, subject, session, issued)
-		if err != nil {
-			return false, fmt.Errorf("look up subject: %w", err)
-		}
-		return active, nil
-	}
-	_, err := s.config.Claims(ctx, subject)
-	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
-	}
+	active, err := s.config.Users.SubjectActive(ctx, subject, session, issued)
 	if err != nil {
 		return false, fmt.Errorf("look up subject: %w", err)
 	}
-	return true, nil
+	return active, nil
 }
 
 func (s *Server) jwtAccessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {

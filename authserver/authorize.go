@@ -78,7 +78,7 @@ func (c *call) authorize() error {
 	if err != nil {
 		return c.refuseAuthorization(request, err)
 	}
-	who, err := c.s.config.SignedIn(c.r)
+	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
 		return c.refuseAuthorization(request, err)
 	}
@@ -152,7 +152,7 @@ func (c *call) trusted(cl *client) bool {
 	if cl.Vouched() || c.s.registrations.InsecureErrorRedirects {
 		return true
 	}
-	who, err := c.s.config.SignedIn(c.r)
+	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil || who == nil {
 		return false
 	}

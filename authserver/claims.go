@@ -152,7 +152,7 @@ type claimsWanted struct {
 // personClaims returns what the client may see of a person; storage.ErrNotFound if the
 // person is gone.
 func (c *call) personClaims(ctx context.Context, subject string, wanted claimsWanted) (oauth.Claims, error) {
-	person, err := c.s.config.Claims(ctx, subject)
+	person, err := c.s.config.Users.Claims(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
@@ -303,8 +303,8 @@ func (s *Server) release(released, person, claims oauth.Claims, name string, req
 	if _, ok := claims[name]; ok {
 		return
 	}
-	for i := range s.config.ClaimSources {
-		source := &s.config.ClaimSources[i]
+	for i := range s.config.Claims.Sources {
+		source := &s.config.Claims.Sources[i]
 		if !slices.Contains(source.Claims, name) || source.Endpoint != "" && wanted.byBrowser {
 			continue
 		}
@@ -336,7 +336,7 @@ func localized(claims oauth.Claims, name, locale string) (tagged string, value a
 // claimTypes lists how claims can come (OpenID Connect Discovery, section 3).
 func (s *Server) claimTypes() []string {
 	types := []string{"normal"}
-	for _, source := range s.config.ClaimSources {
+	for _, source := range s.config.Claims.Sources {
 		kind := "distributed"
 		if source.JWTFrom != "" {
 			kind = "aggregated"
@@ -363,10 +363,10 @@ func (s *Server) claimNames(catalogue *catalogue) []string {
 	for _, scope := range catalogue.scopeNames {
 		add(catalogue.scopes[scope].Claims...)
 	}
-	for _, m := range s.config.ClaimMappings {
+	for _, m := range s.config.Claims.Mappings {
 		add(m.Name)
 	}
-	for _, source := range s.config.ClaimSources {
+	for _, source := range s.config.Claims.Sources {
 		add(source.Claims...)
 	}
 	return names

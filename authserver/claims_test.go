@@ -17,12 +17,12 @@ func TestJW25_MappingsOntoTheProtocolAreRefused(t *testing.T) {
 	base := newScene(t, scriptSetup{}).config
 	for _, name := range append(slices.Clone(oauth.ProtocolClaims), "", "iss#de", "_claim_sources") {
 		config := base
-		config.ClaimMappings = []authserver.ClaimMapping{{Name: name, From: "nickname"}}
+		config.Claims.Mappings = []authserver.ClaimMapping{{Name: name, From: "nickname"}}
 		if _, err := authserver.New(config); err == nil {
 			t.Errorf("%q is a mapping", name)
 		}
 		config = base
-		config.ClaimSources = []authserver.ClaimSource{{Name: "bank", Claims: []string{name}, JWTFrom: "bank_jwt"}}
+		config.Claims.Sources = []authserver.ClaimSource{{Name: "bank", Claims: []string{name}, JWTFrom: "bank_jwt"}}
 		if _, err := authserver.New(config); err == nil {
 			t.Errorf("%q has a source", name)
 		}
@@ -52,7 +52,7 @@ func TestClaimTypesFollowFromTheSources(t *testing.T) {
 		{[]authserver.ClaimSource{registry}, []string{"normal", "aggregated"}},
 		{[]authserver.ClaimSource{bank, registry}, []string{"normal", "aggregated", "distributed"}},
 	} {
-		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) { c.ClaimSources = test.sources })
+		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) { c.Claims.Sources = test.sources })
 		w := httptest.NewRecorder()
 		s.server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, scriptIssuer+oauth.WellKnownOpenIDConfiguration, nil))
 		var m oauth.ServerMetadata

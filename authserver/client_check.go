@@ -96,7 +96,7 @@ func (c *clientCheck) responseTypes() {
 		}
 	}
 	for i, g := range c.GrantTypes {
-		// Whoever embeds the server may have some of their own (Config.GrantTypes).
+		// Whoever embeds the server may have some of their own (Config.Hooks).
 		if !IsExtensionGrant(g) {
 			c.oneOf(fmt.Sprintf("grant_types[%d]", i), g, grants...)
 		}

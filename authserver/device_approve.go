@@ -49,7 +49,7 @@ var ruleUserCodes = rule{
 // or a *TryLaterError, and then nothing was written.
 func (s *Server) BeginDevice(w http.ResponseWriter, r *http.Request, typed string) error {
 	c := s.newCall(w, r)
-	who, err := s.config.SignedIn(r)
+	who, err := s.config.Users.SignedIn(r)
 	if err != nil {
 		c.finish(err)
 		return nil

@@ -38,6 +38,16 @@ func (l *late) sendAgain() {
 	}
 }
 
+// endedUsers are users for whom nothing is valid that was issued before a time.
+type endedUsers struct {
+	authserver.Users
+	ended *atomic.Int64 // Unix milliseconds
+}
+
+func (u endedUsers) SubjectActive(_ context.Context, _, _ string, issued time.Time) (bool, error) {
+	return issued.UnixMilli() >= u.ended.Load(), nil
+}
+
 // What is in the store of a user or client who was disabled meanwhile, and enabled again, is
 // not valid, however it got there.
 func TestAC09_AC10_WhatIsStoredAfterTheEndIsNotValid(t *testing.T) {
@@ -46,9 +56,7 @@ func TestAC09_AC10_WhatIsStoredAfterTheEndIsNotValid(t *testing.T) {
 			var ended atomic.Int64
 			l := &late{database: store, t: t}
 			s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, l, func(c *authserver.Config) {
-				c.SubjectActive = func(_ context.Context, _, _ string, issued time.Time) (bool, error) {
-					return issued.UnixMilli() >= ended.Load(), nil
-				}
+				c.Users = endedUsers{c.Users, &ended}
 			})
 			tokens := s.tokens("ada", "app", "openid offline_access")
 			code := s.code("ada", "app", "scope", "openid")

@@ -48,16 +48,6 @@ func (s *Server) endpoints() []endpoint {
 			metadata: func(m *oauth.ServerMetadata, url string) { m.AuthorizationChallengeEndpoint = url },
 		})
 	}
-	if s.config.FindSubject != nil {
-		table = append(table, endpoint{
-			path: "/global-token-revocation", methods: post,
-			specification: "draft-parecki-oauth-global-token-revocation", serve: (*call).globalTokenRevocation,
-			metadata: func(m *oauth.ServerMetadata, url string) {
-				m.GlobalTokenRevocationEndpoint = url
-				m.GlobalTokenRevocationEndpointAuthMethodsSupported = []string{oauth.AuthMethodClientSecretBasic, oauth.TokenTypeBearer}
-			},
-		})
-	}
 	return table
 }
 
@@ -75,6 +65,11 @@ func endpoints() []endpoint {
 			metadata: func(m *oauth.ServerMetadata, url string) { m.IntrospectionEndpoint = url }},
 		{path: "/revoke", methods: post, specification: "RFC 7009", cors: corsClient, serve: (*call).revoke,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.RevocationEndpoint = url }},
+		{path: "/global-token-revocation", methods: post, specification: "draft-parecki-oauth-global-token-revocation", serve: (*call).globalTokenRevocation,
+			metadata: func(m *oauth.ServerMetadata, url string) {
+				m.GlobalTokenRevocationEndpoint = url
+				m.GlobalTokenRevocationEndpointAuthMethodsSupported = []string{oauth.AuthMethodClientSecretBasic, oauth.TokenTypeBearer}
+			}},
 		{path: "/userinfo", methods: getPost, specification: "OpenID Connect Core, section 5.3", cors: corsClient, serve: (*call).userinfo,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.UserinfoEndpoint = url }},
 		{path: "/logout", methods: getPost, specification: "OpenID Connect RP-Initiated Logout", page: true, serve: (*call).logout,

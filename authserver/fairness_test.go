@@ -129,14 +129,9 @@ func TestSH07_AHostThatHangsDelaysNoOther(t *testing.T) {
 		at := func(id, address string) testClient {
 			return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = address })
 		}
-		var s *scene
-		s = newSceneOn(t, scriptSetup{Clients: []testClient{
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{
 			at("dead", "http://localhost:"+strconv.Itoa(hangs.Addr().(*net.TCPAddr).Port)+"/"), at("app", reached.URL),
 		}}, store, func(c *authserver.Config) {
-			c.EndedSessions = func(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
-				return s.endedSessions(ctx, limit)
-			}
-			c.ForgetEnded = func(ctx context.Context, ended []authserver.EndedSession) error { return s.forgetEnded(ctx, ended) }
 			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")}
 		})
 		node, err := authserver.New(s.config)

@@ -76,14 +76,6 @@ func TestFirstPartyIsOff(t *testing.T) {
 	}
 }
 
-func TestFirstPartyNeedsPasswordsChecked(t *testing.T) {
-	s := newScene(t, scriptSetup{})
-	s.config.FirstPartyApplications = true
-	if _, err := authserver.New(s.config); err == nil {
-		t.Error("passwords that nobody checks")
-	}
-}
-
 // However many bring one auth_session at once, one gets a code.
 func TestFirstPartyAuthSessionOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {

@@ -79,7 +79,7 @@ func (c *call) globalTokenRevocation() error {
 	}
 	ctx := c.r.Context()
 	// The sessions first: nobody gets tokens for the next one out of them then.
-	if err := c.s.config.EndSessions(ctx, subject); err != nil {
+	if err := c.s.config.Users.EndSessions(ctx, subject); err != nil {
 		return unavailable(fmt.Errorf("end sessions: %w", err))
 	}
 	c.s.SessionsEnded()
@@ -175,7 +175,7 @@ func (c *call) findSubject(id oauth.SubjectIdentifier) (string, error) {
 	if id.Format == oauth.SubjectFormatIssSub && id.Issuer == c.s.config.Issuer {
 		id = oauth.SubjectIdentifier{Format: oauth.SubjectFormatOpaque, ID: id.Subject}
 	}
-	subject, err := c.s.config.FindSubject(c.r.Context(), id)
+	subject, err := c.s.config.Users.FindSubject(c.r.Context(), id)
 	if errors.Is(err, storage.ErrNotFound) {
 		err := c.must(false, &ruleGlobalRevocationSubject)
 		oauth.AsError(err).Status = http.StatusNotFound

@@ -224,7 +224,7 @@ func (c *call) checkPerson(a authorization) error {
 	if a.Scope.Has(oauth.ScopeOfflineAccess) || a.Session == "" {
 		return nil
 	}
-	active, err = c.s.config.SessionActive(c.r.Context(), a.Session)
+	active, err = c.s.config.Users.SessionActive(c.r.Context(), a.Session)
 	if err != nil {
 		return fmt.Errorf("look up session: %w", err)
 	}

@@ -12,18 +12,6 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// ErrWrongPassword says that a name and a password do not belong together, whatever the
-// reason (Config.CheckPassword).
-var ErrWrongPassword = errors.New("authserver: wrong username or password")
-
-// TryLaterError says that an attempt was not looked at, because there were too many, or
-// because the server has too much to do.
-type TryLaterError struct{ After time.Duration }
-
-func (e *TryLaterError) Error() string {
-	return fmt.Sprintf("authserver: too many attempts; the next is looked at in %v", e.After)
-}
-
 var (
 	rulePasswordSent = rule{
 		must:    "the request has a username and a password",
@@ -53,9 +41,6 @@ func (s *Server) offersPasswordGrant() bool { return false }
 // clients whose grant_types name it, while they move to the code flow, and for accounts
 // that need no more than a password.
 func (c *call) exchangePassword() (*exchange, error) {
-	if c.s.config.CheckPassword == nil {
-		return nil, c.refuse(&ruleGrantTypeKnown, "nobody checks passwords here")
-	}
 	username, password := c.params.get("username"), c.params.get("password")
 	if err := c.must(username != "" && password != "", &rulePasswordSent); err != nil {
 		return nil, err
@@ -92,7 +77,7 @@ func (c *call) exchangePassword() (*exchange, error) {
 // checkPassword costs a password hash, so everything else is looked at before. right is the
 // rule that a wrong password breaks.
 func (c *call) checkPassword(username, password string, right *rule) (*Authentication, error) {
-	who, err := c.s.config.CheckPassword(c.r, username, password)
+	who, err := c.s.config.Users.CheckPassword(c.r, username, password)
 	if later, ok := errors.AsType[*TryLaterError](err); ok {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int(max(1, later.After.Round(time.Second)/time.Second))))
 		refusal := c.refuse(&rulePasswordPace, "")

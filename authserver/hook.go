@@ -59,7 +59,7 @@ var ruleHookAnswers = rule{
 }
 
 // hooked reports whether there are hooks at all. Without them they cost nothing.
-func (s *Server) hooked() bool { return s.config.TokenClaims != nil || len(s.webhooks) > 0 }
+func (s *Server) hooked() bool { return s.config.Hooks.TokenClaims != nil || len(s.webhooks) > 0 }
 
 // hookClaims asks the operator's hooks, one after the other, what to add to a token, and
 // whether it may be made at all. What one says, a later one does not change.
@@ -85,10 +85,10 @@ func (c *call) hookClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, e
 
 // ownTokenClaims asks the embedder's function.
 func (c *call) ownTokenClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, error) {
-	if c.s.config.TokenClaims == nil {
+	if c.s.config.Hooks.TokenClaims == nil {
 		return nil, nil
 	}
-	claims, err := c.s.config.TokenClaims(ctx, *r)
+	claims, err := c.s.config.Hooks.TokenClaims(ctx, *r)
 	if refusal := oauth.AsError(err); refusal != nil {
 		return nil, c.refusedByHook(refusal)
 	}

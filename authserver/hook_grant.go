@@ -44,17 +44,14 @@ func (r *GrantRequest) Param(name string) string { return r.call.params.get(name
 // Claims returns all claims about a subject, and storage.ErrNotFound if there is no such
 // person, or none who may act.
 func (r *GrantRequest) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
-	return r.call.s.config.Claims(ctx, subject)
+	return r.call.s.config.Users.Claims(ctx, subject)
 }
 
 // FindSubject returns the Subject of the person with an identifier of the format email or
 // opaque, disabled or not; storage.ErrNotFound if there is none. That an e-mail address is
 // theirs, they need not have proved: email_verified of their claims says so.
 func (r *GrantRequest) FindSubject(ctx context.Context, id oauth.SubjectIdentifier) (string, error) {
-	if r.call.s.config.FindSubject == nil {
-		return "", storage.ErrNotFound
-	}
-	return r.call.s.config.FindSubject(ctx, id)
+	return r.call.s.config.Users.FindSubject(ctx, id)
 }
 
 // Entitlement is what a client gets for a grant.

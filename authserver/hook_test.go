@@ -96,7 +96,7 @@ func TestGrantTypesThatCannotBeServed(t *testing.T) {
 		{"twice", []authserver.GrantType{voucherGrant(), voucherGrant()}},
 	} {
 		config := base
-		config.GrantTypes = test.grants
+		config.Hooks.GrantTypes = test.grants
 		if _, err := authserver.New(config); err == nil {
 			t.Errorf("%s is served", test.name)
 		}

@@ -118,7 +118,7 @@ func policyScene(t *testing.T, change func(*authserver.Config, *authserver.Webho
 		if change != nil {
 			change(c, &hook)
 		}
-		c.Webhooks = []authserver.Webhook{hook}
+		c.Hooks.Webhooks = []authserver.Webhook{hook}
 	})
 	return s, p
 }

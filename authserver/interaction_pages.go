@@ -41,7 +41,7 @@ func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	who, err := s.config.SignedIn(r)
+	who, err := s.config.Users.SignedIn(r)
 	if err != nil {
 		return nil, fmt.Errorf("find out who is signed in: %w", err)
 	}
@@ -123,7 +123,7 @@ func (s *Server) Authenticated(w http.ResponseWriter, r *http.Request, id string
 func (s *Server) Selected(w http.ResponseWriter, r *http.Request, id, subject string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
-		who, err := s.config.SignedIn(r)
+		who, err := s.config.Users.SignedIn(r)
 		if err != nil {
 			return fmt.Errorf("find out who is signed in: %w", err)
 		}
@@ -141,7 +141,7 @@ func (s *Server) Consented(w http.ResponseWriter, r *http.Request, id string, an
 }
 
 func (c *call) consented(i *interaction, answer ConsentAnswer) error {
-	who, err := c.s.config.SignedIn(c.r)
+	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
 		return fmt.Errorf("find out who is signed in: %w", err)
 	}
@@ -176,7 +176,7 @@ func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
 		c.refusal.kind = event.ConsentRefused
-		if who, err := s.config.SignedIn(r); err == nil && who != nil {
+		if who, err := s.config.Users.SignedIn(r); err == nil && who != nil {
 			c.refusal.members = []slog.Attr{s.namedSubject(r.Context(), who.Subject)}
 		}
 		return c.endRefused(i)

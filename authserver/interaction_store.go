@@ -178,7 +178,7 @@ func (c *call) continueInteraction() error {
 		return err
 	}
 	return c.withInteraction(p.get("interaction"), func(i *interaction) error {
-		who, err := c.s.config.SignedIn(c.r)
+		who, err := c.s.config.Users.SignedIn(c.r)
 		if err != nil {
 			return err
 		}

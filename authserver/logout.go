@@ -56,7 +56,7 @@ func (c *call) logout() error {
 	if err != nil {
 		return err
 	}
-	who, err := c.s.config.SignedIn(c.r)
+	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
 		return fmt.Errorf("find out who is signed in: %w", err)
 	}
@@ -128,14 +128,14 @@ func (c *call) verifyLogout() (*logoutRequest, error) {
 }
 
 // endSession signs the browser out and returns to the client. Refresh tokens without
-// offline_access end with the session (Config.SessionActive).
+// offline_access end with the session (Users.SessionActive).
 func (c *call) endSession(request *logoutRequest, who *Authentication) error {
 	frames, err := c.frames(who)
 	if err != nil {
 		return err
 	}
 	if who != nil {
-		if err := c.s.config.SignOut(c.w, c.r); err != nil {
+		if err := c.s.config.Users.SignOut(c.w, c.r); err != nil {
 			return fmt.Errorf("sign out: %w", err)
 		}
 	}
@@ -174,7 +174,7 @@ func (c *call) logoutInteraction(id string, data *interactionData, who *Authenti
 }
 
 // LoggedOut tells the engine that the person confirmed a logout, and writes the answer:
-// it ends the session (Config.SignOut) and returns to the client, if one may be returned
+// it ends the session (Users.SignOut) and returns to the client, if one may be returned
 // to.
 func (s *Server) LoggedOut(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
@@ -194,7 +194,7 @@ func (c *call) loggedOut(id string) error {
 	if err != nil {
 		return err
 	}
-	who, err := c.s.config.SignedIn(c.r)
+	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
 		return fmt.Errorf("find out who is signed in: %w", err)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // Back-channel logout. A session that ends is noted by whoever keeps sessions
-// (Config.EndedSessions); DeliverLogouts makes of each note a message to every client that
+// (Users.EndedSessions); DeliverLogouts makes of each note a message to every client that
 // takes part, and delivers those from the store's outbox, so that a restart loses none.
 
 const (
@@ -82,9 +82,6 @@ func (s *Server) LogoutsDue() <-chan struct{} { return s.logoutsDue }
 // delays only messages for itself. Any number of nodes may call it at the same time; one of
 // them sends each message.
 func (s *Server) DeliverLogouts(ctx context.Context) error {
-	if s.config.EndedSessions == nil {
-		return nil
-	}
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	// A delivery that ends makes room for the next one.
@@ -126,7 +123,7 @@ func (s *Server) DeliverLogouts(ctx context.Context) error {
 // enqueueEnded makes messages of all sessions that have ended.
 func (s *Server) enqueueEnded(ctx context.Context) error {
 	for {
-		ended, err := s.config.EndedSessions(ctx, endedAtOnce)
+		ended, err := s.config.Users.EndedSessions(ctx, endedAtOnce)
 		if err != nil {
 			return fmt.Errorf("list ended sessions: %w", err)
 		}
@@ -170,7 +167,7 @@ func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []Ende
 			return fmt.Errorf("enqueue logouts: %w", err)
 		}
 	}
-	if err := s.config.ForgetEnded(ctx, ended); err != nil {
+	if err := s.config.Users.ForgetEnded(ctx, ended); err != nil {
 		return fmt.Errorf("forget ended sessions: %w", err)
 	}
 	return nil

@@ -85,7 +85,7 @@ func endedInteraction(id string, ended *endedLogout) *Interaction {
 
 // SignOut ends the sign-in session of the browser of r without a request of a client, and
 // writes the answer: the clients that take part are told, and the page says that it is
-// done. If end is not nil it ends the session, in the place of Config.SignOut: somebody's
+// done. If end is not nil it ends the session, in the place of Users.SignOut: somebody's
 // other sessions too, perhaps.
 func (s *Server) SignOut(w http.ResponseWriter, r *http.Request, end func() error) {
 	c := s.newCall(w, r)
@@ -94,7 +94,7 @@ func (s *Server) SignOut(w http.ResponseWriter, r *http.Request, end func() erro
 }
 
 func (c *call) signOut(end func() error) error {
-	who, err := c.s.config.SignedIn(c.r)
+	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
 		return fmt.Errorf("find out who is signed in: %w", err)
 	}
@@ -103,7 +103,7 @@ func (c *call) signOut(end func() error) error {
 		return err
 	}
 	if end == nil {
-		end = func() error { return c.s.config.SignOut(c.w, c.r) }
+		end = func() error { return c.s.config.Users.SignOut(c.w, c.r) }
 	}
 	if err := end(); err != nil {
 		return fmt.Errorf("sign out: %w", err)

@@ -82,14 +82,7 @@ func TestSE10_ARestartLosesNoLogout(t *testing.T) {
 		at := func(id string) testClient {
 			return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = "http://" + first.rp.Addr().String() + "/" + id })
 		}
-		var second *scene
-		second = newSceneOn(t, scriptSetup{Clients: []testClient{at("app"), at("other")}}, openStore(t, url), func(c *authserver.Config) {
-			c.EndedSessions = func(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
-				return second.endedSessions(ctx, limit)
-			}
-			c.ForgetEnded = func(ctx context.Context, ended []authserver.EndedSession) error {
-				return second.forgetEnded(ctx, ended)
-			}
+		second := newSceneOn(t, scriptSetup{Clients: []testClient{at("app"), at("other")}}, openStore(t, url), func(c *authserver.Config) {
 			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 		})
 		second.rp, second.ended = first.rp, ended

@@ -72,7 +72,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		ResponseTypesSupported:                             catalogue.needs.responseTypes,
 		ResponseModesSupported:                             modes,
 		GrantTypesSupported:                                grants,
-		ACRValuesSupported:                                 s.config.ACRValues,
+		ACRValuesSupported:                                 s.config.SignIn.ACRValues,
 		SubjectTypesSupported:                              []string{subjectPublic, subjectPairwise},
 		IDTokenSigningAlgValuesSupported:                   idTokens,
 		IDTokenEncryptionAlgValuesSupported:                algorithmNames(encryptionAlgorithms()),
@@ -112,10 +112,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	if s.trusts(UseIdentityAssertion) {
 		m.AuthorizationGrantProfilesSupported = []string{oauth.GrantProfileIDJAG}
 	}
-	m.BackchannelLogoutSupported = s.config.EndedSessions != nil
-	m.BackchannelLogoutSessionSupported = m.BackchannelLogoutSupported
+	m.BackchannelLogoutSupported, m.BackchannelLogoutSessionSupported = true, true
 	m.FrontchannelLogoutSupported, m.FrontchannelLogoutSessionSupported = true, true
-	if s.config.BrowserStateCookie == "" {
+	if s.config.SignIn.BrowserStateCookie == "" {
 		m.CheckSessionIframe = ""
 	}
 	return &m

@@ -108,7 +108,7 @@ func (s *Server) clientAtHand(id string) *client {
 func (s *Server) namedSubject(ctx context.Context, subject string) slog.Attr {
 	sub := slog.String("sub", subject)
 	// The event is logged also if the user is gone, or the database.
-	claims, err := s.config.Claims(ctx, subject)
+	claims, err := s.config.Users.Claims(ctx, subject)
 	if name, ok := claims["preferred_username"].(string); err == nil && ok {
 		return event.Together(sub, slog.String("username", name))
 	}

@@ -85,14 +85,15 @@ type database interface {
 	Declare(ctx context.Context, now time.Time, source string, d memory.Declaration) error
 }
 
-// scene is an engine with people around it: they sign in where a test says so, and their
-// sessions are cookies.
+// scene is an engine with its users: they sign in when a test says so, and their sessions are
+// cookies. It implements authserver.Users.
 type scene struct {
 	t         testing.TB
 	server    *authserver.Server
 	config    authserver.Config
 	store     database
 	people    map[string]oauth.Claims // by subject; who is not there is gone
+	passwords map[string]string       // by subject
 	sessions  map[string]*authserver.Authentication
 	begun     int         // sessions so far
 	mu        *sync.Mutex // guards ended
@@ -118,7 +119,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{t: t, store: store, people: setup.People, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
+	s := &scene{t: t, store: store, people: setup.People, passwords: setup.Passwords, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
 	if s.people == nil {
 		s.people = map[string]oauth.Claims{"ada": {}}
 	}
@@ -155,27 +156,28 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		}
 	}
 	config := authserver.Config{
-		Issuer: setup.Issuer, Store: store, Secret: []byte("a secret of the nodes, 32 bytes long"),
-		SignedIn: s.signedIn, Claims: s.claims, SessionActive: s.sessionActive, SignOut: s.signOut,
-		FindSubject: s.findSubject, EndSessions: s.endSessionsOf,
-		ClaimMappings: setup.ClaimMappings, ClaimSources: setup.ClaimSources,
-		ACRValues: setup.ACRValues, RequireCodeChallenge: setup.RequireCodeChallenge,
-		Registration: setup.Registration, MetadataDocuments: authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
-		TokenExchange: setup.TokenExchange, TrustedIssuers: setup.TrustedIssuers, FirstPartyApplications: setup.FirstPartyApplications,
-		Logger: slog.New(slog.DiscardHandler),
+		Issuer:                 setup.Issuer,
+		Store:                  store,
+		Secret:                 []byte("a secret of the nodes, 32 bytes long"),
+		Users:                  s,
+		SignIn:                 authserver.SignInSettings{ACRValues: setup.ACRValues},
+		Claims:                 authserver.ClaimSettings{Mappings: setup.ClaimMappings, Sources: setup.ClaimSources},
+		TokenExchange:          setup.TokenExchange,
+		TrustedIssuers:         setup.TrustedIssuers,
+		FirstPartyApplications: setup.FirstPartyApplications,
+		Registration:           setup.Registration,
+		MetadataDocuments:      authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
+		RequireCodeChallenge:   setup.RequireCodeChallenge,
+		Logger:                 slog.New(slog.DiscardHandler),
 	}
 	if s.rp != nil {
-		config.EndedSessions, config.ForgetEnded = s.endedSessions, s.forgetEnded
 		config.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	}
-	if setup.Passwords != nil {
-		config.CheckPassword = checkPassword(setup.Passwords)
-	}
 	if setup.Hooks {
-		config.GrantTypes, config.TokenClaims = []authserver.GrantType{voucherGrant()}, tokenClaims
+		config.Hooks = authserver.Hooks{GrantTypes: []authserver.GrantType{voucherGrant()}, TokenClaims: tokenClaims}
 	}
 	if setup.SessionManagement {
-		config.BrowserStateCookie = "valetkey_state"
+		config.SignIn.BrowserStateCookie = "valetkey_state"
 	}
 	if config.Issuer == "" {
 		config.Issuer = scriptIssuer
@@ -218,7 +220,7 @@ var rsaKey = sync.OnceValue(func() crypto.Signer {
 	return key
 })
 
-func (s *scene) signedIn(r *http.Request) (*authserver.Authentication, error) {
+func (s *scene) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 	cookie, err := r.Cookie(sessionCookie)
 	if err != nil {
 		return nil, nil
@@ -226,7 +228,7 @@ func (s *scene) signedIn(r *http.Request) (*authserver.Authentication, error) {
 	return s.sessions[cookie.Value], nil
 }
 
-func (s *scene) claims(_ context.Context, subject string) (oauth.Claims, error) {
+func (s *scene) Claims(_ context.Context, subject string) (oauth.Claims, error) {
 	claims, ok := s.people[subject]
 	if !ok {
 		return nil, storage.ErrNotFound
@@ -234,12 +236,28 @@ func (s *scene) claims(_ context.Context, subject string) (oauth.Claims, error) 
 	return claims, nil
 }
 
-func (s *scene) sessionActive(_ context.Context, session string) (bool, error) {
+func (s *scene) SessionActive(_ context.Context, session string) (bool, error) {
 	return s.sessions[session] != nil, nil
 }
 
-// findSubject knows people by their subjects and the claim email.
-func (s *scene) findSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
+func (s *scene) SubjectActive(_ context.Context, subject, _ string, _ time.Time) (bool, error) {
+	_, ok := s.people[subject]
+	return ok, nil
+}
+
+// CheckPassword throttles the user "slow".
+func (s *scene) CheckPassword(_ *http.Request, username, password string) (*authserver.Authentication, error) {
+	switch {
+	case username == "slow":
+		return nil, &authserver.TryLaterError{After: 30 * time.Second}
+	case s.passwords[username] == "" || s.passwords[username] != password:
+		return nil, authserver.ErrWrongPassword
+	}
+	return &authserver.Authentication{Subject: username, Time: time.Now(), ACR: "1", AMR: []string{"pwd"}}, nil
+}
+
+// FindSubject knows people by their subjects and the claim email.
+func (s *scene) FindSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
 	for subject, claims := range s.people {
 		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && (claims["email"] == id.Email || subject == id.Email) {
 			return subject, nil
@@ -248,7 +266,7 @@ func (s *scene) findSubject(_ context.Context, id oauth.SubjectIdentifier) (stri
 	return "", storage.ErrNotFound
 }
 
-func (s *scene) endSessionsOf(_ context.Context, subject string) error {
+func (s *scene) EndSessions(_ context.Context, subject string) error {
 	for session, who := range s.sessions {
 		if who.Subject == subject {
 			s.end(session)
@@ -257,7 +275,7 @@ func (s *scene) endSessionsOf(_ context.Context, subject string) error {
 	return nil
 }
 
-func (s *scene) signOut(w http.ResponseWriter, r *http.Request) error {
+func (s *scene) SignOut(w http.ResponseWriter, r *http.Request) error {
 	if cookie, err := r.Cookie(sessionCookie); err == nil {
 		s.end(cookie.Value)
 	}
@@ -274,13 +292,13 @@ func (s *scene) end(session string) {
 	}
 }
 
-func (s *scene) endedSessions(_ context.Context, limit int) ([]authserver.EndedSession, error) {
+func (s *scene) EndedSessions(_ context.Context, limit int) ([]authserver.EndedSession, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.ended[:min(limit, len(s.ended))]), nil
 }
 
-func (s *scene) forgetEnded(_ context.Context, ended []authserver.EndedSession) error {
+func (s *scene) ForgetEnded(_ context.Context, ended []authserver.EndedSession) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = slices.DeleteFunc(slices.Clone(s.ended), func(e authserver.EndedSession) bool {
@@ -334,7 +352,7 @@ func (s *scene) verbConsent(w http.ResponseWriter, r *http.Request, words []stri
 		return errors.New("CONSENT INTERACTION SCOPE…")
 	}
 	answer := authserver.ConsentAnswer{Scope: words[1:]}
-	if who, err := s.signedIn(r); err == nil && who != nil {
+	if who, err := s.SignedIn(r); err == nil && who != nil {
 		answer.Subject = who.Subject
 	}
 	s.server.Consented(w, r, words[0], answer)

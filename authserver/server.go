@@ -73,28 +73,22 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
 	switch {
-	case (config.EndedSessions == nil) != (config.ForgetEnded == nil):
-		return nil, errors.New("authserver: Config.EndedSessions and ForgetEnded go together")
-	case (config.FindSubject == nil) != (config.EndSessions == nil):
-		return nil, errors.New("authserver: Config.FindSubject and EndSessions go together")
-	case config.FirstPartyApplications && config.CheckPassword == nil:
-		return nil, errors.New("authserver: Config.FirstPartyApplications needs CheckPassword")
 	case config.Store == nil:
 		return nil, errors.New("authserver: Config.Store is missing")
 	case len(config.Secret) < 32:
 		return nil, errors.New("authserver: Config.Secret has fewer than 32 bytes")
-	case config.SignedIn == nil || config.Claims == nil || config.SessionActive == nil || config.SignOut == nil:
-		return nil, errors.New("authserver: Config.SignedIn, Claims, SessionActive and SignOut are needed")
+	case config.Users == nil:
+		return nil, errors.New("authserver: Config.Users is missing")
 	}
-	mappings, err := newClaimMappings(config.ClaimMappings)
+	mappings, err := newClaimMappings(config.Claims.Mappings)
 	if err != nil {
 		return nil, err
 	}
-	grants, err := newGrantTypes(config.GrantTypes)
+	grants, err := newGrantTypes(config.Hooks.GrantTypes)
 	if err != nil {
 		return nil, err
 	}
-	webhooks, err := newWebhooks(config.Webhooks)
+	webhooks, err := newWebhooks(config.Hooks.Webhooks)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +97,7 @@ func New(config Config) (*Server, error) {
 			return nil, fmt.Errorf("token exchange rule %d: %w", i, err)
 		}
 	}
-	for _, source := range config.ClaimSources {
+	for _, source := range config.Claims.Sources {
 		if err := source.Check(); err != nil {
 			return nil, fmt.Errorf("claim source: %w", err)
 		}
@@ -152,7 +146,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.routes = s.newRoutes()
-	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.BrowserStateCookie)
+	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.SignIn.BrowserStateCookie)
 	s.startUnsettled()
 	return s, nil
 }

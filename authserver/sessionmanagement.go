@@ -18,7 +18,7 @@ import (
 // hash, so that the page can ask the frame below whether somebody else is signed in by now.
 // It is "" where no page can ask.
 func (c *call) sessionState(request *authorizationRequest, who *Authentication) string {
-	if c.s.config.BrowserStateCookie == "" || who.BrowserState == "" || !request.scope.Has(oauth.ScopeOpenID) {
+	if c.s.config.SignIn.BrowserStateCookie == "" || who.BrowserState == "" || !request.scope.Has(oauth.ScopeOpenID) {
 		return ""
 	}
 	u, err := url.Parse(request.to.uri)
@@ -77,7 +77,7 @@ func newCheckSessionPage(cookie string) (page []byte, policy string) {
 // checkSession is the OP iframe, the one page that anybody may frame: it shows nothing, can
 // be given nothing but a question, and answers it for the asker's own origin.
 func (c *call) checkSession() error {
-	if c.s.config.BrowserStateCookie == "" {
+	if c.s.config.SignIn.BrowserStateCookie == "" {
 		return &oauth.Error{Code: oauth.InvalidRequest, Description: "there is nothing at this address", Status: http.StatusNotFound}
 	}
 	h := c.w.Header()

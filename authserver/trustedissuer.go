@@ -283,11 +283,11 @@ func (c *call) personOf(t *trustedIssuer, a *assertion) (string, error) {
 			return "", errAssertion("its issuer has not verified the e-mail address")
 		}
 	}
-	if identifier == "" || c.s.config.FindSubject == nil {
+	if identifier == "" {
 		return "", errAssertion("nobody here is meant by its sub")
 	}
 	// People sign in with a username as with an e-mail address.
-	person, err := c.s.config.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
+	person, err := c.s.config.Users.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", errAssertion("there is nobody here by the identifier that its sub or e-mail address stands for")
 	}
@@ -297,7 +297,7 @@ func (c *call) personOf(t *trustedIssuer, a *assertion) (string, error) {
 	if !byEmail {
 		return person, nil
 	}
-	claims, err := c.s.config.Claims(c.r.Context(), person)
+	claims, err := c.s.config.Users.Claims(c.r.Context(), person)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return "", fmt.Errorf("look up the person of an assertion: %w", err)
 	}

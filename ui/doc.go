@@ -2,18 +2,15 @@
 // the setup of the first administrator, and an error page for every failure. It connects
 // identity, which knows users, to authserver, which knows OAuth.
 //
-// The engine calls the pages for facts about users, and the pages report to the engine what
-// users did:
+// UI implements authserver.Users for the engine, and the pages report to the engine what the
+// user decided:
 //
 //	pages, err := ui.New(ui.Config{Issuer: issuer, Accounts: accounts, Store: store})
 //	engine, err := authserver.New(authserver.Config{
 //		Issuer: issuer, Store: store, Secret: secret,
-//		SignedIn: pages.SignedIn, Claims: pages.Claims,
-//		SessionActive: pages.SessionActive, SignOut: pages.SignOut,
-//		EndedSessions: pages.EndedSessions, ForgetEnded: pages.ForgetEnded,
-//		FindSubject: pages.FindSubject, EndSessions: pages.EndSessions,
-//		BrowserStateCookie: identity.BrowserStateCookie(issuer),
-//		Pages: authserver.Pages{Error: pages.ErrorPage},
+//		Users:  pages,
+//		Pages:  authserver.Pages{Error: pages.ErrorPage},
+//		SignIn: authserver.SignInSettings{BrowserStateCookie: identity.BrowserStateCookie(issuer)},
 //	})
 //	handler := pages.Handler(engine) // for the paths that engine.Handles rejects
 //	…
@@ -23,7 +20,7 @@
 // browsers do (post.go).
 //
 //	ui.go        Config, New, Handler: the table of pages
-//	people.go    what the engine needs to know about users: SignedIn, SessionActive, SignOut, Claims
+//	users.go     authserver.Users: users and sign-in sessions for the engine
 //	page.go      how a page is rendered, with its headers
 //	post.go      which requests may submit a form
 //	signin.go consent.go signout.go account.go setup.go error.go

@@ -37,9 +37,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// UI serves the pages. Its methods SignedIn, SessionActive, SignOut, Claims and ErrorPage go
-// into authserver.Config; Handler then takes the resulting engine. All methods are safe for
-// concurrent use.
+// UI has the pages, and implements authserver.Users. The engine is created with it, and
+// Handler then serves the pages for that engine. All methods are safe for concurrent use.
 type UI struct {
 	config    Config
 	log       *slog.Logger

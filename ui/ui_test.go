@@ -57,9 +57,9 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 	}
 	config := authserver.Config{
 		Issuer: w.url, Store: w.store, Secret: []byte("0123456789abcdef0123456789abcdef"), Logger: quiet,
-		SignedIn: w.ui.SignedIn, Claims: w.ui.Claims, SessionActive: w.ui.SessionActive, SignOut: w.ui.SignOut,
-		EndedSessions: w.ui.EndedSessions, ForgetEnded: w.ui.ForgetEnded, BrowserStateCookie: identity.BrowserStateCookie(w.url),
-		Pages: authserver.Pages{Error: w.ui.ErrorPage, SignUp: SignUpPath},
+		Users:  w.ui,
+		Pages:  authserver.Pages{Error: w.ui.ErrorPage, SignUp: SignUpPath},
+		SignIn: authserver.SignInSettings{BrowserStateCookie: identity.BrowserStateCookie(w.url)},
 	}
 	change(&config)
 	engine, err := authserver.New(config)

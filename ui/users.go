@@ -17,7 +17,9 @@ import (
 // ACRPassword is the authentication context class of a sign-in with a password alone.
 const ACRPassword = "1"
 
-// SignedIn returns the user who is signed in at the browser that sent r; nil if there is none.
+var _ authserver.Users = (*UI)(nil)
+
+// SignedIn returns who is signed in at the browser that sent r; nil if nobody is.
 func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 	s, err := u.signedIn(r)
 	if s == nil {
