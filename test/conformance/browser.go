@@ -17,12 +17,12 @@ import (
 	"golang.org/x/net/html"
 )
 
-// browser is a person at a browser without scripts, who signs in as ada and allows what is
-// asked. What the suite's pages do with a script, it does by itself.
+// browser is a browser without scripts whose user signs in as ada and allows every request.
+// It does itself what the scripts of the suite's pages do.
 type browser struct {
 	client *http.Client
 	issuer string
-	// pages are those of the server that were shown since the last visit.
+	// pages are the server's pages that were shown since the last visit.
 	pages     []page
 	visitedAt time.Time
 }
@@ -45,7 +45,7 @@ func newBrowser(issuer string) (*browser, error) {
 	}}, nil
 }
 
-// visit goes to an address and on from there, until there is nothing left to do.
+// visit opens an address and follows redirects and forms until there are none left.
 func (b *browser) visit(ctx context.Context, address string) error {
 	b.pages = nil
 	defer func() { b.visitedAt = time.Now() }()
@@ -63,10 +63,10 @@ func (b *browser) visit(ctx context.Context, address string) error {
 		}
 		r = next
 	}
-	return fmt.Errorf("%s leads nowhere in 30 steps", address)
+	return fmt.Errorf("%s: more than 30 redirects and forms", address)
 }
 
-// step sends a request and returns the one that follows from the answer.
+// step sends a request and returns the next one, or nil.
 func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, error) {
 	fragment := r.URL.Fragment
 	if fragment != "" {
@@ -94,17 +94,17 @@ func (b *browser) step(ctx context.Context, r *http.Request) (*http.Request, err
 			return nil, err
 		}
 		b.pages = append(b.pages, page{r.URL.String(), response.StatusCode, b.withLogo(ctx, r.URL, body)})
-		return b.answer(ctx, r.URL, body)
+		return b.submit(ctx, r.URL, body)
 	}
 	return submitFragment(ctx, r.URL, fragment, body)
 }
 
-// wait is as long as a page asks for: many who sign in at once as one person look like
-// guessing.
+// wait waits for as long as a page's Retry-After says: many sign-ins of one user at once look
+// like password guessing.
 func wait(ctx context.Context, response *http.Response) error {
 	seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
 	if err != nil {
-		return nil // it asks for nothing
+		return nil // no Retry-After
 	}
 	timer := time.NewTimer(time.Duration(seconds) * time.Second)
 	defer timer.Stop()
@@ -121,8 +121,8 @@ var (
 	stylesheet = regexp.MustCompile(`<link rel="stylesheet" href="([^"]+)">`)
 )
 
-// withLogo puts the client's logo into a page, which is later looked at without the
-// cookies that it takes to fetch it.
+// withLogo puts the client's logo into a page, because the screenshot is taken without the
+// cookies that are needed to fetch it.
 func (b *browser) withLogo(ctx context.Context, at *url.URL, body string) string {
 	return logo.ReplaceAllStringFunc(body, func(found string) string {
 		kind, picture, err := b.part(ctx, at, logo.FindStringSubmatch(found)[1])
@@ -133,7 +133,7 @@ func (b *browser) withLogo(ctx context.Context, at *url.URL, body string) string
 	})
 }
 
-// withStyle puts the stylesheet into a page, which the server gives to its own pages alone.
+// withStyle puts the stylesheet into a page: the server sends it only to its own pages.
 func (b *browser) withStyle(ctx context.Context, p page) (string, error) {
 	found := stylesheet.FindStringSubmatch(p.body)
 	if found == nil {
@@ -147,7 +147,7 @@ func (b *browser) withStyle(ctx context.Context, p page) (string, error) {
 	return strings.Replace(p.body, found[0], "<style>"+string(style)+"</style>", 1), err
 }
 
-// part fetches what a page is made of, and returns its media type too.
+// part fetches a file that a page refers to, with its media type.
 func (b *browser) part(ctx context.Context, at *url.URL, reference string) (kind string, content []byte, err error) {
 	to, err := at.Parse(html.UnescapeString(reference))
 	if err != nil {
@@ -177,8 +177,8 @@ type form struct {
 	fields url.Values
 }
 
-// answer fills in the form of one of the server's pages.
-func (b *browser) answer(ctx context.Context, at *url.URL, body string) (*http.Request, error) {
+// submit fills in the form of one of the server's pages.
+func (b *browser) submit(ctx context.Context, at *url.URL, body string) (*http.Request, error) {
 	for _, f := range forms(body) {
 		to, err := at.Parse(f.action)
 		if err != nil {
@@ -240,7 +240,7 @@ func attribute(node *html.Node, name string) string {
 var implicitSubmit = regexp.MustCompile(`xhr\.open\('POST', "([^"]+)"`)
 
 // submitFragment does what the script of the suite's callback page does: it posts the
-// fragment of its own address.
+// fragment of the page's URL.
 func submitFragment(ctx context.Context, at *url.URL, fragment, body string) (*http.Request, error) {
 	match := implicitSubmit.FindStringSubmatch(body)
 	if match == nil {

@@ -9,14 +9,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// realBrowser is the same person at a real browser, for what needs frames and scripts:
+// realBrowser is Chromium with the same user, for modules that need frames and scripts:
 // session management and front-channel logout.
 type realBrowser struct {
 	ctx    context.Context
 	issuer string
 }
 
-// newRealBrowser starts a browser of its own, which ends with ctx.
+// newRealBrowser starts a browser that ends with ctx.
 func newRealBrowser(ctx context.Context, path, issuer string) (*realBrowser, func(), error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
@@ -31,8 +31,7 @@ func newRealBrowser(ctx context.Context, path, issuer string) (*realBrowser, fun
 	return &realBrowser{ctx, issuer}, end, nil
 }
 
-// fillIn does what the person does on one of the server's pages, and says whether there was
-// anything to do.
+// fillIn fills in the form of one of the server's pages, and reports whether there was one.
 const fillIn = `(() => {
 	const form = path => document.querySelector('form[action$="' + path + '"]');
 	const signIn = form('/sign-in'), consent = form('/consent'), signOut = form('/sign-out');
@@ -44,8 +43,7 @@ const fillIn = `(() => {
 	return window.filledIn = true;
 })()`
 
-// visit goes to an address and on from there, until the browser rests at a page of the
-// suite.
+// visit opens an address and fills in forms until the browser stays on a page of the suite.
 func (b *realBrowser) visit(_ context.Context, address string) error {
 	if err := chromedp.Do(b.ctx, chromedp.Navigate(address)); err != nil && !strings.Contains(err.Error(), "ERR_ABORTED") {
 		return fmt.Errorf("visit %s: %w", address, err)
@@ -55,7 +53,7 @@ func (b *realBrowser) visit(_ context.Context, address string) error {
 		time.Sleep(100 * time.Millisecond)
 		where, err := chromedp.Run(b.ctx, chromedp.Location())
 		if err != nil {
-			return fmt.Errorf("see where the browser is: %w", err)
+			return fmt.Errorf("read the browser's location: %w", err)
 		}
 		if strings.HasPrefix(where, b.issuer+"/") {
 			// Between two pages there may be nothing to evaluate in.

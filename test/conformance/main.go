@@ -1,6 +1,6 @@
-// Command conformance runs the OpenID Foundation's conformance suite against this server:
-// it starts one, creates the plans at a suite that runs already, and does what a person at a
-// browser would do. It needs nothing but the suite's address.
+// Command conformance runs the OpenID Foundation's conformance suite against the server. It
+// starts a server, creates the plans at a running suite, and acts as the end user in a
+// browser.
 //
 //	go run ./test/conformance --suite https://localhost:8443
 //	go run ./test/conformance --suite https://localhost:8443 --plan basic-static --module oidcc-server
@@ -49,15 +49,15 @@ func main() {
 
 func start(ctx context.Context) error {
 	address := flag.String("suite", os.Getenv("CONFORMANCE_SUITE"), "the `URL` of a running suite; also CONFORMANCE_SUITE")
-	asked := flag.String("plan", "", "run these `plans`, by their labels here or their names there, with commas; a label may end in *")
-	module := flag.String("module", "", "run this `module` alone")
-	resume := flag.Bool("resume", false, "leave out what neither failed nor warned before")
-	parallel := flag.Int("parallel", 2, "how many plans run side by side")
-	database := flag.String("database", "", "the server's database `URL`; SQLite if it is left out")
+	asked := flag.String("plan", "", "run only these `plans`, separated by commas: labels, prefixes of labels that end in *, or names in the suite")
+	module := flag.String("module", "", "run only this `module`")
+	resume := flag.Bool("resume", false, "skip modules that neither failed nor warned in an earlier run")
+	parallel := flag.Int("parallel", 2, "how many plans run in parallel")
+	database := flag.String("database", "", "the server's database `URL` (default SQLite)")
 	document := flag.String("write", "", "write the results to this Markdown `file`")
-	directory := flag.String("directory", filepath.Join("test", "artifacts", "conformance"), "where results are kept")
+	directory := flag.String("directory", filepath.Join("test", "artifacts", "conformance"), "the `directory` of the results")
 	list := flag.Bool("list", false, "list the plans")
-	without := flag.Bool("without-switches", false, "run without the insecure_… switches that the suite asks for")
+	without := flag.Bool("without-switches", false, "run with the default settings, without the insecure_… switches that the suite needs")
 	flag.Parse()
 	all := find(*asked)
 	if *without {
@@ -78,10 +78,10 @@ func start(ctx context.Context) error {
 		return nil
 	}
 	if *address == "" {
-		return errors.New("no suite is given: --suite URL")
+		return errors.New("no suite: pass --suite URL")
 	}
 	if len(all) == 0 {
-		return fmt.Errorf("there is no plan %q: see --list", *asked)
+		return fmt.Errorf("unknown plan %q: see --list", *asked)
 	}
 	if err := os.MkdirAll(*directory, 0o755); err != nil {
 		return err
@@ -91,7 +91,7 @@ func start(ctx context.Context) error {
 		r.chromium = path
 	}
 	if _, err := exec.LookPath(r.chromium); err != nil {
-		return fmt.Errorf("pictures need Chromium: %w", err)
+		return fmt.Errorf("screenshots need Chromium: %w", err)
 	}
 	var err error
 	if r.directory, err = os.MkdirTemp("", "conformance-"); err != nil {
@@ -123,7 +123,7 @@ func start(ctx context.Context) error {
 	return err
 }
 
-// runAll runs plans side by side, and the modules of each one after the other.
+// runAll runs plans in parallel, and the modules of each plan in sequence.
 func (r *run) runAll(ctx context.Context, all []plan, only string, resume bool, parallel int) error {
 	var group sync.WaitGroup
 	failures := make([]error, len(all))
@@ -148,7 +148,7 @@ func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) er
 		return fmt.Errorf("plan %s: %w", p.Label, err)
 	}
 	if len(modules) == 0 {
-		return fmt.Errorf("plan %s: the suite lists no module", p.Label)
+		return fmt.Errorf("plan %s: the suite returned no modules", p.Label)
 	}
 	r.mu.Lock()
 	r.report.Switches[p.Label] = p.switches()
@@ -166,7 +166,7 @@ func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) er
 		}
 		ended := r.runModule(ctx, p, id, m)
 		if ctx.Err() != nil {
-			return nil // it was interrupted, which says nothing of the server
+			return nil // interrupted, which is not a result of the server
 		}
 		r.mu.Lock()
 		r.report.put(p.Label, ended)

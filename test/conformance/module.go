@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// result is how a module ended, when, for which commit and versions, and why, if it did not
-// simply pass.
+// result is the result of a module: when it ran, with which versions, and the reasons if it
+// did not pass.
 type result struct {
 	Module  string            `json:"module"`
 	Date    string            `json:"date"`
@@ -27,7 +27,7 @@ type result struct {
 
 const moduleTimeout = 3 * time.Minute
 
-// picturePatience is how long after a visit the suite may ask for a picture of a page that
+// picturePatience is how long after a visit the suite may request a screenshot of a page that
 // was not shown, or wait for a redirect while the browser is on an error page. After that
 // it is a failure.
 const picturePatience = 20 * time.Second
@@ -35,7 +35,7 @@ const picturePatience = 20 * time.Second
 // runModule runs one module to its end.
 func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) result {
 	ended := result{Module: m.Name, Variant: m.Variant, Date: today(), Commit: r.commit, Against: r.versions}
-	// While keys rotate at once, nobody else may hold those of a moment ago.
+	// Other modules may have fetched the keys just before they rotate, so this one runs alone.
 	if rotates(m) {
 		r.keys.Lock()
 		defer r.keys.Unlock()
@@ -55,7 +55,7 @@ func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) r
 	if err != nil {
 		ended.Result, ended.Reasons = "FAILED", []string{err.Error()}
 	} else if st.Status == "INTERRUPTED" || !slices.Contains(kinds, st.Result) {
-		ended.Result, ended.Reasons = "FAILED", []string{fmt.Sprintf("the suite left it %s, with result %q", st.Status, st.Result)}
+		ended.Result, ended.Reasons = "FAILED", []string{fmt.Sprintf("the suite reports status %s and result %q", st.Status, st.Result)}
 	}
 	if ended.Result != "PASSED" {
 		ended.Reasons = append(ended.Reasons, r.reasons(context.WithoutCancel(ctx), id)...)
@@ -64,7 +64,7 @@ func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) r
 	return ended
 }
 
-// drive does what a person would do while a module runs.
+// drive acts as the end user while a module runs.
 func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, error) {
 	b, err := newBrowser(r.server.issuer)
 	if err != nil {
@@ -90,7 +90,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 		case "FINISHED", "INTERRUPTED":
 			return st, nil
 		case "CONFIGURED":
-			// A busy suite says so for a while after it was told to start.
+			// A busy suite reports this state for a while after the start.
 			if started {
 				break
 			}
@@ -99,7 +99,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 				if err := r.server.rotateKeys(ctx); err != nil {
 					return st, err
 				}
-				time.Sleep(2 * time.Second) // within a second the server has seen it
+				time.Sleep(2 * time.Second) // the server notices within a second
 			}
 			if err := r.suite.call(ctx, "POST", "runner/"+id, nil, nil, nil); err != nil {
 				return st, err
@@ -111,7 +111,7 @@ func (r *run) drive(ctx context.Context, p *plan, id string, m module) (state, e
 		}
 		select {
 		case <-ctx.Done():
-			return st, errors.New("it did not end in " + moduleTimeout.String() + "; its state is " + st.Status)
+			return st, errors.New("not finished after " + moduleTimeout.String() + ", status " + st.Status)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -122,7 +122,7 @@ const errorPage = "the server showed an error page at "
 
 func rotates(m module) bool { return strings.Contains(m.Name, "rotate-keys") }
 
-// attend visits what is to be visited, and shows the pictures that are asked for.
+// attend visits the next pending address, and uploads the screenshots that the suite requests.
 func (r *run) attend(ctx context.Context, id string, b *browser, visit func(context.Context, string) error, visited map[string]bool) error {
 	addresses, err := r.suite.pending(ctx, id)
 	if err != nil {
@@ -138,7 +138,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 		}
 		return visit(ctx, address)
 	}
-	// A picture is asked for before an answer that makes it needless has arrived.
+	// The suite requests a screenshot before a redirect that makes it unnecessary has arrived.
 	if len(b.pages) == 0 || time.Since(b.visitedAt) < 3*time.Second {
 		return nil
 	}
@@ -157,7 +157,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 	for _, a := range asked {
 		shown, err := picture(a.Source, b.pages)
 		if err != nil && time.Since(b.visitedAt) < picturePatience {
-			return nil // a slow suite has not processed the redirect that makes it needless
+			return nil // a slow suite may not have processed the redirect yet
 		}
 		if err != nil {
 			return err
@@ -177,7 +177,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 	return nil
 }
 
-// reasons returns what the log says of everything that was not simply right.
+// reasons returns the entries of a module's log that are not a success.
 func (r *run) reasons(ctx context.Context, id string) []string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// pictures are the pages that the suite's modules want to see, by the condition that asks
-// for them, and what can be checked without a person.
+// pictures are the pages that modules request screenshots of, by the name of the condition,
+// and the checks that need no human reviewer.
 var pictures = map[string]struct {
 	pick  func([]page) (page, bool)
 	check func(page) error
@@ -30,17 +30,17 @@ var pictures = map[string]struct {
 	"ExpectLoginPageWithTosLink":                        {pageWithForm("/consent"), checkLink("terms of service")},
 }
 
-// picture returns the page that a condition asks for, among those that were shown since the
-// last visit. It is an error if there is none, if the page is not what it has to be, and if
-// the condition is not known here.
+// picture returns the page that a condition requests, from the pages shown since the last
+// visit. It returns an error if the condition is unknown, or if there is no such page, or if
+// the page fails its check.
 func picture(condition string, pages []page) (page, error) {
 	wanted, known := pictures[condition]
 	if !known {
-		return page{}, fmt.Errorf("%s asks for a picture, and this runner does not know of what", condition)
+		return page{}, fmt.Errorf("%s: unknown screenshot", condition)
 	}
 	found, ok := wanted.pick(pages)
 	if !ok {
-		return page{}, fmt.Errorf("%s asks for a picture of a page that was not shown", condition)
+		return page{}, fmt.Errorf("%s: the page for the screenshot was not shown", condition)
 	}
 	if err := wanted.check(found); err != nil {
 		return page{}, fmt.Errorf("%s: the page at %s: %w", condition, withoutQuery(found.url), err)
@@ -55,7 +55,7 @@ func lastPage(pages []page) (page, bool) {
 	return pages[len(pages)-1], true
 }
 
-// pageWithForm picks the first page with a form that is sent to a path.
+// pageWithForm picks the first page with a form whose action ends in path.
 func pageWithForm(path string) func([]page) (page, bool) {
 	return func(pages []page) (page, bool) {
 		for _, p := range pages {
@@ -78,18 +78,18 @@ func hasForm(p page, path string) bool {
 
 func checkStatus(p page, want int) error {
 	if p.status != want {
-		return fmt.Errorf("its status is %d, not %d", p.status, want)
+		return fmt.Errorf("status %d, want %d", p.status, want)
 	}
 	return nil
 }
 
-// checkRefusal wants an error page that leads nowhere by itself.
+// checkRefusal requires an error page without a form.
 func checkRefusal(p page) error {
 	if err := checkStatus(p, http.StatusBadRequest); err != nil {
 		return err
 	}
 	if len(forms(p.body)) > 0 {
-		return errors.New("it has a form, so the request was not refused")
+		return errors.New("the page has a form, so the request was not refused")
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func checkSignIn(p page) error {
 			return nil
 		}
 	}
-	return errors.New("it asks for no password")
+	return errors.New("the page has no password field")
 }
 
 func checkSignedOut(p page) error {
@@ -111,26 +111,26 @@ func checkSignedOut(p page) error {
 		return err
 	}
 	if hasForm(p, "/sign-out") {
-		return errors.New("it still asks whether to sign out")
+		return errors.New("the page still asks whether to sign out")
 	}
 	if !strings.Contains(p.body, "signed out") {
-		return errors.New("it does not say that the person is signed out")
+		return errors.New("the page does not say that the user is signed out")
 	}
 	return nil
 }
 
-// checkLogo wants a picture that could be fetched: withLogo has put it into the page.
+// checkLogo requires a logo that was fetched: withLogo put it into the page.
 func checkLogo(p page) error {
 	if err := checkStatus(p, http.StatusOK); err != nil {
 		return err
 	}
 	if !strings.Contains(p.body, `<img src="data:image/`) {
-		return errors.New("it shows no logo")
+		return errors.New("the page shows no logo")
 	}
 	return nil
 }
 
-// checkLink wants a link of that text to another site.
+// checkLink requires a link with that text to another site.
 func checkLink(text string) func(page) error {
 	return func(p page) error {
 		if err := checkStatus(p, http.StatusOK); err != nil {
@@ -152,7 +152,7 @@ func checkLink(text string) func(page) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("it has no link to another site that says %q", text)
+		return fmt.Errorf("the page has no link to another site with the text %q", text)
 	}
 }
 

@@ -13,7 +13,7 @@ type plan struct {
 	Label   string
 	Name    string
 	Variant map[string]string
-	// WithoutSwitches leaves the insecure_… switches out.
+	// WithoutSwitches runs the plan without the insecure_… switches.
 	WithoutSwitches bool
 }
 
@@ -21,7 +21,7 @@ const certification = "-certification-test-plan"
 
 var responseTypes = []string{"code", "id_token", "id_token token", "code id_token", "code token", "code id_token token"}
 
-// plans are those that the server has to pass.
+// plans returns the plans that the server must pass.
 func plans() []plan {
 	var all []plan
 	add := func(label, name string, variant map[string]string) {
@@ -51,7 +51,7 @@ func plans() []plan {
 	for _, method := range []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt"} {
 		add("all-"+dashed(method), "oidcc-test-plan", testPlan("client_auth_type", method))
 	}
-	// The suite sends no PKCE, without which a public client gets no code here.
+	// The suite sends no code challenge, so a public client cannot get a code.
 	none := testPlan("client_auth_type", "none")
 	none["response_type"] = "id_token token"
 	add("all-none", "oidcc-test-plan", none)
@@ -80,7 +80,7 @@ func (p *plan) frames() bool {
 	return strings.HasPrefix(p.Label, "session") || strings.HasPrefix(p.Label, "frontchannel")
 }
 
-// staticClients are the clients that the server's configuration declares for a plan.
+// staticClients returns the clients that the server's configuration declares for a plan.
 func (p *plan) staticClients(suiteURL string) []map[string]any {
 	if !p.static() {
 		return nil
@@ -126,7 +126,7 @@ func (p *plan) secret(name string) string {
 	return fmt.Sprintf("%s-conformance-secret-0123456789", p.clientID(name))
 }
 
-// configuration is what the suite is told.
+// configuration returns the plan's configuration in the suite.
 func (p *plan) configuration(issuer string) map[string]any {
 	c := map[string]any{
 		"alias": p.alias(), "description": "Valetkey, " + p.Label, "publish": "no",
@@ -142,7 +142,7 @@ func (p *plan) configuration(issuer string) map[string]any {
 	return c
 }
 
-// find returns the plans whose label or name begins with what is asked for; all for "".
+// find returns the plans that --plan selects; all of them for "".
 func find(asked string) []plan {
 	if asked == "" {
 		return plans()

@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// report is every result so far, by the label of the plan, and the switches that each plan
-// ran with.
+// report is the results so far and the switches of each plan, by the plan's label.
 type report struct {
 	Plans    map[string][]result `json:"plans"`
 	Switches map[string][]string `json:"switches"`
@@ -45,7 +44,7 @@ func (r *report) save(path string) error {
 	return os.WriteFile(path, append(content, '\n'), 0o644)
 }
 
-// find returns what is known of a module.
+// find returns the earlier result of a module.
 func (r *report) find(label string, m module) (result, bool) {
 	for _, known := range r.Plans[label] {
 		if known.Module == m.Name && maps.Equal(known.Variant, m.Variant) {
@@ -99,8 +98,8 @@ func (r *report) problems(all []plan, only string) []string {
 	return problems
 }
 
-// when is the day on which a plan's modules ran, or the first and the last, and the commits
-// of the server.
+// when returns the day on which a plan's modules ran, or the first and the last one, and the
+// server's commits.
 func when(results []result) string {
 	var first, last string
 	commits := map[string]bool{}
@@ -120,7 +119,7 @@ func when(results []result) string {
 	return strings.Join(append([]string{days}, slices.Sorted(maps.Keys(commits))...), ", ")
 }
 
-// versions are those of server and suite in all results.
+// versions returns the versions of server and suite in all results.
 func (r *report) versions() string {
 	found := map[string]bool{}
 	for _, results := range r.Plans {
@@ -179,8 +178,8 @@ func (r *report) write(path string) error {
 		fmt.Fprintf(&b, " %s | %s |\n", when(r.Plans[label]), cmp.Or(strings.Join(r.Switches[label], ", "), "none"))
 	}
 	r.writeRefused(&b, labels)
-	b.WriteString("\n## What did not simply pass\n")
-	// The same module says the same in many plans.
+	b.WriteString("\n## Modules that did not pass\n")
+	// A module has the same reasons in many plans.
 	where := map[string][]string{}
 	for _, label := range labels {
 		for _, ended := range r.Plans[label] {

@@ -16,10 +16,10 @@ func TestReport(t *testing.T) {
 	asked := []string{"REVIEW: Page: Show a\n  page"}
 	r.put("basic", result{Module: "one", Result: "FAILED"})
 	r.put("basic", result{Module: "one", Variant: map[string]string{"response_type": "code"}, Result: "PASSED", Date: "2026-11-24"})
-	r.put("basic", result{Module: "one", Result: "PASSED", Date: "2026-11-26", Commit: "0123456"}) // a second try takes the place of the first
+	r.put("basic", result{Module: "one", Result: "PASSED", Date: "2026-11-26", Commit: "0123456"}) // a second run replaces the first
 	r.put("basic", result{Module: "two", Result: "REVIEW", Reasons: asked, Date: "2026-11-23"})
 	r.put("hybrid", result{Module: "two", Result: "REVIEW", Reasons: asked})
-	r.put("hybrid", result{Module: "three", Result: "FAILED", Reasons: []string{"it did not end"}})
+	r.put("hybrid", result{Module: "three", Result: "FAILED", Reasons: []string{"not finished"}})
 	if err := r.save(file); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if known, ok := r.find("hybrid", module{Name: "three"}); !ok || known.Result != "FAILED" {
-		t.Errorf("a result was forgotten: %v, %v", known, ok)
+		t.Errorf("a result is missing: %v, %v", known, ok)
 	}
 	r.put("hybrid-without-switches", result{Module: "three", Result: "FAILED", Refused: "`insecure_x`: that is refused."})
 	r.Switches["hybrid"] = []string{"insecure_no_code_challenge"}
@@ -45,11 +45,11 @@ func TestReport(t *testing.T) {
 		"## Without the switches\n\nThese modules fail with the default settings, because they do what the defaults refuse.\n\n`insecure_x`: that is refused.\n\n- `three` in hybrid-without-switches\n",
 		"| hybrid-without-switches | 0 | 0 | 0 | 1 | 0 |  | none |\n",
 		"### Review\n\n- `two`, review:\n  - REVIEW: Page: Show a page\n  - in basic, hybrid\n",
-		"### Failed\n\n- `three`, failed:\n  - it did not end\n  - in hybrid\n",
+		"### Failed\n\n- `three`, failed:\n  - not finished\n  - in hybrid\n",
 		"**hybrid**: two review, three failed\n",
 	} {
 		if !strings.Contains(string(content), want) {
-			t.Errorf("the page lacks %q:\n%s", want, content)
+			t.Errorf("the page does not contain %q:\n%s", want, content)
 		}
 	}
 }
@@ -61,14 +61,14 @@ func TestReportFailsOnWhatIsNotAResult(t *testing.T) {
 		only    string
 		problem string // "" for none
 	}{
-		"all passed":             {results: []result{{Module: "one", Result: "PASSED"}, {Module: "two", Result: "REVIEW"}, {Module: "three", Result: "SKIPPED"}}},
-		"one is refused":         {results: []result{{Module: "one", Result: "FAILED", Refused: "a default"}}},
-		"one failed":             {results: []result{{Module: "one", Result: "FAILED"}}, problem: `basic: one ended as "FAILED"`},
-		"no result":              {results: []result{{Module: "one"}}, problem: `basic: one ended as ""`},
-		"a result of tomorrow":   {results: []result{{Module: "one", Result: "UNKNOWN"}}, problem: `basic: one ended as "UNKNOWN"`},
-		"an empty plan":          {problem: "basic has no result"},
-		"a module that is there": {results: []result{{Module: "one", Result: "PASSED"}}, only: "one"},
-		"a module of no plan":    {results: []result{{Module: "one", Result: "PASSED"}}, only: "noe", problem: "no plan has the module noe"},
+		"all passed":           {results: []result{{Module: "one", Result: "PASSED"}, {Module: "two", Result: "REVIEW"}, {Module: "three", Result: "SKIPPED"}}},
+		"one is refused":       {results: []result{{Module: "one", Result: "FAILED", Refused: "a default"}}},
+		"one failed":           {results: []result{{Module: "one", Result: "FAILED"}}, problem: `basic: one ended as "FAILED"`},
+		"no result":            {results: []result{{Module: "one"}}, problem: `basic: one ended as ""`},
+		"an unknown result":    {results: []result{{Module: "one", Result: "UNKNOWN"}}, problem: `basic: one ended as "UNKNOWN"`},
+		"an empty plan":        {problem: "basic has no result"},
+		"a module of the plan": {results: []result{{Module: "one", Result: "PASSED"}}, only: "one"},
+		"a module of no plan":  {results: []result{{Module: "one", Result: "PASSED"}}, only: "noe", problem: "no plan has the module noe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &report{Plans: map[string][]result{"basic": test.results}}
@@ -137,7 +137,7 @@ func TestPlansAreDifferent(t *testing.T) {
 	known := map[string]bool{}
 	for _, p := range plans() {
 		if known[p.Label] {
-			t.Errorf("two plans are called %s", p.Label)
+			t.Errorf("two plans have the label %s", p.Label)
 		}
 		known[p.Label] = true
 	}

@@ -20,7 +20,7 @@ type test struct {
 	visit, condition, result string
 }
 
-// fakeSuite speaks the part of the suite's API that the runner uses.
+// fakeSuite implements the part of the suite's API that the runner uses.
 type fakeSuite struct {
 	tests    map[string]test
 	mu       sync.Mutex
@@ -72,7 +72,7 @@ func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case route == "GET log" && len(path) == 2:
 		reply([]entry{{Source: "Condition", Message: "what went wrong", Result: "FAILURE"}})
 	case route == "GET log":
-		asked := []entry{{Source: "Earlier", Message: "a picture that is there"}}
+		asked := []entry{{Source: "Earlier", Message: "a screenshot that was uploaded"}}
 		if f.tests[path[1]].condition != "" && f.pictures[path[1]] == "" {
 			asked = append(asked, entry{Source: f.tests[path[1]].condition, Upload: "x" + path[1]})
 		}
@@ -92,7 +92,7 @@ func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// site stands for the server under test: a page that refuses, and a sign-out.
+// site is the server under test: an error page, a page, and a sign-out.
 func site() http.Handler {
 	mux := http.NewServeMux()
 	page := func(status int, body string) http.HandlerFunc {
@@ -110,8 +110,8 @@ func site() http.Handler {
 	return mux
 }
 
-// newRun returns a run against a fake suite. Its camera copies the page, so that a test sees
-// which one it was.
+// newRun returns a run against a fake suite. Its Chromium copies the page into the screenshot,
+// so that a test sees which page it was.
 func newRun(t *testing.T, tests map[string]test) (*run, *fakeSuite) {
 	t.Helper()
 	under := httptest.NewServer(site())
@@ -139,7 +139,7 @@ func newRun(t *testing.T, tests map[string]test) (*run, *fakeSuite) {
 	}, fake
 }
 
-// TestRunner runs modules of every kind of end at once.
+// TestRunner runs modules with every kind of result.
 func TestRunner(t *testing.T) {
 	for name, c := range map[string]struct {
 		test    test
@@ -147,16 +147,16 @@ func TestRunner(t *testing.T) {
 		reason  string // part of one
 		picture string // part of it
 	}{
-		"passes":                          {test: test{visit: "/accept", result: "PASSED"}, result: "PASSED"},
-		"fails":                           {test: test{visit: "/accept", result: "FAILED"}, result: "FAILED", reason: "what went wrong"},
-		"ends without a result":           {test: test{visit: "/accept"}, result: "FAILED", reason: `with result ""`},
-		"ends with a result of tomorrow":  {test: test{visit: "/accept", result: "UNKNOWN"}, result: "FAILED", reason: `with result "UNKNOWN"`},
-		"wants the refusal":               {test: test{"/refuse", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "REVIEW", picture: "Refused"},
-		"wants a refusal, gets a page":    {test: test{"/accept", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "FAILED", reason: "its status is 200, not 400"},
-		"wants the end of the sign-out":   {test: test{"/sign-out", "ExpectSuccessfulLogoutPage", "REVIEW"}, result: "REVIEW", picture: "You are signed out"},
-		"wants a sign-in, gets a refusal": {test: test{"/refuse", "ExpectSecondLoginPage", "REVIEW"}, result: "FAILED", reason: "was not shown"},
-		"waits on an error page":          {test: test{visit: "/refuse", result: "WAITING"}, result: "FAILED", reason: "an error page at /refuse (status 400) instead of a redirect"},
-		"asks for an unknown picture":     {test: test{"/accept", "ExpectAurora", "REVIEW"}, result: "FAILED", reason: "does not know of what"},
+		"passes":                           {test: test{visit: "/accept", result: "PASSED"}, result: "PASSED"},
+		"fails":                            {test: test{visit: "/accept", result: "FAILED"}, result: "FAILED", reason: "what went wrong"},
+		"ends without a result":            {test: test{visit: "/accept"}, result: "FAILED", reason: `result ""`},
+		"ends with an unknown result":      {test: test{visit: "/accept", result: "UNKNOWN"}, result: "FAILED", reason: `result "UNKNOWN"`},
+		"requests the error page":          {test: test{"/refuse", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "REVIEW", picture: "Refused"},
+		"requests an error page, gets 200": {test: test{"/accept", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "FAILED", reason: "status 200, want 400"},
+		"requests the signed-out page":     {test: test{"/sign-out", "ExpectSuccessfulLogoutPage", "REVIEW"}, result: "REVIEW", picture: "You are signed out"},
+		"requests a sign-in, gets 400":     {test: test{"/refuse", "ExpectSecondLoginPage", "REVIEW"}, result: "FAILED", reason: "was not shown"},
+		"waits on an error page":           {test: test{visit: "/refuse", result: "WAITING"}, result: "FAILED", reason: "an error page at /refuse (status 400) instead of a redirect"},
+		"requests an unknown screenshot":   {test: test{"/accept", "ExpectAurora", "REVIEW"}, result: "FAILED", reason: "unknown screenshot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits some seconds for the suite
@@ -166,13 +166,13 @@ func TestRunner(t *testing.T) {
 			}
 			got, _ := r.report.find("basic", module{Name: "module"})
 			if got.Result != c.result || !strings.Contains(strings.Join(got.Reasons, "\n"), c.reason) {
-				t.Errorf("it ended as %q because of %q, want %q because of %q", got.Result, got.Reasons, c.result, c.reason)
+				t.Errorf("result %q with reasons %q, want %q with %q", got.Result, got.Reasons, c.result, c.reason)
 			}
 			if got.Date != today() || got.Against != "Valetkey 1 against suite 2" {
-				t.Errorf("it ran on %q, %q", got.Date, got.Against)
+				t.Errorf("date %q, versions %q", got.Date, got.Against)
 			}
 			if shown := fake.pictures["module"]; !strings.Contains(shown, c.picture) || (c.picture == "") != (shown == "") {
-				t.Errorf("the picture shows %q, want %q", shown, c.picture)
+				t.Errorf("the screenshot shows %q, want %q", shown, c.picture)
 			}
 		})
 	}
@@ -192,21 +192,21 @@ func TestPicturesAreChecked(t *testing.T) {
 		status          int
 		problem         string
 	}{
-		"a logo":                     {"ExpectLoginPageWithLogo", consent + `<img src="data:image/png;base64,AA">`, 200, ""},
-		"a logo that did not load":   {"ExpectLoginPageWithLogo", consent + `<img src="https://op.example/logo">`, 200, "shows no logo"},
-		"no logo":                    {"ExpectLoginPageWithLogo", consent, 200, "shows no logo"},
-		"a policy":                   {"ExpectLoginPageWithPolicyLink", consent + `<a href="https://rp.example/policy">privacy policy</a>`, 200, ""},
-		"terms in place of a policy": {"ExpectLoginPageWithPolicyLink", consent + `<a href="https://rp.example/tos">terms of service</a>`, 200, "no link"},
-		"terms that lead here":       {"ExpectLoginPageWithTosLink", consent + `<a href="https://op.example/tos">terms of service</a>`, 200, "no link"},
-		"a second sign-in":           {"ExpectSecondLoginPage", `<form action="/sign-in"><input name="password"></form>`, 200, ""},
-		"a sign-in too many":         {"ExpectSecondLoginPage", `<form action="/sign-in"><input name="password"></form>`, 429, "its status is 429"},
-		"a refusal with a form":      {"ExpectRedirectUriErrorPage", consent, 400, "has a form"},
-		"a sign-out that asks":       {"ExpectSuccessfulLogoutPage", `signed out? <form action="/sign-out"></form>`, 200, "still asks"},
+		"a logo":                    {"ExpectLoginPageWithLogo", consent + `<img src="data:image/png;base64,AA">`, 200, ""},
+		"a logo that did not load":  {"ExpectLoginPageWithLogo", consent + `<img src="https://op.example/logo">`, 200, "shows no logo"},
+		"no logo":                   {"ExpectLoginPageWithLogo", consent, 200, "shows no logo"},
+		"a policy":                  {"ExpectLoginPageWithPolicyLink", consent + `<a href="https://rp.example/policy">privacy policy</a>`, 200, ""},
+		"terms instead of a policy": {"ExpectLoginPageWithPolicyLink", consent + `<a href="https://rp.example/tos">terms of service</a>`, 200, "no link"},
+		"terms that lead here":      {"ExpectLoginPageWithTosLink", consent + `<a href="https://op.example/tos">terms of service</a>`, 200, "no link"},
+		"a second sign-in":          {"ExpectSecondLoginPage", `<form action="/sign-in"><input name="password"></form>`, 200, ""},
+		"a throttled sign-in":       {"ExpectSecondLoginPage", `<form action="/sign-in"><input name="password"></form>`, 429, "status 429"},
+		"an error page with a form": {"ExpectRedirectUriErrorPage", consent, 400, "has a form"},
+		"a sign-out that asks":      {"ExpectSuccessfulLogoutPage", `signed out? <form action="/sign-out"></form>`, 200, "still asks"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := picture(c.condition, []page{{"https://op.example/page?code=1", c.status, c.body}})
 			if (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
-				t.Errorf("it says %v, want %q", err, c.problem)
+				t.Errorf("got %v, want %q", err, c.problem)
 			}
 		})
 	}

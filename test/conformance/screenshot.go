@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// screenshot renders a page that was shown, for the person who reviews the run, as the data
-// URL that the suite takes.
+// screenshot renders a page for the reviewer of the run, and returns the data URL that the
+// suite accepts.
 func (r *run) screenshot(ctx context.Context, html string) (string, error) {
 	r.pictures.Lock()
 	defer r.pictures.Unlock()
@@ -27,11 +27,11 @@ func (r *run) screenshot(ctx context.Context, html string) (string, error) {
 		"--disable-background-networking", "--window-size=800,1100", "--user-data-dir="+filepath.Join(directory, "profile"),
 		"--screenshot="+picture, "file://"+source)
 	if output, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("take a picture: %w\n%s", err, output)
+		return "", fmt.Errorf("take a screenshot: %w\n%s", err, output)
 	}
 	png, err := os.ReadFile(picture)
 	if err != nil {
-		return "", fmt.Errorf("take a picture: %w", err)
+		return "", fmt.Errorf("take a screenshot: %w", err)
 	}
 	return "data:image/png;base64," + base64.StdEncoding.EncodeToString(png), nil
 }

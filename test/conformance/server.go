@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// configurationFile is the server's configuration, but for what differs from run to run.
+// configurationFile is the server's configuration, with variables for what differs per run.
 //
 //go:embed valetkey.yaml
 var configurationFile string
@@ -104,8 +104,8 @@ func (s *server) wait(ctx context.Context) error {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	var before string
 	for range 30 {
-		// At its first start a server makes keys while it serves already. A module that
-		// watches the keys starts when they are all there.
+		// At its first start a server creates keys while it is serving. A module that
+		// watches the keys must not start before all of them exist.
 		if response, err := client.Get(s.issuer + "/jwks"); err == nil {
 			keys, _ := io.ReadAll(response.Body)
 			response.Body.Close()
@@ -120,11 +120,11 @@ func (s *server) wait(ctx context.Context) error {
 		case <-time.After(3 * time.Second):
 		}
 	}
-	return fmt.Errorf("the server does not answer: see %s", s.log.Name())
+	return fmt.Errorf("the server does not respond: see %s", s.log.Name())
 }
 
-// commit returns the commit that the server is built from, with "-dirty" after it if files
-// differ from it, or "" outside of a repository.
+// commit returns the commit that the server is built from, with the suffix "-dirty" if files
+// have changed, or "" outside of a repository.
 func commit(ctx context.Context) string {
 	output, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude", "*").Output()
 	if err != nil {
@@ -133,7 +133,7 @@ func commit(ctx context.Context) string {
 	return strings.TrimSpace(string(output))
 }
 
-// rotateKeys does what an operator does between two steps of the key rotation module.
+// rotateKeys rotates the keys, as an operator does between two steps of the module.
 func (s *server) rotateKeys(ctx context.Context) error {
 	output, err := exec.CommandContext(ctx, s.program, "keys", "rotate", "--now", "--algorithm", "RS256", "--config", s.config).CombinedOutput()
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *server) stop() {
 	}
 }
 
-// newCertificate returns one for localhost, which the suite does not verify.
+// newCertificate returns a certificate for localhost. The suite does not verify it.
 func newCertificate() (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

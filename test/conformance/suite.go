@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// suite is a running conformance suite, by its REST API.
+// suite is the REST API of a running conformance suite.
 type suite struct {
 	url    string
 	client *http.Client
@@ -24,12 +24,12 @@ type suite struct {
 func newSuite(address string) *suite {
 	return &suite{strings.TrimSuffix(address, "/"), &http.Client{
 		Timeout: 2 * time.Minute,
-		// It is started for a test, with a certificate of its own.
+		// The suite runs on this machine with a self-signed certificate.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 16},
 	}}
 }
 
-// call sends a request to the API and decodes the answer into result, unless that is nil.
+// call sends a request to the API and decodes the response into result, unless it is nil.
 func (s *suite) call(ctx context.Context, method, path string, query url.Values, body []byte, result any) error {
 	address := s.url + "/api/" + path
 	if len(query) > 0 {
@@ -42,26 +42,26 @@ func (s *suite) call(ctx context.Context, method, path string, query url.Values,
 	r.Header.Set("Content-Type", "application/json")
 	response, err := s.client.Do(r)
 	if err != nil {
-		return fmt.Errorf("ask the suite: %w", err)
+		return fmt.Errorf("call the suite: %w", err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("read the suite's answer: %w", err)
+		return fmt.Errorf("read the suite's response: %w", err)
 	}
 	if response.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: status %d: %.500s", method, path, response.StatusCode, answer)
+		return fmt.Errorf("%s %s: status %d: %.500s", method, path, response.StatusCode, content)
 	}
 	if result == nil {
 		return nil
 	}
-	if err := json.Unmarshal(answer, result); err != nil {
+	if err := json.Unmarshal(content, result); err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	return nil
 }
 
-// certificates returns the suite's own, in PEM, so that the server can be told to trust it.
+// certificates returns the suite's certificates in PEM, so that the server can trust them.
 func (s *suite) certificates(ctx context.Context) ([]byte, error) {
 	u, err := url.Parse(s.url)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *suite) createModule(ctx context.Context, planID string, m module) (id s
 	return created.ID, err
 }
 
-// state is how far a module is.
+// state is the state of a module.
 type state struct {
 	Status string `json:"status"`
 	Result string `json:"result"`
@@ -158,7 +158,7 @@ type entry struct {
 	Source  string `json:"src"`
 	Message string `json:"msg"`
 	Result  string `json:"result"`
-	Upload  string `json:"upload"` // the name of a picture that is asked for
+	Upload  string `json:"upload"` // the name of a requested screenshot
 }
 
 func (s *suite) log(ctx context.Context, id string) (entries []entry, err error) {
@@ -166,7 +166,7 @@ func (s *suite) log(ctx context.Context, id string) (entries []entry, err error)
 	return entries, err
 }
 
-// wanted returns the entries by which a module asks for pictures that it does not have yet.
+// wanted returns the entries that request a screenshot that was not uploaded yet.
 func (s *suite) wanted(ctx context.Context, id string) (asked []entry, err error) {
 	err = s.call(ctx, http.MethodGet, "log/"+id+"/images", nil, nil, &asked)
 	return slices.DeleteFunc(asked, func(e entry) bool { return e.Upload == "" }), err

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// The switches of the registration in the server's configuration. Those of "outgoing" let
-// the server reach a suite on this machine, and change nothing else.
+// registrationSwitch matches the switches of the registration in the server's configuration.
+// The settings of "outgoing" only let the server reach a suite on this machine.
 var registrationSwitch = regexp.MustCompile(`, (insecure_[a-z_]+): true`)
 
-// serverConfiguration is the server's configuration for the plans, which are all with or all
-// without switches.
+// serverConfiguration returns the server's configuration for a run. Either all of its plans
+// have switches, or none has.
 func serverConfiguration(all []plan) string {
 	if len(all) > 0 && all[0].WithoutSwitches {
 		return registrationSwitch.ReplaceAllString(configurationFile, "")
@@ -20,7 +20,7 @@ func serverConfiguration(all []plan) string {
 	return configurationFile
 }
 
-// switches are the names of the insecure_… settings that the plan's clients have.
+// switches returns the names of the insecure_… settings of the plan's clients.
 func (p *plan) switches() []string {
 	names := map[string]bool{}
 	for _, client := range p.staticClients("") {

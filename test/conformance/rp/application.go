@@ -32,8 +32,8 @@ const (
 	waitSeconds = 2
 )
 
-// application is the web application of one plan: an https server on loopback that is a
-// new relying party for each module.
+// application is the web application of one plan: an https server on loopback, with a new
+// relying party for each module.
 type application struct {
 	server  *httptest.Server
 	dynamic bool // the client registers itself
@@ -81,8 +81,7 @@ func newApplication(p plan) (*application, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The suite, like OpenID Connect Registration, section 2, wants no localhost for the
-	// implicit flow.
+	// OpenID Connect Registration, section 2, forbids localhost for the implicit flow.
 	listener, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		return nil, err
@@ -139,7 +138,7 @@ func (a *application) serve(w http.ResponseWriter, r *http.Request) {
 
 func (a *application) redirectURI() string { return a.server.URL + "/auth/callback" }
 
-// configuration is what the suite is told of the client, and how long it waits.
+// configuration returns the suite's configuration of the client, and how long it waits.
 func (a *application) configuration() map[string]any {
 	registered := map[string]any{
 		"client_id": clientID, "client_secret": clientSecret, "client_name": clientID, "jwks": a.jwks,
@@ -156,7 +155,7 @@ func (a *application) configuration() map[string]any {
 	return map[string]any{"alias": a.alias, "description": "package client", "waitTimeoutSeconds": waitSeconds, "client": registered}
 }
 
-// prepare makes the relying party for a module.
+// prepare creates the relying party for a module.
 func (a *application) prepare(ctx context.Context, issuer, module string, v variant) (*visit, error) {
 	made := &visit{browser: newBrowser(a.http.Transport), requests: map[string]string{}}
 	config := client.Config{
@@ -215,8 +214,8 @@ func (a *application) prepare(ctx context.Context, issuer, module string, v vari
 	}
 	made.party, err = client.NewRelyingParty(client.RelyingPartyConfig{
 		Client: made.client, Authorization: options, Home: "/home", Logger: slog.New(slog.DiscardHandler),
-		// Where there is no access token there is no UserInfo; and once the suite has seen
-		// the keys fetched, it wants no more.
+		// Without an access token there is no UserInfo. The suite ends a module for the keys
+		// once they are fetched.
 		UserInfo: config.ResponseType != "id_token" && !strings.Contains(module, "jwks-uri-keys"),
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, err error) {
 			made.mu.Lock()
@@ -232,7 +231,7 @@ func (a *application) prepare(ctx context.Context, issuer, module string, v vari
 	return made, nil
 }
 
-// register makes the relying party known to the module, and returns its configuration.
+// register registers the relying party at the module, and returns its configuration.
 func (a *application) register(ctx context.Context, config client.Config) (client.Config, error) {
 	unregistered, err := client.New(oauth.ServerMetadata{Issuer: config.Issuer}, config)
 	if err != nil {
@@ -268,7 +267,7 @@ func (a *application) register(ctx context.Context, config client.Config) (clien
 	}
 	expected := config.IDTokenSigningAlg
 	if config = registered.Config(config); config.IDTokenSigningAlg == "none" {
-		// Package client would not even begin; let it see the token.
+		// Package client refuses "none" before it sends a request; it must see the token.
 		config.IDTokenSigningAlg = expected
 	}
 	return config, nil

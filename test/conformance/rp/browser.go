@@ -14,9 +14,9 @@ import (
 	"golang.org/x/net/html"
 )
 
-// browser follows redirects, keeps cookies, and does what the few scripts on the way do:
-// it sends forms that send themselves, hands fragments to the page that wants them, and
-// loads the frame of a front-channel logout.
+// browser follows redirects, keeps cookies, and does what the scripts of the pages do: it
+// submits forms that submit themselves, posts fragments, and loads the frame of a
+// front-channel logout.
 type browser struct{ http *http.Client }
 
 func newBrowser(transport http.RoundTripper) *browser {
@@ -27,14 +27,14 @@ func newBrowser(transport http.RoundTripper) *browser {
 	return &browser{&http.Client{Transport: transport, Jar: jar}}
 }
 
-// page is where a walk ended.
+// page is the page at which a walk ended.
 type page struct {
 	status int
 	url    *url.URL
 	body   string
 }
 
-// maxScripts bounds how often a page may send the browser on.
+// maxScripts is how often pages may send the browser to another page.
 const maxScripts = 5
 
 func (b *browser) visit(ctx context.Context, address string) (*page, error) {
@@ -73,7 +73,7 @@ func (b *browser) walk(ctx context.Context, method, address string, form url.Val
 			return at, nil
 		}
 	}
-	return nil, errors.New("browser: the pages lead nowhere")
+	return nil, errors.New("browser: too many pages that lead to another")
 }
 
 func (b *browser) load(ctx context.Context, method, address string, form url.Values) (*page, error) {
@@ -96,7 +96,7 @@ func (b *browser) load(ctx context.Context, method, address string, form url.Val
 	return &page{response.StatusCode, response.Request.URL, string(body)}, nil
 }
 
-// formOf returns where a page's form goes and its fields.
+// formOf returns the action and the fields of a page's form.
 func formOf(document *html.Node) (action string, fields url.Values) {
 	fields = url.Values{}
 	for node := range document.Descendants() {
@@ -114,31 +114,31 @@ func formOf(document *html.Node) (action string, fields url.Values) {
 	return action, fields
 }
 
-// These are the parts of the suite's page for front-channel logout: the frame, what the
-// page asks when that has loaded, and where it goes then.
+// These are the parts of the suite's page for front-channel logout: the frame, the URL that
+// the page requests when the frame has loaded, and the URL that it goes to afterwards.
 var (
 	frameSource   = regexp.MustCompile(`iframe\.src = '([^']*)'`)
 	frameLoaded   = regexp.MustCompile(`let url = '([^']*)'`)
 	frameRedirect = regexp.MustCompile(`window\.location\.href='([^']*)'`)
 )
 
-// frame does what the suite's page for front-channel logout does, and returns where it
-// goes in the end. A frame gets no cookies that are SameSite=Lax.
+// frame does what the suite's page for front-channel logout does, and returns the URL that it
+// goes to. A frame gets no SameSite=Lax cookies.
 func (b *browser) frame(ctx context.Context, body string) (string, error) {
 	source, loaded := frameSource.FindStringSubmatch(body), frameLoaded.FindStringSubmatch(body)
 	if source == nil || loaded == nil {
-		return "", errors.New("browser: the page of the front-channel logout cannot be read")
+		return "", errors.New("browser: unknown page for front-channel logout")
 	}
 	stranger := newBrowser(b.http.Transport)
 	at, err := stranger.load(ctx, http.MethodGet, jsUnescape(source[1]), nil)
 	if err != nil {
 		return "", err
 	}
-	// The suite makes up a sid of any characters and does not encode it; where that spoils
-	// the query the relying party cannot know which session is meant.
-	_, spoilt := url.ParseQuery(at.url.RawQuery)
-	if spoilt == nil && at.url.Fragment == "" && at.status != http.StatusOK {
-		return "", fmt.Errorf("browser: the front-channel logout answered %d", at.status)
+	// The suite generates a sid of any characters and does not encode it. If that breaks the
+	// query, the relying party cannot know the session.
+	_, broken := url.ParseQuery(at.url.RawQuery)
+	if broken == nil && at.url.Fragment == "" && at.status != http.StatusOK {
+		return "", fmt.Errorf("browser: front-channel logout: status %d", at.status)
 	}
 	if _, err := b.load(ctx, http.MethodGet, jsUnescape(loaded[1])+"?loaded=true", nil); err != nil {
 		return "", err
@@ -149,8 +149,8 @@ func (b *browser) frame(ctx context.Context, body string) (string, error) {
 	return "", nil
 }
 
-// jsUnescape reads an address out of a script in a page, and encodes what browsers encode
-// in a query that has it bare.
+// jsUnescape decodes a URL in a script of a page, and encodes the characters that browsers
+// encode in a query.
 func jsUnescape(s string) string {
 	s = html.UnescapeString(strings.NewReplacer(`\/`, "/", `\"`, `"`, `\&`, "&").Replace(s))
 	return strings.NewReplacer(" ", "%20", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E").Replace(s)

@@ -12,8 +12,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// drive does what a person would do at the relying party for a module, and returns what
-// the relying party refused, or nil.
+// drive acts as the end user at the relying party for a module, and returns the error of the
+// relying party, or nil.
 func (a *application) drive(ctx context.Context, s *suite, test *instance, module string, v variant) error {
 	issuer := test.Exposed.Issuer
 	if strings.Contains(module, "webfinger") {
@@ -54,8 +54,8 @@ func (a *application) drive(ctx context.Context, s *suite, test *instance, modul
 	return nil
 }
 
-// endsEarly reports whether the suite ends a module as soon as the provider is found or
-// the client registered, and takes whatever comes then for a fault.
+// endsEarly reports whether the suite ends a module as soon as the provider is discovered or
+// the client is registered, and reports later requests as errors.
 func endsEarly(module string) bool {
 	return strings.Contains(module, "webfinger") || strings.Contains(module, "discovery-openid-config") || strings.Contains(module, "dynamic-registration")
 }
@@ -72,7 +72,7 @@ func (a *application) findIssuer(ctx context.Context, s *suite, module string) (
 	return client.FindIssuer(ctx, identifier, a.http)
 }
 
-// sentBySuite waits until the suite sends the person somewhere, and follows.
+// sentBySuite waits until the suite sends the browser to an address, and visits it.
 func (a *application) sentBySuite(ctx context.Context, s *suite, id string, made *visit) error {
 	for range 50 {
 		test, err := s.instance(ctx, id)
@@ -94,10 +94,10 @@ func (a *application) sentBySuite(ctx context.Context, s *suite, id string, made
 			return ctx.Err()
 		}
 	}
-	return errors.New("the suite sends nobody anywhere")
+	return errors.New("the suite sent the browser to no address")
 }
 
-// routes are the application's own pages, beside those of the relying party.
+// routes adds the application's own pages to those of the relying party.
 func (v *visit) routes() {
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", v.party)
@@ -118,7 +118,7 @@ func (v *visit) routes() {
 	mux.Handle("/claims", v.party.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := v.client.OtherClaims(r.Context(), client.SessionFrom(r.Context()).UserInfo.Claims)
 		if err == nil && len(claims) == 0 {
-			err = errors.New("there are no other claims")
+			err = errors.New("no other claims")
 		}
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -133,7 +133,7 @@ func (v *visit) routes() {
 	v.handler = mux
 }
 
-// publish keeps a request object and returns its path.
+// publish stores a request object and returns its path.
 func (v *visit) publish(object string) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -142,7 +142,7 @@ func (v *visit) publish(object string) string {
 	return path
 }
 
-// open visits a page and returns what the relying party made of it.
+// open visits a page and returns the error of the relying party.
 func (v *visit) open(ctx context.Context, address string) error {
 	_, err := v.browser.visit(ctx, address)
 	if refused := v.refused(); refused != nil {
@@ -151,7 +151,7 @@ func (v *visit) open(ctx context.Context, address string) error {
 	return err
 }
 
-// refused returns the relying party's last error, once.
+// refused returns the relying party's last error and clears it.
 func (v *visit) refused() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -167,19 +167,19 @@ func (v *visit) signIn(ctx context.Context, app string) error {
 	return v.expect(ctx, app, true)
 }
 
-// expect checks whether somebody is signed in.
+// expect checks whether the user is signed in.
 func (v *visit) expect(ctx context.Context, app string, signedIn bool) error {
 	home, err := v.browser.visit(ctx, app+"/home")
 	if err != nil {
 		return err
 	}
 	if (home.body != "") != signedIn {
-		return fmt.Errorf("at home the application says %q", home.body)
+		return fmt.Errorf("the home page shows %q", home.body)
 	}
 	return nil
 }
 
-// signOut signs out here and at the provider, which tells the relying party meanwhile.
+// signOut signs out of the application and of the provider, which notifies the relying party.
 func (v *visit) signOut(ctx context.Context, app string) error {
 	end, err := v.browser.submit(ctx, app+"/auth/sign-out", nil)
 	if err == nil {

@@ -10,8 +10,8 @@ import (
 )
 
 // refusals are the modules in which the provider misbehaves, by a part of their name, and
-// the error by which the relying party must refuse that. The suite itself only sees that
-// no further request comes.
+// the error that the relying party must return. The suite only sees that no further request
+// arrives.
 var refusals = []struct {
 	part string
 	err  error
@@ -24,22 +24,22 @@ var refusals = []struct {
 	{"test-missing-", client.ErrIDToken},
 	{"nonce-invalid", client.ErrIDToken},
 	{"idtoken-sig-none", client.ErrIDToken},
-	// The claims come unsigned, and nobody vouches for them.
+	// The claims are not signed.
 	{"aggregated-claims", client.ErrAnswer},
 }
 
-// leftOut says why a module is not run; empty if it is.
+// leftOut returns why a module is not run, or "".
 func leftOut(module string, v variant) string {
 	switch {
 	case strings.Contains(module, "userinfo-bearer-body"):
-		return "access tokens go in the header, as RFC 6750, section 2.2, wants of those who can"
+		return "package client sends access tokens in the header, as RFC 6750, section 2.2, requires of clients that can"
 	case strings.Contains(module, "jwks-uri-keys") && strings.HasPrefix(v["response_type"], "code "):
-		return "the suite ends it when the keys are fetched, and takes the redeeming of the code that follows for a fault"
+		return "the suite ends the module when the keys are fetched, and reports the token request that follows as an error"
 	}
 	return ""
 }
 
-// judge says what is wrong with what the relying party did; empty if nothing is.
+// judge returns what the relying party did wrong, or "".
 func judge(module string, took error) string {
 	for _, r := range refusals {
 		if !strings.Contains(module, r.part) {
@@ -48,7 +48,7 @@ func judge(module string, took error) string {
 		if errors.Is(took, r.err) {
 			return ""
 		}
-		return fmt.Sprintf("the relying party should refuse with %q, and did: %v", r.err, took)
+		return fmt.Sprintf("the relying party returned %v, want %q", took, r.err)
 	}
 	if took != nil {
 		return "the relying party: " + took.Error()

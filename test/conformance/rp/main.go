@@ -14,13 +14,13 @@ import (
 
 func main() {
 	address := flag.String("suite", "", "URL of the conformance suite")
-	only := flag.String("plan", "", "run only the plans whose name contains this")
+	only := flag.String("plan", "", "run only the plans whose name or variant contains this")
 	module := flag.String("module", "", "run only the modules whose name contains this")
-	parallel := flag.Int("parallel", 2, "how many plans run side by side")
+	parallel := flag.Int("parallel", 2, "how many plans run in parallel")
 	write := flag.String("write", "", "write the results to this file, such as docs/conformance-relying-party.md")
 	flag.Parse()
 	if *address == "" {
-		fmt.Fprintln(os.Stderr, "no suite is given: --suite URL")
+		fmt.Fprintln(os.Stderr, "no suite: pass --suite URL")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -61,7 +61,7 @@ func (f *finished) count(outcome string) int {
 // outcomes are the results that a module can have, in the order of the table.
 var outcomes = []string{"PASSED", "REVIEW", "WARNING", "FAILED", "SKIPPED"}
 
-// runAll runs the plans that are asked for and prints each as it ends.
+// runAll runs the selected plans and prints each when it ends.
 func runAll(ctx context.Context, s *suite, only, module string, parallel int) ([]*finished, error) {
 	plans, err := readPlans()
 	if err != nil {
@@ -76,7 +76,7 @@ func runAll(ctx context.Context, s *suite, only, module string, parallel int) ([
 		slots = make(chan struct{}, parallel)
 	)
 	for _, p := range plans {
-		if !strings.Contains(p.Plan, only) {
+		if !strings.Contains(p.Plan, only) && !strings.Contains(p.String(), only) {
 			continue
 		}
 		f := &finished{plan: p}

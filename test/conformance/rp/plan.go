@@ -19,7 +19,7 @@ var plansJSON []byte
 type plan struct {
 	Plan    string  `json:"plan"`
 	Variant variant `json:"variant"`
-	// Encrypted has ID tokens and UserInfo encrypted.
+	// Encrypted runs the plan with encrypted ID tokens and UserInfo.
 	Encrypted bool `json:"encrypted"`
 }
 
@@ -31,7 +31,7 @@ func readPlans() ([]plan, error) {
 	return plans, nil
 }
 
-// String names the plan with what sets it apart from others of its name.
+// String returns the plan's name and the variants that distinguish it.
 func (p plan) String() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(p.Variant)) {
@@ -49,7 +49,7 @@ func (p plan) String() string {
 	return name + " (" + strings.Join(parts, ", ") + ")"
 }
 
-// result is what came of a module.
+// result is the result of a module.
 type result struct {
 	module  string
 	outcome string
@@ -67,7 +67,7 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 		return nil, err
 	}
 	if len(made.Modules) == 0 {
-		return nil, errors.New("the suite lists no module")
+		return nil, errors.New("the suite returned no modules")
 	}
 	var results []result
 	for _, m := range made.Modules {
@@ -75,7 +75,7 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 			continue
 		}
 		if reason := leftOut(m.TestModule, p.Variant); reason != "" {
-			results = append(results, result{module: m.TestModule, outcome: "SKIPPED", reasons: []string{"left out: " + reason}})
+			results = append(results, result{module: m.TestModule, outcome: "SKIPPED", reasons: []string{"not run: " + reason}})
 			continue
 		}
 		r, err := app.runModule(ctx, s, made.ID, m.TestModule, m.Variant)
@@ -87,7 +87,7 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 	return results, nil
 }
 
-// runModule lets the relying party at a module, and asks both sides how it was.
+// runModule runs the relying party against a module, and takes the results of both.
 func (a *application) runModule(ctx context.Context, s *suite, planID, module string, v variant) (result, error) {
 	r := result{module: module}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
@@ -97,17 +97,17 @@ func (a *application) runModule(ctx context.Context, s *suite, planID, module st
 	if err != nil {
 		return r, err
 	}
-	found, err := s.wait(ctx, test.ID, 30*time.Second, "WAITING", "FINISHED", "INTERRUPTED")
+	found, err := s.wait(ctx, test.ID, 2*time.Minute, "WAITING", "FINISHED", "INTERRUPTED")
 	if err != nil {
 		return r, err
 	}
 	took := a.drive(ctx, s, test, module, found.Variant)
-	if found, err = s.wait(ctx, test.ID, 45*time.Second, "FINISHED", "INTERRUPTED"); err != nil {
+	if found, err = s.wait(ctx, test.ID, 2*time.Minute, "FINISHED", "INTERRUPTED"); err != nil {
 		return r, err
 	}
 	if r.outcome = found.Result; found.Status == "INTERRUPTED" || found.Status == "WAITING" || !slices.Contains(outcomes, r.outcome) {
 		r.outcome = "FAILED"
-		r.reasons = append(r.reasons, fmt.Sprintf("the suite left it %s, with result %s", found.Status, found.Result))
+		r.reasons = append(r.reasons, fmt.Sprintf("the suite reports status %s and result %q", found.Status, found.Result))
 	}
 	if r.outcome != "PASSED" {
 		texts, err := s.reasons(ctx, test.ID)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// writeReport writes what came of all plans as a page.
+// writeReport writes the results of all plans to a page.
 func writeReport(ctx context.Context, s *suite, path string, done []*finished) error {
 	var server struct {
 		Version string `json:"version"`
@@ -22,7 +22,7 @@ func writeReport(ctx context.Context, s *suite, path string, done []*finished) e
 	commit, _ := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude", "*").Output()
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Conformance of the relying party\n\nWritten by `go run ./test/conformance/rp`: package `client` against the OpenID Foundation's conformance suite %s, %s. "+
-		"This is our own run, not a certification. Modules with a frame in the browser end as review at best: a person has to look.\n\n",
+		"This is our own run, not a certification. Modules with a frame in the browser end as `review` at best, because a person has to look at them.\n\n",
 		server.Version, strings.Join(strings.Fields(time.Now().UTC().Format(time.DateOnly)+" "+string(commit)), ", "))
 	b.WriteString("| plan | passed | review | warned | failed | skipped |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, f := range done {
@@ -32,7 +32,7 @@ func writeReport(ctx context.Context, s *suite, path string, done []*finished) e
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n## What was warned of, failed or skipped\n\n")
+	b.WriteString("\n## Warned, failed or skipped\n\n")
 	reasons := map[string]bool{}
 	for _, f := range done {
 		for _, r := range f.results {

@@ -15,12 +15,12 @@ import (
 
 var (
 	checkFrame = regexp.MustCompile(`<iframe hidden src="([^"]*)" data-ask="([^"]*)">`)
-	// In the suite's frame: whom its script asks what the state is.
+	// In the suite's frame: the URL from which its script fetches the state.
 	checkAddress = regexp.MustCompile(`checkSessionUrl = '([^']*)'`)
 )
 
-// watchSession has the relying party's page ask the provider's frame before and after a
-// sign-out. The page of a tab that was open before goes on asking about the old state.
+// watchSession queries the provider's frame from the relying party's page before and after a
+// sign-out. A tab that was open before continues to send the old state.
 func (v *visit) watchSession(ctx context.Context, app string) error {
 	watching, err := v.browser.visit(ctx, app+"/auth/check-session")
 	if err != nil {
@@ -28,7 +28,7 @@ func (v *visit) watchSession(ctx context.Context, app string) error {
 	}
 	frame := checkFrame.FindStringSubmatch(watching.body)
 	if frame == nil {
-		return fmt.Errorf("the page that watches the session has no frame: %d", watching.status)
+		return fmt.Errorf("the page that watches the session has no frame: status %d", watching.status)
 	}
 	source, ask := html.UnescapeString(frame[1]), html.UnescapeString(frame[2])
 	for _, want := range []bool{false, true} {
@@ -37,7 +37,7 @@ func (v *visit) watchSession(ctx context.Context, app string) error {
 			return err
 		}
 		if changed != want {
-			return fmt.Errorf("the provider's frame says that the session changed: %v", changed)
+			return fmt.Errorf("the provider's frame reports a changed session: %v, want %v", changed, want)
 		}
 		if want {
 			break
@@ -49,7 +49,7 @@ func (v *visit) watchSession(ctx context.Context, app string) error {
 	return nil
 }
 
-// ask does what the suite's frame does with a message: it fetches the state and compares.
+// ask does what the suite's frame does with a message: it fetches the state and compares it.
 func (b *browser) ask(ctx context.Context, frame, message, origin string) (changed bool, err error) {
 	loaded, err := b.load(ctx, http.MethodGet, frame, nil)
 	if err != nil {
@@ -57,17 +57,17 @@ func (b *browser) ask(ctx context.Context, frame, message, origin string) (chang
 	}
 	address := checkAddress.FindStringSubmatch(loaded.body)
 	if address == nil {
-		return false, errors.New("browser: the provider's frame cannot be read")
+		return false, errors.New("browser: unknown frame of the provider")
 	}
 	query := url.Values{"receivedMessage": {message}, "origin": {origin}}
-	answer, err := b.load(ctx, http.MethodGet, jsUnescape(address[1])+"?"+query.Encode(), nil)
+	response, err := b.load(ctx, http.MethodGet, jsUnescape(address[1])+"?"+query.Encode(), nil)
 	if err != nil {
 		return false, err
 	}
 	var state struct {
 		SessionState string `json:"session_state"`
 	}
-	if err := json.Unmarshal([]byte(answer.body), &state); err != nil {
+	if err := json.Unmarshal([]byte(response.body), &state); err != nil {
 		return false, fmt.Errorf("browser: state of the session: %w", err)
 	}
 	asked := message[strings.LastIndex(message, " ")+1:]

@@ -19,8 +19,7 @@ type suite struct {
 	http    *http.Client
 }
 
-// newSuite does not check the suite's certificate: a suite that runs beside the tests has
-// one of its own making.
+// newSuite returns a suite whose certificate is not verified: it is self-signed.
 func newSuite(address string) *suite {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	return &suite{address, &http.Client{Transport: transport, Timeout: time.Minute}}
@@ -45,20 +44,20 @@ func (s *suite) call(ctx context.Context, method, path string, query url.Values,
 		return fmt.Errorf("suite: %w", err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
+	received, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("suite: %s: %w", path, err)
 	}
 	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("suite: %s answered %d: %.300s", path, response.StatusCode, answer)
+		return fmt.Errorf("suite: %s: status %d: %.300s", path, response.StatusCode, received)
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
+	if err := json.Unmarshal(received, into); err != nil {
 		return fmt.Errorf("suite: %s: %w", path, err)
 	}
 	return nil
 }
 
-// variant names what a plan or module is run with: response_type, request_type and so on.
+// variant is the parameters of a plan or module: response_type, request_type and so on.
 type variant map[string]string
 
 // created is a plan at the suite, with its modules.
@@ -80,7 +79,7 @@ func (s *suite) createPlan(ctx context.Context, name string, v variant, configur
 	return &plan, err
 }
 
-// instance is a module that was created: one test.
+// instance is a created module: one test.
 type instance struct {
 	ID      string `json:"id"`
 	Exposed struct {
@@ -91,7 +90,7 @@ type instance struct {
 	} `json:"browser"`
 }
 
-// start creates a module of a plan and waits until it waits for the relying party.
+// start creates a module of a plan and waits until the suite expects the relying party.
 func (s *suite) start(ctx context.Context, plan, module string, v variant) (*instance, error) {
 	query := url.Values{"test": {module}, "plan": {plan}}
 	if len(v) > 0 {
@@ -105,7 +104,7 @@ func (s *suite) start(ctx context.Context, plan, module string, v variant) (*ins
 	if err := s.call(ctx, http.MethodPost, "/api/runner", query, nil, &test); err != nil {
 		return nil, err
 	}
-	found, err := s.wait(ctx, test.ID, 30*time.Second, "CONFIGURED", "WAITING", "FINISHED", "INTERRUPTED")
+	found, err := s.wait(ctx, test.ID, 2*time.Minute, "CONFIGURED", "WAITING", "FINISHED", "INTERRUPTED")
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +114,7 @@ func (s *suite) start(ctx context.Context, plan, module string, v variant) (*ins
 			return nil, err
 		}
 	}
-	if _, err := s.wait(ctx, test.ID, 30*time.Second, "WAITING", "FINISHED", "INTERRUPTED"); err != nil {
+	if _, err := s.wait(ctx, test.ID, 2*time.Minute, "WAITING", "FINISHED", "INTERRUPTED"); err != nil {
 		return nil, err
 	}
 	return s.instance(ctx, test.ID)
@@ -127,15 +126,15 @@ func (s *suite) instance(ctx context.Context, id string) (*instance, error) {
 	return &test, err
 }
 
-// information is the state of a test. Variant is all of what it is run with.
+// information is the state of a test. Variant has all of its parameters.
 type information struct {
 	Status  string  `json:"status"`
 	Result  string  `json:"result"`
 	Variant variant `json:"variant"`
 }
 
-// wait asks until the test has one of the states, or the time is over; then it returns the
-// last state.
+// wait polls until the test has one of the states or the time is over, and returns the last
+// state.
 func (s *suite) wait(ctx context.Context, id string, most time.Duration, states ...string) (*information, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -157,7 +156,7 @@ func (s *suite) wait(ctx context.Context, id string, most time.Duration, states 
 	}
 }
 
-// reasons returns what the suite's log of a test says that is not a success.
+// reasons returns the entries of a test's log that are not a success.
 func (s *suite) reasons(ctx context.Context, id string) ([]string, error) {
 	var entries []struct {
 		Source  string `json:"src"`
