@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Configuration is what a configuration file says. Its members have the RFCs' own names;
@@ -83,10 +84,10 @@ const (
 // keeps its stored value, or has its default in a new record; null in a file removes it. In
 // a Go program, the members that are not zero are named.
 type Declarations struct {
-	Clients   []Client              `json:"clients,omitempty"`
-	Users     []User                `json:"users,omitempty"`
-	Scopes    []authserver.Scope    `json:"scopes,omitempty"`
-	Resources []authserver.Resource `json:"resources,omitempty"`
+	Clients   []Client          `json:"clients,omitempty"`
+	Users     []User            `json:"users,omitempty"`
+	Scopes    []record.Scope    `json:"scopes,omitempty"`
+	Resources []record.Resource `json:"resources,omitempty"`
 	// Modified is when the file was modified; zero if that is not known.
 	Modified time.Time `json:"-"`
 
@@ -273,7 +274,7 @@ func (l Lifetimes) engine() authserver.Lifetimes {
 }
 
 // Duration is a time.Duration that is written like "10m" or "720h".
-type Duration = authserver.Duration
+type Duration = record.Duration
 
 // Client is a client as it is declared: the members of RFC 7591 and OpenID Connect
 // Registration, Valetkey's own settings, and its secret.
@@ -289,7 +290,7 @@ type Client struct {
 	// Adopt takes over a client of this ID that registered itself.
 	Adopt bool `json:"adopt,omitempty"`
 	oauth.ClientMetadata
-	authserver.ClientSettings
+	record.ClientSettings
 }
 
 // User is a person as they are declared, with OpenID Connect's standard claims by their

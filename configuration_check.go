@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // A client secret draws a warning if it could be guessed: right secrets are never refused for
@@ -169,11 +170,11 @@ func (d *Declarations) validate(report reporter) {
 				break
 			}
 		}
-		oneOf(report, path+".access_token_format", r.AccessTokenFormat, authserver.AccessTokenJWT, authserver.AccessTokenOpaque)
-		if r.StatusList && r.AccessTokenFormat == authserver.AccessTokenOpaque {
+		oneOf(report, path+".access_token_format", r.AccessTokenFormat, record.AccessTokenJWT, record.AccessTokenOpaque)
+		if r.StatusList && r.AccessTokenFormat == record.AccessTokenOpaque {
 			report(path+".status_list", "opaque tokens are introspected; their status is in no list")
 		}
-		if err := authserver.CheckOwnLifetime(r.AccessTokenLifetime); err != nil {
+		if err := record.CheckOwnLifetime(r.AccessTokenLifetime); err != nil {
 			report(path+".access_token_lifetime", "%v", err)
 		}
 		for j, claim := range r.AccessTokenClaims {
@@ -214,7 +215,7 @@ func (d *Declarations) validateClients(report reporter) {
 		if err != nil {
 			report(path, "%v", err)
 		}
-		for _, problem := range c.record().Problems() {
+		for _, problem := range authserver.CheckClient(c.record()) {
 			// What is missing may be stored already: the merged record is checked again.
 			if name, _, _ := strings.Cut(problem.Member, "["); members[name] != nil {
 				report(path+"."+problem.Member, "%s", problem.Message)
@@ -227,7 +228,7 @@ func (d *Declarations) validateClients(report reporter) {
 func (d *Declarations) Incomplete() error {
 	return collectProblems(func(report reporter) {
 		for i := range d.Clients {
-			for _, problem := range d.Clients[i].record().Problems() {
+			for _, problem := range authserver.CheckClient(d.Clients[i].record()) {
 				report(fmt.Sprintf("clients[%d]", i), "%s", problem)
 			}
 		}
@@ -258,11 +259,11 @@ func (d *Declarations) validateUsers(report reporter) {
 			report(path, "%v", err)
 			continue
 		}
-		record := identity.User{ID: cmp.Or(u.Subject, "new"), Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims}
-		if err := record.Check(); err != nil {
+		stored := identity.User{ID: cmp.Or(u.Subject, "new"), Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims}
+		if err := stored.Check(); err != nil {
 			report(path, "%v", err)
 		}
-		for _, identifier := range record.Identifiers() {
+		for _, identifier := range stored.Identifiers() {
 			if owner, taken := owners[identifier]; taken {
 				report(path, "%q finds %s already; usernames and e-mail addresses are one person's", identifier, owner)
 			}

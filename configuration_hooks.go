@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Hook is a service of the operator's that adds claims to tokens, or refuses them.
@@ -80,7 +81,7 @@ func (s *Server) warnOfHooks(ctx context.Context) error {
 			}
 		}
 		for _, identifier := range h.Resources {
-			if !slices.ContainsFunc(resources, func(r authserver.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }) {
+			if !slices.ContainsFunc(resources, func(r record.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }) {
 				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the resource %q, which is not there", i, identifier))
 			}
 		}

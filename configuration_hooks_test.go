@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func hookConfiguration(hooks ...Hook) Configuration {
 	return Configuration{
 		Issuer: "http://127.0.0.1:8080", Database: "sqlite::memory:", Hooks: hooks,
-		Declarations: Declarations{Resources: []authserver.Resource{{Identifier: "https://notes.example.com"}}},
+		Declarations: Declarations{Resources: []record.Resource{{Identifier: "https://notes.example.com"}}},
 	}
 }
 

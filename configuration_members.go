@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // named are the members of declared records that a file names with a value that a Go struct
@@ -75,8 +76,8 @@ func decodeDocument(document []byte, c *Configuration) error {
 }
 
 // remember keeps the members that are not in the record as it was decoded.
-func (n named) remember(kind, name string, members declaration.Members, record any) error {
-	have, err := encodeMembers(record)
+func (n named) remember(kind, name string, members declaration.Members, value any) error {
+	have, err := encodeMembers(value)
 	if err != nil {
 		return err
 	}
@@ -89,8 +90,8 @@ func (n named) remember(kind, name string, members declaration.Members, record a
 
 // members returns what a declaration names of a record: what has a value, and what a file
 // names without one.
-func (n named) members(kind, name string, record any) (declaration.Members, error) {
-	members, err := encodeMembers(record)
+func (n named) members(kind, name string, value any) (declaration.Members, error) {
+	members, err := encodeMembers(value)
 	if err != nil {
 		return nil, fmt.Errorf("%s %q: %w", kind, name, err)
 	}
@@ -102,8 +103,8 @@ func (n named) members(kind, name string, record any) (declaration.Members, erro
 	return members, nil
 }
 
-func encodeMembers(record any) (declaration.Members, error) {
-	document, err := json.Marshal(record)
+func encodeMembers(value any) (declaration.Members, error) {
+	document, err := json.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
@@ -250,8 +251,8 @@ func isStandardClaim(name string) bool {
 }
 
 // record returns what comes about where nothing is stored yet.
-func (c Client) record() authserver.Client {
-	r := authserver.Client{ID: c.ID, ClientMetadata: c.ClientMetadata, ClientSettings: c.ClientSettings}
+func (c Client) record() record.Client {
+	r := record.Client{ID: c.ID, ClientMetadata: c.ClientMetadata, ClientSettings: c.ClientSettings}
 	for _, secret := range []string{c.Secret, c.SecretNext} {
 		if secret != "" {
 			r.Secrets = append(r.Secrets, secret)
@@ -264,36 +265,36 @@ func (c Client) record() authserver.Client {
 }
 
 // checkRecord reports why a merged record must not be stored.
-func checkRecord(record any, known *declaration.Known) error {
+func checkRecord(merged any, known *declaration.Known) error {
 	var errs []error
 	refer := func(to map[string]bool, kind, name string) {
 		if !to[name] {
 			errs = append(errs, fmt.Errorf("the %s %q is not declared", kind, name))
 		}
 	}
-	switch record := record.(type) {
-	case authserver.Client:
-		for _, problem := range record.Problems() {
+	switch merged := merged.(type) {
+	case record.Client:
+		for _, problem := range authserver.CheckClient(merged) {
 			errs = append(errs, errors.New(problem.String()))
 		}
-		asked, err := oauth.ParseScope(record.Scope)
+		asked, err := oauth.ParseScope(merged.Scope)
 		if err != nil {
 			break // one of the problems
 		}
 		for _, scope := range asked.Without(standardScopes) {
 			refer(known.Scopes, declaration.KindScope, scope)
 		}
-		for _, resource := range record.Resources {
+		for _, resource := range merged.Resources {
 			refer(known.Resources, declaration.KindResource, resource)
 		}
-	case authserver.Resource:
-		for _, scope := range oauth.Scope(record.Scopes).Without(standardScopes) {
+	case record.Resource:
+		for _, scope := range oauth.Scope(merged.Scopes).Without(standardScopes) {
 			refer(known.Scopes, declaration.KindScope, scope)
 		}
-		for _, id := range record.IntrospectionClients {
+		for _, id := range merged.IntrospectionClients {
 			refer(known.Clients, declaration.KindClient, id)
 		}
-		if record.StatusList && record.AccessTokenFormat == authserver.AccessTokenOpaque {
+		if merged.StatusList && merged.AccessTokenFormat == record.AccessTokenOpaque {
 			errs = append(errs, errors.New("status_list: opaque tokens are introspected; their status is in no list"))
 		}
 	}
@@ -305,8 +306,8 @@ var standardScopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.Sc
 // document returns everything that the declarations say, in one form whatever the file's.
 func (d *Declarations) document() ([]byte, error) {
 	var all []declaration.Members
-	add := func(kind, name string, record any) error {
-		members, err := d.named.members(kind, name, record)
+	add := func(kind, name string, value any) error {
+		members, err := d.named.members(kind, name, value)
 		all = append(all, members)
 		return err
 	}

@@ -99,7 +99,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"text instead of list", client + "    redirect_uris: https://a.example/cb\n", `valetkey.yaml:4: clients[0].redirect_uris is a list`},
 		{"number instead of text", "users:\n  - username: 1\n", `valetkey.yaml:2: users[0].username is text: put it in quotes`},
 		{"text instead of bool", "users:\n  - username: ada\n    email_verified: \"yes\"\n", `valetkey.yaml:3: users[0].email_verified is true or false`},
-		{"no duration", "lifetimes:\n  access_token: soon\n", `valetkey.yaml:2: lifetimes.access_token: "soon" is no duration`},
+		{"no duration", "lifetimes:\n  access_token: soon\n", `valetkey.yaml:2: lifetimes.access_token: "soon" is not a valid duration (for example, 10m or 720h)`},
 		{"negative duration", "lifetimes:\n  access_token: -5m\n", `valetkey.yaml:2: lifetimes.access_token`},
 		{"broken YAML", "clients: [\n", `valetkey.yaml:2: `},
 		{"two documents", "issuer: https://a.example\n---\nissuer: https://b.example\n", `more than one YAML document`},

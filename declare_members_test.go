@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
@@ -485,7 +485,7 @@ func TestOP05_AChangedPasswordOrAnAdoptionEndsWhatCameBefore(t *testing.T) {
 	}
 	signUpFor(t, store, "eve", "eve@example.com")
 	eve := storedUser(t, store, "eve").ID
-	if _, err := store.UpdateGrant(t.Context(), eve, "app", func(*authserver.Grant) error { return nil }); err != nil {
+	if _, err := store.UpdateGrant(t.Context(), eve, "app", func(*record.Grant) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	mustApply(t, store, "file", "users: [{username: ada}, {username: eve, adopt: true}]\n")

@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
@@ -35,8 +35,8 @@ func someDeclarations() Declarations {
 			RedirectURIs: []string{"https://app.example.com/callback"}, Scope: "notes",
 		}}},
 		Users:     []User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
-		Scopes:    []authserver.Scope{{Name: "notes", Description: "Read your notes"}},
-		Resources: []authserver.Resource{{Identifier: "https://notes.example.com", Scopes: []string{"notes"}}},
+		Scopes:    []record.Scope{{Name: "notes", Description: "Read your notes"}},
+		Resources: []record.Resource{{Identifier: "https://notes.example.com", Scopes: []string{"notes"}}},
 	}
 }
 
@@ -81,7 +81,7 @@ func TestDiffSaysWhatApplyWouldChangeAndShowsNoSecret(t *testing.T) {
 	d.Users[0].Password = "engine no. 2"
 	d.Users[0].Name = "Ada King"
 	d.Scopes[0].Optional = true
-	d.Resources = append(d.Resources, authserver.Resource{Identifier: "https://new.example.com"})
+	d.Resources = append(d.Resources, record.Resource{Identifier: "https://new.example.com"})
 	want := []Change{
 		{Kind: "client", Name: "app", Action: "change", Members: []MemberChange{
 			{Name: "redirect_uris", From: `["https://app.example.com/callback"]`, To: `["https://app.example.com/cb"]`},
@@ -182,7 +182,7 @@ func TestASourceRemovesWhatItNoLongerDeclares(t *testing.T) {
 	if _, err := d.Apply(t.Context(), store, "file:v.yaml"); err != nil {
 		t.Fatal(err)
 	}
-	other := Declarations{Scopes: []authserver.Scope{{Name: "of-another-source"}}}
+	other := Declarations{Scopes: []record.Scope{{Name: "of-another-source"}}}
 	if _, err := other.Apply(t.Context(), store, ""); err != nil {
 		t.Fatal(err)
 	}

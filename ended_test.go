@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -32,10 +32,10 @@ func endedServer(t *testing.T, database string) *Server {
 	s, _ := newTestServer(t, func(c *Config) {
 		c.Database = cmp.Or(database, c.Database)
 		c.Users = []User{{Username: "ada", Password: endedPassword}}
-		c.Scopes = []authserver.Scope{{Name: "notes"}, {Name: "opaque"}}
-		c.Resources = []authserver.Resource{
+		c.Scopes = []record.Scope{{Name: "notes"}, {Name: "opaque"}}
+		c.Resources = []record.Resource{
 			{Identifier: "https://notes.example.com", Scopes: []string{"notes"}, IntrospectionClients: []string{"api"}},
-			{Identifier: "https://opaque.example.com", Scopes: []string{"opaque"}, AccessTokenFormat: authserver.AccessTokenOpaque, IntrospectionClients: []string{"api"}},
+			{Identifier: "https://opaque.example.com", Scopes: []string{"opaque"}, AccessTokenFormat: record.AccessTokenOpaque, IntrospectionClients: []string{"api"}},
 		}
 		c.Clients = []Client{
 			{ID: "app", Secret: endedSecret, ClientMetadata: oauth.ClientMetadata{
@@ -162,7 +162,7 @@ func TestAC10_WhatWasIssuedToAClientEndsWhenItIsDisabled(t *testing.T) {
 			return all
 		}
 		disable := func(disabled bool) {
-			err := s.store.UpdateClient(t.Context(), "app", func(c *authserver.Client) error {
+			err := s.store.UpdateClient(t.Context(), "app", func(c *record.Client) error {
 				c.Disabled = disabled
 				return nil
 			})

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // A tool and the command line end the same: sessions and what applications were given.
@@ -19,7 +19,7 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 		c.Clients = []Client{
 			{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://app.example.com/cb"}}},
 			{ID: "tool", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}},
-				ClientSettings: authserver.ClientSettings{GlobalTokenRevocation: true}},
+				ClientSettings: record.ClientSettings{GlobalTokenRevocation: true}},
 		}
 	})
 	for name, revoke := range map[string]func(user *identity.User){
@@ -52,7 +52,7 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 				if _, sessions[who], err = s.accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil); err != nil {
 					t.Fatal(err)
 				}
-				_, err = s.store.UpdateGrant(t.Context(), user.ID, "app", func(*authserver.Grant) error { return nil })
+				_, err = s.store.UpdateGrant(t.Context(), user.ID, "app", func(*record.Grant) error { return nil })
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -19,6 +19,7 @@ import (
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/sqldb"
 	"github.com/valetkey/valetkey/ui"
 )
@@ -37,7 +38,7 @@ type Config struct {
 	// Logger receives everything that is logged; nil means slog.Default().
 	Logger *slog.Logger
 	// OnTrace, if set, receives the ladder of checks of every protocol request.
-	OnTrace func(*authserver.Trace)
+	OnTrace func(*record.Trace)
 	// TokenClaims, if set, adds claims to tokens and UserInfo, or refuses them.
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
 	// GrantTypes are served beside ours, to clients that are registered for them.
@@ -246,7 +247,7 @@ func OpenStore(ctx context.Context, c *Configuration, log *slog.Logger) (*Store,
 // RotateKeys has new signing keys take over before their time, by the lifetimes of a
 // configuration, and returns them. A server that runs on the store sees them within a
 // second.
-func RotateKeys(ctx context.Context, store *sqldb.Store, c *Configuration, rotation authserver.KeyRotation) ([]authserver.Key, error) {
+func RotateKeys(ctx context.Context, store *sqldb.Store, c *Configuration, rotation authserver.KeyRotation) ([]record.Key, error) {
 	rotation.Lifetimes = c.Lifetimes.engine()
 	return authserver.RotateKeys(ctx, store, time.Now(), rotation)
 }

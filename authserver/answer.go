@@ -9,12 +9,13 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // answer gives the client what its response_type asks for, and ends the interaction with
 // it: a code (RFC 6749, section 4.1.2), tokens (section 4.2.2; OpenID Connect Core, section
 // 3.2.2.5), or both (section 3.3.2.5).
-func (c *call) answer(i *interaction, who *Authentication, grant *Grant) error {
+func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) error {
 	request := i.request
 	if err := c.useClient(); err != nil {
 		return err

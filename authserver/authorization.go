@@ -22,7 +22,8 @@ type authorization struct {
 	Resources []string    `json:"r,omitempty"`
 	// Audience are the APIs that the user was asked about, where Resources does not say which
 	// of them the tokens are for; nil if nobody was asked.
-	Audience []string             `json:"u,omitzero"`
+	Audience []string `json:"u,omitzero"`
+	// Session is read by record.SessionOf too.
 	Session  string               `json:"i,omitempty"`
 	AuthTime int64                `json:"t,omitempty"` // Unix seconds
 	ACR      string               `json:"a,omitempty"`
@@ -73,14 +74,4 @@ func readAuthorization(t storage.Ticket) (authorization, error) {
 		return a, fmt.Errorf("read authorization of a %s: %w", t.Kind, err)
 	}
 	return a, nil
-}
-
-// SessionOf returns the name of the sign-in session in which a ticket of a user's grant was
-// issued; "" if that was in none. It is for stores (identity.User.Kept).
-func SessionOf(t storage.Ticket) string {
-	a, err := readAuthorization(t)
-	if err != nil {
-		return "" // not an authorization
-	}
-	return a.Session
 }

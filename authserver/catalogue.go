@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // catalogue is what changes rarely, held in memory: scopes, resources, keys, clients as
@@ -24,9 +25,9 @@ type catalogue struct {
 	version int64
 	checked atomic.Int64 // when the version was last compared, Unix nanoseconds
 
-	scopes     map[string]Scope
+	scopes     map[string]record.Scope
 	scopeNames []string
-	resources  []Resource
+	resources  []record.Resource
 	keys       keyRing
 	needs      needs
 	// verified remembers access tokens whose signature was found good, by their hash, for
@@ -129,23 +130,23 @@ func (s *Server) forget() {
 
 // standardScopes are known without being declared. A person may leave out all but
 // openid.
-func standardScopes() []Scope {
-	scope := func(name string) Scope {
-		return Scope{Name: name, Claims: oauth.ScopeClaims[name], Optional: true}
+func standardScopes() []record.Scope {
+	scope := func(name string) record.Scope {
+		return record.Scope{Name: name, Claims: oauth.ScopeClaims[name], Optional: true}
 	}
-	return []Scope{
+	return []record.Scope{
 		{Name: oauth.ScopeOpenID},
 		scope(oauth.ScopeProfile), scope(oauth.ScopeEmail), scope(oauth.ScopeAddress), scope(oauth.ScopePhone),
 		scope(oauth.ScopeOfflineAccess),
 	}
 }
 
-func (c *catalogue) loadScopes(ctx context.Context, store Store) error {
+func (c *catalogue) loadScopes(ctx context.Context, store record.Store) error {
 	declared, err := store.Scopes(ctx)
 	if err != nil {
 		return fmt.Errorf("read scopes: %w", err)
 	}
-	c.scopes = make(map[string]Scope)
+	c.scopes = make(map[string]record.Scope)
 	for _, scope := range append(standardScopes(), declared...) {
 		if standard, ok := c.scopes[scope.Name]; ok && scope.Claims == nil {
 			scope.Claims = standard.Claims
@@ -159,7 +160,7 @@ func (c *catalogue) loadScopes(ctx context.Context, store Store) error {
 
 // resource returns the declared resource that an identifier names, as oauth.SameResource
 // compares them; nil if there is none.
-func (c *catalogue) resource(identifier string) *Resource {
+func (c *catalogue) resource(identifier string) *record.Resource {
 	for i := range c.resources {
 		if c.resources[i].Identifier == identifier {
 			return &c.resources[i]
@@ -175,7 +176,7 @@ func (c *catalogue) resource(identifier string) *Resource {
 
 // client is a Client with what follows from it, computed once. It is never changed.
 type client struct {
-	*Client
+	*record.Client
 	scope        oauth.Scope
 	secretHashes [][sha256.Size]byte
 	keys         *jose.KeySet // of jwks; nil if there is none
@@ -200,6 +201,14 @@ func (c *client) name() string {
 	return c.ID
 }
 
+// active reports whether a client may act now.
+func active(c *record.Client, now time.Time) bool { return c.Active() && !lapsed(c, now) }
+
+// lapsed reports whether a client registered itself and was not used in time.
+func lapsed(c *record.Client, now time.Time) bool {
+	return c.Registration != nil && !c.Registration.UnusedUntil.IsZero() && expired(now, c.Registration.UnusedUntil)
+}
+
 // errUnknownClient says that there is no such client, or that it is disabled.
 var errUnknownClient = errors.New("no such client")
 
@@ -216,20 +225,20 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	known, ok := catalogue.clients[id]
 	catalogue.mu.RUnlock()
 	// One that may be gone unused is read again: another node may have seen it used.
-	if ok && (known.kept.Load() || !known.unusable(time.Now())) {
+	if ok && (known.kept.Load() || !lapsed(known.Client, time.Now())) {
 		return known, nil
 	}
 	if id == "" || len(id) > 512 {
 		return nil, errUnknownClient
 	}
-	record, err := s.config.Store.Client(ctx, id)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && !record.active(time.Now()) {
+	stored, err := s.config.Store.Client(ctx, id)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !active(stored, time.Now()) {
 		return nil, errUnknownClient
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read client: %w", err)
 	}
-	known = s.newClient(record)
+	known = s.newClient(stored)
 	catalogue.mu.Lock()
 	defer catalogue.mu.Unlock()
 	if known.Registration != nil {
@@ -250,37 +259,37 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	return known, nil
 }
 
-func (s *Server) newClient(record *Client) *client {
+func (s *Server) newClient(stored *record.Client) *client {
 	// A client that registered itself was told its method in the response.
-	anySecretMethod := record.TokenEndpointAuthMethod == "" && record.Registration == nil
-	record.ClientMetadata = record.ClientMetadata.WithDefaults()
-	c := &client{Client: record, anySecretMethod: anySecretMethod, origins: originsOf(record), sector: sectorOf(&record.ClientMetadata)}
+	anySecretMethod := stored.TokenEndpointAuthMethod == "" && stored.Registration == nil
+	stored.ClientMetadata = stored.ClientMetadata.WithDefaults()
+	c := &client{Client: stored, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata)}
 	// What cannot be parsed was refused when the client was stored; a client without keys
 	// or scopes can do less, never more.
-	c.scope, _ = oauth.ParseScope(record.Scope)
-	if record.Scope == "" {
+	c.scope, _ = oauth.ParseScope(stored.Scope)
+	if stored.Scope == "" {
 		for _, standard := range standardScopes() {
 			c.scope = append(c.scope, standard.Name)
 		}
 	}
-	if s.registrations.AnyAllowedScope && record.Registration != nil && !record.Registration.Vouched && !oauth.IsClientIDURL(record.ID) {
+	if s.registrations.AnyAllowedScope && stored.Registration != nil && !stored.Registration.Vouched && !oauth.IsClientIDURL(stored.ID) {
 		c.scope = c.scope.Union(s.registrations.allowedScope())
 	}
-	for _, secret := range record.Secrets {
+	for _, secret := range stored.Secrets {
 		c.secretHashes = append(c.secretHashes, sha256.Sum256([]byte(secret)))
 	}
-	if len(record.JWKS) > 0 {
-		keys, err := jose.ParseKeySet(record.JWKS)
+	if len(stored.JWKS) > 0 {
+		keys, err := jose.ParseKeySet(stored.JWKS)
 		if err != nil {
-			s.log.Error("client has a jwks that cannot be read", "client_id", record.ID, "error", err)
+			s.log.Error("client has a jwks that cannot be read", "client_id", stored.ID, "error", err)
 		}
 		c.keys = keys
-	} else if record.JWKSURI != "" {
-		c.remoteKeys = s.outgoingFor(record).KeySetAt(record.JWKSURI)
+	} else if stored.JWKSURI != "" {
+		c.remoteKeys = s.outgoingFor(stored).KeySetAt(stored.JWKSURI)
 	}
-	if record.Registration != nil {
-		document, _ := json.Marshal(record) // it was read from JSON
-		c.bytes = clientMemory + clientMemoryFactor*(len(document)+len(record.Registration.SoftwareStatement))
+	if stored.Registration != nil {
+		document, _ := json.Marshal(stored) // it was read from JSON
+		c.bytes = clientMemory + clientMemoryFactor*(len(document)+len(stored.Registration.SoftwareStatement))
 	}
 	return c
 }

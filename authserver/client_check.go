@@ -10,9 +10,10 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// ClientProblem is a member of a client that cannot stand.
+// ClientProblem is a member of a client that is not valid.
 type ClientProblem struct {
 	// Member is the member's name, with an index where one of several is meant; "" if the
 	// client as a whole is.
@@ -28,16 +29,15 @@ func (p ClientProblem) String() string {
 
 // clientCheck collects the problems of one client, whose metadata has its defaults.
 type clientCheck struct {
-	*Client
+	*record.Client
 	problems []ClientProblem
 }
 
-// Problems lists what a store must not take of a client, however it came: declared in a
-// file, or registered by itself (RFC 7591, section 2; OpenID Connect Registration, section
-// 2).
-func (c Client) Problems() []ClientProblem {
-	c.ClientMetadata = c.ClientMetadata.WithDefaults()
-	check := clientCheck{Client: &c}
+// CheckClient returns why a client must not be stored, whether it was declared in a file or
+// registered itself (RFC 7591, section 2; OpenID Connect Registration, section 2).
+func CheckClient(client record.Client) []ClientProblem {
+	client.ClientMetadata = client.ClientMetadata.WithDefaults()
+	check := clientCheck{Client: &client}
 	check.redirects()
 	check.responseTypes()
 	check.credentials()
@@ -293,7 +293,7 @@ func (c *clientCheck) others() {
 	if c.Registration != nil {
 		most = maxRegisteredBytes
 	}
-	if record, err := json.Marshal(c.Client); err != nil || len(record) > most {
+	if encoded, err := json.Marshal(c.Client); err != nil || len(encoded) > most {
 		c.report("", "the client's metadata is larger than %d bytes", most)
 	}
 }

@@ -6,19 +6,6 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// WorkloadIdentity is how a client without a secret is known: by the JWT that the platform
-// on which it runs gives it, such as a service account's of Kubernetes or a job's of a CI
-// system.
-type WorkloadIdentity struct {
-	// Issuer is one of the trusted issuers, with the use client_authentication.
-	Issuer string `json:"issuer"`
-	// Subject is the sub of the JWT, exactly.
-	Subject string `json:"subject"`
-	// Claims must be in it with these values, beside those that the issuer's own setting
-	// asks for.
-	Claims map[string]any `json:"claims,omitempty"`
-}
-
 func (c *clientCheck) workload() {
 	if w := c.WorkloadIdentity; w == nil || w.Issuer == "" || w.Subject == "" {
 		c.report("", "federated_jwt needs workload_identity with issuer and subject")

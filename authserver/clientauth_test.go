@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // basic sends client_credentials with any Authorization header.
@@ -87,9 +88,9 @@ func TestCA04_ClientIDsThatDifferInTheirEncoding(t *testing.T) {
 
 // The explanation of a request that fails later says which form the secret had.
 func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
-	var last authserver.Trace
+	var last record.Trace
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{{Secret: "pass+word/of/the%20client", Client: confidential("app").Client}}}, memory.New(), func(c *authserver.Config) {
-		c.OnTrace = func(t *authserver.Trace) { last = *t }
+		c.OnTrace = func(t *record.Trace) { last = *t }
 	})
 	for secret, want := range map[string]string{
 		"pass+word/of/the%20client":                  "the secret was not form-encoded, and was taken as it came",
@@ -97,7 +98,7 @@ func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
 		"pass+ford": "the secret is wrong, both form-decoded and as it came",
 	} {
 		s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte("app:"+secret)))
-		if !slices.ContainsFunc(last.Checks, func(c authserver.Check) bool { return c.Detail == want }) {
+		if !slices.ContainsFunc(last.Checks, func(c record.Check) bool { return c.Detail == want }) {
 			t.Errorf("%s: %+v", secret, last.Checks)
 		}
 		if strings.Contains(fmt.Sprintf("%+v", last), "word") {
@@ -109,12 +110,12 @@ func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
 // A client that names no method sends its secret in either place; one that names one is held
 // to it, and so is one that registered itself.
 func TestCA03_MethodThatIsNotNamed(t *testing.T) {
-	method := func(name string) func(*authserver.Client) {
-		return func(c *authserver.Client) { c.TokenEndpointAuthMethod = name }
+	method := func(name string) func(*record.Client) {
+		return func(c *record.Client) { c.TokenEndpointAuthMethod = name }
 	}
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("either"), confidential("basic", method("client_secret_basic")), confidential("post", method("client_secret_post")),
-		confidential("registered", func(c *authserver.Client) { c.Registration = &authserver.Registration{} }),
+		confidential("registered", func(c *record.Client) { c.Registration = &record.Registration{} }),
 	}})
 	for id, want := range map[string][2]int{"either": {200, 200}, "basic": {200, 401}, "post": {401, 200}, "registered": {200, 401}} {
 		basic := s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+testSecret)))
@@ -128,7 +129,7 @@ func TestCA03_MethodThatIsNotNamed(t *testing.T) {
 }
 
 func TestCA01_EmptyAndAbsentSecrets(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), {Client: authserver.Client{ID: "secretless", ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{"client_credentials"}}}}}})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), {Client: record.Client{ID: "secretless", ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{"client_credentials"}}}}}})
 	for _, credentials := range []string{"app:", "app:null", "app:undefined", "secretless:", "secretless:x"} {
 		s.basic("Basic "+base64.StdEncoding.EncodeToString([]byte(credentials))).want(t, http.StatusUnauthorized, oauth.InvalidClient)
 	}
@@ -142,7 +143,7 @@ func TestCA01_EmptyAndAbsentSecrets(t *testing.T) {
 }
 
 func TestCA10_JW03_AlgorithmIsTheKeys(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 	})}})
 	claims := func() map[string]any {
@@ -190,7 +191,7 @@ func TestCA10_JW03_AlgorithmIsTheKeys(t *testing.T) {
 func TestCA07_AnAssertionForAnHourIsGoodOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New()
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 		})}}, store, nil)
 		assertion, err := s.sign(jose.ES256, oauth.TypClientAuthentication, "", map[string]any{"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": rand.Text(), "iat": "0s", "exp": "3600s"})
@@ -217,7 +218,7 @@ func TestCA16_TwoSecretsWhileOneReplacesTheOther(t *testing.T) {
 		declare := func(secrets ...string) {
 			c := confidential("app").Client
 			c.Secrets = secrets
-			if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{c}}); err != nil {
+			if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{c}}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
@@ -238,7 +239,7 @@ func TestCA16_TwoSecretsWhileOneReplacesTheOther(t *testing.T) {
 
 func TestCA17_FailuresTellNothingAndAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("gone", func(c *authserver.Client) { c.Disabled = true })}})
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("gone", func(c *record.Client) { c.Disabled = true })}})
 		wrong := func(id string) answer {
 			return s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte(id+":wrong")))
 		}

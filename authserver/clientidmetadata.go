@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // MetadataDocumentPolicy says whose Client ID Metadata Documents are taken: clients whose
@@ -168,14 +169,14 @@ func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, t
 	if err != nil {
 		return nil, 0, err
 	}
-	record, err := s.readClientDocument(catalogue, id, body)
+	described, err := s.readClientDocument(catalogue, id, body)
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := s.prepareKeysFor(ctx, record, time.Now()); err != nil {
+	if err := s.prepareKeysFor(ctx, described, time.Now()); err != nil {
 		return nil, 0, err
 	}
-	return s.newClient(record), documentLife(header, time.Now()), nil
+	return s.newClient(described), documentLife(header, time.Now()), nil
 }
 
 // isJSON takes application/json, and application/SOMETHING+json (Client ID Metadata
@@ -189,7 +190,7 @@ func isJSON(contentType string) bool {
 // readClientDocument makes a client of a document. It passes the checks of one that
 // registers itself, and shares no secret with anybody (Client ID Metadata Document,
 // section 4.1).
-func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte) (*Client, error) {
+func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte) (*record.Client, error) {
 	var members map[string]json.RawMessage
 	if err := jose.ParseJSON(body, &members); err != nil {
 		return nil, err
@@ -227,7 +228,7 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 	if m.SectorIdentifierURI != "" {
 		return nil, errors.New("sector_identifier_uri: a document names no other document of whom it speaks for")
 	}
-	client := &Client{ID: id, ClientMetadata: m, Registration: &Registration{Localized: request.localized}}
+	client := &record.Client{ID: id, ClientMetadata: m, Registration: &record.Registration{Localized: request.localized}}
 	problems := s.limitRegistered(client, RegistrationPolicy{
 		Scope: s.config.MetadataDocuments.Scope, RedirectSchemes: s.config.MetadataDocuments.RedirectSchemes,
 	})

@@ -13,12 +13,13 @@ import (
 
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const documentID = "https://app.example.com/client.json"
 
 // readDocument reads a document with some members in place of a good one's.
-func readDocument(members string) (*Client, error) {
+func readDocument(members string) (*record.Client, error) {
 	s := &Server{config: Config{Issuer: "https://server.example.com", MetadataDocuments: MetadataDocumentPolicy{Scope: oauth.Scope{"openid", "files.read"}}}}
 	return s.readClientDocument(&catalogue{}, documentID, []byte("{"+members+"}"))
 }
@@ -149,7 +150,7 @@ func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
 		if err != nil || !mine {
 			t.Fatalf("%d: %v %v", i, mine, err)
 		}
-		k.finish(id, d, &client{Client: &Client{ID: id}}, documentLifeMost, nil, now)
+		k.finish(id, d, &client{Client: &record.Client{ID: id}}, documentLifeMost, nil, now)
 		k.last("https://0.example/c", now) // which is in use all the time
 	}
 	for i := range maxClientDocuments + 100 {
@@ -269,7 +270,7 @@ func FuzzClientDocument(f *testing.F) {
 				t.Errorf("%s\nleads to %q: %v", members, uri, err)
 			}
 		}
-		if problems := client.Problems(); len(problems) > 0 {
+		if problems := CheckClient(*client); len(problems) > 0 {
 			t.Errorf("%s\nhas problems: %v", members, problems)
 		}
 	})

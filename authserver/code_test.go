@@ -9,10 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func TestAC04_CodeIsGoodForAMinute(t *testing.T) {
@@ -68,7 +68,7 @@ func (s *spy) Spend(ctx context.Context, now time.Time, spend []storage.Key, put
 	return s.Store.Spend(ctx, now, spend, put...)
 }
 
-func (s *spy) SaveTraces(ctx context.Context, max int, traces ...authserver.Trace) error {
+func (s *spy) SaveTraces(ctx context.Context, max int, traces ...record.Trace) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range traces {
@@ -83,7 +83,7 @@ func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
 	store := &spy{Store: memory.New()}
 	s := newSceneOn(t, scriptSetup{
 		Clients:   []testClient{confidential("app")},
-		Resources: []authserver.Resource{{Identifier: "https://api.example", AccessTokenFormat: authserver.AccessTokenOpaque}},
+		Resources: []record.Resource{{Identifier: "https://api.example", AccessTokenFormat: record.AccessTokenOpaque}},
 	}, store, nil)
 	code := s.code("ada", "app", "resource", "https://api.example")
 	a := s.redeem("app", code)
@@ -115,15 +115,15 @@ func TestAC09_PersonGoneBetween(t *testing.T) {
 // What an operator changes counts for what was issued before, within a second.
 func TestAC10_CA18_ClientChangedBetween(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*authserver.Client)
+		change func(*record.Client)
 		status int
 		code   oauth.ErrorCode
 	}{
-		"disabled":        {func(c *authserver.Client) { c.Disabled = true }, http.StatusUnauthorized, oauth.InvalidClient},
-		"another secret":  {func(c *authserver.Client) { c.Secrets = []string{"another secret of 32 characters!!"} }, http.StatusUnauthorized, oauth.InvalidClient},
-		"no code grant":   {func(c *authserver.Client) { c.GrantTypes = []string{"client_credentials"} }, http.StatusBadRequest, oauth.UnauthorizedClient},
-		"another method":  {func(c *authserver.Client) { c.TokenEndpointAuthMethod = "private_key_jwt" }, http.StatusUnauthorized, oauth.InvalidClient},
-		"nothing changed": {func(*authserver.Client) {}, http.StatusOK, ""},
+		"disabled":        {func(c *record.Client) { c.Disabled = true }, http.StatusUnauthorized, oauth.InvalidClient},
+		"another secret":  {func(c *record.Client) { c.Secrets = []string{"another secret of 32 characters!!"} }, http.StatusUnauthorized, oauth.InvalidClient},
+		"no code grant":   {func(c *record.Client) { c.GrantTypes = []string{"client_credentials"} }, http.StatusBadRequest, oauth.UnauthorizedClient},
+		"another method":  {func(c *record.Client) { c.TokenEndpointAuthMethod = "private_key_jwt" }, http.StatusUnauthorized, oauth.InvalidClient},
+		"nothing changed": {func(*record.Client) {}, http.StatusOK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestAC10_CA18_ClientChangedBetween(t *testing.T) {
 				changed := confidential("app").Client
 				changed.Secrets = []string{testSecret}
 				test.change(&changed)
-				if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{changed}}); err != nil {
+				if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{changed}}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)
@@ -146,8 +146,8 @@ func TestAC10_CA18_ClientChangedBetween(t *testing.T) {
 func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 	s := newScene(t, scriptSetup{
 		Clients:   []testClient{confidential("app")},
-		Scopes:    []authserver.Scope{{Name: "opaque"}},
-		Resources: []authserver.Resource{{Identifier: "https://api.example", Scopes: []string{"opaque"}, AccessTokenFormat: authserver.AccessTokenOpaque}},
+		Scopes:    []record.Scope{{Name: "opaque"}},
+		Resources: []record.Resource{{Identifier: "https://api.example", Scopes: []string{"opaque"}, AccessTokenFormat: record.AccessTokenOpaque}},
 	})
 	a := s.tokens("ada", "app", "openid")
 	assertion, err := s.sign("ES256", oauth.TypClientAuthentication, "", map[string]any{"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": "1", "exp": "60s"})
@@ -188,7 +188,7 @@ func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 }
 
 func TestAC13_GrantTypesThatAreNotTheClients(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.GrantTypes = []string{"authorization_code"} })}})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.GrantTypes = []string{"authorization_code"} })}})
 	for _, name := range []string{"client_credentials", "refresh_token"} {
 		s.post("/token", "app", "grant_type", name, "refresh_token", "x").want(t, http.StatusBadRequest, oauth.UnauthorizedClient)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Config configures the engine of one issuer. The zero value of each optional field is the
@@ -14,7 +15,7 @@ import (
 type Config struct {
 	// Issuer is the issuer identifier. Every URL of the engine begins with it.
 	Issuer string
-	Store  Store
+	Store  record.Store
 	// Secret has 32 bytes or more. All nodes of the issuer share it. Successors of refresh
 	// tokens are derived from it.
 	Secret []byte
@@ -55,7 +56,7 @@ type Config struct {
 	Logger *slog.Logger
 	// OnTrace, if set, receives the trace of every request, accepted or refused. The demo
 	// displays them.
-	OnTrace func(*Trace)
+	OnTrace func(*record.Trace)
 }
 
 // SignInSettings say what the engine publishes about sign-in.
@@ -121,7 +122,7 @@ type PageError struct {
 	ClientName string
 	// Client is set if the operator declared it or trusts whoever vouches for it, so that the
 	// page may link to its site.
-	Client *Client
+	Client *record.Client
 }
 
 // Dead ends of a person at the browser.

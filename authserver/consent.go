@@ -9,6 +9,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var ruleResourceConsented = rule{
@@ -34,7 +35,7 @@ func (c *catalogue) reaches(cl *client, named []string, scope oauth.Scope) []str
 }
 
 // granted returns the resources that a grant covers.
-func (c *catalogue) granted(cl *client, grant *Grant) []string {
+func (c *catalogue) granted(cl *client, grant *record.Grant) []string {
 	if grant.Resources != nil {
 		return grant.Resources
 	}
@@ -43,13 +44,13 @@ func (c *catalogue) granted(cl *client, grant *Grant) []string {
 
 // covers reports whether a grant is for all of the resources. Consent is given to an API as
 // much as to a scope: the same scope may mean more at another API.
-func (c *catalogue) covers(cl *client, grant *Grant, resources []string) bool {
+func (c *catalogue) covers(cl *client, grant *record.Grant, resources []string) bool {
 	granted := c.granted(cl, grant)
 	return !slices.ContainsFunc(resources, func(r string) bool { return !oauth.ContainsResource(granted, r) })
 }
 
 // consented reports whether the person need not be asked.
-func (i *interaction) consented(catalogue *catalogue, grant *Grant) bool {
+func (i *interaction) consented(catalogue *catalogue, grant *record.Grant) bool {
 	request := i.request
 	// Whoever brings a device's code is asked each time: somebody else may have given it to
 	// them (RFC 8628, section 5.4; RFC 10027, section 6.1).
@@ -74,12 +75,12 @@ func claimedHTTPS(uri string) bool {
 }
 
 // putGrant records what a user allowed, beside what they allowed before.
-func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*Grant, error) {
+func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*record.Grant, error) {
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {
 		return nil, err
 	}
-	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *Grant) error {
+	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *record.Grant) error {
 		if grant.CreatedAt.IsZero() {
 			grant.CreatedAt = c.now
 		}

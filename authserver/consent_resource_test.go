@@ -7,26 +7,26 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func readSetup() scriptSetup {
 	return scriptSetup{
-		Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.Scope, c.SkipConsent = "read", false
 			c.GrantTypes = []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}
 		})},
-		Scopes:    []authserver.Scope{{Name: "read"}},
-		Resources: []authserver.Resource{{Identifier: "https://notes.example.com", Scopes: []string{"read"}}, {Identifier: "https://files.example.com"}},
+		Scopes:    []record.Scope{{Name: "read"}},
+		Resources: []record.Resource{{Identifier: "https://notes.example.com", Scopes: []string{"read"}}, {Identifier: "https://files.example.com"}},
 	}
 }
 
 // allowed records what an earlier consent of ada's to the client app was to.
 func (s *scene) allowed(scope oauth.Scope, resources []string) {
 	s.t.Helper()
-	_, err := s.store.UpdateGrant(s.t.Context(), "ada", "app", func(g *authserver.Grant) error {
+	_, err := s.store.UpdateGrant(s.t.Context(), "ada", "app", func(g *record.Grant) error {
 		g.Scope, g.Resources, g.CreatedAt, g.UpdatedAt = scope, resources, time.Now(), time.Now()
 		return nil
 	})
@@ -73,7 +73,7 @@ func TestCN_AnAPIThatIsDeclaredLaterIsAskedFor(t *testing.T) {
 		if tokens.status != http.StatusOK {
 			t.Fatalf("%d %s", tokens.status, tokens.body)
 		}
-		d := memory.Declaration{Scopes: setup.Scopes, Resources: append(setup.Resources, authserver.Resource{Identifier: "https://payroll.example.com", Scopes: []string{"read"}})}
+		d := memory.Declaration{Scopes: setup.Scopes, Resources: append(setup.Resources, record.Resource{Identifier: "https://payroll.example.com", Scopes: []string{"read"}})}
 		for _, c := range setup.Clients {
 			c.Secrets = []string{c.Secret}
 			d.Clients = append(d.Clients, c.Client)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // tabs are those of one browser, in which the cookies are shared.
@@ -113,10 +114,10 @@ func TestDV_SkippedConsentIsToNoDevice(t *testing.T) {
 // RFC 8252, section 8.6: consent to the program on one port says nothing of that on another,
 // and with prompt=consent each request is asked about.
 func TestConsentIsToTheRequestThatWasShown(t *testing.T) {
-	native := testClient{Client: authserver.Client{ID: "cli", ClientMetadata: oauth.ClientMetadata{
+	native := testClient{Client: record.Client{ID: "cli", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"http://127.0.0.1/cb"},
 	}}}
-	web := confidential("web", func(c *authserver.Client) { c.SkipConsent = false })
+	web := confidential("web", func(c *record.Client) { c.SkipConsent = false })
 	for name, requests := range map[string][2]string{
 		"another program": {query("cli", "redirect_uri", "http://127.0.0.1:6666/cb"), query("cli", "redirect_uri", "http://127.0.0.1:5000/cb")},
 		"prompt=consent":  {query("web", "prompt", "consent"), query("web", "prompt", "consent")},

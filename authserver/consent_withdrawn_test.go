@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // withdrawing is a store in which the user withdraws the consent just before something that
@@ -33,7 +33,7 @@ func (w *withdrawing) before(put []storage.Ticket) {
 	if !w.giveAgain {
 		return
 	}
-	_, err := w.UpdateGrant(w.t.Context(), "ada", "app", func(g *authserver.Grant) error {
+	_, err := w.UpdateGrant(w.t.Context(), "ada", "app", func(g *record.Grant) error {
 		g.Scope = oauth.Scope{"openid"}
 		return nil
 	})
@@ -58,7 +58,7 @@ func TestCN07_WhatIsStoredAfterTheConsentIsWithdrawn(t *testing.T) {
 		for _, giveAgain := range []bool{false, true} {
 			w := &withdrawing{database: store, t: t, giveAgain: giveAgain}
 			setup := deviceSetup()
-			setup.Clients = append(setup.Clients, confidential("app", func(c *authserver.Client) {
+			setup.Clients = append(setup.Clients, confidential("app", func(c *record.Client) {
 				c.GrantTypes = append(c.GrantTypes, "implicit")
 				c.ResponseTypes = []string{"code", "code token", "token"}
 			}))

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // corsPolicy says whose scripts may read an endpoint's answers. No answer ever allows
@@ -70,7 +72,7 @@ func (c *call) allowOrigin(client *client) {
 
 // originsOf lists the web origins of a client: those of its https and loopback redirect
 // URIs, and those that its settings add.
-func originsOf(c *Client) []string {
+func originsOf(c *record.Client) []string {
 	origins := slices.Clone(c.AllowedOrigins)
 	for _, uri := range c.RedirectURIs {
 		if u, err := url.Parse(uri); err == nil && (u.Scheme == "https" || u.Scheme == "http") {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // allowed_origins are compared with what browsers send, character by character.
@@ -18,7 +19,7 @@ func TestAllowedOriginsAreOrigins(t *testing.T) {
 		"data://x": false, "javascript://x": false, "blob://x": false, "about://blank": false, "capacitor://": false, "capacitor:localhost": false,
 		"Capacitor://localhost": false,
 	} {
-		problems := confidential("app", func(c *authserver.Client) { c.AllowedOrigins = []string{origin} }).Problems()
+		problems := authserver.CheckClient(confidential("app", func(c *record.Client) { c.AllowedOrigins = []string{origin} }).Client)
 		taken := !slices.ContainsFunc(problems, func(p authserver.ClientProblem) bool { return p.Member == "allowed_origins[0]" })
 		if taken != want {
 			t.Errorf("%q: taken %v, want %v (%v)", origin, taken, want, problems)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // A code is read as people type it, and nothing else is one.
@@ -81,7 +82,7 @@ func TestDV05_ManyPollsOneSuccess(t *testing.T) {
 }
 
 func deviceSetup() scriptSetup {
-	return scriptSetup{Clients: []testClient{{Client: authserver.Client{ID: "tv", ClientMetadata: oauth.ClientMetadata{
+	return scriptSetup{Clients: []testClient{{Client: record.Client{ID: "tv", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{oauth.GrantTypeDeviceCode},
 	}}}}}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // encryptionKey is a client's key to encrypt to, and its jwks.
@@ -77,14 +78,14 @@ func TestIDTokenAndUserinfoEncryptedToTheClient(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		opens  func(string) ([]byte, error)
-		change func(*authserver.Client)
+		change func(*record.Client)
 	}{
-		"to a key": {byKey, func(c *authserver.Client) {
+		"to a key": {byKey, func(c *record.Client) {
 			c.JWKS = jwks
 			c.IDTokenEncryptedResponseAlg, c.UserinfoEncryptedResponseAlg, c.UserinfoSignedResponseAlg = "ECDH-ES", "ECDH-ES+A256KW", "ES256"
 			c.UserinfoEncryptedResponseEnc = "A256GCM"
 		}},
-		"by the secret": {bySecret, func(c *authserver.Client) {
+		"by the secret": {bySecret, func(c *record.Client) {
 			c.IDTokenEncryptedResponseAlg, c.UserinfoEncryptedResponseAlg, c.UserinfoSignedResponseAlg = "dir", "A128KW", "ES256"
 			c.IDTokenEncryptedResponseEnc = "A256CBC-HS512"
 		}},
@@ -113,7 +114,7 @@ func TestIDTokenAndUserinfoEncryptedToTheClient(t *testing.T) {
 
 func TestUserinfoInAJWT(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
-		confidential("app", func(c *authserver.Client) { c.UserinfoSignedResponseAlg = "HS256" }),
+		confidential("app", func(c *record.Client) { c.UserinfoSignedResponseAlg = "HS256" }),
 	}, People: map[string]oauth.Claims{"ada": {"name": "Ada", "iss": "https://evil.example"}}})
 	tokens := s.redeem("app", s.code("ada", "app", "scope", "openid profile", "nonce", "n"))
 	w := s.rawUserinfo(tokens.AccessToken)
@@ -130,8 +131,8 @@ func TestUserinfoInAJWT(t *testing.T) {
 // that the client encrypted to this server, is a hint like any other.
 func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
-		confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "HS256" }), confidential("other"),
-		confidential("encrypts", func(c *authserver.Client) { c.RequestObjectEncryptionAlg = "RSA-OAEP-256" }),
+		confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "HS256" }), confidential("other"),
+		confidential("encrypts", func(c *record.Client) { c.RequestObjectEncryptionAlg = "RSA-OAEP-256" }),
 	}})
 	if err := s.server.PrepareKeys(t.Context()); err != nil {
 		t.Fatal(err)
@@ -175,7 +176,7 @@ func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 // RFC 9101, section 6.1: signed, then encrypted to this server, by what is registered.
 func TestEncryptedRequestObject(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
-		confidential("app", func(c *authserver.Client) {
+		confidential("app", func(c *record.Client) {
 			c.JWKS, c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc = []byte(`"$key"`), "ECDH-ES", "A256GCM"
 		}),
 	}})
@@ -208,7 +209,7 @@ func TestEncryptedRequestObject(t *testing.T) {
 // key is offered no longer (OpenID Connect Core, section 10.2.1).
 func TestKeysToEncryptToRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("encrypts", func(c *authserver.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES" })}})
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("encrypts", func(c *record.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES" })}})
 		if err := s.server.PrepareKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +256,7 @@ func TestKeysToEncryptToRotate(t *testing.T) {
 // While one secret takes the place of another, the client may encrypt and sign by both.
 func TestRequestObjectByEitherSecret(t *testing.T) {
 	const next = "another secret of 32 bytes or more, for later"
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.RequestObjectSigningAlg, c.RequestObjectEncryptionAlg = "HS256", "A128GCMKW"
 	})}})
 	client, err := s.store.Client(t.Context(), "app")
@@ -263,7 +264,7 @@ func TestRequestObjectByEitherSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.Secrets = []string{testSecret, next}
-	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{*client}}); err != nil {
+	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{*client}}); err != nil {
 		t.Fatal(err)
 	}
 	for secret, want := range map[string]string{testSecret: "state=inside", next: "state=inside", "a stranger's secret of 32 bytes, or more": "error=invalid_request_object"} {

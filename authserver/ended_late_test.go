@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // late is a store to which a node that has not heard of anything sends its writes once more.
@@ -66,7 +67,7 @@ func TestAC09_AC10_WhatIsStoredAfterTheEndIsNotValid(t *testing.T) {
 				ended.Store(time.Now().UnixMilli() + 1)
 			case "client":
 				for _, disabled := range []bool{true, false} {
-					if err := store.UpdateClient(t.Context(), "app", func(c *authserver.Client) error { c.Disabled = disabled; return nil }); err != nil {
+					if err := store.UpdateClient(t.Context(), "app", func(c *record.Client) error { c.Disabled = disabled; return nil }); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Someone let 80 clients with made-up documents take part in a session, and the node is
@@ -127,7 +128,7 @@ func TestSH07_AHostThatHangsDelaysNoOther(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		good.Store(0)
 		at := func(id, address string) testClient {
-			return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = address })
+			return confidential(id, func(c *record.Client) { c.BackchannelLogoutURI = address })
 		}
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{
 			at("dead", "http://localhost:"+strconv.Itoa(hangs.Addr().(*net.TCPAddr).Port)+"/"), at("app", reached.URL),

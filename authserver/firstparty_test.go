@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const challengePath = "/authorize-challenge"
@@ -25,7 +26,7 @@ const challengePath = "/authorize-challenge"
 func firstPartySetup() scriptSetup {
 	return scriptSetup{
 		FirstPartyApplications: true, Passwords: map[string]string{"ada": "engine"},
-		Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.FirstParty, c.ApplicationType = true, oauth.ApplicationNative
 		})},
 	}

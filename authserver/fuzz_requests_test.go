@@ -9,12 +9,13 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Whatever is asked, the browser is sent to a registered URI, to a page of ours, or
 // nowhere.
 func FuzzAuthorize(f *testing.F) {
-	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app"), confidential("native", func(c *authserver.Client) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app"), confidential("native", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.ApplicationType = oauth.AuthMethodNone, oauth.ApplicationNative
 		c.RedirectURIs = []string{"http://127.0.0.1/cb", "com.example.app:/cb"}
 	})}})
@@ -77,7 +78,7 @@ func FuzzIDTokenHint(f *testing.F) {
 
 // No string but an assertion that the client signed authenticates it.
 func FuzzClientAssertion(f *testing.F) {
-	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 	})}})
 	used, err := s.sign("ES256", oauth.TypClientAuthentication, "", map[string]any{"iss": "app", "sub": "app", "aud": scriptIssuer, "jti": "1", "exp": "300s"})

@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // ScopeGlobalTokenRevocation is what an access token needs to end all tokens of a person.
@@ -94,7 +95,7 @@ func (c *call) globalTokenRevocation() error {
 
 // RevokeSubject ends everything that a person has allowed clients: codes, tokens, and the
 // consent itself, which may be one that an intruder gave.
-func RevokeSubject(ctx context.Context, store Store, subject string) error {
+func RevokeSubject(ctx context.Context, store record.Store, subject string) error {
 	// A request that was on its way may leave a grant behind the first look.
 	for range 2 {
 		grants, err := store.GrantsOf(ctx, subject)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var (
@@ -119,7 +120,7 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 // recordGrant records that the person gave the client access by what is no consent page, so
 // that they see it and can end it: whoever hands over their password has allowed what the
 // client asks for.
-func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string) (*Grant, error) {
+func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string) (*record.Grant, error) {
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var (
@@ -196,7 +197,7 @@ func (c *call) exchangeTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]
 		return rules, nil
 	}
 	opaque := slices.ContainsFunc(t.targets, func(identifier string) bool {
-		return catalogue.resource(identifier).AccessTokenFormat == AccessTokenOpaque
+		return catalogue.resource(identifier).AccessTokenFormat == record.AccessTokenOpaque
 	})
 	return rules, c.must(!opaque, &ruleRequestedJWT)
 }

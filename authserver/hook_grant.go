@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // GrantType is an extension grant of somebody else's (RFC 6749, section 4.5), served beside
@@ -31,7 +32,7 @@ type GrantType struct {
 // GrantRequest is a token request by a grant type of somebody else's.
 type GrantRequest struct {
 	// Client has proved who it is, unless it is public. What it holds must not be changed.
-	Client Client
+	Client record.Client
 	// Now is the time of the request, RemoteAddr where it came from.
 	Now        time.Time
 	RemoteAddr netip.Addr

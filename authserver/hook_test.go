@@ -16,6 +16,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // voucherGrantType is a grant type of somebody else's: a voucher stands for a person, or
@@ -116,10 +117,10 @@ func TestTheMetadataListsGrantTypesOfSomebodyElses(t *testing.T) {
 }
 
 func voucherScene(t *testing.T, store database) *scene {
-	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("kiosk", func(c *authserver.Client) {
+	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("kiosk", func(c *record.Client) {
 		c.GrantTypes = []string{voucherGrantType, oauth.GrantTypeRefreshToken}
 		c.Scope = "openid notes.read"
-	})}, Scopes: []authserver.Scope{{Name: "notes.read"}}, People: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}}, Hooks: true}, store, nil)
+	})}, Scopes: []record.Scope{{Name: "notes.read"}}, People: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}}, Hooks: true}, store, nil)
 }
 
 func (s *scene) voucher(voucher string) answer {
@@ -196,7 +197,7 @@ func TestClientsCannotRegisterForGrantTypesOfSomebodyElses(t *testing.T) {
 
 // Rather no token than one that this server and its APIs refuse to read.
 func TestAnAccessTokenThatIsTooLongIsNotIssued(t *testing.T) {
-	s := newScene(t, scriptSetup{Hooks: true, Clients: []testClient{confidential("web", func(c *authserver.Client) { c.Scope = "secrets.long" })}, Scopes: []authserver.Scope{{Name: "secrets.long"}}})
+	s := newScene(t, scriptSetup{Hooks: true, Clients: []testClient{confidential("web", func(c *record.Client) { c.Scope = "secrets.long" })}, Scopes: []record.Scope{{Name: "secrets.long"}}})
 	if a := s.post("/token", "web", "grant_type", "client_credentials"); a.Error != "server_error" || a.AccessToken != "" {
 		t.Errorf("%d %.200s", a.status, a.body)
 	}

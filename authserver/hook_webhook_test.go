@@ -24,6 +24,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -101,12 +102,12 @@ func (p *policy) outgoing() authserver.Outgoing {
 func policyScene(t *testing.T, change func(*authserver.Config, *authserver.Webhook)) (*scene, *policy) {
 	p := newPolicy(t)
 	setup := scriptSetup{
-		Clients: []testClient{confidential("web"), confidential("other", func(c *authserver.Client) { c.Resources = []string{"https://notes.example.com"} })},
-		Resources: []authserver.Resource{
+		Clients: []testClient{confidential("web"), confidential("other", func(c *record.Client) { c.Resources = []string{"https://notes.example.com"} })},
+		Resources: []record.Resource{
 			{Identifier: "https://notes.example.com", Scopes: []string{"notes.read"}},
-			{Identifier: "https://opaque.example.com", AccessTokenFormat: authserver.AccessTokenOpaque, IntrospectionClients: []string{"web"}},
+			{Identifier: "https://opaque.example.com", AccessTokenFormat: record.AccessTokenOpaque, IntrospectionClients: []string{"web"}},
 		},
-		Scopes: []authserver.Scope{{Name: "notes.read"}},
+		Scopes: []record.Scope{{Name: "notes.read"}},
 		People: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}},
 	}
 	for i := range setup.Clients {
@@ -385,11 +386,11 @@ func TestWhomAWebhookIsAskedAbout(t *testing.T) {
 // Tokens that travel in the redirect are asked about too, and a refusal travels there.
 func TestAWebhookRefusesAtTheAuthorizationEndpoint(t *testing.T) {
 	s, p := policyScene(t, func(c *authserver.Config, w *authserver.Webhook) { w.GrantTypes = []string{"implicit"} })
-	front := confidential("front", func(c *authserver.Client) {
+	front := confidential("front", func(c *record.Client) {
 		c.GrantTypes, c.ResponseTypes, c.Scope = []string{"implicit"}, []string{"token"}, "notes.read"
 	})
 	front.Secrets = []string{testSecret}
-	if err := s.store.Declare(t.Context(), time.Now(), "front", memory.Declaration{Clients: []authserver.Client{front.Client}}); err != nil {
+	if err := s.store.Declare(t.Context(), time.Now(), "front", memory.Declaration{Clients: []record.Client{front.Client}}); err != nil {
 		t.Fatal(err)
 	}
 	ask := func() string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // kindInteraction is a request that waits for a person.
@@ -17,11 +18,11 @@ const kindInteraction storage.Kind = "interaction"
 // Interaction is an authorization or logout request that waits for a person.
 type Interaction struct {
 	ID     string
-	Client *Client // nil for a logout request that names none
+	Client *record.Client // nil for a logout request that names none
 	// Scopes are what consent is asked for.
 	Scopes []InteractionScope
 	// Resources are the APIs that the access token will be for.
-	Resources []Resource
+	Resources []record.Resource
 	// Subject is who is signed in at this browser; "" if nobody is, or if the client asks
 	// that they prove it again.
 	Subject string
@@ -53,7 +54,7 @@ type Interaction struct {
 
 // InteractionScope is one scope on the consent page.
 type InteractionScope struct {
-	Scope
+	record.Scope
 	// Granted says that the person allowed it before, Declined that they were asked and did not.
 	Granted, Declined bool
 }
@@ -183,7 +184,7 @@ const (
 )
 
 // decide changes nothing.
-func (c *call) decide(i *interaction, who *Authentication) (nextStep, *Grant, error) {
+func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Grant, error) {
 	request := i.request
 	silent := slices.Contains(request.prompt, promptNone)
 	if signIn, err := c.mustSignIn(i, who); err != nil {

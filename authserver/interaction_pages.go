@@ -11,6 +11,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // What the pages call. Somebody's own pages use the same.
@@ -69,7 +70,7 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	} else {
 		shown.RedirectURI, shown.FormAction = request.to.uri, formAction(request.to.uri)
 	}
-	var grant *Grant
+	var grant *record.Grant
 	if who != nil {
 		next, before, err := c.decide(i, who)
 		if err != nil {
@@ -220,7 +221,7 @@ func (s *Server) InteractionError(w http.ResponseWriter, r *http.Request, err er
 // PageClient returns the client that the address or form of a page names, for pages whose
 // interaction is gone; nil if it is not known here or nobody vouches for it. Anyone can write
 // such an address, so it decides nothing but whose site a page links to.
-func (s *Server) PageClient(r *http.Request) *Client {
+func (s *Server) PageClient(r *http.Request) *record.Client {
 	if cl := s.pageClient(r); cl != nil {
 		return cl.Client
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var ruleAudienceFormats = rule{
@@ -36,7 +37,7 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 		a.Issued = c.now.UnixMilli()
 	}
 	if a.Subject == "" && a.Grant == "" {
-		a.Grant = ClientGrant(c.client.ID)
+		a.Grant = record.ClientGrant(c.client.ID)
 	}
 	response, put, err := c.accessTokenOrInstead(ctx, catalogue, x)
 	if err != nil {
@@ -191,9 +192,9 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 // server's UserInfo if openid was granted.
 func (c *call) audience(catalogue *catalogue, x *exchange) (audience []string, opaque bool, err error) {
 	jwt := false
-	add := func(r *Resource) {
+	add := func(r *record.Resource) {
 		audience = append(audience, r.Identifier)
-		if r.AccessTokenFormat == AccessTokenOpaque {
+		if r.AccessTokenFormat == record.AccessTokenOpaque {
 			opaque = true
 		} else {
 			jwt = true

@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // weighed adds up the bytes of the tickets that are stored.
@@ -112,7 +113,7 @@ func TestSH06_RegisteredClientsAreBoundedInBytes(t *testing.T) {
 
 // A hint that is too long to be read counts as absent: the person is asked, and may sign out.
 func TestALongIDTokenHintDoesNotStopALogout(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.PostLogoutRedirectURIs = []string{"https://client.example.com/out"}
 	})}})
 	who := s.signIn(httptest.NewRecorder(), "ada")
@@ -164,7 +165,7 @@ type reads struct {
 	clients map[string]int
 }
 
-func (r *reads) Client(ctx context.Context, id string) (*authserver.Client, error) {
+func (r *reads) Client(ctx context.Context, id string) (*record.Client, error) {
 	r.clients[id]++
 	return r.database.Client(ctx, id)
 }
@@ -177,9 +178,9 @@ func TestSH06_CachedClientsAreBoundedInBytes(t *testing.T) {
 	ask := func(id string) { s.authorize("", query(id, "prompt", "none")) }
 	ask("app")
 	for i := range 1000 {
-		c := authserver.Client{ID: "client-" + strconv.Itoa(i), ClientMetadata: oauth.ClientMetadata{
+		c := record.Client{ID: "client-" + strconv.Itoa(i), ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{testCallback, testCallback + "?" + strings.Repeat("x", 15_000)}, TokenEndpointAuthMethod: "none",
-		}, Registration: &authserver.Registration{CreatedAt: time.Now()}}
+		}, Registration: &record.Registration{CreatedAt: time.Now()}}
 		if err := store.RegisterClient(t.Context(), &c, 10_000); err != nil {
 			t.Fatal(err)
 		}

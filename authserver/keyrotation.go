@@ -9,6 +9,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // ErrKeyAlgorithm says that this server has no keys for an algorithm.
@@ -31,7 +32,7 @@ type KeyRotation struct {
 
 // RotateKeys puts new keys into a store and returns them. Servers that run on the
 // store see them within a second.
-func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRotation) ([]Key, error) {
+func RotateKeys(ctx context.Context, store record.Store, now time.Time, rotation KeyRotation) ([]record.Key, error) {
 	if rotation.Algorithm != "" && !slices.Contains(keyAlgorithms(), jose.Algorithm(rotation.Algorithm)) {
 		return nil, fmt.Errorf("%q: %w: choose one of %v", rotation.Algorithm, ErrKeyAlgorithm, keyAlgorithms())
 	}
@@ -44,8 +45,8 @@ func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRot
 	if _, _, err := rotation.apply(current, now, &made); err != nil {
 		return nil, err
 	}
-	var added []Key
-	err = store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
+	var added []record.Key
+	err = store.UpdateKeys(ctx, func(keys []record.Key) ([]record.Key, error) {
 		var err error
 		keys, added, err = rotation.apply(keys, now, &made)
 		return keys, err
@@ -57,7 +58,7 @@ func RotateKeys(ctx context.Context, store Store, now time.Time, rotation KeyRot
 }
 
 // apply returns the keys as they are after the rotation, and those of them that are new.
-func (r *KeyRotation) apply(keys []Key, now time.Time, made *keyMaker) (after, added []Key, err error) {
+func (r *KeyRotation) apply(keys []record.Key, now time.Time, made *keyMaker) (after, added []record.Key, err error) {
 	starts := func(alg jose.Algorithm) time.Time {
 		if r.Now || r.Revoke {
 			return now
@@ -69,13 +70,13 @@ func (r *KeyRotation) apply(keys []Key, now time.Time, made *keyMaker) (after, a
 		if err != nil {
 			return nil, nil, err
 		}
-		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: starts(alg)})
+		added = append(added, record.Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: starts(alg)})
 	}
 	for _, key := range keys {
 		if r.Revoke && r.Algorithm == "" { // those that are being withdrawn, too
 			continue
 		}
-		if slices.ContainsFunc(added, func(k Key) bool { return k.Algorithm == key.Algorithm }) {
+		if slices.ContainsFunc(added, func(k record.Key) bool { return k.Algorithm == key.Algorithm }) {
 			from := starts(key.Algorithm)
 			ends := from.Add(r.Lifetimes.afterlife(key.Algorithm))
 			// One that would only sign later has signed nothing, and its successor is here.
@@ -91,13 +92,13 @@ func (r *KeyRotation) apply(keys []Key, now time.Time, made *keyMaker) (after, a
 	return append(after, added...), added, nil
 }
 
-func (r *KeyRotation) algorithms(keys []Key) []jose.Algorithm {
+func (r *KeyRotation) algorithms(keys []record.Key) []jose.Algorithm {
 	if r.Algorithm != "" {
 		return []jose.Algorithm{jose.Algorithm(r.Algorithm)}
 	}
 	var used []jose.Algorithm
 	for _, alg := range keyAlgorithms() {
-		if slices.ContainsFunc(keys, func(k Key) bool { return k.Algorithm == alg && k.PublishedUntil.IsZero() }) {
+		if slices.ContainsFunc(keys, func(k record.Key) bool { return k.Algorithm == alg && k.PublishedUntil.IsZero() }) {
 			used = append(used, alg)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // signingAlgorithms are those that tokens can be signed with, the defaults first. The key set
@@ -34,15 +35,15 @@ func keyAlgorithms() []jose.Algorithm { return append(signingAlgorithms(), decry
 
 // keyRing is the keys as of one version of the store.
 type keyRing struct {
-	keys       []Key          // oldest SignsFrom first
+	keys       []record.Key   // oldest SignsFrom first
 	signers    []*jose.Signer // nil for a key to encrypt to
 	published  []jose.JWK
 	public     *jose.KeySet // those that verify
 	decrypters []*jose.Decrypter
 }
 
-func newKeyRing(keys []Key) (keyRing, error) {
-	slices.SortFunc(keys, func(a, b Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
+func newKeyRing(keys []record.Key) (keyRing, error) {
+	slices.SortFunc(keys, func(a, b record.Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
 	ring := keyRing{keys: keys, public: &jose.KeySet{}}
 	for _, key := range keys {
 		if key.Decrypts() {
@@ -69,7 +70,7 @@ func newKeyRing(keys []Key) (keyRing, error) {
 // hasAll reports whether every key of another ring is in this one.
 func (k keyRing) hasAll(other keyRing) bool {
 	for _, key := range other.keys {
-		if !slices.ContainsFunc(k.keys, func(mine Key) bool { return mine.ID == key.ID }) {
+		if !slices.ContainsFunc(k.keys, func(mine record.Key) bool { return mine.ID == key.ID }) {
 			return false
 		}
 	}
@@ -78,7 +79,7 @@ func (k keyRing) hasAll(other keyRing) bool {
 
 // has reports whether there is a key of an algorithm that is not being withdrawn.
 func (k keyRing) has(alg jose.Algorithm) bool {
-	return slices.ContainsFunc(k.keys, func(key Key) bool { return key.Algorithm == alg && key.PublishedUntil.IsZero() })
+	return slices.ContainsFunc(k.keys, func(key record.Key) bool { return key.Algorithm == alg && key.PublishedUntil.IsZero() })
 }
 
 // publish returns the JWKS document: the keys of the default algorithms first, because some
@@ -171,11 +172,11 @@ func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algo
 	if _, changed, err := s.nextKeys(current, now, needed, &made); err != nil || !changed {
 		return err
 	}
-	var added []Key
-	err = s.config.Store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
+	var added []record.Key
+	err = s.config.Store.UpdateKeys(ctx, func(keys []record.Key) ([]record.Key, error) {
 		next, _, err := s.nextKeys(keys, now, needed, &made)
-		added = slices.DeleteFunc(slices.Clone(next), func(k Key) bool {
-			return slices.ContainsFunc(keys, func(had Key) bool { return had.ID == k.ID })
+		added = slices.DeleteFunc(slices.Clone(next), func(k record.Key) bool {
+			return slices.ContainsFunc(keys, func(had record.Key) bool { return had.ID == k.ID })
 		})
 		return next, err
 	})
@@ -213,8 +214,8 @@ func (m *keyMaker) key(alg jose.Algorithm) (crypto.Signer, error) {
 // from SignsFrom for KeyRotation; its successor is published KeyPublishAhead earlier, so
 // that whoever keeps the JWKS for its max-age knows it in time (OpenID Connect Core,
 // section 10.1.1); it stays published until what it signed has expired.
-func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm, made *keyMaker) (next []Key, changed bool, err error) {
-	newest := make(map[jose.Algorithm]*Key)
+func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorithm, made *keyMaker) (next []record.Key, changed bool, err error) {
+	newest := make(map[jose.Algorithm]*record.Key)
 	for _, key := range keys {
 		if !key.PublishedUntil.IsZero() && expired(now, key.PublishedUntil) {
 			changed = true
@@ -227,7 +228,7 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm, made
 			newest[next[i].Algorithm] = &next[i]
 		}
 	}
-	var added []Key
+	var added []record.Key
 	for _, alg := range keyAlgorithms() {
 		last, ahead := newest[alg], s.lifetimes.publishAhead(alg)
 		var from time.Time
@@ -253,7 +254,7 @@ func (s *Server) nextKeys(keys []Key, now time.Time, needed jose.Algorithm, made
 		if err != nil {
 			return nil, false, err
 		}
-		added = append(added, Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
+		added = append(added, record.Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
 		changed = true
 		if last != nil {
 			last.PublishedUntil = from.Add(s.lifetimes.afterlife(alg))
@@ -284,7 +285,7 @@ func (l Lifetimes) afterlife(alg jose.Algorithm) time.Duration {
 // longestSigned is how long a signature must stay verifiable: the longest life of what
 // is signed, a catalogue's age on a node that has not heard yet, and skew.
 func (l Lifetimes) longestSigned() time.Duration {
-	return max(l.AccessToken, l.IDToken, MaxOwnLifetime) + catalogueMaxStale + time.Minute
+	return max(l.AccessToken, l.IDToken, record.MaxOwnLifetime) + catalogueMaxStale + time.Minute
 }
 
 func (c *call) jwks() error {

@@ -8,33 +8,12 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// ClientNeeds are the members of a client's metadata that decide which keys this server has,
-// and what else it offers only while a client may use it.
-type ClientNeeds struct {
-	IDTokenSignedResponseAlg     string
-	UserinfoSignedResponseAlg    string
-	AccessTokenSignedResponseAlg string
-	IDTokenEncryptedResponseAlg  string
-	RequestObjectEncryptionAlg   string
-	RequestObjectSigningAlg      string
-	ResponseTypes                []string
-}
-
-// Needs returns what the client needs, as its metadata was stored.
-func (c *Client) Needs() ClientNeeds {
-	return ClientNeeds{
-		IDTokenSignedResponseAlg: c.IDTokenSignedResponseAlg, UserinfoSignedResponseAlg: c.UserinfoSignedResponseAlg,
-		AccessTokenSignedResponseAlg: c.AccessTokenSignedResponseAlg, IDTokenEncryptedResponseAlg: c.IDTokenEncryptedResponseAlg,
-		RequestObjectEncryptionAlg: c.RequestObjectEncryptionAlg, RequestObjectSigningAlg: c.RequestObjectSigningAlg,
-		ResponseTypes: c.ResponseTypes,
-	}
-}
-
-// algorithms lists the keys that a client needs. One that receives encrypted ID tokens may
+// keyAlgorithmsFor lists the keys that a client needs. One that receives encrypted ID tokens may
 // send them back as a hint, encrypted to this server (OpenID Connect Core, section 3.1.2.1).
-func (n ClientNeeds) algorithms() []jose.Algorithm {
+func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
 	var needed []jose.Algorithm
 	for _, name := range [...]string{
 		n.IDTokenSignedResponseAlg, n.UserinfoSignedResponseAlg, n.AccessTokenSignedResponseAlg,
@@ -69,7 +48,7 @@ func (s *Server) readNeeds(ctx context.Context) (needs, error) {
 	used := defaultAlgorithms()
 	types := []oauth.ResponseType{{Code: true}}
 	for _, c := range clients {
-		used = append(used, c.algorithms()...)
+		used = append(used, keyAlgorithmsFor(c)...)
 		for _, name := range c.ResponseTypes {
 			if t, ok := oauth.ParseResponseType(name); ok {
 				types = append(types, t)
@@ -124,7 +103,7 @@ func (s *Server) PrepareKeys(ctx context.Context) error {
 	if _, changed := s.withdrawKeys(current, now, all.algorithms); !changed {
 		return nil
 	}
-	err = s.config.Store.UpdateKeys(ctx, func(keys []Key) ([]Key, error) {
+	err = s.config.Store.UpdateKeys(ctx, func(keys []record.Key) ([]record.Key, error) {
 		next, _ := s.withdrawKeys(keys, now, all.algorithms)
 		return next, nil
 	})
@@ -137,7 +116,7 @@ func (s *Server) PrepareKeys(ctx context.Context) error {
 
 // withdrawKeys ends the keys of algorithms that are not needed, once what they signed has
 // expired. One that is needed again before that goes on (nextKeys).
-func (s *Server) withdrawKeys(keys []Key, now time.Time, needed []jose.Algorithm) (next []Key, changed bool) {
+func (s *Server) withdrawKeys(keys []record.Key, now time.Time, needed []jose.Algorithm) (next []record.Key, changed bool) {
 	for _, key := range keys {
 		if key.PublishedUntil.IsZero() && !slices.Contains(needed, key.Algorithm) {
 			key.PublishedUntil = now.Add(s.lifetimes.afterlife(key.Algorithm))
@@ -165,12 +144,12 @@ func (s *Server) noteKeysDue(c *catalogue) {
 }
 
 // prepareKeysFor makes the keys that one client needs.
-func (s *Server) prepareKeysFor(ctx context.Context, client *Client, now time.Time) error {
+func (s *Server) prepareKeysFor(ctx context.Context, client *record.Client, now time.Time) error {
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {
 		return err
 	}
-	for _, alg := range client.Needs().algorithms() {
+	for _, alg := range keyAlgorithmsFor(client.Needs()) {
 		if catalogue.keys.has(alg) {
 			continue
 		}

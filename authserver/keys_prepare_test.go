@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // publishedKey is what readers of a key set look at.
@@ -83,7 +84,7 @@ func strictlyReadable(t *testing.T, keys []publishedKey) {
 // because some readers take the first, and from the first request on.
 func TestKeySetOfAFreshServer(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
-	if err := s.store.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return nil, nil }); err != nil {
+	if err := s.store.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -101,9 +102,9 @@ func TestKeySetOfAFreshServer(t *testing.T) {
 func TestKeysFollowWhatClientsNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signs := func(alg string) testClient {
-			return confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = alg })
+			return confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = alg })
 		}
-		encrypts := confidential("encrypts", func(c *authserver.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES+A128KW" })
+		encrypts := confidential("encrypts", func(c *record.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES+A128KW" })
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		s.keySet()
 		s.declare(signs("PS256"), encrypts)
@@ -187,10 +188,10 @@ func TestMetadataOfWhatNoClientMayUse(t *testing.T) {
 			slices.Contains(m.IDTokenSigningAlgValuesSupported, "none") || slices.Contains(m.RequestObjectSigningAlgValuesSupported, "none") {
 			t.Errorf("advertised: %v %v %v %v", m.ResponseTypesSupported, m.GrantTypesSupported, m.IDTokenSigningAlgValuesSupported, m.RequestObjectSigningAlgValuesSupported)
 		}
-		s.declare(confidential("hybrid", func(c *authserver.Client) {
+		s.declare(confidential("hybrid", func(c *record.Client) {
 			c.ResponseTypes, c.GrantTypes = []string{"id_token code"}, []string{"authorization_code", "implicit"}
 			c.RequestObjectSigningAlg = "none"
-		}), confidential("unsigned", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "none" }))
+		}), confidential("unsigned", func(c *record.Client) { c.IDTokenSignedResponseAlg = "none" }))
 		m = s.metadata()
 		if !slices.Equal(m.ResponseTypesSupported, []string{"code", "code id_token"}) || !slices.Contains(m.GrantTypesSupported, "implicit") ||
 			!slices.Contains(m.IDTokenSigningAlgValuesSupported, "none") || !slices.Contains(m.RequestObjectSigningAlgValuesSupported, "none") {
@@ -204,13 +205,13 @@ func TestKeysThatNobodyNeedsAreWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		old := []jose.Algorithm{jose.ES512, jose.Ed25519, jose.ECDHES}
-		err := s.store.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+		err := s.store.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 			for _, alg := range old {
 				private, err := jose.GenerateKey(alg)
 				if err != nil {
 					return nil, err
 				}
-				keys = append(keys, authserver.Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: time.Now(), SignsFrom: time.Now()})
+				keys = append(keys, record.Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: time.Now(), SignsFrom: time.Now()})
 			}
 			return keys, nil
 		})
@@ -229,7 +230,7 @@ func TestKeysThatNobodyNeedsAreWithdrawn(t *testing.T) {
 // RE-17: revoking every key forgets those too that were about to go by themselves.
 func TestRE17_RevocationOfWithdrawnKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "ES384" })}})
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "ES384" })}})
 		s.prepareKeys()
 		s.declare(confidential("app"))
 		s.prepareKeys()

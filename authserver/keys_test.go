@@ -16,6 +16,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // verifier is an API that keeps the JWKS for as long as the answer allows.
@@ -109,7 +110,7 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 		}
 		rotate := func(r authserver.KeyRotation) string {
 			added, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), r)
-			added = slices.DeleteFunc(added, func(k authserver.Key) bool { return k.Algorithm != jose.ES256 })
+			added = slices.DeleteFunc(added, func(k record.Key) bool { return k.Algorithm != jose.ES256 })
 			if err != nil || len(added) != 1 {
 				t.Fatalf("%d keys: %v", len(added), err)
 			}
@@ -164,7 +165,7 @@ func TestRE18_NodesThatRotateAtOnceMakeOneKey(t *testing.T) {
 }
 
 func TestJW15_NothingPrivateInTheJWKS(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("rsa", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "RS256" })}})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("rsa", func(c *record.Client) { c.IDTokenSignedResponseAlg = "RS256" })}})
 	s.tokens("ada", "app", "openid")
 	s.tokens("ada", "rsa", "openid")
 	var set struct{ Keys []map[string]any }
@@ -185,7 +186,7 @@ func TestJW15_NothingPrivateInTheJWKS(t *testing.T) {
 
 func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
 	for _, alg := range []jose.Algorithm{jose.ES256, jose.PS256, jose.PS384, jose.RS512, jose.ES384, jose.ES512, jose.EdDSA, jose.Ed25519} {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.IDTokenSignedResponseAlg, c.AccessTokenSignedResponseAlg = string(alg), string(alg)
 		})}})
 		a := s.tokens("ada", "app", "openid")
@@ -203,7 +204,7 @@ func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
 // An unsigned ID token goes to a client that asked for it, straight from the token endpoint,
 // and proves nothing here (OpenID Connect Core, section 2; RFC 8725, section 3.2).
 func TestJW27_NoneWhereItIsAskedFor(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.IDTokenSignedResponseAlg = "none" })}})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "none" })}})
 	a := s.tokens("ada", "app", "openid")
 	header, err := jose.ParseHeader(a.IDToken)
 	if err != nil || header.Algorithm != "none" || !strings.HasSuffix(a.IDToken, ".") {
@@ -216,14 +217,14 @@ func TestJW27_NoneWhereItIsAskedFor(t *testing.T) {
 	if location := s.authorize("ada", query.Encode()).Header.Get("Location"); !strings.Contains(location, "error=invalid_request") {
 		t.Errorf("an unsigned ID token is a hint: %s", location)
 	}
-	for member, change := range map[string]func(*authserver.Client){
-		"id_token_signed_response_alg": func(c *authserver.Client) {
+	for member, change := range map[string]func(*record.Client){
+		"id_token_signed_response_alg": func(c *record.Client) {
 			c.IDTokenSignedResponseAlg, c.ResponseTypes = "none", []string{"code id_token"}
 			c.GrantTypes = []string{"authorization_code", "implicit"}
 		},
-		"userinfo_signed_response_alg": func(c *authserver.Client) { c.UserinfoSignedResponseAlg = "none" },
+		"userinfo_signed_response_alg": func(c *record.Client) { c.UserinfoSignedResponseAlg = "none" },
 	} {
-		problems := confidential("app", change).Problems()
+		problems := authserver.CheckClient(confidential("app", change).Client)
 		if !slices.ContainsFunc(problems, func(p authserver.ClientProblem) bool { return p.Member == member }) {
 			t.Errorf("%s: %v", member, problems)
 		}

@@ -2,41 +2,9 @@ package authserver
 
 import (
 	"cmp"
-	"encoding"
 	"fmt"
 	"time"
 )
-
-// Duration is a time.Duration that is written like "10m" or "720h". Zero means that
-// nothing is said.
-type Duration time.Duration
-
-var _ encoding.TextUnmarshaler = (*Duration)(nil)
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil || parsed <= 0 {
-		return fmt.Errorf("%q is no duration such as 10m or 720h", text)
-	}
-	*d = Duration(parsed)
-	return nil
-}
-
-// MaxOwnLifetime is the longest access_token_lifetime and id_token_lifetime of a client or
-// resource: keys are published for at least as long after they have signed.
-const MaxOwnLifetime = 24 * time.Hour
-
-// CheckOwnLifetime reports why a client or resource cannot have a lifetime.
-func CheckOwnLifetime(d Duration) error {
-	if d != 0 && (time.Duration(d) < time.Second || time.Duration(d) > MaxOwnLifetime) {
-		return fmt.Errorf("%s is not between 1s and 24h", time.Duration(d))
-	}
-	return nil
-}
 
 // accessTokenLifetime is the shortest of those of the token's audience. For one resource
 // it is what the resource and the client say, the shorter of the two, or what holds for

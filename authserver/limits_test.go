@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // typeCode brings a user code to the page, from an address and with the cookies of a browser.
@@ -130,7 +131,7 @@ func TestSH01_WrongUserCodesCountOnAllNodes(t *testing.T) {
 }
 
 func TestSH02_WrongSecretsRefuseNothingThatIsRight(t *testing.T) {
-	service := testClient{Client: authserver.Client{ID: "spa", ClientMetadata: oauth.ClientMetadata{
+	service := testClient{Client: record.Client{ID: "spa", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{"refresh_token", "authorization_code"}, RedirectURIs: []string{testCallback},
 	}}}
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other"), service}})
@@ -182,7 +183,7 @@ func TestSH02_RegisteredClientsShareTheLimitOfTheirAddress(t *testing.T) {
 	s := newScene(t, scriptSetup{})
 	for i := range 10 {
 		c := confidential(fmt.Sprint("registered", i)).Client
-		c.SkipConsent, c.Registration = false, &authserver.Registration{CreatedAt: time.Now()}
+		c.SkipConsent, c.Registration = false, &record.Registration{CreatedAt: time.Now()}
 		if err := s.store.RegisterClient(t.Context(), &c, 100); err != nil {
 			t.Fatal(err)
 		}

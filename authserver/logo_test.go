@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // A logo_uri cannot be used to send requests into the server's network.
@@ -15,7 +16,7 @@ func TestDC07_LogosInPrivateNetworksAreNotFetched(t *testing.T) {
 	defer site.Close()
 	s := newScene(t, scriptSetup{})
 	for _, uri := range []string{site.URL, "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "data:image/png;base64,AAAA", "https://u:p@example.com/"} {
-		if _, _, err := s.server.Logo(t.Context(), &authserver.Client{}, uri); !errors.Is(err, authserver.ErrNoLogo) {
+		if _, _, err := s.server.Logo(t.Context(), &record.Client{}, uri); !errors.Is(err, authserver.ErrNoLogo) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}

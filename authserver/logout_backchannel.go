@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Back-channel logout. A session that ends is noted by whoever keeps sessions
@@ -175,7 +176,7 @@ func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []Ende
 
 // logoutOwner is whose turn it is when a message is sent. Outsiders can name any number of
 // hosts in a domain of theirs, so those share one turn.
-func logoutOwner(cl *Client) string {
+func logoutOwner(cl *record.Client) string {
 	if cl.Registration == nil {
 		return outgoing.Host(cl.BackchannelLogoutURI)
 	}

@@ -20,12 +20,13 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
 // told is a client that wants to be told of logouts.
 func told(id string) testClient {
-	return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = "$rp/" + id })
+	return confidential(id, func(c *record.Client) { c.BackchannelLogoutURI = "$rp/" + id })
 }
 
 // signedInAt has ada sign in at a client and returns her session.
@@ -80,7 +81,7 @@ func TestSE10_ARestartLosesNoLogout(t *testing.T) {
 		time.Sleep(10 * time.Second)
 
 		at := func(id string) testClient {
-			return confidential(id, func(c *authserver.Client) { c.BackchannelLogoutURI = "http://" + first.rp.Addr().String() + "/" + id })
+			return confidential(id, func(c *record.Client) { c.BackchannelLogoutURI = "http://" + first.rp.Addr().String() + "/" + id })
 		}
 		second := newSceneOn(t, scriptSetup{Clients: []testClient{at("app"), at("other")}}, openStore(t, url), func(c *authserver.Config) {
 			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
@@ -249,7 +250,7 @@ func TestLogoutURIs(t *testing.T) {
 		"another scheme":            {oauth.ClientMetadata{FrontchannelLogoutURI: "http://127.0.0.1/front"}, "frontchannel_logout_uri"},
 	} {
 		c.metadata.RedirectURIs, c.metadata.TokenEndpointAuthMethod = []string{testCallback}, oauth.AuthMethodNone
-		problems := authserver.Client{ID: "app", ClientMetadata: c.metadata}.Problems()
+		problems := authserver.CheckClient(record.Client{ID: "app", ClientMetadata: c.metadata})
 		wrong := ""
 		if len(problems) > 0 {
 			wrong = problems[0].Member

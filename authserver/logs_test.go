@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // lockedBuffer is a log that many goroutines write.
@@ -35,13 +36,13 @@ func TestLO01_LO03_NoSecretInLogsOrLadders(t *testing.T) {
 	var ladders strings.Builder
 	var mu sync.Mutex
 	s := newSceneOn(t, scriptSetup{
-		Clients: []testClient{confidential("app"), confidential("jwt", func(c *authserver.Client) {
+		Clients: []testClient{confidential("app"), confidential("jwt", func(c *record.Client) {
 			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 		})},
-		Resources: []authserver.Resource{{Identifier: "https://api.example", AccessTokenFormat: authserver.AccessTokenOpaque}},
+		Resources: []record.Resource{{Identifier: "https://api.example", AccessTokenFormat: record.AccessTokenOpaque}},
 	}, memory.New(), func(c *authserver.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		c.OnTrace = func(trace *authserver.Trace) {
+		c.OnTrace = func(trace *record.Trace) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, check := range trace.Checks {
@@ -117,14 +118,14 @@ func TestRefusalsAreExplained(t *testing.T) {
 func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 	var log lockedBuffer
 	s := newSceneOn(t, scriptSetup{
-		Clients: []testClient{confidential("app", func(c *authserver.Client) { c.ClientName = "Holiday album" }), confidential("jwt", func(c *authserver.Client) {
+		Clients: []testClient{confidential("app", func(c *record.Client) { c.ClientName = "Holiday album" }), confidential("jwt", func(c *record.Client) {
 			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 		})},
 		People: map[string]oauth.Claims{"ada": {"preferred_username": "lovelace"}},
 	}, memory.New(), func(c *authserver.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	})
-	record := func(do func()) map[string]any {
+	logged := func(do func()) map[string]any {
 		t.Helper()
 		log.Reset()
 		do()
@@ -185,7 +186,7 @@ func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 		"no token at UserInfo": {func() { s.userinfo("nonsense") },
 			map[string]any{"event": "request.refused", "endpoint": "/userinfo", "error": "invalid_token"}},
 	} {
-		got := record(test.do)
+		got := logged(test.do)
 		for member, want := range test.want {
 			if got[member] != want {
 				t.Errorf("%s: %s = %v, want %v", name, member, got[member], want)
@@ -199,21 +200,21 @@ func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 }
 
 // checkTable compares a record with the table of events.
-func checkTable(t *testing.T, record map[string]any) {
+func checkTable(t *testing.T, logged map[string]any) {
 	t.Helper()
 	for _, kind := range event.Kinds {
-		if kind.Name != record["event"] {
+		if kind.Name != logged["event"] {
 			continue
 		}
-		if record["level"] != kind.Level.String() || record["msg"] != kind.Meaning {
-			t.Errorf("%s: %v %v", kind.Name, record["level"], record["msg"])
+		if logged["level"] != kind.Level.String() || logged["msg"] != kind.Meaning {
+			t.Errorf("%s: %v %v", kind.Name, logged["level"], logged["msg"])
 		}
-		for member := range record {
+		for member := range logged {
 			if !slices.Contains(append([]string{"time", "level", "msg", "event"}, kind.Members...), member) {
 				t.Errorf("%s has the member %q, which the table does not list", kind.Name, member)
 			}
 		}
 		return
 	}
-	t.Errorf("the table lacks %v", record["event"])
+	t.Errorf("the table lacks %v", logged["event"])
 }

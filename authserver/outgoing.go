@@ -8,6 +8,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Outgoing widens where the engine may connect to. The zero value is the secure one: the
@@ -50,7 +51,7 @@ func newOutgoing(o Outgoing, events *event.Log) (operator, outsiders *outgoing.C
 
 // outgoingFor returns the client for addresses in the metadata of a client: the operator's
 // for a declared client.
-func (s *Server) outgoingFor(c *Client) *outgoing.Client {
+func (s *Server) outgoingFor(c *record.Client) *outgoing.Client {
 	if c.Registration != nil {
 		return s.outsiders
 	}
@@ -64,7 +65,7 @@ var ErrNoLogo = errors.New("authserver: no logo to show")
 // served from our own origin, so that the client's site does not learn who sees a page. uri
 // must be in the client's metadata. contentType is image/png, image/jpeg, image/gif or
 // image/webp. When ctx ends, the fetch goes on for the next caller.
-func (s *Server) Logo(ctx context.Context, client *Client, uri string) (contentType string, body []byte, err error) {
+func (s *Server) Logo(ctx context.Context, client *record.Client, uri string) (contentType string, body []byte, err error) {
 	if uri == "" {
 		return "", nil, ErrNoLogo
 	}

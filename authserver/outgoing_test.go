@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // assert authenticates a client with an assertion at the token endpoint.
@@ -36,8 +37,8 @@ func (s *scene) serveKeys(path string) string {
 	return s.documents.serve(path, servedDocument{http.StatusOK, http.Header{"Content-Type": {"application/json"}}, keys})
 }
 
-func keyClient(id, jwksURI string) authserver.Client {
-	return authserver.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
+func keyClient(id, jwksURI string) record.Client {
+	return record.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
 		RedirectURIs: []string{testCallback}, GrantTypes: []string{"client_credentials"}, Scope: "openid",
 		TokenEndpointAuthMethod: oauth.AuthMethodPrivateKeyJWT, JWKSURI: jwksURI, LogoURI: jwksURI,
 		BackchannelLogoutURI: jwksURI, SectorIdentifierURI: jwksURI,
@@ -55,8 +56,8 @@ func TestDC07_OutsidersReachNoPrivateNetwork(t *testing.T) {
 	})
 	s.documents = documents
 	declared, registered := keyClient("declared", s.serveKeys("/declared")), keyClient("registered", s.serveKeys("/registered"))
-	registered.Registration = &authserver.Registration{CreatedAt: time.Now(), Vouched: true}
-	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{declared}}); err != nil {
+	registered.Registration = &record.Registration{CreatedAt: time.Now(), Vouched: true}
+	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{declared}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.store.RegisterClient(t.Context(), &registered, 10); err != nil {
@@ -92,7 +93,7 @@ func TestKeySetsOutliveTheCatalogue(t *testing.T) {
 		})
 		s.documents = documents
 		app := keyClient("app", s.serveKeys("/keys"))
-		declare := func(more ...authserver.Client) {
+		declare := func(more ...record.Client) {
 			t.Helper()
 			d := memory.Declaration{Clients: append(more, app)}
 			if err := s.store.Declare(t.Context(), time.Now(), "test", d); err != nil {
@@ -127,7 +128,7 @@ func TestKeysOfAClientAreFetchedAgainWhenNoneFits(t *testing.T) {
 		}
 		app := confidential("app").Client
 		app.Secrets, app.JWKSURI, app.IDTokenEncryptedResponseAlg = []string{testSecret}, keys("s", "sig"), "ECDH-ES"
-		if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{app}}); err != nil {
+		if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{app}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // kindParticipant notes that a client takes part in a sign-in session: it was given an ID
@@ -139,7 +140,7 @@ func (s *Server) participant(ctx context.Context, now time.Time, data []byte) (p
 	if cl := s.documents.last(note.ClientID, now); cl != nil {
 		return participant{client: cl}, nil
 	}
-	cl := s.newClient(&Client{ID: note.ClientID, Registration: &Registration{}, ClientMetadata: oauth.ClientMetadata{
+	cl := s.newClient(&record.Client{ID: note.ClientID, Registration: &record.Registration{}, ClientMetadata: oauth.ClientMetadata{
 		ClientName: note.ClientName, BackchannelLogoutURI: note.BackchannelLogoutURI, FrontchannelLogoutURI: note.FrontchannelLogoutURI,
 		SubjectType: note.SubjectType,
 	}})
@@ -157,12 +158,12 @@ func (a *Authentication) sessionNames() []string {
 
 // SessionClients returns the clients that take part in somebody's sign-in session, by
 // their names.
-func (s *Server) SessionClients(ctx context.Context, who Authentication) ([]*Client, error) {
+func (s *Server) SessionClients(ctx context.Context, who Authentication) ([]*record.Client, error) {
 	found, err := s.participants(ctx, time.Now(), who.sessionNames())
 	if err != nil {
 		return nil, err
 	}
-	var clients []*Client
+	var clients []*record.Client
 	for _, p := range found {
 		if !slices.Contains(clients, p.client.Client) {
 			clients = append(clients, p.client.Client)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // race calls f from n goroutines at the same moment.
@@ -131,7 +132,7 @@ func TestAC08_EveryBrowserGetsItsOwnPerson(t *testing.T) {
 // A jti is good once, on whichever node it arrives.
 func TestCA07_AssertionIsGoodOnceOnEveryNode(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		setup := scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		setup := scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.TokenEndpointAuthMethod = oauth.AuthMethodPrivateKeyJWT
 			c.JWKS = []byte(`"$key"`)
 		})}}

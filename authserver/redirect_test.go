@@ -8,6 +8,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // refusedURIs are redirect URIs that look like the registered https://app.example/cb.
@@ -34,7 +35,7 @@ func refusedURIs() map[string][]string {
 }
 
 func appWithOneURI() scriptSetup {
-	return scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+	return scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.RedirectURIs = []string{"https://app.example/cb"}
 		c.SkipConsent = true
 	})}}
@@ -88,7 +89,7 @@ func TestRU12_LocationBeginsWithTheRegisteredBytes(t *testing.T) {
 		"https://app.example/%7Ecb?x=%zz": "https://app.example/%7Ecb?x=%zz&code=",
 		"com.example.app:/cb":             "com.example.app:/cb?code=",
 	} {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.RedirectURIs = []string{registered} })}})
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.RedirectURIs = []string{registered} })}})
 		location := s.authorize("ada", query("app", "redirect_uri", registered)).Header.Get("Location")
 		if !strings.HasPrefix(location, want) {
 			t.Errorf("%s leads to %s", registered, location)
@@ -185,26 +186,26 @@ func TestST02_IssInEveryResponse(t *testing.T) {
 
 // A declared native client lists the schemes that any application could take.
 func TestRU08_SchemesOfADeclaredClient(t *testing.T) {
-	client := func(applicationType string, schemes []string, uris ...string) authserver.Client {
-		return authserver.Client{ID: "app", ClientMetadata: oauth.ClientMetadata{
+	client := func(applicationType string, schemes []string, uris ...string) record.Client {
+		return record.Client{ID: "app", ClientMetadata: oauth.ClientMetadata{
 			ApplicationType: applicationType, TokenEndpointAuthMethod: oauth.AuthMethodNone, RedirectURIs: uris,
-		}, ClientSettings: authserver.ClientSettings{RedirectSchemes: schemes}}
+		}, ClientSettings: record.ClientSettings{RedirectSchemes: schemes}}
 	}
-	for _, good := range []authserver.Client{
+	for _, good := range []record.Client{
 		client("native", []string{"oc", "audiobookshelf"}, "oc://android.owncloud.com", "audiobookshelf://oauth"),
 		client("native", nil, "com.example.app://host/cb", "com.example.app:/cb"),
 	} {
-		if problems := good.Problems(); len(problems) > 0 {
+		if problems := authserver.CheckClient(good); len(problems) > 0 {
 			t.Errorf("%v: %v", good.RedirectURIs, problems)
 		}
 	}
-	for want, bad := range map[string]authserver.Client{
+	for want, bad := range map[string]record.Client{
 		"redirect_uris[0]":    client("native", nil, "oc://android.owncloud.com"),
 		"redirect_uris[1]":    client("native", []string{"oc"}, "oc://cb", "audiobookshelf://oauth"),
 		"redirect_schemes":    client("web", []string{"oc"}, "oc://cb"),
 		"redirect_schemes[0]": client("native", []string{"javascript"}, "https://app.example/cb"),
 	} {
-		problems := bad.Problems()
+		problems := authserver.CheckClient(bad)
 		if len(problems) == 0 || problems[0].Member != want {
 			t.Errorf("%s: %v", want, problems)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // synctestScene runs f with one confidential client, on a clock that only f moves.
@@ -91,10 +92,10 @@ func TestRT03_EveryResponseLostOnceIsNoTheft(t *testing.T) {
 // A used refresh token is also noticed as a subject_token.
 func TestRT04_OldTokenAsSubjectToken(t *testing.T) {
 	s := newScene(t, scriptSetup{
-		Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.GrantTypes = append(c.GrantTypes, oauth.GrantTypeTokenExchange)
 		})},
-		Resources:     []authserver.Resource{{Identifier: "https://api.example"}},
+		Resources:     []record.Resource{{Identifier: "https://api.example"}},
 		TokenExchange: []authserver.TokenExchangeRule{{Clients: []string{"app"}, Impersonation: true, Resources: []string{"https://api.example"}, SubjectTokenTypes: []string{oauth.TokenTypeRefreshToken}}},
 	})
 	first := s.tokens("ada", "app", "openid")
@@ -165,7 +166,7 @@ func TestRT20_OfflineAccessWithdrawn(t *testing.T) {
 		a.want(t, http.StatusOK, "")
 		c := confidential("app").Client
 		c.Secrets, c.Scope = []string{testSecret}, "openid"
-		if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{c}}); err != nil {
+		if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{c}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -175,9 +176,9 @@ func TestRT20_OfflineAccessWithdrawn(t *testing.T) {
 
 func TestCN07_SE05_RevokedConsentEndsTokens(t *testing.T) {
 	synctestScene(t, scriptSetup{
-		Scopes:    []authserver.Scope{{Name: "photos"}},
-		Resources: []authserver.Resource{{Identifier: "https://api.example", Scopes: []string{"photos"}, AccessTokenFormat: authserver.AccessTokenOpaque}},
-		Clients:   []testClient{confidential("app", func(c *authserver.Client) { c.Scope = "openid photos" })},
+		Scopes:    []record.Scope{{Name: "photos"}},
+		Resources: []record.Resource{{Identifier: "https://api.example", Scopes: []string{"photos"}, AccessTokenFormat: record.AccessTokenOpaque}},
+		Clients:   []testClient{confidential("app", func(c *record.Client) { c.Scope = "openid photos" })},
 	}, func(t *testing.T, s *scene) {
 		jwt, opaque := s.tokens("ada", "app", "openid"), s.tokens("ada", "app", "photos")
 		active := func(a answer) bool { return s.post("/introspect", "app", "token", a.AccessToken).Active }

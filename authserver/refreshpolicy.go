@@ -6,6 +6,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // kindAuthorization stands for an authorization of a person to a client that bounds how many
@@ -23,15 +24,15 @@ const (
 func (c *clientCheck) tokens() {
 	for _, member := range [...]struct {
 		name     string
-		lifetime Duration
+		lifetime record.Duration
 	}{{"access_token_lifetime", c.AccessTokenLifetime}, {"id_token_lifetime", c.IDTokenLifetime}} {
-		if err := CheckOwnLifetime(member.lifetime); err != nil {
+		if err := record.CheckOwnLifetime(member.lifetime); err != nil {
 			c.report(member.name, "%v", err)
 		}
 	}
 	for _, member := range [...]struct {
 		name     string
-		lifetime Duration
+		lifetime record.Duration
 	}{{"refresh_token_lifetime", c.RefreshTokenLifetime}, {"refresh_token_max_lifetime", c.RefreshTokenMaxLifetime}} {
 		if member.lifetime != 0 && time.Duration(member.lifetime) < time.Minute {
 			c.report(member.name, "%s is shorter than a minute", time.Duration(member.lifetime))

@@ -17,11 +17,12 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-func duration(d time.Duration) authserver.Duration { return authserver.Duration(d) }
+func duration(d time.Duration) record.Duration { return record.Duration(d) }
 
-func reusing(c *authserver.Client) { c.RefreshTokenReuse = true }
+func reusing(c *record.Client) { c.RefreshTokenReuse = true }
 
 // extraClaims are those that an access token carries beside RFC 9068's.
 func (s *scene) extraClaims(token string) map[string]any {
@@ -49,9 +50,9 @@ func TestLifetimesOfClientAndResource(t *testing.T) {
 	setup := scriptSetup{
 		Clients: []testClient{
 			confidential("plain"),
-			confidential("twelve", func(c *authserver.Client) { c.AccessTokenLifetime = duration(12 * time.Minute) }),
+			confidential("twelve", func(c *record.Client) { c.AccessTokenLifetime = duration(12 * time.Minute) }),
 		},
-		Resources: []authserver.Resource{
+		Resources: []record.Resource{
 			{Identifier: five, AccessTokenLifetime: duration(5 * time.Minute)},
 			{Identifier: fifteen, AccessTokenLifetime: duration(15 * time.Minute)},
 			{Identifier: silent},
@@ -87,7 +88,7 @@ func TestLifetimesOfClientAndResource(t *testing.T) {
 // No access token outlives the refresh token that it came with: introspection would call it
 // inactive before its exp.
 func TestAccessTokenEndsWithItsAuthorization(t *testing.T) {
-	client := confidential("app", func(c *authserver.Client) {
+	client := confidential("app", func(c *record.Client) {
 		c.AccessTokenLifetime, c.RefreshTokenLifetime = duration(time.Hour), duration(20*time.Minute)
 		c.RefreshTokenMaxLifetime = duration(30 * time.Minute)
 	})
@@ -110,7 +111,7 @@ func TestAccessTokenEndsWithItsAuthorization(t *testing.T) {
 }
 
 func TestRefreshPolicyOfAClient(t *testing.T) {
-	client := confidential("app", func(c *authserver.Client) {
+	client := confidential("app", func(c *record.Client) {
 		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(time.Hour), duration(3*time.Hour)
 		c.RefreshRetry = duration(time.Second)
 	})
@@ -141,7 +142,7 @@ func TestRefreshPolicyOfAClient(t *testing.T) {
 
 // Without rotation, idle and absolute lifetime hold all the same, on every store.
 func TestRT09_RefreshTokenWithoutRotation(t *testing.T) {
-	client := confidential("app", reusing, func(c *authserver.Client) {
+	client := confidential("app", reusing, func(c *record.Client) {
 		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(8*time.Hour), duration(24*time.Hour)
 	})
 	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
@@ -207,7 +208,7 @@ func TestRT14_RevocationWithoutRotation(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		setup := scriptSetup{
 			Clients:   []testClient{confidential("app", reusing)},
-			Resources: []authserver.Resource{{Identifier: "https://opaque.example.com/", AccessTokenFormat: authserver.AccessTokenOpaque, IntrospectionClients: []string{"app"}}},
+			Resources: []record.Resource{{Identifier: "https://opaque.example.com/", AccessTokenFormat: record.AccessTokenOpaque, IntrospectionClients: []string{"app"}}},
 		}
 		s := newSceneOn(t, setup, store, nil)
 		a := s.redeem("app", s.code("ada", "app", "resource", "https://opaque.example.com/"))
@@ -231,9 +232,9 @@ func TestRT14_RevocationWithoutRotation(t *testing.T) {
 func TestRotationIsSwitched(t *testing.T) {
 	store := memory.New()
 	declare := func(t *testing.T, reuse bool) {
-		c := confidential("app", func(c *authserver.Client) { c.RefreshTokenReuse = reuse })
+		c := confidential("app", func(c *record.Client) { c.RefreshTokenReuse = reuse })
 		c.Secrets = []string{c.Secret}
-		if err := store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []authserver.Client{c.Client}}); err != nil {
+		if err := store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{c.Client}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(1100 * time.Millisecond) // nodes ask once a second
@@ -262,7 +263,7 @@ func TestRotationIsSwitched(t *testing.T) {
 
 func TestOldestAuthorizationEnds(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		two := confidential("app", func(c *authserver.Client) { c.MaxAuthorizations = 2 })
+		two := confidential("app", func(c *record.Client) { c.MaxAuthorizations = 2 })
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{two}, People: map[string]oauth.Claims{"ada": {}, "bob": {}}}, store, nil)
 		bob := s.tokens("bob", "app", "openid")
 		var devices []answer
@@ -291,12 +292,12 @@ func TestOldestAuthorizationEnds(t *testing.T) {
 func TestAccessTokenClaims(t *testing.T) {
 	const api = "https://api.example.com/"
 	setup := scriptSetup{
-		Clients: []testClient{confidential("app", func(c *authserver.Client) { c.AccessTokenClaims = []string{"locale"} }), confidential("plain")},
+		Clients: []testClient{confidential("app", func(c *record.Client) { c.AccessTokenClaims = []string{"locale"} }), confidential("plain")},
 		People:  map[string]oauth.Claims{"ada": {"department": "analysis", "locale": "en-GB", "email": "ada@example.com"}},
-		Resources: []authserver.Resource{
+		Resources: []record.Resource{
 			{Identifier: api, AccessTokenClaims: []string{"groups", "locale"}},
 			{Identifier: "https://other.example.com/"},
-			{Identifier: "https://opaque.example.com/", AccessTokenFormat: authserver.AccessTokenOpaque, AccessTokenClaims: []string{"groups"}, IntrospectionClients: []string{"app"}},
+			{Identifier: "https://opaque.example.com/", AccessTokenFormat: record.AccessTokenOpaque, AccessTokenClaims: []string{"groups"}, IntrospectionClients: []string{"app"}},
 		},
 		ClaimMappings: []authserver.ClaimMapping{{Name: "groups", From: "department"}},
 	}
@@ -338,7 +339,7 @@ func TestAccessTokenClaims(t *testing.T) {
 
 // A key is published for as long as the longest token that it may have signed.
 func TestKeyOutlivesAClientsOwnLifetime(t *testing.T) {
-	client := confidential("app", func(c *authserver.Client) { c.AccessTokenLifetime = duration(24 * time.Hour) })
+	client := confidential("app", func(c *record.Client) { c.AccessTokenLifetime = duration(24 * time.Hour) })
 	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
 		a := s.tokens("ada", "app", "openid")
 		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Now: true}); err != nil {
@@ -354,19 +355,19 @@ func TestKeyOutlivesAClientsOwnLifetime(t *testing.T) {
 
 func TestRefreshPolicyIsChecked(t *testing.T) {
 	for _, test := range []struct {
-		change func(*authserver.Client)
+		change func(*record.Client)
 		want   string
 	}{
-		{func(c *authserver.Client) { c.AccessTokenLifetime = duration(25 * time.Hour) }, "access_token_lifetime"},
-		{func(c *authserver.Client) { c.IDTokenLifetime = duration(time.Millisecond) }, "id_token_lifetime"},
-		{func(c *authserver.Client) { c.RefreshTokenLifetime = duration(time.Second) }, "refresh_token_lifetime"},
-		{func(c *authserver.Client) { c.RefreshRetry = duration(time.Hour) }, "refresh_retry"},
-		{func(c *authserver.Client) { c.MaxAuthorizations = 101 }, "max_authorizations"},
-		{func(c *authserver.Client) { c.AccessTokenClaims = []string{"email", "act"} }, "access_token_claims[1]"},
-		{func(c *authserver.Client) { c.AccessTokenClaims = []string{"status"} }, "access_token_claims[0]"},
-		{func(c *authserver.Client) { c.IDTokenClaims = []string{"email", "nonce"} }, "id_token_claims[1]"},
-		{func(c *authserver.Client) { c.TokenEndpointAuthMethod, c.RefreshTokenReuse = "none", true }, "refresh_token_reuse"},
-		{func(c *authserver.Client) { c.FirstParty = true }, "first_party"},
+		{func(c *record.Client) { c.AccessTokenLifetime = duration(25 * time.Hour) }, "access_token_lifetime"},
+		{func(c *record.Client) { c.IDTokenLifetime = duration(time.Millisecond) }, "id_token_lifetime"},
+		{func(c *record.Client) { c.RefreshTokenLifetime = duration(time.Second) }, "refresh_token_lifetime"},
+		{func(c *record.Client) { c.RefreshRetry = duration(time.Hour) }, "refresh_retry"},
+		{func(c *record.Client) { c.MaxAuthorizations = 101 }, "max_authorizations"},
+		{func(c *record.Client) { c.AccessTokenClaims = []string{"email", "act"} }, "access_token_claims[1]"},
+		{func(c *record.Client) { c.AccessTokenClaims = []string{"status"} }, "access_token_claims[0]"},
+		{func(c *record.Client) { c.IDTokenClaims = []string{"email", "nonce"} }, "id_token_claims[1]"},
+		{func(c *record.Client) { c.TokenEndpointAuthMethod, c.RefreshTokenReuse = "none", true }, "refresh_token_reuse"},
+		{func(c *record.Client) { c.FirstParty = true }, "first_party"},
 		{reusing, ""},
 	} {
 		c := confidential("app", test.change)
@@ -374,7 +375,7 @@ func TestRefreshPolicyIsChecked(t *testing.T) {
 		if c.TokenEndpointAuthMethod == "none" {
 			c.Secrets, c.GrantTypes = nil, []string{"authorization_code", "refresh_token"}
 		}
-		problems := fmt.Sprint(c.Problems())
+		problems := fmt.Sprint(authserver.CheckClient(c.Client))
 		if test.want == "" && problems != "[]" || !strings.Contains(problems, test.want) {
 			t.Errorf("problems are %s, want one of %q", problems, test.want)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // refusal is what a check says about the record of the request that it refuses. Without it
@@ -38,20 +39,20 @@ func (c *call) logRefusal(e *oauth.Error, err error) {
 			rule = r.rule.must
 		}
 	}
-	record := []slog.Attr{
+	attrs := []slog.Attr{
 		slog.String("reference", c.refused(err)), slog.String("endpoint", c.endpoint.path),
 		slog.String("error", string(e.Code)), slog.String("error_description", e.Description),
 	}
 	if rule != "" {
-		record = append(record, slog.String("rule", rule))
+		attrs = append(attrs, slog.String("rule", rule))
 	}
 	if c.client != nil {
-		record = append(record, namedClient(c.client))
+		attrs = append(attrs, namedClient(c.client))
 	} else if id := c.params.get("client_id"); id != "" && c.refusal.kind == nil {
-		record = append(record, c.unverifiedClient(id))
+		attrs = append(attrs, c.unverifiedClient(id))
 	}
-	record = append(append(record, members...), event.Address(c.s.remoteAddr(c.r)))
-	c.s.events.Record(ctx, kind, record...)
+	attrs = append(append(attrs, members...), event.Address(c.s.remoteAddr(c.r)))
+	c.s.events.Record(ctx, kind, attrs...)
 }
 
 // serversFault reports whether a request failed because of the server, and not because of
@@ -77,7 +78,7 @@ func (c *call) unverifiedClient(id string) slog.Attr {
 // namedClient says in the log which client it is.
 func namedClient(cl *client) slog.Attr { return clientMembers(cl.Client) }
 
-func clientMembers(cl *Client) slog.Attr {
+func clientMembers(cl *record.Client) slog.Attr {
 	id := slog.String("client_id", cl.ID)
 	if cl.ClientName == "" {
 		return id

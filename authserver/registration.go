@@ -16,6 +16,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // RegistrationMode says who may register a client.
@@ -141,11 +142,11 @@ func (c *call) register() error {
 	if err != nil {
 		return err
 	}
-	client := &Client{
+	client := &record.Client{
 		// Longer than a person's subject, so that neither can be taken for the other
 		// (RFC 9700, section 4.15).
 		ID: "client-" + storage.NewID(),
-		Registration: &Registration{
+		Registration: &record.Registration{
 			Initial: initial != nil, CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrations.UnusedLifetime).UTC().Truncate(time.Millisecond),
 		},
 	}
@@ -159,7 +160,7 @@ func (c *call) register() error {
 		return err
 	}
 	err = c.s.config.Store.RegisterClient(c.r.Context(), client, c.s.registrations.MaxClients)
-	if errors.Is(err, ErrTooManyClients) {
+	if errors.Is(err, record.ErrTooManyClients) {
 		return c.refuse(&ruleRegistrationNumber, "")
 	}
 	if err != nil {
@@ -196,7 +197,7 @@ func (c *call) pace(party ratelimit.Key) error {
 // fillClient makes the record that a request asks for, or says why it cannot be had. What
 // the policy does not allow is left out of it, and the answer shows that (RFC 7591, section
 // 2).
-func (c *call) fillClient(client *Client, request *registrationRequest) error {
+func (c *call) fillClient(client *record.Client, request *registrationRequest) error {
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {
 		return err
@@ -229,31 +230,31 @@ func (c *call) fillClient(client *Client, request *registrationRequest) error {
 
 // limitRegistered brings the metadata of a client that describes itself to what a policy
 // allows, with their defaults.
-func (s *Server) limitRegistered(client *Client, policy RegistrationPolicy) []ClientProblem {
+func (s *Server) limitRegistered(client *record.Client, policy RegistrationPolicy) []ClientProblem {
 	m := &client.ClientMetadata
 	problems := policy.limit(m, client.Registration.Vouched)
 	*m = m.WithDefaults()
 	client.RedirectSchemes = policy.RedirectSchemes
-	if kept := client.registrable(m.RedirectURIs); len(kept) > 0 {
+	if kept := registrable(client, m.RedirectURIs); len(kept) > 0 {
 		m.RedirectURIs = kept
 	} // else they are refused, with the reason
-	m.PostLogoutRedirectURIs = client.registrable(m.PostLogoutRedirectURIs)
+	m.PostLogoutRedirectURIs = registrable(client, m.PostLogoutRedirectURIs)
 	return problems
 }
 
 // registrable leaves out the redirect URIs that cannot be registered, which the response
 // shows (RFC 7591, section 3.2.1). A client may name the URIs of all of its applications, and
 // one of those may have a scheme that is refused here; the others shall work.
-func (c *Client) registrable(uris []string) []string {
+func registrable(c *record.Client, uris []string) []string {
 	return slices.DeleteFunc(slices.Clone(uris), func(uri string) bool {
 		return oauth.CheckRedirectURI(uri, c.ApplicationType, c.RedirectSchemes...) != nil
 	})
 }
 
 // registeredProblems lists why a client that describes itself cannot be had.
-func (s *Server) registeredProblems(client *Client, catalogue *catalogue) []ClientProblem {
+func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue) []ClientProblem {
 	m := &client.ClientMetadata
-	problems := append(client.Problems(), unsupported(m, s.describe(catalogue))...)
+	problems := append(CheckClient(*client), unsupported(m, s.describe(catalogue))...)
 	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
 		for _, uri := range m.RedirectURIs {
 			if strings.HasPrefix(uri, "http:") {
@@ -345,7 +346,7 @@ func needsSecret(m *oauth.ClientMetadata) bool {
 	return false
 }
 
-func (c *call) writeClient(status int, client *Client, token string) error {
+func (c *call) writeClient(status int, client *record.Client, token string) error {
 	information := oauth.ClientInformation{
 		ClientID: client.ID, ClientIDIssuedAt: client.Registration.CreatedAt.Unix(), RegistrationAccessToken: token,
 		RegistrationClientURI: c.s.config.Issuer + registrationPath + "?client_id=" + url.QueryEscape(client.ID),
@@ -377,8 +378,8 @@ func (c *call) useClient() error {
 	if r == nil || r.UnusedUntil.IsZero() || c.client.kept.Load() {
 		return nil
 	}
-	err := c.s.config.Store.UpdateClient(c.r.Context(), c.client.ID, func(stored *Client) error {
-		if !stored.active(c.now) {
+	err := c.s.config.Store.UpdateClient(c.r.Context(), c.client.ID, func(stored *record.Client) error {
+		if !active(stored, c.now) {
 			return storage.ErrNotFound
 		}
 		if stored.Registration != nil {

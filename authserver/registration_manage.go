@@ -12,6 +12,7 @@ import (
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var (
@@ -58,7 +59,7 @@ func (c *call) manageRegistration() error {
 
 // registeredClient finds the client that a registration access token is for. That there is
 // no such client looks like a wrong token (RFC 7592, section 2.1).
-func (c *call) registeredClient() (*Client, string, error) {
+func (c *call) registeredClient() (*record.Client, string, error) {
 	p, err := c.parseParams(c.r.URL.RawQuery)
 	if err != nil {
 		return nil, "", err
@@ -78,7 +79,7 @@ func (c *call) registeredClient() (*Client, string, error) {
 		return nil, "", fmt.Errorf("read client: %w", err)
 	}
 	hash := sha256.Sum256([]byte(token))
-	if !client.active(c.now) || client.Registration == nil || subtle.ConstantTimeCompare(hash[:], client.Registration.TokenHash) != 1 {
+	if !active(client, c.now) || client.Registration == nil || subtle.ConstantTimeCompare(hash[:], client.Registration.TokenHash) != 1 {
 		return nil, "", c.refuse(&ruleRegistrationToken, "it is not the token of "+client.ID)
 	}
 	return client, token, c.must(true, &ruleRegistrationToken)
@@ -86,7 +87,7 @@ func (c *call) registeredClient() (*Client, string, error) {
 
 // replaceClient puts new metadata in the place of the old; what is left out takes its
 // default (RFC 7592, section 2.2).
-func (c *call) replaceClient(client *Client, token string) error {
+func (c *call) replaceClient(client *record.Client, token string) error {
 	// Each one makes every node read again what it knows of clients.
 	if err := c.pace(ratelimit.NewKey(c.network())); err != nil {
 		return err
@@ -108,8 +109,8 @@ func (c *call) replaceClient(client *Client, token string) error {
 	if err := c.fillClient(client, request); err != nil {
 		return err
 	}
-	err = c.s.config.Store.UpdateClient(c.r.Context(), client.ID, func(stored *Client) error {
-		if stored.Registration == nil || !stored.active(c.now) || !bytes.Equal(stored.Registration.TokenHash, client.Registration.TokenHash) {
+	err = c.s.config.Store.UpdateClient(c.r.Context(), client.ID, func(stored *record.Client) error {
+		if stored.Registration == nil || !active(stored, c.now) || !bytes.Equal(stored.Registration.TokenHash, client.Registration.TokenHash) {
 			return storage.ErrNotFound // by now
 		}
 		replaceMetadata(stored, client)
@@ -131,7 +132,7 @@ func (c *call) replaceClient(client *Client, token string) error {
 
 // replaceMetadata puts in a stored client what a replacement decides, and leaves the rest as
 // it is by now: whether the client was used, and what an operator has set.
-func replaceMetadata(stored, replacement *Client) {
+func replaceMetadata(stored, replacement *record.Client) {
 	stored.ClientMetadata = replacement.ClientMetadata
 	stored.RedirectSchemes = replacement.RedirectSchemes
 	stored.InsecureNoCodeChallenge = replacement.InsecureNoCodeChallenge

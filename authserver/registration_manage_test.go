@@ -167,12 +167,12 @@ func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := json.Marshal(client)
+	encoded, err := json.Marshal(client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, secret := range []string{registered.RegistrationAccessToken, registered.ClientSecret} {
-		if secret == "" || strings.Contains(string(record), secret) {
+		if secret == "" || strings.Contains(string(encoded), secret) {
 			t.Errorf("the record holds %q", secret)
 		}
 	}
@@ -213,7 +213,7 @@ func FuzzRegistration(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if problems := client.Problems(); len(problems) > 0 || client.SkipConsent || client.Registration.Vouched || client.Scope != "openid" {
+		if problems := authserver.CheckClient(*client); len(problems) > 0 || client.SkipConsent || client.Registration.Vouched || client.Scope != "openid" {
 			t.Errorf("%q registers %+v, which has %v", body, client, problems)
 		}
 		if err := s.store.DeleteClient(t.Context(), client.ID); err != nil {

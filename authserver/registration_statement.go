@@ -7,6 +7,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // SoftwareStatementIssuer is somebody whose software statements count (RFC 7591, section
@@ -80,7 +81,7 @@ func (c *call) applySoftwareStatement(request *registrationRequest) error {
 func (s *Server) newStatementIssuers() map[string]*client {
 	issuers := map[string]*client{}
 	for _, i := range s.registrations.SoftwareStatements {
-		issuers[i.Issuer] = s.newClient(&Client{ID: i.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: i.JWKS, JWKSURI: i.JWKSURI}})
+		issuers[i.Issuer] = s.newClient(&record.Client{ID: i.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: i.JWKS, JWKSURI: i.JWKSURI}})
 	}
 	return issuers
 }

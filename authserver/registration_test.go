@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // register posts client metadata and returns what was registered, or the error.
@@ -99,7 +100,7 @@ func TestRegisteredClientThatIsUsedStays(t *testing.T) {
 			s.server.ServeHTTP(w, r)
 			return w.Code
 		}
-		_, err := s.store.UpdateGrant(t.Context(), "ada", used["client_id"].(string), func(grant *authserver.Grant) error {
+		_, err := s.store.UpdateGrant(t.Context(), "ada", used["client_id"].(string), func(grant *record.Grant) error {
 			grant.Scope, grant.CreatedAt = []string{"openid"}, time.Now()
 			return nil
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // statusKey is the key of the ticket of a token's status.
@@ -42,18 +43,18 @@ func (s *scene) exchange(client, subject, subjectType, requested string, more ..
 // and exchanges it for one for the next.
 func exchangeChain(format string, outlives bool, requested ...string) scriptSetup {
 	service := func(id string) testClient {
-		return confidential(id, func(c *authserver.Client) {
+		return confidential(id, func(c *record.Client) {
 			c.GrantTypes, c.Scope = append(c.GrantTypes, oauth.GrantTypeTokenExchange), "openid offline_access work"
 		})
 	}
-	api := func(id string) authserver.Resource {
-		return authserver.Resource{Identifier: "https://" + id + ".example", AccessTokenFormat: format, StatusList: format == authserver.AccessTokenJWT,
+	api := func(id string) record.Resource {
+		return record.Resource{Identifier: "https://" + id + ".example", AccessTokenFormat: format, StatusList: format == record.AccessTokenJWT,
 			Scopes: []string{"work"}, IntrospectionClients: []string{id}}
 	}
 	return scriptSetup{
 		Clients:   []testClient{service("app"), service("b"), service("c")},
-		Scopes:    []authserver.Scope{{Name: "work"}},
-		Resources: []authserver.Resource{api("b"), api("c"), api("d")},
+		Scopes:    []record.Scope{{Name: "work"}},
+		Resources: []record.Resource{api("b"), api("c"), api("d")},
 		TokenExchange: []authserver.TokenExchangeRule{{Clients: []string{"b", "c"}, Impersonation: true, OutlivesSubjectToken: outlives,
 			Resources: []string{"https://c.example", "https://d.example"}, RequestedTokenTypes: requested}},
 	}
@@ -62,7 +63,7 @@ func exchangeChain(format string, outlives bool, requested ...string) scriptSetu
 // Revocation goes from a token to what was exchanged for it, along the whole chain, and never
 // back or to the side.
 func TestRevocationFlowsToWhatWasExchanged(t *testing.T) {
-	for _, format := range []string{authserver.AccessTokenJWT, authserver.AccessTokenOpaque} {
+	for _, format := range []string{record.AccessTokenJWT, record.AccessTokenOpaque} {
 		for _, outlives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s outlives %v", format, outlives), func(t *testing.T) {
 				stores(t, func(t *testing.T, store database) {
@@ -89,7 +90,7 @@ func TestRevocationFlowsToWhatWasExchanged(t *testing.T) {
 							t.Errorf("%s: active %v, want %v", what, active, want)
 						}
 						// Those that are published have ended as well.
-						if format == authserver.AccessTokenJWT {
+						if format == record.AccessTokenJWT {
 							ended, err := store.FindEnded(t.Context(), time.Now(), 1000)
 							if err != nil {
 								t.Fatal(err)
@@ -139,7 +140,7 @@ func TestRevocationFlowsToWhatWasExchanged(t *testing.T) {
 // A service has a refresh token of its own for what it was called with.
 func TestExchangedRefreshTokenEndsAlone(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		s := newSceneOn(t, exchangeChain(authserver.AccessTokenJWT, true, oauth.TokenTypeRefreshToken, oauth.TokenTypeAccessToken), store, nil)
+		s := newSceneOn(t, exchangeChain(record.AccessTokenJWT, true, oauth.TokenTypeRefreshToken, oauth.TokenTypeAccessToken), store, nil)
 		get := func() (app, service answer, refreshToken string) {
 			app = s.redeem("app", s.code("ada", "app", "scope", "openid offline_access work", "resource", "https://b.example"))
 			got := s.exchange("b", app.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeRefreshToken, "scope", "work offline_access", "resource", "https://c.example")
@@ -184,7 +185,7 @@ func TestExchangedRefreshTokenEndsAlone(t *testing.T) {
 
 // A client's own token, of no user, can be exchanged too.
 func TestRevokedClientsOwnToken(t *testing.T) {
-	s := newScene(t, exchangeChain(authserver.AccessTokenJWT, true, oauth.TokenTypeAccessToken))
+	s := newScene(t, exchangeChain(record.AccessTokenJWT, true, oauth.TokenTypeAccessToken))
 	own := s.post("/token", "b", "grant_type", "client_credentials", "scope", "work", "resource", "https://b.example")
 	exchanged := s.exchange("b", own.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
 	exchanged.want(t, http.StatusOK, "")
@@ -196,7 +197,7 @@ func TestRevokedClientsOwnToken(t *testing.T) {
 
 // An exchange that is on its way while its subject token is revoked leaves nothing behind.
 func TestExchangeRacingRevocation(t *testing.T) {
-	for _, format := range []string{authserver.AccessTokenJWT, authserver.AccessTokenOpaque} {
+	for _, format := range []string{record.AccessTokenJWT, record.AccessTokenOpaque} {
 		stores(t, func(t *testing.T, store database) {
 			s := newSceneOn(t, exchangeChain(format, true, oauth.TokenTypeAccessToken), store, nil)
 			for range 10 {
@@ -219,7 +220,7 @@ func TestExchangeRacingRevocation(t *testing.T) {
 
 // A chain of exchanges has an end.
 func TestChainIsBounded(t *testing.T) {
-	setup := exchangeChain(authserver.AccessTokenJWT, false, oauth.TokenTypeAccessToken)
+	setup := exchangeChain(record.AccessTokenJWT, false, oauth.TokenTypeAccessToken)
 	setup.Resources[1].IntrospectionClients = []string{"b"}
 	s := newScene(t, setup)
 	a := s.redeem("app", s.code("ada", "app", "scope", "work", "resource", "https://b.example"))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // rule is one thing that a request must satisfy, and what is said if it does not.
@@ -63,13 +64,13 @@ func clip(s string) string {
 }
 
 // trace returns the ladder of the request so far.
-func (c *call) trace(err error) Trace {
-	t := Trace{Time: c.now.UTC(), Endpoint: c.endpoint.path, Checks: make([]Check, len(c.rungs))}
+func (c *call) trace(err error) record.Trace {
+	t := record.Trace{Time: c.now.UTC(), Endpoint: c.endpoint.path, Checks: make([]record.Check, len(c.rungs))}
 	if c.client != nil {
 		t.ClientID = c.client.ID
 	}
 	for i, r := range c.rungs {
-		t.Checks[i] = Check{Rule: r.rule.must, Section: r.rule.section, OK: r.ok, Detail: r.detail}
+		t.Checks[i] = record.Check{Rule: r.rule.must, Section: r.rule.section, OK: r.ok, Detail: r.detail}
 		if !r.ok {
 			t.Checks[i].Mend = r.rule.mend
 		}

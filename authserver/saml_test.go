@@ -22,6 +22,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // samlKey signs as an issuer of SAML assertions does.
@@ -121,11 +122,11 @@ const mikeBySAML = `<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion" ID=
 // samlScene trusts an issuer of SAML assertions with these certificates.
 func samlScene(t testing.TB, certificates string) *scene {
 	return newScene(t, scriptSetup{
-		Clients: []testClient{confidential("reports", func(c *authserver.Client) {
+		Clients: []testClient{confidential("reports", func(c *record.Client) {
 			c.GrantTypes, c.Scope = []string{oauth.GrantTypeSAMLBearer}, "reports:read"
 		})},
 		People: map[string]oauth.Claims{"mike": {}, "root": {}},
-		Scopes: []authserver.Scope{{Name: "reports:read"}},
+		Scopes: []record.Scope{{Name: "reports:read"}},
 		TrustedIssuers: []authserver.TrustedIssuer{{
 			Issuer: "https://saml-idp.example.com", SAMLCertificates: certificates, Uses: []string{authserver.UseSAMLBearer}, Clients: []string{"reports"},
 			Scopes: oauth.Scope{"reports:read"}, Subjects: map[string]string{"mike": "mike", "root": "root"},

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
@@ -26,11 +26,11 @@ const (
 )
 
 // confidential is a client of the operator's own: nobody is asked for consent.
-func confidential(id string, change ...func(*authserver.Client)) testClient {
-	c := testClient{Secret: testSecret, Client: authserver.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
+func confidential(id string, change ...func(*record.Client)) testClient {
+	c := testClient{Secret: testSecret, Client: record.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
 		RedirectURIs: []string{testCallback},
 		GrantTypes:   []string{"authorization_code", "refresh_token", "client_credentials"},
-	}, ClientSettings: authserver.ClientSettings{SkipConsent: true}}}
+	}, ClientSettings: record.ClientSettings{SkipConsent: true}}}
 	for _, f := range change {
 		f(&c.Client)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var update = flag.Bool("update", false, "write the answers of the scripts in testdata")
@@ -48,8 +49,8 @@ func TestScripts(t *testing.T) {
 type scriptSetup struct {
 	Issuer               string
 	Clients              []testClient
-	Scopes               []authserver.Scope
-	Resources            []authserver.Resource
+	Scopes               []record.Scope
+	Resources            []record.Resource
 	People               map[string]oauth.Claims
 	ACRValues            []string `json:"acr_values"`
 	RequireCodeChallenge bool     `json:"require_code_challenge"`
@@ -76,12 +77,12 @@ type scriptSetup struct {
 // in a backchannel_logout_uri $rp stands for a server of the clients'.
 type testClient struct {
 	Secret string `json:"client_secret"`
-	authserver.Client
+	record.Client
 }
 
 // database is what every store offers.
 type database interface {
-	authserver.Store
+	record.Store
 	Declare(ctx context.Context, now time.Time, source string, d memory.Declaration) error
 }
 
@@ -200,12 +201,12 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 // seedRSAKey stores the key that signs ID tokens, as a server has had it since its first
 // start: making one takes long.
 func seedRSAKey(t testing.TB, store database) {
-	err := store.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
-		if slices.ContainsFunc(keys, func(k authserver.Key) bool { return k.Algorithm == jose.RS256 }) {
+	err := store.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
+		if slices.ContainsFunc(keys, func(k record.Key) bool { return k.Algorithm == jose.RS256 }) {
 			return keys, nil
 		}
 		now := time.Now()
-		return append(keys, authserver.Key{ID: storage.NewID(), Algorithm: jose.RS256, Private: rsaKey(), CreatedAt: now, SignsFrom: now.Add(-time.Minute)}), nil
+		return append(keys, record.Key{ID: storage.NewID(), Algorithm: jose.RS256, Private: rsaKey(), CreatedAt: now, SignsFrom: now.Add(-time.Minute)}), nil
 	})
 	if err != nil {
 		t.Fatal(err)

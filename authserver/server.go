@@ -17,6 +17,7 @@ import (
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Server is the engine of one issuer. It is safe for concurrent use.
@@ -298,7 +299,7 @@ func (s *Server) remoteAddr(r *http.Request) netip.Addr {
 }
 
 // Trace returns the explanation of a refusal by its reference, or storage.ErrNotFound.
-func (s *Server) Trace(ctx context.Context, ref string) (*Trace, error) {
+func (s *Server) Trace(ctx context.Context, ref string) (*record.Trace, error) {
 	if t, ok := s.traces.find(ref); ok {
 		return &t, nil
 	}

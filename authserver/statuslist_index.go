@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Places in status lists are handed out by blocks: a node takes one for itself, which costs
@@ -40,14 +41,14 @@ func statusDayOf(now time.Time) int64 { return now.Unix() / int64(statusDay/time
 
 // statusListAlive reports whether a token that has not expired can be in a list.
 func (s *Server) statusListAlive(list int64, now time.Time) bool {
-	longest := max(s.lifetimes.AccessToken, MaxOwnLifetime)
+	longest := max(s.lifetimes.AccessToken, record.MaxOwnLifetime)
 	day, today := list/statusListsOfDay, statusDayOf(now)
 	// Clocks of nodes differ: at midnight one may be a day ahead.
 	return list >= 0 && day <= today+1 && day >= today-1-int64((longest+statusDay-1)/statusDay)
 }
 
 // next returns a place in a list that no other token has.
-func (i *statusIndexes) next(ctx context.Context, store Store, now time.Time) (list, index int64, err error) {
+func (i *statusIndexes) next(ctx context.Context, store record.Store, now time.Time) (list, index int64, err error) {
 	if err := i.mu.lock(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -68,7 +69,7 @@ func (i *statusIndexes) next(ctx context.Context, store Store, now time.Time) (l
 
 // take finds a block that no node has taken. Blocks are tried at random, so that nodes do
 // not stand in each other's way, and a list that seems full is left for the next one.
-func (i *statusIndexes) take(ctx context.Context, store Store, now time.Time) error {
+func (i *statusIndexes) take(ctx context.Context, store record.Store, now time.Time) error {
 	for ; i.list < (i.day+1)*statusListsOfDay; i.list++ {
 		for range statusBlockTries {
 			block := rand.Int64N(statusListTokens / statusBlockTokens)

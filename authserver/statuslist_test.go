@@ -17,14 +17,15 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const statusAPI = "https://api.example.com/"
 
-func statusSetup(change ...func(*authserver.Client)) scriptSetup {
+func statusSetup(change ...func(*record.Client)) scriptSetup {
 	return scriptSetup{
 		Clients:   []testClient{confidential("app", change...), confidential("other")},
-		Resources: []authserver.Resource{{Identifier: statusAPI, StatusList: true}, {Identifier: "https://silent.example.com/"}},
+		Resources: []record.Resource{{Identifier: statusAPI, StatusList: true}, {Identifier: "https://silent.example.com/"}},
 		People:    map[string]oauth.Claims{"ada": {}, "bob": {}},
 	}
 }
@@ -115,7 +116,7 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 			}
 		},
 		"AC-10 the client is disabled": func(s *scene, _ answer) {
-			err := s.store.UpdateClient(s.t.Context(), "app", func(c *authserver.Client) error {
+			err := s.store.UpdateClient(s.t.Context(), "app", func(c *record.Client) error {
 				c.Disabled = true
 				return nil
 			})
@@ -165,8 +166,8 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 }
 
 func TestStatusOfWhatCameOutOfARefresh(t *testing.T) {
-	for name, change := range map[string]func(*authserver.Client){
-		"with rotation": func(*authserver.Client) {}, "without rotation": reusing,
+	for name, change := range map[string]func(*record.Client){
+		"with rotation": func(*record.Client) {}, "without rotation": reusing,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctestScene(t, statusSetup(change), func(t *testing.T, s *scene) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // TokenExchangeRule lets clients exchange tokens (RFC 8693). What no rule lets them is
@@ -41,7 +42,7 @@ type TokenExchangeRule struct {
 	Actors []string `json:"actors,omitempty"`
 	// MaxLifetime is how long the new token lasts at most, beside what holds for all tokens
 	// of its kind and for the subject token.
-	MaxLifetime Duration `json:"max_lifetime,omitzero"`
+	MaxLifetime record.Duration `json:"max_lifetime,omitzero"`
 	// OutlivesSubjectToken lets the new token last longer than the subject token.
 	OutlivesSubjectToken bool `json:"outlives_subject_token,omitempty"`
 	// AudienceClientID is the client_id of the client at the audience of an ID-JAG; left out:
@@ -89,7 +90,7 @@ func (r *TokenExchangeRule) Check() error {
 			return fmt.Errorf("scopes: %q is not one scope value (RFC 6749, section 3.3)", name)
 		}
 	}
-	if err := CheckOwnLifetime(r.MaxLifetime); err != nil {
+	if err := record.CheckOwnLifetime(r.MaxLifetime); err != nil {
 		return fmt.Errorf("max_lifetime: %w", err)
 	}
 	return r.checkTargets()

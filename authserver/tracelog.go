@@ -5,17 +5,19 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // traceLog hands the ladders of refused requests to the store in the background, a batch
 // at a time, so that a flood of refusals costs a bounded number of writes. What does not
 // fit is dropped, oldest first: explanations are a convenience, not a record.
 type traceLog struct {
-	store  Store
+	store  record.Store
 	logger *slog.Logger
 
 	mu       sync.Mutex
-	waiting  []Trace
+	waiting  []record.Trace
 	flushing bool
 	idle     sync.Cond // signalled when flushing ends
 }
@@ -25,13 +27,13 @@ const (
 	traceFlushPause  = time.Second
 )
 
-func newTraceLog(store Store, logger *slog.Logger) *traceLog {
+func newTraceLog(store record.Store, logger *slog.Logger) *traceLog {
 	l := &traceLog{store: store, logger: logger}
 	l.idle.L = &l.mu
 	return l
 }
 
-func (l *traceLog) keep(t Trace) {
+func (l *traceLog) keep(t record.Trace) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == maxWaitingTraces {
@@ -69,7 +71,7 @@ func (l *traceLog) flush() {
 }
 
 // find returns a ladder that may not have reached the store yet.
-func (l *traceLog) find(ref string) (Trace, bool) {
+func (l *traceLog) find(ref string) (record.Trace, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.waiting {
@@ -77,7 +79,7 @@ func (l *traceLog) find(ref string) (Trace, bool) {
 			return t, true
 		}
 	}
-	return Trace{}, false
+	return record.Trace{}, false
 }
 
 // wait returns when everything that was kept has been handed over.

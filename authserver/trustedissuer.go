@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // The values of TrustedIssuer.Uses.
@@ -44,7 +45,7 @@ type TrustedIssuer struct {
 	// token endpoint (RFC 7523, section 3).
 	Audience string `json:"audience,omitempty"`
 	// MaxLifetime bounds how long its JWTs may still be good for; left out: an hour.
-	MaxLifetime Duration `json:"max_lifetime,omitzero"`
+	MaxLifetime record.Duration `json:"max_lifetime,omitzero"`
 	// Clients are the client_ids of those that may present assertions for people.
 	Clients []string `json:"clients,omitempty"`
 	// Scopes are the most that such an assertion gives.
@@ -96,7 +97,7 @@ func (t *TrustedIssuer) Check() error {
 			return fmt.Errorf("signing_algs: %q is not a signature algorithm that is safe", alg)
 		}
 	}
-	if err := CheckOwnLifetime(t.MaxLifetime); err != nil {
+	if err := record.CheckOwnLifetime(t.MaxLifetime); err != nil {
 		return fmt.Errorf("max_lifetime: %w", err)
 	}
 	grants := samlBearer || t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
@@ -140,7 +141,7 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 		if trusted[t.Issuer] != nil || t.Issuer == s.config.Issuer {
 			return nil, fmt.Errorf("trusted issuer %q: it stands there twice, or is this server", t.Issuer)
 		}
-		keys := s.newClient(&Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
+		keys := s.newClient(&record.Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
 		if keys.keys == nil && keys.remoteKeys == nil {
 			keys.remoteKeys = s.operator.KeySetOfIssuer(t.Issuer)
 		}

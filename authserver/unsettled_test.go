@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // unsure is a store that does not know, when it is told to, what became of a Spend.
@@ -37,7 +38,7 @@ func TestOP09_UnknownOutcomeIsNoTheft(t *testing.T) {
 	for _, notDone := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			store := &unsure{Store: memory.New(), notDone: notDone}
-			s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) { c.MaxAuthorizations = 3 })}}, store, nil)
+			s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.MaxAuthorizations = 3 })}}, store, nil)
 			node, err := authserver.New(s.config)
 			if err != nil {
 				t.Fatal(err)
@@ -95,7 +96,7 @@ func TestOP09_AC01_UnknownOutcomeHelpsNoThief(t *testing.T) {
 func TestOP09_AC01_AnAttemptThatFailedExcusesNoReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &unsure{Store: memory.New(), notDone: true}
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *authserver.Client) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.GrantTypes = []string{oauth.GrantTypeAuthorizationCode}
 		})}}, store, nil)
 		code := s.code("ada", "app", "scope", "openid")

@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Two companies: people sign in at one, whose wiki calls the other's chat for them. The
@@ -34,12 +35,12 @@ func TestAnIDJAGLeadsFromOneServerToAnother(t *testing.T) {
 	})
 	chat := authservertest.NewServer(t, authservertest.Config{
 		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{ID: "wiki-at-chat", Secret: exchangeSecret, ClientSettings: authserver.ClientSettings{SkipConsent: true}, ClientMetadata: oauth.ClientMetadata{
+			Clients: []valetkey.Client{{ID: "wiki-at-chat", Secret: exchangeSecret, ClientSettings: record.ClientSettings{SkipConsent: true}, ClientMetadata: oauth.ClientMetadata{
 				Scope: "chat.read", GrantTypes: []string{oauth.GrantTypeJWTBearer},
 			}}},
 			Users:     []valetkey.User{{Username: "countess", Password: "engine no. 2", Email: "ada@example.com", EmailVerified: &verified}},
-			Scopes:    []authserver.Scope{{Name: "chat.read", Description: "Read the chat"}},
-			Resources: []authserver.Resource{{Identifier: "https://api.chat.example.com", Scopes: []string{"chat.read"}}},
+			Scopes:    []record.Scope{{Name: "chat.read", Description: "Read the chat"}},
+			Resources: []record.Resource{{Identifier: "https://api.chat.example.com", Scopes: []string{"chat.read"}}},
 		},
 		TrustedIssuers: []authserver.TrustedIssuer{{
 			Issuer: idp.Issuer, Uses: []string{authserver.UseIdentityAssertion}, Clients: []string{"wiki-at-chat"}, Scopes: []string{"chat.read"},
@@ -92,7 +93,7 @@ func TestAWorkloadNeedsNoSecret(t *testing.T) {
 	s := authservertest.NewServer(t, authservertest.Config{
 		Declarations: valetkey.Declarations{Clients: []valetkey.Client{{
 			ID: "backup", ClientMetadata: oauth.ClientMetadata{TokenEndpointAuthMethod: oauth.AuthMethodFederatedJWT, GrantTypes: []string{oauth.GrantTypeClientCredentials}},
-			ClientSettings: authserver.ClientSettings{WorkloadIdentity: &authserver.WorkloadIdentity{Issuer: issuer, Subject: "system:serviceaccount:jobs:backup"}},
+			ClientSettings: record.ClientSettings{WorkloadIdentity: &record.WorkloadIdentity{Issuer: issuer, Subject: "system:serviceaccount:jobs:backup"}},
 		}}},
 		TrustedIssuers: []authserver.TrustedIssuer{{Issuer: issuer, JWKS: keys, Uses: []string{authserver.UseClientAuthentication}, Audience: "valetkey"}},
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Config says what the server knows.
@@ -47,7 +48,7 @@ type Config struct {
 	// Database is another database than one in memory, by its URL.
 	Database string
 	// OnTrace receives the ladder of checks of every request.
-	OnTrace func(*authserver.Trace)
+	OnTrace func(*record.Trace)
 }
 
 // Server is a running server.

@@ -5,10 +5,10 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // A test of an API that people call through an application: TestNotes gets a real access
@@ -17,8 +17,8 @@ func ExampleNewServer() {
 	_ = func(t *testing.T) { // TestNotes
 		const api, callback = "https://notes.example.com", "http://127.0.0.1/callback"
 		s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-			Scopes:    []authserver.Scope{{Name: "notes.read"}},
-			Resources: []authserver.Resource{{Identifier: api, Scopes: []string{"notes.read"}}},
+			Scopes:    []record.Scope{{Name: "notes.read"}},
+			Resources: []record.Resource{{Identifier: api, Scopes: []string{"notes.read"}}},
 			Users:     []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
 			Clients: []valetkey.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
 				RedirectURIs: []string{callback}, Scope: "openid notes.read",

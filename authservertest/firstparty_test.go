@@ -6,10 +6,10 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // A first-party application signs people in, is as silent about others as the sign-in page,
@@ -19,7 +19,7 @@ func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
 		Clients: []valetkey.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
 			ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"com.example.app:/callback"},
 			GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}, Scope: "openid profile",
-		}, ClientSettings: authserver.ClientSettings{FirstParty: true, SkipConsent: true}}},
+		}, ClientSettings: record.ClientSettings{FirstParty: true, SkipConsent: true}}},
 		Users: []valetkey.User{
 			{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}, {Username: "grace", Password: "compiler no. 1", Disabled: true},
 		},

@@ -17,6 +17,7 @@ import (
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // What an operator configures, what an embedder brings and what a service says stand in one
@@ -33,7 +34,7 @@ func TestClaimsOfExpressionFunctionAndHook(t *testing.T) {
 			Clients: []valetkey.Client{{
 				ID: "app", Secret: secret,
 				ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"http://127.0.0.1/callback"}},
-				ClientSettings: authserver.ClientSettings{AccessTokenClaims: []string{"roles"}},
+				ClientSettings: record.ClientSettings{AccessTokenClaims: []string{"roles"}},
 			}},
 			Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Claims: map[string]any{"groups": []string{"notes-editors", "payroll"}}}},
 		},

@@ -9,11 +9,11 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Clients of the Model Context Protocol register whenever they meet a server, without a
@@ -26,8 +26,8 @@ func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 			RedirectURIs: []string{"https://app.example.com/callback"}, ClientName: "Declared", Scope: "notes",
 		}}},
 		Users:     []valetkey.User{{Username: "ada", Password: "engine no. 1"}},
-		Scopes:    []authserver.Scope{{Name: "notes", Description: "Read your notes"}},
-		Resources: []authserver.Resource{{Identifier: resource, Scopes: []string{"notes"}}},
+		Scopes:    []record.Scope{{Name: "notes", Description: "Read your notes"}},
+		Resources: []record.Resource{{Identifier: resource, Scopes: []string{"notes"}}},
 	}
 	s := authservertest.NewServer(t, authservertest.Config{
 		Declarations: declared, Registration: valetkey.Registration{Mode: "open", Scope: "notes", PerMinute: 10_000},

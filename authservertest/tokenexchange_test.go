@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -36,8 +37,8 @@ func newExchange(t *testing.T, tokenClaims func(context.Context, authserver.Toke
 				RedirectURIs: []string{"https://shop.example.com/callback"}, Scope: "openid buy",
 			}}},
 			Users:  []valetkey.User{{Username: "ada", Password: "engine no. 1"}},
-			Scopes: []authserver.Scope{{Name: "buy", Description: "Buy"}, {Name: "count", Description: "Count"}},
-			Resources: []authserver.Resource{
+			Scopes: []record.Scope{{Name: "buy", Description: "Buy"}, {Name: "count", Description: "Count"}},
+			Resources: []record.Resource{
 				{Identifier: ordersAPI, Scopes: []string{"buy"}, IntrospectionClients: []string{"orders", "courier"}},
 				{Identifier: stockAPI, Scopes: []string{"count"}},
 			},

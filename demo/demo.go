@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
+
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // The person who signs in to the demo.
@@ -176,11 +177,11 @@ func (d *Demo) declarations() valetkey.Declarations {
 			Username: Username, Password: Password, Name: "Ada Lovelace", GivenName: "Ada",
 			Email: "ada@example.com", EmailVerified: &verified,
 		}},
-		Scopes: []authserver.Scope{
+		Scopes: []record.Scope{
 			{Name: scopeRead, Description: "See your photos"},
 			{Name: scopeDelete, Description: "Delete your photos"},
 		},
-		Resources: []authserver.Resource{{
+		Resources: []record.Resource{{
 			Identifier: d.api, Name: "The photo API", Scopes: []string{scopeRead, scopeDelete},
 		}},
 	}

@@ -14,9 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Message is one exchange between two parties, with what it was for.
@@ -25,9 +25,9 @@ type Message struct {
 	From, To, Purpose string
 	Request, Response string
 	// Checks are the rungs that the authorization server or the API climbed.
-	Checks []authserver.Check
+	Checks []record.Check
 	// Refusal is the rule that refused, nil if none did.
-	Refusal *authserver.Check
+	Refusal *record.Check
 }
 
 const (
@@ -84,11 +84,11 @@ func indentJSON(text string) string {
 }
 
 // refuse notes the rule by which the last message was refused, where only the scene knows it.
-func (r *recording) refuse(rule authserver.Check) {
+func (r *recording) refuse(rule record.Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := &r.messages[len(r.messages)-1]
-	m.Refusal, m.Checks = &rule, []authserver.Check{rule}
+	m.Refusal, m.Checks = &rule, []record.Check{rule}
 }
 
 func (r *recording) all() []Message {
@@ -178,7 +178,7 @@ func (d *Demo) describe(as recordedAs, request *http.Request, sent []byte, respo
 		m.To = partyAPI
 		m.Refusal = challengeCheck(response)
 		if m.Refusal != nil {
-			m.Checks = []authserver.Check{*m.Refusal}
+			m.Checks = []record.Check{*m.Refusal}
 		}
 		return m
 	}
@@ -186,7 +186,7 @@ func (d *Demo) describe(as recordedAs, request *http.Request, sent []byte, respo
 		m.To = name
 		if response.Header.Get("WWW-Authenticate") != "" {
 			m.Refusal = challengeCheck(response)
-			m.Checks = []authserver.Check{*m.Refusal}
+			m.Checks = []record.Check{*m.Refusal}
 		}
 		return m
 	}
@@ -196,7 +196,7 @@ func (d *Demo) describe(as recordedAs, request *http.Request, sent []byte, respo
 	return m
 }
 
-func (m *Message) setTrace(t *authserver.Trace) {
+func (m *Message) setTrace(t *record.Trace) {
 	m.Checks = t.Checks
 	for i := range t.Checks {
 		if !t.Checks[i].OK {
@@ -206,17 +206,17 @@ func (m *Message) setTrace(t *authserver.Trace) {
 }
 
 // challengeCheck reads which rule of the API refused out of its challenge.
-func challengeCheck(response *http.Response) *authserver.Check {
+func challengeCheck(response *http.Response) *record.Check {
 	if response.StatusCode < 400 {
 		return nil
 	}
-	check := authserver.Check{Rule: "the API accepts the access token", Section: "RFC 6750, section 3.1"}
+	check := record.Check{Rule: "the API accepts the access token", Section: "RFC 6750, section 3.1"}
 	for _, challenge := range oauth.ParseChallenges(response.Header.Get("WWW-Authenticate")) {
 		switch oauth.ErrorCode(challenge.Param("error")) {
 		case oauth.InvalidToken:
-			check = authserver.Check{Rule: "the access token is valid: signature, issuer, audience, expiry", Section: "RFC 9068, section 4"}
+			check = record.Check{Rule: "the access token is valid: signature, issuer, audience, expiry", Section: "RFC 9068, section 4"}
 		case oauth.InsufficientScope:
-			check = authserver.Check{Rule: "the access token has the scope that the route asks for: " + challenge.Param("scope"), Section: "RFC 6750, section 3.1"}
+			check = record.Check{Rule: "the access token has the scope that the route asks for: " + challenge.Param("scope"), Section: "RFC 6750, section 3.1"}
 		}
 		check.Detail = challenge.Param("error_description")
 	}
@@ -268,12 +268,12 @@ func responseText(r *http.Response, body []byte) string {
 // traces keeps the newest ladders of the authorization server.
 type traces struct {
 	mu     sync.Mutex
-	latest []authserver.Trace
+	latest []record.Trace
 }
 
 const keptTraces = 200
 
-func (t *traces) add(trace *authserver.Trace) {
+func (t *traces) add(trace *record.Trace) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.latest) == keptTraces {
@@ -284,7 +284,7 @@ func (t *traces) add(trace *authserver.Trace) {
 
 // after returns the ladder of a request that was sent at began. The server hands it over
 // right after its answer, so it may come a moment later.
-func (t *traces) after(began time.Time, path, answer string) *authserver.Trace {
+func (t *traces) after(began time.Time, path, answer string) *record.Trace {
 	for range 50 {
 		t.mu.Lock()
 		for _, trace := range slices.Backward(t.latest) {
@@ -301,7 +301,7 @@ func (t *traces) after(began time.Time, path, answer string) *authserver.Trace {
 }
 
 // newest returns the latest ladder of an endpoint and client.
-func (t *traces) newest(endpoint, clientID string) *authserver.Trace {
+func (t *traces) newest(endpoint, clientID string) *record.Trace {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, trace := range slices.Backward(t.latest) {

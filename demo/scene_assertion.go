@@ -13,6 +13,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -87,7 +88,7 @@ func (a *abroad) declare(configuration *valetkey.Configuration) error {
 			c.SkipConsent = true // the company has decided for its people
 		case "cleaner":
 			c.TokenEndpointAuthMethod = oauth.AuthMethodFederatedJWT
-			c.WorkloadIdentity = &authserver.WorkloadIdentity{Issuer: platformIssuer, Subject: cleanerAccount}
+			c.WorkloadIdentity = &record.WorkloadIdentity{Issuer: platformIssuer, Subject: cleanerAccount}
 		}
 	}
 	return nil

@@ -10,10 +10,11 @@ import (
 	"sync"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
+
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const partyBackend = "backend"
@@ -55,7 +56,7 @@ func (b *backend) configure(d *Demo, configuration *valetkey.Configuration) (err
 		b.handler.ServeHTTP(w, r)
 	}))
 	configuration.Clients = append(configuration.Clients, valetkey.Client{
-		ID: "browser-album", Secret: "demo-secret-of-browser-album-012345", ClientSettings: authserver.ClientSettings{AccessTokenLifetime: valetkey.Duration(sceneLifetime)},
+		ID: "browser-album", Secret: "demo-secret-of-browser-album-012345", ClientSettings: record.ClientSettings{AccessTokenLifetime: valetkey.Duration(sceneLifetime)},
 		ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Album in the browser", RedirectURIs: []string{b.address + "/auth/callback"}, Scope: oauth.Scope{oauth.ScopeOpenID, scopeRead}.String(),
 		},
@@ -105,7 +106,7 @@ func (b *backend) run(ctx context.Context, d *Demo, w *walk) error {
 		}
 	}
 	path, site, purpose := "/api/photos", "same-origin", "The page calls the API through its backend"
-	rule := authserver.Check{Section: "RFC 10017, section 6.1"}
+	rule := record.Check{Section: "RFC 10017, section 6.1"}
 	switch w.breakKey() {
 	case "stranger":
 		site, purpose, rule.Rule = "cross-site", "A page on another site calls it, and the browser sends the cookie too", "the request comes from the application's own pages"

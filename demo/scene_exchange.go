@@ -10,6 +10,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -53,8 +54,8 @@ func declareExchange(configuration *valetkey.Configuration, photos, prints strin
 			r.IntrospectionClients = append(r.IntrospectionClients, exchanger, otherExchanger)
 		}
 	}
-	configuration.Scopes = append(configuration.Scopes, authserver.Scope{Name: scopePrints, Description: "Order prints"})
-	configuration.Resources = append(configuration.Resources, authserver.Resource{Identifier: prints, Name: "The printing API", Scopes: []string{scopePrints}})
+	configuration.Scopes = append(configuration.Scopes, record.Scope{Name: scopePrints, Description: "Order prints"})
+	configuration.Resources = append(configuration.Resources, record.Resource{Identifier: prints, Name: "The printing API", Scopes: []string{scopePrints}})
 	for _, id := range []string{exchanger, otherExchanger} {
 		configuration.Clients = append(configuration.Clients, valetkey.Client{ID: id, Secret: exchangerSecret, ClientMetadata: oauth.ClientMetadata{
 			GrantTypes: []string{oauth.GrantTypeTokenExchange, oauth.GrantTypeClientCredentials}, Scope: oauth.Scope{scopeRead, scopeDelete, scopePrints}.String(),

@@ -21,10 +21,11 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
+
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -73,8 +74,8 @@ func (a *agents) configure(d *Demo, configuration *valetkey.Configuration) (err 
 	}
 	host := strings.TrimPrefix(a.site, "https://")
 	configuration.MetadataDocuments = valetkey.MetadataDocuments{AllowedHosts: []string{host}, Scope: scopeNotes}
-	configuration.Scopes = append(configuration.Scopes, authserver.Scope{Name: scopeNotes, Description: "Read your notes"})
-	configuration.Resources = append(configuration.Resources, authserver.Resource{Identifier: a.server, Name: "The notes of an MCP server", Scopes: []string{scopeNotes}, AccessTokenLifetime: valetkey.Duration(sceneLifetime)})
+	configuration.Scopes = append(configuration.Scopes, record.Scope{Name: scopeNotes, Description: "Read your notes"})
+	configuration.Resources = append(configuration.Resources, record.Resource{Identifier: a.server, Name: "The notes of an MCP server", Scopes: []string{scopeNotes}, AccessTokenLifetime: valetkey.Duration(sceneLifetime)})
 	return nil
 }
 

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -53,8 +53,8 @@ func (l *ledger) configure(d *Demo, configuration *valetkey.Configuration) error
 	if err != nil {
 		return err
 	}
-	configuration.Scopes = append(configuration.Scopes, authserver.Scope{Name: scopeLedger, Description: "Read the ledger"})
-	configuration.Resources = append(configuration.Resources, authserver.Resource{
+	configuration.Scopes = append(configuration.Scopes, record.Scope{Name: scopeLedger, Description: "Read the ledger"})
+	configuration.Resources = append(configuration.Resources, record.Resource{
 		Identifier: address, Name: partyLedger, Scopes: []string{scopeLedger},
 		StatusList: true, AccessTokenLifetime: valetkey.Duration(sceneLifetime),
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -114,6 +115,6 @@ func (d *Demo) callThumbnails(ctx context.Context, w *walk, purpose string) erro
 	if err := d.deliver(w, r); err != nil || !w.failed {
 		return err
 	}
-	w.recording.refuse(authserver.Check{Rule: "the service is called with a transaction token of its trust domain", Section: "draft-ietf-oauth-transaction-tokens, section 12.2", Detail: w.answer})
+	w.recording.refuse(record.Check{Rule: "the service is called with a transaction token of its trust domain", Section: "draft-ietf-oauth-transaction-tokens, section 12.2", Detail: w.answer})
 	return nil
 }

@@ -10,11 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 type accountView struct {
@@ -88,7 +88,7 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list scopes: %w", err)
 	}
-	slices.SortStableFunc(grants, func(a, b authserver.Grant) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	slices.SortStableFunc(grants, func(a, b record.Grant) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	var applications []applicationView
 	for _, grant := range grants {
 		v := applicationView{Grants: []string{grant.ID}, Name: cleanName(grant.ClientID), Since: moment{Time: grant.CreatedAt}}
@@ -106,8 +106,8 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 		}
 		v.Initial = initial(v.Name)
 		for _, name := range grant.Scope {
-			scope := authserver.Scope{Name: name}
-			if i := slices.IndexFunc(scopes, func(s authserver.Scope) bool { return s.Name == name }); i >= 0 {
+			scope := record.Scope{Name: name}
+			if i := slices.IndexFunc(scopes, func(s record.Scope) bool { return s.Name == name }); i >= 0 {
 				scope = scopes[i]
 			}
 			words, ok := inWords(scope)
@@ -140,7 +140,7 @@ func addApplication(applications []applicationView, v applicationView) []applica
 
 // applicationGroup returns the same value for unvouched clients that users cannot tell apart:
 // same name, site and redirect hosts. Some applications register themselves on every start.
-func applicationGroup(c *authserver.Client) string {
+func applicationGroup(c *record.Client) string {
 	if c.Vouched() {
 		return ""
 	}

@@ -3,14 +3,14 @@ package ui
 import (
 	"net/url"
 
-	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // applicationURI returns the URL that leads back to an application whose request is gone: the
 // URL that starts a sign-in, its home page, or the site that all its redirect URIs belong to. It
 // comes from the stored client, never from the request. It is "" for an unvouched client and if
 // there is no such URL.
-func applicationURI(c *authserver.Client, issuer string) string {
+func applicationURI(c *record.Client, issuer string) string {
 	if c == nil || !c.Vouched() {
 		return ""
 	}
@@ -21,7 +21,7 @@ func applicationURI(c *authserver.Client, issuer string) string {
 }
 
 // homeURI is like applicationURI, but does not start a sign-in.
-func homeURI(c *authserver.Client) string {
+func homeURI(c *record.Client) string {
 	if c == nil || !c.Vouched() {
 		return ""
 	}

@@ -9,10 +9,10 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // TestInChromium goes from an application on another host through the pages and back, with and
@@ -33,7 +33,7 @@ func TestInChromium(t *testing.T) {
 	}))
 	defer application.Close()
 	w.callback = strings.Replace(application.URL, "127.0.0.1", "localhost", 1) + "/callback"
-	w.declare(declaration.Declaration{Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
+	w.declare(declaration.Declaration{Clients: []record.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
 		ClientName: "Photo Printer", RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none", Scope: "openid email photos.read photos.write",
 	}}}})
 

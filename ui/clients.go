@@ -13,6 +13,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // languageOf returns the user's preferred language, from the application's request or else
@@ -40,7 +41,7 @@ func preferredLanguage(r *http.Request) string {
 // inLanguage returns a client's metadata member in a language: in exactly that language, in
 // another variety of it, or else the member without a language tag (OpenID Connect
 // Registration, section 2.1).
-func inLanguage(c *authserver.Client, member, value, wanted string) string {
+func inLanguage(c *record.Client, member, value, wanted string) string {
 	if c.Registration == nil || wanted == "" {
 		return value
 	}
@@ -66,7 +67,7 @@ func inLanguage(c *authserver.Client, member, value, wanted string) string {
 }
 
 // translated returns a copy of a client whose displayed members are in the given language.
-func translated(c *authserver.Client, wanted string) *authserver.Client {
+func translated(c *record.Client, wanted string) *record.Client {
 	t := *c
 	t.ClientName = inLanguage(c, "client_name", c.ClientName, wanted)
 	t.ClientURI = inLanguage(c, "client_uri", c.ClientURI, wanted)
@@ -98,7 +99,7 @@ const logoPatience = time.Second
 
 // logoURL returns the URL of the logo of an interaction's client on this server; "" if there
 // is no logo to show.
-func (s *session) logoURL(r *http.Request, c *authserver.Client, interaction string) string {
+func (s *session) logoURL(r *http.Request, c *record.Client, interaction string) string {
 	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)
 	defer cancel()
 	if _, _, err := s.server.Logo(ctx, c, httpsLink(c.LogoURI)); err != nil {

@@ -16,17 +16,18 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // register stores a client that looks as if it had registered itself.
-func (w *world) register(id string, change func(*authserver.Client)) {
+func (w *world) register(id string, change func(*record.Client)) {
 	w.t.Helper()
-	c := &authserver.Client{
+	c := &record.Client{
 		ID: id, ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Photo Printer", ClientURI: "https://printer.example.com", PolicyURI: "https://printer.example.com/policy",
 			RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none", Scope: "openid",
 		},
-		Registration: &authserver.Registration{CreatedAt: time.Now(), Localized: map[string]string{
+		Registration: &record.Registration{CreatedAt: time.Now(), Localized: map[string]string{
 			"client_name#ja-Jpan-JP": "写真印刷", "client_name#de": "Fotodrucker", "policy_uri#de": "https://printer.example.com/datenschutz",
 			"client_name#fr": "<b>Imprimante\u202e", "policy_uri#fr": "javascript:alert(1)",
 		}},
@@ -56,8 +57,8 @@ func (b *browserClient) consentFor(client, language, uiLocales string) response 
 func TestCN10_DC15_ConsentWarnsOfSelfRegisteredClients(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
-	w.register("stranger", func(*authserver.Client) {})
-	w.register("vouched", func(c *authserver.Client) { c.Registration.Vouched = true })
+	w.register("stranger", func(*record.Client) {})
+	w.register("vouched", func(c *record.Client) { c.Registration.Vouched = true })
 	b := w.newBrowser()
 	b.get(b.get(w.authorizeURL(url.Values{"client_id": {"stranger"}, "scope": {"openid"}})).redirected(t)).want(t, 200, `<bdi class="client">Photo Printer (printer.example.com)</bdi>`)
 	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "We have not verified who is behind", "<strong>printer.example.com</strong>. Allow this only")
@@ -71,7 +72,7 @@ func TestCN10_DC15_ConsentWarnsOfSelfRegisteredClients(t *testing.T) {
 func TestConsentShowsTheClientInTheUsersLanguage(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
-	w.register("stranger", func(*authserver.Client) {})
+	w.register("stranger", func(*record.Client) {})
 	for _, test := range []struct{ accept, uiLocales, name, policy string }{
 		{"", "", "Photo Printer", "/policy"},
 		{"en-GB,en;q=0.8,de;q=0.5", "", "Photo Printer", "/policy"},
@@ -110,9 +111,9 @@ func TestLogosAreServedFromThisOrigin(t *testing.T) {
 		c.Outgoing = authserver.Outgoing{InsecureOutsiderNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: authorities}
 	})
 	w.addAlice()
-	w.register("with", func(c *authserver.Client) { c.LogoURI = site.URL + "/logo" })
-	w.register("svg", func(c *authserver.Client) { c.LogoURI = site.URL + "/svg" })
-	w.register("without", func(*authserver.Client) {})
+	w.register("with", func(c *record.Client) { c.LogoURI = site.URL + "/logo" })
+	w.register("svg", func(c *record.Client) { c.LogoURI = site.URL + "/svg" })
+	w.register("without", func(*record.Client) {})
 
 	b := w.newBrowser()
 	page := b.consentFor("with", "", "")
@@ -156,18 +157,18 @@ func TestRegistrationsOfOneApplicationAreListedOnce(t *testing.T) {
 	w.addAlice()
 	b := w.newBrowser()
 	b.signIn("alice", password).redirected(t)
-	allow := func(id string, scope oauth.Scope, change func(*authserver.Client)) {
-		w.register(id, func(c *authserver.Client) {
+	allow := func(id string, scope oauth.Scope, change func(*record.Client)) {
+		w.register(id, func(c *record.Client) {
 			c.ClientName, c.ClientURI = "Agent", ""
 			change(c)
 		})
 		w.grant("a", id, scope)
 	}
 	for i, uri := range []string{"http://localhost:3001/callback", "http://localhost:4711/callback", "http://localhost/callback"} {
-		allow(fmt.Sprint("again-", i), []oauth.Scope{{"openid"}, {"openid", "photos.read"}, {"openid"}}[i], func(c *authserver.Client) { c.RedirectURIs = []string{uri} })
+		allow(fmt.Sprint("again-", i), []oauth.Scope{{"openid"}, {"openid", "photos.read"}, {"openid"}}[i], func(c *record.Client) { c.RedirectURIs = []string{uri} })
 	}
-	allow("elsewhere", oauth.Scope{"openid"}, func(c *authserver.Client) { c.RedirectURIs = []string{"https://agent.example.com/callback"} })
-	allow("vouched", oauth.Scope{"openid"}, func(c *authserver.Client) {
+	allow("elsewhere", oauth.Scope{"openid"}, func(c *record.Client) { c.RedirectURIs = []string{"https://agent.example.com/callback"} })
+	allow("vouched", oauth.Scope{"openid"}, func(c *record.Client) {
 		c.RedirectURIs, c.Registration.Vouched = []string{"http://localhost/callback"}, true
 	})
 	page := b.get("/account")

@@ -16,6 +16,7 @@ import (
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // redirected returns the path and query of a 303's Location.
@@ -418,12 +419,12 @@ func TestCN09_ClientNamesAreShownAsText(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	w.declare(declaration.Declaration{
-		Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
+		Clients: []record.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
 			ClientName: "<img src=x onerror=alert(1)>\u202Egnp.exe\u200B\x00" + strings.Repeat("x", 10_000),
 			ClientURI:  "javascript:alert(1)", PolicyURI: "javascript:alert(1)", TOSURI: "http://insecure.example.com",
 			RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none", Scope: "openid email photos.read photos.write",
 		}}},
-		Scopes: []authserver.Scope{{Name: "photos.read", Description: "<script>alert(1)</script>\u202E"}, {Name: "photos.write"}, {Name: "email"}},
+		Scopes: []record.Scope{{Name: "photos.read", Description: "<script>alert(1)</script>\u202E"}, {Name: "photos.write"}, {Name: "email"}},
 	})
 	b := w.newBrowser()
 	signIn := b.get(b.get(w.authorizeURL(nil)).redirected(t))

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Links of pages where the user cannot continue.
@@ -46,18 +46,18 @@ func TestExpiredPagesAreNotOpenRedirects(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
 	b.get(w.authorizeURL(nil)).redirected(t) // have the browser's cookie
-	outsider := func(id string, vouched bool) authserver.Client {
-		return authserver.Client{ID: id, Registration: &authserver.Registration{CreatedAt: time.Now(), Vouched: vouched}, ClientMetadata: oauth.ClientMetadata{
+	outsider := func(id string, vouched bool) record.Client {
+		return record.Client{ID: id, Registration: &record.Registration{CreatedAt: time.Now(), Vouched: vouched}, ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Outsider", ClientURI: "https://outsider.example.com", InitiateLoginURI: "https://outsider.example.com/start", RedirectURIs: []string{"https://outsider.example.com/cb"},
 			TokenEndpointAuthMethod: "none", Scope: "openid",
 		}}
 	}
-	for _, c := range []authserver.Client{outsider("unvouched", false), outsider("vouched", true)} {
+	for _, c := range []record.Client{outsider("unvouched", false), outsider("vouched", true)} {
 		if err := w.store.RegisterClient(t.Context(), &c, 10); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.declare(declaration.Declaration{Clients: []authserver.Client{
+	w.declare(declaration.Declaration{Clients: []record.Client{
 		{ID: "declared", ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://plain.example.com/cb"}, TokenEndpointAuthMethod: "none", Scope: "openid"}},
 		{ID: "native", ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"com.example.app:/cb"}, TokenEndpointAuthMethod: "none", ApplicationType: "native", Scope: "openid"}},
 	}})
@@ -142,7 +142,7 @@ func TestCancelReturnsToTheApplication(t *testing.T) {
 func TestCancelDoesNotRedirectToUnvouchedClients(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
-	c := authserver.Client{ID: "outsider", Registration: &authserver.Registration{CreatedAt: time.Now()}, ClientMetadata: oauth.ClientMetadata{
+	c := record.Client{ID: "outsider", Registration: &record.Registration{CreatedAt: time.Now()}, ClientMetadata: oauth.ClientMetadata{
 		ClientName: "Outsider", ClientURI: "https://outsider.example.com", RedirectURIs: []string{"https://outsider.example.com/cb"}, TokenEndpointAuthMethod: "none", Scope: "openid",
 		GrantTypes: []string{"authorization_code"}, ResponseTypes: []string{"code"},
 	}}
@@ -175,7 +175,7 @@ func TestOptionalScopesHaveTheConfiguredDefault(t *testing.T) {
 		w.ui.config.OptionalUnticked = asTold.unticked
 		w.addAlice()
 		if asTold.granted != nil {
-			_, err := w.store.UpdateGrant(t.Context(), "a", "printer", func(g *authserver.Grant) error {
+			_, err := w.store.UpdateGrant(t.Context(), "a", "printer", func(g *record.Grant) error {
 				g.Scope, g.Declined, g.CreatedAt = asTold.granted, asTold.scope, time.Now()
 				return nil
 			})

@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // application is a web application with a sign-in, which is notified of logouts.
@@ -80,14 +81,14 @@ func TestLogoutInChromium(t *testing.T) {
 	w := newWorld(t)
 	w.addAlice()
 	app := newApplication(t, w.url+"/check-session")
-	client := func(id, name, frontchannel string) authserver.Client {
-		return authserver.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
+	client := func(id, name, frontchannel string) record.Client {
+		return record.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
 			ClientName: name, RedirectURIs: []string{app.URL + "/callback"}, PostLogoutRedirectURIs: []string{app.URL + "/bye"},
 			TokenEndpointAuthMethod: "none", Scope: "openid", FrontchannelLogoutURI: frontchannel,
 			GrantTypes: []string{"implicit"}, ResponseTypes: []string{"id_token"},
-		}, ClientSettings: authserver.ClientSettings{SkipConsent: true}}
+		}, ClientSettings: record.ClientSettings{SkipConsent: true}}
 	}
-	w.declare(declaration.Declaration{Clients: []authserver.Client{
+	w.declare(declaration.Declaration{Clients: []record.Client{
 		client("printer", "Photo Printer", app.URL+"/out"), client("hanging", "Hanging Gardens", app.URL+"/slow"), client("wiki", "Old Wiki", ""),
 	}})
 	authorize := func(id string) string {
@@ -216,9 +217,9 @@ func TestSE10_PagesNotifyApplications(t *testing.T) {
 				c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 			})
 			w.addAlice()
-			w.declare(declaration.Declaration{Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
+			w.declare(declaration.Declaration{Clients: []record.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
 				RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none", Scope: "openid", BackchannelLogoutURI: app.URL + "/backchannel",
-			}, ClientSettings: authserver.ClientSettings{SkipConsent: true}}}})
+			}, ClientSettings: record.ClientSettings{SkipConsent: true}}}})
 			b := w.newBrowser()
 			b.signIn("alice", password).redirected(t)
 			b.get(w.authorizeURL(url.Values{"scope": {"openid"}})).redirected(t)

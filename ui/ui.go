@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Config configures the pages of an issuer.
@@ -22,7 +23,7 @@ type Config struct {
 	Issuer   string
 	Accounts *identity.Accounts
 	// Store is the engine's store, for the applications on the account page.
-	Store authserver.Store
+	Store record.Store
 	// Name is the name of the service; "" means Valetkey.
 	Name string
 	// SignUp lets users create their own accounts.

@@ -20,6 +20,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const password = "lunar module 11"
@@ -69,13 +70,13 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 	t.Cleanup(engine.Close)
 	w.engine = engine
 	w.declare(declaration.Declaration{
-		Clients: []authserver.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
+		Clients: []record.Client{{ID: "printer", ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Photo Printer", ClientURI: "https://printer.example.com", RedirectURIs: []string{w.callback},
 			PostLogoutRedirectURIs: []string{"https://printer.example.com/bye"},
 			InitiateLoginURI:       "https://printer.example.com/sign-in?from=account", TokenEndpointAuthMethod: "none", GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
 			Scope: "openid profile email offline_access photos.read photos.write",
 		}}},
-		Scopes: []authserver.Scope{
+		Scopes: []record.Scope{
 			{Name: "photos.read", Description: "See your photos"},
 			{Name: "photos.write", Optional: true},
 			{Name: "email", Optional: true},
@@ -135,9 +136,9 @@ func (w *world) updateUser(id string, update func(*identity.User)) (user *identi
 	return user
 }
 
-func (w *world) grant(subject, clientID string, scope oauth.Scope) *authserver.Grant {
+func (w *world) grant(subject, clientID string, scope oauth.Scope) *record.Grant {
 	w.t.Helper()
-	grant, err := w.store.UpdateGrant(w.t.Context(), subject, clientID, func(grant *authserver.Grant) error {
+	grant, err := w.store.UpdateGrant(w.t.Context(), subject, clientID, func(grant *record.Grant) error {
 		grant.Scope, grant.CreatedAt = scope, time.Now()
 		return nil
 	})

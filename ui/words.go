@@ -11,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // errorText is the text of an error page.
@@ -129,7 +130,7 @@ var standardScopes = map[string]string{
 
 // inWords returns the description of a scope. If there is none, it returns the scope's name
 // and ok is false.
-func inWords(scope authserver.Scope) (words string, ok bool) {
+func inWords(scope record.Scope) (words string, ok bool) {
 	if scope.Description != "" {
 		return cutRunes(clean(scope.Description), 300), true
 	}
@@ -167,7 +168,7 @@ func cutRunes(s string, n int) string {
 }
 
 // clientName returns the name of an application as shown on the pages.
-func clientName(c *authserver.Client) string {
+func clientName(c *record.Client) string {
 	if name := cleanName(c.ClientName); name != "" {
 		return name
 	}

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 type clientsCommand struct {
@@ -31,7 +31,7 @@ type clientView struct {
 	name, method string
 }
 
-func viewClient(c *authserver.Client) clientView {
+func viewClient(c *record.Client) clientView {
 	v := clientView{ID: c.ID, State: "active", Origin: "declared", HasSecret: len(c.Secrets) > 0, name: c.ClientName, method: c.TokenEndpointAuthMethod}
 	if v.method == "" {
 		v.method = "client_secret_basic or client_secret_post"

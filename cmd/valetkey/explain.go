@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 type explainCommand struct {
@@ -46,7 +46,7 @@ func (c *explainCommand) Run(ctx context.Context, o *output) error {
 	return nil
 }
 
-func printTrace(w io.Writer, t *authserver.Trace) {
+func printTrace(w io.Writer, t *record.Trace) {
 	fmt.Fprintf(w, "%s  %s", t.Ref, t.Time.Format(time.RFC3339))
 	if t.ClientID != "" {
 		fmt.Fprintf(w, "  client %s", t.ClientID)

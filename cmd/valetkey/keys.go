@@ -11,6 +11,7 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 type keysCommand struct {
@@ -88,8 +89,8 @@ type printedKey struct {
 	PublishedUntil time.Time `json:"published_until,omitzero"`
 }
 
-func printKeys(o *output, asJSON bool, keys []authserver.Key) error {
-	slices.SortFunc(keys, func(a, b authserver.Key) int {
+func printKeys(o *output, asJSON bool, keys []record.Key) error {
+	slices.SortFunc(keys, func(a, b record.Key) int {
 		return cmp.Or(cmp.Compare(a.Algorithm, b.Algorithm), b.SignsFrom.Compare(a.SignsFrom))
 	})
 	now := time.Now()

@@ -23,6 +23,7 @@ import (
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func main() {
@@ -78,11 +79,11 @@ func run(ctx context.Context, listen, database string, declared valetkey.Declara
 // alone: a real one comes from "openssl rand -base64 32".
 func declarations(webapp, bff, spa, api string) valetkey.Declarations {
 	return valetkey.Declarations{
-		Scopes: []authserver.Scope{
+		Scopes: []record.Scope{
 			{Name: "notes.read", Description: "Read your notes"},
 			{Name: "notes.write", Description: "Write notes in your name", Optional: true},
 		},
-		Resources: []authserver.Resource{{Identifier: api, Name: "Notes", Scopes: []string{"notes.read", "notes.write"}}},
+		Resources: []record.Resource{{Identifier: api, Name: "Notes", Scopes: []string{"notes.read", "notes.write"}}},
 		Users:     []valetkey.User{{Username: "demo", Password: "valet-parking", Name: "Demo Person", Email: "demo@example.com"}},
 		Clients: []valetkey.Client{
 			{ID: "webapp", Secret: "webapp-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{

@@ -35,20 +35,22 @@ var rules = map[string]rule{
 	"oauth/jose": {uses: []string{"github.com/go-jose/go-jose/v4"},
 		why: "jose is used by servers, clients and APIs alike, and knows none of them"},
 	"storage": {why: "storage is the contract for short-lived things; whoever knows it must not get a database with it"},
-	"authserver": {knows: []string{"oauth", "oauth/jose", "storage", "internal/cookiename", "internal/editdistance", "internal/event", "internal/outgoing", "internal/ratelimit", "internal/saml"}, uses: []string{"golang.org/x/sync", "github.com/expr-lang/expr"},
+	"authserver": {knows: []string{"oauth", "oauth/jose", "storage", "internal/cookiename", "internal/editdistance", "internal/event", "internal/outgoing", "internal/ratelimit", "internal/saml", "storage/record"}, uses: []string{"golang.org/x/sync", "github.com/expr-lang/expr"},
 		why: "the protocol does not know people: people have their own rooms, and the engine asks about them through functions"},
 	"identity": {knows: []string{"storage", "internal/cookiename", "internal/event", "internal/ratelimit"}, uses: []string{"golang.org/x/crypto", "golang.org/x/text"},
 		why: "identity does not know OAuth; ui introduces them"},
-	"ui": {knows: []string{"authserver", "identity", "oauth", "storage", "internal/event", "internal/ratelimit"}, uses: []string{"golang.org/x/text"},
+	"ui": {knows: []string{"authserver", "identity", "oauth", "storage", "internal/event", "internal/ratelimit", "storage/record"}, uses: []string{"golang.org/x/text"},
 		why: "ui introduces people to the protocol, over any store"},
-	"storage/declaration": {knows: []string{"authserver", "identity", "oauth", "storage"},
-		why: "records are those of the packages that own the contracts"},
-	"storage/sqldb": {knows: []string{"authserver", "identity", "oauth/jose", "storage", "storage/declaration"},
+	"storage/record": {knows: []string{"oauth", "oauth/jose", "storage"},
+		why: "records are what the engine and every store share, so they bring neither the engine nor a database"},
+	"storage/declaration": {knows: []string{"identity", "oauth", "storage", "storage/record"},
+		why: "a declaration is compared with records and users, and knows no database"},
+	"storage/sqldb": {knows: []string{"identity", "oauth/jose", "storage", "storage/declaration", "storage/record"},
 		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "golang.org/x/crypto"},
 		why:  "the database implements contracts that its users own, and knows no page and no wire"},
-	"storage/memory": {knows: []string{"authserver", "identity", "storage", "storage/declaration"},
+	"storage/memory": {knows: []string{"identity", "storage", "storage/declaration", "storage/record"},
 		why: "the database in memory implements the same contracts"},
-	"storage/storagetest": {knows: []string{"authserver", "identity", "oauth/jose", "oauth", "storage", "storage/declaration"},
+	"storage/storagetest": {knows: []string{"identity", "oauth/jose", "oauth", "storage", "storage/declaration", "storage/record"},
 		uses: []string{"github.com/google/go-cmp", "github.com/anishathalye/porcupine", "pgregory.net/rapid"},
 		why:  "the cases of the contract must run over every store, so they know none"},
 	"oauth/client": {knows: []string{"oauth", "oauth/jose"}, uses: []string{"golang.org/x/oauth2", "golang.org/x/sync"},
@@ -58,15 +60,15 @@ var rules = map[string]rule{
 	"oauth/resourceserver": {knows: []string{"oauth", "oauth/jose"}, uses: []string{"golang.org/x/sync"},
 		why: "an API that checks tokens must not link a server or a database"},
 	"deviceqr": {uses: []string{"github.com/boombuler/barcode"}, why: "it draws a URI, for devices with any client library"},
-	".": {knows: []string{"authserver", "identity", "oauth", "oauth/jose", "ui", "storage", "storage/sqldb", "storage/declaration", "internal/editdistance", "internal/event"},
+	".": {knows: []string{"authserver", "identity", "oauth", "oauth/jose", "ui", "storage", "storage/sqldb", "storage/declaration", "internal/editdistance", "internal/event", "storage/record"},
 		uses: []string{"go.yaml.in/yaml/v4"},
 		why:  "the root wires the parts of the server; what others embed must not bring a command line, a client or a demo"},
-	"authservertest": {knows: []string{".", "authserver", "oauth/client", "oauth", "internal/person"},
+	"authservertest": {knows: []string{".", "authserver", "oauth/client", "oauth", "internal/person", "storage/record"},
 		why: "people's tests start the server as it is"},
-	"demo": {knows: []string{".", "authserver", "deviceqr", "oauth/client", "oauth/jose", "oauth", "oauth/resourceserver", "internal/person"},
+	"demo": {knows: []string{".", "authserver", "deviceqr", "oauth/client", "oauth/jose", "oauth", "oauth/resourceserver", "internal/person", "storage/record"},
 		uses: []string{"github.com/beevik/etree", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo has every role, through what each offers to everybody"},
-	"cmd/valetkey": {knows: []string{".", "authserver", "demo", "oauth", "storage"},
+	"cmd/valetkey": {knows: []string{".", "authserver", "demo", "oauth", "storage", "storage/record"},
 		uses: []string{"github.com/alecthomas/kong", "golang.org/x/term"},
 		why:  "the command line is thin: what it can do, programs that embed the server can do"},
 
@@ -84,7 +86,7 @@ var rules = map[string]rule{
 	"internal/saml":         {uses: []string{"github.com/russellhaering/goxmldsig", "github.com/beevik/etree", "github.com/jonboulle/clockwork", "github.com/mattermost/xml-roundtrip-validator"}, why: "it verifies assertions, and knows no client, no token and no server"},
 	"internal/specs":        {why: "it reads the others from outside"},
 
-	"examples": {knows: []string{".", "authserver", "deviceqr", "oauth", "oauth/client", "oauth/resourceserver"}, uses: []string{"golang.org/x/oauth2"},
+	"examples": {knows: []string{".", "authserver", "deviceqr", "oauth", "oauth/client", "oauth/resourceserver", "storage/record"}, uses: []string{"golang.org/x/oauth2"},
 		why: "examples use what everybody can: nothing internal, and of the server the root alone"},
 	"examples/api": {knows: []string{"oauth/resourceserver", "oauth"},
 		why: "the example shows that an API needs the middleware alone"},
@@ -170,6 +172,25 @@ func TestImports(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("%s was not checked", name)
 		}
+	}
+}
+
+// TestStoresAreLight: a store links records, not the engine and what that brings.
+func TestStoresAreLight(t *testing.T) {
+	output, err := exec.Command("go", "list", "-deps", module+"/storage/...").Output()
+	if err != nil {
+		t.Fatalf("list dependencies: %v", err)
+	}
+	dependencies := strings.Fields(string(output))
+	for _, heavy := range []string{
+		module + "/authserver", "github.com/expr-lang/expr", "github.com/russellhaering/goxmldsig", "github.com/beevik/etree", "image",
+	} {
+		if slices.Contains(dependencies, heavy) {
+			t.Errorf("a package in storage depends on %s", heavy)
+		}
+	}
+	if !slices.Contains(dependencies, module+"/storage/record") {
+		t.Errorf("no package in storage depends on storage/record")
 	}
 }
 

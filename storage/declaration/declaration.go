@@ -10,17 +10,17 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Declaration is a set of whole records. A user is who has the username; the ID, CreatedAt
 // and UpdatedAt of a declared user are not looked at, since the store gives them.
 type Declaration struct {
-	Clients   []authserver.Client
+	Clients   []record.Client
 	Users     []identity.User
-	Scopes    []authserver.Scope
-	Resources []authserver.Resource
+	Scopes    []record.Scope
+	Resources []record.Resource
 }
 
 // Check reports every record that has no name, has the name of another one, or cannot be
@@ -83,7 +83,7 @@ func (d *Declaration) Whole(now time.Time, source string) (*Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("client %q: %w", c.ID, err)
 		}
-		in.Clients = append(in.Clients, Client{ID: c.ID, Members: members, whole: &authserver.Client{Secrets: slices.Clone(c.Secrets)}})
+		in.Clients = append(in.Clients, Client{ID: c.ID, Members: members, whole: &record.Client{Secrets: slices.Clone(c.Secrets)}})
 	}
 	for _, s := range d.Scopes {
 		members, err := membersOf(s)
@@ -107,8 +107,8 @@ func (d *Declaration) Whole(now time.Time, source string) (*Input, error) {
 	return in, nil
 }
 
-func membersOf(record any) (Members, error) {
-	document, err := json.Marshal(record)
+func membersOf(value any) (Members, error) {
+	document, err := json.Marshal(value)
 	if err != nil {
 		return nil, err
 	}

@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Members are the members of a record that a declaration names, as JSON. null removes one;
@@ -36,21 +36,21 @@ type Input struct {
 	// so with what is in it.
 	Prune  bool
 	Pruned map[Name]bool
-	// Check, if set, reports why a merged record must not be stored: an authserver.Client,
+	// Check, if set, reports why a merged record must not be stored: an record.Client,
 	// Scope or Resource.
-	Check func(record any, known *Known) error
+	Check func(value any, known *Known) error
 }
 
 // Client is what is said about a client.
 type Client struct {
 	ID      string
-	Members Members // by the JSON names of authserver.Client
+	Members Members // by the JSON names of record.Client
 	// Secret and SecretNext are nil where they are not named; "" removes. A Secret that is
 	// named without a SecretNext is the only one that stays valid.
 	Secret, SecretNext *string
 	// Adopt takes over a client of this ID that registered itself.
 	Adopt bool
-	whole *authserver.Client // all that there is to say
+	whole *record.Client // all that there is to say
 }
 
 // Record is what is said about a scope or a resource.
@@ -128,10 +128,10 @@ type Row[T any] struct {
 
 // State is what is stored. A store loads what Selection asks for.
 type State struct {
-	Clients   []Row[authserver.Client]
+	Clients   []Row[record.Client]
 	Users     []Row[identity.User]
-	Scopes    []Row[authserver.Scope]
-	Resources []Row[authserver.Resource]
+	Scopes    []Row[record.Scope]
+	Resources []Row[record.Resource]
 	// Versions are those of the source, the one that was applied last first.
 	Versions []Version
 }
@@ -170,10 +170,10 @@ func (in *Input) Selection() Selection {
 
 // Plan is what a store must write, in one transaction with the reading of the State.
 type Plan struct {
-	Clients   []Write[authserver.Client]
+	Clients   []Write[record.Client]
 	Users     []Write[identity.User]
-	Scopes    []Write[authserver.Scope]
-	Resources []Write[authserver.Resource]
+	Scopes    []Write[record.Scope]
+	Resources []Write[record.Resource]
 	// Remove names clients, users (by ID), scopes and resources.
 	Remove []Name
 	// TakeOver gives the source everything that Selection.Formerly has.

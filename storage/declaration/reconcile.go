@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // reconciling is one call of Reconcile.
@@ -54,8 +54,8 @@ func Reconcile(in *Input, state *State) Plan {
 	}
 	r.known = r.names()
 	r.clients()
-	reconcileRecords(&r, KindScope, in.Scopes, state.Scopes, &r.plan.Scopes, func(s *authserver.Scope) *string { return &s.Name })
-	reconcileRecords(&r, KindResource, in.Resources, state.Resources, &r.plan.Resources, func(v *authserver.Resource) *string { return &v.Identifier })
+	reconcileRecords(&r, KindScope, in.Scopes, state.Scopes, &r.plan.Scopes, func(s *record.Scope) *string { return &s.Name })
+	reconcileRecords(&r, KindResource, in.Resources, state.Resources, &r.plan.Resources, func(v *record.Resource) *string { return &v.Identifier })
 	r.declareUsers()
 	return r.plan
 }
@@ -131,11 +131,11 @@ func (r *reconciling) note(change Change) {
 	}
 }
 
-func (r *reconciling) check(record any) error {
+func (r *reconciling) check(value any) error {
 	if r.in.Check == nil {
 		return nil
 	}
-	return r.in.Check(record, &r.known)
+	return r.in.Check(value, &r.known)
 }
 
 // merge returns a record with the members that are named in place of its own. before is
@@ -218,13 +218,13 @@ func declare[T any](r *reconciling, kind, name string, old *Row[T], row Row[T], 
 }
 
 // comparable is a record in the form in which a diff shows it.
-func comparable[T any](record *T) any {
-	if user, ok := any(record).(*identity.User); ok {
+func comparable[T any](value *T) any {
+	if user, ok := any(value).(*identity.User); ok {
 		members := map[string]any{"username": user.Username, "disabled": user.Disabled, "administrator": user.Administrator}
 		maps.Copy(members, user.Claims)
 		return members
 	}
-	return record
+	return value
 }
 
 // differs reports whether a row must be written at all.
@@ -313,7 +313,7 @@ var (
 )
 
 func (r *reconciling) clients() {
-	rows := index(r.state.Clients, func(c *authserver.Client) string { return c.ID })
+	rows := index(r.state.Clients, func(c *record.Client) string { return c.ID })
 	named := map[string]bool{}
 	for i := range r.in.Clients {
 		d := &r.in.Clients[i]
@@ -327,19 +327,19 @@ func (r *reconciling) clients() {
 		if !named[old.Record.ID] && r.unnamed(KindClient, old.Record.ID, "", old.Source, old.RetiredAt) {
 			row := *old
 			row.RetiredAt, row.Record.RetiredAt = r.in.Now, r.in.Now
-			r.plan.Clients = append(r.plan.Clients, Write[authserver.Client]{Row: row, Visible: true})
+			r.plan.Clients = append(r.plan.Clients, Write[record.Client]{Row: row, Visible: true})
 		}
 	}
 }
 
-func (r *reconciling) client(d *Client, old *Row[authserver.Client]) error {
+func (r *reconciling) client(d *Client, old *Row[record.Client]) error {
 	// A token of a client in its own name has its client_id as sub: it must not be taken for
 	// a user (RFC 9700, section 4.15).
 	if r.userIDs[d.ID] {
 		return errClientIsUser
 	}
-	var row Row[authserver.Client]
-	var before *authserver.Client
+	var row Row[record.Client]
+	var before *record.Client
 	adopted := false
 	if old != nil {
 		row, before = *old, &old.Record
@@ -389,7 +389,7 @@ func (r *reconciling) client(d *Client, old *Row[authserver.Client]) error {
 	return nil
 }
 
-func (d *Client) setSecrets(c *authserver.Client) {
+func (d *Client) setSecrets(c *record.Client) {
 	switch {
 	case d.whole != nil:
 		c.Secrets = d.whole.Secrets
@@ -407,7 +407,7 @@ func (d *Client) setSecrets(c *authserver.Client) {
 
 // DefaultAuthMethod returns the token_endpoint_auth_method of a declared client that names
 // none: by what credentials it has.
-func DefaultAuthMethod(c *authserver.Client) string {
+func DefaultAuthMethod(c *record.Client) string {
 	switch {
 	case len(c.Secrets) > 0:
 		return "" // OpenID Connect Registration, section 2 has the default

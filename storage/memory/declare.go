@@ -8,16 +8,16 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Declaration is what Declare takes.
 type Declaration = declaration.Declaration
 
-// record names something that is declared.
-type record struct{ kind, name string }
+// recordName names something that is declared.
+type recordName struct{ kind, name string }
 
 // note is what is known about the declaration of a record.
 type note struct {
@@ -68,11 +68,11 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 	}
 	for _, w := range plan.Scopes {
 		s.scopes[w.Record.Name] = cloneJSON(w.Record)
-		s.notes[record{declaration.KindScope, w.Record.Name}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
+		s.notes[recordName{declaration.KindScope, w.Record.Name}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
 	}
 	for _, w := range plan.Resources {
 		s.resources[w.Record.Identifier] = cloneJSON(w.Record)
-		s.notes[record{declaration.KindResource, w.Record.Identifier}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
+		s.notes[recordName{declaration.KindResource, w.Record.Identifier}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
 	}
 	// Reconcile has looked at who has which name, and two users may swap theirs.
 	before := maps.Clone(s.users)
@@ -94,7 +94,7 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 	return nil
 }
 
-func (s *Store) declareClient(now time.Time, w declaration.Write[authserver.Client]) {
+func (s *Store) declareClient(now time.Time, w declaration.Write[record.Client]) {
 	id := w.Record.ID
 	if before, ok := s.clients[id]; ok {
 		if !w.Forget {
@@ -106,14 +106,14 @@ func (s *Store) declareClient(now time.Time, w declaration.Write[authserver.Clie
 	}
 	if w.Forget {
 		s.endClient(id)
-		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == id })
+		s.deleteGrants(func(g record.Grant) bool { return g.ClientID == id })
 	}
-	s.notes[record{declaration.KindClient, id}] = note{source: w.Source, named: w.Named}
+	s.notes[recordName{declaration.KindClient, id}] = note{source: w.Source, named: w.Named}
 }
 
 func (s *Store) declareUser(now time.Time, stored map[string]identity.User, w declaration.Write[identity.User]) error {
 	u := w.Record
-	s.notes[record{declaration.KindUser, u.ID}] = note{source: w.Source, named: w.Named}
+	s.notes[recordName{declaration.KindUser, u.ID}] = note{source: w.Source, named: w.Named}
 	before, ok := stored[u.ID]
 	if !ok {
 		return s.storeUser(u)
@@ -126,7 +126,7 @@ func (s *Store) declareUser(now time.Time, stored map[string]identity.User, w de
 		s.endUser(&u)
 	}
 	if w.Forget {
-		s.deleteGrants(func(g authserver.Grant) bool { return g.Subject == u.ID })
+		s.deleteGrants(func(g record.Grant) bool { return g.Subject == u.ID })
 	}
 	return nil
 }
@@ -135,18 +135,18 @@ func (s *Store) remove(r declaration.Name) {
 	switch r.Kind {
 	case declaration.KindUser:
 		s.deleteUser(r.ID)
-		delete(s.notes, record{r.Kind, r.ID})
+		delete(s.notes, recordName{r.Kind, r.ID})
 		return
 	case declaration.KindClient:
 		delete(s.clients, r.Name)
 		s.endClient(r.Name)
-		s.deleteGrants(func(g authserver.Grant) bool { return g.ClientID == r.Name })
+		s.deleteGrants(func(g record.Grant) bool { return g.ClientID == r.Name })
 	case declaration.KindScope:
 		delete(s.scopes, r.Name)
 	case declaration.KindResource:
 		delete(s.resources, r.Name)
 	}
-	delete(s.notes, record{r.Kind, r.Name})
+	delete(s.notes, recordName{r.Kind, r.Name})
 	s.version++
 }
 
@@ -155,21 +155,21 @@ func (s *Store) declaredState(selection declaration.Selection) *declaration.Stat
 	state := &declaration.State{Versions: slices.Clone(s.versions[selection.Source])}
 	for _, c := range s.clients {
 		if c.Registration == nil || slices.Contains(selection.ClientIDs, c.ID) {
-			n := s.notes[record{declaration.KindClient, c.ID}]
-			state.Clients = append(state.Clients, declaration.Row[authserver.Client]{Record: cloneClient(c), Source: n.source, Named: n.named, RetiredAt: c.RetiredAt})
+			n := s.notes[recordName{declaration.KindClient, c.ID}]
+			state.Clients = append(state.Clients, declaration.Row[record.Client]{Record: cloneClient(c), Source: n.source, Named: n.named, RetiredAt: c.RetiredAt})
 		}
 	}
 	for _, u := range s.users {
-		n := s.notes[record{declaration.KindUser, u.ID}]
+		n := s.notes[recordName{declaration.KindUser, u.ID}]
 		state.Users = append(state.Users, declaration.Row[identity.User]{Record: cloneJSON(u), Source: n.source, Named: n.named, RetiredAt: u.RetiredAt})
 	}
 	for name, scope := range s.scopes {
-		n := s.notes[record{declaration.KindScope, name}]
-		state.Scopes = append(state.Scopes, declaration.Row[authserver.Scope]{Record: cloneJSON(scope), Source: n.source, Named: n.named, RetiredAt: n.retiredAt})
+		n := s.notes[recordName{declaration.KindScope, name}]
+		state.Scopes = append(state.Scopes, declaration.Row[record.Scope]{Record: cloneJSON(scope), Source: n.source, Named: n.named, RetiredAt: n.retiredAt})
 	}
 	for identifier, resource := range s.resources {
-		n := s.notes[record{declaration.KindResource, identifier}]
-		state.Resources = append(state.Resources, declaration.Row[authserver.Resource]{Record: cloneJSON(resource), Source: n.source, Named: n.named, RetiredAt: n.retiredAt})
+		n := s.notes[recordName{declaration.KindResource, identifier}]
+		state.Resources = append(state.Resources, declaration.Row[record.Resource]{Record: cloneJSON(resource), Source: n.source, Named: n.named, RetiredAt: n.retiredAt})
 	}
 	return state
 }
@@ -220,7 +220,7 @@ func (s *Store) Declared(context.Context) (Declaration, error) {
 func active[T any](s *Store, kind string, m map[string]T) []T {
 	var values []T
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if s.notes[record{kind, name}].retiredAt.IsZero() {
+		if s.notes[recordName{kind, name}].retiredAt.IsZero() {
 			values = append(values, cloneJSON(m[name]))
 		}
 	}
@@ -235,13 +235,13 @@ func sortedClones[T any](m map[string]T) []T {
 	return values
 }
 
-func cloneClient(c authserver.Client) authserver.Client {
+func cloneClient(c record.Client) record.Client {
 	clone := cloneJSON(c)
 	clone.Secrets, clone.RetiredAt, clone.EndedAt = slices.Clone(c.Secrets), c.RetiredAt, c.EndedAt
 	return clone
 }
 
-func cloneGrant(g authserver.Grant) authserver.Grant {
+func cloneGrant(g record.Grant) record.Grant {
 	g.Scope, g.Declined, g.Resources = slices.Clone(g.Scope), slices.Clone(g.Declined), slices.Clone(g.Resources)
 	return g
 }

@@ -12,33 +12,33 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var (
-	_ authserver.Store = (*Store)(nil)
-	_ identity.Store   = (*Store)(nil)
+	_ record.Store   = (*Store)(nil)
+	_ identity.Store = (*Store)(nil)
 )
 
-// Store implements authserver.Store and identity.Store. It is safe for concurrent use.
+// Store implements record.Store and identity.Store. It is safe for concurrent use.
 type Store struct {
 	mu      sync.Mutex
 	tickets map[storage.Key]storage.Ticket
 	users   map[string]identity.User
-	grants  map[string]authserver.Grant
-	traces  []authserver.Trace
+	grants  map[string]record.Grant
+	traces  []record.Trace
 	outbox  map[string]waiting
 	counts  map[storage.CountKey]time.Time
 
 	version   int64
-	clients   map[string]authserver.Client
-	scopes    map[string]authserver.Scope
-	resources map[string]authserver.Resource
-	keys      []authserver.Key
-	notes     map[record]note
+	clients   map[string]record.Client
+	scopes    map[string]record.Scope
+	resources map[string]record.Resource
+	keys      []record.Key
+	notes     map[recordName]note
 	versions  map[string][]declaration.Version // of each source, the last one first
 }
 
@@ -47,13 +47,13 @@ func New() *Store {
 	return &Store{
 		tickets:   map[storage.Key]storage.Ticket{},
 		users:     map[string]identity.User{},
-		grants:    map[string]authserver.Grant{},
+		grants:    map[string]record.Grant{},
 		outbox:    map[string]waiting{},
 		counts:    map[storage.CountKey]time.Time{},
-		clients:   map[string]authserver.Client{},
-		scopes:    map[string]authserver.Scope{},
-		resources: map[string]authserver.Resource{},
-		notes:     map[record]note{},
+		clients:   map[string]record.Client{},
+		scopes:    map[string]record.Scope{},
+		resources: map[string]record.Resource{},
+		notes:     map[recordName]note{},
 		versions:  map[string][]declaration.Version{},
 	}
 }

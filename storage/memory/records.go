@@ -10,21 +10,21 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Version implements authserver.Store.
+// Version implements record.Store.
 func (s *Store) Version(context.Context) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.version, nil
 }
 
-// Client implements authserver.Store.
-func (s *Store) Client(_ context.Context, clientID string) (*authserver.Client, error) {
+// Client implements record.Store.
+func (s *Store) Client(_ context.Context, clientID string) (*record.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.clients[clientID]
@@ -35,22 +35,22 @@ func (s *Store) Client(_ context.Context, clientID string) (*authserver.Client, 
 	return &c, nil
 }
 
-// ClientNeeds implements authserver.Store.
-func (s *Store) ClientNeeds(context.Context) ([]authserver.ClientNeeds, error) {
+// ClientNeeds implements record.Store.
+func (s *Store) ClientNeeds(context.Context) ([]record.ClientNeeds, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []authserver.ClientNeeds
+	var all []record.ClientNeeds
 	for _, c := range s.clients {
 		needs := c.Needs()
-		if c.RetiredAt.IsZero() && !slices.ContainsFunc(all, func(n authserver.ClientNeeds) bool { return reflect.DeepEqual(n, needs) }) {
+		if c.RetiredAt.IsZero() && !slices.ContainsFunc(all, func(n record.ClientNeeds) bool { return reflect.DeepEqual(n, needs) }) {
 			all = append(all, needs)
 		}
 	}
 	return all, nil
 }
 
-// RegisterClient implements authserver.Store.
-func (s *Store) RegisterClient(_ context.Context, client *authserver.Client, most int) error {
+// RegisterClient implements record.Store.
+func (s *Store) RegisterClient(_ context.Context, client *record.Client, most int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if client.Registration == nil {
@@ -66,14 +66,14 @@ func (s *Store) RegisterClient(_ context.Context, client *authserver.Client, mos
 		}
 	}
 	if registered >= most {
-		return authserver.ErrTooManyClients
+		return record.ErrTooManyClients
 	}
 	s.clients[client.ID] = cloneClient(*client)
 	return nil
 }
 
-// UpdateClient implements authserver.Store.
-func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*authserver.Client) error) error {
+// UpdateClient implements record.Store.
+func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*record.Client) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, ok := s.clients[clientID]
@@ -92,7 +92,7 @@ func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*au
 }
 
 // storeClient puts a client in the place of what was there before, and ends what that ends.
-func (s *Store) storeClient(now time.Time, before, client authserver.Client) {
+func (s *Store) storeClient(now time.Time, before, client record.Client) {
 	client = cloneClient(client)
 	if client.Settle(milliseconds(now), &before) {
 		s.endClient(client.ID)
@@ -112,11 +112,11 @@ func (s *Store) storeClient(now time.Time, before, client authserver.Client) {
 // endClient ends what was issued to a client.
 func (s *Store) endClient(clientID string) {
 	s.deleteTickets(func(t storage.Ticket) bool {
-		return t.Grant == authserver.ClientGrant(clientID) || t.Grant != "" && s.grants[t.Grant].ClientID == clientID
+		return t.Grant == record.ClientGrant(clientID) || t.Grant != "" && s.grants[t.Grant].ClientID == clientID
 	})
 }
 
-// DeleteClient implements authserver.Store.
+// DeleteClient implements record.Store.
 func (s *Store) DeleteClient(_ context.Context, clientID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,29 +124,29 @@ func (s *Store) DeleteClient(_ context.Context, clientID string) error {
 	return nil
 }
 
-// Resources implements authserver.Store.
-func (s *Store) Resources(context.Context) ([]authserver.Resource, error) {
+// Resources implements record.Store.
+func (s *Store) Resources(context.Context) ([]record.Resource, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return active(s, declaration.KindResource, s.resources), nil
 }
 
-// Scopes implements authserver.Store.
-func (s *Store) Scopes(context.Context) ([]authserver.Scope, error) {
+// Scopes implements record.Store.
+func (s *Store) Scopes(context.Context) ([]record.Scope, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return active(s, declaration.KindScope, s.scopes), nil
 }
 
-// Keys implements authserver.Store.
-func (s *Store) Keys(context.Context) ([]authserver.Key, error) {
+// Keys implements record.Store.
+func (s *Store) Keys(context.Context) ([]record.Key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.keys), nil
 }
 
-// UpdateKeys implements authserver.Store. update must not call the store.
-func (s *Store) UpdateKeys(_ context.Context, update func([]authserver.Key) ([]authserver.Key, error)) error {
+// UpdateKeys implements record.Store. update must not call the store.
+func (s *Store) UpdateKeys(_ context.Context, update func([]record.Key) ([]record.Key, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keys, err := update(slices.Clone(s.keys))
@@ -158,15 +158,15 @@ func (s *Store) UpdateKeys(_ context.Context, update func([]authserver.Key) ([]a
 		k := &s.keys[i]
 		k.CreatedAt, k.SignsFrom, k.PublishedUntil = milliseconds(k.CreatedAt), milliseconds(k.SignsFrom), milliseconds(k.PublishedUntil)
 	}
-	slices.SortFunc(s.keys, func(a, b authserver.Key) int {
+	slices.SortFunc(s.keys, func(a, b record.Key) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
 	s.version++
 	return nil
 }
 
-// Grant implements authserver.Store.
-func (s *Store) Grant(_ context.Context, subject, clientID string) (*authserver.Grant, error) {
+// Grant implements record.Store.
+func (s *Store) Grant(_ context.Context, subject, clientID string) (*record.Grant, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.grants {
@@ -178,28 +178,28 @@ func (s *Store) Grant(_ context.Context, subject, clientID string) (*authserver.
 	return nil, storage.ErrNotFound
 }
 
-// GrantsOf implements authserver.Store.
-func (s *Store) GrantsOf(_ context.Context, subject string) ([]authserver.Grant, error) {
+// GrantsOf implements record.Store.
+func (s *Store) GrantsOf(_ context.Context, subject string) ([]record.Grant, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var grants []authserver.Grant
+	var grants []record.Grant
 	for _, g := range s.grants {
 		if g.Subject == subject {
 			grants = append(grants, cloneGrant(g))
 		}
 	}
-	slices.SortFunc(grants, func(a, b authserver.Grant) int { return cmp.Compare(a.ClientID, b.ClientID) })
+	slices.SortFunc(grants, func(a, b record.Grant) int { return cmp.Compare(a.ClientID, b.ClientID) })
 	return grants, nil
 }
 
-// UpdateGrant implements authserver.Store.
-func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update func(*authserver.Grant) error) (*authserver.Grant, error) {
+// UpdateGrant implements record.Store.
+func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update func(*record.Grant) error) (*record.Grant, error) {
 	if subject == "" || clientID == "" {
 		return nil, errors.New("update grant: it has no subject or client")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	grant := authserver.Grant{ID: storage.NewID(), Subject: subject, ClientID: clientID}
+	grant := record.Grant{ID: storage.NewID(), Subject: subject, ClientID: clientID}
 	for _, g := range s.grants {
 		if g.Subject == subject && g.ClientID == clientID {
 			grant = cloneGrant(g)
@@ -217,16 +217,16 @@ func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update 
 	return &grant, nil
 }
 
-// DeleteGrant implements authserver.Store.
+// DeleteGrant implements record.Store.
 func (s *Store) DeleteGrant(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deleteGrants(func(g authserver.Grant) bool { return g.ID == id })
+	s.deleteGrants(func(g record.Grant) bool { return g.ID == id })
 	s.deleteTickets(func(t storage.Ticket) bool { return id != "" && t.Grant == id })
 	return nil
 }
 
-func (s *Store) deleteGrants(match func(authserver.Grant) bool) {
+func (s *Store) deleteGrants(match func(record.Grant) bool) {
 	for id, g := range s.grants {
 		if match(g) {
 			delete(s.grants, id)
@@ -235,12 +235,12 @@ func (s *Store) deleteGrants(match func(authserver.Grant) bool) {
 	}
 }
 
-// SaveTraces implements authserver.Store.
-func (s *Store) SaveTraces(_ context.Context, max int, traces ...authserver.Trace) error {
+// SaveTraces implements record.Store.
+func (s *Store) SaveTraces(_ context.Context, max int, traces ...record.Trace) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range traces {
-		if !slices.ContainsFunc(s.traces, func(old authserver.Trace) bool { return old.Ref == t.Ref }) {
+		if !slices.ContainsFunc(s.traces, func(old record.Trace) bool { return old.Ref == t.Ref }) {
 			s.traces = append(s.traces, cloneJSON(t))
 		}
 	}
@@ -250,8 +250,8 @@ func (s *Store) SaveTraces(_ context.Context, max int, traces ...authserver.Trac
 	return nil
 }
 
-// Trace implements authserver.Store.
-func (s *Store) Trace(_ context.Context, ref string) (*authserver.Trace, error) {
+// Trace implements record.Store.
+func (s *Store) Trace(_ context.Context, ref string) (*record.Trace, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.traces {
@@ -363,7 +363,7 @@ func (s *Store) storeUser(user identity.User) error {
 func (s *Store) endUser(user *identity.User) {
 	family, kept := identity.SessionFamily(user.ID), map[string]bool{}
 	for _, t := range s.tickets {
-		if t.Family != "" && slices.Contains(user.Kept, authserver.SessionOf(t)) {
+		if t.Family != "" && slices.Contains(user.Kept, record.SessionOf(t)) {
 			kept[storage.RootFamily(t.Family)] = true
 		}
 	}
@@ -395,7 +395,7 @@ func (s *Store) DeleteUser(_ context.Context, id string) error {
 func (s *Store) deleteUser(id string) {
 	s.endUser(&identity.User{ID: id})
 	delete(s.users, id)
-	s.deleteGrants(func(g authserver.Grant) bool { return g.Subject == id })
+	s.deleteGrants(func(g record.Grant) bool { return g.Subject == id })
 }
 
 // Users implements identity.Store.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const secretsColumn = "clients.secrets"
@@ -21,7 +21,7 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Version implements authserver.Store.
+// Version implements record.Store.
 func (s *Store) Version(ctx context.Context) (version int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -48,8 +48,8 @@ func bumpVersion(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-// Client implements authserver.Store.
-func (s *Store) Client(ctx context.Context, clientID string) (*authserver.Client, error) {
+// Client implements record.Store.
+func (s *Store) Client(ctx context.Context, clientID string) (*record.Client, error) {
 	if !storable(clientID) {
 		return nil, storage.ErrNotFound
 	}
@@ -63,8 +63,8 @@ func (s *Store) Client(ctx context.Context, clientID string) (*authserver.Client
 	return &clients[0], nil
 }
 
-func (s *Store) clients(ctx context.Context, q querier, where string, args ...any) ([]authserver.Client, error) {
-	clients, err := collect(ctx, q, func(rows *sql.Rows) (c authserver.Client, err error) {
+func (s *Store) clients(ctx context.Context, q querier, where string, args ...any) ([]record.Client, error) {
+	clients, err := collect(ctx, q, func(rows *sql.Rows) (c record.Client, err error) {
 		var id, metadata string
 		var secrets []byte
 		var unusedUntil, retired, ended int64
@@ -132,7 +132,7 @@ func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 
 // deleteTicketsOfClient removes what hangs from the grants to a client, and its own tokens.
 func (s *Store) deleteTicketsOfClient(ctx context.Context, tx *sql.Tx, clientID string) error {
-	return s.deleteTickets(ctx, tx, ofGrantsOfClient(clientID), ofGrant(authserver.ClientGrant(clientID)))
+	return s.deleteTickets(ctx, tx, ofGrantsOfClient(clientID), ofGrant(record.ClientGrant(clientID)))
 }
 
 func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {
@@ -147,18 +147,18 @@ func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) e
 	return nil
 }
 
-// Resources implements authserver.Store.
-func (s *Store) Resources(ctx context.Context) ([]authserver.Resource, error) {
-	resources, err := records[authserver.Resource](ctx, s.database.read(), `SELECT record FROM resources WHERE retired = 0 ORDER BY identifier`)
+// Resources implements record.Store.
+func (s *Store) Resources(ctx context.Context) ([]record.Resource, error) {
+	resources, err := records[record.Resource](ctx, s.database.read(), `SELECT record FROM resources WHERE retired = 0 ORDER BY identifier`)
 	if err != nil {
 		return nil, fmt.Errorf("read resources: %w", err)
 	}
 	return resources, nil
 }
 
-// Scopes implements authserver.Store.
-func (s *Store) Scopes(ctx context.Context) ([]authserver.Scope, error) {
-	scopes, err := records[authserver.Scope](ctx, s.database.read(), `SELECT record FROM scopes WHERE retired = 0 ORDER BY name`)
+// Scopes implements record.Store.
+func (s *Store) Scopes(ctx context.Context) ([]record.Scope, error) {
+	scopes, err := records[record.Scope](ctx, s.database.read(), `SELECT record FROM scopes WHERE retired = 0 ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("read scopes: %w", err)
 	}

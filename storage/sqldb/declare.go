@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Declaration is what Declare takes.
@@ -124,12 +124,12 @@ func (c *declaring) write(plan *declaration.Plan, state *declaration.State) erro
 		}
 	}
 	for i := range plan.Scopes {
-		if err := record(c, "scopes", "name", plan.Scopes[i].Record.Name, &plan.Scopes[i]); err != nil {
+		if err := storeRecord(c, "scopes", "name", plan.Scopes[i].Record.Name, &plan.Scopes[i]); err != nil {
 			return err
 		}
 	}
 	for i := range plan.Resources {
-		if err := record(c, "resources", "identifier", plan.Resources[i].Record.Identifier, &plan.Resources[i]); err != nil {
+		if err := storeRecord(c, "resources", "identifier", plan.Resources[i].Record.Identifier, &plan.Resources[i]); err != nil {
 			return err
 		}
 	}
@@ -166,13 +166,13 @@ func (c *declaring) remove(r declaration.Name) error {
 	return c.exec(`DELETE FROM resources WHERE identifier = $1`, r.Name)
 }
 
-func (c *declaring) client(w *declaration.Write[authserver.Client]) error {
+func (c *declaring) client(w *declaration.Write[record.Client]) error {
 	id := w.Record.ID
 	result, err := c.tx.ExecContext(c.ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, '{}', $2, '') ON CONFLICT (client_id) DO NOTHING`, id, []byte{})
 	if err != nil {
 		return err
 	}
-	_, err = c.s.updateClient(c.ctx, c.tx, c.now, id, func(stored *authserver.Client) error {
+	_, err = c.s.updateClient(c.ctx, c.tx, c.now, id, func(stored *record.Client) error {
 		ended := stored.EndedAt
 		*stored = w.Record
 		if !w.Forget {
@@ -200,7 +200,7 @@ func (c *declaring) note(table, key, name, source string, named []string) error 
 	return c.exec(`UPDATE `+table+` SET source = $1, named = $2 WHERE `+key+` = $3`, source, encodeNames(named), name)
 }
 
-func record[T any](c *declaring, table, key, name string, w *declaration.Write[T]) error {
+func storeRecord[T any](c *declaring, table, key, name string, w *declaration.Write[T]) error {
 	encoded, err := json.Marshal(w.Record)
 	if err == nil {
 		err = c.exec(`INSERT INTO `+table+` (`+key+`, record, source, named, retired) VALUES ($1, $2, $3, $4, $5)

@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // DeclaredState returns what is stored of a selection, without locking
@@ -51,10 +51,10 @@ var oneOfNames = placeholders(selectionStep)
 func (s *Store) declaredState(ctx context.Context, q querier, selection declaration.Selection, lock string) (*declaration.State, error) {
 	state := &declaration.State{}
 	var err error
-	if state.Scopes, err = recordRows[authserver.Scope](ctx, q, `SELECT record, source, named, retired FROM scopes`); err != nil {
+	if state.Scopes, err = recordRows[record.Scope](ctx, q, `SELECT record, source, named, retired FROM scopes`); err != nil {
 		return nil, fmt.Errorf("read scopes: %w", err)
 	}
-	if state.Resources, err = recordRows[authserver.Resource](ctx, q, `SELECT record, source, named, retired FROM resources`); err != nil {
+	if state.Resources, err = recordRows[record.Resource](ctx, q, `SELECT record, source, named, retired FROM resources`); err != nil {
 		return nil, fmt.Errorf("read resources: %w", err)
 	}
 	if state.Clients, err = s.clientRows(ctx, q, selection); err != nil {
@@ -108,8 +108,8 @@ func notesOf(ctx context.Context, q querier, query string, args ...any) (map[str
 	return found, err
 }
 
-func (s *Store) clientRows(ctx context.Context, q querier, selection declaration.Selection) ([]declaration.Row[authserver.Client], error) {
-	var found []declaration.Row[authserver.Client]
+func (s *Store) clientRows(ctx context.Context, q querier, selection declaration.Selection) ([]declaration.Row[record.Client], error) {
+	var found []declaration.Row[record.Client]
 	add := func(where string, args ...any) error {
 		clients, err := s.clients(ctx, q, where, args...)
 		if err != nil {
@@ -121,7 +121,7 @@ func (s *Store) clientRows(ctx context.Context, q querier, selection declaration
 		}
 		for _, c := range clients {
 			n := notes[c.ID]
-			found = append(found, declaration.Row[authserver.Client]{Record: c, Source: n.source, Named: decodeNames(n.named), RetiredAt: c.RetiredAt})
+			found = append(found, declaration.Row[record.Client]{Record: c, Source: n.source, Named: decodeNames(n.named), RetiredAt: c.RetiredAt})
 		}
 		return nil
 	}

@@ -9,16 +9,16 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const keysOfGrant = `SELECT kind, id FROM tickets WHERE grant_id = $1 AND grant_id <> ''` + notEnded
 
 const deleteGrant = `DELETE FROM grants WHERE id = $1`
 
-// Grant implements authserver.Store.
-func (s *Store) Grant(ctx context.Context, subject, clientID string) (*authserver.Grant, error) {
+// Grant implements record.Store.
+func (s *Store) Grant(ctx context.Context, subject, clientID string) (*record.Grant, error) {
 	grants, err := s.grants(ctx, `WHERE subject = $1 AND client_id = $2`, subject, clientID)
 	if err != nil {
 		return nil, err
@@ -29,17 +29,17 @@ func (s *Store) Grant(ctx context.Context, subject, clientID string) (*authserve
 	return &grants[0], nil
 }
 
-// GrantsOf implements authserver.Store.
-func (s *Store) GrantsOf(ctx context.Context, subject string) ([]authserver.Grant, error) {
+// GrantsOf implements record.Store.
+func (s *Store) GrantsOf(ctx context.Context, subject string) ([]record.Grant, error) {
 	return s.grants(ctx, `WHERE subject = $1 ORDER BY client_id`, subject)
 }
 
-func (s *Store) grants(ctx context.Context, where string, args ...any) ([]authserver.Grant, error) {
+func (s *Store) grants(ctx context.Context, where string, args ...any) ([]record.Grant, error) {
 	return grants(ctx, s.database.read(), where, args...)
 }
 
-func grants(ctx context.Context, q querier, where string, args ...any) ([]authserver.Grant, error) {
-	grants, err := collect(ctx, q, func(rows *sql.Rows) (g authserver.Grant, err error) {
+func grants(ctx context.Context, q querier, where string, args ...any) ([]record.Grant, error) {
+	grants, err := collect(ctx, q, func(rows *sql.Rows) (g record.Grant, err error) {
 		var scope, declined string
 		var resources sql.NullString
 		var created, updated int64
@@ -62,8 +62,8 @@ func grants(ctx context.Context, q querier, where string, args ...any) ([]authse
 	return grants, nil
 }
 
-// UpdateGrant implements authserver.Store.
-func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, update func(*authserver.Grant) error) (grant *authserver.Grant, err error) {
+// UpdateGrant implements record.Store.
+func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, update func(*record.Grant) error) (grant *record.Grant, err error) {
 	if subject == "" || clientID == "" {
 		return nil, errors.New("update grant: it has no subject or client")
 	}
@@ -100,7 +100,7 @@ func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, updat
 
 // lockGrant returns the grant of a subject to a client, a new one if there is none, and
 // keeps others from changing it until the end of the transaction.
-func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID string) (*authserver.Grant, error) {
+func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID string) (*record.Grant, error) {
 	for {
 		found, err := grants(ctx, tx, `WHERE subject = $1 AND client_id = $2`+s.database.forUpdate(), subject, clientID)
 		if err != nil {
@@ -118,7 +118,7 @@ func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID str
 	}
 }
 
-// DeleteGrant implements authserver.Store.
+// DeleteGrant implements record.Store.
 func (s *Store) DeleteGrant(ctx context.Context, id string) error {
 	err := s.writer.do(ctx, id, &operation{
 		removeAll: []statement{{keysOfGrant, []any{id}}},

@@ -9,9 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
@@ -83,7 +83,7 @@ func TestOP08_ReclaimLeavesWhatWasRenewedWhileItWaited(t *testing.T) {
 			if err := s.Put(ctx, testNow, ticket); err != nil {
 				t.Fatal(err)
 			}
-			client := &authserver.Client{ID: "c", Registration: &authserver.Registration{CreatedAt: testNow, UnusedUntil: testNow.Add(time.Hour)}}
+			client := &record.Client{ID: "c", Registration: &record.Registration{CreatedAt: testNow, UnusedUntil: testNow.Add(time.Hour)}}
 			if err := s.RegisterClient(ctx, client, 10); err != nil {
 				t.Fatal(err)
 			}

@@ -7,20 +7,20 @@ import (
 	"database/sql"
 	"fmt"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const privateColumn = "keys.private"
 
-// Keys implements authserver.Store.
-func (s *Store) Keys(ctx context.Context) ([]authserver.Key, error) {
+// Keys implements record.Store.
+func (s *Store) Keys(ctx context.Context) ([]record.Key, error) {
 	return s.keys(ctx, s.database.read())
 }
 
-// UpdateKeys implements authserver.Store. update must not call the store, and runs again
+// UpdateKeys implements record.Store. update must not call the store, and runs again
 // if PostgreSQL asks for another try.
-func (s *Store) UpdateKeys(ctx context.Context, update func([]authserver.Key) ([]authserver.Key, error)) error {
+func (s *Store) UpdateKeys(ctx context.Context, update func([]record.Key) ([]record.Key, error)) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
@@ -48,8 +48,8 @@ func (s *Store) UpdateKeys(ctx context.Context, update func([]authserver.Key) ([
 	return nil
 }
 
-func (s *Store) keys(ctx context.Context, q querier) ([]authserver.Key, error) {
-	keys, err := collect(ctx, q, func(rows *sql.Rows) (k authserver.Key, err error) {
+func (s *Store) keys(ctx context.Context, q querier) ([]record.Key, error) {
+	keys, err := collect(ctx, q, func(rows *sql.Rows) (k record.Key, err error) {
 		var algorithm string
 		var private []byte
 		var created, signsFrom, publishedUntil int64
@@ -85,7 +85,7 @@ func (s *Store) openPrivate(sealed []byte, kid string) (crypto.Signer, error) {
 	return signer, nil
 }
 
-func (s *Store) insertKey(ctx context.Context, tx *sql.Tx, k authserver.Key) error {
+func (s *Store) insertKey(ctx context.Context, tx *sql.Tx, k record.Key) error {
 	der, err := x509.MarshalPKCS8PrivateKey(k.Private)
 	if err != nil {
 		return fmt.Errorf("private key: %w", err)

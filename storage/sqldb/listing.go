@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Clients lists all clients in the order of their client_ids, those after the given one.
-func (s *Store) Clients(ctx context.Context, after string, limit int) ([]authserver.Client, error) {
+func (s *Store) Clients(ctx context.Context, after string, limit int) ([]record.Client, error) {
 	return s.clients(ctx, s.database.read(), `WHERE client_id > $1 ORDER BY client_id LIMIT $2`, after, max(limit, 0))
 }
 

@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// ClientNeeds implements authserver.Store. The database looks into the metadata: there may be
+// ClientNeeds implements record.Store. The database looks into the metadata: there may be
 // many clients, and few different needs. A retired client needs nothing.
-func (s *Store) ClientNeeds(ctx context.Context) ([]authserver.ClientNeeds, error) {
-	all, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (n authserver.ClientNeeds, err error) {
+func (s *Store) ClientNeeds(ctx context.Context) ([]record.ClientNeeds, error) {
+	all, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (n record.ClientNeeds, err error) {
 		var responseTypes string
 		if err := rows.Scan(&n.IDTokenSignedResponseAlg, &n.UserinfoSignedResponseAlg, &n.AccessTokenSignedResponseAlg,
 			&n.IDTokenEncryptedResponseAlg, &n.RequestObjectEncryptionAlg, &n.RequestObjectSigningAlg, &responseTypes); err != nil {

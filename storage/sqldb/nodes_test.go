@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
@@ -59,7 +59,7 @@ func (n *nodes) DeleteGrant(ctx context.Context, id string) error {
 	return n.next().DeleteGrant(ctx, id)
 }
 
-func (n *nodes) UpdateGrant(ctx context.Context, subject, clientID string, update func(*authserver.Grant) error) (*authserver.Grant, error) {
+func (n *nodes) UpdateGrant(ctx context.Context, subject, clientID string, update func(*record.Grant) error) (*record.Grant, error) {
 	return n.next().UpdateGrant(ctx, subject, clientID, update)
 }
 
@@ -71,7 +71,7 @@ func (n *nodes) UpdateUser(ctx context.Context, id string, update func(*identity
 	return n.next().UpdateUser(ctx, id, update)
 }
 
-func (n *nodes) UpdateClient(ctx context.Context, clientID string, update func(*authserver.Client) error) error {
+func (n *nodes) UpdateClient(ctx context.Context, clientID string, update func(*record.Client) error) error {
 	return n.next().UpdateClient(ctx, clientID, update)
 }
 
@@ -79,7 +79,7 @@ func (n *nodes) Reclaim(ctx context.Context, now time.Time) (int, error) {
 	return n.next().Reclaim(ctx, now)
 }
 
-func (n *nodes) UpdateKeys(ctx context.Context, update func([]authserver.Key) ([]authserver.Key, error)) error {
+func (n *nodes) UpdateKeys(ctx context.Context, update func([]record.Key) ([]record.Key, error)) error {
 	return n.next().UpdateKeys(ctx, update)
 }
 

@@ -13,9 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // onBoth runs a test on a new database of each kind.
@@ -302,7 +302,7 @@ func TestClosedStoreFails(t *testing.T) {
 		if _, err := s.Get(t.Context(), testNow, storage.Kind("code").Hash("a")); err == nil || errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("Get on a closed store: %v", err)
 		}
-		if _, err := s.UpdateGrant(t.Context(), "s", "c", func(*authserver.Grant) error { return nil }); err == nil {
+		if _, err := s.UpdateGrant(t.Context(), "s", "c", func(*record.Grant) error { return nil }); err == nil {
 			t.Error("UpdateGrant on a closed store succeeds")
 		}
 		if err := s.Ping(t.Context()); err == nil {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
@@ -278,7 +278,7 @@ func TestRE10_Failover(t *testing.T) {
 func TestCN07_RemovalFindsWhatIsStoredBeforeItCommits(t *testing.T) {
 	databaseURL := pgtest.Database(t)
 	s := openTest(t, databaseURL)
-	grant, err := s.UpdateGrant(t.Context(), "ada", "app", func(*authserver.Grant) error { return nil })
+	grant, err := s.UpdateGrant(t.Context(), "ada", "app", func(*record.Grant) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

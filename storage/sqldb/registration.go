@@ -9,12 +9,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// RegisterClient implements authserver.Store.
-func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, most int) error {
+// RegisterClient implements record.Store.
+func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most int) error {
 	if client.Registration == nil {
 		return fmt.Errorf("register client %q: it has no registration", client.ID)
 	}
@@ -32,7 +32,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, m
 			return err
 		}
 		if n >= most {
-			return authserver.ErrTooManyClients
+			return record.ErrTooManyClients
 		}
 		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source, registered, unused_until)
 			VALUES ($1, $2, $3, '', $4, $5) ON CONFLICT (client_id) DO NOTHING`,
@@ -51,8 +51,8 @@ func (s *Store) RegisterClient(ctx context.Context, client *authserver.Client, m
 	return nil
 }
 
-// UpdateClient implements authserver.Store.
-func (s *Store) UpdateClient(ctx context.Context, clientID string, update func(*authserver.Client) error) error {
+// UpdateClient implements record.Store.
+func (s *Store) UpdateClient(ctx context.Context, clientID string, update func(*record.Client) error) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (s *Store) UpdateClient(ctx context.Context, clientID string, update func(*
 }
 
 // updateClient reports whether anything changed that the nodes keep in memory.
-func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, clientID string, update func(*authserver.Client) error) (changed bool, err error) {
+func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, clientID string, update func(*record.Client) error) (changed bool, err error) {
 	found, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), clientID)
 	if err != nil {
 		return false, err
@@ -109,7 +109,7 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 	return metadata != oldMetadata || !slices.Equal(old, client.Secrets) || !client.RetiredAt.Equal(before.RetiredAt) || !client.EndedAt.Equal(before.EndedAt), nil
 }
 
-func registrationTimes(client *authserver.Client) (registered, unusedUntil int64) {
+func registrationTimes(client *record.Client) (registered, unusedUntil int64) {
 	if client.Registration == nil {
 		return 0, 0
 	}
@@ -117,7 +117,7 @@ func registrationTimes(client *authserver.Client) (registered, unusedUntil int64
 }
 
 // encodeClient returns what is stored of a client, but for what has a column of its own.
-func (s *Store) encodeClient(client *authserver.Client) (metadata string, sealed []byte, err error) {
+func (s *Store) encodeClient(client *record.Client) (metadata string, sealed []byte, err error) {
 	stored := *client
 	if client.Registration != nil {
 		registration := *client.Registration

@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var testNow = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -37,14 +37,14 @@ func storeSecrets(t testing.TB, s *Store) secrets {
 	}
 	all := secrets{client: "client-secret-" + storage.NewID(), token: "refresh-token-" + storage.NewID(), private: private}
 	d := Declaration{
-		Clients: []authserver.Client{{ID: "app", Secrets: []string{all.client}}, {ID: "other", Secrets: []string{"another"}}},
+		Clients: []record.Client{{ID: "app", Secrets: []string{all.client}}, {ID: "other", Secrets: []string{"another"}}},
 		Users:   []identity.User{{Username: "alice"}},
 	}
 	if err := s.Declare(t.Context(), testNow, "", d); err != nil {
 		t.Fatal(err)
 	}
-	err = s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) {
-		return []authserver.Key{{ID: storage.NewID(), Algorithm: jose.ES256, Private: private, CreatedAt: testNow}}, nil
+	err = s.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) {
+		return []record.Key{{ID: storage.NewID(), Algorithm: jose.ES256, Private: private, CreatedAt: testNow}}, nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package sqldb keeps everything in one SQL database: SQLite, a file beside the program
 // and the default, or PostgreSQL, which several nodes share. It implements
-// authserver.Store and identity.Store.
+// record.Store and identity.Store.
 //
 //	sqldb.go      Open, Close
 //	database.go   what the two databases do differently: sqlite.go, postgres.go
@@ -25,13 +25,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var (
-	_ authserver.Store = (*Store)(nil)
-	_ identity.Store   = (*Store)(nil)
+	_ record.Store   = (*Store)(nil)
+	_ identity.Store = (*Store)(nil)
 )
 
 // Config says how a database is opened.

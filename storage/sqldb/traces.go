@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// SaveTraces implements authserver.Store. The newest traces are those that were saved
+// SaveTraces implements record.Store. The newest traces are those that were saved
 // last.
-func (s *Store) SaveTraces(ctx context.Context, max int, traces ...authserver.Trace) error {
+func (s *Store) SaveTraces(ctx context.Context, max int, traces ...record.Trace) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		for _, t := range traces {
 			encoded, err := json.Marshal(t)
@@ -33,12 +33,12 @@ func (s *Store) SaveTraces(ctx context.Context, max int, traces ...authserver.Tr
 	return nil
 }
 
-// Trace implements authserver.Store.
-func (s *Store) Trace(ctx context.Context, ref string) (*authserver.Trace, error) {
+// Trace implements record.Store.
+func (s *Store) Trace(ctx context.Context, ref string) (*record.Trace, error) {
 	if !storable(ref) {
 		return nil, storage.ErrNotFound
 	}
-	found, err := records[authserver.Trace](ctx, s.database.read(), `SELECT record FROM traces WHERE ref = $1`, ref)
+	found, err := records[record.Trace](ctx, s.database.read(), `SELECT record FROM traces WHERE ref = $1`, ref)
 	if err != nil {
 		return nil, fmt.Errorf("read trace: %w", err)
 	}

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // User implements identity.Store.
@@ -210,7 +210,7 @@ func (s *Store) deleteUnkept(ctx context.Context, tx *sql.Tx, user *identity.Use
 		for _, t := range tickets {
 			root := storage.RootFamily(t.Family)
 			doomed[root] = true
-			if root != "" && slices.Contains(user.Kept, authserver.SessionOf(t)) {
+			if root != "" && slices.Contains(user.Kept, record.SessionOf(t)) {
 				kept[root] = true
 			}
 		}

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // reconcile writes what an input asks for and returns what that was, such as
@@ -242,8 +242,8 @@ func takeOver(t *testing.T, s Database) {
 func reconcileMembers(t *testing.T, s Database) {
 	ctx := t.Context()
 	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{
-		Clients: []authserver.Client{{ID: "c", Secrets: []string{"secret"}, ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://c/cb"}, ClientName: "C", JWKS: []byte(`{"keys":[]}`)}}},
-		Scopes:  []authserver.Scope{{Name: "s", Description: "S", Optional: true}},
+		Clients: []record.Client{{ID: "c", Secrets: []string{"secret"}, ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://c/cb"}, ClientName: "C", JWKS: []byte(`{"keys":[]}`)}}},
+		Scopes:  []record.Scope{{Name: "s", Description: "S", Optional: true}},
 		Users:   []identity.User{{Username: "ada", Claims: map[string]any{"email": "ada@example.org", "email_verified": true, "name": "Ada", "x": 1.0, "y": 2.0}, Administrator: true}},
 	}), nil)
 	before := userNamed(t, s, "ada")
@@ -256,9 +256,9 @@ func reconcileMembers(t *testing.T, s Database) {
 	}
 	reconcile(t, s, in)
 	c := must(s.Client(ctx, "c"))(t)
-	wantEqual(t, "Client", &authserver.Client{ID: "c", Secrets: []string{"secret"},
-		ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://c/cb"}, JWKS: []byte(`{"keys":[]}`)}, ClientSettings: authserver.ClientSettings{SkipConsent: true}}, c)
-	wantEqual(t, "Scopes", []authserver.Scope{{Name: "s", Description: "S"}}, must(s.Scopes(ctx))(t))
+	wantEqual(t, "Client", &record.Client{ID: "c", Secrets: []string{"secret"},
+		ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://c/cb"}, JWKS: []byte(`{"keys":[]}`)}, ClientSettings: record.ClientSettings{SkipConsent: true}}, c)
+	wantEqual(t, "Scopes", []record.Scope{{Name: "s", Description: "S"}}, must(s.Scopes(ctx))(t))
 	u := userNamed(t, s, "ada")
 	wantEqual(t, "claims", map[string]any{"email": "ada@example.org", "email_verified": true, "name": "Ada", "y": 2.0}, u.Claims)
 	if !u.Disabled || !u.Administrator || u.ID != before.ID || u.PasswordHash != before.PasswordHash {

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func setDisabled(t *testing.T, s Database, id string, disabled bool) error {
@@ -68,17 +68,17 @@ func userEnds(t *testing.T, s Database) {
 
 func clientEnds(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{Clients: []authserver.Client{{ID: "c"}, {ID: "d"}}}), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{Clients: []record.Client{{ID: "c"}, {ID: "d"}}}), nil)
 	g, other := grant(t, s, "a", "c").ID, grant(t, s, "a", "d").ID
-	for name, change := range map[string]func(c *authserver.Client){
-		"disabled":     func(c *authserver.Client) { c.Disabled = true },
-		"retired":      func(c *authserver.Client) { c.RetiredAt = noon },
-		"active again": func(c *authserver.Client) { c.Disabled = false },
+	for name, change := range map[string]func(c *record.Client){
+		"disabled":     func(c *record.Client) { c.Disabled = true },
+		"retired":      func(c *record.Client) { c.RetiredAt = noon },
+		"active again": func(c *record.Client) { c.Disabled = false },
 	} {
-		updateClient(t, s, "c", func(c *authserver.Client) { c.Disabled, c.RetiredAt = name == "active again", time.Time{} })
+		updateClient(t, s, "c", func(c *record.Client) { c.Disabled, c.RetiredAt = name == "active again", time.Time{} })
 		issued := []storage.Ticket{
 			hangingFrom(g, ticket(codes, name)), hangingFrom(g, inFamily("family", ticket(refresh, name))),
-			hangingFrom(authserver.ClientGrant("c"), ticket("access", name)),
+			hangingFrom(record.ClientGrant("c"), ticket("access", name)),
 		}
 		status, others := hangingFrom(g, ticket(storage.KindStatus, name)), hangingFrom(other, ticket(refresh, "others "+name))
 		put(t, s, append(issued, status, others)...)
@@ -106,7 +106,7 @@ func issuedIn(t *testing.T, session string, ticket storage.Ticket) storage.Ticke
 		t.Fatal(err)
 	}
 	ticket.Data = data
-	wantEqual(t, "SessionOf", session, authserver.SessionOf(ticket))
+	wantEqual(t, "SessionOf", session, record.SessionOf(ticket))
 	return ticket
 }
 
@@ -167,7 +167,7 @@ func raceDisableClient(t *testing.T, s Database) {
 		want(t, "RegisterClient", s.RegisterClient(t.Context(), registered(name(round), time.Time{}), 1000), nil)
 		return grant(t, s, "a", name(round)).ID
 	}, func(round int) error {
-		return s.UpdateClient(t.Context(), name(round), func(c *authserver.Client) error {
+		return s.UpdateClient(t.Context(), name(round), func(c *record.Client) error {
 			c.Disabled = true
 			return nil
 		})
@@ -180,7 +180,7 @@ func reclaimInactive(t *testing.T, s Database) {
 		want(t, "RegisterClient", s.RegisterClient(t.Context(), registered(id, time.Time{}), 10), nil)
 	}
 	want(t, "UpdateUser", setDisabled(t, s, "a", true), nil)
-	updateClient(t, s, "c", func(c *authserver.Client) { c.RetiredAt = noon })
+	updateClient(t, s, "c", func(c *record.Client) { c.RetiredAt = noon })
 	// A node that has not heard of it yet goes on.
 	put(t, s, hangingFrom(grant(t, s, "a", "d").ID, ticket(refresh, "a")), hangingFrom(grant(t, s, "b", "c").ID, ticket(refresh, "c")),
 		hangingFrom(grant(t, s, "b", "d").ID, ticket(refresh, "d")))
@@ -195,7 +195,7 @@ func raceFirstUse(t *testing.T, s Database) {
 		id := fmt.Sprint(round)
 		want(t, "RegisterClient", s.RegisterClient(t.Context(), registered(id, noon.Add(time.Hour)), 1000), nil)
 		errs := together(10, func(i int) error {
-			return s.UpdateClient(t.Context(), id, func(c *authserver.Client) error {
+			return s.UpdateClient(t.Context(), id, func(c *record.Client) error {
 				if i < 5 {
 					c.Registration.UnusedUntil = time.Time{}
 				} else {
@@ -227,7 +227,7 @@ func raceReclaim(t *testing.T, s Database) {
 			case 0:
 				return s.Put(t.Context(), later, renewed)
 			case 1:
-				return s.UpdateClient(t.Context(), id, func(c *authserver.Client) error {
+				return s.UpdateClient(t.Context(), id, func(c *record.Client) error {
 					c.Registration.UnusedUntil = time.Time{}
 					return nil
 				})

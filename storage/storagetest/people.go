@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func person(id, username, email string) *identity.User {
@@ -240,9 +240,9 @@ func declaredNames(t *testing.T, s Database) (names string) {
 
 func one(name string) declaration.Declaration {
 	return declaration.Declaration{
-		Clients:   []authserver.Client{{ID: name, Secrets: []string{"secret"}}},
-		Resources: []authserver.Resource{{Identifier: "https://" + name, Scopes: []string{name}}},
-		Scopes:    []authserver.Scope{{Name: name, Claims: []string{"email"}}},
+		Clients:   []record.Client{{ID: name, Secrets: []string{"secret"}}},
+		Resources: []record.Resource{{Identifier: "https://" + name, Scopes: []string{name}}},
+		Scopes:    []record.Scope{{Name: name, Claims: []string{"email"}}},
 		Users:     []identity.User{{Username: name}},
 	}
 }
@@ -281,13 +281,13 @@ func declareFails(t *testing.T, s Database) {
 	taken.Users[1] = identity.User{Username: "alice@example.org"}
 	want(t, "Declare with another's e-mail address as username", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
 	for name, d := range map[string]declaration.Declaration{
-		"a name twice":     {Scopes: []authserver.Scope{{Name: "s"}, {Name: "s"}}},
-		"no name":          {Clients: []authserver.Client{{}}},
+		"a name twice":     {Scopes: []record.Scope{{Name: "s"}, {Name: "s"}}},
+		"no name":          {Clients: []record.Client{{}}},
 		"a username twice": {Users: []identity.User{{Username: "x"}, {Username: "X"}}},
 		"a bad username":   {Users: []identity.User{{Username: "a b"}}},
 		"a bad hash":       {Users: []identity.User{{Username: "x", PasswordHash: "plain"}}},
-		"metadata that is no JSON": {Clients: []authserver.Client{func() authserver.Client {
-			c := authserver.Client{ID: "c"}
+		"metadata that is no JSON": {Clients: []record.Client{func() record.Client {
+			c := record.Client{ID: "c"}
 			c.JWKS = []byte("{")
 			return c
 		}()}},

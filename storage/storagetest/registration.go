@@ -6,29 +6,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-func registered(id string, unusedUntil time.Time) *authserver.Client {
-	return &authserver.Client{
+func registered(id string, unusedUntil time.Time) *record.Client {
+	return &record.Client{
 		ID: id, Secrets: []string{"secret of " + id}, ClientMetadata: oauth.ClientMetadata{ClientName: "App"},
-		Registration: &authserver.Registration{TokenHash: []byte("hash"), CreatedAt: noon, UnusedUntil: unusedUntil},
+		Registration: &record.Registration{TokenHash: []byte("hash"), CreatedAt: noon, UnusedUntil: unusedUntil},
 	}
 }
 
 func registerClient(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "file", declaration.Declaration{Clients: []authserver.Client{{ID: "declared"}}}), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file", declaration.Declaration{Clients: []record.Client{{ID: "declared"}}}), nil)
 	before := version(t, s)
 	want(t, "RegisterClient", s.RegisterClient(ctx, registered("a", noon.Add(time.Hour)), 2), nil)
 	wantEqual(t, "Client", registered("a", noon.Add(time.Hour)), must(s.Client(ctx, "a"))(t))
 	want(t, "RegisterClient again", s.RegisterClient(ctx, registered("a", noon), 2), storage.ErrExists)
 	want(t, "RegisterClient of a declared ID", s.RegisterClient(ctx, registered("declared", noon), 2), storage.ErrExists)
 	want(t, "RegisterClient", s.RegisterClient(ctx, registered("b", time.Time{}), 2), nil)
-	want(t, "RegisterClient of one too many", s.RegisterClient(ctx, registered("c", noon), 2), authserver.ErrTooManyClients)
+	want(t, "RegisterClient of one too many", s.RegisterClient(ctx, registered("c", noon), 2), record.ErrTooManyClients)
 	if version(t, s) != before {
 		t.Error("a registration makes every node forget what it knows")
 	}
@@ -40,9 +40,9 @@ func registerClient(t *testing.T, s Database) {
 	must(s.Client(ctx, "a"))(t)
 }
 
-func updateClient(t *testing.T, s Database, id string, change func(*authserver.Client)) {
+func updateClient(t *testing.T, s Database, id string, change func(*record.Client)) {
 	t.Helper()
-	want(t, "UpdateClient", s.UpdateClient(t.Context(), id, func(c *authserver.Client) error {
+	want(t, "UpdateClient", s.UpdateClient(t.Context(), id, func(c *record.Client) error {
 		change(c)
 		return nil
 	}), nil)
@@ -51,17 +51,17 @@ func updateClient(t *testing.T, s Database, id string, change func(*authserver.C
 // keep notes that a client was used.
 func keep(t *testing.T, s Database, id string) {
 	t.Helper()
-	updateClient(t, s, id, func(c *authserver.Client) { c.Registration.UnusedUntil = time.Time{} })
+	updateClient(t, s, id, func(c *record.Client) { c.Registration.UnusedUntil = time.Time{} })
 }
 
 func changeClient(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{Clients: []authserver.Client{{ID: "declared"}}}), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "", declaration.Declaration{Clients: []record.Client{{ID: "declared"}}}), nil)
 	want(t, "RegisterClient", s.RegisterClient(ctx, registered("a", noon), 10), nil)
 	before := version(t, s)
 	changed := registered("a", noon)
 	changed.ClientName, changed.Secrets = "Another", nil
-	updateClient(t, s, "a", func(c *authserver.Client) {
+	updateClient(t, s, "a", func(c *record.Client) {
 		wantEqual(t, "what update gets", registered("a", noon), c)
 		c.ClientName, c.Secrets = "Another", nil
 	})
@@ -70,18 +70,18 @@ func changeClient(t *testing.T, s Database) {
 		t.Error("nobody hears of an update")
 	}
 	before = version(t, s)
-	updateClient(t, s, "declared", func(c *authserver.Client) { c.RetiredAt = noon })
+	updateClient(t, s, "declared", func(c *record.Client) { c.RetiredAt = noon })
 	if retired := must(s.Client(ctx, "declared"))(t); !retired.RetiredAt.Equal(noon) || retired.EndedAt.IsZero() {
 		t.Errorf("a retired client: RetiredAt %v, EndedAt %v", retired.RetiredAt, retired.EndedAt)
 	}
 	if version(t, s) <= before {
 		t.Error("nobody hears that a client is retired")
 	}
-	nothing := func(*authserver.Client) error { return nil }
+	nothing := func(*record.Client) error { return nil }
 	want(t, "UpdateClient of nobody", s.UpdateClient(ctx, "nobody", nothing), storage.ErrNotFound)
 	before = version(t, s)
 	refused := errors.New("refused")
-	want(t, "UpdateClient", s.UpdateClient(ctx, "a", func(c *authserver.Client) error {
+	want(t, "UpdateClient", s.UpdateClient(ctx, "a", func(c *record.Client) error {
 		c.ClientName, c.Secrets = "Third", []string{"other"}
 		return refused
 	}), refused)
@@ -129,7 +129,7 @@ func raceRegisterClient(t *testing.T, s Database) {
 		if err == nil {
 			stored++
 		} else {
-			want(t, "RegisterClient", err, authserver.ErrTooManyClients)
+			want(t, "RegisterClient", err, record.ErrTooManyClients)
 		}
 	}
 	wantEqual(t, "registered clients", most, stored)

@@ -15,17 +15,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // Database is what every store does.
 type Database interface {
-	authserver.Store
+	record.Store
 	identity.Store
 	Declare(ctx context.Context, now time.Time, source string, d declaration.Declaration) error
 	Declared(ctx context.Context) (declaration.Declaration, error)
@@ -34,7 +34,7 @@ type Database interface {
 	Reclaim(ctx context.Context, now time.Time) (removed int, err error)
 }
 
-// Store checks the contracts of authserver.Store and identity.Store, beside those of
+// Store checks the contracts of record.Store and identity.Store, beside those of
 // storage.Tickets, and what declares records. open returns a new, empty store.
 func Store(t *testing.T, open func(t *testing.T) Database) {
 	t.Run("Tickets", func(t *testing.T) {
@@ -163,9 +163,9 @@ func versionGrows(t *testing.T, s Database) {
 		last = next
 	}
 	d := declaration.Declaration{
-		Clients:   []authserver.Client{{ID: "c", Secrets: []string{"one"}}},
-		Scopes:    []authserver.Scope{{Name: "read"}},
-		Resources: []authserver.Resource{{Identifier: "https://api.example"}},
+		Clients:   []record.Client{{ID: "c", Secrets: []string{"one"}}},
+		Scopes:    []record.Scope{{Name: "read"}},
+		Resources: []record.Resource{{Identifier: "https://api.example"}},
 	}
 	apply := func() { t.Helper(); want(t, "Declare", s.Declare(t.Context(), noon, "file", d), nil) }
 	apply()
@@ -187,7 +187,7 @@ func versionGrows(t *testing.T, s Database) {
 	d.Scopes = nil
 	apply()
 	grows("a scope less", true)
-	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return []authserver.Key{newKey(t, "k")}, nil }), nil)
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return []record.Key{newKey(t, "k")}, nil }), nil)
 	grows("a key more", true)
 	put(t, s, ticket(codes, "a"))
 	grows("a ticket", false)
@@ -211,28 +211,28 @@ func lookupNotFound(t *testing.T, s Database) {
 
 func clientReturns(t *testing.T, s Database) {
 	age := int64(60)
-	c := authserver.Client{
+	c := record.Client{
 		ID: "app", Secrets: []string{"old", "new"},
 		ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{"https://app.example/callback"}, ClientName: "Ünïcode 'App'",
 			JWKS: []byte(`{"keys":[]}`), DefaultMaxAge: &age, Scope: "openid email",
 		},
-		ClientSettings: authserver.ClientSettings{SkipConsent: true, Resources: []string{"https://api.example"}},
+		ClientSettings: record.ClientSettings{SkipConsent: true, Resources: []string{"https://api.example"}},
 	}
-	want(t, "Declare", s.Declare(t.Context(), noon, "", declaration.Declaration{Clients: []authserver.Client{c}}), nil)
+	want(t, "Declare", s.Declare(t.Context(), noon, "", declaration.Declaration{Clients: []record.Client{c}}), nil)
 	got := must(s.Client(t.Context(), "app"))(t)
 	wantEqual(t, "Client", &c, got)
 	got.Secrets[0], got.RedirectURIs[0] = "x", "x"
 	wantEqual(t, "Client, after the caller changed theirs", &c, must(s.Client(t.Context(), "app"))(t))
 }
 
-func newKey(t *testing.T, id string) authserver.Key {
+func newKey(t *testing.T, id string) record.Key {
 	t.Helper()
 	private := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
-	return authserver.Key{ID: id, Algorithm: jose.ES256, Private: private, CreatedAt: noon, SignsFrom: noon.Add(time.Hour)}
+	return record.Key{ID: id, Algorithm: jose.ES256, Private: private, CreatedAt: noon, SignsFrom: noon.Add(time.Hour)}
 }
 
-func keyIDs(keys []authserver.Key) (ids []string) {
+func keyIDs(keys []record.Key) (ids []string) {
 	for _, k := range keys {
 		ids = append(ids, k.ID)
 	}
@@ -245,26 +245,26 @@ func keysReturn(t *testing.T, s Database) {
 		t.Fatal(err)
 	}
 	a := newKey(t, "a")
-	b := authserver.Key{ID: "b", Algorithm: jose.EdDSA, Private: private, CreatedAt: noon.Add(time.Second), SignsFrom: noon.Add(time.Minute), PublishedUntil: noon.Add(time.Hour)}
-	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+	b := record.Key{ID: "b", Algorithm: jose.EdDSA, Private: private, CreatedAt: noon.Add(time.Second), SignsFrom: noon.Add(time.Minute), PublishedUntil: noon.Add(time.Hour)}
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 		if len(keys) != 0 {
 			t.Errorf("a new store has %d keys", len(keys))
 		}
-		return []authserver.Key{b, a}, nil
+		return []record.Key{b, a}, nil
 	}), nil)
 	got := must(s.Keys(t.Context()))(t)
-	wantEqual(t, "Keys", []authserver.Key{a, b}, got)
-	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
-		return slices.DeleteFunc(keys, func(k authserver.Key) bool { return k.ID == "a" }), nil
+	wantEqual(t, "Keys", []record.Key{a, b}, got)
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
+		return slices.DeleteFunc(keys, func(k record.Key) bool { return k.ID == "a" }), nil
 	}), nil)
-	wantEqual(t, "Keys after one was dropped", []authserver.Key{b}, must(s.Keys(t.Context()))(t))
+	wantEqual(t, "Keys after one was dropped", []record.Key{b}, must(s.Keys(t.Context()))(t))
 }
 
 func updateKeysFails(t *testing.T, s Database) {
 	a := newKey(t, "a")
-	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return []authserver.Key{a}, nil }), nil)
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return []record.Key{a}, nil }), nil)
 	before, failed := version(t, s), errors.New("no")
-	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]authserver.Key) ([]authserver.Key, error) { return nil, failed }), failed)
+	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return nil, failed }), failed)
 	wantEqual(t, "Keys", []string{"a"}, keyIDs(must(s.Keys(t.Context()))(t)))
 	wantEqual(t, "Version", before, version(t, s))
 }
@@ -273,7 +273,7 @@ func raceUpdateKeys(t *testing.T, s Database) {
 	const nodes = 10
 	key := newKey(t, "")
 	errs := together(nodes, func(i int) error {
-		return s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+		return s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 			k := key
 			k.ID = fmt.Sprint(len(keys)) // two that read the same keys would collide
 			return append(keys, k), nil
@@ -285,7 +285,7 @@ func raceUpdateKeys(t *testing.T, s Database) {
 	wantEqual(t, "number of keys", nodes, len(must(s.Keys(t.Context()))(t)))
 	// Each of those who find that a key is missing adds it; one did before.
 	for _, err := range together(nodes, func(i int) error {
-		return s.UpdateKeys(t.Context(), func(keys []authserver.Key) ([]authserver.Key, error) {
+		return s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 			if len(keys) > nodes {
 				return keys, nil
 			}
@@ -300,24 +300,24 @@ func raceUpdateKeys(t *testing.T, s Database) {
 }
 
 // grant returns the grant of a subject to a client, a new one if there was none.
-func grant(t *testing.T, s Database, subject, clientID string) *authserver.Grant {
+func grant(t *testing.T, s Database, subject, clientID string) *record.Grant {
 	t.Helper()
-	return must(s.UpdateGrant(t.Context(), subject, clientID, func(*authserver.Grant) error { return nil }))(t)
+	return must(s.UpdateGrant(t.Context(), subject, clientID, func(*record.Grant) error { return nil }))(t)
 }
 
 func oneGrant(t *testing.T, s Database) {
 	var id string
-	first := must(s.UpdateGrant(t.Context(), "u", "c", func(g *authserver.Grant) error {
+	first := must(s.UpdateGrant(t.Context(), "u", "c", func(g *record.Grant) error {
 		id = g.ID
-		wantEqual(t, "a new grant", &authserver.Grant{ID: id, Subject: "u", ClientID: "c"}, g)
+		wantEqual(t, "a new grant", &record.Grant{ID: id, Subject: "u", ClientID: "c"}, g)
 		g.Scope, g.Declined, g.CreatedAt, g.UpdatedAt = oauth.Scope{"a", "b"}, oauth.Scope{"d"}, noon, noon
 		g.Resources = []string{}
 		return nil
 	}))(t)
-	stored := &authserver.Grant{ID: id, Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, Resources: []string{}, CreatedAt: noon, UpdatedAt: noon}
+	stored := &record.Grant{ID: id, Subject: "u", ClientID: "c", Scope: oauth.Scope{"a", "b"}, Declined: oauth.Scope{"d"}, Resources: []string{}, CreatedAt: noon, UpdatedAt: noon}
 	wantEqual(t, "what UpdateGrant returns", stored, first)
 	wantEqual(t, "Grant", stored, must(s.Grant(t.Context(), "u", "c"))(t))
-	later := must(s.UpdateGrant(t.Context(), "u", "c", func(g *authserver.Grant) error {
+	later := must(s.UpdateGrant(t.Context(), "u", "c", func(g *record.Grant) error {
 		wantEqual(t, "what update gets", stored, g)
 		g.Scope, g.Declined, g.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
 		g.Resources = []string{"https://api.example.com/a b", "urn:api"}
@@ -328,13 +328,13 @@ func oneGrant(t *testing.T, s Database) {
 	wantEqual(t, "what UpdateGrant returns", stored, later)
 	refused := errors.New("refused")
 	for _, client := range []string{"c", "another"} {
-		_, err := s.UpdateGrant(t.Context(), "u", client, func(g *authserver.Grant) error {
+		_, err := s.UpdateGrant(t.Context(), "u", client, func(g *record.Grant) error {
 			g.Scope = oauth.Scope{"x"}
 			return refused
 		})
 		want(t, "UpdateGrant", err, refused)
 	}
-	wantEqual(t, "grants", []authserver.Grant{*stored}, must(s.GrantsOf(t.Context(), "u"))(t))
+	wantEqual(t, "grants", []record.Grant{*stored}, must(s.GrantsOf(t.Context(), "u"))(t))
 }
 
 // raceUpdateGrant: of consents that are given at once none is lost.
@@ -342,7 +342,7 @@ func raceUpdateGrant(t *testing.T, s Database) {
 	for round := range rounds(10) {
 		ids := make([]string, 20)
 		for _, err := range together(len(ids), func(i int) error {
-			g, err := s.UpdateGrant(t.Context(), "u", fmt.Sprint(round), func(g *authserver.Grant) error {
+			g, err := s.UpdateGrant(t.Context(), "u", fmt.Sprint(round), func(g *record.Grant) error {
 				g.Scope = g.Scope.Union(oauth.Scope{fmt.Sprint("scope", i)})
 				return nil
 			})
@@ -400,10 +400,10 @@ func raceDeleteGrant(t *testing.T, s Database) {
 }
 
 func saveTraces(t *testing.T, s Database) {
-	trace := func(i int) authserver.Trace {
-		return authserver.Trace{
+	trace := func(i int) record.Trace {
+		return record.Trace{
 			Ref: fmt.Sprint("ref", i), Time: noon.Add(time.Duration(i) * time.Second), Endpoint: "/token", ClientID: "c",
-			Checks: []authserver.Check{{Rule: "the code is known", Section: "RFC 6749, section 4.1.3", Detail: "d"}}, Error: "invalid_grant",
+			Checks: []record.Check{{Rule: "the code is known", Section: "RFC 6749, section 4.1.3", Detail: "d"}}, Error: "invalid_grant",
 		}
 	}
 	want(t, "SaveTraces", s.SaveTraces(t.Context(), 3, trace(1), trace(2)), nil)

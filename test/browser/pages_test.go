@@ -14,11 +14,11 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/demo"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // world is a server with one application, whose callback says what it received.
@@ -39,7 +39,7 @@ func newWorld(t *testing.T, lifetimes valetkey.Lifetimes) *world {
 			ClientName: "Photo printer", RedirectURIs: []string{w.callback}, Scope: "openid profile photos",
 		}}},
 		Users:  []valetkey.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
-		Scopes: []authserver.Scope{{Name: "photos", Description: "See your photos"}},
+		Scopes: []record.Scope{{Name: "photos", Description: "See your photos"}},
 	}})
 	return w
 }

@@ -22,7 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // report is what every client tells of its walk.
@@ -47,8 +47,8 @@ type report struct {
 func inBothFormats(t *testing.T, secret, byKey string, walk func(*testing.T, *world) report) {
 	for format, after := range map[string]int{
 		// A JWT is good until it expires; the server's introspection knows better.
-		authserver.AccessTokenJWT:    http.StatusOK,
-		authserver.AccessTokenOpaque: http.StatusUnauthorized,
+		record.AccessTokenJWT:    http.StatusOK,
+		record.AccessTokenOpaque: http.StatusUnauthorized,
 	} {
 		t.Run(format, func(t *testing.T) {
 			got := walk(t, newWorld(t, secret, format))

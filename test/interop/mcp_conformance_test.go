@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // TestMCPConformance runs the scenarios of the Model Context Protocol's own conformance
@@ -37,8 +37,8 @@ func TestMCPConformance(t *testing.T) {
 				ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"http://127.0.0.1/callback"}, Scope: "notes.read",
 			}}},
 			Users:     []valetkey.User{{Username: "alice", Password: "correct horse battery"}},
-			Scopes:    []authserver.Scope{{Name: "notes.read"}},
-			Resources: []authserver.Resource{{Identifier: resource, Scopes: []string{"notes.read"}}},
+			Scopes:    []record.Scope{{Name: "notes.read"}},
+			Resources: []record.Resource{{Identifier: resource, Scopes: []string{"notes.read"}}},
 		},
 		MetadataDocuments: valetkey.MetadataDocuments{AllowedHosts: []string{"*"}, Scope: "notes.read"},
 	})

@@ -22,9 +22,9 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/internal/person"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // The port of mcpCallback is one that happened to be free; nobody listens: the browser
@@ -59,8 +59,8 @@ func newMCPWorld(t *testing.T) *mcpWorld {
 	server := authservertest.NewServer(t, authservertest.Config{
 		Declarations: valetkey.Declarations{
 			Users:     []valetkey.User{{Username: "alice", Password: "correct horse battery"}},
-			Scopes:    []authserver.Scope{{Name: "notes.read"}, {Name: "notes.write"}},
-			Resources: []authserver.Resource{{Identifier: w.server, Scopes: []string{"notes.read", "notes.write"}}},
+			Scopes:    []record.Scope{{Name: "notes.read"}, {Name: "notes.write"}},
+			Resources: []record.Resource{{Identifier: w.server, Scopes: []string{"notes.read", "notes.write"}}},
 		},
 		// Clients refresh an access token that is about to end before each request.
 		Lifetimes:              valetkey.Lifetimes{AccessToken: valetkey.Duration(5 * time.Second)},

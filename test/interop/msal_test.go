@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // TestMSALNode lets Microsoft's library for Node.js sign in. It takes https alone, and adds
@@ -16,7 +16,7 @@ import (
 func TestMSALNode(t *testing.T) {
 	node := need(t, "node")
 	dir := installNode(t, "msal")
-	w := newHTTPSWorld(t, plainSecret, authserver.AccessTokenJWT)
+	w := newHTTPSWorld(t, plainSecret, record.AccessTokenJWT)
 	authorities := filepath.Join(t.TempDir(), "authorities.pem")
 	if err := os.WriteFile(authorities, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.certificate.Raw}), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // springHome is what the application shows to whoever is signed in.
@@ -58,8 +58,8 @@ func TestSpringBoot(t *testing.T) {
 			Users: []valetkey.User{{
 				Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
 			}},
-			Scopes:    []authserver.Scope{{Name: apiScope}},
-			Resources: []authserver.Resource{{Identifier: "https://albums.example.com", Scopes: []string{apiScope}}},
+			Scopes:    []record.Scope{{Name: apiScope}},
+			Resources: []record.Resource{{Identifier: "https://albums.example.com", Scopes: []string{apiScope}}},
 		},
 		// Spring refreshes an access token in its last minute, so at each request here.
 		Lifetimes: valetkey.Lifetimes{AccessToken: valetkey.Duration(30 * time.Second)},

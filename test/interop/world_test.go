@@ -13,11 +13,11 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -95,8 +95,8 @@ func startWorld(t *testing.T, secret, format string, https bool) *world {
 		Users: []valetkey.User{{
 			Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
 		}},
-		Scopes: []authserver.Scope{{Name: apiScope, Description: "See your albums"}},
-		Resources: []authserver.Resource{{Identifier: resource, Name: "Albums", Scopes: []string{apiScope},
+		Scopes: []record.Scope{{Name: apiScope, Description: "See your albums"}},
+		Resources: []record.Resource{{Identifier: resource, Name: "Albums", Scopes: []string{apiScope},
 			AccessTokenFormat: format, IntrospectionClients: []string{apiID}}},
 	}})
 	client := http.DefaultClient

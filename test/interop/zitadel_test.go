@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // TestZitadelOIDC lets the relying party and the resource server of zitadel/oidc work for
@@ -22,7 +22,7 @@ func TestZitadelOIDC(t *testing.T) {
 	if err := run(build); err != nil {
 		unavailable(t, "zitadel/oidc cannot be built: %v", err)
 	}
-	w := newWorld(t, oddSecret, authserver.AccessTokenOpaque)
+	w := newWorld(t, oddSecret, record.AccessTokenOpaque)
 	got := runScript(t, w, program)
 	if got.Subject == "" {
 		t.Error("the ID token has no subject")

@@ -1,29 +1,29 @@
-package authserver
+package record
 
 import "time"
 
-// Trace is the ladder of checks that a request climbed: enough to explain a refusal to
-// the operator, never shown to a stranger, and without secrets.
+// Trace lists the checks of a request: enough to explain a refusal to the operator. It
+// contains no secrets, and is never shown to outsiders.
 type Trace struct {
-	// Ref is the short reference that error pages and error_description carry.
+	// Ref is the short reference on error pages and in error_description.
 	Ref      string    `json:"ref"`
 	Time     time.Time `json:"time"`
 	Endpoint string    `json:"endpoint"` // path below the issuer
 	ClientID string    `json:"client_id,omitempty"`
 	Checks   []Check   `json:"checks"`
-	// Error and Description are what the client was told; "" for an accepted request.
+	// Error and Description are those of the response; "" for an accepted request.
 	Error       string `json:"error,omitempty"`
 	Description string `json:"error_description,omitempty"`
 }
 
-// Check is one rung.
+// Check is one check of a request.
 type Check struct {
-	// Rule says what must hold, Section where that is written.
+	// Rule says what must hold, Section which section of a specification requires it.
 	Rule    string `json:"rule"`
 	Section string `json:"section"`
 	OK      bool   `json:"ok"`
 	// Detail says what was compared, or which of several accepted forms was sent. Mend says
-	// what to change; for a failed check only.
+	// what to change; it is set for a failed check only.
 	Detail string `json:"detail,omitempty"`
 	Mend   string `json:"mend,omitempty"`
 }
