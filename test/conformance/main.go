@@ -54,7 +54,7 @@ func start(ctx context.Context) error {
 	resume := flag.Bool("resume", false, "skip modules that neither failed nor warned in an earlier run")
 	parallel := flag.Int("parallel", 2, "how many plans run in parallel")
 	database := flag.String("database", "", "the server's database `URL` (default SQLite)")
-	document := flag.String("write", "", "write the results to this Markdown `file`")
+	document := flag.String("write", "", "write the results to this Markdown `file`; without --suite, those of earlier runs")
 	directory := flag.String("directory", filepath.Join("test", "artifacts", "conformance"), "the `directory` of the results")
 	list := flag.Bool("list", false, "list the plans")
 	without := flag.Bool("without-switches", false, "run with the default settings, without the insecure_… switches that the suite needs")
@@ -77,6 +77,14 @@ func start(ctx context.Context) error {
 		}
 		return nil
 	}
+	file := filepath.Join(*directory, "results.json")
+	if *address == "" && *document != "" {
+		earlier, err := readReport(file)
+		if err != nil {
+			return err
+		}
+		return earlier.write(*document)
+	}
 	if *address == "" {
 		return errors.New("no suite: pass --suite URL")
 	}
@@ -86,7 +94,7 @@ func start(ctx context.Context) error {
 	if err := os.MkdirAll(*directory, 0o755); err != nil {
 		return err
 	}
-	r := &run{suite: newSuite(*address), file: filepath.Join(*directory, "results.json"), chromium: "chromium"}
+	r := &run{suite: newSuite(*address), file: file, chromium: "chromium"}
 	if path := os.Getenv("CHROMIUM"); path != "" {
 		r.chromium = path
 	}
