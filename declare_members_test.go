@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -500,5 +502,32 @@ func TestOP04_AnotherAddressIsNotVerified(t *testing.T) {
 	mustApply(t, store, "", "users: [{username: ada, email: b@example.com}]\n")
 	if verified := storedUser(t, store, "ada").Claims["email_verified"]; verified == true {
 		t.Error("the new address counts as verified")
+	}
+}
+
+func TestOP06_AResourceInAnotherSpellingIsAConflict(t *testing.T) {
+	store := openTestStore(t)
+	mustApply(t, store, "one", "resources: [{identifier: \"https://notes.example.com\", name: Notes}]\n")
+	for _, other := range []string{"https://notes.example.com/", "https://Notes.example.com", "https://notes.example.com:443"} {
+		d := declarations(t, "resources: [{identifier: "+strconv.Quote(other)+"}]\nscopes: [{name: notes}]\n")
+		for _, options := range []DeclareOptions{{Source: "two"}, {Source: "one", KeepUnnamed: true}, {KeepUnnamed: true}} {
+			declared, err := d.DiffWith(t.Context(), store, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conflict := slices.IndexFunc(declared.Changes, func(c Change) bool { return c.Action == ActionConflict })
+			if conflict < 0 || !strings.Contains(declared.Changes[conflict].Problem, `"https://notes.example.com"`) {
+				t.Errorf("%s with %+v: %+v", other, options, declared.Changes)
+			}
+		}
+	}
+	// The source that declared it may write it differently: the old spelling is retired.
+	changes := mustApply(t, store, "one", "resources: [{identifier: \"https://notes.example.com/\"}]\n")
+	if len(changes) != 2 || changes[0].Action != ActionAdd || changes[1].Action != ActionRetire {
+		t.Errorf("the source respells its resource: %+v", changes)
+	}
+	changes = mustApply(t, store, "one", "resources: [{identifier: \"https://notes.example.com\"}]\n")
+	if len(changes) != 2 || changes[0].Action != ActionRestore {
+		t.Errorf("and back: %+v", changes)
 	}
 }

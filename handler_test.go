@@ -230,8 +230,12 @@ func TestRE36_HealthAndReadiness(t *testing.T) {
 	anywhere := func(r *http.Request) { r.Host = "10.1.2.3:8080" } // a probe knows the address alone
 	want := func(path string, status int) {
 		t.Helper()
-		if w := get(s, path, anywhere); w.Code != status {
+		w := get(s, path, anywhere)
+		if w.Code != status {
 			t.Errorf("%s answers %d, not %d", path, w.Code, status)
+		}
+		if retry := w.Header().Get("Retry-After"); (retry != "") != (status == 503) {
+			t.Errorf("%s, status %d: Retry-After is %q", path, status, retry)
 		}
 	}
 	want("/healthz", 200)

@@ -53,11 +53,15 @@ func (s *Server) health(w http.ResponseWriter) {
 	fmt.Fprintln(w, "ok")
 }
 
+// readyRetryAfter is when a prober asks again, in seconds.
+const readyRetryAfter = "5"
+
 // ready says whether requests should be sent here: the database responds and the server
 // is not about to end. Details follow, one a line.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if s.draining.Load() {
+		w.Header().Set("Retry-After", readyRetryAfter)
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
@@ -65,6 +69,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if err := s.store.Ping(ctx); err != nil {
 		s.log.WarnContext(ctx, "not ready", "error", err)
+		w.Header().Set("Retry-After", readyRetryAfter)
 		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
 		return
 	}

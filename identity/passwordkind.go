@@ -103,7 +103,8 @@ func (a *Accounts) verifyInConstantWork(all []hashWork, hash, password string) b
 // bcryptMost is how many bytes of a password bcrypt reads.
 const bcryptMost = 72
 
-// cutByBcrypt reports whether bcrypt does not read all of a password.
+// cutByBcrypt reports whether a bcrypt hash may be that of a longer password. That of exactly
+// bcryptMost bytes is the same as those of all passwords that begin with them.
 func cutByBcrypt(hash, password string) bool {
-	return !strings.HasPrefix(hash, "$argon2id$") && len(normalizePassword(password)) > bcryptMost
+	return !strings.HasPrefix(hash, "$argon2id$") && len(normalizePassword(password)) >= bcryptMost
 }

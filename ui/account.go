@@ -33,6 +33,8 @@ type applicationView struct {
 	Website string
 	Since   moment
 	Scopes  []scopeView
+	// Resources are the names of the APIs that the scopes are for.
+	Resources []string
 	// Open is the URL that starts a sign-in to the application (OpenID Connect Core, section 4).
 	Open string
 	// group is the same for all registrations of one application; "" for a trusted client.
@@ -88,6 +90,10 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list scopes: %w", err)
 	}
+	resources, err := s.config.Store.Resources(r.Context())
+	if err != nil {
+		return nil, fmt.Errorf("list resources: %w", err)
+	}
 	slices.SortStableFunc(grants, func(a, b record.Grant) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	var applications []applicationView
 	for _, grant := range grants {
@@ -113,6 +119,13 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 			words, ok := inWords(scope)
 			v.Scopes = append(v.Scopes, scopeView{Name: name, Words: words, Plain: !ok})
 		}
+		for _, identifier := range grant.Resources {
+			resource := record.Resource{Identifier: identifier}
+			if i := slices.IndexFunc(resources, func(r record.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }); i >= 0 {
+				resource = resources[i]
+			}
+			v.Resources = append(v.Resources, resourceName(resource.Name, resource.Identifier))
+		}
 		applications = addApplication(applications, v)
 	}
 	slices.SortFunc(applications, func(a, b applicationView) int {
@@ -133,6 +146,11 @@ func addApplication(applications []applicationView, v applicationView) []applica
 	for _, scope := range v.Scopes {
 		if !slices.Contains(listed.Scopes, scope) {
 			listed.Scopes = append(listed.Scopes, scope)
+		}
+	}
+	for _, resource := range v.Resources {
+		if !slices.Contains(listed.Resources, resource) {
+			listed.Resources = append(listed.Resources, resource)
 		}
 	}
 	return applications

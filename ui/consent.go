@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 
@@ -82,15 +83,16 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.Wanted, v.Before = s.scopesInWords(in)
 	for _, resource := range in.Resources {
-		name := cleanName(resource.Name)
-		if name == "" {
-			name = cleanName(resource.Identifier)
-		}
-		v.Resources = append(v.Resources, name)
+		v.Resources = append(v.Resources, resourceName(resource.Name, resource.Identifier))
 	}
 	return s.write(w, pageResponse{
 		template: "consent", title: "Allow " + v.ClientName + "?", formAction: in.FormAction, data: v,
 	})
+}
+
+// resourceName returns what pages call an API: its name, or its identifier if it has none.
+func resourceName(name, identifier string) string {
+	return cmp.Or(cleanName(name), cleanName(identifier))
 }
 
 // scopesInWords returns descriptions of the scopes that the client requests, split into new

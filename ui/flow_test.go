@@ -293,13 +293,24 @@ func TestAccountPage(t *testing.T) {
 		return w.grant(subject, "printer", oauth.Scope{"openid", "photos.read"}).ID
 	}
 	own, foreign := grantOf("a"), grantOf("b")
+	if err := w.store.Declare(t.Context(), time.Now(), "resources", declaration.Declaration{
+		Resources: []record.Resource{{Identifier: "https://photos.example", Name: "Photo library"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.UpdateGrant(t.Context(), "a", "printer", func(grant *record.Grant) error {
+		grant.Resources = []string{"https://photos.example/", "https://gone.example"}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	b, other := w.newBrowser(), w.newBrowser()
 	b.get("/").redirectedTo(t, "/account")
 	b.get("/account").redirectedTo(t, "/sign-in")
 	b.signIn("alice", password).redirected(t)
 	other.signIn("alice", password).redirected(t)
 	page := b.get("/account")
-	page.want(t, 200, "Alice Liddell", "alice@example.com", "Photo Printer", "See your photos", "This browser", own)
+	page.want(t, 200, "Alice Liddell", "alice@example.com", "Photo Printer", "See your photos", "Photo library", "https://gone.example", "This browser", own)
 	// OpenID Connect Core, section 4: the link makes the application start a sign-in here.
 	page.want(t, 200, html.EscapeString("https://printer.example.com/sign-in?from=account&iss="+url.QueryEscape(w.url)))
 

@@ -240,7 +240,15 @@ func reconcileRecords[T any](r *reconciling, kind string, declared []Record, sto
 	named := map[string]bool{}
 	for _, d := range declared {
 		named[d.Name] = true
+	}
+	for _, d := range declared {
 		old := rows[d.Name]
+		if kind == KindResource && (old == nil || !old.RetiredAt.IsZero()) {
+			if same := r.sameResource(d.Name, named); same != "" {
+				r.conflict(kind, d.Name, fmt.Errorf("%w: %q", errSameResource, same))
+				continue
+			}
+		}
 		var row Row[T]
 		var before *T
 		if old != nil {
@@ -275,6 +283,26 @@ func reconcileRecords[T any](r *reconciling, kind string, declared []Record, sto
 			*writes = append(*writes, Write[T]{Row: row, Visible: true})
 		}
 	}
+}
+
+var errSameResource = errors.New("this resource is stored in another spelling; the case of the host, the default port and the path / make no difference (RFC 3986, section 6.2.3). Declare the stored spelling, or remove it first")
+
+// sameResource returns the stored identifier of a resource in another spelling that remains
+// after the plan; "" if there is none.
+func (r *reconciling) sameResource(identifier string, named map[string]bool) string {
+	for i := range r.state.Resources {
+		row := &r.state.Resources[i]
+		stored := row.Record.Identifier
+		if stored == identifier || !row.RetiredAt.IsZero() || !oauth.SameResource(stored, identifier) {
+			continue
+		}
+		owned := r.in.Source != "" && row.Source == r.in.Source && !named[stored]
+		if owned && (!r.in.KeepUnnamed || r.in.prunes(KindResource, stored)) {
+			continue // it is retired or removed
+		}
+		return stored
+	}
+	return ""
 }
 
 // unnamed decides what becomes of a record that is not declared, and reports whether it

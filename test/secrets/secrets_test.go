@@ -18,6 +18,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/client/sqlsession"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -55,6 +56,20 @@ var exported = map[string]map[string]entry{
 		"Tokens":                 {value: client.Tokens{}, noJSON: true},
 		"Transaction":            {value: client.Transaction{}, noJSON: true},
 		"UserInfo":               {value: client.UserInfo{}, noJSON: true},
+	},
+	"identity": {
+		"Accounts":          {value: identity.Accounts{}},
+		"Attempt":           {value: identity.Attempt{}, noJSON: true},
+		"Config":            {value: identity.Config{}, noJSON: true},
+		"EndedSession":      {public: "an ID of a user and public names"},
+		"InvalidUserError":  {public: "an error, to be logged"},
+		"PasswordChange":    {value: identity.PasswordChange{}, noJSON: true},
+		"Session":           {value: identity.Session{}, noJSON: true},
+		"SessionDetails":    {value: identity.SessionDetails{}, noJSON: true},
+		"ThrottledError":    {public: "an error, to be logged"},
+		"User":              {value: identity.User{}, noJSON: true},
+		"Validity":          {public: "times and public names"},
+		"WeakPasswordError": {public: "an error, to be logged"},
 	},
 	"oauth/client/sqlsession": {
 		"Config": {value: sqlsession.Config{}},
@@ -187,7 +202,7 @@ func show(t *testing.T, how, printed string) {
 }
 
 // shown are fields that anybody may see: names, addresses, and what a configuration is about.
-var shown = []string{"ClientID", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
+var shown = []string{"ClientID", "ID", "UserID", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
 
 // fill puts the secret into every string of a value, unexported ones included, and returns
 // how many there were.
