@@ -15,7 +15,7 @@ import (
 type Key struct {
 	ID             string // kid
 	Algorithm      jose.Algorithm
-	Private        crypto.Signer
+	Private        crypto.Signer `json:"-"`
 	CreatedAt      time.Time
 	SignsFrom      time.Time
 	PublishedUntil time.Time // zero: no end is set yet

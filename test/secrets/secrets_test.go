@@ -23,6 +23,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client/sqlsession"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const secret = "hunter2!hunter2!hunter2!hunter2!"
@@ -70,6 +71,19 @@ var exported = map[string]map[string]entry{
 		"User":              {value: identity.User{}, noJSON: true},
 		"Validity":          {public: "times and public names"},
 		"WeakPasswordError": {public: "an error, to be logged"},
+	},
+	"storage/record": {
+		"Check":            {public: "a check of a request, without secrets"},
+		"Client":           {value: record.Client{}, noJSON: true},
+		"ClientNeeds":      {public: "algorithms and response types"},
+		"ClientSettings":   {public: "settings that an operator may read"},
+		"Grant":            {public: "IDs, scopes and times"},
+		"Key":              {value: record.Key{}},
+		"Registration":     {value: record.Registration{}, noJSON: true},
+		"Resource":         {public: "an API"},
+		"Scope":            {public: "a scope"},
+		"Trace":            {public: "checks of a request, without secrets"},
+		"WorkloadIdentity": {public: "the name of a workload at its platform"},
 	},
 	"oauth/client/sqlsession": {
 		"Config": {value: sqlsession.Config{}},
@@ -202,7 +216,7 @@ func show(t *testing.T, how, printed string) {
 }
 
 // shown are fields that anybody may see: names, addresses, and what a configuration is about.
-var shown = []string{"ClientID", "ID", "UserID", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
+var shown = []string{"ClientID", "ID", "UserID", "Algorithm", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
 
 // fill puts the secret into every string of a value, unexported ones included, and returns
 // how many there were.
