@@ -24,33 +24,33 @@ const kindRevoked storage.Kind = "revoked"
 // kindAnchor is what a token hangs from that comes with neither code nor refresh token.
 const kindAnchor storage.Kind = "anchor"
 
-// accessToken is an access token of ours that is good now.
-type accessToken struct {
+// verifiedToken is an access token of ours that is good now.
+type verifiedToken struct {
 	claims accessTokenClaims
-	// person is the subject here, whom the client may know by another name; "" for a
+	// user is the subject here, whom the client may know by another name; "" for a
 	// client's own token.
-	person string
+	user string
 	// anchor is what it hangs from, "" if nothing; authorization what it descends from.
 	anchor        string
 	authorization authorization
 	// asked and claimsLocales are parameters of its authorization.
-	asked         *oauth.ClaimsRequest
-	claimsLocales []string
-	opaque        bool
-	key           storage.Key // of the opaque one
-	issued        time.Time   // or what it descends from
+	requestedClaims *oauth.ClaimsRequest
+	claimsLocales   []string
+	opaque          bool
+	key             storage.Key // of the opaque one
+	issued          time.Time   // or what it descends from
 }
 
 // errInactive says that a token is not one of ours, or no longer good.
 var errInactive = errors.New("the token is not active")
 
-// accessToken finds out what a token is and whether it is valid now: not revoked, nor its
+// verifyAccessToken finds out what a token is and whether it is valid now: not revoked, nor its
 // authorization, and its client and user active ever since.
-func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (t *accessToken, err error) {
+func (s *Server) verifyAccessToken(ctx context.Context, now time.Time, token string) (t *verifiedToken, err error) {
 	if strings.HasPrefix(token, prefixAccessToken) {
-		t, err = s.opaqueAccessToken(ctx, now, token)
+		t, err = s.verifyOpaqueAccessToken(ctx, now, token)
 	} else {
-		t, err = s.jwtAccessToken(ctx, now, token)
+		t, err = s.verifyJWTAccessToken(ctx, now, token)
 	}
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (s *Server) accessToken(ctx context.Context, now time.Time, token string) (
 
 // activeSince reports whether a token's client and user have been active ever since it was
 // issued. A token may have been issued by a node that had not heard of the end of either.
-func (s *Server) activeSince(ctx context.Context, t *accessToken) (bool, error) {
+func (s *Server) activeSince(ctx context.Context, t *verifiedToken) (bool, error) {
 	// A client that is known by its document has no record here.
 	if !oauth.IsClientIDURL(t.claims.ClientID) {
 		issued := t.issued
@@ -82,10 +82,10 @@ func (s *Server) activeSince(ctx context.Context, t *accessToken) (bool, error) 
 			return false, err
 		}
 	}
-	if t.person == "" {
+	if t.user == "" {
 		return true, nil
 	}
-	return s.subjectActive(ctx, t.person, t.authorization.Session, t.issued)
+	return s.subjectActive(ctx, t.user, t.authorization.Session, t.issued)
 }
 
 // subjectActive reports whether what was issued about a subject is still valid.
@@ -97,12 +97,12 @@ func (s *Server) subjectActive(ctx context.Context, subject, session string, iss
 	return active, nil
 }
 
-func (s *Server) jwtAccessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
+func (s *Server) verifyJWTAccessToken(ctx context.Context, now time.Time, token string) (*verifiedToken, error) {
 	claims, err := s.verifyJWT(ctx, now, token)
 	if err != nil {
 		return nil, err
 	}
-	t := &accessToken{claims: *claims, issued: readIssued(claims)}
+	t := &verifiedToken{claims: *claims, issued: readIssued(claims)}
 	keys := revocations(claims.ID)
 	anchor, anchored := readAnchor(claims.ID)
 	if anchored {
@@ -125,7 +125,7 @@ func (s *Server) jwtAccessToken(ctx context.Context, now time.Time, token string
 	if err != nil {
 		return nil, err
 	}
-	t.asked, t.claimsLocales, t.person = a.Claims, a.ClaimsLocales, a.Subject
+	t.requestedClaims, t.claimsLocales, t.user = a.Claims, a.ClaimsLocales, a.Subject
 	t.anchor, t.authorization, t.issued = anchorOf(claims.ID), a, time.UnixMilli(a.Issued)
 	return t, nil
 }
@@ -134,28 +134,28 @@ func (s *Server) jwtAccessToken(ctx context.Context, now time.Time, token string
 // authorization does: that of the refresh token which came with it, or of the code that it
 // was redeemed for or came with. When that is gone, the authorization was revoked, and the token with
 // it (docs/decisions/0002). A client's own token has no anchor.
-func (x *exchange) anchor() string {
+func (ent *entitlement) anchor() string {
 	switch {
-	case x.hangsFrom != "":
-		return x.hangsFrom
-	case x.refreshToken != "":
-		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken))
-	case x.kept.Kind != "":
-		return writeAnchor("r", x.kept.Key)
-	case x.code.Kind != "":
-		return writeAnchor("c", x.code)
-	case x.own.Kind != "":
-		return writeAnchor("a", x.own)
+	case ent.subjectAnchor != "":
+		return ent.subjectAnchor
+	case ent.refreshToken != "":
+		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, ent.refreshToken))
+	case ent.reusedRefreshToken.Kind != "":
+		return writeAnchor("r", ent.reusedRefreshToken.Key)
+	case ent.code.Kind != "":
+		return writeAnchor("c", ent.code)
+	case ent.anchorKey.Kind != "":
+		return writeAnchor("a", ent.anchorKey)
 	}
 	return ""
 }
 
 // jti returns a JWT's jti: the anchor, the token's own id, and the ids of the tokens that it
 // was exchanged for and expires with.
-func (x *exchange) jti() string {
-	anchor, ids := x.anchor(), cmp.Or(x.id, storage.NewID())
-	if x.subject != nil && !x.outlives {
-		before, more, found := strings.Cut(x.subject.jti, ".")
+func (ent *entitlement) jti() string {
+	anchor, ids := ent.anchor(), cmp.Or(ent.ownID, storage.NewID())
+	if ent.subjectToken != nil && !ent.outlives {
+		before, more, found := strings.Cut(ent.subjectToken.jti, ".")
 		if found {
 			ids += "." + more
 		}
@@ -163,7 +163,7 @@ func (x *exchange) jti() string {
 			anchor = cmp.Or(anchor, before) // by which its revocation is found
 		}
 	}
-	return cmp.Or(anchor, writeIssued(x.authorization.Issued)) + "." + ids
+	return cmp.Or(anchor, writeIssued(ent.authorization.Issued)) + "." + ids
 }
 
 // notRevoked returns errInactive if the JWT of that jti was revoked, or one that it was
@@ -191,7 +191,7 @@ func revocations(jti string) (keys []storage.Key) {
 
 // descendants is the family of everything that is exchanged for the token and stored. It
 // ends with the token, and without its authorization.
-func (t *accessToken) descendants() string {
+func (t *verifiedToken) descendants() string {
 	family := t.authorization.Family
 	if strings.HasPrefix(t.anchor, "o") {
 		family = storage.Descendant(family, t.anchor)
@@ -261,7 +261,7 @@ func readAnchor(jti string) (storage.Key, bool) {
 	return key, true
 }
 
-func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token string) (*accessToken, error) {
+func (s *Server) verifyOpaqueAccessToken(ctx context.Context, now time.Time, token string) (*verifiedToken, error) {
 	if !isSecret(prefixAccessToken, token) {
 		return nil, errInactive
 	}
@@ -292,7 +292,7 @@ func (s *Server) opaqueAccessToken(ctx context.Context, now time.Time, token str
 		return nil, err
 	}
 	claims.Subject = s.subjectOf(cl, &a)
-	return &accessToken{claims: claims, person: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, asked: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key, issued: time.UnixMilli(a.Issued)}, nil
+	return &verifiedToken{claims: claims, user: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, requestedClaims: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key, issued: time.UnixMilli(a.Issued)}, nil
 }
 
 // verifyJWT checks a JWT access token of ours. Checking a signature costs twice what

@@ -48,8 +48,8 @@ func (a *accessTokenClaims) readStatus() error {
 // accessTokenExtra returns an access token's claims beside those of RFC 9068, section 2.2:
 // those of its authorization, and of the person those that the client or a resource asks
 // for.
-func (c *call) accessTokenExtra(ctx context.Context, catalogue *catalogue, x *exchange, scope oauth.Scope, audience []string) (oauth.Claims, error) {
-	a := &x.authorization
+func (c *call) accessTokenExtra(ctx context.Context, catalogue *catalogue, ent *entitlement, scope oauth.Scope, audience []string) (oauth.Claims, error) {
+	a := &ent.authorization
 	names := slices.Clone(c.client.AccessTokenClaims)
 	for _, identifier := range audience {
 		if r := catalogue.resource(identifier); r != nil {

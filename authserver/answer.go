@@ -65,7 +65,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		if !request.responseType.Code {
 			code = ""
 		}
-		tokens, stored, err := c.frontChannelTokens(request, &exchange{
+		tokens, stored, err := c.frontChannelTokens(request, &entitlement{
 			authorization: a, scope: a.Scope, resources: a.Resources, nonce: request.nonce, code: ticket.Key,
 		}, code)
 		if err != nil {
@@ -124,7 +124,7 @@ func (c *call) newCode(a authorization, request *authorizationRequest, accessTok
 }
 
 // frontChannelTokens makes the tokens that travel in the response itself.
-func (c *call) frontChannelTokens(request *authorizationRequest, x *exchange, code string) (params, []storage.Ticket, error) {
+func (c *call) frontChannelTokens(request *authorizationRequest, ent *entitlement, code string) (params, []storage.Ticket, error) {
 	ctx := c.r.Context()
 	catalogue, err := c.s.catalogue(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *call) frontChannelTokens(request *authorizationRequest, x *exchange, co
 	var put []storage.Ticket
 	token := &oauth.TokenResponse{}
 	if request.responseType.Token {
-		if token, put, err = c.accessToken(ctx, catalogue, x); err != nil {
+		if token, put, err = c.issueAccessToken(ctx, catalogue, ent); err != nil {
 			return nil, nil, err
 		}
 		response = params{
@@ -146,7 +146,7 @@ func (c *call) frontChannelTokens(request *authorizationRequest, x *exchange, co
 		}
 	}
 	if request.responseType.IDToken {
-		idToken, err := c.idToken(ctx, x, token.AccessToken, code)
+		idToken, err := c.issueIDToken(ctx, ent, token.AccessToken, code)
 		if err != nil {
 			return nil, nil, err
 		}

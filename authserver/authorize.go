@@ -149,7 +149,7 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 // A device's user and a first-party application's stay on our pages, and all other errors
 // are pages.
 func (c *call) trusted(cl *client) bool {
-	if cl.Vouched() || c.s.registrations.InsecureErrorRedirects {
+	if cl.Vouched() || c.s.registrationPolicy.InsecureErrorRedirects {
 		return true
 	}
 	who, err := c.s.config.Users.SignedIn(c.r)

@@ -15,109 +15,109 @@ var (
 		must:    "client_id is that of a registered client that is not disabled",
 		section: "RFC 6749, section 4.1.2.1", code: PageUnknownClient,
 		says: "client_id is missing or not registered here",
-		mend: "register the client, or correct client_id in the application",
+		fix:  "register the client, or correct client_id in the application",
 	}
 	ruleRedirectURIRegistered = rule{
 		must:    "redirect_uri is one that the client registered, character by character; on a loopback address the port may differ, and on localhost where none is registered",
 		section: "RFC 9700, section 2.1", code: PageRedirectURI,
 		says: "redirect_uri is not registered for this client",
-		mend: "register the redirect URI exactly as the application sends it",
+		fix:  "register the redirect URI exactly as the application sends it",
 	}
 	ruleRedirectURINeeded = rule{
 		must:    "redirect_uri is sent, unless the client has just one and the request is not OpenID Connect",
 		section: "OpenID Connect Core, section 3.1.2.1", code: PageRedirectURIMissing,
 		says: "redirect_uri is missing",
-		mend: "send redirect_uri",
+		fix:  "send redirect_uri",
 	}
 	ruleResponseType = rule{
 		must:    "response_type is one of code, id_token and token, or several of them",
 		section: "OAuth 2.0 Multiple Response Type Encoding Practices, section 3", code: oauth.UnsupportedResponseType,
 		says: "response_type is not supported",
-		mend: "send response_type=code, or another of response_types_supported",
+		fix:  "send response_type=code, or another of response_types_supported",
 	}
 	ruleResponseTypeSent = rule{
 		must:    "response_type is sent",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.InvalidRequest,
 		says: "response_type is missing",
-		mend: "send response_type=code",
+		fix:  "send response_type=code",
 	}
 	ruleResponseTypeAllowed = rule{
 		must:    "the client is registered for the response_type and the grant types that it is part of",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.UnauthorizedClient,
 		says: "the client is not registered for this response_type",
-		mend: "use response_type=code, or add the type to the client's response_types, and authorization_code or implicit to its grant_types",
+		fix:  "use response_type=code, or add the type to the client's response_types, and authorization_code or implicit to its grant_types",
 	}
 	ruleResponseMode = rule{
 		must:    "response_mode is query, fragment or form_post, and not query where a token is in the response",
 		section: "OAuth 2.0 Multiple Response Type Encoding Practices, sections 2.1 and 3", code: oauth.InvalidRequest,
 		says: "response_mode must be query, fragment or form_post, and not query with a response_type that returns a token",
-		mend: "leave out response_mode, or send one of those",
+		fix:  "leave out response_mode, or send one of those",
 	}
 	ruleOpenIDScope = rule{
 		must:    "the scope has openid where an ID token is asked for",
 		section: "OpenID Connect Core, section 3.2.2.1", code: oauth.InvalidRequest,
 		says: "a response_type with id_token needs the scope openid",
-		mend: "add openid to scope",
+		fix:  "add openid to scope",
 	}
 	ruleNonceSent = rule{
 		must:    "nonce is sent where the response carries an ID token",
 		section: "OpenID Connect Core, sections 3.2.2.1 and 3.3.2.11", code: oauth.InvalidRequest,
 		says: "nonce is required with this response_type",
-		mend: "send a random nonce for each request, and compare it with the ID token's",
+		fix:  "send a random nonce for each request, and compare it with the ID token's",
 	}
 	ruleNoRegistration = rule{
 		must:    "the request has no registration parameter",
 		section: "OpenID Connect Core, section 7.2.1", code: oauth.RegistrationNotSupported,
 		says: "the registration parameter is not supported",
-		mend: "register the client beforehand",
+		fix:  "register the client beforehand",
 	}
 	ruleStateLength = rule{
 		must:    "state has at most 4096 characters, nonce 1024",
 		section: "Valetkey", code: oauth.InvalidRequest,
 		says: "state or nonce is too long: 4096 and 1024 characters at most",
-		mend: "send a short random value and keep the rest in the application",
+		fix:  "send a short random value and keep the rest in the application",
 	}
 	ruleScopeKnown = rule{
 		must:    "each scope is known here and open to the client",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.InvalidScope,
 		says: "a scope is unknown or not open to this client",
-		mend: "declare the scope, or add it to the client's scope",
+		fix:  "declare the scope, or add it to the client's scope",
 	}
 	ruleCodeChallengeRequired = rule{
 		must:    "code_challenge is sent: by a public client always, by a confidential one unless an OpenID nonce protects the request",
 		section: "RFC 9700, section 2.1.1", code: oauth.InvalidRequest,
 		says: "code_challenge is required (PKCE with S256)",
-		mend: "send code_challenge and code_challenge_method=S256",
+		fix:  "send code_challenge and code_challenge_method=S256",
 	}
 	ruleCodeChallengeMethod = rule{
 		must:    "code_challenge_method is S256",
 		section: "RFC 9700, section 2.1.1", code: oauth.InvalidRequest,
 		says: "code_challenge_method must be S256",
-		mend: "send code_challenge_method=S256; without it plain is meant, which protects nothing",
+		fix:  "send code_challenge_method=S256; without it plain is meant, which protects nothing",
 	}
 	ruleCodeChallengeSyntax = rule{
 		must:    "code_challenge is 43 characters of base64url",
 		section: "RFC 7636, section 4.2", code: oauth.InvalidRequest,
 		says: "code_challenge must be the base64url form of a SHA-256 hash, 43 characters without padding",
-		mend: "send BASE64URL(SHA256(code_verifier))",
+		fix:  "send BASE64URL(SHA256(code_verifier))",
 	}
 	rulePrompt = rule{
 		must:    "prompt is none alone, or any of the others in prompt_values_supported",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
 		says: "prompt must be none alone, or any of the others in prompt_values_supported",
-		mend: "correct prompt; create needs sign_up in the configuration",
+		fix:  "correct prompt; create needs sign_up in the configuration",
 	}
 	ruleMaxAge = rule{
 		must:    "max_age is a number of seconds",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
 		says: "max_age must be a whole number of seconds, 0 or more",
-		mend: "correct max_age",
+		fix:  "correct max_age",
 	}
 	ruleIDTokenHint = rule{
 		must:    "id_token_hint is an ID token of this server",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
 		says: "id_token_hint is not an ID token that this server issued",
-		mend: "send an ID token of this issuer, or none",
+		fix:  "send an ID token of this issuer, or none",
 	}
 )
 

@@ -25,11 +25,11 @@ type catalogue struct {
 	version int64
 	checked atomic.Int64 // when the version was last compared, Unix nanoseconds
 
-	scopes     map[string]record.Scope
-	scopeNames []string
-	resources  []record.Resource
-	keys       keyRing
-	needs      needs
+	scopes      map[string]record.Scope
+	scopeNames  []string
+	resources   []record.Resource
+	keys        keyRing
+	clientNeeds combinedNeeds
 	// verified remembers access tokens whose signature was found good, by their hash, for
 	// as long as no key is taken away.
 	verified *recent[[sha256.Size]byte, *accessTokenClaims]
@@ -110,7 +110,7 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	if next.jwks, err = next.keys.publish(now); err != nil {
 		return nil, err
 	}
-	if next.needs, err = s.readNeeds(ctx); err != nil {
+	if next.clientNeeds, err = s.readClientNeeds(ctx); err != nil {
 		return nil, err
 	}
 	if next.metadata, err = s.newMetadata(next); err != nil {
@@ -186,7 +186,7 @@ type client struct {
 	// anySecretMethod: client_secret_basic and client_secret_post are both taken.
 	anySecretMethod bool
 	bytes           int         // about how much memory it takes, if it registered itself
-	kept            atomic.Bool // the store knows that the client was used
+	usedBefore      atomic.Bool // the store knows that the client was used
 }
 
 // issuedSince reports whether what was issued to the client at a time has not ended since.
@@ -225,7 +225,7 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	known, ok := catalogue.clients[id]
 	catalogue.mu.RUnlock()
 	// One that may be gone unused is read again: another node may have seen it used.
-	if ok && (known.kept.Load() || !lapsed(known.Client, time.Now())) {
+	if ok && (known.usedBefore.Load() || !lapsed(known.Client, time.Now())) {
 		return known, nil
 	}
 	if id == "" || len(id) > 512 {
@@ -272,8 +272,8 @@ func (s *Server) newClient(stored *record.Client) *client {
 			c.scope = append(c.scope, standard.Name)
 		}
 	}
-	if s.registrations.AnyAllowedScope && stored.Registration != nil && !stored.Registration.Vouched && !oauth.IsClientIDURL(stored.ID) {
-		c.scope = c.scope.Union(s.registrations.allowedScope())
+	if s.registrationPolicy.AnyAllowedScope && stored.Registration != nil && !stored.Registration.Vouched && !oauth.IsClientIDURL(stored.ID) {
+		c.scope = c.scope.Union(s.registrationPolicy.allowedScope())
 	}
 	for _, secret := range stored.Secrets {
 		c.secretHashes = append(c.secretHashes, sha256.Sum256([]byte(secret)))

@@ -127,5 +127,5 @@ var ruleClaimExpression = rule{
 	must:    "the expressions for the claims can be evaluated",
 	section: "Valetkey", code: oauth.ServerError,
 	says: "a claim could not be made; the operator can look up the reference",
-	mend: "mend the claim's expression: a claim that the person does not have is nil (person.groups ?? [])",
+	fix:  "correct the claim's expression: a claim that the person does not have is nil (person.groups ?? [])",
 }

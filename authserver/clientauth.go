@@ -41,19 +41,19 @@ var (
 		must:    "the client authenticates by one method",
 		section: "RFC 6749, section 2.3", code: oauth.InvalidRequest,
 		says: "more than one client authentication method is used in the request",
-		mend: "send either an Authorization header, or client_secret, or client_assertion",
+		fix:  "send either an Authorization header, or client_secret, or client_assertion",
 	}
 	ruleClientNamed = rule{
 		must:    "the request names a client",
 		section: "RFC 6749, section 3.2.1", code: oauth.InvalidClient,
 		says: "the request names no client: client_id or client credentials are missing",
-		mend: "authenticate, or send client_id if the client is public",
+		fix:  "authenticate, or send client_id if the client is public",
 	}
 	ruleSameClientID = rule{
 		must:    "client_id, if it is sent, is that of the client that authenticates",
 		section: "RFC 6749, section 3.2.1", code: oauth.InvalidRequest,
 		says: "client_id is not the client that authenticates",
-		mend: "send the client_id of the credentials, or leave it out",
+		fix:  "send the client_id of the credentials, or leave it out",
 	}
 	// One rule for an unknown client, a wrong method and wrong credentials: an answer that
 	// told them apart would tell which clients exist. The ladder tells the operator.
@@ -61,13 +61,13 @@ var (
 		must:    "the client is registered and its credentials are right",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidClient,
 		says: "client authentication failed",
-		mend: "compare client_id, secret or key, and token_endpoint_auth_method with the client's registration",
+		fix:  "compare client_id, secret or key, and token_endpoint_auth_method with the client's registration",
 	}
 	ruleClientFailures = rule{
 		must:    "not too many attempts with wrong credentials came from this address for this client",
 		section: "RFC 6819, section 5.1.4.2.3", code: oauth.TemporarilyUnavailable,
 		says: "too many failed attempts; wait as long as Retry-After says",
-		mend: "wait, and correct the credentials",
+		fix:  "wait, and correct the credentials",
 	}
 )
 

@@ -20,7 +20,7 @@ var ruleAssertionSyntax = rule{
 	must:    "client_assertion is a JWT whose sub is the client, and client_assertion_type says so",
 	section: "RFC 7523, section 2.2", code: oauth.InvalidClient,
 	says: "client_assertion cannot be read, or client_assertion_type is not " + oauth.ClientAssertionTypeJWTBearer,
-	mend: "send a signed JWT with iss and sub set to the client_id",
+	fix:  "send a signed JWT with iss and sub set to the client_id",
 }
 
 // private_key_jwt and client_secret_jwt carry a JWT that the client signed with its key,

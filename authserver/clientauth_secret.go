@@ -16,7 +16,7 @@ var ruleBasicSyntax = rule{
 	must:    "the Authorization header is Basic with client_id and client_secret",
 	section: "RFC 6749, section 2.3.1", code: oauth.InvalidClient,
 	says: "the Authorization header cannot be read as HTTP Basic client credentials",
-	mend: "form-encode client_id and client_secret, join them by a colon, and base64 the whole",
+	fix:  "form-encode client_id and client_secret, join them by a colon, and base64 the whole",
 }
 
 // client_secret_basic carries the secret in the Authorization header.

@@ -64,18 +64,18 @@ var (
 		must:    "the document at client_id can be fetched, and describes a client that could work here",
 		section: "Client ID Metadata Document, section 5", code: PageClientDocument,
 		says: "the document at client_id cannot be fetched, or does not describe a client that could work here",
-		mend: "serve it at exactly that URL: status 200 and no redirect, application/json, at most 5 kB; client_id the URL itself, token_endpoint_auth_method none or private_key_jwt, redirect_uris that could be registered",
+		fix:  "serve it at exactly that URL: status 200 and no redirect, application/json, at most 5 kB; client_id the URL itself, token_endpoint_auth_method none or private_key_jwt, redirect_uris that could be registered",
 	}
 	// A program is told to try again: what it has is still good.
 	ruleClientDocumentNow = rule{
 		must: ruleClientDocument.must, section: ruleClientDocument.section, code: oauth.TemporarilyUnavailable,
-		says: ruleClientDocument.says + "; try again", mend: ruleClientDocument.mend,
+		says: ruleClientDocument.says + "; try again", fix: ruleClientDocument.fix,
 	}
 	ruleClientDocumentPace = rule{
 		must:    "not too many documents are fetched for one address, or from one host",
 		section: "Client ID Metadata Document, section 8.6", code: oauth.TemporarilyUnavailable,
 		says: "too many documents are being fetched; try again in a minute",
-		mend: "wait a minute",
+		fix:  "wait a minute",
 	}
 )
 
@@ -90,17 +90,17 @@ func (c *call) namedClient(id string) (*client, error) {
 		return c.s.client(c.r.Context(), id)
 	}
 	// A request may look twice, and shall not fetch twice.
-	if c.described == nil || c.described.id != id {
-		found := &describedClient{id: id}
-		found.client, found.err = c.s.describedClient(c.r.Context(), id, c.s.remoteAddr(c.r))
-		c.described = found
+	if c.documentClient == nil || c.documentClient.id != id {
+		found := &documentClient{id: id}
+		found.client, found.err = c.s.documentClient(c.r.Context(), id, c.s.remoteAddr(c.r))
+		c.documentClient = found
 	}
-	if errors.Is(c.described.err, errDocumentPace) {
-		err := c.refuse(&ruleClientDocumentPace, c.described.err.Error())
+	if errors.Is(c.documentClient.err, errDocumentPace) {
+		err := c.refuse(&ruleClientDocumentPace, c.documentClient.err.Error())
 		oauth.AsError(err).Status = http.StatusTooManyRequests
 		return nil, err
 	}
-	return c.described.client, c.described.err
+	return c.documentClient.client, c.documentClient.err
 }
 
 // clientByDocument is for what the server itself has on record: a token or a grant names
@@ -109,15 +109,15 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*client, erro
 	if cl := s.documents.last(id, time.Now()); cl != nil && s.config.MetadataDocuments.allows(id) {
 		return cl, nil
 	}
-	cl, err := s.describedClient(ctx, id, netip.Addr{})
+	cl, err := s.documentClient(ctx, id, netip.Addr{})
 	if errors.Is(err, errClientDocument) || errors.Is(err, errDocumentPace) {
 		return nil, oauth.NewError(oauth.TemporarilyUnavailable, ruleClientDocumentNow.says).Because(err)
 	}
 	return cl, err
 }
 
-// describedClient is what became of a client_id that is a URL.
-type describedClient struct {
+// documentClient is what became of a client_id that is a URL.
+type documentClient struct {
 	id     string
 	client *client
 	err    error
@@ -158,7 +158,7 @@ func (c *call) noteDescribedClient() error {
 // fetchClientDocument returns the client that the document at its client_id describes, and
 // how long that may be taken for the present one.
 func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, time.Duration, error) {
-	body, header, err := s.outsiders.Get(ctx, id, "application/json", maxClientDocumentBytes)
+	body, header, err := s.outsiderOutgoing.Get(ctx, id, "application/json", maxClientDocumentBytes)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -247,9 +247,9 @@ func documentHost(id string) string {
 	return strings.ToLower(u.Host)
 }
 
-// describedClient returns a client by the document at its client_id, which it fetches if
+// documentClient returns a client by the document at its client_id, which it fetches if
 // what it has is not fresh. from is the address that asked; the zero address for nobody.
-func (s *Server) describedClient(ctx context.Context, id string, from netip.Addr) (*client, error) {
+func (s *Server) documentClient(ctx context.Context, id string, from netip.Addr) (*client, error) {
 	if !s.config.MetadataDocuments.allows(id) {
 		return nil, errUnknownClient
 	}

@@ -52,7 +52,7 @@ type clientDocuments struct {
 	hosts     *ratelimit.Limiter
 
 	mu       sync.Mutex
-	kept     map[string]*clientDocument
+	byID     map[string]*clientDocument
 	underWay int
 	sites    map[string]int // fetches that are under way, by site
 }
@@ -80,7 +80,7 @@ type clientDocument struct {
 func (k *clientDocuments) find(id string, from netip.Addr, known bool, now time.Time) (d *clientDocument, mine bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	d = k.kept[id]
+	d = k.byID[id]
 	site := outgoing.Site(id)
 	if d != nil {
 		d.used = now
@@ -141,19 +141,19 @@ func (k *clientDocuments) pace(id string, from netip.Addr, known bool, now time.
 
 // keep makes room by what was asked for least recently.
 func (k *clientDocuments) keep(id string, d *clientDocument) {
-	if k.kept == nil {
-		k.kept = make(map[string]*clientDocument)
+	if k.byID == nil {
+		k.byID = make(map[string]*clientDocument)
 	}
-	for len(k.kept) >= maxClientDocuments {
+	for len(k.byID) >= maxClientDocuments {
 		oldest := ""
-		for other, d := range k.kept {
-			if d.fetching == nil && (oldest == "" || d.used.Before(k.kept[oldest].used)) {
+		for other, d := range k.byID {
+			if d.fetching == nil && (oldest == "" || d.used.Before(k.byID[oldest].used)) {
 				oldest = other
 			}
 		}
-		delete(k.kept, oldest)
+		delete(k.byID, oldest)
 	}
-	k.kept[id] = d
+	k.byID[id] = d
 }
 
 // finish takes the result of a fetch. An error leaves nothing behind but the pause before
@@ -173,7 +173,7 @@ func (k *clientDocuments) finish(id string, d *clientDocument, client *client, l
 	case err == nil:
 		d.client, d.fetched, d.fresh = client, now, now.Add(life)
 	case d.client == nil:
-		delete(k.kept, id)
+		delete(k.byID, id)
 	default:
 		d.failed = now
 	}
@@ -221,7 +221,7 @@ func (d *clientDocument) usable(now time.Time) bool {
 func (k *clientDocuments) last(id string, now time.Time) *client {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	d := k.kept[id]
+	d := k.byID[id]
 	if d == nil || !d.usable(now) {
 		return nil
 	}

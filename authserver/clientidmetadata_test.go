@@ -156,8 +156,8 @@ func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
 	for i := range maxClientDocuments + 100 {
 		put(i)
 	}
-	if len(k.kept) != maxClientDocuments || k.kept["https://0.example/c"] == nil || k.kept["https://1.example/c"] != nil {
-		t.Errorf("%d documents are kept", len(k.kept))
+	if len(k.byID) != maxClientDocuments || k.byID["https://0.example/c"] == nil || k.byID["https://1.example/c"] != nil {
+		t.Errorf("%d documents are kept", len(k.byID))
 	}
 }
 
@@ -189,8 +189,8 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 	if err := fail(k, "https://x.example/c", from, now.Add(time.Minute)); err != nil {
 		t.Errorf("a minute later: %v", err)
 	}
-	if len(k.kept) != 0 {
-		t.Errorf("%d failures are kept", len(k.kept))
+	if len(k.byID) != 0 {
+		t.Errorf("%d failures are kept", len(k.byID))
 	}
 
 	k = newDocuments()

@@ -16,7 +16,7 @@ var ruleResourceConsented = rule{
 	must:    "the user was asked about the resource when they allowed the client's request",
 	section: "RFC 8707, section 2.2", code: oauth.InvalidTarget,
 	says: "the user was not asked about this resource",
-	mend: "send the same resource parameter in the authorization request",
+	fix:  "send the same resource parameter in the authorization request",
 }
 
 // reaches returns the resources that the tokens of a request can be for: those that it

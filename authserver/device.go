@@ -65,7 +65,7 @@ var ruleDeviceRequests = rule{
 	must:    "not too many devices asked for codes from this address",
 	section: "RFC 8628, section 5.1", code: oauth.TemporarilyUnavailable,
 	says: "too many requests; try again in a minute",
-	mend: "wait a minute",
+	fix:  "wait a minute",
 }
 
 // deviceAuthorization is the device authorization endpoint (RFC 8628, section 3.1).
@@ -121,7 +121,7 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 		}
 	}
 	query := asked.encode()
-	if err := c.takeBytes(c.client, len(query)); err != nil {
+	if err := c.countStoredBytes(c.client, len(query)); err != nil {
 		return "", "", err
 	}
 	user, err := json.Marshal(userCodeData{

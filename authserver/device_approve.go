@@ -41,7 +41,7 @@ var ruleUserCodes = rule{
 	must:    "not too many user codes were tried",
 	section: "RFC 8628, section 5.1", code: oauth.TemporarilyUnavailable,
 	says: "too many attempts; try again in a minute",
-	mend: "wait a minute, or sign in first: whoever is signed in has attempts of their own",
+	fix:  "wait a minute, or sign in first: whoever is signed in has attempts of their own",
 }
 
 // BeginDevice begins the interaction in which a person decides on the device that shows a

@@ -34,10 +34,10 @@ const registrationPath = "/register"
 // endpoints is the route table of this server.
 func (s *Server) endpoints() []endpoint {
 	table := endpoints()
-	if s.registrations.on() {
+	if s.registrationPolicy.on() {
 		table = append(table, endpoint{
 			path: registrationPath, methods: []string{http.MethodPost, http.MethodGet, http.MethodPut, http.MethodDelete},
-			specification: "RFC 7591; RFC 7592; OpenID Connect Registration", cors: corsAny, serve: (*call).registration,
+			specification: "RFC 7591; RFC 7592; OpenID Connect Registration", cors: corsAny, serve: (*call).serveRegistration,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.RegistrationEndpoint = url },
 		})
 	}

@@ -31,43 +31,43 @@ var (
 		must:    "the client is an application of the operator's own",
 		section: "draft-ietf-oauth-first-party-apps, section 9.1", code: oauth.UnauthorizedClient,
 		says: "this client may not ask people for their passwords",
-		mend: "send the person to the authorization endpoint; set first_party for the client only if it is yours and people know it as yours",
+		fix:  "send the person to the authorization endpoint; set first_party for the client only if it is yours and people know it as yours",
 	}
 	ruleChallenges = rule{
 		must:    "not too many requests came from this address",
 		section: "draft-ietf-oauth-first-party-apps, section 9.3", code: oauth.TemporarilyUnavailable,
 		says: "too many requests; try again in a minute",
-		mend: "wait a minute",
+		fix:  "wait a minute",
 	}
 	ruleChallengeCode = rule{
 		must:    "response_type is code",
 		section: "draft-ietf-oauth-first-party-apps, section 5.1", code: oauth.UnsupportedResponseType,
 		says: "response_type must be code here",
-		mend: "send response_type=code",
+		fix:  "send response_type=code",
 	}
 	ruleChallengePassword = rule{
 		must:    "the request has a username and a password",
 		section: "draft-ietf-oauth-first-party-apps, section 5.3", code: oauth.InsufficientAuthorization,
 		says: "username and password are needed",
-		mend: "ask the person for both, and send them with the auth_session",
+		fix:  "ask the person for both, and send them with the auth_session",
 	}
 	ruleChallengePasswordRight = rule{
 		must:    "the username and the password belong together",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.InsufficientAuthorization,
 		says: "the username or the password is wrong",
-		mend: "ask the person again; an account that needs more than a password signs in on the web",
+		fix:  "ask the person again; an account that needs more than a password signs in on the web",
 	}
 	ruleChallengeAttempts = rule{
 		must:    "fewer than five passwords were wrong",
 		section: "draft-ietf-oauth-first-party-apps, section 9.3", code: oauth.RedirectToWeb,
 		says: "the username or the password is wrong, again; the person signs in on the web",
-		mend: "begin the code flow in a browser",
+		fix:  "begin the code flow in a browser",
 	}
 	ruleChallengeSufficient = rule{
 		must:    "a password is all that the request needs: no consent, no new account, no other acr",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.RedirectToWeb,
 		says: "the person must go on in a browser",
-		mend: "begin the code flow in a browser; skip_consent spares people the consent page of an application that is yours",
+		fix:  "begin the code flow in a browser; skip_consent spares people the consent page of an application that is yours",
 	}
 )
 

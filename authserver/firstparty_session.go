@@ -37,13 +37,13 @@ var (
 		must:    "auth_session is the last one that the client was given, half an hour old at most, and was not used before",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.InvalidSession,
 		says: "the auth_session is invalid, expired, or was used before",
-		mend: "begin anew, without an auth_session",
+		fix:  "begin anew, without an auth_session",
 	}
 	ruleAuthSessionRequest = rule{
 		must:    "parameters that are sent again with an auth_session are those that it began with",
 		section: "draft-ietf-oauth-first-party-apps, section 5.3.1", code: oauth.InvalidRequest,
 		says: "a parameter differs from the request that the auth_session began with",
-		mend: "send the auth_session with username and password alone, or begin anew without it",
+		fix:  "send the auth_session with username and password alone, or begin anew without it",
 	}
 )
 

@@ -23,37 +23,37 @@ var (
 		must:    "the body is a JSON object whose one member sub_id is a subject identifier",
 		section: "draft-parecki-oauth-global-token-revocation, section 3.2", code: oauth.InvalidRequest,
 		says: "the body must be a JSON object with the member sub_id, a subject identifier (RFC 9493)",
-		mend: `send {"sub_id": {"format": "email", "email": …}}, or the format opaque or iss_sub`,
+		fix:  `send {"sub_id": {"format": "email", "email": …}}, or the format opaque or iss_sub`,
 	}
 	ruleGlobalRevocationFormat = rule{
 		must:    "sub_id has a format that this server reads",
 		section: "RFC 9493, section 3.2", code: oauth.InvalidRequest,
 		says: "the format of sub_id must be email, opaque or iss_sub, with the members of that format",
-		mend: "name the person by their e-mail address, or by their sub here",
+		fix:  "name the person by their e-mail address, or by their sub here",
 	}
 	ruleGlobalRevocationCaller = rule{
 		must:    "the caller authenticates, or has an access token of its own for this server",
 		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.InvalidToken,
 		says: "the access token is invalid, expired, or not meant for this endpoint",
-		mend: "get a token by client_credentials with the scope " + ScopeGlobalTokenRevocation,
+		fix:  "get a token by client_credentials with the scope " + ScopeGlobalTokenRevocation,
 	}
 	ruleGlobalRevocationScope = rule{
 		must:    "an access token has the scope " + ScopeGlobalTokenRevocation,
 		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.InsufficientScope,
 		says: "the access token needs the scope " + ScopeGlobalTokenRevocation,
-		mend: "declare the scope, give it to the tool alone, and have the tool ask for it",
+		fix:  "declare the scope, give it to the tool alone, and have the tool ask for it",
 	}
 	ruleGlobalRevocationAllowed = rule{
 		must:    "the client may end all tokens of a person",
 		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.AccessDenied,
 		says: "the client may not end the tokens of people",
-		mend: "set global_token_revocation for the client, if it is a tool that may do that",
+		fix:  "set global_token_revocation for the client, if it is a tool that may do that",
 	}
 	ruleGlobalRevocationSubject = rule{
 		must:    "there is a person whom sub_id names",
 		section: "draft-parecki-oauth-global-token-revocation, section 3.4.2", code: oauth.InvalidRequest,
 		says: "there is no such person",
-		mend: "see whether the person has this e-mail address or sub at this server",
+		fix:  "see whether the person has this e-mail address or sub at this server",
 	}
 )
 
@@ -124,14 +124,14 @@ func (c *call) globalRevocationCaller() error {
 	if err != nil {
 		return err
 	}
-	t, err := c.s.accessToken(c.r.Context(), c.now, token)
+	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
 	if err != nil && !errors.Is(err, errInactive) {
 		return err
 	}
 	switch {
 	case err != nil:
 		return c.refuse(&ruleGlobalRevocationCaller, err.Error())
-	case t.person != "" || !t.claims.Audience.Has(c.s.config.Issuer):
+	case t.user != "" || !t.claims.Audience.Has(c.s.config.Issuer):
 		return c.refuse(&ruleGlobalRevocationCaller, fmt.Sprintf("a token of %q for %q", t.claims.Subject, t.claims.Audience))
 	}
 	scope, err := oauth.ParseScope(t.claims.Scope)

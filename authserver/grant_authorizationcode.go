@@ -20,81 +20,81 @@ var (
 		must:    "the request has a code",
 		section: "RFC 6749, section 4.1.3", code: oauth.InvalidRequest,
 		says: "code is missing",
-		mend: "send the code of the authorization response",
+		fix:  "send the code of the authorization response",
 	}
 	ruleCodeKnown = rule{
 		must:    "the code was issued here and has not expired",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidCode,
-		mend: "redeem the code once, within a minute of receiving it",
+		fix: "redeem the code once, within a minute of receiving it",
 	}
 	ruleCodeClient = rule{
 		must:    "the code was issued to this client",
 		section: "RFC 6749, section 4.1.3", code: oauth.InvalidGrant, says: invalidCode,
-		mend: "redeem a code with the client that asked for it",
+		fix: "redeem a code with the client that asked for it",
 	}
 	ruleCodeUnused = rule{
 		must:    "the code was not used before; a second use ends what the first one issued",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidCode,
-		mend: "find out who sends the code twice: a retrying client, or a thief",
+		fix: "find out who sends the code twice: a retrying client, or a thief",
 	}
 	ruleCodeRedirectURI = rule{
 		must:    "redirect_uri is the one of the authorization request",
 		section: "RFC 6749, section 4.1.3", code: oauth.InvalidGrant,
 		says: "redirect_uri is not the one of the authorization request",
-		mend: "send the same redirect_uri in both requests",
+		fix:  "send the same redirect_uri in both requests",
 	}
 	ruleVerifierSyntax = rule{
 		must:    "code_verifier has 43 to 128 unreserved characters",
 		section: "RFC 7636, section 4.1", code: oauth.InvalidGrant,
 		says: "code_verifier must have 43 to 128 characters of A-Z a-z 0-9 - . _ ~",
-		mend: "use a new random verifier of 43 characters for each request",
+		fix:  "use a new random verifier of 43 characters for each request",
 	}
 	ruleVerifierSent = rule{
 		must:    "code_verifier is sent, because the authorization request had a code_challenge",
 		section: "RFC 7636, section 4.5", code: oauth.InvalidGrant,
 		says: "code_verifier is missing",
-		mend: "send the verifier from which code_challenge was made",
+		fix:  "send the verifier from which code_challenge was made",
 	}
 	ruleVerifierUnexpected = rule{
 		must:    "code_verifier is sent only if the authorization request had a code_challenge",
 		section: "RFC 9700, section 2.1.1", code: oauth.InvalidGrant,
 		says: "code_verifier was sent, but the authorization request had no code_challenge",
-		mend: "send code_challenge in the authorization request; somebody may have removed it on the way",
+		fix:  "send code_challenge in the authorization request; somebody may have removed it on the way",
 	}
 	ruleVerifierMatches = rule{
 		must:    "the SHA-256 of code_verifier is the code_challenge",
 		section: "RFC 7636, section 4.6", code: oauth.InvalidGrant,
 		says: "code_verifier does not belong to the code_challenge of the authorization request",
-		mend: "keep the verifier with the state of its request; two tabs must not share one",
+		fix:  "keep the verifier with the state of its request; two tabs must not share one",
 	}
 	ruleConsentStands = rule{
 		must:    "the user has not withdrawn the consent since",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
-		mend: "the user withdrew the consent on the account page; have the user authorize the client again",
+		fix:  "the user withdrew the consent on the account page; have the user authorize the client again",
 	}
 	ruleSubjectActive = rule{
 		must:    "the user's account has been active ever since",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
-		mend: "the account was disabled or deleted since, or everything that was issued to the user was ended, as by a change of the password",
+		fix:  "the account was disabled or deleted since, or everything that was issued to the user was ended, as by a change of the password",
 	}
 	ruleClientActiveSince = rule{
 		must:    "the client has been active ever since",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
-		mend: "the client was disabled since; have the user authorize it again",
+		fix:  "the client was disabled since; have the user authorize it again",
 	}
 	ruleSessionActive = rule{
 		must:    "the sign-in session still stands, or offline_access was granted",
 		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
 		says: "the sign-in session that the grant is bound to has ended",
-		mend: "have the person sign in again, or ask for offline_access",
+		fix:  "have the person sign in again, or ask for offline_access",
 	}
 )
 
-// exchangeCode redeems a code (RFC 6749, section 4.1.3).
-func (c *call) exchangeCode() (*exchange, error) {
+// grantAuthorizationCode redeems a code (RFC 6749, section 4.1.3).
+func (c *call) grantAuthorizationCode() (*entitlement, error) {
 	code := c.params.get("code")
 	if err := c.must(code != "", &ruleCodeSent); err != nil {
 		return nil, err
@@ -109,9 +109,9 @@ func (c *call) exchangeCode() (*exchange, error) {
 	if a.Code == nil {
 		return nil, errors.New("redeem code: it has no binding")
 	}
-	var note *unsettledNote
+	var note *unknownOutcome
 	if !ticket.Spent.IsZero() {
-		if note, err = c.unanswered(ticket); err != nil {
+		if note, err = c.unansweredAttempt(ticket); err != nil {
 			return nil, err
 		}
 		// Only the client with the same proof is told to try again.
@@ -131,19 +131,19 @@ func (c *call) exchangeCode() (*exchange, error) {
 	if err := c.checkConsent(a); err != nil {
 		return nil, err
 	}
-	x := &exchange{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, code: ticket.Key, spend: []storage.Key{ticket.Key}}
-	x.authorization.Code = nil
-	if x.resources, err = c.narrowAudience(&a); err != nil {
+	ent := &entitlement{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, code: ticket.Key, spend: []storage.Key{ticket.Key}}
+	ent.authorization.Code = nil
+	if ent.resources, err = c.narrowAudience(&a); err != nil {
 		return nil, err
 	}
-	x.scope = a.Scope
+	ent.scope = a.Scope
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
-		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
 	}
 	if note != nil {
-		return x, c.again(x, ticket.Key, note)
+		return ent, c.replaceUnanswered(ent, ticket.Key, note)
 	}
-	return x, nil
+	return ent, nil
 }
 
 // ticket finds what a secret that the client wants to spend stands for.

@@ -12,19 +12,19 @@ var (
 		must:    "the client has credentials",
 		section: "RFC 6749, section 4.4", code: oauth.UnauthorizedClient,
 		says: "client_credentials is for confidential clients",
-		mend: "give the client a secret or a key",
+		fix:  "give the client a secret or a key",
 	}
 	ruleClientScope = rule{
 		must:    "each scope is one that the client may have for itself",
 		section: "RFC 6749, section 4.4.2", code: oauth.InvalidScope,
 		says: "a scope is unknown, not open to this client, or needs a person",
-		mend: "add the scope to the client's scope; openid, offline_access and scopes about a person need the code flow",
+		fix:  "add the scope to the client's scope; openid, offline_access and scopes about a person need the code flow",
 	}
 )
 
-// exchangeClientCredentials gives a client tokens of its own (RFC 6749, section 4.4). It
+// grantClientCredentials gives a client tokens of its own (RFC 6749, section 4.4). It
 // costs no database row.
-func (c *call) exchangeClientCredentials() (*exchange, error) {
+func (c *call) grantClientCredentials() (*entitlement, error) {
 	if err := c.must(!c.client.Public(), &ruleClientConfidential); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (c *call) exchangeClientCredentials() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &exchange{
+	return &entitlement{
 		authorization: authorization{ClientID: c.client.ID, Scope: scope},
 		scope:         scope, resources: resources,
 	}, nil

@@ -17,46 +17,46 @@ var (
 		must:    "the request has a device_code",
 		section: "RFC 8628, section 3.4", code: oauth.InvalidRequest,
 		says: "device_code is missing",
-		mend: "send the device_code of the device authorization response",
+		fix:  "send the device_code of the device authorization response",
 	}
 	ruleDeviceCodeKnown = rule{
 		must:    "the device code was issued here",
 		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
-		mend: "ask for new codes",
+		fix: "ask for new codes",
 	}
 	ruleDeviceCodeClient = rule{
 		must:    "the device code was issued to this client",
 		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
-		mend: "poll with the client that asked for the codes",
+		fix: "poll with the client that asked for the codes",
 	}
 	ruleDeviceCodeUnused = rule{
 		must:    "the device code was not used before; a second use ends what the first one issued",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidDeviceCode,
-		mend: "stop polling once there are tokens; find out who else has the code",
+		fix: "stop polling once there are tokens; find out who else has the code",
 	}
 	ruleDeviceCodeLives = rule{
 		must:    "the device code has not expired",
 		section: "RFC 8628, section 3.5", code: oauth.ExpiredToken,
 		says: "the device code has expired",
-		mend: "ask for new codes, when the person wants that",
+		fix:  "ask for new codes, when the person wants that",
 	}
 	ruleDeviceDecided = rule{
 		must:    "the person has decided",
 		section: "RFC 8628, section 3.5", code: oauth.AuthorizationPending,
 		says: "the person has not decided yet",
-		mend: "ask again after the interval",
+		fix:  "ask again after the interval",
 	}
 	rulePollPace = rule{
 		must:    "the device lets the interval pass between two requests",
 		section: "RFC 8628, section 3.5", code: oauth.SlowDown,
 		says: "from now on wait five seconds more between two requests",
-		mend: "add five seconds to the interval at each slow_down",
+		fix:  "add five seconds to the interval at each slow_down",
 	}
 	ruleDeviceAllowed = rule{
 		must:    "the person allows the request",
 		section: "RFC 8628, section 3.5", code: oauth.AccessDenied,
 		says: "the person refused the request",
-		mend: "nothing: the person decides",
+		fix:  "nothing: the person decides",
 	}
 )
 
@@ -67,9 +67,9 @@ type pollPace struct {
 	interval time.Duration
 }
 
-// exchangeDeviceCode gives a device its tokens once the person has allowed that (RFC 8628,
+// grantDeviceCode gives a device its tokens once the person has allowed that (RFC 8628,
 // section 3.4). A poll before that costs two look-ups and no write.
-func (c *call) exchangeDeviceCode() (*exchange, error) {
+func (c *call) grantDeviceCode() (*entitlement, error) {
 	code := c.params.get("device_code")
 	if err := c.must(code != "", &ruleDeviceCodeSent); err != nil {
 		return nil, err
@@ -91,9 +91,9 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	if err := c.must(data.ClientID == c.client.ID, &ruleDeviceCodeClient); err != nil {
 		return nil, err
 	}
-	var note *unsettledNote
+	var note *unknownOutcome
 	if !ticket.Spent.IsZero() && answer != nil {
-		if note, err = c.unanswered(ticket); err != nil {
+		if note, err = c.unansweredAttempt(ticket); err != nil {
 			return nil, err
 		}
 	}
@@ -117,17 +117,17 @@ func (c *call) exchangeDeviceCode() (*exchange, error) {
 	if err := c.checkConsent(a); err != nil {
 		return nil, err
 	}
-	x := &exchange{
+	ent := &entitlement{
 		authorization: a, scope: a.Scope, resources: a.Resources, idToken: a.Scope.Has(oauth.ScopeOpenID),
 		spend: []storage.Key{ticket.Key, answerKey},
 	}
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
-		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
 	}
 	if note != nil {
-		return x, c.again(x, ticket.Key, note)
+		return ent, c.replaceUnanswered(ent, ticket.Key, note)
 	}
-	return x, nil
+	return ent, nil
 }
 
 func (c *call) deviceCode(key storage.Key) (storage.Ticket, deviceCodeData, error) {

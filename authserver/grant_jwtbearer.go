@@ -21,54 +21,54 @@ var (
 		must:    "the request has an assertion",
 		section: "RFC 7523, section 2.1", code: oauth.InvalidRequest,
 		says: "assertion is missing",
-		mend: "send the issuer's JWT as assertion",
+		fix:  "send the issuer's JWT as assertion",
 	}
 	ruleGrantAssertionIssuer = rule{
 		must:    "the assertion is of an issuer that is trusted for it, and that names the client",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
 		says: "the assertion cannot be read, or its issuer is not trusted for this client",
-		mend: "name the issuer in trusted_issuers, with the use and the client",
+		fix:  "name the issuer in trusted_issuers, with the use and the client",
 	}
 	ruleGrantAssertionGood = rule{
 		must:    "the assertion is signed by its issuer, meant for this server, and good now",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
 		says: "the assertion does not count here", // and why
-		mend: "compare aud, exp and typ with docs/guides/assertions.md, and the keys with those of trusted_issuers",
+		fix:  "compare aud, exp and typ with docs/guides/assertions.md, and the keys with those of trusted_issuers",
 	}
 	ruleGrantAssertionClient = rule{
 		must:    "an ID-JAG names the client that presents it",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.4", code: oauth.InvalidGrant,
 		says: "the assertion was issued for another client",
-		mend: "have it issued with the client_id that the client has here",
+		fix:  "have it issued with the client_id that the client has here",
 	}
 	ruleGrantAssertionOnce = rule{
 		must:    "the assertion was not used before",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
 		says: "the assertion was already used, or has no jti",
-		mend: "get a new assertion for each request",
+		fix:  "get a new assertion for each request",
 	}
 	ruleGrantAssertionPerson = rule{
 		must:    "the assertion means somebody who is here",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
 		says: "the assertion means nobody here",
-		mend: "add the sub to the subjects of trusted_issuers",
+		fix:  "add the sub to the subjects of trusted_issuers",
 	}
 	ruleGrantAssertionConsent = rule{
 		must:    "the person has allowed the client this, or the operator has for all (skip_consent)",
 		section: "RFC 6749, section 1.3", code: oauth.InvalidGrant,
 		says: "the person has not allowed the client this",
-		mend: "send the person to the authorization endpoint once, or set skip_consent for the client",
+		fix:  "send the person to the authorization endpoint once, or set skip_consent for the client",
 	}
 )
 
-func (s *Server) takesJWTAssertions() bool {
+func (s *Server) offersJWTBearer() bool {
 	return s.trusts(UseJWTBearer) || s.trusts(UseIdentityAssertion)
 }
 
-// exchangeJWTBearer takes the JWT of a trusted issuer as a grant (RFC 7523, section 2.1),
+// grantJWTBearer takes the JWT of a trusted issuer as a grant (RFC 7523, section 2.1),
 // an ID-JAG among them (draft-ietf-oauth-identity-assertion-authz-grant, section 4.4). There
 // is no refresh token: who wants to go on gets another assertion.
-func (c *call) exchangeJWTBearer() (*exchange, error) {
+func (c *call) grantJWTBearer() (*entitlement, error) {
 	token := c.params.get("assertion")
 	if err := c.must(token != "", &ruleGrantAssertionSent); err != nil {
 		return nil, err
@@ -104,28 +104,28 @@ func (c *call) exchangeJWTBearer() (*exchange, error) {
 			return nil, err
 		}
 	}
-	return c.exchangeAssertion(trust, a, allowed, resources, use == UseIdentityAssertion)
+	return c.entitleByAssertion(trust, a, allowed, resources, use == UseIdentityAssertion)
 }
 
-// exchangeAssertion gives the client a token in the name of the person whom an assertion
+// entitleByAssertion gives the client a token in the name of the person whom an assertion
 // means: at most the scope, for at most the resources, all that are declared if there are
 // none. once says that the assertion must have an ID, by which it is good once.
-func (c *call) exchangeAssertion(trust *trustedIssuer, a *assertion, allowed oauth.Scope, resources []string, once bool) (*exchange, error) {
+func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oauth.Scope, resources []string, once bool) (*entitlement, error) {
 	_ = c.must(true, &ruleGrantAssertionGood)
 	var err error
-	x := &exchange{}
-	if x.scope, err = c.narrowScope(allowed); err != nil {
+	ent := &entitlement{}
+	if ent.scope, err = c.narrowScope(allowed); err != nil {
 		return nil, err
 	}
-	if x.resources, err = c.narrowResources(resources); err != nil {
+	if ent.resources, err = c.narrowResources(resources); err != nil {
 		return nil, err
 	}
-	for _, resource := range x.resources {
+	for _, resource := range ent.resources {
 		if !c.client.mayUse(resource) {
 			return nil, c.refuse(&ruleResourceKnown, resource)
 		}
 	}
-	if err := c.useAssertion(x, a, once); err != nil {
+	if err := c.useAssertion(ent, a, once); err != nil {
 		return nil, err
 	}
 	person, err := c.personOf(trust, a)
@@ -135,18 +135,18 @@ func (c *call) exchangeAssertion(trust *trustedIssuer, a *assertion, allowed oau
 	if err != nil {
 		return nil, err
 	}
-	x.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: x.scope, Resources: x.resources, Issued: c.now.UnixMilli()}
+	ent.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: ent.scope, Resources: ent.resources, Issued: c.now.UnixMilli()}
 	if a.act != nil {
-		x.authorization.Extra = oauth.Claims{claimActor: a.act}
+		ent.authorization.Extra = oauth.Claims{claimActor: a.act}
 	}
-	if err := c.checkPerson(x.authorization); err != nil {
+	if err := c.checkPerson(ent.authorization); err != nil {
 		return nil, err
 	}
-	if err := c.allowedByPerson(x); err != nil {
+	if err := c.allowedByPerson(ent); err != nil {
 		return nil, err
 	}
 	c.s.events.Record(c.r.Context(), event.TokenAssertionAccepted, slog.String("sub", person), namedClient(c.client), slog.String("iss", trust.Issuer))
-	return x, nil
+	return ent, nil
 }
 
 // assertedByIDJAG returns what an ID-JAG gives at most of what its issuer is trusted with.
@@ -181,7 +181,7 @@ func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, 
 }
 
 // useAssertion has the tokens stored together with a mark of the jti.
-func (c *call) useAssertion(x *exchange, a *assertion, needed bool) error {
+func (c *call) useAssertion(ent *entitlement, a *assertion, needed bool) error {
 	if a.ID == "" {
 		return c.must(!needed, &ruleGrantAssertionOnce)
 	}
@@ -193,14 +193,14 @@ func (c *call) useAssertion(x *exchange, a *assertion, needed bool) error {
 	if !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("look up an assertion: %w", err)
 	}
-	x.put = append(x.put, storage.Ticket{Key: key, Expires: a.Expires.Add(2 * clockSkew)})
+	ent.put = append(ent.put, storage.Ticket{Key: key, Expires: a.Expires.Add(2 * clockSkew)})
 	return c.must(true, &ruleGrantAssertionOnce)
 }
 
 // allowedByPerson holds that nobody gets by an assertion what they would have had to ask the
 // person for.
-func (c *call) allowedByPerson(x *exchange) error {
-	grant, err := c.s.config.Store.Grant(c.r.Context(), x.authorization.Subject, c.client.ID)
+func (c *call) allowedByPerson(ent *entitlement) error {
+	grant, err := c.s.config.Store.Grant(c.r.Context(), ent.authorization.Subject, c.client.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("look up grant: %w", err)
 	}
@@ -208,14 +208,14 @@ func (c *call) allowedByPerson(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if grant == nil || !grant.Scope.Covers(x.scope) || !catalogue.covers(c.client, grant, catalogue.reaches(c.client, x.resources, x.scope)) {
+	if grant == nil || !grant.Scope.Covers(ent.scope) || !catalogue.covers(c.client, grant, catalogue.reaches(c.client, ent.resources, ent.scope)) {
 		if err := c.must(c.client.SkipConsent, &ruleGrantAssertionConsent); err != nil {
 			return err
 		}
-		if grant, err = c.recordGrant(x.authorization.Subject, x.scope, x.resources); err != nil {
+		if grant, err = c.recordGrant(ent.authorization.Subject, ent.scope, ent.resources); err != nil {
 			return err
 		}
 	}
-	x.authorization.Grant = grant.ID
+	ent.authorization.Grant = grant.ID
 	return c.must(true, &ruleGrantAssertionConsent)
 }

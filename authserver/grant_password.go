@@ -18,30 +18,30 @@ var (
 		must:    "the request has a username and a password",
 		section: "RFC 6749, section 4.3.2", code: oauth.InvalidRequest,
 		says: "username or password is missing",
-		mend: "send both in the body",
+		fix:  "send both in the body",
 	}
 	rulePasswordRight = rule{
 		must:    "the username and the password belong together",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the username or the password is wrong",
-		mend: "use the code flow: there the person signs in themselves, with more than a password where they have that",
+		fix:  "use the code flow: there the person signs in themselves, with more than a password where they have that",
 	}
 	rulePasswordPace = rule{
 		must:    "not too many attempts failed for this account or from this address",
 		section: "RFC 6749, section 4.3.2", code: oauth.TemporarilyUnavailable,
 		says: "too many attempts; try again later",
-		mend: "wait as long as Retry-After says",
+		fix:  "wait as long as Retry-After says",
 	}
 )
 
 // offersPasswordGrant is false: the grant is an exception for single clients.
 func (s *Server) offersPasswordGrant() bool { return false }
 
-// exchangePassword is the resource owner password credentials grant (RFC 6749, section
+// grantPassword is the resource owner password credentials grant (RFC 6749, section
 // 4.3), which RFC 9700, section 2.4 forbids: the client sees the password. It is for the
 // clients whose grant_types name it, while they move to the code flow, and for accounts
 // that need no more than a password.
-func (c *call) exchangePassword() (*exchange, error) {
+func (c *call) grantPassword() (*entitlement, error) {
 	username, password := c.params.get("username"), c.params.get("password")
 	if err := c.must(username != "" && password != "", &rulePasswordSent); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (c *call) exchangePassword() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{
+	ent := &entitlement{
 		authorization: authorization{
 			ClientID: c.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now), Scope: scope, Resources: resources,
 			AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR,
@@ -70,9 +70,9 @@ func (c *call) exchangePassword() (*exchange, error) {
 		scope: scope, resources: resources, idToken: scope.Has(oauth.ScopeOpenID),
 	}
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
-		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
 	}
-	return x, nil
+	return ent, nil
 }
 
 // checkPassword costs a password hash, so everything else is looked at before. right is the

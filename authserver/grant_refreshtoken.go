@@ -16,40 +16,40 @@ var (
 		must:    "the request has a refresh_token",
 		section: "RFC 6749, section 6", code: oauth.InvalidRequest,
 		says: "refresh_token is missing",
-		mend: "send the refresh token of the latest token response",
+		fix:  "send the refresh token of the latest token response",
 	}
 	ruleRefreshTokenKnown = rule{
 		must:    "the refresh token was issued here and has not expired or been revoked",
 		section: "RFC 6749, section 6", code: oauth.InvalidGrant, says: invalidRefreshToken,
-		mend: "have the person authorize the client again",
+		fix: "have the person authorize the client again",
 	}
 	ruleRefreshTokenClient = rule{
 		must:    "the refresh token was issued to this client",
 		section: "RFC 6749, section 6", code: oauth.InvalidGrant, says: invalidRefreshToken,
-		mend: "use a refresh token with the client that received it",
+		fix: "use a refresh token with the client that received it",
 	}
 	ruleRefreshTokenUnused = rule{
 		must:    "the refresh token was not used before; a replay ends its family",
 		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
-		mend: "keep the new refresh token of each answer, in one place; find out who still has the old one",
+		fix: "keep the new refresh token of each answer, in one place; find out who still has the old one",
 	}
 	ruleScopeGranted = rule{
 		must:    "scope asks for no more than was granted, and the client may still have it",
 		section: "RFC 6749, section 6", code: oauth.InvalidScope,
 		says: "scope asks for more than was granted",
-		mend: "ask for less, or have the person authorize the client again",
+		fix:  "ask for less, or have the person authorize the client again",
 	}
 	ruleOfflineAccessStill = rule{
 		must:    "the client may still have offline_access",
 		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
 		says: "the client may no longer have offline_access",
-		mend: "the client's scope was reduced since",
+		fix:  "the client's scope was reduced since",
 	}
 )
 
-// exchangeRefreshToken rotates a refresh token (RFC 6749, section 6; RFC 9700, section
+// grantRefreshToken rotates a refresh token (RFC 6749, section 6; RFC 9700, section
 // 4.14.2).
-func (c *call) exchangeRefreshToken() (*exchange, error) {
+func (c *call) grantRefreshToken() (*entitlement, error) {
 	token := c.params.get("refresh_token")
 	if err := c.must(token != "", &ruleRefreshTokenSent); err != nil {
 		return nil, err
@@ -66,15 +66,15 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 	if err := c.must(a.ClientID == c.client.ID, &ruleRefreshTokenClient); err != nil {
 		return nil, err
 	}
-	x := &exchange{authorization: a}
+	ent := &entitlement{authorization: a}
 	switch {
 	case ticket.Spent.IsZero() && c.client.reuses():
-		x.kept = ticket
+		ent.reusedRefreshToken = ticket
 	case ticket.Spent.IsZero():
-		x.spend, x.storeRefresh = []storage.Key{ticket.Key}, true
-		x.refreshToken = c.s.successor(token, c.now)
+		ent.spend, ent.storeRefresh = []storage.Key{ticket.Key}, true
+		ent.refreshToken = c.s.successor(token, c.now)
 	default:
-		if x.refreshToken, err = c.lostResponse(ticket, a, token); err != nil {
+		if ent.refreshToken, err = c.lostResponse(ticket, a, token); err != nil {
 			return nil, err
 		}
 	}
@@ -89,14 +89,14 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 	if err := c.checkPerson(a); err != nil {
 		return nil, err
 	}
-	if x.scope, err = c.narrowScope(a.Scope); err != nil {
+	if ent.scope, err = c.narrowScope(a.Scope); err != nil {
 		return nil, err
 	}
-	x.idToken = x.scope.Has(oauth.ScopeOpenID)
-	if x.resources, err = c.narrowAudience(&a); err != nil {
+	ent.idToken = ent.scope.Has(oauth.ScopeOpenID)
+	if ent.resources, err = c.narrowAudience(&a); err != nil {
 		return nil, err
 	}
-	return x, nil
+	return ent, nil
 }
 
 // lostResponse decides on a refresh token that was used before. Shortly after, while its
@@ -107,7 +107,7 @@ func (c *call) exchangeRefreshToken() (*exchange, error) {
 func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string) (successor string, err error) {
 	if c.now.Sub(ticket.Spent) > c.refreshRetry() {
 		// While the store was away, the window may have passed.
-		if note, err := c.unanswered(ticket); err != nil {
+		if note, err := c.unansweredAttempt(ticket); err != nil {
 			return "", err
 		} else if note == nil {
 			return "", c.replayed(a, &ruleRefreshTokenUnused)

@@ -9,11 +9,11 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-func (s *Server) takesSAMLAssertions() bool { return s.trusts(UseSAMLBearer) }
+func (s *Server) offersSAMLBearer() bool { return s.trusts(UseSAMLBearer) }
 
-// exchangeSAMLBearer accepts the SAML 2.0 assertion of a trusted issuer as a grant (RFC
+// grantSAMLBearer accepts the SAML 2.0 assertion of a trusted issuer as a grant (RFC
 // 7522, section 2.1). It leads to the same tokens as a JWT.
-func (c *call) exchangeSAMLBearer() (*exchange, error) {
+func (c *call) grantSAMLBearer() (*entitlement, error) {
 	encoded := c.params.get("assertion")
 	if err := c.must(encoded != "", &ruleGrantAssertionSent); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func (c *call) exchangeSAMLBearer() (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.exchangeAssertion(trust, assertionOfSAML(verified), oauth.Scope(trust.Scopes), nil, true)
+	return c.entitleByAssertion(trust, assertionOfSAML(verified), oauth.Scope(trust.Scopes), nil, true)
 }
 
 func (t *trustedIssuer) expectedSAML(issuer string) saml.Expected {

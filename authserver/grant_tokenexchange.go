@@ -17,31 +17,31 @@ var (
 		must:    "requested_token_type is one that this server issues",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
 		says: "requested_token_type is not supported",
-		mend: "leave it out, or send one of the token type identifiers that docs/guides/token-exchange.md lists",
+		fix:  "leave it out, or send one of the token type identifiers that docs/guides/token-exchange.md lists",
 	}
 	ruleRequestedJWT = rule{
 		must:    "the target takes JWTs, if requested_token_type is jwt",
 		section: "RFC 8693, section 3", code: oauth.InvalidTarget,
 		says: "access tokens for this target are no JWTs",
-		mend: "ask for an access_token, or set the resource's access_token_format to jwt",
+		fix:  "ask for an access_token, or set the resource's access_token_format to jwt",
 	}
 	ruleExchangePerson = rule{
 		must:    "the subject is a person, where ID tokens or refresh tokens are asked for",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "there are ID tokens and refresh tokens of people only",
-		mend: "ask for an access token, or exchange a token that a person has authorized",
+		fix:  "ask for an access token, or exchange a token that a person has authorized",
 	}
 	ruleExchangeIDTokenTarget = rule{
 		must:    "an ID token is for the client that asks, and openid is among the scopes",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidTarget,
 		says: "an ID token is for the client that asks for it, and needs the scope openid",
-		mend: "leave out resource and audience, and exchange a token with the scope openid",
+		fix:  "leave out resource and audience, and exchange a token with the scope openid",
 	}
 	ruleExchangeRefresh = rule{
 		must:    "the client is registered for refresh tokens, and a rule of token_exchange lets the new token outlive the subject token",
 		section: "RFC 8693, section 2.2.1", code: oauth.InvalidRequest,
 		says: "the client may not get a refresh token for this subject_token",
-		mend: "add refresh_token to the client's grant_types, and set outlives_subject_token in the rule",
+		fix:  "add refresh_token to the client's grant_types, and set outlives_subject_token in the rule",
 	}
 )
 
@@ -53,7 +53,7 @@ var ruleExchangeChain = rule{
 	must:    "the subject_token is not the last of a very long chain of exchanged tokens",
 	section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
 	says: "subject_token was exchanged too often",
-	mend: "exchange the token that the service was called with, not the one from its previous exchange",
+	fix:  "exchange the token that the service was called with, not the one from its previous exchange",
 }
 
 // tokenExchange is one request of the token exchange grant.
@@ -67,19 +67,19 @@ type tokenExchange struct {
 	rule            *TokenExchangeRule
 }
 
-func (s *Server) exchangesTokens() bool { return len(s.config.TokenExchange) > 0 }
+func (s *Server) offersTokenExchange() bool { return len(s.config.TokenExchange) > 0 }
 
-// exchangeToken exchanges a token for another one (RFC 8693).
-func (c *call) exchangeToken() (*exchange, error) {
+// grantTokenExchange exchanges a token for another one (RFC 8693).
+func (c *call) grantTokenExchange() (*entitlement, error) {
 	t := tokenExchange{requested: c.params.get("requested_token_type")}
 	if t.requested == "" {
 		t.requested = oauth.TokenTypeAccessToken
 	}
-	rules, err := c.exchangeRules(&t)
+	rules, err := c.rulesForClient(&t)
 	if err != nil {
 		return nil, err
 	}
-	if rules, err = c.exchangeSubject(&t, rules); err != nil {
+	if rules, err = c.rulesForSubject(&t, rules); err != nil {
 		return nil, err
 	}
 	switch t.requested {
@@ -88,33 +88,33 @@ func (c *call) exchangeToken() (*exchange, error) {
 	case oauth.TokenTypeTransaction:
 		return c.exchangeForTransactionToken(&t, rules)
 	}
-	if rules, err = c.exchangeTargets(&t, rules); err != nil {
+	if rules, err = c.rulesForTargets(&t, rules); err != nil {
 		return nil, err
 	}
-	if rules, err = c.exchangeActor(&t, rules); err != nil {
+	if rules, err = c.rulesForActor(&t, rules); err != nil {
 		return nil, err
 	}
-	if err := c.exchangeScope(&t, rules); err != nil {
+	if err := c.entitledScope(&t, rules); err != nil {
 		return nil, err
 	}
-	x := c.exchanged(&t)
+	ent := c.entitleByExchange(&t)
 	if c.foreign(t.subject) {
-		if err := c.allowedByPerson(x); err != nil {
+		if err := c.allowedByPerson(ent); err != nil {
 			return nil, err
 		}
 	}
 	c.logExchange(&t)
 	switch t.requested {
 	case oauth.TokenTypeIDToken:
-		return x, c.exchangeForIDToken(&t, x)
+		return ent, c.exchangeForIDToken(&t, ent)
 	case oauth.TokenTypeRefreshToken:
-		return x, c.exchangeForRefreshToken(&t, x)
+		return ent, c.exchangeForRefreshToken(&t, ent)
 	}
-	return x, nil
+	return ent, nil
 }
 
-// exchangeRules returns the rules that the operator has for the client and what it asks for.
-func (c *call) exchangeRules(t *tokenExchange) ([]*TokenExchangeRule, error) {
+// rulesForClient returns the rules that the operator has for the client and what it asks for.
+func (c *call) rulesForClient(t *tokenExchange) ([]*TokenExchangeRule, error) {
 	if err := c.must(!c.client.Public(), &ruleExchangeConfidential); err != nil {
 		return nil, err
 	}
@@ -132,8 +132,8 @@ func (c *call) exchangeRules(t *tokenExchange) ([]*TokenExchangeRule, error) {
 	return c.allowing(rules, &ruleExchangeRequested, t.requested, func(r *TokenExchangeRule) bool { return r.issues(t.requested) })
 }
 
-// exchangeSubject reads the subject token.
-func (c *call) exchangeSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+// rulesForSubject reads the subject token.
+func (c *call) rulesForSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	token, tokenType := c.params.get("subject_token"), c.params.get("subject_token_type")
 	if err := c.must(token != "" && tokenType != "", &subjectRules.sent); err != nil {
 		return nil, err
@@ -153,9 +153,9 @@ func (c *call) exchangeSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 	})
 }
 
-// exchangeTargets finds for which APIs the new token shall be, by resource or audience
+// rulesForTargets finds for which APIs the new token shall be, by resource or audience
 // (RFC 8693, section 2.1).
-func (c *call) exchangeTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+func (c *call) rulesForTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	audiences := c.params.all("audience")
 	if t.requested == oauth.TokenTypeIDToken {
 		others := slices.ContainsFunc(audiences, func(audience string) bool { return audience != c.client.ID })
@@ -204,8 +204,8 @@ func (c *call) exchangeTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]
 
 func (c *call) targetsOf(t *tokenExchange) string { return oauth.Scope(t.targets).String() }
 
-// exchangeActor reads the actor token, if there is one, and finds who acts.
-func (c *call) exchangeActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+// rulesForActor reads the actor token, if there is one, and finds who acts.
+func (c *call) rulesForActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	token, tokenType := c.params.get("actor_token"), c.params.get("actor_token_type")
 	if err := c.must((token == "") == (tokenType == ""), &ruleActorTokenType); err != nil {
 		return nil, err
@@ -227,9 +227,9 @@ func (c *call) exchangeActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*T
 	return c.allowing(rules, &ruleExchangeActor, detail, func(r *TokenExchangeRule) bool { return r.lets(t.acting, c.client) })
 }
 
-// exchangeScope takes the first rule that grants what is asked for. Without scope it is
+// entitledScope takes the first rule that grants what is asked for. Without scope it is
 // everything that the first rule does, but for what is about the person.
-func (c *call) exchangeScope(t *tokenExchange, rules []*TokenExchangeRule) error {
+func (c *call) entitledScope(t *tokenExchange, rules []*TokenExchangeRule) error {
 	asked, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
 		return err
@@ -250,69 +250,69 @@ func (c *call) exchangeScope(t *tokenExchange, rules []*TokenExchangeRule) error
 	return nil
 }
 
-// exchanged is the exchange for an access token. What is stored for it is a family of its
+// entitleByExchange is the exchange for an access token. What is stored for it is a family of its
 // own, which ends with the subject token; the subject token does not end with it.
-func (c *call) exchanged(t *tokenExchange) *exchange {
+func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 	from := &t.subject.authorization
 	id := storage.NewID()
 	family := newFamily(c.now)
 	if t.subject.descendants != "" {
 		family = storage.Descendant(t.subject.descendants, id)
 	}
-	x := &exchange{
+	ent := &entitlement{
 		authorization: authorization{
 			ClientID: c.client.ID, Subject: t.subject.person, Grant: from.Grant, Family: family, Scope: t.scope,
 			Resources: t.targets, Session: from.Session, AuthTime: from.AuthTime, ACR: from.ACR, AMR: from.AMR, Started: from.Started,
 		},
 		scope: t.scope, resources: t.targets, issuedTokenType: t.requested, lifetime: t.rule.lifetime(c.now, t.subject),
-		id: id, subject: t.subject, outlives: t.rule.OutlivesSubjectToken,
+		ownID: id, subjectToken: t.subject, outlives: t.rule.OutlivesSubjectToken,
 	}
 	if t.act != nil {
-		x.authorization.Extra = oauth.Claims{claimActor: t.act}
+		ent.authorization.Extra = oauth.Claims{claimActor: t.act}
 	}
 	if t.subject.person == "" && t.subject.clientID != c.client.ID {
-		x.authorization.Other = t.subject.subject
+		ent.authorization.Other = t.subject.subject
 	}
-	if !x.outlives {
-		x.hangsFrom = t.subject.anchor
+	if !ent.outlives {
+		ent.subjectAnchor = t.subject.anchor
 	}
-	return x
+	return ent
 }
 
-func (c *call) exchangeForIDToken(t *tokenExchange, x *exchange) error {
+func (c *call) exchangeForIDToken(t *tokenExchange, ent *entitlement) error {
 	if err := c.must(t.subject.person != "", &ruleExchangePerson); err != nil {
 		return err
 	}
 	if err := c.must(t.scope.Has(oauth.ScopeOpenID), &ruleExchangeIDTokenTarget); err != nil {
 		return err
 	}
-	x.instead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
-		token, err := c.idToken(ctx, x, "", "")
+	ent.issueInstead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
+		token, err := c.issueIDToken(ctx, ent, "", "")
 		return &oauth.TokenResponse{
-			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: x.issuedTokenType,
-			ExpiresIn: int64(shorter(c.idTokenLifetime(), x.lifetime) / time.Second),
+			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: ent.issuedTokenType,
+			ExpiresIn: int64(shorter(c.idTokenLifetime(), ent.lifetime) / time.Second),
 		}, nil, err
 	}
 	return nil
 }
 
-func (c *call) exchangeForRefreshToken(t *tokenExchange, x *exchange) error {
+func (c *call) exchangeForRefreshToken(t *tokenExchange, ent *entitlement) error {
 	if err := c.must(t.subject.person != "", &ruleExchangePerson); err != nil {
 		return err
 	}
 	if err := c.must(c.client.HasGrantType(oauth.GrantTypeRefreshToken) && t.rule.OutlivesSubjectToken, &ruleExchangeRefresh); err != nil {
 		return err
 	}
-	if x.authorization.Started == 0 {
-		x.authorization.Started = c.now.Unix()
+	if ent.authorization.Started == 0 {
+		ent.authorization.Started = c.now.Unix()
 	}
-	x.instead = func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
+	ent.issueInstead = func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
 		token := newSecret(prefixRefreshToken, c.now)
-		expires := c.refreshTokenExpires(x.authorization)
-		ticket, err := x.authorization.ticket(secretKey(kindRefreshToken, prefixRefreshToken, token), expires)
+		expires := c.refreshTokenExpires(ent.authorization)
+		ticket, err := ent.authorization.ticket(secretKey(kindRefreshToken, prefixRefreshToken, token), expires)
 		return &oauth.TokenResponse{
-			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: x.issuedTokenType,
-			ExpiresIn: int64(expires.Sub(c.now) / time.Second), Scope: x.scope.String(),
+			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: ent.issuedTokenType,
+			ExpiresIn: int64(expires.Sub(c.now) / time.Second), Scope: ent.scope.String(),
 		}, []storage.Ticket{ticket}, err
 	}
 	return nil

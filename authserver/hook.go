@@ -47,7 +47,7 @@ var ruleHookAllows = rule{
 	must:    "the operator's hooks allow the tokens",
 	section: "RFC 6749, section 5.2", code: oauth.AccessDenied,
 	says: "the tokens were refused",
-	mend: "see why the hook refuses",
+	fix:  "see why the hook refuses",
 }
 
 // ruleHookAnswers tells the client nothing: the operator's own code is at fault.
@@ -55,7 +55,7 @@ var ruleHookAnswers = rule{
 	must:    "what the operator brings answers, and names no claim of the protocol's",
 	section: "Valetkey", code: oauth.ServerError,
 	says: "the server could not answer; the operator can look up the reference",
-	mend: "mend the hook or grant type that fails",
+	fix:  "fix the hook or grant type that fails",
 }
 
 // hooked reports whether there are hooks at all. Without them they cost nothing.
@@ -128,8 +128,8 @@ func authorizationErrors() []oauth.ErrorCode {
 }
 
 // tokenRequest is what hooks learn of an exchange.
-func (c *call) tokenRequest(kind string, x *exchange, scope oauth.Scope, audience []string, claims oauth.Claims) *TokenRequest {
-	a := &x.authorization
+func (c *call) tokenRequest(kind string, ent *entitlement, scope oauth.Scope, audience []string, claims oauth.Claims) *TokenRequest {
+	a := &ent.authorization
 	r := &TokenRequest{
 		Kind: kind, GrantType: c.params.get("grant_type"), ClientID: c.client.ID, Subject: a.Subject, Scope: scope,
 		Audience: audience, ACR: a.ACR, AMR: a.AMR, Claims: claims,
@@ -145,30 +145,30 @@ func (c *call) tokenRequest(kind string, x *exchange, scope oauth.Scope, audienc
 
 // hookAccessToken adds what hooks say to the claims of an access token beside those of RFC
 // 9068. A refreshed token has what they say then.
-func (c *call) hookAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, claims oauth.Claims) (oauth.Claims, error) {
+func (c *call) hookAccessToken(ctx context.Context, ent *entitlement, scope oauth.Scope, audience []string, claims oauth.Claims) (oauth.Claims, error) {
 	if !c.s.hooked() {
 		return claims, nil
 	}
-	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, x, scope, audience, claims))
+	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, ent, scope, audience, claims))
 	return addClaims(more, claims), err
 }
 
 // hookIDToken adds what hooks say to the claims of an ID token.
-func (c *call) hookIDToken(ctx context.Context, x *exchange, claims oauth.Claims) (oauth.Claims, error) {
+func (c *call) hookIDToken(ctx context.Context, ent *entitlement, claims oauth.Claims) (oauth.Claims, error) {
 	if !c.s.hooked() {
 		return claims, nil
 	}
-	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfIDToken, x, x.scope, []string{c.client.ID}, claims))
+	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfIDToken, ent, ent.scope, []string{c.client.ID}, claims))
 	return addClaims(more, claims), err
 }
 
 // hookUserinfo adds what hooks say to the claims of an answer of UserInfo.
-func (c *call) hookUserinfo(ctx context.Context, t *accessToken, scope oauth.Scope, claims oauth.Claims) (oauth.Claims, error) {
+func (c *call) hookUserinfo(ctx context.Context, t *verifiedToken, scope oauth.Scope, claims oauth.Claims) (oauth.Claims, error) {
 	if !c.s.hooked() {
 		return claims, nil
 	}
 	r := &TokenRequest{
-		Kind: ClaimsOfUserinfo, ClientID: c.client.ID, Subject: t.person, Scope: scope,
+		Kind: ClaimsOfUserinfo, ClientID: c.client.ID, Subject: t.user, Scope: scope,
 		Audience: t.claims.Audience, ACR: t.claims.ACR, AMR: t.claims.AMR, Claims: claims,
 	}
 	if t.claims.AuthTime > 0 {

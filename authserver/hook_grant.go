@@ -26,7 +26,7 @@ type GrantType struct {
 	// Exchange says what the client is entitled to. It is safe for concurrent use. An
 	// *oauth.Error refuses the request with that; any other error is logged, and the client
 	// sees server_error. Where two requests race it may be called again for one of them.
-	Exchange func(ctx context.Context, r *GrantRequest) (*Entitlement, error)
+	Entitle func(ctx context.Context, r *GrantRequest) (*Entitlement, error)
 }
 
 // GrantRequest is a token request by a grant type of somebody else's.
@@ -89,20 +89,20 @@ var (
 		must:    "what the grant uses up was not used before",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant was already used",
-		mend: "use each grant once",
+		fix:  "use each grant once",
 	}
 	ruleOwnGrant = rule{
 		must:    "the grant type's own rules hold",
 		section: "RFC 6749, section 4.5",
-		mend:    "see what the grant type asks for",
+		fix:     "see what the grant type asks for",
 	}
 )
 
 // check reports why a grant type cannot be served.
 func (g *GrantType) check() error {
 	switch {
-	case g.Exchange == nil:
-		return fmt.Errorf("grant type %q has no Exchange", g.Name)
+	case g.Entitle == nil:
+		return fmt.Errorf("grant type %q has no Entitle", g.Name)
 	case !IsExtensionGrant(g.Name):
 		return fmt.Errorf("grant type %q: it is an absolute URI, and neither the IETF's nor one of ours (RFC 6749, section 4.5)", g.Name)
 	}
@@ -127,17 +127,17 @@ func newGrantTypes(own []GrantType) ([]grantType, error) {
 		if slices.ContainsFunc(table, func(other grantType) bool { return other.name == g.Name }) {
 			return nil, fmt.Errorf("there are two grant types %q", g.Name)
 		}
-		table = append(table, grantType{name: g.Name, exchange: func(c *call) (*exchange, error) { return c.exchangeOwn(g) }})
+		table = append(table, grantType{name: g.Name, entitle: func(c *call) (*entitlement, error) { return c.grantExtension(g) }})
 	}
 	return table, nil
 }
 
-// exchangeOwn asks somebody else's grant type what the client may have, and holds that to
+// grantExtension asks somebody else's grant type what the client may have, and holds that to
 // what it may have at all.
-func (c *call) exchangeOwn(g *GrantType) (*exchange, error) {
+func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 	request := &GrantRequest{Client: *c.client.Client, Now: c.now, RemoteAddr: c.s.remoteAddr(c.r), call: c}
 	request.Client.Secrets = nil
-	e, err := g.Exchange(c.r.Context(), request)
+	e, err := g.Entitle(c.r.Context(), request)
 	if refusal := oauth.AsError(err); refusal != nil {
 		c.climb(rung{rule: &ruleOwnGrant, detail: clip(err.Error())})
 		return nil, err
@@ -152,50 +152,50 @@ func (c *call) exchangeOwn(g *GrantType) (*exchange, error) {
 		return nil, c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: %w", g.Name, err))
 	}
 	_ = c.must(true, &ruleOwnGrant)
-	x := &exchange{authorization: authorization{
+	ent := &entitlement{authorization: authorization{
 		ClientID: c.client.ID, Subject: e.Subject, ACR: e.ACR, AMR: e.AMR, Extra: e.Claims,
 	}}
 	if !e.AuthTime.IsZero() {
-		x.authorization.AuthTime = e.AuthTime.Unix()
+		ent.authorization.AuthTime = e.AuthTime.Unix()
 	}
-	if x.scope, err = c.narrowScope(e.Scope); err != nil {
+	if ent.scope, err = c.narrowScope(e.Scope); err != nil {
 		return nil, err
 	}
-	if x.resources, err = c.narrowResources(e.Resources); err != nil {
+	if ent.resources, err = c.narrowResources(e.Resources); err != nil {
 		return nil, err
 	}
-	for _, resource := range x.resources {
+	for _, resource := range ent.resources {
 		if !c.client.mayUse(resource) {
 			return nil, c.refuse(&ruleResourceKnown, resource)
 		}
 	}
-	x.authorization.Scope, x.authorization.Resources = x.scope, x.resources
-	if err := c.useUp(x, g, e); err != nil {
+	ent.authorization.Scope, ent.authorization.Resources = ent.scope, ent.resources
+	if err := c.useUp(ent, g, e); err != nil {
 		return nil, err
 	}
 	if e.Subject == "" {
-		if slices.ContainsFunc(x.scope, aboutPerson) {
-			return nil, c.refuse(&ruleClientScope, "there is no subject; the scope is "+x.scope.String())
+		if slices.ContainsFunc(ent.scope, aboutPerson) {
+			return nil, c.refuse(&ruleClientScope, "there is no subject; the scope is "+ent.scope.String())
 		}
-		return x, nil
+		return ent, nil
 	}
-	if err := c.checkPerson(x.authorization); err != nil {
+	if err := c.checkPerson(ent.authorization); err != nil {
 		return nil, err
 	}
-	grant, err := c.recordGrant(e.Subject, x.scope, x.resources)
+	grant, err := c.recordGrant(e.Subject, ent.scope, ent.resources)
 	if err != nil {
 		return nil, err
 	}
-	x.authorization.Grant, x.authorization.Family = grant.ID, newFamily(c.now)
-	x.idToken = x.scope.Has(oauth.ScopeOpenID)
+	ent.authorization.Grant, ent.authorization.Family = grant.ID, newFamily(c.now)
+	ent.idToken = ent.scope.Has(oauth.ScopeOpenID)
 	if e.RefreshToken && c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
-		x.refreshToken, x.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
 	}
-	return x, nil
+	return ent, nil
 }
 
 // useUp has the tokens stored together with a mark of what they cost.
-func (c *call) useUp(x *exchange, g *GrantType, e *Entitlement) error {
+func (c *call) useUp(ent *entitlement, g *GrantType, e *Entitlement) error {
 	if e.Once == "" {
 		return nil
 	}
@@ -210,7 +210,7 @@ func (c *call) useUp(x *exchange, g *GrantType, e *Entitlement) error {
 	if !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("look up what a grant uses up: %w", err)
 	}
-	x.put = append(x.put, storage.Ticket{Key: key, Expires: e.UsableUntil})
+	ent.put = append(ent.put, storage.Ticket{Key: key, Expires: e.UsableUntil})
 	return c.must(true, &ruleGrantUnused)
 }
 

@@ -24,7 +24,7 @@ import (
 const voucherGrantType = "https://server.example.com/grants/voucher"
 
 func voucherGrant() authserver.GrantType {
-	return authserver.GrantType{Name: voucherGrantType, Exchange: func(ctx context.Context, r *authserver.GrantRequest) (*authserver.Entitlement, error) {
+	return authserver.GrantType{Name: voucherGrantType, Entitle: func(ctx context.Context, r *authserver.GrantRequest) (*authserver.Entitlement, error) {
 		voucher := r.Param("voucher")
 		e := &authserver.Entitlement{
 			Scope: oauth.Scope{"openid", "email", "notes.read", "notes.write"}, Claims: oauth.Claims{"voucher": voucher},
@@ -84,7 +84,7 @@ func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, er
 
 func TestGrantTypesThatCannotBeServed(t *testing.T) {
 	base := newScene(t, scriptSetup{}).config
-	exchange := voucherGrant().Exchange
+	exchange := voucherGrant().Entitle
 	for _, test := range []struct {
 		name   string
 		grants []authserver.GrantType

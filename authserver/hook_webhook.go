@@ -162,7 +162,7 @@ var ruleWebhookAnswers = rule{
 	must:    "the hooks answer in time and in form",
 	section: "Valetkey", code: oauth.TemporarilyUnavailable,
 	says: "the server cannot decide on this request now; try again",
-	mend: "see what the hook answers; while it fails, what it is asked about is refused",
+	fix:  "see what the hook answers; while it fails, what it is asked about is refused",
 }
 
 var (
@@ -227,7 +227,7 @@ func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, n
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
 	id, timestamp := "msg_"+storage.NewID(), strconv.FormatInt(now.Unix(), 10)
-	status, contentType, document, err := s.operator.PostJSON(ctx, w.URL, http.Header{
+	status, contentType, document, err := s.operatorOutgoing.PostJSON(ctx, w.URL, http.Header{
 		"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signWebhook(w.signingKey, id, timestamp, body)},
 	}, body, webhookMaxBytes)
 	if err != nil && status == 0 {

@@ -153,7 +153,7 @@ func TestAWebhookSeesWhoActs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{operator: outgoing.New(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, event.New(slog.Default()))}
+	s := &Server{operatorOutgoing: outgoing.New(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, event.New(slog.Default()))}
 	_, err = s.callWebhook(t.Context(), hooks[0], &TokenRequest{
 		Kind: ClaimsOfAccessToken, Subject: "ada", Claims: oauth.Claims{"act": map[string]any{"sub": "agent"}, "email": "ada@example.com"},
 	}, time.Now())
@@ -250,7 +250,7 @@ func TestAHookThatHangsIsLeftAloneUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	s := &Server{log: log, events: event.New(log), operator: outgoing.New(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, event.New(log))}
+	s := &Server{log: log, events: event.New(log), operatorOutgoing: outgoing.New(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, event.New(log))}
 	ask := func() error {
 		c := &call{s: s, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
 		_, err := c.ask(t.Context(), hooks[0], &TokenRequest{Kind: ClaimsOfAccessToken})

@@ -20,25 +20,25 @@ var (
 		must:    "the request names one audience, and no other",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3; draft-ietf-oauth-transaction-tokens, section 11.1", code: oauth.InvalidRequest,
 		says: "send one audience",
-		mend: "send the issuer identifier of the other authorization server, or the name of the trust domain, as audience",
+		fix:  "send the issuer identifier of the other authorization server, or the name of the trust domain, as audience",
 	}
 	ruleAbroadActor = rule{
 		must:    "there is no actor_token",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3", code: oauth.InvalidRequest,
 		says: "tokens of this requested_token_type take no actor_token",
-		mend: "leave out actor_token; exchange the subject token with it before",
+		fix:  "leave out actor_token; exchange the subject token with it before",
 	}
 	ruleIDJAGSubject = rule{
 		must:    "the subject token is a person's and was issued to the client",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3.3", code: oauth.InvalidRequest,
 		says: "an ID-JAG is issued for an ID token or refresh token that the client itself has received",
-		mend: "present the client's own ID token or refresh token",
+		fix:  "present the client's own ID token or refresh token",
 	}
 	ruleAbroadScope = rule{
 		must:    "scope asks for no more than a rule of token_exchange grants",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidScope,
 		says: "the client may not get this scope for this audience",
-		mend: "add the scope to the scopes of a rule for the client",
+		fix:  "add the scope to the scopes of a rule for the client",
 	}
 )
 
@@ -62,11 +62,11 @@ type idJAGClaims struct {
 
 // exchangeForIDJAG lets a client act for a person at another authorization server, which
 // trusts this one (draft-ietf-oauth-identity-assertion-authz-grant, section 4.3).
-func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*exchange, error) {
+func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*entitlement, error) {
 	if err := c.must(t.subject.person != "" && t.subject.clientID == c.client.ID, &ruleIDJAGSubject); err != nil {
 		return nil, err
 	}
-	rules, err := c.exchangeAbroad(t, rules)
+	rules, err := c.rulesForOtherServer(t, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -83,13 +83,13 @@ func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*
 		t.scope = t.rule.Scopes
 	}
 	c.logExchange(t)
-	x := c.exchanged(t)
-	x.instead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) { return c.idJAG(ctx, t) }
-	return x, nil
+	ent := c.entitleByExchange(t)
+	ent.issueInstead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) { return c.idJAG(ctx, t) }
+	return ent, nil
 }
 
-// exchangeAbroad finds for whom a token is that is not for an API of ours.
-func (c *call) exchangeAbroad(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
+// rulesForOtherServer finds for whom a token is that is not for an API of ours.
+func (c *call) rulesForOtherServer(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	if err := c.must(!c.params.has("actor_token") && !c.params.has("actor_token_type"), &ruleAbroadActor); err != nil {
 		return nil, err
 	}

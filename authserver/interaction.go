@@ -79,55 +79,55 @@ var (
 		must:    "the interaction was begun less than half an hour ago and is not finished",
 		section: "Valetkey", code: PageExpired,
 		says: "this sign-in request has expired or was finished already",
-		mend: "go back to the application and start again",
+		fix:  "go back to the application and start again",
 	}
 	ruleInteractionBrowser = rule{
 		must:    "the browser is the one in which the interaction began",
 		section: "RFC 9700, section 4.7", code: PageOtherBrowser,
 		says: "this sign-in request began in another browser, or the browser keeps no cookies",
-		mend: "allow cookies for this site, and start again in this browser",
+		fix:  "allow cookies for this site, and start again in this browser",
 	}
 	ruleInteractions = rule{
 		must:    "not too many requests for a sign-in page came from this address",
 		section: "Valetkey", code: oauth.TemporarilyUnavailable,
 		says: "too many requests; try again in a minute",
-		mend: "wait a minute",
+		fix:  "wait a minute",
 	}
 	ruleLogin = rule{
 		must:    "with prompt=none the person is signed in already, and recently enough",
 		section: "OpenID Connect Core, section 3.1.2.6", code: oauth.LoginRequired,
 		says: "the person must sign in",
-		mend: "send the request without prompt=none",
+		fix:  "send the request without prompt=none",
 	}
 	ruleSameSubject = rule{
 		must:    "the person who signs in is the one that id_token_hint or the claims parameter names",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.LoginRequired,
 		says: "another person than the one asked for is signed in",
-		mend: "have the named person sign in, or leave out the hint",
+		fix:  "have the named person sign in, or leave out the hint",
 	}
 	ruleConsent = rule{
 		must:    "with prompt=none the person consented before",
 		section: "OpenID Connect Core, section 3.1.2.6", code: oauth.ConsentRequired,
 		says: "the person must be asked for consent",
-		mend: "send the request without prompt=none",
+		fix:  "send the request without prompt=none",
 	}
 	ruleACR = rule{
 		must:    "the authentication context is one that the client calls essential",
 		section: "OpenID Connect Core, section 5.5.1.1", code: oauth.UnmetAuthenticationRequirement,
 		says: "the essential acr cannot be reached",
-		mend: "ask for one of acr_values_supported",
+		fix:  "ask for one of acr_values_supported",
 	}
 	ruleNotCanceled = rule{
 		must:    "the user does not cancel the sign-in, or the browser may be sent back to the client",
 		section: "RFC 9700, section 4.11.2", code: oauth.AccessDenied,
 		says: "the user canceled the sign-in",
-		mend: "nothing: the user decides",
+		fix:  "nothing: the user decides",
 	}
 	ruleNotRefused = rule{
 		must:    "the person allows the request",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.AccessDenied,
 		says: "the person refused the request",
-		mend: "nothing: the person decides",
+		fix:  "nothing: the person decides",
 	}
 )
 

@@ -62,8 +62,8 @@ func (c *call) selectAccount(i *interaction, subject string) error {
 
 // interactionTicket gives an interaction a new name, and binds it to the browser.
 func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, error) {
-	query := i.params.kept()
-	if err := c.takeBytes(c.client, len(query)); err != nil {
+	query := i.params.storable()
+	if err := c.countStoredBytes(c.client, len(query)); err != nil {
 		return storage.Ticket{}, err
 	}
 	browser := c.browser()

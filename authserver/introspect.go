@@ -16,19 +16,19 @@ var (
 		must:    "the request has a token",
 		section: "RFC 7662, section 2.1", code: oauth.InvalidRequest,
 		says: "token is missing",
-		mend: "send the token in the body",
+		fix:  "send the token in the body",
 	}
 	ruleIntrospectionCaller = rule{
 		must:    "the caller authenticates with credentials",
 		section: "RFC 7662, section 2.1", code: oauth.InvalidClient,
 		says: "introspection is for clients and APIs that authenticate",
-		mend: "give the API a client of its own with a secret or a key",
+		fix:  "give the API a client of its own with a secret or a key",
 	}
 	ruleTokenActive = rule{
 		must:    "the token was issued here, has not expired and was not revoked",
 		section: "RFC 7662, section 2.2", code: oauth.InvalidToken,
 		says: "the token is not active",
-		mend: "get a new token",
+		fix:  "get a new token",
 	}
 )
 
@@ -76,7 +76,7 @@ func (c *call) introspection(caller *client, token string) (*introspectionAnswer
 	if isSecret(prefixRefreshToken, token) {
 		return c.introspectRefreshToken(caller, token)
 	}
-	t, err := c.s.accessToken(c.r.Context(), c.now, token)
+	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (c *call) refreshTokenTicket(token string) (storage.Ticket, authorization, 
 }
 
 // endToken ends an access token before its time, and then what was exchanged for it.
-func (c *call) endToken(t *accessToken) error {
+func (c *call) endToken(t *verifiedToken) error {
 	ctx, store := c.r.Context(), c.s.config.Store
 	if t.opaque {
 		if err := store.Delete(ctx, t.key); err != nil {

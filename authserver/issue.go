@@ -18,12 +18,12 @@ var ruleAudienceFormats = rule{
 	must:    "the resources of one token agree on its format",
 	section: "RFC 8707, section 2", code: oauth.InvalidTarget,
 	says: "these resources cannot share one access token; ask for them one at a time",
-	mend: "send one resource parameter, or give the resources the same access_token_format",
+	fix:  "send one resource parameter, or give the resources the same access_token_format",
 }
 
 // issue makes the tokens of an exchange and stores what must be stored, in the same
 // operation that spends what they cost. It is the only place where tokens are made.
-func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
+func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	ctx := c.r.Context()
 	catalogue, err := c.s.catalogue(ctx)
 	if err != nil {
@@ -32,58 +32,58 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 	if err := c.useClient(); err != nil {
 		return nil, err
 	}
-	a := &x.authorization
+	a := &ent.authorization
 	if a.Issued == 0 {
 		a.Issued = c.now.UnixMilli()
 	}
 	if a.Subject == "" && a.Grant == "" {
 		a.Grant = record.ClientGrant(c.client.ID)
 	}
-	response, put, err := c.accessTokenOrInstead(ctx, catalogue, x)
+	response, put, err := c.issueToken(ctx, catalogue, ent)
 	if err != nil {
 		return nil, err
 	}
-	put = append(put, x.put...)
-	if x.idToken {
-		if response.IDToken, err = c.idToken(ctx, x, response.AccessToken, ""); err != nil {
+	put = append(put, ent.put...)
+	if ent.idToken {
+		if response.IDToken, err = c.issueIDToken(ctx, ent, response.AccessToken, ""); err != nil {
 			return nil, err
 		}
 	}
-	if x.refreshToken != "" {
-		response.RefreshToken = x.refreshToken
+	if ent.refreshToken != "" {
+		response.RefreshToken = ent.refreshToken
 	}
-	if x.kept.Kind != "" {
-		if err := c.prolong(x); err != nil {
+	if ent.reusedRefreshToken.Kind != "" {
+		if err := c.prolong(ent); err != nil {
 			return nil, err
 		}
 	}
-	if x.storeRefresh {
-		a := x.authorization
+	if ent.storeRefresh {
+		a := ent.authorization
 		if a.Started == 0 {
 			a.Started = c.now.Unix()
 		}
-		ticket, err := a.ticket(secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken), c.refreshTokenExpires(a))
+		ticket, err := a.ticket(secretKey(kindRefreshToken, prefixRefreshToken, ent.refreshToken), c.refreshTokenExpires(a))
 		if err != nil {
 			return nil, err
 		}
 		put = append(put, ticket)
-		if x.begins() && !x.again {
+		if ent.begins() && !ent.retried {
 			put = append(put, c.counted(a)...)
 		}
 	}
 	switch {
-	case len(x.spend) > 0:
-		err = c.s.config.Store.Spend(ctx, c.now, x.spend, put...)
+	case len(ent.spend) > 0:
+		err = c.s.config.Store.Spend(ctx, c.now, ent.spend, put...)
 	case len(put) > 0:
 		if err = c.s.config.Store.Put(ctx, c.now, put...); err == nil {
-			err = c.stillStands(ctx, x)
+			err = c.recheck(ctx, ent)
 		}
 	}
-	for _, key := range x.spend {
+	for _, key := range ent.spend {
 		c.s.issued.drop(key)
 	}
-	if len(x.spend) > 0 && err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) {
-		c.noteUnsettled(x, put)
+	if len(ent.spend) > 0 && err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) {
+		c.noteUnknownOutcome(ent, put)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store tokens: %w", err)
@@ -93,25 +93,25 @@ func (c *call) issue(x *exchange) (*oauth.TokenResponse, error) {
 			c.s.issued.put(ticket.Key, ticket)
 		}
 	}
-	if x.begins() {
-		c.endOldest(x.authorization)
+	if ent.begins() {
+		c.endOldest(ent.authorization)
 	}
 	return response, nil
 }
 
-// stillStands holds, after tokens were stored for a refresh token that was not spent for
+// recheck holds, after tokens were stored for a refresh token that was not spent for
 // them, or for another token, that it was not revoked meanwhile; and after tokens were stored
 // for a user's authorization alone, that the consent was not. Whoever revokes it later finds
 // what was stored.
-func (c *call) stillStands(ctx context.Context, x *exchange) error {
-	key := x.kept.Key
-	if x.refreshToken != "" && !x.storeRefresh {
-		key = secretKey(kindRefreshToken, prefixRefreshToken, x.refreshToken)
+func (c *call) recheck(ctx context.Context, ent *entitlement) error {
+	key := ent.reusedRefreshToken.Key
+	if ent.refreshToken != "" && !ent.storeRefresh {
+		key = secretKey(kindRefreshToken, prefixRefreshToken, ent.refreshToken)
 	}
-	if x.subject != nil {
-		key, _ = readAnchor(x.subject.anchor)
-		if x.subject.jti != "" {
-			if err := c.s.notRevoked(ctx, c.now, x.subject.jti); errors.Is(err, errInactive) {
+	if ent.subjectToken != nil {
+		key, _ = readAnchor(ent.subjectToken.anchor)
+		if ent.subjectToken.jti != "" {
+			if err := c.s.notRevoked(ctx, c.now, ent.subjectToken.jti); errors.Is(err, errInactive) {
 				return storage.ErrNotFound
 			} else if err != nil {
 				return err
@@ -122,36 +122,36 @@ func (c *call) stillStands(ctx context.Context, x *exchange) error {
 		_, err := c.s.config.Store.Get(ctx, c.now, key)
 		return err
 	}
-	if a := &x.authorization; a.Subject != "" && x.subject == nil {
+	if a := &ent.authorization; a.Subject != "" && ent.subjectToken == nil {
 		return c.checkConsent(*a)
 	}
 	return nil
 }
 
-func (c *call) accessTokenOrInstead(ctx context.Context, catalogue *catalogue, x *exchange) (*oauth.TokenResponse, []storage.Ticket, error) {
-	if x.instead != nil {
-		return x.instead(ctx)
+func (c *call) issueToken(ctx context.Context, catalogue *catalogue, ent *entitlement) (*oauth.TokenResponse, []storage.Ticket, error) {
+	if ent.issueInstead != nil {
+		return ent.issueInstead(ctx)
 	}
-	return c.accessToken(ctx, catalogue, x)
+	return c.issueAccessToken(ctx, catalogue, ent)
 }
 
-// accessToken makes an access token. An opaque one comes with the ticket that it stands for,
+// issueAccessToken makes an access token. An opaque one comes with the ticket that it stands for,
 // and a JWT of a person's that is issued alone with the one that it hangs from.
-func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchange) (*oauth.TokenResponse, []storage.Ticket, error) {
-	audience, opaque, err := c.audience(catalogue, x)
+func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *entitlement) (*oauth.TokenResponse, []storage.Ticket, error) {
+	audience, opaque, err := c.audience(catalogue, ent)
 	if err != nil {
 		return nil, nil, err
 	}
-	scope := c.scopeFor(catalogue, x, audience)
-	lifetime := shorter(c.accessTokenLifetime(catalogue, audience), x.lifetime)
-	if ends, ok := c.ends(x); ok {
+	scope := c.scopeFor(catalogue, ent, audience)
+	lifetime := shorter(c.accessTokenLifetime(catalogue, audience), ent.lifetime)
+	if ends, ok := c.ends(ent); ok {
 		lifetime = min(lifetime, ends.Sub(c.now))
 	}
-	extra, err := c.accessTokenExtra(ctx, catalogue, x, scope, audience)
+	extra, err := c.accessTokenExtra(ctx, catalogue, ent, scope, audience)
 	if err != nil {
 		return nil, nil, err
 	}
-	if extra, err = c.hookAccessToken(ctx, x, scope, audience, extra); err != nil {
+	if extra, err = c.hookAccessToken(ctx, ent, scope, audience, extra); err != nil {
 		return nil, nil, err
 	}
 	expires := c.now.Add(lifetime)
@@ -159,38 +159,38 @@ func (c *call) accessToken(ctx context.Context, catalogue *catalogue, x *exchang
 		TokenType:       oauth.TokenTypeBearer,
 		ExpiresIn:       int64(lifetime / time.Second),
 		Scope:           scope.String(),
-		IssuedTokenType: x.issuedTokenType,
+		IssuedTokenType: ent.issuedTokenType,
 	}
 	if opaque {
-		ticket, token, err := c.opaqueAccessToken(x, scope, audience, extra, expires)
+		ticket, token, err := c.newOpaqueAccessToken(ent, scope, audience, extra, expires)
 		response.AccessToken = token
 		return response, []storage.Ticket{ticket}, err
 	}
 	var put []storage.Ticket
-	if x.anchor() == "" && (x.authorization.Subject != "" || x.outlives) {
-		x.own = newAnchor()
-		ticket, err := x.authorization.ticket(x.own, expires)
+	if ent.anchor() == "" && (ent.authorization.Subject != "" || ent.outlives) {
+		ent.anchorKey = newAnchor()
+		ticket, err := ent.authorization.ticket(ent.anchorKey, expires)
 		if err != nil {
 			return nil, nil, err
 		}
 		put = append(put, ticket)
 	}
 	if catalogue.publishesStatus(audience) {
-		status, tickets, err := c.newStatus(ctx, &x.authorization, expires)
+		status, tickets, err := c.newStatus(ctx, &ent.authorization, expires)
 		if err != nil {
 			return nil, nil, err
 		}
 		extra = addClaims(extra, oauth.Claims{claimStatus: status})
 		put = append(put, tickets...)
 	}
-	response.AccessToken, err = c.signAccessToken(ctx, x, scope, audience, extra, expires)
+	response.AccessToken, err = c.signAccessToken(ctx, ent, scope, audience, extra, expires)
 	return response, put, err
 }
 
 // audience decides for whom the access token is, and whether it is opaque. Without a
 // resource parameter it is for the APIs that know the granted scopes, and for this
 // server's UserInfo if openid was granted.
-func (c *call) audience(catalogue *catalogue, x *exchange) (audience []string, opaque bool, err error) {
+func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []string, opaque bool, err error) {
 	jwt := false
 	add := func(r *record.Resource) {
 		audience = append(audience, r.Identifier)
@@ -200,8 +200,8 @@ func (c *call) audience(catalogue *catalogue, x *exchange) (audience []string, o
 			jwt = true
 		}
 	}
-	if len(x.resources) > 0 {
-		for _, identifier := range x.resources {
+	if len(ent.resources) > 0 {
+		for _, identifier := range ent.resources {
 			r := catalogue.resource(identifier)
 			if r == nil {
 				return nil, false, c.refuse(&ruleResourceKnown, identifier)
@@ -215,26 +215,26 @@ func (c *call) audience(catalogue *catalogue, x *exchange) (audience []string, o
 	}
 	for i := range catalogue.resources {
 		r := &catalogue.resources[i]
-		if asked := x.authorization.Audience; asked != nil && !oauth.ContainsResource(asked, r.Identifier) {
+		if asked := ent.authorization.Audience; asked != nil && !oauth.ContainsResource(asked, r.Identifier) {
 			continue // it was declared later
 		}
-		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, x.scope.Has) {
+		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, ent.scope.Has) {
 			add(r)
 		}
 	}
-	if x.scope.Has(oauth.ScopeOpenID) || len(audience) == 0 {
+	if ent.scope.Has(oauth.ScopeOpenID) || len(audience) == 0 {
 		audience = append(audience, c.s.config.Issuer)
 	}
 	return audience, opaque, nil
 }
 
 // scopeFor leaves out of the token's scope what none of its audience understands.
-func (c *call) scopeFor(catalogue *catalogue, x *exchange, audience []string) oauth.Scope {
-	if len(x.resources) == 0 {
-		return x.scope
+func (c *call) scopeFor(catalogue *catalogue, ent *entitlement, audience []string) oauth.Scope {
+	if len(ent.resources) == 0 {
+		return ent.scope
 	}
 	var scope oauth.Scope
-	for _, name := range x.scope {
+	for _, name := range ent.scope {
 		known := aboutPerson(name) || slices.ContainsFunc(audience, func(identifier string) bool {
 			r := catalogue.resource(identifier)
 			return r != nil && (len(r.Scopes) == 0 || slices.Contains(r.Scopes, name))
@@ -293,15 +293,15 @@ func accessTokenClaimNames() []string {
 	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr"}
 }
 
-func (c *call) signAccessToken(ctx context.Context, x *exchange, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
+func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
 	signer, err := c.s.signer(ctx, jose.Algorithm(c.client.AccessTokenSignedResponseAlg), c.now)
 	if err != nil {
 		return "", err
 	}
-	a := &x.authorization
+	a := &ent.authorization
 	claims := accessTokenClaims{
 		Issuer: c.s.config.Issuer, Subject: c.s.subjectOf(c.client, a), Audience: audience, ClientID: c.client.ID,
-		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: x.jti(),
+		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: ent.jti(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 		Extra: extra,
 	}
@@ -343,29 +343,29 @@ func clientSubject(clientID string) string {
 	return clientID
 }
 
-func (c *call) opaqueAccessToken(x *exchange, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (storage.Ticket, string, error) {
+func (c *call) newOpaqueAccessToken(ent *entitlement, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (storage.Ticket, string, error) {
 	token := newSecret(prefixAccessToken, c.now)
-	a := x.authorization
-	a.Scope, a.Resources, a.Claims = scope, x.resources, x.authorization.Claims
+	a := ent.authorization
+	a.Scope, a.Resources, a.Claims = scope, ent.resources, ent.authorization.Claims
 	a.Extra = extra
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
 	ticket, err := a.ticket(secretKey(kindAccessToken, prefixAccessToken, token), expires)
 	return ticket, token, err
 }
 
-// idToken makes an ID token (OpenID Connect Core, sections 2, 3.1.3.6 and 3.3.2.11) beside
+// issueIDToken makes an ID token (OpenID Connect Core, sections 2, 3.1.3.6 and 3.3.2.11) beside
 // the access token and the code that it is bound to, if there are any.
-func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code string) (string, error) {
+func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, code string) (string, error) {
 	alg := jose.Algorithm(c.client.IDTokenSignedResponseAlg)
-	a := &x.authorization
+	a := &ent.authorization
 	claims := oauth.Claims{}
 	// Without an access token there is no UserInfo to get the scopes' claims from (OpenID
 	// Connect Core, section 5.4).
 	alone := accessToken == "" && code == ""
 	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 || len(c.client.IDTokenClaims) > 0 {
-		wanted := claimsWanted{names: c.client.IDTokenClaims, granted: x.scope, resources: x.resources, locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
+		wanted := claimsWanted{names: c.client.IDTokenClaims, granted: ent.scope, resources: ent.resources, locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
 		if alone {
-			wanted.scope = x.scope
+			wanted.scope = ent.scope
 		}
 		if a.Claims != nil {
 			wanted.asked = a.Claims.IDToken
@@ -375,7 +375,7 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 			return "", fmt.Errorf("read claims for the ID token: %w", err)
 		}
 	}
-	claims, err := c.hookIDToken(ctx, x, claims)
+	claims, err := c.hookIDToken(ctx, ent, claims)
 	if err != nil {
 		return "", err
 	}
@@ -386,12 +386,12 @@ func (c *call) idToken(ctx context.Context, x *exchange, accessToken, code strin
 	}
 	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, c.s.subjectFor(c.client, a.Subject), c.client.ID
 	claims["azp"] = c.client.ID
-	claims["exp"], claims["iat"] = c.now.Add(shorter(c.idTokenLifetime(), x.lifetime)).Unix(), c.now.Unix()
+	claims["exp"], claims["iat"] = c.now.Add(shorter(c.idTokenLifetime(), ent.lifetime)).Unix(), c.now.Unix()
 	set("auth_time", a.AuthTime, a.AuthTime != 0)
 	// An unsigned ID token has no hash of its own to make one by.
 	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)
 	set("c_hash", jose.LeftHash(alg, code), code != "")
-	set("nonce", x.nonce, x.nonce != "")
+	set("nonce", ent.nonce, ent.nonce != "")
 	set("acr", a.ACR, a.ACR != "")
 	set("amr", a.AMR, len(a.AMR) > 0)
 	set("sid", c.s.sessionFor(c.client, a.Session), a.Session != "")

@@ -26,8 +26,8 @@ func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
 	return needed
 }
 
-// needs is what all clients together need.
-type needs struct {
+// combinedNeeds is what all clients together need.
+type combinedNeeds struct {
 	algorithms    []jose.Algorithm // of keys
 	responseTypes []string
 	// unsignedIDTokens and unsignedRequests: the algorithm none is used.
@@ -38,13 +38,13 @@ type needs struct {
 // Registration, section 2) and access tokens.
 func defaultAlgorithms() []jose.Algorithm { return []jose.Algorithm{jose.RS256, jose.ES256} }
 
-// readNeeds asks the store.
-func (s *Server) readNeeds(ctx context.Context) (needs, error) {
+// readClientNeeds asks the store.
+func (s *Server) readClientNeeds(ctx context.Context) (combinedNeeds, error) {
 	clients, err := s.config.Store.ClientNeeds(ctx)
 	if err != nil {
-		return needs{}, fmt.Errorf("read what clients need: %w", err)
+		return combinedNeeds{}, fmt.Errorf("read what clients need: %w", err)
 	}
-	var all needs
+	var all combinedNeeds
 	used := defaultAlgorithms()
 	types := []oauth.ResponseType{{Code: true}}
 	for _, c := range clients {
@@ -67,7 +67,7 @@ func (s *Server) readNeeds(ctx context.Context) (needs, error) {
 			all.responseTypes = append(all.responseTypes, name)
 		}
 	}
-	if s.registrations.on() || s.config.MetadataDocuments.on() { // anything may be asked for
+	if s.registrationPolicy.on() || s.config.MetadataDocuments.on() { // anything may be asked for
 		all.responseTypes, all.unsignedIDTokens, all.unsignedRequests = oauth.ResponseTypes(), true, true
 	}
 	return all, nil
@@ -76,7 +76,7 @@ func (s *Server) readNeeds(ctx context.Context) (needs, error) {
 // offeredAlgorithms are those that a client may ask for. The two that some libraries cannot
 // read in a key set, even beside others, are for clients that an operator declares: whoever
 // registers must not break the key set for everybody.
-func (n needs) offeredAlgorithms() []jose.Algorithm {
+func (n combinedNeeds) offeredAlgorithms() []jose.Algorithm {
 	return slices.DeleteFunc(signingAlgorithms(), func(alg jose.Algorithm) bool {
 		return (alg == jose.ES512 || alg == jose.Ed25519) && !slices.Contains(n.algorithms, alg)
 	})
@@ -86,7 +86,7 @@ func (n needs) offeredAlgorithms() []jose.Algorithm {
 // published before they are used, and withdraws those that no client needs any more. Call it
 // in the background at start, every hour or so, and whenever KeysDue says so.
 func (s *Server) PrepareKeys(ctx context.Context) error {
-	all, err := s.readNeeds(ctx)
+	all, err := s.readClientNeeds(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (s *Server) withdrawKeys(keys []record.Key, now time.Time, needed []jose.Al
 func (s *Server) KeysDue() <-chan struct{} { return s.keysDue }
 
 func (s *Server) noteKeysDue(c *catalogue) {
-	for _, alg := range c.needs.algorithms {
+	for _, alg := range c.clientNeeds.algorithms {
 		if !c.keys.has(alg) {
 			select {
 			case s.keysDue <- struct{}{}:

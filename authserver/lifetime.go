@@ -45,11 +45,11 @@ func (c *call) idTokenLifetime() time.Duration {
 
 // ends is when the authorization of an exchange ends, if that can be said: with its refresh
 // token. No token of it lasts longer.
-func (c *call) ends(x *exchange) (time.Time, bool) {
-	if x.refreshToken == "" && x.kept.Kind == "" {
+func (c *call) ends(ent *entitlement) (time.Time, bool) {
+	if ent.refreshToken == "" && ent.reusedRefreshToken.Kind == "" {
 		return time.Time{}, false
 	}
-	return c.refreshTokenExpires(x.authorization), true
+	return c.refreshTokenExpires(ent.authorization), true
 }
 
 // refreshTokenExpires is when a refresh token expires that is issued or used now.
@@ -85,12 +85,12 @@ func (c *call) familyLifetime() time.Duration {
 
 // prolong keeps a refresh token alive that does not rotate. Its unused time is exact to an
 // eighth, so that most refreshes cost no write.
-func (c *call) prolong(x *exchange) error {
-	expires := c.refreshTokenExpires(x.authorization)
-	if drift := expires.Sub(x.kept.Expires).Abs(); drift < c.refreshTokenLifetime()/8 {
+func (c *call) prolong(ent *entitlement) error {
+	expires := c.refreshTokenExpires(ent.authorization)
+	if drift := expires.Sub(ent.reusedRefreshToken.Expires).Abs(); drift < c.refreshTokenLifetime()/8 {
 		return nil
 	}
-	if err := c.s.config.Store.SetExpires(c.r.Context(), c.now, x.kept.Key, expires); err != nil {
+	if err := c.s.config.Store.SetExpires(c.r.Context(), c.now, ent.reusedRefreshToken.Key, expires); err != nil {
 		return fmt.Errorf("prolong refresh token: %w", err)
 	}
 	return nil

@@ -30,7 +30,7 @@ var (
 // limits are the limits of the engine. User codes can be guessed, so that their failures are
 // counted over all nodes. Client secrets of this server's making have 256 bits.
 type limits struct {
-	failures, interactions, userCodes, allUserCodes, registrations, keptBytes, allKeptBytes *ratelimit.Limiter
+	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes *ratelimit.Limiter
 }
 
 func newLimits(config *Config, registrationsPerMinute int) limits {
@@ -43,13 +43,13 @@ func newLimits(config *Config, registrationsPerMinute int) limits {
 		return ratelimit.New(c)
 	}
 	return limits{
-		failures:      ratelimit.New(limiter("failed client authentications", failedClientAuthentications)),
-		interactions:  ratelimit.New(limiter("interactions", newInteractions)),
-		keptBytes:     ratelimit.New(limiter("kept KiB", keptKibibytes)),
-		allKeptBytes:  ratelimit.New(limiter("all kept KiB", keptKibibytesInAll)),
-		userCodes:     shared("wrong user codes", wrongUserCodes),
-		allUserCodes:  shared("all wrong user codes", wrongUserCodesInAll),
-		registrations: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),
+		failures:             ratelimit.New(limiter("failed client authentications", failedClientAuthentications)),
+		interactions:         ratelimit.New(limiter("interactions", newInteractions)),
+		storedBytes:          ratelimit.New(limiter("kept KiB", storedKibibytes)),
+		allStoredBytes:       ratelimit.New(limiter("all kept KiB", storedKibibytesInAll)),
+		userCodes:            shared("wrong user codes", wrongUserCodes),
+		allUserCodes:         shared("all wrong user codes", wrongUserCodesInAll),
+		registrationAttempts: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),
 	}
 }
 

@@ -15,19 +15,19 @@ var (
 		must:    "id_token_hint is an ID token of this server",
 		section: "OpenID Connect RP-Initiated Logout, section 2", code: oauth.InvalidRequest,
 		says: "id_token_hint is not an ID token that this server issued",
-		mend: "send the ID token that the application received at sign-in",
+		fix:  "send the ID token that the application received at sign-in",
 	}
 	ruleLogoutClient = rule{
 		must:    "client_id is the audience of id_token_hint",
 		section: "OpenID Connect RP-Initiated Logout, section 2", code: oauth.InvalidRequest,
 		says: "client_id is not the client that id_token_hint was issued to",
-		mend: "send the client_id of the ID token",
+		fix:  "send the client_id of the ID token",
 	}
 	rulePostLogoutRedirectURI = rule{
 		must:    "post_logout_redirect_uri is registered for the client, which id_token_hint or client_id names",
 		section: "OpenID Connect RP-Initiated Logout, section 3", code: oauth.InvalidRequest,
 		says: "post_logout_redirect_uri is not registered for the client, or no client is named",
-		mend: "register it in post_logout_redirect_uris, and send id_token_hint",
+		fix:  "register it in post_logout_redirect_uris, and send id_token_hint",
 	}
 )
 

@@ -46,7 +46,7 @@ func TestLO01_LO03_NoSecretInLogsOrLadders(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, check := range trace.Checks {
-				ladders.WriteString(check.Detail + check.Mend + "\n")
+				ladders.WriteString(check.Detail + check.Fix + "\n")
 			}
 		}
 	})
@@ -92,7 +92,7 @@ func TestLO01_LO03_NoSecretInLogsOrLadders(t *testing.T) {
 }
 
 // A ladder explains a refusal to the operator: the reference finds it, and it says what
-// to mend and where the URIs differ.
+// to fix and where the URIs differ.
 func TestRefusalsAreExplained(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	w := s.authorize("", query("app", "redirect_uri", "https://client.example.com/cc"))
@@ -109,7 +109,7 @@ func TestRefusalsAreExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := trace.Checks[len(trace.Checks)-1]
-	if last.OK || !strings.Contains(last.Detail, "differ at character 29") || !strings.Contains(last.Detail, testCallback) || last.Mend == "" {
+	if last.OK || !strings.Contains(last.Detail, "differ at character 29") || !strings.Contains(last.Detail, testCallback) || last.Fix == "" {
 		t.Errorf("the last check is %+v", last)
 	}
 }

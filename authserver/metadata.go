@@ -46,7 +46,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 			grants = append(grants, g.name)
 		}
 	}
-	if slices.ContainsFunc(catalogue.needs.responseTypes, func(name string) bool {
+	if slices.ContainsFunc(catalogue.clientNeeds.responseTypes, func(name string) bool {
 		t, _ := oauth.ParseResponseType(name)
 		return t.FrontChannel()
 	}) {
@@ -58,18 +58,18 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	authenticated := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == oauth.AuthMethodNone })
 	secretAlgorithms := []string{string(jose.HS256), string(jose.HS384), string(jose.HS512)}
 	assertionAlgorithms := slices.Concat(algorithmNames(signingAlgorithms()), secretAlgorithms)
-	signatures := slices.Concat(algorithmNames(catalogue.needs.offeredAlgorithms()), secretAlgorithms)
+	signatures := slices.Concat(algorithmNames(catalogue.clientNeeds.offeredAlgorithms()), secretAlgorithms)
 	idTokens, requestObjects := slices.Clone(signatures), clientAlgorithms()
-	if catalogue.needs.unsignedIDTokens {
+	if catalogue.clientNeeds.unsignedIDTokens {
 		idTokens = append(idTokens, string(algorithmNone))
 	}
-	if catalogue.needs.unsignedRequests {
+	if catalogue.clientNeeds.unsignedRequests {
 		requestObjects = append(requestObjects, string(algorithmNone))
 	}
 	m := oauth.ServerMetadata{
 		Issuer:                                             s.config.Issuer,
 		ScopesSupported:                                    catalogue.scopeNames,
-		ResponseTypesSupported:                             catalogue.needs.responseTypes,
+		ResponseTypesSupported:                             catalogue.clientNeeds.responseTypes,
 		ResponseModesSupported:                             modes,
 		GrantTypesSupported:                                grants,
 		ACRValuesSupported:                                 s.config.SignIn.ACRValues,
@@ -125,7 +125,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 func (s *Server) requestEncryption(catalogue *catalogue) []string {
 	names := algorithmNames(jose.SecretEncryptionAlgorithms())
 	for _, alg := range decryptionAlgorithms() {
-		if s.registrations.on() || s.config.MetadataDocuments.on() || slices.Contains(catalogue.needs.algorithms, alg) {
+		if s.registrationPolicy.on() || s.config.MetadataDocuments.on() || slices.Contains(catalogue.clientNeeds.algorithms, alg) {
 			names = append(names, string(alg))
 		}
 	}

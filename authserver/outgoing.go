@@ -53,9 +53,9 @@ func newOutgoing(o Outgoing, events *event.Log) (operator, outsiders *outgoing.C
 // for a declared client.
 func (s *Server) outgoingFor(c *record.Client) *outgoing.Client {
 	if c.Registration != nil {
-		return s.outsiders
+		return s.outsiderOutgoing
 	}
-	return s.operator
+	return s.operatorOutgoing
 }
 
 // ErrNoLogo is returned for a client that has no logo that can be shown.

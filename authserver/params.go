@@ -58,31 +58,31 @@ var (
 		must:    "the parameters are application/x-www-form-urlencoded, UTF-8 without control characters, at most 100, none longer than 16384 bytes",
 		section: "RFC 6749, appendix B", code: oauth.InvalidRequest,
 		says: "the parameters are not valid application/x-www-form-urlencoded UTF-8 within the limits",
-		mend: "encode the request with a URL library; send no more than 100 parameters",
+		fix:  "encode the request with a URL library; send no more than 100 parameters",
 	}
 	ruleOnce = rule{
 		must:    "each parameter is sent once",
 		section: "RFC 6749, section 3.1", code: oauth.InvalidRequest,
 		says: "a parameter is sent more than once",
-		mend: "send each parameter once; resource and audience alone may repeat",
+		fix:  "send each parameter once; resource and audience alone may repeat",
 	}
 	ruleContentType = rule{
 		must:    "the body is application/x-www-form-urlencoded, in UTF-8",
 		section: "RFC 6749, section 3.2 and appendix B", code: oauth.InvalidRequest,
 		says: "the Content-Type must be application/x-www-form-urlencoded, with no charset or UTF-8",
-		mend: "send the parameters in the body, form-encoded, with that Content-Type, no other charset and no Content-Encoding",
+		fix:  "send the parameters in the body, form-encoded, with that Content-Type, no other charset and no Content-Encoding",
 	}
 	ruleBodySize = rule{
 		must:    "the body has at most 65536 bytes",
 		section: "Valetkey", code: oauth.InvalidRequest,
 		says: "the request body is too large: 65536 bytes at most",
-		mend: "send less",
+		fix:  "send less",
 	}
 	ruleNoQuery = rule{
 		must:    "the parameters of the protocol are in the body, not in the URL",
 		section: "RFC 6749, sections 2.3.1 and 3.2", code: oauth.InvalidRequest,
 		says: "parameters must be sent in the request body, never in the URL",
-		mend: "move the parameters to the body: URLs end up in logs",
+		fix:  "move the parameters to the body: URLs end up in logs",
 	}
 )
 

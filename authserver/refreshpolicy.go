@@ -66,8 +66,8 @@ func (c *clientCheck) tokens() {
 }
 
 // begins reports whether an exchange hands out the first refresh token of an authorization.
-func (x *exchange) begins() bool {
-	return x.storeRefresh && (len(x.spend) == 0 || x.spend[0].Kind != kindRefreshToken)
+func (ent *entitlement) begins() bool {
+	return ent.storeRefresh && (len(ent.spend) == 0 || ent.spend[0].Kind != kindRefreshToken)
 }
 
 // counted is the ticket by which a new authorization is found again when there are too many;

@@ -86,42 +86,42 @@ var (
 		must:    "an address registers no more clients in a minute than the configuration allows",
 		section: "RFC 7591, section 5", code: oauth.InvalidRequest,
 		says: "too many registrations from this address; try again in a minute",
-		mend: "wait a minute, or raise registration.per_minute",
+		fix:  "wait a minute, or raise registration.per_minute",
 	}
 	ruleRegistrationNumber = rule{
 		must:    "no more clients register themselves than the configuration allows",
 		section: "RFC 7591, section 5", code: oauth.TemporarilyUnavailable,
 		says: "no more clients can be registered at present",
-		mend: "raise registration.max_clients",
+		fix:  "raise registration.max_clients",
 	}
 	ruleInitialAccessToken = rule{
 		must:    "the request carries an initial access token that has uses left",
 		section: "RFC 7591, section 3", code: oauth.InvalidToken,
 		says: "an initial access token is needed: it is missing, expired or used up",
-		mend: "ask the operator for one: valetkey registration token",
+		fix:  "ask the operator for one: valetkey registration token",
 	}
 	ruleRegistrationBody = rule{
 		must:    "the body is a JSON object of client metadata",
 		section: "RFC 7591, section 3.1", code: oauth.InvalidClientMetadata,
 		says: "the body must be application/json, an object of client metadata with each member once and of its type",
-		mend: "send Content-Type: application/json and the members of RFC 7591, section 2",
+		fix:  "send Content-Type: application/json and the members of RFC 7591, section 2",
 	}
 	ruleClientMetadata = rule{
 		must:    "the metadata are those of a client that could work here",
 		section: "RFC 7591, section 2", code: oauth.InvalidClientMetadata,
-		mend: "correct the member",
+		fix: "correct the member",
 	}
 	ruleRegisteredRedirectURI = rule{
 		must:    "the redirect URIs may be registered",
 		section: "RFC 7591, section 3.2.2", code: oauth.InvalidRedirectURI,
-		mend: "correct the redirect URI",
+		fix: "correct the redirect URI",
 	}
 )
 
-// registration is the client registration endpoint (RFC 7591, section 3; OpenID Connect
+// serveRegistration is the client registration endpoint (RFC 7591, section 3; OpenID Connect
 // Registration, section 3), and with a client_id that client's configuration endpoint (RFC
 // 7592, section 2).
-func (c *call) registration() error {
+func (c *call) serveRegistration() error {
 	if c.r.Method != http.MethodPost || c.r.URL.Query().Has("client_id") {
 		return c.manageRegistration()
 	}
@@ -147,7 +147,7 @@ func (c *call) register() error {
 		// (RFC 9700, section 4.15).
 		ID: "client-" + storage.NewID(),
 		Registration: &record.Registration{
-			Initial: initial != nil, CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrations.UnusedLifetime).UTC().Truncate(time.Millisecond),
+			Initial: initial != nil, CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrationPolicy.UnusedLifetime).UTC().Truncate(time.Millisecond),
 		},
 	}
 	if err := c.fillClient(client, request); err != nil {
@@ -159,7 +159,7 @@ func (c *call) register() error {
 	if err := c.spendInitialAccess(initial); err != nil {
 		return err
 	}
-	err = c.s.config.Store.RegisterClient(c.r.Context(), client, c.s.registrations.MaxClients)
+	err = c.s.config.Store.RegisterClient(c.r.Context(), client, c.s.registrationPolicy.MaxClients)
 	if errors.Is(err, record.ErrTooManyClients) {
 		return c.refuse(&ruleRegistrationNumber, "")
 	}
@@ -188,7 +188,7 @@ func (c *call) mayRegister() (*InitialAccessToken, error) {
 }
 
 func (c *call) pace(party ratelimit.Key) error {
-	if wait := c.s.limits.registrations.Take(c.now, party); wait > 0 {
+	if wait := c.s.limits.registrationAttempts.Take(c.now, party); wait > 0 {
 		return c.tooMany(&ruleRegistrationPace, wait, "")
 	}
 	return nil
@@ -209,10 +209,10 @@ func (c *call) fillClient(client *record.Client, request *registrationRequest) e
 	r.Vouched = request.stated || r.Initial
 	m := request.ClientMetadata
 	client.ClientMetadata = m
-	problems := c.s.limitRegistered(client, c.s.registrations)
+	problems := c.s.limitRegistered(client, c.s.registrationPolicy)
 	m = client.ClientMetadata
-	client.InsecureNoCodeChallenge = c.s.registrations.InsecureNoCodeChallenge
-	client.InsecureAssertionAudience = c.s.registrations.InsecureAssertionAudience
+	client.InsecureNoCodeChallenge = c.s.registrationPolicy.InsecureNoCodeChallenge
+	client.InsecureAssertionAudience = c.s.registrationPolicy.InsecureAssertionAudience
 	if len(client.Secrets) == 0 && needsSecret(&m) {
 		client.Secrets = []string{newSecret(prefixClientSecret, c.now)}
 	}
@@ -375,7 +375,7 @@ func (c *call) writeClient(status int, client *record.Client, token string) erro
 // useClient notes, once, that a client which registered itself was used, and stays.
 func (c *call) useClient() error {
 	r := c.client.Registration
-	if r == nil || r.UnusedUntil.IsZero() || c.client.kept.Load() {
+	if r == nil || r.UnusedUntil.IsZero() || c.client.usedBefore.Load() {
 		return nil
 	}
 	err := c.s.config.Store.UpdateClient(c.r.Context(), c.client.ID, func(stored *record.Client) error {
@@ -397,6 +397,6 @@ func (c *call) useClient() error {
 	if err != nil {
 		return fmt.Errorf("note the first use of a client: %w", err)
 	}
-	c.client.kept.Store(true)
+	c.client.usedBefore.Store(true)
 	return nil
 }

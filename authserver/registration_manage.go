@@ -20,13 +20,13 @@ var (
 		must:    "the request carries the registration access token of the client in client_id",
 		section: "RFC 7592, section 2", code: oauth.InvalidToken,
 		says: "the registration access token is missing, or not that of this client",
-		mend: "send Authorization: Bearer with the registration_access_token of the registration",
+		fix:  "send Authorization: Bearer with the registration_access_token of the registration",
 	}
 	ruleReplacement = rule{
 		must:    "a replacement names the client, and its present secret if it names one",
 		section: "RFC 7592, section 2.2", code: oauth.InvalidClientMetadata,
 		says: "client_id or client_secret in the body is not that of this client",
-		mend: "send the client_id, and the client_secret that was issued or none",
+		fix:  "send the client_id, and the client_secret that was issued or none",
 	}
 )
 

@@ -23,13 +23,13 @@ var (
 		must:    "the software statement is a JWT that its issuer signed and that has not expired",
 		section: "RFC 7591, section 3.2.2", code: oauth.InvalidSoftwareStatement,
 		says: "software_statement cannot be verified",
-		mend: "send the statement as its issuer made it",
+		fix:  "send the statement as its issuer made it",
 	}
 	ruleSoftwareStatementIssuer = rule{
 		must:    "the software statement is of an issuer that this server trusts",
 		section: "RFC 7591, section 3.2.2", code: oauth.UnapprovedSoftwareStatement,
 		says: "software_statement is missing, or of an issuer that is not trusted here",
-		mend: "name the issuer in registration.software_statements",
+		fix:  "name the issuer in registration.software_statements",
 	}
 )
 
@@ -38,7 +38,7 @@ var (
 func (c *call) applySoftwareStatement(request *registrationRequest) error {
 	statement := request.SoftwareStatement
 	if statement == "" {
-		return c.must(!c.s.registrations.RequireSoftwareStatement, &ruleSoftwareStatementIssuer)
+		return c.must(!c.s.registrationPolicy.RequireSoftwareStatement, &ruleSoftwareStatementIssuer)
 	}
 	payload, err := jose.UnverifiedPayload(statement)
 	if err != nil {
@@ -80,7 +80,7 @@ func (c *call) applySoftwareStatement(request *registrationRequest) error {
 // newStatementIssuers prepares the keys of those whose statements count.
 func (s *Server) newStatementIssuers() map[string]*client {
 	issuers := map[string]*client{}
-	for _, i := range s.registrations.SoftwareStatements {
+	for _, i := range s.registrationPolicy.SoftwareStatements {
 		issuers[i.Issuer] = s.newClient(&record.Client{ID: i.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: i.JWKS, JWKSURI: i.JWKSURI}})
 	}
 	return issuers

@@ -145,7 +145,7 @@ func (t *InitialAccessToken) unspent(ctx context.Context, store storage.Tickets,
 // initialAccess finds the initial access token of a registration, which one that is open
 // need not have; nil if there is none.
 func (c *call) initialAccess() (*InitialAccessToken, error) {
-	if c.s.registrations.Mode == RegistrationOpen && len(c.r.Header["Authorization"]) == 0 {
+	if c.s.registrationPolicy.Mode == RegistrationOpen && len(c.r.Header["Authorization"]) == 0 {
 		return nil, nil
 	}
 	secret, err := c.bearerToken()

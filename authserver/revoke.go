@@ -15,7 +15,7 @@ var ruleRevokeToken = rule{
 	must:    "the request has a token",
 	section: "RFC 7009, section 2.1", code: oauth.InvalidRequest,
 	says: "token is missing",
-	mend: "send the token in the body",
+	fix:  "send the token in the body",
 }
 
 // revoke ends a token (RFC 7009). A refresh token takes its whole authorization with it;
@@ -73,7 +73,7 @@ func (c *call) revokeRefreshToken(caller *client, token string) error {
 }
 
 func (c *call) revokeAccessToken(caller *client, token string) error {
-	t, err := c.s.accessToken(c.r.Context(), c.now, token)
+	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
 	if errors.Is(err, errInactive) {
 		return nil
 	}

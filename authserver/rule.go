@@ -14,7 +14,7 @@ type rule struct {
 	section string // where that is written
 	code    oauth.ErrorCode
 	says    string // error_description, for the client's developer
-	mend    string // what the operator or developer can change
+	fix     string // what the operator or developer can change
 }
 
 // rung is a rule that was looked at.
@@ -72,7 +72,7 @@ func (c *call) trace(err error) record.Trace {
 	for i, r := range c.rungs {
 		t.Checks[i] = record.Check{Rule: r.rule.must, Section: r.rule.section, OK: r.ok, Detail: r.detail}
 		if !r.ok {
-			t.Checks[i].Mend = r.rule.mend
+			t.Checks[i].Fix = r.rule.fix
 		}
 	}
 	if e := oauth.AsError(err); e != nil {

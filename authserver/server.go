@@ -39,8 +39,8 @@ type Server struct {
 	catalogueLoad contextLock
 	// issued remembers codes and refresh tokens that this node stored and has not seen
 	// spent. It saves a look-up and decides nothing: spending does, in the store.
-	issued    recent[storage.Key, storage.Ticket]
-	unsettled unsettled
+	issued          recent[storage.Key, storage.Ticket]
+	unknownOutcomes unknownOutcomes
 	// participating remembers clients that are known to take part in a session.
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
@@ -50,22 +50,22 @@ type Server struct {
 	checkSessionPage   []byte
 	checkSessionPolicy string
 
-	limits              limits
-	polls               recent[storage.Key, pollPace] // of devices
-	documents           clientDocuments
-	operator, outsiders *outgoing.Client // by who named the address
-	traces              *traceLog
+	limits                             limits
+	polls                              recent[storage.Key, pollPace] // of devices
+	documents                          clientDocuments
+	operatorOutgoing, outsiderOutgoing *outgoing.Client // by who named the address
+	traces                             *traceLog
 
 	statusLists    statusLists
 	endedOfClients endedOfClients
 	statusIndexes  statusIndexes
 
-	grantTypes       []grantType
-	mappings         []claimMapping
-	webhooks         []*webhook
-	registrations    RegistrationPolicy
-	statementIssuers map[string]*client
-	trusted          map[string]*trustedIssuer // by issuer
+	grantTypes         []grantType
+	mappings           []claimMapping
+	webhooks           []*webhook
+	registrationPolicy RegistrationPolicy
+	statementIssuers   map[string]*client
+	trusted            map[string]*trustedIssuer // by issuer
 }
 
 // New returns an engine. It fails on a configuration that could not be served safely.
@@ -128,9 +128,9 @@ func New(config Config) (*Server, error) {
 		logoutsDue: make(chan struct{}, 1),
 		keysDue:    make(chan struct{}, 1),
 	}
-	s.operator, s.outsiders = newOutgoing(config.Outgoing, s.events)
-	s.registrations = config.Registration.withDefaults()
-	s.limits = newLimits(&s.config, s.registrations.PerMinute)
+	s.operatorOutgoing, s.outsiderOutgoing = newOutgoing(config.Outgoing, s.events)
+	s.registrationPolicy = config.Registration.withDefaults()
+	s.limits = newLimits(&s.config, s.registrationPolicy.PerMinute)
 	s.documents.limit()
 	s.statementIssuers = s.newStatementIssuers()
 	if s.trusted, err = s.newTrustedIssuers(); err != nil {
@@ -148,16 +148,16 @@ func New(config Config) (*Server, error) {
 	}
 	s.routes = s.newRoutes()
 	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.SignIn.BrowserStateCookie)
-	s.startUnsettled()
+	s.startUnknownOutcomes()
 	return s, nil
 }
 
 // Close waits until what the engine does in the background is done.
 func (s *Server) Close() {
-	s.unsettled.stop()
-	s.unsettled.work.Wait()
-	s.operator.Wait()
-	s.outsiders.Wait()
+	s.unknownOutcomes.stop()
+	s.unknownOutcomes.work.Wait()
+	s.operatorOutgoing.Wait()
+	s.outsiderOutgoing.Wait()
 	s.documents.fetches.Wait()
 	s.traces.wait()
 	s.limits.close()
@@ -193,8 +193,8 @@ type call struct {
 	endpoint *endpoint
 	params   params
 	client   *client // once it is known
-	// described is a client that the request names by the URL of its document.
-	described *describedClient
+	// documentClient is a client that the request names by the URL of its document.
+	documentClient *documentClient
 	// credentials says in which of the forms that are taken they came; "" where there is one.
 	credentials string
 	rungs       []rung

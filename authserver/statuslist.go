@@ -45,13 +45,13 @@ var (
 		must:    "id is that of a list in which tokens can be",
 		section: "draft-ietf-oauth-status-list, section 8.2", code: oauth.InvalidRequest,
 		says: "there is no such status list",
-		mend: "fetch the uri of a token that has not expired",
+		fix:  "fetch the uri of a token that has not expired",
 	}
 	ruleStatusListNow = rule{
 		must:    "the list as it is now is asked for",
 		section: "draft-ietf-oauth-status-list, section 8.4", code: oauth.InvalidRequest,
 		says: "status lists of the past are not kept",
-		mend: "leave out the parameter time",
+		fix:  "leave out the parameter time",
 	}
 )
 

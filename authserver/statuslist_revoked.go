@@ -14,7 +14,7 @@ var ruleEndedOfClient = rule{
 	must:    "the client has not revoked more access tokens than status lists have room for",
 	section: "RFC 7009, section 2.2.1", code: oauth.TemporarilyUnavailable,
 	says: "this client has revoked too many access tokens that have not expired; try again later",
-	mend: "let access tokens expire instead of revoking them; shorten access_token_lifetime",
+	fix:  "let access tokens expire instead of revoking them; shorten access_token_lifetime",
 }
 
 // endedOfClients counts, by client, the access tokens that it revoked and that have not
@@ -77,7 +77,7 @@ func (e *endedOfClients) forget(now time.Time) {
 
 // countEnded refuses a client that revokes more of its tokens than status lists have room
 // for.
-func (c *call) countEnded(t *accessToken) error {
+func (c *call) countEnded(t *verifiedToken) error {
 	if t.claims.Status == nil || t.claims.Status.StatusList == nil {
 		return nil
 	}

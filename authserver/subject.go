@@ -79,7 +79,7 @@ func (s *Server) checkSector(ctx context.Context, m *oauth.ClientMetadata) *Clie
 	if m.SectorIdentifierURI == "" {
 		return nil
 	}
-	document, err := s.outsiders.GetJSON(ctx, m.SectorIdentifierURI)
+	document, err := s.outsiderOutgoing.GetJSON(ctx, m.SectorIdentifierURI)
 	if err != nil {
 		return &ClientProblem{"sector_identifier_uri", err.Error()}
 	}

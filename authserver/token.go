@@ -14,10 +14,10 @@ import (
 // runs. The token endpoint owns what all have in common, before and after.
 type grantType struct {
 	name string
-	// exchange says what the client may have and what it uses up by that. It changes
+	// entitle says what the client may have and what it uses up by that. It changes
 	// nothing in the store: issue does, all at once. When somebody else used it up
 	// meanwhile, exchange is asked again.
-	exchange func(*call) (*exchange, error)
+	entitle func(*call) (*entitlement, error)
 	// confidential says that a public client cannot have it.
 	confidential bool
 	// offered reports whether it is named to everybody; nil: always. To those who are not
@@ -28,21 +28,21 @@ type grantType struct {
 // grantTypes is the table of grant types.
 func grantTypes() []grantType {
 	return []grantType{
-		{name: oauth.GrantTypeAuthorizationCode, exchange: (*call).exchangeCode},
-		{name: oauth.GrantTypeRefreshToken, exchange: (*call).exchangeRefreshToken},
-		{name: oauth.GrantTypeClientCredentials, exchange: (*call).exchangeClientCredentials, confidential: true},
-		{name: oauth.GrantTypePassword, exchange: (*call).exchangePassword, offered: (*Server).offersPasswordGrant},
-		{name: oauth.GrantTypeDeviceCode, exchange: (*call).exchangeDeviceCode},
-		{name: oauth.GrantTypeJWTBearer, exchange: (*call).exchangeJWTBearer, confidential: true, offered: (*Server).takesJWTAssertions},
-		{name: oauth.GrantTypeSAMLBearer, exchange: (*call).exchangeSAMLBearer, confidential: true, offered: (*Server).takesSAMLAssertions},
-		{name: oauth.GrantTypeTokenExchange, exchange: (*call).exchangeToken, confidential: true, offered: (*Server).exchangesTokens},
+		{name: oauth.GrantTypeAuthorizationCode, entitle: (*call).grantAuthorizationCode},
+		{name: oauth.GrantTypeRefreshToken, entitle: (*call).grantRefreshToken},
+		{name: oauth.GrantTypeClientCredentials, entitle: (*call).grantClientCredentials, confidential: true},
+		{name: oauth.GrantTypePassword, entitle: (*call).grantPassword, offered: (*Server).offersPasswordGrant},
+		{name: oauth.GrantTypeDeviceCode, entitle: (*call).grantDeviceCode},
+		{name: oauth.GrantTypeJWTBearer, entitle: (*call).grantJWTBearer, confidential: true, offered: (*Server).offersJWTBearer},
+		{name: oauth.GrantTypeSAMLBearer, entitle: (*call).grantSAMLBearer, confidential: true, offered: (*Server).offersSAMLBearer},
+		{name: oauth.GrantTypeTokenExchange, entitle: (*call).grantTokenExchange, confidential: true, offered: (*Server).offersTokenExchange},
 	}
 }
 
 func (g *grantType) offeredBy(s *Server) bool { return g.offered == nil || g.offered(s) }
 
-// exchange is what a grant type found a client entitled to.
-type exchange struct {
+// entitlement is what a grant type found a client entitled to.
+type entitlement struct {
 	// authorization is what the tokens descend from; for a client's own tokens it has no
 	// subject and no family.
 	authorization authorization
@@ -51,34 +51,34 @@ type exchange struct {
 	resources []string
 	// spend are the tickets that this uses up.
 	spend []storage.Key
-	// again says that an earlier exchange for the same may have taken effect, and that nobody
-	// heard of it (unsettled.go).
-	again bool
+	// retried says that an earlier exchange for the same may have taken effect, and that nobody
+	// heard of it (unknownoutcome.go).
+	retried bool
 	// put are tickets that are stored with the tokens. Where one is there already, the
 	// exchange is asked again.
 	put []storage.Ticket
-	// own is what the tokens hang from where there is neither code nor refresh token.
-	own storage.Key
-	// subject is the token of this server that these are exchanged for; nil if there is none.
-	// Where these expire with it, hangsFrom is its anchor, and after their own id their jti has
+	// anchorKey is what the tokens hang from where there is neither code nor refresh token.
+	anchorKey storage.Key
+	// subjectToken is the token of this server that these are exchanged for; nil if there is none.
+	// Where these expire with it, subjectAnchor is its anchor, and after their own id their jti has
 	// its ids.
-	subject   *presentedToken
-	hangsFrom string
-	// id is the tokens' own part of the jti; "" if it is not made yet.
-	id string
+	subjectToken  *presentedToken
+	subjectAnchor string
+	// ownID is the tokens' own part of the jti; "" if it is not made yet.
+	ownID string
 	// outlives says that these do not expire with the token that they are exchanged for.
 	outlives bool
-	// instead makes what is issued in place of an access token; nil for an access token.
-	instead func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error)
+	// issueInstead makes what is issued in place of an access token; nil for an access token.
+	issueInstead func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error)
 	// code is the code that the tokens are for, or come with; zero if there is none.
 	code storage.Key
 	// refreshToken is the refresh token to hand out, "" for none; storeRefresh says that
 	// it is new.
 	refreshToken string
 	storeRefresh bool
-	// kept is the ticket of a refresh token that was used and stays as it is; zero if there
+	// reusedRefreshToken is the ticket of a refresh token that was used and stays as it is; zero if there
 	// is none.
-	kept storage.Ticket
+	reusedRefreshToken storage.Ticket
 	// issuedTokenType is named in the answer (RFC 8693, section 2.2.1); "" for none.
 	issuedTokenType string
 	// lifetime shortens that of the access token; 0 leaves it.
@@ -93,37 +93,37 @@ var (
 		must:    "the request has a grant_type",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidRequest,
 		says: "grant_type is missing",
-		mend: "send grant_type in the body",
+		fix:  "send grant_type in the body",
 	}
 	ruleGrantTypeKnown = rule{
 		must:    "grant_type is one that this server has",
 		section: "RFC 6749, section 5.2", code: oauth.UnsupportedGrantType,
 		says: "grant_type is not supported by this server",
-		mend: "send one of grant_types_supported of the server metadata",
+		fix:  "send one of grant_types_supported of the server metadata",
 	}
 	ruleGrantTypeAllowed = rule{
 		must:    "the client is registered for the grant type",
 		section: "RFC 6749, section 5.2", code: oauth.UnauthorizedClient,
 		says: "the client is not registered for this grant_type",
-		mend: "add the grant type to the client's grant_types",
+		fix:  "add the grant type to the client's grant_types",
 	}
 	ruleResourceSyntax = rule{
 		must:    "resource is an absolute URI without a fragment, named at most 16 times",
 		section: "RFC 8707, section 2", code: oauth.InvalidTarget,
 		says: "resource must be an absolute URI without a fragment, at most 16 of them",
-		mend: "send the API's identifier as it is declared",
+		fix:  "send the API's identifier as it is declared",
 	}
 	ruleResourceKnown = rule{
 		must:    "each resource is declared and open to the client",
 		section: "RFC 8707, section 2", code: oauth.InvalidTarget,
 		says: "the resource is unknown, or not for this client",
-		mend: "declare the resource, or add it to the client's resources",
+		fix:  "declare the resource, or add it to the client's resources",
 	}
 )
 
-// maxExchanges bounds how often a request is looked at anew because another one spent
+// maxTokenAttempts bounds how often a request is looked at anew because another one spent
 // the same ticket in between.
-const maxExchanges = 3
+const maxTokenAttempts = 3
 
 // token is the token endpoint (RFC 6749, section 3.2).
 func (c *call) token() error {
@@ -146,12 +146,12 @@ func (c *call) token() error {
 	if !allowed {
 		return c.refuse(&ruleGrantTypeAllowed, "grant_type: "+name)
 	}
-	for range maxExchanges {
-		x, err := grant.exchange(c)
+	for range maxTokenAttempts {
+		ent, err := grant.entitle(c)
 		if err != nil {
 			return err
 		}
-		response, err := c.issue(x)
+		response, err := c.issue(ent)
 		if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrExists) {
 			continue
 		}

@@ -69,25 +69,25 @@ var (
 		must:    "actor_token and actor_token_type come together",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
 		says: "actor_token and actor_token_type must be sent together, or neither",
-		mend: "send actor_token_type with an actor_token, and only then",
+		fix:  "send actor_token_type with an actor_token, and only then",
 	}
 	ruleActorOwn = rule{
 		must:    "the actor token is its subject's own: nobody acts with it",
 		section: "RFC 8693, section 4.1", code: oauth.InvalidRequest,
 		says: "the actor_token is one that somebody acts with for its subject",
-		mend: "send a token of the actor's own",
+		fix:  "send a token of the actor's own",
 	}
 	ruleMayAct = rule{
 		must:    "who acts is whom the subject token's may_act names",
 		section: "RFC 8693, section 4.4", code: oauth.InvalidRequest,
 		says: "the subject_token names another party that may act for its subject",
-		mend: "send the actor_token of the party in may_act",
+		fix:  "send the actor_token of the party in may_act",
 	}
 	ruleActors = rule{
 		must:    "no more than 5 parties act, one for the other",
 		section: "RFC 8693, section 4.1", code: oauth.InvalidRequest,
 		says: "too many parties act for the subject, one for the other",
-		mend: "exchange a token that came a shorter way",
+		fix:  "exchange a token that came a shorter way",
 	}
 )
 

@@ -184,43 +184,43 @@ var (
 		must:    "the client has credentials",
 		section: "RFC 8693, section 5", code: oauth.UnauthorizedClient,
 		says: "token exchange is for confidential clients",
-		mend: "give the client a secret or a key",
+		fix:  "give the client a secret or a key",
 	}
 	ruleExchangeClient = rule{
 		must:    "a rule of token_exchange names the client",
 		section: "RFC 8693, section 2.1", code: oauth.UnauthorizedClient,
 		says: "the client may not exchange tokens",
-		mend: "add the client to the clients of a rule of token_exchange",
+		fix:  "add the client to the clients of a rule of token_exchange",
 	}
 	ruleExchangeRequested = rule{
 		must:    "a rule of token_exchange lets the client have the requested_token_type",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "the client may not get tokens of this requested_token_type",
-		mend: "add the type to the requested_token_types of a rule for the client",
+		fix:  "add the type to the requested_token_types of a rule for the client",
 	}
 	ruleExchangeSubject = rule{
 		must:    "a rule of token_exchange lets the client exchange tokens of this type, issued to that client",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "the client may not exchange this subject_token",
-		mend: "add its type to subject_token_types, and whose it is to subject_token_clients or subject_token_issuers, of a rule for the client",
+		fix:  "add its type to subject_token_types, and whose it is to subject_token_clients or subject_token_issuers, of a rule for the client",
 	}
 	ruleExchangeTarget = rule{
 		must:    "a rule of token_exchange lets the client have tokens for the target",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidTarget,
 		says: "the client may not get tokens for this resource or audience",
-		mend: "add the target to the resources or audiences of a rule for the client",
+		fix:  "add the target to the resources or audiences of a rule for the client",
 	}
 	ruleExchangeActor = rule{
 		must:    "a rule of token_exchange lets the actor act, or the client do without an actor_token",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "impersonation is not allowed here, or not this actor: send the actor_token of a party that may act",
-		mend: "send actor_token, or set impersonation, or add the actor to the actors of a rule for the client",
+		fix:  "send actor_token, or set impersonation, or add the actor to the actors of a rule for the client",
 	}
 	ruleExchangeScope = rule{
 		must:    "scope asks for no more than the subject token has, the client may have, or a rule of token_exchange grants",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidScope,
 		says: "scope asks for more than the subject token has and the client may get for it",
-		mend: "ask for less, add the scope to the client's scope, or to the scopes of a rule for the client",
+		fix:  "ask for less, add the scope to the client's scope, or to the scopes of a rule for the client",
 	}
 )
 

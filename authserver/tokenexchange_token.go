@@ -45,19 +45,19 @@ func (t *presentedToken) party() actor {
 type presentedRules struct{ sent, kind, good, meant, unbound, person rule }
 
 func presented(parameter string) *presentedRules {
-	about := func(must, section, says, mend string) rule {
-		return rule{must: "the " + parameter + " " + must, section: section, code: oauth.InvalidRequest, says: parameter + " " + says, mend: mend}
+	about := func(must, section, says, fix string) rule {
+		return rule{must: "the " + parameter + " " + must, section: section, code: oauth.InvalidRequest, says: parameter + " " + says, fix: fix}
 	}
 	return &presentedRules{
 		sent: rule{
 			must:    "the request has " + parameter + " and " + parameter + "_type",
 			section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
-			says: parameter + " or " + parameter + "_type is missing", mend: "send both",
+			says: parameter + " or " + parameter + "_type is missing", fix: "send both",
 		},
 		kind: rule{
 			must:    parameter + "_type is one that this server takes here",
 			section: "RFC 8693, section 3", code: oauth.InvalidRequest,
-			says: parameter + "_type is not supported", mend: "send one of the token type identifiers of RFC 8693, section 3, that docs/guides/token-exchange.md lists",
+			says: parameter + "_type is not supported", fix: "send one of the token type identifiers of RFC 8693, section 3, that docs/guides/token-exchange.md lists",
 		},
 		good: about("was issued here, is of its type, has not expired and was not revoked", "RFC 8693, section 2.1",
 			"is not of its type, or is invalid, expired or revoked", "get a new token; compare what it is with its type"),
@@ -185,7 +185,7 @@ func (c *call) presentedJWT(token string) (*presentedToken, error) {
 }
 
 func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
-	found, err := c.s.accessToken(c.r.Context(), c.now, token)
+	found, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 	}
 	t := &presentedToken{
 		issuer: claims.Issuer, subject: claims.Subject, clientID: claims.ClientID, audience: claims.Audience,
-		person: found.person, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
+		person: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
 		jti: claims.ID, descendants: found.descendants(),
 	}
 	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, claims.AMR

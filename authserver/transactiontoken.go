@@ -23,13 +23,13 @@ var (
 		must:    "the request has a scope, the purpose of the transaction, that the subject token has or a rule of token_exchange grants",
 		section: "draft-ietf-oauth-transaction-tokens, sections 11.1 and 13.6", code: oauth.InvalidScope,
 		says: "scope is missing, or more than the subject token has and the client may get for it",
-		mend: "send scope, and add it to the scopes of a rule for the client",
+		fix:  "send scope, and add it to the scopes of a rule for the client",
 	}
 	ruleTransactionContext = rule{
 		must:    "request_context and request_details are JSON objects of at most 4096 bytes",
 		section: "draft-ietf-oauth-transaction-tokens, section 11.1", code: oauth.InvalidRequest,
 		says: "request_context and request_details must be JSON objects of at most 4096 bytes",
-		mend: "send one JSON object in each, without duplicate members",
+		fix:  "send one JSON object in each, without duplicate members",
 	}
 )
 
@@ -52,8 +52,8 @@ type transactionClaims struct {
 // exchangeForTransactionToken tells the services of a trust domain, behind the one that was
 // called, for whom and for what they work (draft-ietf-oauth-transaction-tokens). What the
 // client says of the request is signed as it says it: the rule trusts the client with that.
-func (c *call) exchangeForTransactionToken(t *tokenExchange, rules []*TokenExchangeRule) (*exchange, error) {
-	rules, err := c.exchangeAbroad(t, rules)
+func (c *call) exchangeForTransactionToken(t *tokenExchange, rules []*TokenExchangeRule) (*entitlement, error) {
+	rules, err := c.rulesForOtherServer(t, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -84,15 +84,15 @@ func (c *call) exchangeForTransactionToken(t *tokenExchange, rules []*TokenExcha
 	}
 	claims.Expires = c.now.Add(lifetime).Unix()
 	c.logExchange(t)
-	x := c.exchanged(t)
-	x.instead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
+	ent := c.entitleByExchange(t)
+	ent.issueInstead = func(ctx context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
 		payload, err := json.Marshal(claims)
 		if err != nil {
 			return nil, nil, fmt.Errorf("encode transaction token: %w", err)
 		}
 		return c.signedInstead(ctx, t, oauth.TypTransactionToken, payload, lifetime)
 	}
-	return x, nil
+	return ent, nil
 }
 
 // transactionContext reads a parameter that is a JSON object, and leaves it as it is, to the

@@ -143,7 +143,7 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 		}
 		keys := s.newClient(&record.Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
 		if keys.keys == nil && keys.remoteKeys == nil {
-			keys.remoteKeys = s.operator.KeySetOfIssuer(t.Issuer)
+			keys.remoteKeys = s.operatorOutgoing.KeySetOfIssuer(t.Issuer)
 		}
 		trust := &trustedIssuer{TrustedIssuer: t, keys: keys, algorithms: signingAlgorithms()}
 		if t.serves(UseSAMLBearer) {

@@ -17,25 +17,25 @@ var (
 		must:    "the request carries an access token",
 		section: "RFC 6750, section 2", code: "",
 		says: "",
-		mend: "send Authorization: Bearer with the access token",
+		fix:  "send Authorization: Bearer with the access token",
 	}
 	ruleBearerSyntax = rule{
 		must:    "the access token is sent once, as Authorization: Bearer or, by POST, as access_token in the body",
 		section: "RFC 6750, section 2", code: oauth.InvalidRequest,
 		says: "the access token must be sent once, in the Authorization header or in a form body",
-		mend: "send Authorization: Bearer and the token, once",
+		fix:  "send Authorization: Bearer and the token, once",
 	}
 	ruleUserinfoToken = rule{
 		must:    "the access token is active and meant for this server",
 		section: "OpenID Connect Core, section 5.3.1", code: oauth.InvalidToken,
 		says: "the access token is invalid, expired, revoked, or meant for another API",
-		mend: "get a new token; with resource parameters, leave them out of the request for UserInfo's token",
+		fix:  "get a new token; with resource parameters, leave them out of the request for UserInfo's token",
 	}
 	ruleUserinfoScope = rule{
 		must:    "the access token has the scope openid",
 		section: "OpenID Connect Core, section 5.3", code: oauth.InsufficientScope,
 		says: "the access token needs the scope openid",
-		mend: "ask for openid in the authorization request",
+		fix:  "ask for openid in the authorization request",
 	}
 )
 
@@ -90,7 +90,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.s.accessToken(c.r.Context(), c.now, token)
+	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
 	if errors.Is(err, errInactive) {
 		return nil, c.refuse(&ruleUserinfoToken, err.Error())
 	}
@@ -117,10 +117,10 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 		return nil, err
 	}
 	wanted := claimsWanted{scope: scope, granted: scope, resources: t.claims.Audience, locales: t.claimsLocales}
-	if t.asked != nil {
-		wanted.asked = t.asked.Userinfo
+	if t.requestedClaims != nil {
+		wanted.asked = t.requestedClaims.Userinfo
 	}
-	released, err := c.personClaims(c.r.Context(), t.person, wanted)
+	released, err := c.personClaims(c.r.Context(), t.user, wanted)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, c.refuse(&ruleUserinfoToken, "the person is gone or disabled")
 	}

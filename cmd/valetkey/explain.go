@@ -61,8 +61,8 @@ func printTrace(w io.Writer, t *record.Trace) {
 		if check.Detail != "" {
 			fmt.Fprintf(w, "    found: %s\n", printable(check.Detail))
 		}
-		if check.Mend != "" {
-			fmt.Fprintf(w, "    mend:  %s\n", check.Mend)
+		if check.Fix != "" {
+			fmt.Fprintf(w, "    fix:   %s\n", check.Fix)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func run(ctx context.Context, listen, database string, declared valetkey.Declara
 		Database:     database,
 		ServiceName:  "Notes",
 		Declarations: declared,
-	}, GrantTypes: []authserver.GrantType{{Name: voucherGrantType, Exchange: exchangeVoucher}}, TokenClaims: tokenClaims})
+	}, GrantTypes: []authserver.GrantType{{Name: voucherGrantType, Entitle: exchangeVoucher}}, TokenClaims: tokenClaims})
 	if err != nil {
 		return err
 	}

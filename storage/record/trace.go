@@ -22,8 +22,8 @@ type Check struct {
 	Rule    string `json:"rule"`
 	Section string `json:"section"`
 	OK      bool   `json:"ok"`
-	// Detail says what was compared, or which of several accepted forms was sent. Mend says
+	// Detail says what was compared, or which of several accepted forms was sent. Fix says
 	// what to change; it is set for a failed check only.
 	Detail string `json:"detail,omitempty"`
-	Mend   string `json:"mend,omitempty"`
+	Fix    string `json:"fix,omitempty"`
 }

@@ -12,41 +12,41 @@ import (
 // What outsiders can have the store keep is bounded in bytes, beside the limits on how many
 // requests it keeps.
 const (
-	// maxKeptBytes bounds the parameters of one request that waits for a person.
-	maxKeptBytes = 32 << 10
-	// largeKeptBytes is from where a request also counts against the limit for all.
-	largeKeptBytes = 4 << 10
+	// maxStoredBytes bounds the parameters of one request that waits for a person.
+	maxStoredBytes = 32 << 10
+	// largeStoredBytes is from where a request also counts against the limit for all.
+	largeStoredBytes = 4 << 10
 	// maxRegisteredBytes bounds the metadata of a client that registered itself. A declared
 	// one may have maxClientBytes.
 	maxRegisteredBytes = 16 << 10
 )
 
-// keptKibibytes is what one party may have kept in a minute, beyond the first KiB of each
-// request; keptKibibytesInAll what large requests may have kept together. Small requests
+// storedKibibytes is what one party may have kept in a minute, beyond the first KiB of each
+// request; storedKibibytesInAll what large requests may have kept together. Small requests
 // always pass the second.
 var (
-	keptKibibytes      = ratelimit.Limit{Burst: 4 << 10, Every: time.Minute / (4 << 10)}
-	keptKibibytesInAll = ratelimit.Limit{Burst: 32 << 10, Every: time.Minute / (32 << 10)}
+	storedKibibytes      = ratelimit.Limit{Burst: 4 << 10, Every: time.Minute / (4 << 10)}
+	storedKibibytesInAll = ratelimit.Limit{Burst: 32 << 10, Every: time.Minute / (32 << 10)}
 )
 
 var (
-	ruleKeptSize = rule{
+	ruleStoredSize = rule{
 		must:    "the parameters of a request that waits for a person have at most 32768 bytes together",
 		section: "Valetkey", code: oauth.InvalidRequest,
 		says: "the parameters are too long: 32768 bytes at most for all of them, as they are encoded",
-		mend: "send less: a shorter state, claims or id_token_hint",
+		fix:  "send less: a shorter state, claims or id_token_hint",
 	}
-	ruleKeptPace = rule{
+	ruleStoredPace = rule{
 		must:    "not too many bytes are kept for one address in a minute, nor in large requests of all",
 		section: "Valetkey", code: oauth.TemporarilyUnavailable,
 		says: "too many large requests; try again in a minute",
-		mend: "send shorter parameters, or wait a minute",
+		fix:  "send shorter parameters, or wait a minute",
 	}
 )
 
-// keptParams are the parameters of authorization and logout requests that the engine reads.
+// storedParams are the parameters of authorization and logout requests that the engine reads.
 // Nothing else is stored: unknown parameters are ignored (RFC 6749, section 3.1).
-func keptParams() []string {
+func storedParams() []string {
 	return []string{
 		"acr_values", "claims", "claims_locales", "client_id", "code_challenge", "code_challenge_method",
 		"id_token_hint", "login_hint", "max_age", "nonce", "post_logout_redirect_uri", "prompt", "redirect_uri", "registration",
@@ -54,28 +54,28 @@ func keptParams() []string {
 	}
 }
 
-// kept returns the parameters that are stored, encoded.
-func (p params) kept() string {
-	names := keptParams()
+// storable returns the parameters that are stored, encoded.
+func (p params) storable() string {
+	names := storedParams()
 	return slices.DeleteFunc(slices.Clone(p), func(one param) bool { return !slices.Contains(names, one.name) }).encode()
 }
 
-// takeBytes counts what is to be kept for a client's request, or refuses it.
-func (c *call) takeBytes(cl *client, bytes int) error {
-	if bytes > maxKeptBytes {
-		return c.refuse(&ruleKeptSize, fmt.Sprintf("%d bytes", bytes))
+// countStoredBytes counts what is to be kept for a client's request, or refuses it.
+func (c *call) countStoredBytes(cl *client, bytes int) error {
+	if bytes > maxStoredBytes {
+		return c.refuse(&ruleStoredSize, fmt.Sprintf("%d bytes", bytes))
 	}
 	for range bytes >> 10 {
-		if wait := c.s.limits.keptBytes.Take(c.now, c.party(cl)); wait > 0 {
-			return c.tooMany(&ruleKeptPace, wait, c.s.remoteAddr(c.r).String())
+		if wait := c.s.limits.storedBytes.Take(c.now, c.party(cl)); wait > 0 {
+			return c.tooMany(&ruleStoredPace, wait, c.s.remoteAddr(c.r).String())
 		}
 	}
-	if bytes <= largeKeptBytes {
+	if bytes <= largeStoredBytes {
 		return nil
 	}
 	for range bytes >> 10 {
-		if wait := c.s.limits.allKeptBytes.Take(c.now, ratelimit.NewKey()); wait > 0 {
-			return c.tooMany(&ruleKeptPace, wait, "all addresses together")
+		if wait := c.s.limits.allStoredBytes.Take(c.now, ratelimit.NewKey()); wait > 0 {
+			return c.tooMany(&ruleStoredPace, wait, "all addresses together")
 		}
 	}
 	return nil

@@ -11,43 +11,43 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// kindUnsettled is the kind of a note about a ticket of the same ID. The store failed while
+// kindUnknownOutcome is the kind of a note about a ticket of the same ID. The store failed while
 // it was spent, so that the client was told to try again, and it may be spent all the same
 // (docs/decisions/0009).
-const kindUnsettled storage.Kind = "unsettled"
+const kindUnknownOutcome storage.Kind = "unsettled"
 
 const (
-	// unsettledLifetime is how long the client may try again.
-	unsettledLifetime = 10 * time.Minute
-	// unsettledRetry is how often a node tries to store a note that other nodes can see, and
-	// unsettledPatience how long one try takes.
-	unsettledRetry    = 250 * time.Millisecond
-	unsettledPatience = 3 * time.Second
-	maxUnsettled      = 1000
+	// unknownOutcomeLifetime is how long the client may try again.
+	unknownOutcomeLifetime = 10 * time.Minute
+	// unknownOutcomeRetry is how often a node tries to store a note that other nodes can see, and
+	// unknownOutcomePatience how long one try takes.
+	unknownOutcomeRetry    = 250 * time.Millisecond
+	unknownOutcomePatience = 3 * time.Second
+	maxUnknownOutcomes     = 1000
 )
 
-// unsettledNote says which attempt at spending a ticket was not answered.
-type unsettledNote struct {
+// unknownOutcome says which attempt at spending a ticket was not answered.
+type unknownOutcome struct {
 	Spent int64         `json:"s"` // when, in Unix milliseconds
 	Put   []storage.Key `json:"p"` // what is stored if it took effect
 }
 
-// unsettled keeps notes until they are in the store.
-type unsettled struct {
+// unknownOutcomes keeps notes until they are in the store.
+type unknownOutcomes struct {
 	known recent[storage.Key, storage.Ticket]
 	queue chan storage.Ticket
 	stop  context.CancelFunc
 	work  sync.WaitGroup
 }
 
-func (s *Server) startUnsettled() {
+func (s *Server) startUnknownOutcomes() {
 	ctx, cancel := context.WithCancel(context.Background())
-	s.unsettled.queue, s.unsettled.stop = make(chan storage.Ticket, maxUnsettled), cancel
-	s.unsettled.work.Go(func() {
+	s.unknownOutcomes.queue, s.unknownOutcomes.stop = make(chan storage.Ticket, maxUnknownOutcomes), cancel
+	s.unknownOutcomes.work.Go(func() {
 		for {
 			select {
-			case note := <-s.unsettled.queue:
-				s.storeNote(ctx, note)
+			case note := <-s.unknownOutcomes.queue:
+				s.storeUnknownOutcome(ctx, note)
 			case <-ctx.Done():
 				return
 			}
@@ -55,10 +55,10 @@ func (s *Server) startUnsettled() {
 	})
 }
 
-// storeNote tries until the store is back.
-func (s *Server) storeNote(ctx context.Context, note storage.Ticket) {
+// storeUnknownOutcome tries until the store is back.
+func (s *Server) storeUnknownOutcome(ctx context.Context, note storage.Ticket) {
 	for time.Now().Before(note.Expires) {
-		try, cancel := context.WithTimeout(ctx, unsettledPatience)
+		try, cancel := context.WithTimeout(ctx, unknownOutcomePatience)
 		err := s.config.Store.Put(try, time.Now(), note)
 		cancel()
 		if err == nil || errors.Is(err, storage.ErrExists) {
@@ -68,18 +68,18 @@ func (s *Server) storeNote(ctx context.Context, note storage.Ticket) {
 		case <-ctx.Done():
 			s.log.WarnContext(ctx, "a request whose outcome is not known may be taken for a replay if it is sent again", "error", err)
 			return
-		case <-time.After(unsettledRetry):
+		case <-time.After(unknownOutcomeRetry):
 		}
 	}
 }
 
-// noteUnsettled remembers that nobody knows whether an exchange took effect.
-func (c *call) noteUnsettled(x *exchange, put []storage.Ticket) {
-	spent := x.spend[0]
-	if spent.Kind == kindUnsettled {
+// noteUnknownOutcome remembers that nobody knows whether an exchange took effect.
+func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
+	spent := ent.spend[0]
+	if spent.Kind == kindUnknownOutcome {
 		return // it is noted, and the note may be spent
 	}
-	note := unsettledNote{Spent: c.now.UnixMilli()}
+	note := unknownOutcome{Spent: c.now.UnixMilli()}
 	for _, ticket := range put {
 		if ticket.Kind != kindAuthorization {
 			note.Put = append(note.Put, ticket.Key)
@@ -90,21 +90,21 @@ func (c *call) noteUnsettled(x *exchange, put []storage.Ticket) {
 		return
 	}
 	ticket := storage.Ticket{
-		Key: storage.Key{Kind: kindUnsettled, ID: spent.ID}, Grant: x.authorization.Grant, Family: x.authorization.Family,
-		Data: data, Expires: c.now.Add(unsettledLifetime),
+		Key: storage.Key{Kind: kindUnknownOutcome, ID: spent.ID}, Grant: ent.authorization.Grant, Family: ent.authorization.Family,
+		Data: data, Expires: c.now.Add(unknownOutcomeLifetime),
 	}
-	c.s.unsettled.known.put(ticket.Key, ticket)
+	c.s.unknownOutcomes.known.put(ticket.Key, ticket)
 	select {
-	case c.s.unsettled.queue <- ticket:
+	case c.s.unknownOutcomes.queue <- ticket:
 	default: // this node knows it at least
 	}
 }
 
-// unanswered returns the note about a spent ticket, if it was spent by an attempt that the
+// unansweredAttempt returns the note about a spent ticket, if it was spent by an attempt that the
 // store failed in: the client was told to try again, and has got nothing.
-func (c *call) unanswered(ticket storage.Ticket) (*unsettledNote, error) {
-	key := storage.Key{Kind: kindUnsettled, ID: ticket.ID}
-	stored, known := c.s.unsettled.known.get(key)
+func (c *call) unansweredAttempt(ticket storage.Ticket) (*unknownOutcome, error) {
+	key := storage.Key{Kind: kindUnknownOutcome, ID: ticket.ID}
+	stored, known := c.s.unknownOutcomes.known.get(key)
 	if known {
 		// It is spent below, so it must be there.
 		err := c.s.config.Store.Put(c.r.Context(), c.now, stored)
@@ -119,7 +119,7 @@ func (c *call) unanswered(ticket storage.Ticket) (*unsettledNote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up an unknown outcome: %w", err)
 	}
-	var note unsettledNote
+	var note unknownOutcome
 	if err := json.Unmarshal(stored.Data, &note); err != nil {
 		return nil, fmt.Errorf("read the note about an unknown outcome: %w", err)
 	}
@@ -139,12 +139,12 @@ func (c *call) unanswered(ticket storage.Ticket) (*unsettledNote, error) {
 	return &note, nil
 }
 
-// again has an exchange take the place of the one that was not answered: it spends the note,
+// replaceUnanswered has an exchange take the place of the one that was not answered: it spends the note,
 // once, and what the other one stored is removed. Nobody has it.
-func (c *call) again(x *exchange, spent storage.Key, note *unsettledNote) error {
+func (c *call) replaceUnanswered(ent *entitlement, spent storage.Key, note *unknownOutcome) error {
 	if err := c.s.config.Store.Delete(c.r.Context(), note.Put...); err != nil {
 		return fmt.Errorf("remove what was not handed out: %w", err)
 	}
-	x.spend, x.again = []storage.Key{{Kind: kindUnsettled, ID: spent.ID}}, true
+	ent.spend, ent.retried = []storage.Key{{Kind: kindUnknownOutcome, ID: spent.ID}}, true
 	return nil
 }
