@@ -4,273 +4,154 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"strings"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/declare"
+	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
-	"github.com/valetkey/valetkey/storage/sqldb"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Change is what a declaration does to one record, or why it cannot.
-type Change = declaration.Change
+// declarationsTopic is the topic of the readiness details about declarations.
+const declarationsTopic = "declarations"
 
-// The values of Change.Action.
-const (
-	ActionAdd      = declaration.ActionAdd
-	ActionChange   = declaration.ActionChange
-	ActionRetire   = declaration.ActionRetire
-	ActionRestore  = declaration.ActionRestore
-	ActionRemove   = declaration.ActionRemove
-	ActionConflict = declaration.ActionConflict
-	ActionNone     = declaration.ActionNone
-)
+// defaultRetiredRecord is how long a record is kept after its source has stopped naming it.
+const defaultRetiredRecord = 30 * 24 * time.Hour
 
-// MemberChange is one member that differs, as JSON; "" where it is absent.
-type MemberChange = declaration.MemberChange
-
-// RecordName names a client, user, scope or resource.
-type RecordName = declaration.Name
-
-// ConflictError says that some records could not be declared. All others were.
-type ConflictError struct{ err error }
-
-func (e *ConflictError) Error() string { return e.err.Error() }
-func (e *ConflictError) Unwrap() error { return e.err }
-
-// DeclareOptions say how declarations are taken. The zero value adds and changes, and
-// retires nothing.
-type DeclareOptions struct {
-	// Source is the name of what declares: it owns the records that it names, and those that
-	// it names no longer are retired.
-	Source string
-	// FormerSource is what an earlier release called the source; "" if nothing.
-	FormerSource string
-	// KeepUnnamed retires nothing.
-	KeepUnnamed bool
-	// Prune removes for good those of the named records that the source declared before and
-	// does not name now.
-	Prune []RecordName
-	// PruneAll removes all of them.
-	PruneAll bool
-	// OnlyNewer applies nothing if something newer of the source was applied before, by
-	// another node for instance.
-	OnlyNewer bool
+// declared is what this server read last.
+type declared struct {
+	mu       sync.Mutex
+	digest   string
+	conflict error // of single records
 }
 
-// Declared is what became of declarations.
-type Declared struct {
-	Changes []Change
-	// Older says that nothing was applied because something newer was applied before.
-	Older bool
-}
-
-// CountChanges counts what changed: neither conflicts nor notes.
-func CountChanges(changes []Change) int {
-	n := 0
-	for i := range changes {
-		if changes[i].Happens() {
-			n++
-		}
+// applyAtStart applies the declarations unless the database has had newer ones of the same
+// source from another node. A record that conflicts with what is stored does not stop the
+// server.
+func (s *Server) applyAtStart(ctx context.Context) error {
+	// Hashing new passwords may take longer than the rest of a start.
+	changes, err := s.apply(context.WithoutCancel(ctx), s.config.Declarations)
+	if n := declaration.Count(changes); n > 0 {
+		s.log.InfoContext(ctx, "declarations applied", "source", s.config.Source, "changes", n)
 	}
-	return n
-}
-
-// Apply puts declarations into a database and returns what that changed. A member that is
-// not named keeps its value. With source "", nothing is retired; otherwise what the same
-// source declared before and declares no longer is. The error is a *ConflictError if some
-// records could not be declared.
-func (d *Declarations) Apply(ctx context.Context, store *sqldb.Store, source string) ([]Change, error) {
-	declared, err := d.ApplyWith(ctx, store, DeclareOptions{Source: source})
-	return declared.Changes, err
-}
-
-// ApplyWith is Apply with options. What is stored decides, inside the transaction that
-// writes; passwords are hashed before, and only those that were not declared before.
-func (d *Declarations) ApplyWith(ctx context.Context, store *sqldb.Store, options DeclareOptions) (Declared, error) {
-	declared, err := d.reconcile(ctx, store, options, false)
-	if err != nil {
-		return declared, fmt.Errorf("apply declarations: %w", err)
-	}
-	if err := declaration.IsConflict(declared.Changes); err != nil {
-		return declared, &ConflictError{err}
-	}
-	return declared, nil
-}
-
-// Diff returns what Apply would change, conflicts included.
-func (d *Declarations) Diff(ctx context.Context, store *sqldb.Store) ([]Change, error) {
-	declared, err := d.DiffWith(ctx, store, DeclareOptions{})
-	return declared.Changes, err
-}
-
-// DiffWith returns what ApplyWith would do.
-func (d *Declarations) DiffWith(ctx context.Context, store *sqldb.Store, options DeclareOptions) (Declared, error) {
-	declared, err := d.reconcile(ctx, store, options, true)
-	if err != nil {
-		return declared, fmt.Errorf("compare declarations: %w", err)
-	}
-	return declared, nil
-}
-
-const (
-	// declareTimeout bounds each transaction. Hashing thousands of new passwords takes longer.
-	declareTimeout = 2 * time.Minute
-	declareRetries = 5
-)
-
-// errUnhashed ends a transaction that finds a password to be new which was not new when the
-// others were hashed.
-var errUnhashed = errors.New("declared passwords changed meanwhile")
-
-func (d *Declarations) reconcile(ctx context.Context, store *sqldb.Store, options DeclareOptions, dry bool) (Declared, error) {
-	in, err := d.prepare(store, options)
-	if err != nil {
-		return Declared{}, err
-	}
-	for try := 0; ; try++ {
-		plan, err := d.plan(ctx, store, in)
-		if err != nil || dry || plan.Empty() {
-			return Declared{plan.Changes, plan.Older}, err
-		}
-		if err := d.hash(ctx, in, plan.Unhashed); err != nil {
-			return Declared{}, err
-		}
-		plan, err = write(ctx, store, in)
-		// A name was taken between the reading and the writing, or a password was
-		// declared by another node.
-		again := errors.Is(err, errUnhashed) || errors.Is(err, identity.ErrIdentifierTaken)
-		if !again || try == declareRetries {
-			return Declared{plan.Changes, plan.Older}, err
-		}
-	}
-}
-
-// prepare returns the declarations in the form that a store takes.
-func (d *Declarations) prepare(store *sqldb.Store, options DeclareOptions) (*declaration.Input, error) {
-	if err := d.Validate(); err != nil {
-		return nil, err
-	}
-	in, err := d.input()
-	if err != nil {
-		return nil, err
-	}
-	in.Now, in.Source, in.Formerly = time.Now(), options.Source, options.FormerSource
-	in.Force, in.KeepUnnamed, in.Prune, in.Check = !options.OnlyNewer, options.KeepUnnamed, options.PruneAll, checkRecord
-	for _, name := range options.Prune {
-		if in.Pruned == nil {
-			in.Pruned = map[declaration.Name]bool{}
-		}
-		in.Pruned[declaration.Name{Kind: name.Kind, Name: name.Name}] = true
-	}
-	for i := range in.Users {
-		if password := d.Users[i].Password; password != "" {
-			in.Users[i].Password.Mark = func(id string) string { return store.PasswordFingerprint(id, password) }
-		}
-	}
-	in.Version, err = d.version(store)
-	return in, err
-}
-
-// plan decides what to do, without writing anything.
-func (d *Declarations) plan(ctx context.Context, store *sqldb.Store, in *declaration.Input) (declaration.Plan, error) {
-	reading, cancel := context.WithTimeout(ctx, declareTimeout)
-	defer cancel()
-	state, err := store.DeclaredState(reading, in.Selection())
-	if err != nil {
-		return declaration.Plan{}, err
-	}
-	plan := declaration.Reconcile(in, state)
-	if err := errors.Join(plan.Invalid...); err != nil || len(plan.Unhashed) == 0 {
-		return plan, err
-	}
-	// An earlier release noted hashes of declared passwords, not fingerprints.
-	stored := make(map[string]*identity.User, len(state.Users))
-	for i := range state.Users {
-		u := &state.Users[i].Record
-		stored[canonicalName(u.Username)] = u
-	}
-	err = inParallel(ctx, plan.Unhashed, func(i int) error {
-		u := stored[canonicalName(d.Users[i].Username)]
-		if u != nil && strings.HasPrefix(u.DeclaredPassword, "$") && identity.VerifyPassword(u.DeclaredPassword, d.Users[i].Password) {
-			in.Users[i].Password.SameAs = u.DeclaredPassword
-		}
+	var conflict *declaration.ConflictError
+	if errors.As(err, &conflict) {
 		return nil
-	})
-	if err != nil {
-		return declaration.Plan{}, err
-	}
-	return declaration.Reconcile(in, state), nil
-}
-
-// hash fills in the hashes of passwords that are new.
-func (d *Declarations) hash(ctx context.Context, in *declaration.Input, users []int) error {
-	return inParallel(ctx, users, func(i int) (err error) {
-		if in.Users[i].Password.Hash, err = identity.HashPassword(d.Users[i].Password); err != nil {
-			return fmt.Errorf("hash the password of %q: %w", d.Users[i].Username, err)
-		}
-		return nil
-	})
-}
-
-// write decides again, against the rows that are locked now, and writes.
-func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan declaration.Plan, err error) {
-	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
-	defer cancel()
-	err = store.Reconcile(ctx, in.Now, in.Selection(), func(state *declaration.State) (*declaration.Plan, error) {
-		plan = declaration.Reconcile(in, state)
-		if len(plan.Unhashed) > 0 {
-			return nil, errUnhashed
-		}
-		return &plan, errors.Join(plan.Invalid...)
-	})
-	return plan, err
-}
-
-// inParallel does something to each of the indexes, on every processor.
-func inParallel(ctx context.Context, indexes []int, do func(i int) error) error {
-	next := make(chan int)
-	errs := make(chan error, len(indexes))
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(indexes)) {
-		workers.Go(func() {
-			for i := range next {
-				errs <- do(i)
-			}
-		})
-	}
-	var err error
-	for _, i := range indexes {
-		if err = ctx.Err(); err != nil {
-			break
-		}
-		next <- i
-	}
-	close(next)
-	workers.Wait()
-	close(errs)
-	for e := range errs {
-		err = errors.Join(err, e)
 	}
 	return err
 }
 
-// version identifies the declarations. It is a keyed hash, because they may hold passwords.
-func (d *Declarations) version(store *sqldb.Store) (*declaration.Version, error) {
-	document, err := d.document()
+// Apply puts new declarations in place of the present ones of the same source, and returns
+// what that changed. The same declarations as last time are no edit: they undo nothing that
+// another node applied meanwhile. The error is a *declaration.ConflictError if single records could not
+// be declared; everything else was.
+func (s *Server) Apply(ctx context.Context, d configuration.Declarations) ([]declaration.Change, error) {
+	if err := d.ReadSecretFiles(); err != nil {
+		return nil, err
+	}
+	changes, err := s.apply(ctx, d)
+	s.engine.SessionsEnded() // of users who are disabled or retired, perhaps
+	return changes, err
+}
+
+func (s *Server) apply(ctx context.Context, d configuration.Declarations) ([]declaration.Change, error) {
+	s.declared.mu.Lock()
+	defer s.declared.mu.Unlock()
+	for _, warning := range d.Warnings(s.config.GrantTypes...) {
+		s.log.WarnContext(ctx, warning)
+	}
+	version, err := declare.Version(s.store.Store, &d)
 	if err != nil {
 		return nil, err
 	}
-	return &declaration.Version{Digest: store.DeclarationDigest(document), Modified: d.Modified}, nil
+	edited := s.declared.digest != "" && s.declared.digest != version.Digest
+	result, err := declare.Apply(ctx, s.store.Store, &d, declare.Options{
+		Source:       s.config.Source,
+		FormerSource: s.config.FormerSource,
+		OnlyNewer:    !edited,
+	})
+	var conflict *declaration.ConflictError
+	if err != nil && !errors.As(err, &conflict) {
+		return nil, err
+	}
+	s.declared.digest, s.declared.conflict = version.Digest, err
+	s.logDeclared(ctx, result)
+	return result.Changes, err
 }
 
-// canonicalName is what two spellings of one username have in common.
-func canonicalName(username string) string {
-	canonical, err := identity.CanonicalIdentifier(username)
-	if err != nil {
-		return username // no user that was checked has it
+// logDeclared says what happened to each record, and keeps the readiness detail.
+func (s *Server) logDeclared(ctx context.Context, result declare.Result) {
+	var details []string
+	if result.Older {
+		details = append(details, "this node's file is older than what another node applied; nothing was applied from it")
+		s.events.Record(ctx, event.DeclarationsOlder, slog.String("source", s.config.Source), slog.Time("modified", s.config.Modified))
 	}
-	return canonical
+	conflicts := 0
+	for i := range result.Changes {
+		c := &result.Changes[i]
+		switch c.Action {
+		case declaration.ActionConflict:
+			conflicts++
+			s.events.Record(ctx, event.DeclarationsConflict, slog.String("kind", c.Kind), slog.String("name", c.Name), slog.Any("cause", c.Problem))
+		case declaration.ActionRetire:
+			s.events.Record(ctx, event.DeclarationsRetired, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		case declaration.ActionRestore:
+			s.events.Record(ctx, event.DeclarationsRestored, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		case declaration.ActionRemove:
+			s.events.Record(ctx, event.DeclarationsRemoved, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		}
+		if c.Adopted {
+			s.events.Record(ctx, event.DeclarationsAdopted, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		}
+		if len(c.NotNamed) > 0 {
+			s.log.WarnContext(ctx, "members that the file does not name any more keep their values; null removes them", "kind", c.Kind, "name", c.Name, "members", c.NotNamed)
+		}
+	}
+	if conflicts > 0 {
+		details = append(details, fmt.Sprintf("records that could not be declared: %d", conflicts))
+	}
+	s.SetReadinessDetail(declarationsTopic, details...)
+}
+
+// removeRetired removes what has been retired for as long as the operator wants it kept.
+func (s *Server) removeRetired(ctx context.Context) error {
+	kept := time.Duration(s.config.Lifetimes.RetiredRecord)
+	if kept <= 0 {
+		kept = defaultRetiredRecord
+	}
+	removed, err := s.store.RemoveRetired(ctx, time.Now().Add(-kept))
+	for _, r := range removed {
+		s.events.Record(ctx, event.DeclarationsRemoved, slog.String("kind", r.Kind), slog.String("name", r.Name), slog.Duration("after", kept))
+	}
+	return err
+}
+
+// warnOfHooks names what hooks are limited to and is not there: a hook that is never asked
+// refuses nothing.
+func (s *Server) warnOfHooks(ctx context.Context) error {
+	resources, err := s.store.Resources(ctx)
+	if err != nil {
+		return fmt.Errorf("read resources: %w", err)
+	}
+	for i, h := range s.config.Hooks {
+		for _, id := range h.Clients {
+			if _, err := s.store.Client(ctx, id); errors.Is(err, storage.ErrNotFound) {
+				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the client %q, which is not there", i, id))
+			} else if err != nil {
+				return fmt.Errorf("read client: %w", err)
+			}
+		}
+		for _, identifier := range h.Resources {
+			if !slices.ContainsFunc(resources, func(r record.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }) {
+				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the resource %q, which is not there", i, identifier))
+			}
+		}
+	}
+	return nil
 }

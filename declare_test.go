@@ -1,23 +1,72 @@
 package valetkey
 
 import (
-	"encoding/json"
+	"bytes"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
-	"github.com/valetkey/valetkey/oauth"
-	"github.com/valetkey/valetkey/storage/record"
+	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/declare"
+	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-func openTestStore(t *testing.T) *sqldb.Store {
+// declarations reads declarations, which may refer to what is not among them.
+func declarations(t *testing.T, text string) configuration.Declarations {
 	t.Helper()
-	store, err := OpenStore(t.Context(), &Configuration{Database: "sqlite:" + filepath.Join(t.TempDir(), "v.db")}, slog.New(slog.DiscardHandler))
+	path := filepath.Join(t.TempDir(), "v.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := configuration.ReadDeclarations(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Modified = time.Time{}
+	return c.Declarations
+}
+
+func storedUser(t *testing.T, store *sqldb.Store, name string) *identity.User {
+	t.Helper()
+	user, err := store.UserByIdentifier(t.Context(), name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return user
+}
+
+func signUpFor(t *testing.T, store *sqldb.Store, username, email string) (*identity.Accounts, *identity.User, string) {
+	t.Helper()
+	accounts, err := identity.New(identity.Config{Store: store, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := accounts.SignUp(t.Context(), time.Now(), netip.MustParseAddr("192.0.2.1"), username, email, "a stranger's password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _, err := accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return accounts, user, secret
+}
+
+func openStoreAt(t *testing.T, url string) *sqldb.Store {
+	t.Helper()
+	t.Setenv("VALETKEY_MASTER_KEY", strings.Repeat("A", 43))
+	store, err := database.Open(t.Context(), &configuration.Configuration{Database: url}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,208 +75,123 @@ func openTestStore(t *testing.T) *sqldb.Store {
 			t.Error(err)
 		}
 	})
-	return store
+	return store.Store
 }
 
-func someDeclarations() Declarations {
-	return Declarations{
-		Clients: []Client{{ID: "app", Secret: "first-secret-0123456789", ClientMetadata: oauth.ClientMetadata{
-			RedirectURIs: []string{"https://app.example.com/callback"}, Scope: "notes",
-		}}},
-		Users:     []User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
-		Scopes:    []record.Scope{{Name: "notes", Description: "Read your notes"}},
-		Resources: []record.Resource{{Identifier: "https://notes.example.com", Scopes: []string{"notes"}}},
+// node is a server on a database of several nodes.
+func node(t *testing.T, url, text string, modified time.Time) (*Server, *bytes.Buffer) {
+	t.Helper()
+	var logged bytes.Buffer
+	config := Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	config.Issuer, config.Database, config.Source = "https://login.example.com", url, "https://login.example.com"
+	config.Declarations = declarations(t, text)
+	config.Modified = modified
+	server, err := New(config)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = server.Close() })
+	return server, &logged
 }
 
-func TestApplyTwiceChangesNothing(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	changes, err := d.Apply(t.Context(), store, "")
-	if err != nil || len(changes) != 4 {
-		t.Fatalf("the first apply makes %v (%v)", changes, err)
-	}
-	before, err := store.Declared(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	version, err := store.Version(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, source := range []string{"", "file:v.yaml", "file:v.yaml"} {
-		if changes, err := d.Apply(t.Context(), store, source); err != nil || len(changes) != 0 {
-			t.Errorf("another apply changes %v (%v)", changes, err)
-		}
-	}
-	after, err := store.Declared(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(before, after); diff != "" {
-		t.Errorf("another apply stores something else, such as a new hash of the same password:\n%s", diff)
-	}
-	if again, err := store.Version(t.Context()); err != nil || again != version {
-		t.Errorf("another apply makes every node reload: version %d after %d (%v)", again, version, err)
-	}
+func readyz(s *Server) string {
+	response := httptest.NewRecorder()
+	s.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "https://login.example.com/readyz", nil))
+	return response.Body.String()
 }
 
-func TestDiffSaysWhatApplyWouldChangeAndShowsNoSecret(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	if _, err := d.Apply(t.Context(), store, ""); err != nil {
-		t.Fatal(err)
-	}
-	d.Clients[0].Secret = "second-secret-0123456789"
-	d.Clients[0].RedirectURIs = []string{"https://app.example.com/cb"}
-	d.Users[0].Password = "engine no. 2"
-	d.Users[0].Name = "Ada King"
-	d.Scopes[0].Optional = true
-	d.Resources = append(d.Resources, record.Resource{Identifier: "https://new.example.com"})
-	want := []Change{
-		{Kind: "client", Name: "app", Action: "change", Members: []MemberChange{
-			{Name: "redirect_uris", From: `["https://app.example.com/callback"]`, To: `["https://app.example.com/cb"]`},
-			{Name: "client_secret", From: "", To: "(secret)"},
-		}},
-		{Kind: "scope", Name: "notes", Action: "change", Members: []MemberChange{{Name: "optional", From: "", To: "true"}}},
-		{Kind: "resource", Name: "https://new.example.com", Action: "add", Members: []MemberChange{{Name: "identifier", From: "", To: `"https://new.example.com"`}}},
-		{Kind: "user", Name: "ada", Action: "change", Members: []MemberChange{
-			{Name: "name", From: `"Ada Lovelace"`, To: `"Ada King"`}, {Name: "password", From: "", To: "(secret)"},
-		}},
-	}
-	got, err := d.Diff(t.Context(), store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("diff (-want +got):\n%s", diff)
-	}
-	printed, err := json.Marshal(got)
-	if err != nil || strings.Contains(string(printed), "0123456789") || strings.Contains(string(printed), "engine") || strings.Contains(string(printed), "$argon2id$") {
-		t.Errorf("the diff shows a secret: %s", printed)
-	}
-	applied, err := d.Apply(t.Context(), store, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, applied); diff != "" {
-		t.Errorf("apply did something else than diff said:\n%s", diff)
-	}
-	stored, err := store.Declared(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !identity.VerifyPassword(stored.Users[0].PasswordHash, "engine no. 2") {
-		t.Error("the new password does not fit")
-	}
-	if diff := cmp.Diff([]string{"second-secret-0123456789"}, stored.Clients[0].Secrets); diff != "" {
-		t.Errorf("the client's secrets are others:\n%s", diff)
-	}
-}
-
-func TestAUserWithoutADeclaredPasswordKeepsTheirOwn(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	if _, err := d.Apply(t.Context(), store, ""); err != nil {
-		t.Fatal(err)
-	}
-	d.Users[0].Password, d.Users[0].Email = "", "ada@example.com"
-	if _, err := d.Apply(t.Context(), store, ""); err != nil {
-		t.Fatal(err)
-	}
-	stored, err := store.Declared(t.Context())
-	if err != nil || !identity.VerifyPassword(stored.Users[0].PasswordHash, "engine no. 1") {
-		t.Errorf("the password is gone (%v)", err)
-	}
-}
-
-func TestADeclaredPasswordLeavesAloneWhatThePersonChoseSince(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	apply := func(changed int) *identity.User {
+func TestOP03_ANodeWithAnOlderFileUndoesNothing(t *testing.T) {
+	t.Setenv("VALETKEY_MASTER_KEY", strings.Repeat("A", 43))
+	url := pgtest.Database(t)
+	const one = "users: [{username: ada, name: Ada}]\n"
+	const two = "users: [{username: ada, name: Ada King}, {username: grace}]\n"
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	first, _ := node(t, url, one, noon)
+	second, _ := node(t, url, two, noon.Add(time.Hour))
+	check := func(when, name string, others ...string) {
 		t.Helper()
-		if changes, err := d.Apply(t.Context(), store, "file:v.yaml"); err != nil || len(changes) != changed {
-			t.Fatalf("apply changes %v (%v)", changes, err)
+		if user := storedUser(t, first.store.Store, "ada"); user.Claims["name"] != name {
+			t.Errorf("%s: the user is called %v", when, user.Claims["name"])
 		}
-		user, err := store.UserByIdentifier(t.Context(), "ada")
-		if err != nil {
-			t.Fatal(err)
+		for _, other := range others {
+			if user := storedUser(t, first.store.Store, other); !user.Active() {
+				t.Errorf("%s: %s is retired", when, other)
+			}
 		}
-		return user
 	}
-	user := apply(4)
-	hash, err := identity.HashPassword("chosen by herself")
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = store.UpdateUser(t.Context(), user.ID, func(user *identity.User) error {
-		user.PasswordHash = hash
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if user = apply(0); !identity.VerifyPassword(user.PasswordHash, "chosen by herself") {
-		t.Error("the same declaration took the person's own password away")
-	}
-	d.Users[0].Password = "engine no. 2"
-	if user = apply(1); !identity.VerifyPassword(user.PasswordHash, "engine no. 2") {
-		t.Error("another declared password was not set")
-	}
-	d.Users[0].Password, d.Users[0].PasswordHash = "", hash
-	if user = apply(1); user.PasswordHash != hash {
-		t.Error("the declared hash was not set")
-	}
-	apply(0)
-}
+	grace := storedUser(t, first.store.Store, "grace").ID
+	check("after the newer file", "Ada King", "grace")
 
-func TestASourceRemovesWhatItNoLongerDeclares(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	if _, err := d.Apply(t.Context(), store, "file:v.yaml"); err != nil {
+	// The first node restarts, and is reloaded, with its old file.
+	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	other := Declarations{Scopes: []record.Scope{{Name: "of-another-source"}}}
-	if _, err := other.Apply(t.Context(), store, ""); err != nil {
+	first, logged := node(t, url, one, noon)
+	check("after a restart with the older file", "Ada King", "grace")
+	if _, err := first.Apply(t.Context(), declarations(t, one)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Declarations{}).Apply(t.Context(), store, "file:v.yaml"); err != nil {
+	check("after a reload of the older file", "Ada King", "grace")
+	if !strings.Contains(logged.String(), "declarations.older") || !strings.Contains(logged.String(), "valetkey apply") {
+		t.Errorf("the log does not say so:\n%s", logged)
+	}
+	if body := readyz(first); !strings.HasPrefix(body, "ready\n") || !strings.Contains(body, "declarations: this node's file is older") {
+		t.Errorf("/readyz says %q", body)
+	}
+	// A file that nobody has seen is older if it was modified earlier.
+	third, _ := node(t, url, "users: [{username: alan}]\n", noon.Add(time.Minute))
+	check("after a file that was modified earlier", "Ada King", "grace")
+	if err := third.Close(); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := store.Declared(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(stored.Clients)+len(stored.Users)+len(stored.Resources) != 0 || len(stored.Scopes) != 1 {
-		t.Errorf("there is still %+v", stored)
-	}
-}
 
-func TestReferencesMayBeStored(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	if _, err := d.Apply(t.Context(), store, ""); err != nil {
+	// An edit on a running server, and apply, count.
+	if _, err := first.Apply(t.Context(), declarations(t, "users: [{username: ada, name: Countess}]\n")); err != nil {
 		t.Fatal(err)
 	}
-	more := Declarations{Clients: []Client{{ID: "more", Secret: "0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
-		GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: "notes",
-	}}}}
-	if _, err := more.Apply(t.Context(), store, ""); err != nil {
-		t.Error(err)
+	check("after an edit", "Countess")
+	if storedUser(t, first.store.Store, "grace").Active() {
+		t.Error("an edit does not retire what it drops")
 	}
-	more.Clients[0].Scope = "nots"
-	if _, err := more.Apply(t.Context(), store, ""); err == nil || !strings.Contains(err.Error(), `the scope "nots" is not declared`) {
-		t.Errorf("a scope that nobody declared: %v", err)
+	if body := readyz(first); strings.Contains(body, "older") {
+		t.Errorf("/readyz still says %q", body)
+	}
+	d := declarations(t, two)
+	if _, err := declare.Apply(t.Context(), second.store.Store, &d, declare.Options{Source: "https://login.example.com", KeepUnnamed: true}); err != nil {
+		t.Fatal(err)
+	}
+	check("after apply", "Ada King", "grace")
+	if storedUser(t, first.store.Store, "grace").ID != grace {
+		t.Error("the user has another sub")
 	}
 }
 
-func TestCA19_NoClientIsCalledLikeAPerson(t *testing.T) {
-	store, d := openTestStore(t), someDeclarations()
-	if _, err := d.Apply(t.Context(), store, ""); err != nil {
-		t.Fatal(err)
+func TestOP06_OneConflictStopsOneRecord(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "v.db")
+	store := openStoreAt(t, url)
+	signUpFor(t, store, "eve", "office@example.com")
+	text := "users: [{username: ada, email: office@example.com}, {username: grace}]\nscopes: [{name: notes}]\n"
+	server, logged := node(t, url, text, time.Time{})
+	if !storedUser(t, store, "grace").Active() {
+		t.Error("the other user is not there")
 	}
-	stored, err := store.Declared(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	if owner := storedUser(t, store, "office@example.com"); owner.Username != "eve" {
+		t.Errorf("the address is that of %q", owner.Username)
 	}
-	impostor := Declarations{Clients: []Client{{ID: stored.Users[0].ID, Secret: "0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
-		GrantTypes: []string{oauth.GrantTypeClientCredentials},
-	}}}}
-	if _, err := impostor.Apply(t.Context(), store, ""); err == nil {
-		t.Error("a client may be called like a person's subject identifier")
+	if !strings.Contains(logged.String(), "level=ERROR") || !strings.Contains(logged.String(), "name=ada") {
+		t.Errorf("the log does not name the record:\n%s", logged)
+	}
+	if body := readyz(server); !strings.HasPrefix(body, "ready\n") || !strings.Contains(body, "records that could not be declared: 1") || strings.Contains(body, "ada") {
+		t.Errorf("/readyz says %q", body)
+	}
+	changes, err := server.Apply(t.Context(), declarations(t, strings.Replace(text, "{name: notes}", "{name: notes}, {name: more}", 1)))
+	if !errors.As(err, new(*declaration.ConflictError)) || declaration.Count(changes) != 1 {
+		t.Errorf("a reload beside a conflict: %+v (%v)", changes, err)
+	}
+	d := declarations(t, text)
+	result, err := declare.Diff(t.Context(), store, &d, declare.Options{})
+	diff := result.Changes
+	if err != nil || len(diff) != 1 || !strings.HasSuffix(diff[0].Problem, "everything that its owner has") || !errors.Is(diff[0].Err, identity.ErrIdentifierTaken) {
+		t.Errorf("the diff is %+v (%v)", diff, err)
 	}
 }

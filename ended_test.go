@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/oauth"
@@ -31,13 +32,13 @@ func endedServer(t *testing.T, database string) *Server {
 	}
 	s, _ := newTestServer(t, func(c *Config) {
 		c.Database = cmp.Or(database, c.Database)
-		c.Users = []User{{Username: "ada", Password: endedPassword}}
+		c.Users = []configuration.User{{Username: "ada", Password: endedPassword}}
 		c.Scopes = []record.Scope{{Name: "notes"}, {Name: "opaque"}}
 		c.Resources = []record.Resource{
 			{Identifier: "https://notes.example.com", Scopes: []string{"notes"}, IntrospectionClients: []string{"api"}},
 			{Identifier: "https://opaque.example.com", Scopes: []string{"opaque"}, AccessTokenFormat: record.AccessTokenOpaque, IntrospectionClients: []string{"api"}},
 		}
-		c.Clients = []Client{
+		c.Clients = []configuration.Client{
 			{ID: "app", Secret: endedSecret, ClientMetadata: oauth.ClientMetadata{
 				GrantTypes: []string{"password", oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials}, Scope: "openid offline_access notes opaque",
 			}},

@@ -6,9 +6,13 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/valetkey/valetkey/internal/clientaddress"
+	"github.com/valetkey/valetkey/internal/event"
 )
 
 // strictTransport keeps browsers to https for a year (RFC 6797); net/http does not write
@@ -87,7 +91,7 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 // access logs a request without its query, which may hold codes and tokens.
 func (s *Server) access(w *statusWriter, r *http.Request, began time.Time) {
 	s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
-		"status", cmp.Or(w.status, http.StatusOK), "from", s.proxies.clientAddress(r), "took", time.Since(began))
+		"status", cmp.Or(w.status, http.StatusOK), "from", s.proxies.Of(r), "took", time.Since(began))
 }
 
 // statusWriter remembers the status of an answer.
@@ -105,3 +109,23 @@ func (w *statusWriter) WriteHeader(status int) {
 
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// proxyWarningEvery is how often the log says that a proxy is not trusted.
+const proxyWarningEvery = time.Hour
+
+// warnOfProxy tells the operator of a proxy that trusted_proxies does not name: everybody
+// behind it has its address, and is limited as one.
+func (s *Server) warnOfProxy(r *http.Request) {
+	if len(r.Header[clientaddress.HeaderXForwardedFor]) == 0 && len(r.Header[clientaddress.HeaderForwarded]) == 0 {
+		return
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || s.proxies.Trusted(peer.Addr().Unmap()) {
+		return
+	}
+	now, last := time.Now().UnixNano(), s.warnedOfProxy.Load()
+	if last != 0 && now-last < int64(proxyWarningEvery) || !s.warnedOfProxy.CompareAndSwap(last, now) {
+		return
+	}
+	s.events.Record(r.Context(), event.ProxyNotTrusted, event.Address(peer.Addr()))
+}

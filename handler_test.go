@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/valetkey/valetkey/configuration"
 )
 
 // newTestServer returns a server in memory and what it logs at debug level.
@@ -17,7 +19,7 @@ func newTestServer(t *testing.T, change func(*Config)) (*Server, *bytes.Buffer) 
 	t.Helper()
 	var log bytes.Buffer
 	config := Config{
-		Configuration: Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
+		Configuration: configuration.Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
 		Logger:        slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if change != nil {
@@ -87,83 +89,6 @@ func TestOR07_LoopbackHostsAreListedToo(t *testing.T) {
 	w := get(s, "http://localhost:8080/", nil)
 	if w.Code != http.StatusMisdirectedRequest || !strings.Contains(w.Body.String(), "http://127.0.0.1:8080") {
 		t.Errorf("another name answers %d and does not say where to go: %s", w.Code, w.Body)
-	}
-}
-
-func TestClientAddressBehindProxies(t *testing.T) {
-	trusting, err := parseProxies([]string{"10.0.0.0/8", "fd00::/8", "192.0.2.7"}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		name      string
-		proxies   proxies
-		peer      string
-		forwarded []string
-		want      string
-	}{
-		{"OR-05: nobody is trusted by default", proxies{header: headerXForwardedFor}, "10.0.0.1:5", []string{"198.51.100.1"}, "10.0.0.1"},
-		{"stranger forges", trusting, "203.0.113.5:5", []string{"198.51.100.1"}, "203.0.113.5"},
-		{"through one proxy", trusting, "10.0.0.1:5", []string{"198.51.100.1"}, "198.51.100.1"},
-		{"client forges behind a proxy", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
-		{"through two proxies", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1, 192.0.2.7"}, "198.51.100.1"},
-		{"header twice", trusting, "10.0.0.1:5", []string{"1.1.1.1", "198.51.100.1"}, "198.51.100.1"},
-		{"DS-14: a name is not looked up", trusting, "10.0.0.1:5", []string{"1.1.1.1, evil.test"}, "10.0.0.1"},
-		{"with a port, as Azure sends it", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1:50813"}, "198.51.100.1"},
-		{"through two proxies with ports", trusting, "10.0.0.1:5", []string{"198.51.100.1:50813, 192.0.2.7:443"}, "198.51.100.1"},
-		{"a port that is none", trusting, "10.0.0.1:5", []string{"198.51.100.1:x"}, "10.0.0.1"},
-		{"IPv6 in brackets", trusting, "10.0.0.1:5", []string{"[2001:db8::1]"}, "2001:db8::1"},
-		{"IPv6 in brackets with a port", trusting, "10.0.0.1:5", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
-		{"IPv4 in brackets", trusting, "10.0.0.1:5", []string{"[198.51.100.1]"}, "10.0.0.1"},
-		{"a quote does not hide what a proxy wrote", trusting, "10.0.0.1:5", []string{"\", 198.51.100.1"}, "198.51.100.1"},
-		{"no header", trusting, "10.0.0.1:5", nil, "10.0.0.1"},
-		{"mapped IPv4", trusting, "[::ffff:10.0.0.1]:5", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
-		{"IPv6", trusting, "[fd00::1]:5", []string{"2001:db8::1"}, "2001:db8::1"},
-	} {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.RemoteAddr = test.peer
-		for _, value := range test.forwarded {
-			r.Header.Add("X-Forwarded-For", value)
-		}
-		if got := test.proxies.clientAddress(r); got.String() != test.want {
-			t.Errorf("%s: %v instead of %s", test.name, got, test.want)
-		}
-	}
-}
-
-func TestForwardedOfRFC7239(t *testing.T) {
-	trusting, err := parseProxies([]string{"10.0.0.0/8", "fd00::/8"}, "Forwarded")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		peer, forwarded, want string
-	}{
-		{"10.0.0.1:5", "for=198.51.100.1", "198.51.100.1"},
-		{"10.0.0.1:5", `For="[2001:db8:cafe::17]:4711"`, "2001:db8:cafe::17"},
-		{"10.0.0.1:5", "for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"},
-		{"10.0.0.1:5", "for=1.1.1.1, for=198.51.100.17", "198.51.100.17"},
-		{"10.0.0.1:5", `for=1.1.1.1, for=198.51.100.17, for="[fd00::1]"`, "198.51.100.17"},
-		{"10.0.0.1:5", `for=198.51.100.17:80;host="a;for=1.1.1.1, for=1.1.1.1"`, "198.51.100.17"},
-		{"10.0.0.1:5", `for=198.51.100.17;host="a\", for=1.1.1.1"`, "198.51.100.17"},
-		{"10.0.0.1:5", `for=", for=198.51.100.17`, "198.51.100.17"},
-		{"10.0.0.1:5", "for=1.1.1.1;for=198.51.100.17", "10.0.0.1"},
-		{"10.0.0.1:5", "for=198.51.100.17, for=unknown", "10.0.0.1"},
-		{"10.0.0.1:5", "for=_hidden, proto=https", "10.0.0.1"},
-		{"10.0.0.1:5", `for="198.51.100.17`, "10.0.0.1"},
-		{"10.0.0.1:5", "198.51.100.17", "10.0.0.1"},
-		{"203.0.113.5:5", "for=198.51.100.1", "203.0.113.5"},
-	} {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.RemoteAddr = test.peer
-		r.Header.Set("Forwarded", test.forwarded)
-		r.Header.Set("X-Forwarded-For", "6.6.6.6") // the other header never counts
-		if got := trusting.clientAddress(r); got.String() != test.want {
-			t.Errorf("%s: %v instead of %s", test.forwarded, got, test.want)
-		}
-	}
-	if _, err := parseProxies(nil, "X-Real-IP"); err == nil {
-		t.Error("any header is taken")
 	}
 }
 
@@ -260,7 +185,7 @@ func TestSetupURLUntilThereIsAUser(t *testing.T) {
 	if w := get(s, link, nil); w.Code != 200 {
 		t.Errorf("the link answers %d", w.Code)
 	}
-	if _, err := s.Apply(context.Background(), Declarations{Users: []User{{Username: "ada", Password: "engine no. 1"}}}); err != nil {
+	if _, err := s.Apply(context.Background(), configuration.Declarations{Users: []configuration.User{{Username: "ada", Password: "engine no. 1"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := s.SetupURL(t.Context()); err != nil || again != "" {
@@ -269,12 +194,12 @@ func TestSetupURLUntilThereIsAUser(t *testing.T) {
 }
 
 func TestNewRefusesWhatIsWrong(t *testing.T) {
-	for _, c := range []Configuration{
+	for _, c := range []configuration.Configuration{
 		{},
 		{Issuer: "http://login.example.com", Database: "sqlite::memory:"},
 		{Issuer: "https://a.example", Database: "mysql://root:hunter2@db/x"},
 		{Issuer: "https://a.example", Database: "sqlite::memory:", TrustedProxies: []string{"proxy"}},
-		{Issuer: "https://a.example", Database: "sqlite::memory:", Declarations: Declarations{Clients: []Client{{ID: "a"}}}},
+		{Issuer: "https://a.example", Database: "sqlite::memory:", Declarations: configuration.Declarations{Clients: []configuration.Client{{ID: "a"}}}},
 	} {
 		s, err := New(Config{Configuration: c})
 		if err == nil {
@@ -288,7 +213,7 @@ func TestNewRefusesWhatIsWrong(t *testing.T) {
 
 func TestHD02_EveryAnswerOfAnHTTPSIssuerIsStrict(t *testing.T) {
 	server, err := New(Config{
-		Configuration: Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
+		Configuration: configuration.Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
 		Logger:        slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/useradmin"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -15,8 +17,8 @@ import (
 // A tool and the command line end the same: sessions and what applications were given.
 func TestEverythingOfAPersonEnds(t *testing.T) {
 	s, _ := newTestServer(t, func(c *Config) {
-		c.Users = []User{{Username: "ada", Email: "ada@example.com", Password: "engine no. 1"}, {Username: "bob", Password: "engine no. 2"}}
-		c.Clients = []Client{
+		c.Users = []configuration.User{{Username: "ada", Email: "ada@example.com", Password: "engine no. 1"}, {Username: "bob", Password: "engine no. 2"}}
+		c.Clients = []configuration.Client{
 			{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://app.example.com/cb"}}},
 			{ID: "tool", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}},
 				ClientSettings: record.ClientSettings{GlobalTokenRevocation: true}},
@@ -24,7 +26,7 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 	})
 	for name, revoke := range map[string]func(user *identity.User){
 		"by the command line": func(*identity.User) {
-			if err := RevokeUser(t.Context(), s.store, "ada"); err != nil {
+			if err := useradmin.Revoke(t.Context(), s.store.Store, "ada"); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -49,10 +50,10 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	issuer := "http://" + web.Listener.Addr().String()
 	log := &lockedBuffer{}
 	config := valetkey.Config{
-		Configuration: valetkey.Configuration{
+		Configuration: configuration.Configuration{
 			Issuer: issuer, Database: "sqlite:" + filepath.Join(folder, "valetkey.db"),
-			Declarations: valetkey.Declarations{
-				Clients: []valetkey.Client{{ID: "app", Secret: clientSecret, ClientMetadata: oauth.ClientMetadata{
+			Declarations: configuration.Declarations{
+				Clients: []configuration.Client{{ID: "app", Secret: clientSecret, ClientMetadata: oauth.ClientMetadata{
 					RedirectURIs: []string{callback}, GrantTypes: []string{"authorization_code", "refresh_token"},
 				}}},
 			},
@@ -79,7 +80,7 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	}
 	send(t, http.MethodGet, link, nil)
 	declared := config.Declarations
-	declared.Users = []valetkey.User{{Username: "ada", Password: password}}
+	declared.Users = []configuration.User{{Username: "ada", Password: password}}
 	if _, err := server.Apply(ctx, declared); err != nil {
 		t.Fatal(err)
 	}

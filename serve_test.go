@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/valetkey/valetkey/configuration"
 )
 
 // serve runs a server on a loopback port and returns its address, and a function that
@@ -42,7 +44,7 @@ func serve(t *testing.T, s *Server) (address string, end func() error) {
 }
 
 // writeCertificate makes a certificate for 127.0.0.1 with a serial number.
-func writeCertificate(t *testing.T, folder string, serial int64) TLS {
+func writeCertificate(t *testing.T, folder string, serial int64) configuration.TLS {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -59,7 +61,7 @@ func writeCertificate(t *testing.T, folder string, serial int64) TLS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := TLS{Certificate: filepath.Join(folder, "cert.pem"), Key: filepath.Join(folder, "key.pem")}
+	files := configuration.TLS{Certificate: filepath.Join(folder, "cert.pem"), Key: filepath.Join(folder, "key.pem")}
 	for path, block := range map[string]*pem.Block{
 		files.Certificate: {Type: "CERTIFICATE", Bytes: certificate}, files.Key: {Type: "PRIVATE KEY", Bytes: private},
 	} {

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -21,12 +21,12 @@ import (
 func TestAnIDJAGLeadsFromOneServerToAnother(t *testing.T) {
 	verified := true
 	idp := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{ID: "wiki", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
+		Declarations: configuration.Declarations{
+			Clients: []configuration.Client{{ID: "wiki", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
 				RedirectURIs: []string{"https://wiki.example.com/callback"}, Scope: "openid email",
 				GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeTokenExchange},
 			}}},
-			Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Email: "ada@example.com", EmailVerified: &verified}},
+			Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Email: "ada@example.com", EmailVerified: &verified}},
 		},
 		TokenExchange: []authserver.TokenExchangeRule{{
 			Clients: []string{"wiki"}, RequestedTokenTypes: []string{oauth.TokenTypeIDJAG}, Audiences: []string{"https://chat.example.com"},
@@ -34,11 +34,11 @@ func TestAnIDJAGLeadsFromOneServerToAnother(t *testing.T) {
 		}},
 	})
 	chat := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{ID: "wiki-at-chat", Secret: exchangeSecret, ClientSettings: record.ClientSettings{SkipConsent: true}, ClientMetadata: oauth.ClientMetadata{
+		Declarations: configuration.Declarations{
+			Clients: []configuration.Client{{ID: "wiki-at-chat", Secret: exchangeSecret, ClientSettings: record.ClientSettings{SkipConsent: true}, ClientMetadata: oauth.ClientMetadata{
 				Scope: "chat.read", GrantTypes: []string{oauth.GrantTypeJWTBearer},
 			}}},
-			Users:     []valetkey.User{{Username: "countess", Password: "engine no. 2", Email: "ada@example.com", EmailVerified: &verified}},
+			Users:     []configuration.User{{Username: "countess", Password: "engine no. 2", Email: "ada@example.com", EmailVerified: &verified}},
 			Scopes:    []record.Scope{{Name: "chat.read", Description: "Read the chat"}},
 			Resources: []record.Resource{{Identifier: "https://api.chat.example.com", Scopes: []string{"chat.read"}}},
 		},
@@ -91,7 +91,7 @@ func TestAWorkloadNeedsNoSecret(t *testing.T) {
 	}
 	const issuer = "https://kubernetes.default.svc"
 	s := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{Clients: []valetkey.Client{{
+		Declarations: configuration.Declarations{Clients: []configuration.Client{{
 			ID: "backup", ClientMetadata: oauth.ClientMetadata{TokenEndpointAuthMethod: oauth.AuthMethodFederatedJWT, GrantTypes: []string{oauth.GrantTypeClientCredentials}},
 			ClientSettings: record.ClientSettings{WorkloadIdentity: &record.WorkloadIdentity{Issuer: issuer, Subject: "system:serviceaccount:jobs:backup"}},
 		}}},

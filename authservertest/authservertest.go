@@ -14,6 +14,7 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -22,12 +23,12 @@ import (
 
 // Config says what the server knows.
 type Config struct {
-	valetkey.Declarations
-	Lifetimes valetkey.Lifetimes
+	configuration.Declarations
+	Lifetimes configuration.Lifetimes
 	// Claims are computed or renamed, Hooks asked before tokens are made; GrantTypes and
 	// TokenClaims are the application's own.
 	Claims      []authserver.ClaimMapping
-	Hooks       []valetkey.Hook
+	Hooks       []configuration.Hook
 	GrantTypes  []authserver.GrantType
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
 	// TokenExchange says who may exchange which tokens; without a rule nobody may.
@@ -37,10 +38,10 @@ type Config struct {
 	// FirstPartyApplications lets clients with FirstParty send passwords.
 	FirstPartyApplications bool
 	// Registration lets clients register themselves; the zero value: no.
-	Registration valetkey.Registration
+	Registration configuration.Registration
 	// MetadataDocuments lets clients be known by their metadata documents; the zero value: no.
 	// CertificateAuthorities is a PEM file of those to trust in fetching the documents.
-	MetadataDocuments      valetkey.MetadataDocuments
+	MetadataDocuments      configuration.MetadataDocuments
 	CertificateAuthorities string
 	// HTTPS serves with a certificate made for the test, which Server.Certificate returns.
 	// Without it the issuer is an http URL, which some client libraries refuse.
@@ -75,12 +76,12 @@ func NewServer(t testing.TB, config Config) *Server {
 		config.Database = "sqlite::memory:"
 	}
 	server, err := valetkey.New(valetkey.Config{
-		Configuration: valetkey.Configuration{
+		Configuration: configuration.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
 			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
 			TokenExchange: config.TokenExchange, TrustedIssuers: config.TrustedIssuers, FirstPartyApplications: config.FirstPartyApplications,
 			// The applications under test are on this machine, and told of logouts there.
-			Outgoing: valetkey.Outgoing{
+			Outgoing: configuration.Outgoing{
 				Networks: loopback(), InsecureOutsiderNetworks: loopback(), CertificateAuthorities: config.CertificateAuthorities,
 			},
 		},

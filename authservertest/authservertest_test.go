@@ -4,19 +4,19 @@ import (
 	"context"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
 func TestTokensOfAPersonWithoutABrowser(t *testing.T) {
 	const callback = "http://127.0.0.1:9/callback"
-	s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-		Clients: []valetkey.Client{{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
+	s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+		Clients: []configuration.Client{{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{callback}, GrantTypes: []string{"authorization_code", "refresh_token"},
 		}}},
-		Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
+		Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
 	}})
 	config := client.Config{
 		Issuer: s.Issuer, ClientID: "app", ClientSecret: "0123456789abcdef0123456789abcdef",

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -13,11 +13,11 @@ import (
 
 // A television is signed in on the pages, and stays so when the browser signs out.
 func TestADeviceIsSignedInOnThePages(t *testing.T) {
-	s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-		Clients: []valetkey.Client{{ID: "tv", ClientMetadata: oauth.ClientMetadata{
+	s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+		Clients: []configuration.Client{{ID: "tv", ClientMetadata: oauth.ClientMetadata{
 			TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{oauth.GrantTypeDeviceCode, oauth.GrantTypeRefreshToken},
 		}}},
-		Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
+		Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
 	}})
 	c, err := client.Discover(t.Context(), client.Config{Issuer: s.Issuer, ClientID: "tv", Scopes: []string{"openid", "profile"}})
 	if err != nil {

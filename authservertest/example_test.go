@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/storage/record"
@@ -16,11 +16,11 @@ import (
 func ExampleNewServer() {
 	_ = func(t *testing.T) { // TestNotes
 		const api, callback = "https://notes.example.com", "http://127.0.0.1/callback"
-		s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
+		s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
 			Scopes:    []record.Scope{{Name: "notes.read"}},
 			Resources: []record.Resource{{Identifier: api, Scopes: []string{"notes.read"}}},
-			Users:     []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
-			Clients: []valetkey.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
+			Users:     []configuration.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
+			Clients: []configuration.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
 				RedirectURIs: []string{callback}, Scope: "openid notes.read",
 			}}},
 		}})

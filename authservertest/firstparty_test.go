@@ -5,8 +5,8 @@ import (
 	"regexp"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/storage/record"
@@ -15,12 +15,12 @@ import (
 // A first-party application signs people in, is as silent about others as the sign-in page,
 // and loses what it has when the account is disabled.
 func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
-	declared := valetkey.Declarations{
-		Clients: []valetkey.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
+	declared := configuration.Declarations{
+		Clients: []configuration.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
 			ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"com.example.app:/callback"},
 			GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}, Scope: "openid profile",
 		}, ClientSettings: record.ClientSettings{FirstParty: true, SkipConsent: true}}},
-		Users: []valetkey.User{
+		Users: []configuration.User{
 			{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}, {Username: "grace", Password: "compiler no. 1", Disabled: true},
 		},
 	}

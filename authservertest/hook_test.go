@@ -12,9 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/storage/record"
@@ -30,13 +30,13 @@ func TestClaimsOfExpressionFunctionAndHook(t *testing.T) {
 	defer service.Close()
 	const secret = "0123456789abcdef0123456789abcdef"
 	s := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{
+		Declarations: configuration.Declarations{
+			Clients: []configuration.Client{{
 				ID: "app", Secret: secret,
 				ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"http://127.0.0.1/callback"}},
 				ClientSettings: record.ClientSettings{AccessTokenClaims: []string{"roles"}},
 			}},
-			Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Claims: map[string]any{"groups": []string{"notes-editors", "payroll"}}}},
+			Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Claims: map[string]any{"groups": []string{"notes-editors", "payroll"}}}},
 		},
 		Claims: []authserver.ClaimMapping{{Name: "roles", Expression: `filter(person.groups ?? [], # startsWith "notes-")`}},
 		TokenClaims: func(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
@@ -45,7 +45,7 @@ func TestClaimsOfExpressionFunctionAndHook(t *testing.T) {
 			}
 			return oauth.Claims{"roles": "the function's", "tenant": "the function's"}, nil
 		},
-		Hooks: []valetkey.Hook{{URL: service.URL, Secret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}},
+		Hooks: []configuration.Hook{{URL: service.URL, Secret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}},
 	})
 	tokens := s.Tokens(t, client.Config{ClientID: "app", ClientSecret: secret, RedirectURI: "http://127.0.0.1/callback", Scopes: []string{"openid"}}, "ada", "engine no. 1")
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(tokens.AccessToken, ".")[1])

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -48,9 +48,9 @@ func loggedOut(t *testing.T, database string) {
 		})).ServeHTTP(w, r)
 	}))
 	defer app.Close()
-	declarations := valetkey.Declarations{
-		Users: []valetkey.User{{Username: "ada", Password: "engine no. 1"}},
-		Clients: []valetkey.Client{{ID: "app", Secret: "a-secret-of-more-than-32-characters", ClientMetadata: oauth.ClientMetadata{
+	declarations := configuration.Declarations{
+		Users: []configuration.User{{Username: "ada", Password: "engine no. 1"}},
+		Clients: []configuration.Client{{ID: "app", Secret: "a-secret-of-more-than-32-characters", ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{app.URL + "/auth/callback"}, Scope: "openid",
 			BackchannelLogoutURI: app.URL + "/auth/backchannel-logout", BackchannelLogoutSessionRequired: true,
 		}}},

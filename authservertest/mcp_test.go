@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -21,16 +21,16 @@ import (
 // registration_client_uri. A thousand of them stand in nobody's way.
 func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 	const resource = "https://mcp.example.com/mcp"
-	declared := valetkey.Declarations{
-		Clients: []valetkey.Client{{ID: "declared", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
+	declared := configuration.Declarations{
+		Clients: []configuration.Client{{ID: "declared", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{"https://app.example.com/callback"}, ClientName: "Declared", Scope: "notes",
 		}}},
-		Users:     []valetkey.User{{Username: "ada", Password: "engine no. 1"}},
+		Users:     []configuration.User{{Username: "ada", Password: "engine no. 1"}},
 		Scopes:    []record.Scope{{Name: "notes", Description: "Read your notes"}},
 		Resources: []record.Resource{{Identifier: resource, Scopes: []string{"notes"}}},
 	}
 	s := authservertest.NewServer(t, authservertest.Config{
-		Declarations: declared, Registration: valetkey.Registration{Mode: "open", Scope: "notes", PerMinute: 10_000},
+		Declarations: declared, Registration: configuration.Registration{Mode: "open", Scope: "notes", PerMinute: 10_000},
 	})
 	var last *client.Registration
 	for range 1000 {

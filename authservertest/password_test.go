@@ -8,17 +8,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
 // The password grant is as silent and as slow with guesses as the sign-in page.
 func TestLG01_LG04_PasswordGrant(t *testing.T) {
 	const secret = "0123456789abcdef0123456789abcdef"
-	s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-		Clients: []valetkey.Client{{ID: "terminal", Secret: secret, ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypePassword}}}},
-		Users: []valetkey.User{
+	s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+		Clients: []configuration.Client{{ID: "terminal", Secret: secret, ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypePassword}}}},
+		Users: []configuration.User{
 			{Username: "ada", Password: "engine no. 1"}, {Username: "grace", Password: "compiler no. 1", Disabled: true},
 		},
 	}})

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 )
@@ -19,8 +19,8 @@ func TestAnApplicationRegistersItself(t *testing.T) {
 	const callback = "http://127.0.0.1:9/callback"
 	ctx := t.Context()
 	s := authservertest.NewServer(t, authservertest.Config{
-		Registration: valetkey.Registration{Mode: "open"},
-		Declarations: valetkey.Declarations{Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}}},
+		Registration: configuration.Registration{Mode: "open"},
+		Declarations: configuration.Declarations{Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}}},
 	})
 	r, err := client.Register(ctx, client.Config{Issuer: s.Issuer}, oauth.ClientMetadata{
 		RedirectURIs: []string{callback}, ClientName: "Notes", GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: "openid profile",
@@ -74,7 +74,7 @@ func TestAnApplicationMayNotRegisterItself(t *testing.T) {
 	if _, err := client.Register(t.Context(), client.Config{Issuer: s.Issuer}, oauth.ClientMetadata{}, ""); !errors.Is(err, client.ErrUnsupported) {
 		t.Errorf("no endpoint: %v", err)
 	}
-	s = authservertest.NewServer(t, authservertest.Config{Registration: valetkey.Registration{Mode: "initial_access_token"}})
+	s = authservertest.NewServer(t, authservertest.Config{Registration: configuration.Registration{Mode: "initial_access_token"}})
 	if _, err := client.Register(t.Context(), client.Config{Issuer: s.Issuer}, oauth.ClientMetadata{}, ""); !errors.Is(err, &client.Error{Code: oauth.InvalidToken}) {
 		t.Errorf("no token: %v", err)
 	}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -26,17 +26,17 @@ const (
 // newExchange is a server where the orders API calls the stock API for people: orders may,
 // and courier could, were there no more to it than the rule.
 func newExchange(t *testing.T, tokenClaims func(context.Context, authserver.TokenRequest) (oauth.Claims, error)) *authservertest.Server {
-	service := func(id string) valetkey.Client {
-		return valetkey.Client{ID: id, Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
+	service := func(id string) configuration.Client {
+		return configuration.Client{ID: id, Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
 			GrantTypes: []string{oauth.GrantTypeTokenExchange, oauth.GrantTypeClientCredentials}, Scope: "buy count",
 		}}
 	}
 	return authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{service("orders"), service("courier"), {ID: "shop", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
+		Declarations: configuration.Declarations{
+			Clients: []configuration.Client{service("orders"), service("courier"), {ID: "shop", Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
 				RedirectURIs: []string{"https://shop.example.com/callback"}, Scope: "openid buy",
 			}}},
-			Users:  []valetkey.User{{Username: "ada", Password: "engine no. 1"}},
+			Users:  []configuration.User{{Username: "ada", Password: "engine no. 1"}},
 			Scopes: []record.Scope{{Name: "buy", Description: "Buy"}, {Name: "count", Description: "Count"}},
 			Resources: []record.Resource{
 				{Identifier: ordersAPI, Scopes: []string{"buy"}, IntrospectionClients: []string{"orders", "courier"}},

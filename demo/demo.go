@@ -18,6 +18,7 @@ import (
 
 	"github.com/valetkey/valetkey"
 
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/storage/record"
@@ -78,20 +79,20 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 	d.issuer = "http://" + listeners[0].Addr().String()
 	d.app = "http://" + listeners[1].Addr().String()
 	d.api = "http://" + listeners[2].Addr().String()
-	configuration := valetkey.Configuration{
+	config := configuration.Configuration{
 		Issuer: d.issuer, Database: "sqlite::memory:", ServiceName: "Valetkey demo", Declarations: d.declarations(),
-		Lifetimes: valetkey.Lifetimes{AccessToken: valetkey.Duration(lifetime)},
+		Lifetimes: configuration.Lifetimes{AccessToken: record.Duration(lifetime)},
 	}
 	for _, scene := range scenes() {
 		if scene.configure == nil {
 			continue
 		}
-		if err := scene.configure(d, &configuration); err != nil {
+		if err := scene.configure(d, &config); err != nil {
 			return nil, errors.Join(fmt.Errorf("prepare the scene %s: %w", scene.key, err), d.Close())
 		}
 	}
 	var err error
-	if d.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Logger: d.logger, OnTrace: d.traces.add}); err != nil {
+	if d.server, err = valetkey.New(valetkey.Config{Configuration: config, Logger: d.logger, OnTrace: d.traces.add}); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the demo's authorization server: %w", err), d.Close())
 	}
 	api, err := d.apiHandler(d.logger)
@@ -170,10 +171,10 @@ func (d *Demo) Close() error {
 }
 
 // declarations are what the server knows: what an operator would write in YAML.
-func (d *Demo) declarations() valetkey.Declarations {
+func (d *Demo) declarations() configuration.Declarations {
 	verified := true
-	declared := valetkey.Declarations{
-		Users: []valetkey.User{{
+	declared := configuration.Declarations{
+		Users: []configuration.User{{
 			Username: Username, Password: Password, Name: "Ada Lovelace", GivenName: "Ada",
 			Email: "ada@example.com", EmailVerified: &verified,
 		}},
@@ -189,7 +190,7 @@ func (d *Demo) declarations() valetkey.Declarations {
 		if scene.clientID == "" {
 			continue
 		}
-		c := valetkey.Client{ID: scene.clientID, Secret: scene.clientSecret, ClientMetadata: oauth.ClientMetadata{
+		c := configuration.Client{ID: scene.clientID, Secret: scene.clientSecret, ClientMetadata: oauth.ClientMetadata{
 			ClientName: scene.clientName, GrantTypes: scene.grantTypes, ApplicationType: scene.applicationType,
 			Scope: oauth.Scope(scene.scopes).String(),
 		}}

@@ -9,8 +9,8 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/record"
@@ -32,8 +32,10 @@ func assertionScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeJWTBearer},
 		scopes:          []string{scopeRead, scopeDelete},
-		configure:       func(d *Demo, configuration *valetkey.Configuration) error { return d.abroad.declare(configuration) },
-		run:             runAssertion,
+		configure: func(d *Demo, config *configuration.Configuration) error {
+			return d.abroad.declare(config)
+		},
+		run: runAssertion,
 		breaks: []breakage{
 			{key: "again", title: "Replay the assertion", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
 			{key: "forged", title: "Forged", about: "Present an assertion that someone else has signed.", code: oauth.InvalidGrant},
@@ -62,7 +64,7 @@ func workloadScene() scene {
 // abroad are those outside whom the server trusts, and one whom it does not.
 type abroad struct{ trusted, stranger *jose.Signer }
 
-func (a *abroad) declare(configuration *valetkey.Configuration) error {
+func (a *abroad) declare(config *configuration.Configuration) error {
 	for _, signer := range []**jose.Signer{&a.trusted, &a.stranger} {
 		private, err := jose.GenerateKey(jose.ES256)
 		if err != nil {
@@ -76,14 +78,14 @@ func (a *abroad) declare(configuration *valetkey.Configuration) error {
 	if err != nil {
 		return fmt.Errorf("encode the keys of those abroad: %w", err)
 	}
-	configuration.TrustedIssuers = append(configuration.TrustedIssuers,
+	config.TrustedIssuers = append(config.TrustedIssuers,
 		authserver.TrustedIssuer{
 			Issuer: providerIssuer, JWKS: keys, Uses: []string{authserver.UseIdentityAssertion},
 			Clients: []string{"assistant"}, Scopes: []string{scopeRead}, Subjects: map[string]string{"00u1a2b3": Username},
 		},
 		authserver.TrustedIssuer{Issuer: platformIssuer, JWKS: keys, Uses: []string{authserver.UseClientAuthentication}})
-	for i := range configuration.Clients {
-		switch c := &configuration.Clients[i]; c.ID {
+	for i := range config.Clients {
+		switch c := &config.Clients[i]; c.ID {
 		case "assistant":
 			c.SkipConsent = true // the company has decided for its people
 		case "cleaner":

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/valetkey/valetkey"
-
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -24,8 +23,8 @@ func backendScene() scene {
 		key: "backend", title: "Single-page app: tokens stay in a backend", button: "Sign in and show my photos",
 		about: "Any script that gets into a page can read what is in the browser, including tokens. So this page has none. A backend signs the user in, keeps the tokens and forwards the page's calls to the API. The browser has a cookie that scripts cannot read. This scene runs with a simulated user.",
 		run:   func(ctx context.Context, d *Demo, w *walk) error { return d.backend.run(ctx, d, w) },
-		configure: func(d *Demo, configuration *valetkey.Configuration) error {
-			return d.backend.configure(d, configuration)
+		configure: func(d *Demo, config *configuration.Configuration) error {
+			return d.backend.configure(d, config)
 		},
 		breaks: []breakage{
 			{key: "stranger", title: "Another site", about: "Let a page on another site call the API with the user's cookie.", code: "cross_site"},
@@ -46,7 +45,7 @@ type backend struct {
 	walk    *walk
 }
 
-func (b *backend) configure(d *Demo, configuration *valetkey.Configuration) (err error) {
+func (b *backend) configure(d *Demo, config *configuration.Configuration) (err error) {
 	b.address, err = d.serve(partyBackend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.once.Do(func() { b.handler, b.failed = b.begin(d) }) // when the provider is there
 		if b.failed != nil {
@@ -55,8 +54,8 @@ func (b *backend) configure(d *Demo, configuration *valetkey.Configuration) (err
 		}
 		b.handler.ServeHTTP(w, r)
 	}))
-	configuration.Clients = append(configuration.Clients, valetkey.Client{
-		ID: "browser-album", Secret: "demo-secret-of-browser-album-012345", ClientSettings: record.ClientSettings{AccessTokenLifetime: valetkey.Duration(sceneLifetime)},
+	config.Clients = append(config.Clients, configuration.Client{
+		ID: "browser-album", Secret: "demo-secret-of-browser-album-012345", ClientSettings: record.ClientSettings{AccessTokenLifetime: record.Duration(sceneLifetime)},
 		ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Album in the browser", RedirectURIs: []string{b.address + "/auth/callback"}, Scope: oauth.Scope{oauth.ScopeOpenID, scopeRead}.String(),
 		},

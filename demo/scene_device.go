@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/url"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/deviceqr"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
@@ -30,8 +30,8 @@ func deviceScene() scene {
 
 const otherDevice = "radio"
 
-func declareOtherDevice(_ *Demo, c *valetkey.Configuration) error {
-	c.Clients = append(c.Clients, valetkey.Client{ID: otherDevice, ClientMetadata: oauth.ClientMetadata{
+func declareOtherDevice(_ *Demo, c *configuration.Configuration) error {
+	c.Clients = append(c.Clients, configuration.Client{ID: otherDevice, ClientMetadata: oauth.ClientMetadata{
 		ClientName: "Kitchen radio", TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{oauth.GrantTypeDeviceCode},
 	}})
 	return nil

@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 	"github.com/valetkey/valetkey/storage/record"
@@ -31,9 +31,9 @@ func exchangeScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
 		scopes:          []string{scopeRead}, callback: "/exchange/callback",
-		configure: func(d *Demo, configuration *valetkey.Configuration) error {
+		configure: func(d *Demo, config *configuration.Configuration) error {
 			prints, err := d.serve(partyPrints, printing(d))
-			declareExchange(configuration, d.api, prints)
+			declareExchange(config, d.api, prints)
 			return err
 		},
 		run: runExchange,
@@ -48,25 +48,25 @@ func exchangeScene() scene {
 }
 
 // declareExchange is what the operator says: who may exchange what, for which API.
-func declareExchange(configuration *valetkey.Configuration, photos, prints string) {
-	for i := range configuration.Resources {
-		if r := &configuration.Resources[i]; r.Identifier == photos {
+func declareExchange(config *configuration.Configuration, photos, prints string) {
+	for i := range config.Resources {
+		if r := &config.Resources[i]; r.Identifier == photos {
 			r.IntrospectionClients = append(r.IntrospectionClients, exchanger, otherExchanger)
 		}
 	}
-	configuration.Scopes = append(configuration.Scopes, record.Scope{Name: scopePrints, Description: "Order prints"})
-	configuration.Resources = append(configuration.Resources, record.Resource{Identifier: prints, Name: "The printing API", Scopes: []string{scopePrints}})
+	config.Scopes = append(config.Scopes, record.Scope{Name: scopePrints, Description: "Order prints"})
+	config.Resources = append(config.Resources, record.Resource{Identifier: prints, Name: "The printing API", Scopes: []string{scopePrints}})
 	for _, id := range []string{exchanger, otherExchanger} {
-		configuration.Clients = append(configuration.Clients, valetkey.Client{ID: id, Secret: exchangerSecret, ClientMetadata: oauth.ClientMetadata{
+		config.Clients = append(config.Clients, configuration.Client{ID: id, Secret: exchangerSecret, ClientMetadata: oauth.ClientMetadata{
 			GrantTypes: []string{oauth.GrantTypeTokenExchange, oauth.GrantTypeClientCredentials}, Scope: oauth.Scope{scopeRead, scopeDelete, scopePrints}.String(),
 		}})
 	}
-	for i := range configuration.Clients { // nobody waits here for tokens to expire
-		if c := &configuration.Clients[i]; c.ID == "postcards" || c.ID == exchanger || c.ID == otherExchanger {
-			c.AccessTokenLifetime = valetkey.Duration(sceneLifetime)
+	for i := range config.Clients { // nobody waits here for tokens to expire
+		if c := &config.Clients[i]; c.ID == "postcards" || c.ID == exchanger || c.ID == otherExchanger {
+			c.AccessTokenLifetime = record.Duration(sceneLifetime)
 		}
 	}
-	configuration.TokenExchange = append(configuration.TokenExchange, authserver.TokenExchangeRule{
+	config.TokenExchange = append(config.TokenExchange, authserver.TokenExchangeRule{
 		Clients: []string{exchanger}, Resources: []string{prints}, Scopes: []string{scopePrints},
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -30,7 +30,7 @@ func firstPartyScene() scene {
 	}
 }
 
-func declareFirstParty(_ *Demo, c *valetkey.Configuration) error {
+func declareFirstParty(_ *Demo, c *configuration.Configuration) error {
 	c.FirstPartyApplications = true
 	for i := range c.Clients {
 		if app := &c.Clients[i]; app.ID == firstPartyScene().clientID {

@@ -7,8 +7,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -23,8 +23,8 @@ func idJAGScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeTokenExchange},
 		scopes:          []string{oauth.ScopeOpenID}, callback: "/idjag/callback",
-		configure: func(_ *Demo, configuration *valetkey.Configuration) error {
-			configuration.TokenExchange = append(configuration.TokenExchange, authserver.TokenExchangeRule{
+		configure: func(_ *Demo, config *configuration.Configuration) error {
+			config.TokenExchange = append(config.TokenExchange, authserver.TokenExchangeRule{
 				Clients: []string{"wiki"}, Audiences: []string{chatIssuer}, Scopes: []string{"chat.read"},
 				RequestedTokenTypes: []string{oauth.TokenTypeIDJAG}, SubjectTokenTypes: []string{oauth.TokenTypeIDToken},
 				AudienceClientID: "wiki-at-chat",

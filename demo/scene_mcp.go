@@ -20,8 +20,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey"
-
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
@@ -38,7 +37,7 @@ func mcpScene() scene {
 	return scene{
 		key: "mcp", title: "AI agent connects to an MCP server", button: "Connect to the MCP server",
 		about:     "An MCP client knows the address of an MCP server and nothing else. The server tells it which authorization server to use. The client's client_id there is the https address of a document that describes it, and the token is only for that MCP server.",
-		configure: func(d *Demo, configuration *valetkey.Configuration) error { return d.mcp.configure(d, configuration) },
+		configure: func(d *Demo, config *configuration.Configuration) error { return d.mcp.configure(d, config) },
 		run:       func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.run(ctx, d, w) },
 		resume:    func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.resume(ctx, d, w) },
 		breaks: []breakage{
@@ -61,7 +60,7 @@ type agentWalk struct {
 	transaction *client.Transaction
 }
 
-func (a *agents) configure(d *Demo, configuration *valetkey.Configuration) (err error) {
+func (a *agents) configure(d *Demo, config *configuration.Configuration) (err error) {
 	if a.server, err = d.serve(partyMCPServer, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serveMCP(d, w, r) })); err != nil {
 		return err
 	}
@@ -69,18 +68,18 @@ func (a *agents) configure(d *Demo, configuration *valetkey.Configuration) (err 
 	if a.client, err = d.serve(partyMCPClient, http.HandlerFunc(a.callback)); err != nil {
 		return err
 	}
-	if err := a.publish(d, configuration); err != nil {
+	if err := a.publish(d, config); err != nil {
 		return fmt.Errorf("publish documents of clients: %w", err)
 	}
 	host := strings.TrimPrefix(a.site, "https://")
-	configuration.MetadataDocuments = valetkey.MetadataDocuments{AllowedHosts: []string{host}, Scope: scopeNotes}
-	configuration.Scopes = append(configuration.Scopes, record.Scope{Name: scopeNotes, Description: "Read your notes"})
-	configuration.Resources = append(configuration.Resources, record.Resource{Identifier: a.server, Name: "The notes of an MCP server", Scopes: []string{scopeNotes}, AccessTokenLifetime: valetkey.Duration(sceneLifetime)})
+	config.MetadataDocuments = configuration.MetadataDocuments{AllowedHosts: []string{host}, Scope: scopeNotes}
+	config.Scopes = append(config.Scopes, record.Scope{Name: scopeNotes, Description: "Read your notes"})
+	config.Resources = append(config.Resources, record.Resource{Identifier: a.server, Name: "The notes of an MCP server", Scopes: []string{scopeNotes}, AccessTokenLifetime: record.Duration(sceneLifetime)})
 	return nil
 }
 
 // publish starts an https site, whose certificate the authorization server trusts.
-func (a *agents) publish(d *Demo, configuration *valetkey.Configuration) error {
+func (a *agents) publish(d *Demo, config *configuration.Configuration) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -104,8 +103,8 @@ func (a *agents) publish(d *Demo, configuration *valetkey.Configuration) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	configuration.Outgoing.CertificateAuthorities = file.Name()
-	configuration.Outgoing.InsecureOutsiderNetworks = []string{"127.0.0.1"} // the client is on this machine
+	config.Outgoing.CertificateAuthorities = file.Name()
+	config.Outgoing.InsecureOutsiderNetworks = []string{"127.0.0.1"} // the client is on this machine
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
 	if err != nil {
 		return err

@@ -14,8 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const partyPolicy = "policy service"
@@ -31,8 +32,8 @@ func policyScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeClientCredentials},
 		scopes:          []string{scopeRead},
-		configure: func(d *Demo, configuration *valetkey.Configuration) error {
-			return d.policy.configure(d, configuration)
+		configure: func(d *Demo, config *configuration.Configuration) error {
+			return d.policy.configure(d, config)
 		},
 		run: func(ctx context.Context, d *Demo, w *walk) error { return d.policy.run(ctx, d, w) },
 		breaks: []breakage{
@@ -50,14 +51,14 @@ type policyService struct {
 	walk    *walk
 }
 
-func (p *policyService) configure(d *Demo, configuration *valetkey.Configuration) error {
+func (p *policyService) configure(d *Demo, config *configuration.Configuration) error {
 	address, err := d.serve(partyPolicy, http.HandlerFunc(p.decide))
 	if err != nil {
 		return err
 	}
-	configuration.Outgoing.Networks = append(configuration.Outgoing.Networks, "127.0.0.1")
-	configuration.Hooks = append(configuration.Hooks, valetkey.Hook{
-		URL: address + "/tokens", Secret: policySecret, Timeout: valetkey.Duration(2 * time.Second),
+	config.Outgoing.Networks = append(config.Outgoing.Networks, "127.0.0.1")
+	config.Hooks = append(config.Hooks, configuration.Hook{
+		URL: address + "/tokens", Secret: policySecret, Timeout: record.Duration(2 * time.Second),
 		Clients: []string{"booking"}, GrantTypes: []string{oauth.GrantTypeClientCredentials},
 	})
 	return nil

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -25,10 +25,10 @@ func revocationScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 		scopes:          []string{oauth.ScopeOpenID, scopeRead}, callback: "/revocation/callback",
-		configure: func(_ *Demo, configuration *valetkey.Configuration) error {
-			watchtower := valetkey.Client{ID: tool, Secret: toolSecret, ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}}}
+		configure: func(_ *Demo, config *configuration.Configuration) error {
+			watchtower := configuration.Client{ID: tool, Secret: toolSecret, ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}}}
 			watchtower.GlobalTokenRevocation = true
-			configuration.Clients = append(configuration.Clients, watchtower)
+			config.Clients = append(config.Clients, watchtower)
 			return nil
 		},
 		run: runRevocation,

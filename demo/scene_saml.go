@@ -18,8 +18,8 @@ import (
 	"github.com/beevik/etree"
 	dsig "github.com/russellhaering/goxmldsig"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -33,7 +33,7 @@ func samlScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeSAMLBearer},
 		scopes:          []string{scopeRead},
-		configure:       func(d *Demo, configuration *valetkey.Configuration) error { return d.saml.declare(configuration) },
+		configure:       func(d *Demo, config *configuration.Configuration) error { return d.saml.declare(config) },
 		run:             runSAML,
 		breaks: []breakage{
 			{key: "again", title: "Replay the assertion", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
@@ -46,7 +46,7 @@ func samlScene() scene {
 // samlProvider signs assertions that the server trusts.
 type samlProvider struct{ signing *dsig.SigningContext }
 
-func (p *samlProvider) declare(configuration *valetkey.Configuration) error {
+func (p *samlProvider) declare(config *configuration.Configuration) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return fmt.Errorf("make a key for SAML: %w", err)
@@ -60,13 +60,13 @@ func (p *samlProvider) declare(configuration *valetkey.Configuration) error {
 		return fmt.Errorf("prepare to sign SAML: %w", err)
 	}
 	p.signing.Canonicalizer = dsig.MakeC14N10ExclusiveCanonicalizerWithPrefixList("")
-	configuration.TrustedIssuers = append(configuration.TrustedIssuers, authserver.TrustedIssuer{
+	config.TrustedIssuers = append(config.TrustedIssuers, authserver.TrustedIssuer{
 		Issuer: samlEntity, SAMLCertificates: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
 		Uses: []string{authserver.UseSAMLBearer}, Clients: []string{"portal"}, Scopes: []string{scopeRead},
 		Subjects: map[string]string{"u-1842": Username},
 	})
-	for i := range configuration.Clients {
-		if c := &configuration.Clients[i]; c.ID == "portal" {
+	for i := range config.Clients {
+		if c := &config.Clients[i]; c.ID == "portal" {
 			c.SkipConsent = true // the company has decided for its people
 		}
 	}

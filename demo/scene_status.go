@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 	"github.com/valetkey/valetkey/storage/record"
@@ -47,16 +47,16 @@ func statusScene() scene {
 // ledger is an API of its own, whose tokens have a status.
 type ledger struct{ demo *Demo }
 
-func (l *ledger) configure(d *Demo, configuration *valetkey.Configuration) error {
+func (l *ledger) configure(d *Demo, config *configuration.Configuration) error {
 	l.demo = d
 	address, err := d.serve(partyLedger, l)
 	if err != nil {
 		return err
 	}
-	configuration.Scopes = append(configuration.Scopes, record.Scope{Name: scopeLedger, Description: "Read the ledger"})
-	configuration.Resources = append(configuration.Resources, record.Resource{
+	config.Scopes = append(config.Scopes, record.Scope{Name: scopeLedger, Description: "Read the ledger"})
+	config.Resources = append(config.Resources, record.Resource{
 		Identifier: address, Name: partyLedger, Scopes: []string{scopeLedger},
-		StatusList: true, AccessTokenLifetime: valetkey.Duration(sceneLifetime),
+		StatusList: true, AccessTokenLifetime: record.Duration(sceneLifetime),
 	})
 	return nil
 }

@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 	"github.com/valetkey/valetkey/storage/record"
@@ -29,8 +29,8 @@ func transactionScene() scene {
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
 		scopes:          []string{scopeRead}, callback: "/transaction/callback",
-		configure: func(d *Demo, configuration *valetkey.Configuration) error {
-			declareGateway(configuration, d.api)
+		configure: func(d *Demo, config *configuration.Configuration) error {
+			declareGateway(config, d.api)
 			_, err := d.serve(partyThumbnails, thumbnails(d))
 			return err
 		},
@@ -44,21 +44,21 @@ func transactionScene() scene {
 	}
 }
 
-func declareGateway(configuration *valetkey.Configuration, photos string) {
-	for i := range configuration.Resources {
-		if r := &configuration.Resources[i]; r.Identifier == photos {
+func declareGateway(config *configuration.Configuration, photos string) {
+	for i := range config.Resources {
+		if r := &config.Resources[i]; r.Identifier == photos {
 			r.IntrospectionClients = append(r.IntrospectionClients, gateway)
 		}
 	}
-	configuration.Clients = append(configuration.Clients, valetkey.Client{ID: gateway, Secret: gatewaySecret, ClientMetadata: oauth.ClientMetadata{
+	config.Clients = append(config.Clients, configuration.Client{ID: gateway, Secret: gatewaySecret, ClientMetadata: oauth.ClientMetadata{
 		GrantTypes: []string{oauth.GrantTypeTokenExchange},
 	}})
-	for i := range configuration.Clients { // nobody waits here for tokens to expire
-		if c := &configuration.Clients[i]; c.ID == "slides" {
-			c.AccessTokenLifetime = valetkey.Duration(sceneLifetime)
+	for i := range config.Clients { // nobody waits here for tokens to expire
+		if c := &config.Clients[i]; c.ID == "slides" {
+			c.AccessTokenLifetime = record.Duration(sceneLifetime)
 		}
 	}
-	configuration.TokenExchange = append(configuration.TokenExchange, authserver.TokenExchangeRule{
+	config.TokenExchange = append(config.TokenExchange, authserver.TokenExchangeRule{
 		Clients: []string{gateway}, Audiences: []string{trustDomain}, RequestedTokenTypes: []string{oauth.TokenTypeTransaction},
 	})
 }

@@ -3,7 +3,7 @@ package demo
 import (
 	"context"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -21,7 +21,7 @@ type scene struct {
 
 	// configure adds what the scene needs to the authorization server's configuration,
 	// and starts its own servers (Demo.serve); nil for nothing.
-	configure func(*Demo, *valetkey.Configuration) error
+	configure func(*Demo, *configuration.Configuration) error
 	// run takes the place of the call of the API after the code flow, or, without a
 	// callback, of client credentials and that call. It does what the walk's breakage
 	// says. nil for the plain steps.

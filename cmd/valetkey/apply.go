@@ -8,7 +8,10 @@ import (
 	"os"
 	"strings"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/declare"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 type applyCommand struct {
@@ -28,32 +31,32 @@ func (applyCommand) Help() string {
 
 // Run applies the files.
 func (c *applyCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.read()
+	config, err := c.read()
 	if err != nil {
 		return err
 	}
-	if c.Prune && configuration.Source == "" {
+	if c.Prune && config.Source == "" {
 		return usageError{errors.New("--prune needs --source, or files that all have the same source or issuer")}
 	}
-	store, err := valetkey.OpenStore(ctx, &configuration, newLogger(o.log, valetkey.Log{Level: "warn"}))
+	store, err := database.Open(ctx, &config, newLogger(o.log, configuration.Log{Level: "warn"}))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	for _, warning := range configuration.Declarations.Warnings() {
+	for _, warning := range config.Declarations.Warnings() {
 		fmt.Fprintln(o.log, "warning:", warning)
 	}
-	options := valetkey.DeclareOptions{Source: configuration.Source, KeepUnnamed: true}
+	options := declare.Options{Source: config.Source, KeepUnnamed: true}
 	if len(c.Files) == 1 {
 		options.FormerSource = formerSource(c.Files[0])
 	}
 	if c.Prune {
-		if options.Prune, err = c.confirm(ctx, o, &configuration, store); err != nil {
+		if options.Prune, err = c.confirm(ctx, o, &config, store); err != nil {
 			return err
 		}
 	}
-	declared, err := configuration.ApplyWith(ctx, store, options)
-	var conflict *valetkey.ConflictError
+	declared, err := declare.Apply(ctx, store.Store, &config.Declarations, options)
+	var conflict *declaration.ConflictError
 	if err != nil && !errors.As(err, &conflict) {
 		return err
 	}
@@ -68,15 +71,15 @@ func (c *applyCommand) Run(ctx context.Context, o *output) error {
 
 // confirm lists what --prune removes and asks for a yes. It returns what was listed, so that
 // nothing else is removed.
-func (c *applyCommand) confirm(ctx context.Context, o *output, configuration *valetkey.Configuration, store *valetkey.Store) ([]valetkey.RecordName, error) {
-	declared, err := configuration.DiffWith(ctx, store, valetkey.DeclareOptions{Source: configuration.Source, PruneAll: true})
+func (c *applyCommand) confirm(ctx context.Context, o *output, config *configuration.Configuration, store *database.Database) ([]declaration.Name, error) {
+	declared, err := declare.Diff(ctx, store.Store, &config.Declarations, declare.Options{Source: config.Source, PruneAll: true})
 	if err != nil {
 		return nil, err
 	}
-	names := []valetkey.RecordName{}
+	names := []declaration.Name{}
 	for _, change := range declared.Changes {
-		if change.Action == valetkey.ActionRemove {
-			names = append(names, valetkey.RecordName{Kind: change.Kind, Name: change.Name})
+		if change.Action == declaration.ActionRemove {
+			names = append(names, declaration.Name{Kind: change.Kind, Name: change.Name})
 		}
 	}
 	if len(names) == 0 || c.Yes {

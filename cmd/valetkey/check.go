@@ -24,20 +24,20 @@ func (checkCommand) Help() string {
 // Run checks a file.
 func (c *checkCommand) Run(ctx context.Context, o *output) error {
 	serve := serveCommand{Config: c.File, Listen: c.Listen, Issuer: c.Issuer, Database: c.Database}
-	configuration, err := serve.configuration()
+	config, err := serve.configuration()
 	if err != nil {
 		return err
 	}
-	for _, recommendation := range configuration.Declarations.Recommendations() {
+	for _, recommendation := range config.Declarations.Recommendations() {
 		fmt.Fprintln(o.log, "recommended:", recommendation)
 	}
-	for _, warning := range configuration.Declarations.Warnings() {
+	for _, warning := range config.Declarations.Warnings() {
 		fmt.Fprintln(o.log, "warning:", warning)
 	}
-	if err := (valetkey.Config{Configuration: configuration}).Check(ctx); err != nil {
+	if err := (valetkey.Config{Configuration: config}).Check(ctx); err != nil {
 		return usageError{err}
 	}
 	fmt.Fprintf(o.out, "%s is valid: clients %d, users %d, scopes %d, resources %d\n", c.File,
-		len(configuration.Clients), len(configuration.Users), len(configuration.Scopes), len(configuration.Resources))
+		len(config.Clients), len(config.Users), len(config.Scopes), len(config.Resources))
 	return nil
 }

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
 )
 
 // serverDatabase is where what a server keeps is.
@@ -16,24 +17,24 @@ type serverDatabase struct {
 	JSON     bool   `help:"Print JSON."`
 }
 
-func (d *serverDatabase) configuration() (valetkey.Configuration, error) {
-	configuration, err := configurationOf(d.Config)
+func (d *serverDatabase) configuration() (configuration.Configuration, error) {
+	config, err := configurationOf(d.Config)
 	if err != nil {
-		return configuration, err
+		return config, err
 	}
-	configuration.Database = cmp.Or(d.Database, configuration.Database, valetkey.DefaultDatabase)
-	if path := missingFile(configuration.Database); path != "" {
-		return configuration, usageError{fmt.Errorf("there is no database at %s: name it with --database, or the configuration file with --config", path)}
+	config.Database = cmp.Or(d.Database, config.Database, configuration.DefaultDatabase)
+	if path := missingFile(config.Database); path != "" {
+		return config, usageError{fmt.Errorf("there is no database at %s: name it with --database, or the configuration file with --config", path)}
 	}
-	return configuration, nil
+	return config, nil
 }
 
 // open opens the database, which the caller closes. A server may be using it.
-func (d *serverDatabase) open(ctx context.Context) (*valetkey.Store, *valetkey.Configuration, error) {
-	configuration, err := d.configuration()
+func (d *serverDatabase) open(ctx context.Context) (*database.Database, *configuration.Configuration, error) {
+	config, err := d.configuration()
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
-	return store, &configuration, err
+	store, err := database.Open(ctx, &config, slog.New(slog.DiscardHandler))
+	return store, &config, err
 }

@@ -13,7 +13,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/declare"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 // errDifferent is the result of "diff --exit-code" when there are differences.
@@ -29,14 +32,14 @@ type declarationFiles struct {
 
 // read returns the declarations of all files as one, with the database that they are for and
 // their source.
-func (f *declarationFiles) read() (valetkey.Configuration, error) {
+func (f *declarationFiles) read() (configuration.Configuration, error) {
 	all, err := configurationOf(f.Config)
 	if err != nil {
 		return all, err
 	}
-	all.Declarations = valetkey.Declarations{}
+	all.Declarations = configuration.Declarations{}
 	for i, file := range f.Files {
-		c, err := valetkey.ReadDeclarations(file)
+		c, err := configuration.ReadDeclarations(file)
 		if err != nil {
 			return all, usageError{err}
 		}
@@ -50,7 +53,7 @@ func (f *declarationFiles) read() (valetkey.Configuration, error) {
 		}
 	}
 	all.Source = cmp.Or(f.Source, all.Source)
-	all.Database = cmp.Or(f.Database, all.Database, valetkey.DefaultDatabase)
+	all.Database = cmp.Or(f.Database, all.Database, configuration.DefaultDatabase)
 	if err := all.Validate(); err != nil {
 		return all, usageError{err}
 	}
@@ -58,10 +61,10 @@ func (f *declarationFiles) read() (valetkey.Configuration, error) {
 }
 
 // configurationOf is that of a file, if one is named, and of the environment.
-func configurationOf(path string) (valetkey.Configuration, error) {
-	read := valetkey.EnvironmentConfiguration
+func configurationOf(path string) (configuration.Configuration, error) {
+	read := configuration.FromEnvironment
 	if path != "" {
-		read = func() (valetkey.Configuration, error) { return valetkey.ReadConfiguration(path) }
+		read = func() (configuration.Configuration, error) { return configuration.Read(path) }
 	}
 	c, err := read()
 	if err != nil {
@@ -94,26 +97,26 @@ func (diffCommand) Help() string {
 
 // Run shows the differences.
 func (c *diffCommand) Run(ctx context.Context, o *output) error {
-	configuration, err := c.read()
+	config, err := c.read()
 	if err != nil {
 		return err
 	}
-	if missingFile(configuration.Database) != "" {
-		configuration.Database = "sqlite::memory:" // nothing is there yet, and nothing is made
+	if missingFile(config.Database) != "" {
+		config.Database = "sqlite::memory:" // nothing is there yet, and nothing is made
 	}
-	store, err := valetkey.OpenStore(ctx, &configuration, slog.New(slog.DiscardHandler))
+	store, err := database.Open(ctx, &config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	declared, err := configuration.DiffWith(ctx, store, valetkey.DeclareOptions{Source: configuration.Source})
+	declared, err := declare.Diff(ctx, store.Store, &config.Declarations, declare.Options{Source: config.Source})
 	if err != nil {
 		return err
 	}
 	if err := printChanges(o.out, c.JSON, declared.Changes, "No differences."); err != nil {
 		return err
 	}
-	if c.ExitCode && slices.ContainsFunc(declared.Changes, func(c valetkey.Change) bool { return c.Action != valetkey.ActionNone }) {
+	if c.ExitCode && slices.ContainsFunc(declared.Changes, func(c declaration.Change) bool { return c.Action != declaration.ActionNone }) {
 		return errDifferent
 	}
 	return nil
@@ -121,21 +124,21 @@ func (c *diffCommand) Run(ctx context.Context, o *output) error {
 
 // signs begin the lines about changes.
 var signs = map[string]string{
-	valetkey.ActionAdd: "+", valetkey.ActionChange: "~", valetkey.ActionRetire: "-", valetkey.ActionRestore: "+",
-	valetkey.ActionRemove: "x", valetkey.ActionConflict: "!", valetkey.ActionNone: "=",
+	declaration.ActionAdd: "+", declaration.ActionChange: "~", declaration.ActionRetire: "-", declaration.ActionRestore: "+",
+	declaration.ActionRemove: "x", declaration.ActionConflict: "!", declaration.ActionNone: "=",
 }
 
 // remarks end them, where the sign does not say enough.
 var remarks = map[string]string{
-	valetkey.ActionRetire:  " (retired: the files do not name it any more; it comes back if they name it again)",
-	valetkey.ActionRestore: " (was retired and is named again)",
-	valetkey.ActionRemove:  " (removed for good)",
+	declaration.ActionRetire:  " (retired: the files do not name it any more; it comes back if they name it again)",
+	declaration.ActionRestore: " (was retired and is named again)",
+	declaration.ActionRemove:  " (removed for good)",
 }
 
-func printChanges(w io.Writer, asJSON bool, changes []valetkey.Change, none string) error {
+func printChanges(w io.Writer, asJSON bool, changes []declaration.Change, none string) error {
 	if asJSON {
 		if changes == nil {
-			changes = []valetkey.Change{}
+			changes = []declaration.Change{}
 		}
 		return printJSON(w, changes)
 	}

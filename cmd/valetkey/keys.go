@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -58,13 +57,16 @@ func (keysRotateCommand) Help() string {
 
 // Run makes the new keys.
 func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
-	store, configuration, err := c.open(ctx)
+	store, config, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	added, err := valetkey.RotateKeys(ctx, store, configuration, authserver.KeyRotation{
-		Algorithm: c.Algorithm, Now: c.Now, Revoke: c.Revoke,
+	added, err := authserver.RotateKeys(ctx, store, time.Now(), authserver.KeyRotation{
+		Algorithm: c.Algorithm,
+		Now:       c.Now,
+		Revoke:    c.Revoke,
+		Lifetimes: config.Lifetimes.Engine(),
 	})
 	if errors.Is(err, authserver.ErrKeyAlgorithm) {
 		return usageError{err}

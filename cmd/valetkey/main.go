@@ -16,7 +16,7 @@ import (
 // The exit codes.
 const (
 	exitFailed = 1 // what was asked for failed, or "demo --check" found a fault
-	exitUsage  = 2 // the command line or a configuration file is wrong
+	exitUsage  = 2 // the command line or a config file is wrong
 	exitDiff   = 3 // "diff --exit-code" found differences
 )
 

@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/useradmin"
 )
 
 // maxPasswordInput is more than any password that is taken.
@@ -72,11 +73,11 @@ func (c *hashPasswordCommand) Run(o *output) error {
 	if err != nil {
 		return err
 	}
-	hash, err := valetkey.HashPassword(password)
+	hash, err := useradmin.HashPassword(password)
 	if err != nil {
 		return usageError{err}
 	}
-	if err := valetkey.CheckPassword(password); err != nil {
+	if err := identity.CheckPassword(password, &identity.User{}); err != nil {
 		fmt.Fprintln(o.log, "warning:", err)
 	}
 	fmt.Fprintln(o.out, hash)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/storage/declaration"
 )
 
 // configurationTopic is the topic of the readiness details about the configuration file.
@@ -41,10 +43,10 @@ type reloader struct {
 	log     *slog.Logger
 	watch   fileWatch
 
-	applied valetkey.Declarations // those in force
-	newline bool                  // the text in force ended with one
-	text    []byte                // of the last attempt
-	said    string                // the last error, which is not logged twice
+	applied configuration.Declarations // those in force
+	newline bool                       // the text in force ended with one
+	text    []byte                     // of the last attempt
+	said    string                     // the last error, which is not logged twice
 }
 
 // reload applies the configuration file again at SIGHUP and when it has changed, until ctx
@@ -107,9 +109,9 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 		r.failed(ctx, refusal{"the file cannot be read; the previous configuration stays in force", err})
 		return true
 	}
-	configuration, err := r.accept(text, asked)
+	config, err := r.accept(text, asked)
 	// Files with secrets must have come to rest too, before what they say is applied.
-	if paths := watched(r.command.Config, configuration); !slices.Equal(paths, r.watch.paths) && (err == nil || len(paths) > 1) {
+	if paths := watched(r.command.Config, config); !slices.Equal(paths, r.watch.paths) && (err == nil || len(paths) > 1) {
 		r.watch.done(paths, time.Time{})
 		return false
 	}
@@ -118,23 +120,23 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 		r.failed(ctx, err)
 		return true
 	}
-	configuration.Modified = newest(r.watch.seen)
-	changes, err := r.server.Apply(ctx, configuration.Declarations)
+	config.Modified = newest(r.watch.seen)
+	changes, err := r.server.Apply(ctx, config.Declarations)
 	// A record that conflicts with what is stored is in the log; the others were applied.
-	if err != nil && !errors.As(err, new(*valetkey.ConflictError)) {
+	if err != nil && !errors.As(err, new(*declaration.ConflictError)) {
 		r.watch.done(r.watch.paths, time.Now().Add(retryAfter))
 		r.failed(ctx, refusal{"the file could not be applied; the server tries again", err})
 		return true
 	}
 	r.watch.done(r.watch.paths, time.Time{})
-	r.applied, r.newline, r.said = configuration.Declarations, endsLine(text), ""
+	r.applied, r.newline, r.said = config.Declarations, endsLine(text), ""
 	r.server.SetReadinessDetail(configurationTopic)
-	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", valetkey.CountChanges(changes))
+	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", declaration.Count(changes))
 	return true
 }
 
 // watched are the files whose change is a change of the configuration.
-func watched(path string, c valetkey.Configuration) []string {
+func watched(path string, c configuration.Configuration) []string {
 	paths := append([]string{path}, c.SecretFiles()...)
 	slices.Sort(paths[1:])
 	return slices.Compact(paths)
@@ -178,7 +180,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, valetkey.MaxConfigurationBytes+1))
+	text, err := io.ReadAll(io.LimitReader(file, configuration.MaxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
@@ -187,34 +189,34 @@ func readFile(path string) ([]byte, error) {
 
 // accept decides whether a text may be applied. Whoever asked by SIGHUP says that a file is
 // complete which does not look so.
-func (r *reloader) accept(text []byte, asked bool) (valetkey.Configuration, error) {
-	configuration, err := valetkey.ParseConfiguration(r.command.Config, text)
-	if errors.Is(err, valetkey.ErrEmpty) {
-		return configuration, refusal{"the file is empty; the previous configuration stays in force", err}
+func (r *reloader) accept(text []byte, asked bool) (configuration.Configuration, error) {
+	config, err := configuration.Parse(r.command.Config, text)
+	if errors.Is(err, configuration.ErrEmpty) {
+		return config, refusal{"the file is empty; the previous configuration stays in force", err}
 	}
 	if err != nil {
-		return configuration, err
+		return config, err
 	}
-	if configuration, err = r.command.complete(configuration); err != nil {
-		return configuration, err
+	if config, err = r.command.complete(config); err != nil {
+		return config, err
 	}
-	if names := changedSettings(r.command.running, configuration); len(names) > 0 {
-		return configuration, refusal{
+	if names := changedSettings(r.command.running, config); len(names) > 0 {
+		return config, refusal{
 			"the file changes settings that need a restart; the previous configuration stays in force until then",
 			fmt.Errorf("%s: changing this needs a restart", strings.Join(names, ", ")),
 		}
 	}
-	if err := r.complete(text, &configuration.Declarations); err != nil && !asked {
-		return configuration, refusal{"the file looks incomplete; the previous configuration stays in force",
+	if err := r.complete(text, &config.Declarations); err != nil && !asked {
+		return config, refusal{"the file looks incomplete; the previous configuration stays in force",
 			fmt.Errorf("%w; if it is complete, send SIGHUP", err)}
 	}
-	return configuration, nil
+	return config, nil
 }
 
 // complete tells a file whose end is missing from one that names less. YAML that was cut off
 // is often valid YAML. The signs: its last line does not end, where that of the file in
 // force did, or a whole section is missing.
-func (r *reloader) complete(text []byte, d *valetkey.Declarations) error {
+func (r *reloader) complete(text []byte, d *configuration.Declarations) error {
 	if !endsLine(text) && r.newline {
 		return fmt.Errorf("%w: its last line does not end with a newline", errTorn)
 	}
@@ -243,7 +245,7 @@ func endsLine(text []byte) bool {
 }
 
 // changedSettings names the settings, apart from declarations, that differ.
-func changedSettings(a, b valetkey.Configuration) []string {
+func changedSettings(a, b configuration.Configuration) []string {
 	var names []string
 	before, after := reflect.ValueOf(a), reflect.ValueOf(b)
 	for i := range before.NumField() {

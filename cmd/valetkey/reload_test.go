@@ -63,13 +63,13 @@ func withReload(t *testing.T, text string, test func(w *reloadWorld)) {
 		w := &reloadWorld{T: t, path: filepath.Join(folder, "valetkey.yaml"), hangup: make(chan os.Signal, 1)}
 		w.write(text)
 		command := serveCommand{Config: w.path}
-		configuration, before, err := command.read()
+		config, before, err := command.read()
 		if err != nil {
 			t.Fatal(err)
 		}
-		command.running = configuration
+		command.running = config
 		log := slog.New(slog.NewTextHandler(&w.log, nil))
-		w.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Logger: log})
+		w.server, err = valetkey.New(valetkey.Config{Configuration: config, Logger: log})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,8 +156,8 @@ func (w *reloadWorld) applied(want string) {
 func TestOP01_AFileThatMustNotBeAppliedChangesNothing(t *testing.T) {
 	withReload(t, bothOf, func(w *reloadWorld) {
 		for _, test := range []struct{ text, detail, logged string }{
-			{"", "is empty", "says nothing"},
-			{"\n\n# clients:\n", "is empty", "says nothing"},
+			{"", "is empty", "contains only comments"},
+			{"\n\n# clients:\n", "is empty", "contains only comments"},
 			{"clients: [", "has an error", "valetkey.yaml:2"},
 			{bothOf + "nonsense: true\n", "has an error", "unknown key"},
 			{strings.Replace(bothOf, "http://127.0.0.1/cb", "http://app.example.com/cb", 1), "has an error", "valetkey.yaml:4"},
@@ -402,12 +402,12 @@ func TestOP04_AFileThatWasModifiedEarlierIsOlderAtStart(t *testing.T) {
 		if err := errors.Join(os.WriteFile(path, []byte(head+node.text), 0o600), os.Chtimes(path, node.modified, node.modified)); err != nil {
 			t.Fatal(err)
 		}
-		configuration, _, err := (&serveCommand{Config: path}).read()
+		config, _, err := (&serveCommand{Config: path}).read()
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := reloadWorld{T: t}
-		if w.server, err = valetkey.New(valetkey.Config{Configuration: configuration, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+		if w.server, err = valetkey.New(valetkey.Config{Configuration: config, Logger: slog.New(slog.DiscardHandler)}); err != nil {
 			t.Fatal(err)
 		}
 		if known := w.known(); known != node.known {
@@ -467,8 +467,8 @@ func TestAPipeIsReadOnceThoughItNamesSecretFiles(t *testing.T) {
 	}
 	read := make(chan error, 1)
 	go func() {
-		configuration, _, err := (&serveCommand{Config: pipe}).read()
-		if err == nil && len(configuration.Clients) != 1 {
+		config, _, err := (&serveCommand{Config: pipe}).read()
+		if err == nil && len(config.Clients) != 1 {
 			err = errors.New("it has no client")
 		}
 		read <- err

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/internal/useradmin"
 )
 
 type revokeCommand struct {
@@ -27,8 +27,8 @@ func (c *revokeCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	defer store.Close()
-	err = valetkey.RevokeUser(ctx, store, c.User)
-	if errors.Is(err, valetkey.ErrNoSuchUser) {
+	err = useradmin.Revoke(ctx, store.Store, c.User)
+	if errors.Is(err, useradmin.ErrNotFound) {
 		return usageError{err}
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -25,9 +26,9 @@ type serveCommand struct {
 	Issuer   string `help:"The URL under which users and clients reach the server." placeholder:"URL"`
 	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
 
-	running  valetkey.Configuration // what the server was started with
-	piped    []byte                 // what a pipe held, which cannot be read twice
-	endsLine bool                   // the file's text ended with a newline
+	running  configuration.Configuration // what the server was started with
+	piped    []byte                      // what a pipe held, which cannot be read twice
+	endsLine bool                        // the file's text ended with a newline
 }
 
 // Help is shown by "valetkey serve --help".
@@ -43,24 +44,24 @@ func (serveCommand) Help() string {
 const defaultListen = "127.0.0.1:8080"
 
 // configuration is that of the file, the environment and the command line.
-func (c *serveCommand) configuration() (valetkey.Configuration, error) {
+func (c *serveCommand) configuration() (configuration.Configuration, error) {
 	if c.Config == "" {
-		configuration, err := valetkey.EnvironmentConfiguration()
+		config, err := configuration.FromEnvironment()
 		if err != nil {
-			return configuration, usageError{err}
+			return config, usageError{err}
 		}
-		return c.complete(configuration)
+		return c.complete(config)
 	}
-	var configuration valetkey.Configuration
+	var config configuration.Configuration
 	text, err := c.text()
 	if err == nil {
 		c.endsLine = endsLine(text)
-		configuration, err = valetkey.ParseConfiguration(c.Config, text)
+		config, err = configuration.Parse(c.Config, text)
 	}
 	if err != nil {
-		return configuration, usageError{err}
+		return config, usageError{err}
 	}
-	return c.complete(configuration)
+	return c.complete(config)
 }
 
 // text is that of the configuration file.
@@ -80,52 +81,52 @@ func (c *serveCommand) text() ([]byte, error) {
 }
 
 // read returns the configuration, and the stamps that its files had just before.
-func (c *serveCommand) read() (valetkey.Configuration, []stamp, error) {
+func (c *serveCommand) read() (configuration.Configuration, []stamp, error) {
 	before := stampsOf([]string{c.Config})
-	configuration, err := c.configuration()
-	if paths := watched(c.Config, configuration); err == nil && len(paths) > 1 {
+	config, err := c.configuration()
+	if paths := watched(c.Config, config); err == nil && len(paths) > 1 {
 		// Now that the names of all files are known, they are read once more.
 		before = append(before, stampsOf(paths[1:])...)
-		configuration, err = c.configuration()
+		config, err = c.configuration()
 	}
-	configuration.Modified = newest(before)
-	return configuration, before, err
+	config.Modified = newest(before)
+	return config, before, err
 }
 
 // complete adds what the command line says, and the defaults.
-func (c *serveCommand) complete(configuration valetkey.Configuration) (valetkey.Configuration, error) {
-	configuration.Listen = cmp.Or(c.Listen, configuration.Listen)
-	configuration.Issuer = cmp.Or(c.Issuer, configuration.Issuer)
-	configuration.Database = cmp.Or(c.Database, configuration.Database, valetkey.DefaultDatabase)
-	configuration.Listen = cmp.Or(configuration.Listen, listenAddress(configuration))
-	if _, _, err := net.SplitHostPort(configuration.Listen); err != nil {
-		return configuration, usageError{fmt.Errorf("listen: %q is not HOST:PORT, such as %s", configuration.Listen, defaultListen)}
+func (c *serveCommand) complete(config configuration.Configuration) (configuration.Configuration, error) {
+	config.Listen = cmp.Or(c.Listen, config.Listen)
+	config.Issuer = cmp.Or(c.Issuer, config.Issuer)
+	config.Database = cmp.Or(c.Database, config.Database, configuration.DefaultDatabase)
+	config.Listen = cmp.Or(config.Listen, listenAddress(config))
+	if _, _, err := net.SplitHostPort(config.Listen); err != nil {
+		return config, usageError{fmt.Errorf("listen: %q is not HOST:PORT, such as %s", config.Listen, defaultListen)}
 	}
-	if configuration.Issuer == "" {
-		host, port, err := net.SplitHostPort(configuration.Listen)
+	if config.Issuer == "" {
+		host, port, err := net.SplitHostPort(config.Listen)
 		if err != nil || !oauth.IsLoopbackHost(host) || port == "0" {
-			return configuration, usageError{fmt.Errorf("name the issuer with --issuer: the URL under which users reach %s", configuration.Listen)}
+			return config, usageError{fmt.Errorf("name the issuer with --issuer: the URL under which users reach %s", config.Listen)}
 		}
-		configuration.Issuer = "http://" + configuration.Listen
+		config.Issuer = "http://" + config.Listen
 	}
-	if err := oauth.CheckIssuer(configuration.Issuer); err != nil {
-		return configuration, usageError{err}
+	if err := oauth.CheckIssuer(config.Issuer); err != nil {
+		return config, usageError{err}
 	}
 	if c.Config != "" {
-		configuration.Source = cmp.Or(configuration.Source, configuration.Issuer)
+		config.Source = cmp.Or(config.Source, config.Issuer)
 	}
-	return configuration, nil
+	return config, nil
 }
 
 // listenAddress is the loopback port that the issuer names, if it names one.
-func listenAddress(c valetkey.Configuration) string {
+func listenAddress(c configuration.Configuration) string {
 	if u, err := url.Parse(c.Issuer); err == nil && u.Port() != "" && oauth.IsLoopbackHost(u.Hostname()) {
 		return net.JoinHostPort("127.0.0.1", u.Port())
 	}
 	return defaultListen
 }
 
-func newLogger(w io.Writer, c valetkey.Log) *slog.Logger {
+func newLogger(w io.Writer, c configuration.Log) *slog.Logger {
 	var level slog.Level
 	if c.Level != "" {
 		// Checked when the configuration was read; the zero value is info.
@@ -149,30 +150,30 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 			return err
 		}
 	}
-	configuration, before, err := c.read()
+	config, before, err := c.read()
 	if err != nil {
 		return err
 	}
-	c.running = configuration
-	log := newLogger(o.log, configuration.Log)
-	config := valetkey.Config{Configuration: configuration, FormerSource: formerSource(c.Config), Logger: log}
-	if err := configuration.CheckFiles(ctx); err != nil {
+	c.running = config
+	log := newLogger(o.log, config.Log)
+	serverConfig := valetkey.Config{Configuration: config, FormerSource: formerSource(c.Config), Logger: log}
+	if err := serverConfig.CheckFiles(); err != nil {
 		return usageError{err}
 	}
-	listener, err := net.Listen("tcp", configuration.Listen)
+	listener, err := net.Listen("tcp", config.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("another program listens on %s: end it, or name another port with --listen", configuration.Listen)
+		return fmt.Errorf("another program listens on %s: end it, or name another port with --listen", config.Listen)
 	}
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", configuration.Listen, err)
+		return fmt.Errorf("listen on %s: %w", config.Listen, err)
 	}
-	server, err := valetkey.New(config)
+	server, err := valetkey.New(serverConfig)
 	if err != nil {
 		_ = listener.Close()
 		return err
 	}
 	fmt.Fprintf(o.out, "Valetkey %s serves %s (listening on %s, data in %s)\n",
-		valetkey.Version, configuration.Issuer, listener.Addr(), redactedDatabase(configuration.Database))
+		valetkey.Version, config.Issuer, listener.Addr(), redactedDatabase(config.Database))
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
 		log.Error("make the link that creates the first user", "error", err)

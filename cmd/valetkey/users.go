@@ -10,7 +10,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/useradmin"
 )
 
 type usersCommand struct {
@@ -37,7 +39,7 @@ type userView struct {
 	Clients       []string       `json:"clients,omitempty"`
 }
 
-func viewUser(d *valetkey.UserDetails) userView {
+func viewUser(d *useradmin.User) userView {
 	v := userView{
 		Sub: d.ID, Username: d.Username, State: "active", Administrator: d.Administrator, HasPassword: d.PasswordHash != "",
 		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Claims: d.Claims, DeclaredBy: d.Source,
@@ -52,7 +54,7 @@ func viewUser(d *valetkey.UserDetails) userView {
 }
 
 // eachUser calls f for every user of a store, in the order of their subs.
-func eachUser(ctx context.Context, store *valetkey.Store, f func(*valetkey.UserDetails)) error {
+func eachUser(ctx context.Context, store *database.Database, f func(*useradmin.User)) error {
 	const page = 500
 	after := ""
 	for {
@@ -61,7 +63,7 @@ func eachUser(ctx context.Context, store *valetkey.Store, f func(*valetkey.UserD
 			return err
 		}
 		for _, u := range users {
-			f(&valetkey.UserDetails{User: u})
+			f(&useradmin.User{User: u})
 			after = u.ID
 		}
 		if len(users) < page {
@@ -85,7 +87,7 @@ func (c *usersListCommand) Run(ctx context.Context, o *output) error {
 	}
 	defer store.Close()
 	users := []userView{}
-	if err := eachUser(ctx, store, func(d *valetkey.UserDetails) { users = append(users, viewUser(d)) }); err != nil {
+	if err := eachUser(ctx, store, func(d *useradmin.User) { users = append(users, viewUser(d)) }); err != nil {
 		return err
 	}
 	slices.SortStableFunc(users, func(a, b userView) int { return strings.Compare(a.Username, b.Username) })
@@ -141,14 +143,14 @@ type oneUser struct {
 }
 
 // find opens the database, which the caller closes, and finds the user.
-func (c *oneUser) find(ctx context.Context) (*valetkey.Store, *valetkey.UserDetails, error) {
+func (c *oneUser) find(ctx context.Context) (*database.Database, *useradmin.User, error) {
 	store, _, err := c.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	user, err := valetkey.FindUser(ctx, store, c.Name)
+	user, err := useradmin.Find(ctx, store.Store, c.Name)
 	if err != nil {
-		if errors.Is(err, valetkey.ErrNoSuchUser) {
+		if errors.Is(err, useradmin.ErrNotFound) {
 			err = usageError{fmt.Errorf("%w; \"valetkey users list\" shows all", err)}
 		}
 		return nil, nil, errors.Join(err, store.Close())
@@ -157,7 +159,7 @@ func (c *oneUser) find(ctx context.Context) (*valetkey.Store, *valetkey.UserDeta
 }
 
 // changed reports a change of a user, and what declares it.
-func (c *oneUser) changed(o *output, user *valetkey.UserDetails, action, text string) error {
+func (c *oneUser) changed(o *output, user *useradmin.User, action, text string) error {
 	if user.Source != "" {
 		fmt.Fprintf(o.log, "%s is declared, with the source %s. A file of that source may say otherwise, and then undoes this when it changes or a server starts: change it there too.\n", printable(user.Username), printable(user.Source))
 	}
@@ -209,7 +211,7 @@ func (c *usersDisableCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	defer store.Close()
-	if err := valetkey.SetUserDisabled(ctx, store, user.ID, true); err != nil {
+	if err := useradmin.SetDisabled(ctx, store.Store, user.ID, true); err != nil {
 		return err
 	}
 	return c.changed(o, user, "disabled", "is disabled. All sessions and tokens have ended.")
@@ -234,7 +236,7 @@ func (c *usersEnableCommand) Run(ctx context.Context, o *output) error {
 	if !user.RetiredAt.IsZero() {
 		return usageError{fmt.Errorf("%q is retired: what declared the user no longer names it; name it there again", user.Username)}
 	}
-	if err := valetkey.SetUserDisabled(ctx, store, user.ID, false); err != nil {
+	if err := useradmin.SetDisabled(ctx, store.Store, user.ID, false); err != nil {
 		return err
 	}
 	return c.changed(o, user, "enabled", "can sign in again.")
@@ -290,8 +292,8 @@ func (c *usersSetPasswordCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	err = valetkey.SetUserPassword(ctx, store, user.ID, password)
-	if weak, ok := errors.AsType[*valetkey.WeakPasswordError](err); ok {
+	err = useradmin.SetPassword(ctx, store.Store, user.ID, password)
+	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {
 		return usageError{weak}
 	}
 	if err != nil {

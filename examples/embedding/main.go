@@ -22,6 +22,7 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -41,8 +42,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, listen, database string, declared valetkey.Declarations) (err error) {
-	auth, err := valetkey.New(valetkey.Config{Configuration: valetkey.Configuration{
+func run(ctx context.Context, listen, database string, declared configuration.Declarations) (err error) {
+	auth, err := valetkey.New(valetkey.Config{Configuration: configuration.Configuration{
 		Issuer:       "http://" + listen + "/auth",
 		Database:     database,
 		ServiceName:  "Notes",
@@ -77,15 +78,15 @@ func run(ctx context.Context, listen, database string, declared valetkey.Declara
 
 // declarations are what a configuration file would say. The secrets are for this example
 // alone: a real one comes from "openssl rand -base64 32".
-func declarations(webapp, bff, spa, api string) valetkey.Declarations {
-	return valetkey.Declarations{
+func declarations(webapp, bff, spa, api string) configuration.Declarations {
+	return configuration.Declarations{
 		Scopes: []record.Scope{
 			{Name: "notes.read", Description: "Read your notes"},
 			{Name: "notes.write", Description: "Write notes in your name", Optional: true},
 		},
 		Resources: []record.Resource{{Identifier: api, Name: "Notes", Scopes: []string{"notes.read", "notes.write"}}},
-		Users:     []valetkey.User{{Username: "demo", Password: "valet-parking", Name: "Demo Person", Email: "demo@example.com"}},
-		Clients: []valetkey.Client{
+		Users:     []configuration.User{{Username: "demo", Password: "valet-parking", Name: "Demo Person", Email: "demo@example.com"}},
+		Clients: []configuration.Client{
 			{ID: "webapp", Secret: "webapp-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
 				ClientName:             "Web application",
 				RedirectURIs:           []string{webapp + "/auth/callback"},

@@ -2,6 +2,7 @@ package declaration
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -48,6 +49,39 @@ type Change struct {
 
 // Happens reports whether the change does something.
 func (c *Change) Happens() bool { return c.Action != ActionConflict && c.Action != ActionNone }
+
+// Count returns the number of changes that do something.
+func Count(changes []Change) int {
+	n := 0
+	for i := range changes {
+		if changes[i].Happens() {
+			n++
+		}
+	}
+	return n
+}
+
+// ConflictError reports the records that could not be declared. All others were.
+type ConflictError struct{ err error }
+
+func (e *ConflictError) Error() string { return e.err.Error() }
+
+// Unwrap returns the errors of the records.
+func (e *ConflictError) Unwrap() error { return e.err }
+
+// Conflicts returns a *ConflictError if some of the changes are conflicts.
+func Conflicts(changes []Change) error {
+	var errs []error
+	for i := range changes {
+		if c := &changes[i]; c.Action == ActionConflict {
+			errs = append(errs, fmt.Errorf("%s %q: %w", c.Kind, c.Name, c.Err))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return &ConflictError{errors.Join(errs...)}
+}
 
 // MemberChange is one member that differs, as JSON; "" where it is absent.
 type MemberChange struct {

@@ -444,14 +444,3 @@ func DefaultAuthMethod(c *record.Client) string {
 	}
 	return oauth.AuthMethodNone
 }
-
-// IsConflict reports whether any of the changes could not be made, and returns why.
-func IsConflict(changes []Change) error {
-	var errs []error
-	for i := range changes {
-		if c := &changes[i]; c.Action == ActionConflict {
-			errs = append(errs, fmt.Errorf("%s %q: %w", c.Kind, c.Name, c.Err))
-		}
-	}
-	return errors.Join(errs...)
-}

@@ -30,7 +30,7 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 	}
 	err = s.Reconcile(ctx, now, in.Selection(), func(state *declaration.State) (*declaration.Plan, error) {
 		plan := declaration.Reconcile(in, state)
-		return &plan, declaration.IsConflict(plan.Changes)
+		return &plan, declaration.Conflicts(plan.Changes)
 	})
 	if err != nil {
 		return fmt.Errorf("declare: %w", err)

@@ -373,7 +373,7 @@ func conflicts(t *testing.T, s Database) {
 	slices.Sort(happened)
 	wantEqual(t, "what happened", []string{"add client fine", "add user alan", "conflict client known", "conflict user ada", "conflict user grace", "conflict user hopper"},
 		happened)
-	if !strings.Contains(declaration.IsConflict(plan.Changes).Error(), `user "ada"`) {
+	if !strings.Contains(declaration.Conflicts(plan.Changes).Error(), `user "ada"`) {
 		t.Error("the error does not name the user")
 	}
 	userNamed(t, s, "alan")

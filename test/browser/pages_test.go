@@ -13,8 +13,8 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/chromedp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/demo"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
@@ -27,18 +27,18 @@ type world struct {
 	callback string
 }
 
-func newWorld(t *testing.T, lifetimes valetkey.Lifetimes) *world {
+func newWorld(t *testing.T, lifetimes configuration.Lifetimes) *world {
 	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(w, "<!DOCTYPE html><title>Back</title><p id=back>%s", r.FormValue("state")+" "+r.FormValue("error"))
 	}))
 	t.Cleanup(application.Close)
 	w := &world{callback: application.URL + "/callback"}
-	w.Server = authservertest.NewServer(t, authservertest.Config{Lifetimes: lifetimes, Declarations: valetkey.Declarations{
-		Clients: []valetkey.Client{{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
+	w.Server = authservertest.NewServer(t, authservertest.Config{Lifetimes: lifetimes, Declarations: configuration.Declarations{
+		Clients: []configuration.Client{{ID: "app", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Photo printer", RedirectURIs: []string{w.callback}, Scope: "openid profile photos",
 		}}},
-		Users:  []valetkey.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
+		Users:  []configuration.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
 		Scopes: []record.Scope{{Name: "photos", Description: "See your photos"}},
 	}})
 	return w
@@ -101,7 +101,7 @@ func TestPagesInChromium(t *testing.T) {
 }
 
 func twoTabs(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	other := v.tab()
 	v.do("open one", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	other.do("open two", chromedp.Navigate(w.address("two")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
@@ -113,7 +113,7 @@ func twoTabs(v *visit) {
 }
 
 func backAfterTheEnd(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	interaction, err := chromedp.Run(v.ctx, chromedp.Location())
 	if err != nil {
@@ -134,7 +134,7 @@ func backAfterTheEnd(v *visit) {
 
 // cancelSignIn goes back with what RFC 6749, section 4.1.2.1 calls access_denied.
 func cancelSignIn(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	for _, scripts := range []bool{true, false} {
 		v.do("cancel", chromium.Scripts(scripts), chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")), chromedp.Click(chromedp.CSS(".cancel button")))
 		v.shows("the application", "#back", "one access_denied")
@@ -143,7 +143,7 @@ func cancelSignIn(v *visit) {
 
 // bookmark is opened by a browser that keeps cookies but has none yet.
 func bookmark(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	page, err := chromedp.Run(v.ctx, chromedp.Location())
 	if err != nil {
@@ -156,7 +156,7 @@ func bookmark(v *visit) {
 }
 
 func expiredRequest(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{Interaction: valetkey.Duration(time.Millisecond)})
+	w := newWorld(v.T, configuration.Lifetimes{Interaction: record.Duration(time.Millisecond)})
 	v.do("open", chromedp.Navigate(w.address("one")))
 	v.shows("an expired request", "h1", "")
 	v.picture("expired")
@@ -166,7 +166,7 @@ func expiredRequest(v *visit) {
 }
 
 func deadEnds(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	for name, address := range map[string]string{
 		"unknown-client": w.address("x", "client_id", "nobody"),
 		"redirect-uri":   w.address("x", "redirect_uri", w.callback+"k"),
@@ -184,7 +184,7 @@ func deadEnds(v *visit) {
 }
 
 func leavingOutAScope(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	v.signIn()
 	v.do("untick profile", chromedp.Click(chromedp.CSS("input[name=scope][value=profile]")))
@@ -197,7 +197,7 @@ func leavingOutAScope(v *visit) {
 }
 
 func noFrame(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	evil := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(rw, `<!DOCTYPE html><p id=frame>frame</p><iframe src="%s/sign-in" onload="document.getElementById('frame').textContent='loaded'"></iframe>`, w.Issuer)
@@ -222,7 +222,7 @@ func noFrame(v *visit) {
 }
 
 func keyboardOnly(v *visit) {
-	w := newWorld(v.T, valetkey.Lifetimes{})
+	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	// The first field has the focus; Enter in the last sends the form.
 	v.do("sign in", chromedp.KeyEvent(demo.Username), chromedp.KeyEvent("\t"), chromedp.KeyEvent(demo.Password), chromedp.KeyEvent("\r"))

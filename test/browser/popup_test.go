@@ -9,8 +9,8 @@ import (
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/demo"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -36,11 +36,11 @@ func signInInAPopup(v *visit) {
 		// Another host than the server's, so another site in the browser's eyes.
 		application := httptest.NewUnstartedServer(nil)
 		origin := "http://localhost" + application.Listener.Addr().String()[len("127.0.0.1"):]
-		s := authservertest.NewServer(v.T, authservertest.Config{Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{ID: "swagger", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
+		s := authservertest.NewServer(v.T, authservertest.Config{Declarations: configuration.Declarations{
+			Clients: []configuration.Client{{ID: "swagger", Secret: "0123456789abcdef0123456789abcdef", ClientMetadata: oauth.ClientMetadata{
 				ClientName: "API documentation", RedirectURIs: []string{origin + "/callback"}, Scope: "openid profile",
 			}}},
-			Users: []valetkey.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
+			Users: []configuration.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
 		}})
 		request := s.Issuer + "/authorize?" + url.Values{
 			"client_id": {"swagger"}, "response_type": {"code"}, "response_mode": {mode}, "redirect_uri": {origin + "/callback"}, "scope": {"openid profile"},

@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/demo"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
@@ -44,9 +44,9 @@ func TestRelyingPartyInChromium(t *testing.T) {
 			app := httptest.NewUnstartedServer(nil)
 			// https, so that it is another site than the server's, and cookies are as outside.
 			base := "https://" + app.Listener.Addr().String()
-			s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-				Users: []valetkey.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
-				Clients: []valetkey.Client{{ID: "app", Secret: "a-secret-of-more-than-32-characters", ClientMetadata: oauth.ClientMetadata{
+			s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+				Users: []configuration.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
+				Clients: []configuration.Client{{ID: "app", Secret: "a-secret-of-more-than-32-characters", ClientMetadata: oauth.ClientMetadata{
 					RedirectURIs: []string{base + "/auth/callback"}, PostLogoutRedirectURIs: []string{base + "/auth/signed-out"},
 					GrantTypes:    []string{oauth.GrantTypeAuthorizationCode, "implicit"},
 					ResponseTypes: oauth.ResponseTypes(), Scope: "openid profile",

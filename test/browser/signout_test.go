@@ -11,8 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/demo"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
@@ -43,7 +43,7 @@ func TestSigningOutOfTwoApplications(t *testing.T) {
 		"session management": func(*oauth.ClientMetadata, oauth.ClientMetadata) {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var clients []valetkey.Client
+			var clients []configuration.Client
 			apps := map[string]*httptest.Server{}
 			for _, id := range []string{"album", "notes"} {
 				app := httptest.NewUnstartedServer(nil)
@@ -55,10 +55,10 @@ func TestSigningOutOfTwoApplications(t *testing.T) {
 				}
 				own := registration(t, app.URL)
 				tell(&m, own)
-				clients = append(clients, valetkey.Client{ID: id, Secret: "a-secret-of-more-than-32-characters", ClientMetadata: m})
+				clients = append(clients, configuration.Client{ID: id, Secret: "a-secret-of-more-than-32-characters", ClientMetadata: m})
 			}
-			s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-				Users: []valetkey.User{{Username: demo.Username, Password: demo.Password}}, Clients: clients,
+			s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+				Users: []configuration.User{{Username: demo.Username, Password: demo.Password}}, Clients: clients,
 			}})
 			for id, app := range apps {
 				app.Config.Handler = signOutApplication(t, s.Issuer, id, app.URL)

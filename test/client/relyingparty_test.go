@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 )
@@ -60,9 +60,9 @@ func send(t *testing.T, resp *http.Response, err error) (status int, location, b
 
 func TestRelyingPartySignsInAndOutAtTheServer(t *testing.T) {
 	const secret = "a-secret-of-more-than-32-characters-for-HS256"
-	s := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-		Users: []valetkey.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
-		Clients: []valetkey.Client{{ID: "app", Secret: secret, ClientMetadata: oauth.ClientMetadata{
+	s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+		Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Name: "Ada Lovelace"}},
+		Clients: []configuration.Client{{ID: "app", Secret: secret, ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{redirectURI}, PostLogoutRedirectURIs: []string{application + "/auth/signed-out"},
 			GrantTypes:    []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken, "implicit"},
 			ResponseTypes: oauth.ResponseTypes(), Scope: "openid profile offline_access",

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/storage"
@@ -37,7 +38,7 @@ const (
 )
 
 // A lost answer may be asked for again for as long as a slow machine takes to start again.
-const configuration = `
+const declarations = `
 lifetimes: {refresh_retry: 10m, authorization_code: 10m}
 clients:
   - client_id: ` + clientID + `
@@ -57,7 +58,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	c, err := valetkey.ReadConfiguration(os.Getenv(configurationVariable))
+	c, err := configuration.Read(os.Getenv(configurationVariable))
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func newSite(t *testing.T, databaseURL string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := fmt.Sprintf("issuer: %s\ndatabase: %q\n%susers:\n", s.issuer, databaseURL, configuration)
+	all := fmt.Sprintf("issuer: %s\ndatabase: %q\n%susers:\n", s.issuer, databaseURL, declarations)
 	for i := range customers {
 		all += fmt.Sprintf("  - {username: ada%d, password_hash: %q}\n", i, hash)
 	}

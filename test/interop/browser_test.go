@@ -13,8 +13,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -39,13 +39,13 @@ func TestPopupsOfBrowserLibraries(t *testing.T) {
 	t.Cleanup(application.Close)
 	for page, refreshed := range map[string]bool{"oidc-client-ts": false, "msal-browser": true} {
 		t.Run(page, func(t *testing.T) {
-			server := authservertest.NewServer(t, authservertest.Config{HTTPS: true, Declarations: valetkey.Declarations{
-				Clients: []valetkey.Client{{ID: "single-page", ClientMetadata: oauth.ClientMetadata{
+			server := authservertest.NewServer(t, authservertest.Config{HTTPS: true, Declarations: configuration.Declarations{
+				Clients: []configuration.Client{{ID: "single-page", ClientMetadata: oauth.ClientMetadata{
 					TokenEndpointAuthMethod: oauth.AuthMethodNone, RedirectURIs: []string{application.URL + "/" + page + "-callback.html"},
 					GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 					Scope:      "openid profile email offline_access",
 				}}},
-				Users: []valetkey.User{{
+				Users: []configuration.User{{
 					Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
 				}},
 			}})

@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -22,13 +22,13 @@ import (
 // it does not know, or which does not name its algorithm.
 func TestStrictKeySetReader(t *testing.T) {
 	reader := []string{need(t, "node"), filepath.Join(installNode(t, "node"), "keyset.mjs")}
-	client := func(id, algorithm string) valetkey.Client {
-		return valetkey.Client{ID: id, Secret: plainSecret, ClientMetadata: oauth.ClientMetadata{
+	client := func(id, algorithm string) configuration.Client {
+		return configuration.Client{ID: id, Secret: plainSecret, ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{redirectURI}, Scope: "openid", IDTokenSignedResponseAlg: algorithm,
 		}}
 	}
-	server := authservertest.NewServer(t, authservertest.Config{Declarations: valetkey.Declarations{
-		Clients: []valetkey.Client{client("default", ""), client("ecdsa", "ES256"), client("edwards", "EdDSA")},
+	server := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+		Clients: []configuration.Client{client("default", ""), client("ecdsa", "ES256"), client("edwards", "EdDSA")},
 	}})
 	set := keySetWith(t, server.Issuer+"/jwks", "EdDSA")
 	kinds, err := readKeySet(t, reader, set)

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
@@ -32,15 +32,15 @@ func TestMCPConformance(t *testing.T) {
 	callback := "http://127.0.0.1:" + port + "/callback"
 	const resource = "https://mcp.example.com/mcp"
 	server := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{ID: "conformance", ClientMetadata: oauth.ClientMetadata{
+		Declarations: configuration.Declarations{
+			Clients: []configuration.Client{{ID: "conformance", ClientMetadata: oauth.ClientMetadata{
 				ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"http://127.0.0.1/callback"}, Scope: "notes.read",
 			}}},
-			Users:     []valetkey.User{{Username: "alice", Password: "correct horse battery"}},
+			Users:     []configuration.User{{Username: "alice", Password: "correct horse battery"}},
 			Scopes:    []record.Scope{{Name: "notes.read"}},
 			Resources: []record.Resource{{Identifier: resource, Scopes: []string{"notes.read"}}},
 		},
-		MetadataDocuments: valetkey.MetadataDocuments{AllowedHosts: []string{"*"}, Scope: "notes.read"},
+		MetadataDocuments: configuration.MetadataDocuments{AllowedHosts: []string{"*"}, Scope: "notes.read"},
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

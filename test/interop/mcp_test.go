@@ -21,8 +21,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -57,15 +57,15 @@ func newMCPWorld(t *testing.T) *mcpWorld {
 	listen := freeAddress(t)
 	w.server = "http://" + listen + "/mcp"
 	server := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Users:     []valetkey.User{{Username: "alice", Password: "correct horse battery"}},
+		Declarations: configuration.Declarations{
+			Users:     []configuration.User{{Username: "alice", Password: "correct horse battery"}},
 			Scopes:    []record.Scope{{Name: "notes.read"}, {Name: "notes.write"}},
 			Resources: []record.Resource{{Identifier: w.server, Scopes: []string{"notes.read", "notes.write"}}},
 		},
 		// Clients refresh an access token that is about to end before each request.
-		Lifetimes:              valetkey.Lifetimes{AccessToken: valetkey.Duration(5 * time.Second)},
-		Registration:           valetkey.Registration{Mode: "open", AnyAllowedScope: true, Scope: "offline_access notes.read notes.write"},
-		MetadataDocuments:      valetkey.MetadataDocuments{AllowedHosts: []string{site.Listener.Addr().String()}, Scope: "offline_access notes.read notes.write"},
+		Lifetimes:              configuration.Lifetimes{AccessToken: record.Duration(5 * time.Second)},
+		Registration:           configuration.Registration{Mode: "open", AnyAllowedScope: true, Scope: "offline_access notes.read notes.write"},
+		MetadataDocuments:      configuration.MetadataDocuments{AllowedHosts: []string{site.Listener.Addr().String()}, Scope: "offline_access notes.read notes.write"},
 		CertificateAuthorities: authorities,
 	})
 	startProgram(t, "../../examples/mcp", t.TempDir(), listen, "-listen", listen, "-issuer", server.Issuer)

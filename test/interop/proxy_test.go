@@ -27,7 +27,7 @@ import (
 
 	"golang.org/x/oauth2"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 )
 
@@ -388,7 +388,7 @@ func (d *deployment) long(t *testing.T) {
 
 // TestComposeConfiguration: the configuration of the Compose file is valid.
 func TestComposeConfiguration(t *testing.T) {
-	if _, err := valetkey.ReadConfiguration("../../deploy/docker/valetkey/valetkey.yaml"); err != nil {
+	if _, err := configuration.Read("../../deploy/docker/valetkey/valetkey.yaml"); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
@@ -49,20 +49,20 @@ func TestSpringBoot(t *testing.T) {
 	address := freeAddress(t)
 	app := "http://" + address
 	server := authservertest.NewServer(t, authservertest.Config{
-		Declarations: valetkey.Declarations{
-			Clients: []valetkey.Client{{ID: clientID, Secret: plainSecret, ClientMetadata: oauth.ClientMetadata{
+		Declarations: configuration.Declarations{
+			Clients: []configuration.Client{{ID: clientID, Secret: plainSecret, ClientMetadata: oauth.ClientMetadata{
 				RedirectURIs: []string{app + "/login/oauth2/code/valetkey"},
 				GrantTypes:   []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 				Scope:        "openid profile email offline_access " + apiScope,
 			}}},
-			Users: []valetkey.User{{
+			Users: []configuration.User{{
 				Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
 			}},
 			Scopes:    []record.Scope{{Name: apiScope}},
 			Resources: []record.Resource{{Identifier: "https://albums.example.com", Scopes: []string{apiScope}}},
 		},
 		// Spring refreshes an access token in its last minute, so at each request here.
-		Lifetimes: valetkey.Lifetimes{AccessToken: valetkey.Duration(30 * time.Second)},
+		Lifetimes: configuration.Lifetimes{AccessToken: record.Duration(30 * time.Second)},
 	})
 	const registration = "--spring.security.oauth2.client.registration.valetkey."
 	startCommand(t, address, exec.CommandContext(t.Context(), java, "-XX:TieredStopAtLevel=1", "-cp", filepath.Join(dir, "classes")+":"+filepath.Join(dir, "lib", "*"),

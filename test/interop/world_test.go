@@ -12,8 +12,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/authservertest"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
@@ -67,15 +67,15 @@ func startWorld(t *testing.T, secret, format string, https bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyholder := valetkey.Client{ID: keyholderID, ClientMetadata: oauth.ClientMetadata{
+	keyholder := configuration.Client{ID: keyholderID, ClientMetadata: oauth.ClientMetadata{
 		GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: apiScope,
 		TokenEndpointAuthMethod: oauth.AuthMethodPrivateKeyJWT, JWKS: json.RawMessage(keySet(t, key, "one")),
 	}}
 	// Clients from before RFC 10070 send the token endpoint's URL as the audience.
 	older := keyholder
 	older.ID, older.InsecureAssertionAudience = olderKeyholderID, true
-	server := authservertest.NewServer(t, authservertest.Config{HTTPS: https, Declarations: valetkey.Declarations{
-		Clients: []valetkey.Client{
+	server := authservertest.NewServer(t, authservertest.Config{HTTPS: https, Declarations: configuration.Declarations{
+		Clients: []configuration.Client{
 			{ID: clientID, Secret: secret, ClientMetadata: oauth.ClientMetadata{
 				ClientName: "Photos", RedirectURIs: []string{redirectURI},
 				GrantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
@@ -92,7 +92,7 @@ func startWorld(t *testing.T, secret, format string, https bool) *world {
 				GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: apiScope,
 			}},
 		},
-		Users: []valetkey.User{{
+		Users: []configuration.User{{
 			Username: "alice", Password: "correct horse battery", Name: "Alice Example", Email: "alice@example.com",
 		}},
 		Scopes: []record.Scope{{Name: apiScope, Description: "See your albums"}},

@@ -14,7 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/declare"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/sqldb"
@@ -36,7 +38,7 @@ const (
 	apiScope     = "photos:read"
 )
 
-const configuration = `
+const declarationsFile = `
 clients:
   - client_id: ` + clientID + `
     client_secret: ` + clientSecret + `
@@ -62,7 +64,7 @@ func freeAddress() (string, error) {
 
 func startServer(ctx context.Context, o options, folder string) (*process, error) {
 	file := filepath.Join(folder, "valetkey.yaml")
-	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(declarationsFile), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits for a file that was just written to come to rest.
@@ -84,20 +86,20 @@ func startServer(ctx context.Context, o options, folder string) (*process, error
 
 // store fills the database with people's grants and refresh tokens.
 func store(ctx context.Context, o options, file string) error {
-	c := valetkey.Configuration{Database: o.Database}
-	s, err := valetkey.OpenStore(ctx, &c, nil)
+	c := configuration.Configuration{Database: o.Database}
+	s, err := database.Open(ctx, &c, nil)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	declarations, err := valetkey.ReadDeclarations(file)
+	declarations, err := configuration.ReadDeclarations(file)
 	if err != nil {
 		return err
 	}
-	if _, err := declarations.Apply(ctx, s, "file:valetkey.yaml"); err != nil {
+	if _, err := declare.Apply(ctx, s.Store, &declarations.Declarations, declare.Options{Source: "file:valetkey.yaml"}); err != nil {
 		return err
 	}
-	return storeGrants(ctx, s, o.Stored)
+	return storeGrants(ctx, s.Store, o.Stored)
 }
 
 func storeGrants(ctx context.Context, s *sqldb.Store, count int) error {

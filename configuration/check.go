@@ -1,0 +1,389 @@
+package configuration
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/clientaddress"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
+)
+
+// A client secret draws a warning if it could be guessed: right secrets are never refused for
+// the wrong ones before them. 128 random bits have 22 characters in base64url, 26 in base32
+// and 32 in hex, and more than 8 different ones.
+const (
+	shortSecret      = 22
+	fewCharacters    = 8
+	shortHexadecimal = 32
+)
+
+// guessable reports whether a client secret may have less than 128 random bits, as far as its
+// form shows.
+func guessable(secret string) bool {
+	different := map[rune]bool{}
+	for _, r := range secret {
+		different[r] = true
+	}
+	return len(secret) < shortSecret || len(different) < fewCharacters ||
+		len(secret) < shortHexadecimal && strings.Trim(secret, "0123456789abcdefABCDEF-") == ""
+}
+
+// reporter takes a problem with the value at a path such as clients[0].redirect_uris[1].
+type reporter func(path, format string, args ...any)
+
+// validate reports what no server could be started with.
+func (c *Configuration) validate(report reporter) {
+	if c.Issuer != "" {
+		if err := oauth.CheckIssuer(c.Issuer); err != nil {
+			report("issuer", "%v", err)
+		}
+	}
+	if err := CheckDatabase(c.Database); err != nil && c.Database != "" {
+		report("database", "%v", err)
+	}
+	if c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == "") {
+		report("tls", "both certificate and key are needed")
+	}
+	for i, proxy := range c.TrustedProxies {
+		if _, err := clientaddress.ParseNetwork(proxy); err != nil {
+			report(fmt.Sprintf("trusted_proxies[%d]", i), "%v", err)
+		}
+	}
+	if _, err := clientaddress.New(nil, c.ProxyHeader); err != nil {
+		report("proxy_header", "%v", err)
+	}
+	switch c.ConsentOptionalDefault {
+	case "", ConsentTicked, ConsentUnticked:
+	default:
+		report("consent_optional_default", "%q is neither %s nor %s", c.ConsentOptionalDefault, ConsentTicked, ConsentUnticked)
+	}
+	for i, network := range c.Outgoing.Networks {
+		if _, err := clientaddress.ParseNetwork(network); err != nil {
+			report(fmt.Sprintf("outgoing.networks[%d]", i), "%v", err)
+		}
+	}
+	for i, network := range c.Outgoing.InsecureOutsiderNetworks {
+		if _, err := clientaddress.ParseNetwork(network); err != nil {
+			report(fmt.Sprintf("outgoing.insecure_outsider_networks[%d]", i), "%v", err)
+		}
+	}
+	c.Registration.validate(report)
+	c.MetadataDocuments.validate(report)
+	for i, mapping := range c.Claims {
+		path := fmt.Sprintf("claims[%d]", i)
+		if err := authserver.CheckExpression(mapping.Expression); mapping.Expression != "" && err != nil {
+			report(path+".expression", "%v", err)
+		} else if err := mapping.Check(); err != nil {
+			report(path, "%v", err)
+		}
+	}
+	for i, source := range c.ClaimSources {
+		if err := source.Check(); err != nil {
+			report(fmt.Sprintf("claim_sources[%d]", i), "%v", err)
+		}
+	}
+	for i := range c.TrustedIssuers {
+		if err := c.TrustedIssuers[i].Check(); err != nil {
+			report(fmt.Sprintf("trusted_issuers[%d]", i), "%v", err)
+		}
+	}
+	for i := range c.TokenExchange {
+		if err := c.TokenExchange[i].Check(); err != nil {
+			report(fmt.Sprintf("token_exchange[%d]", i), "%v", err)
+		}
+	}
+	for i := range c.Clients {
+		if c.Clients[i].FirstParty && !c.FirstPartyApplications {
+			report(fmt.Sprintf("clients[%d].first_party", i), "it needs first_party_applications")
+		}
+	}
+	c.validateHooks(report)
+	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf(report, "log.format", c.Log.Format, "text", "json")
+	c.Declarations.validate(report)
+}
+
+// CheckDatabase reports why a server cannot use a database URL, as far as its scheme shows.
+// The error never contains the URL, which may contain a password.
+func CheckDatabase(database string) error {
+	for _, scheme := range [...]string{"sqlite:", "postgres://", "postgresql://"} {
+		if strings.HasPrefix(database, scheme) && len(database) > len(scheme) {
+			return nil
+		}
+	}
+	return errors.New("it begins with sqlite:, postgres:// or postgresql://")
+}
+
+func oneOf(report reporter, path, value string, values ...string) {
+	if value != "" && !slices.Contains(values, value) {
+		report(path, "%q is none of %s", value, strings.Join(values, ", "))
+	}
+}
+
+// Validate reports everything in the declarations that a store must not take, but for
+// names that stand for nothing: those may be stored already.
+func (d *Declarations) Validate() error {
+	return collectProblems(d.validate)
+}
+
+func collectProblems(check func(reporter)) error {
+	var problems []error
+	check(func(path, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	})
+	return errors.Join(problems...)
+}
+
+func (d *Declarations) validate(report reporter) {
+	scopes := map[string]int{}
+	for i, s := range d.Scopes {
+		path := fmt.Sprintf("scopes[%d]", i)
+		if parsed, err := oauth.ParseScope(s.Name); err != nil || len(parsed) != 1 {
+			report(path+".name", "%q is not one scope value (RFC 6749, section 3.3)", s.Name)
+		}
+		if first(scopes, s.Name, i) != i {
+			report(path+".name", "there are two scopes %q", s.Name)
+		}
+		for j, claim := range s.Claims {
+			if err := oauth.CheckClaimName(claim); err != nil {
+				report(fmt.Sprintf("%s.claims[%d]", path, j), "%q: %v", claim, err)
+			}
+		}
+	}
+	for i, r := range d.Resources {
+		path := fmt.Sprintf("resources[%d]", i)
+		u, err := url.Parse(r.Identifier)
+		if err != nil || !u.IsAbs() || strings.Contains(r.Identifier, "#") {
+			report(path+".identifier", "%q is not an absolute URI without a fragment (RFC 8707, section 2)", r.Identifier)
+		}
+		for _, before := range d.Resources[:i] {
+			if oauth.SameResource(before.Identifier, r.Identifier) {
+				report(path+".identifier", "there are two resources %q: the case of the host, the default port and the path / make no difference (RFC 3986, section 6.2.3)", r.Identifier)
+				break
+			}
+		}
+		oneOf(report, path+".access_token_format", r.AccessTokenFormat, record.AccessTokenJWT, record.AccessTokenOpaque)
+		if r.StatusList && r.AccessTokenFormat == record.AccessTokenOpaque {
+			report(path+".status_list", "opaque tokens are introspected; their status is in no list")
+		}
+		if err := record.CheckOwnLifetime(r.AccessTokenLifetime); err != nil {
+			report(path+".access_token_lifetime", "%v", err)
+		}
+		for j, claim := range r.AccessTokenClaims {
+			if err := authserver.CheckAccessTokenClaim(claim); err != nil {
+				report(fmt.Sprintf("%s.access_token_claims[%d]", path, j), "%q: %v", claim, err)
+			}
+		}
+	}
+	d.validateClients(report)
+	d.validateUsers(report)
+}
+
+var clientIDForm = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
+
+// first returns the place at which a name stood first, which is this one if it is new.
+func first(places map[string]int, name string, place int) int {
+	if at, ok := places[name]; ok {
+		return at
+	}
+	places[name] = place
+	return place
+}
+
+func (d *Declarations) validateClients(report reporter) {
+	clients := map[string]int{}
+	for i := range d.Clients {
+		c := &d.Clients[i]
+		path := fmt.Sprintf("clients[%d]", i)
+		switch {
+		case c.ID == "":
+			report(path, "client_id is missing")
+		case !clientIDForm.MatchString(c.ID) || strings.HasPrefix(c.ID, "https://"):
+			report(path+".client_id", "%q: 1 to 255 printable ASCII characters without spaces, and no https URL", c.ID)
+		case first(clients, c.ID, i) != i:
+			report(path+".client_id", "there are two clients %q", c.ID)
+		}
+		members, err := d.named.members(declaration.KindClient, c.ID, c)
+		if err != nil {
+			report(path, "%v", err)
+		}
+		for _, problem := range authserver.CheckClient(c.record()) {
+			// What is missing may be stored already: the merged record is checked again.
+			if name, _, _ := strings.Cut(problem.Member, "["); members[name] != nil {
+				report(path+"."+problem.Member, "%s", problem.Message)
+			}
+		}
+	}
+}
+
+// Incomplete reports what clients lack that are not stored yet, such as redirect_uris.
+func (d *Declarations) Incomplete() error {
+	return collectProblems(func(report reporter) {
+		for i := range d.Clients {
+			for _, problem := range authserver.CheckClient(d.Clients[i].record()) {
+				report(fmt.Sprintf("clients[%d]", i), "%s", problem)
+			}
+		}
+	})
+}
+
+func (d *Declarations) validateUsers(report reporter) {
+	owners, subjects := map[string]string{}, map[string]int{}
+	for i := range d.Users {
+		u := &d.Users[i]
+		path := fmt.Sprintf("users[%d]", i)
+		if u.Subject != "" && first(subjects, u.Subject, i) != i {
+			report(path+".sub", "there are two users with the sub %q", u.Subject)
+		}
+		if u.Password != "" && u.PasswordHash != "" {
+			report(path+".password_hash", "password and password_hash exclude each other")
+		}
+		if len(u.Password) > identity.MaxPasswordBytes {
+			report(path+".password", "%v", identity.ErrPasswordTooLong)
+		}
+		for name := range u.Claims {
+			if err := checkCustomClaim(name); err != nil {
+				report(path+".claims."+name, "%v", err)
+			}
+		}
+		claims, err := u.claims()
+		if err != nil {
+			report(path, "%v", err)
+			continue
+		}
+		stored := identity.User{ID: cmp.Or(u.Subject, "new"), Username: u.Username, PasswordHash: u.PasswordHash, Claims: claims}
+		if err := stored.Check(); err != nil {
+			report(path, "%v", err)
+		}
+		for _, identifier := range stored.Identifiers() {
+			if owner, taken := owners[identifier]; taken {
+				report(path, "%q finds %s already; usernames and e-mail addresses are one person's", identifier, owner)
+			}
+			owners[identifier] = path
+		}
+	}
+}
+
+// checkCustomClaim keeps what has a member or a meaning of its own out of claims.
+func checkCustomClaim(name string) error {
+	if err := oauth.CheckClaimName(name); err != nil {
+		return err
+	}
+	switch name {
+	case "preferred_username", "updated_at":
+		return errors.New("it follows from the user's record")
+	}
+	if isStandardClaim(name) {
+		return errors.New("it is a standard claim: write it beside username")
+	}
+	return nil
+}
+
+// checkReferences reports names that stand for nothing: neither among the declarations
+// nor among what is stored.
+func (d *Declarations) checkReferences(stored *Declarations, report reporter) {
+	scopes := oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeEmail, oauth.ScopeAddress, oauth.ScopePhone, oauth.ScopeOfflineAccess}
+	for _, s := range slices.Concat(d.Scopes, stored.Scopes) {
+		scopes = append(scopes, s.Name)
+	}
+	var resources, clients []string
+	for _, r := range slices.Concat(d.Resources, stored.Resources) {
+		resources = append(resources, r.Identifier)
+	}
+	for _, c := range slices.Concat(d.Clients, stored.Clients) {
+		clients = append(clients, c.ID)
+	}
+	for i, r := range d.Resources {
+		for j, scope := range r.Scopes {
+			if !slices.Contains(scopes, scope) {
+				report(fmt.Sprintf("resources[%d].scopes[%d]", i, j), "the scope %q is not declared", scope)
+			}
+		}
+		for j, id := range r.IntrospectionClients {
+			if !slices.Contains(clients, id) {
+				report(fmt.Sprintf("resources[%d].introspection_clients[%d]", i, j), "the client %q is not declared", id)
+			}
+		}
+	}
+	for i, c := range d.Clients {
+		asked, err := oauth.ParseScope(c.Scope)
+		if err != nil {
+			continue // reported by validate
+		}
+		for _, scope := range asked.Without(scopes) {
+			report(fmt.Sprintf("clients[%d].scope", i), "the scope %q is not declared", scope)
+		}
+		for j, r := range c.Resources {
+			if !slices.Contains(resources, r) {
+				report(fmt.Sprintf("clients[%d].resources[%d]", i, j), "the resource %q is not declared", r)
+			}
+		}
+	}
+}
+
+// Warnings lists what works but should be fixed. grantTypes are those that the program
+// itself adds.
+func (d *Declarations) Warnings(grantTypes ...authserver.GrantType) []string {
+	var warnings []string
+	for _, c := range d.Clients {
+		for _, name := range c.GrantTypes {
+			if authserver.IsExtensionGrant(name) && !slices.ContainsFunc(grantTypes, func(g authserver.GrantType) bool { return g.Name == name }) {
+				warnings = append(warnings, fmt.Sprintf("client %q: the grant type %q is there only where a program embeds the server and brings it", c.ID, name))
+			}
+		}
+		if c.Secret != "" && guessable(c.Secret) || c.SecretNext != "" && guessable(c.SecretNext) {
+			warnings = append(warnings, fmt.Sprintf("client %q: client_secret can be guessed, because it is short or has few different characters; use 32 random bytes, as openssl rand -hex 32 prints them", c.ID))
+		}
+		if slices.Contains(c.GrantTypes, oauth.GrantTypePassword) {
+			warnings = append(warnings, fmt.Sprintf("client %q: with the grant type password the application sees people's passwords; use authorization_code with PKCE, or for devices device_code (RFC 9700, section 2.4)", c.ID))
+		}
+		if c.FirstParty {
+			warnings = append(warnings, fmt.Sprintf("client %q: with first_party the application sees people's passwords, and whoever pretends to be it does; authorization_code in a browser is safer (draft-ietf-oauth-first-party-apps, section 9)", c.ID))
+		}
+		for _, name := range c.ResponseTypes {
+			if t, _ := oauth.ParseResponseType(name); t.Token {
+				warnings = append(warnings, fmt.Sprintf("client %q: response_type %q sends access tokens through the browser; use code with PKCE (RFC 9700, section 2.1.2)", c.ID, name))
+			}
+		}
+		if c.InsecureNoCodeChallenge {
+			warnings = append(warnings, fmt.Sprintf("client %q: insecure_no_code_challenge takes requests that neither PKCE nor a nonce protects (RFC 9700, section 2.1.1)", c.ID))
+		}
+		if c.IDTokenSignedResponseAlg == "none" {
+			warnings = append(warnings, fmt.Sprintf("client %q: id_token_signed_response_alg none: its ID tokens prove nothing to anybody else (RFC 8725, section 3.2)", c.ID))
+		}
+		if c.InsecureAssertionAudience {
+			warnings = append(warnings, fmt.Sprintf("client %q: insecure_assertion_audience takes assertions that were made for another server (RFC 10070)", c.ID))
+		}
+	}
+	for _, u := range d.Users {
+		if u.Password != "" {
+			if err := identity.CheckPassword(u.Password, &identity.User{Username: u.Username}); err != nil {
+				warnings = append(warnings, fmt.Sprintf("user %q: %v", u.Username, err))
+			}
+		}
+	}
+	return warnings
+}
+
+// Recommendations lists what would be better, and is not wrong as it is.
+func (d *Declarations) Recommendations() []string {
+	unnamed := 0
+	for _, c := range d.Clients {
+		if c.IDTokenSignedResponseAlg == "" && slices.Contains(c.ClientMetadata.WithDefaults().GrantTypes, oauth.GrantTypeAuthorizationCode) {
+			unnamed++
+		}
+	}
+	if unnamed == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("id_token_signed_response_alg: ES256 is thirty times as fast as RS256, which the clients have that name none (%d); set it for those whose library accepts it", unnamed)}
+}

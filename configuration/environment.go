@@ -1,0 +1,67 @@
+package configuration
+
+import (
+	"fmt"
+	"os"
+)
+
+// MasterKeyVariable is the environment variable with the master key. It has no member: a key
+// does not belong in a configuration file.
+const MasterKeyVariable = "VALETKEY_MASTER_KEY"
+
+// EnvironmentVariable is a variable that the server reads.
+type EnvironmentVariable struct {
+	Name   string
+	Member string // of the configuration, whose place it takes; "" if there is none
+	field  func(*Configuration) *string
+}
+
+// EnvironmentVariables are all that the server and its commands read.
+func EnvironmentVariables() []EnvironmentVariable {
+	return []EnvironmentVariable{
+		{"VALETKEY_ISSUER", "issuer", func(c *Configuration) *string { return &c.Issuer }},
+		{"VALETKEY_LISTEN", "listen", func(c *Configuration) *string { return &c.Listen }},
+		{"VALETKEY_DATABASE", "database", func(c *Configuration) *string { return &c.Database }},
+		{"VALETKEY_DATABASE_FILE", "database_file", func(c *Configuration) *string { return &c.DatabaseFile }},
+		{MasterKeyVariable, "", nil},
+		{"VALETKEY_MASTER_KEY_FILE", "master_key_file", func(c *Configuration) *string { return &c.MasterKeyFile }},
+		{"VALETKEY_LOG_LEVEL", "log.level", func(c *Configuration) *string { return &c.Log.Level }},
+		{"VALETKEY_LOG_FORMAT", "log.format", func(c *Configuration) *string { return &c.Log.Format }},
+	}
+}
+
+// FromEnvironment returns what the environment says, without a file.
+func FromEnvironment() (Configuration, error) {
+	var c Configuration
+	return c, c.overlay(os.LookupEnv)
+}
+
+// overlay sets what the environment says in place of the file. Empty variables say nothing.
+func (c *Configuration) overlay(lookup func(string) (string, bool)) error {
+	for _, variable := range EnvironmentVariables() {
+		value, _ := lookup(variable.Name)
+		if value == "" || variable.field == nil {
+			continue
+		}
+		switch variable.Name {
+		case "VALETKEY_DATABASE":
+			c.DatabaseFile = ""
+		case "VALETKEY_DATABASE_FILE":
+			database, err := readSecretFile(value)
+			if err != nil {
+				return fmt.Errorf("environment: VALETKEY_DATABASE_FILE: %w", err)
+			}
+			if given, _ := lookup("VALETKEY_DATABASE"); given != "" && given != database {
+				return fmt.Errorf("environment: VALETKEY_DATABASE and VALETKEY_DATABASE_FILE exclude each other")
+			}
+			c.Database = database
+		}
+		*variable.field(c) = value
+	}
+	settings := *c
+	settings.Declarations = Declarations{}
+	if err := collectProblems(settings.validate); err != nil {
+		return fmt.Errorf("environment: %w", err)
+	}
+	return nil
+}

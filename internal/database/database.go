@@ -1,0 +1,65 @@
+// Package database opens the database of a configuration, encrypted under its master key.
+//
+//	masterkey.go  finding the master key, or creating it
+package database
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+// Database is an open database.
+type Database struct {
+	*sqldb.Store
+	// Secret is the secret of the engine, derived from the same master key.
+	Secret []byte
+}
+
+// Open opens the database of a configuration. It creates the master key of a new SQLite
+// database.
+func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger) (*Database, error) {
+	if err := configuration.CheckDatabase(c.Database); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	master, err := masterKey(c)
+	if err != nil {
+		return nil, err
+	}
+	sealing, err := Derive(master, "valetkey seal")
+	if err != nil {
+		return nil, err
+	}
+	secret, err := Derive(master, "valetkey engine")
+	if err != nil {
+		return nil, err
+	}
+	store, err := sqldb.Open(ctx, c.Database, sqldb.Config{
+		MasterKey:          sealing,
+		Logger:             log,
+		InsecureConnection: c.InsecureDatabaseConnection,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Database{store, secret}, nil
+}
+
+// Check reports why Open would fail, as far as that can be known without connecting. It
+// creates nothing.
+func Check(c *configuration.Configuration) error {
+	with := *c
+	with.Database = cmp.Or(c.Database, configuration.DefaultDatabase)
+	if err := configuration.CheckDatabase(with.Database); err != nil {
+		return err
+	}
+	if err := sqldb.CheckURL(with.Database, c.InsecureDatabaseConnection); err != nil {
+		return err
+	}
+	_, _, err := findMasterKey(&with)
+	return err
+}

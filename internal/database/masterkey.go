@@ -1,0 +1,130 @@
+package database
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/valetkey/valetkey/configuration"
+)
+
+const masterKeyBytes = 32
+
+// masterKey finds the key from which all others are derived: the environment, the file
+// that the configuration names, or, for a SQLite database, a file beside it, which is
+// made at the first start.
+func masterKey(c *configuration.Configuration) ([]byte, error) {
+	key, create, err := findMasterKey(c)
+	if create != "" {
+		return createMasterKey(create)
+	}
+	return key, err
+}
+
+// findMasterKey is masterKey, but names the file that is to be made, and makes none.
+func findMasterKey(c *configuration.Configuration) (key []byte, create string, err error) {
+	if text := os.Getenv(configuration.MasterKeyVariable); text != "" {
+		key, err = decodeMasterKey(text, configuration.MasterKeyVariable)
+		return key, "", err
+	}
+	if c.MasterKeyFile != "" {
+		key, err = readMasterKey(c.MasterKeyFile)
+		return key, "", err
+	}
+	path, ok := strings.CutPrefix(c.Database, "sqlite:")
+	if !ok {
+		return nil, "", errors.New("PostgreSQL needs a master key, the same for all nodes: set VALETKEY_MASTER_KEY or master_key_file; `openssl rand -base64 32` makes one")
+	}
+	if path == ":memory:" {
+		key = make([]byte, masterKeyBytes)
+		rand.Read(key)
+		return key, "", nil
+	}
+	path = filepath.Clean(path)
+	key, err = readMasterKey(path + ".key")
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, "", err
+	}
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		return nil, "", fmt.Errorf("the database %s is there, but its master key %s.key is not: restore it from a backup, or set VALETKEY_MASTER_KEY", path, path)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("the folder %s of the database does not exist: make it, or name another with --database", filepath.Dir(path))
+	}
+	return nil, path + ".key", nil
+}
+
+func readMasterKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read master key: %w", err)
+	}
+	// Windows keeps access elsewhere than in the mode.
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("the master key %s can be read by others (mode %v): run chmod 600 on it", path, info.Mode().Perm())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read master key: %w", err)
+	}
+	return decodeMasterKey(string(text), path)
+}
+
+func decodeMasterKey(text, where string) ([]byte, error) {
+	text = strings.TrimRight(strings.TrimSpace(text), "=")
+	text = strings.NewReplacer("+", "-", "/", "_").Replace(text)
+	key, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(key) != masterKeyBytes {
+		return nil, fmt.Errorf("the master key in %s is not %d bytes in base64", where, masterKeyBytes)
+	}
+	return key, nil
+}
+
+// createMasterKey makes a key file, which is there whole or not at all, and on the disk
+// before anything is encrypted under it.
+func createMasterKey(path string) (key []byte, err error) {
+	key = make([]byte, masterKeyBytes)
+	rand.Read(key)
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("create master key: %w", err)
+	}
+	defer folder.Close()
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("create master key: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
+	_, err = file.WriteString(base64.RawURLEncoding.EncodeToString(key) + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return nil, fmt.Errorf("write master key: %w", err)
+	}
+	err = os.Link(file.Name(), path)
+	if errors.Is(err, fs.ErrExist) {
+		return readMasterKey(path) // another process was quicker
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create master key: %w", err)
+	}
+	if err := folder.Sync(); err != nil {
+		return nil, fmt.Errorf("write master key: %w", err)
+	}
+	return key, nil
+}
+
+// Derive returns a key of 32 bytes for one purpose (RFC 5869).
+func Derive(master []byte, purpose string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, master, nil, purpose, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive key: %w", err)
+	}
+	return key, nil
+}

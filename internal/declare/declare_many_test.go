@@ -1,0 +1,41 @@
+package declare
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// TestManyDeclarations: a reload of thousands of people and clients, of which none has
+// changed, must not take the time of all pairs of them.
+func TestManyDeclarations(t *testing.T) {
+	const many = 2000
+	var d configuration.Declarations
+	for i := range many {
+		d.Users = append(d.Users, configuration.User{Username: fmt.Sprintf("user%d", i)})
+		d.Clients = append(d.Clients, configuration.Client{ID: fmt.Sprintf("client%d", i), ClientMetadata: oauth.ClientMetadata{
+			RedirectURIs: []string{"https://app.example.com/callback"},
+		}})
+	}
+	store := openTestStore(t)
+	began := time.Now()
+	if changes, err := apply(t, store, &d, ""); err != nil || len(changes) != 2*many {
+		t.Fatalf("%d changes, %v", len(changes), err)
+	}
+	first := time.Since(began)
+	if _, err := apply(t, store, &d, "file:v.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	began = time.Now()
+	changes, err := apply(t, store, &d, "file:v.yaml")
+	if err != nil || len(changes) != 0 {
+		t.Errorf("%d changes, %v", len(changes), err)
+	}
+	// All pairs of them take more than ten times as long as to write them all.
+	if took := time.Since(began); took > 4*first {
+		t.Errorf("to apply %d records took %v, and again %v", 2*many, first, took)
+	}
+}
