@@ -400,12 +400,12 @@ func TestOP06_AResourceInAnotherSpellingIsAConflict(t *testing.T) {
 	mustApply(t, store, "one", "resources: [{identifier: \"https://notes.example.com\", name: Notes}]\n")
 	for _, other := range []string{"https://notes.example.com/", "https://Notes.example.com", "https://notes.example.com:443"} {
 		d := declarations(t, "resources: [{identifier: "+strconv.Quote(other)+"}]\nscopes: [{name: notes}]\n")
-		for _, options := range []DeclareOptions{{Source: "two"}, {Source: "one", KeepUnnamed: true}, {KeepUnnamed: true}} {
-			declared, err := d.DiffWith(t.Context(), store, options)
+		for _, options := range []Options{{Source: "two"}, {Source: "one", KeepUnnamed: true}, {KeepUnnamed: true}} {
+			declared, err := Diff(t.Context(), store, &d, options)
 			if err != nil {
 				t.Fatal(err)
 			}
-			conflict := slices.IndexFunc(declared.Changes, func(c Change) bool { return c.Action == ActionConflict })
+			conflict := slices.IndexFunc(declared.Changes, func(c declaration.Change) bool { return c.Action == declaration.ActionConflict })
 			if conflict < 0 || !strings.Contains(declared.Changes[conflict].Problem, `"https://notes.example.com"`) {
 				t.Errorf("%s with %+v: %+v", other, options, declared.Changes)
 			}
@@ -413,11 +413,11 @@ func TestOP06_AResourceInAnotherSpellingIsAConflict(t *testing.T) {
 	}
 	// The source that declared it may write it differently: the old spelling is retired.
 	changes := mustApply(t, store, "one", "resources: [{identifier: \"https://notes.example.com/\"}]\n")
-	if len(changes) != 2 || changes[0].Action != ActionAdd || changes[1].Action != ActionRetire {
+	if len(changes) != 2 || changes[0].Action != declaration.ActionAdd || changes[1].Action != declaration.ActionRetire {
 		t.Errorf("the source respells its resource: %+v", changes)
 	}
 	changes = mustApply(t, store, "one", "resources: [{identifier: \"https://notes.example.com\"}]\n")
-	if len(changes) != 2 || changes[0].Action != ActionRestore {
+	if len(changes) != 2 || changes[0].Action != declaration.ActionRestore {
 		t.Errorf("and back: %+v", changes)
 	}
 }
