@@ -10,7 +10,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
-// apiHandler is the resource server: two routes that ask for different scopes.
+// apiHandler returns the resource server: two routes that require different scopes.
 func (d *Demo) apiHandler(log *slog.Logger) (http.Handler, error) {
 	guard, err := resourceserver.New(resourceserver.Config{
 		Issuer: d.issuer, Resource: d.api, Name: "The photo API", ScopesSupported: []string{scopeRead, scopeDelete},
@@ -34,6 +34,6 @@ func photos(w http.ResponseWriter, r *http.Request) {
 	// An error means that the client left.
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"photos": []string{"harbour.jpg", "lighthouse.jpg", "picnic.jpg"},
-		"for":    token.Subject, "asked_by": token.ClientID, "scope": token.Scope.String(),
+		"sub":    token.Subject, "client_id": token.ClientID, "scope": token.Scope.String(),
 	})
 }

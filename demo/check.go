@@ -12,11 +12,11 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// ErrCheck says that a scene did not go as it must; what went wrong was printed.
-var ErrCheck = errors.New("the demo did not go as it must")
+// ErrCheck means that a scene did not end as expected. The details have been printed.
+var ErrCheck = errors.New("a scene did not end as expected")
 
-// Check starts a demo of its own, walks every scene and every way to break it without a
-// browser, and prints the messages and refusals.
+// Check starts a demo, runs every scene and every way to break it without a browser, and prints
+// the messages and refusals.
 func Check(ctx context.Context, out, log io.Writer) error {
 	d, err := Start(ctx, log, checkTokenLifetime)
 	if err != nil {
@@ -26,7 +26,7 @@ func Check(ctx context.Context, out, log io.Writer) error {
 }
 
 func (d *Demo) check(ctx context.Context, out io.Writer) error {
-	faults := 0
+	failed := 0
 	for _, s := range scenes() {
 		fmt.Fprintf(out, "%s\n%s\n\n", s.title, strings.Repeat("=", len(s.title)))
 		w := &walk{scene: s}
@@ -35,29 +35,29 @@ func (d *Demo) check(ctx context.Context, out io.Writer) error {
 		}
 		printMessages(out, w)
 		if w.failed {
-			faults++
-			fmt.Fprintf(out, "  FAULT: refused: %s\n", w.answer)
+			failed++
+			fmt.Fprintf(out, "  FAILED: refused: %s\n", w.result)
 		} else {
-			fmt.Fprintf(out, "  The answer: %s\n\n", w.answer)
+			fmt.Fprintf(out, "  Result: %s\n\n", w.result)
 		}
 		for _, b := range s.breaks {
 			broken := &walk{scene: s, breakage: &b}
 			if err := d.walkThrough(ctx, broken); err != nil {
 				return err
 			}
-			faults += printRefusal(out, broken)
+			failed += printRefusal(out, broken)
 		}
 		fmt.Fprintln(out)
 	}
-	if faults > 0 {
-		fmt.Fprintf(out, "%d faults\n", faults)
+	if failed > 0 {
+		fmt.Fprintf(out, "%d failed\n", failed)
 		return ErrCheck
 	}
-	fmt.Fprintln(out, "Every scene went as it must, and every breach was refused.")
+	fmt.Fprintln(out, "Every scene ended as expected, and every attempt to break one was refused.")
 	return nil
 }
 
-// walkThrough does what the browser and the buttons of the page do.
+// walkThrough does what the browser and the page's buttons do.
 func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 	b := w.breakage
 	if w.scene.callback != "" && (b == nil || !b.only) {
@@ -77,7 +77,7 @@ func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 			return err
 		}
 		if err := person.New(Username, Password).Allow(w.waits); err != nil {
-			return fmt.Errorf("act at the page that the scene waits for: %w", err)
+			return fmt.Errorf("act on the page that the scene waits for: %w", err)
 		}
 		w.waits = ""
 		return w.scene.resume(ctx, d, w)
@@ -85,12 +85,12 @@ func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 		if err := d.getTokens(ctx, w); err != nil {
 			return err
 		}
-		return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+		return d.request(ctx, w, http.MethodGet, "/photos", callPurpose)
 	}
 	return d.misbehave(ctx, w)
 }
 
-// mostLines is what is printed of a message.
+// mostLines is the maximum number of printed lines of a message.
 const mostLines = 30
 
 func printMessages(out io.Writer, w *walk) {
@@ -103,7 +103,7 @@ func printMessages(out io.Writer, w *walk) {
 			lines := strings.Split(strings.TrimSpace(text), "\n")
 			for i, line := range lines {
 				if i == mostLines {
-					fmt.Fprintf(out, "       … and %d lines more\n", len(lines)-i)
+					fmt.Fprintf(out, "       … and %d more lines\n", len(lines)-i)
 					break
 				}
 				fmt.Fprintf(out, "       %s\n", shorten(line))
@@ -113,7 +113,7 @@ func printMessages(out io.Writer, w *walk) {
 	}
 }
 
-// shorten keeps a line within a terminal's width.
+// shorten truncates a line to the width of a terminal.
 func shorten(line string) string {
 	const width = 100
 	if len(line) > width {
@@ -122,16 +122,16 @@ func shorten(line string) string {
 	return line
 }
 
-// printRefusal prints how a breach ended and returns how many faults that shows.
+// printRefusal prints how an attempt to break a scene ended and returns the number of failures.
 func printRefusal(out io.Writer, w *walk) int {
 	m := w.recording.last()
 	if !w.failed || m.Refusal == nil || !refusedWith(m, w.breakage.code) {
-		fmt.Fprintf(out, "  FAULT: %s was not refused with %s: %s\n%s\n", w.breakage.title, w.breakage.code, w.answer, m.Response)
+		fmt.Fprintf(out, "  FAILED: %s was not refused with %s: %s\n%s\n", w.breakage.title, w.breakage.code, w.result, m.Response)
 		return 1
 	}
 	fmt.Fprintf(out, "  ✗ %s: refused with %s\n      rule: %s (%s)\n", w.breakage.title, w.breakage.code, m.Refusal.Rule, m.Refusal.Section)
 	if m.Refusal.Detail != "" {
-		fmt.Fprintf(out, "      found: %s\n", shorten(m.Refusal.Detail))
+		fmt.Fprintf(out, "      detail: %s\n", shorten(m.Refusal.Detail))
 	}
 	return 0
 }

@@ -1,7 +1,6 @@
-// Package demo shows the whole of OAuth at work on loopback ports: an authorization
-// server, an application of each client type, an API, and under each answer the messages
-// that were exchanged for it. Nothing in it is acted: every message went over HTTP, and
-// every refusal is the real one.
+// Package demo runs OAuth on loopback ports: an authorization server, an application of each
+// client type and an API. Under each result it shows the messages that led to it. Nothing is
+// simulated: every message is sent over HTTP, and every refusal is real.
 package demo
 
 import (
@@ -24,13 +23,13 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// The person who signs in to the demo.
+// The user who signs in to the demo.
 const (
 	Username = "ada"
 	Password = "engine-no-1"
 )
 
-// Lifetimes of access tokens: short, so that one can be watched as it expires, and
+// Lifetimes of access tokens. They are short, so that visitors can see a token expire, and even
 // shorter for Check, which waits for three of them.
 const (
 	accessTokenLifetime = 15 * time.Second
@@ -60,8 +59,8 @@ type Demo struct {
 	temporary        []string // files to remove
 }
 
-// Start starts everything on free loopback ports. Access tokens live for lifetime, or, if
-// that is 0, for 15 seconds. Errors of the parts go to log.
+// Start starts all servers on free loopback ports. Access tokens expire after lifetime, or after
+// 15 seconds if it is 0. The servers' errors are written to log.
 func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, error) {
 	lifetime = cmp.Or(lifetime, accessTokenLifetime)
 	d := &Demo{
@@ -120,11 +119,11 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 	return d, nil
 }
 
-// URL is where the demo begins.
+// URL returns the URL of the demo's page.
 func (d *Demo) URL() string { return d.app + "/" }
 
-// serve starts a server of a scene's own on a free loopback port and returns its URL. The
-// messages call it by name.
+// serve starts a scene's own server on a free loopback port and returns its URL. The messages
+// show its name.
 func (d *Demo) serve(name string, handler http.Handler) (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,7 +134,7 @@ func (d *Demo) serve(name string, handler http.Handler) (string, error) {
 	return "http://" + listener.Addr().String(), nil
 }
 
-// addressOf is where a party's server is.
+// addressOf returns the URL of a party's server.
 func (d *Demo) addressOf(party string) string {
 	for address, name := range d.parties {
 		if name == party {
@@ -150,12 +149,12 @@ func (d *Demo) serveOn(listener net.Listener, handler http.Handler) {
 	d.servers = append(d.servers, server)
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			d.logger.Error("a part of the demo ended", "error", err)
+			d.logger.Error("demo server stopped", "error", err)
 		}
 	}()
 }
 
-// Close ends everything.
+// Close stops all servers.
 func (d *Demo) Close() error {
 	var err error
 	for _, server := range d.servers {
@@ -170,7 +169,7 @@ func (d *Demo) Close() error {
 	return err
 }
 
-// declarations are what the server knows: what an operator would write in YAML.
+// declarations returns what an operator would declare in YAML.
 func (d *Demo) declarations() configuration.Declarations {
 	verified := true
 	declared := configuration.Declarations{
@@ -200,8 +199,8 @@ func (d *Demo) declarations() configuration.Declarations {
 		switch {
 		case scene.callback == "":
 		case scene.applicationType == oauth.ApplicationNative:
-			// Without a port: a native application listens on whichever is free (RFC 8252,
-			// section 7.3).
+			// Without a port: a native application listens on any free one (RFC 8252, section
+			// 7.3).
 			c.RedirectURIs = []string{"http://127.0.0.1" + scene.callback}
 		default:
 			c.RedirectURIs = []string{d.app + scene.callback}

@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-func TestEverySceneGoesAsItMust(t *testing.T) {
+func TestEveryScene(t *testing.T) {
 	var out bytes.Buffer
 	if err := Check(t.Context(), &out, t.Output()); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for _, s := range scenes() {
 		if !bytes.Contains(out.Bytes(), []byte(s.title)) {
-			t.Errorf("the scene %q was not walked", s.title)
+			t.Errorf("the scene %q was not run", s.title)
 		}
 	}
 }

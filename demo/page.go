@@ -20,7 +20,7 @@ var files embed.FS
 
 var page = template.Must(template.ParseFS(files, "page.html"))
 
-// visitor is one browser's state: a walk a scene. It is kept in memory.
+// visitor is the state of one browser, kept in memory.
 type visitor struct {
 	mu    sync.Mutex
 	walks map[string]*walk // by scene
@@ -51,7 +51,7 @@ func (v *visitors) of(w http.ResponseWriter, r *http.Request) *visitor {
 	return v.byID[id]
 }
 
-// breakTimeout bounds one step; waiting for an access token to expire is the longest.
+// breakTimeout limits one step. The longest step waits for an access token to expire.
 const breakTimeout = accessTokenLifetime + 10*time.Second
 
 func (d *Demo) appHandler() http.Handler {
@@ -93,8 +93,8 @@ func (d *Demo) appHandler() http.Handler {
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// step runs one step of a scene and shows where that led: to the authorization server, or
-// back to the page.
+// step runs one step of a scene and redirects to where it leads: to the authorization server,
+// or back to the page.
 func (d *Demo) step(do func(context.Context, *visitor, *scene, *http.Request) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := sceneNamed(r.FormValue("scene"))
@@ -137,7 +137,7 @@ func (d *Demo) start(ctx context.Context, v *visitor, s *scene, _ *http.Request)
 func (d *Demo) breakIt(ctx context.Context, v *visitor, s *scene, r *http.Request) (string, error) {
 	b := s.breakNamed(r.FormValue("how"))
 	if b == nil {
-		return "", fmt.Errorf("there is no such way to break it")
+		return "", fmt.Errorf("unknown breakage %q", r.FormValue("how"))
 	}
 	w := &walk{scene: *s, breakage: b}
 	if before := v.walks[s.key]; before != nil && !b.fresh {
@@ -176,10 +176,15 @@ func (d *Demo) callback(s scene) http.HandlerFunc {
 		}
 		walk.transaction = nil
 		if err != nil {
-			walk.failed, walk.answer = true, err.Error()
+			walk.failed, walk.result = true, err.Error()
 		}
 		http.Redirect(w, r, "/?scene="+url.QueryEscape(s.key)+"#"+s.key, http.StatusSeeOther)
 	}
+}
+
+type groupView struct {
+	Title  string
+	Scenes []sceneView
 }
 
 type sceneView struct {
@@ -193,7 +198,7 @@ type sceneView struct {
 	QRCode            template.URL // "" for none
 	How, Breaking     string
 	Failed            bool
-	Answer            string
+	Result            string
 	Refusal           *Message
 	Messages          []Message
 }
@@ -206,7 +211,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 	defer v.mu.Unlock()
 	view := struct {
 		Issuer, Username, Password string
-		Scenes                     []sceneView
+		Groups                     []groupView
 	}{d.issuer, Username, Password, nil}
 	for i, s := range scenes() {
 		shown := sceneView{Key: s.key, Title: s.title, About: s.about, Button: s.button, Open: i < openScenes || r.FormValue("scene") == s.key}
@@ -217,7 +222,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 			shown.Messages = walk.recording.all()
 			shown.Ran = len(shown.Messages) > 0
 			shown.HasToken = walk.tokens != nil && s.run == nil
-			shown.Failed, shown.Answer = walk.failed, indentJSON(walk.answer)
+			shown.Failed, shown.Result = walk.failed, indentJSON(walk.result)
 			shown.Waits, shown.WaitsFor, shown.QRCode = walk.waits, walk.waitsFor, walk.drawnCode()
 			shown.Open = true
 			if walk.breakage != nil {
@@ -229,7 +234,11 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 				}
 			}
 		}
-		view.Scenes = append(view.Scenes, shown)
+		if n := len(view.Groups); n == 0 || view.Groups[n-1].Title != s.group {
+			view.Groups = append(view.Groups, groupView{Title: s.group})
+		}
+		group := &view.Groups[len(view.Groups)-1]
+		group.Scenes = append(group.Scenes, shown)
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -237,17 +246,17 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if err := page.Execute(w, view); err != nil {
-		fmt.Fprintln(w, "The demo could not draw this page.")
+		fmt.Fprintln(w, "The demo could not render this page.")
 	}
 }
 
-// drawnCode is the QR code as the address of an image; "" for none.
+// drawnCode returns the QR code as a data URL; "" if there is none.
 func (w *walk) drawnCode() template.URL {
 	if w.qrCode == nil {
 		return ""
 	}
 	var drawn bytes.Buffer
-	// A grey image of some forty pixels that goes to memory has nothing that could fail.
+	// Encoding a small gray image into memory cannot fail.
 	_ = png.Encode(&drawn, w.qrCode)
 	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(drawn.Bytes()))
 }

@@ -19,15 +19,29 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Message is one exchange between two parties, with what it was for.
+// Message is one exchange between two parties.
 type Message struct {
-	Number            int
-	From, To, Purpose string
+	Number   int
+	From, To string
+	// Purpose says in a sentence what is sent, and after it why, and which rule protects it.
+	Purpose           string
 	Request, Response string
-	// Checks are the rungs that the authorization server or the API climbed.
+	// Checks are the rules that the authorization server or the API checked.
 	Checks []record.Check
-	// Refusal is the rule that refused, nil if none did.
+	// Refusal is the rule that refused the request; nil if none did.
 	Refusal *record.Check
+}
+
+// Title returns what is sent: the first sentence of the purpose.
+func (m Message) Title() string {
+	title, _, _ := strings.Cut(m.Purpose, ". ")
+	return title
+}
+
+// Reason returns the rest of the purpose.
+func (m Message) Reason() string {
+	_, reason, _ := strings.Cut(m.Purpose, ". ")
+	return reason
 }
 
 const (
@@ -45,8 +59,8 @@ type recording struct {
 
 func (r *recording) add(m Message) { r.fill(r.open(), m) }
 
-// open keeps the place of a message that has begun: others may be exchanged before its
-// answer comes.
+// open reserves the number of a message that has been sent: others may be exchanged before
+// its response arrives.
 func (r *recording) open() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,8 +76,8 @@ func (r *recording) fill(number int, m Message) {
 	r.messages[number-1] = m
 }
 
-// indentJSON indents a text that is JSON, or the body of a message that is. Form parameters that
-// are JSON stay as they were sent.
+// indentJSON indents a text that is JSON, or the body of a message that is JSON. Form parameters
+// are left as they were sent.
 func indentJSON(text string) string {
 	head, body, ok := strings.Cut(text, "\n\n")
 	if !ok {
@@ -83,7 +97,7 @@ func indentJSON(text string) string {
 	return head + indented.String()
 }
 
-// refuse notes the rule by which the last message was refused, where only the scene knows it.
+// refuse sets the rule that refused the last message, where only the scene knows the rule.
 func (r *recording) refuse(rule record.Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,7 +111,7 @@ func (r *recording) all() []Message {
 	return slices.Clone(r.messages)
 }
 
-// last is the last message that was refused, or else the last one.
+// last returns the last message that was refused, or else the last message.
 func (r *recording) last() Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,24 +128,23 @@ func (r *recording) last() Message {
 
 type recordingKey struct{}
 
-// recordedAs is what a context knows of the messages under it.
+// recordedAs is what a context contains about the messages sent with it.
 type recordedAs struct {
 	into          *recording
 	from, purpose string
 }
 
-// recorded returns a context whose requests are written to a recording, each with the
-// given purpose.
+// recorded returns a context whose requests are added to a recording with the given purpose.
 func recorded(ctx context.Context, r *recording, purpose string) context.Context {
 	return recordedFrom(ctx, r, partyApp, purpose)
 }
 
-// recordedFrom is recorded for another party than the application.
+// recordedFrom is like recorded for a party other than the application.
 func recordedFrom(ctx context.Context, r *recording, from, purpose string) context.Context {
 	return context.WithValue(ctx, recordingKey{}, recordedAs{r, from, purpose})
 }
 
-// recorder is the transport of the demo's applications.
+// recorder returns the transport of the demo's applications, which records messages.
 func (d *Demo) recorder() http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
 		as, ok := request.Context().Value(recordingKey{}).(recordedAs)
@@ -170,7 +183,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (d *Demo) describe(as recordedAs, request *http.Request, sent []byte, response *http.Response, received []byte, began time.Time) Message {
 	m := Message{From: as.from, To: partyServer, Purpose: as.purpose}
 	if strings.HasSuffix(request.URL.Path, "/jwks") {
-		m.Purpose = "Fetch the server's public keys to verify the ID token"
+		m.Purpose = "Fetch the server's public keys. The app verifies the signature of the ID token with them (OpenID Connect Core, section 3.1.3.7)."
 	}
 	m.Request = requestText(request, sent)
 	m.Response = responseText(response, received)
@@ -205,7 +218,7 @@ func (m *Message) setTrace(t *record.Trace) {
 	}
 }
 
-// challengeCheck reads which rule of the API refused out of its challenge.
+// challengeCheck returns the rule of the API that refused, according to its challenge.
 func challengeCheck(response *http.Response) *record.Check {
 	if response.StatusCode < 400 {
 		return nil
@@ -216,7 +229,7 @@ func challengeCheck(response *http.Response) *record.Check {
 		case oauth.InvalidToken:
 			check = record.Check{Rule: "the access token is valid: signature, issuer, audience, expiry", Section: "RFC 9068, section 4"}
 		case oauth.InsufficientScope:
-			check = record.Check{Rule: "the access token has the scope that the route asks for: " + challenge.Param("scope"), Section: "RFC 6750, section 3.1"}
+			check = record.Check{Rule: "the access token has the scope that the route requires: " + challenge.Param("scope"), Section: "RFC 6750, section 3.1"}
 		}
 		check.Detail = challenge.Param("error_description")
 	}
@@ -237,7 +250,7 @@ func requestText(r *http.Request, body []byte) string {
 	return b.String()
 }
 
-// breakQuery writes each parameter on a line of its own.
+// breakQuery puts each parameter on its own line.
 func breakQuery(uri string) string {
 	return strings.NewReplacer("?", "\n  ?", "&", "\n  &").Replace(uri)
 }
@@ -265,7 +278,7 @@ func responseText(r *http.Response, body []byte) string {
 	return b.String()
 }
 
-// traces keeps the newest ladders of the authorization server.
+// traces keeps the latest traces of the authorization server.
 type traces struct {
 	mu     sync.Mutex
 	latest []record.Trace
@@ -282,14 +295,14 @@ func (t *traces) add(trace *record.Trace) {
 	t.latest = append(t.latest, *trace)
 }
 
-// after returns the ladder of a request that was sent at began. The server hands it over
-// right after its answer, so it may come a moment later.
+// after returns the trace of a request that was sent at began. The server reports it right
+// after its response, so it may arrive a moment later.
 func (t *traces) after(began time.Time, path, answer string) *record.Trace {
 	for range 50 {
 		t.mu.Lock()
 		for _, trace := range slices.Backward(t.latest) {
-			sameAnswer := trace.Ref == "" || strings.Contains(answer, trace.Ref)
-			if trace.Endpoint == path && !trace.Time.Before(began) && sameAnswer {
+			sameRef := trace.Ref == "" || strings.Contains(answer, trace.Ref)
+			if trace.Endpoint == path && !trace.Time.Before(began) && sameRef {
 				t.mu.Unlock()
 				return &trace
 			}
@@ -300,7 +313,7 @@ func (t *traces) after(began time.Time, path, answer string) *record.Trace {
 	return nil
 }
 
-// newest returns the latest ladder of an endpoint and client.
+// newest returns the latest trace of an endpoint and client.
 func (t *traces) newest(endpoint, clientID string) *record.Trace {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -312,19 +325,23 @@ func (t *traces) newest(endpoint, clientID string) *record.Trace {
 	return nil
 }
 
-// frontChannel records what the browser carried between application and server.
-func (d *Demo) frontChannel(r *recording, clientID, authorizationURL string, callback *url.URL) {
+// frontChannel records the authorization request and response, which go through the browser.
+func (d *Demo) frontChannel(r *recording, s *scene, authorizationURL string, callback *url.URL) {
 	u, err := url.Parse(authorizationURL)
 	if err != nil {
 		return
 	}
+	purpose := "Send the user to the authorization server. They sign in and consent there, not in the app. The browser returns only to a registered redirect URI (RFC 9700, section 2.1), and state and PKCE tie the code to this sign-in (RFC 7636)."
+	if s.responseType != "" {
+		purpose = "Send the user to the authorization server. They sign in and consent there, and the tokens come back in the URL. The nonce ties the ID token to this sign-in (OpenID Connect Core, section 3.2.2.11)."
+	}
 	m := Message{
 		From: partyBrowser, To: partyServer,
-		Purpose:  "Send the user to the authorization server, which signs them in, asks for consent and sends the browser back with the response",
+		Purpose:  purpose,
 		Request:  fmt.Sprintf("GET %s HTTP/1.1\nHost: %s", breakQuery(u.RequestURI()), u.Host),
 		Response: "HTTP/1.1 303 See Other\nLocation: " + breakQuery(callback.String()),
 	}
-	if t := d.traces.newest("/authorize", clientID); t != nil {
+	if t := d.traces.newest("/authorize", s.clientID); t != nil {
 		m.setTrace(t)
 	}
 	r.add(m)

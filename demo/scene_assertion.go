@@ -26,8 +26,8 @@ const (
 
 func assertionScene() scene {
 	return scene{
-		key: "assertion", title: "Users of another identity provider: JWT bearer grant", button: "Get an ID-JAG and call the API",
-		about:    "The user's company has its own identity provider, which this server trusts for one client and one scope. It issues a JWT that says that the app may act for the user. No browser is involved.",
+		key: "assertion", title: "Users of another identity provider: JWT bearer grant", button: "Get an assertion and call the API",
+		about:    "The user's company has its own identity provider, which this server trusts for one client and one scope. The provider issues a JWT (an ID-JAG) that lets the app act for the user, and the app exchanges it for an access token. No browser is involved.",
 		clientID: "assistant", clientSecret: "demo-secret-of-the-assistant-012345", clientName: "Company assistant",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeJWTBearer},
@@ -37,31 +37,31 @@ func assertionScene() scene {
 		},
 		run: runAssertion,
 		breaks: []breakage{
-			{key: "again", title: "Replay the assertion", about: "Present an assertion that was used before.", code: oauth.InvalidGrant},
-			{key: "forged", title: "Forged", about: "Present an assertion that someone else has signed.", code: oauth.InvalidGrant},
-			{key: "other", title: "Assertion of another client", about: "Present an assertion that was issued for another client.", code: oauth.InvalidGrant},
-			{key: "nobody", title: "Unknown user", about: "Present an assertion about someone who has no account here.", code: oauth.InvalidGrant},
-			{key: "more", title: "Ask for more", about: "Request a scope that the provider is not trusted with.", code: oauth.InvalidScope},
+			{key: "again", title: "Replay the assertion", about: "Present an assertion that has already been used.", code: oauth.InvalidGrant},
+			{key: "forged", title: "Forged assertion", about: "Present an assertion with a signature from an untrusted key.", code: oauth.InvalidGrant},
+			{key: "other", title: "Another client's assertion", about: "Present an assertion that was issued for another client.", code: oauth.InvalidGrant},
+			{key: "nobody", title: "Unknown user", about: "Present an assertion about a user who has no account here.", code: oauth.InvalidGrant},
+			{key: "more", title: "Too much scope", about: "Request a scope that the provider is not trusted for.", code: oauth.InvalidScope},
 		},
 	}
 }
 
 func workloadScene() scene {
 	return scene{
-		key: "workload", title: "Service without a secret: workload identity", button: "Get a token and call the API",
-		about:    "The platform that a service runs on, such as Kubernetes, gives it a JWT that says who it is. The service authenticates with that JWT, so there is no secret to distribute or to leak.",
+		key: "workload", title: "Service without a secret: workload identity federation", button: "Get a token and call the API",
+		about:    "The platform that a service runs on, such as Kubernetes, gives it a short-lived JWT with its identity. The service authenticates with that JWT, so there is no secret to distribute or leak.",
 		clientID: "cleaner", clientName: "Cleaner", applicationType: oauth.ApplicationWeb,
 		grantTypes: []string{oauth.GrantTypeClientCredentials}, scopes: []string{scopeRead},
 		run: runWorkload,
 		breaks: []breakage{
-			{key: "neighbour", title: "Another service", about: "Try with the JWT of another service on the same platform.", code: oauth.InvalidClient},
-			{key: "elsewhere", title: "Wrong audience", about: "Try with a JWT that the platform made for another server.", code: oauth.InvalidClient},
-			{key: "forged", title: "Forged JWT", about: "Try with a JWT that the platform did not sign.", code: oauth.InvalidClient},
+			{key: "neighbour", title: "Another service", about: "Authenticate with the JWT of another service on the same platform.", code: oauth.InvalidClient},
+			{key: "elsewhere", title: "Wrong audience", about: "Authenticate with a JWT that the platform issued for another server.", code: oauth.InvalidClient},
+			{key: "forged", title: "Forged JWT", about: "Authenticate with a JWT that the platform did not sign.", code: oauth.InvalidClient},
 		},
 	}
 }
 
-// abroad are those outside whom the server trusts, and one whom it does not.
+// abroad signs as external issuers: one that the server trusts and one that it does not.
 type abroad struct{ trusted, stranger *jose.Signer }
 
 func (a *abroad) declare(config *configuration.Configuration) error {
@@ -76,7 +76,7 @@ func (a *abroad) declare(config *configuration.Configuration) error {
 	}
 	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{a.trusted.Public()}})
 	if err != nil {
-		return fmt.Errorf("encode the keys of those abroad: %w", err)
+		return fmt.Errorf("encode the keys of external issuers: %w", err)
 	}
 	config.TrustedIssuers = append(config.TrustedIssuers,
 		authserver.TrustedIssuer{
@@ -87,7 +87,7 @@ func (a *abroad) declare(config *configuration.Configuration) error {
 	for i := range config.Clients {
 		switch c := &config.Clients[i]; c.ID {
 		case "assistant":
-			c.SkipConsent = true // the company has decided for its people
+			c.SkipConsent = true // the company has consented for its users
 		case "cleaner":
 			c.TokenEndpointAuthMethod = oauth.AuthMethodFederatedJWT
 			c.WorkloadIdentity = &record.WorkloadIdentity{Issuer: platformIssuer, Subject: cleanerAccount}
@@ -96,7 +96,7 @@ func (a *abroad) declare(config *configuration.Configuration) error {
 	return nil
 }
 
-// sign makes a JWT of somebody abroad and shows it.
+// sign issues a JWT as an external issuer and records it.
 func (a *abroad) sign(w *walk, from, typ, purpose string, claims map[string]any) (string, error) {
 	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(5*time.Minute).Unix()
 	payload, err := json.MarshalIndent(claims, "", "  ")
@@ -119,24 +119,24 @@ func runAssertion(ctx context.Context, d *Demo, w *walk) error {
 	form := url.Values{"grant_type": {oauth.GrantTypeJWTBearer}}
 	switch w.breakKey() {
 	case "other":
-		claims["client_id"] = "somebody-else"
+		claims["client_id"] = "another-client"
 	case "nobody":
 		claims["sub"] = "00u9z9z9"
 	case "more":
 		form.Set("scope", scopeDelete)
 	}
-	assertion, err := d.abroad.sign(w, partyProvider, oauth.TypIDJAG, "The company's identity provider allows it: an ID-JAG for this client and this server", claims)
+	assertion, err := d.abroad.sign(w, partyProvider, oauth.TypIDJAG, "The identity provider issues an ID-JAG to the app. Audience and client_id limit it to this server and this client, jti to one use (RFC 7523, section 3).", claims)
 	if err != nil {
 		return err
 	}
 	form.Set("assertion", assertion)
-	if err := d.ask(ctx, w, form, "Present it as a grant"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Exchange the assertion for an access token. The server checks signature, issuer, audience, client and expiry (RFC 7523, section 3), and what this issuer is trusted for."); err != nil || w.failed {
 		return err
 	}
 	if w.breakKey() == "again" {
-		return d.ask(ctx, w, form, "Present the same one again")
+		return d.ask(ctx, w, form, "Present the same assertion again. Its jti has been used (RFC 7523, section 3).")
 	}
-	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+	return d.request(ctx, w, http.MethodGet, "/photos", callPurpose)
 }
 
 func runWorkload(ctx context.Context, d *Demo, w *walk) error {
@@ -147,7 +147,7 @@ func runWorkload(ctx context.Context, d *Demo, w *walk) error {
 	case "elsewhere":
 		claims["aud"] = []string{platformIssuer}
 	}
-	assertion, err := d.abroad.sign(w, partyPlatform, "JWT", "The platform puts a JWT into the service's files, and another one when it has nearly expired", claims)
+	assertion, err := d.abroad.sign(w, partyPlatform, "JWT", "The platform writes a JWT to the service's files and replaces it before it expires. Its aud claim limits it to this server.", claims)
 	if err != nil {
 		return err
 	}
@@ -155,8 +155,8 @@ func runWorkload(ctx context.Context, d *Demo, w *walk) error {
 		"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeRead}, "client_id": {w.scene.clientID},
 		"client_assertion_type": {oauth.ClientAssertionTypeJWTBearer}, "client_assertion": {assertion},
 	}
-	if err := d.ask(ctx, w, form, "Request a token with the assertion"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Request a token, with the JWT as the client's credential. The server checks its signature, issuer, subject and audience (RFC 7523, section 3; RFC 7521, section 4.2)."); err != nil || w.failed {
 		return err
 	}
-	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+	return d.request(ctx, w, http.MethodGet, "/photos", callPurpose)
 }

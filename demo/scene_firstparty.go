@@ -14,18 +14,18 @@ import (
 
 func firstPartyScene() scene {
 	return scene{
-		key: "firstparty", title: "Your own mobile app: sign in without a browser (experimental)", button: "Sign in here and show my photos",
-		about:    "A native app that users know as the operator's own asks for the password in its own window and gets a code for it. The server can send the user to a browser at any step. Both the server and the client must be set up for this. A browser is safer.",
+		key: "firstparty", title: "First-party mobile app: sign in without a browser (experimental)", button: "Sign in here and show my photos",
+		about:    "The operator's own native app asks for the password in its own window and gets a code for it. The server can require a browser at any step. Both the server and the client must be configured for this. A browser is safer.",
 		clientID: "photos-app", clientName: "Valetkey Photos", applicationType: oauth.ApplicationNative,
 		grantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 		scopes:     []string{oauth.ScopeOpenID, oauth.ScopeProfile, scopeRead},
 		configure:  declareFirstParty, run: runFirstParty,
 		breaks: []breakage{
-			{key: "guess", title: "Wrong password", about: "Guess. The response is the same for a user who does not exist, and each auth_session allows five guesses.", code: oauth.InsufficientAuthorization},
-			{key: "again", title: "The same auth_session twice", about: "Send an auth_session that was used before.", code: oauth.InvalidSession},
-			{key: "browser", title: "Browser required", about: "Ask for consent, which is only possible in a browser.", code: oauth.RedirectToWeb},
-			{key: "another", title: "Another application", about: "Send the user's password as an app that is not the operator's own.", code: oauth.UnauthorizedClient},
-			{key: "thief", title: "A stolen code", about: "Exchange the code without the verifier, which never left the app.", code: oauth.InvalidGrant},
+			{key: "guess", title: "Wrong password", about: "Guess the password. The response is the same for a user who does not exist, and each auth_session allows five guesses.", code: oauth.InsufficientAuthorization},
+			{key: "again", title: "Replay the auth_session", about: "Send an auth_session that has already been used.", code: oauth.InvalidSession},
+			{key: "browser", title: "Browser required", about: "Request consent, which is only possible in a browser.", code: oauth.RedirectToWeb},
+			{key: "another", title: "Another app", about: "Send the user's password as an app that is not the operator's own.", code: oauth.UnauthorizedClient},
+			{key: "thief", title: "Stolen code", about: "Exchange the code without the PKCE verifier, which never left the app.", code: oauth.InvalidGrant},
 		},
 	}
 }
@@ -35,7 +35,7 @@ func declareFirstParty(_ *Demo, c *configuration.Configuration) error {
 	for i := range c.Clients {
 		if app := &c.Clients[i]; app.ID == firstPartyScene().clientID {
 			app.FirstParty, app.SkipConsent = true, true
-			app.RedirectURIs = []string{"com.example.photos:/callback"} // for the browser, where that is needed
+			app.RedirectURIs = []string{"com.example.photos:/callback"} // used when a browser is required
 		}
 	}
 	return nil
@@ -48,37 +48,37 @@ func runFirstParty(ctx context.Context, d *Demo, w *walk) error {
 		"code_challenge": {oauth.S256Challenge(verifier)}, "code_challenge_method": {oauth.CodeChallengeMethodS256},
 		"username": {Username}, "password": {Password},
 	}
-	purpose := "Send the username and password that the user typed into the app, to get a code"
+	purpose := "Send the username and password to get a code. Only first-party clients may do this (draft-ietf-oauth-first-party-apps, section 5). PKCE ties the code to this app (RFC 7636)."
 	switch w.breakKey() {
 	case "guess":
 		form.Set("password", "engine-no-2")
-		purpose = "Send a wrong password; the response has an auth_session for another attempt"
+		purpose = "Send a wrong password. The response has an auth_session for another attempt, and attempts are limited (draft-ietf-oauth-first-party-apps, section 5)."
 	case "again":
 		return d.sameAuthSession(ctx, w, form)
 	case "browser":
 		form.Set("prompt", "consent")
-		purpose = "Send the username and password, and request consent"
+		purpose = "Send the username and password and request consent. The server requires a browser for it (draft-ietf-oauth-first-party-apps, section 5)."
 	case "another":
 		form.Set("client_id", nativeScene().clientID)
-		purpose = "Send the username and password as another app"
+		purpose = "Send the username and password as another app. It is not a first-party client, so it must use the browser."
 	}
-	answer, err := d.challenge(ctx, w, form, purpose)
+	response, err := d.challenge(ctx, w, form, purpose)
 	if err != nil || w.failed {
 		return err
 	}
-	redeem := url.Values{"grant_type": {oauth.GrantTypeAuthorizationCode}, "code": {answer.AuthorizationCode}, "code_verifier": {verifier}}
+	redeem := url.Values{"grant_type": {oauth.GrantTypeAuthorizationCode}, "code": {response.AuthorizationCode}, "code_verifier": {verifier}}
 	if w.breakKey() == "thief" {
 		redeem.Set("code_verifier", oauth.NewCodeVerifier())
-		return d.ask(ctx, w, redeem, "Exchange the code with a wrong verifier")
+		return d.ask(ctx, w, redeem, "Exchange the code with a wrong verifier. The server compares its hash with the code_challenge (RFC 7636, section 4.6).")
 	}
-	if err := d.ask(ctx, w, redeem, "Redeem the code, with the verifier, for tokens"); err != nil || w.failed {
+	if err := d.ask(ctx, w, redeem, "Exchange the code for tokens. The code works once, and only with the PKCE verifier, which never left the app (RFC 7636, section 4.6)."); err != nil || w.failed {
 		return err
 	}
-	return d.request(ctx, w, http.MethodGet, "/photos", "Call the API with the access token")
+	return d.request(ctx, w, http.MethodGet, "/photos", callPurpose)
 }
 
-// sameAuthSession begins without a password, goes on with the auth_session, and sends it
-// once more.
+// sameAuthSession begins without a password, continues with the auth_session, and then replays
+// it.
 func (d *Demo) sameAuthSession(ctx context.Context, w *walk, form url.Values) error {
 	begin := url.Values{}
 	for name, values := range form {
@@ -86,31 +86,31 @@ func (d *Demo) sameAuthSession(ctx context.Context, w *walk, form url.Values) er
 			begin[name] = values
 		}
 	}
-	answer, err := d.challenge(ctx, w, begin, "Begin without a password; the answer has an auth_session, which stands for the request")
+	response, err := d.challenge(ctx, w, begin, "Begin without a password. The response has an auth_session, which identifies this request from now on.")
 	if err != nil {
 		return err
 	}
-	goOn := url.Values{"auth_session": {answer.AuthSession}, "username": {Username}, "password": {Password}}
-	if _, err := d.challenge(ctx, w, goOn, "Send the auth_session with name and password for a code"); err != nil || w.failed {
+	goOn := url.Values{"auth_session": {response.AuthSession}, "username": {Username}, "password": {Password}}
+	if _, err := d.challenge(ctx, w, goOn, "Send the auth_session with the username and password to get a code."); err != nil || w.failed {
 		return err
 	}
-	_, err = d.challenge(ctx, w, goOn, "Send the same again")
+	_, err = d.challenge(ctx, w, goOn, "Send the same request again. An auth_session that has led to a code cannot be used again.")
 	return err
 }
 
-type challengeAnswer struct {
+type challengeResponse struct {
 	oauth.AuthorizationChallengeResponse
 	AuthSession string `json:"auth_session"`
 }
 
-func (d *Demo) challenge(ctx context.Context, w *walk, form url.Values, purpose string) (challengeAnswer, error) {
-	var answer challengeAnswer
+func (d *Demo) challenge(ctx context.Context, w *walk, form url.Values, purpose string) (challengeResponse, error) {
+	var response challengeResponse
 	body, err := d.exchange(ctx, w, http.MethodPost, d.issuer+"/authorize-challenge", form.Encode(), "", purpose)
 	if err != nil {
-		return answer, err
+		return response, err
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return answer, fmt.Errorf("read the answer to a challenge: %w", err)
+	if err := json.Unmarshal(body, &response); err != nil {
+		return response, fmt.Errorf("read the response to a challenge: %w", err)
 	}
-	return answer, nil
+	return response, nil
 }

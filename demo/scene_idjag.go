@@ -12,13 +12,13 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// chatIssuer is another company's authorization server, to which nothing is sent.
+// chatIssuer is another company's authorization server. Nothing is sent to it.
 const chatIssuer = "https://login.chat.example.org"
 
 func idJAGScene() scene {
 	return scene{
-		key: "idjag", title: "Call another company's API for the user: ID-JAG", button: "Sign in and get an ID-JAG",
-		about:    "In this scene, the server is the company's identity provider. An app that the user has signed in to exchanges its ID token for an ID-JAG: a grant for one client at one other authorization server, if the operator's rules allow it.",
+		key: "idjag", title: "Another company's API: identity assertion grant (ID-JAG)", button: "Sign in and get an ID-JAG",
+		about:    "In this scene, the server is the company's identity provider. An app that the user has signed in to exchanges its ID token for an ID-JAG. This is a grant for one client at another company's authorization server. The operator's rules decide which apps may get one.",
 		clientID: "wiki", clientSecret: "demo-secret-of-the-wiki-0123456789", clientName: "Company wiki",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeTokenExchange},
@@ -33,9 +33,9 @@ func idJAGScene() scene {
 		},
 		run: runIDJAG,
 		breaks: []breakage{
-			{key: "elsewhere", title: "Another company", about: "Request a grant for a server that no rule names.", fresh: true, code: oauth.InvalidTarget},
-			{key: "more", title: "Ask for more", about: "Request a scope that the rule does not give.", fresh: true, code: oauth.InvalidScope},
-			{key: "access", title: "Another token", about: "Send the access token, and call it an ID token.", fresh: true, code: oauth.InvalidRequest},
+			{key: "elsewhere", title: "Another company", about: "Request a grant for an authorization server that no rule allows.", fresh: true, code: oauth.InvalidTarget},
+			{key: "more", title: "Too much scope", about: "Request a scope that the rule does not allow.", fresh: true, code: oauth.InvalidScope},
+			{key: "access", title: "Wrong token type", about: "Send the access token as if it were an ID token.", fresh: true, code: oauth.InvalidRequest},
 		},
 	}
 }
@@ -54,7 +54,7 @@ func runIDJAG(ctx context.Context, d *Demo, w *walk) error {
 	case "access":
 		form.Set("subject_token", w.tokens.AccessToken)
 	}
-	if err := d.ask(ctx, w, form, "Exchange the ID token for a grant for the other company's server"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Exchange the ID token for an ID-JAG. Its audience is the other company's server and its client_id the app's client there, so it is useless elsewhere (draft-ietf-oauth-identity-assertion-authz-grant)."); err != nil || w.failed {
 		return err
 	}
 	_, payload, _ := strings.Cut(w.tokens.AccessToken, ".")
@@ -63,6 +63,6 @@ func runIDJAG(ctx context.Context, d *Demo, w *walk) error {
 	if err != nil {
 		return fmt.Errorf("read the ID-JAG: %w", err)
 	}
-	w.answer = "Claims in the ID-JAG, which the wiki presents at " + chatIssuer + " as a JWT bearer grant:\n" + string(claims)
+	w.result = "Claims of the ID-JAG, which the wiki presents at " + chatIssuer + " as a JWT bearer grant:\n" + string(claims)
 	return nil
 }

@@ -35,26 +35,26 @@ const (
 
 func mcpScene() scene {
 	return scene{
-		key: "mcp", title: "AI agent connects to an MCP server", button: "Connect to the MCP server",
-		about:     "An MCP client knows the address of an MCP server and nothing else. The server tells it which authorization server to use. The client's client_id there is the https address of a document that describes it, and the token is only for that MCP server.",
+		key: "mcp", title: "AI agent: connect to an MCP server", button: "Connect to the MCP server",
+		about:     "An MCP client only knows the URL of an MCP server. The server says which authorization server to use (RFC 9728). The client is not registered there: its client_id is the URL of a document that describes it. The token works only at that MCP server (RFC 8707).",
 		configure: func(d *Demo, config *configuration.Configuration) error { return d.mcp.configure(d, config) },
 		run:       func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.run(ctx, d, w) },
 		resume:    func(ctx context.Context, d *Demo, w *walk) error { return d.mcp.resume(ctx, d, w) },
 		breaks: []breakage{
-			{key: "elsewhere", title: "Document of another client", about: "Ask as a client whose document names another client_id than its own address.", code: pageError},
-			{key: "redirect", title: "Another redirect URI", about: "Ask the server to send the response to an address that is not in the document.", code: pageError},
-			{key: "foreign", title: "A token for another API", about: "Call the MCP server with a token that is for the photo API.", code: oauth.InvalidToken},
+			{key: "elsewhere", title: "Another client's document", about: "Use a client_id whose document contains another client_id.", code: pageError},
+			{key: "redirect", title: "Another redirect URI", about: "Ask the server to send the code to an address that is not in the document.", code: pageError},
+			{key: "foreign", title: "Token for another API", about: "Call the MCP server with a token for the photo API.", code: oauth.InvalidToken},
 		},
 	}
 }
 
-// agents are the MCP server, and the site where clients publish their documents.
+// agents runs the MCP server, its client and the site where clients publish their documents.
 type agents struct {
 	server, client, site string
-	answers              sync.Map // queries that came to the client's redirect URI, by state
+	responses            sync.Map // queries that arrived at the client's redirect URI, by state
 }
 
-// agentWalk is what the client remembers while the person is away.
+// agentWalk is what the client remembers while the user is at the authorization server.
 type agentWalk struct {
 	client      *client.Client
 	transaction *client.Transaction
@@ -69,16 +69,16 @@ func (a *agents) configure(d *Demo, config *configuration.Configuration) (err er
 		return err
 	}
 	if err := a.publish(d, config); err != nil {
-		return fmt.Errorf("publish documents of clients: %w", err)
+		return fmt.Errorf("publish client documents: %w", err)
 	}
 	host := strings.TrimPrefix(a.site, "https://")
 	config.MetadataDocuments = configuration.MetadataDocuments{AllowedHosts: []string{host}, Scope: scopeNotes}
 	config.Scopes = append(config.Scopes, record.Scope{Name: scopeNotes, Description: "Read your notes"})
-	config.Resources = append(config.Resources, record.Resource{Identifier: a.server, Name: "The notes of an MCP server", Scopes: []string{scopeNotes}, AccessTokenLifetime: record.Duration(sceneLifetime)})
+	config.Resources = append(config.Resources, record.Resource{Identifier: a.server, Name: "Notes (MCP server)", Scopes: []string{scopeNotes}, AccessTokenLifetime: record.Duration(sceneLifetime)})
 	return nil
 }
 
-// publish starts an https site, whose certificate the authorization server trusts.
+// publish starts an https site whose certificate the authorization server trusts.
 func (a *agents) publish(d *Demo, config *configuration.Configuration) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -114,7 +114,7 @@ func (a *agents) publish(d *Demo, config *configuration.Configuration) error {
 	return nil
 }
 
-// document is what a client says of itself, at its client_id.
+// document serves the client's metadata document at its client_id.
 func (a *agents) document(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	document := oauth.ClientMetadata{
@@ -128,16 +128,16 @@ func (a *agents) document(w http.ResponseWriter, r *http.Request) {
 	}{a.site + "/agent.json", document}) // also at /impostor.json
 }
 
-// callback is the client's redirect URI: a page of the program on the person's computer.
+// callback serves the client's redirect URI: a page of a program on the user's computer.
 func (a *agents) callback(w http.ResponseWriter, r *http.Request) {
-	a.answers.Store(r.URL.Query().Get("state"), r.URL.Query())
+	a.responses.Store(r.URL.Query().Get("state"), r.URL.Query())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	// An error means that the client left.
 	_, _ = io.WriteString(w, `<!DOCTYPE html><html lang="en"><title>Notes agent</title><h1>Connected</h1><p>Close this page and go back to the demo.</p></html>`)
 }
 
-// serveMCP answers the one message that the scene sends, behind the middleware.
+// serveMCP responds to the one message that the scene sends, behind the middleware.
 func (a *agents) serveMCP(d *Demo, w http.ResponseWriter, r *http.Request) {
 	guard, err := resourceserver.New(resourceserver.Config{Issuer: d.issuer, Resource: a.server, Name: partyMCPServer, ScopesSupported: []string{scopeNotes}, Logger: d.logger})
 	if err != nil {
@@ -176,9 +176,9 @@ func (a *agents) call(ctx context.Context, d *Demo, w *walk, token, purpose stri
 	if err != nil {
 		return nil, fmt.Errorf("call the MCP server: %w", err)
 	}
-	w.failed, w.answer = response.StatusCode >= 400, string(body)
+	w.failed, w.result = response.StatusCode >= 400, string(body)
 	if w.failed {
-		w.answer = response.Header.Get("WWW-Authenticate")
+		w.result = response.Header.Get("WWW-Authenticate")
 	}
 	return response, nil
 }
@@ -188,22 +188,22 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 		service := serviceScene()
 		w.scene.clientID, w.scene.clientSecret = service.clientID, service.clientSecret
 		form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeRead}}
-		if err := d.ask(ctx, w, form, "Some service takes a token for the photo API"); err != nil || w.failed {
+		if err := d.ask(ctx, w, form, "A service requests a token for the photo API."); err != nil || w.failed {
 			return err
 		}
-		_, err := a.call(ctx, d, w, w.tokens.AccessToken, "Call a tool with that token")
+		_, err := a.call(ctx, d, w, w.tokens.AccessToken, "Call a tool with that token. Its aud claim names another API (RFC 9068, section 4).")
 		return err
 	}
-	response, err := a.call(ctx, d, w, "", "Call a tool without a token: the answer says where to ask for one")
+	response, err := a.call(ctx, d, w, "", "Call a tool without a token. The response names the resource metadata, which leads to the authorization server (RFC 9728, section 5.1).")
 	if err != nil {
 		return err
 	}
 	w.failed = false
 	challenges := oauth.ParseChallenges(response.Header.Get("WWW-Authenticate"))
 	if len(challenges) == 0 || response.StatusCode != http.StatusUnauthorized {
-		return fmt.Errorf("the MCP server asks for no token: %s", response.Status)
+		return fmt.Errorf("the MCP server requires no token: %s", response.Status)
 	}
-	if err := d.send(ctx, w, http.MethodGet, challenges[0].Param("resource_metadata"), "", "", "Read who gives access to this MCP server"); err != nil || w.failed {
+	if err := d.send(ctx, w, http.MethodGet, challenges[0].Param("resource_metadata"), "", "", "Read the resource metadata of the MCP server. It names the authorization server (RFC 9728, section 3)."); err != nil || w.failed {
 		return err
 	}
 	path := "/agent.json"
@@ -217,7 +217,7 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 	if w.breakKey() == "redirect" {
 		config.RedirectURI = a.client + "/elsewhere"
 	}
-	c, err := client.Discover(recordedFrom(ctx, &w.recording, partyMCPClient, "Read the authorization server's metadata: its endpoints, and that it accepts clients by their documents"), config)
+	c, err := client.Discover(recordedFrom(ctx, &w.recording, partyMCPClient, "Read the authorization server's metadata. It lists the endpoints, and that clients may identify themselves by a document (RFC 8414)."), config)
 	if err != nil {
 		return err
 	}
@@ -226,26 +226,26 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 		return err
 	}
 	if w.breakage != nil {
-		return d.send(ctx, w, http.MethodGet, address, "", "", "Send the user there; the server fetches the document at the client_id")
+		return d.send(ctx, w, http.MethodGet, address, "", "", "Send the user to the authorization server. It fetches the document at the client_id, which must contain the same client_id and the redirect URI (draft-ietf-oauth-client-id-metadata-document).")
 	}
 	w.state = agentWalk{c, transaction}
-	w.waits, w.waitsFor = address, "The client opens the user's browser. The consent page names the host of the client's document, and says that the client is new here."
-	w.answer = "The client is waiting for the user."
+	w.waits, w.waitsFor = address, "The client opens the user's browser. The consent page shows the host of the client's document and warns that no one has used this client here before."
+	w.result = "The client is waiting for the user."
 	return nil
 }
 
 func (a *agents) resume(ctx context.Context, d *Demo, w *walk) error {
 	agent := w.state.(agentWalk)
-	answer, ok := a.answers.LoadAndDelete(agent.transaction.State)
+	answer, ok := a.responses.LoadAndDelete(agent.transaction.State)
 	if !ok {
-		w.answer = "The user has not opened the page yet."
+		w.result = "The user has not opened the page yet."
 		return nil
 	}
-	tokens, err := agent.client.Callback(recordedFrom(ctx, &w.recording, partyMCPClient, "Exchange the code for a token that is only for this MCP server"), agent.transaction, answer.(url.Values))
+	tokens, err := agent.client.Callback(recordedFrom(ctx, &w.recording, partyMCPClient, "Exchange the code for a token. The resource parameter limits the token to this MCP server (RFC 8707, section 2.2), and PKCE proves that this client started the sign-in."), agent.transaction, answer.(url.Values))
 	if err != nil {
 		return w.refused(err)
 	}
 	w.waits, w.tokens = "", tokens
-	_, err = a.call(ctx, d, w, tokens.AccessToken, "Call the tool again, with the token")
+	_, err = a.call(ctx, d, w, tokens.AccessToken, "Call the tool again, with the token. The MCP server checks signature, issuer, audience, expiry and scope (RFC 9068, section 4).")
 	return err
 }

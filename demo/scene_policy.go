@@ -21,13 +21,13 @@ import (
 
 const partyPolicy = "policy service"
 
-// policySecret is the demo's own: 24 bytes in base64.
+// policySecret is a webhook secret: 24 bytes in base64.
 const policySecret = "whsec_ZGVtby1zZWNyZXQtb2YtcG9saWN5LTAx"
 
 func policyScene() scene {
 	return scene{
-		key: "policy", title: "Your own rules for tokens: webhook", button: "Get a token",
-		about:    "Before it issues tokens, the authorization server asks a service of the operator's with a signed request. The service adds claims or refuses. If it does not respond, no token is issued. Expressions in the configuration and Go functions can do the same without a service.",
+		key: "policy", title: "Your own token policy: webhook", button: "Get a token",
+		about:    "Before it issues a token, the authorization server calls the operator's policy service with a signed request. The service adds claims or refuses. If it does not respond, no token is issued. Expressions in the configuration and Go functions can do the same without a service.",
 		clientID: "booking", clientSecret: "demo-secret-of-the-booking-01234567", clientName: "Booking",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeClientCredentials},
@@ -37,14 +37,14 @@ func policyScene() scene {
 		},
 		run: func(ctx context.Context, d *Demo, w *walk) error { return d.policy.run(ctx, d, w) },
 		breaks: []breakage{
-			{key: "refused", title: "The service refuses", about: "The policy service responds that this client gets no token today.", code: oauth.AccessDenied},
-			{key: "silent", title: "The service is down", about: "The policy service does not respond. No token is better than one that was not approved.", code: oauth.TemporarilyUnavailable},
-			{key: "subject", title: "The service oversteps", about: "The policy service tries to set sub, which only the authorization server may set.", code: oauth.TemporarilyUnavailable},
+			{key: "refused", title: "Service refuses", about: "The policy service refuses a token for this client.", code: oauth.AccessDenied},
+			{key: "silent", title: "Service is down", about: "The policy service does not respond. The authorization server fails closed: no token is issued.", code: oauth.TemporarilyUnavailable},
+			{key: "subject", title: "Service oversteps", about: "The policy service tries to set sub, which only the authorization server may set.", code: oauth.TemporarilyUnavailable},
 		},
 	}
 }
 
-// policyService decides on one walk at a time.
+// policyService handles one walk at a time.
 type policyService struct {
 	walking sync.Mutex
 	mu      sync.Mutex
@@ -82,7 +82,7 @@ func (p *policyService) run(ctx context.Context, d *Demo, w *walk) error {
 	if err := json.Indent(&shown, claims, "", "  "); err != nil {
 		return fmt.Errorf("read the access token: %w", err)
 	}
-	w.answer = "Claims in the access token: " + shown.String()
+	w.result = "Claims of the access token: " + shown.String()
 	return nil
 }
 
@@ -92,13 +92,13 @@ func (p *policyService) set(w *walk) {
 	p.walk = w
 }
 
-// decide is the service: it checks the signature, and answers as the walk wants it.
+// decide is the service. It checks the signature and responds as the walk's breakage requires.
 func (p *policyService) decide(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
 	if err != nil || p.walk == nil || !signedByPolicySecret(r.Header, body) {
-		http.Error(w, "not from the authorization server", http.StatusUnauthorized)
+		http.Error(w, "invalid signature", http.StatusUnauthorized)
 		return
 	}
 	answer := `{"claims": {"plan": "gold", "seats": 12}}`
@@ -111,12 +111,12 @@ func (p *policyService) decide(w http.ResponseWriter, r *http.Request) {
 		answer = ""
 	}
 	m := Message{
-		From: partyServer, To: partyPolicy, Purpose: "Ask the operator's policy service before the token is issued",
+		From: partyServer, To: partyPolicy, Purpose: "Call the operator's policy service before the token is issued. The signature proves that the authorization server sent the request (Standard Webhooks).",
 		Request:  fmt.Sprintf("POST %s HTTP/1.1\n%s\n%s", r.URL.Path, signatureFields(r.Header), body),
 		Response: "HTTP/1.1 200 OK\nContent-Type: application/json\n\n" + answer,
 	}
 	if answer == "" {
-		m.Response = "(no answer)"
+		m.Response = "(no response)"
 	}
 	p.walk.recording.add(m)
 	if answer == "" {
@@ -127,7 +127,7 @@ func (p *policyService) decide(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, answer)
 }
 
-// signedByPolicySecret checks a message as Standard Webhooks says.
+// signedByPolicySecret verifies a message according to Standard Webhooks.
 func signedByPolicySecret(header http.Header, body []byte) bool {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(policySecret, "whsec_"))
 	if err != nil {

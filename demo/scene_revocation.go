@@ -19,8 +19,8 @@ const (
 
 func revocationScene() scene {
 	return scene{
-		key: "revocation", title: "Stolen laptop: end all access of a user (experimental)", button: "Sign in and end all access",
-		about:    "The user's laptop was stolen. A security tool ends all of their sessions and tokens at once, in every application. Afterwards, you have to sign in again in the other scenes.",
+		key: "revocation", title: "Stolen laptop: global token revocation (experimental)", button: "Sign in and end all access",
+		about:    "The user's laptop was stolen. A security tool ends all of the user's sessions and tokens at once, in every app. Afterwards, you have to sign in again in the other scenes.",
 		clientID: "diary", clientSecret: "demo-secret-of-the-diary-0123456789", clientName: "Diary",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
@@ -33,8 +33,8 @@ func revocationScene() scene {
 		},
 		run: runRevocation,
 		breaks: []breakage{
-			{key: "refresh", title: "Refresh anyway", about: "Use the refresh token afterwards.", fresh: true, code: oauth.InvalidGrant},
-			{key: "anybody", title: "Another client", about: "Let an app that has no permission end all access.", fresh: true, code: oauth.AccessDenied},
+			{key: "refresh", title: "Refresh afterwards", about: "Use the refresh token after the revocation.", fresh: true, code: oauth.InvalidGrant},
+			{key: "anybody", title: "Another client", about: "An app without permission tries to end all access.", fresh: true, code: oauth.AccessDenied},
 		},
 	}
 }
@@ -45,20 +45,20 @@ func runRevocation(ctx context.Context, d *Demo, w *walk) error {
 	if w.breakKey() == "anybody" {
 		id, secret, from = w.scene.clientID, w.scene.clientSecret, partyApp
 	}
-	r, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, from, "End all sessions and tokens of ada"), http.MethodPost, d.issuer+"/global-token-revocation",
+	r, err := http.NewRequestWithContext(recordedFrom(ctx, &w.recording, from, "End all sessions and tokens of ada. Only clients with this permission may do it (draft-parecki-oauth-global-token-revocation)."), http.MethodPost, d.issuer+"/global-token-revocation",
 		strings.NewReader(`{"sub_id": {"format": "email", "email": "ada@example.com"}}`))
 	if err != nil {
-		return fmt.Errorf("end everything: %w", err)
+		return fmt.Errorf("revoke all tokens: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.SetBasicAuth(id, secret)
 	if err := d.deliver(w, r); err != nil || w.failed {
 		return err
 	}
-	w.answer = "All of ada's access has ended. The apps find out with their next request."
+	w.result = "All of ada's access has ended. The apps notice on their next request."
 	if w.breakKey() == "refresh" {
 		form := url.Values{"grant_type": {oauth.GrantTypeRefreshToken}, "refresh_token": {refreshToken}}
-		return d.ask(ctx, w, form, "Use the refresh token, which ended with everything else")
+		return d.ask(ctx, w, form, "Use the refresh token. It was revoked with everything else (RFC 6749, section 5.2).")
 	}
 	return nil
 }

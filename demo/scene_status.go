@@ -20,9 +20,9 @@ import (
 const (
 	partyLedger = "ledger API"
 	scopeLedger = "ledger:read"
-	// sceneLifetime is that of tokens in scenes where nothing waits for it.
+	// sceneLifetime is the token lifetime in scenes that do not wait for tokens to expire.
 	sceneLifetime = 5 * time.Minute
-	// statusSeen is how long a revocation takes to be in the list.
+	// statusSeen is how long it takes until a revocation is in the list.
 	statusSeen = 2*time.Second + 200*time.Millisecond
 )
 
@@ -30,7 +30,7 @@ func statusScene() scene {
 	s := &ledger{}
 	return scene{
 		key: "status", title: "Token status list: revocation without introspection", button: "Get a token and read the ledger",
-		about:    "An API that validates JWTs locally does not learn that one was revoked. This API checks: the token names a list that the server publishes, and a position in it. An API usually caches the list for a minute. This one fetches it for each call, so that you can watch.",
+		about:    "An API that validates JWTs locally does not notice that a token was revoked. This API does: the token contains the URL of a status list, which the server publishes, and an index in it. APIs normally cache the list for a minute. This one fetches it for each call, so that you can see it.",
 		clientID: "auditor", clientSecret: "demo-secret-of-the-auditor-01234567", clientName: "Auditor",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeClientCredentials},
@@ -38,13 +38,13 @@ func statusScene() scene {
 		configure:       s.configure,
 		run:             runStatus,
 		breaks: []breakage{
-			{key: "revoked", title: "Revoked token", about: "Revoke the token, then call the API with it. The API sees it in the list.", code: oauth.InvalidToken},
-			{key: "past", title: "Past status", about: "Ask for the list of an hour ago, which would reveal when a token was revoked.", code: oauth.InvalidRequest},
+			{key: "revoked", title: "Revoked token", about: "Revoke the token, then call the API with it. The status list says that it is revoked.", code: oauth.InvalidToken},
+			{key: "past", title: "Historical status", about: "Request the list from an hour ago, which would reveal when a token was revoked.", code: oauth.InvalidRequest},
 		},
 	}
 }
 
-// ledger is an API of its own, whose tokens have a status.
+// ledger is another API, whose tokens have a status.
 type ledger struct{ demo *Demo }
 
 func (l *ledger) configure(d *Demo, config *configuration.Configuration) error {
@@ -61,7 +61,7 @@ func (l *ledger) configure(d *Demo, config *configuration.Configuration) error {
 	return nil
 }
 
-// ServeHTTP forgets the list between two calls.
+// ServeHTTP uses a new guard for each call, so that the list is not cached.
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	guard, err := resourceserver.New(resourceserver.Config{
 		Issuer: l.demo.issuer, Resource: "http://" + r.Host, CheckStatus: true, Logger: l.demo.logger,
@@ -79,7 +79,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func runStatus(ctx context.Context, d *Demo, w *walk) error {
 	form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}, "scope": {scopeLedger}}
-	if err := d.ask(ctx, w, form, "Request a token for the ledger; it names its status list"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "Request a token for the ledger. It contains the URL of its status list and its index (draft-ietf-oauth-status-list, section 6.2)."); err != nil || w.failed {
 		return err
 	}
 	audience, list, err := statusOf(w.tokens.AccessToken)
@@ -88,10 +88,10 @@ func runStatus(ctx context.Context, d *Demo, w *walk) error {
 	}
 	switch w.breakKey() {
 	case "past":
-		return d.send(ctx, w, http.MethodGet, fmt.Sprintf("%s&time=%d", list, time.Now().Add(-time.Hour).Unix()), "", "", "Request the list of an hour ago")
+		return d.send(ctx, w, http.MethodGet, fmt.Sprintf("%s&time=%d", list, time.Now().Add(-time.Hour).Unix()), "", "", "Request the list from an hour ago. The server does not reveal the past (draft-ietf-oauth-status-list, section 8.4).")
 	case "revoked":
 		revocation := url.Values{"token": {w.tokens.AccessToken}}
-		if err := d.send(ctx, w, http.MethodPost, d.issuer+"/revoke", revocation.Encode(), w.scene.clientSecret, "Revoke the token"); err != nil || w.failed {
+		if err := d.send(ctx, w, http.MethodPost, d.issuer+"/revoke", revocation.Encode(), w.scene.clientSecret, "Revoke the token. Only the client that it was issued to may do this (RFC 7009, section 2.1)."); err != nil || w.failed {
 			return err
 		}
 		wait := time.NewTimer(statusSeen)
@@ -102,13 +102,13 @@ func runStatus(ctx context.Context, d *Demo, w *walk) error {
 		case <-wait.C:
 		}
 	}
-	if err := d.send(ctx, w, http.MethodGet, list, "", "", "What the API does regularly: fetch the list that the token names"); err != nil || w.failed {
+	if err := d.send(ctx, w, http.MethodGet, list, "", "", "Fetch the status list, as the API does regularly. It is a signed JWT with one bit per token, so the server does not learn which token is used (draft-ietf-oauth-status-list, section 5)."); err != nil || w.failed {
 		return err
 	}
-	return d.requestAt(ctx, w, http.MethodGet, audience+"/", "Call the ledger with the access token")
+	return d.requestAt(ctx, w, http.MethodGet, audience+"/", "Call the ledger with the access token. The API checks the token and its bit in the status list (draft-ietf-oauth-status-list, section 8.3).")
 }
 
-// statusOf reads what an access token says of its API and its status.
+// statusOf returns the audience of an access token and the URL of its status list.
 func statusOf(token string) (audience, list string, err error) {
 	_, payload, _ := strings.Cut(token, ".")
 	payload, _, _ = strings.Cut(payload, ".")

@@ -23,8 +23,8 @@ const (
 
 func transactionScene() scene {
 	return scene{
-		key: "transaction", title: "Microservices behind an API: transaction tokens (experimental)", button: "Sign in and look at thumbnails",
-		about:    "Many services take part in one API call. A transaction token tells each of them who the user is and what the call is for, for one minute. The access token, which opens the API, goes no further than the gateway.",
+		key: "transaction", title: "Microservices behind an API: transaction tokens (experimental)", button: "Sign in and show thumbnails",
+		about:    "Many services take part in one API call. A transaction token tells each of them who the user is and what the call is for, and expires within a minute. The access token goes no further than the gateway.",
 		clientID: "slides", clientSecret: "demo-secret-of-the-slides-012345678", clientName: "Slide show",
 		applicationType: oauth.ApplicationWeb,
 		grantTypes:      []string{oauth.GrantTypeAuthorizationCode},
@@ -36,10 +36,10 @@ func transactionScene() scene {
 		},
 		run: runTransaction,
 		breaks: []breakage{
-			{key: "access", title: "The access token instead", about: "Pass the access token on to the service.", fresh: true, code: oauth.InvalidToken},
-			{key: "key", title: "Transaction token at the API", about: "Call the API itself with the transaction token.", fresh: true, code: oauth.InvalidToken},
-			{key: "domain", title: "Another domain", about: "Request a transaction token for services that no rule names.", fresh: true, code: oauth.InvalidTarget},
-			{key: "purpose", title: "Another purpose", about: "Request a scope that the call does not have.", fresh: true, code: oauth.InvalidScope},
+			{key: "access", title: "Access token at a service", about: "Pass the access token on to the service.", fresh: true, code: oauth.InvalidToken},
+			{key: "key", title: "Transaction token at the API", about: "Call the API with the transaction token.", fresh: true, code: oauth.InvalidToken},
+			{key: "domain", title: "Another domain", about: "Request a transaction token for services that no rule allows.", fresh: true, code: oauth.InvalidTarget},
+			{key: "purpose", title: "Another purpose", about: "Request a scope that the API call does not have.", fresh: true, code: oauth.InvalidScope},
 		},
 	}
 }
@@ -53,7 +53,7 @@ func declareGateway(config *configuration.Configuration, photos string) {
 	config.Clients = append(config.Clients, configuration.Client{ID: gateway, Secret: gatewaySecret, ClientMetadata: oauth.ClientMetadata{
 		GrantTypes: []string{oauth.GrantTypeTokenExchange},
 	}})
-	for i := range config.Clients { // nobody waits here for tokens to expire
+	for i := range config.Clients { // nothing in this scene waits for tokens to expire
 		if c := &config.Clients[i]; c.ID == "slides" {
 			c.AccessTokenLifetime = record.Duration(sceneLifetime)
 		}
@@ -82,7 +82,7 @@ func thumbnails(d *Demo) http.Handler {
 func runTransaction(ctx context.Context, d *Demo, w *walk) error {
 	subject := w.tokens.AccessToken
 	if w.breakKey() == "access" {
-		return d.callThumbnails(ctx, w, "The gateway passes the access token on")
+		return d.callThumbnails(ctx, w, "The gateway passes the access token on to a service. A service accepts only transaction tokens (draft-ietf-oauth-transaction-tokens, section 12.2).")
 	}
 	w.scene.clientID, w.scene.clientSecret, w.from = gateway, gatewaySecret, partyAPI
 	form := url.Values{
@@ -96,13 +96,13 @@ func runTransaction(ctx context.Context, d *Demo, w *walk) error {
 	case "purpose":
 		form.Set("scope", scopeDelete)
 	}
-	if err := d.ask(ctx, w, form, "The API's gateway was called, and exchanges the user's token for one that is only for this call and tells its services about it"); err != nil || w.failed {
+	if err := d.ask(ctx, w, form, "The gateway exchanges the user's access token for a transaction token. It describes this one call, for the services behind the API only (draft-ietf-oauth-transaction-tokens)."); err != nil || w.failed {
 		return err
 	}
 	if w.breakKey() == "key" {
-		return d.request(ctx, w, http.MethodGet, "/photos", "A service calls the API with it, as if it were an access token")
+		return d.request(ctx, w, http.MethodGet, "/photos", "A service calls the API with the transaction token. It is not an access token: its type and audience differ (RFC 9068, section 4).")
 	}
-	return d.callThumbnails(ctx, w, "The gateway calls a service, which passes the same token on to the next")
+	return d.callThumbnails(ctx, w, "The gateway calls a service with the transaction token. The service can pass the same token on to the next one.")
 }
 
 // callThumbnails calls a service behind the API.
@@ -115,6 +115,6 @@ func (d *Demo) callThumbnails(ctx context.Context, w *walk, purpose string) erro
 	if err := d.deliver(w, r); err != nil || !w.failed {
 		return err
 	}
-	w.recording.refuse(record.Check{Rule: "the service is called with a transaction token of its trust domain", Section: "draft-ietf-oauth-transaction-tokens, section 12.2", Detail: w.answer})
+	w.recording.refuse(record.Check{Rule: "a service accepts only transaction tokens of its trust domain", Section: "draft-ietf-oauth-transaction-tokens, section 12.2", Detail: w.result})
 	return nil
 }

@@ -10,47 +10,67 @@ import (
 // scene is one client type or grant.
 type scene struct {
 	key, title, about string
-	button            string // what starts it
+	group             string // heading above the scene; scenes() sets it
+	button            string // label of the button that starts it
 
-	// The client of the scene; with no clientID the scene has none that is declared.
+	// The declared client of the scene; without a clientID there is none.
 	clientID, clientSecret, clientName string
 	applicationType                    string
 	grantTypes, scopes                 []string
-	callback                           string // path of the redirect URI; "" without a browser
-	responseType                       string // "" for code; others answer in the fragment
+	callback                           string // path of the redirect URI; "" if the scene uses no browser
+	responseType                       string // "" for code; others respond in the fragment
 
-	// configure adds what the scene needs to the authorization server's configuration,
-	// and starts its own servers (Demo.serve); nil for nothing.
+	// configure adds to the authorization server's configuration and starts the scene's own
+	// servers (Demo.serve). It may be nil.
 	configure func(*Demo, *configuration.Configuration) error
-	// run takes the place of the call of the API after the code flow, or, without a
-	// callback, of client credentials and that call. It does what the walk's breakage
-	// says. nil for the plain steps.
+	// run replaces the API call after the code flow or, without a callback, client credentials
+	// and the API call. It also does what the walk's breakage says. If it is nil, the standard
+	// steps are run.
 	run func(context.Context, *Demo, *walk) error
-	// resume goes on after the person was at the page that run left in walk.waits.
+	// resume continues after the user has been at the page in walk.waits, which run has set.
 	resume func(context.Context, *Demo, *walk) error
 
 	breaks []breakage
 }
 
-// breakage is a way to do a scene wrong.
+// breakage is a way to attack or misuse a scene.
 type breakage struct {
 	key, title, about string
-	// fresh says that it needs a new code, so that the browser is sent round first.
-	// Without it, tokens of an earlier walk will do.
+	// fresh is set if it needs a new code, and so another trip of the browser. Otherwise the
+	// tokens of an earlier walk are used.
 	fresh bool
-	// only says that it is an authorization request alone, which never comes back.
+	// only is set if it is just an authorization request, which never comes back.
 	only bool
-	// code is the error that must come back.
+	// code is the expected error.
 	code oauth.ErrorCode
 }
 
-// pageError is the code of an error that the authorization server shows to the person
-// instead of sending it to the application.
+// pageError is the code of an error that the authorization server shows to the user instead of
+// sending it to the application.
 const pageError = oauth.ErrorCode("redirect_uri_mismatch")
 
-// scenes are shown in this order; the first ones are open when the page is.
+// scenes returns all scenes in the order of the page, which opens the first ones.
 func scenes() []scene {
-	return []scene{webScene(), nativeScene(), serviceScene(), deviceScene(), implicitScene(), passwordScene(), firstPartyScene(), workloadScene(), backendScene(), exchangeScene(), transactionScene(), idJAGScene(), assertionScene(), samlScene(), mcpScene(), policyScene(), statusScene(), revocationScene()}
+	groups := []struct {
+		title  string
+		scenes []scene
+	}{
+		{"Start here", []scene{webScene(), nativeScene(), serviceScene()}},
+		{"More ways to sign in", []scene{backendScene(), deviceScene(), firstPartyScene()}},
+		{"Workloads and AI agents", []scene{workloadScene(), mcpScene()}},
+		{"APIs that call APIs", []scene{exchangeScene(), transactionScene()}},
+		{"Across organizations", []scene{assertionScene(), samlScene(), idJAGScene()}},
+		{"Operations", []scene{policyScene(), statusScene(), revocationScene()}},
+		{"Legacy", []scene{implicitScene(), passwordScene()}},
+	}
+	var all []scene
+	for _, group := range groups {
+		for _, s := range group.scenes {
+			s.group = group.title
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 const openScenes = 3

@@ -179,7 +179,7 @@ func (v *visit) answered(scene string) {
 func (v *visit) index() {
 	v.Helper()
 	v.do("choose a scene", chromedp.Click(chromedp.CSS(`nav a[href="/?scene=status#status"]`)), chromedp.WaitVisible(chromedp.CSS("#status[open] button.primary")))
-	if open := v.evaluate(`document.querySelector("nav ol").children.length + " " + document.querySelectorAll("main > .scene").length`); open != "18 18" {
+	if open := v.evaluate(`document.querySelectorAll("nav li").length + " " + document.querySelectorAll("main > .scene").length`); open != "18 18" {
 		v.Errorf("the list of scenes and the scenes: %s", open)
 	}
 }
@@ -302,7 +302,7 @@ func (v *visit) walkOthers(start string) {
 		{"firstparty", "lighthouse.jpg", false, "", ""},
 		{"workload", "lighthouse.jpg", false, "neighbour", "RFC 6749, section 5.2"},
 		{"backend", "lighthouse.jpg", false, "", ""},
-		{"exchange", "who_acts", true, "", ""},
+		{"exchange", `"act"`, true, "", ""},
 		{"transaction", "on_behalf_of", true, "", ""},
 		{"idjag", "wiki-at-chat", true, "", ""},
 		{"assertion", "lighthouse.jpg", false, "again", "RFC 7523, section 3"},
