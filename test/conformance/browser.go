@@ -25,6 +25,7 @@ type browser struct {
 	// pages are the server's pages that were shown since the last visit.
 	pages     []page
 	visitedAt time.Time
+	uploaded  bool // a screenshot of one of them
 }
 
 type page struct {
@@ -47,7 +48,7 @@ func newBrowser(issuer string) (*browser, error) {
 
 // visit opens an address and follows redirects and forms until there are none left.
 func (b *browser) visit(ctx context.Context, address string) error {
-	b.pages = nil
+	b.pages, b.uploaded = nil, false
 	defer func() { b.visitedAt = time.Now() }()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/valetkey/valetkey"
 )
@@ -30,6 +31,7 @@ type run struct {
 	commit    string // of the server, or ""
 	versions  string // of server and suite
 	chromium  string
+	patience  time.Duration
 	pictures  sync.Mutex
 	keys      sync.RWMutex
 
@@ -94,7 +96,7 @@ func start(ctx context.Context) error {
 	if err := os.MkdirAll(*directory, 0o755); err != nil {
 		return err
 	}
-	r := &run{suite: newSuite(*address), file: file, chromium: "chromium"}
+	r := &run{suite: newSuite(*address), file: file, chromium: "chromium", patience: picturePatience}
 	if path := os.Getenv("CHROMIUM"); path != "" {
 		r.chromium = path
 	}

@@ -147,7 +147,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 		return err
 	}
 	last := b.pages[len(b.pages)-1]
-	if len(asked) == 0 && last.status >= http.StatusBadRequest && time.Since(b.visitedAt) > picturePatience {
+	if len(asked) == 0 && !b.uploaded && last.status >= http.StatusBadRequest && time.Since(b.visitedAt) > r.patience {
 		at, err := url.Parse(last.url)
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 	}
 	for _, a := range asked {
 		shown, err := picture(a.Source, b.pages)
-		if err != nil && time.Since(b.visitedAt) < picturePatience {
+		if err != nil && time.Since(b.visitedAt) < r.patience {
 			return nil // a slow suite may not have processed the redirect yet
 		}
 		if err != nil {
@@ -173,6 +173,7 @@ func (r *run) attend(ctx context.Context, id string, b *browser, visit func(cont
 		if err := r.suite.upload(ctx, id, a.Upload, taken); err != nil {
 			return err
 		}
+		b.uploaded = true
 	}
 	return nil
 }

@@ -12,12 +12,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // test is a module of the fake suite: where the browser is sent, the condition that asks
 // for a picture afterwards, and how it ends. A module with the result WAITING does not end.
 type test struct {
 	visit, condition, result string
+	reviewed                 time.Duration // after the upload of a screenshot
 }
 
 // fakeSuite implements the part of the suite's API that the runner uses.
@@ -27,6 +29,7 @@ type fakeSuite struct {
 	started  map[string]bool
 	visited  map[string]bool
 	pictures map[string]string // what was uploaded
+	uploaded map[string]time.Time
 }
 
 func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +67,7 @@ func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !f.started[path[1]]:
 			reply(state{Status: "CONFIGURED"})
-		case !f.visited[path[1]] || wants || f.tests[path[1]].result == "WAITING":
+		case !f.visited[path[1]] || wants || f.tests[path[1]].result == "WAITING" || time.Since(f.uploaded[path[1]]) < f.tests[path[1]].reviewed:
 			reply(state{Status: "WAITING"})
 		default:
 			reply(state{Status: "FINISHED", Result: f.tests[path[1]].result})
@@ -85,7 +88,7 @@ func (f *fakeSuite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		f.pictures[path[1]] = string(decoded)
+		f.pictures[path[1]], f.uploaded[path[1]] = string(decoded), time.Now()
 		reply(map[string]any{})
 	default:
 		http.NotFound(w, r)
@@ -120,7 +123,7 @@ func newRun(t *testing.T, tests map[string]test) (*run, *fakeSuite) {
 		c.visit = under.URL + c.visit
 		tests[name] = c
 	}
-	fake := &fakeSuite{tests: tests, started: map[string]bool{}, visited: map[string]bool{}, pictures: map[string]string{}}
+	fake := &fakeSuite{tests: tests, started: map[string]bool{}, visited: map[string]bool{}, pictures: map[string]string{}, uploaded: map[string]time.Time{}}
 	suite := httptest.NewTLSServer(fake)
 	t.Cleanup(suite.Close)
 	directory := t.TempDir()
@@ -135,7 +138,7 @@ func newRun(t *testing.T, tests map[string]test) (*run, *fakeSuite) {
 	}
 	return &run{
 		suite: newSuite(suite.URL), server: &server{issuer: under.URL}, directory: directory, chromium: camera,
-		report: report, file: filepath.Join(directory, "results.json"), versions: "Valetkey 1 against suite 2",
+		report: report, file: filepath.Join(directory, "results.json"), versions: "Valetkey 1 against suite 2", patience: 4 * time.Second,
 	}, fake
 }
 
@@ -151,12 +154,13 @@ func TestRunner(t *testing.T) {
 		"fails":                            {test: test{visit: "/accept", result: "FAILED"}, result: "FAILED", reason: "what went wrong"},
 		"ends without a result":            {test: test{visit: "/accept"}, result: "FAILED", reason: `result ""`},
 		"ends with an unknown result":      {test: test{visit: "/accept", result: "UNKNOWN"}, result: "FAILED", reason: `result "UNKNOWN"`},
-		"requests the error page":          {test: test{"/refuse", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "REVIEW", picture: "Refused"},
-		"requests an error page, gets 200": {test: test{"/accept", "ExpectRedirectUriErrorPage", "REVIEW"}, result: "FAILED", reason: "status 200, want 400"},
-		"requests the signed-out page":     {test: test{"/sign-out", "ExpectSuccessfulLogoutPage", "REVIEW"}, result: "REVIEW", picture: "You are signed out"},
-		"requests a sign-in, gets 400":     {test: test{"/refuse", "ExpectSecondLoginPage", "REVIEW"}, result: "FAILED", reason: "was not shown"},
+		"requests the error page":          {test: test{visit: "/refuse", condition: "ExpectRedirectUriErrorPage", result: "REVIEW"}, result: "REVIEW", picture: "Refused"},
+		"is slow after an upload":          {test: test{visit: "/refuse", condition: "ExpectRedirectUriErrorPage", result: "REVIEW", reviewed: 5 * time.Second}, result: "REVIEW", picture: "Refused"},
+		"requests an error page, gets 200": {test: test{visit: "/accept", condition: "ExpectRedirectUriErrorPage", result: "REVIEW"}, result: "FAILED", reason: "status 200, want 400"},
+		"requests the signed-out page":     {test: test{visit: "/sign-out", condition: "ExpectSuccessfulLogoutPage", result: "REVIEW"}, result: "REVIEW", picture: "You are signed out"},
+		"requests a sign-in, gets 400":     {test: test{visit: "/refuse", condition: "ExpectSecondLoginPage", result: "REVIEW"}, result: "FAILED", reason: "was not shown"},
 		"waits on an error page":           {test: test{visit: "/refuse", result: "WAITING"}, result: "FAILED", reason: "an error page at /refuse (status 400) instead of a redirect"},
-		"requests an unknown screenshot":   {test: test{"/accept", "ExpectAurora", "REVIEW"}, result: "FAILED", reason: "unknown screenshot"},
+		"requests an unknown screenshot":   {test: test{visit: "/accept", condition: "ExpectAurora", result: "REVIEW"}, result: "FAILED", reason: "unknown screenshot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits some seconds for the suite
