@@ -61,8 +61,8 @@ func (c Challenge) String() string {
 	return b.String()
 }
 
-// ParseChallenges reads the challenges of one WWW-Authenticate field. It reads what
-// it can: a malformed rest is left out.
+// ParseChallenges parses the challenges of one WWW-Authenticate field. It stops at the
+// first malformed part and returns the challenges before it.
 func ParseChallenges(field string) []Challenge {
 	var challenges []Challenge
 	p := challengeParser{s: field}
@@ -117,7 +117,7 @@ func (p *challengeParser) token() string {
 	return p.s[start:p.i]
 }
 
-// isParam tells name="value" from the padding of a token68.
+// isParam distinguishes name="value" from the padding of a token68.
 func (p *challengeParser) isParam() bool {
 	rest := strings.TrimLeft(p.s[p.i+1:], " \t")
 	return rest != "" && rest[0] != ',' && rest[0] != '='

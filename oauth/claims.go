@@ -12,8 +12,8 @@ import (
 // Core, section 5.1), as JSON values.
 type Claims map[string]any
 
-// EncodeWith returns a JSON object with the members of v, which is a struct with at least
-// one, and beside them those claims that v does not have itself.
+// EncodeWith returns a JSON object with the members of v, a struct that encodes to at least
+// one member, and the given claims. A member of v wins over a claim of the same name.
 func EncodeWith(v any, claims Claims) ([]byte, error) {
 	object, err := json.Marshal(v)
 	if err != nil || len(claims) == 0 {
@@ -37,7 +37,7 @@ func EncodeWith(v any, claims Claims) ([]byte, error) {
 	return append(append(object[:len(object)-1], ','), rest[1:]...), nil
 }
 
-// ScopeClaims lists the claims that each standard scope asks for (OpenID Connect Core,
+// ScopeClaims lists the claims that each standard scope requests (OpenID Connect Core,
 // section 5.4).
 var ScopeClaims = map[string][]string{
 	ScopeProfile: {
@@ -49,8 +49,8 @@ var ScopeClaims = map[string][]string{
 	ScopePhone:   {"phone_number", "phone_number_verified"},
 }
 
-// ProtocolClaims are the claims that the protocol itself sets; no user attribute,
-// mapping or extension may write them.
+// ProtocolClaims are the claims that the protocol itself sets. No user attribute, mapping or
+// extension may set them.
 var ProtocolClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "nonce", "acr", "amr", "azp",
 	"at_hash", "c_hash", "s_hash", "sid", "cnf", "act", "may_act", "scope", "client_id", "events",
@@ -63,7 +63,7 @@ type ClaimsRequest struct {
 	IDToken  map[string]*ClaimRequest `json:"id_token,omitempty"`
 }
 
-// ClaimRequest says how one claim is wanted; nil means voluntarily, any value.
+// ClaimRequest is the request for one claim; nil requests it as voluntary, with any value.
 type ClaimRequest struct {
 	Essential bool              `json:"essential,omitempty"`
 	Value     json.RawMessage   `json:"value,omitempty"`
@@ -75,11 +75,11 @@ const (
 	maxRequestedClaims    = 100
 )
 
-// ParseClaimsRequest reads the claims parameter. Members other than userinfo and
-// id_token, and unknown members of a claim, are ignored, as section 5.5 asks.
+// ParseClaimsRequest parses the claims parameter. Members other than userinfo and
+// id_token, and unknown members of a claim, are ignored, as section 5.5 requires.
 func ParseClaimsRequest(s string) (*ClaimsRequest, error) {
 	if len(s) > maxClaimsRequestBytes {
-		return nil, NewError(InvalidRequest, "the claims parameter is too long: 8192 characters at most")
+		return nil, NewError(InvalidRequest, "the claims parameter must not be longer than 8192 bytes")
 	}
 	if !balancedWithin([]byte(s), 8) {
 		return nil, NewError(InvalidRequest, "the claims parameter is nested too deeply")
@@ -87,18 +87,18 @@ func ParseClaimsRequest(s string) (*ClaimsRequest, error) {
 	var c ClaimsRequest
 	d := json.NewDecoder(bytes.NewReader([]byte(s)))
 	if err := d.Decode(&c); err != nil {
-		return nil, NewError(InvalidRequest, "the claims parameter is not the JSON object of OpenID Connect Core, section 5.5").Because(err)
+		return nil, NewError(InvalidRequest, "the claims parameter must be a JSON object as in OpenID Connect Core, section 5.5").Because(err)
 	}
 	if d.More() {
-		return nil, NewError(InvalidRequest, "the claims parameter has something after its JSON object")
+		return nil, NewError(InvalidRequest, "the claims parameter has trailing data after its JSON object")
 	}
 	if len(c.Userinfo)+len(c.IDToken) > maxRequestedClaims {
-		return nil, NewError(InvalidRequest, "the claims parameter asks for too many claims: 100 at most")
+		return nil, NewError(InvalidRequest, "the claims parameter must not request more than 100 claims")
 	}
 	return &c, nil
 }
 
-// Accepts reports whether value is one that the request names, or whether it names none.
+// Accepts reports whether value is one of the requested values, or no value is requested.
 func (r *ClaimRequest) Accepts(value any) bool {
 	if r == nil || (r.Value == nil && r.Values == nil) {
 		return true
@@ -114,7 +114,7 @@ func (r *ClaimRequest) Accepts(value any) bool {
 	return r.Value != nil && same(r.Value) || slices.ContainsFunc(r.Values, same)
 }
 
-// Strings returns the string values that the request names, value first.
+// Strings returns the requested values that are strings, value before values.
 func (r *ClaimRequest) Strings() []string {
 	if r == nil {
 		return nil
@@ -150,13 +150,13 @@ func balancedWithin(b []byte, depth int) bool {
 	return true
 }
 
-// ErrReservedClaim says that a name belongs to the protocol.
+// ErrReservedClaim is returned for the name of a claim that the protocol sets.
 var ErrReservedClaim = errors.New("the claim is set by the protocol and cannot be mapped")
 
-// CheckClaimName reports why name may not be given to a user attribute or mapping.
+// CheckClaimName returns an error if name must not be used for a user attribute or mapping.
 func CheckClaimName(name string) error {
 	if name == "" || len(name) > 128 {
-		return errors.New("a claim name has 1 to 128 characters")
+		return errors.New("a claim name must have 1 to 128 characters")
 	}
 	if slices.Contains(ProtocolClaims, name) {
 		return ErrReservedClaim

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// ClientMetadata is what is known of a client, by the names of RFC 7591, section 2 and
-// OpenID Connect Registration, section 2. The same members stand in YAML, in the
-// database and in a registration request.
+// ClientMetadata is the metadata of a client, with the names of RFC 7591, section 2 and
+// OpenID Connect Registration, section 2. YAML, the database and registration requests use
+// the same members.
 type ClientMetadata struct {
 	RedirectURIs            []string        `json:"redirect_uris,omitempty"`
 	PostLogoutRedirectURIs  []string        `json:"post_logout_redirect_uris,omitempty"`
@@ -53,8 +53,8 @@ type ClientMetadata struct {
 	FrontchannelLogoutSessionRequired bool   `json:"frontchannel_logout_session_required,omitempty"`
 }
 
-// WithDefaults fills in what RFC 7591, section 2 and OpenID Connect Registration,
-// section 2 say of omitted members.
+// WithDefaults returns m with the defaults for omitted members from RFC 7591, section 2 and
+// OpenID Connect Registration, section 2.
 func (m ClientMetadata) WithDefaults() ClientMetadata {
 	if m.TokenEndpointAuthMethod == "" {
 		m.TokenEndpointAuthMethod = AuthMethodClientSecretBasic

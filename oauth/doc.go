@@ -1,6 +1,9 @@
-// Package oauth is the vocabulary that all four roles of OAuth 2.0 share: errors,
-// metadata, clients, tokens, claims, scopes, PKCE, challenges and redirect URIs.
+// Package oauth defines the protocol types that clients, APIs and authorization servers
+// share: error codes, metadata, token responses, claims, scopes, PKCE, WWW-Authenticate
+// challenges and redirect URIs.
 //
-// It imports the standard library only, does no I/O and reads no clock, so that a
-// client or an API that uses it links nothing of the server.
+// Applications usually import package client below it, and APIs package resourceserver. Both
+// use these types in their own functions.
+//
+// It imports only the standard library, does no I/O and reads no clock.
 package oauth

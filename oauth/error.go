@@ -70,31 +70,32 @@ const (
 	RedirectToWeb             ErrorCode = "redirect_to_web"
 )
 
-// Error is a protocol error: it is meant for the other party and says nothing that
-// the other party may not know. Whatever is not an *Error reaches clients as
-// server_error and the log in full.
+// Error is a protocol error. It is sent to the other party, so it must not contain anything
+// that this party may not know. Clients see any other error as server_error; the details are
+// only in the log.
 type Error struct {
 	Code ErrorCode
-	// Description tells a developer what to mend. It never repeats input, and NewError
-	// keeps it within the characters that RFC 6749, section 5.2 allows.
+	// Description says what a developer has to fix. It never repeats input, and NewError
+	// limits it to the characters that RFC 6749, section 5.2 allows.
 	Description string
-	// URI names a page about the error; optional.
+	// URI is a page about the error; optional.
 	URI string
-	// AuthSession is what the client sends with its next attempt
-	// (draft-ietf-oauth-first-party-apps, section 5.3.1); "" for all but challenges.
+	// AuthSession is the auth_session that the client sends with its next attempt
+	// (draft-ietf-oauth-first-party-apps, section 5.3.1). It is set for challenges only.
 	AuthSession string
-	// Status is the HTTP status of a JSON answer; zero means the code's own (StatusOf).
+	// Status is the HTTP status of a JSON response; zero means the status of the code
+	// (StatusOf).
 	Status int
 	cause  error
 }
 
-// NewError returns a protocol error. Characters that RFC 6749, section 5.2 forbids in
-// a description become apostrophes.
+// NewError returns a protocol error. Characters that RFC 6749, section 5.2 does not allow in
+// a description are replaced by apostrophes.
 func NewError(code ErrorCode, description string) *Error {
 	return &Error{Code: code, Description: printable(description)}
 }
 
-// Because returns a copy of e with a cause for the log, which never reaches the wire.
+// Because returns a copy of e with a cause. The cause is for the log and is never sent.
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
@@ -115,8 +116,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is reports whether target is an *Error of the same code, so that
-// errors.Is(err, &oauth.Error{Code: oauth.InvalidGrant}) asks for the code.
+// Is reports whether target is an *Error with the same code, so that
+// errors.Is(err, &oauth.Error{Code: oauth.InvalidGrant}) compares codes.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code && (t.Description == "" || t.Description == e.Description)
@@ -130,7 +131,7 @@ func AsError(err error) *Error {
 	return nil
 }
 
-// StatusOf returns the HTTP status that goes with a code in a JSON answer or challenge.
+// StatusOf returns the HTTP status of a JSON response or a challenge with this code.
 func StatusOf(code ErrorCode) int {
 	switch code {
 	case InvalidClient, InvalidToken, InsufficientUserAuthentication:
@@ -145,7 +146,7 @@ func StatusOf(code ErrorCode) int {
 	return http.StatusBadRequest
 }
 
-// HTTPStatus returns the status of e as a JSON answer.
+// HTTPStatus returns the HTTP status of e as a JSON response.
 func (e *Error) HTTPStatus() int {
 	if e.Status != 0 {
 		return e.Status

@@ -56,8 +56,8 @@ type ServerMetadata struct {
 	ClaimsSupported                                    []string `json:"claims_supported,omitempty"`
 	ClaimsParameterSupported                           bool     `json:"claims_parameter_supported"`
 	RequestParameterSupported                          bool     `json:"request_parameter_supported"`
-	// RequestURIParameterSupported has no omitempty: OpenID Connect Discovery takes its
-	// absence for true.
+	// RequestURIParameterSupported has no omitempty: in OpenID Connect Discovery, an
+	// omitted member means true.
 	RequestURIParameterSupported               bool     `json:"request_uri_parameter_supported"`
 	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 	ClientIDMetadataDocumentSupported          bool     `json:"client_id_metadata_document_supported,omitempty"`
@@ -70,10 +70,9 @@ type ServerMetadata struct {
 	BackchannelLogoutSessionSupported          bool     `json:"backchannel_logout_session_supported,omitempty"`
 	FrontchannelLogoutSupported                bool     `json:"frontchannel_logout_supported,omitempty"`
 	FrontchannelLogoutSessionSupported         bool     `json:"frontchannel_logout_session_supported,omitempty"`
-	// IdentityChainingRequestedTokenTypesSupported is of
 	// draft-ietf-oauth-identity-assertion-authz-grant, section 7.1.
 	IdentityChainingRequestedTokenTypesSupported []string `json:"identity_chaining_requested_token_types_supported,omitempty"`
-	// AuthorizationGrantProfilesSupported is of the same draft, section 7.2.
+	// The same draft, section 7.2.
 	AuthorizationGrantProfilesSupported []string `json:"authorization_grant_profiles_supported,omitempty"`
 	OPPolicyURI                         string   `json:"op_policy_uri,omitempty"`
 	OPTOSURI                            string   `json:"op_tos_uri,omitempty"`
@@ -91,8 +90,8 @@ type ProtectedResourceMetadata struct {
 	ResourceDocumentation  string   `json:"resource_documentation,omitempty"`
 }
 
-// WellKnownURL inserts a well-known suffix between host and path of an identifier, as
-// RFC 8414, section 3.1 and RFC 9728, section 3.1 have it.
+// WellKnownURL inserts a well-known suffix between the host and the path of an identifier
+// (RFC 8414, section 3.1; RFC 9728, section 3.1).
 func WellKnownURL(identifier, suffix string) (string, error) {
 	u, err := url.Parse(identifier)
 	if err != nil {

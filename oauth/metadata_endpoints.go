@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// Endpoints returns the URLs that the metadata has clients and APIs send requests to, or
-// load in a frame, by the names of their members; those that are empty are left out. Links
-// for people, such as op_policy_uri, are not among them.
+// Endpoints returns the non-empty URLs that clients and APIs send requests to or load in a
+// frame, by the names of their members. Links for end users, such as op_policy_uri, are not
+// included.
 //
-// It reads the struct itself, so that a new endpoint is never forgotten by who checks them.
+// It walks the struct, so that code that checks the endpoints cannot miss a new one.
 func (m *ServerMetadata) Endpoints() map[string]string {
 	endpoints := map[string]string{}
 	v := reflect.ValueOf(m).Elem()

@@ -7,12 +7,12 @@ import (
 	"encoding/base64"
 )
 
-// CodeChallengeMethodS256 is the one method that Valetkey takes: "plain" protects
-// nothing from whoever sees the authorization request (RFC 9700, section 2.1.1).
+// CodeChallengeMethodS256 is the only supported method: "plain" does not protect against an
+// attacker who can read the authorization request (RFC 9700, section 2.1.1).
 const CodeChallengeMethodS256 = "S256"
 
-// NewCodeVerifier returns a verifier of 256 random bits in 43 characters
-// (RFC 7636, section 4.1).
+// NewCodeVerifier returns a random code verifier with 256 bits in 43 characters (RFC 7636,
+// section 4.1).
 func NewCodeVerifier() string {
 	var b [32]byte
 	rand.Read(b[:])
@@ -25,13 +25,13 @@ func S256Challenge(verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// VerifyS256 reports, in constant time, whether verifier belongs to challenge.
+// VerifyS256 reports, in constant time, whether challenge is the S256 challenge of verifier.
 func VerifyS256(challenge, verifier string) bool {
 	return subtle.ConstantTimeCompare([]byte(S256Challenge(verifier)), []byte(challenge)) == 1
 }
 
-// ValidCodeVerifier reports whether s has the form of RFC 7636, section 4.1:
-// 43 to 128 unreserved characters.
+// ValidCodeVerifier reports whether s has 43 to 128 unreserved characters (RFC 7636,
+// section 4.1).
 func ValidCodeVerifier(s string) bool {
 	if len(s) < 43 || len(s) > 128 {
 		return false
@@ -44,8 +44,8 @@ func ValidCodeVerifier(s string) bool {
 	return true
 }
 
-// ValidS256Challenge reports whether s is the base64url form, without padding and
-// without unused bits, of 32 bytes.
+// ValidS256Challenge reports whether s is base64url of 32 bytes, without padding and
+// without unused bits.
 func ValidS256Challenge(s string) bool {
 	if len(s) != 43 {
 		return false

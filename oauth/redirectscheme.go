@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// CheckRedirectScheme reports why scheme may not be listed as a private-use scheme of redirect
-// URIs, or nil. One without a dot belongs to nobody, so that another application can take it
-// (RFC 8252, sections 7.1 and 8.4): it is for the operator to list. What a browser does
-// itself with a URI is never a way to an application.
+// CheckRedirectScheme returns an error if scheme must not be listed as a private-use scheme
+// of redirect URIs. A scheme without a dot has no owner, so another application can register
+// it too (RFC 8252, sections 7.1 and 8.4); only the operator may allow it. Schemes that
+// browsers handle themselves never open an application.
 func CheckRedirectScheme(scheme string) error {
 	valid := len(scheme) >= 2 && len(scheme) <= 64 && 'a' <= scheme[0] && scheme[0] <= 'z' &&
 		strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
 	switch {
 	case !valid:
-		return fmt.Errorf("%q is not a scheme in lower case such as cursor, without the colon (RFC 3986, section 3.1)", scheme)
+		return fmt.Errorf("%q is not a valid scheme: use lower case, without the colon, for example cursor (RFC 3986, section 3.1)", scheme)
 	case scheme == "http" || scheme == "https":
-		return errors.New("https, and http on loopback, need no listing")
+		return errors.New("https and loopback http are always allowed: remove it from the list")
 	case slices.Contains(browserSchemes, scheme) || strings.HasPrefix(scheme, "ms-") || strings.HasPrefix(scheme, "view-source"):
-		return fmt.Errorf("the scheme %q is never one of redirect URIs: browsers or systems act on it themselves", scheme)
+		return fmt.Errorf("the scheme %q cannot be used for redirect URIs: browsers or operating systems handle it themselves", scheme)
 	}
 	return nil
 }
 
-// browserSchemes are schemes by which a URI runs code, shows a document of its own, reads
-// files, opens any program, or goes over the network.
+// browserSchemes are schemes whose URIs run code, contain their own document, read files,
+// open arbitrary programs, or send network requests.
 var browserSchemes = []string{
 	"javascript", "vbscript", "livescript", "mocha", "data", "blob", "filesystem", "file", "about", "jar", "wyciwyg", "resource", "res", "mhtml", "mk", "its",
 	"chrome", "chrome-extension", "chrome-search", "chrome-untrusted", "devtools", "edge", "brave", "opera", "moz-extension", "moz-icon", "safari-extension", "safari-web-extension", "extension",

@@ -9,17 +9,16 @@ import (
 	"strings"
 )
 
-// ApplicationType of OpenID Connect Registration, section 2.
+// Values of application_type (OpenID Connect Registration, section 2).
 const (
 	ApplicationWeb    = "web"
 	ApplicationNative = "native"
 )
 
-// CheckRedirectURI reports why uri may not be registered for a client of the given
-// application_type, or nil. The schemes are a list of what is allowed: https for all;
-// http on loopback; for native clients a private-use scheme with a dot in it, which
-// RFC 8252, section 7.1 asks for so that nobody else's application takes it; and schemes,
-// which the operator lists, for all.
+// CheckRedirectURI returns an error if uri must not be registered for a client of the given
+// application_type. Allowed are https and loopback http for all clients; for native clients,
+// private-use schemes with a dot, which RFC 8252, section 7.1 requires so that no other
+// application can claim them; and for all clients the schemes that the operator lists.
 func CheckRedirectURI(uri, applicationType string, schemes ...string) error {
 	u, err := parseRedirectURI(uri)
 	if err != nil {
@@ -28,35 +27,35 @@ func CheckRedirectURI(uri, applicationType string, schemes ...string) error {
 	switch {
 	case u.Scheme == "https":
 		if u.Host == "" || u.Opaque != "" {
-			return errors.New("an https redirect URI needs a host")
+			return errors.New("an https redirect URI must have a host")
 		}
 	case u.Scheme == "http":
 		if !IsLoopbackHost(u.Hostname()) {
-			return errors.New("http is for loopback only (RFC 9700, section 2.6): use https")
+			return errors.New("http is allowed for loopback only (RFC 9700, section 2.6): use https")
 		}
 	case slices.Contains(schemes, u.Scheme) && CheckRedirectScheme(u.Scheme) == nil:
 	case !strings.Contains(u.Scheme, "."):
-		return fmt.Errorf("a private-use scheme is a reversed domain name such as com.example.app (RFC 8252, section 7.1), not %q, unless redirect_schemes lists it", u.Scheme)
+		return fmt.Errorf("the private-use scheme %q must be a reversed domain name such as com.example.app (RFC 8252, section 7.1), or be listed in redirect_schemes", u.Scheme)
 	case applicationType != ApplicationNative:
-		return fmt.Errorf("the scheme %q is for clients whose application_type is native", u.Scheme)
+		return fmt.Errorf("the scheme %q is allowed only for clients whose application_type is native", u.Scheme)
 	}
 	return nil
 }
 
-// parseRedirectURI holds what is true of every redirect URI: absolute, no fragment
-// (RFC 6749, section 3.1.2), no user information, no character that a browser and
-// net/url might read differently.
+// parseRedirectURI checks what applies to every redirect URI: it is absolute, has no
+// fragment (RFC 6749, section 3.1.2) and no user information, and has no character that
+// browsers and net/url may parse differently.
 func parseRedirectURI(uri string) (*url.URL, error) {
 	if uri == "" || len(uri) > 2048 {
-		return nil, errors.New("a redirect URI has 1 to 2048 characters")
+		return nil, errors.New("a redirect URI must have 1 to 2048 characters")
 	}
 	for i := range len(uri) {
 		if c := uri[i]; c <= 0x20 || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
-			return nil, errors.New("the redirect URI holds a character that RFC 3986 does not allow; percent-encode it")
+			return nil, errors.New("the redirect URI contains a character that RFC 3986 does not allow: percent-encode it")
 		}
 	}
 	if strings.Contains(uri, "#") {
-		return nil, errors.New("a redirect URI has no fragment (RFC 6749, section 3.1.2)")
+		return nil, errors.New("a redirect URI must not have a fragment (RFC 6749, section 3.1.2)")
 	}
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -64,11 +63,11 @@ func parseRedirectURI(uri string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme == "":
-		return nil, errors.New("a redirect URI is absolute: it starts with a scheme")
+		return nil, errors.New("a redirect URI must be absolute: it starts with a scheme")
 	case u.User != nil || strings.Contains(u.Host, "@"):
-		return nil, errors.New("a redirect URI carries no user information")
+		return nil, errors.New("a redirect URI must not have user information")
 	case hasDotSegment(u.EscapedPath()):
-		return nil, errors.New("a redirect URI has no . or .. segment")
+		return nil, errors.New("a redirect URI must not have a . or .. segment")
 	}
 	return u, nil
 }
@@ -84,10 +83,10 @@ func hasDotSegment(path string) bool {
 	return false
 }
 
-// MatchRedirectURI reports whether the requested URI is the registered one: the same
-// string, or, where the registered one is http on a loopback literal, the same but for
-// its port (RFC 8252, section 7.3; RFC 9700, section 4.1.3). Nothing is decoded or
-// normalised.
+// MatchRedirectURI reports whether the requested URI matches the registered one. The strings
+// must be equal, except that the port may differ if the registered URI is http on a loopback
+// IP literal (RFC 8252, section 7.3; RFC 9700, section 4.1.3). Nothing is decoded or
+// normalized.
 func MatchRedirectURI(registered, requested string) bool {
 	if registered == requested {
 		return true
@@ -100,10 +99,10 @@ func MatchRedirectURI(registered, requested string) bool {
 	return ok && prefix == prefix2 && rest == rest2
 }
 
-// MatchLocalhostRedirectURI reports whether the requested URI is the registered one with a
-// port, where that is http on localhost without a port. RFC 8252, section 7.3 allows this
-// for loopback literals only, because the name may lead elsewhere; but clients that publish
-// their metadata name localhost, and cannot know the port.
+// MatchLocalhostRedirectURI reports whether the registered URI is http on localhost without
+// a port, and the requested URI is the same with a port. RFC 8252, section 7.3 allows this
+// for loopback IP literals only, because the name may resolve to another address. But clients
+// that publish their metadata use localhost, and cannot know the port.
 func MatchLocalhostRedirectURI(registered, requested string) bool {
 	const localhost = "http://localhost"
 	path, ok := strings.CutPrefix(registered, localhost)
@@ -118,7 +117,7 @@ func MatchLocalhostRedirectURI(registered, requested string) bool {
 	return ok && rest == path
 }
 
-// cutPort cuts the digits of a port from the front.
+// cutPort removes the digits of a port from the start.
 func cutPort(s string) (rest string, ok bool) {
 	digits := 0
 	for digits < len(s) && '0' <= s[digits] && s[digits] <= '9' {
@@ -127,7 +126,7 @@ func cutPort(s string) (rest string, ok bool) {
 	return s[digits:], digits > 0 && digits <= 5
 }
 
-// splitLoopback cuts the port out of http://127.0.0.1:PORT/path or http://[::1]:PORT/path.
+// splitLoopback splits http://127.0.0.1:PORT/path or http://[::1]:PORT/path at its port.
 func splitLoopback(uri string) (prefix, rest string, ok bool) {
 	for _, p := range [...]string{"http://127.0.0.1", "http://[::1]"} {
 		after, found := strings.CutPrefix(uri, p)
@@ -155,21 +154,21 @@ func IsLoopbackHost(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// CheckIssuer reports why issuer may not be an issuer identifier: RFC 8414, section 2
-// asks for https, no query and no fragment. http is taken on loopback only.
+// CheckIssuer returns an error if issuer is not a valid issuer identifier: RFC 8414,
+// section 2 requires https, no query and no fragment. http is accepted on loopback only.
 func CheckIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
-		return errors.New("the issuer is a URL such as https://login.example.com")
+		return errors.New("the issuer must be a URL such as https://login.example.com")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(issuer, "#"):
-		return errors.New("the issuer has no user, query or fragment (RFC 8414, section 2)")
+		return errors.New("the issuer must not have a user, query or fragment (RFC 8414, section 2)")
 	case strings.HasSuffix(u.Path, "/"):
-		return errors.New("the issuer does not end with a slash: clients compare it character by character")
+		return errors.New("the issuer must not end with a slash: clients compare it character by character")
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme == "http" && IsLoopbackHost(u.Hostname()):
 		return nil
 	}
-	return errors.New("the issuer is https; http is for loopback only")
+	return errors.New("the issuer must use https; http is allowed for loopback only")
 }

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// SameResource reports whether two resource indicators (RFC 8707, section 2) name the same
-// resource: the same string, but for the case of scheme and host, the scheme's default port,
-// and an empty path, which is "/" (RFC 3986, sections 6.2.2.1 and 6.2.3). URL libraries and
-// browsers write these differently. Nothing else is normalized: paths differ by their case
-// and by a slash at the end.
+// SameResource reports whether two resource indicators (RFC 8707, section 2) identify the
+// same resource. The case of scheme and host, the scheme's default port, and an empty path
+// instead of "/" make no difference, because URL libraries and browsers write them
+// differently (RFC 3986, sections 6.2.2.1 and 6.2.3). Nothing else is normalized: case and a
+// trailing slash make paths different.
 func SameResource(a, b string) bool {
 	return a == b || normalResource(a) == normalResource(b)
 }
 
-// ContainsResource reports whether a list has a resource, as SameResource compares them.
+// ContainsResource reports whether a list contains a resource, compared by SameResource.
 func ContainsResource(list []string, resource string) bool {
 	return slices.Contains(list, resource) || slices.ContainsFunc(list, func(one string) bool { return SameResource(one, resource) })
 }

@@ -11,14 +11,13 @@ type ResponseType struct {
 	Code, IDToken, Token bool
 }
 
-// ResponseTypes lists those that are defined, but for none, in the spelling of their
-// registration.
+// ResponseTypes returns the registered response types except none, as they are registered.
 func ResponseTypes() []string {
 	return []string{"code", "id_token", "id_token token", "code id_token", "code token", "code id_token token", "token"}
 }
 
-// ParseResponseType reads a response_type value, in which the order of the words does not
-// matter (RFC 6749, section 3.1.1). It reports false for what is not among ResponseTypes.
+// ParseResponseType parses a response_type value. The order of its words does not matter
+// (RFC 6749, section 3.1.1). It reports false for a value that is not in ResponseTypes.
 func ParseResponseType(s string) (ResponseType, bool) {
 	var t ResponseType
 	for _, word := range strings.Split(s, " ") {
@@ -46,7 +45,7 @@ func (t ResponseType) String() string {
 	return strings.Join(words, " ")
 }
 
-// FrontChannel reports whether a token travels in the authorization response itself.
+// FrontChannel reports whether the authorization response itself contains a token.
 func (t ResponseType) FrontChannel() bool { return t.IDToken || t.Token }
 
 // HasResponseType reports whether the client may use a response type.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// MaxScopes bounds how many scopes one request may name.
+// MaxScopes is how many scopes one request may contain.
 const MaxScopes = 64
 
 // Scopes that OpenID Connect Core defines (sections 3.1.2.1, 5.4 and 11).
@@ -18,11 +18,10 @@ const (
 	ScopeOfflineAccess = "offline_access"
 )
 
-// Scope is a set of scope values in the order in which they were first named.
+// Scope is a set of scope values, in the order of their first occurrence.
 type Scope []string
 
-// ParseScope reads a space-separated list (RFC 6749, section 3.3). A value that is
-// named twice counts once.
+// ParseScope parses a space-separated list (RFC 6749, section 3.3). Duplicates are removed.
 func ParseScope(s string) (Scope, error) {
 	if s == "" {
 		return nil, nil
@@ -33,20 +32,20 @@ func ParseScope(s string) (Scope, error) {
 			continue
 		}
 		if !validScopeValue(value) {
-			return nil, NewError(InvalidScope, "a scope holds a character that RFC 6749, section 3.3 does not allow")
+			return nil, NewError(InvalidScope, "a scope contains a character that RFC 6749, section 3.3 does not allow")
 		}
 		if slices.Contains(scope, value) {
 			continue
 		}
 		if len(scope) == MaxScopes {
-			return nil, NewError(InvalidScope, "too many scopes: 64 at most")
+			return nil, NewError(InvalidScope, "more than 64 scopes")
 		}
 		scope = append(scope, value)
 	}
 	return scope, nil
 }
 
-// validScopeValue holds scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
+// validScopeValue implements scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
 func validScopeValue(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
@@ -94,7 +93,7 @@ func (s Scope) Without(other Scope) Scope {
 	return rest
 }
 
-// Union returns s and the values of other that s lacks.
+// Union returns s, followed by the values of other that are not in s.
 func (s Scope) Union(other Scope) Scope {
 	return append(slices.Clip(s), other.Without(s)...)
 }

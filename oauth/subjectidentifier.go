@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// The formats of subject identifiers that this package reads (RFC 9493, section 3.2).
+// The supported formats of subject identifiers (RFC 9493, section 3.2).
 const (
 	SubjectFormatEmail  = "email"
 	SubjectFormatIssSub = "iss_sub"
 	SubjectFormatOpaque = "opaque"
 )
 
-// ErrSubjectFormat says that a subject identifier has a format that is not read here.
+// ErrSubjectFormat is returned for a subject identifier whose format is not supported.
 var ErrSubjectFormat = errors.New("the format of the subject identifier is not supported")
 
-// SubjectIdentifier names a person (RFC 9493, section 3). Which members it has follows from
-// its format.
+// SubjectIdentifier identifies a user (RFC 9493, section 3). Its format determines which
+// members it has.
 type SubjectIdentifier struct {
 	Format string `json:"format"`
 	Email  string `json:"email,omitempty"`
 	ID     string `json:"id,omitempty"`
 	Issuer string `json:"iss,omitempty"`
-	// Subject is a sub of that issuer.
+	// Subject is a sub of Issuer.
 	Subject string `json:"sub,omitempty"`
 }
 
-// NewSubjectIdentifier returns the identifier with these members: those of its format and no
-// others.
+// NewSubjectIdentifier returns the identifier with the given members, which must be exactly
+// those of its format.
 func NewSubjectIdentifier(members map[string]string) (SubjectIdentifier, error) {
 	s := SubjectIdentifier{
 		Format: members["format"], Email: members["email"], ID: members["id"], Issuer: members["iss"], Subject: members["sub"],
@@ -45,7 +45,7 @@ func NewSubjectIdentifier(members map[string]string) (SubjectIdentifier, error) 
 		return s, ErrSubjectFormat
 	}
 	if !complete || len(members) != known {
-		return s, fmt.Errorf("a subject identifier of the format %s has other members", s.Format)
+		return s, fmt.Errorf("the members of the subject identifier are not those of the format %s", s.Format)
 	}
 	return s, nil
 }

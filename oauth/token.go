@@ -5,13 +5,13 @@ import "encoding/json"
 // Token types of RFC 6749, section 7.1 and RFC 8693, section 3.
 const (
 	TokenTypeBearer = "Bearer"
-	TokenTypeNA     = "N_A" // what access_token holds is no access token (RFC 8693, section 2.2.1)
+	TokenTypeNA     = "N_A" // access_token contains another kind of token (RFC 8693, section 2.2.1)
 
 	TokenTypeHintAccessToken  = "access_token"
 	TokenTypeHintRefreshToken = "refresh_token"
 )
 
-// Grant types by the names that the grant_type parameter and client metadata use.
+// Grant types, as in the grant_type parameter and in client metadata.
 const (
 	GrantTypeAuthorizationCode = "authorization_code"
 	GrantTypeImplicit          = "implicit"
@@ -34,8 +34,8 @@ const (
 	TokenTypeTransaction  = "urn:ietf:params:oauth:token-type:txn_token" // draft-ietf-oauth-transaction-tokens
 )
 
-// GrantProfileIDJAG says that ID-JAGs are taken (draft-ietf-oauth-identity-assertion-authz-grant,
-// section 7.2).
+// GrantProfileIDJAG says that ID-JAGs are accepted
+// (draft-ietf-oauth-identity-assertion-authz-grant, section 7.2).
 const GrantProfileIDJAG = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 // Client authentication methods (IANA, OAuth Token Endpoint Authentication Methods).
@@ -54,7 +54,7 @@ const ClientAssertionTypeJWTBearer = "urn:ietf:params:oauth:client-assertion-typ
 // The typ header of each kind of JWT (RFC 8725, section 3.11).
 const (
 	TypAccessToken          = "at+jwt"                    // RFC 9068, section 2.1
-	TypIDToken              = "JWT"                       // OpenID Connect Core has no typ of its own
+	TypIDToken              = "JWT"                       // OpenID Connect Core defines no other
 	TypClientAuthentication = "client-authentication+jwt" // RFC 10070
 	TypIntrospection        = "token-introspection+jwt"   // RFC 9701
 	TypRequestObject        = "oauth-authz-req+jwt"       // RFC 9101, section 10.8
@@ -63,12 +63,12 @@ const (
 	TypTransactionToken     = "txntoken+jwt"              // draft-ietf-oauth-transaction-tokens
 )
 
-// EventBackchannelLogout is the member of events by which a JWT is a logout token (OpenID
-// Connect Back-Channel Logout, section 2.4).
+// EventBackchannelLogout is the member of the events claim that makes a JWT a logout token
+// (OpenID Connect Back-Channel Logout, section 2.4).
 const EventBackchannelLogout = "http://schemas.openid.net/event/backchannel-logout"
 
-// TokenResponse is the answer of the token endpoint (RFC 6749, section 5.1; OpenID
-// Connect Core, section 3.1.3.3).
+// TokenResponse is the response of the token endpoint (RFC 6749, section 5.1; OpenID Connect
+// Core, section 3.1.3.3).
 type TokenResponse struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -76,29 +76,29 @@ type TokenResponse struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 	Scope        string `json:"scope,omitempty"`
 	IDToken      string `json:"id_token,omitempty"`
-	// IssuedTokenType says what access_token holds (RFC 8693, section 2.2.1).
+	// IssuedTokenType is the type of the token in access_token (RFC 8693, section 2.2.1).
 	IssuedTokenType string `json:"issued_token_type,omitempty"`
 }
 
-// DeviceAuthorizationResponse is the answer of the device authorization endpoint (RFC 8628,
-// section 3.2).
+// DeviceAuthorizationResponse is the response of the device authorization endpoint
+// (RFC 8628, section 3.2).
 type DeviceAuthorizationResponse struct {
 	DeviceCode              string `json:"device_code"`
 	UserCode                string `json:"user_code"`
 	VerificationURI         string `json:"verification_uri"`
 	VerificationURIComplete string `json:"verification_uri_complete,omitempty"`
 	ExpiresIn               int64  `json:"expires_in"`         // seconds
-	Interval                int64  `json:"interval,omitempty"` // seconds; 5, if it is left out
+	Interval                int64  `json:"interval,omitempty"` // seconds; 5 if omitted
 }
 
-// AuthorizationChallengeResponse is the answer of the authorization challenge endpoint
+// AuthorizationChallengeResponse is the response of the authorization challenge endpoint
 // (draft-ietf-oauth-first-party-apps, section 5.2.1).
 type AuthorizationChallengeResponse struct {
 	AuthorizationCode string `json:"authorization_code"`
 }
 
-// Introspection is the answer of RFC 7662, section 2.2. An inactive token has no
-// member but active.
+// Introspection is an introspection response (RFC 7662, section 2.2). For an inactive token
+// it has only the member active.
 type Introspection struct {
 	Active    bool     `json:"active"`
 	Scope     string   `json:"scope,omitempty"`

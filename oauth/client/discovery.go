@@ -72,11 +72,11 @@ func checkIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "" || u.User != nil:
-		return fmt.Errorf("%w: the issuer is a URL such as https://login.example.com", ErrMetadata)
+		return fmt.Errorf("%w: the issuer must be a URL such as https://login.example.com", ErrMetadata)
 	case strings.ContainsAny(issuer, "?#"):
 		return fmt.Errorf("%w: an issuer has no query and no fragment (RFC 8414, section 2)", ErrMetadata)
 	case !secure(u):
-		return fmt.Errorf("%w: the issuer is https; http is for loopback only", ErrMetadata)
+		return fmt.Errorf("%w: the issuer must use https; http is allowed for loopback only", ErrMetadata)
 	}
 	return nil
 }

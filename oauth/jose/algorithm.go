@@ -6,7 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	_ "crypto/sha256" // the hashes that the algorithms name
+	_ "crypto/sha256" // the hashes of the algorithms
 	_ "crypto/sha512"
 	"math"
 )
@@ -15,7 +15,7 @@ import (
 // name (RFC 7518, sections 3.1 and 4.1; RFC 8037; RFC 9864).
 type Algorithm string
 
-// The algorithms that sign here.
+// The supported signature algorithms.
 const (
 	ES256 Algorithm = "ES256"
 	ES384 Algorithm = "ES384"
@@ -26,7 +26,7 @@ const (
 	PS256 Algorithm = "PS256"
 	PS384 Algorithm = "PS384"
 	PS512 Algorithm = "PS512"
-	// EdDSA is Ed25519 by the name of RFC 8037; Ed25519 is its own name (RFC 9864).
+	// EdDSA is the name of Ed25519 in RFC 8037, and Ed25519 its name in RFC 9864.
 	EdDSA   Algorithm = "EdDSA"
 	Ed25519 Algorithm = "Ed25519"
 	HS256   Algorithm = "HS256"
@@ -34,8 +34,8 @@ const (
 	HS512   Algorithm = "HS512"
 )
 
-// hash returns the algorithm's hash function; zero for an unknown algorithm. Ed25519
-// hashes by itself; what is derived beside it (LeftHash) uses SHA-512.
+// hash returns the algorithm's hash function, and zero for an unknown algorithm. Ed25519
+// needs none to sign; for it, this is the hash that LeftHash uses.
 func (a Algorithm) hash() crypto.Hash {
 	switch a {
 	case ES256, RS256, PS256, HS256:
@@ -54,19 +54,19 @@ func (a Algorithm) symmetric() bool { return a == HS256 || a == HS384 || a == HS
 func (a Algorithm) pss() bool { return a == PS256 || a == PS384 || a == PS512 }
 func (a Algorithm) rsa() bool { return a == RS256 || a == RS384 || a == RS512 || a.pss() }
 
-// SigningAlgorithms lists the asymmetric algorithms that sign here.
+// SigningAlgorithms returns the supported asymmetric signature algorithms.
 func SigningAlgorithms() []Algorithm {
 	return []Algorithm{ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519}
 }
 
-// minRSABits is the least modulus of RFC 7518, section 3.3.
+// minRSABits is the minimum size of a modulus (RFC 7518, section 3.3).
 const minRSABits = 2048
 
-// maxRSABits bounds what a stranger's key may cost.
+// maxRSABits limits the cost of verifying with a key from an untrusted source.
 const maxRSABits = 8192
 
-// fits reports whether a public key is one for the algorithm: its type, its curve, its
-// size (RFC 8725, section 3.1).
+// fits reports whether the type, curve and size of a public key match the algorithm
+// (RFC 8725, section 3.1).
 func (a Algorithm) fits(key crypto.PublicKey) bool {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:

@@ -8,7 +8,7 @@ import (
 	strictjson "github.com/go-jose/go-jose/v4/json"
 )
 
-// Claims are the registered claims of RFC 7519, section 4.1; zero where absent.
+// Claims are the registered claims of RFC 7519, section 4.1. Absent claims are zero.
 type Claims struct {
 	Issuer          string
 	Subject         string
@@ -21,34 +21,34 @@ type Claims struct {
 }
 
 const (
-	// maxDepth bounds the nesting of JSON in tokens and keys.
+	// maxDepth limits the nesting of JSON in tokens and keys.
 	maxDepth = 16
 	// maxNumericDate is the end of the year 9999.
 	maxNumericDate = 253402300799
 )
 
-// ParseJSON decodes a stranger's document with the strictness of ParseClaims: member names
-// are compared with their case, a name may occur once at each level, and size and depth
-// are bounded.
+// ParseJSON decodes a document from an untrusted source as strictly as ParseClaims: member
+// names are case-sensitive, duplicate names are an error, and size and depth are limited.
 func ParseJSON(document []byte, into any) (err error) {
 	defer recovered(&err)
 	if len(document) > maxKeySetBytes || !shallow(document, maxDepth) {
 		return ErrMalformed
 	}
 	if err := strictjson.Unmarshal(document, into); err != nil {
-		return errors.New("jose: the document is not the JSON that is expected, with each member once")
+		return errors.New("jose: the document is not valid JSON, has duplicate members, or has members of the wrong type")
 	}
 	return nil
 }
 
-// ParseClaims reads a JWT's payload strictly: member names are compared with their case,
-// a name may occur once at each level, times are JSON numbers. into, unless nil, receives
-// the whole payload, decoded with the same strictness.
+// ParseClaims decodes the payload of a JWT strictly: member names are case-sensitive,
+// duplicate names are an error, and times must be JSON numbers. If into is not nil, the
+// whole payload is decoded into it in the same way.
 func ParseClaims(payload []byte, into any) (claims Claims, err error) {
 	return ParseClaimsUpTo(maxTokenBytes, payload, into)
 }
 
-// ParseClaimsUpTo is ParseClaims for the payload of a token with a MaxBytes of its own.
+// ParseClaimsUpTo is ParseClaims with another limit on the size of the payload, for tokens
+// that were verified with Expected.MaxBytes.
 func ParseClaimsUpTo(maxBytes int, payload []byte, into any) (claims Claims, err error) {
 	defer recovered(&err)
 	if len(payload) > maxBytes || !shallow(payload, maxDepth) {
@@ -56,7 +56,7 @@ func ParseClaimsUpTo(maxBytes int, payload []byte, into any) (claims Claims, err
 	}
 	var all map[string]any
 	if err := strictjson.Unmarshal(payload, &all); err != nil || all == nil {
-		return claims, errors.New("jose: the payload is not a JSON object with each member once")
+		return claims, errors.New("jose: the payload is not a JSON object, or has duplicate members")
 	}
 	for name, target := range map[string]*string{"iss": &claims.Issuer, "sub": &claims.Subject, "jti": &claims.ID} {
 		if err := stringClaim(all, name, target); err != nil {
@@ -73,7 +73,7 @@ func ParseClaimsUpTo(maxBytes int, payload []byte, into any) (claims Claims, err
 	}
 	if into != nil {
 		if err := strictjson.Unmarshal(payload, into); err != nil {
-			return claims, errors.New("jose: a claim is not of its type")
+			return claims, errors.New("jose: a claim has the wrong type")
 		}
 	}
 	return claims, nil
@@ -86,7 +86,7 @@ func stringClaim(all map[string]any, name string, target *string) error {
 	}
 	s, ok := value.(string)
 	if !ok {
-		return fmt.Errorf("jose: %s is not a string", name)
+		return fmt.Errorf("jose: %s must be a string", name)
 	}
 	*target = s
 	return nil
@@ -99,7 +99,7 @@ func timeClaim(all map[string]any, name string, target *time.Time) error {
 	}
 	seconds, ok := value.(float64)
 	if !ok || seconds < 0 || seconds > maxNumericDate {
-		return fmt.Errorf("jose: %s is not a number of seconds since 1970", name)
+		return fmt.Errorf("jose: %s must be a number of seconds since 1970", name)
 	}
 	*target = time.Unix(int64(seconds), int64((seconds-float64(int64(seconds)))*1e9))
 	return nil
@@ -109,7 +109,7 @@ func (c *Claims) audience(all map[string]any) error {
 	switch value := all["aud"].(type) {
 	case nil:
 		if _, ok := all["aud"]; ok {
-			return errors.New("jose: aud is null")
+			return errors.New("jose: aud must not be null")
 		}
 	case string:
 		c.Audience = []string{value}
@@ -118,18 +118,18 @@ func (c *Claims) audience(all map[string]any) error {
 		for _, member := range value {
 			s, ok := member.(string)
 			if !ok {
-				return errors.New("jose: aud holds something that is not a string")
+				return errors.New("jose: aud must contain only strings")
 			}
 			c.Audience = append(c.Audience, s)
 		}
 	default:
-		return errors.New("jose: aud is neither a string nor an array of strings")
+		return errors.New("jose: aud must be a string or an array of strings")
 	}
 	return nil
 }
 
 // shallow reports whether no array or object of b is nested deeper than depth. It runs
-// before a parser recurses.
+// before recursive parsers do.
 func shallow(b []byte, depth int) bool {
 	open, inString := 0, false
 	for i := 0; i < len(b); i++ {

@@ -15,13 +15,14 @@ import (
 	strictjson "github.com/go-jose/go-jose/v4/json"
 )
 
-// maxEncryptedBytes bounds a JWE: it holds a token, in base64 once more.
+// maxEncryptedBytes limits a JWE: it contains a token, base64url-encoded a second time.
 const maxEncryptedBytes = maxTokenBytes * 3 / 2
 
-// ErrDecryption says that a JWE cannot be opened, and not why: that would help to open it.
+// ErrDecryption is returned for every failure to decrypt. It does not say why, because that
+// would help an attacker.
 var ErrDecryption = errors.New("jose: the JWE cannot be decrypted")
 
-// EncryptedHeader is what is read of a JWE's header.
+// EncryptedHeader contains the members of a JWE header that are used.
 type EncryptedHeader struct {
 	Algorithm   Algorithm
 	Encryption  Encryption
@@ -29,7 +30,7 @@ type EncryptedHeader struct {
 	ContentType string
 }
 
-// Decrypter opens JWEs with one private key. It is safe for concurrent use.
+// Decrypter decrypts JWEs with one private key. It is safe for concurrent use.
 type Decrypter struct {
 	rsa    *rsa.PrivateKey
 	agree  *ecdh.PrivateKey
@@ -37,8 +38,8 @@ type Decrypter struct {
 }
 
 // NewDecrypter returns a decrypter for an *rsa.PrivateKey, an *ecdsa.PrivateKey or an
-// *ecdh.PrivateKey on X25519. Its public key says that it is for encryption, and leaves the
-// choice among the algorithms of its kind.
+// *ecdh.PrivateKey on X25519. Its public key has the use "enc" and no alg: any algorithm for
+// this type of key can be used.
 func NewDecrypter(kid string, key crypto.PrivateKey) (*Decrypter, error) {
 	d := &Decrypter{public: JWK{kid: kid, use: useEncryption}}
 	switch key := key.(type) {
@@ -47,34 +48,34 @@ func NewDecrypter(kid string, key crypto.PrivateKey) (*Decrypter, error) {
 	case *ecdsa.PrivateKey:
 		var err error
 		if d.agree, err = key.ECDH(); err != nil {
-			return nil, fmt.Errorf("use a key for decryption: %w", err)
+			return nil, fmt.Errorf("convert the key for decryption: %w", err)
 		}
 		d.public.key = &key.PublicKey
 	case *ecdh.PrivateKey:
 		d.agree, d.public.key = key, key.PublicKey()
 	default:
-		return nil, fmt.Errorf("a %T does not decrypt", key)
+		return nil, fmt.Errorf("a %T cannot decrypt", key)
 	}
 	if !slices.ContainsFunc(PublicKeyEncryptionAlgorithms(), d.public.encrypts) {
-		return nil, fmt.Errorf("this %T is too weak or unknown", key)
+		return nil, fmt.Errorf("this %T is too weak, or its curve is not supported", key)
 	}
 	return d, nil
 }
 
-// Public returns the key to encrypt to.
+// Public returns the public key to encrypt to.
 func (d *Decrypter) Public() JWK { return d.public }
 
 // IsEncrypted reports whether a token has the five parts of a compact JWE.
 func IsEncrypted(token string) bool { return strings.Count(token, ".") == 4 }
 
-// ParseEncryptedHeader reads the header of a JWE that nobody has opened.
+// ParseEncryptedHeader parses the header of a JWE without decrypting it.
 func ParseEncryptedHeader(token string) (EncryptedHeader, error) {
 	e, err := parseEncrypted(token)
 	return e.header, err
 }
 
-// Decrypt opens a JWE of one of the algorithms with the one of the keys that its kid names,
-// or, without a kid, with the first that can.
+// Decrypt decrypts a JWE that uses one of the algorithms. It uses the key with the JWE's kid;
+// without a kid, it tries the keys in order.
 func Decrypt(token string, keys []*Decrypter, algorithms []Algorithm) (payload []byte, h EncryptedHeader, err error) {
 	defer opened(&payload, &err)
 	e, err := parseEncrypted(token)
@@ -99,8 +100,8 @@ func Decrypt(token string, keys []*Decrypter, algorithms []Algorithm) (payload [
 	return nil, e.header, ErrDecryption
 }
 
-// DecryptSecret opens a JWE of one of the algorithms with keys that are shared with its
-// sender; secret returns the one of a size in bytes.
+// DecryptSecret decrypts a JWE that uses one of the algorithms with a key that is shared with
+// the sender; secret returns the key with the given number of bytes.
 func DecryptSecret(token string, secret func(bytes int) []byte, algorithms []Algorithm) (payload []byte, h EncryptedHeader, err error) {
 	defer opened(&payload, &err)
 	e, err := parseEncrypted(token)
@@ -126,14 +127,14 @@ func DecryptSecret(token string, secret func(bytes int) []byte, algorithms []Alg
 	return payload, e.header, nil
 }
 
-// opened turns a panic of a cipher into an error.
+// opened turns a panic in a cipher into an error.
 func opened(payload *[]byte, err *error) {
 	if recover() != nil {
 		*payload, *err = nil, ErrDecryption
 	}
 }
 
-// encrypted is a compact JWE taken apart.
+// encrypted contains the parts of a compact JWE.
 type encrypted struct {
 	header    EncryptedHeader
 	ephemeral ephemeralKey
@@ -179,8 +180,8 @@ func (e *encrypted) parseHeader(raw []byte) (err error) {
 	if err := strictjson.Unmarshal(raw, &names); err != nil || names == nil {
 		return ErrMalformed
 	}
-	// A compressed text may be a thousand times as long (RFC 8725, section 3.6); nothing
-	// critical is understood.
+	// Compressed plaintext could be a thousand times as long (RFC 8725, section 3.6). No
+	// critical extension is supported.
 	for _, refused := range [...]string{"zip", "crit", "b64"} {
 		if _, ok := names[refused]; ok {
 			return ErrMalformed
@@ -220,7 +221,7 @@ func (e *encrypted) parseHeader(raw []byte) (err error) {
 	return nil
 }
 
-// contentKey decrypts or agrees on the content key.
+// contentKey decrypts the content key or derives it by key agreement.
 func (d *Decrypter) contentKey(e *encrypted) ([]byte, error) {
 	if d.rsa != nil {
 		return rsa.DecryptOAEP(e.header.Algorithm.oaepHash(), nil, d.rsa, e.key, nil)

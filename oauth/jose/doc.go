@@ -1,7 +1,9 @@
-// Package jose signs and verifies JSON Web Tokens with the advice of RFC 8725 switched
-// on: the caller names the algorithms and types that it accepts, a key is used with the
-// algorithm that it is for, and nothing in a token chooses how it is verified.
+// Package jose signs, verifies, encrypts and decrypts JSON Web Tokens, and reads and writes
+// JSON Web Keys.
 //
-// Keys are read by go-jose; signatures are made and checked by the standard library, over
-// a header that is encoded once.
+// It follows RFC 8725 by default. The caller lists the algorithms and types that it accepts,
+// a key is used only with its own algorithm, and nothing in a token decides how the token is
+// verified.
+//
+// go-jose parses keys; the standard library signs and verifies.
 package jose

@@ -6,7 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" // RSA-OAEP is defined with it (RFC 7518, section 4.3)
+	"crypto/sha1" // required by RSA-OAEP (RFC 7518, section 4.3)
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -17,7 +17,7 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
-// encryptedHeader is the protected header of a JWE that is made here.
+// encryptedHeader is the protected header of a new JWE.
 type encryptedHeader struct {
 	Algorithm   Algorithm     `json:"alg"`
 	Encryption  Encryption    `json:"enc"`
@@ -29,15 +29,15 @@ type encryptedHeader struct {
 	Tag         string        `json:"tag,omitempty"`
 }
 
-// Message is what is encrypted. ContentType is "JWT" for a nested JWT (RFC 7519, section
+// Message is a payload to encrypt. ContentType is "JWT" for a nested JWT (RFC 7519, section
 // 5.2).
 type Message struct {
 	Type, ContentType string
 	Payload           []byte
 }
 
-// Recipient returns the key of a set to encrypt to with an algorithm: the first that says
-// it is for encryption, or else the first that may be.
+// Recipient returns the key of a set to encrypt to with an algorithm: the first key with the
+// use "enc", or else the first usable key that has no use.
 func (s *KeySet) Recipient(alg Algorithm) (JWK, bool) {
 	if s == nil {
 		return JWK{}, false
@@ -57,10 +57,10 @@ func (s *KeySet) Recipient(alg Algorithm) (JWK, bool) {
 	return found[0], true
 }
 
-// Encrypt returns the compact JWE of a message to a public key.
+// Encrypt encrypts a message to a public key and returns the compact JWE.
 func Encrypt(alg Algorithm, enc Encryption, to JWK, m Message) (string, error) {
 	if !to.encrypts(alg) || enc.keyBytes() == 0 {
-		return "", fmt.Errorf("encrypt: the key is not one for %s, or %s is unknown", alg, enc)
+		return "", fmt.Errorf("encrypt: the key cannot be used with %s, or %s is not supported", alg, enc)
 	}
 	header := encryptedHeader{Algorithm: alg, Encryption: enc, KeyID: to.kid, Type: m.Type, ContentType: m.ContentType}
 	content := randomBytes(enc.keyBytes())
@@ -77,11 +77,11 @@ func Encrypt(alg Algorithm, enc Encryption, to JWK, m Message) (string, error) {
 	return seal(&header, content, encryptedKey, m.Payload)
 }
 
-// EncryptSecret returns the compact JWE of a message with keys that are shared with the
-// recipient; secret returns the one of a size in bytes.
+// EncryptSecret encrypts a message with a key that is shared with the recipient and returns
+// the compact JWE; secret returns the key with the given number of bytes.
 func EncryptSecret(alg Algorithm, enc Encryption, secret func(bytes int) []byte, m Message) (string, error) {
 	if !slices.Contains(SecretEncryptionAlgorithms(), alg) || enc.keyBytes() == 0 {
-		return "", fmt.Errorf("encrypt: %s does not encrypt with a secret, or %s is unknown", alg, enc)
+		return "", fmt.Errorf("encrypt: %s does not use a shared secret, or %s is not supported", alg, enc)
 	}
 	header := encryptedHeader{Algorithm: alg, Encryption: enc, Type: m.Type, ContentType: m.ContentType}
 	if alg == Direct {
@@ -108,7 +108,7 @@ func (a Algorithm) oaepHash() hash.Hash {
 	return sha256.New()
 }
 
-// agree makes an ephemeral key, and with it the content key or the wrapped one.
+// agree generates an ephemeral key and derives the content key, or the key that wraps it.
 func agree(header *encryptedHeader, to JWK, content []byte) (key, encryptedKey []byte, err error) {
 	public, ok := to.key.(*ecdh.PublicKey)
 	if !ok {

@@ -18,8 +18,8 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
-// The key management algorithms (RFC 7518, section 4.1). RSA1_5 is left out for its padding
-// oracle and PBES2 for its cost (RFC 8725, sections 3.2 and 2.3).
+// The supported key management algorithms (RFC 7518, section 4.1). RSA1_5 is missing because
+// of its padding oracle, and PBES2 because of its cost (RFC 8725, sections 3.2 and 2.3).
 const (
 	RSAOAEP      Algorithm = "RSA-OAEP"
 	RSAOAEP256   Algorithm = "RSA-OAEP-256"
@@ -36,17 +36,17 @@ const (
 	Direct       Algorithm = "dir"
 )
 
-// PublicKeyEncryptionAlgorithms lists the algorithms that encrypt to a public key.
+// PublicKeyEncryptionAlgorithms returns the algorithms that encrypt to a public key.
 func PublicKeyEncryptionAlgorithms() []Algorithm {
 	return []Algorithm{ECDHES, ECDHESA128KW, ECDHESA192KW, ECDHESA256KW, RSAOAEP256, RSAOAEP}
 }
 
-// SecretEncryptionAlgorithms lists the algorithms that encrypt with a shared secret.
+// SecretEncryptionAlgorithms returns the algorithms that encrypt with a shared secret.
 func SecretEncryptionAlgorithms() []Algorithm {
 	return []Algorithm{Direct, A128KW, A192KW, A256KW, A128GCMKW, A192GCMKW, A256GCMKW}
 }
 
-// encryptsTo reports whether a public key is one that the algorithm encrypts to.
+// encryptsTo reports whether the algorithm can encrypt to a public key.
 func (a Algorithm) encryptsTo(key crypto.PublicKey) bool {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
@@ -60,12 +60,12 @@ func (a Algorithm) encryptsTo(key crypto.PublicKey) bool {
 	return false
 }
 
-// agrees reports whether the algorithm is of the ECDH-ES family.
+// agrees reports whether the algorithm is one of the ECDH-ES family.
 func (a Algorithm) agrees() bool {
 	return a == ECDHES || a == ECDHESA128KW || a == ECDHESA192KW || a == ECDHESA256KW
 }
 
-// wrapBytes is the size of the key that wraps the content key; 0 if nothing is wrapped.
+// wrapBytes returns the size of the key that wraps the content key, 0 if nothing is wrapped.
 func (a Algorithm) wrapBytes() int {
 	switch a {
 	case A128KW, A128GCMKW, ECDHESA128KW:
@@ -93,13 +93,13 @@ const (
 	A256GCM      Encryption = "A256GCM"
 )
 
-// Encryptions lists the content encryption algorithms; the first is the default of OpenID
+// Encryptions returns the content encryption algorithms. The first is the default of OpenID
 // Connect Registration, section 2.
 func Encryptions() []Encryption {
 	return []Encryption{A128CBCHS256, A192CBCHS384, A256CBCHS512, A128GCM, A192GCM, A256GCM}
 }
 
-// keyBytes is the size of the content key; 0 for an unknown algorithm.
+// keyBytes returns the size of the content key, 0 for an unknown algorithm.
 func (e Encryption) keyBytes() int {
 	switch e {
 	case A128GCM:
@@ -116,7 +116,7 @@ func (e Encryption) keyBytes() int {
 	return 0
 }
 
-// tagBytes is the size of the authentication tag.
+// tagBytes returns the size of the authentication tag.
 func (e Encryption) tagBytes() int {
 	switch e {
 	case A192CBCHS384:
@@ -146,8 +146,9 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// SharedSecret returns the keys that a client secret stands for: the left bytes of its
-// shortest SHA-2 hash that has as many (OpenID Connect Core, section 10.2).
+// SharedSecret returns a function that derives keys from a client secret: a key of n bytes is
+// the first n bytes of its shortest SHA-2 hash that is long enough (OpenID Connect Core,
+// section 10.2).
 func SharedSecret(secret string) func(bytes int) []byte {
 	return func(bytes int) []byte {
 		switch {
@@ -165,7 +166,7 @@ func SharedSecret(secret string) func(bytes int) []byte {
 	}
 }
 
-// agreedKey derives the key of the ECDH-ES family from an agreement (RFC 7518, section
+// agreedKey derives the key for the ECDH-ES family from the shared secret (RFC 7518, section
 // 4.6.2).
 func agreedKey(alg Algorithm, enc Encryption, private *ecdh.PrivateKey, public *ecdh.PublicKey, apu, apv []byte) ([]byte, error) {
 	shared, err := private.ECDH(public)
@@ -221,7 +222,7 @@ func newEphemeralKey(key *ecdh.PublicKey) ephemeralKey {
 	return ephemeralKey{}
 }
 
-// on returns the key as a point of a curve, and refuses what does not lie on it.
+// on returns the key as a point of a curve, and an error if the point is not on the curve.
 func (e ephemeralKey) on(curve ecdh.Curve) (*ecdh.PublicKey, error) {
 	for _, c := range namedCurves() {
 		if c.curve != curve || c.name != e.Curve {

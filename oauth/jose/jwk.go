@@ -18,12 +18,12 @@ import (
 	strictjson "github.com/go-jose/go-jose/v4/json"
 )
 
-// JWK is a public key (RFC 7517). It cannot hold a private or a symmetric one, so that
-// none can be published.
+// JWK is a public key (RFC 7517). It cannot contain a private or symmetric key, so none can
+// be published by mistake.
 type JWK struct {
 	kid string
-	alg Algorithm // "" if the key does not say
-	use string    // likewise
+	alg Algorithm // "" if unspecified
+	use string    // "" if unspecified
 	key crypto.PublicKey
 }
 
@@ -36,10 +36,10 @@ const (
 // KeyID returns the key's kid.
 func (k JWK) KeyID() string { return k.kid }
 
-// Algorithm returns the key's alg, "" if it does not say.
+// Algorithm returns the key's alg, "" if it has none.
 func (k JWK) Algorithm() Algorithm { return k.alg }
 
-// WithAlgorithm returns the key with another alg.
+// WithAlgorithm returns a copy of the key with another alg.
 func (k JWK) WithAlgorithm(alg Algorithm) JWK {
 	k.alg = alg
 	return k
@@ -50,7 +50,7 @@ func (k JWK) verifies(alg Algorithm) bool {
 	return k.use != useEncryption && alg.fits(k.key) && (k.alg == "" || k.alg == alg)
 }
 
-// encrypts reports whether the key may be encrypted to with an algorithm.
+// encrypts reports whether an algorithm may encrypt to the key.
 func (k JWK) encrypts(alg Algorithm) bool {
 	return k.use != useSignature && alg.encryptsTo(k.key) && (k.alg == "" || k.alg == alg)
 }
@@ -68,7 +68,7 @@ func (k JWK) MarshalJSON() ([]byte, error) {
 	return gojose.JSONWebKey{Key: k.key, KeyID: k.kid, Algorithm: string(k.alg), Use: k.use}.MarshalJSON()
 }
 
-// octetKeyPair is an X25519 key (RFC 8037, section 2), which go-jose does not know.
+// octetKeyPair is an X25519 key (RFC 8037, section 2), which go-jose does not support.
 type octetKeyPair struct {
 	Type      string    `json:"kty"`
 	KeyID     string    `json:"kid,omitempty"`
@@ -98,7 +98,7 @@ func (k JWK) Thumbprint() string {
 		return base64.RawURLEncoding.EncodeToString(sum[:])
 	}
 	sum, err := (&gojose.JSONWebKey{Key: k.key}).Thumbprint(crypto.SHA256)
-	if err != nil { // only for a key type that JWK cannot hold
+	if err != nil { // only for a key type that a JWK cannot contain
 		return ""
 	}
 	return base64.RawURLEncoding.EncodeToString(sum)
@@ -113,28 +113,28 @@ func (s *KeySet) has(kid string) bool {
 	return slices.ContainsFunc(s.Keys, func(k JWK) bool { return k.kid == kid })
 }
 
-// Verifies reports whether a key of the set is one for signatures.
+// Verifies reports whether the set has a key for verifying signatures.
 func (s *KeySet) Verifies() bool {
 	return s != nil && slices.ContainsFunc(s.Keys, func(k JWK) bool { return slices.ContainsFunc(SigningAlgorithms(), k.verifies) })
 }
 
-// Bounds of a stranger's set.
+// Limits for key sets from untrusted sources.
 const (
 	maxKeySetBytes = 512 << 10
 	maxKeys        = 100
 )
 
-// ParseKeySet reads a stranger's set. Keys that this package cannot use are left out:
-// other types, weak ones; a set with private or symmetric material,
-// or with two keys of one kid and algorithm, is refused.
+// ParseKeySet parses a key set from an untrusted source. It skips keys that cannot be used:
+// unsupported types and weak keys. A set that contains private or symmetric keys, or two keys
+// with the same kid and algorithm, is an error.
 func ParseKeySet(document []byte) (set *KeySet, err error) {
 	return parseKeySet(document, false)
 }
 
-// ParsePublishedKeySet reads the key set that an authorization server publishes, of which
-// its reader needs one key. A key that is malformed, or that ParseKeySet would refuse the
-// whole set for, is left out; two keys with one kid are both kept. If nothing is left of a
-// set, that is an error, so that its reader goes on with what it had.
+// ParsePublishedKeySet parses the key set that an authorization server publishes. A reader
+// usually needs one key of it, so a bad key must not make the others unusable: malformed keys
+// and keys that are an error in ParseKeySet are skipped, and keys that share a kid are all
+// kept. A set without any usable key is an error, so that its reader keeps the previous set.
 func ParsePublishedKeySet(document []byte) (*KeySet, error) {
 	return parseKeySet(document, true)
 }
@@ -152,7 +152,7 @@ func parseKeySet(document []byte, skip bool) (set *KeySet, err error) {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := strictjson.Unmarshal(document, &raw); err != nil {
-		return nil, errors.New("read JWK Set: not a JSON object with the member keys")
+		return nil, errors.New("read JWK Set: not a JSON object with the array keys")
 	}
 	if raw.Keys == nil {
 		return nil, errors.New("read JWK Set: keys is missing")
@@ -175,7 +175,7 @@ func parseKeySet(document []byte, skip bool) (set *KeySet, err error) {
 		set.Keys = append(set.Keys, key)
 	}
 	if skip && len(set.Keys) == 0 && len(raw.Keys) > 0 {
-		return nil, errors.New("read JWK Set: none of its keys can be used")
+		return nil, errors.New("read JWK Set: it has no usable key")
 	}
 	return set, nil
 }
@@ -188,11 +188,11 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 	}()
 	var members map[string]any
 	if err := strictjson.Unmarshal(raw, &members); err != nil || members == nil {
-		return key, false, errors.New("not a JSON object with each member once")
+		return key, false, errors.New("not a JSON object, or it has duplicate members")
 	}
 	for _, private := range [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if _, ok := members[private]; ok {
-			return key, false, errors.New("it holds private or symmetric material")
+			return key, false, errors.New("it contains private or symmetric key material")
 		}
 	}
 	use, ok := useOf(members)
@@ -206,7 +206,7 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 	} else {
 		var parsed gojose.JSONWebKey
 		if err := parsed.UnmarshalJSON(raw); err != nil {
-			return key, false, nil // a type or curve that go-jose does not know, or a bad point
+			return key, false, nil // a type or curve that go-jose does not support, or an invalid point
 		}
 		key = JWK{kid: parsed.KeyID, alg: Algorithm(parsed.Algorithm), key: parsed.Key}
 	}
@@ -218,8 +218,8 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 		slices.ContainsFunc(PublicKeyEncryptionAlgorithms(), key.encrypts), nil
 }
 
-// useOf returns what a key is for, by its use or its key_ops (RFC 7517, sections 4.2 and
-// 4.3); "" if it does not say. It is not ok for a use that is unknown here.
+// useOf returns the use of a key from its use or key_ops (RFC 7517, sections 4.2 and 4.3), ""
+// if it has neither. It reports false for an unknown use.
 func useOf(members map[string]any) (use string, ok bool) {
 	if value, has := members["use"]; has {
 		use, _ = value.(string)
@@ -249,9 +249,9 @@ func useOf(members map[string]any) (use string, ok bool) {
 	return "", false
 }
 
-// guessable reports whether a modulus has the mark of the library whose primes can be
-// computed from it (ROCA, CVE-2017-15361): modulo each small prime it is a power of 65537.
-// One random modulus in about 2^28 has it by chance.
+// guessable reports whether a modulus was probably generated by the library whose primes can
+// be computed from the modulus (ROCA, CVE-2017-15361): modulo each small prime it is a power
+// of 65537. About one random modulus in 2^28 is a false positive.
 func guessable(modulus *big.Int) bool {
 	rest := new(big.Int)
 	for p := uint64(3); p <= 167; p += 2 {

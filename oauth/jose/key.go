@@ -11,8 +11,8 @@ import (
 	"fmt"
 )
 
-// GenerateKey makes a private key for an asymmetric algorithm; RSA keys have 2048 bits, and
-// those for ECDH-ES lie on P-256.
+// GenerateKey generates a private key for an asymmetric algorithm. RSA keys have 2048 bits;
+// keys for ECDH-ES are on P-256.
 func GenerateKey(alg Algorithm) (crypto.Signer, error) {
 	switch alg {
 	case ES256, ECDHES, ECDHESA128KW, ECDHESA192KW, ECDHESA256KW:
@@ -27,10 +27,10 @@ func GenerateKey(alg Algorithm) (crypto.Signer, error) {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
 	}
-	return nil, fmt.Errorf("generate key: %q is not an asymmetric algorithm of this package", alg)
+	return nil, fmt.Errorf("generate key: %q is not a supported asymmetric algorithm", alg)
 }
 
-// MarshalPrivateKey returns the PKCS #8 DER form.
+// MarshalPrivateKey encodes a private key as PKCS #8 DER.
 func MarshalPrivateKey(key crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -39,7 +39,7 @@ func MarshalPrivateKey(key crypto.Signer) ([]byte, error) {
 	return der, nil
 }
 
-// ParsePrivateKey reads what MarshalPrivateKey wrote.
+// ParsePrivateKey parses the output of MarshalPrivateKey.
 func ParsePrivateKey(der []byte) (crypto.Signer, error) {
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
@@ -47,15 +47,15 @@ func ParsePrivateKey(der []byte) (crypto.Signer, error) {
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("parse private key: a %T does not sign", key)
+		return nil, fmt.Errorf("parse private key: a %T cannot sign", key)
 	}
 	return signer, nil
 }
 
-// Format keeps the key out of logs and messages, whatever the verb.
+// Format keeps the key out of logs and error messages, for every verb.
 func (s *Signer) Format(state fmt.State, _ rune) { fmt.Fprintf(state, "[%s key %q]", s.alg, s.kid) }
 
-// Format keeps the key out of logs and messages, whatever the verb.
+// Format keeps the key out of logs and error messages, for every verb.
 func (d *Decrypter) Format(state fmt.State, _ rune) {
 	fmt.Fprintf(state, "[decryption key %q]", d.public.kid)
 }

@@ -18,53 +18,53 @@ import (
 	"sync"
 )
 
-// Signer signs compact JWSs with one key. The encoded header is kept for each typ. It is
+// Signer signs compact JWSs with one key. It caches the encoded header for each typ. It is
 // safe for concurrent use.
 type Signer struct {
 	alg    Algorithm
 	kid    string
-	key    crypto.Signer // nil for a secret
+	key    crypto.Signer // nil for HMAC
 	secret []byte
 	public JWK
 
-	headers sync.Map // typ → encoded header with the dot
+	headers sync.Map // typ → encoded header and its dot
 }
 
-// ContextSigner is a key whose signatures are made elsewhere, such as in a key management
-// service, and that wants the context of the request. It signs like a crypto.Signer.
+// ContextSigner is a crypto.Signer that signs remotely, for example in a key management
+// service, and uses the context of the request.
 type ContextSigner interface {
 	crypto.Signer
 	SignContext(ctx context.Context, rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 }
 
-// NewSigner returns a signer for an asymmetric key. The key may be anywhere: any
-// crypto.Signer whose public key is an *ecdsa.PublicKey, an *rsa.PublicKey or an
-// ed25519.PublicKey will do. It fails if the key is not one for the algorithm.
+// NewSigner returns a signer for an asymmetric key: any crypto.Signer whose public key is an
+// *ecdsa.PublicKey, an *rsa.PublicKey or an ed25519.PublicKey, also one that keeps its
+// private key elsewhere. It is an error if the key does not match the algorithm.
 func NewSigner(alg Algorithm, kid string, key crypto.Signer) (*Signer, error) {
 	if key == nil {
 		return nil, errors.New("the private key is missing")
 	}
 	public := key.Public()
 	if !alg.fits(public) {
-		return nil, fmt.Errorf("a %T is no key for %q", key, alg)
+		return nil, fmt.Errorf("a %T cannot be used with %q", key, alg)
 	}
 	return &Signer{alg: alg, kid: kid, key: key, public: JWK{kid: kid, alg: alg, use: useSignature, key: public}}, nil
 }
 
-// NewSecretSigner returns a signer by HMAC. The secret has at least as many bytes as the
+// NewSecretSigner returns an HMAC signer. The secret must have at least as many bytes as the
 // hash (RFC 7518, section 3.2).
 func NewSecretSigner(alg Algorithm, secret []byte) (*Signer, error) {
 	if !alg.symmetric() {
 		return nil, fmt.Errorf("%q is not an HMAC algorithm", alg)
 	}
 	if len(secret) < alg.hash().Size() {
-		return nil, fmt.Errorf("%s needs a secret of %d bytes or more", alg, alg.hash().Size())
+		return nil, fmt.Errorf("%s needs a secret of at least %d bytes", alg, alg.hash().Size())
 	}
 	return &Signer{alg: alg, secret: secret}, nil
 }
 
-// Unsigned returns the compact form of payload with the algorithm "none". It is for what
-// another means protects (RFC 8725, section 3.2); nothing here verifies it.
+// Unsigned returns payload as a compact JWS with the algorithm "none". Use it only where
+// something else protects the payload (RFC 8725, section 3.2). This package never accepts it.
 func Unsigned(typ string, payload []byte) (string, error) {
 	header, err := json.Marshal(struct {
 		Algorithm string `json:"alg"`
@@ -77,21 +77,21 @@ func Unsigned(typ string, payload []byte) (string, error) {
 	return encoding.EncodeToString(header) + "." + encoding.EncodeToString(payload) + ".", nil
 }
 
-// KeyID returns the kid that headers carry; "" if none.
+// KeyID returns the kid for headers, "" if there is none.
 func (s *Signer) KeyID() string { return s.kid }
 
 // Algorithm returns the signer's algorithm.
 func (s *Signer) Algorithm() Algorithm { return s.alg }
 
-// Public returns the key that verifies, with its kid and alg.
+// Public returns the public key with its kid and alg.
 func (s *Signer) Public() JWK { return s.public }
 
-// Sign returns the compact form of payload signed, with the given typ, if it is not "".
+// Sign signs payload and returns the compact JWS. Its header has the typ unless typ is "".
 func (s *Signer) Sign(typ string, payload []byte) (string, error) {
 	return s.SignContext(context.Background(), typ, payload)
 }
 
-// SignContext is Sign for a key that may be a ContextSigner.
+// SignContext is Sign with a context for keys that are a ContextSigner.
 func (s *Signer) SignContext(ctx context.Context, typ string, payload []byte) (string, error) {
 	header, err := s.header(typ)
 	if err != nil {
@@ -162,8 +162,8 @@ func (s *Signer) options() crypto.SignerOpts {
 	return s.alg.hash()
 }
 
-// signatureElsewhere has a crypto.Signer sign that this package does not know. Such a signer
-// can be set to another key or padding than its public key says, so the result is verified.
+// signatureElsewhere signs with a crypto.Signer of unknown type. It may be configured with
+// another key or padding than its public key says, so the signature is verified.
 func (s *Signer) signatureElsewhere(ctx context.Context, input []byte) ([]byte, error) {
 	message, options := digest(s.alg, input), s.options()
 	if _, ok := s.public.key.(ed25519.PublicKey); ok {
@@ -180,21 +180,21 @@ func (s *Signer) signatureElsewhere(ctx context.Context, input []byte) ([]byte, 
 		return nil, err
 	}
 	if public, ok := s.public.key.(*ecdsa.PublicKey); ok {
-		var pair struct{ R, S *big.Int } // the ASN.1 form that crypto.Signer prescribes
+		var pair struct{ R, S *big.Int } // crypto.Signer returns ASN.1
 		if rest, err := asn1.Unmarshal(signature, &pair); err != nil || len(rest) > 0 {
-			return nil, errors.New("the key's signature is not in ASN.1")
+			return nil, errors.New("the signature from the key is not ASN.1")
 		}
 		if signature, err = joined(public, pair.R, pair.S); err != nil {
 			return nil, err
 		}
 	}
 	if !verifySignature(s.alg, s.public.key, input, signature) {
-		return nil, errors.New("the key's signature does not verify by its public key")
+		return nil, errors.New("the signature from the key does not match its public key")
 	}
 	return signature, nil
 }
 
-// joined writes r and s side by side in fixed width (RFC 7518, section 3.4).
+// joined concatenates r and s with a fixed width (RFC 7518, section 3.4).
 func joined(key *ecdsa.PublicKey, r, s *big.Int) ([]byte, error) {
 	size := (key.Params().BitSize + 7) / 8
 	if r == nil || s == nil || r.Sign() <= 0 || s.Sign() <= 0 || r.BitLen() > 8*size || s.BitLen() > 8*size {
@@ -206,7 +206,7 @@ func joined(key *ecdsa.PublicKey, r, s *big.Int) ([]byte, error) {
 	return signature, nil
 }
 
-// pssOptions has the one salt length of RFC 7518, section 3.5.
+// pssOptions has the salt length that RFC 7518, section 3.5 requires.
 func (a Algorithm) pssOptions() *rsa.PSSOptions {
 	return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: a.hash()}
 }
@@ -217,8 +217,8 @@ func digest(alg Algorithm, input []byte) []byte {
 	return h.Sum(nil)
 }
 
-// LeftHash returns the left half of the hash of value, as at_hash and c_hash have it
-// (OpenID Connect Core, section 3.1.3.6).
+// LeftHash returns the left half of the hash of value, for at_hash and c_hash (OpenID Connect
+// Core, section 3.1.3.6).
 func LeftHash(alg Algorithm, value string) string {
 	if alg.hash() == 0 {
 		return ""

@@ -15,20 +15,21 @@ import (
 	strictjson "github.com/go-jose/go-jose/v4/json"
 )
 
-// maxTokenBytes bounds a token. One that people or browsers carry is far smaller.
+// maxTokenBytes is the default limit for a token. Tokens in HTTP headers and URLs are far
+// smaller.
 const maxTokenBytes = 16 << 10
 
-// Errors of verification. They say what was wrong and repeat nothing of the token.
+// Verification errors. They do not contain any part of the token.
 var (
 	ErrMalformed  = errors.New("jose: not a well-formed compact JWS")
-	ErrAlgorithm  = errors.New("jose: the algorithm is not one that is accepted here")
-	ErrType       = errors.New("jose: the typ is not one that is accepted here")
-	ErrSignature  = errors.New("jose: the signature does not verify")
-	ErrUnknownKey = errors.New("jose: no key of the set has that kid")
+	ErrAlgorithm  = errors.New("jose: the algorithm is not accepted")
+	ErrType       = errors.New("jose: the typ is not accepted")
+	ErrSignature  = errors.New("jose: the signature is not valid")
+	ErrUnknownKey = errors.New("jose: the key set has no key with this kid")
 )
 
-// Header is what is read of a JOSE header. Members by which a token would bring its own
-// key (jwk, jku, x5c, x5u) are never looked at.
+// Header contains the members of a JOSE header that are used. Members with which a token
+// could bring its own key (jwk, jku, x5c, x5u) are ignored.
 type Header struct {
 	Algorithm Algorithm
 	KeyID     string
@@ -39,11 +40,11 @@ type Header struct {
 type Expected struct {
 	Algorithms []Algorithm
 	// Types are the accepted values of typ, compared without case and without the prefix
-	// "application/" (RFC 7515, section 4.1.9); "" among them accepts its absence; nil
-	// accepts any.
+	// "application/" (RFC 7515, section 4.1.9). "" accepts tokens without a typ, and a nil
+	// slice any typ.
 	Types []string
-	// MaxBytes bounds the token; 0 is 16 KiB, which is plenty for one that people or browsers
-	// carry.
+	// MaxBytes limits the size of the token; 0 means 16 KiB, which is ample for tokens in HTTP
+	// headers and URLs.
 	MaxBytes int
 }
 
@@ -69,19 +70,20 @@ func bareType(typ string) string {
 	return typ
 }
 
-// parts is a compact JWS taken apart.
+// parts contains the parts of a compact JWS.
 type parts struct {
 	header    Header
-	input     []byte // what was signed
+	input     []byte // the signed bytes
 	payload   []byte
 	signature []byte
 }
 
-// strictBase64 refuses padding, line breaks and unused bits: one token has one spelling.
+// strictBase64 rejects padding, line breaks and unused bits, so that a token has exactly one
+// encoding.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
 func decodeBase64(s string) ([]byte, error) {
-	if strings.ContainsAny(s, "\r\n") { // which encoding/base64 skips
+	if strings.ContainsAny(s, "\r\n") { // encoding/base64 ignores them
 		return nil, ErrMalformed
 	}
 	b, err := strictBase64.DecodeString(s)
@@ -127,8 +129,8 @@ func parseHeader(raw []byte) (h Header, err error) {
 	if err := strictjson.Unmarshal(raw, &members); err != nil || members == nil {
 		return h, ErrMalformed
 	}
-	// No extension is understood here, so none may be critical (RFC 7515, section
-	// 4.1.11); b64 is one (RFC 7797).
+	// No extension is supported, so none may be critical (RFC 7515, section 4.1.11). b64 is
+	// an extension too (RFC 7797).
 	if _, ok := members["crit"]; ok {
 		return h, ErrMalformed
 	}
@@ -153,22 +155,22 @@ func parseHeader(raw []byte) (h Header, err error) {
 	return h, err
 }
 
-// ParseHeader reads the header of a token that nobody has verified.
+// ParseHeader parses the header of a token without verifying the token.
 func ParseHeader(token string) (Header, error) {
 	p, err := parse(token, 0)
 	return p.header, err
 }
 
-// UnverifiedPayload returns the payload of a token that nobody has verified, to find out
-// whose keys to verify it by.
+// UnverifiedPayload returns the payload of a token without verifying it. Use it to find out
+// whose keys verify the token.
 func UnverifiedPayload(token string) ([]byte, error) {
 	p, err := parse(token, 0)
 	return p.payload, err
 }
 
-// Verify checks a token against a set of keys: the one that its kid names, or, without a
-// kid, each that fits. ErrUnknownKey says that a set as it is now has no such key; the
-// caller may fetch it anew.
+// Verify verifies a token with a set of keys and returns its payload: with the key that has
+// its kid, or, without a kid, with each key that fits. ErrUnknownKey means that the set has
+// no such key; the caller may fetch the set again.
 func Verify(token string, keys *KeySet, want Expected) (payload []byte, h Header, err error) {
 	p, err := parse(token, want.MaxBytes)
 	if err != nil {
@@ -194,12 +196,12 @@ func Verify(token string, keys *KeySet, want Expected) (payload []byte, h Header
 		err = ErrSignature
 	}
 	if err == ErrUnknownKey && p.header.KeyID != "" && keys.has(p.header.KeyID) {
-		err = ErrAlgorithm // the key is there, but for something else
+		err = ErrAlgorithm // the key exists, but for another use or algorithm
 	}
 	return nil, p.header, err
 }
 
-// VerifySecret checks a token that was signed by HMAC.
+// VerifySecret verifies a token that was signed with HMAC.
 func VerifySecret(token string, secret []byte, want Expected) (payload []byte, h Header, err error) {
 	p, err := parse(token, want.MaxBytes)
 	if err != nil {
@@ -243,7 +245,7 @@ func verifySignature(alg Algorithm, key crypto.PublicKey, input, signature []byt
 	return false
 }
 
-// recovered turns a panic of a parser into an error.
+// recovered turns a panic in a parser into an error.
 func recovered(err *error) {
 	if recover() != nil {
 		*err = ErrMalformed

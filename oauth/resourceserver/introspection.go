@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// maxTokenBytes bounds what is sent to the introspection endpoint.
+	// maxTokenBytes limits the tokens that are sent to the introspection endpoint.
 	maxTokenBytes = 16 << 10
-	// maxCachedAnswers of at most maxCachedBytes each are kept.
-	maxCachedAnswers = 10_000
-	maxCachedBytes   = 4 << 10
+	// At most maxCachedResponses of at most maxCachedBytes each are cached.
+	maxCachedResponses = 10_000
+	maxCachedBytes     = 4 << 10
 )
 
-// introspect asks the authorization server about a token (RFC 7662). If it does not
-// answer, nobody is let through.
+// introspect validates a token at the introspection endpoint (RFC 7662). If the endpoint
+// cannot be reached, the token is not accepted.
 func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, error) {
 	if s.config.ClientID == "" {
-		return nil, invalid("is not a JWT that this API could check")
+		return nil, invalid("is not a JWT, and this API does not use introspection")
 	}
 	if len(token) > maxTokenBytes {
 		return nil, invalid("is too long")
@@ -36,7 +36,7 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	if answer, ok := s.answers.get(hash, now); ok {
 		return s.fromIntrospection(answer, now)
 	}
-	answer, err := s.askTogether(ctx, hash, token)
+	answer, err := s.introspectOnce(ctx, hash, token)
 	if err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
@@ -54,14 +54,14 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	return t, nil
 }
 
-// askTogether has requests with the same token share one question, unless no answer may be
-// older than its request.
-func (s *ResourceServer) askTogether(ctx context.Context, hash [sha256.Size]byte, token string) ([]byte, error) {
+// introspectOnce lets concurrent requests with the same token share one introspection request,
+// unless caching is off.
+func (s *ResourceServer) introspectOnce(ctx context.Context, hash [sha256.Size]byte, token string) ([]byte, error) {
 	if s.config.IntrospectionCache <= 0 {
 		return s.ask(ctx, token)
 	}
 	asked := s.asking.DoChan(string(hash[:]), func() (any, error) {
-		// The client of the first request may leave; the others still wait.
+		// The client of the first request may disconnect while the others still wait.
 		return caught(func() (any, error) { return s.ask(context.WithoutCancel(ctx), token) })
 	})
 	select {
@@ -94,7 +94,7 @@ func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) 
 	request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
 	answer, _, err := s.main.documents.send(request)
 	if err != nil && ctx.Err() == nil {
-		s.main.documents.forget() // the endpoint may have moved
+		s.main.documents.forget() // the endpoint may have changed
 	}
 	return answer, err
 }
@@ -102,11 +102,11 @@ func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) 
 func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token, error) {
 	t, claims, err := readToken(answer, nil)
 	if err != nil {
-		return nil, fmt.Errorf("introspect: read the answer: %w", err)
+		return nil, fmt.Errorf("introspect: read the response: %w", err)
 	}
 	active, ok := t.Claims["active"].(bool)
 	if !ok {
-		return nil, errors.New("introspect: the answer does not say whether the token is active")
+		return nil, errors.New("introspect: the response does not say whether the token is active")
 	}
 	if !active {
 		return nil, invalid("is not active")
@@ -116,16 +116,16 @@ func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token
 			return nil, invalid("is not a bearer token")
 		}
 	}
-	if claims.Issuer == "" { // optional here, and the issuer itself is who answers
+	if claims.Issuer == "" { // optional here; the response comes from the issuer itself
 		claims.Issuer, t.Issuer = s.config.Issuer, s.config.Issuer
 	}
 	return s.check(t, claims, s.main, now)
 }
 
-// answerCache keeps answers "active" by the hash of the token, a bounded number of them.
-// They are kept as they came and read for each request anew, so that no request can
-// change what another one sees.
-type answerCache struct {
+// responseCache caches a limited number of responses with "active": true by the hash of the
+// token. It keeps the encoded responses and decodes them for each request, so that requests
+// cannot change each other's claims.
+type responseCache struct {
 	mu      sync.Mutex
 	entries map[[sha256.Size]byte]cachedAnswer
 }
@@ -135,7 +135,7 @@ type cachedAnswer struct {
 	until  time.Time
 }
 
-func (c *answerCache) get(hash [sha256.Size]byte, now time.Time) ([]byte, bool) {
+func (c *responseCache) get(hash [sha256.Size]byte, now time.Time) ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry, ok := c.entries[hash]
@@ -145,17 +145,17 @@ func (c *answerCache) get(hash [sha256.Size]byte, now time.Time) ([]byte, bool) 
 	return entry.answer, true
 }
 
-func (c *answerCache) put(hash [sha256.Size]byte, answer []byte, now, until time.Time) {
+func (c *responseCache) put(hash [sha256.Size]byte, answer []byte, now, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.entries) >= maxCachedAnswers {
+	if len(c.entries) >= maxCachedResponses {
 		for key, entry := range c.entries {
 			if !now.Before(entry.until) {
 				delete(c.entries, key)
 			}
 		}
 	}
-	if c.entries == nil || len(c.entries) >= maxCachedAnswers {
+	if c.entries == nil || len(c.entries) >= maxCachedResponses {
 		c.entries = make(map[[sha256.Size]byte]cachedAnswer)
 	}
 	c.entries[hash] = cachedAnswer{answer, until}

@@ -211,12 +211,12 @@ func TestCacheCanBeSwitchedOffAndIsBounded(t *testing.T) {
 	p.with(func() { clear(p.active) })
 	refused(t, call(h, "Bearer t"), http.StatusUnauthorized, oauth.InvalidToken)
 
-	var c answerCache
+	var c responseCache
 	now := time.Now()
-	for n := range maxCachedAnswers + 10 {
+	for n := range maxCachedResponses + 10 {
 		c.put([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}, nil, now, now.Add(time.Minute))
 	}
-	if len(c.entries) > maxCachedAnswers {
+	if len(c.entries) > maxCachedResponses {
 		t.Errorf("%d answers are kept", len(c.entries))
 	}
 }

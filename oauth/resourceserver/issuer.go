@@ -21,43 +21,43 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// How the authorization server's documents are fetched and kept.
+// How the authorization server's documents are fetched and cached.
 const (
 	documentMaxBytes = 512 << 10
 	documentTimeout  = 5 * time.Second
-	keysFresh        = 5 * time.Minute // asked for again after this, unless the server
-	keysFreshLeast   = time.Minute     // says how long by max-age: between these
+	keysFresh        = 5 * time.Minute // fetched again after this time, unless the server
+	keysFreshLeast   = time.Minute     // sends a max-age between these two
 	keysFreshMost    = 15 * time.Minute
-	keysStale        = 24 * time.Hour   // used for so long if the server does not answer
-	fetchPause       = 30 * time.Second // between fetches that strangers or failures cause
-	firstFetchPause  = 5 * time.Second  // the same while there are no keys yet
+	keysStale        = 24 * time.Hour   // the maximum age if the server cannot be reached
+	fetchPause       = 30 * time.Second // between fetches caused by unknown keys or failures
+	firstFetchPause  = 5 * time.Second  // the same, before the first successful fetch
 )
 
-// issuer is what is known of the authorization server. Documents are fetched when a
-// request needs them; one request fetches, and the others use what there is.
+// issuer caches the documents of an authorization server. They are fetched when a request
+// needs them. One request fetches, and the others use the cached documents meanwhile.
 type issuer struct {
 	identifier string
-	jwksURI    string // "" for the one in the metadata
+	jwksURI    string // "" means the one in the metadata
 	http       *http.Client
 	log        *slog.Logger
 
-	fetching chan struct{} // has room for the one that fetches
+	fetching chan struct{} // capacity 1: held during a fetch
 
 	describing singleflight.Group
 
 	mu        sync.Mutex
 	metadata  *oauth.ServerMetadata
-	described time.Time // when the last fetch of metadata ended
-	unknown   error     // why that brought none
+	described time.Time // end of the last fetch of metadata
+	unknown   error     // why that fetch failed
 	keys      *jose.KeySet
-	fetched   time.Time // when keys came
+	fetched   time.Time // when the keys were fetched
 	fresh     time.Duration
-	tried     time.Time // when the last fetch ended
-	failure   error     // of that
+	tried     time.Time // end of the last fetch
+	failure   error     // error of that fetch
 }
 
-// newIssuer copies the client and takes redirects and cookies from it: a redirect could
-// lead to anybody's keys, and would carry the API's secret along.
+// newIssuer uses a copy of the client without redirects and cookies. A redirect could lead to
+// an attacker's keys, and would send the API's secret there.
 func newIssuer(config Config, identifier, jwksURI string) *issuer {
 	var client http.Client
 	if config.HTTPClient != nil {
@@ -71,8 +71,8 @@ func newIssuer(config Config, identifier, jwksURI string) *issuer {
 	return &issuer{identifier: identifier, jwksURI: jwksURI, http: &client, log: config.Logger, fetching: make(chan struct{}, 1)}
 }
 
-// keySet returns the server's keys. newer asks for others than the present ones, because
-// a token names a key that they lack; what strangers send can cause one fetch in
+// keySet returns the server's keys. newer requests keys that are newer than the cached ones,
+// because a token has an unknown kid. Tokens from attackers can cause at most one fetch per
 // fetchPause.
 func (i *issuer) keySet(ctx context.Context, now time.Time, newer bool) (*jose.KeySet, error) {
 	keys, due := i.present(now, newer)
@@ -80,7 +80,7 @@ func (i *issuer) keySet(ctx context.Context, now time.Time, newer bool) (*jose.K
 		return keys, i.missing(keys)
 	}
 	if keys != nil && !newer {
-		// The present set does: fetch beside this request.
+		// The cached set is still valid: fetch in the background.
 		select {
 		case i.fetching <- struct{}{}:
 			go func() {
@@ -97,14 +97,14 @@ func (i *issuer) keySet(ctx context.Context, now time.Time, newer bool) (*jose.K
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if keys, due = i.present(now, newer); due { // nobody fetched while this one waited
+	if keys, due = i.present(now, newer); due { // no other request has fetched meanwhile
 		i.fetchKeys(context.WithoutCancel(ctx), now)
 		keys, _ = i.present(now, false)
 	}
 	return keys, i.missing(keys)
 }
 
-// present returns the keys that may be used and whether others should be fetched.
+// present returns the keys that may be used, and whether newer ones should be fetched.
 func (i *issuer) present(now time.Time, newer bool) (keys *jose.KeySet, due bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -123,7 +123,7 @@ func (i *issuer) missing(keys *jose.KeySet) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return fmt.Errorf("the keys of %s are not to be had: %w", i.identifier, i.failure)
+	return fmt.Errorf("the keys of %s are not available: %w", i.identifier, i.failure)
 }
 
 func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
@@ -135,17 +135,17 @@ func (i *issuer) fetchKeys(ctx context.Context, now time.Time) {
 	})
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	// It counts from its end, so that all who came meanwhile take its result. Each of them
-	// would else wait for its own, one behind the other.
+	// The time is taken at the end of the fetch, so that all requests that arrived meanwhile
+	// use its result. Otherwise each of them would wait for its own fetch.
 	i.tried, i.failure = time.Now(), err
 	if err != nil {
-		i.log.WarnContext(ctx, "fetch keys", "issuer", i.identifier, "error", err)
+		i.log.WarnContext(ctx, "fetching keys failed", "issuer", i.identifier, "error", err)
 		return
 	}
 	i.keys, i.fetched, i.fresh = keys, now, fresh
 }
 
-// readKeys reads the metadata again, too: the server may have moved its keys.
+// readKeys fetches the metadata again too: jwks_uri may have changed.
 func (i *issuer) readKeys(ctx context.Context) (*jose.KeySet, time.Duration, error) {
 	address := i.jwksURI
 	if address == "" {
@@ -168,7 +168,7 @@ func (i *issuer) readKeys(ctx context.Context) (*jose.KeySet, time.Duration, err
 	return keys, freshness(header), nil
 }
 
-// freshness reads max-age (RFC 9111, section 5.2.2.1) within bounds.
+// freshness returns the max-age (RFC 9111, section 5.2.2.1), within limits.
 func freshness(header http.Header) time.Duration {
 	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
@@ -187,7 +187,7 @@ func (i *issuer) known() *oauth.ServerMetadata {
 	return i.metadata
 }
 
-// serverMetadata returns the metadata, fetched if it is not known.
+// serverMetadata returns the metadata and fetches it if it is not cached.
 func (i *issuer) serverMetadata(ctx context.Context) (*oauth.ServerMetadata, error) {
 	i.mu.Lock()
 	metadata, unknown := i.metadata, i.unknown
@@ -213,8 +213,8 @@ func (i *issuer) serverMetadata(ctx context.Context) (*oauth.ServerMetadata, err
 	}
 }
 
-// forget has the metadata fetched again before its next use, unless that was just done: who
-// sends garbage could else have a server in trouble asked twice for each piece.
+// forget drops the cached metadata, unless it was just fetched. Otherwise each malformed
+// token could cause two requests to a server that is in trouble already.
 func (i *issuer) forget() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -223,12 +223,12 @@ func (i *issuer) forget() {
 	}
 }
 
-// discover fetches the metadata from the location of RFC 8414, section 3, or else from
-// that of OpenID Connect Discovery, section 4.
+// discover fetches the metadata from the location in RFC 8414, section 3, or else from the
+// one in OpenID Connect Discovery, section 4.
 func (i *issuer) discover(ctx context.Context) (*oauth.ServerMetadata, error) {
 	inserted, err := oauth.WellKnownURL(i.identifier, oauth.WellKnownAuthorizationServer)
 	if err != nil {
-		return nil, fmt.Errorf("find metadata: %w", err)
+		return nil, fmt.Errorf("fetch metadata: %w", err)
 	}
 	var failures error
 	for _, address := range []string{inserted, strings.TrimSuffix(i.identifier, "/") + oauth.WellKnownOpenIDConfiguration} {
@@ -256,25 +256,25 @@ func (i *issuer) readMetadata(ctx context.Context, address string) (*oauth.Serve
 	if err := json.Unmarshal(document, &metadata); err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
-	// RFC 8414, section 3.3: or somebody else speaks in the server's name.
+	// RFC 8414, section 3.3: otherwise another server could impersonate this one.
 	if metadata.Issuer != i.identifier {
-		return nil, errors.New("the metadata is that of another issuer")
+		return nil, errors.New("the metadata has a different issuer")
 	}
 	return &metadata, nil
 }
 
-// checkEndpoint holds that an endpoint is https; http is taken where the issuer itself
-// is http, which it may be on loopback only.
+// checkEndpoint returns an error unless an endpoint is https. http is accepted if the issuer
+// itself is http, which is possible on loopback only.
 func (i *issuer) checkEndpoint(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return errors.New("not the URL of an endpoint")
+		return errors.New("not a valid URL of an endpoint")
 	}
 	if u.Scheme == "https" ||
 		u.Scheme == "http" && strings.HasPrefix(i.identifier, "http:") && oauth.IsLoopbackHost(u.Hostname()) {
 		return nil
 	}
-	return errors.New("the endpoint is not https")
+	return errors.New("the endpoint must use https")
 }
 
 func (i *issuer) get(ctx context.Context, address, accept string) ([]byte, http.Header, error) {
@@ -296,20 +296,20 @@ func (i *issuer) send(request *http.Request) ([]byte, http.Header, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("the server answered %d", response.StatusCode)
+		return nil, nil, fmt.Errorf("the server responded with status %d", response.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, documentMaxBytes+1))
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(body) > documentMaxBytes {
-		return nil, nil, errors.New("the answer is too large")
+		return nil, nil, errors.New("the response is too large")
 	}
 	return body, response.Header, nil
 }
 
-// caught turns a panic of run into an error. run sends requests by the embedder's transport,
-// in goroutines where no handler's recover would keep the process alive.
+// caught turns a panic in run into an error. run uses the embedder's transport in goroutines
+// where no handler's recover would keep the process alive.
 func caught(run func() (any, error)) (value any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {

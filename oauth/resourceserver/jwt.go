@@ -10,7 +10,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// validateJWT holds RFC 9068, section 4, and what the token's issuer does otherwise.
+// validateJWT validates a JWT by RFC 9068, section 4, and by the options of its issuer.
 func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token, error) {
 	now := time.Now()
 	from, err := s.issuerOf(token)
@@ -21,9 +21,9 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	var bad errSignature
 	switch {
 	case errors.Is(err, jose.ErrType):
-		return nil, invalid("is a JWT of another kind: its typ is not at+jwt (RFC 9068, section 2.1)")
+		return nil, invalid("is not a JWT access token: its typ is not at+jwt (RFC 9068, section 2.1)")
 	case errors.As(err, &bad):
-		return nil, invalid("has no signature of the authorization server that can be accepted")
+		return nil, invalid("has no valid signature of the authorization server")
 	case err != nil:
 		return nil, err
 	}
@@ -33,12 +33,12 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	}
 	if !isAccessTokenType(header.Type) {
 		if err := checkKind(t); err != nil {
-			return nil, invalid("is a JWT of another kind: " + err.Error())
+			return nil, invalid("is not a JWT access token: " + err.Error())
 		}
 	}
 	switch {
 	case t.Expires.IsZero():
-		return nil, invalid("does not say when it expires")
+		return nil, invalid("has no expiry")
 	case t.Subject == "":
 		return nil, invalid("has no subject")
 	}
@@ -51,8 +51,8 @@ func (s *ResourceServer) validateJWT(ctx context.Context, token string) (*Token,
 	return t, nil
 }
 
-// issuerOf returns the issuer that a JWT claims to be of. Nothing is believed by that: its
-// keys must verify the token.
+// issuerOf returns the iss of a JWT that is not verified yet. It only selects the keys that
+// must verify the token.
 func (s *ResourceServer) issuerOf(token string) (*trusted, error) {
 	payload, err := jose.UnverifiedPayload(token)
 	if err != nil {
@@ -69,15 +69,15 @@ func (s *ResourceServer) issuerOf(token string) (*trusted, error) {
 	return from, nil
 }
 
-// errSignature says that a JWT is not one that the authorization server has signed.
+// errSignature is the error for a JWT without a valid signature of the authorization server.
 type errSignature struct{ error }
 
 func (e errSignature) Unwrap() error { return e.error }
 
-// verify returns the payload of a JWT of an authorization server. If its keys do not verify
-// it, they are fetched again, unless that was done a moment ago: the key may be new, or have
-// replaced another under the same kid or under none. An error that is no errSignature says
-// that the server's keys could not be had.
+// verify verifies a JWT with the keys of an authorization server and returns its payload. If
+// the cached keys do not verify it, they are fetched again, unless that was just done: the key
+// may be new, or may have replaced another with the same kid or without one. Any error other
+// than errSignature means that the server's keys are not available.
 func (s *ResourceServer) verify(ctx context.Context, from *trusted, token string, want jose.Expected, now time.Time) ([]byte, jose.Header, error) {
 	want.Algorithms = from.Algorithms
 	keys, err := from.documents.keySet(ctx, now, false)
@@ -97,7 +97,7 @@ func (s *ResourceServer) verify(ctx context.Context, from *trusted, token string
 	return payload, header, nil
 }
 
-// otherKeysMayVerify reports whether a newer key set could change the outcome.
+// otherKeysMayVerify reports whether a newer key set could change the result.
 func otherKeysMayVerify(err error, header jose.Header, want jose.Expected) bool {
 	return errors.Is(err, jose.ErrUnknownKey) || errors.Is(err, jose.ErrSignature) ||
 		errors.Is(err, jose.ErrAlgorithm) && slices.Contains(want.Algorithms, header.Algorithm)

@@ -8,7 +8,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// MetadataPath is the path at which Metadata must be served: the well-known suffix,
+// MetadataPath returns the path at which Metadata must be served: the well-known suffix,
 // followed by the path of the resource (RFC 9728, section 3.1).
 func (s *ResourceServer) MetadataPath() string {
 	u, err := url.Parse(s.metadataURL)
@@ -18,7 +18,7 @@ func (s *ResourceServer) MetadataPath() string {
 	return u.Path
 }
 
-// Metadata serves the API's metadata (RFC 9728, section 2), by which clients find the
+// Metadata serves the API's metadata (RFC 9728, section 2). Clients use it to find the
 // authorization server.
 func (s *ResourceServer) Metadata() http.Handler {
 	document, err := json.Marshal(oauth.ProtectedResourceMetadata{
@@ -31,8 +31,8 @@ func (s *ResourceServer) Metadata() http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		if err != nil { // strings always encode
-			http.Error(w, "The metadata cannot be written.", http.StatusInternalServerError)
+		if err != nil { // cannot happen: it contains only strings
+			http.Error(w, "The metadata could not be encoded.", http.StatusInternalServerError)
 			return
 		}
 		h := w.Header()
@@ -44,7 +44,7 @@ func (s *ResourceServer) Metadata() http.Handler {
 	})
 }
 
-// issuerNames are the authorization servers in the order of the configuration.
+// issuerNames returns the authorization servers in the order of the configuration.
 func (s *ResourceServer) issuerNames() []string {
 	var names []string
 	if s.main != nil {

@@ -1,9 +1,10 @@
-// Package resourceserver is the API's side of OAuth 2: net/http middleware that lets a
-// request through when its access token is valid and allows what the route asks for, and
-// answers the right challenge when not.
+// Package resourceserver protects an API with OAuth 2.0 access tokens. Its net/http
+// middleware validates the token of each request, checks the scopes that the route requires,
+// and sends the proper error and WWW-Authenticate challenge otherwise.
 //
-// It validates JWT access tokens by itself (RFC 9068) and asks the authorization server
-// about others (RFC 7662). It works with any server that follows these.
+// It validates JWT access tokens locally (RFC 9068), with the keys that the authorization
+// server publishes, and other tokens at the introspection endpoint (RFC 7662). It works with
+// any authorization server that implements these, and with others through Issuer.
 package resourceserver
 
 import (
@@ -23,85 +24,87 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// Config says whose tokens an API takes.
+// Config configures a ResourceServer: which tokens the API accepts.
 type Config struct {
-	// Issuer is the authorization server, exactly as its metadata names it. Its access tokens
-	// are those of RFC 9068, or are introspected. It may be empty if there are Issuers.
+	// Issuer is the issuer identifier of the authorization server, exactly as in its
+	// metadata. Its access tokens follow RFC 9068 or are introspected. It may be empty if
+	// there are Issuers.
 	Issuer string
-	// Issuers are further authorization servers, and those whose tokens differ from RFC 9068:
-	// Keycloak, Entra ID, Auth0, Okta, Cognito and others. Their tokens are JWTs; only
-	// Config.Issuer is asked about tokens that are none.
+	// Issuers are further authorization servers, and servers whose tokens differ from
+	// RFC 9068: Keycloak, Entra ID, Auth0, Okta, Cognito and others. Their tokens must be
+	// JWTs; tokens that are not JWTs are introspected at Config.Issuer only.
 	Issuers []Issuer
-	// Resource is the API's own identifier, which tokens must have as an audience (RFC 8707,
+	// Resource is the API's own identifier, which the aud of a token must contain (RFC 8707;
 	// RFC 9068, section 4), compared by oauth.SameResource. It may be empty if all Issuers
-	// have Audiences; the API then has no metadata.
+	// have Audiences; then the API has no metadata.
 	Resource string
 	// TrustDomain is the audience of transaction tokens (draft-ietf-oauth-transaction-tokens,
-	// experimental); "" takes none.
+	// experimental). If it is empty, none are accepted.
 	TrustDomain string
 
-	// ClientID and ClientSecret authenticate the API at the introspection endpoint, by
-	// client_secret_basic. Without them tokens that are no JWT are refused.
+	// ClientID and ClientSecret authenticate the API at the introspection endpoint, with
+	// client_secret_basic. Without them, only JWTs are accepted.
 	ClientID     string
 	ClientSecret string `json:"-"`
-	// IntrospectAll asks about JWTs too: a revoked one is then refused at once instead of
-	// at its expiry.
+	// IntrospectAll introspects JWTs too, so that a revoked token is rejected immediately
+	// instead of at its expiry.
 	IntrospectAll bool
-	// IntrospectionCache is how long an answer "active" is believed; zero means 10
-	// seconds, negative not at all. It never outlives the token.
+	// IntrospectionCache is how long a response with "active": true is cached; zero means 10
+	// seconds, negative disables the cache. It is never used after the token's expiry.
 	IntrospectionCache time.Duration
 
-	// CheckStatus looks up whether a JWT was revoked, in the list that the token names
-	// (draft-ietf-oauth-status-list, experimental): the server's resource must ask for that,
-	// and a token without a status is refused. A revocation is seen within a minute or so,
-	// and costs no request for each token. It is not needed with IntrospectAll.
+	// CheckStatus checks whether a JWT was revoked, with the status list that the token
+	// refers to (draft-ietf-oauth-status-list, experimental). Tokens without a status are
+	// rejected, so enable status lists for this resource at the server first. Revocations
+	// take effect within about a minute, without a request per token. It is not needed with
+	// IntrospectAll.
 	CheckStatus bool
 
-	// ClockSkew is how far the clocks of server and API may be apart; zero means 10
-	// seconds, negative not at all.
+	// ClockSkew is the tolerated difference between the clocks of server and API; zero means
+	// 10 seconds, negative none.
 	ClockSkew time.Duration
 
-	// Algorithms are those that may have signed a token; nil means every
-	// asymmetric one of package jose.
+	// Algorithms are the accepted signature algorithms; nil means all asymmetric ones of
+	// package jose.
 	Algorithms []jose.Algorithm
-	// ScopesSupported, Name and Documentation go into the API's metadata (RFC 9728).
+	// ScopesSupported, Name and Documentation are published in the API's metadata (RFC 9728).
 	ScopesSupported []string
 	Name            string
 	Documentation   string
 
-	// HTTPClient fetches metadata and keys and introspects; nil means the default
-	// transport. A copy is used that follows no redirects, keeps no cookies and gives up
-	// after 5 seconds.
+	// HTTPClient is used to fetch metadata and keys and for introspection; nil means the
+	// default transport. A copy of it is used that follows no redirects, keeps no cookies and
+	// has a timeout of 5 seconds.
 	HTTPClient *http.Client
-	// Logger receives why the authorization server could not be reached; nil means
+	// Logger receives the errors of requests to the authorization server; nil means
 	// slog.Default().
 	Logger *slog.Logger
 }
 
-// ResourceServer guards the routes of one API. It is safe for concurrent use.
+// ResourceServer protects the routes of one API. It is safe for concurrent use.
 type ResourceServer struct {
 	config      Config
 	metadataURL string
 	log         *slog.Logger
-	main        *trusted            // of config.Issuer; nil if there is none
-	issuers     map[string]*trusted // by name, with main
-	answers     answerCache
+	main        *trusted            // for Config.Issuer; nil if that is empty
+	issuers     map[string]*trusted // by issuer, main included
+	answers     responseCache
 	asking      singleflight.Group
 	statuses    statusLists
 }
 
-// New returns a guard. It connects to nobody yet: an API can start before its
+// New returns a ResourceServer. It sends no request, so an API can start before its
 // authorization server.
 func New(config Config) (*ResourceServer, error) {
 	resource, err := url.Parse(config.Resource)
 	switch {
 	case config.Issuer == "" && len(config.Issuers) == 0:
-		return nil, errors.New("resourceserver: say by Issuer whose tokens the API accepts")
+		return nil, errors.New("resourceserver: set Issuer or Issuers: the authorization servers whose tokens the API accepts")
 	case config.Issuer == "" && (config.ClientID != "" || config.IntrospectAll || config.TrustDomain != ""):
-		return nil, errors.New("resourceserver: introspection and transaction tokens need an Issuer")
+		return nil, errors.New("resourceserver: introspection and transaction tokens require Issuer")
 	case config.Resource == "" && config.Issuer == "":
 	case err != nil || !resource.IsAbs() || strings.Contains(config.Resource, "#"):
-		return nil, errors.New("resourceserver: Resource is the API's identifier, an absolute URI without a fragment")
+		return nil, errors.New("resourceserver: Resource must be an absolute URI without a fragment: the identifier of the API")
 	}
 	if config.Algorithms == nil {
 		config.Algorithms = jose.SigningAlgorithms()
@@ -128,7 +131,7 @@ func New(config Config) (*ResourceServer, error) {
 	}
 	for _, i := range trustedIssuers {
 		if s.issuers[i.Issuer] != nil {
-			return nil, fmt.Errorf("resourceserver: issuer %s is there twice", i.Issuer)
+			return nil, fmt.Errorf("resourceserver: duplicate issuer %s", i.Issuer)
 		}
 		if s.issuers[i.Issuer], err = trust(config, i); err != nil {
 			return nil, err
@@ -138,7 +141,7 @@ func New(config Config) (*ResourceServer, error) {
 	return s, nil
 }
 
-// Format keeps the secret out of logs and messages, whatever the verb.
+// Format keeps the secret out of logs and error messages, for every verb.
 func (c Config) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "[resource server %q of %q]", c.Resource, c.Issuer)
 }
@@ -146,20 +149,20 @@ func (c Config) Format(s fmt.State, _ rune) {
 // LogValue keeps the secret out of structured logs.
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// Format keeps the secret out of logs and messages, whatever the verb.
+// Format keeps the secret out of logs and error messages, for every verb.
 func (s *ResourceServer) Format(state fmt.State, verb rune) { s.config.Format(state, verb) }
 
-// Requirement is what a route asks of a token.
+// Requirement is what a route requires of a token.
 type Requirement struct {
-	// Scopes must all be in the token.
+	// Scopes are scopes that the token must all have.
 	Scopes []string
-	// ACRValues are the authentication contexts of which the token must name one, and
-	// MaxAge how long ago the person may have signed in (RFC 9470); zero asks nothing.
+	// ACRValues are the accepted values of acr, and MaxAge how long ago the user may have
+	// signed in (RFC 9470). They are optional.
 	ACRValues []string
 	MaxAge    time.Duration
 }
 
-// Require returns middleware for routes that need all of these scopes.
+// Require returns middleware for routes that require all of the given scopes.
 func (s *ResourceServer) Require(scopes ...string) func(http.Handler) http.Handler {
 	return s.RequireToken(Requirement{Scopes: scopes})
 }
@@ -182,8 +185,8 @@ func (s *ResourceServer) RequireToken(need Requirement) func(http.Handler) http.
 	}
 }
 
-// errNoToken says that the request carries no token at all, which is no error yet: the
-// challenge tells the client how to get one (RFC 6750, section 3.1).
+// errNoToken is the error for a request without a token. Its challenge has no error code and
+// says how to get a token (RFC 6750, section 3.1).
 var errNoToken = errors.New("no access token")
 
 func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, error) {
@@ -197,27 +200,27 @@ func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, e
 	}
 	for _, scope := range need.Scopes {
 		if !token.Scope.Has(scope) {
-			return nil, oauth.NewError(oauth.InsufficientScope, "the access token lacks a scope that is needed here")
+			return nil, oauth.NewError(oauth.InsufficientScope, "the access token lacks a required scope")
 		}
 	}
 	if len(need.ACRValues) > 0 && !slices.Contains(need.ACRValues, token.ACR) {
-		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "a different authentication is needed here")
+		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "the user must authenticate with a different method")
 	}
 	if need.MaxAge > 0 && time.Since(token.AuthTime) > need.MaxAge {
-		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "a more recent authentication is needed here")
+		return nil, oauth.NewError(oauth.InsufficientUserAuthentication, "the user must authenticate again")
 	}
 	return token, nil
 }
 
-// bearerToken reads the Authorization header, the only place in which a token is looked
-// for (RFC 6750, section 2.1; OAuth 2.1). Another scheme than Bearer is no token.
+// bearerToken returns the token of the Authorization header (RFC 6750, section 2.1). Tokens
+// are not accepted anywhere else (OAuth 2.1). Schemes other than Bearer are ignored.
 func bearerToken(r *http.Request) (string, error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
 		return "", errNoToken
 	}
 	if len(headers) > 1 {
-		return "", oauth.NewError(oauth.InvalidRequest, "send one Authorization header only")
+		return "", oauth.NewError(oauth.InvalidRequest, "send exactly one Authorization header")
 	}
 	scheme, rest, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -225,15 +228,15 @@ func bearerToken(r *http.Request) (string, error) {
 	}
 	token := strings.TrimLeft(rest, " ")
 	if !isBearerToken(token) {
-		return "", oauth.NewError(oauth.InvalidRequest, "send the access token as Authorization: Bearer and the token (RFC 6750, section 2.1)")
+		return "", oauth.NewError(oauth.InvalidRequest, "send the header Authorization: Bearer, followed by the access token (RFC 6750, section 2.1)")
 	}
 	if r.URL.Query().Has("access_token") {
-		return "", oauth.NewError(oauth.InvalidRequest, "send the access token once, in the Authorization header (RFC 6750, section 2)")
+		return "", oauth.NewError(oauth.InvalidRequest, "send the access token in the Authorization header only (RFC 6750, section 2)")
 	}
 	return token, nil
 }
 
-// isBearerToken holds b64token of RFC 6750, section 2.1.
+// isBearerToken implements b64token of RFC 6750, section 2.1.
 func isBearerToken(s string) bool {
 	bare := strings.TrimRight(s, "=")
 	return bare != "" && strings.IndexFunc(bare, func(c rune) bool {
@@ -241,15 +244,15 @@ func isBearerToken(s string) bool {
 	}) < 0
 }
 
-// Validate checks an access token from elsewhere than an HTTP request. The error is an
-// *oauth.Error with the code invalid_token if the token is at fault, and something else
-// if the authorization server could not be asked.
+// Validate validates an access token that does not come from an HTTP request. The error is an
+// *oauth.Error with the code invalid_token if the token is not valid, and another error if
+// the authorization server could not be reached.
 func (s *ResourceServer) Validate(ctx context.Context, token string) (*Token, error) {
 	if _, err := jose.ParseHeader(token); err != nil {
 		return s.introspect(ctx, token)
 	}
 	if s.config.IntrospectAll {
-		// Not those of other issuers, which are nobody else's to see.
+		// Never send tokens of other issuers to this one.
 		if from, err := s.issuerOf(token); err != nil || from == s.main {
 			return s.introspect(ctx, token)
 		}
@@ -261,7 +264,7 @@ func invalid(why string) error {
 	return oauth.NewError(oauth.InvalidToken, "the access token "+why)
 }
 
-// challenge answers a request that is not let through.
+// challenge writes the response to a request that is rejected.
 func (s *ResourceServer) challenge(w http.ResponseWriter, r *http.Request, need Requirement, err error) {
 	exposeChallenge(w.Header())
 	pairs := []string{"resource_metadata", s.metadataURL}
@@ -285,10 +288,10 @@ func (s *ResourceServer) challenge(w http.ResponseWriter, r *http.Request, need 
 			}
 		}
 	default:
-		// The token may be good: the client shall try again, not sign in again.
-		s.log.ErrorContext(r.Context(), "access token could not be checked", "issuer", s.config.Issuer, "error", err)
+		// The token may be valid: the client should try again, not request a new token.
+		s.log.ErrorContext(r.Context(), "access token could not be validated", "issuer", s.config.Issuer, "error", err)
 		w.Header().Set("Retry-After", "5")
-		http.Error(w, "The access token cannot be checked at the moment. Try again.", http.StatusServiceUnavailable)
+		http.Error(w, "The access token cannot be validated at the moment. Try again later.", http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", pairs...).String())

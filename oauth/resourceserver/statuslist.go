@@ -17,21 +17,21 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// How status lists are kept (draft-ietf-oauth-status-list, section 13.7). What a list says of
-// itself counts between the bounds.
+// How status lists are cached (draft-ietf-oauth-status-list, section 13.7). A list's own exp
+// and ttl are used within these limits.
 const (
 	statusListFreshLeast = 5 * time.Second
-	statusListFresh      = time.Minute // where the list does not say
+	statusListFresh      = time.Minute // if the list has no ttl
 	statusListFreshMost  = time.Hour
-	statusListStale      = time.Hour       // after that it is not believed, whatever it says
-	statusListPause      = 5 * time.Second // after a fetch that failed
+	statusListStale      = time.Hour       // not used after this time, whatever its exp is
+	statusListPause      = 5 * time.Second // after a failed fetch
 	maxStatusLists       = 64
-	// maxStatusListTokenBytes is room for 2^20 tokens, any of which may be revoked: 128 KiB
-	// that cannot be compressed, and base64 twice. No API needs more of this server's.
+	// maxStatusListTokenBytes is enough for 2^20 tokens, any of which may be revoked:
+	// 128 KiB that cannot be compressed, base64url-encoded twice.
 	maxStatusListTokenBytes = 512 << 10
 )
 
-// statusLists are the lists that tokens have named. It is safe for concurrent use.
+// statusLists caches the lists that tokens refer to. It is safe for concurrent use.
 type statusLists struct {
 	fetching singleflight.Group
 	mu       sync.Mutex
@@ -39,31 +39,31 @@ type statusLists struct {
 }
 
 type knownStatusList struct {
-	list    *oauth.StatusList // nil if it never came
-	fresh   time.Time         // until then nobody asks again
-	expires time.Time         // until then it is believed
+	list    *oauth.StatusList // nil if it was never fetched
+	fresh   time.Time         // no fetch before this time
+	expires time.Time         // not used after this time
 	failure error             // of the last fetch
 }
 
-// checkStatus refuses a token whose status is another than valid, and one that has none
-// (draft-ietf-oauth-status-list, section 8.3). An error that is no *oauth.Error says that the
-// list could not be had.
+// checkStatus rejects a token whose status is missing or not valid
+// (draft-ietf-oauth-status-list, section 8.3). An error that is not an *oauth.Error means
+// that the list is not available.
 func (s *ResourceServer) checkStatus(ctx context.Context, from *trusted, t *Token, now time.Time) error {
 	reference, err := readStatus(t.Claims["status"])
 	if err != nil {
-		return invalid("does not say where its status is published: " + err.Error())
+		return invalid("has no usable status claim: " + err.Error())
 	}
 	if err := from.checkStatusURI(reference.URI); err != nil {
-		return invalid("has its status elsewhere than at its issuer")
+		return invalid("refers to a status list that is not on its issuer's origin")
 	}
 	list, err := s.statusList(ctx, from, reference.URI, now)
 	if err != nil {
-		return fmt.Errorf("look up the status: %w", err)
+		return fmt.Errorf("check the token's status: %w", err)
 	}
 	status, ok := list.Status(reference.Index)
 	switch {
 	case !ok:
-		return invalid("has a status that is in no list")
+		return invalid("has a status index that is not in the list")
 	case status != oauth.StatusValid:
 		return invalid("was revoked")
 	}
@@ -82,7 +82,7 @@ func readStatus(claim any) (*oauth.StatusListReference, error) {
 	return status.StatusList, nil
 }
 
-// checkStatusURI holds that a list is at the issuer's own origin.
+// checkStatusURI returns an error unless a list is on the issuer's own origin.
 func (i *trusted) checkStatusURI(uri string) error {
 	if err := i.documents.checkEndpoint(uri); err != nil {
 		return err
@@ -96,13 +96,12 @@ func (i *trusted) checkStatusURI(uri string) error {
 		return err
 	}
 	if list.Scheme != issuer.Scheme || !strings.EqualFold(list.Host, issuer.Host) {
-		return errors.New("another origin")
+		return errors.New("it is on another origin")
 	}
 	return nil
 }
 
-// statusList returns a list that can be believed now. One request fetches it, and the others
-// wait for that.
+// statusList returns a list that is valid now. One request fetches it, and the others wait.
 func (s *ResourceServer) statusList(ctx context.Context, from *trusted, uri string, now time.Time) (*oauth.StatusList, error) {
 	known := s.statuses.get(uri)
 	if known != nil && now.Before(known.fresh) {
@@ -110,7 +109,7 @@ func (s *ResourceServer) statusList(ctx context.Context, from *trusted, uri stri
 	}
 	fetched := s.statuses.fetching.DoChan(uri, func() (any, error) {
 		if known := s.statuses.get(uri); known != nil && time.Now().Before(known.fresh) {
-			return known, nil // another request was faster
+			return known, nil // another request has fetched it
 		}
 		return caught(func() (any, error) { return s.fetchStatusList(context.WithoutCancel(ctx), from, uri), nil })
 	})
@@ -129,15 +128,15 @@ func (k *knownStatusList) believed(now time.Time) (*oauth.StatusList, error) {
 	if k.list != nil && now.Before(k.expires) {
 		return k.list, nil
 	}
-	return nil, fmt.Errorf("the status list is not to be had: %w", k.failure)
+	return nil, fmt.Errorf("the status list is not available: %w", k.failure)
 }
 
-// fetchStatusList fetches a list and remembers it. If that fails, what was there before is
-// believed until it expires.
+// fetchStatusList fetches a list and caches it. If that fails, the cached list is used until
+// it expires.
 func (s *ResourceServer) fetchStatusList(ctx context.Context, from *trusted, uri string) *knownStatusList {
 	next, err := s.readStatusList(ctx, from, uri, time.Now())
 	if err != nil {
-		s.log.WarnContext(ctx, "fetch status list", "issuer", from.Issuer.Issuer, "uri", uri, "error", err)
+		s.log.WarnContext(ctx, "fetching the status list failed", "issuer", from.Issuer.Issuer, "uri", uri, "error", err)
 		next = &knownStatusList{}
 		if known := s.statuses.get(uri); known != nil {
 			*next = *known
@@ -148,7 +147,7 @@ func (s *ResourceServer) fetchStatusList(ctx context.Context, from *trusted, uri
 	return next
 }
 
-// readStatusList fetches and checks a Status List Token (draft-ietf-oauth-status-list,
+// readStatusList fetches and validates a Status List Token (draft-ietf-oauth-status-list,
 // sections 5.1 and 8.3).
 func (s *ResourceServer) readStatusList(ctx context.Context, from *trusted, uri string, now time.Time) (*knownStatusList, error) {
 	token, _, err := from.documents.get(ctx, uri, oauth.MediaTypeStatusList)
@@ -173,17 +172,17 @@ func (s *ResourceServer) readStatusList(ctx context.Context, from *trusted, uri 
 	skew := s.config.ClockSkew
 	switch {
 	case claims.Subject != uri:
-		return nil, errors.New("the status list is another one: its sub is not the uri of the token")
+		return nil, errors.New("the sub of the status list is not the uri in the token")
 	case claims.Issuer != "" && claims.Issuer != from.Issuer.Issuer:
 		return nil, errors.New("the status list was issued by another server")
 	case claims.IssuedAt.IsZero() || claims.IssuedAt.Sub(now) > skew:
-		return nil, errors.New("the status list does not say when it was issued, or says a time to come")
+		return nil, errors.New("the iat of the status list is missing or in the future")
 	case !claims.Expires.IsZero() && !now.Before(claims.Expires.Add(skew)):
 		return nil, errors.New("the status list has expired")
 	case content.StatusList == nil:
-		return nil, errors.New("there is no status list in the token")
+		return nil, errors.New("the status list token has no status_list")
 	case content.TTL != nil && *content.TTL <= 0:
-		return nil, errors.New("the ttl of the status list is not a positive number")
+		return nil, errors.New("the ttl of the status list must be a positive number")
 	}
 	fresh := statusListFresh
 	if content.TTL != nil {
@@ -205,7 +204,7 @@ func (l *statusLists) get(uri string) *knownStatusList {
 	return l.lists[uri]
 }
 
-// put keeps a list, and lets go of the one that expires first if there are too many.
+// put caches a list, and drops the one that expires first if there are too many.
 func (l *statusLists) put(uri string, known *knownStatusList) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

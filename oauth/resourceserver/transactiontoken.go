@@ -14,25 +14,25 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// TransactionTokenHeader carries a transaction token from service to service, unmodified
-// (draft-ietf-oauth-transaction-tokens, section 12.1, experimental).
+// TransactionTokenHeader is the header in which services send a transaction token, unmodified,
+// to the next service (draft-ietf-oauth-transaction-tokens, section 12.1, experimental).
 const TransactionTokenHeader = "Txn-Token"
 
-// TransactionToken says to a service behind the one that was called for whom and for what
-// it works (draft-ietf-oauth-transaction-tokens, experimental). It proves nothing of who
-// sent it: services of a trust domain authenticate each other by other means.
+// TransactionToken tells an internal service for which user and for which transaction it is
+// called (draft-ietf-oauth-transaction-tokens, experimental). It does not authenticate the
+// sender: services of a trust domain authenticate each other by other means.
 type TransactionToken struct {
-	Transaction        string // txn, the same in every service: worth a line in each log
+	Transaction        string // txn, the same in every service: log it
 	Subject            string
 	Scope              oauth.Scope
-	RequestingWorkload string // req_wl: who asked for the token
+	RequestingWorkload string // req_wl: who requested the token
 	Expires            time.Time
-	// Claims are all claims, with the contexts tctx and rctx among them.
+	// Claims are all claims, including tctx and rctx.
 	Claims map[string]any
 	raw    string
 }
 
-// Format keeps the token out of logs and messages, whatever the verb.
+// Format keeps the token out of logs and error messages, for every verb.
 func (t TransactionToken) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "[transaction token of %q]", t.Transaction)
 }
@@ -40,22 +40,21 @@ func (t TransactionToken) Format(s fmt.State, _ rune) {
 // LogValue keeps the token out of structured logs.
 func (t TransactionToken) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
-// Forward puts the token into a request to the next service.
+// Forward adds the token to a request to the next service.
 func (t *TransactionToken) Forward(r *http.Request) { r.Header.Set(TransactionTokenHeader, t.raw) }
 
 type transactionKey struct{}
 
-// TransactionFromContext returns the token of a request that came through
-// RequireTransaction.
+// TransactionFromContext returns the token of a request that passed RequireTransaction.
 func TransactionFromContext(ctx context.Context) (*TransactionToken, bool) {
 	t, ok := ctx.Value(transactionKey{}).(*TransactionToken)
 	return t, ok
 }
 
-// RequireTransaction returns middleware of a service in Config.TrustDomain. It lets requests
-// through that carry a transaction token with all of these scopes. The answer to others is an
-// error in JSON with the status 401, or 403 where only a scope is missing; there is no
-// challenge, since no client can get such a token by itself.
+// RequireTransaction returns middleware for a service in Config.TrustDomain. It requires a
+// transaction token with all of the given scopes. The response to other requests is a JSON
+// error with the status 401, or 403 if only a scope is missing. There is no challenge,
+// because a client cannot obtain such a token itself.
 func (s *ResourceServer) RequireTransaction(scopes ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,22 +79,22 @@ func (s *ResourceServer) transaction(r *http.Request, scopes []string) (*Transac
 	}
 	for _, scope := range scopes {
 		if !token.Scope.Has(scope) {
-			return nil, oauth.NewError(oauth.InsufficientScope, "the transaction token lacks a scope that is needed here")
+			return nil, oauth.NewError(oauth.InsufficientScope, "the transaction token lacks a required scope")
 		}
 	}
 	return token, nil
 }
 
-// ValidateTransaction checks a transaction token from elsewhere than an HTTP request. The
-// error is as that of Validate.
+// ValidateTransaction validates a transaction token that does not come from an HTTP request.
+// Its errors are like those of Validate.
 func (s *ResourceServer) ValidateTransaction(ctx context.Context, raw string) (*TransactionToken, error) {
 	if s.config.TrustDomain == "" {
-		return nil, errors.New("resourceserver: there is no TrustDomain in which a transaction token could be good")
+		return nil, errors.New("resourceserver: transaction tokens require Config.TrustDomain")
 	}
 	now := time.Now()
 	payload, _, err := s.verify(ctx, s.main, raw, jose.Expected{Types: []string{oauth.TypTransactionToken}}, now)
 	if bad, ok := errors.AsType[errSignature](err); ok {
-		return nil, badTransaction("is none that the authorization server has signed: " + bad.Error())
+		return nil, badTransaction("is not signed by the authorization server: " + bad.Error())
 	}
 	if err != nil {
 		return nil, err
@@ -130,14 +129,14 @@ func badTransaction(why string) error {
 func (s *ResourceServer) refuseTransaction(w http.ResponseWriter, r *http.Request, err error) {
 	e := oauth.AsError(err)
 	if e == nil {
-		s.log.ErrorContext(r.Context(), "transaction token could not be checked", "issuer", s.config.Issuer, "error", err)
+		s.log.ErrorContext(r.Context(), "transaction token could not be validated", "issuer", s.config.Issuer, "error", err)
 		w.Header().Set("Retry-After", "5")
-		http.Error(w, "The transaction token cannot be checked at the moment. Try again.", http.StatusServiceUnavailable)
+		http.Error(w, "The transaction token cannot be validated at the moment. Try again later.", http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.HTTPStatus())
-	// An error means that the caller left.
+	// An error means that the caller has disconnected.
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": string(e.Code), "error_description": e.Description})
 }

@@ -10,52 +10,50 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// Issuer is an authorization server whose access tokens an API accepts, and says in what
-// they differ from RFC 9068. With nothing but the name, they are treated as those of
-// Config.Issuer.
+// Issuer is an authorization server whose access tokens an API accepts, with the ways in
+// which they differ from RFC 9068. If only the field Issuer is set, its tokens are treated
+// like those of Config.Issuer.
 type Issuer struct {
-	// Issuer is the value of iss, exactly. It selects the keys by which a token is verified:
-	// no token is tried against the keys of several issuers.
+	// Issuer is the exact value of iss. It selects the keys that must verify a token: no
+	// token is tried with the keys of several issuers.
 	Issuer string
-	// JWKSURI is where the issuer publishes its keys. Empty takes it from the issuer's
-	// metadata.
+	// JWKSURI is the URL of the issuer's keys. Empty means the one in the issuer's metadata.
 	JWKSURI string
-	// Audiences are the values of aud of which a token must have one; nil means
-	// Config.Resource. They need not be URIs: some servers put a client ID there, or a name
-	// such as api://default.
+	// Audiences are the accepted values of aud; nil means Config.Resource. They need not be
+	// URIs: some servers use a client ID, or a name such as api://default.
 	Audiences []string
-	// Algorithms are those that may have signed a token; nil means those of Config.
+	// Algorithms are the accepted signature algorithms; nil means those of Config.
 	Algorithms []jose.Algorithm
-	// ScopeClaims are the claims in which scopes are looked for, such as scp, roles or
-	// permissions. Each may be a string, as scope is, or an array of strings; what several
-	// say is put together. Nil means scope, as a string (RFC 9068, section 2.2.3).
+	// ScopeClaims are the claims that contain scopes, such as scp, roles or permissions. Each
+	// may be a space-separated string or an array of strings; several are combined. Nil means
+	// scope, as a string (RFC 9068, section 2.2.3).
 	ScopeClaims []string
-	// ClientIDClaim is the claim that names the client, such as azp, appid or cid; empty
-	// means client_id.
+	// ClientIDClaim is the claim with the client ID, such as azp, appid or cid; empty means
+	// client_id.
 	ClientIDClaim string
-	// CheckStatus looks up whether a token was revoked, as Config.CheckStatus does.
+	// CheckStatus checks whether a token was revoked, like Config.CheckStatus.
 	CheckStatus bool
 
-	// InsecureTypes are values of typ that are accepted besides at+jwt, such as JWT; "" among
-	// them accepts a token that has none. By typ alone such tokens cannot be told from ID
-	// tokens and others (RFC 8725, section 3.11). They must therefore name their client, and
-	// are refused if they say in another way that they are no access tokens: by token_use, by
-	// Keycloak's claim typ, by nonce, at_hash or c_hash, or by events.
+	// InsecureTypes are values of typ that are accepted in addition to at+jwt, such as JWT; ""
+	// accepts tokens without a typ. Such tokens cannot be distinguished from ID tokens by their
+	// typ (RFC 8725, section 3.11). They must therefore have a client ID, and are rejected if
+	// another claim shows that they are not access tokens: token_use, Keycloak's claim typ,
+	// nonce, at_hash, c_hash or events.
 	InsecureTypes []string
-	// InsecureClientIDs are clients whose tokens are accepted whatever their audience is, or
-	// without any. Such a client's token for another API can be used at this one.
+	// InsecureClientIDs are clients whose tokens are accepted with any audience, or without
+	// one. A token that such a client gets for another API can be used at this one.
 	InsecureClientIDs []string
 }
 
-// trusted is an issuer with the documents that it publishes.
+// trusted is an issuer with its published documents.
 type trusted struct {
 	Issuer
 	documents *issuer
 }
 
-// trust completes an Issuer from the configuration of the API, and checks it.
+// trust completes an Issuer with the defaults of the configuration, and checks it.
 func trust(config Config, i Issuer) (*trusted, error) {
-	// Some providers' identifiers end with a slash, which CheckIssuer refuses.
+	// Some providers' identifiers end with a slash, which CheckIssuer rejects.
 	if err := oauth.CheckIssuer(strings.TrimSuffix(i.Issuer, "/")); err != nil {
 		return nil, fmt.Errorf("resourceserver: issuer: %w", err)
 	}
@@ -63,11 +61,11 @@ func trust(config Config, i Issuer) (*trusted, error) {
 		i.Audiences = []string{config.Resource}
 	}
 	if len(i.Audiences) == 0 && len(i.InsecureClientIDs) == 0 {
-		return nil, fmt.Errorf("resourceserver: issuer %s: say by Resource or Audiences which tokens are for this API", i.Issuer)
+		return nil, fmt.Errorf("resourceserver: issuer %s: set Resource or Audiences, so that tokens for other APIs are rejected", i.Issuer)
 	}
 	for _, list := range [][]string{i.Audiences, i.ScopeClaims, i.InsecureClientIDs} {
 		if slices.Contains(list, "") {
-			return nil, fmt.Errorf("resourceserver: issuer %s: an audience, a claim or a client is empty", i.Issuer)
+			return nil, fmt.Errorf("resourceserver: issuer %s: Audiences, ScopeClaims and InsecureClientIDs must not contain empty strings", i.Issuer)
 		}
 	}
 	if i.Algorithms == nil {
@@ -85,7 +83,7 @@ func trust(config Config, i Issuer) (*trusted, error) {
 	return t, nil
 }
 
-// accepts reports whether a token is meant for the API.
+// accepts reports whether a token is for the API.
 func (i *trusted) accepts(t *Token) bool {
 	return slices.ContainsFunc(i.Audiences, func(audience string) bool { return oauth.ContainsResource(t.Audience, audience) }) ||
 		t.ClientID != "" && slices.Contains(i.InsecureClientIDs, t.ClientID)
@@ -100,20 +98,20 @@ func isAccessTokenType(typ string) bool {
 	return strings.TrimPrefix(strings.ToLower(typ), "application/") == oauth.TypAccessToken
 }
 
-// checkKind refuses a JWT that says, in another way than by its typ, that it is no access
-// token. Keycloak writes into the claim typ what a token is, and Cognito into token_use; ID
-// tokens have what belongs to a sign-in; logout tokens and security events have events.
+// checkKind rejects a JWT whose claims show that it is not an access token. Keycloak has the
+// kind of token in the claim typ, and Cognito in token_use. ID tokens have claims of a
+// sign-in; logout tokens and security event tokens have events.
 func checkKind(t *Token) error {
 	kind, hasKind := t.Claims["typ"]
 	use, hasUse := t.Claims["token_use"]
 	_, hasNonce := t.Claims["nonce"]
 	switch {
 	case hasKind && !isText(kind, "Bearer"), hasUse && !isText(use, "access"):
-		return errors.New("its claims name another kind of token")
+		return errors.New("its claims say that it is another kind of token")
 	case hasNonce && !hasKind && !hasUse:
-		return errors.New("it has a nonce, as ID tokens have")
+		return errors.New("it has a nonce, like an ID token")
 	case t.ClientID == "":
-		return errors.New("it names no client")
+		return errors.New("it has no client ID")
 	}
 	for _, claim := range [...]string{"at_hash", "c_hash", "events"} {
 		if _, ok := t.Claims[claim]; ok {
@@ -128,7 +126,7 @@ func isText(claim any, want string) bool {
 	return ok && strings.EqualFold(text, want)
 }
 
-// scopeOf puts together what claims say of the scope.
+// scopeOf returns the combined scope of several claims.
 func scopeOf(claims map[string]any, names []string) (oauth.Scope, error) {
 	var scope oauth.Scope
 	for _, name := range names {
@@ -150,7 +148,7 @@ func scopeOf(claims map[string]any, names []string) (oauth.Scope, error) {
 				scope = scope.Union(some)
 			}
 		default:
-			return nil, fmt.Errorf("%s is neither a string nor an array", name)
+			return nil, fmt.Errorf("%s must be a string or an array", name)
 		}
 	}
 	return scope, nil
