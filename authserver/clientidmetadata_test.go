@@ -46,7 +46,7 @@ func TestDC13_WhyADocumentIsRefused(t *testing.T) {
 		good + `, "sector_identifier_uri": "https://app.example.com/sector"`:                       "sector_identifier_uri",
 		good + `, "client_name": 7`:                                                                "client_name: it is not of its type",
 		good + `, "client_id": "` + documentID + `"`:                                               "",
-		`"client_id": "` + documentID + `", "redirect_uris": ["http://app.example/cb", "myapp:/"]`: "redirect_uris[0]: http is for loopback only",
+		`"client_id": "` + documentID + `", "redirect_uris": ["http://app.example/cb", "myapp:/"]`: "redirect_uris[0]: http is allowed for loopback only",
 		good + `, "grant_types": ["implicit"], "response_types": ["token"]`:                        "https URIs only",
 		good + `, "scope": "files.write"`:                                                          "none of these is open",
 		good + `, "client_uri": "javascript:alert(1)"`:                                             "client_uri",

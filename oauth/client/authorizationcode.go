@@ -15,37 +15,36 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// AuthorizationOptions are what one sign-in asks for beyond the client's Config. The
-// zero value asks for nothing special. Names are those of OpenID Connect Core, section
-// 3.1.2.1.
+// AuthorizationOptions are options of one sign-in, in addition to the client's Config. All
+// are optional. The names are those of OpenID Connect Core, section 3.1.2.1.
 type AuthorizationOptions struct {
 	// RedirectURI replaces the one of Config.
 	RedirectURI string
 	// Scopes replace those of Config; nil keeps them.
 	Scopes []string
 	Prompt []string
-	// MaxAge is how long ago the person may have signed in; nil means any time. The ID
-	// token must then say when they did, and is checked.
+	// MaxAge is how long ago the user may have signed in; nil means any time. If it is set,
+	// auth_time in the ID token is required and checked.
 	MaxAge      *time.Duration
 	LoginHint   string
 	IDTokenHint string
 	ACRValues   []string
 	UILocales   []string
-	// ResponseMode is how the provider answers; empty means as a query if nothing but a
-	// code is asked for, else as a fragment.
+	// ResponseMode is how the response is returned. Empty means query for the response type
+	// code, and fragment for the others.
 	ResponseMode string
 	Claims       *oauth.ClaimsRequest
 	// RequestURI publishes a request object and returns the URL at which the provider can
-	// fetch it, soon and once (OpenID Connect Core, section 6.2). With nil the object
-	// goes by value. It is called only if Config.RequestObjectSigningAlg is set.
+	// fetch it, soon and once (OpenID Connect Core, section 6.2). If it is nil, the object is
+	// sent by value. It is called only if Config.RequestObjectSigningAlg is set.
 	RequestURI func(object string) (string, error)
-	// Extra are further parameters. They cannot replace those that the client sets.
+	// Extra are additional parameters. They cannot replace those that the client sets.
 	Extra url.Values
 }
 
-// Transaction is one sign-in that is under way: what Callback needs to know that the
-// answer belongs to it. Keep it, as JSON, where only this browser's requests reach it: in
-// the server's session, or in a cookie that is HttpOnly, Secure and SameSite=Lax.
+// Transaction is one sign-in in progress. Callback needs it to check that a response belongs
+// to this sign-in. Store it as JSON, bound to this browser: in the session on the server, or
+// in an encrypted cookie that is HttpOnly, Secure and SameSite=Lax.
 type Transaction struct {
 	Issuer       string      `json:"issuer"`
 	ResponseType string      `json:"response_type"`
@@ -59,15 +58,15 @@ type Transaction struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Format keeps the code verifier out of logs and messages, whatever the verb.
+// Format keeps the code verifier out of logs and error messages, for every verb.
 func (Transaction) Format(s fmt.State, _ rune) { io.WriteString(s, "[transaction]") }
 
 // LogValue keeps the code verifier out of structured logs.
 func (Transaction) LogValue() slog.Value { return slog.StringValue("[transaction]") }
 
-// AuthorizationURL begins a sign-in: send the browser to the URL and keep the
-// transaction for Callback. Each call makes a state, a nonce and a PKCE verifier of its
-// own, so that several tabs can sign in at once.
+// AuthorizationURL starts a sign-in: redirect the browser to the URL and store the
+// transaction for Callback. Each call generates a new state, nonce and PKCE verifier, so that
+// several tabs can sign in at the same time.
 func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transaction, error) {
 	if c.metadata.AuthorizationEndpoint == "" {
 		return "", nil, fmt.Errorf("%w: its metadata has no authorization_endpoint", ErrUnsupported)
@@ -91,21 +90,21 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 		t.Scope = c.config.Scopes
 	}
 	if c.responseType.FrontChannel() {
-		// Without an ID token nothing ties what the browser brings to this sign-in.
+		// Without an ID token, nothing binds tokens from the browser to this sign-in.
 		if !t.Scope.Has(oauth.ScopeOpenID) {
-			return "", nil, fmt.Errorf("client: response type %q needs the scope openid", t.ResponseType)
+			return "", nil, fmt.Errorf("client: response type %q requires the scope openid", t.ResponseType)
 		}
-		// Tokens do not belong in a query (OAuth 2.0 Multiple Response Type Encoding
-		// Practices, section 3.0).
+		// Tokens must not be in a query (OAuth 2.0 Multiple Response Type Encoding Practices,
+		// section 3.0).
 		if options.ResponseMode == "query" {
-			return "", nil, fmt.Errorf("client: response type %q cannot have the response mode query", t.ResponseType)
+			return "", nil, fmt.Errorf("client: response type %q cannot be used with response mode query", t.ResponseType)
 		}
 	}
 	query := url.Values{}
 	for name, values := range options.Extra {
 		query[name] = slices.Clone(values)
 	}
-	// The endpoint may have a query of its own, which stays (RFC 6749, section 3.1).
+	// The query of the endpoint itself must be kept (RFC 6749, section 3.1).
 	for name, values := range endpoint.Query() {
 		query[name] = values
 	}

@@ -18,48 +18,45 @@ import (
 )
 
 const (
-	// defaultBackendBody is how much a browser may send to an API.
+	// defaultBackendBody limits the body of a request to an API.
 	defaultBackendBody = 10 << 20
-	// backendTimeout is how long an API may take to begin its answer.
+	// backendTimeout is the timeout for the header of an API's response.
 	backendTimeout = time.Minute
-	// csrfHeader tells a script of the application from a form of somebody else, where the
-	// browser does not say where a request comes from: other origins cannot set it without
-	// being asked first (RFC 10017, section 6.1).
+	// csrfHeader proves that a request comes from the application's own script, for browsers
+	// that do not send the request's origin: other origins cannot set it without a preflight
+	// (RFC 10017, section 6.1).
 	csrfHeader = "X-CSRF"
 )
 
-// BackendConfig says what a single-page application reaches through its backend. Party and
-// APIs are required.
+// BackendConfig configures a Backend. Party and APIs are required.
 type BackendConfig struct {
-	// Party signs the people in and keeps their tokens.
+	// Party signs users in and keeps their tokens.
 	Party *RelyingParty
-	// APIs are the APIs that the application calls: a path here, with a slash at both ends,
-	// and the URL that takes its place, such as "/api/": "https://api.example.com/v1/".
-	// Nothing else is reached.
+	// APIs maps path prefixes, with a slash at both ends, to the URLs that replace them, for
+	// example "/api/": "https://api.example.com/v1/". Requests go to no other URL.
 	APIs map[string]string
-	// MaxBodyBytes bounds what a browser may send in one request; zero means 10 MiB.
+	// MaxBodyBytes limits the body of a request; zero means 10 MiB.
 	MaxBodyBytes int64
-	// Transport reaches the APIs; nil means http.DefaultTransport, with a minute for an
-	// answer to begin if that is an *http.Transport.
+	// Transport sends the requests to the APIs; nil means http.DefaultTransport, with a
+	// timeout of one minute for response headers if it is an *http.Transport.
 	Transport http.RoundTripper
 }
 
-// Backend is the backend that a single-page application is put behind (RFC 10017, section
-// 6.1): tokens stay here, and all that the browser has is a cookie that scripts cannot read.
+// Backend is the backend for frontend (BFF) of a single-page application (RFC 10017, section
+// 6.1). Tokens stay in the backend; the browser only has a cookie that scripts cannot read.
 // It is an http.Handler for the paths of its RelyingParty, for those of the APIs, and for
 //
-//	session   beside the RelyingParty's others: who is signed in, as JSON: sub, and claims.
-//	          401 if nobody is
+//	session   in the same directory as the RelyingParty's paths: the signed-in user as JSON,
+//	          with sub and claims; 401 without a session
 //
-// A request to an API goes there with the person's access token, and without the browser's
-// cookies; the answer comes back without cookies of the API's. Nobody signed in, or a
-// session that the provider ended, is answered 401 and the JSON {"error": "sign_in"}: send
-// the browser to sign-in. What else the backend refuses has the same form.
+// A request to an API is forwarded with the user's access token and without the browser's
+// cookies. The API's cookies are removed from the response. Without a session, or if the
+// provider has ended it, the response is 401 with the JSON {"error": "sign_in"}: send the
+// browser to sign-in. Other errors of the backend have the same form.
 //
-// Requests must come from the application's own origin. Browsers say so by themselves; for
-// those that do not, scripts send the field "X-CSRF: 1". WebSockets are not passed on, nor
-// requests for what would run as a script of the application. A Backend is safe for
-// concurrent use.
+// Requests must come from the application's own origin. Current browsers send it; for other
+// browsers, scripts add the header "X-CSRF: 1". WebSockets and requests for scripts or
+// sheets and pages are not forwarded. A Backend is safe for concurrent use.
 type Backend struct {
 	party   *RelyingParty
 	apis    map[string]*httputil.ReverseProxy
@@ -67,10 +64,10 @@ type Backend struct {
 	logger  *slog.Logger
 }
 
-// NewBackend checks the configuration. It sends no request.
+// NewBackend checks the configuration and returns a Backend. It sends no request.
 func NewBackend(config BackendConfig) (*Backend, error) {
 	if config.Party == nil || len(config.APIs) == 0 {
-		return nil, errors.New("client: a Backend needs a Party and APIs")
+		return nil, errors.New("client: BackendConfig requires Party and APIs")
 	}
 	b := &Backend{party: config.Party, apis: map[string]*httputil.ReverseProxy{}, maxBody: config.MaxBodyBytes, logger: config.Party.logger}
 	if b.maxBody == 0 {
@@ -84,20 +81,20 @@ func NewBackend(config BackendConfig) (*Backend, error) {
 		target, err := url.Parse(address)
 		switch {
 		case err != nil || target.Host == "" || !secure(target) || target.User != nil || target.RawQuery != "" || target.Fragment != "":
-			return nil, fmt.Errorf("client: the API at %q needs an https URL without query", prefix)
+			return nil, fmt.Errorf("client: the URL of the API at %q must be https and have no query", prefix)
 		case len(prefix) < 3 || prefix[0] != '/' || !strings.HasSuffix(prefix, "/") || path.Clean(prefix)+"/" != prefix:
-			return nil, fmt.Errorf("client: %q is no path with a slash at both ends", prefix)
+			return nil, fmt.Errorf("client: the API path %q must start and end with a slash", prefix)
 		case strings.HasPrefix(b.party.base, prefix) || strings.HasPrefix(prefix, b.party.base):
-			return nil, fmt.Errorf("client: the API at %q is in the way of the sign-in at %q", prefix, b.party.base)
+			return nil, fmt.Errorf("client: the API path %q overlaps the sign-in paths at %q", prefix, b.party.base)
 		}
 		b.apis[prefix] = b.proxy(prefix, target, transport)
 	}
 	return b, nil
 }
 
-// defaultTransport returns http.DefaultTransport with a limit for an API that does not begin
-// to answer. A program may have replaced it by another kind of RoundTripper, such as one that
-// traces, which is used as it is.
+// defaultTransport returns http.DefaultTransport with a timeout for response headers. If the
+// program has replaced it by another kind of RoundTripper, for example for tracing, that is
+// used unchanged.
 func defaultTransport() http.RoundTripper {
 	standard, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -108,7 +105,7 @@ func defaultTransport() http.RoundTripper {
 	return own
 }
 
-// ServeHTTP answers the paths of the backend, and no others.
+// ServeHTTP serves the paths of the backend. Other paths are not found.
 func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == b.party.base+"session" {
 		b.ownOrigin(b.party.Load(http.HandlerFunc(b.session))).ServeHTTP(w, r)
@@ -125,18 +122,18 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.party.ServeHTTP(w, r)
 		return
 	}
-	if !plainPath(r.URL) || !passedOn(r) {
-		answerBrowser(w, http.StatusBadRequest, "not_passed_on")
+	if !plainPath(r.URL) || !mayForward(r) {
+		writeBackendError(w, http.StatusBadRequest, "not_passed_on")
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, b.maxBody)
 	b.ownOrigin(b.party.Load(b.signedIn(api))).ServeHTTP(w, r)
 }
 
-// passedOn reports whether a request is one of a script or a page, whose answer is data. What
-// TRACE echoes would bring the token back (RFC 9110, section 9.3.8), and what an API has,
-// somebody may have put there: it must not run as the application's own script.
-func passedOn(r *http.Request) bool {
+// mayForward reports whether a request may be forwarded. The response to TRACE would contain
+// the token (RFC 9110, section 9.3.8). Content of an API may come from other users, so it must
+// not run as a script of the application.
+func mayForward(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Dest") {
 	case "script", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet", "style", "xslt":
 		return false
@@ -144,8 +141,8 @@ func passedOn(r *http.Request) bool {
 	return r.Header.Get("Upgrade") == "" && r.Method != http.MethodTrace && r.Method != http.MethodConnect
 }
 
-// plainPath reports whether every program on the way reads a path alike: no dots or slashes
-// that are hidden, so that nobody leaves the prefix behind.
+// plainPath reports whether all servers and proxies interpret a path in the same way: it has
+// no encoded dots or slashes that could lead out of the prefix.
 func plainPath(u *url.URL) bool {
 	clean := path.Clean(u.Path)
 	if strings.HasSuffix(u.Path, "/") && clean != "/" {
@@ -160,29 +157,29 @@ func plainPath(u *url.URL) bool {
 	return clean == u.Path && !strings.ContainsAny(u.Path, "\\;\x00")
 }
 
-// ownOrigin lets only the application's own pages through, whatever the method: an answer
-// to a GET may change something, too.
+// ownOrigin accepts only requests from the application's own pages, for every method: at some
+// APIs, a GET changes something too.
 func (b *Backend) ownOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
 		foreign := origin != "" && origin != b.party.origin.String()
 		switch site := r.Header.Get("Sec-Fetch-Site"); {
 		case foreign || site != "" && site != "same-origin":
-			answerBrowser(w, http.StatusForbidden, "cross_site")
+			writeBackendError(w, http.StatusForbidden, "cross_site")
 		case site == "" && r.Header.Get(csrfHeader) == "":
-			answerBrowser(w, http.StatusForbidden, "csrf_field_missing")
+			writeBackendError(w, http.StatusForbidden, "csrf_field_missing")
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
 }
 
-// session says who is signed in.
+// session writes the signed-in user as JSON.
 func (b *Backend) session(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	s := SessionFrom(r.Context())
 	if s == nil {
-		answerBrowser(w, http.StatusUnauthorized, "sign_in")
+		writeBackendError(w, http.StatusUnauthorized, "sign_in")
 		return
 	}
 	var answer struct {
@@ -196,50 +193,50 @@ func (b *Backend) session(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	// An error means that the browser left.
+	// An error means that the browser has disconnected.
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// answerBrowser tells a script of the application why the backend did not do what it asked.
-func answerBrowser(w http.ResponseWriter, status int, name string) {
+// writeBackendError writes a JSON error of the backend for a script of the application.
+func writeBackendError(w http.ResponseWriter, status int, name string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	// An error means that the browser left.
+	// An error means that the browser has disconnected.
 	_, _ = fmt.Fprintf(w, `{"error": %q}`, name)
 }
 
-// signedIn gives a request the person's access token, which the browser must not have.
+// signedIn adds the user's access token to a request. The browser never gets it.
 func (b *Backend) signedIn(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := SessionFrom(r.Context())
 		if s == nil {
-			answerBrowser(w, http.StatusUnauthorized, "sign_in")
+			writeBackendError(w, http.StatusUnauthorized, "sign_in")
 			return
 		}
 		tokens, err := s.Source().Tokens(r.Context())
 		if errors.Is(err, ErrSignInAgain) {
-			answerBrowser(w, http.StatusUnauthorized, "sign_in")
+			writeBackendError(w, http.StatusUnauthorized, "sign_in")
 			return
 		}
 		if err != nil {
-			b.logger.WarnContext(r.Context(), "no access token for a session", "error", err)
-			answerBrowser(w, http.StatusBadGateway, "provider_unreachable")
+			b.logger.WarnContext(r.Context(), "getting the access token of a session failed", "error", err)
+			writeBackendError(w, http.StatusBadGateway, "provider_unreachable")
 			return
 		}
-		// Not in a field of r, which others see too.
+		// Not in the header of r, which other handlers can see.
 		api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), accessTokenKey{}, tokens.AccessToken)))
 	})
 }
 
 type accessTokenKey struct{}
 
-// proxy passes requests on to one API.
+// proxy forwards requests to one API.
 func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTripper) *httputil.ReverseProxy {
 	base := *target
 	base.Path = strings.TrimSuffix(base.Path, "/") + "/"
 	return &httputil.ReverseProxy{
-		Transport: finalAnswers{transport},
+		Transport: finalResponses{transport},
 		Rewrite: func(p *httputil.ProxyRequest) {
 			to := base
 			to.Path += strings.TrimPrefix(p.In.URL.Path, prefix)
@@ -251,7 +248,7 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 			p.SetXForwarded()
 			p.Out.Header.Set("X-Forwarded-Host", b.party.origin.Host)
 			p.Out.Header.Set("X-Forwarded-Proto", b.party.origin.Scheme)
-			// Last: what the browser names in Connection is taken away before.
+			// Set it last: headers that the browser lists in Connection are removed before.
 			token, _ := p.In.Context().Value(accessTokenKey{}).(string)
 			p.Out.Header.Set("Authorization", "Bearer "+token)
 		},
@@ -261,15 +258,16 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				status, name = http.StatusRequestEntityTooLarge, "too_large"
 			}
-			b.logger.WarnContext(r.Context(), "the API was not reached", "path", prefix, "error", err)
-			answerBrowser(w, status, name)
+			b.logger.WarnContext(r.Context(), "request to the API failed", "path", prefix, "error", err)
+			writeBackendError(w, status, name)
 		},
 		ErrorLog: slog.NewLogLogger(b.logger.Handler(), slog.LevelWarn),
 	}
 }
 
-// cachedByBrowser is the Cache-Control of an API's answer, for a request that no longer shows
-// shared caches by an Authorization field that it is somebody's (RFC 9111, section 3.5).
+// cachedByBrowser returns the Cache-Control for an API's response. The browser's request has
+// no Authorization header, which would keep shared caches from storing the response (RFC 9111,
+// section 3.5).
 func cachedByBrowser(policy string) string {
 	if policy == "" {
 		return "no-store"
@@ -278,26 +276,27 @@ func cachedByBrowser(policy string) string {
 		name, _, _ := strings.Cut(strings.TrimSpace(directive), "=")
 		switch name {
 		case "public", "s-maxage", "private", "no-store":
-			return policy // the API has thought of shared caches
+			return policy // the API has decided about shared caches
 		}
 	}
 	return policy + ", private"
 }
 
-// ofTheOrigin are fields that speak for a whole origin, to the browser or to a server in
-// front of it.
-var ofTheOrigin = []string{
+// originHeaders are response headers that affect a whole origin, in the browser or in a reverse
+// proxy.
+var originHeaders = []string{
 	"Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security", "Refresh",
 	"Alt-Svc", "NEL", "Report-To", "Reporting-Endpoints", "Content-Security-Policy-Report-Only", "Accept-CH", "Critical-CH",
 	"Origin-Agent-Cluster", "Set-Login", "Sec-Session-Registration", "CDN-Cache-Control", "Surrogate-Control",
 	"X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Buffering", "X-Sendfile",
 }
 
-// finalAnswers hides interim ones (1xx) from ReverseProxy, which would pass them on unseen
-// and forget the fields that were set before. What traces HTTP does not see the API's calls.
-type finalAnswers struct{ http.RoundTripper }
+// finalResponses hides interim responses (1xx) from ReverseProxy, which would forward them
+// unfiltered and lose the headers that were set before. HTTP traces in the request's context
+// therefore do not see the calls to the API.
+type finalResponses struct{ http.RoundTripper }
 
-func (f finalAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+func (f finalResponses) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.RoundTripper.RoundTrip(r.WithContext(untraced{r.Context()}))
 }
 
@@ -311,8 +310,9 @@ func (u untraced) Value(key any) any {
 	return value
 }
 
-// fromAPI keeps an answer from doing to the application's origin what only the application
-// may: set cookies, run as a page, ask for a password, or be cached for somebody else.
+// fromAPI filters a response of an API, so that it cannot do on the application's origin what
+// only the application may: set cookies, run as a page, ask for a password, or be cached for
+// other users.
 func fromAPI(response *http.Response) error {
 	h := response.Header
 	for name := range h {
@@ -320,14 +320,14 @@ func fromAPI(response *http.Response) error {
 			h.Del(name)
 		}
 	}
-	for _, name := range ofTheOrigin {
+	for _, name := range originHeaders {
 		h.Del(name)
 	}
 	fields := h["Www-Authenticate"]
 	h.Del("WWW-Authenticate")
 	for _, field := range fields {
 		for _, challenge := range oauth.ParseChallenges(field) {
-			if strings.EqualFold(challenge.Scheme, "Bearer") { // for others a browser asks the person
+			if strings.EqualFold(challenge.Scheme, "Bearer") { // for other schemes, browsers ask the user for a password
 				h.Add("WWW-Authenticate", challenge.String())
 			}
 		}

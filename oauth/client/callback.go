@@ -12,22 +12,22 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// Callback ends a sign-in with the parameters that came to the redirect URI, and returns
-// the tokens. It checks that the answer belongs to the transaction and comes from the
-// provider before it says anything to anybody; then it checks the ID token that came
-// along, if one was asked for, redeems the code and checks the ID token that this gave.
+// Callback completes a sign-in with the parameters of the authorization response, and returns
+// the tokens. Before it sends any request, it checks that the response belongs to the
+// transaction and comes from the provider. Then it validates the ID token in the response, if
+// the response type has one, redeems the code, and validates the ID token from the token
+// endpoint.
 //
-// Parameters from a query, a posted form or a fragment look alike here. Tokens in a query
-// are for the caller to refuse: they end in logs and histories.
+// Callback accepts parameters from a query, a posted form or a fragment. The caller must
+// reject tokens in a query, because URLs are stored in logs and browser histories.
 //
-// A transaction is good for one answer: whatever comes of it, the state, the nonce and
-// the verifier are erased from t. Only an answer with another state leaves it as it was,
-// so that a forged one cannot end an honest sign-in. A web application forgets its own
-// copy, too. Not safe for concurrent use of the same t.
+// A transaction can be used for one response. Whatever the result is, state, nonce and
+// verifier are erased from t. Only a response with another state leaves t unchanged, so that
+// a forged response cannot end a real sign-in. A web application must delete its stored copy
+// too. Callback is not safe for concurrent use with the same t.
 //
-// Errors: *Error for what the provider reported (the person may have refused:
-// oauth.AccessDenied); ErrState, ErrTransaction, ErrMixUp, ErrCallback, ErrAnswer,
-// ErrIDToken.
+// Errors: *Error for an error from the provider (oauth.AccessDenied if the user denied
+// access); ErrState, ErrTransaction, ErrMixUp, ErrCallback, ErrResponse, ErrIDToken.
 func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values) (*Tokens, error) {
 	if err := c.checkCallback(t, answer, time.Now()); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values
 	t.erase()
 	asked, ok := oauth.ParseResponseType(used.ResponseType)
 	if !ok {
-		return nil, fmt.Errorf("%w: it does not say which response type was asked for", ErrTransaction)
+		return nil, fmt.Errorf("%w: the transaction has no valid response type", ErrTransaction)
 	}
 	if asked.Code && answer.Get("code") == "" {
 		return nil, fmt.Errorf("%w: it has neither a code nor an error", ErrCallback)
@@ -48,11 +48,11 @@ func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values
 	return c.redeemCode(ctx, &used, answer.Get("code"), front.Identity)
 }
 
-// frontChannelTokens reads what came through the browser, and believes it only as far as
-// a checked ID token vouches for it: at_hash for the access token, c_hash for the code
-// (OpenID Connect Core, sections 3.2.2.8 to 3.2.2.11 and 3.3.2.8 to 3.3.2.11). Where no ID
-// token comes along, as with "code token", the access token is left unread: the one that
-// the code gives is as good, and came straight from the provider.
+// frontChannelTokens returns the tokens of the authorization response. They came through the
+// browser, so the access token and the code are used only if a valid ID token confirms them
+// with at_hash and c_hash (OpenID Connect Core, sections 3.2.2.8 to 3.2.2.11 and 3.3.2.8 to
+// 3.3.2.11). Without an ID token, as with "code token", the access token is ignored: the token
+// endpoint returns an equivalent one directly.
 func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseType, t *Transaction, answer url.Values) (*Tokens, error) {
 	tokens := &Tokens{Issued: time.Now().Round(0), Scope: t.Scope}
 	if !asked.IDToken {
@@ -86,8 +86,8 @@ func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseTyp
 	return tokens, err
 }
 
-// redeemCode takes the tokens for a code. front is what an ID token that came with the
-// code said, or nil: both must speak of the same person (OpenID Connect Core, section
+// redeemCode exchanges a code for tokens. front is the ID token from the authorization
+// response, or nil; both ID tokens must be about the same user (OpenID Connect Core, section
 // 3.3.3.6).
 func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, front *IDToken) (*Tokens, error) {
 	form := url.Values{
@@ -103,30 +103,30 @@ func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, fr
 		return nil, fmt.Errorf("redeem the code: %w", err)
 	}
 	if len(tokens.Scope) == 0 {
-		// RFC 6749, section 5.1: omitted if it is what was asked for.
+		// RFC 6749, section 5.1: omitted if it is the requested scope.
 		tokens.Scope = t.Scope
 	}
 	if !t.Scope.Has(oauth.ScopeOpenID) {
 		return tokens, nil
 	}
 	if tokens.IDToken == "" {
-		return nil, fmt.Errorf("%w: there is none, though openid was asked for", ErrIDToken)
+		return nil, fmt.Errorf("%w: the response has none, although openid was requested", ErrIDToken)
 	}
 	want := expectedIDToken{nonce: t.Nonce, maxAge: t.MaxAge, code: code}
 	if tokens.Identity, err = c.checkIDToken(ctx, tokens, want); err != nil {
 		return nil, err
 	}
 	if front != nil && front.Subject != tokens.Identity.Subject {
-		return nil, fmt.Errorf("%w: the one that came with the code speaks of somebody else", ErrIDToken)
+		return nil, fmt.Errorf("%w: its sub is not that of the ID token in the authorization response", ErrIDToken)
 	}
 	return tokens, nil
 }
 
-// checkCallback checks that an answer belongs to t. The order matters:
-// first whose sign-in this is, then which provider speaks, and only then what it says.
+// checkCallback checks that a response belongs to t. The order matters: first the sign-in,
+// then the provider, and only then the content.
 func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time) (err error) {
 	if t.State == "" {
-		return fmt.Errorf("%w: its transaction was used", ErrTransaction)
+		return fmt.Errorf("%w: the transaction was used before", ErrTransaction)
 	}
 	if len(answer["state"]) != 1 || subtle.ConstantTimeCompare([]byte(t.State), []byte(answer.Get("state"))) != 1 {
 		return ErrState
@@ -138,22 +138,22 @@ func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time)
 	}()
 	for _, name := range [...]string{"iss", "code", "error", "id_token", "access_token", "token_type", "expires_in", "scope"} {
 		if len(answer[name]) > 1 {
-			return fmt.Errorf("%w: %s is there more than once", ErrCallback, name)
+			return fmt.Errorf("%w: duplicate parameter %s", ErrCallback, name)
 		}
 	}
 	if now.After(t.Expires) {
-		return fmt.Errorf("%w: it began more than %v ago", ErrTransaction, transactionLifetime)
+		return fmt.Errorf("%w: it started more than %v ago", ErrTransaction, transactionLifetime)
 	}
 	if t.Issuer != c.metadata.Issuer {
-		return fmt.Errorf("%w: the sign-in began at another provider", ErrMixUp)
+		return fmt.Errorf("%w: the sign-in was started with another provider", ErrMixUp)
 	}
 	// RFC 9207, section 2.4.
 	if issuer, given := answer["iss"]; given {
 		if issuer[0] != c.metadata.Issuer {
-			return fmt.Errorf("%w: it names the issuer %q", ErrMixUp, tame(issuer[0], 200))
+			return fmt.Errorf("%w: its iss is %q", ErrMixUp, tame(issuer[0], 200))
 		}
 	} else if c.metadata.AuthorizationResponseIssParameterSupported {
-		return fmt.Errorf("%w: iss is missing, though the provider always sends it", ErrMixUp)
+		return fmt.Errorf("%w: iss is missing, although the provider always sends it", ErrMixUp)
 	}
 	if answer.Has("error") {
 		return newError(answer.Get("error"), answer.Get("error_description"), answer.Get("error_uri"))

@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// maxClaimSources bounds how many endpoints one answer can send the client to.
+// maxClaimSources limits how many endpoints one response can make the client call.
 const maxClaimSources = 10
 
 // claimSource is a member of _claim_sources (OpenID Connect Core, section 5.6.2).
@@ -24,31 +24,30 @@ type claimSource struct {
 	AccessToken string `json:"access_token"`
 }
 
-// OtherClaims returns the claims that the provider does not state itself but says where
-// they are: aggregated ones, which come along signed by who states them, and distributed
-// ones, which are fetched from there (OpenID Connect Core, section 5.6.2). claims are those
-// of UserInfo or of an ID token.
+// OtherClaims returns aggregated and distributed claims (OpenID Connect Core, section 5.6.2):
+// claims from other claims providers, which are contained as signed JWTs or are fetched.
+// claims are those of UserInfo or of an ID token.
 //
-// A statement counts only if the provider itself has signed it, or one of trusted, whose
-// issuer it then names; Discover makes those, with any ClientID. Claims that could be had
-// are returned also if others could not, together with the error.
+// A JWT is accepted only if it is signed by the provider itself or by the issuer of one of the
+// trusted clients; create those with Discover and any ClientID. If only some of the claims can
+// be read, these are returned together with the error.
 func (c *Client) OtherClaims(ctx context.Context, claims json.RawMessage, trusted ...*Client) (map[string]json.RawMessage, error) {
 	var members struct {
 		Names   map[string]string      `json:"_claim_names"`
 		Sources map[string]claimSource `json:"_claim_sources"`
 	}
 	if err := json.Unmarshal(claims, &members); err != nil {
-		return nil, fmt.Errorf("%w: _claim_names and _claim_sources: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: _claim_names and _claim_sources: %w", ErrResponse, err)
 	}
 	if len(members.Sources) > maxClaimSources {
-		return nil, fmt.Errorf("%w: it names more than %d sources of claims", ErrAnswer, maxClaimSources)
+		return nil, fmt.Errorf("%w: it has more than %d claim sources", ErrResponse, maxClaimSources)
 	}
 	found := map[string]json.RawMessage{}
 	var failures []error
 	for _, name := range slices.Sorted(maps.Keys(members.Sources)) {
 		stated, err := c.stated(ctx, members.Sources[name], trusted)
 		if err != nil {
-			failures = append(failures, fmt.Errorf("source of claims %q: %w", tame(name, 64), err))
+			failures = append(failures, fmt.Errorf("claim source %q: %w", tame(name, 64), err))
 			continue
 		}
 		for claim, source := range members.Names {
@@ -60,7 +59,7 @@ func (c *Client) OtherClaims(ctx context.Context, claims json.RawMessage, truste
 	return found, errors.Join(failures...)
 }
 
-// stated returns the claims of a source, verified.
+// stated returns the verified claims of a source.
 func (c *Client) stated(ctx context.Context, source claimSource, trusted []*Client) (map[string]json.RawMessage, error) {
 	token := source.JWT
 	if token == "" {
@@ -71,13 +70,13 @@ func (c *Client) stated(ctx context.Context, source claimSource, trusted []*Clie
 	}
 	unverified, err := jose.UnverifiedPayload(token)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
 	named, err := jose.ParseClaims(unverified, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
-	// Who states them is the provider, unless they say otherwise.
+	// Without iss, the provider itself is the issuer.
 	signer := c
 	if named.Issuer != "" {
 		i := slices.IndexFunc(trusted, func(t *Client) bool { return t.metadata.Issuer == named.Issuer })
@@ -85,37 +84,37 @@ func (c *Client) stated(ctx context.Context, source claimSource, trusted []*Clie
 		case i >= 0:
 			signer = trusted[i]
 		case named.Issuer != c.metadata.Issuer:
-			return nil, fmt.Errorf("%w: its issuer is not trusted here", ErrAnswer)
+			return nil, fmt.Errorf("%w: its issuer is not trusted", ErrResponse)
 		}
 	}
 	payload, _, err := signer.verify(ctx, token, jose.Expected{Algorithms: asymmetric, Types: []string{"JWT", ""}})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
 	var stated map[string]json.RawMessage
 	verified, err := jose.ParseClaims(payload, &stated)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
 	if !verified.Expires.IsZero() && !time.Now().Before(verified.Expires.Add(leeway)) {
-		return nil, fmt.Errorf("%w: exp is past", ErrAnswer)
+		return nil, fmt.Errorf("%w: it has expired", ErrResponse)
 	}
 	return stated, nil
 }
 
-// fetchClaims asks the endpoint of distributed claims, with the token that came along and
-// with no other.
+// fetchClaims fetches distributed claims from their endpoint. It uses only the access token
+// that the source contains.
 func (c *Client) fetchClaims(ctx context.Context, source claimSource) (string, error) {
 	endpoint, err := url.Parse(source.Endpoint)
 	if err != nil || endpoint.Host == "" || endpoint.User != nil {
-		return "", fmt.Errorf("%w: neither a JWT nor an endpoint", ErrAnswer)
+		return "", fmt.Errorf("%w: it has neither a JWT nor an endpoint", ErrResponse)
 	}
 	own, err := url.Parse(c.metadata.Issuer)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrMetadata, err)
 	}
 	if endpoint.Scheme != "https" && (own.Scheme == "https" || !secure(endpoint)) {
-		return "", fmt.Errorf("%w: its endpoint is not https", ErrAnswer)
+		return "", fmt.Errorf("%w: its endpoint must use https", ErrResponse)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source.Endpoint, nil)
 	if err != nil {
@@ -124,7 +123,7 @@ func (c *Client) fetchClaims(ctx context.Context, source claimSource) (string, e
 	req.Header.Set("Accept", "application/jwt")
 	if source.AccessToken != "" {
 		if !printable(source.AccessToken) {
-			return "", fmt.Errorf("%w: its access token is malformed", ErrAnswer)
+			return "", fmt.Errorf("%w: its access token is malformed", ErrResponse)
 		}
 		req.Header.Set("Authorization", "Bearer "+source.AccessToken)
 	}
@@ -133,7 +132,7 @@ func (c *Client) fetchClaims(ctx context.Context, source claimSource) (string, e
 		return "", err
 	}
 	if got.status != http.StatusOK {
-		return "", fmt.Errorf("%w: its endpoint answered with status %d", ErrAnswer, got.status)
+		return "", fmt.Errorf("%w: its endpoint responded with status %d", ErrResponse, got.status)
 	}
 	return string(got.body), nil
 }

@@ -51,17 +51,17 @@ func TestOtherClaims(t *testing.T) {
 		"by the provider":           {source: map[string]any{"JWT": p.sign(map[string]any{"address": "1 High St"})}, want: map[string]string{"address": `"1 High St"`}},
 		"aggregated":                {source: map[string]any{"JWT": byRegistry(map[string]any{"address": "1 High St", "credit_score": 1})}, want: map[string]string{"address": `"1 High St"`, "credit_score": "1"}},
 		"distributed":               {source: map[string]any{"endpoint": p.issuer + "/claims", "access_token": "theirs"}, want: map[string]string{"credit_score": "650"}},
-		"with another token":        {source: map[string]any{"endpoint": p.issuer + "/claims", "access_token": "other"}, err: client.ErrAnswer},
-		"token with a line break":   {source: map[string]any{"endpoint": p.issuer + "/claims", "access_token": "a\r\nX: 1"}, err: client.ErrAnswer},
-		"endpoint unencrypted":      {source: map[string]any{"endpoint": "http://claims.example/"}, err: client.ErrAnswer},
-		"endpoint with a password":  {source: map[string]any{"endpoint": "https://a:b@claims.example/"}, err: client.ErrAnswer},
-		"endpoint that is a script": {source: map[string]any{"endpoint": "javascript:alert(1)"}, err: client.ErrAnswer},
-		"nothing":                   {source: map[string]any{}, err: client.ErrAnswer},
-		"unsigned":                  {source: map[string]any{"JWT": unsigned}, err: client.ErrAnswer},
-		"expired":                   {source: map[string]any{"JWT": byRegistry(map[string]any{"address": "x", "exp": time.Now().Add(-time.Hour).Unix()})}, err: client.ErrAnswer},
-		"by who is not trusted":     {source: map[string]any{"JWT": p.sign(map[string]any{"iss": "https://evil.example", "address": "x"})}, err: client.ErrAnswer},
-		"in the name of another":    {source: map[string]any{"JWT": p.sign(map[string]any{"iss": p.issuer + "/registry", "address": "x"})}, err: client.ErrAnswer},
-		"an access token":           {source: map[string]any{"JWT": signES256(t, p.key, map[string]any{"alg": "ES256", "kid": p.kid, "typ": "at+jwt"}, map[string]any{"address": "x"})}, err: client.ErrAnswer},
+		"with another token":        {source: map[string]any{"endpoint": p.issuer + "/claims", "access_token": "other"}, err: client.ErrResponse},
+		"token with a line break":   {source: map[string]any{"endpoint": p.issuer + "/claims", "access_token": "a\r\nX: 1"}, err: client.ErrResponse},
+		"endpoint unencrypted":      {source: map[string]any{"endpoint": "http://claims.example/"}, err: client.ErrResponse},
+		"endpoint with a password":  {source: map[string]any{"endpoint": "https://a:b@claims.example/"}, err: client.ErrResponse},
+		"endpoint that is a script": {source: map[string]any{"endpoint": "javascript:alert(1)"}, err: client.ErrResponse},
+		"nothing":                   {source: map[string]any{}, err: client.ErrResponse},
+		"unsigned":                  {source: map[string]any{"JWT": unsigned}, err: client.ErrResponse},
+		"expired":                   {source: map[string]any{"JWT": byRegistry(map[string]any{"address": "x", "exp": time.Now().Add(-time.Hour).Unix()})}, err: client.ErrResponse},
+		"by who is not trusted":     {source: map[string]any{"JWT": p.sign(map[string]any{"iss": "https://evil.example", "address": "x"})}, err: client.ErrResponse},
+		"in the name of another":    {source: map[string]any{"JWT": p.sign(map[string]any{"iss": p.issuer + "/registry", "address": "x"})}, err: client.ErrResponse},
+		"an access token":           {source: map[string]any{"JWT": signES256(t, p.key, map[string]any{"alg": "ES256", "kid": p.kid, "typ": "at+jwt"}, map[string]any{"address": "x"})}, err: client.ErrResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
 			claims := mustJSON(t, map[string]any{
@@ -89,7 +89,7 @@ func TestOtherClaims(t *testing.T) {
 		"_claim_names":   map[string]any{"address": "a", "phone_number": "b"},
 		"_claim_sources": map[string]any{"a": map[string]any{"JWT": byRegistry(map[string]any{"address": "x"})}, "b": map[string]any{"JWT": p.sign(map[string]any{"phone_number": "1"})}},
 	})
-	if got, err := c.OtherClaims(t.Context(), alone); !errors.Is(err, client.ErrAnswer) || len(got) != 1 || got["phone_number"] == nil {
+	if got, err := c.OtherClaims(t.Context(), alone); !errors.Is(err, client.ErrResponse) || len(got) != 1 || got["phone_number"] == nil {
 		t.Errorf("without trust: %v, %v", maps.Collect(maps.All(got)), err)
 	}
 }
@@ -102,7 +102,7 @@ func TestOtherClaimsAreBounded(t *testing.T) {
 		sources[fmt.Sprint(i)] = map[string]any{"endpoint": p.issuer + "/claims"}
 	}
 	for _, claims := range []json.RawMessage{mustJSON(t, map[string]any{"_claim_sources": sources}), json.RawMessage(`[]`), json.RawMessage(`{"_claim_names":[]}`)} {
-		if _, err := c.OtherClaims(t.Context(), claims); !errors.Is(err, client.ErrAnswer) {
+		if _, err := c.OtherClaims(t.Context(), claims); !errors.Is(err, client.ErrResponse) {
 			t.Errorf("%s: %v", claims, err)
 		}
 	}

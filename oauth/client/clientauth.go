@@ -31,11 +31,11 @@ func (c *Client) chooseAuthMethod() error {
 	case oauth.AuthMethodNone:
 	case oauth.AuthMethodClientSecretBasic, oauth.AuthMethodClientSecretPost:
 		if config.ClientSecret == "" {
-			return fmt.Errorf("client: %s needs a ClientSecret", c.method)
+			return fmt.Errorf("client: %s requires a ClientSecret", c.method)
 		}
 	case oauth.AuthMethodClientSecretJWT:
 		if config.ClientSecret == "" {
-			return fmt.Errorf("client: %s needs a ClientSecret", c.method)
+			return fmt.Errorf("client: %s requires a ClientSecret", c.method)
 		}
 		alg := config.SigningAlg
 		if alg == "" {
@@ -52,10 +52,10 @@ func (c *Client) chooseAuthMethod() error {
 		c.signer, err = jose.NewSigner(alg, config.KeyID, config.PrivateKey)
 	case oauth.AuthMethodFederatedJWT:
 		if config.ClientAssertion == nil {
-			return fmt.Errorf("client: %s needs ClientAssertion", c.method)
+			return fmt.Errorf("client: %s requires ClientAssertion", c.method)
 		}
 	default:
-		return fmt.Errorf("client: AuthMethod %q is not known", c.method)
+		return fmt.Errorf("client: AuthMethod %q is not supported", c.method)
 	}
 	if err != nil {
 		return fmt.Errorf("client: key for %s: %w", c.method, err)
@@ -63,8 +63,8 @@ func (c *Client) chooseAuthMethod() error {
 	return nil
 }
 
-// defaultAuthMethod takes client_secret_basic where the metadata is silent (RFC 8414,
-// section 2).
+// defaultAuthMethod returns the method for an empty Config.AuthMethod. If the metadata has no
+// list of methods, client_secret_basic is supported (RFC 8414, section 2).
 func defaultAuthMethod(config *Config, offered []string) string {
 	switch {
 	case config.ClientAssertion != nil:
@@ -82,7 +82,7 @@ func defaultAuthMethod(config *Config, offered []string) string {
 
 func algorithmOf(key crypto.Signer) (jose.Algorithm, error) {
 	if key == nil {
-		return "", errors.New("client: private_key_jwt needs a PrivateKey")
+		return "", errors.New("client: private_key_jwt requires a PrivateKey")
 	}
 	switch public := key.Public().(type) {
 	case *ecdsa.PublicKey:
@@ -99,15 +99,15 @@ func algorithmOf(key crypto.Signer) (jose.Algorithm, error) {
 	case *rsa.PublicKey:
 		return jose.RS256, nil
 	}
-	return "", errors.New("client: no algorithm goes with this kind of PrivateKey")
+	return "", errors.New("client: the type of PrivateKey is not supported")
 }
 
-// authenticate adds the client's authentication to form, or returns the Authorization
-// field that carries it.
+// authenticate adds the client's authentication to form, or returns it as an Authorization
+// header.
 func (c *Client) authenticate(ctx context.Context, form url.Values) (header string, err error) {
 	switch c.method {
 	case oauth.AuthMethodClientSecretBasic:
-		// RFC 6749, section 2.3.1: both are form-encoded before they are joined.
+		// RFC 6749, section 2.3.1: both are form-encoded first.
 		pair := url.QueryEscape(c.config.ClientID) + ":" + url.QueryEscape(c.config.ClientSecret)
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)), nil
 	case oauth.AuthMethodClientSecretPost:
@@ -122,7 +122,7 @@ func (c *Client) authenticate(ctx context.Context, form url.Values) (header stri
 	case oauth.AuthMethodFederatedJWT:
 		assertion, err := c.config.ClientAssertion(ctx)
 		if err != nil {
-			return "", fmt.Errorf("get the client's assertion: %w", err)
+			return "", fmt.Errorf("get the client assertion: %w", err)
 		}
 		form.Set("client_assertion_type", oauth.ClientAssertionTypeJWTBearer)
 		form.Set("client_assertion", strings.TrimSpace(assertion))
@@ -131,8 +131,8 @@ func (c *Client) authenticate(ctx context.Context, form url.Values) (header stri
 	return "", nil
 }
 
-// assertion makes the JWT of RFC 7523, section 3. Its audience is the issuer alone and
-// its typ is its own (RFC 10070), so that no other server can use it.
+// assertion returns a JWT for client authentication (RFC 7523, section 3). Its only audience
+// is the issuer, and it has its own typ (RFC 10070), so that no other server can use it.
 func (c *Client) assertion(ctx context.Context, now time.Time) (string, error) {
 	audience := c.config.AssertionAudience
 	if audience == "" {
@@ -147,11 +147,11 @@ func (c *Client) assertion(ctx context.Context, now time.Time) (string, error) {
 		Expires  int64  `json:"exp"`
 	}{c.config.ClientID, c.config.ClientID, audience, rand.Text(), now.Unix(), now.Add(assertionLifetime).Unix()})
 	if err != nil {
-		return "", fmt.Errorf("client: make an assertion: %w", err)
+		return "", fmt.Errorf("client: encode the client assertion: %w", err)
 	}
 	token, err := c.signer.SignContext(ctx, oauth.TypClientAuthentication, payload)
 	if err != nil {
-		return "", fmt.Errorf("client: sign an assertion: %w", err)
+		return "", fmt.Errorf("client: sign the client assertion: %w", err)
 	}
 	return token, nil
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// ClientCredentials takes an access token for the client itself (RFC 6749, section 4.4),
-// with the scopes and resources of Config. Each call is a request; a program that calls
-// an API keeps a ClientCredentialsSource instead.
+// ClientCredentials requests an access token for the client itself (RFC 6749, section 4.4),
+// with the scopes and resources of Config. Each call sends a request. To call an API, use
+// ClientCredentialsSource instead.
 func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 	form := url.Values{"grant_type": {oauth.GrantTypeClientCredentials}}
 	if len(c.config.Scopes) > 0 {
@@ -19,7 +19,7 @@ func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 	}
 	tokens, err := c.requestTokens(ctx, form)
 	if err != nil {
-		return nil, fmt.Errorf("take a token with client credentials: %w", err)
+		return nil, fmt.Errorf("request a token with client credentials: %w", err)
 	}
 	if len(tokens.Scope) == 0 {
 		tokens.Scope = slices.Clone(c.config.Scopes)
@@ -27,9 +27,8 @@ func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 	return tokens, nil
 }
 
-// ClientCredentialsSource returns a source whose tokens are taken with client
-// credentials, one at a time, each used until shortly before its end. It sends no
-// request before somebody asks for a token.
+// ClientCredentialsSource returns a source of client credentials tokens. It requests the
+// first token when it is needed, and a new one shortly before the current one expires.
 func (c *Client) ClientCredentialsSource() *Source {
 	return &Source{
 		base: c.config.HTTPClient,

@@ -16,104 +16,104 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request to the provider, from dialling to the last byte.
+	// requestTimeout is the timeout of one request to the provider, from connecting to the last
+	// byte.
 	requestTimeout = 10 * time.Second
-	// keysTimeout bounds the fetch of a key set, which somebody's sign-in waits for.
+	// keysTimeout is the timeout for fetching a key set. A user's sign-in waits for it.
 	keysTimeout = 5 * time.Second
 
 	maxAnswerBytes = 1 << 20
 	maxKeysBytes   = 512 << 10
 
-	// leeway is how far the provider's clock may be off when times in an ID token are
-	// compared.
+	// leeway is the tolerated difference between the clocks of client and provider.
 	leeway = time.Minute
-	// transactionLifetime is how long a person may take to sign in and consent.
+	// transactionLifetime is how long a user may take to sign in and consent.
 	transactionLifetime = 30 * time.Minute
-	// keysMaxAge is the age at which a key set is fetched anew, so that a key that the
-	// provider withdrew is not used for ever. If that fails the old set is used until
+	// keysMaxAge is the age at which a key set is fetched again, so that a key that the
+	// provider has withdrawn is not used forever. If that fails, the old set is used until
 	// keysStale.
 	keysMaxAge = time.Hour
 	keysStale  = 24 * time.Hour
-	// keysCooldown lies between two fetches of a key set on average, so that tokens with
-	// unknown keys are no way to hammer the provider. keysBurst of them may come at once:
-	// keys can change twice while one person signs in.
+	// keysCooldown is the minimum average time between fetches of a key set, so that tokens
+	// with unknown keys cannot flood the provider with requests. A burst of keysBurst fetches
+	// is allowed: keys can change twice during one sign-in.
 	keysCooldown = 10 * time.Second
 	keysBurst    = 3
-	// assertionLifetime is how long a client assertion can be used; each request makes
-	// its own.
+	// assertionLifetime is how long a client assertion is valid. Each request has a new one.
 	assertionLifetime = time.Minute
 )
 
-// Config says who the client is and which provider it uses.
+// Config configures a Client. Issuer and ClientID are required.
 type Config struct {
-	// Issuer is the provider's issuer identifier, exactly as the provider spells it.
+	// Issuer is the provider's issuer identifier, exactly as in its metadata.
 	Issuer string
-	// ClientID and ClientSecret are what the provider gave the client. A client without
-	// a secret and without a key is a public one.
+	// ClientID and ClientSecret are the credentials from the registration at the provider. A
+	// client without a secret and without a key is a public client.
 	ClientID     string
 	ClientSecret string
-	// PrivateKey signs assertions for private_key_jwt. It may be kept elsewhere, such as in a
-	// key management service: any crypto.Signer will do, and a jose.ContextSigner gets the
-	// context of the call. KeyID is the "kid" under which the provider knows its public half,
-	// and SigningAlg its algorithm; the zero value means what goes with the key: ES256, ES384,
-	// ES512, EdDSA or RS256.
+	// PrivateKey signs assertions for private_key_jwt. Any crypto.Signer can be used, also one
+	// for a key in a key management service; a jose.ContextSigner gets the context of the
+	// call. KeyID is the kid of the public key at the provider. SigningAlg is the algorithm;
+	// empty means the default for the type of key: ES256, ES384, ES512, EdDSA or RS256.
 	PrivateKey crypto.Signer
 	KeyID      string
 	SigningAlg jose.Algorithm
-	// ClientAssertion returns a JWT that somebody else made for the client, to prove who it
-	// is: what the platform that it runs on gives it, such as the file of a service account's
-	// token. It is called for each request. It goes with federated_jwt.
+	// ClientAssertion returns a JWT from the platform that the client runs on, such as a
+	// service account token, for client authentication with federated_jwt. It is called for
+	// each request.
 	ClientAssertion func(context.Context) (string, error)
-	// AuthMethod is how the client proves who it is, one of oauth.AuthMethod…. Empty
-	// means federated_jwt with ClientAssertion; private_key_jwt with a key; with a secret client_secret_basic, unless the
-	// provider's metadata offers client_secret_post only; else none.
+	// AuthMethod is the client authentication method, one of oauth.AuthMethod…. Empty means
+	// federated_jwt with ClientAssertion, private_key_jwt with PrivateKey, and
+	// client_secret_basic with ClientSecret, or client_secret_post if the provider's metadata
+	// lists only that. Otherwise it means none.
 	AuthMethod string
-	// AssertionAudience is the "aud" of client assertions. Empty means the issuer, as
-	// RFC 10070 has it; some older providers want the URL of their token endpoint.
+	// AssertionAudience is the aud of client assertions. Empty means the issuer, as RFC 10070
+	// requires; some older providers require the URL of their token endpoint.
 	AssertionAudience string
-	// RedirectURI is where the provider sends the browser back to.
+	// RedirectURI is the URI to which the provider redirects the browser after sign-in.
 	RedirectURI string
-	// ResponseType is what sign-ins ask the authorization endpoint for, one of
-	// oauth.ResponseTypes but for "token", which nothing protects from being slipped in
-	// (RFC 9700, section 2.1.2). Empty means code, which is the best choice: all others
-	// hand tokens through the browser.
+	// ResponseType is one of oauth.ResponseTypes except "token", because nothing protects
+	// against an injected access token there (RFC 9700, section 2.1.2). Empty means code,
+	// which is the best choice: all others send tokens through the browser.
 	ResponseType string
 	// RequestObjectSigningAlg sends authorization requests as request objects (OpenID
-	// Connect Core, section 6; RFC 9101), signed by PrivateKey, or for HS256 and its like
-	// by ClientSecret; "none" makes unsigned ones. Empty sends plain parameters.
+	// Connect Core, section 6; RFC 9101). They are signed with PrivateKey, or with
+	// ClientSecret for HMAC algorithms; "none" leaves them unsigned. Empty sends plain
+	// parameters.
 	RequestObjectSigningAlg jose.Algorithm
-	// Scopes are asked for at each sign-in and with client credentials. "openid" among
-	// them asks for an ID token.
+	// Scopes are requested at each sign-in and with client credentials. "openid" requests an
+	// ID token.
 	Scopes []string
-	// Resources are the APIs that access tokens shall be for (RFC 8707). A provider may
-	// refuse such a token at its own UserInfo endpoint.
+	// Resources are the APIs that access tokens are for (RFC 8707). Some providers reject such
+	// a token at their own UserInfo endpoint.
 	Resources []string
-	// IDTokenSigningAlg is the one algorithm that ID tokens may have. Empty means any
-	// asymmetric one that the provider's metadata lists. HS256 and its like must be
-	// named here: they use the client's secret as the key.
+	// IDTokenSigningAlg is the only accepted signature algorithm of ID tokens. Empty means
+	// any asymmetric algorithm in the provider's metadata. HMAC algorithms such as HS256,
+	// which use ClientSecret as the key, must be set here.
 	IDTokenSigningAlg jose.Algorithm
-	// UserInfoSigningAlg is the algorithm that UserInfo must be signed with. Empty takes
-	// it unsigned, as https protects it, or signed by any asymmetric one.
+	// UserInfoSigningAlg is the required signature algorithm of UserInfo. Empty accepts
+	// unsigned UserInfo, because https protects it, and any asymmetric algorithm.
 	UserInfoSigningAlg jose.Algorithm
-	// UserInfoSubject is the member of UserInfo that identifies the end user for good, at
-	// providers without OpenID Connect, such as "id". Without the scope openid there is no ID
-	// token, and who signed in is what the userinfo_endpoint says of the access token that the
-	// code gave. Do not use a name or an e-mail address: those can pass to another user.
+	// UserInfoSubject is for providers without OpenID Connect: the member of UserInfo that
+	// identifies the end user permanently, such as "id". Without the scope openid there is no
+	// ID token, and the end user is taken from the userinfo_endpoint. Do not use a name or an
+	// email address: it can be reassigned to another user.
 	UserInfoSubject string
-	// IDTokenEncryptionAlg and UserInfoEncryptionAlg are the algorithms that ID tokens
-	// (and with them logout tokens) and UserInfo must be encrypted by, one of
-	// jose.PublicKeyEncryptionAlgorithms to DecryptionKeys, or one of
-	// jose.SecretEncryptionAlgorithms with ClientSecret. Empty takes none that are
-	// encrypted.
+	// IDTokenEncryptionAlg and UserInfoEncryptionAlg are the required encryption algorithms
+	// of ID tokens (and logout tokens) and of UserInfo: one of
+	// jose.PublicKeyEncryptionAlgorithms with DecryptionKeys, or one of
+	// jose.SecretEncryptionAlgorithms with ClientSecret. If empty, encrypted ones are
+	// rejected.
 	IDTokenEncryptionAlg  jose.Algorithm
 	UserInfoEncryptionAlg jose.Algorithm
 	DecryptionKeys        []*jose.Decrypter
-	// HTTPClient reaches the provider; nil means http.DefaultTransport. Its redirects
-	// and cookies are switched off, and its timeout is 10 seconds at most.
+	// HTTPClient sends the requests to the provider; nil means http.DefaultTransport. A copy
+	// of it is used that follows no redirects, keeps no cookies and has a timeout of at most
+	// 10 seconds.
 	HTTPClient *http.Client
 }
 
-// Format keeps the secret and the key out of logs and messages, whatever the verb.
+// Format keeps the secret and the key out of logs and error messages, for every verb.
 func (c Config) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "[client %q at %s]", c.ClientID, c.Issuer)
 }
@@ -121,7 +121,7 @@ func (c Config) Format(s fmt.State, _ rune) {
 // LogValue keeps the secret and the key out of structured logs.
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// Client is one application at one provider. It is safe for concurrent use.
+// Client is an OAuth client of one provider. It is safe for concurrent use.
 type Client struct {
 	config   Config
 	metadata oauth.ServerMetadata
@@ -130,16 +130,16 @@ type Client struct {
 	keys     keyCache
 	idToken  []jose.Algorithm
 	signer   *jose.Signer
-	// requestSigner signs request objects; nil if there are none, or unsigned ones.
+	// requestSigner signs request objects; nil if they are not used or not signed.
 	requestSigner *jose.Signer
 	responseType  oauth.ResponseType
 }
 
-// New returns a client of a provider whose metadata the caller knows, for providers
-// without discovery. Endpoints that are not used may be left out. It sends no request.
+// New returns a client of a provider without discovery, with metadata from the caller.
+// Endpoints that are not used may be omitted. It sends no request.
 func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	if config.ClientID == "" {
-		return nil, errors.New("client: ClientID is missing")
+		return nil, errors.New("client: ClientID is required")
 	}
 	if err := checkMetadata(&metadata, config.Issuer); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	if config.RedirectURI != "" {
 		u, err := url.Parse(config.RedirectURI)
 		if err != nil || u.Scheme == "" || u.Fragment != "" {
-			return nil, errors.New("client: RedirectURI is an absolute URI without a fragment (RFC 6749, section 3.1.2)")
+			return nil, errors.New("client: RedirectURI must be an absolute URI without a fragment (RFC 6749, section 3.1.2)")
 		}
 	}
 	c := &Client{config: config, metadata: metadata, http: guarded(config.HTTPClient)}
@@ -170,10 +170,10 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	return c, nil
 }
 
-// Format keeps the secret and the key out of logs and messages, whatever the verb.
+// Format keeps the secret and the key out of logs and error messages, for every verb.
 func (c *Client) Format(s fmt.State, verb rune) { c.config.Format(s, verb) }
 
-// Metadata returns what the provider says of itself.
+// Metadata returns the provider's metadata.
 func (c *Client) Metadata() oauth.ServerMetadata { return c.metadata }
 
 func (c *Client) chooseResponseType() error {
@@ -183,7 +183,7 @@ func (c *Client) chooseResponseType() error {
 	}
 	parsed, ok := oauth.ParseResponseType(name)
 	if !ok || parsed == (oauth.ResponseType{Token: true}) {
-		return fmt.Errorf("client: ResponseType %q cannot be used", name)
+		return fmt.Errorf("client: ResponseType %q is not supported", name)
 	}
 	c.responseType = parsed
 	return nil
@@ -191,20 +191,20 @@ func (c *Client) chooseResponseType() error {
 
 var asymmetric = jose.SigningAlgorithms()
 
-// chooseIDTokenAlgorithms holds OpenID Connect Core, section 3.1.3.7, step 7: the
-// algorithm is expected, never taken from the token's own header.
+// chooseIDTokenAlgorithms implements OpenID Connect Core, section 3.1.3.7, step 7: the
+// accepted algorithms are fixed before, not taken from the token's header.
 func (c *Client) chooseIDTokenAlgorithms() error {
 	switch alg := c.config.IDTokenSigningAlg; alg {
 	case "":
 	case jose.HS256, jose.HS384, jose.HS512:
 		if c.config.ClientSecret == "" {
-			return fmt.Errorf("client: IDTokenSigningAlg %s needs a ClientSecret", alg)
+			return fmt.Errorf("client: IDTokenSigningAlg %s requires a ClientSecret", alg)
 		}
 		c.idToken = []jose.Algorithm{alg}
 		return nil
 	default:
 		if !slices.Contains(asymmetric, alg) {
-			return fmt.Errorf("client: IDTokenSigningAlg %q is not one that can be verified", alg)
+			return fmt.Errorf("client: IDTokenSigningAlg %q is not supported", alg)
 		}
 		c.idToken = []jose.Algorithm{alg}
 		return nil
@@ -216,7 +216,7 @@ func (c *Client) chooseIDTokenAlgorithms() error {
 		}
 	}
 	if len(c.idToken) == 0 {
-		return fmt.Errorf("%w: it offers no ID token algorithm that can be verified", ErrMetadata)
+		return fmt.Errorf("%w: none of its ID token signature algorithms is supported", ErrMetadata)
 	}
 	return nil
 }

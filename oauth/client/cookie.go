@@ -10,11 +10,12 @@ import (
 	"net/http"
 )
 
-// seal is what the application gives the browser to keep and takes back: neither to be
-// read nor changed there, nor used in another place than it was made for.
+// seal encrypts values that the browser stores for the application. They cannot be read or
+// changed there, or used for another purpose.
 type seal struct{ aead cipher.AEAD }
 
-// maxSealedBytes bounds what is opened. Browsers keep 4096 bytes a cookie.
+// maxSealedBytes limits the values that are decrypted. Browsers store at most 4096 bytes per
+// cookie.
 const maxSealedBytes = 4096
 
 func newSeal(key []byte) (seal, error) {
@@ -39,24 +40,24 @@ func (s seal) close(place string, v any) (string, error) {
 
 func (s seal) open(place, sealed string, into any) error {
 	if len(sealed) > maxSealedBytes {
-		return errors.New("client: sealed value is too long")
+		return errors.New("client: encrypted value is too long")
 	}
 	closed, err := base64.RawURLEncoding.DecodeString(sealed)
 	if err != nil {
-		return errors.New("client: sealed value is malformed")
+		return errors.New("client: encrypted value is malformed")
 	}
 	plain, err := s.aead.Open(nil, nil, closed, []byte(place))
 	if err != nil {
-		return errors.New("client: sealed value was changed, or sealed by another key")
+		return errors.New("client: encrypted value was changed, or encrypted with another key")
 	}
 	if err := json.Unmarshal(plain, into); err != nil {
-		return fmt.Errorf("client: open sealed value: %w", err)
+		return fmt.Errorf("client: decode encrypted value: %w", err)
 	}
 	return nil
 }
 
-// cookieName gives a cookie the prefix that keeps other hosts of the domain from setting
-// it (RFC 6265bis, section 4.1.3.2); only https can have it.
+// cookieName adds the prefix that prevents other hosts of the domain from setting the cookie
+// (RFC 6265bis, section 4.1.3.2). It is possible with https only.
 func (p *RelyingParty) cookieName(name string) string {
 	if p.origin.Scheme == "https" {
 		return "__Host-" + p.prefix + name
@@ -64,9 +65,9 @@ func (p *RelyingParty) cookieName(name string) string {
 	return p.prefix + name
 }
 
-// setCookie sets a cookie for all of the application. seconds is zero for one that goes
-// with the browser, and negative for one to forget. crossSite lets it come with a form
-// that the provider's page posts; on http no browser would take that.
+// setCookie sets a cookie for all paths of the application. seconds is zero for a session
+// cookie, and negative to delete it. crossSite makes browsers send it with a form that the
+// provider's page posts; with http, no browser would accept that.
 func (p *RelyingParty) setCookie(w http.ResponseWriter, name, value string, seconds int, crossSite bool) {
 	cookie := &http.Cookie{
 		Name: name, Value: value, Path: "/", MaxAge: seconds,

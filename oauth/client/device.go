@@ -12,18 +12,19 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// DeviceAuthorization is a device that waits for its person (RFC 8628, section 3.2). Show
-// UserCode and VerificationURI, and VerificationURIComplete as a QR code if there is a
-// screen for one; the user code stays beside it, for the person to compare. Then call
+// DeviceAuthorization is the response to a device authorization request (RFC 8628, section
+// 3.2). Show UserCode and VerificationURI to the user. If the screen allows it, show
+// VerificationURIComplete as a QR code too, for example with
+// github.com/valetkey/valetkey/deviceqr; the user compares the code next to it. Then call
 // WaitForDevice.
 type DeviceAuthorization struct {
 	UserCode, VerificationURI string
-	VerificationURIComplete   string // "" if the provider has none
-	// DeviceCode is the device's own: whoever has it gets the tokens.
+	VerificationURIComplete   string // "" if the provider did not send it
+	// DeviceCode is secret: with it, anybody can get the tokens.
 	DeviceCode string
-	Interval   time.Duration // between two polls, at least
+	Interval   time.Duration // the minimum time between two polls
 	Expires    time.Time
-	Scope      oauth.Scope // what was asked for
+	Scope      oauth.Scope // the requested scope
 }
 
 const (
@@ -32,8 +33,8 @@ const (
 	maxDeviceLifetime   = time.Hour
 )
 
-// DeviceAuthorization asks for the codes with which a device without a browser gets its
-// tokens (RFC 8628, section 3.1).
+// DeviceAuthorization starts the device authorization grant, for a device without a browser
+// (RFC 8628, section 3.1).
 func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization, error) {
 	if c.metadata.DeviceAuthorizationEndpoint == "" {
 		return nil, fmt.Errorf("%w: its metadata has no device_authorization_endpoint", ErrUnsupported)
@@ -48,17 +49,17 @@ func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization,
 	now := time.Now()
 	got, err := c.post(ctx, c.metadata.DeviceAuthorizationEndpoint, form)
 	if err != nil {
-		return nil, fmt.Errorf("ask for device codes: %w", err)
+		return nil, fmt.Errorf("request device authorization: %w", err)
 	}
 	if got.status != http.StatusOK {
-		return nil, fmt.Errorf("ask for device codes: %w", parseError(got))
+		return nil, fmt.Errorf("request device authorization: %w", parseError(got))
 	}
 	var r oauth.DeviceAuthorizationResponse
 	if err := json.Unmarshal(got.body, &r); err != nil {
-		return nil, fmt.Errorf("%w: device codes: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: device authorization: %w", ErrResponse, err)
 	}
 	if r.DeviceCode == "" || r.UserCode == "" || r.VerificationURI == "" || r.ExpiresIn <= 0 || r.Interval < 0 {
-		return nil, fmt.Errorf("%w: the device codes are not those of RFC 8628, section 3.2", ErrAnswer)
+		return nil, fmt.Errorf("%w: a member of the device authorization response is missing or not valid (RFC 8628, section 3.2)", ErrResponse)
 	}
 	d := &DeviceAuthorization{
 		UserCode: r.UserCode, VerificationURI: r.VerificationURI, VerificationURIComplete: r.VerificationURIComplete,
@@ -71,10 +72,10 @@ func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization,
 	return d, nil
 }
 
-// WaitForDevice polls until the person has decided, as fast as the provider wants it, and
-// returns the tokens. It ends with ctx, with the codes (an *Error with the code
-// expired_token), or with the person's refusal (access_denied). An error on the way to the
-// provider is no reason to stop: the next poll comes later (RFC 8628, section 3.5).
+// WaitForDevice polls, at the provider's interval, until the user has decided, and returns the
+// tokens. It fails when ctx is done, when the codes expire (an *Error with the code
+// expired_token), and when the user denies access (access_denied). After a connection error
+// it continues to poll, less often (RFC 8628, section 3.5).
 func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*Tokens, error) {
 	interval, pause := d.Interval, time.Duration(0)
 	for {
@@ -83,7 +84,7 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 		select {
 		case <-ctx.Done():
 			wait.Stop()
-			return nil, fmt.Errorf("wait for the person: %w", ctx.Err())
+			return nil, fmt.Errorf("wait for the user: %w", ctx.Err())
 		case <-wait.C:
 		}
 		tokens, err := c.PollDevice(ctx, d)
@@ -92,27 +93,27 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 		case err == nil:
 			return tokens, nil
 		case !time.Now().Before(d.Expires):
-			return nil, fmt.Errorf("wait for the person: %w", &Error{Code: oauth.ExpiredToken, Description: "the device code has expired"})
+			return nil, fmt.Errorf("wait for the user: %w", &Error{Code: oauth.ExpiredToken, Description: "the device code has expired"})
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("wait for the person: %w", ctx.Err())
+			return nil, fmt.Errorf("wait for the user: %w", ctx.Err())
 		case answered && refusal.Code == oauth.AuthorizationPending:
 		case answered && refusal.Code == oauth.SlowDown:
 			interval = min(interval+5*time.Second, maxPollInterval)
 		case answered && refusal.Status < 500 && refusal.Code != oauth.TemporarilyUnavailable:
-			return nil, fmt.Errorf("wait for the person: %w", err)
+			return nil, fmt.Errorf("wait for the user: %w", err)
 		case errors.Is(err, ErrIDToken):
 			return nil, err
 		default:
 			interval = min(2*interval, maxPollInterval)
-			if answered { // it may say how long it wants to be left alone
+			if answered { // it may have sent Retry-After
 				pause = min(refusal.RetryAfter, time.Until(d.Expires))
 			}
 		}
 	}
 }
 
-// PollDevice asks once whether the person has decided. Until then the error is an *Error
-// with the code authorization_pending or slow_down.
+// PollDevice polls once. Until the user has decided, the error is an *Error with the code
+// authorization_pending or slow_down.
 func (c *Client) PollDevice(ctx context.Context, d *DeviceAuthorization) (*Tokens, error) {
 	tokens, err := c.requestTokens(ctx, url.Values{
 		"grant_type": {oauth.GrantTypeDeviceCode}, "device_code": {d.DeviceCode},
@@ -127,7 +128,7 @@ func (c *Client) PollDevice(ctx context.Context, d *DeviceAuthorization) (*Token
 		return tokens, nil
 	}
 	if tokens.IDToken == "" {
-		return nil, fmt.Errorf("%w: there is none, though openid was asked for", ErrIDToken)
+		return nil, fmt.Errorf("%w: the response has none, although openid was requested", ErrIDToken)
 	}
 	tokens.Identity, err = c.checkIDToken(ctx, tokens, expectedIDToken{})
 	return tokens, err

@@ -110,7 +110,7 @@ func TestDeviceCodesThatCannotBeUsed(t *testing.T) {
 		p := newProvider(t)
 		p.metadata["device_authorization_endpoint"] = p.issuer + "/device_authorization"
 		p.handlers["/device_authorization"] = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, answer) }
-		if _, err := p.discover(t, nil).DeviceAuthorization(t.Context()); !errors.Is(err, client.ErrAnswer) {
+		if _, err := p.discover(t, nil).DeviceAuthorization(t.Context()); !errors.Is(err, client.ErrResponse) {
 			t.Errorf("%v: %v", answer, err)
 		}
 	}

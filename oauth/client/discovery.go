@@ -13,9 +13,9 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// Discover reads the metadata of config.Issuer, first as an OpenID Provider (OpenID
-// Connect Discovery, section 4), then as an authorization server (RFC 8414, section 3),
-// and returns a client of it.
+// Discover fetches the metadata of config.Issuer, first as an OpenID Provider (OpenID Connect
+// Discovery, section 4), then as an authorization server (RFC 8414, section 3), and returns a
+// client.
 func Discover(ctx context.Context, config Config) (*Client, error) {
 	metadata, err := discoverMetadata(ctx, config)
 	if err != nil {
@@ -24,7 +24,7 @@ func Discover(ctx context.Context, config Config) (*Client, error) {
 	return New(metadata, config)
 }
 
-// discoverMetadata returns metadata that checkMetadata has not looked at.
+// discoverMetadata returns metadata that is not checked yet.
 func discoverMetadata(ctx context.Context, config Config) (metadata oauth.ServerMetadata, err error) {
 	locations, err := metadataLocations(config.Issuer)
 	if err != nil {
@@ -45,14 +45,14 @@ func discoverMetadata(ctx context.Context, config Config) (metadata oauth.Server
 			continue
 		}
 		if got.status != http.StatusOK {
-			return metadata, fmt.Errorf("%w: %s answered with status %d", ErrMetadata, location, got.status)
+			return metadata, fmt.Errorf("%w: %s responded with status %d", ErrMetadata, location, got.status)
 		}
 		if err := json.Unmarshal(got.body, &metadata); err != nil {
 			return metadata, fmt.Errorf("%w: %s: %w", ErrMetadata, location, err)
 		}
 		return metadata, nil
 	}
-	return metadata, fmt.Errorf("%w: nothing is published at %s", ErrMetadata, strings.Join(locations, " or "))
+	return metadata, fmt.Errorf("%w: there is none at %s", ErrMetadata, strings.Join(locations, " or "))
 }
 
 func metadataLocations(issuer string) ([]string, error) {
@@ -66,47 +66,47 @@ func metadataLocations(issuer string) ([]string, error) {
 	return []string{strings.TrimSuffix(issuer, "/") + oauth.WellKnownOpenIDConfiguration, inserted}, nil
 }
 
-// checkIssuer is milder than oauth.CheckIssuer: other providers' issuers may end with a
-// slash.
+// checkIssuer is like oauth.CheckIssuer, but accepts a trailing slash, which some providers
+// use.
 func checkIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "" || u.User != nil:
 		return fmt.Errorf("%w: the issuer must be a URL such as https://login.example.com", ErrMetadata)
 	case strings.ContainsAny(issuer, "?#"):
-		return fmt.Errorf("%w: an issuer has no query and no fragment (RFC 8414, section 2)", ErrMetadata)
+		return fmt.Errorf("%w: the issuer must not have a query or fragment (RFC 8414, section 2)", ErrMetadata)
 	case !secure(u):
 		return fmt.Errorf("%w: the issuer must use https; http is allowed for loopback only", ErrMetadata)
 	}
 	return nil
 }
 
-// checkMetadata holds RFC 8414, section 3.3 (the issuer is the very string that was
-// configured, or somebody else speaks in its name) and keeps tokens and secrets on
-// encrypted connections. http is taken only where the issuer itself is on loopback:
-// no provider on the network may point a client at its own machine.
+// checkMetadata checks that the issuer is exactly the configured one, so that no other server
+// can impersonate it (RFC 8414, section 3.3), and that all endpoints use https. http is
+// accepted only if the issuer itself is on loopback: a provider on the network must not make
+// the client send requests to its own machine.
 func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
 	if err := checkIssuer(issuer); err != nil {
 		return err
 	}
 	if m.Issuer != issuer {
-		return fmt.Errorf("%w: it names the issuer %q, and %q is configured", ErrMetadata, tame(m.Issuer, 200), issuer)
+		return fmt.Errorf("%w: its issuer is %q, but %q is configured", ErrMetadata, tame(m.Issuer, 200), issuer)
 	}
 	plainAllowed := strings.HasPrefix(issuer, "http:")
 	endpoints := m.Endpoints()
 	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
 		u, err := url.Parse(endpoints[name])
 		if err != nil || u.Host == "" || u.User != nil || strings.Contains(endpoints[name], "#") {
-			return fmt.Errorf("%w: %s is not the URL of an endpoint", ErrMetadata, name)
+			return fmt.Errorf("%w: %s is not a valid URL of an endpoint", ErrMetadata, name)
 		}
 		if u.Scheme != "https" && (!plainAllowed || !secure(u)) {
-			return fmt.Errorf("%w: %s is not https", ErrMetadata, name)
+			return fmt.Errorf("%w: %s must use https", ErrMetadata, name)
 		}
 	}
 	return nil
 }
 
-// secure reports whether u is https, or http that does not leave the machine.
+// secure reports whether u is https, or http on loopback.
 func secure(u *url.URL) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())
 }

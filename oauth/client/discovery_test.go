@@ -89,8 +89,8 @@ func TestRS09_AnswersAreBounded(t *testing.T) {
 		p.handlers["/.well-known/openid-configuration"] = func(w http.ResponseWriter, r *http.Request) {
 			sent <- endless(w, strings.Repeat(" ", 1<<16))
 		}
-		if _, err := client.Discover(t.Context(), p.config()); !errors.Is(err, client.ErrAnswer) {
-			t.Errorf("got %v, want ErrAnswer", err)
+		if _, err := client.Discover(t.Context(), p.config()); !errors.Is(err, client.ErrResponse) {
+			t.Errorf("got %v, want ErrResponse", err)
 		}
 		if n := <-sent; n > 2<<20 {
 			t.Errorf("%d bytes were read", n)
@@ -117,8 +117,8 @@ func TestRS08_DiscoveryFollowsNoRedirect(t *testing.T) {
 		http.Redirect(w, r, "/elsewhere", http.StatusFound)
 	}
 	p.handlers["/elsewhere"] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, 200, p.metadata) }
-	if _, err := client.Discover(t.Context(), p.config()); !errors.Is(err, client.ErrAnswer) {
-		t.Errorf("got %v, want ErrAnswer", err)
+	if _, err := client.Discover(t.Context(), p.config()); !errors.Is(err, client.ErrResponse) {
+		t.Errorf("got %v, want ErrResponse", err)
 	}
 	if p.count("/elsewhere") != 0 {
 		t.Error("the redirect was followed")

@@ -1,16 +1,21 @@
-// Package client is the OAuth 2.0 client: an application that asks a person's leave, or
-// uses its own, to call an API. It speaks to any authorization server or OpenID Provider
-// that keeps to the standards.
+// Package client signs users in to applications with OpenID Connect and gets OAuth 2.0 access
+// tokens for calling APIs. It works with any standard authorization server or OpenID Provider.
 //
-// Discover reads what a provider says of itself; New takes it from the caller. Register
-// makes the application known where the provider lets it. A RelyingParty does for a web
-// application all that signing people in and out takes. Below it, a Client signs people in
-// (AuthorizationURL and Callback, or Loopback for programs without a web server), takes
-// tokens for itself (ClientCredentials), and keeps tokens fresh for many goroutines at once
-// (Source, which yields an http.Client and an oauth2.TokenSource).
+// Start with Discover, which fetches the provider's metadata and returns a Client. Then use
 //
-// What comes from outside is not believed: endpoints are https, answers are bounded in
-// size and time, redirects are not followed, issuers are compared character by
-// character, and an ID token is checked in full before anybody sees a claim of it.
-// Nothing is retried, so that a provider in trouble is not troubled more.
+//   - RelyingParty in a web application: sign-in, sessions and sign-out as an http.Handler,
+//   - Backend in front of a single-page application, so that the browser gets no tokens,
+//   - Client.Loopback in a command-line or desktop program,
+//   - Client.DeviceAuthorization on a device without a browser,
+//   - Client.ClientCredentialsSource in a service that calls an API for itself,
+//   - Client.TokenExchange in an API that calls another API for its user.
+//
+// A Source keeps tokens valid for many goroutines. It provides an http.Client and an
+// oauth2.TokenSource. AuthorizationURL and Callback are the authorization code flow without
+// a RelyingParty.
+//
+// Data from outside is checked: endpoints must use https, responses are limited in size and
+// time, redirects are not followed, issuers are compared exactly, and no claim of an ID token
+// is returned before the token is validated. Requests are not retried, so as not to add load
+// to a provider in trouble.
 package client

@@ -7,28 +7,28 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// checkEncryption holds that everything that is said to come encrypted can be opened.
+// checkEncryption checks that the client has the keys for the configured encryption.
 func (c *Client) checkEncryption() error {
 	for _, alg := range []jose.Algorithm{c.config.IDTokenEncryptionAlg, c.config.UserInfoEncryptionAlg} {
 		switch {
 		case alg == "":
 		case slices.Contains(jose.PublicKeyEncryptionAlgorithms(), alg):
 			if len(c.config.DecryptionKeys) == 0 {
-				return fmt.Errorf("client: encryption by %s needs DecryptionKeys", alg)
+				return fmt.Errorf("client: encryption with %s requires DecryptionKeys", alg)
 			}
 		case slices.Contains(jose.SecretEncryptionAlgorithms(), alg):
 			if c.config.ClientSecret == "" {
-				return fmt.Errorf("client: encryption by %s needs a ClientSecret", alg)
+				return fmt.Errorf("client: encryption with %s requires a ClientSecret", alg)
 			}
 		default:
-			return fmt.Errorf("client: %q is not an algorithm that encrypts", alg)
+			return fmt.Errorf("client: %q is not a supported encryption algorithm", alg)
 		}
 	}
 	return nil
 }
 
-// open decrypts a token that must be encrypted by alg; one that need not be it returns as
-// it is. What is inside is not believed by that: anybody can encrypt to a public key.
+// open decrypts a token that must be encrypted with alg. If alg is empty it returns the token
+// unchanged. The result is not trusted yet: anybody can encrypt to a public key.
 func (c *Client) open(token string, alg jose.Algorithm) (string, error) {
 	if alg == "" {
 		return token, nil

@@ -125,9 +125,9 @@ func TestEncryptedUserInfo(t *testing.T) {
 		"claims alone":              {inside: func(*provider) string { return `{"sub":"alice","name":"Alice"}` }},
 		"signed too":                {signing: "ES256", inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice", "name": "Alice"}) }},
 		"signed too, unasked":       {inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice", "name": "Alice"}) }},
-		"not signed, though asked":  {signing: "ES256", inside: func(*provider) string { return `{"sub":"alice"}` }, want: client.ErrAnswer},
+		"not signed, though asked":  {signing: "ES256", inside: func(*provider) string { return `{"sub":"alice"}` }, want: client.ErrResponse},
 		"somebody else":             {inside: func(*provider) string { return `{"sub":"mallory"}` }, want: client.ErrSubject},
-		"not encrypted, but signed": {inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice"}) }, plain: true, want: client.ErrAnswer},
+		"not encrypted, but signed": {inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice"}) }, plain: true, want: client.ErrResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)

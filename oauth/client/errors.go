@@ -9,52 +9,51 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// What can be wrong with a provider, a callback or an answer. The errors that functions
-// return wrap these and say more; ask with errors.Is.
+// Errors of providers, callbacks and responses. Functions return errors that wrap these and
+// have more details; use errors.Is.
 var (
-	// ErrMetadata says that a provider's metadata cannot be used.
-	ErrMetadata = errors.New("client: the provider's metadata cannot be used")
-	// ErrState says that a callback does not belong to the transaction: the browser
-	// began elsewhere, or somebody forged the request (RFC 6749, section 10.12).
+	// ErrMetadata means that a provider's metadata is missing or not valid.
+	ErrMetadata = errors.New("client: the provider's metadata is not usable")
+	// ErrState means that a callback does not belong to the transaction: the sign-in was
+	// started in another browser, or the request is forged (RFC 6749, section 10.12).
 	ErrState = errors.New("client: the callback does not belong to this sign-in")
-	// ErrTransaction says that the transaction has expired or was used before.
-	ErrTransaction = errors.New("client: the sign-in has expired or was finished before")
-	// ErrMixUp says that another provider answered than the one that was asked
-	// (RFC 9207, section 2.4).
+	// ErrTransaction means that the transaction has expired or was used before.
+	ErrTransaction = errors.New("client: the sign-in has expired or was completed before")
+	// ErrMixUp means that the response comes from another provider than the request was sent
+	// to (RFC 9207, section 2.4).
 	ErrMixUp = errors.New("client: the callback comes from another provider")
-	// ErrCallback says that a callback is malformed.
+	// ErrCallback means that a callback is malformed.
 	ErrCallback = errors.New("client: the callback is malformed")
-	// ErrAnswer says that an endpoint answered with something other than its standard
-	// prescribes.
-	ErrAnswer = errors.New("client: the provider's answer cannot be used")
-	// ErrIDToken says that an ID token failed a check of OpenID Connect Core.
+	// ErrResponse means that the response of an endpoint does not follow its standard.
+	ErrResponse = errors.New("client: the provider's response is not valid")
+	// ErrIDToken means that an ID token is not valid by OpenID Connect Core.
 	ErrIDToken = errors.New("client: the ID token is not valid")
-	// ErrSubject says that UserInfo spoke of another person than the ID token.
-	ErrSubject = errors.New("client: UserInfo is about somebody else")
-	// ErrSignInAgain says that the tokens cannot be renewed: there is no refresh token, or
-	// the provider takes it no more. Only a new sign-in helps.
-	ErrSignInAgain = errors.New("client: the person must sign in again")
-	// ErrRefused is for RelyingPartyConfig.OnSignIn: the end user may not use the application.
-	ErrRefused = errors.New("client: this user may not sign in here")
-	// ErrUnsupported says that the provider lacks the endpoint that a call needs.
-	ErrUnsupported = errors.New("client: the provider does not offer this")
+	// ErrSubject means that UserInfo is about another user than the ID token.
+	ErrSubject = errors.New("client: UserInfo is about another user")
+	// ErrSignInAgain means that the tokens cannot be renewed: there is no refresh token, or
+	// the provider does not accept it anymore. The user must sign in again.
+	ErrSignInAgain = errors.New("client: the user must sign in again")
+	// ErrRefused is for RelyingPartyConfig.OnSignIn: the user may not use the application.
+	ErrRefused = errors.New("client: the user may not use this application")
+	// ErrUnsupported means that the provider does not have the required endpoint.
+	ErrUnsupported = errors.New("client: not supported by the provider")
 )
 
-// Error is an error that the provider reported, at the redirect URI (RFC 6749, section
-// 4.1.2.1) or in an answer (section 5.2). It is a type of its own so that a server which
-// is somebody's client does not pass it on as its own *oauth.Error.
+// Error is an error from the provider, in an authorization response (RFC 6749, section
+// 4.1.2.1) or in the response of an endpoint (section 5.2). It is not an *oauth.Error, so that
+// a server that is itself a client does not return it as its own error.
 type Error struct {
 	Code        oauth.ErrorCode
 	Description string
 	URI         string
-	// Status is the HTTP status of the answer; zero for an error at the redirect URI.
+	// Status is the HTTP status of the response; zero for an authorization response.
 	Status int
-	// RetryAfter is how long the provider asks to be left alone; zero if it did not say.
+	// RetryAfter is the time from the Retry-After header; zero without one.
 	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string {
-	s := "client: the provider answered " + string(e.Code)
+	s := "client: the provider responded with " + string(e.Code)
 	if e.Description != "" {
 		s += ": " + e.Description
 	}
@@ -64,15 +63,15 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Is reports whether target is an *Error of the same code, so that
-// errors.Is(err, &client.Error{Code: oauth.AccessDenied}) asks for the code.
+// Is reports whether target is an *Error with the same code, so that
+// errors.Is(err, &client.Error{Code: oauth.AccessDenied}) compares codes.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 
-// SignInError is a sign-in that failed, as RelyingPartyConfig.Error gets it. TryAgain is the
-// path that begins it again and comes back to where the end user wanted to go.
+// SignInError is the error of a failed sign-in that RelyingPartyConfig.Error gets. TryAgain is
+// the path that starts the sign-in again and returns to the same page afterwards.
 type SignInError struct {
 	TryAgain string
 	Err      error
@@ -81,8 +80,8 @@ type SignInError struct {
 func (e *SignInError) Error() string { return e.Err.Error() }
 func (e *SignInError) Unwrap() error { return e.Err }
 
-// newError keeps what the provider said short and printable: it ends in logs and on
-// pages.
+// newError shortens the provider's texts and makes them printable, because they are shown in
+// logs and on pages.
 func newError(code, description, uri string) *Error {
 	return &Error{
 		Code:        oauth.ErrorCode(tame(code, 64)),

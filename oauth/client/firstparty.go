@@ -14,46 +14,46 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// AuthorizationChallenge is a sign-in in the application's own window, which is for native
-// applications of the provider's own alone (draft-ietf-oauth-first-party-apps,
-// experimental). It is good for one person at a time. Not safe for concurrent use.
+// AuthorizationChallenge is a sign-in in the application's own window. It is only for native
+// applications of the provider itself (draft-ietf-oauth-first-party-apps, experimental). Use
+// one for each sign-in. It is not safe for concurrent use.
 type AuthorizationChallenge struct {
 	transaction Transaction
 	authSession string
 }
 
-// Format keeps the code verifier and the auth_session out of logs and messages, whatever
-// the verb.
+// Format keeps the code verifier and the auth_session out of logs and error messages, for
+// every verb.
 func (AuthorizationChallenge) Format(s fmt.State, _ rune) {
 	io.WriteString(s, "[authorization challenge]")
 }
 
-// LogValue keeps them out of structured logs.
+// LogValue keeps the code verifier and the auth_session out of structured logs.
 func (AuthorizationChallenge) LogValue() slog.Value {
 	return slog.StringValue("[authorization challenge]")
 }
 
-// AuthorizationChallenge begins a sign-in for the scopes of Config. Nothing is sent yet.
+// AuthorizationChallenge starts a sign-in for the scopes of Config. It sends no request.
 func (c *Client) AuthorizationChallenge() *AuthorizationChallenge {
 	return &AuthorizationChallenge{transaction: Transaction{
 		Nonce: rand.Text(), CodeVerifier: oauth.NewCodeVerifier(), Scope: c.config.Scopes,
 	}}
 }
 
-// SignIn sends a name and a password, and returns the tokens. With an *Error of the code
-// insufficient_authorization the person may try again, on the same challenge; with
-// redirect_to_web they must go on in a browser (AuthorizationURL), whatever they type;
-// temporarily_unavailable says in RetryAfter how long to wait. After tokens, or after
-// another error, begin a new challenge.
+// SignIn sends a username and a password, and returns the tokens. After an *Error with the
+// code insufficient_authorization the user can try again with the same challenge. After
+// redirect_to_web the user must continue in a browser (AuthorizationURL). After
+// temporarily_unavailable, wait for RetryAfter. After success or any other error, start a new
+// challenge.
 func (c *Client) SignIn(ctx context.Context, challenge *AuthorizationChallenge, username, password string) (*Tokens, error) {
 	if challenge.transaction.CodeVerifier == "" {
 		return nil, ErrTransaction
 	}
-	code, err := c.answerChallenge(ctx, challenge, username, password)
+	code, err := c.respondToChallenge(ctx, challenge, username, password)
 	if challenge.authSession != "" && errors.Is(err, &Error{Code: oauth.InvalidSession}) {
-		// It has expired, or an answer was lost. What the person typed was not looked at.
+		// It has expired, or a response was lost. The password was not checked.
 		challenge.authSession = ""
-		code, err = c.answerChallenge(ctx, challenge, username, password)
+		code, err = c.respondToChallenge(ctx, challenge, username, password)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sign in with a password: %w", err)
@@ -63,8 +63,8 @@ func (c *Client) SignIn(ctx context.Context, challenge *AuthorizationChallenge, 
 	return c.redeemCode(ctx, &used, code, nil)
 }
 
-// answerChallenge returns the code (section 5.2.1).
-func (c *Client) answerChallenge(ctx context.Context, challenge *AuthorizationChallenge, username, password string) (string, error) {
+// respondToChallenge sends the credentials and returns the code (section 5.2.1).
+func (c *Client) respondToChallenge(ctx context.Context, challenge *AuthorizationChallenge, username, password string) (string, error) {
 	if c.metadata.AuthorizationChallengeEndpoint == "" {
 		return "", fmt.Errorf("%w: its metadata has no authorization_challenge_endpoint", ErrUnsupported)
 	}
@@ -101,9 +101,9 @@ func (c *Client) answerChallenge(ctx context.Context, challenge *AuthorizationCh
 	case got.status != http.StatusOK:
 		return "", parseError(got)
 	case err != nil:
-		return "", fmt.Errorf("%w: authorization code: %w", ErrAnswer, err)
+		return "", fmt.Errorf("%w: authorization code: %w", ErrResponse, err)
 	case answer.Code == "":
-		return "", fmt.Errorf("%w: it has no authorization_code", ErrAnswer)
+		return "", fmt.Errorf("%w: it has no authorization_code", ErrResponse)
 	}
 	return answer.Code, nil
 }

@@ -89,8 +89,8 @@ func TestSignInWithAPasswordFails(t *testing.T) {
 	}{
 		{"the person is needed in a browser", map[string]any{"error": "redirect_to_web"}, &client.Error{Code: oauth.RedirectToWeb}},
 		{"no session was sent, and it is said to be invalid", map[string]any{"error": "invalid_session"}, &client.Error{Code: oauth.InvalidSession}},
-		{"no code", map[string]any{}, client.ErrAnswer},
-		{"a code that is none", map[string]any{"authorization_code": 1}, client.ErrAnswer},
+		{"no code", map[string]any{}, client.ErrResponse},
+		{"a code that is none", map[string]any{"authorization_code": 1}, client.ErrResponse},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, sent := firstParty(t, test.answer)

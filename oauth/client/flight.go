@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// flight lets callers that want the same thing at the same time share one request for
-// it. The request belongs to none of them: whoever stops waiting fails nobody else.
+// flight lets concurrent callers share one request. The request does not depend on any of
+// their contexts: when one caller stops waiting, the others still get the result.
 type flight[T any] struct {
 	mu      sync.Mutex
 	current *call[T]
@@ -27,8 +27,8 @@ func (f *flight[T]) underWay() bool {
 	return f.current != nil
 }
 
-// do joins the call that is under way or starts one. run has the values of the first
-// caller's context, not its end; it must end by itself.
+// do joins the current call or starts one. run gets a context with the values of the first
+// caller's context, but without its cancellation, so run needs its own timeout.
 func (f *flight[T]) do(ctx context.Context, run func(context.Context) (T, error)) (T, error) {
 	f.mu.Lock()
 	shared := f.current
@@ -42,7 +42,7 @@ func (f *flight[T]) do(ctx context.Context, run func(context.Context) (T, error)
 				f.mu.Unlock()
 				close(shared.done)
 			}()
-			shared.err = errEnded // unless run returns
+			shared.err = errEnded // replaced when run returns
 			shared.value, shared.err = caught(func() (T, error) { return run(context.WithoutCancel(ctx)) })
 		}()
 	}
@@ -56,12 +56,12 @@ func (f *flight[T]) do(ctx context.Context, run func(context.Context) (T, error)
 	}
 }
 
-// errEnded is the outcome of a call whose goroutine was ended by runtime.Goexit.
-var errEnded = errors.New("client: a callback ended its goroutine")
+// errEnded is the result of a call whose goroutine was ended by runtime.Goexit.
+var errEnded = errors.New("client: a callback called runtime.Goexit")
 
-// caught turns a panic of run into an error. run calls what the embedder brought, in a
-// goroutine where no handler's recover would keep the process alive; and those who wait must
-// learn that it is over.
+// caught turns a panic in run into an error. run calls functions of the application in a
+// goroutine where no handler's recover would keep the process alive, and the waiting callers
+// need a result.
 func caught[T any](run func() (T, error)) (value T, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {

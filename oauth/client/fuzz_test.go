@@ -24,7 +24,7 @@ func FuzzTokenResponse(f *testing.F) {
 		tokens, err := parseTokens(&answer{status, http.Header{"Content-Type": {contentType}}, []byte(body)}, now)
 		if err != nil {
 			var protocol *Error
-			if !errors.Is(err, ErrAnswer) && !errors.As(err, &protocol) {
+			if !errors.Is(err, ErrResponse) && !errors.As(err, &protocol) {
 				t.Errorf("an error of no known kind: %v", err)
 			}
 			if s := err.Error(); len(s) > 1000 || strings.ContainsAny(s, "\r\n\x00") {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// guarded returns a copy of given that follows no redirects, keeps no cookies and gives
-// up in time. A redirect from the token endpoint would carry the client's secret or a
-// code to wherever it points (RFC 9700, section 4.12).
+// guarded returns a copy of given that follows no redirects, keeps no cookies and has a
+// timeout. A redirect from the token endpoint would send the client's secret or a code to
+// another URL (RFC 9700, section 4.12).
 func guarded(given *http.Client) *http.Client {
 	var c http.Client
 	if given != nil {
@@ -27,14 +27,14 @@ func guarded(given *http.Client) *http.Client {
 	return &c
 }
 
-// answer is a response that was read whole.
+// answer is a response with its complete body.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// send reads at most limit bytes of the answer; a longer one is an error.
+// send sends a request and reads the response; a body longer than limit is an error.
 func (c *Client) send(req *http.Request, limit int64) (*answer, error) {
 	return send(c.http, req, limit)
 }
@@ -43,23 +43,23 @@ func send(h *http.Client, req *http.Request, limit int64) (*answer, error) {
 	where := req.URL.Redacted()
 	resp, err := h.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("client: ask the provider: %w", err)
+		return nil, fmt.Errorf("client: request to the provider: %w", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("client: read the answer of %s: %w", where, err)
+		return nil, fmt.Errorf("client: read the response of %s: %w", where, err)
 	}
 	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("%w: %s sent more than %d bytes", ErrAnswer, where, limit)
+		return nil, fmt.Errorf("%w: %s sent more than %d bytes", ErrResponse, where, limit)
 	}
 	if resp.StatusCode/100 == 3 {
-		return nil, fmt.Errorf("%w: %s answered with a redirect (status %d), which is not followed", ErrAnswer, where, resp.StatusCode)
+		return nil, fmt.Errorf("%w: %s responded with a redirect (status %d), which is not followed", ErrResponse, where, resp.StatusCode)
 	}
 	return &answer{resp.StatusCode, resp.Header, body}, nil
 }
 
-// post sends a form with the client's authentication.
+// post sends a form with client authentication.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*answer, error) {
 	header, err := c.authenticate(ctx, form)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*a
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	// A code, refresh token or assertion is good once: net/http must not send it again
+	// A code, refresh token or assertion can be used once: net/http must not send it again
 	// on another connection.
 	req.GetBody = nil
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -80,7 +80,8 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*a
 	return c.send(req, maxAnswerBytes)
 }
 
-// retryAfter reads the field of RFC 9110, section 10.2.3, an hour at most.
+// retryAfter parses a Retry-After header (RFC 9110, section 10.2.3), with a maximum of one
+// hour.
 func retryAfter(header http.Header) time.Duration {
 	field := header.Get("Retry-After")
 	wait := time.Duration(0)

@@ -13,49 +13,49 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// IDToken is what a checked ID token says (OpenID Connect Core, section 2).
+// IDToken contains the claims of a validated ID token (OpenID Connect Core, section 2).
 type IDToken struct {
 	Issuer   string         `json:"iss"`
 	Subject  string         `json:"sub"`
 	Audience oauth.Audience `json:"aud"`
 	Expiry   time.Time      `json:"exp"`
 	IssuedAt time.Time      `json:"iat"`
-	// AuthTime is when the person signed in; zero if the provider did not say.
+	// AuthTime is when the user signed in; zero without auth_time.
 	AuthTime  time.Time `json:"auth_time,omitzero"`
 	Nonce     string    `json:"nonce,omitempty"`
 	ACR       string    `json:"acr,omitempty"`
 	AMR       []string  `json:"amr,omitempty"`
 	SessionID string    `json:"sid,omitempty"`
-	// Claims are all claims, as JSON.
+	// Claims are all claims as JSON.
 	Claims json.RawMessage `json:"claims"`
 }
 
-// Decode reads the claims into a struct or map.
+// Decode decodes the claims into a struct or map.
 func (t *IDToken) Decode(into any) error {
 	if err := json.Unmarshal(t.Claims, into); err != nil {
-		return fmt.Errorf("client: claims of the ID token: %w", err)
+		return fmt.Errorf("client: decode claims of the ID token: %w", err)
 	}
 	return nil
 }
 
-// expectedIDToken is what an ID token must say beyond what all of them must.
+// expectedIDToken is what is expected of one ID token, in addition to the checks for all.
 type expectedIDToken struct {
-	nonce string // "" means none was sent
-	// anyNonce says that the nonce is not looked at, and clientIDs are further ones that the
-	// token may name.
+	nonce string // "" if none was sent
+	// anyNonce disables the check of the nonce. clientIDs are accepted in addition to the
+	// client's own ID.
 	anyNonce  bool
 	clientIDs []string
 	maxAge    *int64   // seconds
-	before    *IDToken // the one that a refreshed token replaces
-	code      string   // that came with it; "" means none did
-	// codeHash and accessTokenHash say that c_hash and at_hash must be there.
+	before    *IDToken // the previous ID token, in a refresh
+	code      string   // from the same response; "" if it had none
+	// codeHash and accessTokenHash require c_hash and at_hash.
 	codeHash, accessTokenHash bool
 }
 
-// checkIDToken holds OpenID Connect Core, section 3.1.3.7, and for refreshed tokens
-// section 12.2.
+// checkIDToken validates an ID token by OpenID Connect Core, section 3.1.3.7, and in a refresh
+// also by section 12.2.
 func (c *Client) checkIDToken(ctx context.Context, tokens *Tokens, want expectedIDToken) (*IDToken, error) {
-	// The tokens keep the one inside: it is what the provider takes as a hint.
+	// Keep the decrypted token: the provider accepts it as id_token_hint.
 	inside, err := c.open(tokens.IDToken, c.config.IDTokenEncryptionAlg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
@@ -72,8 +72,8 @@ func (c *Client) checkIDToken(ctx context.Context, tokens *Tokens, want expected
 	return id, nil
 }
 
-// verifyIDToken checks the signature. A typ, if there is one, must be that of a plain
-// JWT, so that no token of another kind passes for an ID token (RFC 8725, section 3.11).
+// verifyIDToken verifies the signature. A typ, if present, must be JWT, so that no other kind
+// of token is accepted as an ID token (RFC 8725, section 3.11).
 func (c *Client) verifyIDToken(ctx context.Context, token string) ([]byte, jose.Header, error) {
 	return c.verify(ctx, token, jose.Expected{Algorithms: c.idToken, Types: []string{oauth.TypIDToken, ""}})
 }
@@ -108,34 +108,34 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 	}
 	switch {
 	case id.Issuer != c.metadata.Issuer:
-		return nil, errors.New("iss is not the provider")
+		return nil, errors.New("iss is not the issuer of the provider")
 	case id.Subject == "" || len(id.Subject) > 255:
 		return nil, errors.New("sub is missing or longer than 255 characters")
 	case !slices.ContainsFunc(id.Audience, ours):
-		return nil, errors.New("aud does not name this client")
+		return nil, errors.New("aud does not contain the client ID")
 	case len(id.Audience) > 1 && members.AuthorizedParty == nil:
-		return nil, errors.New("aud names several parties, and azp is missing")
+		return nil, errors.New("aud has several values, and azp is missing")
 	case members.AuthorizedParty != nil && !ours(*members.AuthorizedParty):
-		return nil, errors.New("azp is not this client")
+		return nil, errors.New("azp is not the client ID")
 	case id.Expiry.IsZero() || !now.Before(id.Expiry.Add(leeway)):
-		return nil, errors.New("exp is missing or past")
+		return nil, errors.New("exp is missing or in the past")
 	case id.IssuedAt.IsZero() || id.IssuedAt.After(now.Add(leeway)):
 		return nil, errors.New("iat is missing or in the future")
 	case claims.NotBefore.After(now.Add(leeway)):
 		return nil, errors.New("nbf is in the future")
 	case subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(want.nonce)) != 1 && want.before == nil && !want.anyNonce:
-		return nil, errors.New("nonce is not the one that was sent")
+		return nil, errors.New("nonce does not match the request")
 	}
 	if !hashed(alg, members.AccessTokenHash, accessToken, want.accessTokenHash) {
-		return nil, errors.New("at_hash is missing or does not belong to the access token")
+		return nil, errors.New("at_hash is missing or does not match the access token")
 	}
 	if !hashed(alg, members.CodeHash, want.code, want.codeHash) {
-		return nil, errors.New("c_hash is missing or does not belong to the code")
+		return nil, errors.New("c_hash is missing or does not match the code")
 	}
 	if want.maxAge != nil {
 		oldest := now.Add(-time.Duration(*want.maxAge)*time.Second - leeway)
 		if id.AuthTime.IsZero() || id.AuthTime.Before(oldest) {
-			return nil, errors.New("auth_time is missing or longer ago than max_age")
+			return nil, errors.New("auth_time is missing or older than max_age")
 		}
 	}
 	if err := want.before.checkSuccessor(id); err != nil {
@@ -144,9 +144,8 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 	return id, nil
 }
 
-// hashed reports whether a hash in an ID token belongs to what it came with (OpenID
-// Connect Core, sections 3.1.3.8, 3.2.2.9 and 3.3.2.10). It may be missing unless it is
-// required.
+// hashed reports whether at_hash or c_hash matches its token or code (OpenID Connect Core,
+// sections 3.1.3.8, 3.2.2.9 and 3.3.2.10). It may be missing unless it is required.
 func hashed(alg jose.Algorithm, hash, value string, required bool) bool {
 	if hash == "" || value == "" {
 		return !required
@@ -154,18 +153,18 @@ func hashed(alg jose.Algorithm, hash, value string, required bool) bool {
 	return subtle.ConstantTimeCompare([]byte(jose.LeftHash(alg, value)), []byte(hash)) == 1
 }
 
-// checkSuccessor holds OpenID Connect Core, section 12.2: a refreshed ID token is about
-// the same person and the same sign-in.
+// checkSuccessor checks that a refreshed ID token is about the same user and the same sign-in
+// (OpenID Connect Core, section 12.2).
 func (t *IDToken) checkSuccessor(next *IDToken) error {
 	switch {
 	case t == nil:
 		return nil
 	case next.Subject != t.Subject:
-		return errors.New("sub changed with a refresh")
+		return errors.New("sub changed in a refresh")
 	case next.Nonce != "" && next.Nonce != t.Nonce:
-		return errors.New("nonce changed with a refresh")
+		return errors.New("nonce changed in a refresh")
 	case !next.AuthTime.IsZero() && !t.AuthTime.IsZero() && !next.AuthTime.Equal(t.AuthTime):
-		return errors.New("auth_time changed with a refresh")
+		return errors.New("auth_time changed in a refresh")
 	}
 	return nil
 }

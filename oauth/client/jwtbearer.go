@@ -10,18 +10,18 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// JWTBearer takes an access token for the JWT of an issuer that the provider trusts (RFC
-// 7523, section 2.1), with the scopes and resources of Config: in the name of the person
-// whom the JWT is about, and with no refresh token. An ID-JAG, which TokenExchange asks
-// somebody's identity provider for, is such a JWT. A refusal is an *Error.
+// JWTBearer exchanges a JWT from an issuer that the provider trusts for an access token
+// (RFC 7523, section 2.1), with the scopes and resources of Config. The access token is for
+// the user in the JWT; there is no refresh token. An ID-JAG, which TokenExchange returns, is
+// such a JWT. If the provider rejects it, the error is an *Error.
 func (c *Client) JWTBearer(ctx context.Context, assertion string) (*Tokens, error) {
 	if assertion == "" {
-		return nil, errors.New("take a token for an assertion: there is none")
+		return nil, errors.New("exchange an assertion for a token: the assertion is empty")
 	}
 	return c.forAssertion(ctx, oauth.GrantTypeJWTBearer, assertion)
 }
 
-// forAssertion takes a token for what somebody else says of a person (RFC 7521, section 4.1).
+// forAssertion exchanges an assertion for a token (RFC 7521, section 4.1).
 func (c *Client) forAssertion(ctx context.Context, grantType, assertion string) (*Tokens, error) {
 	form := url.Values{"grant_type": {grantType}, "assertion": {assertion}}
 	if len(c.config.Scopes) > 0 {
@@ -29,7 +29,7 @@ func (c *Client) forAssertion(ctx context.Context, grantType, assertion string) 
 	}
 	tokens, err := c.requestTokens(ctx, form)
 	if err != nil {
-		return nil, fmt.Errorf("take a token for an assertion: %w", err)
+		return nil, fmt.Errorf("exchange an assertion for a token: %w", err)
 	}
 	if len(tokens.Scope) == 0 {
 		tokens.Scope = slices.Clone(c.config.Scopes)

@@ -12,22 +12,21 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// keyCache holds the provider's key set. A set that was read once is used until a newer
-// one can be read.
+// keyCache caches the provider's key set. It is used until a newer one can be fetched.
 type keyCache struct {
 	url    string
 	flight flight[*jose.KeySet]
 
 	mu      sync.Mutex
 	set     *jose.KeySet
-	fetched time.Time // when set was read
-	paid    time.Time // until when the fetches so far would have lasted at the even pace
+	fetched time.Time // when the set was fetched
+	paid    time.Time // a token bucket: the end of the time that all fetches so far have used up
 }
 
-// verify checks what the provider signed: with the client's secret if one of HS256 and its
-// like is expected, else by the provider's keys. If these do not verify it, they are fetched
-// once more, unless that was done a moment ago: the key may be new, or have replaced another
-// under the same kid or under none.
+// verify verifies a JWT of the provider: with the client secret if an HMAC algorithm is
+// expected, else with the provider's keys. If the cached keys do not verify it, they are
+// fetched again, unless that was just done: the key may be new, or may have replaced another
+// with the same kid or without one.
 func (c *Client) verify(ctx context.Context, token string, want jose.Expected) ([]byte, jose.Header, error) {
 	switch want.Algorithms[0] {
 	case jose.HS256, jose.HS384, jose.HS512:
@@ -55,12 +54,12 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 	}
 	fetched, fetchErr := c.fetchKeys(ctx)
 	if fetchErr != nil {
-		return nil, jose.Header{}, fmt.Errorf("%w; its keys could not be read again: %w", err, fetchErr)
+		return nil, jose.Header{}, fmt.Errorf("%w; fetching the keys again failed: %w", err, fetchErr)
 	}
 	return jose.Verify(token, fetched, want)
 }
 
-// otherKeysMayVerify reports whether a newer key set could change the outcome.
+// otherKeysMayVerify reports whether a newer key set could change the result.
 func otherKeysMayVerify(err error, header jose.Header, want jose.Expected) bool {
 	return errors.Is(err, jose.ErrUnknownKey) || errors.Is(err, jose.ErrSignature) ||
 		errors.Is(err, jose.ErrAlgorithm) && slices.Contains(want.Algorithms, header.Algorithm)
@@ -97,11 +96,11 @@ func (c *Client) fetchKeys(ctx context.Context) (*jose.KeySet, error) {
 			return nil, err
 		}
 		if got.status != http.StatusOK {
-			return nil, fmt.Errorf("%w: %s answered with status %d", ErrAnswer, k.url, got.status)
+			return nil, fmt.Errorf("%w: %s responded with status %d", ErrResponse, k.url, got.status)
 		}
 		set, err := jose.ParsePublishedKeySet(got.body)
 		if err != nil {
-			return nil, fmt.Errorf("%w: key set: %w", ErrAnswer, err)
+			return nil, fmt.Errorf("%w: key set: %w", ErrResponse, err)
 		}
 		k.mu.Lock()
 		k.set, k.fetched = set, time.Now()

@@ -8,17 +8,18 @@ import (
 
 // LogoutOptions are the parameters of OpenID Connect RP-Initiated Logout, section 2.
 type LogoutOptions struct {
-	// IDTokenHint is the raw ID token of the sign-in that ends.
+	// IDTokenHint is the raw ID token of the sign-in to end.
 	IDTokenHint string
 	LogoutHint  string
-	// PostLogoutRedirectURI is where the browser goes afterwards, one that is registered;
-	// State comes back with it.
+	// PostLogoutRedirectURI is the registered URI to which the browser is redirected
+	// afterwards. State is added to it.
 	PostLogoutRedirectURI string
 	State                 string
 	UILocales             []string
 }
 
-// LogoutURL returns where to send the browser to sign the person out at the provider.
+// LogoutURL returns the URL that signs the user out at the provider. Redirect the browser to
+// it.
 func (c *Client) LogoutURL(options LogoutOptions) (string, error) {
 	if c.metadata.EndSessionEndpoint == "" {
 		return "", fmt.Errorf("%w: its metadata has no end_session_endpoint", ErrUnsupported)

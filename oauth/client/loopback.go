@@ -16,21 +16,21 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// LoopbackOptions are what a sign-in from the command line or a native app needs.
+// LoopbackOptions are options of Loopback.
 type LoopbackOptions struct {
 	AuthorizationOptions
-	// OpenBrowser shows the URL to the person; nil opens the system's browser. A program
-	// without a screen prints the URL instead.
+	// OpenBrowser opens the URL in the user's browser; nil uses the system's browser. A
+	// program that cannot open one can print the URL instead.
 	OpenBrowser func(url string) error
 }
 
-// Loopback signs a person in from a program that has no web server: it listens on
-// loopback, opens the browser, waits until the browser comes back, and returns the
-// tokens (RFC 8252, section 7.3). It ends when ctx ends.
+// Loopback signs a user in from a command-line or desktop program. It listens on loopback,
+// opens the browser, waits for the redirect, and returns the tokens (RFC 8252, section 7.3).
+// It stops when ctx is done.
 //
-// The RedirectURI, of the options or of Config, is what is registered, and decides host
-// and path; without a port (as in http://127.0.0.1/callback) any free one is taken,
-// which providers allow for 127.0.0.1 and [::1]. Empty means http://127.0.0.1/callback.
+// RedirectURI, from the options or Config, is the registered redirect URI. If it has no port,
+// as in http://127.0.0.1/callback, any free port is used; providers allow this for 127.0.0.1
+// and [::1]. Empty means http://127.0.0.1/callback.
 func (c *Client) Loopback(ctx context.Context, options LoopbackOptions) (*Tokens, error) {
 	redirect, err := c.loopbackRedirect(options.RedirectURI)
 	if err != nil {
@@ -56,15 +56,15 @@ func (c *Client) Loopback(ctx context.Context, options LoopbackOptions) (*Tokens
 		ReadTimeout:       10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 	}
-	go server.Serve(listener) // returns when the server is shut down below
+	go server.Serve(listener) // returns after the shutdown below
 	defer func() {
-		// The page that was just written must still reach the browser.
+		// Let the browser receive the page that was just written.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {
 			server.Close()
 		}
-		listener.Close() // for the case that Serve has not begun yet
+		listener.Close() // in case Serve has not started yet
 	}()
 	open := options.OpenBrowser
 	if open == nil {
@@ -77,7 +77,7 @@ func (c *Client) Loopback(ctx context.Context, options LoopbackOptions) (*Tokens
 	case <-wait.done:
 		return wait.tokens, wait.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("client: wait for the browser to come back: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("client: wait for the browser: %w", context.Cause(ctx))
 	}
 }
 
@@ -90,7 +90,7 @@ func (c *Client) loopbackRedirect(given string) (*url.URL, error) {
 	}
 	u, err := url.Parse(given)
 	if err != nil || u.Scheme != "http" || !oauth.IsLoopbackHost(u.Hostname()) {
-		return nil, errors.New("client: the redirect URI of Loopback is http on 127.0.0.1, [::1] or localhost")
+		return nil, errors.New("client: the redirect URI of Loopback must be http on 127.0.0.1, [::1] or localhost")
 	}
 	if u.Path == "" {
 		u.Path = "/"
@@ -98,8 +98,8 @@ func (c *Client) loopbackRedirect(given string) (*url.URL, error) {
 	return u, nil
 }
 
-// listenLoopback listens where redirect points and writes the port into it. A fixed port
-// is taken as it is; localhost means 127.0.0.1.
+// listenLoopback listens on the host and port of redirect, 127.0.0.1 for localhost. If
+// redirect has no port, it sets the one that the system has chosen.
 func listenLoopback(ctx context.Context, redirect *url.URL) (net.Listener, error) {
 	host, port := redirect.Hostname(), redirect.Port()
 	if host == "localhost" {
@@ -122,8 +122,8 @@ func listenLoopback(ctx context.Context, redirect *url.URL) (net.Listener, error
 	return listener, nil
 }
 
-// loopbackCallback waits for the one request that carries the transaction's state. Others
-// are answered and forgotten: any page in the browser can send requests to loopback.
+// loopbackCallback waits for the request with the transaction's state. Others get an error
+// response and change nothing: any page in the browser can send requests to loopback.
 type loopbackCallback struct {
 	ctx         context.Context // of the call to Loopback
 	client      *Client
@@ -143,19 +143,19 @@ func (l *loopbackCallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("X-Content-Type-Options", "nosniff")
-	// A page of another origin that had its name resolve to 127.0.0.1 sends its own Host.
+	// DNS rebinding: a page whose name resolves to 127.0.0.1 sends its own Host.
 	if r.Host != l.redirect.Host || r.URL.Path != l.redirect.Path {
 		http.NotFound(w, r)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		header.Set("Allow", "GET, POST")
-		http.Error(w, "The provider answers with GET or POST.", http.StatusMethodNotAllowed)
+		http.Error(w, "Only GET and POST are allowed.", http.StatusMethodNotAllowed)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	if err := r.ParseForm(); err != nil {
-		http.Error(w, "The answer is malformed.", http.StatusBadRequest)
+		http.Error(w, "The response is malformed.", http.StatusBadRequest)
 		return
 	}
 	answer := r.URL.Query()
@@ -165,22 +165,22 @@ func (l *loopbackCallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.finished {
-		http.Error(w, "This sign-in is finished. You can close this window.", http.StatusGone)
+		http.Error(w, "This sign-in is complete. You can close this window.", http.StatusGone)
 		return
 	}
 	tokens, err := l.client.Callback(l.ctx, l.transaction, answer)
 	if errors.Is(err, ErrState) {
-		http.Error(w, "This answer belongs to another sign-in.", http.StatusBadRequest)
+		http.Error(w, "This response belongs to another sign-in.", http.StatusBadRequest)
 		return
 	}
 	l.finished, l.tokens, l.err = true, tokens, err
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	message := "You are signed in."
 	if err != nil {
-		message = "You are not signed in. The program that sent you here says why."
+		message = "Sign-in failed. See the program that opened this page for details."
 		w.WriteHeader(http.StatusBadRequest)
 	}
-	loopbackPage.Execute(w, message) // the browser may be gone; the sign-in holds
+	loopbackPage.Execute(w, message) // the browser may be gone; the sign-in is still valid
 	close(l.done)
 }
 
@@ -205,6 +205,6 @@ func openBrowser(address string) error {
 	if err := command.Start(); err != nil {
 		return err
 	}
-	go command.Wait() // only to release the process
+	go command.Wait() // releases the process
 	return nil
 }

@@ -172,7 +172,7 @@ func TestLoopbackReportsRefusal(t *testing.T) {
 	if !errors.Is(err, &client.Error{Code: oauth.AccessDenied}) {
 		t.Errorf("got %v, want access_denied", err)
 	}
-	if body := <-page; !strings.Contains(body, "not signed in") || strings.Contains(body, "script") {
+	if body := <-page; !strings.Contains(body, "Sign-in failed") || strings.Contains(body, "script") {
 		t.Errorf("the page says %q", body)
 	}
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// Refresh takes a new access token for a refresh token (RFC 6749, section 6). The
-// returned tokens keep what the provider did not send anew: refresh token, scope, ID
-// token. t stays as it was, though its refresh token may be used up. When many
-// goroutines use the same tokens, use a Source.
+// Refresh gets new tokens with a refresh token (RFC 6749, section 6). If the provider does not
+// send a new refresh token, scope or ID token, the result has the previous one. t is not
+// changed, but its refresh token may be used up. If several goroutines share tokens, use a
+// Source.
 //
-// ErrSignInAgain: there is no refresh token, or the provider takes it no more.
+// The error wraps ErrSignInAgain if there is no refresh token, or the provider does not accept
+// it anymore.
 func (c *Client) Refresh(ctx context.Context, t *Tokens) (*Tokens, error) {
 	if t.RefreshToken == "" {
 		return nil, fmt.Errorf("%w: there is no refresh token", ErrSignInAgain)

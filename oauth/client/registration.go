@@ -14,17 +14,17 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// Registration is an application that registered itself at a provider (RFC 7591; OpenID
-// Connect Registration). As JSON it holds all that the application must keep, its secret
-// and the registration access token included.
+// Registration is the registration of a client at a provider (RFC 7591; OpenID Connect
+// Registration). Its JSON contains everything that the application must store, including the
+// client secret and the registration access token.
 type Registration struct {
 	Issuer string `json:"issuer"`
 	oauth.ClientInformation
-	// HTTPClient is that of Config. Set it again after reading a registration from JSON.
+	// HTTPClient is like Config.HTTPClient. It is not part of the JSON.
 	HTTPClient *http.Client `json:"-"`
 }
 
-// Format keeps the secrets out of logs and messages, whatever the verb.
+// Format keeps the secrets out of logs and error messages, for every verb.
 func (r Registration) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "[registration of client %q at %s]", r.ClientID, r.Issuer)
 }
@@ -32,11 +32,11 @@ func (r Registration) Format(s fmt.State, _ rune) {
 // LogValue keeps the secrets out of structured logs.
 func (r Registration) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
 
-// Register makes an application known to the provider config.Issuer, which it finds by
-// discovery. What metadata leaves out is the provider's choice, and it may change what it
-// does not offer: the result says what was registered. initialAccessToken is one that the
-// provider's operator gave out, or "". The error is ErrUnsupported if the provider lets
-// nobody register, and an *Error if it refuses.
+// Register registers a client at the provider config.Issuer. The provider chooses values for
+// omitted members of metadata, and may replace values that it does not support; the result
+// contains the registered ones. initialAccessToken is a token from the provider's operator,
+// or "". The error wraps ErrUnsupported if the provider has no registration endpoint, and is
+// an *Error if the provider rejects the request.
 func Register(ctx context.Context, config Config, metadata oauth.ClientMetadata, initialAccessToken string) (*Registration, error) {
 	server, err := discoverMetadata(ctx, config)
 	if err != nil {
@@ -62,7 +62,7 @@ func Register(ctx context.Context, config Config, metadata oauth.ClientMetadata,
 	return r, nil
 }
 
-// Read asks the provider what is registered now (RFC 7592, section 2.1).
+// Read fetches the current registration from the provider (RFC 7592, section 2.1).
 func (r *Registration) Read(ctx context.Context) error {
 	got, err := r.manage(ctx, http.MethodGet, nil)
 	if err != nil {
@@ -74,9 +74,9 @@ func (r *Registration) Read(ctx context.Context) error {
 	return nil
 }
 
-// Update puts metadata in the place of all that is registered: what it leaves out takes
-// the provider's default (RFC 7592, section 2.2). Secret and token can change by that, so
-// what was kept must be kept anew.
+// Update replaces all registered metadata. Omitted members get the provider's defaults
+// (RFC 7592, section 2.2). The client secret and the registration access token may change, so
+// store r again.
 func (r *Registration) Update(ctx context.Context, metadata oauth.ClientMetadata) error {
 	got, err := r.manage(ctx, http.MethodPut, struct {
 		ClientID     string `json:"client_id"`
@@ -92,7 +92,7 @@ func (r *Registration) Update(ctx context.Context, metadata oauth.ClientMetadata
 	return nil
 }
 
-// Delete ends the registration, and with it all that the application was allowed
+// Delete deletes the client at the provider, and with it all of its grants and tokens
 // (RFC 7592, section 2.3).
 func (r *Registration) Delete(ctx context.Context) error {
 	if _, err := r.manage(ctx, http.MethodDelete, nil); err != nil {
@@ -101,8 +101,8 @@ func (r *Registration) Delete(ctx context.Context) error {
 	return nil
 }
 
-// Config returns config with what was registered in it: issuer, client_id, secret, how to
-// authenticate, and the algorithms that the provider will use.
+// Config returns config with the registered values: issuer, client_id, secret, authentication
+// method, and algorithms.
 func (r *Registration) Config(config Config) Config {
 	config.Issuer, config.ClientID, config.ClientSecret = r.Issuer, r.ClientID, r.ClientSecret
 	config.AuthMethod = r.TokenEndpointAuthMethod
@@ -122,11 +122,11 @@ func (r *Registration) Config(config Config) Config {
 // manage sends a request to the client configuration endpoint.
 func (r *Registration) manage(ctx context.Context, method string, body any) (*answer, error) {
 	if r.RegistrationClientURI == "" || r.RegistrationAccessToken == "" {
-		return nil, fmt.Errorf("%w: it gave out no registration_client_uri and registration_access_token", ErrUnsupported)
+		return nil, fmt.Errorf("%w: the registration has no registration_client_uri and registration_access_token", ErrUnsupported)
 	}
 	u, err := url.Parse(r.RegistrationClientURI)
 	if err != nil || u.Host == "" || !secure(u) {
-		return nil, fmt.Errorf("%w: registration_client_uri is not an https URL", ErrAnswer)
+		return nil, fmt.Errorf("%w: registration_client_uri must be an https URL", ErrResponse)
 	}
 	got, err := r.send(ctx, method, r.RegistrationClientURI, r.RegistrationAccessToken, body)
 	if err != nil {
@@ -150,8 +150,8 @@ func (r *Registration) send(ctx context.Context, method, endpoint, token string,
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	// An initial access token may be good once: net/http must not send it again on another
-	// connection.
+	// An initial access token may be usable only once: net/http must not send it again on
+	// another connection.
 	req.GetBody = nil
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -163,18 +163,18 @@ func (r *Registration) send(ctx context.Context, method, endpoint, token string,
 	return send(guarded(r.HTTPClient), req, maxAnswerBytes)
 }
 
-// keep takes over what the provider says is registered. What a provider leaves out of a
-// later answer stays as it was (OpenID Connect Registration, section 4.3 lets it).
+// keep sets r from a response. Members that a later response omits stay unchanged (OpenID
+// Connect Registration, section 4.3 allows the omission).
 func (r *Registration) keep(got *answer) error {
 	var information oauth.ClientInformation
 	if err := json.Unmarshal(got.body, &information); err != nil {
-		return fmt.Errorf("%w: status %d with %s", ErrAnswer, got.status, describe(got))
+		return fmt.Errorf("%w: status %d with %s", ErrResponse, got.status, describe(got))
 	}
 	switch {
 	case information.ClientID == "":
-		return fmt.Errorf("%w: client_id is missing", ErrAnswer)
+		return fmt.Errorf("%w: client_id is missing", ErrResponse)
 	case r.ClientID != "" && information.ClientID != r.ClientID:
-		return fmt.Errorf("%w: it is about another client_id", ErrAnswer)
+		return fmt.Errorf("%w: it has another client_id", ErrResponse)
 	}
 	if information.RegistrationAccessToken == "" {
 		information.RegistrationAccessToken = r.RegistrationAccessToken

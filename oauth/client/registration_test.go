@@ -51,10 +51,10 @@ func TestRegisterRefusesStrangeAnswers(t *testing.T) {
 		want   error
 	}{
 		"an error":     {http.StatusBadRequest, `{"error": "invalid_client_metadata", "error_description": "no"}`, &client.Error{Code: oauth.InvalidClientMetadata}},
-		"no client_id": {http.StatusCreated, `{"client_secret": "b"}`, client.ErrAnswer},
-		"no JSON":      {http.StatusCreated, `<html>`, client.ErrAnswer},
-		"too long":     {http.StatusCreated, `{"client_id": "` + strings.Repeat("a", 2<<20) + `"}`, client.ErrAnswer},
-		"a redirect":   {http.StatusFound, ``, client.ErrAnswer},
+		"no client_id": {http.StatusCreated, `{"client_secret": "b"}`, client.ErrResponse},
+		"no JSON":      {http.StatusCreated, `<html>`, client.ErrResponse},
+		"too long":     {http.StatusCreated, `{"client_id": "` + strings.Repeat("a", 2<<20) + `"}`, client.ErrResponse},
+		"a redirect":   {http.StatusFound, ``, client.ErrResponse},
 	} {
 		if r, err := registering(t, test.status, test.body).register(t, ""); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, %v", name, r, err)
@@ -74,7 +74,7 @@ func TestRegistrationTokenGoesNowhereElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Delete(t.Context()); !errors.Is(err, client.ErrAnswer) {
+		if err := r.Delete(t.Context()); !errors.Is(err, client.ErrResponse) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
@@ -102,7 +102,7 @@ func TestRegistrationKeepsWhatTheProviderLeavesOut(t *testing.T) {
 	p.handlers["/manage"] = func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"client_id": "somebody else"})
 	}
-	if err := r.Read(t.Context()); !errors.Is(err, client.ErrAnswer) || r.ClientID != "a" {
+	if err := r.Read(t.Context()); !errors.Is(err, client.ErrResponse) || r.ClientID != "a" {
 		t.Errorf("an answer about another client: %v", err)
 	}
 	p.handlers["/manage"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }

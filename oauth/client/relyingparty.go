@@ -20,91 +20,93 @@ import (
 )
 
 const (
-	// defaultSessionLifetime is a working day: who signs in in the morning is asked again
-	// the next one.
+	// defaultSessionLifetime is a working day: users sign in again every morning.
 	defaultSessionLifetime = 12 * time.Hour
-	// defaultSessions is how many sessions the store in memory keeps.
+	// defaultSessions is the capacity of the default store.
 	defaultSessions = 100_000
-	// maxSignIns is how many sign-ins one browser can have under way, in many tabs, and
-	// maxSignInBytes how much all of their cookies may take together: servers and proxies
-	// refuse requests whose header is too large, and the browser would be locked out.
+	// maxSignIns is how many sign-ins one browser can have in progress in its tabs, and
+	// maxSignInBytes limits the size of all their cookies: servers and proxies reject requests
+	// with large headers, so too many cookies would lock the browser out.
 	maxSignIns     = 8
 	maxSignInBytes = 3800
-	// maxReturnTo bounds the path to return to, which travels in a cookie.
+	// maxReturnTo limits return_to, which is stored in a cookie.
 	maxReturnTo = 1024
-	// maxLoginHint bounds what another site may put into a request to the provider.
+	// maxLoginHint limits a login_hint from another site.
 	maxLoginHint = 1024
-	// maxFormBytes bounds what browsers and providers may post.
+	// maxFormBytes limits forms from browsers and providers.
 	maxFormBytes = 64 << 10
 )
 
-// RelyingPartyConfig says how a web application signs its people in. Client is required;
-// the zero value of all else is a good choice.
+// RelyingPartyConfig configures a RelyingParty. Only Client is required; the zero values of
+// the other fields are good defaults.
 type RelyingPartyConfig struct {
-	// Client is the application at its provider. Its RedirectURI is where the provider
-	// sends browsers back to, and decides where the other paths are: beside it.
+	// Client is the OAuth client of the application. Its RedirectURI also determines the
+	// other paths, which are in the same directory.
 	Client *Client
-	// Authorization is what each sign-in asks for beyond the client's Config.
+	// Authorization has options for every sign-in, in addition to the client's Config.
 	Authorization AuthorizationOptions
-	// SignInOptions changes what the sign-in that r begins asks for: login_hint, prompt,
-	// acr_values, scopes and others. options is a copy of Authorization. What comes from r is
-	// for it to check: anybody can send the browser to sign-in. An error ends the sign-in.
+	// SignInOptions can change the options of the sign-in that r starts: login_hint, prompt,
+	// acr_values, scopes and others. options is a copy of Authorization. It must check values
+	// from r, because any site can send the browser to sign-in. If it returns an error, the
+	// sign-in fails.
 	SignInOptions func(r *http.Request, options *AuthorizationOptions) error
-	// OnSignIn looks at a session before it begins, when all about it has been verified. It can
-	// add to Data, or refuse with an error that wraps ErrRefused; any other error is one of the
-	// application's. It is called again when a session is renewed with prompt=none.
+	// OnSignIn is called before a session starts, after everything is verified. It can add to
+	// Data, or reject the user with an error that wraps ErrRefused; other errors are treated
+	// as failures of the application. It is called again when a session is renewed with
+	// prompt=none.
 	OnSignIn func(r *http.Request, s *Session) error
-	// UserInfo asks the UserInfo endpoint at each sign-in. Without it a session knows what
-	// the ID token says. Without the scope openid it is asked in any case.
+	// UserInfo fetches UserInfo at each sign-in. Otherwise a session has only the claims of
+	// the ID token. Without the scope openid, UserInfo is always fetched.
 	UserInfo bool
-	// Sessions keeps the sessions. Nil keeps 100,000 in memory: a restart signs everybody
-	// out, though not out of the provider.
+	// Sessions stores the sessions. Nil keeps up to 100,000 in memory: after a restart, users
+	// must sign in again, usually without a password because they are still signed in at the
+	// provider.
 	Sessions SessionStore
-	// SessionLifetime is how long a session lasts at most; zero means 12 hours.
+	// SessionLifetime is the maximum lifetime of a session; zero means 12 hours.
 	SessionLifetime time.Duration
-	// CookieKey, of 32 bytes, seals what the browser keeps while a sign-in is under way.
-	// Nil means a new random one for each process. Processes that share the work share
-	// the key, too.
+	// CookieKey is a key of 32 bytes that encrypts the cookies of sign-ins in progress. Nil
+	// means a random key. If the application runs in several processes, all need the same
+	// key.
 	CookieKey []byte `json:"-"`
-	// CookiePrefix begins the names of cookies, of letters, digits and hyphens. Empty means
-	// one that is derived from the redirect URI, the issuer and the client ID, so that
-	// applications that share a host, on two ports for instance, do not take each other's
+	// CookiePrefix is the prefix of the names of cookies: letters, digits and hyphens. Empty
+	// means a prefix derived from the redirect URI, the issuer and the client ID, so that
+	// applications on the same host, for example on two ports, do not overwrite each other's
 	// cookies.
 	CookiePrefix string
-	// Home is the path to go to where no other is known; empty means "/".
+	// Home is the path to return to if there is no return_to; empty means "/".
 	Home string
-	// Error responds to a request that failed, to the end user: a sign-in that they refused,
-	// that took too long or that was forged. err is for a log; for a sign-in it wraps a
-	// *SignInError, which says how to try again. status is the status that fits. Nil logs err
-	// and writes a short page.
+	// Error writes the response to a failed request, for the end user: a sign-in that was
+	// denied, took too long or was forged. err is for the log; for a sign-in it wraps a
+	// *SignInError, which has the path to try again. status is the suggested HTTP status. If
+	// Error is nil, err is logged and a short page is written.
 	Error func(w http.ResponseWriter, r *http.Request, status int, err error)
-	// Logger hears of what goes wrong; nil means slog.Default.
+	// Logger receives errors; nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// RelyingParty signs people in to a web application, keeps their sessions, and ends them
-// when they sign out here or at the provider. It is an http.Handler for these paths,
-// which stand beside that of the client's RedirectURI:
+// RelyingParty signs users in to a web application, keeps their sessions, and ends them when
+// users sign out in the application or at the provider. It is an http.Handler for these
+// paths, in the same directory as the client's RedirectURI:
 //
-//	sign-in              begins a sign-in; the parameter return_to is a path to come back to.
-//	                     With prompt=none nobody sees a page: the session is renewed, or
-//	                     ends if the end user is no longer signed in at the provider. If
-//	                     another site asked, it goes on
-//	callback             the redirect URI itself, whatever its name
+//	sign-in              starts a sign-in; return_to is the path to return to afterwards.
+//	                     With prompt=none no page is shown: the session is renewed, or it
+//	                     ends if the user is no longer signed in at the provider. It does
+//	                     not end if the request came from another site
+//	callback             the redirect URI, with any name
 //	sign-out             POST: ends the session here and at the provider; return_to as above
-//	signed-out           where the provider sends the browser afterwards
-//	initiate-login       begins a sign-in at somebody else's wish
-//	backchannel-logout   the provider says who has signed out
-//	frontchannel-logout  the same, through a frame in the browser
+//	signed-out           to which the provider redirects after sign-out
+//	initiate-login       starts a sign-in for another site, such as the provider
+//	backchannel-logout   receives logout tokens of the provider
+//	frontchannel-logout  ends the session from a frame on the provider's page
 //	check-session        a page for a frame, which sends the message "changed" to the page
 //	                     around it when the sign-in at the provider changes
 //
-// Require and Load put the session into the context of the application's own requests.
-// A RelyingParty is safe for concurrent use.
+// Require and Load add the session to the context of the application's own requests. A
+// RelyingParty is safe for concurrent use.
 //
-// It checks that forms which sign out come from the application's own pages. A
-// http.CrossOriginProtection around it must let through the redirect URI and
-// initiate-login, to which other sites may post.
+// It checks that sign-out forms come from the application's own pages. If it is wrapped in an
+// http.CrossOriginProtection, exclude the redirect URI and initiate-login from that, because
+// other sites may post to these.
 type RelyingParty struct {
 	client        *Client
 	authorization AuthorizationOptions
@@ -118,24 +120,24 @@ type RelyingParty struct {
 	logger        *slog.Logger
 
 	seal    seal
-	prefix  string   // of the names of cookies
+	prefix  string   // of cookie names
 	origin  *url.URL // of the application: scheme and host
-	base    string   // path of the folder that the redirect URI is in, with a slash at the end
+	base    string   // directory of the redirect URI, with a trailing slash
 	sources sources
 	own     http.CrossOriginProtection
 
 	mu   sync.Mutex
-	used map[string]time.Time // jti of logout tokens, until they expire
+	used map[string]time.Time // expiry of used logout tokens by jti
 }
 
-// NewRelyingParty checks the configuration. It sends no request.
+// NewRelyingParty checks the configuration and returns a RelyingParty. It sends no request.
 func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 	if config.Client == nil {
-		return nil, errors.New("client: a RelyingParty needs a Client")
+		return nil, errors.New("client: RelyingPartyConfig requires Client")
 	}
 	redirect, err := url.Parse(config.Client.config.RedirectURI)
 	if err != nil || redirect.Host == "" || !secure(redirect) || path.Clean(redirect.Path) != redirect.Path || redirect.Path == "/" {
-		return nil, errors.New("client: the Client of a RelyingParty needs a RedirectURI such as https://app.example.com/auth/callback")
+		return nil, errors.New("client: the Client of a RelyingParty requires a RedirectURI such as https://app.example.com/auth/callback")
 	}
 	p := &RelyingParty{
 		client: config.Client, authorization: config.Authorization, signInOptions: config.SignInOptions, onSignIn: config.OnSignIn,
@@ -159,7 +161,7 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 		p.home = "/"
 	}
 	if p.home != localPath(p.home, "") {
-		return nil, errors.New("client: Home is a path of the application, such as /start")
+		return nil, errors.New("client: Home must be a path of the application, such as /start")
 	}
 	if p.logger == nil {
 		p.logger = slog.Default()
@@ -173,24 +175,24 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 		rand.Read(key)
 	}
 	if len(key) != 32 {
-		return nil, errors.New("client: CookieKey has 32 bytes")
+		return nil, errors.New("client: CookieKey must have 32 bytes")
 	}
 	if p.seal, err = newSeal(key); err != nil {
 		return nil, err
 	}
 	if strings.Trim(strings.ToLower(config.CookiePrefix), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return nil, errors.New("client: CookiePrefix is of letters, digits and hyphens")
+		return nil, errors.New("client: CookiePrefix must have only letters, digits and hyphens")
 	}
 	p.prefix = config.CookiePrefix
 	if p.prefix == "" {
-		// Browsers keep cookies by host alone, whatever the port (RFC 6265, section 8.5).
+		// Browsers share cookies between the ports of a host (RFC 6265, section 8.5).
 		sum := sha256.Sum256([]byte(p.authorization.RedirectURI + " " + p.client.metadata.Issuer + " " + p.client.config.ClientID))
 		p.prefix = hex.EncodeToString(sum[:6]) + "-"
 	}
 	return p, nil
 }
 
-// hasOpenID reports whether sign-ins give an ID token.
+// hasOpenID reports whether sign-ins return an ID token.
 func (p *RelyingParty) hasOpenID() bool {
 	scopes := p.authorization.Scopes
 	if scopes == nil {
@@ -199,19 +201,19 @@ func (p *RelyingParty) hasOpenID() bool {
 	return slices.Contains(scopes, oauth.ScopeOpenID)
 }
 
-// Format keeps keys and tokens out of logs and messages, whatever the verb.
+// Format keeps keys and tokens out of logs and error messages, for every verb.
 func (p *RelyingParty) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "[relying party of %s at %s]", p.client.metadata.Issuer, p.origin)
 }
 
-// Format keeps the key out of logs and messages, whatever the verb.
+// Format keeps the key out of logs and error messages, for every verb.
 func (c RelyingPartyConfig) Format(s fmt.State, _ rune) { io.WriteString(s, "[relying party config]") }
 
 // LogValue keeps the key out of structured logs.
 func (c RelyingPartyConfig) LogValue() slog.Value { return slog.StringValue("[relying party config]") }
 
-// Registration returns what the provider must know of the application for all of the
-// paths to work, under the names of OpenID Connect Registration.
+// Registration returns the client metadata that the provider needs for all of the paths, with
+// the names of OpenID Connect Registration.
 func (p *RelyingParty) Registration() oauth.ClientMetadata {
 	at := func(name string) string { return p.origin.String() + p.base + name }
 	return oauth.ClientMetadata{
@@ -225,7 +227,7 @@ func (p *RelyingParty) Registration() oauth.ClientMetadata {
 	}
 }
 
-// refusal is an error with the status that it is answered by.
+// refusal is an error with its HTTP status.
 type refusal struct {
 	status int
 	err    error
@@ -236,7 +238,7 @@ func (r *refusal) Unwrap() error { return r.err }
 
 func refuse(status int, text string) error { return &refusal{status, errors.New("client: " + text)} }
 
-// ServeHTTP answers the paths of the RelyingParty, and no others.
+// ServeHTTP serves the paths of the RelyingParty. Other paths are not found.
 func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -272,7 +274,7 @@ func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !slices.Contains(methods, r.Method) {
 		header.Set("Allow", strings.Join(methods, ", "))
-		http.Error(w, "This address answers to "+strings.Join(methods, " and ")+".", http.StatusMethodNotAllowed)
+		http.Error(w, "Allowed methods: "+strings.Join(methods, ", ")+".", http.StatusMethodNotAllowed)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
@@ -283,12 +285,13 @@ func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.answerError(w, r, statusOf(err), err)
 }
 
-// statusOf tells what the browser brought from what the provider or the store did.
+// statusOf distinguishes errors of the browser's request from errors of the provider and the
+// store.
 func statusOf(err error) int {
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		return refused.status
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 { // reported at the redirect URI
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 { // in an authorization response
 		return http.StatusForbidden
 	}
 	if errors.Is(err, ErrRefused) {

@@ -12,12 +12,12 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// maxSessionState bounds what a provider may have the session remember.
+// maxSessionState limits the session_state that is stored in a session.
 const maxSessionState = 512
 
-// The page asks the provider's page whether the person's sign-in there has changed, every
-// five seconds, and tells the page that holds it (OpenID Connect Session Management,
-// section 3.1). After an error it asks no more.
+// Every five seconds, the page asks the provider's page whether the sign-in there has
+// changed, and notifies its parent page (OpenID Connect Session Management, section 3.1). It
+// stops after an error.
 const checkSessionScript = `const frame = document.querySelector("iframe"), provider = new URL(frame.src).origin
 const ask = () => frame.contentWindow.postMessage(frame.dataset.ask, provider)
 let timer
@@ -34,8 +34,8 @@ var checkSessionPage = template.Must(template.New("check-session").Parse(`<!doct
 <script>` + checkSessionScript + `</script>
 `))
 
-// checkSession writes the page for a frame in the application's own pages. Without a
-// session, or a provider that takes part, there is nothing to ask.
+// checkSession writes the page for a frame in the application's own pages. Without a session,
+// or if the provider does not support session management, the page is empty.
 func (p *RelyingParty) checkSession(w http.ResponseWriter, r *http.Request) error {
 	s, err := p.session(r)
 	if err != nil {
@@ -59,8 +59,8 @@ func (p *RelyingParty) checkSession(w http.ResponseWriter, r *http.Request) erro
 	return nil
 }
 
-// sessionState reads what an authorization response says of the sign-in at the provider;
-// nothing hangs from it but when the application asks again.
+// sessionState returns the session_state of an authorization response. It need not be
+// verified: it only determines when the application asks the provider again.
 func sessionState(answer url.Values) string {
 	if state := answer.Get("session_state"); len(state) <= maxSessionState && printable(state) {
 		return state
@@ -68,8 +68,8 @@ func sessionState(answer url.Values) string {
 	return ""
 }
 
-// silently makes a sign-in ask whether the end user is still signed in at the provider,
-// without a page.
+// silently makes a sign-in check, without a page, whether the user is still signed in at the
+// provider.
 func (p *RelyingParty) silently(r *http.Request, options *AuthorizationOptions, begun *attempt) error {
 	options.Prompt = []string{"none"}
 	begun.Silent, begun.Own = true, p.fromOwnPage(r)
@@ -80,8 +80,8 @@ func (p *RelyingParty) silently(r *http.Request, options *AuthorizationOptions, 
 	return err
 }
 
-// fromOwnPage reports whether a page of the application asked for a request, or the end user
-// by the address bar. Browsers say so by Sec-Fetch-Site; for those that do not, by Referer.
+// fromOwnPage reports whether a request comes from a page of the application, or from the
+// address bar. It uses Sec-Fetch-Site, or Referer for browsers that do not send that.
 func (p *RelyingParty) fromOwnPage(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin" || site == "none"
@@ -90,8 +90,9 @@ func (p *RelyingParty) fromOwnPage(r *http.Request) bool {
 	return err == nil && referer.Scheme == p.origin.Scheme && referer.Host == p.origin.Host
 }
 
-// signedOut tells from the answer to a silent sign-in whether the end user has signed out at
-// the provider: it refuses, or names somebody else. That it is in trouble says nothing.
+// signedOut reports whether the response to a silent sign-in shows that the user has signed
+// out at the provider: it is a refusal, or it is for another user. A failure of the provider
+// shows nothing.
 func signedOut(begun *attempt, tokens *Tokens, err error) bool {
 	if err == nil {
 		return begun.Subject != "" && tokens.Identity != nil && tokens.Identity.Subject != begun.Subject
@@ -100,9 +101,9 @@ func signedOut(begun *attempt, tokens *Tokens, err error) bool {
 	return ok && e.Status == 0 && e.Code != oauth.ServerError && e.Code != oauth.TemporarilyUnavailable
 }
 
-// endSilently ends the session after a silent sign-in that found nobody, or another. If
-// another site asked for it, the session goes on: any site can ask, in a way in which the
-// provider does not recognise the browser, and sign everybody out by it.
+// endSilently ends the session after a silent sign-in that found no user, or another user. If
+// the request came from another site, the session does not end: any site can send such a
+// request so that the provider does not recognize the browser, and could sign users out.
 func (p *RelyingParty) endSilently(w http.ResponseWriter, r *http.Request, begun *attempt) error {
 	if begun.Own {
 		if err := p.endSessions(r.Context(), begun.Session, p.sessionID(r)); err != nil {

@@ -21,17 +21,17 @@ var errorPage = template.Must(template.New("error").Parse(`<!doctype html>
 </html>
 `))
 
-// errorText says to the end user what happened, as far as they can do something about it.
+// errorText returns the title and text for the end user.
 func errorText(err error) (title, text string) {
 	switch {
 	case errors.Is(err, ErrRefused):
-		return "You cannot sign in here", "Your account was recognised, but it may not use this application."
+		return "You cannot sign in here", "You are signed in at the sign-in service, but your account may not use this application."
 	case errors.Is(err, &Error{Code: oauth.AccessDenied}):
 		return "You are not signed in", "The sign-in was cancelled, or access was denied. Nothing was shared with this application."
 	case errors.Is(err, ErrState), errors.Is(err, ErrTransaction):
-		return "This sign-in is no longer valid", "It took too long, was finished before, or began in another browser or tab. If this happens every time, cookies may be switched off."
+		return "This sign-in is no longer valid", "It took too long, was completed before, or was started in another browser or tab. If this happens every time, check that cookies are enabled."
 	}
-	return "That did not work", "The sign-in service could not be used. Try again in a moment."
+	return "Sign-in failed", "The sign-in service could not be used. Try again in a moment."
 }
 
 // writeErrorPage is the default of RelyingPartyConfig.Error.
@@ -50,7 +50,7 @@ func (p *RelyingParty) writeErrorPage(w http.ResponseWriter, r *http.Request, st
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	if err := errorPage.Execute(w, page); err != nil { // the browser left
-		p.logger.DebugContext(r.Context(), "write the error page", "error", err)
+	if err := errorPage.Execute(w, page); err != nil { // the browser has disconnected
+		p.logger.DebugContext(r.Context(), "writing the error page failed", "error", err)
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// maxUsedLogoutTokens bounds how many logout tokens are remembered until they expire.
-// Only those that the provider signed are.
+// maxUsedLogoutTokens limits how many used logout tokens are remembered until they expire.
+// Only tokens with a valid signature are remembered.
 const maxUsedLogoutTokens = 100_000
 
-// signOut ends the session here and sends the browser to the provider to end it there
+// signOut ends the session here and redirects the browser to the provider to sign out there
 // (OpenID Connect RP-Initiated Logout, section 2).
 func (p *RelyingParty) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err := p.own.Check(r); err != nil {
-		return refuse(http.StatusForbidden, "the form comes from another site")
+		return refuse(http.StatusForbidden, "the sign-out form comes from another site")
 	}
 	s, err := p.session(r)
 	if err != nil {
@@ -35,9 +35,9 @@ func (p *RelyingParty) signOut(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if s.Tokens.RefreshToken != "" && p.client.metadata.RevocationEndpoint != "" {
-		// The person is signed out whatever comes of it.
+		// The user is signed out even if this fails.
 		if err := p.client.Revoke(r.Context(), s.Tokens); err != nil {
-			p.logger.WarnContext(r.Context(), "the refresh token of a session that ended was not revoked", "error", err)
+			p.logger.WarnContext(r.Context(), "revoking the refresh token of an ended session failed", "error", err)
 		}
 	}
 	if p.client.metadata.EndSessionEndpoint == "" {
@@ -58,8 +58,8 @@ func (p *RelyingParty) signOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// signedOut takes the browser on from the provider. Nothing hangs from the state but where
-// to: without one, or with somebody else's, it is Home.
+// signedOut redirects the browser after it returns from the provider. The state only contains
+// the path. Without a valid state it redirects to Home.
 func (p *RelyingParty) signedOut(w http.ResponseWriter, r *http.Request) error {
 	returnTo := ""
 	if err := p.seal.open("signed-out", r.URL.Query().Get("state"), &returnTo); err != nil {
@@ -69,9 +69,9 @@ func (p *RelyingParty) signedOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// backChannelLogout ends the sessions that a logout token names (OpenID Connect
-// Back-Channel Logout, section 2.7). That they are over already is a success, too; all
-// that fails is answered 400 (section 2.8).
+// backChannelLogout ends the sessions that a logout token identifies (OpenID Connect
+// Back-Channel Logout, section 2.7). It is a success too if they have ended already. The
+// status of every error is 400 (section 2.8).
 func (p *RelyingParty) backChannelLogout(w http.ResponseWriter, r *http.Request) error {
 	err := p.backChannel(r)
 	if err == nil {
@@ -91,10 +91,10 @@ func (p *RelyingParty) backChannelLogout(w http.ResponseWriter, r *http.Request)
 
 func (p *RelyingParty) backChannel(r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
-		return fmt.Errorf("%w: the form cannot be read", ErrLogoutToken)
+		return fmt.Errorf("%w: the form is malformed", ErrLogoutToken)
 	}
 	if len(r.PostForm["logout_token"]) != 1 {
-		return fmt.Errorf("%w: there is none", ErrLogoutToken)
+		return fmt.Errorf("%w: logout_token is missing", ErrLogoutToken)
 	}
 	logout, err := p.client.LogoutToken(r.Context(), r.PostForm.Get("logout_token"))
 	if err != nil {
@@ -105,13 +105,13 @@ func (p *RelyingParty) backChannel(r *http.Request) error {
 	}
 	if err := p.sessions.DeleteSignedOut(r.Context(), logout.Issuer, logout.Subject, logout.SessionID); err != nil {
 		p.unuse(logout)
-		return errors.New("client: the sessions could not be ended")
+		return errors.New("client: ending the sessions failed")
 	}
 	return nil
 }
 
-// useOnce reports whether a logout token comes for the first time. A replayed one could
-// sign people out who have signed in again since.
+// useOnce reports whether a logout token is used for the first time. A replayed token could
+// sign out users who have signed in again.
 func (p *RelyingParty) useOnce(logout *LogoutToken, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,23 +132,23 @@ func (p *RelyingParty) useOnce(logout *LogoutToken, now time.Time) bool {
 	return true
 }
 
-// unuse lets the provider try again with the same token.
+// unuse allows the provider to try again with the same token.
 func (p *RelyingParty) unuse(logout *LogoutToken) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.used, logout.ID)
 }
 
-// frontChannelLogout ends the session that the provider names in a frame (OpenID Connect
-// Front-Channel Logout, section 2). Frames get no cookies of ours, so the session is
-// found by sid, which nobody can guess; without it nothing ends.
+// frontChannelLogout ends a session from a frame on the provider's page (OpenID Connect
+// Front-Channel Logout, section 2). Browsers do not send the application's cookies there, so
+// the session is found by its sid, which cannot be guessed. sid is required.
 func (p *RelyingParty) frontChannelLogout(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	header.Del("X-Frame-Options")
 	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors"+p.providerOrigins())
 	query := r.URL.Query()
 	if len(query["iss"]) != 1 || query.Get("iss") != p.client.metadata.Issuer || len(query["sid"]) != 1 || query.Get("sid") == "" {
-		http.Error(w, "iss or sid is missing or not the provider's.", http.StatusBadRequest)
+		http.Error(w, "iss or sid is missing, or iss is not the issuer of the provider.", http.StatusBadRequest)
 		return nil
 	}
 	if err := p.sessions.DeleteSignedOut(r.Context(), query.Get("iss"), "", query.Get("sid")); err != nil {
@@ -159,8 +159,8 @@ func (p *RelyingParty) frontChannelLogout(w http.ResponseWriter, r *http.Request
 	return nil
 }
 
-// providerOrigins are the pages that may hold our frame: the issuer's, and that of the
-// endpoint where people sign out, if it is elsewhere.
+// providerOrigins returns the origins whose pages may contain the frame: those of the issuer
+// and of the end_session_endpoint.
 func (p *RelyingParty) providerOrigins() string {
 	origins := ""
 	for _, address := range []string{p.client.metadata.Issuer, p.client.metadata.EndSessionEndpoint} {

@@ -7,30 +7,31 @@ import (
 	"time"
 )
 
-// Several processes of one application share their sessions, and a refresh token can be used
-// once. So one process claims the renewal in the store, and the others wait for its result.
+// Several processes of an application share its sessions, but a refresh token can be used only
+// once. Therefore one process claims the renewal in the store, and the others wait for its
+// result.
 const (
-	// renewalClaim is how long a process has a renewal to itself. A process that died is
-	// waited for no longer. It is longer than one request to the provider, and shorter than
-	// the time in which a server may still forgive a refresh token that comes again.
+	// renewalClaim is how long a claim is valid, in case its process has died. It is longer
+	// than one request to the provider, and shorter than the time in which a server may still
+	// accept a used refresh token again.
 	renewalClaim = requestTimeout + 5*time.Second
-	// renewalPoll is how often the others look.
+	// renewalPoll is how often waiting processes check the store.
 	renewalPoll = 200 * time.Millisecond
-	// renewalTimeout bounds a renewal with all that it waits for.
+	// renewalTimeout is the timeout of a renewal, including all waiting.
 	renewalTimeout = 3 * renewalClaim
-	// maxConflicts bounds how often a change is tried again because of others.
+	// maxConflicts limits how often a change is tried again after a conflict.
 	maxConflicts = 20
 )
 
-// sessionSource returns the source of a stored session's tokens.
+// sessionSource returns the Source for the tokens of a stored session.
 func (p *RelyingParty) sessionSource(id string, tokens *Tokens) *Source {
 	source := p.client.Source(tokens, func(ctx context.Context, next *Tokens) error { return p.storeTokens(ctx, id, next) })
 	source.renew = func(ctx context.Context, held *Tokens) (*Tokens, error) { return p.renewTokens(ctx, id, held) }
 	return source
 }
 
-// renewTokens returns newer tokens of a session than held: those that another process has
-// stored meanwhile, or else those that the provider gives for the refresh token.
+// renewTokens returns tokens of a session that are newer than held: those that another process
+// has stored meanwhile, or new ones from the provider.
 func (p *RelyingParty) renewTokens(ctx context.Context, id string, held *Tokens) (*Tokens, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
 	defer cancel()
@@ -43,13 +44,13 @@ func (p *RelyingParty) renewTokens(ctx context.Context, id string, held *Tokens)
 		return next, nil
 	}
 	if errors.Is(err, ErrSignInAgain) {
-		// Another process may have used the refresh token: one that began before the claim, or
-		// that took this one for dead.
+		// Another process may have used the refresh token: one that started before the claim, or
+		// one that assumed this process was dead.
 		if s, readErr := p.sessions.Get(ctx, id); readErr == nil && s != nil && s.Tokens != nil && !s.Tokens.same(stored) {
 			return s.Tokens, nil
 		}
 	}
-	// The others need not wait. If this fails they do, until the claim ends.
+	// Release the claim, so that the others need not wait until it expires.
 	_, releaseErr := p.updateSession(ctx, id, func(s *Session) bool {
 		mine := s.Tokens.same(stored) && !s.Renewing.IsZero()
 		s.Renewing = time.Time{}
@@ -58,10 +59,10 @@ func (p *RelyingParty) renewTokens(ctx context.Context, id string, held *Tokens)
 	return nil, errors.Join(err, releaseErr)
 }
 
-// claimRenewal returns tokens that are good, or claims their renewal. It waits for another
-// process that has claimed it.
+// claimRenewal returns valid tokens, or claims their renewal. It waits while another process
+// has claimed it.
 func (p *RelyingParty) claimRenewal(ctx context.Context, id string, held *Tokens) (tokens *Tokens, claimed bool, err error) {
-	waitUntil := time.Now().Add(renewalClaim) // by this clock; those of others may differ
+	waitUntil := time.Now().Add(renewalClaim) // by the local clock; those of other machines may differ
 	for conflicts := 0; conflicts < maxConflicts; {
 		s, err := p.sessions.Get(ctx, id)
 		switch {
@@ -91,10 +92,10 @@ func (p *RelyingParty) claimRenewal(ctx context.Context, id string, held *Tokens
 		}
 		conflicts++
 	}
-	return nil, false, errors.New("client: claim the renewal: others changed the session all the time")
+	return nil, false, errors.New("client: claim the renewal: too many concurrent changes of the session")
 }
 
-// storeTokens keeps renewed tokens, unless the store has newer ones.
+// storeTokens stores renewed tokens, unless the store has newer ones.
 func (p *RelyingParty) storeTokens(ctx context.Context, id string, tokens *Tokens) error {
 	found, err := p.updateSession(ctx, id, func(s *Session) bool {
 		if s.Tokens.same(tokens) || s.Tokens != nil && s.Tokens.Issued.After(tokens.Issued) {
@@ -109,8 +110,8 @@ func (p *RelyingParty) storeTokens(ctx context.Context, id string, tokens *Token
 	return err
 }
 
-// updateSession changes a stored session, and reports whether it is there. change reports
-// whether there is something to store; it is called again if somebody else was faster.
+// updateSession changes a stored session, and reports whether it exists. change reports
+// whether it has changed anything; it is called again after a conflict.
 func (p *RelyingParty) updateSession(ctx context.Context, id string, change func(*Session) bool) (found bool, err error) {
 	for range maxConflicts {
 		s, err := p.sessions.Get(ctx, id)
@@ -131,10 +132,10 @@ func (p *RelyingParty) updateSession(ctx context.Context, id string, change func
 			return true, nil
 		}
 	}
-	return true, errors.New("client: store the session: others changed it all the time")
+	return true, errors.New("client: store the session: too many concurrent changes")
 }
 
-// same reports whether two values are the outcome of one grant or refresh.
+// same reports whether two values are the tokens of the same grant or refresh.
 func (t *Tokens) same(other *Tokens) bool {
 	return t != nil && other != nil && t.AccessToken == other.AccessToken && t.RefreshToken == other.RefreshToken
 }

@@ -12,14 +12,15 @@ import (
 
 type sessionContext struct{}
 
-// SessionFrom returns the session of a request that came through Require or Load; nil if
-// nobody is signed in.
+// SessionFrom returns the session of a request that passed Require or Load, nil if no user is
+// signed in.
 func SessionFrom(ctx context.Context) *Session {
 	s, _ := ctx.Value(sessionContext{}).(*Session)
 	return s
 }
 
-// Load puts the session of each request, if there is one, into its context.
+// Load returns a handler that adds the session, if there is one, to the context of each
+// request.
 func (p *RelyingParty) Load(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Cookie")
@@ -35,8 +36,8 @@ func (p *RelyingParty) Load(next http.Handler) http.Handler {
 	})
 }
 
-// Require lets only requests of people who are signed in through to next. Others are sent
-// to sign in, and come back; what is no visit to a page is answered 401.
+// Require returns a handler that calls next only for signed-in users. Other visitors of a page
+// are redirected to sign in and return afterwards; the response to other requests is 401.
 func (p *RelyingParty) Require(next http.Handler) http.Handler {
 	return p.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch mode := r.Header.Get("Sec-Fetch-Mode"); {
@@ -45,12 +46,12 @@ func (p *RelyingParty) Require(next http.Handler) http.Handler {
 		case r.Method == http.MethodGet && (mode == "" || mode == "navigate"):
 			seeOther(w, p.SignInPath(r.URL.RequestURI()))
 		default:
-			http.Error(w, "Nobody is signed in.", http.StatusUnauthorized)
+			http.Error(w, "You are not signed in.", http.StatusUnauthorized)
 		}
 	}))
 }
 
-// SignInPath returns the path that begins a sign-in and comes back to returnTo, a path of
+// SignInPath returns the path that starts a sign-in and then returns to returnTo, a path of
 // the application.
 func (p *RelyingParty) SignInPath(returnTo string) string {
 	return p.base + "sign-in?" + url.Values{"return_to": {returnTo}}.Encode()
@@ -69,15 +70,15 @@ func (p *RelyingParty) session(r *http.Request) (*Session, error) {
 	if s == nil || s.Tokens == nil || s.Issuer != p.client.metadata.Issuer || !time.Now().Before(s.Expires) {
 		return nil, nil
 	}
-	if s.UserInfo != nil && s.UserInfo.Subject == "" { // its subject is in another claim than sub
+	if s.UserInfo != nil && s.UserInfo.Subject == "" { // its subject is not in sub
 		s.UserInfo.Subject = s.Subject
 	}
 	s.source = p.sources.of(s, func() *Source { return p.sessionSource(s.ID, s.Tokens) })
 	return s, nil
 }
 
-// sessionID returns the ID of the session that a request's cookie is for, whether there
-// is one or not; "" without a cookie.
+// sessionID returns the session ID for a request's cookie, "" without a cookie. The session
+// may not exist.
 func (p *RelyingParty) sessionID(r *http.Request) string {
 	cookie, err := r.Cookie(p.cookieName("session"))
 	if err != nil {
@@ -86,7 +87,7 @@ func (p *RelyingParty) sessionID(r *http.Request) string {
 	return sessionKey(cookie.Value)
 }
 
-// endSessions deletes the sessions of the IDs that are not empty, as far as they are there.
+// endSessions deletes the sessions with these IDs. It ignores empty and unknown IDs.
 func (p *RelyingParty) endSessions(ctx context.Context, ids ...string) error {
 	for _, id := range ids {
 		if id == "" {
@@ -100,8 +101,8 @@ func (p *RelyingParty) endSessions(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// startSession begins a session with a new cookie, whatever the browser had before: who
-// planted a cookie gains no session by it. The session before ends.
+// startSession starts a session with a new cookie and ends the previous one. The new cookie
+// prevents session fixation.
 func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, tokens *Tokens, state, before string) error {
 	ctx := r.Context()
 	id := rand.Text()
@@ -116,14 +117,14 @@ func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, toke
 	if p.userInfo {
 		info, err := p.client.UserInfo(ctx, tokens)
 		if err != nil {
-			return fmt.Errorf("ask for UserInfo: %w", err)
+			return fmt.Errorf("fetch UserInfo: %w", err)
 		}
 		s.UserInfo, s.Subject = info, info.Subject
 	}
 	if s.Subject == "" {
-		return fmt.Errorf("%w: there is none; the scopes of a RelyingParty have openid among them, or Config.UserInfoSubject is set", ErrIDToken)
+		return fmt.Errorf("%w: there is none; a RelyingParty requires the scope openid or Config.UserInfoSubject", ErrIDToken)
 	}
-	if err := p.askHook(r, s); err != nil {
+	if err := p.callOnSignIn(r, s); err != nil {
 		return err
 	}
 	if err := p.endSessions(ctx, before, p.sessionID(r)); err != nil {
@@ -136,8 +137,8 @@ func (p *RelyingParty) startSession(w http.ResponseWriter, r *http.Request, toke
 	return nil
 }
 
-// askHook has the application look at a session before it begins.
-func (p *RelyingParty) askHook(r *http.Request, s *Session) error {
+// callOnSignIn calls OnSignIn for a session before it starts.
+func (p *RelyingParty) callOnSignIn(r *http.Request, s *Session) error {
 	if p.onSignIn == nil {
 		return nil
 	}

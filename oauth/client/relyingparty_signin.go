@@ -14,22 +14,22 @@ import (
 	"unicode"
 )
 
-// attempt is a sign-in that is under way, as the browser keeps it. Its names are short:
-// several of them go with each request.
+// attempt is a sign-in in progress, as stored in a cookie. Its JSON names are short, because
+// each request can contain several of these cookies.
 type attempt struct {
 	Transaction *Transaction `json:"t"`
 	ReturnTo    string       `json:"r,omitempty"`
-	// Session is the ID of the session that the browser had then. A form that the
-	// provider's page posts brings no cookie that would tell.
+	// Session is the ID of the session that the browser had at the start. With form_post, the
+	// browser does not send the session cookie to the callback.
 	Session string `json:"s,omitempty"`
-	// Silent says that nobody was to see a page, and Subject who was signed in then. Own says
-	// that a page of the application itself asked.
+	// Silent means prompt=none; Subject is the user who was signed in at the start. Own means
+	// that the sign-in was started by a page of the application itself.
 	Silent  bool   `json:"q,omitempty"`
 	Own     bool   `json:"o,omitempty"`
 	Subject string `json:"u,omitempty"`
 }
 
-// pack leaves out of an attempt what the configuration says, and unpack puts it back.
+// pack removes values from an attempt that are in the configuration; unpack restores them.
 func (p *RelyingParty) pack(begun attempt) attempt {
 	t := *begun.Transaction
 	if t.RedirectURI == p.client.config.RedirectURI {
@@ -58,8 +58,8 @@ func (p *RelyingParty) unpack(begun *attempt) {
 	}
 }
 
-// attemptPrefix begins the names of cookies of attempts. Each has its own, so that tabs do
-// not disturb each other.
+// attemptPrefix is the prefix of cookie names of attempts. Each attempt has its own
+// cookie, so that tabs do not interfere.
 const attemptPrefix = "sign-in-"
 
 func (p *RelyingParty) attemptCookie(state string) string {
@@ -81,7 +81,7 @@ func (p *RelyingParty) signIn(w http.ResponseWriter, r *http.Request) error {
 	return p.failed(begun, p.begin(w, r, options, begun))
 }
 
-// failed tells the end user how to begin a sign-in again that ended with an error.
+// failed wraps the error of a sign-in in a SignInError.
 func (p *RelyingParty) failed(begun attempt, err error) error {
 	if err == nil {
 		return nil
@@ -89,7 +89,7 @@ func (p *RelyingParty) failed(begun attempt, err error) error {
 	return &SignInError{TryAgain: p.SignInPath(localPath(begun.ReturnTo, p.home)), Err: err}
 }
 
-// optionsFor returns what the sign-in that a request begins asks for.
+// optionsFor returns the options of the sign-in that a request starts.
 func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error) {
 	options := p.authorization
 	if p.signInOptions == nil {
@@ -110,7 +110,7 @@ func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error)
 	return options, err
 }
 
-// begin sends the browser to the provider.
+// begin redirects the browser to the provider.
 func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options AuthorizationOptions, begun attempt) error {
 	address, transaction, err := p.client.AuthorizationURL(options)
 	if err != nil {
@@ -120,7 +120,7 @@ func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options Aut
 	begun.Session = p.sessionID(r)
 	name := p.attemptCookie(transaction.State)
 	sealed, err := p.seal.close(name, p.pack(begun))
-	if err == nil && cookieBytes(name, sealed) > maxSignInBytes { // better another page than no sign-in
+	if err == nil && cookieBytes(name, sealed) > maxSignInBytes { // better another page afterwards than no sign-in
 		begun.ReturnTo = p.home
 		sealed, err = p.seal.close(name, p.pack(begun))
 	}
@@ -136,9 +136,8 @@ func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options Aut
 	return nil
 }
 
-// forgetAttempts lets so many attempts of the browser be, of so many bytes together. The
-// others are forgotten, the oldest first, which is how browsers send them (RFC 6265, section
-// 5.4).
+// forgetAttempts limits the number and the total size of the browser's attempts. It deletes
+// the oldest first, in the order in which browsers send them (RFC 6265, section 5.4).
 func (p *RelyingParty) forgetAttempts(w http.ResponseWriter, r *http.Request, most, mostBytes int) {
 	var attempts []*http.Cookie
 	bytes := 0
@@ -155,29 +154,29 @@ func (p *RelyingParty) forgetAttempts(w http.ResponseWriter, r *http.Request, mo
 	}
 }
 
-// cookieBytes is what a cookie takes of a request: name=value and what separates it.
+// cookieBytes returns the size of a cookie in a request: name=value and the separator.
 func cookieBytes(name, value string) int { return len(name) + len(value) + len("=; ") }
 
 func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
-	answer, err := p.callbackAnswer(w, r)
+	answer, err := p.callbackParameters(w, r)
 	if answer == nil || err != nil {
 		return p.failed(attempt{}, err)
 	}
 	name := p.attemptCookie(answer.Get("state"))
 	cookie, err := r.Cookie(name)
 	if err != nil {
-		return p.failed(attempt{}, fmt.Errorf("%w: none is under way in this browser, or its cookies are off", ErrState))
+		return p.failed(attempt{}, fmt.Errorf("%w: no sign-in is in progress in this browser, or it does not accept cookies", ErrState))
 	}
 	p.setCookie(w, name, "", -1, false)
 	var begun attempt
 	if err := p.seal.open(name, cookie.Value, &begun); err != nil || begun.Transaction == nil {
-		return p.failed(attempt{}, fmt.Errorf("%w: its cookie is not one of ours", ErrState))
+		return p.failed(attempt{}, fmt.Errorf("%w: its cookie is not valid", ErrState))
 	}
 	p.unpack(&begun)
 	return p.failed(begun, p.finish(w, r, &begun, answer))
 }
 
-// finish ends a sign-in that this browser began.
+// finish completes a sign-in that this browser started.
 func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, begun *attempt, answer url.Values) error {
 	tokens, err := p.client.Callback(r.Context(), begun.Transaction, answer)
 	if begun.Silent && signedOut(begun, tokens, err) {
@@ -193,15 +192,15 @@ func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, begun *att
 	return nil
 }
 
-// callbackAnswer returns the parameters of an authorization response, or nil after it has
-// written the page that fetches them out of the fragment. Tokens in a query are refused:
-// they have been written to logs and histories by then.
-func (p *RelyingParty) callbackAnswer(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+// callbackParameters returns the parameters of an authorization response. If they may be in the
+// fragment, it writes the page that posts them and returns nil. Tokens in a query are
+// rejected: they are in logs and browser histories already.
+func (p *RelyingParty) callbackParameters(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodGet {
 		answer := r.URL.Query()
 		switch {
 		case answer.Has("id_token") || answer.Has("access_token"):
-			return nil, fmt.Errorf("%w: tokens came in its query", ErrCallback)
+			return nil, fmt.Errorf("%w: it has tokens in its query", ErrCallback)
 		case !answer.Has("state") && p.client.responseType.FrontChannel():
 			return nil, writeFragmentPage(w)
 		}
@@ -215,25 +214,25 @@ func (p *RelyingParty) callbackAnswer(w http.ResponseWriter, r *http.Request) (u
 	}
 	answer, err := url.ParseQuery(r.PostForm.Get("fragment"))
 	if err != nil {
-		return nil, fmt.Errorf("%w: its fragment cannot be read", ErrCallback)
+		return nil, fmt.Errorf("%w: its fragment is malformed", ErrCallback)
 	}
 	return answer, nil
 }
 
-// initiateLogin begins a sign-in that another site asked for (OpenID Connect Core, section
-// 4). It can choose neither the provider nor a place outside of the application.
+// initiateLogin starts a sign-in for another site (OpenID Connect Core, section 4). That site
+// can choose neither another provider nor a page outside of the application.
 func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
-		return refuse(http.StatusBadRequest, "the form cannot be read")
+		return refuse(http.StatusBadRequest, "the form is malformed")
 	}
 	if issuer := r.Form["iss"]; len(issuer) != 1 || issuer[0] != p.client.metadata.Issuer {
-		return refuse(http.StatusBadRequest, "iss is not the provider of this application")
+		return refuse(http.StatusBadRequest, "iss is not the issuer of the provider")
 	}
 	returnTo := ""
 	if target := r.Form.Get("target_link_uri"); target != "" {
 		rest, ok := strings.CutPrefix(target, p.origin.String())
 		if returnTo = localPath(rest, ""); !ok || returnTo == "" {
-			return refuse(http.StatusBadRequest, "target_link_uri is outside of this application")
+			return refuse(http.StatusBadRequest, "target_link_uri must be a page of this application")
 		}
 	}
 	begun := attempt{ReturnTo: returnTo}
@@ -250,16 +249,16 @@ func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) err
 	return p.failed(begun, p.begin(w, r, options, begun))
 }
 
-// seeOther sends the browser on, by GET (RFC 9700, section 4.12), to exactly there:
-// http.Redirect would tidy the path.
+// seeOther redirects the browser with GET (RFC 9700, section 4.12) to exactly this URL;
+// http.Redirect would clean the path.
 func seeOther(w http.ResponseWriter, location string) {
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// localPath returns a path with its query if it is one of this application, else
-// otherwise. Browsers take "//host" and "/\host" for other hosts, also with a tab or a line
-// break in them; what only leads to such is refused with them.
+// localPath returns a path with its query if it is on this host, else otherwise. Browsers
+// interpret "//host" and "/\host" as other hosts, also with tabs or line breaks in them; paths
+// that could become one of these are rejected too.
 func localPath(given, otherwise string) string {
 	u, err := url.Parse(given)
 	if err != nil || len(given) > maxReturnTo || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(given, "/") || strings.HasPrefix(given, "//") {
@@ -273,8 +272,8 @@ func localPath(given, otherwise string) string {
 	return given
 }
 
-// The answer of the implicit and hybrid flows comes in the fragment, which browsers do
-// not send. The page posts it to where it stands, and wipes it from the address.
+// In the implicit and hybrid flows the response is in the fragment, which browsers do not
+// send. The page posts it to the same URL and removes it from the address bar.
 const fragmentScript = `const form = document.forms[0]
 form.elements.fragment.value = location.hash.slice(1)
 history.replaceState(null, "", location.pathname)

@@ -13,12 +13,11 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// requestObjectLifetime is how long a request object can be used. The browser brings it,
-// or the provider fetches it, at once.
+// requestObjectLifetime is how long a request object is valid. It is used immediately.
 const requestObjectLifetime = 5 * time.Minute
 
-// unsigned is the algorithm of request objects that nobody signed (OpenID Connect Core,
-// section 6.1). They say no more than plain parameters do.
+// unsigned is the algorithm of unsigned request objects (OpenID Connect Core, section 6.1).
+// They are as trustworthy as plain parameters.
 const unsigned = "none"
 
 func (c *Client) chooseRequestSigner() (err error) {
@@ -35,9 +34,9 @@ func (c *Client) chooseRequestSigner() (err error) {
 	return nil
 }
 
-// byRequestObject moves the parameters into a request object. What OAuth 2.0 cannot do
-// without stays outside as well (OpenID Connect Core, sections 6.1 and 6.2), and so do
-// the endpoint's own parameters, which are not the client's to sign.
+// byRequestObject moves the parameters into a request object. The parameters that OAuth 2.0
+// requires are sent outside too (OpenID Connect Core, sections 6.1 and 6.2). Parameters from
+// the endpoint's own query are not part of the object.
 func (c *Client) byRequestObject(query, endpoint url.Values, publish func(string) (string, error), now time.Time) (url.Values, error) {
 	claims := map[string]any{}
 	for name, values := range query {
@@ -62,11 +61,11 @@ func (c *Client) byRequestObject(query, endpoint url.Values, publish func(string
 	claims["exp"] = now.Add(requestObjectLifetime).Unix()
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		return nil, fmt.Errorf("client: make a request object: %w", err)
+		return nil, fmt.Errorf("client: encode the request object: %w", err)
 	}
 	object, err := c.signRequestObject(payload)
 	if err != nil {
-		return nil, fmt.Errorf("client: sign a request object: %w", err)
+		return nil, fmt.Errorf("client: sign the request object: %w", err)
 	}
 	outside := endpoint
 	for _, name := range [...]string{"response_type", "client_id", "scope"} {
@@ -80,7 +79,7 @@ func (c *Client) byRequestObject(query, endpoint url.Values, publish func(string
 	}
 	location, err := publish(object)
 	if err != nil {
-		return nil, fmt.Errorf("client: publish a request object: %w", err)
+		return nil, fmt.Errorf("client: publish the request object: %w", err)
 	}
 	outside.Set("request_uri", location)
 	return outside, nil

@@ -336,11 +336,11 @@ func TestUserInfoSigned(t *testing.T) {
 	}{
 		"signed, as asked":     {alg: "ES256"},
 		"signed, unasked":      {},
-		"other algorithm":      {alg: "RS256", want: client.ErrAnswer},
-		"unsigned":             {alg: "ES256", plain: true, want: client.ErrAnswer},
-		"other issuer":         {change: func(c map[string]any) { c["iss"] = "https://evil.example" }, want: client.ErrAnswer},
-		"other audience":       {change: func(c map[string]any) { c["aud"] = "other" }, want: client.ErrAnswer},
-		"expired":              {change: func(c map[string]any) { c["exp"] = 1 }, want: client.ErrAnswer},
+		"other algorithm":      {alg: "RS256", want: client.ErrResponse},
+		"unsigned":             {alg: "ES256", plain: true, want: client.ErrResponse},
+		"other issuer":         {change: func(c map[string]any) { c["iss"] = "https://evil.example" }, want: client.ErrResponse},
+		"other audience":       {change: func(c map[string]any) { c["aud"] = "other" }, want: client.ErrResponse},
+		"expired":              {change: func(c map[string]any) { c["exp"] = 1 }, want: client.ErrResponse},
 		"no issuer, as it may": {change: func(c map[string]any) { delete(c, "iss"); delete(c, "aud") }},
 		"somebody else":        {change: func(c map[string]any) { c["sub"] = "mallory" }, want: client.ErrSubject},
 	} {

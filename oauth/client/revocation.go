@@ -9,9 +9,9 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// Revoke ends the tokens at the provider (RFC 7009): the refresh token, with which the
-// provider ends its access tokens too, or the access token if there is no refresh token.
-// A token that the provider does not know counts as revoked.
+// Revoke revokes the tokens at the provider (RFC 7009): the refresh token, and with it usually
+// its access tokens, or the access token if there is no refresh token. It succeeds also for a
+// token that the provider does not know.
 func (c *Client) Revoke(ctx context.Context, t *Tokens) error {
 	if c.metadata.RevocationEndpoint == "" {
 		return fmt.Errorf("%w: its metadata has no revocation_endpoint", ErrUnsupported)

@@ -15,105 +15,103 @@ import (
 	"time"
 )
 
-// Session is one person who is signed in to a web application in one browser. Whoever
-// can read a stored one can act for the person; printing it shows nothing.
+// Session is the session of a signed-in user in one browser. It contains tokens, so protect
+// stored sessions. Printing it shows nothing.
 type Session struct {
-	// ID is what the store knows the session by. It is not what the cookie holds, so
-	// that a store that was read opens no session.
+	// ID is the key in the store. It differs from the value of the cookie, so that access to
+	// the store is not enough to take over a session.
 	ID      string `json:"id"`
 	Issuer  string `json:"iss"`
 	Subject string `json:"sub"`
-	// SessionID is the provider's own name of the sign-in, by which it may end it; empty
-	// if the provider gave none.
+	// SessionID is the sid of the sign-in at the provider, with which the provider can end it;
+	// empty without sid.
 	SessionID string `json:"sid,omitempty"`
-	// SessionState is what the provider's page compares, to say whether that sign-in has
-	// changed (OpenID Connect Session Management, section 2); empty if it does not.
+	// SessionState is the session_state that the provider's page compares to find out whether
+	// that sign-in has changed (OpenID Connect Session Management, section 2); may be empty.
 	SessionState string `json:"session_state,omitempty"`
-	// Tokens are those of the sign-in or of the last refresh. Use Source, which renews
-	// them, to call an API.
+	// Tokens are the tokens of the sign-in or of the last refresh. To call an API, use Source,
+	// which renews them.
 	Tokens *Tokens `json:"tokens"`
-	// UserInfo is what the UserInfo endpoint said at the sign-in, if it was asked.
+	// UserInfo is the UserInfo that was fetched at the sign-in, nil if it was not.
 	UserInfo *UserInfo `json:"userinfo,omitempty"`
-	// Data is what RelyingPartyConfig.OnSignIn adds.
+	// Data is for RelyingPartyConfig.OnSignIn and the application.
 	Data    map[string]string `json:"data,omitempty"`
 	Started time.Time         `json:"started"`
 	Expires time.Time         `json:"expires"`
-	// Version is how often the session was replaced. It belongs to the store.
+	// Version is how often the session was replaced. Only the store changes it.
 	Version int64 `json:"version,omitempty"`
-	// Renewing is until when the process that renews the tokens has them to itself; zero if
-	// none does.
+	// Renewing is the end of a process's claim to renew the tokens; zero without a claim.
 	Renewing time.Time `json:"renewing,omitzero"`
 
 	source *Source
 }
 
-// Format keeps tokens out of logs and messages, whatever the verb.
+// Format keeps tokens out of logs and error messages, for every verb.
 func (Session) Format(s fmt.State, _ rune) { io.WriteString(s, "[session]") }
 
 // LogValue keeps tokens out of structured logs.
 func (Session) LogValue() slog.Value { return slog.StringValue("[session]") }
 
-// Source hands out the session's tokens and renews them. All requests of one session
-// share it, so that one refresh at a time is under way. When the session has ended
-// meanwhile, tokens are renewed no more, and it fails with ErrSignInAgain.
+// Source returns the source of the session's tokens, which renews them. All requests of one
+// session share it, so that there is only one refresh at a time. After the session has ended,
+// tokens are not renewed, and it fails with ErrSignInAgain.
 func (s *Session) Source() *Source { return s.source }
 
-// Decode reads the person's claims into a struct or map: those of UserInfo if it was
-// asked, else those of the ID token.
+// Decode decodes the user's claims into a struct or map: those of UserInfo if it was fetched,
+// else those of the ID token.
 func (s *Session) Decode(into any) error {
 	switch {
 	case s.UserInfo != nil:
 		return s.UserInfo.Decode(into)
 	case s.Tokens == nil || s.Tokens.Identity == nil:
-		return errors.New("client: the session has no claims: there was neither an ID token nor UserInfo")
+		return errors.New("client: the session has no claims: it has neither an ID token nor UserInfo")
 	}
 	return s.Tokens.Identity.Decode(into)
 }
 
-// SessionStore keeps the sessions of a RelyingParty. A web application that runs on one
-// machine uses MemorySessions; one that runs on several, or that keeps its users signed in
-// over a restart, uses package sqlsession or a store of its own, where a Session is kept as
-// JSON. Package sessiontest checks that a store keeps this contract. Methods are called
-// concurrently.
+// SessionStore stores the sessions of a RelyingParty. A web application in one process can use
+// MemorySessions. An application that runs in several processes, or whose users stay signed in
+// after a restart, uses package sqlsession or its own store, in which it can keep a Session as
+// JSON. Package sessiontest tests implementations. Methods are called concurrently.
 type SessionStore interface {
-	// Put keeps a new session until it expires.
+	// Put stores a new session until it expires.
 	Put(ctx context.Context, s *Session) error
-	// Get returns the session of an ID, which the caller may change, with its present
-	// Version; nil if there is none or it has expired.
+	// Get returns the session with an ID and its current Version, nil if there is none or it
+	// has expired. The caller may change the returned session.
 	Get(ctx context.Context, id string) (*Session, error)
-	// Replace stores s in place of the session with its ID, if that is still there and has
-	// the Version of s, and reports whether it did. What is stored has a Version that is
-	// higher by one. If the session has ended, or was replaced since s was read, it does
-	// nothing: a session that ended must not come back, and nobody's change may be lost.
+	// Replace replaces the session with the ID of s, if it still exists and has the Version of
+	// s, and reports whether it did. The Version of the stored session is one higher. If the
+	// session has ended, or was replaced since s was read, Replace does nothing: an ended
+	// session must not come back, and no change may be lost.
 	Replace(ctx context.Context, s *Session) (bool, error)
-	// Delete ends the session of an ID, if it is there.
+	// Delete deletes the session with an ID, if it exists.
 	Delete(ctx context.Context, id string) error
-	// DeleteSignedOut ends all sessions of an issuer that have the sid and the sub that
-	// are not empty. At least one is not.
+	// DeleteSignedOut deletes all sessions of an issuer with the given sub and sid. One of
+	// them can be empty, which matches any value.
 	DeleteSignedOut(ctx context.Context, issuer, subject, sessionID string) error
 }
 
-// sessionKey is the ID under which the session of a cookie is stored.
+// sessionKey returns the ID of the session for a cookie.
 func sessionKey(cookie string) string {
 	sum := sha256.Sum256([]byte(cookie))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// MemorySessions keeps sessions in memory. When it is full the oldest session ends.
+// MemorySessions is a SessionStore in memory. When it is full, the oldest session ends.
 type MemorySessions struct {
 	most int
 
 	mu    sync.Mutex
-	order *list.List               // of Session, the oldest first
-	byID  map[string]*list.Element // in order
-	// bySID are those of an issuer and sid: anybody can ask to end them by the front channel.
+	order *list.List               // of Session, oldest first
+	byID  map[string]*list.Element // elements of order
+	// bySID finds sessions by issuer and sid quickly: anybody can send front-channel logouts.
 	bySID map[string][]*list.Element
 }
 
-// NewMemorySessions returns an empty store for at most so many sessions. Each takes a few
-// kilobytes: what its tokens are long.
-func NewMemorySessions(most int) *MemorySessions {
-	return &MemorySessions{most: most, order: list.New(), byID: map[string]*list.Element{}, bySID: map[string][]*list.Element{}}
+// NewMemorySessions returns an empty store for at most size sessions. A session needs a few
+// kilobytes, mostly for its tokens.
+func NewMemorySessions(size int) *MemorySessions {
+	return &MemorySessions{most: size, order: list.New(), byID: map[string]*list.Element{}, bySID: map[string][]*list.Element{}}
 }
 
 // Put implements SessionStore.
@@ -216,19 +214,17 @@ func (m *MemorySessions) remove(e *list.Element) {
 	m.order.Remove(e)
 }
 
-// sources holds the Source of each session that is in use, so that all of its requests
-// share one.
+// sources caches the Source of each active session, so that all of its requests share one.
 type sources struct {
 	mu   sync.Mutex
 	byID map[string]*Source
 }
 
-// maxSources bounds how many are held. One that is dropped is made anew when its session
-// is used next.
+// maxSources limits the cache. A dropped Source is created again when its session is used.
 const maxSources = 10_000
 
-// of returns the source of a stored session. If another process has refreshed the
-// session's tokens meanwhile, it begins with those.
+// of returns the Source of a stored session. If another process has renewed the session's
+// tokens, the Source gets those.
 func (h *sources) of(s *Session, fresh func() *Source) *Source {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -239,7 +235,7 @@ func (h *sources) of(s *Session, fresh func() *Source) *Source {
 		if len(h.byID) < maxSources {
 			break
 		}
-		// What is being renewed, or could not be stored, nobody else has.
+		// Its tokens are being renewed or are not stored yet, so they are nowhere else.
 		if !held.busy() {
 			delete(h.byID, id)
 		}
@@ -257,7 +253,7 @@ func (h *sources) drop(id string) {
 	delete(h.byID, id)
 }
 
-// busy reports whether tokens are being renewed or wait to be stored.
+// busy reports whether tokens are being renewed or are not stored yet.
 func (s *Source) busy() bool {
 	if s.flight.underWay() {
 		return true
@@ -267,24 +263,24 @@ func (s *Source) busy() bool {
 	return s.unsaved
 }
 
-// outdated reports whether other tokens that are stored go before those that s holds:
-// because they are newer, or because s cannot renew its own.
+// outdated reports whether the stored tokens should replace those of s: because they are
+// newer, or because s cannot renew its own.
 func (s *Source) outdated(stored *Tokens) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return stored.Issued.After(s.tokens.Issued) || errors.Is(s.failure, ErrSignInAgain) && !s.tokens.same(stored)
 }
 
-// MarshalJSON keeps UserInfo as the claims that it is.
+// MarshalJSON encodes UserInfo as its claims.
 func (u *UserInfo) MarshalJSON() ([]byte, error) { return u.Claims, nil }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON decodes the output of MarshalJSON.
 func (u *UserInfo) UnmarshalJSON(document []byte) error {
 	var members struct {
 		Subject string `json:"sub"`
 	}
 	if err := json.Unmarshal(document, &members); err != nil {
-		return fmt.Errorf("client: stored UserInfo: %w", err)
+		return fmt.Errorf("client: decode stored UserInfo: %w", err)
 	}
 	u.Subject, u.Claims = members.Subject, append(json.RawMessage(nil), document...)
 	return nil

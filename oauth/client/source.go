@@ -14,18 +14,17 @@ import (
 )
 
 const (
-	// earlyRenewal is how long before its end an access token is replaced; a tenth of
-	// its lifetime if that is less.
+	// earlyRenewal is how long before its expiry an access token is renewed, or a tenth of its
+	// lifetime if that is less.
 	earlyRenewal = 30 * time.Second
-	// After a failed renewal a source waits before it asks again, twice as long each
-	// time within these bounds, and longer if the provider says so.
+	// After a failed renewal a source waits before it tries again, twice as long each time
+	// within these limits, and longer if the provider sends Retry-After.
 	firstPause, longestPause = time.Second, time.Minute
 )
 
-// Source hands out tokens and renews them shortly before they end. However many
-// goroutines ask, one request at a time goes to the provider. After a failure it leaves
-// the provider alone for a while, and meanwhile hands out the old token as long as that
-// is good. It is safe for concurrent use.
+// Source provides tokens and renews them shortly before they expire. Concurrent callers share
+// one request to the provider. After a failure it pauses before the next request, and
+// returns the old token while that is valid. It is safe for concurrent use.
 type Source struct {
 	base      *http.Client
 	renew     func(context.Context, *Tokens) (*Tokens, error)
@@ -34,28 +33,29 @@ type Source struct {
 
 	mu       sync.Mutex
 	tokens   *Tokens
-	unsaved  bool // onRefresh has not taken tokens yet
+	unsaved  bool // onRefresh has not stored the tokens yet
 	failure  error
 	failures int
 	retryAt  time.Time
 }
 
-// Format keeps tokens out of logs and messages, whatever the verb.
+// Format keeps tokens out of logs and error messages, for every verb.
 func (s *Source) Format(state fmt.State, _ rune) { io.WriteString(state, "[token source]") }
 
-// Source returns a source that begins with t and renews them by their refresh token.
-// onRefresh, if not nil, stores the new tokens, and is called before anybody gets them:
-// the provider may have used up the old refresh token. If it fails, those who wait get
-// the error, and it is called again when somebody asks next.
+// Source returns a source that starts with t and renews the tokens with their refresh token.
+// onRefresh, if not nil, must store the new tokens: the old refresh token may be used up. It
+// is called before any caller gets them. If it fails, waiting callers get the error, and the
+// next caller calls it again.
 func (c *Client) Source(t *Tokens, onRefresh func(context.Context, *Tokens) error) *Source {
 	return &Source{base: c.config.HTTPClient, renew: c.Refresh, onRefresh: onRefresh, tokens: t}
 }
 
-// Tokens returns tokens whose access token is good, after renewing them if need be. The
-// end of ctx ends the waiting of this caller, not the request that others share. The
-// returned value is shared: do not change it.
+// Tokens returns tokens with a valid access token. It renews them if necessary. If ctx is
+// done, this caller stops waiting, but the shared request continues. The returned value is
+// shared: do not change it.
 //
-// ErrSignInAgain: the tokens cannot be renewed; asking again sends no request.
+// The error wraps ErrSignInAgain if the tokens cannot be renewed. Further calls then fail
+// without a request.
 func (s *Source) Tokens(ctx context.Context) (*Tokens, error) {
 	if tokens, err := s.held(time.Now()); tokens != nil || err != nil {
 		return tokens, err
@@ -63,7 +63,7 @@ func (s *Source) Tokens(ctx context.Context) (*Tokens, error) {
 	return s.flight.do(ctx, s.next)
 }
 
-// held returns what can be said without asking the provider; nil, nil if nothing.
+// held returns the result if no request is needed, else nil, nil.
 func (s *Source) held(now time.Time) (*Tokens, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *Source) held(now time.Time) (*Tokens, error) {
 
 // next renews the tokens. Only one call runs at a time.
 func (s *Source) next(ctx context.Context) (*Tokens, error) {
-	// Another call may have ended between the look of the caller and this one.
+	// Another call may have completed since the caller checked.
 	if tokens, err := s.held(time.Now()); tokens != nil || err != nil {
 		return tokens, err
 	}
@@ -116,7 +116,7 @@ func (s *Source) failed(err error, now time.Time) (*Tokens, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pause := min(firstPause<<min(s.failures, 10), longestPause)
-	pause += rand.N(pause / 2) // so that many clients do not come back in step
+	pause += rand.N(pause / 2) // so that many clients do not retry at the same time
 	if e, ok := errors.AsType[*Error](err); ok {
 		pause = max(pause, e.RetryAfter)
 	}
@@ -139,7 +139,7 @@ func (t *Tokens) freshAt(now time.Time) bool {
 	return now.Before(t.Expiry.Add(-early))
 }
 
-// TokenSource returns s in the form of golang.org/x/oauth2; ctx bounds the waiting.
+// TokenSource returns s as an oauth2.TokenSource. Its calls stop waiting when ctx is done.
 func (s *Source) TokenSource(ctx context.Context) oauth2.TokenSource {
 	return tokenSource{ctx, s}
 }
@@ -157,8 +157,8 @@ func (t tokenSource) Token() (*oauth2.Token, error) {
 	return tokens.OAuth2(), nil
 }
 
-// HTTPClient returns a client that adds the access token to each request, as Transport
-// does, over the transport of Config.HTTPClient.
+// HTTPClient returns a client that adds the access token to each request, like Transport, and
+// uses the transport of Config.HTTPClient.
 func (s *Source) HTTPClient() *http.Client {
 	base := http.DefaultTransport
 	if s.base != nil && s.base.Transport != nil {
@@ -168,9 +168,9 @@ func (s *Source) HTTPClient() *http.Client {
 }
 
 // Transport returns a RoundTripper that adds the access token to each request and sends it
-// by base; nil means http.DefaultTransport. It refuses to send the token unencrypted, other
-// than to this machine (RFC 6750, section 5.3), and to follow a redirect to another origin
-// with it.
+// with base; nil means http.DefaultTransport. It returns an error instead of sending the token
+// unencrypted, except on loopback (RFC 6750, section 5.3), or to the target of a redirect to
+// another origin.
 func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -191,10 +191,10 @@ func (b *bearerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if !secure(req.URL) {
-		return refuse(errors.New("client: an access token is sent over https only (RFC 6750, section 5.3)"))
+		return refuse(errors.New("client: access tokens are sent over https only (RFC 6750, section 5.3): use an https URL for the API"))
 	}
 	if leavesOrigin(req) {
-		return refuse(errors.New("client: the API redirects to another origin, where the access token must not go"))
+		return refuse(errors.New("client: the API redirects to another origin, which must not get the access token"))
 	}
 	tokens, err := b.source.Tokens(req.Context())
 	if err != nil {
@@ -204,13 +204,13 @@ func (b *bearerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	with.Header.Set("Authorization", tokens.TokenType+" "+tokens.AccessToken)
 	resp, err := b.base.RoundTrip(with)
 	if resp != nil {
-		resp.Request = req // by which leavesOrigin finds the request that was redirected
+		resp.Request = req // leavesOrigin needs it to find the redirected request
 	}
 	return resp, err
 }
 
-// leavesOrigin reports whether a request follows a redirect from another origin. net/http
-// says by Response which answer has caused a request.
+// leavesOrigin reports whether a request follows a redirect from another origin. net/http sets
+// Response to the redirect that caused the request.
 func leavesOrigin(req *http.Request) bool {
 	for r := req; r.Response != nil; r = r.Response.Request {
 		before := r.Response.Request

@@ -206,7 +206,7 @@ func TestSourceUsesTheOldTokenWhileItIsGood(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(time.Minute)
-		if _, err := source.Tokens(t.Context()); !errors.Is(err, client.ErrAnswer) {
+		if _, err := source.Tokens(t.Context()); !errors.Is(err, client.ErrResponse) {
 			t.Errorf("after its end: %v", err)
 		}
 	})

@@ -18,33 +18,32 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// Tokens is what a grant gave. It can be kept as JSON; whoever reads that can act for
-// the person, so keep it as you keep passwords. Printing it shows nothing.
+// Tokens are the tokens of a grant. They can be stored as JSON; protect it like a password.
+// Printing them shows nothing.
 type Tokens struct {
 	AccessToken string `json:"access_token"`
 	// TokenType is "Bearer".
 	TokenType string `json:"token_type"`
-	// Expiry is when the access token ends; zero if the provider did not say.
+	// Expiry is when the access token expires; zero without expires_in.
 	Expiry time.Time `json:"expiry,omitzero"`
-	// Issued is when the access token came.
+	// Issued is when the access token was received.
 	Issued       time.Time `json:"issued"`
 	RefreshToken string    `json:"refresh_token,omitempty"`
-	// Scope is what was granted: what was asked for, unless the provider said otherwise.
+	// Scope is the granted scope: the requested one, unless the provider sent another.
 	Scope oauth.Scope `json:"scope,omitempty"`
-	// IDToken is the raw ID token, which LogoutURL takes as a hint; Identity is what it
-	// says, checked. Both are empty without the scope "openid".
+	// IDToken is the raw ID token, for LogoutOptions.IDTokenHint. Identity has its validated
+	// claims. Both are empty without the scope "openid".
 	IDToken  string   `json:"id_token,omitempty"`
 	Identity *IDToken `json:"identity,omitempty"`
 }
 
-// Format keeps tokens out of logs and messages, whatever the verb.
+// Format keeps tokens out of logs and error messages, for every verb.
 func (Tokens) Format(s fmt.State, _ rune) { io.WriteString(s, "[tokens]") }
 
 // LogValue keeps tokens out of structured logs.
 func (Tokens) LogValue() slog.Value { return slog.StringValue("[tokens]") }
 
-// OAuth2 returns the tokens in the form of golang.org/x/oauth2, with the ID token as the
-// extra "id_token".
+// OAuth2 returns the tokens as an oauth2.Token, with the ID token as the extra "id_token".
 func (t *Tokens) OAuth2() *oauth2.Token {
 	token := &oauth2.Token{
 		AccessToken:  t.AccessToken,
@@ -74,9 +73,9 @@ func (c *Client) requestTokens(ctx context.Context, form url.Values) (*Tokens, e
 	return parseTokens(got, now)
 }
 
-// parseTokens reads an answer of the token endpoint (RFC 6749, sections 5.1 and 5.2). It
-// is strict in what tokens mean and mild in how numbers are written: expires_in may be a
-// string, and zero counts as not said. now is when the request was sent.
+// parseTokens parses a response of the token endpoint (RFC 6749, sections 5.1 and 5.2). It is
+// strict about tokens and lenient about numbers: expires_in may be a string, and zero means
+// that it is missing. now is when the request was sent.
 func parseTokens(got *answer, now time.Time) (*Tokens, error) {
 	var members struct {
 		AccessToken  string          `json:"access_token"`
@@ -91,17 +90,17 @@ func parseTokens(got *answer, now time.Time) (*Tokens, error) {
 		return nil, parseError(got)
 	}
 	if err := json.Unmarshal(got.body, &members); err != nil {
-		return nil, fmt.Errorf("%w: the token endpoint sent %s that is not the JSON object of RFC 6749, section 5.1", ErrAnswer, describe(got))
+		return nil, fmt.Errorf("%w: the token endpoint sent %s, not a JSON object as in RFC 6749, section 5.1", ErrResponse, describe(got))
 	}
 	// Some providers report errors with status 200.
 	if members.Error != "" && members.AccessToken == "" {
 		return nil, parseError(got)
 	}
 	if !printable(members.AccessToken) {
-		return nil, fmt.Errorf("%w: access_token is missing or malformed", ErrAnswer)
+		return nil, fmt.Errorf("%w: access_token is missing or malformed", ErrResponse)
 	}
 	if !strings.EqualFold(members.TokenType, oauth.TokenTypeBearer) {
-		return nil, fmt.Errorf("%w: token_type is missing or is not Bearer (RFC 6749, section 7.1)", ErrAnswer)
+		return nil, fmt.Errorf("%w: token_type is missing or is not Bearer (RFC 6749, section 7.1)", ErrResponse)
 	}
 	lifetime, err := parseLifetime(members.ExpiresIn)
 	if err != nil {
@@ -121,8 +120,7 @@ func parseTokens(got *answer, now time.Time) (*Tokens, error) {
 	return tokens, nil
 }
 
-// parseLifetime reads expires_in; 0 if there is none. Lifetimes beyond ten years are
-// taken for ten years.
+// parseLifetime parses expires_in; 0 if there is none. The maximum is ten years.
 func parseLifetime(raw json.RawMessage) (time.Duration, error) {
 	text := strings.Trim(string(raw), `"`)
 	if text == "" || text == "null" {
@@ -130,13 +128,14 @@ func parseLifetime(raw json.RawMessage) (time.Duration, error) {
 	}
 	seconds, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsNaN(seconds) || seconds < 0 {
-		return 0, fmt.Errorf("%w: expires_in is not a number of seconds", ErrAnswer)
+		return 0, fmt.Errorf("%w: expires_in must be a number of seconds", ErrResponse)
 	}
 	const tenYears = 10 * 365 * 24 * 3600
 	return time.Duration(min(seconds, tenYears)) * time.Second, nil
 }
 
-// parseError reads an error answer (RFC 6749, section 5.2), or says what came instead.
+// parseError parses an error response (RFC 6749, section 5.2), or describes the response that
+// was sent instead.
 func parseError(got *answer) error {
 	var members struct {
 		Error       string `json:"error"`
@@ -144,7 +143,7 @@ func parseError(got *answer) error {
 		URI         string `json:"error_uri"`
 	}
 	if err := json.Unmarshal(got.body, &members); err != nil || members.Error == "" {
-		return fmt.Errorf("%w: status %d with %s", ErrAnswer, got.status, describe(got))
+		return fmt.Errorf("%w: status %d with %s", ErrResponse, got.status, describe(got))
 	}
 	e := newError(members.Error, members.Description, members.URI)
 	e.Status = got.status
@@ -152,16 +151,16 @@ func parseError(got *answer) error {
 	return e
 }
 
-// describe names the kind of an answer; its content may be secret.
+// describe returns the kind of a response, because its content may be secret.
 func describe(got *answer) string {
 	kind := tame(got.header.Get("Content-Type"), 60)
 	if kind == "" {
-		kind = "something without a Content-Type"
+		kind = "content without a Content-Type"
 	}
 	return kind
 }
 
-// printable holds 1*VSCHAR (RFC 6749, appendix A.12).
+// printable implements 1*VSCHAR (RFC 6749, appendix A.12).
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {

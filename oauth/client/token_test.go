@@ -84,8 +84,8 @@ func TestRS11_TokenResponses(t *testing.T) {
 				if !errors.Is(err, &client.Error{Code: test.protocol}) {
 					t.Errorf("got %v, want %s", err, test.protocol)
 				}
-			case !errors.Is(err, client.ErrAnswer):
-				t.Errorf("got %v, want ErrAnswer", err)
+			case !errors.Is(err, client.ErrResponse):
+				t.Errorf("got %v, want ErrResponse", err)
 			}
 		})
 	}
@@ -100,15 +100,15 @@ func TestRS08_SecretsFollowNoRedirect(t *testing.T) {
 				p.handlers[path] = evil
 			}
 			c := p.discover(t, func(config *client.Config) { config.AuthMethod = oauth.AuthMethodClientSecretPost })
-			if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, client.ErrAnswer) {
-				t.Errorf("token: got %v, want ErrAnswer", err)
+			if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, client.ErrResponse) {
+				t.Errorf("token: got %v, want ErrResponse", err)
 			}
 			tokens := &client.Tokens{AccessToken: "a", TokenType: "Bearer", RefreshToken: "r", Identity: &client.IDToken{Subject: "alice"}}
-			if err := c.Revoke(t.Context(), tokens); !errors.Is(err, client.ErrAnswer) {
-				t.Errorf("revoke: got %v, want ErrAnswer", err)
+			if err := c.Revoke(t.Context(), tokens); !errors.Is(err, client.ErrResponse) {
+				t.Errorf("revoke: got %v, want ErrResponse", err)
 			}
-			if _, err := c.UserInfo(t.Context(), tokens); !errors.Is(err, client.ErrAnswer) {
-				t.Errorf("userinfo: got %v, want ErrAnswer", err)
+			if _, err := c.UserInfo(t.Context(), tokens); !errors.Is(err, client.ErrResponse) {
+				t.Errorf("userinfo: got %v, want ErrResponse", err)
 			}
 			if p.count("/evil") != 0 {
 				t.Error("the redirect was followed")

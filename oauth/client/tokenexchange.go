@@ -14,53 +14,53 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// TokenExchangeRequest is a token with what it shall be exchanged for (RFC 8693, section
-// 2.1).
+// TokenExchangeRequest has the parameters of a token exchange (RFC 8693, section 2.1). Only
+// SubjectToken is required.
 type TokenExchangeRequest struct {
-	// SubjectToken is about whom the new token will be. SubjectTokenType is one of
-	// oauth.TokenType…; empty means an access token.
+	// SubjectToken represents the user that the new token will be about. SubjectTokenType is
+	// one of oauth.TokenType…; empty means an access token.
 	SubjectToken, SubjectTokenType string
-	// ActorToken is who acts for the subject; empty asks for impersonation, or for what the
-	// server makes of it. ActorTokenType is empty for an access token.
+	// ActorToken represents the party that acts for the subject. Empty requests impersonation,
+	// or what the server's policy makes of it. ActorTokenType is like SubjectTokenType.
 	ActorToken, ActorTokenType string
-	// RequestedTokenType is one of oauth.TokenType…; empty leaves it to the server, which
-	// will make an access token.
+	// RequestedTokenType is one of oauth.TokenType…; empty means the server's default,
+	// usually an access token.
 	RequestedTokenType string
-	// Resources, Audiences and Scopes are what the new token shall be for. Those of Config
-	// are not sent.
+	// Resources, Audiences and Scopes are requested for the new token. Those of Config are not
+	// sent.
 	Resources, Audiences []string
 	Scopes               []string
-	// Parameters are sent beside these, such as those of a profile of token exchange.
+	// Parameters are additional parameters, for example of a profile of token exchange.
 	Parameters url.Values
 }
 
-// ExchangedToken is what a token was exchanged for (RFC 8693, section 2.2.1).
+// ExchangedToken is the result of a token exchange (RFC 8693, section 2.2.1).
 type ExchangedToken struct {
-	// Token is of IssuedTokenType. Only if TokenType is Bearer can an API be called with it.
+	// Token has the type IssuedTokenType. Send it to an API only if TokenType is Bearer.
 	Token           string
 	IssuedTokenType string
 	TokenType       string
-	// Expiry is zero if the server did not say.
+	// Expiry is zero without expires_in.
 	Expiry       time.Time
 	Scope        oauth.Scope
 	RefreshToken string
 }
 
-// Format keeps tokens out of logs and messages, whatever the verb.
+// Format keeps tokens out of logs and error messages, for every verb.
 func (ExchangedToken) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[token]") }
 
 // LogValue keeps tokens out of structured logs.
 func (ExchangedToken) LogValue() slog.Value { return slog.StringValue("[token]") }
 
-// TokenExchange exchanges a token for another one (RFC 8693): for the API behind one's own,
-// for somebody for whom one acts, or for a grant that another authorization server takes. A
-// refusal is an *Error.
+// TokenExchange exchanges a token for another one (RFC 8693): for a downstream API, for a user
+// on whose behalf the client acts, or for an assertion for another authorization server. If
+// the server rejects the request, the error is an *Error.
 func (c *Client) TokenExchange(ctx context.Context, r TokenExchangeRequest) (*ExchangedToken, error) {
 	if c.metadata.TokenEndpoint == "" {
 		return nil, fmt.Errorf("%w: its metadata has no token_endpoint", ErrUnsupported)
 	}
 	if r.SubjectToken == "" {
-		return nil, errors.New("exchange a token: there is no SubjectToken")
+		return nil, errors.New("exchange a token: SubjectToken is required")
 	}
 	form := url.Values{}
 	for name, values := range r.Parameters {
@@ -105,8 +105,8 @@ func (c *Client) TokenExchange(ctx context.Context, r TokenExchangeRequest) (*Ex
 	return token, nil
 }
 
-// parseExchanged reads an answer (RFC 8693, section 2.2.1). A token whose type is not known
-// is no use, and could be taken for what it is not.
+// parseExchanged parses a response (RFC 8693, section 2.2.1). The type is required, because a
+// token of unknown type could be misused.
 func parseExchanged(got *answer, now time.Time) (*ExchangedToken, error) {
 	if got.status != http.StatusOK {
 		return nil, parseError(got)
@@ -120,10 +120,10 @@ func parseExchanged(got *answer, now time.Time) (*ExchangedToken, error) {
 		RefreshToken    string          `json:"refresh_token"`
 	}
 	if err := json.Unmarshal(got.body, &members); err != nil {
-		return nil, fmt.Errorf("%w: the token endpoint sent %s that is not the JSON object of RFC 8693, section 2.2.1", ErrAnswer, describe(got))
+		return nil, fmt.Errorf("%w: the token endpoint sent %s, not a JSON object as in RFC 8693, section 2.2.1", ErrResponse, describe(got))
 	}
 	if !printable(members.AccessToken) || members.IssuedTokenType == "" || members.TokenType == "" {
-		return nil, fmt.Errorf("%w: access_token, issued_token_type or token_type is missing or malformed", ErrAnswer)
+		return nil, fmt.Errorf("%w: access_token, issued_token_type or token_type is missing or malformed", ErrResponse)
 	}
 	lifetime, err := parseLifetime(members.ExpiresIn)
 	if err != nil {

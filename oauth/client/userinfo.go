@@ -14,26 +14,26 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// UserInfo is the answer of the UserInfo endpoint (OpenID Connect Core, section 5.3).
+// UserInfo is the response of the UserInfo endpoint (OpenID Connect Core, section 5.3).
 type UserInfo struct {
 	Subject string
-	// Claims are all claims, as JSON.
+	// Claims are all claims as JSON.
 	Claims json.RawMessage
 }
 
-// Decode reads the claims into a struct or map.
+// Decode decodes the claims into a struct or map.
 func (u *UserInfo) Decode(into any) error {
 	if err := json.Unmarshal(u.Claims, into); err != nil {
-		return fmt.Errorf("client: claims of UserInfo: %w", err)
+		return fmt.Errorf("client: decode claims of UserInfo: %w", err)
 	}
 	return nil
 }
 
-// UserInfo asks the provider about the end user who signed in. t must come from a sign-in
-// with "openid": the answer must be about the subject of its ID token, or another user's
-// access token could have been slipped in (OpenID Connect Core, section 5.3.4); else
-// ErrSubject. Without an ID token, the subject is what Config.UserInfoSubject names. The
-// access token is not renewed; pass the tokens of a Source.
+// UserInfo fetches the claims of the user from the UserInfo endpoint. t must come from a
+// sign-in with the scope "openid". The response must have the sub of its ID token, otherwise
+// the access token may be that of another user (OpenID Connect Core, section 5.3.4), and the
+// error wraps ErrSubject. Without an ID token, Config.UserInfoSubject determines the subject.
+// The access token is not renewed; pass the tokens of a Source.
 func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	if c.metadata.UserinfoEndpoint == "" {
 		return nil, fmt.Errorf("%w: its metadata has no userinfo_endpoint", ErrUnsupported)
@@ -69,7 +69,7 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 		Subject string `json:"sub"`
 	}
 	if err := json.Unmarshal(claims, &members); err != nil {
-		return nil, fmt.Errorf("%w: UserInfo is %s, not a JSON object", ErrAnswer, describe(got))
+		return nil, fmt.Errorf("%w: UserInfo is %s, not a JSON object", ErrResponse, describe(got))
 	}
 	if members.Subject != t.Identity.Subject {
 		return nil, ErrSubject
@@ -77,13 +77,13 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	return &UserInfo{Subject: members.Subject, Claims: claims}, nil
 }
 
-// subjectFrom reads the member that identifies the end user at a provider without OpenID
-// Connect: a string, or a whole number in its own digits. A fraction or an exponent could mean
-// two users by one number.
+// subjectFrom returns the member that identifies the user at a provider without OpenID
+// Connect: a string or an integer. Fractions and exponents are rejected, because two users
+// could get the same number.
 func subjectFrom(claims json.RawMessage, name string) (string, error) {
 	var members map[string]json.RawMessage
 	if err := jose.ParseJSON(claims, &members); err != nil {
-		return "", fmt.Errorf("%w: UserInfo is not a JSON object with each member once", ErrAnswer)
+		return "", fmt.Errorf("%w: UserInfo is not a JSON object, or it has duplicate members", ErrResponse)
 	}
 	raw := members[name]
 	var subject string
@@ -91,26 +91,26 @@ func subjectFrom(claims json.RawMessage, name string) (string, error) {
 		subject = string(raw)
 	}
 	if subject == "" || subject == "0" || len(subject) > 255 {
-		return "", fmt.Errorf("%w: the member %q of UserInfo does not identify a user", ErrAnswer, name)
+		return "", fmt.Errorf("%w: the member %q of UserInfo does not identify a user", ErrResponse, name)
 	}
 	return subject, nil
 }
 
-// readUserInfo returns the claims of an answer, which may be a JWT (OpenID Connect Core,
-// section 5.3.2). A signed one names its issuer and its audience, if it does, rightly.
+// readUserInfo returns the claims of a response, which may be a JWT (OpenID Connect Core,
+// section 5.3.2). In a JWT, iss and aud must be correct if present.
 func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage, error) {
 	kind, _, _ := mime.ParseMediaType(got.header.Get("Content-Type"))
 	if kind != "application/jwt" {
 		if c.config.UserInfoSigningAlg != "" || c.config.UserInfoEncryptionAlg != "" {
-			return nil, fmt.Errorf("%w: UserInfo is %s, and neither signed nor encrypted", ErrAnswer, describe(got))
+			return nil, fmt.Errorf("%w: UserInfo is %s, but must be signed or encrypted", ErrResponse, describe(got))
 		}
 		return got.body, nil
 	}
 	inside, err := c.open(string(got.body), c.config.UserInfoEncryptionAlg)
 	if err != nil {
-		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrResponse, err)
 	}
-	// Encrypted and not signed, it is the claims themselves.
+	// Encrypted without a signature: the content is the claims themselves.
 	if c.config.UserInfoEncryptionAlg != "" && c.config.UserInfoSigningAlg == "" && strings.HasPrefix(inside, "{") {
 		return json.RawMessage(inside), nil
 	}
@@ -120,23 +120,24 @@ func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage
 	}
 	payload, _, err := c.verify(ctx, inside, jose.Expected{Algorithms: algorithms, Types: []string{"JWT", ""}})
 	if err != nil {
-		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrResponse, err)
 	}
 	claims, err := jose.ParseClaims(payload, nil)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w: UserInfo: %w", ErrAnswer, err)
+		return nil, fmt.Errorf("%w: UserInfo: %w", ErrResponse, err)
 	case claims.Issuer != "" && claims.Issuer != c.metadata.Issuer:
-		return nil, fmt.Errorf("%w: UserInfo: iss is not the provider", ErrAnswer)
+		return nil, fmt.Errorf("%w: UserInfo: iss is not the issuer of the provider", ErrResponse)
 	case claims.Audience != nil && !slices.Contains(claims.Audience, c.config.ClientID):
-		return nil, fmt.Errorf("%w: UserInfo: aud does not name this client", ErrAnswer)
+		return nil, fmt.Errorf("%w: UserInfo: aud does not contain the client ID", ErrResponse)
 	case !claims.Expires.IsZero() && !time.Now().Before(claims.Expires.Add(leeway)):
-		return nil, fmt.Errorf("%w: UserInfo: exp is past", ErrAnswer)
+		return nil, fmt.Errorf("%w: UserInfo: it has expired", ErrResponse)
 	}
 	return payload, nil
 }
 
-// challengeError reads the error of a refused access token (RFC 6750, section 3).
+// challengeError returns the error in the challenge for a rejected access token (RFC 6750,
+// section 3).
 func challengeError(got *answer) error {
 	for _, field := range got.header.Values("WWW-Authenticate") {
 		for _, challenge := range oauth.ParseChallenges(field) {

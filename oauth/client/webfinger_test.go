@@ -75,11 +75,11 @@ func TestFindIssuerRefuses(t *testing.T) {
 		answer string
 		want   error
 	}{
-		{http.StatusNotFound, link("https://op.example"), client.ErrAnswer},
-		{http.StatusFound, "", client.ErrAnswer},
-		{http.StatusOK, "<html>", client.ErrAnswer},
-		{http.StatusOK, `{"links":[]}`, client.ErrAnswer},
-		{http.StatusOK, `{"links":[{"rel":"self","href":"https://op.example"}]}`, client.ErrAnswer},
+		{http.StatusNotFound, link("https://op.example"), client.ErrResponse},
+		{http.StatusFound, "", client.ErrResponse},
+		{http.StatusOK, "<html>", client.ErrResponse},
+		{http.StatusOK, `{"links":[]}`, client.ErrResponse},
+		{http.StatusOK, `{"links":[{"rel":"self","href":"https://op.example"}]}`, client.ErrResponse},
 		{http.StatusOK, link("http://op.example"), client.ErrMetadata},
 		{http.StatusOK, link("http://127.0.0.1"), client.ErrMetadata},
 		{http.StatusOK, link("https://op.example?x"), client.ErrMetadata},

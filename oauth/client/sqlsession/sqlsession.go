@@ -1,10 +1,10 @@
-// Package sqlsession keeps the sessions of a client.RelyingParty in an SQL database, for
-// applications that run in several processes or keep their users signed in over a restart. It
-// works over database/sql and brings no driver.
+// Package sqlsession stores the sessions of a client.RelyingParty in PostgreSQL or SQLite, for
+// applications that run in several processes, or whose users stay signed in after a restart.
+// It uses database/sql with the driver of the application.
 //
-// What is in a session, its tokens above all, is sealed by AES-256-GCM: who reads the database
-// or a copy of it can use none of them. Issuer, sub and sid are stored as they are, for the
-// provider names sessions by them.
+// Sessions, with their tokens, are encrypted with AES-256-GCM: read access to the database or
+// to a backup is not enough to use a token. Only issuer, sub and sid are stored in plain text,
+// because the provider identifies sessions by them at sign-out.
 package sqlsession
 
 import (
@@ -23,65 +23,66 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// Dialect is a kind of database.
+// Dialect is the SQL dialect of a database.
 type Dialect string
 
-// The databases that are supported.
+// The supported databases.
 const (
 	PostgreSQL Dialect = "postgresql"
 	SQLite     Dialect = "sqlite"
 )
 
-// Config says where sessions are kept. DB, Dialect and Key are required.
+// Config configures a Store. DB, Dialect and Key are required.
 type Config struct {
-	// DB is the application's own database. For SQLite, set a busy timeout in its data source
+	// DB is the application's database. For SQLite, set a busy timeout in its data source
 	// name, so that processes wait for each other.
 	DB      *sql.DB
 	Dialect Dialect
-	// Key, of 32 bytes, seals sessions. All processes have the same.
+	// Key is a key of 32 bytes that encrypts sessions. All processes need the same key.
 	Key []byte `json:"-"`
-	// OlderKeys open sessions that were sealed before Key was replaced. A session that is
-	// renewed is sealed by Key.
+	// OlderKeys decrypt sessions from before Key was replaced. When a session is stored again,
+	// it is encrypted with Key.
 	OlderKeys [][]byte `json:"-"`
 	// Table is the name of the table; empty means relying_party_sessions.
 	Table string
 }
 
-// Format keeps the keys out of logs and messages, whatever the verb.
+// Format keeps the keys out of logs and error messages, for every verb.
 func (c Config) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[%s sessions]", c.Dialect) }
 
 // LogValue keeps the keys out of structured logs.
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// Store is a client.SessionStore. It is safe for concurrent use, and so are several Stores
-// over one database.
+// Store is a client.SessionStore. It is safe for concurrent use, and several Stores can use
+// the same database.
 type Store struct {
 	db      *sql.DB
 	dialect Dialect
 	table   string
-	seals   []cipher.AEAD // the first seals, all open
+	seals   []cipher.AEAD // the first encrypts, all decrypt
 }
 
-// Format keeps the keys out of logs and messages, whatever the verb.
+// Format keeps the keys out of logs and error messages, for every verb.
 func (s *Store) Format(state fmt.State, _ rune) { fmt.Fprintf(state, "[%s sessions]", s.dialect) }
 
 const (
 	defaultTable = "relying_party_sessions"
-	// expiredAtOnce bounds how many expired sessions one Put removes, and putsPerRemoval says
-	// for how many Puts on average one does.
+	// expiredAtOnce limits how many expired sessions one Put removes. On average, one in
+	// putsPerRemoval Puts does so.
 	expiredAtOnce  = 200
 	putsPerRemoval = 20
-	// maxConflicts bounds how often a statement is tried again that the database gave up in
-	// favour of another.
+	// maxConflicts limits how often a statement is tried again after a serialization failure
+	// or deadlock.
 	maxConflicts = 5
 )
 
-// New checks the configuration. It sends nothing to the database; see CreateTable.
+// New checks the configuration and returns a Store. It sends nothing to the database; call
+// CreateTable before using the Store.
 func New(config Config) (*Store, error) {
 	s := &Store{db: config.DB, dialect: config.Dialect, table: config.Table}
 	switch {
 	case config.DB == nil:
-		return nil, errors.New("sqlsession: DB is missing")
+		return nil, errors.New("sqlsession: DB is required")
 	case config.Dialect != PostgreSQL && config.Dialect != SQLite:
 		return nil, fmt.Errorf("sqlsession: the Dialect %q is not supported", config.Dialect)
 	}
@@ -89,11 +90,11 @@ func New(config Config) (*Store, error) {
 		s.table = defaultTable
 	}
 	if strings.Trim(s.table, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
-		return nil, errors.New("sqlsession: Table has lower case letters, digits and underscores")
+		return nil, errors.New("sqlsession: Table must have only lower-case letters, digits and underscores")
 	}
 	for _, key := range append([][]byte{config.Key}, config.OlderKeys...) {
 		if len(key) != 32 {
-			return nil, errors.New("sqlsession: a key has 32 bytes")
+			return nil, errors.New("sqlsession: Key and OlderKeys must have 32 bytes each")
 		}
 		block, err := aes.NewCipher(key)
 		if err != nil {
@@ -108,7 +109,7 @@ func New(config Config) (*Store, error) {
 	return s, nil
 }
 
-// CreateTable creates the table and its indexes, unless they are there.
+// CreateTable creates the table and its indexes if they do not exist.
 func (s *Store) CreateTable(ctx context.Context) error {
 	blob := "BLOB"
 	if s.dialect == PostgreSQL {
@@ -128,7 +129,7 @@ func (s *Store) CreateTable(ctx context.Context) error {
 	return nil
 }
 
-// Put implements client.SessionStore. Now and then it removes some sessions that have expired.
+// Put implements client.SessionStore. From time to time it also removes expired sessions.
 func (s *Store) Put(ctx context.Context, session *client.Session) error {
 	if rand.N(putsPerRemoval) == 0 {
 		if _, err := s.exec(ctx, `DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires <= $1 LIMIT $2)`,
@@ -202,16 +203,16 @@ func (s *Store) DeleteSignedOut(ctx context.Context, issuer, subject, sessionID 
 		query += fmt.Sprintf(" AND sid = $%d", len(arguments))
 	}
 	if len(arguments) == 1 {
-		return errors.New("sqlsession: neither sub nor sid says whose sessions are to end")
+		return errors.New("sqlsession: sub and sid are both empty, which would end all sessions of the issuer")
 	}
 	if _, err := s.exec(ctx, query, arguments...); err != nil {
-		return fmt.Errorf("sqlsession: end sessions: %w", err)
+		return fmt.Errorf("sqlsession: delete sessions: %w", err)
 	}
 	return nil
 }
 
-// DeleteExpired removes all sessions that have expired, and returns how many they were. Put
-// does this in small steps; it is for those who want the table small at once.
+// DeleteExpired removes all expired sessions and returns their number. Put removes them too,
+// a few at a time, so calling it is optional.
 func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 	removed, err := s.exec(ctx, `DELETE FROM {table} WHERE expires <= $1`, time.Now().UnixMilli())
 	if err != nil {
@@ -220,14 +221,14 @@ func (s *Store) DeleteExpired(ctx context.Context) (int64, error) {
 	return removed, nil
 }
 
-// text makes a stranger's string one that a database can compare: PostgreSQL refuses bytes
-// that are not UTF-8, and zero bytes. What is changed by it equals nothing that is stored.
+// text makes an untrusted string valid for a database: PostgreSQL rejects invalid UTF-8 and
+// zero bytes. A string that text changes is not equal to any stored value.
 func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// exec runs a statement, again if the database gave it up in favour of another transaction
-// (SQLSTATE 40001 and 40P01), and returns how many rows it changed.
+// exec runs a statement and returns how many rows it changed. It tries again after a
+// serialization failure or deadlock (SQLSTATE 40001 and 40P01).
 func (s *Store) exec(ctx context.Context, statement string, arguments ...any) (int64, error) {
 	for conflicts := 0; ; conflicts++ {
 		result, err := s.db.ExecContext(ctx, s.sql(statement), arguments...)
@@ -244,7 +245,7 @@ func (s *Store) exec(ctx context.Context, statement string, arguments ...any) (i
 	}
 }
 
-// sql names the table, and writes parameters as the dialect has them.
+// sql inserts the name of the table, and converts placeholders to the dialect.
 func (s *Store) sql(statement string) string {
 	statement = strings.ReplaceAll(statement, "{table}", s.table)
 	if s.dialect == SQLite {
@@ -253,7 +254,7 @@ func (s *Store) sql(statement string) string {
 	return statement
 }
 
-// seal closes a session for its own row: it opens in no other.
+// seal encrypts a session for its row; it cannot be decrypted in another row.
 func (s *Store) seal(session *client.Session) ([]byte, error) {
 	document, err := json.Marshal(session)
 	if err != nil {
@@ -274,5 +275,5 @@ func (s *Store) open(id string, sealed []byte) (*client.Session, error) {
 		}
 		return &session, nil
 	}
-	return nil, errors.New("sqlsession: a session was sealed by another key, or for another row")
+	return nil, errors.New("sqlsession: a session was encrypted with another key or for another row")
 }

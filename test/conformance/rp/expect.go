@@ -25,7 +25,7 @@ var refusals = []struct {
 	{"nonce-invalid", client.ErrIDToken},
 	{"idtoken-sig-none", client.ErrIDToken},
 	// The claims are not signed.
-	{"aggregated-claims", client.ErrAnswer},
+	{"aggregated-claims", client.ErrResponse},
 }
 
 // leftOut returns why a module is not run, or "".
