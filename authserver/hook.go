@@ -54,7 +54,7 @@ var ruleHookAllows = rule{
 var ruleHookAnswers = rule{
 	must:    "what the operator brings answers, and names no claim of the protocol's",
 	section: "Valetkey", code: oauth.ServerError,
-	says: "the server could not answer; the operator can look up the reference",
+	says: "the request failed; the operator can look up the reference",
 	fix:  "fix the hook or grant type that fails",
 }
 

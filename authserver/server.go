@@ -33,15 +33,15 @@ type Server struct {
 
 	refreshKey  []byte // derives successors of refresh tokens
 	pairwiseKey []byte // derives pairwise subjects
-	logKey      []byte // masks what outsiders sent before it is logged
+	logKey      []byte // masks unverified input before it is logged
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad contextLock
-	// issued remembers codes and refresh tokens that this node stored and has not seen
-	// spent. It saves a look-up and decides nothing: spending does, in the store.
+	// issued caches codes and refresh tokens that this node stored and has not seen spent. It
+	// saves a read. Only spending a ticket in the store decides whether it is valid.
 	issued          recent[storage.Key, storage.Ticket]
 	unknownOutcomes unknownOutcomes
-	// participating remembers clients that are known to take part in a session.
+	// participating caches clients that are known to take part in a session.
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
 	keysDue       chan struct{}
@@ -50,17 +50,20 @@ type Server struct {
 	checkSessionPage   []byte
 	checkSessionPolicy string
 
-	limits                             limits
-	polls                              recent[storage.Key, pollPace] // of devices
-	documents                          clientDocuments
-	operatorOutgoing, outsiderOutgoing *outgoing.Client // by who named the address
-	traces                             *traceLog
+	limits    limits
+	polls     recent[storage.Key, pollPace] // of devices
+	documents clientDocuments
+	traces    *traceLog
+
+	operatorOutgoing *outgoing.Client // for addresses that the operator configured
+	outsiderOutgoing *outgoing.Client // for all other addresses
 
 	statusLists    statusLists
 	endedOfClients endedOfClients
 	statusIndexes  statusIndexes
 
 	grantTypes         []grantType
+	protocolParams     []string
 	mappings           []claimMapping
 	webhooks           []*webhook
 	registrationPolicy RegistrationPolicy
@@ -68,7 +71,7 @@ type Server struct {
 	trusted            map[string]*trustedIssuer // by issuer
 }
 
-// New returns an engine. It fails on a configuration that could not be served safely.
+// New returns an engine. It returns an error if the configuration is incomplete or unsafe.
 func New(config Config) (*Server, error) {
 	if err := oauth.CheckIssuer(config.Issuer); err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
@@ -122,8 +125,9 @@ func New(config Config) (*Server, error) {
 		traces:    newTraceLog(config.Store, config.Logger),
 		mappings:  mappings,
 
-		grantTypes: grants,
-		webhooks:   webhooks,
+		grantTypes:     grants,
+		protocolParams: protocolParams(),
+		webhooks:       webhooks,
 
 		logoutsDue: make(chan struct{}, 1),
 		keysDue:    make(chan struct{}, 1),
@@ -152,7 +156,7 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// Close waits until what the engine does in the background is done.
+// Close waits until the background work of the engine is done.
 func (s *Server) Close() {
 	s.unknownOutcomes.stop()
 	s.unknownOutcomes.work.Wait()
@@ -184,7 +188,7 @@ func (s *Server) Handles(path string) bool {
 	return ok
 }
 
-// call is one request on its way through the engine.
+// call is one request to the engine.
 type call struct {
 	s        *Server
 	w        http.ResponseWriter
@@ -193,26 +197,26 @@ type call struct {
 	endpoint *endpoint
 	params   params
 	client   *client // once it is known
-	// documentClient is a client that the request names by the URL of its document.
+	// documentClient is the client whose metadata document the request names.
 	documentClient *documentClient
-	// credentials says in which of the forms that are taken they came; "" where there is one.
+	// credentials says which of several accepted forms the credentials had; "" if there is only
+	// one form.
 	credentials string
 	rungs       []rung
 	refusal     refusal
 	ref         string
-	// leftOutIfLong is a parameter that counts as absent if it is too long; leftOut says that it
-	// was.
+	// leftOutIfLong is a parameter that is ignored if it is too long; leftOut is set if it was.
 	leftOutIfLong string
 	leftOut       bool
-	direct        bool // the browser comes to us just now, and the person has done nothing here
+	direct        bool // the browser has just arrived, and the user has done nothing here yet
 }
 
-// ServeHTTP answers the protocol endpoints. Paths are compared as they came: nothing is
-// cleaned or redirected, so that no spelling of a path escapes a rule.
+// ServeHTTP serves the protocol endpoints. Paths are compared unchanged: nothing is cleaned or
+// redirected, so that no spelling of a path escapes a rule.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e, ok := s.routes[r.URL.Path]
 	if !ok || r.URL.RawPath != "" && r.URL.RawPath != r.URL.Path {
-		writeJSONError(w, http.StatusNotFound, oauth.NewError(oauth.InvalidRequest, "there is nothing at this address"))
+		writeJSONError(w, http.StatusNotFound, oauth.NewError(oauth.InvalidRequest, "there is no endpoint at this address"))
 		return
 	}
 	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: e}
@@ -223,7 +227,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !e.allows(r.Method) {
 		w.Header().Set("Allow", strings.Join(e.methods, ", "))
-		c.fail(&oauth.Error{Code: oauth.InvalidRequest, Description: "the method is not allowed here", Status: http.StatusMethodNotAllowed})
+		c.fail(&oauth.Error{Code: oauth.InvalidRequest, Description: "the method is not allowed for this endpoint", Status: http.StatusMethodNotAllowed})
 		return
 	}
 	err := e.serve(c)
@@ -237,11 +241,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fail answers with an error: as a page where people are, as JSON to programs.
+// fail responds with an error: a page for users, JSON for programs.
 func (c *call) fail(err error) {
 	e := c.s.protocolError(err)
 	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown {
-		writeJSONError(c.w, e.HTTPStatus(), e) // nothing went wrong, so there is nothing to explain
+		writeJSONError(c.w, e.HTTPStatus(), e) // not a failure, so there is no trace to refer to
 		return
 	}
 	if c.endpoint.page {
@@ -250,7 +254,7 @@ func (c *call) fail(err error) {
 	}
 	status := e.HTTPStatus()
 	if e.Code == oauth.InvalidClient {
-		// RFC 6749, section 5.2: the scheme that the client used is named.
+		// RFC 6749, section 5.2: the response names the scheme that the client used.
 		if c.r.Header.Get("Authorization") != "" {
 			c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Basic", "realm", c.s.config.Issuer).String())
 		}
@@ -263,8 +267,7 @@ func (c *call) fail(err error) {
 	writeJSONError(c.w, status, c.referenced(e, err))
 }
 
-// referenced logs a refusal, and returns e with the reference of its explanation in the
-// description.
+// referenced logs a refusal, and returns e with the reference of its trace in the description.
 func (c *call) referenced(e *oauth.Error, err error) *oauth.Error {
 	c.logRefusal(e, err)
 	named := *e
@@ -272,8 +275,7 @@ func (c *call) referenced(e *oauth.Error, err error) *oauth.Error {
 	return &named
 }
 
-// protocolError is the edge at which what is no protocol error becomes one that says
-// nothing.
+// protocolError turns any other error into a protocol error that reveals nothing.
 func (s *Server) protocolError(err error) *oauth.Error {
 	if e := oauth.AsError(err); e != nil {
 		return e
@@ -284,7 +286,7 @@ func (s *Server) protocolError(err error) *oauth.Error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return oauth.NewError(oauth.TemporarilyUnavailable, "the server is busy; try again")
 	}
-	return oauth.NewError(oauth.ServerError, "the server could not answer; the operator can look up the reference")
+	return oauth.NewError(oauth.ServerError, "the request failed; the operator can look up the reference")
 }
 
 func (s *Server) remoteAddr(r *http.Request) netip.Addr {
@@ -298,7 +300,7 @@ func (s *Server) remoteAddr(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-// Trace returns the explanation of a refusal by its reference, or storage.ErrNotFound.
+// Trace returns the trace of a refused request by its reference, or storage.ErrNotFound.
 func (s *Server) Trace(ctx context.Context, ref string) (*record.Trace, error) {
 	if t, ok := s.traces.find(ref); ok {
 		return &t, nil

@@ -78,7 +78,7 @@ func newCheckSessionPage(cookie string) (page []byte, policy string) {
 // be given nothing but a question, and answers it for the asker's own origin.
 func (c *call) checkSession() error {
 	if c.s.config.SignIn.BrowserStateCookie == "" {
-		return &oauth.Error{Code: oauth.InvalidRequest, Description: "there is nothing at this address", Status: http.StatusNotFound}
+		return &oauth.Error{Code: oauth.InvalidRequest, Description: "there is no endpoint at this address", Status: http.StatusNotFound}
 	}
 	h := c.w.Header()
 	h.Set("Content-Security-Policy", c.s.checkSessionPolicy)

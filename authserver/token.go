@@ -10,80 +10,124 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// grantType is a way to get tokens: a name and what it makes of a request. Exactly one
-// runs. The token endpoint owns what all have in common, before and after.
+// grantType is a row of the table of grant types. The token endpoint does what all grants have
+// in common: it authenticates the client before, and issues the tokens after.
 type grantType struct {
 	name string
-	// entitle says what the client may have and what it uses up by that. It changes
-	// nothing in the store: issue does, all at once. When somebody else used it up
-	// meanwhile, exchange is asked again.
+	// entitle decides what the client gets, and what is spent for it. It changes nothing in the
+	// store; issue does, in one operation. If another request has spent the same meanwhile,
+	// entitle is called again.
 	entitle func(*call) (*entitlement, error)
-	// confidential says that a public client cannot have it.
+	// params are the parameters of the request that no other grant has.
+	params []string
+	// confidential refuses public clients.
 	confidential bool
-	// offered reports whether it is named to everybody; nil: always. To those who are not
-	// registered for it, others are not there.
+	// offered reports whether the metadata lists the grant; nil means always. A client that is
+	// not registered for an unlisted grant gets unsupported_grant_type.
 	offered func(*Server) bool
 }
 
 // grantTypes is the table of grant types.
 func grantTypes() []grantType {
 	return []grantType{
-		{name: oauth.GrantTypeAuthorizationCode, entitle: (*call).grantAuthorizationCode},
-		{name: oauth.GrantTypeRefreshToken, entitle: (*call).grantRefreshToken},
-		{name: oauth.GrantTypeClientCredentials, entitle: (*call).grantClientCredentials, confidential: true},
-		{name: oauth.GrantTypePassword, entitle: (*call).grantPassword, offered: (*Server).offersPasswordGrant},
-		{name: oauth.GrantTypeDeviceCode, entitle: (*call).grantDeviceCode},
-		{name: oauth.GrantTypeJWTBearer, entitle: (*call).grantJWTBearer, confidential: true, offered: (*Server).offersJWTBearer},
-		{name: oauth.GrantTypeSAMLBearer, entitle: (*call).grantSAMLBearer, confidential: true, offered: (*Server).offersSAMLBearer},
-		{name: oauth.GrantTypeTokenExchange, entitle: (*call).grantTokenExchange, confidential: true, offered: (*Server).offersTokenExchange},
+		{
+			name:    oauth.GrantTypeAuthorizationCode,
+			entitle: (*call).grantAuthorizationCode,
+			params:  []string{"code", "code_verifier"},
+		},
+		{
+			name:    oauth.GrantTypeRefreshToken,
+			entitle: (*call).grantRefreshToken,
+			params:  []string{"refresh_token"},
+		},
+		{
+			name:         oauth.GrantTypeClientCredentials,
+			entitle:      (*call).grantClientCredentials,
+			confidential: true,
+		},
+		{
+			name:    oauth.GrantTypePassword,
+			entitle: (*call).grantPassword,
+			params:  []string{"username", "password"},
+			offered: (*Server).offersPasswordGrant,
+		},
+		{
+			name:    oauth.GrantTypeDeviceCode,
+			entitle: (*call).grantDeviceCode,
+			params:  []string{"device_code"},
+		},
+		{
+			name:         oauth.GrantTypeJWTBearer,
+			entitle:      (*call).grantJWTBearer,
+			params:       []string{"assertion"},
+			confidential: true,
+			offered:      (*Server).offersJWTBearer,
+		},
+		{
+			name:         oauth.GrantTypeSAMLBearer,
+			entitle:      (*call).grantSAMLBearer,
+			params:       []string{"assertion"},
+			confidential: true,
+			offered:      (*Server).offersSAMLBearer,
+		},
+		{
+			name:    oauth.GrantTypeTokenExchange,
+			entitle: (*call).grantTokenExchange,
+			params: []string{
+				"actor_token", "actor_token_type", "audience", "requested_token_type", "subject_token", "subject_token_type",
+			},
+			confidential: true,
+			offered:      (*Server).offersTokenExchange,
+		},
 	}
 }
 
 func (g *grantType) offeredBy(s *Server) bool { return g.offered == nil || g.offered(s) }
 
-// entitlement is what a grant type found a client entitled to.
+// entitlement is what a grant entitles the client to, and what is spent for it. issue turns it
+// into tokens.
 type entitlement struct {
-	// authorization is what the tokens descend from; for a client's own tokens it has no
-	// subject and no family.
+	// authorization is what the tokens descend from. A client's own tokens have no subject and
+	// no family.
 	authorization authorization
-	// resources narrows authorization.Resources; scope narrows its Scope.
+	// scope narrows authorization.Scope, and resources narrows authorization.Resources.
 	scope     oauth.Scope
 	resources []string
-	// spend are the tickets that this uses up.
+	// spend are the tickets that are spent.
 	spend []storage.Key
-	// retried says that an earlier exchange for the same may have taken effect, and that nobody
-	// heard of it (unknownoutcome.go).
+	// retried is set if an earlier attempt may have taken effect without a response
+	// (unknownoutcome.go).
 	retried bool
-	// put are tickets that are stored with the tokens. Where one is there already, the
-	// exchange is asked again.
+	// put are tickets that are stored with the tokens. If one exists already, entitle is called
+	// again.
 	put []storage.Ticket
-	// anchorKey is what the tokens hang from where there is neither code nor refresh token.
+	// anchorKey is the ticket that the tokens belong to if there is neither a code nor a refresh
+	// token.
 	anchorKey storage.Key
-	// subjectToken is the token of this server that these are exchanged for; nil if there is none.
-	// Where these expire with it, subjectAnchor is its anchor, and after their own id their jti has
-	// its ids.
+	// subjectToken is the token of this server that is exchanged; nil if there is none. If the
+	// new tokens expire with it, subjectAnchor is its anchor, and its ids follow their own in
+	// the jti.
 	subjectToken  *presentedToken
 	subjectAnchor string
-	// ownID is the tokens' own part of the jti; "" if it is not made yet.
+	// ownID is the tokens' own part of the jti; "" until it is generated.
 	ownID string
-	// outlives says that these do not expire with the token that they are exchanged for.
+	// outlives is set if the tokens do not expire with the token that is exchanged.
 	outlives bool
-	// issueInstead makes what is issued in place of an access token; nil for an access token.
+	// issueInstead issues something else than an access token; nil for an access token.
 	issueInstead func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error)
-	// code is the code that the tokens are for, or come with; zero if there is none.
+	// code is the code that the tokens are for, or are issued with; zero if there is none.
 	code storage.Key
-	// refreshToken is the refresh token to hand out, "" for none; storeRefresh says that
-	// it is new.
+	// refreshToken is returned to the client, "" for none; storeRefresh is set if it is new.
 	refreshToken string
 	storeRefresh bool
-	// reusedRefreshToken is the ticket of a refresh token that was used and stays as it is; zero if there
-	// is none.
+	// reusedRefreshToken is the ticket of a refresh token that is not rotated; zero if there is
+	// none.
 	reusedRefreshToken storage.Ticket
-	// issuedTokenType is named in the answer (RFC 8693, section 2.2.1); "" for none.
+	// issuedTokenType is for the response (RFC 8693, section 2.2.1); "" for none.
 	issuedTokenType string
 	// lifetime shortens that of the access token; 0 leaves it.
 	lifetime time.Duration
-	// idToken says that an ID token goes with it; nonce is what the client bound it to.
+	// idToken adds an ID token; nonce is what the client bound it to.
 	idToken bool
 	nonce   string
 }
@@ -96,10 +140,10 @@ var (
 		fix:  "send grant_type in the body",
 	}
 	ruleGrantTypeKnown = rule{
-		must:    "grant_type is one that this server has",
+		must:    "grant_type is supported by this server",
 		section: "RFC 6749, section 5.2", code: oauth.UnsupportedGrantType,
 		says: "grant_type is not supported by this server",
-		fix:  "send one of grant_types_supported of the server metadata",
+		fix:  "send one of the grant_types_supported of the server metadata",
 	}
 	ruleGrantTypeAllowed = rule{
 		must:    "the client is registered for the grant type",
@@ -108,7 +152,7 @@ var (
 		fix:  "add the grant type to the client's grant_types",
 	}
 	ruleResourceSyntax = rule{
-		must:    "resource is an absolute URI without a fragment, named at most 16 times",
+		must:    "resource is an absolute URI without a fragment, and there are at most 16",
 		section: "RFC 8707, section 2", code: oauth.InvalidTarget,
 		says: "resource must be an absolute URI without a fragment, at most 16 of them",
 		fix:  "send the API's identifier as it is declared",
@@ -121,8 +165,8 @@ var (
 	}
 )
 
-// maxTokenAttempts bounds how often a request is looked at anew because another one spent
-// the same ticket in between.
+// maxTokenAttempts bounds how often entitle is called because another request has spent the
+// same ticket meanwhile.
 const maxTokenAttempts = 3
 
 // token is the token endpoint (RFC 6749, section 3.2).
