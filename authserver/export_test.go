@@ -2,12 +2,12 @@ package authserver
 
 import "time"
 
-// RevokeOfClient counts n access tokens that a client revoked, for tests.
-func (s *Server) RevokeOfClient(clientID string, n int, expires time.Time) {
+// RevokeOfUser counts n access tokens for a user that a client revoked, for tests.
+func (s *Server) RevokeOfUser(clientID, subject string, n int, expires time.Time) {
 	for range n {
-		s.endedOfClients.note(clientID, time.Now(), expires)
+		s.endedOfClients.note(endedOwner{clientID, subject}, time.Now(), expires)
 	}
 }
 
-// MaxEndedOfClient is what a client may revoke.
-const MaxEndedOfClient = maxEndedOfClient
+// MaxEndedOfUser is how many access tokens for one user a client may revoke.
+const MaxEndedOfUser = maxEndedOfUser

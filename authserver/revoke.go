@@ -63,7 +63,7 @@ func (c *call) revokeRefreshToken(caller *client, token string) error {
 	if a.ClientID != caller.ID {
 		return nil
 	}
-	if err := c.countEndedFamily(caller.ID, a.Family); err != nil {
+	if err := c.countEndedFamily(endedOwner{caller.ID, a.Subject}, a.Family); err != nil {
 		return unavailable(err)
 	}
 	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {

@@ -32,9 +32,12 @@ const (
 	// maxEndedTokens bounds how many tokens can be revoked and not yet expired. If there are
 	// more, no list is served, and APIs refuse rather than let a revoked one in.
 	maxEndedTokens = 200_000
-	// maxEndedOfClient bounds how many of those are tokens that one client revoked itself, on
-	// one node: it cannot stop the lists for the others.
+	// maxEndedOfClient bounds how many of those are tokens in its own name that one client
+	// revoked, on one node: it cannot stop the lists for the others. maxEndedOfUser bounds those
+	// for one user that a client revoked: a user of a public client can have that many ended,
+	// and must not stop the client for its other users.
 	maxEndedOfClient = 10_000
+	maxEndedOfUser   = 1_000
 	// statusListRestMost is how long this node goes without reading what was revoked if
 	// reading takes long.
 	statusListRestMost = 10 * time.Second
@@ -221,7 +224,7 @@ func (c *catalogue) publishesStatus(audience []string) bool {
 // newStatus gives an access token a place in a status list, and a ticket, by which it ends
 // with what it hangs from: an authorization, or for a client's own token the client.
 func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Time) (*oauth.Status, []storage.Ticket, error) {
-	if c.s.endedOfClients.full(c.client.ID, c.now) {
+	if c.s.endedOfClients.full(endedOwner{c.client.ID, a.Subject}, c.now) {
 		return nil, nil, c.tooManyEnded()
 	}
 	list, index, err := c.s.statusIndexes.next(ctx, c.s.config.Store, c.now)

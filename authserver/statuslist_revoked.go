@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -17,60 +18,74 @@ var ruleEndedOfClient = rule{
 	fix:  "let access tokens expire instead of revoking them; shorten access_token_lifetime",
 }
 
-// endedOfClients counts, by client, the access tokens that it revoked and that have not
-// expired. It counts on this node alone. The zero value is ready for use.
-type endedOfClients struct {
-	mu     sync.Mutex
-	counts map[string]map[int64]int // by client and the minute of expiry
+// endedOwner is who revoked access tokens: a client, for a user or in its own name.
+type endedOwner struct {
+	client  string
+	subject string // "" for the client's own tokens
 }
 
-// add counts a token, unless the client has revoked as many as it may.
-func (e *endedOfClients) add(clientID string, now, expires time.Time) bool {
-	if e.full(clientID, now) {
+// most is how many an owner may have revoked that have not expired.
+func (o endedOwner) most() int {
+	if o.subject == "" {
+		return maxEndedOfClient
+	}
+	return maxEndedOfUser
+}
+
+// endedOfClients counts, by owner, the access tokens that were revoked and have not expired.
+// It counts on this node alone. The zero value is ready for use.
+type endedOfClients struct {
+	mu      sync.Mutex
+	counts  map[endedOwner]map[int64]int // by the minute of expiry
+	cleaned int64                        // the minute in which expired counts were removed last
+}
+
+// add counts a token, unless the owner has revoked as many as it may.
+func (e *endedOfClients) add(owner endedOwner, now, expires time.Time) bool {
+	if e.full(owner, now) {
 		return false
 	}
-	e.note(clientID, now, expires)
+	e.note(owner, now, expires)
 	return true
 }
 
 // note counts a token that was revoked with others.
-func (e *endedOfClients) note(clientID string, now, expires time.Time) {
+func (e *endedOfClients) note(owner endedOwner, now, expires time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.counts == nil {
-		e.counts = map[string]map[int64]int{}
+		e.counts = map[endedOwner]map[int64]int{}
 	}
-	if e.counts[clientID] == nil {
-		e.forget(now)
-		e.counts[clientID] = map[int64]int{}
+	e.forget(now)
+	if e.counts[owner] == nil {
+		e.counts[owner] = map[int64]int{}
 	}
-	e.counts[clientID][expires.Unix()/60]++
+	e.counts[owner][expires.Unix()/60]++
 }
 
-// full reports whether a client has revoked as many as it may.
-func (e *endedOfClients) full(clientID string, now time.Time) bool {
+// full reports whether an owner has revoked as many as it may.
+func (e *endedOfClients) full(owner endedOwner, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	total := 0
-	for minute, n := range e.counts[clientID] {
-		if minute < now.Unix()/60 {
-			delete(e.counts[clientID], minute)
-			continue
+	for minute, n := range e.counts[owner] {
+		if minute >= now.Unix()/60 {
+			total += n
 		}
-		total += n
 	}
-	return total >= maxEndedOfClient
+	return total >= owner.most()
 }
 
-// forget removes the clients of which nothing is left to count.
+// forget removes, once a minute, what has expired.
 func (e *endedOfClients) forget(now time.Time) {
-	for clientID, minutes := range e.counts {
-		live := false
-		for minute := range minutes {
-			live = live || minute >= now.Unix()/60
-		}
-		if !live {
-			delete(e.counts, clientID)
+	if e.cleaned == now.Unix()/60 {
+		return
+	}
+	e.cleaned = now.Unix() / 60
+	for owner, minutes := range e.counts {
+		maps.DeleteFunc(minutes, func(minute int64, _ int) bool { return minute < e.cleaned })
+		if len(minutes) == 0 {
+			delete(e.counts, owner)
 		}
 	}
 }
@@ -81,7 +96,7 @@ func (c *call) countEnded(t *verifiedToken) error {
 	if t.claims.Status == nil || t.claims.Status.StatusList == nil {
 		return nil
 	}
-	if c.s.endedOfClients.add(t.claims.ClientID, c.now, time.Unix(t.claims.Expires, 0)) {
+	if c.s.endedOfClients.add(endedOwner{t.claims.ClientID, t.user}, c.now, time.Unix(t.claims.Expires, 0)) {
 		return nil
 	}
 	return c.tooManyEnded()
@@ -94,15 +109,16 @@ func (c *call) tooManyEnded() error {
 }
 
 // countEndedFamily counts the access tokens that end with a refresh token. That one can be
-// revoked always; the client gets no more tokens with a status while it has ended too many.
-func (c *call) countEndedFamily(clientID, family string) error {
+// revoked always; the client gets no more tokens with a status for this user while too many
+// have ended.
+func (c *call) countEndedFamily(owner endedOwner, family string) error {
 	tokens, err := c.s.config.Store.FindFamily(c.r.Context(), c.now, family, storage.KindStatus, maxEndedOfClient)
 	if err != nil {
 		return fmt.Errorf("look up access tokens: %w", err)
 	}
 	for _, token := range tokens {
 		if token.Spent.IsZero() {
-			c.s.endedOfClients.note(clientID, c.now, token.Expires.Add(-statusAfterlife))
+			c.s.endedOfClients.note(owner, c.now, token.Expires.Add(-statusAfterlife))
 		}
 	}
 	return nil
