@@ -13,7 +13,7 @@ import (
 // apiHandler returns the resource server: two routes that require different scopes.
 func (d *Demo) apiHandler(log *slog.Logger) (http.Handler, error) {
 	guard, err := resourceserver.New(resourceserver.Config{
-		Issuer: d.issuer, Resource: d.api, Name: "The photo API", ScopesSupported: []string{scopeRead, scopeDelete},
+		Issuer: d.issuer, Resource: d.api, Name: "Photo API", ScopesSupported: []string{scopeRead, scopeDelete},
 		ClockSkew: time.Second, Logger: log,
 	})
 	if err != nil {

@@ -182,7 +182,7 @@ func (d *Demo) declarations() configuration.Declarations {
 			{Name: scopeDelete, Description: "Delete your photos"},
 		},
 		Resources: []record.Resource{{
-			Identifier: d.api, Name: "The photo API", Scopes: []string{scopeRead, scopeDelete},
+			Identifier: d.api, Name: "Photo API", Scopes: []string{scopeRead, scopeDelete},
 		}},
 	}
 	for _, scene := range scenes() {

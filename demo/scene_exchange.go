@@ -55,7 +55,7 @@ func declareExchange(config *configuration.Configuration, photos, prints string)
 		}
 	}
 	config.Scopes = append(config.Scopes, record.Scope{Name: scopePrints, Description: "Order prints"})
-	config.Resources = append(config.Resources, record.Resource{Identifier: prints, Name: "The printing API", Scopes: []string{scopePrints}})
+	config.Resources = append(config.Resources, record.Resource{Identifier: prints, Name: "Printing API", Scopes: []string{scopePrints}})
 	for _, id := range []string{exchanger, otherExchanger} {
 		config.Clients = append(config.Clients, configuration.Client{ID: id, Secret: exchangerSecret, ClientMetadata: oauth.ClientMetadata{
 			GrantTypes: []string{oauth.GrantTypeTokenExchange, oauth.GrantTypeClientCredentials}, Scope: oauth.Scope{scopeRead, scopeDelete, scopePrints}.String(),
