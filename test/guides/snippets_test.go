@@ -42,6 +42,7 @@ import (
 	"MODULE"
 	"MODULE/authserver"
 	"MODULE/authservertest"
+	"MODULE/configuration"
 	"MODULE/deviceqr"
 	"MODULE/oauth"
 	"MODULE/oauth/client"
@@ -56,7 +57,7 @@ var (
 	page fs.FS
 	c, there, atHome *client.Client
 	tokens *client.Tokens
-	configuration valetkey.Configuration
+	config configuration.Configuration
 	home, albums, photos, orders http.Handler
 	key, cookieKey []byte
 	secret, username, password, received, initialAccessToken string
