@@ -13,16 +13,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
-
-// kindRevoked marks the jti of a JWT access token that was revoked before its end.
-const kindRevoked storage.Kind = "revoked"
-
-// kindAnchor is what a token hangs from that comes with neither code nor refresh token.
-const kindAnchor storage.Kind = "anchor"
 
 // verifiedToken is an access token of ours that is good now.
 type verifiedToken struct {
@@ -112,7 +107,7 @@ func (s *Server) verifyJWTAccessToken(ctx context.Context, now time.Time, token 
 	if err != nil {
 		return nil, fmt.Errorf("look up authorization and revocation: %w", err)
 	}
-	if slices.ContainsFunc(found, func(t storage.Ticket) bool { return t.Kind == kindRevoked }) {
+	if slices.ContainsFunc(found, func(t storage.Ticket) bool { return t.Kind == ticketkind.RevokedToken }) {
 		return nil, errInactive
 	}
 	if !anchored {
@@ -139,7 +134,7 @@ func (ent *entitlement) anchor() string {
 	case ent.subjectAnchor != "":
 		return ent.subjectAnchor
 	case ent.refreshToken != "":
-		return writeAnchor("r", secretKey(kindRefreshToken, prefixRefreshToken, ent.refreshToken))
+		return writeAnchor("r", secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken))
 	case ent.reusedRefreshToken.Kind != "":
 		return writeAnchor("r", ent.reusedRefreshToken.Key)
 	case ent.code.Kind != "":
@@ -184,7 +179,7 @@ func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) erro
 func revocations(jti string) (keys []storage.Key) {
 	anchor, ids, _ := strings.Cut(jti, ".")
 	for more := true; more; _, ids, more = strings.Cut(ids, ".") {
-		keys = append(keys, kindRevoked.Hash(anchor+"."+ids))
+		keys = append(keys, ticketkind.RevokedToken.Hash(anchor+"."+ids))
 	}
 	return keys
 }
@@ -208,7 +203,7 @@ func (t *verifiedToken) descendants() string {
 
 // newAnchor is for a person's token that comes with neither a code nor a refresh token.
 func newAnchor() storage.Key {
-	key := storage.Key{Kind: kindAnchor}
+	key := storage.Key{Kind: ticketkind.Anchor}
 	rand.Read(key.ID[:])
 	return key
 }
@@ -245,13 +240,13 @@ func readAnchor(jti string) (storage.Key, bool) {
 	if anchor == "" {
 		return key, false
 	}
-	switch key.Kind = kindRefreshToken; anchor[0] {
+	switch key.Kind = ticketkind.RefreshToken; anchor[0] {
 	case 'c':
-		key.Kind = kindCode
+		key.Kind = ticketkind.Code
 	case 'a':
-		key.Kind = kindAnchor
+		key.Kind = ticketkind.Anchor
 	case 'o':
-		key.Kind = kindAccessToken
+		key.Kind = ticketkind.AccessToken
 	}
 	id, err := base64.RawURLEncoding.DecodeString(anchor[1:])
 	if err != nil || len(id) != len(key.ID) {
@@ -265,7 +260,7 @@ func (s *Server) verifyOpaqueAccessToken(ctx context.Context, now time.Time, tok
 	if !isSecret(prefixAccessToken, token) {
 		return nil, errInactive
 	}
-	ticket, err := s.config.Store.Get(ctx, now, secretKey(kindAccessToken, prefixAccessToken, token))
+	ticket, err := s.config.Store.Get(ctx, now, secretKey(ticketkind.AccessToken, prefixAccessToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errInactive
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
@@ -119,7 +120,7 @@ func (c *call) newCode(a authorization, request *authorizationRequest, accessTok
 	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
 	// ends them, and so that they are known to live (accesstoken.go).
 	lives := c.s.lifetimes.AuthorizationCode + accessToken + time.Minute
-	ticket, err := a.ticket(secretKey(kindCode, prefixCode, code), c.now.Add(lives))
+	ticket, err := a.ticket(secretKey(ticketkind.Code, prefixCode, code), c.now.Add(lives))
 	return code, ticket, err
 }
 
@@ -160,7 +161,7 @@ func (c *call) frontChannelTokens(request *authorizationRequest, ent *entitlemen
 func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 	var err error
 	if i.id != "" {
-		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{kindInteraction.Hash(i.id)}, put...)
+		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{ticketkind.Interaction.Hash(i.id)}, put...)
 	} else if len(put) > 0 {
 		err = c.s.config.Store.Put(c.r.Context(), c.now, put...)
 	}

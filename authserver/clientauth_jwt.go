@@ -8,13 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
-
-// kindAssertion marks the jti of a client assertion as used.
-const kindAssertion storage.Kind = "assertion"
 
 var ruleAssertionSyntax = rule{
 	must:    "client_assertion is a JWT whose sub is the client, and client_assertion_type says so",
@@ -122,7 +120,7 @@ func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([
 	if err := c.checkAssertionClaims(cl, claims); err != nil {
 		return err
 	}
-	used := storage.Ticket{Key: kindAssertion.Hash(cl.ID + "\x00" + claims.ID), Expires: claims.Expires.Add(2 * clockSkew)}
+	used := storage.Ticket{Key: ticketkind.ClientAssertion.Hash(cl.ID + "\x00" + claims.ID), Expires: claims.Expires.Add(2 * clockSkew)}
 	err = c.s.config.Store.Put(c.r.Context(), c.now, used)
 	if errors.Is(err, storage.ErrExists) {
 		return errCredentials("the assertion was used before: its jti is good once")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
@@ -123,12 +124,8 @@ type documentClient struct {
 	err    error
 }
 
-// kindKnownDocument marks a client_id that is a URL as that of a client which somebody
-// allowed something, for as long as people may remember it.
-const (
-	kindKnownDocument storage.Kind = "known_document"
-	knownDocumentLife              = 365 * 24 * time.Hour
-)
+// knownDocumentLife is how long a client that was granted something counts as known.
+const knownDocumentLife = 365 * 24 * time.Hour
 
 // newcomer reports whether the client is known by its document, and nobody here allowed it
 // anything so far.
@@ -136,7 +133,7 @@ func (c *call) newcomer() (bool, error) {
 	if !oauth.IsClientIDURL(c.client.ID) {
 		return false, nil
 	}
-	_, err := c.s.config.Store.Get(c.r.Context(), c.now, kindKnownDocument.Hash(c.client.ID))
+	_, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.KnownDocument.Hash(c.client.ID))
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return false, fmt.Errorf("look up whether a client is known: %w", err)
 	}
@@ -148,7 +145,7 @@ func (c *call) noteDescribedClient() error {
 	if isNew, err := c.newcomer(); err != nil || !isNew {
 		return err
 	}
-	known := storage.Ticket{Key: kindKnownDocument.Hash(c.client.ID), Expires: c.now.Add(knownDocumentLife)}
+	known := storage.Ticket{Key: ticketkind.KnownDocument.Hash(c.client.ID), Expires: c.now.Add(knownDocumentLife)}
 	if err := c.s.config.Store.Put(c.r.Context(), c.now, known); err != nil && !errors.Is(err, storage.ErrExists) {
 		return fmt.Errorf("note that a client is known: %w", err)
 	}
@@ -255,7 +252,7 @@ func (s *Server) documentClient(ctx context.Context, id string, from netip.Addr)
 	}
 	d, mine, err := s.documents.find(id, from, false, time.Now())
 	if errors.Is(err, errDocumentHostPace) {
-		if _, unknown := s.config.Store.Get(ctx, time.Now(), kindKnownDocument.Hash(id)); unknown == nil {
+		if _, unknown := s.config.Store.Get(ctx, time.Now(), ticketkind.KnownDocument.Hash(id)); unknown == nil {
 			d, mine, err = s.documents.find(id, netip.Addr{}, true, time.Now())
 		}
 	}

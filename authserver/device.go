@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -18,15 +19,7 @@ import (
 // person brings the short one to a page of ours (device_approve.go), and the device comes
 // back with the long one (grant_devicecode.go).
 
-const (
-	// kindDeviceCode is what the device polls with, kindUserCode what the person types, and
-	// kindDeviceAnswer what they decided, by the device code's ID.
-	kindDeviceCode   storage.Kind = "device"
-	kindUserCode     storage.Kind = "usercode"
-	kindDeviceAnswer storage.Kind = "deviceanswer"
-
-	prefixDeviceCode = "vk_dc_"
-)
+const prefixDeviceCode = "vk_dc_"
 
 const (
 	// deviceLifetime is how long the person has. Whoever tricks somebody into entering a code
@@ -108,7 +101,7 @@ func (c *call) verifyDeviceRequest(cl *client) (*authorizationRequest, error) {
 
 func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, err error) {
 	deviceCode = newSecret(prefixDeviceCode, c.now)
-	key := secretKey(kindDeviceCode, prefixDeviceCode, deviceCode)
+	key := secretKey(ticketkind.DeviceCode, prefixDeviceCode, deviceCode)
 	expires := c.now.Add(deviceLifetime)
 	device, err := json.Marshal(deviceCodeData{ClientID: c.client.ID, Expires: expires.UnixMilli()})
 	if err != nil {
@@ -134,7 +127,7 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 		userCode = newUserCode()
 		err = c.s.config.Store.Put(c.r.Context(), c.now,
 			storage.Ticket{Key: key, Data: device, Expires: expires.Add(deviceOutlives)},
-			storage.Ticket{Key: kindUserCode.Hash(readUserCode(userCode)), Data: user, Expires: expires})
+			storage.Ticket{Key: ticketkind.UserCode.Hash(readUserCode(userCode)), Data: user, Expires: expires})
 		if !errors.Is(err, storage.ErrExists) { // somebody waits with the same user code
 			break
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -114,7 +115,7 @@ func (c *call) deviceInteraction(code string) (*interaction, error) {
 	if code == "" {
 		return nil, ErrUserCode
 	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindUserCode.Hash(code))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.UserCode.Hash(code))
 	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
 		return nil, ErrUserCode
 	}
@@ -166,7 +167,7 @@ func (c *call) decideDevice(i *interaction, answer deviceAnswer) error {
 	if err != nil {
 		return fmt.Errorf("encode the answer to a device: %w", err)
 	}
-	key := storage.Key{Kind: kindDeviceAnswer}
+	key := storage.Key{Kind: ticketkind.DeviceAnswer}
 	copy(key.ID[:], i.device.stored.Device)
 	began := time.UnixMilli(i.device.stored.Began)
 	ticket := storage.Ticket{Key: key, Data: data, Expires: began.Add(deviceLifetime + deviceOutlives)}
@@ -175,7 +176,7 @@ func (c *call) decideDevice(i *interaction, answer deviceAnswer) error {
 		ticket.Grant, ticket.Family = a.Grant, a.Family
 		page = c.s.config.Pages.Device + "?answer=allowed"
 	}
-	err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{kindInteraction.Hash(i.id), kindUserCode.Hash(i.device.code)}, ticket)
+	err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{ticketkind.Interaction.Hash(i.id), ticketkind.UserCode.Hash(i.device.code)}, ticket)
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
 		return c.must(false, &ruleInteraction)
 	}

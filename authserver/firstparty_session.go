@@ -7,16 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
 
-const (
-	// kindAuthSession is an authorization challenge that waits for a password.
-	kindAuthSession storage.Kind = "authsession"
-
-	prefixAuthSession = "vk_as_"
-)
+const prefixAuthSession = "vk_as_"
 
 // authSessionData is what is stored. Nothing in it speaks of a person: an auth_session that
 // was stolen saves the thief no password.
@@ -78,7 +74,7 @@ func (c *call) authSession() (*authSession, error) {
 	if !isSecret(prefixAuthSession, value) {
 		return nil, c.refuse(&ruleAuthSession, "it has not the form of one that this server issues")
 	}
-	session := &authSession{key: secretKey(kindAuthSession, prefixAuthSession, value)}
+	session := &authSession{key: secretKey(ticketkind.AuthSession, prefixAuthSession, value)}
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, session.key)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
 		return nil, c.refuse(&ruleAuthSession, "expired, used before, or never issued")
@@ -134,7 +130,7 @@ func (c *call) askAgain(i *interaction, refusal error) error {
 	}
 	value := newSecret(prefixAuthSession, c.now)
 	err = c.endAuthSession(i, storage.Ticket{
-		Key: secretKey(kindAuthSession, prefixAuthSession, value), Data: data, Expires: i.began.Add(c.s.lifetimes.Interaction),
+		Key: secretKey(ticketkind.AuthSession, prefixAuthSession, value), Data: data, Expires: i.began.Add(c.s.lifetimes.Interaction),
 	})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -99,7 +100,7 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 	if err := c.must(code != "", &ruleCodeSent); err != nil {
 		return nil, err
 	}
-	ticket, a, err := c.ticket(kindCode, prefixCode, code, &ruleCodeKnown)
+	ticket, a, err := c.ticket(ticketkind.Code, prefixCode, code, &ruleCodeKnown)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -78,8 +79,8 @@ func (c *call) grantDeviceCode() (*entitlement, error) {
 		return nil, c.refuse(&ruleDeviceCodeKnown, "it has not the form of one that this server issues")
 	}
 	// The answer first: where it is gone because another poll had it, the code says so.
-	key := secretKey(kindDeviceCode, prefixDeviceCode, code)
-	answerKey := storage.Key{Kind: kindDeviceAnswer, ID: key.ID}
+	key := secretKey(ticketkind.DeviceCode, prefixDeviceCode, code)
+	answerKey := storage.Key{Kind: ticketkind.DeviceAnswer, ID: key.ID}
 	answer, err := c.deviceAnswer(answerKey)
 	if err != nil {
 		return nil, err

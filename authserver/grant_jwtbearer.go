@@ -8,13 +8,11 @@ import (
 	"strings"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
-
-// kindGrantAssertion marks the jti of an assertion as used.
-const kindGrantAssertion storage.Kind = "grantassertion"
 
 var (
 	ruleGrantAssertionSent = rule{
@@ -185,7 +183,7 @@ func (c *call) useAssertion(ent *entitlement, a *assertion, needed bool) error {
 	if a.ID == "" {
 		return c.must(!needed, &ruleGrantAssertionOnce)
 	}
-	key := kindGrantAssertion.Hash(a.Issuer + "\x00" + a.ID)
+	key := ticketkind.GrantAssertion.Hash(a.Issuer + "\x00" + a.ID)
 	_, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
 	if err == nil {
 		return c.must(false, &ruleGrantAssertionOnce)

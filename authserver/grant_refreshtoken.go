@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -57,9 +58,9 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 	if c.client.reuses() && isSecret(prefixRefreshToken, token) {
 		// Nothing is spent that would tell of a revocation: the store is asked, not what this
 		// node remembers.
-		c.s.issued.drop(secretKey(kindRefreshToken, prefixRefreshToken, token))
+		c.s.issued.drop(secretKey(ticketkind.RefreshToken, prefixRefreshToken, token))
 	}
-	ticket, a, err := c.ticket(kindRefreshToken, prefixRefreshToken, token, &ruleRefreshTokenKnown)
+	ticket, a, err := c.ticket(ticketkind.RefreshToken, prefixRefreshToken, token, &ruleRefreshTokenKnown)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +115,7 @@ func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string
 		}
 	}
 	successor = c.s.successor(token, ticket.Spent)
-	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, successor))
+	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.RefreshToken, prefixRefreshToken, successor))
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", c.refuse(&ruleRefreshTokenKnown, "the successor is gone")
 	}

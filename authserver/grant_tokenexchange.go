@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
@@ -309,7 +310,7 @@ func (c *call) exchangeForRefreshToken(t *tokenExchange, ent *entitlement) error
 	ent.issueInstead = func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error) {
 		token := newSecret(prefixRefreshToken, c.now)
 		expires := c.refreshTokenExpires(ent.authorization)
-		ticket, err := ent.authorization.ticket(secretKey(kindRefreshToken, prefixRefreshToken, token), expires)
+		ticket, err := ent.authorization.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, token), expires)
 		return &oauth.TokenResponse{
 			AccessToken: token, TokenType: oauth.TokenTypeNA, IssuedTokenType: ent.issuedTokenType,
 			ExpiresIn: int64(expires.Sub(c.now) / time.Second), Scope: ent.scope.String(),

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
@@ -80,9 +81,6 @@ type Entitlement struct {
 	Once        string
 	UsableUntil time.Time
 }
-
-// kindOnce marks what a grant of somebody else's has used up.
-const kindOnce storage.Kind = "once"
 
 var (
 	ruleGrantUnused = rule{
@@ -202,7 +200,7 @@ func (c *call) useUp(ent *entitlement, g *GrantType, e *Entitlement) error {
 	if !c.now.Before(e.UsableUntil) {
 		return c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: Once without a time to come in UsableUntil", g.Name))
 	}
-	key := kindOnce.Hash(g.Name + "\n" + e.Once)
+	key := ticketkind.GrantOnce.Hash(g.Name + "\n" + e.Once)
 	_, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
 	if err == nil {
 		return c.must(false, &ruleGrantUnused)

@@ -12,9 +12,6 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// kindInteraction is a request that waits for a person.
-const kindInteraction storage.Kind = "interaction"
-
 // Interaction is an authorization or logout request that waits for a person.
 type Interaction struct {
 	ID     string

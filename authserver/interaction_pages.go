@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -191,7 +192,7 @@ func (s *Server) Canceled(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
 		if i.device == nil && !c.trusted(i.request.client) {
-			if err := s.config.Store.Delete(r.Context(), kindInteraction.Hash(id)); err != nil {
+			if err := s.config.Store.Delete(r.Context(), ticketkind.Interaction.Hash(id)); err != nil {
 				return fmt.Errorf("end interaction: %w", err)
 			}
 			return c.must(false, &ruleNotCanceled)
@@ -206,7 +207,7 @@ func (c *call) endRefused(i *interaction) error {
 		c.logRefusal(oauth.NewError(ruleNotRefused.code, ruleNotRefused.says), nil)
 		return c.decideDevice(i, deviceAnswer{Denied: true})
 	}
-	if err := c.s.config.Store.Delete(c.r.Context(), kindInteraction.Hash(i.id)); err != nil {
+	if err := c.s.config.Store.Delete(c.r.Context(), ticketkind.Interaction.Hash(i.id)); err != nil {
 		return fmt.Errorf("end interaction: %w", err)
 	}
 	return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/cookiename"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -44,7 +45,7 @@ func (c *call) keepInteraction(i *interaction, logout bool) error {
 // selectAccount notes who the person chose to be in a new interaction, which takes the
 // place of the one in which they did.
 func (c *call) selectAccount(i *interaction, subject string) error {
-	spent := kindInteraction.Hash(i.id)
+	spent := ticketkind.Interaction.Hash(i.id)
 	i.selected = subject
 	ticket, err := c.interactionTicket(i, false)
 	if err != nil {
@@ -87,7 +88,7 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 	if i.ended != nil {
 		lives = endedLifetime
 	}
-	return storage.Ticket{Key: kindInteraction.Hash(i.id), Data: data, Expires: c.now.Add(lives)}, nil
+	return storage.Ticket{Key: ticketkind.Interaction.Hash(i.id), Data: data, Expires: c.now.Add(lives)}, nil
 }
 
 // The browser's cookie is a random name by which interactions know their browser again;
@@ -116,7 +117,7 @@ func (c *call) loadInteraction(id string) (*interactionData, error) {
 	if len(id) != 22 {
 		return nil, ErrInteractionExpired
 	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindInteraction.Hash(id))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.Interaction.Hash(id))
 	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
 		return nil, ErrInteractionExpired
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -126,7 +127,7 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 // refreshTokenTicket looks at a refresh token, spent or not, without using it up;
 // errInactive if there is none.
 func (c *call) refreshTokenTicket(token string) (storage.Ticket, authorization, error) {
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.RefreshToken, prefixRefreshToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return ticket, authorization{}, errInactive
 	}

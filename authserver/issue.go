@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
@@ -62,7 +63,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		if a.Started == 0 {
 			a.Started = c.now.Unix()
 		}
-		ticket, err := a.ticket(secretKey(kindRefreshToken, prefixRefreshToken, ent.refreshToken), c.refreshTokenExpires(a))
+		ticket, err := a.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken), c.refreshTokenExpires(a))
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +90,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		return nil, fmt.Errorf("store tokens: %w", err)
 	}
 	for _, ticket := range put {
-		if ticket.Kind == kindRefreshToken {
+		if ticket.Kind == ticketkind.RefreshToken {
 			c.s.issued.put(ticket.Key, ticket)
 		}
 	}
@@ -106,7 +107,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 func (c *call) recheck(ctx context.Context, ent *entitlement) error {
 	key := ent.reusedRefreshToken.Key
 	if ent.refreshToken != "" && !ent.storeRefresh {
-		key = secretKey(kindRefreshToken, prefixRefreshToken, ent.refreshToken)
+		key = secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken)
 	}
 	if ent.subjectToken != nil {
 		key, _ = readAnchor(ent.subjectToken.anchor)
@@ -349,7 +350,7 @@ func (c *call) newOpaqueAccessToken(ent *entitlement, scope oauth.Scope, audienc
 	a.Scope, a.Resources, a.Claims = scope, ent.resources, ent.authorization.Claims
 	a.Extra = extra
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
-	ticket, err := a.ticket(secretKey(kindAccessToken, prefixAccessToken, token), expires)
+	ticket, err := a.ticket(secretKey(ticketkind.AccessToken, prefixAccessToken, token), expires)
 	return ticket, token, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 )
@@ -198,7 +199,7 @@ func (c *call) loggedOut(id string) error {
 	if err != nil {
 		return fmt.Errorf("find out who is signed in: %w", err)
 	}
-	if err := c.s.config.Store.Delete(c.r.Context(), kindInteraction.Hash(id)); err != nil {
+	if err := c.s.config.Store.Delete(c.r.Context(), ticketkind.Interaction.Hash(id)); err != nil {
 		return fmt.Errorf("end interaction: %w", err)
 	}
 	return c.endSession(request, who)

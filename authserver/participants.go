@@ -10,15 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
-
-// kindParticipant notes that a client takes part in a sign-in session: it was given an ID
-// token, or a code for one, and must be told when the session ends (OpenID Connect
-// Back-Channel Logout, section 2.3). The data is the client_id, or a participantNote.
-const kindParticipant storage.Kind = "participant"
 
 const (
 	// maxParticipants is how many clients of a session are told of its end.
@@ -29,7 +25,7 @@ const (
 )
 
 func participantKey(session, clientID string) storage.Key {
-	return kindParticipant.Hash(session + " " + clientID)
+	return ticketkind.Participant.Hash(session + " " + clientID)
 }
 
 // participantNote is what a logout needs of a client with a metadata document. It is stored,
@@ -64,7 +60,7 @@ func (c *call) participation(who *Authentication, scope oauth.Scope) (ticket sto
 		return ticket, false, nil
 	}
 	if c.client.Registration != nil {
-		others, err := c.s.config.Store.FindFamily(c.r.Context(), c.now, participantFamily(who.Session), kindParticipant, maxParticipants)
+		others, err := c.s.config.Store.FindFamily(c.r.Context(), c.now, participantFamily(who.Session), ticketkind.Participant, maxParticipants)
 		if err != nil {
 			return ticket, false, fmt.Errorf("count who takes part in a session: %w", err)
 		}
@@ -98,7 +94,7 @@ type participant struct {
 func (s *Server) participants(ctx context.Context, now time.Time, names []string) ([]participant, error) {
 	var found []participant
 	for _, name := range names {
-		tickets, err := s.config.Store.FindFamily(ctx, now, participantFamily(name), kindParticipant, maxParticipants)
+		tickets, err := s.config.Store.FindFamily(ctx, now, participantFamily(name), ticketkind.Participant, maxParticipants)
 		if err != nil {
 			return nil, fmt.Errorf("list who takes part in a session: %w", err)
 		}

@@ -4,14 +4,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
-
-// kindAuthorization stands for an authorization of a person to a client that bounds how many
-// there are. Its family is the two, its data the authorization's family.
-const kindAuthorization storage.Kind = "authorization"
 
 // Bounds on a client's own refresh policy.
 const (
@@ -67,7 +64,7 @@ func (c *clientCheck) tokens() {
 
 // begins reports whether an exchange hands out the first refresh token of an authorization.
 func (ent *entitlement) begins() bool {
-	return ent.storeRefresh && (len(ent.spend) == 0 || ent.spend[0].Kind != kindRefreshToken)
+	return ent.storeRefresh && (len(ent.spend) == 0 || ent.spend[0].Kind != ticketkind.RefreshToken)
 }
 
 // counted is the ticket by which a new authorization is found again when there are too many;
@@ -77,7 +74,7 @@ func (c *call) counted(a authorization) []storage.Ticket {
 		return nil
 	}
 	return []storage.Ticket{{
-		Key: kindAuthorization.Hash(a.Family), Grant: a.Grant, Family: authorizationsOf(a),
+		Key: ticketkind.Authorization.Hash(a.Family), Grant: a.Grant, Family: authorizationsOf(a),
 		Data: []byte(a.Family), Expires: c.now.Add(c.familyLifetime()),
 	}}
 }
@@ -96,12 +93,12 @@ func (c *call) endOldest(a authorization) {
 	}
 	ctx, store := c.r.Context(), c.s.config.Store
 	// The one that ends last began last.
-	found, err := store.FindFamily(ctx, c.now, authorizationsOf(a), kindAuthorization, maxListed)
+	found, err := store.FindFamily(ctx, c.now, authorizationsOf(a), ticketkind.Authorization, maxListed)
 	lasting := 0
 	for _, ticket := range found {
 		family := string(ticket.Data)
 		var live []storage.Ticket
-		if live, err = store.FindFamily(ctx, c.now, family, kindRefreshToken, 1); err != nil {
+		if live, err = store.FindFamily(ctx, c.now, family, ticketkind.RefreshToken, 1); err != nil {
 			break
 		}
 		if len(live) > 0 && lasting < c.client.MaxAuthorizations {

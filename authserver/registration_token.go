@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -23,8 +24,6 @@ const (
 // An initial access token (RFC 7591, section 3) is a ticket that says what it is for, and
 // one more ticket for each registration that it is good for.
 const (
-	kindInitialToken storage.Kind = "initial"
-	kindInitialUse   storage.Kind = "initial-use"
 
 	// familyInitialTokens holds the tickets of the first kind, so that they can be listed.
 	familyInitialTokens = "initial access tokens"
@@ -64,9 +63,9 @@ func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.
 	if err != nil {
 		return "", fmt.Errorf("encode initial access token: %w", err)
 	}
-	tickets := []storage.Ticket{{Key: kindInitialToken.Hash(secret), Family: familyInitialTokens, Data: data, Expires: t.ExpiresAt}}
+	tickets := []storage.Ticket{{Key: ticketkind.InitialAccessToken.Hash(secret), Family: familyInitialTokens, Data: data, Expires: t.ExpiresAt}}
 	for range t.Uses {
-		tickets = append(tickets, storage.Ticket{Key: kindInitialUse.Hash(storage.NewID()), Family: t.family(), Expires: t.ExpiresAt})
+		tickets = append(tickets, storage.Ticket{Key: ticketkind.InitialAccessTokenUse.Hash(storage.NewID()), Family: t.family(), Expires: t.ExpiresAt})
 	}
 	if err := store.Put(ctx, now, tickets...); err != nil {
 		return "", fmt.Errorf("store initial access token: %w", err)
@@ -76,7 +75,7 @@ func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.
 
 // InitialAccessTokens lists the tokens that have not expired, at most a thousand.
 func InitialAccessTokens(ctx context.Context, store storage.Tickets, now time.Time) ([]InitialAccessToken, error) {
-	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, kindInitialToken, maxInitialTokens)
+	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, ticketkind.InitialAccessToken, maxInitialTokens)
 	if err != nil {
 		return nil, fmt.Errorf("list initial access tokens: %w", err)
 	}
@@ -98,7 +97,7 @@ func InitialAccessTokens(ctx context.Context, store storage.Tickets, now time.Ti
 
 // RevokeInitialAccessToken ends a token by its ID; storage.ErrNotFound if there is none.
 func RevokeInitialAccessToken(ctx context.Context, store storage.Tickets, now time.Time, id string) error {
-	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, kindInitialToken, maxInitialTokens)
+	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, ticketkind.InitialAccessToken, maxInitialTokens)
 	if err != nil {
 		return fmt.Errorf("find initial access token: %w", err)
 	}
@@ -110,7 +109,7 @@ func RevokeInitialAccessToken(ctx context.Context, store storage.Tickets, now ti
 		if t.ID != id {
 			continue
 		}
-		if err := store.DeleteFamily(ctx, t.family(), kindInitialUse); err != nil {
+		if err := store.DeleteFamily(ctx, t.family(), ticketkind.InitialAccessTokenUse); err != nil {
 			return fmt.Errorf("revoke initial access token: %w", err)
 		}
 		if err := store.Delete(ctx, ticket.Key); err != nil {
@@ -130,7 +129,7 @@ func readInitialToken(ticket storage.Ticket) (*InitialAccessToken, error) {
 }
 
 func (t *InitialAccessToken) unspent(ctx context.Context, store storage.Tickets, now time.Time) (keys []storage.Key, err error) {
-	uses, err := store.FindFamily(ctx, now, t.family(), kindInitialUse, MaxInitialAccessTokenUses)
+	uses, err := store.FindFamily(ctx, now, t.family(), ticketkind.InitialAccessTokenUse, MaxInitialAccessTokenUses)
 	if err != nil {
 		return nil, fmt.Errorf("read initial access token: %w", err)
 	}
@@ -152,7 +151,7 @@ func (c *call) initialAccess() (*InitialAccessToken, error) {
 	if err != nil || !isSecret(prefixInitialToken, secret) {
 		return nil, c.refuse(&ruleInitialAccessToken, "it is missing, or has not the form of one")
 	}
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, kindInitialToken.Hash(secret))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.InitialAccessToken.Hash(secret))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, c.refuse(&ruleInitialAccessToken, "it is not in the database: expired, revoked, or never made")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -49,7 +50,7 @@ func (c *call) revoke() error {
 }
 
 func (c *call) revokeRefreshToken(caller *client, token string) error {
-	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(kindRefreshToken, prefixRefreshToken, token))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.RefreshToken, prefixRefreshToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
@@ -99,7 +100,7 @@ func unavailable(err error) error {
 
 // denyJWT puts a JWT on the list of those that end before their time.
 func (s *Server) denyJWT(ctx context.Context, now time.Time, id string, expires time.Time) error {
-	err := s.config.Store.Put(ctx, now, storage.Ticket{Key: kindRevoked.Hash(id), Expires: expires})
+	err := s.config.Store.Put(ctx, now, storage.Ticket{Key: ticketkind.RevokedToken.Hash(id), Expires: expires})
 	if err != nil && !errors.Is(err, storage.ErrExists) {
 		return fmt.Errorf("revoke access token: %w", err)
 	}

@@ -21,13 +21,6 @@ const (
 	prefixAccessToken  = "vk_at_"
 )
 
-// The kinds under which they are stored, as hashes.
-const (
-	kindCode         storage.Kind = "code"
-	kindRefreshToken storage.Kind = "refresh"
-	kindAccessToken  storage.Kind = "access"
-)
-
 // newSecret begins with the time, so that what is stored together lies together: a
 // database writes a page for each place that changes. The time is no secret, and the 256
 // random bits after it are.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -24,9 +25,6 @@ const (
 	// statusBlockTries is how many blocks of a list are tried before the next list is.
 	statusBlockTries = 6
 )
-
-// kindStatusBlock marks a block that belongs to a node.
-const kindStatusBlock storage.Kind = "status block"
 
 // statusIndexes is a node's present block. It is safe for concurrent use; its zero value has
 // none yet.
@@ -73,7 +71,7 @@ func (i *statusIndexes) take(ctx context.Context, store record.Store, now time.T
 	for ; i.list < (i.day+1)*statusListsOfDay; i.list++ {
 		for range statusBlockTries {
 			block := rand.Int64N(statusListTokens / statusBlockTokens)
-			key := storage.Key{Kind: kindStatusBlock}
+			key := storage.Key{Kind: ticketkind.StatusBlock}
 			binary.BigEndian.PutUint64(key.ID[:], uint64(i.list))
 			binary.BigEndian.PutUint64(key.ID[8:], uint64(block))
 			// It is taken for as long as any node's clock may show this day.

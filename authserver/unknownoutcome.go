@@ -8,13 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
-
-// kindUnknownOutcome is the kind of a note about a ticket of the same ID. The store failed while
-// it was spent, so that the client was told to try again, and it may be spent all the same
-// (docs/decisions/0009).
-const kindUnknownOutcome storage.Kind = "unsettled"
 
 const (
 	// unknownOutcomeLifetime is how long the client may try again.
@@ -76,12 +72,12 @@ func (s *Server) storeUnknownOutcome(ctx context.Context, note storage.Ticket) {
 // noteUnknownOutcome remembers that nobody knows whether an exchange took effect.
 func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
 	spent := ent.spend[0]
-	if spent.Kind == kindUnknownOutcome {
+	if spent.Kind == ticketkind.UnknownOutcome {
 		return // it is noted, and the note may be spent
 	}
 	note := unknownOutcome{Spent: c.now.UnixMilli()}
 	for _, ticket := range put {
-		if ticket.Kind != kindAuthorization {
+		if ticket.Kind != ticketkind.Authorization {
 			note.Put = append(note.Put, ticket.Key)
 		}
 	}
@@ -90,7 +86,7 @@ func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
 		return
 	}
 	ticket := storage.Ticket{
-		Key: storage.Key{Kind: kindUnknownOutcome, ID: spent.ID}, Grant: ent.authorization.Grant, Family: ent.authorization.Family,
+		Key: storage.Key{Kind: ticketkind.UnknownOutcome, ID: spent.ID}, Grant: ent.authorization.Grant, Family: ent.authorization.Family,
 		Data: data, Expires: c.now.Add(unknownOutcomeLifetime),
 	}
 	c.s.unknownOutcomes.known.put(ticket.Key, ticket)
@@ -103,7 +99,7 @@ func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
 // unansweredAttempt returns the note about a spent ticket, if it was spent by an attempt that the
 // store failed in: the client was told to try again, and has got nothing.
 func (c *call) unansweredAttempt(ticket storage.Ticket) (*unknownOutcome, error) {
-	key := storage.Key{Kind: kindUnknownOutcome, ID: ticket.ID}
+	key := storage.Key{Kind: ticketkind.UnknownOutcome, ID: ticket.ID}
 	stored, known := c.s.unknownOutcomes.known.get(key)
 	if known {
 		// It is spent below, so it must be there.
@@ -145,6 +141,6 @@ func (c *call) replaceUnanswered(ent *entitlement, spent storage.Key, note *unkn
 	if err := c.s.config.Store.Delete(c.r.Context(), note.Put...); err != nil {
 		return fmt.Errorf("remove what was not handed out: %w", err)
 	}
-	ent.spend, ent.retried = []storage.Key{{Kind: kindUnknownOutcome, ID: spent.ID}}, true
+	ent.spend, ent.retried = []storage.Key{{Kind: ticketkind.UnknownOutcome, ID: spent.ID}}, true
 	return nil
 }

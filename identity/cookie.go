@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/cookiename"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 )
 
 // The cookies; internal/cookiename makes their full names of these and the issuer.
@@ -28,7 +29,7 @@ const (
 // section 3.2).
 func SetSessionCookie(w http.ResponseWriter, issuer, secret string) {
 	http.SetCookie(w, newCookie(issuer, sessionCookie, secret))
-	http.SetCookie(w, newStateCookie(issuer, BrowserState(sid(kindSession.Hash(secret)))))
+	http.SetCookie(w, newStateCookie(issuer, BrowserState(sid(ticketkind.Session.Hash(secret)))))
 }
 
 // BrowserState returns what the readable cookie holds during a session.

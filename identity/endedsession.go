@@ -8,15 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
 
 // KindSession is the kind of a session's ticket.
-const KindSession = kindSession
-
-// kindEnded is a note that a session has ended. It is stored in the operation that ends
-// the session, so that whoever must be told is told, also after a crash.
-const kindEnded storage.Kind = "session ended"
+const KindSession = ticketkind.Session
 
 // endedFamily is that of every such note.
 const endedFamily = "sessions ended"
@@ -44,7 +41,7 @@ func EndedNote(ticket storage.Ticket) *storage.Ticket {
 	if err != nil { // strings always encode
 		return nil
 	}
-	return &storage.Ticket{Key: kindEnded.Hash(session.ID), Family: endedFamily, Data: data, Expires: ticket.Expires.Add(endedLifetime)}
+	return &storage.Ticket{Key: ticketkind.EndedSession.Hash(session.ID), Family: endedFamily, Data: data, Expires: ticket.Expires.Add(endedLifetime)}
 }
 
 // Keeps reports whether a ticket is that of a session in u.Kept, by its present or an earlier
@@ -59,7 +56,7 @@ func (u *User) Keeps(ticket storage.Ticket) bool {
 
 // EndedSessions returns sessions that were ended and are not forgotten yet, at most limit.
 func (a *Accounts) EndedSessions(ctx context.Context, now time.Time, limit int) ([]EndedSession, error) {
-	notes, err := a.store.FindFamily(ctx, now, endedFamily, kindEnded, limit)
+	notes, err := a.store.FindFamily(ctx, now, endedFamily, ticketkind.EndedSession, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list ended sessions: %w", err)
 	}
@@ -76,7 +73,7 @@ func (a *Accounts) EndedSessions(ctx context.Context, now time.Time, limit int) 
 func (a *Accounts) ForgetEnded(ctx context.Context, ended []EndedSession) error {
 	var keys []storage.Key
 	for _, session := range ended {
-		keys = append(keys, kindEnded.Hash(session.Names[0]))
+		keys = append(keys, ticketkind.EndedSession.Hash(session.Names[0]))
 	}
 	if err := a.store.Delete(ctx, keys...); err != nil {
 		return fmt.Errorf("forget ended sessions: %w", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -142,7 +143,7 @@ func (a *Accounts) Close() {
 const networkLifetime = deviceLifetime
 
 func networkKey(account string, remote netip.Addr) storage.Key {
-	return kindNetwork.Hash(account + "\x00" + ratelimit.Network(remote))
+	return ticketkind.KnownNetwork.Hash(account + "\x00" + ratelimit.Network(remote))
 }
 
 // rememberNetwork notes that an account was signed in from a network.

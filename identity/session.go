@@ -15,15 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
-)
-
-// Kinds of tickets.
-const (
-	kindSession storage.Kind = "session"
-	kindDevice  storage.Kind = "device"
-	kindNetwork storage.Kind = "network"
-	kindSetup   storage.Kind = "setup"
 )
 
 const (
@@ -123,7 +116,7 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 // putSession stores a new session in the place of an old one, if there is one.
 func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (string, *Session, error) {
 	secret := newSecret()
-	key := kindSession.Hash(secret)
+	key := ticketkind.Session.Hash(secret)
 	session := &Session{ID: sid(key), User: user, SessionDetails: details, Expires: now.Add(a.sessionLifetime)}
 	var spend []storage.Key
 	if old != nil {
@@ -152,7 +145,7 @@ func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*
 	if secret == "" {
 		return nil, storage.ErrNotFound
 	}
-	ticket, err := a.store.Get(ctx, now, kindSession.Hash(secret))
+	ticket, err := a.store.Get(ctx, now, ticketkind.Session.Hash(secret))
 	if err != nil {
 		return nil, fmt.Errorf("find a session: %w", err)
 	}
@@ -175,7 +168,7 @@ func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*
 	if ticket.Spent.IsZero() {
 		return a.openSession(ctx, ticket)
 	}
-	tickets, err := a.store.FindFamily(ctx, now, ticket.Family, kindSession, maxSessions)
+	tickets, err := a.store.FindFamily(ctx, now, ticket.Family, ticketkind.Session, maxSessions)
 	if err != nil {
 		return nil, fmt.Errorf("find what a session has become: %w", err)
 	}
@@ -242,7 +235,7 @@ func (a *Accounts) AnyUser(ctx context.Context, id string) (*User, error) {
 // Sessions returns the sessions of a person, the youngest first, 100 at most. Their User
 // is nil.
 func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) ([]Session, error) {
-	tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions)
+	tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), ticketkind.Session, maxSessions)
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}
@@ -292,7 +285,7 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 		return err
 	}
 	// What began while the others were ended is gone after this too.
-	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), kindSession, kindDevice, kindNetwork); err != nil {
+	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), ticketkind.Session, ticketkind.RememberedDevice, ticketkind.KnownNetwork); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
 	if a.events.Enabled(ctx, event.SessionsAllEnded) {
@@ -304,7 +297,7 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 // endEachSession ends all sessions of a user, however many there are.
 func (a *Accounts) endEachSession(ctx context.Context, now time.Time, userID string) error {
 	for {
-		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), kindSession, maxSessions)
+		tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), ticketkind.Session, maxSessions)
 		if err != nil {
 			return fmt.Errorf("list sessions: %w", err)
 		}
@@ -330,7 +323,7 @@ func (a *Accounts) RememberDevice(ctx context.Context, now time.Time, userID, de
 		return device, nil
 	}
 	device = newSecret()
-	ticket := storage.Ticket{Key: kindDevice.Hash(device), Family: SessionFamily(userID), Data: []byte(userID), Expires: now.Add(deviceLifetime)}
+	ticket := storage.Ticket{Key: ticketkind.RememberedDevice.Hash(device), Family: SessionFamily(userID), Data: []byte(userID), Expires: now.Add(deviceLifetime)}
 	if err := a.store.Put(ctx, now, ticket); err != nil {
 		return "", fmt.Errorf("remember a device: %w", err)
 	}
@@ -343,7 +336,7 @@ func (a *Accounts) deviceOf(ctx context.Context, now time.Time, device string) (
 	if device == "" {
 		return "", nil
 	}
-	ticket, err := a.store.Get(ctx, now, kindDevice.Hash(device))
+	ticket, err := a.store.Get(ctx, now, ticketkind.RememberedDevice.Hash(device))
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", nil
 	}
@@ -367,7 +360,7 @@ func sid(key storage.Key) string { return base64.RawURLEncoding.EncodeToString(k
 
 func sessionKey(id string) (storage.Key, bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
-	key := storage.Key{Kind: kindSession}
+	key := storage.Key{Kind: ticketkind.Session}
 	if err != nil || copy(key.ID[:], b) != len(key.ID) || len(b) != len(key.ID) {
 		return storage.Key{}, false
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/valetkey/valetkey/internal/cookiename"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -240,7 +241,7 @@ func TestUN06_UserAgentIsCutBetweenCharacters(t *testing.T) {
 }
 
 func TestSE01_CookieFlags(t *testing.T) {
-	state := BrowserState(sid(kindSession.Hash("secret")))
+	state := BrowserState(sid(ticketkind.Session.Hash("secret")))
 	for issuer, want := range map[string]string{
 		"https://id.example.com":     "__Host-valetkey_session_3d38e146cf9f=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state_3d38e146cf9f=" + state + "; Path=/; Secure; SameSite=None",
 		"https://id.example.com/two": "__Host-valetkey_session_53e68aa1e93d=secret; Path=/; HttpOnly; Secure; SameSite=Lax\n__Host-valetkey_state_53e68aa1e93d=" + state + "; Path=/; Secure; SameSite=None",

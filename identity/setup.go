@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -24,7 +25,7 @@ func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error
 		return "", nil
 	}
 	token := newSecret()
-	ticket := storage.Ticket{Key: kindSetup.Hash(token), Family: setupFamily, Expires: now.Add(setupLifetime)}
+	ticket := storage.Ticket{Key: ticketkind.SetupToken.Hash(token), Family: setupFamily, Expires: now.Add(setupLifetime)}
 	if err := a.store.Put(ctx, now, ticket); err != nil {
 		return "", fmt.Errorf("store the setup token: %w", err)
 	}
@@ -42,7 +43,7 @@ func (a *Accounts) CheckSetupToken(ctx context.Context, now time.Time, token str
 	if done || token == "" {
 		return storage.ErrNotFound
 	}
-	ticket, err := a.store.Get(ctx, now, kindSetup.Hash(token))
+	ticket, err := a.store.Get(ctx, now, ticketkind.SetupToken.Hash(token))
 	if err != nil {
 		return fmt.Errorf("find the setup token: %w", err)
 	}
@@ -67,7 +68,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	if err := a.prepare(ctx, user, password, a.reserved, "setup"); err != nil {
 		return nil, err
 	}
-	if err := a.store.Spend(ctx, now, []storage.Key{kindSetup.Hash(token)}); err != nil {
+	if err := a.store.Spend(ctx, now, []storage.Key{ticketkind.SetupToken.Hash(token)}); err != nil {
 		return nil, fmt.Errorf("spend the setup token: %w", err)
 	}
 	if err := a.store.CreateUser(ctx, user); err != nil {

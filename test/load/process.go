@@ -17,6 +17,7 @@ import (
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/declare"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/sqldb"
@@ -110,7 +111,7 @@ func storeGrants(ctx context.Context, s *sqldb.Store, count int) error {
 		var tickets []storage.Ticket
 		for range min(batch, count-done) {
 			tickets = append(tickets, storage.Ticket{
-				Key: storage.Kind("refresh").Hash(storage.NewID()), Grant: storage.NewID(), Family: storage.NewID(),
+				Key: ticketkind.RefreshToken.Hash(storage.NewID()), Grant: storage.NewID(), Family: storage.NewID(),
 				Data: data, Expires: now.Add(24 * time.Hour),
 			})
 		}

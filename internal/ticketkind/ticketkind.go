@@ -1,0 +1,151 @@
+// Package ticketkind is the table of all ticket kinds, so that no two parts of the server use
+// the same one. The kind is part of the hash under which a ticket is stored: a secret of one
+// kind is never found as another.
+//
+// Each entry says what the ticket is, which file owns it, what puts it and what spends or
+// deletes it. "expiry" means that it is never spent, and is removed when it expires.
+// storage.KindStatus is part of the storage contract and is declared there.
+package ticketkind
+
+import "github.com/valetkey/valetkey/storage"
+
+// The kinds of the authorization server.
+const (
+	// Code is an authorization code.
+	//   File: authserver/answer.go
+	//   Put: the authorization response
+	//   Spent: the token endpoint (authserver/grant_authorizationcode.go)
+	Code storage.Kind = "code"
+	// RefreshToken is a refresh token.
+	//   File: authserver/issue.go
+	//   Put: the token endpoint, with the access token
+	//   Spent: rotation at the token endpoint (authserver/grant_refreshtoken.go)
+	RefreshToken storage.Kind = "refresh"
+	// AccessToken is an opaque access token.
+	//   File: authserver/issue.go
+	//   Put: the token endpoint
+	//   Spent: expiry, or revocation (authserver/revoke.go)
+	AccessToken storage.Kind = "access"
+	// Anchor is what a JWT access token belongs to that was issued without a code or refresh
+	// token, so that it can be revoked.
+	//   File: authserver/accesstoken.go
+	//   Put: the token endpoint
+	//   Spent: expiry, or the end of its family or grant
+	Anchor storage.Kind = "anchor"
+	// RevokedToken is the jti of a JWT access token that was revoked before it expired.
+	//   File: authserver/revoke.go
+	//   Put: the revocation endpoint
+	//   Spent: expiry
+	RevokedToken storage.Kind = "revoked"
+	// Authorization is one authorization of a user for a client that limits how many are
+	// active at once. Its family is the user and the client, its data the authorization's
+	// family.
+	//   File: authserver/refreshpolicy.go
+	//   Put: the token endpoint, with the first refresh token
+	//   Spent: a newer authorization beyond the limit
+	Authorization storage.Kind = "authorization"
+	// UnknownOutcome is a note about a ticket with the same ID. The database did not confirm that
+	// it was spent, so the client was told to try again (docs/decisions/0009).
+	//   File: authserver/unknownoutcome.go
+	//   Put: the token endpoint, after the failure
+	//   Spent: the next attempt at the token endpoint
+	UnknownOutcome storage.Kind = "unsettled"
+	// Interaction is an authorization or logout request that waits for the user.
+	//   File: authserver/interaction_store.go
+	//   Put: the authorization, device and logout pages
+	//   Spent: the response (authserver/answer.go), or the user's refusal
+	Interaction storage.Kind = "interaction"
+	// AuthSession is an authorization challenge that waits for a password.
+	//   File: authserver/firstparty_session.go
+	//   Put: the authorization challenge endpoint
+	//   Spent: the challenge that succeeds, or is replaced
+	AuthSession storage.Kind = "authsession"
+	// DeviceCode is the code with which a device polls.
+	//   File: authserver/device.go
+	//   Put: the device authorization endpoint
+	//   Spent: the token endpoint (authserver/grant_devicecode.go)
+	DeviceCode storage.Kind = "devicecode"
+	// UserCode is the code that the user types.
+	//   File: authserver/device.go
+	//   Put: the device authorization endpoint
+	//   Spent: the user's decision (authserver/device_approve.go)
+	UserCode storage.Kind = "usercode"
+	// DeviceAnswer is the user's decision about a device, stored under the ID of the device
+	// code.
+	//   File: authserver/device_approve.go
+	//   Put: the user's decision
+	//   Spent: the token endpoint (authserver/grant_devicecode.go)
+	DeviceAnswer storage.Kind = "deviceanswer"
+	// ClientAssertion is the jti of a client assertion that was used.
+	//   File: authserver/clientauth_jwt.go
+	//   Put: client authentication
+	//   Spent: expiry
+	ClientAssertion storage.Kind = "assertion"
+	// GrantAssertion is the jti of an assertion that was used as a grant.
+	//   File: authserver/grant_jwtbearer.go
+	//   Put: the token endpoint
+	//   Spent: expiry
+	GrantAssertion storage.Kind = "grantassertion"
+	// GrantOnce marks what an extension grant has used up (Entitlement.Once).
+	//   File: authserver/hook_grant.go
+	//   Put: the token endpoint
+	//   Spent: expiry
+	GrantOnce storage.Kind = "once"
+	// InitialAccessToken is an initial access token for client registration.
+	//   File: authserver/registration_token.go
+	//   Put: NewInitialAccessToken
+	//   Spent: RevokeInitialAccessToken
+	InitialAccessToken storage.Kind = "initial"
+	// InitialAccessTokenUse is one remaining use of an initial access token.
+	//   File: authserver/registration_token.go
+	//   Put: NewInitialAccessToken
+	//   Spent: client registration
+	InitialAccessTokenUse storage.Kind = "initial-use"
+	// KnownDocument is a client_id that is a URL and whose client was once granted something.
+	//   File: authserver/clientidmetadata.go
+	//   Put: consent
+	//   Spent: expiry
+	KnownDocument storage.Kind = "known_document"
+	// Participant is a client that takes part in a sign-in session: it got an ID token, or a
+	// code for one, and must be notified when the session ends (OpenID Connect Back-Channel
+	// Logout, section 2.3). The data is the client_id, or a participantNote.
+	//   File: authserver/participants.go
+	//   Put: the response with the client's first ID token in the session
+	//   Spent: expiry, or logout
+	Participant storage.Kind = "participant"
+	// StatusBlock is a block of status list indexes that a node has taken.
+	//   File: authserver/statuslist_index.go
+	//   Put: the token endpoint, when the node has used up its last block
+	//   Spent: expiry
+	StatusBlock storage.Kind = "status block"
+)
+
+// The kinds of package identity.
+const (
+	// Session is a sign-in session at a browser.
+	//   File: identity/session.go
+	//   Put: sign-in
+	//   Spent: sign-out, or a new sign-in at the same browser
+	Session storage.Kind = "session"
+	// RememberedDevice is a browser at which a user has signed in before.
+	//   File: identity/session.go
+	//   Put: sign-in
+	//   Spent: expiry, or "sign out on all devices"
+	RememberedDevice storage.Kind = "device"
+	// KnownNetwork is a network from which a user has signed in before.
+	//   File: identity/limits.go
+	//   Put: sign-in
+	//   Spent: expiry, or "sign out on all devices"
+	KnownNetwork storage.Kind = "network"
+	// SetupToken creates the first administrator.
+	//   File: identity/setup.go
+	//   Put: the start of a server without users
+	//   Spent: the setup page
+	SetupToken storage.Kind = "setup"
+	// EndedSession is a note that a session has ended, from which logout messages follow. It is
+	// stored in the operation that ends the session, so that no message is lost in a crash.
+	//   File: identity/endedsession.go
+	//   Put: the end of the session
+	//   Spent: logout delivery (authserver/logout_backchannel.go)
+	EndedSession storage.Kind = "session ended"
+)
