@@ -24,7 +24,6 @@ const (
 // An initial access token (RFC 7591, section 3) is a ticket that says what it is for, and
 // one more ticket for each registration that it is good for.
 const (
-
 	// familyInitialTokens holds the tickets of the first kind, so that they can be listed.
 	familyInitialTokens = "initial access tokens"
 
