@@ -11,7 +11,7 @@ import (
 
 var (
 	documentCode = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
-	documentLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	documentLink = regexp.MustCompile(`(?:\]\(|src(?:set)?=")([^)\s"]+)[)"]`)
 	headingText  = regexp.MustCompile(`[^\w\- ]`)
 )
 
