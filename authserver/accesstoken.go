@@ -19,16 +19,17 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// verifiedToken is an access token of ours that is good now.
+// verifiedToken is an access token of this server that is valid now.
 type verifiedToken struct {
 	claims accessTokenClaims
-	// user is the subject here, whom the client may know by another name; "" for a
-	// client's own token.
+	// user is the subject in the user database, which the client may know by another name; ""
+	// for a client's own token.
 	user string
-	// anchor is what it hangs from, "" if nothing; authorization what it descends from.
+	// anchor names the ticket that the token belongs to, "" for none; authorization is what it
+	// descends from.
 	anchor        string
 	authorization authorization
-	// asked and claimsLocales are parameters of its authorization.
+	// requestedClaims and claimsLocales are parameters of its authorization.
 	requestedClaims *oauth.ClaimsRequest
 	claimsLocales   []string
 	opaque          bool
@@ -36,11 +37,12 @@ type verifiedToken struct {
 	issued          time.Time   // or what it descends from
 }
 
-// errInactive says that a token is not one of ours, or no longer good.
+// errInactive is returned for a token that this server did not issue or that is not valid any
+// more.
 var errInactive = errors.New("the token is not active")
 
-// verifyAccessToken finds out what a token is and whether it is valid now: not revoked, nor its
-// authorization, and its client and user active ever since.
+// verifyAccessToken returns an access token if it is valid now: neither it nor its authorization
+// was revoked, and its client and user have been active since it was issued.
 func (s *Server) verifyAccessToken(ctx context.Context, now time.Time, token string) (t *verifiedToken, err error) {
 	if strings.HasPrefix(token, prefixAccessToken) {
 		t, err = s.verifyOpaqueAccessToken(ctx, now, token)
@@ -61,7 +63,7 @@ func (s *Server) verifyAccessToken(ctx context.Context, now time.Time, token str
 }
 
 // activeSince reports whether a token's client and user have been active ever since it was
-// issued. A token may have been issued by a node that had not heard of the end of either.
+// issued. A node that did not know of a change may have issued the token.
 func (s *Server) activeSince(ctx context.Context, t *verifiedToken) (bool, error) {
 	// A client that is known by its document has no record here.
 	if !oauth.IsClientIDURL(t.claims.ClientID) {
@@ -125,10 +127,11 @@ func (s *Server) verifyJWTAccessToken(ctx context.Context, now time.Time, token 
 	return t, nil
 }
 
-// The jti of a JWT access token begins with the key of a ticket that lives as long as its
-// authorization does: that of the refresh token which came with it, or of the code that it
-// was redeemed for or came with. When that is gone, the authorization was revoked, and the token with
-// it (docs/decisions/0002). A client's own token has no anchor.
+// anchor returns the beginning of the jti of a JWT access token: the key of a ticket that lives
+// as long as its authorization. That is the ticket of the refresh token or the code that was
+// issued with it, or of the code that was redeemed for it. Once the ticket is gone, the
+// authorization is revoked, and the token with it (docs/decisions/0002). A client's own token
+// has no anchor.
 func (ent *entitlement) anchor() string {
 	switch {
 	case ent.subjectAnchor != "":
@@ -145,8 +148,8 @@ func (ent *entitlement) anchor() string {
 	return ""
 }
 
-// jti returns a JWT's jti: the anchor, the token's own id, and the ids of the tokens that it
-// was exchanged for and expires with.
+// jti returns the jti of a JWT: the anchor, the token's own id, and the ids of the tokens that
+// it was exchanged for and expires with.
 func (ent *entitlement) jti() string {
 	anchor, ids := ent.anchor(), cmp.Or(ent.ownID, storage.NewID())
 	if ent.subjectToken != nil && !ent.outlives {
@@ -161,8 +164,8 @@ func (ent *entitlement) jti() string {
 	return cmp.Or(anchor, writeIssued(ent.authorization.Issued)) + "." + ids
 }
 
-// notRevoked returns errInactive if the JWT of that jti was revoked, or one that it was
-// exchanged for: after the anchor come the token's own id and those of the tokens before it.
+// notRevoked returns errInactive if the JWT with a jti was revoked, or a token that it was
+// exchanged for: their ids follow its own.
 func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) error {
 	found, err := s.config.Store.GetAll(ctx, now, revocations(jti)...)
 	if err != nil {
@@ -174,8 +177,8 @@ func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) erro
 	return nil
 }
 
-// revocations are the keys of tickets that are there if the JWT of that jti was revoked, or
-// one that it was exchanged for.
+// revocations returns the keys of which one exists if the JWT with a jti was revoked, or a token
+// that it was exchanged for.
 func revocations(jti string) (keys []storage.Key) {
 	anchor, ids, _ := strings.Cut(jti, ".")
 	for more := true; more; _, ids, more = strings.Cut(ids, ".") {
@@ -184,8 +187,8 @@ func revocations(jti string) (keys []storage.Key) {
 	return keys
 }
 
-// descendants is the family of everything that is exchanged for the token and stored. It
-// ends with the token, and without its authorization.
+// descendants returns the family of everything that is stored for tokens that this one is
+// exchanged for. It can end with this token alone, without the authorization.
 func (t *verifiedToken) descendants() string {
 	family := t.authorization.Family
 	if strings.HasPrefix(t.anchor, "o") {
@@ -201,7 +204,7 @@ func (t *verifiedToken) descendants() string {
 	return family
 }
 
-// newAnchor is for a person's token that comes with neither a code nor a refresh token.
+// newAnchor returns an anchor for a user's token without a code and without a refresh token.
 func newAnchor() storage.Key {
 	key := storage.Key{Kind: ticketkind.Anchor}
 	rand.Read(key.ID[:])
@@ -212,15 +215,15 @@ func writeAnchor(kind string, key storage.Key) string {
 	return kind + base64.RawURLEncoding.EncodeToString(key.ID[:])
 }
 
-// anchorOf is what a jti begins with.
+// anchorOf returns the anchor at the beginning of a jti.
 func anchorOf(jti string) string {
 	anchor, _, _ := strings.Cut(jti, ".")
 	return anchor
 }
 
-// The jti of a token without an anchor begins with the time at which it was issued: iat does
-// not tell what was issued before a client was enabled again from what was issued after it,
-// in the same second.
+// The jti of a token without an anchor begins with the time of issue in milliseconds. iat has
+// seconds, and cannot tell whether the token was issued before or after the client was enabled
+// again in the same second.
 const issuedPrefix = "t"
 
 func writeIssued(ms int64) string { return issuedPrefix + strconv.FormatInt(ms, 36) }
@@ -290,8 +293,8 @@ func (s *Server) verifyOpaqueAccessToken(ctx context.Context, now time.Time, tok
 	return &verifiedToken{claims: claims, user: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, requestedClaims: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key, issued: time.UnixMilli(a.Issued)}, nil
 }
 
-// verifyJWT checks a JWT access token of ours. Checking a signature costs twice what
-// making one does, so the tokens that were found good are remembered by their hash.
+// verifyJWT verifies a JWT access token of this server. Verifying a signature takes twice as
+// long as signing, so valid tokens are cached by their hash.
 func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*accessTokenClaims, error) {
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {

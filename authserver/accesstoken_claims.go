@@ -60,7 +60,7 @@ func (c *call) accessTokenExtra(ctx context.Context, catalogue *catalogue, ent *
 		return a.Extra, nil
 	}
 	// Where the token goes, an access token for somebody else's claims has no business.
-	claims, err := c.personClaims(ctx, a.Subject, claimsWanted{names: names, granted: scope, resources: audience, byBrowser: true})
+	claims, err := c.userClaims(ctx, a.Subject, claimsWanted{names: names, granted: scope, resources: audience, byBrowser: true})
 	if errors.Is(err, storage.ErrNotFound) {
 		return a.Extra, nil // whom another vouches for
 	}

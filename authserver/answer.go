@@ -93,7 +93,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		c.s.participating.put(participation.Key, struct{}{})
 	}
 	if request.responseType.FrontChannel() { // a code is looked at when it is redeemed
-		stands, err := c.consentStands(&a)
+		stands, err := c.consentValid(&a)
 		if err != nil {
 			return err
 		}

@@ -149,9 +149,9 @@ type claimsWanted struct {
 	byBrowser bool
 }
 
-// personClaims returns what the client may see of a person; storage.ErrNotFound if the
+// userClaims returns what the client may see of a person; storage.ErrNotFound if the
 // person is gone.
-func (c *call) personClaims(ctx context.Context, subject string, wanted claimsWanted) (oauth.Claims, error) {
+func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWanted) (oauth.Claims, error) {
 	person, err := c.s.config.Users.Claims(ctx, subject)
 	if err != nil {
 		return nil, err

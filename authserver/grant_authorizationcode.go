@@ -12,8 +12,8 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// What is wrong with a code is for the operator's ladder; the client hears the same of
-// every code that it cannot use.
+// The client gets the same description for every code that it cannot use. The trace for the
+// operator has the reason.
 const invalidCode = "the code is invalid, expired, already used, or was issued to another client"
 
 var (
@@ -54,13 +54,13 @@ var (
 		must:    "code_verifier is sent, because the authorization request had a code_challenge",
 		section: "RFC 7636, section 4.5", code: oauth.InvalidGrant,
 		says: "code_verifier is missing",
-		fix:  "send the verifier from which code_challenge was made",
+		fix:  "send the code_verifier that belongs to the code_challenge",
 	}
 	ruleVerifierUnexpected = rule{
 		must:    "code_verifier is sent only if the authorization request had a code_challenge",
 		section: "RFC 9700, section 2.1.1", code: oauth.InvalidGrant,
 		says: "code_verifier was sent, but the authorization request had no code_challenge",
-		fix:  "send code_challenge in the authorization request; somebody may have removed it on the way",
+		fix:  "send code_challenge in the authorization request; it may have been removed on the way",
 	}
 	ruleVerifierMatches = rule{
 		must:    "the SHA-256 of code_verifier is the code_challenge",
@@ -68,8 +68,8 @@ var (
 		says: "code_verifier does not belong to the code_challenge of the authorization request",
 		fix:  "keep the verifier with the state of its request; two tabs must not share one",
 	}
-	ruleConsentStands = rule{
-		must:    "the user has not withdrawn the consent since",
+	ruleConsentValid = rule{
+		must:    "the user has not withdrawn their consent since",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
 		fix:  "the user withdrew the consent on the account page; have the user authorize the client again",
@@ -87,10 +87,10 @@ var (
 		fix:  "the client was disabled since; have the user authorize it again",
 	}
 	ruleSessionActive = rule{
-		must:    "the sign-in session still stands, or offline_access was granted",
+		must:    "the sign-in session is active, or offline_access was granted",
 		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
 		says: "the sign-in session that the grant is bound to has ended",
-		fix:  "have the person sign in again, or ask for offline_access",
+		fix:  "have the user sign in again, or request offline_access",
 	}
 )
 
@@ -115,7 +115,7 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 		if note, err = c.unansweredAttempt(ticket); err != nil {
 			return nil, err
 		}
-		// Only the client with the same proof is told to try again.
+		// Only the client with the same code_verifier may try again.
 		if note == nil || c.checkCodeBinding(a.Code) != nil {
 			return nil, c.replayed(a, &ruleCodeUnused)
 		}
@@ -126,7 +126,7 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 	if err := c.checkCodeBinding(a.Code); err != nil {
 		return nil, err
 	}
-	if err := c.checkPerson(a); err != nil {
+	if err := c.checkUserActive(a); err != nil {
 		return nil, err
 	}
 	if err := c.checkConsent(a); err != nil {
@@ -147,10 +147,10 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 	return ent, nil
 }
 
-// ticket finds what a secret that the client wants to spend stands for.
+// ticket returns the ticket and the authorization of a secret that the client spends.
 func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (storage.Ticket, authorization, error) {
 	if !isSecret(prefix, secret) {
-		return storage.Ticket{}, authorization{}, c.refuse(known, "it has not the form of one that this server issues")
+		return storage.Ticket{}, authorization{}, c.refuse(known, "malformed")
 	}
 	ticket, err := c.spendable(secretKey(kind, prefix, secret))
 	if errors.Is(err, storage.ErrNotFound) {
@@ -166,9 +166,9 @@ func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (st
 	return ticket, a, c.must(true, known)
 }
 
-// spendable finds a ticket that is about to be spent. One that this node issued a moment
-// ago is at hand; if it was spent elsewhere meanwhile, spending it fails, and the exchange
-// is looked at anew (token.go).
+// spendable returns a ticket that is about to be spent, from the cache if this node has just
+// issued it. If it was spent elsewhere meanwhile, spending it fails, and the grant is evaluated
+// again (token.go).
 func (c *call) spendable(key storage.Key) (storage.Ticket, error) {
 	if ticket, ok := c.s.issued.get(key); ok && c.now.Before(ticket.Expires) {
 		return ticket, nil
@@ -176,8 +176,9 @@ func (c *call) spendable(key storage.Key) (storage.Ticket, error) {
 	return c.s.config.Store.Get(c.r.Context(), c.now, key)
 }
 
-// replayed answers the second use of what is good once: it ends the whole family, for
-// either use may have been a thief's (RFC 6749, section 4.1.2; RFC 9700, section 4.14.2).
+// replayed refuses the second use of a code or token that may be used once. It ends the whole
+// family, because either use may have been a thief's (RFC 6749, section 4.1.2; RFC 9700, section
+// 4.14.2).
 func (c *call) replayed(a authorization, r *rule) error {
 	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {
 		return fmt.Errorf("revoke after a replay: %w", err)
@@ -186,10 +187,10 @@ func (c *call) replayed(a authorization, r *rule) error {
 	return c.refuse(r, "used before; all tokens of this authorization are revoked")
 }
 
-// checkCodeBinding holds what the redemption must have in common with the request.
+// checkCodeBinding checks that the token request matches the authorization request.
 func (c *call) checkCodeBinding(b *codeBinding) error {
-	// OAuth 2.1 drops redirect_uri here, because PKCE does its work. It may be left out
-	// with PKCE, and must be right if it is sent.
+	// OAuth 2.1 drops redirect_uri here, because PKCE replaces it. It may be left out with PKCE,
+	// and must match if it is sent.
 	sent := c.params.get("redirect_uri")
 	same := sent == b.RedirectURI || sent == "" && (!b.RedirectURISent || b.CodeChallenge != "")
 	if !same {
@@ -208,9 +209,9 @@ func (c *call) checkCodeBinding(b *codeBinding) error {
 	return c.must(oauth.VerifyS256(b.CodeChallenge, verifier), &ruleVerifierMatches)
 }
 
-// checkPerson checks that the user and the client have been active ever since the
-// authorization, and that the user is signed in where that is needed.
-func (c *call) checkPerson(a authorization) error {
+// checkUserActive checks that the user and the client have been active ever since the
+// authorization, and, without offline_access, that the sign-in session is active.
+func (c *call) checkUserActive(a authorization) error {
 	issued := time.UnixMilli(a.Issued)
 	if a.ClientID == c.client.ID && !c.client.issuedSince(issued) {
 		return c.must(false, &ruleClientActiveSince)
@@ -232,18 +233,18 @@ func (c *call) checkPerson(a authorization) error {
 	return c.must(active, &ruleSessionActive)
 }
 
-// checkConsent checks that the grant is still there that an authorization hangs from. One that
-// is withdrawn ends what hangs from it; but a code may be stored just after that, by a request
-// that was on its way. Tokens that are derived from a code end with it, or are never made.
+// checkConsent checks that the grant of an authorization still exists. Withdrawing a grant ends
+// what belongs to it. But a concurrent request may store a code just afterwards, and no token may
+// be issued for that.
 func (c *call) checkConsent(a authorization) error {
-	stands, err := c.consentStands(&a)
+	valid, err := c.consentValid(&a)
 	if err != nil {
 		return err
 	}
-	return c.must(stands, &ruleConsentStands)
+	return c.must(valid, &ruleConsentValid)
 }
 
-func (c *call) consentStands(a *authorization) (bool, error) {
+func (c *call) consentValid(a *authorization) (bool, error) {
 	grant, err := c.s.config.Store.Grant(c.r.Context(), a.Subject, a.ClientID)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
@@ -251,5 +252,5 @@ func (c *call) consentStands(a *authorization) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look up grant: %w", err)
 	}
-	return grant.ID == a.Grant, nil // or it was withdrawn, and given again
+	return grant.ID == a.Grant, nil // otherwise it was withdrawn and given again
 }

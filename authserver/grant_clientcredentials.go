@@ -15,15 +15,15 @@ var (
 		fix:  "give the client a secret or a key",
 	}
 	ruleClientScope = rule{
-		must:    "each scope is one that the client may have for itself",
+		must:    "the client may have each scope without a user",
 		section: "RFC 6749, section 4.4.2", code: oauth.InvalidScope,
-		says: "a scope is unknown, not open to this client, or needs a person",
-		fix:  "add the scope to the client's scope; openid, offline_access and scopes about a person need the code flow",
+		says: "a scope is unknown, not allowed for this client, or needs a user",
+		fix:  "add the scope to the client's scope; openid, offline_access and scopes about a user need the code flow",
 	}
 )
 
-// grantClientCredentials gives a client tokens of its own (RFC 6749, section 4.4). It
-// costs no database row.
+// grantClientCredentials entitles a client to tokens of its own (RFC 6749, section 4.4). It
+// stores nothing.
 func (c *call) grantClientCredentials() (*entitlement, error) {
 	if err := c.must(!c.client.Public(), &ruleClientConfidential); err != nil {
 		return nil, err
@@ -38,14 +38,14 @@ func (c *call) grantClientCredentials() (*entitlement, error) {
 	}
 	if scope == nil {
 		for _, name := range c.client.scope {
-			if !aboutPerson(name) {
+			if !aboutUser(name) {
 				scope = append(scope, name)
 			}
 		}
 	}
 	for _, name := range scope {
 		_, known := catalogue.scopes[name]
-		if !known || aboutPerson(name) || !c.client.scope.Has(name) {
+		if !known || aboutUser(name) || !c.client.scope.Has(name) {
 			return nil, c.refuse(&ruleClientScope, "scope "+name+"; the client's scope is "+c.client.scope.String())
 		}
 	}
@@ -59,14 +59,14 @@ func (c *call) grantClientCredentials() (*entitlement, error) {
 	}, nil
 }
 
-// aboutPerson reports whether a scope makes sense only where a person takes part.
-func aboutPerson(scope string) bool {
+// aboutUser reports whether a scope makes sense only with a user.
+func aboutUser(scope string) bool {
 	_, claims := oauth.ScopeClaims[scope]
 	return claims || scope == oauth.ScopeOpenID || scope == oauth.ScopeOfflineAccess
 }
 
-// requestedResources reads the resource parameters (RFC 8707, section 2) and returns the
-// resources by the identifiers that are declared, however the client wrote them.
+// requestedResources returns the resources that the request names (RFC 8707, section 2), by their
+// declared identifiers.
 func (c *call) requestedResources() ([]string, error) {
 	asked := c.params.all("resource")
 	if len(asked) == 0 {

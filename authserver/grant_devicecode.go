@@ -23,7 +23,7 @@ var (
 	ruleDeviceCodeKnown = rule{
 		must:    "the device code was issued here",
 		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
-		fix: "ask for new codes",
+		fix: "request new codes",
 	}
 	ruleDeviceCodeClient = rule{
 		must:    "the device code was issued to this client",
@@ -33,52 +33,52 @@ var (
 	ruleDeviceCodeUnused = rule{
 		must:    "the device code was not used before; a second use ends what the first one issued",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidDeviceCode,
-		fix: "stop polling once there are tokens; find out who else has the code",
+		fix: "stop polling after the tokens are issued; find out who else has the code",
 	}
 	ruleDeviceCodeLives = rule{
 		must:    "the device code has not expired",
 		section: "RFC 8628, section 3.5", code: oauth.ExpiredToken,
 		says: "the device code has expired",
-		fix:  "ask for new codes, when the person wants that",
+		fix:  "request new codes when the user tries again",
 	}
 	ruleDeviceDecided = rule{
-		must:    "the person has decided",
+		must:    "the user has decided",
 		section: "RFC 8628, section 3.5", code: oauth.AuthorizationPending,
-		says: "the person has not decided yet",
-		fix:  "ask again after the interval",
+		says: "the user has not decided yet",
+		fix:  "poll again after the interval",
 	}
 	rulePollPace = rule{
-		must:    "the device lets the interval pass between two requests",
+		must:    "the device waits for the interval between two requests",
 		section: "RFC 8628, section 3.5", code: oauth.SlowDown,
-		says: "from now on wait five seconds more between two requests",
+		says: "wait five seconds longer between two requests from now on",
 		fix:  "add five seconds to the interval at each slow_down",
 	}
 	ruleDeviceAllowed = rule{
-		must:    "the person allows the request",
+		must:    "the user allows the request",
 		section: "RFC 8628, section 3.5", code: oauth.AccessDenied,
-		says: "the person refused the request",
-		fix:  "nothing: the person decides",
+		says: "the user refused the request",
+		fix:  "nothing: the user decides",
 	}
 )
 
-// pollPace is how fast a device polls. It is this node's memory alone: a device that reaches
-// several nodes is let poll each of them.
+// pollPace is how fast a device polls. Each node measures for itself: a device that reaches
+// several nodes may poll each of them.
 type pollPace struct {
 	last     time.Time
 	interval time.Duration
 }
 
-// grantDeviceCode gives a device its tokens once the person has allowed that (RFC 8628,
-// section 3.4). A poll before that costs two look-ups and no write.
+// grantDeviceCode gives a device its tokens once the user has allowed it (RFC 8628, section
+// 3.4). A poll before that costs two reads and no write.
 func (c *call) grantDeviceCode() (*entitlement, error) {
 	code := c.params.get("device_code")
 	if err := c.must(code != "", &ruleDeviceCodeSent); err != nil {
 		return nil, err
 	}
 	if !isSecret(prefixDeviceCode, code) {
-		return nil, c.refuse(&ruleDeviceCodeKnown, "it has not the form of one that this server issues")
+		return nil, c.refuse(&ruleDeviceCodeKnown, "malformed")
 	}
-	// The answer first: where it is gone because another poll had it, the code says so.
+	// The answer is read first: if another poll has spent it, the code is spent as well.
 	key := secretKey(ticketkind.DeviceCode, prefixDeviceCode, code)
 	answerKey := storage.Key{Kind: ticketkind.DeviceAnswer, ID: key.ID}
 	answer, err := c.deviceAnswer(answerKey)
@@ -112,7 +112,7 @@ func (c *call) grantDeviceCode() (*entitlement, error) {
 		return nil, c.must(false, &ruleDeviceAllowed)
 	}
 	a := *answer.Authorization
-	if err := c.checkPerson(a); err != nil {
+	if err := c.checkUserActive(a); err != nil {
 		return nil, err
 	}
 	if err := c.checkConsent(a); err != nil {
@@ -146,7 +146,7 @@ func (c *call) deviceCode(key storage.Key) (storage.Ticket, deviceCodeData, erro
 	return ticket, data, c.must(true, &ruleDeviceCodeKnown)
 }
 
-// deviceAnswer returns what the person decided; nil if they have not.
+// deviceAnswer returns what the user decided; nil if they have not decided yet.
 func (c *call) deviceAnswer(key storage.Key) (*deviceAnswer, error) {
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -162,8 +162,8 @@ func (c *call) deviceAnswer(key storage.Key) (*deviceAnswer, error) {
 	return &answer, nil
 }
 
-// stillPending tells a device to come back, and one that comes too often to take five
-// seconds more from now on (RFC 8628, section 3.5).
+// stillPending tells a device to poll again, and a device that polls too often to wait five
+// seconds longer from now on (RFC 8628, section 3.5).
 func (c *call) stillPending(key storage.Key) error {
 	pace, ok := c.s.polls.get(key)
 	if !ok {

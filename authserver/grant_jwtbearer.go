@@ -19,25 +19,25 @@ var (
 		must:    "the request has an assertion",
 		section: "RFC 7523, section 2.1", code: oauth.InvalidRequest,
 		says: "assertion is missing",
-		fix:  "send the issuer's JWT as assertion",
+		fix:  "send the JWT of the issuer as assertion",
 	}
 	ruleGrantAssertionIssuer = rule{
-		must:    "the assertion is of an issuer that is trusted for it, and that names the client",
+		must:    "the issuer of the assertion is trusted for this use and for the client",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
-		says: "the assertion cannot be read, or its issuer is not trusted for this client",
-		fix:  "name the issuer in trusted_issuers, with the use and the client",
+		says: "the assertion is malformed, or its issuer is not trusted for this client",
+		fix:  "add the issuer to trusted_issuers, with the use and the client",
 	}
-	ruleGrantAssertionGood = rule{
-		must:    "the assertion is signed by its issuer, meant for this server, and good now",
+	ruleGrantAssertionValid = rule{
+		must:    "the assertion is signed by its issuer, for this server, and valid now",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
-		says: "the assertion does not count here", // and why
-		fix:  "compare aud, exp and typ with docs/guides/assertions.md, and the keys with those of trusted_issuers",
+		says: "the assertion is not valid", // followed by the reason
+		fix:  "compare aud, exp and typ with docs/guides/assertions.md, and the keys with those in trusted_issuers",
 	}
 	ruleGrantAssertionClient = rule{
 		must:    "an ID-JAG names the client that presents it",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.4", code: oauth.InvalidGrant,
 		says: "the assertion was issued for another client",
-		fix:  "have it issued with the client_id that the client has here",
+		fix:  "have it issued for the client_id of the client at this server",
 	}
 	ruleGrantAssertionOnce = rule{
 		must:    "the assertion was not used before",
@@ -45,17 +45,17 @@ var (
 		says: "the assertion was already used, or has no jti",
 		fix:  "get a new assertion for each request",
 	}
-	ruleGrantAssertionPerson = rule{
-		must:    "the assertion means somebody who is here",
+	ruleGrantAssertionUser = rule{
+		must:    "the subject of the assertion is a user of this server",
 		section: "RFC 7523, section 3", code: oauth.InvalidGrant,
-		says: "the assertion means nobody here",
+		says: "the subject of the assertion is not a user of this server",
 		fix:  "add the sub to the subjects of trusted_issuers",
 	}
 	ruleGrantAssertionConsent = rule{
-		must:    "the person has allowed the client this, or the operator has for all (skip_consent)",
+		must:    "the user has consented, or the operator has for all users (skip_consent)",
 		section: "RFC 6749, section 1.3", code: oauth.InvalidGrant,
-		says: "the person has not allowed the client this",
-		fix:  "send the person to the authorization endpoint once, or set skip_consent for the client",
+		says: "the user has not consented",
+		fix:  "send the user to the authorization endpoint once, or set skip_consent for the client",
 	}
 )
 
@@ -63,9 +63,9 @@ func (s *Server) offersJWTBearer() bool {
 	return s.trusts(UseJWTBearer) || s.trusts(UseIdentityAssertion)
 }
 
-// grantJWTBearer takes the JWT of a trusted issuer as a grant (RFC 7523, section 2.1),
-// an ID-JAG among them (draft-ietf-oauth-identity-assertion-authz-grant, section 4.4). There
-// is no refresh token: who wants to go on gets another assertion.
+// grantJWTBearer accepts the JWT of a trusted issuer as a grant (RFC 7523, section 2.1), also an
+// ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant, section 4.4). There is no refresh
+// token: the client gets a new assertion instead.
 func (c *call) grantJWTBearer() (*entitlement, error) {
 	token := c.params.get("assertion")
 	if err := c.must(token != "", &ruleGrantAssertionSent); err != nil {
@@ -89,7 +89,7 @@ func (c *call) grantJWTBearer() (*entitlement, error) {
 	}
 	a, err := c.verifyTrusted(trust, token, types, audiences)
 	if reason, ok := errors.AsType[errAssertion](err); ok {
-		why := ruleGrantAssertionGood
+		why := ruleGrantAssertionValid
 		why.says += ": " + string(reason)
 		return nil, c.because(&why, err)
 	}
@@ -105,11 +105,11 @@ func (c *call) grantJWTBearer() (*entitlement, error) {
 	return c.entitleByAssertion(trust, a, allowed, resources, use == UseIdentityAssertion)
 }
 
-// entitleByAssertion gives the client a token in the name of the person whom an assertion
-// means: at most the scope, for at most the resources, all that are declared if there are
-// none. once says that the assertion must have an ID, by which it is good once.
+// entitleByAssertion entitles the client to a token on behalf of the subject of an assertion, for
+// at most the allowed scope and resources; without resources, for all that are declared. If once
+// is set, the assertion must have an ID, so that it can be accepted only once.
 func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oauth.Scope, resources []string, once bool) (*entitlement, error) {
-	_ = c.must(true, &ruleGrantAssertionGood)
+	_ = c.must(true, &ruleGrantAssertionValid)
 	var err error
 	ent := &entitlement{}
 	if ent.scope, err = c.narrowScope(allowed); err != nil {
@@ -126,9 +126,9 @@ func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oa
 	if err := c.useAssertion(ent, a, once); err != nil {
 		return nil, err
 	}
-	person, err := c.personOf(trust, a)
+	person, err := c.userOf(trust, a)
 	if _, ok := errors.AsType[errAssertion](err); ok {
-		return nil, c.because(&ruleGrantAssertionPerson, err)
+		return nil, c.because(&ruleGrantAssertionUser, err)
 	}
 	if err != nil {
 		return nil, err
@@ -137,28 +137,29 @@ func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oa
 	if a.act != nil {
 		ent.authorization.Extra = oauth.Claims{claimActor: a.act}
 	}
-	if err := c.checkPerson(ent.authorization); err != nil {
+	if err := c.checkUserActive(ent.authorization); err != nil {
 		return nil, err
 	}
-	if err := c.allowedByPerson(ent); err != nil {
+	if err := c.checkAssertionConsent(ent); err != nil {
 		return nil, err
 	}
 	c.s.events.Record(c.r.Context(), event.TokenAssertionAccepted, slog.String("sub", person), namedClient(c.client), slog.String("iss", trust.Issuer))
 	return ent, nil
 }
 
-// assertedByIDJAG returns what an ID-JAG gives at most of what its issuer is trusted with.
+// assertedByIDJAG returns the scope and the resources that an ID-JAG asserts, within what its
+// issuer is trusted with.
 func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, []string, error) {
 	if err := c.must(a.text("client_id") == c.client.ID, &ruleGrantAssertionClient); err != nil {
 		return nil, nil, err
 	}
 	if a.members["cnf"] != nil {
-		return nil, nil, c.because(&ruleGrantAssertionGood, errAssertion("it is bound to a key, which this server cannot ask for"))
+		return nil, nil, c.because(&ruleGrantAssertionValid, errAssertion("it is bound to a key, which this server does not support"))
 	}
 	if a.members["scope"] != nil {
 		granted, err := oauth.ParseScope(a.text("scope"))
 		if err != nil {
-			return nil, nil, c.because(&ruleGrantAssertionGood, err)
+			return nil, nil, c.because(&ruleGrantAssertionValid, err)
 		}
 		allowed = allowed.Intersect(granted)
 	}
@@ -173,12 +174,12 @@ func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, 
 			resources = append(resources, text)
 		}
 	default:
-		return nil, nil, c.because(&ruleGrantAssertionGood, errAssertion("resource is neither a string nor an array"))
+		return nil, nil, c.because(&ruleGrantAssertionValid, errAssertion("resource is neither a string nor an array"))
 	}
 	return allowed, resources, nil
 }
 
-// useAssertion has the tokens stored together with a mark of the jti.
+// useAssertion stores a mark of the jti together with the tokens.
 func (c *call) useAssertion(ent *entitlement, a *assertion, needed bool) error {
 	if a.ID == "" {
 		return c.must(!needed, &ruleGrantAssertionOnce)
@@ -195,9 +196,9 @@ func (c *call) useAssertion(ent *entitlement, a *assertion, needed bool) error {
 	return c.must(true, &ruleGrantAssertionOnce)
 }
 
-// allowedByPerson holds that nobody gets by an assertion what they would have had to ask the
-// person for.
-func (c *call) allowedByPerson(ent *entitlement) error {
+// checkAssertionConsent checks that a client gets no more by an assertion than the user has
+// consented to.
+func (c *call) checkAssertionConsent(ent *entitlement) error {
 	grant, err := c.s.config.Store.Grant(c.r.Context(), ent.authorization.Subject, c.client.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("look up grant: %w", err)

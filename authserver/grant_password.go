@@ -21,10 +21,10 @@ var (
 		fix:  "send both in the body",
 	}
 	rulePasswordRight = rule{
-		must:    "the username and the password belong together",
+		must:    "the username and the password are correct",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the username or the password is wrong",
-		fix:  "use the code flow: there the person signs in themselves, with more than a password where they have that",
+		fix:  "use the code flow: there users sign in themselves, also with more than a password",
 	}
 	rulePasswordPace = rule{
 		must:    "not too many attempts failed for this account or from this address",
@@ -75,8 +75,8 @@ func (c *call) grantPassword() (*entitlement, error) {
 	return ent, nil
 }
 
-// checkPassword costs a password hash, so everything else is looked at before. right is the
-// rule that a wrong password breaks.
+// checkPassword costs a password hash, so everything else is checked before. right is the rule
+// that a wrong password breaks.
 func (c *call) checkPassword(username, password string, right *rule) (*Authentication, error) {
 	who, err := c.s.config.Users.CheckPassword(c.r, username, password)
 	if later, ok := errors.AsType[*TryLaterError](err); ok {
@@ -94,8 +94,8 @@ func (c *call) checkPassword(username, password string, right *rule) (*Authentic
 	return who, c.must(true, right)
 }
 
-// passwordScope returns what of the client's scope is asked for: all, if the request does
-// not say.
+// passwordScope returns the requested part of the client's scope; all of it if the request has no
+// scope.
 func (c *call) passwordScope() (oauth.Scope, error) {
 	asked, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
@@ -117,9 +117,8 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 	return asked, nil
 }
 
-// recordGrant records that the person gave the client access by what is no consent page, so
-// that they see it and can end it: whoever hands over their password has allowed what the
-// client asks for.
+// recordGrant records that the user gave the client access without a consent page, so that they
+// see it and can end it. A user who gives a client their password consents to what it requests.
 func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string) (*record.Grant, error) {
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {

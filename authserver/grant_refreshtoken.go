@@ -22,7 +22,7 @@ var (
 	ruleRefreshTokenKnown = rule{
 		must:    "the refresh token was issued here and has not expired or been revoked",
 		section: "RFC 6749, section 6", code: oauth.InvalidGrant, says: invalidRefreshToken,
-		fix: "have the person authorize the client again",
+		fix: "have the user authorize the client again",
 	}
 	ruleRefreshTokenClient = rule{
 		must:    "the refresh token was issued to this client",
@@ -32,13 +32,13 @@ var (
 	ruleRefreshTokenUnused = rule{
 		must:    "the refresh token was not used before; a replay ends its family",
 		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
-		fix: "keep the new refresh token of each answer, in one place; find out who still has the old one",
+		fix: "store the new refresh token of each response in one place; find out who still has the old one",
 	}
 	ruleScopeGranted = rule{
 		must:    "scope asks for no more than was granted, and the client may still have it",
 		section: "RFC 6749, section 6", code: oauth.InvalidScope,
 		says: "scope asks for more than was granted",
-		fix:  "ask for less, or have the person authorize the client again",
+		fix:  "request less, or have the user authorize the client again",
 	}
 	ruleOfflineAccessStill = rule{
 		must:    "the client may still have offline_access",
@@ -56,8 +56,7 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 		return nil, err
 	}
 	if c.client.reuses() && isSecret(prefixRefreshToken, token) {
-		// Nothing is spent that would tell of a revocation: the store is asked, not what this
-		// node remembers.
+		// Nothing is spent, which would show a revocation. So the store is read, not the cache.
 		c.s.issued.drop(secretKey(ticketkind.RefreshToken, prefixRefreshToken, token))
 	}
 	ticket, a, err := c.ticket(ticketkind.RefreshToken, prefixRefreshToken, token, &ruleRefreshTokenKnown)
@@ -87,7 +86,7 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 			return nil, err
 		}
 	}
-	if err := c.checkPerson(a); err != nil {
+	if err := c.checkUserActive(a); err != nil {
 		return nil, err
 	}
 	if ent.scope, err = c.narrowScope(a.Scope); err != nil {
@@ -100,14 +99,13 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 	return ent, nil
 }
 
-// lostResponse decides on a refresh token that was used before. Shortly after, while its
-// successor is unused, the client may not have got the response, and gets the same successor
-// again. If the successor was used, whoever used it and whoever sends this one hold different
-// tokens of one authorization: one of them is a thief, and the family ends. So it does after
-// the window.
+// lostResponse decides on a refresh token that was used before. Within a short window, and while
+// its successor is unused, the response may have been lost, and the client gets the same
+// successor again. If the successor was used, two parties have different tokens of one
+// authorization. One of them is a thief, so the family ends. It also ends after the window.
 func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string) (successor string, err error) {
 	if c.now.Sub(ticket.Spent) > c.refreshRetry() {
-		// While the store was away, the window may have passed.
+		// The window may have passed while the store was unavailable.
 		if note, err := c.unansweredAttempt(ticket); err != nil {
 			return "", err
 		} else if note == nil {
@@ -128,8 +126,8 @@ func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string
 	return successor, nil
 }
 
-// narrowScope returns what of a granted scope the request asks for: all, if it does not
-// say. What the client may no longer have is left out.
+// narrowScope returns the part of a granted scope that the request asks for; all of it if the
+// request has no scope. Scopes that the client may no longer have are left out.
 func (c *call) narrowScope(granted oauth.Scope) (oauth.Scope, error) {
 	granted = granted.Intersect(c.client.scope)
 	asked, err := oauth.ParseScope(c.params.get("scope"))
@@ -145,8 +143,8 @@ func (c *call) narrowScope(granted oauth.Scope) (oauth.Scope, error) {
 	return asked, nil
 }
 
-// narrowResources returns which of the authorized resources the token is for: all of
-// them, if the request does not say (RFC 8707, section 2.2).
+// narrowResources returns the authorized resources that the token is for; all of them if the
+// request names none (RFC 8707, section 2.2).
 func (c *call) narrowResources(authorized []string) ([]string, error) {
 	asked, err := c.requestedResources()
 	if err != nil || len(asked) == 0 {

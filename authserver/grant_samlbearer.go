@@ -29,7 +29,7 @@ func (c *call) grantSAMLBearer() (*entitlement, error) {
 	}
 	verified, err := unverified.Verify(c.now, trust.expectedSAML(c.s.config.Issuer))
 	if reason, ok := errors.AsType[saml.InvalidError](err); ok {
-		why := ruleGrantAssertionGood
+		why := ruleGrantAssertionValid
 		why.section, why.says = "RFC 7522, section 3", why.says+": "+string(reason)
 		return nil, c.because(&why, err)
 	}

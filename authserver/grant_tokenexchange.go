@@ -21,21 +21,21 @@ var (
 		fix:  "leave it out, or send one of the token type identifiers that docs/guides/token-exchange.md lists",
 	}
 	ruleRequestedJWT = rule{
-		must:    "the target takes JWTs, if requested_token_type is jwt",
+		must:    "the target accepts JWTs if requested_token_type is jwt",
 		section: "RFC 8693, section 3", code: oauth.InvalidTarget,
-		says: "access tokens for this target are no JWTs",
-		fix:  "ask for an access_token, or set the resource's access_token_format to jwt",
+		says: "access tokens for this target are not JWTs",
+		fix:  "request an access_token, or set access_token_format of the resource to jwt",
 	}
-	ruleExchangePerson = rule{
-		must:    "the subject is a person, where ID tokens or refresh tokens are asked for",
+	ruleExchangeUser = rule{
+		must:    "the subject is a user if an ID token or refresh token is requested",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
-		says: "there are ID tokens and refresh tokens of people only",
-		fix:  "ask for an access token, or exchange a token that a person has authorized",
+		says: "ID tokens and refresh tokens are issued for users only",
+		fix:  "request an access token, or exchange a token that a user has authorized",
 	}
 	ruleExchangeIDTokenTarget = rule{
-		must:    "an ID token is for the client that asks, and openid is among the scopes",
+		must:    "an ID token is for the client that requests it, and the scope has openid",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidTarget,
-		says: "an ID token is for the client that asks for it, and needs the scope openid",
+		says: "an ID token is for the client that requests it, and needs the scope openid",
 		fix:  "leave out resource and audience, and exchange a token with the scope openid",
 	}
 	ruleExchangeRefresh = rule{
@@ -46,12 +46,12 @@ var (
 	}
 )
 
-// maxExchangedFamily bounds how long a chain of exchanges gets, in bytes of its family's
-// name: some twenty tokens.
+// maxExchangedFamily bounds a chain of exchanges, in bytes of the name of its family: about
+// twenty tokens.
 const maxExchangedFamily = 512
 
 var ruleExchangeChain = rule{
-	must:    "the subject_token is not the last of a very long chain of exchanged tokens",
+	must:    "the subject_token is not the end of a very long chain of exchanged tokens",
 	section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
 	says: "subject_token was exchanged too often",
 	fix:  "exchange the token that the service was called with, not the one from its previous exchange",
@@ -100,7 +100,7 @@ func (c *call) grantTokenExchange() (*entitlement, error) {
 	}
 	ent := c.entitleByExchange(&t)
 	if c.foreign(t.subject) {
-		if err := c.allowedByPerson(ent); err != nil {
+		if err := c.checkAssertionConsent(ent); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +114,7 @@ func (c *call) grantTokenExchange() (*entitlement, error) {
 	return ent, nil
 }
 
-// rulesForClient returns the rules that the operator has for the client and what it asks for.
+// rulesForClient returns the rules for the client and the requested type of token.
 func (c *call) rulesForClient(t *tokenExchange) ([]*TokenExchangeRule, error) {
 	if err := c.must(!c.client.Public(), &ruleExchangeConfidential); err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (c *call) rulesForClient(t *tokenExchange) ([]*TokenExchangeRule, error) {
 	return c.allowing(rules, &ruleExchangeRequested, t.requested, func(r *TokenExchangeRule) bool { return r.issues(t.requested) })
 }
 
-// rulesForSubject reads the subject token.
+// rulesForSubject verifies the subject token, and returns the rules that allow it.
 func (c *call) rulesForSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	token, tokenType := c.params.get("subject_token"), c.params.get("subject_token_type")
 	if err := c.must(token != "" && tokenType != "", &subjectRules.sent); err != nil {
@@ -154,8 +154,8 @@ func (c *call) rulesForSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 	})
 }
 
-// rulesForTargets finds for which APIs the new token shall be, by resource or audience
-// (RFC 8693, section 2.1).
+// rulesForTargets finds the APIs that the new token is for, by resource or audience (RFC 8693,
+// section 2.1), and returns the rules that allow them.
 func (c *call) rulesForTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	audiences := c.params.all("audience")
 	if t.requested == oauth.TokenTypeIDToken {
@@ -205,7 +205,8 @@ func (c *call) rulesForTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]
 
 func (c *call) targetsOf(t *tokenExchange) string { return oauth.Scope(t.targets).String() }
 
-// rulesForActor reads the actor token, if there is one, and finds who acts.
+// rulesForActor verifies the actor token, if there is one, and returns the rules that allow the
+// actor.
 func (c *call) rulesForActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	token, tokenType := c.params.get("actor_token"), c.params.get("actor_token_type")
 	if err := c.must((token == "") == (tokenType == ""), &ruleActorTokenType); err != nil {
@@ -228,8 +229,8 @@ func (c *call) rulesForActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*T
 	return c.allowing(rules, &ruleExchangeActor, detail, func(r *TokenExchangeRule) bool { return r.lets(t.acting, c.client) })
 }
 
-// entitledScope takes the first rule that grants what is asked for. Without scope it is
-// everything that the first rule does, but for what is about the person.
+// entitledScope applies the first rule that allows the requested scope. Without a scope in the
+// request it is all that the first rule allows, except for scopes about the user.
 func (c *call) entitledScope(t *tokenExchange, rules []*TokenExchangeRule) error {
 	asked, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
@@ -245,14 +246,14 @@ func (c *call) entitledScope(t *tokenExchange, rules []*TokenExchangeRule) error
 	}
 	t.rule, t.scope = rules[0], asked
 	if asked == nil {
-		// What is about the person the API gets only if the client says so.
-		t.scope = slices.DeleteFunc(allowed(t.rule), func(name string) bool { return t.requested != oauth.TokenTypeIDToken && aboutPerson(name) })
+		// The API gets claims about the user only if the client requests them.
+		t.scope = slices.DeleteFunc(allowed(t.rule), func(name string) bool { return t.requested != oauth.TokenTypeIDToken && aboutUser(name) })
 	}
 	return nil
 }
 
-// entitleByExchange is the exchange for an access token. What is stored for it is a family of its
-// own, which ends with the subject token; the subject token does not end with it.
+// entitleByExchange returns the entitlement to an access token. What is stored for it is a new
+// family, which ends with the subject token. The subject token does not end with the new one.
 func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 	from := &t.subject.authorization
 	id := storage.NewID()
@@ -281,7 +282,7 @@ func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 }
 
 func (c *call) exchangeForIDToken(t *tokenExchange, ent *entitlement) error {
-	if err := c.must(t.subject.person != "", &ruleExchangePerson); err != nil {
+	if err := c.must(t.subject.person != "", &ruleExchangeUser); err != nil {
 		return err
 	}
 	if err := c.must(t.scope.Has(oauth.ScopeOpenID), &ruleExchangeIDTokenTarget); err != nil {
@@ -298,7 +299,7 @@ func (c *call) exchangeForIDToken(t *tokenExchange, ent *entitlement) error {
 }
 
 func (c *call) exchangeForRefreshToken(t *tokenExchange, ent *entitlement) error {
-	if err := c.must(t.subject.person != "", &ruleExchangePerson); err != nil {
+	if err := c.must(t.subject.person != "", &ruleExchangeUser); err != nil {
 		return err
 	}
 	if err := c.must(c.client.HasGrantType(oauth.GrantTypeRefreshToken) && t.rule.OutlivesSubjectToken, &ruleExchangeRefresh); err != nil {
@@ -319,7 +320,7 @@ func (c *call) exchangeForRefreshToken(t *tokenExchange, ent *entitlement) error
 	return nil
 }
 
-// logExchange leaves a trail of who acted for whom.
+// logExchange records who acted for which user.
 func (c *call) logExchange(t *tokenExchange) {
 	acting := ""
 	if t.act != nil {

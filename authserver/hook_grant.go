@@ -16,105 +16,105 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// GrantType is an extension grant of somebody else's (RFC 6749, section 4.5), served beside
-// ours. The token endpoint owns what all have in common: it authenticates the client, asks
-// whether it is registered for the grant type, holds scope and resources to what is
-// declared, and makes the tokens.
+// GrantType is an extension grant (RFC 6749, section 4.5) that the embedder adds. The token
+// endpoint does what all grants have in common: it authenticates the client, checks that the
+// client is registered for the grant type, limits scope and resources to what is declared, and
+// issues the tokens.
 type GrantType struct {
-	// Name is the grant_type: an absolute URI that is not one of the IETF's
+	// Name is the grant_type: an absolute URI outside of the IETF's namespace
 	// ("urn:ietf:params:oauth:…").
 	Name string
-	// Exchange says what the client is entitled to. It is safe for concurrent use. An
-	// *oauth.Error refuses the request with that; any other error is logged, and the client
-	// sees server_error. Where two requests race it may be called again for one of them.
+	// Entitle returns what the client is entitled to. It must be safe for concurrent use. An
+	// *oauth.Error refuses the request with that error. Any other error is logged, and the
+	// client gets server_error. If two requests race, it may be called again for one of them.
 	Entitle func(ctx context.Context, r *GrantRequest) (*Entitlement, error)
 }
 
-// GrantRequest is a token request by a grant type of somebody else's.
+// GrantRequest is a token request with an extension grant.
 type GrantRequest struct {
-	// Client has proved who it is, unless it is public. What it holds must not be changed.
+	// Client is authenticated, unless it is public. Entitle must not change it.
 	Client record.Client
-	// Now is the time of the request, RemoteAddr where it came from.
+	// Now is the time of the request, and RemoteAddr the address of the client.
 	Now        time.Time
 	RemoteAddr netip.Addr
 	call       *call
 }
 
-// Param returns a parameter of the request's body, "" if it was not sent. It was sent once.
+// Param returns a parameter of the request body; "" if it was not sent. A request with a
+// repeated parameter was refused before.
 func (r *GrantRequest) Param(name string) string { return r.call.params.get(name) }
 
-// Claims returns all claims about a subject, and storage.ErrNotFound if there is no such
-// person, or none who may act.
+// Claims returns all claims about a user, or storage.ErrNotFound if the user is gone or
+// disabled.
 func (r *GrantRequest) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
 	return r.call.s.config.Users.Claims(ctx, subject)
 }
 
-// FindSubject returns the Subject of the person with an identifier of the format email or
-// opaque, disabled or not; storage.ErrNotFound if there is none. That an e-mail address is
-// theirs, they need not have proved: email_verified of their claims says so.
+// FindSubject returns the subject of the user with an identifier of the format email or
+// opaque, disabled or not; storage.ErrNotFound if there is none. The email address need not be
+// verified: see the user's claim email_verified.
 func (r *GrantRequest) FindSubject(ctx context.Context, id oauth.SubjectIdentifier) (string, error) {
 	return r.call.s.config.Users.FindSubject(ctx, id)
 }
 
-// Entitlement is what a client gets for a grant.
+// Entitlement is what an extension grant entitles a client to.
 type Entitlement struct {
-	// Subject is the person in whose name the client acts, who must be there and active, and
-	// who sees on their account page that it may; "" gives the client a token of its own.
+	// Subject is the user on whose behalf the client acts. The user must be active, and sees
+	// the client on the account page. "" gives the client a token of its own.
 	Subject string
-	// Scope is the most that the client gets; of it, what the request asks for and what the
-	// client may have at all. With openid in it comes an ID token.
+	// Scope bounds the scope of the tokens. The client gets the part that the request asks for
+	// and that the client may have. With openid, the response has an ID token.
 	Scope oauth.Scope
-	// Resources are the APIs for which the token may be; nil: those that the client may name.
+	// Resources are the APIs that the token may be for; nil means all that the client may name.
 	Resources []string
-	// Claims are in every access token, also in refreshed ones, beside those of RFC 9068.
-	// The protocol's own names are refused.
+	// Claims are added to every access token, also after a refresh. Claims that the protocol
+	// defines are refused.
 	Claims oauth.Claims
-	// AuthTime, ACR and AMR say how the person proved who they are, if they did.
+	// AuthTime, ACR and AMR say how the user signed in, if they did.
 	AuthTime time.Time
 	ACR      string
 	AMR      []string
-	// RefreshToken gives a client that is registered for it a refresh token too, which needs
-	// a Subject.
+	// RefreshToken adds a refresh token if the client is registered for it. It needs a Subject.
 	RefreshToken bool
-	// Once names what the grant uses up, such as a voucher: a second request with the same
-	// name is refused. Only UsableUntil is it remembered: from then on, Exchange refuses it.
+	// Once names what the grant uses up, such as a voucher: a second request with the same name
+	// is refused. It is remembered until UsableUntil. From then on, Entitle must refuse it.
 	Once        string
 	UsableUntil time.Time
 }
 
 var (
 	ruleGrantUnused = rule{
-		must:    "what the grant uses up was not used before",
+		must:    "the grant was not used before",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant was already used",
 		fix:  "use each grant once",
 	}
-	ruleOwnGrant = rule{
-		must:    "the grant type's own rules hold",
+	ruleExtensionGrant = rule{
+		must:    "the extension grant accepts the request",
 		section: "RFC 6749, section 4.5",
-		fix:     "see what the grant type asks for",
+		fix:     "see the documentation of the grant type",
 	}
 )
 
-// check reports why a grant type cannot be served.
+// check returns why a grant type cannot be served.
 func (g *GrantType) check() error {
 	switch {
 	case g.Entitle == nil:
 		return fmt.Errorf("grant type %q has no Entitle", g.Name)
 	case !IsExtensionGrant(g.Name):
-		return fmt.Errorf("grant type %q: it is an absolute URI, and neither the IETF's nor one of ours (RFC 6749, section 4.5)", g.Name)
+		return fmt.Errorf("grant type %q: the name must be an absolute URI outside of the IETF's namespace (RFC 6749, section 4.5)", g.Name)
 	}
 	return nil
 }
 
-// IsExtensionGrant reports whether a name can be that of a grant type of somebody else's.
+// IsExtensionGrant reports whether an extension grant may have a name.
 func IsExtensionGrant(name string) bool {
 	u, err := url.Parse(name)
 	return err == nil && u.IsAbs() && len(name) <= 256 && !strings.HasPrefix(name, "urn:ietf:params:oauth:") &&
-		!slices.ContainsFunc(grantTypes(), func(ours grantType) bool { return ours.name == name })
+		!slices.ContainsFunc(grantTypes(), func(builtIn grantType) bool { return builtIn.name == name })
 }
 
-// newGrantTypes returns our table with that of the embedder.
+// newGrantTypes returns the table of grant types with those of the embedder.
 func newGrantTypes(own []GrantType) ([]grantType, error) {
 	table := grantTypes()
 	for i := range own {
@@ -130,14 +130,14 @@ func newGrantTypes(own []GrantType) ([]grantType, error) {
 	return table, nil
 }
 
-// grantExtension asks somebody else's grant type what the client may have, and holds that to
-// what it may have at all.
+// grantExtension runs an extension grant, and limits its entitlement to what the client may
+// have.
 func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 	request := &GrantRequest{Client: *c.client.Client, Now: c.now, RemoteAddr: c.s.remoteAddr(c.r), call: c}
 	request.Client.Secrets = nil
 	e, err := g.Entitle(c.r.Context(), request)
 	if refusal := oauth.AsError(err); refusal != nil {
-		c.climb(rung{rule: &ruleOwnGrant, detail: clip(err.Error())})
+		c.climb(rung{rule: &ruleExtensionGrant, detail: clip(err.Error())})
 		return nil, err
 	}
 	if err == nil && e == nil {
@@ -149,7 +149,7 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 	if err != nil {
 		return nil, c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: %w", g.Name, err))
 	}
-	_ = c.must(true, &ruleOwnGrant)
+	_ = c.must(true, &ruleExtensionGrant)
 	ent := &entitlement{authorization: authorization{
 		ClientID: c.client.ID, Subject: e.Subject, ACR: e.ACR, AMR: e.AMR, Extra: e.Claims,
 	}}
@@ -172,12 +172,12 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 		return nil, err
 	}
 	if e.Subject == "" {
-		if slices.ContainsFunc(ent.scope, aboutPerson) {
+		if slices.ContainsFunc(ent.scope, aboutUser) {
 			return nil, c.refuse(&ruleClientScope, "there is no subject; the scope is "+ent.scope.String())
 		}
 		return ent, nil
 	}
-	if err := c.checkPerson(ent.authorization); err != nil {
+	if err := c.checkUserActive(ent.authorization); err != nil {
 		return nil, err
 	}
 	grant, err := c.recordGrant(e.Subject, ent.scope, ent.resources)
@@ -192,13 +192,13 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 	return ent, nil
 }
 
-// useUp has the tokens stored together with a mark of what they cost.
+// useUp stores a mark together with the tokens, by which a second use is refused.
 func (c *call) useUp(ent *entitlement, g *GrantType, e *Entitlement) error {
 	if e.Once == "" {
 		return nil
 	}
 	if !c.now.Before(e.UsableUntil) {
-		return c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: Once without a time to come in UsableUntil", g.Name))
+		return c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: Once is set and UsableUntil is not in the future", g.Name))
 	}
 	key := ticketkind.GrantOnce.Hash(g.Name + "\n" + e.Once)
 	_, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
@@ -212,8 +212,8 @@ func (c *call) useUp(ent *entitlement, g *GrantType, e *Entitlement) error {
 	return c.must(true, &ruleGrantUnused)
 }
 
-// checkClaims holds that none is the protocol's, but for may_act: whom a person lets act for
-// them, the operator's code knows, and it can only narrow what the rules of token_exchange
+// checkClaims refuses claims that the protocol defines, except for may_act: the operator's code
+// knows who may act for a user, and the claim can only narrow what the rules of token_exchange
 // allow.
 func checkClaims(claims oauth.Claims) error {
 	for name, value := range claims {

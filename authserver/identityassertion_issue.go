@@ -134,7 +134,7 @@ func (c *call) idJAG(ctx context.Context, t *tokenExchange) (*oauth.TokenRespons
 	var email oauth.Claims
 	if t.subject.scope.Has(oauth.ScopeEmail) {
 		var err error
-		email, err = c.personClaims(ctx, t.subject.person, claimsWanted{scope: oauth.Scope{oauth.ScopeEmail}, granted: t.subject.scope})
+		email, err = c.userClaims(ctx, t.subject.person, claimsWanted{scope: oauth.Scope{oauth.ScopeEmail}, granted: t.subject.scope})
 		if err != nil {
 			return nil, nil, fmt.Errorf("read claims for an ID-JAG: %w", err)
 		}

@@ -22,8 +22,8 @@ var ruleAudienceFormats = rule{
 	fix:  "send one resource parameter, or give the resources the same access_token_format",
 }
 
-// issue makes the tokens of an exchange and stores what must be stored, in the same
-// operation that spends what they cost. It is the only place where tokens are made.
+// issue issues the tokens of an entitlement. One operation of the store spends what they cost
+// and stores what belongs to them. Tokens are issued nowhere else.
 func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	ctx := c.r.Context()
 	catalogue, err := c.s.catalogue(ctx)
@@ -136,8 +136,8 @@ func (c *call) issueToken(ctx context.Context, catalogue *catalogue, ent *entitl
 	return c.issueAccessToken(ctx, catalogue, ent)
 }
 
-// issueAccessToken makes an access token. An opaque one comes with the ticket that it stands for,
-// and a JWT of a person's that is issued alone with the one that it hangs from.
+// issueAccessToken issues an access token, and returns the tickets to store: that of an opaque
+// token, or the anchor of a user's JWT that is issued without a code or refresh token.
 func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *entitlement) (*oauth.TokenResponse, []storage.Ticket, error) {
 	audience, opaque, err := c.audience(catalogue, ent)
 	if err != nil {
@@ -188,9 +188,9 @@ func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *
 	return response, put, err
 }
 
-// audience decides for whom the access token is, and whether it is opaque. Without a
-// resource parameter it is for the APIs that know the granted scopes, and for this
-// server's UserInfo if openid was granted.
+// audience returns the audience of the access token, and whether it is opaque. Without a
+// resource parameter the audience is the APIs that have a granted scope, and this server's
+// UserInfo endpoint if openid was granted.
 func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []string, opaque bool, err error) {
 	jwt := false
 	add := func(r *record.Resource) {
@@ -217,7 +217,7 @@ func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []stri
 	for i := range catalogue.resources {
 		r := &catalogue.resources[i]
 		if asked := ent.authorization.Audience; asked != nil && !oauth.ContainsResource(asked, r.Identifier) {
-			continue // it was declared later
+			continue // declared after the authorization
 		}
 		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, ent.scope.Has) {
 			add(r)
@@ -229,14 +229,14 @@ func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []stri
 	return audience, opaque, nil
 }
 
-// scopeFor leaves out of the token's scope what none of its audience understands.
+// scopeFor returns the scope of the token without scopes that no API in its audience has.
 func (c *call) scopeFor(catalogue *catalogue, ent *entitlement, audience []string) oauth.Scope {
 	if len(ent.resources) == 0 {
 		return ent.scope
 	}
 	var scope oauth.Scope
 	for _, name := range ent.scope {
-		known := aboutPerson(name) || slices.ContainsFunc(audience, func(identifier string) bool {
+		known := aboutUser(name) || slices.ContainsFunc(audience, func(identifier string) bool {
 			r := catalogue.resource(identifier)
 			return r != nil && (len(r.Scopes) == 0 || slices.Contains(r.Scopes, name))
 		})
@@ -247,8 +247,8 @@ func (c *call) scopeFor(catalogue *catalogue, ent *entitlement, audience []strin
 	return scope
 }
 
-// accessTokenClaims are the claims of RFC 9068, section 2.2. The jti begins with an anchor,
-// by which the token ends before its time (accesstoken.go).
+// accessTokenClaims are the claims of RFC 9068, section 2.2. The jti begins with an anchor, by
+// which the token can be revoked (accesstoken.go).
 type accessTokenClaims struct {
 	Issuer   string         `json:"iss"`
 	Subject  string         `json:"sub"`
@@ -261,14 +261,14 @@ type accessTokenClaims struct {
 	AuthTime int64          `json:"auth_time,omitempty"`
 	ACR      string         `json:"acr,omitempty"`
 	AMR      []string       `json:"amr,omitempty"`
-	// Extra are the token's other claims; Status is one of them, where it was read.
+	// Extra are the other claims; Status is one of them, once it is parsed.
 	Extra  oauth.Claims  `json:"-"`
 	Status *oauth.Status `json:"-"`
 }
 
 func (a *accessTokenClaims) encode() ([]byte, error) { return oauth.EncodeWith(a, a.Extra) }
 
-// readAccessTokenClaims reads what encode wrote.
+// readAccessTokenClaims parses what encode returns.
 func readAccessTokenClaims(payload []byte) (*accessTokenClaims, error) {
 	var claims accessTokenClaims
 	if _, err := jose.ParseClaims(payload, &claims); err != nil {
@@ -315,15 +315,15 @@ func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oaut
 		return "", fmt.Errorf("sign access token: %w", err)
 	}
 	if len(token) > maxAccessTokenBytes {
-		return "", fmt.Errorf("an access token with %d bytes would be read by nobody: it carries too many claims", len(token))
+		return "", fmt.Errorf("the access token has %d bytes, and APIs read no more than %d: remove claims", len(token), maxAccessTokenBytes)
 	}
 	return token, nil
 }
 
-// maxAccessTokenBytes is the most that package jose, and so the resource server, reads.
+// maxAccessTokenBytes is the longest token that package jose, and so the resource server, reads.
 const maxAccessTokenBytes = 16 << 10
 
-// subjectOf is the sub of an authorization's access tokens.
+// subjectOf returns the sub of the access tokens of an authorization.
 func (s *Server) subjectOf(cl *client, a *authorization) string {
 	switch {
 	case a.Subject != "":
@@ -334,9 +334,9 @@ func (s *Server) subjectOf(cl *client, a *authorization) string {
 	return clientSubject(cl.ID)
 }
 
-// clientSubject is the sub of a client's own token: its client_id (RFC 9068, section
-// 2.2). People's subjects are 128 random bits in base64url; so that no client can be
-// registered under one, a client_id of that form gets a prefix (RFC 9700, section 4.15).
+// clientSubject returns the sub of a client's own token: its client_id (RFC 9068, section 2.2).
+// The subject of a user is 128 random bits in base64url. A client_id of that form gets a prefix,
+// so that no client can pass for a user (RFC 9700, section 4.15).
 func clientSubject(clientID string) string {
 	if len(clientID) == 22 {
 		return "client:" + clientID
@@ -354,14 +354,14 @@ func (c *call) newOpaqueAccessToken(ent *entitlement, scope oauth.Scope, audienc
 	return ticket, token, err
 }
 
-// issueIDToken makes an ID token (OpenID Connect Core, sections 2, 3.1.3.6 and 3.3.2.11) beside
-// the access token and the code that it is bound to, if there are any.
+// issueIDToken issues an ID token (OpenID Connect Core, sections 2, 3.1.3.6 and 3.3.2.11), bound
+// to the access token and the code that are issued with it, if there are any.
 func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, code string) (string, error) {
 	alg := jose.Algorithm(c.client.IDTokenSignedResponseAlg)
 	a := &ent.authorization
 	claims := oauth.Claims{}
-	// Without an access token there is no UserInfo to get the scopes' claims from (OpenID
-	// Connect Core, section 5.4).
+	// Without an access token, the client cannot get the claims of the scopes from UserInfo
+	// (OpenID Connect Core, section 5.4).
 	alone := accessToken == "" && code == ""
 	if alone || a.Claims != nil && len(a.Claims.IDToken) > 0 || len(c.client.IDTokenClaims) > 0 {
 		wanted := claimsWanted{names: c.client.IDTokenClaims, granted: ent.scope, resources: ent.resources, locales: a.ClaimsLocales, byBrowser: c.endpoint.page}
@@ -372,7 +372,7 @@ func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, 
 			wanted.asked = a.Claims.IDToken
 		}
 		var err error
-		if claims, err = c.personClaims(ctx, a.Subject, wanted); err != nil {
+		if claims, err = c.userClaims(ctx, a.Subject, wanted); err != nil {
 			return "", fmt.Errorf("read claims for the ID token: %w", err)
 		}
 	}
@@ -389,7 +389,7 @@ func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, 
 	claims["azp"] = c.client.ID
 	claims["exp"], claims["iat"] = c.now.Add(shorter(c.idTokenLifetime(), ent.lifetime)).Unix(), c.now.Unix()
 	set("auth_time", a.AuthTime, a.AuthTime != 0)
-	// An unsigned ID token has no hash of its own to make one by.
+	// An unsigned ID token has no hash algorithm for at_hash.
 	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)
 	set("c_hash", jose.LeftHash(alg, code), code != "")
 	set("nonce", ent.nonce, ent.nonce != "")

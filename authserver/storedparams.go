@@ -9,21 +9,21 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// What outsiders can have the store keep is bounded in bytes, beside the limits on how many
-// requests it keeps.
+// The store keeps requests that wait for a user. Their size is bounded here, and their number
+// in limits.go.
 const (
-	// maxStoredBytes bounds the parameters of one request that waits for a person.
+	// maxStoredBytes bounds the parameters of one request that waits for a user.
 	maxStoredBytes = 32 << 10
-	// largeStoredBytes is from where a request also counts against the limit for all.
+	// largeStoredBytes is the size above which a request also counts for the limit on all
+	// addresses together.
 	largeStoredBytes = 4 << 10
 	// maxRegisteredBytes bounds the metadata of a client that registered itself. A declared
-	// one may have maxClientBytes.
+	// client may have maxClientBytes.
 	maxRegisteredBytes = 16 << 10
 )
 
-// storedKibibytes is what one party may have kept in a minute, beyond the first KiB of each
-// request; storedKibibytesInAll what large requests may have kept together. Small requests
-// always pass the second.
+// storedKibibytes is how much one party may have stored in a minute, beyond the first KiB of
+// each request. storedKibibytesInAll is how much all large requests together may have stored.
 var (
 	storedKibibytes      = ratelimit.Limit{Burst: 4 << 10, Every: time.Minute / (4 << 10)}
 	storedKibibytesInAll = ratelimit.Limit{Burst: 32 << 10, Every: time.Minute / (32 << 10)}
@@ -31,21 +31,21 @@ var (
 
 var (
 	ruleStoredSize = rule{
-		must:    "the parameters of a request that waits for a person have at most 32768 bytes together",
+		must:    "the parameters of a request that waits for the user have at most 32768 bytes together",
 		section: "Valetkey", code: oauth.InvalidRequest,
-		says: "the parameters are too long: 32768 bytes at most for all of them, as they are encoded",
+		says: "the parameters are too long: together they may have 32768 bytes, encoded",
 		fix:  "send less: a shorter state, claims or id_token_hint",
 	}
 	ruleStoredPace = rule{
-		must:    "not too many bytes are kept for one address in a minute, nor in large requests of all",
+		must:    "one address does not store too many bytes in a minute, nor all large requests together",
 		section: "Valetkey", code: oauth.TemporarilyUnavailable,
 		says: "too many large requests; try again in a minute",
 		fix:  "send shorter parameters, or wait a minute",
 	}
 )
 
-// storedParams are the parameters of authorization and logout requests that the engine reads.
-// Nothing else is stored: unknown parameters are ignored (RFC 6749, section 3.1).
+// storedParams returns the parameters of authorization and logout requests that are stored.
+// Unknown parameters are ignored (RFC 6749, section 3.1).
 func storedParams() []string {
 	return []string{
 		"acr_values", "claims", "claims_locales", "client_id", "code_challenge", "code_challenge_method",
@@ -54,13 +54,13 @@ func storedParams() []string {
 	}
 }
 
-// storable returns the parameters that are stored, encoded.
+// storable returns the parameters to store, encoded.
 func (p params) storable() string {
 	names := storedParams()
 	return slices.DeleteFunc(slices.Clone(p), func(one param) bool { return !slices.Contains(names, one.name) }).encode()
 }
 
-// countStoredBytes counts what is to be kept for a client's request, or refuses it.
+// countStoredBytes counts the bytes to store for a client's request, or refuses the request.
 func (c *call) countStoredBytes(cl *client, bytes int) error {
 	if bytes > maxStoredBytes {
 		return c.refuse(&ruleStoredSize, fmt.Sprintf("%d bytes", bytes))

@@ -121,7 +121,7 @@ func (c *call) presentedToken(token, tokenType string, rules *presentedRules) (*
 	if t.person == "" {
 		return t, nil
 	}
-	err = c.checkPerson(t.authorization)
+	err = c.checkUserActive(t.authorization)
 	if refusal := oauth.AsError(err); refusal != nil && refusal.Code == oauth.InvalidGrant {
 		return nil, c.because(&rules.person, err)
 	}
@@ -155,7 +155,7 @@ func (c *call) presentedForeign(trust *trustedIssuer, token string) (*presentedT
 	a, err := c.verifyTrusted(trust, token, []string{"JWT", ""}, []string{c.s.config.Issuer, c.client.ID})
 	var person string
 	if err == nil {
-		person, err = c.personOf(trust, a)
+		person, err = c.userOf(trust, a)
 	}
 	if reason, ok := errors.AsType[errAssertion](err); ok {
 		return nil, errPresented(reason)

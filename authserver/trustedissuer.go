@@ -275,8 +275,8 @@ func sameJSON(a, b any) bool {
 	return err == nil && string(left) == string(right)
 }
 
-// personOf returns whom an assertion means here. The error is an errAssertion, or a fault.
-func (c *call) personOf(t *trustedIssuer, a *assertion) (string, error) {
+// userOf returns whom an assertion means here. The error is an errAssertion, or a fault.
+func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 	identifier, byEmail := t.Subjects[a.Subject], false
 	if identifier == "" && t.SubjectByEmail {
 		identifier, byEmail = a.text("email"), true

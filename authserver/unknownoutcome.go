@@ -15,20 +15,20 @@ import (
 const (
 	// unknownOutcomeLifetime is how long the client may try again.
 	unknownOutcomeLifetime = 10 * time.Minute
-	// unknownOutcomeRetry is how often a node tries to store a note that other nodes can see, and
-	// unknownOutcomePatience how long one try takes.
+	// unknownOutcomeRetry is the pause between two attempts to store a note, which lets other
+	// nodes see it. unknownOutcomePatience bounds one attempt.
 	unknownOutcomeRetry    = 250 * time.Millisecond
 	unknownOutcomePatience = 3 * time.Second
 	maxUnknownOutcomes     = 1000
 )
 
-// unknownOutcome says which attempt at spending a ticket was not answered.
+// unknownOutcome is an attempt to spend a ticket that got no response.
 type unknownOutcome struct {
 	Spent int64         `json:"s"` // when, in Unix milliseconds
-	Put   []storage.Key `json:"p"` // what is stored if it took effect
+	Put   []storage.Key `json:"p"` // the tickets that exist if it took effect
 }
 
-// unknownOutcomes keeps notes until they are in the store.
+// unknownOutcomes has the notes that are not in the store yet.
 type unknownOutcomes struct {
 	known recent[storage.Key, storage.Ticket]
 	queue chan storage.Ticket
@@ -51,7 +51,7 @@ func (s *Server) startUnknownOutcomes() {
 	})
 }
 
-// storeUnknownOutcome tries until the store is back.
+// storeUnknownOutcome tries to store a note until the store is available again.
 func (s *Server) storeUnknownOutcome(ctx context.Context, note storage.Ticket) {
 	for time.Now().Before(note.Expires) {
 		try, cancel := context.WithTimeout(ctx, unknownOutcomePatience)
@@ -62,18 +62,18 @@ func (s *Server) storeUnknownOutcome(ctx context.Context, note storage.Ticket) {
 		}
 		select {
 		case <-ctx.Done():
-			s.log.WarnContext(ctx, "a request whose outcome is not known may be taken for a replay if it is sent again", "error", err)
+			s.log.WarnContext(ctx, "outcome of a request not stored; if the client repeats the request, it may be refused as a replay", "error", err)
 			return
 		case <-time.After(unknownOutcomeRetry):
 		}
 	}
 }
 
-// noteUnknownOutcome remembers that nobody knows whether an exchange took effect.
+// noteUnknownOutcome records that the request may or may not have taken effect.
 func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
 	spent := ent.spend[0]
 	if spent.Kind == ticketkind.UnknownOutcome {
-		return // it is noted, and the note may be spent
+		return // there is a note already, and it may be spent
 	}
 	note := unknownOutcome{Spent: c.now.UnixMilli()}
 	for _, ticket := range put {
@@ -92,17 +92,17 @@ func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
 	c.s.unknownOutcomes.known.put(ticket.Key, ticket)
 	select {
 	case c.s.unknownOutcomes.queue <- ticket:
-	default: // this node knows it at least
+	default: // the queue is full; this node has the note in memory
 	}
 }
 
-// unansweredAttempt returns the note about a spent ticket, if it was spent by an attempt that the
-// store failed in: the client was told to try again, and has got nothing.
+// unansweredAttempt returns the note about a ticket that was spent by an attempt that got no
+// response; nil if there is none.
 func (c *call) unansweredAttempt(ticket storage.Ticket) (*unknownOutcome, error) {
 	key := storage.Key{Kind: ticketkind.UnknownOutcome, ID: ticket.ID}
 	stored, known := c.s.unknownOutcomes.known.get(key)
 	if known {
-		// It is spent below, so it must be there.
+		// It is spent later, so it must be in the store.
 		err := c.s.config.Store.Put(c.r.Context(), c.now, stored)
 		if err != nil && !errors.Is(err, storage.ErrExists) {
 			return nil, fmt.Errorf("store the note about an unknown outcome: %w", err)
@@ -120,7 +120,7 @@ func (c *call) unansweredAttempt(ticket storage.Ticket) (*unknownOutcome, error)
 		return nil, fmt.Errorf("read the note about an unknown outcome: %w", err)
 	}
 	if note.Spent != ticket.Spent.UnixMilli() {
-		return nil, nil // another attempt spent it, and was answered
+		return nil, nil // another attempt spent the ticket, and got a response
 	}
 	if len(note.Put) == 0 {
 		return &note, nil

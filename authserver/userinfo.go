@@ -120,7 +120,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if t.requestedClaims != nil {
 		wanted.asked = t.requestedClaims.Userinfo
 	}
-	released, err := c.personClaims(c.r.Context(), t.user, wanted)
+	released, err := c.userClaims(c.r.Context(), t.user, wanted)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, c.refuse(&ruleUserinfoToken, "the person is gone or disabled")
 	}
