@@ -43,16 +43,16 @@ var errInactive = errors.New("the token is not active")
 
 // verifyAccessToken returns an access token if it is valid now: neither it nor its authorization
 // was revoked, and its client and user have been active since it was issued.
-func (s *Server) verifyAccessToken(ctx context.Context, now time.Time, token string) (t *verifiedToken, err error) {
+func (c *call) verifyAccessToken(token string) (t *verifiedToken, err error) {
 	if strings.HasPrefix(token, prefixAccessToken) {
-		t, err = s.verifyOpaqueAccessToken(ctx, now, token)
+		t, err = c.verifyOpaqueAccessToken(token)
 	} else {
-		t, err = s.verifyJWTAccessToken(ctx, now, token)
+		t, err = c.verifyJWTAccessToken(token)
 	}
 	if err != nil {
 		return nil, err
 	}
-	active, err := s.activeSince(ctx, t)
+	active, err := c.activeSince(t)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +64,14 @@ func (s *Server) verifyAccessToken(ctx context.Context, now time.Time, token str
 
 // activeSince reports whether a token's client and user have been active ever since it was
 // issued. A node that did not know of a change may have issued the token.
-func (s *Server) activeSince(ctx context.Context, t *verifiedToken) (bool, error) {
+func (c *call) activeSince(t *verifiedToken) (bool, error) {
 	// A client that is known by its document has no record here.
 	if !oauth.IsClientIDURL(t.claims.ClientID) {
 		issued := t.issued
 		if iat := time.Unix(t.claims.IssuedAt, 0); t.authorization.ClientID != t.claims.ClientID && iat.After(issued) {
 			issued = iat // of a token that was exchanged for another client's
 		}
-		cl, err := s.client(ctx, t.claims.ClientID)
+		cl, err := c.clientByID(t.claims.ClientID)
 		if errors.Is(err, errUnknownClient) || err == nil && !cl.issuedSince(issued) {
 			return false, nil
 		}
@@ -82,7 +82,7 @@ func (s *Server) activeSince(ctx context.Context, t *verifiedToken) (bool, error
 	if t.user == "" {
 		return true, nil
 	}
-	return s.subjectActive(ctx, t.user, t.authorization.Session, t.issued)
+	return c.s.subjectActive(c.r.Context(), t.user, t.authorization.Session, t.issued)
 }
 
 // subjectActive reports whether what was issued about a subject is still valid.
@@ -94,8 +94,8 @@ func (s *Server) subjectActive(ctx context.Context, subject, session string, iss
 	return active, nil
 }
 
-func (s *Server) verifyJWTAccessToken(ctx context.Context, now time.Time, token string) (*verifiedToken, error) {
-	claims, err := s.verifyJWT(ctx, now, token)
+func (c *call) verifyJWTAccessToken(token string) (*verifiedToken, error) {
+	claims, err := c.verifyJWT(token)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (s *Server) verifyJWTAccessToken(ctx context.Context, now time.Time, token 
 	if anchored {
 		keys = append(keys, anchor)
 	}
-	found, err := s.config.Store.GetAll(ctx, now, keys...)
+	found, err := c.s.config.Store.GetAll(c.r.Context(), c.now, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("look up authorization and revocation: %w", err)
 	}
@@ -259,11 +259,11 @@ func readAnchor(jti string) (storage.Key, bool) {
 	return key, true
 }
 
-func (s *Server) verifyOpaqueAccessToken(ctx context.Context, now time.Time, token string) (*verifiedToken, error) {
+func (c *call) verifyOpaqueAccessToken(token string) (*verifiedToken, error) {
 	if !isSecret(prefixAccessToken, token) {
 		return nil, errInactive
 	}
-	ticket, err := s.config.Store.Get(ctx, now, secretKey(ticketkind.AccessToken, prefixAccessToken, token))
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.AccessToken, prefixAccessToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errInactive
 	}
@@ -278,31 +278,31 @@ func (s *Server) verifyOpaqueAccessToken(ctx context.Context, now time.Time, tok
 		return nil, errInactive
 	}
 	claims := accessTokenClaims{
-		Issuer: s.config.Issuer, Subject: a.Subject, Audience: a.Opaque.Audience, ClientID: a.ClientID,
+		Issuer: c.s.config.Issuer, Subject: a.Subject, Audience: a.Opaque.Audience, ClientID: a.ClientID,
 		Expires: ticket.Expires.Unix(), IssuedAt: a.Opaque.IssuedAt, Scope: a.Scope.String(),
 		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR, Extra: a.Extra,
 	}
-	cl, err := s.client(ctx, a.ClientID)
+	cl, err := c.clientByID(a.ClientID)
 	if errors.Is(err, errUnknownClient) {
 		return nil, errInactive
 	}
 	if err != nil {
 		return nil, err
 	}
-	claims.Subject = s.subjectOf(cl, &a)
+	claims.Subject = c.s.subjectOf(cl, &a)
 	return &verifiedToken{claims: claims, user: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, requestedClaims: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key, issued: time.UnixMilli(a.Issued)}, nil
 }
 
 // verifyJWT verifies a JWT access token of this server. Verifying a signature takes twice as
 // long as signing, so valid tokens are cached by their hash.
-func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*accessTokenClaims, error) {
-	catalogue, err := s.catalogue(ctx)
+func (c *call) verifyJWT(token string) (*accessTokenClaims, error) {
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
 	hash := sha256.Sum256([]byte(token))
 	if claims, ok := catalogue.verified.get(hash); ok {
-		if now.Unix() >= claims.Expires {
+		if c.now.Unix() >= claims.Expires {
 			return nil, errInactive
 		}
 		return claims, nil
@@ -317,7 +317,7 @@ func (s *Server) verifyJWT(ctx context.Context, now time.Time, token string) (*a
 	if err != nil {
 		return nil, errInactive
 	}
-	if claims.Issuer != s.config.Issuer || now.Unix() >= claims.Expires {
+	if claims.Issuer != c.s.config.Issuer || c.now.Unix() >= claims.Expires {
 		return nil, errInactive
 	}
 	catalogue.verified.put(hash, claims)

@@ -21,7 +21,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 	if err := c.useClient(); err != nil {
 		return err
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (c *call) newCode(a authorization, request *authorizationRequest, accessTok
 // frontChannelTokens makes the tokens that travel in the response itself.
 func (c *call) frontChannelTokens(request *authorizationRequest, ent *entitlement, code string) (params, []storage.Ticket, error) {
 	ctx := c.r.Context()
-	catalogue, err := c.s.catalogue(ctx)
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, nil, err
 	}

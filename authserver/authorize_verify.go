@@ -210,7 +210,7 @@ func (c *call) verifyUnsupported(*authorizationRequest) error {
 }
 
 func (c *call) verifyScope(request *authorizationRequest) error {
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}
@@ -301,19 +301,19 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 			return err
 		}
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}
 	request.audience = catalogue.reaches(request.client, request.resources, request.scope)
 	request.consent = consentFor(catalogue, request)
 	if hint := c.params.get("id_token_hint"); hint != "" {
-		claims, err := c.s.readIDTokenHint(c, hint)
+		claims, err := c.readIDTokenHint(hint)
 		if err != nil {
 			return c.because(&ruleIDTokenHint, err)
 		}
 		request.hintSubject = claims.Subject
-		request.hintClient, err = c.s.client(c.r.Context(), claims.Audience[0])
+		request.hintClient, err = c.clientByID(claims.Audience[0])
 		if errors.Is(err, errUnknownClient) {
 			return c.refuse(&ruleIDTokenHint, "its client is gone: "+claims.Audience[0])
 		}

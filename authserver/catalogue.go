@@ -121,6 +121,19 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	return next, nil
 }
 
+// catalogue returns the catalogue of this request. It is loaded once, so that a request sees
+// one state of scopes, resources, keys and clients, also if they change meanwhile.
+func (c *call) catalogue() (*catalogue, error) {
+	if c.loaded == nil {
+		loaded, err := c.s.catalogue(c.r.Context())
+		if err != nil {
+			return nil, err
+		}
+		c.loaded = loaded
+	}
+	return c.loaded, nil
+}
+
 // forget makes the next request read the store's version again.
 func (s *Server) forget() {
 	if current := s.catalogueNow.Load(); current != nil {
@@ -221,6 +234,23 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.clientIn(ctx, catalogue, id)
+}
+
+// clientByID is Server.client with the catalogue of this request.
+func (c *call) clientByID(id string) (*client, error) {
+	if oauth.IsClientIDURL(id) {
+		return c.s.clientByDocument(c.r.Context(), id)
+	}
+	catalogue, err := c.catalogue()
+	if err != nil {
+		return nil, err
+	}
+	return c.s.clientIn(c.r.Context(), catalogue, id)
+}
+
+// clientIn returns a client with a record, from the catalogue or else from the store.
+func (s *Server) clientIn(ctx context.Context, catalogue *catalogue, id string) (*client, error) {
 	catalogue.mu.RLock()
 	known, ok := catalogue.clients[id]
 	catalogue.mu.RUnlock()

@@ -156,7 +156,7 @@ func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWant
 	if err != nil {
 		return nil, err
 	}
-	catalogue, err := c.s.catalogue(ctx)
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +225,7 @@ func (c *call) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scope) (*
 	if asked == nil {
 		return nil, nil
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

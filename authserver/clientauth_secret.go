@@ -35,9 +35,9 @@ func basicClientID(c *call) (string, error) {
 	if c.params.get("client_id") == raw {
 		return raw, nil
 	}
-	_, err := c.s.client(c.r.Context(), decoded)
+	_, err := c.clientByID(decoded)
 	if errors.Is(err, errUnknownClient) {
-		if _, err := c.s.client(c.r.Context(), raw); err == nil {
+		if _, err := c.clientByID(raw); err == nil {
 			return raw, nil
 		}
 		return decoded, nil

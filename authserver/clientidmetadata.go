@@ -88,7 +88,7 @@ var errClientDocument = errors.New("the client's metadata document cannot be use
 // the client is as its document had it within the last day, or nil.
 func (c *call) namedClient(id string) (*client, error) {
 	if !oauth.IsClientIDURL(id) {
-		return c.s.client(c.r.Context(), id)
+		return c.clientByID(id)
 	}
 	// A request may look twice, and shall not fetch twice.
 	if c.documentClient == nil || c.documentClient.id != id {

@@ -76,7 +76,7 @@ func claimedHTTPS(uri string) bool {
 
 // putGrant records what a user allowed, beside what they allowed before.
 func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*record.Grant, error) {
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (c *call) deviceInteraction(code string) (*interaction, error) {
 	if c.params, err = c.parseParams(i.device.stored.Query); err != nil {
 		return nil, err
 	}
-	cl, err := c.s.client(c.r.Context(), i.device.stored.ClientID)
+	cl, err := c.clientByID(i.device.stored.ClientID)
 	if errors.Is(err, errUnknownClient) {
 		return nil, c.must(false, &ruleClientKnown)
 	}

@@ -71,7 +71,7 @@ func (c *client) recipient(ctx context.Context, now time.Time, alg jose.Algorith
 
 // decrypt opens what was encrypted to this server's keys or, if cl is not nil, by the
 // client's secret. alg and enc, unless they are "", are the only ones that are taken.
-func (s *Server) decrypt(ctx context.Context, cl *client, token, alg, enc string) ([]byte, error) {
+func (c *call) decrypt(cl *client, token, alg, enc string) ([]byte, error) {
 	header, err := jose.ParseEncryptedHeader(token)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (s *Server) decrypt(ctx context.Context, cl *client, token, alg, enc string
 		}
 		return nil, err
 	}
-	catalogue, err := s.catalogue(ctx)
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ const algorithmNone jose.Algorithm = "none"
 
 // sign signs what is meant for a client, by a key of this server or by the client's secret
 // (OpenID Connect Core, section 10.1), or not at all.
-func (s *Server) sign(ctx context.Context, now time.Time, cl *client, alg jose.Algorithm, typ string, payload []byte) (string, error) {
+func (s *Server) sign(ctx context.Context, catalogue *catalogue, now time.Time, cl *client, alg jose.Algorithm, typ string, payload []byte) (string, error) {
 	if alg == algorithmNone {
 		return jose.Unsigned(typ, payload)
 	}
@@ -116,10 +116,19 @@ func (s *Server) sign(ctx context.Context, now time.Time, cl *client, alg jose.A
 	if strings.HasPrefix(string(alg), "HS") {
 		signer, err = jose.NewSecretSigner(alg, []byte(cl.secretOf()))
 	} else {
-		signer, err = s.signer(ctx, alg, now)
+		signer, err = s.signer(ctx, catalogue, alg, now)
 	}
 	if err != nil {
 		return "", err
 	}
 	return signer.Sign(typ, payload)
+}
+
+// sign signs what the response to this request contains, as Server.sign does.
+func (c *call) sign(cl *client, alg jose.Algorithm, typ string, payload []byte) (string, error) {
+	catalogue, err := c.catalogue()
+	if err != nil {
+		return "", err
+	}
+	return c.s.sign(c.r.Context(), catalogue, c.now, cl, alg, typ, payload)
 }

@@ -183,8 +183,7 @@ func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 
 // answerChallenge hands out the code, and ends the auth_session with it.
 func (c *call) answerChallenge(i *interaction, a authorization) error {
-	ctx := c.r.Context()
-	catalogue, err := c.s.catalogue(ctx)
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}

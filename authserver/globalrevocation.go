@@ -124,7 +124,7 @@ func (c *call) globalRevocationCaller() error {
 	if err != nil {
 		return err
 	}
-	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
+	t, err := c.verifyAccessToken(token)
 	if err != nil && !errors.Is(err, errInactive) {
 		return err
 	}
@@ -138,7 +138,7 @@ func (c *call) globalRevocationCaller() error {
 	if err != nil || !scope.Has(ScopeGlobalTokenRevocation) {
 		return c.refuse(&ruleGlobalRevocationScope, "scope: "+t.claims.Scope)
 	}
-	if c.client, err = c.s.client(c.r.Context(), t.claims.ClientID); errors.Is(err, errUnknownClient) {
+	if c.client, err = c.clientByID(t.claims.ClientID); errors.Is(err, errUnknownClient) {
 		return c.refuse(&ruleGlobalRevocationCaller, "the client is gone or disabled")
 	} else if err != nil {
 		return err

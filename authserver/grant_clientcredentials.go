@@ -32,7 +32,7 @@ func (c *call) grantClientCredentials() (*entitlement, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (c *call) requestedResources() ([]string, error) {
 	if len(asked) > maxResources {
 		return nil, c.refuse(&ruleResourceSyntax, "more than 16")
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

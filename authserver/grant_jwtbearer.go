@@ -203,7 +203,7 @@ func (c *call) checkAssertionConsent(ent *entitlement) error {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("look up grant: %w", err)
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 // recordGrant records that the user gave the client access without a consent page, so that they
 // see it and can end it. A user who gives a client their password consents to what it requests.
 func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string) (*record.Grant, error) {
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

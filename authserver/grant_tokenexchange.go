@@ -169,7 +169,7 @@ func (c *call) rulesForTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]
 	if len(resources)+len(audiences) > maxResources {
 		return nil, c.refuse(&ruleResourceSyntax, "more than 16")
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

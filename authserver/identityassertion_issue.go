@@ -115,7 +115,7 @@ func (c *call) idJAG(ctx context.Context, t *tokenExchange) (*oauth.TokenRespons
 	seenBy := c.client
 	if id := t.rule.AudienceSubjectClient; id != "" {
 		var err error
-		if seenBy, err = c.s.client(ctx, id); err != nil {
+		if seenBy, err = c.clientByID(id); err != nil {
 			return nil, nil, fmt.Errorf("audience_subject_client %q: %w", id, err)
 		}
 	}
@@ -149,7 +149,7 @@ func (c *call) idJAG(ctx context.Context, t *tokenExchange) (*oauth.TokenRespons
 
 // signedInstead answers with a JWT that is no access token.
 func (c *call) signedInstead(ctx context.Context, t *tokenExchange, typ string, payload []byte, lifetime time.Duration) (*oauth.TokenResponse, []storage.Ticket, error) {
-	signer, err := c.s.signer(ctx, "", c.now)
+	signer, err := c.signer("")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,15 +19,15 @@ type idTokenHint struct {
 // readIDTokenHint verifies that an ID token is ours. It may have expired (OpenID Connect
 // RP-Initiated Logout, section 2), and may be encrypted to this server, by a client that
 // received it encrypted (OpenID Connect Core, section 3.1.2.1).
-func (s *Server) readIDTokenHint(c *call, hint string) (*idTokenHint, error) {
+func (c *call) readIDTokenHint(hint string) (*idTokenHint, error) {
 	if jose.IsEncrypted(hint) {
-		inner, err := s.decrypt(c.r.Context(), nil, hint, "", "")
+		inner, err := c.decrypt(nil, hint, "", "")
 		if err != nil {
 			return nil, err
 		}
 		hint = string(inner)
 	}
-	payload, err := s.verifyIDToken(c, hint)
+	payload, err := c.verifyIDToken(hint)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (s *Server) readIDTokenHint(c *call, hint string) (*idTokenHint, error) {
 	if registered.Expires.IsZero() { // signed UserInfo, say
 		return nil, errors.New("it is not an ID token of this issuer")
 	}
-	if claims.Issuer != s.config.Issuer || claims.Subject == "" || len(claims.Audience) == 0 {
+	if claims.Issuer != c.s.config.Issuer || claims.Subject == "" || len(claims.Audience) == 0 {
 		return nil, errors.New("it is not an ID token of this issuer")
 	}
 	return &claims, nil
@@ -47,7 +47,7 @@ func (s *Server) readIDTokenHint(c *call, hint string) (*idTokenHint, error) {
 
 // verifyIDToken checks the signature, which is the audience's own if that is registered for
 // HMAC.
-func (s *Server) verifyIDToken(c *call, token string) ([]byte, error) {
+func (c *call) verifyIDToken(token string) ([]byte, error) {
 	types := []string{oauth.TypIDToken, ""}
 	header, err := jose.ParseHeader(token)
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Server) verifyIDToken(c *call, token string) ([]byte, error) {
 		if oauth.IsClientIDURL(claims.Audience[0]) {
 			return nil, errors.New("its client has no secret")
 		}
-		cl, err := s.client(c.r.Context(), claims.Audience[0])
+		cl, err := c.clientByID(claims.Audience[0])
 		if err != nil || cl.IDTokenSignedResponseAlg != string(header.Algorithm) {
 			return nil, errors.New("its client is not registered for its algorithm")
 		}
@@ -77,7 +77,7 @@ func (s *Server) verifyIDToken(c *call, token string) ([]byte, error) {
 		}
 		return nil, jose.ErrSignature
 	}
-	catalogue, err := s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

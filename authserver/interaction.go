@@ -199,7 +199,7 @@ func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Gr
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return 0, nil, fmt.Errorf("look up grant: %w", err)
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return 0, nil, err
 	}

@@ -89,7 +89,7 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 			}
 		}
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 		// Nobody is signed in, or somebody else than the page was shown to.
 		return c.advance(i, who)
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}

@@ -77,11 +77,11 @@ func (c *call) introspection(caller *client, token string) (*introspectionAnswer
 	if isSecret(prefixRefreshToken, token) {
 		return c.introspectRefreshToken(caller, token)
 	}
-	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
+	t, err := c.verifyAccessToken(token)
 	if err != nil {
 		return nil, err
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}

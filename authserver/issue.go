@@ -26,7 +26,7 @@ var ruleAudienceFormats = rule{
 // and stores what belongs to them. Tokens are issued nowhere else.
 func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	ctx := c.r.Context()
-	catalogue, err := c.s.catalogue(ctx)
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +295,7 @@ func accessTokenClaimNames() []string {
 }
 
 func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
-	signer, err := c.s.signer(ctx, jose.Algorithm(c.client.AccessTokenSignedResponseAlg), c.now)
+	signer, err := c.signer(jose.Algorithm(c.client.AccessTokenSignedResponseAlg))
 	if err != nil {
 		return "", err
 	}
@@ -401,7 +401,7 @@ func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, 
 	if err != nil {
 		return "", fmt.Errorf("encode ID token: %w", err)
 	}
-	token, err := c.s.sign(ctx, c.now, c.client, alg, oauth.TypIDToken, payload)
+	token, err := c.sign(c.client, alg, oauth.TypIDToken, payload)
 	if err != nil {
 		return "", fmt.Errorf("sign ID token: %w", err)
 	}

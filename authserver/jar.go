@@ -115,7 +115,7 @@ func (c *call) resolveRequestObject() error {
 // decrypting it where it is encrypted (RFC 9101, section 6.1).
 func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 	if jose.IsEncrypted(object) {
-		inner, err := c.s.decrypt(c.r.Context(), cl, object, cl.RequestObjectEncryptionAlg, cl.RequestObjectEncryptionEnc)
+		inner, err := c.decrypt(cl, object, cl.RequestObjectEncryptionAlg, cl.RequestObjectEncryptionEnc)
 		if err != nil {
 			return nil, c.because(&ruleRequestObject, err)
 		}

@@ -125,13 +125,9 @@ func (k keyRing) signer(alg jose.Algorithm, now time.Time) *jose.Signer {
 
 // signer returns the key that signs with an algorithm, and makes one if this is the
 // algorithm's first use.
-func (s *Server) signer(ctx context.Context, alg jose.Algorithm, now time.Time) (*jose.Signer, error) {
+func (s *Server) signer(ctx context.Context, catalogue *catalogue, alg jose.Algorithm, now time.Time) (*jose.Signer, error) {
 	if alg == "" {
 		alg = jose.ES256
-	}
-	catalogue, err := s.catalogue(ctx)
-	if err != nil {
-		return nil, err
 	}
 	if signer := catalogue.keys.signer(alg, now); signer != nil {
 		return signer, nil
@@ -143,13 +139,23 @@ func (s *Server) signer(ctx context.Context, alg jose.Algorithm, now time.Time) 
 		return nil, err
 	}
 	s.forget() // another node may have made the key a moment ago
-	if catalogue, err = s.catalogue(ctx); err != nil {
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if signer := catalogue.keys.signer(alg, now); signer != nil {
 		return signer, nil
 	}
 	return nil, fmt.Errorf("sign with %s: the store kept no key", alg)
+}
+
+// signer is Server.signer with the catalogue of this request.
+func (c *call) signer(alg jose.Algorithm) (*jose.Signer, error) {
+	catalogue, err := c.catalogue()
+	if err != nil {
+		return nil, err
+	}
+	return c.s.signer(c.r.Context(), catalogue, alg, c.now)
 }
 
 // RotateKeys does what the lives of the signing keys ask for by now: it makes a key for
@@ -301,7 +307,7 @@ func (c *call) jwks() error {
 		if catalogue.keys.has(alg) {
 			continue
 		}
-		if _, err := c.s.signer(c.r.Context(), alg, c.now); err != nil {
+		if _, err := c.s.signer(c.r.Context(), catalogue, alg, c.now); err != nil {
 			return err
 		}
 		if catalogue, err = c.s.catalogue(c.r.Context()); err != nil {

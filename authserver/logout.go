@@ -91,7 +91,7 @@ func (c *call) verifyLogout() (*logoutRequest, error) {
 	request := &logoutRequest{state: c.params.get("state")}
 	clientID := c.params.get("client_id")
 	if token := c.params.get("id_token_hint"); token != "" {
-		hint, err := c.s.readIDTokenHint(c, token)
+		hint, err := c.readIDTokenHint(token)
 		switch {
 		case errors.Is(err, jose.ErrUnknownKey):
 			// Signed by a key that has been retired since, or by a stranger: no hint at all.

@@ -267,7 +267,11 @@ func (s *Server) logoutToken(ctx context.Context, cl *client, logout *logoutMess
 		return "", fmt.Errorf("encode logout token: %w", err)
 	}
 	// Signed and encrypted as the client's ID tokens are (section 2.4).
-	token, err := s.sign(ctx, now, cl, jose.Algorithm(cl.IDTokenSignedResponseAlg), oauth.TypLogoutToken, payload)
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return "", err
+	}
+	token, err := s.sign(ctx, catalogue, now, cl, jose.Algorithm(cl.IDTokenSignedResponseAlg), oauth.TypLogoutToken, payload)
 	if err != nil {
 		return "", fmt.Errorf("sign logout token: %w", err)
 	}

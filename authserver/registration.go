@@ -198,7 +198,7 @@ func (c *call) pace(party ratelimit.Key) error {
 // the policy does not allow is left out of it, and the answer shows that (RFC 7591, section
 // 2).
 func (c *call) fillClient(client *record.Client, request *registrationRequest) error {
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return err
 	}

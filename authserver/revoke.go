@@ -74,7 +74,7 @@ func (c *call) revokeRefreshToken(caller *client, token string) error {
 }
 
 func (c *call) revokeAccessToken(caller *client, token string) error {
-	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
+	t, err := c.verifyAccessToken(token)
 	if errors.Is(err, errInactive) {
 		return nil
 	}

@@ -197,6 +197,8 @@ type call struct {
 	endpoint *endpoint
 	params   params
 	client   *client // once it is known
+	// loaded is the catalogue that the whole request uses (catalogue).
+	loaded *catalogue
 	// documentClient is the client whose metadata document the request names.
 	documentClient *documentClient
 	// credentials says which of several accepted forms the credentials had; "" if there is only

@@ -177,7 +177,11 @@ func (s *Server) newStatusListDocument(ctx context.Context, now time.Time, list 
 	if err != nil {
 		return nil, fmt.Errorf("encode status list: %w", err)
 	}
-	signer, err := s.signer(ctx, jose.ES256, now)
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := s.signer(ctx, catalogue, jose.ES256, now)
 	if err != nil {
 		return nil, err
 	}

@@ -134,7 +134,7 @@ func (c *call) meantForClient(t *presentedToken) (bool, error) {
 	if t.clientID == c.client.ID || t.audience.Has(c.client.ID) {
 		return true, nil
 	}
-	catalogue, err := c.s.catalogue(c.r.Context())
+	catalogue, err := c.catalogue()
 	if err != nil {
 		return false, err
 	}
@@ -185,7 +185,7 @@ func (c *call) presentedJWT(token string) (*presentedToken, error) {
 }
 
 func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
-	found, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
+	found, err := c.verifyAccessToken(token)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func (c *call) presentedIDToken(token string) (*presentedToken, error) {
 	if header, err := jose.ParseHeader(token); err != nil || strings.HasPrefix(string(header.Algorithm), "HS") {
 		return nil, errPresented("it is not signed with a key of this server's")
 	}
-	payload, err := c.s.verifyIDToken(c, token)
+	payload, err := c.verifyIDToken(token)
 	if err != nil {
 		return nil, errPresented(err.Error())
 	}
@@ -273,7 +273,7 @@ func (c *call) presentedIDToken(token string) (*presentedToken, error) {
 	if claims.Issuer != c.s.config.Issuer || claims.Subject == "" || len(claims.Audience) != 1 || !c.now.Before(registered.Expires) {
 		return nil, errPresented("it is no ID token of this issuer, or has expired")
 	}
-	cl, err := c.s.client(ctx, claims.Audience[0])
+	cl, err := c.clientByID(claims.Audience[0])
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (c *call) writeUserinfo(claims oauth.Claims) error {
 	}
 	token := string(payload)
 	if alg != "" {
-		if token, err = c.s.sign(c.r.Context(), c.now, c.client, jose.Algorithm(alg), "JWT", payload); err != nil {
+		if token, err = c.sign(c.client, jose.Algorithm(alg), "JWT", payload); err != nil {
 			return fmt.Errorf("sign UserInfo: %w", err)
 		}
 	}
@@ -90,14 +90,14 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.s.verifyAccessToken(c.r.Context(), c.now, token)
+	t, err := c.verifyAccessToken(token)
 	if errors.Is(err, errInactive) {
 		return nil, c.refuse(&ruleUserinfoToken, err.Error())
 	}
 	if err != nil {
 		return nil, err
 	}
-	cl, err := c.s.client(c.r.Context(), t.claims.ClientID)
+	cl, err := c.clientByID(t.claims.ClientID)
 	if errors.Is(err, errUnknownClient) {
 		return nil, c.refuse(&ruleUserinfoToken, "the client is gone or disabled")
 	}
