@@ -15,6 +15,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/internal/statusindex"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
@@ -60,7 +61,7 @@ type Server struct {
 
 	statusLists    statusLists
 	endedOfClients endedOfClients
-	statusIndexes  statusIndexes
+	statusIndexes  *statusindex.Indexes
 
 	grantTypes         []grantType
 	protocolParams     []string
@@ -127,6 +128,7 @@ func New(config Config) (*Server, error) {
 
 		grantTypes:     grants,
 		protocolParams: protocolParams(),
+		statusIndexes:  statusindex.New(config.Store),
 		webhooks:       webhooks,
 
 		logoutsDue: make(chan struct{}, 1),
@@ -146,7 +148,7 @@ func New(config Config) (*Server, error) {
 	if s.pairwiseKey, err = deriveKey(config.Secret, "valetkey pairwise subject"); err != nil {
 		return nil, err
 	}
-	s.catalogueLoad, s.statusLists.mu, s.statusIndexes.mu = newContextLock(), newContextLock(), newContextLock()
+	s.catalogueLoad, s.statusLists.mu = newContextLock(), newContextLock()
 	if s.logKey, err = deriveKey(config.Secret, "valetkey log"); err != nil {
 		return nil, err
 	}

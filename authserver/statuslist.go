@@ -12,9 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/statusindex"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const statusListPath = "/status-list"
@@ -73,6 +75,11 @@ type statusListDocument struct {
 	document *document
 	issued   time.Time
 	ended    []int64
+}
+
+// statusListAlive reports whether a list may have a token that has not expired.
+func (s *Server) statusListAlive(list int64, now time.Time) bool {
+	return statusindex.Alive(list, now, max(s.lifetimes.AccessToken, record.MaxOwnLifetime))
 }
 
 // statusList serves one (draft-ietf-oauth-status-list, section 8.2).
@@ -157,9 +164,9 @@ func (s *Server) readEnded(ctx context.Context, now time.Time) error {
 // newStatusListDocument makes a Status List Token (draft-ietf-oauth-status-list, section
 // 5.1).
 func (s *Server) newStatusListDocument(ctx context.Context, now time.Time, list int64, ended []int64) (*document, error) {
-	statuses := oauth.NewStatusList(statusListTokens)
+	statuses := oauth.NewStatusList(statusindex.ListSize)
 	for _, index := range ended {
-		if index >= 0 && index < statusListTokens {
+		if index >= 0 && index < statusindex.ListSize {
 			statuses.Invalidate(index)
 		}
 	}
@@ -231,7 +238,7 @@ func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Tim
 	if c.s.endedOfClients.full(endedOwner{c.client.ID, a.Subject}, c.now) {
 		return nil, nil, c.tooManyEnded()
 	}
-	list, index, err := c.s.statusIndexes.next(ctx, c.s.config.Store, c.now)
+	list, index, err := c.s.statusIndexes.Next(ctx, c.now)
 	if err != nil {
 		return nil, nil, err
 	}

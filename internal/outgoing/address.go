@@ -6,10 +6,12 @@ import (
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
+
+	"github.com/valetkey/valetkey/internal/ratelimit"
 )
 
-// notPublic are ranges that net/netip's own predicates leave out: shared and reserved
-// IPv4, benchmarks, documentation, and the IPv6 forms that carry an IPv4 address inside
+// notPublic are ranges that the predicates of net/netip do not cover: shared and reserved
+// IPv4, benchmarks, documentation, and IPv6 forms that contain an IPv4 address
 // (RFC 6052, RFC 8215, RFC 3056, RFC 4380).
 func notPublic() []string {
 	return []string{
@@ -41,16 +43,12 @@ func Host(address string) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
-// Site returns who a URL's host belongs to: the domain that was registered with a registry
-// or a hosting service. Anyone can have any number of names below a domain of their own. An
-// IP address is a site of its own.
+// Site returns the registered domain of a URL's host, below a public suffix. Its owner can have
+// any number of hosts in it. For an IP address it is the network of one party.
 func Site(address string) string {
 	host := Host(address)
 	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip = ip.Unmap(); ip.Is6() {
-			return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
-		}
-		return host
+		return ratelimit.Network(ip)
 	}
 	site, err := publicsuffix.EffectiveTLDPlusOne(host)
 	if err != nil {

@@ -114,7 +114,7 @@ const (
 	//   Spent: expiry, or logout
 	Participant storage.Kind = "participant"
 	// StatusBlock is a block of status list indexes that a node has taken.
-	//   File: authserver/statuslist_index.go
+	//   File: internal/statusindex/statusindex.go
 	//   Put: the token endpoint, when the node has used up its last block
 	//   Spent: expiry
 	StatusBlock storage.Kind = "status block"
