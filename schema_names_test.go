@@ -30,7 +30,7 @@ func TestSchemaNamesGrantTypesAndMethods(t *testing.T) {
 	}{
 		{regexp.MustCompile(`(?s)("token_endpoint_auth_method": \{[^}]*"enum": \[)[^\]]*\]`), "          ", metadata.TokenEndpointAuthMethodsSupported},
 		// What nobody is offered, a client can still be declared with.
-		{regexp.MustCompile(`(?s)("Left out: authorization_code\."[^}]*"examples": \[)[^\]]*\]`), "            ", append(metadata.GrantTypesSupported, oauth.GrantTypePassword)},
+		{regexp.MustCompile(`(?s)("Default: authorization_code\."[^}]*"examples": \[)[^\]]*\]`), "            ", append(metadata.GrantTypesSupported, oauth.GrantTypePassword)},
 	} {
 		if !list.before.MatchString(want) {
 			t.Fatalf("there is no %v in the schema", list.before)
