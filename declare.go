@@ -38,7 +38,7 @@ func (s *Server) applyAtStart(ctx context.Context) error {
 	// Hashing new passwords may take longer than the rest of a start.
 	changes, err := s.apply(context.WithoutCancel(ctx), s.config.Declarations)
 	if n := declaration.Count(changes); n > 0 {
-		s.log.InfoContext(ctx, "declarations applied", "source", s.config.Source, "changes", n)
+		s.events.Record(ctx, event.DeclarationsApplied, slog.String("source", s.config.Source), slog.Int("changes", n))
 	}
 	var conflict *declaration.ConflictError
 	if errors.As(err, &conflict) {

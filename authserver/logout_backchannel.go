@@ -190,6 +190,12 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 			s.log.ErrorContext(ctx, "panic", "in", "deliver a logout", "panic", failure, "stack", string(debug.Stack()))
 		}
 	}()
+	if s.events.RecordQueued(ctx, m) {
+		if err := s.config.Store.Remove(ctx, m.ID); err != nil {
+			s.log.ErrorContext(ctx, "remove an event from the outbox", "error", err)
+		}
+		return
+	}
 	var logout logoutMessage
 	err := json.Unmarshal(m.Data, &logout)
 	now := time.Now()

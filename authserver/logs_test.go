@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/event"
@@ -217,4 +218,37 @@ func checkTable(t *testing.T, logged map[string]any) {
 		return
 	}
 	t.Errorf("the table lacks %v", logged["event"])
+}
+
+// What a command left in the outbox is logged once, by the server that delivers messages.
+func TestEventsOfCommandsAreLogged(t *testing.T) {
+	var log lockedBuffer
+	store := memory.New()
+	s := newSceneOn(t, scriptSetup{People: map[string]oauth.Claims{"ada": {}}}, store, func(c *authserver.Config) {
+		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	})
+	if err := event.Enqueue(t.Context(), store, time.Now(), event.UserDisabled, slog.String("sub", "ada"), slog.String("username", "lovelace\n"), slog.String("operator", "root@host")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.server.DeliverLogouts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var logged map[string]any
+	for line := range strings.Lines(log.String()) {
+		if !strings.Contains(line, "user.disabled") {
+			continue
+		}
+		if logged != nil {
+			t.Errorf("logged twice:\n%s", log.String())
+		}
+		if err := json.Unmarshal([]byte(line), &logged); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if logged["sub"] != "ada" || logged["username"] != `lovelace\n` || logged["operator"] != "root@host" || logged["at"] == nil {
+		t.Errorf("the record is %v", logged)
+	}
+	checkTable(t, logged)
 }

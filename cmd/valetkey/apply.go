@@ -60,6 +60,9 @@ func (c *applyCommand) Run(ctx context.Context, o *output) error {
 	if err != nil && !errors.As(err, &conflict) {
 		return err
 	}
+	if err := leaveChanges(ctx, store, config.Source, declared.Changes); err != nil {
+		return err
+	}
 	if err := printChanges(o.out, c.JSON, declared.Changes, "Nothing to change."); err != nil {
 		return err
 	}

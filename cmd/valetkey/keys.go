@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -74,7 +76,15 @@ func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
+	for _, key := range added {
+		if err := leaveEvent(ctx, store, event.SigningKeyCreated, slog.String("kid", key.ID), slog.String("alg", string(key.Algorithm))); err != nil {
+			return err
+		}
+	}
 	if c.Revoke {
+		if err := leaveEvent(ctx, store, event.SigningKeysRevoked); err != nil {
+			return err
+		}
 		fmt.Fprintln(o.log, "warning: the old keys are forgotten. Access tokens and ID tokens that they signed are refused from now on;\n"+
 			"an API that keeps the key set may take them for as long as it keeps it. Clients refresh, or people sign in again.")
 	}

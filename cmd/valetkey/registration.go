@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -43,6 +45,9 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	expires := now.Add(c.Expires).UTC().Truncate(time.Second)
 	token, err := authserver.NewInitialAccessToken(ctx, store, now, authserver.InitialAccessToken{Note: c.Note, Uses: c.Uses, ExpiresAt: expires})
 	if err != nil {
+		return err
+	}
+	if err := leaveEvent(ctx, store, event.InitialAccessTokenCreated, slog.Int("uses", c.Uses), slog.String("note", c.Note)); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -114,6 +119,9 @@ func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
 		return fmt.Errorf("there is no initial access token %s that is good", c.ID)
 	}
 	if err != nil {
+		return err
+	}
+	if err := leaveEvent(ctx, store, event.InitialAccessTokenRevoked, slog.String("initial_access_token", c.ID)); err != nil {
 		return err
 	}
 	if c.JSON {

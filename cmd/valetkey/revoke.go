@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/useradmin"
 )
 
@@ -27,11 +29,17 @@ func (c *revokeCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	defer store.Close()
-	err = useradmin.Revoke(ctx, store.Store, c.User)
+	user, err := useradmin.Find(ctx, store.Store, c.User)
 	if errors.Is(err, useradmin.ErrNotFound) {
 		return usageError{err}
 	}
 	if err != nil {
+		return err
+	}
+	if err := useradmin.Revoke(ctx, store.Store, user.Username); err != nil {
+		return err
+	}
+	if err := leaveEvent(ctx, store, event.UserRevoked, slog.String("sub", user.ID), slog.String("username", user.Username)); err != nil {
 		return err
 	}
 	if c.JSON {

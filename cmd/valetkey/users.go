@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/useradmin"
 )
 
@@ -158,8 +160,11 @@ func (c *oneUser) find(ctx context.Context) (*database.Database, *useradmin.User
 	return store, user, nil
 }
 
-// changed reports a change of a user, and what declares it.
-func (c *oneUser) changed(o *output, user *useradmin.User, action, text string) error {
+// changed records and reports a change of a user, and what declares it.
+func (c *oneUser) changed(ctx context.Context, o *output, store *database.Database, user *useradmin.User, kind *event.Kind, action, text string) error {
+	if err := leaveEvent(ctx, store, kind, slog.String("sub", user.ID), slog.String("username", user.Username)); err != nil {
+		return err
+	}
 	if user.Source != "" {
 		fmt.Fprintf(o.log, "%s is declared, with the source %s. A file of that source may say otherwise, and then undoes this when it changes or a server starts: change it there too.\n", printable(user.Username), printable(user.Source))
 	}
@@ -214,7 +219,7 @@ func (c *usersDisableCommand) Run(ctx context.Context, o *output) error {
 	if err := useradmin.SetDisabled(ctx, store.Store, user.ID, true); err != nil {
 		return err
 	}
-	return c.changed(o, user, "disabled", "is disabled. All sessions and tokens have ended.")
+	return c.changed(ctx, o, store, user, event.UserDisabled, "disabled", "is disabled. All sessions and tokens have ended.")
 }
 
 type usersEnableCommand struct {
@@ -239,7 +244,7 @@ func (c *usersEnableCommand) Run(ctx context.Context, o *output) error {
 	if err := useradmin.SetDisabled(ctx, store.Store, user.ID, false); err != nil {
 		return err
 	}
-	return c.changed(o, user, "enabled", "can sign in again.")
+	return c.changed(ctx, o, store, user, event.UserEnabled, "enabled", "can sign in again.")
 }
 
 type usersDeleteCommand struct {
@@ -268,7 +273,7 @@ func (c *usersDeleteCommand) Run(ctx context.Context, o *output) error {
 	if err := store.DeleteUser(ctx, user.ID); err != nil {
 		return err
 	}
-	return c.changed(o, user, "deleted", "is deleted.")
+	return c.changed(ctx, o, store, user, event.UserDeleted, "deleted", "is deleted.")
 }
 
 type usersSetPasswordCommand struct {
@@ -299,5 +304,5 @@ func (c *usersSetPasswordCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	return c.changed(o, user, "password_set", "has the new password. All sessions and tokens have ended.")
+	return c.changed(ctx, o, store, user, event.UserPasswordSet, "password_set", "has the new password. All sessions and tokens have ended.")
 }

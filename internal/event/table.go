@@ -16,6 +16,7 @@ const (
 var (
 	user    = []string{"sub", "username"}
 	client  = []string{"client_id", "client_name"}
+	command = []string{"operator", "at"}
 	refusal = []string{"reference", "endpoint", "error", "error_description", "rule", "client_id", "client_name", "unknown_client"}
 )
 
@@ -94,17 +95,31 @@ var (
 	KeySetFetchFailed         = sampled("key_set.fetch_failed", warn, []string{"uri", "cause"}, "a key set of a client or trusted issuer could not be fetched")
 	ClientMetadataFetchFailed = sampled("client_metadata.fetch_failed", info, []string{"client_id", "cause"}, "the metadata document of a client could not be fetched or used")
 	ClientLogoFetchFailed     = sampled("client_logo.fetch_failed", info, []string{"uri", "cause"}, "the logo of a client could not be fetched or shown")
-	SigningKeyCreated         = add("signing_key.created", info, []string{"kid", "alg"}, "the server made a key to sign with, or for clients to encrypt to")
+	SigningKeyCreated         = add("signing_key.created", info, join([]string{"kid", "alg"}, command), "the server made a key to sign with, or for clients to encrypt to")
 	ProxyNotTrusted           = add("proxy.not_trusted", warn, []string{"address"}, "a request has a proxy's header and comes from an address that trusted_proxies does not name; if that is your reverse proxy, everybody behind it counts as one address in limits and in the log")
 	RateLimitNotStored        = add(ratelimit.EventStoreFailed, warn, []string{"limit", "error"}, "failures could not be counted in the database; each node limits by what it has counted itself")
 	RecordsLeftOut            = add("log.left_out", warn, []string{"left_out", "count", "addresses", "address", "address_count"}, "records of one event were left out of the log, because there were too many from one address or in all")
 
 	DeclarationsOlder    = add("declarations.older", warn, []string{"source", "modified"}, "the declarations are older than those that were applied last: nothing was applied; run \"valetkey apply\" with this file if it is right, or put the newer one in its place")
-	DeclarationsConflict = add("declarations.conflict", fail, []string{"kind", "name", "cause"}, "a record could not be declared; it stays as it is")
-	DeclarationsAdopted  = add("declarations.adopted", info, []string{"kind", "name"}, "a record that registered itself or signed up became a declared one")
-	DeclarationsRetired  = add("declarations.retired", info, []string{"kind", "name"}, "a record that the source names no longer was retired")
-	DeclarationsRestored = add("declarations.restored", info, []string{"kind", "name"}, "a retired record is named again and was restored")
-	DeclarationsRemoved  = add("declarations.removed", info, []string{"kind", "name", "after"}, "a record was removed for good, after it had been retired for the time that the operator set or because the operator asked")
+	DeclarationsConflict = add("declarations.conflict", fail, join([]string{"kind", "name", "cause"}, command), "a record could not be declared; it stays as it is")
+	DeclarationsAdopted  = add("declarations.adopted", info, join([]string{"kind", "name"}, command), "a record that registered itself or signed up became a declared one")
+	DeclarationsRetired  = add("declarations.retired", info, join([]string{"kind", "name"}, command), "a record that the source names no longer was retired")
+	DeclarationsRestored = add("declarations.restored", info, join([]string{"kind", "name"}, command), "a retired record is named again and was restored")
+	DeclarationsRemoved  = add("declarations.removed", info, join([]string{"kind", "name", "after"}, command), "a record was removed for good, after it had been retired for the time that the operator set or because the operator asked")
+)
+
+// Changes that an operator made by a command. Other events have the members at and operator
+// too when a command caused them.
+var (
+	DeclarationsApplied       = add("declarations.applied", info, join([]string{"source", "changes"}, command), "declarations were applied")
+	UserDisabled              = add("user.disabled", warn, join(user, command), "an operator disabled a user; all sessions and tokens ended")
+	UserEnabled               = add("user.enabled", warn, join(user, command), "an operator enabled a user")
+	UserDeleted               = add("user.deleted", warn, join(user, command), "an operator deleted a user")
+	UserPasswordSet           = add("user.password_set", warn, join(user, command), "an operator set the password of a user; all sessions and tokens ended")
+	UserRevoked               = add("user.revoked", warn, join(user, command), "an operator revoked all sessions, tokens and consents of a user")
+	SigningKeysRevoked        = add("signing_key.revoked", warn, command, "an operator removed the old signing keys; what they signed is refused")
+	InitialAccessTokenCreated = add("initial_access_token.created", info, join([]string{"uses", "note"}, command), "an operator created an initial access token")
+	InitialAccessTokenRevoked = add("initial_access_token.revoked", info, join([]string{"initial_access_token"}, command), "an operator revoked an initial access token")
 )
 
 // Members says what the members of records mean, in the order in which they are documented.
@@ -114,10 +129,12 @@ var Members = []struct{ Name, Meaning string }{
 	{"addresses", "how many addresses (IPv6: /64) the records that were left out came from; 1,000 at most are counted"},
 	{"act", "the `sub` of the party that acts for the user"},
 	{"after", "how long the record had been retired"},
+	{"at", "when the command ran; the record is written when a server has read the event from the database"},
 	{"alg", "the algorithm of a key"},
 	{"attempts", "how often the server has tried"},
 	{"audience", "who the new token is for"},
 	{"cause", "the error behind the event, for the operator alone"},
+	{"changes", "how many records were changed"},
 	{"client_id", "the client; as the request named it, if the client is not known and the request has no secret"},
 	{"client_name", "the name of the client, if it has one. Clients that register themselves choose theirs"},
 	{"count", "how many records were left out"},
@@ -127,6 +144,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"grant", "the id of the grant"},
 	{"hook", "the host of the hook"},
 	{"impersonation", "true if the new token does not name the acting party"},
+	{"initial_access_token", "the ID that `valetkey registration tokens` shows"},
 	{"iss", "the trusted issuer"},
 	{"kid", "the id of the key"},
 	{"kind", "what the record is: a client, user, scope or resource"},
@@ -134,6 +152,8 @@ var Members = []struct{ Name, Meaning string }{
 	{"limit", "the limit that could not be counted"},
 	{"modified", "when the file was last changed"},
 	{"name", "the `client_id`, username, scope or identifier of the record"},
+	{"note", "the operator's note"},
+	{"operator", "the user of the operating system that ran the command, and the host"},
 	{"path", "the path of the page"},
 	{"reason", "why; the list is below"},
 	{"reference", "what `valetkey explain` takes"},
@@ -147,6 +167,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"sub", "the user's id in the database; not the pairwise `sub` that some clients get"},
 	{"unknown_account", "stands for what was typed as the username when no account has it. It is the same for the same text until the server restarts. The text is not logged: it may be a password"},
 	{"unknown_client", "stands for the `client_id` of a request with a secret when no client has it. The text is not logged: it may be the secret"},
+	{"uses", "how many clients can register with the token"},
 	{"uri", "the address, without its query"},
 	{"username", "the user's name when the event happened"},
 }
