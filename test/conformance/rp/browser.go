@@ -149,9 +149,22 @@ func (b *browser) frame(ctx context.Context, body string) (string, error) {
 	return "", nil
 }
 
+var percent = regexp.MustCompile(`%([0-9A-Fa-f]{2})?`)
+
 // jsUnescape decodes a URL in a script of a page, and encodes the characters that browsers
-// encode in a query.
+// encode in a query. A "%" that begins no escape is valid for browsers in a fragment, but
+// not for package url.
 func jsUnescape(s string) string {
 	s = html.UnescapeString(strings.NewReplacer(`\/`, "/", `\"`, `"`, `\&`, "&").Replace(s))
-	return strings.NewReplacer(" ", "%20", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E").Replace(s)
+	s = strings.NewReplacer(" ", "%20", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E").Replace(s)
+	before, fragment, found := strings.Cut(s, "#")
+	if !found {
+		return s
+	}
+	return before + "#" + percent.ReplaceAllStringFunc(fragment, func(escape string) string {
+		if escape == "%" {
+			return "%25"
+		}
+		return escape
+	})
 }
