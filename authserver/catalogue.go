@@ -328,3 +328,64 @@ func (s *Server) newClient(stored *record.Client) *client {
 func (c *client) mayUse(resource string) bool {
 	return c.Resources == nil || oauth.ContainsResource(c.Resources, resource)
 }
+
+// recent keeps the newest entries, a bounded number of them: the present generation and
+// the one before. It is safe for concurrent use; its zero value holds maxRecent entries.
+type recent[K comparable, V any] struct {
+	mu       sync.RWMutex
+	now, old map[K]V
+}
+
+const maxRecent = 10_000
+
+func (r *recent[K, V]) get(key K) (V, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	value, ok := r.now[key]
+	if !ok {
+		value, ok = r.old[key]
+	}
+	return value, ok
+}
+
+func (r *recent[K, V]) put(key K, value V) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.now) >= maxRecent/2 || r.now == nil {
+		r.old, r.now = r.now, make(map[K]V)
+	}
+	r.now[key] = value
+}
+
+func (r *recent[K, V]) drop(key K) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.now, key)
+	delete(r.old, key)
+}
+
+// contextLock is a mutex for work that asks the store: whoever waits for it gives up with
+// the request.
+type contextLock chan struct{}
+
+func newContextLock() contextLock { return make(contextLock, 1) }
+
+func (l contextLock) lock(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l contextLock) tryLock() bool {
+	select {
+	case l <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l contextLock) unlock() { <-l }
