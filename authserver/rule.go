@@ -1,9 +1,19 @@
 package authserver
 
 import (
+	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/editdistance"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -115,3 +125,219 @@ func newReference() string {
 
 // expired reports whether a time has come, to the millisecond that stores keep.
 func expired(now, at time.Time) bool { return !now.Before(at) }
+
+// traceLog hands the ladders of refused requests to the store in the background, a batch
+// at a time, so that a flood of refusals costs a bounded number of writes. What does not
+// fit is dropped, oldest first: explanations are a convenience, not a record.
+type traceLog struct {
+	store  record.Store
+	logger *slog.Logger
+
+	mu       sync.Mutex
+	waiting  []record.Trace
+	flushing bool
+	idle     sync.Cond // signalled when flushing ends
+}
+
+const (
+	maxWaitingTraces = 256
+	traceFlushPause  = time.Second
+)
+
+func newTraceLog(store record.Store, logger *slog.Logger) *traceLog {
+	l := &traceLog{store: store, logger: logger}
+	l.idle.L = &l.mu
+	return l
+}
+
+func (l *traceLog) keep(t record.Trace) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == maxWaitingTraces {
+		l.waiting = append(l.waiting[:0], l.waiting[1:]...)
+	}
+	l.waiting = append(l.waiting, t)
+	if !l.flushing {
+		l.flushing = true
+		go l.flush()
+	}
+}
+
+func (l *traceLog) flush() {
+	for {
+		l.mu.Lock()
+		batch := l.waiting
+		l.waiting = nil
+		if len(batch) == 0 {
+			l.flushing = false
+			l.idle.Broadcast()
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		started := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if err := l.store.SaveTraces(ctx, maxStoredRefusals, batch...); err != nil {
+			l.logger.Error("keep explanations of refusals", "error", err)
+		}
+		cancel()
+		if len(batch) > maxWaitingTraces/4 { // a flood: leave the store to others for a while
+			time.Sleep(max(0, traceFlushPause-time.Since(started)))
+		}
+	}
+}
+
+// find returns a ladder that may not have reached the store yet.
+func (l *traceLog) find(ref string) (record.Trace, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.waiting {
+		if t.Ref == ref {
+			return t, true
+		}
+	}
+	return record.Trace{}, false
+}
+
+// wait returns when everything that was kept has been handed over.
+func (l *traceLog) wait() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.flushing {
+		l.idle.Wait()
+	}
+}
+
+// refusal is what a check says about the record of the request that it refuses. Without it
+// the record is request.refused.
+type refusal struct {
+	kind    *event.Kind
+	members []slog.Attr
+}
+
+// logRefusal writes the one record of a request that was refused or failed.
+func (c *call) logRefusal(e *oauth.Error, err error) {
+	ctx := c.r.Context()
+	kind, members := event.RequestRefused, c.refusal.members
+	switch {
+	case serversFault(e):
+		kind, members = event.RequestFailed, []slog.Attr{slog.Any("cause", err)}
+	case c.refusal.kind != nil:
+		kind = c.refusal.kind
+	}
+	if !c.s.events.Enabled(ctx, kind) {
+		return
+	}
+	rule := ""
+	for _, r := range c.rungs {
+		if !r.ok {
+			rule = r.rule.must
+		}
+	}
+	attrs := []slog.Attr{
+		slog.String("reference", c.refused(err)), slog.String("endpoint", c.endpoint.path),
+		slog.String("error", string(e.Code)), slog.String("error_description", e.Description),
+	}
+	if rule != "" {
+		attrs = append(attrs, slog.String("rule", rule))
+	}
+	if c.client != nil {
+		attrs = append(attrs, namedClient(c.client))
+	} else if id := c.params.get("client_id"); id != "" && c.refusal.kind == nil {
+		attrs = append(attrs, c.unverifiedClient(id))
+	}
+	attrs = append(append(attrs, members...), event.Address(c.s.remoteAddr(c.r)))
+	c.s.events.Record(ctx, kind, attrs...)
+}
+
+// serversFault reports whether a request failed because of the server, and not because of
+// what it was.
+func serversFault(e *oauth.Error) bool {
+	return e.Status != http.StatusTooManyRequests && (e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable)
+}
+
+// unverifiedClient says in the log which client a request says it is from. If no client has
+// that name and the request has a secret, the two may have been swapped.
+func (c *call) unverifiedClient(id string) slog.Attr {
+	if !c.params.has("client_secret") && !presentsBasic(c) {
+		return slog.String("client_id", id)
+	}
+	if cl := c.s.clientAtHand(id); cl != nil {
+		return namedClient(cl)
+	}
+	h := hmac.New(sha256.New, c.s.logKey)
+	h.Write([]byte(id))
+	return slog.String("unknown_client", base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:8])
+}
+
+// namedClient says in the log which client it is.
+func namedClient(cl *client) slog.Attr { return clientMembers(cl.Client) }
+
+func clientMembers(cl *record.Client) slog.Attr {
+	id := slog.String("client_id", cl.ID)
+	if cl.ClientName == "" {
+		return id
+	}
+	return event.Together(id, slog.String("client_name", cl.ClientName))
+}
+
+// namedClientID is namedClient for a client that is known by ID alone.
+func (s *Server) namedClientID(id string) slog.Attr {
+	if cl := s.clientAtHand(id); cl != nil {
+		return namedClient(cl)
+	}
+	return slog.String("client_id", id)
+}
+
+// clientAtHand returns a client if it is in memory.
+func (s *Server) clientAtHand(id string) *client {
+	catalogue := s.catalogueNow.Load()
+	if catalogue == nil {
+		return nil
+	}
+	catalogue.mu.RLock()
+	defer catalogue.mu.RUnlock()
+	return catalogue.clients[id]
+}
+
+// namedSubject says in the log who a user is.
+func (s *Server) namedSubject(ctx context.Context, subject string) slog.Attr {
+	sub := slog.String("sub", subject)
+	// The event is logged also if the user is gone, or the database.
+	claims, err := s.config.Users.Claims(ctx, subject)
+	if name, ok := claims["preferred_username"].(string); err == nil && ok {
+		return event.Together(sub, slog.String("username", name))
+	}
+	return sub
+}
+
+// nearestDifference shows the registered URI that is nearest to what was sent, and where
+// they part. It is for the operator: a stranger must not learn what is registered.
+func nearestDifference(registered []string, sent string) string {
+	if len(registered) == 0 {
+		return "the client has no redirect_uris; sent: " + sent
+	}
+	sent = clip(sent)
+	nearest, least := registered[0], -1
+	for _, uri := range registered {
+		if d := editdistance.Between(uri, sent); least < 0 || d < least {
+			nearest, least = uri, d
+		}
+	}
+	return difference(nearest, sent)
+}
+
+// difference shows two strings and the place of the first character in which they differ.
+func difference(expected, sent string) string {
+	at := 0
+	for at < len(expected) && at < len(sent) && expected[at] == sent[at] {
+		at++
+	}
+	show := func(s string) string {
+		if at < len(s) {
+			return fmt.Sprintf("%q", s[at])
+		}
+		return "the end"
+	}
+	return fmt.Sprintf("expected %s, got %s; they differ at character %d: %s instead of %s", expected, sent, at+1, show(sent), show(expected))
+}
