@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var ruleRevokeToken = rule{
@@ -105,4 +109,178 @@ func (s *Server) denyJWT(ctx context.Context, now time.Time, id string, expires 
 		return fmt.Errorf("revoke access token: %w", err)
 	}
 	return nil
+}
+
+// ScopeGlobalTokenRevocation is what an access token needs to end all tokens of a person.
+// It is for that alone.
+const ScopeGlobalTokenRevocation = "global_token_revocation"
+
+var (
+	ruleGlobalRevocationBody = rule{
+		must:    "the body is a JSON object whose one member sub_id is a subject identifier",
+		section: "draft-parecki-oauth-global-token-revocation, section 3.2", code: oauth.InvalidRequest,
+		says: "the body must be a JSON object with the member sub_id, a subject identifier (RFC 9493)",
+		fix:  `send {"sub_id": {"format": "email", "email": …}}, or the format opaque or iss_sub`,
+	}
+	ruleGlobalRevocationFormat = rule{
+		must:    "sub_id has a format that this server reads",
+		section: "RFC 9493, section 3.2", code: oauth.InvalidRequest,
+		says: "the format of sub_id must be email, opaque or iss_sub, with the members of that format",
+		fix:  "name the person by their e-mail address, or by their sub here",
+	}
+	ruleGlobalRevocationCaller = rule{
+		must:    "the caller authenticates, or has an access token of its own for this server",
+		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.InvalidToken,
+		says: "the access token is invalid, expired, or not meant for this endpoint",
+		fix:  "get a token by client_credentials with the scope " + ScopeGlobalTokenRevocation,
+	}
+	ruleGlobalRevocationScope = rule{
+		must:    "an access token has the scope " + ScopeGlobalTokenRevocation,
+		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.InsufficientScope,
+		says: "the access token needs the scope " + ScopeGlobalTokenRevocation,
+		fix:  "declare the scope, give it to the tool alone, and have the tool ask for it",
+	}
+	ruleGlobalRevocationAllowed = rule{
+		must:    "the client may end all tokens of a person",
+		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.AccessDenied,
+		says: "the client may not end the tokens of people",
+		fix:  "set global_token_revocation for the client, if it is a tool that may do that",
+	}
+	ruleGlobalRevocationSubject = rule{
+		must:    "there is a person whom sub_id names",
+		section: "draft-parecki-oauth-global-token-revocation, section 3.4.2", code: oauth.InvalidRequest,
+		says: "there is no such person",
+		fix:  "see whether the person has this e-mail address or sub at this server",
+	}
+)
+
+// globalTokenRevocation ends every token and session of a person at the word of a tool that
+// the operator trusts with that (draft-parecki-oauth-global-token-revocation).
+func (c *call) globalTokenRevocation() error {
+	if err := c.globalRevocationCaller(); err != nil {
+		if e := oauth.AsError(err); e != nil && (e.Code == oauth.InvalidToken || e.Code == oauth.InsufficientScope) {
+			c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer, "error", string(e.Code)).String())
+		}
+		return err
+	}
+	body, err := c.readJSON(&ruleGlobalRevocationBody)
+	if err != nil {
+		return err
+	}
+	id, err := c.readSubjectIdentifier(body)
+	if err != nil {
+		return err
+	}
+	subject, err := c.findSubject(id)
+	if err != nil {
+		return err
+	}
+	ctx := c.r.Context()
+	// The sessions first: nobody gets tokens for the next one out of them then.
+	if err := c.s.config.Users.EndSessions(ctx, subject); err != nil {
+		return unavailable(fmt.Errorf("end sessions: %w", err))
+	}
+	c.s.SessionsEnded()
+	if err := RevokeSubject(ctx, c.s.config.Store, subject); err != nil {
+		return unavailable(err)
+	}
+	c.s.events.Record(ctx, event.TokenAllRevoked, c.s.namedSubject(ctx, subject), namedClient(c.client), event.Address(c.s.remoteAddr(c.r)))
+	noStore(c.w)
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// RevokeSubject ends everything that a person has allowed clients: codes, tokens, and the
+// consent itself, which may be one that an intruder gave.
+func RevokeSubject(ctx context.Context, store record.Store, subject string) error {
+	// A request that was on its way may leave a grant behind the first look.
+	for range 2 {
+		grants, err := store.GrantsOf(ctx, subject)
+		if err != nil {
+			return fmt.Errorf("list grants: %w", err)
+		}
+		for _, grant := range grants {
+			if err := store.DeleteGrant(ctx, grant.ID); err != nil {
+				return fmt.Errorf("revoke grant: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// globalRevocationCaller finds out which client asks: by its own credentials in the header,
+// or by an access token of its own.
+func (c *call) globalRevocationCaller() error {
+	if scheme, _, _ := strings.Cut(c.r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, "Bearer") {
+		if _, err := c.authenticateClient(); err != nil {
+			return err
+		}
+		return c.mayRevokeGlobally()
+	}
+	token, err := c.bearerToken()
+	if err != nil {
+		return err
+	}
+	t, err := c.verifyAccessToken(token)
+	if err != nil && !errors.Is(err, errInactive) {
+		return err
+	}
+	switch {
+	case err != nil:
+		return c.refuse(&ruleGlobalRevocationCaller, err.Error())
+	case t.user != "" || !t.claims.Audience.Has(c.s.config.Issuer):
+		return c.refuse(&ruleGlobalRevocationCaller, fmt.Sprintf("a token of %q for %q", t.claims.Subject, t.claims.Audience))
+	}
+	scope, err := oauth.ParseScope(t.claims.Scope)
+	if err != nil || !scope.Has(ScopeGlobalTokenRevocation) {
+		return c.refuse(&ruleGlobalRevocationScope, "scope: "+t.claims.Scope)
+	}
+	if c.client, err = c.clientByID(t.claims.ClientID); errors.Is(err, errUnknownClient) {
+		return c.refuse(&ruleGlobalRevocationCaller, "the client is gone or disabled")
+	} else if err != nil {
+		return err
+	}
+	return c.mayRevokeGlobally()
+}
+
+func (c *call) mayRevokeGlobally() error {
+	if c.client.GlobalTokenRevocation && !c.client.Public() {
+		return c.must(true, &ruleGlobalRevocationAllowed)
+	}
+	err := c.must(false, &ruleGlobalRevocationAllowed)
+	oauth.AsError(err).Status = http.StatusForbidden
+	return err
+}
+
+func (c *call) readSubjectIdentifier(body []byte) (oauth.SubjectIdentifier, error) {
+	// The members of every format that is read are strings.
+	var request map[string]map[string]string
+	if err := jose.ParseJSON(body, &request); err != nil {
+		return oauth.SubjectIdentifier{}, c.because(&ruleGlobalRevocationBody, err)
+	}
+	members, ok := request["sub_id"]
+	if !ok || len(request) != 1 {
+		return oauth.SubjectIdentifier{}, c.refuse(&ruleGlobalRevocationBody, "")
+	}
+	id, err := oauth.NewSubjectIdentifier(members)
+	if err != nil {
+		return id, c.because(&ruleGlobalRevocationFormat, err)
+	}
+	return id, nil
+}
+
+func (c *call) findSubject(id oauth.SubjectIdentifier) (string, error) {
+	if id.Format == oauth.SubjectFormatIssSub && id.Issuer == c.s.config.Issuer {
+		id = oauth.SubjectIdentifier{Format: oauth.SubjectFormatOpaque, ID: id.Subject}
+	}
+	subject, err := c.s.config.Users.FindSubject(c.r.Context(), id)
+	if errors.Is(err, storage.ErrNotFound) {
+		err := c.must(false, &ruleGlobalRevocationSubject)
+		oauth.AsError(err).Status = http.StatusNotFound
+		return "", err
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the person: %w", err)
+	}
+	return subject, nil
 }
