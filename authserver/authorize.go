@@ -3,6 +3,9 @@ package authserver
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
@@ -192,4 +195,318 @@ func (c *call) verifyClient() (*authorizationRequest, error) {
 	// is longer than what is accepted.
 	request.state = c.params.get("state")
 	return request, nil
+}
+
+var (
+	ruleClientKnown = rule{
+		must:    "client_id is that of a registered client that is not disabled",
+		section: "RFC 6749, section 4.1.2.1", code: PageUnknownClient,
+		says: "client_id is missing or not registered here",
+		fix:  "register the client, or correct client_id in the application",
+	}
+	ruleRedirectURIRegistered = rule{
+		must:    "redirect_uri is one that the client registered, character by character; on a loopback address the port may differ, and on localhost where none is registered",
+		section: "RFC 9700, section 2.1", code: PageRedirectURI,
+		says: "redirect_uri is not registered for this client",
+		fix:  "register the redirect URI exactly as the application sends it",
+	}
+	ruleRedirectURINeeded = rule{
+		must:    "redirect_uri is sent, unless the client has just one and the request is not OpenID Connect",
+		section: "OpenID Connect Core, section 3.1.2.1", code: PageRedirectURIMissing,
+		says: "redirect_uri is missing",
+		fix:  "send redirect_uri",
+	}
+	ruleResponseType = rule{
+		must:    "response_type is one of code, id_token and token, or several of them",
+		section: "OAuth 2.0 Multiple Response Type Encoding Practices, section 3", code: oauth.UnsupportedResponseType,
+		says: "response_type is not supported",
+		fix:  "send response_type=code, or another of response_types_supported",
+	}
+	ruleResponseTypeSent = rule{
+		must:    "response_type is sent",
+		section: "RFC 6749, section 4.1.2.1", code: oauth.InvalidRequest,
+		says: "response_type is missing",
+		fix:  "send response_type=code",
+	}
+	ruleResponseTypeAllowed = rule{
+		must:    "the client is registered for the response_type and the grant types that it is part of",
+		section: "RFC 6749, section 4.1.2.1", code: oauth.UnauthorizedClient,
+		says: "the client is not registered for this response_type",
+		fix:  "use response_type=code, or add the type to the client's response_types, and authorization_code or implicit to its grant_types",
+	}
+	ruleResponseMode = rule{
+		must:    "response_mode is query, fragment or form_post, and not query where a token is in the response",
+		section: "OAuth 2.0 Multiple Response Type Encoding Practices, sections 2.1 and 3", code: oauth.InvalidRequest,
+		says: "response_mode must be query, fragment or form_post, and not query with a response_type that returns a token",
+		fix:  "leave out response_mode, or send one of those",
+	}
+	ruleOpenIDScope = rule{
+		must:    "the scope has openid where an ID token is asked for",
+		section: "OpenID Connect Core, section 3.2.2.1", code: oauth.InvalidRequest,
+		says: "a response_type with id_token needs the scope openid",
+		fix:  "add openid to scope",
+	}
+	ruleNonceSent = rule{
+		must:    "nonce is sent where the response carries an ID token",
+		section: "OpenID Connect Core, sections 3.2.2.1 and 3.3.2.11", code: oauth.InvalidRequest,
+		says: "nonce is required with this response_type",
+		fix:  "send a random nonce for each request, and compare it with the ID token's",
+	}
+	ruleNoRegistration = rule{
+		must:    "the request has no registration parameter",
+		section: "OpenID Connect Core, section 7.2.1", code: oauth.RegistrationNotSupported,
+		says: "the registration parameter is not supported",
+		fix:  "register the client beforehand",
+	}
+	ruleStateLength = rule{
+		must:    "state has at most 4096 characters, nonce 1024",
+		section: "Valetkey", code: oauth.InvalidRequest,
+		says: "state or nonce is too long: 4096 and 1024 characters at most",
+		fix:  "send a short random value and keep the rest in the application",
+	}
+	ruleScopeKnown = rule{
+		must:    "each scope is known here and open to the client",
+		section: "RFC 6749, section 4.1.2.1", code: oauth.InvalidScope,
+		says: "a scope is unknown or not open to this client",
+		fix:  "declare the scope, or add it to the client's scope",
+	}
+	ruleCodeChallengeRequired = rule{
+		must:    "code_challenge is sent: by a public client always, by a confidential one unless an OpenID nonce protects the request",
+		section: "RFC 9700, section 2.1.1", code: oauth.InvalidRequest,
+		says: "code_challenge is required (PKCE with S256)",
+		fix:  "send code_challenge and code_challenge_method=S256",
+	}
+	ruleCodeChallengeMethod = rule{
+		must:    "code_challenge_method is S256",
+		section: "RFC 9700, section 2.1.1", code: oauth.InvalidRequest,
+		says: "code_challenge_method must be S256",
+		fix:  "send code_challenge_method=S256; without it plain is meant, which protects nothing",
+	}
+	ruleCodeChallengeSyntax = rule{
+		must:    "code_challenge is 43 characters of base64url",
+		section: "RFC 7636, section 4.2", code: oauth.InvalidRequest,
+		says: "code_challenge must be the base64url form of a SHA-256 hash, 43 characters without padding",
+		fix:  "send BASE64URL(SHA256(code_verifier))",
+	}
+	rulePrompt = rule{
+		must:    "prompt is none alone, or any of the others in prompt_values_supported",
+		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
+		says: "prompt must be none alone, or any of the others in prompt_values_supported",
+		fix:  "correct prompt; create needs sign_up in the configuration",
+	}
+	ruleMaxAge = rule{
+		must:    "max_age is a number of seconds",
+		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
+		says: "max_age must be a whole number of seconds, 0 or more",
+		fix:  "correct max_age",
+	}
+	ruleIDTokenHint = rule{
+		must:    "id_token_hint is an ID token of this server",
+		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
+		says: "id_token_hint is not an ID token that this server issued",
+		fix:  "send an ID token of this issuer, or none",
+	}
+)
+
+// verifyAuthorizationRequest checks c.params. With an error, the request has a redirect
+// target if and only if the client may be told of it.
+func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
+	request, err := c.verifyClient()
+	if err != nil {
+		return nil, err
+	}
+	for _, verify := range [...]func(*authorizationRequest) error{
+		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyCodeChallenge, c.verifyAuthentication,
+	} {
+		if err := verify(request); err != nil {
+			return request, err
+		}
+	}
+	return request, nil
+}
+
+// verifyRedirectURI is the only function that makes a redirectTarget.
+func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
+	target := redirectTarget{mode: c.responseMode()}
+	requested := c.params.get("redirect_uri")
+	if requested == "" {
+		openID := slices.Contains(strings.Fields(c.params.get("scope")), oauth.ScopeOpenID)
+		if len(cl.RedirectURIs) != 1 || openID {
+			return redirectTarget{}, c.refuse(&ruleRedirectURINeeded, "")
+		}
+		target.uri = cl.RedirectURIs[0]
+		return target, nil
+	}
+	for _, registered := range cl.RedirectURIs {
+		if oauth.MatchRedirectURI(registered, requested) || cl.anyLocalhostPort() && oauth.MatchLocalhostRedirectURI(registered, requested) {
+			target.uri = requested
+			return target, c.must(true, &ruleRedirectURIRegistered)
+		}
+	}
+	return redirectTarget{}, c.refuse(&ruleRedirectURIRegistered, nearestDifference(cl.RedirectURIs, requested))
+}
+
+// anyLocalhostPort reports whether a redirect URI on localhost that is registered without a
+// port stands for all ports: for native clients, and for those that describe themselves,
+// who send the port that happened to be free. The consent page warns of them.
+func (c *client) anyLocalhostPort() bool {
+	return c.ApplicationType == oauth.ApplicationNative || c.Registration != nil
+}
+
+// responseMode is the one that is asked for, or the one that goes with the response type.
+// What cannot be had falls back for the error that tells of it (verifyResponse).
+func (c *call) responseMode() string {
+	mode := "query"
+	if responseType, _ := oauth.ParseResponseType(c.params.get("response_type")); responseType.FrontChannel() {
+		mode = "fragment"
+	}
+	for _, m := range responseModes() {
+		if m.name == c.params.get("response_mode") && (m.name != "query" || mode == "query") {
+			return m.name
+		}
+	}
+	return mode
+}
+
+func (c *call) verifyResponse(request *authorizationRequest) error {
+	if err := c.must(c.params.has("response_type"), &ruleResponseTypeSent); err != nil {
+		return err
+	}
+	responseType, ok := oauth.ParseResponseType(c.params.get("response_type"))
+	if !ok {
+		return c.refuse(&ruleResponseType, "response_type: "+c.params.get("response_type"))
+	}
+	cl := request.client
+	allowed := cl.HasResponseType(responseType) &&
+		(!responseType.Code || cl.HasGrantType(oauth.GrantTypeAuthorizationCode)) &&
+		(!responseType.FrontChannel() || cl.HasGrantType(oauth.GrantTypeImplicit))
+	if err := c.must(allowed, &ruleResponseTypeAllowed); err != nil {
+		return err
+	}
+	request.responseType = responseType
+	mode := c.params.get("response_mode")
+	if err := c.must(mode == "" || mode == request.to.mode, &ruleResponseMode); err != nil {
+		return err
+	}
+	request.nonce = c.params.get("nonce")
+	return c.must(len(c.params.get("state")) <= maxStateBytes && len(request.nonce) <= maxNonceBytes, &ruleStateLength)
+}
+
+func (c *call) verifyUnsupported(*authorizationRequest) error {
+	return c.must(!c.params.has("registration"), &ruleNoRegistration)
+}
+
+func (c *call) verifyScope(request *authorizationRequest) error {
+	catalogue, err := c.catalogue()
+	if err != nil {
+		return err
+	}
+	asked, err := oauth.ParseScope(c.params.get("scope"))
+	if err != nil {
+		return err
+	}
+	if asked == nil {
+		asked = request.client.scope.Without(oauth.Scope{oauth.ScopeOpenID, oauth.ScopeOfflineAccess})
+		if request.client.Scope == "" {
+			asked = nil
+		}
+	}
+	openID := asked.Has(oauth.ScopeOpenID)
+	if !request.client.HasGrantType(oauth.GrantTypeRefreshToken) || !request.responseType.Code {
+		// OpenID Connect Core, section 11: ignored where no refresh token could follow.
+		asked = asked.Without(oauth.Scope{oauth.ScopeOfflineAccess})
+	}
+	for _, name := range asked {
+		_, known := catalogue.scopes[name]
+		if !known && openID {
+			continue // OpenID Connect Core, section 3.1.2.1: not understood, so ignored
+		}
+		if !known || !request.client.scope.Has(name) {
+			return c.refuse(&ruleScopeKnown, "scope "+name+"; the client's scope is "+request.client.scope.String())
+		}
+		request.scope = append(request.scope, name)
+	}
+	_ = c.must(true, &ruleScopeKnown)
+	if request.responseType.IDToken {
+		if err := c.must(openID, &ruleOpenIDScope); err != nil {
+			return err
+		}
+		if err := c.must(request.nonce != "", &ruleNonceSent); err != nil {
+			return err
+		}
+	}
+	request.resources, err = c.requestedResources()
+	return err
+}
+
+func (c *call) verifyCodeChallenge(request *authorizationRequest) error {
+	if !request.responseType.Code {
+		return nil
+	}
+	challenge := c.params.get("code_challenge")
+	method := c.params.get("code_challenge_method")
+	if challenge == "" {
+		cl := request.client
+		nonceProtects := request.nonce != "" && request.scope.Has(oauth.ScopeOpenID)
+		optional := !cl.Public() && (nonceProtects || cl.InsecureNoCodeChallenge) && !cl.RequireCodeChallenge && !c.s.config.RequireCodeChallenge
+		return c.must(optional && method == "", &ruleCodeChallengeRequired)
+	}
+	if err := c.must(method == oauth.CodeChallengeMethodS256, &ruleCodeChallengeMethod); err != nil {
+		return err
+	}
+	request.codeChallenge = challenge
+	return c.must(oauth.ValidS256Challenge(challenge), &ruleCodeChallengeSyntax)
+}
+
+// verifyAuthentication reads how the client wants the person to be authenticated.
+func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
+	request.prompt = strings.Fields(c.params.get("prompt"))
+	for _, value := range request.prompt {
+		if !slices.Contains(c.s.supportedPrompts(), value) || value == promptNone && len(request.prompt) > 1 {
+			return c.refuse(&rulePrompt, "prompt: "+c.params.get("prompt"))
+		}
+	}
+	request.maxAge = -1
+	if asked := c.params.get("max_age"); asked != "" {
+		seconds, err := strconv.ParseInt(asked, 10, 32)
+		if err != nil || seconds < 0 {
+			return c.refuse(&ruleMaxAge, "max_age: "+asked)
+		}
+		request.maxAge = time.Duration(seconds) * time.Second
+	} else if request.client.DefaultMaxAge != nil {
+		request.maxAge = time.Duration(*request.client.DefaultMaxAge) * time.Second
+	}
+	request.acrValues = strings.Fields(c.params.get("acr_values"))
+	if len(request.acrValues) == 0 {
+		request.acrValues = request.client.DefaultACRValues
+	}
+	request.loginHint = clip(c.params.get("login_hint"))
+	request.claimsLocales = strings.Fields(clip(c.params.get("claims_locales")))
+	request.uiLocales = strings.Fields(c.params.get("ui_locales"))
+	if asked := c.params.get("claims"); asked != "" && request.scope.Has(oauth.ScopeOpenID) {
+		if request.claims, err = oauth.ParseClaimsRequest(asked); err != nil {
+			return err
+		}
+	}
+	catalogue, err := c.catalogue()
+	if err != nil {
+		return err
+	}
+	request.audience = catalogue.reaches(request.client, request.resources, request.scope)
+	request.consent = consentFor(catalogue, request)
+	if hint := c.params.get("id_token_hint"); hint != "" {
+		claims, err := c.readIDTokenHint(hint)
+		if err != nil {
+			return c.because(&ruleIDTokenHint, err)
+		}
+		request.hintSubject = claims.Subject
+		request.hintClient, err = c.clientByID(claims.Audience[0])
+		if errors.Is(err, errUnknownClient) {
+			return c.refuse(&ruleIDTokenHint, "its client is gone: "+claims.Audience[0])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
