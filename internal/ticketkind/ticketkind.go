@@ -51,7 +51,7 @@ const (
 	//   Spent: the next attempt at the token endpoint
 	UnknownOutcome storage.Kind = "unsettled"
 	// Interaction is an authorization or logout request that waits for the user.
-	//   File: authserver/interaction_store.go
+	//   File: authserver/interaction.go
 	//   Put: the authorization, device and logout pages
 	//   Spent: the response (authserver/answer.go), or the user's refusal
 	Interaction storage.Kind = "interaction"
