@@ -1,13 +1,20 @@
 package authserver_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -138,4 +145,179 @@ func TestConsentIsToTheRequestThatWasShown(t *testing.T) {
 			}
 		})
 	}
+}
+
+func readSetup() scriptSetup {
+	return scriptSetup{
+		Clients: []testClient{confidential("app", func(c *record.Client) {
+			c.Scope, c.SkipConsent = "read", false
+			c.GrantTypes = []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}
+		})},
+		Scopes:    []record.Scope{{Name: "read"}},
+		Resources: []record.Resource{{Identifier: "https://notes.example.com", Scopes: []string{"read"}}, {Identifier: "https://files.example.com"}},
+	}
+}
+
+// allowed records what an earlier consent of ada's to the client app was to.
+func (s *scene) allowed(scope oauth.Scope, resources []string) {
+	s.t.Helper()
+	_, err := s.store.UpdateGrant(s.t.Context(), "ada", "app", func(g *record.Grant) error {
+		g.Scope, g.Resources, g.CreatedAt, g.UpdatedAt = scope, resources, time.Now(), time.Now()
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// asked reports whether the user must be asked.
+func (s *scene) asked(changes ...string) bool {
+	s.t.Helper()
+	location, err := s.authorize("ada", query("app", append([]string{"scope", "read", "prompt", "none"}, changes...)...)).Location()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if e := location.Query().Get("error"); e != "" && e != string(oauth.ConsentRequired) {
+		s.t.Fatalf("refused: %s", location)
+	}
+	return location.Query().Get("code") == ""
+}
+
+// A grant from before resources were recorded covers the APIs that know its scopes.
+func TestCN_ConsentOfAnEarlierVersion(t *testing.T) {
+	s := newScene(t, readSetup())
+	s.allowed(oauth.Scope{"read"}, nil)
+	if s.asked() || s.asked("resource", "https://notes.example.com") {
+		t.Error("the user is asked for the API of the scope that they allowed")
+	}
+	if !s.asked("resource", "https://files.example.com") {
+		t.Error("an API that the scope does not belong to is covered")
+	}
+	s.allowed(oauth.Scope{"read"}, []string{})
+	if !s.asked("resource", "https://notes.example.com") {
+		t.Error("a grant for no API covers one")
+	}
+}
+
+func TestCN_AnAPIThatIsDeclaredLaterIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		setup := readSetup()
+		s := newScene(t, setup)
+		s.allowed(oauth.Scope{"read"}, []string{"https://notes.example.com"})
+		tokens := s.redeem("app", s.code("ada", "app", "scope", "read"))
+		if tokens.status != http.StatusOK {
+			t.Fatalf("%d %s", tokens.status, tokens.body)
+		}
+		d := memory.Declaration{Scopes: setup.Scopes, Resources: append(setup.Resources, record.Resource{Identifier: "https://payroll.example.com", Scopes: []string{"read"}})}
+		for _, c := range setup.Clients {
+			c.Secrets = []string{c.Secret}
+			d.Clients = append(d.Clients, c.Client)
+		}
+		if err := s.store.Declare(t.Context(), time.Now(), "test", d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if !s.asked() {
+			t.Error("the user is not asked for the new API, whose scope they allowed to another")
+		}
+		refreshed := s.refresh("app", tokens.RefreshToken)
+		if audience := s.claimsOf(refreshed.AccessToken)["aud"]; audience != "https://notes.example.com" {
+			t.Errorf("a token of the earlier consent is for %v", audience)
+		}
+		refused := s.refresh("app", refreshed.RefreshToken, "resource", "https://payroll.example.com")
+		if refused.status != http.StatusBadRequest || refused.Error != string(oauth.InvalidTarget) {
+			t.Errorf("a token for the new API: %d %s", refused.status, refused.body)
+		}
+	})
+}
+
+// What the operator's own applications get is recorded too, so that it can be seen and ended.
+func TestCN_SkippedConsentRecordsTheAPI(t *testing.T) {
+	setup := readSetup()
+	setup.Clients[0].SkipConsent = true
+	s := newScene(t, setup)
+	for _, resource := range []string{"https://notes.example.com", "https://files.example.com"} {
+		s.code("ada", "app", "scope", "read", "resource", resource)
+		grant, err := s.store.Grant(t.Context(), "ada", "app")
+		if err != nil || !slices.Contains(grant.Resources, resource) {
+			t.Errorf("the grant has %v, %v", grant, err)
+		}
+	}
+}
+
+// withdrawing is a store in which the user withdraws the consent just before something that
+// hangs from it is stored, and gives it again if giveAgain is set.
+type withdrawing struct {
+	database
+	t                    *testing.T
+	withdraws, giveAgain bool
+}
+
+func (w *withdrawing) before(put []storage.Ticket) {
+	i := slices.IndexFunc(put, func(t storage.Ticket) bool { return t.Grant != "" })
+	if i < 0 || !w.withdraws {
+		return
+	}
+	w.withdraws = false
+	if err := w.DeleteGrant(w.t.Context(), put[i].Grant); err != nil {
+		w.t.Error(err)
+	}
+	if !w.giveAgain {
+		return
+	}
+	_, err := w.UpdateGrant(w.t.Context(), "ada", "app", func(g *record.Grant) error {
+		g.Scope = oauth.Scope{"openid"}
+		return nil
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *withdrawing) Put(ctx context.Context, now time.Time, put ...storage.Ticket) error {
+	w.before(put)
+	return w.database.Put(ctx, now, put...)
+}
+
+func (w *withdrawing) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	w.before(put)
+	return w.database.Spend(ctx, now, spend, put...)
+}
+
+// What a request on its way stores after the consent was withdrawn is good for nothing.
+func TestCN07_WhatIsStoredAfterTheConsentIsWithdrawn(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		for _, giveAgain := range []bool{false, true} {
+			w := &withdrawing{database: store, t: t, giveAgain: giveAgain}
+			setup := deviceSetup()
+			setup.Clients = append(setup.Clients, confidential("app", func(c *record.Client) {
+				c.GrantTypes = append(c.GrantTypes, "implicit")
+				c.ResponseTypes = []string{"code", "code token", "token"}
+			}))
+			s := newSceneOn(t, setup, w, nil)
+
+			w.withdraws = true
+			s.redeem("app", s.code("ada", "app", "scope", "openid")).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+
+			for _, responseType := range []string{"token", "code token"} {
+				w.withdraws = true
+				location, err := s.authorize("ada", query("app", "scope", "openid", "response_type", responseType)).Location()
+				if err != nil {
+					t.Fatal(err)
+				}
+				fragment, err := url.ParseQuery(location.Fragment)
+				if err != nil || fragment.Get("error") != "access_denied" || fragment.Get("access_token") != "" || fragment.Get("code") != "" {
+					t.Errorf("response_type=%s: %s", responseType, location)
+				}
+			}
+
+			if giveAgain {
+				continue // the device's client has no grant to give again
+			}
+			device, user := s.deviceCodes()
+			w.withdraws = true
+			s.approve(user)
+			s.post("/token", "", "client_id", "tv", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		}
+	})
 }

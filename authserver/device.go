@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -173,4 +174,354 @@ func readUserCode(typed string) string {
 		return ""
 	}
 	return code.String()
+}
+
+// ErrUserCode says that a user code is not that of a device that waits.
+var ErrUserCode = errors.New("authserver: no device waits with this user code")
+
+// Device is a device that waits for the person's decision.
+type Device struct {
+	// UserCode is what the device shows, XXXX-XXXX.
+	UserCode string
+	// Address is where the device asked from, and Began when.
+	Address netip.Addr
+	Began   time.Time
+}
+
+// device is what an interaction knows of a device request.
+type device struct {
+	code   string // the user code's letters
+	stored userCodeData
+}
+
+// deviceAnswer is what the person decided, as the data of a ticket.
+type deviceAnswer struct {
+	Denied        bool           `json:"d,omitempty"`
+	Authorization *authorization `json:"a,omitempty"`
+}
+
+var ruleUserCodes = rule{
+	must:    "not too many user codes were tried",
+	section: "RFC 8628, section 5.1", code: oauth.TemporarilyUnavailable,
+	says: "too many attempts; try again in a minute",
+	fix:  "wait a minute, or sign in first: whoever is signed in has attempts of their own",
+}
+
+// BeginDevice begins the interaction in which a person decides on the device that shows a
+// user code, and writes the answer: a redirect to the next page. The error is ErrUserCode
+// or a *TryLaterError, and then nothing was written.
+func (s *Server) BeginDevice(w http.ResponseWriter, r *http.Request, typed string) error {
+	c := s.newCall(w, r)
+	who, err := s.config.Users.SignedIn(r)
+	if err != nil {
+		c.finish(err)
+		return nil
+	}
+	i, err := c.beginDevice(typed, who)
+	if later, ok := errors.AsType[*TryLaterError](err); ok {
+		return later
+	}
+	if errors.Is(err, ErrUserCode) {
+		return ErrUserCode
+	}
+	if err == nil {
+		err = c.advance(i, who)
+	}
+	c.finish(err)
+	return nil
+}
+
+// beginDevice looks for the device with a user code, unless too many wrong ones came. The
+// limit of the address comes first, or in its place that of the person, whom strangers at the
+// same address must not keep out. The limit of everybody together refuses only those who have
+// failed before: one guess from each of many addresses gains nothing, and a person who types
+// the right code passes.
+func (c *call) beginDevice(typed string, who *Authentication) (*interaction, error) {
+	code := readUserCode(typed)
+	if code == "" {
+		return nil, ErrUserCode // it can be nobody's, so it is no guess
+	}
+	party, everybody := ratelimit.NewKey(c.network()), ratelimit.NewKey()
+	if who != nil {
+		party = ratelimit.NewKey("subject", who.Subject)
+	}
+	own, all := c.s.limits.userCodes, c.s.limits.allUserCodes
+	own.Load(c.r.Context(), c.now, party)
+	failed := own.Used(c.now, party) > 0
+	if wait := own.Take(c.now, party); wait > 0 { // counted before, because guesses can be parallel
+		return nil, c.tooManyUserCodes(wait)
+	}
+	if failed {
+		all.Load(c.r.Context(), c.now, everybody)
+		if wait := all.Wait(c.now, everybody); wait > 0 {
+			own.Undo(c.now, party)
+			return nil, c.tooManyUserCodes(wait)
+		}
+	}
+	i, err := c.deviceInteraction(code)
+	if errors.Is(err, ErrUserCode) {
+		all.Take(c.now, everybody)
+	} else {
+		own.Undo(c.now, party)
+	}
+	return i, err
+}
+
+func (c *call) tooManyUserCodes(wait time.Duration) error {
+	_ = c.refuse(&ruleUserCodes, c.s.remoteAddr(c.r).String())
+	return &TryLaterError{After: wholeSeconds(wait)}
+}
+
+// deviceInteraction verifies the request of the device that waits with a user code.
+func (c *call) deviceInteraction(code string) (*interaction, error) {
+	if code == "" {
+		return nil, ErrUserCode
+	}
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.UserCode.Hash(code))
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
+		return nil, ErrUserCode
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up user code: %w", err)
+	}
+	i := &interaction{device: &device{code: code}}
+	if err := json.Unmarshal(ticket.Data, &i.device.stored); err != nil {
+		return nil, fmt.Errorf("read user code: %w", err)
+	}
+	if c.params, err = c.parseParams(i.device.stored.Query); err != nil {
+		return nil, err
+	}
+	cl, err := c.clientByID(i.device.stored.ClientID)
+	if errors.Is(err, errUnknownClient) {
+		return nil, c.must(false, &ruleClientKnown)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.client = cl
+	i.request, err = c.verifyDeviceRequest(cl)
+	return i, err
+}
+
+// resumeDevice loads the request of a device and verifies it anew.
+func (c *call) resumeDevice(id string, data *interactionData) (*interaction, error) {
+	i, err := c.deviceInteraction(data.UserCode)
+	if errors.Is(err, ErrUserCode) {
+		return nil, ErrInteractionExpired
+	}
+	if err != nil {
+		return nil, err
+	}
+	i.id, i.began = id, time.UnixMilli(data.Began)
+	return i, nil
+}
+
+// describe is what the page shows of the device.
+func (d *device) describe() *Device {
+	const half = userCodeLength / 2
+	return &Device{UserCode: d.code[:half] + "-" + d.code[half:], Address: d.stored.Address, Began: time.UnixMilli(d.stored.Began)}
+}
+
+// decideDevice stores what the person decided, where the device will find it, and ends the
+// user code and the interaction with it: whoever decides first decides.
+func (c *call) decideDevice(i *interaction, answer deviceAnswer) error {
+	data, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("encode the answer to a device: %w", err)
+	}
+	key := storage.Key{Kind: ticketkind.DeviceAnswer}
+	copy(key.ID[:], i.device.stored.Device)
+	began := time.UnixMilli(i.device.stored.Began)
+	ticket := storage.Ticket{Key: key, Data: data, Expires: began.Add(deviceLifetime + deviceOutlives)}
+	page := c.s.config.Pages.Device + "?answer=denied"
+	if a := answer.Authorization; a != nil {
+		ticket.Grant, ticket.Family = a.Grant, a.Family
+		page = c.s.config.Pages.Device + "?answer=allowed"
+	}
+	err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{ticketkind.Interaction.Hash(i.id), ticketkind.UserCode.Hash(i.device.code)}, ticket)
+	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
+		return c.must(false, &ruleInteraction)
+	}
+	if err != nil {
+		return fmt.Errorf("store the answer to a device: %w", err)
+	}
+	c.redirect(c.s.basePath + page)
+	return nil
+}
+
+// approveDevice lets the device have what the person allowed. The device takes no part in
+// the browser's session: it goes on when the person signs out there.
+func (c *call) approveDevice(i *interaction, a authorization) error {
+	a.Session = ""
+	return c.decideDevice(i, deviceAnswer{Authorization: &a})
+}
+
+const invalidDeviceCode = "the device code is invalid, already used, or was issued to another client"
+
+var (
+	ruleDeviceCodeSent = rule{
+		must:    "the request has a device_code",
+		section: "RFC 8628, section 3.4", code: oauth.InvalidRequest,
+		says: "device_code is missing",
+		fix:  "send the device_code of the device authorization response",
+	}
+	ruleDeviceCodeKnown = rule{
+		must:    "the device code was issued here",
+		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
+		fix: "request new codes",
+	}
+	ruleDeviceCodeClient = rule{
+		must:    "the device code was issued to this client",
+		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
+		fix: "poll with the client that asked for the codes",
+	}
+	ruleDeviceCodeUnused = rule{
+		must:    "the device code was not used before; a second use ends what the first one issued",
+		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidDeviceCode,
+		fix: "stop polling after the tokens are issued; find out who else has the code",
+	}
+	ruleDeviceCodeLives = rule{
+		must:    "the device code has not expired",
+		section: "RFC 8628, section 3.5", code: oauth.ExpiredToken,
+		says: "the device code has expired",
+		fix:  "request new codes when the user tries again",
+	}
+	ruleDeviceDecided = rule{
+		must:    "the user has decided",
+		section: "RFC 8628, section 3.5", code: oauth.AuthorizationPending,
+		says: "the user has not decided yet",
+		fix:  "poll again after the interval",
+	}
+	rulePollPace = rule{
+		must:    "the device waits for the interval between two requests",
+		section: "RFC 8628, section 3.5", code: oauth.SlowDown,
+		says: "wait five seconds longer between two requests from now on",
+		fix:  "add five seconds to the interval at each slow_down",
+	}
+	ruleDeviceAllowed = rule{
+		must:    "the user allows the request",
+		section: "RFC 8628, section 3.5", code: oauth.AccessDenied,
+		says: "the user refused the request",
+		fix:  "nothing: the user decides",
+	}
+)
+
+// pollPace is how fast a device polls. Each node measures for itself: a device that reaches
+// several nodes may poll each of them.
+type pollPace struct {
+	last     time.Time
+	interval time.Duration
+}
+
+// grantDeviceCode gives a device its tokens once the user has allowed it (RFC 8628, section
+// 3.4). A poll before that costs two reads and no write.
+func (c *call) grantDeviceCode() (*entitlement, error) {
+	code := c.params.get("device_code")
+	if err := c.must(code != "", &ruleDeviceCodeSent); err != nil {
+		return nil, err
+	}
+	if !isSecret(prefixDeviceCode, code) {
+		return nil, c.refuse(&ruleDeviceCodeKnown, "malformed")
+	}
+	// The answer is read first: if another poll has spent it, the code is spent as well.
+	key := secretKey(ticketkind.DeviceCode, prefixDeviceCode, code)
+	answerKey := storage.Key{Kind: ticketkind.DeviceAnswer, ID: key.ID}
+	answer, err := c.deviceAnswer(answerKey)
+	if err != nil {
+		return nil, err
+	}
+	ticket, data, err := c.deviceCode(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.must(data.ClientID == c.client.ID, &ruleDeviceCodeClient); err != nil {
+		return nil, err
+	}
+	var note *unknownOutcome
+	if !ticket.Spent.IsZero() && answer != nil {
+		if note, err = c.unansweredAttempt(ticket); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case !ticket.Spent.IsZero() && note == nil:
+		if answer == nil || answer.Authorization == nil {
+			return nil, c.must(false, &ruleDeviceCodeUnused)
+		}
+		return nil, c.replayed(*answer.Authorization, &ruleDeviceCodeUnused)
+	case expired(c.now, time.UnixMilli(data.Expires)):
+		return nil, c.must(false, &ruleDeviceCodeLives)
+	case answer == nil:
+		return nil, c.stillPending(ticket.Key)
+	case answer.Denied || answer.Authorization == nil:
+		return nil, c.must(false, &ruleDeviceAllowed)
+	}
+	a := *answer.Authorization
+	if err := c.checkUserActive(a); err != nil {
+		return nil, err
+	}
+	if err := c.checkConsent(a); err != nil {
+		return nil, err
+	}
+	ent := &entitlement{
+		authorization: a, scope: a.Scope, resources: a.Resources, idToken: a.Scope.Has(oauth.ScopeOpenID),
+		spend: []storage.Key{ticket.Key, answerKey},
+	}
+	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
+		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
+	}
+	if note != nil {
+		return ent, c.replaceUnanswered(ent, ticket.Key, note)
+	}
+	return ent, nil
+}
+
+func (c *call) deviceCode(key storage.Key) (storage.Ticket, deviceCodeData, error) {
+	var data deviceCodeData
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return ticket, data, c.refuse(&ruleDeviceCodeKnown, "it is not in the database: expired long ago, or never issued")
+	}
+	if err != nil {
+		return ticket, data, fmt.Errorf("look up device code: %w", err)
+	}
+	if err := json.Unmarshal(ticket.Data, &data); err != nil {
+		return ticket, data, fmt.Errorf("read device code: %w", err)
+	}
+	return ticket, data, c.must(true, &ruleDeviceCodeKnown)
+}
+
+// deviceAnswer returns what the user decided; nil if they have not decided yet.
+func (c *call) deviceAnswer(key storage.Key) (*deviceAnswer, error) {
+	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up the answer to a device: %w", err)
+	}
+	var answer deviceAnswer
+	if err := json.Unmarshal(ticket.Data, &answer); err != nil {
+		return nil, fmt.Errorf("read the answer to a device: %w", err)
+	}
+	return &answer, nil
+}
+
+// stillPending tells a device to poll again, and a device that polls too often to wait five
+// seconds longer from now on (RFC 8628, section 3.5).
+func (c *call) stillPending(key storage.Key) error {
+	pace, ok := c.s.polls.get(key)
+	if !ok {
+		pace.interval = pollInterval
+	}
+	tooFast := ok && c.now.Sub(pace.last) < pace.interval-pollTolerance
+	if tooFast {
+		pace.interval += pollInterval
+	}
+	pace.last = c.now
+	c.s.polls.put(key, pace)
+	if err := c.must(!tooFast, &rulePollPace); err != nil {
+		return err
+	}
+	return c.must(false, &ruleDeviceDecided)
 }

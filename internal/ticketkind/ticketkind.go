@@ -63,18 +63,18 @@ const (
 	// DeviceCode is the code with which a device polls.
 	//   File: authserver/device.go
 	//   Put: the device authorization endpoint
-	//   Spent: the token endpoint (authserver/grant_devicecode.go)
+	//   Spent: the token endpoint (authserver/device.go)
 	DeviceCode storage.Kind = "devicecode"
 	// UserCode is the code that the user types.
 	//   File: authserver/device.go
 	//   Put: the device authorization endpoint
-	//   Spent: the user's decision (authserver/device_approve.go)
+	//   Spent: the user's decision (authserver/device.go)
 	UserCode storage.Kind = "usercode"
 	// DeviceAnswer is the user's decision about a device, stored under the ID of the device
 	// code.
-	//   File: authserver/device_approve.go
+	//   File: authserver/device.go
 	//   Put: the user's decision
-	//   Spent: the token endpoint (authserver/grant_devicecode.go)
+	//   Spent: the token endpoint (authserver/device.go)
 	DeviceAnswer storage.Kind = "deviceanswer"
 	// ClientAssertion is the jti of a client assertion that was used.
 	//   File: authserver/clientauth_jwt.go
