@@ -56,7 +56,7 @@ const (
 	//   Spent: the response (authserver/answer.go), or the user's refusal
 	Interaction storage.Kind = "interaction"
 	// AuthSession is an authorization challenge that waits for a password.
-	//   File: authserver/firstparty_session.go
+	//   File: authserver/firstparty.go
 	//   Put: the authorization challenge endpoint
 	//   Spent: the challenge that succeeds, or is replaced
 	AuthSession storage.Kind = "authsession"
