@@ -46,7 +46,7 @@ const (
 	Authorization storage.Kind = "authorization"
 	// UnknownOutcome is a note about a ticket with the same ID. The database did not confirm that
 	// it was spent, so the client was told to try again (docs/decisions/0009).
-	//   File: authserver/unknownoutcome.go
+	//   File: authserver/token.go
 	//   Put: the token endpoint, after the failure
 	//   Spent: the next attempt at the token endpoint
 	UnknownOutcome storage.Kind = "unsettled"
