@@ -40,7 +40,7 @@ const (
 	// Authorization is one authorization of a user for a client that limits how many are
 	// active at once. Its family is the user and the client, its data the authorization's
 	// family.
-	//   File: authserver/refreshpolicy.go
+	//   File: authserver/grant_refreshtoken.go
 	//   Put: the token endpoint, with the first refresh token
 	//   Spent: a newer authorization beyond the limit
 	Authorization storage.Kind = "authorization"
