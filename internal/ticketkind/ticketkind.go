@@ -82,7 +82,7 @@ const (
 	//   Spent: expiry
 	ClientAssertion storage.Kind = "assertion"
 	// GrantAssertion is the jti of an assertion that was used as a grant.
-	//   File: authserver/grant_jwtbearer.go
+	//   File: authserver/grant_assertion.go
 	//   Put: the token endpoint
 	//   Spent: expiry
 	GrantAssertion storage.Kind = "grantassertion"
