@@ -1,18 +1,19 @@
 package authserver_test
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"crypto/x509"
-
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/memory"
 	"github.com/valetkey/valetkey/storage/record"
@@ -160,4 +161,212 @@ func TestRegistrationIsOffUnlessTheOperatorWantsIt(t *testing.T) {
 	if s.server.Handles("/register") {
 		t.Error("anybody can register")
 	}
+}
+
+// registering is an engine with a policy of registration.
+func registering(t *testing.T, store database, policy authserver.RegistrationPolicy) *scene {
+	t.Helper()
+	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("api")}}, store, func(c *authserver.Config) { c.Registration = policy })
+}
+
+// manage sends JSON to the registration endpoint.
+func (s *scene) manage(method, query, token, body string) (answer, oauth.ClientInformation) {
+	s.t.Helper()
+	r := httptest.NewRequest(method, "/register"+query, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	a := s.do(r)
+	var information oauth.ClientInformation
+	if a.status < 300 && a.body != "" {
+		if err := json.Unmarshal([]byte(a.body), &information); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return a, information
+}
+
+// registered registers a client, and fails the test if that fails.
+func (s *scene) registered(metadata string) oauth.ClientInformation {
+	s.t.Helper()
+	a, information := s.manage(http.MethodPost, "", "", metadata)
+	if a.status != http.StatusCreated {
+		s.t.Fatalf("register: %d %s", a.status, a.body)
+	}
+	return information
+}
+
+const webClient = `{"redirect_uris": ["` + testCallback + `"], "token_endpoint_auth_method": "client_secret_post"}`
+
+func TestDC01_RegistrationIsOffUnlessTheOperatorSaysSo(t *testing.T) {
+	for mode, want := range map[authserver.RegistrationMode]string{
+		"": "", authserver.RegistrationOff: "", authserver.RegistrationInitialAccessToken: scriptIssuer + "/register", authserver.RegistrationOpen: scriptIssuer + "/register",
+	} {
+		s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: mode})
+		a := s.do(httptest.NewRequest(http.MethodGet, oauth.WellKnownOpenIDConfiguration, nil))
+		var metadata oauth.ServerMetadata
+		if err := json.Unmarshal([]byte(a.body), &metadata); err != nil {
+			t.Fatal(err)
+		}
+		if metadata.RegistrationEndpoint != want {
+			t.Errorf("mode %q: registration_endpoint is %q, want %q", mode, metadata.RegistrationEndpoint, want)
+		}
+		if a, _ := s.manage(http.MethodPost, "", "", webClient); want == "" && a.status != http.StatusNotFound {
+			t.Errorf("mode %q: POST /register is %d", mode, a.status)
+		}
+	}
+}
+
+func TestDC01_AnInitialAccessTokenIsGoodForItsUses(t *testing.T) {
+	const uses = 3
+	stores(t, func(t *testing.T, store database) {
+		s := registering(t, store, authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
+		token, err := authserver.NewInitialAccessToken(t.Context(), store, time.Now(), authserver.InitialAccessToken{Uses: uses, ExpiresAt: time.Now().Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		statuses := map[int]int{}
+		for range 4 * uses {
+			wg.Go(func() {
+				a, _ := s.manage(http.MethodPost, "", token, webClient)
+				mu.Lock()
+				defer mu.Unlock()
+				statuses[a.status]++
+			})
+		}
+		wg.Wait()
+		if statuses[http.StatusCreated] != uses || statuses[http.StatusUnauthorized] != 3*uses {
+			t.Errorf("the answers are %v", statuses)
+		}
+		tokens, err := authserver.InitialAccessTokens(t.Context(), store, time.Now())
+		if err != nil || len(tokens) != 1 || tokens[0].Left != 0 || tokens[0].Uses != uses {
+			t.Errorf("the tokens are %v %v", tokens, err)
+		}
+	})
+}
+
+func TestARevokedInitialAccessTokenIsNoMore(t *testing.T) {
+	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
+	ctx := t.Context()
+	token, err := authserver.NewInitialAccessToken(ctx, s.store, time.Now(), authserver.InitialAccessToken{Uses: 2, Note: "for Ada", ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := authserver.InitialAccessTokens(ctx, s.store, time.Now())
+	if err != nil || len(tokens) != 1 || tokens[0].Note != "for Ada" || tokens[0].Left != 2 {
+		t.Fatalf("the tokens are %v %v", tokens, err)
+	}
+	if err := authserver.RevokeInitialAccessToken(ctx, s.store, time.Now(), tokens[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := s.manage(http.MethodPost, "", token, webClient)
+	a.want(t, http.StatusUnauthorized, oauth.InvalidToken)
+	if tokens, err := authserver.InitialAccessTokens(ctx, s.store, time.Now()); err != nil || len(tokens) != 0 {
+		t.Errorf("the tokens are %v %v", tokens, err)
+	}
+}
+
+// What a client got in its own name has no grant to hang from, and ends with it all the same.
+func TestDC03_TokensOfADeletedClientEnd(t *testing.T) {
+	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
+	token, err := authserver.NewInitialAccessToken(t.Context(), s.store, time.Now(), authserver.InitialAccessToken{Uses: 1, ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, client := s.manage(http.MethodPost, "", token, `{"grant_types": ["client_credentials"], "token_endpoint_auth_method": "client_secret_post"}`)
+	tokens := s.post("/token", "", "grant_type", "client_credentials", "client_id", client.ClientID, "client_secret", client.ClientSecret)
+	tokens.want(t, http.StatusOK, "")
+	introspect := func() bool {
+		return s.post("/introspect", "", "token", tokens.AccessToken, "client_id", client.ClientID, "client_secret", client.ClientSecret).Active
+	}
+	if !introspect() {
+		t.Fatal("the token is not active")
+	}
+	a, _ := s.manage(http.MethodDelete, "?client_id="+client.ClientID, client.RegistrationAccessToken, "")
+	a.want(t, http.StatusNoContent, "")
+	if s.post("/introspect", "api", "token", tokens.AccessToken).Active {
+		t.Error("the token outlives its client")
+	}
+	s.post("/token", "", "grant_type", "client_credentials", "client_id", client.ClientID, "client_secret", client.ClientSecret).want(t, http.StatusUnauthorized, oauth.InvalidClient)
+}
+
+// A change makes every node look again at what it knows, so nobody changes all the time.
+func TestDC01_ChangesAreBounded(t *testing.T) {
+	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 3})
+	client := s.registered(webClient)
+	change := func() answer {
+		a, _ := s.manage(http.MethodPut, "?client_id="+client.ClientID, client.RegistrationAccessToken, `{"client_id": "`+client.ClientID+`", "redirect_uris": ["`+testCallback+`"]}`)
+		return a
+	}
+	change().want(t, http.StatusOK, "")
+	change().want(t, http.StatusOK, "")
+	change().want(t, http.StatusTooManyRequests, oauth.InvalidRequest)
+	a, _ := s.manage(http.MethodGet, "?client_id="+client.ClientID, client.RegistrationAccessToken, "")
+	a.want(t, http.StatusOK, "")
+}
+
+// Secrets and tokens of registration are not in the store.
+func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
+	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen})
+	registered := s.registered(webClient)
+	client, err := s.store.Client(t.Context(), registered.ClientID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := json.Marshal(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{registered.RegistrationAccessToken, registered.ClientSecret} {
+		if secret == "" || strings.Contains(string(encoded), secret) {
+			t.Errorf("the record holds %q", secret)
+		}
+	}
+	if len(client.Registration.TokenHash) < 32 {
+		t.Errorf("the hash is %q", client.Registration.TokenHash)
+	}
+}
+
+// Whatever is sent, the server does not fail, and what it registers could have been declared.
+func FuzzRegistration(f *testing.F) {
+	s := newSceneOn(f, scriptSetup{}, memory.New(), func(c *authserver.Config) {
+		c.Registration = authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 1 << 30, Scope: oauth.Scope{"openid"}}
+	})
+	for _, seed := range []string{
+		webClient, `{}`, `null`, `[]`, `{"redirect_uris": null}`, `{"redirect_uris": ["https://a.example/cb"], "client_name#ja": "x", "policy_uri#de": "javascript:alert(1)"}`,
+		`{"redirect_uris": ["com.example:/cb"], "application_type": "native", "token_endpoint_auth_method": "none", "grant_types": ["refresh_token", "implicit"]}`,
+		`{"jwks": {"keys": [{"kty": "oct", "k": "AAAA"}]}, "response_types": ["code id_token"], "scope": "openid admin"}`,
+		`{"redirect_uris": ["https://a.example/cb"], "skip_consent": true, "client_id": "x", "software_statement": "a.b.c", "default_max_age": 1e400}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest(http.MethodPost, "/register", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%q: %d %s", body, w.Code, w.Body)
+		}
+		if w.Code != http.StatusCreated {
+			return
+		}
+		var registered oauth.ClientInformation
+		if err := json.Unmarshal(w.Body.Bytes(), &registered); err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		client, err := s.store.Client(t.Context(), registered.ClientID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problems := authserver.CheckClient(*client); len(problems) > 0 || client.SkipConsent || client.Registration.Vouched || client.Scope != "openid" {
+			t.Errorf("%q registers %+v, which has %v", body, client, problems)
+		}
+		if err := s.store.DeleteClient(t.Context(), client.ID); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
