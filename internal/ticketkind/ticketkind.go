@@ -92,12 +92,12 @@ const (
 	//   Spent: expiry
 	GrantOnce storage.Kind = "once"
 	// InitialAccessToken is an initial access token for client registration.
-	//   File: authserver/registration_token.go
+	//   File: authserver/registration_request.go
 	//   Put: NewInitialAccessToken
 	//   Spent: RevokeInitialAccessToken
 	InitialAccessToken storage.Kind = "initial"
 	// InitialAccessTokenUse is one remaining use of an initial access token.
-	//   File: authserver/registration_token.go
+	//   File: authserver/registration_request.go
 	//   Put: NewInitialAccessToken
 	//   Spent: client registration
 	InitialAccessTokenUse storage.Kind = "initial-use"
