@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
@@ -106,4 +107,153 @@ func (r *KeyRotation) algorithms(keys []record.Key) []jose.Algorithm {
 		used = defaultAlgorithms()
 	}
 	return used
+}
+
+// keyAlgorithmsFor lists the keys that a client needs. One that receives encrypted ID tokens may
+// send them back as a hint, encrypted to this server (OpenID Connect Core, section 3.1.2.1).
+func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
+	var needed []jose.Algorithm
+	for _, name := range [...]string{
+		n.IDTokenSignedResponseAlg, n.UserinfoSignedResponseAlg, n.AccessTokenSignedResponseAlg,
+		n.IDTokenEncryptedResponseAlg, n.RequestObjectEncryptionAlg,
+	} {
+		if slices.Contains(keyAlgorithms(), jose.Algorithm(name)) {
+			needed = append(needed, jose.Algorithm(name))
+		}
+	}
+	return needed
+}
+
+// combinedNeeds is what all clients together need.
+type combinedNeeds struct {
+	algorithms    []jose.Algorithm // of keys
+	responseTypes []string
+	// unsignedIDTokens and unsignedRequests: the algorithm none is used.
+	unsignedIDTokens, unsignedRequests bool
+}
+
+// defaultAlgorithms sign for clients that name no algorithm: ID tokens (OpenID Connect
+// Registration, section 2) and access tokens.
+func defaultAlgorithms() []jose.Algorithm { return []jose.Algorithm{jose.RS256, jose.ES256} }
+
+// readClientNeeds asks the store.
+func (s *Server) readClientNeeds(ctx context.Context) (combinedNeeds, error) {
+	clients, err := s.config.Store.ClientNeeds(ctx)
+	if err != nil {
+		return combinedNeeds{}, fmt.Errorf("read what clients need: %w", err)
+	}
+	var all combinedNeeds
+	used := defaultAlgorithms()
+	types := []oauth.ResponseType{{Code: true}}
+	for _, c := range clients {
+		used = append(used, keyAlgorithmsFor(c)...)
+		for _, name := range c.ResponseTypes {
+			if t, ok := oauth.ParseResponseType(name); ok {
+				types = append(types, t)
+			}
+		}
+		all.unsignedIDTokens = all.unsignedIDTokens || c.IDTokenSignedResponseAlg == string(algorithmNone)
+		all.unsignedRequests = all.unsignedRequests || c.RequestObjectSigningAlg == string(algorithmNone)
+	}
+	for _, alg := range keyAlgorithms() {
+		if slices.Contains(used, alg) {
+			all.algorithms = append(all.algorithms, alg)
+		}
+	}
+	for _, name := range oauth.ResponseTypes() {
+		if t, _ := oauth.ParseResponseType(name); slices.Contains(types, t) {
+			all.responseTypes = append(all.responseTypes, name)
+		}
+	}
+	if s.registrationPolicy.on() || s.config.MetadataDocuments.on() { // anything may be asked for
+		all.responseTypes, all.unsignedIDTokens, all.unsignedRequests = oauth.ResponseTypes(), true, true
+	}
+	return all, nil
+}
+
+// offeredAlgorithms are those that a client may ask for. The two that some libraries cannot
+// read in a key set, even beside others, are for clients that an operator declares: whoever
+// registers must not break the key set for everybody.
+func (n combinedNeeds) offeredAlgorithms() []jose.Algorithm {
+	return slices.DeleteFunc(signingAlgorithms(), func(alg jose.Algorithm) bool {
+		return (alg == jose.ES512 || alg == jose.Ed25519) && !slices.Contains(n.algorithms, alg)
+	})
+}
+
+// PrepareKeys makes the keys that clients need and that are not there yet, so that they are
+// published before they are used, and withdraws those that no client needs any more. Call it
+// in the background at start, every hour or so, and whenever KeysDue says so.
+func (s *Server) PrepareKeys(ctx context.Context) error {
+	all, err := s.readClientNeeds(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, alg := range all.algorithms {
+		if err := s.rotateKeys(ctx, now, alg); err != nil {
+			return err
+		}
+	}
+	current, err := s.config.Store.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read keys: %w", err)
+	}
+	if _, changed := s.withdrawKeys(current, now, all.algorithms); !changed {
+		return nil
+	}
+	err = s.config.Store.UpdateKeys(ctx, func(keys []record.Key) ([]record.Key, error) {
+		next, _ := s.withdrawKeys(keys, now, all.algorithms)
+		return next, nil
+	})
+	if err != nil {
+		return fmt.Errorf("withdraw keys: %w", err)
+	}
+	s.forget()
+	return nil
+}
+
+// withdrawKeys ends the keys of algorithms that are not needed, once what they signed has
+// expired. One that is needed again before that goes on (nextKeys).
+func (s *Server) withdrawKeys(keys []record.Key, now time.Time, needed []jose.Algorithm) (next []record.Key, changed bool) {
+	for _, key := range keys {
+		if key.PublishedUntil.IsZero() && !slices.Contains(needed, key.Algorithm) {
+			key.PublishedUntil = now.Add(s.lifetimes.afterlife(key.Algorithm))
+			changed = true
+		}
+		next = append(next, key)
+	}
+	return next, changed
+}
+
+// KeysDue receives when a client needs a key that is not there, such as one that was declared
+// a moment ago on another node.
+func (s *Server) KeysDue() <-chan struct{} { return s.keysDue }
+
+func (s *Server) noteKeysDue(c *catalogue) {
+	for _, alg := range c.clientNeeds.algorithms {
+		if !c.keys.has(alg) {
+			select {
+			case s.keysDue <- struct{}{}:
+			default:
+			}
+			return
+		}
+	}
+}
+
+// prepareKeysFor makes the keys that one client needs.
+func (s *Server) prepareKeysFor(ctx context.Context, client *record.Client, now time.Time) error {
+	catalogue, err := s.catalogue(ctx)
+	if err != nil {
+		return err
+	}
+	for _, alg := range keyAlgorithmsFor(client.Needs()) {
+		if catalogue.keys.has(alg) {
+			continue
+		}
+		if err := s.rotateKeys(ctx, now, alg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
