@@ -1,10 +1,18 @@
 package authserver
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
@@ -203,4 +211,187 @@ func (c *call) loggedOut(id string) error {
 		return fmt.Errorf("end interaction: %w", err)
 	}
 	return c.endSession(request, who)
+}
+
+// maxFrames is how many clients are told of a logout by the browser.
+const maxFrames = 20
+
+// frame is an address by which the browser tells a client of a logout. It was made when the
+// session ended, from what was known of the client then.
+type frame struct {
+	URL string `json:"u"`
+}
+
+// frames returns the clients of a session that want to be told by the browser (OpenID
+// Connect Front-Channel Logout, section 3).
+func (c *call) frames(who *Authentication) ([]frame, error) {
+	if who == nil {
+		return nil, nil
+	}
+	found, err := c.s.participants(c.r.Context(), c.now, who.sessionNames())
+	if err != nil {
+		return nil, err
+	}
+	var frames []frame
+	for _, p := range found {
+		if p.client.FrontchannelLogoutURI != "" && len(frames) < maxFrames {
+			frames = append(frames, frame{URL: c.s.frameURL(p.client, p.session)})
+		}
+	}
+	return frames, nil
+}
+
+// frameURL names the session beside the issuer, also to clients that do not insist on it:
+// a page that says whose session is meant cannot sign out of another (section 2).
+func (s *Server) frameURL(cl *client, session string) string {
+	return cl.FrontchannelLogoutURI + querySeparator(cl.FrontchannelLogoutURI) +
+		url.Values{"iss": {s.config.Issuer}, "sid": {s.sessionFor(cl, session)}}.Encode()
+}
+
+// signedOut ends the answer to a logout: back to the client, or to the page that says that
+// it is done; by way of that page, if other clients must be told by the browser first.
+// frames and to were found out before the session ended.
+func (c *call) signedOut(frames []frame, to string) error {
+	c.s.SessionsEnded()
+	if len(frames) == 0 && to == "" {
+		c.redirect(c.s.basePath + c.s.config.Pages.SignedOut)
+		return nil
+	}
+	if len(frames) == 0 {
+		c.redirect(to)
+		return nil
+	}
+	i := &interaction{began: c.now, ended: &endedLogout{Frames: frames, ContinueTo: to}}
+	ticket, err := c.interactionTicket(i, true)
+	if err != nil {
+		return err
+	}
+	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
+		return fmt.Errorf("store what follows a logout: %w", err)
+	}
+	c.redirect(c.s.basePath + c.s.config.Pages.SignedOut + "?interaction=" + url.QueryEscape(i.id))
+	return nil
+}
+
+// endedLogout is a logout whose session has ended, and what the browser has still to do.
+type endedLogout struct {
+	Frames []frame `json:"f"`
+	// ContinueTo was verified when the session was ended.
+	ContinueTo string `json:"t,omitempty"`
+}
+
+// endedInteraction describes what the page after a logout has to show.
+func endedInteraction(id string, ended *endedLogout) *Interaction {
+	shown := &Interaction{ID: id, ContinueTo: ended.ContinueTo, SignedOut: true}
+	for _, f := range ended.Frames {
+		shown.Frames = append(shown.Frames, f.URL)
+	}
+	return shown
+}
+
+// SignOut ends the sign-in session of the browser of r without a request of a client, and
+// writes the answer: the clients that take part are told, and the page says that it is
+// done. If end is not nil it ends the session, in the place of Users.SignOut: somebody's
+// other sessions too, perhaps.
+func (s *Server) SignOut(w http.ResponseWriter, r *http.Request, end func() error) {
+	c := s.newCall(w, r)
+	c.endpoint = s.routes[s.basePath+"/logout"]
+	c.finish(c.signOut(end))
+}
+
+func (c *call) signOut(end func() error) error {
+	who, err := c.s.config.Users.SignedIn(c.r)
+	if err != nil {
+		return fmt.Errorf("find out who is signed in: %w", err)
+	}
+	frames, err := c.frames(who)
+	if err != nil {
+		return err
+	}
+	if end == nil {
+		end = func() error { return c.s.config.Users.SignOut(c.w, c.r) }
+	}
+	if err := end(); err != nil {
+		return fmt.Errorf("sign out: %w", err)
+	}
+	return c.signedOut(frames, "")
+}
+
+// endedLifetime is how long the page after a logout can be shown again.
+const endedLifetime = 5 * time.Minute
+
+// sessionState returns the session_state of an answer (OpenID Connect Session Management,
+// section 3.2): the client, the origin of its page, the browser's state and a salt under a
+// hash, so that the page can ask the frame below whether somebody else is signed in by now.
+// It is "" where no page can ask.
+func (c *call) sessionState(request *authorizationRequest, who *Authentication) string {
+	if c.s.config.SignIn.BrowserStateCookie == "" || who.BrowserState == "" || !request.scope.Has(oauth.ScopeOpenID) {
+		return ""
+	}
+	u, err := url.Parse(request.to.uri)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	salt := rand.Text()
+	hash := sha256.Sum256([]byte(request.client.ID + " " + originOf(u) + " " + who.BrowserState + " " + salt))
+	return hex.EncodeToString(hash[:]) + "." + salt
+}
+
+// originOf is what browsers call the origin of a page at u (HTML, section 7.1.1): without
+// the port that its scheme has by default.
+func originOf(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	switch u.Scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return u.Scheme + "://" + host
+}
+
+// The frame answers "unchanged", "changed" or "error" (section 3.1). It asks nobody: the
+// browser's state is in a cookie, which it can read as far as the browser lets frames on
+// other sites do so.
+const checkSessionScript = `"use strict";
+const name = "COOKIE" + "=";
+const state = () => (document.cookie.split("; ").find((c) => c.startsWith(name)) || name).slice(name.length);
+addEventListener("message", async (event) => {
+  const answer = (text) => event.source && event.source.postMessage(text, event.origin);
+  try {
+    const message = /^([\x21-\x7e]{1,512}) ([0-9a-f]{64})\.([0-9A-Za-z]{1,64})$/.exec(event.data);
+    if (typeof event.data !== "string" || !message || event.origin === "null") return answer("error");
+    const [, client, hash, salt] = message;
+    const text = new TextEncoder().encode([client, event.origin, state(), salt].join(" "));
+    const digest = Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", text)), (b) => b.toString(16).padStart(2, "0")).join("");
+    answer(digest === hash ? "unchanged" : "changed");
+  } catch {
+    answer("error");
+  }
+});
+`
+
+// newCheckSessionPage makes the page and its Content-Security-Policy, once.
+func newCheckSessionPage(cookie string) (page []byte, policy string) {
+	script := strings.Replace(checkSessionScript, "COOKIE", template.JSEscapeString(cookie), 1)
+	hash := sha256.Sum256([]byte(script))
+	page = []byte(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Session</title></head><body><script>` + script + "</script></body></html>\n")
+	policy = "default-src 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors *"
+	return page, policy
+}
+
+// checkSession is the OP iframe, the one page that anybody may frame: it shows nothing, can
+// be given nothing but a question, and answers it for the asker's own origin.
+func (c *call) checkSession() error {
+	if c.s.config.SignIn.BrowserStateCookie == "" {
+		return &oauth.Error{Code: oauth.InvalidRequest, Description: "there is no endpoint at this address", Status: http.StatusNotFound}
+	}
+	h := c.w.Header()
+	h.Set("Content-Security-Policy", c.s.checkSessionPolicy)
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "public, max-age=3600")
+	writeBytes(c.w, http.StatusOK, "text/html; charset=utf-8", c.s.checkSessionPage)
+	return nil
 }
