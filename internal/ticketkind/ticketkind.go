@@ -109,7 +109,7 @@ const (
 	// Participant is a client that takes part in a sign-in session: it got an ID token, or a
 	// code for one, and must be notified when the session ends (OpenID Connect Back-Channel
 	// Logout, section 2.3). The data is the client_id, or a participantNote.
-	//   File: authserver/participants.go
+	//   File: authserver/logout_backchannel.go
 	//   Put: the response with the client's first ID token in the session
 	//   Spent: expiry, or logout
 	Participant storage.Kind = "participant"
