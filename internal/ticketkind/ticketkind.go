@@ -87,7 +87,7 @@ const (
 	//   Spent: expiry
 	GrantAssertion storage.Kind = "grantassertion"
 	// GrantOnce marks what an extension grant has used up (Entitlement.Once).
-	//   File: authserver/hook_grant.go
+	//   File: authserver/hook.go
 	//   Put: the token endpoint
 	//   Spent: expiry
 	GrantOnce storage.Kind = "once"
