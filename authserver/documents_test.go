@@ -1,6 +1,8 @@
 package authserver_test
 
 import (
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/memory"
 )
 
 // documentHost is a site on which clients publish their metadata, over TLS.
@@ -108,4 +112,111 @@ func (s *scene) verbFetched(w http.ResponseWriter, _ *http.Request, words []stri
 	}
 	fmt.Fprintf(w, "%d times\n", s.documents.fetches(words[0]))
 	return nil
+}
+
+// newDescribedScene is a scene that takes the documents of a host of its own.
+func newDescribedScene(t *testing.T) *scene {
+	return newScene(t, scriptSetup{documents: newDocumentHost(t)})
+}
+
+// publish serves a document with some members beside a good one's, and returns its URL.
+func (s *scene) publish(path, members string) string {
+	id := s.documents.server.URL + path
+	return s.documents.serve(path, servedDocument{http.StatusOK, http.Header{"Content-Type": {"application/json"}},
+		[]byte(fmt.Sprintf(`{"client_id": %q, "redirect_uris": [%q]%s}`, id, testCallback, members))})
+}
+
+// A client may prove who it is by a key that its document holds; and must, then.
+func TestClientWithKeysInItsDocument(t *testing.T) {
+	s := newDescribedScene(t)
+	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{s.key.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := s.publish("/client", `, "token_endpoint_auth_method": "private_key_jwt", "jwks": `+string(keys))
+	response := s.authorize("ada", query(id, "scope", "openid", "nonce", "n"))
+	consent, err := response.Location()
+	if err != nil || consent.Path != "/consent" {
+		t.Fatalf("%d %s", response.StatusCode, response.Header.Get("Location"))
+	}
+	r := httptest.NewRequest(http.MethodPost, "/consent", nil)
+	for _, cookie := range response.Cookies() {
+		r.AddCookie(cookie)
+	}
+	r.AddCookie(&http.Cookie{Name: sessionCookie, Value: s.latest()})
+	w := httptest.NewRecorder()
+	s.server.Consented(w, r, consent.Query().Get("interaction"), authserver.ConsentAnswer{Subject: "ada", Scope: []string{"openid"}})
+	back, err := w.Result().Location()
+	if err != nil || back.Query().Get("code") == "" {
+		t.Fatalf("%d %s", w.Code, w.Header().Get("Location"))
+	}
+	form := []string{"grant_type", "authorization_code", "code", back.Query().Get("code"), "code_verifier", testVerifier}
+	s.post("/token", "", append(form, "client_id", id)...).want(t, http.StatusUnauthorized, "invalid_client")
+	assertion, err := s.sign(jose.ES256, "client-authentication+jwt", "", map[string]any{"iss": id, "sub": id, "aud": scriptIssuer, "jti": "1", "exp": "+60s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	form = append(form, "client_assertion", assertion, "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+	a := s.post("/token", "", form...)
+	a.want(t, http.StatusOK, "")
+	if got := s.userinfo(a.AccessToken); got.status != http.StatusOK || got.Sub != "ada" {
+		t.Errorf("UserInfo: %d %s", got.status, got.body)
+	}
+	if n := s.documents.fetches("/client"); n != 1 {
+		t.Errorf("the document was fetched %d times", n)
+	}
+}
+
+// Without a network that the operator names, nothing on this machine is asked, and the page
+// says the same as of a document that is not there.
+func TestDC07_DC11_NoDocumentOfThisMachine(t *testing.T) {
+	documents := newDocumentHost(t)
+	host := documents.server.Listener.Addr().String()
+	s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
+		c.MetadataDocuments.AllowedHosts = []string{host, "localhost" + host[strings.LastIndex(host, ":"):]}
+		c.Outgoing.CertificateAuthorities = x509.NewCertPool()
+		c.Outgoing.CertificateAuthorities.AddCert(documents.server.Certificate())
+	})
+	s.documents = documents
+	id := s.publish("/client", "")
+	pages := map[string]bool{}
+	for _, id := range []string{id, strings.Replace(id, "127.0.0.1", "localhost", 1), documents.server.URL + "/absent"} {
+		response := s.authorize("ada", query(id))
+		if response.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %d", id, response.StatusCode)
+		}
+		body := make([]byte, 200)
+		n, _ := response.Body.Read(body)
+		text, _, _ := strings.Cut(string(body[:n]), "Reference")
+		pages[text] = true
+	}
+	if n := documents.fetches("/client") + documents.fetches("/absent"); n != 0 || len(pages) != 1 {
+		t.Errorf("%d requests reached this machine; the pages are %v", n, pages)
+	}
+}
+
+// Clients of the Model Context Protocol look for all of this before they use a document.
+func TestMetadataOfDocuments(t *testing.T) {
+	metadata := func(s *scene) string {
+		return s.do(httptest.NewRequest(http.MethodGet, "/.well-known/oauth-authorization-server", nil)).body
+	}
+	with, without := metadata(newDescribedScene(t)), metadata(newScene(t, scriptSetup{}))
+	for _, member := range []string{`"client_id_metadata_document_supported":true`, `"none"`, `"code_challenge_methods_supported":["S256"]`, `"authorization_response_iss_parameter_supported":true`} {
+		if !strings.Contains(with, member) {
+			t.Errorf("%s is not in the metadata", member)
+		}
+	}
+	if strings.Contains(without, "client_id_metadata_document") {
+		t.Error("it is in the metadata of a server that takes no documents")
+	}
+}
+
+func TestDC16_NoClientIsRegisteredUnderAURL(t *testing.T) {
+	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 100}})
+	for range 50 {
+		status, answer := s.register(map[string]any{"redirect_uris": []string{testCallback}, "client_id": "https://app.example.com/client"})
+		if id, _ := answer["client_id"].(string); status != http.StatusCreated || !strings.HasPrefix(id, "client-") {
+			t.Fatalf("%d: client_id %q", status, id)
+		}
+	}
 }
