@@ -11,8 +11,7 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 )
 
-// Config says how people sign in. The zero value of each optional field is the secure
-// default.
+// Config configures sign-in. The zero value of each optional field is the secure default.
 type Config struct {
 	Store Store
 	// Logger receives the security events; nil means slog.Default().
@@ -20,29 +19,29 @@ type Config struct {
 	// SessionLifetime is how long a sign-in lasts; zero means 12 hours.
 	SessionLifetime time.Duration
 	// PasswordHashes is how many passwords are hashed at once. Zero means half of the
-	// processors, at least one: a flood of sign-ins then never takes more than that from
-	// those who fetch tokens, and never more memory than 19 MiB for each. Half as many, at
-	// least one, run besides for devices that are known to the account.
+	// processors, at least one: many sign-ins then leave the rest to token requests, and need
+	// at most 19 MiB each. In addition, half as many, at least one, are reserved for devices
+	// that are known to the account.
 	PasswordHashes int
-	// Secret names accounts that do not exist in the counts of failed attempts, the same on
-	// all nodes. Nil: each process has its own name for them.
+	// Secret is the key that hides the identifiers of unknown accounts in the counts of failed
+	// attempts. All nodes need the same one. If it is nil, each process has its own.
 	Secret []byte
 }
 
-// Accounts signs people in. All methods are safe for concurrent use.
+// Accounts authenticates users and keeps their sessions. All methods are safe for concurrent
+// use.
 type Accounts struct {
 	store           Store
 	logger          *slog.Logger
 	events          *event.Log
 	sessionLifetime time.Duration
 	limits          limits
-	// hashing is for everybody, reserved for devices that are known to the account and for
-	// people who are signed in.
+	// reserved is for devices that are known to the account and for signed-in users, hashing
+	// for everyone else.
 	hashing, reserved *hashTurns
-	// verify is VerifyPassword.
+	// verify is VerifyPassword, except in tests.
 	verify func(hash, password string) bool
-	// logKey masks what unknown people typed before it is logged, countKey before it is
-	// counted.
+	// logKey masks identifiers of unknown accounts in the log, countKey in the counts.
 	logKey, countKey []byte
 }
 
@@ -85,8 +84,8 @@ func New(config Config) (*Accounts, error) {
 	return a, nil
 }
 
-// HashPassword is the package's HashPassword in its turn, for somebody who is signed in or
-// otherwise known; ErrBusy if that does not come soon.
+// HashPassword is like the package's function of that name, but waits for one of the turns that
+// are reserved for known users. It returns ErrBusy if the wait is too long.
 func (a *Accounts) HashPassword(ctx context.Context, password string) (string, error) {
 	return hashInTurn(ctx, a.reserved, "", password)
 }

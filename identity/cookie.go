@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/internal/ticketkind"
 )
 
-// The cookies; internal/cookiename makes their full names of these and the issuer.
+// The base names of the cookies; internal/cookiename derives the full names from the issuer.
 const (
 	sessionCookie = "valetkey_session"
 	deviceCookie  = "valetkey_device"
@@ -20,39 +20,38 @@ const (
 	checkCookie   = "valetkey_check"
 )
 
-// SetSessionCookie gives the browser the secret of a session, for as long as it is open.
-// An issuer of http, which only loopback may have, gets a cookie without Secure and
-// without the prefix that demands it.
+// SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
+// closed. For an http issuer, which is allowed only on loopback, the cookie has neither Secure
+// nor the __Host- prefix.
 //
-// Beside it goes a cookie that scripts of this origin may read: a value that changes when
-// somebody signs in or out here, and says nothing else (OpenID Connect Session Management,
-// section 3.2).
+// It also sets a cookie that scripts of this origin can read. Its value changes when a user signs
+// in or out, and reveals nothing else (OpenID Connect Session Management, section 3.2).
 func SetSessionCookie(w http.ResponseWriter, issuer, secret string) {
 	http.SetCookie(w, newCookie(issuer, sessionCookie, secret))
 	http.SetCookie(w, newStateCookie(issuer, BrowserState(sid(ticketkind.Session.Hash(secret)))))
 }
 
-// BrowserState returns what the readable cookie holds during a session.
+// BrowserState returns the value of the readable cookie during a session.
 func BrowserState(session string) string {
 	sum := sha256.Sum256([]byte("valetkey browser state\x00" + session))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// BrowserStateCookie is the name of the readable cookie.
+// BrowserStateCookie returns the name of the readable cookie.
 func BrowserStateCookie(issuer string) string { return cookiename.Of(issuer, stateCookie) }
 
-// newStateCookie returns a cookie that frames on other sites see too, where the browser
-// lets them.
+// newStateCookie returns a cookie that frames on other sites receive too, if the browser allows
+// it.
 func newStateCookie(issuer, value string) *http.Cookie {
 	cookie := newCookie(issuer, stateCookie, value)
 	cookie.HttpOnly = false
-	if cookie.Secure { // browsers take SameSite=None with it alone
+	if cookie.Secure { // browsers accept SameSite=None only with Secure
 		cookie.SameSite = http.SameSiteNoneMode
 	}
 	return cookie
 }
 
-// ClearSessionCookie takes the cookies back.
+// ClearSessionCookie deletes the session cookie and the readable cookie.
 func ClearSessionCookie(w http.ResponseWriter, issuer string) {
 	for _, cookie := range []*http.Cookie{newCookie(issuer, sessionCookie, ""), newStateCookie(issuer, "")} {
 		cookie.MaxAge = -1
@@ -60,20 +59,20 @@ func ClearSessionCookie(w http.ResponseWriter, issuer string) {
 	}
 }
 
-// SessionCookie returns the secret that a browser sent; "" if it sent none, or several,
-// of which one may be somebody else's.
+// SessionCookie returns the secret that a browser sent; "" if it sent none, or several, of which
+// one may have been planted.
 func SessionCookie(r *http.Request, issuer string) string {
 	return readCookie(r, issuer, sessionCookie)
 }
 
-// SetDeviceCookie gives the browser the secret of RememberDevice, for half a year.
+// SetDeviceCookie sets a cookie with the secret of RememberDevice, for half a year.
 func SetDeviceCookie(w http.ResponseWriter, issuer, secret string) {
 	cookie := newCookie(issuer, deviceCookie, secret)
 	cookie.MaxAge = int(deviceLifetime / time.Second)
 	http.SetCookie(w, cookie)
 }
 
-// SetNoticeCookie gives the browser what the next page says, for a minute.
+// SetNoticeCookie sets a cookie with the notice for the next page, for a minute.
 func SetNoticeCookie(w http.ResponseWriter, issuer, value string) {
 	cookie := newCookie(issuer, noticeCookie, value)
 	cookie.MaxAge = 60
@@ -83,14 +82,14 @@ func SetNoticeCookie(w http.ResponseWriter, issuer, value string) {
 // NoticeCookie returns the notice that a browser sent; "" if it sent none or several.
 func NoticeCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, noticeCookie) }
 
-// ClearNoticeCookie takes the notice back.
+// ClearNoticeCookie deletes the notice.
 func ClearNoticeCookie(w http.ResponseWriter, issuer string) {
 	cookie := newCookie(issuer, noticeCookie, "")
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
 }
 
-// SetCheckCookie gives the browser a cookie for a minute, to see whether it keeps any.
+// SetCheckCookie sets a cookie for a minute, to find out whether the browser accepts cookies.
 func SetCheckCookie(w http.ResponseWriter, issuer string) {
 	cookie := newCookie(issuer, checkCookie, "1")
 	cookie.MaxAge = 60

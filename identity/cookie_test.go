@@ -26,7 +26,7 @@ func requestWith(cookies ...*http.Cookie) *http.Request {
 
 const cookieIssuer = "https://login.example.com"
 
-func TestSE01_CookiesOfTheServerAreItsOwn(t *testing.T) {
+func TestSE01_CookieAttributes(t *testing.T) {
 	session := set(func(w http.ResponseWriter) { identity.SetSessionCookie(w, cookieIssuer, "session-secret") })
 	device := set(func(w http.ResponseWriter) { identity.SetDeviceCookie(w, cookieIssuer, "device-secret") })
 	secrets := 0
@@ -37,25 +37,25 @@ func TestSE01_CookiesOfTheServerAreItsOwn(t *testing.T) {
 		if strings.Contains(cookie.Value, "secret") {
 			secrets++
 			if !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode {
-				t.Errorf("%s can be read by scripts, or goes with requests of other sites: %v", cookie.Name, cookie)
+				t.Errorf("%s can be read by scripts, or is sent with requests of other sites: %v", cookie.Name, cookie)
 			}
 		}
 	}
 	if secrets != 2 {
-		t.Errorf("%d cookies hold a secret: the one that scripts read must not", secrets)
+		t.Errorf("%d cookies contain a secret: the one that scripts read must not", secrets)
 	}
 	if got := identity.SessionCookie(requestWith(session...), cookieIssuer); got != "session-secret" {
 		t.Errorf("the session is %q", got)
 	}
 	for _, cookie := range set(func(w http.ResponseWriter) { identity.ClearSessionCookie(w, cookieIssuer) }) {
 		if cookie.MaxAge >= 0 || cookie.Value != "" {
-			t.Errorf("%s is not taken back", cookie.Name)
+			t.Errorf("%s is not deleted", cookie.Name)
 		}
 	}
 }
 
-// A cookie counts under its own name, once, and for its own issuer's scheme.
-func TestSE01_CookiesThatDoNotCount(t *testing.T) {
+// Only a single cookie with the exact name and for the issuer's scheme is accepted.
+func TestSE01_OtherCookiesAreIgnored(t *testing.T) {
 	session := set(func(w http.ResponseWriter) { identity.SetSessionCookie(w, cookieIssuer, "secret") })[0]
 	device := set(func(w http.ResponseWriter) { identity.SetDeviceCookie(w, cookieIssuer, "device") })[0]
 	bare := &http.Cookie{Name: strings.TrimPrefix(session.Name, "__Host-"), Value: "planted"}
@@ -71,15 +71,15 @@ func TestSE01_CookiesThatDoNotCount(t *testing.T) {
 		}
 	}
 	if got := identity.SessionCookie(requestWith(session, bare, device), cookieIssuer); got != "secret" {
-		t.Errorf("beside others: %q", got)
+		t.Errorf("with other cookies: %q", got)
 	}
 	if got := identity.DeviceCookie(requestWith(session), cookieIssuer); got != "" {
-		t.Errorf("the session's cookie is a device's: %q", got)
+		t.Errorf("the session cookie is accepted as a device cookie: %q", got)
 	}
 }
 
-// What scripts can read changes with the session, and does not give it away.
-func TestTheReadableCookieSaysNothing(t *testing.T) {
+// The value that scripts can read changes with the session, and does not reveal it.
+func TestReadableCookieRevealsNothing(t *testing.T) {
 	value := func(secret string) string {
 		for _, cookie := range set(func(w http.ResponseWriter) { identity.SetSessionCookie(w, cookieIssuer, secret) }) {
 			if !cookie.HttpOnly {

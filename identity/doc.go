@@ -1,19 +1,18 @@
-// Package identity keeps resource owners (RFC 6749, section 1.1): who they are, how they
-// prove it, and for how long that holds in one browser. It knows nothing of OAuth; package
-// ui introduces the two.
+// Package identity manages resource owners (RFC 6749, section 1.1): users, their passwords and
+// their sign-in sessions. It does not know OAuth; package ui connects the two.
 //
-//	store.go           User, and what the package asks of a database
-//	identifier.go      when two usernames or e-mail addresses are the same
-//	passwordhash.go    argon2id, and the hashes that other systems left
+//	store.go           User, and the database interface
+//	identifier.go      when two usernames or email addresses are the same
+//	passwordhash.go    argon2id, and hashes imported from other systems
 //	passwordpolicy.go  which passwords may be chosen
 //	accounts.go        Config, New
-//	passwordkind.go    the same work for every attempt, whatever hashes there are
-//	signin.go          a username and a password become a User
-//	limits.go          how many attempts are allowed, from which device and network
-//	hashqueue.go       whose password is hashed next
+//	passwordkind.go    constant work for every attempt, whatever hashes are stored
+//	signin.go          authentication with username and password
+//	limits.go          how many attempts are allowed, by device and network
+//	hashqueue.go       the queue of passwords to hash
 //	session.go         sign-in sessions
-//	endedsession.go    who is told that one has ended
-//	cookie.go          their cookies
+//	endedsession.go    notes about sessions that have ended
+//	cookie.go          cookies
 //	password.go        changing a password
 //	setup.go           the first administrator
 package identity

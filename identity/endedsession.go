@@ -15,23 +15,22 @@ import (
 // KindSession is the kind of a session's ticket.
 const KindSession = ticketkind.Session
 
-// endedFamily is that of every such note.
+// endedFamily is the ticket family of all such notes.
 const endedFamily = "sessions ended"
 
-// endedLifetime is how long after the session's own end a note is kept for those who ask.
+// endedLifetime is how long a note is kept after the session would have expired.
 const endedLifetime = 7 * 24 * time.Hour
 
-// EndedSession is a session that was ended before its time.
+// EndedSession is a session that was ended before it expired.
 type EndedSession struct {
 	UserID string
-	// Names are its public names: the last one, and those from before the person proved
-	// again who they are.
+	// Names are its public names: the last one, and the earlier ones from before the user
+	// signed in again.
 	Names []string
 }
 
-// EndedNote returns the note to be stored when the session of a ticket is ended. It is nil
-// where nobody need be told: the session goes on under another name, or the ticket cannot
-// be read, so that it never was anybody's session.
+// EndedNote returns the note to store when the session of a ticket is ended. It is nil if there
+// is nothing to report: the session continues under another name, or the ticket is malformed.
 func EndedNote(ticket storage.Ticket) *storage.Ticket {
 	session, userID, err := readSession(ticket)
 	if err != nil || !ticket.Spent.IsZero() {
@@ -44,8 +43,8 @@ func EndedNote(ticket storage.Ticket) *storage.Ticket {
 	return &storage.Ticket{Key: ticketkind.EndedSession.Hash(session.ID), Family: endedFamily, Data: data, Expires: ticket.Expires.Add(endedLifetime)}
 }
 
-// Keeps reports whether a ticket is that of a session in u.Kept, by its present or an earlier
-// name. It is for stores.
+// Keeps reports whether a ticket belongs to a session in u.Kept, by its current or an earlier
+// name. Stores call it.
 func (u *User) Keeps(ticket storage.Ticket) bool {
 	if ticket.Kind != KindSession || len(u.Kept) == 0 {
 		return false
@@ -54,7 +53,8 @@ func (u *User) Keeps(ticket storage.Ticket) bool {
 	return err == nil && slices.ContainsFunc(append(session.Former(), session.ID), func(name string) bool { return slices.Contains(u.Kept, name) })
 }
 
-// EndedSessions returns sessions that were ended and are not forgotten yet, at most limit.
+// EndedSessions returns at most limit sessions that have ended and were not passed to
+// ForgetEnded yet.
 func (a *Accounts) EndedSessions(ctx context.Context, now time.Time, limit int) ([]EndedSession, error) {
 	notes, err := a.store.FindFamily(ctx, now, endedFamily, ticketkind.EndedSession, limit)
 	if err != nil {
@@ -69,7 +69,7 @@ func (a *Accounts) EndedSessions(ctx context.Context, now time.Time, limit int) 
 	return ended, nil
 }
 
-// ForgetEnded forgets ended sessions, after everybody has been told.
+// ForgetEnded forgets ended sessions after all clients have been notified.
 func (a *Accounts) ForgetEnded(ctx context.Context, ended []EndedSession) error {
 	var keys []storage.Key
 	for _, session := range ended {
@@ -85,7 +85,7 @@ func (a *Accounts) ForgetEnded(ctx context.Context, ended []EndedSession) error 
 func (a *Accounts) endTicket(ctx context.Context, now time.Time, ticket storage.Ticket) error {
 	if note := EndedNote(ticket); note != nil {
 		err := a.store.Spend(ctx, now, []storage.Key{ticket.Key}, *note)
-		// Somebody else ended it at this moment, or it has just got another name.
+		// It was ended or renamed concurrently.
 		if err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}

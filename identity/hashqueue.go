@@ -8,41 +8,41 @@ import (
 	"time"
 )
 
-// ErrBusy says that too many sign-ins wait already. Nothing was checked; BusyRetryAfter is
-// a good time to try again.
-var ErrBusy = errors.New("identity: too many people are signing in at this moment")
+// ErrBusy means that too many sign-ins are waiting. Nothing was checked. The caller should try
+// again after BusyRetryAfter.
+var ErrBusy = errors.New("identity: too many sign-ins are waiting")
 
-// BusyRetryAfter goes into the Retry-After header of a response to ErrBusy.
+// BusyRetryAfter is the value of the Retry-After header after ErrBusy.
 const BusyRetryAfter = 2 * time.Second
 
 const (
-	// hashWait is how long a sign-in waits for its turn to be hashed, and hashQueue how
-	// many may wait for each that is being hashed.
+	// hashWait is how long a sign-in waits for its turn, and hashQueue how many may wait for
+	// each one that is being hashed.
 	hashWait  = 5 * time.Second
 	hashQueue = 64
 )
 
-// hashTurns lets a bounded number of password hashes run at once and a bounded number wait
-// for a bounded time. Owners take turns, so that one who sends many waits for themselves.
-// When the queue is full, the owner with the most waiting loses the last of them.
+// hashTurns limits how many password hashes run at once, how many wait, and for how long.
+// Owners take turns, so that an owner with many requests delays only itself. When the queue is
+// full, the owner with the most waiting requests loses its last one.
 type hashTurns struct {
 	mu      sync.Mutex
 	free    int
 	most    int // waiting
 	waiting int
-	owners  []*hashOwner // those with somebody waiting; the first is next
+	owners  []*hashOwner // owners with waiting requests; the first is next
 }
 
 type hashOwner struct {
 	name  string
-	turns []chan bool // true: your turn; false: too many wait
+	turns []chan bool // receives true for a turn, false if too many are waiting
 }
 
 func newHashTurns(atOnce int) *hashTurns {
 	return &hashTurns{free: atOnce, most: atOnce * hashQueue}
 }
 
-// enter waits for a turn, which the caller has until leave.
+// enter waits for a turn, which lasts until leave.
 func (h *hashTurns) enter(ctx context.Context, owner string) error {
 	turn := h.join(owner)
 	if turn == nil {
@@ -59,7 +59,7 @@ func (h *hashTurns) enter(ctx context.Context, owner string) error {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	if h.giveUp(owner, turn) {
+	if h.cancel(owner, turn) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -68,10 +68,10 @@ func (h *hashTurns) enter(ctx context.Context, owner string) error {
 	if mine := <-turn; !mine {
 		return ErrBusy
 	}
-	return nil // the turn came at the same moment
+	return nil // the turn arrived at the same moment
 }
 
-// join returns nil if it is the caller's turn at once.
+// join returns nil if the caller has a turn immediately.
 func (h *hashTurns) join(owner string) chan bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -92,8 +92,8 @@ func (h *hashTurns) join(owner string) chan bool {
 	return turn
 }
 
-// drop sends away the last of the owner with the most waiting; of several such owners, that
-// of the one who came last.
+// drop rejects the last request of the owner with the most waiting ones; of several such owners,
+// that of the last one.
 func (h *hashTurns) drop() {
 	busiest := 0
 	for i, o := range h.owners {
@@ -108,7 +108,7 @@ func (h *hashTurns) drop() {
 	h.removed(busiest)
 }
 
-// removed is called when owner i has one waiting less.
+// removed is called after a waiting request of owner i was removed.
 func (h *hashTurns) removed(i int) {
 	h.waiting--
 	if len(h.owners[i].turns) == 0 {
@@ -116,8 +116,8 @@ func (h *hashTurns) removed(i int) {
 	}
 }
 
-// giveUp takes a turn back; false if it has been decided.
-func (h *hashTurns) giveUp(owner string, turn chan bool) bool {
+// cancel withdraws a waiting request; it returns false if it has already been decided.
+func (h *hashTurns) cancel(owner string, turn chan bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i, o := range h.owners {

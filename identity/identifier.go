@@ -12,22 +12,21 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxIdentifierBytes is the length of the longest e-mail address that SMTP carries
-// (RFC 5321, section 4.5.3.1.3, without its angle brackets).
+// maxIdentifierBytes is the maximum length of an email address in SMTP (RFC 5321, section
+// 4.5.3.1.3, without the angle brackets).
 const maxIdentifierBytes = 254
 
-// errIdentifier says what a username or e-mail address may be made of, in words for the
-// person who chose it.
-var errIdentifier = errors.New("a username or e-mail address has 1 to 254 bytes and is made of letters, digits and ASCII punctuation, without spaces, invisible characters or letters of several scripts")
+// errIdentifier describes a valid username or email address. End users see it.
+var errIdentifier = errors.New("use letters, digits and ASCII punctuation, at most 254 bytes, without spaces, invisible characters or mixed alphabets")
 
-// CanonicalIdentifier returns the one form under which a username or an e-mail address
-// is stored and looked up, so that two that look or sound the same are the same. Each part
-// around an @ is prepared by UsernameCaseMapped (RFC 8265, section 3.3), which maps full
-// and half width and upper case and refuses whatever is invisible, changes direction or
-// stands for another character. Beyond the profile, letters are case-folded (ß is ss), the
-// dotless ı is i, and Latin may not mix with Cyrillic or Greek, whose letters look alike.
-// The canonical form of a canonical form is the same; what has no such form is refused. The
-// error tells a person what is wrong.
+// CanonicalIdentifier returns the form in which a username or email address is stored and
+// looked up, so that identifiers that look or sound the same are the same. Each part around an
+// @ is prepared with UsernameCaseMapped (RFC 8265, section 3.3), which maps full width, half
+// width and upper case, and refuses characters that are invisible, change the text direction or
+// are compatibility forms. In addition, letters are case-folded (ß becomes ss), the dotless ı
+// becomes i, and Latin must not be mixed with Cyrillic or Greek, which look alike. The function
+// is idempotent: identifiers without a stable form are refused. The error is suitable for end
+// users.
 func CanonicalIdentifier(s string) (string, error) {
 	canonical, err := mapIdentifier(strings.TrimSpace(s))
 	if err != nil {
@@ -56,8 +55,7 @@ func mapIdentifier(s string) (string, error) {
 	return strings.Join(parts, "@"), nil
 }
 
-// mixesScripts reports whether letters of more than one of the look-alike scripts stand
-// in s.
+// mixesScripts reports whether s contains letters of more than one of the look-alike scripts.
 func mixesScripts(s string) bool {
 	found := 0
 	for _, script := range []*unicode.RangeTable{unicode.Latin, unicode.Cyrillic, unicode.Greek} {
@@ -68,14 +66,14 @@ func mixesScripts(s string) bool {
 	return found > 1
 }
 
-// Email returns the e-mail address of the person, "" if none is known.
+// Email returns the email address of the user; "" if it is unknown.
 func (u *User) Email() string {
 	email, _ := u.Claims["email"].(string)
 	return email
 }
 
-// Identifiers returns the canonical identifiers that find the person: the username and
-// the e-mail address. What Check refuses is left out.
+// Identifiers returns the canonical identifiers by which the user is found: the username and the
+// email address. Invalid ones are left out.
 func (u *User) Identifiers() []string {
 	var identifiers []string
 	for _, s := range []string{u.Username, u.Email()} {
@@ -87,11 +85,10 @@ func (u *User) Identifiers() []string {
 	return identifiers
 }
 
-// Check reports the first thing that keeps the record from being stored, in words for
-// whoever wrote it.
+// Check returns the first reason why the record cannot be stored, in words for its author.
 func (u *User) Check() error {
 	if u.ID == "" || len(u.ID) > 255 || strings.ContainsFunc(u.ID, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("sub: 1 to 255 printable ASCII characters without spaces (OpenID Connect Core, section 2)")
+		return errors.New("sub: use 1 to 255 printable ASCII characters without spaces (OpenID Connect Core, section 2)")
 	}
 	if _, err := CanonicalIdentifier(u.Username); err != nil {
 		return fmt.Errorf("username: %w", err)
@@ -112,11 +109,11 @@ func (u *User) Check() error {
 func checkEmail(claim any) error {
 	email, ok := claim.(string)
 	if !ok {
-		return errors.New("an e-mail address is a text")
+		return errors.New("must be a string")
 	}
 	local, domain, found := strings.Cut(email, "@")
 	if !found || local == "" || domain == "" || strings.Contains(domain, "@") {
-		return errors.New("an e-mail address has one @, with something before and after it")
+		return errors.New("use an address of the form name@domain")
 	}
 	_, err := CanonicalIdentifier(email)
 	return err

@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-func TestUN01_LookAlikesAreOneIdentifierOrNone(t *testing.T) {
+func TestUN01_LookAlikesAreTheSameOrInvalid(t *testing.T) {
 	same := [][2]string{
 		{"alice", "ALICE"}, {"alice", "  alice\t"}, {"alice", "ａｌｉｃｅ"}, {"alice", "ＡＬＩＣＥ"},
 		{"kate", "\u212Aate"},             // Kelvin sign
@@ -34,7 +34,7 @@ func TestUN01_LookAlikesAreOneIdentifierOrNone(t *testing.T) {
 	}
 }
 
-func TestCanonicalIdentifierKeepsPeopleApart(t *testing.T) {
+func TestCanonicalIdentifierIsDistinctAndStable(t *testing.T) {
 	seen := map[string]string{}
 	for _, s := range []string{"alice", "alicé", "bob", "bob+tag@example.com", "bob@example.com", "b.ob@example.com", "bob@example.org", "דוד", "דוד@example.com", "李雷", "王芳", "user_1", "user-1", "o'neil"} {
 		c, err := CanonicalIdentifier(s)
@@ -67,7 +67,7 @@ func FuzzCanonicalIdentifier(f *testing.F) {
 	})
 }
 
-func TestLG33_UsernameIsNobodysEmail(t *testing.T) {
+func TestLG33_UsernameCannotBeAnothersEmail(t *testing.T) {
 	alice := &User{ID: "1", Username: "alice", Claims: map[string]any{"email": "Alice@Example.com"}}
 	mallory := &User{ID: "2", Username: "ALICE@example.com"}
 	if err := newMapStore(alice).CreateUser(t.Context(), mallory); err != ErrIdentifierTaken {

@@ -13,24 +13,23 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Attempts at passwords are limited by what the caller shows (NIST SP 800-63B-4, section
-// 3.2.2). A device that signed the account in before, known by its cookie, and a network
-// from which the account was signed in before, each have a budget of their own. Everybody
-// else shares one for each account. Whoever uses up the shared one has no influence on the
-// others.
+// Password attempts are limited by account and origin (NIST SP 800-63B-4, section 3.2.2). A
+// device on which the account was signed in before, known by its cookie, and a network from
+// which it was signed in before each have their own budget. All other origins share one budget
+// for each account. Using up the shared budget does not affect the others.
 var (
-	// attemptPace is for an account from one place: a known device, or a network.
+	// attemptPace limits attempts at an account from one known device or one network.
 	attemptPace = ratelimit.Limit{Burst: 5, Every: time.Minute}
-	// attemptTotal is for an account: from one known device, from one known network, and
-	// from all unknown places together.
+	// attemptTotal limits attempts at an account from one known device, from one known network,
+	// and from all unknown origins together.
 	attemptTotal = ratelimit.Limit{Burst: 100, Every: 15 * time.Minute}
-	// accountsByNetwork is how many accounts fail from a network where they are not known.
+	// accountsByNetwork limits how many accounts can fail from a network that they do not know.
 	accountsByNetwork = ratelimit.Limit{Burst: 100, Every: 10 * time.Second}
-	// signUpsByNetwork is for new accounts.
+	// signUpsByNetwork limits new accounts from a network.
 	signUpsByNetwork = ratelimit.Limit{Burst: 20, Every: 6 * time.Minute}
 )
 
-// limits are the limits of sign-in. Those on passwords are counted over all nodes.
+// limits are the limits of sign-in. Password attempts are counted across all nodes.
 type limits struct {
 	pace, total, accounts, signUps *ratelimit.Limiter
 }
@@ -47,30 +46,30 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 	}
 }
 
-// place is where an attempt comes from, as far as limits are concerned.
+// place is the origin of an attempt, as far as limits are concerned.
 type place struct {
 	pace, total ratelimit.Key
-	// stranger says that the account was never signed in from this device or network;
-	// network is then counted for each account that fails.
+	// stranger is set if the account was never signed in from this device or network. Each
+	// account that fails then counts against the network.
 	stranger bool
 	network  ratelimit.Key
-	// reserved says that the password is hashed in the turns that are kept for known
-	// devices; owner is whose turn it is.
+	// reserved is set if the password is hashed in a turn that is reserved for known devices.
+	// owner is the owner of the turn.
 	reserved bool
 	owner    string
 }
 
-// placeOf finds out what is known of an attempt at an account. It does the same for accounts
-// that do not exist.
+// placeOf returns the place of an attempt at an account. It does the same work for accounts that
+// do not exist.
 func (a *Accounts) placeOf(ctx context.Context, now time.Time, account string, attempt Attempt) (place, error) {
 	network := ratelimit.Network(attempt.Remote)
 	device, err := a.deviceOf(ctx, now, attempt.Device)
 	if err != nil {
-		return place{}, fmt.Errorf("recognise the device: %w", err)
+		return place{}, fmt.Errorf("recognize the device: %w", err)
 	}
 	_, err = a.store.Get(ctx, now, networkKey(account, attempt.Remote))
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return place{}, fmt.Errorf("recognise the network: %w", err)
+		return place{}, fmt.Errorf("recognize the network: %w", err)
 	}
 	switch {
 	case device != "" && device == account:
@@ -86,9 +85,9 @@ func (a *Accounts) placeOf(ctx context.Context, now time.Time, account string, a
 	}, nil
 }
 
-// take counts an attempt before it is made, so that parallel ones cannot all pass, and
-// returns zero; or it counts nothing and returns how long to wait. The own limits of the
-// caller come first, those that are shared with others last.
+// take counts an attempt before it is evaluated, so that parallel attempts cannot all pass, and
+// returns zero. If a limit is exceeded, it counts nothing and returns how long to wait. Limits
+// of the caller alone are checked before shared ones.
 func (l *limits) take(ctx context.Context, now time.Time, p *place) time.Duration {
 	l.pace.Load(ctx, now, p.pace)
 	l.total.Load(ctx, now, p.total)
@@ -113,7 +112,7 @@ func (l *limits) take(ctx context.Context, now time.Time, p *place) time.Duratio
 	return wait
 }
 
-// undo uncounts an attempt that was not evaluated.
+// undo takes back an attempt that was not evaluated.
 func (l *limits) undo(now time.Time, p *place) {
 	l.pace.Undo(now, p.pace)
 	l.total.Undo(now, p.total)
@@ -131,7 +130,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 	}
 }
 
-// Close stores what was counted and is not stored yet, and logs what was left out of the log.
+// Close stores pending counts and logs pending events.
 func (a *Accounts) Close() {
 	a.events.Close()
 	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts} {
@@ -139,14 +138,14 @@ func (a *Accounts) Close() {
 	}
 }
 
-// networkLifetime is how long a network is known after a sign-in.
+// networkLifetime is how long a network is remembered after a sign-in.
 const networkLifetime = deviceLifetime
 
 func networkKey(account string, remote netip.Addr) storage.Key {
 	return ticketkind.KnownNetwork.Hash(account + "\x00" + ratelimit.Network(remote))
 }
 
-// rememberNetwork notes that an account was signed in from a network.
+// rememberNetwork stores that an account was signed in from a network.
 func (a *Accounts) rememberNetwork(ctx context.Context, now time.Time, userID string, remote netip.Addr) error {
 	if !remote.IsValid() {
 		return nil
@@ -165,7 +164,7 @@ func (a *Accounts) rememberNetwork(ctx context.Context, now time.Time, userID st
 	return err
 }
 
-// throttled is the error of somebody who must wait.
+// throttled returns the error for a caller who must wait.
 func throttled(wait time.Duration) *ThrottledError {
 	return &ThrottledError{(wait + time.Second - 1).Truncate(time.Second)}
 }

@@ -20,10 +20,10 @@ const alicePassword = "lunar module 11"
 
 func noPassword(string, string) bool { return false }
 
-// onlyAlice is VerifyPassword for tests that are not about hashing.
+// onlyAlice replaces VerifyPassword in tests that are not about hashing.
 func onlyAlice(hash, password string) bool { return hash == aliceHash() && password == alicePassword }
 
-// quick returns accounts that hash nothing.
+// quick returns accounts that do not hash.
 func quick(t *testing.T, store Store) *Accounts {
 	a := accounts(t, store)
 	a.verify = onlyAlice
@@ -39,7 +39,7 @@ func isThrottled(err error) bool {
 	return ok
 }
 
-func TestSH03_AnOfficeWithWrongPasswordsLocksNobodyOut(t *testing.T) {
+func TestSH03_FailuresFromOneNetworkLockNoOneOut(t *testing.T) {
 	bob := &User{ID: "b", Username: "bob", PasswordHash: aliceHash()}
 	carol := &User{ID: "c", Username: "carol", PasswordHash: aliceHash()}
 	for name, identifier := range map[string]func(int) string{
@@ -53,7 +53,7 @@ func TestSH03_AnOfficeWithWrongPasswordsLocksNobodyOut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Bob signed in from this office last month, with another browser.
+			// Bob signed in from this network last month, with another browser.
 			if _, err := a.Authenticate(t.Context(), start.AddDate(0, -1, 0), Attempt{Identifier: "bob", Password: alicePassword, Remote: home}); err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestSH03_AnOfficeWithWrongPasswordsLocksNobodyOut(t *testing.T) {
 				a.Authenticate(t.Context(), start, Attempt{Identifier: identifier(i), Password: "wrong", Remote: home})
 				if i == 50 {
 					if _, err := a.Authenticate(t.Context(), start, Attempt{Identifier: "carol", Password: alicePassword, Remote: home}); err != nil {
-						t.Errorf("an account that was never here, after fifty failures: %v", err)
+						t.Errorf("an account that is new on this network, after fifty failures: %v", err)
 					}
 				}
 			}
@@ -70,14 +70,14 @@ func TestSH03_AnOfficeWithWrongPasswordsLocksNobodyOut(t *testing.T) {
 					t.Errorf("the known device: %v", err)
 				}
 				if _, err := a.Authenticate(t.Context(), start, Attempt{Identifier: "bob", Password: alicePassword, Remote: home}); err != nil {
-					t.Errorf("an account that is known in this office: %v", err)
+					t.Errorf("an account that is known on this network: %v", err)
 				}
 			}
 		})
 	}
 }
 
-func TestSH04_AFloodOfStrangersLeavesTheKnownDeviceItsHashes(t *testing.T) {
+func TestSH04_KnownDevicesHaveReservedHashes(t *testing.T) {
 	a := accounts(t, newMapStore(alice(t)))
 	device, err := a.RememberDevice(t.Context(), start, "a", "")
 	if err != nil {
@@ -106,7 +106,7 @@ func TestSH04_AFloodOfStrangersLeavesTheKnownDeviceItsHashes(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the flood does not fill the queue")
+			t.Fatal("the strangers do not fill the queue")
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -116,9 +116,9 @@ func TestSH04_AFloodOfStrangersLeavesTheKnownDeviceItsHashes(t *testing.T) {
 }
 
 // A distributed attack on an account gets the 100 guesses of NIST SP 800-63B-4, section
-// 3.2.2, and then one a quarter of an hour. It keeps out neither the person's devices nor the
-// networks where they signed in before, and strangers no longer than that.
-func TestSH03_ADistributedAttackIsBoundedAndLocksThePersonOutNowhereTheyWere(t *testing.T) {
+// 3.2.2, and then one every 15 minutes. It does not lock out the user's devices or the networks
+// on which the user signed in before, and others no longer than that.
+func TestSH03_DistributedAttackIsLimitedAndDoesNotLockTheUserOut(t *testing.T) {
 	a := quick(t, newMapStore(alice(t)))
 	device, err := a.RememberDevice(t.Context(), start, "a", "")
 	if err != nil {
@@ -150,15 +150,15 @@ func TestSH03_ADistributedAttackIsBoundedAndLocksThePersonOutNowhereTheyWere(t *
 	_, err = a.Authenticate(t.Context(), start, attempt)
 	throttled, ok := errors.AsType[*ThrottledError](err)
 	if !ok || throttled.RetryAfter > 15*time.Minute {
-		t.Fatalf("from a place that nobody knows: %v", err)
+		t.Fatalf("from an unknown network: %v", err)
 	}
 	if _, err := a.Authenticate(t.Context(), start.Add(throttled.RetryAfter), attempt); err != nil {
 		t.Errorf("after the wait: %v", err)
 	}
 }
 
-// A known device that guesses ends up where everybody else is: it may have been stolen.
-func TestSH03_AKnownDeviceHasAHundredGuessesToo(t *testing.T) {
+// A known device is limited too: it may have been stolen.
+func TestSH03_KnownDeviceHasAHundredGuesses(t *testing.T) {
 	a := quick(t, newMapStore(alice(t)))
 	device, err := a.RememberDevice(t.Context(), start, "a", "")
 	if err != nil {
@@ -175,9 +175,9 @@ func TestSH03_AKnownDeviceHasAHundredGuessesToo(t *testing.T) {
 	}
 }
 
-// Behind a proxy that is not trusted everybody has its address. Strangers then cannot keep
-// out those who signed in before.
-func TestSH03_EverybodyBehindOneAddress(t *testing.T) {
+// Behind a proxy that is not trusted, all users have its address. Even then, strangers cannot lock
+// out users who signed in before.
+func TestSH03_AllUsersBehindOneAddress(t *testing.T) {
 	a := quick(t, newMapStore(alice(t), &User{ID: "b", Username: "bob", PasswordHash: aliceHash()}))
 	if _, err := a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: alicePassword, Remote: home}); err != nil {
 		t.Fatal(err)
@@ -186,14 +186,14 @@ func TestSH03_EverybodyBehindOneAddress(t *testing.T) {
 		a.Authenticate(t.Context(), start, Attempt{Identifier: fmt.Sprint("user", i), Password: "wrong", Remote: home})
 	}
 	if _, err := a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: alicePassword, Remote: home}); err != nil {
-		t.Errorf("somebody who was here before: %v", err)
+		t.Errorf("a user who signed in before: %v", err)
 	}
 	if _, err := a.Authenticate(t.Context(), start.Add(10*time.Second), Attempt{Identifier: "bob", Password: alicePassword, Remote: home}); err != nil {
-		t.Errorf("somebody who is here for the first time, ten seconds later: %v", err)
+		t.Errorf("a new user, ten seconds later: %v", err)
 	}
 }
 
-// Nodes share their counts, of people who exist and of those who do not alike.
+// Nodes share their counts, for known and unknown accounts alike.
 func TestSH03_FailuresCountOnAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMapStore(alice(t))
@@ -215,10 +215,10 @@ func TestSH03_FailuresCountOnAllNodes(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 			if _, err := nodes[1].Authenticate(t.Context(), time.Now(), Attempt{Identifier: name, Password: "wrong", Remote: home}); !isThrottled(err) {
-				t.Errorf("%s at the other node: %v", name, err)
+				t.Errorf("%s on the other node: %v", name, err)
 			}
 		}
-		// The right password, once the wait is over, forgets the failures on all nodes.
+		// After the wait, the correct password resets the failures on all nodes.
 		time.Sleep(time.Minute)
 		if _, err := nodes[1].Authenticate(t.Context(), time.Now(), Attempt{Identifier: "alice", Password: alicePassword, Remote: home}); err != nil {
 			t.Fatal(err)
@@ -226,7 +226,7 @@ func TestSH03_FailuresCountOnAllNodes(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		for range 5 {
 			if _, err := nodes[0].Authenticate(t.Context(), time.Now(), Attempt{Identifier: "alice", Password: "wrong", Remote: home}); err != ErrWrongCredentials {
-				t.Errorf("after a success elsewhere: %v", err)
+				t.Errorf("after a success on the other node: %v", err)
 			}
 		}
 		for _, a := range nodes {
@@ -245,7 +245,7 @@ func (brokenCounts) CountedUntil(context.Context, time.Time, ...storage.CountKey
 }
 func (brokenCounts) AddCounts(context.Context, ...storage.Count) error { return errBroken }
 
-func TestSH03_WithoutSharedCountsEachNodeStillLimits(t *testing.T) {
+func TestSH03_EachNodeLimitsIfCountsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		a, err := New(Config{Store: brokenCounts{newMapStore(alice(t))}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -254,7 +254,7 @@ func TestSH03_WithoutSharedCountsEachNodeStillLimits(t *testing.T) {
 		}
 		a.verify = onlyAlice
 		if _, err := a.Authenticate(t.Context(), time.Now(), Attempt{Identifier: "alice", Password: alicePassword, Remote: home}); err != nil {
-			t.Errorf("the right password: %v", err)
+			t.Errorf("the correct password: %v", err)
 		}
 		for range 5 {
 			a.Authenticate(t.Context(), time.Now(), Attempt{Identifier: "alice", Password: "wrong", Remote: address(1)})

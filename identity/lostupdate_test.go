@@ -8,7 +8,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// between runs something after a password was hashed and before the result is stored.
+// between runs a function after a password was hashed and before the result is stored.
 type between struct {
 	*mapStore
 	run func(stored *User)
@@ -28,7 +28,7 @@ func (s *between) UpdateUser(ctx context.Context, id string, update func(*User) 
 	return s.mapStore.UpdateUser(ctx, id, update)
 }
 
-func TestOP07_HashingAPasswordUndoesNothing(t *testing.T) {
+func TestOP07_HashingAPasswordKeepsConcurrentChanges(t *testing.T) {
 	weak, err := bcrypt.GenerateFromPassword([]byte("lunar module 11"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestOP07_HashingAPasswordUndoesNothing(t *testing.T) {
 			}
 			store := &between{mapStore: newMapStore(u), run: run}
 			if err := operation(accounts(t, store)); !errors.Is(err, ErrWrongCredentials) {
-				t.Errorf("%s beside %s: %v", name, change, err)
+				t.Errorf("%s during %s: %v", name, change, err)
 			}
 			want := *u
 			run(&want)
@@ -65,19 +65,19 @@ func TestOP07_HashingAPasswordUndoesNothing(t *testing.T) {
 				t.Errorf("%s undoes %s", name, change)
 			}
 		}
-		// What is none of its business stays and does not stop it.
+		// Other fields are kept and do not make it fail.
 		store := &between{mapStore: newMapStore(alice(t)), run: func(stored *User) { stored.Administrator = true }}
 		if err := operation(accounts(t, store)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if name == "a change of the password" && !store.users["a"].Administrator {
-			t.Errorf("%s undoes what an operator has set", name)
+			t.Errorf("%s undoes a change by the operator", name)
 		}
 	}
 }
 
-// Whoever has proved an old password as it was changed gets no session for it.
-func TestAnOldPasswordOpensNoSessionAfterItsChange(t *testing.T) {
+// A password that is changed while it is being checked does not start a session.
+func TestOldPasswordStartsNoSessionAfterItsChange(t *testing.T) {
 	store := newMapStore(alice(t))
 	a := accounts(t, store)
 	user, err := a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: "lunar module 11"})

@@ -12,20 +12,20 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// PasswordChange is a person's wish for another password.
+// PasswordChange is a user's request to change the password.
 type PasswordChange struct {
 	UserID       string
 	Current, New string
-	// Session is the public name of the session that the wish came from. With EndOthers
-	// everything else ends that was issued to the user: other sessions, and the codes and
-	// tokens of clients that were not issued in this one.
+	// Session is the public name of the session that sent the request. With EndOthers,
+	// everything else that was issued to the user ends: other sessions, and all codes and tokens
+	// of clients that were not issued in this session.
 	Session   string
 	EndOthers bool
 }
 
-// ChangePassword gives a person who knows the current password another one. The error is
-// ErrWrongCredentials, *ThrottledError, ErrBusy, ErrPasswordTooLong, a *WeakPasswordError,
-// or a fault.
+// ChangePassword changes the password of a user who knows the current one. The error is
+// ErrWrongCredentials, *ThrottledError, ErrBusy, ErrPasswordTooLong, *WeakPasswordError or an
+// internal error.
 func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change PasswordChange) error {
 	if len(change.Current) > MaxPasswordBytes {
 		return ErrPasswordTooLong
@@ -34,8 +34,8 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	if err != nil {
 		return fmt.Errorf("change a password: %w", err)
 	}
-	// Only somebody with a session comes here, so strangers cannot use up this budget,
-	// and somebody with a stolen one cannot guess at will.
+	// Only signed-in users get here, so strangers cannot use up this budget, and the holder of a
+	// stolen session cannot guess without limit.
 	key := ratelimit.NewKey("change", user.ID)
 	from := place{pace: key, total: key, reserved: true, owner: user.ID}
 	if wait := a.limits.take(ctx, now, &from); wait > 0 {
@@ -49,7 +49,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 		return err
 	}
 	if !ok {
-		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", whyNot(user)))
+		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", failureReason(user)))
 		return ErrWrongCredentials
 	}
 	a.limits.succeeded(now, &from)
@@ -66,7 +66,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	}
 	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
 		if !stored.Active() || stored.PasswordHash != user.PasswordHash {
-			return ErrWrongCredentials // by now
+			return ErrWrongCredentials // changed concurrently
 		}
 		stored.PasswordHash, stored.UpdatedAt = hash, now
 		if change.EndOthers {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-func TestLG12_NewHashesAreArgon2idAtTheNorm(t *testing.T) {
+func TestLG12_NewHashesAreArgon2id(t *testing.T) {
 	hash, err := HashPassword("correct horse")
 	if err != nil {
 		t.Fatal(err)
@@ -19,8 +19,8 @@ func TestLG12_NewHashesAreArgon2idAtTheNorm(t *testing.T) {
 	if !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Errorf("hash is %s", hash)
 	}
-	if !VerifyPassword(hash, "correct horse") || VerifyPassword(hash, "correct horsf") || belowNorm(hash) {
-		t.Errorf("the hash does not verify as it should")
+	if !VerifyPassword(hash, "correct horse") || VerifyPassword(hash, "correct horsf") || needsRehash(hash) {
+		t.Errorf("the hash verifies wrongly")
 	}
 	if again, _ := HashPassword("correct horse"); again == hash {
 		t.Error("two hashes have the same salt")
@@ -28,7 +28,7 @@ func TestLG12_NewHashesAreArgon2idAtTheNorm(t *testing.T) {
 }
 
 // The vectors are those of the reference implementation of Argon2 (test.c, version 0x13).
-func TestVerifyArgon2idOfOthers(t *testing.T) {
+func TestVerifyReferenceVectors(t *testing.T) {
 	for _, hash := range []string{
 		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
 		"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
@@ -40,7 +40,7 @@ func TestVerifyArgon2idOfOthers(t *testing.T) {
 	}
 }
 
-func TestMalformedHashesFitNoPassword(t *testing.T) {
+func TestMalformedHashesMatchNoPassword(t *testing.T) {
 	for _, hash := range []string{
 		"", "x", "$argon2id$", "$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
 		"$argon2id$v=16$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
@@ -67,17 +67,17 @@ func FuzzParseArgonHash(f *testing.F) {
 	})
 }
 
-func TestLG11_EveryByteOfALongPasswordCounts(t *testing.T) {
+func TestLG11_EveryByteOfALongPasswordIsUsed(t *testing.T) {
 	long := strings.Repeat("x", 72)
 	hash, err := HashPassword(long + "a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if VerifyPassword(hash, long+"b") || VerifyPassword(hash, long) {
-		t.Error("characters after the 72nd do not count")
+		t.Error("characters after the 72nd are ignored")
 	}
 	if hash, err = HashPassword("abc\x00def"); err != nil || VerifyPassword(hash, "abc\x00deg") || VerifyPassword(hash, "abc") {
-		t.Error("characters after a NUL do not count")
+		t.Error("characters after a NUL are ignored")
 	}
 	if _, err := HashPassword(strings.Repeat("x", MaxPasswordBytes)); err != nil {
 		t.Error(err)
@@ -93,10 +93,10 @@ func TestUN02_PasswordsAreNormalized(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !VerifyPassword(hash, "caf\u00E9 au lait") {
-		t.Error("the same password in NFC, with a common space, is another")
+		t.Error("the same password in NFC, with a normal space, does not match")
 	}
 	if VerifyPassword(hash, "cafe au lait") || VerifyPassword(hash, "CAFÉ AU LAIT") {
-		t.Error("another password is the same")
+		t.Error("another password matches")
 	}
 }
 
@@ -132,7 +132,7 @@ func TestLG12_OldHashesAreReplacedAtSignIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		u, _ := store.User(t.Context(), "1")
-		if belowNorm(u.PasswordHash) {
+		if needsRehash(u.PasswordHash) {
 			t.Errorf("%s became %s", old, u.PasswordHash)
 		}
 		if _, err := a.Authenticate(t.Context(), start, attempt); err != nil {
@@ -141,7 +141,7 @@ func TestLG12_OldHashesAreReplacedAtSignIn(t *testing.T) {
 	}
 }
 
-func TestDS05_HashingIsBounded(t *testing.T) {
+func TestDS05_HashingIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newHashTurns(1)
 		g.most = 1
@@ -163,7 +163,7 @@ func TestDS05_HashingIsBounded(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		if err := <-waiting; err != context.Canceled {
-			t.Errorf("one who left: %v", err)
+			t.Errorf("a caller that left: %v", err)
 		}
 		g.leave()
 		if err := g.enter(t.Context(), "a"); err != nil {
@@ -172,8 +172,8 @@ func TestDS05_HashingIsBounded(t *testing.T) {
 	})
 }
 
-// Owners take turns, and a full queue loses the last of the owner with the most waiting.
-func TestSH04_OneOwnerDoesNotFillTheQueueOfPasswordHashes(t *testing.T) {
+// Owners take turns, and a full queue drops the last request of the owner with the most.
+func TestSH04_OneOwnerCannotFillTheHashQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newHashTurns(1)
 		g.most = 10
@@ -186,13 +186,13 @@ func TestSH04_OneOwnerDoesNotFillTheQueueOfPasswordHashes(t *testing.T) {
 		}
 		synctest.Wait()
 		if len(flood) != 90 {
-			t.Errorf("%d of the flood were sent away, want 90", len(flood))
+			t.Errorf("%d requests of the busy owner were dropped, want 90", len(flood))
 		}
 		other := make(chan error, 1)
 		go func() { other <- g.enter(t.Context(), "other") }()
 		synctest.Wait()
 		if len(flood) != 91 || g.waiting != 10 {
-			t.Errorf("%d of the flood were sent away, and %d wait; want 91 and 10", len(flood), g.waiting)
+			t.Errorf("%d requests of the busy owner were dropped, and %d wait; want 91 and 10", len(flood), g.waiting)
 		}
 		g.leave()
 		synctest.Wait()
@@ -214,7 +214,7 @@ func TestSH04_OneOwnerDoesNotFillTheQueueOfPasswordHashes(t *testing.T) {
 	})
 }
 
-func TestLG36_ChangingAPasswordNeedsTheCurrentOne(t *testing.T) {
+func TestLG36_ChangingAPasswordRequiresTheCurrentOne(t *testing.T) {
 	store := newMapStore(alice(t))
 	a := accounts(t, store)
 	ctx := t.Context()
@@ -240,7 +240,7 @@ func TestLG36_ChangingAPasswordNeedsTheCurrentOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := a.Session(ctx, start, elsewhere); err != nil {
-		t.Errorf("the other session ended unasked: %v", err)
+		t.Errorf("the other session ended without EndOthers: %v", err)
 	}
 	if _, err := a.Authenticate(ctx, start, Attempt{Identifier: "alice", Password: "lunar module 11"}); err != ErrWrongCredentials {
 		t.Errorf("with the old password: %v", err)
@@ -250,7 +250,7 @@ func TestLG36_ChangingAPasswordNeedsTheCurrentOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := a.Session(ctx, start, elsewhere); err == nil {
-		t.Error("the other session goes on")
+		t.Error("the other session continues")
 	}
 	for _, id := range []string{here.ID, before.ID} {
 		if _, err := a.SessionByID(ctx, start, id); err != nil {
@@ -261,7 +261,7 @@ func TestLG36_ChangingAPasswordNeedsTheCurrentOne(t *testing.T) {
 	// LG-06: guessing here is no faster than at the sign-in page.
 	change.Current = "wrong"
 	for range 5 {
-		_ = a.ChangePassword(ctx, start, change) // each is refused; the sixth tells how
+		_ = a.ChangePassword(ctx, start, change) // each is refused; the sixth shows how
 	}
 	var throttled *ThrottledError
 	if err = a.ChangePassword(ctx, start, change); !errors.As(err, &throttled) {

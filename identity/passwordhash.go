@@ -14,15 +14,15 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// MaxPasswordBytes is the length of the longest password that is looked at. A longer one
-// is refused before it is hashed, so that it costs nothing.
+// MaxPasswordBytes is the maximum length of a password. A longer one is refused before it is
+// hashed, so that it costs nothing.
 const MaxPasswordBytes = 1024
 
-// ErrPasswordTooLong says that a password has more than MaxPasswordBytes.
+// ErrPasswordTooLong means that a password has more than MaxPasswordBytes.
 var ErrPasswordTooLong = errors.New("identity: the password is longer than 1024 bytes")
 
-// The norm for new hashes: argon2id (RFC 9106) with the smallest of OWASP's equivalent
-// parameter sets, which is also that of ASVS 5.0, appendix C.
+// The parameters of new hashes: argon2id (RFC 9106) with the smallest of OWASP's equivalent
+// parameter sets, which ASVS 5.0, appendix C, has too.
 const (
 	argonMemory  = 19 << 10 // KiB
 	argonTime    = 2
@@ -31,15 +31,15 @@ const (
 	argonKey     = 32 // bytes
 )
 
-// Bounds on hashes that were made elsewhere: one of them must not stop the server.
+// Limits for imported hashes, so that verifying one cannot stall the server.
 const (
 	maxArgonMemory = 256 << 10 // KiB
 	maxArgonTime   = 32
 	maxBcryptCost  = 15
 )
 
-// HashPassword returns the argon2id hash of a password in PHC string format. It takes
-// some 20 ms and 19 MiB; a server bounds how many run at once (Accounts does).
+// HashPassword returns the argon2id hash of a password in PHC string format. It takes about 20
+// ms and 19 MiB. A server must limit how many run at once, as Accounts does.
 func HashPassword(password string) (string, error) {
 	if len(password) > MaxPasswordBytes {
 		return "", ErrPasswordTooLong
@@ -50,8 +50,8 @@ func HashPassword(password string) (string, error) {
 	return h.String(), nil
 }
 
-// CheckPasswordHash reports why a hash from elsewhere could not be verified: argon2id and
-// bcrypt can.
+// CheckPasswordHash reports why a hash is not supported. Valid argon2id and bcrypt hashes are
+// supported.
 func CheckPasswordHash(hash string) error {
 	if strings.HasPrefix(hash, "$argon2id$") {
 		_, err := parseArgonHash(hash)
@@ -63,15 +63,15 @@ func CheckPasswordHash(hash string) error {
 			return errors.New("the bcrypt hash is malformed")
 		}
 		if cost > maxBcryptCost {
-			return fmt.Errorf("the cost of the bcrypt hash is %d; %d at most", cost, maxBcryptCost)
+			return fmt.Errorf("the cost of the bcrypt hash is %d, the maximum is %d", cost, maxBcryptCost)
 		}
 		return nil
 	}
 	return errors.New("the hash is neither argon2id ($argon2id$…) nor bcrypt ($2b$…)")
 }
 
-// VerifyPassword compares a password with a hash in constant time. An unreadable hash
-// fits no password.
+// VerifyPassword compares a password with a hash in constant time. An invalid hash matches no
+// password.
 func VerifyPassword(hash, password string) bool {
 	if CheckPasswordHash(hash) != nil {
 		return false
@@ -79,21 +79,21 @@ func VerifyPassword(hash, password string) bool {
 	if h, err := parseArgonHash(hash); err == nil {
 		return subtle.ConstantTimeCompare(h.key, h.derive(password, len(h.key))) == 1
 	}
-	// Bcrypt reads 72 bytes, here as in the system that made the hash.
+	// Bcrypt uses 72 bytes, here as in the system that created the hash.
 	b := []byte(normalizePassword(password))
-	return bcrypt.CompareHashAndPassword([]byte(hash), b[:min(len(b), bcryptMost)]) == nil
+	return bcrypt.CompareHashAndPassword([]byte(hash), b[:min(len(b), bcryptMaxBytes)]) == nil
 }
 
-// belowNorm reports whether a hash should be replaced at the next opportunity.
-func belowNorm(hash string) bool {
+// needsRehash reports whether a hash should be replaced at the next sign-in.
+func needsRehash(hash string) bool {
 	h, err := parseArgonHash(hash)
 	return err != nil || h.memory < argonMemory || h.time < argonTime || len(h.salt) < argonSalt || len(h.key) < argonKey
 }
 
-// normalizePassword makes one password of the same password typed on different systems,
-// by the mapping and normalization rules of OpaqueString (RFC 8265, section 4.2): every
-// space becomes U+0020, and then NFC. The profile's list of allowed characters is not
-// enforced, because it refuses characters that are newer than the list.
+// normalizePassword makes a password the same on different systems, with the mapping and
+// normalization rules of OpaqueString (RFC 8265, section 4.2): every space becomes U+0020, then
+// NFC is applied. The profile's list of allowed characters is not enforced, because it refuses
+// characters that are newer than the list.
 func normalizePassword(password string) string {
 	return norm.NFC.String(strings.Map(func(r rune) rune {
 		if unicode.Is(unicode.Zs, r) {
@@ -123,10 +123,10 @@ func (h *argonHash) String() string {
 func parseArgonHash(s string) (*argonHash, error) {
 	fields := strings.Split(s, "$")
 	if len(fields) != 6 || fields[0] != "" || fields[1] != "argon2id" {
-		return nil, errors.New("the hash is not of the form $argon2id$v=19$m=…,t=…,p=…$salt$key")
+		return nil, errors.New("the argon2id hash is malformed: want $argon2id$v=19$m=…,t=…,p=…$salt$key")
 	}
 	if fields[2] != fmt.Sprintf("v=%d", argon2.Version) {
-		return nil, errors.New("the argon2id hash is not of version 19")
+		return nil, errors.New("the version of the argon2id hash must be 19")
 	}
 	var h argonHash
 	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &h.memory, &h.time, &h.threads); err != nil ||

@@ -11,8 +11,8 @@ import (
 
 const base64Letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=."
 
-// PasswordHashKind returns what stands before the salt of a password hash: the algorithm and
-// its parameters. Stores list it (Store.PasswordHashKinds).
+// PasswordHashKind returns the part of a password hash before the salt: the algorithm and its
+// parameters. Stores list it (Store.PasswordHashKinds).
 func PasswordHashKind(hash string) string {
 	kind := strings.TrimRight(hash, base64Letters)
 	if strings.HasPrefix(hash, "$argon2id$") {
@@ -21,24 +21,24 @@ func PasswordHashKind(hash string) string {
 	return kind
 }
 
-// hashWork is what decides how long a password hash takes: the cost of bcrypt, or the
-// parameters of argon2id.
+// hashWork determines how long a password hash takes: the cost of bcrypt, or the parameters of
+// argon2id.
 type hashWork struct {
 	bcryptCost   int
 	memory, time uint32
 	threads      uint8
 }
 
-// standardWork is that of new hashes.
+// standardWork is the work of new hashes.
 var standardWork = hashWork{memory: argonMemory, time: argonTime, threads: argonThreads}
 
-// Salts and hashes of the right length that belong to no password.
+// Salts and hashes of the correct length that match no password.
 const (
 	bcryptRest = "......................" + "..............................."
 	argonRest  = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 )
 
-// workOf returns the work of a hash; ok is false if it cannot be read, and fits no password.
+// workOf returns the work of a hash; ok is false if the hash is invalid and matches no password.
 func workOf(hash string) (w hashWork, ok bool) { return workOfKind(PasswordHashKind(hash)) }
 
 func workOfKind(kind string) (w hashWork, ok bool) {
@@ -56,7 +56,7 @@ func workOfKind(kind string) (w hashWork, ok bool) {
 	return hashWork{bcryptCost: cost}, err == nil
 }
 
-// hash returns a hash of that work, for any version of bcrypt.
+// hash returns a hash with that work, whatever the version of bcrypt.
 func (w hashWork) hash() string {
 	if w.bcryptCost > 0 {
 		return fmt.Sprintf("$2b$%02d$", w.bcryptCost) + bcryptRest
@@ -64,8 +64,8 @@ func (w hashWork) hash() string {
 	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$", w.memory, w.time, w.threads) + argonRest
 }
 
-// allWork returns the work of every kind of hash that the database holds, and that of new
-// hashes, each once.
+// allWork returns the work of every kind of hash in the database and of new hashes, without
+// duplicates.
 func (a *Accounts) allWork(ctx context.Context) ([]hashWork, error) {
 	kinds, err := a.store.PasswordHashKinds(ctx)
 	if err != nil {
@@ -80,9 +80,9 @@ func (a *Accounts) allWork(ctx context.Context) ([]hashWork, error) {
 	return all, nil
 }
 
-// verifyInConstantWork compares a password with a hash, "" for none, and does the work of
-// each other kind of hash besides: whoever is asked for, and whatever the hash, the same
-// hashes are computed.
+// verifyInConstantWork compares a password with a hash, "" for none, and also does the work of
+// every other kind of hash. The same hashes are computed for every account and hash, so that the
+// response time reveals nothing.
 func (a *Accounts) verifyInConstantWork(all []hashWork, hash, password string) bool {
 	own, readable := workOf(hash)
 	ok := false
@@ -94,17 +94,17 @@ func (a *Accounts) verifyInConstantWork(all []hashWork, hash, password string) b
 			a.verify(w.hash(), password)
 		}
 	}
-	if readable { // stored since the kinds were listed
+	if readable { // stored after the kinds were listed
 		ok = a.verify(hash, password)
 	}
 	return ok
 }
 
-// bcryptMost is how many bytes of a password bcrypt reads.
-const bcryptMost = 72
+// bcryptMaxBytes is how many bytes of a password bcrypt uses.
+const bcryptMaxBytes = 72
 
-// cutByBcrypt reports whether a bcrypt hash may be that of a longer password. That of exactly
-// bcryptMost bytes is the same as those of all passwords that begin with them.
-func cutByBcrypt(hash, password string) bool {
-	return !strings.HasPrefix(hash, "$argon2id$") && len(normalizePassword(password)) >= bcryptMost
+// truncatedByBcrypt reports whether a bcrypt hash may belong to a longer password: bcrypt ignores
+// everything after bcryptMaxBytes bytes.
+func truncatedByBcrypt(hash, password string) bool {
+	return !strings.HasPrefix(hash, "$argon2id$") && len(normalizePassword(password)) >= bcryptMaxBytes
 }

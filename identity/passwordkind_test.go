@@ -47,8 +47,8 @@ func TestPasswordHashKind(t *testing.T) {
 	}
 }
 
-// The same hashes are computed whoever is asked for: an attempt takes the same time for
-// everybody, known or not, whatever kinds of hashes the database holds.
+// The same hashes are computed for every account: an attempt takes the same time for known and
+// unknown users, whatever kinds of hashes the database contains.
 func TestLG02_EveryAttemptComputesTheSameHashes(t *testing.T) {
 	user := func(id, hash string) *User { return &User{ID: id, Username: id, PasswordHash: hash} }
 	disabled := user("disabled", bcryptOf(t, "x"))
@@ -80,7 +80,7 @@ func TestLG02_EveryAttemptComputesTheSameHashes(t *testing.T) {
 	}
 }
 
-// What the decoys cost shows in memory, so that it is certain that they are computed.
+// The memory shows that the decoy hashes are really computed.
 func TestLG02_DecoysAreComputed(t *testing.T) {
 	a := accounts(t, newMapStore(&User{ID: "b", Username: "bcrypt", PasswordHash: bcryptOf(t, "x")}, &User{ID: "o", Username: "argon", PasswordHash: otherArgon}))
 	for _, name := range []string{"bcrypt", "argon", "nobody"} {
@@ -94,9 +94,9 @@ func TestLG02_DecoysAreComputed(t *testing.T) {
 	}
 }
 
-// Bcrypt reads 72 bytes. A sign-in with another ending, or with none, does not store it as the
-// password, which would lock out the user who has a longer one.
-func TestLG11_WhatBcryptDidNotReadIsNotStored(t *testing.T) {
+// Bcrypt uses 72 bytes. A sign-in with another ending must not store it as the password, which
+// would lock out the user with the longer one.
+func TestLG11_BytesThatBcryptIgnoresAreNotStored(t *testing.T) {
 	long := strings.Repeat("twelve bytes", 6)
 	hash := bcryptOf(t, long) // of 72 bytes, as other systems have it for a longer passphrase
 	store := newMapStore(&User{ID: "1", Username: "alice", PasswordHash: hash})
@@ -107,7 +107,7 @@ func TestLG11_WhatBcryptDidNotReadIsNotStored(t *testing.T) {
 	}
 	attempt.Password = long + " and another"
 	if _, err := a.Authenticate(t.Context(), start, attempt); err != nil {
-		t.Errorf("with another ending, which bcrypt cannot tell: %v", err)
+		t.Errorf("with another ending, which bcrypt ignores: %v", err)
 	}
 	attempt.Password = long
 	if _, err := a.Authenticate(t.Context(), start, attempt); err != nil {
@@ -128,7 +128,7 @@ func TestLG11_WhatBcryptDidNotReadIsNotStored(t *testing.T) {
 	if _, err := a.Authenticate(t.Context(), start, attempt); err != nil {
 		t.Errorf("with 71 bytes: %v", err)
 	}
-	if u, _ := store.User(t.Context(), "1"); belowNorm(u.PasswordHash) {
-		t.Error("a password that was verified whole is not hashed by argon2id")
+	if u, _ := store.User(t.Context(), "1"); needsRehash(u.PasswordHash) {
+		t.Error("a fully verified password is not rehashed with argon2id")
 	}
 }

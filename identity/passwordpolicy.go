@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// minPasswordRunes is the shortest password that may be chosen (NIST SP 800-63B-4,
-// section 3.1.1.2, for passwords beside which more may be asked; ASVS 6.2.1).
+// minPasswordRunes is the minimum length of a new password (NIST SP 800-63B-4, section 3.1.1.2,
+// for passwords that can be combined with other factors; ASVS 6.2.1).
 const minPasswordRunes = 8
 
-// WeakPasswordError says why a password may not be chosen, in words for the person.
+// WeakPasswordError is the reason why a password is not allowed, in words for end users.
 type WeakPasswordError struct{ Reason string }
 
 func (e *WeakPasswordError) Error() string { return e.Reason }
@@ -19,34 +19,34 @@ func (e *WeakPasswordError) Error() string { return e.Reason }
 //go:embed commonpasswords.txt
 var commonPasswords string
 
-// CheckPassword reports why a password may not be chosen by a person. Nothing is asked of
-// its composition, and passphrases in any script are welcome.
+// CheckPassword reports why a password is not allowed. There are no composition rules, and
+// passphrases in any script are allowed.
 func CheckPassword(password string, user *User) error {
 	if len(password) > MaxPasswordBytes {
 		return ErrPasswordTooLong
 	}
 	if !utf8.ValidString(password) {
-		return &WeakPasswordError{"The password holds something that is no text."}
+		return &WeakPasswordError{"Your password contains invalid characters. Use letters, digits, spaces and punctuation."}
 	}
 	normalized := normalizePassword(password)
 	if utf8.RuneCountInString(normalized) < minPasswordRunes {
-		return &WeakPasswordError{"The password is too short: choose 8 characters or more. A few words make a good one."}
+		return &WeakPasswordError{"Your password is too short. Use at least 8 characters. A few unrelated words make a good password."}
 	}
 	folded := strings.ToLower(normalized)
-	// The list is short and this is rare: no index is kept.
+	// The list is short and this is rare, so there is no index.
 	if slices.Contains(strings.Fields(commonPasswords), folded) || repeats(folded) {
-		return &WeakPasswordError{"The password is one of those that are guessed first. A few words make a better one."}
+		return &WeakPasswordError{"Your password is easy to guess. A few unrelated words make a better one."}
 	}
 	local, _, _ := strings.Cut(user.Email(), "@")
 	for _, name := range []string{user.Username, user.Email(), local, "valetkey"} {
 		if name != "" && strings.Trim(strings.ReplaceAll(folded, strings.ToLower(name), ""), "0123456789!?.-_ ") == "" {
-			return &WeakPasswordError{"The password is too close to your name or to ours. A few words make a better one."}
+			return &WeakPasswordError{"Your password is too similar to your name or the name of this service. A few unrelated words make a better one."}
 		}
 	}
 	return nil
 }
 
-// repeats reports whether s is one or two characters over and over.
+// repeats reports whether s repeats one or two characters.
 func repeats(s string) bool {
 	runes := []rune(s)
 	for i := 2; i < len(runes); i++ {

@@ -20,35 +20,35 @@ import (
 )
 
 const (
-	// maxSessions is how many sessions a person is shown.
+	// maxSessions is how many sessions of a user are listed.
 	maxSessions = 100
-	// maxFormer is how many earlier names a session keeps.
+	// maxFormer is how many earlier names of a session are kept.
 	maxFormer = 16
 )
 
-// Session is a sign-in: one person at one browser, until it expires or is ended.
+// Session is a sign-in of one user in one browser, until it expires or is ended.
 type Session struct {
-	// ID is its public name. The secret that opens it is in the browser's cookie alone.
+	// ID is its public name. The secret that opens it is only in the browser's cookie.
 	ID string
-	// User is the person as they are now.
+	// User is the current record of the user.
 	User *User
 	SessionDetails
 	Expires time.Time
 
-	former []string // its names from before the person proved again who they are
+	former []string // its names from before the user signed in again
 }
 
-// Former returns the names of the session from before the person proved again who they
-// are, the oldest first.
+// Former returns the names of the session from before the user signed in again, the oldest
+// first.
 func (s *Session) Former() []string { return slices.Clone(s.former) }
 
-// SessionDetails is how and where a session began.
+// SessionDetails describes how and where a session began.
 type SessionDetails struct {
 	AuthTime time.Time
 	// AMR and ACR name the methods (RFC 8176) and the class of the authentication.
 	AMR []string
 	ACR string
-	// UserAgent is cut at 256 bytes. Remote is the browser's address.
+	// UserAgent is truncated to 256 bytes. Remote is the browser's address.
 	UserAgent string
 	Remote    netip.Addr
 }
@@ -64,21 +64,21 @@ type sessionData struct {
 	Former    []string   `json:"former,omitempty"`
 }
 
-// StartSession begins a session of a person who has just authenticated and returns the
-// secret for their cookie. It is always a new one, whatever the browser had before. A zero
-// AuthTime means now.
+// StartSession starts a session of a user who has just authenticated and returns the secret for
+// the cookie. The secret is always new, whatever the browser had before. A zero AuthTime means
+// now.
 //
-// old is the session that the browser had, nil if none. Another person's ends. The
-// person's own goes on under a new name and secret: the old secret opens nothing any more,
-// but what began under the old name, in another tab for instance, does not end because
-// they signed in once more.
+// old is the browser's previous session; nil if there was none. If it belongs to another user, it
+// ends. If it belongs to the same user, it continues under a new name and secret: the old secret
+// becomes invalid, but what was started under the old name, for instance in another tab, is not
+// ended by the new sign-in.
 //
-// ErrWrongCredentials: what the user proved counts no more, because they were disabled since,
-// or changed their password.
+// It returns ErrWrongCredentials if the user was disabled or changed the password after
+// authenticating.
 func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (secret string, session *Session, err error) {
 	if details.AuthTime.IsZero() {
 		details.AuthTime = now
-		if now.Before(user.EndedAt) { // the sign-in began before the end, and was checked after it
+		if now.Before(user.EndedAt) { // the sign-in began before the end and was checked after it
 			details.AuthTime = user.EndedAt
 		}
 	}
@@ -91,18 +91,18 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 	}
 	secret, session, err = a.putSession(ctx, now, user, details, old)
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
-		// Another tab was faster, and this browser may keep the cookie of either; or the
-		// old session has just ended.
+		// Another tab was faster, and the browser may keep the cookie of either tab; or the old
+		// session has just ended.
 		secret, session, err = a.putSession(ctx, now, user, details, nil)
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	// Everything of the user's may have ended after the password was checked and before the
-	// session was there to end with it.
+	// All access of the user may have been ended after the password was checked and before the
+	// session was stored.
 	current, err := a.store.User(ctx, user.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return "", nil, fmt.Errorf("look at the user again: %w", err)
+		return "", nil, fmt.Errorf("read the user again: %w", err)
 	}
 	if err == nil && current.Active() && current.EndedAt.Equal(user.EndedAt) {
 		return secret, session, nil
@@ -113,7 +113,7 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 	return "", nil, ErrWrongCredentials
 }
 
-// putSession stores a new session in the place of an old one, if there is one.
+// putSession stores a new session, which replaces the old one, if any.
 func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (string, *Session, error) {
 	secret := newSecret()
 	key := ticketkind.Session.Hash(secret)
@@ -139,8 +139,8 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	return secret, session, nil
 }
 
-// Session returns the session that a cookie's secret opens; storage.ErrNotFound if there
-// is none, or no longer, or if its person is gone or disabled.
+// Session returns the session of a cookie's secret; storage.ErrNotFound if there is none, or if
+// its user does not exist or is disabled.
 func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*Session, error) {
 	if secret == "" {
 		return nil, storage.ErrNotFound
@@ -150,12 +150,12 @@ func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*
 		return nil, fmt.Errorf("find a session: %w", err)
 	}
 	if !ticket.Spent.IsZero() {
-		return nil, storage.ErrNotFound // StartSession took its place
+		return nil, storage.ErrNotFound // StartSession replaced it
 	}
 	return a.openSession(ctx, ticket)
 }
 
-// SessionByID is Session by the public name, the present one or an earlier one.
+// SessionByID is like Session, by the current or an earlier public name.
 func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*Session, error) {
 	key, ok := sessionKey(id)
 	if !ok {
@@ -170,7 +170,7 @@ func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*
 	}
 	tickets, err := a.store.FindFamily(ctx, now, ticket.Family, ticketkind.Session, maxSessions)
 	if err != nil {
-		return nil, fmt.Errorf("find what a session has become: %w", err)
+		return nil, fmt.Errorf("find the current name of a session: %w", err)
 	}
 	for _, ticket := range tickets {
 		session, _, err := readSession(ticket)
@@ -193,12 +193,13 @@ func (a *Accounts) openSession(ctx context.Context, ticket storage.Ticket) (*Ses
 		return nil, err
 	}
 	if !session.User.Valid(session.AuthTime, append(session.Former(), session.ID)...) {
-		return nil, storage.ErrNotFound // it began while everything else ended
+		return nil, storage.ErrNotFound // it began while all access of the user ended
 	}
 	return session, nil
 }
 
-// User returns a user by ID; storage.ErrNotFound if they are gone, disabled or retired.
+// User returns a user by ID; storage.ErrNotFound if the user does not exist, is disabled or is
+// retired.
 func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
 	user, err := a.AnyUser(ctx, id)
 	if err != nil {
@@ -210,30 +211,29 @@ func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
 	return user, nil
 }
 
-// Valid reports whether a user is active, and what was issued to them at a time, in a session,
-// has not ended since.
+// Valid reports whether a user is active and a token that was issued at a time, in a session, has
+// not ended since.
 func (a *Accounts) Valid(ctx context.Context, id, session string, issued time.Time) (bool, error) {
 	validity, err := a.store.UserValidity(ctx, id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look up what is valid for a user: %w", err)
+		return false, fmt.Errorf("read the validity of a user: %w", err)
 	}
 	return validity.Includes(issued, session), nil
 }
 
-// AnyUser returns a user by ID, active or not; storage.ErrNotFound if they are gone.
+// AnyUser returns a user by ID, active or not; storage.ErrNotFound if the user does not exist.
 func (a *Accounts) AnyUser(ctx context.Context, id string) (*User, error) {
 	user, err := a.store.User(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("find a person: %w", err)
+		return nil, fmt.Errorf("find a user: %w", err)
 	}
 	return user, nil
 }
 
-// Sessions returns the sessions of a person, the youngest first, 100 at most. Their User
-// is nil.
+// Sessions returns at most 100 sessions of a user, the newest first. Their User is nil.
 func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) ([]Session, error) {
 	tickets, err := a.store.FindFamily(ctx, now, SessionFamily(userID), ticketkind.Session, maxSessions)
 	if err != nil {
@@ -242,7 +242,7 @@ func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) (
 	sessions := make([]Session, 0, len(tickets))
 	for _, ticket := range tickets {
 		if !ticket.Spent.IsZero() {
-			continue // it goes on under another name
+			continue // it continues under another name
 		}
 		session, _, err := readSession(ticket)
 		if err != nil {
@@ -253,7 +253,7 @@ func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) (
 	return sessions, nil
 }
 
-// EndSession ends a session by its public name; one that is over already is no error.
+// EndSession ends a session by its public name. It is not an error if it has already ended.
 func (a *Accounts) EndSession(ctx context.Context, now time.Time, id string) error {
 	key, ok := sessionKey(id)
 	if !ok {
@@ -279,12 +279,12 @@ func (a *Accounts) EndSession(ctx context.Context, now time.Time, id string) err
 	return nil
 }
 
-// EndSessions ends all sessions of a person, and forgets their devices.
+// EndSessions ends all sessions of a user and forgets the user's devices.
 func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string) error {
 	if err := a.endEachSession(ctx, now, userID); err != nil {
 		return err
 	}
-	// What began while the others were ended is gone after this too.
+	// This also removes sessions that began in the meantime.
 	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), ticketkind.Session, ticketkind.RememberedDevice, ticketkind.KnownNetwork); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
@@ -312,12 +312,12 @@ func (a *Accounts) endEachSession(ctx context.Context, now time.Time, userID str
 	}
 }
 
-// RememberDevice returns a secret for the device cookie of a browser at which a person has
-// just authenticated: the one that it has, if that is theirs, or else a new one.
+// RememberDevice returns a secret for the device cookie of a browser in which a user has just
+// authenticated: the current one, if it belongs to the user, or else a new one.
 func (a *Accounts) RememberDevice(ctx context.Context, now time.Time, userID, device string) (string, error) {
 	known, err := a.deviceOf(ctx, now, device)
 	if err != nil {
-		return "", fmt.Errorf("recognise the device: %w", err)
+		return "", fmt.Errorf("recognize the device: %w", err)
 	}
 	if known == userID {
 		return device, nil
@@ -330,8 +330,8 @@ func (a *Accounts) RememberDevice(ctx context.Context, now time.Time, userID, de
 	return device, nil
 }
 
-// deviceOf returns the ID of the person whom a device signed in before; "" if it is not
-// known.
+// deviceOf returns the ID of the user who signed in on a device before; "" if the device is
+// unknown.
 func (a *Accounts) deviceOf(ctx context.Context, now time.Time, device string) (string, error) {
 	if device == "" {
 		return "", nil
@@ -374,7 +374,7 @@ func newSecret() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// cut shortens s to at most n bytes of valid UTF-8.
+// cut truncates s to at most n bytes of valid UTF-8.
 func cut(s string, n int) string {
 	if len(s) > n {
 		for n > 0 && !utf8.RuneStart(s[n]) {

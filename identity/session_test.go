@@ -29,7 +29,7 @@ func TestSessionLasts12Hours(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(began, got, cmpopts.EquateComparable(home), cmp.AllowUnexported(Session{})); diff != "" {
-		t.Errorf("the session differs from what began (-began +got):\n%s", diff)
+		t.Errorf("the session differs (-started +got):\n%s", diff)
 	}
 	if byID, err := a.SessionByID(t.Context(), start, began.ID); err != nil || byID.User.ID != "a" {
 		t.Errorf("SessionByID: %v", err)
@@ -81,7 +81,7 @@ func TestLG14_EverySignInIsANewSession(t *testing.T) {
 	}
 }
 
-func TestSE15_ASessionGoesOnWhenAnotherTabSignsIn(t *testing.T) {
+func TestSE15_SessionContinuesWhenAnotherTabSignsIn(t *testing.T) {
 	u, bob := alice(t), &User{ID: "b", Username: "bob"}
 	a := accounts(t, newMapStore(u, bob))
 	ctx := t.Context()
@@ -94,9 +94,9 @@ func TestSE15_ASessionGoesOnWhenAnotherTabSignsIn(t *testing.T) {
 		}
 	}
 	if got, err := a.SessionByID(ctx, start, first.ID); err != nil || got.ID != latest.ID {
-		t.Errorf("what began under the first name has ended: %v", err)
+		t.Errorf("the first name is no longer valid: %v", err)
 	}
-	// A slow tab that still had the first one begins a session too.
+	// A slow tab that still had the first session starts one too.
 	slow, apart, err := a.StartSession(ctx, start, u, SessionDetails{}, first)
 	if err != nil {
 		t.Fatal(err)
@@ -113,17 +113,17 @@ func TestSE15_ASessionGoesOnWhenAnotherTabSignsIn(t *testing.T) {
 		t.Errorf("after sign-out, by the first name: %v", err)
 	}
 
-	// Somebody else's does not go on.
+	// Another user's session does not continue.
 	_, hers, _ := a.StartSession(ctx, start, u, SessionDetails{}, nil)
 	if _, _, err := a.StartSession(ctx, start, bob, SessionDetails{}, hers); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.SessionByID(ctx, start, hers.ID); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("the session of the person before: %v", err)
+		t.Errorf("the session of the previous user: %v", err)
 	}
 }
 
-func TestSE04_AnEndedSessionIsNobody(t *testing.T) {
+func TestSE04_EndedSessionIsInvalid(t *testing.T) {
 	u := alice(t)
 	a := accounts(t, newMapStore(u))
 	ctx := t.Context()
@@ -149,9 +149,8 @@ func TestSE04_AnEndedSessionIsNobody(t *testing.T) {
 	}
 }
 
-// Whoever must be told of the end of a session learns of it, however it ended, and of the
-// names that it had.
-func TestSE10_EveryEndOfASessionIsNoted(t *testing.T) {
+// A note is stored for every ended session, however it ended, with all its names.
+func TestSE10_EveryEndedSessionHasANote(t *testing.T) {
 	for name, end := range map[string]func(a *Accounts, u *User, s *Session) error{
 		"sign-out":            func(a *Accounts, u *User, s *Session) error { return a.EndSession(t.Context(), start, s.ID) },
 		"sign-out everywhere": func(a *Accounts, u *User, s *Session) error { return a.EndSessions(t.Context(), start, u.ID) },
@@ -193,7 +192,7 @@ func TestSE10_EveryEndOfASessionIsNoted(t *testing.T) {
 	}
 }
 
-func TestSE05_ASessionOfADisabledOrDeletedPersonIsNobody(t *testing.T) {
+func TestSE05_SessionOfADisabledOrDeletedUserIsInvalid(t *testing.T) {
 	u := alice(t)
 	store := newMapStore(u)
 	a := accounts(t, store)
@@ -234,7 +233,7 @@ func TestSE05_ASessionOfADisabledOrDeletedPersonIsNobody(t *testing.T) {
 	}
 }
 
-func TestUN06_UserAgentIsCutBetweenCharacters(t *testing.T) {
+func TestUN06_UserAgentIsTruncatedBetweenCharacters(t *testing.T) {
 	if got := cut(strings.Repeat("é", 300), 255); got != strings.Repeat("é", 127) {
 		t.Errorf("cut = %q", got)
 	}
@@ -260,7 +259,7 @@ func TestSE01_CookieFlags(t *testing.T) {
 	}
 }
 
-func TestHP10_TwoSessionCookiesAreNone(t *testing.T) {
+func TestHP10_TwoSessionCookiesAreIgnored(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	name := cookiename.Of("https://id.example.com", sessionCookie)
 	r.AddCookie(&http.Cookie{Name: name, Value: "mine"})
@@ -275,9 +274,8 @@ func TestHP10_TwoSessionCookiesAreNone(t *testing.T) {
 	}
 }
 
-// Browsers keep cookies by host, whatever the port, and with the prefix __Host- whatever
-// the path.
-func TestMT08_IssuersOnOneHostHaveTheirOwnCookies(t *testing.T) {
+// Browsers separate cookies by host but not by port, and with the __Host- prefix not by path.
+func TestMT08_IssuersOnOneHostHaveDifferentCookies(t *testing.T) {
 	issuers := []string{"http://localhost:8080", "http://localhost:8081", "https://id.example.com", "https://id.example.com/staff", "https://id.example.com:8443"}
 	r := httptest.NewRequest("GET", "/", nil)
 	for _, issuer := range issuers {
@@ -296,7 +294,7 @@ func TestMT08_IssuersOnOneHostHaveTheirOwnCookies(t *testing.T) {
 			}
 		}
 		if name := BrowserStateCookie(issuer); len(r.CookiesNamed(name)) != 1 {
-			t.Errorf("%s: cookie %s is not the issuer's alone", issuer, name)
+			t.Errorf("%s: cookie %s is shared with another issuer", issuer, name)
 		}
 	}
 }

@@ -10,12 +10,11 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// setupFamily is that of every setup token.
+// setupFamily is the ticket family of all setup tokens.
 const setupFamily = "setup"
 
-// SetupToken returns a one-time secret, good for a day, with which the first user is
-// created, as an administrator; "" if there are users. A server shows it at its start, to whoever
-// can read its output.
+// SetupToken returns a one-time secret that is valid for a day and creates the first user, an
+// administrator; "" if there are users. A server prints it when it starts.
 func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error) {
 	users, err := a.store.Users(ctx, "", 1)
 	if err != nil {
@@ -33,8 +32,8 @@ func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error
 	return token, nil
 }
 
-// CheckSetupToken returns storage.ErrNotFound if a token does not create the first
-// administrator, because it is wrong, or old, or because there is one.
+// CheckSetupToken returns storage.ErrNotFound if a token is invalid or expired, or if there is
+// already an administrator.
 func (a *Accounts) CheckSetupToken(ctx context.Context, now time.Time, token string) error {
 	done, err := a.store.HasAdministrator(ctx)
 	if err != nil {
@@ -53,10 +52,10 @@ func (a *Accounts) CheckSetupToken(ctx context.Context, now time.Time, token str
 	return nil
 }
 
-// CreateAdministrator spends a setup token on the first administrator. The error is that
-// of CheckSetupToken, a *WeakPasswordError, ErrPasswordTooLong, *InvalidUserError,
-// ErrIdentifierTaken, ErrBusy, or a fault. An error before the last step leaves the token
-// as it was.
+// CreateAdministrator uses a setup token to create the first administrator. The error is that of
+// CheckSetupToken, *WeakPasswordError, ErrPasswordTooLong, *InvalidUserError,
+// ErrIdentifierTaken, ErrBusy or an internal error. An error before the last step leaves the
+// token valid.
 func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token, username, email, password string) (*User, error) {
 	if err := a.CheckSetupToken(ctx, now, token); err != nil {
 		return nil, err
@@ -76,8 +75,8 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	}
 	a.events.Record(ctx, event.SetupCompleted, named(user))
 	if err := a.store.DeleteFamily(ctx, setupFamily); err != nil {
-		// Harmless: a token is worth nothing once there is an administrator.
-		a.logger.ErrorContext(ctx, "setup tokens could not be deleted", "error", err)
+		// Harmless: tokens are invalid once there is an administrator.
+		a.logger.ErrorContext(ctx, "setup tokens not deleted", "error", err)
 	}
 	return user, nil
 }

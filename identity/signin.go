@@ -15,42 +15,42 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// ErrWrongCredentials says that the identifier and password do not belong together. It
-// is the same for a person who does not exist, is disabled or has no password.
+// ErrWrongCredentials means that the identifier or password is wrong. It is the same for a user
+// who does not exist, is disabled or has no password.
 var ErrWrongCredentials = errors.New("identity: wrong username or password")
 
-// ThrottledError says that too many attempts failed for this account or from this
-// address. The attempt was not looked at.
+// ThrottledError means that too many attempts failed for this account or from this address. The
+// attempt was not evaluated.
 type ThrottledError struct {
 	// RetryAfter is how long to wait, in whole seconds.
 	RetryAfter time.Duration
 }
 
 func (e *ThrottledError) Error() string {
-	return fmt.Sprintf("identity: too many attempts; the next is looked at in %v", e.RetryAfter)
+	return fmt.Sprintf("identity: too many attempts, try again in %v", e.RetryAfter)
 }
 
 // Attempt is an attempt to sign in with a password.
 type Attempt struct {
-	// Identifier is a username or an e-mail address, as typed.
+	// Identifier is a username or an email address, as typed.
 	Identifier string
 	Password   string
 	// Remote is the address that the attempt came from.
 	Remote netip.Addr
-	// Device is what DeviceCookie returned: a device that signed this person in before is
-	// not slowed down by what others try elsewhere.
+	// Device is the result of DeviceCookie. A device on which this user signed in before is not
+	// slowed down by attempts from elsewhere.
 	Device string
 }
 
-// Authenticate returns the person who the attempt proves to be. The error is
-// ErrWrongCredentials, *ThrottledError, ErrBusy, ErrPasswordTooLong, or a fault.
+// Authenticate authenticates a username and password. The error is ErrWrongCredentials,
+// *ThrottledError, ErrBusy, ErrPasswordTooLong or an internal error.
 func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Attempt) (*User, error) {
 	if len(attempt.Password) > MaxPasswordBytes {
 		return nil, ErrPasswordTooLong
 	}
 	user, err := a.find(ctx, attempt.Identifier)
 	if err != nil {
-		return nil, fmt.Errorf("find the person who signs in: %w", err)
+		return nil, fmt.Errorf("find the user who signs in: %w", err)
 	}
 	account, who := "unknown:"+mask(a.countKey, attempt.Identifier), slog.String("unknown_account", mask(a.logKey, attempt.Identifier)[:8])
 	if user != nil {
@@ -72,24 +72,24 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 		return nil, err
 	}
 	if !ok {
-		a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", whyNot(user)), remote)
+		a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", failureReason(user)), remote)
 		return nil, ErrWrongCredentials
 	}
 	a.limits.succeeded(now, &from)
 	if err := a.rememberNetwork(ctx, now, user.ID, attempt.Remote); err != nil {
-		// The person is who they say; the network is remembered next time.
-		a.logger.ErrorContext(ctx, "the network of a sign-in could not be remembered", "user", user.ID, "error", err)
+		// The user is authenticated. The network is remembered next time.
+		a.logger.ErrorContext(ctx, "network of a sign-in not remembered", "user", user.ID, "error", err)
 	}
 	a.events.Record(ctx, event.SignInSucceeded, named(user), remote)
 	return user, nil
 }
 
-// FindAny returns a person by a username or e-mail address, disabled or not;
-// storage.ErrNotFound if there is none.
+// FindAny returns a user by username or email address, active or not; storage.ErrNotFound if there
+// is none.
 func (a *Accounts) FindAny(ctx context.Context, identifier string) (*User, error) {
 	user, err := a.find(ctx, identifier)
 	if err != nil {
-		return nil, fmt.Errorf("find a person: %w", err)
+		return nil, fmt.Errorf("find a user: %w", err)
 	}
 	if user == nil {
 		return nil, storage.ErrNotFound
@@ -97,7 +97,7 @@ func (a *Accounts) FindAny(ctx context.Context, identifier string) (*User, error
 	return user, nil
 }
 
-// find returns the person whom an identifier names; nil if there is none.
+// find returns the user with an identifier; nil if there is none.
 func (a *Accounts) find(ctx context.Context, identifier string) (*User, error) {
 	canonical, err := CanonicalIdentifier(identifier)
 	if err != nil {
@@ -110,9 +110,9 @@ func (a *Accounts) find(ctx context.Context, identifier string) (*User, error) {
 	return user, err
 }
 
-// proves reports whether the password is that of the user. It computes one hash of each kind
-// that the database holds, whoever that is, nil included, and again when the hash is replaced
-// by a better one or was changed meanwhile. user is then as it is stored.
+// proves reports whether the password is the user's. It computes one hash of each kind in the
+// database for every user, including nil, and another one if the hash is replaced or was changed
+// concurrently. user is then updated to the stored record.
 func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, password string, from *place) (bool, error) {
 	all, err := a.allWork(ctx)
 	if err != nil {
@@ -133,8 +133,8 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 	if !a.verifyInConstantWork(all, hash, password) || user == nil || !user.Active() {
 		return false, nil
 	}
-	// What bcrypt did not read was not verified, so it must not become part of the password.
-	if !belowNorm(hash) || cutByBcrypt(hash, password) {
+	// Bytes that bcrypt ignored were not verified, so they must not become part of the password.
+	if !needsRehash(hash) || truncatedByBcrypt(hash, password) {
 		return true, nil
 	}
 	replaced, err := a.rehash(ctx, now, user, password)
@@ -142,15 +142,15 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 	case errors.Is(err, storage.ErrNotFound):
 		return false, nil
 	case err != nil:
-		// The user is who they say; the hash is replaced next time.
-		a.logger.ErrorContext(ctx, "a password hash could not be replaced by a better one", "user", user.ID, "error", err)
+		// The user is authenticated. The hash is replaced next time.
+		a.logger.ErrorContext(ctx, "password hash not replaced", "user", user.ID, "error", err)
 		return true, nil
 	}
 	return replaced || user.Active() && a.verify(user.PasswordHash, password), nil
 }
 
 // rehash replaces the hash of a password and reports whether it did: a hash that was changed
-// meanwhile stays. user is then as it is stored.
+// concurrently is kept. user is updated to the stored record.
 func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, password string) (replaced bool, err error) {
 	verified := user.PasswordHash
 	hash, err := HashPassword(password)
@@ -165,7 +165,7 @@ func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, passwo
 		return nil
 	})
 	if err != nil {
-		return false, fmt.Errorf("store the better hash: %w", err)
+		return false, fmt.Errorf("store the new hash: %w", err)
 	}
 	if replaced {
 		a.events.Record(ctx, event.PasswordRehashed, named(user))
@@ -173,8 +173,8 @@ func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, passwo
 	return replaced, nil
 }
 
-// whyNot is the reason for which a password did not sign a user in, for the log alone.
-func whyNot(user *User) string {
+// failureReason returns why a password did not sign a user in. It is only for the log.
+func failureReason(user *User) string {
 	switch {
 	case user == nil:
 		return event.ReasonUnknown
@@ -188,21 +188,21 @@ func whyNot(user *User) string {
 	return event.ReasonWrongPassword
 }
 
-// named says in the log who a user is.
+// named returns the log attributes that identify a user.
 func named(user *User) slog.Attr {
 	return event.Together(slog.String("sub", user.ID), slog.String("username", user.Username))
 }
 
-// namedByID is named for a user who is known by ID alone.
+// namedByID is like named, for a user ID.
 func (a *Accounts) namedByID(ctx context.Context, id string) slog.Attr {
 	if user, err := a.store.User(ctx, id); err == nil {
 		return named(user)
 	}
-	return slog.String("sub", id) // the user is gone, or the database: the event is logged anyway
+	return slog.String("sub", id) // the event is logged even if the user or the database is gone
 }
 
-// mask returns a name for what was typed that says nothing about it to whoever does not have
-// the key: people type their password into the wrong field.
+// mask returns a pseudonym for an identifier that reveals nothing without the key: users
+// sometimes type their password into the wrong field.
 func mask(key []byte, identifier string) string {
 	if canonical, err := CanonicalIdentifier(identifier); err == nil {
 		identifier = canonical

@@ -59,7 +59,7 @@ func TestLG01_EveryFailureIsTheSame(t *testing.T) {
 	}
 }
 
-func TestLG02_UnknownPeopleCostAHashToo(t *testing.T) {
+func TestLG02_UnknownUsersCostAHashToo(t *testing.T) {
 	disabled, passwordless := *alice(t), *alice(t)
 	disabled.ID, disabled.Username, disabled.Claims, disabled.Disabled = "d", "dora", nil, true
 	passwordless.ID, passwordless.Username, passwordless.Claims, passwordless.PasswordHash = "p", "paul", nil, ""
@@ -76,7 +76,7 @@ func TestLG02_UnknownPeopleCostAHashToo(t *testing.T) {
 	}
 }
 
-func TestLG11_TooLongAPasswordIsNotHashed(t *testing.T) {
+func TestLG11_TooLongPasswordIsNotHashed(t *testing.T) {
 	a := accounts(t, newMapStore(alice(t)))
 	_, err := a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: strings.Repeat("x", 1<<20)})
 	if err != ErrPasswordTooLong {
@@ -84,7 +84,7 @@ func TestLG11_TooLongAPasswordIsNotHashed(t *testing.T) {
 	}
 }
 
-func TestLG05_OneBudgetForAllNamesOfAPerson(t *testing.T) {
+func TestLG05_OneBudgetForAllIdentifiersOfAUser(t *testing.T) {
 	a := accounts(t, newMapStore(alice(t)))
 	names := []string{"alice", "ALICE", "alice@example.com", " alice", "Ａlice"}
 	for i, name := range names {
@@ -98,7 +98,7 @@ func TestLG05_OneBudgetForAllNamesOfAPerson(t *testing.T) {
 	}
 }
 
-func TestLG01_UnknownNamesAreThrottledLikeKnownOnes(t *testing.T) {
+func TestLG01_UnknownUsersAreThrottledLikeKnownOnes(t *testing.T) {
 	a := accounts(t, newMapStore(alice(t)))
 	for i := range 8 {
 		_, known := a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: "wrong"})
@@ -109,7 +109,7 @@ func TestLG01_UnknownNamesAreThrottledLikeKnownOnes(t *testing.T) {
 	}
 }
 
-func TestLG04_NobodyIsLockedOutForGood(t *testing.T) {
+func TestLG04_NoOneIsLockedOutForever(t *testing.T) {
 	a := accounts(t, newMapStore(alice(t)))
 	now, evaluated := start, 0
 	for range 100 {
@@ -134,14 +134,14 @@ func TestLG04_NobodyIsLockedOutForGood(t *testing.T) {
 		t.Errorf("20 guesses took %v", d)
 	}
 	if _, err := a.Authenticate(t.Context(), now.Add(5*time.Minute), Attempt{Identifier: "alice", Password: "lunar module 11"}); err != nil {
-		t.Errorf("the right password after the longest wait: %v", err)
+		t.Errorf("the correct password after the longest wait: %v", err)
 	}
 	if _, err := a.Authenticate(t.Context(), now.Add(5*time.Minute), Attempt{Identifier: "alice", Password: "lunar module 11"}); err != nil {
 		t.Errorf("and once more: %v", err)
 	}
 }
 
-func TestLG07_AKnownDeviceIsNotBlockedByStrangers(t *testing.T) {
+func TestLG07_KnownDeviceIsNotBlockedByStrangers(t *testing.T) {
 	bob := &User{ID: "b", Username: "bob", PasswordHash: aliceHash()}
 	a := accounts(t, newMapStore(alice(t), bob))
 	device, err := a.RememberDevice(t.Context(), start, "a", "")
@@ -152,7 +152,7 @@ func TestLG07_AKnownDeviceIsNotBlockedByStrangers(t *testing.T) {
 		t.Errorf("the device is remembered twice: %v", err)
 	}
 	if other, err := a.RememberDevice(t.Context(), start, "b", device); err != nil || other == device {
-		t.Errorf("the device is handed on to somebody else: %v", err)
+		t.Errorf("the device is passed on to another user: %v", err)
 	}
 	for range 6 {
 		a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: "wrong", Remote: netip.MustParseAddr("198.51.100.7")})
@@ -173,14 +173,14 @@ func TestLG07_AKnownDeviceIsNotBlockedByStrangers(t *testing.T) {
 	}
 	attempt.Identifier = "bob"
 	if _, err := a.Authenticate(t.Context(), start, attempt); !errors.As(err, &throttled) {
-		t.Errorf("somebody else from the known device: %v, want *ThrottledError", err)
+		t.Errorf("another user from the known device: %v, want *ThrottledError", err)
 	}
 	attempt.Identifier, attempt.Password = "alice", "wrong"
 	for range 5 {
 		a.Authenticate(t.Context(), start, attempt)
 	}
 	if _, err := a.Authenticate(t.Context(), start, attempt); !errors.As(err, &throttled) {
-		t.Errorf("the known device guesses without end: %v", err)
+		t.Errorf("the known device guesses without limit: %v", err)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestLG08_SprayingFromOneNetworkIsThrottled(t *testing.T) {
 		"many of one IPv6 prefix": func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)) },
 	} {
 		a := accounts(t, newMapStore())
-		a.verify = noPassword // the pace is tested, not the hash
+		a.verify = noPassword // this test is about the pace, not the hash
 		passed := 0
 		for i := range 200 {
 			if _, err := a.Authenticate(t.Context(), start, Attempt{Identifier: fmt.Sprint("user", i), Password: "x", Remote: remote(i)}); err == ErrWrongCredentials {
@@ -227,7 +227,7 @@ func TestLG10_ParallelGuessesAreCountedBeforeTheyAreChecked(t *testing.T) {
 	}
 }
 
-func TestLO10_TheLogDoesNotSayWhatStrangersTyped(t *testing.T) {
+func TestLO10_LogDoesNotContainUnknownIdentifiers(t *testing.T) {
 	var log bytes.Buffer
 	a, err := New(Config{Store: newMapStore(alice(t)), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
@@ -239,7 +239,7 @@ func TestLO10_TheLogDoesNotSayWhatStrangersTyped(t *testing.T) {
 	a.Authenticate(t.Context(), start, Attempt{Identifier: "alice", Password: "lunar module 11", Remote: home})
 	for _, secret := range []string{"hunter2", "p4ss-typed", "lunar"} {
 		if strings.Contains(log.String(), secret) {
-			t.Errorf("the log says %q:\n%s", secret, log.String())
+			t.Errorf("the log contains %q:\n%s", secret, log.String())
 		}
 	}
 	for _, event := range []string{"event=sign_in.succeeded ", "event=sign_in.failed", "event=sign_in.throttled", "sub=a", "username=alice", "address=192.0.2.1", "reason=unknown"} {
@@ -249,8 +249,8 @@ func TestLO10_TheLogDoesNotSayWhatStrangersTyped(t *testing.T) {
 	}
 }
 
-// The log says who could not sign in and why; the response does not.
-func TestLO08_TheLogSaysWhyASignInFailed(t *testing.T) {
+// The log contains who could not sign in and why; the response does not.
+func TestLO08_LogContainsWhyASignInFailed(t *testing.T) {
 	var log bytes.Buffer
 	none, disabled, retired := alice(t), alice(t), alice(t)
 	none.ID, none.Username, none.PasswordHash, none.Claims = "n", "nora", "", nil

@@ -13,16 +13,16 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// InvalidUserError says why a record cannot be stored, in words for whoever wrote it.
+// InvalidUserError is the reason why a record cannot be stored, in words for its author.
 type InvalidUserError struct{ Reason error }
 
 func (e *InvalidUserError) Error() string { return e.Reason.Error() }
 func (e *InvalidUserError) Unwrap() error { return e.Reason }
 
-// SignUp creates an account for somebody who asks for one, with an address that nobody
-// has verified. The error is *ThrottledError, *WeakPasswordError, ErrPasswordTooLong,
-// *InvalidUserError, ErrIdentifierTaken, ErrBusy, or a fault. That a name is taken cannot
-// be hidden from whoever wants it; the pace of attempts from one network is bounded.
+// SignUp creates an account at a user's own request, with an unverified email address. The error
+// is *ThrottledError, *WeakPasswordError, ErrPasswordTooLong, *InvalidUserError,
+// ErrIdentifierTaken, ErrBusy or an internal error. It cannot hide that a name is taken, but
+// limits the rate of attempts from one network.
 func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr, username, email, password string) (*User, error) {
 	network := ratelimit.Network(remote)
 	if wait := a.limits.signUps.Take(now, ratelimit.NewKey(network)); wait > 0 {
@@ -39,24 +39,24 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr,
 	}
 	err := a.store.CreateUser(ctx, user)
 	if errors.Is(err, ErrIdentifierTaken) {
-		return nil, ErrIdentifierTaken // by somebody who was faster
+		return nil, ErrIdentifierTaken // by a concurrent sign-up
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store a new person: %w", err)
+		return nil, fmt.Errorf("store a new user: %w", err)
 	}
 	a.events.Record(ctx, event.SignUpSucceeded, named(user), event.Address(remote))
 	return user, nil
 }
 
-// prepare checks a new person's record and password, and hashes the password into it in the
-// owner's turn.
+// prepare checks a new user's record and password, and stores the hash of the password in the
+// record, computed in the owner's turn.
 func (a *Accounts) prepare(ctx context.Context, user *User, password string, turns *hashTurns, owner string) error {
 	if err := user.Check(); err != nil {
 		return &InvalidUserError{err}
 	}
 	for _, identifier := range user.Identifiers() {
 		if other, err := a.find(ctx, identifier); err != nil {
-			return fmt.Errorf("look for a person of that name: %w", err)
+			return fmt.Errorf("look for a user with that name: %w", err)
 		} else if other != nil {
 			return ErrIdentifierTaken
 		}

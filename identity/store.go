@@ -9,86 +9,85 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Store is what sign-in asks of a database. It belongs to one issuer.
+// Store is the database of sign-in, for one issuer.
 type Store interface {
 	storage.Tickets
 	storage.Counts
 
-	// User returns a person by ID, UserByIdentifier by a canonical identifier
-	// (CanonicalIdentifier); storage.ErrNotFound if there is none. The returned record
-	// is the caller's own.
+	// User returns a user by ID, UserByIdentifier by a canonical identifier
+	// (CanonicalIdentifier); storage.ErrNotFound if there is none. The caller may change the
+	// returned record.
 	User(ctx context.Context, id string) (*User, error)
-	// UserValidity returns what decides whether something that was issued to a user is still
-	// valid, without the rest of the record: every introspection asks for it.
-	// storage.ErrNotFound: there is no such user.
+	// UserValidity returns what determines whether a token of a user is still valid, without the
+	// rest of the record. It is called for every introspection. It returns storage.ErrNotFound if
+	// there is no such user.
 	UserValidity(ctx context.Context, id string) (Validity, error)
 	UserByIdentifier(ctx context.Context, identifier string) (*User, error)
-	// CreateUser stores a new user, with Identifiers() as the names that find them.
-	// storage.ErrExists: there is a user of that ID. ErrIdentifierTaken: one of the names
-	// belongs to another user.
+	// CreateUser stores a new user, who is found by Identifiers(). It returns storage.ErrExists if
+	// there is a user with that ID, and ErrIdentifierTaken if one of the identifiers belongs to
+	// another user.
 	CreateUser(ctx context.Context, user *User) error
-	// UpdateUser changes a user: update gets the record as it is now, and what it leaves
-	// there is stored. Nobody else changes the record meanwhile. update must not call the
-	// store, and may be called again if the database asks for another try. If it returns an
-	// error nothing changes, and UpdateUser returns that error. The ID cannot change.
-	// storage.ErrNotFound: there is no such user. ErrIdentifierTaken: as for CreateUser.
+	// UpdateUser changes a user: it calls update with the current record and stores the result.
+	// No one else changes the record in the meantime. update must not call the store, and may be
+	// called again if the database requires a retry. If it returns an error, nothing changes and
+	// UpdateUser returns that error. The ID cannot change. UpdateUser returns
+	// storage.ErrNotFound if there is no such user, and ErrIdentifierTaken like CreateUser.
 	//
-	// If User.Settle says so, everything that was issued to the user ends in the same
-	// transaction: their sessions, with an EndedNote for each, and the tickets of their grants;
-	// except what belongs to the sessions in User.Kept. The grants stay.
+	// If User.Settle returns true, everything that was issued to the user ends in the same
+	// transaction: the sessions, with an EndedNote for each, and the tickets of the user's
+	// grants, except those that belong to the sessions in User.Kept. The grants are kept.
 	UpdateUser(ctx context.Context, id string, update func(*User) error) error
-	// DeleteUser removes a person, their grants, and every ticket of the family
-	// SessionFamily(id) or that hangs from one of those grants. For each session there is
-	// an EndedNote.
+	// DeleteUser removes a user, the user's grants, and every ticket of the family
+	// SessionFamily(id) or of one of those grants. For each session it stores an EndedNote.
 	DeleteUser(ctx context.Context, id string) error
-	// Users lists people in the order of their IDs, those after the given one.
+	// Users lists users ordered by ID, starting after the given ID.
 	Users(ctx context.Context, after string, limit int) ([]User, error)
-	// PasswordHashKinds lists PasswordHashKind of every user's PasswordHash, each once,
-	// without "", and at most 64. It is called at each sign-in, so it must not look at every
+	// PasswordHashKinds lists PasswordHashKind of every user's PasswordHash, without
+	// duplicates and "", at most 64. It is called at each sign-in, so it must not read every
 	// user.
 	PasswordHashKinds(ctx context.Context) ([]string, error)
-	// HasAdministrator reports whether any user who is Active is an administrator.
+	// HasAdministrator reports whether there is an active administrator.
 	HasAdministrator(ctx context.Context) (bool, error)
 }
 
-// ErrIdentifierTaken says that a username or e-mail address is another person's.
-var ErrIdentifierTaken = errors.New("identity: the username or e-mail address is taken")
+// ErrIdentifierTaken means that a username or email address belongs to another user.
+var ErrIdentifierTaken = errors.New("identity: the username or email address is already taken")
 
 // User is a resource owner.
 type User struct {
-	// ID is the subject identifier: random, never given to anybody else.
+	// ID is the subject identifier. It is random and never reused.
 	ID       string
 	Username string
-	// PasswordHash is in PHC string format; "" means that no password signs in.
+	// PasswordHash is in PHC string format; "" means that there is no password.
 	PasswordHash string
-	// DeclaredPassword is the hash, or the store's fingerprint of the password, that an
-	// operator's declaration gave last; "" if none did. A declaration that says the same again
-	// leaves alone what the user chose since.
+	// DeclaredPassword is the hash, or the store's fingerprint of the password, in the
+	// operator's last declaration; "" if there is none. Declaring the same password again does
+	// not replace one that the user has chosen since.
 	DeclaredPassword string
-	// Claims are OpenID Connect's standard claims and others, by their names, without
-	// sub and preferred_username, which follow from ID and Username.
+	// Claims are OpenID Connect's standard claims and others, by name, without sub and
+	// preferred_username, which are derived from ID and Username.
 	Claims        map[string]any
 	Disabled      bool
 	Administrator bool
-	// Origin is how the user came: OriginDeclared, OriginSignedUp or OriginSetup.
+	// Origin is how the user was created: OriginDeclared, OriginSignedUp or OriginSetup.
 	Origin string
-	// RetiredAt is when a declaration stopped naming the user; zero: it did not. The record
-	// is kept, and refused as if it were disabled.
+	// RetiredAt is when a declaration stopped naming the user; zero if it did not. The record is
+	// kept, and treated as disabled.
 	RetiredAt time.Time
-	// EndedAt is when everything ended that had been issued to the user: sessions, codes and
-	// tokens from before are not valid. Zero: that never happened. Kept are the public names
-	// of the one session that went on then, with the tokens that were issued in it.
+	// EndedAt is when everything ended that had been issued to the user: earlier sessions, codes
+	// and tokens are not valid. It is zero if that never happened. Kept are the public names of
+	// the one session that continued, with the tokens that were issued in it.
 	EndedAt   time.Time
 	Kept      []string
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-// Active reports whether the user may sign in and be acted for.
+// Active reports whether the user may sign in and clients may act for the user.
 func (u *User) Active() bool { return !u.Disabled && u.RetiredAt.IsZero() }
 
-// End ends everything that was issued to the user until now. With a session, that goes on,
-// with what was issued in it. It is for an update of Store.UpdateUser.
+// End ends everything that was issued to the user until now, except a kept session and what was
+// issued in it, if kept is not nil. Functions passed to Store.UpdateUser call it.
 func (u *User) End(now time.Time, kept *Session) {
 	u.EndedAt, u.Kept = now, nil
 	if kept != nil {
@@ -96,9 +95,9 @@ func (u *User) End(now time.Time, kept *Session) {
 	}
 }
 
-// Settle is for stores. It reports whether a change from before ends what was issued to the
-// user: because End was called, or because the user has become inactive, or active again.
-// What was under way while a user was inactive does not come to life afterwards. now is when
+// Settle is called by stores. It reports whether a change from before ends what was issued to the
+// user: because End was called, or because the user has become inactive or active again.
+// Requests that were pending while a user was inactive do not succeed afterwards. now is when
 // the change is stored.
 func (u *User) Settle(now time.Time, before *User) bool {
 	if u.Active() != before.Active() {
@@ -113,27 +112,27 @@ func (u *User) Settle(now time.Time, before *User) bool {
 	return true
 }
 
-// Valid reports whether what was issued to the user at a time, in a session of some names,
-// has not ended since.
+// Valid reports whether a token that was issued to the user at a time, in a session with some
+// names, is still valid.
 func (u *User) Valid(issued time.Time, session ...string) bool {
 	return u.Validity().Includes(issued, session...)
 }
 
-// Validity returns what Store.UserValidity returns for the user.
+// Validity returns the result of Store.UserValidity for the user.
 func (u *User) Validity() Validity {
 	return Validity{Active: u.Active(), EndedAt: u.EndedAt, Kept: u.Kept}
 }
 
-// Validity says which of the things that were issued to a user are still valid.
+// Validity determines which of a user's tokens are still valid.
 type Validity struct {
-	// Active is User.Active; the others are the members of User.
+	// Active is User.Active; the others are the fields of User.
 	Active  bool
 	EndedAt time.Time
 	Kept    []string
 }
 
-// Includes reports whether the user is active, and what was issued at a time, in a session of
-// some names, has not ended since.
+// Includes reports whether the user is active and a token that was issued at a time, in a session
+// with some names, has not ended since.
 func (v Validity) Includes(issued time.Time, session ...string) bool {
 	if !v.Active {
 		return false

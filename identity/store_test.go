@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// mapStore is the contract in its shortest form: one lock around maps.
+// mapStore is a minimal implementation of Store: maps and a lock.
 type mapStore struct {
 	mu      sync.Mutex
 	tickets map[storage.Key]storage.Ticket
@@ -124,7 +124,7 @@ func (s *mapStore) UserValidity(ctx context.Context, id string) (Validity, error
 }
 
 func (s *mapStore) FindEnded(context.Context, time.Time, int) ([]storage.Ticket, error) {
-	return nil, nil // sign-in has no tickets of storage.KindStatus
+	return nil, nil // sign-in does not use tickets of storage.KindStatus
 }
 
 func (s *mapStore) FindFamily(_ context.Context, now time.Time, family string, kind storage.Kind, limit int) ([]storage.Ticket, error) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// What was issued before the end is not valid, except in a session that was kept.
-func TestAC09_WhatWasIssuedBeforeTheEndIsNotValid(t *testing.T) {
+// Tokens from before the end are not valid, except those of a kept session.
+func TestAC09_TokensFromBeforeTheEndAreNotValid(t *testing.T) {
 	u := &User{EndedAt: start, Kept: []string{"kept"}}
 	for _, c := range []struct {
 		ms      int64

@@ -15,18 +15,18 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// Start starts a browser with a profile of its own, which ends with the test or after
-// limit. Without a Chromium the test is skipped, except with CI=true, where it fails. A
-// page that breaks its own Content-Security-Policy fails the test; a frame that is refused
-// is for the test to judge. More says what else this browser is started with.
+// Start starts a browser with a fresh profile, which is closed at the end of the test or after
+// limit. If Chromium is not installed, the test is skipped, or fails if CI=true. A violation of a
+// page's Content-Security-Policy fails the test, except for frame-ancestors. more are additional
+// options for the browser.
 func Start(t *testing.T, limit time.Duration, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := find()
 	if path == "" {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("there is no Chromium")
+			t.Fatal("Chromium is not installed")
 		}
-		t.Skip("there is no Chromium: install it, or name it in CHROMIUM")
+		t.Skip("Chromium is not installed: install it, or set CHROMIUM to its path")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
@@ -34,13 +34,13 @@ func Start(t *testing.T, limit time.Duration, more ...chromedp.ExecAllocatorOpti
 	ctx, cancelBrowser := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(ctx)
 	t.Cleanup(func() { cancel(); cancelBrowser() })
-	if err := chromedp.Do(ctx); err != nil { // the browser lives as long as the context of its first call
+	if err := chromedp.Do(ctx); err != nil { // the browser runs as long as the context of its first call
 		t.Fatalf("start Chromium: %v", err)
 	}
 	err := chromedp.Listen(ctx, func(event any) {
 		if e, ok := event.(*log.EventEntryAdded); ok && strings.Contains(e.Entry.Text, "Content Security Policy") &&
 			!strings.Contains(e.Entry.Text, "frame-ancestors") {
-			t.Errorf("Chromium says: %s", e.Entry.Text)
+			t.Errorf("Chromium logged: %s", e.Entry.Text)
 		}
 	})
 	if err != nil {
@@ -63,7 +63,7 @@ func find() string {
 	return ""
 }
 
-// Scripts switches scripts on or off.
+// Scripts turns scripts on or off.
 func Scripts(on bool) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
@@ -71,7 +71,7 @@ func Scripts(on bool) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// Scheme sets whether the person prefers "light" or "dark".
+// Scheme sets the preferred color scheme, "light" or "dark".
 func Scheme(scheme string) chromedp.Action[chromedp.Void] {
 	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
@@ -80,7 +80,7 @@ func Scheme(scheme string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// WhereIs says what a browser shows, for a test that failed.
+// WhereIs returns the URL and content of the page in the browser, for messages of failed tests.
 func WhereIs(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

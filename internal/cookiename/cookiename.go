@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Of returns the name of an issuer's cookie. Browsers keep cookies by host alone, whatever
-// the port (RFC 6265, section 8.5), and the prefix __Host- demands Path=/, so issuers on
-// one host differ in the names: each ends with a hash of the issuer.
+// Of returns the name of an issuer's cookie. Browsers separate cookies by host but not by port
+// (RFC 6265, section 8.5), and the __Host- prefix requires Path=/, so issuers on one host need
+// different names: each ends with a hash of the issuer.
 //
-// The prefix has the browser hold a cookie to Secure, Path=/ and this very host, so that a
-// sibling domain cannot set it (RFC 6265bis, section 4.1.3.2). An issuer of http, which is
-// for loopback only, has cookies without Secure and so without the prefix.
+// With the prefix, the browser enforces Secure, Path=/ and the exact host, so that a sibling
+// domain cannot set the cookie (RFC 6265bis, section 4.1.3.2). An http issuer, which is allowed
+// only on loopback, has cookies without Secure and so without the prefix.
 func Of(issuer, name string) string {
 	sum := sha256.Sum256([]byte(issuer))
 	name += "_" + hex.EncodeToString(sum[:6])

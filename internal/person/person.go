@@ -1,11 +1,10 @@
-// Package person is somebody at a browser without scripts: they follow redirects, keep
-// cookies, sign in and consent by sending the forms of the pages as they are.
+// Package person simulates a user with a browser without scripts, which follows redirects, keeps
+// cookies, and signs in and consents by submitting the pages' forms.
 package person
 
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,12 +16,12 @@ import (
 	"golang.org/x/net/html"
 )
 
-// Person is one browser. It is not safe for concurrent use.
+// Person is a user with one browser. It is not safe for concurrent use.
 type Person struct {
 	Username, Password string
-	// Leave lists the optional scopes that they untick on the consent page.
+	// Leave lists the optional scopes to untick on the consent page.
 	Leave []string
-	// Deny refuses consent.
+	// Deny denies consent.
 	Deny bool
 
 	http *http.Client
@@ -31,7 +30,7 @@ type Person struct {
 // New returns a person with a fresh browser.
 func New(username, password string) *Person {
 	jar, err := cookiejar.New(nil)
-	if err != nil { // only for options, and there are none
+	if err != nil { // impossible without options
 		panic(err)
 	}
 	return &Person{Username: username, Password: password, http: &http.Client{
@@ -40,37 +39,36 @@ func New(username, password string) *Person {
 	}}
 }
 
-// Trust lets the browser accept a server's certificate.
+// Trust makes the browser accept a server's certificate.
 func (p *Person) Trust(certificate *x509.Certificate) {
 	roots := x509.NewCertPool()
 	roots.AddCert(certificate)
 	p.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 }
 
-// Through has the browser use a transport of its own, such as one that trusts a certificate.
+// Through makes the browser use a transport, such as one that trusts a certificate.
 func (p *Person) Through(transport http.RoundTripper) { p.http.Transport = transport }
 
-// maxSteps bounds a walk; sign-in and consent take eight.
+// maxSteps limits the number of requests; sign-in and consent take eight.
 const maxSteps = 20
 
-// Visit opens an address and does what the pages ask, until the browser is sent to an
-// address that begins with until, which it returns without opening it.
+// Visit opens a URL and completes the pages' forms until the browser is redirected to a URL that
+// begins with until. It returns that URL without opening it.
 func (p *Person) Visit(address, until string) (*url.URL, error) {
 	target, page, err := p.walk(address, until)
 	if err == nil && target == nil {
-		err = fmt.Errorf("a page asks for nothing and leads nowhere: %s", headline(page))
+		err = fmt.Errorf("stopped at a page without a form: %s", headline(page))
 	}
 	return target, err
 }
 
-// Allow opens an address and does what the pages ask, until one asks for nothing more.
+// Allow opens a URL and completes the pages' forms until a page has no form.
 func (p *Person) Allow(address string) error {
 	_, _, err := p.walk(address, "")
 	return err
 }
 
-// walk ends at an address that begins with until, if that is not "", or at a page without
-// a form.
+// walk stops at a URL that begins with until, if that is not "", or at a page without a form.
 func (p *Person) walk(address, until string) (*url.URL, *html.Node, error) {
 	request, err := http.NewRequest(http.MethodGet, address, nil)
 	if err != nil {
@@ -97,10 +95,10 @@ func (p *Person) walk(address, until string) (*url.URL, *html.Node, error) {
 			return nil, nil, fmt.Errorf("follow redirect: %w", err)
 		}
 	}
-	return nil, nil, errors.New("the pages lead nowhere")
+	return nil, nil, fmt.Errorf("no end after %d requests", maxSteps)
 }
 
-// step sends one request and returns its page, or where it redirects to.
+// step sends one request and returns the page or the redirect target.
 func (p *Person) step(request *http.Request) (page *html.Node, target *url.URL, err error) {
 	response, err := p.http.Do(request)
 	if err != nil {
@@ -120,12 +118,12 @@ func (p *Person) step(request *http.Request) (page *html.Node, target *url.URL, 
 		return nil, nil, fmt.Errorf("read %s: %w", request.URL.Path, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s answered %d: %s", request.URL.Path, response.StatusCode, headline(page))
+		return nil, nil, fmt.Errorf("%s responded with %d: %s", request.URL.Path, response.StatusCode, headline(page))
 	}
 	return page, nil, nil
 }
 
-// fillIn fills in the page's form and returns the request that sends it.
+// fillIn fills in the page's form and returns the request that submits it.
 func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	form := find(page, "form")
 	values := url.Values{}
@@ -145,13 +143,13 @@ func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 			values.Add(name, value)
 		}
 	}
-	wanted := "allow"
+	decision := "allow"
 	if p.Deny {
-		wanted = "deny"
+		decision = "deny"
 	}
 	for button := range descendants(form, "button") {
-		if name := attribute(button, "name"); name != "" && attribute(button, "value") == wanted {
-			values.Set(name, wanted)
+		if name := attribute(button, "name"); name != "" && attribute(button, "value") == decision {
+			values.Set(name, decision)
 		}
 	}
 	action, err := at.Parse(attribute(form, "action"))
@@ -160,7 +158,7 @@ func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	}
 	request, err := http.NewRequest(http.MethodPost, action.String(), strings.NewReader(values.Encode()))
 	if err != nil {
-		return nil, fmt.Errorf("send form of %s: %w", at.Path, err)
+		return nil, fmt.Errorf("submit form of %s: %w", at.Path, err)
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Origin", at.Scheme+"://"+at.Host)
@@ -198,7 +196,7 @@ func hasAttribute(n *html.Node, name string) bool {
 	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == name })
 }
 
-// headline is the heading of a page and its reference, to say where a walk ended.
+// headline returns the heading of a page and its reference, for error messages.
 func headline(page *html.Node) string {
 	var text strings.Builder
 	for _, tag := range []string{"h1", "code"} {
@@ -213,7 +211,7 @@ func headline(page *html.Node) string {
 	return strings.TrimSpace(text.String())
 }
 
-// Cookies returns the cookies that the browser would send to an address.
+// Cookies returns the cookies that the browser would send to a URL.
 func (p *Person) Cookies(address string) []*http.Cookie {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// Key names what events are counted for: the hash of its parts, so that it has one size and
-// says nothing about them where it is stored.
+// Key identifies what events are counted for. It is the hash of its parts, so that it has a fixed
+// size and reveals nothing about them where it is stored.
 type Key [sha256.Size]byte
 
 // NewKey returns the key of a sequence of parts. Different sequences have different keys.
@@ -28,8 +28,8 @@ func NewKey(parts ...string) Key {
 // 2.1).
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// Network returns the part of an address that one party has to itself: the whole of an IPv4
-// address, the /64 of an IPv6 address, because a host chooses the rest freely.
+// Network returns the part of an address that belongs to one party: a whole IPv4 address, or the
+// /64 of an IPv6 address, because a host chooses the rest freely.
 func Network(address netip.Addr) string {
 	address = address.Unmap().WithZone("")
 	if !address.Is6() {

@@ -1,9 +1,9 @@
-// Package ratelimit counts events by key, such as wrong passwords by account, and says when
-// there were too many. It is the only rate limit of the server.
+// Package ratelimit counts events by key, such as wrong passwords by account, and reports when
+// there are too many. All rate limits of the server use it.
 //
-// A limit allows a burst of events and then one event each interval: the generic cell rate
-// algorithm. The state of a key is one time, until which its events count, so that states of
-// several nodes can be added up in a database (Config.Counts).
+// A limit allows a burst of events and then one event per interval: the generic cell rate
+// algorithm. The state of a key is a single time, at which all its events are forgotten, so the
+// states of several nodes can be added up in a database (Config.Counts).
 package ratelimit
 
 import (
@@ -15,40 +15,39 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Limit is how many events are allowed: Burst at once, and then one each Every.
+// Limit allows Burst events at once, and then one event per Every.
 type Limit struct {
 	Burst int
 	Every time.Duration
 }
 
-// PerMinute allows n events at once and n in a minute.
+// PerMinute allows n events at once and n per minute.
 func PerMinute(n int) Limit { return Limit{Burst: n, Every: time.Minute / time.Duration(max(n, 1))} }
 
-// DefaultCapacity is how many keys a Limiter counts. They take about 20 MB.
+// DefaultCapacity is how many keys a Limiter counts by default. They take about 20 MB.
 const DefaultCapacity = 100_000
 
-// Config says what a Limiter counts.
+// Config configures a Limiter.
 type Config struct {
 	Limit
-	// Name tells the keys of this limiter from those of others in the same Counts.
+	// Name separates the keys of this limiter from those of others in the same Counts.
 	Name string
-	// Capacity is how many keys are counted at most; zero means DefaultCapacity.
+	// Capacity is the maximum number of keys; zero means DefaultCapacity.
 	Capacity int
-	// Counts adds up the events of all nodes; nil: this process counts for itself.
+	// Counts adds up the events of all nodes. If it is nil, only this process counts.
 	Counts storage.Counts
-	// Logger hears when Counts fails; nil means slog.Default().
+	// Logger gets a warning when Counts fails; nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// EventStoreFailed is the member "event" of the record that says that Counts failed.
+// EventStoreFailed is the "event" attribute of the warning that Counts failed.
 const EventStoreFailed = "rate_limit.store_failed"
 
 // Limiter counts events by key. It is safe for concurrent use.
 //
-// Its memory is bounded. When a key comes that there is no room for, the key whose events
-// are forgotten soonest goes. To have a key forgotten early, an attacker must make as many
-// events for each of Capacity other keys, which is more than the limit denies. Nothing is
-// refused for lack of room.
+// Its memory is bounded. When it is full, a new key replaces the key whose events would be
+// forgotten soonest. To evict a key, an attacker must cause as many events for each of Capacity
+// other keys, which is more than the limit prevents. No event is refused because memory is full.
 type Limiter struct {
 	config Config
 	// oneStore is held while counts are being stored.
@@ -63,11 +62,11 @@ type Limiter struct {
 // entry is the state of a key.
 type entry struct {
 	key   Key
-	until time.Time // all of its events are forgotten then
+	until time.Time // when all of its events are forgotten
 	index int       // in Limiter.soonest
 }
 
-// New returns a limiter that has counted nothing.
+// New returns a limiter without events.
 func New(config Config) *Limiter {
 	if config.Capacity <= 0 {
 		config.Capacity = DefaultCapacity
@@ -79,8 +78,8 @@ func New(config Config) *Limiter {
 	return &Limiter{config: config, entries: make(map[Key]*entry)}
 }
 
-// Take counts an event and returns zero; or it counts nothing and returns how long to wait
-// until the next event is allowed.
+// Take counts an event and returns zero. If the limit is exceeded, it counts nothing and returns
+// how long to wait until the next event is allowed.
 func (l *Limiter) Take(now time.Time, key Key) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,7 +94,7 @@ func (l *Limiter) Take(now time.Time, key Key) time.Duration {
 	return 0
 }
 
-// Wait returns how long to wait until the next event is allowed, zero if it is allowed now.
+// Wait returns how long to wait until the next event is allowed; zero if it is allowed now.
 func (l *Limiter) Wait(now time.Time, key Key) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +104,7 @@ func (l *Limiter) Wait(now time.Time, key Key) time.Duration {
 	return 0
 }
 
-// Used returns how many events of a key count.
+// Used returns how many events of a key are counted.
 func (l *Limiter) Used(now time.Time, key Key) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,7 +137,7 @@ func (l *Limiter) Forget(now time.Time, key Key) {
 	heap.Fix(&l.soonest, e.index)
 }
 
-// wait is Wait for an entry.
+// wait is like Wait, for an entry.
 func (l *Limiter) wait(now time.Time, e *entry) time.Duration {
 	allowed := now.Add(time.Duration(l.config.Burst-1) * l.config.Every)
 	return max(0, e.until.Sub(allowed))
@@ -153,7 +152,8 @@ func (l *Limiter) add(now time.Time, e *entry, events int) {
 	l.addShared(now, e.key, events)
 }
 
-// insert makes room by what is forgotten already, or else soonest.
+// insert adds an entry. It removes expired entries first and, if the limiter is full, the one
+// that expires soonest.
 func (l *Limiter) insert(now time.Time, key Key) *entry {
 	for len(l.soonest) > 0 && (len(l.soonest) >= l.config.Capacity || !l.soonest[0].until.After(now)) {
 		gone := heap.Pop(&l.soonest).(*entry)

@@ -31,7 +31,7 @@ func TestNetwork(t *testing.T) {
 		}
 	}
 	if NewKey("a", "bc") == NewKey("ab", "c") || NewKey() == NewKey("") {
-		t.Error("different parts have one key")
+		t.Error("different parts have the same key")
 	}
 }
 
@@ -65,8 +65,7 @@ func TestBurstAndInterval(t *testing.T) {
 	}
 }
 
-// Memory is bounded. What others do neither makes a key forgotten that has failed more often
-// than they did, nor refuses anybody.
+// Memory is bounded. Other keys neither evict a key with more failures, nor cause a refusal.
 func TestDS13_MemoryIsBounded(t *testing.T) {
 	l := New(Config{Limit: Limit{Burst: 5, Every: time.Minute}, Capacity: 100})
 	victim := NewKey("victim")
@@ -74,22 +73,22 @@ func TestDS13_MemoryIsBounded(t *testing.T) {
 	}
 	for i := range 10_000 {
 		if l.Take(noon, NewKey(fmt.Sprint(i))) != 0 {
-			t.Fatal("a new key is refused for lack of room")
+			t.Fatal("a new key is refused because memory is full")
 		}
 	}
 	if l.Wait(noon, victim) == 0 {
-		t.Error("10,000 others made the count of a key forgotten")
+		t.Error("10,000 other keys evicted a key")
 	}
 	if len(l.entries) != 100 || len(l.soonest) != 100 {
 		t.Errorf("%d entries and %d in the heap, want 100", len(l.entries), len(l.soonest))
 	}
 	l.Take(noon.Add(time.Hour), NewKey("later"))
 	if len(l.entries) != 1 {
-		t.Errorf("%d entries after all were forgotten, want 1", len(l.entries))
+		t.Errorf("%d entries after all have expired, want 1", len(l.entries))
 	}
 }
 
-func TestParallelEventsDoNotPassTogether(t *testing.T) {
+func TestParallelEventsAreCounted(t *testing.T) {
 	l := New(Config{Limit: Limit{Burst: 5, Every: time.Hour}})
 	var mu sync.Mutex
 	var callers sync.WaitGroup
@@ -109,7 +108,7 @@ func TestParallelEventsDoNotPassTogether(t *testing.T) {
 	}
 }
 
-// counts is a store whose failures the test decides.
+// counts is a store that fails on demand.
 type counts struct {
 	mu     sync.Mutex
 	untils map[storage.CountKey]time.Time
@@ -149,7 +148,7 @@ func (c *counts) fail(err error) {
 	c.err = err
 }
 
-func TestNodesAddUp(t *testing.T) {
+func TestNodesShareCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &counts{untils: map[storage.CountKey]time.Time{}}
 		node := func() *Limiter {
@@ -199,7 +198,7 @@ func TestNodesAddUp(t *testing.T) {
 		b.Forget(time.Now(), NewKey("right at once"))
 		time.Sleep(2 * time.Second)
 		if store.writes != writes {
-			t.Error("what succeeded at the first attempt was written")
+			t.Error("an event that was taken back was written")
 		}
 		a.Take(time.Now(), key)
 		a.Close()

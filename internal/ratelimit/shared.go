@@ -10,33 +10,33 @@ import (
 )
 
 const (
-	// storeEvery is how long events are gathered before they are stored together. Other
-	// nodes see them that much later.
+	// storeEvery is how long events are collected before they are stored together. Other nodes
+	// see them with this delay.
 	storeEvery = time.Second
-	// storeTimeout bounds a read or write of Counts; nobody waits longer for it.
+	// storeTimeout limits a read or write of Counts.
 	storeTimeout = 2 * time.Second
-	// retryEvery is the pause after a failure, and warnEvery between two warnings of it.
+	// retryEvery is the pause after a failure, and warnEvery the pause between two warnings.
 	retryEvery = 5 * time.Second
 	warnEvery  = time.Minute
 )
 
 // shared is the state of a limiter's exchange with Config.Counts, guarded by Limiter.mu.
 type shared struct {
-	pending map[Key]change // what is to be stored
-	storing map[Key]change // what is being stored
+	pending map[Key]change // to be stored
+	storing map[Key]change // being stored
 	timer   *time.Timer    // stores pending; nil while there is nothing
 	closed  bool
 	warned  time.Time
 }
 
-// change is what happened to a key here.
+// change is what happened to a key on this node.
 type change struct {
-	at    time.Time // of the first event that was not stored
-	reset bool      // first
-	added int       // then
+	at    time.Time // of the first event that is not stored
+	reset bool      // whether the key was reset first
+	added int       // events added after that
 }
 
-// apply returns what a change makes of a count.
+// apply returns a count after a change.
 func (c change) apply(until time.Time, every time.Duration) time.Time {
 	if c.reset || until.Before(c.at) {
 		until = c.at
@@ -44,9 +44,9 @@ func (c change) apply(until time.Time, every time.Duration) time.Time {
 	return until.Add(time.Duration(c.added) * every)
 }
 
-// Load takes over what the nodes have stored for keys. It is called before Take or Wait
-// decides about them. When Counts fails, that is logged, and this node's own count decides:
-// nobody is locked out, and the limit holds on each node.
+// Load reads the shared counts of keys. It is called before Take or Wait. If Counts fails, it
+// logs a warning and this node's own counts are used: no one is locked out, and the limit still
+// applies on each node.
 func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
 	if l.config.Counts == nil {
 		return
@@ -59,7 +59,7 @@ func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
 	defer cancel()
 	untils, err := l.config.Counts.CountedUntil(ctx, now, stored...)
 	if err == nil && len(untils) != len(keys) {
-		err = errors.New("the store returned another number of counts than was asked for")
+		err = errors.New("the store returned the wrong number of counts")
 	}
 	if err != nil {
 		l.warn(ctx, time.Now(), "read", err)
@@ -72,7 +72,7 @@ func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
 	}
 }
 
-// merge takes over a stored count, and adds what was counted here since.
+// merge sets a stored count and adds the events that this node has counted since.
 func (l *Limiter) merge(now time.Time, key Key, until time.Time) {
 	e := l.entries[key]
 	if e == nil {
@@ -86,12 +86,12 @@ func (l *Limiter) merge(now time.Time, key Key, until time.Time) {
 	heap.Fix(&l.soonest, e.index)
 }
 
-// stored is the name of a key in Counts.
+// stored returns the key in Counts.
 func (l *Limiter) stored(key Key) storage.CountKey {
 	return storage.CountKey(NewKey(l.config.Name, string(key[:])))
 }
 
-// addShared notes events that are to be stored. The caller holds l.mu.
+// addShared adds events to be stored. The caller holds l.mu.
 func (l *Limiter) addShared(now time.Time, key Key, events int) {
 	if l.config.Counts == nil {
 		return
@@ -104,8 +104,8 @@ func (l *Limiter) addShared(now time.Time, key Key, events int) {
 	l.setPending(key, c)
 }
 
-// forgetShared notes that a key is to be forgotten, if anything of it can be stored. The
-// caller holds l.mu.
+// forgetShared marks a key to be reset in the store, if it may have stored events. The caller
+// holds l.mu.
 func (l *Limiter) forgetShared(now time.Time, e *entry) {
 	if l.config.Counts == nil {
 		return
@@ -118,7 +118,7 @@ func (l *Limiter) forgetShared(now time.Time, e *entry) {
 	}
 }
 
-// setPending keeps at most Capacity changes, should Counts fail for long.
+// setPending keeps at most Capacity changes, in case Counts fails for a long time.
 func (l *Limiter) setPending(key Key, c change) {
 	if l.shared.pending == nil {
 		l.shared.pending = make(map[Key]change)
@@ -140,7 +140,7 @@ func (l *Limiter) storeLater(after time.Duration) {
 	}
 }
 
-// store writes what was counted since the last time, in one operation.
+// store writes the pending changes in one operation.
 func (l *Limiter) store() {
 	l.oneStore.Lock()
 	defer l.oneStore.Unlock()
@@ -159,7 +159,7 @@ func (l *Limiter) store() {
 	defer cancel()
 	err := l.config.Counts.AddCounts(ctx, counts...)
 	if err != nil {
-		l.warn(ctx, time.Now(), "stored", err)
+		l.warn(ctx, time.Now(), "written", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,7 +179,7 @@ func (l *Limiter) store() {
 	}
 }
 
-// Close stores what is not stored yet.
+// Close stores the pending changes.
 func (l *Limiter) Close() {
 	l.mu.Lock()
 	l.shared.closed = true
@@ -199,7 +199,7 @@ func (l *Limiter) warn(ctx context.Context, now time.Time, what string, err erro
 	}
 	l.mu.Unlock()
 	if !silent {
-		l.config.Logger.WarnContext(ctx, "counts of failures could not be "+what+": each node limits by what it has counted itself",
+		l.config.Logger.WarnContext(ctx, "shared rate limit counts not "+what+", each node limits by its own counts",
 			"event", EventStoreFailed, "limit", l.config.Name, "error", err)
 	}
 }

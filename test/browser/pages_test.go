@@ -150,7 +150,7 @@ func bookmark(v *visit) {
 		v.Fatal(err)
 	}
 	v.do("come back as a fresh browser", forgetCookies(), chromedp.Navigate(page))
-	v.shows("the page", "h1", "another browser")
+	v.shows("the page", "h1", "browser where you started")
 	v.do("lead on", chromedp.Click(chromedp.CSS("main .primary")))
 	v.shows("the application", "#back", "")
 }
