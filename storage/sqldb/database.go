@@ -18,8 +18,11 @@ type database interface {
 	name() string
 	// read runs queries; it keeps each text prepared, so there must be few.
 	read() querier
-	// write is a pool of connections, whose transactions exclude other writers on SQLite.
+	// write is a pool of connections that write.
 	write() *sql.DB
+	// begin starts a READ COMMITTED transaction, which on SQLite excludes other writers. The
+	// caller calls end after it.
+	begin(ctx context.Context) (tx *sql.Tx, end func(), err error)
 	// exists reports whether there is a table of that name.
 	exists(ctx context.Context, table string) (bool, error)
 	migrator(files fs.FS) (*goose.Provider, error)
@@ -27,11 +30,10 @@ type database interface {
 	parsedJSON(column string) string
 	// whileMigrating runs migrate while no other node migrates.
 	whileMigrating(ctx context.Context, migrate func() error) error
-	// prepare makes ready what needs the tables.
-	prepare(ctx context.Context) error
-
 	// tickets runs a query that selects ticketColumns.
 	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
+	// userValidity runs the query userValidity; nil: there is no such user.
+	userValidity(ctx context.Context, id string) (*validityRow, error)
 	// batch runs f in one transaction and commits what it did, unless it returns an error.
 	// It waits for a lock as long as lockWait. If the outcome of the commit itself is not
 	// known, the error is a *commitError.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	driversqlite "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	zombiezen "zombiezen.com/go/sqlite"
 
 	"github.com/valetkey/valetkey/storage"
 )
@@ -31,10 +31,10 @@ func unavailable(err error) bool {
 	if errors.As(err, &answer) {
 		return unavailableState(answer.Code)
 	}
-	if lite, ok := errors.AsType[*driversqlite.Error](err); ok {
-		switch lite.Code() & 0xff {
-		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
-			sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+	if code := sqliteCode(err); code != zombiezen.ResultError {
+		switch code {
+		case zombiezen.ResultBusy, zombiezen.ResultLocked, zombiezen.ResultFull, zombiezen.ResultIOErr, zombiezen.ResultCantOpen,
+			zombiezen.ResultReadOnly, zombiezen.ResultNoMem, zombiezen.ResultInterrupt:
 			return true
 		}
 		return false
@@ -44,6 +44,15 @@ func unavailable(err error) bool {
 	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed)
+}
+
+// sqliteCode returns SQLite's primary result code of an error of either driver, and
+// ResultError for any other error.
+func sqliteCode(err error) zombiezen.ResultCode {
+	if lite, ok := errors.AsType[*driversqlite.Error](err); ok {
+		return zombiezen.ResultCode(lite.Code()).ToPrimary()
+	}
+	return zombiezen.ErrCode(err).ToPrimary()
 }
 
 // unavailableState reports whether an error code of PostgreSQL (appendix A) says that

@@ -59,10 +59,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("store master key check: %w", err)
 	}
-	if err := s.checkMasterKey(ctx); err != nil {
-		return err
-	}
-	return s.database.prepare(ctx)
+	return s.checkMasterKey(ctx)
 }
 
 // migrate applies what is missing. Where another process does the same at this moment, its

@@ -67,7 +67,11 @@ func (d *postgreSQL) lanes() int                    { return postgreSQLLanes }
 func (d *postgreSQL) write() *sql.DB                { return d.db }
 func (d *postgreSQL) alone() bool                   { return false }
 func (d *postgreSQL) forUpdate() string             { return " FOR UPDATE" }
-func (d *postgreSQL) prepare(context.Context) error { return nil }
+
+func (d *postgreSQL) begin(ctx context.Context) (*sql.Tx, func(), error) {
+	tx, err := d.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	return tx, func() {}, err
+}
 
 func (d *postgreSQL) refused(err error) bool {
 	var failed *commitError
@@ -169,4 +173,15 @@ func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) ([]
 		found = append(found, t)
 	}
 	return found, d.noticed(rows.Err())
+}
+
+func (d *postgreSQL) userValidity(ctx context.Context, id string) (*validityRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	v := &validityRow{}
+	err := d.pool.QueryRow(ctx, userValidity, id).Scan(&v.active, &v.ended, &v.kept)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return v, d.noticed(err)
 }

@@ -137,10 +137,11 @@ func (s *Store) transactWithin(ctx context.Context, timeout time.Duration, f fun
 }
 
 func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.database.write().BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	tx, end, err := s.database.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
+	defer end()
 	err = s.database.patience(ctx, tx)
 	if err == nil {
 		err = f(tx)

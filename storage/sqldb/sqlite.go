@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -15,19 +16,33 @@ import (
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
+	zombiezen "zombiezen.com/go/sqlite"
 
 	"github.com/valetkey/valetkey/storage"
 )
 
-// sqliteReaders is how many connections read at the same time.
-const sqliteReaders = 4
+const (
+	// sqliteConnections is how many connections read at the same time.
+	sqliteConnections = 4
+	// sqliteBusyTimeout is how long a statement waits for a lock of another process.
+	sqliteBusyTimeout = 10 * time.Second
+)
 
-// sqlite is a database in one file. One connection writes; others read beside it, from
-// the write-ahead log.
+// sqlite is a database in one file. One connection writes at a time; others read beside it,
+// from the write-ahead log.
+//
+// What every request needs (tickets and whether a user is active) goes through connections
+// of its own, without database/sql. Everything else is rare, and the code is the same for
+// PostgreSQL.
 type sqlite struct {
 	writer, reader *sql.DB
+	uri            string
+	readers        *sqliteReaders
 
-	writing map[string]*sql.Stmt // batchQueries, prepared on writer
+	// writing is held by the transaction that writes. SQLite has a lock too, but waits for it
+	// by trying again and again, so that a transaction could starve behind batches.
+	writing chan struct{}
+	batches *sqliteConn // opened by the first batch
 
 	mu       sync.Mutex
 	prepared map[string]*sql.Stmt // on reader
@@ -35,39 +50,38 @@ type sqlite struct {
 
 // openSQLite opens path, or with ":memory:" a database that dies with the store.
 func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
-	d := &sqlite{prepared: map[string]*sql.Stmt{}, writing: map[string]*sql.Stmt{}}
+	d := &sqlite{prepared: map[string]*sql.Stmt{}, writing: make(chan struct{}, 1)}
 	settings := url.Values{"_pragma": {"busy_timeout(10000)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
 	if path == ":memory:" {
-		db, err := sql.Open("sqlite", "file::memory:?"+settings.Encode())
+		// A name that begins with a slash lets all connections of the process share it.
+		d.uri = "file:/valetkey-" + rand.Text() + "?vfs=memdb"
+		settings["_pragma"] = append(settings["_pragma"], "journal_mode(MEMORY)")
+	} else {
+		path, err := filepath.Abs(path)
 		if err != nil {
 			return nil, fmt.Errorf("open database: %w", err)
 		}
-		db.SetMaxOpenConns(1)
-		d.writer, d.reader = db, db
-		return d, nil
+		if err := restrictFiles(path, logger); err != nil {
+			return nil, fmt.Errorf("open database: %w", err)
+		}
+		d.uri = (&url.URL{Scheme: "file", Path: path}).String() + "?"
+		// FULL waits for the disk at each commit; NORMAL would lose the last ones with the
+		// power.
+		settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-4000)")
 	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	if err := restrictFiles(path, logger); err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	file := (&url.URL{Scheme: "file", Path: path}).String()
-	// FULL waits for the disk at each commit; NORMAL would lose the last ones with the
-	// power.
-	settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-4000)")
-	if d.writer, err = sql.Open("sqlite", file+"?"+settings.Encode()); err != nil {
+	var err error
+	if d.writer, err = sql.Open("sqlite", d.uri+"&"+settings.Encode()); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	d.writer.SetMaxOpenConns(1)
 	settings = url.Values{"_pragma": {"busy_timeout(10000)", "query_only(1)"}}
-	if d.reader, err = sql.Open("sqlite", file+"?"+settings.Encode()); err != nil {
+	if d.reader, err = sql.Open("sqlite", d.uri+"&"+settings.Encode()); err != nil {
 		d.writer.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	d.reader.SetMaxOpenConns(sqliteReaders)
-	d.reader.SetMaxIdleConns(sqliteReaders)
+	d.reader.SetMaxOpenConns(sqliteConnections)
+	d.reader.SetMaxIdleConns(1)
+	d.readers = newSQLiteReaders(d.uri, sqliteConnections)
 	return d, nil
 }
 
@@ -145,33 +159,29 @@ func (d *sqlite) ping(ctx context.Context) error {
 	return d.reader.QueryRowContext(ctx, `SELECT version FROM issuer WHERE id = 1`).Scan(&version)
 }
 
-func (d *sqlite) close() error { return errors.Join(d.reader.Close(), d.writer.Close()) }
+func (d *sqlite) close() error {
+	err := errors.Join(d.readers.close(), d.reader.Close())
+	if d.batches != nil {
+		err = errors.Join(err, d.batches.conn.Close())
+	}
+	return errors.Join(err, d.writer.Close())
+}
 
-func (d *sqlite) tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error) {
-	stmt, err := d.statement(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	// The driver would start a goroutine that waits for the end of ctx; a read that takes
-	// microseconds does better without.
-	rows, err := stmt.QueryContext(context.WithoutCancel(ctx), args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var found []storage.Ticket
-	for rows.Next() {
-		var row ticketRow
-		if err := rows.Scan(row.fields()...); err != nil {
-			return nil, err
-		}
-		t, err := row.ticket()
-		if err != nil {
-			return nil, err
-		}
+func (d *sqlite) tickets(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
+	err = d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
+		t, err := ticketOf(stmt)
 		found = append(found, t)
-	}
-	return found, rows.Err()
+		return err
+	}, query, args...)
+	return found, err
+}
+
+func (d *sqlite) userValidity(ctx context.Context, id string) (v *validityRow, err error) {
+	err = d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
+		v = &validityRow{stmt.ColumnBool(0), stmt.ColumnInt64(1), stmt.ColumnText(2)}
+		return nil
+	}, userValidity, id)
+	return v, err
 }
 
 // preparedReader reads by statements that are kept: SQLite takes longer to parse a query
@@ -217,67 +227,73 @@ func (d *sqlite) statement(ctx context.Context, query string) (*sql.Stmt, error)
 // settle does not know more than the failed commit.
 func (d *sqlite) settle(_ context.Context, failed *commitError) (bool, error) { return false, failed }
 
-func (d *sqlite) batch(ctx context.Context, _ time.Duration, f func(pipeline) error) error {
-	ctx = context.WithoutCancel(ctx)
-	tx, err := d.writer.BeginTx(ctx, nil)
-	if err != nil {
+// begin waits until no batch is running, and keeps others waiting until end is called.
+func (d *sqlite) begin(ctx context.Context) (tx *sql.Tx, end func(), err error) {
+	select {
+	case d.writing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	end = func() { <-d.writing }
+	if tx, err = d.writer.BeginTx(ctx, nil); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return tx, end, nil
+}
+
+func (d *sqlite) batch(ctx context.Context, _ time.Duration, f func(pipeline) error) (err error) {
+	select {
+	case d.writing <- struct{}{}:
+		defer func() { <-d.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if d.batches == nil {
+		if d.batches, err = openSQLiteConn(d.uri, "foreign_keys = 1", "synchronous = FULL", "wal_autocheckpoint = 4000", "cache_size = -4000"); err != nil {
+			return fmt.Errorf("open database: %w", err)
+		}
+	}
+	c := d.batches
+	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	if err := f(&sqlitePipeline{ctx, d, tx, map[string]*sql.Stmt{}}); err != nil {
-		return errors.Join(err, tx.Rollback())
+	if err := f(sqlitePipeline{c}); err != nil {
+		return errors.Join(err, d.rollBack())
 	}
-	if err := tx.Commit(); err != nil {
-		return &commitError{err: errors.Join(err, tx.Rollback())}
-	}
-	return nil
-}
-
-// prepare makes the statements of batches ready. It comes after the migrations.
-func (d *sqlite) prepare(ctx context.Context) error {
-	for _, query := range batchQueries {
-		stmt, err := d.writer.PrepareContext(ctx, query)
-		if err != nil {
-			return fmt.Errorf("prepare statement: %w", err)
-		}
-		d.writing[query] = stmt
+	if _, err := c.exec("COMMIT"); err != nil {
+		return &commitError{err: errors.Join(err, d.rollBack())}
 	}
 	return nil
 }
 
-type sqlitePipeline struct {
-	ctx      context.Context
-	d        *sqlite
-	tx       *sql.Tx
-	prepared map[string]*sql.Stmt
-}
-
-func (p *sqlitePipeline) statement(query string) *sql.Stmt {
-	stmt, ok := p.prepared[query]
-	if !ok {
-		stmt = p.tx.StmtContext(p.ctx, p.d.writing[query])
-		p.prepared[query] = stmt
+// rollBack ends the transaction of a batch, unless SQLite has ended it already.
+func (d *sqlite) rollBack() error {
+	if d.batches.conn.AutocommitEnabled() {
+		return nil
 	}
-	return stmt
+	_, err := d.batches.exec("ROLLBACK")
+	return err
 }
 
-func (p *sqlitePipeline) exec(statements []statement) ([]int64, error) {
+type sqlitePipeline struct{ conn *sqliteConn }
+
+func (p sqlitePipeline) exec(statements []statement) ([]int64, error) {
 	changed := make([]int64, len(statements))
 	for i, s := range statements {
-		result, err := p.statement(s.query).ExecContext(p.ctx, s.args...)
-		if err != nil {
-			return nil, err
-		}
-		if changed[i], err = result.RowsAffected(); err != nil {
+		var err error
+		if changed[i], err = p.conn.exec(s.query, s.args...); err != nil {
 			return nil, err
 		}
 	}
 	return changed, nil
 }
 
-func (p *sqlitePipeline) keys(s statement) ([]storage.Key, error) {
-	rows, err := p.statement(s.query).QueryContext(p.ctx, s.args...)
-	if err != nil {
-		return nil, err
-	}
-	return all(rows, func(rows *sql.Rows) (storage.Key, error) { return scanKey(rows) })
+func (p sqlitePipeline) keys(s statement) (keys []storage.Key, err error) {
+	err = p.conn.query(func(stmt *zombiezen.Stmt) error {
+		key, err := keyOf(stmt)
+		keys = append(keys, key)
+		return err
+	}, s.query, s.args...)
+	return keys, err
 }

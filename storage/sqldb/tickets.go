@@ -56,9 +56,6 @@ const (
 		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 )
 
-// batchQueries are the statements of operations.
-var batchQueries = []string{spendTicket, setExpires, findSpent, putTicket, deleteTicket, endTicket, keysOfFamily, keysOfFamilyKind, keysOfGrant, deleteGrant}
-
 // reclaimClients needs no grants or tickets removed: an unused client has none that live.
 const reclaimClients = `DELETE FROM clients WHERE unused_until <> 0 AND unused_until <= $1 AND client_id IN
 		(SELECT client_id FROM clients WHERE unused_until <> 0 AND unused_until <= $1 LIMIT $2)`

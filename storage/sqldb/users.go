@@ -21,21 +21,25 @@ func (s *Store) User(ctx context.Context, id string) (*identity.User, error) {
 	return oneUser(ctx, s.database.read(), `WHERE id = $1`, id)
 }
 
+const userValidity = `SELECT NOT disabled AND retired = 0, ended, kept FROM users WHERE id = $1`
+
+// validityRow is a row of userValidity.
+type validityRow struct {
+	active bool
+	ended  int64
+	kept   string
+}
+
 // UserValidity implements identity.Store.
 func (s *Store) UserValidity(ctx context.Context, id string) (identity.Validity, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	var active bool
-	var ended int64
-	var kept string
-	err := s.database.read().QueryRowContext(ctx, `SELECT NOT disabled AND retired = 0, ended, kept FROM users WHERE id = $1`, id).Scan(&active, &ended, &kept)
-	if errors.Is(err, sql.ErrNoRows) {
-		return identity.Validity{}, storage.ErrNotFound
-	}
+	row, err := s.database.userValidity(ctx, id)
 	if err != nil {
 		return identity.Validity{}, fmt.Errorf("read what is valid for a user: %w", fault(err))
 	}
-	return identity.Validity{Active: active, EndedAt: fromMilliseconds(ended), Kept: strings.Fields(kept)}, nil
+	if row == nil {
+		return identity.Validity{}, storage.ErrNotFound
+	}
+	return identity.Validity{Active: row.active, EndedAt: fromMilliseconds(row.ended), Kept: strings.Fields(row.kept)}, nil
 }
 
 // UserByIdentifier implements identity.Store.

@@ -1,0 +1,174 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	zombiezen "zombiezen.com/go/sqlite"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// sqliteConn is a connection to SQLite without database/sql, which costs twice as much as
+// the query itself for a row that is found by its key. One goroutine uses it at a time.
+type sqliteConn struct{ conn *zombiezen.Conn }
+
+// openSQLiteConn opens a file that exists, by its URI.
+func openSQLiteConn(uri string, pragmas ...string) (*sqliteConn, error) {
+	conn, err := zombiezen.OpenConn(uri, zombiezen.OpenReadWrite|zombiezen.OpenURI)
+	if err != nil {
+		return nil, err
+	}
+	c := &sqliteConn{conn}
+	conn.SetBusyTimeout(sqliteBusyTimeout)
+	for _, pragma := range pragmas {
+		if err := c.query(func(*zombiezen.Stmt) error { return nil }, "PRAGMA "+pragma); err != nil {
+			return nil, errors.Join(fmt.Errorf("set %s: %w", pragma, err), conn.Close())
+		}
+	}
+	return c, nil
+}
+
+// query calls each for every row. The connection keeps the query prepared.
+func (c *sqliteConn) query(each func(*zombiezen.Stmt) error, query string, args ...any) (err error) {
+	stmt, err := c.bind(query, args)
+	if err != nil {
+		return err
+	}
+	// A statement that is not reset keeps its snapshot, and with it the write-ahead log.
+	defer func() { err = errors.Join(err, stmt.Reset()) }()
+	for {
+		row, err := stmt.Step()
+		if err != nil || !row {
+			return err
+		}
+		if err := each(stmt); err != nil {
+			return err
+		}
+	}
+}
+
+// exec runs a statement that returns no rows, and reports how many it changed.
+func (c *sqliteConn) exec(query string, args ...any) (changed int64, err error) {
+	stmt, err := c.bind(query, args)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := stmt.Step(); err != nil {
+		return 0, err // Step has reset the statement
+	}
+	changed = int64(c.conn.Changes())
+	return changed, stmt.Reset()
+}
+
+func (c *sqliteConn) bind(query string, args []any) (*zombiezen.Stmt, error) {
+	stmt, err := c.conn.Prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			stmt.BindText(i+1, arg)
+		case []byte:
+			stmt.BindBytes(i+1, arg)
+		case int64:
+			stmt.BindInt64(i+1, arg)
+		case int:
+			stmt.BindInt64(i+1, int64(arg))
+		default:
+			return nil, fmt.Errorf("bind argument %d: a %T", i+1, arg)
+		}
+	}
+	return stmt, nil
+}
+
+// columnBytes returns a copy of a column.
+func columnBytes(stmt *zombiezen.Stmt, column int) []byte {
+	value := make([]byte, stmt.ColumnLen(column))
+	stmt.ColumnBytes(column, value)
+	return value
+}
+
+// ticketOf reads ticketColumns.
+func ticketOf(stmt *zombiezen.Stmt) (storage.Ticket, error) {
+	t := storage.Ticket{
+		Key:     storage.Key{Kind: storage.Kind(stmt.ColumnText(0))},
+		Grant:   stmt.ColumnText(2),
+		Family:  stmt.ColumnText(3),
+		Data:    columnBytes(stmt, 4),
+		Expires: fromMilliseconds(stmt.ColumnInt64(5)),
+		Spent:   fromMilliseconds(stmt.ColumnInt64(6)),
+	}
+	return t, readTicketID(stmt, 1, &t.ID)
+}
+
+// keyOf reads the columns kind and id.
+func keyOf(stmt *zombiezen.Stmt) (storage.Key, error) {
+	key := storage.Key{Kind: storage.Kind(stmt.ColumnText(0))}
+	return key, readTicketID(stmt, 1, &key.ID)
+}
+
+func readTicketID(stmt *zombiezen.Stmt, column int, id *storage.ID) error {
+	if n := stmt.ColumnLen(column); n != len(id) {
+		return fmt.Errorf("the id of a ticket has %d bytes", n)
+	}
+	stmt.ColumnBytes(column, id[:])
+	return nil
+}
+
+// sqliteReaders lends connections that read. They are opened when they are first needed.
+type sqliteReaders struct {
+	uri    string
+	free   chan *sqliteConn // nil: not open yet
+	closed chan struct{}
+}
+
+func newSQLiteReaders(uri string, n int) *sqliteReaders {
+	r := &sqliteReaders{uri: uri, free: make(chan *sqliteConn, n), closed: make(chan struct{})}
+	for range n {
+		r.free <- nil
+	}
+	return r
+}
+
+// query runs a query on one of the connections. A read takes microseconds, so ctx bounds
+// only the wait for a connection.
+func (r *sqliteReaders) query(ctx context.Context, each func(*zombiezen.Stmt) error, query string, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var c *sqliteConn
+	select {
+	case c = <-r.free:
+	default:
+		select {
+		case c = <-r.free:
+		case <-r.closed:
+			return errClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer func() { r.free <- c }()
+	if c == nil {
+		opened, err := openSQLiteConn(r.uri, "query_only = 1")
+		if err != nil {
+			return fmt.Errorf("open database: %w", err)
+		}
+		c = opened
+	}
+	return c.query(each, query, args...)
+}
+
+// close waits for the queries that are running.
+func (r *sqliteReaders) close() (err error) {
+	close(r.closed)
+	for range cap(r.free) {
+		if c := <-r.free; c != nil {
+			err = errors.Join(err, c.conn.Close())
+		}
+	}
+	return err
+}
