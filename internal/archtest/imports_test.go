@@ -46,7 +46,7 @@ var rules = map[string]rule{
 	"storage/declaration": {knows: []string{"identity", "oauth", "storage", "storage/record"},
 		why: "a declaration is compared with records and users, and knows no database"},
 	"storage/sqldb": {knows: []string{"identity", "oauth/jose", "storage", "storage/declaration", "storage/record"},
-		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "golang.org/x/crypto"},
+		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "zombiezen.com/go/sqlite", "golang.org/x/crypto"},
 		why:  "the database implements contracts that its users own, and knows no page and no wire"},
 	"storage/memory": {knows: []string{"identity", "storage", "storage/declaration", "storage/record"},
 		why: "the database in memory implements the same contracts"},

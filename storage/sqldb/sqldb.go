@@ -3,7 +3,7 @@
 // record.Store and identity.Store.
 //
 //	sqldb.go      Open, Close
-//	database.go   what the two databases do differently: sqlite.go, postgres.go
+//	database.go   what the two databases do differently: sqlite.go, sqlite_conn.go, postgres.go
 //	              postgres_pool.go, postgres_batch.go; fault.go, when it is not there
 //	writer.go     concurrent writes of tickets share commits; batch.go, one of those
 //	tickets.go    storage.Tickets
