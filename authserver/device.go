@@ -16,9 +16,8 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Device authorization (RFC 8628): a device without a browser asks here for two codes. The
-// person brings the short one to a page of ours (device_approve.go), and the device comes
-// back with the long one (grant_devicecode.go).
+// Device authorization (RFC 8628): a device without a browser requests two codes. The user
+// enters the short one on a page of this server, and the device polls with the long one.
 
 const prefixDeviceCode = "vk_dc_"
 

@@ -1,18 +1,81 @@
-// Package authserver is the authorization server: the protocol engine of OAuth 2 and
-// OpenID Connect, an http.Handler for one issuer. It knows clients, grants, tokens and
-// keys; it knows no people and draws no pages, but asks about the ones and redirects to
-// the others (Config).
+// Package authserver is the authorization server: the protocol engine of OAuth 2 and OpenID
+// Connect, an http.Handler for one issuer. It knows clients, grants, tokens and keys. It does
+// not know how users sign in, and renders no pages: it calls an interface (Users) for the one
+// and redirects the browser for the other (Pages).
 //
-// A request passes through one of the functions in the table of endpoints.go:
+// Every check of a request is a rule with the section that requires it. "valetkey explain"
+// prints the rules that a refused request passed and the one that it broke.
 //
-//	authorize   authorize.go → jar.go → interaction.go (what must the person still do?) → answer.go → responsemode.go
-//	challenge   firstparty.go → answer.go, for an application that shows its own sign-in
-//	token       token.go → clientauth*.go → grant_*.go → issue.go
-//	resources   introspect.go  revoke.go  userinfo.go
-//	metadata    metadata.go  keys.go
-//	clients     registration.go  registration_manage.go  client_check.go
-//	logout      logout.go → logout_backchannel.go  logout_frontchannel.go  sessionmanagement.go
+// # Files
 //
-// Each check on the way is a rule, with the section that asks for it, and leaves a rung
-// on the ladder that "valetkey explain" prints (rule.go, trace.go).
+// The engine:
+//
+//	config.go        Config, and Users: what an embedder sets and supplies
+//	lifetimes.go     how long everything lasts; bounds on input
+//	server.go        Server, one request on its way (call), errors and JSON responses
+//	endpoints.go     the table of endpoints, CORS
+//	params.go        parameters of a form or query
+//	rule.go          rules, the trace of a request, the log of refusals
+//	limits.go        limits on what outsiders may send and have stored
+//	catalogue.go     clients, scopes, resources and keys in memory
+//	ticket.go        secrets, their keys in the store, and what an authorization consists of
+//	keys.go          signing and decryption keys, the JWKS endpoint
+//	keyrotation.go   which keys the clients need, and their rotation
+//	metadata.go      server metadata (RFC 8414, OpenID Connect Discovery)
+//	outgoing.go      requests that the server sends, client logos
+//
+// The authorization endpoint:
+//
+//	authorize.go          the request, and everything that it must fulfil
+//	jar.go                request objects (RFC 9101)
+//	interaction.go        what the user must still do, and the stored request
+//	interaction_pages.go  what the pages call: Authenticated, Consented, Refused
+//	consent.go            what a grant covers
+//	answer.go             the response: a code, tokens, or both; response modes
+//	device.go             device authorization (RFC 8628), from the code to the token
+//	firstparty.go         authorization challenges of first-party applications
+//
+// The token endpoint:
+//
+//	token.go                    the table of grant types, and the endpoint
+//	clientauth.go               client authentication: the table of methods, secrets
+//	clientauth_jwt.go           client authentication by a JWT, also a workload's
+//	grant_authorizationcode.go  authorization codes, PKCE
+//	grant_refreshtoken.go       refresh tokens: rotation, reuse detection
+//	grant_clientcredentials.go  client credentials, resource indicators
+//	grant_password.go           passwords
+//	grant_assertion.go          JWT and SAML assertions (RFC 7523, RFC 7522)
+//	trustedissuer.go            external issuers whose assertions are accepted
+//	tokenexchange.go            token exchange (RFC 8693)
+//	tokenexchange_token.go      the tokens that are presented for exchange
+//	tokenexchange_policy.go     the operator's rules for token exchange
+//	tokenexchange_issue.go      transaction tokens and ID-JAGs, issued by exchange
+//	hook.go                     the embedder's claims and grant types
+//	webhook.go                  hooks that are services
+//	issue.go                    issues tokens and stores what must be stored
+//	claims.go                   claims about the user
+//	idtoken.go                  sub, signature, encryption and hints of ID tokens
+//	accesstoken.go              verifies access tokens; their claims
+//
+// Tokens in use:
+//
+//	introspect.go  introspection (RFC 7662)
+//	revoke.go      revocation (RFC 7009), of a whole user too
+//	statuslist.go  token status lists
+//	userinfo.go    the UserInfo endpoint, bearer tokens
+//
+// Clients:
+//
+//	client_check.go            what a client must fulfil, declared or registered
+//	registration.go            registration and management (RFC 7591, RFC 7592)
+//	registration_request.go    registration requests, initial access tokens
+//	clientidmetadata.go        clients that are known by a metadata document
+//	clientidmetadata_cache.go  documents that were fetched
+//
+// Logout:
+//
+//	logout.go              RP-initiated and front-channel logout, session management
+//	logout_backchannel.go  back-channel logout, and who takes part in a session
+//
+// docs/ARCHITECTURE.md follows a code exchange through these files.
 package authserver

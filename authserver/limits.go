@@ -92,8 +92,8 @@ func wholeSeconds(d time.Duration) time.Duration {
 	return max(time.Second, (d + time.Second - 1).Truncate(time.Second))
 }
 
-// The store keeps requests that wait for a user. Their size is bounded here, and their number
-// in limits.go.
+// The store keeps requests that wait for a user. Their size is bounded here, their number by
+// limits.
 const (
 	// maxStoredBytes bounds the parameters of one request that waits for a user.
 	maxStoredBytes = 32 << 10

@@ -318,7 +318,7 @@ func (s *Server) Trace(ctx context.Context, ref string) (*record.Trace, error) {
 	return t, err
 }
 
-// The answers for programs. Redirects are in responsemode.go; challenges of UserInfo in
+// The responses for programs. Redirects are in answer.go, challenges of UserInfo in
 // userinfo.go.
 
 // writeJSON answers with v; nothing of it may be cached (RFC 6749, section 5.1).

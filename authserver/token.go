@@ -100,7 +100,7 @@ type entitlement struct {
 	// spend are the tickets that are spent.
 	spend []storage.Key
 	// retried is set if an earlier attempt may have taken effect without a response
-	// (unknownoutcome.go).
+	// (unknownOutcomes).
 	retried bool
 	// put are tickets that are stored with the tokens. If one exists already, entitle is called
 	// again.
