@@ -1,5 +1,5 @@
-// Package browser walks the pages in a real Chromium, as people do: with scripts and
-// without, on a phone and on a desktop.
+// Package browser tests the pages and the demo in Chromium, with and without scripts, on a phone
+// and on a desktop.
 package browser
 
 import (
@@ -19,13 +19,13 @@ import (
 	"github.com/valetkey/valetkey/internal/chromium"
 )
 
-// patience is how long a page may take.
+// patience is the timeout for one step.
 const patience = 20 * time.Second
 
-// artifacts is where the pictures are kept.
+// artifacts is the directory for screenshots.
 const artifacts = "../artifacts/browser"
 
-// forgetCookies makes the browser a new person's.
+// forgetCookies deletes all cookies, like a fresh browser.
 func forgetCookies() chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, network.ClearBrowserCookies, cdp.Empty{})
@@ -88,12 +88,12 @@ func (v *visit) allow() {
 	v.do("consent", chromedp.Click(chromedp.CSS("button[value=allow]")))
 }
 
-func TestTheDemoWalkedByClicks(t *testing.T) {
+func TestDemo(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, 5*time.Minute)
-	t.Logf("note: pictures are in test/artifacts/browser")
+	t.Logf("screenshots are in test/artifacts/browser")
 	for _, variant := range []struct {
 		name          string
 		scripts       bool
@@ -136,18 +136,18 @@ func TestTheDemoWalkedByClicks(t *testing.T) {
 	}
 }
 
-// press presses a button that breaks a scene.
+// press clicks a button that breaks a scene.
 func (v *visit) press(scene, how string) {
 	v.Helper()
 	v.do("press "+how, chromedp.Click(chromedp.CSS(fmt.Sprintf("#%s button[value=%q]", scene, how))))
 }
 
-// refused waits for the refusal of a scene and checks that it names its rule.
+// refused waits for the refusal of a scene and checks that it shows the rule.
 func (v *visit) refused(scene, how, rule string) {
 	v.Helper()
 	v.do("wait for the refusal of "+how, chromedp.WaitVisible(chromedp.CSS(fmt.Sprintf("#%s .result.refused[data-how=%q]", scene, how))))
 	if text := v.text("#" + scene + " .result"); !strings.Contains(text, rule) {
-		v.Errorf("%s, %s: the refusal does not name %q:\n%s", scene, how, rule, text)
+		v.Errorf("%s, %s: the refusal does not contain %q:\n%s", scene, how, rule, text)
 	}
 	if open := v.evaluate(fmt.Sprintf(`String([...document.querySelectorAll("#%s .message.refused > details")].map((d) => d.open))`, scene)); !strings.HasSuffix(open, "true") || strings.Contains(open, "false") {
 		v.Errorf("%s, %s: the refused message is not open: %q", scene, how, open)
@@ -166,16 +166,16 @@ func (v *visit) evaluate(expression string) string {
 
 func (v *visit) answered(scene string) {
 	v.Helper()
-	v.do("wait for the API's answer", chromedp.WaitVisible(chromedp.CSS("#"+scene+" .result:not(.refused)")))
+	v.do("wait for the result", chromedp.WaitVisible(chromedp.CSS("#"+scene+" .result:not(.refused)")))
 	if text := v.text("#" + scene + " .result"); !strings.Contains(text, "lighthouse.jpg") {
-		v.Errorf("%s: the API's answer is %s", scene, text)
+		v.Errorf("%s: the result is %s", scene, text)
 	}
 	if said := v.text("#" + scene + " .messages"); !strings.Contains(said, "Call the API with the access token") {
 		v.Errorf("%s: the messages are %s", scene, said)
 	}
 }
 
-// index follows a link of the list of scenes, which works without scripts too.
+// index follows a link in the list of scenes, which also works without scripts.
 func (v *visit) index() {
 	v.Helper()
 	v.do("choose a scene", chromedp.Click(chromedp.CSS(`nav a[href="/?scene=status#status"]`)), chromedp.WaitVisible(chromedp.CSS("#status[open] button.primary")))
@@ -197,14 +197,14 @@ func (v *visit) walkWeb() {
 	v.allow()
 	v.answered("web")
 	if hint := v.evaluate(`getComputedStyle(document.querySelector("#web .message .expand"), "::before").content`); hint != `"Show"` {
-		v.Errorf("nothing says that a message can be expanded: %s", hint)
+		v.Errorf("the page does not show that a message can be expanded: %s", hint)
 	}
 	v.do("open the messages", chromedp.Click(chromedp.CSS("#web .message:last-child summary")))
 	if text := v.text("#web .message:last-child .exchange"); !strings.Contains(text, "{\n") && !strings.Contains(text, "[\n") {
 		v.Errorf("the JSON is not indented:\n%s", text)
 	}
 	v.picture("web")
-	// The person is signed in and has consented: every new code comes without a page.
+	// The user is signed in and has consented, so new codes are issued without a page.
 	for _, b := range []struct{ how, rule string }{
 		{"replay", "RFC 6749, section 4.1.2"}, {"verifier", "RFC 7636, section 4.6"}, {"redirect", "RFC 9700, section 2.1"},
 		{"redirect-token", "RFC 6749, section 4.1.3"}, {"expired", "RFC 9068, section 4"}, {"scope", "RFC 6750, section 3.1"},
@@ -214,7 +214,7 @@ func (v *visit) walkWeb() {
 	}
 }
 
-// walkNative is asked for consent each time: the machine cannot tell which program asks.
+// walkNative has to consent each time, because any program on the device could be the client.
 func (v *visit) walkNative() {
 	v.do("start", chromedp.Click(chromedp.CSS("#native button.primary")))
 	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=deny]")))
@@ -222,7 +222,7 @@ func (v *visit) walkNative() {
 	v.do("deny", chromedp.Click(chromedp.CSS("button[value=deny]")))
 	v.do("wait for the refusal", chromedp.WaitVisible(chromedp.CSS("#native .result.refused")))
 	if text := v.text("#native .result"); !strings.Contains(text, "the person allows the request") {
-		v.Errorf("a denial is told as %s", text)
+		v.Errorf("the result of a denial is %s", text)
 	}
 	v.picture("native-denied")
 	v.do("start again", chromedp.Click(chromedp.CSS("#native button.primary")))
@@ -244,7 +244,7 @@ func (v *visit) walkService() {
 	}
 }
 
-// walkImplicit needs a script: the answer never reaches a server by itself.
+// walkImplicit requires scripts, because the fragment is not sent to the server.
 func (v *visit) walkImplicit(start string, scripts bool) {
 	v.do("open the scene", chromedp.Navigate(start+"?scene=implicit#implicit"), chromedp.Click(chromedp.CSS("#implicit button.primary")))
 	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
@@ -258,7 +258,7 @@ func (v *visit) walkImplicit(start string, scripts bool) {
 	v.refused("implicit", "nonce", "OpenID Connect Core")
 }
 
-// walkDevice takes the page in the same tab, as somebody does who has one device only.
+// walkDevice opens the page in the same tab, like a user with only one device.
 func (v *visit) walkDevice(start string) {
 	v.do("open the scene", chromedp.Navigate(start+"?scene=device#device"), chromedp.Click(chromedp.CSS("#device button.primary")))
 	v.do("wait for the code", chromedp.WaitVisible(chromedp.CSS("#device .wait img")))
@@ -274,24 +274,24 @@ func (v *visit) walkDevice(start string) {
 	v.do("type a wrong code", chromedp.Navigate(address), chromedp.SendKeys(chromedp.CSS("#user_code"), "bbbb bbbb"), chromedp.Click(chromedp.CSS("main .primary")))
 	v.do("wait for the alert", chromedp.WaitVisible(chromedp.CSS("#alert")))
 	v.picture("device-unknown-code")
-	v.do("type the code as people do", chromedp.Clear(chromedp.CSS("#user_code")),
+	v.do("type the code in lower case, with a space", chromedp.Clear(chromedp.CSS("#user_code")),
 		chromedp.SendKeys(chromedp.CSS("#user_code"), strings.ToLower(strings.Replace(code, "-", " ", 1))), chromedp.Click(chromedp.CSS("main .primary")))
 	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
 	if text := v.text("main"); !strings.Contains(text, code) || !strings.Contains(text, "Living room television") {
-		v.Errorf("the page does not show what to compare, %s:\n%s", code, text)
+		v.Errorf("the page does not show the code to compare, %s:\n%s", code, text)
 	}
 	v.picture("device-consent")
 	v.allow()
-	v.do("wait for the end", chromedp.WaitVisible(chromedp.CSS(".emblem.good")))
+	v.do("wait for the confirmation", chromedp.WaitVisible(chromedp.CSS(".emblem.good")))
 	v.picture("device-connected")
-	v.do("go on", chromedp.Navigate(start+"?scene=device#device"), chromedp.Click(chromedp.CSS("#device .waits button.primary")),
+	v.do("continue", chromedp.Navigate(start+"?scene=device#device"), chromedp.Click(chromedp.CSS("#device .waits button.primary")),
 		chromedp.WaitNotPresent(chromedp.CSS("#device .waits")))
 	v.answered("device")
 	v.press("device", "other")
 	v.refused("device", "other", "RFC 8628, section 3.4")
 }
 
-// walkOthers starts every further scene, and breaks it in one way.
+// walkOthers starts all other scenes, and breaks some of them.
 func (v *visit) walkOthers(start string) {
 	for _, scene := range []struct {
 		key, says string
@@ -318,9 +318,9 @@ func (v *visit) walkOthers(start string) {
 			v.picture(scene.key + "-consent")
 			v.allow()
 		}
-		v.do("wait for the answer of "+scene.key, chromedp.WaitVisible(chromedp.CSS("#"+scene.key+" .result:not(.refused)")))
+		v.do("wait for the result of "+scene.key, chromedp.WaitVisible(chromedp.CSS("#"+scene.key+" .result:not(.refused)")))
 		if text := v.text("#" + scene.key + " .result"); !strings.Contains(text, scene.says) {
-			v.Errorf("%s: the answer is %s", scene.key, text)
+			v.Errorf("%s: the result is %s", scene.key, text)
 		}
 		v.picture(scene.key)
 		if scene.how != "" {

@@ -21,7 +21,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// world is a server with one application, whose callback says what it received.
+// world is a server with one application, whose callback shows the parameters it received.
 type world struct {
 	*authservertest.Server
 	callback string
@@ -44,7 +44,7 @@ func newWorld(t *testing.T, lifetimes configuration.Lifetimes) *world {
 	return w
 }
 
-// address is an authorization request.
+// address returns the URL of an authorization request.
 func (w *world) address(state string, changed ...string) string {
 	query := url.Values{
 		"client_id": {"app"}, "response_type": {"code"}, "redirect_uri": {w.callback}, "scope": {"openid profile photos"},
@@ -60,7 +60,7 @@ func (w *world) address(state string, changed ...string) string {
 func (v *visit) tab() *visit {
 	ctx, cancel := chromedp.NewContext(v.ctx)
 	v.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as the context of its first call
+	if err := chromedp.Do(ctx); err != nil { // the tab stays open as long as the context of its first call
 		v.Fatalf("open a tab: %v", err)
 	}
 	return &visit{v.T, ctx, v.folder}
@@ -70,13 +70,13 @@ func (v *visit) shows(what, selector, text string) {
 	v.Helper()
 	v.do(what, chromedp.WaitVisible(chromedp.CSS(selector)))
 	if shown := v.text(selector); !strings.Contains(shown, text) {
-		v.Errorf("%s: the page says %q", what, shown)
+		v.Errorf("%s: the page contains %q", what, shown)
 	}
 }
 
 func TestPagesInChromium(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, 3*time.Minute)
 	start := func(t *testing.T) *visit {
@@ -85,16 +85,16 @@ func TestPagesInChromium(t *testing.T) {
 		return v
 	}
 	for name, test := range map[string]func(*visit){
-		"SE15_TwoTabsSignInAtOnce": twoTabs,
-		"BackAfterTheEnd":          backAfterTheEnd,
-		"ExpiredRequest":           expiredRequest,
-		"CancelSignIn":             cancelSignIn,
-		"BookmarkInAFreshBrowser":  bookmark,
-		"DeadEnds":                 deadEnds,
-		"LeavingOutAScope":         leavingOutAScope,
-		"CN05_NoFrame":             noFrame,
-		"SignInInAPopup":           signInInAPopup,
-		"KeyboardOnly":             keyboardOnly,
+		"SE15_TwoTabsSignInTogether": twoTabs,
+		"BackAfterConsent":           backAfterConsent,
+		"ExpiredRequest":             expiredRequest,
+		"CancelSignIn":               cancelSignIn,
+		"BookmarkInAFreshBrowser":    bookmark,
+		"ErrorPages":                 errorPages,
+		"UntickingAScope":            untickingAScope,
+		"CN05_NoFrame":               noFrame,
+		"SignInInAPopup":             signInInAPopup,
+		"KeyboardOnly":               keyboardOnly,
 	} {
 		t.Run(name, func(t *testing.T) { test(start(t)) })
 	}
@@ -112,7 +112,7 @@ func twoTabs(v *visit) {
 	other.shows("the second tab", "#back", "two")
 }
 
-func backAfterTheEnd(v *visit) {
+func backAfterConsent(v *visit) {
 	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	interaction, err := chromedp.Run(v.ctx, chromedp.Location())
@@ -125,14 +125,14 @@ func backAfterTheEnd(v *visit) {
 	v.do("go back", chromedp.Navigate(interaction))
 	v.shows("after going back", "h1", "")
 	v.picture("back")
-	v.do("lead on", chromedp.Click(chromedp.CSS("main .primary")))
+	v.do("follow the link", chromedp.Click(chromedp.CSS("main .primary")))
 	v.shows("the application", "#back", "")
 	if where, err := chromedp.Run(v.ctx, chromedp.Location()); err != nil || where != strings.TrimSuffix(w.callback, "callback") {
 		v.Errorf("the page leads to %s (%v)", where, err)
 	}
 }
 
-// cancelSignIn goes back with what RFC 6749, section 4.1.2.1 calls access_denied.
+// cancelSignIn returns to the application with access_denied (RFC 6749, section 4.1.2.1).
 func cancelSignIn(v *visit) {
 	w := newWorld(v.T, configuration.Lifetimes{})
 	for _, scripts := range []bool{true, false} {
@@ -141,7 +141,7 @@ func cancelSignIn(v *visit) {
 	}
 }
 
-// bookmark is opened by a browser that keeps cookies but has none yet.
+// bookmark opens a sign-in page in a fresh browser, which accepts cookies but has none yet.
 func bookmark(v *visit) {
 	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
@@ -149,9 +149,9 @@ func bookmark(v *visit) {
 	if err != nil {
 		v.Fatal(err)
 	}
-	v.do("come back as a fresh browser", forgetCookies(), chromedp.Navigate(page))
+	v.do("open the page in a fresh browser", forgetCookies(), chromedp.Navigate(page))
 	v.shows("the page", "h1", "browser where you started")
-	v.do("lead on", chromedp.Click(chromedp.CSS("main .primary")))
+	v.do("follow the link", chromedp.Click(chromedp.CSS("main .primary")))
 	v.shows("the application", "#back", "")
 }
 
@@ -161,11 +161,11 @@ func expiredRequest(v *visit) {
 	v.shows("an expired request", "h1", "")
 	v.picture("expired")
 	if text := v.text("main"); !strings.Contains(text, "has expired") {
-		v.Errorf("the page does not say that the request has expired: %s", text)
+		v.Errorf("the page does not contain \"has expired\": %s", text)
 	}
 }
 
-func deadEnds(v *visit) {
+func errorPages(v *visit) {
 	w := newWorld(v.T, configuration.Lifetimes{})
 	for name, address := range map[string]string{
 		"unknown-client": w.address("x", "client_id", "nobody"),
@@ -183,7 +183,7 @@ func deadEnds(v *visit) {
 	}
 }
 
-func leavingOutAScope(v *visit) {
+func untickingAScope(v *visit) {
 	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
 	v.signIn()
@@ -192,7 +192,7 @@ func leavingOutAScope(v *visit) {
 	v.shows("the end", "#back", "one")
 	v.do("open the account", chromedp.Navigate(w.Issuer+"/account"))
 	if text := v.text("main"); !strings.Contains(text, "See your photos") || strings.Contains(text, "See your profile") {
-		v.Errorf("the account page says: %s", text)
+		v.Errorf("the account page contains: %s", text)
 	}
 }
 
@@ -224,7 +224,7 @@ func noFrame(v *visit) {
 func keyboardOnly(v *visit) {
 	w := newWorld(v.T, configuration.Lifetimes{})
 	v.do("open", chromedp.Navigate(w.address("one")), chromedp.WaitVisible(chromedp.CSS("#identifier")))
-	// The first field has the focus; Enter in the last sends the form.
+	// The first field has the focus. Enter in the last one submits the form.
 	v.do("sign in", chromedp.KeyEvent(demo.Username), chromedp.KeyEvent("\t"), chromedp.KeyEvent(demo.Password), chromedp.KeyEvent("\r"))
 	v.do("wait for consent", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
 	for range 20 {

@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// popupOpener signs in as Swagger UI, Vault and oidc-client-ts do: in a window that it
-// opens itself, and that must still know it when the callback is reached.
+// popupOpener signs in like Swagger UI, Vault and oidc-client-ts: in a popup, which must still
+// have its opener when it reaches the callback.
 const popupOpener = `<!DOCTYPE html><title>Application</title><button id="go">Sign in</button><p id="result">nothing yet</p>
 <script>
 const result = document.querySelector("#result")
@@ -27,13 +27,13 @@ document.querySelector("#go").onclick = () => {
 addEventListener("message", e => { if (e.origin === location.origin) { result.textContent = e.data; e.source.close() } })
 </script>`
 
-// popupCallback is the page of the application to which the popup returns.
+// popupCallback is the application's page that the popup returns to.
 const popupCallback = `<!DOCTYPE html><title>Back</title><p id="back">back</p>
 <script>if (opener) opener.postMessage(%q, location.origin); else document.querySelector("#back").textContent = "no opener"</script>`
 
 func signInInAPopup(v *visit) {
 	for _, mode := range []string{"query", "form_post"} {
-		// Another host than the server's, so another site in the browser's eyes.
+		// The host differs from the server's, so that the browser treats it as another site.
 		application := httptest.NewUnstartedServer(nil)
 		origin := "http://localhost" + application.Listener.Addr().String()[len("127.0.0.1"):]
 		s := authservertest.NewServer(v.T, authservertest.Config{Declarations: configuration.Declarations{
@@ -59,7 +59,7 @@ func signInInAPopup(v *visit) {
 
 		v.do("open the application", chromedp.Navigate(origin+"/"))
 		opened := chromedp.WaitNewTarget(v.ctx, func(i *target.Info) bool { return i.OpenerID != "" || i.OpenerFrameID != "" })
-		v.do("ask for a sign-in", chromedp.Click(chromedp.CSS("#go")))
+		v.do("start the sign-in", chromedp.Click(chromedp.CSS("#go")))
 		popup := v.window(<-opened)
 		popup.signIn()
 		popup.allow()
@@ -69,7 +69,7 @@ func signInInAPopup(v *visit) {
 	}
 }
 
-// window attaches to a window that a page opened.
+// window attaches to a window that a page has opened.
 func (v *visit) window(id target.ID) *visit {
 	v.Helper()
 	if id == "" {

@@ -22,7 +22,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// anyCertificate lets the browser take the certificate of a test's server.
+// anyCertificate makes the browser accept the certificate of a test server.
 func anyCertificate() chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true})
@@ -30,11 +30,11 @@ func anyCertificate() chromedp.Action[chromedp.Void] {
 	})
 }
 
-// What our relying party gives a browser to do: read a fragment, bring cookies with a form
-// that another site's page posts, sign out by a form of its own.
+// The relying party depends on the browser: to read a fragment, to send cookies with a form that a
+// page of another site posts, and to sign out with a form.
 func TestRelyingPartyInChromium(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, 3*time.Minute)
 	for _, test := range []struct{ responseType, responseMode string }{
@@ -42,7 +42,7 @@ func TestRelyingPartyInChromium(t *testing.T) {
 	} {
 		t.Run(test.responseType+" "+test.responseMode, func(t *testing.T) {
 			app := httptest.NewUnstartedServer(nil)
-			// https, so that it is another site than the server's, and cookies are as outside.
+			// https makes it another site than the server's, with cookies as in production.
 			base := "https://" + app.Listener.Addr().String()
 			s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
 				Users: []configuration.User{{Username: demo.Username, Password: demo.Password, Name: "Ada Lovelace"}},
@@ -68,13 +68,13 @@ func TestRelyingPartyInChromium(t *testing.T) {
 			mux := http.NewServeMux()
 			mux.Handle("/auth/", party)
 			mux.Handle("/private", party.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprint(w, `<!doctype html><p id="who">somebody</p><form method="post" action="/auth/sign-out"><button>Sign out</button></form>`)
+				fmt.Fprint(w, `<!doctype html><p id="who">signed in</p><form method="post" action="/auth/sign-out"><button>Sign out</button></form>`)
 			})))
 			mux.Handle("/home", party.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprintf(w, `<!doctype html><p id="home">nobody: %v</p>`, client.SessionFrom(r.Context()) == nil)
+				fmt.Fprintf(w, `<!doctype html><p id="home">signed out: %v</p>`, client.SessionFrom(r.Context()) == nil)
 			})))
 			app.Config.Handler = mux
-			app.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // each test has a certificate that the browser doubts at first
+			app.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // the browser rejects each test's certificate at first
 			app.StartTLS()
 			t.Cleanup(app.Close)
 
@@ -83,16 +83,16 @@ func TestRelyingPartyInChromium(t *testing.T) {
 			v.do("visit", chromedp.Navigate(base+"/private?x=1"))
 			v.signIn()
 			v.allow()
-			v.do("come back", chromedp.WaitVisible(chromedp.CSS("#who")))
-			if got := v.text("#who"); got != "somebody" {
-				t.Errorf("the page says %q", got)
+			v.do("return to the application", chromedp.WaitVisible(chromedp.CSS("#who")))
+			if got := v.text("#who"); got != "signed in" {
+				t.Errorf("the page contains %q", got)
 			}
 			at, err := chromedp.Run(v.ctx, chromedp.Location())
 			if err != nil || at != base+"/private?x=1" {
 				t.Errorf("the browser is at %s (%v)", at, err)
 			}
 			v.do("sign out", chromedp.Click(chromedp.CSS("button")))
-			v.shows("signed out", "#home", "nobody: true")
+			v.shows("signed out", "#home", "signed out: true")
 		})
 	}
 }

@@ -19,21 +19,21 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// signOutPage says who is signed in, signs out, and shows what the frame that watches the
-// session says.
+// signOutPage shows the signed-in user, has a button to sign out, and shows the messages of the
+// frame that watches the session.
 const signOutPage = `<!doctype html><title>%[1]s</title><p id="who">%[2]s</p>
 <form method="post" action="/auth/sign-out"><button>Sign out</button></form>
-<p id="session">as before</p><iframe hidden src="/auth/check-session"></iframe>
+<p id="session">unchanged</p><iframe hidden src="/auth/check-session"></iframe>
 <script>addEventListener("message", e => { if (e.origin === location.origin) document.querySelector("#session").textContent = e.data })</script>`
 
-// Two applications of our relying party at our server: who signs out of one is signed out
-// of the other, by each way that there is.
-func TestSigningOutOfTwoApplications(t *testing.T) {
+// A user who signs out of one application is signed out of the other one too, with each logout
+// mechanism.
+func TestSignOutOfTwoApplications(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, 3*time.Minute)
-	for name, tell := range map[string]func(*oauth.ClientMetadata, oauth.ClientMetadata){
+	for name, configure := range map[string]func(*oauth.ClientMetadata, oauth.ClientMetadata){
 		"back channel": func(m *oauth.ClientMetadata, own oauth.ClientMetadata) {
 			m.BackchannelLogoutURI = own.BackchannelLogoutURI
 		},
@@ -54,7 +54,7 @@ func TestSigningOutOfTwoApplications(t *testing.T) {
 					Scope: "openid profile",
 				}
 				own := registration(t, app.URL)
-				tell(&m, own)
+				configure(&m, own)
 				clients = append(clients, configuration.Client{ID: id, Secret: "a-secret-of-more-than-32-characters", ClientMetadata: m})
 			}
 			s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
@@ -62,7 +62,7 @@ func TestSigningOutOfTwoApplications(t *testing.T) {
 			}})
 			for id, app := range apps {
 				app.Config.Handler = signOutApplication(t, s.Issuer, id, app.URL)
-				app.URL = "" // Start sets it, and wants it so
+				app.URL = "" // Start sets it, and panics if it is set
 				app.Start()
 				t.Cleanup(app.Close)
 			}
@@ -75,44 +75,44 @@ func TestSigningOutOfTwoApplications(t *testing.T) {
 			other.do("visit", chromedp.Navigate(apps["notes"].URL+"/"))
 			other.allow()
 			other.do("notes", chromedp.WaitVisible(chromedp.CSS("#who")))
-			if v.text("#who") == "" || other.text("#who") == "" || v.text("#session") != "as before" {
+			if v.text("#who") == "" || other.text("#who") == "" || v.text("#session") != "unchanged" {
 				t.Fatalf("signed in are %q and %q, and the session is %q", v.text("#who"), other.text("#who"), v.text("#session"))
 			}
 
 			other.do("sign out", chromedp.Click(chromedp.CSS("button")))
-			other.shows("signed out", "#home", "nobody")
+			other.shows("signed out", "#home", "signed out")
 			if name == "session management" {
 				v.do("watch", chromedp.WaitVisible(chromedp.CSS("#session")))
 				v.eventually("#session", "changed")
-				v.do("ask", chromedp.Navigate(apps["album"].URL+"/auth/sign-in?prompt=none&return_to=/home"))
+				v.do("check the session", chromedp.Navigate(apps["album"].URL+"/auth/sign-in?prompt=none&return_to=/home"))
 			}
 			deadline := time.Now().Add(patience)
 			for {
 				v.do("look", chromedp.Navigate(apps["album"].URL+"/home"), chromedp.WaitVisible(chromedp.CSS("#home")))
 				said := v.text("#home")
-				if said == "nobody" {
+				if said == "signed out" {
 					break
 				}
 				if time.Now().After(deadline) {
-					t.Fatalf("at the other application: %q", said)
+					t.Fatalf("the other application shows %q", said)
 				}
 			}
 		})
 	}
 }
 
-// eventually waits until an element says a text.
+// eventually waits until an element has a text.
 func (v *visit) eventually(selector, text string) {
 	v.Helper()
 	deadline := time.Now().Add(patience)
 	for v.text(selector) != text {
 		if time.Now().After(deadline) {
-			v.Fatalf("%s says %q", selector, v.text(selector))
+			v.Fatalf("%s contains %q", selector, v.text(selector))
 		}
 	}
 }
 
-// registration is what the relying party at a URL has to register.
+// registration returns the metadata that the relying party at a URL has to register.
 func registration(t *testing.T, base string) oauth.ClientMetadata {
 	t.Helper()
 	config := client.Config{Issuer: "https://any.example", ClientID: "any", RedirectURI: base + "/auth/callback"}
@@ -138,7 +138,7 @@ func signOutApplication(t *testing.T, issuer, id, base string) http.Handler {
 	}
 	party, err := client.NewRelyingParty(client.RelyingPartyConfig{
 		Client: c, Home: "/home", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		// Cookies know no ports: two applications on one host must not share names.
+		// Cookies do not separate ports: two applications on one host need different names.
 		CookiePrefix: id + "-",
 	})
 	if err != nil {
@@ -150,9 +150,9 @@ func signOutApplication(t *testing.T, issuer, id, base string) http.Handler {
 		fmt.Fprintf(w, signOutPage, id, client.SessionFrom(r.Context()).Subject)
 	})))
 	mux.Handle("/home", party.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := "nobody"
+		who := "signed out"
 		if client.SessionFrom(r.Context()) != nil {
-			who = "somebody"
+			who = "signed in"
 		}
 		fmt.Fprintf(w, `<!doctype html><p id="home">%s</p>`, who)
 	})))

@@ -1,5 +1,5 @@
-// Package secrets holds that no exported type of the libraries shows a secret when it is
-// printed or logged.
+// Package secrets checks that no exported type of the libraries reveals a secret when it is printed
+// or logged.
 package secrets
 
 import (
@@ -28,23 +28,23 @@ import (
 
 const secret = "hunter2!hunter2!hunter2!hunter2!"
 
-// exported are the exported structs of each package. A new one must be listed here: with what
-// it is, if it holds nothing secret.
+// exported lists the exported structs of each package. A new one must be added here; if it contains
+// no secrets, with a description of what it contains.
 var exported = map[string]map[string]entry{
 	"oauth/client": {
 		"AuthorizationChallenge": {value: client.AuthorizationChallenge{}},
 		"AuthorizationOptions":   {value: client.AuthorizationOptions{}, noJSON: true},
 		"Backend":                {value: client.Backend{}},
-		"BackendConfig":          {public: "paths, URLs, and a RelyingParty, which is looked at by itself"},
+		"BackendConfig":          {public: "paths, URLs, and a RelyingParty, which is checked separately"},
 		"Client":                 {value: client.Client{}},
 		"Config":                 {value: client.Config{}},
 		"DeviceAuthorization":    {value: client.DeviceAuthorization{}, noJSON: true},
-		"Error":                  {public: "what the provider said, to be logged"},
+		"Error":                  {public: "the error of the provider, to be logged"},
 		"ExchangedToken":         {value: client.ExchangedToken{}, noJSON: true},
 		"IDToken":                {value: client.IDToken{}, noJSON: true},
 		"IDTokenOptions":         {value: client.IDTokenOptions{}, noJSON: true},
 		"LogoutOptions":          {value: client.LogoutOptions{}, noJSON: true},
-		"LogoutToken":            {public: "what a logout token says, once it is used"},
+		"LogoutToken":            {public: "claims of a logout token that has been used"},
 		"LoopbackOptions":        {value: client.LoopbackOptions{}, noJSON: true},
 		"MemorySessions":         {value: client.MemorySessions{}},
 		"Registration":           {value: client.Registration{}, noJSON: true},
@@ -83,7 +83,7 @@ var exported = map[string]map[string]entry{
 		"Resource":         {public: "an API"},
 		"Scope":            {public: "a scope"},
 		"Trace":            {public: "checks of a request, without secrets"},
-		"WorkloadIdentity": {public: "the name of a workload at its platform"},
+		"WorkloadIdentity": {public: "the name of a workload on its platform"},
 	},
 	"oauth/client/sqlsession": {
 		"Config": {value: sqlsession.Config{}},
@@ -91,34 +91,34 @@ var exported = map[string]map[string]entry{
 	},
 	"oauth/resourceserver": {
 		"Config":           {value: resourceserver.Config{}},
-		"Issuer":           {public: "whom an API trusts"},
-		"Requirement":      {public: "what a route asks for"},
+		"Issuer":           {public: "an issuer that an API trusts"},
+		"Requirement":      {public: "what a route requires"},
 		"ResourceServer":   {value: resourceserver.ResourceServer{}},
-		"Token":            {public: "what a token says, and not the token"},
+		"Token":            {public: "claims of a token, without the token"},
 		"TransactionToken": {value: resourceserver.TransactionToken{}, noJSON: true},
 	},
 	"oauth/jose": {
-		"Claims":          {public: "what a token says"},
+		"Claims":          {public: "claims of a token"},
 		"Decrypter":       {value: jose.Decrypter{}},
 		"EncryptedHeader": {public: "algorithms and a kid"},
 		"Expected":        {public: "algorithms and types"},
 		"Header":          {public: "algorithms and a kid"},
-		"JWK":             {public: "a public key; no other can be in it"},
+		"JWK":             {public: "a public key; private keys are not supported"},
 		"KeySet":          {public: "public keys"},
-		"Message":         {public: "a payload that its maker is about to encrypt"},
+		"Message":         {public: "a payload to be encrypted"},
 		"Signer":          {value: jose.Signer{}},
 	},
 }
 
 type entry struct {
 	value  any
-	public string // what it is, if there is nothing secret in it
-	// noJSON says that it becomes JSON with its secrets, because it is stored or sent in that
-	// form. Logs show nothing of it all the same.
+	public string // what it contains, if there are no secrets
+	// noJSON is set if its JSON contains its secrets, because it is stored or sent in that form.
+	// Logs must not show them anyway.
 	noJSON bool
 }
 
-func TestEveryExportedStructIsLookedAt(t *testing.T) {
+func TestEveryExportedStructIsListed(t *testing.T) {
 	for dir, known := range exported {
 		found := map[string]bool{}
 		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(dir), "*.go"))
@@ -145,12 +145,12 @@ func TestEveryExportedStructIsLookedAt(t *testing.T) {
 		}
 		for name := range found {
 			if _, ok := known[name]; !ok {
-				t.Errorf("%s.%s is not looked at: list it, with a Format and a LogValue if it holds a secret", dir, name)
+				t.Errorf("%s.%s is not listed: add it, and give it Format and LogValue if it contains a secret", dir, name)
 			}
 		}
 		for name := range known {
 			if !found[name] {
-				t.Errorf("%s.%s is not there", dir, name)
+				t.Errorf("%s.%s does not exist", dir, name)
 			}
 		}
 	}
@@ -165,15 +165,15 @@ func TestSecretsAreNeitherPrintedNorLogged(t *testing.T) {
 			t.Run(dir+"."+name, func(t *testing.T) {
 				pointer := reflect.New(reflect.TypeOf(e.value))
 				if fill(pointer.Elem(), 0) == 0 {
-					// All that is in it is other packages' keys and lists.
+					// It contains only keys and lists of other packages.
 					if printed := fmt.Sprintf("%+v", pointer.Interface()); !strings.HasPrefix(printed, "[") {
-						t.Errorf("it is printed as %s: give it a Format", printed)
+						t.Errorf("it is printed as %s: give it a Format method", printed)
 					}
 					return
 				}
 				check(t, "pointer", pointer.Interface(), e.noJSON)
 				check(t, "inside a list", []any{pointer.Interface()}, true)
-				// What has a lock in it is never copied.
+				// Structs with a lock are never copied.
 				if !holdsLock(pointer.Elem().Type(), 0) {
 					check(t, "value", pointer.Elem().Interface(), e.noJSON)
 					holder := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Held", Type: pointer.Elem().Type()}})).Elem()
@@ -199,7 +199,7 @@ func check(t *testing.T, form string, v any, noJSON bool) {
 		show(t, form+" in a JSON log", document.String())
 	}
 	if !noJSON {
-		encoded, _ := json.Marshal(v) // with an error nothing is shown
+		encoded, _ := json.Marshal(v) // an error reveals nothing
 		show(t, form+" as JSON", string(encoded))
 	}
 }
@@ -215,11 +215,11 @@ func show(t *testing.T, how, printed string) {
 	}
 }
 
-// shown are fields that anybody may see: names, addresses, and what a configuration is about.
+// shown are fields that are not secret: names, addresses, and settings.
 var shown = []string{"ClientID", "ID", "UserID", "Algorithm", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
 
-// fill puts the secret into every string of a value, unexported ones included, and returns
-// how many there were.
+// fill sets every string of a value to the secret, including unexported ones, and returns how many
+// there were.
 func fill(v reflect.Value, depth int) (filled int) {
 	if depth > 6 {
 		return 0
@@ -264,7 +264,7 @@ func fill(v reflect.Value, depth int) (filled int) {
 			if name := v.Type().Field(i).Name; !contains(shown, name) || depth > 0 && (name == "config" || name == "Transaction") {
 				filled += fill(v.Field(i), depth+1)
 			} else if name == "config" {
-				filled += fill(v.Field(i), depth) // its own names and addresses are left out
+				filled += fill(v.Field(i), depth) // except its own names and addresses
 			}
 		}
 	}
@@ -280,8 +280,8 @@ func contains(list []string, name string) bool {
 	return false
 }
 
-// foreign reports whether a type is another module's or the standard library's, whose inside
-// is nobody's to fill.
+// foreign reports whether a type belongs to another module or to the standard library. Such types
+// are not filled.
 func foreign(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() != "" && !strings.HasPrefix(t.PkgPath(), "github.com/valetkey/") || t == reflect.TypeFor[time.Time]()
 }
