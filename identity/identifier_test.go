@@ -83,9 +83,9 @@ func TestUserCheck(t *testing.T) {
 	for name, change := range map[string]func(*User){
 		"no ID":           func(u *User) { u.ID = "" },
 		"no username":     func(u *User) { u.Username = "" },
-		"e-mail no text":  func(u *User) { u.Claims = map[string]any{"email": 1} },
-		"e-mail no at":    func(u *User) { u.Claims = map[string]any{"email": "alice"} },
-		"e-mail two ats":  func(u *User) { u.Claims = map[string]any{"email": "a@b@c"} },
+		"email no string": func(u *User) { u.Claims = map[string]any{"email": 1} },
+		"email no at":     func(u *User) { u.Claims = map[string]any{"email": "alice"} },
+		"email two ats":   func(u *User) { u.Claims = map[string]any{"email": "a@b@c"} },
 		"hash unreadable": func(u *User) { u.PasswordHash = "secret" },
 	} {
 		u := ok

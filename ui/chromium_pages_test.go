@@ -29,7 +29,7 @@ func manyScopes() []scopeView {
 // however many scopes are requested, and that "Optional" is readable.
 func TestConsentOnAPhone(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, time.Minute)
 	long := samplePages["consent"]
@@ -97,7 +97,7 @@ func eval(t *testing.T, ctx context.Context, expression string) string {
 // the accessible name of each button begins with its visible label (WCAG 1.4.3 and 2.5.3).
 func TestPagesAreAccessible(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, 2*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
@@ -185,7 +185,7 @@ func buttonNames(t *testing.T, ctx context.Context) []string {
 // TestTimesUseTheBrowsersTimeZone: without scripts, times are shown in UTC and say so.
 func TestTimesUseTheBrowsersTimeZone(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))

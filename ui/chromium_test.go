@@ -19,7 +19,7 @@ import (
 // without scripts, to prove that the pages' security headers allow it.
 func TestInChromium(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, time.Minute)
 	w := newWorld(t)

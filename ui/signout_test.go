@@ -27,7 +27,7 @@ type application struct {
 	slow chan struct{} // /slow waits for it
 
 	mu   sync.Mutex
-	told []string
+	notified []string
 }
 
 func newApplication(t *testing.T, check string) *application {
@@ -38,7 +38,7 @@ func newApplication(t *testing.T, check string) *application {
 		case "/out", "/backchannel":
 			_ = r.ParseForm()
 			a.mu.Lock()
-			a.told = append(a.told, r.URL.Path+" "+r.Form.Encode())
+			a.notified = append(a.notified, r.URL.Path+" "+r.Form.Encode())
 			a.mu.Unlock()
 			if r.Referer() != "" {
 				t.Errorf("AC-15: the application gets the Referer %s", r.Referer())
@@ -63,19 +63,19 @@ document.getElementById("op").onload = (e) => e.target.contentWindow.postMessage
 	return a
 }
 
-func (a *application) wasTold() []string {
+func (a *application) notifications() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	told := a.told
-	a.told = nil
-	return told
+	notified := a.notified
+	a.notified = nil
+	return notified
 }
 
 // TestLogoutInChromium: an application queries the session frame, the user signs out, the other
 // applications are notified, and the browser returns, with and without scripts.
 func TestLogoutInChromium(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starting a browser takes seconds")
 	}
 	ctx := chromium.Start(t, time.Minute)
 	w := newWorld(t)
@@ -168,9 +168,9 @@ func TestLogoutInChromium(t *testing.T) {
 		if took := time.Since(began); took > 8*time.Second {
 			t.Errorf("SE-10: an application that hangs delays the browser by %s", took)
 		}
-		told := app.wasTold()
-		if len(told) != 1 || !strings.HasPrefix(told[0], "/out iss="+url.QueryEscape(w.url)+"&sid=") {
-			t.Errorf("SE-12: scripts %v: the application was notified of %q", scripts, told)
+		notified := app.notifications()
+		if len(notified) != 1 || !strings.HasPrefix(notified[0], "/out iss="+url.QueryEscape(w.url)+"&sid=") {
+			t.Errorf("SE-12: scripts %v: the application was notified of %q", scripts, notified)
 		}
 		check("printer "+state, "changed")
 	}
@@ -227,10 +227,10 @@ func TestSE10_PagesNotifyApplications(t *testing.T) {
 				if err := w.engine.DeliverLogouts(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				return app.wasTold()
+				return app.notifications()
 			}
-			if told := deliver(); len(told) != 0 {
-				t.Errorf("notified while the session is active: %q", told)
+			if notified := deliver(); len(notified) != 0 {
+				t.Errorf("notified while the session is active: %q", notified)
 			}
 			leave(w, b)
 			select {
@@ -240,8 +240,8 @@ func TestSE10_PagesNotifyApplications(t *testing.T) {
 					t.Error("the engine does not know that it is time to tell them")
 				}
 			}
-			if told := deliver(); len(told) != 1 || !strings.HasPrefix(told[0], "/backchannel logout_token=ey") {
-				t.Errorf("notified of %q", told)
+			if notified := deliver(); len(notified) != 1 || !strings.HasPrefix(notified[0], "/backchannel logout_token=ey") {
+				t.Errorf("notified of %q", notified)
 			}
 		})
 	}

@@ -19,7 +19,7 @@ const ACRPassword = "1"
 
 var _ authserver.Users = (*UI)(nil)
 
-// SignedIn returns who is signed in at the browser that sent r; nil if nobody is.
+// SignedIn returns the user who is signed in at the browser that sent r; nil if there is none.
 func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 	s, err := u.signedIn(r)
 	if s == nil {

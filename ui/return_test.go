@@ -45,7 +45,7 @@ func TestExpiredPagesLinkToTheApplication(t *testing.T) {
 func TestExpiredPagesAreNotOpenRedirects(t *testing.T) {
 	w := newWorld(t)
 	b := w.newBrowser()
-	b.get(w.authorizeURL(nil)).redirected(t) // have the browser's cookie
+	b.get(w.authorizeURL(nil)).redirected(t) // sets the browser's cookie
 	outsider := func(id string, vouched bool) record.Client {
 		return record.Client{ID: id, Registration: &record.Registration{CreatedAt: time.Now(), Vouched: vouched}, ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Outsider", ClientURI: "https://outsider.example.com", InitiateLoginURI: "https://outsider.example.com/start", RedirectURIs: []string{"https://outsider.example.com/cb"},
@@ -62,7 +62,7 @@ func TestExpiredPagesAreNotOpenRedirects(t *testing.T) {
 		{ID: "native", ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"com.example.app:/cb"}, TokenEndpointAuthMethod: "none", ApplicationType: "native", Scope: "openid"}},
 	}})
 	for id, leads := range map[string]string{
-		"vouched": "https://outsider.example.com/start?", "declared": "https://plain.example.com/", "unvouched": "", "native": "", "nobody": "",
+		"vouched": "https://outsider.example.com/start?", "declared": "https://plain.example.com/", "unvouched": "", "native": "", "unknown": "",
 		"https://evil.example.com/client.json": "",
 	} {
 		page := b.get("/sign-in?" + url.Values{"interaction": {"aaaaaaaaaaaaaaaaaaaaaa"}, "client_id": {id}, "client_uri": {"https://evil.example.com"}}.Encode())
