@@ -33,7 +33,7 @@ func photos(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	// An error means that the client left.
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"photos": []string{"harbour.jpg", "lighthouse.jpg", "picnic.jpg"},
+		"photos": []string{"harbor.jpg", "lighthouse.jpg", "picnic.jpg"},
 		"sub":    token.Subject, "client_id": token.ClientID, "scope": token.Scope.String(),
 	})
 }

@@ -26,7 +26,7 @@ type application struct {
 	*httptest.Server
 	slow chan struct{} // /slow waits for it
 
-	mu   sync.Mutex
+	mu       sync.Mutex
 	notified []string
 }
 
