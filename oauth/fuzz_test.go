@@ -17,7 +17,7 @@ func FuzzParseScope(f *testing.F) {
 		}
 		again, err := ParseScope(scope.String())
 		if err != nil || again.String() != scope.String() || len(scope) > MaxScopes {
-			t.Errorf("%q is read as %q, and then %q (%v)", s, scope, again, err)
+			t.Errorf("%q parses as %q, and then as %q (%v)", s, scope, again, err)
 		}
 	})
 }
@@ -36,13 +36,13 @@ func FuzzParseChallenges(f *testing.F) {
 			written := c.String()
 			again := ParseChallenges(written)
 			if len(again) != 1 || again[0].String() != written {
-				t.Errorf("%q is written %q, which is read as %+v", field, written, again)
+				t.Errorf("%q is encoded as %q, which parses as %+v", field, written, again)
 			}
 		}
 	})
 }
 
-// What matches has the host and the path of the registered URI.
+// A matching URI has the host and the path of the registered one.
 func FuzzMatchRedirectURI(f *testing.F) {
 	f.Add("http://127.0.0.1/cb", "http://127.0.0.1:1234/cb")
 	f.Add("http://[::1]/cb?x", "http://[::1]:1/cb?x")
@@ -55,7 +55,7 @@ func FuzzMatchRedirectURI(f *testing.F) {
 		}
 		want, err := url.Parse(registered)
 		if err != nil {
-			t.Fatalf("%q may be registered, and cannot be parsed", registered)
+			t.Fatalf("%q is accepted for registration but cannot be parsed", registered)
 		}
 		got, err := url.Parse(requested)
 		if err != nil || got.Hostname() != want.Hostname() || got.Scheme != want.Scheme || got.EscapedPath() != want.EscapedPath() || got.RawQuery != want.RawQuery || got.User != nil || got.Fragment != "" {
@@ -64,7 +64,7 @@ func FuzzMatchRedirectURI(f *testing.F) {
 	})
 }
 
-// What may be registered leads where it seems to lead.
+// A redirect URI that is accepted has an unambiguous host.
 func FuzzCheckRedirectURI(f *testing.F) {
 	for _, seed := range []string{"https://app.example/cb", "javascript:alert(1)", "http://127.0.0.1:1/cb", "com.example.app:/cb", "https://a@b/", "https://a/../b", "\tjavascript:x", "https:\\\\evil"} {
 		f.Add(seed, ApplicationWeb)
@@ -76,17 +76,17 @@ func FuzzCheckRedirectURI(f *testing.F) {
 		}
 		u, err := url.Parse(uri)
 		if err != nil || u.User != nil || u.Fragment != "" || strings.ContainsAny(uri, " \t\r\n\\#<>\"") {
-			t.Fatalf("%q may be registered (%v)", uri, err)
+			t.Fatalf("%q is accepted (%v)", uri, err)
 		}
 		switch u.Scheme {
 		case "https":
 		case "http":
 			if !IsLoopbackHost(u.Hostname()) {
-				t.Errorf("%q may be registered", uri)
+				t.Errorf("%q is accepted", uri)
 			}
 		default:
 			if applicationType != ApplicationNative || !strings.Contains(u.Scheme, ".") {
-				t.Errorf("%q may be registered for %q", uri, applicationType)
+				t.Errorf("%q is accepted for %q", uri, applicationType)
 			}
 		}
 	})
@@ -103,7 +103,7 @@ func FuzzParseClaimsRequest(f *testing.F) {
 		c, err := ParseClaimsRequest(s)
 		if err != nil {
 			if AsError(err) == nil {
-				t.Errorf("%q: %v is no protocol error", s, err)
+				t.Errorf("%q: %v is not a protocol error", s, err)
 			}
 			return
 		}

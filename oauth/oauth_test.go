@@ -16,13 +16,13 @@ func TestPKCEExample(t *testing.T) {
 		t.Errorf("the challenge is %s", got)
 	}
 	if !VerifyS256(challenge, verifier) || VerifyS256(challenge, challenge) || VerifyS256("", verifier) {
-		t.Error("VerifyS256 is wrong")
+		t.Error("VerifyS256 returns a wrong result")
 	}
 	if v := NewCodeVerifier(); !ValidCodeVerifier(v) || v == NewCodeVerifier() {
 		t.Errorf("a new verifier is %q", v)
 	}
 	if ValidS256Challenge(challenge+"=") || ValidS256Challenge(challenge[:42]+"N") || !ValidS256Challenge(challenge) {
-		t.Error("ValidS256Challenge is wrong")
+		t.Error("ValidS256Challenge returns a wrong result")
 	}
 }
 
@@ -59,7 +59,7 @@ func TestScopeSets(t *testing.T) {
 		}
 	}
 	if scope.Covers(other) || !scope.Covers(Scope{"openid"}) || !scope.Covers(nil) {
-		t.Error("Covers is wrong")
+		t.Error("Covers returns a wrong result")
 	}
 }
 
@@ -84,14 +84,14 @@ func TestClaimsRequestExample(t *testing.T) {
 	}
 }
 
-func TestErrorsSayNothingThatTheyMayNot(t *testing.T) {
+func TestErrorsAreSafeToSend(t *testing.T) {
 	err := fmt.Errorf("redeem: %w", NewError(InvalidGrant, "a\"b\\c\nd é").Because(errors.New("the cause")))
 	e := AsError(err)
 	if e == nil || e.Description != "a'b'c'd '" || e.HTTPStatus() != 400 {
 		t.Errorf("%+v", e)
 	}
 	if !errors.Is(err, &Error{Code: InvalidGrant}) || errors.Is(err, &Error{Code: InvalidClient}) {
-		t.Error("errors.Is does not go by the code")
+		t.Error("errors.Is does not compare the code")
 	}
 }
 
@@ -115,10 +115,10 @@ func TestAudienceIsAStringOrAnArray(t *testing.T) {
 			t.Errorf("%s: %v (%v)", text, got, err)
 		}
 		if written, err := json.Marshal(got); err != nil || string(written) != text {
-			t.Errorf("%s is written %s (%v)", text, written, err)
+			t.Errorf("%s is encoded as %s (%v)", text, written, err)
 		}
 	}
 	if err := json.Unmarshal([]byte(`{"a":1}`), new(Audience)); err == nil {
-		t.Error("an object is an audience")
+		t.Error("an object is accepted as an audience")
 	}
 }

@@ -2,7 +2,7 @@ package oauth
 
 import "testing"
 
-func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) {
+func TestRU02_RU03_RU04_RU07_RU08_RU10_InvalidRedirectURIsAreRejected(t *testing.T) {
 	for id, uris := range map[string][]string{
 		"RU-02": {"https://app.example@evil.test", "https://a:b@app.example/", "https://@app.example/"},
 		"RU-03": {"https://app.example/cb/../x", "https://app.example/..;/x", "https://app.example/%2e%2e/x", "https://app.example\\x", "https://app.example/."},
@@ -15,20 +15,20 @@ func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) 
 		for _, uri := range uris {
 			for _, application := range []string{ApplicationWeb, ApplicationNative} {
 				if CheckRedirectURI(uri, application) == nil {
-					t.Errorf("%s: %q may be registered for %s", id, uri, application)
+					t.Errorf("%s: %q is accepted for %s", id, uri, application)
 				}
 			}
 		}
 	}
 	if CheckRedirectURI("com.example.app:/cb", ApplicationWeb) == nil {
-		t.Error("a private-use scheme may be registered for a web application")
+		t.Error("a private-use scheme is accepted for a web application")
 	}
 	for _, uri := range []string{"https://app.example", "https://app.example/cb?a=b", "http://127.0.0.1/cb", "http://[::1]:80/cb", "http://localhost:3000/"} {
 		if err := CheckRedirectURI(uri, ApplicationWeb); err != nil {
 			t.Errorf("%q: %v", uri, err)
 		}
 	}
-	// The example of RFC 8252, section 7.1, and a form that some frameworks write.
+	// The example of RFC 8252, section 7.1, and a form that some frameworks use.
 	for _, uri := range []string{"com.example.app:/oauth2redirect/example-provider", "com.example.app://host/cb"} {
 		if err := CheckRedirectURI(uri, ApplicationNative); err != nil {
 			t.Errorf("%q: %v", uri, err)
@@ -36,7 +36,7 @@ func TestRU02_RU03_RU04_RU07_RU08_RU10_URIsThatMayNotBeRegistered(t *testing.T) 
 	}
 }
 
-func TestRU04_RU08_SchemesThatTheOperatorLists(t *testing.T) {
+func TestRU04_RU08_ListedSchemes(t *testing.T) {
 	for _, application := range []string{ApplicationWeb, ApplicationNative} {
 		for _, uri := range []string{"cursor://anysphere.cursor-retrieval/oauth/callback", "oc://android.owncloud.com", "oc:/cb"} {
 			if err := CheckRedirectURI(uri, application, "cursor", "oc"); err != nil {
@@ -45,7 +45,7 @@ func TestRU04_RU08_SchemesThatTheOperatorLists(t *testing.T) {
 		}
 		for _, uri := range []string{"cursors://cb", "cursor", "cursor://u@cb", "cursor://cb#x", "cursor://a/../b", "vscode://cb"} {
 			if CheckRedirectURI(uri, application, "cursor", "oc") == nil {
-				t.Errorf("%q may be registered for %s", uri, application)
+				t.Errorf("%q is accepted for %s", uri, application)
 			}
 		}
 		for scheme, uri := range map[string]string{
@@ -53,13 +53,13 @@ func TestRU04_RU08_SchemesThatTheOperatorLists(t *testing.T) {
 			"about": "about:blank", "intent": "intent://x#Intent;end", "http": "http://app.example/cb", "ws": "ws://app.example/", "filesystem": "filesystem:https://a/b",
 		} {
 			if CheckRedirectURI(uri, application, scheme) == nil || CheckRedirectScheme(scheme) == nil {
-				t.Errorf("%q may be registered if it is listed", uri)
+				t.Errorf("%q is accepted if it is listed", uri)
 			}
 		}
 	}
 	for _, scheme := range []string{"", "c", "Cursor", "cursor:", "cursor://", "1password", "a b", "é", "view-source", "ms-settings"} {
 		if CheckRedirectScheme(scheme) == nil {
-			t.Errorf("%q may be listed", scheme)
+			t.Errorf("%q is accepted in the list", scheme)
 		}
 	}
 	for _, scheme := range []string{"cursor", "vscode", "vscode-insiders", "oc", "audiobookshelf", "com.example.app", "org.videolan.vlc-ios"} {
@@ -69,7 +69,7 @@ func TestRU04_RU08_SchemesThatTheOperatorLists(t *testing.T) {
 	}
 }
 
-func TestRU06_AnyPortOfLocalhostWhereNoneIsRegistered(t *testing.T) {
+func TestRU06_LocalhostWithoutPortMatchesAnyPort(t *testing.T) {
 	for _, test := range []struct {
 		registered, requested string
 		want                  bool
@@ -107,7 +107,7 @@ func TestDC12_ClientIDURLs(t *testing.T) {
 		"https://a.example/./c", "https://a.example/a/../c", "https://a.example/%2e%2E/c", "https://a.example/a%2f..%2fc", "https://a.example/..;/c", "https://a.example\\c", "https://a.example/ c", "https://a.example/\u00fc", "https://b\u00fccher.example/c", "https://a.example/\x00",
 	} {
 		if CheckClientIDURL(id) == nil {
-			t.Errorf("%q is taken", id)
+			t.Errorf("%q is accepted", id)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func TestIssuer(t *testing.T) {
 	}
 	for _, issuer := range []string{"", "login.example", "http://login.example", "https://login.example/", "https://login.example?x", "https://login.example#x", "https://a@login.example", "ftp://login.example"} {
 		if CheckIssuer(issuer) == nil {
-			t.Errorf("%q is taken", issuer)
+			t.Errorf("%q is accepted", issuer)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func TestSameResource(t *testing.T) {
 		{"notes", "notes"},
 	} {
 		if !SameResource(same[0], same[1]) || !SameResource(same[1], same[0]) {
-			t.Errorf("%s and %s are not the same", same[0], same[1])
+			t.Errorf("%s and %s should be the same", same[0], same[1])
 		}
 	}
 	for _, other := range [][2]string{
@@ -39,7 +39,7 @@ func TestSameResource(t *testing.T) {
 		{"https://notes.example.com", ""},
 	} {
 		if SameResource(other[0], other[1]) || SameResource(other[1], other[0]) {
-			t.Errorf("%s and %s are the same", other[0], other[1])
+			t.Errorf("%s and %s should differ", other[0], other[1])
 		}
 	}
 }

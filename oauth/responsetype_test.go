@@ -5,19 +5,19 @@ import "testing"
 func TestResponseTypes(t *testing.T) {
 	for _, name := range ResponseTypes() {
 		if parsed, ok := ParseResponseType(name); !ok || parsed.String() != name {
-			t.Errorf("%q is read as %q, %v", name, parsed, ok)
+			t.Errorf("%q parses as %q, %v", name, parsed, ok)
 		}
 	}
 	for spelling, want := range map[string]string{
 		"token id_token": "id_token token", "id_token code": "code id_token", "token code id_token": "code id_token token",
 	} {
 		if parsed, ok := ParseResponseType(spelling); !ok || parsed.String() != want {
-			t.Errorf("%q is read as %q, %v", spelling, parsed, ok)
+			t.Errorf("%q parses as %q, %v", spelling, parsed, ok)
 		}
 	}
 	for _, bad := range []string{"", " ", "none", "code code", "code  token", "Code", "code,token", "code token ", "device"} {
 		if parsed, ok := ParseResponseType(bad); ok {
-			t.Errorf("%q is read as %q", bad, parsed)
+			t.Errorf("%q parses as %q", bad, parsed)
 		}
 	}
 	m := ClientMetadata{ResponseTypes: []string{"token id_token"}}

@@ -48,7 +48,7 @@ func TestStatusListVectors(t *testing.T) {
 			}
 		}
 	}
-	// The same list made here.
+	// The same list, encoded by this package.
 	list := NewStatusList(1 << 20)
 	for _, index := range []int64{0, 1993, 25460, 159495, 495669, 554353, 645645, 723232, 854545, 934534, 1000345} {
 		list.Invalidate(index)
@@ -62,11 +62,11 @@ func TestStatusListVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again.bits != 1 || !bytes.Equal(again.statuses, list.statuses) {
-		t.Error("a list is not what it was written from")
+		t.Error("a list changes when it is encoded and decoded")
 	}
 }
 
-func TestStatusListIsBounded(t *testing.T) {
+func TestStatusListIsLimited(t *testing.T) {
 	pack := func(size int) string {
 		var packed bytes.Buffer
 		w := zlib.NewWriter(&packed)
@@ -91,7 +91,7 @@ func TestStatusListIsBounded(t *testing.T) {
 	} {
 		var list StatusList
 		if err := json.Unmarshal([]byte(document), &list); err == nil {
-			t.Errorf("a status list that is %s is taken", name)
+			t.Errorf("a status list that is %s is accepted", name)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func TestSignIn(t *testing.T) {
 		t.Error("the tokens are not complete")
 	}
 	if got := time.Until(tokens.Expiry); got < 59*time.Minute || got > time.Hour {
-		t.Errorf("the access token ends in %v", got)
+		t.Errorf("the access token expires in %v", got)
 	}
 	if diff := cmp.Diff(oauth.Scope{"openid", "api"}, tokens.Scope); diff != "" {
 		t.Errorf("scope (-want +got):\n%s", diff)
@@ -83,7 +83,7 @@ func TestAuthorizationURL(t *testing.T) {
 	}
 }
 
-func TestPK10_VerifierIsFreshAndLong(t *testing.T) {
+func TestPK10_VerifiersAreRandomAndLong(t *testing.T) {
 	// RFC 7636, appendix B.
 	if got := oauth.S256Challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); got != "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM" {
 		t.Errorf("challenge of the RFC's example is %s", got)
@@ -101,7 +101,7 @@ func TestPK10_VerifierIsFreshAndLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !oauth.ValidCodeVerifier(transaction.CodeVerifier) || seen[transaction.CodeVerifier] {
-			t.Fatalf("verifier %q is malformed or was there before", transaction.CodeVerifier)
+			t.Fatalf("verifier %q is malformed or was used before", transaction.CodeVerifier)
 		}
 		seen[transaction.CodeVerifier] = true
 	}
@@ -141,21 +141,21 @@ func TestPK10_VerifierIsErased(t *testing.T) {
 			_, err = c.Callback(t.Context(), transaction, answer)
 			if test.kept {
 				if !errors.Is(err, client.ErrState) || transaction.CodeVerifier == "" {
-					t.Errorf("a forged answer ended the sign-in: %v", err)
+					t.Errorf("a forged response ended the sign-in: %v", err)
 				}
 				return
 			}
 			if transaction.CodeVerifier != "" || transaction.State != "" || transaction.Nonce != "" {
-				t.Error("the verifier, state or nonce is still there")
+				t.Error("the verifier, state or nonce is not erased")
 			}
 			if _, err := c.Callback(t.Context(), transaction, answer); !errors.Is(err, client.ErrTransaction) {
-				t.Errorf("the second use gave %v, want ErrTransaction", err)
+				t.Errorf("second use: got %v, want ErrTransaction", err)
 			}
 		})
 	}
 }
 
-func TestST03_MixUpIsFoundBeforeTheTokenCall(t *testing.T) {
+func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 	for name, change := range map[string]func(url.Values){
 		"other issuer":          func(a url.Values) { a.Set("iss", "https://evil.example") },
 		"almost the same":       func(a url.Values) { a.Set("iss", a.Get("iss")+"/") },
@@ -193,7 +193,7 @@ func TestST03_MixUpIsFoundBeforeTheTokenCall(t *testing.T) {
 			t.Errorf("got %v, want ErrMixUp", err)
 		}
 	})
-	t.Run("missing where it is not advertised", func(t *testing.T) {
+	t.Run("missing, and not advertised", func(t *testing.T) {
 		p := newProvider(t)
 		delete(p.metadata, "authorization_response_iss_parameter_supported")
 		c := p.discover(t, nil)
@@ -225,10 +225,10 @@ func TestCallbackReportsTheProvidersError(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	if oauth.AsError(err) != nil {
-		t.Error("another server's error would be passed on as our own")
+		t.Error("the provider's error is an *oauth.Error")
 	}
 	if s := err.Error(); len(s) > 700 || strings.ContainsAny(s, "\n\x1b") {
-		t.Errorf("the message is %d characters of %q", len(s), s)
+		t.Errorf("the message has %d characters: %q", len(s), s)
 	}
 }
 
@@ -247,7 +247,7 @@ func TestTransactionExpires(t *testing.T) {
 	})
 }
 
-func TestTransactionAndTokensSurviveJSON(t *testing.T) {
+func TestTransactionAndTokensRoundTripAsJSON(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
 	maxAge := time.Hour
@@ -306,12 +306,12 @@ func TestSP10_TokensAreNotPrinted(t *testing.T) {
 	}
 	for _, secret := range []string{tokens.AccessToken, tokens.RefreshToken, tokens.IDToken, transaction.CodeVerifier, transaction.State, clientSecret} {
 		if strings.Contains(out.String(), secret) || strings.Contains(out.String(), fmt.Sprintf("%x", secret)) {
-			t.Error("a secret was printed")
+			t.Error("the output contains a secret")
 		}
 	}
 }
 
-func TestCodeIsRedeemedWithWhatWasAsked(t *testing.T) {
+func TestCodeIsRedeemedWithTheParametersOfTheRequest(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, func(config *client.Config) { config.Resources = []string{"https://api.example"} })
 	if _, err := p.signIn(t, c, client.AuthorizationOptions{RedirectURI: "https://app.example/other"}); err != nil {

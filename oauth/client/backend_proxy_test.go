@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// realBackend is a Backend in front of an API, both on real sockets, and the fields by which
-// somebody who is signed in asks it.
+// realBackend starts a Backend and an API on real sockets, and returns the headers of a
+// signed-in browser's requests.
 func realBackend(t *testing.T, api http.HandlerFunc) (backend http.Handler, address string, fields http.Header) {
 	t.Helper()
 	a := newWebApp(t, nil)
@@ -57,28 +57,28 @@ func ask(t *testing.T, method, address string, fields http.Header) (*http.Respon
 	return response, string(body)
 }
 
-func TestRS15_NobodyElseSeesTheToken(t *testing.T) {
+func TestRS15_TokenIsSentOnlyToTheAPI(t *testing.T) {
 	var got http.Header
 	b, address, fields := realBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header.Clone()
-		_ = r.Header.Write(w) // as TRACE is answered
+		_ = r.Header.Write(w) // like a response to TRACE
 	})
 	r := httptest.NewRequest(http.MethodGet, "https://app.example/api/me", nil)
 	r.Header = fields.Clone()
 	b.ServeHTTP(httptest.NewRecorder(), r)
 	if value := r.Header.Get("Authorization"); value != "" {
-		t.Errorf("whoever logs the requests of the backend sees %s", value)
+		t.Errorf("an HTTP trace of the request sees %s", value)
 	}
 	if response, body := ask(t, http.MethodTrace, address, fields); response.StatusCode != http.StatusBadRequest || strings.Contains(body, "Bearer") {
 		t.Errorf("TRACE: %d %s", response.StatusCode, body)
 	}
 	fields.Set("Connection", "Authorization")
 	if ask(t, http.MethodGet, address, fields); !strings.HasPrefix(got.Get("Authorization"), "Bearer ") {
-		t.Errorf("a Connection field took the token away: %v", got)
+		t.Errorf("a Connection header removed the token: %v", got)
 	}
 }
 
-func TestRS16_WhatAnAPIMayNotSayForTheApplication(t *testing.T) {
+func TestRS16_OriginHeadersOfAnAPIAreRemoved(t *testing.T) {
 	said := http.Header{
 		"Alt-Svc": {`h3="evil.example:443"; persist=1`}, "Nel": {`{"report_to":"e","max_age":31536000}`}, "Report-To": {`{"group":"e"}`},
 		"Reporting-Endpoints": {`e="https://evil.example/"`}, "Content-Security-Policy-Report-Only": {"default-src 'none'"}, "Accept-Ch": {"Sec-CH-UA-Model"},
@@ -112,11 +112,11 @@ func TestRS16_WhatAnAPIMayNotSayForTheApplication(t *testing.T) {
 		}
 	}
 	if !strings.Contains(strings.Join(response.Header["Vary"], ","), "Cookie") {
-		t.Errorf("the answer after an early one is for everybody: %v", response.Header)
+		t.Errorf("the response after an interim one can be cached publicly: %v", response.Header)
 	}
 }
 
-func TestRS16_NoPasswordIsAskedForAnAPI(t *testing.T) {
+func TestRS16_BasicChallengesOfAnAPIAreRemoved(t *testing.T) {
 	for _, test := range []struct{ says, want []string }{
 		{[]string{`Bearer error="insufficient_scope"`}, []string{`Bearer error="insufficient_scope"`}},
 		{[]string{"Bearer", `Basic realm="who are you"`}, []string{"Bearer"}},
@@ -129,13 +129,13 @@ func TestRS16_NoPasswordIsAskedForAnAPI(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 		})
 		if response, _ := ask(t, http.MethodGet, address, fields); !slices.Equal(response.Header["Www-Authenticate"], test.want) {
-			t.Errorf("the API says %q, the browser hears %q", test.says, response.Header["Www-Authenticate"])
+			t.Errorf("the API sent %q, the browser got %q", test.says, response.Header["Www-Authenticate"])
 		}
 	}
 }
 
-// What an API keeps for people, one of them may have made.
-func TestRS16_NoScriptComesFromAnAPI(t *testing.T) {
+// Content of an API may come from other users.
+func TestRS16_ScriptsFromAnAPIAreNotForwarded(t *testing.T) {
 	_, address, fields := realBackend(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
 		fmt.Fprint(w, "alert(1)")

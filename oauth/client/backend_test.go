@@ -15,14 +15,14 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// recordedAPI is an API that notes what reaches it.
+// recordedAPI is an API that records its requests.
 type recordedAPI struct {
 	mu   sync.Mutex
 	seen []*http.Request
 	body string
 }
 
-// RoundTrip is the way to the API.
+// RoundTrip calls the API.
 func (a *recordedAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	var body []byte
 	if r.Body != nil {
@@ -61,7 +61,7 @@ func (a *recordedAPI) last() *http.Request {
 	return a.seen[len(a.seen)-1]
 }
 
-// newBackend is a single-page application's backend with one API at /api/.
+// newBackend returns a backend with one API at /api/.
 func newBackend(t *testing.T) (*webApp, *recordedAPI) {
 	t.Helper()
 	a := newWebApp(t, nil)
@@ -76,7 +76,7 @@ func newBackend(t *testing.T) (*webApp, *recordedAPI) {
 	return a, api
 }
 
-// call is a request of a script of the application.
+// call sends a request like a script of the application.
 func call(t *testing.T, browser *http.Client, method, path, body string, fields ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "https://app.example"+path, strings.NewReader(body))
@@ -106,13 +106,13 @@ func TestRS15_TokensStayInTheBackend(t *testing.T) {
 	browser := a.browser(t)
 	for _, path := range []string{"/auth/session", "/api/notes"} {
 		if resp, body := call(t, browser, "GET", path, ""); resp.StatusCode != http.StatusUnauthorized || body != `{"error": "sign_in"}` {
-			t.Errorf("%s before the sign-in: %d %s", path, resp.StatusCode, body)
+			t.Errorf("%s before sign-in: %d %s", path, resp.StatusCode, body)
 		}
 	}
 	a.signInTo(t, browser, "/")
 	resp, who := call(t, browser, "GET", "/auth/session", "")
 	if resp.StatusCode != http.StatusOK || !strings.Contains(who, `"sub":"alice"`) || resp.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("who is signed in: %d %s", resp.StatusCode, who)
+		t.Errorf("session: %d %s", resp.StatusCode, who)
 	}
 	resp, body := call(t, browser, "POST", "/api/notes/a%20b?x=1", "water the plants", "Authorization", "Bearer of-the-browser", "X-Custom", "kept", "Referer", "https://app.example/secret")
 	got := api.last()
@@ -141,24 +141,24 @@ func TestRS15_TokensStayInTheBackend(t *testing.T) {
 		"public, max-age=60": "public, max-age=60", "No-Store": "No-Store", "s-maxage=5": "s-maxage=5",
 	} {
 		if resp, _ := call(t, browser, "GET", "/api/notes?cache="+url.QueryEscape(policy), ""); resp.Header.Get("Cache-Control") != want {
-			t.Errorf("the API says Cache-Control: %s, the backend %s", policy, resp.Header.Get("Cache-Control"))
+			t.Errorf("the API sent Cache-Control %s, the backend %s", policy, resp.Header.Get("Cache-Control"))
 		}
 	}
 	if resp, _ := call(t, browser, "GET", "/api/refuses", ""); resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != "" {
 		t.Errorf("a refusal: %d %v", resp.StatusCode, resp.Header)
 	}
 	if resp, _ := call(t, browser, "POST", "/api/notes", strings.Repeat("x", 200)); resp.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("too much: %d", resp.StatusCode)
+		t.Errorf("body too large: status %d", resp.StatusCode)
 	}
 	if resp := a.backChannel(url.Values{"logout_token": {a.logoutToken(t, "logout+jwt", nil)}}); resp.Code != http.StatusOK {
 		t.Fatalf("the provider's logout: %d", resp.Code)
 	}
 	if resp, _ := call(t, browser, "GET", "/api/notes", ""); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("after the person signed out at the provider: %d", resp.StatusCode)
+		t.Errorf("after sign-out at the provider: status %d", resp.StatusCode)
 	}
 }
 
-func TestRS16_OnlyTheApplicationsOwnPagesAndPaths(t *testing.T) {
+func TestRS16_OtherOriginsAndPathsAreRejected(t *testing.T) {
 	a, api := newBackend(t)
 	browser := a.browser(t)
 	a.signInTo(t, browser, "/")
@@ -167,28 +167,28 @@ func TestRS16_OnlyTheApplicationsOwnPagesAndPaths(t *testing.T) {
 		fields []string
 		want   int
 	}{
-		"own":                         {"/api/notes", nil, 200},
-		"own, with its origin":        {"/api/notes", []string{"Origin", "https://app.example"}, 200},
-		"an old browser":              {"/api/notes", []string{"Sec-Fetch-Site", "", "X-CSRF", "1"}, 200},
-		"an old browser's form":       {"/api/notes", []string{"Sec-Fetch-Site", ""}, 403},
-		"another site":                {"/api/notes", []string{"Sec-Fetch-Site", "cross-site"}, 403},
-		"another site with the field": {"/api/notes", []string{"Sec-Fetch-Site", "cross-site", "X-CSRF", "1"}, 403},
-		"a neighbour's host":          {"/api/notes", []string{"Sec-Fetch-Site", "same-site"}, 403},
-		"typed into the browser":      {"/api/notes", []string{"Sec-Fetch-Site", "none"}, 403},
-		"another origin":              {"/api/notes", []string{"Sec-Fetch-Site", "", "X-CSRF", "1", "Origin", "https://evil.example"}, 403},
-		"no origin":                   {"/api/notes", []string{"Sec-Fetch-Site", "", "X-CSRF", "1", "Origin", "null"}, 403},
-		"who is signed in, elsewhere": {"/auth/session", []string{"Sec-Fetch-Site", "cross-site"}, 403},
-		"hidden slash":                {"/api/..%2fadmin", nil, 400},
-		"hidden dots":                 {"/api/%2e%2e/admin", nil, 400},
-		"hidden twice":                {"/api/%252e%252e/admin", nil, 400},
-		"dots":                        {"/api/../admin", nil, 400},
-		"dots within":                 {"/api/x/../../admin", nil, 400},
-		"backslash":                   {"/api/..%5cadmin", nil, 400},
-		"two slashes":                 {"/api//evil.example/", nil, 400},
-		"another host":                {"/api/@evil.example/", nil, 200}, // a path like any other
-		"zero byte":                   {"/api/x%00", nil, 400},
-		"WebSocket":                   {"/api/notes", []string{"Upgrade", "websocket", "Connection", "Upgrade"}, 400},
-		"elsewhere":                   {"/other", nil, 404},
+		"own":                        {"/api/notes", nil, 200},
+		"own, with Origin":           {"/api/notes", []string{"Origin", "https://app.example"}, 200},
+		"an old browser":             {"/api/notes", []string{"Sec-Fetch-Site", "", "X-CSRF", "1"}, 200},
+		"an old browser's form":      {"/api/notes", []string{"Sec-Fetch-Site", ""}, 403},
+		"another site":               {"/api/notes", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		"another site with X-CSRF":   {"/api/notes", []string{"Sec-Fetch-Site", "cross-site", "X-CSRF", "1"}, 403},
+		"a neighbour's host":         {"/api/notes", []string{"Sec-Fetch-Site", "same-site"}, 403},
+		"typed into the browser":     {"/api/notes", []string{"Sec-Fetch-Site", "none"}, 403},
+		"another origin":             {"/api/notes", []string{"Sec-Fetch-Site", "", "X-CSRF", "1", "Origin", "https://evil.example"}, 403},
+		"no origin":                  {"/api/notes", []string{"Sec-Fetch-Site", "", "X-CSRF", "1", "Origin", "null"}, 403},
+		"session, from another site": {"/auth/session", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		"encoded slash":              {"/api/..%2fadmin", nil, 400},
+		"encoded dots":               {"/api/%2e%2e/admin", nil, 400},
+		"encoded twice":              {"/api/%252e%252e/admin", nil, 400},
+		"dots":                       {"/api/../admin", nil, 400},
+		"dots within":                {"/api/x/../../admin", nil, 400},
+		"backslash":                  {"/api/..%5cadmin", nil, 400},
+		"two slashes":                {"/api//evil.example/", nil, 400},
+		"userinfo":                   {"/api/@evil.example/", nil, 200}, // only a path
+		"zero byte":                  {"/api/x%00", nil, 400},
+		"WebSocket":                  {"/api/notes", []string{"Upgrade", "websocket", "Connection", "Upgrade"}, 400},
+		"elsewhere":                  {"/other", nil, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := len(api.seen)
@@ -219,7 +219,7 @@ func TestRS16_OnlyTheApplicationsOwnPagesAndPaths(t *testing.T) {
 	}
 }
 
-func TestRS10_BackendRefreshesOnceForAll(t *testing.T) {
+func TestRS10_ConcurrentBackendCallsShareOneRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, api := newBackend(t)
 		browser := a.browser(t)
@@ -249,10 +249,10 @@ func TestBackendConfiguration(t *testing.T) {
 		"/auth/": "https://api.example/", "/auth/api/": "https://api.example/",
 	} {
 		if _, err := client.NewBackend(client.BackendConfig{Party: a.party, APIs: map[string]string{prefix: address}}); err == nil {
-			t.Errorf("%s: %s is taken", prefix, address)
+			t.Errorf("%s: %s is accepted", prefix, address)
 		}
 	}
 	if _, err := client.NewBackend(client.BackendConfig{Party: a.party}); err == nil {
-		t.Error("no API is taken")
+		t.Error("no APIs are accepted")
 	}
 }

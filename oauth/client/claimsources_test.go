@@ -19,7 +19,7 @@ import (
 func TestOtherClaims(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
-	// The registry is a claims provider of its own, whose keys lie with the same host here.
+	// The registry is another claims provider, on the same host in this test.
 	registryKey := newKey(t)
 	p.handlers["/registry/jwks"] = func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"keys": []any{publicJWK(registryKey, "r")}})
@@ -59,8 +59,8 @@ func TestOtherClaims(t *testing.T) {
 		"nothing":                   {source: map[string]any{}, err: client.ErrResponse},
 		"unsigned":                  {source: map[string]any{"JWT": unsigned}, err: client.ErrResponse},
 		"expired":                   {source: map[string]any{"JWT": byRegistry(map[string]any{"address": "x", "exp": time.Now().Add(-time.Hour).Unix()})}, err: client.ErrResponse},
-		"by who is not trusted":     {source: map[string]any{"JWT": p.sign(map[string]any{"iss": "https://evil.example", "address": "x"})}, err: client.ErrResponse},
-		"in the name of another":    {source: map[string]any{"JWT": p.sign(map[string]any{"iss": p.issuer + "/registry", "address": "x"})}, err: client.ErrResponse},
+		"by an untrusted issuer":    {source: map[string]any{"JWT": p.sign(map[string]any{"iss": "https://evil.example", "address": "x"})}, err: client.ErrResponse},
+		"signed by another issuer":  {source: map[string]any{"JWT": p.sign(map[string]any{"iss": p.issuer + "/registry", "address": "x"})}, err: client.ErrResponse},
 		"an access token":           {source: map[string]any{"JWT": signES256(t, p.key, map[string]any{"alg": "ES256", "kid": p.kid, "typ": "at+jwt"}, map[string]any{"address": "x"})}, err: client.ErrResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,11 +80,11 @@ func TestOtherClaims(t *testing.T) {
 				t.Errorf("claims (-want +got):\n%s", diff)
 			}
 			if err != nil && strings.Contains(err.Error(), "theirs") {
-				t.Errorf("the error shows a token: %v", err)
+				t.Errorf("the error contains a token: %v", err)
 			}
 		})
 	}
-	// The registry is believed by who trusts it only.
+	// The registry is accepted only if it is trusted.
 	alone := mustJSON(t, map[string]any{
 		"_claim_names":   map[string]any{"address": "a", "phone_number": "b"},
 		"_claim_sources": map[string]any{"a": map[string]any{"JWT": byRegistry(map[string]any{"address": "x"})}, "b": map[string]any{"JWT": p.sign(map[string]any{"phone_number": "1"})}},
@@ -94,7 +94,7 @@ func TestOtherClaims(t *testing.T) {
 	}
 }
 
-func TestOtherClaimsAreBounded(t *testing.T) {
+func TestOtherClaimsAreLimited(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
 	sources := map[string]any{}
@@ -107,9 +107,9 @@ func TestOtherClaimsAreBounded(t *testing.T) {
 		}
 	}
 	if p.count("/claims") != 0 {
-		t.Error("the endpoints were asked")
+		t.Error("requests were sent to the endpoints")
 	}
 	if got, err := c.OtherClaims(t.Context(), json.RawMessage(`{"sub":"alice"}`)); err != nil || len(got) != 0 {
-		t.Errorf("where there are none: %v, %v", got, err)
+		t.Errorf("without claim sources: %v, %v", got, err)
 	}
 }

@@ -14,8 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// kms is a key in a key management service: all that can be had of it are its public half and
-// signatures, in ASN.1.
+// kms is a key in a key management service. It returns its public key and ASN.1 signatures.
 type kms struct {
 	crypto.Signer
 	contexts *[]context.Context
@@ -26,7 +25,7 @@ func (k kms) SignContext(ctx context.Context, random io.Reader, digest []byte, o
 	return k.Sign(random, digest, options)
 }
 
-func TestPrivateKeyJWTByAKeyManagementService(t *testing.T) {
+func TestPrivateKeyJWTWithAKeyManagementService(t *testing.T) {
 	p := newProvider(t)
 	key := newKey(t)
 	var contexts []context.Context
@@ -46,9 +45,9 @@ func TestPrivateKeyJWTByAKeyManagementService(t *testing.T) {
 	})
 }
 
-// CU-04: a hostile server that gets the client to its token endpoint must not get an assertion
-// that another server takes.
-func TestCU04_AssertionsAreForTheIssuerAlone(t *testing.T) {
+// CU-04: a malicious server that makes the client use its token endpoint must not get an
+// assertion that another server accepts.
+func TestCU04_AssertionAudienceIsOnlyTheIssuer(t *testing.T) {
 	p := newProvider(t)
 	p.metadata["token_endpoint"] = p.issuer + "/token?as=https://victim.example/token"
 	key := newKey(t)
@@ -65,11 +64,11 @@ func TestCU04_AssertionsAreForTheIssuerAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(claims.Audience) != 1 || claims.Audience[0] != p.issuer || claims.AudienceIsArray {
-		t.Errorf("the audience is %v, want the issuer alone", claims.Audience)
+		t.Errorf("the audience is %v, want only the issuer", claims.Audience)
 	}
-	// Metadata in another's name is not believed at all.
+	// Metadata with another issuer is rejected.
 	if _, err := client.New(oauth.ServerMetadata{Issuer: "https://victim.example", TokenEndpoint: "https://evil.example/token"},
 		client.Config{Issuer: "https://evil.example", ClientID: "app"}); err == nil {
-		t.Error("a hostile server chose the issuer, and with it the audience")
+		t.Error("a malicious server chose the issuer, and with it the audience")
 	}
 }

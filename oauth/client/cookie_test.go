@@ -2,8 +2,8 @@ package client
 
 import "testing"
 
-// What is sealed for one place is worth nothing in another.
-func TestASealedValueIsGoodInItsPlaceAlone(t *testing.T) {
+// A value that is encrypted for one purpose is rejected for another.
+func TestEncryptedValueIsBoundToItsPurpose(t *testing.T) {
 	s, err := newSeal(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -19,7 +19,7 @@ func TestASealedValueIsGoodInItsPlaceAlone(t *testing.T) {
 	for _, place := range []string{"__Host-sign-in-b", "__Host-two-sign-in-a", "signed-out", ""} {
 		opened = ""
 		if err := s.open(place, sealed, &opened); err == nil || opened != "" {
-			t.Errorf("opened at %q: %q", place, opened)
+			t.Errorf("decrypted for %q: %q", place, opened)
 		}
 	}
 	other, err := newSeal(append(make([]byte, 31), 1))
@@ -27,10 +27,10 @@ func TestASealedValueIsGoodInItsPlaceAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := other.open("__Host-sign-in-a", sealed, &opened); err == nil {
-		t.Error("opened by another key")
+		t.Error("decrypted with another key")
 	}
 	again, err := s.close("__Host-sign-in-a", "value")
 	if err != nil || again == sealed {
-		t.Errorf("sealed twice alike (%v)", err)
+		t.Errorf("encrypted twice to the same value (%v)", err)
 	}
 }

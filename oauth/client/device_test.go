@@ -14,8 +14,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// device is a provider whose token endpoint answers each poll with the next of some codes;
-// "" gives tokens, and "broken" is an answer from something in between.
+// device returns a provider whose token endpoint responds to the polls with the given codes in
+// turn. "" returns tokens, and "broken" is a response of a proxy.
 func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *[]time.Duration) {
 	p := newProvider(t)
 	began := time.Now()
@@ -44,24 +44,24 @@ func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *
 	return p.discover(t, func(config *client.Config) { config.Scopes = []string{"photos"} }), polls
 }
 
-func TestADeviceWaits(t *testing.T) {
+func TestWaitForDevice(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		answers []oauth.ErrorCode
 		polls   []time.Duration
 		code    oauth.ErrorCode
 	}{
-		{"until the person allows it", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AuthorizationPending, ""},
+		{"until the user allows it", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AuthorizationPending, ""},
 			[]time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second}, ""},
-		{"longer, when it is told to", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.SlowDown, oauth.SlowDown, ""},
+		{"longer after slow_down", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.SlowDown, oauth.SlowDown, ""},
 			[]time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 35 * time.Second}, ""},
 		{"twice as long, when the provider cannot be reached", []oauth.ErrorCode{"broken", "broken", ""},
 			[]time.Duration{5 * time.Second, 15 * time.Second, 35 * time.Second}, ""},
-		{"as long as a busy provider says", []oauth.ErrorCode{oauth.TemporarilyUnavailable, oauth.AuthorizationPending, ""},
+		{"for Retry-After", []oauth.ErrorCode{oauth.TemporarilyUnavailable, oauth.AuthorizationPending, ""},
 			[]time.Duration{5 * time.Second, 125 * time.Second, 135 * time.Second}, ""},
-		{"no longer, when the person refuses", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AccessDenied},
+		{"no longer after access_denied", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AccessDenied},
 			[]time.Duration{5 * time.Second, 10 * time.Second}, oauth.AccessDenied},
-		{"no longer, when the code is no good", []oauth.ErrorCode{oauth.InvalidGrant}, []time.Duration{5 * time.Second}, oauth.InvalidGrant},
+		{"no longer after invalid_grant", []oauth.ErrorCode{oauth.InvalidGrant}, []time.Duration{5 * time.Second}, oauth.InvalidGrant},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestADeviceWaits(t *testing.T) {
 	}
 }
 
-func TestADeviceGivesUp(t *testing.T) {
+func TestWaitForDeviceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := device(t, oauth.AuthorizationPending)
 		d, err := c.DeviceAuthorization(t.Context())
@@ -101,7 +101,7 @@ func TestADeviceGivesUp(t *testing.T) {
 	})
 }
 
-func TestDeviceCodesThatCannotBeUsed(t *testing.T) {
+func TestInvalidDeviceAuthorizationResponses(t *testing.T) {
 	for _, answer := range []map[string]any{
 		{}, {"device_code": "x", "user_code": "y", "verification_uri": "z"},
 		{"device_code": "x", "user_code": "y", "verification_uri": "z", "expires_in": -1},

@@ -21,7 +21,7 @@ func TestST04_IssuerOfMetadataMustBeTheConfiguredOne(t *testing.T) {
 			p := newProvider(t)
 			p.metadata["issuer"] = issuer
 			if _, err := client.Discover(t.Context(), p.config()); !errors.Is(err, client.ErrMetadata) {
-				t.Errorf("metadata of issuer %q was taken: %v", issuer, err)
+				t.Errorf("metadata of issuer %q was accepted: %v", issuer, err)
 			}
 		})
 	}
@@ -32,21 +32,21 @@ func TestRS09_EndpointsAreEncrypted(t *testing.T) {
 		issuer string
 		change func(*oauth.ServerMetadata)
 	}{
-		"issuer":                     {"http://op.example", func(*oauth.ServerMetadata) {}},
-		"issuer with query":          {"https://op.example?tenant=1", func(*oauth.ServerMetadata) {}},
-		"issuer with a user":         {"https://me@op.example", func(*oauth.ServerMetadata) {}},
-		"issuer without a host":      {"https:op.example", func(*oauth.ServerMetadata) {}},
-		"token endpoint":             {"https://op.example", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "http://op.example/token" }},
-		"keys":                       {"https://op.example", func(m *oauth.ServerMetadata) { m.JWKSURI = "http://op.example/jwks" }},
-		"the client's own machine":   {"https://op.example", func(m *oauth.ServerMetadata) { m.UserinfoEndpoint = "http://127.0.0.1/admin" }},
-		"a remote one of a local":    {"http://127.0.0.1", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "http://op.example/token" }},
-		"script":                     {"https://op.example", func(m *oauth.ServerMetadata) { m.AuthorizationEndpoint = "javascript:alert(1)" }},
-		"file":                       {"https://op.example", func(m *oauth.ServerMetadata) { m.JWKSURI = "file:///etc/passwd" }},
-		"fragment":                   {"https://op.example", func(m *oauth.ServerMetadata) { m.EndSessionEndpoint = "https://op.example/#a" }},
-		"user":                       {"https://op.example", func(m *oauth.ServerMetadata) { m.RevocationEndpoint = "https://a:b@op.example/" }},
-		"relative":                   {"https://op.example", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "/token" }},
-		"not a URL":                  {"https://op.example", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "https://op.example/%zz" }},
-		"userinfo of another scheme": {"https://op.example", func(m *oauth.ServerMetadata) { m.UserinfoEndpoint = "ftp://op.example/" }},
+		"issuer":                        {"http://op.example", func(*oauth.ServerMetadata) {}},
+		"issuer with query":             {"https://op.example?tenant=1", func(*oauth.ServerMetadata) {}},
+		"issuer with a user":            {"https://me@op.example", func(*oauth.ServerMetadata) {}},
+		"issuer without a host":         {"https:op.example", func(*oauth.ServerMetadata) {}},
+		"token endpoint":                {"https://op.example", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "http://op.example/token" }},
+		"keys":                          {"https://op.example", func(m *oauth.ServerMetadata) { m.JWKSURI = "http://op.example/jwks" }},
+		"the client's own machine":      {"https://op.example", func(m *oauth.ServerMetadata) { m.UserinfoEndpoint = "http://127.0.0.1/admin" }},
+		"remote endpoint, local issuer": {"http://127.0.0.1", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "http://op.example/token" }},
+		"script":                        {"https://op.example", func(m *oauth.ServerMetadata) { m.AuthorizationEndpoint = "javascript:alert(1)" }},
+		"file":                          {"https://op.example", func(m *oauth.ServerMetadata) { m.JWKSURI = "file:///etc/passwd" }},
+		"fragment":                      {"https://op.example", func(m *oauth.ServerMetadata) { m.EndSessionEndpoint = "https://op.example/#a" }},
+		"user":                          {"https://op.example", func(m *oauth.ServerMetadata) { m.RevocationEndpoint = "https://a:b@op.example/" }},
+		"relative":                      {"https://op.example", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "/token" }},
+		"not a URL":                     {"https://op.example", func(m *oauth.ServerMetadata) { m.TokenEndpoint = "https://op.example/%zz" }},
+		"userinfo of another scheme":    {"https://op.example", func(m *oauth.ServerMetadata) { m.UserinfoEndpoint = "ftp://op.example/" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			metadata := oauth.ServerMetadata{Issuer: test.issuer, TokenEndpoint: test.issuer + "/token"}
@@ -59,7 +59,7 @@ func TestRS09_EndpointsAreEncrypted(t *testing.T) {
 	}
 }
 
-// Whatever endpoint the metadata can have, and those that it will have.
+// Every endpoint that metadata can contain, including future ones.
 func TestRS09_EveryEndpointIsEncrypted(t *testing.T) {
 	v := reflect.TypeFor[oauth.ServerMetadata]()
 	checked := 0
@@ -82,7 +82,7 @@ func TestRS09_EveryEndpointIsEncrypted(t *testing.T) {
 	}
 }
 
-func TestRS09_AnswersAreBounded(t *testing.T) {
+func TestRS09_ResponsesAreLimited(t *testing.T) {
 	t.Run("size", func(t *testing.T) {
 		p := newProvider(t)
 		sent := make(chan int, 1)
@@ -102,7 +102,7 @@ func TestRS09_AnswersAreBounded(t *testing.T) {
 			p.handlers["/.well-known/openid-configuration"] = drip
 			start := time.Now()
 			if _, err := client.Discover(t.Context(), p.config()); err == nil {
-				t.Error("an endless answer was taken")
+				t.Error("an endless response was accepted")
 			}
 			if took := time.Since(start); took > 10*time.Second {
 				t.Errorf("it took %v", took)
@@ -151,7 +151,7 @@ func TestDiscoverLocations(t *testing.T) {
 	}
 }
 
-func TestDiscoverRefuses(t *testing.T) {
+func TestDiscoverRejectsInvalidResponses(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"nothing": http.NotFound,
 		"HTML": func(w http.ResponseWriter, r *http.Request) {

@@ -24,7 +24,7 @@ func newDecrypter(t *testing.T, key crypto.PrivateKey) *jose.Decrypter {
 	return d
 }
 
-// encrypts makes the provider encrypt what it signs.
+// encrypts makes the provider encrypt its signed tokens.
 func (p *provider) encrypts(t *testing.T, alg jose.Algorithm, to *jose.Decrypter) {
 	t.Helper()
 	sign := p.sign
@@ -44,15 +44,15 @@ func TestEncryptedIDTokens(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		key  crypto.PrivateKey
-		alg  jose.Algorithm // that the provider uses; "" for none
-		want jose.Algorithm // that the client expects
+		alg  jose.Algorithm // the provider's; "" for none
+		want jose.Algorithm // expected by the client
 		good bool
 	}{
 		"RSA-OAEP-256":           {key: rsaKey, alg: "RSA-OAEP-256", want: "RSA-OAEP-256", good: true},
 		"ECDH-ES":                {key: newKey(t), alg: "ECDH-ES", want: "ECDH-ES", good: true},
 		"not encrypted":          {key: newKey(t), want: "ECDH-ES"},
-		"by another algorithm":   {key: newKey(t), alg: "ECDH-ES+A256KW", want: "ECDH-ES"},
-		"encrypted, and unasked": {key: newKey(t), alg: "ECDH-ES"},
+		"with another algorithm": {key: newKey(t), alg: "ECDH-ES+A256KW", want: "ECDH-ES"},
+		"encrypted unexpectedly": {key: newKey(t), alg: "ECDH-ES"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)
@@ -68,14 +68,14 @@ func TestEncryptedIDTokens(t *testing.T) {
 				t.Fatalf("error is %v", err)
 			}
 			if test.good && (tokens.Identity.Subject != "alice" || strings.Count(tokens.IDToken, ".") != 2) {
-				t.Errorf("signed in is %q with %s", tokens.Identity.Subject, tokens.IDToken)
+				t.Errorf("signed in as %q with %s", tokens.Identity.Subject, tokens.IDToken)
 			}
 		})
 	}
 }
 
-// Whoever encrypts proves nothing: the signature inside must be the provider's.
-func TestEncryptionIsNoSignature(t *testing.T) {
+// Anybody can encrypt: the signature inside must be the provider's.
+func TestEncryptionDoesNotReplaceASignature(t *testing.T) {
 	p := newProvider(t)
 	decrypter := newDecrypter(t, newKey(t))
 	p.sign = func(claims map[string]any) string {
@@ -117,16 +117,16 @@ func TestEncryptedWithTheSecret(t *testing.T) {
 func TestEncryptedUserInfo(t *testing.T) {
 	decrypter := newDecrypter(t, newKey(t))
 	for name, test := range map[string]struct {
-		signing jose.Algorithm // that the client expects
+		signing jose.Algorithm // expected by the client
 		inside  func(*provider) string
 		plain   bool
 		want    error
 	}{
-		"claims alone":              {inside: func(*provider) string { return `{"sub":"alice","name":"Alice"}` }},
+		"only claims":               {inside: func(*provider) string { return `{"sub":"alice","name":"Alice"}` }},
 		"signed too":                {signing: "ES256", inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice", "name": "Alice"}) }},
-		"signed too, unasked":       {inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice", "name": "Alice"}) }},
-		"not signed, though asked":  {signing: "ES256", inside: func(*provider) string { return `{"sub":"alice"}` }, want: client.ErrResponse},
-		"somebody else":             {inside: func(*provider) string { return `{"sub":"mallory"}` }, want: client.ErrSubject},
+		"signed too, unexpectedly":  {inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice", "name": "Alice"}) }},
+		"not signed, but required":  {signing: "ES256", inside: func(*provider) string { return `{"sub":"alice"}` }, want: client.ErrResponse},
+		"another user":              {inside: func(*provider) string { return `{"sub":"mallory"}` }, want: client.ErrSubject},
 		"not encrypted, but signed": {inside: func(p *provider) string { return p.sign(map[string]any{"sub": "alice"}) }, plain: true, want: client.ErrResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,26 +167,26 @@ func TestEncryptedLogoutToken(t *testing.T) {
 	a.signInTo(t, browser, "/")
 	token := a.logoutToken(t, "logout+jwt", nil)
 	if got := a.backChannel(url.Values{"logout_token": {token}}).Code; got != http.StatusBadRequest || !a.signedIn(t, browser) {
-		t.Errorf("one that is not encrypted is answered %d", got)
+		t.Errorf("without encryption: status %d", got)
 	}
 	token, err := jose.Encrypt("ECDH-ES", jose.A256GCM, decrypter.Public(), jose.Message{ContentType: "JWT", Payload: []byte(token)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := a.backChannel(url.Values{"logout_token": {token}}).Code; got != http.StatusOK || a.signedIn(t, browser) {
-		t.Errorf("answered %d: %v", got, a.failure)
+		t.Errorf("status %d: %v", got, a.failure)
 	}
 }
 
-func TestRegisteredEncryptionIsExpected(t *testing.T) {
+func TestRegisteredEncryptionIsRequired(t *testing.T) {
 	var r client.Registration
 	r.IDTokenEncryptedResponseAlg, r.UserinfoEncryptedResponseAlg = "ECDH-ES", "RSA-OAEP-256"
 	if config := r.Config(client.Config{}); config.IDTokenEncryptionAlg != "ECDH-ES" || config.UserInfoEncryptionAlg != "RSA-OAEP-256" {
-		t.Errorf("expected are %q and %q", config.IDTokenEncryptionAlg, config.UserInfoEncryptionAlg)
+		t.Errorf("the expected algorithms are %q and %q", config.IDTokenEncryptionAlg, config.UserInfoEncryptionAlg)
 	}
 }
 
-func TestEncryptionIsConfiguredWhole(t *testing.T) {
+func TestIncompleteEncryptionConfigIsRejected(t *testing.T) {
 	p := newProvider(t)
 	for name, change := range map[string]func(*client.Config){
 		"no keys":           func(c *client.Config) { c.IDTokenEncryptionAlg = "ECDH-ES" },

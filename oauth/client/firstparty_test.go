@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// firstParty is a provider whose authorization challenge endpoint gives each of some answers
-// in turn; sent is what it received.
+// firstParty returns a provider whose authorization challenge endpoint sends the given
+// responses in turn; sent contains its requests.
 func firstParty(t *testing.T, answers ...map[string]any) (p *provider, sent *[]url.Values) {
 	p = newProvider(t)
 	sent = &[]url.Values{}
@@ -57,7 +57,7 @@ func TestSignInWithAPassword(t *testing.T) {
 	if err != nil || tokens.Identity == nil {
 		t.Fatal(err)
 	}
-	// The auth_session goes along, and when it has expired the client begins anew by itself.
+	// auth_session is sent. When it has expired, the client starts again.
 	var sessions []string
 	for _, form := range *sent {
 		sessions = append(sessions, form.Get("auth_session"))
@@ -77,7 +77,7 @@ func TestSignInWithAPassword(t *testing.T) {
 		t.Errorf("redeemed: %v", redeemed.form)
 	}
 	if _, err := c.SignIn(t.Context(), challenge, "ada", "engine"); !errors.Is(err, client.ErrTransaction) {
-		t.Errorf("a challenge is good twice: %v", err)
+		t.Errorf("a challenge can be used twice: %v", err)
 	}
 }
 
@@ -87,10 +87,10 @@ func TestSignInWithAPasswordFails(t *testing.T) {
 		answer map[string]any
 		want   error
 	}{
-		{"the person is needed in a browser", map[string]any{"error": "redirect_to_web"}, &client.Error{Code: oauth.RedirectToWeb}},
-		{"no session was sent, and it is said to be invalid", map[string]any{"error": "invalid_session"}, &client.Error{Code: oauth.InvalidSession}},
+		{"a browser is required", map[string]any{"error": "redirect_to_web"}, &client.Error{Code: oauth.RedirectToWeb}},
+		{"invalid_session without auth_session", map[string]any{"error": "invalid_session"}, &client.Error{Code: oauth.InvalidSession}},
 		{"no code", map[string]any{}, client.ErrResponse},
-		{"a code that is none", map[string]any{"authorization_code": 1}, client.ErrResponse},
+		{"a code that is a number", map[string]any{"authorization_code": 1}, client.ErrResponse},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, sent := firstParty(t, test.answer)
@@ -105,8 +105,8 @@ func TestSignInWithAPasswordFails(t *testing.T) {
 	}
 }
 
-// The ID token of a code is bound to its request here too.
-func TestSignInWithAPasswordHoldsTheNonce(t *testing.T) {
+// The ID token is bound to the request here too.
+func TestSignInWithAPasswordChecksTheNonce(t *testing.T) {
 	p, _ := firstParty(t, map[string]any{"authorization_code": "the-code"})
 	p.claims = func(claims map[string]any) { claims["nonce"] = "another" }
 	c := p.discover(t, nil)
@@ -115,7 +115,7 @@ func TestSignInWithAPasswordHoldsTheNonce(t *testing.T) {
 	}
 }
 
-func TestSignInWithAPasswordIsNotOffered(t *testing.T) {
+func TestSignInWithAPasswordIsUnsupported(t *testing.T) {
 	c := newProvider(t).discover(t, nil)
 	if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine"); !errors.Is(err, client.ErrUnsupported) {
 		t.Errorf("%v", err)

@@ -12,8 +12,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// FuzzTokenResponse holds that whatever the token endpoint sends is either usable tokens
-// or one of the package's errors, and that no error repeats a token.
+// Every response of the token endpoint results in usable tokens or in one of the package's
+// errors, and no error contains a token.
 func FuzzTokenResponse(f *testing.F) {
 	f.Add(200, "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":"3600"}`)
 	f.Add(200, "text/html", `<!doctype html>`)
@@ -25,7 +25,7 @@ func FuzzTokenResponse(f *testing.F) {
 		if err != nil {
 			var protocol *Error
 			if !errors.Is(err, ErrResponse) && !errors.As(err, &protocol) {
-				t.Errorf("an error of no known kind: %v", err)
+				t.Errorf("an unknown error: %v", err)
 			}
 			if s := err.Error(); len(s) > 1000 || strings.ContainsAny(s, "\r\n\x00") {
 				t.Errorf("the message is %q", s)
@@ -33,16 +33,16 @@ func FuzzTokenResponse(f *testing.F) {
 			return
 		}
 		if status != http.StatusOK || !printable(tokens.AccessToken) || tokens.TokenType != "Bearer" {
-			t.Errorf("status %d, token type %q were taken", status, tokens.TokenType)
+			t.Errorf("status %d, token type %q were accepted", status, tokens.TokenType)
 		}
 		if !tokens.Expiry.IsZero() && (tokens.Expiry.Before(now.Round(0)) || tokens.Expiry.Sub(now) > 11*365*24*time.Hour) {
-			t.Errorf("the token ends at %v", tokens.Expiry)
+			t.Errorf("the token expires at %v", tokens.Expiry)
 		}
 	})
 }
 
-// FuzzCallback holds that no query yields a code unless it carries the state and the
-// issuer once, and no error.
+// A code is accepted only if the query has the state and the issuer exactly once, and no
+// error.
 func FuzzCallback(f *testing.F) {
 	f.Add("code=a&state=the-state&iss=https%3A%2F%2Fop.example")
 	f.Add("code=a&code=b&state=the-state&iss=https%3A%2F%2Fop.example")
@@ -75,13 +75,13 @@ func FuzzCallback(f *testing.F) {
 			}
 		}
 		if values.Has("error") || len(values["code"]) > 1 {
-			t.Error("an error, or two codes, passed")
+			t.Error("an error, or two codes, were accepted")
 		}
 	})
 }
 
-// FuzzMetadata holds that no metadata makes a client of another issuer or one that sends
-// something over an unencrypted connection.
+// No metadata results in a client of another issuer, or in one that uses an unencrypted
+// connection.
 func FuzzMetadata(f *testing.F) {
 	f.Add(`{"issuer":"https://op.example","token_endpoint":"https://op.example/token"}`)
 	f.Add(`{"issuer":"https://op.example","token_endpoint":"http://127.0.0.1/token"}`)

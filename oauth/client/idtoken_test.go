@@ -25,37 +25,37 @@ func TestRS12_IDTokenClaims(t *testing.T) {
 		maxAge *time.Duration
 		good   bool
 	}{
-		"as it should be":            {change: func(map[string]any) {}, good: true},
-		"other issuer":               {change: func(c map[string]any) { c["iss"] = "https://evil.example" }},
-		"issuer with a slash":        {change: func(c map[string]any) { c["iss"] = "http://localhost/" }},
-		"no issuer":                  {change: func(c map[string]any) { delete(c, "iss") }},
-		"no subject":                 {change: func(c map[string]any) { delete(c, "sub") }},
-		"empty subject":              {change: func(c map[string]any) { c["sub"] = "" }},
-		"subject as a number":        {change: func(c map[string]any) { c["sub"] = 7 }},
-		"endless subject":            {change: func(c map[string]any) { c["sub"] = strings.Repeat("a", 256) }},
-		"other audience":             {change: func(c map[string]any) { c["aud"] = "app" }},
-		"no audience":                {change: func(c map[string]any) { delete(c, "aud") }},
-		"empty audience":             {change: func(c map[string]any) { c["aud"] = []string{} }},
-		"several audiences":          {change: func(c map[string]any) { c["aud"] = []string{clientID, "other"} }},
-		"several, and azp":           {change: func(c map[string]any) { c["aud"] = []string{"other", clientID}; c["azp"] = clientID }, good: true},
-		"one, in an array":           {change: func(c map[string]any) { c["aud"] = []string{clientID} }, good: true},
-		"other azp":                  {change: func(c map[string]any) { c["azp"] = "other" }},
-		"several, other azp":         {change: func(c map[string]any) { c["aud"] = []string{"other", clientID}; c["azp"] = "other" }},
-		"expired":                    {change: func(c map[string]any) { c["exp"] = now.Add(-2 * time.Minute).Unix() }},
-		"expired within the leeway":  {change: func(c map[string]any) { c["exp"] = now.Add(-30 * time.Second).Unix() }, good: true},
-		"no expiry":                  {change: func(c map[string]any) { delete(c, "exp") }},
-		"expiry as a string":         {change: func(c map[string]any) { c["exp"] = "9999999999" }},
-		"issued in the future":       {change: func(c map[string]any) { c["iat"] = now.Add(5 * time.Minute).Unix() }},
-		"no time of issue":           {change: func(c map[string]any) { delete(c, "iat") }},
-		"not yet valid":              {change: func(c map[string]any) { c["nbf"] = now.Add(5 * time.Minute).Unix() }},
-		"other nonce":                {change: func(c map[string]any) { c["nonce"] = "other" }},
-		"no nonce":                   {change: func(c map[string]any) { delete(c, "nonce") }},
-		"another token's hash":       {change: func(c map[string]any) { c["at_hash"] = "77QmUPtjPfzWtF2AnpK9RQ" }},
-		"no hash":                    {change: func(c map[string]any) { delete(c, "at_hash") }, good: true},
-		"signed in recently":         {change: func(map[string]any) {}, maxAge: &hour, good: true},
-		"signed in long ago":         {change: func(c map[string]any) { c["auth_time"] = now.Add(-2 * time.Hour).Unix() }, maxAge: &hour},
-		"who knows when":             {change: func(c map[string]any) { delete(c, "auth_time") }, maxAge: &hour},
-		"long ago, but nobody asked": {change: func(c map[string]any) { c["auth_time"] = 1 }, good: true},
+		"valid":                     {change: func(map[string]any) {}, good: true},
+		"other issuer":              {change: func(c map[string]any) { c["iss"] = "https://evil.example" }},
+		"issuer with a slash":       {change: func(c map[string]any) { c["iss"] = "http://localhost/" }},
+		"no issuer":                 {change: func(c map[string]any) { delete(c, "iss") }},
+		"no subject":                {change: func(c map[string]any) { delete(c, "sub") }},
+		"empty subject":             {change: func(c map[string]any) { c["sub"] = "" }},
+		"subject as a number":       {change: func(c map[string]any) { c["sub"] = 7 }},
+		"long subject":              {change: func(c map[string]any) { c["sub"] = strings.Repeat("a", 256) }},
+		"other audience":            {change: func(c map[string]any) { c["aud"] = "app" }},
+		"no audience":               {change: func(c map[string]any) { delete(c, "aud") }},
+		"empty audience":            {change: func(c map[string]any) { c["aud"] = []string{} }},
+		"several audiences":         {change: func(c map[string]any) { c["aud"] = []string{clientID, "other"} }},
+		"several, and azp":          {change: func(c map[string]any) { c["aud"] = []string{"other", clientID}; c["azp"] = clientID }, good: true},
+		"one, in an array":          {change: func(c map[string]any) { c["aud"] = []string{clientID} }, good: true},
+		"other azp":                 {change: func(c map[string]any) { c["azp"] = "other" }},
+		"several, other azp":        {change: func(c map[string]any) { c["aud"] = []string{"other", clientID}; c["azp"] = "other" }},
+		"expired":                   {change: func(c map[string]any) { c["exp"] = now.Add(-2 * time.Minute).Unix() }},
+		"expired within the leeway": {change: func(c map[string]any) { c["exp"] = now.Add(-30 * time.Second).Unix() }, good: true},
+		"no expiry":                 {change: func(c map[string]any) { delete(c, "exp") }},
+		"expiry as a string":        {change: func(c map[string]any) { c["exp"] = "9999999999" }},
+		"issued in the future":      {change: func(c map[string]any) { c["iat"] = now.Add(5 * time.Minute).Unix() }},
+		"no iat":                    {change: func(c map[string]any) { delete(c, "iat") }},
+		"not yet valid":             {change: func(c map[string]any) { c["nbf"] = now.Add(5 * time.Minute).Unix() }},
+		"other nonce":               {change: func(c map[string]any) { c["nonce"] = "other" }},
+		"no nonce":                  {change: func(c map[string]any) { delete(c, "nonce") }},
+		"another token's hash":      {change: func(c map[string]any) { c["at_hash"] = "77QmUPtjPfzWtF2AnpK9RQ" }},
+		"no hash":                   {change: func(c map[string]any) { delete(c, "at_hash") }, good: true},
+		"signed in recently":        {change: func(map[string]any) {}, maxAge: &hour, good: true},
+		"signed in long ago":        {change: func(c map[string]any) { c["auth_time"] = now.Add(-2 * time.Hour).Unix() }, maxAge: &hour},
+		"no auth_time":              {change: func(c map[string]any) { delete(c, "auth_time") }, maxAge: &hour},
+		"long ago, without max_age": {change: func(c map[string]any) { c["auth_time"] = 1 }, good: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)
@@ -105,14 +105,14 @@ func TestJW01_JW21_IDTokenSignatures(t *testing.T) {
 		"a stranger's key": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
 			return signES256(t, newKey(t), map[string]any{"alg": "ES256", "kid": p.kid}, claims)
 		}},
-		"a key of its own": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
+		"key in the header": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
 			key := newKey(t)
 			return signES256(t, key, map[string]any{"alg": "ES256", "kid": "x", "jwk": publicJWK(key, "x")}, claims)
 		}},
 		"HS256 with the public key": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
 			return hs256(t, publicPEM(t, p.key), map[string]any{"alg": "HS256", "kid": p.kid}, claims)
 		}},
-		"HS256 with the client's secret": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
+		"HS256 with the client secret": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
 			return hs256(t, []byte(clientSecret), map[string]any{"alg": "HS256"}, claims)
 		}},
 		"changed claims": {sign: func(t *testing.T, p *provider, claims map[string]any) string {
@@ -158,7 +158,7 @@ func TestIDTokenAlgorithmIsPinned(t *testing.T) {
 	}
 }
 
-func TestIDTokenByTheClientsSecret(t *testing.T) {
+func TestIDTokenSignedWithTheClientSecret(t *testing.T) {
 	secret := strings.Repeat("s", 32)
 	for name, test := range map[string]struct {
 		key  string
@@ -179,7 +179,7 @@ func TestIDTokenByTheClientsSecret(t *testing.T) {
 	}
 }
 
-func TestMissingIDTokenIsRefused(t *testing.T) {
+func TestMissingIDTokenIsRejected(t *testing.T) {
 	p := newProvider(t)
 	p.answer = func(a map[string]any) { delete(a, "id_token") }
 	if _, err := p.signIn(t, p.discover(t, nil), client.AuthorizationOptions{}); !errors.Is(err, client.ErrIDToken) {
@@ -205,7 +205,7 @@ func TestKeysRotate(t *testing.T) {
 			}
 		}
 		if n := p.count("/jwks"); n != 1 {
-			t.Errorf("the keys were read %d times", n)
+			t.Errorf("the keys were fetched %d times", n)
 		}
 		p.rotate(newKey(t), "two")
 		time.Sleep(time.Minute)
@@ -213,12 +213,12 @@ func TestKeysRotate(t *testing.T) {
 			t.Errorf("after a rotation: %v", err)
 		}
 		if n := p.count("/jwks"); n != 2 {
-			t.Errorf("the keys were read %d times", n)
+			t.Errorf("the keys were fetched %d times", n)
 		}
 	})
 }
 
-func TestJW26_UnknownKeysAreNoWayToHammerTheProvider(t *testing.T) {
+func TestJW26_UnknownKeysDoNotFloodTheProvider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
@@ -236,7 +236,7 @@ func TestJW26_UnknownKeysAreNoWayToHammerTheProvider(t *testing.T) {
 			}
 		}
 		if n := p.count("/jwks"); n != 4 {
-			t.Errorf("the keys were read %d times for 50 tokens with an unknown key", n)
+			t.Errorf("the keys were fetched %d times for 50 tokens with an unknown key", n)
 		}
 		time.Sleep(time.Minute)
 		p.sign = func(claims map[string]any) string {
@@ -283,12 +283,12 @@ func TestJW26_HostileKeySets(t *testing.T) {
 				p.setHandler("/jwks", nil)
 				time.Sleep(time.Minute)
 				if _, err := p.signIn(t, c, client.AuthorizationOptions{}); err != nil {
-					t.Fatalf("after the provider mended: %v", err)
+					t.Fatalf("after the provider recovered: %v", err)
 				}
 				p.setHandler("/jwks", handler)
 				time.Sleep(2 * time.Hour)
 				if _, err := p.signIn(t, c, client.AuthorizationOptions{}); err != nil {
-					t.Errorf("the old keys were not kept: %v", err)
+					t.Errorf("the old keys were not used: %v", err)
 				}
 			})
 		})
@@ -319,7 +319,7 @@ func TestJW26_ManyTokensShareOneFetch(t *testing.T) {
 			}
 		}
 		if n := p.count("/jwks"); n != 1 {
-			t.Errorf("the keys were read %d times", n)
+			t.Errorf("the keys were fetched %d times", n)
 		}
 	})
 }

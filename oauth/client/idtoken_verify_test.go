@@ -9,8 +9,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// An ID token from the SDK of a native application or from One Tap.
-func TestVerifyIDTokenFromElsewhere(t *testing.T) {
+// ID tokens from the SDK of a native application or from One Tap.
+func TestVerifyIDToken(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
 	now := time.Now()
@@ -21,21 +21,21 @@ func TestVerifyIDTokenFromElsewhere(t *testing.T) {
 		options client.IDTokenOptions
 		good    bool
 	}{
-		"without a nonce":            {good: true},
-		"the nonce that was made":    {claims: map[string]any{"nonce": "n"}, options: client.IDTokenOptions{Nonce: "n"}, good: true},
-		"another nonce":              {claims: map[string]any{"nonce": "m"}, options: client.IDTokenOptions{Nonce: "n"}},
-		"no nonce where one is made": {options: client.IDTokenOptions{Nonce: "n"}},
-		"a nonce that nobody checks": {claims: map[string]any{"nonce": "n"}},
-		"the SDK's own nonce":        {claims: map[string]any{"nonce": "n"}, options: client.IDTokenOptions{InsecureAnyNonce: true}, good: true},
-		"got by the Android app":     {claims: map[string]any{"azp": "android"}, options: client.IDTokenOptions{ClientIDs: []string{"android"}}, good: true},
-		"got by another's app":       {claims: map[string]any{"azp": "mallory"}, options: client.IDTokenOptions{ClientIDs: []string{"android"}}},
-		"for the iOS app":            {claims: map[string]any{"aud": "ios", "azp": "ios"}, options: client.IDTokenOptions{ClientIDs: []string{"ios"}}, good: true},
-		"for the iOS app, unnamed":   {claims: map[string]any{"aud": "ios"}},
-		"expired":                    {claims: map[string]any{"exp": now.Add(-2 * time.Minute).Unix()}},
-		"of another provider":        {claims: map[string]any{"iss": "https://evil.example"}},
-		"signed in long ago":         {claims: map[string]any{"auth_time": now.Add(-2 * time.Hour).Unix()}, options: client.IDTokenOptions{MaxAge: &hour}},
-		"signed in a minute ago":     {claims: map[string]any{"auth_time": now.Add(-time.Minute).Unix()}, options: client.IDTokenOptions{MaxAge: &hour}, good: true},
-		"with another access token":  {claims: map[string]any{"at_hash": "77QmUPtjPfzWtF2AnpK9RQ"}, options: client.IDTokenOptions{AccessToken: "a"}},
+		"without a nonce":             {good: true},
+		"the expected nonce":          {claims: map[string]any{"nonce": "n"}, options: client.IDTokenOptions{Nonce: "n"}, good: true},
+		"another nonce":               {claims: map[string]any{"nonce": "m"}, options: client.IDTokenOptions{Nonce: "n"}},
+		"a missing nonce":             {options: client.IDTokenOptions{Nonce: "n"}},
+		"an unexpected nonce":         {claims: map[string]any{"nonce": "n"}},
+		"the SDK's own nonce":         {claims: map[string]any{"nonce": "n"}, options: client.IDTokenOptions{InsecureAnyNonce: true}, good: true},
+		"azp of the Android app":      {claims: map[string]any{"azp": "android"}, options: client.IDTokenOptions{ClientIDs: []string{"android"}}, good: true},
+		"azp of another app":          {claims: map[string]any{"azp": "mallory"}, options: client.IDTokenOptions{ClientIDs: []string{"android"}}},
+		"for the iOS app":             {claims: map[string]any{"aud": "ios", "azp": "ios"}, options: client.IDTokenOptions{ClientIDs: []string{"ios"}}, good: true},
+		"for the iOS app, not listed": {claims: map[string]any{"aud": "ios"}},
+		"expired":                     {claims: map[string]any{"exp": now.Add(-2 * time.Minute).Unix()}},
+		"of another provider":         {claims: map[string]any{"iss": "https://evil.example"}},
+		"signed in long ago":          {claims: map[string]any{"auth_time": now.Add(-2 * time.Hour).Unix()}, options: client.IDTokenOptions{MaxAge: &hour}},
+		"signed in a minute ago":      {claims: map[string]any{"auth_time": now.Add(-time.Minute).Unix()}, options: client.IDTokenOptions{MaxAge: &hour}, good: true},
+		"with another access token":   {claims: map[string]any{"at_hash": "77QmUPtjPfzWtF2AnpK9RQ"}, options: client.IDTokenOptions{AccessToken: "a"}},
 	} {
 		claims := maps.Clone(base)
 		maps.Copy(claims, test.claims)

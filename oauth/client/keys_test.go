@@ -10,7 +10,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// A provider that lost its key made a new one under the same kid, or names none.
+// A provider has replaced its key with the same kid, or uses no kid.
 func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
 	for name, kid := range map[string]string{"same kid": "one", "no kid": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
 				if _, err := p.signIn(t, c, client.AuthorizationOptions{}); err != nil {
 					t.Errorf("with the new key: %v", err)
 				}
-				// Forged signatures are no way to hammer the provider.
+				// Forged signatures do not flood the provider with requests.
 				stranger := newKey(t)
 				p.sign = func(claims map[string]any) string {
 					return signES256(t, stranger, map[string]any{"alg": "ES256", "kid": kid}, claims)
@@ -45,17 +45,17 @@ func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
 					}
 				}
 				if n := p.count("/jwks") - before; n > 3 {
-					t.Errorf("the keys were read %d times for 50 forged tokens", n)
+					t.Errorf("the keys were fetched %d times for 50 forged tokens", n)
 				}
 			})
 		})
 	}
 }
 
-func TestAnOddKeyOfTheProviderIsSkipped(t *testing.T) {
+func TestBadKeysOfTheProviderAreSkipped(t *testing.T) {
 	for name, odd := range map[string]any{
 		"a private key":   map[string]any{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "d": "AA"},
-		"a symmetric one": map[string]any{"kty": "oct", "k": "AAAA"},
+		"a symmetric key": map[string]any{"kty": "oct", "k": "AAAA"},
 		"not an object":   "key",
 		"the same kid":    publicJWK(newKey(t), "one"),
 	} {
@@ -69,9 +69,9 @@ func TestAnOddKeyOfTheProviderIsSkipped(t *testing.T) {
 	}
 }
 
-// What the provider withdrew counts no more within the hour; and if the provider cannot be
-// reached, not for longer than a day.
-func TestWithdrawnKeysAreNotUsedForEver(t *testing.T) {
+// A withdrawn key is rejected within an hour, or within a day if the provider cannot be
+// reached.
+func TestWithdrawnKeysAreNotUsedForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
@@ -97,11 +97,11 @@ func TestWithdrawnKeysAreNotUsedForEver(t *testing.T) {
 		p.setHandler("/jwks", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 		time.Sleep(23 * time.Hour)
 		if _, err := p.signIn(t, c, client.AuthorizationOptions{}); err != nil {
-			t.Errorf("the keys of 23 hours ago: %v", err)
+			t.Errorf("keys from 23 hours ago: %v", err)
 		}
 		time.Sleep(2 * time.Hour)
 		if _, err := p.signIn(t, c, client.AuthorizationOptions{}); !errors.Is(err, client.ErrIDToken) {
-			t.Errorf("the keys of yesterday: %v", err)
+			t.Errorf("keys from yesterday: %v", err)
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// browse starts a sign-in by Loopback and hands its authorization URL to browser.
+// browse starts a sign-in with Loopback and passes its authorization URL to browser.
 func browse(t *testing.T, p *provider, options client.LoopbackOptions, browser func(address string, redirect *url.URL, answer url.Values)) (*client.Tokens, error) {
 	t.Helper()
 	c := p.discover(t, func(config *client.Config) {
@@ -98,7 +98,7 @@ func TestLoopbackSignsIn(t *testing.T) {
 			}
 			if conn, err := net.Dial("tcp", at.Host); err == nil {
 				conn.Close()
-				t.Error("it still listens")
+				t.Error("it is still listening")
 			}
 		})
 	}
@@ -125,7 +125,7 @@ func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 					t.Errorf("%s: %d", path, status)
 				}
 			}
-			// A name that was made to resolve to 127.0.0.1.
+			// DNS rebinding: a name that resolves to 127.0.0.1.
 			with := *redirect
 			with.RawQuery = answer.Encode()
 			req, err := http.NewRequest(http.MethodGet, with.String(), nil)
@@ -135,7 +135,7 @@ func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 			}
 			req.Host = "evil.example:" + redirect.Port()
 			if status, _ := fetch(t, req); status != 404 {
-				t.Errorf("rebound name: %d", status)
+				t.Errorf("DNS rebinding: %d", status)
 			}
 			req, err = http.NewRequest(http.MethodPut, with.String(), nil)
 			if err != nil {
@@ -146,14 +146,14 @@ func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 				t.Errorf("PUT: %d", status)
 			}
 			if p.count("/token") != 0 {
-				t.Error("something was redeemed")
+				t.Error("a code was redeemed")
 			}
 			get(t, redirect, answer)
 		}()
 	})
 	<-done
 	if err != nil || tokens == nil {
-		t.Fatalf("the honest answer was lost: %v", err)
+		t.Fatalf("the real response was lost: %v", err)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestLoopbackEndsWithItsContext(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, func(config *client.Config) { config.RedirectURI = "" })
 	ctx, cancel := context.WithCancelCause(t.Context())
-	gone := errors.New("the person went home")
+	gone := errors.New("the user has closed the window")
 	var redirect string
 	_, err := c.Loopback(ctx, client.LoopbackOptions{OpenBrowser: func(address string) error {
 		u, err := url.Parse(address)
@@ -201,7 +201,7 @@ func TestLoopbackEndsWithItsContext(t *testing.T) {
 	}
 	if conn, err := net.Dial("tcp", u.Host); err == nil {
 		conn.Close()
-		t.Error("it still listens")
+		t.Error("it is still listening")
 	}
 }
 
@@ -212,7 +212,7 @@ func TestLoopbackFails(t *testing.T) {
 		options := client.LoopbackOptions{OpenBrowser: func(string) error { t.Error("the browser was opened"); return nil }}
 		options.RedirectURI = uri
 		if _, err := c.Loopback(t.Context(), options); err == nil {
-			t.Errorf("%s was taken", uri)
+			t.Errorf("%s was accepted", uri)
 		}
 	}
 	none := errors.New("no browser")

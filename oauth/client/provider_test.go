@@ -21,22 +21,22 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// provider is an OpenID Provider that signs whatever it is told to. It speaks HTTP over
-// pipes in memory, so that tests can run in a synctest bubble; and it does its own
-// cryptography, so that a fault in the packages under test cannot cancel itself out.
+// provider is an OpenID Provider that signs any claims. It uses HTTP over pipes in memory, so
+// that tests can run in a synctest bubble. It has its own cryptography, so that errors in the
+// packages under test cannot cancel each other out.
 type provider struct {
 	issuer string
 	http   *http.Client
 	key    *ecdsa.PrivateKey
 	kid    string
-	// signedInAt is the auth_time of everybody.
+	// signedInAt is the auth_time of all users.
 	signedInAt time.Time
 
 	mu       sync.Mutex
 	metadata map[string]any
 	codes    map[string]url.Values // authorization requests by code
 	requests []request
-	handlers map[string]http.HandlerFunc // replace what a path does
+	handlers map[string]http.HandlerFunc // replace the handler of a path
 	answer   func(map[string]any)        // changes a token response
 	claims   func(map[string]any)        // changes the claims of an ID token
 	sign     func(claims map[string]any) string
@@ -108,7 +108,7 @@ func (p *provider) discover(t *testing.T, change func(*client.Config)) *client.C
 	return c
 }
 
-// authorize is the person at the browser: it returns what comes to the redirect URI.
+// authorize acts for the user and the browser, and returns the parameters for the redirect URI.
 func (p *provider) authorize(t *testing.T, address string) url.Values {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -122,7 +122,7 @@ func (p *provider) authorize(t *testing.T, address string) url.Values {
 	return url.Values{"code": {code}, "state": {u.Query().Get("state")}, "iss": {p.issuer}}
 }
 
-// signIn walks a sign-in up to the callback.
+// signIn completes a sign-in.
 func (p *provider) signIn(t *testing.T, c *client.Client, options client.AuthorizationOptions) (*client.Tokens, error) {
 	t.Helper()
 	address, transaction, err := c.AuthorizationURL(options)
@@ -132,7 +132,7 @@ func (p *provider) signIn(t *testing.T, c *client.Client, options client.Authori
 	return c.Callback(t.Context(), transaction, p.authorize(t, address))
 }
 
-// count returns how many requests came to a path.
+// count returns the number of requests to a path.
 func (p *provider) count(path string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +155,7 @@ func (p *provider) last(t *testing.T, path string) request {
 			return p.requests[i]
 		}
 	}
-	t.Fatalf("no request came to %s", path)
+	t.Fatalf("no request to %s", path)
 	return request{}
 }
 
@@ -314,7 +314,7 @@ func (l pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// endless writes until the client hangs up and reports how much it took.
+// endless writes until the client disconnects, and returns the number of bytes.
 func endless(w http.ResponseWriter, chunk string) int {
 	total := 0
 	for {
@@ -325,7 +325,7 @@ func endless(w http.ResponseWriter, chunk string) int {
 	}
 }
 
-// drip sends a byte every second until the client hangs up.
+// drip sends a byte every second until the client disconnects.
 func drip(w http.ResponseWriter, r *http.Request) {
 	for {
 		io.WriteString(w, " ")

@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// registering is a provider whose registration endpoint answers with a status and body.
+// registering returns a provider whose registration endpoint responds with a status and body.
 func registering(t *testing.T, status int, body string) *provider {
 	t.Helper()
 	p := newProvider(t)
@@ -33,18 +33,18 @@ func TestRegisterSendsTheInitialAccessToken(t *testing.T) {
 	p := registering(t, http.StatusCreated, `{"client_id": "a", "client_secret": "b"}`)
 	r, err := p.register(t, "initial")
 	if err != nil || r.ClientID != "a" || r.ClientSecret != "b" {
-		t.Fatalf("registered is %v, %v", r, err)
+		t.Fatalf("registration %v, error %v", r, err)
 	}
 	if got := p.last(t, "/register").header.Get("Authorization"); got != "Bearer initial" {
 		t.Errorf("Authorization is %q", got)
 	}
-	// This provider offers no management.
+	// This provider does not support RFC 7592.
 	if err := r.Read(t.Context()); !errors.Is(err, client.ErrUnsupported) {
 		t.Errorf("Read: %v", err)
 	}
 }
 
-func TestRegisterRefusesStrangeAnswers(t *testing.T) {
+func TestRegisterRejectsInvalidResponses(t *testing.T) {
 	for name, test := range map[string]struct {
 		status int
 		body   string
@@ -63,11 +63,11 @@ func TestRegisterRefusesStrangeAnswers(t *testing.T) {
 	p := registering(t, http.StatusCreated, `{"client_id": "a"}`)
 	p.metadata["registration_endpoint"] = "http://elsewhere.example.com/register"
 	if r, err := p.register(t, "initial"); !errors.Is(err, client.ErrMetadata) {
-		t.Errorf("an endpoint in clear text: %v, %v", r, err)
+		t.Errorf("an endpoint over http: %v, %v", r, err)
 	}
 }
 
-func TestRegistrationTokenGoesNowhereElse(t *testing.T) {
+func TestRegistrationTokenIsSentOnlyToTheProvider(t *testing.T) {
 	for _, uri := range []string{"http://elsewhere.example.com/register/a", "javascript:alert(1)", "/register/a"} {
 		p := registering(t, http.StatusCreated, `{"client_id": "a", "registration_access_token": "t", "registration_client_uri": "`+uri+`"}`)
 		r, err := p.register(t, "")
@@ -80,8 +80,8 @@ func TestRegistrationTokenGoesNowhereElse(t *testing.T) {
 	}
 }
 
-// A provider may rotate the token and leave out what did not change.
-func TestRegistrationKeepsWhatTheProviderLeavesOut(t *testing.T) {
+// A provider may rotate the token and omit unchanged members.
+func TestRegistrationKeepsOmittedMembers(t *testing.T) {
 	p := registering(t, http.StatusCreated, `{"client_id": "a", "client_secret": "b", "registration_access_token": "one", "registration_client_uri": "http://localhost/manage"}`)
 	r, err := p.register(t, "")
 	if err != nil {
@@ -94,16 +94,16 @@ func TestRegistrationKeepsWhatTheProviderLeavesOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.ClientSecret != "b" || r.RegistrationAccessToken != "two" || r.ClientName != "A" || r.RegistrationClientURI != "http://localhost/manage" {
-		t.Errorf("registered is %+v", r.ClientInformation)
+		t.Errorf("the registration is %+v", r.ClientInformation)
 	}
 	if got := p.last(t, "/manage").header.Get("Authorization"); got != "Bearer one" {
 		t.Errorf("Authorization is %q", got)
 	}
 	p.handlers["/manage"] = func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"client_id": "somebody else"})
+		writeJSON(w, http.StatusOK, map[string]any{"client_id": "another"})
 	}
 	if err := r.Read(t.Context()); !errors.Is(err, client.ErrResponse) || r.ClientID != "a" {
-		t.Errorf("an answer about another client: %v", err)
+		t.Errorf("a response for another client: %v", err)
 	}
 	p.handlers["/manage"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 	if err := r.Delete(t.Context()); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// checked returns an application that is signed in at a provider with session management.
+// checked returns an application with a signed-in user, at a provider with session management.
 func checked(t *testing.T, state string) (*webApp, *http.Client) {
 	t.Helper()
 	a := newWebApp(t, nil)
@@ -47,15 +47,15 @@ func TestCheckSessionPage(t *testing.T) {
 	resp, body := appGet(t, browser, "/auth/check-session")
 	frame := regexp.MustCompile(`<iframe hidden src="([^"]*)" data-ask="([^"]*)">`).FindStringSubmatch(body)
 	if frame == nil {
-		t.Fatalf("answered %d: %s", resp.StatusCode, body)
+		t.Fatalf("status %d: %s", resp.StatusCode, body)
 	}
 	if source, ask := html.UnescapeString(frame[1]), html.UnescapeString(frame[2]); source != a.issuer+"/check?x=1&y=2" || ask != clientID+` a.salt"><script>` {
-		t.Errorf("the frame is %s and asks %s", source, ask)
+		t.Errorf("the frame is %s and sends %s", source, ask)
 	}
 	policy := resp.Header.Get("Content-Security-Policy")
 	for _, want := range []string{"frame-src http://localhost;", "frame-ancestors 'self'", "script-src 'sha256-"} {
 		if !strings.Contains(policy, want) {
-			t.Errorf("the policy %q lacks %q", policy, want)
+			t.Errorf("the policy %q does not have %q", policy, want)
 		}
 	}
 	if resp, _ := appGet(t, a.browser(t), "/auth/check-session"); resp.StatusCode != http.StatusNoContent {
@@ -73,13 +73,13 @@ func TestSilentSignIn(t *testing.T) {
 	for name, test := range map[string]struct {
 		change  func(*webApp, url.Values)
 		status  int
-		subject string // who is signed in afterwards
+		subject string // of the session afterwards
 	}{
-		"the same person":        {func(*webApp, url.Values) {}, http.StatusSeeOther, "alice"},
-		"nobody":                 {func(_ *webApp, v url.Values) { v.Set("error", "login_required") }, http.StatusSeeOther, ""},
-		"wants a page":           {func(_ *webApp, v url.Values) { v.Set("error", "interaction_required") }, http.StatusSeeOther, ""},
-		"provider is in trouble": {func(_ *webApp, v url.Values) { v.Set("error", "temporarily_unavailable") }, http.StatusForbidden, "alice"},
-		"somebody else": {func(a *webApp, _ url.Values) {
+		"the same user":           {func(*webApp, url.Values) {}, http.StatusSeeOther, "alice"},
+		"login_required":          {func(_ *webApp, v url.Values) { v.Set("error", "login_required") }, http.StatusSeeOther, ""},
+		"interaction_required":    {func(_ *webApp, v url.Values) { v.Set("error", "interaction_required") }, http.StatusSeeOther, ""},
+		"temporarily_unavailable": {func(_ *webApp, v url.Values) { v.Set("error", "temporarily_unavailable") }, http.StatusForbidden, "alice"},
+		"another user": {func(a *webApp, _ url.Values) {
 			a.claims = func(claims map[string]any) { claims["sub"] = "bob" }
 		}, http.StatusSeeOther, ""},
 		"forged": {func(_ *webApp, v url.Values) { v.Set("error", "login_required"); v.Set("iss", "https://evil.example") }, http.StatusBadRequest, "alice"},
@@ -89,22 +89,22 @@ func TestSilentSignIn(t *testing.T) {
 			address := a.beginFrom(t, browser, "same-origin", "/auth/sign-in?prompt=none&return_to=/page")
 			u, err := url.Parse(address)
 			if err != nil || u.Query().Get("prompt") != "none" || u.Query().Get("id_token_hint") == "" {
-				t.Errorf("the provider is asked %s", u)
+				t.Errorf("the authorization request is %s", u)
 			}
 			answer := a.authorize(t, address)
 			test.change(a, answer)
 			resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode())
 			if resp.StatusCode != test.status || test.status == http.StatusSeeOther && resp.Header.Get("Location") != "/page" {
-				t.Errorf("answered %d, to %s", resp.StatusCode, resp.Header.Get("Location"))
+				t.Errorf("status %d, Location %s", resp.StatusCode, resp.Header.Get("Location"))
 			}
 			if _, body := appGet(t, browser, "/"); body != test.subject {
-				t.Errorf("signed in is %q, want %q", body, test.subject)
+				t.Errorf("signed in as %q, want %q", body, test.subject)
 			}
 		})
 	}
 }
 
-// beginFrom starts a sign-in by a link on another page, and returns where the browser is sent.
+// beginFrom starts a sign-in from a link on another page, and returns the authorization URL.
 func (a *webApp) beginFrom(t *testing.T, browser *http.Client, site, path string) string {
 	t.Helper()
 	request, err := http.NewRequest(http.MethodGet, "https://app.example"+path, nil)
@@ -121,14 +121,14 @@ func (a *webApp) beginFrom(t *testing.T, browser *http.Client, site, path string
 	return resp.Header.Get("Location")
 }
 
-// Any site can have the browser ask, in a way in which the provider does not recognise it.
-func TestSilentSignInFromAnotherSiteEndsNothing(t *testing.T) {
+// Any site can start a silent sign-in so that the provider does not recognize the browser.
+func TestSilentSignInFromAnotherSiteDoesNotEndTheSession(t *testing.T) {
 	for _, site := range []string{"cross-site", "same-site", ""} {
 		for name, change := range map[string]func(*webApp, url.Values){
-			"nobody": func(_ *webApp, v url.Values) { v.Set("error", "login_required") },
-			"wants":  func(_ *webApp, v url.Values) { v.Set("error", "consent_required") },
-			"denied": func(_ *webApp, v url.Values) { v.Set("error", "access_denied") },
-			"somebody else": func(a *webApp, _ url.Values) {
+			"login_required": func(_ *webApp, v url.Values) { v.Set("error", "login_required") },
+			"wants":          func(_ *webApp, v url.Values) { v.Set("error", "consent_required") },
+			"denied":         func(_ *webApp, v url.Values) { v.Set("error", "access_denied") },
+			"another user": func(a *webApp, _ url.Values) {
 				a.claims = func(claims map[string]any) { claims["sub"] = "bob" }
 			},
 		} {
@@ -139,7 +139,7 @@ func TestSilentSignInFromAnotherSiteEndsNothing(t *testing.T) {
 				t.Errorf("%s from %q: %d", name, site, resp.StatusCode)
 			}
 			if _, body := appGet(t, browser, "/"); body != "alice" {
-				t.Errorf("%s from %q: signed in is %q", name, site, body)
+				t.Errorf("%s from %q: signed in as %q", name, site, body)
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 func defaultPage(_ *client.Config, p *client.RelyingPartyConfig) { p.Error = nil }
 
-// link returns where the link with a text leads to.
+// link returns the URL of the link with the given text.
 func link(t *testing.T, page, text string) string {
 	t.Helper()
 	found := regexp.MustCompile(`<a href="([^"]*)">` + regexp.QuoteMeta(text) + `</a>`).FindStringSubmatch(page)
@@ -25,7 +25,7 @@ func link(t *testing.T, page, text string) string {
 	return html.UnescapeString(found[1])
 }
 
-func TestDeniedSignInHasAPageThatLeadsOn(t *testing.T) {
+func TestErrorPageOfADeniedSignInHasLinks(t *testing.T) {
 	a := newWebApp(t, defaultPage)
 	browser := a.browser(t)
 	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in?return_to=/private?page=2"))
@@ -42,11 +42,11 @@ func TestDeniedSignInHasAPageThatLeadsOn(t *testing.T) {
 	if !strings.Contains(page, "cancelled") || link(t, page, "Back to the application") != "/" {
 		t.Errorf("the page is %s", page)
 	}
-	// The link begins again, and comes back to where the user wanted to go.
+	// The link starts again and returns to the same page afterwards.
 	address := a.begin(t, browser, link(t, page, "Try again"))
 	resp, _ = appGet(t, browser, "/auth/callback?"+a.authorize(t, address).Encode())
 	if got := resp.Header.Get("Location"); got != "/private?page=2" {
-		t.Errorf("the second try leads to %q", got)
+		t.Errorf("the second try returns to %q", got)
 	}
 }
 
@@ -67,8 +67,8 @@ func TestAStaleTabCanStartAgain(t *testing.T) {
 	}
 }
 
-// What the application writes in place of the page can offer the same.
-func TestAnOwnErrorPageKnowsHowToTryAgain(t *testing.T) {
+// A custom error page can have the same link.
+func TestCustomErrorPageGetsTheTryAgainPath(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
 	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in?return_to=/albums"))
@@ -80,7 +80,7 @@ func TestAnOwnErrorPageKnowsHowToTryAgain(t *testing.T) {
 	}
 }
 
-// Servers refuse requests whose header is too large, and would lock the browser out.
+// Servers reject requests with large headers, so too many cookies would lock the browser out.
 func TestCookiesOfAllTabsFitIntoARequest(t *testing.T) {
 	for name, returnTo := range map[string]string{"short": "/", "of all lengths": "", "long": "/" + strings.Repeat("x", 1000)} {
 		a := newWebApp(t, func(c *client.Config, _ *client.RelyingPartyConfig) {
@@ -112,7 +112,7 @@ func TestCookiesOfAllTabsFitIntoARequest(t *testing.T) {
 					t.Errorf("%s: only %d tabs can sign in", name, kept)
 				}
 				if resp, _ := appGet(t, browser, "/auth/callback?"+a.authorize(t, last).Encode()); resp.Header.Get("Location") != path {
-					t.Errorf("%s: the newest tab comes back to %q (%v)", name, resp.Header.Get("Location"), a.failure)
+					t.Errorf("%s: the newest tab returns to %q (%v)", name, resp.Header.Get("Location"), a.failure)
 				}
 			}
 		}
@@ -130,9 +130,9 @@ func TestSignInOptionsOfARequest(t *testing.T) {
 				options.Extra.Set("connection", "corp")
 				options.RedirectURI = "https://evil.example/"
 			case "refused":
-				return fmt.Errorf("%w: not from here", client.ErrRefused)
+				return fmt.Errorf("%w: not from this network", client.ErrRefused)
 			case "broken":
-				panic("a nil map, say")
+				panic("assignment to entry in nil map")
 			}
 			options.LoginHint = r.FormValue("who")
 			return nil
@@ -153,13 +153,13 @@ func TestSignInOptionsOfARequest(t *testing.T) {
 	if resp, _ := appGet(t, browser, "/auth/callback?"+a.authorize(t, strong.String()).Encode()); resp.StatusCode != http.StatusSeeOther {
 		t.Errorf("the callback: %d (%v)", resp.StatusCode, a.failure)
 	}
-	// What one request asked for stays with it.
+	// Options of one request do not affect the next.
 	plain, err := url.Parse(a.begin(t, browser, "/auth/sign-in"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if q := plain.Query(); q.Has("acr_values") || q.Has("connection") || q.Get("scope") != "openid api" {
-		t.Errorf("the next sign-in asks %v", q)
+		t.Errorf("the next sign-in requests %v", q)
 	}
 	for mode, want := range map[string]int{"refused": http.StatusForbidden, "broken": http.StatusInternalServerError} {
 		if resp, _ := appGet(t, browser, "/auth/sign-in?mode="+mode); resp.StatusCode != want {
@@ -168,13 +168,13 @@ func TestSignInOptionsOfARequest(t *testing.T) {
 	}
 }
 
-func TestTheApplicationCanRefuseOrAddToASignIn(t *testing.T) {
+func TestOnSignInCanRejectAndAddData(t *testing.T) {
 	role, failure := "", error(nil)
 	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) {
 		p.Error = nil
 		p.OnSignIn = func(_ *http.Request, s *client.Session) error {
 			if s.Subject != "alice" || s.Tokens.Identity == nil {
-				t.Errorf("the hook sees %s", s.Subject)
+				t.Errorf("OnSignIn gets %s", s.Subject)
 			}
 			s.Data = map[string]string{"role": role}
 			return failure
@@ -195,7 +195,7 @@ func TestTheApplicationCanRefuseOrAddToASignIn(t *testing.T) {
 		says    string
 	}{
 		"refused":     {fmt.Errorf("%w: alice is locked", client.ErrRefused), http.StatusForbidden, "may not use this application"},
-		"cannot tell": {errors.New("database is down: password=hunter2"), http.StatusInternalServerError, "Try again"},
+		"other error": {errors.New("database is down: password=hunter2"), http.StatusInternalServerError, "Try again"},
 	} {
 		failure = test.failure
 		other := a.browser(t)
@@ -205,36 +205,36 @@ func TestTheApplicationCanRefuseOrAddToASignIn(t *testing.T) {
 			t.Errorf("%s: %d, %s", name, resp.StatusCode, page)
 		}
 	}
-	// A refused sign-in does not end the session before it.
+	// A rejected sign-in does not end the previous session.
 	if !a.signedIn(t, browser) {
-		t.Error("the first session is gone")
+		t.Error("the previous session has ended")
 	}
 }
 
-// A provider of plain OAuth 2.0, such as those of code hosts: no ID token, and a number that
-// identifies the user.
+// A provider with plain OAuth 2.0, like those of code hosts: it has no ID token, and identifies
+// users by a number.
 func TestSignInWithoutOpenID(t *testing.T) {
 	for name, test := range map[string]struct {
 		info string
-		want string // "" for a refused sign-in
+		want string // "" for a rejected sign-in
 	}{
-		"a number":              {`{"login":"octocat","id":583231,"name":"Alice"}`, "583231"},
-		"a large number":        {`{"id":9007199254740993,"name":"Alice"}`, "9007199254740993"},
-		"a string":              {`{"id":"u-1","name":"Alice"}`, "u-1"},
-		"no such member":        {`{"login":"octocat"}`, ""},
-		"null":                  {`{"id":null}`, ""},
-		"empty":                 {`{"id":""}`, ""},
-		"zero":                  {`{"id":0}`, ""},
-		"negative":              {`{"id":-1}`, ""},
-		"a fraction":            {`{"id":1.0}`, ""},
-		"an exponent":           {`{"id":1e3}`, ""},
-		"true":                  {`{"id":true}`, ""},
-		"an object":             {`{"id":{}}`, ""},
-		"twice":                 {`{"id":1,"id":2}`, ""},
-		"in another case":       {`{"ID":1}`, ""},
-		"an error with 200":     {`{"message":"Bad credentials"}`, ""},
-		"a list":                {`[{"id":1}]`, ""},
-		"longer than it should": {`{"id":"` + strings.Repeat("1", 256) + `"}`, ""},
+		"a number":          {`{"login":"octocat","id":583231,"name":"Alice"}`, "583231"},
+		"a large number":    {`{"id":9007199254740993,"name":"Alice"}`, "9007199254740993"},
+		"a string":          {`{"id":"u-1","name":"Alice"}`, "u-1"},
+		"no such member":    {`{"login":"octocat"}`, ""},
+		"null":              {`{"id":null}`, ""},
+		"empty":             {`{"id":""}`, ""},
+		"zero":              {`{"id":0}`, ""},
+		"negative":          {`{"id":-1}`, ""},
+		"a fraction":        {`{"id":1.0}`, ""},
+		"an exponent":       {`{"id":1e3}`, ""},
+		"true":              {`{"id":true}`, ""},
+		"an object":         {`{"id":{}}`, ""},
+		"twice":             {`{"id":1,"id":2}`, ""},
+		"in another case":   {`{"ID":1}`, ""},
+		"an error with 200": {`{"message":"Bad credentials"}`, ""},
+		"a list":            {`[{"id":1}]`, ""},
+		"too long":          {`{"id":"` + strings.Repeat("1", 256) + `"}`, ""},
 	} {
 		a := newWebApp(t, func(c *client.Config, p *client.RelyingPartyConfig) {
 			c.Scopes, c.UserInfoSubject = []string{"read:user"}, "id"

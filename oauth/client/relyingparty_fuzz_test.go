@@ -25,7 +25,7 @@ func FuzzLocalPath(f *testing.F) {
 		if got == "" {
 			return
 		}
-		// What browsers do before they resolve a reference.
+		// Browsers do this before they resolve a reference.
 		seen := strings.NewReplacer("\t", "", "\r", "", "\n", "", `\`, "/").Replace(strings.TrimSpace(got))
 		u, err := base.Parse(seen)
 		if err != nil || u.Host != "app.example" || u.Scheme != "https" || u.User != nil || strings.HasPrefix(u.Path, "//") {
@@ -60,15 +60,15 @@ func FuzzNormalizeIdentifier(f *testing.F) {
 		}
 		u, err := url.Parse("https://" + host + "/.well-known/webfinger")
 		if err != nil || u.Host != host || u.User != nil || u.Path != "/.well-known/webfinger" || u.RawQuery != "" {
-			t.Errorf("%q asks at %q", identifier, host)
+			t.Errorf("%q: request to host %q", identifier, host)
 		}
 		if !strings.HasPrefix(resource, "acct:") && !strings.HasPrefix(resource, "https:") || strings.Contains(resource, "#") && !strings.HasPrefix(resource, "acct:") {
-			t.Errorf("%q asks for %q", identifier, resource)
+			t.Errorf("%q: request for resource %q", identifier, resource)
 		}
 	})
 }
 
-// nowhere refuses every request.
+// nowhere fails every request.
 type nowhere struct{}
 
 func (nowhere) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("nowhere") }
@@ -82,7 +82,7 @@ func FuzzOtherClaims(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, claims string) {
-		// Nothing can be verified, so nothing is found.
+		// No JWT can be verified, so there are no claims.
 		if found, _ := c.OtherClaims(t.Context(), json.RawMessage(claims)); len(found) > 0 {
 			t.Errorf("found %v", found)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// logoutToken makes a logout token, before change has its way with it.
+// logoutToken returns a logout token with changed claims.
 func (p *provider) logoutToken(t *testing.T, typ string, change func(map[string]any)) string {
 	t.Helper()
 	now := time.Now()
@@ -41,39 +41,39 @@ func TestSE11_LogoutTokens(t *testing.T) {
 		typ    string
 		change func(map[string]any)
 		forge  func(*testing.T, *provider) string
-		good   bool // taken
-		stays  bool // taken, and about somebody else
+		good   bool // accepted
+		stays  bool // accepted, and for another session
 	}{
-		"as it should be":      {typ: "logout+jwt", good: true},
-		"typ in full":          {typ: "application/logout+jwt", good: true},
-		"typ JWT":              {typ: "JWT", good: true},
-		"sub alone":            {typ: "logout+jwt", change: drop("sid"), good: true},
-		"sid alone":            {typ: "logout+jwt", change: drop("sub"), good: true},
-		"several audiences":    {typ: "logout+jwt", change: set("aud", []string{"other", clientID}), good: true},
-		"unknown claim":        {typ: "logout+jwt", change: set("toe", 1), good: true},
-		"unknown event too":    {typ: "logout+jwt", change: set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{"x": 1}, "urn:other": 1}), good: true},
-		"another session":      {typ: "logout+jwt", change: set("sid", "sid-two"), good: true, stays: true},
-		"another person":       {typ: "logout+jwt", change: func(c map[string]any) { c["sub"] = "bob"; delete(c, "sid") }, good: true, stays: true},
-		"session of another":   {typ: "logout+jwt", change: set("sub", "bob"), good: true, stays: true},
-		"typ of access tokens": {typ: "at+jwt"},
-		"typ of assertions":    {typ: "client-authentication+jwt"},
-		"other issuer":         {typ: "logout+jwt", change: set("iss", "https://evil.example")},
-		"no issuer":            {typ: "logout+jwt", change: drop("iss")},
-		"other audience":       {typ: "logout+jwt", change: set("aud", "other")},
-		"no audience":          {typ: "logout+jwt", change: drop("aud")},
-		"no time of issue":     {typ: "logout+jwt", change: drop("iat")},
-		"issued in the future": {typ: "logout+jwt", change: set("iat", now.Add(time.Hour).Unix())},
-		"expired":              {typ: "logout+jwt", change: set("exp", now.Add(-time.Hour).Unix())},
-		"no expiry":            {typ: "logout+jwt", change: drop("exp")},
-		"no jti":               {typ: "logout+jwt", change: drop("jti")},
-		"nobody":               {typ: "logout+jwt", change: func(c map[string]any) { delete(c, "sub"); delete(c, "sid") }},
-		"a nonce":              {typ: "logout+jwt", change: set("nonce", "n")},
-		"a nonce that is null": {typ: "logout+jwt", change: set("nonce", nil)},
-		"no events":            {typ: "logout+jwt", change: drop("events")},
-		"other event":          {typ: "logout+jwt", change: set("events", map[string]any{"urn:other": map[string]any{}})},
-		"event is no object":   {typ: "logout+jwt", change: set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": true})},
-		"event is null":        {typ: "logout+jwt", change: set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": nil})},
-		"events is an array":   {typ: "logout+jwt", change: set("events", []string{"http://schemas.openid.net/event/backchannel-logout"})},
+		"valid":                  {typ: "logout+jwt", good: true},
+		"full typ":               {typ: "application/logout+jwt", good: true},
+		"typ JWT":                {typ: "JWT", good: true},
+		"only sub":               {typ: "logout+jwt", change: drop("sid"), good: true},
+		"only sid":               {typ: "logout+jwt", change: drop("sub"), good: true},
+		"several audiences":      {typ: "logout+jwt", change: set("aud", []string{"other", clientID}), good: true},
+		"unknown claim":          {typ: "logout+jwt", change: set("toe", 1), good: true},
+		"unknown event too":      {typ: "logout+jwt", change: set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{"x": 1}, "urn:other": 1}), good: true},
+		"another session":        {typ: "logout+jwt", change: set("sid", "sid-two"), good: true, stays: true},
+		"another user":           {typ: "logout+jwt", change: func(c map[string]any) { c["sub"] = "bob"; delete(c, "sid") }, good: true, stays: true},
+		"another user's session": {typ: "logout+jwt", change: set("sub", "bob"), good: true, stays: true},
+		"typ of access tokens":   {typ: "at+jwt"},
+		"typ of assertions":      {typ: "client-authentication+jwt"},
+		"other issuer":           {typ: "logout+jwt", change: set("iss", "https://evil.example")},
+		"no issuer":              {typ: "logout+jwt", change: drop("iss")},
+		"other audience":         {typ: "logout+jwt", change: set("aud", "other")},
+		"no audience":            {typ: "logout+jwt", change: drop("aud")},
+		"no iat":                 {typ: "logout+jwt", change: drop("iat")},
+		"issued in the future":   {typ: "logout+jwt", change: set("iat", now.Add(time.Hour).Unix())},
+		"expired":                {typ: "logout+jwt", change: set("exp", now.Add(-time.Hour).Unix())},
+		"no expiry":              {typ: "logout+jwt", change: drop("exp")},
+		"no jti":                 {typ: "logout+jwt", change: drop("jti")},
+		"neither sub nor sid":    {typ: "logout+jwt", change: func(c map[string]any) { delete(c, "sub"); delete(c, "sid") }},
+		"a nonce":                {typ: "logout+jwt", change: set("nonce", "n")},
+		"a nonce that is null":   {typ: "logout+jwt", change: set("nonce", nil)},
+		"no events":              {typ: "logout+jwt", change: drop("events")},
+		"other event":            {typ: "logout+jwt", change: set("events", map[string]any{"urn:other": map[string]any{}})},
+		"event is not an object": {typ: "logout+jwt", change: set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": true})},
+		"event is null":          {typ: "logout+jwt", change: set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": nil})},
+		"events is an array":     {typ: "logout+jwt", change: set("events", []string{"http://schemas.openid.net/event/backchannel-logout"})},
 		"an ID token": {forge: func(_ *testing.T, p *provider) string {
 			return p.sign(map[string]any{"iss": p.issuer, "aud": clientID, "sub": "alice", "sid": "sid-one", "iat": now.Unix(), "exp": now.Add(time.Minute).Unix()})
 		}},
@@ -106,7 +106,7 @@ func TestSE11_LogoutTokens(t *testing.T) {
 				want = http.StatusOK
 			}
 			if recorder.Code != want || recorder.Header().Get("Cache-Control") != "no-store" {
-				t.Errorf("answered %d with %v: %s", recorder.Code, recorder.Header(), recorder.Body)
+				t.Errorf("status %d with %v: %s", recorder.Code, recorder.Header(), recorder.Body)
 			}
 			if stays := !test.good || test.stays; a.signedIn(t, browser) != stays {
 				t.Errorf("signed in: %v, want %v", !stays, stays)
@@ -114,14 +114,14 @@ func TestSE11_LogoutTokens(t *testing.T) {
 			if !test.good {
 				var answer map[string]string
 				if err := json.Unmarshal(recorder.Body.Bytes(), &answer); err != nil || answer["error"] != "invalid_request" {
-					t.Errorf("the answer is %s", recorder.Body)
+					t.Errorf("the response is %s", recorder.Body)
 				}
 			}
 		})
 	}
 }
 
-// backChannel is the provider's request, which has no cookies.
+// backChannel returns the provider's request, which has no cookies.
 func (a *webApp) backChannel(form url.Values) *httptest.ResponseRecorder {
 	request := httptest.NewRequest(http.MethodPost, "https://app.example/auth/backchannel-logout", strings.NewReader(form.Encode()))
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -130,24 +130,24 @@ func (a *webApp) backChannel(form url.Values) *httptest.ResponseRecorder {
 	return recorder
 }
 
-func TestSE11_LogoutTokenIsGoodOnce(t *testing.T) {
+func TestSE11_LogoutTokenCanBeUsedOnce(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
 	token := a.logoutToken(t, "logout+jwt", func(c map[string]any) { delete(c, "sid") })
 	a.signInTo(t, browser, "/")
 	if got := a.backChannel(url.Values{"logout_token": {token}}).Code; got != http.StatusOK || a.signedIn(t, browser) {
-		t.Fatalf("answered %d", got)
+		t.Fatalf("status %d", got)
 	}
 	a.signInTo(t, browser, "/")
 	if got := a.backChannel(url.Values{"logout_token": {token}}).Code; got != http.StatusBadRequest || !a.signedIn(t, browser) {
-		t.Errorf("the second time answered %d", got)
+		t.Errorf("second time: status %d", got)
 	}
 	if got := a.backChannel(url.Values{"logout_token": {token, token}}).Code; got != http.StatusBadRequest {
-		t.Errorf("two at once are answered %d", got)
+		t.Errorf("two at the same time: status %d", got)
 	}
 }
 
-// failingSessions cannot end sessions while it is broken.
+// failingSessions cannot delete sessions while it is broken.
 type failingSessions struct {
 	*client.MemorySessions
 	broken bool
@@ -160,18 +160,18 @@ func (f *failingSessions) DeleteSignedOut(ctx context.Context, issuer, subject, 
 	return f.MemorySessions.DeleteSignedOut(ctx, issuer, subject, sessionID)
 }
 
-func TestLogoutThatFailedCanBeTriedAgain(t *testing.T) {
+func TestFailedLogoutCanBeRetried(t *testing.T) {
 	store := &failingSessions{client.NewMemorySessions(10), true}
 	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.Sessions = store })
 	browser := a.browser(t)
 	a.signInTo(t, browser, "/")
 	form := url.Values{"logout_token": {a.logoutToken(t, "logout+jwt", nil)}}
 	if recorder := a.backChannel(form); recorder.Code != http.StatusBadRequest || strings.Contains(recorder.Body.String(), "database") {
-		t.Errorf("answered %d: %s", recorder.Code, recorder.Body)
+		t.Errorf("status %d: %s", recorder.Code, recorder.Body)
 	}
 	store.broken = false
 	if got := a.backChannel(form).Code; got != http.StatusOK || a.signedIn(t, browser) {
-		t.Errorf("the second time answered %d", got)
+		t.Errorf("second time: status %d", got)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestFrontChannelLogout(t *testing.T) {
 		want  int
 		ends  bool
 	}{
-		"as it should be": {url.Values{"iss": {issuer}, "sid": {"sid-one"}}, http.StatusOK, true},
+		"valid":           {url.Values{"iss": {issuer}, "sid": {"sid-one"}}, http.StatusOK, true},
 		"another session": {url.Values{"iss": {issuer}, "sid": {"sid-two"}}, http.StatusOK, false},
 		"no sid":          {url.Values{"iss": {issuer}}, http.StatusBadRequest, false},
 		"empty sid":       {url.Values{"iss": {issuer}, "sid": {""}}, http.StatusBadRequest, false},
@@ -195,22 +195,22 @@ func TestFrontChannelLogout(t *testing.T) {
 			a := newWebApp(t, nil)
 			browser := a.browser(t)
 			a.signInTo(t, browser, "/")
-			// The frame is of another site and gets no cookies.
+			// The frame is on another site and gets no cookies.
 			resp, _ := appGet(t, a.browser(t), "/auth/frontchannel-logout?"+test.query.Encode())
 			if resp.StatusCode != test.want || a.signedIn(t, browser) == test.ends {
-				t.Errorf("answered %d, signed in: %v", resp.StatusCode, a.signedIn(t, browser))
+				t.Errorf("status %d, signed in: %v", resp.StatusCode, a.signedIn(t, browser))
 			}
 			if policy := resp.Header.Get("Content-Security-Policy"); policy != "default-src 'none'; frame-ancestors "+issuer+" "+issuer {
-				t.Errorf("who may frame it: %s", policy)
+				t.Errorf("frame-ancestors: %s", policy)
 			}
 			if resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("X-Frame-Options") != "" {
-				t.Errorf("header fields are %v", resp.Header)
+				t.Errorf("headers are %v", resp.Header)
 			}
 		})
 	}
 }
 
-func TestMemorySessionsAreBounded(t *testing.T) {
+func TestMemorySessionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := client.NewMemorySessions(3)
 		put := func(id, subject, sid string, lifetime time.Duration) {
@@ -232,21 +232,21 @@ func TestMemorySessionsAreBounded(t *testing.T) {
 				}
 			}
 			if got != want {
-				t.Errorf("sessions %q are there, want %q", got, want)
+				t.Errorf("the store has sessions %q, want %q", got, want)
 			}
 		}
 		put("a", "alice", "1", time.Minute)
 		put("b", "alice", "2", time.Hour)
 		put("c", "bob", "3", time.Hour)
 		put("d", "bob", "4", time.Hour)
-		there("bcd") // the oldest made room
+		there("bcd") // the oldest was dropped
 		if ok, err := store.Replace(t.Context(), &client.Session{ID: "a"}); ok || err != nil {
-			t.Errorf("what is gone was replaced: %v, %v", ok, err)
+			t.Errorf("a dropped session was replaced: %v, %v", ok, err)
 		}
 		for _, end := range []struct{ issuer, subject, sid, want string }{
 			{"https://evil.example", "alice", "", "bcd"},
 			{"https://op.example", "alice", "3", "bcd"},
-			{"https://op.example", "", "1", "bcd"}, // a's, that made room
+			{"https://op.example", "", "1", "bcd"}, // a was dropped
 			{"https://op.example", "", "3", "bd"},
 			{"https://op.example", "alice", "", "d"},
 		} {

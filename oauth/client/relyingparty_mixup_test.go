@@ -10,8 +10,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// twoParties are one application with two providers, as toolkits set them up: one host, one
-// client ID, one store, one key, and a callback for each provider.
+// twoParties is an application with two providers: one host, one client ID, one store, one
+// key, and a callback for each provider.
 func twoParties(t *testing.T, prefixes ...string) (one, two *webApp) {
 	t.Helper()
 	key, store := make([]byte, 32), client.NewMemorySessions(10)
@@ -57,14 +57,14 @@ func whoIsThere(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// CU-01: two authorization servers know the application by one client ID, and a hostile one
-// has the browser bring its answer, or another's, to the wrong callback.
+// CU-01: two authorization servers use the same client ID for the application. A malicious one
+// makes the browser send its response, or another one, to the wrong callback.
 func TestCU01_CallbacksOfTwoServersAreNotMixedUp(t *testing.T) {
 	for _, prefixes := range [][]string{{"", ""}, {"one-", "two-"}} {
 		for name, change := range map[string]func(url.Values){
-			"as it came":       func(url.Values) {},
-			"with the other's": func(v url.Values) { v.Set("iss", "http://127.0.0.1") },
-			"without iss":      func(v url.Values) { v.Del("iss") },
+			"unchanged":            func(url.Values) {},
+			"with the other's iss": func(v url.Values) { v.Set("iss", "http://127.0.0.1") },
+			"without iss":          func(v url.Values) { v.Del("iss") },
 		} {
 			one, two := twoParties(t, prefixes...)
 			browser := one.browser(t)
@@ -81,9 +81,9 @@ func TestCU01_CallbacksOfTwoServersAreNotMixedUp(t *testing.T) {
 	}
 }
 
-// CU-02: an attacker begins a flow with the same client elsewhere, by another toolkit or none,
-// and has the victim's browser finish it here.
-func TestCU02_FlowsOfAnotherToolkitAreNotFinished(t *testing.T) {
+// CU-02: an attacker starts a flow with the same client ID elsewhere, with another library or
+// none, and makes the victim's browser complete it here.
+func TestCU02_CallbacksOfForeignFlowsAreRejected(t *testing.T) {
 	one, _ := twoParties(t, "", "")
 	other := one.discover(t, func(c *client.Config) { c.RedirectURI = "https://app.example/one/callback" })
 	address, _, err := other.AuthorizationURL(client.AuthorizationOptions{})
@@ -103,9 +103,9 @@ func TestCU02_FlowsOfAnotherToolkitAreNotFinished(t *testing.T) {
 	}
 }
 
-// CU-03: the attacker's link finishes the attacker's sign-in in the victim's browser, with the
+// CU-03: the attacker's link completes the attacker's sign-in in the victim's browser, with the
 // victim signed in or not.
-func TestCU03_ALinkDoesNotFinishAnAttackersSignIn(t *testing.T) {
+func TestCU03_LinkCannotCompleteAnAttackersSignIn(t *testing.T) {
 	for _, signedIn := range []bool{false, true} {
 		a := newWebApp(t, nil)
 		attacker, victim := a.browser(t), a.browser(t)
@@ -114,7 +114,7 @@ func TestCU03_ALinkDoesNotFinishAnAttackersSignIn(t *testing.T) {
 		}
 		a.claims = func(claims map[string]any) { claims["sub"] = "mallory" }
 		link := "/auth/callback?" + a.authorize(t, a.begin(t, attacker, "/auth/sign-in")).Encode()
-		// The attacker can plant a cookie for the host, at most under another name.
+		// The attacker can set a cookie for the host, but only with another name.
 		app := &url.URL{Scheme: "https", Host: "app.example", Path: "/"}
 		for _, cookie := range attacker.Jar.Cookies(app) {
 			victim.Jar.SetCookies(app, []*http.Cookie{{Name: strings.TrimPrefix(cookie.Name, "__Host-"), Value: cookie.Value, Path: "/", Secure: true}})
@@ -124,17 +124,17 @@ func TestCU03_ALinkDoesNotFinishAnAttackersSignIn(t *testing.T) {
 			t.Errorf("%d, %v", resp.StatusCode, a.failure)
 		}
 		if a.signedIn(t, victim) != signedIn {
-			t.Errorf("the victim was signed in: %v, and is now not", signedIn)
+			t.Errorf("the victim was signed in: %v; now it is different", signedIn)
 		}
 		if _, body := appGet(t, victim, "/private"); strings.HasPrefix(body, "mallory") {
-			t.Error("the victim works in the attacker's account")
+			t.Error("the victim is signed in to the attacker's account")
 		}
 	}
 }
 
-// With one store and one cookie, a session of one provider's user is none of another's: the
-// same sub means somebody else there.
-func TestASessionOfAnotherIssuerIsNone(t *testing.T) {
+// With a shared store and cookie, a session of one provider is not valid for another: there,
+// the same sub is another user.
+func TestSessionsOfAnotherIssuerAreIgnored(t *testing.T) {
 	one, _ := twoParties(t, "", "")
 	browser := one.browser(t)
 	resp, _ := appGet(t, browser, "/one/callback?"+one.authorize(t, one.begin(t, browser, "/one/sign-in")).Encode())
@@ -142,9 +142,9 @@ func TestASessionOfAnotherIssuerIsNone(t *testing.T) {
 		t.Fatalf("%d, %v", resp.StatusCode, one.failure)
 	}
 	if _, body := appGet(t, browser, "/one-home"); body != "http://localhost alice" {
-		t.Errorf("at the one: %q", body)
+		t.Errorf("first party: %q", body)
 	}
 	if _, body := appGet(t, browser, "/two-home"); body != "" {
-		t.Errorf("at the other: %q", body)
+		t.Errorf("second party: %q", body)
 	}
 }

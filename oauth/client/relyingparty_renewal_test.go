@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// processes are several processes of one relying party, with one store.
+// processes are several processes of one relying party with a shared store.
 type processes struct {
 	*webApp
 	parties []*client.RelyingParty
@@ -44,7 +44,7 @@ func newProcesses(t *testing.T, n int) *processes {
 	return p
 }
 
-// session returns the browser's session as one of the processes sees it.
+// session returns the browser's session in one of the processes.
 func (p *processes) session(party *client.RelyingParty) *client.Session {
 	var s *client.Session
 	r := httptest.NewRequest(http.MethodGet, "https://app.example/", nil)
@@ -56,8 +56,8 @@ func (p *processes) session(party *client.RelyingParty) *client.Session {
 	return s
 }
 
-// strict makes the provider take each refresh token once; one that comes again ends all that
-// came of it, as RFC 9700, section 4.14.2 has it.
+// strict makes the provider accept each refresh token once. A reused one revokes the whole
+// family (RFC 9700, section 4.14.2).
 func (p *processes) strict(t *testing.T, refresh string, during func()) (refreshes func() int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -74,7 +74,7 @@ func (p *processes) strict(t *testing.T, refresh string, during func()) (refresh
 		current += "+"
 		answer := map[string]any{"access_token": "access" + current, "token_type": "Bearer", "expires_in": 3600, "refresh_token": current}
 		mu.Unlock()
-		time.Sleep(2 * time.Second) // of the bubble
+		time.Sleep(2 * time.Second) // in the bubble
 		if during != nil {
 			during()
 		}
@@ -89,7 +89,7 @@ func TestCU05_ProcessesRefreshWithoutLosingTheSession(t *testing.T) {
 		before := p.session(p.parties[0])
 		refreshes := p.strict(t, before.Tokens.RefreshToken, nil)
 		for round := range 3 {
-			time.Sleep(59*time.Minute + 45*time.Second) // shortly before the end of the tokens
+			time.Sleep(59*time.Minute + 45*time.Second) // shortly before the tokens expire
 			var all sync.WaitGroup
 			var mu sync.Mutex
 			got := make([]string, len(p.parties))
@@ -118,7 +118,7 @@ func TestCU05_ProcessesRefreshWithoutLosingTheSession(t *testing.T) {
 			}
 			for i, token := range got {
 				if token != got[0] || token == before.Tokens.RefreshToken {
-					t.Errorf("round %d: process %d holds other tokens", round, i)
+					t.Errorf("round %d: process %d has other tokens", round, i)
 				}
 			}
 			time.Sleep(time.Minute)
@@ -126,7 +126,7 @@ func TestCU05_ProcessesRefreshWithoutLosingTheSession(t *testing.T) {
 	})
 }
 
-// One process refreshed long ago, and this one has not looked since.
+// Another process has refreshed the tokens, and this one has not read the store since.
 func TestCU05_TheStoreIsReadBeforeARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcesses(t, 2)
@@ -145,8 +145,8 @@ func TestCU05_TheStoreIsReadBeforeARefresh(t *testing.T) {
 	})
 }
 
-// Another process used the refresh token without a claim: one of an older version, say.
-func TestCU05_ARefusedRefreshLooksIntoTheStore(t *testing.T) {
+// Another process used the refresh token without a claim, for example an older version.
+func TestCU05_RejectedRefreshChecksTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcesses(t, 1)
 		s := p.session(p.parties[0])
@@ -167,13 +167,13 @@ func TestCU05_ARefusedRefreshLooksIntoTheStore(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if stored, _ := p.store.Get(t.Context(), s.ID); stored == nil || stored.Tokens.AccessToken != "theirs" {
-			t.Error("what the other process stored is gone")
+			t.Error("the tokens that the other process stored are lost")
 		}
 	})
 }
 
-// A process dies while it renews: the others wait for a while, and not for ever.
-func TestCU05_AClaimEndsWithItsProcess(t *testing.T) {
+// A process dies during a renewal: the others wait for a limited time.
+func TestCU05_ClaimOfADeadProcessExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcesses(t, 1)
 		s := p.session(p.parties[0])
@@ -183,7 +183,7 @@ func TestCU05_AClaimEndsWithItsProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stored.Renewing = time.Now().Add(24 * time.Hour) // by a clock that is wrong
+		stored.Renewing = time.Now().Add(24 * time.Hour) // from a wrong clock
 		if ok, err := p.store.Replace(t.Context(), stored); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
@@ -195,12 +195,12 @@ func TestCU05_AClaimEndsWithItsProcess(t *testing.T) {
 			t.Errorf("it took %v and %d refreshes", took, refreshes())
 		}
 		if stored, _ := p.store.Get(t.Context(), s.ID); !stored.Renewing.IsZero() {
-			t.Error("the claim is still there")
+			t.Error("the claim was not released")
 		}
 	})
 }
 
-// A provider in trouble: the next request need not wait for the claim to end.
+// After a failure of the provider, the next request need not wait for the claim to expire.
 func TestAFailedRenewalIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcesses(t, 2)
@@ -218,8 +218,8 @@ func TestAFailedRenewalIsReleased(t *testing.T) {
 	})
 }
 
-// The user signs out while a refresh is under way in another process.
-func TestASessionThatEndsDuringARenewalStaysEnded(t *testing.T) {
+// The user signs out during a refresh in another process.
+func TestSessionEndedDuringARenewalStaysEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcesses(t, 2)
 		s := p.session(p.parties[0])

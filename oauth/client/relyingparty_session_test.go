@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-func TestSessionsAreNotFixed(t *testing.T) {
+func TestSessionFixationIsPrevented(t *testing.T) {
 	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = "app-" })
 	browser := a.browser(t)
 	app := &url.URL{Scheme: "https", Host: "app.example", Path: "/"}
@@ -31,21 +31,21 @@ func TestSessionsAreNotFixed(t *testing.T) {
 	}
 	first := session()
 	if first == planted.Value {
-		t.Error("the session has the cookie that was planted")
+		t.Error("the session uses the attacker's cookie")
 	}
-	// Signing in once more ends the session before.
+	// Signing in again ends the previous session.
 	a.signInTo(t, browser, "/")
 	if session() == first {
-		t.Error("the second sign-in goes on with the cookie of the first")
+		t.Error("the second sign-in uses the cookie of the first")
 	}
 	thief := a.browser(t)
 	thief.Jar.SetCookies(app, []*http.Cookie{{Name: "__Host-app-session", Value: first, Path: "/", Secure: true}})
 	if a.signedIn(t, thief) || !a.signedIn(t, browser) {
-		t.Error("the session before lives on, or the new one does not")
+		t.Error("the previous session is still valid, or the new one is not")
 	}
 }
 
-// Two parties with one host between them.
+// Two parties on the same host.
 func TestCookiePrefixKeepsTwoPartiesApart(t *testing.T) {
 	prefix := func(name string) func(*client.Config, *client.RelyingPartyConfig) {
 		return func(_ *client.Config, p *client.RelyingPartyConfig) { p.CookiePrefix = name }
@@ -60,7 +60,7 @@ func TestCookiePrefixKeepsTwoPartiesApart(t *testing.T) {
 		one.signInTo(t, browser, "/")
 		browser.Transport = two
 		if two.signedIn(t, browser) {
-			t.Errorf("%s: signed in at the other, too", name)
+			t.Errorf("%s: signed in at the other party too", name)
 		}
 		two.signInTo(t, browser, "/")
 		if browser.Transport = one; !one.signedIn(t, browser) {
@@ -69,8 +69,8 @@ func TestCookiePrefixKeepsTwoPartiesApart(t *testing.T) {
 	}
 }
 
-// The form that the provider's page posts comes without the Lax cookie of the session.
-func TestSessionBeforeEndsWithFormPost(t *testing.T) {
+// A form posted by the provider's page is sent without the Lax cookie of the session.
+func TestPreviousSessionEndsWithFormPost(t *testing.T) {
 	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) {
 		p.Authorization.ResponseMode, p.CookiePrefix = "form_post", "app-"
 	})
@@ -91,7 +91,7 @@ func TestSessionBeforeEndsWithFormPost(t *testing.T) {
 	}
 	resp, err := (&http.Client{Transport: a, CheckRedirect: browser.CheckRedirect}).Do(request)
 	if err != nil || resp.StatusCode != http.StatusSeeOther {
-		t.Fatalf("answered %v, %v (%v)", resp, err, a.failure)
+		t.Fatalf("got %v, %v (%v)", resp, err, a.failure)
 	}
 	for _, cookie := range before {
 		cookie.Path, cookie.Secure = "/", true
@@ -99,11 +99,11 @@ func TestSessionBeforeEndsWithFormPost(t *testing.T) {
 	old := a.browser(t)
 	old.Jar.SetCookies(app, before)
 	if a.signedIn(t, old) {
-		t.Error("the session before lives on")
+		t.Error("the previous session is still valid")
 	}
 }
 
-func TestSessionsEndByThemselves(t *testing.T) {
+func TestSessionsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.SessionLifetime = time.Hour })
 		browser := a.browser(t)
@@ -114,7 +114,7 @@ func TestSessionsEndByThemselves(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		if a.signedIn(t, browser) {
-			t.Error("the session lives on")
+			t.Error("the session is still valid")
 		}
 	})
 }
@@ -136,7 +136,7 @@ func TestRS10_RequestsOfASessionShareOneRefresh(t *testing.T) {
 		})))
 		browser := a.browser(t)
 		a.signInTo(t, browser, "/")
-		time.Sleep(2 * time.Hour) // the access token has ended
+		time.Sleep(2 * time.Hour) // the access token has expired
 		var group sync.WaitGroup
 		for range 50 {
 			group.Go(func() {
@@ -152,7 +152,7 @@ func TestRS10_RequestsOfASessionShareOneRefresh(t *testing.T) {
 	})
 }
 
-func TestSessionThatEndedDoesNotComeBackByARefresh(t *testing.T) {
+func TestEndedSessionDoesNotComeBackAfterARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newWebApp(t, nil)
 		var session *client.Session
@@ -163,7 +163,7 @@ func TestSessionThatEndedDoesNotComeBackByARefresh(t *testing.T) {
 		a.signInTo(t, browser, "/")
 		appGet(t, browser, "/api")
 		time.Sleep(2 * time.Hour)
-		// The provider signs the person out while the refresh is under way.
+		// The provider signs the user out during the refresh.
 		a.handlers["/token"] = func(w http.ResponseWriter, r *http.Request) {
 			recorder := httptest.NewRecorder()
 			a.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "https://app.example/auth/frontchannel-logout?iss="+url.QueryEscape(a.issuer)+"&sid=sid-one", nil))

@@ -29,7 +29,7 @@ func TestFormPostAndFragment(t *testing.T) {
 				resp, page := appGet(t, browser, "/auth/callback")
 				policy := resp.Header.Get("Content-Security-Policy")
 				if resp.StatusCode != http.StatusOK || !strings.Contains(policy, "script-src 'sha256-") || strings.Contains(policy, "unsafe") {
-					t.Fatalf("the page that reads the fragment: %d, %s", resp.StatusCode, policy)
+					t.Fatalf("the fragment page: %d, %s", resp.StatusCode, policy)
 				}
 				field := regexp.MustCompile(`<input type="hidden" name="([^"]*)">`).FindStringSubmatch(html.UnescapeString(page))
 				if field == nil {
@@ -38,18 +38,18 @@ func TestFormPostAndFragment(t *testing.T) {
 				answer = url.Values{field[1]: {answer.Encode()}}
 			}
 			if resp := appPost(t, browser, "/auth/callback", answer); resp.StatusCode != http.StatusSeeOther || !a.signedIn(t, browser) {
-				t.Errorf("answered %d: %v", resp.StatusCode, a.failure)
+				t.Errorf("status %d: %v", resp.StatusCode, a.failure)
 			}
 		})
 	}
 }
 
-func TestTokensInAQueryAreRefused(t *testing.T) {
+func TestTokensInAQueryAreRejected(t *testing.T) {
 	a := newWebApp(t, func(c *client.Config, _ *client.RelyingPartyConfig) { c.ResponseType = "id_token token" })
 	browser := a.browser(t)
 	answer := a.frontChannel(t, a.begin(t, browser, "/auth/sign-in"), nil)
 	if resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode()); resp.StatusCode != http.StatusBadRequest || a.signedIn(t, browser) {
-		t.Errorf("answered %d", resp.StatusCode)
+		t.Errorf("status %d", resp.StatusCode)
 	}
 }
 
@@ -57,26 +57,26 @@ func TestCallbackOfAnotherBrowser(t *testing.T) {
 	a := newWebApp(t, nil)
 	mallory, alice := a.browser(t), a.browser(t)
 	callback := "/auth/callback?" + a.authorize(t, a.begin(t, mallory, "/auth/sign-in")).Encode()
-	// Alice is led to Mallory's callback, with and without a sign-in of her own.
+	// Alice opens Mallory's callback, with and without a sign-in in progress.
 	for range 2 {
 		resp, _ := appGet(t, alice, callback)
 		if resp.StatusCode != http.StatusBadRequest || !errors.Is(a.failure, client.ErrState) || a.signedIn(t, alice) {
-			t.Fatalf("answered %d: %v", resp.StatusCode, a.failure)
+			t.Fatalf("status %d: %v", resp.StatusCode, a.failure)
 		}
 		a.begin(t, alice, "/auth/sign-in")
 	}
 	if a.count("/token") != 0 {
 		t.Error("the code was redeemed")
 	}
-	// The answer is good once, where it belongs.
+	// The response can be used once, in the right browser.
 	for _, want := range []int{http.StatusSeeOther, http.StatusBadRequest} {
 		if resp, _ := appGet(t, mallory, callback); resp.StatusCode != want {
-			t.Errorf("answered %d, want %d", resp.StatusCode, want)
+			t.Errorf("status %d, want %d", resp.StatusCode, want)
 		}
 	}
 }
 
-func TestSE15_TabsSignInEachForItself(t *testing.T) {
+func TestSE15_TabsSignInIndependently(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
 	var tabs []string
@@ -86,12 +86,12 @@ func TestSE15_TabsSignInEachForItself(t *testing.T) {
 	for _, i := range []int{2, 0, 1} {
 		resp, _ := appGet(t, browser, "/auth/callback?"+a.authorize(t, tabs[i]).Encode())
 		if got := resp.Header.Get("Location"); got != fmt.Sprintf("/tab-%d", i) {
-			t.Errorf("tab %d comes back to %q (%v)", i, got, a.failure)
+			t.Errorf("tab %d returns to %q (%v)", i, got, a.failure)
 		}
 	}
 }
 
-func TestManyTabsDoNotOutgrowARequest(t *testing.T) {
+func TestCookiesOfManyTabsAreLimited(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
 	last := ""
@@ -100,7 +100,7 @@ func TestManyTabsDoNotOutgrowARequest(t *testing.T) {
 	}
 	cookies := browser.Jar.Cookies(&url.URL{Scheme: "https", Host: "app.example", Path: "/"})
 	if len(cookies) > 8 {
-		t.Errorf("%d sign-ins are kept", len(cookies))
+		t.Errorf("%d sign-ins are stored", len(cookies))
 	}
 	for _, cookie := range cookies {
 		if len(cookie.Value) > 3900 {
@@ -108,7 +108,7 @@ func TestManyTabsDoNotOutgrowARequest(t *testing.T) {
 		}
 	}
 	if resp, _ := appGet(t, browser, "/auth/callback?"+a.authorize(t, last).Encode()); resp.StatusCode != http.StatusSeeOther {
-		t.Errorf("the newest is gone: %d", resp.StatusCode)
+		t.Errorf("the newest is lost: status %d", resp.StatusCode)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestST03_MixUpInAWebApplication(t *testing.T) {
 		change(answer)
 		resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode())
 		if resp.StatusCode != http.StatusBadRequest || !errors.Is(a.failure, client.ErrMixUp) || a.count("/token") != 0 {
-			t.Errorf("%s: answered %d, %v, %d requests for tokens", name, resp.StatusCode, a.failure, a.count("/token"))
+			t.Errorf("%s: status %d, %v, %d token requests", name, resp.StatusCode, a.failure, a.count("/token"))
 		}
 	}
 }
@@ -157,18 +157,18 @@ func TestThirdPartyInitiatedLogin(t *testing.T) {
 	a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.Authorization.UILocales = []string{"de"} })
 	for name, test := range map[string]struct {
 		query    url.Values
-		returnTo string // empty if refused
+		returnTo string // "" if rejected
 	}{
-		"issuer alone":       {url.Values{"iss": {a.issuer}}, "/"},
-		"with a target":      {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example/notes?x=1"}}, "/notes?x=1"},
-		"no issuer":          {url.Values{"login_hint": {"alice"}}, ""},
-		"two issuers":        {url.Values{"iss": {a.issuer, "https://evil.example"}}, ""},
-		"other issuer":       {url.Values{"iss": {"https://evil.example"}}, ""},
-		"target elsewhere":   {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://evil.example/"}}, ""},
-		"target lookalike":   {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example.evil.example/"}}, ""},
-		"target with a user": {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example@evil.example/"}}, ""},
-		"target unencrypted": {url.Values{"iss": {a.issuer}, "target_link_uri": {"http://app.example/"}}, ""},
-		"target twice local": {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example//evil.example"}}, ""},
+		"only the issuer":         {url.Values{"iss": {a.issuer}}, "/"},
+		"with a target":           {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example/notes?x=1"}}, "/notes?x=1"},
+		"no issuer":               {url.Values{"login_hint": {"alice"}}, ""},
+		"two issuers":             {url.Values{"iss": {a.issuer, "https://evil.example"}}, ""},
+		"other issuer":            {url.Values{"iss": {"https://evil.example"}}, ""},
+		"target elsewhere":        {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://evil.example/"}}, ""},
+		"target lookalike":        {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example.evil.example/"}}, ""},
+		"target with a user":      {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example@evil.example/"}}, ""},
+		"target unencrypted":      {url.Values{"iss": {a.issuer}, "target_link_uri": {"http://app.example/"}}, ""},
+		"target with two slashes": {url.Values{"iss": {a.issuer}, "target_link_uri": {"https://app.example//evil.example"}}, ""},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(name+" by "+method, func(t *testing.T) {
@@ -181,28 +181,28 @@ func TestThirdPartyInitiatedLogin(t *testing.T) {
 				}
 				if test.returnTo == "" {
 					if resp.StatusCode != http.StatusBadRequest {
-						t.Errorf("answered %d, to %s", resp.StatusCode, resp.Header.Get("Location"))
+						t.Errorf("status %d, Location %s", resp.StatusCode, resp.Header.Get("Location"))
 					}
 					return
 				}
 				u, err := url.Parse(resp.Header.Get("Location"))
 				if err != nil || u.Query().Get("login_hint") != "alice@example.com" || u.Query().Get("ui_locales") != "de" {
-					t.Fatalf("answered %d, to %s", resp.StatusCode, u)
+					t.Fatalf("status %d, Location %s", resp.StatusCode, u)
 				}
 				resp, _ = appGet(t, browser, "/auth/callback?"+a.authorize(t, u.String()).Encode())
 				if got := resp.Header.Get("Location"); got != test.returnTo {
-					t.Errorf("comes back to %q, want %q", got, test.returnTo)
+					t.Errorf("returns to %q, want %q", got, test.returnTo)
 				}
 			})
 		}
 	}
 }
 
-func TestThirdPartyLoginHintIsBounded(t *testing.T) {
+func TestThirdPartyLoginHintIsLimited(t *testing.T) {
 	a := newWebApp(t, nil)
 	query := url.Values{"iss": {a.issuer}, "login_hint": {strings.Repeat("x", 1025)}}
 	if resp, _ := appGet(t, a.browser(t), "/auth/initiate-login?"+query.Encode()); resp.StatusCode != http.StatusBadRequest {
-		t.Errorf("answered %d", resp.StatusCode)
+		t.Errorf("status %d", resp.StatusCode)
 	}
 }
 
@@ -214,7 +214,7 @@ func TestRefusedSignInIsShown(t *testing.T) {
 	answer.Set("error", "access_denied")
 	resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode())
 	if resp.StatusCode != http.StatusForbidden || !errors.Is(a.failure, &client.Error{Code: oauth.AccessDenied}) || a.signedIn(t, browser) {
-		t.Errorf("answered %d: %v", resp.StatusCode, a.failure)
+		t.Errorf("status %d: %v", resp.StatusCode, a.failure)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestSealedCookiesCannotBeChanged(t *testing.T) {
 		browser.Jar.SetCookies(app, []*http.Cookie{{Name: begun.Name, Value: change(begun.Value), Path: "/", Secure: true}})
 		resp, _ := appGet(t, browser, "/auth/callback?"+a.authorize(t, address).Encode())
 		if resp.StatusCode != http.StatusBadRequest || !errors.Is(a.failure, client.ErrState) || a.signedIn(t, browser) {
-			t.Errorf("%s: answered %d: %v", name, resp.StatusCode, a.failure)
+			t.Errorf("%s: status %d: %v", name, resp.StatusCode, a.failure)
 		}
 	}
 }

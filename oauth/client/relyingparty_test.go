@@ -17,8 +17,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// webApp is a web application at https://app.example with a provider, and what went wrong
-// in it last.
+// webApp is a web application at https://app.example with a provider. failure is its last
+// error.
 type webApp struct {
 	*provider
 	party   *client.RelyingParty
@@ -54,13 +54,13 @@ func newWebApp(t *testing.T, change func(*client.Config, *client.RelyingPartyCon
 		fmt.Fprintf(w, "%s %s", client.SessionFrom(r.Context()).Subject, r.URL.RawQuery)
 	})))
 	mux.Handle("/", a.party.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "somebody: %v", client.SessionFrom(r.Context()) != nil)
+		fmt.Fprintf(w, "signed in: %v", client.SessionFrom(r.Context()) != nil)
 	})))
 	a.handler = mux
 	return a
 }
 
-// RoundTrip lets browsers reach the application.
+// RoundTrip sends a browser's request to the application.
 func (a *webApp) RoundTrip(r *http.Request) (*http.Response, error) {
 	recorder := httptest.NewRecorder()
 	request := httptest.NewRequest(r.Method, r.URL.String(), r.Body)
@@ -102,17 +102,17 @@ func appPost(t *testing.T, browser *http.Client, path string, form url.Values) *
 	return resp
 }
 
-// begin starts a sign-in and returns where the browser is sent.
+// begin starts a sign-in and returns the authorization URL.
 func (a *webApp) begin(t *testing.T, browser *http.Client, path string) string {
 	t.Helper()
 	resp, _ := appGet(t, browser, path)
 	if resp.StatusCode != http.StatusSeeOther || !strings.HasPrefix(resp.Header.Get("Location"), a.issuer+"/authorize") {
-		t.Fatalf("%s answered %d, to %s", path, resp.StatusCode, resp.Header.Get("Location"))
+		t.Fatalf("%s: status %d, Location %s", path, resp.StatusCode, resp.Header.Get("Location"))
 	}
 	return resp.Header.Get("Location")
 }
 
-// signInTo signs the browser's person in and returns the answer of the callback.
+// signInTo signs the user in and returns the response of the callback.
 func (a *webApp) signInTo(t *testing.T, browser *http.Client, returnTo string) *http.Response {
 	t.Helper()
 	address := a.begin(t, browser, "/auth/sign-in?return_to="+url.QueryEscape(returnTo))
@@ -123,7 +123,7 @@ func (a *webApp) signInTo(t *testing.T, browser *http.Client, returnTo string) *
 func (a *webApp) signedIn(t *testing.T, browser *http.Client) bool {
 	t.Helper()
 	_, body := appGet(t, browser, "/")
-	return body == "somebody: true"
+	return body == "signed in: true"
 }
 
 func TestSE04_RelyingPartySignsInAndOut(t *testing.T) {
@@ -131,12 +131,12 @@ func TestSE04_RelyingPartySignsInAndOut(t *testing.T) {
 	browser := a.browser(t)
 	resp, _ := appGet(t, browser, "/private?page=2")
 	if got := resp.Header.Get("Location"); got != "/auth/sign-in?return_to=%2Fprivate%3Fpage%3D2" {
-		t.Fatalf("a stranger is sent to %s", got)
+		t.Fatalf("without a session: redirected to %s", got)
 	}
 	address := a.begin(t, browser, resp.Header.Get("Location"))
 	resp, _ = appGet(t, browser, "/auth/callback?"+a.authorize(t, address).Encode())
 	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/private?page=2" {
-		t.Fatalf("after the sign-in: %d, to %s (%v)", resp.StatusCode, resp.Header.Get("Location"), a.failure)
+		t.Fatalf("after sign-in: status %d, Location %s (%v)", resp.StatusCode, resp.Header.Get("Location"), a.failure)
 	}
 	if _, body := appGet(t, browser, "/private?page=2"); body != "alice page=2" {
 		t.Errorf("the page is %q", body)
@@ -147,34 +147,34 @@ func TestSE04_RelyingPartySignsInAndOut(t *testing.T) {
 	resp = appPost(t, browser, "/auth/sign-out", url.Values{"return_to": {"/bye"}})
 	out, err := url.Parse(resp.Header.Get("Location"))
 	if err != nil || out.Path != "/logout" {
-		t.Fatalf("sign-out leads to %v (%v)", out, a.failure)
+		t.Fatalf("sign-out redirects to %v (%v)", out, a.failure)
 	}
 	query := out.Query()
 	if query.Get("id_token_hint") == "" || query.Get("post_logout_redirect_uri") != "https://app.example/auth/signed-out" {
-		t.Errorf("sign-out asks %v", query)
+		t.Errorf("sign-out requests %v", query)
 	}
 	if len(browser.Jar.Cookies(app)) != 0 {
-		t.Error("the browser keeps a cookie")
+		t.Error("the browser still has a cookie")
 	}
 	for _, cookie := range copied {
 		cookie.Path, cookie.Secure = "/", true
 	}
 	browser.Jar.SetCookies(app, copied)
 	if a.signedIn(t, browser) {
-		t.Error("the session lives on for who kept its cookie")
+		t.Error("the session is still valid with a copy of its cookie")
 	}
 	if revoked := a.last(t, "/revoke").form.Get("token_type_hint"); revoked != "refresh_token" {
-		t.Errorf("revoked was %q", revoked)
+		t.Errorf("revoked token_type_hint: %q", revoked)
 	}
 	for state, want := range map[string]string{query.Get("state"): "/bye", "forged": "/", "": "/"} {
 		resp, _ = appGet(t, browser, "/auth/signed-out?state="+state)
 		if got := resp.Header.Get("Location"); got != want {
-			t.Errorf("with the state %q back to %s, want %s", state, got, want)
+			t.Errorf("with the state %q: redirected to %s, want %s", state, got, want)
 		}
 	}
 }
 
-func TestRequireIsForVisitsOnly(t *testing.T) {
+func TestRequireRedirectsOnlyPageVisits(t *testing.T) {
 	a := newWebApp(t, nil)
 	for _, test := range []struct {
 		method, mode string
@@ -199,7 +199,7 @@ func TestSE01_RS15_RelyingPartyCookies(t *testing.T) {
 		browser := a.browser(t)
 		resp, _ := appGet(t, browser, "/auth/sign-in")
 		begun := resp.Cookies()[0]
-		// A form that the provider's page posts brings Lax cookies to nobody.
+		// Browsers send no Lax cookies with a form from the provider's page.
 		want := http.SameSiteLaxMode
 		if mode == "form_post" {
 			want = http.SameSiteNoneMode
@@ -225,7 +225,7 @@ func TestSE01_RS15_RelyingPartyCookies(t *testing.T) {
 	}
 }
 
-func TestSignOutIsNoOtherSitesWish(t *testing.T) {
+func TestSignOutFromAnotherSiteIsRejected(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
 	a.signInTo(t, browser, "/")
@@ -240,11 +240,11 @@ func TestSignOutIsNoOtherSitesWish(t *testing.T) {
 			t.Fatal(err)
 		}
 		if resp.StatusCode != http.StatusForbidden || !a.signedIn(t, browser) {
-			t.Errorf("%s: answered %d", field, resp.StatusCode)
+			t.Errorf("%s: status %d", field, resp.StatusCode)
 		}
 	}
 	if resp, _ := appGet(t, browser, "/auth/sign-out"); resp.StatusCode != http.StatusMethodNotAllowed || !a.signedIn(t, browser) {
-		t.Errorf("GET is answered %d", resp.StatusCode)
+		t.Errorf("GET: status %d", resp.StatusCode)
 	}
 }
 
@@ -281,6 +281,6 @@ func TestRelyingPartyConfigIsChecked(t *testing.T) {
 		}
 	}
 	if _, err := client.NewRelyingParty(client.RelyingPartyConfig{}); err == nil {
-		t.Error("taken without a client")
+		t.Error("accepted without a client")
 	}
 }

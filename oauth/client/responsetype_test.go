@@ -16,8 +16,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// frontChannel is the answer of the authorization endpoint for the response type that was
-// asked for, before change has its way with the claims of the ID token.
+// frontChannel returns the response of the authorization endpoint for the requested response
+// type, with changed claims of the ID token.
 func (p *provider) frontChannel(t *testing.T, address string, change func(map[string]any)) url.Values {
 	t.Helper()
 	answer := p.authorize(t, address)
@@ -93,7 +93,7 @@ func TestResponseTypesSignIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			if hasChallenge := strings.Contains(address, "code_challenge="); hasChallenge != test.redeemed {
-				t.Errorf("code_challenge is there: %v", hasChallenge)
+				t.Errorf("code_challenge is present: %v", hasChallenge)
 			}
 			answer := p.frontChannel(t, address, nil)
 			tokens, err := c.Callback(t.Context(), transaction, answer)
@@ -101,17 +101,17 @@ func TestResponseTypesSignIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tokens.Identity == nil || tokens.Identity.Subject != "alice" || tokens.IDToken == "" {
-				t.Error("nobody is signed in")
+				t.Error("no user is signed in")
 			}
 			if (tokens.AccessToken != "") != test.accessToken || (p.count("/token") == 1) != test.redeemed {
-				t.Errorf("access token: %v, requests for tokens: %d", tokens.AccessToken != "", p.count("/token"))
+				t.Errorf("access token: %v, token requests: %d", tokens.AccessToken != "", p.count("/token"))
 			}
-			// What came through the browser is used only if there is nothing better.
+			// The token from the browser is used only without one from the token endpoint.
 			if fromBrowser := tokens.AccessToken == answer.Get("access_token"); test.redeemed && fromBrowser {
-				t.Error("the access token is the one that came through the browser")
+				t.Error("the access token is the one from the browser")
 			}
 			if !test.redeemed && test.accessToken && time.Until(tokens.Expiry) > 10*time.Minute {
-				t.Errorf("the access token ends at %v", tokens.Expiry)
+				t.Errorf("the access token expires at %v", tokens.Expiry)
 			}
 			source := c.Source(tokens, nil)
 			if _, err := source.Tokens(t.Context()); test.accessToken != (err == nil) {
@@ -125,7 +125,7 @@ func TestRS12_FrontChannelIDTokens(t *testing.T) {
 	now := time.Now()
 	for name, test := range map[string]struct {
 		change func(map[string]any)
-		types  string // for which it is refused
+		types  string // response types for which it is rejected
 	}{
 		"other nonce":           {func(c map[string]any) { c["nonce"] = "other" }, "id_token,id_token token,code id_token,code id_token token"},
 		"no nonce":              {func(c map[string]any) { delete(c, "nonce") }, "id_token,id_token token,code id_token,code id_token token"},
@@ -133,12 +133,12 @@ func TestRS12_FrontChannelIDTokens(t *testing.T) {
 		"other audience":        {func(c map[string]any) { c["aud"] = "other" }, "id_token,id_token token,code id_token,code id_token token"},
 		"expired":               {func(c map[string]any) { c["exp"] = now.Add(-time.Hour).Unix() }, "id_token,id_token token,code id_token,code id_token token"},
 		"no subject":            {func(c map[string]any) { delete(c, "sub") }, "id_token,id_token token,code id_token,code id_token token"},
-		"no time of issue":      {func(c map[string]any) { delete(c, "iat") }, "id_token,id_token token,code id_token,code id_token token"},
+		"no iat":                {func(c map[string]any) { delete(c, "iat") }, "id_token,id_token token,code id_token,code id_token token"},
 		"no c_hash":             {func(c map[string]any) { delete(c, "c_hash") }, "code id_token,code id_token token"},
 		"another code's c_hash": {func(c map[string]any) { c["c_hash"] = "LDktKdoQak3Pk0cnXxCltA" }, "code id_token,code id_token token"},
 		"no at_hash":            {func(c map[string]any) { delete(c, "at_hash") }, "id_token token,code id_token token"},
 		"another's at_hash":     {func(c map[string]any) { c["at_hash"] = "77QmUPtjPfzWtF2AnpK9RQ" }, "id_token token,code id_token token"},
-		"another person":        {func(c map[string]any) { c["sub"] = "mallory" }, "code id_token,code id_token token"},
+		"another user":          {func(c map[string]any) { c["sub"] = "mallory" }, "code id_token,code id_token token"},
 	} {
 		for _, responseType := range []string{"id_token", "id_token token", "code id_token", "code id_token token"} {
 			t.Run(name+" in "+responseType, func(t *testing.T) {
@@ -151,18 +151,18 @@ func TestRS12_FrontChannelIDTokens(t *testing.T) {
 				_, err = c.Callback(t.Context(), transaction, p.frontChannel(t, address, test.change))
 				refused := strings.Contains(","+test.types+",", ","+responseType+",")
 				if refused != errors.Is(err, client.ErrIDToken) || !refused && err != nil {
-					t.Errorf("refused should be %v, and the error is %v", refused, err)
+					t.Errorf("rejected should be %v, but the error is %v", refused, err)
 				}
-				// A code that a bad ID token brought is not redeemed.
-				if p.count("/token") > 0 && refused && name != "another person" {
-					t.Error("the code was redeemed all the same")
+				// A code with an invalid ID token is not redeemed.
+				if p.count("/token") > 0 && refused && name != "another user" {
+					t.Error("the code was redeemed")
 				}
 			})
 		}
 	}
 }
 
-func TestFrontChannelAnswersThatLackSomething(t *testing.T) {
+func TestIncompleteFrontChannelResponsesAreRejected(t *testing.T) {
 	for _, test := range []struct{ responseType, drop, set string }{
 		{"id_token", "id_token", ""},
 		{"id_token token", "access_token", ""},
@@ -194,7 +194,7 @@ func TestFrontChannelAnswersThatLackSomething(t *testing.T) {
 	}
 }
 
-// The provider's keys may change while one person signs in.
+// The provider's keys may change during a sign-in.
 func TestKeysRotateBetweenTwoIDTokensOfOneSignIn(t *testing.T) {
 	p := newProvider(t)
 	c := p.ofType(t, "code id_token")
@@ -212,7 +212,7 @@ func TestKeysRotateBetweenTwoIDTokensOfOneSignIn(t *testing.T) {
 	}
 }
 
-func TestRefusedResponseTypes(t *testing.T) {
+func TestUnsupportedResponseTypes(t *testing.T) {
 	p := newProvider(t)
 	for _, responseType := range []string{"token", "none", "device", "code code"} {
 		config := p.config()
@@ -223,10 +223,10 @@ func TestRefusedResponseTypes(t *testing.T) {
 	}
 	c := p.ofType(t, "code id_token")
 	if _, _, err := c.AuthorizationURL(client.AuthorizationOptions{Scopes: []string{"api"}}); err == nil {
-		t.Error("an ID token is asked for without openid")
+		t.Error("an ID token is requested without openid")
 	}
 	if _, _, err := c.AuthorizationURL(client.AuthorizationOptions{ResponseMode: "query"}); err == nil {
-		t.Error("tokens are asked for in a query")
+		t.Error("tokens are requested in a query")
 	}
 }
 
@@ -254,11 +254,11 @@ func TestRequestObjects(t *testing.T) {
 		object := query.Get("request")
 		for _, name := range []string{"state", "nonce", "redirect_uri", "code_challenge", "max_age"} {
 			if query.Has(name) {
-				t.Errorf("%s: %s stands outside the request object", alg, name)
+				t.Errorf("%s: %s is outside of the request object", alg, name)
 			}
 		}
 		if query.Get("client_id") != clientID || query.Get("response_type") != "code" || query.Get("tenant") != "1" {
-			t.Errorf("%s: outside are %v", alg, query)
+			t.Errorf("%s: parameters outside: %v", alg, query)
 		}
 		payload, err := jose.UnverifiedPayload(object)
 		switch alg {
@@ -315,7 +315,7 @@ func TestRequestObjectByReference(t *testing.T) {
 		t.Errorf("the request is %v", query)
 	}
 	if strings.Count(published, ".") != 2 {
-		t.Errorf("published was %q", published)
+		t.Errorf("published: %q", published)
 	}
 	failed := errors.New("disk full")
 	_, _, err = c.AuthorizationURL(client.AuthorizationOptions{RequestURI: func(string) (string, error) { return "", failed }})
@@ -334,15 +334,15 @@ func TestUserInfoSigned(t *testing.T) {
 		plain  bool
 		want   error
 	}{
-		"signed, as asked":     {alg: "ES256"},
-		"signed, unasked":      {},
-		"other algorithm":      {alg: "RS256", want: client.ErrResponse},
-		"unsigned":             {alg: "ES256", plain: true, want: client.ErrResponse},
-		"other issuer":         {change: func(c map[string]any) { c["iss"] = "https://evil.example" }, want: client.ErrResponse},
-		"other audience":       {change: func(c map[string]any) { c["aud"] = "other" }, want: client.ErrResponse},
-		"expired":              {change: func(c map[string]any) { c["exp"] = 1 }, want: client.ErrResponse},
-		"no issuer, as it may": {change: func(c map[string]any) { delete(c, "iss"); delete(c, "aud") }},
-		"somebody else":        {change: func(c map[string]any) { c["sub"] = "mallory" }, want: client.ErrSubject},
+		"signed, as required": {alg: "ES256"},
+		"signed, unasked":     {},
+		"other algorithm":     {alg: "RS256", want: client.ErrResponse},
+		"unsigned":            {alg: "ES256", plain: true, want: client.ErrResponse},
+		"other issuer":        {change: func(c map[string]any) { c["iss"] = "https://evil.example" }, want: client.ErrResponse},
+		"other audience":      {change: func(c map[string]any) { c["aud"] = "other" }, want: client.ErrResponse},
+		"expired":             {change: func(c map[string]any) { c["exp"] = 1 }, want: client.ErrResponse},
+		"no issuer":           {change: func(c map[string]any) { delete(c, "iss"); delete(c, "aud") }},
+		"another user":        {change: func(c map[string]any) { c["sub"] = "mallory" }, want: client.ErrSubject},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)

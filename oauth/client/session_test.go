@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client/sessiontest"
 )
 
-// A store over a database keeps sessions as JSON.
+// Stores in databases keep sessions as JSON.
 func TestSessionsCanBeKeptAsJSON(t *testing.T) {
 	now := time.Now().Round(0).UTC()
 	want := client.Session{
@@ -34,7 +34,7 @@ func TestSessionsCanBeKeptAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(client.Session{}, client.IDToken{})); diff != "" {
-		t.Errorf("stored and read (-want +got):\n%s", diff)
+		t.Errorf("after a round trip (-want +got):\n%s", diff)
 	}
 	var claims struct{ Name string }
 	if err := got.Decode(&claims); err != nil || claims.Name != "Alice" {

@@ -57,18 +57,18 @@ func TestRS10_ManyGoroutinesShareOneRefresh(t *testing.T) {
 			token = r.token
 		}
 		if n := p.count("/token") - before; n != 1 {
-			t.Errorf("%d requests for 100 goroutines", n)
+			t.Errorf("%d token requests for 100 goroutines", n)
 		}
 		if stored != 1 || token == first.AccessToken {
 			t.Errorf("stored %d times, token new: %v", stored, token != first.AccessToken)
 		}
 		if got := p.last(t, "/token").form.Get("refresh_token"); got != first.RefreshToken {
-			t.Error("another refresh token was sent than the one that came with the sign-in")
+			t.Error("the refresh token is not the one of the sign-in")
 		}
 	})
 }
 
-func TestRS10_WhoStopsWaitingFailsNobodyElse(t *testing.T) {
+func TestRS10_CanceledCallerDoesNotFailOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
@@ -78,7 +78,7 @@ func TestRS10_WhoStopsWaitingFailsNobodyElse(t *testing.T) {
 			p.token(w, r)
 		})
 		source := c.ClientCredentialsSource()
-		// The first caller starts the request and gives up.
+		// The first caller starts the request and stops waiting.
 		ctx, cancel := context.WithCancelCause(t.Context())
 		gaveUp := make(chan error, 1)
 		go func() {
@@ -107,7 +107,7 @@ func TestRS10_WhoStopsWaitingFailsNobodyElse(t *testing.T) {
 	})
 }
 
-func TestSourceRenewsShortlyBeforeTheEnd(t *testing.T) {
+func TestSourceRenewsShortlyBeforeExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		source := p.discover(t, nil).ClientCredentialsSource()
@@ -118,7 +118,7 @@ func TestSourceRenewsShortlyBeforeTheEnd(t *testing.T) {
 			time.Sleep(30 * time.Second)
 		}
 		if n := p.count("/token"); n != 1 {
-			t.Errorf("%d requests before the end", n)
+			t.Errorf("%d requests before expiry", n)
 		}
 		time.Sleep(time.Second)
 		tokens, err := source.Tokens(t.Context())
@@ -126,7 +126,7 @@ func TestSourceRenewsShortlyBeforeTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := p.count("/token"); n != 2 || time.Until(tokens.Expiry) < 59*time.Minute {
-			t.Errorf("%d requests; the token ends in %v", n, time.Until(tokens.Expiry))
+			t.Errorf("%d requests; the token expires in %v", n, time.Until(tokens.Expiry))
 		}
 	})
 }
@@ -148,15 +148,15 @@ func TestSourceWithShortLifetimes(t *testing.T) {
 	})
 }
 
-func TestRE37_SourceLeavesAProviderInTroubleAlone(t *testing.T) {
+func TestRE37_SourceBacksOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		retryAfter string
 		most       int
 	}{
-		"silent":            {"", 7},
-		"asks for 20 s":     {"20", 2},
-		"asks for the past": {"Mon, 01 Jan 1990 00:00:00 GMT", 7},
-		"asks for nonsense": {"-5", 7},
+		"silent":                  {"", 7},
+		"Retry-After of 20 s":     {"20", 2},
+		"Retry-After in the past": {"Mon, 01 Jan 1990 00:00:00 GMT", 7},
+		"invalid Retry-After":     {"-5", 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -181,14 +181,14 @@ func TestRE37_SourceLeavesAProviderInTroubleAlone(t *testing.T) {
 				p.setHandler("/token", nil)
 				time.Sleep(90 * time.Second)
 				if _, err := source.Tokens(t.Context()); err != nil {
-					t.Errorf("after the provider mended: %v", err)
+					t.Errorf("after the provider recovered: %v", err)
 				}
 			})
 		})
 	}
 }
 
-func TestSourceUsesTheOldTokenWhileItIsGood(t *testing.T) {
+func TestSourceUsesTheOldTokenWhileItIsValid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
@@ -207,12 +207,12 @@ func TestSourceUsesTheOldTokenWhileItIsGood(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if _, err := source.Tokens(t.Context()); !errors.Is(err, client.ErrResponse) {
-			t.Errorf("after its end: %v", err)
+			t.Errorf("after expiry: %v", err)
 		}
 	})
 }
 
-func TestSourceEndsWhenTheRefreshTokenIsRefused(t *testing.T) {
+func TestSourceFailsAfterARejectedRefreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
@@ -232,7 +232,7 @@ func TestSourceEndsWhenTheRefreshTokenIsRefused(t *testing.T) {
 			}
 		}
 		if n := p.count("/token") - before; n != 1 {
-			t.Errorf("a refused refresh token was sent %d times", n)
+			t.Errorf("a rejected refresh token was sent %d times", n)
 		}
 		tokens.RefreshToken = ""
 		if _, err := c.Source(tokens, nil).Tokens(t.Context()); !errors.Is(err, client.ErrSignInAgain) {
@@ -278,7 +278,7 @@ func TestRefreshedTokensAreStoredBeforeUse(t *testing.T) {
 	})
 }
 
-func TestRefreshKeepsWhatDidNotComeAnew(t *testing.T) {
+func TestRefreshKeepsOmittedValues(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
 	first, err := p.signIn(t, c, client.AuthorizationOptions{})
@@ -294,11 +294,11 @@ func TestRefreshKeepsWhatDidNotComeAnew(t *testing.T) {
 		t.Error("the refresh token, ID token or scope is lost")
 	}
 	if next.AccessToken == first.AccessToken {
-		t.Error("the access token is the old one")
+		t.Error("the access token was not replaced")
 	}
 }
 
-func TestRS12_RefreshedIDTokenIsAboutTheSamePerson(t *testing.T) {
+func TestRS12_RefreshedIDTokenIsAboutTheSameUser(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(map[string]any)
 		good   bool
@@ -338,7 +338,7 @@ func TestOAuth2TokenSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !token.Valid() || token.AccessToken != tokens.AccessToken || token.Type() != "Bearer" || token.Extra("id_token") != tokens.IDToken {
-		t.Error("the token lost something on its way")
+		t.Error("the token is not complete")
 	}
 }
 
@@ -364,7 +364,7 @@ func TestHTTPClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The provider's transport reaches the provider alone; the API is on the network.
+	// The provider's transport only reaches the provider; the API is on the network.
 	config := p.config()
 	config.HTTPClient = nil
 	c, err := client.New(oauth.ServerMetadata{Issuer: p.issuer}, config)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// However many sessions are used meanwhile, a refresh token that is being used is sent once.
+// A refresh token in use is sent once, even if many other sessions are used meanwhile.
 func TestSourcesAreKeptWhileTheyRenew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var held sources
@@ -17,7 +17,7 @@ func TestSourcesAreKeptWhileTheyRenew(t *testing.T) {
 		fresh := func() *Source {
 			return &Source{tokens: old, renew: func(context.Context, *Tokens) (*Tokens, error) {
 				refreshes++
-				time.Sleep(time.Second) // of the bubble
+				time.Sleep(time.Second) // in the bubble
 				return &Tokens{AccessToken: "b", RefreshToken: "r2", Issued: time.Now(), Expiry: time.Now().Add(time.Hour)}, nil
 			}}
 		}
@@ -33,7 +33,7 @@ func TestSourcesAreKeptWhileTheyRenew(t *testing.T) {
 			t.Errorf("the refresh token was sent %d times", refreshes)
 		}
 		if len(held.byID) > maxSources+1 {
-			t.Errorf("%d sources are held", len(held.byID))
+			t.Errorf("%d sources are cached", len(held.byID))
 		}
 	})
 }

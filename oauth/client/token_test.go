@@ -28,36 +28,36 @@ func TestRS11_TokenResponses(t *testing.T) {
 		status      int
 		contentType string
 		body        string
-		lifetime    time.Duration // of a good one
+		lifetime    time.Duration // if good
 		good        bool
 		protocol    oauth.ErrorCode
 	}{
-		"plain":                  {body: `{"access_token":"a","token_type":"Bearer","expires_in":60}`, good: true, lifetime: time.Minute},
-		"any case":               {body: `{"access_token":"a","token_type":"bEARER"}`, good: true},
-		"number in a string":     {body: `{"access_token":"a","token_type":"bearer","expires_in":"3600"}`, good: true, lifetime: time.Hour},
-		"fraction":               {body: `{"access_token":"a","token_type":"bearer","expires_in":60.0}`, good: true, lifetime: time.Minute},
-		"null":                   {body: `{"access_token":"a","token_type":"bearer","expires_in":null}`, good: true},
-		"no time at all":         {body: `{"access_token":"a","token_type":"bearer","expires_in":0}`, good: true},
-		"for ever":               {body: `{"access_token":"a","token_type":"bearer","expires_in":1e300}`, good: true, lifetime: 10 * 365 * 24 * time.Hour},
-		"unknown members":        {body: `{"access_token":"a","token_type":"bearer","x":{"y":[1]}}`, good: true},
-		"no Content-Type":        {body: `{"access_token":"a","token_type":"bearer"}`, contentType: "text/plain", good: true},
-		"no token_type":          {body: `{"access_token":"a"}`},
-		"token of another type":  {body: `{"access_token":"a","token_type":"DPoP"}`},
-		"no access token":        {body: `{"token_type":"Bearer"}`},
-		"control characters":     {body: `{"access_token":"a\r\nX-Admin: 1","token_type":"Bearer"}`},
-		"access token an object": {body: `{"access_token":{"a":1},"token_type":"Bearer"}`},
-		"negative":               {body: `{"access_token":"a","token_type":"bearer","expires_in":-1}`},
-		"not a number":           {body: `{"access_token":"a","token_type":"bearer","expires_in":"soon"}`},
-		"NaN":                    {body: `{"access_token":"a","token_type":"bearer","expires_in":"NaN"}`},
-		"HTML":                   {body: "<!doctype html><p>Sign in", contentType: "text/html"},
-		"JSON and more":          {body: `{"access_token":"a","token_type":"bearer"}<script>`},
-		"empty":                  {body: ""},
-		"too large":              {body: `{"access_token":"` + strings.Repeat("a", 2<<20) + `","token_type":"bearer"}`},
-		"HTML with an error":     {status: 502, body: "<h1>Bad gateway", contentType: "text/html"},
-		"JSON with an error":     {status: 400, body: `{"error":"invalid_scope","error_description":"no"}`, protocol: oauth.InvalidScope},
-		"an error that succeeds": {body: `{"error":"invalid_client"}`, protocol: oauth.InvalidClient},
-		"error as an object":     {status: 400, body: `{"error":{"code":1}}`},
-		"created":                {status: 201, body: `{"access_token":"a","token_type":"bearer"}`},
+		"plain":                     {body: `{"access_token":"a","token_type":"Bearer","expires_in":60}`, good: true, lifetime: time.Minute},
+		"any case":                  {body: `{"access_token":"a","token_type":"bEARER"}`, good: true},
+		"number in a string":        {body: `{"access_token":"a","token_type":"bearer","expires_in":"3600"}`, good: true, lifetime: time.Hour},
+		"fraction":                  {body: `{"access_token":"a","token_type":"bearer","expires_in":60.0}`, good: true, lifetime: time.Minute},
+		"null":                      {body: `{"access_token":"a","token_type":"bearer","expires_in":null}`, good: true},
+		"expires_in of 0":           {body: `{"access_token":"a","token_type":"bearer","expires_in":0}`, good: true},
+		"huge expires_in":           {body: `{"access_token":"a","token_type":"bearer","expires_in":1e300}`, good: true, lifetime: 10 * 365 * 24 * time.Hour},
+		"unknown members":           {body: `{"access_token":"a","token_type":"bearer","x":{"y":[1]}}`, good: true},
+		"no Content-Type":           {body: `{"access_token":"a","token_type":"bearer"}`, contentType: "text/plain", good: true},
+		"no token_type":             {body: `{"access_token":"a"}`},
+		"another token_type":        {body: `{"access_token":"a","token_type":"DPoP"}`},
+		"no access token":           {body: `{"token_type":"Bearer"}`},
+		"control characters":        {body: `{"access_token":"a\r\nX-Admin: 1","token_type":"Bearer"}`},
+		"access token as an object": {body: `{"access_token":{"a":1},"token_type":"Bearer"}`},
+		"negative":                  {body: `{"access_token":"a","token_type":"bearer","expires_in":-1}`},
+		"not a number":              {body: `{"access_token":"a","token_type":"bearer","expires_in":"soon"}`},
+		"NaN":                       {body: `{"access_token":"a","token_type":"bearer","expires_in":"NaN"}`},
+		"HTML":                      {body: "<!doctype html><p>Sign in", contentType: "text/html"},
+		"trailing data":             {body: `{"access_token":"a","token_type":"bearer"}<script>`},
+		"empty":                     {body: ""},
+		"too large":                 {body: `{"access_token":"` + strings.Repeat("a", 2<<20) + `","token_type":"bearer"}`},
+		"HTML with an error":        {status: 502, body: "<h1>Bad gateway", contentType: "text/html"},
+		"JSON with an error":        {status: 400, body: `{"error":"invalid_scope","error_description":"no"}`, protocol: oauth.InvalidScope},
+		"an error with status 200":  {body: `{"error":"invalid_client"}`, protocol: oauth.InvalidClient},
+		"error as an object":        {status: 400, body: `{"error":{"code":1}}`},
+		"created":                   {status: 201, body: `{"access_token":"a","token_type":"bearer"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)
@@ -91,7 +91,7 @@ func TestRS11_TokenResponses(t *testing.T) {
 	}
 }
 
-func TestRS08_SecretsFollowNoRedirect(t *testing.T) {
+func TestRS08_SecretsAreNotSentToRedirects(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			p := newProvider(t)
@@ -124,13 +124,13 @@ func TestClientAuthentication(t *testing.T) {
 		t.Fatal(err)
 	}
 	basic := func(t *testing.T, got request) {
-		// RFC 6749, section 2.3.1 with appendix B, encoded by hand.
+		// RFC 6749, section 2.3.1 and appendix B.
 		want := "Basic " + base64.StdEncoding.EncodeToString([]byte("app%3A+one:s3cret%3A%25+%2B"))
 		if got.header.Get("Authorization") != want {
 			t.Errorf("Authorization is %q", got.header.Get("Authorization"))
 		}
 		if got.form.Has("client_secret") {
-			t.Error("the secret is in the form as well")
+			t.Error("the secret is in the form too")
 		}
 	}
 	post := func(t *testing.T, got request) {
@@ -143,10 +143,10 @@ func TestClientAuthentication(t *testing.T) {
 		change  func(*client.Config)
 		check   func(*testing.T, request)
 	}{
-		"basic by default":     {check: basic},
-		"basic if both":        {offered: []string{"client_secret_post", "client_secret_basic"}, check: basic},
-		"post if nothing else": {offered: []string{"client_secret_post", "private_key_jwt"}, check: post},
-		"post if configured":   {change: func(c *client.Config) { c.AuthMethod = "client_secret_post" }, check: post},
+		"basic by default":            {check: basic},
+		"basic if both are listed":    {offered: []string{"client_secret_post", "client_secret_basic"}, check: basic},
+		"post if basic is not listed": {offered: []string{"client_secret_post", "private_key_jwt"}, check: post},
+		"post if configured":          {change: func(c *client.Config) { c.AuthMethod = "client_secret_post" }, check: post},
 		"none without a secret": {change: func(c *client.Config) { c.ClientSecret = "" }, check: func(t *testing.T, got request) {
 			if got.form.Get("client_id") != clientID || got.form.Has("client_secret") || got.header.Get("Authorization") != "" {
 				t.Errorf("form %v, header %q", got.form, got.header.Get("Authorization"))
@@ -161,7 +161,7 @@ func TestClientAuthentication(t *testing.T) {
 					return ecdsa.Verify(&key.PublicKey, sum[:], r, s)
 				})
 				if got.form.Has("client_secret") || got.header.Get("Authorization") != "" {
-					t.Error("the secret was sent as well")
+					t.Error("the secret was sent too")
 				}
 			},
 		},
@@ -220,7 +220,7 @@ func checkAssertion(t *testing.T, form url.Values, alg, kid string, verify func(
 	}
 	signature, err := base64.RawURLEncoding.DecodeString(token[dot+1:])
 	if err != nil || !verify(token[:dot], signature) {
-		t.Errorf("the signature is wrong (%v)", err)
+		t.Errorf("the signature is not valid (%v)", err)
 	}
 	parts := strings.Split(token, ".")
 	var header, claims map[string]any
@@ -254,7 +254,7 @@ func checkAssertion(t *testing.T, form url.Values, alg, kid string, verify func(
 	}
 }
 
-func TestConfigThatCannotWork(t *testing.T) {
+func TestInvalidConfigs(t *testing.T) {
 	p := newProvider(t)
 	for name, change := range map[string]func(*client.Config){
 		"no client_id":                  func(c *client.Config) { c.ClientID = "" },
@@ -272,7 +272,7 @@ func TestConfigThatCannotWork(t *testing.T) {
 			config := p.config()
 			change(&config)
 			if _, err := client.Discover(t.Context(), config); err == nil {
-				t.Error("a client was made of it")
+				t.Error("it was accepted")
 			}
 		})
 	}
@@ -296,10 +296,10 @@ func TestUserInfo(t *testing.T) {
 		t.Errorf("got %q, %q (%v)", info.Subject, claims.Name, err)
 	}
 	if got := p.last(t, "/userinfo").header.Get("Authorization"); got != "Bearer "+tokens.AccessToken {
-		t.Error("the access token was not sent in the Authorization field")
+		t.Error("the access token was not sent in the Authorization header")
 	}
 
-	t.Run("about somebody else", func(t *testing.T) {
+	t.Run("about another user", func(t *testing.T) {
 		p.handlers["/userinfo"] = func(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, 200, map[string]any{"sub": "mallory"})
 		}
@@ -307,12 +307,12 @@ func TestUserInfo(t *testing.T) {
 			t.Errorf("got %v, want ErrSubject", err)
 		}
 	})
-	t.Run("nobody to compare with", func(t *testing.T) {
+	t.Run("without an ID token", func(t *testing.T) {
 		if _, err := c.UserInfo(t.Context(), &client.Tokens{AccessToken: "a", TokenType: "Bearer"}); !errors.Is(err, client.ErrSubject) {
 			t.Errorf("got %v, want ErrSubject", err)
 		}
 	})
-	t.Run("token refused", func(t *testing.T) {
+	t.Run("token rejected", func(t *testing.T) {
 		p.handlers["/userinfo"] = func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="expired"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -363,7 +363,7 @@ func TestLogoutURL(t *testing.T) {
 	}
 }
 
-func TestWhatTheProviderLacks(t *testing.T) {
+func TestMissingEndpoints(t *testing.T) {
 	c, err := client.New(oauth.ServerMetadata{Issuer: "https://op.example"}, client.Config{Issuer: "https://op.example", ClientID: "app"})
 	if err != nil {
 		t.Fatal(err)

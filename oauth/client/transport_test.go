@@ -24,7 +24,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestTransportAddsTokensToAClientOfTheCallers(t *testing.T) {
+func TestTransportInTheCallersClient(t *testing.T) {
 	p := newProvider(t)
 	leaked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("another origin received %v", r.Header)
@@ -67,11 +67,11 @@ func TestTransportAddsTokensToAClientOfTheCallers(t *testing.T) {
 	if passed != 3 {
 		t.Errorf("the base sent %d requests, want 3", passed)
 	}
-	// An http.Client of the caller's follows redirects by itself.
+	// The caller's http.Client follows redirects by itself.
 	for _, path := range []string{"/elsewhere", "/by-way"} {
 		if resp, err := h.Get(api.URL + path); err == nil {
 			resp.Body.Close()
-			t.Errorf("%s: the token was sent on", path)
+			t.Errorf("%s: the token was forwarded", path)
 		} else if !strings.Contains(err.Error(), "another origin") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -82,8 +82,7 @@ func TestTransportAddsTokensToAClientOfTheCallers(t *testing.T) {
 	}
 }
 
-// Programs that trace or test put another RoundTripper in the place of
-// http.DefaultTransport.
+// Programs replace http.DefaultTransport for tracing or tests.
 func TestAWrappedDefaultTransportIsUsed(t *testing.T) {
 	standard := http.DefaultTransport
 	defer func() { http.DefaultTransport = standard }()
@@ -102,14 +101,14 @@ func TestAWrappedDefaultTransportIsUsed(t *testing.T) {
 	a.signInTo(t, browser, "/")
 	call(t, browser, http.MethodGet, "/api/x", "", "Sec-Fetch-Site", "same-origin")
 	if !called {
-		t.Error("the API was reached by another transport")
+		t.Error("the API was called with another transport")
 	}
 }
 
-// A renewal runs in a goroutine of its own, where a panic would end the process.
-func TestAPanicInACallbackEndsNothing(t *testing.T) {
+// A renewal runs in its own goroutine, where a panic would crash the process.
+func TestPanicInACallbackIsAnError(t *testing.T) {
 	for name, callback := range map[string]func(context.Context, *client.Tokens) error{
-		"panic":  func(context.Context, *client.Tokens) error { panic("a nil map, say") },
+		"panic":  func(context.Context, *client.Tokens) error { panic("assignment to entry in nil map") },
 		"Goexit": func(context.Context, *client.Tokens) error { runtime.Goexit(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +121,7 @@ func TestAPanicInACallbackEndsNothing(t *testing.T) {
 				}
 				source := c.Source(tokens, callback)
 				time.Sleep(2 * time.Hour)
-				for range 2 { // the second is not left waiting
+				for range 2 { // the second must not hang
 					if _, err := source.Tokens(t.Context()); err == nil || !strings.Contains(err.Error(), "callback") {
 						t.Errorf("got %v", err)
 					}
@@ -135,7 +134,7 @@ func TestAPanicInACallbackEndsNothing(t *testing.T) {
 		c.ClientAssertion = func(context.Context) (string, error) { panic("no file") }
 	})
 	if _, err := c.ClientCredentialsSource().Tokens(t.Context()); err == nil {
-		t.Error("a panic in ClientAssertion went unseen")
+		t.Error("a panic in ClientAssertion was not reported")
 	}
 	broken := c.Source(&client.Tokens{RefreshToken: "r"}, nil)
 	if _, err := broken.Tokens(t.Context()); err == nil || errors.Is(err, client.ErrSignInAgain) {

@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-func TestFindIssuerAsksTheHostOfTheIdentifier(t *testing.T) {
+func TestFindIssuerUsesTheHostOfTheIdentifier(t *testing.T) {
 	var asked url.Values
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/.well-known/webfinger" {
@@ -42,12 +42,12 @@ func TestFindIssuerAsksTheHostOfTheIdentifier(t *testing.T) {
 			continue
 		}
 		if asked.Get("resource") != resource || asked.Get("rel") != "http://openid.net/specs/connect/1.0/issuer" {
-			t.Errorf("%q asks %v, want %q", identifier, asked, resource)
+			t.Errorf("%q: requested resource %v, want %q", identifier, asked, resource)
 		}
 	}
 }
 
-func TestFindIssuerRefuses(t *testing.T) {
+func TestFindIssuerRejectsInvalidIdentifiers(t *testing.T) {
 	answer, status := "", http.StatusOK
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status == http.StatusFound {
@@ -64,7 +64,7 @@ func TestFindIssuerRefuses(t *testing.T) {
 		"alice@user@" + host + "?x", "https://", "https:///path", "alice@exa mple.com", "alice@a\\b", strings.Repeat("a", 3000) + "@" + host, "alice@a:b:c", "javascript:alert(1)",
 	} {
 		if issuer, err := client.FindIssuer(t.Context(), identifier, server.Client()); err == nil {
-			t.Errorf("%q is taken: %s", identifier, issuer)
+			t.Errorf("%q is accepted: %s", identifier, issuer)
 		}
 	}
 	link := func(href string) string {

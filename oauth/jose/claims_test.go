@@ -28,29 +28,29 @@ func TestParseClaims(t *testing.T) {
 		t.Error(diff)
 	}
 	if into.Scope != "read" || into.Act.Subject != "actor" {
-		t.Errorf("a name in another case was taken: %+v", into)
+		t.Errorf("a name in another case was accepted: %+v", into)
 	}
 	if got, err := ParseClaims([]byte(`{}`), nil); err != nil || !cmp.Equal(got, Claims{}) {
 		t.Errorf("no claims: %+v, %v", got, err)
 	}
 }
 
-func TestJW08_ClaimsAreReadOneWayOnly(t *testing.T) {
+func TestJW08_AmbiguousClaimsAreRejected(t *testing.T) {
 	for _, payload := range []string{
 		`{"sub":"a","sub":"b"}`, `{"sub":"a","s\u0075b":"b"}`, `{"act":{"sub":"a","sub":"b"}}`,
 		`{"list":[{"a":1,"a":2}]}`, `{"exp":1,"exp":9999999999}`,
 	} {
 		if _, err := ParseClaims([]byte(payload), nil); err == nil {
-			t.Errorf("%s: a member twice", payload)
+			t.Errorf("%s: accepted with a duplicate member", payload)
 		}
 	}
 	got, err := ParseClaims([]byte(`{"Sub":"admin","ISS":"https://as","Exp":9999999999,"AUD":"a"}`), nil)
 	if err != nil || !cmp.Equal(got, Claims{}) {
-		t.Errorf("names are compared without case: %+v, %v", got, err)
+		t.Errorf("names are case-insensitive: %+v, %v", got, err)
 	}
 }
 
-func TestClaimsAreOneBoundedObject(t *testing.T) {
+func TestPayloadIsOneObjectOfLimitedSize(t *testing.T) {
 	for _, payload := range []string{
 		``, `null`, `[]`, `"x"`, `1`, `{`, `{}{}`, `{} x`, `{"a":}`, "\ufeff{}", `{'a':1}`, `{"a":1,}`,
 		`{"a":` + strings.Repeat("[", 17) + strings.Repeat("]", 17) + `}`,
@@ -62,7 +62,7 @@ func TestClaimsAreOneBoundedObject(t *testing.T) {
 			t.Errorf("%.40s: accepted", payload)
 		}
 	}
-	// Brackets in strings nest nothing.
+	// Brackets in strings are not nesting.
 	if _, err := ParseClaims([]byte(`{"a":"`+strings.Repeat(`[{\"`, 100)+`"}`), nil); err != nil {
 		t.Error(err)
 	}
@@ -70,11 +70,11 @@ func TestClaimsAreOneBoundedObject(t *testing.T) {
 		Scope string `json:"scope"`
 	}
 	if _, err := ParseClaims([]byte(`{"scope":["a"]}`), &into); err == nil {
-		t.Error("a claim of another type than asked for was accepted")
+		t.Error("a claim of the wrong type was accepted")
 	}
 }
 
-func TestJW22_TimesAreNumbersWithinReason(t *testing.T) {
+func TestJW22_TimesAreNumbersInRange(t *testing.T) {
 	for _, name := range []string{"exp", "nbf", "iat"} {
 		for _, value := range []string{
 			`"1300819380"`, `1e400`, `-1`, `-1e400`, `NaN`, `Infinity`, `null`, `true`, `[1]`, `{}`, `1e18`, `253402300800`, `0x10`, `""`,

@@ -44,9 +44,8 @@ func curveKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-// Every pair of algorithms is read by a library that others wrote, and reads what that
-// library made.
-func TestEncryptionWithAnotherLibrary(t *testing.T) {
+// Every pair of algorithms is tested in both directions with another library.
+func TestEncryptionInteroperatesWithGoJose(t *testing.T) {
 	message := Message{Type: "JWT", ContentType: "JWT", Payload: []byte(`{"sub":"alice"}`)}
 	all := append(PublicKeyEncryptionAlgorithms(), SecretEncryptionAlgorithms()...)
 	var their []gojose.KeyAlgorithm
@@ -69,10 +68,10 @@ func TestEncryptionWithAnotherLibrary(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := object.Decrypt(key); err != nil || !bytes.Equal(got, message.Payload) {
-				t.Errorf("the other library read %q, %v", got, err)
+				t.Errorf("the other library decrypted %q, %v", got, err)
 			}
 			if got, h, err := decrypt(token); err != nil || !bytes.Equal(got, message.Payload) || h.ContentType != "JWT" {
-				t.Errorf("we read %q, %+v, %v", got, h, err)
+				t.Errorf("decrypted %q, %+v, %v", got, h, err)
 			}
 			public := key
 			if k, ok := key.(interface{ Public() crypto.PublicKey }); ok {
@@ -90,7 +89,7 @@ func TestEncryptionWithAnotherLibrary(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, _, err := decrypt(token); err != nil || !bytes.Equal(got, message.Payload) {
-				t.Errorf("we read %q of theirs, %v", got, err)
+				t.Errorf("decrypted %q of the other library, %v", got, err)
 			}
 		})
 	}
@@ -119,7 +118,7 @@ func TestEncryptionWithAnotherLibrary(t *testing.T) {
 	}
 }
 
-// RFC 8037, section 3.2: ECDH-ES on X25519, by a key that was published and read again.
+// RFC 8037, section 3.2: ECDH-ES on X25519, with a key that was encoded and parsed.
 func TestX25519(t *testing.T) {
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
@@ -160,7 +159,7 @@ func forgeEncrypted(t *testing.T, header string) string {
 	return strings.Join([]string{encode([]byte(header)), "", encode(make([]byte, 12)), encode(make([]byte, 8)), encode(make([]byte, 16))}, ".")
 }
 
-func TestJW16_JW17_JW18_JW19_EncryptionThatIsRefused(t *testing.T) {
+func TestJW16_JW17_JW18_JW19_InvalidJWEsAreRejected(t *testing.T) {
 	d := decrypter(t, "k", curveKey(t, elliptic.P256()))
 	all := append(PublicKeyEncryptionAlgorithms(), SecretEncryptionAlgorithms()...)
 	for header, want := range map[string]error{
@@ -194,7 +193,7 @@ func TestJW16_JW17_JW18_JW19_EncryptionThatIsRefused(t *testing.T) {
 	}
 }
 
-// A point that does not lie on P-256 would give the private key away, bit by bit.
+// A point that is not on P-256 would reveal the private key bit by bit.
 const offCurve = `{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyN"}`
 
 func TestJW18_KeysHaveOneUse(t *testing.T) {
@@ -203,7 +202,7 @@ func TestJW18_KeysHaveOneUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Encrypt(ECDHES, A128GCM, signer.Public(), Message{}); err == nil {
-		t.Error("encrypted to a key that signs")
+		t.Error("encrypted to a signing key")
 	}
 	key := curveKey(t, elliptic.P256())
 	d := decrypter(t, "e", key)
@@ -216,9 +215,9 @@ func TestJW18_KeysHaveOneUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := Verify(token, &KeySet{Keys: []JWK{d.Public()}}, anything); err == nil {
-		t.Error("a key for encryption verified a signature")
+		t.Error("an encryption key verified a signature")
 	}
-	// The key that says what it is for goes before the one that does not.
+	// A key with a use is preferred to one without.
 	set := &KeySet{Keys: []JWK{{kid: "any", key: &key.PublicKey}, d.Public(), signer.Public()}}
 	if to, ok := set.Recipient(ECDHESA128KW); !ok || to.KeyID() != "e" {
 		t.Errorf("chose %+v", to)
@@ -232,7 +231,7 @@ func TestJW18_KeysHaveOneUse(t *testing.T) {
 			t.Errorf("%s %s: %+v", member, value, signs.Keys)
 		}
 	}
-	// A kid that is not the key's is somebody else's message.
+	// A message with another kid is for another recipient.
 	for kid, want := range map[string]bool{"e": true, "": true, "other": false} {
 		to := JWK{kid: kid, key: &key.PublicKey}
 		token, err := Encrypt(ECDHES, A128GCM, to, Message{Payload: []byte("{}")})
@@ -269,7 +268,7 @@ func FuzzDecrypt(f *testing.F) {
 			func() ([]byte, EncryptedHeader, error) { return DecryptSecret(token, secret, all) },
 		} {
 			if payload, _, err := open(); err == nil && string(payload) != "{}" {
-				t.Errorf("%q was read as %q", token, payload)
+				t.Errorf("%q was decrypted as %q", token, payload)
 			}
 		}
 	})

@@ -15,7 +15,7 @@ func tokenSeeds(f *testing.F) {
 	}
 }
 
-// Whatever is accepted must be the one spelling of itself.
+// A token that is accepted must have the canonical encoding.
 func FuzzParseHeader(f *testing.F) {
 	tokenSeeds(f)
 	f.Fuzz(func(t *testing.T, token string) {
@@ -27,12 +27,12 @@ func FuzzParseHeader(f *testing.F) {
 			t.Errorf("accepted %q", token)
 		}
 		if _, err := UnverifiedPayload(token); err != nil {
-			t.Errorf("the header is read and the payload not: %v", err)
+			t.Errorf("the header was parsed, but not the payload: %v", err)
 		}
 	})
 }
 
-// Only what was signed verifies.
+// Only the signed token is valid.
 func FuzzVerify(f *testing.F) {
 	tokenSeeds(f)
 	set, err := ParseKeySet([]byte(`{"keys":[` + a2Key + `,` + a3Key + `,` + a4Key + `,` + edKey + `]}`))
@@ -47,7 +47,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// A set that was accepted holds keys that can be published and read again.
+// The keys of an accepted set can be encoded and parsed again.
 func FuzzParseKeySet(f *testing.F) {
 	for _, member := range []string{a2Key, a3Key, a4Key, edKey, `{"kty":"oct","k":"AA"}`, `{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}`, `1`} {
 		f.Add([]byte(`{"keys":[` + member + `]}`))
@@ -84,7 +84,7 @@ func FuzzParseClaims(f *testing.F) {
 			return
 		}
 		if all == nil {
-			t.Errorf("accepted %q, which is no object", payload)
+			t.Errorf("accepted %q, which is not an object", payload)
 		}
 		for _, at := range []int64{claims.Expires.Unix(), claims.NotBefore.Unix(), claims.IssuedAt.Unix()} {
 			if at > maxNumericDate {

@@ -24,7 +24,7 @@ func publicMembers(t testing.TB, alg Algorithm) map[string]any {
 	return members
 }
 
-// with returns the public JWK of alg with members changed; nil removes one.
+// with returns the public JWK of alg with changed members; nil removes a member.
 func with(t testing.TB, alg Algorithm, changes map[string]any) string {
 	t.Helper()
 	members := publicMembers(t, alg)
@@ -45,10 +45,10 @@ func rsaJWK(n *big.Int, e int64) string {
 		base64.RawURLEncoding.EncodeToString(n.Bytes()), base64.RawURLEncoding.EncodeToString(big.NewInt(e).Bytes()))
 }
 
-func TestJW14_WeakAndUnusableKeysAreLeftOut(t *testing.T) {
+func TestJW14_WeakAndUnusableKeysAreSkipped(t *testing.T) {
 	good := signers()[RS256].key.(*rsa.PrivateKey).N
 	odd := func(bits uint) *big.Int { n := new(big.Int).Lsh(big.NewInt(1), bits); return n.Sub(n, big.NewInt(1)) }
-	// 65537 modulo each small prime, as ROCA (CVE-2017-15361) leaves its mark.
+	// 65537 modulo each small prime, like keys affected by ROCA (CVE-2017-15361).
 	roca := big.NewInt(1)
 	for p := int64(3); p <= 167; p += 2 {
 		if big.NewInt(p).ProbablyPrime(0) {
@@ -57,7 +57,7 @@ func TestJW14_WeakAndUnusableKeysAreLeftOut(t *testing.T) {
 	}
 	roca.Lsh(roca, 2047-uint(roca.BitLen())+1).Add(roca, big.NewInt(65537))
 	for name, key := range map[string]string{
-		"RSA with ROCA's mark":    rsaJWK(roca, 65537),
+		"RSA affected by ROCA":    rsaJWK(roca, 65537),
 		"RSA of 1024 bits":        rsaJWK(odd(1024), 65537),
 		"RSA of 2047 bits":        rsaJWK(odd(2047), 65537),
 		"RSA of 10,000 bits":      rsaJWK(odd(10_000), 65537),
@@ -90,12 +90,12 @@ func TestJW14_WeakAndUnusableKeysAreLeftOut(t *testing.T) {
 		"type in the wrong case":  with(t, ES256, map[string]any{"kty": "ec"}),
 		"certificate of nonsense": with(t, ES256, map[string]any{"x5c": []string{"AA"}}),
 	} {
-		// The good key beside it stays.
+		// The valid key in the same set is kept.
 		set, err := ParseKeySet([]byte(`{"keys":[` + key + `,` + with(t, ES384, nil) + `]}`))
 		if err != nil {
-			t.Errorf("%s: the rest is lost too: %v", name, err)
+			t.Errorf("%s: the valid key is lost too: %v", name, err)
 		} else if len(set.Keys) != 1 || set.Keys[0].KeyID() != "ES384" {
-			t.Errorf("%s: taken, or the rest is lost: %d keys", name, len(set.Keys))
+			t.Errorf("%s: accepted, or the valid key is lost: %d keys", name, len(set.Keys))
 		}
 	}
 }
@@ -105,44 +105,44 @@ func TestJW14_DuplicateKeyIDs(t *testing.T) {
 	signer, _ := NewSigner(ES256, "ES256", second)
 	other, _ := signer.Public().MarshalJSON()
 	if _, err := ParseKeySet([]byte(`{"keys":[` + with(t, ES256, nil) + `,` + string(other) + `]}`)); err == nil {
-		t.Error("two keys of one kid and algorithm were taken")
+		t.Error("two keys with the same kid and algorithm were accepted")
 	}
-	// One kid for two algorithms is usual enough (RFC 7517, section 4.5).
+	// The same kid for two algorithms is common (RFC 7517, section 4.5).
 	set := keySet(t, with(t, ES256, map[string]any{"kid": "k"}), with(t, EdDSA, map[string]any{"kid": "k"}))
 	if len(set.Keys) != 2 {
 		t.Errorf("%d keys", len(set.Keys))
 	}
 }
 
-func TestJW14_HostileSets(t *testing.T) {
+func TestJW14_MalformedKeySetsAreRejected(t *testing.T) {
 	many := make([]string, 101)
 	for i := range many {
 		many[i] = with(t, ES256, map[string]any{"kid": fmt.Sprint(i)})
 	}
 	for name, document := range map[string]string{
-		"101 keys":            `{"keys":[` + strings.Join(many, ",") + `]}`,
-		"100,000 keys":        `{"keys":[` + strings.Repeat(`{},`, 100_000) + `{}]}`,
-		"more than 512 kB":    `{"keys":[],"x":"` + strings.Repeat("x", 512<<10) + `"}`,
-		"deep":                `{"keys":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
-		"no keys":             `{}`,
-		"keys null":           `{"keys":null}`,
-		"keys object":         `{"keys":{}}`,
-		"Keys":                `{"Keys":[]}`,
-		"keys twice":          `{"keys":[],"keys":[]}`,
-		"a member twice":      `{"keys":[{"kty":"EC","kty":"RSA"}]}`,
-		"an array":            `[]`,
-		"null":                `null`,
-		"HTML":                `<!doctype html><title>Sign in</title>`,
-		"empty":               ``,
-		"something after":     `{"keys":[]} {"keys":[]}`,
-		"a key that is none":  `{"keys":[1]}`,
-		"a key that is null":  `{"keys":[null]}`,
-		"a key in a key":      `{"keys":[[{}]]}`,
-		"a byte-order mark":   "\ufeff" + `{"keys":[]}`,
-		"a single key no set": with(t, ES256, nil),
+		"101 keys":               `{"keys":[` + strings.Join(many, ",") + `]}`,
+		"100,000 keys":           `{"keys":[` + strings.Repeat(`{},`, 100_000) + `{}]}`,
+		"more than 512 kB":       `{"keys":[],"x":"` + strings.Repeat("x", 512<<10) + `"}`,
+		"deep":                   `{"keys":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
+		"no keys":                `{}`,
+		"keys null":              `{"keys":null}`,
+		"keys object":            `{"keys":{}}`,
+		"Keys":                   `{"Keys":[]}`,
+		"keys twice":             `{"keys":[],"keys":[]}`,
+		"a member twice":         `{"keys":[{"kty":"EC","kty":"RSA"}]}`,
+		"an array":               `[]`,
+		"null":                   `null`,
+		"HTML":                   `<!doctype html><title>Sign in</title>`,
+		"empty":                  ``,
+		"trailing data":          `{"keys":[]} {"keys":[]}`,
+		"a key that is a number": `{"keys":[1]}`,
+		"a key that is null":     `{"keys":[null]}`,
+		"a key in a key":         `{"keys":[[{}]]}`,
+		"a byte-order mark":      "\ufeff" + `{"keys":[]}`,
+		"a key, not a set":       with(t, ES256, nil),
 	} {
 		if set, err := ParseKeySet([]byte(document)); err == nil {
-			t.Errorf("%s: taken with %d keys", name, len(set.Keys))
+			t.Errorf("%s: accepted with %d keys", name, len(set.Keys))
 		}
 	}
 	if set, err := ParseKeySet([]byte(`{"keys":[` + strings.Join(many[:100], ",") + `]}`)); err != nil || len(set.Keys) != 100 {
@@ -150,7 +150,7 @@ func TestJW14_HostileSets(t *testing.T) {
 	}
 }
 
-func TestJW15_NothingPrivateIsPublished(t *testing.T) {
+func TestJW15_PrivateKeysAreNeverPublished(t *testing.T) {
 	for _, alg := range asymmetric {
 		members := publicMembers(t, alg)
 		for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
@@ -172,19 +172,19 @@ func TestJW15_NothingPrivateIsPublished(t *testing.T) {
 	}
 }
 
-func TestJW15_PrivateMaterialOfOthersIsRefused(t *testing.T) {
+func TestJW15_KeySetsWithPrivateKeysAreRejected(t *testing.T) {
 	for _, member := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if _, err := ParseKeySet([]byte(`{"keys":[` + with(t, RS256, map[string]any{member: "AQAB"}) + `]}`)); err == nil {
-			t.Errorf("a key with %s was taken", member)
+			t.Errorf("a key with %s was accepted", member)
 		}
 	}
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	_, err := ParseKeySet([]byte(`{"keys":[{"kty":"oct","k":"` + base64.RawURLEncoding.EncodeToString(secret) + `"}]}`))
 	if err == nil {
-		t.Error("a symmetric key was taken")
+		t.Error("a symmetric key was accepted")
 	} else if strings.Contains(err.Error(), base64.RawURLEncoding.EncodeToString(secret)) {
-		t.Error("the error repeats the secret")
+		t.Error("the error contains the secret")
 	}
 }
 

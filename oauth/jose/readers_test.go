@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestJW08_DocumentsAreReadOneWayOnly(t *testing.T) {
+func TestJW08_AmbiguousDocumentsAreRejected(t *testing.T) {
 	var into struct {
 		Name string `json:"name"`
 	}
@@ -24,11 +24,11 @@ func TestJW08_DocumentsAreReadOneWayOnly(t *testing.T) {
 	}
 	into.Name = ""
 	if err := ParseJSON([]byte(`{"NAME":"a"}`), &into); err != nil || into.Name != "" {
-		t.Errorf("a name in another case is read as %q (%v)", into.Name, err)
+		t.Errorf("a name in another case is decoded as %q (%v)", into.Name, err)
 	}
 }
 
-func TestUnsignedTokensAreVerifiedByNothing(t *testing.T) {
+func TestUnsignedTokensAreNeverAccepted(t *testing.T) {
 	token, err := Unsigned("x", []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
@@ -38,17 +38,17 @@ func TestUnsignedTokensAreVerifiedByNothing(t *testing.T) {
 		t.Errorf("%+v, %v", header, err)
 	}
 	if _, _, err := Verify(token, publicKeys(asymmetric...), anything); err == nil {
-		t.Error("verified by keys")
+		t.Error("accepted with keys")
 	}
 	if _, _, err := VerifySecret(token, make([]byte, 64), anything); err == nil {
-		t.Error("verified by a secret")
+		t.Error("accepted with a secret")
 	}
 }
 
-func TestKeySetsKnowWhatTheyAreFor(t *testing.T) {
+func TestVerifiesReportsSigningKeys(t *testing.T) {
 	encrypts := keySet(t, with(t, ES256, map[string]any{"use": "enc", "alg": "ECDH-ES"}))
 	if encrypts.Verifies() || !publicKeys(ES256).Verifies() || (*KeySet)(nil).Verifies() || (&KeySet{}).Verifies() {
-		t.Error("a set verifies by keys for encryption, or not by its own")
+		t.Error("Verifies is true for encryption keys, or false for signing keys")
 	}
 	signer := signers()[ES256]
 	if signer.KeyID() != "ES256" || signer.Algorithm() != ES256 || signer.Public().KeyID() != "ES256" {
@@ -56,8 +56,8 @@ func TestKeySetsKnowWhatTheyAreFor(t *testing.T) {
 	}
 }
 
-// Every part of a JWE has its length, and every bit of it counts.
-func TestEncryptedPartsHaveTheirLength(t *testing.T) {
+// Every part of a JWE has a fixed length, and every bit of it is checked.
+func TestEveryPartOfAJWEIsChecked(t *testing.T) {
 	secret, all := SharedSecret("secret"), SecretEncryptionAlgorithms()
 	for _, alg := range all {
 		for _, enc := range []Encryption{A128GCM, A256CBCHS512} {
@@ -92,15 +92,15 @@ func TestEncryptedPartsHaveTheirLength(t *testing.T) {
 				for name, varied := range variants {
 					parts[part] = base64.RawURLEncoding.EncodeToString(varied)
 					if payload, _, err := DecryptSecret(strings.Join(parts, "."), secret, all); err == nil {
-						t.Errorf("%s %s: part %d %s: opened as %q", alg, enc, part, name, payload)
+						t.Errorf("%s %s: part %d %s: decrypted as %q", alg, enc, part, name, payload)
 					}
 				}
 			}
 			if _, _, err := DecryptSecret(token, SharedSecret("another"), all); !errors.Is(err, ErrDecryption) {
-				t.Errorf("%s %s by another secret: %v", alg, enc, err)
+				t.Errorf("%s %s with another secret: %v", alg, enc, err)
 			}
 			if _, _, err := DecryptSecret(token, secret, []Algorithm{"RSA-OAEP"}); !errors.Is(err, ErrAlgorithm) {
-				t.Errorf("%s %s where another algorithm is expected: %v", alg, enc, err)
+				t.Errorf("%s %s if another algorithm is expected: %v", alg, enc, err)
 			}
 		}
 	}
@@ -112,7 +112,7 @@ func TestEncryptedPartsHaveTheirLength(t *testing.T) {
 }
 
 // Shared keys are never longer than the longest hash (OpenID Connect Core, section 10.2).
-func TestSharedSecretsHaveTheirSize(t *testing.T) {
+func TestSharedSecretLengths(t *testing.T) {
 	for _, size := range []int{16, 32, 48, 64} {
 		if got := SharedSecret("secret")(size); len(got) != size {
 			t.Errorf("%d bytes: got %d", size, len(got))

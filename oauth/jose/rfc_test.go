@@ -76,7 +76,7 @@ func TestRFCExamplesVerify(t *testing.T) {
 				} else {
 					changed[i] = 'B'
 				}
-				if i%7 != 0 { // a seventh of the positions keeps the test short
+				if i%7 != 0 { // test one in seven positions, to save time
 					continue
 				}
 				if _, _, err := Verify(string(changed), keys, Expected{Algorithms: []Algorithm{test.alg}}); err == nil {
@@ -115,15 +115,14 @@ func TestRFC7517And7638Example(t *testing.T) {
 		t.Fatalf("got %+v", set.Keys)
 	}
 	if set.Keys[0].verifies(ES256) || set.Keys[1].encrypts(RSAOAEP) {
-		t.Error("a key for encryption verifies, or one for signatures encrypts")
+		t.Error("an encryption key verifies, or a signing key encrypts")
 	}
 	if got := set.Keys[1].Thumbprint(); got != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
 		t.Errorf("thumbprint %s", got)
 	}
 }
 
-// The example of OpenID Connect Core, appendix A.3: the access token and the at_hash of
-// its ID token.
+// The access token and at_hash of the example in OpenID Connect Core, appendix A.3.
 func TestLeftHash(t *testing.T) {
 	if got := LeftHash(RS256, "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y"); got != "77QmUPtjPfzWtF2AnpK9RQ" {
 		t.Errorf("got %s", got)

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// remoteKey is a key that this package cannot look into, as one of a key management service.
+// remoteKey is a key of unknown type, like one in a key management service.
 type remoteKey struct {
 	crypto.Signer
 	change func(signature []byte) []byte
@@ -42,14 +42,14 @@ func (k remoteContextKey) SignContext(ctx context.Context, random io.Reader, dig
 	return k.Sign(random, digest, options)
 }
 
-func TestKeysElsewhereSign(t *testing.T) {
+func TestRemoteKeysSign(t *testing.T) {
 	for _, alg := range asymmetric {
 		signer, err := NewSigner(alg, string(alg), remoteKey{Signer: signers()[alg].key})
 		if err != nil {
 			t.Errorf("%s: %v", alg, err)
 			continue
 		}
-		for range 20 { // r and s are shorter now and then
+		for range 20 { // r and s are sometimes shorter
 			token, err := signer.Sign("x", []byte("{}"))
 			if err != nil {
 				t.Fatalf("%s: %v", alg, err)
@@ -64,7 +64,7 @@ func TestKeysElsewhereSign(t *testing.T) {
 	}
 }
 
-func TestKeysElsewhereGetTheContext(t *testing.T) {
+func TestRemoteKeysGetTheContext(t *testing.T) {
 	var seen context.Context
 	signer, err := NewSigner(ES256, "k", remoteContextKey{signers()[ES256].key, &seen})
 	if err != nil {
@@ -72,15 +72,15 @@ func TestKeysElsewhereGetTheContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := signer.SignContext(ctx, "x", []byte("{}")); err != nil || seen != ctx {
-		t.Errorf("%v, and the context is the caller's: %v", err, seen == ctx)
+		t.Errorf("error %v; got the caller's context: %v", err, seen == ctx)
 	}
 	cancel()
 	if _, err := signer.SignContext(ctx, "x", []byte("{}")); !errors.Is(err, context.Canceled) {
-		t.Errorf("after the request has ended: %v", err)
+		t.Errorf("after the context is done: %v", err)
 	}
 }
 
-func TestWrongSignaturesFromElsewhereAreNotSent(t *testing.T) {
+func TestInvalidRemoteSignaturesAreNotReturned(t *testing.T) {
 	other, err := GenerateKey(ES256)
 	if err != nil {
 		t.Fatal(err)
@@ -102,12 +102,12 @@ func TestWrongSignaturesFromElsewhereAreNotSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if token, err := signer.Sign("x", []byte("{}")); err == nil {
-			t.Errorf("%s: sent %s", name, token)
+			t.Errorf("%s: returned %s", name, token)
 		}
 	}
 }
 
-func TestHMACIsComparedWhole(t *testing.T) {
+func TestTruncatedHMACsAreRejected(t *testing.T) {
 	secret := make([]byte, 32)
 	signer, err := NewSecretSigner(HS256, secret)
 	if err != nil {
@@ -132,19 +132,19 @@ func TestHMACIsComparedWhole(t *testing.T) {
 	}
 }
 
-// A number with a zero before it is the same number, and not the same signature (RFC 7518,
-// section 3.4: both have a fixed width).
-func TestECDSASignaturesHaveTheirWidth(t *testing.T) {
+// r and s have a fixed width (RFC 7518, section 3.4), so a signature with a leading zero is
+// not valid.
+func TestECDSASignaturesHaveAFixedLength(t *testing.T) {
 	token := sign(t, ES256, "", "{}")
 	input := token[:strings.LastIndexByte(token, '.')+1]
 	good := decoded(t, token[len(input):])
 	r, s := good[:32:32], good[32:64:64]
 	for name, signature := range map[string][]byte{
-		"a zero before s":  append(append(r, 0), s...),
-		"a zero before r":  append([]byte{0}, good...),
-		"trailing zero":    append(good[:64:64], 0),
-		"trailing twin":    append(good[:64:64], good...),
-		"trailing garbage": append(good[:64:64], 1, 2, 3),
+		"leading zero of s": append(append(r, 0), s...),
+		"leading zero of r": append([]byte{0}, good...),
+		"trailing zero":     append(good[:64:64], 0),
+		"trailing copy":     append(good[:64:64], good...),
+		"trailing garbage":  append(good[:64:64], 1, 2, 3),
 	} {
 		if _, _, err := Verify(input+base64.RawURLEncoding.EncodeToString(signature), publicKeys(ES256), anything); !errors.Is(err, ErrSignature) {
 			t.Errorf("%s: %v", name, err)
@@ -152,7 +152,7 @@ func TestECDSASignaturesHaveTheirWidth(t *testing.T) {
 	}
 }
 
-func TestRSAKeysHaveASize(t *testing.T) {
+func TestRSAKeySizeIsChecked(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -192,8 +192,8 @@ func TestRSAKeysHaveASize(t *testing.T) {
 	}
 }
 
-// The encrypted key of direct encryption is empty (RFC 7516, section 5.2): it is not
-// authenticated, and would let a token have many spellings.
+// The encrypted key of direct encryption must be empty (RFC 7516, section 5.2). It is not
+// authenticated, so otherwise a token could have many encodings.
 func TestDirectEncryptionHasNoEncryptedKey(t *testing.T) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -228,7 +228,7 @@ func TestDirectEncryptionHasNoEncryptedKey(t *testing.T) {
 		for _, key := range []string{"AA", base64.RawURLEncoding.EncodeToString(make([]byte, 24))} {
 			parts[1] = key
 			if err := test.open(strings.Join(parts, ".")); err == nil {
-				t.Errorf("%s with the encrypted key %s: opened", name, key)
+				t.Errorf("%s with the encrypted key %s: decrypted", name, key)
 			}
 		}
 	}

@@ -22,11 +22,11 @@ import (
 
 var asymmetric = []Algorithm{ES256, ES384, ES512, RS256, PS256, EdDSA}
 
-// anything accepts whatever this package can verify, and more.
+// anything accepts all algorithms and types.
 var anything = Expected{Algorithms: append([]Algorithm{"none", "None", "nOnE", "RS1", "RS384", "ES256K", HS256, HS384, HS512}, asymmetric...)}
 
-// signers makes one signer for each asymmetric algorithm, with the algorithm's name as
-// kid; RS256 and PS256 share an RSA key, which is slow to make.
+// signers returns a signer for each asymmetric algorithm, with the algorithm's name as kid.
+// RS256 and PS256 share an RSA key, because generating one is slow.
 var signers = sync.OnceValue(func() map[Algorithm]*Signer {
 	made := map[Algorithm]*Signer{}
 	for _, alg := range asymmetric {
@@ -61,7 +61,7 @@ func sign(t testing.TB, alg Algorithm, typ, payload string) string {
 	return token
 }
 
-// forge signs with the key of alg under a header of the caller's.
+// forge signs with the key of alg and the given header.
 func forge(t testing.TB, alg Algorithm, header, payload string) string {
 	t.Helper()
 	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
@@ -119,7 +119,7 @@ func TestJW01_AlgNoneIsRefused(t *testing.T) {
 			t.Errorf("%q: accepted without signature", alg)
 		}
 		if _, _, err := VerifySecret(unsigned, make([]byte, 64), anything); err == nil {
-			t.Errorf("%q: accepted without signature by a secret", alg)
+			t.Errorf("%q: accepted without signature with a secret", alg)
 		}
 		signed := forge(t, ES256, `{"alg":"`+alg+`"}`, "{}")
 		if _, _, err := Verify(signed, publicKeys(ES256), anything); err == nil {
@@ -136,16 +136,16 @@ func TestJW03_KeyIsUsedForItsOwnAlgorithmOnly(t *testing.T) {
 			}
 			token := forge(t, signs, `{"alg":"`+string(named)+`"}`, "{}")
 			if _, _, err := Verify(token, publicKeys(signs), anything); err == nil {
-				t.Errorf("key for %s accepted under %s", signs, named)
+				t.Errorf("key for %s accepted with %s", signs, named)
 			}
 		}
 		other := asymmetric[(slices.Index(asymmetric, signs)+1)%len(asymmetric)]
 		token := sign(t, signs, "", "{}")
 		if _, _, err := Verify(token, publicKeys(signs), Expected{Algorithms: []Algorithm{other}}); !errors.Is(err, ErrAlgorithm) {
-			t.Errorf("%s accepted where %s is asked for: %v", signs, other, err)
+			t.Errorf("%s accepted where %s is required: %v", signs, other, err)
 		}
 	}
-	// RSA signs by both paddings; alg in the JWK decides which it is for.
+	// RSA can sign with both paddings; alg in the JWK decides.
 	key := signers()[RS256].key
 	asPSS, _ := NewSigner(PS256, "k", key)
 	token, _ := asPSS.Sign("", []byte("{}"))
@@ -153,27 +153,27 @@ func TestJW03_KeyIsUsedForItsOwnAlgorithmOnly(t *testing.T) {
 	if _, _, err := Verify(token, pinned, anything); err == nil {
 		t.Error("a key for RS256 verified PS256")
 	}
-	// The public key as an HMAC secret is the classic confusion.
+	// Algorithm confusion: the public key as an HMAC secret.
 	published, _ := signers()[RS256].Public().MarshalJSON()
 	confused, _ := NewSecretSigner(HS256, published)
 	token, _ = confused.Sign("", []byte("{}"))
 	if _, _, err := Verify(token, publicKeys(asymmetric...), anything); err == nil {
-		t.Error("HMAC under a public key was accepted")
+		t.Error("HMAC with a public key was accepted")
 	}
 }
 
-func TestJW03_SignerRefusesKeysThatDoNotFit(t *testing.T) {
+func TestJW03_SignerRejectsKeysOfAnotherAlgorithm(t *testing.T) {
 	for _, has := range asymmetric {
 		for _, named := range append([]Algorithm{"none", "", HS256}, asymmetric...) {
 			_, err := NewSigner(named, "", signers()[has].key)
 			fits := has == named || has == RS256 && named == PS256 || has == PS256 && named == RS256
 			if (err == nil) != fits {
-				t.Errorf("key of %s for %s: %v", has, named, err)
+				t.Errorf("key for %s used with %s: %v", has, named, err)
 			}
 		}
 	}
 	if _, err := NewSigner(ES256, "", nil); err == nil {
-		t.Error("a missing key was taken")
+		t.Error("a missing key was accepted")
 	}
 }
 
@@ -194,7 +194,7 @@ func TestJW04_KeysInTheHeaderAreNotTrusted(t *testing.T) {
 	}
 }
 
-func TestJW05_HostileKeyIDs(t *testing.T) {
+func TestJW05_MaliciousKeyIDs(t *testing.T) {
 	for _, kid := range []string{
 		`"../../../dev/null"`, `"' OR 1=1--"`, `"http://127.0.0.1/"`, `{"a":1}`, `[]`, `1`, `null`, `true`,
 		`"` + strings.Repeat("k", 1<<20) + `"`, `"` + strings.Repeat("k", 600) + `"`,
@@ -204,11 +204,11 @@ func TestJW05_HostileKeyIDs(t *testing.T) {
 		if err == nil {
 			t.Errorf("%.20s accepted", kid)
 		} else if len(err.Error()) > 100 {
-			t.Errorf("%.20s: the error repeats it", kid)
+			t.Errorf("%.20s: the error contains it", kid)
 		}
 	}
 	if _, _, err := Verify(forge(t, ES256, `{"alg":"ES256","kid":"other"}`, "{}"), publicKeys(ES256), anything); !errors.Is(err, ErrUnknownKey) {
-		t.Errorf("a kid that the set lacks: %v", err)
+		t.Errorf("a kid that is not in the set: %v", err)
 	}
 }
 
@@ -235,11 +235,11 @@ func TestJW08_DuplicateHeaderMembersAreRefused(t *testing.T) {
 		}
 	}
 	if _, h, err := Verify(forge(t, ES256, `{"alg":"ES256","Kid":"x","Typ":"y"}`, "{}"), publicKeys(ES256), anything); err != nil || h.KeyID != "" || h.Type != "" {
-		t.Errorf("names are compared without case: %+v, %v", h, err)
+		t.Errorf("names are case-insensitive: %+v, %v", h, err)
 	}
 }
 
-func TestJW09_OneTokenHasOneSpelling(t *testing.T) {
+func TestJW09_NonCanonicalBase64IsRejected(t *testing.T) {
 	token := sign(t, ES256, "", "{}")
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
@@ -264,7 +264,7 @@ func TestJW09_OneTokenHasOneSpelling(t *testing.T) {
 	}
 }
 
-func TestJW10_OnlyTheCompactForm(t *testing.T) {
+func TestJW10_OnlyCompactSerializationIsAccepted(t *testing.T) {
 	token := sign(t, ES256, "", "{}")
 	p := strings.Split(token, ".")
 	for _, other := range []string{
@@ -308,7 +308,7 @@ func TestJW12_PSSSaltHasTheLengthOfTheHash(t *testing.T) {
 	input := token[:strings.LastIndexByte(token, '.')]
 	for _, salt := range []int{0, 20, 31, 32, 33, 64} {
 		signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest(PS256, []byte(input)), &rsa.PSSOptions{SaltLength: salt})
-		if salt == 0 { // which crypto/rsa takes for "as long as possible"
+		if salt == 0 { // crypto/rsa uses it for "as long as possible"
 			signature, err = rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest(PS256, []byte(input)), &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto})
 		}
 		if err != nil {
@@ -320,11 +320,11 @@ func TestJW12_PSSSaltHasTheLengthOfTheHash(t *testing.T) {
 		}
 	}
 	if err := rsa.VerifyPSS(&key.PublicKey, crypto.SHA256, digest(PS256, []byte(input)), decoded(t, token[len(input)+1:]), &rsa.PSSOptions{SaltLength: 32}); err != nil {
-		t.Errorf("what Sign makes has another salt: %v", err)
+		t.Errorf("signatures of Sign have another salt: %v", err)
 	}
 }
 
-func TestJW20_HugeTokensCostNothing(t *testing.T) {
+func TestJW20_HugeTokensAreRejectedCheaply(t *testing.T) {
 	for name, token := range map[string]string{
 		"dots":    strings.Repeat(".", 1<<20),
 		"header":  strings.Repeat("A", 1<<20) + ".e30.AA",
@@ -371,12 +371,12 @@ func TestTypes(t *testing.T) {
 	} {
 		_, _, err := Verify(sign(t, ES256, test.typ, "{}"), publicKeys(ES256), Expected{Algorithms: asymmetric, Types: test.types})
 		if (err == nil) != test.want {
-			t.Errorf("typ %q where %q are accepted: %v", test.typ, test.types, err)
+			t.Errorf("typ %q, accepted %q: %v", test.typ, test.types, err)
 		}
 	}
 }
 
-func TestVerifyWithoutAlgorithmsOrKeysRefuses(t *testing.T) {
+func TestVerifyWithoutAlgorithmsOrKeysFails(t *testing.T) {
 	token := sign(t, ES256, "", "{}")
 	for name, keys := range map[string]*KeySet{"nil": nil, "empty": {}, "zero key": {Keys: []JWK{{}, {kid: "ES256"}}}} {
 		if _, _, err := Verify(token, keys, anything); err == nil {
@@ -384,7 +384,7 @@ func TestVerifyWithoutAlgorithmsOrKeysRefuses(t *testing.T) {
 		}
 	}
 	if _, _, err := Verify(token, publicKeys(ES256), Expected{}); err == nil {
-		t.Error("accepted though no algorithm is")
+		t.Error("accepted although no algorithm is accepted")
 	}
 }
 
@@ -417,7 +417,7 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: accepted by a set of public keys", alg)
 		}
 	}
-	// A short secret can be guessed from one token, so not even a right MAC is taken.
+	// A short secret can be guessed from one token, so even a correct MAC is rejected.
 	weak := []byte("secret")
 	input := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + ".e30"
 	mac := hmac.New(sha256.New, weak)
@@ -430,7 +430,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func TestPrivateKeysSurviveStorage(t *testing.T) {
+func TestPrivateKeysRoundTrip(t *testing.T) {
 	for alg, signer := range signers() {
 		der, err := MarshalPrivateKey(signer.key)
 		if err != nil {
@@ -452,8 +452,8 @@ func TestPrivateKeysSurviveStorage(t *testing.T) {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
-	if _, err := ParsePrivateKey([]byte("no key")); err == nil {
-		t.Error("nonsense was read as a key")
+	if _, err := ParsePrivateKey([]byte("not a key")); err == nil {
+		t.Error("garbage was parsed as a key")
 	}
 }
 
@@ -469,10 +469,10 @@ func TestUnverifiedReaders(t *testing.T) {
 	}
 	for _, bad := range []string{token + "=", token + ".", forge(t, ES256, `{"alg":"ES256","crit":["x"]}`, "{}")} {
 		if _, err := ParseHeader(bad); err == nil {
-			t.Errorf("ParseHeader took %.20s", bad)
+			t.Errorf("ParseHeader accepted %.20s", bad)
 		}
 		if _, err := UnverifiedPayload(bad); err == nil {
-			t.Errorf("UnverifiedPayload took %.20s", bad)
+			t.Errorf("UnverifiedPayload accepted %.20s", bad)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// A resource may be written in several ways (RFC 3986, section 6.2.3); the audience has the
-// one that is declared at the authorization server.
+// A resource can be written in several ways (RFC 3986, section 6.2.3). The audience has the
+// form that is declared at the authorization server.
 func TestRS01_AudienceInAnotherForm(t *testing.T) {
 	p := newProvider(t)
 	for resource, audiences := range map[string]map[string]bool{

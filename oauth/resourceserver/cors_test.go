@@ -9,9 +9,9 @@ import (
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
-// A browser asks before it sends a token, and its script reads why it was refused. The API's
-// handler is not called without a token, whatever the method.
-func TestBrowsersAskAndReadTheChallenge(t *testing.T) {
+// Browsers send a preflight before a request with a token, and scripts can read errors. The
+// API's handler is not called without a token, for any method.
+func TestPreflightsAndChallengesInBrowsers(t *testing.T) {
 	s, err := resourceserver.New(resourceserver.Config{Issuer: "https://login.example.com", Resource: "https://api.example.com"})
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestBrowsersAskAndReadTheChallenge(t *testing.T) {
 	allowed := strings.ToLower(w.Header().Get("Access-Control-Allow-Headers"))
 	if w.Code != http.StatusNoContent || w.Header().Get("Access-Control-Allow-Origin") != "*" || w.Header().Get("Access-Control-Allow-Methods") != "PUT" ||
 		!strings.Contains(allowed, "authorization") || !strings.Contains(allowed, "mcp-protocol-version") {
-		t.Errorf("a preflight gets %d %v", w.Code, w.Header())
+		t.Errorf("preflight: status %d, %v", w.Code, w.Header())
 	}
 	if w.Header().Get("Access-Control-Allow-Credentials") != "" {
 		t.Error("cookies are allowed")
@@ -42,18 +42,18 @@ func TestBrowsersAskAndReadTheChallenge(t *testing.T) {
 		send(http.MethodOptions), // not a preflight
 	} {
 		if refused.Code < 400 || refused.Header().Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(refused.Header().Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
-			t.Errorf("a refusal is %d %v", refused.Code, refused.Header())
+			t.Errorf("rejected request: status %d, %v", refused.Code, refused.Header())
 		}
 	}
 	if called {
 		t.Error("the handler was called without a token")
 	}
 
-	// What a handler in front has said stays.
+	// The CORS headers of an outer handler are kept.
 	w = httptest.NewRecorder()
 	w.Header().Set("Access-Control-Allow-Origin", "https://app.example.com")
 	guarded.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "https://api.example.com/notes", nil))
 	if got := w.Header().Values("Access-Control-Allow-Origin"); len(got) != 1 || got[0] != "https://app.example.com" {
-		t.Errorf("the origin that was allowed is now %q", got)
+		t.Errorf("the allowed origin is now %q", got)
 	}
 }

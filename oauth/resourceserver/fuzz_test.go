@@ -10,7 +10,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// Nothing but the one good token gets in, whatever the Authorization field says.
+// No Authorization header is accepted except those with the valid token.
 func FuzzAuthorization(f *testing.F) {
 	p := newProvider(f)
 	h := p.guard(f, introspecting).Require()(whoami)
@@ -23,19 +23,19 @@ func FuzzAuthorization(f *testing.F) {
 		isGood := strings.EqualFold(scheme, "Bearer") && strings.TrimLeft(token, " ") == good
 		switch w := call(h, field); {
 		case w.Code == http.StatusOK && !isGood:
-			t.Errorf("%q was let in", field)
+			t.Errorf("%q was accepted", field)
 		case w.Code != http.StatusOK && isGood:
-			t.Errorf("%q was answered %d", field, w.Code)
+			t.Errorf("%q: status %d", field, w.Code)
 		case w.Code >= 500:
-			t.Errorf("%q was answered %d", field, w.Code)
+			t.Errorf("%q: status %d", field, w.Code)
 		case w.Code != http.StatusOK && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer"):
-			t.Errorf("%q was answered %d without a challenge", field, w.Code)
+			t.Errorf("%q: status %d without a challenge", field, w.Code)
 		}
 	})
 }
 
-// An introspection answer makes a token for this API, or none.
-func FuzzIntrospectionAnswer(f *testing.F) {
+// An introspection response results in a token for this API, or in an error.
+func FuzzIntrospectionResponse(f *testing.F) {
 	s := newProvider(f).guard(f, introspecting)
 	for _, answer := range []string{
 		`{"active":true,"aud":"` + testResource + `","sub":"alice","scope":"a b","exp":253402300799}`,

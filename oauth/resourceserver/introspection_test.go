@@ -93,13 +93,13 @@ func TestRS04_IntrospectionFailsClosed(t *testing.T) {
 		"slow": func(p *provider) {
 			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		},
-		"HTML":           text("<!doctype html>"),
-		"empty":          text(""),
-		"no active":      text(`{"aud":"` + testResource + `","sub":"alice"}`),
-		"active as text": text(`{"active":"true","aud":"` + testResource + `"}`),
-		"Active":         text(`{"Active":true,"aud":"` + testResource + `"}`),
-		"active twice":   text(`{"active":false,"active":true,"aud":"` + testResource + `"}`),
-		"huge":           text(`{"active":true,"aud":"` + testResource + `","x":"` + strings.Repeat("x", 1<<20) + `"}`),
+		"HTML":               text("<!doctype html>"),
+		"empty":              text(""),
+		"no active":          text(`{"aud":"` + testResource + `","sub":"alice"}`),
+		"active as a string": text(`{"active":"true","aud":"` + testResource + `"}`),
+		"Active":             text(`{"Active":true,"aud":"` + testResource + `"}`),
+		"duplicate active":   text(`{"active":false,"active":true,"aud":"` + testResource + `"}`),
+		"huge":               text(`{"active":true,"aud":"` + testResource + `","x":"` + strings.Repeat("x", 1<<20) + `"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestRS04_IntrospectionFailsClosed(t *testing.T) {
 				break_(p)
 				unavailable(t, call(s.Require()(whoami), "Bearer opaque"))
 				if p.hit("/stolen") != 0 {
-					t.Error("the API's secret went where the redirect points")
+					t.Error("the API's secret was sent to the target of the redirect")
 				}
 			})
 		})
@@ -121,7 +121,7 @@ func text(answer string) func(*provider) {
 	}
 }
 
-func TestAnswersAreBelievedForABoundedTime(t *testing.T) {
+func TestResponsesAreCachedForALimitedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		h := p.guard(t, introspecting).Require()(whoami)
@@ -132,26 +132,26 @@ func TestAnswersAreBelievedForABoundedTime(t *testing.T) {
 			accepted(t, call(h, "Bearer short"), "alice")
 		}
 		if n := p.hit("/introspect"); n != 2 {
-			t.Errorf("asked %d times, want 2", n)
+			t.Errorf("%d introspection requests, want 2", n)
 		}
 		p.with(func() { clear(p.active) }) // revoked
 		later(3 * time.Second)
-		refused(t, call(h, "Bearer short"), http.StatusUnauthorized, oauth.InvalidToken) // not beyond exp
+		refused(t, call(h, "Bearer short"), http.StatusUnauthorized, oauth.InvalidToken) // not after exp
 		accepted(t, call(h, "Bearer long"), "alice")
 		later(7 * time.Second)
 		refused(t, call(h, "Bearer long"), http.StatusUnauthorized, oauth.InvalidToken)
 
-		// "Inactive" is not kept: a token may be asked about before it is written everywhere.
+		// "Inactive" is not cached: the token may not be replicated yet.
 		p.with(func() { p.active["long"] = active(nil) })
 		accepted(t, call(h, "Bearer long"), "alice")
 	})
 }
 
-func TestRequestsWithOneTokenShareAQuestion(t *testing.T) {
+func TestConcurrentRequestsShareOneIntrospection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Second) // of the bubble: until all have asked
+			time.Sleep(time.Second) // in the bubble: until all requests wait
 			writeJSON(w, active(nil))
 		}
 		s := p.guard(t, introspecting)
@@ -160,7 +160,7 @@ func TestRequestsWithOneTokenShareAQuestion(t *testing.T) {
 		}
 		asked := p.hit("/introspect")
 		gone, leave := context.WithCancel(t.Context())
-		go func() { _, _ = s.Validate(gone, "opaque") }() // the first, who leaves
+		go func() { _, _ = s.Validate(gone, "opaque") }() // the first caller disconnects
 		synctest.Wait()
 		var all sync.WaitGroup
 		for range 20 {
@@ -174,13 +174,13 @@ func TestRequestsWithOneTokenShareAQuestion(t *testing.T) {
 		leave()
 		all.Wait()
 		if n := p.hit("/introspect") - asked; n != 1 {
-			t.Errorf("the server was asked %d times", n)
+			t.Errorf("%d introspection requests", n)
 		}
 	})
 }
 
-// With the cache off no answer may be older than its request, so none is shared.
-func TestNoAnswerIsSharedWithTheCacheOff(t *testing.T) {
+// Without the cache, no response may be older than its request, so none is shared.
+func TestNothingIsSharedWithoutCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
@@ -198,12 +198,12 @@ func TestNoAnswerIsSharedWithTheCacheOff(t *testing.T) {
 		}
 		all.Wait()
 		if n := p.hit("/introspect"); n != 5 {
-			t.Errorf("5 requests asked the server %d times", n)
+			t.Errorf("%d introspection requests for 5 requests", n)
 		}
 	})
 }
 
-func TestCacheCanBeSwitchedOffAndIsBounded(t *testing.T) {
+func TestCacheCanBeDisabledAndIsLimited(t *testing.T) {
 	p := newProvider(t)
 	h := p.guard(t, func(c *Config) { introspecting(c); c.IntrospectionCache = -1 }).Require()(whoami)
 	p.active["t"] = active(nil)
@@ -217,11 +217,11 @@ func TestCacheCanBeSwitchedOffAndIsBounded(t *testing.T) {
 		c.put([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}, nil, now, now.Add(time.Minute))
 	}
 	if len(c.entries) > maxCachedResponses {
-		t.Errorf("%d answers are kept", len(c.entries))
+		t.Errorf("%d responses are cached", len(c.entries))
 	}
 }
 
-func TestHugeTokensAreNotSentAndHugeAnswersNotKept(t *testing.T) {
+func TestHugeTokensAreNotSentAndHugeResponsesNotCached(t *testing.T) {
 	p := newProvider(t)
 	h := p.guard(t, introspecting).Require()(whoami)
 	refused(t, call(h, "Bearer "+strings.Repeat("x", maxTokenBytes+1)), http.StatusUnauthorized, oauth.InvalidToken)
@@ -233,7 +233,7 @@ func TestHugeTokensAreNotSentAndHugeAnswersNotKept(t *testing.T) {
 		accepted(t, call(h, "Bearer t"), "alice")
 	}
 	if n := p.hit("/introspect"); n != 2 {
-		t.Errorf("asked %d times, want 2: ten thousand such answers fill the memory", n)
+		t.Errorf("%d introspection requests, want 2: large responses must not be cached", n)
 	}
 }
 
@@ -251,7 +251,7 @@ func TestIntrospectAllSeesRevocation(t *testing.T) {
 	accepted(t, call(asking, "Bearer "+token), "bob")
 }
 
-func TestMovedIntrospectionEndpointIsFound(t *testing.T) {
+func TestChangedIntrospectionEndpointIsFound(t *testing.T) {
 	synctest.Test(t, movedIntrospectionEndpoint)
 }
 
@@ -273,8 +273,8 @@ func movedIntrospectionEndpoint(t *testing.T) {
 	accepted(t, call(h, "Bearer t"), "alice")
 }
 
-// RE-37: garbage makes the server refuse to answer, and must not make it be asked more.
-func TestServerInTroubleIsNotAskedTwice(t *testing.T) {
+// RE-37: malformed tokens must not cause additional requests to a server that is down.
+func TestServerInTroubleGetsNoExtraRequests(t *testing.T) {
 	p := newProvider(t)
 	p.answers["/introspect"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
 	h := p.guard(t, introspecting).Require()(whoami)
@@ -291,11 +291,11 @@ func TestServerInTroubleIsNotAskedTwice(t *testing.T) {
 		unavailable(t, call(h, fmt.Sprint("Bearer garbage", i)))
 	}
 	if n := p.hit(oauth.WellKnownAuthorizationServer); n != 1 {
-		t.Errorf("metadata that is not to be had was fetched %d times", n)
+		t.Errorf("unavailable metadata was fetched %d times", n)
 	}
 }
 
-func TestErrorsDoNotNameTheToken(t *testing.T) {
+func TestErrorsDoNotContainTheToken(t *testing.T) {
 	p := newProvider(t)
 	p.down = true
 	for _, token := range []string{"opaque-sEcReT", p.token(t, "at+jwt", nil)} {

@@ -16,10 +16,10 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// later lets time pass; inside synctest it takes none.
+// later advances the clock of the synctest bubble.
 func later(d time.Duration) { <-time.After(d) }
 
-func TestJW06_UnknownKidsDoNotHammerTheIssuer(t *testing.T) {
+func TestJW06_UnknownKidsDoNotFloodTheIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stranger := newProvider(t), newProvider(t)
 		h := p.guard(t, nil).Require()(whoami)
@@ -34,14 +34,14 @@ func TestJW06_UnknownKidsDoNotHammerTheIssuer(t *testing.T) {
 		if fetches := p.hit("/jwks") - before; fetches != 1 {
 			t.Errorf("1,000 unknown kids caused %d fetches, want 1", fetches)
 		}
-		// A key that is really new works after the pause at the latest.
+		// A new key works at the latest after the pause.
 		p.addKey(t, "two")
 		later(30 * time.Second)
 		accepted(t, call(h, "Bearer "+p.signed(t, "two", "at+jwt", claims(nil))), "alice")
 	})
 }
 
-func TestKeysRotateWithoutARefusal(t *testing.T) {
+func TestKeysRotateWithoutRejectedTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		h := p.guard(t, nil).Require()(whoami)
@@ -50,8 +50,8 @@ func TestKeysRotateWithoutARefusal(t *testing.T) {
 		p.addKey(t, "two")
 		later(time.Minute)
 		accepted(t, call(h, "Bearer "+p.signed(t, "two", "at+jwt", claims(nil))), "alice")
-		// A key that was withdrawn is out when the set is next due: the first request
-		// after that starts the fetch, those behind it see its result.
+		// A withdrawn key is rejected when the set is next due: the first request after
+		// that starts the fetch, and later requests see its result.
 		p.with(func() { delete(p.keys, "one") })
 		later(keysFresh)
 		accepted(t, call(h, "Bearer "+old), "alice")
@@ -60,7 +60,7 @@ func TestKeysRotateWithoutARefusal(t *testing.T) {
 	})
 }
 
-// A key that was replaced under its kid, or has none.
+// A key was replaced with the same kid, or has no kid.
 func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
 	for _, kid := range []string{"one", ""} {
 		synctest.Test(t, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
 			}
 			h := p.guard(t, nil).Require()(whoami)
 			accepted(t, call(h, token()), "alice")
-			p.addKey(t, kid) // in the place of the first
+			p.addKey(t, kid) // replaces the first
 			later(fetchPause)
 			accepted(t, call(h, token()), "alice")
 			forged := newProvider(t)
@@ -87,8 +87,8 @@ func TestKeysAreFetchedAgainWhenASignatureFails(t *testing.T) {
 	}
 }
 
-// A key that the server withdrew, because it was stolen, is soon refused.
-func TestWithdrawnKeysAreNotUsedForEver(t *testing.T) {
+// A key that the server withdrew, for example because it was stolen, is soon rejected.
+func TestWithdrawnKeysAreNotUsedForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		h := p.guard(t, nil).Require()(whoami)
@@ -97,7 +97,7 @@ func TestWithdrawnKeysAreNotUsedForEver(t *testing.T) {
 		p.with(func() { delete(p.keys, "one") })
 		p.addKey(t, "two")
 		later(keysFresh)
-		call(h, token) // begins the fetch
+		call(h, token) // starts the fetch
 		synctest.Wait()
 		refused(t, call(h, token), http.StatusUnauthorized, oauth.InvalidToken)
 	})
@@ -117,12 +117,12 @@ func TestCookiesAreNotKeptBetweenRequests(t *testing.T) {
 	accepted(t, call(h, "Bearer "+p.token(t, "at+jwt", nil)), "alice")
 	accepted(t, call(h, "Bearer t"), "alice")
 	if jar.used {
-		t.Error("cookies of one request can reach another")
+		t.Error("a cookie of one response was sent with another request")
 	}
 }
 
-// A panic in a goroutine of the middleware would end the whole API.
-func TestAPanicOfTheTransportEndsNothing(t *testing.T) {
+// A panic in a goroutine of the middleware would crash the API.
+func TestPanicInTheTransportIsAnError(t *testing.T) {
 	p := newProvider(t)
 	s := p.guard(t, func(c *Config) {
 		introspecting(c)
@@ -136,7 +136,7 @@ type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a nil map, say") }
 
-func TestKeysAreKeptForMaxAge(t *testing.T) {
+func TestKeysAreCachedForMaxAge(t *testing.T) {
 	for field, fresh := range map[string]time.Duration{
 		"":                           keysFresh,
 		"public, max-age=600":        10 * time.Minute,
@@ -166,7 +166,7 @@ func TestRE38_JWTsAreValidatedWhileTheIssuerIsDown(t *testing.T) {
 			accepted(t, call(h, token), "alice")
 			synctest.Wait()
 		}
-		later(time.Hour + time.Second) // the bound
+		later(time.Hour + time.Second) // the limit
 		unavailable(t, call(h, token))
 		p.with(func() { p.down = false })
 		later(firstFetchPause)
@@ -174,7 +174,7 @@ func TestRE38_JWTsAreValidatedWhileTheIssuerIsDown(t *testing.T) {
 	})
 }
 
-func TestRS04_NoKeysNoEntry(t *testing.T) {
+func TestRS04_NoTokenIsAcceptedWithoutKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		p.down = true
@@ -182,13 +182,13 @@ func TestRS04_NoKeysNoEntry(t *testing.T) {
 		token := "Bearer " + p.token(t, "at+jwt", nil)
 		unavailable(t, call(h, token))
 		p.with(func() { p.down = false })
-		unavailable(t, call(h, token)) // not asked again at once
+		unavailable(t, call(h, token)) // no immediate second fetch
 		later(firstFetchPause)
 		accepted(t, call(h, token), "alice")
 	})
 }
 
-func TestRS04_NobodyQueuesBehindAnIssuerThatHangs(t *testing.T) {
+func TestRS04_RequestsDoNotQueueForAHangingIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -201,7 +201,7 @@ func TestRS04_NobodyQueuesBehindAnIssuerThatHangs(t *testing.T) {
 			all.Go(func() {
 				start := time.Now()
 				unavailable(t, call(h, token))
-				if took := time.Since(start); took > 2*documentTimeout { // the two places of metadata
+				if took := time.Since(start); took > 2*documentTimeout { // the two locations of metadata
 					t.Errorf("a request waited %v", took)
 				}
 			})
@@ -211,7 +211,7 @@ func TestRS04_NobodyQueuesBehindAnIssuerThatHangs(t *testing.T) {
 	})
 }
 
-func TestOneFetchServesAllWhoWaitThoughOneLeaves(t *testing.T) {
+func TestFetchIsSharedAfterTheFirstCallerDisconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		p.answers["/jwks"] = func(w http.ResponseWriter, r *http.Request) {
@@ -222,7 +222,7 @@ func TestOneFetchServesAllWhoWaitThoughOneLeaves(t *testing.T) {
 		token := "Bearer " + p.token(t, "at+jwt", nil)
 		var all sync.WaitGroup
 		ctx, leave := context.WithCancel(t.Context())
-		all.Go(func() { // the one that fetches
+		all.Go(func() { // the caller that fetches
 			r := httptest.NewRequestWithContext(ctx, http.MethodGet, testResource, nil)
 			r.Header.Set("Authorization", token)
 			h.ServeHTTP(httptest.NewRecorder(), r)
@@ -272,9 +272,9 @@ func TestJW26_HostileKeySets(t *testing.T) {
 				accepted(t, call(h, token), "alice") // starts the fetch
 				synctest.Wait()
 				later(documentTimeout)
-				accepted(t, call(h, token), "alice") // by the old keys
+				accepted(t, call(h, token), "alice") // with the old keys
 
-				// With no keys yet the request waits no longer than the bound, and is refused.
+				// Without cached keys, the request waits at most for the timeout, and is rejected.
 				first := p.guard(t, nil).Require()(whoami)
 				start := time.Now()
 				unavailable(t, call(first, token))
@@ -291,15 +291,15 @@ func TestJW26_HostileKeySets(t *testing.T) {
 
 func TestMetadataMustBeTheIssuersOwn(t *testing.T) {
 	for name, metadata := range map[string]oauth.ServerMetadata{
-		"another issuer":    {Issuer: "https://evil.example.com", JWKSURI: testIssuer + "/jwks"},
-		"a slash more":      {Issuer: testIssuer + "/", JWKSURI: testIssuer + "/jwks"},
-		"no issuer":         {JWKSURI: testIssuer + "/jwks"},
-		"no keys":           {Issuer: testIssuer},
-		"keys over http":    {Issuer: testIssuer, JWKSURI: "http://login.example.com/jwks"},
-		"keys on loopback":  {Issuer: testIssuer, JWKSURI: "http://127.0.0.1/jwks"},
-		"keys in a file":    {Issuer: testIssuer, JWKSURI: "file:///jwks"},
-		"keys at no host":   {Issuer: testIssuer, JWKSURI: "/jwks"},
-		"keys at the moon:": {Issuer: testIssuer, JWKSURI: "https://%zz/jwks"},
+		"another issuer":     {Issuer: "https://evil.example.com", JWKSURI: testIssuer + "/jwks"},
+		"trailing slash":     {Issuer: testIssuer + "/", JWKSURI: testIssuer + "/jwks"},
+		"no issuer":          {JWKSURI: testIssuer + "/jwks"},
+		"no keys":            {Issuer: testIssuer},
+		"keys over http":     {Issuer: testIssuer, JWKSURI: "http://login.example.com/jwks"},
+		"keys on loopback":   {Issuer: testIssuer, JWKSURI: "http://127.0.0.1/jwks"},
+		"keys in a file":     {Issuer: testIssuer, JWKSURI: "file:///jwks"},
+		"relative jwks_uri":  {Issuer: testIssuer, JWKSURI: "/jwks"},
+		"malformed jwks_uri": {Issuer: testIssuer, JWKSURI: "https://%zz/jwks"},
 	} {
 		p := newProvider(t)
 		p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, metadata) }
@@ -310,7 +310,7 @@ func TestMetadataMustBeTheIssuersOwn(t *testing.T) {
 	}
 }
 
-func TestMetadataIsBounded(t *testing.T) {
+func TestMetadataIsLimited(t *testing.T) {
 	p := newProvider(t)
 	p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, oauth.ServerMetadata{Issuer: testIssuer, JWKSURI: testIssuer + "/jwks"})
@@ -319,7 +319,7 @@ func TestMetadataIsBounded(t *testing.T) {
 	unavailable(t, call(p.guard(t, nil).Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
 }
 
-// endless answers every request with spaces and counts those that were read.
+// endless responds to every request with endless spaces and counts those that were read.
 type endless struct{ read int }
 
 func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -337,25 +337,25 @@ func (e *endless) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestJW26_EndlessAnswersAreNotReadToTheEnd(t *testing.T) {
+func TestJW26_EndlessResponsesAreNotReadToTheEnd(t *testing.T) {
 	p, answer := newProvider(t), &endless{}
 	s := p.guard(t, func(c *Config) { c.HTTPClient = &http.Client{Transport: answer} })
 	unavailable(t, call(s.Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
-	if most := 2 * (documentMaxBytes + 1); answer.read > most { // the two places of metadata
-		t.Errorf("%d bytes read, want %d at most", answer.read, most)
+	if most := 2 * (documentMaxBytes + 1); answer.read > most { // the two locations of metadata
+		t.Errorf("%d bytes read, want at most %d", answer.read, most)
 	}
 }
 
 func TestOpenIDProvidersAreFound(t *testing.T) {
 	p := newProvider(t)
-	p.issuer += "/tenant/" // a path and a slash, as some providers have them
+	p.issuer += "/tenant/" // a path and a trailing slash, like some providers
 	p.answers["/tenant"+oauth.WellKnownOpenIDConfiguration] = func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, map[string]any{"issuer": p.issuer, "jwks_uri": testIssuer + "/jwks"})
 	}
 	h := p.guard(t, nil).Require()(whoami)
 	accepted(t, call(h, "Bearer "+p.token(t, "at+jwt", map[string]any{"iss": p.issuer})), "alice")
 	if p.hit("/.well-known/oauth-authorization-server/tenant") != 1 {
-		t.Error("the location of RFC 8414 was not asked first")
+		t.Error("the location of RFC 8414 was not tried first")
 	}
 }
 

@@ -21,16 +21,16 @@ const (
 	testResource = "https://api.example.com/notes"
 )
 
-// provider is a small authorization server. As an http.RoundTripper it answers without a
-// network, so that tests own the time.
+// provider is a small authorization server. It is an http.RoundTripper, so that tests need no
+// network and can run in a synctest bubble.
 type provider struct {
 	mu       sync.Mutex
 	issuer   string
 	keys     map[string]*jose.Signer // by kid
 	down     bool
 	hits     map[string]int              // requests by path
-	answers  map[string]http.HandlerFunc // in place of what a path answers
-	active   map[string]map[string]any   // introspection answers by token
+	answers  map[string]http.HandlerFunc // handlers that replace those of a path
+	active   map[string]map[string]any   // introspection responses by token
 	lastAuth string                      // of the introspection endpoint
 }
 
@@ -59,7 +59,7 @@ func (p *provider) addKey(t testing.TB, kid string) {
 	p.keys[kid] = signer
 }
 
-// with changes the provider while nobody asks it.
+// with changes the provider under its lock.
 func (p *provider) with(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,7 +124,7 @@ func writeJSON(w http.ResponseWriter, value any) {
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-// claims are those of a good token, changed; nil removes one.
+// claims returns the claims of a valid token with changes; nil removes a claim.
 func claims(changes map[string]any) map[string]any {
 	now := time.Now().Unix()
 	all := map[string]any{
@@ -157,7 +157,7 @@ func (p *provider) signed(t testing.TB, kid, typ string, claims map[string]any) 
 	return token
 }
 
-// guard returns a resource server of p; its introspection is on if clientID is set.
+// guard returns a resource server that trusts p.
 func (p *provider) guard(t testing.TB, change func(*Config)) *ResourceServer {
 	t.Helper()
 	config := Config{
@@ -176,7 +176,7 @@ func (p *provider) guard(t testing.TB, change func(*Config)) *ResourceServer {
 
 func introspecting(c *Config) { c.ClientID, c.ClientSecret = "api", "secret" }
 
-// whoami answers with the subject of the token.
+// whoami responds with the subject of the token.
 var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	token, ok := TokenFromContext(r.Context())
 	if !ok {
@@ -186,7 +186,7 @@ var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, token.Subject)
 })
 
-// call sends a request with the given Authorization fields.
+// call sends a request with the given Authorization headers.
 func call(h http.Handler, authorization ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, testResource, nil)
 	for _, value := range authorization {
@@ -223,6 +223,6 @@ func accepted(t testing.TB, w *httptest.ResponseRecorder, subject string) {
 func unavailable(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("WWW-Authenticate") != "" {
-		t.Fatalf("%d, want 503 without a challenge; %s", w.Code, w.Header().Get("WWW-Authenticate"))
+		t.Fatalf("status %d, want 503 without a challenge; %s", w.Code, w.Header().Get("WWW-Authenticate"))
 	}
 }

@@ -42,11 +42,11 @@ func TestValidTokenReachesTheHandler(t *testing.T) {
 	}
 	accepted(t, call(s.Require()(whoami), "Bearer "+p.token(t, "application/at+jwt", nil)), "alice")
 	if _, ok := TokenFromContext(t.Context()); ok {
-		t.Error("a token where there is none")
+		t.Error("a token without a request")
 	}
 }
 
-func TestRS01_IssuerAndAudienceAreDemanded(t *testing.T) {
+func TestRS01_IssuerAndAudienceAreRequired(t *testing.T) {
 	for name, config := range map[string]Config{
 		"nothing":             {},
 		"no resource":         {Issuer: testIssuer},
@@ -67,7 +67,7 @@ func TestRS01_IssuerAndAudienceAreDemanded(t *testing.T) {
 	}
 }
 
-func TestOnlyTheNamedAlgorithmsSign(t *testing.T) {
+func TestOnlyConfiguredAlgorithmsAreAccepted(t *testing.T) {
 	p := newProvider(t)
 	key, err := jose.GenerateKey(jose.EdDSA)
 	if err != nil {
@@ -87,22 +87,22 @@ func TestRS01_EveryClaimIsChecked(t *testing.T) {
 	h := p.guard(t, nil).Require("notes.read")(whoami)
 	now := time.Now().Unix()
 	for name, changes := range map[string]map[string]any{
-		"no iss":            {"iss": nil},
-		"another iss":       {"iss": "https://evil.example.com"},
-		"iss with a slash":  {"iss": testIssuer + "/"},
-		"no aud":            {"aud": nil},
-		"empty aud":         {"aud": []string{}},
-		"prefix of aud":     {"aud": strings.TrimSuffix(testResource, "s")},
-		"no exp":            {"exp": nil},
-		"expired":           {"exp": now - 11},
-		"exp as text":       {"exp": fmt.Sprint(now + 300)},
-		"not before":        {"nbf": now + 60},
-		"issued later":      {"iat": now + 60},
-		"no sub":            {"sub": nil},
-		"sub as number":     {"sub": 1},
-		"scope as array":    {"scope": []string{"notes.read"}},
-		"bound to a key":    {"cnf": map[string]string{"jkt": "x"}},
-		"auth_time as text": {"auth_time": "now"},
+		"no iss":                {"iss": nil},
+		"another iss":           {"iss": "https://evil.example.com"},
+		"iss with a slash":      {"iss": testIssuer + "/"},
+		"no aud":                {"aud": nil},
+		"empty aud":             {"aud": []string{}},
+		"prefix of aud":         {"aud": strings.TrimSuffix(testResource, "s")},
+		"no exp":                {"exp": nil},
+		"expired":               {"exp": now - 11},
+		"exp as a string":       {"exp": fmt.Sprint(now + 300)},
+		"not before":            {"nbf": now + 60},
+		"issued in the future":  {"iat": now + 60},
+		"no sub":                {"sub": nil},
+		"sub as number":         {"sub": 1},
+		"scope as array":        {"scope": []string{"notes.read"}},
+		"bound to a key":        {"cnf": map[string]string{"jkt": "x"}},
+		"auth_time as a string": {"auth_time": "now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, call(h, "Bearer "+p.token(t, "at+jwt", changes)), http.StatusUnauthorized, oauth.InvalidToken)
@@ -119,7 +119,7 @@ func TestST09_TokenForAnotherResourceIsRefused(t *testing.T) {
 	}
 }
 
-func TestJW21_OtherJWTsAreNoAccessTokens(t *testing.T) {
+func TestJW21_OtherJWTsAreRejected(t *testing.T) {
 	p := newProvider(t)
 	h := p.guard(t, nil).Require()(whoami)
 	for _, typ := range []string{"", "JWT", "logout+jwt", "client-authentication+jwt", "dpop+jwt", "oauth-authz-req+jwt", "secevent+jwt", "token-introspection+jwt"} {
@@ -201,19 +201,19 @@ func TestRS05_Challenges(t *testing.T) {
 	if bare.Param("error_description") != "" || bare.Param("resource_metadata") != metadata {
 		t.Errorf("without a token: %v", bare)
 	}
-	// Another scheme is an unsupported way to authenticate, not a bad token (RFC 6750,
+	// Another scheme is an unsupported authentication method, not an invalid token (RFC 6750,
 	// section 3.1).
 	refused(t, call(s.Require()(whoami), "Basic YTpi"), http.StatusUnauthorized, "")
 	secret := p.token(t, "at+jwt", map[string]any{"iss": "https://evil.example.com", "sub": "sEcReT"})
 	w := call(s.Require()(whoami), "Bearer "+secret)
 	invalid := refused(t, w, http.StatusUnauthorized, oauth.InvalidToken)
 	if invalid.Param("resource_metadata") != metadata {
-		t.Errorf("with a bad token: %v", invalid)
+		t.Errorf("with an invalid token: %v", invalid)
 	}
 	all := fmt.Sprint(w.Header(), w.Body)
 	for _, leak := range []string{secret, "sEcReT", "evil", "go:", ".go"} {
 		if strings.Contains(all, leak) {
-			t.Errorf("the answer repeats %q: %s", leak, all)
+			t.Errorf("the response contains %q: %s", leak, all)
 		}
 	}
 	if w.Header().Get("Cache-Control") != "no-store" {
@@ -250,7 +250,7 @@ func TestStepUp(t *testing.T) { // RFC 9470, section 3
 	}
 }
 
-func TestRS06_TokenElsewhereIsNoToken(t *testing.T) {
+func TestRS06_TokensOutsideTheHeaderAreIgnored(t *testing.T) {
 	p := newProvider(t)
 	h := p.guard(t, nil).Require()(whoami)
 	token := p.token(t, "at+jwt", nil)
@@ -297,21 +297,21 @@ func TestHP09_OneWellFormedAuthorizationHeader(t *testing.T) {
 	refused(t, w, http.StatusBadRequest, oauth.InvalidRequest)
 }
 
-func TestRS07_RequestsDoNotSeeEachOther(t *testing.T) {
+func TestRS07_RequestsAreIsolated(t *testing.T) {
 	p := newProvider(t)
 	s := p.guard(t, introspecting)
-	// A handler that spoils what it was given must not spoil it for others.
+	// A handler that changes its token must not affect other requests.
 	api := httptest.NewServer(s.Require()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := TokenFromContext(r.Context())
 		subject := token.Subject
-		token.Subject, token.Claims["sub"] = "nobody", "nobody"
-		token.Scope[0], token.Audience[0] = "admin", "nobody"
+		token.Subject, token.Claims["sub"] = "mallory", "mallory"
+		token.Scope[0], token.Audience[0] = "admin", "mallory"
 		_, _ = io.WriteString(w, subject)
 	})))
 	defer api.Close()
 	var wait sync.WaitGroup
 	for n := range 8 {
-		subject := fmt.Sprintf("person-%d", n)
+		subject := fmt.Sprintf("user-%d", n)
 		token := "opaque-" + subject
 		if n%2 == 0 {
 			token = p.token(t, "at+jwt", map[string]any{"sub": subject})
@@ -331,7 +331,7 @@ func TestRS07_RequestsDoNotSeeEachOther(t *testing.T) {
 				body, _ := io.ReadAll(response.Body)
 				_ = response.Body.Close()
 				if string(body) != subject {
-					t.Errorf("%s was answered %d %s", subject, response.StatusCode, body)
+					t.Errorf("%s: status %d, %s", subject, response.StatusCode, body)
 				}
 			}
 		})

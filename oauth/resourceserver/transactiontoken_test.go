@@ -61,7 +61,7 @@ func TestTransactionTokenReachesTheHandler(t *testing.T) {
 		t.Errorf("status %d", answer.StatusCode)
 	}
 	if forwarded != raw {
-		t.Errorf("the next service gets %q", forwarded)
+		t.Errorf("the next service got %q", forwarded)
 	}
 }
 
@@ -75,15 +75,15 @@ func TestTransactionTokenIsRefused(t *testing.T) {
 	}{
 		{"none", nil, http.StatusUnauthorized},
 		{"two", []string{good, good}, http.StatusUnauthorized},
-		{"no JWT", []string{"secret"}, http.StatusUnauthorized},
-		{"an access token of the same people", []string{p.token(t, "at+jwt", transactionClaims(nil))}, http.StatusUnauthorized},
-		{"a JWT of no kind", []string{p.token(t, "JWT", transactionClaims(nil))}, http.StatusUnauthorized},
+		{"not a JWT", []string{"secret"}, http.StatusUnauthorized},
+		{"an access token of the same user", []string{p.token(t, "at+jwt", transactionClaims(nil))}, http.StatusUnauthorized},
+		{"a plain JWT", []string{p.token(t, "JWT", transactionClaims(nil))}, http.StatusUnauthorized},
 		{"another trust domain", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"aud": "other.example"}))}, http.StatusUnauthorized},
 		{"the API itself as audience", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"aud": testResource}))}, http.StatusUnauthorized},
 		{"another issuer", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"iss": "https://evil.example.com"}))}, http.StatusUnauthorized},
 		{"expired", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"exp": 1700000000}))}, http.StatusUnauthorized},
-		{"without an end", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"exp": nil}))}, http.StatusUnauthorized},
-		{"without a beginning", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"iat": nil}))}, http.StatusUnauthorized},
+		{"without exp", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"exp": nil}))}, http.StatusUnauthorized},
+		{"without iat", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"iat": nil}))}, http.StatusUnauthorized},
 		{"without txn", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"txn": nil}))}, http.StatusUnauthorized},
 		{"without req_wl", []string{p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"req_wl": nil}))}, http.StatusUnauthorized},
 		{"changed", []string{good[:len(good)-4] + "AAAA"}, http.StatusUnauthorized},
@@ -103,13 +103,13 @@ func TestTransactionTokenIsRefused(t *testing.T) {
 	}
 }
 
-// What proves nothing of its bearer is no key to an API.
-func TestTransactionTokenIsNoAccessToken(t *testing.T) {
+// A transaction token is not accepted as an access token.
+func TestTransactionTokenIsNotAnAccessToken(t *testing.T) {
 	p := newProvider(t)
 	token := p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"aud": []string{testTrustDomain, testResource}, "client_id": "app"}))
 	refused(t, call(transactionGuard(t, p).Require()(whoami), "Bearer "+token), http.StatusUnauthorized, "invalid_token")
 	answer := callWithTransaction(p.guard(t, nil).RequireTransaction()(whoami), p.token(t, "txntoken+jwt", transactionClaims(nil)))
 	if answer.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("without a trust domain: %d", answer.StatusCode)
+		t.Errorf("without a trust domain: status %d", answer.StatusCode)
 	}
 }

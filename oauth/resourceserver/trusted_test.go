@@ -28,7 +28,7 @@ func (w world) RoundTrip(r *http.Request) (*http.Response, error) {
 	return recorder.Result(), nil
 }
 
-// vendor is another maker's server: it signs with RS256 and a typ of its own.
+// vendor is the server of another vendor, which signs with RS256 and its own typ.
 type vendor struct {
 	issuer, host string
 	jwksPath     string
@@ -49,7 +49,7 @@ var vendorKey = func() *jose.Signer {
 
 func (v vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == v.jwksPath {
-		// One odd key must not take the others away.
+		// One bad key must not make the others unusable.
 		public, _ := json.Marshal(v.signer.Public())
 		writeJSON(w, map[string]any{"keys": []any{json.RawMessage(public), map[string]any{"kty": "oct", "k": "AA"}, "odd"}})
 		return
@@ -73,9 +73,9 @@ const (
 	entraAPI    = "00001111-aaaa-2222-bbbb-3333cccc4444"
 )
 
-// otherServers are servers whose tokens differ from RFC 9068, each with what has its access
-// tokens accepted, an access token as it issues them, and an ID token. The shapes are those
-// of the makers' documentation.
+// otherServers are servers whose tokens differ from RFC 9068, each with the configuration that
+// accepts its access tokens, one of its access tokens, and an ID token. The claims are from
+// the vendors' documentation.
 var otherServers = map[string]struct {
 	vendor vendor
 	trust  Issuer
@@ -251,7 +251,7 @@ func TestTokensOfOtherServers(t *testing.T) {
 			if test.typ == "at+jwt" {
 				return
 			}
-			// Each relaxation must be asked for.
+			// Each relaxation must be configured.
 			strict := test.trust
 			strict.InsecureTypes = nil
 			if strict.Audiences == nil {
@@ -267,9 +267,9 @@ func TestTokensOfOtherServers(t *testing.T) {
 	}
 }
 
-// The issuer that a token names selects its keys and its audiences. What is relaxed for one
-// issuer is relaxed for no other.
-func TestIssuersDoNotVouchForEachOther(t *testing.T) {
+// The iss of a token selects its keys and its audiences. Relaxations for one issuer do not
+// apply to another.
+func TestIssuersAreIsolated(t *testing.T) {
 	own, other := newProvider(t), newProvider(t)
 	other.issuer = "https://other.example.com"
 	network := world{"login.example.com": own, "other.example.com": other}
@@ -286,12 +286,12 @@ func TestIssuersDoNotVouchForEachOther(t *testing.T) {
 		"other's":                          {other, "at+jwt", map[string]any{"iss": other.issuer, "aud": "notes", "scp": []string{"notes.read"}}, true},
 		"other's as JWT":                   {other, "JWT", map[string]any{"iss": other.issuer, "aud": "notes"}, true},
 		"own as JWT":                       {own, "JWT", nil, false},
-		"own, signed by the other":         {other, "at+jwt", nil, false},
-		"other's, signed by the own":       {own, "at+jwt", map[string]any{"iss": other.issuer, "aud": "notes"}, false},
-		"own, for the other's audience":    {own, "at+jwt", map[string]any{"aud": "notes"}, false},
-		"other's, for the own audience":    {other, "at+jwt", map[string]any{"iss": other.issuer}, false},
-		"of nobody":                        {own, "at+jwt", map[string]any{"iss": nil}, false},
-		"of an issuer that nobody trusts":  {own, "at+jwt", map[string]any{"iss": "https://evil.example.com"}, false},
+		"own, signed by other":             {other, "at+jwt", nil, false},
+		"other's, signed by own":           {own, "at+jwt", map[string]any{"iss": other.issuer, "aud": "notes"}, false},
+		"own, for other's audience":        {own, "at+jwt", map[string]any{"aud": "notes"}, false},
+		"other's, for own audience":        {other, "at+jwt", map[string]any{"iss": other.issuer}, false},
+		"without iss":                      {own, "at+jwt", map[string]any{"iss": nil}, false},
+		"of an untrusted issuer":           {own, "at+jwt", map[string]any{"iss": "https://evil.example.com"}, false},
 		"of the issuer with another slash": {own, "at+jwt", map[string]any{"iss": own.issuer + "/"}, false},
 	} {
 		_, err := guard.Validate(t.Context(), test.signer.token(t, test.typ, test.claims))
@@ -301,7 +301,7 @@ func TestIssuersDoNotVouchForEachOther(t *testing.T) {
 	}
 	h := guard.Require("notes.read")(whoami)
 	accepted(t, call(h, "Bearer "+other.token(t, "at+jwt", map[string]any{"iss": other.issuer, "aud": "notes", "scope": nil, "scp": []string{"notes.read"}})), "alice")
-	// A scope is looked for where that issuer writes it.
+	// The scope is read from that issuer's claims.
 	refused(t, call(h, "Bearer "+other.token(t, "at+jwt", map[string]any{"iss": other.issuer, "aud": "notes"})), http.StatusForbidden, oauth.InsufficientScope)
 	refused(t, call(h, "Bearer "+own.token(t, "at+jwt", map[string]any{"scope": []string{"notes.read"}})), http.StatusUnauthorized, oauth.InvalidToken)
 
@@ -309,12 +309,12 @@ func TestIssuersDoNotVouchForEachOther(t *testing.T) {
 	guard.Metadata().ServeHTTP(w, httptest.NewRequest(http.MethodGet, guard.MetadataPath(), nil))
 	var metadata oauth.ProtectedResourceMetadata
 	if err := json.Unmarshal(w.Body.Bytes(), &metadata); err != nil || !slices.Equal(metadata.AuthorizationServers, []string{own.issuer, other.issuer}) {
-		t.Errorf("the metadata names %v (%v)", metadata.AuthorizationServers, err)
+		t.Errorf("the metadata has %v (%v)", metadata.AuthorizationServers, err)
 	}
 }
 
-// A token of another issuer is not shown to the one that introspects.
-func TestTokensAreShownToTheirIssuerAlone(t *testing.T) {
+// A token of another issuer is not sent to the introspection endpoint.
+func TestTokensAreIntrospectedOnlyAtTheirIssuer(t *testing.T) {
 	own, other := newProvider(t), newProvider(t)
 	other.issuer = "https://other.example.com"
 	guard := foreignGuard(t, world{"login.example.com": own, "other.example.com": other}, Config{
@@ -325,7 +325,7 @@ func TestTokensAreShownToTheirIssuerAlone(t *testing.T) {
 		t.Error(err)
 	}
 	if n := own.hit("/introspect"); n != 0 {
-		t.Errorf("the other issuer was shown the token %d times", n)
+		t.Errorf("the token was sent to the other issuer %d times", n)
 	}
 }
 
@@ -348,16 +348,16 @@ func TestMalformedScopeClaims(t *testing.T) {
 
 func TestIssuersAreChecked(t *testing.T) {
 	for name, config := range map[string]Config{
-		"nobody":                       {Resource: testResource},
+		"no authorization server":      {Resource: testResource},
 		"no audience":                  {Issuers: []Issuer{{Issuer: testIssuer}}},
 		"an empty audience":            {Issuers: []Issuer{{Issuer: testIssuer, Audiences: []string{""}}}},
 		"an empty client":              {Issuers: []Issuer{{Issuer: testIssuer, Audiences: []string{"a"}, InsecureClientIDs: []string{""}}}},
 		"twice":                        {Issuer: testIssuer, Resource: testResource, Issuers: []Issuer{{Issuer: testIssuer}}},
-		"keys without encryption":      {Issuers: []Issuer{{Issuer: testIssuer, Audiences: []string{"a"}, JWKSURI: "http://login.example.com/keys"}}},
+		"keys over http":               {Issuers: []Issuer{{Issuer: testIssuer, Audiences: []string{"a"}, JWKSURI: "http://login.example.com/keys"}}},
 		"unencrypted":                  {Issuers: []Issuer{{Issuer: "http://login.example.com", Audiences: []string{"a"}}}},
-		"introspection without a main": {ClientID: "api", Issuers: []Issuer{{Issuer: testIssuer, Audiences: []string{"a"}}}},
+		"introspection without Issuer": {ClientID: "api", Issuers: []Issuer{{Issuer: testIssuer, Audiences: []string{"a"}}}},
 		"no resource":                  {Issuer: testIssuer},
-		"a resource that is no URI":    {Issuer: testIssuer, Resource: "notes"},
+		"a resource that is not a URI": {Issuer: testIssuer, Resource: "notes"},
 	} {
 		if _, err := New(config); err == nil {
 			t.Errorf("%s: taken", name)

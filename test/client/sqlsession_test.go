@@ -51,7 +51,7 @@ func newStore(t *testing.T, config sqlsession.Config) *sqlsession.Store {
 	return store
 }
 
-// databases runs a test on each kind of database.
+// databases runs a test with each kind of database.
 func databases(t *testing.T, run func(t *testing.T, dialect sqlsession.Dialect, db func(t *testing.T) *sql.DB)) {
 	t.Run("SQLite", func(t *testing.T) { run(t, sqlsession.SQLite, sqlite) })
 	t.Run("PostgreSQL", func(t *testing.T) {
@@ -67,7 +67,7 @@ func databases(t *testing.T, run func(t *testing.T, dialect sqlsession.Dialect, 
 			if _, err := db.ExecContext(t.Context(), fmt.Sprintf("ALTER DATABASE %q SET default_transaction_isolation = 'serializable'", name)); err != nil {
 				t.Fatal(err)
 			}
-			db.SetMaxIdleConns(0) // the connection that was opened before
+			db.SetMaxIdleConns(0) // closes the connection from before
 			return db
 		})
 	})
@@ -84,7 +84,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// dump is everything that is in the table.
+// dump returns the contents of the table.
 func dump(t *testing.T, db *sql.DB) string {
 	t.Helper()
 	rows, err := db.QueryContext(t.Context(), "SELECT id, issuer, subject, sid, expires, version, sealed FROM relying_party_sessions")
@@ -108,7 +108,7 @@ func dump(t *testing.T, db *sql.DB) string {
 	return all.String()
 }
 
-func TestSecretsAreSealedAtRest(t *testing.T) {
+func TestSessionsAreEncryptedAtRest(t *testing.T) {
 	databases(t, func(t *testing.T, dialect sqlsession.Dialect, open func(t *testing.T) *sql.DB) {
 		db := open(t)
 		store := newStore(t, sqlsession.Config{DB: db, Dialect: dialect})
@@ -121,14 +121,14 @@ func TestSecretsAreSealedAtRest(t *testing.T) {
 			"access token": s.Tokens.AccessToken, "refresh token": s.Tokens.RefreshToken, "ID token": s.Tokens.IDToken, "claims": `"name"`, "data": "editor",
 		} {
 			if strings.Contains(stored, secret) {
-				t.Errorf("the database shows the %s", name)
+				t.Errorf("the database contains the %s in plain text", name)
 			}
 		}
-		if !strings.Contains(stored, s.Subject) { // or the test looks elsewhere
-			t.Error("the row is not there")
+		if !strings.Contains(stored, s.Subject) { // otherwise the test reads the wrong table
+			t.Error("the row is missing")
 		}
-		// A row in the place of another opens nothing: who can write to the database cannot
-		// give one user's session to another.
+		// A session cannot be decrypted in another row, so that write access to the database
+		// is not enough to give one user's session to another.
 		other := sessiontest.Session()
 		if err := store.Put(t.Context(), other); err != nil {
 			t.Fatal(err)
@@ -137,7 +137,7 @@ func TestSecretsAreSealedAtRest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := store.Get(t.Context(), other.ID); err == nil {
-			t.Errorf("another row's session is got: %v", got.Subject)
+			t.Errorf("another row's session was decrypted: %v", got.Subject)
 		}
 	})
 }
@@ -152,17 +152,17 @@ func TestKeysCanBeReplaced(t *testing.T) {
 	both := newStore(t, sqlsession.Config{DB: db, Dialect: sqlsession.SQLite, Key: second, OlderKeys: [][]byte{first}})
 	got, err := both.Get(t.Context(), s.ID)
 	if err != nil || got == nil {
-		t.Fatalf("by the older key: %v", err)
+		t.Fatalf("with the older key: %v", err)
 	}
 	after := newStore(t, sqlsession.Config{DB: db, Dialect: sqlsession.SQLite, Key: second})
 	if _, err := after.Get(t.Context(), s.ID); err == nil {
-		t.Error("opened without the key that sealed it")
+		t.Error("decrypted without its key")
 	}
 	if ok, err := both.Replace(t.Context(), got); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if got, err := after.Get(t.Context(), s.ID); err != nil || got == nil {
-		t.Errorf("what was stored again is not sealed by the new key: %v", err)
+		t.Errorf("a session that was stored again is not encrypted with the new key: %v", err)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestExpiredSessionsAreRemoved(t *testing.T) {
 			old()
 		}
 		if n := rows(); n > 200 {
-			t.Errorf("%d of 300 expired sessions are still there", n)
+			t.Errorf("%d of 300 expired sessions were not removed", n)
 		}
 		if err := store.Put(t.Context(), sessiontest.Session()); err != nil {
 			t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package sessiontest checks that a store keeps the contract of client.SessionStore. Run it in
-// the tests of a store:
+// Package sessiontest tests implementations of client.SessionStore. Call Run in the tests of a
+// store:
 //
 //	func TestStore(t *testing.T) {
 //		sessiontest.Run(t, func(t *testing.T) client.SessionStore { return newStore(t) })
@@ -19,29 +19,29 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// Run checks a store. open returns one that is empty, or that holds sessions of nobody here;
-// it is called for each case.
+// Run tests a store. open is called for each test case and returns a store that is empty or has
+// sessions of other users.
 func Run(t *testing.T, open func(t *testing.T) client.SessionStore) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, client.SessionStore)
 	}{
-		{"what is put can be got, whole", roundTrip},
+		{"sessions are stored completely", roundTrip},
 		{"unknown IDs have no session", unknown},
-		{"an expired session is gone", expired},
-		{"a session that was got is the caller's own", ownCopy},
-		{"replacing counts versions", versions},
-		{"of those who replace one version, one wins", race},
-		{"nobody's change is lost", increments},
+		{"expired sessions are not returned", expired},
+		{"the returned session belongs to the caller", ownCopy},
+		{"Replace increments the version", versions},
+		{"of concurrent Replace calls, one succeeds", race},
+		{"no concurrent change is lost", increments},
 		{"an ended session does not come back", ended},
-		{"deleting and replacing at once leave nothing", deleteRace},
-		{"signing out ends what it names", signedOut},
+		{"concurrent Delete and Replace leave no session", deleteRace},
+		{"DeleteSignedOut deletes the right sessions", signedOut},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }
 
-// Session returns a session with everything in it, of a user who is named by no other.
+// Session returns a session with all fields set, of a new user.
 func Session() *client.Session {
 	now := time.Now().Round(0).UTC().Truncate(time.Second)
 	subject := "user-" + rand.Text()
@@ -94,7 +94,7 @@ func roundTrip(t *testing.T, store client.SessionStore) {
 	for _, s := range []*client.Session{want, other} {
 		got := get(t, store, s.ID)
 		if got == nil {
-			t.Fatal("the session is not there")
+			t.Fatal("the session is missing")
 		}
 		if put, got := normal(t, s), normal(t, got); !reflect.DeepEqual(put, got) {
 			t.Errorf("put %v, got %v", put, got)
@@ -104,14 +104,14 @@ func roundTrip(t *testing.T, store client.SessionStore) {
 		t.Fatal(err)
 	}
 	if get(t, store, want.ID) != nil || get(t, store, other.ID) == nil {
-		t.Error("deleting one session left it, or took another")
+		t.Error("Delete did not delete its session, or deleted another one")
 	}
 	if err := store.Delete(t.Context(), want.ID); err != nil {
-		t.Errorf("delete again: %v", err)
+		t.Errorf("second Delete: %v", err)
 	}
 }
 
-// normal is a session in a form that can be compared.
+// normal returns a session in a form that can be compared.
 func normal(t *testing.T, s *client.Session) map[string]any {
 	t.Helper()
 	document, err := json.Marshal(s)
@@ -135,7 +135,7 @@ func unknown(t *testing.T, store client.SessionStore) {
 		}
 	}
 	if replace(t, store, Session()) {
-		t.Error("a session was replaced that was never put")
+		t.Error("a session was replaced that was never stored")
 	}
 }
 
@@ -144,7 +144,7 @@ func expired(t *testing.T, store client.SessionStore) {
 	s.Expires = time.Now().Add(-time.Second)
 	put(t, store, s)
 	if get(t, store, s.ID) != nil {
-		t.Error("it is still there")
+		t.Error("the expired session was returned")
 	}
 	s.Expires = time.Now().Add(time.Hour)
 	if replace(t, store, s) || get(t, store, s.ID) != nil {
@@ -158,7 +158,7 @@ func ownCopy(t *testing.T, store client.SessionStore) {
 	first.Subject, first.Tokens, first.Renewing = "changed", &client.Tokens{AccessToken: "changed"}, time.Now()
 	again := get(t, store, s.ID)
 	if again.Subject != s.Subject || again.Tokens.AccessToken == "changed" {
-		t.Error("a change to what was got changed what is stored")
+		t.Error("a change of the returned session changed the stored one")
 	}
 }
 
@@ -169,7 +169,7 @@ func versions(t *testing.T, store client.SessionStore) {
 	first.Tokens = &client.Tokens{AccessToken: "second", TokenType: "Bearer"}
 	first.SessionID = "sid-" + rand.Text()
 	if !replace(t, store, first) {
-		t.Fatal("the present version was not replaced")
+		t.Fatal("the current version was not replaced")
 	}
 	second := get(t, store, s.ID)
 	if second.Version != stale.Version+1 || second.Tokens.AccessToken != "second" || second.SessionID != first.SessionID {
@@ -177,15 +177,15 @@ func versions(t *testing.T, store client.SessionStore) {
 	}
 	stale.Tokens = &client.Tokens{AccessToken: "stale", TokenType: "Bearer"}
 	if replace(t, store, &stale) {
-		t.Error("a version that is past was replaced")
+		t.Error("an old version was replaced")
 	}
 	future := *second
 	future.Version++
 	if replace(t, store, &future) {
-		t.Error("a version that is to come was replaced")
+		t.Error("a future version was replaced")
 	}
 	if got := get(t, store, s.ID); got.Tokens.AccessToken != "second" || got.Version != second.Version {
-		t.Error("a replacement that was refused left something behind")
+		t.Error("a rejected Replace changed the session")
 	}
 }
 
@@ -213,7 +213,7 @@ func race(t *testing.T, store client.SessionStore) {
 		}
 		all.Wait()
 		if winners != 1 {
-			t.Fatalf("%d replaced version %d", winners, present.Version)
+			t.Fatalf("%d Replace calls succeeded for version %d", winners, present.Version)
 		}
 	}
 }
@@ -246,7 +246,7 @@ func increments(t *testing.T, store client.SessionStore) {
 	}
 	all.Wait()
 	if got := len(get(t, store, s.ID).Data["count"]); got != workers*rounds {
-		t.Errorf("%d of %d changes are there", got, workers*rounds)
+		t.Errorf("%d of %d changes were stored", got, workers*rounds)
 	}
 }
 
@@ -278,7 +278,7 @@ func deleteRace(t *testing.T, store client.SessionStore) {
 		})
 		all.Wait()
 		if get(t, store, s.ID) != nil {
-			t.Fatal("a session is there that was deleted")
+			t.Fatal("a deleted session exists")
 		}
 	}
 }
