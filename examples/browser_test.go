@@ -11,11 +11,11 @@ import (
 	"github.com/valetkey/valetkey/internal/chromium"
 )
 
-// testBrowser walks the two single-page applications in a real Chromium, and listens to
-// what reaches it.
+// testBrowser signs in to the two single-page applications in Chromium, and checks what the
+// pages can read.
 func (w *world) testBrowser(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a browser takes seconds")
+		t.Skip("starts a browser")
 	}
 	w.start(t, strings.TrimPrefix(w.bff, "http://"), "bff", "-listen", strings.TrimPrefix(w.bff, "http://"), "-issuer", w.issuer, "-api", w.api)
 	w.start(t, strings.TrimPrefix(w.spa, "http://"), "spa", "-listen", strings.TrimPrefix(w.spa, "http://"), "-issuer", w.issuer, "-api", w.api)
@@ -50,7 +50,7 @@ func (w *world) testBrowser(t *testing.T) {
 	t.Run("RS-15", func(t *testing.T) {
 		kept, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])`))
 		if err != nil || strings.Contains(kept, "eyJ") || strings.Contains(kept, "vk_") || strings.Contains(kept, "bff-") {
-			t.Errorf("the page has %s (%v)", kept, err)
+			t.Errorf("the page can read %s (%v)", kept, err)
 		}
 		seen, err := chromedp.Run(ctx, chromedp.Evaluate[string](`Promise.all(["/auth/session", "/api/notes"].map(async path => {
 			const answer = await fetch(path, {headers: {"X-CSRF": "1"}}); return JSON.stringify([...answer.headers]) + await answer.text() })).then(all => all.join())`, chromedp.EvalAwaitPromise))
@@ -67,10 +67,10 @@ func (w *world) testBrowser(t *testing.T) {
 	}
 	kept, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify([{...localStorage}, {...sessionStorage}, location.href])`))
 	if want := `[{},{},"` + w.spa + `/"]`; err != nil || kept != want {
-		t.Errorf("the page leaves %s (%v)", kept, err)
+		t.Errorf("the page has stored %s (%v)", kept, err)
 	}
-	do("bring an answer that nobody asked for", chromedp.Navigate(w.spa+"/?code=stolen&state=guessed&iss="+w.issuer), chromedp.WaitNotVisible(chromedp.CSS("#sign-in")))
-	if text := shown(); !strings.Contains(text, "belongs to no sign-in") {
-		t.Errorf("a foreign answer: %s", text)
+	do("open an unsolicited authorization response", chromedp.Navigate(w.spa+"/?code=stolen&state=guessed&iss="+w.issuer), chromedp.WaitNotVisible(chromedp.CSS("#sign-in")))
+	if text := shown(); !strings.Contains(text, "does not belong to a sign-in") {
+		t.Errorf("unsolicited response: %s", text)
 	}
 }

@@ -1,4 +1,5 @@
-// Package examples starts the example programs as a reader would, and walks through them.
+// Package examples has the tests of the example programs. They start the programs as users
+// would, and use them.
 package examples
 
 import (
@@ -21,7 +22,7 @@ import (
 	"github.com/valetkey/valetkey/internal/person"
 )
 
-// world is the authorization server and the API of the examples, running.
+// world has the running authorization server and API of the examples.
 type world struct {
 	bin                 string
 	issuer, webapp, api string
@@ -53,14 +54,14 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// command makes a command of a built program, which ends with the test at the latest.
+// command returns a command that runs a built program and ends at the latest with the test.
 func (w *world) command(t *testing.T, program string, args ...string) *exec.Cmd {
 	command := exec.CommandContext(t.Context(), filepath.Join(w.bin, program), args...)
 	command.Stderr = t.Output()
 	return command
 }
 
-// start runs a server and waits until it listens.
+// start starts a server and waits until it listens.
 func (w *world) start(t *testing.T, address, program string, args ...string) {
 	t.Helper()
 	command := w.command(t, program, args...)
@@ -69,7 +70,7 @@ func (w *world) start(t *testing.T, address, program string, args ...string) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
-	t.Cleanup(func() { <-ended }) // its context has been cancelled by then
+	t.Cleanup(func() { <-ended }) // its context is canceled before
 	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -123,26 +124,26 @@ func (w *world) testWebApp(t *testing.T) {
 		if req.URL.Host == via[0].URL.Host {
 			return nil
 		}
-		return http.ErrUseLastResponse // the person goes there
+		return http.ErrUseLastResponse // the user follows this one
 	}}
-	if _, body := get(t, browser, w.webapp+"/"); !strings.Contains(body, "Nobody is signed in") {
+	if _, body := get(t, browser, w.webapp+"/"); !strings.Contains(body, "You are not signed in") {
 		t.Errorf("before: %s", body)
 	}
 	demo := person.New("demo", "valet-parking")
-	resp, _ := get(t, browser, w.webapp+"/notes") // leads to the sign-in
+	resp, _ := get(t, browser, w.webapp+"/notes") // redirects to sign-in
 	callback, err := demo.Visit(resp.Header.Get("Location"), w.webapp+"/auth/callback")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Another browser that got hold of the callback gets nowhere with it.
+	// The callback does not work in another browser.
 	if resp, body := get(t, http.DefaultClient, callback.String()); resp.StatusCode != http.StatusBadRequest {
-		t.Errorf("in another browser: %d %s", resp.StatusCode, body)
+		t.Errorf("in another browser: status %d, %s", resp.StatusCode, body)
 	}
 	if resp, body := get(t, browser, callback.String()); resp.Request.URL.Path != "/notes" || !strings.Contains(body, "Water the plants") {
-		t.Errorf("after the sign-in: %s %s", resp.Request.URL, body)
+		t.Errorf("after sign-in: %s %s", resp.Request.URL, body)
 	}
 	if _, body := get(t, browser, w.webapp+"/"); !strings.Contains(body, "Hello, Demo Person.") {
-		t.Errorf("at home: %s", body)
+		t.Errorf("home page: %s", body)
 	}
 	out, err := browser.Post(w.webapp+"/auth/sign-out", "", nil)
 	if err != nil {
@@ -153,8 +154,8 @@ func (w *world) testWebApp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, body := get(t, browser, home.String()); resp.Request.URL.Path != "/" || !strings.Contains(body, "Nobody is signed in") {
-		t.Errorf("after the sign-out: %s %s", resp.Request.URL, body)
+	if resp, body := get(t, browser, home.String()); resp.Request.URL.Path != "/" || !strings.Contains(body, "You are not signed in") {
+		t.Errorf("after sign-out: %s %s", resp.Request.URL, body)
 	}
 }
 
@@ -191,7 +192,7 @@ func (w *world) testNative(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := parse(t, rest); got.Client != "native" || got.Subject == "native" || len(got.Notes) != 1 {
-		t.Errorf("the API answered %s", rest)
+		t.Errorf("the API responded with %s", rest)
 	}
 }
 
@@ -228,7 +229,7 @@ func (w *world) testDevice(t *testing.T) {
 		t.Errorf("no QR code in %s", drawn)
 	}
 	if got := parse(t, []byte("{"+answered)); got.Client != "television" || got.Subject == "television" || len(got.Notes) != 1 {
-		t.Errorf("the API answered %s", answered)
+		t.Errorf("the API responded with %s", answered)
 	}
 }
 
@@ -238,10 +239,10 @@ func (w *world) testService(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := parse(t, out); got.Client != "service" || got.Subject != "service" || len(got.Notes) != 1 {
-		t.Errorf("the API answered %s", out)
+		t.Errorf("the API responded with %s", out)
 	}
 	if err := w.command(t, "service", "-issuer", w.issuer, "-api", w.api, "-secret", "wrong").Run(); err == nil {
-		t.Error("a wrong secret was taken")
+		t.Error("a wrong secret was accepted")
 	}
 }
 
@@ -277,7 +278,7 @@ func (w *world) testVoucher(t *testing.T) {
 		t.Errorf("the access token has %s, %v", claims, err)
 	}
 	if _, token := redeem("kiosk", "XK4-210"); w.callAPI(t, token).Subject == "kiosk" {
-		t.Error("the person's voucher is for the kiosk itself")
+		t.Error("the user's voucher results in a token for the kiosk itself")
 	}
 	for _, test := range []struct{ client, voucher string }{{"kiosk", "XK4-209"}, {"kiosk", "XK4-999"}, {"service", "XK4-211"}} {
 		if status, token := redeem(test.client, test.voucher); status != http.StatusBadRequest || token != "" {

@@ -1,5 +1,5 @@
-// Command api is an API: it answers whoever has an access token for it that allows what
-// they ask, and tells everybody else where to get one.
+// Command api is an API that requires access tokens. The response to requests without one says
+// where clients can get it.
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api
@@ -35,15 +35,15 @@ func main() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /notes", guard.Require("notes.read")(http.HandlerFunc(n.list)))
 	mux.Handle("POST /notes", guard.Require("notes.write")(http.HandlerFunc(n.add)))
-	// By this document a client that knows the API alone finds the authorization server.
+	// Clients use this document to find the authorization server.
 	mux.Handle("GET "+guard.MetadataPath(), guard.Metadata())
 	log.Print(resource)
 	server := &http.Server{Addr: *listen, Handler: forScriptsOf(*browser, mux), ReadHeaderTimeout: 5 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }
 
-// forScriptsOf lets scripts of one origin call the API: a single-page application that is a
-// client itself.
+// forScriptsOf allows scripts of one origin to call the API: those of a single-page
+// application that is itself a client.
 func forScriptsOf(origin string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Origin")
@@ -59,24 +59,24 @@ func forScriptsOf(origin string, next http.Handler) http.Handler {
 	})
 }
 
-// notes are kept for each subject: a person, or a client that speaks for itself.
+// notes has the notes of each subject: a user, or a client that calls the API for itself.
 type notes struct {
 	mu        sync.Mutex
 	ofSubject map[string][]string
 }
 
 func (n *notes) list(w http.ResponseWriter, r *http.Request) {
-	token, _ := resourceserver.TokenFromContext(r.Context()) // Require put it there
+	token, _ := resourceserver.TokenFromContext(r.Context()) // set by Require
 	n.mu.Lock()
 	texts := slices.Clone(n.ofSubject[token.Subject])
 	n.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	answer := struct {
+	response := struct {
 		Subject string   `json:"subject"`
 		Client  string   `json:"client"`
 		Notes   []string `json:"notes"`
 	}{token.Subject, token.ClientID, append([]string{"Water the plants"}, texts...)}
-	if err := json.NewEncoder(w).Encode(answer); err != nil {
+	if err := json.NewEncoder(w).Encode(response); err != nil {
 		log.Print(err)
 	}
 }

@@ -1,6 +1,5 @@
-// Command bff is a single-page application behind a backend of its own: the page runs in the
-// browser and has no tokens, the backend signs people in and calls the API for the page (RFC
-// 10017, section 6.1).
+// Command bff is a single-page application with a backend. The page in the browser has no
+// tokens; the backend signs users in and calls the API for the page (RFC 10017, section 6.1).
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api &
@@ -63,8 +62,8 @@ func newHandler(base, issuer, api string) (http.Handler, error) {
 	return mux, nil
 }
 
-// withPolicy lets the page run its own scripts and reach its own origin, and nothing else.
-// The form that signs out leads on to the provider.
+// withPolicy restricts the page to its own scripts and its own origin. form-action includes the
+// provider, because the sign-out form redirects there.
 func withPolicy(endSession string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; form-action 'self' "+endSession+"; base-uri 'none'; frame-ancestors 'none'")

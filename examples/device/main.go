@@ -1,6 +1,6 @@
-// Command device is a program on a machine without a browser, as a television or a server
-// reached by ssh: it shows a code, and the person allows it what it asks in a browser
-// elsewhere (RFC 8628).
+// Command device is a program on a device without a browser, such as a television or a server
+// that is used over SSH. It shows a code, and the user allows access in a browser on another
+// device (RFC 8628).
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api &
@@ -46,7 +46,7 @@ func run(ctx context.Context, issuer, api string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("or point a phone at this; it must show the same code.\n\n%s\n", code)
+		fmt.Printf("or scan this QR code. Check that the page shows the same code.\n\n%s\n", code)
 	}
 	tokens, err := c.WaitForDevice(ctx, device)
 	if err != nil {

@@ -1,12 +1,11 @@
-// Command embedding is an application with an authorization server of its own. It mounts
-// Valetkey below /auth, beside its own pages, and declares the clients, the API and the
-// person that the other examples use. A grant type of its own, and claims that it adds, are
-// in voucher.go.
+// Command embedding is an application with an embedded authorization server. It serves Valetkey
+// below /auth, next to its own pages, and declares the clients, the API and the user of the
+// other examples. voucher.go adds a grant type and claims.
 //
 //	go run ./examples/embedding
 //
-// The person is "demo", with the password "valet-parking". Data is kept in memory unless
-// -database says otherwise, for example -database sqlite:embedding.db.
+// Sign in as "demo" with the password "valet-parking". Data is kept in memory, or in the
+// database in -database, for example sqlite:embedding.db.
 package main
 
 import (
@@ -29,7 +28,7 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
-	database := flag.String("database", "sqlite::memory:", "where data is kept")
+	database := flag.String("database", "sqlite::memory:", "the database")
 	webapp := flag.String("webapp", "http://127.0.0.1:8081", "URL of the web application")
 	bff := flag.String("bff", "http://127.0.0.1:8083", "URL of the single-page application with a backend")
 	spa := flag.String("spa", "http://127.0.0.1:8084", "URL of the single-page application without one")
@@ -56,10 +55,10 @@ func run(ctx context.Context, listen, database string, declared configuration.De
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "This is an application of its own; its authorization server is below /auth.")
+		fmt.Fprintln(w, "This is the application. Its authorization server is below /auth.")
 	})
 	mux.Handle("/auth/", auth)
-	// RFC 8414 puts this document before the issuer's path.
+	// RFC 8414, section 3.1: this path comes before the path of the issuer.
 	mux.Handle("/.well-known/oauth-authorization-server/auth", auth)
 
 	server := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
@@ -76,13 +75,13 @@ func run(ctx context.Context, listen, database string, declared configuration.De
 	}
 }
 
-// declarations are what a configuration file would say. The secrets are for this example
-// alone: a real one comes from "openssl rand -base64 32".
+// declarations returns what would otherwise be in a configuration file. The secrets are for
+// this example only: generate real ones, for example with "openssl rand -base64 32".
 func declarations(webapp, bff, spa, api string) configuration.Declarations {
 	return configuration.Declarations{
 		Scopes: []record.Scope{
 			{Name: "notes.read", Description: "Read your notes"},
-			{Name: "notes.write", Description: "Write notes in your name", Optional: true},
+			{Name: "notes.write", Description: "Write notes for you", Optional: true},
 		},
 		Resources: []record.Resource{{Identifier: api, Name: "Notes", Scopes: []string{"notes.read", "notes.write"}}},
 		Users:     []configuration.User{{Username: "demo", Password: "valet-parking", Name: "Demo Person", Email: "demo@example.com"}},
@@ -103,7 +102,7 @@ func declarations(webapp, bff, spa, api string) configuration.Declarations {
 				Scope:                  "openid profile offline_access notes.read",
 			}},
 			{ID: "spa", ClientMetadata: oauth.ClientMetadata{
-				ClientName:   "Notes in the browser alone",
+				ClientName:   "Notes in the browser, without a backend",
 				RedirectURIs: []string{spa + "/"},
 				Scope:        "notes.read",
 			}},

@@ -1,9 +1,9 @@
-// Command mcp is an MCP server behind an authorization server: it keeps notes, and its
-// tools are for whoever has an access token that allows them.
+// Command mcp is an MCP server that stores notes. Its tools require access tokens with the
+// right scopes.
 //
 //	go run ./examples/mcp -issuer http://127.0.0.1:8080
 //
-// docs/guides/mcp.md has the authorization server's side.
+// docs/guides/mcp.md describes the configuration of the authorization server.
 package main
 
 import (
@@ -38,16 +38,15 @@ func main() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", byTool(guard, newServer()))
-	// By this document a client that knows the MCP server alone finds the authorization
-	// server (RFC 9728).
+	// Clients use this document to find the authorization server (RFC 9728).
 	mux.Handle("GET "+guard.MetadataPath(), guard.Metadata())
 	log.Print(resource)
 	server := &http.Server{Addr: *listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }
 
-// scopes are what a request needs, by the tool that it calls. Everything else, the list of
-// tools for instance, needs what reading needs.
+// scopes returns the scopes that a tool requires. Other requests, such as the list of tools,
+// require the same as reading.
 func scopes(tool string) []string {
 	if tool == "add_note" {
 		return []string{"notes.read", "notes.write"}
@@ -55,18 +54,18 @@ func scopes(tool string) []string {
 	return []string{"notes.read"}
 }
 
-// maxRequest bounds a message of a client, in bytes.
+// maxRequest is the maximum size of a message.
 const maxRequest = 1 << 20
 
-// byTool asks for the scopes of the tool that a request calls. A token that lacks one is
-// answered 403 with insufficient_scope, and the client asks the person for more.
+// byTool requires the scopes of the tool that a request calls. If the token lacks one, the
+// response is 403 with insufficient_scope, and the client can ask the user for more access.
 func byTool(guard *resourceserver.ResourceServer, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Before anything is read: strangers get no further.
+		// Check the token before reading the body.
 		guard.Require("notes.read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 			if err != nil {
-				http.Error(w, "The request is too large, or broke off.", http.StatusBadRequest)
+				http.Error(w, "The request is too large or incomplete.", http.StatusBadRequest)
 				return
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -75,7 +74,7 @@ func byTool(guard *resourceserver.ResourceServer, next http.Handler) http.Handle
 	})
 }
 
-// toolOf returns the name of the tool that a message calls, "" for none.
+// toolOf returns the name of the tool that a message calls, or "".
 func toolOf(body []byte) string {
 	var message struct {
 		Method string `json:"method"`
@@ -92,13 +91,13 @@ func toolOf(body []byte) string {
 func newServer() http.Handler {
 	n := &notes{ofSubject: map[string][]string{}}
 	server := mcp.NewServer(&mcp.Implementation{Name: "notes", Version: "1.0.0"}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: "list_notes", Description: "List the person's notes."}, n.list)
-	mcp.AddTool(server, &mcp.Tool{Name: "add_note", Description: "Write a note in the person's name."}, n.add)
-	// Without sessions: each request stands on its own token.
+	mcp.AddTool(server, &mcp.Tool{Name: "list_notes", Description: "List the user's notes."}, n.list)
+	mcp.AddTool(server, &mcp.Tool{Name: "add_note", Description: "Write a note for the user."}, n.add)
+	// Stateless, because each request has its own token.
 	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: true})
 }
 
-// notes are kept for each person.
+// notes has the notes of each user.
 type notes struct {
 	mu        sync.Mutex
 	ofSubject map[string][]string
@@ -115,12 +114,12 @@ func (n *notes) list(ctx context.Context, _ *mcp.CallToolRequest, _ struct{}) (*
 	return answer(strings.Join(append([]string{"Water the plants"}, texts...), "\n")), nil, nil
 }
 
-// caller returns the token of who calls a tool. It decides whether they may; byTool reads
-// the message for itself, and only finds the better answer for those who may not.
+// caller returns the token of a tool call and checks its scopes. This is the decisive check:
+// byTool parses the message separately, only to send a better error response.
 func caller(ctx context.Context, tool string) (*resourceserver.Token, error) {
 	token, ok := resourceserver.TokenFromContext(ctx)
 	if !ok || !token.Scope.Covers(scopes(tool)) {
-		return nil, errors.New("the access token does not allow this")
+		return nil, errors.New("the access token does not have the required scope")
 	}
 	return token, nil
 }

@@ -1,12 +1,12 @@
-// Command native is a program on the command line: a public client that borrows the
-// person's browser for the sign-in and calls an API in their name. A native or
-// single-page application works alike: it has no secret, and PKCE ties the code to it.
+// Command native is a command-line program: a public client that signs the user in through the
+// system's browser and calls an API on the user's behalf. Desktop and mobile applications work
+// in the same way: they have no secret, and PKCE protects the code.
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api &
 //	go run ./examples/native
 //
-// With -print it prints the address instead of opening a browser.
+// With -print it prints the URL instead of opening a browser.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 func main() {
 	issuer := flag.String("issuer", "http://127.0.0.1:8080/auth", "the authorization server")
 	api := flag.String("api", "http://127.0.0.1:8082", "URL of the API")
-	show := flag.Bool("print", false, "print the address for the browser instead of opening it")
+	show := flag.Bool("print", false, "print the URL instead of opening a browser")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -55,8 +55,8 @@ func run(ctx context.Context, issuer, api string, show bool) error {
 	if err != nil {
 		return err
 	}
-	// A program that runs again would keep the tokens, in a file of mode 0600 or in the
-	// system's keychain, and store them anew in the function given to Source.
+	// To stay signed in, a program stores the tokens in a file with mode 0600 or in the system's
+	// keychain, and stores renewed ones in the function that it passes to Source.
 	resp, err := c.Source(tokens, nil).HTTPClient().Get(api + "/notes")
 	if err != nil {
 		return err

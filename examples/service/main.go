@@ -1,5 +1,5 @@
-// Command service is a program that nobody sits at: it calls an API in its own name, with
-// client credentials.
+// Command service is a program without a user: it calls an API for itself, with client
+// credentials.
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api &
@@ -34,7 +34,7 @@ func run(ctx context.Context, issuer, api, secret string) error {
 	if err != nil {
 		return err
 	}
-	// One for the whole program: it keeps the token until shortly before its end.
+	// One for the whole program: it caches the token until shortly before its expiry.
 	calls := c.ClientCredentialsSource().HTTPClient()
 	resp, err := calls.Get(api + "/notes")
 	if err != nil {

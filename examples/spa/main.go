@@ -1,6 +1,6 @@
-// Command spa serves a single-page application that is an OAuth client itself: a public
-// client in the browser, with PKCE and no server of its own but for its files (RFC 10017,
-// section 6.3). Where there can be a backend, examples/bff is the better choice.
+// Command spa serves a single-page application that is itself an OAuth client: a public client
+// in the browser, with PKCE and without a backend (RFC 10017, section 6.3). If a backend is
+// possible, examples/bff is the better choice.
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api &
@@ -39,8 +39,8 @@ func main() {
 		w.Header().Set("Content-Type", "text/javascript")
 		fmt.Fprintf(w, "export const settings = %s\n", settings)
 	})
-	// Only its own scripts run, and only these two are reached: a script that somebody
-	// smuggles in has nowhere to send a token.
+	// The page can only run its own scripts and send requests to these two servers. An injected
+	// script could not send a token anywhere else.
 	policy := "default-src 'none'; script-src 'self'; connect-src 'self' " + *issuer + "/ " + *api + "; base-uri 'none'; frame-ancestors 'none'"
 	files := http.FileServerFS(pages)
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {

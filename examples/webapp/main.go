@@ -1,5 +1,5 @@
-// Command webapp is a web application: a confidential client that signs people in and
-// calls an API in their name. Tokens stay on the server; the browser holds a cookie.
+// Command webapp is a web application: a confidential client that signs users in and calls an
+// API on their behalf. Tokens stay on the server; the browser only has a cookie.
 //
 //	go run ./examples/embedding &
 //	go run ./examples/api &
@@ -49,9 +49,9 @@ func main() {
 
 var page = template.Must(template.New("").Parse(`<!doctype html><title>Notes</title>
 {{with .Name}}<p>Hello, {{.}}.</p><p><a href="/notes">Notes</a></p><form method="post" action="/auth/sign-out"><button>Sign out</button></form>
-{{else}}<p>Nobody is signed in. <a href="/auth/sign-in">Sign in</a></p>{{end}}`))
+{{else}}<p>You are not signed in. <a href="/auth/sign-in">Sign in</a></p>{{end}}`))
 
-// home is for everybody.
+// home is a page for all visitors.
 func home(w http.ResponseWriter, r *http.Request) {
 	var claims struct{ Name string }
 	if session := client.SessionFrom(r.Context()); session != nil {
@@ -65,7 +65,7 @@ func home(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notes is for people who are signed in: it asks the API in their name.
+// notes is a page for signed-in users. It calls the API on their behalf.
 func notes(api string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		resp, err := client.SessionFrom(r.Context()).Source().HTTPClient().Get(api + "/notes")
@@ -83,5 +83,5 @@ func notes(api string) http.Handler {
 
 func fail(w http.ResponseWriter, err error) {
 	log.Print(err)
-	http.Error(w, "That did not work. Sign in again.", http.StatusBadGateway)
+	http.Error(w, "The request failed. Sign in again.", http.StatusBadGateway)
 }

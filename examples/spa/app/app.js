@@ -1,6 +1,6 @@
-// A public client that runs in the browser: the code flow with PKCE (RFC 10017, section
-// 6.3). Tokens are kept in a variable alone, so that a reload asks for new ones; whoever can
-// run a script in this page can have them all the same, which is why a backend is better.
+// A public client in the browser: the authorization code flow with PKCE (RFC 10017, section
+// 6.3). Tokens are only kept in a variable, so a reload requests new ones. An attacker who can
+// run a script in this page can still get them; that is why a backend is better.
 import { settings } from "./settings.js"
 
 const redirectURI = location.origin + "/"
@@ -10,9 +10,9 @@ const base64url = bytes => btoa(String.fromCharCode(...bytes)).replaceAll("+", "
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)))
 
 async function metadata() {
-  const answer = await fetch(settings.issuer + "/.well-known/openid-configuration")
-  const found = await answer.json()
-  if (found.issuer !== settings.issuer) throw new Error("the metadata is another issuer's")
+  const response = await fetch(settings.issuer + "/.well-known/openid-configuration")
+  const found = await response.json()
+  if (found.issuer !== settings.issuer) throw new Error("the metadata has another issuer")
   return found
 }
 
@@ -26,19 +26,19 @@ async function signIn() {
   }))
 }
 
-// redeem takes the answer out of the address bar before anything else.
-async function redeem(answer) {
+// redeem removes the authorization response from the address bar before anything else.
+async function redeem(parameters) {
   history.replaceState(null, "", "/")
-  const verifier = sessionStorage.getItem(answer.get("state"))
+  const verifier = sessionStorage.getItem(parameters.get("state"))
   sessionStorage.clear()
-  if (!verifier) throw new Error("the answer belongs to no sign-in of this tab")
-  if (answer.get("iss") !== settings.issuer) throw new Error("the answer is another issuer's")
-  if (answer.has("error")) throw new Error(answer.get("error_description") ?? answer.get("error"))
+  if (!verifier) throw new Error("the response does not belong to a sign-in in this tab")
+  if (parameters.get("iss") !== settings.issuer) throw new Error("the response has another issuer")
+  if (parameters.has("error")) throw new Error(parameters.get("error_description") ?? parameters.get("error"))
   const response = await fetch((await metadata()).token_endpoint, {
     method: "POST",
     body: new URLSearchParams({
       grant_type: "authorization_code", client_id: settings.clientID, redirect_uri: redirectURI,
-      code: answer.get("code"), code_verifier: verifier,
+      code: parameters.get("code"), code_verifier: verifier,
     }),
   })
   const tokens = await response.json()
@@ -48,26 +48,26 @@ async function redeem(answer) {
 
 async function showNotes(tokens) {
   const response = await fetch(settings.api + "/notes", { headers: { Authorization: "Bearer " + tokens.access_token } })
-  if (!response.ok) throw new Error("the API answered " + response.status)
-  const answer = await response.json()
-  say("The API answered.")
-  document.querySelector("#notes").append(...answer.notes.map(note => {
+  if (!response.ok) throw new Error("the API responded with status " + response.status)
+  const content = await response.json()
+  say("Your notes:")
+  document.querySelector("#notes").append(...content.notes.map(note => {
     const item = document.createElement("li")
     item.textContent = note
     return item
   }))
 }
 
-const answer = new URLSearchParams(location.search)
+const parameters = new URLSearchParams(location.search)
 try {
-  if (answer.has("state")) {
-    await showNotes(await redeem(answer))
+  if (parameters.has("state")) {
+    await showNotes(await redeem(parameters))
   } else {
-    say("Nobody is signed in.")
+    say("You are not signed in.")
     const button = document.querySelector("#sign-in")
     button.hidden = false
     button.onclick = () => signIn().catch(error => say(error.message))
   }
 } catch (error) {
-  say(`That did not work: ${error.message}.`)
+  say(`Error: ${error.message}.`)
 }
