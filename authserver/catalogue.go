@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -247,6 +248,26 @@ func (c *call) clientByID(id string) (*client, error) {
 		return nil, err
 	}
 	return c.s.clientIn(c.r.Context(), catalogue, id)
+}
+
+// namedClient returns the client that a stranger's request names. With errClientDocument,
+// the client is as its document had it within the last day, or nil.
+func (c *call) namedClient(id string) (*client, error) {
+	if !oauth.IsClientIDURL(id) {
+		return c.clientByID(id)
+	}
+	// A request may look twice, and shall not fetch twice.
+	if c.documentClient == nil || c.documentClient.id != id {
+		found := &documentClient{id: id}
+		found.client, found.err = c.s.documentClient(c.r.Context(), id, c.s.remoteAddr(c.r))
+		c.documentClient = found
+	}
+	if errors.Is(c.documentClient.err, errDocumentPace) {
+		err := c.refuse(&ruleClientDocumentPace, c.documentClient.err.Error())
+		oauth.AsError(err).Status = http.StatusTooManyRequests
+		return nil, err
+	}
+	return c.documentClient.client, c.documentClient.err
 }
 
 // clientIn returns a client with a record, from the catalogue or else from the store.

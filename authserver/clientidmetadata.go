@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"mime"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -83,26 +82,6 @@ var (
 // errClientDocument says that a client's document cannot be had, or cannot be used. What
 // it wraps is for the operator alone: to a stranger it would be a port scanner.
 var errClientDocument = errors.New("the client's metadata document cannot be used")
-
-// namedClient returns the client that a stranger's request names. With errClientDocument,
-// the client is as its document had it within the last day, or nil.
-func (c *call) namedClient(id string) (*client, error) {
-	if !oauth.IsClientIDURL(id) {
-		return c.clientByID(id)
-	}
-	// A request may look twice, and shall not fetch twice.
-	if c.documentClient == nil || c.documentClient.id != id {
-		found := &documentClient{id: id}
-		found.client, found.err = c.s.documentClient(c.r.Context(), id, c.s.remoteAddr(c.r))
-		c.documentClient = found
-	}
-	if errors.Is(c.documentClient.err, errDocumentPace) {
-		err := c.refuse(&ruleClientDocumentPace, c.documentClient.err.Error())
-		oauth.AsError(err).Status = http.StatusTooManyRequests
-		return nil, err
-	}
-	return c.documentClient.client, c.documentClient.err
-}
 
 // clientByDocument is for what the server itself has on record: a token or a grant names
 // the client, which is not held up by its document being out of reach for a day.

@@ -82,6 +82,9 @@ func (f *found) add(path, text string) {
 		}
 		return
 	}
+	if filepath.Base(path) == "doc.go" {
+		return // an index of other files
+	}
 	// A comment may break a name over two lines.
 	text = strings.ReplaceAll(text, "\n// ", " ")
 	into := f.files
