@@ -20,7 +20,7 @@ import (
 )
 
 // patience is the timeout for one step.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // artifacts is the directory for screenshots.
 const artifacts = "../artifacts/browser"
@@ -92,7 +92,7 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 5*time.Minute)
+	ctx := chromium.Start(t, 9*time.Minute)
 	t.Logf("screenshots are in test/artifacts/browser")
 	for _, variant := range []struct {
 		name          string
