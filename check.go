@@ -11,9 +11,9 @@ import (
 	"github.com/valetkey/valetkey/internal/database"
 )
 
-// CheckFiles reports what keeps a server from starting besides the text of its
-// configuration: files that it names, the master key, and the URL of the database. It
-// changes nothing and connects to nothing.
+// CheckFiles reports what would keep a server from starting besides the text of its
+// configuration: the files that it names, the master key, and the database URL. It changes
+// nothing and connects to nothing.
 func (config Config) CheckFiles() error {
 	var problems []error
 	if config.TLS != nil {
@@ -30,8 +30,8 @@ func (config Config) CheckFiles() error {
 	return errors.Join(problems...)
 }
 
-// Check reports why New would refuse a configuration, as far as that can be known without
-// the database: it puts the server together over an empty database in memory.
+// Check reports why New would refuse a configuration, as far as that can be known without the
+// database: it assembles the server with an empty database in memory.
 func (config Config) Check(ctx context.Context) error {
 	if err := config.CheckFiles(); err != nil {
 		return err

@@ -24,16 +24,15 @@ const declarationsTopic = "declarations"
 // defaultRetiredRecord is how long a record is kept after its source has stopped naming it.
 const defaultRetiredRecord = 30 * 24 * time.Hour
 
-// declared is what this server read last.
+// declared is the state of the declarations that were applied last.
 type declared struct {
 	mu       sync.Mutex
 	digest   string
 	conflict error // of single records
 }
 
-// applyAtStart applies the declarations unless the database has had newer ones of the same
-// source from another node. A record that conflicts with what is stored does not stop the
-// server.
+// applyAtStart applies the declarations, unless another node applied newer ones of the same
+// source. A record that conflicts with what is stored does not stop the server.
 func (s *Server) applyAtStart(ctx context.Context) error {
 	// Hashing new passwords may take longer than the rest of a start.
 	changes, err := s.apply(context.WithoutCancel(ctx), s.config.Declarations)
@@ -47,16 +46,16 @@ func (s *Server) applyAtStart(ctx context.Context) error {
 	return err
 }
 
-// Apply puts new declarations in place of the present ones of the same source, and returns
-// what that changed. The same declarations as last time are no edit: they undo nothing that
-// another node applied meanwhile. The error is a *declaration.ConflictError if single records could not
-// be declared; everything else was.
+// Apply replaces the declarations of the server's source and returns what that changed.
+// Applying the same declarations again does not undo what another node has applied since. The
+// error is a *declaration.ConflictError if some records could not be declared; all others
+// were.
 func (s *Server) Apply(ctx context.Context, d configuration.Declarations) ([]declaration.Change, error) {
 	if err := d.ReadSecretFiles(); err != nil {
 		return nil, err
 	}
 	changes, err := s.apply(ctx, d)
-	s.engine.SessionsEnded() // of users who are disabled or retired, perhaps
+	s.engine.SessionsEnded() // users may have been disabled or retired
 	return changes, err
 }
 
@@ -85,11 +84,11 @@ func (s *Server) apply(ctx context.Context, d configuration.Declarations) ([]dec
 	return result.Changes, err
 }
 
-// logDeclared says what happened to each record, and keeps the readiness detail.
+// logDeclared logs what happened to each record and updates the readiness detail.
 func (s *Server) logDeclared(ctx context.Context, result declare.Result) {
 	var details []string
 	if result.Older {
-		details = append(details, "this node's file is older than what another node applied; nothing was applied from it")
+		details = append(details, "this node's file is older than the one that another node applied; it was not applied")
 		s.events.Record(ctx, event.DeclarationsOlder, slog.String("source", s.config.Source), slog.Time("modified", s.config.Modified))
 	}
 	conflicts := 0
@@ -110,7 +109,7 @@ func (s *Server) logDeclared(ctx context.Context, result declare.Result) {
 			s.events.Record(ctx, event.DeclarationsAdopted, slog.String("kind", c.Kind), slog.String("name", c.Name))
 		}
 		if len(c.NotNamed) > 0 {
-			s.log.WarnContext(ctx, "members that the file does not name any more keep their values; null removes them", "kind", c.Kind, "name", c.Name, "members", c.NotNamed)
+			s.log.WarnContext(ctx, "members that the file no longer names keep their values; null removes them", "kind", c.Kind, "name", c.Name, "members", c.NotNamed)
 		}
 	}
 	if conflicts > 0 {
@@ -119,7 +118,8 @@ func (s *Server) logDeclared(ctx context.Context, result declare.Result) {
 	s.SetReadinessDetail(declarationsTopic, details...)
 }
 
-// removeRetired removes what has been retired for as long as the operator wants it kept.
+// removeRetired removes records that have been retired for longer than
+// lifetimes.retired_record.
 func (s *Server) removeRetired(ctx context.Context) error {
 	kept := time.Duration(s.config.Lifetimes.RetiredRecord)
 	if kept <= 0 {
@@ -132,8 +132,8 @@ func (s *Server) removeRetired(ctx context.Context) error {
 	return err
 }
 
-// warnOfHooks names what hooks are limited to and is not there: a hook that is never asked
-// refuses nothing.
+// warnOfHooks logs clients and resources that hooks are restricted to and that do not exist: a
+// hook that is never called refuses nothing.
 func (s *Server) warnOfHooks(ctx context.Context) error {
 	resources, err := s.store.Resources(ctx)
 	if err != nil {
@@ -142,14 +142,14 @@ func (s *Server) warnOfHooks(ctx context.Context) error {
 	for i, h := range s.config.Hooks {
 		for _, id := range h.Clients {
 			if _, err := s.store.Client(ctx, id); errors.Is(err, storage.ErrNotFound) {
-				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the client %q, which is not there", i, id))
+				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is restricted to the client %q, which does not exist", i, id))
 			} else if err != nil {
 				return fmt.Errorf("read client: %w", err)
 			}
 		}
 		for _, identifier := range h.Resources {
 			if !slices.ContainsFunc(resources, func(r record.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }) {
-				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is for the resource %q, which is not there", i, identifier))
+				s.log.WarnContext(ctx, fmt.Sprintf("hooks[%d] is restricted to the resource %q, which does not exist", i, identifier))
 			}
 		}
 	}

@@ -191,7 +191,7 @@ func TestOP06_OneConflictStopsOneRecord(t *testing.T) {
 	d := declarations(t, text)
 	result, err := declare.Diff(t.Context(), store, &d, declare.Options{})
 	diff := result.Changes
-	if err != nil || len(diff) != 1 || !strings.HasSuffix(diff[0].Problem, "everything that its owner has") || !errors.Is(diff[0].Err, identity.ErrIdentifierTaken) {
+	if err != nil || len(diff) != 1 || !strings.HasSuffix(diff[0].Problem, "everything that was issued to its owner") || !errors.Is(diff[0].Err, identity.ErrIdentifierTaken) {
 		t.Errorf("the diff is %+v (%v)", diff, err)
 	}
 }

@@ -15,16 +15,15 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 )
 
-// strictTransport keeps browsers to https for a year (RFC 6797); net/http does not write
-// to it.
+// strictTransport makes browsers use https for a year (RFC 6797). net/http does not modify it.
 var strictTransport = []string{"max-age=31536000"}
 
-// requestTimeout is how long a request may take, what it asks of the database and of others
-// included. Each of those has a shorter deadline of its own, so that what does not respond
-// is told of in time.
+// requestTimeout limits a request, including its calls to the database and to other servers.
+// Those have shorter deadlines of their own, so that there is time to report what did not
+// respond.
 const requestTimeout = 15 * time.Second
 
-// ServeHTTP answers everything below the issuer.
+// ServeHTTP handles all requests at and below the issuer's URL.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.log.Enabled(r.Context(), slog.LevelDebug) {
 		logged := &statusWriter{ResponseWriter: w}
@@ -40,10 +39,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.ready(w, r)
 		return
 	}
-	// The issuer comes from the configuration. A request for another host was sent by a
-	// page that had its name rebound to this address, or by a misconfigured proxy.
+	// The issuer comes from the configuration, never from the request. A request for another
+	// host comes from a page that uses DNS rebinding, or from a misconfigured proxy.
 	if r.Host != s.host && !sameHost(r.Host, s.host) {
-		http.Error(w, "This server answers for "+s.config.Issuer+" only.", http.StatusMisdirectedRequest)
+		http.Error(w, "This server only handles requests for "+s.config.Issuer+".", http.StatusMisdirectedRequest)
 		return
 	}
 	s.warnOfProxy(r)
@@ -73,8 +72,7 @@ func sameHost(a, b string) bool {
 	return strings.EqualFold(trim(a), trim(b))
 }
 
-// recovered keeps a panic from taking the connection, and tells the log. The answer has
-// a reference to what the log says.
+// recovered turns a panic into a response and a log entry with the same reference.
 func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	failure := recover()
 	if failure == nil {
@@ -85,16 +83,16 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	}
 	ref := rand.Text()[:8]
 	s.log.ErrorContext(r.Context(), "panic", "ref", ref, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
-	http.Error(w, "The server failed. The operator can look up the reference "+ref+".", http.StatusInternalServerError)
+	http.Error(w, "Internal server error. The operator can find it in the log by the reference "+ref+".", http.StatusInternalServerError)
 }
 
-// access logs a request without its query, which may hold codes and tokens.
+// access logs a request without its query, which may contain codes and tokens.
 func (s *Server) access(w *statusWriter, r *http.Request, began time.Time) {
 	s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
 		"status", cmp.Or(w.status, http.StatusOK), "from", s.proxies.Of(r), "took", time.Since(began))
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter remembers the status of a response.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -110,11 +108,11 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// proxyWarningEvery is how often the log says that a proxy is not trusted.
+// proxyWarningEvery is how often the log reports an untrusted proxy.
 const proxyWarningEvery = time.Hour
 
-// warnOfProxy tells the operator of a proxy that trusted_proxies does not name: everybody
-// behind it has its address, and is limited as one.
+// warnOfProxy logs a proxy that trusted_proxies does not name: all clients behind it appear to
+// have its address, and share its rate limits.
 func (s *Server) warnOfProxy(r *http.Request) {
 	if len(r.Header[clientaddress.HeaderXForwardedFor]) == 0 && len(r.Header[clientaddress.HeaderForwarded]) == 0 {
 		return

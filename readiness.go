@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// readiness is what /readyz says besides whether requests should be sent here.
+// readiness holds the details in the body of /readyz.
 type readiness struct {
 	mu      sync.Mutex
 	details map[string][]string // by topic
 }
 
-// SetReadinessDetail replaces what the body of /readyz says about one topic, such as a
-// configuration file that could not be applied. Without lines the topic is removed. The
-// status does not change: the server works.
+// SetReadinessDetail sets the lines about a topic in the body of /readyz, for example about a
+// configuration file that could not be applied. Without lines it removes the topic. The status
+// code does not change.
 //
-// Anyone may read /readyz. Lines are fixed text without names or values from files; the
-// log has those.
+// Anyone can read /readyz, so lines must be fixed text without names or values from files;
+// those belong in the log.
 func (s *Server) SetReadinessDetail(topic string, lines ...string) {
 	s.readiness.mu.Lock()
 	defer s.readiness.mu.Unlock()
@@ -56,8 +56,8 @@ func (s *Server) health(w http.ResponseWriter) {
 // readyRetryAfter is when a prober asks again, in seconds.
 const readyRetryAfter = "5"
 
-// ready says whether requests should be sent here: the database responds and the server
-// is not about to end. Details follow, one a line.
+// ready reports whether requests should be sent to this node: the database responds and the
+// server is not shutting down. The details follow, one per line.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if s.draining.Load() {
@@ -70,7 +70,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if err := s.store.Ping(ctx); err != nil {
 		s.log.WarnContext(ctx, "not ready", "error", err)
 		w.Header().Set("Retry-After", readyRetryAfter)
-		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		http.Error(w, "the database does not respond", http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// drainTime is how long requests that are under way at a shutdown may take.
+// drainTime is how long requests in progress may take at a shutdown.
 const drainTime = 15 * time.Second
 
-// Serve answers requests on a listener until ctx ends, and then lets those that are under
-// way finish. With a TLS configuration it speaks TLS.
+// Serve handles requests on a listener until ctx is done, and then waits for those in
+// progress. It uses TLS if the configuration has a certificate.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           s,
@@ -50,12 +50,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	drain, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
-		return errors.Join(fmt.Errorf("shut down: requests took longer than %v: %w", drainTime, err), server.Close())
+		return errors.Join(fmt.Errorf("shut down: requests in progress took longer than %v: %w", drainTime, err), server.Close())
 	}
 	return nil
 }
 
-// certificateFiles is a certificate that is read again when its files change.
+// certificateFiles is a certificate that is reloaded when its files change.
 type certificateFiles struct {
 	certificate, key string
 	log              *slog.Logger
@@ -64,20 +64,20 @@ type certificateFiles struct {
 	mu      sync.Mutex
 	loaded  *tls.Certificate
 	changed time.Time // of the newer file, when it was loaded
-	looked  time.Time
+	checked time.Time
 }
 
-// certificateRecheck is how often the files are looked at.
+// certificateRecheck is how often the files are checked.
 const certificateRecheck = 5 * time.Second
 
 func (f *certificateFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	if f.loaded != nil && now.Sub(f.looked) < certificateRecheck {
+	if f.loaded != nil && now.Sub(f.checked) < certificateRecheck {
 		return f.loaded, nil
 	}
-	f.looked = now
+	f.checked = now
 	changed, err := newest(f.certificate, f.key)
 	if err == nil && f.loaded != nil && changed.Equal(f.changed) {
 		f.detail("certificate")
@@ -86,8 +86,8 @@ func (f *certificateFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	certificate, err := tls.LoadX509KeyPair(f.certificate, f.key)
 	if err != nil {
 		if f.loaded != nil {
-			f.log.Error("the new certificate cannot be read; the old one stays", "error", err)
-			f.detail("certificate", "the new certificate cannot be read; the old one stays in use")
+			f.log.Error("cannot read the new certificate; the old one stays in use", "error", err)
+			f.detail("certificate", "cannot read the new certificate; the old one stays in use")
 			return f.loaded, nil
 		}
 		return nil, fmt.Errorf("read certificate: %w", err)

@@ -17,16 +17,16 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// A client secret draws a warning if it could be guessed: right secrets are never refused for
-// the wrong ones before them. 128 random bits have 22 characters in base64url, 26 in base32
-// and 32 in hex, and more than 8 different ones.
+// A client secret that could be guessed causes a warning: wrong secrets never lock a client
+// out, so they can be tried without limit. 128 random bits have 22 characters in base64url,
+// 26 in base32 and 32 in hex, and more than 8 different ones.
 const (
 	shortSecret      = 22
 	fewCharacters    = 8
 	shortHexadecimal = 32
 )
 
-// guessable reports whether a client secret may have less than 128 random bits, as far as its
+// guessable reports whether a client secret may have fewer than 128 random bits, as far as its
 // form shows.
 func guessable(secret string) bool {
 	different := map[rune]bool{}
@@ -37,10 +37,10 @@ func guessable(secret string) bool {
 		len(secret) < shortHexadecimal && strings.Trim(secret, "0123456789abcdefABCDEF-") == ""
 }
 
-// reporter takes a problem with the value at a path such as clients[0].redirect_uris[1].
+// reporter receives a problem with the value at a path such as clients[0].redirect_uris[1].
 type reporter func(path, format string, args ...any)
 
-// validate reports what no server could be started with.
+// validate reports what would keep a server from starting.
 func (c *Configuration) validate(report reporter) {
 	if c.Issuer != "" {
 		if err := oauth.CheckIssuer(c.Issuer); err != nil {
@@ -51,7 +51,7 @@ func (c *Configuration) validate(report reporter) {
 		report("database", "%v", err)
 	}
 	if c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == "") {
-		report("tls", "both certificate and key are needed")
+		report("tls", "both certificate and key are required")
 	}
 	for i, proxy := range c.TrustedProxies {
 		if _, err := clientaddress.ParseNetwork(proxy); err != nil {
@@ -103,7 +103,7 @@ func (c *Configuration) validate(report reporter) {
 	}
 	for i := range c.Clients {
 		if c.Clients[i].FirstParty && !c.FirstPartyApplications {
-			report(fmt.Sprintf("clients[%d].first_party", i), "it needs first_party_applications")
+			report(fmt.Sprintf("clients[%d].first_party", i), "requires first_party_applications: true")
 		}
 	}
 	c.validateHooks(report)
@@ -120,17 +120,17 @@ func CheckDatabase(database string) error {
 			return nil
 		}
 	}
-	return errors.New("it begins with sqlite:, postgres:// or postgresql://")
+	return errors.New("must begin with sqlite:, postgres:// or postgresql://")
 }
 
 func oneOf(report reporter, path, value string, values ...string) {
 	if value != "" && !slices.Contains(values, value) {
-		report(path, "%q is none of %s", value, strings.Join(values, ", "))
+		report(path, "%q is not a valid value: use one of %s", value, strings.Join(values, ", "))
 	}
 }
 
-// Validate reports everything in the declarations that a store must not take, but for
-// names that stand for nothing: those may be stored already.
+// Validate reports everything in the declarations that must not be stored, except for
+// references to undeclared names: those records may be stored already.
 func (d *Declarations) Validate() error {
 	return collectProblems(d.validate)
 }
@@ -148,10 +148,10 @@ func (d *Declarations) validate(report reporter) {
 	for i, s := range d.Scopes {
 		path := fmt.Sprintf("scopes[%d]", i)
 		if parsed, err := oauth.ParseScope(s.Name); err != nil || len(parsed) != 1 {
-			report(path+".name", "%q is not one scope value (RFC 6749, section 3.3)", s.Name)
+			report(path+".name", "%q is not a valid scope value (RFC 6749, section 3.3)", s.Name)
 		}
 		if first(scopes, s.Name, i) != i {
-			report(path+".name", "there are two scopes %q", s.Name)
+			report(path+".name", "the scope %q is declared twice", s.Name)
 		}
 		for j, claim := range s.Claims {
 			if err := oauth.CheckClaimName(claim); err != nil {
@@ -163,17 +163,17 @@ func (d *Declarations) validate(report reporter) {
 		path := fmt.Sprintf("resources[%d]", i)
 		u, err := url.Parse(r.Identifier)
 		if err != nil || !u.IsAbs() || strings.Contains(r.Identifier, "#") {
-			report(path+".identifier", "%q is not an absolute URI without a fragment (RFC 8707, section 2)", r.Identifier)
+			report(path+".identifier", "%q must be an absolute URI without a fragment (RFC 8707, section 2)", r.Identifier)
 		}
 		for _, before := range d.Resources[:i] {
 			if oauth.SameResource(before.Identifier, r.Identifier) {
-				report(path+".identifier", "there are two resources %q: the case of the host, the default port and the path / make no difference (RFC 3986, section 6.2.3)", r.Identifier)
+				report(path+".identifier", "the resource %q is declared twice: the case of the host, the default port and the path / are ignored (RFC 3986, section 6.2.3)", r.Identifier)
 				break
 			}
 		}
 		oneOf(report, path+".access_token_format", r.AccessTokenFormat, record.AccessTokenJWT, record.AccessTokenOpaque)
 		if r.StatusList && r.AccessTokenFormat == record.AccessTokenOpaque {
-			report(path+".status_list", "opaque tokens are introspected; their status is in no list")
+			report(path+".status_list", "not supported for opaque tokens: their status is found by introspection")
 		}
 		if err := record.CheckOwnLifetime(r.AccessTokenLifetime); err != nil {
 			report(path+".access_token_lifetime", "%v", err)
@@ -190,7 +190,7 @@ func (d *Declarations) validate(report reporter) {
 
 var clientIDForm = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
 
-// first returns the place at which a name stood first, which is this one if it is new.
+// first returns the index at which a name was first used, which is place if it is new.
 func first(places map[string]int, name string, place int) int {
 	if at, ok := places[name]; ok {
 		return at
@@ -206,18 +206,18 @@ func (d *Declarations) validateClients(report reporter) {
 		path := fmt.Sprintf("clients[%d]", i)
 		switch {
 		case c.ID == "":
-			report(path, "client_id is missing")
+			report(path, "client_id is required")
 		case !clientIDForm.MatchString(c.ID) || strings.HasPrefix(c.ID, "https://"):
-			report(path+".client_id", "%q: 1 to 255 printable ASCII characters without spaces, and no https URL", c.ID)
+			report(path+".client_id", "%q is not a valid client_id: use 1 to 255 printable ASCII characters without spaces, and not an https URL", c.ID)
 		case first(clients, c.ID, i) != i:
-			report(path+".client_id", "there are two clients %q", c.ID)
+			report(path+".client_id", "the client %q is declared twice", c.ID)
 		}
 		members, err := d.named.members(declaration.KindClient, c.ID, c)
 		if err != nil {
 			report(path, "%v", err)
 		}
 		for _, problem := range authserver.CheckClient(c.record()) {
-			// What is missing may be stored already: the merged record is checked again.
+			// Missing members may be stored already: the merged record is checked again.
 			if name, _, _ := strings.Cut(problem.Member, "["); members[name] != nil {
 				report(path+"."+problem.Member, "%s", problem.Message)
 			}
@@ -225,7 +225,8 @@ func (d *Declarations) validateClients(report reporter) {
 	}
 }
 
-// Incomplete reports what clients lack that are not stored yet, such as redirect_uris.
+// Incomplete reports required members, such as redirect_uris, that clients do not have. Such
+// a client is valid if it is stored already.
 func (d *Declarations) Incomplete() error {
 	return collectProblems(func(report reporter) {
 		for i := range d.Clients {
@@ -242,10 +243,10 @@ func (d *Declarations) validateUsers(report reporter) {
 		u := &d.Users[i]
 		path := fmt.Sprintf("users[%d]", i)
 		if u.Subject != "" && first(subjects, u.Subject, i) != i {
-			report(path+".sub", "there are two users with the sub %q", u.Subject)
+			report(path+".sub", "the sub %q is used twice", u.Subject)
 		}
 		if u.Password != "" && u.PasswordHash != "" {
-			report(path+".password_hash", "password and password_hash exclude each other")
+			report(path+".password_hash", "set either password or password_hash, not both")
 		}
 		if len(u.Password) > identity.MaxPasswordBytes {
 			report(path+".password", "%v", identity.ErrPasswordTooLong)
@@ -266,30 +267,29 @@ func (d *Declarations) validateUsers(report reporter) {
 		}
 		for _, identifier := range stored.Identifiers() {
 			if owner, taken := owners[identifier]; taken {
-				report(path, "%q finds %s already; usernames and e-mail addresses are one person's", identifier, owner)
+				report(path, "%q already identifies %s: usernames and e-mail addresses must be unique", identifier, owner)
 			}
 			owners[identifier] = path
 		}
 	}
 }
 
-// checkCustomClaim keeps what has a member or a meaning of its own out of claims.
+// checkCustomClaim refuses claims that have a member or a meaning of their own.
 func checkCustomClaim(name string) error {
 	if err := oauth.CheckClaimName(name); err != nil {
 		return err
 	}
 	switch name {
 	case "preferred_username", "updated_at":
-		return errors.New("it follows from the user's record")
+		return errors.New("the server sets this claim from the user's record")
 	}
 	if isStandardClaim(name) {
-		return errors.New("it is a standard claim: write it beside username")
+		return errors.New("this is a standard claim: write it at the same level as username, not under claims")
 	}
 	return nil
 }
 
-// checkReferences reports names that stand for nothing: neither among the declarations
-// nor among what is stored.
+// checkReferences reports references to records that are neither declared nor stored.
 func (d *Declarations) checkReferences(stored *Declarations, report reporter) {
 	scopes := oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeEmail, oauth.ScopeAddress, oauth.ScopePhone, oauth.ScopeOfflineAccess}
 	for _, s := range slices.Concat(d.Scopes, stored.Scopes) {
@@ -337,17 +337,17 @@ func (d *Declarations) Warnings(grantTypes ...authserver.GrantType) []string {
 	for _, c := range d.Clients {
 		for _, name := range c.GrantTypes {
 			if authserver.IsExtensionGrant(name) && !slices.ContainsFunc(grantTypes, func(g authserver.GrantType) bool { return g.Name == name }) {
-				warnings = append(warnings, fmt.Sprintf("client %q: the grant type %q is there only where a program embeds the server and brings it", c.ID, name))
+				warnings = append(warnings, fmt.Sprintf("client %q: the grant type %q works only in a program that embeds the server and adds it", c.ID, name))
 			}
 		}
 		if c.Secret != "" && guessable(c.Secret) || c.SecretNext != "" && guessable(c.SecretNext) {
-			warnings = append(warnings, fmt.Sprintf("client %q: client_secret can be guessed, because it is short or has few different characters; use 32 random bytes, as openssl rand -hex 32 prints them", c.ID))
+			warnings = append(warnings, fmt.Sprintf("client %q: client_secret can be guessed: it is short or has few different characters; use 32 random bytes, for example from openssl rand -hex 32", c.ID))
 		}
 		if slices.Contains(c.GrantTypes, oauth.GrantTypePassword) {
-			warnings = append(warnings, fmt.Sprintf("client %q: with the grant type password the application sees people's passwords; use authorization_code with PKCE, or for devices device_code (RFC 9700, section 2.4)", c.ID))
+			warnings = append(warnings, fmt.Sprintf("client %q: the grant type password reveals users' passwords to the application; use authorization_code with PKCE, or device_code for devices (RFC 9700, section 2.4)", c.ID))
 		}
 		if c.FirstParty {
-			warnings = append(warnings, fmt.Sprintf("client %q: with first_party the application sees people's passwords, and whoever pretends to be it does; authorization_code in a browser is safer (draft-ietf-oauth-first-party-apps, section 9)", c.ID))
+			warnings = append(warnings, fmt.Sprintf("client %q: first_party reveals users' passwords to the application, and to anyone who impersonates it; authorization_code in a browser is safer (draft-ietf-oauth-first-party-apps, section 9)", c.ID))
 		}
 		for _, name := range c.ResponseTypes {
 			if t, _ := oauth.ParseResponseType(name); t.Token {
@@ -355,13 +355,13 @@ func (d *Declarations) Warnings(grantTypes ...authserver.GrantType) []string {
 			}
 		}
 		if c.InsecureNoCodeChallenge {
-			warnings = append(warnings, fmt.Sprintf("client %q: insecure_no_code_challenge takes requests that neither PKCE nor a nonce protects (RFC 9700, section 2.1.1)", c.ID))
+			warnings = append(warnings, fmt.Sprintf("client %q: insecure_no_code_challenge accepts requests that are protected by neither PKCE nor a nonce (RFC 9700, section 2.1.1)", c.ID))
 		}
 		if c.IDTokenSignedResponseAlg == "none" {
-			warnings = append(warnings, fmt.Sprintf("client %q: id_token_signed_response_alg none: its ID tokens prove nothing to anybody else (RFC 8725, section 3.2)", c.ID))
+			warnings = append(warnings, fmt.Sprintf("client %q: id_token_signed_response_alg none: anyone can forge its ID tokens (RFC 8725, section 3.2)", c.ID))
 		}
 		if c.InsecureAssertionAudience {
-			warnings = append(warnings, fmt.Sprintf("client %q: insecure_assertion_audience takes assertions that were made for another server (RFC 10070)", c.ID))
+			warnings = append(warnings, fmt.Sprintf("client %q: insecure_assertion_audience accepts assertions that were created for another server (RFC 10070)", c.ID))
 		}
 	}
 	for _, u := range d.Users {
@@ -374,7 +374,7 @@ func (d *Declarations) Warnings(grantTypes ...authserver.GrantType) []string {
 	return warnings
 }
 
-// Recommendations lists what would be better, and is not wrong as it is.
+// Recommendations lists valid settings for which there is a better one.
 func (d *Declarations) Recommendations() []string {
 	unnamed := 0
 	for _, c := range d.Clients {
@@ -385,5 +385,5 @@ func (d *Declarations) Recommendations() []string {
 	if unnamed == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("id_token_signed_response_alg: ES256 is thirty times as fast as RS256, which the clients have that name none (%d); set it for those whose library accepts it", unnamed)}
+	return []string{fmt.Sprintf("id_token_signed_response_alg: %d clients use the default, RS256; ES256 is thirty times as fast: set it for clients whose library accepts it", unnamed)}
 }

@@ -29,43 +29,42 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Configuration is what a configuration file says. Its members have the RFCs' own names;
-// config.schema.json describes them for editors.
+// Configuration is the content of a configuration file. Its members have the names that the
+// RFCs use; config.schema.json describes them for editors.
 type Configuration struct {
-	// Issuer is the issuer identifier, the URL under which people and clients reach the
-	// server.
+	// Issuer is the issuer identifier: the URL under which users and clients reach the server.
 	Issuer string `json:"issuer,omitempty"`
 	// Listen is the address to listen on, as host:port.
 	Listen string `json:"listen,omitempty"`
 	// Database is sqlite:PATH or a postgres:// URL.
 	Database string `json:"database,omitempty"`
-	// DatabaseFile is a file that holds Database, which may have a password in it.
+	// DatabaseFile is a file that contains Database, which may include a password.
 	DatabaseFile string `json:"database_file,omitempty"`
-	// InsecureDatabaseConnection allows a PostgreSQL on another host without TLS. Whoever is on
-	// the network between can read and change everything.
+	// InsecureDatabaseConnection allows a PostgreSQL server on another host without TLS. Anyone
+	// on the network in between can read and change everything.
 	InsecureDatabaseConnection bool `json:"insecure_database_connection,omitempty"`
 	TLS                        *TLS `json:"tls,omitempty"`
-	// TrustedProxies are the addresses or networks whose X-Forwarded-For counts, or whose
-	// Forwarded (RFC 7239), if ProxyHeader names that. The other header is never read.
+	// TrustedProxies are the addresses or networks whose X-Forwarded-For header is trusted, or
+	// whose Forwarded header (RFC 7239) if ProxyHeader names that. The other header is ignored.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
 	ProxyHeader    string   `json:"proxy_header,omitempty"`
-	// MasterKeyFile holds 32 bytes in base64url; the environment's VALETKEY_MASTER_KEY
-	// takes its place.
+	// MasterKeyFile contains 32 bytes in base64url. The environment variable
+	// VALETKEY_MASTER_KEY overrides it.
 	MasterKeyFile string `json:"master_key_file,omitempty"`
-	// ServiceName is what the pages call the service.
+	// ServiceName is the name of the service on the pages.
 	ServiceName string `json:"service_name,omitempty"`
-	// Source is under what name the database remembers what this file declares; the same in
-	// every file that takes this one's place. The command's default is the issuer. What the
-	// source declared before and declares no longer is retired. "": nothing is retired.
+	// Source is the name under which the database remembers what this file declares. Every file
+	// that replaces this one has the same. The command's default is the issuer. Records that the
+	// source declared before and no longer declares are retired. "": nothing is retired.
 	Source string `json:"source,omitempty"`
-	// SignUp lets people create accounts for themselves.
+	// SignUp lets users create their own accounts.
 	SignUp bool `json:"sign_up,omitempty"`
-	// ConsentOptionalDefault is how the consent page first shows optional scopes: ConsentTicked,
-	// the default, or ConsentUnticked. Later it shows what the user chose before.
+	// ConsentOptionalDefault is how the consent page shows optional scopes the first time:
+	// ConsentTicked, the default, or ConsentUnticked. Later it shows the user's last choice.
 	ConsentOptionalDefault string `json:"consent_optional_default,omitempty"`
-	// FirstPartyApplications lets clients with first_party send people's passwords here.
+	// FirstPartyApplications lets clients with first_party send users' passwords to the server.
 	FirstPartyApplications bool `json:"first_party_applications,omitempty"`
-	// RequireCodeChallenge asks every client for PKCE, also confidential OpenID clients
+	// RequireCodeChallenge requires PKCE of every client, also of confidential OpenID clients
 	// that send a nonce.
 	RequireCodeChallenge bool              `json:"require_code_challenge,omitempty"`
 	Lifetimes            Lifetimes         `json:"lifetimes,omitzero"`
@@ -73,15 +72,15 @@ type Configuration struct {
 	Registration         Registration      `json:"registration,omitzero"`
 	MetadataDocuments    MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
 	Log                  Log               `json:"log,omitzero"`
-	// Claims are claims under other names, with fixed values or computed; ClaimSources are others who
-	// vouch for claims.
+	// Claims are claims under other names, with fixed values, or computed. ClaimSources are
+	// other claims providers (OpenID Connect Core, section 5.6.2).
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
 	ClaimSources []authserver.ClaimSource  `json:"claim_sources,omitempty"`
-	// TrustedIssuers are others whose JWTs count here.
+	// TrustedIssuers are external issuers whose JWTs are accepted.
 	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers,omitempty"`
-	// TokenExchange are rules by which clients may exchange tokens (RFC 8693).
+	// TokenExchange are the rules by which clients may exchange tokens (RFC 8693).
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange,omitempty"`
-	// Hooks are services that are asked before tokens are made.
+	// Hooks are services that are called before a token is issued.
 	Hooks []Hook `json:"hooks,omitempty"`
 	Declarations
 }
@@ -96,52 +95,54 @@ const (
 )
 
 // Declarations are the clients, users, scopes and resources of a configuration file, or of
-// a file for "valetkey apply". A record is a set of named members. One that is not named
-// keeps its stored value, or has its default in a new record; null in a file removes it. In
-// a Go program, the members that are not zero are named.
+// a file for "valetkey apply". A member that a record does not name keeps its stored value,
+// or has its default in a new record; null in a file removes it. In a Go program, the
+// members that are not zero are named.
 type Declarations struct {
 	Clients   []Client          `json:"clients,omitempty"`
 	Users     []User            `json:"users,omitempty"`
 	Scopes    []record.Scope    `json:"scopes,omitempty"`
 	Resources []record.Resource `json:"resources,omitempty"`
-	// Modified is when the file was modified; zero if that is not known.
+	// Modified is when the file was modified; zero if unknown.
 	Modified time.Time `json:"-"`
 
-	named named // members that have no value
+	named named // members that are named without a value
 }
 
-// TLS names the files of the certificate; they are read again when they change.
+// TLS names the files of a certificate and its key. They are read again when they change.
 type TLS struct {
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
 }
 
-// Outgoing widens where the server may connect to on its own: to fetch what clients name
-// and to tell them of a logout. Left out: public addresses alone.
+// Outgoing lists the private addresses that the server may connect to: to fetch documents
+// that clients name, and to notify clients of a logout. Without it, only public addresses are
+// allowed.
 type Outgoing struct {
-	// Networks are private networks, or addresses, that the addresses in this configuration
-	// may be in: hooks, trusted issuers, and the metadata of declared clients.
+	// Networks are private networks, or addresses, that the operator's own URLs may resolve to:
+	// hooks, trusted issuers, and the metadata of declared clients.
 	Networks []string `json:"networks,omitempty"`
-	// InsecureOutsiderNetworks are private networks, or addresses, that outsiders may name
-	// too: clients that registered themselves or have a metadata document.
+	// InsecureOutsiderNetworks are private networks, or addresses, that the URLs of outsiders
+	// may resolve to as well: clients that registered themselves or have a metadata document.
 	InsecureOutsiderNetworks []string `json:"insecure_outsider_networks,omitempty"`
-	// CertificateAuthorities is a PEM file that takes the place of the machine's.
+	// CertificateAuthorities is a PEM file that replaces the certificate authorities of the
+	// system.
 	CertificateAuthorities string `json:"certificate_authorities,omitempty"`
 }
 
-// Registration says whether clients may register themselves (RFC 7591).
+// Registration controls dynamic client registration (RFC 7591).
 type Registration struct {
 	Mode string `json:"mode,omitempty"` // off, initial_access_token or open
-	// Scope is the most that such a client may ask for.
+	// Scope is the most that such a client may request.
 	Scope string `json:"scope,omitempty"`
-	// AnyAllowedScope lets it ask for all of Scope later, whatever it registered.
+	// AnyAllowedScope lets it request all of Scope, whatever scope it registered.
 	AnyAllowedScope bool `json:"any_allowed_scope,omitempty"`
-	// RedirectSchemes are private-use schemes without a dot that its redirect URIs may have.
+	// RedirectSchemes are private-use URI schemes without a dot that its redirect URIs may use.
 	RedirectSchemes []string        `json:"redirect_schemes,omitempty"`
 	UnusedLifetime  record.Duration `json:"unused_lifetime,omitzero"`
 	MaxClients      int             `json:"max_clients,omitempty"`
 	PerMinute       int             `json:"per_minute,omitempty"`
-	// SoftwareStatements are whose statements count.
+	// SoftwareStatements are the issuers whose software statements are accepted.
 	SoftwareStatements        []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
 	RequireSoftwareStatement  bool                                 `json:"require_software_statement,omitempty"`
 	InsecureNoCodeChallenge   bool                                 `json:"insecure_no_code_challenge,omitempty"`
@@ -157,12 +158,12 @@ func (r Registration) validate(report reporter) {
 	}
 	checkSchemes(report, "registration.redirect_schemes", r.RedirectSchemes)
 	if r.MaxClients < 0 || r.PerMinute < 0 {
-		report("registration", "max_clients and per_minute are 1 or more")
+		report("registration", "max_clients and per_minute must not be negative")
 	}
 	for i, issuer := range r.SoftwareStatements {
 		path := fmt.Sprintf("registration.software_statements[%d]", i)
 		if issuer.Issuer == "" || (len(issuer.JWKS) == 0) == (issuer.JWKSURI == "") {
-			report(path, "issuer and one of jwks and jwks_uri are needed")
+			report(path, "issuer and either jwks or jwks_uri are required")
 		}
 		if len(issuer.JWKS) > 0 {
 			if _, err := jose.ParseKeySet(issuer.JWKS); err != nil {
@@ -180,24 +181,25 @@ func checkSchemes(report reporter, path string, schemes []string) {
 	}
 }
 
-// MetadataDocuments says whether clients may be known by a metadata document of theirs.
+// MetadataDocuments controls client ID metadata documents
+// (draft-ietf-oauth-client-id-metadata-document).
 type MetadataDocuments struct {
-	// AllowedHosts are hosts whose documents are taken; "*" is any. Empty: none are.
+	// AllowedHosts are the hosts whose documents are accepted; "*" is any. Empty: none.
 	AllowedHosts []string `json:"allowed_hosts,omitempty"`
-	// Scope is the most that such a client may ask for.
+	// Scope is the most that such a client may request.
 	Scope string `json:"scope,omitempty"`
-	// RedirectSchemes are private-use schemes without a dot that its redirect URIs may have.
+	// RedirectSchemes are private-use URI schemes without a dot that its redirect URIs may use.
 	RedirectSchemes []string `json:"redirect_schemes,omitempty"`
 }
 
-// allowedHost is "*", or a name or address, with "*." in front for all below it, and with a
-// port where it is not 443.
+// allowedHost is "*", or a name or address, with "*." in front for all subdomains, and with
+// a port if it is not 443.
 var allowedHost = regexp.MustCompile(`^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,4})?|\[[0-9a-fA-F:.]+\](:[1-9][0-9]{0,4})?)$`)
 
 func (m MetadataDocuments) validate(report reporter) {
 	for i, host := range m.AllowedHosts {
 		if !allowedHost.MatchString(host) {
-			report(fmt.Sprintf("client_id_metadata_documents.allowed_hosts[%d]", i), "%q is neither *, nor a host such as app.example.com, *.example.com or app.example.com:8443", host)
+			report(fmt.Sprintf("client_id_metadata_documents.allowed_hosts[%d]", i), "%q is not a valid host (for example, *, app.example.com, *.example.com or app.example.com:8443)", host)
 		}
 	}
 	if _, err := oauth.ParseScope(m.Scope); err != nil {
@@ -205,17 +207,17 @@ func (m MetadataDocuments) validate(report reporter) {
 	}
 	checkSchemes(report, "client_id_metadata_documents.redirect_schemes", m.RedirectSchemes)
 	if m.Scope != "" && len(m.AllowedHosts) == 0 {
-		report("client_id_metadata_documents", "without allowed_hosts no documents are taken")
+		report("client_id_metadata_documents", "no documents are accepted without allowed_hosts: add it, or remove scope")
 	}
 }
 
-// Log says what is logged and how.
+// Log is the level and the format of the log.
 type Log struct {
 	Level  string `json:"level,omitempty"`  // debug, info, warn or error
 	Format string `json:"format,omitempty"` // text or json
 }
 
-// Lifetimes are those of authserver.Lifetimes that an operator may want to change.
+// Lifetimes are the lifetimes that an operator can change. Zero is the default.
 type Lifetimes struct {
 	AuthorizationCode record.Duration `json:"authorization_code,omitzero"`
 	AccessToken       record.Duration `json:"access_token,omitzero"`
@@ -228,38 +230,39 @@ type Lifetimes struct {
 	KeyRotation       record.Duration `json:"key_rotation,omitzero"`
 	KeyPublishAhead   record.Duration `json:"key_publish_ahead,omitzero"`
 	// RetiredRecord is how long a user, client, scope or resource is kept after the
-	// configuration has stopped naming it; zero means 30 days.
+	// configuration no longer names it; zero means 30 days.
 	RetiredRecord record.Duration `json:"retired_record,omitzero"`
 }
 
-// Client is a client as it is declared: the members of RFC 7591 and OpenID Connect
-// Registration, Valetkey's own settings, and its secret.
+// Client is a declared client: the members of RFC 7591 and OpenID Connect Registration,
+// Valetkey's own settings, and its secret.
 type Client struct {
 	ID string `json:"client_id"`
-	// Secret authenticates the client; 256 random bits are best. SecretNext is valid beside
-	// it, while one takes the place of the other.
+	// Secret authenticates the client; it should have 256 random bits. SecretNext is valid as
+	// well, while one replaces the other.
 	Secret     string `json:"client_secret,omitempty"`
 	SecretNext string `json:"client_secret_next,omitempty"`
-	// SecretFile and SecretNextFile are files that hold Secret and SecretNext.
+	// SecretFile and SecretNextFile are files that contain Secret and SecretNext.
 	SecretFile     string `json:"client_secret_file,omitempty"`
 	SecretNextFile string `json:"client_secret_next_file,omitempty"`
-	// Adopt takes over a client of this ID that registered itself.
+	// Adopt takes over a client with this ID that registered itself.
 	Adopt bool `json:"adopt,omitempty"`
 	oauth.ClientMetadata
 	record.ClientSettings
 }
 
-// User is a person as they are declared, with OpenID Connect's standard claims by their
-// own names (OpenID Connect Core, section 5.1).
+// User is a declared user, with OpenID Connect's standard claims by their own names (OpenID
+// Connect Core, section 5.1).
 type User struct {
 	Username string `json:"username"`
-	// Subject is the subject identifier (OpenID Connect Core, section 2) of a new user, and
-	// never changes. Left out: a random one.
+	// Subject is the subject identifier (OpenID Connect Core, section 2) of a new user. It never
+	// changes. If it is empty, a random one is created.
 	Subject string `json:"sub,omitempty"`
-	// Adopt takes over a signed-up account with this username or e-mail address. Everything that its owner has ends, the password included.
+	// Adopt takes over a signed-up account with this username or e-mail address. Everything that
+	// was issued to its owner ends, and the password is removed.
 	Adopt         bool   `json:"adopt,omitempty"`
 	Password      string `json:"password,omitempty"`
-	PasswordFile  string `json:"password_file,omitempty"` // holds Password
+	PasswordFile  string `json:"password_file,omitempty"` // contains Password
 	PasswordHash  string `json:"password_hash,omitempty"`
 	Disabled      bool   `json:"disabled,omitempty"`
 	Administrator bool   `json:"administrator,omitempty"`
@@ -281,7 +284,7 @@ type User struct {
 	PhoneNumber         string   `json:"phone_number,omitempty"`
 	PhoneNumberVerified *bool    `json:"phone_number_verified,omitempty"`
 	Address             *Address `json:"address,omitempty"`
-	// Claims are further claims, which scopes can release.
+	// Claims are custom claims, which scopes can release.
 	Claims map[string]any `json:"claims,omitempty"`
 }
 
@@ -295,7 +298,7 @@ type Address struct {
 	Country       string `json:"country,omitempty"`
 }
 
-// claims returns the user's claims as they are stored.
+// claims returns the claims to store.
 func (u *User) claims() (map[string]any, error) {
 	standard := *u
 	standard.Username, standard.Password, standard.PasswordFile, standard.PasswordHash, standard.Claims = "", "", "", "", nil

@@ -9,14 +9,15 @@ import (
 // does not belong in a configuration file.
 const MasterKeyVariable = "VALETKEY_MASTER_KEY"
 
-// EnvironmentVariable is a variable that the server reads.
+// EnvironmentVariable is an environment variable that the server reads.
 type EnvironmentVariable struct {
 	Name   string
-	Member string // of the configuration, whose place it takes; "" if there is none
+	Member string // of the configuration, which it overrides; "" if there is none
 	field  func(*Configuration) *string
 }
 
-// EnvironmentVariables are all that the server and its commands read.
+// EnvironmentVariables returns all environment variables that the server and its commands
+// read.
 func EnvironmentVariables() []EnvironmentVariable {
 	return []EnvironmentVariable{
 		{"VALETKEY_ISSUER", "issuer", func(c *Configuration) *string { return &c.Issuer }},
@@ -30,13 +31,13 @@ func EnvironmentVariables() []EnvironmentVariable {
 	}
 }
 
-// FromEnvironment returns what the environment says, without a file.
+// FromEnvironment returns the configuration from environment variables alone, without a file.
 func FromEnvironment() (Configuration, error) {
 	var c Configuration
 	return c, c.overlay(os.LookupEnv)
 }
 
-// overlay sets what the environment says in place of the file. Empty variables say nothing.
+// overlay overrides the file with the environment. Empty variables are ignored.
 func (c *Configuration) overlay(lookup func(string) (string, bool)) error {
 	for _, variable := range EnvironmentVariables() {
 		value, _ := lookup(variable.Name)
@@ -52,7 +53,7 @@ func (c *Configuration) overlay(lookup func(string) (string, bool)) error {
 				return fmt.Errorf("environment: VALETKEY_DATABASE_FILE: %w", err)
 			}
 			if given, _ := lookup("VALETKEY_DATABASE"); given != "" && given != database {
-				return fmt.Errorf("environment: VALETKEY_DATABASE and VALETKEY_DATABASE_FILE exclude each other")
+				return fmt.Errorf("environment: VALETKEY_DATABASE and VALETKEY_DATABASE_FILE differ: set only one of them")
 			}
 			c.Database = database
 		}

@@ -7,10 +7,10 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Hook is a service of the operator's that adds claims to tokens, or refuses them.
+// Hook is a service of the operator that adds claims to tokens, or refuses to issue them.
 type Hook struct {
 	URL string `json:"url"`
-	// Secret signs the requests; SecretFile is a file that holds it.
+	// Secret signs the requests; SecretFile is a file that contains it.
 	Secret     string          `json:"secret,omitempty"`
 	SecretFile string          `json:"secret_file,omitempty"`
 	Events     []string        `json:"events,omitempty"`
@@ -20,14 +20,14 @@ type Hook struct {
 	GrantTypes []string        `json:"grant_types,omitempty"`
 }
 
-// validateHooks leaves what is in a file of a secret to the start: "valetkey check" may run
-// where nobody can read it.
+// validateHooks does not read secret_file: a configuration may be checked where the secret is
+// not readable.
 func (c *Configuration) validateHooks(report reporter) {
 	for i := range c.Hooks {
 		h := c.Hooks[i]
 		path := fmt.Sprintf("hooks[%d]", i)
 		if (h.Secret == "") == (h.SecretFile == "") {
-			report(path, "one of secret and secret_file is needed")
+			report(path, "either secret or secret_file is required")
 			continue
 		}
 		if h.SecretFile != "" {

@@ -14,12 +14,12 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// named are the members of declared records that a file names with a value that a Go struct
-// cannot tell from absence: null, false, an empty list. By kind and name of the record.
+// named are the members that a file names with a value that a Go struct cannot tell from
+// absence: null, false, an empty list. The key is the kind and name of the record.
 type named map[declaration.Name]declaration.Members
 
-// decodeDocument decodes a configuration in JSON. null removes a member of a declared
-// record, so it never reaches the record itself.
+// decodeDocument decodes a configuration in JSON. null removes a member of a declared record,
+// so it is not decoded into the record.
 func decodeDocument(document []byte, c *Configuration) error {
 	var whole map[string]json.RawMessage
 	if err := json.Unmarshal(document, &whole); err != nil {
@@ -75,7 +75,7 @@ func decodeDocument(document []byte, c *Configuration) error {
 	return errors.Join(errs...)
 }
 
-// remember keeps the members that are not in the record as it was decoded.
+// remember keeps the members that are not in the decoded record.
 func (n named) remember(kind, name string, members declaration.Members, value any) error {
 	have, err := encodeMembers(value)
 	if err != nil {
@@ -88,8 +88,8 @@ func (n named) remember(kind, name string, members declaration.Members, value an
 	return nil
 }
 
-// members returns what a declaration names of a record: what has a value, and what a file
-// names without one.
+// members returns the members that a declaration names: those with a value, and those that a
+// file names without one.
 func (n named) members(kind, name string, value any) (declaration.Members, error) {
 	members, err := encodeMembers(value)
 	if err != nil {
@@ -159,7 +159,7 @@ func (d *Declarations) Input() (*declaration.Input, error) {
 	return in, nil
 }
 
-// take removes a member and returns it as text; nil if it is not named, "" for null.
+// take removes a member and returns it as a string; nil if it is not named, "" for null.
 func take(members declaration.Members, name string) *string {
 	value, ok := members[name]
 	if !ok {
@@ -241,7 +241,7 @@ func (d *Declarations) user(u User) (declaration.User, error) {
 	return user, nil
 }
 
-// isStandardClaim reports whether a claim is a member of its own beside username.
+// isStandardClaim reports whether a claim has a member of its own in a declared user.
 func isStandardClaim(name string) bool {
 	for _, claims := range oauth.ScopeClaims {
 		if slices.Contains(claims, name) {
@@ -251,7 +251,7 @@ func isStandardClaim(name string) bool {
 	return false
 }
 
-// record returns what comes about where nothing is stored yet.
+// record returns the client as it is stored if it is new.
 func (c Client) record() record.Client {
 	r := record.Client{ID: c.ID, ClientMetadata: c.ClientMetadata, ClientSettings: c.ClientSettings}
 	for _, secret := range []string{c.Secret, c.SecretNext} {
@@ -296,7 +296,7 @@ func checkRecord(merged any, known *declaration.Known) error {
 			refer(known.Clients, declaration.KindClient, id)
 		}
 		if merged.StatusList && merged.AccessTokenFormat == record.AccessTokenOpaque {
-			errs = append(errs, errors.New("status_list: opaque tokens are introspected; their status is in no list"))
+			errs = append(errs, errors.New("status_list: not supported for opaque tokens: their status is found by introspection"))
 		}
 	}
 	return errors.Join(errs...)

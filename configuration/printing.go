@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// What is declared holds secrets and passwords as the operator wrote them. None of it is shown
-// when it is printed, whatever the verb, or logged.
+// Declarations contain secrets and passwords as the operator wrote them. Printing, with any
+// verb, and logging never show them.
 
 // Format keeps secrets and keys out of logs and messages.
 func (c Configuration) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[configuration of %s]", c.Issuer) }

@@ -10,7 +10,7 @@ import (
 
 const maxSecretFileBytes = 64 << 10
 
-// readSecretFile returns the text of a file without newlines at its end.
+// readSecretFile returns the content of a file without trailing newlines.
 func readSecretFile(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -29,19 +29,19 @@ func readSecretFile(path string) (string, error) {
 		return "", fmt.Errorf("%s is empty", path)
 	}
 	if strings.ContainsAny(secret, "\r\n") {
-		return "", fmt.Errorf("%s has more than one line", path)
+		return "", fmt.Errorf("%s has more than one line: it must contain the secret only", path)
 	}
 	return secret, nil
 }
 
-// secretFile is a member that a file can hold in its stead.
+// secretFile is a member that can be in a file of its own.
 type secretFile struct {
 	path   string // of the member, such as users[0].password
 	file   string
 	secret *string
 }
 
-// secretFiles lists the declared secrets that files hold.
+// secretFiles lists the declared secrets that are in files.
 func (d *Declarations) secretFiles() []secretFile {
 	var files []secretFile
 	add := func(path, file string, secret *string) {
@@ -60,7 +60,7 @@ func (d *Declarations) secretFiles() []secretFile {
 	return files
 }
 
-// SecretFiles are the paths of the files that hold secrets of clients and users.
+// SecretFiles returns the paths of the files that contain secrets of clients and users.
 func (d *Declarations) SecretFiles() []string {
 	var paths []string
 	for _, f := range d.secretFiles() {
@@ -69,7 +69,7 @@ func (d *Declarations) SecretFiles() []string {
 	return paths
 }
 
-// readSecretFiles sets the secrets that files hold. What was read before may be read again.
+// readSecretFiles sets the secrets that are in files.
 func (d *Declarations) readSecretFiles(report reporter) {
 	for _, f := range d.secretFiles() {
 		f.read(report)
@@ -79,7 +79,7 @@ func (d *Declarations) readSecretFiles(report reporter) {
 func (f secretFile) read(report reporter) {
 	secret, err := readSecretFile(f.file)
 	if err == nil && *f.secret != "" && *f.secret != secret {
-		err = errors.New("it excludes the member without _file")
+		err = errors.New("set either this or the member without _file, not both")
 	}
 	if err != nil {
 		report(f.path+"_file", "%v", err)
@@ -88,7 +88,7 @@ func (f secretFile) read(report reporter) {
 	*f.secret = secret
 }
 
-// readSecretFiles sets all secrets that files hold, but for those of hooks.
+// readSecretFiles sets all secrets that are in files, except those of hooks.
 func (c *Configuration) readSecretFiles(report reporter) {
 	if c.DatabaseFile != "" {
 		secretFile{"database", c.DatabaseFile, &c.Database}.read(report)

@@ -18,18 +18,18 @@ import (
 
 const maxConfigurationDepth = 32
 
-// yamlDecoder turns YAML into what encoding/json takes for a type, and notes what does
-// not fit and where everything stood.
+// yamlDecoder converts YAML to JSON for a Go type. It collects what does not fit the type, and
+// the line of every value.
 type yamlDecoder struct {
 	name     string
 	lines    map[string]int // of a path such as clients[0].redirect_uris[1]
 	problems []error
 }
 
-// syntaxError is how the parser says where.
+// syntaxError matches the line in an error of the parser.
 var syntaxError = regexp.MustCompile(`^(?:yaml: )?(?:[a-z ]+: )?line (\d+)(?:, column \d+)?: (.*)`)
 
-// decode looks through the whole file, so that all problems are reported at once.
+// decode reads the whole file, so that all problems are reported at once.
 func (d *yamlDecoder) decode(text []byte, target *Configuration) {
 	root, err := parseYAML(text)
 	if err != nil {
@@ -58,7 +58,7 @@ func (d *yamlDecoder) decode(text []byte, target *Configuration) {
 	}
 }
 
-// report notes a problem with the value at a path, or what holds it.
+// report adds a problem with the value at a path, with its line or that of its parent.
 func (d *yamlDecoder) report(path, format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	for place := path; place != ""; place = place[:max(0, strings.LastIndexAny(place, ".["))] {
@@ -70,7 +70,7 @@ func (d *yamlDecoder) report(path, format string, args ...any) {
 	d.problems = append(d.problems, fmt.Errorf("%s: %s: %s", d.name, path, message))
 }
 
-// problem notes that a node cannot be read.
+// problem adds a problem with a node.
 func (d *yamlDecoder) problem(n *yaml.Node, format string, args ...any) any {
 	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s", d.name, n.Line, fmt.Sprintf(format, args...)))
 	return nil
@@ -81,13 +81,13 @@ var (
 	rawType  = reflect.TypeFor[json.RawMessage]()
 )
 
-// readable refuses what YAML readers disagree about, and what makes a small file large.
+// readable refuses what YAML parsers disagree about, and what lets a small file grow large.
 func (d *yamlDecoder) readable(n *yaml.Node) bool {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		d.problem(n, "anchors and aliases are not taken here; write the value out")
+		d.problem(n, "anchors and aliases are not supported: write the value out")
 	case n.Style&yaml.TaggedStyle != 0 || n.Tag == "!":
-		d.problem(n, "tags such as %s are not taken here; put text in quotes", n.Tag)
+		d.problem(n, "tags such as %s are not supported: quote strings instead", n.Tag)
 	default:
 		return true
 	}
@@ -97,7 +97,7 @@ func (d *yamlDecoder) readable(n *yaml.Node) bool {
 var (
 	// member is the path of a member of a record, or of a claim, that an explicit null removes.
 	member = regexp.MustCompile(`^(clients|users|scopes|resources)\[\d+\](\.claims)?\.[^.\[]+$`)
-	// limit is the path of a list without which everything is allowed.
+	// limit is the path of a list that restricts something; without it everything is allowed.
 	limit = regexp.MustCompile(`^(clients\[\d+\]\.resources|resources\[\d+\]\.scopes|claims\[\d+\]\.clients|(hooks|token_exchange)\[\d+\]\.\w+|trusted_issuers\[\d+\]\.signing_algs)$`)
 )
 
@@ -126,25 +126,25 @@ func (d *yamlDecoder) value(n *yaml.Node, t reflect.Type, path string) any {
 		if b, ok := scalarValue(n).(bool); ok {
 			return b
 		}
-		return d.problem(n, "%s is true or false", path)
+		return d.problem(n, "%s must be true or false, got %s", path, kindOf(n))
 	case reflect.Int, reflect.Int64:
 		if i, ok := scalarValue(n).(json.Number); ok {
 			if _, err := i.Int64(); err == nil {
 				return i
 			}
 		}
-		return d.problem(n, "%s is a whole number", path)
+		return d.problem(n, "%s must be a whole number, got %s", path, kindOf(n))
 	}
 	value := d.scalar(n, path)
 	if value == "" {
-		return d.problem(n, "%s is empty: give it a value or leave it out", path)
+		return d.problem(n, "%s is empty: set a value, or remove the line", path)
 	}
 	return value
 }
 
-// null reads a null. One that nobody wrote is often a value that a template left out. Where
-// absence has a meaning of its own, such as a client without a secret, that must not be what
-// it turns into. A section whose members are all commented out is taken.
+// null reads a null. An implicit one is often a value that a template left out. It must not be
+// taken for absence where that has a meaning of its own, such as a client without a secret. A
+// section whose members are all commented out is accepted.
 func (d *yamlDecoder) null(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Value != "" && member.MatchString(path) {
 		switch path[strings.LastIndex(path, ".")+1:] {
@@ -159,12 +159,12 @@ func (d *yamlDecoder) null(n *yaml.Node, t reflect.Type, path string) any {
 	}
 	section := t.Kind() == reflect.Slice || t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer
 	if !section || strings.ContainsAny(path, ".[") {
-		return d.problem(n, "%s has no value: give it one or leave it out", path)
+		return d.problem(n, "%s has no value: set one, or remove the line", path)
 	}
 	return nil
 }
 
-// text reads a value whose type has a form of its own as text.
+// text reads a value of a type that is written as a string of a certain form.
 func (d *yamlDecoder) text(n *yaml.Node, path string, form encoding.TextUnmarshaler) any {
 	value := d.scalar(n, path)
 	if s, ok := value.(string); ok {
@@ -177,10 +177,10 @@ func (d *yamlDecoder) text(n *yaml.Node, path string, form encoding.TextUnmarsha
 
 func (d *yamlDecoder) list(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Kind != yaml.SequenceNode {
-		return d.problem(n, "%s is a list: write each member on a line of its own after a dash", path)
+		return d.problem(n, "%s must be a list, got %s: write each item on its own line after a dash", path, kindOf(n))
 	}
 	if len(n.Content) == 0 && limit.MatchString(path) {
-		return d.problem(n, "%s is empty: without it everything is allowed; name something or leave it out", path)
+		return d.problem(n, "%s is empty, which would allow everything: add an item, or remove the line", path)
 	}
 	values := []any{}
 	for i, member := range n.Content {
@@ -191,7 +191,7 @@ func (d *yamlDecoder) list(n *yaml.Node, t reflect.Type, path string) any {
 	return values
 }
 
-// object reads a mapping whose keys are fields.
+// object reads a mapping whose keys are the fields of a struct.
 func (d *yamlDecoder) object(n *yaml.Node, path string, fields map[string]reflect.Type) any {
 	object := map[string]any{}
 	for key, entry := range d.entries(n, path) {
@@ -223,7 +223,7 @@ func (d *yamlDecoder) entries(n *yaml.Node, path string) iter.Seq2[string, yamlE
 			if path == "" {
 				path = "the file"
 			}
-			d.problem(n, "%s is an object: write key: value", path)
+			d.problem(n, "%s must be a mapping (key: value), got %s", path, kindOf(n))
 			return
 		}
 		seen := map[string]bool{}
@@ -231,13 +231,13 @@ func (d *yamlDecoder) entries(n *yaml.Node, path string) iter.Seq2[string, yamlE
 			key, ok := "", false
 			if d.readable(pair[0]) {
 				if key, ok = scalarValue(pair[0]).(string); !ok {
-					d.problem(pair[0], "a key is text: put it in quotes")
+					d.problem(pair[0], "a key must be a string: put it in quotes")
 				}
 			}
 			switch {
 			case !ok:
 			case seen[key]:
-				d.problem(pair[0], "the key %q is there twice", key)
+				d.problem(pair[0], "the key %q is used twice", key)
 			case !yield(key, yamlEntry{pair[0], pair[1]}):
 				return
 			}
@@ -247,16 +247,35 @@ func (d *yamlDecoder) entries(n *yaml.Node, path string) iter.Seq2[string, yamlE
 }
 
 func (d *yamlDecoder) scalar(n *yaml.Node, path string) any {
-	switch value := scalarValue(n).(type) {
-	case string:
+	if value, ok := scalarValue(n).(string); ok {
 		return value
-	case nil:
-		return d.problem(n, "%s is text", path)
 	}
-	return d.problem(n, "%s is text: put it in quotes", path)
+	if n.Kind != yaml.ScalarNode {
+		return d.problem(n, "%s must be a string, got %s", path, kindOf(n))
+	}
+	return d.problem(n, "%s must be a string, got %s: put it in quotes", path, kindOf(n))
 }
 
-// anything reads a value of no fixed type.
+// kindOf describes what a node is, for errors about what it should be.
+func kindOf(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch scalarValue(n).(type) {
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case nil:
+		return "null"
+	}
+	return "a number"
+}
+
+// anything reads a value of any type.
 func (d *yamlDecoder) anything(n *yaml.Node, path string, depth int) any {
 	if depth > maxConfigurationDepth {
 		return d.problem(n, "%s is nested too deeply", path)
@@ -269,7 +288,7 @@ func (d *yamlDecoder) anything(n *yaml.Node, path string, depth int) any {
 		object := map[string]any{}
 		for key, entry := range d.entries(n, path) {
 			if key == "<<" && entry.key.Style == 0 {
-				d.problem(entry.key, "merge keys are not taken here; write the members out")
+				d.problem(entry.key, "merge keys are not supported: write the members out")
 				continue
 			}
 			place := path + "." + key
@@ -285,7 +304,7 @@ func (d *yamlDecoder) anything(n *yaml.Node, path string, depth int) any {
 		return values
 	}
 	if isNull(n) && n.Value == "" {
-		return d.problem(n, "%s has no value: write null if that is meant", path)
+		return d.problem(n, "%s has no value: set one, or write null", path)
 	}
 	if value, ok := scalarValue(n).(error); ok {
 		return d.problem(n, "%s: %v", path, value)
@@ -310,7 +329,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	return fields
 }
 
-// nearestName returns the field that a misspelt key most likely means; "" if none is near.
+// nearestName returns the field that a misspelled key most likely means; "" if none is close.
 func nearestName(key string, fields map[string]reflect.Type) string {
 	best, least := "", len(key)/2+1
 	for _, name := range slices.Sorted(maps.Keys(fields)) {

@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// parseYAML returns the root of the only document of a text; nil if there is none. The
-// parser makes the tree; what plain scalars are is decided by scalarValue.
+// parseYAML returns the root of the only document in a text; nil if there is none. The parser
+// returns the tree; scalarValue decides the types of plain scalars.
 func parseYAML(text []byte) (*yaml.Node, error) {
 	// Some editors begin a file with a byte order mark.
 	decoder := yaml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff"))))
@@ -26,7 +26,7 @@ func parseYAML(text []byte) (*yaml.Node, error) {
 		return nil, err
 	}
 	if err := decoder.Decode(&next); err == nil {
-		return nil, errors.New("more than one YAML document")
+		return nil, errors.New("the file contains more than one YAML document")
 	} else if !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -42,14 +42,15 @@ var (
 	yamlBase    = regexp.MustCompile(`^0(o[0-7]+|x[0-9a-fA-F]+)$`)
 	yamlFloat   = regexp.MustCompile(`^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`)
 	yamlNoFloat = regexp.MustCompile(`^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
-	// leadingZero is a number in YAML 1.2, an octal one in YAML 1.1, and often meant as text.
+	// leadingZero is a number in YAML 1.2, an octal number in YAML 1.1, and often meant as a
+	// string.
 	leadingZero = regexp.MustCompile(`^[-+]?0[0-9]+`)
-	// otherNumber is text in YAML 1.2, and a number for some readers.
+	// otherNumber is a string in YAML 1.2, and a number in some parsers.
 	otherNumber = regexp.MustCompile(`^[-+]?(0[xob][0-9a-fA-F_]+|[0-9][0-9_]*\.?[0-9_]*([eE][-+]?[0-9]+)?)$`)
 )
 
-// scalarValue returns what a scalar is: a string, a bool, a json.Number, nil for null and for
-// what is not a scalar, or an error for a number that JSON or another reader has differently.
+// scalarValue returns the value of a scalar: a string, a bool, a json.Number, nil for null and
+// for nodes that are not scalars, or an error for a number that other parsers read differently.
 func scalarValue(n *yaml.Node) any {
 	if n.Kind != yaml.ScalarNode {
 		return nil
@@ -67,7 +68,7 @@ func scalarValue(n *yaml.Node) any {
 	}
 	switch {
 	case leadingZero.MatchString(n.Value) && yamlFloat.MatchString(n.Value):
-		return errors.New("a number that begins with 0: put text in quotes, and leave the 0 of a number out")
+		return errors.New("a number must not begin with 0: quote it if it is a string, or remove the 0")
 	case yamlInteger.MatchString(n.Value):
 		value, err := strconv.ParseInt(n.Value, 10, 64)
 		return exactNumber(value, err)
@@ -81,17 +82,17 @@ func scalarValue(n *yaml.Node) any {
 		}
 		return value
 	case yamlNoFloat.MatchString(n.Value):
-		return errors.New("JSON has no such number; put text in quotes")
+		return errors.New("JSON has no such number: quote it if it is a string")
 	case otherNumber.MatchString(n.Value):
-		return errors.New("some readers take this for a number: put text in quotes")
+		return errors.New("some YAML parsers read this as a number: put it in quotes")
 	}
 	return n.Value
 }
 
-// exactNumber refuses integers that readers of JSON round (RFC 7493, section 2.2).
+// exactNumber refuses integers that JSON parsers round (RFC 7493, section 2.2).
 func exactNumber(value int64, err error) any {
 	if err != nil || value >= 1<<53 || value <= -1<<53 {
-		return errors.New("readers of JSON round a number of this size: put it in quotes")
+		return errors.New("JSON parsers round numbers of this size: put it in quotes")
 	}
 	return json.Number(strconv.FormatInt(value, 10))
 }

@@ -16,15 +16,15 @@ import (
 
 type applyCommand struct {
 	declarationFiles `embed:""`
-	Prune            bool `help:"Remove for good what the files' source declared before and the files do not name."`
-	Yes              bool `help:"Remove without asking."`
+	Prune            bool `help:"Permanently remove records that the same source declared before and the files no longer name."`
+	Yes              bool `help:"Remove without confirmation."`
 }
 
 // Help is shown by "valetkey apply --help".
 func (applyCommand) Help() string {
-	return "Applying the same files again changes nothing. What the files do not name stays as it is; null removes a member. " +
+	return "Applying the same files again changes nothing. Members that the files do not name keep their values; null removes a member. " +
 		"A running server sees the changes within a second. If a record conflicts with what is stored, the others are applied and the exit code is 1.\n\n" +
-		"With --prune, users, clients, scopes and resources that the same source declared before and that the files do not name are removed for good, " +
+		"With --prune, users, clients, scopes and resources that the same source declared before and that the files no longer name are permanently removed, " +
 		"with everything that belongs to them. They are listed first.\n\n" +
 		"Examples:\n  valetkey apply --database sqlite:valetkey.db clients.yaml\n  valetkey apply --prune valetkey.yaml"
 }
@@ -36,7 +36,7 @@ func (c *applyCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	if c.Prune && config.Source == "" {
-		return usageError{errors.New("--prune needs --source, or files that all have the same source or issuer")}
+		return usageError{errors.New("--prune requires a source: pass --source, or files with the same source or issuer")}
 	}
 	store, err := database.Open(ctx, &config, newLogger(o.log, configuration.Log{Level: "warn"}))
 	if err != nil {
@@ -72,8 +72,8 @@ func (c *applyCommand) Run(ctx context.Context, o *output) error {
 	return nil
 }
 
-// confirm lists what --prune removes and asks for a yes. It returns what was listed, so that
-// nothing else is removed.
+// confirm lists what --prune removes and asks for confirmation. It returns what was listed, so
+// that nothing else is removed.
 func (c *applyCommand) confirm(ctx context.Context, o *output, config *configuration.Configuration, store *database.Database) ([]declaration.Name, error) {
 	declared, err := declare.Diff(ctx, store.Store, &config.Declarations, declare.Options{Source: config.Source, PruneAll: true})
 	if err != nil {
@@ -88,12 +88,12 @@ func (c *applyCommand) confirm(ctx context.Context, o *output, config *configura
 	if len(names) == 0 || c.Yes {
 		return names, nil
 	}
-	fmt.Fprintln(o.log, "These are removed for good, with everything that belongs to them:")
+	fmt.Fprintln(o.log, "These records will be permanently removed, with everything that belongs to them:")
 	for _, name := range names {
 		fmt.Fprintf(o.log, "  %s %s\n", name.Kind, name.Name)
 	}
 	if info, err := os.Stdin.Stat(); c.JSON || err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil, usageError{errors.New("nothing was changed: add --yes to remove them")}
+		return nil, usageError{errors.New("nothing was changed: pass --yes to remove them")}
 	}
 	fmt.Fprint(o.log, "Remove them? Type yes: ")
 	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')

@@ -9,16 +9,16 @@ import (
 
 type checkCommand struct {
 	File     string `arg:"" help:"Configuration file." type:"existingfile"`
-	Listen   string `help:"Address that serve will be given." placeholder:"ADDR"`
-	Issuer   string `help:"Issuer that serve will be given." placeholder:"URL"`
-	Database string `help:"Database that serve will be given." placeholder:"URL"`
+	Listen   string `help:"Value of --listen for serve." placeholder:"ADDR"`
+	Issuer   string `help:"Value of --issuer for serve." placeholder:"URL"`
+	Database string `help:"Value of --database for serve." placeholder:"URL"`
 }
 
 // Help is shown by "valetkey check --help".
 func (checkCommand) Help() string {
-	return "Refuses what serve would refuse before it listens: mistakes in the file, files that it names and that " +
-		"cannot be used (certificates, secrets, the master key), and parts that do not fit together. " +
-		"Nothing is changed, and the database is not opened.\n\nExample: valetkey check valetkey.yaml"
+	return "Reports what would keep serve from starting: errors in the file, unusable files that it names " +
+		"(certificates, secrets, the master key), and settings that contradict each other. " +
+		"Changes nothing and does not open the database.\n\nExample: valetkey check valetkey.yaml"
 }
 
 // Run checks a file.

@@ -16,7 +16,7 @@ import (
 
 type clientsCommand struct {
 	List clientsListCommand `cmd:"" help:"List all clients."`
-	Show clientsShowCommand `cmd:"" help:"Show a client without its secrets."`
+	Show clientsShowCommand `cmd:"" help:"Show a client, without its secrets."`
 }
 
 // clientView is a client as JSON, without its secrets.
@@ -62,7 +62,7 @@ type clientsListCommand struct {
 
 // Help is shown by "valetkey clients list --help".
 func (clientsListCommand) Help() string {
-	return "Clients that are known by a metadata document are not kept, and not listed.\n\nExample: valetkey clients list --config valetkey.yaml"
+	return "Clients that are identified by a metadata document are not stored, so they are not listed.\n\nExample: valetkey clients list --config valetkey.yaml"
 }
 
 // Run lists the clients.
@@ -100,7 +100,7 @@ func (c *clientsListCommand) Run(ctx context.Context, o *output) error {
 }
 
 type clientsShowCommand struct {
-	ID             string `arg:"" name:"client-id" help:"The client_id."`
+	ID             string `arg:"" name:"client-id" help:"The client_id of the client."`
 	serverDatabase `embed:""`
 }
 
@@ -118,7 +118,7 @@ func (c *clientsShowCommand) Run(ctx context.Context, o *output) error {
 	defer store.Close()
 	client, err := store.Client(ctx, c.ID)
 	if errors.Is(err, storage.ErrNotFound) {
-		return usageError{fmt.Errorf("there is no client %q; \"valetkey clients list\" shows all", c.ID)}
+		return usageError{fmt.Errorf("there is no client %q: \"valetkey clients list\" shows all clients", c.ID)}
 	}
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (c *clientsShowCommand) Run(ctx context.Context, o *output) error {
 	return printMembers(o.out, v)
 }
 
-// printMembers prints the members of a value, those of inner objects below their names.
+// printMembers prints the members of a value. Those of nested objects are indented.
 func printMembers(w io.Writer, value any) error {
 	document, err := json.Marshal(value)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/valetkey/valetkey/internal/database"
 )
 
-// serverDatabase is where what a server keeps is.
+// serverDatabase selects the database of a server.
 type serverDatabase struct {
-	Config   string `help:"Configuration file, for the database and the lifetimes." type:"existingfile" placeholder:"FILE"`
-	Database string `help:"sqlite:PATH or postgres://… (default: that of --config or VALETKEY_DATABASE, or sqlite:./valetkey.db)" placeholder:"URL"`
+	Config   string `help:"Configuration file that names the database." type:"existingfile" placeholder:"FILE"`
+	Database string `help:"sqlite:PATH or postgres://… (default: from --config or VALETKEY_DATABASE, else sqlite:./valetkey.db)" placeholder:"URL"`
 	JSON     bool   `help:"Print JSON."`
 }
 
@@ -24,7 +24,7 @@ func (d *serverDatabase) configuration() (configuration.Configuration, error) {
 	}
 	config.Database = cmp.Or(d.Database, config.Database, configuration.DefaultDatabase)
 	if path := missingFile(config.Database); path != "" {
-		return config, usageError{fmt.Errorf("there is no database at %s: name it with --database, or the configuration file with --config", path)}
+		return config, usageError{fmt.Errorf("there is no database at %s: pass --database, or the configuration file with --config", path)}
 	}
 	return config, nil
 }

@@ -19,19 +19,18 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// errDifferent is the result of "diff --exit-code" when there are differences.
+// errDifferent is the result of "diff --exit-code" if there are differences.
 var errDifferent = errors.New("there are differences")
 
 type declarationFiles struct {
-	Config   string   `help:"Configuration file, for the database and the master key; its declarations are not used." type:"existingfile" placeholder:"FILE"`
-	Database string   `help:"sqlite:PATH or postgres://… (default: that of --config, of VALETKEY_DATABASE, of the files, or sqlite:./valetkey.db)" placeholder:"URL"`
-	Source   string   `help:"The name under which the database remembers what the files declare (default: source or issuer of the files, if all say the same)." placeholder:"NAME"`
+	Config   string   `help:"Configuration file that names the database and the master key; its declarations are ignored." type:"existingfile" placeholder:"FILE"`
+	Database string   `help:"sqlite:PATH or postgres://… (default: from --config, VALETKEY_DATABASE or the files, else sqlite:./valetkey.db)" placeholder:"URL"`
+	Source   string   `help:"Name under which the database remembers what the files declare (default: source or issuer of the files, if it is the same in all)." placeholder:"NAME"`
 	JSON     bool     `help:"Print JSON."`
 	Files    []string `arg:"" help:"YAML files with clients, users, scopes and resources." type:"existingfile"`
 }
 
-// read returns the declarations of all files as one, with the database that they are for and
-// their source.
+// read returns the declarations of all files together, with their database and source.
 func (f *declarationFiles) read() (configuration.Configuration, error) {
 	all, err := configurationOf(f.Config)
 	if err != nil {
@@ -60,7 +59,7 @@ func (f *declarationFiles) read() (configuration.Configuration, error) {
 	return all, nil
 }
 
-// configurationOf is that of a file, if one is named, and of the environment.
+// configurationOf returns the configuration of a file, if there is one, and of the environment.
 func configurationOf(path string) (configuration.Configuration, error) {
 	read := configuration.FromEnvironment
 	if path != "" {
@@ -73,7 +72,7 @@ func configurationOf(path string) (configuration.Configuration, error) {
 	return c, nil
 }
 
-// missingFile returns the file of a SQLite database that is not there; "" if it is.
+// missingFile returns the file of a SQLite database if it does not exist; otherwise "".
 func missingFile(database string) string {
 	path, ok := strings.CutPrefix(database, "sqlite:")
 	if !ok || path == ":memory:" {
@@ -92,7 +91,7 @@ type diffCommand struct {
 
 // Help is shown by "valetkey diff --help".
 func (diffCommand) Help() string {
-	return "Secrets are shown as changed; their values are never shown. What a server would retire that has these files as its configuration is shown too.\n\nExample: valetkey diff --exit-code clients.yaml"
+	return "A changed secret is reported without its value. The diff includes records that a server with these files as its configuration would retire.\n\nExample: valetkey diff --exit-code clients.yaml"
 }
 
 // Run shows the differences.
@@ -102,7 +101,7 @@ func (c *diffCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	if missingFile(config.Database) != "" {
-		config.Database = "sqlite::memory:" // nothing is there yet, and nothing is made
+		config.Database = "sqlite::memory:" // there is no database yet, and diff creates none
 	}
 	store, err := database.Open(ctx, &config, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -122,17 +121,17 @@ func (c *diffCommand) Run(ctx context.Context, o *output) error {
 	return nil
 }
 
-// signs begin the lines about changes.
+// signs mark the lines about changes.
 var signs = map[string]string{
 	declaration.ActionAdd: "+", declaration.ActionChange: "~", declaration.ActionRetire: "-", declaration.ActionRestore: "+",
 	declaration.ActionRemove: "x", declaration.ActionConflict: "!", declaration.ActionNone: "=",
 }
 
-// remarks end them, where the sign does not say enough.
+// remarks explain the less obvious changes.
 var remarks = map[string]string{
-	declaration.ActionRetire:  " (retired: the files do not name it any more; it comes back if they name it again)",
-	declaration.ActionRestore: " (was retired and is named again)",
-	declaration.ActionRemove:  " (removed for good)",
+	declaration.ActionRetire:  " (retired: no longer declared; declaring it again restores it)",
+	declaration.ActionRestore: " (restored: declared again)",
+	declaration.ActionRemove:  " (permanently removed)",
 }
 
 func printChanges(w io.Writer, asJSON bool, changes []declaration.Change, none string) error {
@@ -149,10 +148,10 @@ func printChanges(w io.Writer, asJSON bool, changes []declaration.Change, none s
 	for _, c := range changes {
 		fmt.Fprintf(w, "%s %s %s%s\n", signs[c.Action], c.Kind, c.Name, remarks[c.Action])
 		if c.Adopted {
-			fmt.Fprintln(w, "    adopted: everything that was issued to it has ended")
+			fmt.Fprintln(w, "    adopted: everything that was issued to it ends")
 		}
 		if c.Problem != "" {
-			fmt.Fprintf(w, "    stays as it is: %s\n", strings.ReplaceAll(c.Problem, "\n", "\n    "))
+			fmt.Fprintf(w, "    not changed: %s\n", strings.ReplaceAll(c.Problem, "\n", "\n    "))
 		}
 		for _, m := range c.Members {
 			switch {
@@ -165,7 +164,7 @@ func printChanges(w io.Writer, asJSON bool, changes []declaration.Change, none s
 			}
 		}
 		if len(c.NotNamed) > 0 {
-			fmt.Fprintf(w, "    not named any more, but kept (null removes): %s\n", strings.Join(c.NotNamed, ", "))
+			fmt.Fprintf(w, "    no longer named, but kept (null removes): %s\n", strings.Join(c.NotNamed, ", "))
 		}
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 )
 
 type demoCommand struct {
-	Check bool `help:"Run every scene and every refusal without a browser, print them, and exit."`
+	Check bool `help:"Run every scene and every refusal without a browser, print the results, and exit."`
 }
 
 // Help is shown by "valetkey demo --help".
@@ -17,7 +17,7 @@ func (demoCommand) Help() string {
 		"Example: valetkey demo --check"
 }
 
-// Run starts the demo and waits for the end of ctx.
+// Run starts the demo and waits until ctx is done.
 func (c *demoCommand) Run(ctx context.Context, o *output) error {
 	if c.Check {
 		return demo.Check(ctx, o.out, o.log)
@@ -26,7 +26,7 @@ func (c *demoCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(o.out, "Open %s in a browser, and sign in as %s with the password %s.\nCtrl-C ends the demo.\n", d.URL(), demo.Username, demo.Password)
+	fmt.Fprintf(o.out, "Open %s in a browser and sign in as %s with the password %s.\nPress Ctrl-C to stop.\n", d.URL(), demo.Username, demo.Password)
 	<-ctx.Done()
 	return d.Close()
 }

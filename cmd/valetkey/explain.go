@@ -14,17 +14,17 @@ import (
 )
 
 type explainCommand struct {
-	Ref            string `arg:"" help:"The reference, such as 7K3M-2QXA."`
+	Ref            string `arg:"" help:"The reference (for example, 7K3M-2QXA)."`
 	serverDatabase `embed:""`
 }
 
 // Help is shown by "valetkey explain --help".
 func (explainCommand) Help() string {
-	return "Error pages and error descriptions carry the reference. The newest 10,000 refusals are kept.\n\n" +
+	return "Error pages and error descriptions contain the reference. The latest 10,000 refusals are kept.\n\n" +
 		"Example: valetkey explain 7K3M-2QXA --config valetkey.yaml"
 }
 
-// Run prints the ladder of checks of a refused request.
+// Run prints the checks of a refused request.
 func (c *explainCommand) Run(ctx context.Context, o *output) error {
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func (c *explainCommand) Run(ctx context.Context, o *output) error {
 	ref := strings.ToUpper(strings.Trim(c.Ref, " ()"))
 	trace, err := store.Trace(ctx, ref)
 	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("there is no refusal %s in this database; the newest 10,000 are kept", ref)
+		return fmt.Errorf("there is no refusal with the reference %s in this database: only the latest 10,000 are kept", ref)
 	}
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func printTrace(w io.Writer, t *record.Trace) {
 	if t.ClientID != "" {
 		fmt.Fprintf(w, "  client %s", t.ClientID)
 	}
-	fmt.Fprintf(w, "\n%s answered %s: %s\n\n", t.Endpoint, t.Error, t.Description)
+	fmt.Fprintf(w, "\n%s responded %s: %s\n\n", t.Endpoint, t.Error, t.Description)
 	for _, check := range t.Checks {
 		mark := "✓"
 		if !check.OK {
@@ -67,7 +67,7 @@ func printTrace(w io.Writer, t *record.Trace) {
 	}
 }
 
-// printable keeps what a stranger sent from driving the terminal.
+// printable replaces control characters, so that untrusted text cannot control the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r >= 0x7f && r < 0xa0 {

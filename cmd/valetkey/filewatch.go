@@ -12,20 +12,20 @@ import (
 
 // How a file is watched.
 const (
-	// lookEvery is how often files are looked at. Looking works where notification does not:
-	// on network file systems, through symbolic links, and after a rename of a folder.
+	// lookEvery is how often files are checked. Polling works where notifications do not: on
+	// network file systems, through symbolic links, and after a directory was renamed.
 	lookEvery = 250 * time.Millisecond
-	// settleTime is for how long a file must not have changed before it is read. A writer
-	// that pauses for longer leaves a file that only its content can show to be torn.
+	// settleTime is how long a file must be unchanged before it is read. If a writer pauses for
+	// longer, only the content can show that the file is incomplete.
 	settleTime = 2 * time.Second
-	// settlePatience is after how long a file that never comes to rest is complained about.
+	// settlePatience is after how long a file that keeps changing is reported.
 	settlePatience = time.Minute
-	// retryAfter is when a file is tried again that is right but could not be applied.
+	// retryAfter is when a valid file that could not be applied is tried again.
 	retryAfter = 15 * time.Second
 )
 
-// stamp is what the file system says of a file, links followed. Equal stamps mean that
-// nobody wrote in between.
+// stamp is the file system's information about a file, with links followed. Equal stamps mean
+// that the file was not written in between.
 type stamp struct {
 	info fs.FileInfo
 	err  error
@@ -44,7 +44,7 @@ func (s stamp) equal(t stamp) bool {
 		s.info.Mode() == t.info.Mode()
 }
 
-// stampsOf are the stamps of several files that are read together.
+// stampsOf returns the stamps of files that are read together.
 func stampsOf(paths []string) []stamp {
 	stamps := make([]stamp, len(paths))
 	for i, path := range paths {
@@ -55,17 +55,17 @@ func stampsOf(paths []string) []stamp {
 
 func equalStamps(a, b []stamp) bool { return slices.EqualFunc(a, b, stamp.equal) }
 
-// fileWatch finds out when files have changed and have come to rest since.
+// fileWatch detects when files have changed and settled.
 type fileWatch struct {
 	paths   []string
 	seen    []stamp
-	since   time.Time // when seen was seen first
-	began   time.Time // when the files began to change; zero if they rest
+	since   time.Time // when seen was first observed
+	began   time.Time // when the files began to change; zero if they are settled
 	handled []stamp   // what the last attempt read
 	retry   time.Time // when to try again; zero if not
 }
 
-// look reports whether the files are to be read now, and how long they have been changing.
+// look reports whether to read the files now, and how long they have been changing.
 func (w *fileWatch) look(now time.Time) (due bool, changing time.Duration) {
 	if stamps := stampsOf(w.paths); !equalStamps(stamps, w.seen) {
 		w.seen, w.since = stamps, now
@@ -83,9 +83,9 @@ func (w *fileWatch) look(now time.Time) (due bool, changing time.Duration) {
 	return !equalStamps(w.seen, w.handled) || !w.retry.IsZero() && !now.Before(w.retry), 0
 }
 
-// done notes that the files were read as they were when look said so, and from when on to
-// read them again unchanged (zero: never). If other files matter from now on, all are read
-// once those have come to rest too.
+// done records that the files were read after look returned true, and when to read them again
+// even if they do not change (zero: never). If the set of files has changed, all are read again
+// once the new ones have settled.
 func (w *fileWatch) done(paths []string, retry time.Time) {
 	w.handled, w.retry = w.seen, retry
 	if !slices.Equal(paths, w.paths) {
@@ -93,14 +93,14 @@ func (w *fileWatch) done(paths []string, retry time.Time) {
 	}
 }
 
-// errUnsettled is the error of a file that does not come to rest.
+// errUnsettled is the error for a file that keeps changing.
 var errUnsettled = errors.New("the file keeps changing")
 
-// waitSettled returns when a file has not changed for the settle time. What is not a regular
-// file, such as a pipe, is not waited for.
+// waitSettled returns when a file has not changed for the settle time. It does not wait for
+// anything but a regular file, such as a pipe.
 //
-// A new database is no reason to skip this: the line that names another one may be missing,
-// and settings are not read again.
+// A new database is not a reason to skip this: the line that names another one may not be
+// written yet, and settings are only read at the start.
 func waitSettled(ctx context.Context, path string) error {
 	first := stampOf(path)
 	if first.err == nil && !first.info.Mode().IsRegular() {
@@ -108,7 +108,7 @@ func waitSettled(ctx context.Context, path string) error {
 	}
 	watch := fileWatch{paths: []string{path}, seen: []stamp{first}, since: time.Now()}
 	if first.err == nil && first.info.ModTime().Before(watch.since) {
-		watch.since = first.info.ModTime() // only the rest is waited for
+		watch.since = first.info.ModTime() // wait only for the remaining time
 	}
 	for look := time.NewTicker(lookEvery); ; {
 		due, changing := watch.look(time.Now())
@@ -118,7 +118,7 @@ func waitSettled(ctx context.Context, path string) error {
 		case due:
 			return nil
 		case changing > settlePatience:
-			return fmt.Errorf("%s: %w; nothing was read", path, errUnsettled)
+			return fmt.Errorf("%s: %w; it was not read", path, errUnsettled)
 		}
 		select {
 		case <-ctx.Done():

@@ -16,8 +16,8 @@ import (
 )
 
 type keysCommand struct {
-	List   keysListCommand   `cmd:"" help:"List the signing keys, with the times at which they sign and expire."`
-	Rotate keysRotateCommand `cmd:"" help:"Replace the signing keys before their time."`
+	List   keysListCommand   `cmd:"" help:"List the signing keys, and when they sign and expire."`
+	Rotate keysRotateCommand `cmd:"" help:"Replace the signing keys early."`
 }
 
 type keysListCommand struct {
@@ -45,19 +45,19 @@ func (c *keysListCommand) Run(ctx context.Context, o *output) error {
 
 type keysRotateCommand struct {
 	serverDatabase `embed:""`
-	Algorithm      string `help:"Rotate only the key of this algorithm, such as ES256." placeholder:"ALG"`
-	Now            bool   `help:"Sign with the new keys at once, instead of after they have been published for a day (key_publish_ahead)."`
-	Revoke         bool   `help:"Remove the old keys at once: everything that they signed is refused from now on. Implies --now."`
+	Algorithm      string `help:"Rotate only the key of this algorithm (for example, ES256)." placeholder:"ALG"`
+	Now            bool   `help:"Sign with the new keys immediately, instead of publishing them for a day first (key_publish_ahead)."`
+	Revoke         bool   `help:"Remove the old keys immediately: everything that they signed becomes invalid. Implies --now."`
 }
 
 // Help is shown by "valetkey keys rotate --help".
 func (keysRotateCommand) Help() string {
-	return "Keys rotate by themselves every 90 days (key_rotation). This does it before their time, for every algorithm " +
-		"in use or for one. A running server sees the new keys within a second. If a private key has leaked, say --revoke.\n\n" +
+	return "Keys rotate automatically every 90 days (key_rotation). This command rotates them early, for all algorithms " +
+		"in use or for one. A running server uses the new keys within a second. If a private key has leaked, pass --revoke.\n\n" +
 		"Example: valetkey keys rotate --now --database sqlite:valetkey.db"
 }
 
-// Run makes the new keys.
+// Run creates the new keys.
 func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
 	store, config, err := c.open(ctx)
 	if err != nil {
@@ -85,8 +85,8 @@ func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
 		if err := leaveEvent(ctx, store, event.SigningKeysRevoked); err != nil {
 			return err
 		}
-		fmt.Fprintln(o.log, "warning: the old keys are forgotten. Access tokens and ID tokens that they signed are refused from now on;\n"+
-			"an API that keeps the key set may take them for as long as it keeps it. Clients refresh, or people sign in again.")
+		fmt.Fprintln(o.log, "warning: the old keys were removed. Access tokens and ID tokens that they signed are now invalid,\n"+
+			"but an API may accept them until it reloads the key set. Clients must refresh, or users sign in again.")
 	}
 	return printKeys(o, c.JSON, added)
 }

@@ -1,4 +1,4 @@
-// Command valetkey is an OAuth 2 authorization server and OpenID Provider.
+// Command valetkey is an OAuth 2.0 authorization server and OpenID Provider.
 package main
 
 import (
@@ -15,24 +15,24 @@ import (
 
 // The exit codes.
 const (
-	exitFailed = 1 // what was asked for failed, or "demo --check" found a fault
+	exitFailed = 1 // the command failed, or "demo --check" found a fault
 	exitUsage  = 2 // the command line or a config file is wrong
 	exitDiff   = 3 // "diff --exit-code" found differences
 )
 
 type commandLine struct {
-	Demo         demoCommand         `cmd:"" help:"Run a demonstration: a server, applications and an API on loopback, with every message between them."`
+	Demo         demoCommand         `cmd:"" help:"Run a demo: a server, applications and an API on loopback, and every message between them."`
 	Serve        serveCommand        `cmd:"" help:"Run the server."`
-	Check        checkCommand        `cmd:"" help:"Check that serve would accept a configuration file."`
-	Apply        applyCommand        `cmd:"" help:"Put the clients, users, scopes and resources of files into a database."`
+	Check        checkCommand        `cmd:"" help:"Check a configuration file without starting a server."`
+	Apply        applyCommand        `cmd:"" help:"Write the clients, users, scopes and resources of files to a database."`
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
-	Registration registrationCommand `cmd:"" help:"Manage the initial access tokens by which clients register themselves."`
-	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, by the reference in the error."`
+	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`
+	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
 	Users        usersCommand        `cmd:"" help:"List, show, disable and delete users, and set their passwords."`
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
-	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration."`
-	Revoke       revokeCommand       `cmd:"" help:"Sign a user out everywhere and revoke all tokens and consents."`
+	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration file."`
+	Revoke       revokeCommand       `cmd:"" help:"Sign a user out on all devices and revoke all tokens and consents."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }
@@ -53,14 +53,14 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 	exit := -1
 	parser, err := kong.New(&cli,
 		kong.Name("valetkey"),
-		kong.Description("An OAuth 2 authorization server and OpenID Provider in one binary.\n\nExamples:\n"+
-			"  valetkey demo                      see it all, with nothing configured\n"+
-			"  valetkey serve                     a server on 127.0.0.1:8080, data in ./valetkey.db\n"+
+		kong.Description("An OAuth 2.0 authorization server and OpenID Provider in one binary.\n\nExamples:\n"+
+			"  valetkey demo                      everything at once, without configuration\n"+
+			"  valetkey serve                     a server on 127.0.0.1:8080 with its data in ./valetkey.db\n"+
 			"  valetkey serve --config valetkey.yaml\n"+
 			"  valetkey diff clients.yaml && valetkey apply clients.yaml\n"+
 			"  valetkey explain 7K3M-2QXA         why a request was refused\n"+
-			"  valetkey users set-password ada    help a user who cannot sign in\n\n"+
-			"Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 differences (diff --exit-code)."),
+			"  valetkey users set-password ada    set a new password for a user\n\n"+
+			"Exit codes: 0 success, 1 failure, 2 invalid usage or configuration, 3 differences (diff --exit-code)."),
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 	return exitFailed
 }
 
-// usageError is wrong usage or configuration, not a failure.
+// usageError is an error in the command line or a configuration file.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }

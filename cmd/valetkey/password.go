@@ -14,23 +14,23 @@ import (
 	"github.com/valetkey/valetkey/internal/useradmin"
 )
 
-// maxPasswordInput is more than any password that is taken.
+// maxPasswordInput is longer than any accepted password.
 const maxPasswordInput = 16 << 10
 
-// readPassword asks for a password twice, without showing it. Where input is not a
-// terminal, its first line is the password.
+// readPassword prompts for a password twice, without echo. If standard input is not a terminal,
+// its first line is the password.
 func readPassword(o *output) (string, error) {
 	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
 		password, err := prompt(o, fd, "Password: ")
 		if err != nil {
 			return "", err
 		}
-		again, err := prompt(o, fd, "Again: ")
+		again, err := prompt(o, fd, "Repeat the password: ")
 		if err != nil {
 			return "", err
 		}
 		if password != again {
-			return "", usageError{errors.New("the passwords differ; try again")}
+			return "", usageError{errors.New("the passwords do not match: try again")}
 		}
 		return notEmpty(password)
 	}
@@ -53,7 +53,7 @@ func prompt(o *output, fd int, text string) (string, error) {
 
 func notEmpty(password string) (string, error) {
 	if password == "" {
-		return "", usageError{errors.New("no password was given: type it, or send it on standard input")}
+		return "", usageError{errors.New("the password is empty: type one, or pass it on standard input")}
 	}
 	return password, nil
 }
@@ -62,8 +62,8 @@ type hashPasswordCommand struct{}
 
 // Help is shown by "valetkey hash-password --help".
 func (hashPasswordCommand) Help() string {
-	return "Asks for a password and prints its hash (argon2id, PHC string format) for password_hash in a configuration. " +
-		"Where input is not a terminal, its first line is the password.\n\n" +
+	return "Prompts for a password and prints its hash (argon2id, PHC string format) for password_hash in a configuration file. " +
+		"If standard input is not a terminal, its first line is the password.\n\n" +
 		"Examples:\n  valetkey hash-password\n  valetkey hash-password < password.txt"
 }
 

@@ -14,27 +14,27 @@ import (
 
 type registrationCommand struct {
 	Token  registrationTokenCommand  `cmd:"" help:"Create an initial access token."`
-	Tokens registrationTokensCommand `cmd:"" help:"List the initial access tokens that are valid."`
+	Tokens registrationTokensCommand `cmd:"" help:"List the valid initial access tokens."`
 	Revoke registrationRevokeCommand `cmd:"" help:"Revoke an initial access token."`
 }
 
 type registrationTokenCommand struct {
 	Uses           int           `help:"How many clients can register with it." default:"1"`
 	Expires        time.Duration `help:"How long it is valid." default:"24h"`
-	Note           string        `help:"A note for the list, such as who gets it." placeholder:"TEXT"`
+	Note           string        `help:"A note for the list, for example who gets the token." placeholder:"TEXT"`
 	serverDatabase `embed:""`
 }
 
 // Help is shown by "valetkey registration token --help".
 func (registrationTokenCommand) Help() string {
-	return "The configuration must say registration: {mode: initial_access_token}. The token is shown once: " +
-		"the database keeps its hash.\n\nExample: valetkey registration token --uses 10 --expires 1h --config valetkey.yaml"
+	return "The configuration must contain registration: {mode: initial_access_token}. The token is shown only once: " +
+		"the database stores its hash.\n\nExample: valetkey registration token --uses 10 --expires 1h --config valetkey.yaml"
 }
 
 // Run prints a new token.
 func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	if c.Uses < 1 || c.Uses > authserver.MaxInitialAccessTokenUses || c.Expires <= 0 {
-		return usageError{fmt.Errorf("--uses is 1 to %d, and --expires more than nothing", authserver.MaxInitialAccessTokenUses)}
+		return usageError{fmt.Errorf("--uses must be 1 to %d, and --expires must be positive", authserver.MaxInitialAccessTokenUses)}
 	}
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 		}{token, c.Uses, expires})
 	}
 	fmt.Fprintln(o.out, token)
-	fmt.Fprintf(o.log, "Uses: %d. Good until %s. It is not shown again.\n", c.Uses, expires.Format(time.RFC3339))
+	fmt.Fprintf(o.log, "Uses: %d. Expires at %s. The token is not shown again.\n", c.Uses, expires.Format(time.RFC3339))
 	return nil
 }
 
@@ -71,7 +71,7 @@ func (registrationTokensCommand) Help() string {
 	return "Example: valetkey registration tokens --config valetkey.yaml"
 }
 
-// Run lists the tokens by their IDs; the tokens themselves are nowhere kept.
+// Run lists the tokens by their IDs; the tokens themselves are not stored.
 func (c *registrationTokensCommand) Run(ctx context.Context, o *output) error {
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *registrationTokensCommand) Run(ctx context.Context, o *output) error {
 		return printJSON(o.out, tokens)
 	}
 	if len(tokens) == 0 {
-		fmt.Fprintln(o.out, "There are none.")
+		fmt.Fprintln(o.out, "There are no initial access tokens.")
 	}
 	for _, t := range tokens {
 		fmt.Fprintf(o.out, "%s  %d of %d left, until %s  %s\n", t.ID, t.Left, t.Uses, t.ExpiresAt.UTC().Format(time.RFC3339), printable(t.Note))
@@ -104,10 +104,10 @@ type registrationRevokeCommand struct {
 
 // Help is shown by "valetkey registration revoke --help".
 func (registrationRevokeCommand) Help() string {
-	return "Clients that registered with it stay.\n\nExample: valetkey registration revoke 7K3M-2QXA"
+	return "Clients that registered with the token are not affected.\n\nExample: valetkey registration revoke 7K3M-2QXA"
 }
 
-// Run ends a token.
+// Run revokes a token.
 func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
 	defer store.Close()
 	err = authserver.RevokeInitialAccessToken(ctx, store, time.Now(), c.ID)
 	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("there is no initial access token %s that is good", c.ID)
+		return fmt.Errorf("there is no valid initial access token %s", c.ID)
 	}
 	if err != nil {
 		return err
@@ -127,6 +127,6 @@ func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
 	if c.JSON {
 		return printJSON(o.out, map[string]string{"revoked": c.ID})
 	}
-	fmt.Fprintln(o.out, "It is revoked.")
+	fmt.Fprintln(o.out, "The token was revoked.")
 	return nil
 }

@@ -18,11 +18,11 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// configurationTopic is the topic of the readiness details about the configuration file.
+// configurationTopic is the topic of readiness details about the configuration file.
 const configurationTopic = "configuration"
 
-// refusal is why a file is not applied. The detail is fixed text for /readyz, the error is
-// for the log.
+// refusal is why a file is not applied. The detail is fixed text for /readyz; the error is for
+// the log.
 type refusal struct {
 	detail string
 	error
@@ -30,11 +30,11 @@ type refusal struct {
 
 func (r refusal) Unwrap() error { return r.error }
 
-// errTorn is in the error of a file whose end is probably missing.
+// errTorn is the error for a file whose end is probably missing.
 var errTorn = errors.New("the file looks incomplete")
 
-// errNotRegular is the error of a pipe or folder in the place of a file that was read before.
-var errNotRegular = errors.New("it is not a regular file any more")
+// errNotRegular is the error for a pipe or directory that replaced a file.
+var errNotRegular = errors.New("the file is no longer a regular file")
 
 // reloader applies a configuration file to a running server when it changes.
 type reloader struct {
@@ -44,23 +44,22 @@ type reloader struct {
 	watch   fileWatch
 
 	applied configuration.Declarations // those in force
-	newline bool                       // the text in force ended with one
+	newline bool                       // the text in force ended with a newline
 	text    []byte                     // of the last attempt
 	said    string                     // the last error, which is not logged twice
 }
 
-// reload applies the configuration file again at SIGHUP and when it has changed, until ctx
-// ends. before are the stamps of the watched files
-// when they were read at the start.
+// reload applies the configuration file again at SIGHUP and when it has changed, until ctx is
+// done. before are the stamps of the watched files when they were read at the start.
 func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan os.Signal, server *valetkey.Server, log *slog.Logger) {
 	if info, err := os.Stat(c.Config); err == nil && !info.Mode().IsRegular() {
-		log.Info("the configuration is not a regular file: it was read once and is not watched", "file", c.Config)
+		log.Info("the configuration is not a regular file: changes are not detected", "file", c.Config)
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-hangup:
-				log.Error("the configuration is not a regular file and cannot be read again; the old one stays", "file", c.Config)
+				log.Error("the configuration is not a regular file and cannot be read again; the previous configuration stays in force", "file", c.Config)
 			}
 		}
 	}
@@ -93,24 +92,24 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 	}
 }
 
-// attempt reads the file and applies it, unless it must not be. It returns false if the
-// files have to come to rest first.
+// attempt reads the file and applies it, unless it is refused. It returns false if the files
+// must settle first.
 func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 	text, err := readStable(r.watch.paths[0], r.watch.seen[0])
 	if errors.Is(err, errUnsettled) {
 		return false // look finds it changed
 	}
 	if !bytes.Equal(text, r.text) {
-		r.text, r.said = text, "" // the same error in another text is news
+		r.text, r.said = text, "" // log the same error again for another text
 	}
 	if err != nil {
-		// A folder that cannot be searched for a moment leaves no trace in the stamp.
+		// A directory that is inaccessible for a moment does not change the stamp.
 		r.watch.done(r.watch.paths, time.Now().Add(lookEvery))
 		r.failed(ctx, refusal{"the file cannot be read; the previous configuration stays in force", err})
 		return true
 	}
 	config, err := r.accept(text, asked)
-	// Files with secrets must have come to rest too, before what they say is applied.
+	// Files with secrets must settle too, before their content is applied.
 	if paths := watched(r.command.Config, config); !slices.Equal(paths, r.watch.paths) && (err == nil || len(paths) > 1) {
 		r.watch.done(paths, time.Time{})
 		return false
@@ -122,7 +121,7 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 	}
 	config.Modified = newest(r.watch.seen)
 	changes, err := r.server.Apply(ctx, config.Declarations)
-	// A record that conflicts with what is stored is in the log; the others were applied.
+	// Conflicts of single records are in the log; the other records were applied.
 	if err != nil && !errors.As(err, new(*declaration.ConflictError)) {
 		r.watch.done(r.watch.paths, time.Now().Add(retryAfter))
 		r.failed(ctx, refusal{"the file could not be applied; the server tries again", err})
@@ -135,14 +134,14 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 	return true
 }
 
-// watched are the files whose change is a change of the configuration.
+// watched returns the files whose changes are changes of the configuration.
 func watched(path string, c configuration.Configuration) []string {
 	paths := append([]string{path}, c.SecretFiles()...)
 	slices.Sort(paths[1:])
 	return slices.Compact(paths)
 }
 
-// failed says once why the previous configuration stays.
+// failed reports once why the previous configuration stays in force.
 func (r *reloader) failed(ctx context.Context, err error) {
 	detail := "the file has an error; the previous configuration stays in force"
 	var reason refusal
@@ -154,11 +153,11 @@ func (r *reloader) failed(ctx context.Context, err error) {
 	}
 	r.said = err.Error()
 	r.server.SetReadinessDetail(configurationTopic, detail)
-	r.log.ErrorContext(ctx, "the configuration file is not applied; the old one stays", "file", r.command.Config, "error", err)
+	r.log.ErrorContext(ctx, "configuration file not applied; the previous configuration stays in force", "file", r.command.Config, "error", err)
 }
 
-// readStable reads a file whose stamp is known. If it is another one by now, or changes
-// while it is read, the error is errUnsettled.
+// readStable reads a file whose stamp is known. If the file was replaced, or changes while it is
+// read, the error is errUnsettled.
 func readStable(path string, known stamp) ([]byte, error) {
 	if known.err != nil {
 		return nil, known.err
@@ -173,7 +172,7 @@ func readStable(path string, known stamp) ([]byte, error) {
 	return text, err
 }
 
-// readFile reads a file, but no more than what ParseConfiguration takes.
+// readFile reads a file, up to the limit of configuration.Parse.
 func readFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -187,8 +186,8 @@ func readFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// accept decides whether a text may be applied. Whoever asked by SIGHUP says that a file is
-// complete which does not look so.
+// accept reports whether a text may be applied. asked means that the operator sent SIGHUP, which
+// confirms a file that looks incomplete.
 func (r *reloader) accept(text []byte, asked bool) (configuration.Configuration, error) {
 	config, err := configuration.Parse(r.command.Config, text)
 	if errors.Is(err, configuration.ErrEmpty) {
@@ -213,9 +212,9 @@ func (r *reloader) accept(text []byte, asked bool) (configuration.Configuration,
 	return config, nil
 }
 
-// complete tells a file whose end is missing from one that names less. YAML that was cut off
-// is often valid YAML. The signs: its last line does not end, where that of the file in
-// force did, or a whole section is missing.
+// complete distinguishes a truncated file from one that declares less. Truncated YAML is often
+// valid YAML. A file looks truncated if its last line has no newline, and that of the file in
+// force had one, or if a whole section is missing.
 func (r *reloader) complete(text []byte, d *configuration.Declarations) error {
 	if !endsLine(text) && r.newline {
 		return fmt.Errorf("%w: its last line does not end with a newline", errTorn)
@@ -231,14 +230,13 @@ func (r *reloader) complete(text []byte, d *configuration.Declarations) error {
 		{"resources", len(before.Resources) > 0, d.Resources != nil},
 	} {
 		if section.had && !section.here {
-			return fmt.Errorf("%w: the section %s is missing; write \"%s: []\" to say that there are none", errTorn, section.name, section.name)
+			return fmt.Errorf("%w: the section %s is missing; write \"%s: []\" if it is empty on purpose", errTorn, section.name, section.name)
 		}
 	}
 	return nil
 }
 
-// endsLine says whether a text ends with a newline. JSON ends with its last bracket, and is
-// no JSON without it.
+// endsLine reports whether a text ends with a newline, or is JSON, which is invalid if truncated.
 func endsLine(text []byte) bool {
 	text = bytes.TrimRight(text, " \t")
 	return bytes.HasSuffix(text, []byte("\n")) || bytes.HasPrefix(bytes.TrimSpace(text), []byte("{"))
@@ -259,8 +257,7 @@ func changedSettings(a, b configuration.Configuration) []string {
 	return names
 }
 
-// newest is when one of several files was modified last; zero if that cannot be known, as of
-// a pipe.
+// newest returns the latest modification time of several files; zero if unknown, as for a pipe.
 func newest(stamps []stamp) (last time.Time) {
 	for _, s := range stamps {
 		if s.info != nil && s.info.Mode().IsRegular() && s.info.ModTime().After(last) {

@@ -17,12 +17,12 @@ type revokeCommand struct {
 
 // Help is shown by "valetkey revoke --help".
 func (revokeCommand) Help() string {
-	return "Signs a user out everywhere and revokes what the user has allowed applications: refresh tokens, codes, consents, " +
-		"and access tokens where they are introspected or their status is looked up. A running server need not be stopped.\n\n" +
+	return "Signs a user out on all devices and revokes what the user has allowed applications: refresh tokens, codes, consents, " +
+		"and access tokens that are introspected or in a status list. The server can keep running.\n\n" +
 		"Example: valetkey revoke --user ada --config valetkey.yaml"
 }
 
-// Run ends everything of a person.
+// Run revokes everything of a user.
 func (c *revokeCommand) Run(ctx context.Context, o *output) error {
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -45,6 +45,6 @@ func (c *revokeCommand) Run(ctx context.Context, o *output) error {
 	if c.JSON {
 		return printJSON(o.out, map[string]string{"revoked": c.User})
 	}
-	fmt.Fprintf(o.out, "%s is signed out everywhere, and no application has access any more.\n", c.User)
+	fmt.Fprintf(o.out, "%s is signed out on all devices, and no application has access any more.\n", c.User)
 	return nil
 }

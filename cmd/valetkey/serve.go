@@ -23,7 +23,7 @@ import (
 type serveCommand struct {
 	Config   string `help:"Configuration file." type:"existingfile" placeholder:"FILE"`
 	Listen   string `help:"Address to listen on." placeholder:"ADDR"`
-	Issuer   string `help:"The URL under which users and clients reach the server." placeholder:"URL"`
+	Issuer   string `help:"URL under which users and clients reach the server." placeholder:"URL"`
 	Database string `help:"sqlite:PATH or postgres://…" placeholder:"URL"`
 
 	running  configuration.Configuration // what the server was started with
@@ -34,16 +34,16 @@ type serveCommand struct {
 // Help is shown by "valetkey serve --help".
 func (serveCommand) Help() string {
 	return "Without flags, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
-		"a one-time link that creates the first user. When the configuration file has changed, or at SIGHUP, " +
-		"clients, users, scopes and resources are read again; other settings need a restart. SIGTERM and Ctrl-C end the server once requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
+		"a one-time link that creates the first user. When the configuration file changes, or at SIGHUP, " +
+		"clients, users, scopes and resources are reloaded; other settings require a restart. SIGTERM and Ctrl-C stop the server after requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
 		"Example: valetkey serve --config valetkey.yaml --listen 127.0.0.1:9000"
 }
 
-// defaultListen is loopback by its address: a name could be resolved to something else,
-// and http is allowed on loopback only.
+// defaultListen is an address, not a name, which could resolve to something else: http is
+// allowed on loopback only.
 const defaultListen = "127.0.0.1:8080"
 
-// configuration is that of the file, the environment and the command line.
+// configuration returns the configuration from file, environment and command line.
 func (c *serveCommand) configuration() (configuration.Configuration, error) {
 	if c.Config == "" {
 		config, err := configuration.FromEnvironment()
@@ -64,7 +64,7 @@ func (c *serveCommand) configuration() (configuration.Configuration, error) {
 	return c.complete(config)
 }
 
-// text is that of the configuration file.
+// text returns the content of the configuration file.
 func (c *serveCommand) text() ([]byte, error) {
 	if c.piped != nil {
 		return c.piped, nil
@@ -80,12 +80,12 @@ func (c *serveCommand) text() ([]byte, error) {
 	return text, err
 }
 
-// read returns the configuration, and the stamps that its files had just before.
+// read returns the configuration, and the stamps of its files from just before.
 func (c *serveCommand) read() (configuration.Configuration, []stamp, error) {
 	before := stampsOf([]string{c.Config})
 	config, err := c.configuration()
 	if paths := watched(c.Config, config); err == nil && len(paths) > 1 {
-		// Now that the names of all files are known, they are read once more.
+		// The names of all files are known only now, so read them again.
 		before = append(before, stampsOf(paths[1:])...)
 		config, err = c.configuration()
 	}
@@ -93,19 +93,19 @@ func (c *serveCommand) read() (configuration.Configuration, []stamp, error) {
 	return config, before, err
 }
 
-// complete adds what the command line says, and the defaults.
+// complete adds the flags and the defaults.
 func (c *serveCommand) complete(config configuration.Configuration) (configuration.Configuration, error) {
 	config.Listen = cmp.Or(c.Listen, config.Listen)
 	config.Issuer = cmp.Or(c.Issuer, config.Issuer)
 	config.Database = cmp.Or(c.Database, config.Database, configuration.DefaultDatabase)
 	config.Listen = cmp.Or(config.Listen, listenAddress(config))
 	if _, _, err := net.SplitHostPort(config.Listen); err != nil {
-		return config, usageError{fmt.Errorf("listen: %q is not HOST:PORT, such as %s", config.Listen, defaultListen)}
+		return config, usageError{fmt.Errorf("listen: %q is not a valid address (for example, %s)", config.Listen, defaultListen)}
 	}
 	if config.Issuer == "" {
 		host, port, err := net.SplitHostPort(config.Listen)
 		if err != nil || !oauth.IsLoopbackHost(host) || port == "0" {
-			return config, usageError{fmt.Errorf("name the issuer with --issuer: the URL under which users reach %s", config.Listen)}
+			return config, usageError{fmt.Errorf("the issuer is missing: pass --issuer with the URL under which users reach %s", config.Listen)}
 		}
 		config.Issuer = "http://" + config.Listen
 	}
@@ -118,7 +118,7 @@ func (c *serveCommand) complete(config configuration.Configuration) (configurati
 	return config, nil
 }
 
-// listenAddress is the loopback port that the issuer names, if it names one.
+// listenAddress returns the loopback address and port of the issuer, if it has one.
 func listenAddress(c configuration.Configuration) string {
 	if u, err := url.Parse(c.Issuer); err == nil && u.Port() != "" && oauth.IsLoopbackHost(u.Hostname()) {
 		return net.JoinHostPort("127.0.0.1", u.Port())
@@ -129,7 +129,7 @@ func listenAddress(c configuration.Configuration) string {
 func newLogger(w io.Writer, c configuration.Log) *slog.Logger {
 	var level slog.Level
 	if c.Level != "" {
-		// Checked when the configuration was read; the zero value is info.
+		// The value was checked when the configuration was read. The zero value is info.
 		_ = level.UnmarshalText([]byte(c.Level))
 	}
 	options := &slog.HandlerOptions{Level: level}
@@ -141,7 +141,7 @@ func newLogger(w io.Writer, c configuration.Log) *slog.Logger {
 
 // Run serves until the context ends.
 func (c *serveCommand) Run(ctx context.Context, o *output) error {
-	// SIGHUP must not end a server that is still starting.
+	// SIGHUP must not stop a server that is still starting.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -162,7 +162,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	}
 	listener, err := net.Listen("tcp", config.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("another program listens on %s: end it, or name another port with --listen", config.Listen)
+		return fmt.Errorf("another program is listening on %s: stop it, or pass another address with --listen", config.Listen)
 	}
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", config.Listen, err)
@@ -172,14 +172,14 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 		_ = listener.Close()
 		return err
 	}
-	fmt.Fprintf(o.out, "Valetkey %s serves %s (listening on %s, data in %s)\n",
+	fmt.Fprintf(o.out, "Valetkey %s: issuer %s, listening on %s, data in %s\n",
 		valetkey.Version, config.Issuer, listener.Addr(), redactedDatabase(config.Database))
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
-		log.Error("make the link that creates the first user", "error", err)
+		log.Error("cannot create the link for the first user", "error", err)
 	}
 	if setup != "" {
-		fmt.Fprintf(o.out, "\nThere are no users yet. Create the first one here, once, within a day:\n\n  %s\n\n", setup)
+		fmt.Fprintf(o.out, "\nThere are no users yet. Open this link to create the first one. It works once, within a day:\n\n  %s\n\n", setup)
 	}
 	reload, stopReload := context.WithCancel(ctx)
 	defer stopReload()
@@ -193,7 +193,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	return err
 }
 
-// formerSource is what an earlier release called the source of a file.
+// formerSource returns the name that an earlier release gave to the source of a file.
 func formerSource(file string) string {
 	if file == "" {
 		return ""
@@ -201,7 +201,7 @@ func formerSource(file string) string {
 	return "file:" + filepath.Base(file)
 }
 
-// redactedDatabase shows where data is, without what may be a password.
+// redactedDatabase returns the location of the database without possible passwords.
 func redactedDatabase(database string) string {
 	if u, err := url.Parse(database); err == nil && u.Host != "" {
 		return u.Scheme + "://" + u.Host + u.Path

@@ -19,14 +19,14 @@ import (
 
 type usersCommand struct {
 	List        usersListCommand        `cmd:"" help:"List all users."`
-	Show        usersShowCommand        `cmd:"" help:"Show a user, its sessions and applications."`
-	Disable     usersDisableCommand     `cmd:"" help:"Disable a user; its sessions and tokens end."`
+	Show        usersShowCommand        `cmd:"" help:"Show a user with its sessions and applications."`
+	Disable     usersDisableCommand     `cmd:"" help:"Disable a user and end its sessions and tokens."`
 	Enable      usersEnableCommand      `cmd:"" help:"Enable a user again."`
-	Delete      usersDeleteCommand      `cmd:"" help:"Delete a user for good."`
-	SetPassword usersSetPasswordCommand `cmd:"" name:"set-password" help:"Give a user another password; its sessions and tokens end."`
+	Delete      usersDeleteCommand      `cmd:"" help:"Delete a user permanently."`
+	SetPassword usersSetPasswordCommand `cmd:"" name:"set-password" help:"Set a user's password and end the user's sessions and tokens."`
 }
 
-// userView is a user as JSON. Hashes of passwords are not shown.
+// userView is a user as JSON. Password hashes are not shown.
 type userView struct {
 	Sub           string         `json:"sub"`
 	Username      string         `json:"username"`
@@ -55,7 +55,7 @@ func viewUser(d *useradmin.User) userView {
 	return v
 }
 
-// eachUser calls f for every user of a store, in the order of their subs.
+// eachUser calls f for every user of a store, ordered by sub.
 func eachUser(ctx context.Context, store *database.Database, f func(*useradmin.User)) error {
 	const page = 500
 	after := ""
@@ -108,7 +108,7 @@ func (c *usersListCommand) Run(ctx context.Context, o *output) error {
 	return table.Flush()
 }
 
-// table is columns for a terminal.
+// table prints aligned columns.
 type table struct{ *tabwriter.Writer }
 
 func newTable(w io.Writer, titles ...string) table {
@@ -117,7 +117,7 @@ func newTable(w io.Writer, titles ...string) table {
 	return t
 }
 
-// row adds values, which may come from strangers.
+// row adds values, which are untrusted.
 func (t table) row(values ...string) {
 	for i, value := range values {
 		if i > 0 {
@@ -138,13 +138,13 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// oneUser is the user that a command is about.
+// oneUser selects the user that a command works on.
 type oneUser struct {
 	Name           string `arg:"" help:"Username, e-mail address or sub."`
 	serverDatabase `embed:""`
 }
 
-// find opens the database, which the caller closes, and finds the user.
+// find opens the database, which the caller closes, and returns the user.
 func (c *oneUser) find(ctx context.Context) (*database.Database, *useradmin.User, error) {
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -153,20 +153,20 @@ func (c *oneUser) find(ctx context.Context) (*database.Database, *useradmin.User
 	user, err := useradmin.Find(ctx, store.Store, c.Name)
 	if err != nil {
 		if errors.Is(err, useradmin.ErrNotFound) {
-			err = usageError{fmt.Errorf("%w; \"valetkey users list\" shows all", err)}
+			err = usageError{fmt.Errorf("%w: \"valetkey users list\" shows all users", err)}
 		}
 		return nil, nil, errors.Join(err, store.Close())
 	}
 	return store, user, nil
 }
 
-// changed records and reports a change of a user, and what declares it.
+// changed records and prints a change of a user, and a warning if the user is declared.
 func (c *oneUser) changed(ctx context.Context, o *output, store *database.Database, user *useradmin.User, kind *event.Kind, action, text string) error {
 	if err := leaveEvent(ctx, store, kind, slog.String("sub", user.ID), slog.String("username", user.Username)); err != nil {
 		return err
 	}
 	if user.Source != "" {
-		fmt.Fprintf(o.log, "%s is declared, with the source %s. A file of that source may say otherwise, and then undoes this when it changes or a server starts: change it there too.\n", printable(user.Username), printable(user.Source))
+		fmt.Fprintf(o.log, "warning: %s is declared by the source %s, which may undo this change when its file changes or a server starts. Change the file too.\n", printable(user.Username), printable(user.Source))
 	}
 	if c.JSON {
 		return printJSON(o.out, map[string]string{"action": action, "sub": user.ID, "username": user.Username})
@@ -205,7 +205,7 @@ type usersDisableCommand struct {
 
 // Help is shown by "valetkey users disable --help".
 func (usersDisableCommand) Help() string {
-	return "The user cannot sign in, and every session, code and token ends at once. The record and the password stay.\n\n" +
+	return "The user can no longer sign in, and all sessions, codes and tokens end immediately. The record and the password are kept.\n\n" +
 		"Example: valetkey users disable ada --config valetkey.yaml"
 }
 
@@ -228,7 +228,7 @@ type usersEnableCommand struct {
 
 // Help is shown by "valetkey users enable --help".
 func (usersEnableCommand) Help() string {
-	return "Sessions and tokens from before do not come back.\n\nExample: valetkey users enable ada --config valetkey.yaml"
+	return "Earlier sessions and tokens stay invalid.\n\nExample: valetkey users enable ada --config valetkey.yaml"
 }
 
 // Run enables a user.
@@ -239,7 +239,7 @@ func (c *usersEnableCommand) Run(ctx context.Context, o *output) error {
 	}
 	defer store.Close()
 	if !user.RetiredAt.IsZero() {
-		return usageError{fmt.Errorf("%q is retired: what declared the user no longer names it; name it there again", user.Username)}
+		return usageError{fmt.Errorf("%q is retired because its source no longer declares it: declare it there again", user.Username)}
 	}
 	if err := useradmin.SetDisabled(ctx, store.Store, user.ID, false); err != nil {
 		return err
@@ -249,13 +249,13 @@ func (c *usersEnableCommand) Run(ctx context.Context, o *output) error {
 
 type usersDeleteCommand struct {
 	oneUser `embed:""`
-	Yes     bool `help:"Do it; without this, the command only says what it would delete."`
+	Yes     bool `help:"Delete the user. Without this flag, the command only shows what it would delete."`
 }
 
 // Help is shown by "valetkey users delete --help".
 func (usersDeleteCommand) Help() string {
-	return "Deletes the record, sessions, tokens and consents. The sub is not given to anyone again: who signs up with the name " +
-		"later is another user. \"valetkey users disable\" keeps the record.\n\n" +
+	return "Deletes the record, sessions, tokens and consents. The sub is never reused: a later account with the same username " +
+		"is a different user. To keep the record, use \"valetkey users disable\".\n\n" +
 		"Example: valetkey users delete ada --yes --config valetkey.yaml"
 }
 
@@ -267,13 +267,13 @@ func (c *usersDeleteCommand) Run(ctx context.Context, o *output) error {
 	}
 	defer store.Close()
 	if !c.Yes {
-		return usageError{fmt.Errorf("this deletes %q (sub %s, %d sessions, %d applications) for good: repeat it with --yes, or use \"valetkey users disable\"",
+		return usageError{fmt.Errorf("this permanently deletes %q (sub %s, %d sessions, %d applications): pass --yes to confirm, or use \"valetkey users disable\"",
 			user.Username, user.ID, user.Sessions, len(user.Clients))}
 	}
 	if err := store.DeleteUser(ctx, user.ID); err != nil {
 		return err
 	}
-	return c.changed(ctx, o, store, user, event.UserDeleted, "deleted", "is deleted.")
+	return c.changed(ctx, o, store, user, event.UserDeleted, "deleted", "was deleted.")
 }
 
 type usersSetPasswordCommand struct {
@@ -282,7 +282,7 @@ type usersSetPasswordCommand struct {
 
 // Help is shown by "valetkey users set-password --help".
 func (usersSetPasswordCommand) Help() string {
-	return "Asks for the password; where input is not a terminal, its first line is the password. Every session, code and token ends.\n\n" +
+	return "Prompts for the password. If standard input is not a terminal, its first line is the password. All sessions, codes and tokens end.\n\n" +
 		"Examples:\n  valetkey users set-password ada --config valetkey.yaml\n  valetkey users set-password ada < password.txt"
 }
 
@@ -304,5 +304,5 @@ func (c *usersSetPasswordCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	return c.changed(ctx, o, store, user, event.UserPasswordSet, "password_set", "has the new password. All sessions and tokens have ended.")
+	return c.changed(ctx, o, store, user, event.UserPasswordSet, "password_set", "has a new password. All sessions and tokens have ended.")
 }

@@ -91,7 +91,7 @@ func (p Proxies) Of(r *http.Request) netip.Addr {
 	return address
 }
 
-// hops returns what the header says of each hop, the last one first.
+// hops returns the header's entry for each hop, the last one first.
 func (p Proxies) hops(value string) []string {
 	if p.header != HeaderForwarded {
 		hops := strings.Split(value, ",")
@@ -105,8 +105,8 @@ func (p Proxies) hops(value string) []string {
 	return hops
 }
 
-// parseHop reads an address, with a port or without, in brackets or not: proxies write all of
-// these (RFC 7239, section 6, has the brackets and the port).
+// parseHop parses an address with or without a port, in brackets or not: proxies write all of
+// these (RFC 7239, section 6, defines the brackets and the port).
 func parseHop(hop string) (netip.Addr, bool) {
 	hop = strings.TrimSpace(hop)
 	if withPort, err := netip.ParseAddrPort(hop); err == nil {
@@ -144,8 +144,8 @@ func forwardedFor(element string) string {
 }
 
 // splitQuoted splits at a separator outside of quoted strings and returns the last part first.
-// It reads from the right, so that a quote which a stranger left open does not take in what a
-// proxy wrote behind it.
+// It reads from the right, so that a quote left open by a client does not swallow what a proxy
+// appended.
 func splitQuoted(value string, separator byte) []string {
 	var parts []string
 	quoted, end := false, len(value)

@@ -18,9 +18,9 @@ import (
 
 const masterKeyBytes = 32
 
-// masterKey finds the key from which all others are derived: the environment, the file
-// that the configuration names, or, for a SQLite database, a file beside it, which is
-// made at the first start.
+// masterKey returns the key from which all others are derived. It is in the environment, in the
+// file that the configuration names, or, for a SQLite database, in a file next to it, which is
+// created at the first start.
 func masterKey(c *configuration.Configuration) ([]byte, error) {
 	key, create, err := findMasterKey(c)
 	if create != "" {
@@ -29,7 +29,8 @@ func masterKey(c *configuration.Configuration) ([]byte, error) {
 	return key, err
 }
 
-// findMasterKey is masterKey, but names the file that is to be made, and makes none.
+// findMasterKey is masterKey without side effects: it returns the path of the file to create
+// instead of creating it.
 func findMasterKey(c *configuration.Configuration) (key []byte, create string, err error) {
 	if text := os.Getenv(configuration.MasterKeyVariable); text != "" {
 		key, err = decodeMasterKey(text, configuration.MasterKeyVariable)
@@ -41,7 +42,7 @@ func findMasterKey(c *configuration.Configuration) (key []byte, create string, e
 	}
 	path, ok := strings.CutPrefix(c.Database, "sqlite:")
 	if !ok {
-		return nil, "", errors.New("PostgreSQL needs a master key, the same for all nodes: set VALETKEY_MASTER_KEY or master_key_file; `openssl rand -base64 32` makes one")
+		return nil, "", errors.New("PostgreSQL requires a master key, the same for all nodes: set VALETKEY_MASTER_KEY or master_key_file; create one with `openssl rand -base64 32`")
 	}
 	if path == ":memory:" {
 		key = make([]byte, masterKeyBytes)
@@ -54,10 +55,10 @@ func findMasterKey(c *configuration.Configuration) (key []byte, create string, e
 		return key, "", err
 	}
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-		return nil, "", fmt.Errorf("the database %s is there, but its master key %s.key is not: restore it from a backup, or set VALETKEY_MASTER_KEY", path, path)
+		return nil, "", fmt.Errorf("the database %s exists, but its master key %s.key does not: restore it from a backup, or set VALETKEY_MASTER_KEY", path, path)
 	}
 	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("the folder %s of the database does not exist: make it, or name another with --database", filepath.Dir(path))
+		return nil, "", fmt.Errorf("the directory %s of the database does not exist: create it, or pass another path with --database", filepath.Dir(path))
 	}
 	return nil, path + ".key", nil
 }
@@ -67,9 +68,9 @@ func readMasterKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read master key: %w", err)
 	}
-	// Windows keeps access elsewhere than in the mode.
+	// On Windows, the mode does not show who can read a file.
 	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("the master key %s can be read by others (mode %v): run chmod 600 on it", path, info.Mode().Perm())
+		return nil, fmt.Errorf("the master key %s is readable by other users (mode %v): run chmod 600 %[1]s", path, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -83,13 +84,13 @@ func decodeMasterKey(text, where string) ([]byte, error) {
 	text = strings.NewReplacer("+", "-", "/", "_").Replace(text)
 	key, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(key) != masterKeyBytes {
-		return nil, fmt.Errorf("the master key in %s is not %d bytes in base64", where, masterKeyBytes)
+		return nil, fmt.Errorf("the master key in %s must be %d bytes in base64", where, masterKeyBytes)
 	}
 	return key, nil
 }
 
-// createMasterKey makes a key file, which is there whole or not at all, and on the disk
-// before anything is encrypted under it.
+// createMasterKey creates a key file atomically, and syncs it to disk before anything is
+// encrypted with the key.
 func createMasterKey(path string) (key []byte, err error) {
 	key = make([]byte, masterKeyBytes)
 	rand.Read(key)
@@ -109,7 +110,7 @@ func createMasterKey(path string) (key []byte, err error) {
 	}
 	err = os.Link(file.Name(), path)
 	if errors.Is(err, fs.ErrExist) {
-		return readMasterKey(path) // another process was quicker
+		return readMasterKey(path) // another process was faster
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)

@@ -20,27 +20,27 @@ import (
 // Options say how declarations are applied. The zero value adds and changes records, and
 // retires none.
 type Options struct {
-	// Source is the name of what declares: it owns the records that it names, and those that
-	// it names no longer are retired.
+	// Source is the name of the source of the declarations. It owns the records that it names;
+	// those that it no longer names are retired.
 	Source string
-	// FormerSource is what an earlier release called the source; "" if nothing.
+	// FormerSource is the name that an earlier release gave to the source; "" if none.
 	FormerSource string
-	// KeepUnnamed retires nothing.
+	// KeepUnnamed retires no records.
 	KeepUnnamed bool
-	// Prune removes for good those of the named records that the source declared before and
-	// does not name now.
+	// Prune permanently removes these records if the source declared them before and no longer
+	// names them.
 	Prune []declaration.Name
-	// PruneAll removes all of them.
+	// PruneAll permanently removes all such records.
 	PruneAll bool
-	// OnlyNewer applies nothing if something newer of the source was applied before, by
-	// another node for instance.
+	// OnlyNewer applies nothing if a newer version of the source was applied before, for
+	// example by another node.
 	OnlyNewer bool
 }
 
 // Result is what was changed.
 type Result struct {
 	Changes []declaration.Change
-	// Older says that nothing was applied because something newer was applied before.
+	// Older reports that nothing was applied because a newer version was applied before.
 	Older bool
 }
 
@@ -65,14 +65,14 @@ func Diff(ctx context.Context, store *sqldb.Store, d *configuration.Declarations
 }
 
 const (
-	// declareTimeout bounds each transaction. Hashing thousands of new passwords takes longer.
+	// declareTimeout limits each transaction. Hashing thousands of new passwords takes longer.
 	declareTimeout = 2 * time.Minute
 	declareRetries = 5
 )
 
-// errUnhashed ends a transaction that finds a password to be new which was not new when the
-// others were hashed.
-var errUnhashed = errors.New("declared passwords changed meanwhile")
+// errUnhashed ends a transaction in which a password is new that was not new when the others
+// were hashed.
+var errUnhashed = errors.New("declared passwords changed during the update")
 
 func reconcile(ctx context.Context, store *sqldb.Store, d *configuration.Declarations, options Options, dry bool) (Result, error) {
 	in, err := prepare(store, d, options)
@@ -88,8 +88,7 @@ func reconcile(ctx context.Context, store *sqldb.Store, d *configuration.Declara
 			return Result{}, err
 		}
 		plan, err = write(ctx, store, in)
-		// A name was taken between the reading and the writing, or a password was
-		// declared by another node.
+		// Since the state was read, a name was taken or another node declared a password.
 		again := errors.Is(err, errUnhashed) || errors.Is(err, identity.ErrIdentifierTaken)
 		if !again || try == declareRetries {
 			return Result{plan.Changes, plan.Older}, err
@@ -97,7 +96,7 @@ func reconcile(ctx context.Context, store *sqldb.Store, d *configuration.Declara
 	}
 }
 
-// prepare returns the declarations in the form that a store takes.
+// prepare returns the input for declaration.Reconcile.
 func prepare(store *sqldb.Store, d *configuration.Declarations, options Options) (*declaration.Input, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
@@ -123,7 +122,7 @@ func prepare(store *sqldb.Store, d *configuration.Declarations, options Options)
 	return in, err
 }
 
-// planned decides what to do, without writing anything.
+// planned returns what to do, without writing anything.
 func planned(ctx context.Context, store *sqldb.Store, d *configuration.Declarations, in *declaration.Input) (declaration.Plan, error) {
 	reading, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
@@ -135,7 +134,7 @@ func planned(ctx context.Context, store *sqldb.Store, d *configuration.Declarati
 	if err := errors.Join(plan.Invalid...); err != nil || len(plan.Unhashed) == 0 {
 		return plan, err
 	}
-	// An earlier release noted hashes of declared passwords, not fingerprints.
+	// An earlier release stored hashes of declared passwords, not fingerprints.
 	stored := make(map[string]*identity.User, len(state.Users))
 	for i := range state.Users {
 		u := &state.Users[i].Record
@@ -154,7 +153,7 @@ func planned(ctx context.Context, store *sqldb.Store, d *configuration.Declarati
 	return declaration.Reconcile(in, state), nil
 }
 
-// hash fills in the hashes of passwords that are new.
+// hash sets the hashes of new passwords.
 func hash(ctx context.Context, d *configuration.Declarations, in *declaration.Input, users []int) error {
 	return inParallel(ctx, users, func(i int) (err error) {
 		if in.Users[i].Password.Hash, err = identity.HashPassword(d.Users[i].Password); err != nil {
@@ -164,7 +163,7 @@ func hash(ctx context.Context, d *configuration.Declarations, in *declaration.In
 	})
 }
 
-// write decides again, against the rows that are locked now, and writes.
+// write reconciles again, with the rows locked, and writes.
 func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan declaration.Plan, err error) {
 	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
@@ -178,7 +177,7 @@ func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan
 	return plan, err
 }
 
-// inParallel does something to each of the indexes, on every processor.
+// inParallel calls do for each index, on all processors.
 func inParallel(ctx context.Context, indexes []int, do func(i int) error) error {
 	next := make(chan int)
 	errs := make(chan error, len(indexes))
@@ -215,11 +214,11 @@ func Version(store *sqldb.Store, d *configuration.Declarations) (*declaration.Ve
 	return &declaration.Version{Digest: store.DeclarationDigest(document), Modified: d.Modified}, nil
 }
 
-// canonicalName is what two spellings of one username have in common.
+// canonicalName returns the same name for all spellings of a username.
 func canonicalName(username string) string {
 	canonical, err := identity.CanonicalIdentifier(username)
 	if err != nil {
-		return username // no user that was checked has it
+		return username // no valid user has it
 	}
 	return canonical
 }

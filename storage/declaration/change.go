@@ -21,11 +21,11 @@ const (
 const (
 	ActionAdd      = "add"
 	ActionChange   = "change"
-	ActionRetire   = "retire"   // it was declared before and is not any more
+	ActionRetire   = "retire"   // it was declared before and no longer is
 	ActionRestore  = "restore"  // it was retired and is declared again
-	ActionRemove   = "remove"   // for good
-	ActionConflict = "conflict" // it stays as it is; Problem says why
-	ActionNone     = "none"     // it stays as it is; NotNamed says what may be a surprise
+	ActionRemove   = "remove"   // permanently
+	ActionConflict = "conflict" // it is not changed; Problem is the reason
+	ActionNone     = "none"     // it is not changed; NotNamed lists members that may be a surprise
 )
 
 // Change is one line of a diff between declarations and a database.
@@ -33,13 +33,14 @@ type Change struct {
 	Kind   string `json:"kind"`   // client, user, scope or resource
 	Name   string `json:"name"`   // client_id, username, name or identifier
 	Action string `json:"action"` // one of the Action constants
-	// Members are those that differ, with what they were and will be. Secrets show as
+	// Members are those that differ, with their old and new values. Secrets are shown as
 	// "(secret)".
 	Members []MemberChange `json:"members,omitempty"`
-	// Adopted says that the record was a signed-up account, or a client that registered itself.
+	// Adopted reports that the record was a signed-up account, or a client that registered
+	// itself.
 	Adopted bool `json:"adopted,omitempty"`
-	// NotNamed are members that the source named before and names no longer. They keep
-	// their values; null removes them.
+	// NotNamed are members that the source named before and no longer names. They keep their
+	// values; null removes them.
 	NotNamed []string `json:"not_named,omitempty"`
 	// Problem is why a record could not be declared.
 	Problem string `json:"problem,omitempty"`
@@ -47,10 +48,10 @@ type Change struct {
 	Err error `json:"-"`
 }
 
-// Happens reports whether the change does something.
+// Happens reports whether the change changes anything.
 func (c *Change) Happens() bool { return c.Action != ActionConflict && c.Action != ActionNone }
 
-// Count returns the number of changes that do something.
+// Count returns the number of changes that change anything.
 func Count(changes []Change) int {
 	n := 0
 	for i := range changes {
@@ -83,7 +84,7 @@ func Conflicts(changes []Change) error {
 	return &ConflictError{errors.Join(errs...)}
 }
 
-// MemberChange is one member that differs, as JSON; "" where it is absent.
+// MemberChange is a member that differs. The values are JSON; "" if it is absent.
 type MemberChange struct {
 	Name string `json:"name"`
 	From string `json:"from,omitempty"`

@@ -1,5 +1,11 @@
-// Package declaration is what an operator writes down about an issuer: its clients, users,
-// scopes and resources, as records that every store takes whole.
+// Package declaration compares the clients, users, scopes and resources that an operator
+// declares with those that are stored, and decides what to write.
+//
+//	input.go      Input: what is declared; State: what is stored; Plan: what to write
+//	reconcile.go  Reconcile, for clients, scopes and resources
+//	user.go       users
+//	change.go     Change: what a plan does, for a diff
+//	declaration.go  Declaration: records that are stored exactly as given
 package declaration
 
 import (
@@ -14,8 +20,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Declaration is a set of whole records. A user is who has the username; the ID, CreatedAt
-// and UpdatedAt of a declared user are not looked at, since the store gives them.
+// Declaration is a set of complete records. A user is identified by the username; the store
+// sets the ID, CreatedAt and UpdatedAt of a declared user.
 type Declaration struct {
 	Clients   []record.Client
 	Users     []identity.User
@@ -23,8 +29,8 @@ type Declaration struct {
 	Resources []record.Resource
 }
 
-// Check reports every record that has no name, has the name of another one, or cannot be
-// written as JSON.
+// Check reports every record without a name, with the name of another record, or that cannot
+// be encoded as JSON.
 func (d *Declaration) Check() error {
 	seen := map[string]bool{}
 	once := func(kind, name string) error {
@@ -61,7 +67,7 @@ func (d *Declaration) Check() error {
 	return err
 }
 
-// SameUser reports whether a declared username means this person.
+// SameUser reports whether a declared username identifies a user.
 func SameUser(u *identity.User, username string) bool {
 	have, err := identity.CanonicalIdentifier(u.Username)
 	if err != nil {
@@ -71,8 +77,8 @@ func SameUser(u *identity.User, username string) bool {
 	return err == nil && have == want
 }
 
-// Whole returns an input in which every record is exactly as given: a member that is zero
-// has no value afterwards, whatever is stored.
+// Whole returns an input that stores every record exactly as given: a member that is zero has
+// no value afterwards, whatever is stored.
 func (d *Declaration) Whole(now time.Time, source string) (*Input, error) {
 	if err := d.Check(); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ type Members map[string]json.RawMessage
 
 func isNull(value json.RawMessage) bool { return string(value) == "null" }
 
-// Input is what one source says, and how it is to be taken.
+// Input is what a source declares, and how to apply it.
 type Input struct {
 	Now       time.Time
 	Clients   []Client
@@ -22,18 +22,18 @@ type Input struct {
 	Scopes    []Record
 	Resources []Record
 
-	// Source owns what it declares: what it names no longer is retired. "" owns nothing.
+	// Source owns what it declares: what it no longer names is retired. "" owns nothing.
 	Source string
 	// Formerly is the name that the source had in an earlier release; "" if none.
 	Formerly string
-	// Version is that of the file; nil if none is to be remembered.
+	// Version is that of the file; nil if none is stored.
 	Version *Version
-	// Force applies the file whatever its version is.
+	// Force applies the file even if a newer version was applied.
 	Force bool
-	// KeepUnnamed retires nothing.
+	// KeepUnnamed retires no records.
 	KeepUnnamed bool
-	// Prune removes for good what the source declared before and does not name; Pruned does
-	// so with what is in it.
+	// Prune permanently removes all records that the source declared before and no longer names;
+	// Pruned names some of them.
 	Prune  bool
 	Pruned map[Name]bool
 	// Check, if set, reports why a merged record must not be stored: an record.Client,
@@ -41,69 +41,69 @@ type Input struct {
 	Check func(value any, known *Known) error
 }
 
-// Client is what is said about a client.
+// Client is the declaration of a client.
 type Client struct {
 	ID      string
 	Members Members // by the JSON names of record.Client
-	// Secret and SecretNext are nil where they are not named; "" removes. A Secret that is
-	// named without a SecretNext is the only one that stays valid.
+	// Secret and SecretNext are nil if they are not named; "" removes the secret. A Secret that
+	// is named without a SecretNext is the only one that stays valid.
 	Secret, SecretNext *string
 	// Adopt takes over a client of this ID that registered itself.
 	Adopt bool
-	whole *record.Client // all that there is to say
+	whole *record.Client // the complete record
 }
 
-// Record is what is said about a scope or a resource.
+// Record is the declaration of a scope or a resource.
 type Record struct {
 	Name    string
 	Members Members
 	whole   bool
 }
 
-// User is what is said about a user.
+// User is the declaration of a user.
 type User struct {
 	Username string
-	// Subject is the ID of a new user; that of a known one must be the same. "": not said.
+	// Subject is the ID of a new user; an existing user must have the same. "": any.
 	Subject string
 	// Adopt takes over a signed-up account with the same username or e-mail address.
 	Adopt bool
-	// Disabled and Administrator are nil where they are not named.
+	// Disabled and Administrator are nil if they are not named.
 	Disabled, Administrator *bool
-	// Claims are those that are named; nil removes one.
+	// Claims are the named claims; nil removes one.
 	Claims map[string]any
-	// OnlyTheseClaims removes every custom claim that is not among Claims.
+	// OnlyTheseClaims removes all custom claims that are not in Claims.
 	OnlyTheseClaims bool
-	// IsStandardClaim says which claims OnlyTheseClaims leaves alone.
+	// IsStandardClaim reports which claims OnlyTheseClaims does not remove.
 	IsStandardClaim func(name string) bool
 	Password        Password
-	exact           *identity.User // all that there is to say
+	exact           *identity.User // the complete record
 }
 
-// Password is what is said about a user's password.
+// Password is the declaration of a user's password.
 type Password struct {
 	Named bool
-	// Mark returns what DeclaredPassword of the user with an ID becomes, by which the same
-	// password is recognised the next time: a hash that was declared, or the fingerprint of a
-	// password. nil removes the password.
+	// Mark returns the DeclaredPassword of the user with an ID, by which the same password is
+	// recognised the next time: a declared hash, or the fingerprint of a password. nil removes
+	// the password.
 	Mark func(userID string) string
-	// SameAs is a DeclaredPassword that was found to be of the same password; "" if none.
+	// SameAs is a DeclaredPassword that was found to match the password; "" if none.
 	SameAs string
-	// Hash is the password's hash. "" if it is not known yet; see Plan.Unhashed.
+	// Hash is the hash of the password; "" if it is not known yet, see Plan.Unhashed.
 	Hash string
 }
 
-// Known are the names of active records, those of the declaration included.
+// Known are the names of active records, including declared ones.
 type Known struct{ Clients, Scopes, Resources map[string]bool }
 
 // Version identifies the contents of a file.
 type Version struct {
 	Digest   string
-	Modified time.Time // zero if it is not known
+	Modified time.Time // zero if unknown
 	Applied  time.Time
 }
 
-// older reports whether v must not undo what was applied last. versions are those that were
-// applied, the last one first.
+// older reports whether v is older than the version that was applied last. versions are those
+// that were applied, the last one first.
 func (v *Version) older(versions []Version) bool {
 	if len(versions) == 0 || v.Digest == versions[0].Digest {
 		return false
@@ -120,24 +120,24 @@ func (v *Version) older(versions []Version) bool {
 type Row[T any] struct {
 	Record T
 	Source string
-	// Named are the members that the source names, and those that it named before and that
-	// still have a value.
+	// Named are the members that the source names, and those that it named before and that still
+	// have a value.
 	Named     []string
 	RetiredAt time.Time
 }
 
-// State is what is stored. A store loads what Selection asks for.
+// State is what is stored. A store loads what Selection names.
 type State struct {
 	Clients   []Row[record.Client]
 	Users     []Row[identity.User]
 	Scopes    []Row[record.Scope]
 	Resources []Row[record.Resource]
-	// Versions are those of the source, the one that was applied last first.
+	// Versions are those of the source, the last applied one first.
 	Versions []Version
 }
 
-// Selection says what Reconcile must see: all scopes, resources and declared clients, the
-// clients and users of these names, and the users of these sources.
+// Selection names what Reconcile needs: all scopes, resources and declared clients, the clients
+// and users with these names, and the users of these sources.
 type Selection struct {
 	Source, Formerly string
 	// ClientIDs and UserIDs: a client_id must not be a user's subject identifier.
@@ -145,7 +145,7 @@ type Selection struct {
 	Identifiers        []string
 }
 
-// Selection returns what has to be loaded for the input.
+// Selection returns what a store must load for the input.
 func (in *Input) Selection() Selection {
 	s := Selection{Source: in.Source, Formerly: in.Formerly}
 	for _, c := range in.Clients {
@@ -178,26 +178,27 @@ type Plan struct {
 	Remove []Name
 	// TakeOver gives the source everything that Selection.Formerly has.
 	TakeOver bool
-	// Version, if set, is the one of the source that was applied last from now on.
+	// Version, if set, becomes the last applied version of the source.
 	Version *Version
-	// Older says that the file is older than what was applied: nothing is planned.
+	// Older reports that the file is older than what was applied: the plan is empty.
 	Older bool
-	// Changes is what the plan does, for people.
+	// Changes describe the plan for the operator.
 	Changes []Change
-	// Invalid is what Input.Check says of records that are new: the declarations are wrong,
+	// Invalid are the errors of Input.Check about new records: the declarations are invalid,
 	// whatever is stored. Such a plan must not be written.
 	Invalid []error
-	// Unhashed are the indexes of users whose declared password is new and has no hash yet.
-	// Such a plan must not be written.
+	// Unhashed are the indexes of users whose declared password is new and has no hash yet. Such
+	// a plan must not be written.
 	Unhashed []int
 }
 
-// Write is a row to be stored.
+// Write is a row to store.
 type Write[T any] struct {
 	Row[T]
-	// Visible says that more than the notes about the declaration changes.
+	// Visible reports that more changes than the bookkeeping about the declaration.
 	Visible bool
-	// Forget ends everything of the record: sessions, tokens, grants, remembered devices.
+	// Forget ends everything that belongs to the record: sessions, tokens, grants, remembered
+	// devices.
 	Forget bool
 }
 
@@ -214,7 +215,8 @@ func (p *Plan) Empty() bool {
 	return len(p.Clients)+len(p.Users)+len(p.Scopes)+len(p.Resources)+len(p.Remove)+len(p.Unhashed) == 0 && p.Version == nil
 }
 
-// Bumps reports whether the plan changes clients, scopes or resources as others see them.
+// Bumps reports whether the plan changes clients, scopes or resources in a way that the engine
+// sees.
 func (p *Plan) Bumps() bool {
 	for _, r := range p.Remove {
 		if r.Kind != KindUser {

@@ -19,15 +19,15 @@ type reconciling struct {
 	state *State
 	plan  Plan
 	known Known
-	// ids are those of users and clients: a token's sub must not mean both.
+	// The IDs of users and clients: a token's sub must not identify both.
 	userIDs, clientIDs map[string]bool
 }
 
-// Reconcile decides what has to be written so that the state is as declared. It reads
-// nothing but its arguments, so it can run inside a transaction that may be repeated.
+// Reconcile returns what must be written to make the state match the declarations. It depends
+// only on its arguments, so it can run inside a transaction that is retried.
 //
-// A record that cannot be declared is a Change with ActionConflict and stays as it is; the
-// others are planned all the same.
+// A record that cannot be declared becomes a Change with ActionConflict and is not written; the
+// others are.
 func Reconcile(in *Input, state *State) Plan {
 	r := reconciling{in: in, state: state, userIDs: map[string]bool{}, clientIDs: map[string]bool{}}
 	if in.Formerly != "" && in.Version != nil && len(state.Versions) == 0 {
@@ -60,7 +60,7 @@ func Reconcile(in *Input, state *State) Plan {
 	return r.plan
 }
 
-// takeOver gives the source what an earlier release noted under another name.
+// takeOver gives the source the records that it owns under its former name.
 func takeOver[T any](rows []Row[T], in *Input) {
 	for i := range rows {
 		if rows[i].Source == in.Formerly {
@@ -69,7 +69,7 @@ func takeOver[T any](rows []Row[T], in *Input) {
 	}
 }
 
-// nextVersion returns what must be noted about the file; nil if it is noted already.
+// nextVersion returns the version to store; nil if it is stored already.
 func (in *Input) nextVersion(versions []Version) *Version {
 	next := *in.Version
 	next.Applied = in.Now
@@ -86,7 +86,7 @@ func (in *Input) nextVersion(versions []Version) *Version {
 	return &next
 }
 
-// names returns the records that may be referred to.
+// names returns the records that other records may refer to.
 func (r *reconciling) names() Known {
 	known := Known{map[string]bool{}, map[string]bool{}, map[string]bool{}}
 	for i := range r.state.Clients {
@@ -110,8 +110,8 @@ func (r *reconciling) names() Known {
 	return known
 }
 
-// checked sorts out why a merged record must not be stored. If nothing is stored yet, the
-// declarations are wrong and nothing is applied; otherwise the record keeps its state.
+// checked handles a merged record that must not be stored. If it is new, the declarations are
+// invalid and nothing is applied; otherwise the stored record is not changed.
 func (r *reconciling) checked(kind, name string, isNew bool, err error) {
 	if isNew {
 		r.plan.Invalid = append(r.plan.Invalid, fmt.Errorf("%s %q: %w", kind, name, err))
@@ -124,7 +124,7 @@ func (r *reconciling) conflict(kind, name string, err error) {
 	r.plan.Changes = append(r.plan.Changes, Change{Kind: kind, Name: name, Action: ActionConflict, Problem: err.Error(), Err: err})
 }
 
-// note adds a change, if there is anything to say.
+// note adds a change, if there is anything to report.
 func (r *reconciling) note(change Change) {
 	if change.Action != ActionNone || len(change.NotNamed) > 0 {
 		r.plan.Changes = append(r.plan.Changes, change)
@@ -138,8 +138,7 @@ func (r *reconciling) check(value any) error {
 	return r.in.Check(value, &r.known)
 }
 
-// merge returns a record with the members that are named in place of its own. before is
-// nil for a new one.
+// merge returns a record with the named members replaced. before is nil for a new record.
 func merge[T any](before *T, members Members) (T, error) {
 	var merged T
 	object := Members{}
@@ -166,8 +165,8 @@ func merge[T any](before *T, members Members) (T, error) {
 	return merged, json.Unmarshal(document, &merged)
 }
 
-// named returns what Row.Named becomes, and the members in it that the source named
-// before and does not name any more, although they have a value.
+// named returns the new Row.Named, and the members in it that the source named before and no
+// longer names, although they have a value.
 func (in *Input) named(before []string, owned bool, now Members, merged map[string]any) (named, left []string) {
 	for name, value := range now {
 		if !isNull(value) {
@@ -186,8 +185,8 @@ func (in *Input) named(before []string, owned bool, now Members, merged map[stri
 	return named, left
 }
 
-// declare fills in what is the same for every kind: source, names, and what happens. The
-// row has its new record.
+// declare sets what is the same for every kind: source, named members and action. The row
+// contains the new record.
 func declare[T any](r *reconciling, kind, name string, old *Row[T], row Row[T], members Members, secret string, secretChanged bool) (Write[T], Change) {
 	change := Change{Kind: kind, Name: name, Action: ActionAdd}
 	var before any
@@ -211,13 +210,13 @@ func declare[T any](r *reconciling, kind, name string, old *Row[T], row Row[T], 
 	}
 	if !old.RetiredAt.IsZero() {
 		change.Action = ActionRestore
-		// Its source does not name it, and would retire it again.
+		// The old source no longer names it, and would retire it again.
 		row.Source = r.in.Source
 	}
 	return Write[T]{Row: row, Visible: change.Action != ActionNone}, change
 }
 
-// comparable is a record in the form in which a diff shows it.
+// comparable returns a record as a diff shows it.
 func comparable[T any](value *T) any {
 	if user, ok := any(value).(*identity.User); ok {
 		members := map[string]any{"username": user.Username, "disabled": user.Disabled, "administrator": user.Administrator}
@@ -227,12 +226,12 @@ func comparable[T any](value *T) any {
 	return value
 }
 
-// differs reports whether a row must be written at all.
+// differs reports whether a row must be written.
 func differs[T any](old *Row[T], w *Write[T]) bool {
 	return old == nil || w.Visible || old.Source != w.Source || !slices.Equal(old.Named, w.Named)
 }
 
-// nameMember is the member that a record is known by.
+// nameMember is the member that identifies a record.
 var nameMember = map[string]string{KindClient: "client_id", KindScope: "name", KindResource: "identifier"}
 
 func reconcileRecords[T any](r *reconciling, kind string, declared []Record, stored []Row[T], writes *[]Write[T], name func(*T) *string) {
@@ -285,10 +284,10 @@ func reconcileRecords[T any](r *reconciling, kind string, declared []Record, sto
 	}
 }
 
-var errSameResource = errors.New("this resource is stored in another spelling; the case of the host, the default port and the path / make no difference (RFC 3986, section 6.2.3). Declare the stored spelling, or remove it first")
+var errSameResource = errors.New("the resource is stored under another spelling (the case of the host, the default port and the path / are ignored: RFC 3986, section 6.2.3); declare the stored spelling, or remove it first")
 
-// sameResource returns the stored identifier of a resource in another spelling that remains
-// after the plan; "" if there is none.
+// sameResource returns another spelling of a resource that is stored and remains stored; "" if
+// there is none.
 func (r *reconciling) sameResource(identifier string, named map[string]bool) string {
 	for i := range r.state.Resources {
 		row := &r.state.Resources[i]
@@ -305,8 +304,7 @@ func (r *reconciling) sameResource(identifier string, named map[string]bool) str
 	return ""
 }
 
-// unnamed decides what becomes of a record that is not declared, and reports whether it
-// must be retired.
+// unnamed handles a record that is not declared, and reports whether it must be retired.
 func (r *reconciling) unnamed(kind, name, id, source string, retired time.Time) bool {
 	switch {
 	case r.in.Source == "" || source != r.in.Source:
@@ -326,7 +324,7 @@ func (in *Input) prunes(kind, name string) bool {
 	return in.Prune || in.Pruned[Name{Kind: kind, Name: name}]
 }
 
-// index finds rows by the names of their records. A file may declare thousands.
+// index maps the names of records to their rows. A file may declare thousands.
 func index[T any](rows []Row[T], name func(*T) string) map[string]*Row[T] {
 	found := make(map[string]*Row[T], len(rows))
 	for i := range rows {
@@ -337,7 +335,7 @@ func index[T any](rows []Row[T], name func(*T) string) map[string]*Row[T] {
 
 var (
 	errClientIsUser     = errors.New("the client_id is a user's subject identifier")
-	errClientRegistered = errors.New("a client with this client_id registered itself; declare another client_id, or adopt: true takes it over and ends everything that was issued to it")
+	errClientRegistered = errors.New("a client with this client_id registered itself; declare another client_id, or take it over with adopt: true, which ends everything that was issued to it")
 )
 
 func (r *reconciling) clients() {
@@ -361,8 +359,8 @@ func (r *reconciling) clients() {
 }
 
 func (r *reconciling) client(d *Client, old *Row[record.Client]) error {
-	// A token of a client in its own name has its client_id as sub: it must not be taken for
-	// a user (RFC 9700, section 4.15).
+	// The sub of a token that a client gets for itself is its client_id. It must not be mistaken
+	// for a user (RFC 9700, section 4.15).
 	if r.userIDs[d.ID] {
 		return errClientIsUser
 	}
@@ -434,11 +432,11 @@ func (d *Client) setSecrets(c *record.Client) {
 }
 
 // DefaultAuthMethod returns the token_endpoint_auth_method of a declared client that names
-// none: by what credentials it has.
+// none. It depends on the client's credentials.
 func DefaultAuthMethod(c *record.Client) string {
 	switch {
 	case len(c.Secrets) > 0:
-		return "" // OpenID Connect Registration, section 2 has the default
+		return "" // the default of OpenID Connect Registration, section 2
 	case len(c.JWKS) > 0 || c.JWKSURI != "":
 		return oauth.AuthMethodPrivateKeyJWT
 	}

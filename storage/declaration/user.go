@@ -12,7 +12,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// plannedUser is a declared user that has no conflict so far.
+// plannedUser is a declared user without a conflict so far.
 type plannedUser struct {
 	index    int // in Input.Users
 	old      *Row[identity.User]
@@ -21,7 +21,7 @@ type plannedUser struct {
 	unhashed bool
 }
 
-// usersNow finds stored users by what they are known by.
+// usersNow finds stored users by username, ID and identifiers.
 type usersNow struct {
 	byName, byID, byIdentifier map[string]*Row[identity.User]
 }
@@ -38,7 +38,7 @@ func (r *reconciling) declareUsers() {
 			now.byIdentifier[identifier] = row
 		}
 	}
-	// named are the users that the declaration means, by ID, those with a conflict included.
+	// named are the IDs of the declared users, including those with a conflict.
 	named, means := map[string]bool{}, map[string]string{}
 	planned := make([]*plannedUser, 0, len(r.in.Users))
 	for i := range r.in.Users {
@@ -52,7 +52,7 @@ func (r *reconciling) declareUsers() {
 			p, err = r.user(d, old, adopted)
 		}
 		if err == nil && means[p.write.Record.ID] != "" {
-			err = fmt.Errorf("it is the same user as %q", means[p.write.Record.ID])
+			err = fmt.Errorf("this is the same user as %q", means[p.write.Record.ID])
 		}
 		if err != nil {
 			r.conflict(KindUser, d.Username, err)
@@ -80,16 +80,16 @@ func (r *reconciling) declareUsers() {
 	}
 }
 
-// errSignedUp is an identity.ErrIdentifierTaken with a way out.
-const errSignedUp takenError = "a signed-up account has this username or e-mail address; declare another, or adopt: true takes the account over and ends everything that its owner has"
+// errSignedUp is an identity.ErrIdentifierTaken with a solution.
+const errSignedUp takenError = "a signed-up account has this username or e-mail address; declare another, or take the account over with adopt: true, which ends everything that was issued to its owner"
 
 type takenError string
 
 func (e takenError) Error() string        { return string(e) }
 func (e takenError) Is(target error) bool { return target == identity.ErrIdentifierTaken }
 
-// match returns the user that a declaration means, nil if it is a new one, and whether that
-// is a signed-up account.
+// match returns the stored user of a declaration, nil if the user is new, and whether it is a
+// signed-up account to adopt.
 func (now *usersNow) match(d *User) (old *Row[identity.User], adopted bool, err error) {
 	canonical, err := identity.CanonicalIdentifier(d.Username)
 	if err != nil {
@@ -98,9 +98,9 @@ func (now *usersNow) match(d *User) (old *Row[identity.User], adopted bool, err 
 	old = now.byName[canonical]
 	if same := now.byID[d.Subject]; same != nil {
 		if old != nil && old != same {
-			return old, false, fmt.Errorf("the username is that of another user: %w", identity.ErrIdentifierTaken)
+			return old, false, fmt.Errorf("the username belongs to another user: %w", identity.ErrIdentifierTaken)
 		}
-		old = same // under another username from now on
+		old = same // the username changes
 	}
 	if old == nil && d.Adopt {
 		for _, identifier := range d.identifiers() {
@@ -109,7 +109,7 @@ func (now *usersNow) match(d *User) (old *Row[identity.User], adopted bool, err 
 				continue
 			}
 			if old != nil && old != holder {
-				return nil, false, errors.New("the username and the e-mail address are those of two accounts")
+				return nil, false, errors.New("the username and the e-mail address belong to two different accounts")
 			}
 			old = holder
 		}
@@ -141,9 +141,9 @@ func (r *reconciling) user(d *User, old *Row[identity.User], adopted bool) (*pla
 	u := identity.User{ID: cmp.Or(d.Subject, storage.NewID()), CreatedAt: r.in.Now, UpdatedAt: r.in.Now}
 	switch {
 	case old == nil && r.clientIDs[u.ID]:
-		return nil, errors.New("the sub is a client_id")
+		return nil, errors.New("the sub is the client_id of a client")
 	case adopted:
-		// Nothing that the owner chose stays.
+		// Nothing that the former owner chose is kept.
 		row = *old
 		u.ID, u.CreatedAt = old.Record.ID, old.Record.CreatedAt
 	case old != nil:
@@ -182,7 +182,7 @@ func (r *reconciling) user(d *User, old *Row[identity.User], adopted bool) (*pla
 	return p, nil
 }
 
-// mergeClaims returns the claims with those that are named in place of their own.
+// mergeClaims returns the claims with the named ones replaced.
 func (d *User) mergeClaims(before map[string]any) map[string]any {
 	claims := map[string]any{}
 	for name, value := range before {
@@ -197,7 +197,7 @@ func (d *User) mergeClaims(before map[string]any) map[string]any {
 		}
 		claims[name] = value
 	}
-	// That an address was verified says nothing about another one.
+	// A new address is not verified because the old one was.
 	for name, verified := range map[string]string{"email": "email_verified", "phone_number": "phone_number_verified"} {
 		if _, ok := d.Claims[verified]; !ok && !reflect.DeepEqual(before[name], claims[name]) {
 			delete(claims, verified)
@@ -206,8 +206,8 @@ func (d *User) mergeClaims(before map[string]any) map[string]any {
 	return claims
 }
 
-// set gives a user the declared password, unless it was declared before: what the user
-// chose since then stays. unhashed says that the password is new and has no hash.
+// set sets the declared password, unless it was declared before: a password that the user has
+// chosen since then is kept. unhashed reports that the password is new and has no hash.
 func (p *Password) set(u *identity.User) (changed, unhashed bool) {
 	if !p.Named {
 		return false, false
@@ -230,8 +230,8 @@ func (p *Password) set(u *identity.User) (changed, unhashed bool) {
 	return true, p.Hash == ""
 }
 
-// members are those that a later version of the file may leave out. A declared password is
-// often left out on purpose, once the user has chosen another.
+// members returns the members that are reported when a later version of the file no longer
+// names them. A declared password is often removed on purpose, once the user has chosen another.
 func (d *User) members() Members {
 	named, removed := json.RawMessage("true"), json.RawMessage("null")
 	members := Members{}
@@ -250,8 +250,8 @@ func (d *User) members() Members {
 	return members
 }
 
-// withoutTaken returns the users whose identifiers are nobody else's, and makes conflicts
-// of the others. Two declared users may swap an address.
+// withoutTaken returns the users whose identifiers are free, and adds conflicts for the others.
+// Two declared users may swap an address.
 func (r *reconciling) withoutTaken(planned []*plannedUser, named map[string]bool) []*plannedUser {
 	for {
 		changes := map[string]bool{}
@@ -288,7 +288,7 @@ func (r *reconciling) withoutTaken(planned []*plannedUser, named map[string]bool
 	}
 }
 
-// taken reports why a user cannot have the identifiers; nil if nobody else has them.
+// taken reports why a user cannot have the identifiers; nil if no other user has them.
 func taken(u *identity.User, owners map[string]*identity.User) error {
 	for _, identifier := range u.Identifiers() {
 		owner := owners[identifier]
@@ -300,14 +300,14 @@ func taken(u *identity.User, owners map[string]*identity.User) error {
 		case owner.Origin == identity.OriginSignedUp:
 			return errSignedUp
 		case !owner.RetiredAt.IsZero():
-			who = fmt.Sprintf("the retired user %q has (sub: %s renames that user)", owner.Username, owner.ID)
+			who = fmt.Sprintf("the retired user %q (rename it by declaring its sub: %s) has", owner.Username, owner.ID)
 		}
 		return fmt.Errorf("%s %q: %w", who, identifier, identity.ErrIdentifierTaken)
 	}
 	return nil
 }
 
-// sameUser compares records as they are stored.
+// sameUser compares two users as they are stored.
 func sameUser(a, b identity.User) bool {
 	claimsA, errA := json.Marshal(a.Claims)
 	claimsB, errB := json.Marshal(b.Claims)
