@@ -22,7 +22,7 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// declarations reads declarations, which may refer to what is not among them.
+// declarations reads declarations, which may refer to names that they do not declare.
 func declarations(t *testing.T, text string) configuration.Declarations {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "v.yaml")

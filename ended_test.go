@@ -114,7 +114,7 @@ func onEachDatabase(t *testing.T, check func(t *testing.T, s *Server)) {
 	t.Run("PostgreSQL", func(t *testing.T) { check(t, endedServer(t, pgtest.Database(t))) })
 }
 
-// tokensOfAda returns tokens that she has got on two devices.
+// tokensOfAda returns the tokens of a user on two devices.
 func tokensOfAda(t *testing.T, s *Server) map[string]map[string]any {
 	t.Helper()
 	form := url.Values{"grant_type": {"password"}, "username": {"ada"}, "password": {endedPassword}}
@@ -127,7 +127,7 @@ func tokensOfAda(t *testing.T, s *Server) map[string]map[string]any {
 	return all
 }
 
-func TestAC09_WhatWasIssuedToAUserEndsWhenTheyAreDisabled(t *testing.T) {
+func TestAC09_DisablingAUserEndsEverythingIssuedToIt(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *Server) {
 		ada, err := s.accounts.FindAny(t.Context(), "ada")
 		if err != nil {
@@ -147,13 +147,13 @@ func TestAC09_WhatWasIssuedToAUserEndsWhenTheyAreDisabled(t *testing.T) {
 			t.Errorf("an old refresh token: status %d", status)
 		}
 		if _, err := s.accounts.SessionByID(t.Context(), time.Now(), session.ID); err == nil {
-			t.Error("an old session goes on")
+			t.Error("an old session is still valid")
 		}
 		wantWorks(t, s, "signed in again", tokensOfAda(t, s), true)
 	})
 }
 
-func TestAC10_WhatWasIssuedToAClientEndsWhenItIsDisabled(t *testing.T) {
+func TestAC10_DisablingAClientEndsEverythingIssuedToIt(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *Server) {
 		own := func() map[string]map[string]any {
 			all := tokensOfAda(t, s)
@@ -206,8 +206,8 @@ func TestAC10_WhatWasIssuedToAClientEndsWhenItIsDisabled(t *testing.T) {
 	})
 }
 
-// A changed password ends what the old one opened, on other devices too.
-func TestAChangedPasswordEndsWhatTheOldOneOpened(t *testing.T) {
+// A changed password ends the other sessions of the user, on all devices.
+func TestAChangedPasswordEndsOtherSessions(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *Server) {
 		ada, err := s.accounts.FindAny(t.Context(), "ada")
 		if err != nil {

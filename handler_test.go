@@ -47,7 +47,7 @@ func get(s http.Handler, target string, change func(*http.Request)) *httptest.Re
 	return w
 }
 
-func TestOR04_OnlyTheIssuersHostIsAnswered(t *testing.T) {
+func TestOR04_OtherHostsAreRefused(t *testing.T) {
 	s, _ := newTestServer(t, nil)
 	for host, want := range map[string]int{
 		"login.example.com":           200,
@@ -63,7 +63,7 @@ func TestOR04_OnlyTheIssuersHostIsAnswered(t *testing.T) {
 		for _, path := range []string{"/.well-known/openid-configuration", "/sign-in", "/jwks", "/nothing"} {
 			w := get(s, path, func(r *http.Request) { r.Host = host })
 			if want == 421 && w.Code != want || want == 200 && w.Code == 421 {
-				t.Errorf("%s of the host %q answers %d", path, host, w.Code)
+				t.Errorf("%s of the host %q returns %d", path, host, w.Code)
 			}
 		}
 	}
@@ -79,21 +79,20 @@ func TestOR04_OnlyTheIssuersHostIsAnswered(t *testing.T) {
 	}
 }
 
-// TestOR07_LoopbackHostsAreListedToo: a page whose name was rebound to 127.0.0.1 gets
-// nothing.
-func TestOR07_LoopbackHostsAreListedToo(t *testing.T) {
+// A page that uses DNS rebinding to reach 127.0.0.1 gets nothing.
+func TestOR07_OtherHostsAreRefusedOnLoopback(t *testing.T) {
 	s, _ := newTestServer(t, func(c *Config) { c.Issuer = "http://127.0.0.1:8080" })
 	if w := get(s, "http://evil.test:8080/", nil); w.Code != http.StatusMisdirectedRequest {
-		t.Errorf("a rebound name answers %d", w.Code)
+		t.Errorf("a rebound name returns %d", w.Code)
 	}
 	w := get(s, "http://localhost:8080/", nil)
 	if w.Code != http.StatusMisdirectedRequest || !strings.Contains(w.Body.String(), "http://127.0.0.1:8080") {
-		t.Errorf("another name answers %d and does not say where to go: %s", w.Code, w.Body)
+		t.Errorf("another name returns %d and does not name the issuer: %s", w.Code, w.Body)
 	}
 }
 
-// TestHP11_HP12_HeadersThatLookLikeForwarding: only X-Forwarded-For counts, whatever else a
-// proxy passes on, and a client cannot have it dropped.
+// Only X-Forwarded-For is used, whatever else a proxy passes on, and a client cannot make the
+// server drop it.
 func TestHP11_HP12_HeadersThatLookLikeForwarding(t *testing.T) {
 	s, log := newTestServer(t, func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8"} })
 	for _, test := range []struct {
@@ -115,16 +114,16 @@ func TestHP11_HP12_HeadersThatLookLikeForwarding(t *testing.T) {
 	}
 }
 
-func TestLO05_PanicIsAnswerAndLogEntry(t *testing.T) {
+func TestLO05_APanicIsAResponseAndALogEntry(t *testing.T) {
 	s, log := newTestServer(t, nil)
 	s.pages = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret of the handler") })
 	w := get(s, "https://login.example.com/account", nil)
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
-		t.Errorf("a panic answers %d %s", w.Code, w.Body)
+		t.Errorf("a panic returns %d %s", w.Code, w.Body)
 	}
 	_, ref, _ := strings.Cut(strings.TrimSpace(w.Body.String()), "reference ")
 	if !strings.Contains(log.String(), "secret of the handler") || !strings.Contains(log.String(), strings.TrimSuffix(ref, ".")) {
-		t.Errorf("the log does not say what the reference stands for:\n%s", log)
+		t.Errorf("the log does not contain the reference:\n%s", log)
 	}
 	s.chore(t.Context(), "turn the mill", func(context.Context) error { panic("in the background") })
 	s.chore(t.Context(), "turn the mill", func(context.Context) error { return errors.New("no wind") })
@@ -146,7 +145,7 @@ func TestLO03_NoQueryInTheLog(t *testing.T) {
 		t.Errorf("requests are not logged at debug level:\n%s", log)
 	}
 	if strings.Contains(log.String(), "hidden-value") {
-		t.Errorf("the log holds what a query or header said:\n%s", log)
+		t.Errorf("the log contains a query or header:\n%s", log)
 	}
 }
 
@@ -157,7 +156,7 @@ func TestRE36_HealthAndReadiness(t *testing.T) {
 		t.Helper()
 		w := get(s, path, anywhere)
 		if w.Code != status {
-			t.Errorf("%s answers %d, not %d", path, w.Code, status)
+			t.Errorf("%s returns %d, not %d", path, w.Code, status)
 		}
 		if retry := w.Header().Get("Retry-After"); (retry != "") != (status == 503) {
 			t.Errorf("%s, status %d: Retry-After is %q", path, status, retry)
@@ -193,7 +192,7 @@ func TestSetupURLUntilThereIsAUser(t *testing.T) {
 	}
 }
 
-func TestNewRefusesWhatIsWrong(t *testing.T) {
+func TestNewRefusesInvalidConfigurations(t *testing.T) {
 	for _, c := range []configuration.Configuration{
 		{},
 		{Issuer: "http://login.example.com", Database: "sqlite::memory:"},
@@ -203,7 +202,7 @@ func TestNewRefusesWhatIsWrong(t *testing.T) {
 	} {
 		s, err := New(Config{Configuration: c})
 		if err == nil {
-			t.Errorf("New takes %+v", c)
+			t.Errorf("New accepts %+v", c)
 			s.Close()
 		} else if strings.Contains(fmt.Sprint(err), "hunter2") {
 			t.Errorf("the error has the password: %v", err)
@@ -211,7 +210,7 @@ func TestNewRefusesWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestHD02_EveryAnswerOfAnHTTPSIssuerIsStrict(t *testing.T) {
+func TestHD02_EveryResponseOfAnHTTPSIssuerHasStrictTransportSecurity(t *testing.T) {
 	server, err := New(Config{
 		Configuration: configuration.Configuration{Issuer: "https://login.example.com", Database: "sqlite::memory:"},
 		Logger:        slog.New(slog.DiscardHandler),

@@ -19,8 +19,8 @@ func hookConfiguration(hooks ...configuration.Hook) configuration.Configuration 
 	}
 }
 
-// A hook that is never asked refuses nothing, so a misspelt name must not go unnoticed.
-func TestHooksForWhatIsNotThereAreNamed(t *testing.T) {
+// A hook that is never called refuses nothing, so a misspelled name must not go unnoticed.
+func TestHooksForUnknownClientsAndResourcesAreLogged(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("whsec_"+strings.Repeat("AAAA", 8)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestHooksForWhatIsNotThereAreNamed(t *testing.T) {
 	}
 	for _, name := range []string{"wbe", "https://ntoes.example.com"} {
 		if !strings.Contains(log.String(), name) {
-			t.Errorf("nothing is said of %s: %s", name, log.String())
+			t.Errorf("%s is not in the log: %s", name, log.String())
 		}
 	}
 	if strings.Contains(log.String(), "https://notes.example.com") || strings.Contains(log.String(), "whsec") {
@@ -49,7 +49,7 @@ func TestHooksForWhatIsNotThereAreNamed(t *testing.T) {
 	}
 }
 
-func TestHooksWithoutTheirSecretDoNotStart(t *testing.T) {
+func TestAHookWithoutItsSecretKeepsTheServerFromStarting(t *testing.T) {
 	short := filepath.Join(t.TempDir(), "short")
 	if err := os.WriteFile(short, []byte("whsec_AAAA"), 0o600); err != nil {
 		t.Fatal(err)

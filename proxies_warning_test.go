@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestOR05_AProxyThatIsNotTrustedIsInTheLogOnceAnHour(t *testing.T) {
+func TestOR05_AnUntrustedProxyIsLoggedOnceAnHour(t *testing.T) {
 	s, log := newTestServer(t, func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8"} })
 	through := func(peer string) {
 		get(s, "https://login.example.com/jwks", func(r *http.Request) {

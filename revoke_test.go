@@ -14,8 +14,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// A tool and the command line end the same: sessions and what applications were given.
-func TestEverythingOfAPersonEnds(t *testing.T) {
+// The revocation endpoint and the command line end the same: sessions and grants.
+func TestEverythingOfAUserIsRevoked(t *testing.T) {
 	s, _ := newTestServer(t, func(c *Config) {
 		c.Users = []configuration.User{{Username: "ada", Email: "ada@example.com", Password: "engine no. 1"}, {Username: "bob", Password: "engine no. 2"}}
 		c.Clients = []configuration.Client{
@@ -30,13 +30,13 @@ func TestEverythingOfAPersonEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"by a tool": func(*identity.User) {
+		"by e-mail address through the endpoint": func(*identity.User) {
 			wantRevoked(t, s, `{"sub_id":{"format":"email","email":"ADA@example.com"}}`)
 		},
-		"by a tool that knows the sub": func(ada *identity.User) {
+		"by sub through the endpoint": func(ada *identity.User) {
 			wantRevoked(t, s, `{"sub_id":{"format":"opaque","id":"`+ada.ID+`"}}`)
 		},
-		"of somebody who is disabled": func(ada *identity.User) {
+		"of a disabled user": func(ada *identity.User) {
 			setDisabled(t, s, ada.ID, true)
 			wantRevoked(t, s, `{"sub_id":{"format":"email","email":"ada@example.com"}}`)
 			setDisabled(t, s, ada.ID, false)

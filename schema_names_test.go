@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the names of grant types and client authentication methods into config.schema.json")
 
-// TestSchemaNamesGrantTypesAndMethods: an editor knows all that the server has.
+// The schema has the names of all grant types and methods that the server supports.
 func TestSchemaNamesGrantTypesAndMethods(t *testing.T) {
 	metadata := metadataOfAll(t)
 	file, err := os.ReadFile("config.schema.json")
@@ -29,7 +29,7 @@ func TestSchemaNamesGrantTypesAndMethods(t *testing.T) {
 		names  []string
 	}{
 		{regexp.MustCompile(`(?s)("token_endpoint_auth_method": \{[^}]*"enum": \[)[^\]]*\]`), "          ", metadata.TokenEndpointAuthMethodsSupported},
-		// What nobody is offered, a client can still be declared with.
+		// It is not in the metadata, but a client can be declared with it.
 		{regexp.MustCompile(`(?s)("Default: authorization_code\."[^}]*"examples": \[)[^\]]*\]`), "            ", append(metadata.GrantTypesSupported, oauth.GrantTypePassword)},
 	} {
 		if !list.before.MatchString(want) {
@@ -42,14 +42,14 @@ func TestSchemaNamesGrantTypesAndMethods(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("config.schema.json has not the names of the server's metadata; -update writes them")
+		t.Fatal("config.schema.json does not have the names of the server's metadata; -update writes them")
 	}
 	if err := os.WriteFile("config.schema.json", []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// metadataOfAll is what a server says that is set up for everything it has.
+// metadataOfAll returns the metadata of a server with everything enabled.
 func metadataOfAll(t *testing.T) *oauth.ServerMetadata {
 	t.Helper()
 	private, err := jose.GenerateKey(jose.ES256)
@@ -81,7 +81,7 @@ func metadataOfAll(t *testing.T) *oauth.ServerMetadata {
 	return &metadata
 }
 
-// certificateOf returns the first one in PEM of an indented text.
+// certificateOf returns the first PEM certificate in an indented text.
 func certificateOf(t *testing.T, name string) string {
 	t.Helper()
 	file, err := os.ReadFile(name)

@@ -21,7 +21,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// lockedBuffer is a log that many goroutines write.
+// lockedBuffer is a log for concurrent goroutines.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -39,9 +39,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// TestLO01_SG01_NoSecretInLogOrDatabase: a person signs in, an application gets tokens,
-// refreshes and loses them, and somebody replays the code. Of all that was secret, nothing
-// is in the log at debug level or in the files of the database.
+// A user signs in, an application gets and refreshes tokens, and the code is replayed. None of
+// the secrets is in the log at debug level or in the files of the database.
 func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	const password, clientSecret = "engine no. 1 of 1837", "client-secret-0123456789abcdef"
 	const callback = "http://127.0.0.1:9/callback"
@@ -143,7 +142,7 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	}
 	for name, secret := range secrets {
 		if len(secret) < 16 {
-			t.Errorf("the %s is %q: the walk has not seen it", name, secret)
+			t.Errorf("the %s is %q: the test did not get it", name, secret)
 		}
 		for place, content := range places {
 			if strings.Contains(content, secret) {

@@ -25,8 +25,8 @@ import (
 	"github.com/valetkey/valetkey/configuration"
 )
 
-// serve runs a server on a loopback port and returns its address, and a function that
-// tells it to end and returns what Serve returned.
+// serve runs a server on a loopback port. It returns the address, and a function that stops the
+// server and returns the result of Serve.
 func serve(t *testing.T, s *Server) (address string, end func() error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,7 +43,7 @@ func serve(t *testing.T, s *Server) (address string, end func() error) {
 	}
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 with a serial number.
+// writeCertificate creates a certificate for 127.0.0.1 with a serial number.
 func writeCertificate(t *testing.T, folder string, serial int64) configuration.TLS {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -82,7 +82,7 @@ func TestServeTLS(t *testing.T) {
 	}
 	if conn, err := dial(&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		conn.Close()
-		t.Error("TLS 1.1 is taken")
+		t.Error("TLS 1.1 is accepted")
 	}
 	conn, err := dial(&tls.Config{NextProtos: []string{"h2"}})
 	if err != nil {
@@ -115,7 +115,7 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
-func TestCertificateIsReadAgain(t *testing.T) {
+func TestTheCertificateIsReloaded(t *testing.T) {
 	folder := t.TempDir()
 	files := writeCertificate(t, folder, 1)
 	f := certificateFiles{certificate: files.Certificate, key: files.Key, log: slog.New(slog.DiscardHandler)}
@@ -123,7 +123,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	f.detail = func(_ string, lines ...string) { said = lines }
 	serial := func() int64 {
 		t.Helper()
-		f.looked = time.Time{} // as if it were long ago
+		f.checked = time.Time{} // as if it were long ago
 		c, err := f.get(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	touch(2 * time.Minute)
 	if serial() != 2 {
-		t.Error("a broken file takes the certificate away")
+		t.Error("a broken file removes the certificate")
 	}
 	if len(said) != 1 {
 		t.Errorf("with a broken file, the readiness details are %q", said)
@@ -200,18 +200,18 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 		}
 	}
 	if w := get(s, "/readyz", nil); w.Code != http.StatusServiceUnavailable {
-		t.Errorf("while it ends, /readyz answers %d", w.Code)
+		t.Errorf("during shutdown, /readyz returns %d", w.Code)
 	}
 	close(finish)
 	if got := <-answer; got != "done" {
-		t.Errorf("the request under way gets %q", got)
+		t.Errorf("the request in progress gets %q", got)
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }
 
-// TestDS02_SlowHeaders takes as long as the server's patience.
+// TestDS02_SlowHeaders takes as long as the server's read timeout.
 func TestDS02_SlowHeaders(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 5 seconds")
@@ -244,7 +244,7 @@ func TestDS03_LongHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// The server answers and hangs up before it has read everything.
+	// The server responds and closes the connection before it has read everything.
 	go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: login.example.com\r\nX-Long: "+strings.Repeat("a", 64<<10)+"\r\n\r\n")
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -252,6 +252,6 @@ func TestDS03_LongHeaders(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("64 kB of headers answer %d", response.StatusCode)
+		t.Errorf("64 kB of headers return %d", response.StatusCode)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// TestExampleFile: valetkey.example.yaml is right, and shows every member.
+// The example file is valid, and shows every member.
 func TestExampleFile(t *testing.T) {
 	text, err := os.ReadFile("../valetkey.example.yaml")
 	if err != nil {
@@ -26,7 +26,7 @@ func TestExampleFile(t *testing.T) {
 	shown := map[string]bool{}
 	collectMembers("", value, shown)
 	for _, member := range membersOf(root, root, "") {
-		// A file in place of another member can be shown in a comment only.
+		// A member with _file excludes the other one, so it can only be shown in a comment.
 		name := member[strings.LastIndex(member, ".")+1:]
 		if !shown[member] && !(strings.HasSuffix(name, "_file") && strings.Contains(string(text), "# "+name+": ")) {
 			t.Errorf("%s is not shown", member)
@@ -35,8 +35,8 @@ func TestExampleFile(t *testing.T) {
 	t.Logf("%d members", len(shown))
 }
 
-// TestConfigurationInTheDocumentation: what people copy is taken. The blocks of a guide are
-// parts of a file, so that what they refer to may stand in another.
+// Configurations in the documentation are valid. The blocks of a guide are parts of a file, so
+// they may refer to names that they do not declare.
 func TestConfigurationInTheDocumentation(t *testing.T) {
 	pages, err := filepath.Glob("../docs/guides/*.md")
 	if err != nil {
@@ -78,7 +78,7 @@ func checkAgainstSchema(t *testing.T, text []byte) any {
 	return value
 }
 
-// membersOf lists the paths of a schema's members, such as clients[].client_id.
+// membersOf returns the paths of a schema's members, such as clients[].client_id.
 func membersOf(root, s *schema, path string) []string {
 	s = s.resolve(root)
 	var members []string
@@ -108,9 +108,9 @@ func collectMembers(path string, value any, shown map[string]bool) {
 	}
 }
 
-// TestRE35_EveryMisspeltKeyNamesTheRightOne: one letter too few or too many, in every
+// The error for a key with one letter too few or too many suggests the right one, in every
 // object of the file.
-func TestRE35_EveryMisspeltKeyNamesTheRightOne(t *testing.T) {
+func TestRE35_EveryMisspelledKeyGetsASuggestion(t *testing.T) {
 	root := readSchema(t)
 	for _, member := range membersOf(root, root, "") {
 		if strings.Contains(member, ".jwks.") {
@@ -121,7 +121,7 @@ func TestRE35_EveryMisspeltKeyNamesTheRightOne(t *testing.T) {
 			path, key = member[:dot], member[dot+1:]
 		}
 		for _, misspelt := range []string{key + "z", key[:1] + "z" + key[1:]} {
-			// The objects around it, each on a line of its own.
+			// The enclosing objects, each on its own line.
 			var file strings.Builder
 			indent := ""
 			for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' }) {

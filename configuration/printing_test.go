@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What an operator declares is neither printed nor logged with its secrets.
+// Declared secrets are neither printed nor logged.
 func TestDeclaredSecretsAreNotPrinted(t *testing.T) {
 	client, user := Client{ID: "app", Secret: "hunter2"}, User{Username: "ada", Password: "hunter2"}
 	for name, v := range map[string]any{

@@ -14,8 +14,8 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// schema is what of JSON Schema config.schema.json uses; a member that is not here is
-// refused, so that nothing in the file goes unchecked.
+// schema is the part of JSON Schema that config.schema.json uses. Other members are refused, so
+// that everything in the file is checked.
 type schema struct {
 	Schema      string             `json:"$schema"`
 	ID          string             `json:"$id"`
@@ -93,7 +93,7 @@ func (s *schema) check(root *schema, path string, value any) error {
 	case string:
 		switch {
 		case s.Enum != nil && !slices.Contains(s.Enum, value):
-			return fmt.Errorf("%s: %q is none of %v", path, value, s.Enum)
+			return fmt.Errorf("%s: %q is not one of %v", path, value, s.Enum)
 		case s.Pattern != "" && !regexp.MustCompile(s.Pattern).MatchString(value):
 			return fmt.Errorf("%s: %q does not match %s", path, value, s.Pattern)
 		case len(value) < s.MinLength || s.MaxLength > 0 && len(value) > s.MaxLength:
@@ -135,8 +135,7 @@ func (s *schema) check(root *schema, path string, value any) error {
 	return nil
 }
 
-// TestSchemaHasTheParsersKeys: every key that the parser takes is in the schema, with its
-// type, and the reverse.
+// The schema has exactly the keys of the parser, with the same types.
 func TestSchemaHasTheParsersKeys(t *testing.T) {
 	root := readSchema(t)
 	compareSchema(t, root, root, reflect.TypeFor[Configuration](), "")
@@ -171,7 +170,7 @@ func compareSchema(t *testing.T, root, s *schema, typ reflect.Type, path string)
 	case typ.Kind() == reflect.Struct && want == "object":
 		fields := fieldsOf(typ)
 		if s.AdditionalProperties == nil || *s.AdditionalProperties {
-			t.Errorf("%s takes unknown keys in the schema", path)
+			t.Errorf("%s allows unknown keys in the schema", path)
 		}
 		for _, name := range slices.Sorted(maps.Keys(fields)) {
 			property, ok := s.Properties[name]
@@ -183,7 +182,7 @@ func compareSchema(t *testing.T, root, s *schema, typ reflect.Type, path string)
 		}
 		for name := range s.Properties {
 			if _, ok := fields[name]; !ok {
-				t.Errorf("%s.%s is in the schema alone", path, name)
+				t.Errorf("%s.%s is only in the schema", path, name)
 			}
 		}
 	case typ.Kind() == reflect.Slice && want == "array":
@@ -191,8 +190,7 @@ func compareSchema(t *testing.T, root, s *schema, typ reflect.Type, path string)
 	}
 }
 
-// TestSchemaAgreesWithTheParser: what the parser takes is valid, and what is wrong by its
-// form alone is refused by both.
+// The schema accepts what the parser accepts, and both refuse values of the wrong form.
 func TestSchemaAgreesWithTheParser(t *testing.T) {
 	root := readSchema(t)
 	for _, test := range []struct {

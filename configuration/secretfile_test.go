@@ -41,8 +41,8 @@ func TestSecretsAreReadFromFiles(t *testing.T) {
 		expectError(t, strings.ReplaceAll(file, folder+"/password", folder+"/"+content), "v.yaml:5: users[0].password_file: ")
 		expectError(t, strings.ReplaceAll(file, folder+"/password", folder+"/"+content), want)
 	}
-	expectError(t, strings.ReplaceAll(file, "client_secret_file:", "client_secret: 0123456789abcdeX, client_secret_file:"), "excludes the member without _file")
-	expectError(t, file+"database: \"sqlite:other.db\"\n", "v.yaml:1: database_file: it excludes")
+	expectError(t, strings.ReplaceAll(file, "client_secret_file:", "client_secret: 0123456789abcdeX, client_secret_file:"), "set either this or the member without _file")
+	expectError(t, file+"database: \"sqlite:other.db\"\n", "v.yaml:1: database_file: set either this")
 }
 
 func expectError(t *testing.T, file, want string) {
@@ -52,8 +52,7 @@ func expectError(t *testing.T, file, want string) {
 	}
 }
 
-// TestEveryEnvironmentVariableIsInTheGuide: the table of the guide has those that the code
-// reads, with their members.
+// The table in the guide has the variables that the code reads, with their members.
 func TestEveryEnvironmentVariableIsInTheGuide(t *testing.T) {
 	guide, err := os.ReadFile("../docs/guides/operate.md")
 	if err != nil {
@@ -76,7 +75,7 @@ func TestEveryEnvironmentVariableIsInTheGuide(t *testing.T) {
 			row += "–"
 		}
 		if !strings.Contains(string(guide), row+" |") {
-			t.Errorf("the guide lacks the row %s", row)
+			t.Errorf("the guide does not have the row %s", row)
 		}
 	}
 	// Nothing else in the program reads the environment.

@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// Wrong secrets never keep out who sends the right one, so that a secret that can be guessed
-// will be.
-func TestSH02_SecretsThatCanBeGuessedDrawAWarning(t *testing.T) {
+// Wrong secrets never lock a client out, so a secret that can be guessed will be guessed.
+func TestSH02_GuessableSecretsCauseAWarning(t *testing.T) {
 	for secret, want := range map[string]bool{
 		"hunter2":                          true,
 		"0123456789abcdef":                 true,

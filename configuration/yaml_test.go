@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// readYAML reads a text as the value of a claim is read.
+// readYAML reads a text as the value of a claim.
 func readYAML(text string) (any, error) {
 	root, err := parseYAML([]byte(text))
 	if err != nil || root == nil {
@@ -25,7 +25,7 @@ func readYAML(text string) (any, error) {
 	return asJSON(value), errors.Join(d.problems...)
 }
 
-// asJSON is a value as encoding/json has it.
+// asJSON converts a value to the types of encoding/json.
 func asJSON(value any) any {
 	document, err := json.Marshal(value)
 	if err != nil {
@@ -38,8 +38,7 @@ func asJSON(value any) any {
 	return plain
 }
 
-// TestOP10_YAMLTestSuite: what the official test suite of YAML 1.2 has a JSON form for is read
-// as that, or refused.
+// Cases of the official YAML 1.2 test suite that have a JSON form are read as that, or refused.
 func TestOP10_YAMLTestSuite(t *testing.T) {
 	// Not YAML 1.2, but read as if their lines were indented enough.
 	lenient := []string{"9C9N", "DK95/01", "QB6E", "S98Z", "Y79Y/003"}
@@ -84,7 +83,7 @@ func TestOP10_YAMLTestSuite(t *testing.T) {
 	}
 }
 
-// TestOP10_PlainScalars: each is read by YAML 1.2, or refused with its line.
+// Plain scalars are read as YAML 1.2 defines them, or refused with their line.
 func TestOP10_PlainScalars(t *testing.T) {
 	for text, want := range map[string]any{
 		"{scopes: [photos:read]}":          map[string]any{"scopes": []any{"photos:read"}},
@@ -96,19 +95,19 @@ func TestOP10_PlainScalars(t *testing.T) {
 		"[a: b]":                           []any{map[string]any{"a": "b"}},
 		"[yes, no, on, off, y, n]":         []any{"yes", "no", "on", "off", "y", "n"},
 		"[12:30:45, 2001-01-01, =, 1.2.3]": []any{"12:30:45", "2001-01-01", "=", "1.2.3"},
-		"[a,\n 1_000]":                     "v.yaml:2: claim[1]: some readers take this for a number",
-		"[a,\n 0b1]":                       "v.yaml:2: claim[1]: some readers take this for a number",
+		"[a,\n 1_000]":                     "v.yaml:2: claim[1]: some YAML parsers read this as a number",
+		"[a,\n 0b1]":                       "v.yaml:2: claim[1]: some YAML parsers read this as a number",
 		"[0o17, 0x1F, +1, 1e3, .5, -0.0]":  []any{15.0, 31.0, 1.0, 1000.0, 0.5, 0.0},
 		"[~, null, Null]":                  []any{nil, nil, nil},
-		"[a,\n 0123]":                      "v.yaml:2: claim[1]: a number that begins with 0",
-		"[a,\n 9007199254740993]":          "v.yaml:2: claim[1]: readers of JSON round",
+		"[a,\n 0123]":                      "v.yaml:2: claim[1]: a number must not begin with 0",
+		"[a,\n 9007199254740993]":          "v.yaml:2: claim[1]: JSON parsers round",
 		"[.inf]":                           "v.yaml:1: claim[0]: JSON has no such number",
 		"[1e999]":                          "v.yaml:1: claim[0]: the number is too large",
 		"a:\nb: c":                         "v.yaml:1: claim.a has no value",
-		"a: b\n1: c":                       "v.yaml:2: a key is text: put it in quotes",
-		"a: b\n? [c]\n: d":                 "v.yaml:2: a key is text",
-		"a: b\na: c":                       `v.yaml:2: the key "a" is there twice`,
-		"a: b\n\"a\": c":                   `v.yaml:2: the key "a" is there twice`,
+		"a: b\n1: c":                       "v.yaml:2: a key must be a string: put it in quotes",
+		"a: b\n? [c]\n: d":                 "v.yaml:2: a key must be a string",
+		"a: b\na: c":                       `v.yaml:2: the key "a" is used twice`,
+		"a: b\n\"a\": c":                   `v.yaml:2: the key "a" is used twice`,
 		"a: b\nc: !!str 1":                 "v.yaml:2: tags such as !!str",
 		"a: b\nc: !x 1":                    "v.yaml:2: tags such as !x",
 		"a: b\nc: ! 1":                     "v.yaml:2: tags such as !",
@@ -147,10 +146,10 @@ func TestOP10_FlowScalarsOfAFile(t *testing.T) {
 	}
 }
 
-// differs are the texts that the second parser is known to read differently from YAML 1.2.
+// differs matches texts that the second parser reads differently from YAML 1.2.
 var differs = regexp.MustCompile(`:[^\s]|\d[eE]`)
 
-// withoutSpace leaves out the white space in text, which the second parser folds in its own way.
+// withoutSpace removes white space, which the second parser folds differently.
 func withoutSpace(value any) any {
 	switch value := value.(type) {
 	case string:
@@ -169,8 +168,8 @@ func withoutSpace(value any) any {
 	return value
 }
 
-// FuzzOP10_TwoYAMLReaders: what two parsers of different origin take, they read alike.
-func FuzzOP10_TwoYAMLReaders(f *testing.F) {
+// Two independent parsers read a text in the same way, if both accept it.
+func FuzzOP10_TwoYAMLParsers(f *testing.F) {
 	f.Add(completeFile)
 	for _, text := range []string{"{scopes: [photos:read]}", "a: b\nc: [d, e]", "- |\n  x\n- >-\n  y\n", "a: 'it''s'\nb: \"\\u00e4\"", "[0o17, 1e3, yes, ~]"} {
 		f.Add(text)

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs testdata/*.txtar. Beside testscript's own commands there are
+// TestScripts runs testdata/*.txtar. In addition to testscript's own commands there are
 //
 //	port VAR           sets VAR to a free loopback port
 //	get URL STATUS     fetches until the status is that, and writes the body to the file "body"
@@ -147,7 +147,7 @@ func served(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// TestExitCodes: scripts rely on them.
+// Scripts rely on the exit codes.
 func TestExitCodes(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("VALETKEY_MASTER_KEY", "")
@@ -182,7 +182,7 @@ func TestExitCodes(t *testing.T) {
 	} {
 		var out, log strings.Builder
 		if got := run(t.Context(), strings.Fields(test.args), &out, &log); got != test.want {
-			t.Errorf("valetkey %s ends with %d, not %d:\n%s%s", test.args, got, test.want, &out, &log)
+			t.Errorf("valetkey %s exits with %d, not %d:\n%s%s", test.args, got, test.want, &out, &log)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (b *safeBuffer) take() string {
 	return b.text.String()
 }
 
-// reloadWorld is a server that watches a file, in a bubble of synctest: time passes at once.
+// reloadWorld is a server that watches a file, in a synctest bubble with fake time.
 type reloadWorld struct {
 	*testing.T
 	path   string
@@ -97,7 +97,7 @@ func (w *reloadWorld) write(text string) {
 	}
 }
 
-// known are the clients a and b that the server knows, as "a", "b", "ab" or "".
+// known returns which of the clients a and b the server knows: "a", "b", "ab" or "".
 func (w *reloadWorld) known() string {
 	w.Helper()
 	var known string
@@ -128,12 +128,12 @@ func settled() {
 	synctest.Wait()
 }
 
-// refused checks that both clients are known, and that log and readiness say why.
+// refused checks that both clients are known, and that log and readiness report the reason.
 func (w *reloadWorld) refused(detail, logged string) {
 	w.Helper()
 	settled()
 	log := w.log.take()
-	if known := w.known(); known != "ab" || !strings.Contains(log, "the old one stays") || !strings.Contains(log, "ERROR") || !strings.Contains(log, logged) {
+	if known := w.known(); known != "ab" || !strings.Contains(log, "the previous configuration stays in force") || !strings.Contains(log, "ERROR") || !strings.Contains(log, logged) {
 		w.Errorf("known: %q, the log:\n%s\nwithout %q", known, log, logged)
 	}
 	if ready := w.readyz(); !strings.HasPrefix(ready, "ready\n") || !strings.Contains(ready, "configuration: ") || !strings.Contains(ready, detail) {
@@ -141,7 +141,7 @@ func (w *reloadWorld) refused(detail, logged string) {
 	}
 }
 
-// applied checks which clients are known, and that nothing waits for the operator.
+// applied checks which clients are known, and that readiness reports no problem.
 func (w *reloadWorld) applied(want string) {
 	w.Helper()
 	settled()
@@ -202,7 +202,7 @@ func TestOP01_TheFirstHalfOfAFileIsNeverApplied(t *testing.T) {
 	})
 }
 
-func TestOP01_AFileThatNeverRestsIsNotApplied(t *testing.T) {
+func TestOP01_AFileThatKeepsChangingIsNotApplied(t *testing.T) {
 	withReload(t, bothOf, func(w *reloadWorld) {
 		text := reloadHead + "clients:\n" + clientA
 		for range 70 {
@@ -217,7 +217,7 @@ func TestOP01_AFileThatNeverRestsIsNotApplied(t *testing.T) {
 	})
 }
 
-// TestOP01_WaysToReplaceAFile: what editors and tools do to a file.
+// Editors and tools replace files in different ways.
 func TestOP01_WaysToReplaceAFile(t *testing.T) {
 	onlyB := reloadHead + "clients:\n" + clientB
 	for name, replace := range map[string]func(w *reloadWorld){
@@ -279,8 +279,8 @@ func (w *reloadWorld) do(err error) {
 	}
 }
 
-// TestOP01_AConfigMapIsSwapped: Kubernetes swaps the link ..data to another folder, and
-// removes the old one.
+// Kubernetes replaces the link ..data with one to another directory, and removes the old
+// directory.
 func TestOP01_AConfigMapIsSwapped(t *testing.T) {
 	withReload(t, bothOf, func(w *reloadWorld) {
 		folder := filepath.Dir(w.path)
@@ -300,7 +300,7 @@ func TestOP01_AConfigMapIsSwapped(t *testing.T) {
 	})
 }
 
-func TestHangupAppliesWhatLooksIncomplete(t *testing.T) {
+func TestSIGHUPAppliesAFileThatLooksIncomplete(t *testing.T) {
 	withReload(t, bothOf, func(w *reloadWorld) {
 		w.write(strings.TrimSuffix(reloadHead+"clients:\n"+clientB, "\n"))
 		w.refused("looks incomplete", "send SIGHUP")
@@ -309,7 +309,7 @@ func TestHangupAppliesWhatLooksIncomplete(t *testing.T) {
 		if log := w.log.take(); !strings.Contains(log, "configuration reloaded") {
 			t.Errorf("the log says\n%s", log)
 		}
-		// It does not make up for what is wrong.
+		// It does not apply an invalid file.
 		w.write("")
 		settled()
 		w.log.take()
@@ -321,8 +321,7 @@ func TestHangupAppliesWhatLooksIncomplete(t *testing.T) {
 	})
 }
 
-// TestAChangedSecretFileIsApplied: a file that holds a secret counts as part of the
-// configuration.
+// A file that contains a secret is part of the configuration.
 func TestAChangedSecretFileIsApplied(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("a", 32)+"\n"), 0o600); err != nil {
@@ -350,7 +349,7 @@ func TestAChangedSecretFileIsApplied(t *testing.T) {
 		if log := w.log.take(); !strings.Contains(log, "is empty") || !authenticates(strings.Repeat("c", 32)) {
 			t.Errorf("with an empty file, the log says\n%s", log)
 		}
-		// A file that is named but not there yet is watched for.
+		// A missing secret file is watched as well.
 		w.write(strings.ReplaceAll(file, secret, secret+"2"))
 		settled()
 		settled()
@@ -362,9 +361,8 @@ func TestAChangedSecretFileIsApplied(t *testing.T) {
 	})
 }
 
-// TestOP01_APipeInThePlaceOfTheFileStopsNothing: opening a pipe blocks until a program
-// writes to it, and no later change would be applied.
-func TestOP01_APipeInThePlaceOfTheFileStopsNothing(t *testing.T) {
+// Opening a pipe blocks until a program writes to it, and no later change would be applied.
+func TestOP01_APipeThatReplacesTheFileDoesNotBlock(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "valetkey.yaml")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -384,9 +382,8 @@ func TestOP01_APipeInThePlaceOfTheFileStopsNothing(t *testing.T) {
 	}
 }
 
-// TestOP04_AFileThatWasModifiedEarlierIsOlderAtStart: it was never applied, so only its time
-// of modification shows that.
-func TestOP04_AFileThatWasModifiedEarlierIsOlderAtStart(t *testing.T) {
+// The file was never applied, so only its modification time shows that it is older.
+func TestOP04_AFileModifiedEarlierIsOlderAtStart(t *testing.T) {
 	folder := t.TempDir()
 	head := "issuer: http://127.0.0.1:8080\ndatabase: \"sqlite:" + filepath.Join(folder, "db") + "\"\nclients:\n"
 	now := time.Now()
@@ -419,8 +416,7 @@ func TestOP04_AFileThatWasModifiedEarlierIsOlderAtStart(t *testing.T) {
 	}
 }
 
-// TestOP01_StartWaitsForTheRestOfTheSettleTime: a start is not slower than it must be.
-func TestOP01_StartWaitsForTheRestOfTheSettleTime(t *testing.T) {
+func TestOP01_StartWaitsOnlyForTheRestOfTheSettleTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "valetkey.yaml")
 	if err := os.WriteFile(path, []byte(bothOf), 0o600); err != nil {
 		t.Fatal(err)
@@ -451,12 +447,12 @@ func TestOP01_StartWaitsForTheRestOfTheSettleTime(t *testing.T) {
 			}
 		})
 		if err := waitSettled(t.Context(), path); err != nil || time.Since(now) < time.Second+settleTime {
-			t.Errorf("a file that changes meanwhile is read after %v, %v", time.Since(now), err)
+			t.Errorf("a file that keeps changing is read after %v, %v", time.Since(now), err)
 		}
 	})
 }
 
-func TestAPipeIsReadOnceThoughItNamesSecretFiles(t *testing.T) {
+func TestAPipeThatNamesSecretFilesIsReadOnce(t *testing.T) {
 	folder := t.TempDir()
 	secret, pipe := filepath.Join(folder, "secret"), filepath.Join(folder, "pipe")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("a", 32)+"\n"), 0o600); err != nil {
@@ -491,7 +487,7 @@ func TestAPipeIsReadOnceThoughItNamesSecretFiles(t *testing.T) {
 	}
 }
 
-func TestAnEmptyListSaysThatThereAreNone(t *testing.T) {
+func TestAnEmptyListIsComplete(t *testing.T) {
 	withReload(t, bothOf, func(w *reloadWorld) {
 		w.write(reloadHead + "clients: []\n")
 		w.applied("")

@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-func TestNoPasswordOfADatabaseIsPrinted(t *testing.T) {
+func TestDatabasePasswordsAreNotPrinted(t *testing.T) {
 	for database, want := range map[string]string{
 		"sqlite:./valetkey.db":                            "sqlite:./valetkey.db",
 		"postgres://root:hunter2@db.example.com:5432/v":   "postgres://db.example.com:5432/v",

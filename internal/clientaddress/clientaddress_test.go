@@ -18,16 +18,16 @@ func TestClientAddressBehindProxies(t *testing.T) {
 		forwarded []string
 		want      string
 	}{
-		{"OR-05: nobody is trusted by default", Proxies{header: HeaderXForwardedFor}, "10.0.0.1:5", []string{"198.51.100.1"}, "10.0.0.1"},
-		{"stranger forges", trusting, "203.0.113.5:5", []string{"198.51.100.1"}, "203.0.113.5"},
+		{"OR-05: no proxy is trusted by default", Proxies{header: HeaderXForwardedFor}, "10.0.0.1:5", []string{"198.51.100.1"}, "10.0.0.1"},
+		{"a client forges the header", trusting, "203.0.113.5:5", []string{"198.51.100.1"}, "203.0.113.5"},
 		{"through one proxy", trusting, "10.0.0.1:5", []string{"198.51.100.1"}, "198.51.100.1"},
-		{"client forges behind a proxy", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
+		{"a client behind a proxy forges the header", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
 		{"through two proxies", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1, 192.0.2.7"}, "198.51.100.1"},
 		{"header twice", trusting, "10.0.0.1:5", []string{"1.1.1.1", "198.51.100.1"}, "198.51.100.1"},
 		{"DS-14: a name is not looked up", trusting, "10.0.0.1:5", []string{"1.1.1.1, evil.test"}, "10.0.0.1"},
 		{"with a port, as Azure sends it", trusting, "10.0.0.1:5", []string{"1.1.1.1, 198.51.100.1:50813"}, "198.51.100.1"},
 		{"through two proxies with ports", trusting, "10.0.0.1:5", []string{"198.51.100.1:50813, 192.0.2.7:443"}, "198.51.100.1"},
-		{"a port that is none", trusting, "10.0.0.1:5", []string{"198.51.100.1:x"}, "10.0.0.1"},
+		{"an invalid port", trusting, "10.0.0.1:5", []string{"198.51.100.1:x"}, "10.0.0.1"},
 		{"IPv6 in brackets", trusting, "10.0.0.1:5", []string{"[2001:db8::1]"}, "2001:db8::1"},
 		{"IPv6 in brackets with a port", trusting, "10.0.0.1:5", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
 		{"IPv4 in brackets", trusting, "10.0.0.1:5", []string{"[198.51.100.1]"}, "10.0.0.1"},
@@ -73,12 +73,12 @@ func TestForwardedOfRFC7239(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = test.peer
 		r.Header.Set("Forwarded", test.forwarded)
-		r.Header.Set("X-Forwarded-For", "6.6.6.6") // the other header never counts
+		r.Header.Set("X-Forwarded-For", "6.6.6.6") // the other header is ignored
 		if got := trusting.Of(r); got.String() != test.want {
 			t.Errorf("%s: %v instead of %s", test.forwarded, got, test.want)
 		}
 	}
 	if _, err := New(nil, "X-Real-IP"); err == nil {
-		t.Error("any header is taken")
+		t.Error("any header is accepted")
 	}
 }

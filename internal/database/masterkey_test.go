@@ -12,7 +12,7 @@ import (
 	"github.com/valetkey/valetkey/configuration"
 )
 
-func TestSG07_MasterKeyIsItsOwnersAlone(t *testing.T) {
+func TestSG07_TheMasterKeyIsReadableByItsOwnerOnly(t *testing.T) {
 	c := &configuration.Configuration{Database: "sqlite:" + filepath.Join(t.TempDir(), "v.db")}
 	key, err := masterKey(c)
 	if err != nil {
@@ -24,7 +24,7 @@ func TestSG07_MasterKeyIsItsOwnersAlone(t *testing.T) {
 		t.Fatalf("the key file has the mode %v (%v)", info.Mode(), err)
 	}
 	if again, err := masterKey(c); err != nil || !bytes.Equal(key, again) {
-		t.Errorf("the key of the second start is another one (%v)", err)
+		t.Errorf("the second start uses a different key (%v)", err)
 	}
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o660} {
 		if err := os.Chmod(path, mode); err != nil {
@@ -36,7 +36,7 @@ func TestSG07_MasterKeyIsItsOwnersAlone(t *testing.T) {
 	}
 }
 
-func TestMasterKeyOfRacingProcesses(t *testing.T) {
+func TestProcessesThatStartTogetherShareAMasterKey(t *testing.T) {
 	c := &configuration.Configuration{Database: "sqlite:" + filepath.Join(t.TempDir(), "v.db")}
 	keys := make([][]byte, 8)
 	var wait sync.WaitGroup
@@ -51,12 +51,12 @@ func TestMasterKeyOfRacingProcesses(t *testing.T) {
 	wait.Wait()
 	for _, key := range keys {
 		if !bytes.Equal(key, keys[0]) {
-			t.Fatal("two processes that start at once have different keys")
+			t.Fatal("two processes that start at the same time have different keys")
 		}
 	}
 }
 
-// TestSG05_LostMasterKey: a new key would not open the database.
+// A new key could not decrypt the database.
 func TestSG05_LostMasterKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v.db")
 	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
@@ -67,7 +67,7 @@ func TestSG05_LostMasterKey(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 	if _, err := os.Stat(path + ".key"); err == nil {
-		t.Error("a new key was made beside a database of another one")
+		t.Error("a new key was created for a database with another key")
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// declarations reads declarations, which may refer to what is not among them.
+// declarations reads declarations, which may refer to names that they do not declare.
 func declarations(t *testing.T, text string) configuration.Declarations {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "v.yaml")
@@ -148,7 +148,7 @@ func TestOP04_AMergedRecordIsChecked(t *testing.T) {
 		t.Errorf("a new client without redirect URIs: %v", err)
 	}
 	if scopes, err := store.Scopes(t.Context()); err != nil || len(scopes) != 1 {
-		t.Errorf("declarations that are wrong are applied in part: %v (%v)", scopes, err)
+		t.Errorf("invalid declarations are applied in part: %v (%v)", scopes, err)
 	}
 }
 
@@ -169,7 +169,7 @@ func signUpFor(t *testing.T, store *sqldb.Store, username, email string) (*ident
 	return accounts, user, secret
 }
 
-func TestOP05_ADeclaredUserIsNeverOneWhoSignedUp(t *testing.T) {
+func TestOP05_ADeclarationNeverMatchesASignedUpAccount(t *testing.T) {
 	for name, databaseURL := range map[string]func(*testing.T) string{
 		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "v.db") },
 		"postgres": func(t *testing.T) string { return pgtest.Database(t) },
@@ -219,7 +219,7 @@ func openStoreAt(t *testing.T, url string) *sqldb.Store {
 	return store.Store
 }
 
-func TestOP02_WhatIsNamedAgainComesBack(t *testing.T) {
+func TestOP02_ARecordThatIsDeclaredAgainIsRestored(t *testing.T) {
 	store := openTestStore(t)
 	const text = "users: [{username: ada, password: engine no. 1}]\n"
 	mustApply(t, store, "file", text)
@@ -248,9 +248,9 @@ func TestOP02_WhatIsNamedAgainComesBack(t *testing.T) {
 	}
 }
 
-// TestAPasswordChangedMeanwhileStays: a user changes their password while the declarations,
-// which have another password to hash, are being applied.
-func TestAPasswordChangedMeanwhileStays(t *testing.T) {
+// A user changes the password while the declarations are applied, which takes time because
+// they contain a new password to hash.
+func TestAPasswordChangedDuringApplyIsKept(t *testing.T) {
 	store := openTestStore(t)
 	mustApply(t, store, "file", "users: [{username: ada, password: engine no. 1}]\n")
 	ada := storedUser(t, store, "ada")
@@ -282,9 +282,8 @@ func TestAPasswordChangedMeanwhileStays(t *testing.T) {
 	storedUser(t, store, "grace")
 }
 
-// TestDeclaredPasswordsCostNothingTheSecondTime: a start with 10,000 declared passwords takes
-// about as long as one with 10,000 declared hashes.
-func TestDeclaredPasswordsCostNothingTheSecondTime(t *testing.T) {
+// A start with 10,000 unchanged passwords takes about as long as one with 10,000 hashes.
+func TestUnchangedPasswordsAreNotHashedAgain(t *testing.T) {
 	users := 10_000
 	if testing.Short() {
 		users = 1_000
@@ -303,7 +302,7 @@ func TestDeclaredPasswordsCostNothingTheSecondTime(t *testing.T) {
 	again := func(d *configuration.Declarations) time.Duration {
 		began := time.Now()
 		if changes, err := apply(t, store, d, "file"); err != nil || declaration.Count(changes) != 0 {
-			t.Fatalf("the same again changes %d records (%v)", declaration.Count(changes), err)
+			t.Fatalf("applying the same declarations again changes %d records (%v)", declaration.Count(changes), err)
 		}
 		return time.Since(began)
 	}

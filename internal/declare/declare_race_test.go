@@ -21,9 +21,9 @@ func onBothStores(t *testing.T, test func(t *testing.T, store *sqldb.Store)) {
 	t.Run("PostgreSQL", func(t *testing.T) { test(t, openStoreAt(t, pgtest.Database(t))) })
 }
 
-// TestOP06_SignUpsBesideADeclaration: of a sign-up and a declaration that want one name at
-// the same time, one gets it. The declaration never gets the account of the other.
-func TestOP06_SignUpsBesideADeclaration(t *testing.T) {
+// If a sign-up and a declaration use the same name at the same time, one of them gets it. The
+// declaration never gets the account that signed up.
+func TestOP06_SignUpsDuringADeclaration(t *testing.T) {
 	onBothStores(t, func(t *testing.T, store *sqldb.Store) {
 		for round := range 5 {
 			const users = 8
@@ -56,8 +56,8 @@ func TestOP06_SignUpsBesideADeclaration(t *testing.T) {
 	})
 }
 
-// TestNodesThatStartAtOnceDeclareOnce: all have the same file.
-func TestNodesThatStartAtOnceDeclareOnce(t *testing.T) {
+// Nodes with the same file that start at the same time declare its records once.
+func TestNodesThatStartTogetherDeclareOnce(t *testing.T) {
 	onBothStores(t, func(t *testing.T, store *sqldb.Store) {
 		d := declarations(t, "users: [{username: ada, password: engine no. 1}, {username: grace, password: compiler no. 1}]\nscopes: [{name: notes}]\n")
 		var working sync.WaitGroup
@@ -85,10 +85,9 @@ func TestNodesThatStartAtOnceDeclareOnce(t *testing.T) {
 	})
 }
 
-// TestOP06_APasswordThatBecameNewMeanwhileIsHashedFirst: it was declared when the others were
-// hashed, and another node has declared another one since. A user must not be stored without
-// a hash.
-func TestOP06_APasswordThatBecameNewMeanwhileIsHashedFirst(t *testing.T) {
+// A password was unchanged when the new ones were hashed, and another node has declared another
+// one since. The user must not be stored without a hash.
+func TestOP06_APasswordThatBecomesNewDuringApplyIsHashed(t *testing.T) {
 	store := openTestStore(t)
 	mustApply(t, store, "file", "users: [{username: ada, password: engine no. 1}]\n")
 	before := storedUser(t, store, "ada")

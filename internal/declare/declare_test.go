@@ -81,7 +81,7 @@ func TestApplyTwiceChangesNothing(t *testing.T) {
 	}
 }
 
-func TestDiffSaysWhatApplyWouldChangeAndShowsNoSecret(t *testing.T) {
+func TestDiffShowsWhatApplyChangesWithoutSecrets(t *testing.T) {
 	store, d := openTestStore(t), someDeclarations()
 	if _, err := apply(t, store, &d, ""); err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestDiffSaysWhatApplyWouldChangeAndShowsNoSecret(t *testing.T) {
 	}
 }
 
-func TestAUserWithoutADeclaredPasswordKeepsTheirOwn(t *testing.T) {
+func TestAUserWithoutADeclaredPasswordKeepsTheOldOne(t *testing.T) {
 	store, d := openTestStore(t), someDeclarations()
 	if _, err := apply(t, store, &d, ""); err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestAUserWithoutADeclaredPasswordKeepsTheirOwn(t *testing.T) {
 	}
 }
 
-func TestADeclaredPasswordLeavesAloneWhatThePersonChoseSince(t *testing.T) {
+func TestADeclaredPasswordDoesNotReplaceANewerOne(t *testing.T) {
 	store, d := openTestStore(t), someDeclarations()
 	apply := func(changed int) *identity.User {
 		t.Helper()
@@ -188,7 +188,7 @@ func TestADeclaredPasswordLeavesAloneWhatThePersonChoseSince(t *testing.T) {
 	apply(0)
 }
 
-func TestASourceRemovesWhatItNoLongerDeclares(t *testing.T) {
+func TestASourceRetiresWhatItNoLongerDeclares(t *testing.T) {
 	store, d := openTestStore(t), someDeclarations()
 	if _, err := apply(t, store, &d, "file:v.yaml"); err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestReferencesMayBeStored(t *testing.T) {
 	}
 }
 
-func TestCA19_NoClientIsCalledLikeAPerson(t *testing.T) {
+func TestCA19_AClientIDIsNeverAUsersSub(t *testing.T) {
 	store, d := openTestStore(t), someDeclarations()
 	if _, err := apply(t, store, &d, ""); err != nil {
 		t.Fatal(err)
@@ -239,6 +239,6 @@ func TestCA19_NoClientIsCalledLikeAPerson(t *testing.T) {
 		GrantTypes: []string{oauth.GrantTypeClientCredentials},
 	}}}}
 	if _, err := apply(t, store, &impostor, ""); err == nil {
-		t.Error("a client may be called like a person's subject identifier")
+		t.Error("a client may have a user's subject identifier as client_id")
 	}
 }

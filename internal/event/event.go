@@ -1,4 +1,4 @@
-// Package event has the events that the server logs for whoever watches over it: one table
+// Package event has the events that the server logs for monitoring: one table
 // of their names, levels and members (table.go), and one way to log them.
 package event
 
@@ -15,17 +15,17 @@ import (
 
 // Kind is one kind of event.
 type Kind struct {
-	// Name is what the member "event" of the record says: a subject and what happened to it.
+	// Name is the value of the member "event" of the record: a subject and what happened to it.
 	Name string
 	// Level is the level of the record.
 	Level slog.Level
 	// Members are the names of the record's other members, in the order in which they are
-	// documented. A record leaves out what is not known.
+	// documented. A record omits members that are unknown.
 	Members []string
 	// Meaning is the message of the record.
 	Meaning string
-	// Sampled says that outsiders can cause any number of these, so that those from one
-	// address are limited.
+	// Sampled events can be caused by anyone, any number of times, so those from one address are
+	// limited.
 	Sampled bool
 }
 
@@ -35,23 +35,23 @@ type Log struct {
 	sample sample
 }
 
-// New returns a log of events. Close says what is still to be said.
+// New returns a log of events. Close logs what is still pending.
 func New(logger *slog.Logger) *Log {
 	l := &Log{logger: logger}
 	l.sample.init()
 	return l
 }
 
-// Enabled reports whether records of a kind are written at all.
+// Enabled reports whether records of a kind are logged.
 func (l *Log) Enabled(ctx context.Context, kind *Kind) bool {
 	return l.logger.Enabled(ctx, kind.Level)
 }
 
-// Record writes an event. If its kind is sampled and too many came from its address, it is
-// counted and left out.
+// Record logs an event. If its kind is sampled and there were too many from its address, it is
+// counted and omitted.
 //
-// Text in members is made safe: it is cut, and what cannot be printed is escaped, so that
-// no input starts a line or moves a terminal's cursor.
+// Text in members is shortened, and unprintable characters are escaped, so that no input starts
+// a new record or controls a terminal.
 func (l *Log) Record(ctx context.Context, kind *Kind, members ...slog.Attr) {
 	if !l.Enabled(ctx, kind) {
 		return
@@ -73,20 +73,20 @@ func (l *Log) Record(ctx context.Context, kind *Kind, members ...slog.Attr) {
 
 const keyAddress = "address"
 
-// Address is the member that says where a request came from.
+// Address returns the member with the address that a request came from.
 func Address(address netip.Addr) slog.Attr {
 	if !address.IsValid() {
-		return slog.Attr{} // left out by every handler
+		return slog.Attr{} // omitted by every handler
 	}
 	return slog.String(keyAddress, address.Unmap().String())
 }
 
-// Together makes one attribute of several members that belong together.
+// Together returns one attribute for several members.
 func Together(members ...slog.Attr) slog.Attr {
 	return slog.Attr{Value: slog.GroupValue(members...)}
 }
 
-// safe returns a member whose text can be written anywhere.
+// safe returns a member with its text made printable.
 func safe(member slog.Attr) slog.Attr {
 	switch member.Value.Kind() {
 	case slog.KindString:
@@ -114,11 +114,11 @@ func safe(member slog.Attr) slog.Attr {
 	return member
 }
 
-// maxText is how many bytes of a text are logged. Causes of faults can be long.
+// maxText is the number of bytes of a text that are logged. Causes of failures can be long.
 const maxText = 600
 
-// Printable cuts a text and escapes everything in it that is not printable: line ends,
-// control characters of terminals, and marks that turn the direction of writing.
+// Printable shortens a text and escapes everything in it that is not printable: line breaks,
+// control characters of terminals, and marks that change the direction of text.
 func Printable(s string) string {
 	if len(s) > maxText {
 		cut := maxText

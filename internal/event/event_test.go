@@ -25,8 +25,7 @@ import (
 
 const root = "../.."
 
-// TestTableHasOneStyle: names are a subject and what happened to it; every member and every
-// level is documented.
+// Names are a subject and what happened to it; every member and every level is documented.
 func TestTableHasOneStyle(t *testing.T) {
 	style := regexp.MustCompile(`^[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*$`)
 	documented := map[string]bool{}
@@ -36,7 +35,7 @@ func TestTableHasOneStyle(t *testing.T) {
 	seen := map[string]bool{}
 	for _, kind := range Kinds {
 		if !style.MatchString(kind.Name) || seen[kind.Name] {
-			t.Errorf("%s: not of the style of the others, or twice", kind.Name)
+			t.Errorf("%s: the name is used twice or has another style than the others", kind.Name)
 		}
 		seen[kind.Name] = true
 		for _, member := range kind.Members {
@@ -52,8 +51,8 @@ func TestTableHasOneStyle(t *testing.T) {
 	}
 }
 
-// TestEveryEmitterUsesTheTable: no package writes the member "event" itself, and each event
-// is recorded somewhere, with members that the table lists.
+// No package writes the member "event" itself, and each event is recorded somewhere, with
+// members that the table lists.
 func TestEveryEmitterUsesTheTable(t *testing.T) {
 	kinds := kindsByVariable(t)
 	recorded := map[string]bool{"RateLimitNotStored": true, "RecordsLeftOut": true} // in packages that event imports, and here
@@ -77,7 +76,7 @@ func TestEveryEmitterUsesTheTable(t *testing.T) {
 			switch n := n.(type) {
 			case *ast.BasicLit:
 				if n.Value == `"event"` && !strings.Contains(path, "examples") {
-					t.Errorf("%v: the member event comes from this table alone", files.Position(n.Pos()))
+					t.Errorf("%v: only this table may set the member event", files.Position(n.Pos()))
 				}
 			case *ast.SelectorExpr:
 				if x, ok := n.X.(*ast.Ident); ok && x.Name == "event" && kinds[n.Sel.Name] != nil {
@@ -177,8 +176,7 @@ func checkMembers(t *testing.T, files *token.FileSet, call *ast.CallExpr, kinds 
 	}
 }
 
-// TestGuideHasTheTable: docs/guides/events.md is what the table says. VALETKEY_UPDATE=1
-// writes it.
+// docs/guides/events.md has the content of the table. VALETKEY_UPDATE=1 writes it.
 func TestGuideHasTheTable(t *testing.T) {
 	const begin, end = "<!-- begin: written by internal/event -->\n", "<!-- end -->\n"
 	path := filepath.Join(root, "docs/guides/events.md")
@@ -189,14 +187,14 @@ func TestGuideHasTheTable(t *testing.T) {
 	before, rest, ok := strings.Cut(string(content), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatalf("%s lacks the marks of the table", path)
+		t.Fatalf("%s does not have the comments around the table", path)
 	}
 	want := before + begin + guide() + end + after
 	if want == string(content) {
 		return
 	}
 	if os.Getenv("VALETKEY_UPDATE") == "" {
-		t.Fatalf("%s is not what the table says; VALETKEY_UPDATE=1 go test ./internal/event writes it", path)
+		t.Fatalf("%s differs from the table; VALETKEY_UPDATE=1 go test ./internal/event writes it", path)
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
@@ -231,8 +229,8 @@ func guide() string {
 	return b.String()
 }
 
-// TestLogInjection: what outsiders send neither starts a record nor reaches a terminal as a
-// control sequence, in text and in JSON.
+// External input neither starts a record nor reaches a terminal as a control sequence, in text
+// and in JSON.
 func TestLogInjection(t *testing.T) {
 	evil := "x\nlevel=ERROR msg=\"all is lost\" event=setup.completed\r\x1b[2J\u009b31m\u202etxet\u2028\xff" + strings.Repeat("y", 5000)
 	for _, format := range []string{"text", "json"} {
@@ -248,7 +246,7 @@ func TestLogInjection(t *testing.T) {
 				t.Errorf("%d lines, want 1: %q", n, out.String())
 			}
 			if strings.ContainsAny(out.String(), "\x1b\u009b\u202e\u2028\r") {
-				t.Errorf("control characters are written as they came: %q", out.String())
+				t.Errorf("control characters are not escaped: %q", out.String())
 			}
 			if out.Len() > 4*maxText+2000 {
 				t.Errorf("the record has %d bytes", out.Len())
@@ -266,15 +264,15 @@ func TestLogInjection(t *testing.T) {
 	}
 }
 
-// TestFloodIsBoundedAndCounted: one address cannot fill the log, does not silence others, and
-// the log says how many records are missing.
+// One address can neither fill the log nor suppress events of others, and the log says how many
+// records are missing.
 func TestFloodIsBoundedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out lockedLog
 		l := New(slog.New(slog.NewTextHandler(&out, nil)))
 		const flood = 100_000
 		for i := range flood {
-			// All addresses of one /64 are one party.
+			// All addresses of one /64 count as one.
 			l.Record(t.Context(), RequestRefused, slog.String("reference", "FLOO-D000"), Address(netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i%5000))))
 		}
 		written := strings.Count(out.String(), "FLOO-D000")
@@ -283,18 +281,18 @@ func TestFloodIsBoundedAndCounted(t *testing.T) {
 		}
 		l.Record(t.Context(), RequestRefused, slog.String("reference", "OTHE-R000"), Address(netip.MustParseAddr("192.0.2.7")))
 		if !strings.Contains(out.String(), "OTHE-R000") {
-			t.Error("a flood from one network silences another")
+			t.Error("a flood from one network suppresses events of another")
 		}
 		time.Sleep(leftOutEvery + time.Second)
 		synctest.Wait()
 		want := fmt.Sprintf("event=log.left_out left_out=request.refused count=%d addresses=1 address=2001:db8::/64 address_count=%d", flood-written, flood-written)
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, out.String()[max(0, len(out.String())-500):])
+			t.Errorf("the log does not contain %q:\n%s", want, out.String()[max(0, len(out.String())-500):])
 		}
 	})
 }
 
-// TestFloodFromManyAddresses is bounded too, and Close says what is missing.
+// A flood from many addresses is limited as well, and Close logs what is missing.
 func TestFloodFromManyAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out lockedLog
@@ -307,12 +305,12 @@ func TestFloodFromManyAddresses(t *testing.T) {
 		}
 		l.Close()
 		if !strings.Contains(out.String(), "event=log.left_out left_out=sign_in.failed count=") {
-			t.Error("Close does not say what was left out")
+			t.Error("Close does not log what was omitted")
 		}
 	})
 }
 
-// lockedLog is read by a test while a timer writes to it.
+// lockedLog can be read while a timer writes to it.
 type lockedLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer

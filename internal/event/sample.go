@@ -10,21 +10,21 @@ import (
 	"github.com/valetkey/valetkey/internal/ratelimit"
 )
 
-// What outsiders can have written: a flood must neither fill the disk nor hide what others
-// did. The first limit is for one event and address, the second for one event.
+// Limits for sampled events: a flood must neither fill the disk nor hide other events. The first
+// limit is for one event and address, the second for one event.
 var (
 	perAddress = ratelimit.PerMinute(30)
 	perKind    = ratelimit.PerMinute(1200)
 )
 
 const (
-	// leftOutEvery is how long records that were left out are counted before that is logged.
+	// leftOutEvery is how often the number of omitted records is logged.
 	leftOutEvery = time.Minute
-	// maxAddresses is how many addresses are counted apart.
+	// maxAddresses is the number of addresses that are counted separately.
 	maxAddresses = 1000
 )
 
-// sample says which records of sampled kinds are written, and counts the others.
+// sample decides which records of sampled kinds are written, and counts the others.
 type sample struct {
 	addresses, kinds *ratelimit.Limiter
 
@@ -33,7 +33,7 @@ type sample struct {
 	timer   *time.Timer
 }
 
-// leftOut counts records of one event.
+// leftOut counts omitted records of one event.
 type leftOut struct {
 	count     int
 	addresses map[string]int
@@ -45,7 +45,7 @@ func (s *sample) init() {
 	s.leftOut = map[string]*leftOut{}
 }
 
-// take reports whether a record is written.
+// take reports whether to write a record.
 func (s *sample) take(l *Log, kind *Kind, address string) bool {
 	network := address
 	if parsed, err := netip.ParseAddr(address); err == nil {
@@ -72,7 +72,7 @@ func (s *sample) take(l *Log, kind *Kind, address string) bool {
 	return false
 }
 
-// logLeftOut says how many records were left out since the last time.
+// logLeftOut logs how many records were omitted since the last time.
 func (l *Log) logLeftOut() {
 	s := &l.sample
 	s.mu.Lock()
@@ -95,7 +95,7 @@ func (l *Log) logLeftOut() {
 	}
 }
 
-// Close logs how many records were left out, if that is not logged yet.
+// Close logs how many records were omitted, if that is not logged yet.
 func (l *Log) Close() {
 	l.sample.mu.Lock()
 	if l.sample.timer != nil {

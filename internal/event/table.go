@@ -12,7 +12,7 @@ const (
 	fail = slog.LevelError
 )
 
-// Members that many kinds have.
+// Members of many kinds.
 var (
 	user    = []string{"sub", "username"}
 	client  = []string{"client_id", "client_name"}
@@ -38,7 +38,7 @@ func add(name string, level slog.Level, members []string, meaning string) *Kind 
 	return k
 }
 
-// sampled adds a line for what outsiders can cause any number of.
+// sampled adds a line for an event that anyone can cause any number of times.
 func sampled(name string, level slog.Level, members []string, meaning string) *Kind {
 	k := add(name, level, members, meaning)
 	k.Sampled = true
@@ -47,65 +47,65 @@ func sampled(name string, level slog.Level, members []string, meaning string) *K
 
 // End users.
 var (
-	SignInSucceeded = add("sign_in.succeeded", info, join(user, []string{"address"}), "a user proved who they are")
-	SignInFailed    = sampled("sign_in.failed", warn, join(user, []string{"unknown_account", "reason", "address"}), "an attempt to sign in failed")
-	SignInThrottled = sampled("sign_in.throttled", warn, join(user, []string{"unknown_account", "retry_after", "address"}), "an attempt to sign in was refused because too many had failed; the password was not checked")
+	SignInSucceeded = add("sign_in.succeeded", info, join(user, []string{"address"}), "a user signed in")
+	SignInFailed    = sampled("sign_in.failed", warn, join(user, []string{"unknown_account", "reason", "address"}), "a sign-in attempt failed")
+	SignInThrottled = sampled("sign_in.throttled", warn, join(user, []string{"unknown_account", "retry_after", "address"}), "a sign-in attempt was refused because too many attempts had failed; the password was not checked")
 
 	SessionEnded     = add("session.ended", info, join(user, []string{"session"}), "a sign-in session was ended")
-	SessionsAllEnded = add("session.all_ended", info, user, "all sign-in sessions of a user were ended, or all but the one in which the user asked for it")
+	SessionsAllEnded = add("session.all_ended", info, user, "all sign-in sessions of a user were ended, or all except the current one")
 
-	PasswordChanged      = add("password.changed", info, user, "a user chose a new password")
+	PasswordChanged      = add("password.changed", info, user, "a user changed the password")
 	PasswordChangeFailed = sampled("password.change_failed", warn, join(user, []string{"reason", "retry_after"}), "a signed-in user could not change the password, because the current one was wrong or too many attempts had failed")
 	PasswordRehashed     = add("password.rehashed", info, user, "an imported or outdated password hash was replaced at a sign-in")
 
-	SetupStarted    = add("setup.started", info, nil, "there are no users, and the link that creates the first one was made")
-	SetupCompleted  = add("setup.completed", info, user, "the first user was created by the link")
-	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "an outsider created an account")
-	SignUpThrottled = sampled("sign_up.throttled", warn, []string{"retry_after", "address"}, "a new account was refused because too many came from the address")
+	SetupStarted    = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
+	SetupCompleted  = add("setup.completed", info, user, "the first user was created with the setup link")
+	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")
+	SignUpThrottled = sampled("sign_up.throttled", warn, []string{"retry_after", "address"}, "a new account was refused because too many were created from the address")
 
-	ConsentGranted = add("consent.granted", info, join(user, client, []string{"scope", "resource", "address"}), "a user allowed an application scopes, and the APIs that they are for")
-	ConsentRefused = sampled("consent.refused", info, join(user, refusal, []string{"address"}), "a user refused an application what it asked for")
-	ConsentRevoked = add("consent.revoked", info, join(user, client, []string{"grant"}), "a user took back what an application had been allowed")
+	ConsentGranted = add("consent.granted", info, join(user, client, []string{"scope", "resource", "address"}), "a user granted an application scopes and access to APIs")
+	ConsentRefused = sampled("consent.refused", info, join(user, refusal, []string{"address"}), "a user refused the consent that an application requested")
+	ConsentRevoked = add("consent.revoked", info, join(user, client, []string{"grant"}), "a user revoked the access of an application")
 )
 
 // Requests, clients and tokens.
 var (
-	RequestRefused = sampled("request.refused", info, join(refusal, []string{"address"}), "a request was refused; \"valetkey explain REFERENCE\" tells why")
-	RequestFailed  = sampled("request.failed", fail, join(refusal, []string{"address", "cause"}), "a request failed because of the server or something that it needs")
-	PageRefused    = sampled("page.refused", info, []string{"path", "error", "address"}, "a page could not be shown: the form was another site's or incomplete, or the link had expired")
+	RequestRefused = sampled("request.refused", info, join(refusal, []string{"address"}), "a request was refused; run \"valetkey explain REFERENCE\" for the reason")
+	RequestFailed  = sampled("request.failed", fail, join(refusal, []string{"address", "cause"}), "a request failed because of an error in the server or in a service that it depends on")
+	PageRefused    = sampled("page.refused", info, []string{"path", "error", "address"}, "a page was not shown: the form was incomplete or came from another site, or the link had expired")
 
-	ClientAuthenticationFailed = sampled("client.authentication_failed", warn, join(refusal, []string{"reason", "address"}), "a client sent wrong credentials, or the client is not known")
+	ClientAuthenticationFailed = sampled("client.authentication_failed", warn, join(refusal, []string{"reason", "address"}), "a client sent invalid credentials, or the client is unknown")
 	ClientRegistered           = add("client.registered", info, join(client, []string{"address"}), "a client registered itself")
 	ClientDeleted              = add("client.deleted", info, join(client, []string{"address"}), "a client deleted its registration")
 
-	TokenReplayed          = sampled("token.replayed", warn, join(user, refusal, []string{"address"}), "a code or token that is good once came a second time; all tokens of the authorization were revoked")
+	TokenReplayed          = sampled("token.replayed", warn, join(user, refusal, []string{"address"}), "a one-time code or token was used again; all tokens of the authorization were revoked")
 	TokenExchanged         = add("token.exchanged", info, join([]string{"sub"}, client, []string{"act", "impersonation", "requested_token_type", "audience"}), "a token was exchanged for another")
-	TokenAssertionAccepted = add("token.assertion_accepted", info, join([]string{"sub"}, client, []string{"iss"}), "a token was issued for the assertion of a trusted issuer")
+	TokenAssertionAccepted = add("token.assertion_accepted", info, join([]string{"sub"}, client, []string{"iss"}), "a token was issued for an assertion of a trusted issuer")
 	TokenAllRevoked        = add("token.all_revoked", warn, join(user, client, []string{"address"}), "a client ended all sessions and tokens of a user (Global Token Revocation)")
 )
 
 // The server and what it depends on.
 var (
-	LogoutDelivered = add("logout.delivered", info, client, "a client was told by the back channel that a session ended")
-	LogoutPostponed = add("logout.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be told that a session ended; the server tries again")
-	LogoutGivenUp   = add("logout.given_up", warn, join(client, []string{"attempts", "cause"}), "a client was not told that a session ended; the server does not try again")
+	LogoutDelivered = add("logout.delivered", info, client, "a client was notified of a logout through the back channel")
+	LogoutPostponed = add("logout.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will try again")
+	LogoutGivenUp   = add("logout.given_up", warn, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will not try again")
 
 	HookFailed                = add("hook.failed", warn, []string{"hook", "cause"}, "a hook failed several times in a row; requests that need it are refused for a while")
 	HookRecovered             = add("hook.recovered", info, []string{"hook"}, "a hook works again")
 	KeySetFetchFailed         = sampled("key_set.fetch_failed", warn, []string{"uri", "cause"}, "a key set of a client or trusted issuer could not be fetched")
 	ClientMetadataFetchFailed = sampled("client_metadata.fetch_failed", info, []string{"client_id", "cause"}, "the metadata document of a client could not be fetched or used")
 	ClientLogoFetchFailed     = sampled("client_logo.fetch_failed", info, []string{"uri", "cause"}, "the logo of a client could not be fetched or shown")
-	SigningKeyCreated         = add("signing_key.created", info, join([]string{"kid", "alg"}, command), "the server made a key to sign with, or for clients to encrypt to")
-	ProxyNotTrusted           = add("proxy.not_trusted", warn, []string{"address"}, "a request has a proxy's header and comes from an address that trusted_proxies does not name; if that is your reverse proxy, everybody behind it counts as one address in limits and in the log")
-	RateLimitNotStored        = add(ratelimit.EventStoreFailed, warn, []string{"limit", "error"}, "failures could not be counted in the database; each node limits by what it has counted itself")
-	RecordsLeftOut            = add("log.left_out", warn, []string{"left_out", "count", "addresses", "address", "address_count"}, "records of one event were left out of the log, because there were too many from one address or in all")
+	SigningKeyCreated         = add("signing_key.created", info, join([]string{"kid", "alg"}, command), "signing or encryption key created")
+	ProxyNotTrusted           = add("proxy.not_trusted", warn, []string{"address"}, "a request with a proxy header came from an address that is not in trusted_proxies; if it is your reverse proxy, add it: otherwise all users behind it share one address in rate limits and in the log")
+	RateLimitNotStored        = add(ratelimit.EventStoreFailed, warn, []string{"limit", "error"}, "failures could not be counted in the database; each node applies limits to its own count")
+	RecordsLeftOut            = add("log.left_out", warn, []string{"left_out", "count", "addresses", "address", "address_count"}, "records of one event were omitted from the log because there were too many from one address or in total")
 
-	DeclarationsOlder    = add("declarations.older", warn, []string{"source", "modified"}, "the declarations are older than those that were applied last: nothing was applied; run \"valetkey apply\" with this file if it is right, or put the newer one in its place")
-	DeclarationsConflict = add("declarations.conflict", fail, join([]string{"kind", "name", "cause"}, command), "a record could not be declared; it stays as it is")
-	DeclarationsAdopted  = add("declarations.adopted", info, join([]string{"kind", "name"}, command), "a record that registered itself or signed up became a declared one")
-	DeclarationsRetired  = add("declarations.retired", info, join([]string{"kind", "name"}, command), "a record that the source names no longer was retired")
-	DeclarationsRestored = add("declarations.restored", info, join([]string{"kind", "name"}, command), "a retired record is named again and was restored")
-	DeclarationsRemoved  = add("declarations.removed", info, join([]string{"kind", "name", "after"}, command), "a record was removed for good, after it had been retired for the time that the operator set or because the operator asked")
+	DeclarationsOlder    = add("declarations.older", warn, []string{"source", "modified"}, "the declarations are older than those that were applied last, so they were not applied; if this file is correct, run \"valetkey apply\" with it, otherwise replace it with the newer one")
+	DeclarationsConflict = add("declarations.conflict", fail, join([]string{"kind", "name", "cause"}, command), "a record could not be declared; the stored record was not changed")
+	DeclarationsAdopted  = add("declarations.adopted", info, join([]string{"kind", "name"}, command), "a self-registered client or signed-up account became a declared one")
+	DeclarationsRetired  = add("declarations.retired", info, join([]string{"kind", "name"}, command), "a record was retired because its source no longer declares it")
+	DeclarationsRestored = add("declarations.restored", info, join([]string{"kind", "name"}, command), "a retired record was restored because it is declared again")
+	DeclarationsRemoved  = add("declarations.removed", info, join([]string{"kind", "name", "after"}, command), "a record was permanently removed, because it had been retired for long enough or the operator removed it")
 )
 
 // Changes that an operator made by a command. Other events have the members at and operator
@@ -122,54 +122,54 @@ var (
 	InitialAccessTokenRevoked = add("initial_access_token.revoked", info, join([]string{"initial_access_token"}, command), "an operator revoked an initial access token")
 )
 
-// Members says what the members of records mean, in the order in which they are documented.
+// Members explains the members of records, in the order in which they are documented.
 var Members = []struct{ Name, Meaning string }{
-	{"address", "the address of the client, behind trusted proxies"},
-	{"address_count", "how many of the records that were left out had `address`, the address with most of them"},
-	{"addresses", "how many addresses (IPv6: /64) the records that were left out came from; 1,000 at most are counted"},
+	{"address", "the IP address of the client, behind trusted proxies"},
+	{"address_count", "how many of the omitted records came from `address`, the most frequent one"},
+	{"addresses", "the number of addresses (IPv6: /64) of the omitted records; at most 1,000 are counted"},
 	{"act", "the `sub` of the party that acts for the user"},
-	{"after", "how long the record had been retired"},
+	{"after", "how long the record was retired"},
 	{"at", "when the command ran; the record is written when a server has read the event from the database"},
-	{"alg", "the algorithm of a key"},
-	{"attempts", "how often the server has tried"},
-	{"audience", "who the new token is for"},
-	{"cause", "the error behind the event, for the operator alone"},
+	{"alg", "the algorithm of the key"},
+	{"attempts", "the number of attempts so far"},
+	{"audience", "the audience of the new token"},
+	{"cause", "the underlying error; only the operator sees it"},
 	{"changes", "how many records were changed"},
-	{"client_id", "the client; as the request named it, if the client is not known and the request has no secret"},
-	{"client_name", "the name of the client, if it has one. Clients that register themselves choose theirs"},
-	{"count", "how many records were left out"},
+	{"client_id", "the client; if it is unknown and the request has no secret, the value from the request"},
+	{"client_name", "the name of the client, if it has one. Clients that register themselves choose their names"},
+	{"count", "the number of omitted records"},
 	{"endpoint", "the path of the endpoint"},
-	{"error", "the OAuth error code; of a page, what was wrong"},
-	{"error_description", "what the client was told"},
+	{"error", "the OAuth error code; for a page, the reason"},
+	{"error_description", "the error description that the client received"},
 	{"grant", "the id of the grant"},
 	{"hook", "the host of the hook"},
 	{"impersonation", "true if the new token does not name the acting party"},
 	{"initial_access_token", "the ID that `valetkey registration tokens` shows"},
 	{"iss", "the trusted issuer"},
 	{"kid", "the id of the key"},
-	{"kind", "what the record is: a client, user, scope or resource"},
-	{"left_out", "the event whose records were left out"},
+	{"kind", "the kind of record: client, user, scope or resource"},
+	{"left_out", "the event whose records were omitted"},
 	{"limit", "the limit that could not be counted"},
 	{"modified", "when the file was last changed"},
 	{"name", "the `client_id`, username, scope or identifier of the record"},
 	{"note", "the operator's note"},
 	{"operator", "the user of the operating system that ran the command, and the host"},
 	{"path", "the path of the page"},
-	{"reason", "why; the list is below"},
-	{"reference", "what `valetkey explain` takes"},
-	{"requested_token_type", "which kind of token was asked for"},
-	{"resource", "the APIs that the user allowed the application to reach"},
-	{"retry_after", "how long to wait until the next attempt"},
-	{"rule", "what must hold and did not"},
-	{"scope", "the scopes that the user allowed"},
-	{"session", "the public name of the session, the `sid` of ID tokens"},
+	{"reason", "the reason, from the list below"},
+	{"reference", "the reference for `valetkey explain`"},
+	{"requested_token_type", "the requested type of token"},
+	{"resource", "the APIs that the user granted access to"},
+	{"retry_after", "how long to wait before the next attempt"},
+	{"rule", "the rule that the request breaks"},
+	{"scope", "the granted scopes"},
+	{"session", "the public id of the session: the `sid` of ID tokens"},
 	{"source", "the source of the declarations"},
 	{"sub", "the user's id in the database; not the pairwise `sub` that some clients get"},
-	{"unknown_account", "stands for what was typed as the username when no account has it. It is the same for the same text until the server restarts. The text is not logged: it may be a password"},
-	{"unknown_client", "stands for the `client_id` of a request with a secret when no client has it. The text is not logged: it may be the secret"},
+	{"unknown_account", "replaces a username that no account has. The same username has the same value until the server restarts. The username itself is not logged, because it may be a password"},
+	{"unknown_client", "replaces an unknown `client_id` in a request with a secret. The `client_id` itself is not logged, because it may be the secret"},
 	{"uses", "how many clients can register with the token"},
-	{"uri", "the address, without its query"},
-	{"username", "the user's name when the event happened"},
+	{"uri", "the URI, without its query"},
+	{"username", "the username at the time of the event"},
 }
 
 // Reasons of sign_in.failed, password.change_failed and client.authentication_failed.
@@ -184,14 +184,14 @@ const (
 	ReasonWrongCredentials = "wrong_credentials"
 )
 
-// Reasons says what each reason means, in the order in which they are documented.
+// Reasons explains the reasons, in the order in which they are documented.
 var Reasons = []struct{ Name, Meaning string }{
 	{ReasonUnknown, "no account or client has that name"},
-	{ReasonWrongPassword, "the account exists, and the password is not its own"},
+	{ReasonWrongPassword, "the account exists, and the password is wrong"},
 	{ReasonNoPassword, "the account has no password"},
-	{ReasonDisabled, "the account is disabled; the password may be right"},
-	{ReasonRetired, "the configuration names the account no longer; the password may be right"},
-	{ReasonThrottled, "too many attempts failed before; the password was not checked"},
+	{ReasonDisabled, "the account is disabled; the password may be correct"},
+	{ReasonRetired, "the configuration no longer declares the account; the password may be correct"},
+	{ReasonThrottled, "too many attempts have failed; the password was not checked"},
 	{ReasonWrongMethod, "the client is registered for another `token_endpoint_auth_method`"},
 	{ReasonWrongCredentials, "the client's secret or assertion is wrong"},
 }

@@ -1,6 +1,6 @@
-// Command specs writes docs/standards.md: which specification is implemented how far,
-// which files cite it and which scripts show it, and which attacks the tests try. Its
-// test fails when the page is stale.
+// Command specs writes docs/standards.md: how much of each specification is implemented, which
+// files cite it, which scripts demonstrate it, and which attacks the tests try. Its test fails
+// if the page is out of date.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	}
 }
 
-// found is what the sources say.
+// found is what the source files contain.
 type found struct {
 	files   map[string][]string // by specification: the directories and files that cite it
 	scripts map[string][]string // by specification: the scripts that show it
@@ -44,7 +44,7 @@ var (
 	scriptID = regexp.MustCompile(`\b[A-Z]{2}-[0-9]{2}\b`)
 )
 
-// read looks through the sources below root.
+// read reads the source files below root.
 func read(root fs.FS) (*found, error) {
 	f := &found{files: map[string][]string{}, scripts: map[string][]string{}, attacks: map[string][]string{}}
 	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
@@ -130,13 +130,13 @@ func write(root fs.FS) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	b.WriteString("<!-- Written by go run ./internal/specs. Do not edit. -->\n# Standards\n\n" +
-		"What Valetkey implements of each specification, which files cite it, and which scripts show it at work.\n" +
-		"Where we differ from one or choose among several: [divergences.md](divergences.md).\n\n" +
-		"| Specification | How far | Cited by | Scripts |\n|---|---|---|---|\n")
+		"How much of each specification Valetkey implements, which files cite it, and which scripts demonstrate it.\n" +
+		"Deliberate differences and choices are listed in [divergences.md](divergences.md).\n\n" +
+		"| Specification | Implemented | Cited by | Scripts |\n|---|---|---|---|\n")
 	for _, s := range specifications() {
 		fmt.Fprintf(&b, "| [%s](%s)<br>%s | %s | %s | %s |\n", s.name, s.url, s.title, s.status, list(f.files[s.name]), list(f.scripts[s.name]))
 	}
-	b.WriteString("\n## Attacks that the tests try\n\nBy the ids of the catalogue of weaknesses that the tests carry in their names and the scripts in their comments.\n\n| Id | Tests |\n|---|---|\n")
+	b.WriteString("\n## Attacks that the tests try\n\nThe ids are those of a catalogue of weaknesses. They are in the names of tests and in the comments of scripts.\n\n| Id | Tests |\n|---|---|\n")
 	for _, id := range slices.Sorted(maps.Keys(f.attacks)) {
 		fmt.Fprintf(&b, "| %s | %s |\n", id, list(f.attacks[id]))
 	}
@@ -152,8 +152,7 @@ func list(paths []string) string {
 	return strings.Join(links, ", ")
 }
 
-// missing lists the ids of the groups that are built which have neither a test nor a
-// reason in docs/divergences.md.
+// missing returns the ids that have neither a test nor a reason in docs/divergences.md.
 func missing(root fs.FS) ([]string, error) {
 	f, err := read(root)
 	if err != nil {
