@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What the program may grow to. Every module is somebody else's code that its users trust.
+// How large the program may become. Users have to trust the authors of every module.
 const (
 	mostMiB     = 32
 	mostModules = 75
