@@ -199,19 +199,19 @@ func (c *call) verifyClient() (*authorizationRequest, error) {
 
 var (
 	ruleClientKnown = rule{
-		must:    "client_id is that of a registered client that is not disabled",
+		must:    "client_id names a registered client that is not disabled",
 		section: "RFC 6749, section 4.1.2.1", code: PageUnknownClient,
-		says: "client_id is missing or not registered here",
+		says: "client_id is missing or not registered",
 		fix:  "register the client, or correct client_id in the application",
 	}
 	ruleRedirectURIRegistered = rule{
-		must:    "redirect_uri is one that the client registered, character by character; on a loopback address the port may differ, and on localhost where none is registered",
+		must:    "redirect_uri is registered for the client, character by character; on a loopback address the port may differ, and on localhost if none is registered",
 		section: "RFC 9700, section 2.1", code: PageRedirectURI,
 		says: "redirect_uri is not registered for this client",
 		fix:  "register the redirect URI exactly as the application sends it",
 	}
 	ruleRedirectURINeeded = rule{
-		must:    "redirect_uri is sent, unless the client has just one and the request is not OpenID Connect",
+		must:    "redirect_uri is sent, unless the client has only one and the request is not OpenID Connect",
 		section: "OpenID Connect Core, section 3.1.2.1", code: PageRedirectURIMissing,
 		says: "redirect_uri is missing",
 		fix:  "send redirect_uri",
@@ -235,19 +235,19 @@ var (
 		fix:  "use response_type=code, or add the type to the client's response_types, and authorization_code or implicit to its grant_types",
 	}
 	ruleResponseMode = rule{
-		must:    "response_mode is query, fragment or form_post, and not query where a token is in the response",
+		must:    "response_mode is query, fragment or form_post, and not query if the response has a token",
 		section: "OAuth 2.0 Multiple Response Type Encoding Practices, sections 2.1 and 3", code: oauth.InvalidRequest,
 		says: "response_mode must be query, fragment or form_post, and not query with a response_type that returns a token",
 		fix:  "leave out response_mode, or send one of those",
 	}
 	ruleOpenIDScope = rule{
-		must:    "the scope has openid where an ID token is asked for",
+		must:    "the scope has openid if an ID token is requested",
 		section: "OpenID Connect Core, section 3.2.2.1", code: oauth.InvalidRequest,
 		says: "a response_type with id_token needs the scope openid",
 		fix:  "add openid to scope",
 	}
 	ruleNonceSent = rule{
-		must:    "nonce is sent where the response carries an ID token",
+		must:    "nonce is sent if the response has an ID token",
 		section: "OpenID Connect Core, sections 3.2.2.1 and 3.3.2.11", code: oauth.InvalidRequest,
 		says: "nonce is required with this response_type",
 		fix:  "send a random nonce for each request, and compare it with the ID token's",
@@ -259,19 +259,19 @@ var (
 		fix:  "register the client beforehand",
 	}
 	ruleStateLength = rule{
-		must:    "state has at most 4096 characters, nonce 1024",
+		must:    "state has at most 4096 characters, and nonce at most 1024",
 		section: "Valetkey", code: oauth.InvalidRequest,
 		says: "state or nonce is too long: 4096 and 1024 characters at most",
 		fix:  "send a short random value and keep the rest in the application",
 	}
 	ruleScopeKnown = rule{
-		must:    "each scope is known here and open to the client",
+		must:    "each scope is known and allowed for the client",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.InvalidScope,
-		says: "a scope is unknown or not open to this client",
+		says: "a scope is unknown or not allowed for this client",
 		fix:  "declare the scope, or add it to the client's scope",
 	}
 	ruleCodeChallengeRequired = rule{
-		must:    "code_challenge is sent: by a public client always, by a confidential one unless an OpenID nonce protects the request",
+		must:    "code_challenge is sent: always by a public client, and by a confidential client unless an OpenID nonce protects the request",
 		section: "RFC 9700, section 2.1.1", code: oauth.InvalidRequest,
 		says: "code_challenge is required (PKCE with S256)",
 		fix:  "send code_challenge and code_challenge_method=S256",
@@ -280,7 +280,7 @@ var (
 		must:    "code_challenge_method is S256",
 		section: "RFC 9700, section 2.1.1", code: oauth.InvalidRequest,
 		says: "code_challenge_method must be S256",
-		fix:  "send code_challenge_method=S256; without it plain is meant, which protects nothing",
+		fix:  "send code_challenge_method=S256; the default is plain, which protects nothing",
 	}
 	ruleCodeChallengeSyntax = rule{
 		must:    "code_challenge is 43 characters of base64url",
@@ -289,9 +289,9 @@ var (
 		fix:  "send BASE64URL(SHA256(code_verifier))",
 	}
 	rulePrompt = rule{
-		must:    "prompt is none alone, or any of the others in prompt_values_supported",
+		must:    "prompt is none alone, or any other of the prompt_values_supported",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.InvalidRequest,
-		says: "prompt must be none alone, or any of the others in prompt_values_supported",
+		says: "prompt must be none alone, or any other of the prompt_values_supported",
 		fix:  "correct prompt; create needs sign_up in the configuration",
 	}
 	ruleMaxAge = rule{

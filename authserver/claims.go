@@ -41,7 +41,7 @@ func (m ClaimMapping) Check() error {
 		}
 	}
 	if ways != 1 {
-		return errors.New("one of from, value and expression is needed")
+		return errors.New("set one of from, value and expression")
 	}
 	if m.Expression != "" {
 		return CheckExpression(m.Expression)
@@ -101,7 +101,7 @@ type ClaimSource struct {
 // Check reports why a source cannot stand.
 func (s ClaimSource) Check() error {
 	if s.Name == "" || len(s.Claims) == 0 {
-		return errors.New("name and claims are needed")
+		return errors.New("name or claims is missing")
 	}
 	for _, name := range s.Claims {
 		if err := checkClaim(name); err != nil {
@@ -110,7 +110,7 @@ func (s ClaimSource) Check() error {
 	}
 	aggregated, distributed := s.JWTFrom != "", s.Endpoint != "" && s.AccessTokenFrom != ""
 	if aggregated == distributed || aggregated && (s.Endpoint != "" || s.AccessTokenFrom != "") {
-		return errors.New("either jwt_from, or endpoint and access_token_from, is needed")
+		return errors.New("set either jwt_from, or endpoint and access_token_from")
 	}
 	if distributed && !isWebAddress(s.Endpoint) {
 		return fmt.Errorf("endpoint: %q is not an https URL", s.Endpoint)
@@ -443,20 +443,20 @@ func (s *expressionShape) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.BinaryNode:
 		if n.Operator == ".." {
-			s.err = errors.New("ranges are not taken")
+			s.err = errors.New("ranges are not supported")
 		}
 	case *ast.IdentifierNode:
 		if n.Value == "$env" {
-			s.err = errors.New("$env is not taken: name the value that is meant")
+			s.err = errors.New("$env is not supported: name the value instead")
 		}
 	case *ast.VariableDeclaratorNode:
-		s.err = errors.New("variables are not taken")
+		s.err = errors.New("variables are not supported")
 	case *ast.PredicateNode:
 		inner := 0
 		ast.Walk(&n.Node, visitor(func(node *ast.Node) { inner = max(inner, s.lists[*node]) }))
 		s.lists[n] = inner + 1
 		if s.lists[n] > maxExpressionLists {
-			s.err = fmt.Errorf("lists are walked inside each other at most %d deep", maxExpressionLists)
+			s.err = fmt.Errorf("loops over lists may be nested at most %d deep", maxExpressionLists)
 		}
 	}
 }
@@ -476,7 +476,7 @@ func evaluate(program *vm.Program, values *expressionValues) (any, error) {
 	}
 	encoded, err := json.Marshal(value)
 	if err != nil {
-		return nil, fmt.Errorf("the value is not one of JSON: %w", err)
+		return nil, fmt.Errorf("the value has no JSON form: %w", err)
 	}
 	if len(encoded) > maxExpressionResults {
 		return nil, fmt.Errorf("the value has more than %d bytes", maxExpressionResults)
@@ -487,6 +487,6 @@ func evaluate(program *vm.Program, values *expressionValues) (any, error) {
 var ruleClaimExpression = rule{
 	must:    "the expressions for the claims can be evaluated",
 	section: "Valetkey", code: oauth.ServerError,
-	says: "a claim could not be made; the operator can look up the reference",
+	says: "a claim could not be computed; the operator can look up the reference",
 	fix:  "correct the claim's expression: a claim that the person does not have is nil (person.groups ?? [])",
 }

@@ -57,7 +57,7 @@ func (c *clientCheck) report(member, format string, args ...any) {
 
 func (c *clientCheck) oneOf(member, value string, values ...string) {
 	if value != "" && !slices.Contains(values, value) {
-		c.report(member, "%q is none of %s", value, strings.Join(values, ", "))
+		c.report(member, "%q is not one of %s", value, strings.Join(values, ", "))
 	}
 }
 
@@ -69,7 +69,7 @@ func (c *clientCheck) redirects() {
 		}
 	}
 	if len(c.RedirectSchemes) > 0 && c.Registration == nil && c.ApplicationType != oauth.ApplicationNative {
-		c.report("redirect_schemes", "it is for clients whose application_type is native")
+		c.report("redirect_schemes", "it is only for clients whose application_type is native")
 	}
 	for _, member := range [...]struct {
 		name string
@@ -110,10 +110,10 @@ func (c *clientCheck) responseTypes() {
 		code, frontChannel = code || t.Code, frontChannel || t.FrontChannel()
 	}
 	if code != c.HasGrantType(oauth.GrantTypeAuthorizationCode) {
-		c.report("", "response_types with code and the grant type authorization_code go together (RFC 7591, section 2.1)")
+		c.report("", "response_types with code need the grant type authorization_code, and vice versa (RFC 7591, section 2.1)")
 	}
 	if frontChannel != c.HasGrantType(oauth.GrantTypeImplicit) {
-		c.report("", "response_types with id_token or token and the grant type implicit go together (RFC 7591, section 2.1)")
+		c.report("", "response_types with id_token or token need the grant type implicit, and vice versa (RFC 7591, section 2.1)")
 	}
 }
 
@@ -121,12 +121,12 @@ func (c *clientCheck) credentials() {
 	methods := clientAuthMethods()
 	at := slices.IndexFunc(methods, func(m clientAuthMethod) bool { return m.name == c.TokenEndpointAuthMethod })
 	if at < 0 {
-		c.report("token_endpoint_auth_method", "%q is not known", c.TokenEndpointAuthMethod)
+		c.report("token_endpoint_auth_method", "%q is not supported", c.TokenEndpointAuthMethod)
 	} else {
 		methods[at].check(c)
 	}
 	if c.WorkloadIdentity != nil && c.TokenEndpointAuthMethod != oauth.AuthMethodFederatedJWT {
-		c.report("workload_identity", "goes with token_endpoint_auth_method federated_jwt")
+		c.report("workload_identity", "it needs token_endpoint_auth_method federated_jwt")
 	}
 }
 
@@ -136,13 +136,13 @@ func (c *clientCheck) keys() {
 		return
 	}
 	if c.JWKSURI != "" {
-		c.report("jwks_uri", "jwks and jwks_uri exclude each other (RFC 7591, section 2)")
+		c.report("jwks_uri", "jwks and jwks_uri cannot be used together (RFC 7591, section 2)")
 	}
 	keys, err := jose.ParseKeySet(c.JWKS)
 	if err != nil {
 		c.report("jwks", "%v", err)
 	} else if len(keys.Keys) == 0 && c.TokenEndpointAuthMethod == oauth.AuthMethodPrivateKeyJWT {
-		c.report("jwks", "there is no key in it that can verify a signature")
+		c.report("jwks", "it has no key that can verify a signature")
 	}
 }
 
@@ -165,7 +165,7 @@ func (c *clientCheck) algorithms() {
 	if c.IDTokenSignedResponseAlg == string(algorithmNone) {
 		for _, name := range c.ResponseTypes {
 			if t, _ := oauth.ParseResponseType(name); t.IDToken {
-				c.report("id_token_signed_response_alg", "none does not go with the response type %q (OpenID Connect Core, section 2)", name)
+				c.report("id_token_signed_response_alg", "none cannot be used with the response type %q (OpenID Connect Core, section 2)", name)
 			}
 		}
 	} else {
@@ -223,7 +223,7 @@ func (c *clientCheck) secretBytes() int {
 func (c *clientCheck) requestObjects() {
 	c.oneOf("request_object_signing_alg", c.RequestObjectSigningAlg, append([]string{"none"}, clientAlgorithms()...)...)
 	if c.RequireSignedRequestObject && c.RequestObjectSigningAlg == "none" {
-		c.report("request_object_signing_alg", "none does not go with require_signed_request_object")
+		c.report("request_object_signing_alg", "none cannot be used with require_signed_request_object")
 	}
 	for i, uri := range c.RequestURIs {
 		c.webAddress(fmt.Sprintf("request_uris[%d]", i), uri)
@@ -249,12 +249,12 @@ func (c *clientCheck) logout() {
 		{"backchannel_logout_uri", c.BackchannelLogoutURI}, {"frontchannel_logout_uri", c.FrontchannelLogoutURI},
 	} {
 		if strings.Contains(member.uri, "#") {
-			c.report(member.name, "it has no fragment")
+			c.report(member.name, "it must not have a fragment")
 		}
 	}
 	if c.FrontchannelLogoutURI != "" && isWebAddress(c.FrontchannelLogoutURI) &&
 		!slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return sameOrigin(uri, c.FrontchannelLogoutURI) }) {
-		c.report("frontchannel_logout_uri", "its scheme, host and port are those of one of the redirect_uris (OpenID Connect Front-Channel Logout, section 2)")
+		c.report("frontchannel_logout_uri", "its scheme, host and port must be those of one of the redirect_uris (OpenID Connect Front-Channel Logout, section 2)")
 	}
 }
 
@@ -272,7 +272,7 @@ func (c *clientCheck) others() {
 		c.report("scope", "%s", oauth.AsError(err).Description)
 	}
 	if c.DefaultMaxAge != nil && *c.DefaultMaxAge < 0 {
-		c.report("default_max_age", "it is a number of seconds, 0 or more")
+		c.report("default_max_age", "it must be a number of seconds, 0 or more")
 	}
 	c.webAddress("client_uri", c.ClientURI)
 	c.webAddress("logo_uri", c.LogoURI)

@@ -44,7 +44,7 @@ func clientAuthMethods() []clientAuthMethod {
 
 var (
 	ruleOneClientAuthMethod = rule{
-		must:    "the client authenticates by one method",
+		must:    "the client uses one authentication method",
 		section: "RFC 6749, section 2.3", code: oauth.InvalidRequest,
 		says: "more than one client authentication method is used in the request",
 		fix:  "send either an Authorization header, or client_secret, or client_assertion",
@@ -56,7 +56,7 @@ var (
 		fix:  "authenticate, or send client_id if the client is public",
 	}
 	ruleSameClientID = rule{
-		must:    "client_id, if it is sent, is that of the client that authenticates",
+		must:    "client_id, if it is sent, names the client that authenticates",
 		section: "RFC 6749, section 3.2.1", code: oauth.InvalidRequest,
 		says: "client_id is not the client that authenticates",
 		fix:  "send the client_id of the credentials, or leave it out",
@@ -64,7 +64,7 @@ var (
 	// One rule for an unknown client, a wrong method and wrong credentials: an answer that
 	// told them apart would tell which clients exist. The ladder tells the operator.
 	ruleClientCredentials = rule{
-		must:    "the client is registered and its credentials are right",
+		must:    "the client is registered and its credentials are valid",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidClient,
 		says: "client authentication failed",
 		fix:  "compare client_id, secret or key, and token_endpoint_auth_method with the client's registration",
@@ -182,7 +182,7 @@ func presentsNone(c *call) bool {
 
 func (c *clientCheck) noSecret() {
 	if c.secretBytes() > 0 {
-		c.report("client_secret", "a client whose token_endpoint_auth_method is none has no secret")
+		c.report("client_secret", "a client whose token_endpoint_auth_method is none must not have a secret")
 	}
 }
 
@@ -196,8 +196,8 @@ func verifyNone(_ *call, cl *client) error {
 var ruleBasicSyntax = rule{
 	must:    "the Authorization header is Basic with client_id and client_secret",
 	section: "RFC 6749, section 2.3.1", code: oauth.InvalidClient,
-	says: "the Authorization header cannot be read as HTTP Basic client credentials",
-	fix:  "form-encode client_id and client_secret, join them by a colon, and base64 the whole",
+	says: "the Authorization header is not valid HTTP Basic with client credentials",
+	fix:  "form-encode client_id and client_secret, join them with a colon, and encode the result in base64",
 }
 
 // client_secret_basic carries the secret in the Authorization header.
@@ -244,10 +244,10 @@ func verifyBasic(c *call, cl *client) error {
 		c.credentials = "the secret was form-encoded"
 		return nil
 	case failedRaw == nil:
-		c.credentials = "the secret was not form-encoded, and was taken as it came"
+		c.credentials = "the secret was not form-encoded, and was accepted unchanged"
 		return nil
 	case cl != nil:
-		return errCredentials("the secret is wrong, both form-decoded and as it came")
+		return errCredentials("the secret is wrong, both form-decoded and unchanged")
 	}
 	return failed
 }

@@ -15,9 +15,9 @@ import (
 )
 
 var ruleAssertionSyntax = rule{
-	must:    "client_assertion is a JWT whose sub is the client, and client_assertion_type says so",
+	must:    "client_assertion is a JWT whose sub is the client, with the matching client_assertion_type",
 	section: "RFC 7523, section 2.2", code: oauth.InvalidClient,
-	says: "client_assertion cannot be read, or client_assertion_type is not " + oauth.ClientAssertionTypeJWTBearer,
+	says: "client_assertion is malformed, or client_assertion_type is not " + oauth.ClientAssertionTypeJWTBearer,
 	fix:  "send a signed JWT with iss and sub set to the client_id",
 }
 
@@ -123,7 +123,7 @@ func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([
 	used := storage.Ticket{Key: ticketkind.ClientAssertion.Hash(cl.ID + "\x00" + claims.ID), Expires: claims.Expires.Add(2 * clockSkew)}
 	err = c.s.config.Store.Put(c.r.Context(), c.now, used)
 	if errors.Is(err, storage.ErrExists) {
-		return errCredentials("the assertion was used before: its jti is good once")
+		return errCredentials("the assertion was used before: each jti is accepted once")
 	}
 	if err != nil {
 		return fmt.Errorf("mark client assertion as used: %w", err)
@@ -221,7 +221,7 @@ func verifyFederatedJWT(c *call, cl *client) error {
 	token := c.params.get("client_assertion")
 	trust := c.s.trustedFor(token, UseClientAuthentication)
 	if trust == nil || trust.Issuer != want.Issuer {
-		return errCredentials("the assertion is not of the issuer in workload_identity")
+		return errCredentials("the issuer of the assertion is not the one in workload_identity")
 	}
 	a, err := c.verifyTrusted(trust, token, []string{"JWT", ""}, []string{c.s.config.Issuer})
 	if err == nil {
@@ -234,7 +234,7 @@ func verifyFederatedJWT(c *call, cl *client) error {
 		return err
 	}
 	if a.Subject != want.Subject {
-		return errCredentials("the assertion's sub is " + clip(a.Subject) + ", not that in workload_identity")
+		return errCredentials("the assertion's sub is " + clip(a.Subject) + ", not the one in workload_identity")
 	}
 	return nil
 }

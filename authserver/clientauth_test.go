@@ -93,9 +93,9 @@ func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
 		c.OnTrace = func(t *record.Trace) { last = *t }
 	})
 	for secret, want := range map[string]string{
-		"pass+word/of/the%20client":                  "the secret was not form-encoded, and was taken as it came",
+		"pass+word/of/the%20client":                  "the secret was not form-encoded, and was accepted unchanged",
 		url.QueryEscape("pass+word/of/the%20client"): "the secret was form-encoded",
-		"pass+ford": "the secret is wrong, both form-decoded and as it came",
+		"pass+ford": "the secret is wrong, both form-decoded and unchanged",
 	} {
 		s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte("app:"+secret)))
 		if !slices.ContainsFunc(last.Checks, func(c record.Check) bool { return c.Detail == want }) {

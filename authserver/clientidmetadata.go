@@ -61,10 +61,10 @@ const maxClientDocumentBytes = 5 << 10 // Client ID Metadata Document, section 8
 
 var (
 	ruleClientDocument = rule{
-		must:    "the document at client_id can be fetched, and describes a client that could work here",
+		must:    "the document at client_id can be fetched, and describes a valid client",
 		section: "Client ID Metadata Document, section 5", code: PageClientDocument,
-		says: "the document at client_id cannot be fetched, or does not describe a client that could work here",
-		fix:  "serve it at exactly that URL: status 200 and no redirect, application/json, at most 5 kB; client_id the URL itself, token_endpoint_auth_method none or private_key_jwt, redirect_uris that could be registered",
+		says: "the document at client_id cannot be fetched, or does not describe a valid client",
+		fix:  "serve it at exactly that URL: status 200, no redirect, application/json, at most 5 kB; client_id is the URL itself, token_endpoint_auth_method none or private_key_jwt, redirect_uris as for registration",
 	}
 	// A program is told to try again: what it has is still good.
 	ruleClientDocumentNow = rule{
@@ -173,7 +173,7 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 	}
 	for _, secret := range []string{"client_secret", "client_secret_expires_at"} {
 		if _, ok := members[secret]; ok {
-			return nil, errors.New("a document has no " + secret)
+			return nil, errors.New("a metadata document must not have " + secret)
 		}
 	}
 	request := &registrationRequest{}
@@ -202,7 +202,7 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 		return nil, errors.New("it asks for an algorithm that needs a client_secret")
 	}
 	if m.SectorIdentifierURI != "" {
-		return nil, errors.New("sector_identifier_uri: a document names no other document of whom it speaks for")
+		return nil, errors.New("sector_identifier_uri is not supported in a metadata document")
 	}
 	client := &record.Client{ID: id, ClientMetadata: m, Registration: &record.Registration{Localized: request.localized}}
 	problems := s.limitRegistered(client, RegistrationPolicy{

@@ -55,7 +55,7 @@ type userCodeData struct {
 }
 
 var ruleDeviceRequests = rule{
-	must:    "not too many devices asked for codes from this address",
+	must:    "not too many devices requested codes from this address",
 	section: "RFC 8628, section 5.1", code: oauth.TemporarilyUnavailable,
 	says: "too many requests; try again in a minute",
 	fix:  "wait a minute",
@@ -176,7 +176,7 @@ func readUserCode(typed string) string {
 }
 
 // ErrUserCode says that a user code is not that of a device that waits.
-var ErrUserCode = errors.New("authserver: no device waits with this user code")
+var ErrUserCode = errors.New("authserver: no device is waiting with this user code")
 
 // Device is a device that waits for the person's decision.
 type Device struct {
@@ -203,7 +203,7 @@ var ruleUserCodes = rule{
 	must:    "not too many user codes were tried",
 	section: "RFC 8628, section 5.1", code: oauth.TemporarilyUnavailable,
 	says: "too many attempts; try again in a minute",
-	fix:  "wait a minute, or sign in first: whoever is signed in has attempts of their own",
+	fix:  "wait a minute, or sign in first: attempts of signed-in users are counted separately",
 }
 
 // BeginDevice begins the interaction in which a person decides on the device that shows a

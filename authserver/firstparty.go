@@ -31,10 +31,10 @@ type challenge struct {
 
 var (
 	ruleFirstParty = rule{
-		must:    "the client is an application of the operator's own",
+		must:    "the client is an application of the operator",
 		section: "draft-ietf-oauth-first-party-apps, section 9.1", code: oauth.UnauthorizedClient,
-		says: "this client may not ask people for their passwords",
-		fix:  "send the person to the authorization endpoint; set first_party for the client only if it is yours and people know it as yours",
+		says: "this client may not ask users for their passwords",
+		fix:  "send the user to the authorization endpoint; set first_party only if the client is yours and users know it as yours",
 	}
 	ruleChallenges = rule{
 		must:    "not too many requests came from this address",
@@ -45,32 +45,32 @@ var (
 	ruleChallengeCode = rule{
 		must:    "response_type is code",
 		section: "draft-ietf-oauth-first-party-apps, section 5.1", code: oauth.UnsupportedResponseType,
-		says: "response_type must be code here",
+		says: "response_type must be code at this endpoint",
 		fix:  "send response_type=code",
 	}
 	ruleChallengePassword = rule{
 		must:    "the request has a username and a password",
 		section: "draft-ietf-oauth-first-party-apps, section 5.3", code: oauth.InsufficientAuthorization,
 		says: "username and password are needed",
-		fix:  "ask the person for both, and send them with the auth_session",
+		fix:  "ask the user for both, and send them with the auth_session",
 	}
 	ruleChallengePasswordRight = rule{
 		must:    "the username and the password belong together",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.InsufficientAuthorization,
 		says: "the username or the password is wrong",
-		fix:  "ask the person again; an account that needs more than a password signs in on the web",
+		fix:  "ask the user again; an account that needs more than a password signs in in a browser",
 	}
 	ruleChallengeAttempts = rule{
 		must:    "fewer than five passwords were wrong",
 		section: "draft-ietf-oauth-first-party-apps, section 9.3", code: oauth.RedirectToWeb,
-		says: "the username or the password is wrong, again; the person signs in on the web",
-		fix:  "begin the code flow in a browser",
+		says: "the username or the password is wrong again; the user must sign in in a browser",
+		fix:  "start the code flow in a browser",
 	}
 	ruleChallengeSufficient = rule{
-		must:    "a password is all that the request needs: no consent, no new account, no other acr",
+		must:    "the request needs no more than a password: no consent, no new account, no other acr",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.RedirectToWeb,
-		says: "the person must go on in a browser",
-		fix:  "begin the code flow in a browser; skip_consent spares people the consent page of an application that is yours",
+		says: "the user must continue in a browser",
+		fix:  "start the code flow in a browser; skip_consent skips the consent page for your own applications",
 	}
 )
 
@@ -237,16 +237,16 @@ type authSession struct {
 
 var (
 	ruleAuthSession = rule{
-		must:    "auth_session is the last one that the client was given, half an hour old at most, and was not used before",
+		must:    "auth_session is the latest one of the client, at most half an hour old, and was not used before",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.InvalidSession,
 		says: "the auth_session is invalid, expired, or was used before",
-		fix:  "begin anew, without an auth_session",
+		fix:  "start again, without an auth_session",
 	}
 	ruleAuthSessionRequest = rule{
-		must:    "parameters that are sent again with an auth_session are those that it began with",
+		must:    "parameters that are sent again with an auth_session have not changed",
 		section: "draft-ietf-oauth-first-party-apps, section 5.3.1", code: oauth.InvalidRequest,
 		says: "a parameter differs from the request that the auth_session began with",
-		fix:  "send the auth_session with username and password alone, or begin anew without it",
+		fix:  "send the auth_session with username and password alone, or start again without it",
 	}
 )
 
@@ -279,7 +279,7 @@ func (c *call) authSession() (*authSession, error) {
 		return nil, nil
 	}
 	if !isSecret(prefixAuthSession, value) {
-		return nil, c.refuse(&ruleAuthSession, "it has not the form of one that this server issues")
+		return nil, c.refuse(&ruleAuthSession, "malformed")
 	}
 	session := &authSession{key: secretKey(ticketkind.AuthSession, prefixAuthSession, value)}
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, session.key)
@@ -301,7 +301,7 @@ func (c *call) authSession() (*authSession, error) {
 // resumeChallenge puts the request of a session in the place of what was sent with it.
 func (c *call) resumeChallenge(i *interaction, session *authSession) error {
 	if session.ClientID != c.client.ID {
-		return c.refuse(&ruleAuthSession, "it was given to another client")
+		return c.refuse(&ruleAuthSession, "it belongs to another client")
 	}
 	began, err := c.parseParams(session.Query)
 	if err != nil {

@@ -188,16 +188,16 @@ func (c *clientCheck) tokens() {
 		c.report("refresh_retry", "%s is longer than %s", time.Duration(c.RefreshRetry), maxRefreshRetry)
 	}
 	if c.RefreshTokenReuse && c.Public() {
-		c.report("refresh_token_reuse", "the refresh tokens of a public client are bound to nothing, and rotate (RFC 9700, section 4.14.2)")
+		c.report("refresh_token_reuse", "the refresh tokens of a public client are not bound to it, and always rotate (RFC 9700, section 4.14.2)")
 	}
 	if c.GlobalTokenRevocation && c.Public() {
 		c.report("global_token_revocation", "it needs a client with credentials")
 	}
 	if c.FirstParty && (c.ApplicationType != oauth.ApplicationNative || !c.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
-		c.report("first_party", "it is for native applications with the grant type authorization_code (draft-ietf-oauth-first-party-apps, section 9.8)")
+		c.report("first_party", "it is only for native applications with the grant type authorization_code (draft-ietf-oauth-first-party-apps, section 9.8)")
 	}
 	if c.MaxAuthorizations < 0 || c.MaxAuthorizations > maxAuthorizations {
-		c.report("max_authorizations", "it is a number from 1 to %d", maxAuthorizations)
+		c.report("max_authorizations", "it must be a number from 1 to %d", maxAuthorizations)
 	}
 	for i, name := range c.AccessTokenClaims {
 		if err := CheckAccessTokenClaim(name); err != nil {

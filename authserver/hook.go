@@ -54,12 +54,12 @@ var ruleHookAllows = rule{
 	must:    "the operator's hooks allow the tokens",
 	section: "RFC 6749, section 5.2", code: oauth.AccessDenied,
 	says: "the tokens were refused",
-	fix:  "see why the hook refuses",
+	fix:  "check why the hook refuses",
 }
 
 // ruleHookAnswers tells the client nothing: the operator's own code is at fault.
 var ruleHookAnswers = rule{
-	must:    "what the operator brings answers, and names no claim of the protocol's",
+	must:    "the operator's code responds, and sets no claim that the protocol defines",
 	section: "Valetkey", code: oauth.ServerError,
 	says: "the request failed; the operator can look up the reference",
 	fix:  "fix the hook or grant type that fails",

@@ -80,7 +80,7 @@ var (
 
 var (
 	ruleInteraction = rule{
-		must:    "the interaction was begun less than half an hour ago and is not finished",
+		must:    "the interaction began less than half an hour ago and is not finished",
 		section: "Valetkey", code: PageExpired,
 		says: "this sign-in request has expired or was finished already",
 		fix:  "go back to the application and start again",
@@ -98,28 +98,28 @@ var (
 		fix:  "wait a minute",
 	}
 	ruleLogin = rule{
-		must:    "with prompt=none the person is signed in already, and recently enough",
+		must:    "with prompt=none, the user is signed in already, and recently enough",
 		section: "OpenID Connect Core, section 3.1.2.6", code: oauth.LoginRequired,
-		says: "the person must sign in",
+		says: "the user must sign in",
 		fix:  "send the request without prompt=none",
 	}
 	ruleSameSubject = rule{
-		must:    "the person who signs in is the one that id_token_hint or the claims parameter names",
+		must:    "the user who signs in is the one that id_token_hint or the claims parameter names",
 		section: "OpenID Connect Core, section 3.1.2.1", code: oauth.LoginRequired,
-		says: "another person than the one asked for is signed in",
-		fix:  "have the named person sign in, or leave out the hint",
+		says: "a different user is signed in",
+		fix:  "have the named user sign in, or leave out the hint",
 	}
 	ruleConsent = rule{
-		must:    "with prompt=none the person consented before",
+		must:    "with prompt=none, the user has consented before",
 		section: "OpenID Connect Core, section 3.1.2.6", code: oauth.ConsentRequired,
-		says: "the person must be asked for consent",
+		says: "the user must give consent",
 		fix:  "send the request without prompt=none",
 	}
 	ruleACR = rule{
-		must:    "the authentication context is one that the client calls essential",
+		must:    "the authentication context is one of those that the client calls essential",
 		section: "OpenID Connect Core, section 5.5.1.1", code: oauth.UnmetAuthenticationRequirement,
 		says: "the essential acr cannot be reached",
-		fix:  "ask for one of acr_values_supported",
+		fix:  "request one of acr_values_supported",
 	}
 	ruleNotCanceled = rule{
 		must:    "the user does not cancel the sign-in, or the browser may be sent back to the client",
@@ -128,9 +128,9 @@ var (
 		fix:  "nothing: the user decides",
 	}
 	ruleNotRefused = rule{
-		must:    "the person allows the request",
+		must:    "the user allows the request",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.AccessDenied,
-		says: "the person refused the request",
+		says: "the user refused the request",
 		fix:  "nothing: the person decides",
 	}
 )

@@ -22,8 +22,8 @@ var (
 	ruleIntrospectionCaller = rule{
 		must:    "the caller authenticates with credentials",
 		section: "RFC 7662, section 2.1", code: oauth.InvalidClient,
-		says: "introspection is for clients and APIs that authenticate",
-		fix:  "give the API a client of its own with a secret or a key",
+		says: "introspection is for authenticated clients and APIs",
+		fix:  "register a client with a secret or a key for the API",
 	}
 	ruleTokenActive = rule{
 		must:    "the token was issued here, has not expired and was not revoked",

@@ -21,22 +21,22 @@ const (
 
 var (
 	ruleOneRequestObject = rule{
-		must:    "the request has one of request and request_uri",
+		must:    "the request has either request or request_uri",
 		section: "RFC 9101, section 5", code: oauth.InvalidRequest,
-		says: "request and request_uri exclude each other",
+		says: "request and request_uri cannot be used together",
 		fix:  "send one of them",
 	}
 	ruleRequestObjectRequired = rule{
-		must:    "a client that is registered for it sends a signed request object",
+		must:    "a client that is registered for signed request objects sends one",
 		section: "RFC 9101, section 10.5", code: oauth.InvalidRequest,
 		says: "this client's requests must be signed request objects",
 		fix:  "send request or request_uri, or clear require_signed_request_object",
 	}
 	ruleRequestObject = rule{
-		must:    "the request object is a JWT that the client signed as it is registered",
+		must:    "the request object is a JWT that the client signed with its registered algorithm",
 		section: "RFC 9101, section 6", code: oauth.InvalidRequestObject,
 		says: "the request object cannot be verified",
-		fix:  "sign it with a key of the client's jwks, by request_object_signing_alg",
+		fix:  "sign it with a key of the client's jwks and request_object_signing_alg",
 	}
 	ruleRequestObjectUnsigned = rule{
 		must:    "an unsigned request object comes from a client whose request_object_signing_alg is none",
@@ -45,31 +45,31 @@ var (
 		fix:  "sign it, or register request_object_signing_alg none",
 	}
 	ruleRequestObjectClaims = rule{
-		must:    "the request object is of this client, for this server, and valid now",
+		must:    "the request object is from this client, for this server, and valid now",
 		section: "RFC 9101, section 4", code: oauth.InvalidRequestObject,
-		says: "iss, aud, exp, nbf, iat, sub or client_id of the request object does not fit",
-		fix:  "set iss to the client_id, aud to the issuer, exp some minutes ahead, and no sub",
+		says: "iss, aud, exp, nbf, iat, sub or client_id of the request object is not valid",
+		fix:  "set iss to the client_id, aud to the issuer, exp to a few minutes ahead, and no sub",
 	}
 	ruleRequestObjectParams = rule{
-		must:    "the request object holds parameters of an authorization request, none nested",
+		must:    "the request object contains the parameters of an authorization request, none nested",
 		section: "RFC 9101, section 4", code: oauth.InvalidRequestObject,
-		says: "a parameter in the request object has a form that parameters cannot have, or is request or request_uri",
+		says: "a parameter in the request object has an invalid form, or is request or request_uri",
 		fix:  "write parameters as strings, max_age as a number, claims as an object",
 	}
 	ruleRequestObjectAgrees = rule{
-		must:    "response_type outside of the request object is that inside",
+		must:    "response_type is the same outside and inside the request object",
 		section: "OpenID Connect Core, section 6.1", code: oauth.InvalidRequest,
 		says: "response_type differs from that in the request object",
-		fix:  "send the same response_type in both places",
+		fix:  "send the same response_type in both",
 	}
 	ruleRequestURIRegistered = rule{
-		must:    "request_uri is one that the client registered",
+		must:    "request_uri is registered for the client",
 		section: "OpenID Connect Core, section 6.2", code: oauth.InvalidRequestURI,
 		says: "request_uri is not registered for this client",
 		fix:  "add it to the client's request_uris",
 	}
 	ruleRequestURIFetched = rule{
-		must:    "request_uri leads to a request object",
+		must:    "request_uri is the URL of a request object",
 		section: "OpenID Connect Core, section 6.2", code: oauth.InvalidRequestURI,
 		says: "the request object could not be fetched from request_uri",
 		fix:  "serve it there, over https, without redirects, within five seconds, at most 16 KiB",

@@ -259,7 +259,7 @@ func (s *Server) sendLogout(ctx context.Context, logout *logoutMessage) error {
 	}
 	// Section 2.8 asks for 200 and knows that frameworks answer 204.
 	if status != http.StatusOK && status != http.StatusNoContent {
-		return fmt.Errorf("the client answered %d", status)
+		return fmt.Errorf("the client responded %d", status)
 	}
 	s.events.Record(ctx, event.LogoutDelivered, namedClient(cl))
 	return nil

@@ -65,18 +65,18 @@ var (
 		must:    "each parameter is sent once",
 		section: "RFC 6749, section 3.1", code: oauth.InvalidRequest,
 		says: "a parameter is sent more than once",
-		fix:  "send each parameter once; resource and audience alone may repeat",
+		fix:  "send each parameter once; only resource and audience may be repeated",
 	}
 	ruleContentType = rule{
 		must:    "the body is application/x-www-form-urlencoded, in UTF-8",
 		section: "RFC 6749, section 3.2 and appendix B", code: oauth.InvalidRequest,
 		says: "the Content-Type must be application/x-www-form-urlencoded, with no charset or UTF-8",
-		fix:  "send the parameters in the body, form-encoded, with that Content-Type, no other charset and no Content-Encoding",
+		fix:  "send the parameters form-encoded in the body, with that Content-Type, no other charset and no Content-Encoding",
 	}
 	ruleBodySize = rule{
 		must:    "the body has at most 65536 bytes",
 		section: "Valetkey", code: oauth.InvalidRequest,
-		says: "the request body is too large: 65536 bytes at most",
+		says: "the request body is too large: at most 65536 bytes are accepted",
 		fix:  "send less",
 	}
 	ruleNoQuery = rule{

@@ -97,10 +97,10 @@ var (
 		fix:  "raise registration.max_clients",
 	}
 	ruleInitialAccessToken = rule{
-		must:    "the request carries an initial access token that has uses left",
+		must:    "the request has an initial access token with uses left",
 		section: "RFC 7591, section 3", code: oauth.InvalidToken,
 		says: "an initial access token is needed: it is missing, expired or used up",
-		fix:  "ask the operator for one: valetkey registration token",
+		fix:  "get one from the operator: valetkey registration token",
 	}
 	ruleRegistrationBody = rule{
 		must:    "the body is a JSON object of client metadata",
@@ -109,7 +109,7 @@ var (
 		fix:  "send Content-Type: application/json and the members of RFC 7591, section 2",
 	}
 	ruleClientMetadata = rule{
-		must:    "the metadata are those of a client that could work here",
+		must:    "the client metadata is valid and supported",
 		section: "RFC 7591, section 2", code: oauth.InvalidClientMetadata,
 		fix: "correct the member",
 	}
@@ -260,7 +260,7 @@ func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue)
 	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
 		for _, uri := range m.RedirectURIs {
 			if strings.HasPrefix(uri, "http:") {
-				problems = append(problems, ClientProblem{"redirect_uris", "a web client of the implicit grant has https URIs only (OpenID Connect Registration, section 2)"})
+				problems = append(problems, ClientProblem{"redirect_uris", "a web client of the implicit grant may have https URIs only (OpenID Connect Registration, section 2)"})
 			}
 		}
 	}
@@ -304,7 +304,7 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (proble
 		}
 		// No scope at all would mean any to those who read the record.
 		if m.Scope = asked.Intersect(allowed).String(); m.Scope == "" {
-			problems = append(problems, ClientProblem{"scope", "none of these is open to clients that register themselves"})
+			problems = append(problems, ClientProblem{"scope", "none of these is allowed for clients that register themselves"})
 		}
 	}
 	if m.ResponseTypes == nil && (m.GrantTypes == nil || m.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
@@ -405,16 +405,16 @@ func (c *call) useClient() error {
 
 var (
 	ruleRegistrationToken = rule{
-		must:    "the request carries the registration access token of the client in client_id",
+		must:    "the request has the registration access token of the client in client_id",
 		section: "RFC 7592, section 2", code: oauth.InvalidToken,
-		says: "the registration access token is missing, or not that of this client",
+		says: "the registration access token is missing, or belongs to another client",
 		fix:  "send Authorization: Bearer with the registration_access_token of the registration",
 	}
 	ruleReplacement = rule{
-		must:    "a replacement names the client, and its present secret if it names one",
+		must:    "a replacement names the client, and its current secret if it names one",
 		section: "RFC 7592, section 2.2", code: oauth.InvalidClientMetadata,
 		says: "client_id or client_secret in the body is not that of this client",
-		fix:  "send the client_id, and the client_secret that was issued or none",
+		fix:  "send the client_id, and the client_secret that was issued, or none",
 	}
 )
 
@@ -457,7 +457,7 @@ func (c *call) registeredClient() (*record.Client, string, error) {
 		return nil, "", err
 	}
 	if !isSecret(prefixRegistrationToken, token) {
-		return nil, "", c.refuse(&ruleRegistrationToken, "it has not the form of one that this server issues")
+		return nil, "", c.refuse(&ruleRegistrationToken, "malformed")
 	}
 	client, err := c.s.config.Store.Client(c.r.Context(), p.get("client_id"))
 	if errors.Is(err, storage.ErrNotFound) {

@@ -89,7 +89,7 @@ func (request *registrationRequest) read(document []byte) (*ClientProblem, error
 		return nil, err
 	}
 	if members == nil {
-		return nil, errors.New("it is no object")
+		return nil, errors.New("it is not an object")
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		value := members[name]
@@ -201,13 +201,13 @@ var (
 		must:    "the software statement is a JWT that its issuer signed and that has not expired",
 		section: "RFC 7591, section 3.2.2", code: oauth.InvalidSoftwareStatement,
 		says: "software_statement cannot be verified",
-		fix:  "send the statement as its issuer made it",
+		fix:  "send the statement unchanged",
 	}
 	ruleSoftwareStatementIssuer = rule{
-		must:    "the software statement is of an issuer that this server trusts",
+		must:    "the issuer of the software statement is trusted",
 		section: "RFC 7591, section 3.2.2", code: oauth.UnapprovedSoftwareStatement,
-		says: "software_statement is missing, or of an issuer that is not trusted here",
-		fix:  "name the issuer in registration.software_statements",
+		says: "software_statement is missing, or its issuer is not trusted",
+		fix:  "add the issuer to registration.software_statements",
 	}
 )
 
@@ -239,7 +239,7 @@ func (c *call) applySoftwareStatement(request *registrationRequest) error {
 		return c.because(&ruleSoftwareStatement, errors.New("it has expired, or is not valid yet"))
 	}
 	if len(claims.Audience) > 0 && !slices.Contains(claims.Audience, c.s.config.Issuer) {
-		return c.because(&ruleSoftwareStatement, errors.New("it is meant for somebody else"))
+		return c.because(&ruleSoftwareStatement, errors.New("it is for another audience"))
 	}
 	// It speaks of the software, not of this client.
 	clientID, clientSecret := request.ClientID, request.ClientSecret
@@ -303,10 +303,10 @@ func (t *InitialAccessToken) family() string { return "initial access token " + 
 // returns the secret, which is not stored.
 func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.Time, t InitialAccessToken) (string, error) {
 	if t.Uses < 1 || t.Uses > MaxInitialAccessTokenUses {
-		return "", fmt.Errorf("an initial access token is good for 1 to %d registrations", MaxInitialAccessTokenUses)
+		return "", fmt.Errorf("an initial access token may have 1 to %d uses", MaxInitialAccessTokenUses)
 	}
 	if !t.ExpiresAt.After(now) {
-		return "", errors.New("an initial access token expires in the future")
+		return "", errors.New("the expiry of an initial access token must be in the future")
 	}
 	secret := newSecret(prefixInitialToken, now)
 	t.ID, t.Left, t.CreatedAt = newReference(), 0, now.UTC().Truncate(time.Millisecond)
@@ -400,11 +400,11 @@ func (c *call) initialAccess() (*InitialAccessToken, error) {
 	}
 	secret, err := c.bearerToken()
 	if err != nil || !isSecret(prefixInitialToken, secret) {
-		return nil, c.refuse(&ruleInitialAccessToken, "it is missing, or has not the form of one")
+		return nil, c.refuse(&ruleInitialAccessToken, "missing or malformed")
 	}
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.InitialAccessToken.Hash(secret))
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, c.refuse(&ruleInitialAccessToken, "it is not in the database: expired, revoked, or never made")
+		return nil, c.refuse(&ruleInitialAccessToken, "it is not in the database: expired, revoked, or never issued")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up initial access token: %w", err)
@@ -424,7 +424,7 @@ func (c *call) spendInitialAccess(t *InitialAccessToken) error {
 			return err
 		}
 		if len(uses) == 0 {
-			return c.refuse(&ruleInitialAccessToken, "it is used up: "+t.ID)
+			return c.refuse(&ruleInitialAccessToken, "it has no uses left: "+t.ID)
 		}
 		// Any of them, so that those who come at once seldom meet.
 		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{uses[rand.IntN(len(uses))]})

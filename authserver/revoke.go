@@ -123,34 +123,34 @@ var (
 		fix:  `send {"sub_id": {"format": "email", "email": …}}, or the format opaque or iss_sub`,
 	}
 	ruleGlobalRevocationFormat = rule{
-		must:    "sub_id has a format that this server reads",
+		must:    "sub_id has a supported format",
 		section: "RFC 9493, section 3.2", code: oauth.InvalidRequest,
 		says: "the format of sub_id must be email, opaque or iss_sub, with the members of that format",
-		fix:  "name the person by their e-mail address, or by their sub here",
+		fix:  "identify the user by email address, or by the sub at this server",
 	}
 	ruleGlobalRevocationCaller = rule{
 		must:    "the caller authenticates, or has an access token of its own for this server",
 		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.InvalidToken,
 		says: "the access token is invalid, expired, or not meant for this endpoint",
-		fix:  "get a token by client_credentials with the scope " + ScopeGlobalTokenRevocation,
+		fix:  "get a token with client_credentials and the scope " + ScopeGlobalTokenRevocation,
 	}
 	ruleGlobalRevocationScope = rule{
 		must:    "an access token has the scope " + ScopeGlobalTokenRevocation,
 		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.InsufficientScope,
 		says: "the access token needs the scope " + ScopeGlobalTokenRevocation,
-		fix:  "declare the scope, give it to the tool alone, and have the tool ask for it",
+		fix:  "declare the scope, allow it for the tool alone, and have the tool request it",
 	}
 	ruleGlobalRevocationAllowed = rule{
-		must:    "the client may end all tokens of a person",
+		must:    "the client may revoke all tokens of a user",
 		section: "draft-parecki-oauth-global-token-revocation, section 6.1", code: oauth.AccessDenied,
-		says: "the client may not end the tokens of people",
-		fix:  "set global_token_revocation for the client, if it is a tool that may do that",
+		says: "the client may not revoke all tokens of a user",
+		fix:  "set global_token_revocation for the client if it is a tool that may do that",
 	}
 	ruleGlobalRevocationSubject = rule{
-		must:    "there is a person whom sub_id names",
+		must:    "sub_id identifies a user",
 		section: "draft-parecki-oauth-global-token-revocation, section 3.4.2", code: oauth.InvalidRequest,
-		says: "there is no such person",
-		fix:  "see whether the person has this e-mail address or sub at this server",
+		says: "there is no such user",
+		fix:  "check whether the user has this email address or sub at this server",
 	}
 )
 

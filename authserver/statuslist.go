@@ -49,13 +49,13 @@ const (
 
 var (
 	ruleStatusListKnown = rule{
-		must:    "id is that of a list in which tokens can be",
+		must:    "id names a list that may have tokens",
 		section: "draft-ietf-oauth-status-list, section 8.2", code: oauth.InvalidRequest,
 		says: "there is no such status list",
-		fix:  "fetch the uri of a token that has not expired",
+		fix:  "fetch the uri in a token that has not expired",
 	}
 	ruleStatusListNow = rule{
-		must:    "the list as it is now is asked for",
+		must:    "the request is for the current list",
 		section: "draft-ietf-oauth-status-list, section 8.4", code: oauth.InvalidRequest,
 		says: "status lists of the past are not kept",
 		fix:  "leave out the parameter time",
@@ -255,7 +255,7 @@ func (s *Server) endStatus(ctx context.Context, now time.Time, claims *accessTok
 	}
 	list, ok := s.readStatusListURI(claims.Status.StatusList.URI)
 	if !ok {
-		return fmt.Errorf("an access token of this server has its status at %q", claims.Status.StatusList.URI)
+		return fmt.Errorf("the status list of an access token must be %q", claims.Status.StatusList.URI)
 	}
 	ended := storage.Ticket{
 		Key: statusKey(list, claims.Status.StatusList.Index), Spent: now,
@@ -272,7 +272,7 @@ func (s *Server) endStatus(ctx context.Context, now time.Time, claims *accessTok
 }
 
 var ruleEndedOfClient = rule{
-	must:    "the client has not revoked more access tokens than status lists have room for",
+	must:    "the client has not revoked more access tokens than status lists can hold",
 	section: "RFC 7009, section 2.2.1", code: oauth.TemporarilyUnavailable,
 	says: "this client has revoked too many access tokens that have not expired; try again later",
 	fix:  "let access tokens expire instead of revoking them; shorten access_token_lifetime",

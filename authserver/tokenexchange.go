@@ -391,28 +391,28 @@ func (a *actor) is(party actor) bool {
 
 var (
 	ruleActorTokenType = rule{
-		must:    "actor_token and actor_token_type come together",
+		must:    "actor_token and actor_token_type are sent together",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
 		says: "actor_token and actor_token_type must be sent together, or neither",
-		fix:  "send actor_token_type with an actor_token, and only then",
+		fix:  "send actor_token_type with an actor_token, and not without one",
 	}
 	ruleActorOwn = rule{
-		must:    "the actor token is its subject's own: nobody acts with it",
+		must:    "nobody else acts with the actor token for its subject",
 		section: "RFC 8693, section 4.1", code: oauth.InvalidRequest,
-		says: "the actor_token is one that somebody acts with for its subject",
-		fix:  "send a token of the actor's own",
+		says: "the actor_token is itself used on behalf of its subject",
+		fix:  "send a token whose subject is the actor itself",
 	}
 	ruleMayAct = rule{
-		must:    "who acts is whom the subject token's may_act names",
+		must:    "the actor is the one that may_act of the subject token names",
 		section: "RFC 8693, section 4.4", code: oauth.InvalidRequest,
 		says: "the subject_token names another party that may act for its subject",
 		fix:  "send the actor_token of the party in may_act",
 	}
 	ruleActors = rule{
-		must:    "no more than 5 parties act, one for the other",
+		must:    "no more than 5 parties act for one another",
 		section: "RFC 8693, section 4.1", code: oauth.InvalidRequest,
-		says: "too many parties act for the subject, one for the other",
-		fix:  "exchange a token that came a shorter way",
+		says: "too many parties act for one another",
+		fix:  "exchange a token that was exchanged fewer times",
 	}
 )
 

@@ -23,7 +23,7 @@ const (
 
 var (
 	ruleTransactionScope = rule{
-		must:    "the request has a scope, the purpose of the transaction, that the subject token has or a rule of token_exchange grants",
+		must:    "the request has a scope, the purpose of the transaction, which the subject token has or a rule of token_exchange allows",
 		section: "draft-ietf-oauth-transaction-tokens, sections 11.1 and 13.6", code: oauth.InvalidScope,
 		says: "scope is missing, or more than the subject token has and the client may get for it",
 		fix:  "send scope, and add it to the scopes of a rule for the client",
@@ -115,7 +115,7 @@ const idJAGLifetime = 5 * time.Minute
 
 var (
 	ruleAbroadAudience = rule{
-		must:    "the request names one audience, and no other",
+		must:    "the request has exactly one audience",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3; draft-ietf-oauth-transaction-tokens, section 11.1", code: oauth.InvalidRequest,
 		says: "send one audience",
 		fix:  "send the issuer identifier of the other authorization server, or the name of the trust domain, as audience",
@@ -123,17 +123,17 @@ var (
 	ruleAbroadActor = rule{
 		must:    "there is no actor_token",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3", code: oauth.InvalidRequest,
-		says: "tokens of this requested_token_type take no actor_token",
+		says: "this requested_token_type does not support actor_token",
 		fix:  "leave out actor_token; exchange the subject token with it before",
 	}
 	ruleIDJAGSubject = rule{
-		must:    "the subject token is a person's and was issued to the client",
+		must:    "the subject token is for a user and was issued to the client",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3.3", code: oauth.InvalidRequest,
 		says: "an ID-JAG is issued for an ID token or refresh token that the client itself has received",
 		fix:  "present the client's own ID token or refresh token",
 	}
 	ruleAbroadScope = rule{
-		must:    "scope asks for no more than a rule of token_exchange grants",
+		must:    "scope is within what a rule of token_exchange allows",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidScope,
 		says: "the client may not get this scope for this audience",
 		fix:  "add the scope to the scopes of a rule for the client",

@@ -81,7 +81,7 @@ func (r *TokenExchangeRule) Check() error {
 	} {
 		for _, value := range member.values {
 			if !slices.Contains(member.known, value) {
-				return fmt.Errorf("%s: %q is none of %s", member.name, value, strings.Join(member.known, ", "))
+				return fmt.Errorf("%s: %q is not one of %s", member.name, value, strings.Join(member.known, ", "))
 			}
 		}
 	}
@@ -102,17 +102,17 @@ func (r *TokenExchangeRule) checkTargets() error {
 	onlyIDTokens := len(r.RequestedTokenTypes) == 1 && r.issues(oauth.TokenTypeIDToken)
 	switch {
 	case abroad && len(r.RequestedTokenTypes) > 1:
-		return errors.New("requested_token_types: id-jag and txn_token stand in rules of their own")
+		return errors.New("requested_token_types: id-jag and txn_token need separate rules")
 	case abroad && len(r.Audiences) == 0:
-		return errors.New("audiences is missing: for whom the tokens may be")
+		return errors.New("audiences is missing: which audiences the tokens may have")
 	case !abroad && len(r.Audiences) > 0:
 		return errors.New("audiences is for id-jag and txn_token; resources are the APIs of access tokens")
 	case !abroad && !onlyIDTokens && len(r.Resources) == 0:
-		return errors.New("resources is missing: for which APIs the tokens may be")
+		return errors.New("resources is missing: which APIs the tokens may be for")
 	case !grant && (r.AudienceClientID != "" || r.AudienceSubjectClient != ""):
 		return errors.New("audience_client_id and audience_subject_client are for id-jag")
 	case r.AudienceClientID != "" && len(r.Clients) > 1:
-		return errors.New("audience_client_id is one client's")
+		return errors.New("audience_client_id needs a rule for exactly one client")
 	case grant && slices.ContainsFunc(r.SubjectTokenTypes, func(t string) bool {
 		return t != oauth.TokenTypeIDToken && t != oauth.TokenTypeRefreshToken
 	}):
@@ -120,7 +120,7 @@ func (r *TokenExchangeRule) checkTargets() error {
 	case transaction && slices.Contains(r.SubjectTokenTypes, oauth.TokenTypeRefreshToken):
 		return errors.New("subject_token_types: no transaction token is issued for a refresh token")
 	case abroad && (r.Impersonation || len(r.Actors) > 0):
-		return errors.New("impersonation and actors are for tokens that APIs take")
+		return errors.New("impersonation and actors are for tokens that APIs accept")
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ var (
 		must:    "a rule of token_exchange lets the client exchange tokens of this type, issued to that client",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "the client may not exchange this subject_token",
-		fix:  "add its type to subject_token_types, and whose it is to subject_token_clients or subject_token_issuers, of a rule for the client",
+		fix:  "add its type to subject_token_types, and its client or issuer to subject_token_clients or subject_token_issuers, of a rule for the client",
 	}
 	ruleExchangeTarget = rule{
 		must:    "a rule of token_exchange lets the client have tokens for the target",
@@ -211,16 +211,16 @@ var (
 		fix:  "add the target to the resources or audiences of a rule for the client",
 	}
 	ruleExchangeActor = rule{
-		must:    "a rule of token_exchange lets the actor act, or the client do without an actor_token",
+		must:    "a rule of token_exchange lets the actor act, or lets the client leave out actor_token",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
-		says: "impersonation is not allowed here, or not this actor: send the actor_token of a party that may act",
+		says: "neither impersonation nor this actor is allowed: send the actor_token of a party that may act",
 		fix:  "send actor_token, or set impersonation, or add the actor to the actors of a rule for the client",
 	}
 	ruleExchangeScope = rule{
-		must:    "scope asks for no more than the subject token has, the client may have, or a rule of token_exchange grants",
+		must:    "scope is within what the subject token has, the client may have, or a rule of token_exchange allows",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidScope,
-		says: "scope asks for more than the subject token has and the client may get for it",
-		fix:  "ask for less, add the scope to the client's scope, or to the scopes of a rule for the client",
+		says: "scope is more than the subject token has and the client may get for it",
+		fix:  "request less, add the scope to the client's scope, or to the scopes of a rule for the client",
 	}
 )
 

@@ -55,7 +55,7 @@ func presented(parameter string) *presentedRules {
 			says: parameter + " or " + parameter + "_type is missing", fix: "send both",
 		},
 		kind: rule{
-			must:    parameter + "_type is one that this server takes here",
+			must:    parameter + "_type is supported for this parameter",
 			section: "RFC 8693, section 3", code: oauth.InvalidRequest,
 			says: parameter + "_type is not supported", fix: "send one of the token type identifiers of RFC 8693, section 3, that docs/guides/token-exchange.md lists",
 		},
@@ -219,7 +219,7 @@ func (t *presentedToken) readClaims(claims oauth.Claims) (err error) {
 // present it.
 func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 	if !isSecret(prefixRefreshToken, token) {
-		return nil, errPresented("it has not the form of one that this server issues")
+		return nil, errPresented("malformed")
 	}
 	ticket, a, err := c.refreshTokenTicket(token)
 	if err != nil {

@@ -70,16 +70,16 @@ func (t *TrustedIssuer) Check() error {
 	case len(t.JWKS) > 0 && t.JWKSURI != "":
 		return errors.New("either jwks or jwks_uri, not both")
 	case samlBearer != (t.SAMLCertificates != ""):
-		return errors.New("saml_certificates and the use saml_bearer go together")
+		return errors.New("saml_certificates needs the use saml_bearer, and vice versa")
 	case samlBearer && len(t.Uses) == 1: // needs no keys
 	case len(t.JWKS) == 0 && !isWebAddress(t.JWKSURI) && (t.JWKSURI != "" || !isWebAddress(t.Issuer)):
-		return errors.New("jwks is missing, or an https URL: jwks_uri, or an issuer whose metadata names it")
+		return errors.New("set jwks, or an https jwks_uri, or an https issuer whose metadata has a jwks_uri")
 	case len(t.Uses) == 0:
-		return errors.New("uses is missing: what its JWTs are good for")
+		return errors.New("uses is missing: what its JWTs are accepted for")
 	}
 	for _, use := range t.Uses {
 		if !slices.Contains(uses, use) {
-			return fmt.Errorf("uses: %q is none of %s", use, strings.Join(uses, ", "))
+			return fmt.Errorf("uses: %q is not one of %s", use, strings.Join(uses, ", "))
 		}
 	}
 	if len(t.JWKS) > 0 {
@@ -94,7 +94,7 @@ func (t *TrustedIssuer) Check() error {
 	}
 	for _, alg := range t.SigningAlgs {
 		if !slices.Contains(signingAlgorithms(), jose.Algorithm(alg)) {
-			return fmt.Errorf("signing_algs: %q is not a signature algorithm that is safe", alg)
+			return fmt.Errorf("signing_algs: %q is not a supported signature algorithm", alg)
 		}
 	}
 	if err := record.CheckOwnLifetime(t.MaxLifetime); err != nil {
@@ -105,9 +105,9 @@ func (t *TrustedIssuer) Check() error {
 	case grants && len(t.Clients) == 0:
 		return errors.New("clients is missing: who may present its assertions")
 	case grants && len(t.Scopes) == 0:
-		return errors.New("scopes is missing: what its assertions give at most")
+		return errors.New("scopes is missing: the most that its assertions allow")
 	case (grants || t.serves(UseTokenExchange)) && len(t.Subjects) == 0 && !t.SubjectByEmail:
-		return errors.New("subjects or subject_by_email is missing: who is meant by its sub")
+		return errors.New("subjects or subject_by_email is missing: which user its sub means")
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 			return nil, fmt.Errorf("trusted issuer %q: %w", t.Issuer, err)
 		}
 		if trusted[t.Issuer] != nil || t.Issuer == s.config.Issuer {
-			return nil, fmt.Errorf("trusted issuer %q: it stands there twice, or is this server", t.Issuer)
+			return nil, fmt.Errorf("trusted issuer %q: it is listed twice, or is this server", t.Issuer)
 		}
 		keys := s.newClient(&record.Client{ID: t.Issuer, ClientMetadata: oauth.ClientMetadata{JWKS: t.JWKS, JWKSURI: t.JWKSURI}})
 		if keys.keys == nil && keys.remoteKeys == nil {
@@ -203,7 +203,7 @@ func (a *assertion) text(name string) string {
 // readActor reads who acts for the subject.
 func (a *assertion) readActor() (err error) {
 	if a.act, err = readActor(a.members[claimActor]); err != nil || a.act.length() > maxActors {
-		return errAssertion("its act cannot be read, or names more than 5")
+		return errAssertion("its act is malformed, or names more than 5 actors")
 	}
 	for at := a.act; at != nil; at = at.Actor {
 		if at.Issuer == "" {
@@ -231,10 +231,10 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 	longest := t.longest()
 	switch now := c.now; {
 	case a.Issuer != t.Issuer || a.Subject == "":
-		return nil, errAssertion("its iss is another than the keys are of, or sub is missing")
+		return nil, errAssertion("its iss is not the one that the keys belong to, or sub is missing")
 	// Whoever else it is meant for could present it here.
 	case len(a.Audience) != 1 || !slices.Contains(audiences, a.Audience[0]):
-		return nil, errAssertion("its aud is not, and alone, " + strings.Join(audiences, " or "))
+		return nil, errAssertion("its only aud must be " + strings.Join(audiences, " or "))
 	case a.Expires.IsZero() || !now.Before(a.Expires.Add(clockSkew)):
 		return nil, errAssertion("it has no exp, or has expired")
 	case a.Expires.Sub(now) > longest+clockSkew:
@@ -252,7 +252,7 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 func hasClaims(have oauth.Claims, want map[string]any) error {
 	for name, value := range want {
 		if !hasClaim(have[name], value) {
-			return errAssertion("its claim " + name + " has not the value that is asked for here")
+			return errAssertion("its claim " + name + " does not have the required value")
 		}
 	}
 	return nil
@@ -281,16 +281,16 @@ func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 	if identifier == "" && t.SubjectByEmail {
 		identifier, byEmail = a.text("email"), true
 		if verified, ok := a.members["email_verified"]; ok && verified != true {
-			return "", errAssertion("its issuer has not verified the e-mail address")
+			return "", errAssertion("its issuer has not verified the email address")
 		}
 	}
 	if identifier == "" {
-		return "", errAssertion("nobody here is meant by its sub")
+		return "", errAssertion("its sub is not in subjects")
 	}
 	// People sign in with a username as with an e-mail address.
 	person, err := c.s.config.Users.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", errAssertion("there is nobody here by the identifier that its sub or e-mail address stands for")
+		return "", errAssertion("this server has no user with the identifier that belongs to its sub or email address")
 	}
 	if err != nil {
 		return "", fmt.Errorf("find the person of an assertion: %w", err)
@@ -303,7 +303,7 @@ func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 		return "", fmt.Errorf("look up the person of an assertion: %w", err)
 	}
 	if email, _ := claims["email"].(string); !strings.EqualFold(email, identifier) || claims["email_verified"] != true {
-		return "", errAssertion("the e-mail address of the person here is not verified, or another")
+		return "", errAssertion("the email address of the user at this server is different, or not verified")
 	}
 	return person, nil
 }

@@ -14,7 +14,7 @@ import (
 
 var (
 	ruleBearerSent = rule{
-		must:    "the request carries an access token",
+		must:    "the request has an access token",
 		section: "RFC 6750, section 2", code: "",
 		says: "",
 		fix:  "send Authorization: Bearer with the access token",
@@ -35,7 +35,7 @@ var (
 		must:    "the access token has the scope openid",
 		section: "OpenID Connect Core, section 5.3", code: oauth.InsufficientScope,
 		says: "the access token needs the scope openid",
-		fix:  "ask for openid in the authorization request",
+		fix:  "request openid in the authorization request",
 	}
 )
 
@@ -122,7 +122,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	}
 	released, err := c.userClaims(c.r.Context(), t.user, wanted)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, c.refuse(&ruleUserinfoToken, "the person is gone or disabled")
+		return nil, c.refuse(&ruleUserinfoToken, "the user is gone or disabled")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read claims: %w", err)

@@ -76,7 +76,7 @@ func (w *Webhook) Check() error {
 				return fmt.Errorf("events: %s is for no grant type", event)
 			}
 		default:
-			return fmt.Errorf("events: %q is none of access_token, id_token, userinfo", event)
+			return fmt.Errorf("events: %q is not one of access_token, id_token, userinfo", event)
 		}
 	}
 	return nil
@@ -160,10 +160,10 @@ type webhookData struct {
 }
 
 var ruleWebhookAnswers = rule{
-	must:    "the hooks answer in time and in form",
+	must:    "the hooks respond in time with a valid response",
 	section: "Valetkey", code: oauth.TemporarilyUnavailable,
 	says: "the server cannot decide on this request now; try again",
-	fix:  "see what the hook answers; while it fails, what it is asked about is refused",
+	fix:  "check what the hook returns; while it fails, the requests that it decides on are refused",
 }
 
 var (

@@ -221,7 +221,7 @@ func (v *visit) walkNative() {
 	v.picture("consent-native")
 	v.do("deny", chromedp.Click(chromedp.CSS("button[value=deny]")))
 	v.do("wait for the refusal", chromedp.WaitVisible(chromedp.CSS("#native .result.refused")))
-	if text := v.text("#native .result"); !strings.Contains(text, "the person allows the request") {
+	if text := v.text("#native .result"); !strings.Contains(text, "the user allows the request") {
 		v.Errorf("the result of a denial is %s", text)
 	}
 	v.picture("native-denied")
