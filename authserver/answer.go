@@ -32,14 +32,11 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		return err
 	}
 	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience)) {
-		if grant, err = c.putGrant(request, who.Subject, request.consent); err != nil {
+		if grant, err = c.putGrant(catalogue, request, who.Subject, request.consent); err != nil {
 			return err
 		}
 	}
-	claims, err := c.grantedClaims(request.claims, grant.Scope)
-	if err != nil {
-		return err
-	}
+	claims := catalogue.grantedClaims(request.claims, grant.Scope)
 	a := authorization{
 		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
@@ -52,7 +49,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		return c.approveDevice(i, a)
 	}
 	if i.challenge != nil {
-		return c.answerChallenge(i, a)
+		return c.answerChallenge(catalogue, i, a)
 	}
 	var response params
 	var put []storage.Ticket
@@ -72,7 +69,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		if !request.responseType.Code {
 			code = ""
 		}
-		tokens, stored, err := c.frontChannelTokens(request, &entitlement{
+		tokens, stored, err := c.frontChannelTokens(catalogue, request, &entitlement{
 			authorization: a, scope: a.Scope, resources: a.Resources, nonce: request.nonce, code: ticket.Key,
 		}, code)
 		if err != nil {
@@ -131,16 +128,13 @@ func (c *call) newCode(a authorization, request *authorizationRequest, accessTok
 }
 
 // frontChannelTokens makes the tokens that travel in the response itself.
-func (c *call) frontChannelTokens(request *authorizationRequest, ent *entitlement, code string) (params, []storage.Ticket, error) {
+func (c *call) frontChannelTokens(catalogue *catalogue, request *authorizationRequest, ent *entitlement, code string) (params, []storage.Ticket, error) {
 	ctx := c.r.Context()
-	catalogue, err := c.catalogue()
-	if err != nil {
-		return nil, nil, err
-	}
 	var response params
 	var put []storage.Ticket
 	token := &oauth.TokenResponse{}
 	if request.responseType.Token {
+		var err error
 		if token, put, err = c.issueAccessToken(ctx, catalogue, ent); err != nil {
 			return nil, nil, err
 		}

@@ -223,20 +223,16 @@ func consentFor(catalogue *catalogue, request *authorizationRequest) oauth.Scope
 }
 
 // grantedClaims leaves out of a claims parameter what the person did not allow.
-func (c *call) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scope) (*oauth.ClaimsRequest, error) {
+func (c *catalogue) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scope) *oauth.ClaimsRequest {
 	if asked == nil {
-		return nil, nil
-	}
-	catalogue, err := c.catalogue()
-	if err != nil {
-		return nil, err
+		return nil
 	}
 	allowed := func(claims map[string]*oauth.ClaimRequest) map[string]*oauth.ClaimRequest {
 		kept := maps.Clone(claims)
-		maps.DeleteFunc(kept, func(name string, _ *oauth.ClaimRequest) bool { return !catalogue.releases(granted, name) })
+		maps.DeleteFunc(kept, func(name string, _ *oauth.ClaimRequest) bool { return !c.releases(granted, name) })
 		return kept
 	}
-	return &oauth.ClaimsRequest{Userinfo: allowed(asked.Userinfo), IDToken: allowed(asked.IDToken)}, nil
+	return &oauth.ClaimsRequest{Userinfo: allowed(asked.Userinfo), IDToken: allowed(asked.IDToken)}
 }
 
 // mapClaims returns a person's claims as the client sees them: of those that have a

@@ -75,11 +75,7 @@ func claimedHTTPS(uri string) bool {
 }
 
 // putGrant records what a user allowed, beside what they allowed before.
-func (c *call) putGrant(request *authorizationRequest, subject string, allowed oauth.Scope) (*record.Grant, error) {
-	catalogue, err := c.catalogue()
-	if err != nil {
-		return nil, err
-	}
+func (c *call) putGrant(catalogue *catalogue, request *authorizationRequest, subject string, allowed oauth.Scope) (*record.Grant, error) {
 	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *record.Grant) error {
 		if grant.CreatedAt.IsZero() {
 			grant.CreatedAt = c.now

@@ -185,11 +185,7 @@ func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 }
 
 // answerChallenge hands out the code, and ends the auth_session with it.
-func (c *call) answerChallenge(i *interaction, a authorization) error {
-	catalogue, err := c.catalogue()
-	if err != nil {
-		return err
-	}
+func (c *call) answerChallenge(catalogue *catalogue, i *interaction, a authorization) error {
 	code, ticket, err := c.newCode(a, i.request, c.longestAccessToken(catalogue, i.request.client))
 	if err != nil {
 		return err

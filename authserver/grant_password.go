@@ -132,5 +132,5 @@ func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string
 	if grant != nil && grant.Scope.Covers(scope) && catalogue.covers(c.client, grant, audience) {
 		return grant, nil
 	}
-	return c.putGrant(&authorizationRequest{client: c.client, consent: scope, audience: audience}, subject, scope)
+	return c.putGrant(catalogue, &authorizationRequest{client: c.client, consent: scope, audience: audience}, subject, scope)
 }

@@ -165,7 +165,7 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 			allowed = append(allowed, name)
 		}
 	}
-	if _, err := c.putGrant(i.request, who.Subject, allowed); err != nil {
+	if _, err := c.putGrant(catalogue, i.request, who.Subject, allowed); err != nil {
 		return err
 	}
 	i.allowed = true
