@@ -48,7 +48,8 @@ type RegistrationPolicy struct {
 	AnyAllowedScope bool
 	// UnusedLifetime is how long a client stays that nobody signs in to; zero: 24 hours.
 	UnusedLifetime time.Duration
-	// MaxClients is how many there may be at once; zero: 100,000.
+	// MaxClients is how many there may be at once; zero: 100,000. Beyond that, new ones replace
+	// the oldest ones that were never used.
 	MaxClients int
 	// PerMinute is how often one address, or the holder of one initial access token, may try to
 	// register or change a registration in a minute; zero: 20.

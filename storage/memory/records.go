@@ -65,11 +65,30 @@ func (s *Store) RegisterClient(_ context.Context, client *record.Client, most in
 			registered++
 		}
 	}
-	if registered >= most {
+	if registered >= most && !s.removeUnused(max(1, most/1000)) {
 		return record.ErrTooManyClients
 	}
 	s.clients[client.ID] = cloneClient(*client)
 	return nil
+}
+
+// removeUnused removes at most n clients that were never used, the oldest first, and reports
+// whether there were any.
+func (s *Store) removeUnused(n int) bool {
+	var unused []record.Client
+	for _, c := range s.clients {
+		if c.Registration.Removable() {
+			unused = append(unused, c)
+		}
+	}
+	slices.SortFunc(unused, func(a, b record.Client) int {
+		return a.Registration.UnusedUntil.Compare(b.Registration.UnusedUntil)
+	})
+	for _, c := range unused[:min(n, len(unused))] {
+		delete(s.clients, c.ID)
+		s.version++
+	}
+	return len(unused) > 0
 }
 
 // UpdateClient implements record.Store.

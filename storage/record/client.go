@@ -64,6 +64,10 @@ type Registration struct {
 	SoftwareStatement string `json:"software_statement,omitempty"`
 }
 
+// Removable reports whether the client gives way to another one that registers itself: it was
+// never used, and no trusted party let it register.
+func (r *Registration) Removable() bool { return r != nil && !r.UnusedUntil.IsZero() && !r.Vouched }
+
 // ClientSettings are settings of a client that no specification names. The zero value
 // is the secure one.
 type ClientSettings struct {

@@ -29,9 +29,12 @@ type Store interface {
 	// ClientNeeds returns what clients that are not retired need, without duplicates.
 	ClientNeeds(ctx context.Context) ([]ClientNeeds, error)
 	// RegisterClient stores a new client that has a Registration, if there are fewer than
-	// most such clients; otherwise it returns ErrTooManyClients. It returns storage.ErrExists
-	// if there is a client with that ID. The version stays the same, because no node can have
-	// the client in memory yet.
+	// most such clients. Otherwise it first removes the oldest ones that were never used and
+	// that no trusted party let register, a thousandth of most or at least one, so that
+	// outsiders who register and never use clients cannot keep others out; if there are none,
+	// it returns ErrTooManyClients. It returns storage.ErrExists if there is a client with that
+	// ID. The version stays the same unless clients were removed, because no node can have the
+	// new client in memory yet.
 	RegisterClient(ctx context.Context, client *Client, most int) error
 	// UpdateClient changes a client: it calls update with the current record and stores what
 	// update leaves there. The record cannot change in between. update must not call the

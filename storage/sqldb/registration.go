@@ -32,7 +32,9 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 			return err
 		}
 		if n >= most {
-			return record.ErrTooManyClients
+			if err := s.removeUnused(ctx, tx, max(1, most/1000)); err != nil {
+				return err
+			}
 		}
 		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source, registered, unused_until)
 			VALUES ($1, $2, $3, '', $4, $5) ON CONFLICT (client_id) DO NOTHING`,
@@ -49,6 +51,34 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 		return fmt.Errorf("register client: %w", err)
 	}
 	return nil
+}
+
+// removeUnused removes at most n clients that were never used, the oldest first. The error is
+// record.ErrTooManyClients if there are none.
+func (s *Store) removeUnused(ctx context.Context, tx *sql.Tx, n int) error {
+	// Some of those that are looked at may have been let in by a trusted party, and stay.
+	candidates, err := s.clients(ctx, tx, `WHERE unused_until <> 0 ORDER BY unused_until LIMIT $1`, 10*n)
+	if err != nil {
+		return err
+	}
+	removed := 0
+	for i := range candidates {
+		if removed == n || !candidates[i].Registration.Removable() {
+			continue
+		}
+		// Nobody uses a client between the two statements: UpdateClient takes the same lock.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1 AND unused_until <> 0`, candidates[i].ID); err != nil {
+			return err
+		}
+		if err := s.deleteTicketsOfClient(ctx, tx, candidates[i].ID); err != nil {
+			return err
+		}
+		removed++
+	}
+	if removed == 0 {
+		return record.ErrTooManyClients
+	}
+	return bumpVersion(ctx, tx)
 }
 
 // UpdateClient implements record.Store.

@@ -49,6 +49,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"a lookup that finds nothing returns ErrNotFound", lookupNotFound},
 		{"a client returns with its secrets and metadata, the caller's own", clientReturns},
 		{"RegisterClient stores a client with a bound on their number, and not twice", registerClient},
+		{"RegisterClient removes unused clients if there are too many", registerTooMany},
 		{"DC-01 of clients that register at once no more are stored than may be", raceRegisterClient},
 		{"UpdateClient and DeleteClient are seen by every node", changeClient},
 		{"a registered client that is not used in time is reclaimed, and one that is used stays", reclaimClients},
