@@ -76,7 +76,7 @@ func (s *Server) catalogue(ctx context.Context) (*catalogue, error) {
 		s.log.WarnContext(ctx, "the store does not answer; clients and keys may be up to a minute old", "error", err)
 		return current, nil
 	}
-	return nil, oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again").Because(err)
+	return nil, oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again").WithCause(err)
 }
 
 func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue, error) {

@@ -91,7 +91,7 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*client, erro
 	}
 	cl, err := s.documentClient(ctx, id, netip.Addr{})
 	if errors.Is(err, errClientDocument) || errors.Is(err, errDocumentPace) {
-		return nil, oauth.NewError(oauth.TemporarilyUnavailable, ruleClientDocumentNow.says).Because(err)
+		return nil, oauth.NewError(oauth.TemporarilyUnavailable, ruleClientDocumentNow.says).WithCause(err)
 	}
 	return cl, err
 }

@@ -99,7 +99,7 @@ func (c *call) revokeAccessToken(caller *client, token string) error {
 
 // unavailable asks the client to try again (RFC 7009, section 2.2.1).
 func unavailable(err error) error {
-	return oauth.NewError(oauth.TemporarilyUnavailable, "the token could not be revoked; try again").Because(err)
+	return oauth.NewError(oauth.TemporarilyUnavailable, "the token could not be revoked; try again").WithCause(err)
 }
 
 // denyJWT puts a JWT on the list of those that end before their time.

@@ -61,7 +61,7 @@ func (c *call) refuse(r *rule, detail string) error {
 // because keeps err, for the log, behind the refusal of a rule.
 func (c *call) because(r *rule, err error) error {
 	c.climb(rung{rule: r, detail: clip(err.Error())})
-	return oauth.NewError(r.code, r.says).Because(err)
+	return oauth.NewError(r.code, r.says).WithCause(err)
 }
 
 // clip bounds what a ladder keeps of a stranger's input.

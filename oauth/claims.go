@@ -87,7 +87,7 @@ func ParseClaimsRequest(s string) (*ClaimsRequest, error) {
 	var c ClaimsRequest
 	d := json.NewDecoder(bytes.NewReader([]byte(s)))
 	if err := d.Decode(&c); err != nil {
-		return nil, NewError(InvalidRequest, "the claims parameter must be a JSON object as in OpenID Connect Core, section 5.5").Because(err)
+		return nil, NewError(InvalidRequest, "the claims parameter must be a JSON object as in OpenID Connect Core, section 5.5").WithCause(err)
 	}
 	if d.More() {
 		return nil, NewError(InvalidRequest, "the claims parameter has trailing data after its JSON object")

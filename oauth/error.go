@@ -95,8 +95,8 @@ func NewError(code ErrorCode, description string) *Error {
 	return &Error{Code: code, Description: printable(description)}
 }
 
-// Because returns a copy of e with a cause. The cause is for the log and is never sent.
-func (e *Error) Because(cause error) *Error {
+// WithCause returns a copy of e with a cause. The cause is for the log and is never sent.
+func (e *Error) WithCause(cause error) *Error {
 	c := *e
 	c.cause = cause
 	return &c

@@ -85,7 +85,7 @@ func TestClaimsRequestExample(t *testing.T) {
 }
 
 func TestErrorsAreSafeToSend(t *testing.T) {
-	err := fmt.Errorf("redeem: %w", NewError(InvalidGrant, "a\"b\\c\nd é").Because(errors.New("the cause")))
+	err := fmt.Errorf("redeem: %w", NewError(InvalidGrant, "a\"b\\c\nd é").WithCause(errors.New("the cause")))
 	e := AsError(err)
 	if e == nil || e.Description != "a'b'c'd '" || e.HTTPStatus() != 400 {
 		t.Errorf("%+v", e)

@@ -16,13 +16,13 @@ import (
 
 const module = "github.com/valetkey/valetkey"
 
-// rule says what a package may import besides the standard library.
+// rule lists what a package may import in addition to the standard library.
 type rule struct {
-	// knows are packages of this module, without its path; "." is the root.
+	// knows are packages of this repository, without the module path; "." is the root.
 	knows []string
 	// uses are other modules, by prefix.
 	uses []string
-	// never are packages of the standard library.
+	// never are packages of the standard library that must not be imported.
 	never []string
 	// why says what a broken rule would cost.
 	why string
@@ -32,7 +32,7 @@ var everything = []string{"*"}
 
 var rules = map[string]rule{
 	"oauth": {never: []string{"os", "time", "log/slog", "database/sql", "context"},
-		why: "oauth is the vocabulary of all roles: standard library only, no I/O, no clock"},
+		why: "it defines the protocol types for all roles: standard library only, no I/O, no clock"},
 	"oauth/jose": {uses: []string{"github.com/go-jose/go-jose/v4"},
 		why: "servers, clients and APIs use jose, and it does not know them"},
 	"storage": {why: "storage is a contract; importing it must not bring a database"},
@@ -77,24 +77,24 @@ var rules = map[string]rule{
 
 	"internal/chromium":      {uses: []string{"github.com/chromedp"}, why: "it starts a browser, and knows no pages"},
 	"internal/cookiename":    {why: "it names cookies, and does not know their contents"},
-	"internal/clientaddress": {why: "it knows requests and proxies, and nothing else of the server"},
+	"internal/clientaddress": {why: "it finds a client's address, and must not depend on the server"},
 	"internal/database":      {knows: []string{"configuration", "storage/sqldb"}, why: "it opens a database, and does not know its contents"},
 	"internal/declare": {knows: []string{"configuration", "identity", "storage/declaration", "storage/sqldb"},
 		why: "it applies declarations to a database; servers and commands do so in the same way"},
 	"internal/useradmin": {knows: []string{"authserver", "identity", "storage", "storage/sqldb", "storage/record"},
 		why: "it changes users in a database, with or without a server on it"},
 	"internal/editdistance": {why: "it compares strings"},
-	"internal/event":        {knows: []string{"internal/ratelimit", "storage"}, why: "it logs events, and does not cause them"},
+	"internal/event":        {knows: []string{"internal/ratelimit", "storage"}, why: "it logs events, and must not depend on their sources"},
 	"internal/httpscript":   {uses: []string{"golang.org/x/tools/txtar", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "scripts know only HTTP"},
-	"internal/outgoing":     {knows: []string{"oauth", "oauth/jose", "internal/event", "internal/ratelimit"}, uses: []string{"golang.org/x/net/publicsuffix"}, why: "it fetches and sends, and knows no client"},
+	"internal/outgoing":     {knows: []string{"oauth", "oauth/jose", "internal/event", "internal/ratelimit"}, uses: []string{"golang.org/x/net/publicsuffix"}, why: "it sends requests, and must not depend on clients and grants"},
 	"internal/person":       {uses: []string{"golang.org/x/net/html"}, why: "a browser knows only HTTP and HTML"},
 	"internal/pgtest":       {knows: []string{"storage"}, uses: []string{"github.com/jackc/pgx/v5"}, why: "it starts PostgreSQL, and knows no tables"},
 	"internal/ticketkind":   {knows: []string{"storage"}, why: "it names tickets, and does not know their contents"},
 	"internal/testcount":    {why: "it counts tests"},
 	"internal/archtest":     {why: "it reads the sources, and imports none of them"},
 	"internal/ratelimit":    {knows: []string{"storage"}, why: "it counts events by key, and does not know their meaning"},
-	"internal/saml":         {uses: []string{"github.com/russellhaering/goxmldsig", "github.com/beevik/etree", "github.com/jonboulle/clockwork", "github.com/mattermost/xml-roundtrip-validator"}, why: "it verifies assertions, and knows no client, no token and no server"},
-	"internal/statusindex":  {knows: []string{"storage", "internal/ticketkind"}, why: "it assigns indexes, and knows no token"},
+	"internal/saml":         {uses: []string{"github.com/russellhaering/goxmldsig", "github.com/beevik/etree", "github.com/jonboulle/clockwork", "github.com/mattermost/xml-roundtrip-validator"}, why: "it verifies assertions, and must not depend on clients, tokens or the server"},
+	"internal/statusindex":  {knows: []string{"storage", "internal/ticketkind"}, why: "it assigns indexes, and must not depend on tokens"},
 	"internal/specs":        {why: "it reads the sources, and imports none of them"},
 
 	"examples": {knows: []string{".", "authserver", "configuration", "deviceqr", "oauth", "oauth/client", "oauth/resourceserver", "storage/record"}, uses: []string{"golang.org/x/oauth2"},
@@ -109,7 +109,8 @@ var rules = map[string]rule{
 	"test":             {knows: everything, uses: everything, why: "tests of the whole system may import everything"},
 }
 
-// ruleOf returns the rule of a package, or of the folder in examples or test that it is in.
+// ruleOf returns the rule of a package. Packages in examples and test use the rule of that
+// directory unless they have their own.
 func ruleOf(path string) (rule, bool) {
 	if r, ok := rules[path]; ok {
 		return r, true
@@ -121,7 +122,7 @@ func ruleOf(path string) (rule, bool) {
 	return rule{}, false
 }
 
-// breaks says whether a rule forbids an import.
+// breaks reports whether an import breaks the rule.
 func (r rule) breaks(imported string) bool {
 	if imported == module || strings.HasPrefix(imported, module+"/") {
 		name := "."
@@ -222,7 +223,7 @@ func TestTheArchitectureNamesEveryPackage(t *testing.T) {
 }
 
 // TestRulesRefuse: the rules refuse the imports that matter most.
-func TestRulesRefuse(t *testing.T) {
+func TestRulesForbidImports(t *testing.T) {
 	for name, imports := range map[string][]string{
 		"oauth/client":         {module, module + "/authserver", module + "/storage", "modernc.org/sqlite"},
 		"oauth/resourceserver": {module, module + "/authserver", module + "/storage/sqldb", "github.com/jackc/pgx/v5"},
@@ -239,6 +240,6 @@ func TestRulesRefuse(t *testing.T) {
 		}
 	}
 	if _, ok := ruleOf("helpers"); ok {
-		t.Error("a new package needs no rule")
+		t.Error("a package without a rule is accepted")
 	}
 }

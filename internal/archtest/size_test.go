@@ -14,7 +14,7 @@ const (
 	mostModules = 75
 )
 
-func TestSizeOfTheProgram(t *testing.T) {
+func TestSizeOfTheBinary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
@@ -35,10 +35,10 @@ func TestSizeOfTheProgram(t *testing.T) {
 	mib := float64(info.Size()) / (1 << 20)
 	t.Logf("note: cmd/valetkey has %.1f MiB and %d modules", mib, len(built.Deps))
 	if mib > mostMiB {
-		t.Errorf("the program has %.1f MiB, %d at most", mib, mostMiB)
+		t.Errorf("the binary has %.1f MiB, but must not have more than %d", mib, mostMiB)
 	}
 	if len(built.Deps) > mostModules {
-		t.Errorf("the program has %d modules, %d at most", len(built.Deps), mostModules)
+		t.Errorf("the binary has %d modules, but must not have more than %d", len(built.Deps), mostModules)
 	}
 	for _, dependency := range built.Deps {
 		t.Logf("  %s %s", dependency.Path, dependency.Version)

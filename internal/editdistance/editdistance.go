@@ -1,4 +1,4 @@
-// Package editdistance says how far two words are apart, to guess what was meant.
+// Package editdistance computes the distance of two words, to suggest a correction.
 package editdistance
 
 // Between returns the Levenshtein distance of a and b in bytes.

@@ -16,8 +16,8 @@ type event struct {
 	Elapsed                       float64
 }
 
-// count shows the events that it reads. Tests that are skipped have to be in allowed, and
-// what is there has to exist; path is where allowed comes from, "" if every test may be
+// count prints the events that it reads. Skipped tests must be in allowed, and the tests in
+// allowed must exist. path is the file that allowed was read from, "" if every test may be
 // skipped.
 func count(in io.Reader, out io.Writer, allowed map[string]string, path string) error {
 	counts := map[string]int{}
@@ -70,7 +70,7 @@ func count(in io.Reader, out io.Writer, allowed map[string]string, path string) 
 		return fmt.Errorf("read the events: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(running)) {
-		problems = append(problems, name+" never ended")
+		problems = append(problems, name+" did not end")
 	}
 	for _, name := range slices.Sorted(maps.Keys(skipped)) {
 		fmt.Fprintf(out, "skip %s: %s\n", name, skipped[name])
@@ -80,7 +80,7 @@ func count(in io.Reader, out io.Writer, allowed map[string]string, path string) 
 	}
 	for _, name := range slices.Sorted(maps.Keys(allowed)) {
 		if tested, _, _ := strings.Cut(name, " "); seen[tested+" "] && !seen[name] {
-			problems = append(problems, fmt.Sprintf("%s names %s, which does not exist", path, name))
+			problems = append(problems, fmt.Sprintf("%s lists %s, which does not exist", path, name))
 		}
 	}
 	fmt.Fprint(out, strings.Join(append(notes, ""), "\n"))
@@ -95,7 +95,7 @@ func count(in io.Reader, out io.Writer, allowed map[string]string, path string) 
 	return nil
 }
 
-// reason is what a skipped test said.
+// reason returns the message of a skipped test.
 func reason(lines []string) string {
 	for _, line := range lines {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "===") && !strings.HasPrefix(line, "---") {

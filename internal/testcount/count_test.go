@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A run of two packages; the tests below change it.
+// A run of two packages. The tests change it.
 const goodRun = `{"Action":"start","Package":"a"}
 {"Action":"run","Package":"a","Test":"TestOne"}
 {"Action":"pass","Package":"a","Test":"TestOne"}
@@ -17,24 +17,24 @@ const goodRun = `{"Action":"start","Package":"a"}
 {"Action":"skip","Package":"b"}
 `
 
-const pictures = "# A comment\n\na TestPictures people look at them\n"
+const pictures = "# A comment\n\na TestPictures checked by hand\n"
 
 func TestCount(t *testing.T) {
 	for name, test := range map[string]struct{ run, skips, problem string }{
-		"all as it should be": {goodRun, pictures, ""},
-		"a skip that nothing allows": {
+		"everything allowed": {goodRun, pictures, ""},
+		"a skip that is not allowed": {
 			strings.ReplaceAll(goodRun, "TestPictures", "TestChromium"), "", "a TestChromium was skipped, which list does not allow",
 		},
 		"a skip of a subtest": {
 			strings.ReplaceAll(goodRun, "TestPictures", "TestPictures/one"), pictures, "a TestPictures/one was skipped, which list does not allow",
 		},
-		"a list that is out of date":      {goodRun, pictures + "a TestGone it is slow\n", "list names a TestGone, which does not exist"},
-		"a package that never ended":      {strings.ReplaceAll(goodRun, `{"Action":"skip","Package":"b"}`, ""), pictures, "b never ended"},
-		"a test that failed":              {goodRun + `{"Action":"fail","Package":"b"}`, pictures, "b failed"},
-		"nothing ran":                     {"", "", "no test passed"},
-		"a package that does not build":   {`{"Action":"start","Package":"a"}` + "\n" + `{"Action":"fail","Package":"a"}`, "", "a failed"},
-		"packages of the list left out":   {goodRun, pictures + "c TestElsewhere another run has it\n", ""},
-		"every skip is for people to see": {strings.ReplaceAll(goodRun, "TestOne", "TestTwo"), pictures, ""},
+		"a list that is out of date":    {goodRun, pictures + "a TestGone it is slow\n", "list lists a TestGone, which does not exist"},
+		"a package that did not end":    {strings.ReplaceAll(goodRun, `{"Action":"skip","Package":"b"}`, ""), pictures, "b did not end"},
+		"a test that failed":            {goodRun + `{"Action":"fail","Package":"b"}`, pictures, "b failed"},
+		"nothing ran":                   {"", "", "no test passed"},
+		"a package that does not build": {`{"Action":"start","Package":"a"}` + "\n" + `{"Action":"fail","Package":"a"}`, "", "a failed"},
+		"packages of the list not run":  {goodRun, pictures + "c TestElsewhere it is in another run\n", ""},
+		"all skips allowed":             {strings.ReplaceAll(goodRun, "TestOne", "TestTwo"), pictures, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			allowed, err := readSkips(strings.NewReader(test.skips))
@@ -60,12 +60,12 @@ func TestCountEndsWithTheCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.HasSuffix(out.String(), "\n1 passed, 0 failed, 1 skipped\n") || !strings.Contains(out.String(), "skip a TestPictures: a_test.go:1: no directory\n") {
-		t.Errorf("it prints:\n%s", out.String())
+		t.Errorf("the output is:\n%s", out.String())
 	}
 }
 
 func TestSkipsNeedAReason(t *testing.T) {
 	if allowed, err := readSkips(strings.NewReader("a TestPictures\n")); err == nil {
-		t.Errorf("a skip without a reason is taken: %v", allowed)
+		t.Errorf("a skip without a reason is accepted: %v", allowed)
 	}
 }

@@ -1,7 +1,7 @@
-// Command testcount reads the output of "go test -json", shows a line for each package,
-// the whole output of what failed, and what tests logged with "note: ". It ends with the
-// count of tests. It fails if a test failed, if a package never ended, if nothing ran, and
-// if a test was skipped that the file of -skips does not name.
+// Command testcount reads the output of "go test -json". It prints a line for each package, the
+// complete output of failed tests, log lines of tests that start with "note: ", and finally the
+// number of tests. It fails if a test failed, if a package did not end, if no test ran, and if a
+// test was skipped that is not in the file of -skips.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	path := flag.String("skips", "", "a `file` that names the tests that may be skipped")
+	path := flag.String("skips", "", "a `file` with the tests that may be skipped")
 	flag.Parse()
 	if err := run(os.Stdin, os.Stdout, *path); err != nil {
 		fmt.Fprintln(os.Stderr, "testcount:", err)

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// readSkips reads the tests that may be skipped, by package and name. A line has both, and
-// the reason; one that begins with # says nothing.
+// readSkips returns the tests that may be skipped, by package and name. A line has both and the
+// reason. Lines that start with # are comments.
 func readSkips(in io.Reader) (map[string]string, error) {
 	allowed := map[string]string{}
 	lines := bufio.NewScanner(in)
@@ -19,7 +19,7 @@ func readSkips(in io.Reader) (map[string]string, error) {
 		}
 		fields := strings.Fields(line)
 		if len(fields) < 3 {
-			return nil, fmt.Errorf("%q needs a package, a test and a reason", line)
+			return nil, fmt.Errorf("%q must have a package, a test and a reason", line)
 		}
 		allowed[fields[0]+" "+fields[1]] = strings.Join(fields[2:], " ")
 	}

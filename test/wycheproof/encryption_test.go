@@ -44,13 +44,13 @@ func TestJSONWebEncryptionVectors(t *testing.T) {
 			switch {
 			case valid && (alg == "RSA1_5" || slices.Contains(test.Flags, "CompressedPlaintext")):
 				if ok {
-					t.Errorf("%d %s: what is left out on purpose was accepted", test.ID, test.Comment)
+					t.Errorf("%d %s: an algorithm that is not supported on purpose was accepted", test.ID, test.Comment)
 				}
 				left++
 			case valid && !ok:
 				t.Errorf("%d %s: %s: refused", test.ID, group.Comment, test.Comment)
 			case valid && hex.EncodeToString(payload) != test.PT:
-				t.Errorf("%d %s: %s: another plaintext", test.ID, group.Comment, test.Comment)
+				t.Errorf("%d %s: %s: wrong plaintext", test.ID, group.Comment, test.Comment)
 			case !valid && ok:
 				t.Errorf("%d %s: %s: accepted", test.ID, group.Comment, test.Comment)
 			case ok:
@@ -60,10 +60,10 @@ func TestJSONWebEncryptionVectors(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d refused, %d accepted, %d of algorithms that are left out", refused, accepted, left)
+	t.Logf("%d rejected, %d accepted, %d with unsupported algorithms", refused, accepted, left)
 }
 
-// decrypts tries a token with a private or symmetric key and the algorithm that it names.
+// decrypts decrypts a token with a private or symmetric key and the algorithm of the key.
 func decrypts(t *testing.T, token string, key json.RawMessage) (payload []byte, alg jose.Algorithm, ok bool) {
 	t.Helper()
 	var private gojose.JSONWebKey
@@ -72,7 +72,7 @@ func decrypts(t *testing.T, token string, key json.RawMessage) (payload []byte, 
 	}
 	alg = jose.Algorithm(private.Algorithm)
 	if secret, symmetric := private.Key.([]byte); symmetric {
-		if alg == "A128GCM" { // a content key, shared as such
+		if alg == "A128GCM" { // a shared content key
 			alg = jose.Direct
 		}
 		payload, _, err := jose.DecryptSecret(token, func(bytes int) []byte {

@@ -1,6 +1,6 @@
-// Package wycheproof runs the vectors of Project Wycheproof for JSON Web Signatures and
-// Keys against package jose. It is a module of its own, so that the vectors are no
-// dependency of the product.
+// Package wycheproof runs the test vectors of Project Wycheproof for JSON Web Signatures,
+// Encryption and Keys with package jose. It is a separate module, so that the product does not
+// depend on the vectors.
 package wycheproof
 
 import (
@@ -74,8 +74,8 @@ func TestJSONWebVectors(t *testing.T) {
 	}
 }
 
-// verifies tries a token by each function that could read it: with the public part of
-// the key or set as a stranger's JWK Set, and with a symmetric key as a secret.
+// verifies verifies a token with each function that could accept it: with the public part of
+// the key or set as an untrusted JWK Set, and with a symmetric key as a secret.
 func verifies(t *testing.T, token string, key json.RawMessage) bool {
 	t.Helper()
 	var set struct{ Keys []map[string]any }
@@ -92,7 +92,7 @@ func verifies(t *testing.T, token string, key json.RawMessage) bool {
 	public := []map[string]any{}
 	for _, member := range set.Keys {
 		if k, ok := member["k"].(string); ok && len(set.Keys) > 1 {
-			// A secret in a set is none: the set is refused as it stands.
+			// A set with a symmetric key is rejected.
 			keys, err := jose.ParseKeySet(key)
 			if err == nil {
 				_, _, err = jose.Verify(token, keys, everything)
@@ -103,7 +103,7 @@ func verifies(t *testing.T, token string, key json.RawMessage) bool {
 			if err != nil {
 				continue
 			}
-			// A secret is for the algorithm that it was agreed on for.
+			// A secret is used only with its own algorithm.
 			alg, _ := member["alg"].(string)
 			if _, _, err := jose.VerifySecret(token, secret, jose.Expected{Algorithms: []jose.Algorithm{jose.Algorithm(alg)}}); err == nil {
 				return true
