@@ -86,7 +86,7 @@ func order(w http.ResponseWriter, r *http.Request) {
 	token, _ := resourceserver.TokenFromContext(r.Context())
 	w.Header().Set("Content-Type", "application/json")
 	// An error means that the client left.
-	_ = json.NewEncoder(w).Encode(map[string]any{"ordered": "lighthouse.jpg", "for": token.Subject, "act": token.Claims["act"]})
+	_ = json.NewEncoder(w).Encode(map[string]any{"ordered": "lighthouse.jpg", "sub": token.Subject, "act": token.Claims["act"]})
 }
 
 func runExchange(ctx context.Context, d *Demo, w *walk) error {

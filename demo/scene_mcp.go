@@ -194,6 +194,7 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 		_, err := a.call(ctx, d, w, w.tokens.AccessToken, "Call a tool with that token. Its aud claim names another API (RFC 9068, section 4).")
 		return err
 	}
+	w.from = partyMCPClient
 	response, err := a.call(ctx, d, w, "", "Call a tool without a token. The response names the resource metadata, which leads to the authorization server (RFC 9728, section 5.1).")
 	if err != nil {
 		return err

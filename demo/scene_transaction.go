@@ -74,7 +74,7 @@ func thumbnails(d *Demo) http.Handler {
 			token, _ := resourceserver.TransactionFromContext(r.Context())
 			w.Header().Set("Content-Type", "application/json")
 			// An error means that the client left.
-			_ = json.NewEncoder(w).Encode(map[string]any{"thumbnails": 3, "for": token.Subject, "on_behalf_of": token.RequestingWorkload, "transaction": token.Transaction, "details": token.Claims["tctx"]})
+			_ = json.NewEncoder(w).Encode(map[string]any{"thumbnails": 3, "sub": token.Subject, "on_behalf_of": token.RequestingWorkload, "transaction": token.Transaction, "details": token.Claims["tctx"]})
 		})).ServeHTTP(w, r)
 	})
 }
