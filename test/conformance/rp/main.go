@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +18,8 @@ func main() {
 	only := flag.String("plan", "", "run only the plans whose name or variant contains this")
 	module := flag.String("module", "", "run only the modules whose name contains this")
 	parallel := flag.Int("parallel", 2, "how many plans run in parallel")
-	write := flag.String("write", "", "write the results to this file, such as docs/conformance-relying-party.md")
+	write := flag.String("write", "", "write the results, with those of earlier runs, to this Markdown `file`")
+	directory := flag.String("directory", filepath.Join("test", "artifacts", "conformance"), "the `directory` of the results")
 	flag.Parse()
 	if *address == "" {
 		fmt.Fprintln(os.Stderr, "no suite: pass --suite URL")
@@ -26,19 +28,35 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	s := newSuite(strings.TrimSuffix(*address, "/"))
-	done, err := runAll(ctx, s, *only, *module, max(*parallel, 1))
-	if err == nil && *write != "" {
-		err = writeReport(ctx, s, *write, done)
-	}
+	done, err := start(ctx, s, *directory, *write, *only, *module, *parallel)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
 	for _, p := range done {
-		if p.count("FAILED") > 0 {
+		if count(p.results, "FAILED") > 0 {
 			os.Exit(1)
 		}
 	}
+}
+
+// start runs the selected plans, and saves and writes their results.
+func start(ctx context.Context, s *suite, directory, page, only, module string, parallel int) ([]*finished, error) {
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return nil, err
+	}
+	r, err := readReport(filepath.Join(directory, "relying-party.json"))
+	if err != nil {
+		return nil, err
+	}
+	if r.against, err = versions(ctx, s); err != nil {
+		return nil, err
+	}
+	done, err := runAll(ctx, s, r, only, module, max(parallel, 1))
+	if err == nil && page != "" {
+		err = r.write(page)
+	}
+	return done, err
 }
 
 // finished is a plan that was run.
@@ -48,10 +66,10 @@ type finished struct {
 	err     error
 }
 
-func (f *finished) count(outcome string) int {
+func count(results []result, outcome string) int {
 	n := 0
-	for _, r := range f.results {
-		if r.outcome == outcome {
+	for _, r := range results {
+		if r.Outcome == outcome {
 			n++
 		}
 	}
@@ -62,7 +80,7 @@ func (f *finished) count(outcome string) int {
 var outcomes = []string{"PASSED", "REVIEW", "WARNING", "FAILED", "SKIPPED"}
 
 // runAll runs the selected plans and prints each when it ends.
-func runAll(ctx context.Context, s *suite, only, module string, parallel int) ([]*finished, error) {
+func runAll(ctx context.Context, s *suite, kept *report, only, module string, parallel int) ([]*finished, error) {
 	plans, err := readPlans()
 	if err != nil {
 		return nil, err
@@ -72,7 +90,7 @@ func runAll(ctx context.Context, s *suite, only, module string, parallel int) ([
 	var (
 		done  []*finished
 		group sync.WaitGroup
-		mu    sync.Mutex // of the output
+		mu    sync.Mutex // of the output and the report
 		slots = make(chan struct{}, parallel)
 	)
 	for _, p := range plans {
@@ -88,13 +106,16 @@ func runAll(ctx context.Context, s *suite, only, module string, parallel int) ([
 			mu.Lock()
 			defer mu.Unlock()
 			for _, r := range f.results {
-				if r.outcome != "PASSED" {
-					fmt.Fprintf(os.Stderr, "%-8s %s: %s\n", r.outcome, r.module, strings.Join(r.reasons, "; "))
+				if r.Outcome != "PASSED" {
+					fmt.Fprintf(os.Stderr, "%-8s %s: %s\n", r.Outcome, r.Module, strings.Join(r.Reasons, "; "))
 				}
+			}
+			if f.err == nil && module == "" {
+				f.err = kept.put(p, f.results)
 			}
 			var counts []any
 			for _, outcome := range outcomes {
-				counts = append(counts, f.count(outcome))
+				counts = append(counts, count(f.results, outcome))
 			}
 			fmt.Printf(row, append([]any{p}, counts...)...)
 		})

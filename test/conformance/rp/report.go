@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -10,50 +13,94 @@ import (
 	"time"
 )
 
-// writeReport writes the results of all plans to a page.
-func writeReport(ctx context.Context, s *suite, path string, done []*finished) error {
+// report is the latest results of each plan, by the plan's name.
+type report struct {
+	Plans map[string]planResults `json:"plans"`
+
+	file    string
+	against string
+}
+
+// planResults are the results of a run of one plan.
+type planResults struct {
+	Date    string   `json:"date"`
+	Against string   `json:"against"` // versions of package client and of the suite
+	Results []result `json:"results"`
+}
+
+func readReport(file string) (*report, error) {
+	r := &report{Plans: map[string]planResults{}, file: file}
+	content, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(content, r); err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	return r, nil
+}
+
+// versions returns the commit of package client and the version of the suite.
+func versions(ctx context.Context, s *suite) (string, error) {
 	var server struct {
 		Version string `json:"version"`
 	}
 	if err := s.call(ctx, http.MethodGet, "/api/server", nil, nil, &server); err != nil {
-		return err
+		return "", err
 	}
 	// Outside of a repository there is no commit to name.
 	commit, _ := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude", "*").Output()
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Conformance of the relying party\n\nWritten by `go run ./test/conformance/rp`: package `client` against the OpenID Foundation's conformance suite %s, %s. "+
-		"This is our own run, not a certification. Modules with a frame in the browser end as `review` at best, because a person has to look at them.\n\n",
-		server.Version, strings.Join(strings.Fields(time.Now().UTC().Format(time.DateOnly)+" "+string(commit)), ", "))
-	b.WriteString("| plan | passed | review | warned | failed | skipped |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
-	for _, f := range done {
-		fmt.Fprintf(&b, "| %s |", f.plan)
-		for _, outcome := range outcomes {
-			fmt.Fprintf(&b, " %d |", f.count(outcome))
-		}
-		b.WriteString("\n")
+	return strings.TrimSpace(strings.TrimSpace(string(commit)) + " against suite " + server.Version), nil
+}
+
+// put saves the results of a plan.
+func (r *report) put(p plan, results []result) error {
+	r.Plans[p.String()] = planResults{time.Now().UTC().Format(time.DateOnly), r.against, results}
+	content, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
 	}
-	b.WriteString("\n## Warned, failed or skipped\n\n")
-	reasons := map[string]bool{}
-	for _, f := range done {
-		for _, r := range f.results {
-			text := "- `" + r.module + "`, " + strings.ToLower(r.outcome) + ": " + strings.Join(r.reasons, "; ") + "\n"
-			if r.outcome == "PASSED" || r.outcome == "REVIEW" || reasons[text] {
+	return os.WriteFile(r.file, append(content, '\n'), 0o644)
+}
+
+// write writes the results of all plans to a page.
+func (r *report) write(path string) error {
+	plans, err := readPlans()
+	if err != nil {
+		return err
+	}
+	var table, notes, every strings.Builder
+	noted := map[string]bool{}
+	for _, p := range plans {
+		ran, ok := r.Plans[p.String()]
+		if !ok {
+			continue
+		}
+		fmt.Fprintf(&table, "| %s |", p)
+		for _, outcome := range outcomes {
+			fmt.Fprintf(&table, " %d |", count(ran.Results, outcome))
+		}
+		fmt.Fprintf(&table, " %s, %s |\n", ran.Date, ran.Against)
+		var items []string
+		for _, result := range ran.Results {
+			items = append(items, result.Module+" "+strings.ToLower(result.Outcome))
+			note := "- `" + result.Module + "`, " + strings.ToLower(result.Outcome) + ": " + strings.Join(result.Reasons, "; ") + "\n"
+			if result.Outcome == "PASSED" || result.Outcome == "REVIEW" || noted[note] {
 				continue
 			}
-			reasons[text] = true
-			b.WriteString(text)
+			noted[note] = true
+			notes.WriteString(note)
 		}
+		fmt.Fprintf(&every, "\n**%s**: %s\n", p, strings.Join(items, ", "))
 	}
-	b.WriteString("\n## Every result\n")
-	for _, f := range done {
-		fmt.Fprintf(&b, "\n**%s**: ", f.plan)
-		var items []string
-		for _, r := range f.results {
-			items = append(items, r.module+" "+strings.ToLower(r.outcome))
-		}
-		b.WriteString(strings.Join(items, ", ") + "\n")
-	}
-	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+	page := "# Conformance of the relying party\n\nWritten by `go run ./test/conformance/rp`: package `client` against the OpenID Foundation's conformance suite. " +
+		"This is our own run, not a certification. Modules with a frame in the browser end as `review` at best, because a person has to look at them.\n\n" +
+		"| plan | passed | review | warned | failed | skipped | ran |\n| --- | ---: | ---: | ---: | ---: | ---: | --- |\n" + table.String() +
+		"\n## Warned, failed or skipped\n\n" + notes.String() + "\n## Every result\n" + every.String()
+	if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
 		return fmt.Errorf("write the results: %w", err)
 	}
 	return nil
