@@ -28,7 +28,7 @@ type MetadataDocumentPolicy struct {
 	// name, or "*" for any. A port other than 443 is taken only where it is named, as in
 	// "app.example.com:8443". Empty: no documents are taken.
 	AllowedHosts []string
-	// Scope is the most that such a client may ask for; nil: the standard scopes.
+	// Scope bounds what such a client may request; nil means the standard scopes.
 	Scope oauth.Scope
 	// RedirectSchemes are as those of RegistrationPolicy.
 	RedirectSchemes []string

@@ -11,26 +11,25 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// What is limited for each party. Parties are told apart by address, and at one address by
-// client or by who is signed in, so that a stranger behind the same address uses up nothing
-// of theirs.
+// Limits for each party. A party is an address, or at one address a client or a signed-in user,
+// so that a stranger behind the same address cannot use up their limit.
 var (
-	// failedClientAuthentications slows down guesses, and bounds what they write into the
-	// log. Right credentials are never refused.
+	// failedClientAuthentications slows down guessing, and bounds what it writes into the log.
+	// Valid credentials are never refused.
 	failedClientAuthentications = ratelimit.PerMinute(60)
-	// newInteractions bounds what strangers have the store keep: requests that wait for a
-	// person, device codes, authorization challenges, and fetches of request objects.
+	// newInteractions bounds what is stored for strangers: requests that wait for a user, device
+	// codes and authorization challenges. It also bounds fetches of request objects.
 	newInteractions = ratelimit.PerMinute(600)
-	// wrongUserCodes is for one address, or one person who is signed in; wrongUserCodesInAll
-	// for all of them together. With 10,000 codes waiting, a thousand guesses a minute for
-	// ten minutes hit one of them in 1 of 250 times. Whoever does that has then given a
-	// stranger's device access to their own account (RFC 8628, section 5.1).
+	// wrongUserCodes is for one address or one signed-in user, wrongUserCodesInAll for all
+	// together. With 10,000 codes waiting, a thousand guesses a minute for ten minutes find one
+	// with a chance of 1 in 250. The attacker has then given a stranger's device access to the
+	// attacker's own account (RFC 8628, section 5.1).
 	wrongUserCodes      = ratelimit.Limit{Burst: 30, Every: time.Minute}
 	wrongUserCodesInAll = ratelimit.PerMinute(1000)
 )
 
-// limits are the limits of the engine. User codes can be guessed, so that their failures are
-// counted over all nodes. Client secrets of this server's making have 256 bits.
+// limits are the limits of the engine. User codes can be guessed, so failures are counted over
+// all nodes. Client secrets that this server generates have 256 bits.
 type limits struct {
 	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes *ratelimit.Limiter
 }
@@ -62,9 +61,8 @@ func (l *limits) close() {
 
 func (c *call) network() string { return ratelimit.Network(c.s.remoteAddr(c.r)) }
 
-// party is who a client's requests from this address are counted for: the client at the
-// address, if the operator knows the client, and otherwise the address, because strangers
-// can have any number of clients.
+// party is what a client's requests are counted for: the client at this address if the operator
+// declared the client, otherwise the address, because strangers can have any number of clients.
 func (c *call) party(cl *client) ratelimit.Key {
 	if cl == nil || cl.Registration != nil {
 		return ratelimit.NewKey(c.network())
@@ -72,7 +70,7 @@ func (c *call) party(cl *client) ratelimit.Key {
 	return ratelimit.NewKey(c.network(), cl.ID)
 }
 
-// takeInteraction counts something that is kept for a stranger, or refuses by rule r.
+// takeInteraction counts something that is stored for a stranger, or refuses it by rule r.
 func (c *call) takeInteraction(cl *client, r *rule) error {
 	if wait := c.s.limits.interactions.Take(c.now, c.party(cl)); wait > 0 {
 		return c.tooMany(r, wait, c.s.remoteAddr(c.r).String())
@@ -80,7 +78,7 @@ func (c *call) takeInteraction(cl *client, r *rule) error {
 	return nil
 }
 
-// tooMany refuses by a rule, until the time to wait is over.
+// tooMany refuses a request by a rule, with the time to wait in Retry-After.
 func (c *call) tooMany(r *rule, wait time.Duration, detail string) error {
 	c.w.Header().Set("Retry-After", strconv.Itoa(int(wholeSeconds(wait)/time.Second)))
 	err := c.refuse(r, detail)

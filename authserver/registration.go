@@ -27,43 +27,43 @@ type RegistrationMode string
 // The modes. "" is RegistrationOff.
 const (
 	RegistrationOff RegistrationMode = "off"
-	// RegistrationInitialAccessToken asks for a token that an operator made (RFC 7591,
+	// RegistrationInitialAccessToken requires a token that an operator issued (RFC 7591,
 	// section 3).
 	RegistrationInitialAccessToken RegistrationMode = "initial_access_token"
-	// RegistrationOpen lets anybody register.
+	// RegistrationOpen lets anyone register.
 	RegistrationOpen RegistrationMode = "open"
 )
 
 // RegistrationPolicy says whether clients may register themselves, and as what.
 type RegistrationPolicy struct {
 	Mode RegistrationMode
-	// Scope is the most that such a client may ask for; nil: the standard scopes.
+	// Scope bounds what such a client may request; nil means the standard scopes.
 	Scope oauth.Scope
 	// RedirectSchemes are private-use schemes without a dot that redirect URIs of such clients
 	// may have, whatever their application_type is: "cursor", for instance.
 	RedirectSchemes []string
-	// AnyAllowedScope lets a client that nobody vouches for ask for all of Scope later,
-	// whatever it registered. Some register with what they need first, and ask for more when
-	// an API says that it takes more (RFC 6750, section 3.1).
+	// AnyAllowedScope lets a client that nobody vouches for request all of Scope later, whatever
+	// it registered. Some clients register with what they need first, and request more when an
+	// API requires it (RFC 6750, section 3.1).
 	AnyAllowedScope bool
-	// UnusedLifetime is how long a client stays that nobody signs in to; zero: 24 hours.
+	// UnusedLifetime is how long a client is kept that nobody signs in to; zero means 24 hours.
 	UnusedLifetime time.Duration
 	// MaxClients is how many there may be at once; zero: 100,000. Beyond that, new ones replace
 	// the oldest ones that were never used.
 	MaxClients int
-	// PerMinute is how often one address, or the holder of one initial access token, may try to
-	// register or change a registration in a minute; zero: 20.
+	// PerMinute is how often one address, or one initial access token, may try to register or
+	// change a registration in a minute; zero means 20.
 	PerMinute int
-	// SoftwareStatements are whose statements count; RequireSoftwareStatement refuses
-	// clients without one.
+	// SoftwareStatements are the issuers whose statements are accepted. RequireSoftwareStatement
+	// refuses clients without one.
 	SoftwareStatements       []SoftwareStatementIssuer
 	RequireSoftwareStatement bool
 	// InsecureNoCodeChallenge and InsecureAssertionAudience are those settings of each
 	// client that registers.
 	InsecureNoCodeChallenge   bool
 	InsecureAssertionAudience bool
-	// InsecureErrorRedirects sends a browser with an error, or after a logout, to a client that
-	// nobody vouches for and that the person never allowed anything. Without it they see a page.
+	// InsecureErrorRedirects redirects the browser after an error or logout also to a client that
+	// nobody vouches for and that the user never allowed anything. Without it the user sees a page.
 	InsecureErrorRedirects bool
 }
 
@@ -176,8 +176,8 @@ func (c *call) register() error {
 	return c.writeClient(http.StatusCreated, client, token)
 }
 
-// mayRegister bounds the pace, and holds the mode. What fails counts too: it may have cost a
-// fetch. An initial access token has a pace of its own, wherever it is used.
+// mayRegister checks the limits and the mode. Failures are counted too, because they may have
+// cost a fetch. An initial access token has its own limit, wherever it is used.
 func (c *call) mayRegister() (*InitialAccessToken, error) {
 	initial, err := c.initialAccess()
 	party := ratelimit.NewKey(c.network())
@@ -197,9 +197,8 @@ func (c *call) pace(party ratelimit.Key) error {
 	return nil
 }
 
-// fillClient makes the record that a request asks for, or says why it cannot be had. What
-// the policy does not allow is left out of it, and the answer shows that (RFC 7591, section
-// 2).
+// fillClient fills the record with the requested metadata, or returns what is wrong with it. What
+// the policy does not allow is left out, which the response shows (RFC 7591, section 2).
 func (c *call) fillClient(client *record.Client, request *registrationRequest) error {
 	catalogue, err := c.catalogue()
 	if err != nil {
@@ -207,8 +206,8 @@ func (c *call) fillClient(client *record.Client, request *registrationRequest) e
 	}
 	r := client.Registration
 	r.Localized, r.SoftwareStatement = request.localized, request.SoftwareStatement
-	// In a replacement, who vouched for the client still does; a statement speaks of what it
-	// came with.
+	// In a replacement, an initial access token still vouches for the client. A statement
+	// vouches only for the request that it is sent with.
 	r.Vouched = request.stated || r.Initial
 	m := request.ClientMetadata
 	client.ClientMetadata = m
@@ -231,8 +230,8 @@ func (c *call) fillClient(client *record.Client, request *registrationRequest) e
 	return c.refuseMetadata(problems...)
 }
 
-// limitRegistered brings the metadata of a client that describes itself to what a policy
-// allows, with their defaults.
+// limitRegistered limits the metadata of a client that registers itself to what a policy allows,
+// and fills in the defaults.
 func (s *Server) limitRegistered(client *record.Client, policy RegistrationPolicy) []ClientProblem {
 	m := &client.ClientMetadata
 	problems := policy.limit(m, client.Registration.Vouched)
@@ -245,16 +244,16 @@ func (s *Server) limitRegistered(client *record.Client, policy RegistrationPolic
 	return problems
 }
 
-// registrable leaves out the redirect URIs that cannot be registered, which the response
-// shows (RFC 7591, section 3.2.1). A client may name the URIs of all of its applications, and
-// one of those may have a scheme that is refused here; the others shall work.
+// registrable leaves out the redirect URIs that cannot be registered, which the response shows
+// (RFC 7591, section 3.2.1). A client may send the URIs of all of its applications. If the scheme
+// of one is refused, the others must still work.
 func registrable(c *record.Client, uris []string) []string {
 	return slices.DeleteFunc(slices.Clone(uris), func(uri string) bool {
 		return oauth.CheckRedirectURI(uri, c.ApplicationType, c.RedirectSchemes...) != nil
 	})
 }
 
-// registeredProblems lists why a client that describes itself cannot be had.
+// registeredProblems returns what is wrong with a client that registers itself.
 func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue) []ClientProblem {
 	m := &client.ClientMetadata
 	problems := append(CheckClient(*client), unsupported(m, s.describe(catalogue))...)
@@ -268,8 +267,8 @@ func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue)
 	return problems
 }
 
-// refuseMetadata tells the developer of one problem, of a redirect URI if there is one, and
-// the operator of all.
+// refuseMetadata reports one problem to the developer, preferably with a redirect URI, and all of
+// them to the operator.
 func (c *call) refuseMetadata(problems ...ClientProblem) error {
 	broken, first := &ruleClientMetadata, problems[0]
 	var all []string
@@ -283,7 +282,7 @@ func (c *call) refuseMetadata(problems ...ClientProblem) error {
 	return err
 }
 
-// allowedScope is the most that a client may ask for.
+// allowedScope returns the most that a client may request.
 func (p RegistrationPolicy) allowedScope() oauth.Scope {
 	if p.Scope != nil {
 		return p.Scope
@@ -295,15 +294,15 @@ func (p RegistrationPolicy) allowedScope() oauth.Scope {
 	return scope
 }
 
-// limit leaves out what registration does not give: scopes beyond the policy's, grant
-// types that are unknown or an operator's to give, and those that no response type needs.
+// limit leaves out what registration does not allow: scopes beyond the policy, and grant types
+// that are unknown, that only an operator allows, or that no response type needs.
 func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (problems []ClientProblem) {
 	if asked, err := oauth.ParseScope(m.Scope); err == nil {
 		allowed := p.allowedScope()
 		if asked == nil {
 			asked = allowed
 		}
-		// No scope at all would mean any to those who read the record.
+		// A record without a scope would allow all scopes.
 		if m.Scope = asked.Intersect(allowed).String(); m.Scope == "" {
 			problems = append(problems, ClientProblem{"scope", "none of these is allowed for clients that register themselves"})
 		}
@@ -322,7 +321,7 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (proble
 		}
 	}
 	for _, name := range []string{oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials} {
-		// A stranger's own tokens would open APIs that ask for no scope.
+		// A stranger's own tokens would be accepted by APIs that require no scope.
 		if m.HasGrantType(name) && (name != oauth.GrantTypeClientCredentials || vouched) {
 			grants = append(grants, name)
 		}
@@ -331,7 +330,7 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (proble
 	return problems
 }
 
-// needsSecret reports whether anything that the client registers for is done with a secret.
+// needsSecret reports whether anything that the client registers for needs a secret.
 func needsSecret(m *oauth.ClientMetadata) bool {
 	if strings.HasPrefix(m.TokenEndpointAuthMethod, "client_secret_") {
 		return true
@@ -375,7 +374,7 @@ func (c *call) writeClient(status int, client *record.Client, token string) erro
 	return writeJSON(c.w, status, members)
 }
 
-// useClient notes, once, that a client which registered itself was used, and stays.
+// useClient records, once, that a client that registered itself was used, so that it is kept.
 func (c *call) useClient() error {
 	r := c.client.Registration
 	if r == nil || r.UnusedUntil.IsZero() || c.client.usedBefore.Load() {
@@ -390,7 +389,7 @@ func (c *call) useClient() error {
 		}
 		return nil
 	})
-	if errors.Is(err, storage.ErrNotFound) { // it came a moment too late
+	if errors.Is(err, storage.ErrNotFound) { // it has just been removed
 		c.s.forget()
 		if c.endpoint.page {
 			return c.refuse(&ruleClientKnown, "client_id: "+c.client.ID)

@@ -188,8 +188,8 @@ func unsupported(m *oauth.ClientMetadata, server *oauth.ServerMetadata) (problem
 	return problems
 }
 
-// SoftwareStatementIssuer is somebody whose software statements count (RFC 7591, section
-// 2.3), with their public keys: JWKS, or JWKSURI, from which they are fetched.
+// SoftwareStatementIssuer is an issuer whose software statements are accepted (RFC 7591, section
+// 2.3), with its public keys: JWKS, or JWKSURI, from which they are fetched.
 type SoftwareStatementIssuer struct {
 	Issuer  string          `json:"issuer"`
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
@@ -211,8 +211,8 @@ var (
 	}
 )
 
-// applySoftwareStatement puts what a software statement says in the place of what the
-// client says (RFC 7591, section 2.3).
+// applySoftwareStatement replaces the client's metadata with that of its software statement (RFC
+// 7591, section 2.3).
 func (c *call) applySoftwareStatement(request *registrationRequest) error {
 	statement := request.SoftwareStatement
 	if statement == "" {

@@ -27,40 +27,40 @@ const (
 
 const defaultAssertionLifetime = time.Hour
 
-// TrustedIssuer is somebody else whose JWTs count here, for what Uses says and no more.
+// TrustedIssuer is an external issuer whose JWTs or SAML assertions are accepted for its Uses.
 type TrustedIssuer struct {
 	Issuer string `json:"issuer"`
-	// JWKS are its public keys, or JWKSURI says where they are; with neither, its metadata
-	// does (OpenID Connect Discovery, section 4).
+	// JWKS has its public keys, or JWKSURI is their URL. Without both, the keys are those that
+	// its metadata names (OpenID Connect Discovery, section 4).
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
-	// SAMLCertificates are the certificates that it signs SAML assertions with, in PEM. Their
-	// Issuer is then its entity ID.
+	// SAMLCertificates are the PEM certificates that it signs SAML assertions with. Issuer is
+	// then its entity ID.
 	SAMLCertificates string `json:"saml_certificates,omitempty"`
-	// SigningAlgs are the algorithms that it signs with; left out: all that are safe.
+	// SigningAlgs are the algorithms that it may sign with; without it, all supported ones.
 	SigningAlgs []string `json:"signing_algs,omitempty"`
-	// Uses are what its JWTs are good for.
+	// Uses are the purposes for which its JWTs or assertions are accepted.
 	Uses []string `json:"uses"`
-	// Audience is what aud must be; left out: the issuer identifier of this server, or its
+	// Audience is the required aud; without it, the issuer identifier of this server or its
 	// token endpoint (RFC 7523, section 3).
 	Audience string `json:"audience,omitempty"`
-	// MaxLifetime bounds how long its JWTs may still be good for; left out: an hour.
+	// MaxLifetime bounds how far the expiry may be ahead; without it, an hour.
 	MaxLifetime record.Duration `json:"max_lifetime,omitzero"`
-	// Clients are the client_ids of those that may present assertions for people.
+	// Clients are the client_ids of the clients that may present assertions about users.
 	Clients []string `json:"clients,omitempty"`
-	// Scopes are the most that such an assertion gives.
+	// Scopes bound the scope of tokens for such an assertion.
 	Scopes []string `json:"scopes,omitempty"`
-	// Subjects says who is meant by a sub: the identifier by which that person signs in here.
+	// Subjects maps a sub to the identifier by which the user signs in at this server.
 	Subjects map[string]string `json:"subjects,omitempty"`
-	// SubjectByEmail finds those who are not among Subjects by the claim email. The issuer
-	// then is trusted with every address: no other than the person's own may be in it. Here
-	// the address must be verified.
+	// SubjectByEmail finds users who are not in Subjects by the claim email. The issuer is then
+	// trusted to put only the user's own address into it. At this server, the address must be
+	// verified.
 	SubjectByEmail bool `json:"subject_by_email,omitempty"`
-	// Claims must be in the JWT with these values. An array there must contain the value.
+	// Claims are required in the JWT with these values. An array must contain the value.
 	Claims map[string]any `json:"claims,omitempty"`
 }
 
-// Check reports why an issuer cannot be trusted like this.
+// Check returns what is wrong with the settings.
 func (t *TrustedIssuer) Check() error {
 	uses := []string{UseJWTBearer, UseIdentityAssertion, UseSAMLBearer, UseTokenExchange, UseClientAuthentication}
 	samlBearer := t.serves(UseSAMLBearer)
@@ -114,7 +114,7 @@ func (t *TrustedIssuer) Check() error {
 
 func (t *TrustedIssuer) serves(use string) bool { return slices.Contains(t.Uses, use) }
 
-// longest is how long an assertion may still be good for.
+// longest bounds how far the expiry of an assertion may be ahead.
 func (t *TrustedIssuer) longest() time.Duration {
 	if t.MaxLifetime != 0 {
 		return time.Duration(t.MaxLifetime)
@@ -122,7 +122,7 @@ func (t *TrustedIssuer) longest() time.Duration {
 	return defaultAssertionLifetime
 }
 
-// trustedIssuer is one with its keys.
+// trustedIssuer is a TrustedIssuer with its keys.
 type trustedIssuer struct {
 	*TrustedIssuer
 	keys         *client // who holds keys, fetched or not
@@ -130,7 +130,7 @@ type trustedIssuer struct {
 	certificates []*x509.Certificate // for SAML
 }
 
-// newTrustedIssuers prepares the keys of those that are trusted.
+// newTrustedIssuers returns the trusted issuers with their keys.
 func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 	trusted := map[string]*trustedIssuer{}
 	for i := range s.config.TrustedIssuers {
@@ -157,18 +157,18 @@ func (s *Server) newTrustedIssuers() (map[string]*trustedIssuer, error) {
 	return trusted, nil
 }
 
-// trusts reports whether anybody's JWTs are good for a use.
+// trusts reports whether any issuer is trusted for a use.
 func (s *Server) trusts(use string) bool {
 	return slices.ContainsFunc(s.config.TrustedIssuers, func(t TrustedIssuer) bool { return t.serves(use) })
 }
 
-// errAssertion is why the JWT of a trusted issuer does not count, for the ladder.
+// errAssertion is the reason why the JWT of a trusted issuer is refused, for the trace.
 type errAssertion string
 
 func (e errAssertion) Error() string { return string(e) }
 
-// trustedFor returns the issuer that a JWT claims, if its JWTs are good for a use here;
-// else nil. Nothing of the JWT is believed yet.
+// trustedFor returns the issuer that a JWT names if it is trusted for a use; otherwise nil. The
+// JWT is not verified.
 func (s *Server) trustedFor(token, use string) *trustedIssuer {
 	if len(s.trusted) == 0 {
 		return nil
@@ -187,14 +187,14 @@ func (s *Server) trustedFor(token, use string) *trustedIssuer {
 	return nil
 }
 
-// assertion is the JWT of a trusted issuer that was found good.
+// assertion is a verified JWT of a trusted issuer.
 type assertion struct {
 	jose.Claims
 	members oauth.Claims
-	act     *actor // who acts for the subject, as somebody of the issuer's; nil for nobody
+	act     *actor // who acts for the subject, in the issuer's terms; nil for nobody
 }
 
-// text returns a claim that is a string; "" if it is none.
+// text returns a claim that is a string; "" if it is not a string.
 func (a *assertion) text(name string) string {
 	value, _ := a.members[name].(string)
 	return value
@@ -213,9 +213,8 @@ func (a *assertion) readActor() (err error) {
 	return nil
 }
 
-// verifyTrusted checks a JWT of a trusted issuer (RFC 7523, section 3). audiences are what
-// aud may be if the issuer's own setting says nothing. The error is an errAssertion, or a
-// fault.
+// verifyTrusted verifies a JWT of a trusted issuer (RFC 7523, section 3). audiences are accepted
+// if the issuer has no Audience. The error is an errAssertion, or a fault.
 func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []string) (*assertion, error) {
 	payload, err := verifyWithClientKeys(c.r.Context(), c.now, t.keys, token, jose.Expected{Algorithms: t.algorithms, Types: types})
 	if err != nil {
@@ -232,7 +231,7 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 	switch now := c.now; {
 	case a.Issuer != t.Issuer || a.Subject == "":
 		return nil, errAssertion("its iss is not the one that the keys belong to, or sub is missing")
-	// Whoever else it is meant for could present it here.
+	// Another audience could present the JWT here.
 	case len(a.Audience) != 1 || !slices.Contains(audiences, a.Audience[0]):
 		return nil, errAssertion("its only aud must be " + strings.Join(audiences, " or "))
 	case a.Expires.IsZero() || !now.Before(a.Expires.Add(clockSkew)):
@@ -248,7 +247,7 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 	return &a, hasClaims(a.members, t.Claims)
 }
 
-// hasClaims holds that a JWT has the claims that were asked for.
+// hasClaims checks that a JWT has the required claims.
 func hasClaims(have oauth.Claims, want map[string]any) error {
 	for name, value := range want {
 		if !hasClaim(have[name], value) {
@@ -265,7 +264,7 @@ func hasClaim(have, want any) bool {
 	return sameJSON(have, want)
 }
 
-// sameJSON compares what came from JSON and from YAML.
+// sameJSON compares a value from JSON with one from YAML.
 func sameJSON(a, b any) bool {
 	left, err := json.Marshal(a)
 	if err != nil {
@@ -275,7 +274,8 @@ func sameJSON(a, b any) bool {
 	return err == nil && string(left) == string(right)
 }
 
-// userOf returns whom an assertion means here. The error is an errAssertion, or a fault.
+// userOf returns the user of this server that an assertion is about. The error is an
+// errAssertion, or a fault.
 func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 	identifier, byEmail := t.Subjects[a.Subject], false
 	if identifier == "" && t.SubjectByEmail {
@@ -287,7 +287,7 @@ func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 	if identifier == "" {
 		return "", errAssertion("its sub is not in subjects")
 	}
-	// People sign in with a username as with an e-mail address.
+	// The format email also finds a username: users sign in with either.
 	person, err := c.s.config.Users.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", errAssertion("this server has no user with the identifier that belongs to its sub or email address")
