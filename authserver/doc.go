@@ -40,6 +40,7 @@
 //	token.go                    the table of grant types, and the endpoint
 //	clientauth.go               client authentication: the table of methods, secrets
 //	clientauth_jwt.go           client authentication by a JWT, also a workload's
+//	grant_*.go                  one grant type or more in each:
 //	grant_authorizationcode.go  authorization codes, PKCE
 //	grant_refreshtoken.go       refresh tokens: rotation, reuse detection
 //	grant_clientcredentials.go  client credentials, resource indicators

@@ -1,13 +1,16 @@
 package authserver
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// doc.go is the index of this package: it names every file, with what is in it.
+// doc.go is the index of this package: it names every file with what is in it. A pattern names
+// all files that match.
 func TestTheIndexNamesEveryFile(t *testing.T) {
 	source, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -24,13 +27,16 @@ func TestTheIndexNamesEveryFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for name := range named {
+		matches := func(file string) bool { ok, _ := filepath.Match(name, file); return ok }
+		if !slices.ContainsFunc(files, matches) {
+			t.Errorf("doc.go names %s, which does not exist", name)
+		}
+	}
 	for _, file := range files {
-		if !strings.HasSuffix(file, "_test.go") && !named[file] {
+		names := func(name string) bool { ok, _ := filepath.Match(name, file); return ok }
+		if !strings.HasSuffix(file, "_test.go") && !slices.ContainsFunc(slices.Collect(maps.Keys(named)), names) {
 			t.Errorf("doc.go does not name %s", file)
 		}
-		delete(named, file)
-	}
-	for file := range named {
-		t.Errorf("doc.go names %s, which does not exist", file)
 	}
 }
