@@ -211,7 +211,7 @@ func (c *clientCheck) tokens() {
 	}
 }
 
-// begins reports whether an exchange hands out the first refresh token of an authorization.
+// begins reports whether the client gets the first refresh token of an authorization.
 func (ent *entitlement) begins() bool {
 	return ent.storeRefresh && (len(ent.spend) == 0 || ent.spend[0].Kind != ticketkind.RefreshToken)
 }

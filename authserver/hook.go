@@ -134,7 +134,7 @@ func authorizationErrors() []oauth.ErrorCode {
 	}
 }
 
-// tokenRequest is what hooks learn of an exchange.
+// tokenRequest returns what hooks are told about the tokens to issue.
 func (c *call) tokenRequest(kind string, ent *entitlement, scope oauth.Scope, audience []string, claims oauth.Claims) *TokenRequest {
 	a := &ent.authorization
 	r := &TokenRequest{

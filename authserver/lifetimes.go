@@ -103,8 +103,8 @@ func (c *call) idTokenLifetime() time.Duration {
 	return cmp.Or(time.Duration(c.client.IDTokenLifetime), c.s.lifetimes.IDToken)
 }
 
-// ends is when the authorization of an exchange ends, if that can be said: with its refresh
-// token. No token of it lasts longer.
+// ends returns when the authorization ends, if it has a refresh token: with that. No token of
+// it is valid for longer.
 func (c *call) ends(ent *entitlement) (time.Time, bool) {
 	if ent.refreshToken == "" && ent.reusedRefreshToken.Kind == "" {
 		return time.Time{}, false

@@ -343,8 +343,8 @@ func (c *call) unansweredAttempt(ticket storage.Ticket) (*unknownOutcome, error)
 	return &note, nil
 }
 
-// replaceUnanswered has an exchange take the place of the one that was not answered: it spends the note,
-// once, and what the other one stored is removed. Nobody has it.
+// replaceUnanswered replaces an attempt that got no response: the note is spent, once, and what
+// the attempt stored is removed, because no client has received it.
 func (c *call) replaceUnanswered(ent *entitlement, spent storage.Key, note *unknownOutcome) error {
 	if err := c.s.config.Store.Delete(c.r.Context(), note.Put...); err != nil {
 		return fmt.Errorf("remove what was not handed out: %w", err)
