@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -188,7 +187,11 @@ func (d *Declarations) validate(report reporter) {
 	d.validateUsers(report)
 }
 
-var clientIDForm = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
+// validClientID reports whether a client_id has 1 to 255 printable ASCII characters (RFC 6749,
+// appendix A.1), without spaces.
+func validClientID(id string) bool {
+	return id != "" && len(id) <= 255 && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
+}
 
 // first returns the index at which a name was first used, which is place if it is new.
 func first(places map[string]int, name string, place int) int {
@@ -207,7 +210,7 @@ func (d *Declarations) validateClients(report reporter) {
 		switch {
 		case c.ID == "":
 			report(path, "client_id is required")
-		case !clientIDForm.MatchString(c.ID) || strings.HasPrefix(c.ID, "https://"):
+		case !validClientID(c.ID) || strings.HasPrefix(c.ID, "https://"):
 			report(path+".client_id", "%q is not a valid client_id: use 1 to 255 printable ASCII characters without spaces, and not an https URL", c.ID)
 		case first(clients, c.ID, i) != i:
 			report(path+".client_id", "the client %q is declared twice", c.ID)
