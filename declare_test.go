@@ -133,12 +133,12 @@ func TestOP03_ANodeWithAnOlderFileUndoesNothing(t *testing.T) {
 	}
 	check("after a reload of the older file", "Ada King", "grace")
 	if !strings.Contains(logged.String(), "declarations.older") || !strings.Contains(logged.String(), "valetkey apply") {
-		t.Errorf("the log does not say so:\n%s", logged)
+		t.Errorf("the log does not report it:\n%s", logged)
 	}
 	if body := readyz(first); !strings.HasPrefix(body, "ready\n") || !strings.Contains(body, "declarations: this node's file is older") {
-		t.Errorf("/readyz says %q", body)
+		t.Errorf("/readyz returns %q", body)
 	}
-	// A file that nobody has seen is older if it was modified earlier.
+	// A file that was never applied is older if it was modified earlier.
 	third, _ := node(t, url, "users: [{username: alan}]\n", noon.Add(time.Minute))
 	check("after a file that was modified earlier", "Ada King", "grace")
 	if err := third.Close(); err != nil {
@@ -154,7 +154,7 @@ func TestOP03_ANodeWithAnOlderFileUndoesNothing(t *testing.T) {
 		t.Error("an edit does not retire what it drops")
 	}
 	if body := readyz(first); strings.Contains(body, "older") {
-		t.Errorf("/readyz still says %q", body)
+		t.Errorf("/readyz still returns %q", body)
 	}
 	d := declarations(t, two)
 	if _, err := declare.Apply(t.Context(), second.store.Store, &d, declare.Options{Source: "https://login.example.com", KeepUnnamed: true}); err != nil {
@@ -182,11 +182,11 @@ func TestOP06_OneConflictStopsOneRecord(t *testing.T) {
 		t.Errorf("the log does not name the record:\n%s", logged)
 	}
 	if body := readyz(server); !strings.HasPrefix(body, "ready\n") || !strings.Contains(body, "records that could not be declared: 1") || strings.Contains(body, "ada") {
-		t.Errorf("/readyz says %q", body)
+		t.Errorf("/readyz returns %q", body)
 	}
 	changes, err := server.Apply(t.Context(), declarations(t, strings.Replace(text, "{name: notes}", "{name: notes}, {name: more}", 1)))
 	if !errors.As(err, new(*declaration.ConflictError)) || declaration.Count(changes) != 1 {
-		t.Errorf("a reload beside a conflict: %+v (%v)", changes, err)
+		t.Errorf("a reload with a conflict: %+v (%v)", changes, err)
 	}
 	d := declarations(t, text)
 	result, err := declare.Diff(t.Context(), store, &d, declare.Options{})

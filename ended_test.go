@@ -48,8 +48,8 @@ func endedServer(t *testing.T, database string) *Server {
 	return s
 }
 
-// ask sends a form as a client and returns the members of the response.
-func ask(t *testing.T, s *Server, client, path string, form url.Values) (int, map[string]any) {
+// post sends a form as a client and returns the members of the response.
+func post(t *testing.T, s *Server, client, path string, form url.Values) (int, map[string]any) {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, "https://login.example.com"+path, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -68,7 +68,7 @@ func ask(t *testing.T, s *Server, client, path string, form url.Values) (int, ma
 func issue(t *testing.T, s *Server, form url.Values) map[string]any {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		status, tokens := ask(t, s, "app", "/token", form)
+		status, tokens := post(t, s, "app", "/token", form)
 		if status == http.StatusOK {
 			return tokens
 		}
@@ -78,12 +78,12 @@ func issue(t *testing.T, s *Server, form url.Values) map[string]any {
 	}
 }
 
-// works reports which of the tokens work, by what each endpoint says. Introspection and
+// works reports which of the tokens work, according to each endpoint. Introspection and
 // UserInfo must agree.
 func works(t *testing.T, s *Server, tokens map[string]any) map[string]bool {
 	t.Helper()
 	token := tokens["access_token"].(string)
-	_, introspected := ask(t, s, "app", "/introspect", url.Values{"token": {token}})
+	_, introspected := post(t, s, "app", "/introspect", url.Values{"token": {token}})
 	found := map[string]bool{"access token": introspected["active"] == true}
 	if aud, _ := introspected["aud"].(string); aud == "https://login.example.com" || !found["access token"] {
 		userinfo := get(s, "https://login.example.com/userinfo", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
@@ -92,7 +92,7 @@ func works(t *testing.T, s *Server, tokens map[string]any) map[string]bool {
 		}
 	}
 	if refresh, ok := tokens["refresh_token"].(string); ok {
-		_, introspected := ask(t, s, "app", "/introspect", url.Values{"token": {refresh}})
+		_, introspected := post(t, s, "app", "/introspect", url.Values{"token": {refresh}})
 		found["refresh token"] = introspected["active"] == true
 	}
 	return found
@@ -143,7 +143,7 @@ func TestAC09_DisablingAUserEndsEverythingIssuedToIt(t *testing.T) {
 		wantWorks(t, s, "disabled", before, false)
 		setDisabled(t, s, ada.ID, false)
 		wantWorks(t, s, "enabled again", before, false)
-		if status, _ := ask(t, s, "app", "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {before["ada"]["refresh_token"].(string)}}); status != http.StatusBadRequest {
+		if status, _ := post(t, s, "app", "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {before["ada"]["refresh_token"].(string)}}); status != http.StatusBadRequest {
 			t.Errorf("an old refresh token: status %d", status)
 		}
 		if _, err := s.accounts.SessionByID(t.Context(), time.Now(), session.ID); err == nil {
@@ -175,9 +175,9 @@ func TestAC10_DisablingAClientEndsEverythingIssuedToIt(t *testing.T) {
 			t.Helper()
 			for name, tokens := range all {
 				if name == "ada" {
-					continue // hers is for this server alone
+					continue // the user's token is only for this server
 				}
-				_, introspected := ask(t, s, "api", "/introspect", url.Values{"token": {tokens["access_token"].(string)}})
+				_, introspected := post(t, s, "api", "/introspect", url.Values{"token": {tokens["access_token"].(string)}})
 				if introspected["active"] != want {
 					t.Errorf("%s: the token of %s: active is %v", what, name, introspected["active"])
 				}
@@ -187,7 +187,7 @@ func TestAC10_DisablingAClientEndsEverythingIssuedToIt(t *testing.T) {
 		introspect("before", before, true)
 		disable(true)
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			if status, _ := ask(t, s, "app", "/token", url.Values{"grant_type": {"client_credentials"}}); status == http.StatusUnauthorized {
+			if status, _ := post(t, s, "app", "/token", url.Values{"grant_type": {"client_credentials"}}); status == http.StatusUnauthorized {
 				break
 			}
 			if time.Now().After(deadline) {
@@ -200,7 +200,7 @@ func TestAC10_DisablingAClientEndsEverythingIssuedToIt(t *testing.T) {
 		introspect("enabled again", before, false)
 		introspect("issued since", after, true)
 		wantWorks(t, s, "enabled again", map[string]map[string]any{"ada": before["ada"]}, false)
-		if status, _ := ask(t, s, "app", "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {before["ada"]["refresh_token"].(string)}}); status != http.StatusBadRequest {
+		if status, _ := post(t, s, "app", "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {before["ada"]["refresh_token"].(string)}}); status != http.StatusBadRequest {
 			t.Errorf("an old refresh token: status %d", status)
 		}
 	})

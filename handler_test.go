@@ -151,7 +151,7 @@ func TestLO03_NoQueryInTheLog(t *testing.T) {
 
 func TestRE36_HealthAndReadiness(t *testing.T) {
 	s, _ := newTestServer(t, nil)
-	anywhere := func(r *http.Request) { r.Host = "10.1.2.3:8080" } // a probe knows the address alone
+	anywhere := func(r *http.Request) { r.Host = "10.1.2.3:8080" } // a probe only knows the address
 	want := func(path string, status int) {
 		t.Helper()
 		w := get(s, path, anywhere)
@@ -182,7 +182,7 @@ func TestSetupURLUntilThereIsAUser(t *testing.T) {
 		t.Fatalf("SetupURL: %q, %v", link, err)
 	}
 	if w := get(s, link, nil); w.Code != 200 {
-		t.Errorf("the link answers %d", w.Code)
+		t.Errorf("the link returns %d", w.Code)
 	}
 	if _, err := s.Apply(context.Background(), configuration.Declarations{Users: []configuration.User{{Username: "ada", Password: "engine no. 1"}}}); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func (s *Server) health(w http.ResponseWriter) {
 	fmt.Fprintln(w, "ok")
 }
 
-// readyRetryAfter is when a prober asks again, in seconds.
+// readyRetryAfter is when to check again, in seconds.
 const readyRetryAfter = "5"
 
 // ready reports whether requests should be sent to this node: the database responds and the

@@ -43,14 +43,14 @@ func TestEverythingOfAUserIsRevoked(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			people := map[string]*identity.User{}
+			users := map[string]*identity.User{}
 			sessions := map[string]*identity.Session{}
 			for _, who := range []string{"ada", "bob"} {
 				user, err := s.accounts.FindAny(t.Context(), who)
 				if err != nil {
 					t.Fatal(err)
 				}
-				people[who] = user
+				users[who] = user
 				if _, sessions[who], err = s.accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil); err != nil {
 					t.Fatal(err)
 				}
@@ -59,14 +59,14 @@ func TestEverythingOfAUserIsRevoked(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			revoke(people["ada"])
-			for who, stands := range map[string]bool{"ada": false, "bob": true} {
+			revoke(users["ada"])
+			for who, valid := range map[string]bool{"ada": false, "bob": true} {
 				_, err := s.accounts.SessionByID(t.Context(), time.Now(), sessions[who].ID)
-				grants, listed := s.store.GrantsOf(t.Context(), people[who].ID)
+				grants, listed := s.store.GrantsOf(t.Context(), users[who].ID)
 				if listed != nil {
 					t.Fatal(listed)
 				}
-				if (err == nil) != stands || (len(grants) == 1) != stands {
+				if (err == nil) != valid || (len(grants) == 1) != valid {
 					t.Errorf("%s: session %v, %d grants", who, err, len(grants))
 				}
 			}

@@ -73,9 +73,9 @@ func metadataOfAll(t *testing.T) *oauth.ServerMetadata {
 			Clients: []string{"api"}, SubjectByEmail: true, Scopes: oauth.Scope{"openid"},
 		}}
 	})
-	answer := get(s, "https://login.example.com/.well-known/oauth-authorization-server", nil)
+	response := get(s, "https://login.example.com/.well-known/oauth-authorization-server", nil)
 	var metadata oauth.ServerMetadata
-	if err := json.Unmarshal(answer.Body.Bytes(), &metadata); err != nil {
+	if err := json.Unmarshal(response.Body.Bytes(), &metadata); err != nil {
 		t.Fatal(err)
 	}
 	return &metadata

@@ -119,8 +119,8 @@ func TestTheCertificateIsReloaded(t *testing.T) {
 	folder := t.TempDir()
 	files := writeCertificate(t, folder, 1)
 	f := certificateFiles{certificate: files.Certificate, key: files.Key, log: slog.New(slog.DiscardHandler)}
-	var said []string
-	f.detail = func(_ string, lines ...string) { said = lines }
+	var details []string
+	f.detail = func(_ string, lines ...string) { details = lines }
 	serial := func() int64 {
 		t.Helper()
 		f.checked = time.Time{} // as if it were long ago
@@ -151,16 +151,16 @@ func TestTheCertificateIsReloaded(t *testing.T) {
 	if serial() != 2 {
 		t.Error("a broken file removes the certificate")
 	}
-	if len(said) != 1 {
-		t.Errorf("with a broken file, the readiness details are %q", said)
+	if len(details) != 1 {
+		t.Errorf("with a broken file, the readiness details are %q", details)
 	}
 	writeCertificate(t, folder, 3)
 	touch(3 * time.Minute)
 	if serial() != 3 {
 		t.Error("after a broken file, the next certificate is not used")
 	}
-	if len(said) != 0 {
-		t.Errorf("with a good file, the readiness details are %q", said)
+	if len(details) != 0 {
+		t.Errorf("with a good file, the readiness details are %q", details)
 	}
 }
 
@@ -174,20 +174,20 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	})
 	address, end := serve(t, s)
 	s.host = address
-	answer := make(chan string, 1)
+	result := make(chan string, 1)
 	go func() {
 		response, err := http.Get("http://" + address + "/slow")
 		if err != nil {
-			answer <- err.Error()
+			result <- err.Error()
 			return
 		}
 		defer response.Body.Close()
 		body, err := io.ReadAll(response.Body)
 		if err != nil {
-			answer <- err.Error()
+			result <- err.Error()
 			return
 		}
-		answer <- string(body)
+		result <- string(body)
 	}()
 	<-started
 	ended := make(chan error, 1)
@@ -203,7 +203,7 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 		t.Errorf("during shutdown, /readyz returns %d", w.Code)
 	}
 	close(finish)
-	if got := <-answer; got != "done" {
+	if got := <-result; got != "done" {
 		t.Errorf("the request in progress gets %q", got)
 	}
 	if err := <-ended; err != nil {

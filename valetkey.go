@@ -1,6 +1,6 @@
 // Package valetkey is an OAuth 2.0 authorization server and OpenID Provider as one
-// http.Handler. New takes a Config, whose Configuration is what a configuration file can say
-// (package configuration), and returns a Server to mount in a program of your own.
+// http.Handler. New returns a Server to mount in your own program. Its Config embeds a
+// configuration.Configuration: the content of a configuration file.
 //
 //	valetkey.go    Config, New, Close
 //	wiring.go      the parts of a Server: database, accounts, pages, engine
@@ -38,8 +38,8 @@ var Version = "0.1.0-dev"
 
 // Config configures a Server. The zero value of every optional field is the secure default.
 type Config struct {
-	// Configuration is what a configuration file can say; Issuer is required. Its
-	// declarations are applied by New. Listen and TLS are for Serve.
+	// Configuration is the content of a configuration file; Issuer is required. New applies its
+	// declarations. Listen is for the caller, and TLS is for Serve.
 	configuration.Configuration
 	// FormerSource is the name that an earlier release gave to the Source; "" if none.
 	FormerSource string

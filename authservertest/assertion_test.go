@@ -16,8 +16,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Two companies: people sign in at one, whose wiki calls the other's chat for them. The
-// chat's server finds the keys by the identity provider's metadata.
+// Two companies: users sign in at one of them, whose wiki calls the chat of the other on their
+// behalf. The chat's server finds the keys through the metadata of the identity provider.
 func TestAnIDJAGLeadsFromOneServerToAnother(t *testing.T) {
 	verified := true
 	idp := authservertest.NewServer(t, authservertest.Config{

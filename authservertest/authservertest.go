@@ -1,5 +1,5 @@
-// Package authservertest starts a whole Valetkey server in somebody's tests: real
-// endpoints, pages and keys on a loopback port, with a database in memory.
+// Package authservertest starts a real Valetkey server for tests of clients and APIs: with
+// endpoints, pages and keys, on a loopback port, and with a database in memory.
 package authservertest
 
 import (
@@ -21,47 +21,47 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Config says what the server knows.
+// Config configures the server. The zero value has no clients and no users.
 type Config struct {
 	configuration.Declarations
 	Lifetimes configuration.Lifetimes
-	// Claims are computed or renamed, Hooks asked before tokens are made; GrantTypes and
-	// TokenClaims are the application's own.
+	// Claims are computed or renamed claims, and Hooks are called before a token is issued.
+	// GrantTypes and TokenClaims belong to the application under test.
 	Claims      []authserver.ClaimMapping
 	Hooks       []configuration.Hook
 	GrantTypes  []authserver.GrantType
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
-	// TokenExchange says who may exchange which tokens; without a rule nobody may.
+	// TokenExchange are the rules for token exchange; without a rule, no exchange is allowed.
 	TokenExchange []authserver.TokenExchangeRule
-	// TrustedIssuers are others whose JWTs count; without one nobody's do.
+	// TrustedIssuers are external issuers whose JWTs are accepted.
 	TrustedIssuers []authserver.TrustedIssuer
-	// FirstPartyApplications lets clients with FirstParty send passwords.
+	// FirstPartyApplications lets clients with FirstParty send users' passwords.
 	FirstPartyApplications bool
-	// Registration lets clients register themselves; the zero value: no.
+	// Registration enables dynamic client registration; it is off by default.
 	Registration configuration.Registration
-	// MetadataDocuments lets clients be known by their metadata documents; the zero value: no.
-	// CertificateAuthorities is a PEM file of those to trust in fetching the documents.
+	// MetadataDocuments enables client ID metadata documents; they are off by default.
+	// CertificateAuthorities is a PEM file of certificate authorities for fetching them.
 	MetadataDocuments      configuration.MetadataDocuments
 	CertificateAuthorities string
-	// HTTPS serves with a certificate made for the test, which Server.Certificate returns.
-	// Without it the issuer is an http URL, which some client libraries refuse.
+	// HTTPS uses a certificate that is created for the test, see Server.Certificate. Without it
+	// the issuer is an http URL, which some client libraries refuse.
 	HTTPS bool
-	// Database is another database than one in memory, by its URL.
+	// Database is the URL of a database; the default is one in memory.
 	Database string
-	// OnTrace receives the ladder of checks of every request.
+	// OnTrace receives the trace of checks of every request.
 	OnTrace func(*record.Trace)
 }
 
 // Server is a running server.
 type Server struct {
-	// Issuer is its issuer identifier, a URL on loopback.
+	// Issuer is the issuer identifier, a URL on loopback.
 	Issuer string
-	// Certificate is what clients have to trust; nil without Config.HTTPS.
+	// Certificate is the certificate that clients must trust; nil without Config.HTTPS.
 	Certificate *x509.Certificate
 	*valetkey.Server
 }
 
-// NewServer starts a server that ends with the test.
+// NewServer starts a server that is closed at the end of the test.
 func NewServer(t testing.TB, config Config) *Server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,7 +80,7 @@ func NewServer(t testing.TB, config Config) *Server {
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
 			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
 			TokenExchange: config.TokenExchange, TrustedIssuers: config.TrustedIssuers, FirstPartyApplications: config.FirstPartyApplications,
-			// The applications under test are on this machine, and told of logouts there.
+			// The applications under test are on this machine, and are notified of logouts there.
 			Outgoing: configuration.Outgoing{
 				Networks: loopback(), InsecureOutsiderNetworks: loopback(), CertificateAuthorities: config.CertificateAuthorities,
 			},
@@ -107,8 +107,8 @@ func NewServer(t testing.TB, config Config) *Server {
 	return &Server{Issuer: issuer, Certificate: httpServer.Certificate(), Server: server}
 }
 
-// Callback opens an authorization URL as a person would, signs in and consents by the
-// pages' own forms, and returns the URL at which the application receives the answer.
+// Callback opens an authorization URL, signs in and consents through the pages' forms, and
+// returns the URL with the authorization response.
 func (s *Server) Callback(t testing.TB, authorizationURL, redirectURI, username, password string) *url.URL {
 	t.Helper()
 	callback, err := person.New(username, password).Visit(authorizationURL, redirectURI)
@@ -118,7 +118,7 @@ func (s *Server) Callback(t testing.TB, authorizationURL, redirectURI, username,
 	return callback
 }
 
-// Tokens walks the whole authorization code flow of a client for a person.
+// Tokens runs the complete authorization code flow of a client for a user.
 func (s *Server) Tokens(t testing.TB, config client.Config, username, password string) *client.Tokens {
 	t.Helper()
 	config.Issuer = s.Issuer

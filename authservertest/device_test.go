@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// A television is signed in on the pages, and stays so when the browser signs out.
+// A television is authorized on the pages, and stays authorized after the browser signs out.
 func TestADeviceIsSignedInOnThePages(t *testing.T) {
 	s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
 		Clients: []configuration.Client{{ID: "tv", ClientMetadata: oauth.ClientMetadata{

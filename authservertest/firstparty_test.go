@@ -12,8 +12,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// A first-party application signs people in, is as silent about others as the sign-in page,
-// and loses what it has when the account is disabled.
+// A first-party application signs users in, reveals no more about accounts than the sign-in
+// page, and loses its tokens when the account is disabled.
 func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
 	declared := configuration.Declarations{
 		Clients: []configuration.Client{{ID: "app", ClientMetadata: oauth.ClientMetadata{
@@ -45,7 +45,7 @@ func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
 	}
 	tokens, err := c.SignIn(t.Context(), challenge, "ada", "engine no. 1")
 	if err != nil || tokens.Identity == nil || tokens.RefreshToken == "" {
-		t.Fatalf("the right password: %v", err)
+		t.Fatalf("the correct password: %v", err)
 	}
 	if _, err := c.UserInfo(t.Context(), tokens); err != nil {
 		t.Error(err)
@@ -54,7 +54,7 @@ func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
 		_, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "guess")
 		refusal, ok := errors.AsType[*client.Error](err)
 		if !ok || i > 20 {
-			t.Fatalf("guessing has no end: %v", err)
+			t.Fatalf("guesses are not limited: %v", err)
 		}
 		if refusal.Code != oauth.TemporarilyUnavailable {
 			continue
@@ -63,7 +63,7 @@ func TestLG01_LG04_FirstPartyApplication(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 		if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine no. 1"); !errors.Is(err, &client.Error{Code: oauth.TemporarilyUnavailable}) {
-			t.Errorf("the right password was looked at: %v", err)
+			t.Errorf("the correct password was checked: %v", err)
 		}
 		break
 	}

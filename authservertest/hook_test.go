@@ -20,8 +20,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// What an operator configures, what an embedder brings and what a service says stand in one
-// token, the first before the last.
+// One token has the claims that the operator configures, that the embedder adds and that a hook
+// returns, in this order of precedence.
 func TestClaimsOfExpressionFunctionAndHook(t *testing.T) {
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

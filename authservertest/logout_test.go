@@ -18,8 +18,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// The operator locks somebody out: the application in which they are signed in is told, and
-// forgets them. It is the relying party of this repository, as the guide has it.
+// The operator disables a user: the application in which the user is signed in is notified, and
+// ends its session. It is a relying party as in the guide.
 func TestSE10_ALockedOutPersonIsSignedOutOfTheApplication(t *testing.T) {
 	for name, database := range map[string]func(testing.TB) string{
 		"SQLite":     func(testing.TB) string { return "" },
@@ -41,9 +41,9 @@ func loggedOut(t *testing.T, database string) {
 		}
 		party.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if session := client.SessionFrom(r.Context()); session != nil {
-				fmt.Fprint(w, "somebody")
+				fmt.Fprint(w, "signed in")
 			} else {
-				fmt.Fprint(w, "nobody")
+				fmt.Fprint(w, "signed out")
 			}
 		})).ServeHTTP(w, r)
 	}))
@@ -87,7 +87,7 @@ func loggedOut(t *testing.T, database string) {
 	begin, _ := get(app.URL + "/auth/sign-in")
 	callback := s.Callback(t, begin.Header.Get("Location"), app.URL+"/auth/callback", "ada", "engine no. 1")
 	get(callback.String())
-	if _, who := get(app.URL); who != "somebody" {
+	if _, who := get(app.URL); who != "signed in" {
 		t.Fatalf("after the sign-in: %s", who)
 	}
 	declarations.Users[0].Disabled = true
@@ -97,11 +97,11 @@ func loggedOut(t *testing.T, database string) {
 	tries := time.NewTicker(10 * time.Millisecond)
 	defer tries.Stop()
 	for began := time.Now(); ; <-tries.C {
-		if _, who := get(app.URL); who == "nobody" {
+		if _, who := get(app.URL); who == "signed out" {
 			break
 		}
 		if time.Since(began) > 20*time.Second {
-			t.Fatal("the application was not told")
+			t.Fatal("the application was not notified")
 		}
 	}
 }

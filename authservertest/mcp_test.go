@@ -16,9 +16,9 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Clients of the Model Context Protocol register whenever they meet a server, without a
-// scope, with a localhost redirect URI that has no port, and look for
-// registration_client_uri. A thousand of them stand in nobody's way.
+// Clients of the Model Context Protocol register with every new server, without a scope, with a
+// localhost redirect URI that has no port, and expect registration_client_uri. A thousand of
+// them do not slow anything down.
 func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 	const resource = "https://mcp.example.com/mcp"
 	declared := configuration.Declarations{
@@ -53,7 +53,7 @@ func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Contains(c.Metadata().TokenEndpointAuthMethodsSupported, oauth.AuthMethodNone) {
-		t.Error("clients that look for none find it not, and choose no metadata document")
+		t.Error("the metadata does not offer the method none, so clients do not use a metadata document")
 	}
 	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
 	if err != nil {
@@ -68,11 +68,10 @@ func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if port := callback.Port(); port != "53682" || callback.Hostname() != "localhost" {
-		t.Errorf("the answer goes to %s", (&url.URL{Scheme: callback.Scheme, Host: callback.Host}).String())
+		t.Errorf("the response goes to %s", (&url.URL{Scheme: callback.Scheme, Host: callback.Host}).String())
 	}
 
-	// What an operator looks at has the declared clients alone, and what a person looks at
-	// those that they allowed something.
+	// The operator sees only declared clients, and the user those that have access.
 	changes, err := s.Apply(t.Context(), declared)
 	if err != nil || len(changes) != 0 {
 		t.Errorf("the operator sees %v, %v", changes, err)
@@ -91,6 +90,6 @@ func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 	defer response.Body.Close()
 	page, err := io.ReadAll(response.Body)
 	if seen := strings.Count(string(page), "<strong><bdi>An MCP Client"); err != nil || seen != 1 {
-		t.Errorf("the person sees it %d times (%v) in %s", seen, err, page)
+		t.Errorf("the user sees it %d times (%v) in %s", seen, err, page)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// The password grant is as silent and as slow with guesses as the sign-in page.
+// The password grant reveals no more about accounts than the sign-in page, and limits guesses in
+// the same way.
 func TestLG01_LG04_PasswordGrant(t *testing.T) {
 	const secret = "0123456789abcdef0123456789abcdef"
 	s := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
@@ -43,7 +44,7 @@ func TestLG01_LG04_PasswordGrant(t *testing.T) {
 		return response, regexp.MustCompile(`ref [0-9A-Z-]+`).ReplaceAllString(string(body), "ref")
 	}
 	if response, body := try("ada", "engine no. 1"); response.StatusCode != http.StatusOK {
-		t.Fatalf("the right password: %s", body)
+		t.Fatalf("the correct password: %s", body)
 	}
 	_, wrong := try("ada", "engine no. 2")
 	for _, who := range []string{"grace", "nobody"} {
@@ -58,10 +59,10 @@ func TestLG01_LG04_PasswordGrant(t *testing.T) {
 				t.Error("429 without Retry-After")
 			}
 			if response, _ := try("ada", "engine no. 1"); response.StatusCode != http.StatusTooManyRequests {
-				t.Errorf("the right password was looked at: %s", response.Status)
+				t.Errorf("the correct password was checked: %s", response.Status)
 			}
 			return
 		}
 	}
-	t.Error("guessing has no end")
+	t.Error("guesses are not limited")
 }

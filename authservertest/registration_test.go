@@ -13,8 +13,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// An application makes itself known, signs somebody in, changes what is registered, and
-// leaves.
+// An application registers itself, signs a user in, changes its registration, and deletes it.
 func TestAnApplicationRegistersItself(t *testing.T) {
 	const callback = "http://127.0.0.1:9/callback"
 	ctx := t.Context()
@@ -40,7 +39,7 @@ func TestAnApplicationRegistersItself(t *testing.T) {
 		t.Error("there is no refresh token, or no ID token")
 	}
 
-	// What was kept as JSON is as good as the original.
+	// The registration can be stored as JSON and used again.
 	kept, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
@@ -59,13 +58,13 @@ func TestAnApplicationRegistersItself(t *testing.T) {
 		t.Errorf("registered is %+v", r.ClientMetadata)
 	}
 	if err := r.Update(ctx, oauth.ClientMetadata{RedirectURIs: []string{"http://elsewhere.example.com"}}); !errors.Is(err, &client.Error{Code: oauth.InvalidRedirectURI}) {
-		t.Errorf("a redirect URI that may not be: %v", err)
+		t.Errorf("an invalid redirect URI: %v", err)
 	}
 	if err := r.Delete(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Read(ctx); !errors.Is(err, &client.Error{Code: oauth.InvalidToken}) {
-		t.Errorf("after its end: %v", err)
+		t.Errorf("after it was deleted: %v", err)
 	}
 }
 

@@ -23,8 +23,8 @@ const (
 	stockAPI       = "https://stock.example.com"
 )
 
-// newExchange is a server where the orders API calls the stock API for people: orders may,
-// and courier could, were there no more to it than the rule.
+// newExchange starts a server where the orders API calls the stock API on behalf of users. The
+// rule allows orders and courier, but courier lacks what else is required.
 func newExchange(t *testing.T, tokenClaims func(context.Context, authserver.TokenRequest) (oauth.Claims, error)) *authservertest.Server {
 	service := func(id string) configuration.Client {
 		return configuration.Client{ID: id, Secret: exchangeSecret, ClientMetadata: oauth.ClientMetadata{
@@ -60,7 +60,7 @@ func discover(t *testing.T, s *authservertest.Server, config client.Config) *cli
 	return c
 }
 
-// delegated exchanges a token with the client's own as the actor's.
+// delegated exchanges a token with the client's own token as actor_token.
 func delegated(t *testing.T, c *client.Client, subject string) (*client.ExchangedToken, error) {
 	t.Helper()
 	own, err := c.ClientCredentials(t.Context())
@@ -121,7 +121,7 @@ func TestTX07_MayActNamesWhoMay(t *testing.T) {
 	}
 	_, err := delegated(t, discover(t, s, client.Config{ClientID: "courier", Scopes: []string{"buy"}, Resources: []string{ordersAPI}}), tokens.AccessToken)
 	if refusal, ok := errors.AsType[*client.Error](err); !ok || refusal.Code != oauth.InvalidRequest || !strings.Contains(refusal.Description, "names another party") {
-		t.Errorf("somebody else: %v", err)
+		t.Errorf("another client: %v", err)
 	}
 }
 

@@ -1,7 +1,6 @@
-// Package configuration says what a Valetkey server can be configured with: the settings and
-// declarations of a configuration file, the environment variables, and the checks that
-// report every problem with its line. A program that embeds the server fills in the same
-// types.
+// Package configuration defines, reads and checks the configuration of a Valetkey server: the
+// settings and declarations of a configuration file, and environment variables. Errors report
+// every problem with its line. A program that embeds the server uses the same types.
 //
 //	configuration.go  Configuration and its settings
 //	members.go        the members that a declaration names; the input for a store

@@ -120,7 +120,7 @@ func TestRE35_EveryMisspelledKeyGetsASuggestion(t *testing.T) {
 		if dot := strings.LastIndex(member, "."); dot >= 0 {
 			path, key = member[:dot], member[dot+1:]
 		}
-		for _, misspelt := range []string{key + "z", key[:1] + "z" + key[1:]} {
+		for _, misspelled := range []string{key + "z", key[:1] + "z" + key[1:]} {
 			// The enclosing objects, each on its own line.
 			var file strings.Builder
 			indent := ""
@@ -133,12 +133,12 @@ func TestRE35_EveryMisspelledKeyGetsASuggestion(t *testing.T) {
 					indent += "  "
 				}
 			}
-			fmt.Fprintf(&file, "%s%s: x\n", indent, misspelt)
+			fmt.Fprintf(&file, "%s%s: x\n", indent, misspelled)
 			where := ""
 			if path != "" {
 				where = " in " + strings.ReplaceAll(path, "[]", "[0]")
 			}
-			want := fmt.Sprintf("v.yaml:%d: unknown key %q%s; did you mean %q?", strings.Count(file.String(), "\n"), misspelt, where, key)
+			want := fmt.Sprintf("v.yaml:%d: unknown key %q%s; did you mean %q?", strings.Count(file.String(), "\n"), misspelled, where, key)
 			if _, err := parse("v.yaml", []byte(file.String()), true); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("the error is\n%v\nwithout\n%s", err, want)
 			}

@@ -43,10 +43,10 @@ type reloader struct {
 	log     *slog.Logger
 	watch   fileWatch
 
-	applied configuration.Declarations // those in force
-	newline bool                       // the text in force ended with a newline
-	text    []byte                     // of the last attempt
-	said    string                     // the last error, which is not logged twice
+	applied   configuration.Declarations // those in force
+	newline   bool                       // the text in force ended with a newline
+	text      []byte                     // of the last attempt
+	lastError string                     // not logged twice
 }
 
 // reload applies the configuration file again at SIGHUP and when it has changed, until ctx is
@@ -71,20 +71,20 @@ func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan
 func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	asked := false // by SIGHUP
+	forced := false // by SIGHUP
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			asked = true
+			forced = true
 			r.watch.handled = nil
 		case <-look.C:
 		}
 		due, changing := r.watch.look(time.Now())
 		if due {
-			if r.attempt(ctx, asked) {
-				asked = false
+			if r.attempt(ctx, forced) {
+				forced = false
 			}
 		} else if changing > settlePatience {
 			r.failed(ctx, refusal{"the file keeps changing; the previous configuration stays in force", errUnsettled})
@@ -94,13 +94,13 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 
 // attempt reads the file and applies it, unless it is refused. It returns false if the files
 // must settle first.
-func (r *reloader) attempt(ctx context.Context, asked bool) bool {
+func (r *reloader) attempt(ctx context.Context, forced bool) bool {
 	text, err := readStable(r.watch.paths[0], r.watch.seen[0])
 	if errors.Is(err, errUnsettled) {
 		return false // look finds it changed
 	}
 	if !bytes.Equal(text, r.text) {
-		r.text, r.said = text, "" // log the same error again for another text
+		r.text, r.lastError = text, "" // log the same error again for another text
 	}
 	if err != nil {
 		// A directory that is inaccessible for a moment does not change the stamp.
@@ -108,7 +108,7 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 		r.failed(ctx, refusal{"the file cannot be read; the previous configuration stays in force", err})
 		return true
 	}
-	config, err := r.accept(text, asked)
+	config, err := r.accept(text, forced)
 	// Files with secrets must settle too, before their content is applied.
 	if paths := watched(r.command.Config, config); !slices.Equal(paths, r.watch.paths) && (err == nil || len(paths) > 1) {
 		r.watch.done(paths, time.Time{})
@@ -128,7 +128,7 @@ func (r *reloader) attempt(ctx context.Context, asked bool) bool {
 		return true
 	}
 	r.watch.done(r.watch.paths, time.Time{})
-	r.applied, r.newline, r.said = config.Declarations, endsLine(text), ""
+	r.applied, r.newline, r.lastError = config.Declarations, endsLine(text), ""
 	r.server.SetReadinessDetail(configurationTopic)
 	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", declaration.Count(changes))
 	return true
@@ -148,10 +148,10 @@ func (r *reloader) failed(ctx context.Context, err error) {
 	if errors.As(err, &reason) {
 		detail = reason.detail
 	}
-	if ctx.Err() != nil || r.said == err.Error() {
+	if ctx.Err() != nil || r.lastError == err.Error() {
 		return
 	}
-	r.said = err.Error()
+	r.lastError = err.Error()
 	r.server.SetReadinessDetail(configurationTopic, detail)
 	r.log.ErrorContext(ctx, "configuration file not applied; the previous configuration stays in force", "file", r.command.Config, "error", err)
 }
@@ -186,9 +186,9 @@ func readFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// accept reports whether a text may be applied. asked means that the operator sent SIGHUP, which
+// accept reports whether a text may be applied. forced means that the operator sent SIGHUP, which
 // confirms a file that looks incomplete.
-func (r *reloader) accept(text []byte, asked bool) (configuration.Configuration, error) {
+func (r *reloader) accept(text []byte, forced bool) (configuration.Configuration, error) {
 	config, err := configuration.Parse(r.command.Config, text)
 	if errors.Is(err, configuration.ErrEmpty) {
 		return config, refusal{"the file is empty; the previous configuration stays in force", err}
@@ -205,7 +205,7 @@ func (r *reloader) accept(text []byte, asked bool) (configuration.Configuration,
 			fmt.Errorf("%s: changing this needs a restart", strings.Join(names, ", ")),
 		}
 	}
-	if err := r.complete(text, &config.Declarations); err != nil && !asked {
+	if err := r.complete(text, &config.Declarations); err != nil && !forced {
 		return config, refusal{"the file looks incomplete; the previous configuration stays in force",
 			fmt.Errorf("%w; if it is complete, send SIGHUP", err)}
 	}

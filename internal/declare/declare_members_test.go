@@ -180,10 +180,10 @@ func TestOP05_ADeclarationNeverMatchesASignedUpAccount(t *testing.T) {
 			d := declarations(t, "users: [{username: Admin, administrator: true}]\n")
 			_, err := apply(t, store, &d, "file")
 			if !errors.As(err, new(*declaration.ConflictError)) || !strings.Contains(err.Error(), "adopt: true") {
-				t.Errorf("a declaration of a stranger's account: %v", err)
+				t.Errorf("a declaration of another user's account: %v", err)
 			}
 			if user := storedUser(t, store, "admin"); user.Administrator {
-				t.Fatal("the stranger is an administrator")
+				t.Fatal("the other user is an administrator")
 			}
 			mustApply(t, store, "file", "users: [{username: Admin, administrator: true, adopt: true}]\n")
 			user := storedUser(t, store, "admin")
@@ -191,11 +191,11 @@ func TestOP05_ADeclarationNeverMatchesASignedUpAccount(t *testing.T) {
 				t.Errorf("the adopted user is %+v", user)
 			}
 			if _, err := accounts.Session(t.Context(), time.Now(), secret); err == nil {
-				t.Error("the stranger is still signed in")
+				t.Error("the other user is still signed in")
 			}
 			attempt := identity.Attempt{Identifier: "admin", Password: "a stranger's password", Remote: netip.MustParseAddr("192.0.2.1")}
 			if _, err := accounts.Authenticate(t.Context(), time.Now(), attempt); !errors.Is(err, identity.ErrWrongCredentials) {
-				t.Errorf("the stranger's password: %v", err)
+				t.Errorf("the other user's password: %v", err)
 			}
 			if _, err := accounts.SignUp(t.Context(), time.Now(), netip.MustParseAddr("192.0.2.1"), "admin", "", "another password"); !errors.Is(err, identity.ErrIdentifierTaken) {
 				t.Errorf("signing up with a declared name: %v", err)

@@ -120,7 +120,7 @@ func TestDiffShowsWhatApplyChangesWithoutSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, applied); diff != "" {
-		t.Errorf("apply did something else than diff said:\n%s", diff)
+		t.Errorf("apply differs from diff:\n%s", diff)
 	}
 	stored, err := store.Declared(t.Context())
 	if err != nil {
@@ -175,7 +175,7 @@ func TestADeclaredPasswordDoesNotReplaceANewerOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if user = apply(0); !identity.VerifyPassword(user.PasswordHash, "chosen by herself") {
-		t.Error("the same declaration took the person's own password away")
+		t.Error("the same declaration replaced the user's own password")
 	}
 	d.Users[0].Password = "engine no. 2"
 	if user = apply(1); !identity.VerifyPassword(user.PasswordHash, "engine no. 2") {
@@ -222,7 +222,7 @@ func TestReferencesMayBeStored(t *testing.T) {
 	}
 	more.Clients[0].Scope = "nots"
 	if _, err := apply(t, store, &more, ""); err == nil || !strings.Contains(err.Error(), `the scope "nots" is not declared`) {
-		t.Errorf("a scope that nobody declared: %v", err)
+		t.Errorf("an undeclared scope: %v", err)
 	}
 }
 

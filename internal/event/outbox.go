@@ -12,7 +12,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// A command changes the database in a process of its own, whose log nobody collects. It leaves
+// A command changes the database in its own process, whose log is not collected. It leaves
 // its events in the outbox of the database, and a server on the database logs them.
 
 // outboxPrefix starts the IDs of messages that are events, outboxOwner is their owner.

@@ -17,7 +17,7 @@ func TestPageIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(have), string(want)); diff != "" {
-		t.Errorf("%s is stale; go run ./internal/specs writes it (-have +want):\n%s", page, diff)
+		t.Errorf("%s is out of date; go run ./internal/specs writes it (-have +want):\n%s", page, diff)
 	}
 }
 

@@ -73,7 +73,7 @@ func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
 	if after := users(); after != before {
 		t.Errorf("the users were\n%s\nand are\n%s", before, after)
 	}
-	if text := log.String(); strings.Count(text, "the old one stays") < 3 || strings.Contains(text, "panic") {
+	if text := log.String(); strings.Count(text, "the previous configuration stays in force") < 3 || strings.Contains(text, "panic") {
 		t.Errorf("the log says\n%s", text)
 	}
 	s.dying.Store(false)
