@@ -150,7 +150,7 @@ func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time)
 	// RFC 9207, section 2.4.
 	if issuer, given := answer["iss"]; given {
 		if issuer[0] != c.metadata.Issuer {
-			return fmt.Errorf("%w: its iss is %q", ErrMixUp, tame(issuer[0], 200))
+			return fmt.Errorf("%w: its iss is %q", ErrMixUp, sanitize(issuer[0], 200))
 		}
 	} else if c.metadata.AuthorizationResponseIssParameterSupported {
 		return fmt.Errorf("%w: iss is missing, although the provider always sends it", ErrMixUp)

@@ -45,13 +45,13 @@ func (c *Client) OtherClaims(ctx context.Context, claims json.RawMessage, truste
 	found := map[string]json.RawMessage{}
 	var failures []error
 	for _, name := range slices.Sorted(maps.Keys(members.Sources)) {
-		stated, err := c.stated(ctx, members.Sources[name], trusted)
+		sourceClaims, err := c.sourceClaims(ctx, members.Sources[name], trusted)
 		if err != nil {
-			failures = append(failures, fmt.Errorf("claim source %q: %w", tame(name, 64), err))
+			failures = append(failures, fmt.Errorf("claim source %q: %w", sanitize(name, 64), err))
 			continue
 		}
 		for claim, source := range members.Names {
-			if value, ok := stated[claim]; ok && source == name {
+			if value, ok := sourceClaims[claim]; ok && source == name {
 				found[claim] = value
 			}
 		}
@@ -59,8 +59,8 @@ func (c *Client) OtherClaims(ctx context.Context, claims json.RawMessage, truste
 	return found, errors.Join(failures...)
 }
 
-// stated returns the verified claims of a source.
-func (c *Client) stated(ctx context.Context, source claimSource, trusted []*Client) (map[string]json.RawMessage, error) {
+// sourceClaims returns the verified claims of a source.
+func (c *Client) sourceClaims(ctx context.Context, source claimSource, trusted []*Client) (map[string]json.RawMessage, error) {
 	token := source.JWT
 	if token == "" {
 		var err error
@@ -91,15 +91,15 @@ func (c *Client) stated(ctx context.Context, source claimSource, trusted []*Clie
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
-	var stated map[string]json.RawMessage
-	verified, err := jose.ParseClaims(payload, &stated)
+	var sourceClaims map[string]json.RawMessage
+	verified, err := jose.ParseClaims(payload, &sourceClaims)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
 	if !verified.Expires.IsZero() && !time.Now().Before(verified.Expires.Add(leeway)) {
 		return nil, fmt.Errorf("%w: it has expired", ErrResponse)
 	}
-	return stated, nil
+	return sourceClaims, nil
 }
 
 // fetchClaims fetches distributed claims from their endpoint. It uses only the access token

@@ -150,7 +150,7 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 			return nil, errors.New("client: RedirectURI must be an absolute URI without a fragment (RFC 6749, section 3.1.2)")
 		}
 	}
-	c := &Client{config: config, metadata: metadata, http: guarded(config.HTTPClient)}
+	c := &Client{config: config, metadata: metadata, http: restricted(config.HTTPClient)}
 	c.keys.url = metadata.JWKSURI
 	if err := c.chooseAuthMethod(); err != nil {
 		return nil, err

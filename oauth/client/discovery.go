@@ -30,7 +30,7 @@ func discoverMetadata(ctx context.Context, config Config) (metadata oauth.Server
 	if err != nil {
 		return metadata, err
 	}
-	h := guarded(config.HTTPClient)
+	h := restricted(config.HTTPClient)
 	for _, location := range locations {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 		if err != nil {
@@ -90,7 +90,7 @@ func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
 		return err
 	}
 	if m.Issuer != issuer {
-		return fmt.Errorf("%w: its issuer is %q, but %q is configured", ErrMetadata, tame(m.Issuer, 200), issuer)
+		return fmt.Errorf("%w: its issuer is %q, but %q is configured", ErrMetadata, sanitize(m.Issuer, 200), issuer)
 	}
 	plainAllowed := strings.HasPrefix(issuer, "http:")
 	endpoints := m.Endpoints()

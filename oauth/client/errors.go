@@ -84,13 +84,13 @@ func (e *SignInError) Unwrap() error { return e.Err }
 // logs and on pages.
 func newError(code, description, uri string) *Error {
 	return &Error{
-		Code:        oauth.ErrorCode(tame(code, 64)),
-		Description: tame(description, 500),
-		URI:         tame(uri, 500),
+		Code:        oauth.ErrorCode(sanitize(code, 64)),
+		Description: sanitize(description, 500),
+		URI:         sanitize(uri, 500),
 	}
 }
 
-func tame(s string, limit int) string {
+func sanitize(s string, limit int) string {
 	if len(s) > limit {
 		s = s[:limit]
 	}

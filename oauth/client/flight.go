@@ -21,7 +21,7 @@ type call[T any] struct {
 	err   error
 }
 
-func (f *flight[T]) underWay() bool {
+func (f *flight[T]) running() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.current != nil

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// guarded returns a copy of given that follows no redirects, keeps no cookies and has a
+// restricted returns a copy of given that follows no redirects, keeps no cookies and has a
 // timeout. A redirect from the token endpoint would send the client's secret or a code to
 // another URL (RFC 9700, section 4.12).
-func guarded(given *http.Client) *http.Client {
+func restricted(given *http.Client) *http.Client {
 	var c http.Client
 	if given != nil {
 		c = *given

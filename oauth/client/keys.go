@@ -39,7 +39,7 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 	if age > keysStale {
 		set = nil
 	}
-	if set == nil || age > keysMaxAge && k.cooled() {
+	if set == nil || age > keysMaxAge && k.mayFetch() {
 		fetched, err := c.fetchKeys(ctx)
 		if err != nil && set == nil {
 			return nil, jose.Header{}, err
@@ -49,7 +49,7 @@ func (c *Client) verify(ctx context.Context, token string, want jose.Expected) (
 		}
 	}
 	payload, header, err := jose.Verify(token, set, want)
-	if !otherKeysMayVerify(err, header, want) || !k.cooled() {
+	if !otherKeysMayVerify(err, header, want) || !k.mayFetch() {
 		return payload, header, err
 	}
 	fetched, fetchErr := c.fetchKeys(ctx)
@@ -65,8 +65,8 @@ func otherKeysMayVerify(err error, header jose.Header, want jose.Expected) bool 
 		errors.Is(err, jose.ErrAlgorithm) && slices.Contains(want.Algorithms, header.Algorithm)
 }
 
-// cooled reports whether the set may be fetched again.
-func (k *keyCache) cooled() bool {
+// mayFetch reports whether the set may be fetched again.
+func (k *keyCache) mayFetch() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return time.Until(k.paid) <= (keysBurst-1)*keysCooldown

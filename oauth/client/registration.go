@@ -160,7 +160,7 @@ func (r *Registration) send(ctx context.Context, method, endpoint, token string,
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	return send(guarded(r.HTTPClient), req, maxAnswerBytes)
+	return send(restricted(r.HTTPClient), req, maxAnswerBytes)
 }
 
 // keep sets r from a response. Members that a later response omits stay unchanged (OpenID

@@ -70,12 +70,12 @@ func sessionState(answer url.Values) string {
 
 // silently makes a sign-in check, without a page, whether the user is still signed in at the
 // provider.
-func (p *RelyingParty) silently(r *http.Request, options *AuthorizationOptions, begun *attempt) error {
+func (p *RelyingParty) silently(r *http.Request, options *AuthorizationOptions, started *attempt) error {
 	options.Prompt = []string{"none"}
-	begun.Silent, begun.Own = true, p.fromOwnPage(r)
+	started.Silent, started.Own = true, p.fromOwnPage(r)
 	s, err := p.session(r)
 	if s != nil {
-		options.IDTokenHint, begun.Subject = s.Tokens.IDToken, s.Subject
+		options.IDTokenHint, started.Subject = s.Tokens.IDToken, s.Subject
 	}
 	return err
 }
@@ -93,9 +93,9 @@ func (p *RelyingParty) fromOwnPage(r *http.Request) bool {
 // signedOut reports whether the response to a silent sign-in shows that the user has signed
 // out at the provider: it is a refusal, or it is for another user. A failure of the provider
 // shows nothing.
-func signedOut(begun *attempt, tokens *Tokens, err error) bool {
+func signedOut(started *attempt, tokens *Tokens, err error) bool {
 	if err == nil {
-		return begun.Subject != "" && tokens.Identity != nil && tokens.Identity.Subject != begun.Subject
+		return started.Subject != "" && tokens.Identity != nil && tokens.Identity.Subject != started.Subject
 	}
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Status == 0 && e.Code != oauth.ServerError && e.Code != oauth.TemporarilyUnavailable
@@ -104,13 +104,13 @@ func signedOut(begun *attempt, tokens *Tokens, err error) bool {
 // endSilently ends the session after a silent sign-in that found no user, or another user. If
 // the request came from another site, the session does not end: any site can send such a
 // request so that the provider does not recognize the browser, and could sign users out.
-func (p *RelyingParty) endSilently(w http.ResponseWriter, r *http.Request, begun *attempt) error {
-	if begun.Own {
-		if err := p.endSessions(r.Context(), begun.Session, p.sessionID(r)); err != nil {
+func (p *RelyingParty) endSilently(w http.ResponseWriter, r *http.Request, started *attempt) error {
+	if started.Own {
+		if err := p.endSessions(r.Context(), started.Session, p.sessionID(r)); err != nil {
 			return err
 		}
 		p.setCookie(w, p.cookieName("session"), "", -1, false)
 	}
-	seeOther(w, localPath(begun.ReturnTo, p.home))
+	seeOther(w, localPath(started.ReturnTo, p.home))
 	return nil
 }

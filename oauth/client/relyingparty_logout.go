@@ -79,7 +79,7 @@ func (p *RelyingParty) backChannelLogout(w http.ResponseWriter, r *http.Request)
 		return nil
 	}
 	p.logger.WarnContext(r.Context(), "back-channel logout failed", "error", err)
-	body, err := json.Marshal(map[string]string{"error": string(oauth.InvalidRequest), "error_description": tame(err.Error(), 200)})
+	body, err := json.Marshal(map[string]string{"error": string(oauth.InvalidRequest), "error_description": sanitize(err.Error(), 200)})
 	if err != nil {
 		return fmt.Errorf("client: write an error: %w", err)
 	}
@@ -104,7 +104,7 @@ func (p *RelyingParty) backChannel(r *http.Request) error {
 		return fmt.Errorf("%w: it was used before", ErrLogoutToken)
 	}
 	if err := p.sessions.DeleteSignedOut(r.Context(), logout.Issuer, logout.Subject, logout.SessionID); err != nil {
-		p.unuse(logout)
+		p.allowAgain(logout)
 		return errors.New("client: ending the sessions failed")
 	}
 	return nil
@@ -132,8 +132,8 @@ func (p *RelyingParty) useOnce(logout *LogoutToken, now time.Time) bool {
 	return true
 }
 
-// unuse allows the provider to try again with the same token.
-func (p *RelyingParty) unuse(logout *LogoutToken) {
+// allowAgain allows the provider to try again with the same token.
+func (p *RelyingParty) allowAgain(logout *LogoutToken) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.used, logout.ID)

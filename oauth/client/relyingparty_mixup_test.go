@@ -45,13 +45,13 @@ func twoParties(t *testing.T, prefixes ...string) (one, two *webApp) {
 	mux := http.NewServeMux()
 	mux.Handle("/one/", one.party)
 	mux.Handle("/two/", two.party)
-	mux.Handle("/one-home", one.party.Load(http.HandlerFunc(whoIsThere)))
-	mux.Handle("/two-home", two.party.Load(http.HandlerFunc(whoIsThere)))
+	mux.Handle("/one-home", one.party.Load(http.HandlerFunc(showUser)))
+	mux.Handle("/two-home", two.party.Load(http.HandlerFunc(showUser)))
 	one.handler, two.handler = mux, mux
 	return one, two
 }
 
-func whoIsThere(w http.ResponseWriter, r *http.Request) {
+func showUser(w http.ResponseWriter, r *http.Request) {
 	if s := client.SessionFrom(r.Context()); s != nil {
 		w.Write([]byte(s.Issuer + " " + s.Subject))
 	}

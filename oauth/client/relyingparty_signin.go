@@ -30,8 +30,8 @@ type attempt struct {
 }
 
 // pack removes values from an attempt that are in the configuration; unpack restores them.
-func (p *RelyingParty) pack(begun attempt) attempt {
-	t := *begun.Transaction
+func (p *RelyingParty) pack(started attempt) attempt {
+	t := *started.Transaction
 	if t.RedirectURI == p.client.config.RedirectURI {
 		t.RedirectURI = ""
 	}
@@ -41,12 +41,12 @@ func (p *RelyingParty) pack(begun attempt) attempt {
 	if slices.Equal(t.Scope, p.client.config.Scopes) {
 		t.Scope = nil
 	}
-	begun.Transaction = &t
-	return begun
+	started.Transaction = &t
+	return started
 }
 
-func (p *RelyingParty) unpack(begun *attempt) {
-	t := begun.Transaction
+func (p *RelyingParty) unpack(started *attempt) {
+	t := started.Transaction
 	if t.RedirectURI == "" {
 		t.RedirectURI = p.client.config.RedirectURI
 	}
@@ -68,25 +68,25 @@ func (p *RelyingParty) attemptCookie(state string) string {
 }
 
 func (p *RelyingParty) signIn(w http.ResponseWriter, r *http.Request) error {
-	begun := attempt{ReturnTo: r.FormValue("return_to")}
+	started := attempt{ReturnTo: r.FormValue("return_to")}
 	options, err := p.optionsFor(r)
 	if err != nil {
-		return p.failed(begun, err)
+		return p.failed(started, err)
 	}
 	if r.FormValue("prompt") == "none" && p.hasOpenID() {
-		if err := p.silently(r, &options, &begun); err != nil {
-			return p.failed(begun, err)
+		if err := p.silently(r, &options, &started); err != nil {
+			return p.failed(started, err)
 		}
 	}
-	return p.failed(begun, p.begin(w, r, options, begun))
+	return p.failed(started, p.begin(w, r, options, started))
 }
 
 // failed wraps the error of a sign-in in a SignInError.
-func (p *RelyingParty) failed(begun attempt, err error) error {
+func (p *RelyingParty) failed(started attempt, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &SignInError{TryAgain: p.SignInPath(localPath(begun.ReturnTo, p.home)), Err: err}
+	return &SignInError{TryAgain: p.SignInPath(localPath(started.ReturnTo, p.home)), Err: err}
 }
 
 // optionsFor returns the options of the sign-in that a request starts.
@@ -111,18 +111,18 @@ func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error)
 }
 
 // begin redirects the browser to the provider.
-func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options AuthorizationOptions, begun attempt) error {
+func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options AuthorizationOptions, started attempt) error {
 	address, transaction, err := p.client.AuthorizationURL(options)
 	if err != nil {
 		return err
 	}
-	begun.Transaction, begun.ReturnTo = transaction, localPath(begun.ReturnTo, p.home)
-	begun.Session = p.sessionID(r)
+	started.Transaction, started.ReturnTo = transaction, localPath(started.ReturnTo, p.home)
+	started.Session = p.sessionID(r)
 	name := p.attemptCookie(transaction.State)
-	sealed, err := p.seal.close(name, p.pack(begun))
+	sealed, err := p.seal.close(name, p.pack(started))
 	if err == nil && cookieBytes(name, sealed) > maxSignInBytes { // better another page afterwards than no sign-in
-		begun.ReturnTo = p.home
-		sealed, err = p.seal.close(name, p.pack(begun))
+		started.ReturnTo = p.home
+		sealed, err = p.seal.close(name, p.pack(started))
 	}
 	if err != nil {
 		return err
@@ -168,27 +168,27 @@ func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
 		return p.failed(attempt{}, fmt.Errorf("%w: no sign-in is in progress in this browser, or it does not accept cookies", ErrState))
 	}
 	p.setCookie(w, name, "", -1, false)
-	var begun attempt
-	if err := p.seal.open(name, cookie.Value, &begun); err != nil || begun.Transaction == nil {
+	var started attempt
+	if err := p.seal.open(name, cookie.Value, &started); err != nil || started.Transaction == nil {
 		return p.failed(attempt{}, fmt.Errorf("%w: its cookie is not valid", ErrState))
 	}
-	p.unpack(&begun)
-	return p.failed(begun, p.finish(w, r, &begun, answer))
+	p.unpack(&started)
+	return p.failed(started, p.finish(w, r, &started, answer))
 }
 
 // finish completes a sign-in that this browser started.
-func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, begun *attempt, answer url.Values) error {
-	tokens, err := p.client.Callback(r.Context(), begun.Transaction, answer)
-	if begun.Silent && signedOut(begun, tokens, err) {
-		return p.endSilently(w, r, begun)
+func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, started *attempt, answer url.Values) error {
+	tokens, err := p.client.Callback(r.Context(), started.Transaction, answer)
+	if started.Silent && signedOut(started, tokens, err) {
+		return p.endSilently(w, r, started)
 	}
 	if err != nil {
 		return err
 	}
-	if err := p.startSession(w, r, tokens, sessionState(answer), begun.Session); err != nil {
+	if err := p.startSession(w, r, tokens, sessionState(answer), started.Session); err != nil {
 		return err
 	}
-	seeOther(w, localPath(begun.ReturnTo, p.home))
+	seeOther(w, localPath(started.ReturnTo, p.home))
 	return nil
 }
 
@@ -235,10 +235,10 @@ func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) err
 			return refuse(http.StatusBadRequest, "target_link_uri must be a page of this application")
 		}
 	}
-	begun := attempt{ReturnTo: returnTo}
+	started := attempt{ReturnTo: returnTo}
 	options, err := p.optionsFor(r)
 	if err != nil {
-		return p.failed(begun, err)
+		return p.failed(started, err)
 	}
 	if hint := r.Form.Get("login_hint"); hint != "" {
 		options.LoginHint = hint
@@ -246,7 +246,7 @@ func (p *RelyingParty) initiateLogin(w http.ResponseWriter, r *http.Request) err
 	if len(options.LoginHint) > maxLoginHint {
 		return refuse(http.StatusBadRequest, "login_hint is too long")
 	}
-	return p.failed(begun, p.begin(w, r, options, begun))
+	return p.failed(started, p.begin(w, r, options, started))
 }
 
 // seeOther redirects the browser with GET (RFC 9700, section 4.12) to exactly this URL;

@@ -239,8 +239,8 @@ func TestSealedCookiesCannotBeChanged(t *testing.T) {
 	} {
 		browser := a.browser(t)
 		address := a.begin(t, browser, "/auth/sign-in")
-		begun := browser.Jar.Cookies(app)[0]
-		browser.Jar.SetCookies(app, []*http.Cookie{{Name: begun.Name, Value: change(begun.Value), Path: "/", Secure: true}})
+		started := browser.Jar.Cookies(app)[0]
+		browser.Jar.SetCookies(app, []*http.Cookie{{Name: started.Name, Value: change(started.Value), Path: "/", Secure: true}})
 		resp, _ := appGet(t, browser, "/auth/callback?"+a.authorize(t, address).Encode())
 		if resp.StatusCode != http.StatusBadRequest || !errors.Is(a.failure, client.ErrState) || a.signedIn(t, browser) {
 			t.Errorf("%s: status %d: %v", name, resp.StatusCode, a.failure)

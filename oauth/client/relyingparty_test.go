@@ -198,14 +198,14 @@ func TestSE01_RS15_RelyingPartyCookies(t *testing.T) {
 		a := newWebApp(t, func(_ *client.Config, p *client.RelyingPartyConfig) { p.Authorization.ResponseMode = mode })
 		browser := a.browser(t)
 		resp, _ := appGet(t, browser, "/auth/sign-in")
-		begun := resp.Cookies()[0]
+		started := resp.Cookies()[0]
 		// Browsers send no Lax cookies with a form from the provider's page.
 		want := http.SameSiteLaxMode
 		if mode == "form_post" {
 			want = http.SameSiteNoneMode
 		}
-		if !strings.HasPrefix(begun.Name, "__Host-") || !strings.Contains(begun.Name, "-sign-in-") || !begun.Secure || !begun.HttpOnly || begun.Path != "/" || begun.SameSite != want || begun.MaxAge != 1800 {
-			t.Errorf("%q: cookie of a sign-in: %v", mode, begun)
+		if !strings.HasPrefix(started.Name, "__Host-") || !strings.Contains(started.Name, "-sign-in-") || !started.Secure || !started.HttpOnly || started.Path != "/" || started.SameSite != want || started.MaxAge != 1800 {
+			t.Errorf("%q: cookie of a sign-in: %v", mode, started)
 		}
 		if resp.Header.Get("Cache-Control") != "no-store" {
 			t.Error("a sign-in can be cached")
@@ -215,7 +215,7 @@ func TestSE01_RS15_RelyingPartyCookies(t *testing.T) {
 		for _, cookie := range resp.Cookies() {
 			if strings.HasPrefix(cookie.Name, "__Host-") && strings.HasSuffix(cookie.Name, "-session") {
 				session = cookie
-			} else if cookie.Name != begun.Name || cookie.MaxAge >= 0 {
+			} else if cookie.Name != started.Name || cookie.MaxAge >= 0 {
 				t.Errorf("%q: the callback sets %v", mode, cookie)
 			}
 		}

@@ -255,7 +255,7 @@ func (h *sources) drop(id string) {
 
 // busy reports whether tokens are being renewed or are not stored yet.
 func (s *Source) busy() bool {
-	if s.flight.underWay() {
+	if s.flight.running() {
 		return true
 	}
 	s.mu.Lock()

@@ -74,7 +74,7 @@ func (s *Source) held(now time.Time) (*Tokens, error) {
 		return s.tokens, nil
 	case s.failure == nil || !errors.Is(s.failure, ErrSignInAgain) && !now.Before(s.retryAt):
 		return nil, nil
-	case s.tokens.goodAt(now):
+	case s.tokens.validAt(now):
 		return s.tokens, nil
 	}
 	return nil, s.failure
@@ -121,13 +121,13 @@ func (s *Source) failed(err error, now time.Time) (*Tokens, error) {
 		pause = max(pause, e.RetryAfter)
 	}
 	s.failure, s.failures, s.retryAt = err, s.failures+1, now.Add(pause)
-	if s.tokens.goodAt(now) {
+	if s.tokens.validAt(now) {
 		return s.tokens, nil
 	}
 	return nil, err
 }
 
-func (t *Tokens) goodAt(now time.Time) bool {
+func (t *Tokens) validAt(now time.Time) bool {
 	return t != nil && t.AccessToken != "" && (t.Expiry.IsZero() || now.Before(t.Expiry))
 }
 

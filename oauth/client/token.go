@@ -153,7 +153,7 @@ func parseError(got *answer) error {
 
 // describe returns the kind of a response, because its content may be secret.
 func describe(got *answer) string {
-	kind := tame(got.header.Get("Content-Type"), 60)
+	kind := sanitize(got.header.Get("Content-Type"), 60)
 	if kind == "" {
 		kind = "content without a Content-Type"
 	}

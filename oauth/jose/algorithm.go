@@ -74,14 +74,14 @@ func (a Algorithm) fits(key crypto.PublicKey) bool {
 			a == ES384 && k.Curve == elliptic.P384() ||
 			a == ES512 && k.Curve == elliptic.P521()
 	case *rsa.PublicKey:
-		return a.rsa() && soundRSA(k)
+		return a.rsa() && validRSA(k)
 	case ed25519.PublicKey:
 		return (a == EdDSA || a == Ed25519) && len(k) == ed25519.PublicKeySize
 	}
 	return false
 }
 
-func soundRSA(k *rsa.PublicKey) bool {
+func validRSA(k *rsa.PublicKey) bool {
 	bits := k.N.BitLen()
 	return bits >= minRSABits && bits <= maxRSABits && k.N.Bit(0) == 1 && k.E > 1 && k.E <= math.MaxInt32 && k.E&1 == 1
 }

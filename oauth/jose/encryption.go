@@ -50,7 +50,7 @@ func SecretEncryptionAlgorithms() []Algorithm {
 func (a Algorithm) encryptsTo(key crypto.PublicKey) bool {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		return (a == RSAOAEP || a == RSAOAEP256) && soundRSA(k)
+		return (a == RSAOAEP || a == RSAOAEP256) && validRSA(k)
 	case *ecdsa.PublicKey:
 		curves := []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}
 		return a.agrees() && slices.Contains(curves, k.Curve)

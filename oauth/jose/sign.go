@@ -98,7 +98,7 @@ func (s *Signer) SignContext(ctx context.Context, typ string, payload []byte) (s
 		return "", err
 	}
 	encoding := base64.RawURLEncoding
-	b := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(s.signatureRoom()))
+	b := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(s.maxSignature()))
 	b = append(b, header...)
 	b = encoding.AppendEncode(b, payload)
 	signature, err := s.signature(ctx, b)
@@ -127,7 +127,7 @@ func (s *Signer) header(typ string) ([]byte, error) {
 	return encoded, nil
 }
 
-func (s *Signer) signatureRoom() int {
+func (s *Signer) maxSignature() int {
 	if k, ok := s.public.key.(*rsa.PublicKey); ok {
 		return k.Size()
 	}
@@ -152,7 +152,7 @@ func (s *Signer) signature(ctx context.Context, input []byte) ([]byte, error) {
 	case *rsa.PrivateKey:
 		return s.key.Sign(rand.Reader, digest(s.alg, input), s.options())
 	}
-	return s.signatureElsewhere(ctx, input)
+	return s.remoteSignature(ctx, input)
 }
 
 func (s *Signer) options() crypto.SignerOpts {
@@ -162,9 +162,9 @@ func (s *Signer) options() crypto.SignerOpts {
 	return s.alg.hash()
 }
 
-// signatureElsewhere signs with a crypto.Signer of unknown type. It may be configured with
+// remoteSignature signs with a crypto.Signer of unknown type. It may be configured with
 // another key or padding than its public key says, so the signature is verified.
-func (s *Signer) signatureElsewhere(ctx context.Context, input []byte) ([]byte, error) {
+func (s *Signer) remoteSignature(ctx context.Context, input []byte) ([]byte, error) {
 	message, options := digest(s.alg, input), s.options()
 	if _, ok := s.public.key.(ed25519.PublicKey); ok {
 		message, options = input, crypto.Hash(0) // Ed25519 signs the message itself

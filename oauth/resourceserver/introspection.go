@@ -58,11 +58,11 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 // unless caching is off.
 func (s *ResourceServer) introspectOnce(ctx context.Context, hash [sha256.Size]byte, token string) ([]byte, error) {
 	if s.config.IntrospectionCache <= 0 {
-		return s.ask(ctx, token)
+		return s.requestIntrospection(ctx, token)
 	}
 	asked := s.asking.DoChan(string(hash[:]), func() (any, error) {
 		// The client of the first request may disconnect while the others still wait.
-		return caught(func() (any, error) { return s.ask(context.WithoutCancel(ctx), token) })
+		return caught(func() (any, error) { return s.requestIntrospection(context.WithoutCancel(ctx), token) })
 	})
 	select {
 	case <-ctx.Done():
@@ -75,7 +75,7 @@ func (s *ResourceServer) introspectOnce(ctx context.Context, hash [sha256.Size]b
 	}
 }
 
-func (s *ResourceServer) ask(ctx context.Context, token string) ([]byte, error) {
+func (s *ResourceServer) requestIntrospection(ctx context.Context, token string) ([]byte, error) {
 	metadata, err := s.main.documents.serverMetadata(ctx)
 	if err != nil {
 		return nil, err

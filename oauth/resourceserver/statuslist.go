@@ -105,7 +105,7 @@ func (i *trusted) checkStatusURI(uri string) error {
 func (s *ResourceServer) statusList(ctx context.Context, from *trusted, uri string, now time.Time) (*oauth.StatusList, error) {
 	known := s.statuses.get(uri)
 	if known != nil && now.Before(known.fresh) {
-		return known.believed(now)
+		return known.usable(now)
 	}
 	fetched := s.statuses.fetching.DoChan(uri, func() (any, error) {
 		if known := s.statuses.get(uri); known != nil && time.Now().Before(known.fresh) {
@@ -118,13 +118,13 @@ func (s *ResourceServer) statusList(ctx context.Context, from *trusted, uri stri
 		if result.Err != nil {
 			return nil, result.Err
 		}
-		return result.Val.(*knownStatusList).believed(now)
+		return result.Val.(*knownStatusList).usable(now)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-func (k *knownStatusList) believed(now time.Time) (*oauth.StatusList, error) {
+func (k *knownStatusList) usable(now time.Time) (*oauth.StatusList, error) {
 	if k.list != nil && now.Before(k.expires) {
 		return k.list, nil
 	}
