@@ -110,19 +110,19 @@ func TestPK10_VerifiersAreRandomAndLong(t *testing.T) {
 func TestPK10_VerifierIsErased(t *testing.T) {
 	refuse := func(w http.ResponseWriter, r *http.Request) { http.Error(w, "{}", http.StatusInternalServerError) }
 	for name, test := range map[string]struct {
-		token  http.HandlerFunc
-		answer func(url.Values)
-		kept   bool
+		token    http.HandlerFunc
+		response func(url.Values)
+		kept     bool
 	}{
 		"success":           {},
 		"failing exchange":  {token: refuse},
-		"provider's error":  {answer: func(a url.Values) { a.Del("code"); a.Set("error", "access_denied") }},
-		"mix-up":            {answer: func(a url.Values) { a.Set("iss", "https://evil.example") }},
-		"no code":           {answer: func(a url.Values) { a.Del("code") }},
-		"two codes":         {answer: func(a url.Values) { a.Add("code", "2") }},
-		"another's state":   {answer: func(a url.Values) { a.Set("state", "forged") }, kept: true},
-		"no state":          {answer: func(a url.Values) { a.Del("state") }, kept: true},
-		"state given twice": {answer: func(a url.Values) { a.Add("state", a.Get("state")) }, kept: true},
+		"provider's error":  {response: func(a url.Values) { a.Del("code"); a.Set("error", "access_denied") }},
+		"mix-up":            {response: func(a url.Values) { a.Set("iss", "https://evil.example") }},
+		"no code":           {response: func(a url.Values) { a.Del("code") }},
+		"two codes":         {response: func(a url.Values) { a.Add("code", "2") }},
+		"another's state":   {response: func(a url.Values) { a.Set("state", "forged") }, kept: true},
+		"no state":          {response: func(a url.Values) { a.Del("state") }, kept: true},
+		"state given twice": {response: func(a url.Values) { a.Add("state", a.Get("state")) }, kept: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)
@@ -134,11 +134,11 @@ func TestPK10_VerifierIsErased(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer := p.authorize(t, address)
-			if test.answer != nil {
-				test.answer(answer)
+			response := p.authorize(t, address)
+			if test.response != nil {
+				test.response(response)
 			}
-			_, err = c.Callback(t.Context(), transaction, answer)
+			_, err = c.Callback(t.Context(), transaction, response)
 			if test.kept {
 				if !errors.Is(err, client.ErrState) || transaction.CodeVerifier == "" {
 					t.Errorf("a forged response ended the sign-in: %v", err)
@@ -148,7 +148,7 @@ func TestPK10_VerifierIsErased(t *testing.T) {
 			if transaction.CodeVerifier != "" || transaction.State != "" || transaction.Nonce != "" {
 				t.Error("the verifier, state or nonce is not erased")
 			}
-			if _, err := c.Callback(t.Context(), transaction, answer); !errors.Is(err, client.ErrTransaction) {
+			if _, err := c.Callback(t.Context(), transaction, response); !errors.Is(err, client.ErrTransaction) {
 				t.Errorf("second use: got %v, want ErrTransaction", err)
 			}
 		})
@@ -171,9 +171,9 @@ func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer := p.authorize(t, address)
-			change(answer)
-			if _, err := c.Callback(t.Context(), transaction, answer); !errors.Is(err, client.ErrMixUp) {
+			response := p.authorize(t, address)
+			change(response)
+			if _, err := c.Callback(t.Context(), transaction, response); !errors.Is(err, client.ErrMixUp) {
 				t.Errorf("got %v, want ErrMixUp", err)
 			}
 			if n := p.count("/token"); n != 0 {
@@ -201,9 +201,9 @@ func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := p.authorize(t, address)
-		answer.Del("iss")
-		if _, err := c.Callback(t.Context(), transaction, answer); err != nil {
+		response := p.authorize(t, address)
+		response.Del("iss")
+		if _, err := c.Callback(t.Context(), transaction, response); err != nil {
 			t.Errorf("a provider without RFC 9207 cannot be used: %v", err)
 		}
 	})
@@ -216,11 +216,11 @@ func TestCallbackReportsTheProvidersError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := p.authorize(t, address)
-	answer.Del("code")
-	answer.Set("error", "access_denied")
-	answer.Set("error_description", "no\x1b[31m\nINFO forged line "+strings.Repeat("a", 4000))
-	_, err = c.Callback(t.Context(), transaction, answer)
+	response := p.authorize(t, address)
+	response.Del("code")
+	response.Set("error", "access_denied")
+	response.Set("error_description", "no\x1b[31m\nINFO forged line "+strings.Repeat("a", 4000))
+	_, err = c.Callback(t.Context(), transaction, response)
 	if !errors.Is(err, &client.Error{Code: oauth.AccessDenied}) {
 		t.Fatalf("got %v", err)
 	}

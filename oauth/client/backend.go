@@ -182,19 +182,19 @@ func (b *Backend) session(w http.ResponseWriter, r *http.Request) {
 		writeBackendError(w, http.StatusUnauthorized, "sign_in")
 		return
 	}
-	var answer struct {
+	var response struct {
 		Subject string                     `json:"sub"`
 		Claims  map[string]json.RawMessage `json:"claims"`
 	}
-	answer.Subject = s.Subject
-	if err := s.Decode(&answer.Claims); err != nil {
-		b.party.answerError(w, r, http.StatusBadGateway, err)
+	response.Subject = s.Subject
+	if err := s.Decode(&response.Claims); err != nil {
+		b.party.writeError(w, r, http.StatusBadGateway, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	// An error means that the browser has disconnected.
-	_ = json.NewEncoder(w).Encode(answer)
+	_ = json.NewEncoder(w).Encode(response)
 }
 
 // writeBackendError writes a JSON error of the backend for a script of the application.

@@ -28,8 +28,8 @@ import (
 //
 // Errors: *Error for an error from the provider (oauth.AccessDenied if the user denied
 // access); ErrState, ErrTransaction, ErrMixUp, ErrCallback, ErrResponse, ErrIDToken.
-func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values) (*Tokens, error) {
-	if err := c.checkCallback(t, answer, time.Now()); err != nil {
+func (c *Client) Callback(ctx context.Context, t *Transaction, response url.Values) (*Tokens, error) {
+	if err := c.checkCallback(t, response, time.Now()); err != nil {
 		return nil, err
 	}
 	used := *t
@@ -38,14 +38,14 @@ func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values
 	if !ok {
 		return nil, fmt.Errorf("%w: the transaction has no valid response type", ErrTransaction)
 	}
-	if asked.Code && answer.Get("code") == "" {
+	if asked.Code && response.Get("code") == "" {
 		return nil, fmt.Errorf("%w: it has neither a code nor an error", ErrCallback)
 	}
-	front, err := c.frontChannelTokens(ctx, asked, &used, answer)
+	front, err := c.frontChannelTokens(ctx, asked, &used, response)
 	if err != nil || !asked.Code {
 		return front, err
 	}
-	return c.redeemCode(ctx, &used, answer.Get("code"), front.Identity)
+	return c.redeemCode(ctx, &used, response.Get("code"), front.Identity)
 }
 
 // frontChannelTokens returns the tokens of the authorization response. They came through the
@@ -53,33 +53,33 @@ func (c *Client) Callback(ctx context.Context, t *Transaction, answer url.Values
 // with at_hash and c_hash (OpenID Connect Core, sections 3.2.2.8 to 3.2.2.11 and 3.3.2.8 to
 // 3.3.2.11). Without an ID token, as with "code token", the access token is ignored: the token
 // endpoint returns an equivalent one directly.
-func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseType, t *Transaction, answer url.Values) (*Tokens, error) {
+func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseType, t *Transaction, response url.Values) (*Tokens, error) {
 	tokens := &Tokens{Issued: time.Now().Round(0), Scope: t.Scope}
 	if !asked.IDToken {
 		return tokens, nil
 	}
-	if tokens.IDToken = answer.Get("id_token"); tokens.IDToken == "" {
+	if tokens.IDToken = response.Get("id_token"); tokens.IDToken == "" {
 		return nil, fmt.Errorf("%w: it has neither an ID token nor an error", ErrCallback)
 	}
 	if asked.Token {
-		tokens.AccessToken, tokens.TokenType = answer.Get("access_token"), oauth.TokenTypeBearer
-		if !printable(tokens.AccessToken) || !strings.EqualFold(answer.Get("token_type"), oauth.TokenTypeBearer) {
+		tokens.AccessToken, tokens.TokenType = response.Get("access_token"), oauth.TokenTypeBearer
+		if !printable(tokens.AccessToken) || !strings.EqualFold(response.Get("token_type"), oauth.TokenTypeBearer) {
 			return nil, fmt.Errorf("%w: access_token is missing or malformed, or token_type is not Bearer", ErrCallback)
 		}
-		lifetime, err := parseLifetime(json.RawMessage(answer.Get("expires_in")))
+		lifetime, err := parseLifetime(json.RawMessage(response.Get("expires_in")))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCallback, err)
 		}
 		if lifetime > 0 {
 			tokens.Expiry = tokens.Issued.Add(lifetime)
 		}
-		if answer.Has("scope") {
-			tokens.Scope = strings.Fields(answer.Get("scope"))
+		if response.Has("scope") {
+			tokens.Scope = strings.Fields(response.Get("scope"))
 		}
 	}
 	want := expectedIDToken{nonce: t.Nonce, maxAge: t.MaxAge, accessTokenHash: asked.Token}
 	if asked.Code {
-		want.code, want.codeHash = answer.Get("code"), true
+		want.code, want.codeHash = response.Get("code"), true
 	}
 	var err error
 	tokens.Identity, err = c.checkIDToken(ctx, tokens, want)
@@ -124,11 +124,11 @@ func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, fr
 
 // checkCallback checks that a response belongs to t. The order matters: first the sign-in,
 // then the provider, and only then the content.
-func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time) (err error) {
+func (c *Client) checkCallback(t *Transaction, response url.Values, now time.Time) (err error) {
 	if t.State == "" {
 		return fmt.Errorf("%w: the transaction was used before", ErrTransaction)
 	}
-	if len(answer["state"]) != 1 || subtle.ConstantTimeCompare([]byte(t.State), []byte(answer.Get("state"))) != 1 {
+	if len(response["state"]) != 1 || subtle.ConstantTimeCompare([]byte(t.State), []byte(response.Get("state"))) != 1 {
 		return ErrState
 	}
 	defer func() {
@@ -137,7 +137,7 @@ func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time)
 		}
 	}()
 	for _, name := range [...]string{"iss", "code", "error", "id_token", "access_token", "token_type", "expires_in", "scope"} {
-		if len(answer[name]) > 1 {
+		if len(response[name]) > 1 {
 			return fmt.Errorf("%w: duplicate parameter %s", ErrCallback, name)
 		}
 	}
@@ -148,15 +148,15 @@ func (c *Client) checkCallback(t *Transaction, answer url.Values, now time.Time)
 		return fmt.Errorf("%w: the sign-in was started with another provider", ErrMixUp)
 	}
 	// RFC 9207, section 2.4.
-	if issuer, given := answer["iss"]; given {
+	if issuer, given := response["iss"]; given {
 		if issuer[0] != c.metadata.Issuer {
 			return fmt.Errorf("%w: its iss is %q", ErrMixUp, sanitize(issuer[0], 200))
 		}
 	} else if c.metadata.AuthorizationResponseIssParameterSupported {
 		return fmt.Errorf("%w: iss is missing, although the provider always sends it", ErrMixUp)
 	}
-	if answer.Has("error") {
-		return newError(answer.Get("error"), answer.Get("error_description"), answer.Get("error_uri"))
+	if response.Has("error") {
+		return newError(response.Get("error"), response.Get("error_description"), response.Get("error_uri"))
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ func (c *Client) fetchClaims(ctx context.Context, source claimSource) (string, e
 		}
 		req.Header.Set("Authorization", "Bearer "+source.AccessToken)
 	}
-	got, err := c.send(req, maxAnswerBytes)
+	got, err := c.send(req, maxResponseBytes)
 	if err != nil {
 		return "", err
 	}

@@ -22,8 +22,8 @@ const (
 	// keysTimeout is the timeout for fetching a key set. A user's sign-in waits for it.
 	keysTimeout = 5 * time.Second
 
-	maxAnswerBytes = 1 << 20
-	maxKeysBytes   = 512 << 10
+	maxResponseBytes = 1 << 20
+	maxKeysBytes     = 512 << 10
 
 	// leeway is the tolerated difference between the clocks of client and provider.
 	leeway = time.Minute

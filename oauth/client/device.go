@@ -88,7 +88,7 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 		case <-wait.C:
 		}
 		tokens, err := c.PollDevice(ctx, d)
-		refusal, answered := errors.AsType[*Error](err)
+		refusal, responded := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
 			return tokens, nil
@@ -96,16 +96,16 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 			return nil, fmt.Errorf("wait for the user: %w", &Error{Code: oauth.ExpiredToken, Description: "the device code has expired"})
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("wait for the user: %w", ctx.Err())
-		case answered && refusal.Code == oauth.AuthorizationPending:
-		case answered && refusal.Code == oauth.SlowDown:
+		case responded && refusal.Code == oauth.AuthorizationPending:
+		case responded && refusal.Code == oauth.SlowDown:
 			interval = min(interval+5*time.Second, maxPollInterval)
-		case answered && refusal.Status < 500 && refusal.Code != oauth.TemporarilyUnavailable:
+		case responded && refusal.Status < 500 && refusal.Code != oauth.TemporarilyUnavailable:
 			return nil, fmt.Errorf("wait for the user: %w", err)
 		case errors.Is(err, ErrIDToken):
 			return nil, err
 		default:
 			interval = min(2*interval, maxPollInterval)
-			if answered { // it may have sent Retry-After
+			if responded { // it may have sent Retry-After
 				pause = min(refusal.RetryAfter, time.Until(d.Expires))
 			}
 		}

@@ -16,7 +16,7 @@ import (
 
 // device returns a provider whose token endpoint responds to the polls with the given codes in
 // turn. "" returns tokens, and "broken" is a response of a proxy.
-func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *[]time.Duration) {
+func device(t *testing.T, responses ...oauth.ErrorCode) (c *client.Client, polls *[]time.Duration) {
 	p := newProvider(t)
 	began := time.Now()
 	polls = &[]time.Duration{}
@@ -28,17 +28,17 @@ func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *
 	}
 	p.handlers["/token"] = func(w http.ResponseWriter, _ *http.Request) {
 		*polls = append(*polls, time.Since(began))
-		answer := answers[min(len(*polls), len(answers))-1]
-		switch answer {
+		response := responses[min(len(*polls), len(responses))-1]
+		switch response {
 		case "":
 			writeJSON(w, http.StatusOK, map[string]any{"access_token": "a", "token_type": "Bearer", "expires_in": 60})
 		case "broken":
 			http.Error(w, "Bad Gateway", http.StatusBadGateway)
 		case oauth.TemporarilyUnavailable:
 			w.Header().Set("Retry-After", "120")
-			writeJSON(w, http.StatusTooManyRequests, map[string]any{"error": answer})
+			writeJSON(w, http.StatusTooManyRequests, map[string]any{"error": response})
 		default:
-			writeJSON(w, http.StatusBadRequest, map[string]any{"error": answer})
+			writeJSON(w, http.StatusBadRequest, map[string]any{"error": response})
 		}
 	}
 	return p.discover(t, func(config *client.Config) { config.Scopes = []string{"photos"} }), polls
@@ -46,10 +46,10 @@ func device(t *testing.T, answers ...oauth.ErrorCode) (c *client.Client, polls *
 
 func TestWaitForDevice(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		answers []oauth.ErrorCode
-		polls   []time.Duration
-		code    oauth.ErrorCode
+		name      string
+		responses []oauth.ErrorCode
+		polls     []time.Duration
+		code      oauth.ErrorCode
 	}{
 		{"until the user allows it", []oauth.ErrorCode{oauth.AuthorizationPending, oauth.AuthorizationPending, ""},
 			[]time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second}, ""},
@@ -65,7 +65,7 @@ func TestWaitForDevice(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, polls := device(t, test.answers...)
+				c, polls := device(t, test.responses...)
 				d, err := c.DeviceAuthorization(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -102,16 +102,16 @@ func TestWaitForDeviceEnds(t *testing.T) {
 }
 
 func TestInvalidDeviceAuthorizationResponses(t *testing.T) {
-	for _, answer := range []map[string]any{
+	for _, response := range []map[string]any{
 		{}, {"device_code": "x", "user_code": "y", "verification_uri": "z"},
 		{"device_code": "x", "user_code": "y", "verification_uri": "z", "expires_in": -1},
 		{"device_code": "x", "user_code": "y", "verification_uri": "z", "expires_in": 600, "interval": -5},
 	} {
 		p := newProvider(t)
 		p.metadata["device_authorization_endpoint"] = p.issuer + "/device_authorization"
-		p.handlers["/device_authorization"] = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, answer) }
+		p.handlers["/device_authorization"] = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, response) }
 		if _, err := p.discover(t, nil).DeviceAuthorization(t.Context()); !errors.Is(err, client.ErrResponse) {
-			t.Errorf("%v: %v", answer, err)
+			t.Errorf("%v: %v", response, err)
 		}
 	}
 	if _, err := newProvider(t).discover(t, nil).DeviceAuthorization(t.Context()); !errors.Is(err, client.ErrUnsupported) {

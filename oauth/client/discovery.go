@@ -37,7 +37,7 @@ func discoverMetadata(ctx context.Context, config Config) (metadata oauth.Server
 			return metadata, fmt.Errorf("client: %w", err)
 		}
 		req.Header.Set("Accept", "application/json")
-		got, err := send(h, req, maxAnswerBytes)
+		got, err := send(h, req, maxResponseBytes)
 		if err != nil {
 			return metadata, err
 		}

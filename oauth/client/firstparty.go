@@ -89,21 +89,21 @@ func (c *Client) respondToChallenge(ctx context.Context, challenge *Authorizatio
 	if err != nil {
 		return "", err
 	}
-	var answer struct {
+	var response struct {
 		Code        string `json:"authorization_code"`
 		AuthSession string `json:"auth_session"`
 	}
-	err = json.Unmarshal(got.body, &answer)
-	if answer.AuthSession != "" {
-		challenge.authSession = answer.AuthSession
+	err = json.Unmarshal(got.body, &response)
+	if response.AuthSession != "" {
+		challenge.authSession = response.AuthSession
 	}
 	switch {
 	case got.status != http.StatusOK:
 		return "", parseError(got)
 	case err != nil:
 		return "", fmt.Errorf("%w: authorization code: %w", ErrResponse, err)
-	case answer.Code == "":
+	case response.Code == "":
 		return "", fmt.Errorf("%w: it has no authorization_code", ErrResponse)
 	}
-	return answer.Code, nil
+	return response.Code, nil
 }

@@ -17,7 +17,7 @@ import (
 
 // firstParty returns a provider whose authorization challenge endpoint sends the given
 // responses in turn; sent contains its requests.
-func firstParty(t *testing.T, answers ...map[string]any) (p *provider, sent *[]url.Values) {
+func firstParty(t *testing.T, responses ...map[string]any) (p *provider, sent *[]url.Values) {
 	p = newProvider(t)
 	sent = &[]url.Values{}
 	p.metadata["authorization_challenge_endpoint"] = p.issuer + "/authorize-challenge"
@@ -26,16 +26,16 @@ func firstParty(t *testing.T, answers ...map[string]any) (p *provider, sent *[]u
 			t.Error(err)
 		}
 		*sent = append(*sent, r.PostForm)
-		answer := answers[min(len(*sent), len(answers))-1]
+		response := responses[min(len(*sent), len(responses))-1]
 		status := http.StatusOK
-		if answer["error"] != nil {
+		if response["error"] != nil {
 			status = http.StatusBadRequest
-		} else if code, ok := answer["authorization_code"].(string); ok {
+		} else if code, ok := response["authorization_code"].(string); ok {
 			p.mu.Lock()
 			p.codes[code] = r.PostForm
 			p.mu.Unlock()
 		}
-		writeJSON(w, status, answer)
+		writeJSON(w, status, response)
 	}
 	return p, sent
 }
@@ -83,9 +83,9 @@ func TestSignInWithAPassword(t *testing.T) {
 
 func TestSignInWithAPasswordFails(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		answer map[string]any
-		want   error
+		name     string
+		response map[string]any
+		want     error
 	}{
 		{"a browser is required", map[string]any{"error": "redirect_to_web"}, &client.Error{Code: oauth.RedirectToWeb}},
 		{"invalid_session without auth_session", map[string]any{"error": "invalid_session"}, &client.Error{Code: oauth.InvalidSession}},
@@ -93,7 +93,7 @@ func TestSignInWithAPasswordFails(t *testing.T) {
 		{"a code that is a number", map[string]any{"authorization_code": 1}, client.ErrResponse},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p, sent := firstParty(t, test.answer)
+			p, sent := firstParty(t, test.response)
 			c := p.discover(t, nil)
 			if _, err := c.SignIn(t.Context(), c.AuthorizationChallenge(), "ada", "engine"); !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)

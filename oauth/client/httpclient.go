@@ -27,19 +27,19 @@ func restricted(given *http.Client) *http.Client {
 	return &c
 }
 
-// answer is a response with its complete body.
-type answer struct {
+// response is a response with its complete body.
+type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
 // send sends a request and reads the response; a body longer than limit is an error.
-func (c *Client) send(req *http.Request, limit int64) (*answer, error) {
+func (c *Client) send(req *http.Request, limit int64) (*response, error) {
 	return send(c.http, req, limit)
 }
 
-func send(h *http.Client, req *http.Request, limit int64) (*answer, error) {
+func send(h *http.Client, req *http.Request, limit int64) (*response, error) {
 	where := req.URL.Redacted()
 	resp, err := h.Do(req)
 	if err != nil {
@@ -56,11 +56,11 @@ func send(h *http.Client, req *http.Request, limit int64) (*answer, error) {
 	if resp.StatusCode/100 == 3 {
 		return nil, fmt.Errorf("%w: %s responded with a redirect (status %d), which is not followed", ErrResponse, where, resp.StatusCode)
 	}
-	return &answer{resp.StatusCode, resp.Header, body}, nil
+	return &response{resp.StatusCode, resp.Header, body}, nil
 }
 
 // post sends a form with client authentication.
-func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*answer, error) {
+func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*response, error) {
 	header, err := c.authenticate(ctx, form)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*a
 	if header != "" {
 		req.Header.Set("Authorization", header)
 	}
-	return c.send(req, maxAnswerBytes)
+	return c.send(req, maxResponseBytes)
 }
 
 // retryAfter parses a Retry-After header (RFC 9110, section 10.2.3), with a maximum of one

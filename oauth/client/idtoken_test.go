@@ -181,7 +181,7 @@ func TestIDTokenSignedWithTheClientSecret(t *testing.T) {
 
 func TestMissingIDTokenIsRejected(t *testing.T) {
 	p := newProvider(t)
-	p.answer = func(a map[string]any) { delete(a, "id_token") }
+	p.response = func(a map[string]any) { delete(a, "id_token") }
 	if _, err := p.signIn(t, p.discover(t, nil), client.AuthorizationOptions{}); !errors.Is(err, client.ErrIDToken) {
 		t.Errorf("got %v, want ErrIDToken", err)
 	}

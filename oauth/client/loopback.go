@@ -158,9 +158,9 @@ func (l *loopbackCallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The response is malformed.", http.StatusBadRequest)
 		return
 	}
-	answer := r.URL.Query()
+	response := r.URL.Query()
 	if r.Method == http.MethodPost {
-		answer = r.PostForm
+		response = r.PostForm
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,7 +168,7 @@ func (l *loopbackCallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This sign-in is complete. You can close this window.", http.StatusGone)
 		return
 	}
-	tokens, err := l.client.Callback(l.ctx, l.transaction, answer)
+	tokens, err := l.client.Callback(l.ctx, l.transaction, response)
 	if errors.Is(err, ErrState) {
 		http.Error(w, "This response belongs to another sign-in.", http.StatusBadRequest)
 		return

@@ -15,7 +15,7 @@ import (
 )
 
 // browse starts a sign-in with Loopback and passes its authorization URL to browser.
-func browse(t *testing.T, p *provider, options client.LoopbackOptions, browser func(address string, redirect *url.URL, answer url.Values)) (*client.Tokens, error) {
+func browse(t *testing.T, p *provider, options client.LoopbackOptions, browser func(address string, redirect *url.URL, response url.Values)) (*client.Tokens, error) {
 	t.Helper()
 	c := p.discover(t, func(config *client.Config) {
 		config.ClientSecret, config.RedirectURI = "", "http://127.0.0.1/callback"
@@ -50,10 +50,10 @@ func fetch(t *testing.T, req *http.Request) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func get(t *testing.T, u *url.URL, answer url.Values) (int, string) {
+func get(t *testing.T, u *url.URL, response url.Values) (int, string) {
 	t.Helper()
 	with := *u
-	with.RawQuery = answer.Encode()
+	with.RawQuery = response.Encode()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, with.String(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -67,15 +67,15 @@ func TestLoopbackSignsIn(t *testing.T) {
 			p := newProvider(t)
 			page := make(chan string, 1)
 			var at *url.URL
-			tokens, err := browse(t, p, client.LoopbackOptions{}, func(_ string, redirect *url.URL, answer url.Values) {
+			tokens, err := browse(t, p, client.LoopbackOptions{}, func(_ string, redirect *url.URL, response url.Values) {
 				at = redirect
 				go func() {
 					if method == http.MethodGet {
-						_, body := get(t, redirect, answer)
+						_, body := get(t, redirect, response)
 						page <- body
 						return
 					}
-					req, err := http.NewRequest(method, redirect.String(), strings.NewReader(answer.Encode()))
+					req, err := http.NewRequest(method, redirect.String(), strings.NewReader(response.Encode()))
 					if err != nil {
 						t.Error(err)
 					}
@@ -107,7 +107,7 @@ func TestLoopbackSignsIn(t *testing.T) {
 func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 	p := newProvider(t)
 	done := make(chan struct{})
-	tokens, err := browse(t, p, client.LoopbackOptions{}, func(_ string, redirect *url.URL, answer url.Values) {
+	tokens, err := browse(t, p, client.LoopbackOptions{}, func(_ string, redirect *url.URL, response url.Values) {
 		go func() {
 			defer close(done)
 			forged := url.Values{"code": {"evil"}, "state": {"guess"}, "iss": {p.issuer}}
@@ -121,13 +121,13 @@ func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 			for _, path := range []string{"/", "/favicon.ico", "/callback/", "//callback"} {
 				other := *redirect
 				other.Path = path
-				if status, _ := get(t, &other, answer); status != 404 {
+				if status, _ := get(t, &other, response); status != 404 {
 					t.Errorf("%s: %d", path, status)
 				}
 			}
 			// DNS rebinding: a name that resolves to 127.0.0.1.
 			with := *redirect
-			with.RawQuery = answer.Encode()
+			with.RawQuery = response.Encode()
 			req, err := http.NewRequest(http.MethodGet, with.String(), nil)
 			if err != nil {
 				t.Error(err)
@@ -148,7 +148,7 @@ func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 			if p.count("/token") != 0 {
 				t.Error("a code was redeemed")
 			}
-			get(t, redirect, answer)
+			get(t, redirect, response)
 		}()
 	})
 	<-done
@@ -160,12 +160,12 @@ func TestLoopbackIgnoresOtherRequests(t *testing.T) {
 func TestLoopbackReportsRefusal(t *testing.T) {
 	p := newProvider(t)
 	page := make(chan string, 1)
-	_, err := browse(t, p, client.LoopbackOptions{}, func(_ string, redirect *url.URL, answer url.Values) {
-		answer.Del("code")
-		answer.Set("error", "access_denied")
-		answer.Set("error_description", "<script>alert(1)</script>")
+	_, err := browse(t, p, client.LoopbackOptions{}, func(_ string, redirect *url.URL, response url.Values) {
+		response.Del("code")
+		response.Set("error", "access_denied")
+		response.Set("error_description", "<script>alert(1)</script>")
 		go func() {
-			_, body := get(t, redirect, answer)
+			_, body := get(t, redirect, response)
 			page <- body
 		}()
 	})

@@ -37,7 +37,7 @@ type provider struct {
 	codes    map[string]url.Values // authorization requests by code
 	requests []request
 	handlers map[string]http.HandlerFunc // replace the handler of a path
-	answer   func(map[string]any)        // changes a token response
+	response func(map[string]any)        // changes a token response
 	claims   func(map[string]any)        // changes the claims of an ID token
 	sign     func(claims map[string]any) string
 }
@@ -187,7 +187,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	answer := map[string]any{"access_token": rand.Text(), "token_type": "bearer", "expires_in": 3600}
+	response := map[string]any{"access_token": rand.Text(), "token_type": "bearer", "expires_in": 3600}
 	asked := url.Values{}
 	switch r.Form.Get("grant_type") {
 	case "authorization_code":
@@ -199,17 +199,17 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, http.StatusBadRequest, map[string]any{"error": "invalid_grant"})
 			return
 		}
-		answer["refresh_token"] = rand.Text()
+		response["refresh_token"] = rand.Text()
 	case "refresh_token":
-		answer["refresh_token"] = rand.Text()
+		response["refresh_token"] = rand.Text()
 	case "client_credentials":
-		if p.answer != nil {
-			p.answer(answer)
+		if p.response != nil {
+			p.response(response)
 		}
-		writeJSON(w, http.StatusOK, answer)
+		writeJSON(w, http.StatusOK, response)
 		return
 	}
-	sum := sha256.Sum256([]byte(answer["access_token"].(string)))
+	sum := sha256.Sum256([]byte(response["access_token"].(string)))
 	now := time.Now()
 	claims := map[string]any{
 		"iss": p.issuer, "sub": "alice", "aud": clientID, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
@@ -221,11 +221,11 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 	if p.claims != nil {
 		p.claims(claims)
 	}
-	answer["id_token"] = p.sign(claims)
-	if p.answer != nil {
-		p.answer(answer)
+	response["id_token"] = p.sign(claims)
+	if p.response != nil {
+		p.response(response)
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, http.StatusOK, response)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -120,7 +120,7 @@ func (r *Registration) Config(config Config) Config {
 }
 
 // manage sends a request to the client configuration endpoint.
-func (r *Registration) manage(ctx context.Context, method string, body any) (*answer, error) {
+func (r *Registration) manage(ctx context.Context, method string, body any) (*response, error) {
 	if r.RegistrationClientURI == "" || r.RegistrationAccessToken == "" {
 		return nil, fmt.Errorf("%w: the registration has no registration_client_uri and registration_access_token", ErrUnsupported)
 	}
@@ -138,7 +138,7 @@ func (r *Registration) manage(ctx context.Context, method string, body any) (*an
 	return got, nil
 }
 
-func (r *Registration) send(ctx context.Context, method, endpoint, token string, body any) (*answer, error) {
+func (r *Registration) send(ctx context.Context, method, endpoint, token string, body any) (*response, error) {
 	var encoded []byte
 	if body != nil {
 		var err error
@@ -160,12 +160,12 @@ func (r *Registration) send(ctx context.Context, method, endpoint, token string,
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	return send(restricted(r.HTTPClient), req, maxAnswerBytes)
+	return send(restricted(r.HTTPClient), req, maxResponseBytes)
 }
 
 // keep sets r from a response. Members that a later response omits stay unchanged (OpenID
 // Connect Registration, section 4.3 allows the omission).
-func (r *Registration) keep(got *answer) error {
+func (r *Registration) keep(got *response) error {
 	var information oauth.ClientInformation
 	if err := json.Unmarshal(got.body, &information); err != nil {
 		return fmt.Errorf("%w: status %d with %s", ErrResponse, got.status, describe(got))

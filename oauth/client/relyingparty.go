@@ -116,7 +116,7 @@ type RelyingParty struct {
 	sessions      SessionStore
 	lifetime      time.Duration
 	home          string
-	answerError   func(http.ResponseWriter, *http.Request, int, error)
+	writeError    func(http.ResponseWriter, *http.Request, int, error)
 	logger        *slog.Logger
 
 	seal    seal
@@ -142,7 +142,7 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 	p := &RelyingParty{
 		client: config.Client, authorization: config.Authorization, signInOptions: config.SignInOptions, onSignIn: config.OnSignIn,
 		userInfo: config.UserInfo,
-		sessions: config.Sessions, lifetime: config.SessionLifetime, home: config.Home, answerError: config.Error, logger: config.Logger,
+		sessions: config.Sessions, lifetime: config.SessionLifetime, home: config.Home, writeError: config.Error, logger: config.Logger,
 		origin: &url.URL{Scheme: redirect.Scheme, Host: redirect.Host},
 		base:   strings.TrimSuffix(path.Dir(redirect.Path), "/") + "/",
 		used:   map[string]time.Time{},
@@ -166,8 +166,8 @@ func NewRelyingParty(config RelyingPartyConfig) (*RelyingParty, error) {
 	if p.logger == nil {
 		p.logger = slog.Default()
 	}
-	if p.answerError == nil {
-		p.answerError = p.writeErrorPage
+	if p.writeError == nil {
+		p.writeError = p.writeErrorPage
 	}
 	key := config.CookieKey
 	if key == nil {
@@ -247,28 +247,28 @@ func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	redirect := strings.TrimPrefix(p.client.config.RedirectURI, p.origin.String())
 	redirect, _, _ = strings.Cut(redirect, "?")
-	var answer func(http.ResponseWriter, *http.Request) error
+	var response func(http.ResponseWriter, *http.Request) error
 	methods := []string{http.MethodGet, http.MethodPost}
 	switch name, ok := strings.CutPrefix(r.URL.Path, p.base); {
 	case r.URL.Path == redirect:
-		answer = p.callback
+		response = p.callback
 	case !ok:
 	case name == "sign-in":
-		answer = p.signIn
+		response = p.signIn
 	case name == "initiate-login":
-		answer = p.initiateLogin
+		response = p.initiateLogin
 	case name == "sign-out":
-		answer, methods = p.signOut, []string{http.MethodPost}
+		response, methods = p.signOut, []string{http.MethodPost}
 	case name == "signed-out":
-		answer, methods = p.signedOut, []string{http.MethodGet}
+		response, methods = p.signedOut, []string{http.MethodGet}
 	case name == "backchannel-logout":
-		answer, methods = p.backChannelLogout, []string{http.MethodPost}
+		response, methods = p.backChannelLogout, []string{http.MethodPost}
 	case name == "check-session":
-		answer, methods = p.checkSession, []string{http.MethodGet}
+		response, methods = p.checkSession, []string{http.MethodGet}
 	case name == "frontchannel-logout":
-		answer, methods = p.frontChannelLogout, []string{http.MethodGet}
+		response, methods = p.frontChannelLogout, []string{http.MethodGet}
 	}
-	if answer == nil {
+	if response == nil {
 		http.NotFound(w, r)
 		return
 	}
@@ -278,11 +278,11 @@ func (p *RelyingParty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
-	err := answer(w, r)
+	err := response(w, r)
 	if err == nil {
 		return
 	}
-	p.answerError(w, r, statusOf(err), err)
+	p.writeError(w, r, statusOf(err), err)
 }
 
 // statusOf distinguishes errors of the browser's request from errors of the provider and the

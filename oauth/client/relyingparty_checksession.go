@@ -61,8 +61,8 @@ func (p *RelyingParty) checkSession(w http.ResponseWriter, r *http.Request) erro
 
 // sessionState returns the session_state of an authorization response. It need not be
 // verified: it only determines when the application asks the provider again.
-func sessionState(answer url.Values) string {
-	if state := answer.Get("session_state"); len(state) <= maxSessionState && printable(state) {
+func sessionState(response url.Values) string {
+	if state := response.Get("session_state"); len(state) <= maxSessionState && printable(state) {
 		return state
 	}
 	return ""

@@ -34,11 +34,11 @@ func checked(t *testing.T, state string) (*webApp, *http.Client) {
 	})))
 	a.handler = mux
 	browser := a.browser(t)
-	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
+	response := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
 	if state != "" {
-		answer.Set("session_state", state)
+		response.Set("session_state", state)
 	}
-	appGet(t, browser, "/auth/callback?"+answer.Encode())
+	appGet(t, browser, "/auth/callback?"+response.Encode())
 	return a, browser
 }
 
@@ -91,9 +91,9 @@ func TestSilentSignIn(t *testing.T) {
 			if err != nil || u.Query().Get("prompt") != "none" || u.Query().Get("id_token_hint") == "" {
 				t.Errorf("the authorization request is %s", u)
 			}
-			answer := a.authorize(t, address)
-			test.change(a, answer)
-			resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode())
+			response := a.authorize(t, address)
+			test.change(a, response)
+			resp, _ := appGet(t, browser, "/auth/callback?"+response.Encode())
 			if resp.StatusCode != test.status || test.status == http.StatusSeeOther && resp.Header.Get("Location") != "/page" {
 				t.Errorf("status %d, Location %s", resp.StatusCode, resp.Header.Get("Location"))
 			}
@@ -133,9 +133,9 @@ func TestSilentSignInFromAnotherSiteDoesNotEndTheSession(t *testing.T) {
 			},
 		} {
 			a, browser := checked(t, "state.salt")
-			answer := a.authorize(t, a.beginFrom(t, browser, site, "/auth/sign-in?prompt=none"))
-			change(a, answer)
-			if resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode()); resp.StatusCode != http.StatusSeeOther {
+			response := a.authorize(t, a.beginFrom(t, browser, site, "/auth/sign-in?prompt=none"))
+			change(a, response)
+			if resp, _ := appGet(t, browser, "/auth/callback?"+response.Encode()); resp.StatusCode != http.StatusSeeOther {
 				t.Errorf("%s from %q: %d", name, site, resp.StatusCode)
 			}
 			if _, body := appGet(t, browser, "/"); body != "alice" {

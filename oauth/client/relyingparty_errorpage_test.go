@@ -28,11 +28,11 @@ func link(t *testing.T, page, text string) string {
 func TestErrorPageOfADeniedSignInHasLinks(t *testing.T) {
 	a := newWebApp(t, defaultPage)
 	browser := a.browser(t)
-	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in?return_to=/private?page=2"))
-	answer.Del("code")
-	answer.Set("error", "access_denied")
-	answer.Set("error_description", `<script>alert("denied")</script>`)
-	resp, page := appGet(t, browser, "/auth/callback?"+answer.Encode())
+	response := a.authorize(t, a.begin(t, browser, "/auth/sign-in?return_to=/private?page=2"))
+	response.Del("code")
+	response.Set("error", "access_denied")
+	response.Set("error_description", `<script>alert("denied")</script>`)
+	resp, page := appGet(t, browser, "/auth/callback?"+response.Encode())
 	if resp.StatusCode != http.StatusForbidden || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || strings.Contains(page, "script") {
 		t.Fatalf("%d, %s: %s", resp.StatusCode, resp.Header.Get("Content-Type"), page)
 	}
@@ -71,9 +71,9 @@ func TestAStaleTabCanStartAgain(t *testing.T) {
 func TestCustomErrorPageGetsTheTryAgainPath(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
-	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in?return_to=/albums"))
-	answer.Set("error", "access_denied")
-	appGet(t, browser, "/auth/callback?"+answer.Encode())
+	response := a.authorize(t, a.begin(t, browser, "/auth/sign-in?return_to=/albums"))
+	response.Set("error", "access_denied")
+	appGet(t, browser, "/auth/callback?"+response.Encode())
 	failed, ok := errors.AsType[*client.SignInError](a.failure)
 	if !ok || failed.TryAgain != "/auth/sign-in?return_to=%2Falbums" {
 		t.Errorf("the application gets %#v", a.failure)
@@ -239,7 +239,7 @@ func TestSignInWithoutOpenID(t *testing.T) {
 		a := newWebApp(t, func(c *client.Config, p *client.RelyingPartyConfig) {
 			c.Scopes, c.UserInfoSubject = []string{"read:user"}, "id"
 		})
-		a.answer = func(answer map[string]any) { delete(answer, "id_token"); delete(answer, "refresh_token") }
+		a.response = func(response map[string]any) { delete(response, "id_token"); delete(response, "refresh_token") }
 		a.setHandler("/userinfo", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, test.info)

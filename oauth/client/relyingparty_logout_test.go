@@ -112,8 +112,8 @@ func TestSE11_LogoutTokens(t *testing.T) {
 				t.Errorf("signed in: %v, want %v", !stays, stays)
 			}
 			if !test.good {
-				var answer map[string]string
-				if err := json.Unmarshal(recorder.Body.Bytes(), &answer); err != nil || answer["error"] != "invalid_request" {
+				var response map[string]string
+				if err := json.Unmarshal(recorder.Body.Bytes(), &response); err != nil || response["error"] != "invalid_request" {
 					t.Errorf("the response is %s", recorder.Body)
 				}
 			}

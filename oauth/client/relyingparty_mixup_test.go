@@ -68,9 +68,9 @@ func TestCU01_CallbacksOfTwoServersAreNotMixedUp(t *testing.T) {
 		} {
 			one, two := twoParties(t, prefixes...)
 			browser := one.browser(t)
-			answer := one.authorize(t, one.begin(t, browser, "/one/sign-in"))
-			change(answer)
-			resp, _ := appGet(t, browser, "/two/callback?"+answer.Encode())
+			response := one.authorize(t, one.begin(t, browser, "/one/sign-in"))
+			change(response)
+			resp, _ := appGet(t, browser, "/two/callback?"+response.Encode())
 			if resp.StatusCode != http.StatusBadRequest || !errors.Is(two.failure, client.ErrMixUp) && !errors.Is(two.failure, client.ErrState) {
 				t.Errorf("%v %s: %d, %v", prefixes, name, resp.StatusCode, two.failure)
 			}
@@ -90,13 +90,13 @@ func TestCU02_CallbacksOfForeignFlowsAreRejected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := one.authorize(t, address)
+	response := one.authorize(t, address)
 	for _, began := range []bool{false, true} {
 		browser := one.browser(t)
 		if began {
 			one.begin(t, browser, "/one/sign-in")
 		}
-		resp, _ := appGet(t, browser, "/one/callback?"+answer.Encode())
+		resp, _ := appGet(t, browser, "/one/callback?"+response.Encode())
 		if resp.StatusCode != http.StatusBadRequest || !errors.Is(one.failure, client.ErrState) || one.count("/token") != 0 {
 			t.Errorf("%d, %v", resp.StatusCode, one.failure)
 		}

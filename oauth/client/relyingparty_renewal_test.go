@@ -72,13 +72,13 @@ func (p *processes) strict(t *testing.T, refresh string, during func()) (refresh
 			return
 		}
 		current += "+"
-		answer := map[string]any{"access_token": "access" + current, "token_type": "Bearer", "expires_in": 3600, "refresh_token": current}
+		response := map[string]any{"access_token": "access" + current, "token_type": "Bearer", "expires_in": 3600, "refresh_token": current}
 		mu.Unlock()
 		time.Sleep(2 * time.Second) // in the bubble
 		if during != nil {
 			during()
 		}
-		writeJSON(w, http.StatusOK, answer)
+		writeJSON(w, http.StatusOK, response)
 	})
 	return func() int { mu.Lock(); defer mu.Unlock(); return count }
 }

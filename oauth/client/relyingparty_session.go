@@ -26,7 +26,7 @@ func (p *RelyingParty) Load(next http.Handler) http.Handler {
 		w.Header().Add("Vary", "Cookie")
 		s, err := p.session(r)
 		if err != nil {
-			p.answerError(w, r, http.StatusBadGateway, err)
+			p.writeError(w, r, http.StatusBadGateway, err)
 			return
 		}
 		if s != nil {

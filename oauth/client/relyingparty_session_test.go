@@ -78,8 +78,8 @@ func TestPreviousSessionEndsWithFormPost(t *testing.T) {
 	app := &url.URL{Scheme: "https", Host: "app.example", Path: "/"}
 	appPost(t, browser, "/auth/callback", a.authorize(t, a.begin(t, browser, "/auth/sign-in")))
 	before := browser.Jar.Cookies(app)
-	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
-	request, err := http.NewRequest(http.MethodPost, "https://app.example/auth/callback", strings.NewReader(answer.Encode()))
+	response := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
+	request, err := http.NewRequest(http.MethodPost, "https://app.example/auth/callback", strings.NewReader(response.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}

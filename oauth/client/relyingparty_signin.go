@@ -158,11 +158,11 @@ func (p *RelyingParty) forgetAttempts(w http.ResponseWriter, r *http.Request, mo
 func cookieBytes(name, value string) int { return len(name) + len(value) + len("=; ") }
 
 func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
-	answer, err := p.callbackParameters(w, r)
-	if answer == nil || err != nil {
+	response, err := p.callbackParameters(w, r)
+	if response == nil || err != nil {
 		return p.failed(attempt{}, err)
 	}
-	name := p.attemptCookie(answer.Get("state"))
+	name := p.attemptCookie(response.Get("state"))
 	cookie, err := r.Cookie(name)
 	if err != nil {
 		return p.failed(attempt{}, fmt.Errorf("%w: no sign-in is in progress in this browser, or it does not accept cookies", ErrState))
@@ -173,19 +173,19 @@ func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
 		return p.failed(attempt{}, fmt.Errorf("%w: its cookie is not valid", ErrState))
 	}
 	p.unpack(&started)
-	return p.failed(started, p.finish(w, r, &started, answer))
+	return p.failed(started, p.finish(w, r, &started, response))
 }
 
 // finish completes a sign-in that this browser started.
-func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, started *attempt, answer url.Values) error {
-	tokens, err := p.client.Callback(r.Context(), started.Transaction, answer)
+func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, started *attempt, response url.Values) error {
+	tokens, err := p.client.Callback(r.Context(), started.Transaction, response)
 	if started.Silent && signedOut(started, tokens, err) {
 		return p.endSilently(w, r, started)
 	}
 	if err != nil {
 		return err
 	}
-	if err := p.startSession(w, r, tokens, sessionState(answer), started.Session); err != nil {
+	if err := p.startSession(w, r, tokens, sessionState(response), started.Session); err != nil {
 		return err
 	}
 	seeOther(w, localPath(started.ReturnTo, p.home))
@@ -197,14 +197,14 @@ func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, started *a
 // rejected: they are in logs and browser histories already.
 func (p *RelyingParty) callbackParameters(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodGet {
-		answer := r.URL.Query()
+		response := r.URL.Query()
 		switch {
-		case answer.Has("id_token") || answer.Has("access_token"):
+		case response.Has("id_token") || response.Has("access_token"):
 			return nil, fmt.Errorf("%w: it has tokens in its query", ErrCallback)
-		case !answer.Has("state") && p.client.responseType.FrontChannel():
+		case !response.Has("state") && p.client.responseType.FrontChannel():
 			return nil, writeFragmentPage(w)
 		}
-		return answer, nil
+		return response, nil
 	}
 	if err := r.ParseForm(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCallback, err)
@@ -212,11 +212,11 @@ func (p *RelyingParty) callbackParameters(w http.ResponseWriter, r *http.Request
 	if !r.PostForm.Has("fragment") {
 		return r.PostForm, nil
 	}
-	answer, err := url.ParseQuery(r.PostForm.Get("fragment"))
+	response, err := url.ParseQuery(r.PostForm.Get("fragment"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: its fragment is malformed", ErrCallback)
 	}
-	return answer, nil
+	return response, nil
 }
 
 // initiateLogin starts a sign-in for another site (OpenID Connect Core, section 4). That site

@@ -24,7 +24,7 @@ func TestFormPostAndFragment(t *testing.T) {
 				c.ResponseType, p.Authorization.ResponseMode = test.responseType, test.responseMode
 			})
 			browser := a.browser(t)
-			answer := a.frontChannel(t, a.begin(t, browser, "/auth/sign-in"), nil)
+			response := a.frontChannel(t, a.begin(t, browser, "/auth/sign-in"), nil)
 			if test.responseMode != "form_post" {
 				resp, page := appGet(t, browser, "/auth/callback")
 				policy := resp.Header.Get("Content-Security-Policy")
@@ -35,9 +35,9 @@ func TestFormPostAndFragment(t *testing.T) {
 				if field == nil {
 					t.Fatalf("the page has no form: %s", page)
 				}
-				answer = url.Values{field[1]: {answer.Encode()}}
+				response = url.Values{field[1]: {response.Encode()}}
 			}
-			if resp := appPost(t, browser, "/auth/callback", answer); resp.StatusCode != http.StatusSeeOther || !a.signedIn(t, browser) {
+			if resp := appPost(t, browser, "/auth/callback", response); resp.StatusCode != http.StatusSeeOther || !a.signedIn(t, browser) {
 				t.Errorf("status %d: %v", resp.StatusCode, a.failure)
 			}
 		})
@@ -47,8 +47,8 @@ func TestFormPostAndFragment(t *testing.T) {
 func TestTokensInAQueryAreRejected(t *testing.T) {
 	a := newWebApp(t, func(c *client.Config, _ *client.RelyingPartyConfig) { c.ResponseType = "id_token token" })
 	browser := a.browser(t)
-	answer := a.frontChannel(t, a.begin(t, browser, "/auth/sign-in"), nil)
-	if resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode()); resp.StatusCode != http.StatusBadRequest || a.signedIn(t, browser) {
+	response := a.frontChannel(t, a.begin(t, browser, "/auth/sign-in"), nil)
+	if resp, _ := appGet(t, browser, "/auth/callback?"+response.Encode()); resp.StatusCode != http.StatusBadRequest || a.signedIn(t, browser) {
 		t.Errorf("status %d", resp.StatusCode)
 	}
 }
@@ -119,9 +119,9 @@ func TestST03_MixUpInAWebApplication(t *testing.T) {
 	} {
 		a := newWebApp(t, nil)
 		browser := a.browser(t)
-		answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
-		change(answer)
-		resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode())
+		response := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
+		change(response)
+		resp, _ := appGet(t, browser, "/auth/callback?"+response.Encode())
 		if resp.StatusCode != http.StatusBadRequest || !errors.Is(a.failure, client.ErrMixUp) || a.count("/token") != 0 {
 			t.Errorf("%s: status %d, %v, %d token requests", name, resp.StatusCode, a.failure, a.count("/token"))
 		}
@@ -209,10 +209,10 @@ func TestThirdPartyLoginHintIsLimited(t *testing.T) {
 func TestRefusedSignInIsShown(t *testing.T) {
 	a := newWebApp(t, nil)
 	browser := a.browser(t)
-	answer := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
-	answer.Del("code")
-	answer.Set("error", "access_denied")
-	resp, _ := appGet(t, browser, "/auth/callback?"+answer.Encode())
+	response := a.authorize(t, a.begin(t, browser, "/auth/sign-in"))
+	response.Del("code")
+	response.Set("error", "access_denied")
+	resp, _ := appGet(t, browser, "/auth/callback?"+response.Encode())
 	if resp.StatusCode != http.StatusForbidden || !errors.Is(a.failure, &client.Error{Code: oauth.AccessDenied}) || a.signedIn(t, browser) {
 		t.Errorf("status %d: %v", resp.StatusCode, a.failure)
 	}

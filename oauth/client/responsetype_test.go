@@ -20,7 +20,7 @@ import (
 // type, with changed claims of the ID token.
 func (p *provider) frontChannel(t *testing.T, address string, change func(map[string]any)) url.Values {
 	t.Helper()
-	answer := p.authorize(t, address)
+	response := p.authorize(t, address)
 	u, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
@@ -39,23 +39,23 @@ func (p *provider) frontChannel(t *testing.T, address string, change func(map[st
 		return encode(sum[:16])
 	}
 	if asked.Token {
-		answer.Set("access_token", rand.Text())
-		answer.Set("token_type", "bearer")
-		answer.Set("expires_in", "600")
-		claims["at_hash"] = half(answer.Get("access_token"))
+		response.Set("access_token", rand.Text())
+		response.Set("token_type", "bearer")
+		response.Set("expires_in", "600")
+		claims["at_hash"] = half(response.Get("access_token"))
 	}
 	if asked.Code {
-		claims["c_hash"] = half(answer.Get("code"))
+		claims["c_hash"] = half(response.Get("code"))
 	} else {
-		answer.Del("code")
+		response.Del("code")
 	}
 	if asked.IDToken {
 		if change != nil {
 			change(claims)
 		}
-		answer.Set("id_token", p.sign(claims))
+		response.Set("id_token", p.sign(claims))
 	}
-	return answer
+	return response
 }
 
 func mustJSON(t *testing.T, v any) []byte {
@@ -95,8 +95,8 @@ func TestResponseTypesSignIn(t *testing.T) {
 			if hasChallenge := strings.Contains(address, "code_challenge="); hasChallenge != test.redeemed {
 				t.Errorf("code_challenge is present: %v", hasChallenge)
 			}
-			answer := p.frontChannel(t, address, nil)
-			tokens, err := c.Callback(t.Context(), transaction, answer)
+			response := p.frontChannel(t, address, nil)
+			tokens, err := c.Callback(t.Context(), transaction, response)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +107,7 @@ func TestResponseTypesSignIn(t *testing.T) {
 				t.Errorf("access token: %v, token requests: %d", tokens.AccessToken != "", p.count("/token"))
 			}
 			// The token from the browser is used only without one from the token endpoint.
-			if fromBrowser := tokens.AccessToken == answer.Get("access_token"); test.redeemed && fromBrowser {
+			if fromBrowser := tokens.AccessToken == response.Get("access_token"); test.redeemed && fromBrowser {
 				t.Error("the access token is the one from the browser")
 			}
 			if !test.redeemed && test.accessToken && time.Until(tokens.Expiry) > 10*time.Minute {
@@ -180,12 +180,12 @@ func TestIncompleteFrontChannelResponsesAreRejected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := p.frontChannel(t, address, nil)
-		answer.Del(test.drop)
+		response := p.frontChannel(t, address, nil)
+		response.Del(test.drop)
 		if test.set != "" {
-			answer.Set(test.drop, test.set)
+			response.Set(test.drop, test.set)
 		}
-		if _, err := c.Callback(t.Context(), transaction, answer); !errors.Is(err, client.ErrCallback) {
+		if _, err := c.Callback(t.Context(), transaction, response); !errors.Is(err, client.ErrCallback) {
 			t.Errorf("%+v: %v", test, err)
 		}
 		if p.count("/token") > 0 {
@@ -202,12 +202,12 @@ func TestKeysRotateBetweenTwoIDTokensOfOneSignIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := p.frontChannel(t, address, nil)
+	response := p.frontChannel(t, address, nil)
 	p.handlers["/token"] = func(w http.ResponseWriter, r *http.Request) {
 		p.rotate(newKey(t), "two")
 		p.token(w, r)
 	}
-	if _, err := c.Callback(t.Context(), transaction, answer); err != nil {
+	if _, err := c.Callback(t.Context(), transaction, response); err != nil {
 		t.Error(err)
 	}
 }

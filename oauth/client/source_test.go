@@ -134,7 +134,7 @@ func TestSourceRenewsShortlyBeforeExpiry(t *testing.T) {
 func TestSourceWithShortLifetimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
-		p.answer = func(a map[string]any) { a["expires_in"] = 20 }
+		p.response = func(a map[string]any) { a["expires_in"] = 20 }
 		source := p.discover(t, nil).ClientCredentialsSource()
 		for range 10 {
 			if _, err := source.Tokens(t.Context()); err != nil {
@@ -285,7 +285,7 @@ func TestRefreshKeepsOmittedValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.answer = func(a map[string]any) { delete(a, "refresh_token"); delete(a, "id_token") }
+	p.response = func(a map[string]any) { delete(a, "refresh_token"); delete(a, "id_token") }
 	next, err := c.Refresh(t.Context(), first)
 	if err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func (c *Client) requestTokens(ctx context.Context, form url.Values) (*Tokens, e
 // parseTokens parses a response of the token endpoint (RFC 6749, sections 5.1 and 5.2). It is
 // strict about tokens and lenient about numbers: expires_in may be a string, and zero means
 // that it is missing. now is when the request was sent.
-func parseTokens(got *answer, now time.Time) (*Tokens, error) {
+func parseTokens(got *response, now time.Time) (*Tokens, error) {
 	var members struct {
 		AccessToken  string          `json:"access_token"`
 		TokenType    string          `json:"token_type"`
@@ -136,7 +136,7 @@ func parseLifetime(raw json.RawMessage) (time.Duration, error) {
 
 // parseError parses an error response (RFC 6749, section 5.2), or describes the response that
 // was sent instead.
-func parseError(got *answer) error {
+func parseError(got *response) error {
 	var members struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
@@ -152,7 +152,7 @@ func parseError(got *answer) error {
 }
 
 // describe returns the kind of a response, because its content may be secret.
-func describe(got *answer) string {
+func describe(got *response) string {
 	kind := sanitize(got.header.Get("Content-Type"), 60)
 	if kind == "" {
 		kind = "content without a Content-Type"

@@ -107,7 +107,7 @@ func (c *Client) TokenExchange(ctx context.Context, r TokenExchangeRequest) (*Ex
 
 // parseExchanged parses a response (RFC 8693, section 2.2.1). The type is required, because a
 // token of unknown type could be misused.
-func parseExchanged(got *answer, now time.Time) (*ExchangedToken, error) {
+func parseExchanged(got *response, now time.Time) (*ExchangedToken, error) {
 	if got.status != http.StatusOK {
 		return nil, parseError(got)
 	}

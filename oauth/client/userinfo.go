@@ -47,7 +47,7 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	}
 	req.Header.Set("Accept", "application/json, application/jwt")
 	req.Header.Set("Authorization", t.TokenType+" "+t.AccessToken)
-	got, err := c.send(req, maxAnswerBytes)
+	got, err := c.send(req, maxResponseBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func subjectFrom(claims json.RawMessage, name string) (string, error) {
 
 // readUserInfo returns the claims of a response, which may be a JWT (OpenID Connect Core,
 // section 5.3.2). In a JWT, iss and aud must be correct if present.
-func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage, error) {
+func (c *Client) readUserInfo(ctx context.Context, got *response) (json.RawMessage, error) {
 	kind, _, _ := mime.ParseMediaType(got.header.Get("Content-Type"))
 	if kind != "application/jwt" {
 		if c.config.UserInfoSigningAlg != "" || c.config.UserInfoEncryptionAlg != "" {
@@ -138,7 +138,7 @@ func (c *Client) readUserInfo(ctx context.Context, got *answer) (json.RawMessage
 
 // challengeError returns the error in the challenge for a rejected access token (RFC 6750,
 // section 3).
-func challengeError(got *answer) error {
+func challengeError(got *response) error {
 	for _, field := range got.header.Values("WWW-Authenticate") {
 		for _, challenge := range oauth.ParseChallenges(field) {
 			if code := challenge.Param("error"); code != "" {

@@ -37,7 +37,7 @@ func FindIssuer(ctx context.Context, identifier string, httpClient *http.Client)
 		return "", fmt.Errorf("client: %w", err)
 	}
 	req.Header.Set("Accept", "application/jrd+json, application/json")
-	got, err := send(restricted(httpClient), req, maxAnswerBytes)
+	got, err := send(restricted(httpClient), req, maxResponseBytes)
 	if err != nil {
 		return "", err
 	}

@@ -48,14 +48,14 @@ func TestFindIssuerUsesTheHostOfTheIdentifier(t *testing.T) {
 }
 
 func TestFindIssuerRejectsInvalidIdentifiers(t *testing.T) {
-	answer, status := "", http.StatusOK
+	response, status := "", http.StatusOK
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status == http.StatusFound {
 			http.Redirect(w, r, "https://evil.example/", status)
 			return
 		}
 		w.WriteHeader(status)
-		w.Write([]byte(answer))
+		w.Write([]byte(response))
 	}))
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "https://")
@@ -71,9 +71,9 @@ func TestFindIssuerRejectsInvalidIdentifiers(t *testing.T) {
 		return `{"links":[{"rel":"http://openid.net/specs/connect/1.0/issuer","href":"` + href + `"}]}`
 	}
 	for _, test := range []struct {
-		status int
-		answer string
-		want   error
+		status   int
+		response string
+		want     error
 	}{
 		{http.StatusNotFound, link("https://op.example"), client.ErrResponse},
 		{http.StatusFound, "", client.ErrResponse},
@@ -87,9 +87,9 @@ func TestFindIssuerRejectsInvalidIdentifiers(t *testing.T) {
 		{http.StatusOK, link("https://user@op.example"), client.ErrMetadata},
 		{http.StatusOK, link("javascript:alert(1)"), client.ErrMetadata},
 	} {
-		status, answer = test.status, test.answer
+		status, response = test.status, test.response
 		if _, err := client.FindIssuer(t.Context(), "alice@"+host, server.Client()); !errors.Is(err, test.want) {
-			t.Errorf("%d %s: %v", test.status, test.answer, err)
+			t.Errorf("%d %s: %v", test.status, test.response, err)
 		}
 	}
 }

@@ -37,21 +37,21 @@ func FuzzAuthorization(f *testing.F) {
 // An introspection response results in a token for this API, or in an error.
 func FuzzIntrospectionResponse(f *testing.F) {
 	s := newProvider(f).guard(f, introspecting)
-	for _, answer := range []string{
+	for _, response := range []string{
 		`{"active":true,"aud":"` + testResource + `","sub":"alice","scope":"a b","exp":253402300799}`,
 		`{"active":false}`, `{"active":true,"active":false}`, `[]`, `{"active":true,"aud":["x"]}`,
 		`{"active":true,"aud":"https://API.example.com/notes"}`, // the same resource (RFC 3986, section 6.2.3)
 	} {
-		f.Add([]byte(answer))
+		f.Add([]byte(response))
 	}
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		token, err := s.fromIntrospection(answer, time.Unix(1_800_000_000, 0))
+	f.Fuzz(func(t *testing.T, response []byte) {
+		token, err := s.fromIntrospection(response, time.Unix(1_800_000_000, 0))
 		if (token == nil) == (err == nil) {
 			t.Fatalf("%v and %v", token, err)
 		}
 		here := func(audience string) bool { return oauth.SameResource(audience, testResource) }
 		if err == nil && (token.Claims["active"] != true || !slices.ContainsFunc(token.Audience, here)) {
-			t.Errorf("accepted %q", answer)
+			t.Errorf("accepted %q", response)
 		}
 	})
 }

@@ -33,14 +33,14 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	}
 	now := time.Now()
 	hash := sha256.Sum256([]byte(token))
-	if answer, ok := s.answers.get(hash, now); ok {
-		return s.fromIntrospection(answer, now)
+	if response, ok := s.responses.get(hash, now); ok {
+		return s.fromIntrospection(response, now)
 	}
-	answer, err := s.introspectOnce(ctx, hash, token)
+	response, err := s.introspectOnce(ctx, hash, token)
 	if err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
-	t, err := s.fromIntrospection(answer, now)
+	t, err := s.fromIntrospection(response, now)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +48,8 @@ func (s *ResourceServer) introspect(ctx context.Context, token string) (*Token, 
 	if !t.Expires.IsZero() && t.Expires.Before(until) {
 		until = t.Expires
 	}
-	if until.After(now) && len(answer) <= maxCachedBytes {
-		s.answers.put(hash, answer, now, until)
+	if until.After(now) && len(response) <= maxCachedBytes {
+		s.responses.put(hash, response, now, until)
 	}
 	return t, nil
 }
@@ -67,11 +67,11 @@ func (s *ResourceServer) introspectOnce(ctx context.Context, hash [sha256.Size]b
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case answer := <-asked:
-		if answer.Err != nil {
-			return nil, answer.Err
+	case response := <-asked:
+		if response.Err != nil {
+			return nil, response.Err
 		}
-		return answer.Val.([]byte), nil
+		return response.Val.([]byte), nil
 	}
 }
 
@@ -92,15 +92,15 @@ func (s *ResourceServer) requestIntrospection(ctx context.Context, token string)
 	request.Header.Set("Accept", "application/json")
 	// RFC 6749, section 2.3.1: both parts are form-encoded first.
 	request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
-	answer, _, err := s.main.documents.send(request)
+	response, _, err := s.main.documents.send(request)
 	if err != nil && ctx.Err() == nil {
 		s.main.documents.forget() // the endpoint may have changed
 	}
-	return answer, err
+	return response, err
 }
 
-func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token, error) {
-	t, claims, err := readToken(answer, nil)
+func (s *ResourceServer) fromIntrospection(response []byte, now time.Time) (*Token, error) {
+	t, claims, err := readToken(response, nil)
 	if err != nil {
 		return nil, fmt.Errorf("introspect: read the response: %w", err)
 	}
@@ -127,12 +127,12 @@ func (s *ResourceServer) fromIntrospection(answer []byte, now time.Time) (*Token
 // cannot change each other's claims.
 type responseCache struct {
 	mu      sync.Mutex
-	entries map[[sha256.Size]byte]cachedAnswer
+	entries map[[sha256.Size]byte]cachedResponse
 }
 
-type cachedAnswer struct {
-	answer []byte
-	until  time.Time
+type cachedResponse struct {
+	response []byte
+	until    time.Time
 }
 
 func (c *responseCache) get(hash [sha256.Size]byte, now time.Time) ([]byte, bool) {
@@ -142,10 +142,10 @@ func (c *responseCache) get(hash [sha256.Size]byte, now time.Time) ([]byte, bool
 	if !ok || !now.Before(entry.until) {
 		return nil, false
 	}
-	return entry.answer, true
+	return entry.response, true
 }
 
-func (c *responseCache) put(hash [sha256.Size]byte, answer []byte, now, until time.Time) {
+func (c *responseCache) put(hash [sha256.Size]byte, response []byte, now, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.entries) >= maxCachedResponses {
@@ -156,7 +156,7 @@ func (c *responseCache) put(hash [sha256.Size]byte, answer []byte, now, until ti
 		}
 	}
 	if c.entries == nil || len(c.entries) >= maxCachedResponses {
-		c.entries = make(map[[sha256.Size]byte]cachedAnswer)
+		c.entries = make(map[[sha256.Size]byte]cachedResponse)
 	}
-	c.entries[hash] = cachedAnswer{answer, until}
+	c.entries[hash] = cachedResponse{response, until}
 }

@@ -26,9 +26,9 @@ func TestIntrospection(t *testing.T) {
 	h := p.guard(t, introspecting).Require("notes.read")(whoami)
 	now := time.Now().Unix()
 	for _, test := range []struct {
-		name   string
-		answer map[string]any
-		ok     bool
+		name     string
+		response map[string]any
+		ok       bool
 	}{
 		{"active", active(nil), true},
 		{"optional members left out", active(map[string]any{"iss": nil, "exp": nil, "iat": nil, "jti": nil}), true},
@@ -46,7 +46,7 @@ func TestIntrospection(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			token := "opaque-" + base64.RawURLEncoding.EncodeToString([]byte(test.name))
-			p.with(func() { p.active[token] = test.answer })
+			p.with(func() { p.active[token] = test.response })
 			w := call(h, "Bearer "+token)
 			if test.ok {
 				accepted(t, w, "alice")
@@ -78,20 +78,20 @@ func TestRS04_IntrospectionFailsClosed(t *testing.T) {
 	for name, break_ := range map[string]func(*provider){
 		"down": func(p *provider) { p.down = true },
 		"error": func(p *provider) {
-			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) { http.Error(w, `{"active":true}`, 500) }
+			p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) { http.Error(w, `{"active":true}`, 500) }
 		},
 		"unauthorized": func(p *provider) {
-			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+			p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
 				http.Error(w, `{"error":"invalid_client"}`, http.StatusUnauthorized)
 			}
 		},
 		"redirect": func(p *provider) {
-			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+			p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "https://elsewhere.example.com/stolen", http.StatusTemporaryRedirect)
 			}
 		},
 		"slow": func(p *provider) {
-			p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+			p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		},
 		"HTML":               text("<!doctype html>"),
 		"empty":              text(""),
@@ -115,9 +115,9 @@ func TestRS04_IntrospectionFailsClosed(t *testing.T) {
 	}
 }
 
-func text(answer string) func(*provider) {
+func text(response string) func(*provider) {
 	return func(p *provider) {
-		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(answer)) }
+		p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(response)) }
 	}
 }
 
@@ -150,7 +150,7 @@ func TestResponsesAreCachedForALimitedTime(t *testing.T) {
 func TestConcurrentRequestsShareOneIntrospection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
-		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+		p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Second) // in the bubble: until all requests wait
 			writeJSON(w, active(nil))
 		}
@@ -183,7 +183,7 @@ func TestConcurrentRequestsShareOneIntrospection(t *testing.T) {
 func TestNothingIsSharedWithoutCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
-		p.answers["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
+		p.responses["/introspect"] = func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Second)
 			writeJSON(w, active(nil))
 		}
@@ -261,11 +261,11 @@ func movedIntrospectionEndpoint(t *testing.T) {
 	h := s.Require()(whoami)
 	refused(t, call(h, "Bearer t"), http.StatusUnauthorized, oauth.InvalidToken)
 	p.with(func() {
-		p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) {
+		p.responses[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, oauth.ServerMetadata{Issuer: testIssuer, IntrospectionEndpoint: testIssuer + "/moved"})
 		}
-		p.answers["/introspect"] = http.NotFound
-		p.answers["/moved"] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, active(nil)) }
+		p.responses["/introspect"] = http.NotFound
+		p.responses["/moved"] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, active(nil)) }
 	})
 	unavailable(t, call(h, "Bearer t"))
 	later(fetchPause)
@@ -276,7 +276,7 @@ func movedIntrospectionEndpoint(t *testing.T) {
 // RE-37: malformed tokens must not cause additional requests to a server that is down.
 func TestServerInTroubleGetsNoExtraRequests(t *testing.T) {
 	p := newProvider(t)
-	p.answers["/introspect"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
+	p.responses["/introspect"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
 	h := p.guard(t, introspecting).Require()(whoami)
 	for i := range 20 {
 		unavailable(t, call(h, fmt.Sprint("Bearer garbage", i)))
@@ -285,7 +285,7 @@ func TestServerInTroubleGetsNoExtraRequests(t *testing.T) {
 		t.Errorf("the metadata was fetched %d times", n)
 	}
 	p = newProvider(t)
-	p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
+	p.responses[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
 	h = p.guard(t, introspecting).Require()(whoami)
 	for i := range 20 {
 		unavailable(t, call(h, fmt.Sprint("Bearer garbage", i)))

@@ -192,8 +192,8 @@ func TestRS04_RequestsDoNotQueueForAHangingIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-		p.answers[oauth.WellKnownAuthorizationServer] = hang
-		p.answers[oauth.WellKnownOpenIDConfiguration] = hang
+		p.responses[oauth.WellKnownAuthorizationServer] = hang
+		p.responses[oauth.WellKnownOpenIDConfiguration] = hang
 		h := p.guard(t, nil).Require()(whoami)
 		token := "Bearer " + p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 3600})
 		var all sync.WaitGroup
@@ -214,7 +214,7 @@ func TestRS04_RequestsDoNotQueueForAHangingIssuer(t *testing.T) {
 func TestFetchIsSharedAfterTheFirstCallerDisconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
-		p.answers["/jwks"] = func(w http.ResponseWriter, r *http.Request) {
+		p.responses["/jwks"] = func(w http.ResponseWriter, r *http.Request) {
 			later(time.Second)
 			writeJSON(w, map[string]any{"keys": []any{p.keys["one"].Public()}})
 		}
@@ -241,7 +241,7 @@ func TestFetchIsSharedAfterTheFirstCallerDisconnects(t *testing.T) {
 }
 
 func TestJW26_HostileKeySets(t *testing.T) {
-	for name, answer := range map[string]http.HandlerFunc{
+	for name, response := range map[string]http.HandlerFunc{
 		"over 512 kB": func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(`{"keys":[]`))
 			_, _ = w.Write([]byte(strings.Repeat(" ", 1<<20) + "}"))
@@ -267,7 +267,7 @@ func TestJW26_HostileKeySets(t *testing.T) {
 				h := p.guard(t, nil).Require()(whoami)
 				token := "Bearer " + p.token(t, "at+jwt", map[string]any{"exp": time.Now().Unix() + 3600})
 				accepted(t, call(h, token), "alice")
-				p.with(func() { p.answers["/jwks"] = answer })
+				p.with(func() { p.responses["/jwks"] = response })
 				later(keysFresh)
 				accepted(t, call(h, token), "alice") // starts the fetch
 				synctest.Wait()
@@ -302,7 +302,7 @@ func TestMetadataMustBeTheIssuersOwn(t *testing.T) {
 		"malformed jwks_uri": {Issuer: testIssuer, JWKSURI: "https://%zz/jwks"},
 	} {
 		p := newProvider(t)
-		p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, metadata) }
+		p.responses[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) { writeJSON(w, metadata) }
 		unavailable(t, call(p.guard(t, nil).Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
 		if p.hit("/jwks") != 0 {
 			t.Errorf("%s: the keys were fetched", name)
@@ -312,7 +312,7 @@ func TestMetadataMustBeTheIssuersOwn(t *testing.T) {
 
 func TestMetadataIsLimited(t *testing.T) {
 	p := newProvider(t)
-	p.answers[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) {
+	p.responses[oauth.WellKnownAuthorizationServer] = func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, oauth.ServerMetadata{Issuer: testIssuer, JWKSURI: testIssuer + "/jwks"})
 		_, _ = w.Write([]byte(strings.Repeat(" ", documentMaxBytes)))
 	}
@@ -338,18 +338,18 @@ func (e *endless) Read(b []byte) (int, error) {
 }
 
 func TestJW26_EndlessResponsesAreNotReadToTheEnd(t *testing.T) {
-	p, answer := newProvider(t), &endless{}
-	s := p.guard(t, func(c *Config) { c.HTTPClient = &http.Client{Transport: answer} })
+	p, response := newProvider(t), &endless{}
+	s := p.guard(t, func(c *Config) { c.HTTPClient = &http.Client{Transport: response} })
 	unavailable(t, call(s.Require()(whoami), "Bearer "+p.token(t, "at+jwt", nil)))
-	if most := 2 * (documentMaxBytes + 1); answer.read > most { // the two locations of metadata
-		t.Errorf("%d bytes read, want at most %d", answer.read, most)
+	if most := 2 * (documentMaxBytes + 1); response.read > most { // the two locations of metadata
+		t.Errorf("%d bytes read, want at most %d", response.read, most)
 	}
 }
 
 func TestOpenIDProvidersAreFound(t *testing.T) {
 	p := newProvider(t)
 	p.issuer += "/tenant/" // a path and a trailing slash, like some providers
-	p.answers["/tenant"+oauth.WellKnownOpenIDConfiguration] = func(w http.ResponseWriter, r *http.Request) {
+	p.responses["/tenant"+oauth.WellKnownOpenIDConfiguration] = func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, map[string]any{"issuer": p.issuer, "jwks_uri": testIssuer + "/jwks"})
 	}
 	h := p.guard(t, nil).Require()(whoami)

@@ -24,21 +24,21 @@ const (
 // provider is a small authorization server. It is an http.RoundTripper, so that tests need no
 // network and can run in a synctest bubble.
 type provider struct {
-	mu       sync.Mutex
-	issuer   string
-	keys     map[string]*jose.Signer // by kid
-	down     bool
-	hits     map[string]int              // requests by path
-	answers  map[string]http.HandlerFunc // handlers that replace those of a path
-	active   map[string]map[string]any   // introspection responses by token
-	lastAuth string                      // of the introspection endpoint
+	mu        sync.Mutex
+	issuer    string
+	keys      map[string]*jose.Signer // by kid
+	down      bool
+	hits      map[string]int              // requests by path
+	responses map[string]http.HandlerFunc // handlers that replace those of a path
+	active    map[string]map[string]any   // introspection responses by token
+	lastAuth  string                      // of the introspection endpoint
 }
 
 func newProvider(t testing.TB) *provider {
 	t.Helper()
 	p := &provider{
 		issuer: testIssuer, keys: map[string]*jose.Signer{}, hits: map[string]int{},
-		answers: map[string]http.HandlerFunc{}, active: map[string]map[string]any{},
+		responses: map[string]http.HandlerFunc{}, active: map[string]map[string]any{},
 	}
 	p.addKey(t, "one")
 	return p
@@ -90,10 +90,10 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.hits[r.URL.Path]++
-	answer := p.answers[r.URL.Path]
+	response := p.responses[r.URL.Path]
 	p.mu.Unlock()
-	if answer != nil {
-		answer(w, r)
+	if response != nil {
+		response(w, r)
 		return
 	}
 	p.mu.Lock()

@@ -88,7 +88,7 @@ type ResourceServer struct {
 	log         *slog.Logger
 	main        *trusted            // for Config.Issuer; nil if that is empty
 	issuers     map[string]*trusted // by issuer, main included
-	answers     responseCache
+	responses   responseCache
 	asking      singleflight.Group
 	statuses    statusLists
 }

@@ -316,8 +316,8 @@ func TestRS07_RequestsAreIsolated(t *testing.T) {
 		if n%2 == 0 {
 			token = p.token(t, "at+jwt", map[string]any{"sub": subject})
 		} else {
-			answer := claims(map[string]any{"sub": subject, "active": true})
-			p.with(func() { p.active[token] = answer })
+			response := claims(map[string]any{"sub": subject, "active": true})
+			p.with(func() { p.active[token] = response })
 		}
 		wait.Go(func() {
 			for range 20 {

@@ -38,7 +38,7 @@ func (p *provider) publish(t testing.TB, changes map[string]any, revoked ...int6
 func (p *provider) publishAs(t testing.TB, typ string, changes map[string]any, list any) {
 	t.Helper()
 	p.with(func() {
-		p.answers["/status-list"] = func(w http.ResponseWriter, r *http.Request) {
+		p.responses["/status-list"] = func(w http.ResponseWriter, r *http.Request) {
 			all := map[string]any{
 				"iss": testIssuer, "sub": testStatusURI, "iat": time.Now().Unix(), "exp": time.Now().Unix() + 900, "ttl": 60, "status_list": list,
 			}
@@ -130,12 +130,12 @@ func TestInvalidStatusListsAreRejected(t *testing.T) {
 		"signed by another key": func(t testing.TB, p *provider) {
 			evil := newProvider(t)
 			evil.publish(t, nil)
-			answer := evil.answers["/status-list"]
-			p.with(func() { p.answers["/status-list"] = answer })
+			response := evil.responses["/status-list"]
+			p.with(func() { p.responses["/status-list"] = response })
 		},
 		"that redirects": func(_ testing.TB, p *provider) {
 			p.with(func() {
-				p.answers["/status-list"] = func(w http.ResponseWriter, r *http.Request) {
+				p.responses["/status-list"] = func(w http.ResponseWriter, r *http.Request) {
 					http.Redirect(w, r, "https://evil.example.com/", http.StatusFound)
 				}
 			})
@@ -190,7 +190,7 @@ func TestStatusListWhileTheIssuerIsDown(t *testing.T) {
 		good, revoked := p.statusToken(t, 6), p.statusToken(t, 7)
 		accepted(t, call(h, "Bearer "+good), "alice")
 		p.with(func() {
-			p.answers["/status-list"] = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }
+			p.responses["/status-list"] = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }
 		})
 		before := p.hit("/status-list")
 		for range 60 {

@@ -57,8 +57,8 @@ func TestTransactionTokenReachesTheHandler(t *testing.T) {
 			t.Error(diff)
 		}
 	}))
-	if answer := callWithTransaction(handler, raw); answer.StatusCode != http.StatusOK {
-		t.Errorf("status %d", answer.StatusCode)
+	if response := callWithTransaction(handler, raw); response.StatusCode != http.StatusOK {
+		t.Errorf("status %d", response.StatusCode)
 	}
 	if forwarded != raw {
 		t.Errorf("the next service got %q", forwarded)
@@ -92,13 +92,13 @@ func TestTransactionTokenIsRefused(t *testing.T) {
 		handler := transactionGuard(t, p).RequireTransaction("notes.read")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			t.Errorf("%s: it reached the handler", test.name)
 		}))
-		answer := callWithTransaction(handler, test.tokens...)
-		body, err := io.ReadAll(answer.Body)
+		response := callWithTransaction(handler, test.tokens...)
+		body, err := io.ReadAll(response.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if answer.StatusCode != test.status || !strings.HasPrefix(string(body), `{"error":"in`) || strings.Contains(string(body), "eyJ") || answer.Header.Get("WWW-Authenticate") != "" {
-			t.Errorf("%s: %d %s", test.name, answer.StatusCode, body)
+		if response.StatusCode != test.status || !strings.HasPrefix(string(body), `{"error":"in`) || strings.Contains(string(body), "eyJ") || response.Header.Get("WWW-Authenticate") != "" {
+			t.Errorf("%s: %d %s", test.name, response.StatusCode, body)
 		}
 	}
 }
@@ -108,8 +108,8 @@ func TestTransactionTokenIsNotAnAccessToken(t *testing.T) {
 	p := newProvider(t)
 	token := p.token(t, "txntoken+jwt", transactionClaims(map[string]any{"aud": []string{testTrustDomain, testResource}, "client_id": "app"}))
 	refused(t, call(transactionGuard(t, p).Require()(whoami), "Bearer "+token), http.StatusUnauthorized, "invalid_token")
-	answer := callWithTransaction(p.guard(t, nil).RequireTransaction()(whoami), p.token(t, "txntoken+jwt", transactionClaims(nil)))
-	if answer.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("without a trust domain: status %d", answer.StatusCode)
+	response := callWithTransaction(p.guard(t, nil).RequireTransaction()(whoami), p.token(t, "txntoken+jwt", transactionClaims(nil)))
+	if response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("without a trust domain: status %d", response.StatusCode)
 	}
 }
