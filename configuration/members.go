@@ -112,18 +112,6 @@ func encodeMembers(value any) (declaration.Members, error) {
 	return members, json.Unmarshal(document, &members)
 }
 
-// Add adds the declarations of another file.
-func (d *Declarations) Add(other Declarations) {
-	d.Clients = append(d.Clients, other.Clients...)
-	d.Users = append(d.Users, other.Users...)
-	d.Scopes = append(d.Scopes, other.Scopes...)
-	d.Resources = append(d.Resources, other.Resources...)
-	if d.named == nil {
-		d.named = named{}
-	}
-	maps.Copy(d.named, other.named)
-}
-
 // Input returns the declarations in the form that a store reconciles: record by record, with
 // the members that each one names.
 func (d *Declarations) Input() (*declaration.Input, error) {
