@@ -69,7 +69,7 @@ func (c *clientCheck) redirects() {
 		}
 	}
 	if len(c.RedirectSchemes) > 0 && c.Registration == nil && c.ApplicationType != oauth.ApplicationNative {
-		c.report("redirect_schemes", "it is only for clients whose application_type is native")
+		c.report("redirect_schemes", "only clients whose application_type is native may use it")
 	}
 	for _, member := range [...]struct {
 		name string

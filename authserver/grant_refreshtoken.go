@@ -194,7 +194,7 @@ func (c *clientCheck) tokens() {
 		c.report("global_token_revocation", "it needs a client with credentials")
 	}
 	if c.FirstParty && (c.ApplicationType != oauth.ApplicationNative || !c.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
-		c.report("first_party", "it is only for native applications with the grant type authorization_code (draft-ietf-oauth-first-party-apps, section 9.8)")
+		c.report("first_party", "only native applications with the grant type authorization_code may use it (draft-ietf-oauth-first-party-apps, section 9.8)")
 	}
 	if c.MaxAuthorizations < 0 || c.MaxAuthorizations > maxAuthorizations {
 		c.report("max_authorizations", "it must be a number from 1 to %d", maxAuthorizations)

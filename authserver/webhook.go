@@ -86,7 +86,7 @@ func (w *Webhook) key() ([]byte, error) {
 	text, ok := strings.CutPrefix(w.Secret, "whsec_")
 	key, err := base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil || len(key) < 24 || len(key) > 64 {
-		return nil, errors.New(`secret: it is "whsec_" and 24 to 64 random bytes in base64; echo "whsec_$(openssl rand -base64 32)" makes one`)
+		return nil, errors.New(`secret: must be "whsec_" followed by 24 to 64 random bytes in base64: create one with echo "whsec_$(openssl rand -base64 32)"`)
 	}
 	return key, nil
 }
