@@ -55,8 +55,8 @@ type BackendConfig struct {
 // browser to sign-in. Other errors of the backend have the same form.
 //
 // Requests must come from the application's own origin. Current browsers send it; for other
-// browsers, scripts add the header "X-CSRF: 1". WebSockets and requests for scripts or
-// sheets and pages are not forwarded. A Backend is safe for concurrent use.
+// browsers, scripts add the header "X-CSRF: 1". WebSockets, and requests for scripts and style
+// sheets, are not forwarded. A Backend is safe for concurrent use.
 type Backend struct {
 	party   *RelyingParty
 	apis    map[string]*httputil.ReverseProxy

@@ -94,7 +94,7 @@ type RelyingPartyConfig struct {
 //	                     not end if the request came from another site
 //	callback             the redirect URI, with any name
 //	sign-out             POST: ends the session here and at the provider; return_to as above
-//	signed-out           to which the provider redirects after sign-out
+//	signed-out           where the provider redirects to after sign-out
 //	initiate-login       starts a sign-in for another site, such as the provider
 //	backchannel-logout   receives logout tokens of the provider
 //	frontchannel-logout  ends the session from a frame on the provider's page

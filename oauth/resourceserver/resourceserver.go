@@ -154,7 +154,7 @@ func (s *ResourceServer) Format(state fmt.State, verb rune) { s.config.Format(st
 
 // Requirement is what a route requires of a token.
 type Requirement struct {
-	// Scopes are scopes that the token must all have.
+	// Scopes are the scopes that the token must have.
 	Scopes []string
 	// ACRValues are the accepted values of acr, and MaxAge how long ago the user may have
 	// signed in (RFC 9470). They are optional.
