@@ -221,8 +221,15 @@ func (u *UI) loadTemplates() error {
 	if err != nil {
 		return fmt.Errorf("ui: list templates: %w", err)
 	}
+	shared, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html")
+	if err != nil {
+		return fmt.Errorf("ui: %w", err)
+	}
 	for _, name := range names {
-		t, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html", name)
+		t, err := shared.Clone()
+		if err == nil {
+			t, err = t.ParseFS(files, name)
+		}
 		if err != nil {
 			return fmt.Errorf("ui: %w", err)
 		}
