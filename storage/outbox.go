@@ -5,41 +5,46 @@ import (
 	"time"
 )
 
-// Message is something that must reach somebody who may not be there at this moment.
+// Message is a message to a receiver that may be unavailable at the moment.
 type Message struct {
-	// ID is the sender's own. While a message waits, another with its ID is the same one.
+	// ID is chosen by the sender. While a message is waiting, another one with the same ID is
+	// the same message.
 	ID string
-	// Owner is who the message waits for, such as a host. Owners take turns, so that many
-	// messages for one do not delay those for another.
+	// Owner is the receiver, such as a host. Owners take turns, so that many messages for one
+	// do not delay those for another.
 	Owner string
-	// Data is the sender's, at most MaxData bytes. It holds no secret in clear.
+	// Data belongs to the sender, at most MaxData bytes. It contains no secret in plain text.
 	Data []byte
-	// Created is when it was sent; Due is before when nobody claims it. Stores keep
+	// Created is when the message was enqueued. It cannot be claimed before Due. Stores keep
 	// milliseconds.
 	Created, Due time.Time
 	// Attempts counts how often it was claimed.
 	Attempts int
 }
 
-// Outbox keeps messages until they have been delivered. All methods may be called at the
-// same time from many goroutines and processes; what returned nil is durable.
+// Outbox stores messages until they have been delivered. All methods may be called
+// concurrently from many goroutines and processes; if a method returns nil, its effect is
+// durable.
 //
-// Whoever claims a message has it alone until the claim ends; if nothing is heard of them
-// by then, it is due again. So a message is delivered at least once, and twice only if
-// somebody dies, or takes too long, between the delivery and Remove.
+// A claimed message belongs to one caller until the claim ends; unless the caller removes or
+// postpones it before, it is due again then. So a message is delivered at least once, and
+// twice only if a caller crashes, or takes too long, between the delivery and Remove.
 type Outbox interface {
-	// Enqueue stores messages, all or none. One whose ID waits already changes nothing.
+	// Enqueue stores messages, all or none. A message whose ID is already waiting changes
+	// nothing.
 	Enqueue(ctx context.Context, messages ...Message) error
 
 	// Claim returns at most limit of the messages that are due, counts the attempt, and makes
-	// them due at until. Of several callers one gets a message. Of each owner those come first
-	// that have been due longest, and no more than leave perOwner messages claimed, by this
-	// caller and all others; callers that claim at the same moment may exceed that.
+	// them due at until. If several callers claim, each message goes to one of them. For each
+	// owner it returns the messages that have been due longest, and only so many that at most
+	// perOwner messages of the owner are claimed, by this caller and all others; callers that
+	// claim at the same moment may exceed that.
 	Claim(ctx context.Context, now, until time.Time, limit, perOwner int) ([]Message, error)
 
-	// Postpone makes a message due at another time. One that is not there is no error.
+	// Postpone makes a message due at another time. It is not an error if the message does not
+	// exist.
 	Postpone(ctx context.Context, id string, due time.Time) error
 
-	// Remove forgets messages; those that are not there are no error.
+	// Remove deletes messages; it is not an error if some of them do not exist.
 	Remove(ctx context.Context, ids ...string) error
 }

@@ -16,7 +16,7 @@ import (
 // Declaration is what Declare takes.
 type Declaration = declaration.Declaration
 
-// recordName names something that is declared.
+// recordName names a declared record.
 type recordName struct{ kind, name string }
 
 // note is what is known about the declaration of a record.
@@ -26,8 +26,8 @@ type note struct {
 	retiredAt time.Time // of a scope or resource
 }
 
-// Declare makes records exactly as d says, or changes nothing. With source != "", what the
-// same source declared before and no longer declares is retired.
+// Declare stores records exactly as given, or changes nothing. If source is not "", it retires
+// the records that the same source declared before and no longer declares.
 func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Declaration) error {
 	in, err := d.Whole(now, source)
 	if err != nil {
@@ -43,8 +43,8 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 	return nil
 }
 
-// Reconcile lets decide see what is stored and writes what it plans. decide must not call
-// the store; if it returns an error nothing changes.
+// Reconcile calls decide with what is stored and writes the plan that it returns. decide must
+// not call the store; if it returns an error, nothing changes.
 func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 		s.resources[w.Record.Identifier] = cloneJSON(w.Record)
 		s.notes[recordName{declaration.KindResource, w.Record.Identifier}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
 	}
-	// Reconcile has looked at who has which name, and two users may swap theirs.
+	// declaration.Reconcile has checked the identifiers, and two users may swap theirs.
 	before := maps.Clone(s.users)
 	for _, w := range plan.Users {
 		delete(s.users, w.Record.ID)
@@ -150,7 +150,7 @@ func (s *Store) remove(r declaration.Name) {
 	s.version++
 }
 
-// declaredState returns everything: there is not so much in a test.
+// declaredState returns all records, which are few in a test.
 func (s *Store) declaredState(selection declaration.Selection) *declaration.State {
 	state := &declaration.State{Versions: slices.Clone(s.versions[selection.Source])}
 	for _, c := range s.clients {
@@ -174,7 +174,7 @@ func (s *Store) declaredState(selection declaration.Selection) *declaration.Stat
 	return state
 }
 
-// RemoveRetired removes what was retired before a time, and returns what that was.
+// RemoveRetired removes the records that were retired before a time, and returns their names.
 func (s *Store) RemoveRetired(_ context.Context, before time.Time) ([]declaration.Name, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +201,7 @@ func (s *Store) RemoveRetired(_ context.Context, before time.Time) ([]declaratio
 	return removed, nil
 }
 
-// Declared returns every active client, user, scope and resource that is stored, but for
+// Declared returns every active client, user, scope and resource that is stored, except
 // clients that registered themselves.
 func (s *Store) Declared(context.Context) (Declaration, error) {
 	s.mu.Lock()
@@ -246,16 +246,16 @@ func cloneGrant(g record.Grant) record.Grant {
 	return g
 }
 
-// cloneJSON returns what a database would: it keeps these records as JSON, in which every
-// number is a float64.
+// cloneJSON returns a record as a database does, which stores it as JSON: every number in it
+// is a float64.
 func cloneJSON[T any](value T) T {
 	encoded, err := json.Marshal(value)
 	if err != nil {
-		panic("memory: a record that is no JSON: " + err.Error())
+		panic("memory: a record cannot be encoded as JSON: " + err.Error())
 	}
 	var clone T
 	if err := json.Unmarshal(encoded, &clone); err != nil {
-		panic("memory: a record that is no JSON: " + err.Error())
+		panic("memory: a record cannot be encoded as JSON: " + err.Error())
 	}
 	return clone
 }

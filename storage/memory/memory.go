@@ -1,5 +1,5 @@
-// Package memory is the storage contracts in their plainest form: one lock around maps,
-// and nothing survives the process. It is for tests, and to read beside a contract.
+// Package memory implements the storage contracts with maps and one lock. Nothing survives the
+// process. It is for tests, and shows what the contracts mean.
 package memory
 
 import (
@@ -39,7 +39,7 @@ type Store struct {
 	resources map[string]record.Resource
 	keys      []record.Key
 	notes     map[recordName]note
-	versions  map[string][]declaration.Version // of each source, the last one first
+	versions  map[string][]declaration.Version // by source, the last one first
 }
 
 // New returns an empty store.
@@ -191,7 +191,7 @@ func (s *Store) FindFamily(_ context.Context, now time.Time, family string, kind
 }
 
 // Reclaim deletes expired tickets, and clients that registered themselves and were not
-// used in time, and returns how many they were.
+// used in time, and returns how many it deleted.
 func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +204,7 @@ func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err erro
 			removed++
 		}
 	}
-	// What a request on its way left behind of those who have become inactive.
+	// A concurrent request may have stored tickets of users and clients that became inactive.
 	for _, u := range s.users {
 		if !u.Active() {
 			s.endUser(&u)
@@ -231,7 +231,7 @@ func (s *Store) deleteTickets(match func(storage.Ticket) bool) {
 	}
 }
 
-// removeTicket ends a ticket: one of KindStatus stays, as spent.
+// removeTicket removes a ticket, or marks it as spent if it is of KindStatus.
 func (s *Store) removeTicket(key storage.Key) {
 	t, ok := s.tickets[key]
 	if !ok || t.Kind != storage.KindStatus {
@@ -244,7 +244,7 @@ func (s *Store) removeTicket(key storage.Key) {
 	}
 }
 
-// milliseconds is the precision that every store keeps.
+// milliseconds rounds a time down to the precision that every store keeps.
 func milliseconds(t time.Time) time.Time {
 	if t.IsZero() {
 		return t

@@ -21,7 +21,7 @@ func (s *Store) Enqueue(_ context.Context, messages ...storage.Message) error {
 		}
 	}
 	for _, m := range messages {
-		if _, waits := s.outbox[m.ID]; !waits {
+		if _, exists := s.outbox[m.ID]; !exists {
 			m.Data, m.Created, m.Due = bytes.Clone(m.Data), milliseconds(m.Created), milliseconds(m.Due)
 			s.outbox[m.ID] = waiting{Message: m}
 		}
@@ -32,7 +32,7 @@ func (s *Store) Enqueue(_ context.Context, messages ...storage.Message) error {
 // waiting is a message in the outbox.
 type waiting struct {
 	storage.Message
-	claimed time.Time // until then; zero: it is not
+	claimed time.Time // until then; zero if it is not claimed
 }
 
 // Claim implements storage.Outbox.

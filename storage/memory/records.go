@@ -54,7 +54,7 @@ func (s *Store) RegisterClient(_ context.Context, client *record.Client, most in
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if client.Registration == nil {
-		return fmt.Errorf("register client %q: it has no registration", client.ID)
+		return fmt.Errorf("register client %q: it has no Registration", client.ID)
 	}
 	if _, ok := s.clients[client.ID]; ok {
 		return storage.ErrExists
@@ -110,7 +110,7 @@ func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*re
 	return nil
 }
 
-// storeClient puts a client in the place of what was there before, and ends what that ends.
+// storeClient replaces a client, and ends what was issued to it if the change requires that.
 func (s *Store) storeClient(now time.Time, before, client record.Client) {
 	client = cloneClient(client)
 	if client.Settle(milliseconds(now), &before) {
@@ -118,7 +118,7 @@ func (s *Store) storeClient(now time.Time, before, client record.Client) {
 	}
 	client.RetiredAt = milliseconds(client.RetiredAt)
 	s.clients[client.ID] = client
-	// Nobody needs to hear that a client was used.
+	// Other nodes need not know that a client was used.
 	used := cloneClient(before)
 	if used.Registration != nil && client.Registration != nil {
 		used.Registration.UnusedUntil = client.Registration.UnusedUntil
@@ -214,7 +214,7 @@ func (s *Store) GrantsOf(_ context.Context, subject string) ([]record.Grant, err
 // UpdateGrant implements record.Store.
 func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update func(*record.Grant) error) (*record.Grant, error) {
 	if subject == "" || clientID == "" {
-		return nil, errors.New("update grant: it has no subject or client")
+		return nil, errors.New("update grant: the subject or client is missing")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -322,7 +322,7 @@ func (s *Store) UserByIdentifier(_ context.Context, identifier string) (*identit
 // CreateUser implements identity.Store.
 func (s *Store) CreateUser(_ context.Context, user *identity.User) error {
 	if user.ID == "" {
-		return errors.New("create user: it has no ID")
+		return errors.New("create user: the user has no ID")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

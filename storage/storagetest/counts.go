@@ -32,9 +32,9 @@ func countsAddUp(t *testing.T, s Database) {
 	wantEqual(t, "counts", []time.Duration{time.Second, 0, 3 * time.Minute}, counted(t, s, noon, b, other, a))
 	later := noon.Add(time.Hour)
 	add(later, storage.Count{Key: a, Add: time.Minute})
-	wantEqual(t, "a count that had come to its time", []time.Duration{time.Minute}, counted(t, s, later, a))
+	wantEqual(t, "a count whose time had passed", []time.Duration{time.Minute}, counted(t, s, later, a))
 	add(later, storage.Count{Key: a, Add: 3 * time.Minute}, storage.Count{Key: a, Add: -time.Minute})
-	wantEqual(t, "a count of which something was taken back", []time.Duration{3 * time.Minute}, counted(t, s, later, a))
+	wantEqual(t, "a count from which events were taken back", []time.Duration{3 * time.Minute}, counted(t, s, later, a))
 	add(later, storage.Count{Key: a, Reset: true, Add: time.Second}, storage.Count{Key: b, Reset: true})
 	wantEqual(t, "counts that were reset", []time.Duration{time.Second, 0}, counted(t, s, later, a, b))
 	var many []storage.CountKey

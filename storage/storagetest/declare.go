@@ -14,8 +14,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// reconcile writes what an input asks for and returns what that was, such as
-// "retire user ada".
+// reconcile applies an input and returns the changes, such as "retire user ada".
 func reconcile(t *testing.T, s Database, in declaration.Input) (plan declaration.Plan, happened []string) {
 	t.Helper()
 	if in.Now.IsZero() {
@@ -49,20 +48,20 @@ func userNamed(t *testing.T, s Database, name string) *identity.User {
 
 func declareRetires(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "", one("hand")), nil)
-	want(t, "Declare", s.Declare(ctx, noon, "other", one("other")), nil)
-	want(t, "Declare", s.Declare(ctx, noon, "file", one("file")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "", declarationOf("hand")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "other", declarationOf("other")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file", declarationOf("file")), nil)
 	before := version(t, s)
-	put(t, s, hangingFrom(grant(t, s, "another", "file").ID, ticket(refresh, "a")))
+	put(t, s, ofGrant(grant(t, s, "another", "file").ID, ticket(refresh, "a")))
 	file := userNamed(t, s, "file")
 	put(t, s, inFamily(identity.SessionFamily(file.ID), ticket(sessions, "a")))
 
-	want(t, "Declare", s.Declare(ctx, noon.Add(time.Hour), "file", one("new")), nil)
+	want(t, "Declare", s.Declare(ctx, noon.Add(time.Hour), "file", declarationOf("new")), nil)
 	names := declaredNames(t, s)
 	for _, name := range []string{"client ", "resource https://", "scope ", "user "} {
 		for _, stays := range []string{"hand", "new", "other"} {
 			if !strings.Contains(names, name+stays+", ") {
-				t.Errorf("%s%s is not declared any more", name, stays)
+				t.Errorf("%s%s is no longer declared", name, stays)
 			}
 		}
 		if strings.Contains(names, name+"file, ") {
@@ -70,7 +69,7 @@ func declareRetires(t *testing.T, s Database) {
 		}
 	}
 	if version(t, s) <= before {
-		t.Error("nobody hears of it")
+		t.Error("the version does not grow")
 	}
 	if u := userNamed(t, s, "file"); u.ID != file.ID || u.Active() || !u.RetiredAt.Equal(noon.Add(time.Hour)) {
 		t.Errorf("the retired user is %+v", u)
@@ -87,11 +86,11 @@ func declareRetires(t *testing.T, s Database) {
 	if c := must(s.Client(ctx, "new"))(t); !c.Active() {
 		t.Error("a declaration without a source retires something")
 	}
-	// What another source declares too is that source's then.
-	want(t, "Declare", s.Declare(ctx, noon, "other", one("new")), nil)
+	// A record that another source declares then belongs to that source.
+	want(t, "Declare", s.Declare(ctx, noon, "other", declarationOf("new")), nil)
 	want(t, "Declare", s.Declare(ctx, noon, "file", declaration.Declaration{}), nil)
 	if !must(s.Client(ctx, "new"))(t).Active() || must(s.Client(ctx, "other"))(t).Active() {
-		t.Error("a source retires what is another's, or does not retire its own")
+		t.Error("a source retires the record of another one, or does not retire its own")
 	}
 }
 
@@ -99,7 +98,7 @@ const chosenHash = "$2b$04$abcdefghijklmnopqrstuuKkLVUdkCTAC5JGfXpqxu1OZ8qVKlN3y
 
 func declareRestores(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "file", one("file")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file", declarationOf("file")), nil)
 	user := userNamed(t, s, "file")
 	want(t, "UpdateUser", s.UpdateUser(ctx, user.ID, func(u *identity.User) error { u.PasswordHash = chosenHash; return nil }), nil)
 	consent := grant(t, s, user.ID, "file")
@@ -115,7 +114,7 @@ func declareRestores(t *testing.T, s Database) {
 	wantEqual(t, "what happened", []string{"restore client file", "restore scope file", "restore resource https://file", "restore user file"}, happened)
 	back := userNamed(t, s, "file")
 	if back.ID != user.ID || back.PasswordHash != chosenHash || !back.Active() {
-		t.Errorf("the user comes back as %+v", back)
+		t.Errorf("the restored user is %+v", back)
 	}
 	wantEqual(t, "secrets of the client", []string{"secret"}, must(s.Client(ctx, "file"))(t).Secrets)
 	wantEqual(t, "Scopes", scopes, must(s.Scopes(ctx))(t))
@@ -124,7 +123,7 @@ func declareRestores(t *testing.T, s Database) {
 	_, happened = reconcile(t, s, in)
 	wantEqual(t, "what happens the second time", nil, happened)
 
-	// Whoever names it again has it: the source that dropped it must not retire it again.
+	// The source that restores a record owns it: the one that retired it must not retire it again.
 	reconcile(t, s, declaration.Input{Source: "file"})
 	reconcile(t, s, declaration.Input{Users: in.Users})
 	reconcile(t, s, declaration.Input{Source: "file"})
@@ -135,11 +134,11 @@ func declareRestores(t *testing.T, s Database) {
 
 func removeRetired(t *testing.T, s Database) {
 	ctx := t.Context()
-	want(t, "Declare", s.Declare(ctx, noon, "file", one("early")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file", declarationOf("early")), nil)
 	user := userNamed(t, s, "early")
 	grant(t, s, user.ID, "early")
-	want(t, "Declare", s.Declare(ctx, noon, "file", one("late")), nil)
-	want(t, "Declare", s.Declare(ctx, noon.Add(2*time.Hour), "file", one("now")), nil)
+	want(t, "Declare", s.Declare(ctx, noon, "file", declarationOf("late")), nil)
+	want(t, "Declare", s.Declare(ctx, noon.Add(2*time.Hour), "file", declarationOf("now")), nil)
 	removed := must(s.RemoveRetired(ctx, noon.Add(time.Hour)))(t)
 	var names []string
 	for _, r := range removed {
@@ -170,7 +169,7 @@ func retiredNames(t *testing.T, s Database) {
 	ada := declaration.User{Username: "ada", Claims: map[string]any{"email": "ada@example.org"}}
 	reconcile(t, s, declaration.Input{Source: "file", Users: []declaration.User{ada}})
 	reconcile(t, s, declaration.Input{Source: "file"})
-	for _, u := range []*identity.User{person("x", "ada", ""), person("x", "eve", "ada@example.org")} {
+	for _, u := range []*identity.User{newUser("x", "ada", ""), newUser("x", "eve", "ada@example.org")} {
 		want(t, "CreateUser with a name of a retired user", s.CreateUser(ctx, u), identity.ErrIdentifierTaken)
 	}
 	other := declaration.User{Username: "grace", Claims: map[string]any{"email": "ada@example.org"}}
@@ -206,12 +205,12 @@ func olderVersions(t *testing.T, s Database) {
 		{"the same file", at("one", 0), false, true},
 		{"a newer one", at("two", time.Hour), false, true},
 		{"the first again", at("one", 0), false, false},
-		{"a copy of the first that was made later", at("one", 5*time.Hour), false, false},
-		{"one that nobody saw, but modified earlier", at("zero", -time.Hour), false, false},
+		{"a copy of the first, made later", at("one", 5*time.Hour), false, false},
+		{"an unknown one that was modified earlier", at("zero", -time.Hour), false, false},
 		{"the first, on request", at("one", 0), true, true},
 		{"the second, which was replaced", at("two", time.Hour), false, false},
 		{"a third", at("three", 2*time.Hour), false, true},
-		{"one of an unknown time", &declaration.Version{Digest: "four"}, false, true},
+		{"one without a time", &declaration.Version{Digest: "four"}, false, true},
 	} {
 		if got := apply(step.version.Digest, step.version, step.force); got != step.applies {
 			t.Errorf("%s: applied %v", step.what, got)
@@ -228,8 +227,8 @@ func olderVersions(t *testing.T, s Database) {
 }
 
 func takeOver(t *testing.T, s Database) {
-	want(t, "Declare", s.Declare(t.Context(), noon, "file:a.yaml", one("kept")), nil)
-	want(t, "Declare", s.Declare(t.Context(), noon, "file:b.yaml", one("other")), nil)
+	want(t, "Declare", s.Declare(t.Context(), noon, "file:a.yaml", declarationOf("kept")), nil)
+	want(t, "Declare", s.Declare(t.Context(), noon, "file:b.yaml", declarationOf("other")), nil)
 	in := declaration.Input{Source: "https://login.example.com", Formerly: "file:a.yaml", Version: &declaration.Version{Digest: "1"}, Users: []declaration.User{{Username: "kept"}}}
 	_, happened := reconcile(t, s, in)
 	slices.Sort(happened)
@@ -264,20 +263,20 @@ func reconcileMembers(t *testing.T, s Database) {
 	if !u.Disabled || !u.Administrator || u.ID != before.ID || u.PasswordHash != before.PasswordHash {
 		t.Errorf("the user is %+v", u)
 	}
-	// Another address was not verified.
+	// A new address is not verified.
 	in.Users[0].Claims = map[string]any{"email": "king@example.org"}
 	reconcile(t, s, in)
 	if u := userNamed(t, s, "king@example.org"); u.Claims["email_verified"] != nil {
-		t.Error("an address counts as verified that nobody has verified")
+		t.Error("a new address that was not verified is stored as verified")
 	}
-	// What the source named before and does not name any more keeps its value, and is told.
+	// A member that the source no longer names keeps its value, and is reported.
 	in = declaration.Input{Source: "file", Clients: []declaration.Client{{ID: "c", Members: members(`{"skip_consent": true, "client_name": "C"}`)}}}
 	reconcile(t, s, in)
 	in.Clients[0].Members = members(`{"client_name": "C"}`)
 	for range 2 {
 		plan, happened := reconcile(t, s, in)
 		if len(happened) != 0 || len(plan.Changes) != 1 || !slices.Equal(plan.Changes[0].NotNamed, []string{"skip_consent"}) || plan.Changes[0].Happens() {
-			t.Errorf("a member less: %+v", plan.Changes)
+			t.Errorf("a member that is no longer named: %+v", plan.Changes)
 		}
 		if !must(s.Client(ctx, "c"))(t).SkipConsent {
 			t.Error("a member that is not named changes")
@@ -290,8 +289,8 @@ func reconcileMembers(t *testing.T, s Database) {
 }
 
 func signedUp(id, username, email string) *identity.User {
-	u := person(id, username, email)
-	u.Origin, u.PasswordHash, u.Claims = identity.OriginSignedUp, "the stranger's", map[string]any{"email": email, "email_verified": false, "name": "Eve"}
+	u := newUser(id, username, email)
+	u.Origin, u.PasswordHash, u.Claims = identity.OriginSignedUp, "a stranger's", map[string]any{"email": email, "email_verified": false, "name": "Eve"}
 	return u
 }
 
@@ -300,7 +299,7 @@ func adoptUser(t *testing.T, s Database) {
 	create(t, s, signedUp("eve", "admin", "eve@example.org"))
 	create(t, s, signedUp("bob", "bob", "shared@example.org"))
 	for _, id := range []string{"eve", "bob"} {
-		put(t, s, inFamily(identity.SessionFamily(id), ticket(sessions, id)), hangingFrom(grant(t, s, id, "c").ID, ticket(refresh, id)))
+		put(t, s, inFamily(identity.SessionFamily(id), ticket(sessions, id)), ofGrant(grant(t, s, id, "c").ID, ticket(refresh, id)))
 	}
 	yes := true
 	declared := []declaration.User{
@@ -309,7 +308,7 @@ func adoptUser(t *testing.T, s Database) {
 	}
 	_, happened := reconcile(t, s, declaration.Input{Source: "file", Users: declared})
 	wantEqual(t, "without adopt", []string{"conflict user admin", "conflict user root"}, happened)
-	if u := userNamed(t, s, "admin"); u.Administrator || u.PasswordHash != "the stranger's" {
+	if u := userNamed(t, s, "admin"); u.Administrator || u.PasswordHash != "a stranger's" {
 		t.Errorf("the account that is not adopted is %+v", u)
 	}
 	wantLive(t, s, noon, sessions.Hash("eve"), true)
@@ -338,7 +337,7 @@ func adoptUser(t *testing.T, s Database) {
 func adoptClient(t *testing.T, s Database) {
 	ctx := t.Context()
 	want(t, "RegisterClient", s.RegisterClient(ctx, registered("a", noon.Add(time.Hour)), 10), nil)
-	put(t, s, hangingFrom(grant(t, s, "ada", "a").ID, ticket(refresh, "a")))
+	put(t, s, ofGrant(grant(t, s, "ada", "a").ID, ticket(refresh, "a")))
 	declared := declaration.Client{ID: "a", Members: members(`{"redirect_uris": ["https://a.example/cb"]}`)}
 	_, happened := reconcile(t, s, declaration.Input{Source: "file", Clients: []declaration.Client{declared}})
 	wantEqual(t, "without adopt", []string{"conflict client a"}, happened)
@@ -356,7 +355,7 @@ func adoptClient(t *testing.T, s Database) {
 func conflicts(t *testing.T, s Database) {
 	ctx := t.Context()
 	create(t, s, signedUp("eve", "eve", "taken@example.org"))
-	create(t, s, person("known", "known", "known@example.org"))
+	create(t, s, newUser("known", "known", "known@example.org"))
 	plan, happened := reconcile(t, s, declaration.Input{
 		Source: "file",
 		Clients: []declaration.Client{
@@ -380,7 +379,7 @@ func conflicts(t *testing.T, s Database) {
 	_, err := s.UserByIdentifier(ctx, "ada")
 	want(t, "the user with a conflict", err, storage.ErrNotFound)
 
-	// A record with a conflict is named all the same: it is not retired.
+	// A record with a conflict is still named: it is not retired.
 	reconcile(t, s, declaration.Input{Source: "file", Users: []declaration.User{{Username: "alan", Claims: map[string]any{"email": "taken@example.org"}}}})
 	if u := userNamed(t, s, "alan"); !u.Active() || u.Email() != "" {
 		t.Errorf("the user with a conflict is %+v", u)
@@ -394,7 +393,7 @@ func declareSubject(t *testing.T, s Database) {
 	_, happened = reconcile(t, s, declaration.Input{Users: []declaration.User{{Username: "ada", Subject: "248289761001"}}})
 	wantEqual(t, "the same again", nil, happened)
 	_, happened = reconcile(t, s, declaration.Input{Users: []declaration.User{{Username: "ada", Subject: "another"}, {Username: "bob", Subject: "a b"}}})
-	wantEqual(t, "another sub, and one that is none", []string{"conflict user ada", "conflict user bob"}, happened)
+	wantEqual(t, "another sub, and one that is not valid", []string{"conflict user ada", "conflict user bob"}, happened)
 	wantEqual(t, "ID", "248289761001", userNamed(t, s, "ada").ID)
 }
 
@@ -412,7 +411,7 @@ func swapAddresses(t *testing.T, s Database) {
 func declaredPassword(t *testing.T, s Database) {
 	ctx := t.Context()
 	hash := func(password string) string { return must(identity.HashPassword(password))(t) }
-	first, second, own := hash("first"), hash("second"), hash("chosen by herself")
+	first, second, own := hash("first"), hash("second"), hash("chosen by the user")
 	declare := func(mark, hash string) declaration.Plan {
 		t.Helper()
 		plan, _ := reconcile(t, s, declaration.Input{Now: noon.Add(time.Hour), Users: []declaration.User{{
@@ -422,10 +421,10 @@ func declaredPassword(t *testing.T, s Database) {
 	}
 	declare("one", first)
 	ada := userNamed(t, s, "ada")
-	put(t, s, inFamily(identity.SessionFamily(ada.ID), ticket(sessions, "a")), hangingFrom(grant(t, s, ada.ID, "c").ID, ticket(refresh, "a")))
+	put(t, s, inFamily(identity.SessionFamily(ada.ID), ticket(sessions, "a")), ofGrant(grant(t, s, ada.ID, "c").ID, ticket(refresh, "a")))
 	want(t, "UpdateUser", s.UpdateUser(ctx, ada.ID, func(u *identity.User) error { u.PasswordHash = own; return nil }), nil)
 	if plan := declare("one", ""); len(plan.Unhashed) > 0 || userNamed(t, s, "ada").PasswordHash != own {
-		t.Error("the same declaration takes the user's own password away, or hashes again")
+		t.Error("the same declaration replaces the user's own password, or hashes again")
 	}
 	wantLive(t, s, noon, sessions.Hash("a"), true)
 	if plan := declare("two", second); len(plan.Unhashed) > 0 || userNamed(t, s, "ada").PasswordHash != second {
@@ -440,8 +439,8 @@ func declaredPassword(t *testing.T, s Database) {
 
 func declareUser(t *testing.T, s Database) {
 	ctx := t.Context()
-	create(t, s, person("kept", "Alice", "mail@example.org"))
-	d := declaration.Declaration{Users: []identity.User{{ID: "not looked at", Username: "ALICE", Claims: map[string]any{"name": "Alice"}}}}
+	create(t, s, newUser("kept", "Alice", "mail@example.org"))
+	d := declaration.Declaration{Users: []identity.User{{ID: "ignored", Username: "ALICE", Claims: map[string]any{"name": "Alice"}}}}
 	want(t, "Declare", s.Declare(ctx, noon.Add(time.Hour), "file", d), nil)
 	got := userNamed(t, s, "alice")
 	wantEqual(t, "User", &identity.User{ID: "kept", Username: "ALICE", Origin: identity.OriginDeclared, Claims: d.Users[0].Claims, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour)}, got)

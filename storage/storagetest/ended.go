@@ -21,15 +21,15 @@ func setDisabled(t *testing.T, s Database, id string, disabled bool) error {
 }
 
 func userEnds(t *testing.T, s Database) {
-	create(t, s, person("a", "alice", ""), person("b", "bob", ""))
+	create(t, s, newUser("a", "alice", ""), newUser("b", "bob", ""))
 	g := grant(t, s, "a", "c").ID
 	issue := func(name string) (tickets []storage.Ticket) {
 		return []storage.Ticket{
-			hangingFrom(g, ticket(codes, name)), hangingFrom(g, inFamily("family", ticket(refresh, name))),
+			ofGrant(g, ticket(codes, name)), ofGrant(g, inFamily("family", ticket(refresh, name))),
 			inFamily(identity.SessionFamily("a"), ticket("device", name)),
 		}
 	}
-	others := hangingFrom(grant(t, s, "b", "c").ID, ticket(refresh, "others"))
+	others := ofGrant(grant(t, s, "b", "c").ID, ticket(refresh, "others"))
 	put(t, s, others)
 	for name, change := range map[string]func(u *identity.User){
 		"disabled":     func(u *identity.User) { u.Disabled = true },
@@ -37,7 +37,7 @@ func userEnds(t *testing.T, s Database) {
 		"active again": func(u *identity.User) { u.Disabled, u.RetiredAt = false, time.Time{} },
 		"retired":      func(u *identity.User) { u.RetiredAt = noon },
 	} {
-		// In each case from an active user, or from an inactive one where that is the point.
+		// The user is active before the change, except before "active again".
 		update(t, s, "a", func(u *identity.User) {
 			u.Disabled, u.RetiredAt = name == "active again", time.Time{}
 		})
@@ -54,9 +54,9 @@ func userEnds(t *testing.T, s Database) {
 		}
 	}
 	wantLive(t, s, noon, others.Key, true)
-	wantEqual(t, "grants of theirs that stay", 1, len(must(s.GrantsOf(t.Context(), "a"))(t)))
+	wantEqual(t, "remaining grants of the user", 1, len(must(s.GrantsOf(t.Context(), "a"))(t)))
 
-	// A change of anything else ends nothing.
+	// Other changes end nothing.
 	update(t, s, "a", func(u *identity.User) { u.RetiredAt = time.Time{} })
 	issued := issue("another")
 	put(t, s, issued...)
@@ -77,10 +77,10 @@ func clientEnds(t *testing.T, s Database) {
 	} {
 		updateClient(t, s, "c", func(c *record.Client) { c.Disabled, c.RetiredAt = name == "active again", time.Time{} })
 		issued := []storage.Ticket{
-			hangingFrom(g, ticket(codes, name)), hangingFrom(g, inFamily("family", ticket(refresh, name))),
-			hangingFrom(record.ClientGrant("c"), ticket("access", name)),
+			ofGrant(g, ticket(codes, name)), ofGrant(g, inFamily("family", ticket(refresh, name))),
+			ofGrant(record.ClientGrant("c"), ticket("access", name)),
 		}
-		status, others := hangingFrom(g, ticket(storage.KindStatus, name)), hangingFrom(other, ticket(refresh, "others "+name))
+		status, others := ofGrant(g, ticket(storage.KindStatus, name)), ofGrant(other, ticket(refresh, "others "+name))
 		put(t, s, append(issued, status, others)...)
 		before := version(t, s)
 		updateClient(t, s, "c", change)
@@ -92,13 +92,13 @@ func clientEnds(t *testing.T, s Database) {
 		}
 		wantLive(t, s, noon, others.Key, true)
 		if version(t, s) <= before {
-			t.Errorf("%s: nobody hears of it", name)
+			t.Errorf("%s: the version does not grow", name)
 		}
 	}
-	wantEqual(t, "grants to the client that stay", 2, len(must(s.GrantsOf(ctx, "a"))(t)))
+	wantEqual(t, "remaining grants", 2, len(must(s.GrantsOf(ctx, "a"))(t)))
 }
 
-// issuedIn is a ticket that was issued in a session: the data of a client's authorization.
+// issuedIn returns the ticket as issued in a session, with the data of a client's authorization.
 func issuedIn(t *testing.T, session string, ticket storage.Ticket) storage.Ticket {
 	t.Helper()
 	data, err := json.Marshal(map[string]string{"i": session})
@@ -110,9 +110,9 @@ func issuedIn(t *testing.T, session string, ticket storage.Ticket) storage.Ticke
 	return ticket
 }
 
-func endKeepsASession(t *testing.T, s Database) {
+func endKeepsOneSession(t *testing.T, s Database) {
 	accounts := must(identity.New(identity.Config{Store: s, Logger: slog.New(slog.DiscardHandler)}))(t)
-	u := person("a", "alice", "")
+	u := newUser("a", "alice", "")
 	create(t, s, u)
 	start := func(old *identity.Session) *identity.Session {
 		t.Helper()
@@ -124,13 +124,13 @@ func endKeepsASession(t *testing.T, s Database) {
 	kept := start(former)
 	g := grant(t, s, "a", "c").ID
 	at := func(session *identity.Session, family, name string) storage.Ticket {
-		return issuedIn(t, session.ID, hangingFrom(g, inFamily(family, ticket(refresh, name))))
+		return issuedIn(t, session.ID, ofGrant(g, inFamily(family, ticket(refresh, name))))
 	}
-	status := hangingFrom(g, inFamily("kept", ticket(storage.KindStatus, "kept")))
+	status := ofGrant(g, inFamily("kept", ticket(storage.KindStatus, "kept")))
 	device := inFamily(identity.SessionFamily("a"), ticket("device", "device"))
 	put(t, s,
-		at(former, "kept", "kept"), status, hangingFrom(g, inFamily(storage.Descendant("kept", "x"), ticket(refresh, "exchanged"))),
-		at(other, "other", "other"), at(&identity.Session{}, "none", "no session"), hangingFrom(g, ticket(refresh, "no family")), device)
+		at(former, "kept", "kept"), status, ofGrant(g, inFamily(storage.Descendant("kept", "x"), ticket(refresh, "exchanged"))),
+		at(other, "other", "other"), at(&identity.Session{}, "none", "no session"), ofGrant(g, ticket(refresh, "no family")), device)
 
 	update(t, s, "a", func(u *identity.User) { u.End(noon.Add(time.Second), kept) })
 	for name, live := range map[string]bool{"kept": true, "exchanged": true, "other": false, "no session": false, "no family": false} {
@@ -138,7 +138,7 @@ func endKeepsASession(t *testing.T, s Database) {
 	}
 	wantLive(t, s, noon, device.Key, false)
 	if still := must(s.Get(t.Context(), noon, status.Key))(t); !still.Spent.IsZero() {
-		t.Error("the status of a token that goes on says that it was revoked")
+		t.Error("the status of a token that is still valid says that it was revoked")
 	}
 	for _, id := range []string{kept.ID, former.ID} {
 		must(accounts.SessionByID(t.Context(), noon, id))(t)
@@ -147,7 +147,7 @@ func endKeepsASession(t *testing.T, s Database) {
 	want(t, "another session", err, storage.ErrNotFound)
 	wantEqual(t, "ended sessions", []identity.EndedSession{{UserID: "a", Names: []string{other.ID}}}, must(accounts.EndedSessions(t.Context(), noon, 10))(t))
 
-	// The next end does not keep it.
+	// The next End does not keep the session.
 	update(t, s, "a", func(u *identity.User) { u.Disabled = true })
 	wantLive(t, s, noon, refresh.Hash("kept"), false)
 	wantEqual(t, "Kept", nil, must(s.User(t.Context(), "a"))(t).Kept)
@@ -156,7 +156,7 @@ func endKeepsASession(t *testing.T, s Database) {
 func raceDisableUser(t *testing.T, s Database) {
 	name := func(round int) string { return fmt.Sprint("user", round) }
 	raceRefreshes(t, s, 4, func(round int) string {
-		create(t, s, person(name(round), name(round), ""))
+		create(t, s, newUser(name(round), name(round), ""))
 		return grant(t, s, name(round), "c").ID
 	}, func(round int) error { return setDisabled(t, s, name(round), true) })
 }
@@ -175,15 +175,15 @@ func raceDisableClient(t *testing.T, s Database) {
 }
 
 func reclaimInactive(t *testing.T, s Database) {
-	create(t, s, person("a", "alice", ""), person("b", "bob", ""))
+	create(t, s, newUser("a", "alice", ""), newUser("b", "bob", ""))
 	for _, id := range []string{"c", "d"} {
 		want(t, "RegisterClient", s.RegisterClient(t.Context(), registered(id, time.Time{}), 10), nil)
 	}
 	want(t, "UpdateUser", setDisabled(t, s, "a", true), nil)
 	updateClient(t, s, "c", func(c *record.Client) { c.RetiredAt = noon })
-	// A node that has not heard of it yet goes on.
-	put(t, s, hangingFrom(grant(t, s, "a", "d").ID, ticket(refresh, "a")), hangingFrom(grant(t, s, "b", "c").ID, ticket(refresh, "c")),
-		hangingFrom(grant(t, s, "b", "d").ID, ticket(refresh, "d")))
+	// A node that does not know this yet stores more.
+	put(t, s, ofGrant(grant(t, s, "a", "d").ID, ticket(refresh, "a")), ofGrant(grant(t, s, "b", "c").ID, ticket(refresh, "c")),
+		ofGrant(grant(t, s, "b", "d").ID, ticket(refresh, "d")))
 	must(s.Reclaim(t.Context(), time.Now()))(t)
 	for name, live := range map[string]bool{"a": false, "c": false, "d": true} {
 		wantLive(t, s, noon, refresh.Hash(name), live)
@@ -237,7 +237,7 @@ func raceReclaim(t *testing.T, s Database) {
 		})
 		want(t, "Put", errs[0], nil)
 		wantLive(t, s, later, old.Key, true)
-		// The client was used in time, or is gone: never anything between.
+		// The client was used in time, or it is gone.
 		_, err := s.Client(t.Context(), id)
 		if used := errs[1] == nil; used != (err == nil) {
 			t.Errorf("UpdateClient returns %v, and Client then %v", errs[1], err)

@@ -14,15 +14,15 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// The model of one ticket's life, for porcupine: what each call may answer, given what the
-// ticket is.
+// The model of one ticket for porcupine: what each call may return in each state of the
+// ticket.
 type (
 	ticketState int
 	ticketCall  struct {
 		method string
 		key    storage.Key
 	}
-	ticketAnswer struct {
+	ticketResult struct {
 		err   error
 		spent bool // Get found it spent
 	}
@@ -35,29 +35,29 @@ const (
 )
 
 func step(state any, input, output any) (bool, any) {
-	now, call, answer := state.(ticketState), input.(ticketCall), output.(ticketAnswer)
+	now, call, result := state.(ticketState), input.(ticketCall), output.(ticketResult)
 	switch call.method {
 	case "Put":
 		if now == absent {
-			return answer.err == nil, live
+			return result.err == nil, live
 		}
-		return errors.Is(answer.err, storage.ErrExists), now
+		return errors.Is(result.err, storage.ErrExists), now
 	case "Get":
 		if now == absent {
-			return errors.Is(answer.err, storage.ErrNotFound), now
+			return errors.Is(result.err, storage.ErrNotFound), now
 		}
-		return answer.err == nil && answer.spent == (now == spent), now
+		return result.err == nil && result.spent == (now == spent), now
 	case "Spend":
 		switch now {
 		case live:
-			return answer.err == nil, spent
+			return result.err == nil, spent
 		case spent:
-			return errors.Is(answer.err, storage.ErrSpent), now
+			return errors.Is(result.err, storage.ErrSpent), now
 		default:
-			return errors.Is(answer.err, storage.ErrNotFound), now
+			return errors.Is(result.err, storage.ErrNotFound), now
 		}
 	default: // Delete
-		return answer.err == nil, absent
+		return result.err == nil, absent
 	}
 }
 
@@ -81,8 +81,8 @@ var ticketModel = porcupine.Model{
 	},
 }
 
-// Linearizable lets callers race over a few tickets and reports whether what they were
-// told could have happened one after the other.
+// Linearizable runs concurrent callers on a few tickets and reports whether some sequential
+// order of the calls explains their results.
 func Linearizable(s storage.Tickets, seed uint64) bool {
 	const callers, calls, tickets = 12, 20, 4
 	var mu sync.Mutex
@@ -96,8 +96,8 @@ func Linearizable(s storage.Tickets, seed uint64) bool {
 				call.method = [...]string{"Put", "Put", "Get", "Get", "Delete"}[n]
 			}
 			from := time.Since(began)
-			answer := ask(s, call)
-			op := porcupine.Operation{ClientId: caller, Input: call, Call: int64(from), Output: answer, Return: int64(time.Since(began))}
+			result := perform(s, call)
+			op := porcupine.Operation{ClientId: caller, Input: call, Call: int64(from), Output: result, Return: int64(time.Since(began))}
 			mu.Lock()
 			history = append(history, op)
 			mu.Unlock()
@@ -107,25 +107,25 @@ func Linearizable(s storage.Tickets, seed uint64) bool {
 	return porcupine.CheckOperations(ticketModel, history)
 }
 
-func ask(s storage.Tickets, call ticketCall) ticketAnswer {
+func perform(s storage.Tickets, call ticketCall) ticketResult {
 	ctx := context.Background()
 	switch call.method {
 	case "Put":
-		return ticketAnswer{err: s.Put(ctx, noon, storage.Ticket{Key: call.key, Expires: noon.Add(time.Hour)})}
+		return ticketResult{err: s.Put(ctx, noon, storage.Ticket{Key: call.key, Expires: noon.Add(time.Hour)})}
 	case "Get":
 		t, err := s.Get(ctx, noon, call.key)
-		return ticketAnswer{err: err, spent: !t.Spent.IsZero()}
+		return ticketResult{err: err, spent: !t.Spent.IsZero()}
 	case "Spend":
-		return ticketAnswer{err: s.Spend(ctx, noon, []storage.Key{call.key})}
+		return ticketResult{err: s.Spend(ctx, noon, []storage.Key{call.key})}
 	default:
-		return ticketAnswer{err: s.Delete(ctx, call.key)}
+		return ticketResult{err: s.Delete(ctx, call.key)}
 	}
 }
 
 func linearizable(t *testing.T, s storage.Tickets) {
 	for seed := range rounds(20) {
 		if !Linearizable(s, uint64(seed)) {
-			t.Fatalf("seed %d: no order of the calls explains the answers", seed)
+			t.Fatalf("seed %d: no order of the calls explains the results", seed)
 		}
 	}
 }

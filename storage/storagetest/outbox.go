@@ -30,29 +30,29 @@ func outboxClaim(t *testing.T, s Database) {
 	first := claim(noon.Add(2*time.Second), later, 1)
 	claimed := message("a", later)
 	claimed.Attempts = 1
-	wantEqual(t, "Claim of the one that has been due longest", []storage.Message{claimed}, first)
-	wantEqual(t, "Claim of what nobody has claimed", "b", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
+	wantEqual(t, "Claim of the message that has been due longest", []storage.Message{claimed}, first)
+	wantEqual(t, "Claim of the unclaimed message", "b", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
 	wantEqual(t, "Claim while both are claimed", "", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
 
-	want(t, "Enqueue of what waits already", s.Enqueue(t.Context(), message("a", noon)), nil)
-	wantEqual(t, "Claim of the same one again", "", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
-	want(t, "Remove", s.Remove(t.Context(), "b", "nobody"), nil)
+	want(t, "Enqueue of a waiting message", s.Enqueue(t.Context(), message("a", noon)), nil)
+	wantEqual(t, "Claim after that", "", messageIDs(claim(noon.Add(2*time.Second), later, 10)))
+	want(t, "Remove", s.Remove(t.Context(), "b", "missing"), nil)
 	want(t, "Postpone", s.Postpone(t.Context(), "c", later.Add(time.Minute)), nil)
-	want(t, "Postpone of nothing", s.Postpone(t.Context(), "b", noon), nil)
+	want(t, "Postpone of a removed message", s.Postpone(t.Context(), "b", noon), nil)
 	again := claim(later, later.Add(time.Hour), 10)
 	wantEqual(t, "Claim after the claim has ended", "a", messageIDs(again))
 	wantEqual(t, "attempts", 2, again[0].Attempts)
 	want(t, "Remove", s.Remove(t.Context(), "a"), nil)
-	wantEqual(t, "Claim of the postponed one", "c", messageIDs(claim(later.Add(time.Minute), later.Add(time.Hour), 10)))
-	want(t, "Enqueue of one that is gone", s.Enqueue(t.Context(), message("a", noon)), nil)
-	wantEqual(t, "Claim of that", "a", messageIDs(claim(later.Add(time.Minute), later.Add(time.Hour), 10)))
+	wantEqual(t, "Claim of the postponed message", "c", messageIDs(claim(later.Add(time.Minute), later.Add(time.Hour), 10)))
+	want(t, "Enqueue of a removed message", s.Enqueue(t.Context(), message("a", noon)), nil)
+	wantEqual(t, "Claim of the message that was enqueued again", "a", messageIDs(claim(later.Add(time.Minute), later.Add(time.Hour), 10)))
 }
 
 func outboxAllOrNone(t *testing.T, s Database) {
 	large := message("large", noon)
 	large.Data = make([]byte, storage.MaxData+1)
 	if err := s.Enqueue(t.Context(), message("a", noon), large); err == nil {
-		t.Error("a message of more than MaxData bytes is taken")
+		t.Error("Enqueue accepts a message of more than MaxData bytes")
 	}
 	wantEqual(t, "Claim", "", messageIDs(must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 10, 10))(t)))
 }
@@ -80,10 +80,10 @@ func raceClaim(t *testing.T, s Database) {
 			total[ids[at:at+4]]++
 		}
 	}
-	// A caller that finds the due ones taken by others may stop early, but gets none twice.
+	// A caller may stop early when others have claimed what is due, but no message is claimed twice.
 	for id, n := range total {
 		if n != 1 {
-			t.Errorf("%d callers have %q", n, id)
+			t.Errorf("%d callers claimed %q", n, id)
 		}
 	}
 }
@@ -104,11 +104,11 @@ func outboxTurns(t *testing.T, s Database) {
 	}
 	now := noon.Add(time.Second)
 	enqueue("x", "one", now)
-	wantEqual(t, "Claim of fewer than are due", "ax", claim(now, 2))
-	wantEqual(t, "Claim of what the owner has left", "b", claim(now, 10))
-	wantEqual(t, "Claim while as many of the owner are claimed as may be", "", claim(now, 10))
+	wantEqual(t, "Claim of fewer messages than are due", "ax", claim(now, 2))
+	wantEqual(t, "Claim up to the limit of the owner", "b", claim(now, 10))
+	wantEqual(t, "Claim at the limit of the owner", "", claim(now, 10))
 	enqueue("y", "one", now)
-	wantEqual(t, "Claim of another owner's", "y", claim(now, 10))
+	wantEqual(t, "Claim for another owner", "y", claim(now, 10))
 	want(t, "Remove", s.Remove(t.Context(), "a"), nil)
 	wantEqual(t, "Claim after one was delivered", "c", claim(now, 10))
 	want(t, "Postpone", s.Postpone(t.Context(), "b", now.Add(time.Hour)), nil)

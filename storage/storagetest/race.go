@@ -10,7 +10,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// rounds is how often a race that needs luck is run.
+// rounds returns how often to repeat a race, which is found by chance.
 func rounds(many int) int {
 	if testing.Short() {
 		return max(many/10, 1)
@@ -18,7 +18,7 @@ func rounds(many int) int {
 	return many
 }
 
-// together calls f n times at once and returns the errors.
+// together makes n concurrent calls of f and returns the errors.
 func together(n int, f func(i int) error) []error {
 	errs := make([]error, n)
 	var ready, done sync.WaitGroup
@@ -79,17 +79,17 @@ func racePut(t *testing.T, s storage.Tickets) {
 	}
 }
 
-func raceStrangers(t *testing.T, s storage.Tickets) {
+func raceDifferentTickets(t *testing.T, s storage.Tickets) {
 	const n = 100
 	key := func(i int) storage.Ticket { return ticket(refresh, fmt.Sprint(i)) }
 	for i := range n {
 		put(t, s, key(i))
 	}
-	put(t, s, ticket(refresh, "there"))
+	put(t, s, ticket(refresh, "existing"))
 	errs := together(n, func(i int) error {
 		next := ticket(refresh, fmt.Sprint("next ", i))
-		if i%10 == 0 { // fails half-way, among those that succeed
-			next = ticket(refresh, "there")
+		if i%10 == 0 { // fails half-way, while the others succeed
+			next = ticket(refresh, "existing")
 		}
 		return s.Spend(t.Context(), noon, []storage.Key{key(i).Key}, next)
 	})
@@ -99,7 +99,7 @@ func raceStrangers(t *testing.T, s storage.Tickets) {
 			t.Fatal(getErr)
 		}
 		if i%10 == 0 {
-			want(t, "Spend with a new ticket that is there", err, storage.ErrExists)
+			want(t, "Spend with a new ticket that exists", err, storage.ErrExists)
 			if !got.Spent.IsZero() {
 				t.Errorf("caller %d failed and its ticket is spent", i)
 			}
@@ -110,7 +110,7 @@ func raceStrangers(t *testing.T, s storage.Tickets) {
 	}
 }
 
-func raceCrossed(t *testing.T, s storage.Tickets) {
+func raceOppositeOrder(t *testing.T, s storage.Tickets) {
 	for round := range rounds(50) {
 		a, b := ticket(codes, fmt.Sprint("a", round)), ticket(codes, fmt.Sprint("b", round))
 		put(t, s, a, b)
@@ -123,27 +123,27 @@ func raceCrossed(t *testing.T, s storage.Tickets) {
 	}
 }
 
-// raceDeleteFamily lets chains of refreshes run while the family is deleted: each link
-// stores the next ticket of the family, as fast as the store goes.
+// raceDeleteFamily runs chains of refreshes while the family is deleted: each link stores the
+// next ticket of the family, as fast as the store allows.
 func raceDeleteFamily(t *testing.T, s storage.Tickets) {
-	raceRefreshes(t, s, 4, numbered, func(round int) error { return s.DeleteFamily(t.Context(), fmt.Sprint("family ", round)) })
+	raceRefreshes(t, s, 4, numberedGrant, func(round int) error { return s.DeleteFamily(t.Context(), fmt.Sprint("family ", round)) })
 }
 
-var errSurvived = errors.New("a refresh succeeds after its family was revoked")
+var errSurvived = errors.New("a refresh succeeded after its family was revoked")
 
-// numbered names the grants of raceRefreshes.
-func numbered(round int) string { return fmt.Sprint("grant ", round) }
+// numberedGrant returns the name of the grant in a round.
+func numberedGrant(round int) string { return fmt.Sprint("grant ", round) }
 
 // raceRefreshes runs chains of refreshes under a grant while revoke runs, and checks that
-// nothing of them lives when all have returned.
+// none of their tickets is live when all have returned.
 func raceRefreshes(t *testing.T, s storage.Tickets, chains int, grantOf func(round int) string, revoke func(round int) error) {
 	for round := range rounds(40) {
 		grant := grantOf(round)
 		name := func(chain, link int) string { return fmt.Sprint(round, " ", chain, " ", link) }
 		link := func(chain, n int) storage.Ticket {
-			return hangingFrom(grant, inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
+			return ofGrant(grant, inFamily(fmt.Sprint("family ", round), ticket(refresh, name(chain, n))))
 		}
-		// Beside each link there is something whose status others look up.
+		// Each link has a token whose status others look up.
 		status := func(chain, n int) storage.Ticket {
 			ticket := link(chain, n)
 			ticket.Key = storage.KindStatus.Hash(name(chain, n))
@@ -177,7 +177,7 @@ func raceRefreshes(t *testing.T, s storage.Tickets, chains int, grantOf func(rou
 			for n := range issued[chain] + 2 {
 				wantLive(t, s, noon, link(chain, n).Key, false)
 				if left, err := s.Get(t.Context(), noon, status(chain, n).Key); err == nil && left.Spent.IsZero() {
-					t.Error("the status of what was revoked says that it stands")
+					t.Error("the status of a revoked token says that it is valid")
 				}
 			}
 		}

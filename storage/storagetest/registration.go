@@ -29,7 +29,7 @@ func registerClient(t *testing.T, s Database) {
 	want(t, "RegisterClient of a declared ID", s.RegisterClient(ctx, registered("declared", noon), 2), storage.ErrExists)
 	want(t, "RegisterClient", s.RegisterClient(ctx, registered("b", time.Time{}), 2), nil)
 	if version(t, s) != before {
-		t.Error("a registration makes every node forget what it knows")
+		t.Error("a registration makes every node reload its records")
 	}
 	d := must(s.Declared(ctx))(t)
 	if len(d.Clients) != 1 || d.Clients[0].ID != "declared" {
@@ -39,8 +39,8 @@ func registerClient(t *testing.T, s Database) {
 	must(s.Client(ctx, "a"))(t)
 }
 
-// SH04: outsiders who register clients and never use them keep no other client out. What was
-// used, or let in by a trusted party, stays.
+// SH04: outsiders who register clients and never use them cannot keep other clients out. Clients
+// that were used, or that a trusted party let register, stay.
 func registerTooMany(t *testing.T, s Database) {
 	ctx := t.Context()
 	vouched := registered("vouched", noon)
@@ -61,7 +61,7 @@ func registerTooMany(t *testing.T, s Database) {
 		must(s.Client(ctx, id))(t)
 	}
 	if version(t, s) <= before {
-		t.Error("nobody hears that a client was removed")
+		t.Error("the version does not grow when a client is removed")
 	}
 	keep(t, s, "newer")
 	keep(t, s, "honest")
@@ -76,7 +76,7 @@ func updateClient(t *testing.T, s Database, id string, change func(*record.Clien
 	}), nil)
 }
 
-// keep notes that a client was used.
+// keep marks a client as used.
 func keep(t *testing.T, s Database, id string) {
 	t.Helper()
 	updateClient(t, s, id, func(c *record.Client) { c.Registration.UnusedUntil = time.Time{} })
@@ -95,7 +95,7 @@ func changeClient(t *testing.T, s Database) {
 	})
 	wantEqual(t, "Client", changed, must(s.Client(ctx, "a"))(t))
 	if version(t, s) <= before {
-		t.Error("nobody hears of an update")
+		t.Error("the version does not grow with an update")
 	}
 	before = version(t, s)
 	updateClient(t, s, "declared", func(c *record.Client) { c.RetiredAt = noon })
@@ -103,10 +103,10 @@ func changeClient(t *testing.T, s Database) {
 		t.Errorf("a retired client: RetiredAt %v, EndedAt %v", retired.RetiredAt, retired.EndedAt)
 	}
 	if version(t, s) <= before {
-		t.Error("nobody hears that a client is retired")
+		t.Error("the version does not grow when a client is retired")
 	}
 	nothing := func(*record.Client) error { return nil }
-	want(t, "UpdateClient of nobody", s.UpdateClient(ctx, "nobody", nothing), storage.ErrNotFound)
+	want(t, "UpdateClient of a client that does not exist", s.UpdateClient(ctx, "missing", nothing), storage.ErrNotFound)
 	before = version(t, s)
 	refused := errors.New("refused")
 	want(t, "UpdateClient", s.UpdateClient(ctx, "a", func(c *record.Client) error {
@@ -117,7 +117,7 @@ func changeClient(t *testing.T, s Database) {
 	want(t, "UpdateClient that changes nothing", s.UpdateClient(ctx, "a", nothing), nil)
 	wantEqual(t, "Version", before, version(t, s))
 
-	c := hangingFrom(grant(t, s, "ada", "a").ID, ticket(codes, "c"))
+	c := ofGrant(grant(t, s, "ada", "a").ID, ticket(codes, "c"))
 	put(t, s, c)
 	before = version(t, s)
 	want(t, "DeleteClient", s.DeleteClient(ctx, "a"), nil)
@@ -128,7 +128,7 @@ func changeClient(t *testing.T, s Database) {
 	want(t, "Grant", err, storage.ErrNotFound)
 	wantLive(t, s, noon, c.Key, false)
 	if version(t, s) <= before {
-		t.Error("nobody hears of a deletion")
+		t.Error("the version does not grow with a deletion")
 	}
 }
 

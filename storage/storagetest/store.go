@@ -23,7 +23,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Database is what every store does.
+// Database is what every store implements.
 type Database interface {
 	record.Store
 	identity.Store
@@ -34,8 +34,8 @@ type Database interface {
 	Reclaim(ctx context.Context, now time.Time) (removed int, err error)
 }
 
-// Store checks the contracts of record.Store and identity.Store, beside those of
-// storage.Tickets, and what declares records. open returns a new, empty store.
+// Store checks the contracts of record.Store and identity.Store, including that of
+// storage.Tickets, and the methods that declare records. open returns a new, empty store.
 func Store(t *testing.T, open func(t *testing.T) Database) {
 	t.Run("Tickets", func(t *testing.T) {
 		Tickets(t, func(t *testing.T) storage.Tickets { return open(t) })
@@ -44,65 +44,65 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		promise string
 		check   func(t *testing.T, s Database)
 	}{
-		{"SG-14 Reclaim deletes what has expired and nothing else", reclaim},
+		{"SG-14 Reclaim deletes expired tickets and nothing else", reclaim},
 		{"Version grows whenever a client, resource, scope or key changes", versionGrows},
 		{"a lookup that finds nothing returns ErrNotFound", lookupNotFound},
-		{"a client returns with its secrets and metadata, the caller's own", clientReturns},
-		{"RegisterClient stores a client with a bound on their number, and not twice", registerClient},
-		{"RegisterClient removes unused clients if there are too many", registerTooMany},
-		{"DC-01 of clients that register at once no more are stored than may be", raceRegisterClient},
-		{"UpdateClient and DeleteClient are seen by every node", changeClient},
-		{"a registered client that is not used in time is reclaimed, and one that is used stays", reclaimClients},
-		{"ClientNeeds returns what clients need, each combination once", clientNeeds},
-		{"Keys returns every key, private parts included", keysReturn},
-		{"an UpdateKeys that returns an error changes nothing", updateKeysFails},
-		{"RE-18 nodes that rotate at once do not undo each other", raceUpdateKeys},
+		{"Client returns a client with its secrets and metadata, as a copy", clientReturns},
+		{"RegisterClient stores a client once, and at most a given number of clients", registerClient},
+		{"RegisterClient removes unused clients when the limit is reached", registerTooMany},
+		{"DC-01 clients that register concurrently do not exceed the limit", raceRegisterClient},
+		{"UpdateClient and DeleteClient raise the version, so that every node sees them", changeClient},
+		{"Reclaim removes registered clients that were not used in time, and no others", reclaimClients},
+		{"ClientNeeds returns what clients need, without duplicates", clientNeeds},
+		{"Keys returns every key, including the private parts", keysReturn},
+		{"UpdateKeys changes nothing if update returns an error", updateKeysFails},
+		{"RE-18 nodes that rotate keys concurrently do not overwrite each other's changes", raceUpdateKeys},
 		{"there is one grant for each subject and client; UpdateGrant creates and changes it", oneGrant},
-		{"OP-07 of consents that are given at once none is lost", raceUpdateGrant},
+		{"OP-07 no concurrent consent is lost", raceUpdateGrant},
 		{"GrantsOf returns all grants of a subject", grantsOf},
-		{"DeleteGrant removes a grant and every ticket that hangs from it", deleteGrant},
-		{"RT-11 nothing hangs from a grant after a DeleteGrant that raced refreshes", raceDeleteGrant},
-		{"SaveTraces keeps at most the newest", saveTraces},
-		{"CreateUser stores a user, found by ID and by each identifier", createUser},
-		{"an UpdateUser that returns an error changes nothing", updateUser},
-		{"OP-07 of changes of a user that are made at once none is lost", raceUpdateUser},
-		{"a change is ErrIdentifierTaken if a name belongs to somebody else, and changes nothing", identifierTaken},
-		{"of people who take one name at once one succeeds", raceIdentifier},
-		{"SG-12 DeleteUser removes a person, their grants, sessions and tickets", deleteUser},
-		{"the sessions of a person who is deleted or disabled end, each with a note", endedNotes},
-		{"AC-09 what was issued to a user ends when they become inactive, and does not come back", userEnds},
-		{"AC-10 what was issued to a client ends when it becomes inactive, and does not come back", clientEnds},
-		{"User.End ends everything but one session and what was issued in it", endKeepsASession},
-		{"AC-09 a refresh on its way does not survive that its user is disabled", raceDisableUser},
-		{"AC-10 a refresh on its way does not survive that its client is disabled", raceDisableClient},
-		{"Reclaim ends what was issued to those who had just become inactive", reclaimInactive},
-		{"OP-07 a client's update beside its first use leaves both effects", raceFirstUse},
-		{"OP-08 Reclaim beside a renewal leaves what was renewed", raceReclaim},
-		{"Users lists people in the order of their IDs", usersList},
-		{"HasAdministrator does not count who is disabled", hasAdministrator},
-		{"Claim returns what is due, counts the attempt, and makes it due again later", outboxClaim},
+		{"DeleteGrant removes a grant and every ticket that belongs to it", deleteGrant},
+		{"RT-11 no ticket of a grant survives a DeleteGrant that races refreshes", raceDeleteGrant},
+		{"SaveTraces keeps at most max traces, the newest", saveTraces},
+		{"CreateUser stores a user, who is found by ID and by each identifier", createUser},
+		{"UpdateUser changes nothing if update returns an error", updateUser},
+		{"OP-07 no concurrent change of a user is lost", raceUpdateUser},
+		{"a change to another user's identifier returns ErrIdentifierTaken and changes nothing", identifierTaken},
+		{"of several users that are created concurrently with the same name, one succeeds", raceIdentifier},
+		{"SG-12 DeleteUser removes a user and the user's grants, sessions and tickets", deleteUser},
+		{"the sessions of a deleted or disabled user end, each with a note", endedNotes},
+		{"AC-09 what was issued to a user ends when the user becomes inactive, and stays ended", userEnds},
+		{"AC-10 what was issued to a client ends when the client becomes inactive, and stays ended", clientEnds},
+		{"User.End ends everything except one session and what was issued in it", endKeepsOneSession},
+		{"AC-09 a concurrent refresh does not survive the disabling of its user", raceDisableUser},
+		{"AC-10 a concurrent refresh does not survive the disabling of its client", raceDisableClient},
+		{"Reclaim ends what was issued to users and clients after they became inactive", reclaimInactive},
+		{"OP-07 a client's update and its concurrent first use both take effect", raceFirstUse},
+		{"OP-08 Reclaim keeps what is renewed concurrently", raceReclaim},
+		{"Users lists users in the order of their IDs", usersList},
+		{"HasAdministrator does not count disabled and retired users", hasAdministrator},
+		{"Claim returns messages that are due, counts the attempt, and makes them due again later", outboxClaim},
 		{"Enqueue stores all messages or none", outboxAllOrNone},
-		{"Claim takes owners in turns, and bounds how many of one are claimed", outboxTurns},
-		{"of several callers that claim one gets a message", raceClaim},
-		{"AddCounts adds to what counts still, and Reset forgets that first", countsAddUp},
+		{"Claim lets owners take turns, and limits the claimed messages of each", outboxTurns},
+		{"of several callers that claim, one gets a message", raceClaim},
+		{"AddCounts adds to what is still counted, and Reset sets that to zero first", countsAddUp},
 		{"counts of concurrent callers add up", raceCounts},
-		{"PasswordHashKinds lists each algorithm with each set of parameters once", passwordHashKinds},
-		{"Declare inserts or updates, and Declared returns all", declare},
-		{"OP-02 Declare retires what the same source no longer declares, and nothing else", declareRetires},
-		{"OP-02 what is declared again comes back as it was", declareRestores},
-		{"RemoveRetired removes what was retired long enough ago, and nothing else", removeRetired},
-		{"a name that a retired user has is nobody else's", retiredNames},
-		{"OP-03 a file that was replaced, or modified earlier, is older", olderVersions},
-		{"a source takes over what it had under an earlier name", takeOver},
-		{"OP-04 Reconcile changes what is named, and null removes", reconcileMembers},
-		{"OP-05 an account that was signed up with is adopted only on request, and its owner has nothing left", adoptUser},
-		{"a client that registered itself is adopted only on request, and keeps nothing", adoptClient},
-		{"OP-06 a conflict stops one record", conflicts},
-		{"the sub of a user is declared once", declareSubject},
-		{"two declared users swap their addresses", swapAddresses},
-		{"a password that was declared before leaves alone what the user chose since", declaredPassword},
-		{"Declare keeps the ID of a user and matches by canonical username", declareUser},
-		{"a Declare that fails changes nothing", declareFails},
+		{"PasswordHashKinds lists each combination of algorithm and parameters once", passwordHashKinds},
+		{"Declare inserts or updates records, and Declared returns all of them", declare},
+		{"OP-02 Declare retires records that the same source no longer declares, and no others", declareRetires},
+		{"OP-02 a retired record that is declared again is restored unchanged", declareRestores},
+		{"RemoveRetired removes records that were retired before a time, and no others", removeRetired},
+		{"the identifiers of a retired user are still taken", retiredNames},
+		{"OP-03 a file that was replaced, or was modified earlier, is older", olderVersions},
+		{"a source takes over the records that it declared under an earlier name", takeOver},
+		{"OP-04 Reconcile changes the named members, and null removes one", reconcileMembers},
+		{"OP-05 a signed-up account is adopted only on request, and its former owner keeps nothing", adoptUser},
+		{"a client that registered itself is adopted only on request, and keeps nothing of its registration", adoptClient},
+		{"OP-06 a conflict affects only its record", conflicts},
+		{"the declared sub of a user cannot change", declareSubject},
+		{"two declared users can swap their e-mail addresses", swapAddresses},
+		{"a password that was declared before does not replace the one that the user has chosen since", declaredPassword},
+		{"Declare keeps the ID of a user and matches users by canonical username", declareUser},
+		{"Declare changes nothing if it fails", declareFails},
 	} {
 		t.Run(c.promise, func(t *testing.T) {
 			t.Parallel()
@@ -143,7 +143,7 @@ func reclaim(t *testing.T, s Database) {
 	at := noon.Add(89 * time.Millisecond)
 	wantEqual(t, "reclaimed", 12*90, must(s.Reclaim(t.Context(), at))(t))
 	wantEqual(t, "reclaimed again", 0, must(s.Reclaim(t.Context(), at))(t))
-	// Asked as of an earlier time, what is left shows.
+	// An earlier time shows which tickets are left.
 	wantLive(t, s, noon.Add(-time.Minute), codes.Hash("3 89"), false)
 	wantLive(t, s, noon.Add(-time.Minute), codes.Hash("3 90"), true)
 }
@@ -187,20 +187,20 @@ func versionGrows(t *testing.T, s Database) {
 	grows("new resource name", true)
 	d.Scopes = nil
 	apply()
-	grows("a scope less", true)
+	grows("a scope removed", true)
 	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return []record.Key{newKey(t, "k")}, nil }), nil)
-	grows("a key more", true)
+	grows("a key added", true)
 	put(t, s, ticket(codes, "a"))
 	grows("a ticket", false)
 }
 
 func lookupNotFound(t *testing.T, s Database) {
 	ctx := t.Context()
-	_, err := s.Grant(ctx, "nobody", "nobody")
+	_, err := s.Grant(ctx, "missing", "missing")
 	want(t, "Grant", err, storage.ErrNotFound)
-	_, err = s.User(ctx, "nobody")
+	_, err = s.User(ctx, "missing")
 	want(t, "User", err, storage.ErrNotFound)
-	for _, strange := range []string{"nobody", "", "a\x00b", "\xff", "' OR 1=1 --"} {
+	for _, strange := range []string{"missing", "", "a\x00b", "\xff", "' OR 1=1 --"} {
 		_, err = s.UserByIdentifier(ctx, strange)
 		want(t, "UserByIdentifier", err, storage.ErrNotFound)
 		_, err = s.Client(ctx, strange)
@@ -224,7 +224,7 @@ func clientReturns(t *testing.T, s Database) {
 	got := must(s.Client(t.Context(), "app"))(t)
 	wantEqual(t, "Client", &c, got)
 	got.Secrets[0], got.RedirectURIs[0] = "x", "x"
-	wantEqual(t, "Client, after the caller changed theirs", &c, must(s.Client(t.Context(), "app"))(t))
+	wantEqual(t, "Client, after the caller changed its copy", &c, must(s.Client(t.Context(), "app"))(t))
 }
 
 func newKey(t *testing.T, id string) record.Key {
@@ -258,7 +258,7 @@ func keysReturn(t *testing.T, s Database) {
 	want(t, "UpdateKeys", s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 		return slices.DeleteFunc(keys, func(k record.Key) bool { return k.ID == "a" }), nil
 	}), nil)
-	wantEqual(t, "Keys after one was dropped", []record.Key{b}, must(s.Keys(t.Context()))(t))
+	wantEqual(t, "Keys after one was removed", []record.Key{b}, must(s.Keys(t.Context()))(t))
 }
 
 func updateKeysFails(t *testing.T, s Database) {
@@ -276,7 +276,7 @@ func raceUpdateKeys(t *testing.T, s Database) {
 	errs := together(nodes, func(i int) error {
 		return s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 			k := key
-			k.ID = fmt.Sprint(len(keys)) // two that read the same keys would collide
+			k.ID = fmt.Sprint(len(keys)) // two calls that read the same keys would use the same ID
 			return append(keys, k), nil
 		})
 	})
@@ -284,7 +284,7 @@ func raceUpdateKeys(t *testing.T, s Database) {
 		want(t, "UpdateKeys", err, nil)
 	}
 	wantEqual(t, "number of keys", nodes, len(must(s.Keys(t.Context()))(t)))
-	// Each of those who find that a key is missing adds it; one did before.
+	// Each caller that finds a key missing adds it; only the first one does.
 	for _, err := range together(nodes, func(i int) error {
 		return s.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 			if len(keys) > nodes {
@@ -300,7 +300,7 @@ func raceUpdateKeys(t *testing.T, s Database) {
 	wantEqual(t, "number of keys", nodes+1, len(must(s.Keys(t.Context()))(t)))
 }
 
-// grant returns the grant of a subject to a client, a new one if there was none.
+// grant returns the grant of a subject to a client, and creates it if there is none.
 func grant(t *testing.T, s Database, subject, clientID string) *record.Grant {
 	t.Helper()
 	return must(s.UpdateGrant(t.Context(), subject, clientID, func(*record.Grant) error { return nil }))(t)
@@ -338,7 +338,6 @@ func oneGrant(t *testing.T, s Database) {
 	wantEqual(t, "grants", []record.Grant{*stored}, must(s.GrantsOf(t.Context(), "u"))(t))
 }
 
-// raceUpdateGrant: of consents that are given at once none is lost.
 func raceUpdateGrant(t *testing.T, s Database) {
 	for round := range rounds(10) {
 		ids := make([]string, 20)
@@ -357,7 +356,7 @@ func raceUpdateGrant(t *testing.T, s Database) {
 		if ids = slices.Compact(ids); len(ids) != 1 {
 			t.Errorf("UpdateGrant returns different IDs: %q", ids)
 		}
-		wantEqual(t, "number of scopes that were allowed", 20, len(must(s.Grant(t.Context(), "u", fmt.Sprint(round)))(t).Scope))
+		wantEqual(t, "number of granted scopes", 20, len(must(s.Grant(t.Context(), "u", fmt.Sprint(round)))(t).Scope))
 	}
 }
 
@@ -375,8 +374,8 @@ func grantsOf(t *testing.T, s Database) {
 
 func deleteGrant(t *testing.T, s Database) {
 	one, two := grant(t, s, "u", "a").ID, grant(t, s, "u", "b").ID
-	a, b, c := hangingFrom(one, ticket(refresh, "a")), hangingFrom(two, ticket(refresh, "b")), ticket(refresh, "c")
-	statusA, statusB := hangingFrom(one, ticket(storage.KindStatus, "a")), hangingFrom(two, ticket(storage.KindStatus, "b"))
+	a, b, c := ofGrant(one, ticket(refresh, "a")), ofGrant(two, ticket(refresh, "b")), ticket(refresh, "c")
+	statusA, statusB := ofGrant(one, ticket(storage.KindStatus, "a")), ofGrant(two, ticket(storage.KindStatus, "b"))
 	put(t, s, a, b, c, statusA, statusB)
 	want(t, "DeleteGrant", s.DeleteGrant(t.Context(), one), nil)
 	ended := func() (ids []storage.Key) {
@@ -389,15 +388,15 @@ func deleteGrant(t *testing.T, s Database) {
 	_, err := s.Grant(t.Context(), "u", "a")
 	want(t, "Grant", err, storage.ErrNotFound)
 	wantLive(t, s, noon, a.Key, false)
-	want(t, "DeleteGrant of none", s.DeleteGrant(t.Context(), ""), nil)
+	want(t, "DeleteGrant without an ID", s.DeleteGrant(t.Context(), ""), nil)
 	wantLive(t, s, noon, b.Key, true)
 	wantLive(t, s, noon, c.Key, true)
 	want(t, "DeleteUser", s.DeleteUser(t.Context(), "u"), nil)
-	wantEqual(t, "how many have ended with the user", 2, len(ended()))
+	wantEqual(t, "number of tickets that have ended after DeleteUser", 2, len(ended()))
 }
 
 func raceDeleteGrant(t *testing.T, s Database) {
-	raceRefreshes(t, s, 4, numbered, func(round int) error { return s.DeleteGrant(t.Context(), numbered(round)) })
+	raceRefreshes(t, s, 4, numberedGrant, func(round int) error { return s.DeleteGrant(t.Context(), numberedGrant(round)) })
 }
 
 func saveTraces(t *testing.T, s Database) {

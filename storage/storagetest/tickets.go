@@ -1,5 +1,5 @@
-// Package storagetest checks that a store keeps the promises of the storage contracts.
-// Each case is named after the sentence that it checks.
+// Package storagetest tests that a store implements the storage contracts. Each test is named
+// after the sentence that it checks.
 package storagetest
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Kinds that the cases use.
+// The kinds of the tickets in these tests.
 const (
 	codes    storage.Kind = "code"
 	refresh  storage.Kind = "refresh"
 	sessions storage.Kind = "session"
 )
 
-// noon is the time of every case; stores are told what time it is.
+// noon is the time of every test; stores get the time as an argument.
 var noon = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func ticket(kind storage.Kind, secret string) storage.Ticket {
@@ -34,7 +34,7 @@ func inFamily(family string, t storage.Ticket) storage.Ticket {
 	return t
 }
 
-func hangingFrom(grant string, t storage.Ticket) storage.Ticket {
+func ofGrant(grant string, t storage.Ticket) storage.Ticket {
 	t.Grant = grant
 	return t
 }
@@ -46,36 +46,36 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		check   func(t *testing.T, s storage.Tickets)
 	}{
 		{"Get returns what Put stored, to the millisecond", getReturnsWhatPutStored},
-		{"Get returns ErrNotFound for a ticket that is not there", getNotFound},
-		{"GetAll returns what Get returns for each key, without those that are not there", getAll},
-		{"SG-11 a code is never found as a refresh token", kindsAreApart},
-		{"the returned ticket is the caller's own", returnedTicketIsOwn},
+		{"Get returns ErrNotFound for a ticket that does not exist", getNotFound},
+		{"GetAll returns what Get returns for each key, without those that it does not find", getAll},
+		{"SG-11 a code is never found as a refresh token", kindsAreSeparate},
+		{"the caller may change the returned ticket", returnedTicketIsCopy},
 		{"a ticket is live while now < Expires, for every method", expiryIsAComparison},
-		{"Put of a live key, spent or not, is ErrExists", putIsInsertOnly},
+		{"Put of a live key, spent or not, returns ErrExists", putIsInsertOnly},
 		{"Put replaces an expired ticket", putReplacesExpired},
 		{"Put stores all or none", putAllOrNone},
-		{"a store takes Data of MaxData bytes and no more", dataIsBounded},
-		{"Spend marks the ticket as spent at now and it stays readable", spendMarks},
-		{"Spend of a spent ticket is ErrSpent and stores nothing", spendTwice},
-		{"Spend of a ticket that is not there, expired or deleted is ErrNotFound", spendNotFound},
+		{"a store accepts Data of MaxData bytes and no more", dataIsBounded},
+		{"Spend marks the ticket as spent at now, and it stays readable", spendMarks},
+		{"Spend of a spent ticket returns ErrSpent and stores nothing", spendTwice},
+		{"Spend of a ticket that does not exist, has expired or was deleted returns ErrNotFound", spendNotFound},
 		{"Spend is all or nothing", spendAllOrNothing},
-		{"Spend that names a ticket twice is ErrSpent", spendNamedTwice},
+		{"Spend that names a ticket twice returns ErrSpent", spendNamedTwice},
 		{"SetExpires changes when a live, unspent ticket expires, and nothing else", setExpires},
-		{"a ticket of KindStatus is never removed before it expires, but ends", statusEnds},
+		{"a ticket of KindStatus is never removed before it expires, but marked as spent", statusEnds},
 		{"FindEnded returns at most limit", findEndedLimit},
-		{"Delete removes tickets and does not mind those that are not there", deleteRemoves},
+		{"Delete removes tickets and ignores those that do not exist", deleteRemoves},
 		{"DeleteFamily removes every ticket of the family and no other", deleteFamily},
-		{"DeleteFamily removes only the kinds that are named", deleteFamilyKinds},
-		{"DeleteFamily removes what descends from the family, and never what the family descends from", deleteDescendants},
-		{"the family \"\" is that of no ticket", emptyFamily},
+		{"DeleteFamily removes only the named kinds", deleteFamilyKinds},
+		{"DeleteFamily removes the descendants of the family, and never its ancestors", deleteDescendants},
+		{"no ticket belongs to the family \"\"", emptyFamily},
 		{"FindFamily returns the live tickets, spent or not, the latest expiry first, at most limit", findFamily},
-		{"AC-02 of 100 callers that spend the same ticket one succeeds and the rest get ErrSpent", raceSpend},
-		{"of 100 callers that put the same ticket one succeeds and the rest get ErrExists", racePut},
-		{"callers that spend different tickets do not fail each other", raceStrangers},
-		{"two callers that spend the same two tickets in opposite order: one succeeds", raceCrossed},
-		{"RT-11 nothing of a family lives after a DeleteFamily that raced refreshes", raceDeleteFamily},
-		{"whoever spends a ticket while it is deleted succeeds before or gets ErrNotFound", raceDelete},
-		{"RE-06 histories of racing callers are linearizable", linearizable},
+		{"AC-02 of 100 callers that spend the same ticket, one succeeds and the rest get ErrSpent", raceSpend},
+		{"of 100 callers that put the same ticket, one succeeds and the rest get ErrExists", racePut},
+		{"a caller that fails does not affect callers that spend other tickets", raceDifferentTickets},
+		{"of callers that spend the same two tickets in opposite order, one succeeds", raceOppositeOrder},
+		{"RT-11 no ticket of a family survives a DeleteFamily that races refreshes", raceDeleteFamily},
+		{"a caller that spends a ticket while it is deleted succeeds before or gets ErrNotFound", raceDelete},
+		{"RE-06 histories of concurrent callers are linearizable", linearizable},
 	} {
 		t.Run(c.promise, func(t *testing.T) {
 			t.Parallel()
@@ -108,7 +108,7 @@ func statusEnds(t *testing.T, s storage.Tickets) {
 			t.Errorf("after %s, %q have ended, want %q", what, got, names)
 		}
 	}
-	put(t, s, status("by family", "f"), status("by kind", "g"), status("by key", "h"), status("spent", "h"), status("alive", "h"),
+	put(t, s, status("by family", "f"), status("by kind", "g"), status("by key", "h"), status("spent", "h"), status("live", "h"),
 		inFamily("f", ticket(refresh, "by family")))
 	already := status("put as ended", "h")
 	already.Spent = noon
@@ -122,11 +122,11 @@ func statusEnds(t *testing.T, s storage.Tickets) {
 	wantEnded("DeleteFamily", noon, "data of by family", "data of put as ended")
 	want(t, "DeleteFamily of the kind", s.DeleteFamily(t.Context(), "g", storage.KindStatus), nil)
 	for range 2 {
-		want(t, "Delete", s.Delete(t.Context(), storage.KindStatus.Hash("by key"), storage.KindStatus.Hash("nobody")), nil)
+		want(t, "Delete", s.Delete(t.Context(), storage.KindStatus.Hash("by key"), storage.KindStatus.Hash("missing")), nil)
 	}
 	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{storage.KindStatus.Hash("spent")}), nil)
 	wantEnded("everything", noon, "data of by family", "data of by key", "data of by kind", "data of put as ended", "data of spent")
-	wantLive(t, s, noon, storage.KindStatus.Hash("alive"), true)
+	wantLive(t, s, noon, storage.KindStatus.Hash("live"), true)
 	want(t, "Put of one that has ended", s.Put(t.Context(), noon, status("by key", "h")), storage.ErrExists)
 	wantEnded("they expired", noon.Add(time.Hour))
 }
@@ -143,7 +143,7 @@ func findEndedLimit(t *testing.T, s storage.Tickets) {
 }
 
 func setExpires(t *testing.T, s storage.Tickets) {
-	a := inFamily("f", hangingFrom("g", ticket(refresh, "a")))
+	a := inFamily("f", ofGrant("g", ticket(refresh, "a")))
 	put(t, s, a, ticket(refresh, "b"), ticket(codes, "a"))
 	set := func(key storage.Key, at, expires time.Time) error { return s.SetExpires(t.Context(), at, key, expires) }
 	a.Expires = noon.Add(3 * time.Hour)
@@ -151,10 +151,10 @@ func setExpires(t *testing.T, s storage.Tickets) {
 	wantTicket(t, s, a)
 	wantLive(t, s, noon.Add(2*time.Hour), refresh.Hash("b"), false)
 	wantLive(t, s, noon.Add(2*time.Hour), codes.Hash("a"), false)
-	want(t, "SetExpires to earlier", set(a.Key, noon.Add(2*time.Hour), noon.Add(2*time.Hour+time.Minute)), nil)
+	want(t, "SetExpires to an earlier time", set(a.Key, noon.Add(2*time.Hour), noon.Add(2*time.Hour+time.Minute)), nil)
 	wantLive(t, s, noon.Add(2*time.Hour+time.Minute), a.Key, false)
 	want(t, "SetExpires of an expired ticket", set(a.Key, noon.Add(4*time.Hour), noon.Add(5*time.Hour)), storage.ErrNotFound)
-	want(t, "SetExpires of none", set(refresh.Hash("c"), noon, noon.Add(time.Hour)), storage.ErrNotFound)
+	want(t, "SetExpires of a ticket that does not exist", set(refresh.Hash("c"), noon, noon.Add(time.Hour)), storage.ErrNotFound)
 	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{refresh.Hash("b")}), nil)
 	want(t, "SetExpires of a spent ticket", set(refresh.Hash("b"), noon, noon.Add(2*time.Hour)), storage.ErrSpent)
 	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f"), nil)
@@ -209,20 +209,20 @@ func getReturnsWhatPutStored(t *testing.T, s storage.Tickets) {
 }
 
 func getNotFound(t *testing.T, s storage.Tickets) {
-	wantLive(t, s, noon, codes.Hash("nobody's"), false)
+	wantLive(t, s, noon, codes.Hash("missing"), false)
 }
 
 func getAll(t *testing.T, s storage.Tickets) {
 	var keys []storage.Key
 	want := map[storage.Key]storage.Ticket{}
-	for i := range 40 { // more than a store may ask for at once
+	for i := range 40 { // more than a store may query at once
 		c := ticket(codes, fmt.Sprint("a", i))
 		if i%5 == 4 {
-			c.Expires = noon // no longer there
+			c.Expires = noon // has expired
 		}
 		put(t, s, c)
 		if i%2 == 1 {
-			keys = append(keys, c.Key, codes.Hash(fmt.Sprint("nobody's", i)), storage.Key{Kind: refresh, ID: c.ID})
+			keys = append(keys, c.Key, codes.Hash(fmt.Sprint("missing", i)), storage.Key{Kind: refresh, ID: c.ID})
 			if got, err := s.Get(t.Context(), noon, c.Key); err == nil {
 				want[c.Key] = got
 			}
@@ -244,7 +244,7 @@ func getAll(t *testing.T, s storage.Tickets) {
 	}
 }
 
-func kindsAreApart(t *testing.T, s storage.Tickets) {
+func kindsAreSeparate(t *testing.T, s storage.Tickets) {
 	c := ticket(codes, "the same secret")
 	put(t, s, c)
 	wantLive(t, s, noon, refresh.Hash("the same secret"), false)
@@ -255,7 +255,7 @@ func kindsAreApart(t *testing.T, s storage.Tickets) {
 	}
 }
 
-func returnedTicketIsOwn(t *testing.T, s storage.Tickets) {
+func returnedTicketIsCopy(t *testing.T, s storage.Tickets) {
 	c := ticket(codes, "a")
 	put(t, s, c)
 	got, err := s.Get(t.Context(), noon, c.Key)
@@ -281,7 +281,7 @@ func expiryIsAComparison(t *testing.T, s storage.Tickets) {
 	want(t, "Put before expiry", s.Put(t.Context(), before, c), storage.ErrExists)
 	want(t, "Spend at expiry", s.Spend(t.Context(), at, []storage.Key{c.Key}), storage.ErrNotFound)
 	want(t, "Spend before expiry", s.Spend(t.Context(), before, []storage.Key{c.Key}), nil)
-	want(t, "Spend at expiry, though it was spent", s.Spend(t.Context(), at, []storage.Key{c.Key}), storage.ErrNotFound)
+	want(t, "Spend at expiry of a spent ticket", s.Spend(t.Context(), at, []storage.Key{c.Key}), storage.ErrNotFound)
 }
 
 func putIsInsertOnly(t *testing.T, s storage.Tickets) {
@@ -298,7 +298,7 @@ func putIsInsertOnly(t *testing.T, s storage.Tickets) {
 }
 
 func putReplacesExpired(t *testing.T, s storage.Tickets) {
-	old := hangingFrom("old grant", inFamily("old family", ticket(codes, "a")))
+	old := ofGrant("old grant", inFamily("old family", ticket(codes, "a")))
 	old.Expires = noon.Add(-time.Second)
 	if err := s.Put(t.Context(), noon.Add(-time.Hour), old); err != nil {
 		t.Fatal(err)
@@ -329,7 +329,7 @@ func dataIsBounded(t *testing.T, s storage.Tickets) {
 	c = ticket(codes, "b")
 	c.Data = make([]byte, storage.MaxData+1)
 	if err := s.Put(t.Context(), noon, c); err == nil {
-		t.Error("Put takes more than MaxData bytes")
+		t.Error("Put accepts more than MaxData bytes")
 	}
 }
 
@@ -357,15 +357,15 @@ func spendNotFound(t *testing.T, s storage.Tickets) {
 	expired.Expires = noon.Add(time.Second)
 	put(t, s, expired, deleted)
 	want(t, "Delete", s.Delete(t.Context(), deleted.Key), nil)
-	for name, key := range map[string]storage.Key{"not there": codes.Hash("x"), "expired": expired.Key, "deleted": deleted.Key} {
+	for name, key := range map[string]storage.Key{"missing": codes.Hash("x"), "expired": expired.Key, "deleted": deleted.Key} {
 		want(t, name, s.Spend(t.Context(), noon.Add(time.Second), []storage.Key{key}, next), storage.ErrNotFound)
 	}
 	wantLive(t, s, noon, next.Key, false)
 }
 
 func spendAllOrNothing(t *testing.T, s storage.Tickets) {
-	live, spent, there, next := ticket(codes, "live"), ticket(codes, "spent"), ticket(refresh, "there"), ticket(refresh, "next")
-	put(t, s, live, spent, there)
+	live, spent, existing, next := ticket(codes, "live"), ticket(codes, "spent"), ticket(refresh, "existing"), ticket(refresh, "next")
+	put(t, s, live, spent, existing)
 	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{spent.Key}), nil)
 	for name, c := range map[string]struct {
 		spend []storage.Key
@@ -374,8 +374,8 @@ func spendAllOrNothing(t *testing.T, s storage.Tickets) {
 	}{
 		"one of the tickets is spent":       {[]storage.Key{live.Key, spent.Key}, []storage.Ticket{next}, storage.ErrSpent},
 		"the first of the tickets is spent": {[]storage.Key{spent.Key, live.Key}, []storage.Ticket{next}, storage.ErrSpent},
-		"one of the tickets is not there":   {[]storage.Key{live.Key, codes.Hash("x")}, []storage.Ticket{next}, storage.ErrNotFound},
-		"a new ticket is there already":     {[]storage.Key{live.Key}, []storage.Ticket{next, there}, storage.ErrExists},
+		"one of the tickets is missing":     {[]storage.Key{live.Key, codes.Hash("x")}, []storage.Ticket{next}, storage.ErrNotFound},
+		"a new ticket exists already":       {[]storage.Key{live.Key}, []storage.Ticket{next, existing}, storage.ErrExists},
 	} {
 		want(t, name, s.Spend(t.Context(), noon, c.spend, c.put...), c.err)
 		wantTicket(t, s, live)
@@ -411,7 +411,7 @@ func deleteFamily(t *testing.T, s storage.Tickets) {
 	wantLive(t, s, noon, b.Key, false)
 	wantLive(t, s, noon, other.Key, true)
 	wantLive(t, s, noon, none.Key, true)
-	want(t, "DeleteFamily of nobody", s.DeleteFamily(t.Context(), "f"), nil)
+	want(t, "DeleteFamily of an empty family", s.DeleteFamily(t.Context(), "f"), nil)
 }
 
 func deleteDescendants(t *testing.T, s storage.Tickets) {

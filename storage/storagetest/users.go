@@ -13,7 +13,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-func person(id, username, email string) *identity.User {
+func newUser(id, username, email string) *identity.User {
 	u := &identity.User{ID: id, Username: username, CreatedAt: noon, UpdatedAt: noon.Add(time.Second)}
 	if email != "" {
 		u.Claims = map[string]any{"email": email}
@@ -29,7 +29,7 @@ func create(t *testing.T, s Database, users ...*identity.User) {
 	}
 }
 
-// update changes a user without an error.
+// update changes a user.
 func update(t *testing.T, s Database, id string, change func(*identity.User)) {
 	t.Helper()
 	want(t, "UpdateUser", s.UpdateUser(t.Context(), id, func(u *identity.User) error {
@@ -50,9 +50,9 @@ func createUser(t *testing.T, s Database) {
 	got := must(s.UserByIdentifier(t.Context(), "alice@example.org"))(t)
 	wantEqual(t, "UserByIdentifier, e-mail address", u, got)
 	got.Claims["email"] = "x"
-	wantEqual(t, "User, after the caller changed theirs", u, must(s.User(t.Context(), "id-1"))(t))
+	wantEqual(t, "User, after the caller changed its copy", u, must(s.User(t.Context(), "id-1"))(t))
 	wantEqual(t, "UserValidity", u.Validity(), must(s.UserValidity(t.Context(), "id-1"))(t))
-	want(t, "CreateUser again", s.CreateUser(t.Context(), person("id-1", "another", "")), storage.ErrExists)
+	want(t, "CreateUser again", s.CreateUser(t.Context(), newUser("id-1", "another", "")), storage.ErrExists)
 
 	update(t, s, "id-1", func(got *identity.User) {
 		wantEqual(t, "what update gets", u, got)
@@ -66,18 +66,18 @@ func createUser(t *testing.T, s Database) {
 		_, err := s.UserByIdentifier(t.Context(), old)
 		want(t, "UserByIdentifier, of an old name", err, storage.ErrNotFound)
 	}
-	create(t, s, person("id-2", "alice", ""))
+	create(t, s, newUser("id-2", "alice", ""))
 	wantEqual(t, "UserValidity of an active user", identity.Validity{Active: true}, must(s.UserValidity(t.Context(), "id-2"))(t))
 	update(t, s, "id-2", func(u *identity.User) { u.RetiredAt = noon })
 	if must(s.UserValidity(t.Context(), "id-2"))(t).Active {
 		t.Error("UserValidity says that a retired user is active")
 	}
 	_, err := s.UserValidity(t.Context(), "id-3")
-	want(t, "UserValidity of no user", err, storage.ErrNotFound)
+	want(t, "UserValidity of a user that does not exist", err, storage.ErrNotFound)
 }
 
 func updateUser(t *testing.T, s Database) {
-	u := person("a", "alice", "alice@example.org")
+	u := newUser("a", "alice", "alice@example.org")
 	create(t, s, u)
 	refused := errors.New("refused")
 	want(t, "UpdateUser", s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
@@ -91,12 +91,11 @@ func updateUser(t *testing.T, s Database) {
 		t.Error("UpdateUser changes an ID")
 	}
 	wantEqual(t, "User", u, must(s.User(t.Context(), "a"))(t))
-	want(t, "UpdateUser of nobody", s.UpdateUser(t.Context(), "b", func(*identity.User) error { return nil }), storage.ErrNotFound)
+	want(t, "UpdateUser of a user that does not exist", s.UpdateUser(t.Context(), "b", func(*identity.User) error { return nil }), storage.ErrNotFound)
 }
 
-// raceUpdateUser: each change adds to what the others have left.
 func raceUpdateUser(t *testing.T, s Database) {
-	u := person("a", "alice", "")
+	u := newUser("a", "alice", "")
 	u.Claims = map[string]any{}
 	create(t, s, u)
 	n := rounds(20)
@@ -108,20 +107,20 @@ func raceUpdateUser(t *testing.T, s Database) {
 	}) {
 		want(t, "UpdateUser", err, nil)
 	}
-	wantEqual(t, "number of changes that are there", n, len(must(s.User(t.Context(), "a"))(t).Claims))
+	wantEqual(t, "number of stored changes", n, len(must(s.User(t.Context(), "a"))(t).Claims))
 }
 
 func identifierTaken(t *testing.T, s Database) {
-	alice, bob := person("1", "alice", "shared@example.org"), person("2", "bob", "bob@example.org")
+	alice, bob := newUser("1", "alice", "shared@example.org"), newUser("2", "bob", "bob@example.org")
 	create(t, s, alice, bob)
 	for name, u := range map[string]*identity.User{
-		"a username that is taken":                    person("3", "ALICE", ""),
-		"an e-mail address that is taken":             person("3", "carol", "Shared@Example.org"),
-		"a username that is another's e-mail address": person("3", "bob@example.org", ""),
+		"a username that is taken":                         newUser("3", "ALICE", ""),
+		"an e-mail address that is taken":                  newUser("3", "carol", "Shared@Example.org"),
+		"a username that is another user's e-mail address": newUser("3", "bob@example.org", ""),
 	} {
 		want(t, name, s.CreateUser(t.Context(), u), identity.ErrIdentifierTaken)
 	}
-	want(t, "a user who changes to a name of another", s.UpdateUser(t.Context(), "2", func(u *identity.User) error {
+	want(t, "a change to another user's name", s.UpdateUser(t.Context(), "2", func(u *identity.User) error {
 		u.Username, u.Disabled = "alice", true
 		return nil
 	}), identity.ErrIdentifierTaken)
@@ -135,16 +134,16 @@ func raceIdentifier(t *testing.T, s Database) {
 	for round := range rounds(10) {
 		name := fmt.Sprint("name", round)
 		wantOne(t, together(20, func(i int) error {
-			return s.CreateUser(t.Context(), person(fmt.Sprint(round, "-", i), name, ""))
+			return s.CreateUser(t.Context(), newUser(fmt.Sprint(round, "-", i), name, ""))
 		}), identity.ErrIdentifierTaken)
 	}
 }
 
 func deleteUser(t *testing.T, s Database) {
-	alice, bob := person("a", "alice", ""), person("b", "bob", "")
+	alice, bob := newUser("a", "alice", ""), newUser("b", "bob", "")
 	create(t, s, alice, bob)
 	for _, u := range []*identity.User{alice, bob} {
-		put(t, s, inFamily(identity.SessionFamily(u.ID), ticket(sessions, u.ID)), hangingFrom(grant(t, s, u.ID, "c").ID, ticket(refresh, u.ID)))
+		put(t, s, inFamily(identity.SessionFamily(u.ID), ticket(sessions, u.ID)), ofGrant(grant(t, s, u.ID, "c").ID, ticket(refresh, u.ID)))
 	}
 	want(t, "DeleteUser", s.DeleteUser(t.Context(), "a"), nil)
 	_, err := s.User(t.Context(), "a")
@@ -157,15 +156,15 @@ func deleteUser(t *testing.T, s Database) {
 		wantLive(t, s, noon, sessions.Hash(id), stays)
 		wantLive(t, s, noon, refresh.Hash(id), stays)
 	}
-	create(t, s, person("a2", "alice", ""))
-	wantEqual(t, "grants that they inherit", nil, must(s.GrantsOf(t.Context(), "a2"))(t))
-	want(t, "DeleteUser of nobody", s.DeleteUser(t.Context(), "a"), nil)
+	create(t, s, newUser("a2", "alice", ""))
+	wantEqual(t, "grants of the new user", nil, must(s.GrantsOf(t.Context(), "a2"))(t))
+	want(t, "DeleteUser of a user that does not exist", s.DeleteUser(t.Context(), "a"), nil)
 }
 
-// endedNotes: a session that was begun elsewhere ends with its person.
+// endedNotes checks that a session that continues another one also leaves a note.
 func endedNotes(t *testing.T, s Database) {
 	accounts := must(identity.New(identity.Config{Store: s, Logger: slog.New(slog.DiscardHandler)}))(t)
-	alice, bob, carol := person("a", "alice", ""), person("b", "bob", ""), person("c", "carol", "")
+	alice, bob, carol := newUser("a", "alice", ""), newUser("b", "bob", ""), newUser("c", "carol", "")
 	sid := map[string]string{}
 	for _, u := range []*identity.User{alice, bob, carol} {
 		create(t, s, u)
@@ -185,13 +184,13 @@ func endedNotes(t *testing.T, s Database) {
 	}
 	wantEqual(t, "EndedSessions", map[string]string{"a": sid["a"], "b": sid["b"]}, ended)
 	update(t, s, "b", func(u *identity.User) { u.Disabled = false })
-	wantEqual(t, "sessions of theirs", 0, len(must(accounts.Sessions(t.Context(), noon, "b"))(t)))
-	wantEqual(t, "sessions of others", 1, len(must(accounts.Sessions(t.Context(), noon, "c"))(t)))
+	wantEqual(t, "sessions of the disabled user", 0, len(must(accounts.Sessions(t.Context(), noon, "b"))(t)))
+	wantEqual(t, "sessions of another user", 1, len(must(accounts.Sessions(t.Context(), noon, "c"))(t)))
 }
 
 func usersList(t *testing.T, s Database) {
 	for _, id := range []string{"c", "a", "d", "b"} {
-		create(t, s, person(id, "name-"+id, ""))
+		create(t, s, newUser(id, "name-"+id, ""))
 	}
 	ids := func(users []identity.User) (ids string) {
 		for _, u := range users {
@@ -210,14 +209,14 @@ func hasAdministrator(t *testing.T, s Database) {
 		wantEqual(t, what, want, must(s.HasAdministrator(t.Context()))(t))
 	}
 	check("an empty store", false)
-	u := person("a", "alice", "")
+	u := newUser("a", "alice", "")
 	u.Administrator, u.Disabled = true, true
 	create(t, s, u)
-	check("one who is disabled", false)
+	check("a disabled user", false)
 	update(t, s, "a", func(u *identity.User) { u.Disabled, u.RetiredAt = false, noon })
-	check("one who is retired", false)
+	check("a retired user", false)
 	update(t, s, "a", func(u *identity.User) { u.RetiredAt = time.Time{} })
-	check("one who is neither", true)
+	check("an active user", true)
 }
 
 func declaredNames(t *testing.T, s Database) (names string) {
@@ -238,7 +237,7 @@ func declaredNames(t *testing.T, s Database) (names string) {
 	return names
 }
 
-func one(name string) declaration.Declaration {
+func declarationOf(name string) declaration.Declaration {
 	return declaration.Declaration{
 		Clients:   []record.Client{{ID: name, Secrets: []string{"secret"}}},
 		Resources: []record.Resource{{Identifier: "https://" + name, Scopes: []string{name}}},
@@ -248,12 +247,12 @@ func one(name string) declaration.Declaration {
 }
 
 func declare(t *testing.T, s Database) {
-	d := one("one")
+	d := declarationOf("one")
 	want(t, "Declare", s.Declare(t.Context(), noon, "", d), nil)
 	got := must(s.Declared(t.Context()))(t)
 	u := &got.Users[0]
 	if u.ID == "" || !u.CreatedAt.Equal(noon) || !u.UpdatedAt.Equal(noon) {
-		t.Errorf("a declared user was not given ID and times: %+v", u)
+		t.Errorf("a declared user has no ID or times: %+v", u)
 	}
 	d.Users[0].ID, d.Users[0].CreatedAt, d.Users[0].UpdatedAt, d.Users[0].Origin = u.ID, noon, noon, identity.OriginDeclared
 	wantEqual(t, "Declared", d, got)
@@ -261,7 +260,7 @@ func declare(t *testing.T, s Database) {
 	wantEqual(t, "Resources", d.Resources, must(s.Resources(t.Context()))(t))
 
 	want(t, "Declare", s.Declare(t.Context(), noon.Add(time.Hour), "", d), nil)
-	wantEqual(t, "Declared, after the same again", d, must(s.Declared(t.Context()))(t))
+	wantEqual(t, "Declared, after the same declaration", d, must(s.Declared(t.Context()))(t))
 
 	d.Clients[0].Secrets, d.Clients[0].ClientName, d.Scopes[0].Optional, d.Resources[0].AccessTokenFormat = []string{"new"}, "One", true, "opaque"
 	d.Users[0].Administrator, d.Users[0].UpdatedAt = true, noon.Add(2*time.Hour)
@@ -271,22 +270,22 @@ func declare(t *testing.T, s Database) {
 
 func declareFails(t *testing.T, s Database) {
 	ctx := t.Context()
-	create(t, s, person("a", "alice", "alice@example.org"))
-	want(t, "Declare", s.Declare(ctx, noon, "file", one("file")), nil)
+	create(t, s, newUser("a", "alice", "alice@example.org"))
+	want(t, "Declare", s.Declare(ctx, noon, "file", declarationOf("file")), nil)
 	before, names := version(t, s), declaredNames(t, s)
 
-	taken := one("new")
+	taken := declarationOf("new")
 	taken.Users = append(taken.Users, identity.User{Username: "bob", Claims: map[string]any{"email": "alice@example.org"}})
-	want(t, "Declare with another's e-mail address", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
+	want(t, "Declare with another user's e-mail address", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
 	taken.Users[1] = identity.User{Username: "alice@example.org"}
-	want(t, "Declare with another's e-mail address as username", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
+	want(t, "Declare with another user's e-mail address as username", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
 	for name, d := range map[string]declaration.Declaration{
 		"a name twice":     {Scopes: []record.Scope{{Name: "s"}, {Name: "s"}}},
 		"no name":          {Clients: []record.Client{{}}},
 		"a username twice": {Users: []identity.User{{Username: "x"}, {Username: "X"}}},
 		"a bad username":   {Users: []identity.User{{Username: "a b"}}},
 		"a bad hash":       {Users: []identity.User{{Username: "x", PasswordHash: "plain"}}},
-		"metadata that is no JSON": {Clients: []record.Client{func() record.Client {
+		"metadata that is not valid JSON": {Clients: []record.Client{func() record.Client {
 			c := record.Client{ID: "c"}
 			c.JWKS = []byte("{")
 			return c
