@@ -17,7 +17,7 @@ const (
 	promptLogin         = "login"
 	promptConsent       = "consent"
 	promptSelectAccount = "select_account"
-	// promptCreate is that of Initiating User Registration via OpenID Connect.
+	// promptCreate is defined by Initiating User Registration via OpenID Connect.
 	promptCreate = "create"
 )
 
@@ -29,34 +29,34 @@ func (s *Server) supportedPrompts() []string {
 	return prompts
 }
 
-// displays are the values of display (OpenID Connect Core, section 3.1.2.1). The pages fit
-// whatever shows them, so nothing depends on the value.
+// displays are the values of display (OpenID Connect Core, section 3.1.2.1). The value is not
+// used, because the pages adapt to any window.
 func displays() []string { return []string{"page", "popup", "touch", "wap"} }
 
-// authorizationRequest is a request that was verified in full. It is made from the
-// parameters anew at each step, so that what changed meanwhile counts.
+// authorizationRequest is a fully verified request. It is created from the parameters again at
+// each step, so that changes in the meantime take effect.
 type authorizationRequest struct {
 	client       *client
 	to           redirectTarget
 	responseType oauth.ResponseType
 	state        string
 	scope        oauth.Scope
-	// consent is what the person is asked for: scope, and the scopes of the claims that the
-	// claims parameter asks for beside.
+	// consent is what the user is asked to allow: scope, and the scopes of the claims that the
+	// claims parameter requests in addition.
 	consent   oauth.Scope
 	resources []string
-	// audience are the APIs that the tokens can be for: resources, or those that know the
-	// scope. The user is asked about them.
+	// audience are the APIs that the tokens can be for: resources, or the APIs that have a
+	// requested scope. The user is asked about them.
 	audience        []string
 	redirectURISent bool
 	codeChallenge   string
 	nonce           string
 	prompt          []string
-	maxAge          time.Duration // negative: not asked
+	maxAge          time.Duration // negative if there is no limit
 	acrValues       []string
 	claims          *oauth.ClaimsRequest
 	hintSubject     string  // sub of id_token_hint
-	hintClient      *client // whom that ID token was for
+	hintClient      *client // the client of that ID token
 	loginHint       string
 	uiLocales       []string
 	claimsLocales   []string
@@ -73,7 +73,7 @@ func (c *call) authorize() error {
 		return c.refuseAuthorization(c.repeatedParams(), err)
 	}
 	if err := c.resolveRequestObject(); err != nil {
-		// The client is told where the parameters outside of the object say so.
+		// The parameters outside the object say which client gets the error.
 		request, _ := c.verifyClient()
 		return c.refuseAuthorization(request, err)
 	}
@@ -88,9 +88,9 @@ func (c *call) authorize() error {
 	return c.advance(&interaction{request: request, params: c.params}, who)
 }
 
-// repeatedParams returns as much of a request with a repeated parameter as the client needs
-// to be told of it (RFC 6749, section 4.1.2.1): nil, if what repeats says who the client is
-// or where the answer goes.
+// repeatedParams returns what is needed to report a repeated parameter to the client (RFC 6749,
+// section 4.1.2.1). It returns nil if the repeated parameter identifies the client or decides
+// where the response goes.
 func (c *call) repeatedParams() *authorizationRequest {
 	for _, name := range [...]string{"client_id", "redirect_uri", "response_mode"} {
 		if len(c.params.all(name)) > 1 {
@@ -104,23 +104,23 @@ func (c *call) repeatedParams() *authorizationRequest {
 	return request
 }
 
-// postAsGet sends the browser back with the same parameters by GET. Another site's POST
-// comes without our SameSite cookies; the GET has them, and the person who is signed in
-// is recognised.
+// postAsGet redirects the browser to the same endpoint with the same parameters by GET. Browsers
+// leave out SameSite cookies in a POST from another site, but send them with the GET, so that a
+// signed-in user is recognized.
 func (c *call) postAsGet() error {
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
 	p, err := c.parseBody()
 	if err != nil && p == nil {
-		return err // a repeated parameter is refused after the redirect
+		return err // repeated parameters are refused after the redirect
 	}
 	c.redirect(c.r.URL.EscapedPath() + "?" + c.withoutReturn(p).encode())
 	return nil
 }
 
-// refuseAuthorization answers an error to the client, if the request got so far that a
-// redirect to the client is safe (RFC 6749, section 4.1.2.1), and to the person if not.
+// refuseAuthorization returns an error to the client if a redirect to the client is safe (RFC
+// 6749, section 4.1.2.1), and otherwise to the user.
 func (c *call) refuseAuthorization(request *authorizationRequest, err error) error {
 	if request == nil || request.to.uri == "" {
 		return err
@@ -134,23 +134,24 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 		param{"error", string(e.Code)}, param{"error_description", e.Description}))
 }
 
-// trusted reports whether a browser may be sent to a client before the person at it has
-// done anything here. If anybody can register a client, a link to this server that ends at
-// once in an error leads wherever they like (RFC 9700, section 4.11.2).
+// trusted reports whether a browser may be redirected to a client before its user has done
+// anything at this server. If anyone can register a client, a link to this server that ends in an
+// error at once is an open redirect (RFC 9700, section 4.11.2).
 //
-// These are all the ways by which a browser gets from here to a URI of a client:
+// A browser gets from this server to a URI of a client in these ways only:
 //
 //	authorization response      in every response mode: the user consented, now or before
-//	authorization error         at /authorize and at the address to go on: trusted; refused
-//	                            consent: the user did that
-//	logout                      at /logout: trusted; after the sign-out page: the user did that
+//	authorization error         at /authorize and /authorize/continue: trusted clients only;
+//	                            after the user refused consent: all clients
+//	logout                      at /logout: trusted clients only; after the sign-out page: all
+//	                            clients
 //	front-channel logout        in frames that cannot navigate the window, to clients of the
 //	                            session
 //	initiate_login_uri          a link on the account page, to clients that the user allowed
 //	client_uri, policy_uri, …   links on pages
 //
-// A device's user and a first-party application's stay on our pages, and all other errors
-// are pages.
+// The users of devices and of first-party applications stay on this server's pages, and all
+// other errors are pages.
 func (c *call) trusted(cl *client) bool {
 	if cl.Vouched() || c.s.registrationPolicy.InsecureErrorRedirects {
 		return true
@@ -163,7 +164,7 @@ func (c *call) trusted(cl *client) bool {
 	return err == nil
 }
 
-// authorizationResponse adds what every response carries: state (RFC 6749, section 4.1.2)
+// authorizationResponse adds the parameters of every response: state (RFC 6749, section 4.1.2)
 // and iss (RFC 9207).
 func (c *call) authorizationResponse(request *authorizationRequest, p ...param) params {
 	if request.state != "" {
@@ -172,7 +173,7 @@ func (c *call) authorizationResponse(request *authorizationRequest, p ...param) 
 	return append(p, param{"iss", c.s.config.Issuer})
 }
 
-// verifyClient finds out who asks, and where the answer goes.
+// verifyClient verifies the client and the redirect URI.
 func (c *call) verifyClient() (*authorizationRequest, error) {
 	cl, err := c.namedClient(c.params.get("client_id"))
 	if errors.Is(err, errUnknownClient) {
@@ -191,8 +192,8 @@ func (c *call) verifyClient() (*authorizationRequest, error) {
 		return nil, err
 	}
 	request.redirectURISent = c.params.has("redirect_uri")
-	// From here on the client is told, with its state (RFC 6749, section 4.1.2.1), even if that
-	// is longer than what is accepted.
+	// From here on, errors are returned to the client with its state (RFC 6749, section
+	// 4.1.2.1), even if the state is too long to be accepted.
 	request.state = c.params.get("state")
 	return request, nil
 }
@@ -308,8 +309,8 @@ var (
 	}
 )
 
-// verifyAuthorizationRequest checks c.params. With an error, the request has a redirect
-// target if and only if the client may be told of it.
+// verifyAuthorizationRequest checks c.params. If it returns an error, the request has a redirect
+// target if and only if the error may be returned to the client.
 func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 	request, err := c.verifyClient()
 	if err != nil {
@@ -325,7 +326,7 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 	return request, nil
 }
 
-// verifyRedirectURI is the only function that makes a redirectTarget.
+// verifyRedirectURI is the only function that creates a redirectTarget.
 func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
 	target := redirectTarget{mode: c.responseMode()}
 	requested := c.params.get("redirect_uri")
@@ -346,15 +347,15 @@ func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
 	return redirectTarget{}, c.refuse(&ruleRedirectURIRegistered, nearestDifference(cl.RedirectURIs, requested))
 }
 
-// anyLocalhostPort reports whether a redirect URI on localhost that is registered without a
-// port stands for all ports: for native clients, and for those that describe themselves,
-// who send the port that happened to be free. The consent page warns of them.
+// anyLocalhostPort reports whether a redirect URI on localhost that is registered without a port
+// matches every port. Native clients and clients that register themselves use any port that is
+// free. The consent page warns the user about such redirect URIs.
 func (c *client) anyLocalhostPort() bool {
 	return c.ApplicationType == oauth.ApplicationNative || c.Registration != nil
 }
 
-// responseMode is the one that is asked for, or the one that goes with the response type.
-// What cannot be had falls back for the error that tells of it (verifyResponse).
+// responseMode returns the requested response mode, or the default of the response type. If the
+// requested mode is not valid, verifyResponse refuses it, and the error uses the default.
 func (c *call) responseMode() string {
 	mode := "query"
 	if responseType, _ := oauth.ParseResponseType(c.params.get("response_type")); responseType.FrontChannel() {
@@ -401,25 +402,25 @@ func (c *call) verifyScope(request *authorizationRequest) error {
 	if err != nil {
 		return err
 	}
-	asked, err := oauth.ParseScope(c.params.get("scope"))
+	requested, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
 		return err
 	}
-	if asked == nil {
-		asked = request.client.scope.Without(oauth.Scope{oauth.ScopeOpenID, oauth.ScopeOfflineAccess})
+	if requested == nil {
+		requested = request.client.scope.Without(oauth.Scope{oauth.ScopeOpenID, oauth.ScopeOfflineAccess})
 		if request.client.Scope == "" {
-			asked = nil
+			requested = nil
 		}
 	}
-	openID := asked.Has(oauth.ScopeOpenID)
+	openID := requested.Has(oauth.ScopeOpenID)
 	if !request.client.HasGrantType(oauth.GrantTypeRefreshToken) || !request.responseType.Code {
-		// OpenID Connect Core, section 11: ignored where no refresh token could follow.
-		asked = asked.Without(oauth.Scope{oauth.ScopeOfflineAccess})
+		// Ignored if no refresh token can be issued (OpenID Connect Core, section 11).
+		requested = requested.Without(oauth.Scope{oauth.ScopeOfflineAccess})
 	}
-	for _, name := range asked {
+	for _, name := range requested {
 		_, known := catalogue.scopes[name]
 		if !known && openID {
-			continue // OpenID Connect Core, section 3.1.2.1: not understood, so ignored
+			continue // unknown scopes are ignored (OpenID Connect Core, section 3.1.2.1)
 		}
 		if !known || !request.client.scope.Has(name) {
 			return c.refuse(&ruleScopeKnown, "scope "+name+"; the client's scope is "+request.client.scope.String())
@@ -458,7 +459,7 @@ func (c *call) verifyCodeChallenge(request *authorizationRequest) error {
 	return c.must(oauth.ValidS256Challenge(challenge), &ruleCodeChallengeSyntax)
 }
 
-// verifyAuthentication reads how the client wants the person to be authenticated.
+// verifyAuthentication checks the parameters that say how to authenticate the user.
 func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 	request.prompt = strings.Fields(c.params.get("prompt"))
 	for _, value := range request.prompt {
@@ -467,10 +468,10 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 		}
 	}
 	request.maxAge = -1
-	if asked := c.params.get("max_age"); asked != "" {
-		seconds, err := strconv.ParseInt(asked, 10, 32)
+	if maxAge := c.params.get("max_age"); maxAge != "" {
+		seconds, err := strconv.ParseInt(maxAge, 10, 32)
 		if err != nil || seconds < 0 {
-			return c.refuse(&ruleMaxAge, "max_age: "+asked)
+			return c.refuse(&ruleMaxAge, "max_age: "+maxAge)
 		}
 		request.maxAge = time.Duration(seconds) * time.Second
 	} else if request.client.DefaultMaxAge != nil {
@@ -483,8 +484,8 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 	request.loginHint = clip(c.params.get("login_hint"))
 	request.claimsLocales = strings.Fields(clip(c.params.get("claims_locales")))
 	request.uiLocales = strings.Fields(c.params.get("ui_locales"))
-	if asked := c.params.get("claims"); asked != "" && request.scope.Has(oauth.ScopeOpenID) {
-		if request.claims, err = oauth.ParseClaimsRequest(asked); err != nil {
+	if claims := c.params.get("claims"); claims != "" && request.scope.Has(oauth.ScopeOpenID) {
+		if request.claims, err = oauth.ParseClaimsRequest(claims); err != nil {
 			return err
 		}
 	}
@@ -502,7 +503,7 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 		request.hintSubject = claims.Subject
 		request.hintClient, err = c.clientByID(claims.Audience[0])
 		if errors.Is(err, errUnknownClient) {
-			return c.refuse(&ruleIDTokenHint, "its client is gone: "+claims.Audience[0])
+			return c.refuse(&ruleIDTokenHint, "its client does not exist any more: "+claims.Audience[0])
 		}
 		if err != nil {
 			return err

@@ -13,10 +13,10 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// ClientProblem is a member of a client that is not valid.
+// ClientProblem describes a member of a client that is not valid.
 type ClientProblem struct {
-	// Member is the member's name, with an index where one of several is meant; "" if the
-	// client as a whole is.
+	// Member is the name of the member, with an index for an element of a list; "" if the problem
+	// concerns the whole client.
 	Member, Message string
 }
 
@@ -27,7 +27,7 @@ func (p ClientProblem) String() string {
 	return p.Member + ": " + p.Message
 }
 
-// clientCheck collects the problems of one client, whose metadata has its defaults.
+// clientCheck collects the problems of a client whose metadata has its defaults.
 type clientCheck struct {
 	*record.Client
 	problems []ClientProblem
@@ -86,7 +86,7 @@ func (c *clientCheck) redirects() {
 	}
 }
 
-// responseTypes holds response_types and grant_types to each other (RFC 7591, section 2.1).
+// responseTypes checks that response_types and grant_types match (RFC 7591, section 2.1).
 func (c *clientCheck) responseTypes() {
 	grants := []string{oauth.GrantTypeImplicit}
 	for _, g := range grantTypes() {
@@ -96,7 +96,7 @@ func (c *clientCheck) responseTypes() {
 		}
 	}
 	for i, g := range c.GrantTypes {
-		// Whoever embeds the server may have some of their own (Config.Hooks).
+		// An embedder may have extension grants (Config.Hooks).
 		if !IsExtensionGrant(g) {
 			c.oneOf(fmt.Sprintf("grant_types[%d]", i), g, grants...)
 		}
@@ -146,7 +146,7 @@ func (c *clientCheck) keys() {
 	}
 }
 
-// The algorithms by which a client may sign.
+// clientAlgorithms returns the algorithms with which a client may sign.
 func clientAlgorithms() []string {
 	return append([]string{"HS256", "HS384", "HS512"}, algorithmNames(signingAlgorithms())...)
 }
@@ -177,8 +177,8 @@ func (c *clientCheck) algorithms() {
 	c.encryption("request_object_encryption", c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc, false)
 }
 
-// signature holds an algorithm by which this server signs for the client: with a key of its
-// own, or with the client's secret.
+// signature checks an algorithm with which this server signs for the client: with its own key, or
+// with the client's secret.
 func (c *clientCheck) signature(member, alg string) {
 	c.oneOf(member, alg, clientAlgorithms()...)
 	if bits, ok := strings.CutPrefix(alg, "HS"); ok {
@@ -188,8 +188,8 @@ func (c *clientCheck) signature(member, alg string) {
 	}
 }
 
-// encryption holds the two members of a way to encrypt; toClient says that it is the
-// client's keys that are encrypted to.
+// encryption checks the two members of an encryption. toClient is set if the server encrypts to the
+// client.
 func (c *clientCheck) encryption(member, alg, enc string, toClient bool) {
 	c.oneOf(member+"_alg", alg, algorithmNames(encryptionAlgorithms())...)
 	c.oneOf(member+"_enc", enc, algorithmNames(jose.Encryptions())...)
@@ -197,14 +197,14 @@ func (c *clientCheck) encryption(member, alg, enc string, toClient bool) {
 	case alg == "" && enc != "":
 		c.report(member+"_enc", "it needs %s_alg (OpenID Connect Registration, section 2)", member)
 	case alg == "":
-	case encryptsBySecret(jose.Algorithm(alg)):
+	case encryptsWithSecret(jose.Algorithm(alg)):
 		if c.secretBytes() == 0 {
 			c.report(member+"_alg", "%s needs a client_secret", alg)
 		}
 	case toClient && c.JWKSURI == "":
 		keys, err := jose.ParseKeySet(c.JWKS)
 		if err != nil {
-			keys = nil // said of jwks
+			keys = nil // the problem is reported for jwks
 		}
 		if _, ok := keys.Recipient(jose.Algorithm(alg)); !ok {
 			c.report(member+"_alg", "%s needs a key for encryption in jwks, or jwks_uri", alg)
@@ -240,8 +240,8 @@ func (c *clientCheck) subjects() {
 	}
 }
 
-// logout holds OpenID Connect Back-Channel Logout, section 2.2, and Front-Channel Logout,
-// section 2.
+// logout checks the logout URIs (OpenID Connect Back-Channel Logout, section 2.2, and Front-Channel
+// Logout, section 2).
 func (c *clientCheck) logout() {
 	c.webAddress("backchannel_logout_uri", c.BackchannelLogoutURI)
 	c.webAddress("frontchannel_logout_uri", c.FrontchannelLogoutURI)
@@ -289,16 +289,16 @@ func (c *clientCheck) others() {
 	if c.Resources != nil && len(c.Resources) == 0 {
 		c.report("resources", "an empty list would allow every resource")
 	}
-	most := maxClientBytes
+	limit := maxClientBytes
 	if c.Registration != nil {
-		most = maxRegisteredBytes
+		limit = maxRegisteredBytes
 	}
-	if encoded, err := json.Marshal(c.Client); err != nil || len(encoded) > most {
-		c.report("", "the client's metadata is larger than %d bytes", most)
+	if encoded, err := json.Marshal(c.Client); err != nil || len(encoded) > limit {
+		c.report("", "the client's metadata is larger than %d bytes", limit)
 	}
 }
 
-// webAddress takes https, and http on loopback.
+// webAddress accepts https URLs, and http URLs on loopback.
 func (c *clientCheck) webAddress(member, address string) {
 	if address != "" && !isWebAddress(address) {
 		c.report(member, "%q is not an https URL", address)

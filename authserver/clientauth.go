@@ -14,19 +14,19 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// clientAuthMethod is a way in which a client proves who it is.
+// clientAuthMethod is a client authentication method.
 type clientAuthMethod struct {
 	name string
-	// presented reports whether the request tries this method. A request tries one only.
+	// presented reports whether the request uses this method. A request must use only one.
 	presented func(*call) bool
-	// clientID returns which client the credentials claim to be.
+	// clientID returns the client_id that the credentials claim.
 	clientID func(*call) (string, error)
-	// verify checks the credentials. cl is nil for an unknown client: the method then
-	// does the same work, so that time tells nothing, and fails.
+	// verify checks the credentials. If the client is unknown, cl is nil: verify then does the
+	// same work, so that the time reveals nothing, and fails.
 	verify func(c *call, cl *client) error
-	// check reports what a client is missing for it; nil for nothing.
+	// check reports what a client needs for the method and does not have.
 	check func(*clientCheck)
-	// offered reports whether it is named to everybody; nil: always.
+	// offered reports whether the metadata lists the method; nil means always.
 	offered func(*Server) bool
 }
 
@@ -36,7 +36,7 @@ func clientAuthMethods() []clientAuthMethod {
 		{name: oauth.AuthMethodClientSecretBasic, presented: presentsBasic, clientID: basicClientID, verify: verifyBasic, check: (*clientCheck).secret},
 		{name: oauth.AuthMethodClientSecretPost, presented: presentsPost, clientID: postedClientID, verify: verifyPost, check: (*clientCheck).secret},
 		{name: oauth.AuthMethodClientSecretJWT, presented: presentsSecretJWT, clientID: assertedClientID, verify: verifySecretJWT, check: (*clientCheck).secretOfJWT},
-		{name: oauth.AuthMethodFederatedJWT, presented: presentsFederatedJWT, clientID: federatedClientID, verify: verifyFederatedJWT, check: (*clientCheck).workload, offered: (*Server).takesWorkloads},
+		{name: oauth.AuthMethodFederatedJWT, presented: presentsFederatedJWT, clientID: federatedClientID, verify: verifyFederatedJWT, check: (*clientCheck).workload, offered: (*Server).acceptsWorkloads},
 		{name: oauth.AuthMethodPrivateKeyJWT, presented: presentsPrivateKeyJWT, clientID: assertedClientID, verify: verifyPrivateKeyJWT, check: (*clientCheck).privateKey},
 		{name: oauth.AuthMethodNone, presented: presentsNone, clientID: postedClientID, verify: verifyNone, check: (*clientCheck).noSecret},
 	}
@@ -61,8 +61,9 @@ var (
 		says: "client_id is not the client that authenticates",
 		fix:  "send the client_id of the credentials, or leave it out",
 	}
-	// One rule for an unknown client, a wrong method and wrong credentials: an answer that
-	// told them apart would tell which clients exist. The ladder tells the operator.
+	// There is one rule for an unknown client, a wrong method and wrong credentials, because
+	// different errors would reveal which clients exist. The trace has the reason for the
+	// operator.
 	ruleClientCredentials = rule{
 		must:    "the client is registered and its credentials are valid",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidClient,
@@ -77,12 +78,12 @@ var (
 	}
 )
 
-// errCredentials is why a method refused, for the ladder.
+// errCredentials is why a method refused, for the trace.
 type errCredentials string
 
 func (e errCredentials) Error() string { return string(e) }
 
-// authenticateClient finds out which client sent the request (RFC 6749, section 2.3).
+// authenticateClient authenticates the client that sent the request (RFC 6749, section 2.3).
 func (c *call) authenticateClient() (*client, error) {
 	if len(c.r.Header["Authorization"]) > 1 {
 		return nil, c.refuse(&ruleOneClientAuthMethod, "more than one Authorization header")
@@ -113,17 +114,17 @@ func (c *call) authenticateClient() (*client, error) {
 		if cl == nil {
 			return nil, c.because(&ruleClientDocumentNow, err)
 		}
-		err = nil // what it was given stays good for a day
+		err = nil // the last document stays valid for a day
 	}
 	if err != nil && !errors.Is(err, errUnknownClient) {
 		return nil, err
 	}
-	party := c.party(cl)
+	limitKey := c.party(cl)
 	if cl != nil {
 		c.allowOrigin(cl)
 	}
 	known := cl
-	if cl != nil && !cl.takesMethod(method.name) {
+	if cl != nil && !cl.acceptsMethod(method.name) {
 		err = errCredentials("the client is registered for " + cl.TokenEndpointAuthMethod + " and used " + method.name)
 		cl = nil
 	}
@@ -133,12 +134,12 @@ func (c *call) authenticateClient() (*client, error) {
 		case err != nil: // unknown client or wrong method
 		case errors.As(failed, &reason):
 			err = failed
-		default: // the store, or a rule of the method's own
+		default: // an error of the store, or the refusal of a rule of the method
 			return nil, failed
 		}
 		if id != "" && method.name != oauth.AuthMethodNone {
 			address := c.s.remoteAddr(c.r)
-			if wait := c.s.limits.failures.Take(c.now, party); wait > 0 {
+			if wait := c.s.limits.failures.Take(c.now, limitKey); wait > 0 {
 				return nil, c.tooMany(&ruleClientFailures, wait, address.String())
 			}
 			c.refusal = c.clientNotAuthenticated(known, id, cl != nil)
@@ -150,14 +151,14 @@ func (c *call) authenticateClient() (*client, error) {
 	return cl, nil
 }
 
-// clientNotAuthenticated is what the log says about credentials that were refused. known is
-// the client that id names, nil if there is none.
-func (c *call) clientNotAuthenticated(known *client, id string, rightMethod bool) refusal {
+// clientNotAuthenticated returns the log record about credentials that were refused. known is the
+// client with that id, nil if there is none.
+func (c *call) clientNotAuthenticated(known *client, id string, acceptedMethod bool) refusal {
 	who, reason := slog.Attr{}, event.ReasonWrongCredentials
 	switch {
 	case known == nil:
 		who, reason = c.unverifiedClient(id), event.ReasonUnknown
-	case !rightMethod:
+	case !acceptedMethod:
 		who, reason = namedClient(known), event.ReasonWrongMethod
 	default:
 		who = namedClient(known)
@@ -165,17 +166,18 @@ func (c *call) clientNotAuthenticated(known *client, id string, rightMethod bool
 	return refusal{event.ClientAuthenticationFailed, []slog.Attr{who, slog.String("reason", reason)}}
 }
 
-// takesMethod reports whether the client may authenticate by a method. One that an operator
-// declared without naming a method may send its secret either way: some libraries use Basic
-// for one request and the body for another.
-func (c *client) takesMethod(name string) bool {
+// acceptsMethod reports whether the client may authenticate with a method. A client that the
+// operator declared without a method may send its secret either way, because some libraries use
+// Basic for one request and the body for another.
+func (c *client) acceptsMethod(name string) bool {
 	if c.anySecretMethod && (name == oauth.AuthMethodClientSecretBasic || name == oauth.AuthMethodClientSecretPost) {
 		return true
 	}
 	return c.TokenEndpointAuthMethod == name
 }
 
-// Public clients only say who they are.
+// presentsNone reports whether the request has a client_id and no credentials, as for a public
+// client.
 func presentsNone(c *call) bool {
 	return c.params.has("client_id") && !presentsBasic(c) && !presentsPost(c) && !presentsAssertion(c)
 }
@@ -200,11 +202,12 @@ var ruleBasicSyntax = rule{
 	fix:  "form-encode client_id and client_secret, join them with a colon, and encode the result in base64",
 }
 
-// client_secret_basic carries the secret in the Authorization header.
+// presentsBasic reports whether the request has an Authorization header, which contains the secret
+// for client_secret_basic.
 func presentsBasic(c *call) bool { return len(c.r.Header["Authorization"]) > 0 }
 
-// basicClientID returns the client_id after form-decoding it. It is the client_id as it came
-// where that one is registered and the decoded one is not, or where the body names it.
+// basicClientID returns the form-decoded client_id. It returns the client_id without decoding if
+// only that one is registered, or if the body contains it.
 func basicClientID(c *call) (string, error) {
 	raw, decoded, ok := basicPart(c.r.Header["Authorization"], 0)
 	if !ok || raw == "" || !utf8.ValidString(raw) || strings.Contains(decoded, "\x00") {
@@ -232,8 +235,8 @@ func (c *clientCheck) secret() {
 	}
 }
 
-// verifyBasic takes the secret form-decoded, as RFC 6749, section 2.3.1 has it, or as it
-// came: half of the clients do not encode it. Both are compared, whatever the first says.
+// verifyBasic accepts the secret form-encoded, as RFC 6749, section 2.3.1 requires, or not, because
+// half of the clients do not encode it. It always compares both forms.
 func verifyBasic(c *call, cl *client) error {
 	raw, decoded, _ := basicPart(c.r.Header["Authorization"], 1)
 	failed, failedRaw := verifySecret(cl, decoded), verifySecret(cl, raw)
@@ -252,7 +255,7 @@ func verifyBasic(c *call, cl *client) error {
 	return failed
 }
 
-// client_secret_post carries the secret in the body.
+// presentsPost reports whether the body contains the secret (client_secret_post).
 func presentsPost(c *call) bool { return c.params.has("client_secret") }
 
 func postedClientID(c *call) (string, error) {
@@ -262,8 +265,8 @@ func postedClientID(c *call) (string, error) {
 
 func verifyPost(c *call, cl *client) error { return verifySecret(cl, c.params.get("client_secret")) }
 
-// basicPart returns the client_id (part 0) or the secret (part 1) of HTTP Basic, as it came
-// and form-decoded (RFC 6749, section 2.3.1 and appendix B). What cannot be decoded was not
+// basicPart returns the client_id (part 0) or the secret (part 1) of HTTP Basic, unchanged and
+// form-decoded (RFC 6749, section 2.3.1 and appendix B). If it cannot be decoded, it was not
 // encoded.
 func basicPart(headers []string, part int) (raw, decoded string, ok bool) {
 	if len(headers) != 1 {
@@ -288,8 +291,8 @@ func basicPart(headers []string, part int) (raw, decoded string, ok bool) {
 	return raw, decoded, true
 }
 
-// verifySecret compares a secret with those that the client has, in constant time. An
-// unknown client costs the same.
+// verifySecret compares a secret with those of the client in constant time. It does the same work
+// for an unknown client.
 func verifySecret(cl *client, secret string) error {
 	hash := sha256.Sum256([]byte(secret))
 	if cl == nil {

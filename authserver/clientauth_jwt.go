@@ -21,8 +21,9 @@ var ruleAssertionSyntax = rule{
 	fix:  "send a signed JWT with iss and sub set to the client_id",
 }
 
-// private_key_jwt and client_secret_jwt carry a JWT that the client signed with its key,
-// or with its secret (RFC 7523, section 2.2; OpenID Connect Core, section 9).
+// presentsPrivateKeyJWT reports whether the request has a JWT that is signed with a key of the
+// client, and presentsSecretJWT whether it has one that is signed with its secret (RFC 7523,
+// section 2.2; OpenID Connect Core, section 9).
 func presentsPrivateKeyJWT(c *call) bool {
 	return presentsAssertion(c) && !strings.HasPrefix(string(assertionAlgorithm(c)), "HS") && !presentsFederatedJWT(c)
 }
@@ -81,7 +82,7 @@ func assertionAlgorithm(c *call) jose.Algorithm {
 	return header.Algorithm
 }
 
-// assertedClientID reads whose the assertion claims to be. Nothing is believed yet.
+// assertedClientID returns the sub of the assertion before it is verified.
 func assertedClientID(c *call) (string, error) {
 	if c.params.get("client_assertion_type") != oauth.ClientAssertionTypeJWTBearer {
 		return "", c.refuse(&ruleAssertionSyntax, "client_assertion_type: "+c.params.get("client_assertion_type"))
@@ -100,8 +101,8 @@ func assertedClientID(c *call) (string, error) {
 	return claims.Subject, nil
 }
 
-// verifyAssertion holds RFC 7523, section 3 as RFC 10070 narrows it: the audience is this
-// issuer, as one string, and nothing else; and the jti is good once.
+// verifyAssertion verifies an assertion by RFC 7523, section 3, as updated by RFC 10070: this issuer
+// must be the only audience. Each jti is accepted once.
 func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([]byte, error), algorithms []jose.Algorithm) error {
 	if alg := jose.Algorithm(cl.TokenEndpointAuthSigningAlg); alg != "" {
 		algorithms = slices.DeleteFunc(algorithms, func(a jose.Algorithm) bool { return a != alg })
@@ -157,7 +158,7 @@ func (c *call) checkAssertionClaims(cl *client, claims jose.Claims) error {
 
 func (c *call) assertionAudience(cl *client, claims jose.Claims) bool {
 	issuer := c.s.config.Issuer
-	// A string, or an array of that one member (RFC 10070, section 3).
+	// A string, or an array with one member (RFC 10070, section 3).
 	if len(claims.Audience) == 1 && claims.Audience[0] == issuer {
 		return true
 	}
@@ -168,8 +169,8 @@ func (c *call) assertionAudience(cl *client, claims jose.Claims) bool {
 		slices.Contains(claims.Audience, c.s.origin+c.r.URL.Path)
 }
 
-// verifyWithClientKeys checks a JWT against the client's registered keys; a kid that its
-// jwks_uri did not have before is looked for once more.
+// verifyWithClientKeys verifies a JWT with the client's registered keys. If the kid is unknown, it
+// fetches the jwks_uri again, once.
 func verifyWithClientKeys(ctx context.Context, now time.Time, cl *client, token string, want jose.Expected) ([]byte, error) {
 	keys := cl.keys
 	if cl.remoteKeys != nil {
@@ -197,11 +198,12 @@ func (c *clientCheck) workload() {
 	}
 }
 
-func (s *Server) takesWorkloads() bool { return s.trusts(UseClientAuthentication) }
+func (s *Server) acceptsWorkloads() bool { return s.trusts(UseClientAuthentication) }
 
-// Such a JWT says nothing of the client that presents it: the request names that by
-// client_id. Unlike an assertion that a client makes itself it may come more than once,
-// since the platform hands out the same one for minutes.
+// presentsFederatedJWT reports whether the request has the JWT of a workload's platform. Such a JWT
+// does not name the client, so the request must contain client_id. Unlike an assertion that the
+// client signs itself, it may be used more than once, because the platform returns the same one for
+// minutes.
 func presentsFederatedJWT(c *call) bool {
 	return presentsAssertion(c) && c.s.trustedFor(c.params.get("client_assertion"), UseClientAuthentication) != nil
 }

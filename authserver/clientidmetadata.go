@@ -21,16 +21,16 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// MetadataDocumentPolicy says whose Client ID Metadata Documents are taken: clients whose
-// client_id is the https URL of their metadata, and that nobody registered.
+// MetadataDocumentPolicy says which Client ID Metadata Documents are accepted. With such a document,
+// the client_id is the https URL of the client's metadata, and the client is not registered.
 type MetadataDocumentPolicy struct {
-	// AllowedHosts are hosts such as "app.example.com", "*.example.com" for all below a
-	// name, or "*" for any. A port other than 443 is taken only where it is named, as in
-	// "app.example.com:8443". Empty: no documents are taken.
+	// AllowedHosts are hosts such as "app.example.com", "*.example.com" for all subdomains, or
+	// "*" for any host. A port other than 443 is accepted only if it is listed, as in
+	// "app.example.com:8443". If AllowedHosts is empty, no documents are accepted.
 	AllowedHosts []string
-	// Scope bounds what such a client may request; nil means the standard scopes.
+	// Scope limits what such a client may request; nil means the standard scopes.
 	Scope oauth.Scope
-	// RedirectSchemes are as those of RegistrationPolicy.
+	// RedirectSchemes have the meaning that they have in RegistrationPolicy.
 	RedirectSchemes []string
 }
 
@@ -50,8 +50,8 @@ func (p MetadataDocumentPolicy) allows(clientID string) bool {
 		if allowed == "*" {
 			return u.Port() == ""
 		}
-		if below, ok := strings.CutPrefix(allowed, "*."); ok {
-			return strings.HasSuffix(host, "."+strings.ToLower(below))
+		if domain, ok := strings.CutPrefix(allowed, "*."); ok {
+			return strings.HasSuffix(host, "."+strings.ToLower(domain))
 		}
 		return host == strings.ToLower(allowed)
 	})
@@ -66,7 +66,7 @@ var (
 		says: "the document at client_id cannot be fetched, or does not describe a valid client",
 		fix:  "serve it at exactly that URL: status 200, no redirect, application/json, at most 5 kB; client_id is the URL itself, token_endpoint_auth_method none or private_key_jwt, redirect_uris as for registration",
 	}
-	// A program is told to try again: what it has is still good.
+	// A program gets an error that makes it try again, because its tokens are still valid.
 	ruleClientDocumentNow = rule{
 		must: ruleClientDocument.must, section: ruleClientDocument.section, code: oauth.TemporarilyUnavailable,
 		says: ruleClientDocument.says + "; try again", fix: ruleClientDocument.fix,
@@ -79,12 +79,13 @@ var (
 	}
 )
 
-// errClientDocument says that a client's document cannot be had, or cannot be used. What
-// it wraps is for the operator alone: to a stranger it would be a port scanner.
+// errClientDocument is returned if a client's document cannot be fetched or is not valid. The error
+// that it wraps is for the operator alone. If others saw it, they could use this server as a port
+// scanner.
 var errClientDocument = errors.New("the client's metadata document cannot be used")
 
-// clientByDocument is for what the server itself has on record: a token or a grant names
-// the client, which is not held up by its document being out of reach for a day.
+// clientByDocument returns the client of a stored token or grant. The last document is used for a
+// day if the current one cannot be fetched.
 func (s *Server) clientByDocument(ctx context.Context, id string) (*client, error) {
 	if cl := s.documents.last(id, time.Now()); cl != nil && s.config.MetadataDocuments.allows(id) {
 		return cl, nil
@@ -96,18 +97,18 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*client, erro
 	return cl, err
 }
 
-// documentClient is what became of a client_id that is a URL.
+// documentClient is the result of looking up a client_id that is a URL.
 type documentClient struct {
 	id     string
 	client *client
 	err    error
 }
 
-// knownDocumentLife is how long a client that was granted something counts as known.
-const knownDocumentLife = 365 * 24 * time.Hour
+// knownDocumentLifetime is how long a client counts as known after a user has allowed it something.
+const knownDocumentLifetime = 365 * 24 * time.Hour
 
-// newcomer reports whether the client is known by its document, and nobody here allowed it
-// anything so far.
+// newcomer reports whether the client has a metadata document and no user has allowed it anything
+// yet.
 func (c *call) newcomer() (bool, error) {
 	if !oauth.IsClientIDURL(c.client.ID) {
 		return false, nil
@@ -119,20 +120,21 @@ func (c *call) newcomer() (bool, error) {
 	return err != nil, nil
 }
 
-// noteDescribedClient notes that somebody allowed the client something.
-func (c *call) noteDescribedClient() error {
+// recordKnownDocument records that a user has allowed the client something, if it has a metadata
+// document.
+func (c *call) recordKnownDocument() error {
 	if isNew, err := c.newcomer(); err != nil || !isNew {
 		return err
 	}
-	known := storage.Ticket{Key: ticketkind.KnownDocument.Hash(c.client.ID), Expires: c.now.Add(knownDocumentLife)}
+	known := storage.Ticket{Key: ticketkind.KnownDocument.Hash(c.client.ID), Expires: c.now.Add(knownDocumentLifetime)}
 	if err := c.s.config.Store.Put(c.r.Context(), c.now, known); err != nil && !errors.Is(err, storage.ErrExists) {
-		return fmt.Errorf("note that a client is known: %w", err)
+		return fmt.Errorf("record that a client is known: %w", err)
 	}
 	return nil
 }
 
-// fetchClientDocument returns the client that the document at its client_id describes, and
-// how long that may be taken for the present one.
+// fetchClientDocument fetches the document at client_id. It returns the client, and how long the
+// document is fresh.
 func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, time.Duration, error) {
 	body, header, err := s.outsiderOutgoing.Get(ctx, id, "application/json", maxClientDocumentBytes)
 	if err != nil {
@@ -152,20 +154,19 @@ func (s *Server) fetchClientDocument(ctx context.Context, id string) (*client, t
 	if err := s.prepareKeysFor(ctx, described, time.Now()); err != nil {
 		return nil, 0, err
 	}
-	return s.newClient(described), documentLife(header, time.Now()), nil
+	return s.newClient(described), documentLifetime(header, time.Now()), nil
 }
 
-// isJSON takes application/json, and application/SOMETHING+json (Client ID Metadata
-// Document, section 4).
+// isJSON reports whether a Content-Type is application/json or application/…+json (Client ID
+// Metadata Document, section 4).
 func isJSON(contentType string) bool {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (mediaType == "application/json" ||
 		strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json"))
 }
 
-// readClientDocument makes a client of a document. It passes the checks of one that
-// registers itself, and shares no secret with anybody (Client ID Metadata Document,
-// section 4.1).
+// readClientDocument returns the client that a document describes. It must pass the checks of a
+// registration, and must not have a secret (Client ID Metadata Document, section 4.1).
 func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte) (*record.Client, error) {
 	var members map[string]json.RawMessage
 	if err := jose.ParseJSON(body, &members); err != nil {
@@ -192,14 +193,14 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 	}
 	m := request.ClientMetadata
 	switch m.TokenEndpointAuthMethod {
-	case "": // the default of RFC 7591 is a secret, which there cannot be
+	case "": // the default of RFC 7591 needs a secret, which a document must not have
 		m.TokenEndpointAuthMethod = oauth.AuthMethodNone
 	case oauth.AuthMethodNone, oauth.AuthMethodPrivateKeyJWT:
 	default:
 		return nil, fmt.Errorf("token_endpoint_auth_method: %q is neither none nor private_key_jwt", clip(m.TokenEndpointAuthMethod))
 	}
 	if needsSecret(&m) {
-		return nil, errors.New("it asks for an algorithm that needs a client_secret")
+		return nil, errors.New("it has an algorithm that needs a client_secret")
 	}
 	if m.SectorIdentifierURI != "" {
 		return nil, errors.New("sector_identifier_uri is not supported in a metadata document")
@@ -214,7 +215,7 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 	return client, nil
 }
 
-// documentHost is who counts as the host of a document, for the pace.
+// documentHost returns the host of a document, for the limit on fetches.
 func documentHost(id string) string {
 	u, err := url.Parse(id)
 	if err != nil {
@@ -223,29 +224,30 @@ func documentHost(id string) string {
 	return strings.ToLower(u.Host)
 }
 
-// documentClient returns a client by the document at its client_id, which it fetches if
-// what it has is not fresh. from is the address that asked; the zero address for nobody.
+// documentClient returns the client that the document at client_id describes. It fetches the
+// document if there is no fresh copy. from is the address that sent the request; zero if there is
+// none.
 func (s *Server) documentClient(ctx context.Context, id string, from netip.Addr) (*client, error) {
 	if !s.config.MetadataDocuments.allows(id) {
 		return nil, errUnknownClient
 	}
-	d, mine, err := s.documents.find(id, from, false, time.Now())
+	d, fetch, err := s.documents.find(id, from, false, time.Now())
 	if errors.Is(err, errDocumentHostPace) {
 		if _, unknown := s.config.Store.Get(ctx, time.Now(), ticketkind.KnownDocument.Hash(id)); unknown == nil {
-			d, mine, err = s.documents.find(id, netip.Addr{}, true, time.Now())
+			d, fetch, err = s.documents.find(id, netip.Addr{}, true, time.Now())
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if mine {
+	if fetch {
 		s.documents.fetches.Go(func() {
-			// The browser may go away; what is fetched is for all.
-			cl, life, err := s.fetchClientDocument(context.WithoutCancel(ctx), id)
+			// Others may wait for the document too, so the fetch goes on if the browser leaves.
+			cl, lifetime, err := s.fetchClientDocument(context.WithoutCancel(ctx), id)
 			if err != nil {
 				s.events.Record(ctx, event.ClientMetadataFetchFailed, slog.String("client_id", id), slog.Any("cause", err))
 			}
-			s.documents.finish(id, d, cl, life, err, time.Now())
+			s.documents.finish(id, d, cl, lifetime, err, time.Now())
 		})
 	}
 	return s.documents.wait(ctx, d, time.Now())

@@ -15,82 +15,82 @@ import (
 	"github.com/valetkey/valetkey/internal/ratelimit"
 )
 
-// Bounds on what is kept of clients' documents, and on how often they are fetched.
+// Bounds on the cache of documents, and on how often documents are fetched.
 const (
 	maxClientDocuments = 1000
-	// How long a document counts as the present one: what its host says, between the least
-	// and the most; the default, if it says nothing.
-	documentLifeLeast   = time.Minute
-	documentLifeMost    = 24 * time.Hour
-	documentLifeDefault = 10 * time.Minute
-	// documentStale is how long a document is good when it cannot be fetched any more.
+	// How long a document is fresh: as long as its host says, within these bounds; the default
+	// if the host says nothing.
+	minDocumentLifetime     = time.Minute
+	maxDocumentLifetime     = 24 * time.Hour
+	defaultDocumentLifetime = 10 * time.Minute
+	// documentStale is how long a document is used if it cannot be fetched again.
 	documentStale = 24 * time.Hour
-	// documentPatience is how long a request waits for the next document if there is one.
-	documentPatience = time.Second
-	// documentPause follows a fetch that failed, where there is an older document.
-	documentPause = 10 * time.Second
-	// At a time, and of those from one site; in a minute for an address that asks, and in a
-	// minute from a host.
-	maxDocumentFetches      = 64
-	documentFetchesASite    = 16
-	documentsPerMinute      = 30
-	documentsPerMinuteAHost = 60
+	// documentWait is how long a request waits for a new document if there is an older one.
+	documentWait = time.Second
+	// documentRetry is the pause after a failed fetch if there is an older document.
+	documentRetry = 10 * time.Second
+	// Concurrent fetches in total and from one site; fetches in a minute for one requesting
+	// address and from one host.
+	maxDocumentFetches        = 64
+	maxDocumentFetchesPerSite = 16
+	documentsPerMinute        = 30
+	documentsPerMinutePerHost = 60
 )
 
-// errDocumentPace says that a document is not fetched now, for the sake of others.
+// errDocumentPace is returned if a document is not fetched because of a limit.
 var errDocumentPace = errors.New("the client's metadata document is not fetched now")
 
-// errDocumentHostPace is an errDocumentPace that does not hold for clients that people here
-// have used.
+// errDocumentHostPace is an errDocumentPace by the limit of a host. Clients that users of this
+// server have used have a limit of their own.
 var errDocumentHostPace = fmt.Errorf("%w", errDocumentPace)
 
-// clientDocuments keeps clients by the URLs of their documents, in memory: apart from the
-// others, so that no stranger can push those out. It keeps no failure.
+// clientDocuments caches clients by the URLs of their documents, in memory. The cache is separate
+// from that of other clients, so that outsiders cannot evict those. It does not cache failures.
 type clientDocuments struct {
 	fetches   sync.WaitGroup
 	addresses *ratelimit.Limiter
 	hosts     *ratelimit.Limiter
 
-	mu       sync.Mutex
-	byID     map[string]*clientDocument
-	underWay int
-	sites    map[string]int // fetches that are under way, by site
+	mu      sync.Mutex
+	byID    map[string]*clientDocument
+	running int            // fetches in progress
+	sites   map[string]int // fetches in progress, by site
 }
 
 func (k *clientDocuments) limit() {
 	k.addresses = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinute)})
-	k.hosts = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinuteAHost)})
+	k.hosts = ratelimit.New(ratelimit.Config{Limit: ratelimit.PerMinute(documentsPerMinutePerHost)})
 }
 
-// clientDocument is one document. All but the channel's closing is guarded by
-// clientDocuments.mu.
+// clientDocument is one document. clientDocuments.mu guards it.
 type clientDocument struct {
-	client   *client       // as the last good document had it; nil: there was none
-	fetched  time.Time     // when that came
-	fresh    time.Time     // until when it need not be fetched again
-	used     time.Time     // when somebody asked last
-	fetching chan struct{} // closed when the fetch that is under way ends; nil if none is
-	began    time.Time     // when the last fetch did
-	failure  error         // of the last fetch, for those who waited for it
+	client   *client       // by the last valid document; nil if there is none
+	fetched  time.Time     // when that document was fetched
+	fresh    time.Time     // when that document must be fetched again
+	used     time.Time     // when the document was last used
+	fetching chan struct{} // closed when the fetch in progress ends; nil if there is none
+	began    time.Time     // when the last fetch began
+	failure  error         // the error of the last fetch
 	failed   time.Time
 }
 
-// find returns the entry of a document. mine says that the caller must fetch, and finish.
-// known says that people here have used the client; call it so after errDocumentHostPace.
-func (k *clientDocuments) find(id string, from netip.Addr, known bool, now time.Time) (d *clientDocument, mine bool, err error) {
+// find returns the entry of a document. If fetch is true, the caller must fetch the document and
+// call finish. known says that users of this server have used the client; pass it after
+// errDocumentHostPace.
+func (k *clientDocuments) find(id string, from netip.Addr, known bool, now time.Time) (d *clientDocument, fetch bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d = k.byID[id]
 	site := outgoing.Site(id)
 	if d != nil {
 		d.used = now
-		resting := d.failure != nil && now.Sub(d.failed) < documentPause
-		// What is there is good for a while, whoever keeps the server from fetching.
-		if d.fetching != nil || now.Before(d.fresh) || resting || k.full(site) != nil {
+		failedRecently := d.failure != nil && now.Sub(d.failed) < documentRetry
+		// The older document is used if a limit prevents the fetch.
+		if d.fetching != nil || now.Before(d.fresh) || failedRecently || k.full(site) != nil {
 			return d, false, nil
 		}
 	} else {
-		// What outsiders make up is bounded: first by the address that asks.
+		// Outsiders can make up any number of URLs, so fetches are limited.
 		if err := k.pace(id, from, known, now); err != nil {
 			return nil, false, err
 		}
@@ -101,7 +101,7 @@ func (k *clientDocuments) find(id string, from netip.Addr, known bool, now time.
 		k.keep(id, d)
 	}
 	d.fetching, d.began = make(chan struct{}), now
-	k.underWay++
+	k.running++
 	if k.sites == nil {
 		k.sites = make(map[string]int)
 	}
@@ -109,19 +109,19 @@ func (k *clientDocuments) find(id string, from netip.Addr, known bool, now time.
 	return d, true, nil
 }
 
-// full says why no fetch from a site may begin now.
+// full returns an error if no fetch from a site may begin now.
 func (k *clientDocuments) full(site string) error {
-	if k.sites[site] >= documentFetchesASite {
+	if k.sites[site] >= maxDocumentFetchesPerSite {
 		return fmt.Errorf("%w: %d others of %s are being fetched", errDocumentPace, k.sites[site], site)
 	}
-	if k.underWay >= maxDocumentFetches {
-		return fmt.Errorf("%w: %d others are being fetched", errDocumentPace, k.underWay)
+	if k.running >= maxDocumentFetches {
+		return fmt.Errorf("%w: %d others are being fetched", errDocumentPace, k.running)
 	}
 	return nil
 }
 
-// pace bounds the fetches of documents that this node has no copy of. Those that people here
-// have used are counted apart, so that made-up ones do not use up the pace of their host.
+// pace limits the fetches of documents that are not in the cache. Documents of known clients have a
+// separate limit for their host, which made-up URLs cannot exhaust.
 func (k *clientDocuments) pace(id string, from netip.Addr, known bool, now time.Time) error {
 	if from.IsValid() {
 		if k.addresses.Take(now, ratelimit.NewKey(ratelimit.Network(from))) > 0 {
@@ -134,12 +134,12 @@ func (k *clientDocuments) pace(id string, from netip.Addr, known bool, now time.
 		wait = k.hosts.Take(now, ratelimit.NewKey("known", host))
 	}
 	if wait > 0 {
-		return fmt.Errorf("%w: %d were fetched from %s within a minute", errDocumentHostPace, documentsPerMinuteAHost, host)
+		return fmt.Errorf("%w: %d were fetched from %s within a minute", errDocumentHostPace, documentsPerMinutePerHost, host)
 	}
 	return nil
 }
 
-// keep makes room by what was asked for least recently.
+// keep adds a document, and evicts the least recently used one if the cache is full.
 func (k *clientDocuments) keep(id string, d *clientDocument) {
 	if k.byID == nil {
 		k.byID = make(map[string]*clientDocument)
@@ -156,12 +156,12 @@ func (k *clientDocuments) keep(id string, d *clientDocument) {
 	k.byID[id] = d
 }
 
-// finish takes the result of a fetch. An error leaves nothing behind but the pause before
-// the next fetch (Client ID Metadata Document, section 5.2).
-func (k *clientDocuments) finish(id string, d *clientDocument, client *client, life time.Duration, err error, now time.Time) {
+// finish stores the result of a fetch. After an error, only the time is stored, to delay the next
+// fetch (Client ID Metadata Document, section 5.2).
+func (k *clientDocuments) finish(id string, d *clientDocument, client *client, lifetime time.Duration, err error, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.underWay--
+	k.running--
 	if site := outgoing.Site(id); k.sites[site] > 1 {
 		k.sites[site]--
 	} else {
@@ -171,7 +171,7 @@ func (k *clientDocuments) finish(id string, d *clientDocument, client *client, l
 	d.fetching, d.failure = nil, err
 	switch {
 	case err == nil:
-		d.client, d.fetched, d.fresh = client, now, now.Add(life)
+		d.client, d.fetched, d.fresh = client, now, now.Add(lifetime)
 	case d.client == nil:
 		delete(k.byID, id)
 	default:
@@ -179,22 +179,22 @@ func (k *clientDocuments) finish(id string, d *clientDocument, client *client, l
 	}
 }
 
-// wait returns the client when its document is there. If there is a copy, the next one gets
-// documentPatience, so that a slow host delays nobody by more; while its host is down, the
-// copy is good. If the host says that there is no document any more, the error is
-// errClientDocument, and the client is returned with it if it is not too old.
+// wait waits for the fetch in progress, if there is one, and returns the client. If there is an older
+// document, it waits for documentWait at most, so that a slow host causes no longer delay, and the
+// older document is used while the host is down. If the host says that the document does not exist,
+// the error is errClientDocument, and the client of the older document is returned with it.
 func (k *clientDocuments) wait(ctx context.Context, d *clientDocument, now time.Time) (*client, error) {
 	k.mu.Lock()
 	fetching := d.fetching
-	var patience <-chan time.Time // nil waits until the fetch ends
+	var timeout <-chan time.Time // nil waits until the fetch ends
 	if d.usable(now) {
-		patience = time.After(d.began.Add(documentPatience).Sub(now))
+		timeout = time.After(d.began.Add(documentWait).Sub(now))
 	}
 	k.mu.Unlock()
 	if fetching != nil {
 		select {
 		case <-fetching:
-		case <-patience:
+		case <-timeout:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -211,13 +211,13 @@ func (k *clientDocuments) wait(ctx context.Context, d *clientDocument, now time.
 	return nil, fmt.Errorf("%w: %w", errClientDocument, d.failure)
 }
 
-// usable reports whether there is a copy that is not too old.
+// usable reports whether there is a document that is not too old.
 func (d *clientDocument) usable(now time.Time) bool {
 	return d.client != nil && now.Sub(d.fetched) < documentStale
 }
 
-// last returns the client as its document had it within the last day, fresh or not; nil if
-// there is none.
+// last returns the client by its last document, fresh or not, if that is not older than a day; nil
+// if there is none.
 func (k *clientDocuments) last(id string, now time.Time) *client {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -229,17 +229,17 @@ func (k *clientDocuments) last(id string, now time.Time) *client {
 	return d.client
 }
 
-// documentLife reads how long an answer is fresh (RFC 9111, section 4.2), within bounds.
-func documentLife(header http.Header, now time.Time) time.Duration {
-	life := documentLifeDefault
+// documentLifetime returns how long a response is fresh (RFC 9111, section 4.2), within the bounds.
+func documentLifetime(header http.Header, now time.Time) time.Duration {
+	lifetime := defaultDocumentLifetime
 	if expires := header.Get("Expires"); expires != "" {
-		life = 0 // what is no date is in the past (RFC 9111, section 5.3)
+		lifetime = 0 // an invalid date is in the past (RFC 9111, section 5.3)
 		if at, err := http.ParseTime(expires); err == nil {
 			sent, err := http.ParseTime(header.Get("Date"))
 			if err != nil {
 				sent = now
 			}
-			life = at.Sub(sent)
+			lifetime = at.Sub(sent)
 		}
 	}
 	shared := false
@@ -248,15 +248,15 @@ func documentLife(header http.Header, now time.Time) time.Duration {
 		seconds, err := strconv.ParseInt(strings.Trim(value, `"`), 10, 32)
 		switch {
 		case name == "no-store" || name == "no-cache":
-			return documentLifeLeast
+			return minDocumentLifetime
 		case name == "s-maxage" && err == nil:
-			life, shared = time.Duration(seconds)*time.Second, true
+			lifetime, shared = time.Duration(seconds)*time.Second, true
 		case name == "max-age" && err == nil && !shared:
-			life = time.Duration(seconds) * time.Second
+			lifetime = time.Duration(seconds) * time.Second
 		}
 	}
 	if age, err := strconv.ParseInt(header.Get("Age"), 10, 32); err == nil && age > 0 {
-		life -= time.Duration(age) * time.Second
+		lifetime -= time.Duration(age) * time.Second
 	}
-	return min(max(life, documentLifeLeast), documentLifeMost)
+	return min(max(lifetime, minDocumentLifetime), maxDocumentLifetime)
 }

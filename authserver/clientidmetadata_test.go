@@ -127,7 +127,7 @@ func TestDC14_HowLongADocumentIsFresh(t *testing.T) {
 		for i := 0; i < len(test.header); i += 2 {
 			header.Add(test.header[i], test.header[i+1])
 		}
-		if got := documentLife(header, now); got != test.want {
+		if got := documentLifetime(header, now); got != test.want {
 			t.Errorf("%q: fresh for %s, want %s", test.header, got, test.want)
 		}
 	}
@@ -150,7 +150,7 @@ func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
 		if err != nil || !mine {
 			t.Fatalf("%d: %v %v", i, mine, err)
 		}
-		k.finish(id, d, &client{Client: &record.Client{ID: id}}, documentLifeMost, nil, now)
+		k.finish(id, d, &client{Client: &record.Client{ID: id}}, maxDocumentLifetime, nil, now)
 		k.last("https://0.example/c", now) // which is in use all the time
 	}
 	for i := range maxClientDocuments + 100 {
@@ -199,7 +199,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.finish("https://host.example/good", d, &client{}, time.Second, nil, now)
-	for i := range documentsPerMinuteAHost - 1 {
+	for i := range documentsPerMinutePerHost - 1 {
 		if err := fail(k, fmt.Sprintf("https://host.example/%d", i), netip.Addr{}, now); err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ type Config struct {
 	// Users knows the users and their sign-in sessions.
 	Users Users
 
-	// Pages says where the pages for users are.
+	// Pages are the pages for users.
 	Pages Pages
 	// SignIn says what the engine publishes about sign-in.
 	SignIn SignInSettings
@@ -93,61 +93,60 @@ type Hooks struct {
 	GrantTypes []GrantType
 }
 
-// Pages are the addresses of the pages that people see, below the issuer: the engine
-// sends browsers to them with the query "interaction=ID", and with "client_id=ID" where a
-// page may lead to that client when the interaction is gone (PageError.Client). They call back
-// with Server.Authenticated, Selected, Consented, Refused, Canceled and LoggedOut.
+// Pages are the paths of the pages for users, below the issuer. The engine redirects browsers to
+// them with the query "interaction=ID", and with "client_id=ID" if the page may link to that client
+// after the interaction has expired (PageError.Client). The pages call Server.Authenticated,
+// Selected, Consented, Refused, Canceled and LoggedOut.
 type Pages struct {
 	SignIn  string // default /sign-in
 	Consent string // default /consent
-	// SignUp is where people make an account for themselves; "" if they cannot.
+	// SignUp is where users create an account; "" if they cannot.
 	SignUp string
-	// Device is where people bring the user codes of devices.
+	// Device is where users enter the user codes of devices.
 	Device  string // default /device
 	SignOut string // default /sign-out
-	// SignedOut is shown after a logout that returns to no client.
+	// SignedOut is shown after a logout that does not return to a client.
 	SignedOut string // default /signed-out
-	// Error writes the page of a request that cannot be answered to the client; nil
-	// writes plain text.
+	// Error writes the page for an error that cannot be returned to the client; nil writes plain
+	// text.
 	Error func(w http.ResponseWriter, r *http.Request, e PageError)
 }
 
-// PageError is what an error page has to say.
+// PageError is the content of an error page.
 type PageError struct {
 	Status int
-	// Code is an OAuth error code, or one of the Page… constants where the dead end is
-	// ours and not the client's.
+	// Code is an OAuth error code or one of the Page… constants.
 	Code oauth.ErrorCode
 	// Description is for the application's developer; Reference for the operator.
 	Description string
 	Reference   string
-	// ClientName is the application's, if it is known.
+	// ClientName is the name of the application; "" if it is unknown.
 	ClientName string
-	// Client is set if the operator declared it or trusts whoever vouches for it, so that the
-	// page may link to its site.
+	// Client is the client if the operator declared it or trusts the party that vouches for it.
+	// The page may link to its site.
 	Client *record.Client
 }
 
-// Dead ends of a person at the browser.
+// Errors that are only shown to the user, because there is no client to return them to, or because
+// the client could do nothing about them.
 const (
 	PageUnknownClient oauth.ErrorCode = "unknown_client"
 	// PageClientDocument: the client's metadata document cannot be used.
 	PageClientDocument oauth.ErrorCode = "client_metadata_document"
 	PageRedirectURI    oauth.ErrorCode = "redirect_uri_mismatch"
-	// PageRedirectURIMissing: the application did not say where to return to.
+	// PageRedirectURIMissing: the request has no redirect_uri.
 	PageRedirectURIMissing oauth.ErrorCode = "redirect_uri_missing"
 	PageExpired            oauth.ErrorCode = "interaction_expired"
 	PageOtherBrowser       oauth.ErrorCode = "interaction_in_other_browser"
 )
 
-// Users is how the engine learns about users and their sign-in sessions. The package ui
-// implements it over the package identity. Other implementations bring their own user
-// database and pages.
+// Users provides the users and their sign-in sessions. Package ui implements it with package
+// identity. Other implementations have their own user database and pages.
 //
-// All methods must be safe for concurrent use. Any error that is not documented here is a
-// fault: it is logged, and the request fails.
+// All methods must be safe for concurrent use. An error that is not documented here is logged, and
+// the request fails.
 type Users interface {
-	// SignedIn returns who is signed in at the browser that sent r; nil if nobody is.
+	// SignedIn returns the user who is signed in at the browser that sent r; nil if there is none.
 	SignedIn(r *http.Request) (*Authentication, error)
 
 	// SignOut ends the sign-in session of the browser that sent r, if there is one, and

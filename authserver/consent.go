@@ -19,8 +19,8 @@ var ruleResourceConsented = rule{
 	fix:  "send the same resource parameter in the authorization request",
 }
 
-// reaches returns the resources that the tokens of a request can be for: those that it
-// names, or else those that know its scopes. It is not nil.
+// reaches returns the resources that the tokens of a request can be for: the resources that it
+// names, or else those that have one of its scopes. It is never nil.
 func (c *catalogue) reaches(cl *client, named []string, scope oauth.Scope) []string {
 	if len(named) > 0 {
 		return named
@@ -42,18 +42,18 @@ func (c *catalogue) granted(cl *client, grant *record.Grant) []string {
 	return c.reaches(cl, nil, grant.Scope)
 }
 
-// covers reports whether a grant is for all of the resources. Consent is given to an API as
-// much as to a scope: the same scope may mean more at another API.
+// covers reports whether a grant covers all of the resources. Consent is for a scope at an API,
+// because the same scope may allow more at another API.
 func (c *catalogue) covers(cl *client, grant *record.Grant, resources []string) bool {
 	granted := c.granted(cl, grant)
 	return !slices.ContainsFunc(resources, func(r string) bool { return !oauth.ContainsResource(granted, r) })
 }
 
-// consented reports whether the person need not be asked.
+// consented reports whether the user need not be asked for consent.
 func (i *interaction) consented(catalogue *catalogue, grant *record.Grant) bool {
 	request := i.request
-	// Whoever brings a device's code is asked each time: somebody else may have given it to
-	// them (RFC 8628, section 5.4; RFC 10027, section 6.1).
+	// A user who enters the code of a device is asked every time, because an attacker may have
+	// sent it to them (RFC 8628, section 5.4; RFC 10027, section 6.1).
 	again := slices.Contains(request.prompt, promptConsent) || i.device != nil
 	if request.client.SkipConsent && !again {
 		return true
@@ -61,11 +61,10 @@ func (i *interaction) consented(catalogue *catalogue, grant *record.Grant) bool 
 	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience) {
 		return false
 	}
-	// Whoever can open a private-use scheme or a loopback port can pretend to be a public
-	// native client, so that an earlier consent may have been given to another program
-	// (RFC 8252, section 8.6).
+	// Any program that can use a private-use scheme or a loopback port can pretend to be a
+	// public native client. An earlier consent may have been for another program (RFC 8252,
+	// section 8.6).
 	again = again || request.client.Public() && !claimedHTTPS(request.to.uri)
-	// Nobody consents in an application's own window.
 	return !again || i.allowed
 }
 
@@ -74,7 +73,7 @@ func claimedHTTPS(uri string) bool {
 	return err == nil && u.Scheme == "https"
 }
 
-// putGrant records what a user allowed, beside what they allowed before.
+// putGrant adds what a user allowed to their grant.
 func (c *call) putGrant(catalogue *catalogue, request *authorizationRequest, subject string, allowed oauth.Scope) (*record.Grant, error) {
 	grant, err := c.s.config.Store.UpdateGrant(c.r.Context(), subject, request.client.ID, func(grant *record.Grant) error {
 		if grant.CreatedAt.IsZero() {
@@ -95,7 +94,7 @@ func (c *call) putGrant(catalogue *catalogue, request *authorizationRequest, sub
 	if err != nil {
 		return nil, fmt.Errorf("store grant: %w", err)
 	}
-	if err := c.noteDescribedClient(); err != nil {
+	if err := c.recordKnownDocument(); err != nil {
 		return nil, err
 	}
 	if ctx := c.r.Context(); c.s.events.Enabled(ctx, event.ConsentGranted) {
@@ -105,9 +104,9 @@ func (c *call) putGrant(catalogue *catalogue, request *authorizationRequest, sub
 	return grant, nil
 }
 
-// narrowAudience is narrowResources for tokens that a user was asked about: if the
-// authorization request named no resource, the token request can name those that the user
-// was told of.
+// narrowAudience is narrowResources for tokens that the user was asked about. If the
+// authorization request named no resource, the token request may name only resources that the
+// user was asked about.
 func (c *call) narrowAudience(a *authorization) ([]string, error) {
 	resources, err := c.narrowResources(a.Resources)
 	if err != nil || a.Audience == nil || len(a.Resources) > 0 {

@@ -22,18 +22,18 @@ import (
 const prefixDeviceCode = "vk_dc_"
 
 const (
-	// deviceLifetime is how long the person has. Whoever tricks somebody into entering a code
-	// needs time (RFC 10027, section 6.1.2).
+	// deviceLifetime is how long the user has. It is short, because an attacker who tricks a user
+	// into entering a code needs time (RFC 10027, section 6.1.2).
 	deviceLifetime = 10 * time.Minute
-	// deviceOutlives is how much longer an expired code is known as such.
+	// deviceOutlives is how long an expired code is kept, so that the error is expired_token.
 	deviceOutlives = 10 * time.Minute
 	pollInterval   = 5 * time.Second
-	// pollTolerance is what a network may take off the interval.
+	// pollTolerance is how much the network may shorten the interval between two polls.
 	pollTolerance = time.Second
 )
 
-// userCodeLetters are consonants that are told apart and make no words (RFC 8628, section
-// 6.1): 34.5 bits in eight of them.
+// userCodeLetters are consonants that look different and form no words (RFC 8628, section 6.1).
+// Eight of them have 34.5 bits.
 const (
 	userCodeLetters = "BCDFGHJKLMNPQRSTVWXZ"
 	userCodeLength  = 8
@@ -45,7 +45,7 @@ type deviceCodeData struct {
 	Expires  int64  `json:"e"` // Unix milliseconds
 }
 
-// userCodeData is the data of a user code: the request as it came.
+// userCodeData is the data of a user code: the request of the device.
 type userCodeData struct {
 	Device   []byte     `json:"d"` // ID of the device code
 	ClientID string     `json:"c"`
@@ -87,7 +87,7 @@ func (c *call) deviceAuthorization() error {
 	})
 }
 
-// verifyDeviceRequest checks c.params, at the endpoint and again when the person decides.
+// verifyDeviceRequest checks c.params, at the endpoint and again when the user decides.
 func (c *call) verifyDeviceRequest(cl *client) (*authorizationRequest, error) {
 	if err := c.must(cl.HasGrantType(oauth.GrantTypeDeviceCode), &ruleGrantTypeAllowed); err != nil {
 		return nil, err
@@ -107,13 +107,13 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 	if err != nil {
 		return "", "", fmt.Errorf("encode device code: %w", err)
 	}
-	var asked params
+	var requested params
 	for _, name := range [...]string{"scope", "resource"} {
 		for _, value := range c.params.all(name) {
-			asked = append(asked, param{name, value})
+			requested = append(requested, param{name, value})
 		}
 	}
-	query := asked.encode()
+	query := requested.encode()
 	if err := c.countStoredBytes(c.client, len(query)); err != nil {
 		return "", "", err
 	}
@@ -128,7 +128,7 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 		err = c.s.config.Store.Put(c.r.Context(), c.now,
 			storage.Ticket{Key: key, Data: device, Expires: expires.Add(deviceOutlives)},
 			storage.Ticket{Key: ticketkind.UserCode.Hash(readUserCode(userCode)), Data: user, Expires: expires})
-		if !errors.Is(err, storage.ErrExists) { // somebody waits with the same user code
+		if !errors.Is(err, storage.ErrExists) { // another device has the same user code
 			break
 		}
 	}
@@ -138,7 +138,7 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 	return deviceCode, userCode, nil
 }
 
-// newUserCode returns a user code as people see it: XXXX-XXXX.
+// newUserCode returns a user code as it is displayed: XXXX-XXXX.
 func newUserCode() string {
 	var code strings.Builder
 	var b [1]byte
@@ -146,7 +146,7 @@ func newUserCode() string {
 		if code.Len() == userCodeLength/2 {
 			code.WriteByte('-')
 		}
-		// 240 is a multiple of 20, so that each letter is as likely.
+		// 240 is a multiple of 20, so that all letters are equally likely.
 		if rand.Read(b[:]); b[0] < 240 {
 			code.WriteByte(userCodeLetters[int(b[0])%len(userCodeLetters)])
 		}
@@ -154,8 +154,8 @@ func newUserCode() string {
 	return code.String()
 }
 
-// readUserCode returns the letters of what somebody typed, whatever its case and whatever
-// stands between them; "" if it can be no code of ours.
+// readUserCode returns the letters of a user code as typed, in any case and with any separators;
+// "" if it is malformed.
 func readUserCode(typed string) string {
 	if len(typed) > 64 {
 		return ""
@@ -175,26 +175,26 @@ func readUserCode(typed string) string {
 	return code.String()
 }
 
-// ErrUserCode says that a user code is not that of a device that waits.
+// ErrUserCode is returned for a user code that no waiting device has.
 var ErrUserCode = errors.New("authserver: no device is waiting with this user code")
 
-// Device is a device that waits for the person's decision.
+// Device is a device that waits for the user's decision.
 type Device struct {
-	// UserCode is what the device shows, XXXX-XXXX.
+	// UserCode is the code that the device displays, XXXX-XXXX.
 	UserCode string
-	// Address is where the device asked from, and Began when.
+	// Address is the address from which the device sent its request, and Began the time.
 	Address netip.Addr
 	Began   time.Time
 }
 
-// device is what an interaction knows of a device request.
+// device is the device request of an interaction.
 type device struct {
 	code   string // the user code's letters
 	stored userCodeData
 }
 
-// deviceAnswer is what the person decided, as the data of a ticket.
-type deviceAnswer struct {
+// deviceDecision is the data of a ticket with the user's decision.
+type deviceDecision struct {
 	Denied        bool           `json:"d,omitempty"`
 	Authorization *authorization `json:"a,omitempty"`
 }
@@ -206,9 +206,9 @@ var ruleUserCodes = rule{
 	fix:  "wait a minute, or sign in first: attempts of signed-in users are counted separately",
 }
 
-// BeginDevice begins the interaction in which a person decides on the device that shows a
-// user code, and writes the answer: a redirect to the next page. The error is ErrUserCode
-// or a *TryLaterError, and then nothing was written.
+// BeginDevice begins the interaction in which the user decides on the device that displays a user
+// code, and writes the response: a redirect to the next page. If it returns an error, ErrUserCode
+// or a *TryLaterError, it has not written a response.
 func (s *Server) BeginDevice(w http.ResponseWriter, r *http.Request, typed string) error {
 	c := s.newCall(w, r)
 	who, err := s.config.Users.SignedIn(r)
@@ -230,38 +230,38 @@ func (s *Server) BeginDevice(w http.ResponseWriter, r *http.Request, typed strin
 	return nil
 }
 
-// beginDevice looks for the device with a user code, unless too many wrong ones came. The
-// limit of the address comes first, or in its place that of the person, whom strangers at the
-// same address must not keep out. The limit of everybody together refuses only those who have
-// failed before: one guess from each of many addresses gains nothing, and a person who types
-// the right code passes.
+// beginDevice looks up the device with a user code, unless there were too many wrong codes. There
+// are two limits. The first is for each address, or for the user if one is signed in, so that
+// others at the same address cannot lock them out. The second is for all attempts together, and
+// refuses only those who have failed before: one guess from each of many addresses gains nothing,
+// and a user who enters the correct code is not affected.
 func (c *call) beginDevice(typed string, who *Authentication) (*interaction, error) {
 	code := readUserCode(typed)
 	if code == "" {
-		return nil, ErrUserCode // it can be nobody's, so it is no guess
+		return nil, ErrUserCode // malformed, so it is not counted as a guess
 	}
-	party, everybody := ratelimit.NewKey(c.network()), ratelimit.NewKey()
+	ownKey, allKey := ratelimit.NewKey(c.network()), ratelimit.NewKey()
 	if who != nil {
-		party = ratelimit.NewKey("subject", who.Subject)
+		ownKey = ratelimit.NewKey("subject", who.Subject)
 	}
 	own, all := c.s.limits.userCodes, c.s.limits.allUserCodes
-	own.Load(c.r.Context(), c.now, party)
-	failed := own.Used(c.now, party) > 0
-	if wait := own.Take(c.now, party); wait > 0 { // counted before, because guesses can be parallel
+	own.Load(c.r.Context(), c.now, ownKey)
+	failed := own.Used(c.now, ownKey) > 0
+	if wait := own.Take(c.now, ownKey); wait > 0 { // counted before the look-up, because guesses can be parallel
 		return nil, c.tooManyUserCodes(wait)
 	}
 	if failed {
-		all.Load(c.r.Context(), c.now, everybody)
-		if wait := all.Wait(c.now, everybody); wait > 0 {
-			own.Undo(c.now, party)
+		all.Load(c.r.Context(), c.now, allKey)
+		if wait := all.Wait(c.now, allKey); wait > 0 {
+			own.Undo(c.now, ownKey)
 			return nil, c.tooManyUserCodes(wait)
 		}
 	}
 	i, err := c.deviceInteraction(code)
 	if errors.Is(err, ErrUserCode) {
-		all.Take(c.now, everybody)
+		all.Take(c.now, allKey)
 	} else {
-		own.Undo(c.now, party)
+		own.Undo(c.now, ownKey)
 	}
 	return i, err
 }
@@ -271,7 +271,7 @@ func (c *call) tooManyUserCodes(wait time.Duration) error {
 	return &TryLaterError{After: wholeSeconds(wait)}
 }
 
-// deviceInteraction verifies the request of the device that waits with a user code.
+// deviceInteraction looks up the device with a user code and verifies its request.
 func (c *call) deviceInteraction(code string) (*interaction, error) {
 	if code == "" {
 		return nil, ErrUserCode
@@ -302,7 +302,7 @@ func (c *call) deviceInteraction(code string) (*interaction, error) {
 	return i, err
 }
 
-// resumeDevice loads the request of a device and verifies it anew.
+// resumeDevice loads the request of a device and verifies it again.
 func (c *call) resumeDevice(id string, data *interactionData) (*interaction, error) {
 	i, err := c.deviceInteraction(data.UserCode)
 	if errors.Is(err, ErrUserCode) {
@@ -315,25 +315,25 @@ func (c *call) resumeDevice(id string, data *interactionData) (*interaction, err
 	return i, nil
 }
 
-// describe is what the page shows of the device.
+// describe returns what the page shows about the device.
 func (d *device) describe() *Device {
 	const half = userCodeLength / 2
 	return &Device{UserCode: d.code[:half] + "-" + d.code[half:], Address: d.stored.Address, Began: time.UnixMilli(d.stored.Began)}
 }
 
-// decideDevice stores what the person decided, where the device will find it, and ends the
-// user code and the interaction with it: whoever decides first decides.
-func (c *call) decideDevice(i *interaction, answer deviceAnswer) error {
-	data, err := json.Marshal(answer)
+// decideDevice stores the user's decision for the next poll of the device. The same operation
+// ends the user code and the interaction, so that only the first decision takes effect.
+func (c *call) decideDevice(i *interaction, decision deviceDecision) error {
+	data, err := json.Marshal(decision)
 	if err != nil {
-		return fmt.Errorf("encode the answer to a device: %w", err)
+		return fmt.Errorf("encode the decision on a device: %w", err)
 	}
 	key := storage.Key{Kind: ticketkind.DeviceAnswer}
 	copy(key.ID[:], i.device.stored.Device)
 	began := time.UnixMilli(i.device.stored.Began)
 	ticket := storage.Ticket{Key: key, Data: data, Expires: began.Add(deviceLifetime + deviceOutlives)}
 	page := c.s.config.Pages.Device + "?answer=denied"
-	if a := answer.Authorization; a != nil {
+	if a := decision.Authorization; a != nil {
 		ticket.Grant, ticket.Family = a.Grant, a.Family
 		page = c.s.config.Pages.Device + "?answer=allowed"
 	}
@@ -342,17 +342,17 @@ func (c *call) decideDevice(i *interaction, answer deviceAnswer) error {
 		return c.must(false, &ruleInteraction)
 	}
 	if err != nil {
-		return fmt.Errorf("store the answer to a device: %w", err)
+		return fmt.Errorf("store the decision on a device: %w", err)
 	}
 	c.redirect(c.s.basePath + page)
 	return nil
 }
 
-// approveDevice lets the device have what the person allowed. The device takes no part in
-// the browser's session: it goes on when the person signs out there.
+// approveDevice grants the device what the user allowed. The device is not part of the browser's
+// session: it keeps its tokens when the user signs out there.
 func (c *call) approveDevice(i *interaction, a authorization) error {
 	a.Session = ""
-	return c.decideDevice(i, deviceAnswer{Authorization: &a})
+	return c.decideDevice(i, deviceDecision{Authorization: &a})
 }
 
 const invalidDeviceCode = "the device code is invalid, already used, or was issued to another client"
@@ -365,17 +365,17 @@ var (
 		fix:  "send the device_code of the device authorization response",
 	}
 	ruleDeviceCodeKnown = rule{
-		must:    "the device code was issued here",
+		must:    "the device code was issued by this server",
 		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
 		fix: "request new codes",
 	}
 	ruleDeviceCodeClient = rule{
 		must:    "the device code was issued to this client",
 		section: "RFC 8628, section 3.4", code: oauth.InvalidGrant, says: invalidDeviceCode,
-		fix: "poll with the client that asked for the codes",
+		fix: "poll with the client that requested the codes",
 	}
 	ruleDeviceCodeUnused = rule{
-		must:    "the device code was not used before; a second use ends what the first one issued",
+		must:    "the device code was not used before; a second use revokes what was issued for the first",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidDeviceCode,
 		fix: "stop polling after the tokens are issued; find out who else has the code",
 	}
@@ -405,14 +405,14 @@ var (
 	}
 )
 
-// pollPace is how fast a device polls. Each node measures for itself: a device that reaches
-// several nodes may poll each of them.
+// pollPace is how fast a device polls. Each node measures separately, so a device may poll each of
+// several nodes at its own pace.
 type pollPace struct {
 	last     time.Time
 	interval time.Duration
 }
 
-// grantDeviceCode gives a device its tokens once the user has allowed it (RFC 8628, section
+// grantDeviceCode entitles a device to tokens once the user has allowed it (RFC 8628, section
 // 3.4). A poll before that costs two reads and no write.
 func (c *call) grantDeviceCode() (*entitlement, error) {
 	code := c.params.get("device_code")
@@ -422,10 +422,10 @@ func (c *call) grantDeviceCode() (*entitlement, error) {
 	if !isSecret(prefixDeviceCode, code) {
 		return nil, c.refuse(&ruleDeviceCodeKnown, "malformed")
 	}
-	// The answer is read first: if another poll has spent it, the code is spent as well.
+	// The decision is read first: if another poll has spent it, the code is spent as well.
 	key := secretKey(ticketkind.DeviceCode, prefixDeviceCode, code)
-	answerKey := storage.Key{Kind: ticketkind.DeviceAnswer, ID: key.ID}
-	answer, err := c.deviceAnswer(answerKey)
+	decisionKey := storage.Key{Kind: ticketkind.DeviceAnswer, ID: key.ID}
+	decision, err := c.deviceDecision(decisionKey)
 	if err != nil {
 		return nil, err
 	}
@@ -437,25 +437,25 @@ func (c *call) grantDeviceCode() (*entitlement, error) {
 		return nil, err
 	}
 	var note *unknownOutcome
-	if !ticket.Spent.IsZero() && answer != nil {
+	if !ticket.Spent.IsZero() && decision != nil {
 		if note, err = c.unansweredAttempt(ticket); err != nil {
 			return nil, err
 		}
 	}
 	switch {
 	case !ticket.Spent.IsZero() && note == nil:
-		if answer == nil || answer.Authorization == nil {
+		if decision == nil || decision.Authorization == nil {
 			return nil, c.must(false, &ruleDeviceCodeUnused)
 		}
-		return nil, c.replayed(*answer.Authorization, &ruleDeviceCodeUnused)
+		return nil, c.replayed(*decision.Authorization, &ruleDeviceCodeUnused)
 	case expired(c.now, time.UnixMilli(data.Expires)):
 		return nil, c.must(false, &ruleDeviceCodeLives)
-	case answer == nil:
+	case decision == nil:
 		return nil, c.stillPending(ticket.Key)
-	case answer.Denied || answer.Authorization == nil:
+	case decision.Denied || decision.Authorization == nil:
 		return nil, c.must(false, &ruleDeviceAllowed)
 	}
-	a := *answer.Authorization
+	a := *decision.Authorization
 	if err := c.checkUserActive(a); err != nil {
 		return nil, err
 	}
@@ -464,7 +464,7 @@ func (c *call) grantDeviceCode() (*entitlement, error) {
 	}
 	ent := &entitlement{
 		authorization: a, scope: a.Scope, resources: a.Resources, idToken: a.Scope.Has(oauth.ScopeOpenID),
-		spend: []storage.Key{ticket.Key, answerKey},
+		spend: []storage.Key{ticket.Key, decisionKey},
 	}
 	if c.client.HasGrantType(oauth.GrantTypeRefreshToken) {
 		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
@@ -490,24 +490,24 @@ func (c *call) deviceCode(key storage.Key) (storage.Ticket, deviceCodeData, erro
 	return ticket, data, c.must(true, &ruleDeviceCodeKnown)
 }
 
-// deviceAnswer returns what the user decided; nil if they have not decided yet.
-func (c *call) deviceAnswer(key storage.Key) (*deviceAnswer, error) {
+// deviceDecision returns what the user decided; nil if they have not decided yet.
+func (c *call) deviceDecision(key storage.Key) (*deviceDecision, error) {
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up the answer to a device: %w", err)
+		return nil, fmt.Errorf("look up the decision on a device: %w", err)
 	}
-	var answer deviceAnswer
-	if err := json.Unmarshal(ticket.Data, &answer); err != nil {
-		return nil, fmt.Errorf("read the answer to a device: %w", err)
+	var decision deviceDecision
+	if err := json.Unmarshal(ticket.Data, &decision); err != nil {
+		return nil, fmt.Errorf("read the decision on a device: %w", err)
 	}
-	return &answer, nil
+	return &decision, nil
 }
 
-// stillPending tells a device to poll again, and a device that polls too often to wait five
-// seconds longer from now on (RFC 8628, section 3.5).
+// stillPending returns authorization_pending, or slow_down to a device that polls too often. Such
+// a device must wait five seconds longer from then on (RFC 8628, section 3.5).
 func (c *call) stillPending(key storage.Key) error {
 	pace, ok := c.s.polls.get(key)
 	if !ok {

@@ -26,20 +26,20 @@
 //
 // The authorization endpoint:
 //
-//	authorize.go          the request, and everything that it must fulfil
-//	jar.go                request objects (RFC 9101)
-//	interaction.go        what the user must still do, and the stored request
-//	interaction_pages.go  what the pages call: Authenticated, Consented, Refused
-//	consent.go            what a grant covers
-//	answer.go             the response: a code, tokens, or both; response modes
-//	device.go             device authorization (RFC 8628), from the code to the token
-//	firstparty.go         authorization challenges of first-party applications
+//	authorize.go           the request and its rules
+//	jar.go                 request objects (RFC 9101, JAR)
+//	interaction.go         what the user must still do, and the stored request
+//	interaction_pages.go   what the pages call: Authenticated, Consented, Refused
+//	consent.go             what a grant covers
+//	authorize_response.go  the response: a code, tokens, or both; response modes
+//	device.go              device authorization (RFC 8628), from the code to the token
+//	firstparty.go          authorization challenges of first-party applications
 //
 // The token endpoint:
 //
 //	token.go                    the table of grant types, and the endpoint
 //	clientauth.go               client authentication: the table of methods, secrets
-//	clientauth_jwt.go           client authentication by a JWT, also a workload's
+//	clientauth_jwt.go           client authentication with a JWT of the client or its platform
 //	grant_*.go                  one grant type or more in each:
 //	grant_authorizationcode.go  authorization codes, PKCE
 //	grant_refreshtoken.go       refresh tokens: rotation, reuse detection
@@ -51,8 +51,8 @@
 //	tokenexchange_token.go      the tokens that are presented for exchange
 //	tokenexchange_policy.go     the operator's rules for token exchange
 //	tokenexchange_issue.go      transaction tokens and ID-JAGs, issued by exchange
-//	hook.go                     the embedder's claims and grant types
-//	webhook.go                  hooks that are services
+//	hook.go                     the embedder's claims and extension grants
+//	webhook.go                  hooks that are HTTP services
 //	issue.go                    issues tokens and stores what must be stored
 //	claims.go                   claims about the user
 //	idtoken.go                  sub, signature, encryption and hints of ID tokens
@@ -61,22 +61,22 @@
 // Tokens in use:
 //
 //	introspect.go  introspection (RFC 7662)
-//	revoke.go      revocation (RFC 7009), of a whole user too
+//	revoke.go      revocation of a token (RFC 7009) or of everything of a user
 //	statuslist.go  token status lists
 //	userinfo.go    the UserInfo endpoint, bearer tokens
 //
 // Clients:
 //
-//	client_check.go            what a client must fulfil, declared or registered
+//	client_check.go            checks of a client, declared or registered
 //	registration.go            registration and management (RFC 7591, RFC 7592)
 //	registration_request.go    registration requests, initial access tokens
-//	clientidmetadata.go        clients that are known by a metadata document
-//	clientidmetadata_cache.go  documents that were fetched
+//	clientidmetadata.go        Client ID Metadata Documents
+//	clientidmetadata_cache.go  the cache of these documents
 //
 // Logout:
 //
 //	logout.go              RP-initiated and front-channel logout, session management
-//	logout_backchannel.go  back-channel logout, and who takes part in a session
+//	logout_backchannel.go  back-channel logout, and the clients of a session
 //
 // docs/ARCHITECTURE.md follows a code exchange through these files.
 package authserver

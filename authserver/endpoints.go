@@ -18,10 +18,9 @@ type endpoint struct {
 	methods       []string
 	specification string
 	cors          corsPolicy
-	page          bool // people see it: errors are pages
+	page          bool // users see it, so errors are pages
 	serve         func(*call) error
-	// metadata sets the member of the server metadata that names the endpoint; nil if
-	// none does.
+	// metadata sets the endpoint's member of the server metadata; nil if there is none.
 	metadata func(*oauth.ServerMetadata, string)
 }
 
@@ -54,7 +53,7 @@ func (s *Server) endpoints() []endpoint {
 	return table
 }
 
-// endpoints are those that every server has; a function so that nobody can change them.
+// endpoints returns the endpoints that every server has.
 func endpoints() []endpoint {
 	return []endpoint{
 		{path: "/authorize", methods: getPost, specification: "RFC 6749, section 3.1; OpenID Connect Core, section 3.1.2", page: true, serve: (*call).authorize,
@@ -104,18 +103,18 @@ func (s *Server) newRoutes() map[string]*endpoint {
 	return routes
 }
 
-// corsPolicy says whose scripts may read an endpoint's answers. No answer ever allows
-// credentials: the endpoints that browsers call take tokens, not cookies.
+// corsPolicy says which origins may read an endpoint's responses. No response allows credentials,
+// because the endpoints that scripts call use tokens, not cookies.
 type corsPolicy int
 
 const (
-	corsNone   corsPolicy = iota // pages: nobody (RFC 9700, section 2.6)
-	corsAny                      // public documents: everybody
-	corsClient                   // the client's own origins, once the client is known
+	corsNone   corsPolicy = iota // pages: no origin (RFC 9700, section 2.6)
+	corsAny                      // public documents: any origin
+	corsClient                   // the client's origins, once the client is known
 )
 
-// crossOrigin sets what can be said before the client is known. Answers to corsClient
-// get their header in allowOrigin, and none if the client never becomes known.
+// crossOrigin sets the headers that do not depend on the client. Responses with corsClient get
+// Access-Control-Allow-Origin in allowOrigin once the client is known.
 func (c *call) crossOrigin() {
 	switch c.endpoint.cors {
 	case corsAny:
@@ -125,15 +124,15 @@ func (c *call) crossOrigin() {
 	}
 }
 
-// preflightHeaders names what scripts send: the asterisk covers what their libraries add, but
-// not Authorization, and old browsers do not know it (Fetch, section 3.3.5).
+// preflightHeaders are the headers that scripts may send. The asterisk covers what their libraries
+// add, but not Authorization, and old browsers do not support it (Fetch, section 3.3.5).
 const preflightHeaders = "Authorization, Content-Type, Accept, DPoP, MCP-Protocol-Version, X-Requested-With, *"
 
-// exposedHeaders are those of a response that scripts need beside its body.
+// exposedHeaders are the response headers that scripts may read.
 const exposedHeaders = "WWW-Authenticate, Retry-After"
 
-// allowAnyOrigin lets every script read an error that reveals nothing private, unless its own
-// origin is allowed already.
+// allowAnyOrigin lets any origin read an error that contains nothing private, unless the origin of
+// the request is allowed already.
 func (c *call) allowAnyOrigin() {
 	h := c.w.Header()
 	if h.Get("Access-Control-Allow-Origin") == "" {
@@ -142,8 +141,8 @@ func (c *call) allowAnyOrigin() {
 	h.Set("Access-Control-Expose-Headers", exposedHeaders)
 }
 
-// preflight answers OPTIONS. It comes without credentials or parameters, so no client
-// can be known yet; it lets a script send the request, not read the answer.
+// preflight responds to OPTIONS. A preflight request has no credentials or parameters, so the client
+// is not known yet. The response allows a script to send the request, but not to read the response.
 func (c *call) preflight() {
 	h := c.w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
@@ -153,7 +152,7 @@ func (c *call) preflight() {
 	c.w.WriteHeader(http.StatusNoContent)
 }
 
-// allowOrigin lets the client's own scripts read the answer.
+// allowOrigin lets the client's origins read the response.
 func (c *call) allowOrigin(client *client) {
 	if c.endpoint.cors != corsClient {
 		return
@@ -165,8 +164,8 @@ func (c *call) allowOrigin(client *client) {
 	}
 }
 
-// originsOf lists the web origins of a client: those of its https and loopback redirect
-// URIs, and those that its settings add.
+// originsOf returns the web origins of a client: its allowed_origins, and those of its https and
+// loopback redirect URIs.
 func originsOf(c *record.Client) []string {
 	origins := slices.Clone(c.AllowedOrigins)
 	for _, uri := range c.RedirectURIs {
@@ -179,9 +178,9 @@ func originsOf(c *record.Client) []string {
 	return origins
 }
 
-// isOrigin reports whether a string is an origin as a browser sends it (RFC 6454, section
-// 6.2). The webviews of applications and the extensions of browsers have schemes of their own.
-// "null", and schemes in which any page runs, are those of everybody.
+// isOrigin reports whether a string is an origin as a browser sends it (RFC 6454, section 6.2).
+// Webviews of applications and browser extensions have their own schemes. "null" and the schemes
+// that any page can have are refused.
 func isOrigin(origin string) bool {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin || u.User != nil {

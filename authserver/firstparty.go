@@ -13,20 +13,19 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// First-party applications (draft-ietf-oauth-first-party-apps, experimental; sections are
-// those of the draft -03): an application of the operator's own asks the person for their
-// password in its own window, sends it here, and gets a code. No browser is there to bind
-// anything to; the code is worth nothing without the code_verifier, which stays with the
-// application.
+// First-party applications (draft-ietf-oauth-first-party-apps, experimental; sections are those of
+// draft -03): an application of the operator asks the user for the password in its own window,
+// sends it to this server, and gets a code. There is no browser to bind anything to. The code is
+// useless without the code_verifier, which stays with the application.
 
-// maxChallengeAttempts is how many wrong passwords an auth_session takes. Whoever needs more
-// has forgotten theirs, and finds help on the web.
+// maxChallengeAttempts is how many wrong passwords an auth_session accepts. A user who needs more
+// attempts has forgotten the password, and can reset it on the web.
 const maxChallengeAttempts = 5
 
-// challenge is what an interaction knows of an authorization challenge.
+// challenge is the authorization challenge of an interaction.
 type challenge struct {
 	session storage.Key // of the auth_session; zero while there is none
-	failed  int         // passwords that were wrong so far
+	failed  int         // number of wrong passwords so far
 }
 
 var (
@@ -51,23 +50,23 @@ var (
 	ruleChallengePassword = rule{
 		must:    "the request has a username and a password",
 		section: "draft-ietf-oauth-first-party-apps, section 5.3", code: oauth.InsufficientAuthorization,
-		says: "username and password are needed",
+		says: "username and password are required",
 		fix:  "ask the user for both, and send them with the auth_session",
 	}
-	ruleChallengePasswordRight = rule{
-		must:    "the username and the password belong together",
+	ruleChallengePasswordCorrect = rule{
+		must:    "the username and the password are correct",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.InsufficientAuthorization,
 		says: "the username or the password is wrong",
-		fix:  "ask the user again; an account that needs more than a password signs in in a browser",
+		fix:  "ask the user again; for an account that needs more than a password, start the code flow in a browser",
 	}
 	ruleChallengeAttempts = rule{
 		must:    "fewer than five passwords were wrong",
 		section: "draft-ietf-oauth-first-party-apps, section 9.3", code: oauth.RedirectToWeb,
-		says: "the username or the password is wrong again; the user must sign in in a browser",
+		says: "the username or the password was wrong too often; the user must sign in with a browser",
 		fix:  "start the code flow in a browser",
 	}
 	ruleChallengeSufficient = rule{
-		must:    "the request needs no more than a password: no consent, no new account, no other acr",
+		must:    "the request needs only a password: no consent, no new account, no other acr",
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.RedirectToWeb,
 		says: "the user must continue in a browser",
 		fix:  "start the code flow in a browser; skip_consent skips the consent page for your own applications",
@@ -100,12 +99,12 @@ func (c *call) authorizationChallenge() error {
 		return c.refuse(&ruleChallengeSufficient, "prompt: create")
 	}
 	if username == "" || password == "" {
-		return c.askAgain(i, c.must(false, &ruleChallengePassword))
+		return c.refuseAttempt(i, c.must(false, &ruleChallengePassword))
 	}
-	who, err := c.checkPassword(username, password, &ruleChallengePasswordRight)
+	who, err := c.checkPassword(username, password, &ruleChallengePasswordCorrect)
 	if e := oauth.AsError(err); e != nil && e.Code == oauth.InsufficientAuthorization {
 		i.challenge.failed++
-		return c.askAgain(i, err)
+		return c.refuseAttempt(i, err)
 	}
 	if err != nil {
 		return err
@@ -129,7 +128,7 @@ func (c *call) challengeInteraction(session *authSession) (*interaction, error) 
 		if err := c.resolveRequestObject(); err != nil {
 			return nil, err
 		}
-		c.params = c.authorizationParams() // nor is a password in an object kept
+		c.params = c.authorizationParams() // a password in the object is not stored either
 	}
 	i.params = c.params
 	i.request = &authorizationRequest{client: c.client}
@@ -143,8 +142,8 @@ func (c *call) challengeInteraction(session *authSession) (*interaction, error) 
 	return i, nil
 }
 
-// verifyChallengeResponse is verifyResponse where no browser carries the answer, so that
-// redirect_uri, response_mode and state mean nothing. PKCE is all that binds the code.
+// verifyChallengeResponse is verifyResponse without a browser: redirect_uri, response_mode and
+// state have no effect. Only PKCE binds the code to the application.
 func (c *call) verifyChallengeResponse(request *authorizationRequest) error {
 	if err := c.must(c.params.has("response_type"), &ruleResponseTypeSent); err != nil {
 		return err
@@ -164,8 +163,8 @@ func (c *call) verifyChallengeResponse(request *authorizationRequest) error {
 	return c.must(c.params.has("code_challenge"), &ruleCodeChallengeRequired)
 }
 
-// advanceChallenge answers with a code, or sends the person to the web where something is
-// left for them to do there.
+// advanceChallenge responds with a code, or with redirect_to_web if the user must do more than
+// enter a password.
 func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 	if wanted := i.request.acrValues; len(wanted) > 0 && !slices.Contains(wanted, who.ACR) {
 		return c.refuse(&ruleChallengeSufficient, "acr: "+who.ACR)
@@ -177,15 +176,15 @@ func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 	if err != nil {
 		return err
 	}
-	if next != nextAnswer {
+	if next != nextComplete {
 		return c.refuse(&ruleChallengeSufficient, "consent is needed to "+i.request.consent.String())
 	}
 	_ = c.must(true, &ruleChallengeSufficient)
-	return c.answer(i, who, grant)
+	return c.complete(i, who, grant)
 }
 
-// answerChallenge hands out the code, and ends the auth_session with it.
-func (c *call) answerChallenge(catalogue *catalogue, i *interaction, a authorization) error {
+// completeChallenge responds with the code, and ends the auth_session.
+func (c *call) completeChallenge(catalogue *catalogue, i *interaction, a authorization) error {
 	code, ticket, err := c.newCode(a, i.request, c.longestAccessToken(catalogue, i.request.client))
 	if err != nil {
 		return err
@@ -197,8 +196,8 @@ func (c *call) answerChallenge(catalogue *catalogue, i *interaction, a authoriza
 	return writeJSON(c.w, http.StatusOK, oauth.AuthorizationChallengeResponse{AuthorizationCode: code})
 }
 
-// endAuthSession stores what comes of a challenge, in the operation that ends its
-// auth_session.
+// endAuthSession ends the auth_session of a challenge, if there is one, and stores put in the same
+// operation.
 func (c *call) endAuthSession(i *interaction, put storage.Ticket) error {
 	var err error
 	if i.challenge.session.Kind == "" {
@@ -210,18 +209,18 @@ func (c *call) endAuthSession(i *interaction, put storage.Ticket) error {
 		return c.must(false, &ruleAuthSession)
 	}
 	if err != nil {
-		return fmt.Errorf("store the answer to a challenge: %w", err)
+		return fmt.Errorf("end auth_session: %w", err)
 	}
 	return nil
 }
 
 const prefixAuthSession = "vk_as_"
 
-// authSessionData is what is stored. Nothing in it speaks of a person: an auth_session that
-// was stolen saves the thief no password.
+// authSessionData is the data of an auth_session. It does not contain a user: a thief of an
+// auth_session still needs the password.
 type authSessionData struct {
 	ClientID string `json:"c"`
-	Query    string `json:"q"` // the request as it came, verified anew at each step
+	Query    string `json:"q"` // the parameters of the request, verified again at each step
 	Began    int64  `json:"b"` // Unix milliseconds
 	Failed   int    `json:"f,omitempty"`
 }
@@ -246,7 +245,7 @@ var (
 	}
 )
 
-// isChallengeParam reports whether a parameter is none of the authorization request.
+// isChallengeParam reports whether a parameter is not part of the authorization request.
 func isChallengeParam(name string) bool {
 	switch name {
 	case "client_id", "client_secret", "client_assertion", "client_assertion_type", "auth_session", "username", "password":
@@ -255,8 +254,7 @@ func isChallengeParam(name string) bool {
 	return false
 }
 
-// authorizationParams returns what of c.params is the authorization request, and nothing
-// that is secret.
+// authorizationParams returns the parameters of the authorization request, without secrets.
 func (c *call) authorizationParams() params {
 	p := params{{"client_id", c.client.ID}}
 	for _, sent := range c.params {
@@ -267,8 +265,8 @@ func (c *call) authorizationParams() params {
 	return p
 }
 
-// authSession finds the one that the request names, nil if it names none. A public client
-// need not say who it is then (section 5.1).
+// authSession returns the auth_session of the request, nil if it has none. With an auth_session, a
+// public client may leave out client_id (section 5.1).
 func (c *call) authSession() (*authSession, error) {
 	value := c.params.get("auth_session")
 	if value == "" {
@@ -294,29 +292,30 @@ func (c *call) authSession() (*authSession, error) {
 	return session, nil
 }
 
-// resumeChallenge puts the request of a session in the place of what was sent with it.
+// resumeChallenge replaces the parameters that were sent with an auth_session by those of the
+// request with which it began.
 func (c *call) resumeChallenge(i *interaction, session *authSession) error {
 	if session.ClientID != c.client.ID {
 		return c.refuse(&ruleAuthSession, "it belongs to another client")
 	}
-	began, err := c.parseParams(session.Query)
+	first, err := c.parseParams(session.Query)
 	if err != nil {
 		return err
 	}
 	for _, sent := range c.params {
-		if !isChallengeParam(sent.name) && !slices.Equal(c.params.all(sent.name), began.all(sent.name)) {
+		if !isChallengeParam(sent.name) && !slices.Equal(c.params.all(sent.name), first.all(sent.name)) {
 			return c.refuse(&ruleAuthSessionRequest, sent.name)
 		}
 	}
-	c.params = began
+	c.params = first
 	i.began = time.UnixMilli(session.Began)
 	i.challenge.session, i.challenge.failed = session.key, session.Failed
 	return c.must(true, &ruleAuthSession)
 }
 
-// askAgain refuses for now, with a new auth_session in place of the present one: each is
-// good for one attempt, so that they are counted whoever sends them at once.
-func (c *call) askAgain(i *interaction, refusal error) error {
+// refuseAttempt returns a refusal with a new auth_session, so that the application can try again.
+// Each auth_session is valid for one attempt, so that parallel attempts are counted too.
+func (c *call) refuseAttempt(i *interaction, refusal error) error {
 	if i.challenge.failed >= maxChallengeAttempts {
 		if i.challenge.session.Kind != "" {
 			if err := c.s.config.Store.Delete(c.r.Context(), i.challenge.session); err != nil {

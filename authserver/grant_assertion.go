@@ -53,7 +53,7 @@ var (
 		fix:  "add the sub to the subjects of trusted_issuers",
 	}
 	ruleGrantAssertionConsent = rule{
-		must:    "the user has consented, or the operator has for all users (skip_consent)",
+		must:    "the user has consented, or the operator has consented for all users (skip_consent)",
 		section: "RFC 6749, section 1.3", code: oauth.InvalidGrant,
 		says: "the user has not consented",
 		fix:  "send the user to the authorization endpoint once, or set skip_consent for the client",
@@ -127,14 +127,14 @@ func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oa
 	if err := c.useAssertion(ent, a, once); err != nil {
 		return nil, err
 	}
-	person, err := c.userOf(trust, a)
+	subject, err := c.userOf(trust, a)
 	if _, ok := errors.AsType[errAssertion](err); ok {
 		return nil, c.because(&ruleGrantAssertionUser, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	ent.authorization = authorization{ClientID: c.client.ID, Subject: person, Family: newFamily(c.now), Scope: ent.scope, Resources: ent.resources, Issued: c.now.UnixMilli()}
+	ent.authorization = authorization{ClientID: c.client.ID, Subject: subject, Family: newFamily(c.now), Scope: ent.scope, Resources: ent.resources, Issued: c.now.UnixMilli()}
 	if a.act != nil {
 		ent.authorization.Extra = oauth.Claims{claimActor: a.act}
 	}
@@ -144,7 +144,7 @@ func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oa
 	if err := c.checkAssertionConsent(ent); err != nil {
 		return nil, err
 	}
-	c.s.events.Record(c.r.Context(), event.TokenAssertionAccepted, slog.String("sub", person), namedClient(c.client), slog.String("iss", trust.Issuer))
+	c.s.events.Record(c.r.Context(), event.TokenAssertionAccepted, slog.String("sub", subject), namedClient(c.client), slog.String("iss", trust.Issuer))
 	return ent, nil
 }
 
@@ -170,9 +170,9 @@ func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, 
 	case string:
 		resources = []string{asserted}
 	case []any:
-		for _, one := range asserted {
-			text, _ := one.(string)
-			resources = append(resources, text)
+		for _, element := range asserted {
+			s, _ := element.(string)
+			resources = append(resources, s)
 		}
 	default:
 		return nil, nil, c.because(&ruleGrantAssertionValid, errAssertion("resource is neither a string nor an array"))
@@ -180,7 +180,7 @@ func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, 
 	return allowed, resources, nil
 }
 
-// useAssertion stores a mark of the jti together with the tokens.
+// useAssertion has the jti stored together with the tokens, so that the assertion is accepted once.
 func (c *call) useAssertion(ent *entitlement, a *assertion, needed bool) error {
 	if a.ID == "" {
 		return c.must(!needed, &ruleGrantAssertionOnce)
@@ -222,8 +222,8 @@ func (c *call) checkAssertionConsent(ent *entitlement) error {
 
 func (s *Server) offersSAMLBearer() bool { return s.trusts(UseSAMLBearer) }
 
-// grantSAMLBearer accepts the SAML 2.0 assertion of a trusted issuer as a grant (RFC
-// 7522, section 2.1). It leads to the same tokens as a JWT.
+// grantSAMLBearer accepts the SAML 2.0 assertion of a trusted issuer as a grant (RFC 7522, section
+// 2.1). The tokens are the same as for a JWT.
 func (c *call) grantSAMLBearer() (*entitlement, error) {
 	encoded := c.params.get("assertion")
 	if err := c.must(encoded != "", &ruleGrantAssertionSent); err != nil {

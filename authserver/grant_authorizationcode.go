@@ -24,17 +24,17 @@ var (
 		fix:  "send the code of the authorization response",
 	}
 	ruleCodeKnown = rule{
-		must:    "the code was issued here and has not expired",
+		must:    "the code was issued by this server and has not expired",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidCode,
 		fix: "redeem the code once, within a minute of receiving it",
 	}
 	ruleCodeClient = rule{
 		must:    "the code was issued to this client",
 		section: "RFC 6749, section 4.1.3", code: oauth.InvalidGrant, says: invalidCode,
-		fix: "redeem a code with the client that asked for it",
+		fix: "redeem a code with the client that requested it",
 	}
 	ruleCodeUnused = rule{
-		must:    "the code was not used before; a second use ends what the first one issued",
+		must:    "the code was not used before; a second use revokes what was issued for the first",
 		section: "RFC 6749, section 4.1.2", code: oauth.InvalidGrant, says: invalidCode,
 		fix: "find out who sends the code twice: a retrying client, or a thief",
 	}
@@ -75,13 +75,13 @@ var (
 		fix:  "the user withdrew the consent on the account page; have the user authorize the client again",
 	}
 	ruleSubjectActive = rule{
-		must:    "the user's account has been active ever since",
+		must:    "the user's account has been active since the authorization",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
-		fix:  "the account was disabled or deleted since, or everything that was issued to the user was ended, as by a change of the password",
+		fix:  "the account was disabled or deleted since, or everything that was issued for the user was revoked, for example by a change of the password",
 	}
 	ruleClientActiveSince = rule{
-		must:    "the client has been active ever since",
+		must:    "the client has been active since the authorization",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the grant is no longer valid",
 		fix:  "the client was disabled since; have the user authorize it again",
@@ -209,8 +209,8 @@ func (c *call) checkCodeBinding(b *codeBinding) error {
 	return c.must(oauth.VerifyS256(b.CodeChallenge, verifier), &ruleVerifierMatches)
 }
 
-// checkUserActive checks that the user and the client have been active ever since the
-// authorization, and, without offline_access, that the sign-in session is active.
+// checkUserActive checks that the user and the client have been active since the authorization and,
+// without offline_access, that the sign-in session is active.
 func (c *call) checkUserActive(a authorization) error {
 	issued := time.UnixMilli(a.Issued)
 	if a.ClientID == c.client.ID && !c.client.issuedSince(issued) {

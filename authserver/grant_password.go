@@ -20,7 +20,7 @@ var (
 		says: "username or password is missing",
 		fix:  "send both in the body",
 	}
-	rulePasswordRight = rule{
+	rulePasswordCorrect = rule{
 		must:    "the username and the password are correct",
 		section: "RFC 6749, section 5.2", code: oauth.InvalidGrant,
 		says: "the username or the password is wrong",
@@ -34,13 +34,12 @@ var (
 	}
 )
 
-// offersPasswordGrant is false: the grant is an exception for single clients.
+// offersPasswordGrant returns false, because the grant is an exception for individual clients.
 func (s *Server) offersPasswordGrant() bool { return false }
 
-// grantPassword is the resource owner password credentials grant (RFC 6749, section
-// 4.3), which RFC 9700, section 2.4 forbids: the client sees the password. It is for the
-// clients whose grant_types name it, while they move to the code flow, and for accounts
-// that need no more than a password.
+// grantPassword is the resource owner password credentials grant (RFC 6749, section 4.3). RFC 9700,
+// section 2.4 forbids it, because the client sees the password. It is for clients that have it in
+// their grant_types until they use the code flow, and for accounts that need only a password.
 func (c *call) grantPassword() (*entitlement, error) {
 	username, password := c.params.get("username"), c.params.get("password")
 	if err := c.must(username != "" && password != "", &rulePasswordSent); err != nil {
@@ -54,7 +53,7 @@ func (c *call) grantPassword() (*entitlement, error) {
 	if err != nil {
 		return nil, err
 	}
-	who, err := c.checkPassword(username, password, &rulePasswordRight)
+	who, err := c.checkPassword(username, password, &rulePasswordCorrect)
 	if err != nil {
 		return nil, err
 	}
@@ -75,9 +74,9 @@ func (c *call) grantPassword() (*entitlement, error) {
 	return ent, nil
 }
 
-// checkPassword costs a password hash, so everything else is checked before. right is the rule
-// that a wrong password breaks.
-func (c *call) checkPassword(username, password string, right *rule) (*Authentication, error) {
+// checkPassword authenticates a user. It costs a password hash, so everything else is checked before.
+// correct is the rule that a wrong password breaks.
+func (c *call) checkPassword(username, password string, correct *rule) (*Authentication, error) {
 	who, err := c.s.config.Users.CheckPassword(c.r, username, password)
 	if later, ok := errors.AsType[*TryLaterError](err); ok {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int(max(1, later.After.Round(time.Second)/time.Second))))
@@ -86,18 +85,18 @@ func (c *call) checkPassword(username, password string, right *rule) (*Authentic
 		return nil, refusal
 	}
 	if errors.Is(err, ErrWrongPassword) {
-		return nil, c.refuse(right, "")
+		return nil, c.refuse(correct, "")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check a password: %w", err)
 	}
-	return who, c.must(true, right)
+	return who, c.must(true, correct)
 }
 
 // passwordScope returns the requested part of the client's scope; all of it if the request has no
 // scope.
 func (c *call) passwordScope() (oauth.Scope, error) {
-	asked, err := oauth.ParseScope(c.params.get("scope"))
+	requested, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
 		return nil, err
 	}
@@ -105,16 +104,16 @@ func (c *call) passwordScope() (oauth.Scope, error) {
 	if err != nil {
 		return nil, err
 	}
-	if asked == nil {
+	if requested == nil {
 		unknown := func(name string) bool { _, ok := catalogue.scopes[name]; return !ok }
 		return slices.DeleteFunc(slices.Clone(c.client.scope), unknown), nil
 	}
-	for _, name := range asked {
+	for _, name := range requested {
 		if _, known := catalogue.scopes[name]; !known || !c.client.scope.Has(name) {
 			return nil, c.refuse(&ruleClientScope, "scope "+name+"; the client's scope is "+c.client.scope.String())
 		}
 	}
-	return asked, nil
+	return requested, nil
 }
 
 // recordGrant records that the user gave the client access without a consent page, so that they

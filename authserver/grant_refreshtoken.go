@@ -21,7 +21,7 @@ var (
 		fix:  "send the refresh token of the latest token response",
 	}
 	ruleRefreshTokenKnown = rule{
-		must:    "the refresh token was issued here and has not expired or been revoked",
+		must:    "the refresh token was issued by this server and has not expired or been revoked",
 		section: "RFC 6749, section 6", code: oauth.InvalidGrant, says: invalidRefreshToken,
 		fix: "have the user authorize the client again",
 	}
@@ -31,14 +31,14 @@ var (
 		fix: "use a refresh token with the client that received it",
 	}
 	ruleRefreshTokenUnused = rule{
-		must:    "the refresh token was not used before; a replay ends its family",
+		must:    "the refresh token was not used before; a replay revokes its family",
 		section: "RFC 9700, section 4.14.2", code: oauth.InvalidGrant, says: invalidRefreshToken,
 		fix: "store the new refresh token of each response in one place; find out who still has the old one",
 	}
 	ruleScopeGranted = rule{
-		must:    "scope asks for no more than was granted, and the client may still have it",
+		must:    "scope does not exceed what was granted, and the client may still have it",
 		section: "RFC 6749, section 6", code: oauth.InvalidScope,
-		says: "scope asks for more than was granted",
+		says: "scope exceeds what was granted",
 		fix:  "request less, or have the user authorize the client again",
 	}
 	ruleOfflineAccessStill = rule{
@@ -57,7 +57,8 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 		return nil, err
 	}
 	if c.client.reuses() && isSecret(prefixRefreshToken, token) {
-		// Nothing is spent, which would show a revocation. So the store is read, not the cache.
+		// The token is not spent, which would fail if it was revoked. So it is read from the store,
+		// not from the cache.
 		c.s.issued.drop(secretKey(ticketkind.RefreshToken, prefixRefreshToken, token))
 	}
 	ticket, a, err := c.ticket(ticketkind.RefreshToken, prefixRefreshToken, token, &ruleRefreshTokenKnown)
@@ -116,7 +117,7 @@ func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string
 	successor = c.s.successor(token, ticket.Spent)
 	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.RefreshToken, prefixRefreshToken, successor))
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", c.refuse(&ruleRefreshTokenKnown, "the successor is gone")
+		return "", c.refuse(&ruleRefreshTokenKnown, "its successor has expired or was revoked")
 	}
 	if err != nil {
 		return "", fmt.Errorf("look up successor: %w", err)
@@ -131,39 +132,39 @@ func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string
 // request has no scope. Scopes that the client may no longer have are left out.
 func (c *call) narrowScope(granted oauth.Scope) (oauth.Scope, error) {
 	granted = granted.Intersect(c.client.scope)
-	asked, err := oauth.ParseScope(c.params.get("scope"))
+	requested, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
 		return nil, err
 	}
-	if asked == nil {
+	if requested == nil {
 		return granted, nil
 	}
-	if !granted.Covers(asked) {
-		return nil, c.refuse(&ruleScopeGranted, "granted: "+granted.String()+"; asked: "+asked.String())
+	if !granted.Covers(requested) {
+		return nil, c.refuse(&ruleScopeGranted, "granted: "+granted.String()+"; requested: "+requested.String())
 	}
-	return asked, nil
+	return requested, nil
 }
 
 // narrowResources returns the authorized resources that the token is for; all of them if the
 // request names none (RFC 8707, section 2.2).
 func (c *call) narrowResources(authorized []string) ([]string, error) {
-	asked, err := c.requestedResources()
-	if err != nil || len(asked) == 0 {
+	requested, err := c.requestedResources()
+	if err != nil || len(requested) == 0 {
 		return authorized, err
 	}
-	for _, resource := range asked {
+	for _, resource := range requested {
 		if len(authorized) > 0 && !oauth.ContainsResource(authorized, resource) {
 			return nil, c.refuse(&ruleResourceKnown, "not authorized: "+resource)
 		}
 	}
-	return asked, nil
+	return requested, nil
 }
 
-// Bounds on a client's own refresh policy.
+// Bounds on a client's refresh policy.
 const (
 	maxRefreshRetry   = 10 * time.Minute
 	maxAuthorizations = 100
-	// maxListed bounds how many authorizations are looked at.
+	// maxListed bounds how many authorizations endOldest reads.
 	maxListed = 1000
 )
 
@@ -211,14 +212,14 @@ func (c *clientCheck) tokens() {
 	}
 }
 
-// begins reports whether the client gets the first refresh token of an authorization.
+// begins reports whether the refresh token is the first one of an authorization.
 func (ent *entitlement) begins() bool {
 	return ent.storeRefresh && (len(ent.spend) == 0 || ent.spend[0].Kind != ticketkind.RefreshToken)
 }
 
-// counted is the ticket by which a new authorization is found again when there are too many;
-// nil if any number may last.
-func (c *call) counted(a authorization) []storage.Ticket {
+// authorizationTickets returns the ticket that counts an authorization against max_authorizations;
+// nil if the client has no such limit.
+func (c *call) authorizationTickets(a authorization) []storage.Ticket {
 	if c.client.MaxAuthorizations == 0 || a.Subject == "" {
 		return nil
 	}
@@ -228,30 +229,29 @@ func (c *call) counted(a authorization) []storage.Ticket {
 	}}
 }
 
-// authorizationsOf names all authorizations of a person to a client.
+// authorizationsOf is the family of the tickets that count a user's authorizations of a client.
 func authorizationsOf(a authorization) string {
 	return "authorizations " + a.Subject + " " + a.ClientID
 }
 
-// endOldest ends the oldest authorizations of a person to the client, beside the newest ones
-// that may last. The tokens are out already, so a failure is for the log; the next sign-in
-// ends what this one left.
+// endOldest ends a user's oldest authorizations of the client until max_authorizations are left. The
+// tokens are issued already, so an error is only logged; the next authorization tries again.
 func (c *call) endOldest(a authorization) {
 	if c.client.MaxAuthorizations == 0 || a.Subject == "" {
 		return
 	}
 	ctx, store := c.r.Context(), c.s.config.Store
-	// The one that ends last began last.
+	// The authorization that expires last is the newest one.
 	found, err := store.FindFamily(ctx, c.now, authorizationsOf(a), ticketkind.Authorization, maxListed)
-	lasting := 0
+	kept := 0
 	for _, ticket := range found {
 		family := string(ticket.Data)
 		var live []storage.Ticket
 		if live, err = store.FindFamily(ctx, c.now, family, ticketkind.RefreshToken, 1); err != nil {
 			break
 		}
-		if len(live) > 0 && lasting < c.client.MaxAuthorizations {
-			lasting++
+		if len(live) > 0 && kept < c.client.MaxAuthorizations {
+			kept++
 			continue
 		}
 		if err = store.DeleteFamily(ctx, family); err != nil {
@@ -262,6 +262,6 @@ func (c *call) endOldest(a authorization) {
 		}
 	}
 	if err != nil {
-		c.s.log.ErrorContext(ctx, "end the oldest authorizations", "client_id", c.client.ID, "sub", a.Subject, "error", err)
+		c.s.log.ErrorContext(ctx, "oldest authorizations not ended", "client_id", c.client.ID, "sub", a.Subject, "error", err)
 	}
 }

@@ -23,9 +23,9 @@ const (
 	subjectPairwise = "pairwise"
 )
 
-// subjectFor returns the sub by which a client knows a person. That of a pairwise client is
-// the same for all clients of its sector and for nobody else (OpenID Connect Core, section
-// 8.1): a keyed hash, so that no two sectors can compare notes.
+// subjectFor returns the sub of a user for a client. For a pairwise client, it is the same for all
+// clients of its sector and different for all others (OpenID Connect Core, section 8.1). It is a
+// keyed hash, so that two sectors cannot correlate users.
 func (s *Server) subjectFor(cl *client, subject string) string {
 	if cl.SubjectType != subjectPairwise || subject == "" {
 		return subject
@@ -33,14 +33,13 @@ func (s *Server) subjectFor(cl *client, subject string) string {
 	return s.pairwise(cl.sector, subject)
 }
 
-// sessionFor returns the sid by which a client knows a sign-in session. Pairwise clients
-// get one of their sector's own: by a sid that all share they would know the person again
-// whom the sub hides from them.
+// sessionFor returns the sid of a sign-in session for a client. For a pairwise client it depends on
+// the sector too, because clients could correlate users by a common sid.
 func (s *Server) sessionFor(cl *client, session string) string {
 	if cl.SubjectType != subjectPairwise || session == "" {
 		return session
 	}
-	return s.pairwise("sid "+cl.sector, session) // no sector has a space in it
+	return s.pairwise("sid "+cl.sector, session) // a sector never contains a space
 }
 
 func (s *Server) pairwise(sector, value string) string {
@@ -51,8 +50,8 @@ func (s *Server) pairwise(sector, value string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// sectorOf is the host by which a client's subjects are told apart; "" if its redirect URIs
-// have several.
+// sectorOf returns the sector identifier of a client, which is a host; "" if its redirect URIs have
+// several hosts.
 func sectorOf(m *oauth.ClientMetadata) string {
 	if m.SectorIdentifierURI != "" {
 		return hostOf(m.SectorIdentifierURI)
@@ -68,7 +67,8 @@ func sectorOf(m *oauth.ClientMetadata) string {
 	return sector
 }
 
-// hostOf is "" for a private-use scheme: whoever registers it chooses what looks like a host.
+// hostOf returns the host of a web address. It returns "" for a private-use scheme, where any client
+// can choose the host.
 func hostOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
@@ -77,9 +77,9 @@ func hostOf(address string) string {
 	return u.Hostname()
 }
 
-// checkSector reads a client's sector_identifier_uri, which must list every redirect URI
-// (OpenID Connect Core, section 8.1). It is asked of clients that register themselves; an
-// operator's word is enough for a declared one.
+// checkSector fetches a client's sector_identifier_uri, which must list every redirect URI (OpenID
+// Connect Core, section 8.1). It is called for clients that register themselves; declared clients are
+// trusted.
 func (s *Server) checkSector(ctx context.Context, m *oauth.ClientMetadata) *ClientProblem {
 	if m.SectorIdentifierURI == "" {
 		return nil
@@ -100,25 +100,26 @@ func (s *Server) checkSector(ctx context.Context, m *oauth.ClientMetadata) *Clie
 	return nil
 }
 
-// encryptionAlgorithms are those by which clients and this server encrypt to each other.
+// encryptionAlgorithms returns the algorithms with which clients and this server encrypt to each
+// other.
 func encryptionAlgorithms() []jose.Algorithm {
 	return slices.Concat(jose.PublicKeyEncryptionAlgorithms(), jose.SecretEncryptionAlgorithms())
 }
 
-func encryptsBySecret(alg jose.Algorithm) bool {
+func encryptsWithSecret(alg jose.Algorithm) bool {
 	return slices.Contains(jose.SecretEncryptionAlgorithms(), alg)
 }
 
-// secretOf is the secret that a client signs and encrypts with; "" if it has none.
-func (c *client) secretOf() string {
+// sharedSecret returns the secret that a client signs and encrypts with; "" if it has none.
+func (c *client) sharedSecret() string {
 	if len(c.Secrets) == 0 {
 		return ""
 	}
 	return c.Secrets[0]
 }
 
-// encryptTo encrypts what is meant for a client alone, to its keys or by its secret (OpenID
-// Connect Core, section 10.2). alg "" leaves it as it is.
+// encryptTo encrypts a payload to a client, with its keys or its secret (OpenID Connect Core, section
+// 10.2). If alg is "", it returns the payload unchanged.
 func (s *Server) encryptTo(ctx context.Context, now time.Time, cl *client, payload, alg, enc, contentType string) (string, error) {
 	if alg == "" {
 		return payload, nil
@@ -127,8 +128,8 @@ func (s *Server) encryptTo(ctx context.Context, now time.Time, cl *client, paylo
 	message := jose.Message{ContentType: contentType, Payload: []byte(payload)}
 	var encrypted string
 	var err error
-	if encryptsBySecret(algorithm) {
-		encrypted, err = jose.EncryptSecret(algorithm, encryption, jose.SharedSecret(cl.secretOf()), message)
+	if encryptsWithSecret(algorithm) {
+		encrypted, err = jose.EncryptSecret(algorithm, encryption, jose.SharedSecret(cl.sharedSecret()), message)
 	} else {
 		var key jose.JWK
 		if key, err = cl.recipient(ctx, now, algorithm); err == nil {
@@ -141,8 +142,8 @@ func (s *Server) encryptTo(ctx context.Context, now time.Time, cl *client, paylo
 	return encrypted, nil
 }
 
-// recipient returns the client's key to encrypt to. Those of a jwks_uri are asked for anew
-// if none fits.
+// recipient returns the client's key to encrypt to. If no key of its jwks_uri is suitable, it fetches
+// the keys again.
 func (c *client) recipient(ctx context.Context, now time.Time, alg jose.Algorithm) (jose.JWK, error) {
 	keys, err := c.keys, error(nil)
 	for _, fresh := range [...]bool{false, true} {
@@ -155,11 +156,11 @@ func (c *client) recipient(ctx context.Context, now time.Time, alg jose.Algorith
 			return key, nil
 		}
 	}
-	return jose.JWK{}, fmt.Errorf("none of its keys is one for %s", alg)
+	return jose.JWK{}, fmt.Errorf("none of its keys is for %s", alg)
 }
 
-// decrypt opens what was encrypted to this server's keys or, if cl is not nil, by the
-// client's secret. alg and enc, unless they are "", are the only ones that are taken.
+// decrypt decrypts a token that was encrypted to a key of this server or, if cl is not nil, with the
+// client's secret. If alg or enc is not "", no other algorithm is accepted.
 func (c *call) decrypt(cl *client, token, alg, enc string) ([]byte, error) {
 	header, err := jose.ParseEncryptedHeader(token)
 	if err != nil {
@@ -168,7 +169,7 @@ func (c *call) decrypt(cl *client, token, alg, enc string) ([]byte, error) {
 	if alg != "" && alg != string(header.Algorithm) || enc != "" && enc != string(header.Encryption) {
 		return nil, jose.ErrAlgorithm
 	}
-	if encryptsBySecret(header.Algorithm) {
+	if encryptsWithSecret(header.Algorithm) {
 		if cl == nil {
 			return nil, jose.ErrAlgorithm
 		}
@@ -189,13 +190,13 @@ func (c *call) decrypt(cl *client, token, alg, enc string) ([]byte, error) {
 	return payload, err
 }
 
-// algorithmNone is the alg of an unsigned JWT (RFC 7519, section 6). It may be that of ID
-// tokens which come from the token endpoint alone, whose TLS protects them (OpenID Connect
-// Core, section 2; RFC 8725, section 3.2).
+// algorithmNone is the alg of an unsigned JWT (RFC 7519, section 6). ID tokens may be unsigned if the
+// client gets them only from the token endpoint, where TLS protects them (OpenID Connect Core,
+// section 2; RFC 8725, section 3.2).
 const algorithmNone jose.Algorithm = "none"
 
-// sign signs what is meant for a client, by a key of this server or by the client's secret
-// (OpenID Connect Core, section 10.1), or not at all.
+// sign returns a JWT for a client, signed with a key of this server or with the client's secret
+// (OpenID Connect Core, section 10.1), or unsigned.
 func (s *Server) sign(ctx context.Context, catalogue *catalogue, now time.Time, cl *client, alg jose.Algorithm, typ string, payload []byte) (string, error) {
 	if alg == algorithmNone {
 		return jose.Unsigned(typ, payload)
@@ -203,7 +204,7 @@ func (s *Server) sign(ctx context.Context, catalogue *catalogue, now time.Time, 
 	var signer *jose.Signer
 	var err error
 	if strings.HasPrefix(string(alg), "HS") {
-		signer, err = jose.NewSecretSigner(alg, []byte(cl.secretOf()))
+		signer, err = jose.NewSecretSigner(alg, []byte(cl.sharedSecret()))
 	} else {
 		signer, err = s.signer(ctx, catalogue, alg, now)
 	}
@@ -213,7 +214,7 @@ func (s *Server) sign(ctx context.Context, catalogue *catalogue, now time.Time, 
 	return signer.Sign(typ, payload)
 }
 
-// sign signs what the response to this request contains, as Server.sign does.
+// sign is Server.sign with the catalogue of this request.
 func (c *call) sign(cl *client, alg jose.Algorithm, typ string, payload []byte) (string, error) {
 	catalogue, err := c.catalogue()
 	if err != nil {
@@ -222,7 +223,7 @@ func (c *call) sign(cl *client, alg jose.Algorithm, typ string, payload []byte) 
 	return c.s.sign(c.r.Context(), catalogue, c.now, cl, alg, typ, payload)
 }
 
-// idTokenHint is what is read of an ID token of ours.
+// idTokenHint has the claims of an ID token that are used in a hint.
 type idTokenHint struct {
 	Issuer   string         `json:"iss"`
 	Subject  string         `json:"sub"`
@@ -230,9 +231,9 @@ type idTokenHint struct {
 	Session  string         `json:"sid"`
 }
 
-// readIDTokenHint verifies that an ID token is ours. It may have expired (OpenID Connect
-// RP-Initiated Logout, section 2), and may be encrypted to this server, by a client that
-// received it encrypted (OpenID Connect Core, section 3.1.2.1).
+// readIDTokenHint verifies that this server issued an ID token. The token may have expired (OpenID
+// Connect RP-Initiated Logout, section 2). A client that received it encrypted may have encrypted it
+// to this server (OpenID Connect Core, section 3.1.2.1).
 func (c *call) readIDTokenHint(hint string) (*idTokenHint, error) {
 	if jose.IsEncrypted(hint) {
 		inner, err := c.decrypt(nil, hint, "", "")
@@ -250,7 +251,7 @@ func (c *call) readIDTokenHint(hint string) (*idTokenHint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if registered.Expires.IsZero() { // signed UserInfo, say
+	if registered.Expires.IsZero() { // for example, a signed UserInfo response
 		return nil, errors.New("it is not an ID token of this issuer")
 	}
 	if claims.Issuer != c.s.config.Issuer || claims.Subject == "" || len(claims.Audience) == 0 {
@@ -259,8 +260,7 @@ func (c *call) readIDTokenHint(hint string) (*idTokenHint, error) {
 	return &claims, nil
 }
 
-// verifyIDToken checks the signature, which is the audience's own if that is registered for
-// HMAC.
+// verifyIDToken verifies the signature. If the client is registered for HMAC, the key is its secret.
 func (c *call) verifyIDToken(token string) ([]byte, error) {
 	types := []string{oauth.TypIDToken, ""}
 	header, err := jose.ParseHeader(token)

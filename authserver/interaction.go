@@ -19,56 +19,57 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Interaction is an authorization or logout request that waits for a person.
+// Interaction is an authorization or logout request that waits for the user.
 type Interaction struct {
 	ID     string
-	Client *record.Client // nil for a logout request that names none
-	// Scopes are what consent is asked for.
+	Client *record.Client // nil for a logout request without a client
+	// Scopes are what the user is asked to allow.
 	Scopes []InteractionScope
 	// Resources are the APIs that the access token will be for.
 	Resources []record.Resource
-	// Subject is who is signed in at this browser; "" if nobody is, or if the client asks
-	// that they prove it again.
+	// Subject is the user who is signed in at this browser; "" if there is none, or if the user
+	// must sign in again.
 	Subject string
-	// LoginHint is what the client believes the person's identifier to be.
+	// LoginHint is the user's identifier as far as the client knows it.
 	LoginHint string
 	UILocales []string
-	// Selectable is who is signed in and can go on as that, where the client wants the
-	// person to choose who they are; "" if there is nothing to choose.
+	// Selectable is the signed-in user who may continue, if the client asks the user to choose
+	// an account; "" if there is nothing to choose.
 	Selectable string
-	// RedirectURI is the verified place to which the browser will return.
+	// RedirectURI is the verified URI to which the browser will return.
 	RedirectURI string
 	// FormAction is a source for the form-action directive of the page's
 	// Content-Security-Policy, without which Chromium refuses the redirect after the form.
 	FormAction string
-	// SignedOut says that the session has ended, and what is left is to show Frames and to
-	// go on to ContinueTo, "" if there is nowhere to go.
+	// SignedOut is set if the session has ended. The page then loads Frames and continues to
+	// ContinueTo, unless that is "".
 	SignedOut  bool
 	Frames     []string
 	ContinueTo string
-	// FirstTime says that the person never allowed the client anything, and Newcomer that
-	// nobody here did for a year, which is known of clients with a metadata document.
+	// FirstTime is set if the user has not allowed the client anything yet. Newcomer is set if
+	// no user of this server has for a year; it applies to clients with a metadata document.
 	FirstTime, Newcomer bool
-	// Device is what asks, where it is a device without a browser (RFC 8628). The page shows
-	// its code, and lets the person compare.
+	// Device is the device without a browser that sent the request (RFC 8628); nil if there is
+	// none. The page shows its user code, so that the user can compare it.
 	Device *Device
-	// OfflineAccess says that the client will have access while the person is away.
+	// OfflineAccess is set if the client will have access while the user is away.
 	OfflineAccess bool
 }
 
 // InteractionScope is one scope on the consent page.
 type InteractionScope struct {
 	record.Scope
-	// Granted says that the person allowed it before, Declined that they were asked and did not.
+	// Granted is set if the user has allowed the scope before, and Declined if the user has
+	// declined it before.
 	Granted, Declined bool
 }
 
-// ConsentAnswer is what a person said on the consent page.
+// ConsentAnswer is what the user decided on the consent page.
 type ConsentAnswer struct {
-	// Subject is whom the page was shown to; if somebody else is signed in by now, the
-	// engine asks again.
+	// Subject is the user who saw the page. If another user is signed in by now, that user is
+	// asked.
 	Subject string
-	// Scope is what they allow; required scopes are added.
+	// Scope is what the user allowed. Required scopes are added.
 	Scope oauth.Scope
 }
 
@@ -131,33 +132,33 @@ var (
 		must:    "the user allows the request",
 		section: "RFC 6749, section 4.1.2.1", code: oauth.AccessDenied,
 		says: "the user refused the request",
-		fix:  "nothing: the person decides",
+		fix:  "nothing: the user decides",
 	}
 )
 
-// interaction is a verified request on its way to an answer.
+// interaction is a verified request that has no response yet.
 type interaction struct {
 	request *authorizationRequest
 	params  params
-	// id and began are of the stored interaction; zero while nothing had to be stored.
+	// id and began belong to the stored interaction; zero if it is not stored.
 	id    string
 	began time.Time
-	// ended is what is left of a logout.
+	// ended is the rest of a logout whose session has ended.
 	ended *endedLogout
-	// device is what waits for the answer in the place of a redirect URI; nil if none does.
+	// device is the device that gets the response instead of a redirect URI; nil if there is
+	// none.
 	device *device
-	// challenge is what an application's own window shows in the place of our pages; nil if
-	// none does.
+	// challenge is set if the application shows its own sign-in window instead of this server's
+	// pages.
 	challenge *challenge
-	// selected is the subject whom the person chose to be (prompt=select_account).
+	// selected is the subject that the user chose (prompt=select_account).
 	selected string
-	// allowed says that this very request is the answer to the interaction's consent page.
+	// allowed is set if the user has just allowed this request on the consent page.
 	allowed bool
 }
 
-// advance is the one dispatcher. From what is stored (who is signed in, since when, what
-// they granted) it decides what the person must still do, and sends them there, or
-// answers the client.
+// advance decides what happens next, from what is stored: who is signed in, since when, and what
+// the user granted. It redirects the user to a page, or responds to the client.
 func (c *call) advance(i *interaction, who *Authentication) error {
 	next, grant, err := c.decide(i, who)
 	if err != nil {
@@ -173,7 +174,7 @@ func (c *call) advance(i *interaction, who *Authentication) error {
 	case nextConsent:
 		return c.sendTo(c.s.config.Pages.Consent, i, false)
 	}
-	if err := c.answer(i, who, grant); err != nil {
+	if err := c.complete(i, who, grant); err != nil {
 		return c.refuseAuthorization(i.request, err)
 	}
 	return nil
@@ -182,12 +183,12 @@ func (c *call) advance(i *interaction, who *Authentication) error {
 type nextStep int
 
 const (
-	nextAnswer nextStep = iota
+	nextComplete nextStep = iota
 	nextSignIn
 	nextConsent
 )
 
-// decide changes nothing.
+// decide returns the next step, and the user's grant if there is one. It changes nothing.
 func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Grant, error) {
 	request := i.request
 	silent := slices.Contains(request.prompt, promptNone)
@@ -217,10 +218,10 @@ func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Gr
 		return nextConsent, grant, nil
 	}
 	_ = c.must(true, &ruleConsent)
-	return nextAnswer, grant, nil
+	return nextComplete, grant, nil
 }
 
-// since reports whether something happened in the course of this interaction.
+// since reports whether at is within this interaction.
 func (i *interaction) since(at time.Time) bool {
 	return !i.began.IsZero() && !at.Before(i.began)
 }
@@ -237,7 +238,7 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	if again && !fresh {
 		return true, nil
 	}
-	if !c.wants(request, who.Subject) {
+	if !c.acceptsSubject(request, who.Subject) {
 		if fresh || slices.Contains(request.prompt, promptNone) {
 			return false, c.must(false, &ruleSameSubject)
 		}
@@ -246,35 +247,35 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	return false, nil
 }
 
-// wants reports whether the request is content with a subject (OpenID Connect Core,
-// sections 3.1.2.1 and 5.5.1).
-func (c *call) wants(r *authorizationRequest, subject string) bool {
+// acceptsSubject reports whether id_token_hint and the claims parameter allow a subject (OpenID
+// Connect Core, sections 3.1.2.1 and 5.5.1).
+func (c *call) acceptsSubject(r *authorizationRequest, subject string) bool {
 	if r.hintSubject != "" && r.hintSubject != c.s.subjectFor(r.hintClient, subject) {
 		return false
 	}
 	return r.claims == nil || r.claims.IDToken["sub"].Accepts(c.s.subjectFor(r.client, subject))
 }
 
-// checkACR holds an acr that the claims parameter calls essential. Without that word,
-// acr_values is a wish, and the ID token says what was reached.
+// checkACR enforces an acr that the claims parameter requests as essential. Otherwise acr is
+// voluntary, and the ID token says which one was reached.
 func (c *call) checkACR(request *authorizationRequest, who *Authentication) error {
 	if request.claims == nil {
 		return nil
 	}
-	asked := request.claims.IDToken["acr"]
-	if asked == nil || !asked.Essential {
+	requested := request.claims.IDToken["acr"]
+	if requested == nil || !requested.Essential {
 		return nil
 	}
-	return c.must(asked.Accepts(who.ACR), &ruleACR)
+	return c.must(requested.Accepts(who.ACR), &ruleACR)
 }
 
-// sendTo keeps the request, bound to this browser, and sends the person to a page.
+// sendTo stores the request, bound to this browser, and redirects the user to a page.
 func (c *call) sendTo(page string, i *interaction, logout bool) error {
 	if i.id == "" {
 		if err := c.takeInteraction(c.client, &ruleInteractions); err != nil {
 			return err
 		}
-		if err := c.keepInteraction(i, logout); err != nil {
+		if err := c.storeInteraction(i, logout); err != nil {
 			return err
 		}
 	}
@@ -282,9 +283,9 @@ func (c *call) sendTo(page string, i *interaction, logout bool) error {
 	return nil
 }
 
-// interactionQuery is what addresses of pages say: the interaction, and whose request it is,
-// for when the interaction is gone. A client that nobody vouches for is not named: pages do not
-// link to it.
+// interactionQuery returns the query of the URL of a page: the interaction, and the client, which
+// the page needs after the interaction has expired. A client that no one vouches for is left out,
+// because pages do not link to it.
 func (c *call) interactionQuery(id string) string {
 	query := "interaction=" + url.QueryEscape(id)
 	if c.client != nil && c.client.Vouched() {
@@ -293,22 +294,22 @@ func (c *call) interactionQuery(id string) string {
 	return query
 }
 
-// interactionData is what is stored: the request with the parameters that are read, verified
-// again at each step.
+// interactionData is a stored interaction. It has the parameters of the request, which are
+// verified again at each step.
 type interactionData struct {
 	Query   string `json:"q"`
 	Browser []byte `json:"b"` // hash of the browser's cookie
 	Began   int64  `json:"t"` // Unix milliseconds
 	Logout  bool   `json:"l,omitempty"`
-	// Selected is the subject whom the person chose to be.
+	// Selected is the subject that the user chose.
 	Selected string `json:"s,omitempty"`
-	// UserCode is that of the device which waits, where one does.
+	// UserCode is the user code of the device; "" if there is none.
 	UserCode string `json:"u,omitempty"`
-	// Ended is what is left to do of a logout.
+	// Ended is the rest of a logout whose session has ended.
 	Ended *endedLogout `json:"e,omitempty"`
 }
 
-func (c *call) keepInteraction(i *interaction, logout bool) error {
+func (c *call) storeInteraction(i *interaction, logout bool) error {
 	i.began = c.now
 	ticket, err := c.interactionTicket(i, logout)
 	if err != nil {
@@ -320,8 +321,7 @@ func (c *call) keepInteraction(i *interaction, logout bool) error {
 	return nil
 }
 
-// selectAccount notes who the person chose to be in a new interaction, which takes the
-// place of the one in which they did.
+// selectAccount replaces the interaction by one that contains the user's choice of account.
 func (c *call) selectAccount(i *interaction, subject string) error {
 	spent := ticketkind.Interaction.Hash(i.id)
 	i.selected = subject
@@ -334,12 +334,12 @@ func (c *call) selectAccount(i *interaction, subject string) error {
 		return c.must(false, &ruleInteraction)
 	}
 	if err != nil {
-		return fmt.Errorf("store the choice of an account: %w", err)
+		return fmt.Errorf("store selected account: %w", err)
 	}
 	return nil
 }
 
-// interactionTicket gives an interaction a new name, and binds it to the browser.
+// interactionTicket gives an interaction a new ID, and binds it to the browser.
 func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, error) {
 	query := i.params.storable()
 	if err := c.countStoredBytes(c.client, len(query)); err != nil {
@@ -362,15 +362,15 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 		return storage.Ticket{}, fmt.Errorf("encode interaction: %w", err)
 	}
 	i.id = storage.NewID()
-	lives := c.s.lifetimes.Interaction
+	lifetime := c.s.lifetimes.Interaction
 	if i.ended != nil {
-		lives = endedLifetime
+		lifetime = endedLifetime
 	}
-	return storage.Ticket{Key: ticketkind.Interaction.Hash(i.id), Data: data, Expires: c.now.Add(lives)}, nil
+	return storage.Ticket{Key: ticketkind.Interaction.Hash(i.id), Data: data, Expires: c.now.Add(lifetime)}, nil
 }
 
-// The browser's cookie is a random name by which interactions know their browser again;
-// all tabs share it.
+// browserCookieName returns the name of the cookie that binds interactions to a browser. Its
+// value is random, and all tabs share it.
 func (s *Server) browserCookieName() string {
 	return cookiename.Of(s.config.Issuer, "valetkey_browser")
 }
@@ -390,7 +390,7 @@ func (c *call) browser() string {
 	return cookies[0].Value
 }
 
-// loadInteraction finds what a page's request belongs to.
+// loadInteraction returns an unfinished interaction of this browser.
 func (c *call) loadInteraction(id string) (*interactionData, error) {
 	if len(id) != 22 {
 		return nil, ErrInteractionExpired
@@ -413,7 +413,7 @@ func (c *call) loadInteraction(id string) (*interactionData, error) {
 	return &data, nil
 }
 
-// resume loads an authorization request and verifies it anew.
+// resume loads an authorization request and verifies it again.
 func (c *call) resume(id string) (*interaction, error) {
 	data, err := c.loadInteraction(id)
 	if err != nil {
@@ -435,7 +435,7 @@ func (c *call) resume(id string) (*interaction, error) {
 	return i, nil
 }
 
-// pageError turns the errors of loadInteraction into the rules that they break.
+// pageError turns an error of loadInteraction into the refusal of a rule.
 func (c *call) pageError(err error) error {
 	if c.client == nil {
 		c.client = c.s.pageClient(c.r)
@@ -449,7 +449,7 @@ func (c *call) pageError(err error) error {
 	return err
 }
 
-// continueInteraction decides anew, after a page changed who is signed in.
+// continueInteraction decides again, after a page has changed who is signed in.
 func (c *call) continueInteraction() error {
 	c.direct = true
 	p, err := c.parseParams(c.r.URL.RawQuery)

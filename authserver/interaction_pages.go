@@ -15,14 +15,14 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// What the pages call. Somebody's own pages use the same.
+// These are the functions that pages call, those of package ui and an embedder's own.
 
-// newCall begins a call for a request that a page received.
+// newCall returns a call for a request to a page.
 func (s *Server) newCall(w http.ResponseWriter, r *http.Request) *call {
 	return &call{s: s, w: w, r: r, now: time.Now(), endpoint: s.routes[s.basePath+"/authorize"]}
 }
 
-// finish answers an error of a call that a page began.
+// finish responds with an error, if there is one, and reports the trace.
 func (c *call) finish(err error) {
 	if err != nil {
 		c.fail(err)
@@ -34,9 +34,9 @@ func (c *call) finish(err error) {
 	}
 }
 
-// Interaction returns the interaction that the browser of r has open. The error is
-// ErrInteractionExpired or ErrOtherBrowser, for which InteractionError has the right
-// page, or something else for the same function.
+// Interaction returns an interaction of the browser that sent r. The error is
+// ErrInteractionExpired, ErrOtherBrowser or another one. InteractionError writes the page for
+// each of them.
 func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
 	c := s.newCall(nil, r)
 	data, err := c.loadInteraction(id)
@@ -45,7 +45,7 @@ func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
 	}
 	who, err := s.config.Users.SignedIn(r)
 	if err != nil {
-		return nil, fmt.Errorf("find out who is signed in: %w", err)
+		return nil, fmt.Errorf("get the signed-in user: %w", err)
 	}
 	if data.Ended != nil {
 		return endedInteraction(id, data.Ended), nil
@@ -113,21 +113,21 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	return shown, nil
 }
 
-// Authenticated tells the engine that the person at the browser of r has proved who they
-// are, and writes the answer: a redirect to the next page, or to the client.
+// Authenticated is called after the user has signed in. It writes the response: a redirect to the
+// next page or to the client.
 func (s *Server) Authenticated(w http.ResponseWriter, r *http.Request, id string, a Authentication) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error { return c.advance(i, &a) }))
 }
 
-// Selected tells the engine that the person chose to go on as a subject who is signed in
-// (Interaction.Selectable), and writes the answer.
+// Selected is called after the user has chosen to continue as the signed-in subject
+// (Interaction.Selectable). It writes the response.
 func (s *Server) Selected(w http.ResponseWriter, r *http.Request, id, subject string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
 		who, err := s.config.Users.SignedIn(r)
 		if err != nil {
-			return fmt.Errorf("find out who is signed in: %w", err)
+			return fmt.Errorf("get the signed-in user: %w", err)
 		}
 		if err := c.selectAccount(i, subject); err != nil {
 			return err
@@ -136,7 +136,7 @@ func (s *Server) Selected(w http.ResponseWriter, r *http.Request, id, subject st
 	}))
 }
 
-// Consented tells the engine what the person allowed, and writes the answer.
+// Consented is called with what the user allowed on the consent page. It writes the response.
 func (s *Server) Consented(w http.ResponseWriter, r *http.Request, id string, answer ConsentAnswer) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error { return c.consented(i, answer) }))
@@ -145,14 +145,14 @@ func (s *Server) Consented(w http.ResponseWriter, r *http.Request, id string, an
 func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
-		return fmt.Errorf("find out who is signed in: %w", err)
+		return fmt.Errorf("get the signed-in user: %w", err)
 	}
 	next, _, err := c.decide(i, who)
 	if err != nil {
 		return c.refuseAuthorization(i.request, err)
 	}
 	if next == nextSignIn || who.Subject != answer.Subject {
-		// Nobody is signed in, or somebody else than the page was shown to.
+		// The user who saw the page is not signed in any more.
 		return c.advance(i, who)
 	}
 	catalogue, err := c.catalogue()
@@ -172,8 +172,8 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 	return c.advance(i, who)
 }
 
-// Refused tells the engine that the person allowed nothing, and writes the answer:
-// access_denied to the client.
+// Refused is called after the user has refused consent. It writes the response: access_denied to
+// the client.
 func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
@@ -185,9 +185,9 @@ func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 	}))
 }
 
-// Canceled tells the engine that the user canceled the sign-in, and writes the response:
-// access_denied to the client. A client that nobody vouches for, and that the user did not
-// allow anything before, gets no redirect but a page (RFC 9700, section 4.11.2).
+// Canceled is called after the user has canceled the sign-in. It writes the response:
+// access_denied to the client. If no one vouches for the client, and the user has not allowed it
+// anything before, the response is a page instead of a redirect (RFC 9700, section 4.11.2).
 func (s *Server) Canceled(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
@@ -201,11 +201,11 @@ func (s *Server) Canceled(w http.ResponseWriter, r *http.Request, id string) {
 	}))
 }
 
-// endRefused ends an interaction and tells the client that the user refused.
+// endRefused ends an interaction and returns access_denied to the client.
 func (c *call) endRefused(i *interaction) error {
 	if i.device != nil {
 		c.logRefusal(oauth.NewError(ruleNotRefused.code, ruleNotRefused.says), nil)
-		return c.decideDevice(i, deviceAnswer{Denied: true})
+		return c.decideDevice(i, deviceDecision{Denied: true})
 	}
 	if err := c.s.config.Store.Delete(c.r.Context(), ticketkind.Interaction.Hash(i.id)); err != nil {
 		return fmt.Errorf("end interaction: %w", err)
@@ -219,9 +219,9 @@ func (s *Server) InteractionError(w http.ResponseWriter, r *http.Request, err er
 	c.fail(c.pageError(err))
 }
 
-// PageClient returns the client that the address or form of a page names, for pages whose
-// interaction is gone; nil if it is not known here or nobody vouches for it. Anyone can write
-// such an address, so it decides nothing but whose site a page links to.
+// PageClient returns the client that the URL or form of a page names, for pages whose interaction
+// has expired; nil if it is unknown or no one vouches for it. Anyone can create such a URL, so use
+// the client for nothing but a link to its site.
 func (s *Server) PageClient(r *http.Request) *record.Client {
 	if cl := s.pageClient(r); cl != nil {
 		return cl.Client
@@ -240,7 +240,7 @@ func (s *Server) pageClient(r *http.Request) *client {
 	cl, err := s.client(r.Context(), id)
 	if err != nil {
 		if !errors.Is(err, errUnknownClient) {
-			s.log.WarnContext(r.Context(), "the client that a page names could not be read", "error", err)
+			s.log.WarnContext(r.Context(), "client of a page not read", "error", err)
 		}
 		return nil
 	}
@@ -250,8 +250,8 @@ func (s *Server) pageClient(r *http.Request) *client {
 	return cl
 }
 
-// ContinueURL is where a page sends the browser to have the engine decide again, after
-// switching accounts for instance.
+// ContinueURL returns the URL to which a page redirects the browser to continue the interaction,
+// for example after the user has switched accounts.
 func (s *Server) ContinueURL(in *Interaction) string {
 	query := "?interaction=" + url.QueryEscape(in.ID)
 	if in.Client != nil && in.Client.Vouched() {

@@ -18,12 +18,12 @@ import (
 var ruleAudienceFormats = rule{
 	must:    "the resources of one token agree on its format",
 	section: "RFC 8707, section 2", code: oauth.InvalidTarget,
-	says: "these resources cannot share one access token; ask for them one at a time",
+	says: "these resources cannot share one access token; request them one at a time",
 	fix:  "send one resource parameter, or give the resources the same access_token_format",
 }
 
-// issue issues the tokens of an entitlement. One operation of the store spends what they cost
-// and stores what belongs to them. Tokens are issued nowhere else.
+// issue issues the tokens of an entitlement. One operation of the store spends the tickets of the
+// grant and stores those of the tokens. The token endpoint issues tokens nowhere else.
 func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	ctx := c.r.Context()
 	catalogue, err := c.catalogue()
@@ -69,7 +69,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		}
 		put = append(put, ticket)
 		if ent.begins() && !ent.retried {
-			put = append(put, c.counted(a)...)
+			put = append(put, c.authorizationTickets(a)...)
 		}
 	}
 	switch {
@@ -100,10 +100,9 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	return response, nil
 }
 
-// recheck holds, after tokens were stored for a refresh token that was not spent for
-// them, or for another token, that it was not revoked meanwhile; and after tokens were stored
-// for a user's authorization alone, that the consent was not. Whoever revokes it later finds
-// what was stored.
+// recheck checks, after tokens were stored without spending a ticket, that what they are issued for
+// was not revoked meanwhile: the refresh token that is not rotated, the token that is exchanged, or
+// else the user's consent. A revocation after that finds the stored tokens.
 func (c *call) recheck(ctx context.Context, ent *entitlement) error {
 	key := ent.reusedRefreshToken.Key
 	if ent.refreshToken != "" && !ent.storeRefresh {
@@ -216,7 +215,7 @@ func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []stri
 	}
 	for i := range catalogue.resources {
 		r := &catalogue.resources[i]
-		if asked := ent.authorization.Audience; asked != nil && !oauth.ContainsResource(asked, r.Identifier) {
+		if authorized := ent.authorization.Audience; authorized != nil && !oauth.ContainsResource(authorized, r.Identifier) {
 			continue // declared after the authorization
 		}
 		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, ent.scope.Has) {

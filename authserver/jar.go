@@ -15,7 +15,7 @@ import (
 
 const (
 	maxRequestObjectBytes = 16 << 10
-	// maxRequestObjectLife is that of a client that is registered for signed objects.
+	// maxRequestObjectLife applies to clients that are registered for signed objects.
 	maxRequestObjectLife = time.Hour
 )
 
@@ -76,14 +76,14 @@ var (
 	}
 )
 
-// resolveRequestObject puts the parameters of a request object (RFC 9101; OpenID Connect
-// Core, section 6) in the place of it. From then on the request is like any other: it is
-// kept in that form, so that the object is fetched, verified and expires once.
+// resolveRequestObject replaces a request object (RFC 9101; OpenID Connect Core, section 6) by
+// its parameters. From then on the request is like any other and is stored in that form, so the
+// object is fetched and verified once, and its expiry is checked once.
 func (c *call) resolveRequestObject() error {
 	byValue, byReference := c.params.has("request"), c.params.has("request_uri")
 	cl, err := c.namedClient(c.params.get("client_id"))
 	if errors.Is(err, errUnknownClient) || errors.Is(err, errClientDocument) {
-		return nil // verifyClient says so
+		return nil // verifyClient reports it
 	}
 	if err != nil {
 		return err
@@ -111,8 +111,8 @@ func (c *call) resolveRequestObject() error {
 	return c.mergeRequestObject(cl, inside)
 }
 
-// openRequestObject returns the claims of an object whose signature is the client's, after
-// decrypting it where it is encrypted (RFC 9101, section 6.1).
+// openRequestObject decrypts an object if it is encrypted (RFC 9101, section 6.1), verifies the
+// client's signature, and returns the claims.
 func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 	if jose.IsEncrypted(object) {
 		inner, err := c.decrypt(cl, object, cl.RequestObjectEncryptionAlg, cl.RequestObjectEncryptionEnc)
@@ -121,7 +121,7 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 		}
 		object = string(inner)
 	} else if cl.RequestObjectEncryptionAlg != "" && cl.RequireSignedRequestObject {
-		return nil, c.refuse(&ruleRequestObject, "it is not encrypted by "+cl.RequestObjectEncryptionAlg)
+		return nil, c.refuse(&ruleRequestObject, "it is not encrypted with "+cl.RequestObjectEncryptionAlg)
 	}
 	header, err := jose.ParseHeader(object)
 	if err != nil {
@@ -129,10 +129,10 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 	}
 	registered := jose.Algorithm(cl.RequestObjectSigningAlg)
 	if header.Algorithm == "none" {
-		// Whoever registers without a word about it may use any algorithm (OpenID Connect
-		// Registration, section 2); an operator writes none down.
-		asked := registered == "none" || registered == "" && cl.Registration != nil
-		if !asked || cl.RequireSignedRequestObject || !strings.HasSuffix(object, ".") {
+		// A client that registered itself without an algorithm may use any (OpenID Connect
+		// Registration, section 2). A declared client must be declared for none.
+		allowed := registered == "none" || registered == "" && cl.Registration != nil
+		if !allowed || cl.RequireSignedRequestObject || !strings.HasSuffix(object, ".") {
 			return nil, c.refuse(&ruleRequestObjectUnsigned, "")
 		}
 		return jose.UnverifiedPayload(object)
@@ -164,7 +164,7 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 	return payload, c.must(true, &ruleRequestObject)
 }
 
-// requestObjectParams reads the parameters in an object, after the claims about it.
+// requestObjectParams verifies the claims of an object and returns its parameters.
 func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 	var members map[string]json.RawMessage
 	claims, err := jose.ParseClaims(payload, &members)
@@ -208,7 +208,7 @@ func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 }
 
 // paramValues returns a member of a request object as the values of a parameter: strings
-// as they are, numbers and objects as JSON writes them. resource may be an array.
+// unchanged, numbers and objects as JSON. resource may be an array.
 func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
 	var value any
 	if err := jose.ParseJSON(raw, &value); err != nil {
@@ -223,12 +223,12 @@ func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
 		if name != "resource" {
 			return nil, false
 		}
-		for _, one := range v {
-			text, isText := one.(string)
-			if !isText {
+		for _, element := range v {
+			s, isString := element.(string)
+			if !isString {
 				return nil, false
 			}
-			values = append(values, text)
+			values = append(values, s)
 		}
 	default: // a number, a boolean or an object
 		values = []string{string(raw)}
@@ -241,9 +241,9 @@ func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
 	return values, true
 }
 
-// mergeRequestObject makes the parameters of the object those of the request. What is
-// outside of it counts only where an OpenID Connect request has the shape that section 6.1
-// asks for, and only for what the object leaves out.
+// mergeRequestObject makes the parameters of the object those of the request. Parameters outside
+// the object are used only in an OpenID Connect request as section 6.1 defines it, and only if
+// the object does not contain them.
 func (c *call) mergeRequestObject(cl *client, inside params) error {
 	outside := c.params
 	openID := slices.Contains(strings.Fields(outside.get("scope")), oauth.ScopeOpenID) && outside.has("response_type")
@@ -267,11 +267,11 @@ func (c *call) mergeRequestObject(cl *client, inside params) error {
 	return nil
 }
 
-// fetchRequestObject gets the object that request_uri refers to, from where the client
-// registered (OpenID Connect Core, section 6.2).
+// fetchRequestObject fetches the object from request_uri, which must be registered (OpenID
+// Connect Core, section 6.2).
 func (c *call) fetchRequestObject(cl *client) (string, error) {
 	uri := c.params.get("request_uri")
-	address, _, _ := strings.Cut(uri, "#") // a fragment says that the content changed: nothing is kept here
+	address, _, _ := strings.Cut(uri, "#") // the fragment is for caches, and there is none here
 	registered := slices.ContainsFunc(cl.RequestURIs, func(r string) bool {
 		r, _, _ = strings.Cut(r, "#")
 		return r == address

@@ -50,8 +50,8 @@ type logoutRequest struct {
 
 // logout is the end session endpoint (OpenID Connect RP-Initiated Logout, section 2).
 func (c *call) logout() error {
-	// An ID token with many claims is no reason to keep anyone signed in. Without the hint the
-	// person is asked.
+	// An ID token with many claims can be too long. Then the hint is ignored, and the user is
+	// asked, so that they can still sign out.
 	c.leftOutIfLong = "id_token_hint"
 	if c.r.Method == http.MethodPost {
 		return c.postAsGet()
@@ -67,30 +67,31 @@ func (c *call) logout() error {
 	}
 	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
-		return fmt.Errorf("find out who is signed in: %w", err)
+		return fmt.Errorf("get the signed-in user: %w", err)
 	}
-	// A hint that names this very session is proof that the application means it. Without
-	// one, any page could sign people out, so the person is asked.
-	if who != nil && !c.names(request, who) {
+	// A hint with this session proves that the request is from an application that is part of it.
+	// Otherwise the user is asked, because any page could send the request.
+	if who != nil && !c.hintNamesSession(request, who) {
 		return c.sendTo(c.s.config.Pages.SignOut, &interaction{params: c.params}, true)
 	}
 	if request.to.uri != "" && !c.trusted(request.client) {
-		// A hint proves nothing about this browser: whoever registered the client can get one.
+		// A hint proves nothing about this browser: anyone who registers a client can get one.
 		request.to = redirectTarget{}
 	}
 	return c.endSession(request, who)
 }
 
-// withoutReturn leaves out post_logout_redirect_uri where only a hint that was left out said
-// which client it is of.
+// withoutReturn removes post_logout_redirect_uri if the hint was ignored and there is no client_id,
+// because then its client is unknown.
 func (c *call) withoutReturn(p params) params {
 	if !c.leftOut || p.has("client_id") {
 		return p
 	}
-	return slices.DeleteFunc(p, func(one param) bool { return one.name == "post_logout_redirect_uri" })
+	return slices.DeleteFunc(p, func(sent param) bool { return sent.name == "post_logout_redirect_uri" })
 }
 
-func (c *call) names(r *logoutRequest, who *Authentication) bool {
+// hintNamesSession reports whether id_token_hint was issued in the session of who.
+func (c *call) hintNamesSession(r *logoutRequest, who *Authentication) bool {
 	return r.hint != nil && r.hint.Session != "" && r.client != nil && r.hint.Subject == c.s.subjectFor(r.client, who.Subject) &&
 		slices.ContainsFunc(who.sessionNames(), func(name string) bool { return c.s.sessionFor(r.client, name) == r.hint.Session })
 }
@@ -102,7 +103,7 @@ func (c *call) verifyLogout() (*logoutRequest, error) {
 		hint, err := c.readIDTokenHint(token)
 		switch {
 		case errors.Is(err, jose.ErrUnknownKey):
-			// Signed by a key that has been retired since, or by a stranger: no hint at all.
+			// Signed by a key that has been retired since, or by another issuer: ignored.
 		case err != nil:
 			return nil, c.because(&ruleLogoutHint, err)
 		default:
@@ -155,7 +156,7 @@ func (c *call) endSession(request *logoutRequest, who *Authentication) error {
 	return c.signedOut(frames, to)
 }
 
-// resumeLogout verifies a stored logout request anew.
+// resumeLogout verifies a stored logout request again.
 func (c *call) resumeLogout(data *interactionData) (*logoutRequest, error) {
 	var err error
 	if c.params, err = c.parseParams(data.Query); err != nil {
@@ -182,9 +183,9 @@ func (c *call) logoutInteraction(id string, data *interactionData, who *Authenti
 	return shown, nil
 }
 
-// LoggedOut tells the engine that the person confirmed a logout, and writes the answer:
-// it ends the session (Users.SignOut) and returns to the client, if one may be returned
-// to.
+// LoggedOut is called after the user has confirmed a logout. It ends the session (Users.SignOut)
+// and writes the response, which returns to the client if the request has a valid
+// post_logout_redirect_uri.
 func (s *Server) LoggedOut(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.endpoint = s.routes[s.basePath+"/logout"]
@@ -205,7 +206,7 @@ func (c *call) loggedOut(id string) error {
 	}
 	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
-		return fmt.Errorf("find out who is signed in: %w", err)
+		return fmt.Errorf("get the signed-in user: %w", err)
 	}
 	if err := c.s.config.Store.Delete(c.r.Context(), ticketkind.Interaction.Hash(id)); err != nil {
 		return fmt.Errorf("end interaction: %w", err)
@@ -213,16 +214,16 @@ func (c *call) loggedOut(id string) error {
 	return c.endSession(request, who)
 }
 
-// maxFrames is how many clients are told of a logout by the browser.
+// maxFrames is the maximum number of clients that the browser notifies of a logout.
 const maxFrames = 20
 
-// frame is an address by which the browser tells a client of a logout. It was made when the
-// session ended, from what was known of the client then.
+// frame is a URL with which the browser notifies a client of a logout. It is created when the
+// session ends.
 type frame struct {
 	URL string `json:"u"`
 }
 
-// frames returns the clients of a session that want to be told by the browser (OpenID
+// frames returns the frames of the clients of a session that use front-channel logout (OpenID
 // Connect Front-Channel Logout, section 3).
 func (c *call) frames(who *Authentication) ([]frame, error) {
 	if who == nil {
@@ -241,16 +242,16 @@ func (c *call) frames(who *Authentication) ([]frame, error) {
 	return frames, nil
 }
 
-// frameURL names the session beside the issuer, also to clients that do not insist on it:
-// a page that says whose session is meant cannot sign out of another (section 2).
+// frameURL always has the session and the issuer, even if the client does not require them, so
+// that the client ends no other session (section 2).
 func (s *Server) frameURL(cl *client, session string) string {
 	return cl.FrontchannelLogoutURI + querySeparator(cl.FrontchannelLogoutURI) +
 		url.Values{"iss": {s.config.Issuer}, "sid": {s.sessionFor(cl, session)}}.Encode()
 }
 
-// signedOut ends the answer to a logout: back to the client, or to the page that says that
-// it is done; by way of that page, if other clients must be told by the browser first.
-// frames and to were found out before the session ended.
+// signedOut redirects the browser after a logout: to the client, or to the signed-out page. If the
+// browser must notify other clients first, the signed-out page does so and then continues to the
+// client. frames and to are determined before the session ends.
 func (c *call) signedOut(frames []frame, to string) error {
 	c.s.SessionsEnded()
 	if len(frames) == 0 && to == "" {
@@ -267,20 +268,20 @@ func (c *call) signedOut(frames []frame, to string) error {
 		return err
 	}
 	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
-		return fmt.Errorf("store what follows a logout: %w", err)
+		return fmt.Errorf("store ended logout: %w", err)
 	}
 	c.redirect(c.s.basePath + c.s.config.Pages.SignedOut + "?interaction=" + url.QueryEscape(i.id))
 	return nil
 }
 
-// endedLogout is a logout whose session has ended, and what the browser has still to do.
+// endedLogout is what the browser must still do after a session has ended.
 type endedLogout struct {
 	Frames []frame `json:"f"`
-	// ContinueTo was verified when the session was ended.
+	// ContinueTo was verified when the session ended.
 	ContinueTo string `json:"t,omitempty"`
 }
 
-// endedInteraction describes what the page after a logout has to show.
+// endedInteraction describes what the signed-out page must do.
 func endedInteraction(id string, ended *endedLogout) *Interaction {
 	shown := &Interaction{ID: id, ContinueTo: ended.ContinueTo, SignedOut: true}
 	for _, f := range ended.Frames {
@@ -289,10 +290,9 @@ func endedInteraction(id string, ended *endedLogout) *Interaction {
 	return shown
 }
 
-// SignOut ends the sign-in session of the browser of r without a request of a client, and
-// writes the answer: the clients that take part are told, and the page says that it is
-// done. If end is not nil it ends the session, in the place of Users.SignOut: somebody's
-// other sessions too, perhaps.
+// SignOut ends the sign-in session of the browser that sent r, without the request of a client, and
+// writes the response: the signed-out page. The clients of the session are notified. If end is not
+// nil, it is called instead of Users.SignOut, for example to end the user's other sessions too.
 func (s *Server) SignOut(w http.ResponseWriter, r *http.Request, end func() error) {
 	c := s.newCall(w, r)
 	c.endpoint = s.routes[s.basePath+"/logout"]
@@ -302,7 +302,7 @@ func (s *Server) SignOut(w http.ResponseWriter, r *http.Request, end func() erro
 func (c *call) signOut(end func() error) error {
 	who, err := c.s.config.Users.SignedIn(c.r)
 	if err != nil {
-		return fmt.Errorf("find out who is signed in: %w", err)
+		return fmt.Errorf("get the signed-in user: %w", err)
 	}
 	frames, err := c.frames(who)
 	if err != nil {
@@ -320,10 +320,10 @@ func (c *call) signOut(end func() error) error {
 // endedLifetime is how long the page after a logout can be shown again.
 const endedLifetime = 5 * time.Minute
 
-// sessionState returns the session_state of an answer (OpenID Connect Session Management,
-// section 3.2): the client, the origin of its page, the browser's state and a salt under a
-// hash, so that the page can ask the frame below whether somebody else is signed in by now.
-// It is "" where no page can ask.
+// sessionState returns the session_state of a response (OpenID Connect Session Management, section
+// 3.2): a hash of the client, the origin of its page, the browser's state and a salt. With it, the
+// client's page can find out from the OP iframe below whether the signed-in user has changed. It is
+// "" if the client has no page that could use it.
 func (c *call) sessionState(request *authorizationRequest, who *Authentication) string {
 	if c.s.config.SignIn.BrowserStateCookie == "" || who.BrowserState == "" || !request.scope.Has(oauth.ScopeOpenID) {
 		return ""
@@ -337,8 +337,8 @@ func (c *call) sessionState(request *authorizationRequest, who *Authentication) 
 	return hex.EncodeToString(hash[:]) + "." + salt
 }
 
-// originOf is what browsers call the origin of a page at u (HTML, section 7.1.1): without
-// the port that its scheme has by default.
+// originOf returns the origin of a page at u as browsers write it (HTML, section 7.1.1): without the
+// default port of its scheme.
 func originOf(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	switch u.Scheme {
@@ -350,9 +350,9 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://" + host
 }
 
-// The frame answers "unchanged", "changed" or "error" (section 3.1). It asks nobody: the
-// browser's state is in a cookie, which it can read as far as the browser lets frames on
-// other sites do so.
+// checkSessionScript is the script of the OP iframe, which responds with "unchanged", "changed" or
+// "error" (section 3.1). It sends no request: the browser's state is in a cookie, which the script
+// can read if the browser allows it in frames on other sites.
 const checkSessionScript = `"use strict";
 const name = "COOKIE" + "=";
 const state = () => (document.cookie.split("; ").find((c) => c.startsWith(name)) || name).slice(name.length);
@@ -371,7 +371,7 @@ addEventListener("message", async (event) => {
 });
 `
 
-// newCheckSessionPage makes the page and its Content-Security-Policy, once.
+// newCheckSessionPage returns the page of the OP iframe and its Content-Security-Policy.
 func newCheckSessionPage(cookie string) (page []byte, policy string) {
 	script := strings.Replace(checkSessionScript, "COOKIE", template.JSEscapeString(cookie), 1)
 	hash := sha256.Sum256([]byte(script))
@@ -381,8 +381,8 @@ func newCheckSessionPage(cookie string) (page []byte, policy string) {
 	return page, policy
 }
 
-// checkSession is the OP iframe, the one page that anybody may frame: it shows nothing, can
-// be given nothing but a question, and answers it for the asker's own origin.
+// checkSession serves the OP iframe. It is the only page that other sites may frame: it shows
+// nothing, and accepts only a message, to which it responds for the origin of the sender.
 func (c *call) checkSession() error {
 	if c.s.config.SignIn.BrowserStateCookie == "" {
 		return &oauth.Error{Code: oauth.InvalidRequest, Description: "there is no endpoint at this address", Status: http.StatusNotFound}

@@ -24,31 +24,31 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Back-channel logout. A session that ends is noted by whoever keeps sessions
-// (Users.EndedSessions); DeliverLogouts makes of each note a message to every client that
-// takes part, and delivers those from the store's outbox, so that a restart loses none.
+// Back-channel logout: Users records the sessions that have ended (Users.EndedSessions).
+// DeliverLogouts enqueues a message to every client of such a session in the store's outbox, and
+// delivers the messages from there, so that a restart loses none.
 
 const (
-	// logoutTokenLifetime is short, so that a token that was caught on its way is soon
-	// worth nothing (OpenID Connect Back-Channel Logout, section 4).
+	// logoutTokenLifetime is short, so that an intercepted token soon becomes useless (OpenID
+	// Connect Back-Channel Logout, section 4).
 	logoutTokenLifetime = 2 * time.Minute
-	// logoutClaim is how long a node has for one delivery; a client answers within
-	// fetchTimeout or has failed.
+	// logoutClaim is how long a node has for one delivery. It is longer than the timeout of the
+	// request.
 	logoutClaim = 20 * time.Second
-	// After a failure the next try waits, longer each time; after a day nobody tries.
-	logoutFirstPause   = 10 * time.Second
-	logoutLongestPause = time.Hour
-	logoutGivenUp      = 24 * time.Hour
-	// logoutsAtOnce bounds how many requests of a node are under way, and logoutsPerOwner how
-	// many of all nodes for one owner.
-	logoutsAtOnce   = 32
-	logoutsPerOwner = 4
-	endedAtOnce     = 100
-	// logoutLook is how often others' messages are looked for while some are slow.
-	logoutLook = time.Second
+	// Failed deliveries are retried after a delay that grows with each attempt, for a day.
+	minLogoutDelay    = 10 * time.Second
+	maxLogoutDelay    = time.Hour
+	logoutGiveUpAfter = 24 * time.Hour
+	// maxLogoutRequests bounds the concurrent requests of a node, and maxLogoutRequestsPerOwner
+	// those of all nodes for one owner.
+	maxLogoutRequests         = 32
+	maxLogoutRequestsPerOwner = 4
+	endedSessionsBatch        = 100
+	// logoutPollInterval is how often due messages are claimed while other requests are running.
+	logoutPollInterval = time.Second
 )
 
-// logoutMessage is what waits in the outbox. The token is made when it is sent.
+// logoutMessage is the data of a message in the outbox. The token is signed when it is sent.
 type logoutMessage struct {
 	ClientID string `json:"c"`
 	Subject  string `json:"s"`
@@ -67,94 +67,93 @@ type logoutTokenClaims struct {
 	Session  string              `json:"sid"`
 }
 
-// SessionsEnded has DeliverLogouts called soon, through LogoutsDue. Call it after a session
-// was ended elsewhere than in the engine. It never waits.
+// SessionsEnded makes LogoutsDue ready. Call it after a session was ended outside of the engine. It
+// does not block.
 func (s *Server) SessionsEnded() {
 	select {
 	case s.logoutsDue <- struct{}{}:
-	default: // it is known already
+	default: // it is ready already
 	}
 }
 
-// LogoutsDue is ready when it is time for DeliverLogouts. What another node has left, and
-// what is to be tried again, shows only to whoever calls it every few seconds too.
+// LogoutsDue is ready when DeliverLogouts should be called. Call DeliverLogouts every few seconds as
+// well, for messages that another node has left and for those that are due for another attempt.
 func (s *Server) LogoutsDue() <-chan struct{} { return s.logoutsDue }
 
-// DeliverLogouts tells the clients that take part in sessions that have ended, and returns
-// when nothing is due and each that was due was told or failed. Owners of messages take
-// turns, and none has more than logoutsPerOwner requests under way, so a host that hangs
-// delays only messages for itself. Any number of nodes may call it at the same time; one of
-// them sends each message.
+// DeliverLogouts notifies the clients of sessions that have ended. It returns when no message is
+// due, and every message that was due is delivered or postponed. The owners of messages take turns,
+// and none has more than maxLogoutRequestsPerOwner requests at a time, so that a host that hangs
+// delays only its own messages. Any number of nodes may call it at the same time; each message is
+// sent by one of them.
 func (s *Server) DeliverLogouts(ctx context.Context) error {
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	// A delivery that ends makes room for the next one.
-	done := make(chan struct{}, logoutsAtOnce)
-	for underWay := 0; ; {
+	done := make(chan struct{}, maxLogoutRequests)
+	for running := 0; ; {
 		if err := s.enqueueEnded(ctx); err != nil {
 			return err
 		}
 		now := time.Now()
-		messages, err := s.config.Store.Claim(ctx, now, now.Add(logoutClaim), logoutsAtOnce-underWay, logoutsPerOwner)
+		messages, err := s.config.Store.Claim(ctx, now, now.Add(logoutClaim), maxLogoutRequests-running, maxLogoutRequestsPerOwner)
 		if err != nil {
 			return fmt.Errorf("claim logouts: %w", err)
 		}
 		for _, m := range messages {
-			underWay++
+			running++
 			sending.Go(func() {
 				defer func() { done <- struct{}{} }()
 				s.deliverLogout(ctx, m)
 			})
 		}
-		if underWay == 0 {
+		if running == 0 {
 			return nil
 		}
 		select {
 		case <-done:
-			underWay--
-		case <-s.logoutsDue: // while others are slow, sessions go on to end
-		case <-time.After(logoutLook):
+			running--
+		case <-s.logoutsDue: // a session has ended meanwhile
+		case <-time.After(logoutPollInterval):
 		case <-ctx.Done():
-			return nil // what was claimed is due again when the claim ends
+			return nil // claimed messages are due again when the claim ends
 		}
 		for len(done) > 0 {
 			<-done
-			underWay--
+			running--
 		}
 	}
 }
 
-// enqueueEnded makes messages of all sessions that have ended.
+// enqueueEnded enqueues the messages of all sessions that have ended.
 func (s *Server) enqueueEnded(ctx context.Context) error {
 	for {
-		ended, err := s.config.Users.EndedSessions(ctx, endedAtOnce)
+		ended, err := s.config.Users.EndedSessions(ctx, endedSessionsBatch)
 		if err != nil {
 			return fmt.Errorf("list ended sessions: %w", err)
 		}
 		if err := s.enqueueLogouts(ctx, time.Now(), ended); err != nil {
 			return err
 		}
-		if len(ended) < endedAtOnce {
+		if len(ended) < endedSessionsBatch {
 			return nil
 		}
 	}
 }
 
-// enqueueLogouts makes messages of ended sessions and then forgets those. If it dies in
-// between, the messages are enqueued again under the same IDs.
+// enqueueLogouts enqueues the messages of ended sessions, and then forgets the sessions. If the
+// process dies in between, the messages are enqueued again under the same IDs.
 func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []EndedSession) error {
 	if len(ended) == 0 {
 		return nil
 	}
 	for _, session := range ended {
-		told, err := s.participants(ctx, now, session.Names)
+		found, err := s.participants(ctx, now, session.Names)
 		if err != nil {
 			return err
 		}
 		var messages []storage.Message
-		for _, p := range told {
-			// Whether a client whose document is not at hand wants to be told is found out when
-			// it is told: nothing is fetched here.
+		for _, p := range found {
+			// No metadata document is fetched here. If that of a client is not in memory, the
+			// delivery finds out whether the client uses back-channel logout.
 			if p.client.BackchannelLogoutURI == "" && !p.unread {
 				continue
 			}
@@ -177,8 +176,8 @@ func (s *Server) enqueueLogouts(ctx context.Context, now time.Time, ended []Ende
 	return nil
 }
 
-// logoutOwner is whose turn it is when a message is sent. Outsiders can name any number of
-// hosts in a domain of theirs, so those share one turn.
+// logoutOwner returns the owner of the messages to a client. Outsiders can use any number of hosts in
+// a domain, so all hosts of a domain share one owner.
 func logoutOwner(cl *record.Client) string {
 	if cl.Registration == nil {
 		return outgoing.Host(cl.BackchannelLogoutURI)
@@ -186,7 +185,7 @@ func logoutOwner(cl *record.Client) string {
 	return "outsider " + outgoing.Site(cmp.Or(cl.BackchannelLogoutURI, cl.ID))
 }
 
-// deliverLogout sends one message and says what becomes of it.
+// deliverLogout sends one message, and then removes or postpones it.
 func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	defer func() {
 		if failure := recover(); failure != nil {
@@ -195,7 +194,7 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	}()
 	if s.events.RecordQueued(ctx, m) {
 		if err := s.config.Store.Remove(ctx, m.ID); err != nil {
-			s.log.ErrorContext(ctx, "remove an event from the outbox", "error", err)
+			s.log.ErrorContext(ctx, "event not removed from the outbox", "error", err)
 		}
 		return
 	}
@@ -207,8 +206,8 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	}
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
-		// It was told already, and a node that had listed the ended session before that has
-		// enqueued it again.
+		// The client was notified already, and a node that had listed the ended session before
+		// has enqueued the message again.
 		err = nil
 	case err == nil:
 		err = s.sendLogout(ctx, &logout)
@@ -216,31 +215,31 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	now = time.Now()
 	switch {
 	case ctx.Err() != nil:
-		return // it is due again when the claim ends
+		return // the message is due again when the claim ends
 	case err == nil:
 		err = errors.Join(s.config.Store.Delete(ctx, participantKey(logout.Session, logout.ClientID)), s.config.Store.Remove(ctx, m.ID))
-	case now.Sub(m.Created) >= logoutGivenUp:
+	case now.Sub(m.Created) >= logoutGiveUpAfter:
 		s.events.Record(ctx, event.LogoutGivenUp, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Remove(ctx, m.ID)
 	default:
 		s.events.Record(ctx, event.LogoutPostponed, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
-		err = s.config.Store.Postpone(ctx, m.ID, now.Add(logoutPause(m.Attempts)))
+		err = s.config.Store.Postpone(ctx, m.ID, now.Add(logoutDelay(m.Attempts)))
 	}
 	if err != nil {
-		s.log.ErrorContext(ctx, "deliver a logout", "error", err)
+		s.log.ErrorContext(ctx, "logout not delivered", "error", err)
 	}
 }
 
-func logoutPause(attempts int) time.Duration {
-	pause := logoutFirstPause
-	for ; attempts > 1 && pause < logoutLongestPause; attempts-- {
-		pause *= 3
+func logoutDelay(attempts int) time.Duration {
+	delay := minLogoutDelay
+	for ; attempts > 1 && delay < maxLogoutDelay; attempts-- {
+		delay *= 3
 	}
-	return min(pause, logoutLongestPause)
+	return min(delay, maxLogoutDelay)
 }
 
-// sendLogout posts a logout token (OpenID Connect Back-Channel Logout, section 2.5). A
-// client that is gone, or wants none any more, has been told.
+// sendLogout posts a logout token (OpenID Connect Back-Channel Logout, section 2.5). If the client
+// does not exist any more, or does not use back-channel logout any more, there is nothing to send.
 func (s *Server) sendLogout(ctx context.Context, logout *logoutMessage) error {
 	cl, err := s.client(ctx, logout.ClientID)
 	if errors.Is(err, errUnknownClient) || err == nil && cl.BackchannelLogoutURI == "" {
@@ -257,9 +256,9 @@ func (s *Server) sendLogout(ctx context.Context, logout *logoutMessage) error {
 	if err != nil {
 		return err
 	}
-	// Section 2.8 asks for 200 and knows that frameworks answer 204.
+	// Section 2.8 requires 200 and mentions that some frameworks respond with 204.
 	if status != http.StatusOK && status != http.StatusNoContent {
-		return fmt.Errorf("the client responded %d", status)
+		return fmt.Errorf("the client responded with status %d", status)
 	}
 	s.events.Record(ctx, event.LogoutDelivered, namedClient(cl))
 	return nil
@@ -275,7 +274,7 @@ func (s *Server) logoutToken(ctx context.Context, cl *client, logout *logoutMess
 	if err != nil {
 		return "", fmt.Errorf("encode logout token: %w", err)
 	}
-	// Signed and encrypted as the client's ID tokens are (section 2.4).
+	// Signed and encrypted like the client's ID tokens (section 2.4).
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {
 		return "", err
@@ -288,10 +287,10 @@ func (s *Server) logoutToken(ctx context.Context, cl *client, logout *logoutMess
 }
 
 const (
-	// maxParticipants is how many clients of a session are told of its end.
+	// maxParticipants is the maximum number of clients of a session that are notified of its end.
 	maxParticipants = 100
-	// participantOutlives is how much longer than its session a note is kept, for those
-	// who ask after it has ended; also where the session goes on under another name.
+	// participantOutlives is how much longer than its session a participant is stored, for
+	// logouts that are delivered after it has ended, and for a session that got a new name.
 	participantOutlives = 24 * time.Hour
 )
 
@@ -299,9 +298,9 @@ func participantKey(session, clientID string) storage.Key {
 	return ticketkind.Participant.Hash(session + " " + clientID)
 }
 
-// participantNote is what a logout needs of a client with a metadata document. It is stored,
-// so that a logout fetches no document: some may be gone, and some may never have been meant
-// to be found.
+// participantNote is the metadata that a logout needs of a client with a metadata document. It is
+// stored, so that a logout fetches no documents: some may not exist any more, or may exist only to
+// be fetched by this server.
 type participantNote struct {
 	ClientID              string `json:"client_id"`
 	ClientName            string `json:"client_name,omitempty"`
@@ -320,8 +319,8 @@ func (c *client) participantData() ([]byte, error) {
 
 func participantFamily(session string) string { return "sid:" + session }
 
-// participation returns the ticket that is to be stored beside the answer to a client that
-// is seen in a session for the first time, as far as this node remembers.
+// participation returns the ticket to store with the first response to a client in a session. first
+// reports whether it is the first one, as far as this node knows.
 func (c *call) participation(who *Authentication, scope oauth.Scope) (ticket storage.Ticket, first bool, err error) {
 	if who.Session == "" || !scope.Has(oauth.ScopeOpenID) {
 		return ticket, false, nil
@@ -333,15 +332,15 @@ func (c *call) participation(who *Authentication, scope oauth.Scope) (ticket sto
 	if c.client.Registration != nil {
 		others, err := c.s.config.Store.FindFamily(c.r.Context(), c.now, participantFamily(who.Session), ticketkind.Participant, maxParticipants)
 		if err != nil {
-			return ticket, false, fmt.Errorf("count who takes part in a session: %w", err)
+			return ticket, false, fmt.Errorf("count the clients of a session: %w", err)
 		}
 		if len(others) >= maxParticipants {
-			return ticket, false, nil // outsiders cannot make a session grow without end
+			return ticket, false, nil // outsiders cannot make a session grow without limit
 		}
 	}
 	data, err := c.client.participantData()
 	if err != nil {
-		return ticket, false, fmt.Errorf("encode who takes part in a session: %w", err)
+		return ticket, false, fmt.Errorf("encode a client of a session: %w", err)
 	}
 	ends := who.SessionExpires
 	if ends.IsZero() {
@@ -352,27 +351,27 @@ func (c *call) participation(who *Authentication, scope oauth.Scope) (ticket sto
 	}, true, nil
 }
 
-// participant is a client and the name by which it knows the session.
+// participant is a client of a session, and the name of the session when the client got it.
 type participant struct {
 	client  *client
 	session string
-	// unread says that of the client only its ID is at hand.
+	// unread is set if only the ID of the client is known, and not its metadata.
 	unread bool
 }
 
-// participants returns who takes part in a session of some names, by the names of the
-// clients. Those that are gone or disabled are left out.
+// participants returns the clients of a session with these names, sorted by client name, without
+// those that are deleted or disabled.
 func (s *Server) participants(ctx context.Context, now time.Time, names []string) ([]participant, error) {
 	var found []participant
 	for _, name := range names {
 		tickets, err := s.config.Store.FindFamily(ctx, now, participantFamily(name), ticketkind.Participant, maxParticipants)
 		if err != nil {
-			return nil, fmt.Errorf("list who takes part in a session: %w", err)
+			return nil, fmt.Errorf("list the clients of a session: %w", err)
 		}
 		for _, ticket := range tickets {
 			p, err := s.participant(ctx, now, ticket.Data)
 			if errors.Is(err, errUnknownClient) {
-				continue // it cannot be told
+				continue // it cannot be notified
 			}
 			if err != nil {
 				return nil, err
@@ -387,14 +386,14 @@ func (s *Server) participants(ctx context.Context, now time.Time, names []string
 	return found, nil
 }
 
-// participant returns the client of a note. It fetches nothing: errors are errUnknownClient,
-// and those of the store.
+// participant returns the client of a stored participant. It fetches nothing. The error is
+// errUnknownClient or one of the store.
 func (s *Server) participant(ctx context.Context, now time.Time, data []byte) (participant, error) {
 	note := participantNote{ClientID: string(data)}
 	noted := len(data) > 0 && data[0] == '{'
 	if noted {
 		if err := json.Unmarshal(data, &note); err != nil {
-			return participant{}, fmt.Errorf("read who takes part in a session: %w", err)
+			return participant{}, fmt.Errorf("read a client of a session: %w", err)
 		}
 	}
 	if !oauth.IsClientIDURL(note.ClientID) {
@@ -415,7 +414,7 @@ func (s *Server) participant(ctx context.Context, now time.Time, data []byte) (p
 	return participant{client: cl, unread: !noted}, nil
 }
 
-// sessionNames are the present name of a session and its earlier ones.
+// sessionNames returns the current name of a session, followed by its earlier ones.
 func (a *Authentication) sessionNames() []string {
 	if a.Session == "" {
 		return nil
@@ -423,8 +422,7 @@ func (a *Authentication) sessionNames() []string {
 	return append([]string{a.Session}, a.FormerSessions...)
 }
 
-// SessionClients returns the clients that take part in somebody's sign-in session, by
-// their names.
+// SessionClients returns the clients of a sign-in session, sorted by name.
 func (s *Server) SessionClients(ctx context.Context, who Authentication) ([]*record.Client, error) {
 	found, err := s.participants(ctx, time.Now(), who.sessionNames())
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// params are the parameters of a request, each at most once (RFC 6749, sections 3.1 and
-// 3.2), but for resource and audience, which may repeat (RFC 8707, section 2; RFC 8693,
-// section 2.1). A parameter without a value counts as omitted.
+// params are the parameters of a request. Each is sent at most once (RFC 6749, sections 3.1 and
+// 3.2), except resource and audience (RFC 8707, section 2; RFC 8693, section 2.1). A parameter
+// without a value is omitted.
 type params []param
 
 type param struct{ name, value string }
@@ -87,8 +87,8 @@ var (
 	}
 )
 
-// parseParams reads a query or a form body. Where a parameter is sent more than once, it
-// returns all of them with the error, for the endpoint that must tell the client of it.
+// parseParams parses a query or a form body. If a parameter is repeated, it returns all parameters
+// with the error, for endpoints that report the error to the client.
 func (c *call) parseParams(raw string) (params, error) {
 	if raw == "" {
 		return nil, nil
@@ -129,8 +129,8 @@ func (c *call) parseParams(raw string) (params, error) {
 	return p, nil
 }
 
-// unescape decodes one name or value. It refuses what net/url and browsers read in
-// different ways, and what no database would keep.
+// unescape decodes a name or value. It refuses semicolons, which net/url and browsers interpret
+// differently, and strings that a database cannot store.
 func unescape(s string) (string, bool) {
 	if len(s) > 3*maxParamBytes {
 		return "", false
@@ -156,7 +156,7 @@ func unescape(s string) (string, bool) {
 	return s, true
 }
 
-// parseForm reads the parameters of a POST to an endpoint for programs.
+// parseForm parses the parameters of a POST to an endpoint for programs.
 func (c *call) parseForm() (err error) {
 	if err := c.checkQuery(); err != nil {
 		return err

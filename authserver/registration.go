@@ -341,7 +341,7 @@ func needsSecret(m *oauth.ClientMetadata) bool {
 		}
 	}
 	for _, algorithm := range []string{m.IDTokenEncryptedResponseAlg, m.UserinfoEncryptedResponseAlg, m.RequestObjectEncryptionAlg} {
-		if encryptsBySecret(jose.Algorithm(algorithm)) {
+		if encryptsWithSecret(jose.Algorithm(algorithm)) {
 			return true
 		}
 	}

@@ -18,23 +18,23 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// rule is one thing that a request must satisfy, and what is said if it does not.
+// rule is a requirement on a request, and the error if it is not met.
 type rule struct {
-	must    string // what must hold, for the ladder
-	section string // where that is written
+	must    string // the requirement, for the trace
+	section string // the section that requires it
 	code    oauth.ErrorCode
 	says    string // error_description, for the client's developer
-	fix     string // what the operator or developer can change
+	fix     string // what the operator or developer can do
 }
 
-// rung is a rule that was looked at.
+// rung is a rule that was checked.
 type rung struct {
 	rule   *rule
 	ok     bool
 	detail string
 }
 
-// climb adds a rung. Most requests end within sixteen.
+// climb adds a rung. Most requests have at most sixteen.
 func (c *call) climb(r rung) {
 	if c.rungs == nil {
 		c.rungs = make([]rung, 0, 16)
@@ -42,7 +42,7 @@ func (c *call) climb(r rung) {
 	c.rungs = append(c.rungs, r)
 }
 
-// must notes that r was checked and returns its error unless ok.
+// must records that r was checked, and returns its error unless ok is set.
 func (c *call) must(ok bool, r *rule) error {
 	c.climb(rung{rule: r, ok: ok})
 	if ok {
@@ -51,29 +51,29 @@ func (c *call) must(ok bool, r *rule) error {
 	return oauth.NewError(r.code, r.says)
 }
 
-// refuse is must for a rule that does not hold, with what was compared. The detail is
-// for the operator; it may repeat what the client sent, but no secret.
+// refuse records that r was broken, with a detail, and returns its error. The detail is for the
+// operator. It may contain what the client sent, but no secret.
 func (c *call) refuse(r *rule, detail string) error {
 	c.climb(rung{rule: r, detail: clip(detail)})
 	return oauth.NewError(r.code, r.says)
 }
 
-// because keeps err, for the log, behind the refusal of a rule.
+// because is refuse with err as the detail and as the cause of the error, for the log.
 func (c *call) because(r *rule, err error) error {
 	c.climb(rung{rule: r, detail: clip(err.Error())})
 	return oauth.NewError(r.code, r.says).WithCause(err)
 }
 
-// clip bounds what a ladder keeps of a stranger's input.
+// clip shortens input from outside for a trace.
 func clip(s string) string {
-	const most = 300
-	if len(s) > most {
-		return s[:most] + "…"
+	const limit = 300
+	if len(s) > limit {
+		return s[:limit] + "…"
 	}
 	return s
 }
 
-// trace returns the ladder of the request so far.
+// trace returns the trace of the request so far.
 func (c *call) trace(err error) record.Trace {
 	t := record.Trace{Time: c.now.UTC(), Endpoint: c.endpoint.path, Checks: make([]record.Check, len(c.rungs))}
 	if c.client != nil {
@@ -93,7 +93,7 @@ func (c *call) trace(err error) record.Trace {
 	return t
 }
 
-// refused keeps the ladder of a request that failed and returns its reference.
+// refused stores the trace of a refused request and returns its reference.
 func (c *call) refused(err error) string {
 	if c.ref != "" {
 		return c.ref
@@ -105,8 +105,7 @@ func (c *call) refused(err error) string {
 	return t.Ref
 }
 
-// newReference returns 40 random bits in the letters of Crockford's base 32, which
-// people can read out.
+// newReference returns 40 random bits in Crockford's base 32, which users can read out.
 func newReference() string {
 	const letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	var b [8]byte
@@ -123,12 +122,11 @@ func newReference() string {
 	return string(s[:])
 }
 
-// expired reports whether a time has come, to the millisecond that stores keep.
+// expired reports whether at is not in the future. Stores have times in milliseconds.
 func expired(now, at time.Time) bool { return !now.Before(at) }
 
-// traceLog hands the ladders of refused requests to the store in the background, a batch
-// at a time, so that a flood of refusals costs a bounded number of writes. What does not
-// fit is dropped, oldest first: explanations are a convenience, not a record.
+// traceLog stores the traces of refused requests in the background, in batches, so that a flood of
+// refusals costs a bounded number of writes. If there are too many, the oldest ones are dropped.
 type traceLog struct {
 	store  record.Store
 	logger *slog.Logger
@@ -178,16 +176,16 @@ func (l *traceLog) flush() {
 		started := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		if err := l.store.SaveTraces(ctx, maxStoredRefusals, batch...); err != nil {
-			l.logger.Error("keep explanations of refusals", "error", err)
+			l.logger.Error("traces of refused requests not stored", "error", err)
 		}
 		cancel()
-		if len(batch) > maxWaitingTraces/4 { // a flood: leave the store to others for a while
+		if len(batch) > maxWaitingTraces/4 { // a flood: slow down, so that others can use the store
 			time.Sleep(max(0, traceFlushPause-time.Since(started)))
 		}
 	}
 }
 
-// find returns a ladder that may not have reached the store yet.
+// find returns a trace that is not in the store yet.
 func (l *traceLog) find(ref string) (record.Trace, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -199,7 +197,7 @@ func (l *traceLog) find(ref string) (record.Trace, bool) {
 	return record.Trace{}, false
 }
 
-// wait returns when everything that was kept has been handed over.
+// wait waits until all traces are stored.
 func (l *traceLog) wait() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,19 +206,18 @@ func (l *traceLog) wait() {
 	}
 }
 
-// refusal is what a check says about the record of the request that it refuses. Without it
-// the record is request.refused.
+// refusal is the log record of a refused request. Without a kind, it is request.refused.
 type refusal struct {
 	kind    *event.Kind
 	members []slog.Attr
 }
 
-// logRefusal writes the one record of a request that was refused or failed.
+// logRefusal writes the log record of a request that was refused or failed.
 func (c *call) logRefusal(e *oauth.Error, err error) {
 	ctx := c.r.Context()
 	kind, members := event.RequestRefused, c.refusal.members
 	switch {
-	case serversFault(e):
+	case isServerFault(e):
 		kind, members = event.RequestFailed, []slog.Attr{slog.Any("cause", err)}
 	case c.refusal.kind != nil:
 		kind = c.refusal.kind
@@ -250,14 +247,15 @@ func (c *call) logRefusal(e *oauth.Error, err error) {
 	c.s.events.Record(ctx, kind, attrs...)
 }
 
-// serversFault reports whether a request failed because of the server, and not because of
-// what it was.
-func serversFault(e *oauth.Error) bool {
+// isServerFault reports whether a request failed because of the server and not because of its own
+// content.
+func isServerFault(e *oauth.Error) bool {
 	return e.Status != http.StatusTooManyRequests && (e.Code == oauth.ServerError || e.Code == oauth.TemporarilyUnavailable)
 }
 
-// unverifiedClient says in the log which client a request says it is from. If no client has
-// that name and the request has a secret, the two may have been swapped.
+// unverifiedClient returns a log attribute for the client_id of a request before it is verified. If
+// the client is unknown and the request has a secret, the two may have been swapped, so the value is
+// masked.
 func (c *call) unverifiedClient(id string) slog.Attr {
 	if !c.params.has("client_secret") && !presentsBasic(c) {
 		return slog.String("client_id", id)
@@ -270,7 +268,7 @@ func (c *call) unverifiedClient(id string) slog.Attr {
 	return slog.String("unknown_client", base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:8])
 }
 
-// namedClient says in the log which client it is.
+// namedClient returns a log attribute for a client.
 func namedClient(cl *client) slog.Attr { return clientMembers(cl.Client) }
 
 func clientMembers(cl *record.Client) slog.Attr {
@@ -281,7 +279,7 @@ func clientMembers(cl *record.Client) slog.Attr {
 	return event.Together(id, slog.String("client_name", cl.ClientName))
 }
 
-// namedClientID is namedClient for a client that is known by ID alone.
+// namedClientID is namedClient for a client_id.
 func (s *Server) namedClientID(id string) slog.Attr {
 	if cl := s.clientAtHand(id); cl != nil {
 		return namedClient(cl)
@@ -300,10 +298,10 @@ func (s *Server) clientAtHand(id string) *client {
 	return catalogue.clients[id]
 }
 
-// namedSubject says in the log who a user is.
+// namedSubject returns a log attribute for a user.
 func (s *Server) namedSubject(ctx context.Context, subject string) slog.Attr {
 	sub := slog.String("sub", subject)
-	// The event is logged also if the user is gone, or the database.
+	// The event is logged even if the user does not exist any more or the database is unavailable.
 	claims, err := s.config.Users.Claims(ctx, subject)
 	if name, ok := claims["preferred_username"].(string); err == nil && ok {
 		return event.Together(sub, slog.String("username", name))
@@ -311,8 +309,8 @@ func (s *Server) namedSubject(ctx context.Context, subject string) slog.Attr {
 	return sub
 }
 
-// nearestDifference shows the registered URI that is nearest to what was sent, and where
-// they part. It is for the operator: a stranger must not learn what is registered.
+// nearestDifference returns the registered URI that is most similar to the one that was sent, and
+// where they differ. It is for the operator; clients must not learn what is registered.
 func nearestDifference(registered []string, sent string) string {
 	if len(registered) == 0 {
 		return "the client has no redirect_uris; sent: " + sent
@@ -327,7 +325,7 @@ func nearestDifference(registered []string, sent string) string {
 	return difference(nearest, sent)
 }
 
-// difference shows two strings and the place of the first character in which they differ.
+// difference returns two strings and the position of the first character in which they differ.
 func difference(expected, sent string) string {
 	at := 0
 	for at < len(expected) && at < len(sent) && expected[at] == sent[at] {

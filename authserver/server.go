@@ -48,7 +48,7 @@ type Server struct {
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
 	keysDue       chan struct{}
-	rotating      sync.Mutex // held while keys are made
+	rotating      sync.Mutex // held while keys are created
 
 	checkSessionPage   []byte
 	checkSessionPolicy string
@@ -313,26 +313,26 @@ func (s *Server) Trace(ctx context.Context, ref string) (*record.Trace, error) {
 	}
 	t, err := s.config.Store.Trace(ctx, ref)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return nil, fmt.Errorf("look up explanation: %w", err)
+		return nil, fmt.Errorf("look up trace: %w", err)
 	}
 	return t, err
 }
 
-// The responses for programs. Redirects are in answer.go, challenges of UserInfo in
-// userinfo.go.
+// Responses for programs. The redirects are in authorize_response.go, and the challenges of
+// UserInfo in userinfo.go.
 
-// writeJSON answers with v; nothing of it may be cached (RFC 6749, section 5.1).
+// writeJSON responds with v, which must not be cached (RFC 6749, section 5.1).
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
+		return fmt.Errorf("encode response: %w", err)
 	}
 	noStore(w)
 	writeBytes(w, status, "application/json", body)
 	return nil
 }
 
-// retryAfter is in how many seconds another try may succeed, where nothing else is known.
+// retryAfter is the default of the Retry-After header.
 const retryAfter = "5"
 
 func noStore(w http.ResponseWriter) {
@@ -341,7 +341,7 @@ func noStore(w http.ResponseWriter) {
 	h["Pragma"] = valueNoCache
 }
 
-// Values that every answer shares; net/http does not write to them.
+// Header values that all responses share. net/http does not modify them.
 var (
 	valueNoStore = []string{"no-store"}
 	valueNoCache = []string{"no-cache"}
@@ -356,7 +356,7 @@ func writeBytes(w http.ResponseWriter, status int, contentType string, body []by
 	h["X-Content-Type-Options"] = valueNosniff
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	// An error means that the client left: there is nobody to tell.
+	// An error means that the client has closed the connection.
 	_, _ = w.Write(body)
 }
 
@@ -374,13 +374,13 @@ func writeJSONError(w http.ResponseWriter, status int, e *oauth.Error) {
 	writeBytes(w, status, "application/json", body)
 }
 
-// failPage shows an error to the person at the browser.
+// failPage shows an error to the user.
 func (c *call) failPage(err error) {
 	e := c.s.protocolError(err)
 	c.logRefusal(e, err)
 	page := PageError{Status: e.HTTPStatus(), Code: e.Code, Description: e.Description, Reference: c.refused(err)}
 	if e.Code == oauth.InvalidClient {
-		page.Status = http.StatusBadRequest // nobody is asked for a password here
+		page.Status = http.StatusBadRequest // 401 would make the browser ask for a password
 	}
 	if c.client != nil {
 		page.ClientName = c.client.name()

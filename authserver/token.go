@@ -14,15 +14,15 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// grantType is a row of the table of grant types. The token endpoint does what all grants have
-// in common: it authenticates the client before, and issues the tokens after.
+// grantType is a row of the table of grant types. The token endpoint does what all grants have in
+// common: it authenticates the client and issues the tokens.
 type grantType struct {
 	name string
 	// entitle decides what the client gets, and what is spent for it. It changes nothing in the
 	// store; issue does, in one operation. If another request has spent the same meanwhile,
 	// entitle is called again.
 	entitle func(*call) (*entitlement, error)
-	// params are the parameters of the request that no other grant has.
+	// params are the parameters of the grant, besides those that every grant has.
 	params []string
 	// confidential refuses public clients.
 	confidential bool
@@ -347,7 +347,7 @@ func (c *call) unansweredAttempt(ticket storage.Ticket) (*unknownOutcome, error)
 // the attempt stored is removed, because no client has received it.
 func (c *call) replaceUnanswered(ent *entitlement, spent storage.Key, note *unknownOutcome) error {
 	if err := c.s.config.Store.Delete(c.r.Context(), note.Put...); err != nil {
-		return fmt.Errorf("remove what was not handed out: %w", err)
+		return fmt.Errorf("remove what an unanswered attempt stored: %w", err)
 	}
 	ent.spend, ent.retried = []storage.Key{{Kind: ticketkind.UnknownOutcome, ID: spent.ID}}, true
 	return nil

@@ -39,14 +39,15 @@ var (
 	}
 )
 
-// userinfo returns the claims that the token's scopes and claims parameter ask for
-// (OpenID Connect Core, section 5.3).
+// userinfo returns the claims that the token's scopes and the claims parameter request (OpenID
+// Connect Core, section 5.3).
 func (c *call) userinfo() error {
 	claims, err := c.userinfoClaims()
 	if err == nil {
 		return c.writeUserinfo(claims)
 	}
-	// Without this a page learns only that something failed, and not that it must refresh.
+	// Otherwise a script could not read the error, and would not know that it must refresh the
+	// token.
 	c.allowAnyOrigin()
 	if e := oauth.AsError(err); e == nil || e.HTTPStatus() >= http.StatusInternalServerError {
 		return err
@@ -55,8 +56,8 @@ func (c *call) userinfo() error {
 	return nil
 }
 
-// writeUserinfo answers in JSON, or in a JWT that is signed, encrypted, or both, as the
-// client is registered (OpenID Connect Core, section 5.3.2).
+// writeUserinfo responds with JSON, or with a JWT that is signed, encrypted or both if the client is
+// registered for that (OpenID Connect Core, section 5.3.2).
 func (c *call) writeUserinfo(claims oauth.Claims) error {
 	alg, encryption := c.client.UserinfoSignedResponseAlg, c.client.UserinfoEncryptedResponseAlg
 	if alg == "" && encryption == "" {
@@ -99,7 +100,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	}
 	cl, err := c.clientByID(t.claims.ClientID)
 	if errors.Is(err, errUnknownClient) {
-		return nil, c.refuse(&ruleUserinfoToken, "the client is gone or disabled")
+		return nil, c.refuse(&ruleUserinfoToken, "the client is deleted or disabled")
 	}
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	}
 	released, err := c.userClaims(c.r.Context(), t.user, wanted)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, c.refuse(&ruleUserinfoToken, "the user is gone or disabled")
+		return nil, c.refuse(&ruleUserinfoToken, "the user is deleted or disabled")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read claims: %w", err)
@@ -134,8 +135,8 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	return released, nil
 }
 
-// bearerToken reads the access token (RFC 6750, sections 2.1 and 2.2). A token in the URL
-// is not looked at: URLs end up in logs (OAuth 2.1).
+// bearerToken returns the access token (RFC 6750, sections 2.1 and 2.2). A token in the URL is
+// ignored, because URLs end up in logs (OAuth 2.1).
 func (c *call) bearerToken() (string, error) {
 	headers := c.r.Header["Authorization"]
 	var body string
@@ -164,8 +165,8 @@ func (c *call) bearerToken() (string, error) {
 	return "", c.refuse(&ruleBearerSent, "")
 }
 
-// challenge is the writer of a protected resource (RFC 6750, section 3). A request
-// without a token is told the scheme and nothing else (section 3.1).
+// challenge writes the error response of a protected resource (RFC 6750, section 3). The response to
+// a request without a token has only the scheme (section 3.1).
 func (c *call) challenge(err error) {
 	if c.endpoint.cors == corsAny {
 		c.allowAnyOrigin()

@@ -12,7 +12,7 @@ import "github.com/valetkey/valetkey/storage"
 // The kinds of the authorization server.
 const (
 	// Code is an authorization code.
-	//   File: authserver/answer.go
+	//   File: authserver/authorize_response.go
 	//   Put: the authorization response
 	//   Spent: the token endpoint (authserver/grant_authorizationcode.go)
 	Code storage.Kind = "code"
@@ -53,7 +53,7 @@ const (
 	// Interaction is an authorization or logout request that waits for the user.
 	//   File: authserver/interaction.go
 	//   Put: the authorization, device and logout pages
-	//   Spent: the response (authserver/answer.go), or the user's refusal
+	//   Spent: the response (authserver/authorize_response.go), or the user's refusal
 	Interaction storage.Kind = "interaction"
 	// AuthSession is an authorization challenge that waits for a password.
 	//   File: authserver/firstparty.go

@@ -19,10 +19,10 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// answer gives the client what its response_type asks for, and ends the interaction with
-// it: a code (RFC 6749, section 4.1.2), tokens (section 4.2.2; OpenID Connect Core, section
-// 3.2.2.5), or both (section 3.3.2.5).
-func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) error {
+// complete returns to the client what its response_type asks for, and ends the interaction: a
+// code (RFC 6749, section 4.1.2), tokens (section 4.2.2; OpenID Connect Core, section 3.2.2.5),
+// or both (section 3.3.2.5).
+func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant) error {
 	request := i.request
 	if err := c.useClient(); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		return c.approveDevice(i, a)
 	}
 	if i.challenge != nil {
-		return c.answerChallenge(catalogue, i, a)
+		return c.completeChallenge(catalogue, i, a)
 	}
 	var response params
 	var put []storage.Ticket
@@ -60,8 +60,8 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 	if request.responseType.Code {
 		response = append(response, param{"code", code})
 	}
-	// An access token needs the ticket too, to hang from, also where the code is not
-	// handed out.
+	// An access token belongs to the code's ticket, so the ticket is stored even if the client
+	// does not get the code.
 	if request.responseType.Code || request.responseType.Token {
 		put = append(put, ticket)
 	}
@@ -77,8 +77,8 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 		}
 		response, put = append(response, tokens...), append(put, stored...)
 	}
-	// A client's first answer in a session is noted, in the same operation. That another
-	// node has done so shows only then.
+	// The first response to a client in a session is recorded in the same operation. If another
+	// node has recorded it already, ErrExists says so.
 	participation, first, err := c.participation(who, a.Scope)
 	if err != nil {
 		return err
@@ -95,12 +95,12 @@ func (c *call) answer(i *interaction, who *Authentication, grant *record.Grant) 
 	if first {
 		c.s.participating.put(participation.Key, struct{}{})
 	}
-	if request.responseType.FrontChannel() { // a code is looked at when it is redeemed
-		stands, err := c.consentValid(&a)
+	if request.responseType.FrontChannel() { // for a code, this is checked when it is redeemed
+		valid, err := c.consentValid(&a)
 		if err != nil {
 			return err
 		}
-		if !stands {
+		if !valid {
 			return c.refuseAuthorization(request, c.refuse(&ruleNotRefused, "the consent was withdrawn at the same moment"))
 		}
 	}
@@ -120,14 +120,14 @@ func (c *call) newCode(a authorization, request *authorizationRequest, accessTok
 		CodeChallenge: request.codeChallenge, Nonce: request.nonce,
 		Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
 	}
-	// Spent, it lives for as long as the tokens that it was redeemed for, so that a replay
-	// ends them, and so that they are known to live (accesstoken.go).
-	lives := c.s.lifetimes.AuthorizationCode + accessToken + time.Minute
-	ticket, err := a.ticket(secretKey(ticketkind.Code, prefixCode, code), c.now.Add(lives))
+	// The spent ticket is kept for as long as the tokens that were issued for it: a replay of
+	// the code revokes them, and they are valid only while it exists (accesstoken.go).
+	lifetime := c.s.lifetimes.AuthorizationCode + accessToken + time.Minute
+	ticket, err := a.ticket(secretKey(ticketkind.Code, prefixCode, code), c.now.Add(lifetime))
 	return code, ticket, err
 }
 
-// frontChannelTokens makes the tokens that travel in the response itself.
+// frontChannelTokens issues the tokens that the authorization response contains.
 func (c *call) frontChannelTokens(catalogue *catalogue, request *authorizationRequest, ent *entitlement, code string) (params, []storage.Ticket, error) {
 	ctx := c.r.Context()
 	var response params
@@ -156,8 +156,8 @@ func (c *call) frontChannelTokens(catalogue *catalogue, request *authorizationRe
 	return response, put, nil
 }
 
-// endInteraction stores what the answer needs, in the same operation that ends the
-// interaction.
+// endInteraction ends the interaction, and stores the tickets of the response in the same
+// operation.
 func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 	var err error
 	if i.id != "" {
@@ -166,16 +166,16 @@ func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 		err = c.s.config.Store.Put(c.r.Context(), c.now, put...)
 	}
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
-		return c.must(false, &ruleInteraction) // a double click: the other one got the answer
+		return c.must(false, &ruleInteraction) // a double click: the other request got the response
 	}
 	if err != nil {
-		return fmt.Errorf("store the answer: %w", err)
+		return fmt.Errorf("store authorization response: %w", err)
 	}
 	return nil
 }
 
-// responseMode is a way to carry the authorization response (OAuth 2.0 Multiple Response
-// Type Encoding Practices, section 2.1; OAuth 2.0 Form Post Response Mode).
+// responseMode is a way to return the authorization response (OAuth 2.0 Multiple Response Type
+// Encoding Practices, section 2.1; OAuth 2.0 Form Post Response Mode).
 type responseMode struct {
 	name  string
 	write func(c *call, to redirectTarget, response params) error
@@ -189,9 +189,9 @@ func responseModes() []responseMode {
 	}
 }
 
-// redirectTarget is a redirect URI that was found to be the client's own. Only
-// verifyRedirectURI makes one, and the writers below need one: a redirect to anywhere
-// else does not compile.
+// redirectTarget is a verified redirect URI of the client. Only verifyRedirectURI creates one,
+// and the functions below that redirect require one, so that a redirect to any other URI does
+// not compile.
 type redirectTarget struct {
 	uri  string
 	mode string
@@ -212,7 +212,7 @@ func (c *call) respondInQuery(to redirectTarget, response params) error {
 	return nil
 }
 
-// querySeparator is what stands between a URI and further query parameters.
+// querySeparator returns what joins a URI and further query parameters.
 func querySeparator(uri string) string {
 	switch {
 	case !strings.Contains(uri, "?"):
@@ -228,8 +228,8 @@ func (c *call) respondInFragment(to redirectTarget, response params) error {
 	return nil
 }
 
-// redirect answers 303: a browser that posted a password never posts it again (RFC 9700,
-// section 4.12).
+// redirect responds with 303, so that a browser that posted a password does not post it again
+// to the new location (RFC 9700, section 4.12).
 func (c *call) redirect(location string) {
 	noStore(c.w)
 	c.w.Header()["Referrer-Policy"] = []string{"no-referrer"}
@@ -238,7 +238,7 @@ func (c *call) redirect(location string) {
 	c.w.WriteHeader(http.StatusSeeOther)
 }
 
-// The page of form_post sends itself where scripts run, and has a button where not.
+// submitScript submits the form_post page. Without scripts, the user presses the button.
 const submitScript = `document.forms[0].submit()`
 
 var formPostPage = template.Must(template.New("form_post").Parse(`<!DOCTYPE html>
@@ -277,9 +277,9 @@ func (c *call) respondByForm(to redirectTarget, response params) error {
 	return nil
 }
 
-// formAction returns the form-action source that lets a form lead to a redirect URI. It
-// names the scheme and not the host: Chromium applies the directive to each further
-// redirect that the client makes, to its own pages on other hosts for instance.
+// formAction returns the form-action source that allows a form to redirect to a redirect URI. It
+// names the scheme and not the host, because Chromium applies the directive to every further
+// redirect of the client too, for example to its own pages on other hosts.
 func formAction(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil {
