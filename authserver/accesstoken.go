@@ -24,23 +24,23 @@ import (
 // verifiedToken is an access token of this server that is valid now.
 type verifiedToken struct {
 	claims accessTokenClaims
-	// user is the subject in the user database, which the client may know by another name; ""
-	// for a client's own token.
+	// user is the subject in the user database, which can differ from the sub that the client
+	// sees. It is "" for a client's own token.
 	user string
-	// anchor names the ticket that the token belongs to, "" for none; authorization is what it
-	// descends from.
+	// anchor identifies the ticket that the token belongs to, "" if there is none.
+	// authorization is the one that the token was issued for.
 	anchor        string
 	authorization authorization
 	// requestedClaims and claimsLocales are parameters of its authorization.
 	requestedClaims *oauth.ClaimsRequest
 	claimsLocales   []string
 	opaque          bool
-	key             storage.Key // of the opaque one
-	issued          time.Time   // or what it descends from
+	key             storage.Key // of an opaque token
+	issued          time.Time   // when its authorization was issued, or the token if it has none
 }
 
-// errInactive is returned for a token that this server did not issue or that is not valid any
-// more.
+// errInactive is returned for a token that this server did not issue or that is no longer
+// valid.
 var errInactive = errors.New("the token is not active")
 
 // verifyAccessToken returns an access token if it is valid now: neither it nor its authorization
@@ -64,14 +64,14 @@ func (c *call) verifyAccessToken(token string) (t *verifiedToken, err error) {
 	return t, nil
 }
 
-// activeSince reports whether a token's client and user have been active ever since it was
-// issued. A node that did not know of a change may have issued the token.
+// activeSince reports whether a token's client and user have been active since the token was
+// issued. It may have been issued by a node that did not yet know about a change.
 func (c *call) activeSince(t *verifiedToken) (bool, error) {
-	// A client that is known by its document has no record here.
+	// A client with a metadata document has no record in the store.
 	if !oauth.IsClientIDURL(t.claims.ClientID) {
 		issued := t.issued
 		if iat := time.Unix(t.claims.IssuedAt, 0); t.authorization.ClientID != t.claims.ClientID && iat.After(issued) {
-			issued = iat // of a token that was exchanged for another client's
+			issued = iat // an exchanged token: the authorization was another client's
 		}
 		cl, err := c.clientByID(t.claims.ClientID)
 		if errors.Is(err, errUnknownClient) || err == nil && !cl.issuedSince(issued) {
@@ -87,7 +87,7 @@ func (c *call) activeSince(t *verifiedToken) (bool, error) {
 	return c.s.subjectActive(c.r.Context(), t.user, t.authorization.Session, t.issued)
 }
 
-// subjectActive reports whether what was issued about a subject is still valid.
+// subjectActive reports whether tokens that were issued for a subject at a time are still valid.
 func (s *Server) subjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
 	active, err := s.config.Users.SubjectActive(ctx, subject, session, issued)
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *call) verifyJWTAccessToken(token string) (*verifiedToken, error) {
 	}
 	found, err := c.s.config.Store.GetAll(c.r.Context(), c.now, keys...)
 	if err != nil {
-		return nil, fmt.Errorf("look up authorization and revocation: %w", err)
+		return nil, fmt.Errorf("look up the authorization and revocation of a token: %w", err)
 	}
 	if slices.ContainsFunc(found, func(t storage.Ticket) bool { return t.Kind == ticketkind.RevokedToken }) {
 		return nil, errInactive
@@ -129,11 +129,11 @@ func (c *call) verifyJWTAccessToken(token string) (*verifiedToken, error) {
 	return t, nil
 }
 
-// anchor returns the beginning of the jti of a JWT access token: the key of a ticket that lives
-// as long as its authorization. That is the ticket of the refresh token or the code that was
-// issued with it, or of the code that was redeemed for it. Once the ticket is gone, the
-// authorization is revoked, and the token with it (docs/decisions/0002). A client's own token
-// has no anchor.
+// anchor returns the first part of the jti of a JWT access token: the key of a ticket that
+// exists as long as its authorization. That is the ticket of the refresh token or code that was
+// issued with the token, or of the code that was redeemed for it. When the ticket is gone, the
+// authorization and the token are revoked (docs/decisions/0002). A client's own token has no
+// anchor.
 func (ent *entitlement) anchor() string {
 	switch {
 	case ent.subjectAnchor != "":
@@ -150,8 +150,8 @@ func (ent *entitlement) anchor() string {
 	return ""
 }
 
-// jti returns the jti of a JWT: the anchor, the token's own id, and the ids of the tokens that
-// it was exchanged for and expires with.
+// jti returns the jti of a JWT: the anchor, the token's own ID, and the IDs of the subject
+// tokens that it was exchanged from and expires with.
 func (ent *entitlement) jti() string {
 	anchor, ids := ent.anchor(), cmp.Or(ent.ownID, storage.NewID())
 	if ent.subjectToken != nil && !ent.outlives {
@@ -160,14 +160,14 @@ func (ent *entitlement) jti() string {
 			ids += "." + more
 		}
 		if strings.HasPrefix(before, issuedPrefix) {
-			anchor = cmp.Or(anchor, before) // by which its revocation is found
+			anchor = cmp.Or(anchor, before) // the key of its revocation has it
 		}
 	}
 	return cmp.Or(anchor, writeIssued(ent.authorization.Issued)) + "." + ids
 }
 
 // notRevoked returns errInactive if the JWT with a jti was revoked, or a token that it was
-// exchanged for: their ids follow its own.
+// exchanged from. The jti has their IDs after its own.
 func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) error {
 	found, err := s.config.Store.GetAll(ctx, now, revocations(jti)...)
 	if err != nil {
@@ -179,8 +179,8 @@ func (s *Server) notRevoked(ctx context.Context, now time.Time, jti string) erro
 	return nil
 }
 
-// revocations returns the keys of which one exists if the JWT with a jti was revoked, or a token
-// that it was exchanged for.
+// revocations returns keys. One of them exists if the JWT with a jti was revoked, or a token that
+// it was exchanged from.
 func revocations(jti string) (keys []storage.Key) {
 	anchor, ids, _ := strings.Cut(jti, ".")
 	for more := true; more; _, ids, more = strings.Cut(ids, ".") {
@@ -189,8 +189,8 @@ func revocations(jti string) (keys []storage.Key) {
 	return keys
 }
 
-// descendants returns the family of everything that is stored for tokens that this one is
-// exchanged for. It can end with this token alone, without the authorization.
+// descendants returns the family of the tickets of all tokens that are exchanged from this one.
+// It can be deleted with this token, without the rest of the authorization.
 func (t *verifiedToken) descendants() string {
 	family := t.authorization.Family
 	if strings.HasPrefix(t.anchor, "o") {
@@ -206,7 +206,7 @@ func (t *verifiedToken) descendants() string {
 	return family
 }
 
-// newAnchor returns an anchor for a user's token without a code and without a refresh token.
+// newAnchor returns an anchor for a user's token that has neither a code nor a refresh token.
 func newAnchor() storage.Key {
 	key := storage.Key{Kind: ticketkind.Anchor}
 	rand.Read(key.ID[:])
@@ -223,9 +223,9 @@ func anchorOf(jti string) string {
 	return anchor
 }
 
-// The jti of a token without an anchor begins with the time of issue in milliseconds. iat has
-// seconds, and cannot tell whether the token was issued before or after the client was enabled
-// again in the same second.
+// The jti of a token without an anchor starts with the time of issue in milliseconds. iat is in
+// seconds. That is too coarse to see whether the token was issued before or after the client was
+// enabled again.
 const issuedPrefix = "t"
 
 func writeIssued(ms int64) string { return issuedPrefix + strconv.FormatInt(ms, 36) }
@@ -326,7 +326,7 @@ func (c *call) verifyJWT(token string) (*accessTokenClaims, error) {
 	return claims, nil
 }
 
-// CheckAccessTokenClaim reports why a person's claim cannot go into access tokens.
+// CheckAccessTokenClaim returns an error if access tokens cannot have a user's claim.
 func CheckAccessTokenClaim(name string) error {
 	if err := checkClaim(name); err != nil {
 		return err
@@ -337,11 +337,11 @@ func CheckAccessTokenClaim(name string) error {
 	return nil
 }
 
-// claimStatus says where an access token's status is published (draft-ietf-oauth-status-list,
-// section 6.1).
+// claimStatus is the claim with the place where an access token's status is published
+// (draft-ietf-oauth-status-list, section 6.1).
 const claimStatus = "status"
 
-// readStatus takes the claim status out of the others, if it is one of this server's.
+// readStatus moves the claim status from Extra to Status if this server has set it.
 func (a *accessTokenClaims) readStatus() error {
 	if _, ok := a.Extra[claimStatus].(map[string]any); !ok {
 		return nil
@@ -352,16 +352,16 @@ func (a *accessTokenClaims) readStatus() error {
 	}
 	var status oauth.Status
 	if json.Unmarshal(document, &status) != nil || status.StatusList == nil {
-		return nil // another one, which an operator's own code has added
+		return nil // added by the operator's own code
 	}
 	a.Status = &status
 	delete(a.Extra, claimStatus)
 	return nil
 }
 
-// accessTokenExtra returns an access token's claims beside those of RFC 9068, section 2.2:
-// those of its authorization, and of the person those that the client or a resource asks
-// for.
+// accessTokenExtra returns the claims of an access token that RFC 9068, section 2.2 does not
+// define: those of its authorization, and the user's claims that the client or a resource is
+// configured to receive.
 func (c *call) accessTokenExtra(ctx context.Context, catalogue *catalogue, ent *entitlement, scope oauth.Scope, audience []string) (oauth.Claims, error) {
 	a := &ent.authorization
 	names := slices.Clone(c.client.AccessTokenClaims)
@@ -373,10 +373,10 @@ func (c *call) accessTokenExtra(ctx context.Context, catalogue *catalogue, ent *
 	if len(names) == 0 || a.Subject == "" {
 		return a.Extra, nil
 	}
-	// Where the token goes, an access token for somebody else's claims has no business.
+	// The token must not contain access tokens of claim sources: APIs could read them.
 	claims, err := c.userClaims(ctx, a.Subject, claimsWanted{names: names, granted: scope, resources: audience, byBrowser: true})
 	if errors.Is(err, storage.ErrNotFound) {
-		return a.Extra, nil // whom another vouches for
+		return a.Extra, nil // a user of an external issuer
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read claims for the access token: %w", err)

@@ -19,9 +19,9 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// catalogue is what changes rarely, held in memory: scopes, resources, keys, clients as
-// they are asked for, and the documents that follow from them. It is replaced when the
-// store's version moves.
+// catalogue is the configuration from the store, cached in memory: scopes, resources, keys,
+// clients (on demand), and the documents that are generated from them. It is replaced when the
+// store's version changes.
 type catalogue struct {
 	version int64
 	checked atomic.Int64 // when the version was last compared, Unix nanoseconds
@@ -31,24 +31,24 @@ type catalogue struct {
 	resources   []record.Resource
 	keys        keyRing
 	clientNeeds combinedNeeds
-	// verified remembers access tokens whose signature was found good, by their hash, for
-	// as long as no key is taken away.
+	// verified caches access tokens with a valid signature, by their hash. It is dropped when
+	// a key is removed.
 	verified *recent[[sha256.Size]byte, *accessTokenClaims]
 	jwks     *document
 	metadata *document
 
 	mu      sync.RWMutex
 	clients map[string]*client
-	// registeredBytes is about how much memory those take that registered themselves.
+	// registeredBytes estimates the memory of the clients that registered themselves.
 	registeredBytes int
 }
 
-// catalogueMaxStale is how long the engine goes on with what it has when the store does
-// not answer. After that it issues nothing: a client may have been disabled meanwhile.
+// catalogueMaxStale is how long the engine keeps using a catalogue when the store does not
+// respond. After that it issues nothing, because a client may have been disabled.
 const catalogueMaxStale = time.Minute
 
-// catalogue returns the present one. Once a second one caller asks the store whether it
-// still holds; the others do not wait for that.
+// catalogue returns the current catalogue. Once a second, one caller compares its version with
+// the store's. The others do not wait for that.
 func (s *Server) catalogue(ctx context.Context) (*catalogue, error) {
 	now := time.Now()
 	current := s.catalogueNow.Load()
@@ -73,7 +73,7 @@ func (s *Server) catalogue(ctx context.Context) (*catalogue, error) {
 		return next, nil
 	}
 	if current != nil && now.Sub(time.Unix(0, current.checked.Load())) < catalogueMaxStale {
-		s.log.WarnContext(ctx, "the store does not answer; clients and keys may be up to a minute old", "error", err)
+		s.log.WarnContext(ctx, "the store does not respond; clients and keys may be up to a minute old", "error", err)
 		return current, nil
 	}
 	return nil, oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again").WithCause(err)
@@ -123,7 +123,7 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 }
 
 // catalogue returns the catalogue of this request. It is loaded once, so that a request sees
-// one state of scopes, resources, keys and clients, also if they change meanwhile.
+// one state of scopes, resources, keys and clients even if they change in the meantime.
 func (c *call) catalogue() (*catalogue, error) {
 	if c.loaded == nil {
 		loaded, err := c.s.catalogue(c.r.Context())
@@ -142,8 +142,8 @@ func (s *Server) forget() {
 	}
 }
 
-// standardScopes are known without being declared. A person may leave out all but
-// openid.
+// standardScopes are defined without being declared. On the consent page, users can deselect
+// all of them except openid.
 func standardScopes() []record.Scope {
 	scope := func(name string) record.Scope {
 		return record.Scope{Name: name, Claims: oauth.ScopeClaims[name], Optional: true}
@@ -172,8 +172,8 @@ func (c *catalogue) loadScopes(ctx context.Context, store record.Store) error {
 	return nil
 }
 
-// resource returns the declared resource that an identifier names, as oauth.SameResource
-// compares them; nil if there is none.
+// resource returns the declared resource with an identifier, or nil. An exact match comes
+// first, then one that is equal according to oauth.SameResource.
 func (c *catalogue) resource(identifier string) *record.Resource {
 	for i := range c.resources {
 		if c.resources[i].Identifier == identifier {
@@ -188,7 +188,7 @@ func (c *catalogue) resource(identifier string) *record.Resource {
 	return nil
 }
 
-// client is a Client with what follows from it, computed once. It is never changed.
+// client is a record.Client with values that are derived from it once. It is never changed.
 type client struct {
 	*record.Client
 	scope        oauth.Scope
@@ -197,13 +197,14 @@ type client struct {
 	remoteKeys   *outgoing.KeySet
 	origins      []string
 	sector       string // for pairwise subjects
-	// anySecretMethod: client_secret_basic and client_secret_post are both taken.
+	// anySecretMethod: client_secret_basic and client_secret_post are both accepted.
 	anySecretMethod bool
-	bytes           int         // about how much memory it takes, if it registered itself
-	usedBefore      atomic.Bool // the store knows that the client was used
+	bytes           int         // estimated memory, if the client registered itself
+	usedBefore      atomic.Bool // the first use is recorded in the store
 }
 
-// issuedSince reports whether what was issued to the client at a time has not ended since.
+// issuedSince reports whether issued is after the time at which the client's tokens were last
+// revoked, so that a token from that time can be valid.
 func (c *client) issuedSince(issued time.Time) bool {
 	return c.EndedAt.IsZero() || issued.UnixMilli() >= c.EndedAt.UnixMilli()
 }
@@ -215,18 +216,19 @@ func (c *client) name() string {
 	return c.ID
 }
 
-// active reports whether a client may act now.
+// active reports whether a client is enabled and its registration has not lapsed.
 func active(c *record.Client, now time.Time) bool { return c.Active() && !lapsed(c, now) }
 
-// lapsed reports whether a client registered itself and was not used in time.
+// lapsed reports whether a client registered itself and was not used within
+// RegistrationPolicy.UnusedLifetime.
 func lapsed(c *record.Client, now time.Time) bool {
 	return c.Registration != nil && !c.Registration.UnusedUntil.IsZero() && expired(now, c.Registration.UnusedUntil)
 }
 
-// errUnknownClient says that there is no such client, or that it is disabled.
+// errUnknownClient is returned if a client does not exist or is disabled.
 var errUnknownClient = errors.New("no such client")
 
-// client returns a client that may act now.
+// client returns an active client, or errUnknownClient.
 func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	if oauth.IsClientIDURL(id) {
 		return s.clientByDocument(ctx, id)
@@ -238,7 +240,7 @@ func (s *Server) client(ctx context.Context, id string) (*client, error) {
 	return s.clientIn(ctx, catalogue, id)
 }
 
-// clientByID is Server.client with the catalogue of this request.
+// clientByID is like Server.client, with the catalogue of this request.
 func (c *call) clientByID(id string) (*client, error) {
 	if oauth.IsClientIDURL(id) {
 		return c.s.clientByDocument(c.r.Context(), id)
@@ -250,13 +252,13 @@ func (c *call) clientByID(id string) (*client, error) {
 	return c.s.clientIn(c.r.Context(), catalogue, id)
 }
 
-// namedClient returns the client that a stranger's request names. With errClientDocument,
-// the client is as its document had it within the last day, or nil.
+// namedClient returns the client in the client_id of an unauthenticated request. With
+// errClientDocument, the client is the one from its document of the last day, or nil.
 func (c *call) namedClient(id string) (*client, error) {
 	if !oauth.IsClientIDURL(id) {
 		return c.clientByID(id)
 	}
-	// A request may look twice, and shall not fetch twice.
+	// A request that looks up its client twice must not fetch the document twice.
 	if c.documentClient == nil || c.documentClient.id != id {
 		found := &documentClient{id: id}
 		found.client, found.err = c.s.documentClient(c.r.Context(), id, c.s.remoteAddr(c.r))
@@ -270,12 +272,12 @@ func (c *call) namedClient(id string) (*client, error) {
 	return c.documentClient.client, c.documentClient.err
 }
 
-// clientIn returns a client with a record, from the catalogue or else from the store.
+// clientIn returns a client from the catalogue, or else from the store.
 func (s *Server) clientIn(ctx context.Context, catalogue *catalogue, id string) (*client, error) {
 	catalogue.mu.RLock()
 	known, ok := catalogue.clients[id]
 	catalogue.mu.RUnlock()
-	// One that may be gone unused is read again: another node may have seen it used.
+	// A client that seems to have lapsed is read again: it may have been used on another node.
 	if ok && (known.usedBefore.Load() || !lapsed(known.Client, time.Now())) {
 		return known, nil
 	}
@@ -296,7 +298,7 @@ func (s *Server) clientIn(ctx context.Context, catalogue *catalogue, id string) 
 		catalogue.registeredBytes += known.bytes
 	}
 	if len(catalogue.clients) >= maxCachedClients || catalogue.registeredBytes > maxCachedRegisteredBytes {
-		// Outsiders may be able to register clients; those do not push out the others.
+		// Outsiders may be able to register clients. Those must not evict the others.
 		maps.DeleteFunc(catalogue.clients, func(_ string, c *client) bool { return c.Registration != nil })
 		catalogue.registeredBytes = 0
 		if known.Registration != nil {
@@ -311,12 +313,12 @@ func (s *Server) clientIn(ctx context.Context, catalogue *catalogue, id string) 
 }
 
 func (s *Server) newClient(stored *record.Client) *client {
-	// A client that registered itself was told its method in the response.
+	// A client that registered itself received its method in the response.
 	anySecretMethod := stored.TokenEndpointAuthMethod == "" && stored.Registration == nil
 	stored.ClientMetadata = stored.ClientMetadata.WithDefaults()
 	c := &client{Client: stored, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata)}
-	// What cannot be parsed was refused when the client was stored; a client without keys
-	// or scopes can do less, never more.
+	// Values that cannot be parsed were refused when the client was stored. A client without
+	// keys or scopes can do less, never more.
 	c.scope, _ = oauth.ParseScope(stored.Scope)
 	if stored.Scope == "" {
 		for _, standard := range standardScopes() {
@@ -345,13 +347,14 @@ func (s *Server) newClient(stored *record.Client) *client {
 	return c
 }
 
-// mayUse reports whether a client may name a resource.
+// mayUse reports whether a client may request tokens for a resource.
 func (c *client) mayUse(resource string) bool {
 	return c.Resources == nil || oauth.ContainsResource(c.Resources, resource)
 }
 
-// recent keeps the newest entries, a bounded number of them: the present generation and
-// the one before. It is safe for concurrent use; its zero value holds maxRecent entries.
+// recent is a cache of at most maxRecent entries. It keeps two generations: when the current one
+// is full, it replaces the old one. It is safe for concurrent use, and its zero value is ready
+// to use.
 type recent[K comparable, V any] struct {
 	mu       sync.RWMutex
 	now, old map[K]V
@@ -385,8 +388,7 @@ func (r *recent[K, V]) drop(key K) {
 	delete(r.old, key)
 }
 
-// contextLock is a mutex for work that asks the store: whoever waits for it gives up with
-// the request.
+// contextLock is a mutex for work that calls the store. Waiting for it ends with the context.
 type contextLock chan struct{}
 
 func newContextLock() contextLock { return make(contextLock, 1) }

@@ -15,32 +15,33 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// ClaimMapping makes a claim that clients see, of one that is stored or of nothing.
+// ClaimMapping defines a claim that clients see: from another claim, a constant or an
+// expression.
 type ClaimMapping struct {
 	Name string `json:"name"`
-	// From is the person's claim that it is taken from, Value what it is for everybody, and
-	// Expression how it is computed; one of them is set. A person without the claim has none
-	// of this name, and so it is with an expression whose value is nil.
+	// Exactly one of these three is set. From is the claim of the user to copy. Value is a
+	// constant for all users. Expression computes the claim. If the user does not have the
+	// claim From, or the expression returns nil, the claim is left out.
 	From       string `json:"from,omitempty"`
 	Value      any    `json:"value,omitempty"`
 	Expression string `json:"expression,omitempty"`
-	// Clients are the client_ids for which the mapping holds; nil: all. Where two mappings
-	// of a name hold, the later one counts.
+	// Clients are the client_ids that the mapping applies to; nil means all. If two mappings of
+	// the same name apply, the later one is used.
 	Clients []string `json:"clients,omitempty"`
 }
 
-// Check reports why a mapping cannot stand.
+// Check returns an error if the mapping is not valid.
 func (m ClaimMapping) Check() error {
 	if err := checkClaim(m.Name); err != nil {
 		return fmt.Errorf("name %q: %w", m.Name, err)
 	}
-	ways := 0
-	for _, there := range [...]bool{m.From != "", m.Value != nil, m.Expression != ""} {
-		if there {
-			ways++
+	sources := 0
+	for _, set := range [...]bool{m.From != "", m.Value != nil, m.Expression != ""} {
+		if set {
+			sources++
 		}
 	}
-	if ways != 1 {
+	if sources != 1 {
 		return errors.New("set one of from, value and expression")
 	}
 	if m.Expression != "" {
@@ -75,7 +76,7 @@ func newClaimMappings(mappings []ClaimMapping) ([]claimMapping, error) {
 	return compiled, nil
 }
 
-// checkClaim refuses the protocol's names, with a language tag too.
+// checkClaim refuses the names of claims that the protocol defines, also with a language tag.
 func checkClaim(name string) error {
 	if err := oauth.CheckClaimName(name); err != nil {
 		return err
@@ -84,21 +85,22 @@ func checkClaim(name string) error {
 	return oauth.CheckClaimName(plain)
 }
 
-// ClaimSource is another who vouches for claims about people (OpenID Connect Core, section
-// 5.6.2). What it has to say of a person stands among that person's own claims.
+// ClaimSource is a third party that provides claims about users as aggregated or distributed
+// claims (OpenID Connect Core, section 5.6.2). The JWT or access token of the source is stored
+// as a claim of the user.
 type ClaimSource struct {
-	// Name is the source's member of _claim_sources.
+	// Name is the name of the source in _claim_sources.
 	Name   string   `json:"name"`
 	Claims []string `json:"claims"`
-	// JWTFrom is the claim that holds a JWT of the source: its claims are aggregated.
+	// JWTFrom is the user's claim with a JWT of the source. It is set for aggregated claims.
 	JWTFrom string `json:"jwt_from,omitempty"`
-	// Endpoint is where clients get the claims: they are distributed. AccessTokenFrom is the
-	// claim that holds the access token for it.
+	// Endpoint is the URL where clients get the claims, and AccessTokenFrom is the user's claim
+	// with the access token for it. Both are set for distributed claims.
 	Endpoint        string `json:"endpoint,omitempty"`
 	AccessTokenFrom string `json:"access_token_from,omitempty"`
 }
 
-// Check reports why a source cannot stand.
+// Check returns an error if the source is not valid.
 func (s ClaimSource) Check() error {
 	if s.Name == "" || len(s.Claims) == 0 {
 		return errors.New("name or claims is missing")
@@ -118,9 +120,9 @@ func (s ClaimSource) Check() error {
 	return nil
 }
 
-// of returns what a client needs to get the claims of a person; nil if the source knows
-// nothing about this one.
-func (s *ClaimSource) of(person oauth.Claims) map[string]string {
+// membersFor returns the members of _claim_sources for a user, or nil if the source has no
+// claims about the user.
+func (s *ClaimSource) membersFor(person oauth.Claims) map[string]string {
 	if s.JWTFrom != "" {
 		if token, ok := person[s.JWTFrom].(string); ok && token != "" {
 			return map[string]string{"JWT": token}
@@ -134,25 +136,26 @@ func (s *ClaimSource) of(person oauth.Claims) map[string]string {
 	return map[string]string{"endpoint": s.Endpoint, "access_token": token}
 }
 
-// claimsWanted says which claims are to be released.
+// claimsWanted selects the claims to release.
 type claimsWanted struct {
 	scope oauth.Scope
-	// names are claims that are wanted whatever the scope is, by the operator's wish.
+	// names are claims that the operator has configured, independent of the scope.
 	names []string
-	// granted and resources are what the token or answer is for; expressions see them.
+	// granted and resources are the scope and audience of the token or response. Expressions
+	// can use them.
 	granted   oauth.Scope
 	resources []string
-	// asked is userinfo or id_token of the claims parameter.
+	// asked is the member userinfo or id_token of the claims parameter.
 	asked map[string]*oauth.ClaimRequest
-	// locales are languages in which claims are wanted beside the one without a tag.
+	// locales are the languages to add to the claims without a language tag.
 	locales []string
-	// byBrowser says that the answer travels through the browser, where no access token for
-	// a source belongs (RFC 9700, section 4.3.2).
+	// byBrowser leaves out access tokens for distributed claims, because the response passes
+	// through the browser (RFC 9700, section 4.3.2).
 	byBrowser bool
 }
 
-// userClaims returns what the client may see of a person; storage.ErrNotFound if the
-// person is gone.
+// userClaims returns the claims about a user that the client may see, or storage.ErrNotFound
+// if the user does not exist.
 func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWanted) (oauth.Claims, error) {
 	person, err := c.s.config.Users.Claims(ctx, subject)
 	if err != nil {
@@ -162,12 +165,11 @@ func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWant
 	if err != nil {
 		return nil, err
 	}
-	// Which claims, before how they are made: an expression for another one costs nothing,
-	// and cannot fail.
+	// Names first, then values: expressions for claims that are not released are not evaluated,
+	// so they cost nothing and cannot fail.
 	names := map[string]*oauth.ClaimRequest{}
 	for name, request := range wanted.asked {
-		// The claims parameter chooses among what the client's scopes could give it, and
-		// gives no more.
+		// The claims parameter can only select claims that one of the client's scopes releases.
 		if catalogue.releases(c.client.scope, name) {
 			names[name] = request
 		}
@@ -191,15 +193,14 @@ func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWant
 	return released, nil
 }
 
-// releases reports whether one of the scopes releases a claim, in whatever language.
+// releases reports whether one of the scopes releases a claim. A language tag is ignored.
 func (c *catalogue) releases(scope oauth.Scope, claim string) bool {
 	plain, _, _ := strings.Cut(claim, "#")
 	return slices.ContainsFunc(scope, func(name string) bool { return slices.Contains(c.scopes[name].Claims, plain) })
 }
 
-// consentFor returns what the person must allow: the scopes that are asked for, and for a
-// claim that the claims parameter asks for beside them, a scope of the client's that would
-// give it.
+// consentFor returns the scopes that need the user's consent: the requested ones, and one that
+// releases each further claim in the claims parameter, if the client has such a scope.
 func consentFor(catalogue *catalogue, request *authorizationRequest) oauth.Scope {
 	if request.claims == nil {
 		return request.scope
@@ -222,7 +223,7 @@ func consentFor(catalogue *catalogue, request *authorizationRequest) oauth.Scope
 	return consent
 }
 
-// grantedClaims leaves out of a claims parameter what the person did not allow.
+// grantedClaims returns a claims parameter without the claims that the user did not allow.
 func (c *catalogue) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scope) *oauth.ClaimsRequest {
 	if asked == nil {
 		return nil
@@ -235,8 +236,8 @@ func (c *catalogue) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scop
 	return &oauth.ClaimsRequest{Userinfo: allowed(asked.Userinfo), IDToken: allowed(asked.IDToken)}
 }
 
-// mapClaims returns a person's claims as the client sees them: of those that have a
-// mapping, the ones with a name of names.
+// mapClaims returns a user's claims after the mappings for this client. Only the mappings for
+// the given names are applied.
 func (c *call) mapClaims(person oauth.Claims, names map[string]*oauth.ClaimRequest, wanted *claimsWanted) (oauth.Claims, error) {
 	if len(c.s.mappings) == 0 {
 		return person, nil
@@ -271,8 +272,8 @@ func (c *call) mapClaims(person oauth.Claims, names map[string]*oauth.ClaimReque
 	return mapped, nil
 }
 
-// evaluate makes a claim by its expression. One that fails fails the request: an API that
-// does not find the claim might take that for permission.
+// evaluate computes a claim with its expression. If that fails, the request fails: an API
+// might treat a missing claim as permission.
 func (c *call) evaluate(m *claimMapping, person oauth.Claims, wanted *claimsWanted) (any, error) {
 	value, err := evaluate(m.program, &expressionValues{
 		Person: person, ClientID: c.client.ID, ClientName: c.client.name(), Scope: wanted.granted, Resource: wanted.resources,
@@ -283,9 +284,9 @@ func (c *call) evaluate(m *claimMapping, person oauth.Claims, wanted *claimsWant
 	return value, nil
 }
 
-// release adds a claim in the languages that are wanted, or says who vouches for it. A claim
-// that the person has no value for is left out (OpenID Connect Core, section 5.3.2), and so
-// is one whose value is none of those that are asked for (section 5.5.1).
+// release adds a claim in the requested languages, or a reference to its source. A claim without
+// a value is left out (OpenID Connect Core, section 5.3.2), and so is one that does not have a
+// requested value (section 5.5.1).
 func (s *Server) release(released, person, claims oauth.Claims, name string, request *oauth.ClaimRequest, wanted *claimsWanted) {
 	if checkClaim(name) != nil {
 		return
@@ -306,7 +307,7 @@ func (s *Server) release(released, person, claims oauth.Claims, name string, req
 		if !slices.Contains(source.Claims, name) || source.Endpoint != "" && wanted.byBrowser {
 			continue
 		}
-		members := source.of(person)
+		members := source.membersFor(person)
 		if members == nil {
 			continue
 		}
@@ -321,7 +322,7 @@ func (s *Server) release(released, person, claims oauth.Claims, name string, req
 	}
 }
 
-// localized finds a claim in a language; tags are compared without case (BCP 47).
+// localized returns a claim in a language. Language tags are case-insensitive (BCP 47).
 func localized(claims oauth.Claims, name, locale string) (tagged string, value any, ok bool) {
 	for tagged, value := range claims {
 		if plain, tag, is := strings.Cut(tagged, "#"); is && plain == name && strings.EqualFold(tag, locale) {
@@ -331,7 +332,7 @@ func localized(claims oauth.Claims, name, locale string) (tagged string, value a
 	return "", nil, false
 }
 
-// claimTypes lists how claims can come (OpenID Connect Discovery, section 3).
+// claimTypes returns claim_types_supported (OpenID Connect Discovery, section 3).
 func (s *Server) claimTypes() []string {
 	types := []string{"normal"}
 	for _, source := range s.config.Claims.Sources {
@@ -347,8 +348,8 @@ func (s *Server) claimTypes() []string {
 	return types
 }
 
-// claimNames lists the claims of the protocol that clients look for, and those that some
-// scope, mapping or source has.
+// claimNames returns claims_supported: the protocol's claims that clients look for, and the
+// claims of all scopes, mappings and sources.
 func (s *Server) claimNames(catalogue *catalogue) []string {
 	names := []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp"}
 	add := func(claims ...string) {
@@ -370,29 +371,29 @@ func (s *Server) claimNames(catalogue *catalogue) []string {
 	return names
 }
 
-// Bounds on an expression. It has no loops but over lists, and those nest no deeper than
-// two, so that its time grows with the square of a person's claims at most.
+// Limits of an expression. It can only loop over lists, at most two deep, so its time is at most
+// quadratic in the size of the user's claims.
 const (
 	maxExpressionBytes   = 2 << 10
 	maxExpressionNodes   = 200
 	maxExpressionLists   = 2
-	maxExpressionMemory  = 50_000 // elements of what it makes on its way
+	maxExpressionMemory  = 50_000 // elements of intermediate values
 	maxExpressionResults = 4 << 10
 )
 
-// expressionValues is what an expression can name, and all that it can reach.
+// expressionValues are the variables of an expression. It has access to nothing else.
 type expressionValues struct {
-	// Person are the claims of the person; empty for a client's own token.
+	// Person has the user's claims. It is empty for a client's own token.
 	Person     map[string]any `expr:"person"`
 	ClientID   string         `expr:"client_id"`
 	ClientName string         `expr:"client_name"`
-	// Scope is what the token or answer is for, and Resource for whom.
+	// Scope and Resource are the scope and audience of the token or response.
 	Scope    []string `expr:"scope"`
 	Resource []string `expr:"resource"`
 }
 
-// expressionFunctions are those of the language that neither look at the clock nor make
-// much out of little.
+// expressionFunctions returns the allowed functions of the language: those that do not read the
+// clock and do not produce large values from small ones.
 func expressionFunctions() []string {
 	return []string{
 		"all", "any", "none", "one", "filter", "map", "find", "findIndex", "findLast", "count", "sum", "len",
@@ -403,8 +404,8 @@ func expressionFunctions() []string {
 	}
 }
 
-// CheckExpression reports why an expression for a claim cannot stand: its syntax, a name
-// that it does not have, types that do not go together, or its size.
+// CheckExpression returns an error if the expression of a claim is not valid: because of its
+// syntax, an unknown name, mismatched types or its size.
 func CheckExpression(text string) error {
 	_, err := compileExpression(text)
 	return err
@@ -412,7 +413,7 @@ func CheckExpression(text string) error {
 
 func compileExpression(text string) (*vm.Program, error) {
 	if len(text) > maxExpressionBytes {
-		return nil, fmt.Errorf("an expression has at most %d bytes", maxExpressionBytes)
+		return nil, fmt.Errorf("an expression may have at most %d bytes", maxExpressionBytes)
 	}
 	shape := &expressionShape{lists: map[ast.Node]int{}}
 	options := []expr.Option{expr.Env(expressionValues{}), expr.MaxNodes(maxExpressionNodes), expr.DisableAllBuiltins(), expr.Patch(shape)}
@@ -421,16 +422,16 @@ func compileExpression(text string) (*vm.Program, error) {
 	}
 	program, err := expr.Compile(text, options...)
 	if err != nil {
-		// What follows draws the place, which one line of an error cannot.
+		// The other lines point at the position in the text. An error has one line.
 		message, _, _ := strings.Cut(err.Error(), "\n")
 		return nil, errors.New(message)
 	}
 	return program, shape.err
 }
 
-// expressionShape refuses what would let a short expression take long.
+// expressionShape refuses constructs that let a short expression run for a long time.
 type expressionShape struct {
-	lists map[ast.Node]int // how deep lists are walked inside each other, from below
+	lists map[ast.Node]int // the depth of nested loops over lists, including the node
 	err   error
 }
 
@@ -462,7 +463,7 @@ type visitor func(*ast.Node)
 // Visit calls v.
 func (v visitor) Visit(node *ast.Node) { v(node) }
 
-// evaluate returns the value of an expression; nil if it has none.
+// evaluate returns the value of an expression, which can be nil.
 func evaluate(program *vm.Program, values *expressionValues) (any, error) {
 	machine := vm.VM{MemoryBudget: maxExpressionMemory}
 	value, err := machine.Run(program, values)
@@ -472,7 +473,7 @@ func evaluate(program *vm.Program, values *expressionValues) (any, error) {
 	}
 	encoded, err := json.Marshal(value)
 	if err != nil {
-		return nil, fmt.Errorf("the value has no JSON form: %w", err)
+		return nil, fmt.Errorf("the value cannot be encoded as JSON: %w", err)
 	}
 	if len(encoded) > maxExpressionResults {
 		return nil, fmt.Errorf("the value has more than %d bytes", maxExpressionResults)
@@ -484,5 +485,5 @@ var ruleClaimExpression = rule{
 	must:    "the expressions for the claims can be evaluated",
 	section: "Valetkey", code: oauth.ServerError,
 	says: "a claim could not be computed; the operator can look up the reference",
-	fix:  "correct the claim's expression: a claim that the person does not have is nil (person.groups ?? [])",
+	fix:  "correct the claim's expression: a claim that the user does not have is nil (person.groups ?? [])",
 }

@@ -18,35 +18,34 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// The values of TokenRequest.Kind: what claims are for.
+// The values of TokenRequest.Kind: where the claims of a hook go.
 const (
 	ClaimsOfAccessToken = "access_token"
 	ClaimsOfIDToken     = "id_token"
 	ClaimsOfUserinfo    = "userinfo"
 )
 
-// TokenRequest is what a hook learns of a token, or of an answer of UserInfo, before it is
-// made. It holds no secret and no token. What it holds must not be changed.
+// TokenRequest describes a token, or a UserInfo response, to a hook before it is issued. It
+// contains no secrets and no tokens. Hooks must not change its contents.
 type TokenRequest struct {
 	// Kind is one of the ClaimsOf… constants.
 	Kind string
-	// GrantType is how the client asks: implicit at the authorization endpoint, "" at
-	// UserInfo.
+	// GrantType is the grant_type of the request: implicit at the authorization endpoint, ""
+	// at UserInfo.
 	GrantType string
 	ClientID  string
-	// Subject is the person by the name that they have here, which need not be the sub that
-	// the client sees; "" for a client's own token.
+	// Subject is the user's subject in the user database, which can differ from the sub that
+	// the client sees. It is "" for a client's own token.
 	Subject string
 	Scope   oauth.Scope
-	// Audience are those whom an access token is for.
+	// Audience is the aud of an access token.
 	Audience []string
-	// AuthTime, ACR and AMR say how the person proved who they are; AuthTime is zero if they
-	// did not.
+	// AuthTime, ACR and AMR describe the user's sign-in. AuthTime is zero if there was none.
 	AuthTime time.Time
 	ACR      string
 	AMR      []string
-	// Claims are those that are there already beside the protocol's own, and act, which says
-	// who acts for the subject (RFC 8693, section 4.1).
+	// Claims are the claims that the token already has, without those of the protocol but with
+	// act, the party that acts for the subject (RFC 8693, section 4.1).
 	Claims oauth.Claims
 }
 
@@ -57,41 +56,41 @@ var ruleHookAllows = rule{
 	fix:  "check why the hook refuses",
 }
 
-// ruleHookAnswers tells the client nothing: the operator's own code is at fault.
-var ruleHookAnswers = rule{
+// ruleHookResponds gives the client no details, because the operator's own code failed.
+var ruleHookResponds = rule{
 	must:    "the operator's code responds, and sets no claim that the protocol defines",
 	section: "Valetkey", code: oauth.ServerError,
 	says: "the request failed; the operator can look up the reference",
 	fix:  "fix the hook or grant type that fails",
 }
 
-// hooked reports whether there are hooks at all. Without them they cost nothing.
-func (s *Server) hooked() bool { return s.config.Hooks.TokenClaims != nil || len(s.webhooks) > 0 }
+// hasHooks reports whether there are any hooks.
+func (s *Server) hasHooks() bool { return s.config.Hooks.TokenClaims != nil || len(s.webhooks) > 0 }
 
-// hookClaims asks the operator's hooks, one after the other, what to add to a token, and
-// whether it may be made at all. What one says, a later one does not change.
+// hookClaims calls the operator's hooks in order. It returns the claims to add to a token, or the
+// refusal of a hook. A hook cannot change the claims of an earlier one.
 func (c *call) hookClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, error) {
-	claims, err := c.ownTokenClaims(ctx, r)
+	claims, err := c.callTokenClaims(ctx, r)
 	for _, w := range c.s.webhooks {
 		if err != nil {
 			break
 		}
-		if !w.asksAbout(r) {
+		if !w.appliesTo(r) {
 			continue
 		}
 		var more oauth.Claims
-		more, err = c.ask(ctx, w, r)
+		more, err = c.callHook(ctx, w, r)
 		claims = addClaims(more, claims)
 	}
 	if err != nil {
-		return nil, c.inWordsOf(r.Kind, err)
+		return nil, c.endpointError(r.Kind, err)
 	}
 	_ = c.must(true, &ruleHookAllows)
 	return claims, nil
 }
 
-// ownTokenClaims asks the embedder's function.
-func (c *call) ownTokenClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, error) {
+// callTokenClaims calls the embedder's function.
+func (c *call) callTokenClaims(ctx context.Context, r *TokenRequest) (oauth.Claims, error) {
 	if c.s.config.Hooks.TokenClaims == nil {
 		return nil, nil
 	}
@@ -103,7 +102,7 @@ func (c *call) ownTokenClaims(ctx context.Context, r *TokenRequest) (oauth.Claim
 		err = checkClaims(claims)
 	}
 	if err != nil {
-		return nil, c.because(&ruleHookAnswers, fmt.Errorf("TokenClaims, %s: %w", r.Kind, err))
+		return nil, c.because(&ruleHookResponds, fmt.Errorf("TokenClaims, %s: %w", r.Kind, err))
 	}
 	return claims, nil
 }
@@ -113,8 +112,8 @@ func (c *call) refusedByHook(refusal *oauth.Error) error {
 	return refusal
 }
 
-// inWordsOf returns a refusal with a code and a status of the endpoint that it is for.
-func (c *call) inWordsOf(kind string, err error) error {
+// endpointError returns a hook's refusal with a code and a status that the endpoint can use.
+func (c *call) endpointError(kind string, err error) error {
 	e := *oauth.AsError(err)
 	if c.endpoint.page && !slices.Contains(authorizationErrors(), e.Code) {
 		e.Code = oauth.AccessDenied
@@ -125,8 +124,8 @@ func (c *call) inWordsOf(kind string, err error) error {
 	return &e
 }
 
-// authorizationErrors are the codes of RFC 6749, section 4.1.2.1, that a decision about
-// tokens can have.
+// authorizationErrors returns the codes of RFC 6749, section 4.1.2.1, with which a hook can
+// refuse tokens.
 func authorizationErrors() []oauth.ErrorCode {
 	return []oauth.ErrorCode{
 		oauth.InvalidRequest, oauth.UnauthorizedClient, oauth.AccessDenied, oauth.InvalidScope, oauth.InvalidTarget,
@@ -134,7 +133,7 @@ func authorizationErrors() []oauth.ErrorCode {
 	}
 }
 
-// tokenRequest returns what hooks are told about the tokens to issue.
+// tokenRequest returns the description of a token for hooks.
 func (c *call) tokenRequest(kind string, ent *entitlement, scope oauth.Scope, audience []string, claims oauth.Claims) *TokenRequest {
 	a := &ent.authorization
 	r := &TokenRequest{
@@ -150,28 +149,28 @@ func (c *call) tokenRequest(kind string, ent *entitlement, scope oauth.Scope, au
 	return r
 }
 
-// hookAccessToken adds what hooks say to the claims of an access token beside those of RFC
-// 9068. A refreshed token has what they say then.
+// hookAccessToken adds the claims of hooks to those of an access token. Hooks are called again
+// at every refresh.
 func (c *call) hookAccessToken(ctx context.Context, ent *entitlement, scope oauth.Scope, audience []string, claims oauth.Claims) (oauth.Claims, error) {
-	if !c.s.hooked() {
+	if !c.s.hasHooks() {
 		return claims, nil
 	}
 	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfAccessToken, ent, scope, audience, claims))
 	return addClaims(more, claims), err
 }
 
-// hookIDToken adds what hooks say to the claims of an ID token.
+// hookIDToken adds the claims of hooks to those of an ID token.
 func (c *call) hookIDToken(ctx context.Context, ent *entitlement, claims oauth.Claims) (oauth.Claims, error) {
-	if !c.s.hooked() {
+	if !c.s.hasHooks() {
 		return claims, nil
 	}
 	more, err := c.hookClaims(ctx, c.tokenRequest(ClaimsOfIDToken, ent, ent.scope, []string{c.client.ID}, claims))
 	return addClaims(more, claims), err
 }
 
-// hookUserinfo adds what hooks say to the claims of an answer of UserInfo.
+// hookUserinfo adds the claims of hooks to those of a UserInfo response.
 func (c *call) hookUserinfo(ctx context.Context, t *verifiedToken, scope oauth.Scope, claims oauth.Claims) (oauth.Claims, error) {
-	if !c.s.hooked() {
+	if !c.s.hasHooks() {
 		return claims, nil
 	}
 	r := &TokenRequest{
@@ -185,13 +184,13 @@ func (c *call) hookUserinfo(ctx context.Context, t *verifiedToken, scope oauth.S
 	return addClaims(more, claims), err
 }
 
-// addClaims adds claims to those that are there already, which stay as they are.
-func addClaims(more, there oauth.Claims) oauth.Claims {
+// addClaims returns the existing claims and more. An existing claim is not replaced.
+func addClaims(more, existing oauth.Claims) oauth.Claims {
 	if len(more) == 0 {
-		return there
+		return existing
 	}
 	all := maps.Clone(more)
-	maps.Copy(all, there)
+	maps.Copy(all, existing)
 	return all
 }
 
@@ -219,8 +218,8 @@ type GrantRequest struct {
 	call       *call
 }
 
-// Param returns a parameter of the request body; "" if it was not sent. A request with a
-// repeated parameter was refused before.
+// Param returns a parameter of the request body, or "" if it was not sent. Requests with a
+// repeated parameter are refused before Entitle is called.
 func (r *GrantRequest) Param(name string) string { return r.call.params.get(name) }
 
 // Claims returns all claims about a user, or storage.ErrNotFound if the user is gone or
@@ -239,7 +238,7 @@ func (r *GrantRequest) FindSubject(ctx context.Context, id oauth.SubjectIdentifi
 // Entitlement is what an extension grant entitles a client to.
 type Entitlement struct {
 	// Subject is the user on whose behalf the client acts. The user must be active, and sees
-	// the client on the account page. "" gives the client a token of its own.
+	// the client on the account page. It is "" for a token of the client itself.
 	Subject string
 	// Scope bounds the scope of the tokens. The client gets the part that the request asks for
 	// and that the client may have. With openid, the response has an ID token.
@@ -255,8 +254,9 @@ type Entitlement struct {
 	AMR      []string
 	// RefreshToken adds a refresh token if the client is registered for it. It needs a Subject.
 	RefreshToken bool
-	// Once names what the grant uses up, such as a voucher: a second request with the same name
-	// is refused. It is remembered until UsableUntil. From then on, Entitle must refuse it.
+	// Once identifies a grant that can be used once, such as a voucher: a second request with
+	// the same value is refused. The value is stored until UsableUntil. After that, Entitle must
+	// refuse it.
 	Once        string
 	UsableUntil time.Time
 }
@@ -275,7 +275,7 @@ var (
 	}
 )
 
-// check returns why a grant type cannot be served.
+// check returns an error if the grant type is not valid.
 func (g *GrantType) check() error {
 	switch {
 	case g.Entitle == nil:
@@ -286,18 +286,18 @@ func (g *GrantType) check() error {
 	return nil
 }
 
-// IsExtensionGrant reports whether an extension grant may have a name.
+// IsExtensionGrant reports whether a name is valid for an extension grant.
 func IsExtensionGrant(name string) bool {
 	u, err := url.Parse(name)
 	return err == nil && u.IsAbs() && len(name) <= 256 && !strings.HasPrefix(name, "urn:ietf:params:oauth:") &&
 		!slices.ContainsFunc(grantTypes(), func(builtIn grantType) bool { return builtIn.name == name })
 }
 
-// newGrantTypes returns the table of grant types with those of the embedder.
-func newGrantTypes(own []GrantType) ([]grantType, error) {
+// newGrantTypes returns the built-in grant types and those of the embedder.
+func newGrantTypes(extensions []GrantType) ([]grantType, error) {
 	table := grantTypes()
-	for i := range own {
-		g := &own[i]
+	for i := range extensions {
+		g := &extensions[i]
 		if err := g.check(); err != nil {
 			return nil, err
 		}
@@ -320,13 +320,13 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 		return nil, err
 	}
 	if err == nil && e == nil {
-		err = errors.New("neither an entitlement nor an error")
+		err = errors.New("Entitle returned neither an entitlement nor an error")
 	}
 	if err == nil {
 		err = checkClaims(e.Claims)
 	}
 	if err != nil {
-		return nil, c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: %w", g.Name, err))
+		return nil, c.because(&ruleHookResponds, fmt.Errorf("grant type %s: %w", g.Name, err))
 	}
 	_ = c.must(true, &ruleExtensionGrant)
 	ent := &entitlement{authorization: authorization{
@@ -347,7 +347,7 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 		}
 	}
 	ent.authorization.Scope, ent.authorization.Resources = ent.scope, ent.resources
-	if err := c.useUp(ent, g, e); err != nil {
+	if err := c.markUsed(ent, g, e); err != nil {
 		return nil, err
 	}
 	if e.Subject == "" {
@@ -371,13 +371,14 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 	return ent, nil
 }
 
-// useUp stores a mark together with the tokens, by which a second use is refused.
-func (c *call) useUp(ent *entitlement, g *GrantType, e *Entitlement) error {
+// markUsed refuses a grant that was used before. Otherwise it adds a ticket that is stored
+// together with the tokens, and marks the grant as used.
+func (c *call) markUsed(ent *entitlement, g *GrantType, e *Entitlement) error {
 	if e.Once == "" {
 		return nil
 	}
 	if !c.now.Before(e.UsableUntil) {
-		return c.because(&ruleHookAnswers, fmt.Errorf("grant type %s: Once is set and UsableUntil is not in the future", g.Name))
+		return c.because(&ruleHookResponds, fmt.Errorf("grant type %s: Once is set, but UsableUntil is not in the future", g.Name))
 	}
 	key := ticketkind.GrantOnce.Hash(g.Name + "\n" + e.Once)
 	_, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
@@ -385,7 +386,7 @@ func (c *call) useUp(ent *entitlement, g *GrantType, e *Entitlement) error {
 		return c.must(false, &ruleGrantUnused)
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("look up what a grant uses up: %w", err)
+		return fmt.Errorf("look up whether a grant was used: %w", err)
 	}
 	ent.put = append(ent.put, storage.Ticket{Key: key, Expires: e.UsableUntil})
 	return c.must(true, &ruleGrantUnused)

@@ -33,9 +33,9 @@ var (
 	}
 )
 
-// introspect answers what a token is (RFC 7662): to the client that it was issued to, and
-// to the API that it is meant for. Whoever else asks learns that it is not active, as of
-// any other string.
+// introspect serves the introspection endpoint (RFC 7662). A token is active for the client that
+// it was issued to, and for the APIs in its audience. For any other caller it is not active, like
+// an unknown token.
 func (c *call) introspect() error {
 	if err := c.parseForm(); err != nil {
 		return err
@@ -51,29 +51,29 @@ func (c *call) introspect() error {
 	if err := c.must(token != "", &ruleTokenSent); err != nil {
 		return err
 	}
-	answer, err := c.introspection(caller, token)
+	response, err := c.introspection(caller, token)
 	if errors.Is(err, errInactive) {
-		// The answer says nothing; the ladder does, and a log at debug names it.
+		// The response has no reason. The trace has it, and so does the log at level debug.
 		_ = c.refuse(&ruleTokenActive, err.Error())
 		return writeJSON(c.w, http.StatusOK, oauth.Introspection{})
 	}
 	if err != nil {
 		return err
 	}
-	return writeJSON(c.w, http.StatusOK, answer)
+	return writeJSON(c.w, http.StatusOK, response)
 }
 
-// introspectionAnswer is an answer with the token's other claims (RFC 7662, section 2.2).
-type introspectionAnswer struct {
+// introspectionResponse is a response with the token's other claims (RFC 7662, section 2.2).
+type introspectionResponse struct {
 	oauth.Introspection
 	extra oauth.Claims
 }
 
-func (a *introspectionAnswer) MarshalJSON() ([]byte, error) {
-	return oauth.EncodeWith(a.Introspection, a.extra)
+func (r *introspectionResponse) MarshalJSON() ([]byte, error) {
+	return oauth.EncodeWith(r.Introspection, r.extra)
 }
 
-func (c *call) introspection(caller *client, token string) (*introspectionAnswer, error) {
+func (c *call) introspection(caller *client, token string) (*introspectionResponse, error) {
 	if isSecret(prefixRefreshToken, token) {
 		return c.introspectRefreshToken(caller, token)
 	}
@@ -93,16 +93,16 @@ func (c *call) introspection(caller *client, token string) (*introspectionAnswer
 	if !visible {
 		return nil, errInactive
 	}
-	return &introspectionAnswer{oauth.Introspection{
+	return &introspectionResponse{oauth.Introspection{
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: oauth.TokenTypeBearer,
 		Expiry: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience,
 		Issuer: claims.Issuer, ID: claims.ID, AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR,
 	}, claims.Extra}, nil
 }
 
-// introspectRefreshToken tells a client about its own refresh token. It has no
-// token_type, so that no API takes it for an access token.
-func (c *call) introspectRefreshToken(caller *client, token string) (*introspectionAnswer, error) {
+// introspectRefreshToken describes a refresh token to its own client. The response has no
+// token_type, so that it cannot be mistaken for that of an access token.
+func (c *call) introspectRefreshToken(caller *client, token string) (*introspectionResponse, error) {
 	ticket, a, err := c.refreshTokenTicket(token)
 	if err != nil {
 		return nil, err
@@ -118,14 +118,14 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 	if !active {
 		return nil, errInactive
 	}
-	return &introspectionAnswer{Introspection: oauth.Introspection{
+	return &introspectionResponse{Introspection: oauth.Introspection{
 		Active: true, Scope: a.Scope.String(), ClientID: a.ClientID, Expiry: ticket.Expires.Unix(),
 		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer},
 	}}, nil
 }
 
-// refreshTokenTicket looks at a refresh token, spent or not, without using it up;
-// errInactive if there is none.
+// refreshTokenTicket returns the ticket of a refresh token, spent or not, without spending it.
+// The error is errInactive if there is none.
 func (c *call) refreshTokenTicket(token string) (storage.Ticket, authorization, error) {
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.RefreshToken, prefixRefreshToken, token))
 	if errors.Is(err, storage.ErrNotFound) {
@@ -138,7 +138,7 @@ func (c *call) refreshTokenTicket(token string) (storage.Ticket, authorization, 
 	return ticket, a, err
 }
 
-// endToken ends an access token before its time, and then what was exchanged for it.
+// endToken revokes an access token and the tokens that were exchanged from it.
 func (c *call) endToken(t *verifiedToken) error {
 	ctx, store := c.r.Context(), c.s.config.Store
 	if t.opaque {
@@ -154,7 +154,7 @@ func (c *call) endToken(t *verifiedToken) error {
 		}
 	}
 	if err := store.DeleteFamily(ctx, t.descendants()); err != nil {
-		return fmt.Errorf("revoke what was exchanged for an access token: %w", err)
+		return fmt.Errorf("revoke tokens that were exchanged from an access token: %w", err)
 	}
 	return nil
 }

@@ -13,26 +13,26 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// ErrKeyAlgorithm says that this server has no keys for an algorithm.
-var ErrKeyAlgorithm = errors.New("not an algorithm of this server's keys")
+// ErrKeyAlgorithm is returned for an algorithm that this server has no keys for.
+var ErrKeyAlgorithm = errors.New("not a supported key algorithm")
 
-// KeyRotation is an operator's wish for new keys before their time: to sign with, and for
-// clients to encrypt to.
+// KeyRotation replaces keys ahead of schedule: signing keys, and keys that clients encrypt to.
 type KeyRotation struct {
-	// Algorithm is the one whose key is replaced; "" means every algorithm that has a key.
+	// Algorithm is the algorithm whose key is replaced; "" means every algorithm that has a key.
 	Algorithm string
-	// Now has the new key sign at once. Whoever keeps the JWKS must then fetch it again when
-	// it meets the new kid. Otherwise the key is published KeyPublishAhead before it signs.
+	// Now lets the new key sign immediately. Everybody with a cached JWKS must then fetch it
+	// again when they see the new kid. Otherwise the key is published KeyPublishAhead before it
+	// signs.
 	Now bool
-	// Revoke also forgets the old keys at once, so that nothing that they signed is good
-	// any more. It implies Now.
+	// Revoke also deletes the old keys immediately, so that nothing that they signed is valid
+	// any longer. It implies Now.
 	Revoke bool
-	// Lifetimes are those that the servers of the store work by.
+	// Lifetimes are the settings of the servers that use the store.
 	Lifetimes Lifetimes
 }
 
-// RotateKeys puts new keys into a store and returns them. Servers that run on the
-// store see them within a second.
+// RotateKeys adds new keys to a store and returns them. Servers that use the store see them
+// within a second.
 func RotateKeys(ctx context.Context, store record.Store, now time.Time, rotation KeyRotation) ([]record.Key, error) {
 	if rotation.Algorithm != "" && !slices.Contains(keyAlgorithms(), jose.Algorithm(rotation.Algorithm)) {
 		return nil, fmt.Errorf("%q: %w: choose one of %v", rotation.Algorithm, ErrKeyAlgorithm, keyAlgorithms())
@@ -42,14 +42,14 @@ func RotateKeys(ctx context.Context, store record.Store, now time.Time, rotation
 	if err != nil {
 		return nil, fmt.Errorf("read keys: %w", err)
 	}
-	var made keyMaker
-	if _, _, err := rotation.apply(current, now, &made); err != nil {
+	var generated keyGenerator
+	if _, _, err := rotation.apply(current, now, &generated); err != nil {
 		return nil, err
 	}
 	var added []record.Key
 	err = store.UpdateKeys(ctx, func(keys []record.Key) ([]record.Key, error) {
 		var err error
-		keys, added, err = rotation.apply(keys, now, &made)
+		keys, added, err = rotation.apply(keys, now, &generated)
 		return keys, err
 	})
 	if err != nil {
@@ -58,8 +58,8 @@ func RotateKeys(ctx context.Context, store record.Store, now time.Time, rotation
 	return added, nil
 }
 
-// apply returns the keys as they are after the rotation, and those of them that are new.
-func (r *KeyRotation) apply(keys []record.Key, now time.Time, made *keyMaker) (after, added []record.Key, err error) {
+// apply returns the keys after the rotation, and the new ones among them.
+func (r *KeyRotation) apply(keys []record.Key, now time.Time, generated *keyGenerator) (after, added []record.Key, err error) {
 	starts := func(alg jose.Algorithm) time.Time {
 		if r.Now || r.Revoke {
 			return now
@@ -67,20 +67,20 @@ func (r *KeyRotation) apply(keys []record.Key, now time.Time, made *keyMaker) (a
 		return now.Add(r.Lifetimes.publishAhead(alg))
 	}
 	for _, alg := range r.algorithms(keys) {
-		private, err := made.key(alg)
+		private, err := generated.key(alg)
 		if err != nil {
 			return nil, nil, err
 		}
 		added = append(added, record.Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: starts(alg)})
 	}
 	for _, key := range keys {
-		if r.Revoke && r.Algorithm == "" { // those that are being withdrawn, too
+		if r.Revoke && r.Algorithm == "" { // also keys that are being withdrawn
 			continue
 		}
 		if slices.ContainsFunc(added, func(k record.Key) bool { return k.Algorithm == key.Algorithm }) {
 			from := starts(key.Algorithm)
-			ends := from.Add(r.Lifetimes.afterlife(key.Algorithm))
-			// One that would only sign later has signed nothing, and its successor is here.
+			ends := from.Add(r.Lifetimes.keyRetention(key.Algorithm))
+			// A key that has not started to sign is not needed: its successor replaces it.
 			if r.Revoke || key.SignsFrom.After(from) {
 				continue
 			}
@@ -109,8 +109,9 @@ func (r *KeyRotation) algorithms(keys []record.Key) []jose.Algorithm {
 	return used
 }
 
-// keyAlgorithmsFor lists the keys that a client needs. One that receives encrypted ID tokens may
-// send them back as a hint, encrypted to this server (OpenID Connect Core, section 3.1.2.1).
+// keyAlgorithmsFor returns the algorithms of the keys that a client needs. A client that receives
+// encrypted ID tokens may send one as a hint, encrypted to this server (OpenID Connect Core,
+// section 3.1.2.1).
 func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
 	var needed []jose.Algorithm
 	for _, name := range [...]string{
@@ -124,7 +125,7 @@ func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
 	return needed
 }
 
-// combinedNeeds is what all clients together need.
+// combinedNeeds combines the needs of all clients.
 type combinedNeeds struct {
 	algorithms    []jose.Algorithm // of keys
 	responseTypes []string
@@ -132,15 +133,15 @@ type combinedNeeds struct {
 	unsignedIDTokens, unsignedRequests bool
 }
 
-// defaultAlgorithms sign for clients that name no algorithm: ID tokens (OpenID Connect
-// Registration, section 2) and access tokens.
+// defaultAlgorithms returns the signing algorithms for clients that do not specify one: for ID
+// tokens (OpenID Connect Registration, section 2) and for access tokens.
 func defaultAlgorithms() []jose.Algorithm { return []jose.Algorithm{jose.RS256, jose.ES256} }
 
-// readClientNeeds asks the store.
+// readClientNeeds reads the needs of all clients from the store.
 func (s *Server) readClientNeeds(ctx context.Context) (combinedNeeds, error) {
 	clients, err := s.config.Store.ClientNeeds(ctx)
 	if err != nil {
-		return combinedNeeds{}, fmt.Errorf("read what clients need: %w", err)
+		return combinedNeeds{}, fmt.Errorf("read client needs: %w", err)
 	}
 	var all combinedNeeds
 	used := defaultAlgorithms()
@@ -165,24 +166,24 @@ func (s *Server) readClientNeeds(ctx context.Context) (combinedNeeds, error) {
 			all.responseTypes = append(all.responseTypes, name)
 		}
 	}
-	if s.registrationPolicy.on() || s.config.MetadataDocuments.on() { // anything may be asked for
+	if s.registrationPolicy.on() || s.config.MetadataDocuments.on() { // new clients may need anything
 		all.responseTypes, all.unsignedIDTokens, all.unsignedRequests = oauth.ResponseTypes(), true, true
 	}
 	return all, nil
 }
 
-// offeredAlgorithms are those that a client may ask for. The two that some libraries cannot
-// read in a key set, even beside others, are for clients that an operator declares: whoever
-// registers must not break the key set for everybody.
+// offeredAlgorithms returns the signing algorithms that a client may register for. Some libraries
+// fail on a key set that has an ES512 or Ed25519 key. So these two are offered only if a
+// declared client uses them: a client that registers must not break the key set for the others.
 func (n combinedNeeds) offeredAlgorithms() []jose.Algorithm {
 	return slices.DeleteFunc(signingAlgorithms(), func(alg jose.Algorithm) bool {
 		return (alg == jose.ES512 || alg == jose.Ed25519) && !slices.Contains(n.algorithms, alg)
 	})
 }
 
-// PrepareKeys makes the keys that clients need and that are not there yet, so that they are
-// published before they are used, and withdraws those that no client needs any more. Call it
-// in the background at start, every hour or so, and whenever KeysDue says so.
+// PrepareKeys creates missing keys that clients need, so that they are published before they are
+// used, and withdraws keys that no client needs any longer. Call it in the background at start,
+// about every hour, and when KeysDue receives.
 func (s *Server) PrepareKeys(ctx context.Context) error {
 	all, err := s.readClientNeeds(ctx)
 	if err != nil {
@@ -212,12 +213,12 @@ func (s *Server) PrepareKeys(ctx context.Context) error {
 	return nil
 }
 
-// withdrawKeys ends the keys of algorithms that are not needed, once what they signed has
-// expired. One that is needed again before that goes on (nextKeys).
+// withdrawKeys sets when keys of unneeded algorithms are removed: once everything that they
+// signed has expired. nextKeys keeps a key that is needed again before that.
 func (s *Server) withdrawKeys(keys []record.Key, now time.Time, needed []jose.Algorithm) (next []record.Key, changed bool) {
 	for _, key := range keys {
 		if key.PublishedUntil.IsZero() && !slices.Contains(needed, key.Algorithm) {
-			key.PublishedUntil = now.Add(s.lifetimes.afterlife(key.Algorithm))
+			key.PublishedUntil = now.Add(s.lifetimes.keyRetention(key.Algorithm))
 			changed = true
 		}
 		next = append(next, key)
@@ -225,8 +226,8 @@ func (s *Server) withdrawKeys(keys []record.Key, now time.Time, needed []jose.Al
 	return next, changed
 }
 
-// KeysDue receives when a client needs a key that is not there, such as one that was declared
-// a moment ago on another node.
+// KeysDue returns a channel that receives when a client needs a key that does not exist, for
+// example a client that was just declared on another node.
 func (s *Server) KeysDue() <-chan struct{} { return s.keysDue }
 
 func (s *Server) noteKeysDue(c *catalogue) {
@@ -241,7 +242,7 @@ func (s *Server) noteKeysDue(c *catalogue) {
 	}
 }
 
-// prepareKeysFor makes the keys that one client needs.
+// prepareKeysFor creates the missing keys that one client needs.
 func (s *Server) prepareKeysFor(ctx context.Context, client *record.Client, now time.Time) error {
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// signingAlgorithms are those that tokens can be signed with, the defaults first. The key set
-// is in this order.
+// signingAlgorithms returns the algorithms for signing tokens, the defaults first. The key set
+// has this order.
 func signingAlgorithms() []jose.Algorithm {
 	return []jose.Algorithm{
 		jose.RS256, jose.ES256, jose.PS256, jose.ES384, jose.ES512, jose.RS384, jose.RS512, jose.PS384, jose.PS512,
@@ -26,19 +26,19 @@ func signingAlgorithms() []jose.Algorithm {
 	}
 }
 
-// decryptionAlgorithms are those of the keys that clients encrypt to.
+// decryptionAlgorithms returns the algorithms of keys that clients encrypt to.
 func decryptionAlgorithms() []jose.Algorithm { return jose.PublicKeyEncryptionAlgorithms() }
 
 func decrypts(alg jose.Algorithm) bool { return slices.Contains(decryptionAlgorithms(), alg) }
 
 func keyAlgorithms() []jose.Algorithm { return append(signingAlgorithms(), decryptionAlgorithms()...) }
 
-// keyRing is the keys as of one version of the store.
+// keyRing has the keys of one version of the store.
 type keyRing struct {
 	keys       []record.Key   // oldest SignsFrom first
-	signers    []*jose.Signer // nil for a key to encrypt to
-	published  []jose.JWK
-	public     *jose.KeySet // those that verify
+	signers    []*jose.Signer // by index in keys; nil for an encryption key
+	published  []jose.JWK     // by index in keys
+	public     *jose.KeySet   // keys that verify
 	decrypters []*jose.Decrypter
 }
 
@@ -70,20 +70,20 @@ func newKeyRing(keys []record.Key) (keyRing, error) {
 // hasAll reports whether every key of another ring is in this one.
 func (k keyRing) hasAll(other keyRing) bool {
 	for _, key := range other.keys {
-		if !slices.ContainsFunc(k.keys, func(mine record.Key) bool { return mine.ID == key.ID }) {
+		if !slices.ContainsFunc(k.keys, func(own record.Key) bool { return own.ID == key.ID }) {
 			return false
 		}
 	}
 	return true
 }
 
-// has reports whether there is a key of an algorithm that is not being withdrawn.
+// has reports whether an algorithm has a key that is not being withdrawn.
 func (k keyRing) has(alg jose.Algorithm) bool {
 	return slices.ContainsFunc(k.keys, func(key record.Key) bool { return key.Algorithm == alg && key.PublishedUntil.IsZero() })
 }
 
-// publish returns the JWKS document: the keys of the default algorithms first, because some
-// readers take the first, and of each algorithm the one that signs now before the others.
+// publish returns the JWKS document. The keys of the default algorithms come first, because some
+// libraries use the first key. For each algorithm, the key that signs now comes first.
 func (k keyRing) publish(now time.Time) (*document, error) {
 	published := jose.KeySet{Keys: []jose.JWK{}}
 	for _, alg := range keyAlgorithms() {
@@ -92,11 +92,11 @@ func (k keyRing) publish(now time.Time) (*document, error) {
 			switch {
 			case key.Algorithm != alg || !key.PublishedUntil.IsZero() && expired(now, key.PublishedUntil):
 			case decrypts(alg) && !key.PublishedUntil.IsZero():
-				// Who sees the newest key to encrypt to has no use for those before it: they only
-				// open what is on its way.
+				// Clients encrypt to the newest key. Older keys only decrypt messages that were
+				// encrypted before, so nobody needs their public part.
 			case key.SignsFrom.After(now):
 				published.Keys = append(published.Keys, k.published[i])
-			default: // the newest that signs comes first
+			default: // keys are sorted by SignsFrom: the newest that signs ends up first
 				published.Keys = slices.Insert(published.Keys, first, k.published[i])
 			}
 		}
@@ -108,8 +108,8 @@ func (k keyRing) publish(now time.Time) (*document, error) {
 	return newDocument("application/jwk-set+json", jwksMaxAge, body), nil
 }
 
-// signer returns the newest key of an algorithm that signs by now, or nil. A key that is being
-// withdrawn, without a successor, does not sign.
+// signer returns the newest key of an algorithm that can sign now, or nil. If all keys of the
+// algorithm are being withdrawn, none of them signs.
 func (k keyRing) signer(alg jose.Algorithm, now time.Time) *jose.Signer {
 	if !k.has(alg) {
 		return nil
@@ -123,8 +123,8 @@ func (k keyRing) signer(alg jose.Algorithm, now time.Time) *jose.Signer {
 	return nil
 }
 
-// signer returns the key that signs with an algorithm, and makes one if this is the
-// algorithm's first use.
+// signer returns the signing key of an algorithm. It creates one at the first use of the
+// algorithm.
 func (s *Server) signer(ctx context.Context, catalogue *catalogue, alg jose.Algorithm, now time.Time) (*jose.Signer, error) {
 	if alg == "" {
 		alg = jose.ES256
@@ -138,7 +138,7 @@ func (s *Server) signer(ctx context.Context, catalogue *catalogue, alg jose.Algo
 	if err := s.rotateKeys(ctx, now, alg); err != nil {
 		return nil, err
 	}
-	s.forget() // another node may have made the key a moment ago
+	s.forget() // another node may have just created the key
 	catalogue, err := s.catalogue(ctx)
 	if err != nil {
 		return nil, err
@@ -146,10 +146,10 @@ func (s *Server) signer(ctx context.Context, catalogue *catalogue, alg jose.Algo
 	if signer := catalogue.keys.signer(alg, now); signer != nil {
 		return signer, nil
 	}
-	return nil, fmt.Errorf("sign with %s: the store kept no key", alg)
+	return nil, fmt.Errorf("sign with %s: the store does not have the new key", alg)
 }
 
-// signer is Server.signer with the catalogue of this request.
+// signer is like Server.signer, with the catalogue of this request.
 func (c *call) signer(alg jose.Algorithm) (*jose.Signer, error) {
 	catalogue, err := c.catalogue()
 	if err != nil {
@@ -158,31 +158,31 @@ func (c *call) signer(alg jose.Algorithm) (*jose.Signer, error) {
 	return c.s.signer(c.r.Context(), catalogue, alg, c.now)
 }
 
-// RotateKeys does what the lives of the signing keys ask for by now: it makes a key for
-// ES256 if there is none, publishes successors ahead of their time, sets when a
-// predecessor may be forgotten, and forgets. Call it at start and every hour or so, on
-// any number of nodes.
+// RotateKeys performs the due steps of key rotation: it creates a key for ES256 if there is none,
+// publishes successors before they sign, sets when replaced keys are removed, and removes them.
+// Call it at start and about every hour, on any number of nodes.
 func (s *Server) RotateKeys(ctx context.Context) error {
 	return s.rotateKeys(ctx, time.Now(), jose.ES256)
 }
 
 func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algorithm) error {
-	// RSA keys take long to make: one at a time, and nobody makes what another just did.
+	// RSA keys take long to generate, so only one caller does it at a time. The next one finds
+	// the new key.
 	s.rotating.Lock()
 	defer s.rotating.Unlock()
 	current, err := s.config.Store.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("read keys: %w", err)
 	}
-	var made keyMaker
-	if _, changed, err := s.nextKeys(current, now, needed, &made); err != nil || !changed {
+	var generated keyGenerator
+	if _, changed, err := s.nextKeys(current, now, needed, &generated); err != nil || !changed {
 		return err
 	}
 	var added []record.Key
 	err = s.config.Store.UpdateKeys(ctx, func(keys []record.Key) ([]record.Key, error) {
-		next, _, err := s.nextKeys(keys, now, needed, &made)
+		next, _, err := s.nextKeys(keys, now, needed, &generated)
 		added = slices.DeleteFunc(slices.Clone(next), func(k record.Key) bool {
-			return slices.ContainsFunc(keys, func(had record.Key) bool { return had.ID == k.ID })
+			return slices.ContainsFunc(keys, func(old record.Key) bool { return old.ID == k.ID })
 		})
 		return next, err
 	})
@@ -196,31 +196,31 @@ func (s *Server) rotateKeys(ctx context.Context, now time.Time, needed jose.Algo
 	return nil
 }
 
-// keyMaker makes one key for each algorithm and returns it again: what is decided before a
-// store's transaction is decided once more inside it, and there an RSA key would keep every
-// other writer waiting.
-type keyMaker map[jose.Algorithm]crypto.Signer
+// keyGenerator generates one key for each algorithm, and returns the same key again. Callers
+// compute the next keys before the store's transaction and again inside it. Generating an RSA key
+// inside it would block all other writers.
+type keyGenerator map[jose.Algorithm]crypto.Signer
 
-func (m *keyMaker) key(alg jose.Algorithm) (crypto.Signer, error) {
-	if private, ok := (*m)[alg]; ok {
+func (g *keyGenerator) key(alg jose.Algorithm) (crypto.Signer, error) {
+	if private, ok := (*g)[alg]; ok {
 		return private, nil
 	}
 	private, err := jose.GenerateKey(alg)
 	if err != nil {
-		return nil, fmt.Errorf("make a key for %s: %w", alg, err)
+		return nil, fmt.Errorf("generate a key for %s: %w", alg, err)
 	}
-	if *m == nil {
-		*m = keyMaker{}
+	if *g == nil {
+		*g = keyGenerator{}
 	}
-	(*m)[alg] = private
+	(*g)[alg] = private
 	return private, nil
 }
 
-// nextKeys is the life of keys as a function of what there is and the time. A key signs
-// from SignsFrom for KeyRotation; its successor is published KeyPublishAhead earlier, so
-// that whoever keeps the JWKS for its max-age knows it in time (OpenID Connect Core,
-// section 10.1.1); it stays published until what it signed has expired.
-func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorithm, made *keyMaker) (next []record.Key, changed bool, err error) {
+// nextKeys returns the keys after the due steps of key rotation. A key signs from SignsFrom for
+// KeyRotation. Its successor is published KeyPublishAhead earlier, so that everybody who caches
+// the JWKS for its max-age has the new key in time (OpenID Connect Core, section 10.1.1). A
+// replaced key stays published until everything that it signed has expired.
+func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorithm, generated *keyGenerator) (next []record.Key, changed bool, err error) {
 	newest := make(map[jose.Algorithm]*record.Key)
 	for _, key := range keys {
 		if !key.PublishedUntil.IsZero() && expired(now, key.PublishedUntil) {
@@ -240,13 +240,13 @@ func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorith
 		var from time.Time
 		switch {
 		case last == nil && alg == needed:
-			// At once, also by the clock of a node that is behind: nobody can have kept a
-			// JWKS that a token of this algorithm needs.
+			// The first key signs immediately, also on nodes whose clock is behind. Nobody has
+			// verified a token of this algorithm before, so nobody depends on a cached JWKS.
 			from = now.Add(-clockSkew)
 		case last == nil:
 			continue
 		case !last.PublishedUntil.IsZero():
-			// It was being withdrawn, and goes on if a client needs it again.
+			// The key is being withdrawn. Keep it if a client needs it again.
 			if alg == needed {
 				last.PublishedUntil, changed = time.Time{}, true
 			}
@@ -256,21 +256,21 @@ func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorith
 		default:
 			continue
 		}
-		private, err := made.key(alg)
+		private, err := generated.key(alg)
 		if err != nil {
 			return nil, false, err
 		}
 		added = append(added, record.Key{ID: storage.NewID(), Algorithm: alg, Private: private, CreatedAt: now, SignsFrom: from})
 		changed = true
 		if last != nil {
-			last.PublishedUntil = from.Add(s.lifetimes.afterlife(alg))
+			last.PublishedUntil = from.Add(s.lifetimes.keyRetention(alg))
 		}
 	}
 	return append(next, added...), changed, nil
 }
 
-// publishAhead is how long a key is published before it takes over. Nobody waits for one to
-// encrypt to.
+// publishAhead returns how long a key is published before it is used. An encryption key can be
+// used immediately.
 func (l Lifetimes) publishAhead(alg jose.Algorithm) time.Duration {
 	if decrypts(alg) {
 		return 0
@@ -278,31 +278,32 @@ func (l Lifetimes) publishAhead(alg jose.Algorithm) time.Duration {
 	return l.KeyPublishAhead
 }
 
-// afterlife is how long a key is kept after another took over from it. For one that
-// decrypts it allows for those who keep our JWKS longer than they should (OpenID Connect
-// Core, section 10.2.1).
-func (l Lifetimes) afterlife(alg jose.Algorithm) time.Duration {
+// keyRetention returns how long a key is kept after it was replaced. A decryption key is kept
+// longer for clients that cache the JWKS longer than they should (OpenID Connect Core, section
+// 10.2.1).
+func (l Lifetimes) keyRetention(alg jose.Algorithm) time.Duration {
 	if decrypts(alg) {
-		return max(decryptionKeyAfterlife, l.longestSigned())
+		return max(decryptionKeyRetention, l.signatureLifetime())
 	}
-	return l.longestSigned()
+	return l.signatureLifetime()
 }
 
-// longestSigned is how long a signature must stay verifiable: the longest life of what
-// is signed, a catalogue's age on a node that has not heard yet, and skew.
-func (l Lifetimes) longestSigned() time.Duration {
+// signatureLifetime returns how long a signature must stay verifiable: the longest lifetime of a
+// signed token, plus the time that another node may still sign with its old catalogue, plus
+// clock skew.
+func (l Lifetimes) signatureLifetime() time.Duration {
 	return max(l.AccessToken, l.IDToken, record.MaxOwnLifetime) + catalogueMaxStale + time.Minute
 }
 
 func (c *call) jwks() error {
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {
-		// A JWKS that is too old to issue by is still right to verify by.
+		// A catalogue that is too old for issuing tokens is still good for verifying them.
 		if catalogue = c.s.catalogueNow.Load(); catalogue == nil {
 			return err
 		}
 	}
-	// Nobody shall keep a key set from before the first keys were made.
+	// Nobody must cache a key set without the first keys.
 	for _, alg := range defaultAlgorithms() {
 		if catalogue.keys.has(alg) {
 			continue
@@ -318,7 +319,7 @@ func (c *call) jwks() error {
 	return nil
 }
 
-// deriveKey returns 32 bytes for one purpose (RFC 5869).
+// deriveKey derives a 32-byte key for one purpose (RFC 5869).
 func deriveKey(secret []byte, purpose string) ([]byte, error) {
 	key, err := hkdf.Key(sha256.New, secret, nil, purpose, 32)
 	if err != nil {

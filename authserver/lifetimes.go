@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Lifetimes of what the engine issues. A zero field means the default.
+// Lifetimes are the lifetimes of codes, tokens and keys. A zero field means the default.
 type Lifetimes struct {
 	AuthorizationCode time.Duration // 1 minute (RFC 9700, section 2.1.1 via OAuth 2.1; FAPI 2.0)
 	AccessToken       time.Duration // 10 minutes
 	IDToken           time.Duration // 10 minutes
-	// RefreshToken is how long a refresh token lasts unused; RefreshTokenMax how long its
-	// family lasts in all.
+	// RefreshToken is how long an unused refresh token is valid. RefreshTokenMax is how long all
+	// refresh tokens of one authorization are valid together.
 	RefreshToken    time.Duration // 14 days
 	RefreshTokenMax time.Duration // 30 days
-	// RefreshRetry is how long the answer to a rotation may be asked for again.
+	// RefreshRetry is how long after a rotation the old refresh token returns the same new one.
 	RefreshRetry time.Duration // 30 seconds
 	Interaction  time.Duration // 30 minutes
-	// KeyRotation is how long a key signs; KeyPublishAhead how long it is published before.
+	// KeyRotation is how long a key signs. KeyPublishAhead is how long it is published before.
 	KeyRotation     time.Duration // 90 days
 	KeyPublishAhead time.Duration // 24 hours
 }
@@ -41,7 +41,7 @@ func (l Lifetimes) withDefaults() Lifetimes {
 	return l
 }
 
-// Bounds on input.
+// Limits.
 const (
 	maxFormBytes     = 64 << 10
 	maxParams        = 100
@@ -51,29 +51,30 @@ const (
 	maxResources     = 16
 	maxClientBytes   = 64 << 10
 	clockSkew        = 10 * time.Second
-	maxAssertionLife = time.Hour // of a client's assertion; some libraries make them for that long
+	maxAssertionLife = time.Hour // of a client's assertion; some libraries issue them for an hour
 	jwksMaxAge       = 5 * time.Minute
 	metadataMaxAge   = time.Hour
 	catalogueMaxAge  = time.Second
 
-	decryptionKeyAfterlife = 24 * time.Hour
+	decryptionKeyRetention = 24 * time.Hour
 	maxCachedClients       = 10_000
-	// maxCachedRegisteredBytes bounds the clients in memory that registered themselves, by an
-	// estimate: so much for each, and so many times its JSON.
+	// maxCachedRegisteredBytes limits the memory for clients that registered themselves. It is
+	// estimated as clientMemory for each plus clientMemoryFactor times its JSON.
 	maxCachedRegisteredBytes = 64 << 20
 	clientMemory             = 2 << 10
 	clientMemoryFactor       = 5
 	maxStoredRefusals        = 10_000
 )
 
-// accessTokenLifetime is the shortest of those of the token's audience. For one resource
-// it is what the resource and the client say, the shorter of the two, or what holds for
-// all if neither says anything.
+// accessTokenLifetime returns the lifetime of an access token: the shortest one for a resource of
+// its audience. For one resource that is the shorter of the settings of the resource and the
+// client, or the default if neither has one.
 func (c *call) accessTokenLifetime(catalogue *catalogue, audience []string) time.Duration {
 	own := time.Duration(c.client.AccessTokenLifetime)
 	var lifetime time.Duration
 	for _, identifier := range audience {
-		// This server's UserInfo has no say: it sees at once what was revoked.
+		// UserInfo of this server is not a declared resource and has no limit: it sees revocations
+		// immediately.
 		if r := catalogue.resource(identifier); r != nil {
 			lifetime = shorter(lifetime, cmp.Or(shorter(time.Duration(r.AccessTokenLifetime), own), c.s.lifetimes.AccessToken))
 		}
@@ -81,7 +82,7 @@ func (c *call) accessTokenLifetime(catalogue *catalogue, audience []string) time
 	return cmp.Or(lifetime, own, c.s.lifetimes.AccessToken)
 }
 
-// shorter returns the shorter of two durations of which zero says nothing.
+// shorter returns the shorter of two durations. Zero means no limit.
 func shorter(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return a + b
@@ -89,8 +90,8 @@ func shorter(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
-// longestAccessToken is a bound on the lifetime of a client's access tokens, whatever they
-// are for.
+// longestAccessToken returns an upper bound for the lifetime of a client's access tokens, for any
+// resource.
 func (c *call) longestAccessToken(catalogue *catalogue, client *client) time.Duration {
 	longest := max(c.s.lifetimes.AccessToken, time.Duration(client.AccessTokenLifetime))
 	for i := range catalogue.resources {
@@ -103,8 +104,8 @@ func (c *call) idTokenLifetime() time.Duration {
 	return cmp.Or(time.Duration(c.client.IDTokenLifetime), c.s.lifetimes.IDToken)
 }
 
-// ends returns when the authorization ends, if it has a refresh token: with that. No token of
-// it is valid for longer.
+// ends returns when the authorization ends if it has a refresh token: when that expires. No token
+// of the authorization is valid after that.
 func (c *call) ends(ent *entitlement) (time.Time, bool) {
 	if ent.refreshToken == "" && ent.reusedRefreshToken.Kind == "" {
 		return time.Time{}, false
@@ -112,7 +113,7 @@ func (c *call) ends(ent *entitlement) (time.Time, bool) {
 	return c.refreshTokenExpires(ent.authorization), true
 }
 
-// refreshTokenExpires is when a refresh token expires that is issued or used now.
+// refreshTokenExpires returns when a refresh token expires that is issued or used now.
 func (c *call) refreshTokenExpires(a authorization) time.Time {
 	unused := c.now.Add(c.refreshTokenLifetime())
 	if ends := c.familyEnds(a); ends.Before(unused) {
@@ -121,7 +122,7 @@ func (c *call) refreshTokenExpires(a authorization) time.Time {
 	return unused
 }
 
-// refreshTokenLifetime is how long a refresh token lasts unused.
+// refreshTokenLifetime returns how long an unused refresh token is valid.
 func (c *call) refreshTokenLifetime() time.Duration {
 	return cmp.Or(time.Duration(c.client.RefreshTokenLifetime), c.s.lifetimes.RefreshToken)
 }
@@ -130,7 +131,7 @@ func (c *call) refreshRetry() time.Duration {
 	return cmp.Or(time.Duration(c.client.RefreshRetry), c.s.lifetimes.RefreshRetry)
 }
 
-// familyEnds is when the last refresh token of an authorization expires.
+// familyEnds returns when the last refresh token of an authorization expires.
 func (c *call) familyEnds(a authorization) time.Time {
 	began := c.now
 	if a.Started != 0 {
@@ -143,19 +144,19 @@ func (c *call) familyLifetime() time.Duration {
 	return cmp.Or(time.Duration(c.client.RefreshTokenMaxLifetime), c.s.lifetimes.RefreshTokenMax)
 }
 
-// prolong keeps a refresh token alive that does not rotate. Its unused time is exact to an
-// eighth, so that most refreshes cost no write.
+// prolong extends the expiry of a refresh token that is not rotated. It skips changes below an
+// eighth of the lifetime, so that most refreshes do not write to the store.
 func (c *call) prolong(ent *entitlement) error {
 	expires := c.refreshTokenExpires(ent.authorization)
 	if drift := expires.Sub(ent.reusedRefreshToken.Expires).Abs(); drift < c.refreshTokenLifetime()/8 {
 		return nil
 	}
 	if err := c.s.config.Store.SetExpires(c.r.Context(), c.now, ent.reusedRefreshToken.Key, expires); err != nil {
-		return fmt.Errorf("prolong refresh token: %w", err)
+		return fmt.Errorf("extend refresh token: %w", err)
 	}
 	return nil
 }
 
-// reuses reports whether the client's refresh tokens stay as they are. Those of a public
-// client are bound to nothing, and always rotate (RFC 9700, section 4.14.2).
+// reuses reports whether the client's refresh tokens are not rotated. Those of a public client
+// are not sender-constrained, so they are always rotated (RFC 9700, section 4.14.2).
 func (c *client) reuses() bool { return c.RefreshTokenReuse && !c.Public() }

@@ -20,10 +20,10 @@ var (
 	// newInteractions bounds what is stored for strangers: requests that wait for a user, device
 	// codes and authorization challenges. It also bounds fetches of request objects.
 	newInteractions = ratelimit.PerMinute(600)
-	// wrongUserCodes is for one address or one signed-in user, wrongUserCodesInAll for all
-	// together. With 10,000 codes waiting, a thousand guesses a minute for ten minutes find one
-	// with a chance of 1 in 250. The attacker has then given a stranger's device access to the
-	// attacker's own account (RFC 8628, section 5.1).
+	// wrongUserCodes is for one address or one signed-in user, wrongUserCodesInAll for all of
+	// them together. With 10,000 pending codes, a thousand guesses a minute for ten minutes find
+	// one with a probability of 1 in 250. The attacker has then given a stranger's device access
+	// to the attacker's own account (RFC 8628, section 5.1).
 	wrongUserCodes      = ratelimit.Limit{Burst: 30, Every: time.Minute}
 	wrongUserCodesInAll = ratelimit.PerMinute(1000)
 )
@@ -46,8 +46,8 @@ func newLimits(config *Config, registrationsPerMinute int) limits {
 	return limits{
 		failures:             ratelimit.New(limiter("failed client authentications", failedClientAuthentications)),
 		interactions:         ratelimit.New(limiter("interactions", newInteractions)),
-		storedBytes:          ratelimit.New(limiter("kept KiB", storedKibibytes)),
-		allStoredBytes:       ratelimit.New(limiter("all kept KiB", storedKibibytesInAll)),
+		storedBytes:          ratelimit.New(limiter("stored KiB", storedKibibytes)),
+		allStoredBytes:       ratelimit.New(limiter("all stored KiB", storedKibibytesInAll)),
 		userCodes:            shared("wrong user codes", wrongUserCodes),
 		allUserCodes:         shared("all wrong user codes", wrongUserCodesInAll),
 		registrationAttempts: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),
@@ -70,7 +70,7 @@ func (c *call) party(cl *client) ratelimit.Key {
 	return ratelimit.NewKey(c.network(), cl.ID)
 }
 
-// takeInteraction counts something that is stored for a stranger, or refuses it by rule r.
+// takeInteraction counts a record that is stored for a stranger, or refuses it with rule r.
 func (c *call) takeInteraction(cl *client, r *rule) error {
 	if wait := c.s.limits.interactions.Take(c.now, c.party(cl)); wait > 0 {
 		return c.tooMany(r, wait, c.s.remoteAddr(c.r).String())
@@ -78,7 +78,7 @@ func (c *call) takeInteraction(cl *client, r *rule) error {
 	return nil
 }
 
-// tooMany refuses a request by a rule, with the time to wait in Retry-After.
+// tooMany refuses a request with a rule, and sends the time to wait in Retry-After.
 func (c *call) tooMany(r *rule, wait time.Duration, detail string) error {
 	c.w.Header().Set("Retry-After", strconv.Itoa(int(wholeSeconds(wait)/time.Second)))
 	err := c.refuse(r, detail)

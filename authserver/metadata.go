@@ -12,7 +12,8 @@ import (
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
-// metadata serves the document of RFC 8414 and of OpenID Connect Discovery, which are one.
+// metadata serves the metadata document. It is the same for RFC 8414 and OpenID Connect
+// Discovery.
 func (c *call) metadata() error {
 	catalogue, err := c.s.catalogue(c.r.Context())
 	if err != nil {
@@ -24,7 +25,7 @@ func (c *call) metadata() error {
 	return nil
 }
 
-// newMetadata derives the document from the tables that the endpoints work by.
+// newMetadata generates the document from the tables of endpoints, grant types and methods.
 func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 	body, err := json.Marshal(s.describe(catalogue))
 	if err != nil {
@@ -33,7 +34,7 @@ func (s *Server) newMetadata(catalogue *catalogue) (*document, error) {
 	return newDocument("application/json", metadataMaxAge, body), nil
 }
 
-// describe says what this server can do.
+// describe returns the metadata of this server.
 func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	var methods, grants, modes []string
 	for _, m := range clientAuthMethods() {
@@ -120,8 +121,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	return &m
 }
 
-// requestEncryption lists the algorithms by which clients may encrypt to this server: by their
-// secrets always, and to a key that is there, or that is made when a client registers for it.
+// requestEncryption returns the algorithms for request objects that are encrypted to this server:
+// those with the client's secret, and those of keys that exist or are created when a client
+// registers for them.
 func (s *Server) requestEncryption(catalogue *catalogue) []string {
 	names := algorithmNames(jose.SecretEncryptionAlgorithms())
 	for _, alg := range decryptionAlgorithms() {
@@ -132,7 +134,7 @@ func (s *Server) requestEncryption(catalogue *catalogue) []string {
 	return names
 }
 
-// document is a public answer that is the same for everybody, with its header fields made
+// document is a public response that is the same for all callers. Its header fields are computed
 // once.
 type document struct {
 	body                       []byte
@@ -153,6 +155,5 @@ func (d *document) write(w http.ResponseWriter) {
 	h["Content-Length"] = d.length
 	h["X-Content-Type-Options"] = valueNosniff
 	w.WriteHeader(http.StatusOK)
-	// An error means that the client left: there is nobody to tell.
-	_, _ = w.Write(d.body)
+	_, _ = w.Write(d.body) // an error means that the client has disconnected
 }

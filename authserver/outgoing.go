@@ -11,30 +11,30 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Outgoing widens where the engine may connect to. The zero value is the secure one: the
-// public internet, with the certificate authorities of the machine.
+// Outgoing configures which hosts the engine may connect to. The zero value is the secure
+// default: the public internet, with the certificate authorities of the system.
 //
 // There are two policies. Networks is for addresses that the operator configured: webhooks,
 // trusted issuers, and the metadata of declared clients. All other addresses come from
 // outsiders: clients that registered themselves or have a metadata document. Those never
-// reach a private network. Otherwise anybody who may register a client could send requests
-// into it.
+// reach a private network. Otherwise anybody who can register a client could make the server send
+// requests into it.
 type Outgoing struct {
 	// Networks are private networks that addresses from the operator may be in.
 	Networks []netip.Prefix
 	// InsecureOutsiderNetworks are private networks that addresses from outsiders may be in.
 	// It is for tests, and for servers that no outsider can reach.
 	InsecureOutsiderNetworks []netip.Prefix
-	// CertificateAuthorities replaces those of the machine; nil keeps them.
+	// CertificateAuthorities replaces those of the system; nil keeps them.
 	CertificateAuthorities *x509.CertPool
 }
 
-// maxOutsidersKeySetBytes bounds a key set of an outsider. A key set of the operator may
-// have outgoing.MaxBytes.
+// maxOutsidersKeySetBytes limits the size of an outsider's key set. A key set at an address from
+// the operator may have outgoing.MaxBytes.
 const maxOutsidersKeySetBytes = 64 << 10
 
-// newOutgoing returns a client for each policy. Outsiders have caches of their own, so that
-// they cannot push out what the operator configured.
+// newOutgoing returns a client for each policy. Each has its own cache, so that outsiders cannot
+// evict documents of addresses that the operator configured.
 func newOutgoing(o Outgoing, events *event.Log) (operator, outsiders *outgoing.Client) {
 	operator = outgoing.New(outgoing.Policy{
 		Networks:               o.Networks,
@@ -58,7 +58,7 @@ func (s *Server) outgoingFor(c *record.Client) *outgoing.Client {
 	return s.operatorOutgoing
 }
 
-// ErrNoLogo is returned for a client that has no logo that can be shown.
+// ErrNoLogo is returned if a client has no logo, or one that cannot be shown.
 var ErrNoLogo = errors.New("authserver: no logo to show")
 
 // Logo returns the picture at a logo_uri of a client, or ErrNoLogo. It is fetched here and

@@ -23,32 +23,33 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Webhook is a service of the operator's that is asked before tokens are made, and adds
-// claims or refuses. Requests are signed as Standard Webhooks says; what vouches for the
-// answer is TLS.
+// Webhook is a service of the operator that is called before tokens are issued. It can add
+// claims or refuse the request. Requests are signed according to Standard Webhooks. Responses
+// are authenticated by TLS.
 type Webhook struct {
-	// URL is https, or http on loopback. It may be in Config.Outgoing.Networks.
+	// URL is an https URL, or an http URL on loopback. The host may be in
+	// Config.Outgoing.Networks.
 	URL string
-	// Secret signs: whsec_ and 24 to 64 bytes in base64.
+	// Secret signs the requests: "whsec_" followed by 24 to 64 bytes in base64.
 	Secret string
-	// Events are those of the ClaimsOf… constants for which it is asked; nil: for access
+	// Events are the ClaimsOf… constants for which the webhook is called; nil means access
 	// tokens.
 	Events []string
-	// Timeout is how long it may take, 5 seconds at most; 0: 2 seconds.
+	// Timeout limits one call, and may be at most 5 seconds; zero means 2 seconds.
 	Timeout time.Duration
-	// Clients, Resources and GrantTypes limit the requests for which it is asked. Without
-	// GrantTypes it is asked for all but client_credentials.
+	// Clients, Resources and GrantTypes limit the requests for which the webhook is called. nil
+	// means no limit, except that without GrantTypes it is not called for client_credentials.
 	Clients, Resources, GrantTypes []string
 }
 
 const (
 	webhookTimeout    = 2 * time.Second
 	webhookMaxTimeout = 5 * time.Second
-	webhookMaxBytes   = 4 << 10 // of an answer: what it adds travels in headers
-	webhookMaxAtOnce  = 64      // calls of one hook
+	webhookMaxBytes   = 4 << 10 // of a response: tokens with the claims are sent in headers
+	webhookMaxAtOnce  = 64      // concurrent calls of one webhook
 )
 
-// Check reports why a webhook cannot be asked.
+// Check returns an error if the webhook is not valid.
 func (w *Webhook) Check() error {
 	if !isWebAddress(w.URL) {
 		return fmt.Errorf("url: %q is not an https URL", w.URL)
@@ -57,12 +58,12 @@ func (w *Webhook) Check() error {
 		return err
 	}
 	if w.Timeout < 0 || w.Timeout > webhookMaxTimeout {
-		return errors.New("timeout: it is 5s at most: people wait meanwhile")
+		return errors.New("timeout: must be at most 5s, because users wait for the response")
 	}
 	for _, name := range w.GrantTypes {
-		ours := slices.ContainsFunc(grantTypes(), func(g grantType) bool { return g.name == name })
-		if !ours && name != oauth.GrantTypeImplicit && !IsExtensionGrant(name) {
-			return fmt.Errorf("grant_types: there is no grant type %q", name)
+		builtIn := slices.ContainsFunc(grantTypes(), func(g grantType) bool { return g.name == name })
+		if !builtIn && name != oauth.GrantTypeImplicit && !IsExtensionGrant(name) {
+			return fmt.Errorf("grant_types: %q is not a grant type", name)
 		}
 	}
 	for _, event := range w.Events {
@@ -70,10 +71,10 @@ func (w *Webhook) Check() error {
 		case ClaimsOfAccessToken:
 		case ClaimsOfIDToken, ClaimsOfUserinfo:
 			if len(w.Resources) > 0 {
-				return fmt.Errorf("events: %s is for no resource", event)
+				return fmt.Errorf("events: %s cannot be combined with resources: it is not issued for a resource", event)
 			}
 			if event == ClaimsOfUserinfo && len(w.GrantTypes) > 0 {
-				return fmt.Errorf("events: %s is for no grant type", event)
+				return fmt.Errorf("events: %s cannot be combined with grant_types: UserInfo requests have no grant type", event)
 			}
 		default:
 			return fmt.Errorf("events: %q is not one of access_token, id_token, userinfo", event)
@@ -97,7 +98,7 @@ type webhook struct {
 	signingKey []byte
 	host       string // for the log: the rest of the URL may be secret
 	breaker    breaker
-	calls      chan struct{} // as many as are under way
+	calls      chan struct{} // has an element for each call in progress
 }
 
 func newWebhooks(configured []Webhook) ([]*webhook, error) {
@@ -125,8 +126,8 @@ func newWebhooks(configured []Webhook) ([]*webhook, error) {
 	return hooks, nil
 }
 
-// asksAbout reports whether the hook is to be asked.
-func (w *webhook) asksAbout(r *TokenRequest) bool {
+// appliesTo reports whether the webhook is called for a request.
+func (w *webhook) appliesTo(r *TokenRequest) bool {
 	if !slices.Contains(w.Events, r.Kind) || w.Clients != nil && !slices.Contains(w.Clients, r.ClientID) {
 		return false
 	}
@@ -139,7 +140,7 @@ func (w *webhook) asksAbout(r *TokenRequest) bool {
 	return slices.Contains(w.GrantTypes, r.GrantType)
 }
 
-// webhookMessage is the body of a request, in the form of Standard Webhooks.
+// webhookMessage is the body of a request (Standard Webhooks).
 type webhookMessage struct {
 	Type      string      `json:"type"`
 	Timestamp time.Time   `json:"timestamp"`
@@ -159,7 +160,7 @@ type webhookData struct {
 	Actor     any      `json:"act,omitempty"`
 }
 
-var ruleWebhookAnswers = rule{
+var ruleWebhookResponds = rule{
 	must:    "the hooks respond in time with a valid response",
 	section: "Valetkey", code: oauth.TemporarilyUnavailable,
 	says: "the server cannot decide on this request now; try again",
@@ -167,53 +168,54 @@ var ruleWebhookAnswers = rule{
 }
 
 var (
-	// errNoAnswer says that a hook did not answer in time, or at all.
-	errNoAnswer = errors.New("no answer")
-	// errNotAsked says that a hook was not asked, which says nothing about it.
-	errNotAsked = errors.New("not asked")
+	// errNoResponse: a webhook did not respond, or not in time.
+	errNoResponse = errors.New("no response")
+	// errNotSent: no request was sent, so the result says nothing about the webhook.
+	errNotSent = errors.New("not sent")
 )
 
-// ask returns the claims that a hook adds. Whatever goes wrong refuses the request: what
-// the hook would have said is not known.
-func (c *call) ask(ctx context.Context, w *webhook, r *TokenRequest) (oauth.Claims, error) {
+// callHook returns the claims that a webhook adds. Every failure refuses the request, because the
+// webhook might have refused it.
+func (c *call) callHook(ctx context.Context, w *webhook, r *TokenRequest) (oauth.Claims, error) {
 	now := time.Now()
 	if !w.breaker.allows(now) {
-		return nil, c.because(&ruleWebhookAnswers, fmt.Errorf("hook %s: it did not answer %d times in a row, and is left alone", w.host, breakerFailures))
+		return nil, c.because(&ruleWebhookResponds, fmt.Errorf("hook %s: no response %d times in a row, so it is not called for %s", w.host, breakerFailures, breakerPause))
 	}
-	answer, err := c.s.callWebhook(ctx, w, r, now)
-	// A client that went away says nothing about the hook, and neither does a request that was
-	// not sent because as many as may be were under way. A wrong response makes nobody wait, so
-	// one person's requests cannot shut the others out.
-	switch w.breaker.note(time.Now(), !errors.Is(err, errNoAnswer), ctx.Err() != nil || errors.Is(err, errNotAsked)) {
+	response, err := c.s.callWebhook(ctx, w, r, now)
+	// Not counted: a client that disconnected, and a request that was not sent because too many
+	// were in progress. An invalid response is not a failure: nobody waits for it, and the
+	// requests of one user must not stop the hook for the others.
+	switch w.breaker.record(time.Now(), !errors.Is(err, errNoResponse), ctx.Err() != nil || errors.Is(err, errNotSent)) {
 	case breakerOpened:
 		c.s.events.Record(ctx, event.HookFailed, slog.String("hook", w.host), slog.Any("cause", err))
 	case breakerClosed:
 		c.s.events.Record(ctx, event.HookRecovered, slog.String("hook", w.host))
 	}
 	if err != nil {
-		return nil, c.because(&ruleWebhookAnswers, fmt.Errorf("hook %s: %w", w.host, err))
+		return nil, c.because(&ruleWebhookResponds, fmt.Errorf("hook %s: %w", w.host, err))
 	}
-	_ = c.must(true, &ruleWebhookAnswers)
-	if answer.refusal != nil {
-		return nil, c.refusedByHook(answer.refusal)
+	_ = c.must(true, &ruleWebhookResponds)
+	if response.refusal != nil {
+		return nil, c.refusedByHook(response.refusal)
 	}
-	return answer.claims, nil
+	return response.claims, nil
 }
 
-func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, now time.Time) (*webhookAnswer, error) {
+func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, now time.Time) (*webhookResponse, error) {
 	select {
 	case w.calls <- struct{}{}:
 		defer func() { <-w.calls }()
 	case <-time.After(w.Timeout / 2):
-		return nil, fmt.Errorf("%w: too many requests wait for it", errNotAsked)
+		return nil, fmt.Errorf("%w: too many requests are waiting for this hook", errNotSent)
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", errNotAsked, ctx.Err())
+		return nil, fmt.Errorf("%w: %w", errNotSent, ctx.Err())
 	}
-	// Those that waited for their turn do not all wait for a hook that has failed meanwhile.
+	// If the hook has failed while this request was queued, do not wait for it as well.
 	if w.breaker.openedAfter(now) {
-		return nil, fmt.Errorf("%w: it failed while this request waited for its turn", errNotAsked)
+		return nil, fmt.Errorf("%w: the hook failed while this request was queued", errNotSent)
 	}
-	// The wait is not taken from the hook's own time: it would fail for the load of others.
+	// The timeout starts after the wait. Otherwise the load of other requests would make the hook
+	// fail.
 	ctx, cancel := context.WithTimeout(ctx, w.Timeout)
 	defer cancel()
 	message := webhookMessage{Type: r.Kind, Timestamp: now.UTC(), Data: webhookData{
@@ -232,12 +234,12 @@ func (s *Server) callWebhook(ctx context.Context, w *webhook, r *TokenRequest, n
 		"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signWebhook(w.signingKey, id, timestamp, body)},
 	}, body, webhookMaxBytes)
 	if err != nil && status == 0 {
-		return nil, fmt.Errorf("%w: %w", errNoAnswer, err)
+		return nil, fmt.Errorf("%w: %w", errNoResponse, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return readWebhookAnswer(status, contentType, document)
+	return readWebhookResponse(status, contentType, document)
 }
 
 // signWebhook returns the value of Webhook-Signature (Standard Webhooks).
@@ -247,13 +249,13 @@ func signWebhook(key []byte, id, timestamp string, body []byte) string {
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// webhookAnswer is what a hook decides.
-type webhookAnswer struct {
+// webhookResponse is the decision of a webhook: claims to add, or a refusal.
+type webhookResponse struct {
 	claims  oauth.Claims
 	refusal *oauth.Error
 }
 
-// webhookErrors are the codes by which a hook may refuse.
+// webhookErrors returns the codes with which a webhook may refuse.
 func webhookErrors() []oauth.ErrorCode {
 	return []oauth.ErrorCode{
 		oauth.AccessDenied, oauth.InvalidRequest, oauth.InvalidGrant, oauth.InvalidScope, oauth.InvalidTarget,
@@ -261,100 +263,101 @@ func webhookErrors() []oauth.ErrorCode {
 	}
 }
 
-// readWebhookAnswer reads what a hook answers. A member that it does not know is an error,
-// for it may be a misspelt refusal.
-func readWebhookAnswer(status int, contentType string, document []byte) (*webhookAnswer, error) {
+// readWebhookResponse parses a response. An unknown member is an error, because it may be a
+// misspelled refusal.
+func readWebhookResponse(status int, contentType string, document []byte) (*webhookResponse, error) {
 	switch {
 	case status == http.StatusNoContent:
-		return &webhookAnswer{}, nil
+		return &webhookResponse{}, nil
 	case status != http.StatusOK:
-		return nil, fmt.Errorf("it answers %d", status)
+		return nil, fmt.Errorf("the status of the response must be 200 or 204, got %d", status)
 	case !isMediaType(contentType, "application/json"):
-		return nil, errors.New("its answer is not application/json")
+		return nil, errors.New("the Content-Type of the response must be application/json")
 	}
 	var members map[string]json.RawMessage
 	if err := jose.ParseJSON(document, &members); err != nil || members == nil {
-		return nil, errors.New("its answer is no JSON object with each member once")
+		return nil, errors.New("the response must be a JSON object without duplicate members")
 	}
 	for name := range members {
 		if name != "claims" && name != "error" && name != "error_description" {
-			return nil, fmt.Errorf("its answer has a member %q beside claims, error and error_description", clip(name))
+			return nil, fmt.Errorf("the response has an unknown member %q: only claims, error and error_description are allowed", clip(name))
 		}
 	}
-	var answer struct {
+	var response struct {
 		Claims      oauth.Claims    `json:"claims"`
 		Code        oauth.ErrorCode `json:"error"`
 		Description string          `json:"error_description"`
 	}
-	if err := jose.ParseJSON(document, &answer); err != nil {
-		return nil, errors.New("its answer has a member of another type")
+	if err := jose.ParseJSON(document, &response); err != nil {
+		return nil, errors.New("a member of the response has the wrong type: claims must be an object, error and error_description strings")
 	}
 	if members["error"] == nil && members["error_description"] == nil {
-		return &webhookAnswer{claims: answer.Claims}, checkClaims(answer.Claims)
+		return &webhookResponse{claims: response.Claims}, checkClaims(response.Claims)
 	}
-	if members["claims"] != nil || !slices.Contains(webhookErrors(), answer.Code) {
-		return nil, errors.New("its answer refuses with claims, or with an error that is not taken")
+	if members["claims"] != nil || !slices.Contains(webhookErrors(), response.Code) {
+		return nil, errors.New("the response has both claims and an error, or an error code that hooks may not use")
 	}
-	if answer.Description == "" {
-		answer.Description = ruleHookAllows.says
+	if response.Description == "" {
+		response.Description = ruleHookAllows.says
 	}
-	return &webhookAnswer{refusal: oauth.NewError(answer.Code, clip(answer.Description))}, nil
+	return &webhookResponse{refusal: oauth.NewError(response.Code, clip(response.Description))}, nil
 }
 
-// A service that failed to answer so often in a row is left alone for so long. Then one
-// request tries it.
+// After breakerFailures failures in a row, a service is not called for breakerPause. Then one
+// request tries it again.
 const (
 	breakerFailures = 5
-	breakerRest     = 10 * time.Second
+	breakerPause    = 10 * time.Second
 )
 
-// breaker keeps requests from waiting for a service that is down. It is safe for concurrent
-// use; its zero value lets everything through.
+// breaker is a circuit breaker: it keeps requests from waiting for a service that is down. It is
+// safe for concurrent use, and its zero value is closed, so all requests are allowed.
 type breaker struct {
-	mu       sync.Mutex
-	failures int
-	rests    time.Time // until then
-	opened   time.Time // when it began to rest
-	trying   bool      // one request finds out whether it is back
+	mu        sync.Mutex
+	failures  int
+	openUntil time.Time
+	opened    time.Time
+	trying    bool // one request finds out whether the service is back
 }
 
-// breakerChange is what a result did to a breaker.
+// breakerChange is the change of a breaker's state by a result.
 type breakerChange int
 
 const (
-	breakerStays breakerChange = iota
+	breakerUnchanged breakerChange = iota
 	breakerOpened
 	breakerClosed
 )
 
-// allows reports whether a request may go to the service. One that does is noted afterwards.
+// allows reports whether a request may be sent. If it is sent, call record afterwards.
 func (b *breaker) allows(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failures < breakerFailures {
 		return true
 	}
-	if b.trying || now.Before(b.rests) {
+	if b.trying || now.Before(b.openUntil) {
 		return false
 	}
 	b.trying = true
 	return true
 }
 
-// openedAfter reports whether the service was left alone since then.
+// openedAfter reports whether the breaker is open and has opened after a time.
 func (b *breaker) openedAfter(at time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failures >= breakerFailures && b.opened.After(at)
 }
 
-// note takes the result of a request; one that was given up, or not sent, says nothing.
-func (b *breaker) note(now time.Time, ok, givenUp bool) breakerChange {
+// record records the result of a request. A canceled request does not count, and neither does
+// one that was not sent.
+func (b *breaker) record(now time.Time, ok, canceled bool) breakerChange {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.trying = false
 	switch {
-	case givenUp:
+	case canceled:
 	case ok:
 		wasOpen := b.failures >= breakerFailures
 		b.failures = 0
@@ -363,11 +366,11 @@ func (b *breaker) note(now time.Time, ok, givenUp bool) breakerChange {
 		}
 	default:
 		b.failures++
-		b.rests = now.Add(breakerRest)
+		b.openUntil = now.Add(breakerPause)
 		if b.failures == breakerFailures {
 			b.opened = now
 			return breakerOpened
 		}
 	}
-	return breakerStays
+	return breakerUnchanged
 }

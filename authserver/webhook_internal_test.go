@@ -84,7 +84,7 @@ func TestWebhookAnswers(t *testing.T) {
 		{200, "application/json", `{"error": "access_denied"}`, nil, "access_denied: the tokens were refused"},
 		{200, "application/json", `{"error": "invalid_scope", "error_description": "not \"today\""}`, nil, "invalid_scope: not 'today'"},
 	} {
-		answer, err := readWebhookAnswer(test.status, test.contentType, []byte(test.body))
+		answer, err := readWebhookResponse(test.status, test.contentType, []byte(test.body))
 		if err != nil {
 			t.Errorf("%s: %v", test.body, err)
 			continue
@@ -127,7 +127,7 @@ func TestWebhookAnswersThatAreNotTaken(t *testing.T) {
 		{200, "application/json", `{"error_description": "no"}`},
 		{200, "application/json", `{"error": "access_denied", "claims": {}}`},
 	} {
-		if answer, err := readWebhookAnswer(test.status, test.contentType, []byte(test.body)); err == nil {
+		if answer, err := readWebhookResponse(test.status, test.contentType, []byte(test.body)); err == nil {
 			t.Errorf("%d %s %s is taken: %+v", test.status, test.contentType, test.body, answer)
 		}
 	}
@@ -166,7 +166,7 @@ func TestAWebhookSeesWhoActs(t *testing.T) {
 
 func TestJW25_WebhooksCannotSetClaimsOfTheProtocol(t *testing.T) {
 	for _, name := range append(slices.Clone(oauth.ProtocolClaims), "status", "sub#de", strings.Repeat("x", 129)) {
-		if _, err := readWebhookAnswer(200, "application/json", []byte(`{"claims": {"`+name+`": "mallory"}}`)); err == nil {
+		if _, err := readWebhookResponse(200, "application/json", []byte(`{"claims": {"`+name+`": "mallory"}}`)); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
@@ -177,7 +177,7 @@ func FuzzWebhookAnswer(f *testing.F) {
 	f.Add(`{"error": "access_denied", "error_description": "no"}`)
 	f.Add(`{"claims": {"sub": "mallory", "ſub": 1}}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		answer, err := readWebhookAnswer(200, "application/json", []byte(body))
+		answer, err := readWebhookResponse(200, "application/json", []byte(body))
 		if err != nil {
 			return
 		}
@@ -200,36 +200,36 @@ func TestRE26_BreakerLeavesADeadServiceAlone(t *testing.T) {
 		if !b.allows(now) {
 			t.Fatalf("at %s nothing is let through", now)
 		}
-		b.note(now, false, false)
+		b.record(now, false, false)
 	}
 	for range breakerFailures - 1 {
 		fail()
 	}
-	if b.note(now, true, false) != breakerStays {
+	if b.record(now, true, false) != breakerUnchanged {
 		t.Error("it was open before its time")
 	}
 	for range breakerFailures {
 		fail()
 	}
-	if b.allows(now) || b.allows(now.Add(breakerRest-1)) {
+	if b.allows(now) || b.allows(now.Add(breakerPause-1)) {
 		t.Error("a dead service is asked")
 	}
-	now = now.Add(breakerRest)
+	now = now.Add(breakerPause)
 	if !b.allows(now) || b.allows(now) {
 		t.Error("not exactly one request tries the service again")
 	}
-	b.note(now, false, false)
-	if b.allows(now.Add(breakerRest - 1)) {
+	b.record(now, false, false)
+	if b.allows(now.Add(breakerPause - 1)) {
 		t.Error("it is asked at once after it failed again")
 	}
-	now = now.Add(breakerRest)
+	now = now.Add(breakerPause)
 	if !b.allows(now) {
 		t.Error("it is never tried again")
 	}
-	if b.note(now, false, true); !b.allows(now) {
+	if b.record(now, false, true); !b.allows(now) {
 		t.Error("a request that was given up keeps others from trying")
 	}
-	if b.note(now, true, false) != breakerClosed || !b.allows(now) || !b.allows(now) {
+	if b.record(now, true, false) != breakerClosed || !b.allows(now) || !b.allows(now) {
 		t.Error("it is not asked again though it answers")
 	}
 }
@@ -252,7 +252,7 @@ func TestAHookThatHangsIsLeftAloneUnderLoad(t *testing.T) {
 	s := &Server{log: log, events: event.New(log), operatorOutgoing: outgoing.New(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, event.New(log))}
 	ask := func() error {
 		c := &call{s: s, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
-		_, err := c.ask(t.Context(), hooks[0], &TokenRequest{Kind: ClaimsOfAccessToken})
+		_, err := c.callHook(t.Context(), hooks[0], &TokenRequest{Kind: ClaimsOfAccessToken})
 		return err
 	}
 	var load sync.WaitGroup
@@ -282,10 +282,10 @@ func TestQueueFullSaysNothingOfAHook(t *testing.T) {
 	var b breaker
 	now := time.Now()
 	for range breakerFailures - 1 {
-		b.note(now, false, false)
-		b.note(now, true, true) // as a request that got no turn is noted
+		b.record(now, false, false)
+		b.record(now, true, true) // as a request that got no turn is noted
 	}
-	if got := b.note(now, false, false); got != breakerOpened || b.allows(now) {
+	if got := b.record(now, false, false); got != breakerOpened || b.allows(now) {
 		t.Error("requests that got no turn count as good answers")
 	}
 	if !b.openedAfter(now.Add(-time.Second)) || b.openedAfter(now.Add(time.Second)) {
@@ -301,16 +301,16 @@ func TestARequestWithoutATurnLeavesTheBreakerAlone(t *testing.T) {
 	}
 	hook, log := hooks[0], slog.New(slog.DiscardHandler)
 	for range breakerFailures - 1 {
-		hook.breaker.note(time.Now(), false, false)
+		hook.breaker.record(time.Now(), false, false)
 	}
 	for range webhookMaxAtOnce {
 		hook.calls <- struct{}{} // under way
 	}
 	c := &call{s: &Server{log: log, events: event.New(log)}, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
-	if _, err := c.ask(t.Context(), hook, &TokenRequest{Kind: ClaimsOfAccessToken}); err == nil {
+	if _, err := c.callHook(t.Context(), hook, &TokenRequest{Kind: ClaimsOfAccessToken}); err == nil {
 		t.Fatal("a request without a turn passes")
 	}
-	if hook.breaker.note(time.Now(), false, false) != breakerOpened {
+	if hook.breaker.record(time.Now(), false, false) != breakerOpened {
 		t.Error("it counts as a good answer")
 	}
 }
