@@ -47,16 +47,16 @@ func TestRU01_RU02_RU03_RU04_RU10_OnlyTheRegisteredURI(t *testing.T) {
 		for _, uri := range uris {
 			response := s.authorize("ada", query("app", "redirect_uri", uri))
 			if response.StatusCode != http.StatusBadRequest || response.Header.Get("Location") != "" {
-				t.Errorf("%s: %q is answered %d, Location %q", id, uri, response.StatusCode, response.Header.Get("Location"))
+				t.Errorf("%s: %q: status %d, Location %q", id, uri, response.StatusCode, response.Header.Get("Location"))
 			}
 		}
 	}
 	if response := s.authorize("ada", query("app", "redirect_uri", "https://app.example/cb")); response.StatusCode != http.StatusSeeOther {
-		t.Errorf("the registered URI is answered %d", response.StatusCode)
+		t.Errorf("the registered URI: status %d", response.StatusCode)
 	}
 }
 
-// Every other mistake, beside a redirect URI that is not the client's.
+// Every other mistake, together with a redirect URI that is not registered for the client.
 func TestRU11_NoErrorRedirectsToAnUnverifiedURI(t *testing.T) {
 	s := newScene(t, appWithOneURI())
 	mistakes := [][2]string{
@@ -92,7 +92,7 @@ func TestRU12_LocationBeginsWithTheRegisteredBytes(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.RedirectURIs = []string{registered} })}})
 		location := s.authorize("ada", query("app", "redirect_uri", registered)).Header.Get("Location")
 		if !strings.HasPrefix(location, want) {
-			t.Errorf("%s leads to %s", registered, location)
+			t.Errorf("%s: redirected to %s", registered, location)
 		}
 	}
 }
@@ -103,12 +103,12 @@ func TestRU13_RepeatedRedirectURI(t *testing.T) {
 	for _, pair := range [][2]string{{good, evil}, {evil, good}, {good, good}} {
 		response := s.authorize("ada", query("app", "redirect_uri", "")+"&redirect_uri="+pair[0]+"&redirect_uri="+pair[1])
 		if response.StatusCode != http.StatusBadRequest || response.Header.Get("Location") != "" {
-			t.Errorf("%v is answered %d, Location %q", pair, response.StatusCode, response.Header.Get("Location"))
+			t.Errorf("%v: status %d, Location %q", pair, response.StatusCode, response.Header.Get("Location"))
 		}
 	}
 }
 
-func TestRU14_NothingOfARequestBecomesAHeader(t *testing.T) {
+func TestRU14_RequestsCannotAddHeaders(t *testing.T) {
 	s := newScene(t, appWithOneURI())
 	response := s.authorize("ada", query("app", "redirect_uri", "https://app.example/cb", "state", "a\r\nSet-Cookie: x=y"))
 	if response.Header.Get("Set-Cookie") != "" {
@@ -116,10 +116,10 @@ func TestRU14_NothingOfARequestBecomesAHeader(t *testing.T) {
 	}
 	location, err := response.Location()
 	if err != nil || location.Query().Get("state") != "a\r\nSet-Cookie: x=y" {
-		t.Errorf("state comes back as %v (%v)", location, err)
+		t.Errorf("state is returned as %v (%v)", location, err)
 	}
 	if response := s.authorize("ada", query("app", "redirect_uri", "https://app.example/cb\r\nX: y")); response.StatusCode != http.StatusBadRequest {
-		t.Errorf("a redirect URI with a line break is answered %d", response.StatusCode)
+		t.Errorf("a redirect URI with a line break: status %d", response.StatusCode)
 	}
 }
 
@@ -128,28 +128,27 @@ func TestRU15_EveryRedirectIs303(t *testing.T) {
 	for _, q := range []string{"", "prompt=none", "response_mode=fragment"} {
 		for _, who := range []string{"", "ada"} {
 			if status := s.authorize(who, query("app", "redirect_uri", "https://app.example/cb")+"&"+q).StatusCode; status != http.StatusSeeOther {
-				t.Errorf("%q for %q is answered %d", q, who, status)
+				t.Errorf("%q for %q: status %d", q, who, status)
 			}
 		}
 	}
 }
 
-// A client's own errors are an open redirect for whoever registers it; so far only the
-// operator registers clients. Parameters that look like addresses lead nowhere.
-func TestOR02_NoParameterLeavesTheOrigin(t *testing.T) {
+// Parameters that look like URLs never become the target of a redirect.
+func TestOR02_NoParameterRedirectsToAnotherOrigin(t *testing.T) {
 	s := newScene(t, appWithOneURI())
 	for _, name := range []string{"next", "returnTo", "return_to", "redirect", "url", "RelayState", "ui_locales", "login_hint", "target_link_uri", "post_logout_redirect_uri"} {
 		for _, value := range []string{"https://evil.test/", "//evil.test", `/\evil.test`, "javascript:alert(1)"} {
 			response := s.authorize("", query("app", "redirect_uri", "https://app.example/cb", name, value))
 			if location := response.Header.Get("Location"); !strings.HasPrefix(location, "/sign-in?interaction=") || strings.Contains(location, "evil") {
-				t.Errorf("%s=%s leads to %s", name, value, location)
+				t.Errorf("%s=%s: redirected to %s", name, value, location)
 			}
 		}
 	}
 }
 
-// The issuer is configured; nothing that a request says changes what is answered.
-func TestOR04_HostAndForwardedChangeNothing(t *testing.T) {
+// The issuer is configured, so headers of the request do not change the response.
+func TestOR04_HostAndForwardedHeadersAreIgnored(t *testing.T) {
 	s := newScene(t, appWithOneURI())
 	plain := s.authorize("", query("app", "redirect_uri", "https://app.example/cb", "prompt", "none"))
 	want, err := plain.Location()
@@ -170,7 +169,7 @@ func TestOR04_HostAndForwardedChangeNothing(t *testing.T) {
 	a := s.do(r)
 	got, err := url.Parse(a.header.Get("Location"))
 	if err != nil || got.Query().Get("iss") != want.Query().Get("iss") || got.Host != want.Host || strings.Contains(got.String(), "evil") {
-		t.Errorf("with a foreign Host the answer is %s", got)
+		t.Errorf("with another Host: redirected to %s", got)
 	}
 }
 
@@ -184,7 +183,7 @@ func TestST02_IssInEveryResponse(t *testing.T) {
 	}
 }
 
-// A declared native client lists the schemes that any application could take.
+// A declared native client must list the schemes that any application could use.
 func TestRU08_SchemesOfADeclaredClient(t *testing.T) {
 	client := func(applicationType string, schemes []string, uris ...string) record.Client {
 		return record.Client{ID: "app", ClientMetadata: oauth.ClientMetadata{

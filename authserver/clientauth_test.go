@@ -30,7 +30,7 @@ func (s *scene) basic(header string) answer {
 	return s.do(r)
 }
 
-func TestCA04_SecretsOfAnyCharacters(t *testing.T) {
+func TestCA04_SecretsWithAnyCharacters(t *testing.T) {
 	letters := []rune(" !\"#$%&'()*+,-./:;<=>?@AZ[\\]^_`az{|}~£€漢😀")
 	for range 200 {
 		b := make([]byte, 40)
@@ -47,7 +47,7 @@ func TestCA04_SecretsOfAnyCharacters(t *testing.T) {
 	}
 }
 
-// Half of the clients send HTTP Basic without form-encoding its parts: "curl -u" does.
+// Half of the clients do not form-encode the parts of HTTP Basic, for example "curl -u".
 func TestCA04_CredentialsThatWereNotFormEncoded(t *testing.T) {
 	letters := []rune(" !\"#$%&'()*+,-./;<=>?@AZ[\\]^_`az{|}~45£€漢😀")
 	for range 200 {
@@ -66,8 +66,8 @@ func TestCA04_CredentialsThatWereNotFormEncoded(t *testing.T) {
 	}
 }
 
-// Where both readings of a client_id are registered, the encoded one counts, unless the body
-// names the other.
+// If a client_id is registered both form-decoded and unchanged, the decoded one is used, unless the
+// body has the other.
 func TestCA04_ClientIDsThatDifferInTheirEncoding(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		{Secret: "secret-of-the-client-with-a-space", Client: confidential("a b").Client},
@@ -86,8 +86,8 @@ func TestCA04_ClientIDsThatDifferInTheirEncoding(t *testing.T) {
 	send("a+b:secret-of-the-client-with-a-plus", "&client_id=a+b").want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
-// The explanation of a request that fails later says which form the secret had.
-func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
+// The trace of a request says whether the secret was form-encoded.
+func TestCA04_TheTraceSaysHowTheSecretWasEncoded(t *testing.T) {
 	var last record.Trace
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{{Secret: "pass+word/of/the%20client", Client: confidential("app").Client}}}, memory.New(), func(c *authserver.Config) {
 		c.OnTrace = func(t *record.Trace) { last = *t }
@@ -102,14 +102,14 @@ func TestCA04_TheLadderSaysHowTheSecretCame(t *testing.T) {
 			t.Errorf("%s: %+v", secret, last.Checks)
 		}
 		if strings.Contains(fmt.Sprintf("%+v", last), "word") {
-			t.Error("the ladder holds the secret")
+			t.Error("the trace contains the secret")
 		}
 	}
 }
 
-// A client that names no method sends its secret in either place; one that names one is held
-// to it, and so is one that registered itself.
-func TestCA03_MethodThatIsNotNamed(t *testing.T) {
+// A declared client without a method may send its secret in either place. A client with a method, and
+// one that registered itself, must use its method.
+func TestCA03_DeclaredClientsWithoutAMethodMayUseEither(t *testing.T) {
 	method := func(name string) func(*record.Client) {
 		return func(c *record.Client) { c.TokenEndpointAuthMethod = name }
 	}
@@ -142,7 +142,7 @@ func TestCA01_EmptyAndAbsentSecrets(t *testing.T) {
 	}
 }
 
-func TestCA10_JW03_AlgorithmIsTheKeys(t *testing.T) {
+func TestCA10_JW03_TheKeyDecidesTheAlgorithm(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 	})}})
@@ -187,8 +187,8 @@ func TestCA10_JW03_AlgorithmIsTheKeys(t *testing.T) {
 	send(good).want(t, http.StatusOK, "")
 }
 
-// An assertion may last an hour, and is good once in all of it.
-func TestCA07_AnAssertionForAnHourIsGoodOnce(t *testing.T) {
+// An assertion may be valid for an hour, and is accepted once in that time.
+func TestCA07_AnAssertionForAnHourIsAcceptedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New()
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
@@ -212,7 +212,7 @@ func TestCA07_AnAssertionForAnHourIsGoodOnce(t *testing.T) {
 	})
 }
 
-func TestCA16_TwoSecretsWhileOneReplacesTheOther(t *testing.T) {
+func TestCA16_BothSecretsAreValidDuringRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		declare := func(secrets ...string) {
@@ -237,7 +237,7 @@ func TestCA16_TwoSecretsWhileOneReplacesTheOther(t *testing.T) {
 	})
 }
 
-func TestCA17_FailuresTellNothingAndAreBounded(t *testing.T) {
+func TestCA17_FailuresRevealNothingAndAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("gone", func(c *record.Client) { c.Disabled = true })}})
 		wrong := func(id string) answer {
@@ -247,7 +247,7 @@ func TestCA17_FailuresTellNothingAndAreBounded(t *testing.T) {
 		want := wrong("app")
 		for _, id := range []string{"nobody", "gone"} {
 			if got := wrong(id); got.status != want.status || text(got) != text(want) {
-				t.Errorf("%s is told %d %q, a wrong secret %d %q", id, got.status, text(got), want.status, text(want))
+				t.Errorf("%s gets %d %q, a wrong secret %d %q", id, got.status, text(got), want.status, text(want))
 			}
 		}
 		limited := 0
@@ -260,7 +260,7 @@ func TestCA17_FailuresTellNothingAndAreBounded(t *testing.T) {
 			}
 		}
 		if limited < 30 {
-			t.Errorf("of 100 wrong secrets %d were refused unseen", limited)
+			t.Errorf("of 100 wrong secrets, %d were refused by the limit", limited)
 		}
 		time.Sleep(time.Minute)
 		s.post("/token", "app", "grant_type", "client_credentials").want(t, http.StatusOK, "")

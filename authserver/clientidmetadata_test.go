@@ -18,14 +18,14 @@ import (
 
 const documentID = "https://app.example.com/client.json"
 
-// readDocument reads a document with some members in place of a good one's.
+// readDocument reads a document with these members.
 func readDocument(members string) (*record.Client, error) {
 	s := &Server{config: Config{Issuer: "https://server.example.com", MetadataDocuments: MetadataDocumentPolicy{Scope: oauth.Scope{"openid", "files.read"}}}}
 	return s.readClientDocument(&catalogue{}, documentID, []byte("{"+members+"}"))
 }
 
-// Each is refused for what is wrong with it, not for something else.
-func TestDC13_WhyADocumentIsRefused(t *testing.T) {
+// Each document is refused for the expected reason.
+func TestDC13_InvalidDocumentsAreRefused(t *testing.T) {
 	const good = `"client_id": "` + documentID + `", "redirect_uris": ["http://localhost/callback"]`
 	if _, err := readDocument(good); err != nil {
 		t.Fatal(err)
@@ -59,8 +59,8 @@ func TestDC13_WhyADocumentIsRefused(t *testing.T) {
 	}
 }
 
-// What a document cannot give itself is left out of it.
-func TestDC02_DC04_WhatADocumentCannotGiveItself(t *testing.T) {
+// Members that a document must not decide are ignored.
+func TestDC02_DC04_DocumentsCannotGrantThemselvesRights(t *testing.T) {
 	client, err := readDocument(`"client_id": "` + documentID + `", "redirect_uris": ["http://localhost/callback", "cursor://x/cb"],
 		"scope": "openid files.read files.write", "grant_types": ["authorization_code", "client_credentials", "refresh_token"],
 		"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://app.example.com/jwks",
@@ -75,7 +75,7 @@ func TestDC02_DC04_WhatADocumentCannotGiveItself(t *testing.T) {
 	}
 }
 
-func TestDC12_WhichDocumentsAreAllowed(t *testing.T) {
+func TestDC12_AllowedHosts(t *testing.T) {
 	for allowed, want := range map[string]map[string]bool{
 		"*": {
 			"https://app.example.com/c": true, "https://a.b.c/d": true, "https://app.example.com:8443/c": false, "https://app.example.com:443/c": false,
@@ -98,7 +98,7 @@ func TestDC12_WhichDocumentsAreAllowed(t *testing.T) {
 	}
 }
 
-func TestDC14_HowLongADocumentIsFresh(t *testing.T) {
+func TestDC14_LifetimeOfADocument(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
 	for _, test := range []struct {
@@ -139,36 +139,36 @@ func newDocuments() *clientDocuments {
 	return k
 }
 
-// The memory for documents is bounded; what was asked for least recently goes.
-func TestDC17_DocumentsKeptAreBounded(t *testing.T) {
+// The cache of documents is bounded; the least recently used one is evicted.
+func TestDC17_TheCacheIsBounded(t *testing.T) {
 	k := newDocuments()
 	start := time.Now()
 	put := func(i int) {
-		now := start.Add(time.Duration(i) * time.Minute) // beyond each minute's bounds
+		now := start.Add(time.Duration(i) * time.Minute) // so that the limits for a minute do not apply
 		id := fmt.Sprintf("https://%d.example/c", i)
-		d, mine, err := k.find(id, netip.Addr{}, false, now)
-		if err != nil || !mine {
-			t.Fatalf("%d: %v %v", i, mine, err)
+		d, fetch, err := k.find(id, netip.Addr{}, false, now)
+		if err != nil || !fetch {
+			t.Fatalf("%d: %v %v", i, fetch, err)
 		}
 		k.finish(id, d, &client{Client: &record.Client{ID: id}}, maxDocumentLifetime, nil, now)
-		k.last("https://0.example/c", now) // which is in use all the time
+		k.last("https://0.example/c", now) // the first document stays in use
 	}
 	for i := range maxClientDocuments + 100 {
 		put(i)
 	}
 	if len(k.byID) != maxClientDocuments || k.byID["https://0.example/c"] == nil || k.byID["https://1.example/c"] != nil {
-		t.Errorf("%d documents are kept", len(k.byID))
+		t.Errorf("%d documents are cached", len(k.byID))
 	}
 }
 
-// The bounds on fetches: by address, by host, at a time. A document that was good before is
-// out of strangers' reach.
-func TestDC17_FetchesAreBounded(t *testing.T) {
+// Fetches are limited by address, by host and in total. The limits do not affect a document that is
+// in the cache.
+func TestDC17_FetchesAreLimited(t *testing.T) {
 	now := time.Now()
 	from := netip.MustParseAddr("192.0.2.1")
 	fail := func(k *clientDocuments, id string, from netip.Addr, now time.Time) error {
-		d, mine, err := k.find(id, from, false, now)
-		if mine {
+		d, fetch, err := k.find(id, from, false, now)
+		if fetch {
 			k.finish(id, d, nil, 0, outgoing.ErrFetch, now)
 		}
 		return err
@@ -190,7 +190,7 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 		t.Errorf("a minute later: %v", err)
 	}
 	if len(k.byID) != 0 {
-		t.Errorf("%d failures are kept", len(k.byID))
+		t.Errorf("%d failures are cached", len(k.byID))
 	}
 
 	k = newDocuments()
@@ -207,46 +207,45 @@ func TestDC17_FetchesAreBounded(t *testing.T) {
 	if err := fail(k, "https://host.example/x", netip.Addr{}, now); !errors.Is(err, errDocumentPace) {
 		t.Errorf("one more from the host: %v", err)
 	}
-	if _, mine, err := k.find("https://host.example/good", from, false, now.Add(2*time.Second)); err != nil || !mine {
-		t.Errorf("the host's good document: %v, %v", mine, err)
+	if _, fetch, err := k.find("https://host.example/good", from, false, now.Add(2*time.Second)); err != nil || !fetch {
+		t.Errorf("the host's cached document: %v, %v", fetch, err)
 	}
 
 	k = newDocuments()
 	for i := range maxDocumentFetches {
-		if _, mine, err := k.find(fmt.Sprintf("https://%d.example/c", i), netip.Addr{}, false, now); !mine || err != nil {
+		if _, fetch, err := k.find(fmt.Sprintf("https://%d.example/c", i), netip.Addr{}, false, now); !fetch || err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, _, err := k.find("https://x.example/c", netip.Addr{}, false, now); !errors.Is(err, errDocumentPace) {
-		t.Errorf("one more at a time: %v", err)
+		t.Errorf("one more concurrent fetch: %v", err)
 	}
 }
 
-// Those who ask for the same document wait for one fetch; who goes away does not wait.
-func TestDC17_OneFetchForAll(t *testing.T) {
+// Concurrent requests for a document wait for one fetch; a canceled request stops waiting.
+func TestDC17_ConcurrentRequestsShareOneFetch(t *testing.T) {
 	k := newDocuments()
 	now := time.Now()
-	d, mine, err := k.find(documentID, netip.Addr{}, false, now)
-	if err != nil || !mine {
+	d, fetch, err := k.find(documentID, netip.Addr{}, false, now)
+	if err != nil || !fetch {
 		t.Fatal(err)
 	}
-	if _, mine, err := k.find(documentID, netip.Addr{}, false, now); err != nil || mine {
-		t.Errorf("the second fetches too: %v, %v", mine, err)
+	if _, fetch, err := k.find(documentID, netip.Addr{}, false, now); err != nil || fetch {
+		t.Errorf("the second request fetches too: %v, %v", fetch, err)
 	}
-	gone, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := k.wait(gone, d, now); !errors.Is(err, context.Canceled) {
-		t.Errorf("who goes away: %v", err)
+	if _, err := k.wait(canceled, d, now); !errors.Is(err, context.Canceled) {
+		t.Errorf("a canceled request: %v", err)
 	}
 	want := &client{}
 	k.finish(documentID, d, want, time.Minute, nil, now)
-	if got, err := k.wait(gone, d, now); got != want || err != nil {
+	if got, err := k.wait(canceled, d, now); got != want || err != nil {
 		t.Errorf("after the fetch: %v", err)
 	}
 }
 
-// Whatever a document says, what becomes of it shares no secret and leads nowhere that
-// could not be registered.
+// A client by any document has no secret, and only redirect URIs that could be registered.
 func FuzzClientDocument(f *testing.F) {
 	for _, seed := range []string{
 		`"client_id": "` + documentID + `", "redirect_uris": ["http://localhost/callback"]`,
@@ -263,11 +262,11 @@ func FuzzClientDocument(f *testing.F) {
 		}
 		if client.ID != documentID || len(client.Secrets) > 0 || client.SkipConsent || client.Registration == nil || client.Registration.Vouched ||
 			client.TokenEndpointAuthMethod != oauth.AuthMethodNone && client.TokenEndpointAuthMethod != oauth.AuthMethodPrivateKeyJWT {
-			t.Errorf("%s\nmakes %+v", members, client)
+			t.Errorf("%s\nbecomes %+v", members, client)
 		}
 		for _, uri := range client.RedirectURIs {
 			if err := oauth.CheckRedirectURI(uri, client.ApplicationType); err != nil {
-				t.Errorf("%s\nleads to %q: %v", members, uri, err)
+				t.Errorf("%s\nhas the redirect URI %q: %v", members, uri, err)
 			}
 		}
 		if problems := CheckClient(*client); len(problems) > 0 {

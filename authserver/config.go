@@ -43,19 +43,19 @@ type Config struct {
 	FirstPartyApplications bool
 	// Registration says whether clients may register themselves.
 	Registration RegistrationPolicy
-	// MetadataDocuments says whether clients may be known by their metadata document.
+	// MetadataDocuments says whether clients may have a metadata document instead of a registration.
 	MetadataDocuments MetadataDocumentPolicy
 	// RequireCodeChallenge requires PKCE of every client (see ClientSettings).
 	RequireCodeChallenge bool
 	Lifetimes            Lifetimes
 
-	// Outgoing says where the engine may connect to, to fetch what clients name and to send
-	// logout tokens.
+	// Outgoing says to which addresses the engine may connect to fetch the URLs of clients and to
+	// send logout tokens.
 	Outgoing Outgoing
 	// RemoteAddr returns the address of the client behind trusted proxies; nil means
 	// r.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr
-	// Logger receives what clients are not told; nil means slog.Default().
+	// Logger receives the log, with details that clients do not get; nil means slog.Default().
 	Logger *slog.Logger
 	// OnTrace, if set, receives the trace of every request, accepted or refused. The demo
 	// displays them.
@@ -161,7 +161,7 @@ type Users interface {
 	EndSessions(ctx context.Context, subject string) error
 
 	// EndedSessions returns at most limit sign-in sessions that were ended and not forgotten
-	// since. The operation that ends a session also notes it here, so that a crash loses no
+	// since. The operation that ends a session also records it here, so that a crash loses no
 	// logout. Several nodes may get the same sessions at the same time.
 	EndedSessions(ctx context.Context, limit int) ([]EndedSession, error)
 
@@ -175,13 +175,13 @@ type Users interface {
 	// or passwords are not accepted at all, or a *TryLaterError. No session begins.
 	CheckPassword(r *http.Request, username, password string) (*Authentication, error)
 
-	// Claims returns all claims about a user, or storage.ErrNotFound if the user is gone or
+	// Claims returns all claims about a user, or storage.ErrNotFound if the user is deleted or
 	// disabled: then their codes and refresh tokens are refused. The engine does not change
 	// the map.
 	Claims(ctx context.Context, subject string) (oauth.Claims, error)
 
 	// SubjectActive reports whether what was issued for a user is still valid. It is false if
-	// the user is gone or disabled, or if everything that had been issued to them was ended
+	// the user is deleted or disabled, or if everything that was issued for them was revoked
 	// since. session is the sign-in session in which it was issued; "" if there was none.
 	SubjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error)
 
@@ -227,7 +227,7 @@ func (e *TryLaterError) Error() string {
 	return fmt.Sprintf("authserver: too many attempts; try again in %v", e.After)
 }
 
-// Format keeps keys out of logs and messages, whatever the verb.
+// Format keeps keys out of logs and messages, with any verb.
 func (c Config) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[authorization server %s]", c.Issuer) }
 
 // LogValue keeps keys out of structured logs.

@@ -18,13 +18,13 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// tabs are those of one browser, in which the cookies are shared.
+// tabs are the tabs of one browser, which share its cookies.
 type tabs struct {
 	s       *scene
 	cookies map[string]*http.Cookie
 }
 
-// do returns where the answer leads.
+// do returns the Location of the response.
 func (b *tabs) do(method, target string, handle http.HandlerFunc) string {
 	r := httptest.NewRequest(method, target, nil)
 	for _, c := range b.cookies {
@@ -47,7 +47,7 @@ func (b *tabs) begin(method, target string, handle http.HandlerFunc) string {
 	b.s.t.Helper()
 	_, interaction, ok := strings.Cut(b.do(method, target, handle), "interaction=")
 	if !ok {
-		b.s.t.Fatalf("%s leads to no page", target)
+		b.s.t.Fatalf("%s does not redirect to a page", target)
 	}
 	interaction, _, _ = strings.Cut(interaction, "&")
 	return interaction
@@ -67,39 +67,40 @@ func (b *tabs) consent(interaction string) string {
 	})
 }
 
-// goOn is a reload of the page, or a sign-in in it.
-func (b *tabs) goOn(interaction string) string {
+// resume continues an interaction, as a page does when it is reloaded.
+func (b *tabs) resume(interaction string) string {
 	return b.do(http.MethodGet, b.s.server.ContinueURL(&authserver.Interaction{ID: interaction}), b.s.server.ServeHTTP)
 }
 
-// A link with the code of a thief's device is open in one tab while the person connects
-// their own in another: they said yes to the one that they saw.
+// A link with the code of an attacker's device is open in one tab while the user connects their own
+// device in another. The consent is for the device that was shown.
 func TestDV_ConsentIsToTheDeviceThatWasShown(t *testing.T) {
 	s := newScene(t, deviceSetup())
-	thief, thiefsCode := s.deviceCodes()
+	attacker, attackersCode := s.deviceCodes()
 	own, ownCode := s.deviceCodes()
 	b := &tabs{s, map[string]*http.Cookie{}}
-	open := b.typeCode(thiefsCode)
+	open := b.typeCode(attackersCode)
 	b.signIn()
 	if to := b.consent(b.typeCode(ownCode)); to != "/device?answer=allowed" {
-		t.Fatalf("the person's own device: %s", to)
+		t.Fatalf("the user's own device: %s", to)
 	}
-	if to := b.goOn(open); strings.Contains(to, "allowed") {
-		t.Errorf("the other tab leads to %s", to)
+	if to := b.resume(open); strings.Contains(to, "allowed") {
+		t.Errorf("the other tab is redirected to %s", to)
 	}
 	poll := func(code string) answer {
 		return s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", code, "client_id", "tv")
 	}
-	if a := poll(thief); a.Error != string(oauth.AuthorizationPending) {
-		t.Errorf("the thief's device: %d %s", a.status, a.body)
+	if a := poll(attacker); a.Error != string(oauth.AuthorizationPending) {
+		t.Errorf("the attacker's device: %d %s", a.status, a.body)
 	}
 	if a := poll(own); a.status != http.StatusOK {
-		t.Errorf("the person's own: %d %s", a.status, a.body)
+		t.Errorf("the user's own device: %d %s", a.status, a.body)
 	}
 }
 
-// With skip_consent a mere sign-in at the application changes what is remembered.
-func TestDV_SkippedConsentIsToNoDevice(t *testing.T) {
+// With skip_consent, signing in to the application creates a grant without a consent page. That
+// must not approve a device.
+func TestDV_SkippedConsentDoesNotApproveADevice(t *testing.T) {
 	setup := deviceSetup()
 	client := &setup.Clients[0].Client
 	client.SkipConsent, client.RedirectURIs = true, []string{testCallback}
@@ -112,14 +113,14 @@ func TestDV_SkippedConsentIsToNoDevice(t *testing.T) {
 	if to := b.do(http.MethodGet, "/authorize?"+query("tv"), s.server.ServeHTTP); !strings.Contains(to, "code=") {
 		t.Fatalf("the application: %s", to)
 	}
-	b.goOn(open)
+	b.resume(open)
 	if a := s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device, "client_id", "tv"); a.Error != string(oauth.AuthorizationPending) {
 		t.Errorf("the device: %d %s", a.status, a.body)
 	}
 }
 
-// RFC 8252, section 8.6: consent to the program on one port says nothing of that on another,
-// and with prompt=consent each request is asked about.
+// Consent for the program on one port is not consent for the program on another port (RFC 8252,
+// section 8.6). With prompt=consent, the user is asked at each request.
 func TestConsentIsToTheRequestThatWasShown(t *testing.T) {
 	native := testClient{Client: record.Client{ID: "cli", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"http://127.0.0.1/cb"},
@@ -140,7 +141,7 @@ func TestConsentIsToTheRequestThatWasShown(t *testing.T) {
 			if to := b.consent(authorize(requests[1])); !strings.Contains(to, "code=") {
 				t.Fatalf("the request that was shown: %s", to)
 			}
-			if to := b.goOn(open); strings.Contains(to, "code=") {
+			if to := b.resume(open); strings.Contains(to, "code=") {
 				t.Errorf("the request that was not shown: %s", to)
 			}
 		})
@@ -158,7 +159,7 @@ func readSetup() scriptSetup {
 	}
 }
 
-// allowed records what an earlier consent of ada's to the client app was to.
+// allowed stores an earlier consent of ada for the client app.
 func (s *scene) allowed(scope oauth.Scope, resources []string) {
 	s.t.Helper()
 	_, err := s.store.UpdateGrant(s.t.Context(), "ada", "app", func(g *record.Grant) error {
@@ -183,7 +184,7 @@ func (s *scene) asked(changes ...string) bool {
 	return location.Query().Get("code") == ""
 }
 
-// A grant from before resources were recorded covers the APIs that know its scopes.
+// A grant from before resources were recorded covers the APIs that have its scopes.
 func TestCN_ConsentOfAnEarlierVersion(t *testing.T) {
 	s := newScene(t, readSetup())
 	s.allowed(oauth.Scope{"read"}, nil)
@@ -199,7 +200,7 @@ func TestCN_ConsentOfAnEarlierVersion(t *testing.T) {
 	}
 }
 
-func TestCN_AnAPIThatIsDeclaredLaterIsAskedFor(t *testing.T) {
+func TestCN_TheUserIsAskedAboutAnAPIThatIsDeclaredLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		setup := readSetup()
 		s := newScene(t, setup)
@@ -218,7 +219,7 @@ func TestCN_AnAPIThatIsDeclaredLaterIsAskedFor(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		if !s.asked() {
-			t.Error("the user is not asked for the new API, whose scope they allowed to another")
+			t.Error("the user is not asked about the new API, whose scope they allowed for another API")
 		}
 		refreshed := s.refresh("app", tokens.RefreshToken)
 		if audience := s.claimsOf(refreshed.AccessToken)["aud"]; audience != "https://notes.example.com" {
@@ -231,7 +232,7 @@ func TestCN_AnAPIThatIsDeclaredLaterIsAskedFor(t *testing.T) {
 	})
 }
 
-// What the operator's own applications get is recorded too, so that it can be seen and ended.
+// The access of the operator's own applications is recorded too, so that users see it and can revoke it.
 func TestCN_SkippedConsentRecordsTheAPI(t *testing.T) {
 	setup := readSetup()
 	setup.Clients[0].SkipConsent = true
@@ -245,8 +246,8 @@ func TestCN_SkippedConsentRecordsTheAPI(t *testing.T) {
 	}
 }
 
-// withdrawing is a store in which the user withdraws the consent just before something that
-// hangs from it is stored, and gives it again if giveAgain is set.
+// withdrawing is a store in which the user withdraws the consent just before a ticket that belongs to
+// the grant is stored, and gives it again if giveAgain is set.
 type withdrawing struct {
 	database
 	t                    *testing.T
@@ -284,8 +285,8 @@ func (w *withdrawing) Spend(ctx context.Context, now time.Time, spend []storage.
 	return w.database.Spend(ctx, now, spend, put...)
 }
 
-// What a request on its way stores after the consent was withdrawn is good for nothing.
-func TestCN07_WhatIsStoredAfterTheConsentIsWithdrawn(t *testing.T) {
+// What a concurrent request stores after the consent was withdrawn is not valid.
+func TestCN07_NothingStoredAfterTheConsentIsWithdrawnIsValid(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		for _, giveAgain := range []bool{false, true} {
 			w := &withdrawing{database: store, t: t, giveAgain: giveAgain}

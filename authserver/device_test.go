@@ -16,8 +16,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// A code is read as people type it, and nothing else is one.
-func TestDV10_UserCodesAsTyped(t *testing.T) {
+// User codes are accepted in any case and with any separators; other strings are refused.
+func TestDV10_UserCodesAreAcceptedAsTyped(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	for _, change := range []func(string) string{
 		strings.ToLower, func(c string) string { return strings.ReplaceAll(c, "-", "") },
@@ -37,28 +37,28 @@ func TestDV10_UserCodesAsTyped(t *testing.T) {
 	}
 }
 
-// Guessing ends soon, and does not keep others from the page.
-func TestDV_GuessesOfUserCodes(t *testing.T) {
+// Guesses are limited, and the limit does not affect other addresses.
+func TestDV_GuessesOfUserCodesAreLimited(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	r := httptest.NewRequest(http.MethodPost, "/device", nil)
 	tries := 0
 	for errors.Is(s.server.BeginDevice(httptest.NewRecorder(), r, "BCDF-GHJK"), authserver.ErrUserCode) {
 		if tries++; tries > 100 {
-			t.Fatal("guessing has no end")
+			t.Fatal("guesses are not limited")
 		}
 	}
 	_, user := s.deviceCodes()
 	if _, ok := errors.AsType[*authserver.TryLaterError](s.server.BeginDevice(httptest.NewRecorder(), r, user)); !ok {
-		t.Error("the right code was looked at")
+		t.Error("the correct code was accepted after too many guesses")
 	}
 	r.RemoteAddr = "198.51.100.1:1234"
 	if err := s.server.BeginDevice(httptest.NewRecorder(), r, user); err != nil {
-		t.Errorf("from elsewhere: %v", err)
+		t.Errorf("from another address: %v", err)
 	}
 }
 
-// Of many polls at the moment of the person's answer, one gets the tokens.
-func TestDV05_ManyPollsOneSuccess(t *testing.T) {
+// Of many concurrent polls after the user's decision, one gets the tokens.
+func TestDV05_OneOfManyPollsSucceeds(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, deviceSetup(), store, nil)
 		device, user := s.deviceCodes()
@@ -87,7 +87,7 @@ func deviceSetup() scriptSetup {
 	}}}}}
 }
 
-// deviceCodes are the codes of a device that has just asked.
+// deviceCodes returns the codes of a new device authorization request.
 func (s *scene) deviceCodes() (device, user string) {
 	s.t.Helper()
 	a := s.post("/device_authorization", "", "client_id", "tv")
@@ -98,7 +98,7 @@ func (s *scene) deviceCodes() (device, user string) {
 	return codes.DeviceCode, codes.UserCode
 }
 
-// approve is a person who allows a device what it asks for.
+// approve lets a user allow the request of a device.
 func (s *scene) approve(user string) {
 	s.t.Helper()
 	w := httptest.NewRecorder()
@@ -122,7 +122,7 @@ func (s *scene) approve(user string) {
 	}
 }
 
-// DEVICE $usercode1: the person brings a user code to the page.
+// DEVICE $usercode1: the user enters a user code on the page.
 func (s *scene) verbDevice(w http.ResponseWriter, r *http.Request, words []string) error {
 	err := s.server.BeginDevice(w, r, strings.Join(words, " "))
 	if later, ok := errors.AsType[*authserver.TryLaterError](err); ok {

@@ -11,7 +11,7 @@
 // The engine:
 //
 //	config.go        Config, and Users: what an embedder sets and supplies
-//	lifetimes.go     how long everything lasts; bounds on input
+//	lifetimes.go     lifetimes; bounds on input
 //	server.go        Server, one request on its way (call), errors and JSON responses
 //	endpoints.go     the table of endpoints, CORS
 //	params.go        parameters of a form or query

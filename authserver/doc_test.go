@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// doc.go is the index of this package: it names every file with what is in it. A pattern names
-// all files that match.
+// doc.go is the index of this package and lists every file. A pattern stands for all files that match.
 func TestTheIndexNamesEveryFile(t *testing.T) {
 	source, err := os.ReadFile("doc.go")
 	if err != nil {

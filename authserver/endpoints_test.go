@@ -20,9 +20,9 @@ func TestAllowedOriginsAreOrigins(t *testing.T) {
 		"Capacitor://localhost": false,
 	} {
 		problems := authserver.CheckClient(confidential("app", func(c *record.Client) { c.AllowedOrigins = []string{origin} }).Client)
-		taken := !slices.ContainsFunc(problems, func(p authserver.ClientProblem) bool { return p.Member == "allowed_origins[0]" })
-		if taken != want {
-			t.Errorf("%q: taken %v, want %v (%v)", origin, taken, want, problems)
+		accepted := !slices.ContainsFunc(problems, func(p authserver.ClientProblem) bool { return p.Member == "allowed_origins[0]" })
+		if accepted != want {
+			t.Errorf("%q: accepted %v, want %v (%v)", origin, accepted, want, problems)
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 // sessions are told.
 func TestSH05_MadeUpDocumentsDoNotStopSignOut(t *testing.T) {
 	documents := newDocumentHost(t)
-	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{told("app")}})
+	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{notified("app")}})
 	mallory := s.signIn(httptest.NewRecorder(), "ada")
 	for i := range 80 {
 		id := documents.server.URL + "/absent-" + strconv.Itoa(i)

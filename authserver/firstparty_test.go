@@ -32,8 +32,8 @@ func firstPartySetup() scriptSetup {
 	}
 }
 
-// challenge sends a request that would be answered with a code; changes replace or, if "",
-// remove.
+// challenge sends a request for which the response is a code. changes replace parameters or, if "",
+// remove them.
 func (s *scene) challenge(changes ...string) answer {
 	s.t.Helper()
 	form, err := url.ParseQuery(query("app", append([]string{"redirect_uri", "", "state", "", "username", "ada", "password", "engine"}, changes...)...))
@@ -47,7 +47,7 @@ func (s *scene) challenge(changes ...string) answer {
 	return s.post(challengePath, "app", sent...)
 }
 
-// challenged is what only challenges are answered with.
+// challenged returns the members that only the response to a challenge has.
 func (a answer) challenged(t *testing.T) (session, code string) {
 	t.Helper()
 	var members struct {
@@ -60,8 +60,8 @@ func (a answer) challenged(t *testing.T) (session, code string) {
 	return members.AuthSession, members.AuthorizationCode
 }
 
-// The endpoint takes passwords, so it is not there unless the operator wants it.
-func TestFirstPartyIsOff(t *testing.T) {
+// The endpoint accepts passwords, so it is off unless the operator turns it on.
+func TestFirstPartyIsOffByDefault(t *testing.T) {
 	setup := firstPartySetup()
 	for _, on := range []bool{false, true} {
 		setup.FirstPartyApplications = on
@@ -69,16 +69,16 @@ func TestFirstPartyIsOff(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/.well-known/openid-configuration", nil))
 		if named := strings.Contains(w.Body.String(), `"authorization_challenge_endpoint":"https://server.example.com/authorize-challenge"`); named != on {
-			t.Errorf("on %v: in the metadata %v", on, named)
+			t.Errorf("with FirstPartyApplications %v, the endpoint is in the metadata: %v", on, named)
 		}
 		if a := s.challenge(); (a.status == http.StatusOK) != on || (a.status == http.StatusNotFound) == on {
-			t.Errorf("on %v: %d %s", on, a.status, a.body)
+			t.Errorf("with FirstPartyApplications %v: %d %s", on, a.status, a.body)
 		}
 	}
 }
 
-// However many bring one auth_session at once, one gets a code.
-func TestFirstPartyAuthSessionOnce(t *testing.T) {
+// Of many concurrent requests with one auth_session, one gets a code.
+func TestFirstPartyAuthSessionIsAcceptedOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, firstPartySetup(), store, nil)
 		session, _ := s.challenge("password", "").challenged(t)
@@ -88,7 +88,7 @@ func TestFirstPartyAuthSessionOnce(t *testing.T) {
 			case a.status == http.StatusOK:
 				codes.Add(1)
 			case a.Error != string(oauth.InvalidSession):
-				t.Errorf("a loser is told %d %s", a.status, a.body)
+				t.Errorf("another request: %d %s", a.status, a.body)
 			}
 		})
 		if codes.Load() != 1 {
@@ -97,8 +97,8 @@ func TestFirstPartyAuthSessionOnce(t *testing.T) {
 	})
 }
 
-// Wrong passwords are counted however they are sent: twenty at once with one auth_session
-// leave one that goes on.
+// Concurrent attempts are counted too: of twenty wrong passwords with one auth_session, one gets a new
+// auth_session.
 func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 	s := newScene(t, firstPartySetup())
 	session, _ := s.challenge("password", "").challenged(t)
@@ -111,25 +111,24 @@ func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 		}
 	})
 	if sessions.Load() != 1 {
-		t.Fatalf("%d auth_sessions came of one", sessions.Load())
+		t.Fatalf("%d new auth_sessions for one", sessions.Load())
 	}
 	session = *next.Load()
 	for range 3 {
 		if session, _ = s.challenge("auth_session", session, "password", "wrong").challenged(t); session == "" {
-			t.Fatal("too early")
+			t.Fatal("no new auth_session before the limit")
 		}
 	}
 	s.challenge("auth_session", session, "password", "wrong").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
 	s.challenge("auth_session", session).want(t, http.StatusBadRequest, oauth.InvalidSession)
 }
 
-// Who wants an account makes it on the web.
-func TestFirstPartyAccountsAreMadeOnTheWeb(t *testing.T) {
+func TestFirstPartyAccountsAreCreatedOnTheWeb(t *testing.T) {
 	s := newSceneOn(t, firstPartySetup(), memory.New(), func(c *authserver.Config) { c.Pages.SignUp = "/sign-up" })
 	s.challenge("prompt", "create").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
 }
 
-// watched remembers what is put into a store.
+// watched records what is put into a store.
 type watched struct {
 	database
 	put []byte
@@ -142,8 +141,8 @@ func (w *watched) Put(ctx context.Context, now time.Time, tickets ...storage.Tic
 	return w.database.Put(ctx, now, tickets...)
 }
 
-// What is kept of a request has no secret in it, wherever the client put that.
-func TestFirstPartyKeepsNoPassword(t *testing.T) {
+// A stored request contains no secret, wherever the client sent it.
+func TestFirstPartyStoresNoPassword(t *testing.T) {
 	setup := firstPartySetup()
 	setup.Clients[0].TokenEndpointAuthMethod = oauth.AuthMethodClientSecretPost
 	store := &watched{database: memory.New()}
@@ -164,16 +163,16 @@ func TestFirstPartyKeepsNoPassword(t *testing.T) {
 	}
 	for _, secret := range []string{"engine", testSecret} {
 		if bytes.Contains(store.put, []byte(secret)) {
-			t.Errorf("%s is kept: %s", secret, store.put)
+			t.Errorf("%s is stored: %s", secret, store.put)
 		}
 	}
 	if !bytes.Contains(store.put, []byte(oauth.S256Challenge(testVerifier))) {
-		t.Errorf("the request is not kept: %s", store.put)
+		t.Errorf("the request is not stored: %s", store.put)
 	}
 }
 
-// Beginning is bounded too: each leaves something in the store.
-func TestFirstPartyBeginningsAreBounded(t *testing.T) {
+// Requests without a password are limited too, because each one stores an auth_session.
+func TestFirstPartyRequestsAreLimited(t *testing.T) {
 	s := newScene(t, firstPartySetup())
 	for range 1000 {
 		if a := s.challenge("password", ""); a.status == http.StatusTooManyRequests {
@@ -181,11 +180,11 @@ func TestFirstPartyBeginningsAreBounded(t *testing.T) {
 			return
 		}
 	}
-	t.Error("beginning has no end")
+	t.Error("requests are not limited")
 }
 
-// Who takes the application's access away ends what came of the password.
-func TestFirstPartyEnds(t *testing.T) {
+// Revoking the application's access ends the tokens that were issued for the password.
+func TestFirstPartyTokensEndWithTheGrant(t *testing.T) {
 	s := newScene(t, firstPartySetup())
 	_, code := s.challenge("scope", "openid").challenged(t)
 	tokens := s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", testVerifier)
@@ -194,7 +193,7 @@ func TestFirstPartyEnds(t *testing.T) {
 	}
 	grant, err := s.store.Grant(t.Context(), "ada", "app")
 	if err != nil {
-		t.Fatalf("the person does not see it: %v", err)
+		t.Fatalf("the user does not see the access: %v", err)
 	}
 	if err := s.store.DeleteGrant(t.Context(), grant.ID); err != nil {
 		t.Fatal(err)
@@ -203,7 +202,7 @@ func TestFirstPartyEnds(t *testing.T) {
 	s.userinfo(tokens.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
 }
 
-// No form makes the endpoint fail, answer with more than it should, or keep a secret.
+// No form makes the endpoint fail, or return a code without the correct password.
 func FuzzAuthorizationChallenge(f *testing.F) {
 	s := newScene(f, firstPartySetup())
 	for _, seed := range []string{
@@ -227,7 +226,7 @@ func FuzzAuthorizationChallenge(f *testing.F) {
 		}
 		form, err := url.ParseQuery(body)
 		if _, code := (answer{body: w.Body.String()}).challenged(t); code != "" && (err != nil || form.Get("password") != "engine" || form.Get("username") != "ada") {
-			t.Errorf("%q is worth a code", body)
+			t.Errorf("%q gets a code", body)
 		}
 	})
 }

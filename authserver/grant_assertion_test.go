@@ -25,7 +25,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// samlKey signs as an issuer of SAML assertions does.
+// samlKey is the signing key of an issuer of SAML assertions.
 type samlKey struct {
 	private     *rsa.PrivateKey
 	certificate []byte // DER
@@ -45,7 +45,7 @@ func newSAMLKey(notAfter time.Time) (*samlKey, error) {
 	return &samlKey{private: private, certificate: der, pem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}, nil
 }
 
-// samlKeys is the key of all tests, whatever their time is: RSA keys take long to make.
+// samlKeys returns the key that all tests share, because generating an RSA key is slow.
 var samlKeys = sync.OnceValue(func() *samlKey {
 	key, err := newSAMLKey(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
 	if err != nil {
@@ -54,9 +54,9 @@ var samlKeys = sync.OnceValue(func() *samlKey {
 	return key
 })
 
-// made has times in place of what is ahead: "600s".
-func made(text string) string {
-	return ahead.ReplaceAllStringFunc(text, func(value string) string {
+// withTimes replaces durations such as "600s" by times from now.
+func withTimes(text string) string {
+	return durations.ReplaceAllStringFunc(text, func(value string) string {
 		d, err := time.ParseDuration(strings.Trim(value, `"`))
 		if err != nil {
 			return value
@@ -65,12 +65,12 @@ func made(text string) string {
 	})
 }
 
-var ahead = regexp.MustCompile(`"-?\d+s"`)
+var durations = regexp.MustCompile(`"-?\d+s"`)
 
-// sign makes and signs the element.
+// sign parses and signs an element.
 func (k *samlKey) sign(text, method string) (*etree.Document, error) {
 	document := etree.NewDocument()
-	if err := document.ReadFromString(made(text)); err != nil {
+	if err := document.ReadFromString(withTimes(text)); err != nil {
 		return nil, fmt.Errorf("an assertion to sign: %w", err)
 	}
 	signing, err := dsig.NewSigningContext(k.private, [][]byte{k.certificate})
@@ -90,11 +90,11 @@ func (k *samlKey) sign(text, method string) (*etree.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	read := etree.NewDocument() // in which every element knows its parent
+	read := etree.NewDocument() // parsed again, so that every element has a parent
 	return read, read.ReadFromBytes(written)
 }
 
-// SIGN-SAML: the assertion in the body, signed by the test's key.
+// SIGN-SAML: signs the assertion in the body with the key of the tests.
 func verbSignSAML(w http.ResponseWriter, r *http.Request, _ []string) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -119,7 +119,7 @@ const mikeBySAML = `<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion" ID=
 	`<Conditions><AudienceRestriction><Audience>https://server.example.com</Audience></AudienceRestriction></Conditions>` +
 	`</Assertion>`
 
-// samlScene trusts an issuer of SAML assertions with these certificates.
+// samlScene returns a scene that trusts an issuer of SAML assertions with these certificates.
 func samlScene(t testing.TB, certificates string) *scene {
 	return newScene(t, scriptSetup{
 		Clients: []testClient{confidential("reports", func(c *record.Client) {
@@ -134,7 +134,7 @@ func samlScene(t testing.TB, certificates string) *scene {
 	})
 }
 
-// presentSAML returns the answer, and whom a token is for.
+// presentSAML returns the response, and the sub of the token.
 func (s *scene) presentSAML(assertion []byte) (a answer, subject string) {
 	s.t.Helper()
 	a = s.post("/token", "reports", "grant_type", oauth.GrantTypeSAMLBearer, "assertion", base64.RawURLEncoding.EncodeToString(assertion))
@@ -144,8 +144,8 @@ func (s *scene) presentSAML(assertion []byte) (a answer, subject string) {
 	return a, subject
 }
 
-// What somebody may make of an assertion of Mike's that they hold, in order to be root.
-func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
+// An attacker with an assertion about mike changes it to become root.
+func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
 	trusted, stranger := samlKeys(), sync.OnceValue(func() *samlKey {
 		key, err := newSAMLKey(time.Now().Add(time.Hour))
 		if err != nil {
@@ -160,26 +160,26 @@ func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
 		text string // what is signed
 		// change is what happens to it afterwards.
 		change func(t *testing.T, signed *etree.Document) string
-		takes  string // whom the token is for; "" for none
+		want   string // the sub of the token; "" if the assertion is refused
 	}{
-		{name: "as it was signed", takes: "mike"},
-		{name: "with white space around it", change: func(t *testing.T, signed *etree.Document) string { return "\n " + text(t, signed) + "\n" }, takes: "mike"},
+		{name: "unchanged", want: "mike"},
+		{name: "with white space around it", change: func(t *testing.T, signed *etree.Document) string { return "\n " + text(t, signed) + "\n" }, want: "mike"},
 		{name: "not signed", change: func(t *testing.T, signed *etree.Document) string {
 			remove(t, signed.Root(), "Signature")
 			return text(t, signed)
 		}},
 		{name: "another name", change: replace(">mike<", ">root<")},
-		{name: "signed by somebody else, whose certificate is in it", key: stranger, text: asRoot},
-		{name: "somebody else's signature, the right certificate", key: stranger, text: asRoot, change: func(t *testing.T, signed *etree.Document) string {
+		{name: "signed with another key, whose certificate is in it", key: stranger, text: asRoot},
+		{name: "signed with another key, with the trusted certificate in it", key: stranger, text: asRoot, change: func(t *testing.T, signed *etree.Document) string {
 			signed.FindElement("//X509Certificate").SetText(base64.StdEncoding.EncodeToString(trusted.certificate))
 			return text(t, signed)
 		}},
 		{name: "no certificate in it: the issuer's is known", change: func(t *testing.T, signed *etree.Document) string {
 			remove(t, signed.FindElement("//Signature"), "KeyInfo")
 			return text(t, signed)
-		}, takes: "mike"},
+		}, want: "mike"},
 		{name: "the signed assertion within a forged one", change: func(t *testing.T, signed *etree.Document) string {
-			forged := parse(t, strings.Replace(made(asRoot), `ID="_1"`, `ID="_2"`, 1))
+			forged := parse(t, strings.Replace(withTimes(asRoot), `ID="_1"`, `ID="_2"`, 1))
 			forged.Root().AddChild(signed.Root().Copy())
 			return text(t, forged)
 		}},
@@ -189,24 +189,24 @@ func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
 			object := etree.NewElement("ds:Object")
 			object.AddChild(signed.Root().Copy())
 			signature.AddChild(object)
-			forged := parse(t, made(asRoot))
+			forged := parse(t, withTimes(asRoot))
 			forged.Root().AddChild(signature)
 			return text(t, forged)
 		}},
 		{name: "a forged one with the same ID, and the signature", change: func(t *testing.T, signed *etree.Document) string {
-			forged := parse(t, made(asRoot))
+			forged := parse(t, withTimes(asRoot))
 			forged.Root().AddChild(signed.FindElement("//Signature").Copy())
 			return text(t, forged)
 		}},
-		{name: "a forged Subject beside the signed one", change: func(t *testing.T, signed *etree.Document) string {
+		{name: "a forged Subject next to the signed one", change: func(t *testing.T, signed *etree.Document) string {
 			signed.Root().AddChild(parse(t, asRoot).FindElement("//Subject").Copy())
 			return text(t, signed)
 		}},
 		{name: "a forged Subject in the signature, which is not signed", change: func(t *testing.T, signed *etree.Document) string {
 			signed.FindElement("//Signature").AddChild(parse(t, asRoot).FindElement("//Subject").Copy())
 			return text(t, signed)
-		}, takes: "mike"},
-		{name: "two signatures, one of them somebody else's", change: func(t *testing.T, signed *etree.Document) string {
+		}, want: "mike"},
+		{name: "two signatures, one of them with another key", change: func(t *testing.T, signed *etree.Document) string {
 			other, err := stranger().sign(asRoot, dsig.RSASHA256SignatureMethod)
 			if err != nil {
 				t.Fatal(err)
@@ -221,7 +221,7 @@ func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
 		{name: "an entity", change: func(t *testing.T, signed *etree.Document) string {
 			return `<!DOCTYPE Assertion [<!ENTITY who "root">]>` + strings.Replace(text(t, signed), ">mike<", ">&who;<", 1)
 		}},
-		{name: "a name with a colon too many, which parsers read apart", change: replace(" Version=", ` x:y:Version="2.0" Version=`)},
+		{name: "a name with two colons, which parsers interpret differently", change: replace(" Version=", ` x:y:Version="2.0" Version=`)},
 		{name: "SHA-1", change: func(t *testing.T, signed *etree.Document) string {
 			weak, err := trusted.sign(mikeBySAML, dsig.RSASHA1SignatureMethod)
 			if err != nil {
@@ -229,13 +229,13 @@ func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
 			}
 			return text(t, weak)
 		}},
-		{name: "deeper than anybody nests", text: strings.Replace(mikeBySAML, "<Conditions>", strings.Repeat("<Advice>", 50)+strings.Repeat("</Advice>", 50)+"<Conditions>", 1)},
-		{name: "in the name of two issuers", text: strings.Replace(mikeBySAML, "</Issuer>", "</Issuer><Issuer>https://other.example.com</Issuer>", 1)},
-		{name: "two assertions", change: func(t *testing.T, signed *etree.Document) string { return text(t, signed) + made(asRoot) }},
+		{name: "nested too deeply", text: strings.Replace(mikeBySAML, "<Conditions>", strings.Repeat("<Advice>", 50)+strings.Repeat("</Advice>", 50)+"<Conditions>", 1)},
+		{name: "two issuers", text: strings.Replace(mikeBySAML, "</Issuer>", "</Issuer><Issuer>https://other.example.com</Issuer>", 1)},
+		{name: "two assertions", change: func(t *testing.T, signed *etree.Document) string { return text(t, signed) + withTimes(asRoot) }},
 		{name: "an assertion within a response", change: func(t *testing.T, signed *etree.Document) string {
 			return `<Response xmlns="urn:oasis:names:tc:SAML:2.0:protocol">` + text(t, signed) + `</Response>`
 		}},
-		{name: "sealed", text: strings.Replace(strings.Replace(mikeBySAML, "<NameID>", "<EncryptedID>", 1), "</NameID>", "</EncryptedID>", 1)},
+		{name: "encrypted NameID", text: strings.Replace(strings.Replace(mikeBySAML, "<NameID>", "<EncryptedID>", 1), "</NameID>", "</EncryptedID>", 1)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			key, assertion := trusted, mikeBySAML
@@ -256,8 +256,8 @@ func TestSAMLSignaturesCannotBeGotRound_TX12(t *testing.T) {
 				sent = test.change(t, signed)
 			}
 			a, subject := samlScene(t, trusted.pem).presentSAML([]byte(sent))
-			if subject != test.takes || test.takes == "" && (a.status != http.StatusBadRequest || a.Error != "invalid_grant") {
-				t.Errorf("%d %s\na token for %q, want one for %q", a.status, a.body, subject, test.takes)
+			if subject != test.want || test.want == "" && (a.status != http.StatusBadRequest || a.Error != "invalid_grant") {
+				t.Errorf("%d %s\na token for %q, want one for %q", a.status, a.body, subject, test.want)
 			}
 		})
 	}
@@ -268,21 +268,21 @@ func TestSAMLCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ name, takes, certificates string }{
-		{name: "the next one already there", certificates: expired.pem + samlKeys().pem, takes: "mike"},
-		{name: "one that has expired", certificates: expired.pem},
+	for _, test := range []struct{ name, want, certificates string }{
+		{name: "two certificates during rotation", certificates: expired.pem + samlKeys().pem, want: "mike"},
+		{name: "an expired certificate", certificates: expired.pem},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			key := expired
-			if test.takes != "" {
+			if test.want != "" {
 				key = samlKeys()
 			}
 			signed, err := key.sign(mikeBySAML, dsig.RSASHA256SignatureMethod)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if a, subject := samlScene(t, test.certificates).presentSAML([]byte(text(t, signed))); subject != test.takes {
-				t.Errorf("%d %s\na token for %q, want one for %q", a.status, a.body, subject, test.takes)
+			if a, subject := samlScene(t, test.certificates).presentSAML([]byte(text(t, signed))); subject != test.want {
+				t.Errorf("%d %s\na token for %q, want one for %q", a.status, a.body, subject, test.want)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-func TestAC04_CodeIsGoodForAMinute(t *testing.T) {
+func TestAC04_CodesAreValidForAMinute(t *testing.T) {
 	for wait, status := range map[time.Duration]int{59 * time.Second: http.StatusOK, 60 * time.Second: http.StatusBadRequest, 61 * time.Second: http.StatusBadRequest} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
@@ -41,10 +41,10 @@ func TestAC05_CodesDoNotRepeat(t *testing.T) {
 	}
 }
 
-// spy keeps everything that an engine stores, as text.
+// spy records everything that an engine stores, as text.
 type spy struct {
 	*memory.Store
-	mu     sync.Mutex // traces are saved beside the requests
+	mu     sync.Mutex // traces are stored in the background
 	stored strings.Builder
 }
 
@@ -88,7 +88,7 @@ func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
 	code := s.code("ada", "app", "resource", "https://api.example")
 	a := s.redeem("app", code)
 	b := s.refresh("app", a.RefreshToken)
-	s.redeem("app", code) // a replay leaves a ladder
+	s.redeem("app", code) // a replay stores a trace
 	s.refresh("app", b.RefreshToken)
 	s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", strings.Repeat("x", 50))
 	s.server.Close()
@@ -101,19 +101,19 @@ func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
 		}
 	}
 	if !strings.Contains(store.stored.String(), `"app"`) {
-		t.Error("nothing was stored: the test looks at the wrong place")
+		t.Error("the spy recorded nothing")
 	}
 }
 
-func TestAC09_PersonGoneBetween(t *testing.T) {
+func TestAC09_UserDeletedBeforeRedemption(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	code := s.code("ada", "app")
 	delete(s.people, "ada")
 	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-// What an operator changes counts for what was issued before, within a second.
-func TestAC10_CA18_ClientChangedBetween(t *testing.T) {
+// The operator's changes apply within a second, also to codes that were issued before.
+func TestAC10_CA18_ClientChangedBeforeRedemption(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*record.Client)
 		status int
@@ -142,7 +142,7 @@ func TestAC10_CA18_ClientChangedBetween(t *testing.T) {
 	}
 }
 
-// Each artefact is good in its own place only.
+// Each artefact is accepted only where it belongs.
 func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 	s := newScene(t, scriptSetup{
 		Clients:   []testClient{confidential("app")},
@@ -187,7 +187,7 @@ func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 	}
 }
 
-func TestAC13_GrantTypesThatAreNotTheClients(t *testing.T) {
+func TestAC13_GrantTypesThatTheClientIsNotRegisteredFor(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.GrantTypes = []string{"authorization_code"} })}})
 	for _, name := range []string{"client_credentials", "refresh_token"} {
 		s.post("/token", "app", "grant_type", name, "refresh_token", "x").want(t, http.StatusBadRequest, oauth.UnauthorizedClient)

@@ -22,8 +22,8 @@ var (
 	}
 )
 
-// grantClientCredentials entitles a client to tokens of its own (RFC 6749, section 4.4). It
-// stores nothing.
+// grantClientCredentials entitles a client to its own tokens (RFC 6749, section 4.4). It stores
+// nothing.
 func (c *call) grantClientCredentials() (*entitlement, error) {
 	if err := c.must(!c.client.Public(), &ruleClientConfidential); err != nil {
 		return nil, err
@@ -68,11 +68,11 @@ func aboutUser(scope string) bool {
 // requestedResources returns the resources that the request names (RFC 8707, section 2), by their
 // declared identifiers.
 func (c *call) requestedResources() ([]string, error) {
-	asked := c.params.all("resource")
-	if len(asked) == 0 {
+	requested := c.params.all("resource")
+	if len(requested) == 0 {
 		return nil, nil
 	}
-	if len(asked) > maxResources {
+	if len(requested) > maxResources {
 		return nil, c.refuse(&ruleResourceSyntax, "more than 16")
 	}
 	catalogue, err := c.catalogue()
@@ -80,7 +80,7 @@ func (c *call) requestedResources() ([]string, error) {
 		return nil, err
 	}
 	var declared []string
-	for _, resource := range asked {
+	for _, resource := range requested {
 		u, err := url.Parse(resource)
 		if err != nil || !u.IsAbs() || u.Fragment != "" {
 			return nil, c.refuse(&ruleResourceSyntax, resource)

@@ -128,8 +128,8 @@ func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string
 	return successor, nil
 }
 
-// narrowScope returns the part of a granted scope that the request asks for; all of it if the
-// request has no scope. Scopes that the client may no longer have are left out.
+// narrowScope returns the requested part of a granted scope; all of it if the request has no scope.
+// Scopes that the client may no longer have are left out.
 func (c *call) narrowScope(granted oauth.Scope) (oauth.Scope, error) {
 	granted = granted.Intersect(c.client.scope)
 	requested, err := oauth.ParseScope(c.params.get("scope"))

@@ -24,12 +24,12 @@ func duration(d time.Duration) record.Duration { return record.Duration(d) }
 
 func reusing(c *record.Client) { c.RefreshTokenReuse = true }
 
-// extraClaims are those that an access token carries beside RFC 9068's.
+// extraClaims returns the claims of an access token that RFC 9068 does not define.
 func (s *scene) extraClaims(token string) map[string]any {
 	s.t.Helper()
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		s.t.Fatalf("%q is no JWT", token)
+		s.t.Fatalf("%q is not a JWT", token)
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
@@ -85,8 +85,8 @@ func TestLifetimesOfClientAndResource(t *testing.T) {
 	}
 }
 
-// No access token outlives the refresh token that it came with: introspection would call it
-// inactive before its exp.
+// No access token outlives the refresh token that was issued with it. Otherwise introspection would
+// report it as inactive before its exp.
 func TestAccessTokenEndsWithItsAuthorization(t *testing.T) {
 	client := confidential("app", func(c *record.Client) {
 		c.AccessTokenLifetime, c.RefreshTokenLifetime = duration(time.Hour), duration(20*time.Minute)
@@ -140,7 +140,7 @@ func TestRefreshPolicyOfAClient(t *testing.T) {
 	})
 }
 
-// Without rotation, idle and absolute lifetime hold all the same, on every store.
+// The idle and absolute lifetimes apply without rotation too.
 func TestRT09_RefreshTokenWithoutRotation(t *testing.T) {
 	client := confidential("app", reusing, func(c *record.Client) {
 		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(8*time.Hour), duration(24*time.Hour)
@@ -149,7 +149,7 @@ func TestRT09_RefreshTokenWithoutRotation(t *testing.T) {
 		first := s.tokens("ada", "app", "openid")
 		again := s.refresh("app", first.RefreshToken)
 		if again.status != http.StatusOK || again.RefreshToken != "" {
-			t.Fatalf("a refresh answers %s", again.body)
+			t.Fatalf("the response to a refresh is %s", again.body)
 		}
 		time.Sleep(8 * time.Hour)
 		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
@@ -202,8 +202,8 @@ func TestRefreshWithoutRotationWritesSeldom(t *testing.T) {
 	})
 }
 
-// Revoked, a refresh token without rotation is worth nothing at once, and neither is what
-// it gave: also opaque tokens, also at the node that issued it.
+// After a refresh token without rotation is revoked, the token and everything issued for it is
+// invalid at once: opaque tokens too, and on the node that issued it too.
 func TestRT14_RevocationWithoutRotation(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		setup := scriptSetup{
@@ -228,8 +228,8 @@ func TestRT14_RevocationWithoutRotation(t *testing.T) {
 	})
 }
 
-// An operator can switch rotation on and off while tokens are out.
-func TestRotationIsSwitched(t *testing.T) {
+// An operator can turn rotation on and off while clients have tokens.
+func TestRotationIsTurnedOnAndOff(t *testing.T) {
 	store := memory.New()
 	declare := func(t *testing.T, reuse bool) {
 		c := confidential("app", func(c *record.Client) { c.RefreshTokenReuse = reuse })
@@ -237,7 +237,7 @@ func TestRotationIsSwitched(t *testing.T) {
 		if err := store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{c.Client}}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1100 * time.Millisecond) // nodes ask once a second
+		time.Sleep(1100 * time.Millisecond) // nodes look for changes once a second
 	}
 	synctestScene(t, scriptSetup{Clients: []testClient{confidential("app")}}, func(t *testing.T, _ *scene) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
@@ -248,7 +248,7 @@ func TestRotationIsSwitched(t *testing.T) {
 			t.Errorf("without rotation: %s", again.body)
 		}
 		if lost := s.refresh("app", first.RefreshToken); lost.RefreshToken != second.RefreshToken {
-			t.Errorf("the answer to a rotation is asked for again: %s", lost.body)
+			t.Errorf("a retry of the rotation: %s", lost.body)
 		}
 		declare(t, false)
 		third := s.refresh("app", second.RefreshToken)
@@ -268,16 +268,16 @@ func TestOldestAuthorizationEnds(t *testing.T) {
 		bob := s.tokens("bob", "app", "openid")
 		var devices []answer
 		sign := func() {
-			time.Sleep(2 * time.Millisecond) // stores keep milliseconds
+			time.Sleep(2 * time.Millisecond) // stores have times in milliseconds
 			devices = append(devices, s.tokens("ada", "app", "openid"))
 		}
 		sign()
 		sign()
-		devices[0] = s.refresh("app", devices[0].RefreshToken) // being used makes it no younger
+		devices[0] = s.refresh("app", devices[0].RefreshToken) // it is still the oldest one
 		sign()
 		s.refresh("app", devices[0].RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 		s.userinfo(devices[0].AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
-		// One that was revoked makes room.
+		// A revoked authorization is not counted.
 		s.post("/revoke", "app", "token", devices[2].RefreshToken)
 		sign()
 		for i, ok := range []bool{false, true, false, true} {
@@ -322,15 +322,15 @@ func TestAccessTokenClaims(t *testing.T) {
 	}
 	opaque := s.redeem("app", s.code("ada", "app", "resource", "https://opaque.example.com/"))
 	if body := s.post("/introspect", "app", "token", opaque.AccessToken).body; !strings.Contains(body, `"groups":"analysis"`) {
-		t.Errorf("introspection says %s", body)
+		t.Errorf("introspection returns %s", body)
 	}
-	// What changes about the person is in the next token.
+	// Changed claims of the user are in the next token.
 	a := s.redeem("app", s.code("ada", "app", "resource", api))
 	s.people["ada"] = oauth.Claims{"department": "sales"}
 	if got := s.extraClaims(s.refresh("app", a.RefreshToken).AccessToken); !cmp.Equal(got, map[string]any{"groups": "sales"}) {
-		t.Errorf("after a change: %v", got)
+		t.Errorf("after the change: %v", got)
 	}
-	// A client's own token is about nobody.
+	// A client's own token has no claims about a user.
 	own := s.post("/token", "app", "grant_type", "client_credentials", "resource", api)
 	if got := s.extraClaims(own.AccessToken); len(got) != 0 {
 		t.Errorf("the client's own token has %v", got)

@@ -38,8 +38,8 @@ func TestRT01_ReplayAfterTheWindowEndsTheFamily(t *testing.T) {
 	})
 }
 
-// A lost answer is asked for again: the same successor, and nobody is signed out.
-func TestRT03_LostAnswer(t *testing.T) {
+// If the response is lost, a retry gets the same successor, and the user stays signed in.
+func TestRT03_LostResponse(t *testing.T) {
 	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
 		first := s.tokens("ada", "app", "openid")
 		lost := s.refresh("app", first.RefreshToken)
@@ -53,9 +53,8 @@ func TestRT03_LostAnswer(t *testing.T) {
 	})
 }
 
-// Inside the window too, an old token whose successor was used shows that two hold tokens of
-// one authorization: a thief who refreshes twice just before the owner does is noticed, and
-// so is one who comes after the owner.
+// Within the window, an old token whose successor was used means that two parties have tokens of one
+// authorization. A thief is detected who refreshes twice just before the client does, or after it.
 func TestRT04_OldTokenAfterItsSuccessorEndsTheFamily(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other")}}, store, nil)
@@ -89,7 +88,7 @@ func TestRT03_EveryResponseLostOnceIsNoTheft(t *testing.T) {
 	})
 }
 
-// A used refresh token is also noticed as a subject_token.
+// The reuse of a refresh token is also detected if it is sent as a subject_token.
 func TestRT04_OldTokenAsSubjectToken(t *testing.T) {
 	s := newScene(t, scriptSetup{
 		Clients: []testClient{confidential("app", func(c *record.Client) {
@@ -115,7 +114,7 @@ func TestRT05_RT06_OtherClient(t *testing.T) {
 		a := s.refresh("other", first.RefreshToken) // within the window
 		a.want(t, http.StatusBadRequest, oauth.InvalidGrant)
 		if a.RefreshToken != "" {
-			t.Error("another client was told the successor")
+			t.Error("another client got the successor")
 		}
 		s.refresh("app", second.RefreshToken).want(t, http.StatusOK, "")
 	})
@@ -128,7 +127,7 @@ func TestRT09_FamilyEnds(t *testing.T) {
 		for a.status == http.StatusOK {
 			time.Sleep(24 * time.Hour)
 			if a = s.refresh("app", a.RefreshToken); time.Since(began) > 40*24*time.Hour {
-				t.Fatal("refreshed daily, a family lives for ever")
+				t.Fatal("a family that is refreshed daily does not end")
 			}
 		}
 		if age := time.Since(began); age != 30*24*time.Hour {
@@ -260,7 +259,7 @@ func (f *failing) Version(ctx context.Context) (int64, error) {
 	return f.Store.Version(ctx)
 }
 
-// A database that fails is never taken for a yes, and what it says reaches nobody.
+// A failing database never allows a request, and its error is not returned to clients.
 func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
 	for method, requests := range map[string][]string{
 		"Put":          {"authorize"},
@@ -277,7 +276,7 @@ func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
 					a, code := s.tokens("ada", "app", "openid"), s.code("ada", "app")
 					spent := s.code("ada", "app")
 					s.redeem("app", spent)
-					// Another node, which remembers nothing.
+					// Another node, whose cache is empty.
 					node, err := authserver.New(s.config)
 					if err != nil {
 						t.Fatal(err)
@@ -304,10 +303,10 @@ func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
 						"client credentials": func() answer { return s.post("/token", "app", "grant_type", "client_credentials") },
 					}[request]()
 					if got.status < 500 {
-						t.Errorf("answered %d %s", got.status, got.body)
+						t.Errorf("status %d %s", got.status, got.body)
 					}
 					if contains(got, "secret-detail") {
-						t.Errorf("the database's words reach the client: %s", got.body)
+						t.Errorf("the client gets the error of the database: %s", got.body)
 					}
 				})
 			})

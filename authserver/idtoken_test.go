@@ -127,8 +127,8 @@ func TestUserinfoInAJWT(t *testing.T) {
 	}
 }
 
-// OpenID Connect Core, section 3.1.2.1: an ID token that is signed by the client's secret, or
-// that the client encrypted to this server, is a hint like any other.
+// An ID token that is signed with the client's secret, or that the client encrypted to this server, is
+// a valid hint (OpenID Connect Core, section 3.1.2.1).
 func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "HS256" }), confidential("other"),
@@ -173,7 +173,8 @@ func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 	}
 }
 
-// RFC 9101, section 6.1: signed, then encrypted to this server, by what is registered.
+// Request objects are signed, then encrypted to this server with the registered algorithms (RFC 9101,
+// section 6.1).
 func TestEncryptedRequestObject(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("app", func(c *record.Client) {
@@ -205,9 +206,9 @@ func TestEncryptedRequestObject(t *testing.T) {
 	}
 }
 
-// What was encrypted to a key that has been replaced since is still read for a day, and the
-// key is offered no longer (OpenID Connect Core, section 10.2.1).
-func TestKeysToEncryptToRotate(t *testing.T) {
+// A replaced encryption key is not published any more, and still decrypts for a day (OpenID Connect
+// Core, section 10.2.1).
+func TestEncryptionKeysRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("encrypts", func(c *record.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES" })}})
 		if err := s.server.PrepareKeys(t.Context()); err != nil {
@@ -226,7 +227,7 @@ func TestKeysToEncryptToRotate(t *testing.T) {
 			query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "prompt": {"none"}, "id_token_hint": {encrypted}}
 			return strings.Contains(s.authorize("ada", query.Encode()).Header.Get("Location"), "code=")
 		}
-		time.Sleep(2 * time.Second) // until the server asks for the version
+		time.Sleep(2 * time.Second) // until the server reads the version
 		published := 0
 		for _, key := range s.publicKeys().Keys {
 			if key.KeyID() == before.KeyID() {
@@ -234,27 +235,27 @@ func TestKeysToEncryptToRotate(t *testing.T) {
 			}
 		}
 		if after, ok := s.publicKeys().Recipient(jose.ECDHES); !ok || after.KeyID() == before.KeyID() || published > 0 {
-			t.Errorf("%s is offered after its rotation", after.KeyID())
+			t.Errorf("%s is published after its rotation", after.KeyID())
 		}
 		time.Sleep(time.Hour)
 		if err := s.server.RotateKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if !opens() {
-			t.Error("what was encrypted to the key before cannot be read")
+			t.Error("the replaced key does not decrypt")
 		}
 		time.Sleep(25 * time.Hour)
 		if err := s.server.RotateKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if opens() {
-			t.Error("the key before is kept for ever")
+			t.Error("the replaced key still decrypts after a day")
 		}
 	})
 }
 
-// While one secret takes the place of another, the client may encrypt and sign by both.
-func TestRequestObjectByEitherSecret(t *testing.T) {
+// During the rotation of a secret, the client may encrypt and sign with both secrets.
+func TestRequestObjectWithEitherSecret(t *testing.T) {
 	const next = "another secret of 32 bytes or more, for later"
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.RequestObjectSigningAlg, c.RequestObjectEncryptionAlg = "HS256", "A128GCMKW"
@@ -283,7 +284,7 @@ func TestRequestObjectByEitherSecret(t *testing.T) {
 	}
 }
 
-// The secret that a client registers for suits every algorithm that needs one.
+// The secret of a registered client is long enough for every algorithm that needs one.
 func TestRegisteredSecretIsLongEnough(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
 	for member, alg := range map[string]string{
@@ -299,7 +300,7 @@ func TestRegisteredSecretIsLongEnough(t *testing.T) {
 			t.Errorf("%s %s: %d %s", member, alg, w.Code, w.Body)
 		}
 		if strings.Contains(member, "encrypted") && information[strings.TrimSuffix(member, "alg")+"enc"] != "A128CBC-HS256" {
-			t.Errorf("%s: the default of enc is not said: %s", member, w.Body)
+			t.Errorf("%s: the response does not have the default of enc: %s", member, w.Body)
 		}
 	}
 }

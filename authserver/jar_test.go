@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-// OpenID Connect Core, section 6.2: the object is fetched from where the client registered.
-// The fragment says which version it is.
+// The object is fetched from a registered request_uri. The fragment is its version (OpenID Connect
+// Core, section 6.2).
 func TestJA03_RequestURI(t *testing.T) {
 	objects := map[string]string{}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -24,8 +24,8 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// told is a client that wants to be told of logouts.
-func told(id string) testClient {
+// notified returns a client that uses back-channel logout.
+func notified(id string) testClient {
 	return confidential(id, func(c *record.Client) { c.BackchannelLogoutURI = "$rp/" + id })
 }
 
@@ -57,8 +57,8 @@ func (s *scene) mustDeliver(status string) []string {
 	return paths
 }
 
-// The process dies while a client is being told, and before another one is: the next one
-// tells both.
+// The process dies while one client is being notified, and before another one is. The next process
+// notifies both.
 func TestSE10_ARestartLosesNoLogout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		url := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
@@ -66,15 +66,15 @@ func TestSE10_ARestartLosesNoLogout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first := newSceneOn(t, scriptSetup{Clients: []testClient{told("app"), told("other")}}, store, nil)
+		first := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app"), notified("other")}}, store, nil)
 		session := first.signedInAt("app", "other")
 		first.end(session)
 		ended := first.ended
 		if got := first.mustDeliver("500"); len(got) != 2 {
-			t.Fatalf("told %q", got)
+			t.Fatalf("notified %q", got)
 		}
-		// The messages wait; that the session has ended is noted again, as if the process had
-		// died before it forgot.
+		// The messages are in the outbox. The ended session is listed again, as if the process had
+		// died before it forgot the session.
 		if err := store.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -88,18 +88,18 @@ func TestSE10_ARestartLosesNoLogout(t *testing.T) {
 		})
 		second.rp, second.ended = first.rp, ended
 		if got := second.mustDeliver("200"); len(got) != 2 {
-			t.Errorf("after the restart, told %q", got)
+			t.Errorf("after the restart, notified %q", got)
 		}
 		time.Sleep(25 * time.Hour)
 		if got := second.mustDeliver("200"); len(got) != 0 {
-			t.Errorf("told again: %q", got)
+			t.Errorf("notified again: %q", got)
 		}
 	})
 }
 
-func TestSE10_TwoNodesTellOnce(t *testing.T) {
+func TestSE10_TwoNodesNotifyOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{told("a"), told("b"), told("c")}}, store, nil)
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("a"), notified("b"), notified("c")}}, store, nil)
 		other, err := authserver.New(s.config)
 		if err != nil {
 			t.Fatal(err)
@@ -112,15 +112,15 @@ func TestSE10_TwoNodesTellOnce(t *testing.T) {
 			return errors.Join(errs...)
 		})
 		if err != nil || len(got) != 3 {
-			t.Errorf("told %q (%v), want each client once", got, err)
+			t.Errorf("notified %q (%v), want each client once", got, err)
 		}
 	})
 }
 
-// A client joins on two nodes, of which neither knows that the other has noted it.
-func TestSE09_AClientTakesPartOnce(t *testing.T) {
+// A client joins a session on two nodes, and neither knows that the other has recorded it.
+func TestSE09_AClientIsRecordedOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, store, nil)
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, store, nil)
 		session := s.signedInAt("app")
 		node, err := authserver.New(s.config)
 		if err != nil {
@@ -130,7 +130,7 @@ func TestSE09_AClientTakesPartOnce(t *testing.T) {
 		first := s.server
 		s.server = node
 		if location, err := s.authorizeIn(session, query("app", "scope", "openid")).Location(); err != nil || location.Query().Get("code") == "" {
-			t.Fatalf("the second node gives no code: %v", location)
+			t.Fatalf("no code from the second node: %v", location)
 		}
 		s.server = first
 		s.end(session)
@@ -142,7 +142,7 @@ func TestSE09_AClientTakesPartOnce(t *testing.T) {
 
 // A client knows the session by the name that it had when the client joined.
 func TestSE09_FormerNamesOfASession(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{told("app"), told("later")}})
+	s := newScene(t, scriptSetup{Clients: []testClient{notified("app"), notified("later")}})
 	session := s.signedInAt("app")
 	who := s.sessions[session]
 	delete(s.sessions, session)
@@ -151,7 +151,7 @@ func TestSE09_FormerNamesOfASession(t *testing.T) {
 	s.sessions["renamed"] = &renamed
 	s.authorizeIn("renamed", query("later", "scope", "openid"))
 	if clients, err := s.server.SessionClients(t.Context(), renamed); err != nil || len(clients) != 2 {
-		t.Errorf("%d clients take part (%v)", len(clients), err)
+		t.Errorf("%d clients in the session (%v)", len(clients), err)
 	}
 	s.end("renamed")
 	forms, err := s.deliver(t.Context(), "200")
@@ -172,17 +172,17 @@ func TestSE09_FormerNamesOfASession(t *testing.T) {
 	}
 }
 
-// A logout token is encrypted as the client's ID tokens are (OpenID Connect Back-Channel
-// Logout, section 2.4).
+// A logout token is encrypted like the client's ID tokens (OpenID Connect Back-Channel Logout, section
+// 2.4).
 func TestSE09_EncryptedLogoutToken(t *testing.T) {
-	app := told("app")
+	app := notified("app")
 	app.IDTokenEncryptedResponseAlg, app.IDTokenEncryptedResponseEnc, app.IDTokenSignedResponseAlg = "A256KW", "A256GCM", "HS256"
 	app.Secret = strings.Repeat(testSecret, 2)
 	s := newScene(t, scriptSetup{Clients: []testClient{app}})
 	s.end(s.signedInAt("app"))
 	forms, err := s.deliver(t.Context(), "200")
 	if err != nil || len(forms) != 1 {
-		t.Fatalf("told %q (%v)", forms, err)
+		t.Fatalf("notified %q (%v)", forms, err)
 	}
 	_, token, _ := strings.Cut(forms[0], "logout_token=")
 	signed, _, err := jose.DecryptSecret(token, jose.SharedSecret(app.Secret), []jose.Algorithm{"A256KW"})
@@ -191,22 +191,22 @@ func TestSE09_EncryptedLogoutToken(t *testing.T) {
 	}
 	header, claims, err := httpscript.Decode(string(signed))
 	if err != nil || header["typ"] != "logout+jwt" || header["alg"] != "HS256" || claims["aud"] != "app" {
-		t.Errorf("inside is %v %v (%v)", header, claims, err)
+		t.Errorf("the signed token is %v %v (%v)", header, claims, err)
 	}
 }
 
-func TestDC07_LogoutTokensGoNowherePrivate(t *testing.T) {
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, memory.New(), func(c *authserver.Config) { c.Outgoing = authserver.Outgoing{} })
+func TestDC07_LogoutTokensAreNotSentToPrivateAddresses(t *testing.T) {
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, memory.New(), func(c *authserver.Config) { c.Outgoing = authserver.Outgoing{} })
 	s.end(s.signedInAt("app"))
 	if got := s.mustDeliver("200"); len(got) != 0 {
-		t.Errorf("told %q on a private address", got)
+		t.Errorf("notified %q at a private address", got)
 	}
 }
 
-func TestSE10_ADeadClientIsGivenUp(t *testing.T) {
+func TestSE10_DeliveryIsGivenUpAfterADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, memory.New(), func(c *authserver.Config) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, memory.New(), func(c *authserver.Config) {
 			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		})
 		s.end(s.signedInAt("app"))
@@ -277,23 +277,22 @@ func (c *counted) Spend(ctx context.Context, now time.Time, spend []storage.Key,
 	return c.database.Spend(ctx, now, spend, put...)
 }
 
-// That a client takes part in a session is noted in the operation that stores its code, and
-// noted once.
-func TestTakingPartCostsNoWriteOfItsOwn(t *testing.T) {
+// A client of a session is recorded once, in the operation that stores its code.
+func TestRecordingAClientOfASessionCostsNoWrite(t *testing.T) {
 	store := &counted{database: memory.New()}
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{told("app")}}, store, nil)
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, store, nil)
 	s.code("ada", "app", "scope", "openid")
 	session := s.latest()
 	for i := range 3 {
 		store.writes = 0
 		s.authorizeIn(session, query("app", "scope", "openid"))
 		if store.writes != 1 {
-			t.Errorf("answer %d took %d writes", i+2, store.writes)
+			t.Errorf("response %d took %d writes", i+2, store.writes)
 		}
 	}
 	store.writes = 0
-	s.code("ada", "app", "scope", "openid") // a session of its own
+	s.code("ada", "app", "scope", "openid") // a new session
 	if store.writes != 1 {
-		t.Errorf("the first answer in a session took %d writes", store.writes)
+		t.Errorf("the first response in a session took %d writes", store.writes)
 	}
 }

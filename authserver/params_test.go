@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// No parameter that an endpoint reads is taken from, or overlooked in, the URL of a POST.
+// Every parameter that an endpoint reads is refused in the URL of a POST.
 func TestHP02_EveryParameterThatIsReadIsRefusedInTheURL(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	files, err := filepath.Glob("*.go")

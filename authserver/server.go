@@ -44,7 +44,7 @@ type Server struct {
 	// saves a read. Only spending a ticket in the store decides whether it is valid.
 	issued          recent[storage.Key, storage.Ticket]
 	unknownOutcomes unknownOutcomes
-	// participating caches clients that are known to take part in a session.
+	// participating caches which clients are recorded for a session.
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
 	keysDue       chan struct{}
@@ -205,8 +205,7 @@ type call struct {
 	loaded *catalogue
 	// documentClient is the client whose metadata document the request names.
 	documentClient *documentClient
-	// credentials says which of several accepted forms the credentials had; "" if there is only
-	// one form.
+	// credentials is the form of the credentials, if several are accepted; "" otherwise.
 	credentials string
 	rungs       []rung
 	refusal     refusal

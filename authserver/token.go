@@ -19,7 +19,7 @@ import (
 type grantType struct {
 	name string
 	// entitle decides what the client gets, and what is spent for it. It changes nothing in the
-	// store; issue does, in one operation. If another request has spent the same meanwhile,
+	// store; issue does, in one operation. If another request spends the same tickets first,
 	// entitle is called again.
 	entitle func(*call) (*entitlement, error)
 	// params are the parameters of the grant, besides those that every grant has.

@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// unsure is a store that does not know, when it is told to, what became of a Spend.
+// unsure is a store that can fail without saying whether a Spend took effect.
 type unsure struct {
 	*memory.Store
 	lose, notDone bool
@@ -32,9 +32,9 @@ func (u *unsure) Spend(ctx context.Context, now time.Time, spend []storage.Key, 
 	return storage.ErrUnavailable
 }
 
-// A client that is told to try again gets its tokens, whether or not the first attempt took
-// effect: once, with the same proof, on any node.
-func TestOP09_UnknownOutcomeIsNoTheft(t *testing.T) {
+// A client that got temporarily_unavailable can try again, whether or not the first attempt took
+// effect. It gets its tokens once, with the same code_verifier, on any node.
+func TestOP09_RetryAfterAnUnknownOutcomeIsNotAReplay(t *testing.T) {
 	for _, notDone := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			store := &unsure{Store: memory.New(), notDone: notDone}
@@ -61,7 +61,7 @@ func TestOP09_UnknownOutcomeIsNoTheft(t *testing.T) {
 				again.want(t, http.StatusOK, "")
 				s.userinfo(again.AccessToken).want(t, http.StatusOK, "")
 
-				// The refresh of a client that is kept waiting beyond the window is no theft either.
+				// A refresh that is retried after the window is not a replay either.
 				store.lose = true
 				s.refresh("app", again.RefreshToken).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
 				store.lose = false
@@ -70,7 +70,7 @@ func TestOP09_UnknownOutcomeIsNoTheft(t *testing.T) {
 				next.want(t, http.StatusOK, "")
 				s.refresh("app", next.RefreshToken).want(t, http.StatusOK, "")
 
-				// A second redemption is what it always was (AC-01).
+				// A second redemption is still a replay (AC-01).
 				s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 				s.userinfo(next.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
 			}
@@ -78,8 +78,8 @@ func TestOP09_UnknownOutcomeIsNoTheft(t *testing.T) {
 	}
 }
 
-// Whoever sends the code without the proof ends everything, as ever.
-func TestOP09_AC01_UnknownOutcomeHelpsNoThief(t *testing.T) {
+// A code that is sent with another code_verifier is still a replay.
+func TestOP09_AC01_RetryNeedsTheSameCodeVerifier(t *testing.T) {
 	store := &unsure{Store: memory.New()}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	code := s.code("ada", "app", "scope", "openid")
@@ -91,9 +91,9 @@ func TestOP09_AC01_UnknownOutcomeHelpsNoThief(t *testing.T) {
 	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-// An attempt that did not take effect excuses no replay of the one that did, also where the
-// redemption stores nothing by which the two could be told apart.
-func TestOP09_AC01_AnAttemptThatFailedExcusesNoReplay(t *testing.T) {
+// After an attempt that did not take effect and one that did, another one is a replay, even if the
+// redemption stores nothing that distinguishes the two.
+func TestOP09_AC01_ReplayAfterAFailedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &unsure{Store: memory.New(), notDone: true}
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
