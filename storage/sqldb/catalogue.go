@@ -9,11 +9,16 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	zombiezen "zombiezen.com/go/sqlite"
+
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
 const secretsColumn = "clients.secrets"
+
+// row is one row of a result.
+type row interface{ Scan(dest ...any) error }
 
 // querier is what a pool and a transaction have in common: *sql.DB and *sql.Tx.
 type querier interface {
@@ -64,7 +69,7 @@ func (s *Store) Client(ctx context.Context, clientID string) (*record.Client, er
 }
 
 func (s *Store) clients(ctx context.Context, q querier, where string, args ...any) ([]record.Client, error) {
-	clients, err := collect(ctx, q, func(rows *sql.Rows) (c record.Client, err error) {
+	clients, err := collect(ctx, q, func(rows row) (c record.Client, err error) {
 		var id, metadata string
 		var secrets []byte
 		var unusedUntil, retired, ended int64
@@ -167,7 +172,7 @@ func (s *Store) Scopes(ctx context.Context) ([]record.Scope, error) {
 
 // records reads a query of one column of JSON.
 func records[T any](ctx context.Context, q querier, query string, args ...any) ([]T, error) {
-	return collect(ctx, q, func(rows *sql.Rows) (value T, err error) {
+	return collect(ctx, q, func(rows row) (value T, err error) {
 		var encoded string
 		if err := rows.Scan(&encoded); err != nil {
 			return value, err
@@ -182,11 +187,20 @@ func records[T any](ctx context.Context, q querier, query string, args ...any) (
 func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 // collect runs a query and reads each row with scan.
-func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {
 	if _, part := q.(*sql.Tx); !part { // a transaction has a deadline of its own
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, readTimeout)
 		defer cancel()
+	}
+	if sqlite, ok := q.(preparedReader); ok {
+		var values []T
+		err := sqlite.d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
+			value, err := scan(sqliteRow{stmt})
+			values = append(values, value)
+			return err
+		}, query, args...)
+		return values, fault(err)
 	}
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -197,7 +211,7 @@ func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, err
 }
 
 // all reads every row and closes rows.
-func all[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (values []T, err error) {
+func all[T any](rows *sql.Rows, scan func(row) (T, error)) (values []T, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		value, err := scan(rows)

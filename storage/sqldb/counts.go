@@ -31,7 +31,7 @@ func (s *Store) CountedUntil(ctx context.Context, _ time.Time, keys ...storage.C
 		for i := range args {
 			args[i] = some[min(i, len(some)-1)][:]
 		}
-		_, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (struct{}, error) {
+		_, err := collect(ctx, s.database.read(), func(rows row) (struct{}, error) {
 			var key []byte
 			var until int64
 			err := rows.Scan(&key, &until)

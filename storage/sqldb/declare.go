@@ -314,7 +314,7 @@ func (s *Store) RemoveRetired(ctx context.Context, before time.Time) ([]declarat
 
 func (s *Store) removeRetired(ctx context.Context, kind, query string, before time.Time) (names []declaration.Name, err error) {
 	find := func(q querier, more string) ([]declaration.Name, error) {
-		return collect(ctx, q, func(rows *sql.Rows) (declaration.Name, error) {
+		return collect(ctx, q, func(rows row) (declaration.Name, error) {
 			name := declaration.Name{Kind: kind}
 			err := rows.Scan(&name.ID, &name.Name)
 			return name, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -63,7 +62,7 @@ func (s *Store) declaredState(ctx context.Context, q querier, selection declarat
 	if state.Users, err = userRows(ctx, q, selection, lock); err != nil {
 		return nil, err
 	}
-	state.Versions, err = collect(ctx, q, func(rows *sql.Rows) (v declaration.Version, err error) {
+	state.Versions, err = collect(ctx, q, func(rows row) (v declaration.Version, err error) {
 		var modified, applied int64
 		err = rows.Scan(&v.Digest, &modified, &applied)
 		v.Modified, v.Applied = fromMilliseconds(modified), fromMilliseconds(applied)
@@ -76,7 +75,7 @@ func (s *Store) declaredState(ctx context.Context, q querier, selection declarat
 }
 
 func recordRows[T any](ctx context.Context, q querier, query string) ([]declaration.Row[T], error) {
-	return collect(ctx, q, func(rows *sql.Rows) (row declaration.Row[T], err error) {
+	return collect(ctx, q, func(rows row) (row declaration.Row[T], err error) {
 		var encoded, named string
 		var retired int64
 		if err := rows.Scan(&encoded, &row.Source, &named, &retired); err != nil {
@@ -98,7 +97,7 @@ func decodeNames(encoded string) (names []string) {
 // notesOf returns the notes of rows by their keys.
 func notesOf(ctx context.Context, q querier, query string, args ...any) (map[string]notes, error) {
 	found := map[string]notes{}
-	_, err := collect(ctx, q, func(rows *sql.Rows) (struct{}, error) {
+	_, err := collect(ctx, q, func(rows row) (struct{}, error) {
 		var key string
 		var n notes
 		err := rows.Scan(&key, &n.source, &n.named)

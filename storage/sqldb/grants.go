@@ -39,7 +39,7 @@ func (s *Store) grants(ctx context.Context, where string, args ...any) ([]record
 }
 
 func grants(ctx context.Context, q querier, where string, args ...any) ([]record.Grant, error) {
-	grants, err := collect(ctx, q, func(rows *sql.Rows) (g record.Grant, err error) {
+	grants, err := collect(ctx, q, func(rows row) (g record.Grant, err error) {
 		var scope, declined string
 		var resources sql.NullString
 		var created, updated int64
@@ -197,7 +197,7 @@ func (s *Store) removals(set ticketSet) []string {
 }
 
 func collectTickets(ctx context.Context, q querier, query string, args ...any) ([]storage.Ticket, error) {
-	return collect(ctx, q, func(rows *sql.Rows) (storage.Ticket, error) {
+	return collect(ctx, q, func(rows row) (storage.Ticket, error) {
 		var row ticketRow
 		if err := rows.Scan(row.fields()...); err != nil {
 			return storage.Ticket{}, err

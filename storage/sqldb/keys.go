@@ -49,7 +49,7 @@ func (s *Store) UpdateKeys(ctx context.Context, update func([]record.Key) ([]rec
 }
 
 func (s *Store) keys(ctx context.Context, q querier) ([]record.Key, error) {
-	keys, err := collect(ctx, q, func(rows *sql.Rows) (k record.Key, err error) {
+	keys, err := collect(ctx, q, func(rows row) (k record.Key, err error) {
 		var algorithm string
 		var private []byte
 		var created, signsFrom, publishedUntil int64

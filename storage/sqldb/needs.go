@@ -2,7 +2,6 @@ package sqldb
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -12,7 +11,7 @@ import (
 // ClientNeeds implements record.Store. The database looks into the metadata: there may be
 // many clients, and few different needs. A retired client needs nothing.
 func (s *Store) ClientNeeds(ctx context.Context) ([]record.ClientNeeds, error) {
-	all, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (n record.ClientNeeds, err error) {
+	all, err := collect(ctx, s.database.read(), func(rows row) (n record.ClientNeeds, err error) {
 		var responseTypes string
 		if err := rows.Scan(&n.IDTokenSignedResponseAlg, &n.UserinfoSignedResponseAlg, &n.AccessTokenSignedResponseAlg,
 			&n.IDTokenEncryptedResponseAlg, &n.RequestObjectEncryptionAlg, &n.RequestObjectSigningAlg, &responseTypes); err != nil {

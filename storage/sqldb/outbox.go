@@ -59,7 +59,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time, limit, perOwner
 	if !due {
 		return nil, nil
 	}
-	ids, err := collect(ctx, s.database.read(), func(rows *sql.Rows) (id string, err error) {
+	ids, err := collect(ctx, s.database.read(), func(rows row) (id string, err error) {
 		return id, rows.Scan(&id)
 	}, dueMessages, now.UnixMilli(), max(perOwner, 0), max(limit, 0))
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time, limit, perOwner
 		args, places[i] = append(args, id), "$"+strconv.Itoa(i+3)
 	}
 	err = s.transact(ctx, func(tx *sql.Tx) error {
-		claimed, err = collect(ctx, tx, func(rows *sql.Rows) (m storage.Message, err error) {
+		claimed, err = collect(ctx, tx, func(rows row) (m storage.Message, err error) {
 			var created, due int64
 			err = rows.Scan(&m.ID, &m.Owner, &m.Data, &created, &due, &m.Attempts)
 			m.Created, m.Due = fromMilliseconds(created), fromMilliseconds(due)

@@ -31,9 +31,8 @@ const (
 // sqlite is a database in one file. One connection writes at a time; others read beside it,
 // from the write-ahead log.
 //
-// What every request needs (tickets and whether a user is active) goes through connections
-// of its own, without database/sql. Everything else is rare, and the code is the same for
-// PostgreSQL.
+// Reads and batches go through connections of their own, without database/sql (decision
+// 0012). Transactions that change records use database/sql, with the same code as PostgreSQL.
 type sqlite struct {
 	writer, reader *sql.DB
 	uri            string

@@ -2,11 +2,13 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
 	zombiezen "zombiezen.com/go/sqlite"
 
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -77,6 +79,8 @@ func (c *sqliteConn) bind(query string, args []any) (*zombiezen.Stmt, error) {
 			stmt.BindInt64(i+1, arg)
 		case int:
 			stmt.BindInt64(i+1, int64(arg))
+		case bool:
+			stmt.BindBool(i+1, arg)
 		default:
 			return nil, fmt.Errorf("bind argument %d: a %T", i+1, arg)
 		}
@@ -89,6 +93,34 @@ func columnBytes(stmt *zombiezen.Stmt, column int) []byte {
 	value := make([]byte, stmt.ColumnLen(column))
 	stmt.ColumnBytes(column, value)
 	return value
+}
+
+// sqliteRow is the row that a statement is at.
+type sqliteRow struct{ stmt *zombiezen.Stmt }
+
+// Scan implements row.
+func (r sqliteRow) Scan(dest ...any) error {
+	for i, dest := range dest {
+		switch dest := dest.(type) {
+		case *string:
+			*dest = r.stmt.ColumnText(i)
+		case *[]byte:
+			*dest = columnBytes(r.stmt, i)
+		case *int64:
+			*dest = r.stmt.ColumnInt64(i)
+		case *int:
+			*dest = r.stmt.ColumnInt(i)
+		case *bool:
+			*dest = r.stmt.ColumnBool(i)
+		case *sql.NullString:
+			*dest = sql.NullString{String: r.stmt.ColumnText(i), Valid: !r.stmt.ColumnIsNull(i)}
+		case *jose.Algorithm:
+			*dest = jose.Algorithm(r.stmt.ColumnText(i))
+		default:
+			return fmt.Errorf("scan column %d: into a %T", i, dest)
+		}
+	}
+	return nil
 }
 
 // ticketOf reads ticketColumns.

@@ -62,7 +62,7 @@ func oneUser(ctx context.Context, q querier, where string, args ...any) (*identi
 }
 
 func users(ctx context.Context, q querier, where string, args ...any) ([]identity.User, error) {
-	found, err := collect(ctx, q, func(rows *sql.Rows) (u identity.User, err error) {
+	found, err := collect(ctx, q, func(rows row) (u identity.User, err error) {
 		var claims string
 		var kept string
 		var created, updated, retired, ended int64

@@ -7,6 +7,7 @@
 //	go run ./test/load                          on SQLite
 //	go run ./test/load --database postgres://…  on PostgreSQL
 //	go run ./test/load --stored 1000000         with a million stored grants
+//	go run ./test/load --only introspection --profile cpu.pprof
 //
 // It fails if a scenario is above its limit (limits.go). One that is above is measured up to
 // three times, and the lowest ratio counts.
@@ -32,6 +33,7 @@ type options struct {
 	JSON        bool
 	Only        string
 	Binary      string
+	Profile     string
 	Limits      bool // fail above a limit
 }
 
@@ -51,6 +53,7 @@ func main() {
 	flag.BoolVar(&o.JSON, "json", false, "print JSON")
 	flag.StringVar(&o.Only, "only", "", "run one scenario")
 	flag.StringVar(&o.Binary, "binary", "", "a valetkey binary; default: one built from this tree")
+	flag.StringVar(&o.Profile, "profile", "", "write a CPU profile of the server to this file, for go tool pprof; best with -only")
 	flag.BoolVar(&o.Limits, "limits", true, "fail if a scenario is above its limit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -59,6 +62,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
+}
+
+// tags are the build tags of the server.
+func (o options) tags() string {
+	if o.Profile != "" {
+		return "profile"
+	}
+	return ""
 }
 
 func run(ctx context.Context, o options) error {
@@ -72,7 +83,7 @@ func run(ctx context.Context, o options) error {
 	defer os.RemoveAll(folder)
 	if o.Binary == "" {
 		o.Binary = filepath.Join(folder, "valetkey")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", o.tags(), "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build valetkey: %w", err)

@@ -82,6 +82,9 @@ func startServer(ctx context.Context, o options, folder string) (*process, error
 	}
 	command := exec.CommandContext(ctx, o.Binary, "serve", "--config", file, "--listen", address, "--issuer", "http://"+address, "--database", o.Database)
 	command.Stderr = os.Stderr
+	if o.Profile != "" {
+		command.Env = append(os.Environ(), "VALETKEY_PROFILE="+o.Profile)
+	}
 	return start(command, "http://"+address, "/healthz")
 }
 
