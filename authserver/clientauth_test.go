@@ -159,11 +159,11 @@ func TestCA10_JW03_TheKeyDecidesTheAlgorithm(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A key that the client did not register.
-	stranger, err := jose.GenerateKey(jose.ES256)
+	unregistered, err := jose.GenerateKey(jose.ES256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(jose.ES256, "client-key", stranger)
+	signer, err := jose.NewSigner(jose.ES256, "client-key", unregistered)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (s *scene) presentSAML(assertion []byte) (a answer, subject string) {
 
 // An attacker with an assertion about mike changes it to become root.
 func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
-	trusted, stranger := samlKeys(), sync.OnceValue(func() *samlKey {
+	trusted, untrusted := samlKeys(), sync.OnceValue(func() *samlKey {
 		key, err := newSAMLKey(time.Now().Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
@@ -169,8 +169,8 @@ func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
 			return text(t, signed)
 		}},
 		{name: "another name", change: replace(">mike<", ">root<")},
-		{name: "signed with another key, whose certificate is in it", key: stranger, text: asRoot},
-		{name: "signed with another key, with the trusted certificate in it", key: stranger, text: asRoot, change: func(t *testing.T, signed *etree.Document) string {
+		{name: "signed with another key, whose certificate is in it", key: untrusted, text: asRoot},
+		{name: "signed with another key, with the trusted certificate in it", key: untrusted, text: asRoot, change: func(t *testing.T, signed *etree.Document) string {
 			signed.FindElement("//X509Certificate").SetText(base64.StdEncoding.EncodeToString(trusted.certificate))
 			return text(t, signed)
 		}},
@@ -207,7 +207,7 @@ func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
 			return text(t, signed)
 		}, want: "mike"},
 		{name: "two signatures, one of them with another key", change: func(t *testing.T, signed *etree.Document) string {
-			other, err := stranger().sign(asRoot, dsig.RSASHA256SignatureMethod)
+			other, err := untrusted().sign(asRoot, dsig.RSASHA256SignatureMethod)
 			if err != nil {
 				t.Fatal(err)
 			}

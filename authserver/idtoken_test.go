@@ -162,11 +162,11 @@ func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := s.sign(jose.HS256, "JWT", testSecret, map[string]any{"iss": scriptIssuer, "aud": "other", "sub": "ada"})
+	otherAudience, err := s.sign(jose.HS256, "JWT", testSecret, map[string]any{"iss": scriptIssuer, "aud": "other", "sub": "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{forged, stranger, encrypted[:len(encrypted)-4] + "AAAA"} {
+	for _, bad := range []string{forged, otherAudience, encrypted[:len(encrypted)-4] + "AAAA"} {
 		if location := ask(bad); !strings.Contains(location, "error=invalid_request") {
 			t.Errorf("%.40s…: %s", bad, location)
 		}
@@ -268,7 +268,7 @@ func TestRequestObjectWithEitherSecret(t *testing.T) {
 	if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{*client}}); err != nil {
 		t.Fatal(err)
 	}
-	for secret, want := range map[string]string{testSecret: "state=inside", next: "state=inside", "a stranger's secret of 32 bytes, or more": "error=invalid_request_object"} {
+	for secret, want := range map[string]string{testSecret: "state=inside", next: "state=inside", "an unknown secret of 32 bytes, or more": "error=invalid_request_object"} {
 		object, err := s.sign(jose.HS256, "oauth-authz-req+jwt", secret, map[string]any{"iss": "app", "aud": scriptIssuer, "exp": time.Now().Add(time.Minute).Unix(), "state": "inside"})
 		if err != nil {
 			t.Fatal(err)
