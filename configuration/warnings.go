@@ -85,5 +85,5 @@ func (d *Declarations) Recommendations() []string {
 	if unnamed == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("id_token_signed_response_alg: clients that do not set it (%d) use RS256; ES256 is thirty times as fast: set it for clients whose library accepts it", unnamed)}
+	return []string{fmt.Sprintf("id_token_signed_response_alg: clients that do not set it (%d) use RS256. ES256 signs thirty times as fast: set it for clients whose library accepts it", unnamed)}
 }
