@@ -138,8 +138,8 @@ func TestRegistrationIsBounded(t *testing.T) {
 	}
 	// Clients that were never used make room, clients in use do not.
 	register(http.StatusCreated)
-	for _, id := range []string{register(http.StatusCreated), register(http.StatusCreated)} {
-		err := store.UpdateClient(t.Context(), id, func(client *record.Client) error {
+	for range 2 {
+		err := store.UpdateClient(t.Context(), register(http.StatusCreated), func(client *record.Client) error {
 			client.Registration.UnusedUntil = time.Time{}
 			return nil
 		})
