@@ -122,14 +122,14 @@ func (s ClaimSource) Check() error {
 
 // membersFor returns the members of _claim_sources for a user, or nil if the source has no
 // claims about the user.
-func (s *ClaimSource) membersFor(person oauth.Claims) map[string]string {
+func (s *ClaimSource) membersFor(user oauth.Claims) map[string]string {
 	if s.JWTFrom != "" {
-		if token, ok := person[s.JWTFrom].(string); ok && token != "" {
+		if token, ok := user[s.JWTFrom].(string); ok && token != "" {
 			return map[string]string{"JWT": token}
 		}
 		return nil
 	}
-	token, ok := person[s.AccessTokenFrom].(string)
+	token, ok := user[s.AccessTokenFrom].(string)
 	if !ok || token == "" {
 		return nil
 	}
@@ -157,7 +157,7 @@ type claimsWanted struct {
 // userClaims returns the claims about a user that the client may see, or storage.ErrNotFound
 // if the user does not exist.
 func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWanted) (oauth.Claims, error) {
-	person, err := c.s.config.Users.Claims(ctx, subject)
+	user, err := c.s.config.Users.Claims(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
@@ -182,13 +182,13 @@ func (c *call) userClaims(ctx context.Context, subject string, wanted claimsWant
 	for _, name := range wanted.names {
 		names[name] = nil
 	}
-	mapped, err := c.mapClaims(person, names, &wanted)
+	mapped, err := c.mapClaims(user, names, &wanted)
 	if err != nil {
 		return nil, err
 	}
 	released := oauth.Claims{}
 	for name, request := range names {
-		c.s.release(released, person, mapped, name, request, &wanted)
+		c.s.release(released, user, mapped, name, request, &wanted)
 	}
 	return released, nil
 }
@@ -238,12 +238,12 @@ func (c *catalogue) grantedClaims(asked *oauth.ClaimsRequest, granted oauth.Scop
 
 // mapClaims returns a user's claims after the mappings for this client. Only the mappings for
 // the given names are applied.
-func (c *call) mapClaims(person oauth.Claims, names map[string]*oauth.ClaimRequest, wanted *claimsWanted) (oauth.Claims, error) {
+func (c *call) mapClaims(user oauth.Claims, names map[string]*oauth.ClaimRequest, wanted *claimsWanted) (oauth.Claims, error) {
 	if len(c.s.mappings) == 0 {
-		return person, nil
+		return user, nil
 	}
-	mapped := make(oauth.Claims, len(person)+len(c.s.mappings))
-	for name, value := range person {
+	mapped := make(oauth.Claims, len(user)+len(c.s.mappings))
+	for name, value := range user {
 		mapped[name] = value
 	}
 	for i := range c.s.mappings {
@@ -252,11 +252,11 @@ func (c *call) mapClaims(person oauth.Claims, names map[string]*oauth.ClaimReque
 		if _, tagged := names[m.Name]; !plain && !tagged || m.Clients != nil && !slices.Contains(m.Clients, c.client.ID) {
 			continue
 		}
-		value, ok := person[m.From]
+		value, ok := user[m.From]
 		switch {
 		case m.program != nil:
 			var err error
-			if value, err = c.evaluate(m, person, wanted); err != nil {
+			if value, err = c.evaluate(m, user, wanted); err != nil {
 				return nil, err
 			}
 			ok = value != nil
@@ -274,9 +274,9 @@ func (c *call) mapClaims(person oauth.Claims, names map[string]*oauth.ClaimReque
 
 // evaluate computes a claim with its expression. If that fails, the request fails: an API
 // might treat a missing claim as permission.
-func (c *call) evaluate(m *claimMapping, person oauth.Claims, wanted *claimsWanted) (any, error) {
+func (c *call) evaluate(m *claimMapping, user oauth.Claims, wanted *claimsWanted) (any, error) {
 	value, err := evaluate(m.program, &expressionValues{
-		Person: person, ClientID: c.client.ID, ClientName: c.client.name(), Scope: wanted.granted, Resource: wanted.resources,
+		Person: user, ClientID: c.client.ID, ClientName: c.client.name(), Scope: wanted.granted, Resource: wanted.resources,
 	})
 	if err != nil {
 		return nil, c.because(&ruleClaimExpression, fmt.Errorf("claim %q: %w", m.Name, err))
@@ -287,7 +287,7 @@ func (c *call) evaluate(m *claimMapping, person oauth.Claims, wanted *claimsWant
 // release adds a claim in the requested languages, or a reference to its source. A claim without
 // a value is left out (OpenID Connect Core, section 5.3.2), and so is one that does not have a
 // requested value (section 5.5.1).
-func (s *Server) release(released, person, claims oauth.Claims, name string, request *oauth.ClaimRequest, wanted *claimsWanted) {
+func (s *Server) release(released, user, claims oauth.Claims, name string, request *oauth.ClaimRequest, wanted *claimsWanted) {
 	if checkClaim(name) != nil {
 		return
 	}
@@ -307,7 +307,7 @@ func (s *Server) release(released, person, claims oauth.Claims, name string, req
 		if !slices.Contains(source.Claims, name) || source.Endpoint != "" && wanted.byBrowser {
 			continue
 		}
-		members := source.membersFor(person)
+		members := source.membersFor(user)
 		if members == nil {
 			continue
 		}

@@ -183,7 +183,7 @@ func (s *Server) readClientDocument(catalogue *catalogue, id string, body []byte
 		return nil, err
 	}
 	if problem == nil {
-		problem = request.bounded()
+		problem = request.checkSizes()
 	}
 	if problem != nil {
 		return nil, errors.New(problem.String())

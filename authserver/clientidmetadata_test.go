@@ -44,7 +44,7 @@ func TestDC13_InvalidDocumentsAreRefused(t *testing.T) {
 		good + `, "jwks": {"keys": [{"kty": "oct", "k": "AAAA"}]}`:                                 "private or symmetric",
 		good + `, "jwks": {"keys": []}, "jwks_uri": "https://app.example.com/jwks"`:                "cannot be used together",
 		good + `, "sector_identifier_uri": "https://app.example.com/sector"`:                       "sector_identifier_uri",
-		good + `, "client_name": 7`:                                                                "client_name: it is not of its type",
+		good + `, "client_name": 7`:                                                                "client_name: the value has the wrong type",
 		good + `, "client_id": "` + documentID + `"`:                                               "",
 		`"client_id": "` + documentID + `", "redirect_uris": ["http://app.example/cb", "myapp:/"]`: "redirect_uris[0]: http is allowed for loopback only",
 		good + `, "grant_types": ["implicit"], "response_types": ["token"]`:                        "https URIs only",

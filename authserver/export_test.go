@@ -5,9 +5,9 @@ import "time"
 // RevokeOfUser counts n access tokens for a user that a client revoked, for tests.
 func (s *Server) RevokeOfUser(clientID, subject string, n int, expires time.Time) {
 	for range n {
-		s.endedOfClients.note(endedOwner{clientID, subject}, time.Now(), expires)
+		s.endedOfClients.count(endedOwner{clientID, subject}, time.Now(), expires)
 	}
 }
 
-// MaxEndedOfUser is how many access tokens for one user a client may revoke.
-const MaxEndedOfUser = maxEndedOfUser
+// MaxEndedPerUser is how many access tokens for one user a client may revoke.
+const MaxEndedPerUser = maxEndedPerUser

@@ -151,14 +151,14 @@ func (c *call) entitleByAssertion(trust *trustedIssuer, a *assertion, allowed oa
 // assertedByIDJAG returns the scope and the resources that an ID-JAG asserts, within what its
 // issuer is trusted with.
 func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, []string, error) {
-	if err := c.must(a.text("client_id") == c.client.ID, &ruleGrantAssertionClient); err != nil {
+	if err := c.must(a.stringClaim("client_id") == c.client.ID, &ruleGrantAssertionClient); err != nil {
 		return nil, nil, err
 	}
 	if a.members["cnf"] != nil {
 		return nil, nil, c.because(&ruleGrantAssertionValid, errAssertion("it is bound to a key, which this server does not support"))
 	}
 	if a.members["scope"] != nil {
-		granted, err := oauth.ParseScope(a.text("scope"))
+		granted, err := oauth.ParseScope(a.stringClaim("scope"))
 		if err != nil {
 			return nil, nil, c.because(&ruleGrantAssertionValid, err)
 		}

@@ -34,7 +34,7 @@ const (
 	RegistrationOpen RegistrationMode = "open"
 )
 
-// RegistrationPolicy says whether clients may register themselves, and as what.
+// RegistrationPolicy configures whether clients may register themselves, and with which metadata.
 type RegistrationPolicy struct {
 	Mode RegistrationMode
 	// Scope bounds what such a client may request; nil means the standard scopes.
@@ -42,14 +42,14 @@ type RegistrationPolicy struct {
 	// RedirectSchemes are private-use schemes without a dot that redirect URIs of such clients
 	// may have, whatever their application_type is: "cursor", for instance.
 	RedirectSchemes []string
-	// AnyAllowedScope lets a client that nobody vouches for request all of Scope later, whatever
-	// it registered. Some clients register with what they need first, and request more when an
+	// AnyAllowedScope lets an unvouched client request all of Scope later, whatever scope it
+	// registered. Some clients register the scope that they need first, and request more when an
 	// API requires it (RFC 6750, section 3.1).
 	AnyAllowedScope bool
-	// UnusedLifetime is how long a client is kept that nobody signs in to; zero means 24 hours.
+	// UnusedLifetime is how long a client is kept before its first use; zero means 24 hours.
 	UnusedLifetime time.Duration
-	// MaxClients is how many there may be at once; zero: 100,000. Beyond that, new ones replace
-	// the oldest ones that were never used.
+	// MaxClients limits the number of registered clients; zero means 100,000. Beyond that, new
+	// clients replace the oldest ones that were never used.
 	MaxClients int
 	// PerMinute is how often one address, or one initial access token, may try to register or
 	// change a registration in a minute; zero means 20.
@@ -58,12 +58,12 @@ type RegistrationPolicy struct {
 	// refuses clients without one.
 	SoftwareStatements       []SoftwareStatementIssuer
 	RequireSoftwareStatement bool
-	// InsecureNoCodeChallenge and InsecureAssertionAudience are those settings of each
-	// client that registers.
+	// InsecureNoCodeChallenge and InsecureAssertionAudience are the values of these settings for
+	// each client that registers.
 	InsecureNoCodeChallenge   bool
 	InsecureAssertionAudience bool
-	// InsecureErrorRedirects redirects the browser after an error or logout also to a client that
-	// nobody vouches for and that the user never allowed anything. Without it the user sees a page.
+	// InsecureErrorRedirects redirects the browser after an error or logout even to an unvouched
+	// client that the user has never allowed anything. Without it, the user sees a page.
 	InsecureErrorRedirects bool
 }
 
@@ -94,7 +94,7 @@ var (
 	ruleRegistrationNumber = rule{
 		must:    "no more clients register themselves than the configuration allows",
 		section: "RFC 7591, section 5", code: oauth.TemporarilyUnavailable,
-		says: "no more clients can be registered at present",
+		says: "no more clients can be registered at the moment",
 		fix:  "raise registration.max_clients",
 	}
 	ruleInitialAccessToken = rule{
@@ -121,9 +121,9 @@ var (
 	}
 )
 
-// serveRegistration is the client registration endpoint (RFC 7591, section 3; OpenID Connect
-// Registration, section 3), and with a client_id that client's configuration endpoint (RFC
-// 7592, section 2).
+// serveRegistration serves the client registration endpoint (RFC 7591, section 3; OpenID Connect
+// Registration, section 3). With a client_id in the query, it serves the client configuration
+// endpoint of that client (RFC 7592, section 2).
 func (c *call) serveRegistration() error {
 	if c.r.Method != http.MethodPost || c.r.URL.Query().Has("client_id") {
 		return c.manageRegistration()
@@ -146,8 +146,8 @@ func (c *call) register() error {
 		return err
 	}
 	client := &record.Client{
-		// Longer than a person's subject, so that neither can be taken for the other
-		// (RFC 9700, section 4.15).
+		// Longer than a user's subject, so that one cannot be mistaken for the other (RFC 9700,
+		// section 4.15).
 		ID: "client-" + storage.NewID(),
 		Registration: &record.Registration{
 			Initial: initial != nil, CreatedAt: c.now.UTC().Truncate(time.Millisecond), UnusedUntil: c.now.Add(c.s.registrationPolicy.UnusedLifetime).UTC().Truncate(time.Millisecond),
@@ -176,8 +176,8 @@ func (c *call) register() error {
 	return c.writeClient(http.StatusCreated, client, token)
 }
 
-// mayRegister checks the limits and the mode. Failures are counted too, because they may have
-// cost a fetch. An initial access token has its own limit, wherever it is used.
+// mayRegister checks the mode and the rate limit. Failed requests count too, because they may
+// have caused a fetch. An initial access token has its own limit for all addresses together.
 func (c *call) mayRegister() (*InitialAccessToken, error) {
 	initial, err := c.initialAccess()
 	party := ratelimit.NewKey(c.network())
@@ -197,8 +197,8 @@ func (c *call) pace(party ratelimit.Key) error {
 	return nil
 }
 
-// fillClient fills the record with the requested metadata, or returns what is wrong with it. What
-// the policy does not allow is left out, which the response shows (RFC 7591, section 2).
+// fillClient fills the record with the requested metadata, or refuses it. Values that the policy
+// does not allow are left out, and the response has the result (RFC 7591, section 2).
 func (c *call) fillClient(client *record.Client, request *registrationRequest) error {
 	catalogue, err := c.catalogue()
 	if err != nil {
@@ -206,9 +206,9 @@ func (c *call) fillClient(client *record.Client, request *registrationRequest) e
 	}
 	r := client.Registration
 	r.Localized, r.SoftwareStatement = request.localized, request.SoftwareStatement
-	// In a replacement, an initial access token still vouches for the client. A statement
-	// vouches only for the request that it is sent with.
-	r.Vouched = request.stated || r.Initial
+	// After a replacement, an initial access token still vouches for the client. A software
+	// statement vouches only for the request that it is sent with.
+	r.Vouched = request.hasStatement || r.Initial
 	m := request.ClientMetadata
 	client.ClientMetadata = m
 	problems := c.s.limitRegistered(client, c.s.registrationPolicy)
@@ -244,16 +244,16 @@ func (s *Server) limitRegistered(client *record.Client, policy RegistrationPolic
 	return problems
 }
 
-// registrable leaves out the redirect URIs that cannot be registered, which the response shows
-// (RFC 7591, section 3.2.1). A client may send the URIs of all of its applications. If the scheme
-// of one is refused, the others must still work.
+// registrable returns the redirect URIs that can be registered. The response has them (RFC 7591,
+// section 3.2.1). A client may send the URIs of all its applications: if the scheme of one is
+// refused, the others must still work.
 func registrable(c *record.Client, uris []string) []string {
 	return slices.DeleteFunc(slices.Clone(uris), func(uri string) bool {
 		return oauth.CheckRedirectURI(uri, c.ApplicationType, c.RedirectSchemes...) != nil
 	})
 }
 
-// registeredProblems returns what is wrong with a client that registers itself.
+// registeredProblems returns the problems of a client that registers itself.
 func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue) []ClientProblem {
 	m := &client.ClientMetadata
 	problems := append(CheckClient(*client), unsupported(m, s.describe(catalogue))...)
@@ -267,8 +267,8 @@ func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue)
 	return problems
 }
 
-// refuseMetadata reports one problem to the developer, preferably with a redirect URI, and all of
-// them to the operator.
+// refuseMetadata refuses client metadata. The response has one problem, preferably one of a
+// redirect URI; the trace has all of them.
 func (c *call) refuseMetadata(problems ...ClientProblem) error {
 	broken, first := &ruleClientMetadata, problems[0]
 	var all []string
@@ -282,7 +282,7 @@ func (c *call) refuseMetadata(problems ...ClientProblem) error {
 	return err
 }
 
-// allowedScope returns the most that a client may request.
+// allowedScope returns the largest scope that a client may register.
 func (p RegistrationPolicy) allowedScope() oauth.Scope {
 	if p.Scope != nil {
 		return p.Scope
@@ -294,8 +294,8 @@ func (p RegistrationPolicy) allowedScope() oauth.Scope {
 	return scope
 }
 
-// limit leaves out what registration does not allow: scopes beyond the policy, and grant types
-// that are unknown, that only an operator allows, or that no response type needs.
+// limit removes what registration does not allow: scopes that are not in the policy, and grant
+// types that are unknown, that only an operator can allow, or that no response type needs.
 func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (problems []ClientProblem) {
 	if asked, err := oauth.ParseScope(m.Scope); err == nil {
 		allowed := p.allowedScope()
@@ -304,7 +304,7 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (proble
 		}
 		// A record without a scope would allow all scopes.
 		if m.Scope = asked.Intersect(allowed).String(); m.Scope == "" {
-			problems = append(problems, ClientProblem{"scope", "none of these is allowed for clients that register themselves"})
+			problems = append(problems, ClientProblem{"scope", "none of these scopes is allowed for clients that register themselves"})
 		}
 	}
 	if m.ResponseTypes == nil && (m.GrantTypes == nil || m.HasGrantType(oauth.GrantTypeAuthorizationCode)) {
@@ -321,7 +321,7 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (proble
 		}
 	}
 	for _, name := range []string{oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials} {
-		// A stranger's own tokens would be accepted by APIs that require no scope.
+		// APIs that require no scope would accept a client_credentials token of a stranger.
 		if m.HasGrantType(name) && (name != oauth.GrantTypeClientCredentials || vouched) {
 			grants = append(grants, name)
 		}
@@ -374,7 +374,7 @@ func (c *call) writeClient(status int, client *record.Client, token string) erro
 	return writeJSON(c.w, status, members)
 }
 
-// useClient records, once, that a client that registered itself was used, so that it is kept.
+// useClient records the first use of a client that registered itself, so that it is kept.
 func (c *call) useClient() error {
 	r := c.client.Registration
 	if r == nil || r.UnusedUntil.IsZero() || c.client.usedBefore.Load() {
@@ -389,7 +389,7 @@ func (c *call) useClient() error {
 		}
 		return nil
 	})
-	if errors.Is(err, storage.ErrNotFound) { // it has just been removed
+	if errors.Is(err, storage.ErrNotFound) { // just removed
 		c.s.forget()
 		if c.endpoint.page {
 			return c.refuse(&ruleClientKnown, "client_id: "+c.client.ID)
@@ -397,7 +397,7 @@ func (c *call) useClient() error {
 		return c.because(&ruleClientCredentials, errUnknownClient)
 	}
 	if err != nil {
-		return fmt.Errorf("note the first use of a client: %w", err)
+		return fmt.Errorf("record the first use of a client: %w", err)
 	}
 	c.client.usedBefore.Store(true)
 	return nil
@@ -418,8 +418,8 @@ var (
 	}
 )
 
-// manageRegistration is the client configuration endpoint (RFC 7592, section 2): the client
-// reads, replaces or deletes its own record.
+// manageRegistration serves the client configuration endpoint (RFC 7592, section 2), where a
+// client reads, replaces or deletes its own registration.
 func (c *call) manageRegistration() error {
 	client, token, err := c.registeredClient()
 	if oauth.AsError(err) != nil {
@@ -445,8 +445,8 @@ func (c *call) manageRegistration() error {
 	return c.writeClient(http.StatusOK, client, token)
 }
 
-// registeredClient finds the client that a registration access token is for. That there is
-// no such client looks like a wrong token (RFC 7592, section 2.1).
+// registeredClient returns the client that a registration access token belongs to. An unknown
+// client gets the same response as a wrong token (RFC 7592, section 2.1).
 func (c *call) registeredClient() (*record.Client, string, error) {
 	p, err := c.parseParams(c.r.URL.RawQuery)
 	if err != nil {
@@ -468,15 +468,15 @@ func (c *call) registeredClient() (*record.Client, string, error) {
 	}
 	hash := sha256.Sum256([]byte(token))
 	if !active(client, c.now) || client.Registration == nil || subtle.ConstantTimeCompare(hash[:], client.Registration.TokenHash) != 1 {
-		return nil, "", c.refuse(&ruleRegistrationToken, "it is not the token of "+client.ID)
+		return nil, "", c.refuse(&ruleRegistrationToken, "not the token of "+client.ID)
 	}
 	return client, token, c.must(true, &ruleRegistrationToken)
 }
 
-// replaceClient puts new metadata in the place of the old; what is left out takes its
-// default (RFC 7592, section 2.2).
+// replaceClient replaces the client's metadata. Members that are left out get their default (RFC
+// 7592, section 2.2).
 func (c *call) replaceClient(client *record.Client, token string) error {
-	// Each one makes every node read again what it knows of clients.
+	// Rate-limited, because each replacement makes all nodes reload their catalogue.
 	if err := c.pace(ratelimit.NewKey(c.network())); err != nil {
 		return err
 	}
@@ -499,7 +499,7 @@ func (c *call) replaceClient(client *record.Client, token string) error {
 	}
 	err = c.s.config.Store.UpdateClient(c.r.Context(), client.ID, func(stored *record.Client) error {
 		if stored.Registration == nil || !active(stored, c.now) || !bytes.Equal(stored.Registration.TokenHash, client.Registration.TokenHash) {
-			return storage.ErrNotFound // by now
+			return storage.ErrNotFound // changed in the meantime
 		}
 		replaceMetadata(stored, client)
 		*client = *stored
@@ -518,8 +518,8 @@ func (c *call) replaceClient(client *record.Client, token string) error {
 	return c.writeClient(http.StatusOK, client, token)
 }
 
-// replaceMetadata puts in a stored client what a replacement decides, and leaves the rest as
-// it is by now: whether the client was used, and what an operator has set.
+// replaceMetadata copies the values of a replacement into the stored client. It keeps the
+// current values of everything else: whether the client was used, and the operator's settings.
 func replaceMetadata(stored, replacement *record.Client) {
 	stored.ClientMetadata = replacement.ClientMetadata
 	stored.RedirectSchemes = replacement.RedirectSchemes

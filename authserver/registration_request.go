@@ -20,28 +20,28 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Bounds on what a client registers, so that no page or list is buried by it.
+// Limits of what a client registers, so that it fits on pages and in lists.
 const (
 	maxClientName    = 100 // characters
 	maxClientEntries = 100 // of an array
 	maxLocalized     = 50
 )
 
-// registrationRequest is what a client says of itself. Members that are not known are
-// ignored (RFC 7591, section 2), and Valetkey's own settings are not among the known.
+// registrationRequest is the body of a registration request. Unknown members are ignored (RFC
+// 7591, section 2), and so are Valetkey's own settings.
 type registrationRequest struct {
 	oauth.ClientMetadata
-	// localized are the human-readable members with a language tag, such as
+	// localized has the human-readable members with a language tag, such as
 	// "client_name#ja" (RFC 7591, section 2.2).
 	localized         map[string]string
 	SoftwareStatement string `json:"software_statement"`
-	stated            bool   // a software statement of a trusted issuer is part of it
-	// In a replacement (RFC 7592, section 2.2).
+	hasStatement      bool   // the software statement of a trusted issuer was applied
+	// ClientID and ClientSecret are sent in a replacement (RFC 7592, section 2.2).
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
 }
 
-// readRegistration reads the body, and what a software statement says in its place.
+// readRegistration reads the body and applies its software statement.
 func (c *call) readRegistration() (*registrationRequest, error) {
 	body, err := c.readJSON(&ruleRegistrationBody)
 	if err != nil {
@@ -58,14 +58,13 @@ func (c *call) readRegistration() (*registrationRequest, error) {
 	if err := c.applySoftwareStatement(request); err != nil {
 		return nil, err
 	}
-	if problem := request.bounded(); problem != nil {
+	if problem := request.checkSizes(); problem != nil {
 		return nil, c.refuseMetadata(*problem)
 	}
 	return request, nil
 }
 
-// readJSON reads the body of a request to an endpoint that takes JSON; r is the rule
-// that it must be that.
+// readJSON reads a JSON request body. r is the rule that is broken if the body is not JSON.
 func (c *call) readJSON(r *rule) ([]byte, error) {
 	if !isMediaType(c.r.Header.Get("Content-Type"), "application/json") {
 		return nil, c.refuse(r, "Content-Type: "+c.r.Header.Get("Content-Type"))
@@ -80,16 +79,16 @@ func (c *call) readJSON(r *rule) ([]byte, error) {
 	return body, nil
 }
 
-// read takes the members of a document, in the place of what was read before. A null
-// counts as left out (RFC 7592, section 2.2). The error is that of the whole document; the
-// problem that of a member.
+// read reads the members of a document and replaces members that were read before. null is the
+// same as a missing member (RFC 7592, section 2.2). The error is about the whole document, the
+// problem about one member.
 func (request *registrationRequest) read(document []byte) (*ClientProblem, error) {
 	var members map[string]json.RawMessage
 	if err := jose.ParseJSON(document, &members); err != nil {
 		return nil, err
 	}
 	if members == nil {
-		return nil, errors.New("it is not an object")
+		return nil, errors.New("not a JSON object")
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		value := members[name]
@@ -102,28 +101,28 @@ func (request *registrationRequest) read(document []byte) (*ClientProblem, error
 			}
 			continue
 		}
-		// One at a time, so that the member which is not of its type can be named.
+		// Members are parsed one at a time, so that an error can name the member.
 		one, err := json.Marshal(map[string]json.RawMessage{name: value})
 		if err != nil {
 			return nil, fmt.Errorf("read member: %w", err)
 		}
 		if err := jose.ParseJSON(one, request); err != nil {
-			return &ClientProblem{clip(name), "it is not of its type"}, nil
+			return &ClientProblem{clip(name), "the value has the wrong type"}, nil
 		}
 	}
 	return nil, nil
 }
 
-// localizedMembers are those that people read (OpenID Connect Registration, section 2.1).
+// localizedMembers returns the human-readable members (OpenID Connect Registration, section 2.1).
 func localizedMembers() []string {
 	return []string{"client_name", "client_uri", "logo_uri", "tos_uri", "policy_uri"}
 }
 
-// languageTag is the form of the tags of BCP 47, without their registry.
+// languageTag matches the syntax of BCP 47. It does not check the registry.
 var languageTag = regexp.MustCompile(`^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$`)
 
-// localize keeps a member in another language. What has no text or no language is ignored,
-// as what is not known is.
+// localize stores a member in another language. A member without a text or with an invalid
+// language tag is ignored, like an unknown member.
 func (request *registrationRequest) localize(base, tag string, value json.RawMessage) *ClientProblem {
 	var text string
 	if json.Unmarshal(value, &text) != nil || text == "" || !languageTag.MatchString(tag) {
@@ -131,11 +130,11 @@ func (request *registrationRequest) localize(base, tag string, value json.RawMes
 	}
 	switch {
 	case base == "client_name" && len([]rune(text)) > maxClientName:
-		return &ClientProblem{base, fmt.Sprintf("a name has at most %d characters", maxClientName)}
+		return &ClientProblem{base, fmt.Sprintf("a name may have at most %d characters", maxClientName)}
 	case base != "client_name" && !isWebAddress(text):
-		return &ClientProblem{base, "it is not an https URL, in one of the languages"}
+		return &ClientProblem{base, "must be an https URL in each language"}
 	case len(request.localized) == maxLocalized:
-		return &ClientProblem{base, fmt.Sprintf("there are more than %d members with a language", maxLocalized)}
+		return &ClientProblem{base, fmt.Sprintf("at most %d members may have a language tag", maxLocalized)}
 	case request.localized == nil:
 		request.localized = map[string]string{}
 	}
@@ -143,9 +142,9 @@ func (request *registrationRequest) localize(base, tag string, value json.RawMes
 	return nil
 }
 
-func (request *registrationRequest) bounded() *ClientProblem {
+func (request *registrationRequest) checkSizes() *ClientProblem {
 	if len([]rune(request.ClientName)) > maxClientName {
-		return &ClientProblem{"client_name", fmt.Sprintf("a name has at most %d characters", maxClientName)}
+		return &ClientProblem{"client_name", fmt.Sprintf("a name may have at most %d characters", maxClientName)}
 	}
 	for _, member := range [...]struct {
 		name string
@@ -156,13 +155,13 @@ func (request *registrationRequest) bounded() *ClientProblem {
 		{"response_types", len(request.ResponseTypes)}, {"default_acr_values", len(request.DefaultACRValues)},
 	} {
 		if member.n > maxClientEntries {
-			return &ClientProblem{member.name, fmt.Sprintf("there are more than %d", maxClientEntries)}
+			return &ClientProblem{member.name, fmt.Sprintf("may have at most %d entries, got %d", maxClientEntries, member.n)}
 		}
 	}
 	return nil
 }
 
-// unsupported lists what the client asks for and the server's own metadata does not offer.
+// unsupported returns a problem for each requested value that is not in the server's metadata.
 func unsupported(m *oauth.ClientMetadata, server *oauth.ServerMetadata) (problems []ClientProblem) {
 	for _, member := range [...]struct {
 		name, value string
@@ -189,7 +188,7 @@ func unsupported(m *oauth.ClientMetadata, server *oauth.ServerMetadata) (problem
 }
 
 // SoftwareStatementIssuer is an issuer whose software statements are accepted (RFC 7591, section
-// 2.3), with its public keys: JWKS, or JWKSURI, from which they are fetched.
+// 2.3). JWKS has its public keys, or JWKSURI is their URL.
 type SoftwareStatementIssuer struct {
 	Issuer  string          `json:"issuer"`
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
@@ -236,12 +235,12 @@ func (c *call) applySoftwareStatement(request *registrationRequest) error {
 		return c.because(&ruleSoftwareStatement, err)
 	}
 	if !claims.Expires.IsZero() && !c.now.Before(claims.Expires.Add(clockSkew)) || claims.NotBefore.Sub(c.now) > clockSkew {
-		return c.because(&ruleSoftwareStatement, errors.New("it has expired, or is not valid yet"))
+		return c.because(&ruleSoftwareStatement, errors.New("expired, or not valid yet"))
 	}
 	if len(claims.Audience) > 0 && !slices.Contains(claims.Audience, c.s.config.Issuer) {
-		return c.because(&ruleSoftwareStatement, errors.New("it is for another audience"))
+		return c.because(&ruleSoftwareStatement, errors.New("aud does not contain this server's issuer identifier"))
 	}
-	// It speaks of the software, not of this client.
+	// A statement is about the software, not about this client, so it cannot set these members.
 	clientID, clientSecret := request.ClientID, request.ClientSecret
 	problem, err := request.read(payload)
 	if err != nil {
@@ -251,11 +250,11 @@ func (c *call) applySoftwareStatement(request *registrationRequest) error {
 		return c.refuseMetadata(*problem)
 	}
 	request.ClientID, request.ClientSecret, request.SoftwareStatement = clientID, clientSecret, statement
-	request.stated = true
+	request.hasStatement = true
 	return c.must(true, &ruleSoftwareStatement)
 }
 
-// newStatementIssuers prepares the keys of those whose statements count.
+// newStatementIssuers returns the trusted issuers of software statements with their keys.
 func (s *Server) newStatementIssuers() map[string]*client {
 	issuers := map[string]*client{}
 	for _, i := range s.registrationPolicy.SoftwareStatements {
@@ -264,32 +263,31 @@ func (s *Server) newStatementIssuers() map[string]*client {
 	return issuers
 }
 
-// The prefixes of what registration gives out.
+// The prefixes of the secrets that registration issues.
 const (
 	prefixRegistrationToken = "vk_ra_"
 	prefixInitialToken      = "vk_ia_"
-	// As long as it is, a client secret has the 64 bytes that HS512 asks for (RFC 7518,
-	// section 3.2).
+	// The prefix makes a client secret 64 bytes long, as HS512 requires (RFC 7518, section 3.2).
 	prefixClientSecret = "vk_secret_"
 )
 
-// An initial access token (RFC 7591, section 3) is a ticket that says what it is for, and
-// one more ticket for each registration that it is good for.
+// An initial access token (RFC 7591, section 3) is stored as a ticket that describes it, and one
+// more ticket for each of its uses.
 const (
-	// familyInitialTokens holds the tickets of the first kind, so that they can be listed.
+	// familyInitialTokens is the family of the tickets that describe tokens, for listing them.
 	familyInitialTokens = "initial access tokens"
 
-	// MaxInitialAccessTokenUses is how many registrations one token can be good for.
+	// MaxInitialAccessTokenUses is the maximum of InitialAccessToken.Uses.
 	MaxInitialAccessTokenUses = 1000
-	// maxInitialTokens is how many of them are looked through.
+	// maxInitialTokens limits how many tokens are listed or searched.
 	maxInitialTokens = 1000
 )
 
-// InitialAccessToken lets its bearer register clients.
+// InitialAccessToken allows its bearer to register clients.
 type InitialAccessToken struct {
-	// ID names the token; it is no secret.
+	// ID identifies the token. It is not a secret.
 	ID string `json:"id"`
-	// Note is the operator's, to know the token again.
+	// Note is the operator's description of the token.
 	Note      string    `json:"note,omitempty"`
 	Uses      int       `json:"uses"`
 	Left      int       `json:"left"`
@@ -299,8 +297,8 @@ type InitialAccessToken struct {
 
 func (t *InitialAccessToken) family() string { return "initial access token " + t.ID }
 
-// NewInitialAccessToken stores a new token with the Note, Uses and ExpiresAt of t, and
-// returns the secret, which is not stored.
+// NewInitialAccessToken stores a new token with the Note, Uses and ExpiresAt of t, and returns
+// the secret. Only a hash of the secret is stored.
 func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.Time, t InitialAccessToken) (string, error) {
 	if t.Uses < 1 || t.Uses > MaxInitialAccessTokenUses {
 		return "", fmt.Errorf("an initial access token may have 1 to %d uses", MaxInitialAccessTokenUses)
@@ -324,7 +322,7 @@ func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.
 	return secret, nil
 }
 
-// InitialAccessTokens lists the tokens that have not expired, at most a thousand.
+// InitialAccessTokens returns the tokens that have not expired, at most 1000.
 func InitialAccessTokens(ctx context.Context, store storage.Tickets, now time.Time) ([]InitialAccessToken, error) {
 	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, ticketkind.InitialAccessToken, maxInitialTokens)
 	if err != nil {
@@ -346,7 +344,8 @@ func InitialAccessTokens(ctx context.Context, store storage.Tickets, now time.Ti
 	return tokens, nil
 }
 
-// RevokeInitialAccessToken ends a token by its ID; storage.ErrNotFound if there is none.
+// RevokeInitialAccessToken revokes the token with an ID. It returns storage.ErrNotFound if there
+// is none.
 func RevokeInitialAccessToken(ctx context.Context, store storage.Tickets, now time.Time, id string) error {
 	tickets, err := store.FindFamily(ctx, now, familyInitialTokens, ticketkind.InitialAccessToken, maxInitialTokens)
 	if err != nil {
@@ -392,8 +391,8 @@ func (t *InitialAccessToken) unspent(ctx context.Context, store storage.Tickets,
 	return keys, nil
 }
 
-// initialAccess finds the initial access token of a registration, which one that is open
-// need not have; nil if there is none.
+// initialAccess returns the initial access token of a registration request. It returns nil if
+// there is none and registration is open.
 func (c *call) initialAccess() (*InitialAccessToken, error) {
 	if c.s.registrationPolicy.Mode == RegistrationOpen && len(c.r.Header["Authorization"]) == 0 {
 		return nil, nil
@@ -404,7 +403,7 @@ func (c *call) initialAccess() (*InitialAccessToken, error) {
 	}
 	ticket, err := c.s.config.Store.Get(c.r.Context(), c.now, ticketkind.InitialAccessToken.Hash(secret))
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, c.refuse(&ruleInitialAccessToken, "it is not in the database: expired, revoked, or never issued")
+		return nil, c.refuse(&ruleInitialAccessToken, "not in the database: expired, revoked, or never issued")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up initial access token: %w", err)
@@ -412,8 +411,8 @@ func (c *call) initialAccess() (*InitialAccessToken, error) {
 	return readInitialToken(ticket)
 }
 
-// spendInitialAccess uses up one registration. It comes last, so that a mistake in the
-// metadata costs nothing.
+// spendInitialAccess spends one use of an initial access token. It is called last, so that a
+// request with invalid metadata does not cost a use.
 func (c *call) spendInitialAccess(t *InitialAccessToken) error {
 	if t == nil {
 		return nil
@@ -424,9 +423,9 @@ func (c *call) spendInitialAccess(t *InitialAccessToken) error {
 			return err
 		}
 		if len(uses) == 0 {
-			return c.refuse(&ruleInitialAccessToken, "it has no uses left: "+t.ID)
+			return c.refuse(&ruleInitialAccessToken, "no uses left: "+t.ID)
 		}
-		// Any of them, so that those who come at once seldom meet.
+		// A random one, so that concurrent requests rarely collide.
 		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{uses[rand.IntN(len(uses))]})
 		if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
 			continue

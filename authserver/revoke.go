@@ -23,9 +23,9 @@ var ruleRevokeToken = rule{
 	fix:  "send the token in the body",
 }
 
-// revoke ends a token (RFC 7009). A refresh token takes its whole authorization with it;
-// an access token ends alone. The answer is the same whether the token was there,
-// somebody else's, or nonsense; only a store that fails is reported.
+// revoke serves the revocation endpoint (RFC 7009). A refresh token is revoked with its whole
+// authorization, an access token alone. The response is the same if the token does not exist or
+// belongs to another client; only a failure of the store is reported.
 func (c *call) revoke() error {
 	if err := c.parseForm(); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (c *call) revoke() error {
 	if err := c.must(token != "", &ruleRevokeToken); err != nil {
 		return err
 	}
-	// token_type_hint is not needed: our tokens say what they are.
+	// token_type_hint is not needed: the prefix of a token identifies its type.
 	if isSecret(prefixRefreshToken, token) {
 		err = c.revokeRefreshToken(caller, token)
 	} else {
@@ -97,12 +97,12 @@ func (c *call) revokeAccessToken(caller *client, token string) error {
 	return nil
 }
 
-// unavailable asks the client to try again (RFC 7009, section 2.2.1).
+// unavailable returns an error after which the client should try again (RFC 7009, section 2.2.1).
 func unavailable(err error) error {
 	return oauth.NewError(oauth.TemporarilyUnavailable, "the token could not be revoked; try again").WithCause(err)
 }
 
-// denyJWT puts a JWT on the list of those that end before their time.
+// denyJWT stores that a JWT is revoked, until it expires.
 func (s *Server) denyJWT(ctx context.Context, now time.Time, id string, expires time.Time) error {
 	err := s.config.Store.Put(ctx, now, storage.Ticket{Key: ticketkind.RevokedToken.Hash(id), Expires: expires})
 	if err != nil && !errors.Is(err, storage.ErrExists) {
@@ -111,8 +111,8 @@ func (s *Server) denyJWT(ctx context.Context, now time.Time, id string, expires 
 	return nil
 }
 
-// ScopeGlobalTokenRevocation is what an access token needs to end all tokens of a person.
-// It is for that alone.
+// ScopeGlobalTokenRevocation is the scope of an access token that may revoke all tokens of a
+// user. It has no other use.
 const ScopeGlobalTokenRevocation = "global_token_revocation"
 
 var (
@@ -154,8 +154,8 @@ var (
 	}
 )
 
-// globalTokenRevocation ends every token and session of a person at the word of a tool that
-// the operator trusts with that (draft-parecki-oauth-global-token-revocation).
+// globalTokenRevocation ends all tokens and sessions of a user. It is called by tools that the
+// operator has allowed to do that (draft-parecki-oauth-global-token-revocation).
 func (c *call) globalTokenRevocation() error {
 	if err := c.globalRevocationCaller(); err != nil {
 		if e := oauth.AsError(err); e != nil && (e.Code == oauth.InvalidToken || e.Code == oauth.InsufficientScope) {
@@ -176,7 +176,7 @@ func (c *call) globalTokenRevocation() error {
 		return err
 	}
 	ctx := c.r.Context()
-	// The sessions first: nobody gets tokens for the next one out of them then.
+	// Sessions first, so that none of them can be used to get new tokens.
 	if err := c.s.config.Users.EndSessions(ctx, subject); err != nil {
 		return unavailable(fmt.Errorf("end sessions: %w", err))
 	}
@@ -190,10 +190,10 @@ func (c *call) globalTokenRevocation() error {
 	return nil
 }
 
-// RevokeSubject ends everything that a person has allowed clients: codes, tokens, and the
-// consent itself, which may be one that an intruder gave.
+// RevokeSubject deletes all grants of a user: codes, tokens, and the consent itself, which an
+// intruder may have given.
 func RevokeSubject(ctx context.Context, store record.Store, subject string) error {
-	// A request that was on its way may leave a grant behind the first look.
+	// Twice, because a concurrent request can add a grant after the list was read.
 	for range 2 {
 		grants, err := store.GrantsOf(ctx, subject)
 		if err != nil {
@@ -208,8 +208,8 @@ func RevokeSubject(ctx context.Context, store record.Store, subject string) erro
 	return nil
 }
 
-// globalRevocationCaller finds out which client asks: by its own credentials in the header,
-// or by an access token of its own.
+// globalRevocationCaller authenticates the calling client, with its client credentials or with
+// its own access token.
 func (c *call) globalRevocationCaller() error {
 	if scheme, _, _ := strings.Cut(c.r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, "Bearer") {
 		if _, err := c.authenticateClient(); err != nil {
@@ -253,7 +253,7 @@ func (c *call) mayRevokeGlobally() error {
 }
 
 func (c *call) readSubjectIdentifier(body []byte) (oauth.SubjectIdentifier, error) {
-	// The members of every format that is read are strings.
+	// All supported formats have only string members.
 	var request map[string]map[string]string
 	if err := jose.ParseJSON(body, &request); err != nil {
 		return oauth.SubjectIdentifier{}, c.because(&ruleGlobalRevocationBody, err)
@@ -280,7 +280,7 @@ func (c *call) findSubject(id oauth.SubjectIdentifier) (string, error) {
 		return "", err
 	}
 	if err != nil {
-		return "", fmt.Errorf("find the person: %w", err)
+		return "", fmt.Errorf("find the user: %w", err)
 	}
 	return subject, nil
 }

@@ -23,33 +23,33 @@ import (
 
 const statusListPath = "/status-list"
 
-// How fresh a status list is. An API learns of a revocation after all three at most.
+// How fresh a status list is. An API sees a revocation after the sum of the first three at most.
 const (
-	statusListFresh  = 2 * time.Second  // this node reads what was revoked that often
-	statusListMaxAge = 10 * time.Second // a cache on the way may keep a list for so long
-	statusListTTL    = time.Minute      // and the API
-	// statusListExpires is how long an API may go on with a list if it gets no newer one.
+	statusListFresh  = 2 * time.Second  // how often this node reads the revoked tokens
+	statusListMaxAge = 10 * time.Second // how long an HTTP cache may keep a list
+	statusListTTL    = time.Minute      // how long an API may keep a list
+	// statusListExpires is how long an API may use a list if it cannot get a newer one.
 	statusListExpires = 15 * time.Minute
-	// statusAfterlife is how long a revocation is published after the token has expired: by
-	// the clock of an API it may not have.
-	statusAfterlife = time.Minute
-	// maxEndedTokens bounds how many tokens can be revoked and not yet expired. If there are
-	// more, no list is served, and APIs refuse rather than let a revoked one in.
+	// statusRetention is how long a revocation is published after the token has expired, because
+	// the clock of an API may be behind.
+	statusRetention = time.Minute
+	// maxEndedTokens limits the number of revoked tokens that have not expired. If there are
+	// more, no list is served. APIs then refuse all tokens rather than accept a revoked one.
 	maxEndedTokens = 200_000
-	// maxEndedOfClient bounds how many of those are tokens in its own name that one client
-	// revoked, on one node: it cannot stop the lists for the others. maxEndedOfUser bounds those
-	// for one user that a client revoked: a user of a public client can have that many ended,
-	// and must not stop the client for its other users.
-	maxEndedOfClient = 10_000
-	maxEndedOfUser   = 1_000
-	// statusListRestMost is how long this node goes without reading what was revoked if
-	// reading takes long.
-	statusListRestMost = 10 * time.Second
+	// maxEndedPerClient limits how many of its own tokens one client can have revoked, on one
+	// node, so that it cannot stop the lists for other clients. maxEndedPerUser is the limit for
+	// the tokens of one user of a client. A user of a public client can reach it, and must not
+	// stop the client for its other users.
+	maxEndedPerClient = 10_000
+	maxEndedPerUser   = 1_000
+	// statusListMaxPause is the longest pause between two reads of the revoked tokens, if reading
+	// takes long.
+	statusListMaxPause = 10 * time.Second
 )
 
 var (
 	ruleStatusListKnown = rule{
-		must:    "id names a list that may have tokens",
+		must:    "id is the ID of a list that may have tokens",
 		section: "draft-ietf-oauth-status-list, section 8.2", code: oauth.InvalidRequest,
 		says: "there is no such status list",
 		fix:  "fetch the uri in a token that has not expired",
@@ -57,19 +57,18 @@ var (
 	ruleStatusListNow = rule{
 		must:    "the request is for the current list",
 		section: "draft-ietf-oauth-status-list, section 8.4", code: oauth.InvalidRequest,
-		says: "status lists of the past are not kept",
+		says: "historical status lists are not available",
 		fix:  "leave out the parameter time",
 	}
 )
 
-// statusLists are the lists that say which access tokens were revoked before their end, as
-// this node publishes them. They follow from tickets of storage.KindStatus alone, so that
-// every node makes the same ones.
+// statusLists are the lists of revoked access tokens that this node publishes. They depend only
+// on tickets of storage.KindStatus, so all nodes publish the same lists.
 type statusLists struct {
 	mu        contextLock
-	read      time.Time // when ended was
-	rest      time.Duration
-	ended     map[int64][]int64
+	read      time.Time // when ended was read
+	pause     time.Duration
+	ended     map[int64][]int64 // revoked indexes by list
 	documents map[int64]*statusListDocument
 }
 
@@ -79,12 +78,12 @@ type statusListDocument struct {
 	ended    []int64
 }
 
-// statusListAlive reports whether a list may have a token that has not expired.
+// statusListAlive reports whether a list may have tokens that have not expired.
 func (s *Server) statusListAlive(list int64, now time.Time) bool {
 	return statusindex.Alive(list, now, max(s.lifetimes.AccessToken, record.MaxOwnLifetime))
 }
 
-// statusList serves one (draft-ietf-oauth-status-list, section 8.2).
+// statusList serves a status list (draft-ietf-oauth-status-list, section 8.2).
 func (c *call) statusList() error {
 	query := c.r.URL.Query()
 	if query.Has("time") {
@@ -112,7 +111,7 @@ func (s *Server) statusListDocument(ctx context.Context, now time.Time, list int
 		return nil, err
 	}
 	defer lists.mu.unlock()
-	if now.Sub(lists.read).Abs() >= max(lists.rest, statusListFresh) {
+	if now.Sub(lists.read).Abs() >= max(lists.pause, statusListFresh) {
 		if err := s.readEnded(ctx, now); err != nil {
 			return nil, err
 		}
@@ -121,26 +120,26 @@ func (s *Server) statusListDocument(ctx context.Context, now time.Time, list int
 	if d := lists.documents[list]; d != nil && now.Sub(d.issued) < statusListTTL/2 && slices.Equal(d.ended, ended) {
 		return d.document, nil
 	}
-	made, err := s.newStatusListDocument(ctx, now, list, ended)
+	d, err := s.newStatusListDocument(ctx, now, list, ended)
 	if err != nil {
 		return nil, err
 	}
-	lists.documents[list] = &statusListDocument{document: made, issued: now, ended: ended}
-	return made, nil
+	lists.documents[list] = &statusListDocument{document: d, issued: now, ended: ended}
+	return d, nil
 }
 
-// readEnded reads what was revoked, and forgets lists in which no token is any more. The
-// caller holds the lock.
+// readEnded reads the revoked tokens, and drops lists whose tokens have all expired. The caller
+// holds the lock.
 func (s *Server) readEnded(ctx context.Context, now time.Time) error {
-	began := time.Now()
+	started := time.Now()
 	tickets, err := s.config.Store.FindEnded(ctx, now, maxEndedTokens+1)
-	// It takes a tenth of the time at most, however many there are.
-	s.statusLists.rest = min(10*time.Since(began), statusListRestMost)
+	// Spend at most about a tenth of the time on reading, even if there are many.
+	s.statusLists.pause = min(10*time.Since(started), statusListMaxPause)
 	if err != nil {
 		return fmt.Errorf("read revoked tokens: %w", err)
 	}
 	if len(tickets) > maxEndedTokens {
-		return fmt.Errorf("more than %d access tokens are revoked and have not expired", maxEndedTokens)
+		return fmt.Errorf("more than %d revoked access tokens have not expired", maxEndedTokens)
 	}
 	ended := map[int64][]int64{}
 	for _, ticket := range tickets {
@@ -163,8 +162,7 @@ func (s *Server) readEnded(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// newStatusListDocument makes a Status List Token (draft-ietf-oauth-status-list, section
-// 5.1).
+// newStatusListDocument issues a Status List Token (draft-ietf-oauth-status-list, section 5.1).
 func (s *Server) newStatusListDocument(ctx context.Context, now time.Time, list int64, ended []int64) (*document, error) {
 	statuses := oauth.NewStatusList(statusindex.ListSize)
 	for _, index := range ended {
@@ -205,7 +203,7 @@ func (s *Server) statusListURI(list int64) string {
 	return s.statusListPrefix() + strconv.FormatInt(list, 10)
 }
 
-// readStatusListURI returns the list that a token of ours names.
+// readStatusListURI returns the list in the status claim of a token of this server.
 func (s *Server) readStatusListURI(uri string) (list int64, ok bool) {
 	id, found := strings.CutPrefix(uri, s.statusListPrefix())
 	list, err := strconv.ParseInt(id, 10, 64)
@@ -214,7 +212,7 @@ func (s *Server) readStatusListURI(uri string) (list int64, ok bool) {
 
 func (s *Server) statusListPrefix() string { return s.config.Issuer + statusListPath + "?id=" }
 
-// statusKey is the key of the ticket of a token's status.
+// statusKey returns the key of the ticket for a token's status.
 func statusKey(list, index int64) storage.Key {
 	key := storage.Key{Kind: storage.KindStatus}
 	binary.BigEndian.PutUint64(key.ID[:], uint64(list))
@@ -226,7 +224,7 @@ func readStatusKey(key storage.Key) (list, index int64) {
 	return int64(binary.BigEndian.Uint64(key.ID[:])), int64(binary.BigEndian.Uint64(key.ID[8:]))
 }
 
-// publishesStatus reports whether a token for this audience says where its status is.
+// publishesStatus reports whether tokens for an audience have a status claim.
 func (c *catalogue) publishesStatus(audience []string) bool {
 	return slices.ContainsFunc(audience, func(identifier string) bool {
 		r := c.resource(identifier)
@@ -234,8 +232,8 @@ func (c *catalogue) publishesStatus(audience []string) bool {
 	})
 }
 
-// newStatus gives an access token a place in a status list, and a ticket, by which it ends
-// with what it hangs from: an authorization, or for a client's own token the client.
+// newStatus returns a status claim for an access token, and a ticket that belongs to the token's
+// authorization. When the authorization ends, the ticket and so the token end with it.
 func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Time) (*oauth.Status, []storage.Ticket, error) {
 	if c.s.endedOfClients.full(endedOwner{c.client.ID, a.Subject}, c.now) {
 		return nil, nil, c.tooManyEnded()
@@ -245,28 +243,28 @@ func (c *call) newStatus(ctx context.Context, a *authorization, expires time.Tim
 		return nil, nil, err
 	}
 	status := &oauth.Status{StatusList: &oauth.StatusListReference{Index: index, URI: c.s.statusListURI(list)}}
-	return status, []storage.Ticket{{Key: statusKey(list, index), Grant: a.Grant, Family: a.Family, Expires: expires.Add(statusAfterlife)}}, nil
+	return status, []storage.Ticket{{Key: statusKey(list, index), Grant: a.Grant, Family: a.Family, Expires: expires.Add(statusRetention)}}, nil
 }
 
-// endStatus publishes that an access token has ended before its time.
+// endStatus publishes that an access token is revoked.
 func (s *Server) endStatus(ctx context.Context, now time.Time, claims *accessTokenClaims) error {
 	if claims.Status == nil || claims.Status.StatusList == nil {
 		return nil
 	}
 	list, ok := s.readStatusListURI(claims.Status.StatusList.URI)
 	if !ok {
-		return fmt.Errorf("the status list of an access token must be %q", claims.Status.StatusList.URI)
+		return fmt.Errorf("the status claim of an access token names a list that is not of this server: %q", claims.Status.StatusList.URI)
 	}
 	ended := storage.Ticket{
 		Key: statusKey(list, claims.Status.StatusList.Index), Spent: now,
-		Expires: time.Unix(claims.Expires, 0).Add(statusAfterlife),
+		Expires: time.Unix(claims.Expires, 0).Add(statusRetention),
 	}
 	err := s.config.Store.Put(ctx, now, ended)
-	if errors.Is(err, storage.ErrExists) { // it hangs from an authorization
+	if errors.Is(err, storage.ErrExists) { // it belongs to an authorization
 		err = s.config.Store.Delete(ctx, ended.Key)
 	}
 	if err != nil {
-		return fmt.Errorf("publish that a token has ended: %w", err)
+		return fmt.Errorf("publish the revocation of a token: %w", err)
 	}
 	return nil
 }
@@ -278,39 +276,40 @@ var ruleEndedOfClient = rule{
 	fix:  "let access tokens expire instead of revoking them; shorten access_token_lifetime",
 }
 
-// endedOwner is who revoked access tokens: a client, for a user or in its own name.
+// endedOwner identifies whose access tokens were revoked: a client's own, or those of one user
+// of a client.
 type endedOwner struct {
 	client  string
 	subject string // "" for the client's own tokens
 }
 
-// most is how many an owner may have revoked that have not expired.
-func (o endedOwner) most() int {
+// limit returns how many revoked tokens an owner may have that have not expired.
+func (o endedOwner) limit() int {
 	if o.subject == "" {
-		return maxEndedOfClient
+		return maxEndedPerClient
 	}
-	return maxEndedOfUser
+	return maxEndedPerUser
 }
 
-// endedOfClients counts, by owner, the access tokens that were revoked and have not expired.
-// It counts on this node alone. The zero value is ready for use.
+// endedOfClients counts the revoked access tokens of each owner that have not expired. It counts
+// only the revocations on this node. The zero value is ready to use.
 type endedOfClients struct {
 	mu      sync.Mutex
 	counts  map[endedOwner]map[int64]int // by the minute of expiry
-	cleaned int64                        // the minute in which expired counts were removed last
+	cleaned int64                        // the minute in which expired counts were last removed
 }
 
-// add counts a token, unless the owner has revoked as many as it may.
+// add counts a token and returns true, or returns false if the owner is at the limit.
 func (e *endedOfClients) add(owner endedOwner, now, expires time.Time) bool {
 	if e.full(owner, now) {
 		return false
 	}
-	e.note(owner, now, expires)
+	e.count(owner, now, expires)
 	return true
 }
 
-// note counts a token that was revoked with others.
-func (e *endedOfClients) note(owner endedOwner, now, expires time.Time) {
+// count counts a token, even beyond the limit.
+func (e *endedOfClients) count(owner endedOwner, now, expires time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.counts == nil {
@@ -323,7 +322,7 @@ func (e *endedOfClients) note(owner endedOwner, now, expires time.Time) {
 	e.counts[owner][expires.Unix()/60]++
 }
 
-// full reports whether an owner has revoked as many as it may.
+// full reports whether an owner is at the limit.
 func (e *endedOfClients) full(owner endedOwner, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -333,10 +332,10 @@ func (e *endedOfClients) full(owner endedOwner, now time.Time) bool {
 			total += n
 		}
 	}
-	return total >= owner.most()
+	return total >= owner.limit()
 }
 
-// forget removes, once a minute, what has expired.
+// forget removes expired counts, at most once a minute.
 func (e *endedOfClients) forget(now time.Time) {
 	if e.cleaned == now.Unix()/60 {
 		return
@@ -350,8 +349,7 @@ func (e *endedOfClients) forget(now time.Time) {
 	}
 }
 
-// countEnded refuses a client that revokes more of its tokens than status lists have room
-// for.
+// countEnded counts a revoked token, or refuses the revocation if its owner is at the limit.
 func (c *call) countEnded(t *verifiedToken) error {
 	if t.claims.Status == nil || t.claims.Status.StatusList == nil {
 		return nil
@@ -368,17 +366,16 @@ func (c *call) tooManyEnded() error {
 	return err
 }
 
-// countEndedFamily counts the access tokens that end with a refresh token. That one can be
-// revoked always; the client gets no more tokens with a status for this user while too many
-// have ended.
+// countEndedFamily counts the access tokens that end with a refresh token. A refresh token can
+// always be revoked. But at the limit, the client gets no more tokens with a status for the user.
 func (c *call) countEndedFamily(owner endedOwner, family string) error {
-	tokens, err := c.s.config.Store.FindFamily(c.r.Context(), c.now, family, storage.KindStatus, maxEndedOfClient)
+	tokens, err := c.s.config.Store.FindFamily(c.r.Context(), c.now, family, storage.KindStatus, maxEndedPerClient)
 	if err != nil {
 		return fmt.Errorf("look up access tokens: %w", err)
 	}
 	for _, token := range tokens {
 		if token.Spent.IsZero() {
-			c.s.endedOfClients.note(owner, c.now, token.Expires.Add(-statusAfterlife))
+			c.s.endedOfClients.count(owner, c.now, token.Expires.Add(-statusRetention))
 		}
 	}
 	return nil

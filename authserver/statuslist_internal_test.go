@@ -11,7 +11,7 @@ func TestAClientCannotFillTheStatusLists(t *testing.T) {
 	var e endedOfClients
 	now := time.Now()
 	app, other, third, fourth := endedOwner{client: "app"}, endedOwner{client: "other"}, endedOwner{client: "third"}, endedOwner{client: "fourth"}
-	for i := range maxEndedOfClient {
+	for i := range maxEndedPerClient {
 		if !e.add(app, now, now.Add(10*time.Minute)) {
 			t.Fatalf("token %d is refused", i)
 		}
@@ -22,7 +22,7 @@ func TestAClientCannotFillTheStatusLists(t *testing.T) {
 	if !e.add(other, now, now.Add(10*time.Minute)) {
 		t.Error("another client cannot revoke a token")
 	}
-	for range maxEndedOfUser {
+	for range maxEndedPerUser {
 		e.add(endedOwner{"app", "ada"}, now, now.Add(10*time.Minute))
 	}
 	if e.add(endedOwner{"app", "ada"}, now, now.Add(10*time.Minute)) {
@@ -35,7 +35,7 @@ func TestAClientCannotFillTheStatusLists(t *testing.T) {
 	if !e.add(app, later, later.Add(10*time.Minute)) {
 		t.Error("it can revoke none after the others have expired")
 	}
-	for range maxEndedOfClient {
+	for range maxEndedPerClient {
 		e.add(third, later, later)
 	}
 	e.add(fourth, later.Add(time.Hour), later.Add(2*time.Hour))

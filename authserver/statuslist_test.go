@@ -380,7 +380,7 @@ func TestStatusListsThatAreNotServed(t *testing.T) {
 // does not stop the client for its other users.
 func TestSH06_RevokedRefreshTokensCountToo(t *testing.T) {
 	s := newScene(t, statusSetup())
-	s.server.RevokeOfUser("app", "ada", authserver.MaxEndedOfUser-2, time.Now().Add(10*time.Minute))
+	s.server.RevokeOfUser("app", "ada", authserver.MaxEndedPerUser-2, time.Now().Add(10*time.Minute))
 	tokens := s.statusTokens("ada", "app")
 	tokens = s.refresh("app", tokens.RefreshToken)
 	tokens.want(t, http.StatusOK, "")

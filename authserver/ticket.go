@@ -16,19 +16,19 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// authorization is what a person allowed a client at one moment: the data of a code and
-// of the tokens that descend from it.
+// authorization is what a user allowed a client in one request: the data of a code and of the
+// tokens that are issued for it.
 type authorization struct {
 	ClientID string `json:"c"`
 	Subject  string `json:"s,omitempty"`
-	// Other is the sub of tokens whose subject is neither a person here nor the client.
+	// Other is the sub of tokens whose subject is neither a user of this server nor the client.
 	Other     string      `json:"h,omitempty"`
 	Grant     string      `json:"g,omitempty"`
 	Family    string      `json:"f,omitempty"`
 	Scope     oauth.Scope `json:"o,omitempty"`
 	Resources []string    `json:"r,omitempty"`
-	// Audience are the APIs that the user was asked about, where Resources does not say which
-	// of them the tokens are for; nil if nobody was asked.
+	// Audience are the APIs that the user consented to, if Resources does not have them. It is
+	// nil if there was no consent page.
 	Audience []string `json:"u,omitzero"`
 	// Session is read by record.SessionOf too.
 	Session  string               `json:"i,omitempty"`
@@ -38,29 +38,30 @@ type authorization struct {
 	Claims   *oauth.ClaimsRequest `json:"q,omitempty"`
 	// ClaimsLocales are the languages of claims, best first (OpenID Connect Core, section 5.2).
 	ClaimsLocales []string `json:"l,omitempty"`
-	// Extra are claims that its access tokens carry beside those of RFC 9068, section 2.2.
+	// Extra are claims of its access tokens that RFC 9068, section 2.2 does not define.
 	Extra   oauth.Claims `json:"x,omitempty"`
 	Started int64        `json:"b,omitempty"` // when the family began, Unix seconds
-	// Issued is when the user, or the client for itself, was given this, in Unix milliseconds.
-	// If everything of theirs ended since, so did this.
+	// Issued is when this was issued, in Unix milliseconds. It is no longer valid if all tokens
+	// of its user or client were revoked after that.
 	Issued int64        `json:"n,omitempty"`
 	Code   *codeBinding `json:"k,omitempty"` // on a code only
 	Opaque *opaqueToken `json:"p,omitempty"` // on an opaque access token only
 }
 
-// codeBinding is what a code is bound to beside its client.
+// codeBinding is what a code is bound to in addition to its client.
 type codeBinding struct {
 	RedirectURI string `json:"r"`
-	// RedirectURISent says that the request named it, so that the redemption must too.
+	// RedirectURISent: the authorization request had a redirect_uri, so the token request must
+	// have it too.
 	RedirectURISent bool   `json:"s,omitempty"`
 	CodeChallenge   string `json:"c,omitempty"`
 	Nonce           string `json:"n,omitempty"`
-	// Expires is when the code can no longer be redeemed, in Unix milliseconds. The
-	// ticket lives longer, so that a replay is still recognised.
+	// Expires is when the code expires, in Unix milliseconds. Its ticket is kept longer, so that
+	// a replay is detected.
 	Expires int64 `json:"e"`
 }
 
-// opaqueToken is what introspection says of an opaque access token.
+// opaqueToken has the data of an opaque access token for introspection.
 type opaqueToken struct {
 	Audience []string `json:"a"`
 	IssuedAt int64    `json:"i"`
@@ -83,17 +84,17 @@ func readAuthorization(t storage.Ticket) (authorization, error) {
 	return a, nil
 }
 
-// The secrets that the engine hands out are 256 bits with a prefix that says what they
-// are and a checksum, so that scanners recognise a leaked one without asking anybody.
+// The secrets that the engine issues have 256 random bits, a prefix that identifies their type,
+// and a checksum. Secret scanners can so recognize a leaked one offline.
 const (
 	prefixCode         = "vk_ac_"
 	prefixRefreshToken = "vk_rt_"
 	prefixAccessToken  = "vk_at_"
 )
 
-// newSecret begins with the time, so that what is stored together lies together: a
-// database writes a page for each place that changes. The time is no secret, and the 256
-// random bits after it are.
+// newSecret returns a new secret. It starts with the time, so that keys of tickets that are stored
+// at the same time are close together: a database then writes fewer pages. The time need not be
+// secret; 256 random bits follow.
 func newSecret(prefix string, now time.Time) string {
 	var b [32]byte
 	rand.Read(b[:])
@@ -107,18 +108,18 @@ func formatSecret(prefix string, now time.Time, random []byte) string {
 	return body + checksum(body)
 }
 
-// locatorBytes is how much of a secret's time goes into its key, as characters of its text.
+// locatorBytes is how many characters of a secret's time are used in its key.
 const locatorBytes = 5
 
-// secretKey returns the key under which a secret of ours is stored: its hash, of which the
-// first bytes make room for the time.
+// secretKey returns the key of a secret's ticket: the hash of the secret, with the time in the
+// first bytes.
 func secretKey(kind storage.Kind, prefix, secret string) storage.Key {
 	key := kind.Hash(secret)
 	copy(key.ID[:locatorBytes], secret[len(prefix):])
 	return key
 }
 
-// newFamily returns a name for an authorization, with 80 random bits after the time.
+// newFamily returns a new family for an authorization: the time and 80 random bits.
 func newFamily(now time.Time) string {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 16), uint32(now.Unix()))
 	b = b[:14]
@@ -126,14 +127,15 @@ func newFamily(now time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// checksum is the CRC-32 of what stands before it, in six characters.
+// checksum returns the CRC-32 of body in six characters.
 func checksum(body string) string {
 	var sum [4]byte
 	binary.BigEndian.PutUint32(sum[:], crc32.ChecksumIEEE([]byte(body)))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// isSecret reports whether s can be one of ours, before a database is asked.
+// isSecret reports whether s has the format and the checksum of a secret, without a database
+// query.
 func isSecret(prefix, s string) bool {
 	const length = 48 + 6
 	if len(s) != len(prefix)+length || !strings.HasPrefix(s, prefix) {
@@ -142,8 +144,8 @@ func isSecret(prefix, s string) bool {
 	return checksum(s[:len(s)-6]) == s[len(s)-6:]
 }
 
-// successor derives the refresh token that follows one that is spent at a given time, so
-// that the answer to a rotation can be given again without having been stored.
+// successor derives the next refresh token from one that is spent at a given time. A retried
+// rotation so gets the same token again, although it is not stored.
 func (s *Server) successor(refreshToken string, spent time.Time) string {
 	mac := hmac.New(sha256.New, s.refreshKey)
 	mac.Write([]byte(refreshToken))

@@ -50,8 +50,8 @@ var (
 	}
 )
 
-// maxExchangedFamily bounds a chain of exchanges, in bytes of the name of its family: about
-// twenty tokens.
+// maxExchangedFamily limits a chain of exchanges by the length of its family name in bytes. It
+// allows about twenty tokens.
 const maxExchangedFamily = 512
 
 var ruleExchangeChain = rule{
@@ -61,20 +61,20 @@ var ruleExchangeChain = rule{
 	fix:  "exchange the token that the service was called with, not the one from its previous exchange",
 }
 
-// tokenExchange is one request of the token exchange grant.
+// tokenExchange is a token exchange request.
 type tokenExchange struct {
 	requested       string // requested_token_type
 	subject, acting *presentedToken
 	act             *actor
 	scope           oauth.Scope
 	targets         []string // resources
-	audience        string   // beyond this server
+	audience        string   // of a token for another server
 	rule            *TokenExchangeRule
 }
 
 func (s *Server) offersTokenExchange() bool { return len(s.config.TokenExchange) > 0 }
 
-// grantTokenExchange exchanges a token for another one (RFC 8693).
+// grantTokenExchange serves the token exchange grant (RFC 8693).
 func (c *call) grantTokenExchange() (*entitlement, error) {
 	t := tokenExchange{requested: c.params.get("requested_token_type")}
 	if t.requested == "" {
@@ -144,7 +144,7 @@ func (c *call) rulesForSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 		return nil, err
 	}
 	if !slices.Contains(exchangeableTypes(), tokenType) {
-		return nil, c.refuse(&subjectRules.kind, tokenType)
+		return nil, c.refuse(&subjectRules.supported, tokenType)
 	}
 	var err error
 	if t.subject, err = c.presentedToken(token, tokenType, subjectRules); err != nil {
@@ -154,12 +154,12 @@ func (c *call) rulesForSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 		return nil, err
 	}
 	return c.allowing(rules, &ruleExchangeSubject, tokenType+" of "+t.subject.issuer+" "+t.subject.clientID, func(r *TokenExchangeRule) bool {
-		return r.takes(tokenType) && r.takesFrom(t.subject, c.foreign(t.subject))
+		return r.accepts(tokenType) && r.acceptsIssuer(t.subject, c.foreign(t.subject))
 	})
 }
 
-// rulesForTargets finds the APIs that the new token is for, by resource or audience (RFC 8693,
-// section 2.1), and returns the rules that allow them.
+// rulesForTargets determines the APIs that the new token is for, from resource and audience (RFC
+// 8693, section 2.1), and returns the rules that allow them.
 func (c *call) rulesForTargets(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
 	audiences := c.params.all("audience")
 	if t.requested == oauth.TokenTypeIDToken {
@@ -220,7 +220,7 @@ func (c *call) rulesForActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*T
 	detail := "no actor_token"
 	if token != "" {
 		if tokenType == oauth.TokenTypeRefreshToken {
-			return nil, c.refuse(&actorRules.kind, tokenType)
+			return nil, c.refuse(&actorRules.supported, tokenType)
 		}
 		if t.acting, err = c.presentedToken(token, tokenType, actorRules); err != nil {
 			return nil, err
@@ -230,11 +230,11 @@ func (c *call) rulesForActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*T
 	if t.act, err = c.actorFor(t.subject, t.acting); err != nil {
 		return nil, err
 	}
-	return c.allowing(rules, &ruleExchangeActor, detail, func(r *TokenExchangeRule) bool { return r.lets(t.acting, c.client) })
+	return c.allowing(rules, &ruleExchangeActor, detail, func(r *TokenExchangeRule) bool { return r.allowsActor(t.acting, c.client) })
 }
 
-// entitledScope applies the first rule that allows the requested scope. Without a scope in the
-// request it is all that the first rule allows, except for scopes about the user.
+// entitledScope applies the first rule that allows the requested scope. If the request has no
+// scope, it is everything that the first rule allows, except for scopes about the user.
 func (c *call) entitledScope(t *tokenExchange, rules []*TokenExchangeRule) error {
 	asked, err := oauth.ParseScope(c.params.get("scope"))
 	if err != nil {
@@ -256,8 +256,8 @@ func (c *call) entitledScope(t *tokenExchange, rules []*TokenExchangeRule) error
 	return nil
 }
 
-// entitleByExchange returns the entitlement to an access token. What is stored for it is a new
-// family, which ends with the subject token. The subject token does not end with the new one.
+// entitleByExchange returns the entitlement to an access token. Its tickets have a new family,
+// which ends with the subject token. The subject token does not end with the new token.
 func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 	from := &t.subject.authorization
 	id := storage.NewID()
@@ -267,7 +267,7 @@ func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 	}
 	ent := &entitlement{
 		authorization: authorization{
-			ClientID: c.client.ID, Subject: t.subject.person, Grant: from.Grant, Family: family, Scope: t.scope,
+			ClientID: c.client.ID, Subject: t.subject.user, Grant: from.Grant, Family: family, Scope: t.scope,
 			Resources: t.targets, Session: from.Session, AuthTime: from.AuthTime, ACR: from.ACR, AMR: from.AMR, Started: from.Started,
 		},
 		scope: t.scope, resources: t.targets, issuedTokenType: t.requested, lifetime: t.rule.lifetime(c.now, t.subject),
@@ -276,7 +276,7 @@ func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 	if t.act != nil {
 		ent.authorization.Extra = oauth.Claims{claimActor: t.act}
 	}
-	if t.subject.person == "" && t.subject.clientID != c.client.ID {
+	if t.subject.user == "" && t.subject.clientID != c.client.ID {
 		ent.authorization.Other = t.subject.subject
 	}
 	if !ent.outlives {
@@ -286,7 +286,7 @@ func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 }
 
 func (c *call) exchangeForIDToken(t *tokenExchange, ent *entitlement) error {
-	if err := c.must(t.subject.person != "", &ruleExchangeUser); err != nil {
+	if err := c.must(t.subject.user != "", &ruleExchangeUser); err != nil {
 		return err
 	}
 	if err := c.must(t.scope.Has(oauth.ScopeOpenID), &ruleExchangeIDTokenTarget); err != nil {
@@ -303,7 +303,7 @@ func (c *call) exchangeForIDToken(t *tokenExchange, ent *entitlement) error {
 }
 
 func (c *call) exchangeForRefreshToken(t *tokenExchange, ent *entitlement) error {
-	if err := c.must(t.subject.person != "", &ruleExchangeUser); err != nil {
+	if err := c.must(t.subject.user != "", &ruleExchangeUser); err != nil {
 		return err
 	}
 	if err := c.must(c.client.HasGrantType(oauth.GrantTypeRefreshToken) && t.rule.OutlivesSubjectToken, &ruleExchangeRefresh); err != nil {
@@ -324,7 +324,7 @@ func (c *call) exchangeForRefreshToken(t *tokenExchange, ent *entitlement) error
 	return nil
 }
 
-// logExchange records who acted for which user.
+// logExchange records which party acts for which user.
 func (c *call) logExchange(t *tokenExchange) {
 	acting := ""
 	if t.act != nil {
@@ -334,7 +334,7 @@ func (c *call) logExchange(t *tokenExchange) {
 		slog.String("act", acting), slog.Bool("impersonation", t.acting == nil), slog.String("requested_token_type", t.requested), slog.Any("audience", t.targets))
 }
 
-// maxActors bounds how many have acted, one for the other.
+// maxActors limits the length of a chain of actors.
 const maxActors = 5
 
 // The claims of RFC 8693, sections 4.1 and 4.4.
@@ -343,13 +343,13 @@ const (
 	claimMayAct = "may_act"
 )
 
-// actor is who acts for the subject of a token, or may. Claims that do not say who that is
-// mean nothing there (RFC 8693, section 4.1).
+// actor is a party that acts, or may act, for the subject of a token. Only claims that identify
+// the actor are meaningful (RFC 8693, section 4.1).
 type actor struct {
 	Issuer   string `json:"iss,omitempty"`
 	Subject  string `json:"sub,omitempty"`
 	ClientID string `json:"client_id,omitempty"`
-	// Actor is who acted before.
+	// Actor is the previous actor.
 	Actor *actor `json:"act,omitempty"`
 }
 
@@ -368,13 +368,13 @@ func readActor(claim any) (*actor, error) {
 	}
 	for at := &a; at != nil; at = at.Actor {
 		if at.Subject == "" && at.ClientID == "" {
-			return nil, errors.New("read actor: it has neither sub nor client_id")
+			return nil, errors.New("read actor: sub or client_id is missing")
 		}
 	}
 	return &a, nil
 }
 
-// length is how many actors there are, one after the other.
+// length returns the number of actors in the chain.
 func (a *actor) length() int {
 	n := 0
 	for ; a != nil; a = a.Actor {
@@ -383,8 +383,8 @@ func (a *actor) length() int {
 	return n
 }
 
-// is reports whether every member that a may_act claim has is that of the acting party.
-func (a *actor) is(party actor) bool {
+// matches reports whether a party has the value of every member of a may_act claim.
+func (a *actor) matches(party actor) bool {
 	same := func(want, have string) bool { return want == "" || want == have }
 	return same(a.Issuer, party.Issuer) && same(a.Subject, party.Subject) && same(a.ClientID, party.ClientID)
 }
@@ -397,7 +397,7 @@ var (
 		fix:  "send actor_token_type with an actor_token, and not without one",
 	}
 	ruleActorOwn = rule{
-		must:    "nobody else acts with the actor token for its subject",
+		must:    "the actor token is not itself used by another party for its subject",
 		section: "RFC 8693, section 4.1", code: oauth.InvalidRequest,
 		says: "the actor_token is itself used on behalf of its subject",
 		fix:  "send a token whose subject is the actor itself",
@@ -405,7 +405,7 @@ var (
 	ruleMayAct = rule{
 		must:    "the actor is the one that may_act of the subject token names",
 		section: "RFC 8693, section 4.4", code: oauth.InvalidRequest,
-		says: "the subject_token names another party that may act for its subject",
+		says: "may_act of the subject_token does not allow this party to act",
 		fix:  "send the actor_token of the party in may_act",
 	}
 	ruleActors = rule{
@@ -416,8 +416,8 @@ var (
 	}
 )
 
-// actorFor returns the act claim of a new token: who acts now, and who did before. Without
-// an actor token those who acted before stay.
+// actorFor returns the act claim of a new token: the current actor and the previous ones. Without
+// an actor token, it is the act claim of the subject token.
 func (c *call) actorFor(subject, acting *presentedToken) (*actor, error) {
 	party := actor{Issuer: c.s.config.Issuer, Subject: clientSubject(c.client.ID), ClientID: c.client.ID}
 	if acting != nil {
@@ -427,7 +427,7 @@ func (c *call) actorFor(subject, acting *presentedToken) (*actor, error) {
 		party = acting.party()
 	}
 	if subject.mayAct != nil {
-		if !subject.mayAct.is(party) {
+		if !subject.mayAct.matches(party) {
 			return nil, c.refuse(&ruleMayAct, "may_act: "+subject.mayAct.Subject+" "+subject.mayAct.Issuer+"; acting: "+party.Subject)
 		}
 		_ = c.must(true, &ruleMayAct)
@@ -435,17 +435,17 @@ func (c *call) actorFor(subject, acting *presentedToken) (*actor, error) {
 	if acting == nil {
 		return subject.act, c.must(subject.act.length() <= maxActors, &ruleActors)
 	}
-	act := &actor{Subject: c.subjectSeen(acting), Actor: subject.act}
+	act := &actor{Subject: c.subjectForClient(acting), Actor: subject.act}
 	if acting.issuer != c.s.config.Issuer {
 		act.Issuer = acting.issuer
 	}
 	return act, c.must(act.length() <= maxActors, &ruleActors)
 }
 
-// subjectSeen is the sub by which the client that asks knows the subject of a token.
-func (c *call) subjectSeen(t *presentedToken) string {
-	if t.person != "" {
-		return c.s.subjectFor(c.client, t.person)
+// subjectForClient returns the sub of a presented token's subject for the requesting client.
+func (c *call) subjectForClient(t *presentedToken) string {
+	if t.user != "" {
+		return c.s.subjectFor(c.client, t.user)
 	}
 	return t.subject
 }

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// transactionTokenLifetime is how long one lasts at most if its rule does not say: as
-	// long as one call through all services may take.
+	// transactionTokenLifetime is the longest lifetime of a transaction token if its rule has no
+	// max_lifetime: enough for one request to pass through all services.
 	transactionTokenLifetime = time.Minute
 	maxTransactionContext    = 4 << 10 // bytes
 )
@@ -52,9 +52,9 @@ type transactionClaims struct {
 	Actor              *actor          `json:"act,omitempty"`
 }
 
-// exchangeForTransactionToken tells the services of a trust domain, behind the one that was
-// called, for whom and for what they work (draft-ietf-oauth-transaction-tokens). What the
-// client says of the request is signed as it says it: the rule trusts the client with that.
+// exchangeForTransactionToken issues a transaction token, which the services of a trust domain
+// pass on to each other (draft-ietf-oauth-transaction-tokens). The client's description of the
+// request is signed unchanged: the rule trusts the client with that.
 func (c *call) exchangeForTransactionToken(t *tokenExchange, rules []*TokenExchangeRule) (*entitlement, error) {
 	rules, err := c.rulesForOtherServer(t, rules)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *call) exchangeForTransactionToken(t *tokenExchange, rules []*TokenExcha
 	}
 	t.rule = rules[0]
 	claims := transactionClaims{
-		Issuer: c.s.config.Issuer, IssuedAt: c.now.Unix(), Audience: t.audience, Transaction: storage.NewID(), Subject: c.subjectSeen(t.subject),
+		Issuer: c.s.config.Issuer, IssuedAt: c.now.Unix(), Audience: t.audience, Transaction: storage.NewID(), Subject: c.subjectForClient(t.subject),
 		Scope: t.scope.String(), RequestingWorkload: c.client.ID, Actor: t.act,
 	}
 	if claims.RequestContext, err = c.transactionContext("request_context"); err != nil {
@@ -98,8 +98,8 @@ func (c *call) exchangeForTransactionToken(t *tokenExchange, rules []*TokenExcha
 	return ent, nil
 }
 
-// transactionContext reads a parameter that is a JSON object, and leaves it as it is, to the
-// last digit; nil if it was not sent.
+// transactionContext returns a parameter that is a JSON object, byte for byte, or nil if it was
+// not sent.
 func (c *call) transactionContext(name string) (json.RawMessage, error) {
 	text := c.params.get(name)
 	if text == "" {
@@ -110,21 +110,21 @@ func (c *call) transactionContext(name string) (json.RawMessage, error) {
 	return json.RawMessage(text), c.must(len(text) <= maxTransactionContext && err == nil && members != nil, &ruleTransactionContext)
 }
 
-// idJAGLifetime is how long an ID-JAG lasts at most: it is used at once.
+// idJAGLifetime is the longest lifetime of an ID-JAG, which clients use immediately.
 const idJAGLifetime = 5 * time.Minute
 
 var (
-	ruleAbroadAudience = rule{
+	ruleOtherServerAudience = rule{
 		must:    "the request has exactly one audience",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3; draft-ietf-oauth-transaction-tokens, section 11.1", code: oauth.InvalidRequest,
 		says: "send one audience",
 		fix:  "send the issuer identifier of the other authorization server, or the name of the trust domain, as audience",
 	}
-	ruleAbroadActor = rule{
+	ruleOtherServerActor = rule{
 		must:    "there is no actor_token",
 		section: "draft-ietf-oauth-identity-assertion-authz-grant, section 4.3", code: oauth.InvalidRequest,
 		says: "this requested_token_type does not support actor_token",
-		fix:  "leave out actor_token; exchange the subject token with it before",
+		fix:  "leave out actor_token, or first exchange the subject token with it",
 	}
 	ruleIDJAGSubject = rule{
 		must:    "the subject token is for a user and was issued to the client",
@@ -132,7 +132,7 @@ var (
 		says: "an ID-JAG is issued for an ID token or refresh token that the client itself has received",
 		fix:  "present the client's own ID token or refresh token",
 	}
-	ruleAbroadScope = rule{
+	ruleOtherServerScope = rule{
 		must:    "scope is within what a rule of token_exchange allows",
 		section: "RFC 8693, section 2.1", code: oauth.InvalidScope,
 		says: "the client may not get this scope for this audience",
@@ -158,10 +158,11 @@ type idJAGClaims struct {
 	AMR      []string       `json:"amr,omitempty"`
 }
 
-// exchangeForIDJAG lets a client act for a person at another authorization server, which
-// trusts this one (draft-ietf-oauth-identity-assertion-authz-grant, section 4.3).
+// exchangeForIDJAG issues an ID-JAG, with which a client gets tokens for a user from another
+// authorization server that trusts this one
+// (draft-ietf-oauth-identity-assertion-authz-grant, section 4.3).
 func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*entitlement, error) {
-	if err := c.must(t.subject.person != "" && t.subject.clientID == c.client.ID, &ruleIDJAGSubject); err != nil {
+	if err := c.must(t.subject.user != "" && t.subject.clientID == c.client.ID, &ruleIDJAGSubject); err != nil {
 		return nil, err
 	}
 	rules, err := c.rulesForOtherServer(t, rules)
@@ -172,7 +173,7 @@ func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*
 	if err != nil {
 		return nil, err
 	}
-	rules, err = c.allowing(rules, &ruleAbroadScope, "asked: "+asked.String(), func(r *TokenExchangeRule) bool { return oauth.Scope(r.Scopes).Covers(asked) })
+	rules, err = c.allowing(rules, &ruleOtherServerScope, "asked: "+asked.String(), func(r *TokenExchangeRule) bool { return oauth.Scope(r.Scopes).Covers(asked) })
 	if err != nil {
 		return nil, err
 	}
@@ -186,13 +187,14 @@ func (c *call) exchangeForIDJAG(t *tokenExchange, rules []*TokenExchangeRule) (*
 	return ent, nil
 }
 
-// rulesForOtherServer finds for whom a token is that is not for an API of ours.
+// rulesForOtherServer determines the audience of a token that is not for a declared resource, and
+// returns the rules that allow it.
 func (c *call) rulesForOtherServer(t *tokenExchange, rules []*TokenExchangeRule) ([]*TokenExchangeRule, error) {
-	if err := c.must(!c.params.has("actor_token") && !c.params.has("actor_token_type"), &ruleAbroadActor); err != nil {
+	if err := c.must(!c.params.has("actor_token") && !c.params.has("actor_token_type"), &ruleOtherServerActor); err != nil {
 		return nil, err
 	}
 	audiences, resources := c.params.all("audience"), c.params.all("resource")
-	if err := c.must(len(audiences) == 1, &ruleAbroadAudience); err != nil {
+	if err := c.must(len(audiences) == 1, &ruleOtherServerAudience); err != nil {
 		return nil, err
 	}
 	if len(resources) > maxResources {
@@ -210,29 +212,29 @@ func (c *call) rulesForOtherServer(t *tokenExchange, rules []*TokenExchangeRule)
 }
 
 func (c *call) idJAG(ctx context.Context, t *tokenExchange) (*oauth.TokenResponse, []storage.Ticket, error) {
-	seenBy := c.client
+	subjectClient := c.client
 	if id := t.rule.AudienceSubjectClient; id != "" {
 		var err error
-		if seenBy, err = c.clientByID(id); err != nil {
+		if subjectClient, err = c.clientByID(id); err != nil {
 			return nil, nil, fmt.Errorf("audience_subject_client %q: %w", id, err)
 		}
 	}
 	lifetime := shorter(idJAGLifetime, t.rule.lifetime(c.now, t.subject))
 	a := &t.subject.authorization
 	claims := idJAGClaims{
-		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(seenBy, t.subject.person), Audience: t.audience, ClientID: c.client.ID,
+		Issuer: c.s.config.Issuer, Subject: c.s.subjectFor(subjectClient, t.subject.user), Audience: t.audience, ClientID: c.client.ID,
 		ID: storage.NewID(), Expires: c.now.Add(lifetime).Unix(), IssuedAt: c.now.Unix(), Resource: t.targets, Scope: t.scope.String(),
 		Actor: t.act, AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 	}
 	if t.rule.AudienceClientID != "" {
 		claims.ClientID = t.rule.AudienceClientID
 	}
-	// By the address the other server finds somebody who has not been there before. It gets
-	// what the client could have had.
+	// With the email address, the other server can find users who have not signed in there yet.
+	// It is added only if the client may see it too.
 	var email oauth.Claims
 	if t.subject.scope.Has(oauth.ScopeEmail) {
 		var err error
-		email, err = c.userClaims(ctx, t.subject.person, claimsWanted{scope: oauth.Scope{oauth.ScopeEmail}, granted: t.subject.scope})
+		email, err = c.userClaims(ctx, t.subject.user, claimsWanted{scope: oauth.Scope{oauth.ScopeEmail}, granted: t.subject.scope})
 		if err != nil {
 			return nil, nil, fmt.Errorf("read claims for an ID-JAG: %w", err)
 		}
@@ -245,7 +247,7 @@ func (c *call) idJAG(ctx context.Context, t *tokenExchange) (*oauth.TokenRespons
 	return c.signedInstead(ctx, t, oauth.TypIDJAG, payload, lifetime)
 }
 
-// signedInstead answers with a JWT that is no access token.
+// signedInstead returns a token response with a JWT that is not an access token.
 func (c *call) signedInstead(ctx context.Context, t *tokenExchange, typ string, payload []byte, lifetime time.Duration) (*oauth.TokenResponse, []storage.Ticket, error) {
 	signer, err := c.signer("")
 	if err != nil {

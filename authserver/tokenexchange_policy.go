@@ -11,51 +11,51 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// TokenExchangeRule lets clients exchange tokens (RFC 8693). What no rule lets them is
-// refused. One rule allows a request as a whole, or another does.
+// TokenExchangeRule allows clients to exchange tokens (RFC 8693). A request is refused unless a
+// single rule allows all of it.
 type TokenExchangeRule struct {
-	// Clients are the client_ids of those that may ask. They have credentials.
+	// Clients are the client_ids of the clients that may exchange tokens. They must be
+	// confidential.
 	Clients []string `json:"clients"`
-	// SubjectTokenTypes are what they may exchange; left out: access tokens.
+	// SubjectTokenTypes are the types of tokens that they may exchange; nil means access tokens.
 	SubjectTokenTypes []string `json:"subject_token_types,omitempty"`
-	// SubjectTokenClients are the client_ids to which the subject token was issued; left
-	// out: any. It must be meant for the client that asks all the same.
+	// SubjectTokenClients are the client_ids of the clients that the subject token may have been
+	// issued to; nil means any. In each case the token must be meant for the requesting client.
 	SubjectTokenClients []string `json:"subject_token_clients,omitempty"`
-	// SubjectTokenIssuers are those whose tokens may be exchanged: trusted issuers with the
-	// use token_exchange, and this server; left out: this server alone.
+	// SubjectTokenIssuers are the issuers whose tokens may be exchanged: trusted issuers with
+	// the use token_exchange, and this server; nil means only this server.
 	SubjectTokenIssuers []string `json:"subject_token_issuers,omitempty"`
-	// RequestedTokenTypes are what they may get; left out: access tokens. ID-JAGs and
-	// transaction tokens stand in rules of their own.
+	// RequestedTokenTypes are the types of tokens that the clients may get; nil means access
+	// tokens. ID-JAGs and transaction tokens need separate rules.
 	RequestedTokenTypes []string `json:"requested_token_types,omitempty"`
-	// Resources are the APIs for which the tokens may be.
+	// Resources are the APIs that the tokens may be for.
 	Resources []string `json:"resources,omitempty"`
-	// Audiences are the authorization servers for which an ID-JAG may be, by their issuer
-	// identifiers, or the trust domains of transaction tokens.
+	// Audiences are the issuer identifiers of the authorization servers that an ID-JAG may be
+	// for, or the trust domains of transaction tokens.
 	Audiences []string `json:"audiences,omitempty"`
-	// Scopes may be granted although the subject token does not have them.
+	// Scopes may be granted even if the subject token does not have them.
 	Scopes []string `json:"scopes,omitempty"`
-	// Impersonation lets the client do without an actor token: nothing in the new token
-	// tells it from the subject's own.
+	// Impersonation makes the actor token optional. Without one, the new token looks like a
+	// token of the subject itself.
 	Impersonation bool `json:"impersonation,omitempty"`
-	// Actors are who may act for the subject (RFC 8693, section 1.1): client_ids for clients,
-	// subjects for people. Left out: nobody but the client that asks.
+	// Actors are the parties that may act for the subject (RFC 8693, section 1.1): client_ids of
+	// clients, subjects of users. nil means only the requesting client.
 	Actors []string `json:"actors,omitempty"`
-	// MaxLifetime is how long the new token lasts at most, beside what holds for all tokens
-	// of its kind and for the subject token.
+	// MaxLifetime further limits the lifetime of the new token.
 	MaxLifetime record.Duration `json:"max_lifetime,omitzero"`
-	// OutlivesSubjectToken lets the new token last longer than the subject token.
+	// OutlivesSubjectToken lets the new token be valid longer than the subject token.
 	OutlivesSubjectToken bool `json:"outlives_subject_token,omitempty"`
-	// AudienceClientID is the client_id of the client at the audience of an ID-JAG; left out:
-	// the same as here.
+	// AudienceClientID is the client_id of the requesting client at the audience of an ID-JAG;
+	// "" means that it is the same as at this server.
 	AudienceClientID string `json:"audience_client_id,omitempty"`
-	// AudienceSubjectClient is the client_id by which the audience of an ID-JAG signs people
-	// in here, so that it knows them by the same sub; left out: people have the sub that the
-	// client knows.
+	// AudienceSubjectClient is the client_id with which the audience of an ID-JAG signs users in
+	// at this server. The ID-JAG then has the sub that the audience knows; without it, the sub
+	// that the requesting client knows.
 	AudienceSubjectClient string `json:"audience_subject_client,omitempty"`
 }
 
-// exchangeableTypes are the types of tokens that can be exchanged, issuedTypes those that
-// can be asked for.
+// exchangeableTypes returns the types of tokens that can be exchanged, and issuedTypes the types
+// that can be requested.
 func exchangeableTypes() []string {
 	return []string{oauth.TokenTypeAccessToken, oauth.TokenTypeRefreshToken, oauth.TokenTypeIDToken, oauth.TokenTypeJWT}
 }
@@ -67,10 +67,10 @@ func issuedTypes() []string {
 	}
 }
 
-// Check reports why a rule cannot stand.
+// Check returns an error if the rule is not valid.
 func (r *TokenExchangeRule) Check() error {
 	if len(r.Clients) == 0 {
-		return errors.New("clients is missing: who may exchange tokens")
+		return errors.New("clients is missing: list the clients that may exchange tokens")
 	}
 	for _, member := range [...]struct {
 		name          string
@@ -98,17 +98,17 @@ func (r *TokenExchangeRule) Check() error {
 
 func (r *TokenExchangeRule) checkTargets() error {
 	grant, transaction := r.issues(oauth.TokenTypeIDJAG), r.issues(oauth.TokenTypeTransaction)
-	abroad := grant || transaction
+	external := grant || transaction
 	onlyIDTokens := len(r.RequestedTokenTypes) == 1 && r.issues(oauth.TokenTypeIDToken)
 	switch {
-	case abroad && len(r.RequestedTokenTypes) > 1:
+	case external && len(r.RequestedTokenTypes) > 1:
 		return errors.New("requested_token_types: id-jag and txn_token need separate rules")
-	case abroad && len(r.Audiences) == 0:
-		return errors.New("audiences is missing: which audiences the tokens may have")
-	case !abroad && len(r.Audiences) > 0:
-		return errors.New("audiences is for id-jag and txn_token; resources are the APIs of access tokens")
-	case !abroad && !onlyIDTokens && len(r.Resources) == 0:
-		return errors.New("resources is missing: which APIs the tokens may be for")
+	case external && len(r.Audiences) == 0:
+		return errors.New("audiences is missing: list the audiences that the tokens may have")
+	case !external && len(r.Audiences) > 0:
+		return errors.New("audiences is for id-jag and txn_token: for access tokens, list the APIs in resources")
+	case !external && !onlyIDTokens && len(r.Resources) == 0:
+		return errors.New("resources is missing: list the APIs that the tokens may be for")
 	case !grant && (r.AudienceClientID != "" || r.AudienceSubjectClient != ""):
 		return errors.New("audience_client_id and audience_subject_client are for id-jag")
 	case r.AudienceClientID != "" && len(r.Clients) > 1:
@@ -116,11 +116,11 @@ func (r *TokenExchangeRule) checkTargets() error {
 	case grant && slices.ContainsFunc(r.SubjectTokenTypes, func(t string) bool {
 		return t != oauth.TokenTypeIDToken && t != oauth.TokenTypeRefreshToken
 	}):
-		return errors.New("subject_token_types: an ID-JAG is issued for an ID token or a refresh token")
+		return errors.New("subject_token_types: id-jag can only be requested for an ID token or a refresh token")
 	case transaction && slices.Contains(r.SubjectTokenTypes, oauth.TokenTypeRefreshToken):
-		return errors.New("subject_token_types: no transaction token is issued for a refresh token")
-	case abroad && (r.Impersonation || len(r.Actors) > 0):
-		return errors.New("impersonation and actors are for tokens that APIs accept")
+		return errors.New("subject_token_types: txn_token cannot be requested for a refresh token")
+	case external && (r.Impersonation || len(r.Actors) > 0):
+		return errors.New("impersonation and actors cannot be used with id-jag and txn_token")
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (r *TokenExchangeRule) issues(tokenType string) bool {
 	return slices.Contains(r.RequestedTokenTypes, tokenType)
 }
 
-func (r *TokenExchangeRule) takes(tokenType string) bool {
+func (r *TokenExchangeRule) accepts(tokenType string) bool {
 	if r.SubjectTokenTypes != nil {
 		return slices.Contains(r.SubjectTokenTypes, tokenType)
 	}
@@ -142,7 +142,7 @@ func (r *TokenExchangeRule) takes(tokenType string) bool {
 	return tokenType == oauth.TokenTypeAccessToken
 }
 
-func (r *TokenExchangeRule) takesFrom(t *presentedToken, foreign bool) bool {
+func (r *TokenExchangeRule) acceptsIssuer(t *presentedToken, foreign bool) bool {
 	if foreign || r.SubjectTokenIssuers != nil {
 		if !slices.Contains(r.SubjectTokenIssuers, t.issuer) {
 			return false
@@ -156,21 +156,22 @@ func (r *TokenExchangeRule) covers(targets []string) bool {
 	return !slices.ContainsFunc(targets, func(target string) bool { return !oauth.ContainsResource(r.Resources, target) })
 }
 
-// lets reports whether the rule lets somebody act; nil is nobody, by an actor token.
-func (r *TokenExchangeRule) lets(acting *presentedToken, asking *client) bool {
+// allowsActor reports whether the rule allows the subject of the actor token to act. acting is
+// nil if there is no actor token.
+func (r *TokenExchangeRule) allowsActor(acting *presentedToken, caller *client) bool {
 	if acting == nil {
 		return r.Impersonation
 	}
 	if r.Actors == nil {
-		return acting.person == "" && acting.clientID == asking.ID
+		return acting.user == "" && acting.clientID == caller.ID
 	}
-	if acting.person != "" {
-		return slices.Contains(r.Actors, acting.person)
+	if acting.user != "" {
+		return slices.Contains(r.Actors, acting.user)
 	}
 	return slices.Contains(r.Actors, acting.clientID)
 }
 
-// lifetime bounds what is made of a subject token; 0 does not.
+// lifetime returns the longest lifetime of the new token; zero means no limit.
 func (r *TokenExchangeRule) lifetime(now time.Time, subject *presentedToken) time.Duration {
 	lifetime := time.Duration(r.MaxLifetime)
 	if r.OutlivesSubjectToken {
@@ -193,25 +194,25 @@ var (
 		fix:  "add the client to the clients of a rule of token_exchange",
 	}
 	ruleExchangeRequested = rule{
-		must:    "a rule of token_exchange lets the client have the requested_token_type",
+		must:    "a rule of token_exchange allows the client to get the requested_token_type",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "the client may not get tokens of this requested_token_type",
 		fix:  "add the type to the requested_token_types of a rule for the client",
 	}
 	ruleExchangeSubject = rule{
-		must:    "a rule of token_exchange lets the client exchange tokens of this type, issued to that client",
+		must:    "a rule of token_exchange allows the client to exchange a token of this type and issuer, issued to this client",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "the client may not exchange this subject_token",
 		fix:  "add its type to subject_token_types, and its client or issuer to subject_token_clients or subject_token_issuers, of a rule for the client",
 	}
 	ruleExchangeTarget = rule{
-		must:    "a rule of token_exchange lets the client have tokens for the target",
+		must:    "a rule of token_exchange allows the client to get tokens for the target",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidTarget,
 		says: "the client may not get tokens for this resource or audience",
 		fix:  "add the target to the resources or audiences of a rule for the client",
 	}
 	ruleExchangeActor = rule{
-		must:    "a rule of token_exchange lets the actor act, or lets the client leave out actor_token",
+		must:    "a rule of token_exchange allows the actor to act, or allows the client to leave out actor_token",
 		section: "RFC 8693, section 2.2.2", code: oauth.InvalidRequest,
 		says: "neither impersonation nor this actor is allowed: send the actor_token of a party that may act",
 		fix:  "send actor_token, or set impersonation, or add the actor to the actors of a rule for the client",
@@ -224,16 +225,16 @@ var (
 	}
 )
 
-// allowing returns those rules that hold for a request; where none does, it is refused.
-func (c *call) allowing(rules []*TokenExchangeRule, r *rule, detail string, holds func(*TokenExchangeRule) bool) ([]*TokenExchangeRule, error) {
-	var left []*TokenExchangeRule
+// allowing returns the rules that allow a request. If there are none, the request is refused.
+func (c *call) allowing(rules []*TokenExchangeRule, r *rule, detail string, allows func(*TokenExchangeRule) bool) ([]*TokenExchangeRule, error) {
+	var remaining []*TokenExchangeRule
 	for _, candidate := range rules {
-		if holds(candidate) {
-			left = append(left, candidate)
+		if allows(candidate) {
+			remaining = append(remaining, candidate)
 		}
 	}
-	if len(left) == 0 {
+	if len(remaining) == 0 {
 		return nil, c.refuse(r, detail)
 	}
-	return left, c.must(true, r)
+	return remaining, c.must(true, r)
 }

@@ -12,37 +12,37 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// presentedToken is a subject or actor token that was found good.
+// presentedToken is a verified subject or actor token.
 type presentedToken struct {
-	issuer, subject string // iss and sub, as it says them
-	// clientID is to whom it was issued, audience for whom it is meant.
+	issuer, subject string // the claims iss and sub
+	// clientID is the client that the token was issued to.
 	clientID string
 	audience oauth.Audience
-	// person is the subject here; "" for a client's own token.
-	person  string
+	// user is the subject in the user database, or "" for a client's own token.
+	user    string
 	scope   oauth.Scope
 	expires time.Time
 	act     *actor
 	mayAct  *actor
-	// authorization is what it descends from: the grant, the sign-in session.
+	// authorization is the one that the token was issued for, with its grant and session.
 	authorization authorization
-	// anchor is what it hangs from (accesstoken.go); "" if nothing.
+	// anchor identifies the ticket that the token belongs to (accesstoken.go), or "".
 	anchor string
-	// jti is that of a JWT access token of ours; descendants the family of what is exchanged
-	// for it, "" if it is none of ours that can be revoked.
+	// jti is the jti of a JWT access token of this server. descendants is the family of tokens
+	// that are exchanged from it, or "" if the token cannot be revoked at this server.
 	jti, descendants string
-	bound            bool // to a key that its sender must prove to have
+	bound            bool // to a key that its sender must prove possession of
 }
 
-// party is who acts with it as an actor token.
+// party returns the actor if this is the actor token.
 func (t *presentedToken) party() actor {
 	return actor{Issuer: t.issuer, Subject: t.subject, ClientID: t.clientID}
 }
 
-// The two roles in which a token is presented have rules of their own, so that the answer
-// says which of them is wrong. RFC 8693, section 2.2.2 has one code for everything that may
-// be wrong.
-type presentedRules struct{ sent, kind, good, meant, unbound, person rule }
+// presentedRules are the rules for a presented token. Subject and actor tokens have separate
+// ones, so that the response shows which token is wrong: RFC 8693, section 2.2.2 has only one
+// code for both.
+type presentedRules struct{ sent, supported, valid, intended, unbound, userActive rule }
 
 func presented(parameter string) *presentedRules {
 	about := func(must, section, says, fix string) rule {
@@ -54,19 +54,19 @@ func presented(parameter string) *presentedRules {
 			section: "RFC 8693, section 2.1", code: oauth.InvalidRequest,
 			says: parameter + " or " + parameter + "_type is missing", fix: "send both",
 		},
-		kind: rule{
+		supported: rule{
 			must:    parameter + "_type is supported for this parameter",
 			section: "RFC 8693, section 3", code: oauth.InvalidRequest,
 			says: parameter + "_type is not supported", fix: "send one of the token type identifiers of RFC 8693, section 3, that docs/guides/token-exchange.md lists",
 		},
-		good: about("was issued here, is of its type, has not expired and was not revoked", "RFC 8693, section 2.1",
-			"is not of its type, or is invalid, expired or revoked", "get a new token; compare what it is with its type"),
-		meant: about("was issued to the client that presents it, or is meant for it", "RFC 8693, section 2.1",
+		valid: about("has the type in "+parameter+"_type, is from this server or a trusted issuer, has not expired and was not revoked", "RFC 8693, section 2.1",
+			"does not have the type in "+parameter+"_type, or is invalid, expired or revoked", "get a new token, and check "+parameter+"_type"),
+		intended: about("was issued to the client that presents it, or is meant for it", "RFC 8693, section 2.1",
 			"is not meant for this client", "present a token whose aud is the client, or an API that lists the client in introspection_clients"),
-		unbound: about("is bound to no key", "RFC 9449, section 5",
+		unbound: about("is not bound to a key", "RFC 9449, section 5",
 			"is bound to a key", "exchange a bearer token: the binding would be lost"),
-		person: about("is about somebody who is still there, and signed in where that is needed", "RFC 8693, section 2.2.2",
-			"is about somebody whose authorization has ended", "the account was disabled or deleted, or the sign-in session has ended"),
+		userActive: about("belongs to an active user, with a sign-in session if it depends on one", "RFC 8693, section 2.2.2",
+			"belongs to a user who is not active or has signed out", "sign in again; check whether the account was disabled or deleted"),
 	}
 }
 
@@ -75,12 +75,12 @@ var (
 	actorRules   = presented("actor_token")
 )
 
-// errPresented is why a token is not good, for the ladder.
+// errPresented is the reason why a token is not valid, for the trace.
 type errPresented string
 
 func (e errPresented) Error() string { return string(e) }
 
-// presentedToken reads a token of a type, and holds that the client may present it.
+// presentedToken verifies a token of a type, and checks that the client may present it.
 func (c *call) presentedToken(token, tokenType string, rules *presentedRules) (*presentedToken, error) {
 	var t *presentedToken
 	var err error
@@ -100,37 +100,37 @@ func (c *call) presentedToken(token, tokenType string, rules *presentedRules) (*
 			t, err = c.presentedIDToken(token)
 		}
 	default:
-		return nil, c.refuse(&rules.kind, tokenType)
+		return nil, c.refuse(&rules.supported, tokenType)
 	}
 	var reason errPresented
 	if errors.As(err, &reason) || errors.Is(err, errInactive) || errors.Is(err, errUnknownClient) {
-		return nil, c.because(&rules.good, err)
+		return nil, c.because(&rules.valid, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	_ = c.must(true, &rules.good)
-	if meant, err := c.meantForClient(t); err != nil {
+	_ = c.must(true, &rules.valid)
+	if intended, err := c.intendedForClient(t); err != nil {
 		return nil, err
-	} else if !meant {
-		return nil, c.refuse(&rules.meant, fmt.Sprintf("issued to %s, for %q", t.clientID, []string(t.audience)))
+	} else if !intended {
+		return nil, c.refuse(&rules.intended, fmt.Sprintf("issued to %s, for %q", t.clientID, []string(t.audience)))
 	}
 	if err := c.must(!t.bound, &rules.unbound); err != nil {
 		return nil, err
 	}
-	if t.person == "" {
+	if t.user == "" {
 		return t, nil
 	}
 	err = c.checkUserActive(t.authorization)
 	if refusal := oauth.AsError(err); refusal != nil && refusal.Code == oauth.InvalidGrant {
-		return nil, c.because(&rules.person, err)
+		return nil, c.because(&rules.userActive, err)
 	}
 	return t, err
 }
 
-// meantForClient reports whether a token came to the client by right: it was issued to it,
-// or is for an API that the client speaks for.
-func (c *call) meantForClient(t *presentedToken) (bool, error) {
+// intendedForClient reports whether a token was issued to the client, or is for an API that the
+// client may introspect tokens for.
+func (c *call) intendedForClient(t *presentedToken) (bool, error) {
 	if t.clientID == c.client.ID || t.audience.Has(c.client.ID) {
 		return true, nil
 	}
@@ -138,7 +138,7 @@ func (c *call) meantForClient(t *presentedToken) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if c.foreign(t) { // and meant for this server, by whose rules clients may have it
+	if c.foreign(t) { // its audience was checked, and the rules say which clients may exchange it
 		return true, nil
 	}
 	return slices.ContainsFunc(t.audience, func(identifier string) bool {
@@ -149,13 +149,13 @@ func (c *call) meantForClient(t *presentedToken) (bool, error) {
 
 func (c *call) foreign(t *presentedToken) bool { return t.issuer != c.s.config.Issuer }
 
-// presentedForeign reads the JWT of a trusted issuer about somebody who is here. It gives no
-// scope: what a scope means there need not be what it means here.
+// presentedForeign verifies the JWT of a trusted issuer about a user of this server. The result
+// has no scope, because scopes can have another meaning at the issuer.
 func (c *call) presentedForeign(trust *trustedIssuer, token string) (*presentedToken, error) {
 	a, err := c.verifyTrusted(trust, token, []string{"JWT", ""}, []string{c.s.config.Issuer, c.client.ID})
-	var person string
+	var user string
 	if err == nil {
-		person, err = c.userOf(trust, a)
+		user, err = c.userOf(trust, a)
 	}
 	if reason, ok := errors.AsType[errAssertion](err); ok {
 		return nil, errPresented(reason)
@@ -164,15 +164,15 @@ func (c *call) presentedForeign(trust *trustedIssuer, token string) (*presentedT
 		return nil, err
 	}
 	t := &presentedToken{
-		issuer: a.Issuer, subject: a.Subject, audience: a.Audience, person: person, expires: a.Expires,
-		authorization: authorization{Subject: person, Family: newFamily(c.now), Issued: c.now.UnixMilli()},
+		issuer: a.Issuer, subject: a.Subject, audience: a.Audience, user: user, expires: a.Expires,
+		authorization: authorization{Subject: user, Family: newFamily(c.now), Issued: c.now.UnixMilli()},
 	}
 	err = t.readClaims(a.members)
 	t.act = a.act
 	return t, err
 }
 
-// presentedJWT tells by its typ what a JWT of ours is.
+// presentedJWT verifies an access token or ID token of this server, depending on its typ.
 func (c *call) presentedJWT(token string) (*presentedToken, error) {
 	header, err := jose.ParseHeader(token)
 	if err != nil {
@@ -192,18 +192,18 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 	claims := &found.claims
 	scope, err := oauth.ParseScope(claims.Scope)
 	if err != nil {
-		return nil, fmt.Errorf("read the scope of an access token of ours: %w", err)
+		return nil, fmt.Errorf("read the scope of an access token: %w", err)
 	}
 	t := &presentedToken{
 		issuer: claims.Issuer, subject: claims.Subject, clientID: claims.ClientID, audience: claims.Audience,
-		person: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
+		user: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
 		jti: claims.ID, descendants: found.descendants(),
 	}
 	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, claims.AMR
 	return t, t.readClaims(claims.Extra)
 }
 
-// readClaims reads who acts, who may, and whether the token is bound to a key.
+// readClaims reads the claims act, may_act and cnf.
 func (t *presentedToken) readClaims(claims oauth.Claims) (err error) {
 	if t.act, err = readActor(claims[claimActor]); err != nil {
 		return errPresented(err.Error())
@@ -215,7 +215,7 @@ func (t *presentedToken) readClaims(claims oauth.Claims) (err error) {
 	return nil
 }
 
-// presentedRefreshToken reads a refresh token without using it up. Only its own client can
+// presentedRefreshToken verifies a refresh token without spending it. Only its own client can
 // present it.
 func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 	if !isSecret(prefixRefreshToken, token) {
@@ -226,23 +226,23 @@ func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 		return nil, err
 	}
 	if a.ClientID != c.client.ID || a.Subject == "" {
-		return nil, errPresented("it is another client's")
+		return nil, errPresented("it was issued to another client")
 	}
 	if !ticket.Spent.IsZero() {
 		if _, err := c.lostResponse(ticket, a, token); err != nil {
 			return nil, err
 		}
-		return nil, errPresented("it was used")
+		return nil, errPresented("it was already used")
 	}
 	t := &presentedToken{
-		issuer: c.s.config.Issuer, subject: c.s.subjectFor(c.client, a.Subject), clientID: a.ClientID, person: a.Subject,
+		issuer: c.s.config.Issuer, subject: c.s.subjectFor(c.client, a.Subject), clientID: a.ClientID, user: a.Subject,
 		scope: a.Scope, expires: ticket.Expires, anchor: writeAnchor("r", ticket.Key), authorization: a,
 		descendants: a.Family,
 	}
 	return t, t.readClaims(a.Extra)
 }
 
-// idTokenClaims is what is read of an ID token of ours.
+// idTokenClaims are the claims of a presented ID token.
 type idTokenClaims struct {
 	idTokenHint
 	AuthTime int64    `json:"auth_time"`
@@ -252,14 +252,13 @@ type idTokenClaims struct {
 	Binding  any      `json:"cnf"`
 }
 
-// presentedIDToken reads an ID token that this server signed. Its scope is what the person
-// allowed the client that it was issued to.
+// presentedIDToken verifies an ID token of this server. The scope of the result is what the user
+// has allowed the client that the ID token was issued to.
 func (c *call) presentedIDToken(token string) (*presentedToken, error) {
 	ctx := c.r.Context()
-	// One that is signed with a client's secret, the client could have made itself, about
-	// anybody.
+	// A client could have forged an ID token that is signed with its own secret, for any user.
 	if header, err := jose.ParseHeader(token); err != nil || strings.HasPrefix(string(header.Algorithm), "HS") {
-		return nil, errPresented("it is not signed with a key of this server's")
+		return nil, errPresented("it is not signed with a private key of this server")
 	}
 	payload, err := c.verifyIDToken(token)
 	if err != nil {
@@ -271,24 +270,24 @@ func (c *call) presentedIDToken(token string) (*presentedToken, error) {
 		return nil, errPresented(err.Error())
 	}
 	if claims.Issuer != c.s.config.Issuer || claims.Subject == "" || len(claims.Audience) != 1 || !c.now.Before(registered.Expires) {
-		return nil, errPresented("it is no ID token of this issuer, or has expired")
+		return nil, errPresented("it is not an ID token of this server, or it has expired")
 	}
 	cl, err := c.clientByID(claims.Audience[0])
 	if err != nil {
 		return nil, err
 	}
 	if cl.SubjectType == subjectPairwise {
-		return nil, errPresented("its sub is pairwise, which no one can turn back into a person: exchange the access token or refresh token")
+		return nil, errPresented("its sub is pairwise, so the user cannot be looked up: exchange the access token or refresh token")
 	}
 	grant, err := c.s.config.Store.Grant(ctx, claims.Subject, cl.ID)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, errPresented("the person has ended what they had allowed the client")
+		return nil, errPresented("the user has revoked access for the client")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up grant: %w", err)
 	}
 	t := &presentedToken{
-		issuer: claims.Issuer, subject: claims.Subject, clientID: cl.ID, audience: claims.Audience, person: claims.Subject,
+		issuer: claims.Issuer, subject: claims.Subject, clientID: cl.ID, audience: claims.Audience, user: claims.Subject,
 		scope: grant.Scope, expires: registered.Expires,
 		authorization: authorization{
 			ClientID: cl.ID, Subject: claims.Subject, Grant: grant.ID, Scope: grant.Scope, Session: claims.Session,

@@ -16,13 +16,13 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// The values of TrustedIssuer.Uses.
+// The values for TrustedIssuer.Uses.
 const (
 	UseJWTBearer            = "jwt_bearer"            // RFC 7523, section 2.1
 	UseIdentityAssertion    = "identity_assertion"    // an ID-JAG
 	UseSAMLBearer           = "saml_bearer"           // RFC 7522
 	UseTokenExchange        = "token_exchange"        // RFC 8693
-	UseClientAuthentication = "client_authentication" // a workload's own JWT, in place of a secret
+	UseClientAuthentication = "client_authentication" // a workload's own JWT instead of a secret
 )
 
 const defaultAssertionLifetime = time.Hour
@@ -75,7 +75,7 @@ func (t *TrustedIssuer) Check() error {
 	case len(t.JWKS) == 0 && !isWebAddress(t.JWKSURI) && (t.JWKSURI != "" || !isWebAddress(t.Issuer)):
 		return errors.New("set jwks, or an https jwks_uri, or an https issuer whose metadata has a jwks_uri")
 	case len(t.Uses) == 0:
-		return errors.New("uses is missing: what its JWTs are accepted for")
+		return errors.New("uses is missing: list what its JWTs are accepted for")
 	}
 	for _, use := range t.Uses {
 		if !slices.Contains(uses, use) {
@@ -103,11 +103,11 @@ func (t *TrustedIssuer) Check() error {
 	grants := samlBearer || t.serves(UseJWTBearer) || t.serves(UseIdentityAssertion)
 	switch {
 	case grants && len(t.Clients) == 0:
-		return errors.New("clients is missing: who may present its assertions")
+		return errors.New("clients is missing: list the clients that may present its assertions")
 	case grants && len(t.Scopes) == 0:
-		return errors.New("scopes is missing: the most that its assertions allow")
+		return errors.New("scopes is missing: list the scopes that its assertions may be used for")
 	case (grants || t.serves(UseTokenExchange)) && len(t.Subjects) == 0 && !t.SubjectByEmail:
-		return errors.New("subjects or subject_by_email is missing: which user its sub means")
+		return errors.New("subjects or subject_by_email is missing: set how a sub is mapped to a user")
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func (t *TrustedIssuer) longest() time.Duration {
 // trustedIssuer is a TrustedIssuer with its keys.
 type trustedIssuer struct {
 	*TrustedIssuer
-	keys         *client // who holds keys, fetched or not
+	keys         *client // has the keys, given or fetched
 	algorithms   []jose.Algorithm
 	certificates []*x509.Certificate // for SAML
 }
@@ -162,7 +162,7 @@ func (s *Server) trusts(use string) bool {
 	return slices.ContainsFunc(s.config.TrustedIssuers, func(t TrustedIssuer) bool { return t.serves(use) })
 }
 
-// errAssertion is the reason why the JWT of a trusted issuer is refused, for the trace.
+// errAssertion is the reason why a trusted issuer's JWT is refused, for the trace.
 type errAssertion string
 
 func (e errAssertion) Error() string { return string(e) }
@@ -191,16 +191,16 @@ func (s *Server) trustedFor(token, use string) *trustedIssuer {
 type assertion struct {
 	jose.Claims
 	members oauth.Claims
-	act     *actor // who acts for the subject, in the issuer's terms; nil for nobody
+	act     *actor // the party that acts for the subject, or nil
 }
 
-// text returns a claim that is a string; "" if it is not a string.
-func (a *assertion) text(name string) string {
+// stringClaim returns the value of a claim, or "" if it is not a string.
+func (a *assertion) stringClaim(name string) string {
 	value, _ := a.members[name].(string)
 	return value
 }
 
-// readActor reads who acts for the subject.
+// readActor reads the claim act. Actors without an iss are those of the assertion's issuer.
 func (a *assertion) readActor() (err error) {
 	if a.act, err = readActor(a.members[claimActor]); err != nil || a.act.length() > maxActors {
 		return errAssertion("its act is malformed, or names more than 5 actors")
@@ -230,8 +230,8 @@ func (c *call) verifyTrusted(t *trustedIssuer, token string, types, audiences []
 	longest := t.longest()
 	switch now := c.now; {
 	case a.Issuer != t.Issuer || a.Subject == "":
-		return nil, errAssertion("its iss is not the one that the keys belong to, or sub is missing")
-	// Another audience could present the JWT here.
+		return nil, errAssertion("its iss is not the issuer of the keys, or sub is missing")
+	// If the JWT had a second audience, that party could present it here.
 	case len(a.Audience) != 1 || !slices.Contains(audiences, a.Audience[0]):
 		return nil, errAssertion("its only aud must be " + strings.Join(audiences, " or "))
 	case a.Expires.IsZero() || !now.Before(a.Expires.Add(clockSkew)):
@@ -279,7 +279,7 @@ func sameJSON(a, b any) bool {
 func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 	identifier, byEmail := t.Subjects[a.Subject], false
 	if identifier == "" && t.SubjectByEmail {
-		identifier, byEmail = a.text("email"), true
+		identifier, byEmail = a.stringClaim("email"), true
 		if verified, ok := a.members["email_verified"]; ok && verified != true {
 			return "", errAssertion("its issuer has not verified the email address")
 		}
@@ -288,22 +288,22 @@ func (c *call) userOf(t *trustedIssuer, a *assertion) (string, error) {
 		return "", errAssertion("its sub is not in subjects")
 	}
 	// The format email also finds a username: users sign in with either.
-	person, err := c.s.config.Users.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
+	user, err := c.s.config.Users.FindSubject(c.r.Context(), oauth.SubjectIdentifier{Format: oauth.SubjectFormatEmail, Email: identifier})
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", errAssertion("this server has no user with the identifier that belongs to its sub or email address")
+		return "", errAssertion("this server has no user for its sub or email address")
 	}
 	if err != nil {
-		return "", fmt.Errorf("find the person of an assertion: %w", err)
+		return "", fmt.Errorf("find the user of an assertion: %w", err)
 	}
 	if !byEmail {
-		return person, nil
+		return user, nil
 	}
-	claims, err := c.s.config.Users.Claims(c.r.Context(), person)
+	claims, err := c.s.config.Users.Claims(c.r.Context(), user)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return "", fmt.Errorf("look up the person of an assertion: %w", err)
+		return "", fmt.Errorf("look up the user of an assertion: %w", err)
 	}
 	if email, _ := claims["email"].(string); !strings.EqualFold(email, identifier) || claims["email_verified"] != true {
 		return "", errAssertion("the email address of the user at this server is different, or not verified")
 	}
-	return person, nil
+	return user, nil
 }
