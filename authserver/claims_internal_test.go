@@ -83,7 +83,7 @@ func TestExpressionsThatFail(t *testing.T) {
 		{`person.email + 1`, "invalid operation"},
 		{`person.groups[7]`, "out of range"},
 		{`person.long`, "4096 bytes"},
-		{`1 / 0.0`, "no JSON form"},
+		{`1 / 0.0`, "cannot be encoded as JSON"},
 	} {
 		program, err := compileExpression(test.text)
 		if err != nil {

@@ -48,7 +48,7 @@ func TestDC13_InvalidDocumentsAreRefused(t *testing.T) {
 		good + `, "client_id": "` + documentID + `"`:                                               "",
 		`"client_id": "` + documentID + `", "redirect_uris": ["http://app.example/cb", "myapp:/"]`: "redirect_uris[0]: http is allowed for loopback only",
 		good + `, "grant_types": ["implicit"], "response_types": ["token"]`:                        "https URIs only",
-		good + `, "scope": "files.write"`:                                                          "none of these is allowed",
+		good + `, "scope": "files.write"`:                                                          "none of these scopes is allowed",
 		good + `, "client_uri": "javascript:alert(1)"`:                                             "client_uri",
 		good + `, "logo_uri": "http://app.example/logo.png"`:                                       "logo_uri",
 	} {
