@@ -11,9 +11,9 @@
 //	environment.go    the environment variables
 //	secretfile.go     secrets in files of their own
 //	check.go          checks
-//	warnings.go       what is valid and should be different
+//	warnings.go       warnings and recommendations about valid settings
 //	hooks.go          webhooks
-//	engine.go         the authserver.Config that follows from a Configuration
+//	engine.go         creates the authserver.Config
 //	printing.go       secrets are never printed
 package configuration
 
@@ -42,8 +42,8 @@ type Configuration struct {
 	// on the network in between can read and change everything.
 	InsecureDatabaseConnection bool `json:"insecure_database_connection,omitempty"`
 	TLS                        *TLS `json:"tls,omitempty"`
-	// TrustedProxies are the addresses or networks whose X-Forwarded-For header is trusted, or
-	// whose Forwarded header (RFC 7239) if ProxyHeader names that. The other header is ignored.
+	// TrustedProxies are the addresses or networks whose X-Forwarded-For header is trusted. If
+	// ProxyHeader names Forwarded (RFC 7239), that header is trusted instead.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
 	ProxyHeader    string   `json:"proxy_header,omitempty"`
 	// MasterKeyFile contains 32 bytes in base64url. The environment variable
@@ -51,9 +51,9 @@ type Configuration struct {
 	MasterKeyFile string `json:"master_key_file,omitempty"`
 	// ServiceName is the name of the service on the pages.
 	ServiceName string `json:"service_name,omitempty"`
-	// Source is the name under which the database remembers what this file declares. Every file
-	// that replaces this one has the same. The command's default is the issuer. Records that the
-	// source declared before and no longer declares are retired. "": nothing is retired.
+	// Source is the name under which the database remembers what this file declares. A file that
+	// replaces this one must have the same Source. The command's default is the issuer. Records
+	// that the source no longer declares are retired. If Source is empty, nothing is retired.
 	Source string `json:"source,omitempty"`
 	// SignUp lets users create their own accounts.
 	SignUp bool `json:"sign_up,omitempty"`

@@ -142,9 +142,9 @@ func (d *yamlDecoder) value(n *yaml.Node, t reflect.Type, path string) any {
 	return value
 }
 
-// null reads a null. An implicit one is often a value that a template left out. It must not be
-// taken for absence where that has a meaning of its own, such as a client without a secret. A
-// section whose members are all commented out is accepted.
+// null reads a null. An implicit null is often a value that a template left out, so it is an error:
+// a client with an empty secret, for example, must not become a client without one. A section
+// whose members are all commented out is accepted.
 func (d *yamlDecoder) null(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Value != "" && member.MatchString(path) {
 		switch path[strings.LastIndex(path, ".")+1:] {
@@ -164,7 +164,7 @@ func (d *yamlDecoder) null(n *yaml.Node, t reflect.Type, path string) any {
 	return nil
 }
 
-// text reads a value of a type that is written as a string of a certain form.
+// text reads a value whose type is written as a string, such as a duration.
 func (d *yamlDecoder) text(n *yaml.Node, path string, form encoding.TextUnmarshaler) any {
 	value := d.scalar(n, path)
 	if s, ok := value.(string); ok {
@@ -256,7 +256,7 @@ func (d *yamlDecoder) scalar(n *yaml.Node, path string) any {
 	return d.problem(n, "%s must be a string, got %s: put it in quotes", path, kindOf(n))
 }
 
-// kindOf describes what a node is, for errors about what it should be.
+// kindOf describes a node in errors, for example "a list".
 func kindOf(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	ready URL LINE     fetches until the body has the line
 //	id FILE            sets ID to the first "id" of the JSON in a file
 //	ref                sets REF to the reference in "body"
+//	eventually PROGRAM ARG...  runs a program until it succeeds
 //	served URL FILE    fetches until every kid that a list of keys in the file names is in the body
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -44,13 +45,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port":   port,
-			"get":    get,
-			"ready":  ready,
-			"post":   post,
-			"id":     id,
-			"ref":    ref,
-			"served": served,
+			"port":       port,
+			"get":        get,
+			"ready":      ready,
+			"post":       post,
+			"id":         id,
+			"ref":        ref,
+			"eventually": eventually,
+			"served":     served,
 		},
 	})
 }
@@ -127,6 +129,23 @@ func ref(ts *testscript.TestScript, _ bool, _ []string) {
 		ts.Fatalf("there is no reference in the body")
 	}
 	ts.Setenv("REF", found)
+}
+
+// eventually is for what the server stores in the background, such as refusals.
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	tries := time.NewTicker(20 * time.Millisecond)
+	defer tries.Stop()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v: %v", args, err)
+		}
+		<-tries.C
+	}
 }
 
 // A kid is 128 bits in base64url.
