@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// names gives stable names to what differs from run to run.
+// names gives stable names to values that differ from run to run.
 type names struct {
-	values map[string]string // by name, with its $
+	values map[string]string // by name, including the $
 	byText map[string]string // names by value
 	counts map[string]int
 }
@@ -32,20 +32,20 @@ func (n *names) name(kind, value string) string {
 
 var use = regexp.MustCompile(`\$[a-z_]+[0-9]+`)
 
-// expand puts the values in place of their names.
+// expand replaces names with their values.
 func (n *names) expand(text string) (string, error) {
 	var unknown error
 	text = use.ReplaceAllStringFunc(text, func(name string) string {
 		value, ok := n.values[name]
 		if !ok {
-			unknown = fmt.Errorf("nothing is named %s so far", name)
+			unknown = fmt.Errorf("no value is named %s yet", name)
 		}
 		return value
 	})
 	return text, unknown
 }
 
-// The forms of what is replaced. Of a key, coordinates are left out: its kid names it.
+// The patterns of values that are replaced. The coordinates of a key are omitted: its kid names it.
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
 	saml       = regexp.MustCompile(`()\b(PEFzc2VydGlvbi[\w-]{40,})`) // <Assertion, in base64url
@@ -63,7 +63,7 @@ var (
 	member     = regexp.MustCompile(`"[^"]+"`)
 )
 
-// shorten puts names in place of values.
+// shorten replaces values with their names.
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
@@ -88,7 +88,7 @@ func (n *names) shorten(text string) string {
 	second(clientKey, "secret")
 	second(ownServer, "host")
 	text = coordinate.ReplaceAllString(text, "$1…")
-	// Whole members of JSON that were named when their token was: jti, txn, at_hash and c_hash.
+	// JSON strings that were named together with their token: jti, txn, at_hash and c_hash.
 	return member.ReplaceAllStringFunc(text, func(quoted string) string {
 		if name, ok := n.byText[strings.Trim(quoted, `"`)]; ok {
 			return `"` + name + `"`
@@ -97,7 +97,7 @@ func (n *names) shorten(text string) string {
 	})
 }
 
-// token names a JWT by what it is, and with an access token what follows from it.
+// token names a JWT by its type, and also the values that depend on it.
 func (n *names) token(value string) string {
 	if name, ok := n.byText[value]; ok {
 		return name
@@ -142,11 +142,11 @@ func (n *names) hash(value, name string) {
 	n.byText[base64.RawURLEncoding.EncodeToString(sum[:16])] = "hash of " + name
 }
 
-// Decode returns header and claims of a JWT without verifying anything.
+// Decode returns the header and claims of a JWT without verifying it.
 func Decode(token string) (header, claims map[string]any, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, nil, fmt.Errorf("a JWT has three parts, not %d", len(parts))
+		return nil, nil, fmt.Errorf("a JWT must have three parts, got %d", len(parts))
 	}
 	for i, into := range []*map[string]any{&header, &claims} {
 		decoded, err := base64.RawURLEncoding.DecodeString(parts[i])

@@ -1,15 +1,16 @@
 // Package httpscript runs scripts of HTTP exchanges that read like the examples of an RFC.
 //
-// A script is a txtar archive. Its comment says what it shows. A section whose name begins
-// with "request" is a message in plain HTTP, as RFCs print it: a line that begins with a
-// space continues the one before, and the lines of a body are joined. The section
-// "response" after it is the answer; with update it is written, and the diff is the review.
+// A script is a txtar archive. Its comment describes it. A section whose name begins with
+// "request" is a message in plain HTTP, as RFCs print it: a line that begins with a space
+// continues the previous one, and the lines of a body are joined. The section "response" after it
+// is the expected response. With update, responses are written to the file; review the diff.
 //
-// What differs from run to run (codes, tokens, references) has a stable name in answers,
-// $code1 or $refresh2, and the name stands for the value in later requests. A request may
-// hold {x*70000} for something long, and begin with lines of the form "# wait 61s", which lets time pass, and "# browser mallory",
-// which uses another browser's cookies; other lines with # are comments. A first line
-// whose method is one of Host.Verbs is no HTTP: it is done by that function.
+// Values that differ from run to run (codes, tokens, references) have stable names in responses,
+// such as $code1 or $refresh2. In later requests, a name is replaced with its value. A request may
+// contain {x*70000} for a long text. It may begin with lines of the form "# wait 61s", which
+// advances the clock, and "# browser mallory", which uses the cookies of another browser; other
+// lines with # are comments. If the method in the first line is one of Host.Verbs, that function
+// is called instead of sending a request.
 package httpscript
 
 import (
@@ -35,20 +36,20 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// Host is what a script talks to.
+// Host is the server that a script tests.
 type Host struct {
 	http.Handler
-	// Verbs do what no request does: a person decides, a client signs. They get the words
-	// after the verb and, in r, the cookies of the browser.
+	// Verbs do what a request cannot do: a user decides, a client signs. They get the words after
+	// the verb and, in r, the cookies of the browser.
 	Verbs map[string]Verb
 }
 
-// Verb writes its answer to w, or says what is wrong with the script.
+// Verb writes its response to w, or returns an error about the script.
 type Verb func(w http.ResponseWriter, r *http.Request, words []string) error
 
-// RunFiles runs each script that a pattern matches, each in a bubble of testing/synctest,
-// so that time begins at 2000-01-01 and passes only when a script says so. start makes the
-// host from the section "server.json".
+// RunFiles runs each script that matches a pattern, each in a bubble of testing/synctest: time
+// starts at 2000-01-01 and advances only when a script waits. start creates the host from the
+// section "server.json".
 func RunFiles(t *testing.T, pattern string, update bool, start func(t *testing.T, setup []byte) Host) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
@@ -62,7 +63,7 @@ func RunFiles(t *testing.T, pattern string, update bool, start func(t *testing.T
 				t.Fatal(err)
 			}
 			var after []byte
-			defer func() { review(t, file, before, after, update) }() // also when the bubble failed
+			defer func() { review(t, file, before, after, update) }() // even if the bubble failed
 			synctest.Test(t, func(t *testing.T) {
 				archive := txtar.Parse(before)
 				s := &script{names: newNames(), browsers: map[string]map[string]string{}}
@@ -73,14 +74,14 @@ func RunFiles(t *testing.T, pattern string, update bool, start func(t *testing.T
 	}
 }
 
-// review compares the answers with those that the file holds, or writes them.
+// review compares the responses with those in the file, or writes them.
 func review(t *testing.T, file string, before, after []byte, update bool) {
 	t.Helper()
 	if after == nil || bytes.Equal(before, after) {
 		return
 	}
 	if !update {
-		t.Errorf("the answers differ (-want +got); -update writes them:\n%s", cmp.Diff(string(before), string(after)))
+		t.Errorf("the responses differ (-want +got); -update writes them:\n%s", cmp.Diff(string(before), string(after)))
 		return
 	}
 	if err := os.WriteFile(file, after, 0o644); err != nil {
@@ -95,7 +96,7 @@ type script struct {
 	browser  string
 }
 
-// run returns the sections with the answers as they are.
+// run sends the requests and returns the sections with the actual responses.
 func (s *script) run(t *testing.T, sections []txtar.File, start func(*testing.T, []byte) Host) []txtar.File {
 	t.Helper()
 	var ran []txtar.File
@@ -105,16 +106,16 @@ func (s *script) run(t *testing.T, sections []txtar.File, start func(*testing.T,
 			s.host = start(t, section.Data)
 			ran = append(ran, section)
 		case strings.HasPrefix(section.Name, "request"):
-			answer, err := s.exchange(string(section.Data))
+			response, err := s.exchange(string(section.Data))
 			if err != nil {
 				t.Errorf("-- %s --\n%s\n%v", section.Name, bytes.TrimSpace(section.Data), err)
-				answer = "no answer: " + err.Error() + "\n"
+				response = "no response: " + err.Error() + "\n"
 			}
 			section.Data = []byte(strings.TrimRight(string(section.Data), "\n") + "\n\n")
-			ran = append(ran, section, txtar.File{Name: "response", Data: []byte(answer + "\n")})
+			ran = append(ran, section, txtar.File{Name: "response", Data: []byte(response + "\n")})
 		case section.Name == "response":
 		default:
-			t.Fatalf("a section is server.json, request or response, not %q", section.Name)
+			t.Fatalf("a section must be server.json, request or response, got %q", section.Name)
 		}
 	}
 	if s.host.Handler == nil {
@@ -123,7 +124,7 @@ func (s *script) run(t *testing.T, sections []txtar.File, start func(*testing.T,
 	return ran
 }
 
-// exchange sends one request and returns the answer as text.
+// exchange sends one request and returns the response as text.
 func (s *script) exchange(text string) (string, error) {
 	text, err := s.directives(text)
 	if err != nil {
@@ -160,13 +161,13 @@ func (s *script) exchange(text string) (string, error) {
 		s.host.ServeHTTP(w, r)
 	}
 	synctest.Wait()
-	return s.answer(w)
+	return s.response(w)
 }
 
-// repeat is how a script writes something long: {x*70000}.
+// repeat matches a repeated character, such as {x*70000}.
 var repeat = regexp.MustCompile(`\{(.)\*([0-9]+)\}`)
 
-// directives obeys the lines with # and returns the rest.
+// directives executes the lines with # and returns the rest.
 func (s *script) directives(text string) (string, error) {
 	s.browser = ""
 	for strings.HasPrefix(text, "#") {
@@ -182,7 +183,7 @@ func (s *script) directives(text string) (string, error) {
 			if err != nil {
 				return "", fmt.Errorf("wait: %w", err)
 			}
-			time.Sleep(d) // the bubble's clock
+			time.Sleep(d) // advances the bubble's clock
 		case "browser":
 			s.browser = words[1]
 		}
@@ -190,7 +191,7 @@ func (s *script) directives(text string) (string, error) {
 	return text, nil
 }
 
-// unfold joins lines that begin with a space to the one before.
+// unfold joins lines that begin with a space to the previous one.
 func unfold(head string) []string {
 	var lines []string
 	for line := range strings.SplitSeq(strings.TrimSpace(head), "\n") {
@@ -205,7 +206,7 @@ func unfold(head string) []string {
 
 func (s *script) parse(words, fields []string, body string) (*http.Request, error) {
 	if len(words) < 2 || len(words) > 3 {
-		return nil, fmt.Errorf("a request line is METHOD TARGET, not %q", words)
+		return nil, fmt.Errorf("a request line must be METHOD TARGET, got %q", words)
 	}
 	target, err := url.ParseRequestURI(words[1])
 	if err != nil {
@@ -219,7 +220,7 @@ func (s *script) parse(words, fields []string, body string) (*http.Request, erro
 	for _, field := range fields {
 		name, value, ok := strings.Cut(field, ":")
 		if !ok {
-			return nil, fmt.Errorf("a header field is Name: value, not %q", field)
+			return nil, fmt.Errorf("a header field must be Name: value, got %q", field)
 		}
 		value = strings.TrimSpace(value)
 		if strings.EqualFold(name, "Host") {
@@ -231,7 +232,7 @@ func (s *script) parse(words, fields []string, body string) (*http.Request, erro
 	return r, nil
 }
 
-// request makes a request with the cookies of the browser.
+// request returns a request with the cookies of the browser.
 func (s *script) request(method string, target *url.URL, body string) *http.Request {
 	r := &http.Request{
 		Method: method, URL: target, RequestURI: target.String(), Host: "server.example.com",
@@ -245,8 +246,8 @@ func (s *script) request(method string, target *url.URL, body string) *http.Requ
 	return r
 }
 
-// answer keeps the cookies and returns the message as text.
-func (s *script) answer(w *httptest.ResponseRecorder) (string, error) {
+// response stores the cookies of a response and returns it as text.
+func (s *script) response(w *httptest.ResponseRecorder) (string, error) {
 	response := w.Result()
 	for _, cookie := range response.Cookies() {
 		if s.browsers[s.browser] == nil {
@@ -260,7 +261,7 @@ func (s *script) answer(w *httptest.ResponseRecorder) (string, error) {
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return "", fmt.Errorf("read answer: %w", err)
+		return "", fmt.Errorf("read response: %w", err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\n", response.StatusCode, http.StatusText(response.StatusCode))

@@ -27,7 +27,7 @@ code=$code1
 
 `
 
-const answered = `A script.
+const updated = `A script.
 -- server.json --
 {}
 -- request: a long line --
@@ -57,8 +57,8 @@ code=$code1&more
 
 `
 
-// A script without answers gets them by update, and then runs without.
-func TestUpdateWritesWhatThenHolds(t *testing.T) {
+// Update writes the missing responses of a script, which then passes without update.
+func TestUpdateWritesTheResponses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.txtar")
 	if err := os.WriteFile(file, []byte(example), 0o644); err != nil {
 		t.Fatal(err)
@@ -81,14 +81,14 @@ func TestUpdateWritesWhatThenHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(have) != answered {
+	if string(have) != updated {
 		t.Errorf("update wrote\n%s", have)
 	}
 	RunFiles(t, file, false, start)
 }
 
-func TestNamesThatNobodyGave(t *testing.T) {
+func TestUnknownNames(t *testing.T) {
 	if _, err := newNames().expand("code=$code1"); err == nil {
-		t.Error("$code1 stands for something before there is a code")
+		t.Error("$code1 has a value before there is a code")
 	}
 }

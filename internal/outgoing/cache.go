@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Cache keeps what was read from documents, by URL. A copy that is no longer fresh is
-// returned at once while one goroutine fetches the next one (RFC 5861, section 3), and the
-// last good copy outlives fetches that fail (section 4). Set the exported fields before the
-// first call. It is safe for concurrent use.
+// Cache keeps the values of documents, by URL. A copy that is no longer fresh is returned at once
+// while one goroutine fetches the next one (RFC 5861, section 3), and the last good copy is kept
+// when a fetch fails (section 4). Set the exported fields before the first call. It is safe for
+// concurrent use.
 type Cache[V any] struct {
-	// Load fetches a document, and says how many bytes its value takes in memory.
+	// Load fetches a document, and returns how many bytes its value takes in memory.
 	Load func(ctx context.Context, address string) (value V, bytes int, err error)
-	// Fresh is how long a copy is not fetched again; Serve how old it may be to be returned
-	// while the next one is fetched; Keep how old it may be if there is no next one.
+	// Fresh is how long a copy is not fetched again. Serve is how old a copy may be to be returned
+	// while the next one is fetched, and Keep how old it may be if fetching the next one fails.
 	Fresh, Serve, Keep time.Duration
-	// Rest is the least time between two fetches of one URL, and Retry that after a failure
-	// where there is no copy.
+	// Rest is the minimum time between two fetches of one URL, or Retry if there is no copy after
+	// a failure.
 	Rest, Retry time.Duration
-	// MaxBytes bounds all copies together. What was used least recently goes first, and
+	// MaxBytes limits all copies together. The least recently used entries are removed first, and
 	// failures before copies.
 	MaxBytes int
 
@@ -34,19 +34,19 @@ type Cache[V any] struct {
 type entry[V any] struct {
 	value    V
 	bytes    int
-	fetched  time.Time     // when the value came; zero: there is none
+	fetched  time.Time     // when the value was fetched; zero if there is none
 	tried    time.Time     // when the last fetch began
-	used     time.Time     // when a caller last asked
-	fetching chan struct{} // closed when the fetch that is under way ends; nil if there is none
+	used     time.Time     // when Get was last called
+	fetching chan struct{} // closed when the current fetch ends; nil if there is none
 	failure  error         // of the last fetch
 }
 
-// entryBytes is what an entry takes besides its value and its URL.
+// entryBytes is the size of an entry without its value and its URL.
 const entryBytes = 512
 
-// Get returns what the document at a URL says. With again, the caller has a reason to believe
-// that the copy is outdated, and waits for a new one, unless one was fetched within Rest. An
-// error says that there is no copy that may be used.
+// Get returns the value of the document at a URL. A caller that has a reason to believe that the
+// copy is outdated sets again, and waits for a new copy, unless one was fetched within Rest. An
+// error means that there is no usable copy.
 func (c *Cache[V]) Get(ctx context.Context, address string, again bool) (V, error) {
 	now := time.Now()
 	c.mu.Lock()
@@ -65,7 +65,7 @@ func (c *Cache[V]) Get(ctx context.Context, address string, again bool) (V, erro
 	resting := !e.tried.IsZero() && now.Sub(e.tried) < rest
 	if e.fetching == nil && !resting && (!have || again || age >= c.Fresh) {
 		e.tried, e.fetching = now, make(chan struct{})
-		// The caller may go away. What is fetched is for all.
+		// The fetch is for all callers: it continues if this one's request ends.
 		c.fetches.Go(func() { c.fetch(context.WithoutCancel(ctx), address, e) })
 	}
 	fetching := e.fetching
@@ -141,12 +141,12 @@ func (c *Cache[V]) makeRoom(e *entry[V]) {
 			}
 		}
 		if oldest == nil {
-			return // the rest is being fetched, which Client bounds
+			return // the rest is being fetched, which Client limits
 		}
 		delete(c.entries, address)
 		c.bytes -= oldest.bytes
 	}
 }
 
-// Wait returns when no fetch is under way.
+// Wait returns when no fetch is in progress.
 func (c *Cache[V]) Wait() { c.fetches.Wait() }

@@ -15,8 +15,8 @@ func newTestCache(load func(ctx context.Context, address string) (string, int, e
 	}
 }
 
-// A host that is slow or down costs nobody the copy that is there: for an hour a request does
-// not even wait, and for a day the last good copy is used. After that there is none.
+// If a host is slow or down, the stored copy is still used: for an hour without any wait, and for
+// a day at most.
 func TestSH05_AStoredCopyIsServedWhileTheNextOneIsFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		version, failure, slow := "1", error(nil), time.Duration(0)
@@ -69,9 +69,9 @@ func TestSH05_AStoredCopyIsServedWhileTheNextOneIsFetched(t *testing.T) {
 	})
 }
 
-// Whoever makes up keys does not make the server fetch at each request, and a caller that
-// goes away does not end the fetch for the others.
-func TestJW06_JW26_AURLIsFetchedSeldom(t *testing.T) {
+// Requests with made-up key IDs do not cause a fetch each, and a caller that is canceled does not
+// end the fetch for the others.
+func TestJW06_JW26_AURLIsFetchedRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetches, failure := 0, error(nil)
 		c := newTestCache(func(context.Context, string) (string, int, error) {
@@ -82,7 +82,7 @@ func TestJW06_JW26_AURLIsFetchedSeldom(t *testing.T) {
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := c.Get(gone, "https://a.example/", false); !errors.Is(err, context.Canceled) {
-			t.Errorf("the caller that went away: %v", err)
+			t.Errorf("the canceled caller: %v", err)
 		}
 		for range 1000 {
 			if _, err := c.Get(t.Context(), "https://a.example/", true); err != nil {
@@ -101,12 +101,12 @@ func TestJW06_JW26_AURLIsFetchedSeldom(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if fetches > 4 {
-			t.Errorf("a host that was down for 16 seconds was asked %d times", fetches-1)
+			t.Errorf("a host that was down for 16 seconds got %d requests", fetches-1)
 		}
 	})
 }
 
-func TestSH06_ACacheIsBoundedInBytes(t *testing.T) {
+func TestSH06_TheSizeOfACacheIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failure := error(nil)
 		c := newTestCache(func(context.Context, string) (string, int, error) { return "v", 64 << 10, failure })
@@ -126,33 +126,33 @@ func TestSH06_ACacheIsBoundedInBytes(t *testing.T) {
 			t.Errorf("%d entries of %d bytes", len(c.entries), c.bytes)
 		}
 		if c.entries["https://0.example/"] == nil || c.entries["https://1.example/"] != nil {
-			t.Error("what is used all the time is gone, or what was not is there")
+			t.Error("the entry in use was removed, or an unused one was not")
 		}
 		failure = ErrFetch
 		for i := range 10_000 {
 			if _, err := get(1000 + i); err == nil {
-				t.Fatal("it can be had")
+				t.Fatal("a failed fetch returns a value")
 			}
 		}
 		if c.bytes > c.MaxBytes || c.entries["https://0.example/"] == nil {
-			t.Error("addresses that lead nowhere pushed out a good copy, or take more than they may")
+			t.Error("failed fetches removed a good copy, or take too much memory")
 		}
 	})
 }
 
-// A host that hangs, and a site with any number of such hosts, leave room for others.
+// A host that hangs does not block others, nor does a site with any number of such hosts.
 func TestSH05_AHostThatHangsDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gate{perHost: perHost, perSite: perSite, atOnce: atOnce}
-		over := make(chan struct{})
+		done := make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		defer close(over)
+		defer close(done)
 		for i := range 1000 {
 			address := fmt.Sprintf("https://%d.evil.example/", i%100)
 			go func() {
 				if g.enter(ctx, Host(address), Site(address)) == nil {
-					<-over
+					<-done
 					g.leave(Host(address), Site(address))
 				}
 			}()
@@ -165,7 +165,7 @@ func TestSH05_AHostThatHangsDelaysNoOther(t *testing.T) {
 			}
 		}
 		if waited := time.Since(began); waited > 0 || g.all != perSite+3 {
-			t.Errorf("waited %s; %d are under way", waited, g.all)
+			t.Errorf("waited %s; %d requests are in progress", waited, g.all)
 		}
 	})
 }

@@ -1,6 +1,6 @@
-// Package outgoing sends the requests that the server starts: it fetches documents, key sets
+// Package outgoing sends the requests that the server initiates: it fetches documents, key sets
 // and logos, and delivers messages. Each Client has one policy, which decides where it may
-// connect to, and no host can use up the turns of the others.
+// connect to, and no host can use up the capacity for the others.
 package outgoing
 
 import (
@@ -27,13 +27,13 @@ import (
 )
 
 const (
-	// Timeout bounds each request, with the wait for its turn.
+	// Timeout limits each request, including the wait for its turn.
 	Timeout = 5 * time.Second
-	// MaxBytes is the usual bound on a document.
+	// MaxBytes is the usual limit on the size of a document.
 	MaxBytes = 512 << 10
 )
 
-// Requests for documents at a time, for each policy.
+// Limits of concurrent requests for documents, for each policy.
 const (
 	perHost = 4
 	perSite = 16
@@ -43,14 +43,14 @@ const (
 // Policy says where a client may connect to. The zero value is the public internet with the
 // certificate authorities of the machine.
 type Policy struct {
-	// Networks are private networks that are allowed too.
+	// Networks are private networks that are also allowed.
 	Networks []netip.Prefix
 	// CertificateAuthorities replaces those of the machine; nil keeps them.
 	CertificateAuthorities *x509.CertPool
-	// ManyHosts lifts the bound on the hosts of one site: an operator's own services may all
+	// ManyHosts removes the limit for the hosts of one site: an operator's own services may all
 	// be in one domain.
 	ManyHosts bool
-	// MaxKeySetBytes bounds a key set; zero means MaxBytes.
+	// MaxKeySetBytes limits the size of a key set; zero means MaxBytes.
 	MaxKeySetBytes int64
 }
 
@@ -63,8 +63,8 @@ var (
 	// ErrFetch is the only error that a failed request returns. A more detailed error would
 	// turn the server into a port scanner.
 	ErrFetch = errors.New("the document could not be fetched")
-	// ErrNoDocument is an ErrFetch where the host did respond, and said that there is no such
-	// document: 404 or 410.
+	// ErrNoDocument is an ErrFetch after the host responded that there is no such document: 404
+	// or 410.
 	ErrNoDocument = fmt.Errorf("%w", ErrFetch)
 )
 
@@ -79,7 +79,7 @@ type Client struct {
 }
 
 // New returns a client. It connects only to addresses that the policy allows. They are
-// checked when they are dialled, so that no name can be rebound. It follows no redirects.
+// checked when they are dialed, which prevents DNS rebinding. It does not follow redirects.
 func New(p Policy, events *event.Log) *Client {
 	dialer := &net.Dialer{Timeout: Timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
@@ -167,8 +167,8 @@ func (c *Client) GetJSON(ctx context.Context, address string) ([]byte, error) {
 	return body, err
 }
 
-// PostForm sends a form and returns the status of the response. Callers bound how many
-// they send at a time.
+// PostForm sends a form and returns the status of the response. Callers limit how many they send
+// at a time.
 func (c *Client) PostForm(ctx context.Context, address string, form url.Values) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -186,10 +186,9 @@ func (c *Client) PostForm(ctx context.Context, address string, form url.Values) 
 	return response.StatusCode, response.Body.Close()
 }
 
-// PostJSON sends a document to a service of the operator's and returns the response, at
-// most max bytes of it. Status 0 means that there was none. Its errors are for the
-// operator's log: they say what went wrong, but not where. Callers bound how many they send
-// at a time.
+// PostJSON sends a document to a service of the operator and returns the response, at most max
+// bytes of it. Status 0 means that there was none. Its errors are for the operator's log: they say
+// what went wrong, but not where. Callers limit how many they send at a time.
 func (c *Client) PostJSON(ctx context.Context, address string, header http.Header, body []byte, max int64) (status int, contentType string, document []byte, err error) {
 	r, err := newRequest(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
@@ -200,7 +199,7 @@ func (c *Client) PostJSON(ctx context.Context, address string, header http.Heade
 	r.Header.Set("Accept", "application/json")
 	response, err := c.http.Do(r)
 	if errors.Is(err, ErrFetch) {
-		return 0, "", nil, errors.New("its address is not public, and outgoing does not name its network")
+		return 0, "", nil, errors.New("its address is not public; add its network to outgoing.networks")
 	}
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		err = failed.Err
@@ -219,8 +218,8 @@ func (c *Client) PostJSON(ctx context.Context, address string, header http.Heade
 	return response.StatusCode, response.Header.Get("Content-Type"), document, nil
 }
 
-// newRequest takes https, and http to loopback: the policy decides whether that may be
-// dialled.
+// newRequest accepts https, and http to loopback: the policy decides whether loopback may be
+// dialed.
 func newRequest(ctx context.Context, method, address string, body io.Reader) (*http.Request, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopbackHost(u.Hostname())) {

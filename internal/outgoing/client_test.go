@@ -27,18 +27,18 @@ func TestDC07_PublicAddresses(t *testing.T) {
 		"64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "2001:db8::1", "100::1",
 	} {
 		if publicAddress(netip.MustParseAddr(address)) {
-			t.Errorf("%s counts as public", address)
+			t.Errorf("%s is public", address)
 		}
 	}
 	for _, address := range []string{"1.1.1.1", "93.184.215.14", "172.32.0.1", "100.128.0.1", "192.0.1.1", "2606:4700::1111", "2a00:1450::1", "::ffff:1.1.1.1"} {
 		if !publicAddress(netip.MustParseAddr(address)) {
-			t.Errorf("%s does not count as public", address)
+			t.Errorf("%s is not public", address)
 		}
 	}
 }
 
-// Spellings of addresses: the decision falls on what is dialled.
-func TestDC07_NothingPrivateIsDialled(t *testing.T) {
+// An address can be spelled in many ways: the one that is dialed is checked.
+func TestDC07_NoPrivateAddressIsDialed(t *testing.T) {
 	var hits atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
 	defer server.Close()
@@ -58,13 +58,13 @@ func TestDC07_NothingPrivateIsDialled(t *testing.T) {
 		}
 	}
 	if hits.Load() != 0 {
-		t.Errorf("the private server was asked %d times", hits.Load())
+		t.Errorf("the private server got %d requests", hits.Load())
 	}
 }
 
 func quiet() *event.Log { return event.New(slog.New(slog.DiscardHandler)) }
 
-// fetcher returns a client for which a test server is public.
+// fetcher returns a client that may connect to a test server, and the server's URL.
 func fetcher(t *testing.T, handler http.HandlerFunc) (*Client, string) {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
@@ -108,14 +108,14 @@ func TestDC09_DC10_DC11_RedirectsSizeAndErrors(t *testing.T) {
 	}
 }
 
-func TestDC10_SlowAnswersEnd(t *testing.T) {
-	over := make(chan struct{})
+func TestDC10_SlowResponsesAreAborted(t *testing.T) {
+	done := make(chan struct{})
 	s, url := fetcher(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
-		<-over
+		<-done
 	})
-	defer close(over)
+	defer close(done)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := s.GetJSON(ctx, url); !errors.Is(err, ErrFetch) || err.Error() != ErrFetch.Error() {
@@ -126,8 +126,8 @@ func TestDC10_SlowAnswersEnd(t *testing.T) {
 	}
 }
 
-// An operator who names a network and a certificate authority reaches it; nobody else does.
-func TestDC07_NetworksThatTheOperatorNames(t *testing.T) {
+// A private network can be reached only if the operator names it and its certificate authority.
+func TestDC07_NetworksOfTheOperator(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.PostFormValue("a") != "b" {
 			w.WriteHeader(http.StatusBadRequest)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// gate bounds requests at a time by host, then by site, then in all. A request waits for
-// its own host first and holds nothing meanwhile, so a slow host delays only itself.
+// gate limits concurrent requests by host, by site, and in total. A request holds nothing while it
+// waits, so a slow host delays only itself.
 type gate struct {
 	perHost, perSite, atOnce int
 
@@ -17,7 +17,7 @@ type gate struct {
 	changed chan struct{} // closed when a request ends
 }
 
-// enter waits for a turn. The caller must leave.
+// enter waits until the request may start. Call leave when it has ended.
 func (g *gate) enter(ctx context.Context, host, site string) error {
 	for {
 		g.mu.Lock()

@@ -29,7 +29,7 @@ const (
 	keySetMemory = 4
 )
 
-// KeySet is a key set that is fetched when it is needed. The cache of its Client holds the
+// KeySet is a key set that is fetched when it is needed. The cache of its Client contains the
 // keys.
 type KeySet struct {
 	address string

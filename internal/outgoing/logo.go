@@ -18,7 +18,7 @@ import (
 
 const (
 	maxLogoBytes  = 256 << 10
-	maxLogoSide   = 2048     // pixels: a small file can expand to a very large picture
+	maxLogoSide   = 2048     // pixels: a small file can expand to a very large image
 	maxLogosBytes = 16 << 20 // for each Client
 	logoLife      = time.Hour
 	logoKeep      = 24 * time.Hour // while its site is slow or down
@@ -26,14 +26,13 @@ const (
 	logoRetry = 5 * time.Minute
 )
 
-// Logo is a picture.
+// Logo is an image.
 type Logo struct {
 	ContentType string // image/png, image/jpeg, image/gif or image/webp
 	Body        []byte
 }
 
-// Logo returns the picture at an address. When ctx ends, the fetch goes on for the next
-// caller.
+// Logo returns the image at an address. If ctx ends, the fetch continues for the next caller.
 func (c *Client) Logo(ctx context.Context, address string) (*Logo, error) {
 	return c.logos.Get(ctx, address, false)
 }
@@ -57,8 +56,8 @@ func (c *Client) newLogos(events *event.Log) Cache[*Logo] {
 	}
 }
 
-// fetchLogo fetches a picture. The bytes decide on its type, whatever Content-Type says. SVG
-// is refused: it is a document that can contain scripts.
+// fetchLogo fetches an image. Its type is detected from the bytes; Content-Type is ignored. SVG is
+// rejected: it is a document that can contain scripts.
 func (c *Client) fetchLogo(ctx context.Context, address string) (*Logo, error) {
 	body, _, err := c.Get(ctx, address, "image/png, image/jpeg, image/webp, image/gif", maxLogoBytes)
 	if err != nil {
@@ -84,7 +83,7 @@ func (c *Client) fetchLogo(ctx context.Context, address string) (*Logo, error) {
 	return &Logo{ContentType: contentType, Body: body}, nil
 }
 
-// webpSize returns the size of a WebP picture from its first chunk (RFC 9649, sections 2.5
+// webpSize returns the size of a WebP image from its first chunk (RFC 9649, sections 2.5
 // to 2.7); 0 if the chunk has none.
 func webpSize(b []byte) (width, height int) {
 	if len(b) < 30 {

@@ -21,7 +21,7 @@ func picture(t *testing.T, width, height int) []byte {
 	return b.Bytes()
 }
 
-func TestDC10_LogosAreSmallPictures(t *testing.T) {
+func TestDC10_LogosAreSmallImages(t *testing.T) {
 	var gifs bytes.Buffer
 	if err := gif.Encode(&gifs, image.NewGray(image.Rect(0, 0, 8, 8)), nil); err != nil {
 		t.Fatal(err)
@@ -42,16 +42,16 @@ func TestDC10_LogosAreSmallPictures(t *testing.T) {
 		want string // "": no logo
 	}{
 		"png":             {picture(t, 64, 64), "image/png", "image/png"},
-		"png by any name": {picture(t, 64, 64), "text/html", "image/png"},
+		"png, wrong type": {picture(t, 64, 64), "text/html", "image/png"},
 		"gif":             {gifs.Bytes(), "image/gif", "image/gif"},
 		"webp lossless":   {lossless, "image/webp", "image/webp"},
 		"webp lossy":      {lossy, "image/webp", "image/webp"},
 		"huge webp":       {huge, "image/webp", ""},
 		"wide":            {picture(t, 4096, 2), "image/png", ""},
-		"heavy":           {append(picture(t, 8, 8), make([]byte, 256<<10)...), "image/png", ""},
+		"large":           {append(picture(t, 8, 8), make([]byte, 256<<10)...), "image/png", ""},
 		"svg":             {[]byte(`<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>`), "image/svg+xml", ""},
 		"html":            {[]byte("<!doctype html><script>alert(1)</script>"), "image/png", ""},
-		"cut off":         {picture(t, 64, 64)[:20], "image/png", ""},
+		"truncated":       {picture(t, 64, 64)[:20], "image/png", ""},
 		"empty":           {nil, "image/png", ""},
 	} {
 		c, site := fetcher(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -65,7 +65,7 @@ func TestDC10_LogosAreSmallPictures(t *testing.T) {
 		case test.want != "" && err != nil:
 			t.Errorf("%s: %v", name, err)
 		case test.want != "" && (logo.ContentType != test.want || !bytes.Equal(logo.Body, test.body)):
-			t.Errorf("%s: it is %s", name, logo.ContentType)
+			t.Errorf("%s: the type is %s", name, logo.ContentType)
 		}
 	}
 }

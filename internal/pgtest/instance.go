@@ -20,16 +20,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Instance is a PostgreSQL of a test's own, to be stopped, frozen or replaced.
+// Instance is a PostgreSQL server of one test, which can stop, freeze or replace it.
 type Instance struct {
 	t       testing.TB
 	bin     string
-	dir     string // where its socket is
+	dir     string // contains its socket
 	process *syscall.SysProcAttr
 	life    io.Closer
 }
 
-// Start starts a server that ends with the test. Options are settings, as name=value.
+// Start starts a server that ends with the test. Options are settings of the form name=value.
 func Start(t testing.TB, options ...string) *Instance {
 	t.Helper()
 	i := newInstance(t)
@@ -40,7 +40,7 @@ func Start(t testing.TB, options ...string) *Instance {
 	return i
 }
 
-// Standby starts a server that follows i, by the name of "standby".
+// Standby starts a server that replicates i, with the name "standby".
 func (i *Instance) Standby(t testing.TB, options ...string) *Instance {
 	t.Helper()
 	s := newInstance(t)
@@ -86,7 +86,7 @@ func (i *Instance) launch(options []string) {
 		i.Resume()
 		life.Close()
 		if err := watch.Wait(); err != nil {
-			i.t.Errorf("end PostgreSQL: %v", err)
+			i.t.Errorf("stop PostgreSQL: %v", err)
 		}
 	})
 	if err := wait(i.at("postgres"), i.dir); err != nil {
@@ -98,10 +98,10 @@ func (i *Instance) at(database string) *url.URL {
 	return &url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + database, RawQuery: url.Values{"host": {i.dir}}.Encode()}
 }
 
-// Host is the folder of the server's socket, to be named as the host of a URL.
+// Host returns the directory of the server's socket, for use as the host of a URL.
 func (i *Instance) Host() string { return i.dir }
 
-// Socket is the path of the server's socket.
+// Socket returns the path of the server's socket.
 func (i *Instance) Socket() string { return filepath.Join(i.dir, ".s.PGSQL.5432") }
 
 // Database returns the URL of a new, empty database.
@@ -119,13 +119,13 @@ func (i *Instance) Exec(database, query string) {
 	}
 }
 
-// Promote makes a standby a primary, and returns when it takes writes.
+// Promote makes a standby the primary, and returns when it accepts writes.
 func (i *Instance) Promote() {
 	i.t.Helper()
 	i.Exec("postgres", `SELECT pg_promote()`)
 }
 
-// Stop ends the server at once, as a crash would.
+// Stop kills the server, like a crash.
 func (i *Instance) Stop() {
 	i.t.Helper()
 	pids := i.processes()
@@ -134,7 +134,7 @@ func (i *Instance) Stop() {
 	}
 }
 
-// Freeze stops every process of the server where it is: connections stay open and silent.
+// Freeze suspends every process of the server: connections stay open and silent.
 func (i *Instance) Freeze() {
 	i.t.Helper()
 	for _, pid := range i.processes() {
@@ -142,7 +142,7 @@ func (i *Instance) Freeze() {
 	}
 }
 
-// Resume ends what Freeze began.
+// Resume resumes a server after Freeze.
 func (i *Instance) Resume() {
 	for _, pid := range i.processes() {
 		i.signal(pid, syscall.SIGCONT)
@@ -155,7 +155,7 @@ func (i *Instance) signal(pid int, signal syscall.Signal) {
 	}
 }
 
-// processes are the server and its children.
+// processes returns the process IDs of the server and its children.
 func (i *Instance) processes() []int {
 	content, err := os.ReadFile(filepath.Join(i.dir, "data", "postmaster.pid"))
 	if err != nil {
@@ -180,17 +180,17 @@ func (i *Instance) processes() []int {
 	return pids
 }
 
-// Proxy passes bytes between clients and a server, until it is frozen: then connections stay
-// open and nothing comes through, as with a frozen host or a failover without RST.
+// Proxy forwards bytes between clients and a server, until it is frozen: then connections stay
+// open and nothing is forwarded, as with a frozen host or a failover without RST.
 type Proxy struct {
 	dir      string
 	listener net.Listener
 	frozen   atomic.Bool
-	silent   sync.Map // connections that were there when it froze
+	silent   sync.Map // connections that were open when it froze
 	open     sync.Map
 }
 
-// NewProxy starts a proxy before the server at a socket, for as long as the test lasts.
+// NewProxy starts a proxy for the server at a socket. It ends with the test.
 func NewProxy(t testing.TB, socket string) *Proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "valetkey-proxy-")
@@ -235,7 +235,7 @@ func (p *Proxy) serve(client net.Conn, socket string) {
 	}
 	defer server.Close()
 	var ended sync.WaitGroup
-	pass := func(to, from net.Conn) {
+	forward := func(to, from net.Conn) {
 		buffer := make([]byte, 32<<10)
 		for {
 			n, err := from.Read(buffer)
@@ -254,35 +254,35 @@ func (p *Proxy) serve(client net.Conn, socket string) {
 				break
 			}
 		}
-		// A silent connection does not end either.
+		// A silent connection stays open, too.
 		if _, silent := p.silent.Load(client); !silent {
 			client.Close()
 			server.Close()
 		}
 	}
-	ended.Go(func() { pass(server, client) })
-	ended.Go(func() { pass(client, server) })
+	ended.Go(func() { forward(server, client) })
+	ended.Go(func() { forward(client, server) })
 	ended.Wait()
 }
 
-// Host is the folder of the proxy's socket, to be named as the host of a URL.
+// Host returns the directory of the proxy's socket, for use as the host of a URL.
 func (p *Proxy) Host() string { return p.dir }
 
-// Silence silences the connections that are there; new ones work.
+// Silence silences the open connections; new ones work.
 func (p *Proxy) Silence() {
 	p.open.Range(func(c, _ any) bool { p.silent.Store(c, true); return true })
 }
 
-// Freeze silences all connections, new ones too; Thaw lets new ones work again.
+// Freeze silences all connections, including new ones, until Thaw is called.
 func (p *Proxy) Freeze() {
 	p.frozen.Store(true)
 	p.Silence()
 }
 
-// Thaw ends Freeze for new connections.
+// Thaw lets new connections work again after Freeze.
 func (p *Proxy) Thaw() { p.frozen.Store(false) }
 
-// Through returns a URL by which a database is reached through the proxy.
+// Through returns the URL of a database through the proxy.
 func (p *Proxy) Through(t testing.TB, databaseURL string) string {
 	t.Helper()
 	at, err := url.Parse(databaseURL)
@@ -295,7 +295,7 @@ func (p *Proxy) Through(t testing.TB, databaseURL string) string {
 	return at.String()
 }
 
-// SocketOf returns the path of the socket of a URL of Database.
+// SocketOf returns the path of the socket in a URL that Database returned.
 func SocketOf(t testing.TB, databaseURL string) string {
 	t.Helper()
 	at, err := url.Parse(databaseURL)
@@ -304,7 +304,7 @@ func SocketOf(t testing.TB, databaseURL string) string {
 	}
 	host := at.Query().Get("host")
 	if !filepath.IsAbs(host) {
-		t.Skip(Variable + " names no server with a socket")
+		t.Skip(Variable + " does not name a server with a socket")
 	}
 	return filepath.Join(host, ".s.PGSQL.5432")
 }

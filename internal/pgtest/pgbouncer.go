@@ -12,11 +12,10 @@ import (
 	"time"
 )
 
-var errNoPgBouncer = errors.New("no PgBouncer: there is none on the PATH or in /usr/sbin")
+var errNoPgBouncer = errors.New("PgBouncer is neither on the PATH nor in /usr/sbin")
 
-// PgBouncer starts PgBouncer in transaction mode before a database, for as long as the
-// test lasts, and returns the URL by which it is reached. Each transaction may get another
-// one of the few connections to the server.
+// PgBouncer starts PgBouncer in transaction mode for a database, and returns its URL. It ends with
+// the test. Each transaction may get another one of the few connections to the server.
 func PgBouncer(t testing.TB, databaseURL string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -29,7 +28,7 @@ func PgBouncer(t testing.TB, databaseURL string) string {
 	if err != nil {
 		t.Fatal(errNoPgBouncer)
 	}
-	behind, err := url.Parse(databaseURL)
+	upstream, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +45,11 @@ func PgBouncer(t testing.TB, databaseURL string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := map[string]string{"host": behind.Query().Get("host"), "port": behind.Port(), "user": behind.User.Username()}
+	server := map[string]string{"host": upstream.Query().Get("host"), "port": upstream.Port(), "user": upstream.User.Username()}
 	if server["host"] == "" {
-		server["host"] = behind.Hostname()
+		server["host"] = upstream.Hostname()
 	}
-	server["password"], _ = behind.User.Password()
+	server["password"], _ = upstream.User.Password()
 	var target strings.Builder
 	for name, value := range server {
 		if value != "" {
@@ -71,11 +70,11 @@ func PgBouncer(t testing.TB, databaseURL string) string {
 	}
 	t.Cleanup(func() {
 		if err := command.Process.Kill(); err != nil {
-			t.Errorf("end PgBouncer: %v", err)
+			t.Errorf("stop PgBouncer: %v", err)
 		}
 		_ = command.Wait() // "signal: killed"
 	})
-	at := &url.URL{Scheme: "postgres", User: url.User(behind.User.Username()), Path: behind.Path,
+	at := &url.URL{Scheme: "postgres", User: url.User(upstream.User.Username()), Path: upstream.Path,
 		RawQuery: url.Values{"host": {dir}, "port": {"6432"}}.Encode()}
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		err := run(t.Context(), at, `SELECT 1`)

@@ -1,5 +1,5 @@
-// Package pgtest gives tests a PostgreSQL: the one at VALETKEY_TEST_POSTGRES, or the
-// programs of this machine, started for as long as the test process lives.
+// Package pgtest provides PostgreSQL for tests: the server at VALETKEY_TEST_POSTGRES, or one that
+// it starts on this machine and that ends with the test process.
 package pgtest
 
 import (
@@ -25,24 +25,25 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// Variable names a server that tests may make databases on, as a postgres:// URL.
+// Variable is the environment variable with the postgres:// URL of a server on which tests may create databases.
 const Variable = "VALETKEY_TEST_POSTGRES"
 
-// server is started once, by the first test that asks.
+// server is started once, by the first test that needs it.
 var server = sync.OnceValues(start)
 
-// running is a server that answers.
+// running is a server that accepts connections.
 type running struct {
 	url *url.URL
-	// life is the standard input of who watches it: never written, and closed by the end
-	// of this process. Held here so that it is not closed by the garbage collector.
+	// life is the standard input of the script that runs the server. Nothing is written to it,
+	// and it is closed when this process ends. It is kept here so that the garbage collector
+	// does not close it.
 	life io.Closer
 }
 
-var errNone = errors.New("no PostgreSQL: there is none in /usr/lib/postgresql or on the PATH, and " + Variable + " is not set")
+var errNone = errors.New("PostgreSQL is neither in /usr/lib/postgresql nor on the PATH, and " + Variable + " is not set")
 
-// Database returns the URL of a new, empty database, which is dropped when the test ends.
-// Without PostgreSQL the test is skipped, and fails where CI=true.
+// Database returns the URL of a new, empty database, which is dropped when the test ends. Without
+// PostgreSQL the test is skipped, or fails if CI=true.
 func Database(t testing.TB) string {
 	t.Helper()
 	at, err := server()
@@ -54,7 +55,7 @@ func Database(t testing.TB) string {
 	}
 	name := "test_" + strings.ToLower(strings.NewReplacer("-", "_").Replace(storage.NewID()))
 	if err := run(t.Context(), at.url, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize()); err != nil {
-		t.Fatalf("make database: %v", err)
+		t.Fatalf("create database: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := run(context.Background(), at.url, `DROP DATABASE `+pgx.Identifier{name}.Sanitize()+` WITH (FORCE)`); err != nil {
@@ -100,19 +101,19 @@ func start() (*running, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	// The socket's folder as host: no port to find, and nobody else to reach it.
+	// The host is the directory of the socket: no free port is needed, and only this user has access.
 	at := &url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres", RawQuery: url.Values{"host": {dir}}.Encode()}
 	return &running{at, life}, wait(at, dir)
 }
 
-// programs finds the folder of the newest PostgreSQL.
+// programs returns the directory of the newest PostgreSQL.
 func programs() (string, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil {
 		return "", err
 	}
 	version := func(path string) int {
-		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))) // 0 for what is no version
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))) // 0 if it is not a version
 		return n
 	}
 	if len(found) > 0 {
@@ -125,9 +126,9 @@ func programs() (string, error) {
 	return "", errNone
 }
 
-// owner gives dir to somebody who may run PostgreSQL, which root may not.
+// owner changes the owner of dir to a user who may run PostgreSQL, which root may not.
 func owner(dir string) (*syscall.SysProcAttr, error) {
-	// In a group of its own, a Ctrl-C at the terminal leaves the orderly end to us.
+	// In a separate process group, Ctrl-C at the terminal does not reach the server.
 	attributes := &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() != 0 {
 		return attributes, nil
@@ -141,16 +142,16 @@ func owner(dir string) (*syscall.SysProcAttr, error) {
 	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
 	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
 	if err := errors.Join(uidErr, gidErr, os.Chown(dir, int(uid), int(gid))); err != nil {
-		return nil, fmt.Errorf("give folder to %s: %w", u.Username, err)
+		return nil, fmt.Errorf("change the owner of the directory to %s: %w", u.Username, err)
 	}
 	attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	return attributes, nil
 }
 
-// script runs the server until its standard input ends, which it does with the test
-// process, however that dies. Then it cleans up. Races that lock each other up are found
-// soon, so that tests of them do not wait for PostgreSQL's patience of a second. Nothing is forced
-// to the disk: no test takes the power away.
+// script runs the server until its standard input is closed, which happens when the test process
+// ends, however it ends. Then it cleans up. Deadlocks are detected early, so that tests of them do
+// not wait for the default of one second. Nothing is synced to disk: no test simulates a power
+// failure.
 const script = `
 dir=$1
 shift
@@ -176,7 +177,7 @@ func initialize(bin, dir string, attributes *syscall.SysProcAttr) error {
 	return nil
 }
 
-// launch starts the server with options, as name=value. It ends with life.
+// launch starts the server with options of the form name=value. It runs until life is closed.
 func launch(bin, dir string, attributes *syscall.SysProcAttr, options ...string) (watch *exec.Cmd, life io.Closer, err error) {
 	watch = exec.Command("/bin/sh", append([]string{"-c", script, bin, dir}, options...)...)
 	watch.SysProcAttr = attributes
@@ -187,7 +188,7 @@ func launch(bin, dir string, attributes *syscall.SysProcAttr, options ...string)
 	return watch, life, watch.Start()
 }
 
-// wait returns when the server answers.
+// wait returns when the server accepts connections.
 func wait(at *url.URL, dir string) error {
 	var err error
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
@@ -197,5 +198,5 @@ func wait(at *url.URL, dir string) error {
 		time.Sleep(20 * time.Millisecond)
 	}
 	output, logErr := os.ReadFile(filepath.Join(dir, "log"))
-	return errors.Join(fmt.Errorf("PostgreSQL does not answer: %w\n%s", err, output), logErr)
+	return errors.Join(fmt.Errorf("PostgreSQL does not respond: %w\n%s", err, output), logErr)
 }

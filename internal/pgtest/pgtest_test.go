@@ -24,11 +24,11 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 	if first == "" {
-		t.Skip("no PostgreSQL")
+		t.Skip("PostgreSQL is not installed")
 	}
 	if conn, err := pgx.Connect(t.Context(), first); err == nil {
 		conn.Close(t.Context())
 		u, _ := url.Parse(first)
-		t.Errorf("%s is still there after its test", u.Path)
+		t.Errorf("%s still exists after its test", u.Path)
 	}
 }

@@ -18,11 +18,11 @@ import (
 const (
 	assertionNamespace = "urn:oasis:names:tc:SAML:2.0:assertion"
 
-	// maxDepth bounds how deep the elements of an assertion nest.
+	// maxDepth limits how deeply the elements of an assertion are nested.
 	maxDepth = 32
 )
 
-// InvalidError is the reason why an assertion is refused.
+// InvalidError is the reason why an assertion is rejected.
 type InvalidError string
 
 func (e InvalidError) Error() string { return string(e) }
@@ -30,14 +30,14 @@ func (e InvalidError) Error() string { return string(e) }
 // Unverified is an assertion whose signature has not been verified.
 type Unverified struct{ root *etree.Element }
 
-// Parse parses the base64url of an assertion (RFC 7522, section 2.1). The error is an
+// Parse parses an assertion in base64url (RFC 7522, section 2.1). The error is an
 // InvalidError.
 func Parse(encoded string) (*Unverified, error) {
 	document, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(encoded, "="))
 	if err != nil {
 		return nil, InvalidError("it is not base64url")
 	}
-	// XML signatures can be bypassed where two parsers read the same text differently.
+	// XML signatures can be bypassed if two parsers interpret the same text differently.
 	if err := xrv.Validate(bytes.NewReader(document)); err != nil {
 		return nil, InvalidError("parsers may disagree on its XML")
 	}

@@ -50,23 +50,23 @@ func TestVerify(t *testing.T) {
 	for _, test := range []struct {
 		name, before, after string
 		later               time.Duration
-		refused             string // part of the reason; "" if the assertion is valid
+		rejected            string // part of the reason; "" if the assertion is valid
 	}{
 		{name: "valid"},
 		{name: "within the clock skew", later: 5*time.Minute + 9*time.Second},
-		{name: "after its SubjectConfirmationData", later: 5*time.Minute + 10*time.Second, refused: "SubjectConfirmation"},
-		{name: "expired by its Conditions", before: "<Conditions>", after: `<Conditions NotOnOrAfter="2026-03-01T11:59:50Z">`, refused: "has expired"},
-		{name: "valid for too long", before: "2026-03-01T12:05:00Z", after: "2026-03-01T13:05:00Z", refused: "more than 1h0m0s ahead"},
-		{name: "not valid yet", before: "<Conditions>", after: `<Conditions NotBefore="2026-03-01T12:01:00Z">`, refused: "NotBefore"},
-		{name: "another recipient", before: "example.com/token", after: "example.com/other", refused: "SubjectConfirmation"},
-		{name: "holder of key", before: "cm:bearer", after: "cm:holder-of-key", refused: "SubjectConfirmation"},
-		{name: "no expiry at all", before: ` NotOnOrAfter="2026-03-01T12:05:00Z"`, after: "", refused: "SubjectConfirmation"},
-		{name: "two audiences", before: "</Audience>", after: "</Audience><Audience>https://other.example.com</Audience>", refused: "Audience"},
-		{name: "no audience", before: "<Audience>https://server.example.com</Audience>", after: "", refused: "Audience"},
+		{name: "after its SubjectConfirmationData", later: 5*time.Minute + 10*time.Second, rejected: "SubjectConfirmation"},
+		{name: "expired by its Conditions", before: "<Conditions>", after: `<Conditions NotOnOrAfter="2026-03-01T11:59:50Z">`, rejected: "has expired"},
+		{name: "valid for too long", before: "2026-03-01T12:05:00Z", after: "2026-03-01T13:05:00Z", rejected: "more than 1h0m0s in the future"},
+		{name: "not valid yet", before: "<Conditions>", after: `<Conditions NotBefore="2026-03-01T12:01:00Z">`, rejected: "NotBefore"},
+		{name: "another recipient", before: "example.com/token", after: "example.com/other", rejected: "SubjectConfirmation"},
+		{name: "holder of key", before: "cm:bearer", after: "cm:holder-of-key", rejected: "SubjectConfirmation"},
+		{name: "no expiry at all", before: ` NotOnOrAfter="2026-03-01T12:05:00Z"`, after: "", rejected: "SubjectConfirmation"},
+		{name: "two audiences", before: "</Audience>", after: "</Audience><Audience>https://other.example.com</Audience>", rejected: "Audience"},
+		{name: "no audience", before: "<Audience>https://server.example.com</Audience>", after: "", rejected: "Audience"},
 		{name: "used once", before: "<Conditions>", after: "<Conditions><OneTimeUse/>"},
-		{name: "an unknown condition", before: "<Conditions>", after: "<Conditions><Weather/>", refused: "condition"},
-		{name: "another issuer", before: "idp.example.com", after: "other.example.com", refused: "Issuer"},
-		{name: "another version", before: `Version="2.0"`, after: `Version="1.1"`, refused: "Version"},
+		{name: "an unknown condition", before: "<Conditions>", after: "<Conditions><Weather/>", rejected: "condition"},
+		{name: "another issuer", before: "idp.example.com", after: "other.example.com", rejected: "Issuer"},
+		{name: "another version", before: `Version="2.0"`, after: `Version="1.1"`, rejected: "Version"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			text := valid
@@ -78,9 +78,9 @@ func TestVerify(t *testing.T) {
 				t.Fatal(err)
 			}
 			a, err := unverified.Verify(now.Add(test.later), want)
-			if test.refused != "" {
-				if reason, ok := errors.AsType[InvalidError](err); !ok || !strings.Contains(string(reason), test.refused) {
-					t.Errorf("%v, %v; want a refusal about %s", a, err, test.refused)
+			if test.rejected != "" {
+				if reason, ok := errors.AsType[InvalidError](err); !ok || !strings.Contains(string(reason), test.rejected) {
+					t.Errorf("%v, %v; want an error about %s", a, err, test.rejected)
 				}
 				return
 			}
@@ -117,7 +117,7 @@ func sign(t *testing.T, private *rsa.PrivateKey, certificate []byte, text string
 	return base64.RawURLEncoding.EncodeToString(written)
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseRejects(t *testing.T) {
 	for _, text := range []string{"", "text", "<a/>", "<!DOCTYPE a>" + valid, valid + valid, strings.Replace(valid, "<Conditions>", strings.Repeat("<a>", 40)+strings.Repeat("</a>", 40)+"<Conditions>", 1)} {
 		_, err := Parse(base64.RawURLEncoding.EncodeToString([]byte(text)))
 		if _, ok := errors.AsType[InvalidError](err); !ok {

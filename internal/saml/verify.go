@@ -18,9 +18,8 @@ const (
 	formatEmailAddress = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
 )
 
-// signatureAlgorithms and digestAlgorithms leave out SHA-1, which the library would accept,
-// and ECDSA, whose signatures the library expects in another encoding than XML signatures
-// use.
+// signatureAlgorithms and digestAlgorithms exclude SHA-1, which the library would accept, and
+// ECDSA, whose signatures the library expects in an encoding that XML signatures do not use.
 var (
 	signatureAlgorithms = []string{dsig.RSASHA256SignatureMethod, dsig.RSASHA384SignatureMethod, dsig.RSASHA512SignatureMethod}
 	digestAlgorithms    = []string{
@@ -37,7 +36,7 @@ type Expected struct {
 	Recipient string
 	// Audiences are the accepted audiences. An assertion has exactly one.
 	Audiences []string
-	// MaxLifetime bounds how far the expiry may be ahead.
+	// MaxLifetime limits how far in the future the expiry may be.
 	MaxLifetime time.Duration
 	// ClockSkew is how far the issuer's clock may differ.
 	ClockSkew time.Duration
@@ -53,7 +52,7 @@ type Assertion struct {
 	Expires  time.Time
 }
 
-// content is the part of an assertion that is read once the signature is verified.
+// content is the part of an assertion that is read after the signature was verified.
 type content struct {
 	XMLName xml.Name `xml:"urn:oasis:names:tc:SAML:2.0:assertion Assertion"`
 	ID      string   `xml:",attr"`
@@ -116,7 +115,7 @@ func (u *Unverified) Verify(now time.Time, want Expected) (*Assertion, error) {
 	case !now.Before(expires.Add(want.ClockSkew)):
 		return nil, InvalidError("it has expired")
 	case expires.Sub(now) > want.MaxLifetime+want.ClockSkew:
-		return nil, InvalidError("its NotOnOrAfter is more than " + want.MaxLifetime.String() + " ahead")
+		return nil, InvalidError("its NotOnOrAfter is more than " + want.MaxLifetime.String() + " in the future")
 	case signed.Conditions.NotBefore.Sub(now) > want.ClockSkew:
 		return nil, InvalidError("its NotBefore is in the future")
 	}
@@ -133,8 +132,8 @@ func (u *Unverified) Verify(now time.Time, want Expected) (*Assertion, error) {
 	return a, nil
 }
 
-// signedContent returns the content that one of the certificates signed. The rest of the
-// document is not read: anybody may have added it.
+// signedContent returns the content that was signed with the key of one of the certificates. The
+// rest of the document is not read: an attacker may have added it.
 func (u *Unverified) signedContent(certificates []*x509.Certificate, now time.Time) (*content, error) {
 	for _, e := range u.root.FindElements(".//SignatureMethod") {
 		if !slices.Contains(signatureAlgorithms, e.SelectAttrValue("Algorithm", "")) {
@@ -168,13 +167,13 @@ func (u *Unverified) signedContent(certificates []*x509.Certificate, now time.Ti
 	}
 	var c content
 	if err := xml.Unmarshal(text, &c); err != nil {
-		return nil, InvalidError("its elements are not those of SAML 2.0")
+		return nil, InvalidError("its elements do not conform to SAML 2.0")
 	}
 	return &c, nil
 }
 
-// expiry returns when the assertion expires, and whether a bearer is confirmed as its
-// subject.
+// expiry returns when the assertion expires, and whether it has a valid bearer
+// SubjectConfirmation.
 func (c *content) expiry(now time.Time, want Expected) (expires time.Time, confirmed bool) {
 	expires = c.Conditions.NotOnOrAfter
 	for _, confirmation := range c.Subject.Confirmations {

@@ -33,7 +33,7 @@ const (
 // Indexes assigns indexes on one node. It is safe for concurrent use.
 type Indexes struct {
 	store storage.Tickets
-	turn  chan struct{} // holds a value while a caller has the fields below
+	turn  chan struct{} // contains a value while a caller uses the fields below
 	day   int64
 	list  int64
 	free  []int64 // indexes of the list, in random order
@@ -46,12 +46,12 @@ func New(store storage.Tickets) *Indexes {
 
 func dayOf(now time.Time) int64 { return now.Unix() / int64(day/time.Second) }
 
-// Alive reports whether a list may have a token that has not expired, if no token is valid for
+// Alive reports whether a list may contain a token that has not expired, if no token is valid for
 // longer than longest.
 func Alive(list int64, now time.Time, longest time.Duration) bool {
-	its, today := list/listsOfDay, dayOf(now)
+	listDay, today := list/listsOfDay, dayOf(now)
 	// Clocks of nodes differ: at midnight one may be a day ahead.
-	return list >= 0 && its <= today+1 && its >= today-1-int64((longest+day-1)/day)
+	return list >= 0 && listDay <= today+1 && listDay >= today-1-int64((longest+day-1)/day)
 }
 
 // Next returns an index that no other token has.
@@ -76,8 +76,8 @@ func (i *Indexes) Next(ctx context.Context, now time.Time) (list, index int64, e
 	return i.list, index, nil
 }
 
-// takeBlock takes a block that no node has. Blocks are tried at random, so that nodes rarely try
-// the same one. A list that seems to be full is left for the next one.
+// takeBlock takes a block that no node has taken. It tries blocks at random, so that nodes rarely
+// try the same one. If a list seems to be full, it continues with the next one.
 func (i *Indexes) takeBlock(ctx context.Context, now time.Time) error {
 	for ; i.list < (i.day+1)*listsOfDay; i.list++ {
 		for range blockTries {
@@ -85,7 +85,7 @@ func (i *Indexes) takeBlock(ctx context.Context, now time.Time) error {
 			key := storage.Key{Kind: ticketkind.StatusBlock}
 			binary.BigEndian.PutUint64(key.ID[:], uint64(i.list))
 			binary.BigEndian.PutUint64(key.ID[8:], uint64(block))
-			// The block is taken for as long as the clock of any node may show this day.
+			// The block stays taken as long as the clock of any node may show this day.
 			err := i.store.Put(ctx, now, storage.Ticket{Key: key, Expires: now.Add(2 * day)})
 			if errors.Is(err, storage.ErrExists) {
 				continue

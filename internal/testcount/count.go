@@ -102,5 +102,5 @@ func reason(lines []string) string {
 			return line
 		}
 	}
-	return "without a reason"
+	return "no reason given"
 }

@@ -28,12 +28,12 @@ func TestCount(t *testing.T) {
 		"a skip of a subtest": {
 			strings.ReplaceAll(goodRun, "TestPictures", "TestPictures/one"), pictures, "a TestPictures/one was skipped, which list does not allow",
 		},
-		"a list that is out of date":    {goodRun, pictures + "a TestGone it is slow\n", "list lists a TestGone, which does not exist"},
+		"an outdated list":              {goodRun, pictures + "a TestGone it is slow\n", "list lists a TestGone, which does not exist"},
 		"a package that did not end":    {strings.ReplaceAll(goodRun, `{"Action":"skip","Package":"b"}`, ""), pictures, "b did not end"},
 		"a test that failed":            {goodRun + `{"Action":"fail","Package":"b"}`, pictures, "b failed"},
 		"nothing ran":                   {"", "", "no test passed"},
 		"a package that does not build": {`{"Action":"start","Package":"a"}` + "\n" + `{"Action":"fail","Package":"a"}`, "", "a failed"},
-		"packages of the list not run":  {goodRun, pictures + "c TestElsewhere it is in another run\n", ""},
+		"packages that did not run":     {goodRun, pictures + "c TestElsewhere it is in another run\n", ""},
 		"all skips allowed":             {strings.ReplaceAll(goodRun, "TestOne", "TestTwo"), pictures, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,12 +50,12 @@ const (
 	//   Put: the token endpoint, after the failure
 	//   Spent: the next attempt at the token endpoint
 	UnknownOutcome storage.Kind = "unsettled"
-	// Interaction is an authorization or logout request that waits for the user.
+	// Interaction is an authorization or logout request that is waiting for the user.
 	//   File: authserver/interaction.go
 	//   Put: the authorization, device and logout pages
 	//   Spent: the response (authserver/authorize_response.go), or the user's refusal
 	Interaction storage.Kind = "interaction"
-	// AuthSession is an authorization challenge that waits for a password.
+	// AuthSession is an authorization challenge that is waiting for a password.
 	//   File: authserver/firstparty.go
 	//   Put: the authorization challenge endpoint
 	//   Spent: the challenge that succeeds, or is replaced
@@ -86,7 +86,7 @@ const (
 	//   Put: the token endpoint
 	//   Spent: expiry
 	GrantAssertion storage.Kind = "grantassertion"
-	// GrantOnce marks what an extension grant has used up (Entitlement.Once).
+	// GrantOnce marks what an extension grant may use only once (Entitlement.Once).
 	//   File: authserver/hook.go
 	//   Put: the token endpoint
 	//   Spent: expiry

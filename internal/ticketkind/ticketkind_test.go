@@ -41,7 +41,7 @@ func isString(e ast.Expr) bool {
 	return ok && literal.Kind == token.STRING
 }
 
-// members reads the lines "name: text" of a comment.
+// members parses the lines "name: text" of a comment.
 func members(comment string) map[string]string {
 	m := map[string]string{}
 	for line := range strings.Lines(comment) {
@@ -101,7 +101,7 @@ func TestNoKindsOutsideTheTable(t *testing.T) {
 			}
 			return nil
 		}
-		// The tests of the storage contract have kinds of their own.
+		// The tests of the storage contract have their own kinds.
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "storagetest") {
 			return nil
 		}
@@ -119,7 +119,7 @@ func TestNoKindsOutsideTheTable(t *testing.T) {
 	}
 }
 
-// writtenKinds returns the kinds that a file writes as strings.
+// writtenKinds returns the kinds that a file contains as string literals.
 func writtenKinds(file *ast.File) (kinds []string) {
 	add := func(values ...ast.Expr) {
 		for _, v := range values {

@@ -15,7 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// ErrNotFound says that no user has a username, e-mail address or sub.
+// ErrNotFound means that there is no user with a username, e-mail address or sub.
 var ErrNotFound = errors.New("there is no such user")
 
 // User is a user with what belongs to it.
@@ -29,8 +29,8 @@ type User struct {
 	Clients  []string
 }
 
-// Find returns the user with a username, e-mail address or sub. The error is
-// ErrNotFound if there is none.
+// Find returns the user with a username, e-mail address or sub. The error is ErrNotFound if there
+// is none.
 func Find(ctx context.Context, store *sqldb.Store, name string) (*User, error) {
 	accounts, err := accountsOf(store)
 	if err != nil {
@@ -73,17 +73,17 @@ func accountsOf(store *sqldb.Store) (*identity.Accounts, error) {
 	return accounts, nil
 }
 
-// SetDisabled disables a user, by sub, or enables it again. Disabling ends sessions,
-// codes and tokens; enabling brings none of them back. Servers on the store see it at once.
+// SetDisabled disables a user, by sub, or enables the user again. Disabling ends all sessions,
+// codes and tokens; enabling does not restore them. It takes effect immediately on all servers that
+// use the store.
 func SetDisabled(ctx context.Context, store *sqldb.Store, sub string, disabled bool) error {
 	return changeUser(ctx, store, sub, func(u *identity.User, now time.Time) {
 		u.Disabled, u.UpdatedAt = disabled, now
 	})
 }
 
-// SetPassword sets the password of a user, by sub, and ends every session, code and
-// token. The error is an
-// *identity.WeakPasswordError if the password is not good enough.
+// SetPassword sets the password of a user, by sub, and ends every session, code and token. The
+// error is an *identity.WeakPasswordError if the password is too weak.
 func SetPassword(ctx context.Context, store *sqldb.Store, sub, password string) error {
 	accounts, err := accountsOf(store)
 	if err != nil {
@@ -123,9 +123,9 @@ func changeUser(ctx context.Context, store *sqldb.Store, sub string, change func
 	return nil
 }
 
-// Revoke ends every session of a user, named by username or e-mail address, and revokes
-// everything that the user has allowed applications. Servers on the store see it at once and
-// notify the applications.
+// Revoke ends every session of a user, by username or e-mail address, and revokes all access that
+// the user has granted to applications. It takes effect immediately on all servers that use the
+// store, and they notify the applications.
 func Revoke(ctx context.Context, store *sqldb.Store, name string) error {
 	accounts, err := accountsOf(store)
 	if err != nil {

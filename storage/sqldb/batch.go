@@ -12,12 +12,12 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// attempt runs a batch in one transaction. errs has the answer of each operation, if err
+// attempt runs a batch in one transaction. errs contains the result of each operation, if err
 // is nil or errHalfDone.
 //
-// Where others write at the same time, what finds and removes tickets is run twice. A ticket
-// may be stored after the first transaction has looked for the last time and before it commits,
-// by a caller who afterwards still sees the ticket or grant that it hangs from. The second
+// If other nodes write at the same time, a batch that finds and removes tickets is run twice. A
+// ticket may be stored between the last query of the first transaction and its commit, by a
+// caller that still sees the ticket or grant that the new one belongs to. The second
 // transaction begins after that, and finds it.
 func (w *writer) attempt(batch []*operation, lockWait time.Duration) (errs []error, err error) {
 	errs, err = w.attemptSettled(batch, lockWait)
@@ -30,11 +30,11 @@ func (w *writer) attempt(batch []*operation, lockWait time.Duration) (errs []err
 
 // attemptSettled is one transaction of attempt.
 //
-// All spending comes before all storing and that before all deleting, whatever the order
-// of the callers: they all are here at the same time.
+// It first spends, then stores, then deletes, whatever the order of the callers: they are
+// concurrent.
 //
-// If the connection is lost during COMMIT, what became of it is looked up, so that callers
-// hear what happened; what did not happen is tried again.
+// If the connection is lost during COMMIT, it looks up whether the commit took effect, and
+// tries again if it did not.
 func (w *writer) attemptSettled(batch []*operation, lockWait time.Duration) (errs []error, err error) {
 	for began := time.Now(); ; {
 		errs, err = w.attemptOnce(batch, lockWait)
@@ -97,8 +97,8 @@ func run(p pipeline, changes []*change) error {
 	return nil
 }
 
-// compareKeys is the order in which every node takes the locks of tickets, so that two
-// transactions that meet in several of them do not wait for each other.
+// compareKeys is the order in which every node locks tickets, so that two transactions that
+// lock several of the same tickets do not deadlock.
 func compareKeys(a, b storage.Key) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), bytes.Compare(a.ID[:], b.ID[:]))
 }
@@ -162,9 +162,9 @@ func putAll(p pipeline, batch []*operation, errs []error) error {
 	return nil
 }
 
-// removeAll deletes. Where others write at the same time, a delete waits for whoever is
-// spending its ticket but does not see what that one stores instead, so families are
-// looked at again until nothing is left.
+// removeAll deletes tickets. If other nodes write at the same time, a delete waits for a
+// transaction that spends its ticket, but does not see what that one stores. So the queries run
+// again until they find nothing.
 func (w *writer) removeAll(p pipeline, batch []*operation) error {
 	var keys []storage.Key
 	var find, after []statement

@@ -12,8 +12,8 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// cpu reports the CPU time of the process per operation: wall time says little on a
-// shared machine.
+// cpu reports the CPU time of the process per operation: on a shared machine, the elapsed time
+// means little.
 func cpu(b *testing.B) {
 	spent := func() time.Duration {
 		var u syscall.Rusage

@@ -117,8 +117,7 @@ func (s *Store) openSecrets(sealed []byte, clientID string) (secrets []string, e
 	return secrets, nil
 }
 
-// DeleteClient removes a client, the grants to it, and every ticket that hangs from one of
-// those. Its absence is no error.
+// DeleteClient implements record.Store.
 func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 	err := s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
@@ -135,7 +134,7 @@ func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 	return nil
 }
 
-// deleteTicketsOfClient removes what hangs from the grants to a client, and its own tokens.
+// deleteTicketsOfClient removes the tickets of the grants to a client, and its own tokens.
 func (s *Store) deleteTicketsOfClient(ctx context.Context, tx *sql.Tx, clientID string) error {
 	return s.deleteTickets(ctx, tx, ofGrantsOfClient(clientID), ofGrant(record.ClientGrant(clientID)))
 }
@@ -170,7 +169,7 @@ func (s *Store) Scopes(ctx context.Context) ([]record.Scope, error) {
 	return scopes, nil
 }
 
-// records reads a query of one column of JSON.
+// records runs a query of one column with JSON.
 func records[T any](ctx context.Context, q querier, query string, args ...any) ([]T, error) {
 	return collect(ctx, q, func(rows row) (value T, err error) {
 		var encoded string
@@ -182,13 +181,13 @@ func records[T any](ctx context.Context, q querier, query string, args ...any) (
 	}, query, args...)
 }
 
-// storable reports whether text can be in the database at all: PostgreSQL refuses what is
-// not UTF-8 or holds a NUL, and a stranger's client_id may.
+// storable reports whether a text can be in the database at all: PostgreSQL rejects text that is
+// not UTF-8 or contains a NUL, and a client_id in a request may be such a text.
 func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 // collect runs a query and reads each row with scan.
 func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {
-	if _, part := q.(*sql.Tx); !part { // a transaction has a deadline of its own
+	if _, inTransaction := q.(*sql.Tx); !inTransaction { // a transaction has its own deadline
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, readTimeout)
 		defer cancel()

@@ -2,8 +2,8 @@ package sqldb
 
 import "strings"
 
-// CheckURL reports why no database can be opened by a URL, without connecting to one.
-// insecure allows what Config.InsecureConnection does.
+// CheckURL reports why Open would reject a URL, as far as that can be known without connecting.
+// insecure is Config.InsecureConnection.
 func CheckURL(databaseURL string, insecure bool) error {
 	if !strings.HasPrefix(databaseURL, "postgres") {
 		return nil

@@ -26,10 +26,10 @@ const (
 // CountedUntil implements storage.Counts.
 func (s *Store) CountedUntil(ctx context.Context, _ time.Time, keys ...storage.CountKey) ([]time.Time, error) {
 	found := make(map[storage.CountKey]time.Time, len(keys))
-	for some := range slices.Chunk(keys, countsPerQuery) {
+	for chunk := range slices.Chunk(keys, countsPerQuery) {
 		var args [countsPerQuery]any
 		for i := range args {
-			args[i] = some[min(i, len(some)-1)][:]
+			args[i] = chunk[min(i, len(chunk)-1)][:]
 		}
 		_, err := collect(ctx, s.database.read(), func(rows row) (struct{}, error) {
 			var key []byte
@@ -51,8 +51,8 @@ func (s *Store) CountedUntil(ctx context.Context, _ time.Time, keys ...storage.C
 	return untils, nil
 }
 
-// AddCounts implements storage.Counts. The order of the keys keeps two nodes from waiting
-// for each other.
+// AddCounts implements storage.Counts. It changes the counts in the order of their keys, so that
+// two nodes do not deadlock.
 func (s *Store) AddCounts(ctx context.Context, counts ...storage.Count) error {
 	counts = slices.Clone(counts)
 	slices.SortStableFunc(counts, func(a, b storage.Count) int { return bytes.Compare(a.Key[:], b.Key[:]) })

@@ -11,14 +11,13 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// database is what SQLite and PostgreSQL do differently. Every query is one text that both
-// understand.
+// database is what SQLite and PostgreSQL do differently. Both run the same queries.
 type database interface {
 	// name is the folder of the migrations.
 	name() string
-	// read runs queries; it keeps each text prepared, so there must be few.
+	// read runs queries. It keeps each prepared by its text, so there must be few texts.
 	read() querier
-	// write is a pool of connections that write.
+	// write returns a pool of connections that write.
 	write() *sql.DB
 	// begin starts a READ COMMITTED transaction, which on SQLite excludes other writers. The
 	// caller calls end after it.
@@ -26,36 +25,36 @@ type database interface {
 	// exists reports whether there is a table of that name.
 	exists(ctx context.Context, table string) (bool, error)
 	migrator(files fs.FS) (*goose.Provider, error)
-	// parsedJSON is the expression of a column with JSON text to which ->> applies.
+	// parsedJSON returns an expression for a column with JSON text, to which ->> applies.
 	parsedJSON(column string) string
-	// whileMigrating runs migrate while no other node migrates.
+	// whileMigrating calls migrate while no other node migrates.
 	whileMigrating(ctx context.Context, migrate func() error) error
 	// tickets runs a query that selects ticketColumns.
 	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
-	// userValidity runs the query userValidity; nil: there is no such user.
+	// userValidity runs the query userValidity. It returns nil if there is no such user.
 	userValidity(ctx context.Context, id string) (*validityRow, error)
-	// batch runs f in one transaction and commits what it did, unless it returns an error.
-	// It waits for a lock as long as lockWait. If the outcome of the commit itself is not
-	// known, the error is a *commitError.
+	// batch calls f in one transaction and commits, unless f returns an error. It waits for a
+	// lock at most for lockWait. If it does not know whether the commit took effect, the error
+	// is a *commitError.
 	batch(ctx context.Context, lockWait time.Duration, f func(pipeline) error) error
-	// settle finds out whether a commit took effect whose outcome was not known; an error
-	// means that it is not known still.
+	// settle finds out whether a failed commit took effect. An error means that this is still
+	// not known.
 	settle(ctx context.Context, failed *commitError) (committed bool, err error)
-	// lanes is how many batches may run at the same time.
+	// lanes returns how many batches may run at the same time.
 	lanes() int
 	// alone reports whether a batch excludes every other writer while it runs.
 	alone() bool
-	// forUpdate ends a query whose rows nobody else may change until the transaction ends.
+	// forUpdate returns the end of a query that locks its rows until the transaction ends.
 	forUpdate() string
-	// refused reports whether an error is the database's answer to a statement, so that
-	// others may still pass; retryable, whether the same may pass when it is tried again.
+	// refused reports whether the database rejected a statement, so that others may still
+	// succeed; retryable reports whether the same statement may succeed when it is tried again.
 	refused(err error) bool
 	retryable(err error) bool
-	// patience bounds the waits for locks in a transaction.
+	// patience limits how long a transaction waits for a lock.
 	patience(ctx context.Context, tx *sql.Tx) error
-	// noticed returns err, after it has drawn conclusions about the other connections.
+	// noticed returns err, and closes other connections if the error means that they are unusable.
 	noticed(err error) error
-	// locked reports whether a statement waited for a lock as long as it may.
+	// locked reports whether a statement waited for a lock until its time was over.
 	locked(err error) bool
 
 	ping(ctx context.Context) error

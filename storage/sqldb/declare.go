@@ -18,11 +18,11 @@ import (
 // Declaration is what Declare takes.
 type Declaration = declaration.Declaration
 
-// Declare makes records exactly as d says, in one transaction; what is stored like that
-// already is left alone. With source != "", what the same source declared before and no
-// longer declares is retired. A user is who has the username, and keeps their ID; an e-mail
-// address or username of another user is identity.ErrIdentifierTaken. An error changes
-// nothing.
+// Declare stores records exactly as given, in one transaction, and does not write those that are
+// already stored like that. If source is not "", it retires the records that the same source
+// declared before and no longer declares. A user is identified by the username, and keeps the
+// ID. If another user has the e-mail address or username, it returns
+// identity.ErrIdentifierTaken. If it returns an error, nothing changes.
 func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Declaration) error {
 	in, err := d.Whole(now, source)
 	if err != nil {
@@ -38,17 +38,17 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 	return nil
 }
 
-// Reconcile lets decide see what is selected and writes what it plans, in one transaction:
-// nobody else changes those records meanwhile. decide may be called again if the database
-// asks for another try; if it returns an error nothing changes. A name that is taken
-// at this moment is identity.ErrIdentifierTaken.
+// Reconcile calls decide with the selected records and writes the plan that it returns, in one
+// transaction: the records cannot change in between. decide may be called again if the database
+// needs another attempt; if it returns an error, nothing changes. If an identifier has been taken
+// in the meantime, Reconcile returns identity.ErrIdentifierTaken.
 func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, longTransactTimeout)
 	defer cancel()
 	for {
 		err := s.reconcile(ctx, now, selection, decide)
-		// Another node that declares thousands of records keeps its locks longer than others
-		// wait for one.
+		// A node that declares thousands of records holds its locks longer than others wait for
+		// one.
 		if !s.database.locked(err) || ctx.Err() != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (s *Store) reconcile(ctx context.Context, now time.Time, selection declarat
 	})
 }
 
-// Declared returns every active client, user, scope and resource that is stored, but for
+// Declared returns every active client, user, scope and resource that is stored, except
 // clients that registered themselves.
 func (s *Store) Declared(ctx context.Context) (Declaration, error) {
 	var d Declaration
@@ -112,7 +112,7 @@ type declaring struct {
 }
 
 func (c *declaring) write(plan *declaration.Plan, state *declaration.State) error {
-	// What is gone goes first: its names are free for what is new.
+	// New records may have the names of those that are removed.
 	for _, r := range plan.Remove {
 		if err := c.remove(r); err != nil {
 			return fmt.Errorf("remove %s %q: %w", r.Kind, r.Name, err)
@@ -218,7 +218,7 @@ func (c *declaring) users(writes []declaration.Write[identity.User], state *decl
 	for i := range state.Users {
 		before[state.Users[i].Record.ID] = &state.Users[i].Record
 	}
-	// Two users may swap an address.
+	// Two users may swap their e-mail addresses.
 	for i := range writes {
 		u := &writes[i].Record
 		if old := before[u.ID]; old != nil && !slices.Equal(old.Identifiers(), u.Identifiers()) {
@@ -273,7 +273,7 @@ func (c *declaring) version(v *declaration.Version) error {
 			(SELECT min(applied) FROM (SELECT applied FROM declared_versions WHERE source = $1 ORDER BY applied DESC LIMIT $2) AS latest)`, c.source, keptVersions)
 	}
 	if err != nil {
-		return fmt.Errorf("note the version of the file: %w", err)
+		return fmt.Errorf("store the version of the file: %w", err)
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func encodeNames(names []string) string {
 	return string(encoded)
 }
 
-// RemoveRetired removes what was retired before a time, and returns what that was.
+// RemoveRetired removes the records that were retired before a time, and returns their names.
 func (s *Store) RemoveRetired(ctx context.Context, before time.Time) ([]declaration.Name, error) {
 	var removed []declaration.Name
 	for _, kind := range []struct{ kind, list, query string }{
@@ -327,7 +327,7 @@ func (s *Store) removeRetired(ctx context.Context, kind, query string, before ti
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
 		}
-		// One of them may have been declared again meanwhile.
+		// One of them may have been declared again in the meantime.
 		if names, err = find(tx, s.database.forUpdate()); err != nil {
 			return err
 		}
@@ -345,7 +345,7 @@ func (s *Store) removeRetired(ctx context.Context, kind, query string, before ti
 	return names, nil
 }
 
-// placeholders is ($1, …, $n).
+// placeholders returns "($1, …, $n)".
 func placeholders(n int) string {
 	var b strings.Builder
 	for i := range n {

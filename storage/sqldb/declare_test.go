@@ -10,8 +10,8 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// TestMigrationTellsWhoSignedUp: a database from before users remembered how they came.
-func TestMigrationTellsWhoSignedUp(t *testing.T) {
+// A database of a version that did not store the origin of users.
+func TestMigrationFindsTheOriginOfUsers(t *testing.T) {
 	for name, at := range map[string]func(*testing.T) string{
 		"SQLite":     func(t *testing.T) string { return sqliteURL(t) },
 		"PostgreSQL": func(t *testing.T) string { return pgtest.Database(t) },
@@ -71,8 +71,8 @@ func TestMigrationTellsWhoSignedUp(t *testing.T) {
 	}
 }
 
-// TestDeclareWaitsForANodeThatDeclaresMuch: longer than others wait for a lock.
-func TestDeclareWaitsForANodeThatDeclaresMuch(t *testing.T) {
+// It waits longer than other transactions wait for a lock.
+func TestDeclareWaitsForALongDeclarationOfAnotherNode(t *testing.T) {
 	s := openTest(t, pgtest.Database(t))
 	tx, err := s.database.write().BeginTx(t.Context(), nil)
 	if err != nil {
@@ -84,7 +84,7 @@ func TestDeclareWaitsForANodeThatDeclaresMuch(t *testing.T) {
 	released := make(chan error, 1)
 	time.AfterFunc(lockPatience+lockPatience/4, func() { released <- tx.Rollback() })
 	if err := s.Declare(t.Context(), time.Now(), "file", declaration.Declaration{Users: []identity.User{{Username: "ada"}}}); err != nil {
-		t.Errorf("a declaration beside a long one: %v", err)
+		t.Errorf("a declaration during a long one: %v", err)
 	}
 	if err := <-released; err != nil {
 		t.Error(err)

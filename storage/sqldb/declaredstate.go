@@ -14,29 +14,28 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// DeclaredState returns what is stored of a selection, without locking
-// it.
+// DeclaredState returns the selected records, without locking them.
 func (s *Store) DeclaredState(ctx context.Context, selection declaration.Selection) (*declaration.State, error) {
 	return s.declaredState(ctx, s.database.read(), selection, "")
 }
 
-// notes are the columns about the declaration of a record.
+// notes are what is stored about the declaration of a record.
 type notes struct {
 	source, named string
 }
 
-// selectionStep is how many names one query asks for. It is always the same number, because
-// each text of a query is prepared.
+// selectionStep is how many names one query selects. It is always the same number, because each
+// text of a query is prepared.
 const selectionStep = 200
 
-// inSteps calls query with all names, selectionStep at a time; the last ones are repeated.
-func inSteps(names []string, query func(args []any) error) error {
+// inChunks calls query with all names, selectionStep at a time; the last ones are repeated.
+func inChunks(names []string, query func(args []any) error) error {
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !storable(name) })
 	slices.Sort(names)
-	for step := range slices.Chunk(slices.Compact(names), selectionStep) {
+	for chunk := range slices.Chunk(slices.Compact(names), selectionStep) {
 		args := make([]any, selectionStep)
 		for i := range args {
-			args[i] = step[min(i, len(step)-1)]
+			args[i] = chunk[min(i, len(chunk)-1)]
 		}
 		if err := query(args); err != nil {
 			return err
@@ -89,12 +88,12 @@ func recordRows[T any](ctx context.Context, q querier, query string) ([]declarat
 
 func decodeNames(encoded string) (names []string) {
 	if json.Unmarshal([]byte(encoded), &names) != nil {
-		return nil // '' is none
+		return nil // '' means none
 	}
 	return names
 }
 
-// notesOf returns the notes of rows by their keys.
+// notesOf returns the notes of rows by key.
 func notesOf(ctx context.Context, q querier, query string, args ...any) (map[string]notes, error) {
 	found := map[string]notes{}
 	_, err := collect(ctx, q, func(rows row) (struct{}, error) {
@@ -127,7 +126,7 @@ func (s *Store) clientRows(ctx context.Context, q querier, selection declaration
 	if err := add(`WHERE registered = 0`); err != nil {
 		return nil, err
 	}
-	err := inSteps(selection.ClientIDs, func(args []any) error { return add(`WHERE registered <> 0 AND client_id IN `+oneOfNames, args...) })
+	err := inChunks(selection.ClientIDs, func(args []any) error { return add(`WHERE registered <> 0 AND client_id IN `+oneOfNames, args...) })
 	return found, err
 }
 
@@ -158,24 +157,24 @@ func userRows(ctx context.Context, q querier, selection declaration.Selection, l
 			}
 		}
 	}
-	if err := inSteps(selection.UserIDs, func(args []any) error { return add(`WHERE id IN `+oneOfNames, args...) }); err != nil {
+	if err := inChunks(selection.UserIDs, func(args []any) error { return add(`WHERE id IN `+oneOfNames, args...) }); err != nil {
 		return nil, err
 	}
-	err := inSteps(selection.Identifiers, func(args []any) error {
+	err := inChunks(selection.Identifiers, func(args []any) error {
 		return add(`WHERE id IN (SELECT user_id FROM identifiers WHERE identifier IN `+oneOfNames+`)`, args...)
 	})
 	return found, err
 }
 
-// PasswordFingerprint returns what is stored about the declared password of a user, so that
-// the same password is recognised at the next start without hashing it. It is under a key
-// that is not in the database.
+// PasswordFingerprint returns the fingerprint of a user's declared password. It is stored, so
+// that the same password is recognized at the next start without hashing it. Its key is not in
+// the database.
 func (s *Store) PasswordFingerprint(userID, password string) string {
 	return "fingerprint:" + s.keyed("declared password", userID, password)
 }
 
-// DeclarationDigest returns a name for the contents of declarations, which may hold
-// passwords, under a key that is not in the database.
+// DeclarationDigest returns a digest that identifies the contents of declarations. They may
+// contain passwords, so it is computed with a key that is not in the database.
 func (s *Store) DeclarationDigest(document []byte) string {
 	return s.keyed("declarations", string(document))
 }

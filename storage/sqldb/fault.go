@@ -16,9 +16,9 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// fault marks an error as storage.ErrUnavailable where the database is the reason: it is
-// not there, does not respond in time, or has no room. What is left is a fault in a record
-// or in this program.
+// fault marks an error as storage.ErrUnavailable if the database is the reason: it cannot be
+// reached, does not respond in time, or is full. Any other error is a fault in a record or in
+// this program.
 func fault(err error) error {
 	if err == nil || errors.Is(err, storage.ErrUnavailable) || !unavailable(err) {
 		return err
@@ -27,9 +27,9 @@ func fault(err error) error {
 }
 
 func unavailable(err error) bool {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
-		return unavailableState(answer.Code)
+	var serverError *pgconn.PgError
+	if errors.As(err, &serverError) {
+		return unavailableState(serverError.Code)
 	}
 	if code := sqliteCode(err); code != zombiezen.ResultError {
 		switch code {
@@ -55,12 +55,12 @@ func sqliteCode(err error) zombiezen.ResultCode {
 	return zombiezen.ErrCode(err).ToPrimary()
 }
 
-// unavailableState reports whether an error code of PostgreSQL (appendix A) says that
-// another try may succeed, with nothing changed here.
+// unavailableState reports whether an error code of PostgreSQL (appendix A) means that the same
+// operation may succeed later.
 func unavailableState(code string) bool {
 	switch code {
 	case "25006", // read_only_sql_transaction: a standby
-		"26000", "42P05", // prepared statements behind a pooler that was just put in between
+		"26000", "42P05", // prepared statements behind a pooler that was just added
 		"55P03", // lock_not_available
 		"55000": // object_not_in_prerequisite_state: a standby's WAL
 		return true
@@ -71,8 +71,8 @@ func unavailableState(code string) bool {
 	switch code[:2] {
 	case "08", // connection exception
 		"40", // serialization failure, deadlock
-		"53", // insufficient resources, no room on disk
-		"57", // operator intervention: shutdown, starting up, cancelled
+		"53", // insufficient resources, disk full
+		"57", // operator intervention: shutdown, starting up, canceled
 		"58": // system error
 		return true
 	}

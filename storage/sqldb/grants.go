@@ -51,7 +51,7 @@ func grants(ctx context.Context, q querier, where string, args ...any) ([]record
 				return g, fmt.Errorf("read the resources of a grant: %w", err)
 			}
 		}
-		// A scope has no spaces (RFC 6749, section 3.3).
+		// A scope contains no spaces (RFC 6749, section 3.3).
 		g.Scope, g.Declined = strings.Fields(scope), strings.Fields(declined)
 		g.CreatedAt, g.UpdatedAt = fromMilliseconds(created), fromMilliseconds(updated)
 		return g, nil
@@ -65,7 +65,7 @@ func grants(ctx context.Context, q querier, where string, args ...any) ([]record
 // UpdateGrant implements record.Store.
 func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, update func(*record.Grant) error) (grant *record.Grant, err error) {
 	if subject == "" || clientID == "" {
-		return nil, errors.New("update grant: it has no subject or client")
+		return nil, errors.New("update grant: the subject or client is missing")
 	}
 	err = s.transact(ctx, func(tx *sql.Tx) error {
 		grant, err = s.lockGrant(ctx, tx, subject, clientID)
@@ -98,8 +98,8 @@ func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, updat
 	return grant, nil
 }
 
-// lockGrant returns the grant of a subject to a client, a new one if there is none, and
-// keeps others from changing it until the end of the transaction.
+// lockGrant returns the grant of a subject to a client, and creates it if there is none. It
+// locks the grant until the end of the transaction.
 func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID string) (*record.Grant, error) {
 	for {
 		found, err := grants(ctx, tx, `WHERE subject = $1 AND client_id = $2`+s.database.forUpdate(), subject, clientID)
@@ -109,7 +109,7 @@ func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID str
 		if len(found) > 0 {
 			return &found[0], nil
 		}
-		// If another transaction stores one first, this waits for it and stores nothing.
+		// If another transaction stores it first, this waits for that one and stores nothing.
 		_, err = tx.ExecContext(ctx, `INSERT INTO grants (id, subject, client_id, scope, declined, created, updated)
 			VALUES ($1, $2, $3, '', '', 0, 0) ON CONFLICT (subject, client_id) DO NOTHING`, storage.NewID(), subject, clientID)
 		if err != nil {
@@ -148,7 +148,7 @@ func ofGrant(id string) ticketSet {
 	return ticketSet{`grant_id = $1 AND grant_id <> ''`, []any{id}}
 }
 
-// but leaves out a kind.
+// but returns the set without the tickets of a kind.
 func (t ticketSet) but(kind storage.Kind) ticketSet {
 	return ticketSet{fmt.Sprintf("%s AND kind <> $%d", t.where, len(t.args)+1), append(slices.Clone(t.args), string(kind))}
 }
@@ -157,15 +157,15 @@ func ofFamily(family string) ticketSet {
 	return ticketSet{`family = $1 AND family <> ''`, []any{family}}
 }
 
-// ofLine is a family with its descendants.
+// ofLine is the tickets of a family and its descendants.
 func ofLine(family string) ticketSet {
 	return ticketSet{`family >= $1 AND family < $2 AND family <> ''`, []any{family, storage.AfterFamily(family)}}
 }
 
-// deleteTickets removes tickets by sets: there may be a million, and one by one the requests
-// that derive tickets from one another meanwhile could be faster. Such a request is waited
-// for, and what it stored is found by looking again, for the reason that writer.removeAll
-// gives. It comes before the grants are deleted that the sets look at.
+// deleteTickets removes tickets by sets: there may be a million, and concurrent requests could
+// derive new tickets faster than they are deleted one by one. It waits for such requests, and
+// runs again to find what they stored, for the reason in writer.removeAll. Call it before
+// deleting the grants that the sets refer to.
 func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, sets ...ticketSet) error {
 	for removed := true; removed; {
 		removed = false
@@ -186,13 +186,13 @@ func (s *Store) deleteTickets(ctx context.Context, tx *sql.Tx, sets ...ticketSet
 	return nil
 }
 
-// removals are the statements that remove a set, each in the order in which everybody takes
-// the locks of tickets; those of storage.KindStatus end instead.
+// removals returns the statements that remove a set, each in the order in which all nodes lock
+// tickets. Those of storage.KindStatus are marked as spent instead.
 func (s *Store) removals(set ticketSet) []string {
-	chosen := ` WHERE (kind, id) IN (SELECT kind, id FROM tickets WHERE ` + set.where + ` AND %s ORDER BY kind, id` + s.database.forUpdate() + `)`
+	selected := ` WHERE (kind, id) IN (SELECT kind, id FROM tickets WHERE ` + set.where + ` AND %s ORDER BY kind, id` + s.database.forUpdate() + `)`
 	return []string{
-		`DELETE FROM tickets` + fmt.Sprintf(chosen, `kind <> 'status'`),
-		`UPDATE tickets SET spent = 1` + fmt.Sprintf(chosen, `kind = 'status' AND spent = 0`),
+		`DELETE FROM tickets` + fmt.Sprintf(selected, `kind <> 'status'`),
+		`UPDATE tickets SET spent = 1` + fmt.Sprintf(selected, `kind = 'status' AND spent = 0`),
 	}
 }
 
@@ -206,7 +206,7 @@ func collectTickets(ctx context.Context, q querier, query string, args ...any) (
 	}, query, args...)
 }
 
-// keysOf returns the keys of tickets, in their order.
+// keysOf returns the keys of tickets, sorted.
 func keysOf(tickets []storage.Ticket) []storage.Key {
 	keys := make([]storage.Key, len(tickets))
 	for i := range tickets {

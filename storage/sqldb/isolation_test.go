@@ -15,8 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
-// An operator's default is another isolation level than the one that the statements are
-// written for.
+// The operator's default is not the isolation level that the statements are written for.
 func TestStoreSerializable(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database {
 		u, err := url.Parse(pgtest.Database(t))
@@ -30,7 +29,7 @@ func TestStoreSerializable(t *testing.T) {
 	})
 }
 
-// failing makes PostgreSQL refuse two transactions of every eleven at a statement, with
+// failing makes PostgreSQL reject two of every eleven transactions at a statement, with
 // serialization_failure and deadlock_detected, and one at its commit.
 const failing = `
 	CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -45,7 +44,7 @@ const failing = `
 		RETURN NULL;
 	END $$;`
 
-// What the database asks to be tried again is tried again.
+// Transactions that fail with a retryable error are tried again.
 func TestStoreInjectedFailures(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database {
 		databaseURL := pgtest.Database(t)
@@ -67,8 +66,8 @@ func TestStoreInjectedFailures(t *testing.T) {
 	})
 }
 
-// Reclaim waits for a transaction that renews what had expired, and then leaves it.
-func TestOP08_ReclaimLeavesWhatWasRenewedWhileItWaited(t *testing.T) {
+// Reclaim waits for a transaction that renews an expired record, and then keeps the record.
+func TestOP08_ReclaimKeepsWhatIsRenewedWhileItWaits(t *testing.T) {
 	later := testNow.Add(2 * time.Hour)
 	for table, renew := range map[string]string{
 		"tickets": `UPDATE tickets SET expires = expires + 86400000`,

@@ -18,8 +18,8 @@ func (s *Store) Keys(ctx context.Context) ([]record.Key, error) {
 	return s.keys(ctx, s.database.read())
 }
 
-// UpdateKeys implements record.Store. update must not call the store, and runs again
-// if PostgreSQL asks for another try.
+// UpdateKeys implements record.Store. update must not call the store, and may be called again if
+// PostgreSQL needs another attempt.
 func (s *Store) UpdateKeys(ctx context.Context, update func([]record.Key) ([]record.Key, error)) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
@@ -80,7 +80,7 @@ func (s *Store) openPrivate(sealed []byte, kid string) (crypto.Signer, error) {
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("private key: a %T does not sign", private)
+		return nil, fmt.Errorf("private key: a %T cannot sign", private)
 	}
 	return signer, nil
 }

@@ -19,12 +19,12 @@ const (
 	masterKeyCheck  = "valetkey master key"
 )
 
-// prepare brings the database to the schema of this program. A database that is newer, or
-// sealed under another master key, is refused before anything in it changes.
+// prepare migrates the database to the schema of this program. It rejects a database that is
+// newer, or sealed with another master key, before it changes anything.
 func (s *Store) prepare(ctx context.Context) error {
 	exists, err := s.database.exists(ctx, "goose_db_version")
 	if err != nil {
-		return fmt.Errorf("look at database: %w", err)
+		return fmt.Errorf("inspect database: %w", err)
 	}
 	files, err := fs.Sub(migrations, "migrations/"+s.database.name())
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 	}
 	if exists, err = s.database.exists(ctx, "issuer"); err != nil {
-		return fmt.Errorf("look at database: %w", err)
+		return fmt.Errorf("inspect database: %w", err)
 	}
 	if exists {
 		if err := s.checkMasterKey(ctx); err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -62,8 +62,8 @@ func (s *Store) prepare(ctx context.Context) error {
 	return s.checkMasterKey(ctx)
 }
 
-// migrate applies what is missing. Where another process does the same at this moment, its
-// transaction makes ours fail as a whole, and the next try finds the work done.
+// migrate applies the missing migrations. If another process does the same at this moment, this
+// one's transaction fails as a whole, and the next attempt finds nothing left to do.
 func migrate(ctx context.Context, provider *goose.Provider) error {
 	for try := 0; ; try++ {
 		_, err := provider.Up(ctx)
@@ -74,21 +74,21 @@ func migrate(ctx context.Context, provider *goose.Provider) error {
 	}
 }
 
-// checkVersion refuses a database that is newer than the program, and reports whether it
-// has nothing to migrate.
+// checkVersion rejects a database that is newer than the program, and reports whether there is
+// nothing to migrate.
 func (s *Store) checkVersion(ctx context.Context, provider *goose.Provider) (upToDate bool, err error) {
-	var have, know int64
-	err = s.database.read().QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	var stored, known int64
+	err = s.database.read().QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&stored)
 	if err != nil {
 		return false, fmt.Errorf("read schema version: %w", err)
 	}
 	for _, source := range provider.ListSources() {
-		know = max(know, source.Version)
+		known = max(known, source.Version)
 	}
-	if have > know {
-		return false, fmt.Errorf("the database has schema version %d and this program knows versions up to %d: it was written by a newer valetkey; start that one", have, know)
+	if stored > known {
+		return false, fmt.Errorf("the database has schema version %d, but this program knows versions up to %d only: a newer valetkey migrated it; start that version", stored, known)
 	}
-	return have == know, nil
+	return stored == known, nil
 }
 
 func (s *Store) checkMasterKey(ctx context.Context) error {
@@ -98,7 +98,7 @@ func (s *Store) checkMasterKey(ctx context.Context) error {
 		return fmt.Errorf("read master key check: %w", err)
 	}
 	if _, err := s.sealer.open(check, masterKeyColumn, "1"); err != nil {
-		return errors.New("the master key is not the one that this database was made with; nothing was changed")
+		return errors.New("the master key is not the one that this database was created with; nothing was changed")
 	}
 	return nil
 }

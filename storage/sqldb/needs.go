@@ -8,8 +8,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// ClientNeeds implements record.Store. The database looks into the metadata: there may be
-// many clients, and few different needs. A retired client needs nothing.
+// ClientNeeds implements record.Store. The database reads the metadata, because there may be many
+// clients with few different needs.
 func (s *Store) ClientNeeds(ctx context.Context) ([]record.ClientNeeds, error) {
 	all, err := collect(ctx, s.database.read(), func(rows row) (n record.ClientNeeds, err error) {
 		var responseTypes string

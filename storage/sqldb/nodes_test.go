@@ -13,7 +13,7 @@ import (
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
-// nodes are two stores on one database; whatever races goes now to one, now to the other.
+// nodes are two stores on one database that take turns.
 type nodes struct {
 	*Store
 	other *Store
@@ -89,7 +89,7 @@ func TestStoreTwoNodesPostgreSQL(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, pgtest.Database(t)) })
 }
 
-// Two processes may share a file: the server, and valetkey apply beside it.
+// Two processes may share a file: the server and, for example, valetkey apply.
 func TestStoreTwoNodesSQLite(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, sqliteURL(t)) })
 }

@@ -52,7 +52,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 	})
 }
 
-func TestSG05_WrongMasterKeyIsRefused(t *testing.T) {
+func TestSG05_WrongMasterKeyIsRejected(t *testing.T) {
 	wrong := Config{MasterKey: bytes.Repeat([]byte{8}, 32)}
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		first, err := Open(t.Context(), databaseURL, Config{MasterKey: testMasterKey})
@@ -67,7 +67,7 @@ func TestSG05_WrongMasterKeyIsRefused(t *testing.T) {
 		s, err := Open(t.Context(), databaseURL, wrong)
 		if err == nil {
 			s.Close()
-			t.Fatal("a database opens with another master key")
+			t.Fatal("the database opens with another master key")
 		}
 		if !strings.Contains(err.Error(), "master key is not the one") {
 			t.Errorf("the error does not say what is wrong: %v", err)
@@ -75,16 +75,16 @@ func TestSG05_WrongMasterKeyIsRefused(t *testing.T) {
 		if !bytes.Equal(before, contents(t, databaseURL)) {
 			t.Error("the database was changed")
 		}
-		openTest(t, databaseURL) // still opens with the right one
+		openTest(t, databaseURL) // it still opens with the first one
 	})
 	for _, key := range [][]byte{nil, make([]byte, 16), make([]byte, 33)} {
 		if _, err := Open(t.Context(), sqliteURL(t), Config{MasterKey: key}); err == nil {
-			t.Errorf("a master key of %d bytes is taken", len(key))
+			t.Errorf("a master key of %d bytes is accepted", len(key))
 		}
 	}
 }
 
-// contents is a hash of a SQLite file; of PostgreSQL, what the tables of interest hold.
+// contents returns a hash of a SQLite file, or the rows of a PostgreSQL database.
 func contents(t *testing.T, databaseURL string) []byte {
 	t.Helper()
 	path, ok := strings.CutPrefix(databaseURL, "sqlite:")
@@ -99,7 +99,7 @@ func contents(t *testing.T, databaseURL string) []byte {
 	return sum[:]
 }
 
-func TestNewerDatabaseIsRefused(t *testing.T) {
+func TestNewerDatabaseIsRejected(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s, err := Open(t.Context(), databaseURL, Config{MasterKey: testMasterKey})
 		if err != nil {
@@ -144,7 +144,7 @@ func TestNodesThatStartTogetherMigrateOnce(t *testing.T) {
 	})
 }
 
-func TestSG07_DatabaseFilesAreTheOwnersAlone(t *testing.T) {
+func TestSG07_DatabaseFilesAreReadableByTheirOwnerOnly(t *testing.T) {
 	var log bytes.Buffer
 	config := Config{MasterKey: testMasterKey, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	path := filepath.Join(t.TempDir(), "a ?#%file.db")
@@ -179,12 +179,12 @@ func TestSG07_DatabaseFilesAreTheOwnersAlone(t *testing.T) {
 	defer s.Close()
 	storeSecrets(t, s)
 	checkModes()
-	if !strings.Contains(log.String(), "open to other users") {
-		t.Error("nobody is told that the file was open to others")
+	if !strings.Contains(log.String(), "readable by other users") {
+		t.Error("the log does not report that other users could read the file")
 	}
 }
 
-func TestSG09_PostgreSQLOnAnotherHostNeedsTLS(t *testing.T) {
+func TestSG09_PostgreSQLOnAnotherHostRequiresTLS(t *testing.T) {
 	for _, databaseURL := range []string{
 		"postgres://u@192.0.2.1/db?sslmode=disable",
 		"postgres://u@192.0.2.1/db?sslmode=allow",
@@ -204,10 +204,10 @@ func TestSG09_PostgreSQLOnAnotherHostNeedsTLS(t *testing.T) {
 			t.Errorf("%s: %v", databaseURL, err)
 		}
 		if config.TLSConfig != nil && len(config.Fallbacks) == 0 {
-			t.Errorf("%s: it insists on TLS", databaseURL)
+			t.Errorf("%s: it requires TLS", databaseURL)
 		}
 	}
-	for databaseURL, clear := range map[string]bool{
+	for databaseURL, want := range map[string]bool{
 		"postgres://u@db.example/db":                          false,
 		"postgres://u@db.example/db?sslmode=prefer":           false,
 		"postgres://u@db.example/db?sslmode=require":          false,
@@ -225,20 +225,20 @@ func TestSG09_PostgreSQLOnAnotherHostNeedsTLS(t *testing.T) {
 		if err := requireTLS(config, false); err != nil {
 			t.Errorf("%s: %v", databaseURL, err)
 		}
-		inClear := config.TLSConfig == nil
+		unencrypted := config.TLSConfig == nil
 		for _, f := range config.Fallbacks {
 			if f.TLSConfig == nil && !loopback(f.Host) {
-				t.Errorf("%s: falls back to %s in clear", databaseURL, f.Host)
+				t.Errorf("%s: falls back to %s without TLS", databaseURL, f.Host)
 			}
-			inClear = inClear || f.TLSConfig == nil
+			unencrypted = unencrypted || f.TLSConfig == nil
 		}
-		if inClear != clear {
-			t.Errorf("%s: connects in clear: %v, want %v", databaseURL, inClear, clear)
+		if unencrypted != want {
+			t.Errorf("%s: connects without TLS: %v, want %v", databaseURL, unencrypted, want)
 		}
 	}
 }
 
-func TestSG10_ErrorsDoNotHoldThePassword(t *testing.T) {
+func TestSG10_ErrorsDoNotContainThePassword(t *testing.T) {
 	for _, databaseURL := range []string{
 		"postgres://user:hunter2@127.0.0.1:1/db",
 		"postgres://user:hunter2%zz@127.0.0.1/db",
@@ -261,10 +261,10 @@ func TestSG10_ErrorsDoNotHoldThePassword(t *testing.T) {
 	}
 }
 
-func TestOpenErrorsSayWhatIsWrong(t *testing.T) {
+func TestErrorsOfOpenNameTheCause(t *testing.T) {
 	dir := t.TempDir()
 	notADatabase := filepath.Join(dir, "text")
-	if err := os.WriteFile(notADatabase, []byte(strings.Repeat("this is no database. ", 100)), 0o600); err != nil {
+	if err := os.WriteFile(notADatabase, []byte(strings.Repeat("this is not a database. ", 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for databaseURL, words := range map[string]string{
@@ -283,7 +283,7 @@ func TestOpenErrorsSayWhatIsWrong(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("Open made a folder")
+		t.Error("Open created a directory")
 	}
 }
 

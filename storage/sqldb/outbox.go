@@ -13,14 +13,14 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// dueMessages chooses in turns of the owners. It reads beside the writers.
+// dueMessages lets the owners take turns. It does not lock anything.
 const dueMessages = `SELECT id FROM (
 		SELECT id, owner, due, row_number() OVER (PARTITION BY owner ORDER BY due, id) AS turn FROM outbox WHERE due <= $1
 	) AS waiting
 	WHERE turn <= $2 AND turn <= $2 - (SELECT count(*) FROM outbox WHERE outbox.owner = waiting.owner AND outbox.claimed > $1)
 	ORDER BY turn, due, id LIMIT $3`
 
-// claimMessages looks at due again: another node may have claimed them since.
+// claimMessages checks due again: another node may have claimed the messages since.
 const claimMessages = `UPDATE outbox SET due = $1, claimed = $1, attempts = attempts + 1
 	WHERE due <= $2 AND id IN (%s) RETURNING id, owner, data, created, due, attempts`
 
@@ -47,7 +47,7 @@ func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error 
 	return nil
 }
 
-// Claim implements storage.Outbox. While nothing is due it only reads.
+// Claim implements storage.Outbox. If nothing is due, it only reads.
 func (s *Store) Claim(ctx context.Context, now, until time.Time, limit, perOwner int) (claimed []storage.Message, err error) {
 	var due bool
 	read, cancel := context.WithTimeout(ctx, readTimeout)
@@ -63,7 +63,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time, limit, perOwner
 		return id, rows.Scan(&id)
 	}, dueMessages, now.UnixMilli(), max(perOwner, 0), max(limit, 0))
 	if err != nil {
-		return nil, fmt.Errorf("choose messages: %w", err)
+		return nil, fmt.Errorf("select messages: %w", err)
 	}
 	if len(ids) == 0 {
 		return nil, nil

@@ -7,12 +7,12 @@ import (
 	"fmt"
 )
 
-// maxPasswordHashKinds bounds the list.
+// maxPasswordHashKinds is the maximum length of the list.
 const maxPasswordHashKinds = 64
 
-// nextPasswordHashKind goes through the index users_password_hash_kind, so that it costs one
-// look-up for each kind and not one for each user. Its expression is that of the index, and
-// what identity.PasswordHashKind computes.
+// nextPasswordHashKind uses the index users_password_hash_kind, so that it costs one lookup for
+// each kind instead of one for each user. Its expression is the same as that of the index, and
+// computes the same as identity.PasswordHashKind.
 const nextPasswordHashKind = `SELECT ` + passwordHashKind + ` AS kind FROM users WHERE ` + passwordHashKind + ` > $1 ORDER BY kind LIMIT 1`
 
 const (

@@ -19,18 +19,18 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// postgreSQL is a database that other nodes use at the same time.
+// postgreSQL is a PostgreSQL database, which other nodes may use at the same time.
 type postgreSQL struct {
 	pool *pgxpool.Pool
-	db   *sql.DB // of the same connections
+	db   *sql.DB // uses the same connections
 
-	pooled    atomic.Bool  // a pooler is in between (postgres_pool.go)
+	pooled    atomic.Bool  // connections go through a pooler (postgres_pool.go)
 	resetLast atomic.Int64 // in Unix milliseconds
 }
 
-// requireTLS refuses to talk in clear to another machine. Where the URL says nothing of
-// TLS, PostgreSQL's clients go on without it if the server has none; that fallback is
-// taken away. The operator can allow both (Config.InsecureConnection).
+// requireTLS rejects unencrypted connections to another machine. If the URL does not mention
+// TLS, PostgreSQL's clients fall back to a connection without it; requireTLS removes that
+// fallback. The operator can allow both (Config.InsecureConnection).
 func requireTLS(config *pgx.ConnConfig, insecure bool) error {
 	if insecure {
 		return nil
@@ -49,7 +49,7 @@ func requireTLS(config *pgx.ConnConfig, insecure bool) error {
 	return nil
 }
 
-// loopback reports whether host is this machine: a socket's folder, localhost, or a
+// loopback reports whether host is this machine: the directory of a socket, localhost, or a
 // loopback address.
 func loopback(host string) bool {
 	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" {
@@ -78,14 +78,14 @@ func (d *postgreSQL) refused(err error) bool {
 	if errors.As(err, &failed) {
 		return false
 	}
-	var answer *pgconn.PgError
-	return errors.Is(err, errHalfDone) || errors.As(err, &answer)
+	var serverError *pgconn.PgError
+	return errors.Is(err, errHalfDone) || errors.As(err, &serverError)
 }
 
-// locked: lock_not_available.
+// locked looks for lock_not_available (PostgreSQL, appendix A).
 func (d *postgreSQL) locked(err error) bool {
-	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.Code == "55P03"
+	var serverError *pgconn.PgError
+	return errors.As(err, &serverError) && serverError.Code == "55P03"
 }
 
 func (d *postgreSQL) patience(ctx context.Context, tx *sql.Tx) error {
@@ -95,10 +95,10 @@ func (d *postgreSQL) patience(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-// retryable: serialization_failure and deadlock_detected (PostgreSQL, appendix A).
+// retryable looks for serialization_failure and deadlock_detected (PostgreSQL, appendix A).
 func (d *postgreSQL) retryable(err error) bool {
-	var answer *pgconn.PgError
-	return errors.As(err, &answer) && (answer.Code == "40001" || answer.Code == "40P01")
+	var serverError *pgconn.PgError
+	return errors.As(err, &serverError) && (serverError.Code == "40001" || serverError.Code == "40P01")
 }
 
 func (d *postgreSQL) exists(ctx context.Context, table string) (exists bool, err error) {
@@ -106,19 +106,19 @@ func (d *postgreSQL) exists(ctx context.Context, table string) (exists bool, err
 	return exists, err
 }
 
-// migrator lets nodes that start together migrate one after the other. The lock ends with a
-// transaction, since behind a pooler a session is not the node's own.
 func (d *postgreSQL) migrator(files fs.FS) (*goose.Provider, error) {
 	return goose.NewProvider(goose.DialectPostgres, d.db, files, goose.WithDisableGlobalRegistry(true))
 }
 
 const (
-	// migrationLock is the number by which nodes lock each other out.
+	// migrationLock is the number of the advisory lock that a migrating node holds.
 	migrationLock = 0x76616c65746b6579
-	// migrationPatience is how long a node waits for another's migrations.
+	// migrationPatience is how long a node waits for the migrations of another one.
 	migrationPatience = time.Minute
 )
 
+// whileMigrating lets nodes that start at the same time migrate one after the other. The lock
+// belongs to a transaction, because behind a pooler a session is not the node's own.
 func (d *postgreSQL) whileMigrating(ctx context.Context, migrate func() error) error {
 	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockTimeout(migrationPatience)); err != nil {
@@ -131,17 +131,17 @@ func (d *postgreSQL) whileMigrating(ctx context.Context, migrate func() error) e
 	})
 }
 
-// lockTimeout bounds every wait for a lock in the present transaction.
+// lockTimeout returns the statement that limits how long the current transaction waits for a lock.
 func lockTimeout(d time.Duration) string {
 	return fmt.Sprintf("SET LOCAL lock_timeout = %d", d.Milliseconds())
 }
 
-// ping asks what every request needs: that the tables are there and can be written to.
+// ping checks what every request needs: that the tables exist and can be written to.
 func (d *postgreSQL) ping(ctx context.Context) error {
 	var readOnly bool
 	err := d.pool.QueryRow(ctx, `SELECT current_setting('transaction_read_only') = 'on' FROM issuer WHERE id = $1`, 1).Scan(&readOnly)
 	if err == nil && readOnly {
-		err = errors.New("the database takes no writes: it is a standby")
+		err = errors.New("the database is read-only: it is a standby")
 	}
 	return err
 }

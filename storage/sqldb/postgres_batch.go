@@ -12,10 +12,9 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// beginBatch bounds the waits for locks until the end of the transaction, and names the
-// transaction, so that it can be looked up if the connection is lost during COMMIT. The
-// timeline tells a server from the standby that takes its place, which may give the same
-// number to another transaction.
+// beginBatch limits how long the transaction waits for locks, and returns its ID, so that it can
+// be looked up if the connection is lost during COMMIT. The timeline distinguishes a server from
+// the standby that replaces it, which may give the same ID to another transaction.
 const beginBatch = `SELECT set_config('lock_timeout', $1, true), pg_current_xact_id()::text, ` + timeline
 
 const timeline = `left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)`
@@ -29,11 +28,11 @@ func (d *postgreSQL) batch(ctx context.Context, lockWait time.Duration, f func(p
 		return d.noticed(err)
 	}
 	defer conn.Release()
-	// BEGIN waits, to travel with the first statements.
+	// BEGIN is sent together with the first statements.
 	p := &postgreSQLPipeline{ctx: ctx, conn: conn.Conn(), lockWait: lockWait}
 	if err := f(p); err != nil {
 		if p.begun && !conn.Conn().IsClosed() {
-			// If even that fails the pool throws the connection away.
+			// If that fails too, the pool discards the connection.
 			_, rollback := conn.Exec(ctx, "ROLLBACK")
 			err = errors.Join(err, rollback)
 		}
@@ -46,8 +45,8 @@ func (d *postgreSQL) batch(ctx context.Context, lockWait time.Duration, f func(p
 	if err == nil && tag.String() == "ROLLBACK" { // the transaction had failed
 		return errors.New("commit: the server rolled back")
 	}
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) && answer.Severity == "ERROR" {
+	var serverError *pgconn.PgError
+	if errors.As(err, &serverError) && serverError.Severity == "ERROR" {
 		return fmt.Errorf("commit: %w", err) // it did not take effect
 	}
 	if err != nil {
@@ -56,19 +55,18 @@ func (d *postgreSQL) batch(ctx context.Context, lockWait time.Duration, f func(p
 	return nil
 }
 
-// settle finds out whether a commit took effect, as soon as the server that was to commit
-// knows.
+// settle waits until the server knows whether the commit took effect.
 func (d *postgreSQL) settle(ctx context.Context, failed *commitError) (committed bool, err error) {
 	for {
 		var status, now string
 		err := d.pool.QueryRow(ctx, `SELECT coalesce(pg_xact_status($1::text::xid8), ''), `+timeline, failed.transaction.id).Scan(&status, &now)
 		switch {
 		case err != nil && ctx.Err() == nil && unavailable(err):
-			// It may be back in a moment.
+			// It may be available again in a moment.
 		case err != nil:
 			return false, fmt.Errorf("look up a commit: %w", d.noticed(err))
 		case now != failed.transaction.timeline:
-			return false, errors.New("look up a commit: another server took over")
+			return false, errors.New("look up a commit: another server has taken over")
 		case status == "committed":
 			return true, nil
 		case status == "aborted":
@@ -76,7 +74,7 @@ func (d *postgreSQL) settle(ctx context.Context, failed *commitError) (committed
 		}
 		select {
 		case <-ctx.Done():
-			return false, fmt.Errorf("look up a commit: it is %q still: %w", status, ctx.Err())
+			return false, fmt.Errorf("look up a commit: its status is still %q: %w", status, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -90,7 +88,7 @@ type postgreSQLPipeline struct {
 	transaction
 }
 
-// exec sends all statements at once and then reads all answers.
+// exec sends all statements at once and then reads all results.
 func (p *postgreSQLPipeline) exec(statements []statement) ([]int64, error) {
 	if len(statements) == 0 && p.begun {
 		return nil, nil
@@ -105,11 +103,11 @@ func (p *postgreSQLPipeline) exec(statements []statement) ([]int64, error) {
 	}
 	results := p.conn.SendBatch(p.ctx, batch)
 	changed := make([]int64, len(statements))
-	err := p.answers(results, changed)
+	err := p.readResults(results, changed)
 	return changed, errors.Join(err, results.Close())
 }
 
-func (p *postgreSQLPipeline) answers(results pgx.BatchResults, changed []int64) error {
+func (p *postgreSQLPipeline) readResults(results pgx.BatchResults, changed []int64) error {
 	if !p.begun {
 		if _, err := results.Exec(); err != nil {
 			return err

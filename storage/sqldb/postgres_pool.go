@@ -16,10 +16,10 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// How long a host is waited for that does not respond. A connection can go silent without an
-// error: its host is frozen, or a failover sent no RST.
+// How long to wait for a host that does not respond. A connection can go silent without an error:
+// its host is frozen, or there was no RST during a failover.
 const (
-	// connectTimeout is for each host of the URL, unless that says connect_timeout.
+	// connectTimeout is for each host of the URL, unless the URL has connect_timeout.
 	connectTimeout = 2 * time.Second
 	// pingTimeout is for a connection that was idle, before it is used.
 	pingTimeout = time.Second
@@ -33,21 +33,21 @@ const (
 	userTimeout = 5 * time.Second
 )
 
-// How long connections are kept. Their end is spread, so that a pool follows a failover or
-// a new address without a rush.
+// How long connections are kept. They do not all end at once, so that a pool follows a failover or
+// a new address gradually.
 const (
 	maxConnLifetime = 30 * time.Minute
 	maxConnIdle     = 5 * time.Minute
-	// maxConns leaves readers some beside the writer's lanes and detours.
+	// maxConns leaves some for readers, besides the writer's lanes and detours.
 	maxConns = 20
 )
 
-// postgreSQLConfig reads a URL, and does not connect.
+// postgreSQLConfig parses a URL. It does not connect.
 func postgreSQLConfig(databaseURL string, insecure bool) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
-		// The parser's own words may quote what it could not read, the password too.
-		return nil, errors.New("open database: the URL does not read as postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE; special characters in the password are percent-encoded")
+		// The parser's error may quote what it could not parse, including the password.
+		return nil, errors.New("open database: the URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE; percent-encode special characters in the password")
 	}
 	if err := requireTLS(config.ConnConfig, insecure); err != nil {
 		return nil, err
@@ -95,13 +95,13 @@ func openPostgreSQL(ctx context.Context, databaseURL string, insecure bool) (*po
 	return d, nil
 }
 
-// A pooler, such as PgBouncer in transaction mode, may give each transaction another
-// connection to the server. What is prepared by name in one is not there in the next. A
-// pooler is recognised by the process that it names for cancel requests, which is not the
-// server's. Behind one, statements are sent whole each time; without one, they stay
-// prepared, which saves the server a third of its work.
+// A pooler, such as PgBouncer in transaction mode, may give each transaction another connection to
+// the server. A statement that was prepared by name in one does not exist in the next. A pooler is
+// recognized by the process ID that it announces for cancel requests, which is not the server's.
+// Behind a pooler, statements are sent in full each time; without one, they stay prepared, which
+// saves the server a third of its work.
 
-// probe finds out whether a pooler is in between, before there is a pool.
+// probe finds out whether there is a pooler, before the pool is opened.
 func (d *postgreSQL) probe(ctx context.Context, config *pgx.ConnConfig) error {
 	config = config.Copy()
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -129,8 +129,8 @@ func (d *postgreSQL) beforeConnect(_ context.Context, config *pgx.ConnConfig) er
 	return nil
 }
 
-// afterConnect notices a pooler that was put in between while the server runs. Connections
-// from before are of no use then, nor is this one, which would prepare statements.
+// afterConnect notices a pooler that was added while the server runs. Earlier connections are
+// useless then, and so is this one, which would prepare statements.
 func (d *postgreSQL) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	if d.pooled.Load() {
 		return nil
@@ -141,11 +141,10 @@ func (d *postgreSQL) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	}
 	d.pooled.Store(true)
 	go d.pool.Reset()
-	return fmt.Errorf("%w: a connection pooler is in between now; the next connection takes that into account", storage.ErrUnavailable)
+	return fmt.Errorf("%w: a connection pooler was added; the next connection takes it into account", storage.ErrUnavailable)
 }
 
-// shouldPing tests a connection that was idle. One that is silent means that the others
-// are, too.
+// shouldPing tests a connection that was idle. If it is silent, the others are, too.
 func (d *postgreSQL) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	if p.IdleDuration < time.Second {
 		return false
@@ -154,21 +153,21 @@ func (d *postgreSQL) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams)
 	defer cancel()
 	if err := p.Conn.Ping(ctx); err != nil {
 		d.noticed(err)
-		return true // and so finds that it is closed
+		return true // the pool then finds that it is closed
 	}
 	return false
 }
 
-// noticed looks at an error on its way to the caller: after one that says that the server
-// is silent or was replaced, no connection from before is used.
+// noticed inspects an error before it is returned: if the server is silent or was replaced,
+// earlier connections are not used again.
 func (d *postgreSQL) noticed(err error) error {
-	var answer *pgconn.PgError
+	var serverError *pgconn.PgError
 	switch {
 	case err == nil:
-	case errors.As(err, &answer):
+	case errors.As(err, &serverError):
 		// read_only_sql_transaction: a standby, or a primary that was demoted.
-		// undefined and duplicate prepared statement: a pooler was put in between.
-		switch answer.Code {
+		// undefined and duplicate prepared statement: a pooler was added.
+		switch serverError.Code {
 		case "25006":
 			d.reset()
 		case "26000", "42P05":
@@ -181,7 +180,7 @@ func (d *postgreSQL) noticed(err error) error {
 	return err
 }
 
-// reset has the pool make new connections, once a second at most.
+// reset makes the pool open new connections, at most once a second.
 func (d *postgreSQL) reset() {
 	now := time.Now().UnixMilli()
 	last := d.resetLast.Load()

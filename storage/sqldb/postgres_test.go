@@ -17,24 +17,24 @@ import (
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
-// Two nodes behind PgBouncer in transaction mode, without a setting.
+// Two nodes behind PgBouncer in transaction mode. No setting is needed.
 func TestRE11_StorePgBouncer(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database {
 		return openNodes(t, pgtest.PgBouncer(t, pgtest.Database(t)))
 	})
 }
 
-// Statements stay prepared where nobody is in between.
-func TestRE11_PoolerIsRecognised(t *testing.T) {
+// Statements stay prepared if there is no pooler.
+func TestRE11_PoolerIsRecognized(t *testing.T) {
 	databaseURL := pgtest.Database(t)
 	if openTest(t, databaseURL).database.(*postgreSQL).pooled.Load() {
-		t.Error("PostgreSQL itself is taken for a pooler")
+		t.Error("PostgreSQL itself is recognized as a pooler")
 	}
 	pooled := pgtest.PgBouncer(t, databaseURL)
 	if !openTest(t, pooled).database.(*postgreSQL).pooled.Load() {
-		t.Error("PgBouncer is taken for PostgreSQL")
+		t.Error("PgBouncer is not recognized as a pooler")
 	}
-	// Nodes that start together migrate one after the other there too.
+	// Nodes that start at the same time migrate one after the other, too.
 	empty := pgtest.PgBouncer(t, pgtest.Database(t))
 	var opening sync.WaitGroup
 	for range 3 {
@@ -43,8 +43,8 @@ func TestRE11_PoolerIsRecognised(t *testing.T) {
 	opening.Wait()
 }
 
-// A pooler that is put in between while a node runs is noticed by its errors.
-func TestRE11_PoolerIsNoticedLater(t *testing.T) {
+// A pooler that is added while a node runs is recognized by its errors.
+func TestRE11_PoolerThatIsAddedLaterIsRecognized(t *testing.T) {
 	pooled := pgtest.PgBouncer(t, pgtest.Database(t))
 	s := openTest(t, pooled)
 	d := s.database.(*postgreSQL)
@@ -65,17 +65,17 @@ func TestRE11_PoolerIsNoticedLater(t *testing.T) {
 	}
 }
 
-// within fails the test if f takes longer.
-func within(t *testing.T, most time.Duration, what string, f func()) {
+// within fails the test if f takes longer than max.
+func within(t *testing.T, max time.Duration, what string, f func()) {
 	t.Helper()
 	began := time.Now()
 	f()
-	if took := time.Since(began); took > most {
-		t.Errorf("%s took %v, more than %v", what, took, most)
+	if took := time.Since(began); took > max {
+		t.Errorf("%s took %v, more than %v", what, took, max)
 	}
 }
 
-// A connection that goes silent fails within seconds, and no other one from before is used.
+// A connection that goes silent fails within seconds, and no earlier connection is used again.
 func TestRE13_SilentConnections(t *testing.T) {
 	databaseURL := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.SocketOf(t, databaseURL))
@@ -84,7 +84,7 @@ func TestRE13_SilentConnections(t *testing.T) {
 	if err := s.Put(t.Context(), testNow, ticket); err != nil {
 		t.Fatal(err)
 	}
-	// Many connections are open.
+	// Open many connections.
 	var reading sync.WaitGroup
 	for range 10 {
 		reading.Go(func() {
@@ -102,7 +102,7 @@ func TestRE13_SilentConnections(t *testing.T) {
 	})
 	within(t, 2*time.Second, "the next read", func() {
 		if _, err := s.Get(t.Context(), testNow, ticket.Key); err != nil {
-			t.Errorf("Get after it: %v", err)
+			t.Errorf("Get after that: %v", err)
 		}
 	})
 
@@ -125,7 +125,7 @@ func TestRE13_SilentConnections(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		if err := s.Ping(ctx); err == nil {
-			t.Error("Ping says that a frozen server responds")
+			t.Error("Ping succeeds on a frozen server")
 		}
 	})
 	proxy.Thaw()
@@ -143,8 +143,8 @@ func TestRE13_SilentConnections(t *testing.T) {
 	}
 }
 
-// A row that somebody holds delays those who want it, and nobody else for long.
-func TestLockedRowHoldsUpItsOwnAlone(t *testing.T) {
+// A locked row delays the writes of that row, and no others for long.
+func TestLockedRowDelaysOnlyItsOwnWrites(t *testing.T) {
 	databaseURL := pgtest.Database(t)
 	s := openTest(t, databaseURL)
 	ticket := func(i int) storage.Ticket {
@@ -180,7 +180,7 @@ func TestLockedRowHoldsUpItsOwnAlone(t *testing.T) {
 		})
 	}
 	writing.Wait()
-	within(t, 10*time.Second, "what waits for the row", func() {
+	within(t, 10*time.Second, "the writes that wait for the row", func() {
 		for range cap(locked) {
 			if err := <-locked; !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("a write of the locked row: %v", err)
@@ -191,11 +191,11 @@ func TestLockedRowHoldsUpItsOwnAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Spend(t.Context(), testNow, []storage.Key{ticket(0).Key}); err != nil {
-		t.Errorf("when the lock is gone: %v", err)
+		t.Errorf("after the lock was released: %v", err)
 	}
 }
 
-// A caller who gives up while the operation waits can be sure that it never runs.
+// If the caller gives up while the operation is waiting, the operation never runs.
 func TestAbandonedOperationNeverRuns(t *testing.T) {
 	w := &writer{closing: make(chan struct{}), stopped: make(chan struct{}), lanes: []chan *operation{make(chan *operation, 1)}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,11 +205,11 @@ func TestAbandonedOperationNeverRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(w.lanes[0]) > 0 && op.taken.CompareAndSwap(false, true) {
-		t.Error("an operation that its caller gave up can still be taken")
+		t.Error("an operation can be taken after its caller gave up")
 	}
 }
 
-// The connection is lost between a COMMIT and its response. The caller hears what happened.
+// The connection is lost between a COMMIT and its response. The store still returns the outcome.
 func TestRE09_UnknownCommitIsLookedUp(t *testing.T) {
 	server := pgtest.Start(t, "synchronous_standby_names=standby", "synchronous_commit=local")
 	databaseURL := server.Database("test")
@@ -217,7 +217,7 @@ func TestRE09_UnknownCommitIsLookedUp(t *testing.T) {
 	server.Exec("test", `ALTER ROLE postgres SET synchronous_commit = on`)
 	s.database.(*postgreSQL).pool.Reset()
 	a := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
-	// There is no standby: COMMIT waits, until the store gives the connection up.
+	// There is no standby: COMMIT waits until the store gives up the connection.
 	within(t, 12*time.Second, "a commit without the standby", func() {
 		if err := s.Put(t.Context(), testNow, a); err != nil {
 			t.Errorf("Put: %v", err)
@@ -245,7 +245,7 @@ func TestRE10_Failover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The primary goes silent, as if its host were gone, and the standby takes its place.
+	// The primary goes silent, as if its host had failed, and the standby replaces it.
 	primary.Freeze()
 	standby.Promote()
 	for i, deadline := 20, time.Now().Add(30*time.Second); ; i++ {
@@ -274,7 +274,7 @@ func TestRE10_Failover(t *testing.T) {
 	}
 }
 
-// A ticket may be stored after a removal looked for the last time, and before it commits.
+// A ticket may be stored between the last query of a removal and its commit.
 func TestCN07_RemovalFindsWhatIsStoredBeforeItCommits(t *testing.T) {
 	databaseURL := pgtest.Database(t)
 	s := openTest(t, databaseURL)
@@ -312,6 +312,6 @@ func TestCN07_RemovalFindsWhatIsStoredBeforeItCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(t.Context(), testNow, code.Key); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("a ticket that hangs from the deleted grant: %v", err)
+		t.Errorf("a ticket of the deleted grant: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // RegisterClient implements record.Store.
 func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most int) error {
 	if client.Registration == nil {
-		return fmt.Errorf("register client %q: it has no registration", client.ID)
+		return fmt.Errorf("register client %q: it has no Registration", client.ID)
 	}
 	metadata, sealed, err := s.encodeClient(client)
 	if err != nil {
@@ -24,7 +24,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 	}
 	registered, unusedUntil := registrationTimes(client)
 	err = s.transact(ctx, func(tx *sql.Tx) error {
-		if err := lockCatalogue(ctx, tx); err != nil { // nobody registers between counting and storing
+		if err := lockCatalogue(ctx, tx); err != nil { // no other client is registered between counting and storing
 			return err
 		}
 		var n int
@@ -56,7 +56,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 // removeUnused removes at most n clients that were never used, the oldest first. The error is
 // record.ErrTooManyClients if there are none.
 func (s *Store) removeUnused(ctx context.Context, tx *sql.Tx, n int) error {
-	// Some of those that are looked at may have been let in by a trusted party, and stay.
+	// Some candidates stay, because a trusted party let them register.
 	candidates, err := s.clients(ctx, tx, `WHERE unused_until <> 0 ORDER BY unused_until LIMIT $1`, 10*n)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *Store) removeUnused(ctx context.Context, tx *sql.Tx, n int) error {
 		if removed == n || !candidates[i].Registration.Removable() {
 			continue
 		}
-		// Nobody uses a client between the two statements: UpdateClient takes the same lock.
+		// The client cannot be marked as used in between: UpdateClient takes the same lock.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1 AND unused_until <> 0`, candidates[i].ID); err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (s *Store) UpdateClient(ctx context.Context, clientID string, update func(*
 	return nil
 }
 
-// updateClient reports whether anything changed that the nodes keep in memory.
+// updateClient changes a client, and reports whether anything changed that nodes keep in memory.
 func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, clientID string, update func(*record.Client) error) (changed bool, err error) {
 	found, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), clientID)
 	if err != nil {
@@ -146,7 +146,7 @@ func registrationTimes(client *record.Client) (registered, unusedUntil int64) {
 	return milliseconds(client.Registration.CreatedAt), milliseconds(client.Registration.UnusedUntil)
 }
 
-// encodeClient returns what is stored of a client, but for what has a column of its own.
+// encodeClient returns the stored form of a client, without what has its own column.
 func (s *Store) encodeClient(client *record.Client) (metadata string, sealed []byte, err error) {
 	stored := *client
 	if client.Registration != nil {

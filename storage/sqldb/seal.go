@@ -7,9 +7,9 @@ import (
 	"fmt"
 )
 
-// sealer encrypts what must be read again, with AES-256-GCM. The row and column that a
-// value stands in are authenticated with it, so that a value that is moved to another row
-// does not open there.
+// sealer encrypts secrets that must be read again, with AES-256-GCM. The column and row of a value
+// are authenticated with it, so that a value that is moved to another row cannot be decrypted
+// there.
 type sealer struct{ aead cipher.AEAD }
 
 // sealVersion is the first byte of every sealed value.
@@ -17,13 +17,13 @@ const sealVersion = 1
 
 func newSealer(masterKey []byte) (sealer, error) {
 	if len(masterKey) != 32 {
-		return sealer{}, fmt.Errorf("the master key has %d bytes, not 32", len(masterKey))
+		return sealer{}, fmt.Errorf("the master key must have 32 bytes, got %d", len(masterKey))
 	}
 	block, err := aes.NewCipher(masterKey)
 	if err != nil {
 		return sealer{}, fmt.Errorf("master key: %w", err)
 	}
-	// Nonces are random. Few values are sealed in the life of a key, far from the 2^32
+	// Nonces are random. Few values are sealed with one key, far fewer than the 2^32
 	// that NIST SP 800-38D, section 8.3 allows.
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
@@ -37,9 +37,9 @@ func (s sealer) seal(plain []byte, column, row string) []byte {
 	return s.aead.Seal([]byte{sealVersion}, nil, plain, place(column, row))
 }
 
-var errSeal = errors.New("a sealed value does not open: it was sealed under another master key, was changed, or was moved here from another row")
+var errSeal = errors.New("a sealed value cannot be decrypted: it was sealed with another master key, was changed, or was copied from another row")
 
-// open decrypts what was sealed for the same place.
+// open decrypts a value that was sealed for the same place.
 func (s sealer) open(sealed []byte, column, row string) ([]byte, error) {
 	if len(sealed) == 0 || sealed[0] != sealVersion {
 		return nil, errSeal

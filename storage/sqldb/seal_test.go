@@ -22,7 +22,7 @@ import (
 
 var testNow = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
 
-// secrets are what must be found nowhere in the database.
+// secrets are values that must not be in the database.
 type secrets struct {
 	client, token string
 	private       *ecdsa.PrivateKey
@@ -56,7 +56,7 @@ func storeSecrets(t testing.TB, s *Store) secrets {
 	return all
 }
 
-// dump is every column of every row, bytes in hexadecimal.
+// dump returns every column of every row, and bytes in hexadecimal too.
 func dump(t *testing.T, databaseURL string) string {
 	t.Helper()
 	s := openTest(t, databaseURL)
@@ -109,7 +109,7 @@ func TestSG01_RT19_NoSecretIsInTheDatabase(t *testing.T) {
 			}
 		}
 		if !strings.Contains(text, "alice") || !strings.Contains(text, "app") {
-			t.Fatal("the dump does not hold what is no secret")
+			t.Fatal("the dump does not contain the values that are not secret")
 		}
 		der, err := x509.MarshalPKCS8PrivateKey(stored.private)
 		if err != nil {
@@ -132,7 +132,7 @@ func TestSG01_RT19_NoSecretIsInTheDatabase(t *testing.T) {
 	})
 }
 
-func TestSG03_SealedValueOpensInItsOwnPlaceOnly(t *testing.T) {
+func TestSG03_SealedValueOpensOnlyInItsOwnRow(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s := openTest(t, databaseURL)
 		storeSecrets(t, s)
@@ -167,7 +167,7 @@ func TestSG06_SealingTwiceGivesDifferentBytes(t *testing.T) {
 		broken := bytes.Clone(a)
 		broken[i] ^= 1
 		if _, err := s.open(broken, "t.c", "row"); err == nil {
-			t.Errorf("opens with byte %d changed", i)
+			t.Errorf("a value opens with byte %d changed", i)
 		}
 	}
 	for _, short := range [][]byte{nil, {}, {sealVersion}, a[:20]} {

@@ -1,11 +1,10 @@
-// Package sqldb keeps everything in one SQL database: SQLite, a file beside the program
-// and the default, or PostgreSQL, which several nodes share. It implements
-// record.Store and identity.Store.
+// Package sqldb stores everything in one SQL database: SQLite, a file and the default, or
+// PostgreSQL, which several nodes can share. It implements record.Store and identity.Store.
 //
 //	sqldb.go      Open, Close
 //	database.go   what the two databases do differently: sqlite.go, sqlite_conn.go, postgres.go
-//	              postgres_pool.go, postgres_batch.go; fault.go, when it is not there
-//	writer.go     concurrent writes of tickets share commits; batch.go, one of those
+//	              postgres_pool.go, postgres_batch.go; fault.go, when it is unavailable
+//	writer.go     concurrent writes of tickets share commits; batch.go, one commit
 //	tickets.go    storage.Tickets
 //	catalogue.go  clients, resources, scopes and their version; keys.go
 //	declare.go, declaredstate.go  what an operator declares
@@ -36,30 +35,29 @@ var (
 
 // Config says how a database is opened.
 type Config struct {
-	// MasterKey is 32 bytes that seal private keys and client secrets. Every node of a
-	// database has the same; who loses it loses those.
+	// MasterKey is 32 bytes that seal private keys and client secrets. All nodes of a database
+	// have the same key. Without it, those secrets are lost.
 	MasterKey []byte
-	// InsecureConnection allows a PostgreSQL on another host without TLS: whoever is on the
-	// network between can read and change everything.
+	// InsecureConnection allows connections to PostgreSQL on another host without TLS: an
+	// attacker on the network can read and change everything.
 	InsecureConnection bool
 	// Logger receives warnings; nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Store is an open database. It is safe for concurrent use, also by many processes at
-// once.
+// Store is an open database. It is safe for concurrent use, also by several processes.
 type Store struct {
 	database database
 	writer   *writer
 	sealer   sealer
-	// fingerprintKey is for what is recognised and never read.
+	// fingerprintKey is the key for values that are recognized and never read.
 	fingerprintKey []byte
 }
 
 // Open opens the database at "sqlite:PATH", "sqlite::memory:" or "postgres://…", and
-// applies migrations. A database of a newer program, or one that was made with another
-// master key, is refused and stays as it is. A SQLite file is made if there is none. No
-// error holds the URL's password.
+// applies migrations. It rejects a database of a newer program, or one that was created with
+// another master key, and does not change it. It creates a SQLite file if there is none. No error
+// contains the URL's password.
 func Open(ctx context.Context, databaseURL string, config Config) (*Store, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -92,8 +90,7 @@ func Open(ctx context.Context, databaseURL string, config Config) (*Store, error
 	return s, nil
 }
 
-// Close waits for the writes that are on their way and closes the database. What is
-// called later fails.
+// Close waits for the writes that are in progress and closes the database. Later calls fail.
 func (s *Store) Close() error {
 	s.writer.close()
 	if err := s.database.close(); err != nil {
@@ -102,7 +99,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping reports whether the database responds and takes writes.
+// Ping returns an error unless the database responds and can be written to.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.database.ping(ctx); err != nil {
 		return fmt.Errorf("ping database: %w", fault(err))
@@ -110,16 +107,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// transact runs f in a transaction and commits, or rolls back if f fails. PostgreSQL may
-// ask that it is tried again, so f must not keep what it did in an earlier try.
+// transact calls f in a transaction and commits, or rolls back if f fails. PostgreSQL may require
+// another attempt, so f must not keep results of an earlier one.
 //
 // Every transaction is READ COMMITTED, whatever the database's default is: the statements are
-// written for what that shows of other transactions (docs/decisions/0010).
+// written for that level (docs/decisions/0010).
 func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	return s.transactWithin(ctx, transactTimeout, f)
 }
 
-// transactLong is transact for what may change very many rows.
+// transactLong is transact for changes of very many rows.
 func (s *Store) transactLong(ctx context.Context, f func(*sql.Tx) error) error {
 	return s.transactWithin(ctx, longTransactTimeout, f)
 }
@@ -148,7 +145,7 @@ func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	}
 	if err != nil {
 		if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
-			err = fmt.Errorf("%w: %w", ended, err) // the transaction is done, because its time is over
+			err = fmt.Errorf("%w: %w", ended, err) // the transaction was ended by the context
 		}
 		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
 			return errors.Join(err, fmt.Errorf("roll back: %w", rollback))

@@ -11,7 +11,7 @@ import (
 
 var testMasterKey = bytes.Repeat([]byte{7}, 32)
 
-// openTest opens a store that is closed with the test.
+// openTest opens a store that is closed when the test ends.
 func openTest(t testing.TB, databaseURL string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), databaseURL, Config{MasterKey: testMasterKey})

@@ -28,18 +28,18 @@ const (
 	sqliteBusyTimeout = 10 * time.Second
 )
 
-// sqlite is a database in one file. One connection writes at a time; others read beside it,
+// sqlite is a database in one file. One connection writes at a time; others read at the same time,
 // from the write-ahead log.
 //
-// Reads and batches go through connections of their own, without database/sql (decision
-// 0012). Transactions that change records use database/sql, with the same code as PostgreSQL.
+// Reads and batches use separate connections, without database/sql (decision 0012). Transactions
+// that change records use database/sql, with the same code as PostgreSQL.
 type sqlite struct {
 	writer, reader *sql.DB
 	uri            string
 	readers        *sqliteReaders
 
-	// writing is held by the transaction that writes. SQLite has a lock too, but waits for it
-	// by trying again and again, so that a transaction could starve behind batches.
+	// writing is held by the transaction that writes. SQLite has a lock, too, but waits for it
+	// by polling, so that a transaction could starve behind batches.
 	writing chan struct{}
 	batches *sqliteConn // opened by the first batch
 
@@ -47,12 +47,12 @@ type sqlite struct {
 	prepared map[string]*sql.Stmt // on reader
 }
 
-// openSQLite opens path, or with ":memory:" a database that dies with the store.
+// openSQLite opens path, or, for ":memory:", a database that ends with the store.
 func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 	d := &sqlite{prepared: map[string]*sql.Stmt{}, writing: make(chan struct{}, 1)}
 	settings := url.Values{"_pragma": {"busy_timeout(10000)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
 	if path == ":memory:" {
-		// A name that begins with a slash lets all connections of the process share it.
+		// All connections of the process share a database whose name begins with a slash.
 		d.uri = "file:/valetkey-" + rand.Text() + "?vfs=memdb"
 		settings["_pragma"] = append(settings["_pragma"], "journal_mode(MEMORY)")
 	} else {
@@ -64,8 +64,8 @@ func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 			return nil, fmt.Errorf("open database: %w", err)
 		}
 		d.uri = (&url.URL{Scheme: "file", Path: path}).String() + "?"
-		// FULL waits for the disk at each commit; NORMAL would lose the last ones with the
-		// power.
+		// FULL waits for the disk at each commit; NORMAL could lose the last commits in a power
+		// failure.
 		settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-4000)")
 	}
 	var err error
@@ -84,8 +84,8 @@ func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 	return d, nil
 }
 
-// restrictFiles makes the file if there is none and takes it, and those that SQLite keeps
-// beside it, from everybody else. New ones get the mode of the first from SQLite.
+// restrictFiles creates the file if there is none, and makes it and the files that SQLite keeps
+// next to it inaccessible to other users. SQLite gives new files the mode of the database.
 func restrictFiles(path string, logger *slog.Logger) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -103,10 +103,10 @@ func restrictFiles(path string, logger *slog.Logger) error {
 			return err
 		}
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is no regular file", name)
+			return fmt.Errorf("%s is not a regular file", name)
 		}
 		if info.Mode().Perm()&0o077 != 0 {
-			logger.Warn("database file was open to other users; it is closed to them now", "file", name, "mode", info.Mode().Perm().String())
+			logger.Warn("database file was readable by other users; mode changed to 0600", "file", name, "mode", info.Mode().Perm().String())
 			if err := os.Chmod(name, 0o600); err != nil {
 				return err
 			}
@@ -123,10 +123,10 @@ func (d *sqlite) write() *sql.DB                { return d.writer }
 func (d *sqlite) alone() bool                   { return true }
 func (d *sqlite) lanes() int                    { return 1 }
 
-// forUpdate: no other transaction writes at the same time.
+// forUpdate is not needed: no other transaction writes at the same time.
 func (d *sqlite) forUpdate() string { return "" }
 
-// refused: whatever fails is run again one by one; that costs little here.
+// refused reports almost every error: running the operations one by one costs little here.
 func (d *sqlite) refused(err error) bool {
 	var failed *commitError
 	return !errors.As(err, &failed)
@@ -137,7 +137,7 @@ func (d *sqlite) locked(error) bool    { return false }
 
 func (d *sqlite) noticed(err error) error { return err }
 
-// patience is busy_timeout, of the connection.
+// patience does nothing: the connection has a busy_timeout.
 func (d *sqlite) patience(context.Context, *sql.Tx) error { return nil }
 
 // whileMigrating needs no lock: each migration is a transaction that excludes other writers.
@@ -183,8 +183,7 @@ func (d *sqlite) userValidity(ctx context.Context, id string) (v *validityRow, e
 	return v, err
 }
 
-// preparedReader reads by statements that are kept: SQLite takes longer to parse a query
-// than to answer it.
+// preparedReader keeps prepared statements: SQLite takes longer to parse a query than to run it.
 type preparedReader struct{ d *sqlite }
 
 // QueryContext implements querier.
@@ -199,7 +198,7 @@ func (r preparedReader) QueryContext(ctx context.Context, query string, args ...
 // QueryRowContext implements querier.
 func (r preparedReader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	stmt, err := r.d.statement(ctx, query)
-	if err != nil { // the same query again, for a row that carries the error
+	if err != nil { // run the query anyway, for a row that contains the error
 		return r.d.reader.QueryRowContext(ctx, query, args...)
 	}
 	return stmt.QueryRowContext(context.WithoutCancel(ctx), args...)
@@ -223,10 +222,10 @@ func (d *sqlite) statement(ctx context.Context, query string) (*sql.Stmt, error)
 	return stmt, nil
 }
 
-// settle does not know more than the failed commit.
+// settle cannot find out more: it returns the failed commit.
 func (d *sqlite) settle(_ context.Context, failed *commitError) (bool, error) { return false, failed }
 
-// begin waits until no batch is running, and keeps others waiting until end is called.
+// begin waits until no batch is running, and makes others wait until end is called.
 func (d *sqlite) begin(ctx context.Context) (tx *sql.Tx, end func(), err error) {
 	select {
 	case d.writing <- struct{}{}:

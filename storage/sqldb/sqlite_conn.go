@@ -12,11 +12,11 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// sqliteConn is a connection to SQLite without database/sql, which costs twice as much as
-// the query itself for a row that is found by its key. One goroutine uses it at a time.
+// sqliteConn is a connection to SQLite without database/sql, which costs twice as much as the query
+// itself if a row is found by its key. Only one goroutine may use it at a time.
 type sqliteConn struct{ conn *zombiezen.Conn }
 
-// openSQLiteConn opens a file that exists, by its URI.
+// openSQLiteConn opens an existing database by its URI.
 func openSQLiteConn(uri string, pragmas ...string) (*sqliteConn, error) {
 	conn, err := zombiezen.OpenConn(uri, zombiezen.OpenReadWrite|zombiezen.OpenURI)
 	if err != nil {
@@ -32,7 +32,7 @@ func openSQLiteConn(uri string, pragmas ...string) (*sqliteConn, error) {
 	return c, nil
 }
 
-// query calls each for every row. The connection keeps the query prepared.
+// query calls each with every row. The connection keeps the query prepared.
 func (c *sqliteConn) query(each func(*zombiezen.Stmt) error, query string, args ...any) (err error) {
 	stmt, err := c.bind(query, args)
 	if err != nil {
@@ -51,14 +51,14 @@ func (c *sqliteConn) query(each func(*zombiezen.Stmt) error, query string, args 
 	}
 }
 
-// exec runs a statement that returns no rows, and reports how many it changed.
+// exec runs a statement that returns no rows, and returns how many it changed.
 func (c *sqliteConn) exec(query string, args ...any) (changed int64, err error) {
 	stmt, err := c.bind(query, args)
 	if err != nil {
 		return 0, err
 	}
 	if _, err := stmt.Step(); err != nil {
-		return 0, err // Step has reset the statement
+		return 0, err // Step has already reset the statement
 	}
 	changed = int64(c.conn.Changes())
 	return changed, stmt.Reset()
@@ -82,7 +82,7 @@ func (c *sqliteConn) bind(query string, args []any) (*zombiezen.Stmt, error) {
 		case bool:
 			stmt.BindBool(i+1, arg)
 		default:
-			return nil, fmt.Errorf("bind argument %d: a %T", i+1, arg)
+			return nil, fmt.Errorf("bind argument %d: unexpected type %T", i+1, arg)
 		}
 	}
 	return stmt, nil
@@ -150,10 +150,10 @@ func readTicketID(stmt *zombiezen.Stmt, column int, id *storage.ID) error {
 	return nil
 }
 
-// sqliteReaders lends connections that read. They are opened when they are first needed.
+// sqliteReaders is a pool of connections that read. They are opened when they are first needed.
 type sqliteReaders struct {
 	uri    string
-	free   chan *sqliteConn // nil: not open yet
+	free   chan *sqliteConn // nil if not open yet
 	closed chan struct{}
 }
 
@@ -165,7 +165,7 @@ func newSQLiteReaders(uri string, n int) *sqliteReaders {
 	return r
 }
 
-// query runs a query on one of the connections. A read takes microseconds, so ctx bounds
+// query runs a query on one of the connections. A read takes microseconds, so ctx limits
 // only the wait for a connection.
 func (r *sqliteReaders) query(ctx context.Context, each func(*zombiezen.Stmt) error, query string, args ...any) error {
 	if err := ctx.Err(); err != nil {
@@ -194,7 +194,7 @@ func (r *sqliteReaders) query(ctx context.Context, each func(*zombiezen.Stmt) er
 	return c.query(each, query, args...)
 }
 
-// close waits for the queries that are running.
+// close waits for running queries and closes the connections.
 func (r *sqliteReaders) close() (err error) {
 	close(r.closed)
 	for range cap(r.free) {

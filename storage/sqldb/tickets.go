@@ -13,15 +13,15 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// The queries for tickets. A family or grant of "" is that of no ticket; the comparison
-// with ” also lets the partial indexes be used.
+// The queries for tickets. No ticket belongs to the family or grant ""; the comparison with the
+// empty string also lets the partial indexes be used.
 const (
 	ticketColumns = `kind, id, grant_id, family, data, expires, spent`
 
 	getTicket = `SELECT ` + ticketColumns + ` FROM tickets WHERE kind = $1 AND id = $2 AND expires > $3`
 
-	// A family has a few tickets; "+ 0" keeps the planner from walking the index of
-	// expiries for the sake of the order.
+	// A family has few tickets; "+ 0" keeps the planner from using the index of expiries for
+	// the order.
 	findFamily = `SELECT ` + ticketColumns + ` FROM tickets
 		WHERE family = $1 AND family <> '' AND kind = $2 AND expires > $3
 		ORDER BY expires + 0 DESC, id LIMIT $4`
@@ -38,8 +38,8 @@ const (
 		WHERE tickets.expires <= $8`
 
 	deleteTicket = `DELETE FROM tickets WHERE kind = $1 AND id = $2`
-	// endTicket takes its place for storage.KindStatus, and notEnded leaves out what it has
-	// marked.
+	// endTicket is used instead for storage.KindStatus, and notEnded excludes the tickets that it
+	// has marked.
 	endTicket = `UPDATE tickets SET spent = 1 WHERE kind = $1 AND id = $2 AND spent = 0`
 	notEnded  = ` AND (kind <> 'status' OR spent = 0)`
 
@@ -50,17 +50,17 @@ const (
 	findEnded = `SELECT ` + ticketColumns + ` FROM tickets
 		WHERE kind = 'status' AND spent <> 0 AND expires > $1 LIMIT $2`
 
-	// The condition is there twice: PostgreSQL waits for others who change a row that the
-	// inner query found, and then looks at the outer condition again, and at that alone.
+	// The condition is repeated: if another transaction changes a row that the inner query found,
+	// PostgreSQL waits for it, and then checks the outer condition again, and only that.
 	reclaimTickets = `DELETE FROM tickets WHERE expires <= $1 AND (kind, id) IN
 		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 )
 
-// reclaimClients needs no grants or tickets removed: an unused client has none that live.
+// reclaimClients leaves grants and tickets alone: an unused client has no live ones.
 const reclaimClients = `DELETE FROM clients WHERE unused_until <> 0 AND unused_until <= $1 AND client_id IN
 		(SELECT client_id FROM clients WHERE unused_until <> 0 AND unused_until <= $1 LIMIT $2)`
 
-// reclaimStep is how many expired tickets one transaction deletes: others wait that long.
+// reclaimStep is how many rows one transaction deletes: other transactions wait for it.
 const reclaimStep = 500
 
 // Put implements storage.Tickets.
@@ -80,30 +80,30 @@ func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storag
 	return found[0], nil
 }
 
-// mostKeys bounds a query of GetAll.
-const mostKeys = 16
+// maxKeys is the maximum number of keys in a query of GetAll.
+const maxKeys = 16
 
 // GetAll implements storage.Tickets.
 func (s *Store) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
 	var all []storage.Ticket
-	for some := range slices.Chunk(keys, mostKeys) {
-		args := make([]any, 0, 3*len(some))
-		for _, key := range some {
+	for chunk := range slices.Chunk(keys, maxKeys) {
+		args := make([]any, 0, 3*len(chunk))
+		for _, key := range chunk {
 			args = append(args, string(key.Kind), key.ID[:], now.UnixMilli())
 		}
-		found, err := s.database.tickets(ctx, getTickets[len(some)-1], args...)
+		found, err := s.database.tickets(ctx, getTickets[len(chunk)-1], args...)
 		if err != nil {
-			return nil, fmt.Errorf("get %s: %w", some[0].Kind, fault(err))
+			return nil, fmt.Errorf("get %s: %w", chunk[0].Kind, fault(err))
 		}
 		all = append(all, found...)
 	}
 	return all, nil
 }
 
-// getTickets are getTicket for one key, for two, and so on up to mostKeys.
-var getTickets = func() (queries [mostKeys]string) {
+// getTickets are the queries for one key, for two, and so on up to maxKeys.
+var getTickets = func() (queries [maxKeys]string) {
 	text := ""
-	for i := range mostKeys {
+	for i := range maxKeys {
 		if i > 0 {
 			text += " UNION ALL "
 		}
@@ -171,7 +171,7 @@ func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storag
 	return s.writer.do(ctx, family, op)
 }
 
-// removal is the statement that removes a ticket, or what takes its place.
+// removal returns the statement that removes a ticket, or marks it as spent.
 func removal(key storage.Key) statement {
 	query := deleteTicket
 	if key.Kind == storage.KindStatus {
@@ -184,7 +184,7 @@ func removal(key storage.Key) statement {
 func (s *Store) FindEnded(ctx context.Context, now time.Time, limit int) ([]storage.Ticket, error) {
 	found, err := s.database.tickets(ctx, findEnded, now.UnixMilli(), max(limit, 0))
 	if err != nil {
-		return nil, fmt.Errorf("find what has ended: %w", fault(err))
+		return nil, fmt.Errorf("find ended tickets: %w", fault(err))
 	}
 	return found, nil
 }
@@ -198,17 +198,17 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 	return found, nil
 }
 
-// Reclaim deletes expired tickets and clients that registered themselves and were not used
-// in time, in transactions of at most 500 so that nobody waits long, and returns how many
-// they were. Something has to call it now and then: expiry itself needs no call, but the
-// space does. It also ends what nodes that had not heard of it yet issued to users and
-// clients after those became inactive.
+// Reclaim deletes expired tickets, and clients that registered themselves and were not used in
+// time, and returns how many it deleted. It uses transactions of at most 500 rows, so that others
+// do not wait long. It must be called from time to time: tickets expire without it, but their
+// space is not freed. It also ends what was issued to users and clients after they became
+// inactive, by nodes that did not know it yet.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
 	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts} {
 		n, err := s.reclaim(ctx, query, now)
 		removed += n
 		if err != nil {
-			return removed, fmt.Errorf("reclaim what has expired: %w", err)
+			return removed, fmt.Errorf("reclaim expired records: %w", err)
 		}
 	}
 	if err := s.endInactive(ctx, now.Add(-inactiveFor)); err != nil {
@@ -217,12 +217,12 @@ func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err er
 	return removed, nil
 }
 
-// inactiveFor is how long after a user or client became inactive something may still be
-// issued to them: by a node that cannot reach the database, and by a request on its way.
+// inactiveFor is how long after a user or client became inactive something may still be issued to
+// them: by a node that cannot reach the database, or by a concurrent request.
 const inactiveFor = time.Hour
 
-// endInactive ends again what was issued to users and clients that became inactive after
-// since. Nothing of it is valid, but status lists follow from the tickets alone.
+// endInactive ends again what was issued to users and clients that became inactive after since.
+// None of it is valid anyway, but status lists are computed from the tickets alone.
 func (s *Store) endInactive(ctx context.Context, since time.Time) error {
 	inactive, err := users(ctx, s.database.read(), `WHERE ended > $1 AND (disabled OR retired <> 0)`, since.UnixMilli())
 	if err != nil {
@@ -280,7 +280,7 @@ func (s *Store) reclaim(ctx context.Context, query string, now time.Time) (remov
 	}
 }
 
-// ticketRow is what Scan fills for ticketColumns.
+// ticketRow receives the ticketColumns of a row.
 type ticketRow struct {
 	kind, grant, family string
 	id, data            []byte
@@ -320,7 +320,7 @@ func scanKey(row interface{ Scan(...any) error }) (key storage.Key, err error) {
 	return key, nil
 }
 
-// milliseconds is how a time is stored: since 1970, 0 for none.
+// milliseconds returns a time as it is stored: in milliseconds since 1970, 0 for none.
 func milliseconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -10,8 +10,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// SaveTraces implements record.Store. The newest traces are those that were saved
-// last.
+// SaveTraces implements record.Store. The newest traces are those that were saved last.
 func (s *Store) SaveTraces(ctx context.Context, max int, traces ...record.Trace) error {
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		for _, t := range traces {

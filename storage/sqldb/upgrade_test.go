@@ -13,14 +13,14 @@ import (
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
-// lastFree is the last migration from before the first release. Later ones follow the rule
-// of rolling upgrades.
+// lastFree is the last migration before the first release. Later ones follow the rule of rolling
+// upgrades.
 const lastFree = "0010"
 
-// TestMigrationsOnlyAdd holds the rule of rolling upgrades: nodes of the version before go on
+// TestMigrationsOnlyAdd checks the rule of rolling upgrades: nodes of the previous version keep
 // running while a newer one migrates, so a migration may add tables, indexes, and columns that
-// are optional or have a default. What it takes away or changes must first be unused for one
-// version.
+// are optional or have a default. It may remove or change only what the previous version does not
+// use.
 func TestMigrationsOnlyAdd(t *testing.T) {
 	files, err := fs.Glob(migrations, "migrations/*/*.sql")
 	if err != nil || len(files) == 0 {
@@ -35,15 +35,15 @@ func TestMigrationsOnlyAdd(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, problem := range breaksOldNodes(string(text)) {
-			t.Errorf("%s: %s breaks nodes that still run the version before", file, problem)
+			t.Errorf("%s: %s breaks nodes that still run the previous version", file, problem)
 		}
 	}
 }
 
 var statements = regexp.MustCompile(`(?s)[^;]+`)
 
-// breaksOldNodes returns the statements of a migration that a program which does not know them
-// cannot live with.
+// breaksOldNodes returns the statements of a migration that break a program of the previous
+// version.
 func breaksOldNodes(migration string) []string {
 	uncommented := regexp.MustCompile(`--[^\n]*`).ReplaceAllString(migration, "")
 	var found []string
@@ -79,15 +79,15 @@ func TestBreaksOldNodes(t *testing.T) {
 	}
 }
 
-// TestOldNodeWorksOnANewerDatabase: while a node runs, a newer one migrates the database. The
-// whole contract still holds on the old node.
+// While a node runs, a newer one migrates the database. The old node still fulfills the whole
+// contract.
 func TestOldNodeWorksOnANewerDatabase(t *testing.T) {
 	migrated := func(t *testing.T, databaseURL string) storagetest.Database {
 		s := openTest(t, databaseURL)
-		// Statements that are prepared by now must survive.
+		// Statements that were prepared before the migration must still work.
 		reads := func() error {
-			_, noClient := s.Client(t.Context(), "nobody")
-			_, noTicket := s.Get(t.Context(), testNow, storage.Kind("refresh").Hash("nothing"))
+			_, noClient := s.Client(t.Context(), "missing")
+			_, noTicket := s.Get(t.Context(), testNow, storage.Kind("refresh").Hash("missing"))
 			_, users := s.Users(t.Context(), "", 1)
 			_, keys := s.Keys(t.Context())
 			return errors.Join(notMissing(noClient), notMissing(noTicket), users, keys, s.Ping(t.Context()))

@@ -34,7 +34,7 @@ type validityRow struct {
 func (s *Store) UserValidity(ctx context.Context, id string) (identity.Validity, error) {
 	row, err := s.database.userValidity(ctx, id)
 	if err != nil {
-		return identity.Validity{}, fmt.Errorf("read what is valid for a user: %w", fault(err))
+		return identity.Validity{}, fmt.Errorf("read the validity of a user: %w", fault(err))
 	}
 	if row == nil {
 		return identity.Validity{}, storage.ErrNotFound
@@ -72,7 +72,7 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 		}
 		u.CreatedAt, u.UpdatedAt = fromMilliseconds(created), fromMilliseconds(updated)
 		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
-		u.Kept = strings.Fields(kept) // names of sessions have no spaces
+		u.Kept = strings.Fields(kept) // names of sessions contain no spaces
 		if err := json.Unmarshal([]byte(claims), &u.Claims); err != nil {
 			return u, fmt.Errorf("claims of user %q: %w", u.ID, err)
 		}
@@ -162,7 +162,7 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 }
 
 func putIdentifiers(ctx context.Context, tx *sql.Tx, user *identity.User) error {
-	// In one order, so that two users who swap names do not wait for each other.
+	// In a fixed order, so that two users who swap names do not deadlock.
 	for _, identifier := range slices.Sorted(slices.Values(user.Identifiers())) {
 		result, err := tx.ExecContext(ctx, `INSERT INTO identifiers (identifier, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, identifier, user.ID)
 		if err != nil {
@@ -194,15 +194,15 @@ func (s *Store) endUser(ctx context.Context, tx *sql.Tx, user *identity.User) er
 	if len(user.Kept) == 0 {
 		return s.deleteTickets(ctx, tx, ofGrantsOfUser(user.ID), family)
 	}
-	// Nothing is kept of those whose family is not: the devices among them.
+	// Only sessions are kept in this family; remembered devices, for example, end.
 	if err := s.deleteTickets(ctx, tx, family.but(identity.KindSession)); err != nil {
 		return err
 	}
 	return s.deleteUnkept(ctx, tx, user)
 }
 
-// deleteUnkept deletes the tickets of a user's grants, except those of families that began
-// in a session in user.Kept. It looks again for the reason that writer.removeAll gives.
+// deleteUnkept deletes the tickets of a user's grants, except those of families that began in a
+// session in user.Kept. It repeats the query for the reason in writer.removeAll.
 func (s *Store) deleteUnkept(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	ofUser := ofGrantsOfUser(user.ID)
 	for {
@@ -210,19 +210,19 @@ func (s *Store) deleteUnkept(ctx context.Context, tx *sql.Tx, user *identity.Use
 		if err != nil {
 			return fmt.Errorf("list tickets: %w", err)
 		}
-		kept, doomed := map[string]bool{}, map[string]bool{}
+		kept, ended := map[string]bool{}, map[string]bool{}
 		for _, t := range tickets {
 			root := storage.RootFamily(t.Family)
-			doomed[root] = true
+			ended[root] = true
 			if root != "" && slices.Contains(user.Kept, record.SessionOf(t)) {
 				kept[root] = true
 			}
 		}
-		maps.DeleteFunc(doomed, func(root string, _ bool) bool { return kept[root] })
-		if len(doomed) == 0 {
+		maps.DeleteFunc(ended, func(root string, _ bool) bool { return kept[root] })
+		if len(ended) == 0 {
 			return nil
 		}
-		for _, root := range slices.Sorted(maps.Keys(doomed)) {
+		for _, root := range slices.Sorted(maps.Keys(ended)) {
 			set := ofLine(root)
 			if root == "" {
 				set = ofUser
@@ -235,8 +235,8 @@ func (s *Store) deleteUnkept(ctx context.Context, tx *sql.Tx, user *identity.Use
 	}
 }
 
-// endSessions deletes a user's sessions, except those in user.Kept, and stores the notes
-// that they ended. A session that gets another name meanwhile is found by looking again.
+// endSessions deletes a user's sessions, except those in user.Kept, and stores a note about the
+// end of each. It repeats the query to find a session that gets another name in the meantime.
 func (s *Store) endSessions(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	for {
 		sessions, err := collectTickets(ctx, tx, sessionsOfUser, identity.SessionFamily(user.ID), string(identity.KindSession))
@@ -248,7 +248,7 @@ func (s *Store) endSessions(ctx context.Context, tx *sql.Tx, user *identity.User
 			return nil
 		}
 		for _, key := range keysOf(sessions) {
-			// As it is when it ends: one that was spent since goes on under another name.
+			// The row that was deleted: a session that was spent since continues under another name.
 			ended, err := collectTickets(ctx, tx, endSession, string(key.Kind), key.ID[:])
 			if err != nil {
 				return fmt.Errorf("end a session: %w", err)
@@ -269,7 +269,7 @@ func noteEnded(ctx context.Context, tx *sql.Tx, session storage.Ticket) error {
 	}
 	_, err := tx.ExecContext(ctx, putEndedNote, string(note.Kind), note.ID[:], note.Grant, note.Family, note.Data, milliseconds(note.Expires), 0)
 	if err != nil {
-		return fmt.Errorf("note the end of a session: %w", err)
+		return fmt.Errorf("store the note about an ended session: %w", err)
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 }
 
 func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
-	// Records are locked before tickets, as by updateUser.
+	// Records are locked before tickets, as in updateUser.
 	if _, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}

@@ -4,12 +4,12 @@ import (
 	"syscall"
 )
 
-// tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not name on every
+// tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not define on every
 // architecture.
 const tcpUserTimeout = 18
 
-// setUserTimeout has the kernel give up a connection whose peer does not acknowledge what
-// is sent.
+// setUserTimeout makes the kernel give up a connection whose peer does not acknowledge what was
+// sent.
 func setUserTimeout(network, _ string, c syscall.RawConn) (err error) {
 	if network == "unix" {
 		return nil

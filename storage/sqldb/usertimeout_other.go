@@ -4,5 +4,5 @@ package sqldb
 
 import "syscall"
 
-// setUserTimeout does nothing: the deadlines of queries do the work.
+// setUserTimeout does nothing: the timeouts of queries are enough.
 func setUserTimeout(string, string, syscall.RawConn) error { return nil }

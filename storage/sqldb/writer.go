@@ -19,38 +19,38 @@ import (
 const (
 	maxQueued = 1024 // for each lane
 	maxBatch  = 256
-	// maxRetries and maxBackOff bound how often and how long the same is tried again, if the
-	// database asks for it: for a second or so.
+	// maxRetries and maxBackOff limit how often and how long an operation is tried again, if the
+	// database requires it: for about a second.
 	maxRetries = 8
 	maxBackOff = 5
-	// batchTimeout ends a batch on a database that does not respond, and settleTimeout the
-	// attempt to find out what became of its commit.
+	// batchTimeout ends a batch on a database that does not respond, and settleTimeout ends the
+	// attempt to find out whether its commit took effect.
 	batchTimeout  = 4 * time.Second
 	settleTimeout = 3 * time.Second
 	// postgreSQLLanes is how many batches a node runs at the same time on PostgreSQL.
 	postgreSQLLanes = 4
-	// laneWait is how long a lane waits for a row that another transaction holds, and
-	// detourWait how long an operation does that got out of its lane's way. There are at most
-	// maxDetours of those.
+	// laneWait is how long a lane waits for a row that another transaction has locked, and
+	// detourWait how long an operation waits that has left its lane. There are at most maxDetours
+	// of those.
 	laneWait   = 250 * time.Millisecond
 	detourWait = 2 * time.Second
 	maxDetours = 8
 )
 
-// operation is one caller's write of tickets. It takes effect whole or not at all.
+// operation is one caller's write of tickets. It takes effect completely or not at all.
 type operation struct {
-	spend    []change    // each marks a ticket, or changes nothing
-	spent    []statement // for each of spend, finds the ticket if it was spent before
-	put      []change    // each stores a ticket, or changes nothing
-	answered chan error
-	// taken is set by whoever decides first: the lane that it runs, or the caller that it
-	// never will.
+	spend  []change    // each marks a ticket, or changes nothing
+	spent  []statement // for each of spend, finds the ticket if it was spent before
+	put    []change    // each stores a ticket, or changes nothing
+	result chan error
+	// taken is set by the lane when it runs the operation, or by the caller when it gives up
+	// before that.
 	taken atomic.Bool
 
-	// An operation that removes does nothing else.
+	// An operation that removes tickets does nothing else.
 	remove    []storage.Key
 	removeAll []statement // each finds keys
-	after     []statement // then
+	after     []statement // run after the removal
 }
 
 // change is a statement about one ticket.
@@ -62,16 +62,16 @@ type change struct {
 
 var (
 	errClosed = errors.New("the store is closed")
-	errLocked = errors.New("too many operations wait for rows that other transactions hold")
-	// errHalfDone says that an operation changed something and then failed, so that the
+	errLocked = errors.New("too many operations are waiting for rows that other transactions have locked")
+	// errHalfDone means that an operation changed something and then failed, so that the
 	// transaction must not be committed.
 	errHalfDone = errors.New("an operation of the batch failed half-way")
 )
 
-// writer gathers what concurrent callers write and commits it together: one transaction,
-// one wait for the disk, then all are answered. It has several lanes, so that a row that is
-// locked by another node or an operator does not hold up everything. Operations of one
-// family take one lane, in their order.
+// writer collects the writes of concurrent callers and commits them together: one transaction, one
+// wait for the disk, then all get their results. It has several lanes, so that a row that is
+// locked by another node or an operator does not block everything. Operations of one family use
+// the same lane, in their order.
 type writer struct {
 	database database
 	lanes    []chan *operation
@@ -102,8 +102,8 @@ func newWriter(d database) *writer {
 
 var laneSeed = maphash.MakeSeed()
 
-// lane returns the lane of a family, or of whatever else an operation is about. That of a
-// family is that of those that it descends from.
+// lane returns the lane of a family, or of whatever else an operation is about. A family uses the
+// same lane as its ancestors.
 func (w *writer) lane(about string) chan *operation {
 	if len(w.lanes) == 1 {
 		return w.lanes[0]
@@ -112,10 +112,10 @@ func (w *writer) lane(about string) chan *operation {
 	return w.lanes[maphash.String(laneSeed, root)%uint64(len(w.lanes))]
 }
 
-// do returns when op took effect or failed. A caller who gives up while op waits in its lane
-// can be sure that it never runs; once it runs, its outcome is known soon, and told.
+// do returns when op took effect or failed. If ctx ends while op waits in its lane, op never runs;
+// once it runs, do waits for its result, which is known soon.
 func (w *writer) do(ctx context.Context, about string, op *operation) error {
-	op.answered = make(chan error, 1)
+	op.result = make(chan error, 1)
 	select {
 	case w.lane(about) <- op:
 	case <-w.closing:
@@ -126,7 +126,7 @@ func (w *writer) do(ctx context.Context, about string, op *operation) error {
 	giveUp := ctx.Done()
 	for {
 		select {
-		case err := <-op.answered:
+		case err := <-op.result:
 			return fault(err)
 		case <-giveUp:
 			if op.taken.CompareAndSwap(false, true) {
@@ -135,7 +135,7 @@ func (w *writer) do(ctx context.Context, about string, op *operation) error {
 			giveUp = nil
 		case <-w.stopped:
 			select {
-			case err := <-op.answered:
+			case err := <-op.result:
 				return fault(err)
 			default:
 				return errClosed
@@ -144,7 +144,7 @@ func (w *writer) do(ctx context.Context, about string, op *operation) error {
 	}
 }
 
-// close answers what is queued and stops.
+// close runs what is queued and stops.
 func (w *writer) close() {
 	close(w.closing)
 	<-w.stopped
@@ -170,7 +170,7 @@ func (w *writer) run(lane chan *operation) {
 				return
 			}
 		}
-		// Callers who were just answered are about to come back; let them, for a fuller batch.
+		// Callers that just got their results may call again at once: yield, for a fuller batch.
 		runtime.Gosched()
 		for len(batch) < maxBatch {
 			select {
@@ -186,9 +186,9 @@ func (w *writer) run(lane chan *operation) {
 	}
 }
 
-// commitInOrder commits a batch. Where other nodes write too, what removes gets a
-// transaction of its own: it takes the locks of tickets in order, and must not hold those
-// that were spent before.
+// commitInOrder commits a batch. If other nodes write, too, operations that remove tickets run in
+// a separate transaction: it locks tickets in order, and must not hold the locks of tickets that
+// were spent before.
 func (w *writer) commitInOrder(batch []*operation) {
 	if len(batch) == 0 {
 		return
@@ -209,20 +209,20 @@ func (w *writer) commitInOrder(batch []*operation) {
 	}
 }
 
-// stage is 1 for what removes and 0 for everything else.
+// stage returns 1 for an operation that removes tickets and 0 for any other.
 func (op *operation) stage() int {
 	return min(len(op.remove)+len(op.removeAll), 1)
 }
 
-// commit runs a batch. One that does not go through whole is run again one operation at a
-// time, so that a failure is the failure of one caller; no savepoint is needed for that. If
-// it waited for a lock, nobody knows whose, and each operation goes on beside the lane.
+// commit runs a batch. If the batch fails, it runs the operations one at a time, so that only the
+// caller whose operation fails gets an error; this needs no savepoints. If the batch waited too
+// long for a lock, it is not known for which operation, and each continues outside the lane.
 func (w *writer) commit(batch []*operation) {
 	errs, err := w.attempt(batch, laneWait)
 	switch {
 	case err == nil:
 		for i, op := range batch {
-			op.answered <- errs[i]
+			op.result <- errs[i]
 		}
 	case w.database.locked(err):
 		for _, op := range batch {
@@ -234,10 +234,10 @@ func (w *writer) commit(batch []*operation) {
 		}
 	case len(batch) == 1 && w.database.refused(err):
 		op := batch[0]
-		op.answered <- w.retryOne(op, errs, err, laneWait)
+		op.result <- w.retryOne(op, errs, err, laneWait)
 	default:
 		for _, op := range batch {
-			op.answered <- err
+			op.result <- err
 		}
 	}
 }
@@ -248,31 +248,31 @@ func (w *writer) commitOne(op *operation) {
 		w.detour(op)
 		return
 	}
-	op.answered <- w.retryOne(op, errs, err, laneWait)
+	op.result <- w.retryOne(op, errs, err, laneWait)
 }
 
-// detour runs an operation beside the lanes.
+// detour runs an operation outside the lanes.
 func (w *writer) detour(op *operation) {
 	select {
 	case w.detours <- struct{}{}:
 	default:
-		// Whoever waits for nothing is through in no time; what waits is not let in.
+		// An operation that needs no locked row succeeds at once; any other fails.
 		errs, err := w.attempt([]*operation{op}, time.Millisecond)
 		if w.database.locked(err) {
 			err = errors.Join(errLocked, err)
 		}
-		op.answered <- w.retryOne(op, errs, err, time.Millisecond)
+		op.result <- w.retryOne(op, errs, err, time.Millisecond)
 		return
 	}
 	w.working.Go(func() {
 		defer func() { <-w.detours }()
 		errs, err := w.attempt([]*operation{op}, detourWait)
-		op.answered <- w.retryOne(op, errs, err, detourWait)
+		op.result <- w.retryOne(op, errs, err, detourWait)
 	})
 }
 
-// retryOne answers for an operation that ran alone, and repeats it a few times if the
-// database asks for that (PostgreSQL: a deadlock).
+// retryOne returns the result of an operation that ran alone, and repeats it a few times if the
+// database requires that (PostgreSQL: after a deadlock).
 func (w *writer) retryOne(op *operation, errs []error, err error, lockWait time.Duration) error {
 	for try := 0; try < maxRetries && err != nil && w.database.retryable(err); try++ {
 		backOff(try)
@@ -284,7 +284,7 @@ func (w *writer) retryOne(op *operation, errs []error, err error, lockWait time.
 	return errs[0]
 }
 
-// backOff waits a little, longer with each try and never the same.
+// backOff waits for a short random time, longer with each attempt.
 func backOff(try int) {
 	time.Sleep(time.Duration(1+rand.IntN(10<<min(try, maxBackOff))) * time.Millisecond)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-// Whoever gives up is told so and does not hold up others.
+// A caller that gives up gets an error and does not delay others.
 func TestCallerMayGiveUp(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s := openTest(t, databaseURL)
@@ -54,7 +54,7 @@ func TestRE12_DeadlockIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Whoever finds the deadlock is its victim: not the other one, who looks so late.
+	// The transaction that detects the deadlock is aborted. This one must not be: it detects too late.
 	exec(`SET deadlock_timeout = '1h'`)
 	const touch = `UPDATE tickets SET data = data WHERE id = $1`
 	exec(`BEGIN`)
@@ -67,15 +67,15 @@ func TestRE12_DeadlockIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	exec(touch, a.ID[:]) // closes the circle, and returns when the store's transaction was ended
+	exec(touch, a.ID[:]) // completes the deadlock, and returns when the store's transaction was aborted
 	exec(`COMMIT`)
 	if err := <-spent; err != nil {
 		t.Errorf("Spend after a deadlock: %v", err)
 	}
 }
 
-// One operation of a batch that the database refuses does not fail the others.
-func TestOneCallersFailureIsTheirsAlone(t *testing.T) {
+// If the database rejects one operation of a batch, the others succeed.
+func TestFailureOfOneCallerDoesNotAffectOthers(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s := openTest(t, databaseURL)
 		if _, err := s.database.write().Exec(`CREATE UNIQUE INDEX only_one ON tickets (family) WHERE family = 'unique'`); err != nil {
@@ -87,7 +87,7 @@ func TestOneCallersFailureIsTheirsAlone(t *testing.T) {
 			if i%3 == 0 {
 				family = "unique"
 			}
-			return &operation{answered: make(chan error, 1), put: []change{{key: key, statement: statement{putTicket, []any{"code", key.ID[:], "", family, []byte{}, milliseconds(testNow.Add(time.Hour)), int64(0), milliseconds(testNow)}}}}}
+			return &operation{result: make(chan error, 1), put: []change{{key: key, statement: statement{putTicket, []any{"code", key.ID[:], "", family, []byte{}, milliseconds(testNow.Add(time.Hour)), int64(0), milliseconds(testNow)}}}}}
 		}
 		var batch []*operation
 		for i := range 9 {
@@ -96,7 +96,7 @@ func TestOneCallersFailureIsTheirsAlone(t *testing.T) {
 		s.writer.commit(batch)
 		refused := 0
 		for i, op := range batch {
-			err := <-op.answered
+			err := <-op.result
 			if err != nil {
 				refused++
 			}
@@ -105,16 +105,16 @@ func TestOneCallersFailureIsTheirsAlone(t *testing.T) {
 			}
 			_, getErr := s.Get(t.Context(), testNow, storage.Kind("code").Hash(fmt.Sprint(i)))
 			if (err == nil) != (getErr == nil) {
-				t.Errorf("operation %d was answered %v and its ticket %v", i, err, getErr)
+				t.Errorf("operation %d returned %v, and Get of its ticket %v", i, err, getErr)
 			}
 		}
 		if refused != 2 {
-			t.Errorf("%d operations were refused, want 2", refused)
+			t.Errorf("%d operations were rejected, want 2", refused)
 		}
 	})
 }
 
-func TestSG14_ReclaimHoldsNobodyUpForLong(t *testing.T) {
+func TestSG14_ReclaimDoesNotBlockOthersForLong(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s := openTest(t, databaseURL)
 		for i := range 10 {
@@ -131,7 +131,7 @@ func TestSG14_ReclaimHoldsNobodyUpForLong(t *testing.T) {
 		if err != nil || removed != 10_000 {
 			t.Fatalf("removed %d, %v", removed, err)
 		}
-		// Twenty transactions; the bound of 50 ms each has room for a slow machine.
+		// Twenty transactions of about 50 ms; the limit allows for a slow machine.
 		t.Logf("%v for each transaction", time.Since(from)/20)
 		if each := time.Since(from) / 20; each > 500*time.Millisecond {
 			t.Errorf("each transaction took %v", each)
@@ -143,8 +143,8 @@ func TestSG14_ReclaimHoldsNobodyUpForLong(t *testing.T) {
 	})
 }
 
-// Whatever is done in whatever order, SQLite and the plain maps answer the same.
-func TestSQLiteAnswersLikeMemory(t *testing.T) {
+// For any sequence of calls, SQLite and the maps return the same results.
+func TestSQLiteBehavesLikeMemory(t *testing.T) {
 	kinds := []storage.Kind{"code", "refresh"}
 	rapid.Check(t, func(r *rapid.T) {
 		sqlite, err := Open(t.Context(), "sqlite::memory:", Config{MasterKey: testMasterKey})

@@ -19,9 +19,9 @@ import (
 	"github.com/valetkey/valetkey/internal/pgtest"
 )
 
-// TestBackupAndRestore runs the commands of docs/guides/deploy.md: a backup while users sign
-// in and clients refresh, and a server on the restored copy. What was there before the backup
-// is there again: passwords, refresh tokens and signing keys, under the same master key alone.
+// TestBackupAndRestore runs the commands of docs/guides/deploy.md: a backup while users sign in and
+// clients refresh, and a server on the restored copy. Passwords, refresh tokens and signing keys
+// from before the backup work again, but only with the same master key.
 func TestBackupAndRestore(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
 		sqlite3 := program(t, "sqlite3")
@@ -49,7 +49,7 @@ func TestBackupAndRestore(t *testing.T) {
 	})
 }
 
-// program finds one that is in the path, or among PostgreSQL's.
+// program returns the path of a program, on the PATH or in PostgreSQL's directory.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -97,14 +97,14 @@ func backUpAndRestore(t *testing.T, database string, copyOf func() string) {
 	restored := copyOf()
 	requests := stop()
 	if requests < 5 {
-		t.Fatalf("only %d requests beside the backup: that is no load", requests)
+		t.Fatalf("only %d requests during the backup: that is not enough load", requests)
 	}
 	server.kill(t)
-	server.buried(t)
+	server.waitKilled(t)
 	settle(t, database)
 
 	s.moveTo(t, database, restored)
-	s.refuses(t)
+	s.rejectsOtherKey(t)
 	server = s.start(t)
 	if err := early.refresh(); err != nil {
 		t.Errorf("the refresh token from before the backup: %v\n%s", err, server.stderr.String())
@@ -116,16 +116,16 @@ func backUpAndRestore(t *testing.T, database string, copyOf func() string) {
 		}
 	}
 	if got := s.kids(t); !slices.Equal(got, kids) {
-		t.Errorf("the keys are %v, want those of before: %v", got, kids)
+		t.Errorf("the keys are %v, want those from before the backup: %v", got, kids)
 	}
 	server.kill(t)
-	server.buried(t)
+	server.waitKilled(t)
 	settle(t, restored)
 	checkIntegrity(t, restored)
 }
 
-// load has customers sign in and refresh until stop is called, which returns how many
-// requests were answered.
+// load makes customers sign in and refresh until stop is called, which returns how many requests
+// got a response.
 func (s *site) load(t *testing.T) (stop func() int64) {
 	var answered atomic.Int64
 	var working sync.WaitGroup
@@ -163,7 +163,7 @@ func (s *site) load(t *testing.T) (stop func() int64) {
 	}
 }
 
-// kids returns the names of the signing keys.
+// kids returns the kids of the signing keys.
 func (s *site) kids(t *testing.T) []string {
 	t.Helper()
 	response, err := s.client.Get(s.issuer + "/jwks")
@@ -184,7 +184,7 @@ func (s *site) kids(t *testing.T) []string {
 	return kids
 }
 
-// moveTo has the next server use another database.
+// moveTo makes the next server use another database.
 func (s *site) moveTo(t *testing.T, from, to string) {
 	t.Helper()
 	data, err := os.ReadFile(s.file)
@@ -200,8 +200,8 @@ func (s *site) moveTo(t *testing.T, from, to string) {
 	}
 }
 
-// refuses: a restored database does not open under another master key, and is not changed.
-func (s *site) refuses(t *testing.T) {
+// rejectsOtherKey checks that a restored database does not open with another master key.
+func (s *site) rejectsOtherKey(t *testing.T) {
 	t.Helper()
 	other := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
 	server := start(t, "server", func(command *exec.Cmd) {

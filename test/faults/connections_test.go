@@ -18,15 +18,15 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// spender is a client of the store that tries again when it was told of a fault.
+// spender is a client of the store that tries again after a fault.
 type spender struct {
 	store   *sqldb.Store
 	current link
 	faults  int
 }
 
-// step spends the current link for the next. After a fault nobody knows whether that took
-// effect; then the next link is there if and only if the current one is spent.
+// step spends the current link for the next. After a fault it is not known whether that took
+// effect; then the next link exists if and only if the current one is spent.
 func (s *spender) step(ctx context.Context) error {
 	next := s.current.next(0)
 	for try := 0; ; try++ {
@@ -42,7 +42,7 @@ func (s *spender) step(ctx context.Context) error {
 						break
 					}
 					if errors.Is(err, storage.ErrNotFound) {
-						return fmt.Errorf("half done: %+v is spent and its successor is not there", s.current)
+						return fmt.Errorf("half done: %+v is spent and its successor does not exist", s.current)
 					}
 					s.faults++
 				}
@@ -60,18 +60,18 @@ func (s *spender) step(ctx context.Context) error {
 	}
 }
 
-// TestRE09_LostConnections ends the connections to PostgreSQL while they are used, also
-// between a COMMIT and its answer.
+// TestRE09_LostConnections ends the connections to PostgreSQL while they are used, also between a
+// COMMIT and its response.
 func TestRE09_LostConnections(t *testing.T) {
 	databaseURL, err := url.Parse(pgtest.Database(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	enemy, err := pgx.Connect(t.Context(), databaseURL.String())
+	killer, err := pgx.Connect(t.Context(), databaseURL.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer enemy.Close(context.Background())
+	defer killer.Close(context.Background())
 	query := databaseURL.Query()
 	query.Set("application_name", "killed")
 	databaseURL.RawQuery = query.Encode()
@@ -113,7 +113,7 @@ func TestRE09_LostConnections(t *testing.T) {
 			break
 		}
 		if count++; count >= next {
-			if _, err := enemy.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'killed' AND datname = current_database()`); err != nil {
+			if _, err := killer.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'killed' AND datname = current_database()`); err != nil {
 				t.Error(err)
 				break
 			}
@@ -135,7 +135,7 @@ func TestRE09_LostConnections(t *testing.T) {
 			wantSpent(t, store, l)
 		}
 	}
-	t.Logf("connections ended %d times, %d writes, %d faults told", 4*kills(), count, faults)
+	t.Logf("connections ended %d times, %d writes, %d faults returned", 4*kills(), count, faults)
 	if faults == 0 {
 		t.Error("no connection was lost while it was used")
 	}

@@ -27,7 +27,7 @@ func (s *site) get(t *testing.T, path string) (status int, retryAfter string, to
 	return response.StatusCode, response.Header.Get("Retry-After"), time.Since(began)
 }
 
-// ready waits until the server says that it is.
+// ready waits until the server is ready.
 func (s *site) ready(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
@@ -47,8 +47,8 @@ func (c *customer) must(what string, err error) {
 	}
 }
 
-// TestRE13_SilentDatabase has a database go silent: requests fail within seconds, the server
-// says that it is not ready, and recovers by itself.
+// In TestRE13_SilentDatabase, a database goes silent: requests fail within seconds, the server
+// reports that it is not ready, and recovers by itself.
 func TestRE13_SilentDatabase(t *testing.T) {
 	databaseURL := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.SocketOf(t, databaseURL))
@@ -86,10 +86,10 @@ func TestRE13_SilentDatabase(t *testing.T) {
 	s.ready(t)
 	c.must("refresh", c.refresh())
 	server.kill(t)
-	server.buried(t)
+	server.waitKilled(t)
 }
 
-// TestOP09_LostStandby loses the synchronous standby while a code is redeemed.
+// In TestOP09_LostStandby, the synchronous standby fails while a code is redeemed.
 func TestOP09_LostStandby(t *testing.T) {
 	primary := pgtest.Start(t)
 	databaseURL := primary.Database("test")
@@ -117,9 +117,9 @@ func TestOP09_LostStandby(t *testing.T) {
 	primary.Exec("postgres", `SELECT pg_reload_conf()`)
 	c.must("refresh", c.refresh())
 	server.kill(t)
-	server.buried(t)
+	server.waitKilled(t)
 	if strings.Contains(server.stderr.String(), "token.replayed") {
-		t.Errorf("the log speaks of a replay:\n%s", server.stderr.String())
+		t.Errorf("the log reports a replay:\n%s", server.stderr.String())
 	}
 }
 
@@ -137,5 +137,5 @@ func TestRE11_SignedInThroughPgBouncer(t *testing.T) {
 		}
 	}
 	server.kill(t)
-	server.buried(t)
+	server.waitKilled(t)
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/valetkey/valetkey/internal/person"
 )
 
-// TestAC09_DisabledWhileTokensAreRefreshed: a client refreshes without a pause while another
-// process disables the user. When that returns, nothing that the client got is valid, and
-// nothing of it comes back when the user is enabled again. Other users notice nothing.
+// A client refreshes continuously while another process disables the user. After that, nothing
+// that the client got is valid, and it stays invalid when the user is enabled again. Other users
+// are not affected.
 func TestAC09_DisabledWhileTokensAreRefreshed(t *testing.T) {
 	valetkey := buildProgram(t)
 	onBoth(t, func(t *testing.T, databaseURL string) {
@@ -33,12 +33,12 @@ func TestAC09_DisabledWhileTokensAreRefreshed(t *testing.T) {
 		}
 		ada, other := signIn("ada0"), signIn("ada1")
 
-		busy, refused := make(chan struct{}), make(chan error, 1)
+		busy, rejected := make(chan struct{}), make(chan error, 1)
 		go func() {
 			for {
 				next, err := ada.useToken(len(ada.tokens) - 1)
 				if err != nil || next == "" {
-					refused <- err
+					rejected <- err
 					return
 				}
 				if ada.tokens = append(ada.tokens, next); len(ada.tokens) == 5 {
@@ -48,14 +48,14 @@ func TestAC09_DisabledWhileTokensAreRefreshed(t *testing.T) {
 		}()
 		select {
 		case <-busy:
-		case err := <-refused:
-			t.Fatalf("refused before the user was disabled (%v)", err)
+		case err := <-rejected:
+			t.Fatalf("rejected before the user was disabled (%v)", err)
 		}
 		users("disable")
-		if err := <-refused; err != nil {
+		if err := <-rejected; err != nil {
 			t.Fatal(err)
 		}
-		allRefused := func(when string) {
+		allRejected := func(when string) {
 			t.Helper()
 			for i := range ada.tokens {
 				if next, err := ada.useToken(i); err != nil || next != "" {
@@ -63,14 +63,14 @@ func TestAC09_DisabledWhileTokensAreRefreshed(t *testing.T) {
 				}
 			}
 		}
-		allRefused("disabled")
+		allRejected("disabled")
 		other.must("another user", other.refresh())
 		users("enable")
-		allRefused("enabled again")
+		allRejected("enabled again")
 		again := signIn("ada0")
 		again.must("after signing in again", again.refresh())
 		server.kill(t)
-		server.buried(t)
+		server.waitKilled(t)
 		t.Logf("disabled after %d refreshes", len(ada.tokens))
 	})
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// TestRE04_DiskFull: on a full disk writes fail, reads go on, and all is well again when
-// there is room.
+// On a full disk, writes fail and reads succeed. Writes succeed again once there is free space.
 func TestRE04_DiskFull(t *testing.T) {
 	databaseURL := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
 	c := start(t, "disk", func(command *exec.Cmd) {
@@ -29,8 +28,8 @@ func TestRE04_DiskFull(t *testing.T) {
 	checkIntegrity(t, databaseURL)
 }
 
-// fillDisk runs in a process of its own, whose files must not grow beyond a limit: that is
-// how a full disk looks to SQLite.
+// fillDisk runs in a separate process, whose files must not grow beyond a limit: to SQLite, that
+// looks like a full disk.
 func fillDisk() error {
 	signal.Ignore(syscall.SIGXFSZ)
 	ctx, now := context.Background(), time.Now()
@@ -45,20 +44,20 @@ func fillDisk() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 		return err
 	}
-	const most = 1000 // would be 2 MB
+	const maxTickets = 1000 // would be 2 MB
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: before.Max}); err != nil {
 		return err
 	}
 	stored := 0
-	for ; stored < most; stored++ {
+	for ; stored < maxTickets; stored++ {
 		if err = store.Put(ctx, now, ticket(stored)); err != nil {
 			break
 		}
 	}
 	if err == nil || errors.Is(err, storage.ErrExists) {
-		return fmt.Errorf("the disk did not get full: %d tickets, %w", stored, err)
+		return fmt.Errorf("the disk is not full after %d tickets: %w", stored, err)
 	}
-	if err := store.Spend(ctx, now, []storage.Key{ticket(0).Key}, ticket(most), ticket(most+1), ticket(most+2)); err == nil {
+	if err := store.Spend(ctx, now, []storage.Key{ticket(0).Key}, ticket(maxTickets), ticket(maxTickets+1), ticket(maxTickets+2)); err == nil {
 		return errors.New("a write succeeds on a full disk")
 	}
 	if err := readAll(ctx, store, stored, ticket); err != nil {
@@ -68,10 +67,10 @@ func fillDisk() error {
 		return err
 	}
 	if err := readAll(ctx, store, stored, ticket); err != nil {
-		return fmt.Errorf("with room again: %w", err)
+		return fmt.Errorf("with free space again: %w", err)
 	}
-	if err := store.Spend(ctx, now, []storage.Key{ticket(0).Key}, ticket(most)); err != nil {
-		return fmt.Errorf("write with room again: %w", err)
+	if err := store.Spend(ctx, now, []storage.Key{ticket(0).Key}, ticket(maxTickets)); err != nil {
+		return fmt.Errorf("write with free space again: %w", err)
 	}
 	return store.Close()
 }

@@ -1,5 +1,5 @@
-// Package faults kills servers in the middle of their work, as a power cut or the kernel
-// would, and checks what their clients were told: nothing that was acknowledged is lost,
+// Package faults kills servers in the middle of their work, like a power failure or the kernel
+// would, and checks the responses that their clients got: nothing that was acknowledged is lost,
 // and nothing is accepted twice.
 package faults
 
@@ -23,7 +23,7 @@ import (
 	"github.com/valetkey/valetkey/internal/pgtest"
 )
 
-// What the environment tells a process that this test starts of its own program.
+// Environment variables of the processes that this program starts of itself.
 const (
 	roleVariable          = "VALETKEY_FAULTS_ROLE"
 	databaseVariable      = "VALETKEY_FAULTS_DATABASE"
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 		go endWithParent()
 		err = fillDisk()
 	default:
-		err = fmt.Errorf("%s=%s is no role", roleVariable, role)
+		err = fmt.Errorf("%s=%s is not a valid role", roleVariable, role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -57,14 +57,13 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// endWithParent keeps a process from outliving the test: its standard input ends with
-// that.
+// endWithParent ends a process when the test process ends, which closes its standard input.
 func endWithParent() {
 	io.Copy(io.Discard, os.Stdin)
 	os.Exit(1)
 }
 
-// kills is how often a test kills.
+// kills returns how often a test kills a process.
 func kills() int {
 	if testing.Short() {
 		return 5
@@ -72,12 +71,12 @@ func kills() int {
 	return 50
 }
 
-// dieEarly waits for a random instant of a start: there is nothing to count then.
+// dieEarly waits for a random time during a start, when there are no responses to count.
 func dieEarly() {
 	<-time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
 }
 
-// child is a process to be killed.
+// child is a process that will be killed.
 type child struct {
 	command *exec.Cmd
 	life    io.Closer
@@ -85,7 +84,7 @@ type child struct {
 	ended   chan error
 }
 
-// start starts this program again in a role.
+// start starts another process of this program, in a role.
 func start(t *testing.T, role string, prepare func(*exec.Cmd)) *child {
 	t.Helper()
 	self, err := os.Executable()
@@ -107,7 +106,7 @@ func start(t *testing.T, role string, prepare func(*exec.Cmd)) *child {
 	return c
 }
 
-// kill ends the process without a warning.
+// kill kills the process with SIGKILL.
 func (c *child) kill(t *testing.T) {
 	t.Helper()
 	if err := c.command.Process.Kill(); err != nil {
@@ -115,8 +114,8 @@ func (c *child) kill(t *testing.T) {
 	}
 }
 
-// buried waits for the end of a process that was killed.
-func (c *child) buried(t *testing.T) {
+// waitKilled waits for the end of a process that was killed.
+func (c *child) waitKilled(t *testing.T) {
 	t.Helper()
 	if err := <-c.ended; err == nil || err.Error() != "signal: killed" {
 		t.Fatalf("the process ended by itself: %v\n%s", err, c.stderr.String())
@@ -139,8 +138,8 @@ func onBoth(t *testing.T, test func(t *testing.T, databaseURL string)) {
 	})
 }
 
-// settle waits until nobody works for a process that was killed. PostgreSQL finishes what
-// it was doing before it notices.
+// settle waits until PostgreSQL has stopped working for a process that was killed. It finishes
+// the current statement before it notices.
 func settle(t *testing.T, databaseURL string) {
 	t.Helper()
 	if strings.HasPrefix(databaseURL, "sqlite:") {
@@ -167,7 +166,7 @@ func settle(t *testing.T, databaseURL string) {
 	}
 }
 
-// checkIntegrity asks SQLite whether its file is whole.
+// checkIntegrity runs SQLite's integrity check.
 func checkIntegrity(t *testing.T, databaseURL string) {
 	t.Helper()
 	path, ok := strings.CutPrefix(databaseURL, "sqlite:")
@@ -179,8 +178,8 @@ func checkIntegrity(t *testing.T, databaseURL string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	var verdict string
-	if err := db.QueryRow(`PRAGMA integrity_check`).Scan(&verdict); err != nil || verdict != "ok" {
-		t.Fatalf("integrity_check: %s %v", verdict, err)
+	var result string
+	if err := db.QueryRow(`PRAGMA integrity_check`).Scan(&result); err != nil || result != "ok" {
+		t.Fatalf("integrity_check: %s %v", result, err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/valetkey/valetkey/internal/person"
 )
 
-// TestOP03_TwoNodesWithTwoFiles: a node is killed and starts again with its old file, beside
-// one that has the new file. Nothing that the new file brought is undone.
+// A node is killed and starts again with its old file, while another one has the new file.
+// Nothing that the new file changed is undone.
 func TestOP03_TwoNodesWithTwoFiles(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		older := newSite(t, databaseURL)
@@ -23,7 +23,7 @@ func TestOP03_TwoNodesWithTwoFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The new file knows grace and drops ada5.
+		// The new file adds grace and drops ada5.
 		users := strings.Split(strings.TrimSpace(string(text)), "\n")
 		last := users[len(users)-1]
 		users[len(users)-1] = strings.Replace(last, "ada5", "grace", 1)
@@ -52,7 +52,7 @@ func TestOP03_TwoNodesWithTwoFiles(t *testing.T) {
 		works("with the old file", ada, ada.authorize, ada.redeem)
 		works("with the old file", dropped, dropped.authorize, dropped.redeem)
 		first.kill(t)
-		first.buried(t)
+		first.waitKilled(t)
 
 		second := newer.start(t)
 		works("with the new file", grace, grace.authorize, grace.redeem)
@@ -63,7 +63,7 @@ func TestOP03_TwoNodesWithTwoFiles(t *testing.T) {
 
 		first = older.start(t)
 		second.kill(t)
-		second.buried(t)
+		second.waitKilled(t)
 		response, err := older.client.Get(older.issuer + "/readyz") // waits for the first node
 		if err != nil {
 			t.Fatal(err)
@@ -71,17 +71,17 @@ func TestOP03_TwoNodesWithTwoFiles(t *testing.T) {
 		body, err := io.ReadAll(response.Body)
 		response.Body.Close()
 		if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), "older") {
-			t.Errorf("/readyz says %d %q (%v)", response.StatusCode, body, err)
+			t.Errorf("/readyz: %d %q (%v)", response.StatusCode, body, err)
 		}
 		works("with the old file again", grace, grace.refresh, grace.authorize, grace.redeem)
 		works("with the old file again", ada, ada.refresh)
 		if next, err := dropped.useToken(0); err != nil || next != "" {
-			t.Errorf("the old file brings back who was dropped (%v)", err)
+			t.Errorf("the old file restores the dropped user (%v)", err)
 		}
 		first.kill(t)
-		first.buried(t)
+		first.waitKilled(t)
 		if log := first.stderr.String(); !strings.Contains(log, "declarations.older") {
-			t.Errorf("the log does not say so:\n%s", log)
+			t.Errorf("the log does not report the older file:\n%s", log)
 		}
 	})
 }

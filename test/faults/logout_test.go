@@ -14,20 +14,20 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// The server is killed while it tells an application of a logout: the next one tells it.
-func TestSE10_KilledWhileItTellsOfALogout(t *testing.T) {
+// The server is killed while it notifies an application of a logout: the next server does it.
+func TestSE10_KilledWhileItNotifiesOfALogout(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
-		asked, told := make(chan struct{}, 1), make(chan struct{}, 1)
-		var alive atomic.Bool
+		reached, notified := make(chan struct{}, 1), make(chan struct{}, 1)
+		var restarted atomic.Bool
 		application := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if err := r.ParseForm(); err != nil || !strings.HasPrefix(r.PostForm.Get("logout_token"), "ey") {
-				t.Errorf("the application is told %v (%v)", r.PostForm, err)
+				t.Errorf("the application gets %v (%v)", r.PostForm, err)
 			}
-			if alive.Load() {
-				told <- struct{}{}
+			if restarted.Load() {
+				notified <- struct{}{}
 				return
 			}
-			asked <- struct{}{}
+			reached <- struct{}{}
 			<-r.Context().Done() // the server was killed
 		}))
 		defer application.Close()
@@ -54,15 +54,15 @@ func TestSE10_KilledWhileItTellsOfALogout(t *testing.T) {
 		if _, err := ada.Visit(s.issuer+"/sign-out", s.issuer+"/signed-out"); err != nil {
 			t.Fatal(err)
 		}
-		<-asked
+		<-reached
 		server = s.restart(t, server)
-		alive.Store(true)
+		restarted.Store(true)
 		select {
-		case <-told:
+		case <-notified:
 		case <-time.After(time.Minute):
-			t.Error("after the kill, the application is not told")
+			t.Error("after the kill, the application is not notified")
 		}
 		server.kill(t)
-		server.buried(t)
+		server.waitKilled(t)
 	})
 }

@@ -38,15 +38,15 @@ func writeSlowly() error {
 	return store.Close()
 }
 
-// A line of strace: the thread, and a call that is whole, that begins, or that ends.
+// A line of strace: the thread, and a call that is complete, that begins, or that ends.
 var (
 	callLine   = regexp.MustCompile(`^(\d+) +(\w+)\((\d+)<([^>]*)>`)
 	resumeLine = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>`)
 )
 
-// TestRE02_AcknowledgedIsOnTheDisk watches the system calls of a store: when it
-// acknowledges a write, the kernel holds nothing of it that a power cut would take.
-func TestRE02_AcknowledgedIsOnTheDisk(t *testing.T) {
+// It watches the system calls of a store: when the store acknowledges a write, everything of it
+// has been synced, so that a power failure loses nothing.
+func TestRE02_AcknowledgedWritesAreOnDisk(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -55,17 +55,17 @@ func TestRE02_AcknowledgedIsOnTheDisk(t *testing.T) {
 		t.Skip("strace is not installed")
 	}
 	if output, err := exec.Command(strace, "-f", "true").CombinedOutput(); err != nil {
-		t.Skipf("strace may not watch here: %v\n%s", err, output)
+		t.Skipf("strace is not permitted here: %v\n%s", err, output)
 	}
-	folder := t.TempDir()
-	seen := filepath.Join(folder, "calls")
+	dir := t.TempDir()
+	seen := filepath.Join(dir, "calls")
 	stdout, pipe, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	go io.Copy(io.Discard, stdout)
 	c := start(t, "slow", func(command *exec.Cmd) {
-		command.Env = append(command.Env, databaseVariable+"=sqlite:"+filepath.Join(folder, "test.db"))
+		command.Env = append(command.Env, databaseVariable+"=sqlite:"+filepath.Join(dir, "test.db"))
 		command.Args = append([]string{strace, "-f", "-y", "-s", "0", "-e", "signal=none", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o", seen}, command.Path)
 		command.Path = strace
 		command.Stdout = pipe
@@ -79,7 +79,7 @@ func TestRE02_AcknowledgedIsOnTheDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dirty := map[string]bool{}     // files with writes that may still be in memory alone
+	dirty := map[string]bool{}     // files with writes that may not be on disk yet
 	syncing := map[string]string{} // by thread
 	written, acknowledged := 0, 0
 	for line := range strings.Lines(string(calls)) {
@@ -97,8 +97,8 @@ func TestRE02_AcknowledgedIsOnTheDisk(t *testing.T) {
 		switch {
 		case call == "write" && descriptor == "1":
 			acknowledged++
-			// The data file itself is written from the log, which stays until that is synced.
-			if wal := filepath.Join(folder, "test.db-wal"); dirty[wal] {
+			// The data file is written from the log, which is kept until the data file is synced.
+			if wal := filepath.Join(dir, "test.db-wal"); dirty[wal] {
 				t.Fatalf("acknowledgment %d came before %s was synced", acknowledged, wal)
 			}
 		case call == "write" || call == "pwrite64":

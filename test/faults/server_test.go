@@ -29,15 +29,15 @@ import (
 )
 
 const (
-	customers    = 6 // each with a browser of their own
+	customers    = 6 // each has a separate browser
 	clientID     = "photos"
 	clientSecret = "photos-3b1f8c2d7e6a4950-b7c1"
-	redirectURI  = "http://127.0.0.1:9/callback" // nobody listens: the browser stops before it
+	redirectURI  = "http://127.0.0.1:9/callback" // nothing listens here: the browser stops before it
 	password     = "engine-no-1-of-1843"
 	verifier     = "a-verifier-that-is-long-enough-for-RFC-7636-0123456789"
 )
 
-// A lost answer may be asked for again for as long as a slow machine takes to start again.
+// The lifetimes allow for a retry after a lost response, even if a slow machine restarts slowly.
 const declarations = `
 lifetimes: {refresh_retry: 10m, authorization_code: 10m}
 clients:
@@ -52,7 +52,7 @@ resources:
   - {identifier: "https://photos.example", scopes: [photos.read]}
 `
 
-// serve is a whole server on the listener that it inherited.
+// serve runs a complete server on the inherited listener.
 func serve() error {
 	listener, err := net.FileListener(os.NewFile(3, "listener"))
 	if err != nil {
@@ -71,8 +71,8 @@ func serve() error {
 	return server.Serve(context.Background(), listener)
 }
 
-// site is what stays while servers come and go. Whoever connects while there is none waits
-// in the queue of the listener for the next.
+// site is what stays while servers are killed and started. A client that connects while there is
+// none waits in the queue of the listener for the next one.
 type site struct {
 	issuer   string
 	listener *os.File
@@ -80,8 +80,8 @@ type site struct {
 	env      []string
 	client   *http.Client
 
-	dying    atomic.Bool   // a failure says nothing now
-	answered chan struct{} // one for each answer of the server
+	dying    atomic.Bool   // failures are expected
+	answered chan struct{} // one for each response of the server
 }
 
 func newSite(t *testing.T, databaseURL string) *site {
@@ -111,7 +111,7 @@ func newSite(t *testing.T, databaseURL string) *site {
 		t.Fatal(err)
 	}
 	s.env = []string{configurationVariable + "=" + s.file}
-	if !strings.HasPrefix(databaseURL, "sqlite:") { // which makes its own
+	if !strings.HasPrefix(databaseURL, "sqlite:") { // with SQLite, the server creates a key
 		s.env = append(s.env, "VALETKEY_MASTER_KEY="+base64.StdEncoding.EncodeToString(masterKey))
 	}
 	return s
@@ -125,19 +125,19 @@ func (s *site) start(t *testing.T) *child {
 	})
 }
 
-// customer is somebody at a browser, and what the client keeps of theirs.
+// customer is a user at a browser, and the client's data about the user.
 type customer struct {
 	t      *testing.T
 	site   *site
 	person *person.Person
 
 	code     string   // the latest
-	redeemed bool     // an answer said so
-	tokens   []string // refresh tokens since, the latest last
+	redeemed bool     // a redemption was tried
+	tokens   []string // refresh tokens of the code, the latest last
 	revoked  []string
 }
 
-// work does what clients do, until the server is killed.
+// work acts like clients do, until the server is killed.
 func (c *customer) work() {
 	for !c.site.dying.Load() {
 		var err error
@@ -176,14 +176,14 @@ func (c *customer) authorize() error {
 		return err
 	}
 	if c.code = back.Query().Get("code"); c.code == "" || back.Query().Get("state") != state {
-		return fmt.Errorf("the browser came back with %s", back.RawQuery)
+		return fmt.Errorf("the browser returned with %s", back.RawQuery)
 	}
 	c.redeemed, c.tokens = false, nil
 	return nil
 }
 
-// redeem may come after a redemption whose answer was lost. Then the code is refused, and
-// the client begins again.
+// redeem may follow a redemption whose response was lost. Then the code is rejected, and the
+// client starts over.
 func (c *customer) redeem() error {
 	first := !c.redeemed
 	c.redeemed = true
@@ -196,18 +196,18 @@ func (c *customer) redeem() error {
 	case token != "":
 		c.tokens = []string{token}
 	case first:
-		return fmt.Errorf("lost: the code %s was never redeemed and is refused", c.code)
+		return fmt.Errorf("lost: the code %s was never redeemed and is rejected", c.code)
 	default:
 		c.code = ""
 	}
 	return nil
 }
 
-// refresh may come after a refresh whose answer was lost; it is answered in any case.
+// refresh may follow a refresh whose response was lost; it succeeds in any case.
 func (c *customer) refresh() error {
 	next, err := c.useToken(len(c.tokens) - 1)
 	if err == nil && next == "" {
-		err = fmt.Errorf("lost: refresh token %d of a code is refused", len(c.tokens))
+		err = fmt.Errorf("lost: refresh token %d of a code is rejected", len(c.tokens))
 	}
 	if err == nil {
 		c.tokens = append(c.tokens, next)
@@ -215,8 +215,9 @@ func (c *customer) refresh() error {
 	return err
 }
 
-// repeat asks again for a response that did arrive. It is the same, unless the successor was
-// used in a request whose response was lost: then everything that came from the code ends.
+// repeat repeats a request whose response did arrive. The response is the same, unless the
+// successor was used in a request whose response was lost: then everything that was issued for the
+// code ends.
 func (c *customer) repeat() error {
 	next, err := c.useToken(len(c.tokens) - 2)
 	switch {
@@ -228,8 +229,8 @@ func (c *customer) repeat() error {
 	return err
 }
 
-// replayToken uses a token whose successor was used, which ends everything that came from
-// the code.
+// replayToken uses a token whose successor was used, which ends everything that was issued for the
+// code.
 func (c *customer) replayToken() error {
 	next, err := c.useToken(len(c.tokens) - 3)
 	if err == nil && next != "" {
@@ -242,16 +243,16 @@ func (c *customer) replayToken() error {
 	return err
 }
 
-// startOver has the customer sign in again, where the tokens are revoked, or may be.
+// startOver makes the customer sign in again, because the tokens are or may be revoked.
 func (c *customer) startOver() { c.code = "" }
 
-// replayCode uses a code again, which ends everything that came from it.
+// replayCode uses a code again, which ends everything that was issued for it.
 func (c *customer) replayCode() error {
 	token, err := c.token(url.Values{
 		"grant_type": {"authorization_code"}, "code": {c.code}, "redirect_uri": {redirectURI}, "code_verifier": {verifier},
 	})
 	if err != nil {
-		// Nobody knows whether it is revoked.
+		// It is not known whether it is revoked.
 		c.code = ""
 		return err
 	}
@@ -267,8 +268,7 @@ func (c *customer) useToken(i int) (next string, err error) {
 	return c.token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {c.tokens[i]}})
 }
 
-// token asks the token endpoint and returns the refresh token of its answer, "" for
-// invalid_grant.
+// token sends a token request and returns the refresh token of the response, "" for invalid_grant.
 func (c *customer) token(form url.Values) (string, error) {
 	request, err := http.NewRequest(http.MethodPost, c.site.issuer+"/token", strings.NewReader(form.Encode()))
 	if err != nil {
@@ -285,24 +285,24 @@ func (c *customer) token(form url.Values) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var answer struct {
+	var result struct {
 		RefreshToken string `json:"refresh_token"`
 		Error        string `json:"error"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.Unmarshal(body, &result); err != nil {
 		return "", fmt.Errorf("token endpoint: %d %s", response.StatusCode, body)
 	}
-	if response.StatusCode == http.StatusOK && answer.RefreshToken != "" {
-		return answer.RefreshToken, nil
+	if response.StatusCode == http.StatusOK && result.RefreshToken != "" {
+		return result.RefreshToken, nil
 	}
-	if response.StatusCode == http.StatusBadRequest && answer.Error == "invalid_grant" {
+	if response.StatusCode == http.StatusBadRequest && result.Error == "invalid_grant" {
 		return "", nil
 	}
 	return "", fmt.Errorf("token endpoint: %d %s", response.StatusCode, body)
 }
 
-// TestRE01_KilledServer kills a server while people sign in and clients redeem and refresh.
-// Every tenth time it dies once more while it starts.
+// TestRE01_KilledServer kills a server while users sign in and clients redeem and refresh. Every
+// tenth time, it is killed once more while it starts.
 func TestRE01_KilledServer(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s := newSite(t, databaseURL)
@@ -310,7 +310,7 @@ func TestRE01_KilledServer(t *testing.T) {
 		for i := range customers {
 			all = append(all, &customer{t: t, site: s, person: person.New(fmt.Sprint("ada", i), password)})
 		}
-		answers := 0
+		responses := 0
 		server := s.start(t)
 		for run := range kills() {
 			if run%10 == 0 {
@@ -321,7 +321,7 @@ func TestRE01_KilledServer(t *testing.T) {
 			for range 1 + rand.IntN(100) {
 				select {
 				case <-s.answered:
-					answers++
+					responses++
 				case <-working:
 					t.FailNow()
 				case err := <-server.ended:
@@ -329,18 +329,18 @@ func TestRE01_KilledServer(t *testing.T) {
 					t.Fatalf("the server ended by itself: %v\n%s", err, server.stderr.String())
 				}
 			}
-			// Who waits in the queue is answered by the next server.
+			// Clients that wait in the queue get responses from the next server.
 			s.dying.Store(true)
 			server = s.restart(t, server)
 			for done := false; !done; {
 				select {
 				case <-s.answered:
-					answers++
+					responses++
 				case <-working:
 					done = true
 				}
 			}
-			s.client.CloseIdleConnections() // some led to the dead server
+			s.client.CloseIdleConnections() // some belong to the dead server
 			s.dying.Store(false)
 			if t.Failed() {
 				t.FailNow()
@@ -358,15 +358,15 @@ func TestRE01_KilledServer(t *testing.T) {
 		}
 		s.checkKeys(t)
 		server.kill(t)
-		server.buried(t)
+		server.waitKilled(t)
 		settle(t, databaseURL)
 		checkIntegrity(t, databaseURL)
-		t.Logf("%d kills, %d answers, %d codes revoked", kills(), answers, revoked)
+		t.Logf("%d kills, %d responses, %d codes revoked", kills(), responses, revoked)
 	})
 }
 
-// TestRE18_KilledFirstStart kills servers that make their database and keys; the next one
-// goes on.
+// TestRE18_KilledFirstStart kills servers while they create their database and keys; the next one
+// continues.
 func TestRE18_KilledFirstStart(t *testing.T) {
 	for range max(kills()/5, 3) {
 		onBoth(t, func(t *testing.T, databaseURL string) {
@@ -387,14 +387,14 @@ func TestRE18_KilledFirstStart(t *testing.T) {
 				t.Fatalf("the server does not start: %v\n%s", err, server.stderr.String())
 			}
 			server.kill(t)
-			server.buried(t)
+			server.waitKilled(t)
 			settle(t, databaseURL)
 			checkIntegrity(t, databaseURL)
 		})
 	}
 }
 
-// checkKeys holds RE-18: servers that die while they start leave no second key behind.
+// checkKeys checks RE-18: servers that are killed while they start leave no second key behind.
 func (s *site) checkKeys(t *testing.T) {
 	t.Helper()
 	response, err := s.client.Get(s.issuer + "/jwks")
@@ -420,7 +420,7 @@ func (s *site) checkKeys(t *testing.T) {
 	}
 }
 
-// work lets all customers work, and returns what is closed when they have stopped.
+// work starts all customers, and returns a channel that is closed when they have stopped.
 func (s *site) work(all []*customer) <-chan struct{} {
 	var working sync.WaitGroup
 	for _, c := range all {
@@ -437,6 +437,6 @@ func (s *site) work(all []*customer) <-chan struct{} {
 func (s *site) restart(t *testing.T, server *child) *child {
 	t.Helper()
 	server.kill(t)
-	server.buried(t)
+	server.waitKilled(t)
 	return s.start(t)
 }

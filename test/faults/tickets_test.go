@@ -19,7 +19,7 @@ import (
 
 const (
 	chains = 12 // of refresh tokens, each spent for the next
-	rivals = 2  // who spend each of them
+	rivals = 2  // concurrent callers that spend each of them
 
 	refresh storage.Kind = "refresh_token"
 	access  storage.Kind = "access_token"
@@ -27,8 +27,8 @@ const (
 
 var masterKey = bytes.Repeat([]byte{1}, 32)
 
-// link is one refresh token: the n-th of its chain, made by one of the rivals who spent
-// the one before.
+// link is one refresh token: the n-th of its chain, stored by the rival that spent the previous
+// one.
 type link struct {
 	run      string
 	chain, n int
@@ -37,7 +37,7 @@ type link struct {
 
 func (l link) key(kind storage.Kind) storage.Key { return kind.Hash(fmt.Sprint(l)) }
 
-// tickets are stored together: none may be without the other.
+// tickets returns the tickets of a link, which are stored together or not at all.
 func (l link) tickets(now time.Time) []storage.Ticket {
 	expires := now.Add(time.Hour)
 	return []storage.Ticket{
@@ -48,8 +48,7 @@ func (l link) tickets(now time.Time) []storage.Ticket {
 
 func (l link) next(maker int) link { return link{l.run, l.chain, l.n + 1, maker} }
 
-// spendTickets works until it is killed. It writes a line for each link that was stored,
-// after the store said so.
+// spendTickets works until it is killed. It writes a line for each link after it was stored.
 func spendTickets() error {
 	store, err := sqldb.Open(context.Background(), os.Getenv(databaseVariable), sqldb.Config{MasterKey: masterKey})
 	if err != nil {
@@ -70,7 +69,7 @@ func spendChain(store *sqldb.Store, current link) error {
 		return err
 	}
 	for {
-		answers := make(chan error, rivals)
+		results := make(chan error, rivals)
 		var winner int
 		for rival := range rivals {
 			go func() {
@@ -78,16 +77,16 @@ func spendChain(store *sqldb.Store, current link) error {
 				now := time.Now()
 				err := store.Spend(context.Background(), now, []storage.Key{current.key(refresh)}, next.tickets(now)...)
 				if err == nil {
-					winner = rival // a second one is a data race, and a line too many
+					winner = rival // a second one is a data race, and an extra line
 					err = acknowledge(next)
 				} else if errors.Is(err, storage.ErrSpent) {
 					err = nil
 				}
-				answers <- err
+				results <- err
 			}()
 		}
 		for range rivals {
-			if err := <-answers; err != nil {
+			if err := <-results; err != nil {
 				return fmt.Errorf("spend %+v: %w", current, err)
 			}
 		}
@@ -95,20 +94,20 @@ func spendChain(store *sqldb.Store, current link) error {
 	}
 }
 
-// acknowledge writes a line at once: what is in the pipe outlives the process.
+// acknowledge writes a line without buffering: what is in the pipe survives the process.
 func acknowledge(l link) error {
 	_, err := fmt.Fprintf(os.Stdout, "%d %d %d\n", l.chain, l.n, l.maker)
 	return err
 }
 
-// journal is what the clients of one run were told: the links of each chain, in order.
+// journal contains the acknowledged links of one run, for each chain in order.
 type journal struct {
 	run   string
 	links [chains][]link
 }
 
-// read reads acknowledgments and kills the process after some of them; those that were
-// written until it died count too.
+// read reads acknowledgments and kills the process after some of them. It also reads those that
+// were written before the process ended.
 func read(t *testing.T, c *child, stdout *bufio.Scanner, run string, after int) *journal {
 	t.Helper()
 	j := &journal{run: run}
@@ -131,12 +130,12 @@ func read(t *testing.T, c *child, stdout *bufio.Scanner, run string, after int) 
 			c.kill(t)
 		}
 	}
-	c.buried(t)
+	c.waitKilled(t)
 	return j
 }
 
-// check compares the store with what was acknowledged, and spends the last link of each
-// chain, as its client would after the restart.
+// check compares the store with the acknowledged links, and spends the last link of each chain, as
+// its client would after the restart.
 func (j *journal) check(t *testing.T, s *sqldb.Store) {
 	t.Helper()
 	for _, links := range j.links {
@@ -172,7 +171,7 @@ func (j *journal) check(t *testing.T, s *sqldb.Store) {
 func wantSpent(t *testing.T, s *sqldb.Store, l link) {
 	t.Helper()
 	var err error
-	// A connection that was ended may still lie in the pool and answer with a fault, once.
+	// A closed connection may still be in the pool and return an error once.
 	for range 20 {
 		err = s.Spend(t.Context(), time.Now(), []storage.Key{l.key(refresh)})
 		if err == nil || errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
@@ -184,7 +183,7 @@ func wantSpent(t *testing.T, s *sqldb.Store, l link) {
 	}
 }
 
-// find looks for both tickets of a link.
+// find returns the refresh token of a link, and reports whether its tickets exist.
 func find(t *testing.T, s *sqldb.Store, l link) (storage.Ticket, bool) {
 	t.Helper()
 	ticket, err := s.Get(t.Context(), time.Now(), l.key(refresh))
@@ -195,7 +194,7 @@ func find(t *testing.T, s *sqldb.Store, l link) (storage.Ticket, bool) {
 		}
 	}
 	if (err == nil) != (twinErr == nil) {
-		t.Errorf("half done: of %+v only one ticket is there", l)
+		t.Errorf("half done: only one ticket of %+v exists", l)
 	}
 	return ticket, err == nil
 }
@@ -215,7 +214,7 @@ func TestRE01_KilledStore(t *testing.T) {
 				command.Stdout = pipe
 			})
 			pipe.Close()
-			// One in ten dies while it opens the database, or soon after.
+			// One in ten is killed while it opens the database, or soon after.
 			after := 0
 			if run%10 != 0 {
 				after = 1 + rand.IntN(400)
@@ -227,10 +226,10 @@ func TestRE01_KilledStore(t *testing.T) {
 			for _, links := range j.links {
 				acknowledged += len(links)
 			}
-			reopened(t, databaseURL, func(s *sqldb.Store) { j.check(t, s) })
+			reopen(t, databaseURL, func(s *sqldb.Store) { j.check(t, s) })
 		}
-		// What was spent stays spent, however often the process dies afterwards.
-		reopened(t, databaseURL, func(s *sqldb.Store) {
+		// Spent tickets stay spent, however often the process is killed afterwards.
+		reopen(t, databaseURL, func(s *sqldb.Store) {
 			for _, j := range journals {
 				for _, links := range j.links {
 					for _, l := range links {
@@ -246,8 +245,8 @@ func TestRE01_KilledStore(t *testing.T) {
 	})
 }
 
-// reopened opens the database, which recovers it, and checks it.
-func reopened(t *testing.T, databaseURL string, check func(*sqldb.Store)) {
+// reopen opens the database, which recovers it, and checks it.
+func reopen(t *testing.T, databaseURL string, check func(*sqldb.Store)) {
 	t.Helper()
 	checked := strings.Replace(databaseURL, "application_name=killed", "application_name=checking", 1)
 	s, err := sqldb.Open(t.Context(), checked, sqldb.Config{MasterKey: masterKey})

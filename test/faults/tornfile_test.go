@@ -17,13 +17,12 @@ import (
 	"github.com/valetkey/valetkey/internal/person"
 )
 
-// TestOP01_TornFileWhileUsersSignIn: whatever a writer does to the configuration file of a
-// running server, for however long, users go on signing in, clients go on refreshing, and
-// nobody gets another sub or another password.
+// Whatever a writer does to the configuration file of a running server, and however long it
+// takes, users can sign in, clients can refresh, and no sub or password changes.
 func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
 	program := buildProgram(t)
 	s := newSite(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
-	s.listener.Close() // the program listens by itself
+	s.listener.Close() // the program opens its own listener
 	log := &tornLog{}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -49,11 +48,11 @@ func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
 	}
 	working, written := s.work(all), make(chan error, 1)
 	go func() { written <- tear(s.file) }()
-	answers, torn := 0, false
+	responses, torn := 0, false
 	for !torn {
 		select {
 		case <-s.answered:
-			answers++
+			responses++
 		case <-working:
 			t.FailNow()
 		case err := <-written:
@@ -74,10 +73,10 @@ func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
 		t.Errorf("the users were\n%s\nand are\n%s", before, after)
 	}
 	if text := log.String(); strings.Count(text, "the previous configuration stays in force") < 3 || strings.Contains(text, "panic") {
-		t.Errorf("the log says\n%s", text)
+		t.Errorf("the log is\n%s", text)
 	}
 	s.dying.Store(false)
-	for _, c := range all { // what was issued before is accepted still
+	for _, c := range all { // earlier tokens are still valid
 		if c.code != "" && len(c.tokens) > 0 {
 			if err := c.refresh(); err != nil {
 				t.Error(err)
@@ -88,11 +87,11 @@ func TestOP01_TornFileWhileUsersSignIn(t *testing.T) {
 	if err := server.Wait(); err != nil && !strings.Contains(err.Error(), "context canceled") {
 		t.Errorf("the server ended with %v\n%s", err, log.String())
 	}
-	t.Logf("%d responses", answers)
+	t.Logf("%d responses", responses)
 }
 
-// tear leaves a file empty, halved, broken and missing in turn, for longer and for less long
-// than a server waits, and whole at last.
+// tear leaves a file empty, truncated, invalid and missing in turn, for longer and shorter than a
+// server waits, and finally complete.
 func tear(path string) error {
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -132,7 +131,7 @@ func tear(path string) error {
 	return nil
 }
 
-// tornLog is what a server writes while it is read.
+// tornLog is a log that can be read while a server writes it.
 type tornLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -152,9 +151,9 @@ func (l *tornLog) String() string {
 
 func (s *site) waitReady(t *testing.T) {
 	t.Helper()
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-look.C {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		response, err := s.client.Get(s.issuer + "/readyz")
 		if err != nil {
 			continue
@@ -165,7 +164,7 @@ func (s *site) waitReady(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("the server is never ready")
+	t.Fatal("the server does not get ready")
 }
 
 // buildProgram builds the command valetkey and returns its path.

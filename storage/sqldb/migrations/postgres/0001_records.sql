@@ -6,7 +6,7 @@ CREATE TABLE issuer (
 	master_key_check BYTEA NOT NULL
 );
 
--- Room on each page lets a ticket be spent in place, without touching an index.
+-- Free space on each page lets a ticket be spent in place, without an update of an index.
 CREATE TABLE tickets (
 	kind TEXT NOT NULL,
 	id BYTEA NOT NULL,

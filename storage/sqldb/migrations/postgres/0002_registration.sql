@@ -1,6 +1,6 @@
 -- +goose Up
--- Clients that registered themselves: since when, and until when they are kept unused (0:
--- for good). Declared ones have 0 in both.
+-- When a client registered itself, and until when it is kept if it is not used (0: forever).
+-- Declared clients have 0 in both.
 ALTER TABLE clients ADD COLUMN registered BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE clients ADD COLUMN unused_until BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX clients_registered ON clients (client_id) WHERE registered <> 0;

@@ -1,5 +1,5 @@
 -- +goose Up
--- What must reach somebody who may not be there now.
+-- Messages to receivers that may be unavailable.
 CREATE TABLE outbox (
 	id TEXT COLLATE "C" PRIMARY KEY,
 	data BYTEA NOT NULL,

@@ -1,4 +1,4 @@
 -- +goose Up
--- The resources that the user was asked about, as a JSON array. NULL: they were not
--- recorded, and are those that know the scopes of the grant.
+-- The resources that the user was asked about, as a JSON array. NULL means that they were not
+-- recorded: the grant covers those that know its scopes.
 ALTER TABLE grants ADD COLUMN resources TEXT;

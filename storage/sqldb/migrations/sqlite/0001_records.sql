@@ -6,9 +6,9 @@ CREATE TABLE issuer (
 	master_key_check BLOB NOT NULL
 ) STRICT;
 
--- Rows stay in the order in which they came, so that those that are written together lie
--- on the same pages; only the small entries of the indexes scatter. Among a million
--- tickets that costs a third less than a table WITHOUT ROWID.
+-- Rows stay in the order of insertion, so that rows that are written together are on the
+-- same pages; only the small entries of the indexes are scattered. With a million tickets,
+-- this costs a third less than a table WITHOUT ROWID.
 CREATE TABLE tickets (
 	kind TEXT NOT NULL,
 	id BLOB NOT NULL,

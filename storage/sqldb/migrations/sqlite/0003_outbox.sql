@@ -1,5 +1,5 @@
 -- +goose Up
--- What must reach somebody who may not be there now.
+-- Messages to receivers that may be unavailable.
 CREATE TABLE outbox (
 	id TEXT PRIMARY KEY,
 	data BLOB NOT NULL,

@@ -1,3 +1,3 @@
 -- +goose Up
--- What ended before its time, among the many tickets whose status is published.
+-- Tickets that ended before they expired, among the many whose status is published.
 CREATE INDEX tickets_ended ON tickets (expires) WHERE kind = 'status' AND spent <> 0;

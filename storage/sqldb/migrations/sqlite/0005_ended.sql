@@ -1,7 +1,7 @@
 -- +goose Up
--- Since when a record is kept but refused, because no declaration names it any more; and
--- since when what was issued before is not valid. 0 for neither. kept are the names of the
--- session that a user kept then.
+-- retired: when the record was removed from its declaration; it is kept, but refused. ended:
+-- what was issued before that time is not valid. 0 for neither. kept: the names of the session
+-- that a user kept then.
 ALTER TABLE users ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE users ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE users ADD COLUMN kept TEXT NOT NULL DEFAULT '';

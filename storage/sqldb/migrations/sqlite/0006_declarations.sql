@@ -1,6 +1,6 @@
 -- +goose Up
--- How a user came: declared, signed_up or setup. Whoever has a password that no declaration
--- gave signed up, or is the first administrator.
+-- The origin of a user: declared, signed_up or setup. A user whose password is not from a
+-- declaration signed up, or is the first administrator.
 ALTER TABLE users ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 UPDATE users SET origin = CASE
 	WHEN source <> '' OR declared_password <> '' OR password_hash = '' THEN 'declared'
@@ -17,7 +17,7 @@ ALTER TABLE resources ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX users_source ON users (source) WHERE source <> '';
 CREATE INDEX users_retired ON users (retired) WHERE retired <> 0;
 
--- The versions of each source's file that were applied. The last one is in force.
+-- The versions of each source's file that were applied. The last one is current.
 CREATE TABLE declared_versions (
 	source TEXT NOT NULL,
 	digest TEXT NOT NULL,

@@ -1,4 +1,4 @@
 -- +goose Up
--- A family ends with its descendants, which are a range of names. SQLite compares bytes
--- already.
+-- A family ends with its descendants, which are a range of names. SQLite
+-- already compares bytes.
 SELECT 1;
