@@ -10,8 +10,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// What an access token carries beside the claims of RFC 9068 comes back from it, and takes
-// the place of none of those.
+// Claims that RFC 9068 does not define are read back from an access token, and cannot replace
+// those that it defines.
 func TestOtherClaimsOfAccessTokens(t *testing.T) {
 	claims := accessTokenClaims{Issuer: "https://server.example.com", Subject: "ada", Audience: oauth.Audience{"https://api.example.com"}, Expires: 2, IssuedAt: 1, ID: "x"}
 	claims.Extra = oauth.Claims{"act": map[string]any{"sub": "service"}, "department": "optics"}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A request sees one catalogue, also if another one is loaded meanwhile.
+// A request sees one catalogue, even if another one is loaded in the meantime.
 func TestARequestSeesOneCatalogue(t *testing.T) {
 	s := &Server{}
 	load := func(version int64) *catalogue {

@@ -49,9 +49,9 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-// What cannot stand is said when it is read; it looks at nothing but its values, and does
-// not make much out of little.
-func TestExpressionsThatCannotStand(t *testing.T) {
+// Invalid expressions are refused when they are compiled: those that use anything except their
+// variables, or that can produce large values from small ones.
+func TestInvalidExpressions(t *testing.T) {
 	for _, test := range []struct{ text, says string }{
 		{`person.`, "unexpected end"},
 		{`persn.groups`, "unknown name persn"},
@@ -75,7 +75,7 @@ func TestExpressionsThatCannotStand(t *testing.T) {
 	}
 }
 
-func TestExpressionsThatFail(t *testing.T) {
+func TestExpressionsFailAtRunTime(t *testing.T) {
 	values := expressionExample()
 	values.Person["long"] = strings.Repeat("x", maxExpressionResults)
 	for _, test := range []struct{ text, says string }{
@@ -104,7 +104,7 @@ func TestExpressionsThatFail(t *testing.T) {
 	}
 }
 
-// Whatever people have in their claims, an expression ends with a value or an error.
+// For all claims of users, an expression returns a value or an error.
 func FuzzExpression(f *testing.F) {
 	f.Add(`filter(person.groups ?? [], # startsWith "notes-")`, "ada")
 	f.Add(`person.name matches "^a(.*)"`, "\xff")

@@ -13,7 +13,7 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-func TestJW25_MappingsOntoTheProtocolAreRefused(t *testing.T) {
+func TestJW25_MappingsToProtocolClaimsAreRefused(t *testing.T) {
 	base := newScene(t, scriptSetup{}).config
 	for _, name := range append(slices.Clone(oauth.ProtocolClaims), "", "iss#de", "_claim_sources") {
 		config := base
@@ -41,7 +41,7 @@ func TestJW25_MappingsOntoTheProtocolAreRefused(t *testing.T) {
 	}
 }
 
-func TestClaimTypesFollowFromTheSources(t *testing.T) {
+func TestClaimTypesSupportedListsTheSources(t *testing.T) {
 	bank := authserver.ClaimSource{Name: "bank", Claims: []string{"score"}, Endpoint: "https://bank.example", AccessTokenFrom: "token"}
 	registry := authserver.ClaimSource{Name: "registry", Claims: []string{"degree"}, JWTFrom: "jwt"}
 	for _, test := range []struct {

@@ -169,7 +169,7 @@ func TestClientWithKeysInItsDocument(t *testing.T) {
 
 // Without a network that the operator names, nothing on this machine is asked, and the page
 // says the same as of a document that is not there.
-func TestDC07_DC11_NoDocumentOfThisMachine(t *testing.T) {
+func TestDC07_DC11_LoopbackDocumentsAreNotFetched(t *testing.T) {
 	documents := newDocumentHost(t)
 	host := documents.server.Listener.Addr().String()
 	s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {

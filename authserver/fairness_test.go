@@ -21,7 +21,7 @@ import (
 // Someone let 80 clients with made-up documents take part in a session, and the node is
 // fresh. They sign out nevertheless, without a single fetch, and the clients of other
 // sessions are told.
-func TestSH05_MadeUpDocumentsDoNotStopSignOut(t *testing.T) {
+func TestSH05_UnknownDocumentsDoNotPreventSignOut(t *testing.T) {
 	documents := newDocumentHost(t)
 	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{notified("app")}})
 	mallory := s.signIn(httptest.NewRecorder(), "ada")
@@ -88,7 +88,7 @@ func TestALogoutNeedsNoDocument(t *testing.T) {
 }
 
 // A host that is slow or down costs nobody the client whose document is there.
-func TestSH05_ASlowDocumentHostDelaysNobody(t *testing.T) {
+func TestSH05_ASlowDocumentHostDelaysNoOtherRequest(t *testing.T) {
 	documents := newDocumentHost(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{documents: documents})
@@ -116,7 +116,7 @@ func TestSH05_ASlowDocumentHostDelaysNobody(t *testing.T) {
 // 10,000 messages wait for a host that hangs, and each takes until its timeout. A message for
 // another is delivered within seconds, also if its session ends only then, and on a second
 // node too.
-func TestSH07_AHostThatHangsDelaysNoOther(t *testing.T) {
+func TestSH07_AHangingHostDelaysNoOtherHost(t *testing.T) {
 	hangs, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// voucherGrantType is a grant type of somebody else's: a voucher stands for a person, or
-// for nobody, and is good once.
+// voucherGrantType is an extension grant. A voucher is for a user or for the client itself, and
+// can be used once.
 const voucherGrantType = "https://server.example.com/grants/voucher"
 
 func voucherGrant() authserver.GrantType {
@@ -61,7 +61,7 @@ func voucherGrant() authserver.GrantType {
 	}}
 }
 
-// tokenClaims is a hook that names the tenant, refuses one scope, and goes wrong with others.
+// tokenClaims is a hook that adds a tenant, refuses one scope, and fails with others.
 func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
 	switch {
 	case r.Scope.Has("secrets.read") && r.Kind == authserver.ClaimsOfAccessToken:
@@ -82,7 +82,7 @@ func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, er
 	return oauth.Claims{"tenant": "for " + r.Subject + " by " + by, "voucher": "not this one", "email": "nobody@example.com"}, nil
 }
 
-func TestGrantTypesThatCannotBeServed(t *testing.T) {
+func TestInvalidGrantTypes(t *testing.T) {
 	base := newScene(t, scriptSetup{}).config
 	exchange := voucherGrant().Entitle
 	for _, test := range []struct {
@@ -99,12 +99,12 @@ func TestGrantTypesThatCannotBeServed(t *testing.T) {
 		config := base
 		config.Hooks.GrantTypes = test.grants
 		if _, err := authserver.New(config); err == nil {
-			t.Errorf("%s is served", test.name)
+			t.Errorf("%s is accepted", test.name)
 		}
 	}
 }
 
-func TestTheMetadataListsGrantTypesOfSomebodyElses(t *testing.T) {
+func TestTheMetadataListsExtensionGrants(t *testing.T) {
 	s := voucherScene(t, memory.New())
 	a := s.do(httptest.NewRequest(http.MethodGet, scriptIssuer+oauth.WellKnownAuthorizationServer, nil))
 	var m oauth.ServerMetadata
@@ -112,7 +112,7 @@ func TestTheMetadataListsGrantTypesOfSomebodyElses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Contains(m.GrantTypesSupported, voucherGrantType) || !slices.Contains(m.GrantTypesSupported, oauth.GrantTypeAuthorizationCode) {
-		t.Errorf("it lists %q", m.GrantTypesSupported)
+		t.Errorf("grant_types_supported is %q", m.GrantTypesSupported)
 	}
 }
 
@@ -127,8 +127,8 @@ func (s *scene) voucher(voucher string) answer {
 	return s.post("/token", "kiosk", "grant_type", voucherGrantType, "voucher", voucher)
 }
 
-// Of many requests with one voucher, one gets tokens.
-func TestAVoucherIsGoodOnce(t *testing.T) {
+// Only one of many concurrent requests with the same voucher gets tokens.
+func TestAVoucherCanBeUsedOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := voucherScene(t, store)
 		var racing sync.WaitGroup
@@ -151,9 +151,9 @@ func TestAVoucherIsGoodOnce(t *testing.T) {
 	})
 }
 
-// A person's token that comes alone can be revoked, by the client and by the person, who
-// sees what the client may.
-func TestATokenThatComesAloneCanBeRevoked(t *testing.T) {
+// A user's access token without a refresh token can be revoked by the client, and by the user,
+// who sees the grant.
+func TestAnAccessTokenWithoutARefreshTokenCanBeRevoked(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := voucherScene(t, store)
 		a, b := s.voucher("once-1"), s.voucher("once-2")
@@ -179,13 +179,13 @@ func TestATokenThatComesAloneCanBeRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := s.userinfo(b.AccessToken); got.status != 401 {
-			t.Errorf("after ada ended it: %d %s", got.status, got.body)
+			t.Errorf("after ada revoked access: %d %s", got.status, got.body)
 		}
 	})
 }
 
-// A grant type of somebody else's is the operator's to give.
-func TestClientsCannotRegisterForGrantTypesOfSomebodyElses(t *testing.T) {
+// Only the operator can allow a client an extension grant.
+func TestClientsCannotRegisterForExtensionGrants(t *testing.T) {
 	s := newScene(t, scriptSetup{Hooks: true, Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
 	status, client := s.register(map[string]any{
 		"redirect_uris": []string{testCallback}, "grant_types": []string{oauth.GrantTypeAuthorizationCode, voucherGrantType},
@@ -195,7 +195,7 @@ func TestClientsCannotRegisterForGrantTypesOfSomebodyElses(t *testing.T) {
 	}
 }
 
-// Rather no token than one that this server and its APIs refuse to read.
+// This server and its APIs would refuse a token of this size.
 func TestAnAccessTokenThatIsTooLongIsNotIssued(t *testing.T) {
 	s := newScene(t, scriptSetup{Hooks: true, Clients: []testClient{confidential("web", func(c *record.Client) { c.Scope = "secrets.long" })}, Scopes: []record.Scope{{Name: "secrets.long"}}})
 	if a := s.post("/token", "web", "grant_type", "client_credentials"); a.Error != "server_error" || a.AccessToken != "" {

@@ -33,7 +33,7 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestDS01_BodiesAreBounded(t *testing.T) {
+func TestDS01_BodiesHaveASizeLimit(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, path := range []string{"/token", "/introspect", "/revoke", "/userinfo", "/authorize", "/logout"} {
 		for _, length := range []int64{-1, 10 << 20} { // chunked, and announced
@@ -93,7 +93,7 @@ func TestHP01_EveryParameterOnce(t *testing.T) {
 	}
 }
 
-func TestHP02_NothingInTheURLOfAPost(t *testing.T) {
+func TestHP02_QueryOfAPostIsRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, path := range []string{"/token", "/introspect", "/revoke"} {
 		s.post(path+"?client_secret="+testSecret, "app", "grant_type", "client_credentials", "token", "x").want(t, http.StatusBadRequest, oauth.InvalidRequest)
@@ -139,7 +139,7 @@ func TestHP06_OneSpellingOfAPath(t *testing.T) {
 	}
 }
 
-func TestHP07_UN03_WhatParsersReadDifferently(t *testing.T) {
+func TestHP07_UN03_AmbiguousInputIsRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, raw := range []string{
 		"scope=a;b", "scope=%zz", "scope=%", "scope=%00", "scope=%ff", "scope=%c0%af", "scope=%ed%a0%80", "%00=a", "sc%zzope=a", "scope=\xff",

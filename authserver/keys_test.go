@@ -20,7 +20,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// verifier is an API that keeps the JWKS for as long as the answer allows.
+// verifier is an API that caches the JWKS for as long as the response allows.
 type verifier struct {
 	s       *scene
 	keys    *jose.KeySet
@@ -46,8 +46,8 @@ func (v *verifier) verify(token string) error {
 }
 
 // Keys are published before they sign and kept until what they signed has expired: a
-// verifier that honours max-age never sees a kid that it does not know.
-func TestRE17_RotationFailsNoVerification(t *testing.T) {
+// verifier that honors max-age never sees a kid that it does not know.
+func TestRE17_TokensVerifyDuringRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, memory.New(), func(c *authserver.Config) {
 			c.Lifetimes = authserver.Lifetimes{KeyRotation: 2 * time.Hour, KeyPublishAhead: 20 * time.Minute}
@@ -90,15 +90,14 @@ func TestRE17_RotationFailsNoVerification(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A client's own lifetime may be a day, so that is how long they are kept.
+		// A client's own lifetime may be a day, so keys are kept for that long.
 		if len(keys) > 2*15 {
 			t.Errorf("%d keys of two algorithms are kept", len(keys))
 		}
 	})
 }
 
-// What an operator does when a key has leaked, and when a specification wants to see a new
-// one at once.
+// An operator rotates keys after a leak, or when a conformance test needs a new key immediately.
 func TestRE17_RotationOnCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
@@ -115,7 +114,7 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 			if err != nil || len(added) != 1 {
 				t.Fatalf("%d keys: %v", len(added), err)
 			}
-			time.Sleep(time.Second) // until the server asks for the version
+			time.Sleep(time.Second) // until the server reads the version
 			return added[0].ID
 		}
 		first := s.tokens("ada", "app", "openid")
@@ -131,11 +130,11 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 			t.Errorf("%s signs, want %s", kid(a), third)
 		}
 		if a := s.userinfo(first.AccessToken); a.status != http.StatusOK {
-			t.Errorf("what the old key signed: %d", a.status)
+			t.Errorf("a token of the old key: %d", a.status)
 		}
 		fourth := rotate(authserver.KeyRotation{Revoke: true})
 		if a := s.userinfo(first.AccessToken); a.status != http.StatusUnauthorized {
-			t.Errorf("what a forgotten key signed, and was known to be good: %d", a.status)
+			t.Errorf("a cached token of a deleted key: %d", a.status)
 		}
 		if a := s.tokens("ada", "app", "openid"); kid(a) != fourth {
 			t.Errorf("%s signs, want %s", kid(a), fourth)
@@ -150,7 +149,7 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 	})
 }
 
-func TestRE18_NodesThatRotateAtOnceMakeOneKey(t *testing.T) {
+func TestRE18_ConcurrentRotationCreatesOneKey(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 		race(20, func(int) {
@@ -159,7 +158,7 @@ func TestRE18_NodesThatRotateAtOnceMakeOneKey(t *testing.T) {
 			}
 		})
 		keys, err := store.Keys(t.Context())
-		if err != nil || len(keys) != 2 { // and that of RS256, which was there
+		if err != nil || len(keys) != 2 { // the other one is for RS256 and existed before
 			t.Errorf("%d keys (%v)", len(keys), err)
 		}
 	})
@@ -185,7 +184,7 @@ func TestJW15_NothingPrivateInTheJWKS(t *testing.T) {
 	}
 }
 
-func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
+func TestJW27_TokensAreSignedWithTheRegisteredAlgorithm(t *testing.T) {
 	for _, alg := range []jose.Algorithm{jose.ES256, jose.PS256, jose.PS384, jose.RS512, jose.ES384, jose.ES512, jose.EdDSA, jose.Ed25519} {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.IDTokenSignedResponseAlg, c.AccessTokenSignedResponseAlg = string(alg), string(alg)
@@ -197,14 +196,14 @@ func TestJW27_AlgorithmOfTheRegistration(t *testing.T) {
 			}
 		}
 		if got := s.userinfo(a.AccessToken); got.status != http.StatusOK {
-			t.Errorf("%s: UserInfo answers %d %s", alg, got.status, got.body)
+			t.Errorf("%s: UserInfo responds %d %s", alg, got.status, got.body)
 		}
 	}
 }
 
-// An unsigned ID token goes to a client that asked for it, straight from the token endpoint,
-// and proves nothing here (OpenID Connect Core, section 2; RFC 8725, section 3.2).
-func TestJW27_NoneWhereItIsAskedFor(t *testing.T) {
+// An unsigned ID token is only issued to a client that registered for it, at the token endpoint,
+// and is not accepted as a hint (OpenID Connect Core, section 2; RFC 8725, section 3.2).
+func TestJW27_NoneIsUsedOnlyIfRegistered(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "none" })}})
 	a := s.tokens("ada", "app", "openid")
 	header, err := jose.ParseHeader(a.IDToken)
@@ -232,8 +231,8 @@ func TestJW27_NoneWhereItIsAskedFor(t *testing.T) {
 	}
 }
 
-// Claims of a person cannot take the place of the protocol's own.
-func TestJW25_PeopleDoNotWriteProtocolClaims(t *testing.T) {
+// A user's claims cannot replace those of the protocol.
+func TestJW25_UserClaimsCannotReplaceProtocolClaims(t *testing.T) {
 	person := oauth.Claims{"name": "Ada"}
 	asked := map[string]any{"name": nil}
 	for _, name := range oauth.ProtocolClaims {
@@ -256,7 +255,7 @@ func TestJW25_PeopleDoNotWriteProtocolClaims(t *testing.T) {
 	}
 }
 
-// publishedKey is what readers of a key set look at.
+// publishedKey has the members of a key that verifiers use.
 type publishedKey struct{ Kty, Crv, Alg, Use, Kid string }
 
 func (s *scene) keySet() []publishedKey {
@@ -292,7 +291,7 @@ func (s *scene) metadata() oauth.ServerMetadata {
 	return m
 }
 
-// declare puts clients in the place of those of the test.
+// declare replaces the clients of the test.
 func (s *scene) declare(clients ...testClient) {
 	s.t.Helper()
 	d := memory.Declaration{}
@@ -306,8 +305,8 @@ func (s *scene) declare(clients ...testClient) {
 	time.Sleep(2 * time.Second) // until the server asks for the version
 }
 
-// strictlyReadable holds a key set to what the most widely used library of PHP demands:
-// it refuses the whole set for one key without alg, or on a curve that it does not know.
+// strictlyReadable checks a key set like the most widely used PHP library, which refuses the
+// whole set for one key without alg or with an unknown curve.
 func strictlyReadable(t *testing.T, keys []publishedKey) {
 	t.Helper()
 	for _, key := range keys {
@@ -318,8 +317,8 @@ func strictlyReadable(t *testing.T, keys []publishedKey) {
 	}
 }
 
-// The key set of a server whose clients name no algorithm: the default of ID tokens first,
-// because some readers take the first, and from the first request on.
+// If clients do not specify an algorithm, the first key is the default of ID tokens, because some
+// libraries use the first key. It is there from the first request on.
 func TestKeySetOfAFreshServer(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	if err := s.store.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return nil, nil }); err != nil {
@@ -337,7 +336,7 @@ func TestKeySetOfAFreshServer(t *testing.T) {
 
 // A key is published from the moment a client may need it, which may be declared on another
 // node, and withdrawn when what it signed has expired.
-func TestKeysFollowWhatClientsNeed(t *testing.T) {
+func TestKeysAreCreatedWhenClientsNeedThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signs := func(alg string) testClient {
 			return confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = alg })
@@ -350,7 +349,7 @@ func TestKeysFollowWhatClientsNeed(t *testing.T) {
 		select {
 		case <-s.server.KeysDue():
 		default:
-			t.Error("nobody is told that keys are missing")
+			t.Error("KeysDue does not report missing keys")
 		}
 		s.prepareKeys()
 		keys := s.keySet()
@@ -369,10 +368,10 @@ func TestKeysFollowWhatClientsNeed(t *testing.T) {
 		s.declare(signs("ES256"))
 		s.prepareKeys()
 		if got := algorithmsOf(s.keySet()); !slices.Equal(got, []string{"sig RS256", "sig ES256", "sig PS256"}) {
-			t.Errorf("what was signed is still good: %v", got)
+			t.Errorf("keys of unexpired tokens: %v", got)
 		}
 		time.Sleep(time.Hour)
-		s.declare(signs("PS256")) // needed again: the key goes on
+		s.declare(signs("PS256")) // needed again, so the key is kept
 		if header, err := jose.ParseHeader(s.tokens("ada", "app", "openid").IDToken); err != nil || header.KeyID != keys[2].Kid {
 			t.Errorf("signed by %q, want %q (%v)", header.KeyID, keys[2].Kid, err)
 		}
@@ -387,7 +386,7 @@ func TestKeysFollowWhatClientsNeed(t *testing.T) {
 		time.Sleep(48 * time.Hour)
 		s.prepareKeys()
 		if got := algorithmsOf(s.keySet()); !slices.Equal(got, []string{"sig RS256", "sig ES256"}) {
-			t.Errorf("published when nobody needs it any more: %v", got)
+			t.Errorf("published although no client needs it: %v", got)
 		}
 		if left, err := s.store.Keys(t.Context()); err != nil || len(left) != 2 {
 			t.Errorf("%d keys are kept (%v)", len(left), err)
@@ -395,8 +394,8 @@ func TestKeysFollowWhatClientsNeed(t *testing.T) {
 	})
 }
 
-// A client that registers itself finds its key published, and cannot have one that breaks the
-// key set for other readers.
+// When a client registers itself, its key is published. It cannot register for an algorithm that
+// breaks the key set for other clients.
 func TestRegistrationPublishesItsKey(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
 	register := func(alg string) int {
@@ -417,8 +416,8 @@ func TestRegistrationPublishesItsKey(t *testing.T) {
 	}
 }
 
-// The unsafe is advertised only while a client may use it.
-func TestMetadataOfWhatNoClientMayUse(t *testing.T) {
+// Insecure features are in the metadata only while a client may use them.
+func TestMetadataOmitsInsecureFeaturesThatNoClientUses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		m := s.metadata()
@@ -438,8 +437,8 @@ func TestMetadataOfWhatNoClientMayUse(t *testing.T) {
 	})
 }
 
-// A database from before has keys of every algorithm; those that nobody needs go.
-func TestKeysThatNobodyNeedsAreWithdrawn(t *testing.T) {
+// An older database has keys of every algorithm. The unneeded ones are withdrawn.
+func TestUnneededKeysAreWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		old := []jose.Algorithm{jose.ES512, jose.Ed25519, jose.ECDHES}
@@ -465,7 +464,7 @@ func TestKeysThatNobodyNeedsAreWithdrawn(t *testing.T) {
 	})
 }
 
-// RE-17: revoking every key forgets those too that were about to go by themselves.
+// Revoking all keys also deletes those that were already being withdrawn.
 func TestRE17_RevocationOfWithdrawnKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "ES384" })}})

@@ -20,7 +20,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// typeCode brings a user code to the page, from an address and with the cookies of a browser.
+// typeCode enters a user code on the page, from an address and with the cookies of a browser.
 func (s *scene) typeCode(address, code string, browser ...*http.Cookie) error {
 	r := httptest.NewRequest(http.MethodPost, "/device", nil)
 	r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(address), 1234).String()
@@ -70,8 +70,8 @@ func TestSH01_OneAddressDoesNotUseUpTheUserCodesOfOthers(t *testing.T) {
 	}
 }
 
-// Behind the address of somebody who guesses, a person who is signed in has their own limit.
-func TestSH01_WhoIsSignedInPassesAtTheAddressThatGuesses(t *testing.T) {
+// A signed-in user has their own limit, even at an address from which someone guesses codes.
+func TestSH01_SignedInUsersHaveTheirOwnLimit(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	_, user := s.deviceCodes()
 	for i := range 100 {
@@ -93,9 +93,9 @@ func TestSH01_WhoIsSignedInPassesAtTheAddressThatGuesses(t *testing.T) {
 	}
 }
 
-// Many addresses together reach the limit of all. Then an address that failed has to wait, and
-// one that did not may still bring its code.
-func TestSH01_ManyAddressesGuess(t *testing.T) {
+// Many addresses together reach the common limit. Then addresses with failures have to wait, and
+// others can still enter a code.
+func TestSH01_GuessesFromManyAddressesAreLimited(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	_, user := s.deviceCodes()
 	looked := 0
@@ -104,7 +104,7 @@ func TestSH01_ManyAddressesGuess(t *testing.T) {
 			looked++
 		}
 	}
-	// 400 addresses: the limit of all, and one guess each where it is used up.
+	// 400 addresses use up the common limit, and then have one guess each.
 	if looked > 1600 {
 		t.Errorf("%d guesses were looked at", looked)
 	}
@@ -135,7 +135,7 @@ func TestSH01_WrongUserCodesCountOnAllNodes(t *testing.T) {
 	})
 }
 
-func TestSH02_WrongSecretsRefuseNothingThatIsRight(t *testing.T) {
+func TestSH02_WrongSecretsDoNotBlockValidOnes(t *testing.T) {
 	service := testClient{Client: record.Client{ID: "spa", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{"refresh_token", "authorization_code"}, RedirectURIs: []string{testCallback},
 	}}}
@@ -162,11 +162,11 @@ func TestSH02_WrongSecretsRefuseNothingThatIsRight(t *testing.T) {
 		}
 		s.post("/token", "", "grant_type", "refresh_token", "client_id", "spa", "refresh_token", "x").want(t, http.StatusBadRequest, oauth.InvalidGrant)
 	}
-	// Another client's developer at the same address is told what is wrong.
+	// Another client's developer at the same address sees the error.
 	wrong("other").want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
-// The pages of one client that somebody floods do not take those of another at that address.
+// Flooding one client does not use up the limit of another client at the same address.
 func TestSH02_InteractionsCountByClient(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other")}})
 	last := s.authorize("", query("app"))
@@ -183,7 +183,7 @@ func TestSH02_InteractionsCountByClient(t *testing.T) {
 	}
 }
 
-// Whoever registers clients by the dozen has no more interactions by that.
+// Registering many clients does not raise the limit of an address.
 func TestSH02_RegisteredClientsShareTheLimitOfTheirAddress(t *testing.T) {
 	s := newScene(t, scriptSetup{})
 	for i := range 10 {
@@ -204,7 +204,7 @@ func TestSH02_RegisteredClientsShareTheLimitOfTheirAddress(t *testing.T) {
 	}
 }
 
-// weighed adds up the bytes of the tickets that are stored.
+// weighed is a store that adds up the bytes of its tickets.
 type weighed struct {
 	database
 	bytes int
@@ -217,9 +217,9 @@ func (w *weighed) Put(ctx context.Context, now time.Time, tickets ...storage.Tic
 	return w.database.Put(ctx, now, tickets...)
 }
 
-// What an outsider sends is stored only as far as the engine reads it, and within bounds for
-// an address; what is too long is refused, and is no failure of the server.
-func TestSH06_WhatOutsidersHaveStoredIsBounded(t *testing.T) {
+// Only parameters that the engine uses are stored for outsiders, and only a limited amount for
+// each address. A request that is too long is refused, and is not a server error.
+func TestSH06_DataStoredForOutsidersIsLimited(t *testing.T) {
 	store := &weighed{database: memory.New()}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	from := func(address, rawQuery string) int {
@@ -240,7 +240,7 @@ func TestSH06_WhatOutsidersHaveStoredIsBounded(t *testing.T) {
 	}
 	store.bytes = 0
 	for range 600 {
-		// As many known ones are too long for the store, and some less are many bytes.
+		// Too many bytes in known parameters are refused; slightly fewer are stored.
 		if got := from("203.0.113.2", query("app", "login_hint", padding, "ui_locales", padding, "claims_locales", padding)); got != http.StatusBadRequest && got != http.StatusTooManyRequests {
 			t.Fatalf("45 kB of known parameters: %d", got)
 		}
@@ -259,9 +259,8 @@ func TestSH06_WhatOutsidersHaveStoredIsBounded(t *testing.T) {
 	}
 }
 
-// Many addresses together have no more stored in large requests than all may, and small
-// requests still pass.
-func TestSH06_ManyAddressesAreBoundedTogether(t *testing.T) {
+// There is a common limit for large requests of all addresses. Small requests still pass.
+func TestSH06_DataStoredForAllAddressesIsLimited(t *testing.T) {
 	store := &weighed{database: memory.New()}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	from := func(i int, rawQuery string) int {
@@ -283,7 +282,7 @@ func TestSH06_ManyAddressesAreBoundedTogether(t *testing.T) {
 	}
 }
 
-func TestSH06_RegisteredClientsAreBoundedInBytes(t *testing.T) {
+func TestSH06_RegisteredClientsHaveASizeLimit(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 100}})
 	var uris []string
 	for range 20 {
@@ -297,7 +296,7 @@ func TestSH06_RegisteredClientsAreBoundedInBytes(t *testing.T) {
 	}
 }
 
-// A hint that is too long to be read counts as absent: the person is asked, and may sign out.
+// A hint that is too long is ignored: the user is asked, and can sign out.
 func TestALongIDTokenHintDoesNotStopALogout(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.PostLogoutRedirectURIs = []string{"https://client.example.com/out"}
@@ -331,7 +330,7 @@ func TestALongIDTokenHintDoesNotStopALogout(t *testing.T) {
 	}
 }
 
-// A client is told that its state is too long in a response that carries the state.
+// The error response for a state that is too long contains the state.
 func TestALongStateIsReturnedInTheError(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	state := strings.Repeat("s", 5000)
@@ -345,7 +344,7 @@ func TestALongStateIsReturnedInTheError(t *testing.T) {
 	}
 }
 
-// reads counts which clients are read from the store.
+// reads counts reads of clients from the store.
 type reads struct {
 	database
 	clients map[string]int
@@ -356,9 +355,9 @@ func (r *reads) Client(ctx context.Context, id string) (*record.Client, error) {
 	return r.database.Client(ctx, id)
 }
 
-// Clients that registered themselves are kept in memory up to a number of bytes, and push out
-// no declared one.
-func TestSH06_CachedClientsAreBoundedInBytes(t *testing.T) {
+// The memory for clients that registered themselves is limited, and they do not evict declared
+// clients.
+func TestSH06_CachedClientsHaveASizeLimit(t *testing.T) {
 	store := &reads{database: memory.New(), clients: map[string]int{}}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	ask := func(id string) { s.authorize("", query(id, "prompt", "none")) }

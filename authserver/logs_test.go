@@ -32,7 +32,7 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 }
 
 // A whole walk and its refusals, logged at debug and traced: no secret is in either.
-func TestLO01_LO03_NoSecretInLogsOrLadders(t *testing.T) {
+func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 	var log lockedBuffer
 	var ladders strings.Builder
 	var mu sync.Mutex

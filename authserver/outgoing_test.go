@@ -47,9 +47,9 @@ func keyClient(id, jwksURI string) record.Client {
 	}}
 }
 
-// The networks that an operator names for their own hooks and clients stay out of reach of
-// addresses that outsiders name: a client that registered itself, or its metadata document.
-func TestDC07_OutsidersReachNoPrivateNetwork(t *testing.T) {
+// The networks that an operator allows for their own hooks and clients cannot be reached with
+// addresses from outsiders: clients that registered themselves or have a metadata document.
+func TestDC07_OutsidersCannotReachPrivateNetworks(t *testing.T) {
 	documents := newDocumentHost(t)
 	s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
 		openRegistration(c)
@@ -84,10 +84,10 @@ func TestDC07_OutsidersReachNoPrivateNetwork(t *testing.T) {
 	}
 }
 
-// A change of another client has nothing to do with the keys of this one, also while their
-// host is down.
-func TestKeySetsOutliveTheCatalogue(t *testing.T) {
-	documents := newDocumentHost(t) // outside of the bubble, which would wait for its listener
+// A change of another client does not drop the cached keys of this one, even while their host is
+// down.
+func TestKeySetsAreKeptWhenTheCatalogueChanges(t *testing.T) {
+	documents := newDocumentHost(t) // outside of the synctest bubble, which would wait for its listener
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
 			documents.admit(c)
@@ -101,7 +101,7 @@ func TestKeySetsOutliveTheCatalogue(t *testing.T) {
 			if err := s.store.Declare(t.Context(), time.Now(), "test", d); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(2 * time.Second) // until the engine has seen the new version
+			time.Sleep(2 * time.Second) // until the engine has read the new version
 		}
 		declare()
 		s.assert("app", "grant_type", "client_credentials").want(t, http.StatusOK, "")
@@ -115,9 +115,9 @@ func TestKeySetsOutliveTheCatalogue(t *testing.T) {
 	})
 }
 
-// A client that begins to encrypt, or changes the kind of its key, does not wait until what
-// is remembered is old.
-func TestKeysOfAClientAreFetchedAgainWhenNoneFits(t *testing.T) {
+// When a client starts to use encryption, or changes the type of its key, it does not have to
+// wait until the cached key set is stale.
+func TestAKeySetIsFetchedAgainIfNoKeyMatches(t *testing.T) {
 	documents := newDocumentHost(t)
 	synctest.Test(t, func(t *testing.T) {
 		const point = `"crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"`

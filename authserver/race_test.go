@@ -101,7 +101,7 @@ func TestRT11_RefreshRacingRevocation(t *testing.T) {
 	})
 }
 
-func TestAC08_EveryBrowserGetsItsOwnPerson(t *testing.T) {
+func TestAC08_EveryBrowserGetsItsOwnUser(t *testing.T) {
 	people := map[string]oauth.Claims{}
 	for i := range 100 {
 		people["person-"+strconv.Itoa(i)] = oauth.Claims{}
@@ -130,7 +130,7 @@ func TestAC08_EveryBrowserGetsItsOwnPerson(t *testing.T) {
 }
 
 // A jti is good once, on whichever node it arrives.
-func TestCA07_AssertionIsGoodOnceOnEveryNode(t *testing.T) {
+func TestCA07_AssertionIsAcceptedOnceOnAllNodes(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		setup := scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.TokenEndpointAuthMethod = oauth.AuthMethodPrivateKeyJWT

@@ -38,7 +38,8 @@ func (s *scene) register(metadata map[string]any) (status int, answer map[string
 
 func openRegistration(c *authserver.Config) { c.Registration.Mode = authserver.RegistrationOpen }
 
-// RFC 7591, section 2.3: what a trusted issuer says counts more than what the client says.
+// The values in a software statement take precedence over those in the request (RFC 7591,
+// section 2.3).
 func TestSoftwareStatementOfATrustedIssuer(t *testing.T) {
 	private, err := jose.GenerateKey(jose.ES256)
 	if err != nil {
@@ -86,8 +87,8 @@ func TestSoftwareStatementOfATrustedIssuer(t *testing.T) {
 	}
 }
 
-// What is registered and never used disappears; what is used stays.
-func TestRegisteredClientThatIsUsedStays(t *testing.T) {
+// A registered client is removed if it is never used, and kept if it is used.
+func TestAUsedClientIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneOn(t, scriptSetup{}, memory.New(), openRegistration)
 		metadata := map[string]any{"redirect_uris": []string{"https://app.example/cb"}, "token_endpoint_auth_method": "client_secret_post"}
@@ -113,15 +114,15 @@ func TestRegisteredClientThatIsUsedStays(t *testing.T) {
 		}
 		time.Sleep(25 * time.Hour)
 		if status := ask(used["client_id"]); status != http.StatusSeeOther {
-			t.Errorf("a client that was used is gone: status %d", status)
+			t.Errorf("a used client was removed: status %d", status)
 		}
 		if status := ask(idle["client_id"]); status != http.StatusBadRequest {
-			t.Errorf("a client that was not used is there after a day: status %d", status)
+			t.Errorf("an unused client still exists after a day: status %d", status)
 		}
 	})
 }
 
-func TestRegistrationIsBounded(t *testing.T) {
+func TestRegistrationIsLimited(t *testing.T) {
 	store := memory.New()
 	s := newSceneOn(t, scriptSetup{}, store, func(c *authserver.Config) {
 		openRegistration(c)
@@ -136,7 +137,7 @@ func TestRegistrationIsBounded(t *testing.T) {
 		id, _ := response["client_id"].(string)
 		return id
 	}
-	// Clients that were never used make room, clients in use do not.
+	// Clients that were never used are replaced by new ones, clients in use are not.
 	register(http.StatusCreated)
 	for range 2 {
 		err := store.UpdateClient(t.Context(), register(http.StatusCreated), func(client *record.Client) error {
@@ -173,14 +174,14 @@ func TestSectorIdentifierURIIsRead(t *testing.T) {
 	}
 }
 
-func TestRegistrationIsOffUnlessTheOperatorWantsIt(t *testing.T) {
+func TestRegistrationIsOffByDefault(t *testing.T) {
 	s := newScene(t, scriptSetup{})
 	if s.server.Handles("/register") {
-		t.Error("anybody can register")
+		t.Error("registration is on by default")
 	}
 }
 
-// registering is an engine with a policy of registration.
+// registering returns an engine with a registration policy.
 func registering(t *testing.T, store database, policy authserver.RegistrationPolicy) *scene {
 	t.Helper()
 	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("api")}}, store, func(c *authserver.Config) { c.Registration = policy })
@@ -216,7 +217,7 @@ func (s *scene) registered(metadata string) oauth.ClientInformation {
 
 const webClient = `{"redirect_uris": ["` + testCallback + `"], "token_endpoint_auth_method": "client_secret_post"}`
 
-func TestDC01_RegistrationIsOffUnlessTheOperatorSaysSo(t *testing.T) {
+func TestDC01_RegistrationModes(t *testing.T) {
 	for mode, want := range map[authserver.RegistrationMode]string{
 		"": "", authserver.RegistrationOff: "", authserver.RegistrationInitialAccessToken: scriptIssuer + "/register", authserver.RegistrationOpen: scriptIssuer + "/register",
 	} {
@@ -235,7 +236,7 @@ func TestDC01_RegistrationIsOffUnlessTheOperatorSaysSo(t *testing.T) {
 	}
 }
 
-func TestDC01_AnInitialAccessTokenIsGoodForItsUses(t *testing.T) {
+func TestDC01_AnInitialAccessTokenHasLimitedUses(t *testing.T) {
 	const uses = 3
 	stores(t, func(t *testing.T, store database) {
 		s := registering(t, store, authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
@@ -256,7 +257,7 @@ func TestDC01_AnInitialAccessTokenIsGoodForItsUses(t *testing.T) {
 		}
 		wg.Wait()
 		if statuses[http.StatusCreated] != uses || statuses[http.StatusUnauthorized] != 3*uses {
-			t.Errorf("the answers are %v", statuses)
+			t.Errorf("the statuses are %v", statuses)
 		}
 		tokens, err := authserver.InitialAccessTokens(t.Context(), store, time.Now())
 		if err != nil || len(tokens) != 1 || tokens[0].Left != 0 || tokens[0].Uses != uses {
@@ -265,7 +266,7 @@ func TestDC01_AnInitialAccessTokenIsGoodForItsUses(t *testing.T) {
 	})
 }
 
-func TestARevokedInitialAccessTokenIsNoMore(t *testing.T) {
+func TestRevokeInitialAccessToken(t *testing.T) {
 	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
 	ctx := t.Context()
 	token, err := authserver.NewInitialAccessToken(ctx, s.store, time.Now(), authserver.InitialAccessToken{Uses: 2, Note: "for Ada", ExpiresAt: time.Now().Add(time.Hour)})
@@ -286,7 +287,7 @@ func TestARevokedInitialAccessTokenIsNoMore(t *testing.T) {
 	}
 }
 
-// What a client got in its own name has no grant to hang from, and ends with it all the same.
+// A client's own token belongs to no grant. It still ends when the client is deleted.
 func TestDC03_TokensOfADeletedClientEnd(t *testing.T) {
 	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
 	token, err := authserver.NewInitialAccessToken(t.Context(), s.store, time.Now(), authserver.InitialAccessToken{Uses: 1, ExpiresAt: time.Now().Add(time.Hour)})
@@ -310,8 +311,8 @@ func TestDC03_TokensOfADeletedClientEnd(t *testing.T) {
 	s.post("/token", "", "grant_type", "client_credentials", "client_id", client.ClientID, "client_secret", client.ClientSecret).want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
-// A change makes every node look again at what it knows, so nobody changes all the time.
-func TestDC01_ChangesAreBounded(t *testing.T) {
+// A change makes every node reload its catalogue, so changes are rate-limited.
+func TestDC01_ChangesAreLimited(t *testing.T) {
 	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 3})
 	client := s.registered(webClient)
 	change := func() answer {
@@ -325,7 +326,7 @@ func TestDC01_ChangesAreBounded(t *testing.T) {
 	a.want(t, http.StatusOK, "")
 }
 
-// Secrets and tokens of registration are not in the store.
+// The store does not have the secrets and tokens of registration.
 func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
 	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen})
 	registered := s.registered(webClient)
@@ -347,7 +348,7 @@ func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
 	}
 }
 
-// Whatever is sent, the server does not fail, and what it registers could have been declared.
+// No input causes a server error, and every registered client would be valid as a declared one.
 func FuzzRegistration(f *testing.F) {
 	s := newSceneOn(f, scriptSetup{}, memory.New(), func(c *authserver.Config) {
 		c.Registration = authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 1 << 30, Scope: oauth.Scope{"openid"}}

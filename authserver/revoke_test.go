@@ -42,8 +42,8 @@ func (s *scene) exchange(client, subject, subjectType, requested string, more ..
 		"subject_token_type", subjectType, "requested_token_type", requested}, more...)...)
 }
 
-// exchangeChain has an application and two services: each is called with a token for its API
-// and exchanges it for one for the next.
+// exchangeChain has an application and two services. Each service is called with a token for its
+// API, and exchanges it for a token for the next API.
 func exchangeChain(format string, outlives bool, requested ...string) scriptSetup {
 	service := func(id string) testClient {
 		return confidential(id, func(c *record.Client) {
@@ -63,9 +63,9 @@ func exchangeChain(format string, outlives bool, requested ...string) scriptSetu
 	}
 }
 
-// Revocation goes from a token to what was exchanged for it, along the whole chain, and never
-// back or to the side.
-func TestRevocationFlowsToWhatWasExchanged(t *testing.T) {
+// Revoking a token revokes all tokens that were exchanged from it, along the whole chain, but not
+// its subject token or other tokens.
+func TestRevocationIncludesExchangedTokens(t *testing.T) {
 	for _, format := range []string{record.AccessTokenJWT, record.AccessTokenOpaque} {
 		for _, outlives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s outlives %v", format, outlives), func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestRevocationFlowsToWhatWasExchanged(t *testing.T) {
 						if !slices.Equal(active, want) {
 							t.Errorf("%s: active %v, want %v", what, active, want)
 						}
-						// Those that are published have ended as well.
+						// Their published status has changed too.
 						if format == record.AccessTokenJWT {
 							ended, err := store.FindEnded(t.Context(), time.Now(), 1000)
 							if err != nil {
@@ -140,8 +140,8 @@ func TestRevocationFlowsToWhatWasExchanged(t *testing.T) {
 	}
 }
 
-// A service has a refresh token of its own for what it was called with.
-func TestExchangedRefreshTokenEndsAlone(t *testing.T) {
+// A service exchanges the token that it was called with for its own refresh token.
+func TestRevokingAnExchangedRefreshTokenKeepsTheSubjectToken(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, exchangeChain(record.AccessTokenJWT, true, oauth.TokenTypeRefreshToken, oauth.TokenTypeAccessToken), store, nil)
 		get := func() (app, service answer, refreshToken string) {
@@ -162,7 +162,7 @@ func TestExchangedRefreshTokenEndsAlone(t *testing.T) {
 		}
 		s.refresh("app", app.RefreshToken).want(t, http.StatusOK, "")
 
-		// Its theft is the service's trouble alone.
+		// A replay of it revokes only the service's tokens.
 		app, service, first := get()
 		s.refresh("b", service.RefreshToken).want(t, http.StatusOK, "")
 		s.refresh("b", first).want(t, http.StatusBadRequest, oauth.InvalidGrant)
@@ -187,18 +187,18 @@ func TestExchangedRefreshTokenEndsAlone(t *testing.T) {
 }
 
 // A client's own token, of no user, can be exchanged too.
-func TestRevokedClientsOwnToken(t *testing.T) {
+func TestRevocationOfAClientsOwnToken(t *testing.T) {
 	s := newScene(t, exchangeChain(record.AccessTokenJWT, true, oauth.TokenTypeAccessToken))
 	own := s.post("/token", "b", "grant_type", "client_credentials", "scope", "work", "resource", "https://b.example")
 	exchanged := s.exchange("b", own.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
 	exchanged.want(t, http.StatusOK, "")
 	s.post("/revoke", "b", "token", own.AccessToken).want(t, http.StatusOK, "")
 	if s.post("/introspect", "b", "token", exchanged.AccessToken).Active {
-		t.Error("what was exchanged for a revoked token is active")
+		t.Error("a token that was exchanged from a revoked token is active")
 	}
 }
 
-// An exchange that is on its way while its subject token is revoked leaves nothing behind.
+// An exchange that runs while its subject token is revoked leaves no valid token.
 func TestExchangeRacingRevocation(t *testing.T) {
 	for _, format := range []string{record.AccessTokenJWT, record.AccessTokenOpaque} {
 		stores(t, func(t *testing.T, store database) {
@@ -221,8 +221,8 @@ func TestExchangeRacingRevocation(t *testing.T) {
 	}
 }
 
-// A chain of exchanges has an end.
-func TestChainIsBounded(t *testing.T) {
+// The length of a chain of exchanges is limited.
+func TestExchangeChainIsLimited(t *testing.T) {
 	setup := exchangeChain(record.AccessTokenJWT, false, oauth.TokenTypeAccessToken)
 	setup.Resources[1].IntrospectionClients = []string{"b"}
 	s := newScene(t, setup)
@@ -237,10 +237,10 @@ func TestChainIsBounded(t *testing.T) {
 		}
 		a = next
 	}
-	t.Error("a token can be exchanged without end")
+	t.Error("the chain of exchanges is not limited")
 }
 
-// late is a store to which a node that has not heard of anything sends its writes once more.
+// late is a store that repeats earlier writes, like a node that has not seen a change yet.
 type late struct {
 	database
 	t   *testing.T
@@ -265,7 +265,7 @@ func (l *late) sendAgain() {
 	}
 }
 
-// endedUsers are users for whom nothing is valid that was issued before a time.
+// endedUsers are users whose tokens from before a time are not valid.
 type endedUsers struct {
 	authserver.Users
 	ended *atomic.Int64 // Unix milliseconds
@@ -275,9 +275,9 @@ func (u endedUsers) SubjectActive(_ context.Context, _, _ string, issued time.Ti
 	return issued.UnixMilli() >= u.ended.Load(), nil
 }
 
-// What is in the store of a user or client who was disabled meanwhile, and enabled again, is
-// not valid, however it got there.
-func TestAC09_AC10_WhatIsStoredAfterTheEndIsNotValid(t *testing.T) {
+// After a user or client was disabled and enabled again, tickets from before are not valid, no
+// matter how they got into the store.
+func TestAC09_AC10_TicketsStoredAfterTheEndAreNotValid(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		for _, who := range []string{"user", "client", "nobody"} {
 			var ended atomic.Int64
@@ -287,7 +287,7 @@ func TestAC09_AC10_WhatIsStoredAfterTheEndIsNotValid(t *testing.T) {
 			})
 			tokens := s.tokens("ada", "app", "openid offline_access")
 			code := s.code("ada", "app", "scope", "openid")
-			time.Sleep(2 * time.Millisecond) // what is stored has milliseconds
+			time.Sleep(2 * time.Millisecond) // times are stored in milliseconds
 			switch who {
 			case "user":
 				ended.Store(time.Now().UnixMilli() + 1)
@@ -299,7 +299,7 @@ func TestAC09_AC10_WhatIsStoredAfterTheEndIsNotValid(t *testing.T) {
 				}
 			}
 			l.sendAgain()
-			node, err := authserver.New(s.config) // it has the client as it is now
+			node, err := authserver.New(s.config) // it has the current client
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A client that revokes tokens by the thousand cannot fill the lists for the others, and can
-// go on when they have expired.
+// A client that revokes thousands of tokens cannot fill the lists for the others. It can revoke
+// more when those have expired.
 func TestAClientCannotFillTheStatusLists(t *testing.T) {
 	var e endedOfClients
 	now := time.Now()

@@ -40,7 +40,7 @@ func (s *scene) statusTokens(subject, client string) answer {
 	return a
 }
 
-// statusReference is where a token says that its status is.
+// statusReference returns the status claim of a token.
 func (s *scene) statusReference(token string) *oauth.StatusListReference {
 	s.t.Helper()
 	document, err := json.Marshal(s.extraClaims(token))
@@ -54,7 +54,7 @@ func (s *scene) statusReference(token string) *oauth.StatusListReference {
 	return claims.Status.StatusList
 }
 
-// published is the status of a token as anybody can look it up (draft-ietf-oauth-status-list,
+// published returns the published status of a token (draft-ietf-oauth-status-list,
 // section 8.3).
 func (s *scene) published(token string) byte {
 	s.t.Helper()
@@ -90,8 +90,8 @@ func (s *scene) published(token string) byte {
 	return status
 }
 
-// Whatever ends a token that introspection would call inactive ends its status too, on every
-// store, and no other token's.
+// Everything that makes a token inactive for introspection also changes its published status, on
+// every store, and not that of other tokens.
 func TestRT14_StatusFollowsRevocation(t *testing.T) {
 	for name, revoke := range map[string]func(s *scene, a answer){
 		"its refresh token is revoked": func(s *scene, a answer) { s.post("/revoke", "app", "token", a.RefreshToken) },
@@ -133,9 +133,9 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 				own := s.post("/token", "app", "grant_type", "client_credentials", "resource", statusAPI)
 				switch name {
 				case "the client is removed", "AC-10 the client is disabled":
-					others = others[1:] // that was the client's too
+					others = others[1:] // also a token of the client
 				case "everything of the person ends":
-					others = others[:1] // that was the person's too
+					others = others[:1] // also a token of the user
 				}
 				revoke(s, ours)
 				node, err := authserver.New(s.config)
@@ -165,7 +165,7 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 	}
 }
 
-func TestStatusOfWhatCameOutOfARefresh(t *testing.T) {
+func TestStatusOfRefreshedTokens(t *testing.T) {
 	for name, change := range map[string]func(*record.Client){
 		"with rotation": func(*record.Client) {}, "without rotation": reusing,
 	} {
@@ -176,7 +176,7 @@ func TestStatusOfWhatCameOutOfARefresh(t *testing.T) {
 				refresh := first.RefreshToken
 				for range 3 {
 					a := s.refresh("app", refresh)
-					again := s.refresh("app", refresh) // the answer was lost
+					again := s.refresh("app", refresh) // the response was lost
 					tokens = append(tokens, a.AccessToken, again.AccessToken)
 					if a.RefreshToken != "" {
 						refresh = a.RefreshToken
@@ -184,7 +184,7 @@ func TestStatusOfWhatCameOutOfARefresh(t *testing.T) {
 				}
 				for _, token := range tokens {
 					if s.published(token) != oauth.StatusValid {
-						t.Fatal("a good token is published as revoked")
+						t.Fatal("a valid token is published as revoked")
 					}
 				}
 				time.Sleep(time.Minute)
@@ -193,7 +193,7 @@ func TestStatusOfWhatCameOutOfARefresh(t *testing.T) {
 				} else {
 					s.post("/revoke", "app", "token", refresh)
 				}
-				time.Sleep(3 * time.Second) // this node reads what was revoked every two
+				time.Sleep(3 * time.Second) // this node reads the revoked tokens every two seconds
 				for i, token := range tokens {
 					if s.published(token) != oauth.StatusInvalid {
 						t.Errorf("token %d of the family is published as valid", i)
@@ -204,8 +204,8 @@ func TestStatusOfWhatCameOutOfARefresh(t *testing.T) {
 	}
 }
 
-// A client's own token hangs from nothing, and can be revoked all the same; the list forgets
-// it after its end.
+// A client's own token does not belong to an authorization, but can be revoked. The list drops it
+// after it has expired.
 func TestStatusOfAClientsOwnToken(t *testing.T) {
 	synctestScene(t, statusSetup(), func(t *testing.T, s *scene) {
 		own := func() string {
@@ -217,7 +217,7 @@ func TestStatusOfAClientsOwnToken(t *testing.T) {
 		}
 		s.post("/revoke", "other", "token", stays).want(t, http.StatusOK, "") // not its own: nothing happens
 		if s.published(token) != oauth.StatusInvalid || s.published(stays) != oauth.StatusValid {
-			t.Error("the list does not say what was revoked")
+			t.Error("the list does not have the revoked token")
 		}
 		time.Sleep(10*time.Minute + 30*time.Second)
 		if s.published(token) != oauth.StatusInvalid {
@@ -225,14 +225,14 @@ func TestStatusOfAClientsOwnToken(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if s.published(token) != oauth.StatusValid {
-			t.Error("the list keeps what has expired")
+			t.Error("the list keeps an expired token")
 		}
 	})
 }
 
-// No two tokens have one place, whichever nodes issue them, and a place tells nothing of the
-// order.
-func TestStatusPlacesAreOneTokensAlone(t *testing.T) {
+// No two tokens have the same index, on all nodes, and an index does not reveal the order of
+// issuance.
+func TestStatusIndexesAreUnique(t *testing.T) {
 	s := newScene(t, statusSetup())
 	other, err := authserver.New(s.config)
 	if err != nil {
@@ -252,7 +252,7 @@ func TestStatusPlacesAreOneTokensAlone(t *testing.T) {
 		reference := s.statusReference(a.AccessToken)
 		place := fmt.Sprint(reference.URI, reference.Index)
 		if places[place] {
-			t.Fatalf("two tokens are at %s", place)
+			t.Fatalf("two tokens have the index %s", place)
 		}
 		places[place] = true
 		if i%2 == 0 {
@@ -267,8 +267,8 @@ func TestStatusPlacesAreOneTokensAlone(t *testing.T) {
 	}
 }
 
-// A token costs the write of what it ends by; its place in the list costs none.
-func TestStatusPlacesCostNoWriteEach(t *testing.T) {
+// A token needs one write, for its own ticket. Its index needs none.
+func TestStatusIndexesNeedFewWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &counting{database: memory.New()}
 		s := newSceneOn(t, statusSetup(), store, nil)
@@ -282,7 +282,7 @@ func TestStatusPlacesCostNoWriteEach(t *testing.T) {
 	})
 }
 
-func TestOnlyAResourceThatAsksForItHasAStatus(t *testing.T) {
+func TestOnlyConfiguredResourcesHaveAStatus(t *testing.T) {
 	s := newScene(t, statusSetup())
 	for _, form := range [][]string{{"resource", "https://silent.example.com/"}, {}} {
 		a := s.post("/token", "app", append([]string{"grant_type", "client_credentials"}, form...)...)
@@ -292,8 +292,8 @@ func TestOnlyAResourceThatAsksForItHasAStatus(t *testing.T) {
 	}
 }
 
-// stalling lets a revocation in between the look at a refresh token and what is stored for
-// it.
+// stalling is a store that runs a revocation between the read of a refresh token and the write
+// that follows.
 type stalling struct {
 	database
 	before func()
@@ -307,8 +307,8 @@ func (s *stalling) Put(ctx context.Context, now time.Time, tickets ...storage.Ti
 	return s.database.Put(ctx, now, tickets...)
 }
 
-// A refresh that stores its token beside a revocation hands nothing out.
-func TestRT11_RevocationInTheMiddleOfARefreshWithoutRotation(t *testing.T) {
+// A refresh that runs at the same time as a revocation issues no valid token.
+func TestRT11_RevocationDuringARefreshWithoutRotation(t *testing.T) {
 	store := &stalling{database: memory.New()}
 	s := newSceneOn(t, statusSetup(reusing), store, nil)
 	first := s.statusTokens("ada", "app")
@@ -316,7 +316,7 @@ func TestRT11_RevocationInTheMiddleOfARefreshWithoutRotation(t *testing.T) {
 	s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-func TestRT11_NoTokenSurvivesInTheList(t *testing.T) {
+func TestRT11_RevokedTokensAreInTheList(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, statusSetup(), store, nil)
 		for range 20 {
@@ -350,7 +350,7 @@ func TestRT11_NoTokenSurvivesInTheList(t *testing.T) {
 	})
 }
 
-func TestStatusListsThatAreNotServed(t *testing.T) {
+func TestUnknownStatusListsAreNotServed(t *testing.T) {
 	synctestScene(t, statusSetup(), func(t *testing.T, s *scene) {
 		token := s.statusTokens("ada", "app").AccessToken
 		target := strings.TrimPrefix(s.statusReference(token).URI, scriptIssuer)
@@ -375,10 +375,10 @@ func TestStatusListsThatAreNotServed(t *testing.T) {
 	})
 }
 
-// A client that refreshes and revokes refresh tokens by the thousand does not fill the lists
-// either. What it wants to revoke is always revoked. A user who does so with a public client
-// does not stop the client for its other users.
-func TestSH06_RevokedRefreshTokensCountToo(t *testing.T) {
+// A client that revokes thousands of refresh tokens does not fill the lists either. A refresh
+// token can always be revoked. A user who does that with a public client does not stop the client
+// for its other users.
+func TestSH06_RevokedRefreshTokensCount(t *testing.T) {
 	s := newScene(t, statusSetup())
 	s.server.RevokeOfUser("app", "ada", authserver.MaxEndedPerUser-2, time.Now().Add(10*time.Minute))
 	tokens := s.statusTokens("ada", "app")

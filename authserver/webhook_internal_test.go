@@ -35,7 +35,7 @@ func TestWebhookSignature(t *testing.T) {
 	}
 }
 
-func TestWebhooksThatCannotBeAsked(t *testing.T) {
+func TestInvalidWebhooks(t *testing.T) {
 	good := Webhook{URL: "https://policy.example.com", Secret: testWebhookSecret}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestWebhooksThatCannotBeAsked(t *testing.T) {
 	}
 }
 
-func TestWebhookAnswers(t *testing.T) {
+func TestWebhookResponses(t *testing.T) {
 	for _, test := range []struct {
 		status      int
 		contentType string
@@ -98,7 +98,7 @@ func TestWebhookAnswers(t *testing.T) {
 	}
 }
 
-func TestWebhookAnswersThatAreNotTaken(t *testing.T) {
+func TestInvalidWebhookResponses(t *testing.T) {
 	for _, test := range []struct {
 		status      int
 		contentType string
@@ -128,13 +128,13 @@ func TestWebhookAnswersThatAreNotTaken(t *testing.T) {
 		{200, "application/json", `{"error": "access_denied", "claims": {}}`},
 	} {
 		if answer, err := readWebhookResponse(test.status, test.contentType, []byte(test.body)); err == nil {
-			t.Errorf("%d %s %s is taken: %+v", test.status, test.contentType, test.body, answer)
+			t.Errorf("%d %s %s is accepted: %+v", test.status, test.contentType, test.body, answer)
 		}
 	}
 }
 
-// A policy on delegated tokens needs who acts; the person's claims are not its business.
-func TestAWebhookSeesWhoActs(t *testing.T) {
+// A policy for delegated tokens needs the actor. It does not get the user's claims.
+func TestAWebhookSeesTheActor(t *testing.T) {
 	var got webhookMessage
 	var body []byte
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -167,12 +167,12 @@ func TestAWebhookSeesWhoActs(t *testing.T) {
 func TestJW25_WebhooksCannotSetClaimsOfTheProtocol(t *testing.T) {
 	for _, name := range append(slices.Clone(oauth.ProtocolClaims), "status", "sub#de", strings.Repeat("x", 129)) {
 		if _, err := readWebhookResponse(200, "application/json", []byte(`{"claims": {"`+name+`": "mallory"}}`)); err == nil {
-			t.Errorf("%s is taken", name)
+			t.Errorf("%s is accepted", name)
 		}
 	}
 }
 
-func FuzzWebhookAnswer(f *testing.F) {
+func FuzzWebhookResponse(f *testing.F) {
 	f.Add(`{"claims": {"tier": "gold"}}`)
 	f.Add(`{"error": "access_denied", "error_description": "no"}`)
 	f.Add(`{"claims": {"sub": "mallory", "ſub": 1}}`)
@@ -192,13 +192,13 @@ func FuzzWebhookAnswer(f *testing.F) {
 	})
 }
 
-func TestRE26_BreakerLeavesADeadServiceAlone(t *testing.T) {
+func TestRE26_BreakerStopsRequestsToAFailingService(t *testing.T) {
 	var b breaker
 	now := time.Unix(0, 0)
 	fail := func() {
 		t.Helper()
 		if !b.allows(now) {
-			t.Fatalf("at %s nothing is let through", now)
+			t.Fatalf("at %s no request is allowed", now)
 		}
 		b.record(now, false, false)
 	}
@@ -206,13 +206,13 @@ func TestRE26_BreakerLeavesADeadServiceAlone(t *testing.T) {
 		fail()
 	}
 	if b.record(now, true, false) != breakerUnchanged {
-		t.Error("it was open before its time")
+		t.Error("the breaker opened too early")
 	}
 	for range breakerFailures {
 		fail()
 	}
 	if b.allows(now) || b.allows(now.Add(breakerPause-1)) {
-		t.Error("a dead service is asked")
+		t.Error("a failing service is called")
 	}
 	now = now.Add(breakerPause)
 	if !b.allows(now) || b.allows(now) {
@@ -220,22 +220,22 @@ func TestRE26_BreakerLeavesADeadServiceAlone(t *testing.T) {
 	}
 	b.record(now, false, false)
 	if b.allows(now.Add(breakerPause - 1)) {
-		t.Error("it is asked at once after it failed again")
+		t.Error("the service is called immediately after it failed again")
 	}
 	now = now.Add(breakerPause)
 	if !b.allows(now) {
-		t.Error("it is never tried again")
+		t.Error("the service is never tried again")
 	}
 	if b.record(now, false, true); !b.allows(now) {
-		t.Error("a request that was given up keeps others from trying")
+		t.Error("a canceled request keeps others from trying")
 	}
 	if b.record(now, true, false) != breakerClosed || !b.allows(now) || !b.allows(now) {
-		t.Error("it is not asked again though it answers")
+		t.Error("the service is not called again although it responds")
 	}
 }
 
-// A hook that hangs is left alone under load too, where most requests do not get a turn.
-func TestAHookThatHangsIsLeftAloneUnderLoad(t *testing.T) {
+// Under load, most requests wait in the queue. A hanging hook is still not called any longer.
+func TestAHangingHookIsNotCalledUnderLoad(t *testing.T) {
 	over := make(chan struct{})
 	var asked atomic.Int32
 	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -259,42 +259,42 @@ func TestAHookThatHangsIsLeftAloneUnderLoad(t *testing.T) {
 	for range 10 * webhookMaxAtOnce {
 		load.Go(func() {
 			if ask() == nil {
-				t.Error("a hook that hangs lets a request pass")
+				t.Error("a request passes although the hook hangs")
 			}
 		})
 	}
 	load.Wait()
 	if hooks[0].breaker.allows(time.Now()) {
-		t.Fatal("the hook is asked on")
+		t.Fatal("the hook is still called")
 	}
 	if n := asked.Load(); n > 3*webhookMaxAtOnce {
-		t.Errorf("%d requests waited for a hook that hangs", n)
+		t.Errorf("%d requests waited for a hanging hook", n)
 	}
 	before := asked.Load()
 	if err := ask(); err == nil || asked.Load() != before {
-		t.Errorf("%v; the hook was asked once more", err)
+		t.Errorf("%v; the hook was called again", err)
 	}
 }
 
-// While a hook is busy with slow but good answers, the requests that get no turn do not
-// count against it.
-func TestQueueFullSaysNothingOfAHook(t *testing.T) {
+// If a hook is busy with slow but valid responses, requests that are not sent do not count as
+// failures.
+func TestAFullQueueIsNotAResultOfTheHook(t *testing.T) {
 	var b breaker
 	now := time.Now()
 	for range breakerFailures - 1 {
 		b.record(now, false, false)
-		b.record(now, true, true) // as a request that got no turn is noted
+		b.record(now, true, true) // a request that was not sent
 	}
 	if got := b.record(now, false, false); got != breakerOpened || b.allows(now) {
-		t.Error("requests that got no turn count as good answers")
+		t.Error("requests that were not sent count as successes")
 	}
 	if !b.openedAfter(now.Add(-time.Second)) || b.openedAfter(now.Add(time.Second)) {
-		t.Error("the breaker does not know when it opened")
+		t.Error("openedAfter is wrong")
 	}
 }
 
-// A request that gets no turn because the queue is full is no good answer of the hook.
-func TestARequestWithoutATurnLeavesTheBreakerAlone(t *testing.T) {
+// A request that is not sent because the queue is full does not count as a success of the hook.
+func TestAQueuedRequestDoesNotChangeTheBreaker(t *testing.T) {
 	hooks, err := newWebhooks([]Webhook{{URL: "https://policy.example.com", Secret: testWebhookSecret, Timeout: 10 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
@@ -304,13 +304,13 @@ func TestARequestWithoutATurnLeavesTheBreakerAlone(t *testing.T) {
 		hook.breaker.record(time.Now(), false, false)
 	}
 	for range webhookMaxAtOnce {
-		hook.calls <- struct{}{} // under way
+		hook.calls <- struct{}{} // in progress
 	}
 	c := &call{s: &Server{log: log, events: event.New(log)}, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
 	if _, err := c.callHook(t.Context(), hook, &TokenRequest{Kind: ClaimsOfAccessToken}); err == nil {
-		t.Fatal("a request without a turn passes")
+		t.Fatal("a request that was not sent passes")
 	}
 	if hook.breaker.record(time.Now(), false, false) != breakerOpened {
-		t.Error("it counts as a good answer")
+		t.Error("it counts as a success")
 	}
 }

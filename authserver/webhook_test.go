@@ -28,7 +28,7 @@ import (
 
 const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// policy is a service of the operator's, over TLS, and what it was asked.
+// policy is a webhook over TLS that records its requests.
 type policy struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -55,7 +55,7 @@ func newPolicy(t *testing.T) *policy {
 	return p
 }
 
-// check verifies a message as the libraries of Standard Webhooks do.
+// check verifies a message in the same way as the Standard Webhooks libraries.
 func (p *policy) check(t *testing.T, r *http.Request, body []byte) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(webhookSecret, "whsec_"))
 	if err != nil {
@@ -84,7 +84,7 @@ func (p *policy) says(body string) {
 	})
 }
 
-// questions returns what was asked since the last answer was set.
+// questions returns the requests since the last response was set.
 func (p *policy) questions() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,10 +170,10 @@ func TestAWebhookAddsClaims(t *testing.T) {
 		t.Errorf("the ID token has %v", got)
 	}
 	if got := s.userinfo(a.AccessToken); !strings.Contains(got.body, `"asked":3`) || got.Sub != "ada" {
-		t.Errorf("UserInfo answers %s", got.body)
+		t.Errorf("UserInfo responds %s", got.body)
 	}
 	if got := s.post("/introspect", "web", "token", a.AccessToken); !strings.Contains(got.body, `"plan":"gold"`) {
-		t.Errorf("introspection answers %s", got.body)
+		t.Errorf("introspection responds %s", got.body)
 	}
 	a = s.post("/token", "web", "grant_type", "refresh_token", "refresh_token", a.RefreshToken)
 	if got := s.claimsOf(a.AccessToken); got["asked"] != 4.0 {
@@ -186,18 +186,18 @@ func TestAWebhookAddsClaims(t *testing.T) {
 	all := strings.Join(p.questions(), "\n")
 	for _, secret := range []string{code, a.AccessToken, a.RefreshToken, testSecret, testVerifier, "ada@example.com"} {
 		if strings.Contains(all, secret) {
-			t.Errorf("the hook learns %s", secret)
+			t.Errorf("the hook request contains %s", secret)
 		}
 	}
 }
 
-func TestWhatAWebhookLearns(t *testing.T) {
+func TestContentsOfWebhookRequests(t *testing.T) {
 	s, p := policyScene(t, nil)
 	if a := s.tokensFor("web", s.hookCode("web"), "resource", "https://notes.example.com"); a.AccessToken == "" {
 		t.Fatal(a.body)
 	}
 	if len(p.questions()) != 1 {
-		t.Fatalf("it was asked %q", p.questions())
+		t.Fatalf("the hook got %q", p.questions())
 	}
 	var got map[string]any
 	if err := json.Unmarshal([]byte(p.questions()[0]), &got); err != nil {
@@ -217,8 +217,8 @@ func TestWhatAWebhookLearns(t *testing.T) {
 	}
 }
 
-// A refusal costs the client nothing but this request.
-func TestAWebhookRefuses(t *testing.T) {
+// A refusal does not spend the code.
+func TestAWebhookCanRefuse(t *testing.T) {
 	s, p := policyScene(t, func(_ *authserver.Config, w *authserver.Webhook) {
 		w.Events = []string{authserver.ClaimsOfAccessToken, authserver.ClaimsOfUserinfo}
 	})
@@ -241,7 +241,7 @@ func TestAWebhookRefuses(t *testing.T) {
 	}
 }
 
-func TestRE26_WhatAWebhookDoesNotAnswerIsRefused(t *testing.T) {
+func TestRE26_AFailingWebhookRefusesTheRequest(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer elsewhere.Close()
 	release := make(chan struct{})
@@ -288,12 +288,12 @@ func TestRE26_WhatAWebhookDoesNotAnswerIsRefused(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 		if n := len(p.questions()); n != 1 {
-			t.Errorf("%s: it was asked %d times", name, n)
+			t.Errorf("%s: the hook was called %d times", name, n)
 		}
 		if !strings.Contains(log.String(), "hook 127.0.0.1") || strings.Contains(log.String(), "hidden") || strings.Contains(log.String(), "whsec") {
 			t.Errorf("%s: the log says %s", name, log.String())
 		}
-		p.says(`{}`) // so that the breaker stays out of it
+		p.says(`{}`) // keeps the breaker closed
 		if a := s.post("/token", "web", "grant_type", "authorization_code", "code", s.hookCode("web"), "redirect_uri", testCallback, "code_verifier", testVerifier); a.AccessToken == "" {
 			t.Fatalf("%s: afterwards %s", name, a.body)
 		}
@@ -303,7 +303,7 @@ func TestRE26_WhatAWebhookDoesNotAnswerIsRefused(t *testing.T) {
 	}
 }
 
-// drip begins an answer and does not end it.
+// drip starts a response and does not finish it.
 func drip(w http.ResponseWriter, release chan struct{}) {
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprint(w, `{"claims": {`)
@@ -313,7 +313,7 @@ func drip(w http.ResponseWriter, release chan struct{}) {
 	<-release
 }
 
-func TestRE26_ADeadWebhookIsLeftAlone(t *testing.T) {
+func TestRE26_AFailingWebhookIsNotCalledForAWhile(t *testing.T) {
 	s, p := policyScene(t, nil)
 	p.does(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	code := s.hookCode("web")
@@ -323,15 +323,15 @@ func TestRE26_ADeadWebhookIsLeftAlone(t *testing.T) {
 		}
 	}
 	if n := len(p.questions()); n != 5 {
-		t.Errorf("it was asked %d times", n)
+		t.Errorf("the hook was called %d times", n)
 	}
-	// What it is not asked about goes on.
+	// Requests that the hook is not called for still work.
 	if a := s.post("/token", "web", "grant_type", "client_credentials", "scope", "notes.read"); a.AccessToken == "" {
 		t.Error(a.body)
 	}
 }
 
-// A hook is reached where everything else is.
+// Webhooks follow the same network policy as other outgoing requests.
 func TestDC07_WebhooksAtPrivateAddressesAreNotReached(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "2130706433", "[::1]", "0.0.0.0"} {
 		s, p := policyScene(t, func(c *authserver.Config, w *authserver.Webhook) {
@@ -348,7 +348,7 @@ func TestDC07_WebhooksAtPrivateAddressesAreNotReached(t *testing.T) {
 	}
 }
 
-func TestWhomAWebhookIsAskedAbout(t *testing.T) {
+func TestWhenAWebhookIsCalled(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(*authserver.Webhook)
@@ -377,13 +377,13 @@ func TestWhomAWebhookIsAskedAbout(t *testing.T) {
 			asked += map[int]string{0: "-", 1: "1"}[len(p.questions())]
 		}
 		if asked != test.asked {
-			t.Errorf("%s: it is asked about %s, not %s", test.name, asked, test.asked)
+			t.Errorf("%s: the hook is called for %s, want %s", test.name, asked, test.asked)
 		}
 	}
 }
 
-// Tokens that travel in the redirect are asked about too, and a refusal travels there.
-func TestAWebhookRefusesAtTheAuthorizationEndpoint(t *testing.T) {
+// Hooks are called for tokens in the redirect too, and a refusal is sent in the redirect.
+func TestAWebhookCanRefuseAtTheAuthorizationEndpoint(t *testing.T) {
 	s, p := policyScene(t, func(c *authserver.Config, w *authserver.Webhook) { w.GrantTypes = []string{"implicit"} })
 	front := confidential("front", func(c *record.Client) {
 		c.GrantTypes, c.ResponseTypes, c.Scope = []string{"implicit"}, []string{"token"}, "notes.read"
