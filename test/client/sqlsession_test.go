@@ -43,7 +43,7 @@ func newStore(t *testing.T, config sqlsession.Config) *sqlsession.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // each process of an application creates it
+	for range 2 { // each process of an application calls it
 		if err := store.CreateTable(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func databases(t *testing.T, run func(t *testing.T, dialect sqlsession.Dialect, 
 			if _, err := db.ExecContext(t.Context(), fmt.Sprintf("ALTER DATABASE %q SET default_transaction_isolation = 'serializable'", name)); err != nil {
 				t.Fatal(err)
 			}
-			db.SetMaxIdleConns(0) // closes the connection from before
+			db.SetMaxIdleConns(0) // closes the connection that has the old setting
 			return db
 		})
 	})

@@ -66,9 +66,9 @@ var (
 
 var (
 	snippetOf = regexp.MustCompile("(?s)```go\n(.*?)```")
-	omitted   = regexp.MustCompile(`(?m)^\s*….*$`) // a line that stands for others
+	omitted   = regexp.MustCompile(`(?m)^\s*….*$`) // a line that replaces others
 	fragment  = regexp.MustCompile(`^\w+: `)       // members of a composite literal
-	// harmless are errors that come from a snippet being a part of a program.
+	// harmless are errors that occur because a snippet is only a part of a program.
 	harmless = regexp.MustCompile(`^undefined: \w+$|declared and not used|imported and not used|is not used$`)
 )
 
@@ -99,7 +99,7 @@ func TestSnippets(t *testing.T) {
 					t.Errorf("%v\n%s", err, match[1])
 				}
 			}}
-			config.Check("guides", fset, []*ast.File{file}, nil) // config.Error has its errors
+			config.Check("guides", fset, []*ast.File{file}, nil) // errors go to config.Error
 		}
 	}
 	if snippets < 20 {
@@ -121,7 +121,7 @@ func packagesOf(t *testing.T) []string {
 	return paths
 }
 
-// wrap makes a file of a snippet.
+// wrap returns a Go file that contains a snippet.
 func wrap(snippet string) string {
 	if strings.HasPrefix(snippet, "package ") {
 		return snippet

@@ -19,7 +19,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// signedIn is what a single-page application shows when its person has signed in.
+// signedIn is what a single-page application shows when the user has signed in.
 type signedIn struct {
 	Subject   string `json:"subject"`
 	Name      string `json:"name"`
@@ -28,12 +28,12 @@ type signedIn struct {
 	Error     string `json:"error"`
 }
 
-// TestPopupsOfBrowserLibraries lets the libraries of single-page applications sign in by a
-// popup. oidc-client-ts needs the popup's opener; MSAL.js adds a query parameter of its own
-// to the token endpoint's URL, from another origin.
+// TestPopupsOfBrowserLibraries signs in with libraries for single-page applications, in a popup.
+// oidc-client-ts needs the popup's opener; MSAL.js adds a query parameter to the token endpoint's
+// URL, from another origin.
 func TestPopupsOfBrowserLibraries(t *testing.T) {
 	dir := installNode(t, "browser")
-	// MSAL.js takes https alone, and each test has a certificate of its own.
+	// MSAL.js accepts only https, and each test has a different certificate.
 	ctx := chromium.Start(t, 3*time.Minute, chromedp.Flag("ignore-certificate-errors", true))
 	application := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	t.Cleanup(application.Close)
@@ -54,7 +54,7 @@ func TestPopupsOfBrowserLibraries(t *testing.T) {
 			act(t, ctx, "press the button", chromedp.Click(chromedp.CSS("#go")))
 			signInAtPopup(t, ctx, opened)
 
-			act(t, ctx, "come back", chromedp.WaitVisible(chromedp.CSS("#result")))
+			act(t, ctx, "return to the application", chromedp.WaitVisible(chromedp.CSS("#result")))
 			text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("#result")))
 			if err != nil {
 				t.Fatal(err)
@@ -74,14 +74,14 @@ func TestPopupsOfBrowserLibraries(t *testing.T) {
 	}
 }
 
-// signInAtPopup is the person at the window that an application opened.
+// signInAtPopup acts as the user in the window that an application opened.
 func signInAtPopup(t *testing.T, ctx context.Context, opened <-chan target.ID) {
 	t.Helper()
 	select {
 	case id := <-opened:
 		popup, cancel := chromedp.NewContext(ctx, chromedp.WithTargetID(id))
 		t.Cleanup(cancel)
-		if err := chromedp.Do(popup); err != nil { // it is attached as long as the context of its first call
+		if err := chromedp.Do(popup); err != nil { // it stays attached until the context of the first call ends
 			t.Fatal(err)
 		}
 		act(t, popup, "sign in",

@@ -16,10 +16,10 @@ import (
 )
 
 func TestGoOIDC(t *testing.T) {
-	inBothFormats(t, oddSecret, "", walkGoOIDC) // x/oauth2 has no private_key_jwt
+	inBothFormats(t, oddSecret, "", runGoOIDC) // x/oauth2 has no private_key_jwt
 }
 
-func walkGoOIDC(t *testing.T, w *world) report {
+func runGoOIDC(t *testing.T, w *world) report {
 	ctx := t.Context()
 	provider, err := oidc.NewProvider(ctx, w.issuer)
 	if err != nil {
@@ -35,11 +35,11 @@ func walkGoOIDC(t *testing.T, w *world) report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := callback.Query()
-	if answer.Get("state") != "the-state" {
-		t.Fatalf("the browser came back to %s", callback)
+	response := callback.Query()
+	if response.Get("state") != "the-state" {
+		t.Fatalf("the browser returned to %s", callback)
 	}
-	token, err := config.Exchange(ctx, answer.Get("code"), oauth2.VerifierOption(verifier))
+	token, err := config.Exchange(ctx, response.Get("code"), oauth2.VerifierOption(verifier))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func walkGoOIDC(t *testing.T, w *world) report {
 		t.Fatal(err)
 	}
 	if idToken.Nonce != "the-nonce" {
-		t.Error("the nonce is another")
+		t.Error("the nonce differs")
 	}
 	if err := idToken.VerifyAccessToken(token.AccessToken); err != nil {
 		t.Error(err)
@@ -115,7 +115,7 @@ func call(t *testing.T, w *world, h *http.Client) caller {
 	return c
 }
 
-// status calls the API and returns the status of the answer.
+// status calls the API and returns the status of the response.
 func status(t *testing.T, w *world, h *http.Client) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.api+"/albums", nil)
@@ -132,11 +132,11 @@ func status(t *testing.T, w *world, h *http.Client) int {
 
 func active(t *testing.T, w *world, endpoint, token string) bool {
 	t.Helper()
-	var answer struct {
+	var result struct {
 		Active bool `json:"active"`
 	}
-	post(t, w, endpoint, url.Values{"token": {token}}, &answer)
-	return answer.Active
+	post(t, w, endpoint, url.Values{"token": {token}}, &result)
+	return result.Active
 }
 
 func post(t *testing.T, w *world, endpoint string, form url.Values, into any) {

@@ -1,5 +1,5 @@
-// Package interop lets clients that nobody here wrote sign in, call an API and end their
-// access, as their own documentation shows it.
+// Package interop tests the server with clients of other projects: they sign in, call an API and
+// revoke their access, as their own documentation shows it.
 package interop
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// report is what every client tells of its walk.
+// report is what a client reports about its run.
 type report struct {
 	Subject      string `json:"subject"`
 	Name         string `json:"name"`
@@ -36,24 +36,24 @@ type report struct {
 	ActiveBefore bool   `json:"active_before"`
 	ActiveAfter  bool   `json:"active_after"`
 	APIAfter     int    `json:"api_after"` // the API's status after the revocation
-	Refusal      string `json:"refusal"`   // of the refresh token after its revocation
+	Refusal      string `json:"refusal"`   // the error for the refresh token after its revocation
 	APIService   string `json:"api_service"`
-	APIByKey     string `json:"api_by_key"` // the client that authenticated by private_key_jwt
+	APIByKey     string `json:"api_by_key"` // the client that authenticated with private_key_jwt
 	Logout       string `json:"logout"`
 }
 
-// inBothFormats walks once with JWT access tokens, which the API checks by itself, and
-// once with opaque ones, about which it asks.
-func inBothFormats(t *testing.T, secret, byKey string, walk func(*testing.T, *world) report) {
+// inBothFormats runs a client once with JWT access tokens, which the API verifies itself, and once
+// with opaque ones, which it introspects.
+func inBothFormats(t *testing.T, secret, byKey string, runClient func(*testing.T, *world) report) {
 	for format, after := range map[string]int{
-		// A JWT is good until it expires; the server's introspection knows better.
+		// The API accepts a JWT until it expires; only introspection shows that it was revoked.
 		record.AccessTokenJWT:    http.StatusOK,
 		record.AccessTokenOpaque: http.StatusUnauthorized,
 	} {
 		t.Run(format, func(t *testing.T) {
-			got := walk(t, newWorld(t, secret, format))
+			got := runClient(t, newWorld(t, secret, format))
 			if got.Subject == "" {
-				t.Error("the ID token names nobody")
+				t.Error("the ID token has no subject")
 			}
 			want := report{
 				Subject: got.Subject, Name: "Alice Example", Email: "alice@example.com", API: got.Subject,
@@ -61,7 +61,7 @@ func inBothFormats(t *testing.T, secret, byKey string, walk func(*testing.T, *wo
 				Refusal: "invalid_grant", APIService: serviceID, APIByKey: byKey, Logout: got.Logout,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("the walk (-want +got):\n%s", diff)
+				t.Errorf("the report (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -81,14 +81,14 @@ func TestOpenIDClient(t *testing.T) {
 
 func TestAuthlib(t *testing.T) {
 	python, dir := installPython(t)
-	// http is for loopback only; Authlib refuses it unless told.
+	// Authlib accepts http, here on loopback, only with this setting.
 	t.Setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
 	inBothFormats(t, plainSecret, olderKeyholderID, func(t *testing.T, w *world) report {
 		return runScript(t, w, python, filepath.Join(dir, "signin.py"))
 	})
 }
 
-// installPython returns a Python that has the libraries, and where its scripts are.
+// installPython returns a Python interpreter that has the libraries, and the directory of the scripts.
 func installPython(t *testing.T) (interpreter, dir string) {
 	t.Helper()
 	python := need(t, "python3")
@@ -112,7 +112,7 @@ func installNode(t *testing.T, name string) string {
 	})
 }
 
-// runScript runs a client's program, is its browser, and returns its report.
+// runScript runs a client's program, acts as its browser, and returns its report.
 func runScript(t *testing.T, w *world, program string, args ...string) report {
 	t.Helper()
 	visit := func(address string) (*url.URL, error) { return w.alice.Visit(address, redirectURI) }
@@ -121,8 +121,8 @@ func runScript(t *testing.T, w *world, program string, args ...string) report {
 	return got
 }
 
-// converse runs a client's program, is its browser wherever it prints an address, and reads
-// the report that it prints at last.
+// converse runs a client's program, visits each URL that it prints like a browser, and reads the
+// report that it prints at the end.
 func converse(t *testing.T, environment []string, visit func(string) (*url.URL, error), got any, program string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -173,8 +173,8 @@ func converse(t *testing.T, environment []string, visit func(string) (*url.URL, 
 	}
 }
 
-// install copies a client's directory to the cache and installs its libraries there, once
-// for each state of the files that pin them.
+// install copies a client's directory to the cache and installs its libraries there, once for each
+// version of the files that pin them.
 func install(t *testing.T, name string, pins []string, fetch func(ctx context.Context, dir string) error) string {
 	t.Helper()
 	sum := sha256.New()
@@ -248,7 +248,7 @@ func need(t *testing.T, program string) string {
 	return path
 }
 
-// unavailable skips on a developer's machine and fails where nothing may be left out.
+// unavailable skips the test, or fails it in CI, where no test may be skipped.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

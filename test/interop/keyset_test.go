@@ -18,8 +18,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// TestStrictKeySetReader gives the server's key set to a library that refuses a key which
-// it does not know, or which does not name its algorithm.
+// TestStrictKeySetReader gives the server's key set to a library that rejects a key of an unknown
+// type, or without an alg.
 func TestStrictKeySetReader(t *testing.T) {
 	reader := []string{need(t, "node"), filepath.Join(installNode(t, "node"), "keyset.mjs")}
 	client := func(id, algorithm string) configuration.Client {
@@ -39,20 +39,20 @@ func TestStrictKeySetReader(t *testing.T) {
 	if diff := cmp.Diff([]string{"EC ES256 sig", "OKP EdDSA sig", "RSA RS256 sig"}, slices.Compact(kinds)); diff != "" {
 		t.Errorf("the keys (-want +got):\n%s", diff)
 	}
-	// The reader is strict, or this test would prove nothing.
+	// The test proves something only if the reader is strict.
 	for name, key := range map[string]string{
 		"of an unknown type": `{"kty":"TOMORROW","kid":"x","alg":"TM256","use":"sig"},`,
 		"without alg":        `{"kty":"EC","crv":"P-256","kid":"x","use":"sig","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"},`,
 	} {
-		strange := bytes.Replace(set, []byte(`{"keys":[`), []byte(`{"keys":[`+key), 1)
-		if kinds, err := readKeySet(t, reader, strange); err == nil {
-			t.Errorf("the reader takes a key %s: %q", name, kinds)
+		changed := bytes.Replace(set, []byte(`{"keys":[`), []byte(`{"keys":[`+key), 1)
+		if kinds, err := readKeySet(t, reader, changed); err == nil {
+			t.Errorf("the reader accepts a key %s: %q", name, kinds)
 		}
 	}
 }
 
-// keySetWith returns the key set once it has a key of the algorithm: a server makes keys in
-// the background.
+// keySetWith returns the key set once it has a key of the algorithm: a server creates keys in the
+// background.
 func keySetWith(t *testing.T, address, algorithm string) []byte {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)

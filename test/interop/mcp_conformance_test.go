@@ -18,9 +18,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// TestMCPConformance runs the scenarios of the Model Context Protocol's own conformance
-// tests that are about authorization servers; its many others about authorization test
-// clients, with a server of theirs.
+// TestMCPConformance runs those of the Model Context Protocol's conformance tests that test
+// authorization servers. The others about authorization test clients, with their own server.
 func TestMCPConformance(t *testing.T) {
 	need(t, "npm")
 	dir := installNode(t, "mcp-conformance")
@@ -54,11 +53,11 @@ func TestMCPConformance(t *testing.T) {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var said strings.Builder
+	var output strings.Builder
 	var address string
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		line := lines.Text()
-		said.WriteString(line + "\n")
+		output.WriteString(line + "\n")
 		if strings.HasPrefix(line, server.Issuer+"/authorize?") {
 			address = line
 		}
@@ -69,16 +68,16 @@ func TestMCPConformance(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := http.Get(back.String())
+		response, err := http.Get(back.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer.Body.Close()
+		response.Body.Close()
 	}
 	err = command.Wait()
-	total := regexp.MustCompile(`Total: ([0-9]+) passed, 0 failed`).FindStringSubmatch(said.String())
+	total := regexp.MustCompile(`Total: ([0-9]+) passed, 0 failed`).FindStringSubmatch(output.String())
 	if err != nil || total == nil || total[1] != "3" {
-		t.Fatalf("%v:\n%s", err, said.String())
+		t.Fatalf("%v:\n%s", err, output.String())
 	}
 	t.Logf("note: all %s checks of MCP's own conformance tests for authorization servers pass", total[1])
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/internal/person"
 )
 
-// TestMCPGuide does what docs/guides/mcp.md says: its program, its configuration, and an
-// agent that knows the MCP server's URL. Only the ports are others.
+// TestMCPGuide follows docs/guides/mcp.md: it runs the program with the configuration, and an agent
+// that knows only the MCP server's URL. Only the ports differ.
 func TestMCPGuide(t *testing.T) {
 	text, err := os.ReadFile("../../docs/guides/mcp.md")
 	if err != nil {
@@ -30,7 +30,7 @@ func TestMCPGuide(t *testing.T) {
 		_, rest, _ := strings.Cut(guide, "```"+language+"\n")
 		block, _, ok := strings.Cut(rest, "```")
 		if !ok {
-			t.Fatalf("the guide has no block of %s", language)
+			t.Fatalf("the guide has no %s code block", language)
 		}
 		if err := os.WriteFile(path, []byte(block), 0o600); err != nil {
 			t.Fatal(err)
@@ -59,8 +59,8 @@ func TestMCPGuide(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			answer := callback.Query()
-			return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
+			response := callback.Query()
+			return &auth.AuthorizationResult{Code: response.Get("code"), State: response.Get("state"), Iss: response.Get("iss")}, nil
 		},
 	})
 	if err != nil {
@@ -78,9 +78,9 @@ func TestMCPGuide(t *testing.T) {
 	}
 	content, ok := result.Content[0].(*mcp.TextContent)
 	if !ok {
-		t.Fatalf("the tool answers %T", result.Content[0])
+		t.Fatalf("the tool returns a %T", result.Content[0])
 	}
 	if !strings.HasPrefix(content.Text, "Water the plants of ") {
-		t.Errorf("the tool answers %q", content.Text)
+		t.Errorf("the tool returns %q", content.Text)
 	}
 }

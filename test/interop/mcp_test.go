@@ -27,8 +27,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// The port of mcpCallback is one that happened to be free; nobody listens: the browser
-// stops before it.
+// Nothing listens on the port of mcpCallback: the browser stops before the request.
 const mcpCallback = "http://localhost:53682/callback"
 
 // mcpWorld is an MCP server (examples/mcp), its authorization server, and a site on which
@@ -62,7 +61,7 @@ func newMCPWorld(t *testing.T) *mcpWorld {
 			Scopes:    []record.Scope{{Name: "notes.read"}, {Name: "notes.write"}},
 			Resources: []record.Resource{{Identifier: w.server, Scopes: []string{"notes.read", "notes.write"}}},
 		},
-		// Clients refresh an access token that is about to end before each request.
+		// The access token expires so soon that clients refresh before each request.
 		Lifetimes:              configuration.Lifetimes{AccessToken: record.Duration(5 * time.Second)},
 		Registration:           configuration.Registration{Mode: "open", AnyAllowedScope: true, Scope: "offline_access notes.read notes.write"},
 		MetadataDocuments:      configuration.MetadataDocuments{AllowedHosts: []string{site.Listener.Addr().String()}, Scope: "offline_access notes.read notes.write"},
@@ -72,7 +71,7 @@ func newMCPWorld(t *testing.T) *mcpWorld {
 	return w
 }
 
-// visit is the person's way from the authorization request back to the client.
+// visit follows an authorization request as the user, and returns the callback URL.
 func (w *mcpWorld) visit(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -117,7 +116,7 @@ func startCommand(t *testing.T, address string, command *exec.Cmd) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
-	t.Cleanup(func() { <-ended }) // its context has been cancelled by then
+	t.Cleanup(func() { <-ended }) // its context has been canceled by then
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(2 * time.Minute)
@@ -137,7 +136,7 @@ func startCommand(t *testing.T, address string, command *exec.Cmd) {
 	}
 }
 
-// mcpReport is what a client tells: the notes before and after one was added, which took
+// mcpReport is what a client reports: the notes before and after one was added, which required
 // another scope.
 type mcpReport struct {
 	Before, Added, After string
@@ -147,16 +146,16 @@ func (w *mcpWorld) check(t *testing.T, got mcpReport, visits ...string) {
 	t.Helper()
 	want := mcpReport{Before: "Water the plants", Added: "Noted.", After: "Water the plants\nFeed the cat"}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the tools answer (-want +got):\n%s", diff)
+		t.Errorf("the results of the tools (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(visits, w.visits); diff != "" {
-		t.Errorf("the person is asked for (-want +got):\n%s", diff)
+		t.Errorf("the requested scopes (-want +got):\n%s", diff)
 	}
 }
 
-// TestMCPGo lets the client of the official Go SDK find the authorization server from the
-// MCP server alone, be known by its document or register itself, and come back for the
-// scope that a tool needs.
+// TestMCPGo uses the client of the official Go SDK. It finds the authorization server through the
+// MCP server, is identified by its metadata document or registers itself, and requests more scope
+// when a tool requires it.
 func TestMCPGo(t *testing.T) {
 	for name, config := range map[string]func(*mcpWorld) auth.AuthorizationCodeHandlerConfig{
 		"metadata document": func(w *mcpWorld) auth.AuthorizationCodeHandlerConfig {
@@ -180,8 +179,8 @@ func TestMCPGo(t *testing.T) {
 				if err != nil {
 					return nil, err
 				}
-				answer := callback.Query()
-				return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
+				response := callback.Query()
+				return &auth.AuthorizationResult{Code: response.Get("code"), State: response.Get("state"), Iss: response.Get("iss")}, nil
 			}
 			handler, err := auth.NewAuthorizationCodeHandler(&config)
 			if err != nil {
@@ -201,7 +200,7 @@ func TestMCPGo(t *testing.T) {
 				}
 				text, ok := result.Content[0].(*mcp.TextContent)
 				if !ok {
-					t.Fatalf("%s answers %T", tool, result.Content[0])
+					t.Fatalf("%s returns a %T", tool, result.Content[0])
 				}
 				return text.Text
 			}
@@ -214,8 +213,8 @@ func TestMCPGo(t *testing.T) {
 	}
 }
 
-// TestMCPTypeScript does the same with the official TypeScript SDK, which registers with
-// the scope of the first challenge alone.
+// TestMCPTypeScript does the same with the official TypeScript SDK, which registers with only the
+// scope of the first challenge.
 func TestMCPTypeScript(t *testing.T) {
 	node := need(t, "node")
 	dir := installNode(t, "mcp")

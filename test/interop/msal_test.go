@@ -11,8 +11,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// TestMSALNode lets Microsoft's library for Node.js sign in. It takes https alone, and adds
-// a query parameter of its own to the token endpoint's URL.
+// TestMSALNode signs in with Microsoft's library for Node.js. It accepts only https, and adds a
+// query parameter to the token endpoint's URL.
 func TestMSALNode(t *testing.T) {
 	node := need(t, "node")
 	dir := installNode(t, "msal")

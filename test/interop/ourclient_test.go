@@ -22,7 +22,7 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// TestOIDCProvider lets our client and our API work with a server that nobody here wrote.
+// TestOIDCProvider tests our client and our API with the server of another project.
 func TestOIDCProvider(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,7 +65,7 @@ func TestOIDCProvider(t *testing.T) {
 			t.Fatal(err)
 		}
 		if next.RefreshToken == tokens.RefreshToken || next.Identity.Subject != "alice" {
-			t.Error("the refresh token or the ID token did not come anew")
+			t.Error("the response has no new refresh token or no ID token")
 		}
 		if err := c.Revoke(t.Context(), next); err != nil {
 			t.Fatal(err)
@@ -96,11 +96,11 @@ func TestOIDCProvider(t *testing.T) {
 		var options client.LoopbackOptions
 		options.LoginHint = "alice"
 		options.OpenBrowser = func(address string) error {
-			asked, err := url.Parse(address)
+			request, err := url.Parse(address)
 			if err != nil {
 				return err
 			}
-			callback, err := person.New("alice", "any").Visit(address, asked.Query().Get("redirect_uri"))
+			callback, err := person.New("alice", "any").Visit(address, request.Query().Get("redirect_uri"))
 			if err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func TestOIDCProvider(t *testing.T) {
 			t.Errorf("the API saw %q", got.Client)
 		}
 		if got := status(t, w, http.DefaultClient); got != http.StatusUnauthorized {
-			t.Errorf("without a token the API answered %d", got)
+			t.Errorf("without a token, the API responded with %d", got)
 		}
 	})
 }
@@ -142,8 +142,7 @@ func discover(t *testing.T, config client.Config) *client.Client {
 	return c
 }
 
-// startProvider starts a provider that knows the public half of key, and returns its
-// issuer.
+// startProvider starts a provider that knows the public key, and returns its issuer.
 func startProvider(t *testing.T, key *ecdsa.PrivateKey) string {
 	t.Helper()
 	node := need(t, "node")
@@ -174,7 +173,7 @@ func startProvider(t *testing.T, key *ecdsa.PrivateKey) string {
 	return strings.TrimSpace(issuer)
 }
 
-// keySet returns the JWK Set of a key's public half.
+// keySet returns the JWK Set of the public key.
 func keySet(t *testing.T, key *ecdsa.PrivateKey, kid string) string {
 	t.Helper()
 	point, err := key.PublicKey.Bytes() // 4, x, y

@@ -75,7 +75,7 @@ func TestDeployedProxies(t *testing.T) {
 	}
 }
 
-// deployment is a server and where its proxy is.
+// deployment is a server and its proxy.
 type deployment struct {
 	host, path, issuer string
 	backend, frontend  string // addresses
@@ -85,7 +85,7 @@ type deployment struct {
 	http               *http.Client
 }
 
-// lockedLog is what several processes write. The buffer is not embedded: io.Copy would find
+// lockedLog is a log that several processes write. The buffer is not embedded: io.Copy would find
 // its ReadFrom, which takes no lock.
 type lockedLog struct {
 	mu     sync.Mutex
@@ -104,7 +104,7 @@ func (l *lockedLog) text() string {
 	return l.buffer.String()
 }
 
-// deploy starts the server of an issuer that a proxy will serve as host and path.
+// deploy starts a server that a proxy will serve at a host and path.
 func deploy(t *testing.T, binary, host, path string) *deployment {
 	t.Helper()
 	d := &deployment{host: host, path: path, backend: freeAddress(t), frontend: freeAddress(t), dir: t.TempDir()}
@@ -127,12 +127,12 @@ func deploy(t *testing.T, binary, host, path string) *deployment {
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runUntilTheEnd(t, &d.log, exec.Command(binary, "serve", "--config", file))
+	runDuringTest(t, &d.log, exec.Command(binary, "serve", "--config", file))
 	return d
 }
 
-// runUntilTheEnd runs a program until the test ends.
-func runUntilTheEnd(t *testing.T, log io.Writer, command *exec.Cmd) {
+// runDuringTest runs a program until the test ends.
+func runDuringTest(t *testing.T, log io.Writer, command *exec.Cmd) {
 	t.Helper()
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {
@@ -183,12 +183,12 @@ func (d *deployment) makeCertificate(t *testing.T) *x509.CertPool {
 	return pool
 }
 
-// replace changes what a shipped file says about this machine, and nothing else.
+// replace adapts a shipped file to this machine, and changes nothing else.
 func replace(t *testing.T, content string, oldNew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldNew); i += 2 {
 		if !strings.Contains(content, oldNew[i]) {
-			t.Fatalf("the shipped file lacks %q", oldNew[i])
+			t.Fatalf("the shipped file does not contain %q", oldNew[i])
 		}
 		content = strings.ReplaceAll(content, oldNew[i], oldNew[i+1])
 	}
@@ -196,7 +196,7 @@ func replace(t *testing.T, content string, oldNew ...string) string {
 }
 
 func startNginx(t *testing.T, d *deployment, content string) {
-	nginx := "/usr/sbin/nginx" // which is not in the path of everybody
+	nginx := "/usr/sbin/nginx" // often not on the PATH
 	if _, err := os.Stat(nginx); err != nil {
 		nginx = need(t, "nginx")
 	}
@@ -214,7 +214,7 @@ func startNginx(t *testing.T, d *deployment, content string) {
 	}
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;" // the folders of the test are its own
+		user = "user root;" // the directories of the test belong to root
 	}
 	temporary := ""
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -226,7 +226,7 @@ func startNginx(t *testing.T, d *deployment, content string) {
 	if err := os.WriteFile(file, []byte(whole), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runUntilTheEnd(t, &d.log, exec.Command(nginx, "-e", "stderr", "-p", d.dir, "-c", file))
+	runDuringTest(t, &d.log, exec.Command(nginx, "-e", "stderr", "-p", d.dir, "-c", file))
 }
 
 func startCaddy(t *testing.T, d *deployment, content string) {
@@ -241,10 +241,10 @@ func startCaddy(t *testing.T, d *deployment, content string) {
 	}
 	command := exec.Command(caddy, "run", "--config", file, "--adapter", "caddyfile")
 	command.Env = append(os.Environ(), "HOME="+d.dir, "XDG_DATA_HOME="+d.dir, "XDG_CONFIG_HOME="+d.dir)
-	runUntilTheEnd(t, &d.log, command)
+	runDuringTest(t, &d.log, command)
 }
 
-// await waits until the server answers through the proxy.
+// await waits until the server responds through the proxy.
 func (d *deployment) await(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -253,18 +253,18 @@ func (d *deployment) await(t *testing.T) {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				if response.ProtoMajor != 2 {
-					t.Errorf("the proxy speaks HTTP/%d", response.ProtoMajor)
+					t.Errorf("the proxy uses HTTP/%d", response.ProtoMajor)
 				}
 				return
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("nothing answers at %s: %v\n%s", d.issuer, err, d.log.text())
+			t.Fatalf("there is no response at %s: %v\n%s", d.issuer, err, d.log.text())
 		}
 	}
 }
 
-// metadata: both places at which RFC 8414 and OpenID Connect Discovery look are reachable.
+// metadata checks that the URLs of RFC 8414 and of OpenID Connect Discovery can be reached.
 func (d *deployment) metadata(t *testing.T) {
 	origin := strings.TrimSuffix(d.issuer, d.path)
 	for _, address := range []string{
@@ -285,7 +285,7 @@ func (d *deployment) metadata(t *testing.T) {
 	}
 }
 
-// signIn walks the code flow, UserInfo and a refresh through the proxy.
+// signIn runs the code flow, a refresh and UserInfo through the proxy.
 func (d *deployment) signIn(t *testing.T) {
 	t.Helper()
 	ctx := context.WithValue(t.Context(), oauth2.HTTPClient, d.http)
@@ -326,8 +326,8 @@ func (d *deployment) signIn(t *testing.T) {
 	}
 }
 
-// address: the server sees the client's address, and a client cannot choose another. The
-// server does not warn of a proxy that is not trusted.
+// address checks that the server sees the client's address, that a client cannot forge it, and that
+// the server does not warn about an untrusted proxy.
 func (d *deployment) address(t *testing.T) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.issuer+"/token", strings.NewReader("grant_type=client_credentials"))
@@ -348,7 +348,7 @@ func (d *deployment) address(t *testing.T) {
 	}
 	log := d.log.text()
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log, "event=client.authentication_failed") && time.Now().Before(deadline); log = d.log.text() {
-		time.Sleep(10 * time.Millisecond) // it comes through a pipe
+		time.Sleep(10 * time.Millisecond) // the log arrives through a pipe
 	}
 	if !strings.Contains(log, "event=client.authentication_failed") || !strings.Contains(log, "address=127.0.0.1") ||
 		strings.Contains(log, "203.0.113.9") || strings.Contains(log, "proxy.not_trusted") {
@@ -356,7 +356,7 @@ func (d *deployment) address(t *testing.T) {
 	}
 }
 
-// long: what the server accepts, the proxy does too.
+// long checks that the proxy accepts long requests that the server accepts, and only its own host.
 func (d *deployment) long(t *testing.T) {
 	t.Helper()
 	response, err := d.http.Get(d.issuer + "/authorize?client_id=photos&padding=" + strings.Repeat("x", 20_000))
@@ -374,7 +374,7 @@ func (d *deployment) long(t *testing.T) {
 	request.Host = "evil.example"
 	response, err = d.http.Do(request)
 	if err != nil {
-		return // refused by the proxy itself
+		return // the proxy rejects the request
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -386,7 +386,7 @@ func (d *deployment) long(t *testing.T) {
 	}
 }
 
-// TestComposeConfiguration: the configuration of the Compose file is valid.
+// The configuration of the Compose file must be valid.
 func TestComposeConfiguration(t *testing.T) {
 	if _, err := configuration.Read("../../deploy/docker/valetkey/valetkey.yaml"); err != nil {
 		t.Error(err)

@@ -16,7 +16,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// springHome is what the application shows to whoever is signed in.
+// springHome is what the application shows to a signed-in user.
 type springHome struct {
 	Subject      string `json:"subject"`
 	Name         string `json:"name"`
@@ -25,16 +25,16 @@ type springHome struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// TestSpringBoot lets Spring Boot's OAuth 2 client sign in with its default settings:
+// TestSpringBoot signs in with Spring Boot's OAuth 2 client and its default settings:
 // client_secret_basic, RS256, a nonce and no PKCE.
 func TestSpringBoot(t *testing.T) {
-	t.Parallel() // most of its time is the start of a Java program
+	t.Parallel() // it mostly waits for a Java program to start
 	need(t, "mvn")
 	java, javac := need(t, "java"), need(t, "javac")
 	dir := install(t, "spring", []string{"pom.xml", "SignIn.java", "checksums.txt"}, func(ctx context.Context, dir string) error {
 		libraries := exec.CommandContext(ctx, "mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies",
 			"-DincludeScope=runtime", "-DoutputDirectory=lib")
-		// Maven has no lock file, so the sums of what it fetched are checked here.
+		// Maven has no lock file, so the checksums of the downloads are checked here.
 		sums := exec.CommandContext(ctx, "sha256sum", "--check", "--strict", "--quiet", "checksums.txt")
 		compile := exec.CommandContext(ctx, javac, "-cp", "lib/*", "-d", "classes", "SignIn.java")
 		for _, command := range []*exec.Cmd{libraries, sums, compile} {
@@ -61,7 +61,7 @@ func TestSpringBoot(t *testing.T) {
 			Scopes:    []record.Scope{{Name: apiScope}},
 			Resources: []record.Resource{{Identifier: "https://albums.example.com", Scopes: []string{apiScope}}},
 		},
-		// Spring refreshes an access token in its last minute, so at each request here.
+		// Spring refreshes an access token in its last minute: here, at each request.
 		Lifetimes: configuration.Lifetimes{AccessToken: record.Duration(30 * time.Second)},
 	})
 	const registration = "--spring.security.oauth2.client.registration.valetkey."
@@ -99,7 +99,7 @@ func springHomeOf(t *testing.T, p *person.Person, app string) springHome {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		t.Fatalf("the application's page has status %s and leads to %q", response.Status, response.Header.Get("Location"))
+		t.Fatalf("the application's page has status %s and Location %q", response.Status, response.Header.Get("Location"))
 	}
 	var home springHome
 	if err := json.NewDecoder(response.Body).Decode(&home); err != nil {

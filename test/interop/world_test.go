@@ -22,7 +22,7 @@ import (
 
 const (
 	clientID = "photos"
-	// oddSecret needs the form-encoding of RFC 6749, section 2.3.1, which Authlib leaves out.
+	// oddSecret requires the form-encoding of RFC 6749, section 2.3.1, which Authlib omits.
 	oddSecret        = "7Ph0tos: a secret+with/odd characters%"
 	plainSecret      = "7Ph0tos-e2b35a960f1c7d84"
 	serviceID        = "nightly-report"
@@ -31,18 +31,18 @@ const (
 	olderKeyholderID = "older-keyholder"
 	apiID            = "albums"
 	apiSecret        = "3A1bums-0d5b7c9e1f2a4860"
-	redirectURI      = "http://127.0.0.1:9/callback" // nobody listens: the browser stops before it
+	redirectURI      = "http://127.0.0.1:9/callback" // nothing listens here: the browser stops before it
 	apiScope         = "albums.read"
 )
 
-// world is a server, an API that trusts it, and a person at a browser.
+// world is a server, an API that trusts it, and a user at a browser.
 type world struct {
-	key    *ecdsa.PrivateKey // of the clients that authenticate by private_key_jwt
+	key    *ecdsa.PrivateKey // of the clients that authenticate with private_key_jwt
 	issuer string
 	api    string // its URL and resource indicator
 	secret string // of the client
 	alice  *person.Person
-	// certificate is what clients have to trust; nil over http.
+	// certificate is the certificate that clients must trust; nil for http.
 	certificate *x509.Certificate
 }
 
@@ -114,7 +114,7 @@ func startWorld(t *testing.T, secret, format string, https bool) *world {
 	}
 }
 
-// albums is the API: it tells who calls it.
+// albums is the API. It returns its caller.
 func albums(t *testing.T, issuer, resource string, client *http.Client) http.Handler {
 	guard, err := resourceserver.New(resourceserver.Config{
 		Issuer: issuer, Resource: resource, ClientID: apiID, ClientSecret: apiSecret, IntrospectionCache: -1, HTTPClient: client,
@@ -129,13 +129,13 @@ func albums(t *testing.T, issuer, resource string, client *http.Client) http.Han
 	}))
 }
 
-// caller is what the API says of who calls it.
+// caller is what the API returns about its caller.
 type caller struct {
 	Subject string `json:"subject"`
 	Client  string `json:"client"`
 }
 
-// environment tells a script where everything is.
+// environment returns the settings of a script.
 func (w *world) environment(t *testing.T) []string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(w.key)

@@ -11,8 +11,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// TestZitadelOIDC lets the relying party and the resource server of zitadel/oidc work for
-// one declared client that names no token_endpoint_auth_method.
+// TestZitadelOIDC uses the relying party and the resource server of zitadel/oidc with one declared
+// client that has no token_endpoint_auth_method.
 func TestZitadelOIDC(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "zitadel")
 	// It is a separate module, so that its dependencies are not the server's.

@@ -22,8 +22,8 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// serveFloor serves what the floors are made of, and copies of the documents of the server
-// at that URL.
+// serveFloor serves the handlers of the floors, and copies of the documents of the server at that
+// URL.
 func serveFloor(address, database, server string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -36,7 +36,7 @@ func serveFloor(address, database, server string) error {
 	f := &floor{key: key, rows: rows, secret: sha256.Sum256([]byte(clientSecret))}
 	mux := http.NewServeMux()
 	for _, path := range []string{discoveryPath, jwksPath} {
-		// At the first request, for the server makes its keys while it starts.
+		// Fetched at the first request, because the server creates its keys while it starts.
 		copied := sync.OnceValues(func() ([]byte, error) { return get(server + path) })
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 			document, err := copied()
@@ -49,24 +49,24 @@ func serveFloor(address, database, server string) error {
 			w.Write(document)
 		})
 	}
-	mux.HandleFunc("POST /sign", f.guarded(func(w http.ResponseWriter, _ *http.Request) { f.answer(w, f.sign()) }))
+	mux.HandleFunc("POST /sign", f.guarded(func(w http.ResponseWriter, _ *http.Request) { f.respond(w, f.sign()) }))
 	mux.HandleFunc("POST /write", f.guarded(func(w http.ResponseWriter, r *http.Request) {
 		access, id := f.sign(), f.sign()
 		if err := f.rows.add(r.Context()); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		f.answer(w, access+id)
+		f.respond(w, access+id)
 	}))
 	mux.HandleFunc("POST /lookup", f.guarded(func(w http.ResponseWriter, r *http.Request) {
-		answer, err := f.rows.find(r.Context(), r.FormValue("token"))
+		claims, err := f.rows.find(r.Context(), r.FormValue("token"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		json.NewEncoder(w).Encode(answer)
+		json.NewEncoder(w).Encode(claims)
 	}))
 	mux.HandleFunc("GET /redirect", func(w http.ResponseWriter, r *http.Request) {
 		if err := f.rows.add(r.Context()); err != nil {
@@ -86,7 +86,7 @@ func get(url string) ([]byte, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s answered %s", url, response.Status)
+		return nil, fmt.Errorf("GET %s: %s", url, response.Status)
 	}
 	return io.ReadAll(response.Body)
 }
@@ -109,13 +109,13 @@ func (f *floor) guarded(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func (f *floor) answer(w http.ResponseWriter, token string) {
+func (f *floor) respond(w http.ResponseWriter, token string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 600})
 }
 
-// sign makes one ES256 token with the claims of an access token.
+// sign returns an ES256 token with the claims of an access token.
 func (f *floor) sign() string {
 	var id [16]byte
 	rand.Read(id[:])
@@ -139,8 +139,8 @@ func (f *floor) sign() string {
 	return input + "." + base64.RawURLEncoding.EncodeToString(signature[:])
 }
 
-// durableRows adds rows to SQLite with synchronous=FULL; requests that come together share
-// a commit. Readers have connections of their own.
+// durableRows adds rows to SQLite with synchronous=FULL. Concurrent requests share a commit, and
+// readers use separate connections.
 type durableRows struct {
 	waiting chan chan error
 	lookup  *sql.Stmt
@@ -193,7 +193,7 @@ const storedTokens = 256
 
 func storedToken(i int) string { return fmt.Sprintf("%0500d", i%storedTokens) }
 
-// prepare stores what is known of each token: the claims of an access token.
+// prepare stores the claims of each token.
 func (r *durableRows) prepare(db *sql.DB) error {
 	for i := range storedTokens {
 		id := sha256.Sum256([]byte(storedToken(i)))
@@ -219,11 +219,11 @@ func (r *durableRows) find(ctx context.Context, token string) (map[string]any, e
 	if err := r.lookup.QueryRowContext(ctx, id[:]).Scan(&data); err != nil {
 		return nil, fmt.Errorf("look up: %w", err)
 	}
-	var answer map[string]any
-	if err := json.Unmarshal(data, &answer); err != nil {
+	var claims map[string]any
+	if err := json.Unmarshal(data, &claims); err != nil {
 		return nil, fmt.Errorf("look up: %w", err)
 	}
-	return answer, nil
+	return claims, nil
 }
 
 func commit(db *sql.DB, insert *sql.Stmt, count int) error {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// limit is how much CPU time a scenario may take, as a multiple of its floor's.
+// limit is how much CPU time a scenario may take, as a multiple of the floor's CPU time.
 type limit struct {
 	ratio  float64
 	reason string
@@ -21,8 +21,8 @@ var limits = map[string]limit{
 	"jwks":               {1.2, "a copy of a document, as the floor; the rest is routing and headers"},
 }
 
-// postgreSQLAllowance: PostgreSQL's client costs more than SQLite's library, and the floors
-// are on SQLite.
+// postgreSQLAllowance exists because PostgreSQL's client costs more than SQLite's library, and the
+// floors use SQLite.
 const postgreSQLAllowance = 1.5
 
 // limitOf returns the limit of a scenario on a database.
@@ -38,7 +38,7 @@ func limitOf(scenario, database string) float64 {
 func aboveLimit(report []result) error {
 	var above []string
 	for _, r := range report {
-		if !(r.Ratio <= r.Limit) { // a floor that took no measurable time is no success
+		if !(r.Ratio <= r.Limit) { // also fails for NaN, if nothing was measured
 			above = append(above, fmt.Sprintf("%s takes %.2f times its floor, more than %.2f (%s)", r.Scenario, r.Ratio, r.Limit, limits[r.Scenario].reason))
 		}
 	}

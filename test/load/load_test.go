@@ -37,11 +37,11 @@ func TestAboveLimit(t *testing.T) {
 
 func TestUnknownScenario(t *testing.T) {
 	if err := run(t.Context(), options{Requests: 10, Concurrency: 1, Stored: 1, Only: "introspektion"}); err == nil {
-		t.Error("a run of no scenario is a success")
+		t.Error("a run of an unknown scenario succeeds")
 	}
 }
 
-// A few requests of each kind: enough to see that every scenario still walks the real path.
+// A few requests of each kind: enough to check that every scenario works.
 func TestEveryScenarioRuns(t *testing.T) {
 	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Stored: 100}); err != nil {
 		t.Fatal(err)

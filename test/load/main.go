@@ -1,16 +1,15 @@
-// Command load measures Valetkey beside floors of the same shape: bare net/http handlers
-// that do the signatures and the durable writes of a request and nothing else. Server and
-// floor run in processes of their own on loopback, one after the other, under the same
-// load; what is compared is CPU seconds of the server per 1,000 requests, which noise on
-// the machine hardly moves.
+// Command load compares Valetkey with floors: bare net/http handlers that do only the signatures
+// and the durable writes of a request. Server and floor run in separate processes on loopback, one
+// after the other, under the same load. It compares CPU seconds of the server per 1,000 requests,
+// which other load on the machine hardly affects.
 //
 //	go run ./test/load                          on SQLite
 //	go run ./test/load --database postgres://…  on PostgreSQL
 //	go run ./test/load --stored 1000000         with a million stored grants
 //	go run ./test/load --only introspection --profile cpu.pprof
 //
-// It fails if a scenario is above its limit (limits.go). One that is above is measured up to
-// three times, and the lowest ratio counts.
+// It fails if a scenario is above its limit (limits.go). Such a scenario is measured up to three
+// times, and the lowest ratio is used.
 package main
 
 import (
@@ -48,7 +47,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.Database, "database", "", "sqlite:PATH or postgres://…; default: a new SQLite file")
 	flag.IntVar(&o.Requests, "requests", 20000, "requests of each scenario")
-	flag.IntVar(&o.Concurrency, "concurrency", 32, "requests at once")
+	flag.IntVar(&o.Concurrency, "concurrency", 32, "concurrent requests")
 	flag.IntVar(&o.Stored, "stored", 1000, "grants and refresh tokens that are stored before the load")
 	flag.BoolVar(&o.JSON, "json", false, "print JSON")
 	flag.StringVar(&o.Only, "only", "", "run one scenario")
@@ -106,7 +105,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer floor.stop()
-	fmt.Fprintf(os.Stderr, "From exec to the first 200: %v. %d requests of each kind, %d at once.\n", subject.started.Round(time.Millisecond), o.Requests, o.Concurrency)
+	fmt.Fprintf(os.Stderr, "From exec to the first 200: %v. %d requests of each kind, %d concurrent.\n", subject.started.Round(time.Millisecond), o.Requests, o.Concurrency)
 
 	var report []result
 	for _, s := range scenarios() {

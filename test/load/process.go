@@ -68,7 +68,7 @@ func startServer(ctx context.Context, o options, folder string) (*process, error
 	if err := os.WriteFile(file, []byte(declarationsFile), 0o600); err != nil {
 		return nil, err
 	}
-	// serve waits for a file that was just written to come to rest.
+	// serve waits if a file was changed just now.
 	written := time.Now().Add(-time.Minute)
 	if err := os.Chtimes(file, written, written); err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func startServer(ctx context.Context, o options, folder string) (*process, error
 	return start(command, "http://"+address, "/healthz")
 }
 
-// store fills the database with people's grants and refresh tokens.
+// store fills the database with grants and refresh tokens of users.
 func store(ctx context.Context, o options, file string) error {
 	c := configuration.Configuration{Database: o.Database}
 	s, err := database.Open(ctx, &c, nil)
@@ -162,7 +162,7 @@ func start(command *exec.Cmd, url, health string) (*process, error) {
 }
 
 func (p *process) stop() {
-	// It may have ended by itself.
+	// It may already have ended.
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	_ = p.command.Wait()
 }

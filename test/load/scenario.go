@@ -22,7 +22,7 @@ import (
 // scenario is one kind of load and its floor.
 type scenario struct {
 	name string
-	// prepare gets what the requests need, and returns the request.
+	// prepare obtains what the requests need, and returns the request.
 	prepare func(context.Context, *process) (request, error)
 	floor   func(*process) request
 }
@@ -94,7 +94,7 @@ func (p *process) send(ctx context.Context, method, path string, form url.Values
 		return []byte(location), nil
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %s answered %s: %s", method, path, response.Status, body)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, body)
 	}
 	return body, nil
 }
@@ -121,14 +121,14 @@ func prepareClientCredentials(_ context.Context, p *process) (request, error) {
 	return p.post("/token", url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}}), nil
 }
 
-// signedIn returns the cookies of a browser whose person signed in and consented.
+// signedIn returns the cookies of a browser whose user has signed in and consented.
 func signedIn(p *process) ([]*http.Cookie, error) {
-	somebody := person.New(username, password)
+	user := person.New(username, password)
 	address, _ := authorizationURL(p, "first")
-	if _, err := somebody.Visit(address, redirectURI); err != nil {
+	if _, err := user.Visit(address, redirectURI); err != nil {
 		return nil, err
 	}
-	return somebody.Cookies(p.url), nil
+	return user.Cookies(p.url), nil
 }
 
 func authorizationURL(p *process, state string) (address, verifier string) {
@@ -146,7 +146,7 @@ type tokens struct {
 	IDToken      string `json:"id_token"`
 }
 
-// codeFlow walks the whole flow with an existing session.
+// codeFlow runs the whole flow with an existing session.
 func codeFlow(ctx context.Context, p *process, cookies []*http.Cookie) (tokens, error) {
 	var t tokens
 	address, verifier := authorizationURL(p, "s")
@@ -156,7 +156,7 @@ func codeFlow(ctx context.Context, p *process, cookies []*http.Cookie) (tokens, 
 	}
 	callback, err := url.Parse(string(location))
 	if err != nil || callback.Query().Get("code") == "" {
-		return t, fmt.Errorf("no code came back: %s", location)
+		return t, fmt.Errorf("the response has no code: %s", location)
 	}
 	body, err := p.send(ctx, http.MethodPost, "/token", url.Values{
 		"grant_type": {"authorization_code"}, "code": {callback.Query().Get("code")},
@@ -180,7 +180,7 @@ func prepareCodeFlow(_ context.Context, p *process) (request, error) {
 	}, err
 }
 
-// maxWorkers bounds the concurrency for which tokens are prepared.
+// maxWorkers is the number of workers for which tokens are prepared.
 const maxWorkers = 256
 
 func prepareRefresh(ctx context.Context, p *process) (request, error) {

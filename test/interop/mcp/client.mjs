@@ -1,5 +1,5 @@
-// The client of the official TypeScript SDK. It prints where the person must go, reads from
-// its input where they came back, and prints at last what the tools answered.
+// The client of the official TypeScript SDK. It prints the URL for the browser, reads the callback
+// URL from standard input, and finally prints the results of the tools.
 import { createInterface } from "node:readline/promises";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { UnauthorizedError } from "@modelcontextprotocol/sdk/client/auth.js";
@@ -29,7 +29,7 @@ const provider = {
   codeVerifier: () => stored.verifier,
 };
 
-// signedIn does something, and again after the person signed in for it.
+// signedIn calls what, and calls it again after the user has signed in if that is required.
 let client, transport;
 async function signedIn(what) {
   try {
@@ -37,7 +37,7 @@ async function signedIn(what) {
   } catch (error) {
     if (!(error instanceof UnauthorizedError)) throw error;
     const callback = new URL((await input.next()).value);
-    if (callback.searchParams.get("state") !== stored.state) throw new Error("another state came back");
+    if (callback.searchParams.get("state") !== stored.state) throw new Error("the callback has another state");
     await transport.finishAuth(callback.searchParams.get("code"));
     return await what();
   }
@@ -55,11 +55,11 @@ async function call(name, args) {
 }
 
 await signedIn(connect);
-// The access token is no good any more: the refresh token gets another.
+// The access token is not valid any more: the client uses the refresh token.
 stored.tokens.access_token = "expired";
 const before = await call("list_notes", {});
 const refreshed = stored.tokens.access_token !== "expired";
-// With a refresh token at hand the SDK would refresh where it is asked for another scope.
+// With a refresh token, the SDK would refresh when another scope is required.
 delete stored.tokens.refresh_token;
 const added = await signedIn(() => call("add_note", { text: "Feed the cat" }));
 const after = await call("list_notes", {});

@@ -1,4 +1,4 @@
-// Signs a person in with Microsoft's library, gets tokens by the refresh token, and gets
+// Signs a user in with Microsoft's library, gets tokens with the refresh token, and gets
 // tokens for the application itself. MSAL puts client-request-id into the URL of the token
 // endpoint. Settings come from the environment; see node/signin.mjs.
 import { ConfidentialClientApplication, CryptoProvider, ProtocolMode } from '@azure/msal-node'

@@ -1,5 +1,5 @@
-// Reads a key set as strict libraries do: every key must name its alg and be one that the
-// library knows. It reads the set from standard input and prints the kinds of its keys.
+// Reads a key set like strict libraries do: every key must have an alg and a type that the library
+// knows. It reads the set from standard input and prints the kinds of its keys.
 import { importJWK } from 'jose'
 import { readFileSync } from 'node:fs'
 

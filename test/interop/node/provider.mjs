@@ -1,5 +1,5 @@
-// An OpenID Provider made with oidc-provider, for a client and an API to prove themselves
-// at. It prints its issuer when it is ready, and ends with its standard input.
+// An OpenID Provider with oidc-provider, for tests of a client and an API. It prints its issuer when
+// it is ready, and ends when its standard input is closed.
 import { createServer } from 'node:http'
 import Provider from 'oidc-provider'
 

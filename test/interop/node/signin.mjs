@@ -1,4 +1,4 @@
-// Signs a person in and calls an API with openid-client, as its documentation shows.
+// Signs a user in and calls an API with openid-client, as its documentation shows.
 // Settings come from the environment. It prints the URL for the browser, reads the
 // callback URL from standard input, and prints what it found as JSON.
 import * as client from 'openid-client'

@@ -1,4 +1,4 @@
-"""Signs a person in and calls an API with Authlib.
+"""Signs a user in and calls an API with Authlib.
 
 Settings come from the environment. It prints the URL for the browser, reads the
 callback URL from standard input, and prints what it found as JSON.
@@ -29,8 +29,8 @@ session = OAuth2Session(
     code_challenge_method="S256",
 )
 
-# Discovery. OpenIDProviderMetadata refuses what OpenID Connect Discovery refuses, except
-# that it knows no loopback: its https rule is left aside here.
+# Discovery. OpenIDProviderMetadata implements the checks of OpenID Connect Discovery. Its https
+# rule does not allow loopback, so those members are not checked here.
 found = session.get(get_well_known_url(env["ISSUER"], external=True, suffix="openid-configuration"), withhold_token=True)
 found.raise_for_status()
 metadata = OpenIDProviderMetadata(found.json())
@@ -68,9 +68,9 @@ api_refreshed = session.get(env["API_URL"]).json()
 
 
 def active():
-    answer = session.introspect_token(metadata["introspection_endpoint"], token=session.token["access_token"])
-    answer.raise_for_status()
-    return answer.json()["active"]
+    response = session.introspect_token(metadata["introspection_endpoint"], token=session.token["access_token"])
+    response.raise_for_status()
+    return response.json()["active"]
 
 
 active_before = active()
@@ -94,7 +94,7 @@ api_service = service.get(env["API_URL"]).json()
 keyholder = OAuth2Session(
     env["OLDER_KEYHOLDER_ID"], ECKey.import_key(env["KEY"]), token_endpoint_auth_method="private_key_jwt", scope=env["API_SCOPE"]
 )
-# Authlib's assertions live for an hour unless told; the server takes five minutes.
+# By default, Authlib's assertions are valid for an hour; the server accepts five minutes.
 keyholder.register_client_auth_method(
     PrivateKeyJWT(metadata["token_endpoint"], claims={"exp": int(time.time()) + 60}, alg="ES256")
 )

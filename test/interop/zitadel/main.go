@@ -1,6 +1,6 @@
-// Command zitadel signs a person in with zitadel/oidc. Its refresh sends the client's
+// Command zitadel signs a user in with zitadel/oidc. Its refresh sends the client's
 // secret in the body and its introspection sends it in the header, so a client that is
-// registered for one method alone cannot use it. Settings come from the environment; see
+// registered for only one method cannot use it. Settings come from the environment; see
 // node/signin.mjs.
 package main
 
@@ -24,13 +24,13 @@ import (
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := walk(ctx); err != nil {
+	if err := signIn(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func walk(ctx context.Context) error {
+func signIn(ctx context.Context) error {
 	issuer, clientID, secret := os.Getenv("ISSUER"), os.Getenv("CLIENT_ID"), os.Getenv("CLIENT_SECRET")
 	party, err := rp.NewRelyingPartyOIDC(ctx, issuer, clientID, secret, os.Getenv("REDIRECT_URI"),
 		[]string{"openid", "profile", "email", "offline_access", os.Getenv("API_SCOPE")})
