@@ -94,11 +94,11 @@ func decodeMasterKey(text, where string) ([]byte, error) {
 func createMasterKey(path string) (key []byte, err error) {
 	key = make([]byte, masterKeyBytes)
 	rand.Read(key)
-	folder, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
 	}
-	defer folder.Close()
+	defer dir.Close()
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
@@ -115,7 +115,7 @@ func createMasterKey(path string) (key []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
 	}
-	if err := folder.Sync(); err != nil {
+	if err := dir.Sync(); err != nil {
 		return nil, fmt.Errorf("write master key: %w", err)
 	}
 	return key, nil

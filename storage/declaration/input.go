@@ -36,7 +36,7 @@ type Input struct {
 	// Pruned names some of them.
 	Prune  bool
 	Pruned map[Name]bool
-	// Check, if set, reports why a merged record must not be stored: an record.Client,
+	// Check, if set, reports why a merged record must not be stored: a record.Client,
 	// Scope or Resource.
 	Check func(value any, known *Known) error
 }
@@ -83,7 +83,7 @@ type User struct {
 type Password struct {
 	Named bool
 	// Mark returns the DeclaredPassword of the user with an ID, by which the same password is
-	// recognised the next time: a declared hash, or the fingerprint of a password. nil removes
+	// recognized the next time: a declared hash, or the fingerprint of a password. nil removes
 	// the password.
 	Mark func(userID string) string
 	// SameAs is a DeclaredPassword that was found to match the password; "" if none.

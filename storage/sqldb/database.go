@@ -13,7 +13,7 @@ import (
 
 // database is what SQLite and PostgreSQL do differently. Both run the same queries.
 type database interface {
-	// name is the folder of the migrations.
+	// name returns the directory of the migrations.
 	name() string
 	// read runs queries. It keeps each prepared by its text, so there must be few texts.
 	read() querier

@@ -75,13 +75,13 @@ func run(ctx context.Context, o options) error {
 	if o.Only != "" && limits[o.Only].ratio == 0 {
 		return fmt.Errorf("there is no scenario %q", o.Only)
 	}
-	folder, err := os.MkdirTemp("", "valetkey-load")
+	dir, err := os.MkdirTemp("", "valetkey-load")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer os.RemoveAll(dir)
 	if o.Binary == "" {
-		o.Binary = filepath.Join(folder, "valetkey")
+		o.Binary = filepath.Join(dir, "valetkey")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", o.tags(), "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
@@ -89,18 +89,18 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	if o.Database == "" {
-		o.Database = "sqlite:" + filepath.Join(folder, "load.db")
+		o.Database = "sqlite:" + filepath.Join(dir, "load.db")
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	subject, err := startServer(ctx, o, folder)
+	subject, err := startServer(ctx, o, dir)
 	if err != nil {
 		return err
 	}
 	defer subject.stop()
-	floor, err := startFloor(ctx, self, filepath.Join(folder, "floor.db"), subject.url)
+	floor, err := startFloor(ctx, self, filepath.Join(dir, "floor.db"), subject.url)
 	if err != nil {
 		return err
 	}

@@ -63,8 +63,8 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-func startServer(ctx context.Context, o options, folder string) (*process, error) {
-	file := filepath.Join(folder, "valetkey.yaml")
+func startServer(ctx context.Context, o options, dir string) (*process, error) {
+	file := filepath.Join(dir, "valetkey.yaml")
 	if err := os.WriteFile(file, []byte(declarationsFile), 0o600); err != nil {
 		return nil, err
 	}
