@@ -19,13 +19,13 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-// documentHost is a site on which clients publish their metadata, over TLS.
+// documentHost is a TLS server for metadata documents of clients.
 type documentHost struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
 	answers map[string]servedDocument // by path
-	fetched map[string]int            // since somebody asked
+	fetched map[string]int            // since the last call of fetches
 }
 
 type servedDocument struct {
@@ -37,14 +37,14 @@ type servedDocument struct {
 func newDocumentHost(t testing.TB) *documentHost {
 	d := &documentHost{answers: map[string]servedDocument{}, fetched: map[string]int{}}
 	d.server = httptest.NewUnstartedServer(d)
-	// A connection that stays open would keep a bubble of testing/synctest awake.
+	// A connection that stays open would keep a testing/synctest bubble from becoming idle.
 	d.server.Config.SetKeepAlivesEnabled(false)
 	d.server.StartTLS()
 	t.Cleanup(d.server.Close)
 	return d
 }
 
-// admit has an engine take documents of this host.
+// admit configures an engine to accept documents of this host.
 func (d *documentHost) admit(config *authserver.Config) {
 	config.Outgoing.InsecureOutsiderNetworks = append(config.Outgoing.InsecureOutsiderNetworks, netip.MustParsePrefix("127.0.0.1/32"))
 	config.Outgoing.CertificateAuthorities = d.server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
@@ -75,7 +75,7 @@ func (d *documentHost) serve(path string, answer servedDocument) string {
 	return d.server.URL + path
 }
 
-// fetches returns how often a path was asked for since the last call.
+// fetches returns how often a path was requested since the last call.
 func (d *documentHost) fetches(path string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,19 +114,19 @@ func (s *scene) verbFetched(w http.ResponseWriter, _ *http.Request, words []stri
 	return nil
 }
 
-// newDescribedScene is a scene that takes the documents of a host of its own.
+// newDescribedScene returns a scene that accepts documents of its own host.
 func newDescribedScene(t *testing.T) *scene {
 	return newScene(t, scriptSetup{documents: newDocumentHost(t)})
 }
 
-// publish serves a document with some members beside a good one's, and returns its URL.
+// publish serves a valid document with some more members, and returns its URL.
 func (s *scene) publish(path, members string) string {
 	id := s.documents.server.URL + path
 	return s.documents.serve(path, servedDocument{http.StatusOK, http.Header{"Content-Type": {"application/json"}},
 		[]byte(fmt.Sprintf(`{"client_id": %q, "redirect_uris": [%q]%s}`, id, testCallback, members))})
 }
 
-// A client may prove who it is by a key that its document holds; and must, then.
+// A client with a key in its document must authenticate with that key.
 func TestClientWithKeysInItsDocument(t *testing.T) {
 	s := newDescribedScene(t)
 	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{s.key.Public()}})
@@ -167,8 +167,8 @@ func TestClientWithKeysInItsDocument(t *testing.T) {
 	}
 }
 
-// Without a network that the operator names, nothing on this machine is asked, and the page
-// says the same as of a document that is not there.
+// Unless the operator allows the network, no request is sent to loopback, and the page is the same
+// as for a document that does not exist.
 func TestDC07_DC11_LoopbackDocumentsAreNotFetched(t *testing.T) {
 	documents := newDocumentHost(t)
 	host := documents.server.Listener.Addr().String()
@@ -195,7 +195,7 @@ func TestDC07_DC11_LoopbackDocumentsAreNotFetched(t *testing.T) {
 	}
 }
 
-// Clients of the Model Context Protocol look for all of this before they use a document.
+// Clients of the Model Context Protocol require these members before they use a document.
 func TestMetadataOfDocuments(t *testing.T) {
 	metadata := func(s *scene) string {
 		return s.do(httptest.NewRequest(http.MethodGet, "/.well-known/oauth-authorization-server", nil)).body

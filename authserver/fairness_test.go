@@ -18,9 +18,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Someone let 80 clients with made-up documents take part in a session, and the node is
-// fresh. They sign out nevertheless, without a single fetch, and the clients of other
-// sessions are told.
+// A session has 80 clients with invented documents, and the node has an empty cache. Signing out
+// still works, without a single fetch, and the clients of other sessions are notified.
 func TestSH05_UnknownDocumentsDoNotPreventSignOut(t *testing.T) {
 	documents := newDocumentHost(t)
 	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{notified("app")}})
@@ -54,8 +53,8 @@ func TestSH05_UnknownDocumentsDoNotPreventSignOut(t *testing.T) {
 	}
 }
 
-// A client with a metadata document is told of a logout by the browser as well after its
-// document is gone and the server has forgotten it.
+// A client with a metadata document still gets a front-channel logout after its document is gone
+// and no longer cached.
 func TestALogoutNeedsNoDocument(t *testing.T) {
 	s := newDescribedScene(t)
 	id := s.publish("/client", `, "client_name": "Notes", "frontchannel_logout_uri": "https://client.example.com/front"`)
@@ -87,7 +86,7 @@ func TestALogoutNeedsNoDocument(t *testing.T) {
 	}
 }
 
-// A host that is slow or down costs nobody the client whose document is there.
+// A slow or unavailable host does not delay clients whose documents are cached.
 func TestSH05_ASlowDocumentHostDelaysNoOtherRequest(t *testing.T) {
 	documents := newDocumentHost(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -113,11 +112,11 @@ func TestSH05_ASlowDocumentHostDelaysNoOtherRequest(t *testing.T) {
 	})
 }
 
-// 10,000 messages wait for a host that hangs, and each takes until its timeout. A message for
-// another is delivered within seconds, also if its session ends only then, and on a second
-// node too.
+// 10,000 messages are queued for a hanging host, and each one runs into the timeout. A message
+// for another host is delivered within seconds, also on a second node, and also if its session
+// ends later.
 func TestSH07_AHangingHostDelaysNoOtherHost(t *testing.T) {
-	hangs, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	hangs, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never responds
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Whatever is asked, the browser is sent to a registered URI, to a page of ours, or
+// For every request, the browser is sent to a registered URI, to a page of this server, or
 // nowhere.
 func FuzzAuthorize(f *testing.F) {
 	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app"), confidential("native", func(c *record.Client) {
@@ -57,7 +57,7 @@ func FuzzAuthorize(f *testing.F) {
 	})
 }
 
-// No string but a token of the server's own is a hint.
+// Only tokens of this server are accepted as a hint.
 func FuzzIDTokenHint(f *testing.F) {
 	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app")}})
 	good := s.tokens("ada", "app", "openid")
@@ -76,7 +76,7 @@ func FuzzIDTokenHint(f *testing.F) {
 	})
 }
 
-// No string but an assertion that the client signed authenticates it.
+// Only an assertion that the client signed authenticates it.
 func FuzzClientAssertion(f *testing.F) {
 	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)

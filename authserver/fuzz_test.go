@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// What parseParams takes, net/url reads the same way: two parsers that disagree are a way
-// around a check.
+// net/url reads everything that parseParams accepts in the same way. Two parsers that disagree
+// can be used to bypass a check.
 func FuzzParseParams(f *testing.F) {
 	for _, seed := range []string{"a=b&c=d", "a=b&a=c", "a=%zz", "a=b;c=d", "resource=a&resource=b", "=&&a", "a=%00", "a=%ff", "a+b=c%20d"} {
 		f.Add(seed)
@@ -57,14 +57,14 @@ func FuzzBasicCredentials(f *testing.F) {
 		if !ok {
 			return
 		}
-		// What was read, encoded as RFC 6749, section 2.3.1 says, reads the same.
+		// Encoding the result as in RFC 6749, section 2.3.1 and reading it again gives the same.
 		encoded := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
 		_, id2, ok := basicPart([]string{encoded}, 0)
 		_, secret2, _ := basicPart([]string{encoded}, 1)
 		if len(encoded) < 4096 && utf8.ValidString(id+secret) && (!ok || id2 != id || secret2 != secret) {
 			t.Errorf("%q is read as %q %q, and then %q %q", header, id, secret, id2, secret2)
 		}
-		// And as it came, it is what was sent.
+		// The unencoded credentials are also returned as they were sent.
 		sent, err := base64.StdEncoding.DecodeString(strings.TrimSpace(header[len("Basic "):]))
 		if err != nil || string(sent) != rawID+":"+rawSecret {
 			t.Errorf("%q came as %q %q", header, rawID, rawSecret)
@@ -87,8 +87,7 @@ func FuzzIsSecret(f *testing.F) {
 	})
 }
 
-// Whatever somebody types, it is read as the code that a device shows or as none, and a code
-// is read as itself.
+// Every input is read as a valid user code or as none, and a valid code is read unchanged.
 func FuzzReadUserCode(f *testing.F) {
 	for _, seed := range []string{"WDJB-MJHT", "wdjb mjht", " w d j b.m j h t ", "WDJBMJHT1", "WDJBMJHA", "ẄDJBMJHT", "", "----", strings.Repeat("B", 100)} {
 		f.Add(seed)
@@ -107,8 +106,8 @@ func FuzzReadUserCode(f *testing.F) {
 	})
 }
 
-// Whatever a stranger sends as the JWT of a trusted issuer counts only with that issuer's
-// signature, which none of these has.
+// A trusted issuer's JWT is accepted only with the issuer's signature, which none of these inputs
+// has.
 func FuzzTrustedIssuer(f *testing.F) {
 	for _, seed := range []string{
 		"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLm5ldCIsInN1YiI6ImFkYSJ9.AAAA",

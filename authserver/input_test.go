@@ -18,7 +18,7 @@ func contains(a answer, text string) bool {
 	return strings.Contains(a.body, text) || strings.Contains(fmt.Sprint(a.header), text)
 }
 
-// countingReader is a body that knows how much of it was read.
+// countingReader is a body that counts how much of it was read.
 type countingReader struct{ left, read int }
 
 func (r *countingReader) Read(p []byte) (int, error) {
@@ -36,7 +36,7 @@ func (r *countingReader) Read(p []byte) (int, error) {
 func TestDS01_BodiesHaveASizeLimit(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, path := range []string{"/token", "/introspect", "/revoke", "/userinfo", "/authorize", "/logout"} {
-		for _, length := range []int64{-1, 10 << 20} { // chunked, and announced
+		for _, length := range []int64{-1, 10 << 20} { // chunked, and with Content-Length
 			body := &countingReader{left: 10 << 20}
 			r := httptest.NewRequest(http.MethodPost, path, body)
 			r.ContentLength = length
@@ -159,7 +159,8 @@ func TestHP08_EmptyIsOmitted(t *testing.T) {
 	s.do(r).want(t, http.StatusOK, "")
 }
 
-// Two cookies of one name: a sibling domain may have set one, so neither is believed.
+// If there are two cookies with the same name, a sibling domain may have set one, so both are
+// ignored.
 func TestHP10_TwoBrowserCookies(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	response := s.authorize("", query("app"))
@@ -192,7 +193,7 @@ func TestUN05_ScopesAreASCII(t *testing.T) {
 
 var describable = regexp.MustCompile(`^[\x20-\x21\x23-\x5b\x5d-\x7e]*$`)
 
-// What a stranger sends is never said back to anybody.
+// Errors do not contain input of the request.
 func TestLO07_NoInputInErrors(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, input := range []string{"<script>marker</script>", "marker\r\nX: y", strings.Repeat("marker", 1700), "marker\"\\é"} {
@@ -221,7 +222,7 @@ func TestLO07_NoInputInErrors(t *testing.T) {
 	}
 }
 
-// The headers that every answer owes.
+// Every response has these headers.
 func TestAC14_HD06_HD08_HD09_Headers(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	a := s.tokens("ada", "app", "openid")

@@ -19,7 +19,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// lockedBuffer is a log that many goroutines write.
+// lockedBuffer is a log that many goroutines write to.
 type lockedBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -31,7 +31,8 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// A whole walk and its refusals, logged at debug and traced: no secret is in either.
+// A complete flow and its refusals are logged at level debug and traced. Neither the log nor the
+// traces contain a secret.
 func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 	var log lockedBuffer
 	var ladders strings.Builder
@@ -92,8 +93,8 @@ func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 	}
 }
 
-// A ladder explains a refusal to the operator: the reference finds it, and it says what
-// to fix and where the URIs differ.
+// A trace explains a refusal to the operator: it is found by the reference, and says what to fix
+// and where the URIs differ.
 func TestRefusalsAreExplained(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	w := s.authorize("", query("app", "redirect_uri", "https://client.example.com/cc"))
@@ -115,7 +116,7 @@ func TestRefusalsAreExplained(t *testing.T) {
 	}
 }
 
-// A request that is refused leaves one record at info, by whose reference it is explained.
+// A refused request is logged once at level info, with the reference of its explanation.
 func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 	var log lockedBuffer
 	s := newSceneOn(t, scriptSetup{
@@ -220,7 +221,7 @@ func checkTable(t *testing.T, logged map[string]any) {
 	t.Errorf("the table lacks %v", logged["event"])
 }
 
-// What a command left in the outbox is logged once, by the server that delivers messages.
+// Events of commands in the outbox are logged once, by the server that delivers messages.
 func TestEventsOfCommandsAreLogged(t *testing.T) {
 	var log lockedBuffer
 	store := memory.New()

@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// race calls f from n goroutines at the same moment.
+// race calls f from n goroutines at the same time.
 func race(n int, f func(i int)) {
 	var begin, done sync.WaitGroup
 	begin.Add(1)
@@ -75,7 +75,7 @@ func TestRT02_ConcurrentRefreshHasOneSuccessor(t *testing.T) {
 	})
 }
 
-// Whoever revokes need not fear a refresh that was on its way.
+// A refresh that runs during a revocation issues no valid token.
 func TestRT11_RefreshRacingRevocation(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
@@ -108,7 +108,7 @@ func TestAC08_EveryBrowserGetsItsOwnUser(t *testing.T) {
 	}
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, People: people})
 	requests := make([]*http.Request, 100)
-	for i := range requests { // sessions are begun one after the other: the map is the test's
+	for i := range requests { // sequentially, because the test's map of sessions is not locked
 		w := httptest.NewRecorder()
 		s.signIn(w, "person-"+strconv.Itoa(i))
 		requests[i] = httptest.NewRequest(http.MethodGet, "/authorize?"+query("app", "scope", "openid"), nil)
@@ -129,7 +129,7 @@ func TestAC08_EveryBrowserGetsItsOwnUser(t *testing.T) {
 	})
 }
 
-// A jti is good once, on whichever node it arrives.
+// A jti is accepted once on all nodes together.
 func TestCA07_AssertionIsAcceptedOnceOnAllNodes(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		setup := scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {

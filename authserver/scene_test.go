@@ -25,7 +25,7 @@ const (
 	testVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )
 
-// confidential is a client of the operator's own: nobody is asked for consent.
+// confidential is a client of the operator, for which no consent is needed.
 func confidential(id string, change ...func(*record.Client)) testClient {
 	c := testClient{Secret: testSecret, Client: record.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
 		RedirectURIs: []string{testCallback},
@@ -37,7 +37,7 @@ func confidential(id string, change ...func(*record.Client)) testClient {
 	return c
 }
 
-// stores are the databases on which races are run.
+// stores are the databases for tests of races.
 func stores(t *testing.T, run func(t *testing.T, store database)) {
 	t.Run("memory", func(t *testing.T) { run(t, memory.New()) })
 	t.Run("SQLite", func(t *testing.T) { run(t, openStore(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))) })
@@ -49,7 +49,7 @@ func openStore(t *testing.T, url string) database {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // after the engine, whose last ladders it takes
+	t.Cleanup(func() { // after the engine, which stores its last traces
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
@@ -57,7 +57,7 @@ func openStore(t *testing.T, url string) database {
 	return store
 }
 
-// answer is what a program receives.
+// answer is the response to a program.
 type answer struct {
 	status int
 	header http.Header
@@ -122,7 +122,7 @@ func query(client string, changes ...string) string {
 	return values.Encode()
 }
 
-// authorize sends a browser in which subject is signed in ("" for nobody).
+// authorize sends a browser in which subject is signed in, or no user if it is "".
 func (s *scene) authorize(subject, rawQuery string) *http.Response {
 	s.t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
@@ -138,7 +138,7 @@ func (s *scene) authorize(subject, rawQuery string) *http.Response {
 	return w.Result()
 }
 
-// latest returns the session that began last.
+// latest returns the newest session.
 func (s *scene) latest() string { return "session-" + strconv.Itoa(s.begun) }
 
 // authorizeIn sends the browser of a session.
@@ -151,7 +151,7 @@ func (s *scene) authorizeIn(session, rawQuery string) *http.Response {
 	return w.Result()
 }
 
-// code returns the code that a client receives for somebody.
+// code returns a code for a user and a client.
 func (s *scene) code(subject, client string, changes ...string) string {
 	s.t.Helper()
 	response := s.authorize(subject, query(client, changes...))
@@ -174,7 +174,7 @@ func (s *scene) refresh(client, token string, more ...string) answer {
 	return s.post("/token", client, append([]string{"grant_type", "refresh_token", "refresh_token", token}, more...)...)
 }
 
-// tokens walks the whole flow.
+// tokens runs the whole flow.
 func (s *scene) tokens(subject, client, scope string) answer {
 	s.t.Helper()
 	a := s.redeem(client, s.code(subject, client, "scope", scope))

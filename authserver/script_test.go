@@ -58,11 +58,11 @@ type scriptSetup struct {
 	SessionManagement    bool                      `json:"session_management"`
 	ClaimMappings        []authserver.ClaimMapping `json:"claims"`
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
-	Hooks                bool                      // those of hook_test.go
-	Passwords            map[string]string         // of people, by name
-	// FirstPartyApplications: the authorization challenge endpoint is there.
+	Hooks                bool                      // the ones of hook_test.go
+	Passwords            map[string]string         // by username
+	// FirstPartyApplications enables the authorization challenge endpoint.
 	FirstPartyApplications bool `json:"first_party_applications"`
-	// MetadataDocuments: documents of the host that SERVE makes are taken.
+	// MetadataDocuments accepts documents of the host that SERVE creates.
 	MetadataDocuments bool        `json:"metadata_documents"`
 	DocumentScope     oauth.Scope `json:"metadata_document_scope"`
 	documents         *documentHost
@@ -74,13 +74,13 @@ type scriptSetup struct {
 }
 
 // testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
-// in a backchannel_logout_uri $rp stands for a server of the clients'.
+// in a backchannel_logout_uri, $rp is a server of the clients.
 type testClient struct {
 	Secret string `json:"client_secret"`
 	record.Client
 }
 
-// database is what every store offers.
+// database is the interface of all stores.
 type database interface {
 	record.Store
 	Declare(ctx context.Context, now time.Time, source string, d memory.Declaration) error
@@ -93,13 +93,13 @@ type scene struct {
 	server    *authserver.Server
 	config    authserver.Config
 	store     database
-	people    map[string]oauth.Claims // by subject; who is not there is gone
+	people    map[string]oauth.Claims // by subject
 	passwords map[string]string       // by subject
 	sessions  map[string]*authserver.Authentication
 	begun     int         // sessions so far
 	mu        *sync.Mutex // guards ended
 	ended     []authserver.EndedSession
-	rp        net.Listener // where clients are told of logouts; nil if none is
+	rp        net.Listener // where clients receive logout tokens, or nil
 	key       *jose.Signer // a client's
 	documents *documentHost
 }
@@ -198,8 +198,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	return s
 }
 
-// seedRSAKey stores the key that signs ID tokens, as a server has had it since its first
-// start: making one takes long.
+// seedRSAKey stores a key for signing ID tokens, because generating one takes long.
 func seedRSAKey(t testing.TB, store database) {
 	err := store.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 		if slices.ContainsFunc(keys, func(k record.Key) bool { return k.Algorithm == jose.RS256 }) {
@@ -257,7 +256,7 @@ func (s *scene) CheckPassword(_ *http.Request, username, password string) (*auth
 	return &authserver.Authentication{Subject: username, Time: time.Now(), ACR: "1", AMR: []string{"pwd"}}, nil
 }
 
-// FindSubject knows people by their subjects and the claim email.
+// FindSubject finds users by their subjects and the claim email.
 func (s *scene) FindSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
 	for subject, claims := range s.people {
 		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && (claims["email"] == id.Email || subject == id.Email) {
@@ -308,7 +307,7 @@ func (s *scene) ForgetEnded(_ context.Context, ended []authserver.EndedSession) 
 	return nil
 }
 
-// signIn begins a session and returns it.
+// signIn starts a session and returns it.
 func (s *scene) signIn(w http.ResponseWriter, subject string) *authserver.Authentication {
 	s.begun++
 	id := "session-" + strconv.Itoa(s.begun)
@@ -328,7 +327,7 @@ func (s *scene) host() httpscript.Host {
 	}}
 }
 
-// SIGN-IN $interaction1 ada [acr=…] [amr=…,…]; with - as interaction, nothing waits for it.
+// SIGN-IN $interaction1 ada [acr=…] [amr=…,…]; with - as the interaction, no request is waiting.
 func (s *scene) verbSignIn(w http.ResponseWriter, r *http.Request, words []string) error {
 	if len(words) < 2 {
 		return errors.New("SIGN-IN INTERACTION PERSON")
@@ -366,13 +365,13 @@ func (s *scene) verbRefuse(w http.ResponseWriter, r *http.Request, words []strin
 	return nil
 }
 
-// SIGN-OUT $interaction1: the person confirms a logout.
+// SIGN-OUT $interaction1: the user confirms a logout.
 func (s *scene) verbSignOut(w http.ResponseWriter, r *http.Request, words []string) error {
 	s.server.LoggedOut(w, r, words[0])
 	return nil
 }
 
-// PAGE $interaction1: what the sign-in or consent page has to show.
+// PAGE $interaction1: the data of the sign-in or consent page.
 func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string) error {
 	i, err := s.server.Interaction(r, words[0])
 	if err != nil {
@@ -405,7 +404,7 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 	return nil
 }
 
-// INITIAL-TOKEN 2: the operator makes an initial access token of two uses, good for an hour.
+// INITIAL-TOKEN 2: the operator creates an initial access token with two uses, valid for an hour.
 func (s *scene) verbInitialToken(w http.ResponseWriter, r *http.Request, words []string) error {
 	uses, err := strconv.Atoi(words[0])
 	if err != nil {
@@ -419,8 +418,7 @@ func (s *scene) verbInitialToken(w http.ResponseWriter, r *http.Request, words [
 	return err
 }
 
-// listen makes the place where clients are told of logouts. Until somebody accepts, callers
-// wait.
+// listen opens the listener where clients receive logout tokens. Callers wait until accept runs.
 func (s *scene) listen() string {
 	if s.rp == nil {
 		var err error
@@ -432,7 +430,7 @@ func (s *scene) listen() string {
 	return s.rp.Addr().String()
 }
 
-// DELIVER [503]: the clients are told of logouts and answer 200, or another status.
+// DELIVER [503]: logout tokens are delivered. The clients respond with 200 or another status.
 func (s *scene) verbDeliver(w http.ResponseWriter, r *http.Request, words []string) error {
 	status := "200"
 	if len(words) > 0 {
@@ -447,12 +445,12 @@ func (s *scene) verbDeliver(w http.ResponseWriter, r *http.Request, words []stri
 	return err
 }
 
-// deliver returns what the clients were told: the path, and the form.
+// deliver returns the requests that the clients received: path and form.
 func (s *scene) deliver(ctx context.Context, status string) (told []string, err error) {
 	return s.accept(status, func() error { return s.server.DeliverLogouts(ctx) })
 }
 
-// accept answers for the clients while f runs.
+// accept responds for the clients while f runs.
 func (s *scene) accept(status string, f func() error) (told []string, err error) {
 	var accepting sync.WaitGroup
 	accepting.Go(func() {

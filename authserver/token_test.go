@@ -14,7 +14,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// unsure is a store that can fail without saying whether a Spend took effect.
+// unsure is a store that can fail so that it is unknown whether a Spend took effect.
 type unsure struct {
 	*memory.Store
 	lose, notDone bool
