@@ -320,7 +320,7 @@ func (c *call) grantExtension(g *GrantType) (*entitlement, error) {
 		return nil, err
 	}
 	if err == nil && e == nil {
-		err = errors.New("Entitle returned neither an entitlement nor an error")
+		err = errors.New("the function Entitle returned neither an entitlement nor an error")
 	}
 	if err == nil {
 		err = checkClaims(e.Claims)
