@@ -96,6 +96,9 @@ func TestOP10_PlainScalars(t *testing.T) {
 		"[yes, no, on, off, y, n]":         []any{"yes", "no", "on", "off", "y", "n"},
 		"[12:30:45, 2001-01-01, =, 1.2.3]": []any{"12:30:45", "2001-01-01", "=", "1.2.3"},
 		"[a,\n 1_000]":                     "v.yaml:2: claim[1]: some YAML parsers read this as a number",
+		"\xfe\xff\x00a":                    "the file is not valid UTF-8",
+		"[a,\n 0\t1]":                      "v.yaml:2: claim[1]: some YAML parsers read this as a number",
+		"[a,\n 0_x1]":                      "v.yaml:2: claim[1]: some YAML parsers read this as a number",
 		"[a,\n 0b1]":                       "v.yaml:2: claim[1]: some YAML parsers read this as a number",
 		"[0o17, 0x1F, +1, 1e3, .5, -0.0]":  []any{15.0, 31.0, 1.0, 1000.0, 0.5, 0.0},
 		"[~, null, Null]":                  []any{nil, nil, nil},
@@ -161,7 +164,7 @@ func withoutSpace(value any) any {
 	case map[string]any:
 		plain := map[string]any{}
 		for name, member := range value {
-			plain[strings.Join(strings.Fields(name), "")] = withoutSpace(member)
+			plain[strings.Join(strings.Fields(name), " ")] = withoutSpace(member)
 		}
 		return plain
 	}

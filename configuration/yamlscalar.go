@@ -8,6 +8,8 @@ import (
 	"math"
 	"regexp"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -15,6 +17,9 @@ import (
 // parseYAML returns the root of the only document in a text; nil if there is none. The parser
 // returns the tree; scalarValue decides the types of plain scalars.
 func parseYAML(text []byte) (*yaml.Node, error) {
+	if !utf8.Valid(text) { // the parser would accept UTF-16 too
+		return nil, errors.New("the file is not valid UTF-8: save it as UTF-8")
+	}
 	// Some editors begin a file with a byte order mark.
 	decoder := yaml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff"))))
 	var document, next yaml.Node
@@ -46,7 +51,7 @@ var (
 	// string.
 	leadingZero = regexp.MustCompile(`^[-+]?0[0-9]+`)
 	// otherNumber is a string in YAML 1.2, and a number in some parsers.
-	otherNumber = regexp.MustCompile(`^[-+]?(0[xob][0-9a-fA-F_]+|[0-9][0-9_]*\.?[0-9_]*([eE][-+]?[0-9]+)?)$`)
+	otherNumber = regexp.MustCompile(`^[-+]?(0_*[xobXOB][0-9a-fA-F_]+|[0-9][0-9_]*\.?[0-9_]*([eE][-+]?[0-9]+)?)$`)
 )
 
 // scalarValue returns the value of a scalar: a string, a bool, a json.Number, nil for null and
@@ -83,10 +88,16 @@ func scalarValue(n *yaml.Node) any {
 		return value
 	case yamlNoFloat.MatchString(n.Value):
 		return errors.New("JSON has no such number: quote it if it is a string")
-	case otherNumber.MatchString(n.Value):
+	case isOtherNumber(n.Value):
 		return errors.New("some YAML parsers read this as a number: put it in quotes")
 	}
 	return n.Value
+}
+
+// isOtherNumber reports whether a string is a number for some parsers. Some ignore tabs.
+func isOtherNumber(value string) bool {
+	joined := strings.ReplaceAll(value, "\t", "")
+	return otherNumber.MatchString(joined) || joined != value && (yamlFloat.MatchString(joined) || yamlNoFloat.MatchString(joined))
 }
 
 // exactNumber refuses integers that JSON parsers round (RFC 7493, section 2.2).
