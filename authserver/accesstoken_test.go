@@ -27,7 +27,7 @@ func TestOtherClaimsOfAccessTokens(t *testing.T) {
 		t.Error(diff)
 	}
 
-	claims.Extra["sub"] = "somebody else"
+	claims.Extra["sub"] = "mallory"
 	if payload, err = claims.encode(); err != nil {
 		t.Fatal(err)
 	}

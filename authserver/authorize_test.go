@@ -11,7 +11,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// refusedURIs are redirect URIs that look like the registered https://app.example/cb.
+// refusedURIs returns redirect URIs that resemble the registered https://app.example/cb.
 func refusedURIs() map[string][]string {
 	return map[string][]string{
 		"RU01": {
@@ -34,15 +34,15 @@ func refusedURIs() map[string][]string {
 	}
 }
 
-func appWithOneURI() scriptSetup {
+func singleURISetup() scriptSetup {
 	return scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.RedirectURIs = []string{"https://app.example/cb"}
 		c.SkipConsent = true
 	})}}
 }
 
-func TestRU01_RU02_RU03_RU04_RU10_OnlyTheRegisteredURI(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+func TestRU01_RU02_RU03_RU04_RU10_OnlyTheRegisteredURIIsAccepted(t *testing.T) {
+	s := newScene(t, singleURISetup())
 	for id, uris := range refusedURIs() {
 		for _, uri := range uris {
 			response := s.authorize("ada", query("app", "redirect_uri", uri))
@@ -56,9 +56,9 @@ func TestRU01_RU02_RU03_RU04_RU10_OnlyTheRegisteredURI(t *testing.T) {
 	}
 }
 
-// Every other mistake, together with a redirect URI that is not registered for the client.
+// Each pair of other mistakes is combined with a redirect URI that is not registered.
 func TestRU11_NoErrorRedirectsToAnUnverifiedURI(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+	s := newScene(t, singleURISetup())
 	mistakes := [][2]string{
 		{"prompt", "none"}, {"prompt", "none login"}, {"scope", "unknown"}, {"scope", `"`}, {"response_type", "token"}, {"response_type", ""},
 		{"response_mode", "web_message"}, {"response_mode", "form_post"}, {"response_mode", "fragment"}, {"code_challenge", ""}, {"code_challenge_method", "plain"},
@@ -68,8 +68,8 @@ func TestRU11_NoErrorRedirectsToAnUnverifiedURI(t *testing.T) {
 	for _, a := range mistakes {
 		for _, b := range mistakes {
 			for _, uri := range []string{"https://evil.test/cb", "https://app.example/cb2"} {
-				for _, who := range []string{"", "ada"} {
-					response := s.authorize(who, query("app", "redirect_uri", uri, a[0], a[1], b[0], b[1]))
+				for _, subject := range []string{"", "ada"} {
+					response := s.authorize(subject, query("app", "redirect_uri", uri, a[0], a[1], b[0], b[1]))
 					if response.StatusCode != http.StatusBadRequest || response.Header.Get("Location") != "" {
 						t.Fatalf("%v and %v with %s: %d, Location %q", a, b, uri, response.StatusCode, response.Header.Get("Location"))
 					}
@@ -79,7 +79,7 @@ func TestRU11_NoErrorRedirectsToAnUnverifiedURI(t *testing.T) {
 	}
 }
 
-func TestRU12_LocationBeginsWithTheRegisteredBytes(t *testing.T) {
+func TestRU12_LocationStartsWithTheRegisteredURI(t *testing.T) {
 	for registered, want := range map[string]string{
 		"https://App.Example:443/a%2Fb":   "https://App.Example:443/a%2Fb?code=",
 		"https://app.example/cb?":         "https://app.example/cb?code=",
@@ -97,8 +97,8 @@ func TestRU12_LocationBeginsWithTheRegisteredBytes(t *testing.T) {
 	}
 }
 
-func TestRU13_RepeatedRedirectURI(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+func TestRU13_RepeatedRedirectURIIsRefused(t *testing.T) {
+	s := newScene(t, singleURISetup())
 	good, evil := url.QueryEscape("https://app.example/cb"), url.QueryEscape("https://evil.test/cb")
 	for _, pair := range [][2]string{{good, evil}, {evil, good}, {good, good}} {
 		response := s.authorize("ada", query("app", "redirect_uri", "")+"&redirect_uri="+pair[0]+"&redirect_uri="+pair[1])
@@ -108,15 +108,15 @@ func TestRU13_RepeatedRedirectURI(t *testing.T) {
 	}
 }
 
-func TestRU14_RequestsCannotAddHeaders(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+func TestRU14_ParametersCannotInjectHeaders(t *testing.T) {
+	s := newScene(t, singleURISetup())
 	response := s.authorize("ada", query("app", "redirect_uri", "https://app.example/cb", "state", "a\r\nSet-Cookie: x=y"))
 	if response.Header.Get("Set-Cookie") != "" {
-		t.Error("state set a cookie")
+		t.Error("state was injected as a cookie")
 	}
 	location, err := response.Location()
 	if err != nil || location.Query().Get("state") != "a\r\nSet-Cookie: x=y" {
-		t.Errorf("state is returned as %v (%v)", location, err)
+		t.Errorf("the redirect with the state is %v (%v)", location, err)
 	}
 	if response := s.authorize("ada", query("app", "redirect_uri", "https://app.example/cb\r\nX: y")); response.StatusCode != http.StatusBadRequest {
 		t.Errorf("a redirect URI with a line break: status %d", response.StatusCode)
@@ -124,19 +124,19 @@ func TestRU14_RequestsCannotAddHeaders(t *testing.T) {
 }
 
 func TestRU15_EveryRedirectIs303(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+	s := newScene(t, singleURISetup())
 	for _, q := range []string{"", "prompt=none", "response_mode=fragment"} {
-		for _, who := range []string{"", "ada"} {
-			if status := s.authorize(who, query("app", "redirect_uri", "https://app.example/cb")+"&"+q).StatusCode; status != http.StatusSeeOther {
-				t.Errorf("%q for %q: status %d", q, who, status)
+		for _, subject := range []string{"", "ada"} {
+			if status := s.authorize(subject, query("app", "redirect_uri", "https://app.example/cb")+"&"+q).StatusCode; status != http.StatusSeeOther {
+				t.Errorf("%q for %q: status %d", q, subject, status)
 			}
 		}
 	}
 }
 
-// Parameters that look like URLs never become the target of a redirect.
+// Parameters that contain URLs never change the target of a redirect.
 func TestOR02_NoParameterRedirectsToAnotherOrigin(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+	s := newScene(t, singleURISetup())
 	for _, name := range []string{"next", "returnTo", "return_to", "redirect", "url", "RelayState", "ui_locales", "login_hint", "target_link_uri", "post_logout_redirect_uri"} {
 		for _, value := range []string{"https://evil.test/", "//evil.test", `/\evil.test`, "javascript:alert(1)"} {
 			response := s.authorize("", query("app", "redirect_uri", "https://app.example/cb", name, value))
@@ -147,9 +147,9 @@ func TestOR02_NoParameterRedirectsToAnotherOrigin(t *testing.T) {
 	}
 }
 
-// The issuer is configured, so headers of the request do not change the response.
+// The issuer is configured, so request headers do not change URLs in the response.
 func TestOR04_HostAndForwardedHeadersAreIgnored(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+	s := newScene(t, singleURISetup())
 	plain := s.authorize("", query("app", "redirect_uri", "https://app.example/cb", "prompt", "none"))
 	want, err := plain.Location()
 	if err != nil {
@@ -169,12 +169,12 @@ func TestOR04_HostAndForwardedHeadersAreIgnored(t *testing.T) {
 	a := s.do(r)
 	got, err := url.Parse(a.header.Get("Location"))
 	if err != nil || got.Query().Get("iss") != want.Query().Get("iss") || got.Host != want.Host || strings.Contains(got.String(), "evil") {
-		t.Errorf("with another Host: redirected to %s", got)
+		t.Errorf("with another host in the headers: redirected to %s", got)
 	}
 }
 
-func TestST02_IssInEveryResponse(t *testing.T) {
-	s := newScene(t, appWithOneURI())
+func TestST02_EveryResponseHasIss(t *testing.T) {
+	s := newScene(t, singleURISetup())
 	for _, q := range []string{query("app", "redirect_uri", "https://app.example/cb"), query("app", "redirect_uri", "https://app.example/cb", "scope", "unknown")} {
 		location, err := s.authorize("ada", q).Location()
 		if err != nil || location.Query().Get("iss") != scriptIssuer || len(location.Query()["iss"]) != 1 {
@@ -183,8 +183,9 @@ func TestST02_IssInEveryResponse(t *testing.T) {
 	}
 }
 
-// A declared native client must list the schemes that any application could use.
-func TestRU08_SchemesOfADeclaredClient(t *testing.T) {
+// A declared native client must list redirect schemes that do not belong to a domain, because any
+// application could register them.
+func TestRU08_RedirectSchemesOfDeclaredClients(t *testing.T) {
 	client := func(applicationType string, schemes []string, uris ...string) record.Client {
 		return record.Client{ID: "app", ClientMetadata: oauth.ClientMetadata{
 			ApplicationType: applicationType, TokenEndpointAuthMethod: oauth.AuthMethodNone, RedirectURIs: uris,

@@ -52,7 +52,7 @@ func TestExpressions(t *testing.T) {
 // Invalid expressions are refused when they are compiled: those that use anything except their
 // variables, or that can produce large values from small ones.
 func TestInvalidExpressions(t *testing.T) {
-	for _, test := range []struct{ text, says string }{
+	for _, test := range []struct{ text, want string }{
 		{`person.`, "unexpected end"},
 		{`persn.groups`, "unknown name persn"},
 		{`scope + 1`, "invalid operation"},
@@ -69,16 +69,16 @@ func TestInvalidExpressions(t *testing.T) {
 		{strings.Repeat(" ", maxExpressionBytes) + "1", "2048 bytes"},
 		{`$env`, "$env"},
 	} {
-		if err := CheckExpression(test.text); err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%.60s: %v, not %q", test.text, err, test.says)
+		if err := CheckExpression(test.text); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%.60s: %v, want %q", test.text, err, test.want)
 		}
 	}
 }
 
-func TestExpressionsFailAtRunTime(t *testing.T) {
+func TestExpressionRuntimeErrors(t *testing.T) {
 	values := expressionExample()
 	values.Person["long"] = strings.Repeat("x", maxExpressionResults)
-	for _, test := range []struct{ text, says string }{
+	for _, test := range []struct{ text, want string }{
 		{`filter(person.teams, true)`, "zero Value"},
 		{`person.email + 1`, "invalid operation"},
 		{`person.groups[7]`, "out of range"},
@@ -90,8 +90,8 @@ func TestExpressionsFailAtRunTime(t *testing.T) {
 			t.Errorf("%s: %v", test.text, err)
 			continue
 		}
-		if value, err := evaluate(program, values); err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%s: %v, %v, not %q", test.text, value, err, test.says)
+		if value, err := evaluate(program, values); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, %v, want %q", test.text, value, err, test.want)
 		}
 	}
 	program, err := compileExpression(`map(person.many, map(person.many, #))`)
@@ -104,7 +104,7 @@ func TestExpressionsFailAtRunTime(t *testing.T) {
 	}
 }
 
-// For all claims of users, an expression returns a value or an error.
+// An expression returns either a value or an error, whatever the claims are.
 func FuzzExpression(f *testing.F) {
 	f.Add(`filter(person.groups ?? [], # startsWith "notes-")`, "ada")
 	f.Add(`person.name matches "^a(.*)"`, "\xff")
@@ -115,7 +115,7 @@ func FuzzExpression(f *testing.F) {
 		}
 		value, err := evaluate(program, &expressionValues{Person: map[string]any{"name": name, "groups": []any{name, nil, 1.5}}})
 		if err != nil && value != nil {
-			t.Error(errors.Join(err, errors.New("and a value")))
+			t.Error(errors.Join(err, errors.New("the expression also returned a value")))
 		}
 	})
 }

@@ -19,12 +19,12 @@ func TestJW25_MappingsToProtocolClaimsAreRefused(t *testing.T) {
 		config := base
 		config.Claims.Mappings = []authserver.ClaimMapping{{Name: name, From: "nickname"}}
 		if _, err := authserver.New(config); err == nil {
-			t.Errorf("%q is a mapping", name)
+			t.Errorf("a mapping to %q is accepted", name)
 		}
 		config = base
 		config.Claims.Sources = []authserver.ClaimSource{{Name: "bank", Claims: []string{name}, JWTFrom: "bank_jwt"}}
 		if _, err := authserver.New(config); err == nil {
-			t.Errorf("%q has a source", name)
+			t.Errorf("a source of %q is accepted", name)
 		}
 	}
 	for _, source := range []authserver.ClaimSource{
@@ -36,7 +36,7 @@ func TestJW25_MappingsToProtocolClaimsAreRefused(t *testing.T) {
 		{Claims: []string{"score"}, JWTFrom: "jwt"},
 	} {
 		if source.Check() == nil {
-			t.Errorf("%+v is a source", source)
+			t.Errorf("%+v is accepted", source)
 		}
 	}
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// basic sends client_credentials with any Authorization header.
-func (s *scene) basic(header string) answer {
+// basic sends a client credentials request with an Authorization header.
+func (s *scene) basic(header string) apiResponse {
 	s.t.Helper()
 	r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader("grant_type=client_credentials"))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -47,8 +47,8 @@ func TestCA04_SecretsWithAnyCharacters(t *testing.T) {
 	}
 }
 
-// Half of the clients do not form-encode the parts of HTTP Basic, for example "curl -u".
-func TestCA04_CredentialsThatWereNotFormEncoded(t *testing.T) {
+// Many clients do not form-encode the parts of HTTP Basic credentials, for example "curl -u".
+func TestCA04_CredentialsWithoutFormEncoding(t *testing.T) {
 	letters := []rune(" !\"#$%&'()*+,-./;<=>?@AZ[\\]^_`az{|}~45£€漢😀")
 	for range 200 {
 		b := make([]byte, 40)
@@ -66,14 +66,14 @@ func TestCA04_CredentialsThatWereNotFormEncoded(t *testing.T) {
 	}
 }
 
-// If a client_id is registered both form-decoded and unchanged, the decoded one is used, unless the
-// body has the other.
+// If both the form-decoded and the unchanged client_id are registered, the decoded one is used,
+// unless the body has the other one.
 func TestCA04_ClientIDsThatDifferInTheirEncoding(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		{Secret: "secret-of-the-client-with-a-space", Client: confidential("a b").Client},
 		{Secret: "secret-of-the-client-with-a-plus", Client: confidential("a+b").Client},
 	}})
-	send := func(credentials, body string) answer {
+	send := func(credentials, body string) apiResponse {
 		r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader("grant_type=client_credentials"+body))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(credentials)))
@@ -86,8 +86,7 @@ func TestCA04_ClientIDsThatDifferInTheirEncoding(t *testing.T) {
 	send("a+b:secret-of-the-client-with-a-plus", "&client_id=a+b").want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
-// The trace of a request says whether the secret was form-encoded.
-func TestCA04_TheTraceSaysHowTheSecretWasEncoded(t *testing.T) {
+func TestCA04_TheTraceShowsHowTheSecretWasEncoded(t *testing.T) {
 	var last record.Trace
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{{Secret: "pass+word/of/the%20client", Client: confidential("app").Client}}}, memory.New(), func(c *authserver.Config) {
 		c.OnTrace = func(t *record.Trace) { last = *t }
@@ -137,12 +136,12 @@ func TestCA01_EmptyAndAbsentSecrets(t *testing.T) {
 		a := s.basic(header)
 		a.want(t, http.StatusUnauthorized, oauth.InvalidClient)
 		if a.header.Get("WWW-Authenticate") == "" {
-			t.Errorf("%q gets no challenge", header)
+			t.Errorf("the response to %q has no challenge", header)
 		}
 	}
 }
 
-func TestCA10_JW03_TheKeyDecidesTheAlgorithm(t *testing.T) {
+func TestCA10_JW03_TheKeyDeterminesTheAlgorithm(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 	})}})
@@ -153,12 +152,12 @@ func TestCA10_JW03_TheKeyDecidesTheAlgorithm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// HS256 with the public key as the secret.
+	// Use the public key as the secret for HS256.
 	forged, err := s.sign(jose.HS256, oauth.TypClientAuthentication, string(public), claims())
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A key that the client did not register.
+	// The key is not registered for the client.
 	unregistered, err := jose.GenerateKey(jose.ES256)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +176,7 @@ func TestCA10_JW03_TheKeyDecidesTheAlgorithm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	send := func(assertion string) answer {
+	send := func(assertion string) apiResponse {
 		return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
 	}
 	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"nOnE"}`)) + "." + strings.Split(good, ".")[1] + "."
@@ -187,8 +186,8 @@ func TestCA10_JW03_TheKeyDecidesTheAlgorithm(t *testing.T) {
 	send(good).want(t, http.StatusOK, "")
 }
 
-// An assertion may be valid for an hour, and is accepted once in that time.
-func TestCA07_AnAssertionForAnHourIsAcceptedOnce(t *testing.T) {
+// An assertion that is valid for an hour is accepted only once in that hour.
+func TestCA07_LongLivedAssertionsAreAcceptedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New()
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
@@ -198,7 +197,7 @@ func TestCA07_AnAssertionForAnHourIsAcceptedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		send := func() answer {
+		send := func() apiResponse {
 			return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
 		}
 		send().want(t, http.StatusOK, "")
@@ -223,31 +222,31 @@ func TestCA16_BothSecretsAreValidDuringRotation(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		try := func(secret string) int {
+		status := func(secret string) int {
 			return s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte("app:"+secret))).status
 		}
 		declare("new-secret-of-enough-characters", testSecret)
-		if try(testSecret) != http.StatusOK || try("new-secret-of-enough-characters") != http.StatusOK {
-			t.Error("within the overlap one of the secrets is refused")
+		if status(testSecret) != http.StatusOK || status("new-secret-of-enough-characters") != http.StatusOK {
+			t.Error("during the overlap, a secret is refused")
 		}
 		declare("new-secret-of-enough-characters")
-		if try(testSecret) != http.StatusUnauthorized || try("new-secret-of-enough-characters") != http.StatusOK {
-			t.Error("after the overlap the old secret works, or the new one does not")
+		if status(testSecret) != http.StatusUnauthorized || status("new-secret-of-enough-characters") != http.StatusOK {
+			t.Error("after the overlap, the old secret is accepted or the new one is refused")
 		}
 	})
 }
 
-func TestCA17_FailuresRevealNothingAndAreLimited(t *testing.T) {
+func TestCA17_FailuresAreUniformAndLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("gone", func(c *record.Client) { c.Disabled = true })}})
-		wrong := func(id string) answer {
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("disabled", func(c *record.Client) { c.Disabled = true })}})
+		wrong := func(id string) apiResponse {
 			return s.basic("Basic " + base64.StdEncoding.EncodeToString([]byte(id+":wrong")))
 		}
-		text := func(a answer) string { return a.Error + strings.Split(a.Description, " (ref")[0] }
+		text := func(a apiResponse) string { return a.Error + strings.Split(a.Description, " (ref")[0] }
 		want := wrong("app")
-		for _, id := range []string{"nobody", "gone"} {
+		for _, id := range []string{"unknown", "disabled"} {
 			if got := wrong(id); got.status != want.status || text(got) != text(want) {
-				t.Errorf("%s gets %d %q, a wrong secret %d %q", id, got.status, text(got), want.status, text(want))
+				t.Errorf("%s gets %d %q, a wrong secret gets %d %q", id, got.status, text(got), want.status, text(want))
 			}
 		}
 		limited := 0
@@ -260,7 +259,7 @@ func TestCA17_FailuresRevealNothingAndAreLimited(t *testing.T) {
 			}
 		}
 		if limited < 30 {
-			t.Errorf("of 100 wrong secrets, %d were refused by the limit", limited)
+			t.Errorf("%d of 100 wrong secrets were rate-limited", limited)
 		}
 		time.Sleep(time.Minute)
 		s.post("/token", "app", "grant_type", "client_credentials").want(t, http.StatusOK, "")

@@ -18,13 +18,12 @@ import (
 
 const documentID = "https://app.example.com/client.json"
 
-// readDocument reads a document with these members.
+// readDocument reads a document that has these members.
 func readDocument(members string) (*record.Client, error) {
 	s := &Server{config: Config{Issuer: "https://server.example.com", MetadataDocuments: MetadataDocumentPolicy{Scope: oauth.Scope{"openid", "files.read"}}}}
 	return s.readClientDocument(&catalogue{}, documentID, []byte("{"+members+"}"))
 }
 
-// Each document is refused for the expected reason.
 func TestDC13_InvalidDocumentsAreRefused(t *testing.T) {
 	const good = `"client_id": "` + documentID + `", "redirect_uris": ["http://localhost/callback"]`
 	if _, err := readDocument(good); err != nil {
@@ -54,12 +53,12 @@ func TestDC13_InvalidDocumentsAreRefused(t *testing.T) {
 	} {
 		client, err := readDocument(members)
 		if err == nil || !strings.Contains(err.Error(), reason) {
-			t.Errorf("%s\nis refused with %v, want %q (%+v)", members, err, reason, client)
+			t.Errorf("%s\nerror %v, want %q (%+v)", members, err, reason, client)
 		}
 	}
 }
 
-// Members that a document must not decide are ignored.
+// Members that a document must not set are ignored.
 func TestDC02_DC04_DocumentsCannotGrantThemselvesRights(t *testing.T) {
 	client, err := readDocument(`"client_id": "` + documentID + `", "redirect_uris": ["http://localhost/callback", "cursor://x/cb"],
 		"scope": "openid files.read files.write", "grant_types": ["authorization_code", "client_credentials", "refresh_token"],
@@ -98,7 +97,7 @@ func TestDC12_AllowedHosts(t *testing.T) {
 	}
 }
 
-func TestDC14_LifetimeOfADocument(t *testing.T) {
+func TestDC14_DocumentLifetime(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
 	for _, test := range []struct {
@@ -181,10 +180,10 @@ func TestDC17_FetchesAreLimited(t *testing.T) {
 		}
 	}
 	if err := fail(k, "https://x.example/c", from, now); !errors.Is(err, errDocumentPace) {
-		t.Errorf("one more for the address: %v", err)
+		t.Errorf("one more fetch for the address: %v", err)
 	}
 	if err := fail(k, "https://x.example/c", netip.MustParseAddr("192.0.2.2"), now); err != nil {
-		t.Errorf("for another address: %v", err)
+		t.Errorf("a fetch for another address: %v", err)
 	}
 	if err := fail(k, "https://x.example/c", from, now.Add(time.Minute)); err != nil {
 		t.Errorf("a minute later: %v", err)
@@ -205,7 +204,7 @@ func TestDC17_FetchesAreLimited(t *testing.T) {
 		}
 	}
 	if err := fail(k, "https://host.example/x", netip.Addr{}, now); !errors.Is(err, errDocumentPace) {
-		t.Errorf("one more from the host: %v", err)
+		t.Errorf("one more fetch from the host: %v", err)
 	}
 	if _, fetch, err := k.find("https://host.example/good", from, false, now.Add(2*time.Second)); err != nil || !fetch {
 		t.Errorf("the host's cached document: %v, %v", fetch, err)
@@ -222,7 +221,7 @@ func TestDC17_FetchesAreLimited(t *testing.T) {
 	}
 }
 
-// Concurrent requests for a document wait for one fetch; a canceled request stops waiting.
+// Concurrent requests for a document wait for one fetch. A canceled request stops waiting.
 func TestDC17_ConcurrentRequestsShareOneFetch(t *testing.T) {
 	k := newDocuments()
 	now := time.Now()
@@ -231,7 +230,7 @@ func TestDC17_ConcurrentRequestsShareOneFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, fetch, err := k.find(documentID, netip.Addr{}, false, now); err != nil || fetch {
-		t.Errorf("the second request fetches too: %v, %v", fetch, err)
+		t.Errorf("the second request fetches the document too: %v, %v", fetch, err)
 	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -245,7 +244,7 @@ func TestDC17_ConcurrentRequestsShareOneFetch(t *testing.T) {
 	}
 }
 
-// A client by any document has no secret, and only redirect URIs that could be registered.
+// A client with a metadata document has no secret, and only redirect URIs that could be registered.
 func FuzzClientDocument(f *testing.F) {
 	for _, seed := range []string{
 		`"client_id": "` + documentID + `", "redirect_uris": ["http://localhost/callback"]`,
@@ -262,7 +261,7 @@ func FuzzClientDocument(f *testing.F) {
 		}
 		if client.ID != documentID || len(client.Secrets) > 0 || client.SkipConsent || client.Registration == nil || client.Registration.Vouched ||
 			client.TokenEndpointAuthMethod != oauth.AuthMethodNone && client.TokenEndpointAuthMethod != oauth.AuthMethodPrivateKeyJWT {
-			t.Errorf("%s\nbecomes %+v", members, client)
+			t.Errorf("%s\nis read as %+v", members, client)
 		}
 		for _, uri := range client.RedirectURIs {
 			if err := oauth.CheckRedirectURI(uri, client.ApplicationType); err != nil {

@@ -42,7 +42,7 @@ func (b *tabs) signIn() {
 	b.do(http.MethodPost, "/sign-in", func(w http.ResponseWriter, _ *http.Request) { b.s.signIn(w, "ada") })
 }
 
-// begin returns the interaction that a page waits for.
+// begin sends a request that redirects to a page, and returns the interaction.
 func (b *tabs) begin(method, target string, handle http.HandlerFunc) string {
 	b.s.t.Helper()
 	_, interaction, ok := strings.Cut(b.do(method, target, handle), "interaction=")
@@ -72,22 +72,22 @@ func (b *tabs) resume(interaction string) string {
 	return b.do(http.MethodGet, b.s.server.ContinueURL(&authserver.Interaction{ID: interaction}), b.s.server.ServeHTTP)
 }
 
-// A link with the code of an attacker's device is open in one tab while the user connects their own
-// device in another. The consent is for the device that was shown.
-func TestDV_ConsentIsToTheDeviceThatWasShown(t *testing.T) {
+// A link with the user code of an attacker's device is open in one tab while the user connects
+// their own device in another. The consent applies only to the device that was displayed.
+func TestDV_ConsentAppliesToTheDisplayedDevice(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	attacker, attackersCode := s.deviceCodes()
 	own, ownCode := s.deviceCodes()
 	b := &tabs{s, map[string]*http.Cookie{}}
-	open := b.typeCode(attackersCode)
+	attackerTab := b.typeCode(attackersCode)
 	b.signIn()
 	if to := b.consent(b.typeCode(ownCode)); to != "/device?answer=allowed" {
 		t.Fatalf("the user's own device: %s", to)
 	}
-	if to := b.resume(open); strings.Contains(to, "allowed") {
+	if to := b.resume(attackerTab); strings.Contains(to, "allowed") {
 		t.Errorf("the other tab is redirected to %s", to)
 	}
-	poll := func(code string) answer {
+	poll := func(code string) apiResponse {
 		return s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", code, "client_id", "tv")
 	}
 	if a := poll(attacker); a.Error != string(oauth.AuthorizationPending) {
@@ -98,8 +98,8 @@ func TestDV_ConsentIsToTheDeviceThatWasShown(t *testing.T) {
 	}
 }
 
-// With skip_consent, signing in to the application creates a grant without a consent page. That
-// must not approve a device.
+// With skip_consent, signing in to an application creates a grant without a consent page. This must
+// not approve a device.
 func TestDV_SkippedConsentDoesNotApproveADevice(t *testing.T) {
 	setup := deviceSetup()
 	client := &setup.Clients[0].Client
@@ -108,27 +108,27 @@ func TestDV_SkippedConsentDoesNotApproveADevice(t *testing.T) {
 	s := newScene(t, setup)
 	device, code := s.deviceCodes()
 	b := &tabs{s, map[string]*http.Cookie{}}
-	open := b.typeCode(code)
+	interaction := b.typeCode(code)
 	b.signIn()
 	if to := b.do(http.MethodGet, "/authorize?"+query("tv"), s.server.ServeHTTP); !strings.Contains(to, "code=") {
 		t.Fatalf("the application: %s", to)
 	}
-	b.resume(open)
+	b.resume(interaction)
 	if a := s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device, "client_id", "tv"); a.Error != string(oauth.AuthorizationPending) {
 		t.Errorf("the device: %d %s", a.status, a.body)
 	}
 }
 
 // Consent for the program on one port is not consent for the program on another port (RFC 8252,
-// section 8.6). With prompt=consent, the user is asked at each request.
-func TestConsentIsToTheRequestThatWasShown(t *testing.T) {
+// section 8.6). With prompt=consent, each request needs consent.
+func TestConsentAppliesToTheDisplayedRequest(t *testing.T) {
 	native := testClient{Client: record.Client{ID: "cli", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, ApplicationType: oauth.ApplicationNative, RedirectURIs: []string{"http://127.0.0.1/cb"},
 	}}}
 	web := confidential("web", func(c *record.Client) { c.SkipConsent = false })
 	for name, requests := range map[string][2]string{
-		"another program": {query("cli", "redirect_uri", "http://127.0.0.1:6666/cb"), query("cli", "redirect_uri", "http://127.0.0.1:5000/cb")},
-		"prompt=consent":  {query("web", "prompt", "consent"), query("web", "prompt", "consent")},
+		"another port":   {query("cli", "redirect_uri", "http://127.0.0.1:6666/cb"), query("cli", "redirect_uri", "http://127.0.0.1:5000/cb")},
+		"prompt=consent": {query("web", "prompt", "consent"), query("web", "prompt", "consent")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, scriptSetup{Clients: []testClient{native, web}})
@@ -136,13 +136,13 @@ func TestConsentIsToTheRequestThatWasShown(t *testing.T) {
 			authorize := func(query string) string {
 				return b.begin(http.MethodGet, "/authorize?"+query, s.server.ServeHTTP)
 			}
-			open := authorize(requests[0])
+			otherTab := authorize(requests[0])
 			b.signIn()
 			if to := b.consent(authorize(requests[1])); !strings.Contains(to, "code=") {
-				t.Fatalf("the request that was shown: %s", to)
+				t.Fatalf("the displayed request: %s", to)
 			}
-			if to := b.resume(open); strings.Contains(to, "code=") {
-				t.Errorf("the request that was not shown: %s", to)
+			if to := b.resume(otherTab); strings.Contains(to, "code=") {
+				t.Errorf("the other request: %s", to)
 			}
 		})
 	}
@@ -159,8 +159,8 @@ func readSetup() scriptSetup {
 	}
 }
 
-// allowed stores an earlier consent of ada for the client app.
-func (s *scene) allowed(scope oauth.Scope, resources []string) {
+// storeConsent records that ada consented to the client app.
+func (s *scene) storeConsent(scope oauth.Scope, resources []string) {
 	s.t.Helper()
 	_, err := s.store.UpdateGrant(s.t.Context(), "ada", "app", func(g *record.Grant) error {
 		g.Scope, g.Resources, g.CreatedAt, g.UpdatedAt = scope, resources, time.Now(), time.Now()
@@ -171,8 +171,8 @@ func (s *scene) allowed(scope oauth.Scope, resources []string) {
 	}
 }
 
-// asked reports whether the user must be asked.
-func (s *scene) asked(changes ...string) bool {
+// needsConsent reports whether ada must consent to an authorization request of app.
+func (s *scene) needsConsent(changes ...string) bool {
 	s.t.Helper()
 	location, err := s.authorize("ada", query("app", append([]string{"scope", "read", "prompt", "none"}, changes...)...)).Location()
 	if err != nil {
@@ -185,26 +185,26 @@ func (s *scene) asked(changes ...string) bool {
 }
 
 // A grant from before resources were recorded covers the APIs that have its scopes.
-func TestCN_ConsentOfAnEarlierVersion(t *testing.T) {
+func TestCN_GrantsWithoutResourcesCoverTheirScopes(t *testing.T) {
 	s := newScene(t, readSetup())
-	s.allowed(oauth.Scope{"read"}, nil)
-	if s.asked() || s.asked("resource", "https://notes.example.com") {
-		t.Error("the user is asked for the API of the scope that they allowed")
+	s.storeConsent(oauth.Scope{"read"}, nil)
+	if s.needsConsent() || s.needsConsent("resource", "https://notes.example.com") {
+		t.Error("consent is needed for the API of an allowed scope")
 	}
-	if !s.asked("resource", "https://files.example.com") {
-		t.Error("an API that the scope does not belong to is covered")
+	if !s.needsConsent("resource", "https://files.example.com") {
+		t.Error("no consent is needed for an API without the allowed scope")
 	}
-	s.allowed(oauth.Scope{"read"}, []string{})
-	if !s.asked("resource", "https://notes.example.com") {
-		t.Error("a grant for no API covers one")
+	s.storeConsent(oauth.Scope{"read"}, []string{})
+	if !s.needsConsent("resource", "https://notes.example.com") {
+		t.Error("a grant with an empty list of APIs covers an API")
 	}
 }
 
-func TestCN_TheUserIsAskedAboutAnAPIThatIsDeclaredLater(t *testing.T) {
+func TestCN_NewAPIsNeedConsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		setup := readSetup()
 		s := newScene(t, setup)
-		s.allowed(oauth.Scope{"read"}, []string{"https://notes.example.com"})
+		s.storeConsent(oauth.Scope{"read"}, []string{"https://notes.example.com"})
 		tokens := s.redeem("app", s.code("ada", "app", "scope", "read"))
 		if tokens.status != http.StatusOK {
 			t.Fatalf("%d %s", tokens.status, tokens.body)
@@ -218,12 +218,12 @@ func TestCN_TheUserIsAskedAboutAnAPIThatIsDeclaredLater(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		if !s.asked() {
-			t.Error("the user is not asked about the new API, whose scope they allowed for another API")
+		if !s.needsConsent() {
+			t.Error("no consent is needed for a new API, although its scope was allowed only for another one")
 		}
 		refreshed := s.refresh("app", tokens.RefreshToken)
 		if audience := s.claimsOf(refreshed.AccessToken)["aud"]; audience != "https://notes.example.com" {
-			t.Errorf("a token of the earlier consent is for %v", audience)
+			t.Errorf("the audience of a refreshed token is %v", audience)
 		}
 		refused := s.refresh("app", refreshed.RefreshToken, "resource", "https://payroll.example.com")
 		if refused.status != http.StatusBadRequest || refused.Error != string(oauth.InvalidTarget) {
@@ -232,8 +232,8 @@ func TestCN_TheUserIsAskedAboutAnAPIThatIsDeclaredLater(t *testing.T) {
 	})
 }
 
-// The access of the operator's own applications is recorded too, so that users see it and can revoke it.
-func TestCN_SkippedConsentRecordsTheAPI(t *testing.T) {
+// Access without consent is recorded too, so that users can see and revoke it.
+func TestCN_SkippedConsentRecordsTheResource(t *testing.T) {
 	setup := readSetup()
 	setup.Clients[0].SkipConsent = true
 	s := newScene(t, setup)
@@ -246,15 +246,15 @@ func TestCN_SkippedConsentRecordsTheAPI(t *testing.T) {
 	}
 }
 
-// withdrawing is a store in which the user withdraws the consent just before a ticket that belongs to
-// the grant is stored, and gives it again if giveAgain is set.
-type withdrawing struct {
+// withdrawingStore is a store in which the user withdraws consent just before a ticket of the grant
+// is stored. If consentAgain is set, the user then consents again.
+type withdrawingStore struct {
 	database
-	t                    *testing.T
-	withdraws, giveAgain bool
+	t                       *testing.T
+	withdraws, consentAgain bool
 }
 
-func (w *withdrawing) before(put []storage.Ticket) {
+func (w *withdrawingStore) before(put []storage.Ticket) {
 	i := slices.IndexFunc(put, func(t storage.Ticket) bool { return t.Grant != "" })
 	if i < 0 || !w.withdraws {
 		return
@@ -263,7 +263,7 @@ func (w *withdrawing) before(put []storage.Ticket) {
 	if err := w.DeleteGrant(w.t.Context(), put[i].Grant); err != nil {
 		w.t.Error(err)
 	}
-	if !w.giveAgain {
+	if !w.consentAgain {
 		return
 	}
 	_, err := w.UpdateGrant(w.t.Context(), "ada", "app", func(g *record.Grant) error {
@@ -275,21 +275,21 @@ func (w *withdrawing) before(put []storage.Ticket) {
 	}
 }
 
-func (w *withdrawing) Put(ctx context.Context, now time.Time, put ...storage.Ticket) error {
+func (w *withdrawingStore) Put(ctx context.Context, now time.Time, put ...storage.Ticket) error {
 	w.before(put)
 	return w.database.Put(ctx, now, put...)
 }
 
-func (w *withdrawing) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+func (w *withdrawingStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	w.before(put)
 	return w.database.Spend(ctx, now, spend, put...)
 }
 
-// What a concurrent request stores after the consent was withdrawn is not valid.
-func TestCN07_NothingStoredAfterTheConsentIsWithdrawnIsValid(t *testing.T) {
+// Tickets that a concurrent request stores after the user withdrew consent are not valid.
+func TestCN07_TicketsStoredAfterWithdrawalAreNotValid(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		for _, giveAgain := range []bool{false, true} {
-			w := &withdrawing{database: store, t: t, giveAgain: giveAgain}
+		for _, consentAgain := range []bool{false, true} {
+			w := &withdrawingStore{database: store, t: t, consentAgain: consentAgain}
 			setup := deviceSetup()
 			setup.Clients = append(setup.Clients, confidential("app", func(c *record.Client) {
 				c.GrantTypes = append(c.GrantTypes, "implicit")
@@ -312,8 +312,8 @@ func TestCN07_NothingStoredAfterTheConsentIsWithdrawnIsValid(t *testing.T) {
 				}
 			}
 
-			if giveAgain {
-				continue // the device's client has no grant to give again
+			if consentAgain {
+				continue // there is no grant for the device's client
 			}
 			device, user := s.deviceCodes()
 			w.withdraws = true

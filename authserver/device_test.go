@@ -32,7 +32,7 @@ func TestDV10_UserCodesAreAcceptedAsTyped(t *testing.T) {
 	for _, typed := range []string{"", "BCDF", "BCDF-GHJK-L", "BCDF-GHJ0", "ACDF-GHJK", "ΒCDF-GHJK", strings.Repeat("-", 100) + "BCDFGHJK"} {
 		_, user := s.deviceCodes()
 		if err := s.server.BeginDevice(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/device", nil), typed); !errors.Is(err, authserver.ErrUserCode) {
-			t.Errorf("%q: %v (there is %s)", typed, err, user)
+			t.Errorf("%q: %v (the code is %s)", typed, err, user)
 		}
 	}
 }
@@ -41,9 +41,9 @@ func TestDV10_UserCodesAreAcceptedAsTyped(t *testing.T) {
 func TestDV_GuessesOfUserCodesAreLimited(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	r := httptest.NewRequest(http.MethodPost, "/device", nil)
-	tries := 0
+	guesses := 0
 	for errors.Is(s.server.BeginDevice(httptest.NewRecorder(), r, "BCDF-GHJK"), authserver.ErrUserCode) {
-		if tries++; tries > 100 {
+		if guesses++; guesses > 100 {
 			t.Fatal("guesses are not limited")
 		}
 	}
@@ -57,26 +57,26 @@ func TestDV_GuessesOfUserCodesAreLimited(t *testing.T) {
 	}
 }
 
-// Of many concurrent polls after the user's decision, one gets the tokens.
-func TestDV05_OneOfManyPollsSucceeds(t *testing.T) {
+// After the user approved a device, only one of many concurrent polls gets the tokens.
+func TestDV05_ConcurrentPollsGetTokensOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, deviceSetup(), store, nil)
 		device, user := s.deviceCodes()
 		s.approve(user)
 		var polls sync.WaitGroup
-		var good atomic.Int32
+		var succeeded atomic.Int32
 		for range 50 {
 			polls.Go(func() {
 				if a := s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device, "client_id", "tv"); a.status == http.StatusOK {
-					good.Add(1)
+					succeeded.Add(1)
 				} else if a.Error != string(oauth.InvalidGrant) {
 					t.Errorf("%d %s", a.status, a.body)
 				}
 			})
 		}
 		polls.Wait()
-		if good.Load() != 1 {
-			t.Errorf("%d polls succeeded", good.Load())
+		if succeeded.Load() != 1 {
+			t.Errorf("%d polls succeeded", succeeded.Load())
 		}
 	})
 }
@@ -98,7 +98,7 @@ func (s *scene) deviceCodes() (device, user string) {
 	return codes.DeviceCode, codes.UserCode
 }
 
-// approve lets a user allow the request of a device.
+// approve signs ada in and approves the device with a user code.
 func (s *scene) approve(user string) {
 	s.t.Helper()
 	w := httptest.NewRecorder()
@@ -118,7 +118,7 @@ func (s *scene) approve(user string) {
 	w = httptest.NewRecorder()
 	s.server.Consented(w, r, interaction, authserver.ConsentAnswer{Subject: who.Subject})
 	if w.Header().Get("Location") != "/device?answer=allowed" {
-		s.t.Fatalf("not allowed: %d %s", w.Code, w.Body)
+		s.t.Fatalf("the device is not approved: %d %s", w.Code, w.Body)
 	}
 }
 

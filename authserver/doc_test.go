@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// doc.go is the index of this package and lists every file. A pattern stands for all files that match.
-func TestTheIndexNamesEveryFile(t *testing.T) {
+// doc.go lists every file of this package. A pattern stands for all files that match it.
+func TestDocListsEveryFile(t *testing.T) {
 	source, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)

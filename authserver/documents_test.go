@@ -19,13 +19,13 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-// documentHost is a TLS server for metadata documents of clients.
+// documentHost is a TLS server for client metadata documents.
 type documentHost struct {
 	server *httptest.Server
 
-	mu      sync.Mutex
-	answers map[string]servedDocument // by path
-	fetched map[string]int            // since the last call of fetches
+	mu        sync.Mutex
+	documents map[string]servedDocument // by path
+	fetched   map[string]int            // by path, since the last call of fetches
 }
 
 type servedDocument struct {
@@ -35,7 +35,7 @@ type servedDocument struct {
 }
 
 func newDocumentHost(t testing.TB) *documentHost {
-	d := &documentHost{answers: map[string]servedDocument{}, fetched: map[string]int{}}
+	d := &documentHost{documents: map[string]servedDocument{}, fetched: map[string]int{}}
 	d.server = httptest.NewUnstartedServer(d)
 	// A connection that stays open would keep a testing/synctest bubble from becoming idle.
 	d.server.Config.SetKeepAlivesEnabled(false)
@@ -44,7 +44,7 @@ func newDocumentHost(t testing.TB) *documentHost {
 	return d
 }
 
-// admit configures an engine to accept documents of this host.
+// admit configures an engine to accept documents from this host.
 func (d *documentHost) admit(config *authserver.Config) {
 	config.Outgoing.InsecureOutsiderNetworks = append(config.Outgoing.InsecureOutsiderNetworks, netip.MustParsePrefix("127.0.0.1/32"))
 	config.Outgoing.CertificateAuthorities = d.server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
@@ -55,23 +55,23 @@ func (d *documentHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fetched[r.URL.Path]++
-	answer, ok := d.answers[r.URL.Path]
+	document, ok := d.documents[r.URL.Path]
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
-	for name, values := range answer.header {
+	for name, values := range document.header {
 		w.Header()[name] = values
 	}
-	w.WriteHeader(answer.status)
-	_, _ = w.Write(answer.body)
+	w.WriteHeader(document.status)
+	_, _ = w.Write(document.body)
 }
 
 // serve publishes a document and returns its URL.
-func (d *documentHost) serve(path string, answer servedDocument) string {
+func (d *documentHost) serve(path string, document servedDocument) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.answers[path] = answer
+	d.documents[path] = document
 	return d.server.URL + path
 }
 
@@ -86,48 +86,48 @@ func (d *documentHost) fetches(path string) int {
 
 // SERVE /client.json [200] [Header=value…], with a body: a client publishes a document.
 func (s *scene) verbServe(w http.ResponseWriter, r *http.Request, words []string) error {
-	answer := servedDocument{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}}
+	document := servedDocument{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}}
 	for _, word := range words[1:] {
 		if name, value, ok := strings.Cut(word, "="); ok {
-			answer.header.Set(name, value)
+			document.header.Set(name, value)
 			continue
 		}
 		var err error
-		if answer.status, err = strconv.Atoi(word); err != nil {
+		if document.status, err = strconv.Atoi(word); err != nil {
 			return err
 		}
 	}
 	var err error
-	if answer.body, err = io.ReadAll(r.Body); err != nil {
+	if document.body, err = io.ReadAll(r.Body); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, s.documents.serve(words[0], answer))
+	fmt.Fprintln(w, s.documents.serve(words[0], document))
 	return nil
 }
 
-// FETCHED /client.json: how often since the last time.
+// FETCHED /client.json: how often the document was fetched since the last FETCHED.
 func (s *scene) verbFetched(w http.ResponseWriter, _ *http.Request, words []string) error {
 	if len(words) != 1 {
-		return errors.New("FETCHED PATH")
+		return errors.New("usage: FETCHED PATH")
 	}
 	fmt.Fprintf(w, "%d times\n", s.documents.fetches(words[0]))
 	return nil
 }
 
-// newDescribedScene returns a scene that accepts documents of its own host.
+// newDescribedScene returns a scene with a document host whose documents are accepted.
 func newDescribedScene(t *testing.T) *scene {
 	return newScene(t, scriptSetup{documents: newDocumentHost(t)})
 }
 
-// publish serves a valid document with some more members, and returns its URL.
+// publish serves a valid document with additional members, and returns its URL.
 func (s *scene) publish(path, members string) string {
 	id := s.documents.server.URL + path
 	return s.documents.serve(path, servedDocument{http.StatusOK, http.Header{"Content-Type": {"application/json"}},
 		[]byte(fmt.Sprintf(`{"client_id": %q, "redirect_uris": [%q]%s}`, id, testCallback, members))})
 }
 
-// A client with a key in its document must authenticate with that key.
-func TestClientWithKeysInItsDocument(t *testing.T) {
+// A client whose document contains keys must authenticate with one of them.
+func TestClientsAuthenticateWithTheKeysInTheirDocument(t *testing.T) {
 	s := newDescribedScene(t)
 	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{s.key.Public()}})
 	if err != nil {
@@ -167,7 +167,7 @@ func TestClientWithKeysInItsDocument(t *testing.T) {
 	}
 }
 
-// Unless the operator allows the network, no request is sent to loopback, and the page is the same
+// Unless the operator allows the network, no request is sent to loopback. The error page is the same
 // as for a document that does not exist.
 func TestDC07_DC11_LoopbackDocumentsAreNotFetched(t *testing.T) {
 	documents := newDocumentHost(t)
@@ -191,12 +191,13 @@ func TestDC07_DC11_LoopbackDocumentsAreNotFetched(t *testing.T) {
 		pages[text] = true
 	}
 	if n := documents.fetches("/client") + documents.fetches("/absent"); n != 0 || len(pages) != 1 {
-		t.Errorf("%d requests reached this machine; the pages are %v", n, pages)
+		t.Errorf("%d requests reached loopback; the pages are %v", n, pages)
 	}
 }
 
-// Clients of the Model Context Protocol require these members before they use a document.
-func TestMetadataOfDocuments(t *testing.T) {
+// Model Context Protocol clients use a metadata document only if the server metadata has these
+// members.
+func TestMetadataAnnouncesClientIDMetadataDocuments(t *testing.T) {
 	metadata := func(s *scene) string {
 		return s.do(httptest.NewRequest(http.MethodGet, "/.well-known/oauth-authorization-server", nil)).body
 	}
@@ -207,15 +208,15 @@ func TestMetadataOfDocuments(t *testing.T) {
 		}
 	}
 	if strings.Contains(without, "client_id_metadata_document") {
-		t.Error("it is in the metadata of a server that takes no documents")
+		t.Error("a server that does not accept documents announces them")
 	}
 }
 
-func TestDC16_NoClientIsRegisteredUnderAURL(t *testing.T) {
+func TestDC16_RegisteredClientIDsAreNotURLs(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 100}})
 	for range 50 {
-		status, answer := s.register(map[string]any{"redirect_uris": []string{testCallback}, "client_id": "https://app.example.com/client"})
-		if id, _ := answer["client_id"].(string); status != http.StatusCreated || !strings.HasPrefix(id, "client-") {
+		status, response := s.register(map[string]any{"redirect_uris": []string{testCallback}, "client_id": "https://app.example.com/client"})
+		if id, _ := response["client_id"].(string); status != http.StatusCreated || !strings.HasPrefix(id, "client-") {
 			t.Fatalf("%d: client_id %q", status, id)
 		}
 	}

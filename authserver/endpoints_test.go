@@ -8,8 +8,9 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// allowed_origins are compared with what browsers send, character by character.
-func TestAllowedOriginsAreOrigins(t *testing.T) {
+// allowed_origins are compared with the Origin header character by character, so they must be
+// written as browsers send them.
+func TestAllowedOriginsAreSerializedOrigins(t *testing.T) {
 	for origin, want := range map[string]bool{
 		"https://app.example.com": true, "https://app.example.com:8443": true, "http://localhost:5173": true,
 		"capacitor://localhost": true, "ionic://localhost": true, "tauri://localhost": true, "app://bundle": true,

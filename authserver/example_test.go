@@ -12,9 +12,9 @@ import (
 	"github.com/valetkey/valetkey/ui"
 )
 
-// The engine needs a store, and users who sign in somewhere: here the pages of package ui. A
-// program with its own user database and pages implements Users instead. Most programs use
-// package valetkey, which puts all parts together.
+// The engine needs a store and an implementation of Users, here the pages of package ui. A program
+// with its own user database and pages implements Users itself. Most programs use package valetkey,
+// which combines all parts.
 func ExampleNew() {
 	const issuer = "https://login.example.com"
 	store := memory.New()

@@ -18,11 +18,11 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// A session has 80 clients with invented documents, and the node has an empty cache. Signing out
-// still works, without a single fetch, and the clients of other sessions are notified.
-func TestSH05_UnknownDocumentsDoNotPreventSignOut(t *testing.T) {
+// A session has 80 clients whose documents do not exist, and the node has an empty cache. Signing out
+// still works without fetching them, and the clients of other sessions are notified.
+func TestSH05_MissingDocumentsDoNotPreventSignOut(t *testing.T) {
 	documents := newDocumentHost(t)
-	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{notified("app")}})
+	s := newScene(t, scriptSetup{documents: documents, Clients: []testClient{backchannelClient("app")}})
 	mallory := s.signIn(httptest.NewRecorder(), "ada")
 	for i := range 80 {
 		id := documents.server.URL + "/absent-" + strconv.Itoa(i)
@@ -49,13 +49,13 @@ func TestSH05_UnknownDocumentsDoNotPreventSignOut(t *testing.T) {
 	}
 	s.end(s.signedInAt("app"))
 	if got := s.mustDeliver("200"); len(got) != 1 || got[0] != "app" {
-		t.Errorf("told %q, want app", got)
+		t.Errorf("notified %q, want app", got)
 	}
 }
 
-// A client with a metadata document still gets a front-channel logout after its document is gone
-// and no longer cached.
-func TestALogoutNeedsNoDocument(t *testing.T) {
+// A client with a metadata document takes part in front-channel logout even if its document was
+// deleted and is no longer cached.
+func TestFrontChannelLogoutDoesNotNeedTheDocument(t *testing.T) {
 	s := newDescribedScene(t)
 	id := s.publish("/client", `, "client_name": "Notes", "frontchannel_logout_uri": "https://client.example.com/front"`)
 	who := s.signIn(httptest.NewRecorder(), "ada")
@@ -86,8 +86,8 @@ func TestALogoutNeedsNoDocument(t *testing.T) {
 	}
 }
 
-// A slow or unavailable host does not delay clients whose documents are cached.
-func TestSH05_ASlowDocumentHostDelaysNoOtherRequest(t *testing.T) {
+// If a document host is unavailable, its clients still work while their documents are cached.
+func TestSH05_FailingDocumentHostsDoNotAffectCachedClients(t *testing.T) {
 	documents := newDocumentHost(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{documents: documents})
@@ -100,7 +100,7 @@ func TestSH05_ASlowDocumentHostDelaysNoOtherRequest(t *testing.T) {
 				t.Errorf("%s: %d after %s", step, response.StatusCode, waited)
 			}
 		}
-		authorize("at first", http.StatusSeeOther)
+		authorize("before the failure", http.StatusSeeOther)
 		documents.serve("/client", servedDocument{status: http.StatusBadGateway})
 		for range 20 {
 			time.Sleep(time.Hour)
@@ -108,29 +108,28 @@ func TestSH05_ASlowDocumentHostDelaysNoOtherRequest(t *testing.T) {
 		}
 		documents.serve("/client", servedDocument{status: http.StatusNotFound})
 		time.Sleep(time.Hour)
-		authorize("after the document was taken away", http.StatusBadRequest)
+		authorize("after the document was deleted", http.StatusBadRequest)
 	})
 }
 
-// 10,000 messages are queued for a hanging host, and each one runs into the timeout. A message
-// for another host is delivered within seconds, also on a second node, and also if its session
-// ends later.
-func TestSH07_AHangingHostDelaysNoOtherHost(t *testing.T) {
-	hangs, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never responds
+// 10,000 messages are queued for a host that does not respond, so each one times out. A message for
+// another host is still delivered within seconds, even if its session ends later.
+func TestSH07_HangingHostsDoNotDelayOthers(t *testing.T) {
+	hanging, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never responds
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hangs.Close()
-	var good atomic.Int32
-	reached := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { good.Add(1) }))
-	defer reached.Close()
+	defer hanging.Close()
+	var delivered atomic.Int32
+	responsive := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { delivered.Add(1) }))
+	defer responsive.Close()
 	stores(t, func(t *testing.T, store database) {
-		good.Store(0)
+		delivered.Store(0)
 		at := func(id, address string) testClient {
 			return confidential(id, func(c *record.Client) { c.BackchannelLogoutURI = address })
 		}
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{
-			at("dead", "http://localhost:"+strconv.Itoa(hangs.Addr().(*net.TCPAddr).Port)+"/"), at("app", reached.URL),
+			at("dead", "http://localhost:"+strconv.Itoa(hanging.Addr().(*net.TCPAddr).Port)+"/"), at("app", responsive.URL),
 		}}, store, func(c *authserver.Config) {
 			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")}
 		})
@@ -143,7 +142,7 @@ func TestSH07_AHangingHostDelaysNoOtherHost(t *testing.T) {
 		for i := range 10_000 {
 			session := fmt.Sprintf("s%d", i)
 			messages = append(messages, storage.Message{ID: "m" + session, Owner: "localhost", Created: now, Due: now.Add(-time.Hour), Data: []byte(`{"c":"dead","s":"ada","i":"` + session + `"}`)})
-			if i < 1000 { // as many as two nodes could send within a minute
+			if i < 1000 { // as many as two nodes can send in a minute
 				participants = append(participants, storage.Ticket{
 					Key: storage.Kind("participant").Hash(session + " dead"), Data: []byte("dead"), Expires: now.Add(time.Hour),
 				})
@@ -156,21 +155,21 @@ func TestSH07_AHangingHostDelaysNoOtherHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		delivered := make(chan error, 2)
+		done := make(chan error, 2)
 		for _, server := range []*authserver.Server{s.server, node} {
-			go func() { delivered <- server.DeliverLogouts(ctx) }()
+			go func() { done <- server.DeliverLogouts(ctx) }()
 		}
 		s.end(s.signedInAt("app"))
 		s.server.SessionsEnded()
-		for deadline := time.Now().Add(20 * time.Second); good.Load() == 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second); delivered.Load() == 0 && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
-		if good.Load() == 0 {
-			t.Error("the other client was not told within 20 seconds")
+		if delivered.Load() == 0 {
+			t.Error("the other client was not notified within 20 seconds")
 		}
 		cancel()
 		for range 2 {
-			if err := <-delivered; err != nil && ctx.Err() == nil {
+			if err := <-done; err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 		}

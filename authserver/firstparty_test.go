@@ -32,9 +32,8 @@ func firstPartySetup() scriptSetup {
 	}
 }
 
-// challenge sends a request for which the response is a code. changes replace parameters or, if "",
-// remove them.
-func (s *scene) challenge(changes ...string) answer {
+// challenge sends a request that gets a code. changes replace parameters or, if "", remove them.
+func (s *scene) challenge(changes ...string) apiResponse {
 	s.t.Helper()
 	form, err := url.ParseQuery(query("app", append([]string{"redirect_uri", "", "state", "", "username", "ada", "password", "engine"}, changes...)...))
 	if err != nil {
@@ -47,8 +46,8 @@ func (s *scene) challenge(changes ...string) answer {
 	return s.post(challengePath, "app", sent...)
 }
 
-// challenged returns the members that only the response to a challenge has.
-func (a answer) challenged(t *testing.T) (session, code string) {
+// challenged returns the members that only the challenge endpoint returns.
+func (a apiResponse) challenged(t *testing.T) (session, code string) {
 	t.Helper()
 	var members struct {
 		AuthSession string `json:"auth_session"`
@@ -61,15 +60,15 @@ func (a answer) challenged(t *testing.T) (session, code string) {
 }
 
 // The endpoint accepts passwords, so it is off unless the operator turns it on.
-func TestFirstPartyIsOffByDefault(t *testing.T) {
+func TestFirstPartyApplicationsAreOffByDefault(t *testing.T) {
 	setup := firstPartySetup()
 	for _, on := range []bool{false, true} {
 		setup.FirstPartyApplications = on
 		s := newScene(t, setup)
 		w := httptest.NewRecorder()
 		s.server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/.well-known/openid-configuration", nil))
-		if named := strings.Contains(w.Body.String(), `"authorization_challenge_endpoint":"https://server.example.com/authorize-challenge"`); named != on {
-			t.Errorf("with FirstPartyApplications %v, the endpoint is in the metadata: %v", on, named)
+		if announced := strings.Contains(w.Body.String(), `"authorization_challenge_endpoint":"https://server.example.com/authorize-challenge"`); announced != on {
+			t.Errorf("with FirstPartyApplications %v, the endpoint is in the metadata: %v", on, announced)
 		}
 		if a := s.challenge(); (a.status == http.StatusOK) != on || (a.status == http.StatusNotFound) == on {
 			t.Errorf("with FirstPartyApplications %v: %d %s", on, a.status, a.body)
@@ -77,7 +76,7 @@ func TestFirstPartyIsOffByDefault(t *testing.T) {
 	}
 }
 
-// Of many concurrent requests with one auth_session, one gets a code.
+// Only one of many concurrent requests with the same auth_session gets a code.
 func TestFirstPartyAuthSessionIsAcceptedOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, firstPartySetup(), store, nil)
@@ -92,13 +91,13 @@ func TestFirstPartyAuthSessionIsAcceptedOnce(t *testing.T) {
 			}
 		})
 		if codes.Load() != 1 {
-			t.Errorf("%d codes for one auth_session", codes.Load())
+			t.Errorf("%d codes were issued for one auth_session", codes.Load())
 		}
 	})
 }
 
-// Concurrent attempts are counted too: of twenty wrong passwords with one auth_session, one gets a new
-// auth_session.
+// Concurrent attempts are counted too. Only one of twenty requests with a wrong password and the same
+// auth_session gets a new auth_session.
 func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 	s := newScene(t, firstPartySetup())
 	session, _ := s.challenge("password", "").challenged(t)
@@ -111,7 +110,7 @@ func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 		}
 	})
 	if sessions.Load() != 1 {
-		t.Fatalf("%d new auth_sessions for one", sessions.Load())
+		t.Fatalf("%d new auth_sessions were issued for one", sessions.Load())
 	}
 	session = *next.Load()
 	for range 3 {
@@ -123,29 +122,29 @@ func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 	s.challenge("auth_session", session).want(t, http.StatusBadRequest, oauth.InvalidSession)
 }
 
-func TestFirstPartyAccountsAreCreatedOnTheWeb(t *testing.T) {
+func TestFirstPartySignUpIsRedirectedToTheWeb(t *testing.T) {
 	s := newSceneOn(t, firstPartySetup(), memory.New(), func(c *authserver.Config) { c.Pages.SignUp = "/sign-up" })
 	s.challenge("prompt", "create").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
 }
 
-// watched records what is put into a store.
-type watched struct {
+// recordingStore records the tickets that are put into a store.
+type recordingStore struct {
 	database
 	put []byte
 }
 
-func (w *watched) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+func (w *recordingStore) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
 	for _, ticket := range tickets {
 		w.put = append(w.put, ticket.Data...)
 	}
 	return w.database.Put(ctx, now, tickets...)
 }
 
-// A stored request contains no secret, wherever the client sent it.
-func TestFirstPartyStoresNoPassword(t *testing.T) {
+// A stored request does not contain the password or the client secret, however they were sent.
+func TestFirstPartyPasswordsAreNotStored(t *testing.T) {
 	setup := firstPartySetup()
 	setup.Clients[0].TokenEndpointAuthMethod = oauth.AuthMethodClientSecretPost
-	store := &watched{database: memory.New()}
+	store := &recordingStore{database: memory.New()}
 	s := newSceneOn(t, setup, store, nil)
 	object, err := s.sign(jose.HS256, oauth.TypRequestObject, testSecret, map[string]any{
 		"response_type": "code", "scope": "openid", "username": "ada", "password": "engine",
@@ -183,7 +182,7 @@ func TestFirstPartyRequestsAreLimited(t *testing.T) {
 	t.Error("requests are not limited")
 }
 
-// Revoking the application's access ends the tokens that were issued for the password.
+// Revoking the grant ends the tokens that were issued for the password.
 func TestFirstPartyTokensEndWithTheGrant(t *testing.T) {
 	s := newScene(t, firstPartySetup())
 	_, code := s.challenge("scope", "openid").challenged(t)
@@ -193,7 +192,7 @@ func TestFirstPartyTokensEndWithTheGrant(t *testing.T) {
 	}
 	grant, err := s.store.Grant(t.Context(), "ada", "app")
 	if err != nil {
-		t.Fatalf("the user does not see the access: %v", err)
+		t.Fatalf("there is no grant: %v", err)
 	}
 	if err := s.store.DeleteGrant(t.Context(), grant.ID); err != nil {
 		t.Fatal(err)
@@ -202,7 +201,7 @@ func TestFirstPartyTokensEndWithTheGrant(t *testing.T) {
 	s.userinfo(tokens.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
 }
 
-// No form makes the endpoint fail, or return a code without the correct password.
+// No request causes a server error, or gets a code without the correct password.
 func FuzzAuthorizationChallenge(f *testing.F) {
 	s := newScene(f, firstPartySetup())
 	for _, seed := range []string{
@@ -212,9 +211,9 @@ func FuzzAuthorizationChallenge(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	var tries atomic.Uint32
+	var requests atomic.Uint32
 	f.Fuzz(func(t *testing.T, body string) {
-		n := tries.Add(1)
+		n := requests.Add(1)
 		r := httptest.NewRequest(http.MethodPost, challengePath, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.SetBasicAuth("app", testSecret)
@@ -225,7 +224,7 @@ func FuzzAuthorizationChallenge(f *testing.F) {
 			t.Fatalf("%q: %d %s", body, w.Code, w.Body)
 		}
 		form, err := url.ParseQuery(body)
-		if _, code := (answer{body: w.Body.String()}).challenged(t); code != "" && (err != nil || form.Get("password") != "engine" || form.Get("username") != "ada") {
+		if _, code := (apiResponse{body: w.Body.String()}).challenged(t); code != "" && (err != nil || form.Get("password") != "engine" || form.Get("username") != "ada") {
 			t.Errorf("%q gets a code", body)
 		}
 	})

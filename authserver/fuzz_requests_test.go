@@ -12,8 +12,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// For every request, the browser is sent to a registered URI, to a page of this server, or
-// nowhere.
+// The browser is only redirected to a registered URI or to a page of this server.
 func FuzzAuthorize(f *testing.F) {
 	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app"), confidential("native", func(c *record.Client) {
 		c.TokenEndpointAuthMethod, c.ApplicationType = oauth.AuthMethodNone, oauth.ApplicationNative
@@ -53,11 +52,11 @@ func FuzzAuthorize(f *testing.F) {
 		if u, err := url.Parse(location); err == nil && u.Scheme == "http" && u.Hostname() == "127.0.0.1" && u.User == nil && u.Path == "/cb" {
 			return
 		}
-		t.Errorf("%q leads to %q", rawQuery, location)
+		t.Errorf("%q redirects to %q", rawQuery, location)
 	})
 }
 
-// Only tokens of this server are accepted as a hint.
+// Only ID tokens of this server are accepted as a hint.
 func FuzzIDTokenHint(f *testing.F) {
 	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app")}})
 	good := s.tokens("ada", "app", "openid")
@@ -71,7 +70,7 @@ func FuzzIDTokenHint(f *testing.F) {
 		}
 		location, err := s.authorize("ada", query("app", "scope", "openid", "id_token_hint", hint)).Location()
 		if err == nil && location.Query().Get("code") != "" {
-			t.Errorf("%q is taken for an ID token", hint)
+			t.Errorf("%q is accepted as an ID token", hint)
 		}
 	})
 }
@@ -85,7 +84,7 @@ func FuzzClientAssertion(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	send := func(assertion string) answer {
+	send := func(assertion string) apiResponse {
 		return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
 	}
 	if a := send(used); a.status != http.StatusOK {

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// net/url reads everything that parseParams accepts in the same way. Two parsers that disagree
-// can be used to bypass a check.
+// Whatever parseParams accepts, net/url parses in the same way. Attackers can bypass checks if two
+// parsers disagree.
 func FuzzParseParams(f *testing.F) {
 	for _, seed := range []string{"a=b&c=d", "a=b&a=c", "a=%zz", "a=b;c=d", "resource=a&resource=b", "=&&a", "a=%00", "a=%ff", "a+b=c%20d"} {
 		f.Add(seed)
@@ -31,18 +31,18 @@ func FuzzParseParams(f *testing.F) {
 		}
 		for _, e := range p {
 			if values.Get(e.name) != p.get(e.name) && values[e.name][0] != "" {
-				t.Errorf("%q: %s is %q, by net/url %q", raw, e.name, p.get(e.name), values.Get(e.name))
+				t.Errorf("%q: %s is %q, net/url has %q", raw, e.name, p.get(e.name), values.Get(e.name))
 			}
 			if e.name != "resource" && len(p.all(e.name)) != 1 {
-				t.Errorf("%q: %s repeats", raw, e.name)
+				t.Errorf("%q: %s is repeated", raw, e.name)
 			}
 			if !utf8.ValidString(e.value) || len(e.value) > maxParamBytes {
-				t.Errorf("%q: the value of %s", raw, e.name)
+				t.Errorf("%q: the value of %s is not valid", raw, e.name)
 			}
 		}
 		again, err := c.parseParams(p.encode())
 		if err != nil || again.encode() != p.encode() {
-			t.Errorf("%q is not stable: %v", raw, err)
+			t.Errorf("%q changes when it is encoded and parsed again: %v", raw, err)
 		}
 	})
 }
@@ -57,7 +57,8 @@ func FuzzBasicCredentials(f *testing.F) {
 		if !ok {
 			return
 		}
-		// Encoding the result as in RFC 6749, section 2.3.1 and reading it again gives the same.
+		// Encoding the result as in RFC 6749, section 2.3.1 and reading it again returns the same
+		// credentials.
 		encoded := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
 		_, id2, ok := basicPart([]string{encoded}, 0)
 		_, secret2, _ := basicPart([]string{encoded}, 1)
@@ -67,7 +68,7 @@ func FuzzBasicCredentials(f *testing.F) {
 		// The unencoded credentials are also returned as they were sent.
 		sent, err := base64.StdEncoding.DecodeString(strings.TrimSpace(header[len("Basic "):]))
 		if err != nil || string(sent) != rawID+":"+rawSecret {
-			t.Errorf("%q came as %q %q", header, rawID, rawSecret)
+			t.Errorf("%q is returned unchanged as %q %q", header, rawID, rawSecret)
 		}
 	})
 }
@@ -82,12 +83,12 @@ func FuzzIsSecret(f *testing.F) {
 			}
 		}
 		if n > 1 {
-			t.Errorf("%q is %d kinds of secret", s, n)
+			t.Errorf("%q matches %d kinds of secret", s, n)
 		}
 	})
 }
 
-// Every input is read as a valid user code or as none, and a valid code is read unchanged.
+// readUserCode returns a valid user code or "". A valid code is returned unchanged.
 func FuzzReadUserCode(f *testing.F) {
 	for _, seed := range []string{"WDJB-MJHT", "wdjb mjht", " w d j b.m j h t ", "WDJBMJHT1", "WDJBMJHA", "ẄDJBMJHT", "", "----", strings.Repeat("B", 100)} {
 		f.Add(seed)
@@ -106,8 +107,7 @@ func FuzzReadUserCode(f *testing.F) {
 	})
 }
 
-// A trusted issuer's JWT is accepted only with the issuer's signature, which none of these inputs
-// has.
+// A JWT is accepted only with the signature of the trusted issuer, which none of these inputs has.
 func FuzzTrustedIssuer(f *testing.F) {
 	for _, seed := range []string{
 		"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLm5ldCIsInN1YiI6ImFkYSJ9.AAAA",
@@ -131,7 +131,7 @@ func FuzzTrustedIssuer(f *testing.F) {
 		}
 		c := &call{s: s, r: httptest.NewRequest("POST", "/token", nil)}
 		if a, err := c.verifyTrusted(trust, token, nil, []string{"https://server.example.com"}); err == nil {
-			t.Errorf("%q is taken as %+v", token, a)
+			t.Errorf("%q is accepted as %+v", token, a)
 		}
 	})
 }

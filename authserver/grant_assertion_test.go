@@ -45,7 +45,7 @@ func newSAMLKey(notAfter time.Time) (*samlKey, error) {
 	return &samlKey{private: private, certificate: der, pem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}, nil
 }
 
-// samlKeys returns the key that all tests share, because generating an RSA key is slow.
+// samlKeys returns the key that all tests share. Generating an RSA key is slow.
 var samlKeys = sync.OnceValue(func() *samlKey {
 	key, err := newSAMLKey(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
 	if err != nil {
@@ -54,7 +54,7 @@ var samlKeys = sync.OnceValue(func() *samlKey {
 	return key
 })
 
-// withTimes replaces durations such as "600s" by times from now.
+// withTimes replaces durations such as "600s" with times relative to now.
 func withTimes(text string) string {
 	return durations.ReplaceAllStringFunc(text, func(value string) string {
 		d, err := time.ParseDuration(strings.Trim(value, `"`))
@@ -67,11 +67,11 @@ func withTimes(text string) string {
 
 var durations = regexp.MustCompile(`"-?\d+s"`)
 
-// sign parses and signs an element.
+// sign parses an element and signs it.
 func (k *samlKey) sign(text, method string) (*etree.Document, error) {
 	document := etree.NewDocument()
 	if err := document.ReadFromString(withTimes(text)); err != nil {
-		return nil, fmt.Errorf("an assertion to sign: %w", err)
+		return nil, fmt.Errorf("parse the assertion: %w", err)
 	}
 	signing, err := dsig.NewSigningContext(k.private, [][]byte{k.certificate})
 	if err != nil {
@@ -90,11 +90,11 @@ func (k *samlKey) sign(text, method string) (*etree.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	read := etree.NewDocument() // parsed again, so that every element has a parent
-	return read, read.ReadFromBytes(written)
+	reparsed := etree.NewDocument() // so that every element has a parent
+	return reparsed, reparsed.ReadFromBytes(written)
 }
 
-// SIGN-SAML: signs the assertion in the body with the key of the tests.
+// SIGN-SAML signs the assertion in the body with the shared test key.
 func verbSignSAML(w http.ResponseWriter, r *http.Request, _ []string) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -112,20 +112,20 @@ func verbSignSAML(w http.ResponseWriter, r *http.Request, _ []string) error {
 	return err
 }
 
-const mikeBySAML = `<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion" ID="_1" Version="2.0" IssueInstant="0s">` +
+const mikeAssertion = `<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion" ID="_1" Version="2.0" IssueInstant="0s">` +
 	`<Issuer>https://saml-idp.example.com</Issuer>` +
 	`<Subject><NameID>mike</NameID><SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer">` +
 	`<SubjectConfirmationData NotOnOrAfter="300s" Recipient="https://server.example.com/token"/></SubjectConfirmation></Subject>` +
 	`<Conditions><AudienceRestriction><Audience>https://server.example.com</Audience></AudienceRestriction></Conditions>` +
 	`</Assertion>`
 
-// samlScene returns a scene that trusts an issuer of SAML assertions with these certificates.
+// samlScene returns a scene with a trusted issuer of SAML assertions that has these certificates.
 func samlScene(t testing.TB, certificates string) *scene {
 	return newScene(t, scriptSetup{
 		Clients: []testClient{confidential("reports", func(c *record.Client) {
 			c.GrantTypes, c.Scope = []string{oauth.GrantTypeSAMLBearer}, "reports:read"
 		})},
-		People: map[string]oauth.Claims{"mike": {}, "root": {}},
+		Users:  map[string]oauth.Claims{"mike": {}, "root": {}},
 		Scopes: []record.Scope{{Name: "reports:read"}},
 		TrustedIssuers: []authserver.TrustedIssuer{{
 			Issuer: "https://saml-idp.example.com", SAMLCertificates: certificates, Uses: []string{authserver.UseSAMLBearer}, Clients: []string{"reports"},
@@ -134,8 +134,8 @@ func samlScene(t testing.TB, certificates string) *scene {
 	})
 }
 
-// presentSAML returns the response, and the sub of the token.
-func (s *scene) presentSAML(assertion []byte) (a answer, subject string) {
+// presentSAML sends an assertion, and returns the response and the sub of the access token.
+func (s *scene) presentSAML(assertion []byte) (a apiResponse, subject string) {
 	s.t.Helper()
 	a = s.post("/token", "reports", "grant_type", oauth.GrantTypeSAMLBearer, "assertion", base64.RawURLEncoding.EncodeToString(assertion))
 	if a.AccessToken != "" {
@@ -144,8 +144,8 @@ func (s *scene) presentSAML(assertion []byte) (a answer, subject string) {
 	return a, subject
 }
 
-// An attacker with an assertion about mike changes it to become root.
-func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
+// An attacker who has an assertion for mike modifies it to become root.
+func TestTX12_SAMLSignaturesCannotBeBypassed(t *testing.T) {
 	trusted, untrusted := samlKeys(), sync.OnceValue(func() *samlKey {
 		key, err := newSAMLKey(time.Now().Add(time.Hour))
 		if err != nil {
@@ -153,92 +153,92 @@ func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
 		}
 		return key
 	})
-	asRoot := strings.Replace(mikeBySAML, ">mike<", ">root<", 1)
+	rootAssertion := strings.Replace(mikeAssertion, ">mike<", ">root<", 1)
 	for _, test := range []struct {
 		name string
 		key  func() *samlKey
 		text string // what is signed
-		// change is what happens to it afterwards.
+		// change modifies the signed assertion.
 		change func(t *testing.T, signed *etree.Document) string
 		want   string // the sub of the token; "" if the assertion is refused
 	}{
 		{name: "unchanged", want: "mike"},
-		{name: "with white space around it", change: func(t *testing.T, signed *etree.Document) string { return "\n " + text(t, signed) + "\n" }, want: "mike"},
+		{name: "surrounded by white space", change: func(t *testing.T, signed *etree.Document) string { return "\n " + text(t, signed) + "\n" }, want: "mike"},
 		{name: "not signed", change: func(t *testing.T, signed *etree.Document) string {
 			remove(t, signed.Root(), "Signature")
 			return text(t, signed)
 		}},
-		{name: "another name", change: replace(">mike<", ">root<")},
-		{name: "signed with another key, whose certificate is in it", key: untrusted, text: asRoot},
-		{name: "signed with another key, with the trusted certificate in it", key: untrusted, text: asRoot, change: func(t *testing.T, signed *etree.Document) string {
+		{name: "NameID changed", change: replace(">mike<", ">root<")},
+		{name: "signed with an untrusted key and its certificate", key: untrusted, text: rootAssertion},
+		{name: "signed with an untrusted key and the trusted certificate", key: untrusted, text: rootAssertion, change: func(t *testing.T, signed *etree.Document) string {
 			signed.FindElement("//X509Certificate").SetText(base64.StdEncoding.EncodeToString(trusted.certificate))
 			return text(t, signed)
 		}},
-		{name: "no certificate in it: the issuer's is known", change: func(t *testing.T, signed *etree.Document) string {
+		{name: "no certificate in the signature", change: func(t *testing.T, signed *etree.Document) string {
 			remove(t, signed.FindElement("//Signature"), "KeyInfo")
 			return text(t, signed)
 		}, want: "mike"},
-		{name: "the signed assertion within a forged one", change: func(t *testing.T, signed *etree.Document) string {
-			forged := parse(t, strings.Replace(withTimes(asRoot), `ID="_1"`, `ID="_2"`, 1))
+		{name: "signed assertion inside a forged one", change: func(t *testing.T, signed *etree.Document) string {
+			forged := parse(t, strings.Replace(withTimes(rootAssertion), `ID="_1"`, `ID="_2"`, 1))
 			forged.Root().AddChild(signed.Root().Copy())
 			return text(t, forged)
 		}},
-		{name: "the signed assertion within its own signature, on a forged one", change: func(t *testing.T, signed *etree.Document) string {
+		{name: "signed assertion inside its signature, in a forged one", change: func(t *testing.T, signed *etree.Document) string {
 			signature := signed.FindElement("//Signature").Copy()
 			remove(t, signed.Root(), "Signature")
 			object := etree.NewElement("ds:Object")
 			object.AddChild(signed.Root().Copy())
 			signature.AddChild(object)
-			forged := parse(t, withTimes(asRoot))
+			forged := parse(t, withTimes(rootAssertion))
 			forged.Root().AddChild(signature)
 			return text(t, forged)
 		}},
-		{name: "a forged one with the same ID, and the signature", change: func(t *testing.T, signed *etree.Document) string {
-			forged := parse(t, withTimes(asRoot))
+		{name: "forged assertion with the same ID and the signature", change: func(t *testing.T, signed *etree.Document) string {
+			forged := parse(t, withTimes(rootAssertion))
 			forged.Root().AddChild(signed.FindElement("//Signature").Copy())
 			return text(t, forged)
 		}},
-		{name: "a forged Subject next to the signed one", change: func(t *testing.T, signed *etree.Document) string {
-			signed.Root().AddChild(parse(t, asRoot).FindElement("//Subject").Copy())
+		{name: "forged Subject next to the signed one", change: func(t *testing.T, signed *etree.Document) string {
+			signed.Root().AddChild(parse(t, rootAssertion).FindElement("//Subject").Copy())
 			return text(t, signed)
 		}},
-		{name: "a forged Subject in the signature, which is not signed", change: func(t *testing.T, signed *etree.Document) string {
-			signed.FindElement("//Signature").AddChild(parse(t, asRoot).FindElement("//Subject").Copy())
+		{name: "forged Subject in the unsigned part of the signature", change: func(t *testing.T, signed *etree.Document) string {
+			signed.FindElement("//Signature").AddChild(parse(t, rootAssertion).FindElement("//Subject").Copy())
 			return text(t, signed)
 		}, want: "mike"},
-		{name: "two signatures, one of them with another key", change: func(t *testing.T, signed *etree.Document) string {
-			other, err := untrusted().sign(asRoot, dsig.RSASHA256SignatureMethod)
+		{name: "two signatures, one with an untrusted key", change: func(t *testing.T, signed *etree.Document) string {
+			other, err := untrusted().sign(rootAssertion, dsig.RSASHA256SignatureMethod)
 			if err != nil {
 				t.Fatal(err)
 			}
 			other.Root().AddChild(signed.FindElement("//Signature").Copy())
 			return text(t, other)
 		}},
-		{name: "a comment that cuts a name short", text: strings.Replace(mikeBySAML, ">mike<", ">root.evil<", 1), change: replace(">root.evil<", ">root<!-- -->.evil<")},
-		{name: "a document type declaration", change: func(t *testing.T, signed *etree.Document) string {
+		{name: "comment that truncates a name", text: strings.Replace(mikeAssertion, ">mike<", ">root.evil<", 1), change: replace(">root.evil<", ">root<!-- -->.evil<")},
+		{name: "document type declaration", change: func(t *testing.T, signed *etree.Document) string {
 			return `<!DOCTYPE Assertion [<!ENTITY who "root">]>` + text(t, signed)
 		}},
-		{name: "an entity", change: func(t *testing.T, signed *etree.Document) string {
+		{name: "entity", change: func(t *testing.T, signed *etree.Document) string {
 			return `<!DOCTYPE Assertion [<!ENTITY who "root">]>` + strings.Replace(text(t, signed), ">mike<", ">&who;<", 1)
 		}},
-		{name: "a name with two colons, which parsers interpret differently", change: replace(" Version=", ` x:y:Version="2.0" Version=`)},
+		{name: "name with two colons, which parsers interpret differently", change: replace(" Version=", ` x:y:Version="2.0" Version=`)},
 		{name: "SHA-1", change: func(t *testing.T, signed *etree.Document) string {
-			weak, err := trusted.sign(mikeBySAML, dsig.RSASHA1SignatureMethod)
+			weak, err := trusted.sign(mikeAssertion, dsig.RSASHA1SignatureMethod)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return text(t, weak)
 		}},
-		{name: "nested too deeply", text: strings.Replace(mikeBySAML, "<Conditions>", strings.Repeat("<Advice>", 50)+strings.Repeat("</Advice>", 50)+"<Conditions>", 1)},
-		{name: "two issuers", text: strings.Replace(mikeBySAML, "</Issuer>", "</Issuer><Issuer>https://other.example.com</Issuer>", 1)},
-		{name: "two assertions", change: func(t *testing.T, signed *etree.Document) string { return text(t, signed) + withTimes(asRoot) }},
-		{name: "an assertion within a response", change: func(t *testing.T, signed *etree.Document) string {
+		{name: "nested too deeply", text: strings.Replace(mikeAssertion, "<Conditions>", strings.Repeat("<Advice>", 50)+strings.Repeat("</Advice>", 50)+"<Conditions>", 1)},
+		{name: "two issuers", text: strings.Replace(mikeAssertion, "</Issuer>", "</Issuer><Issuer>https://other.example.com</Issuer>", 1)},
+		{name: "two assertions", change: func(t *testing.T, signed *etree.Document) string { return text(t, signed) + withTimes(rootAssertion) }},
+		{name: "assertion inside a Response", change: func(t *testing.T, signed *etree.Document) string {
 			return `<Response xmlns="urn:oasis:names:tc:SAML:2.0:protocol">` + text(t, signed) + `</Response>`
 		}},
-		{name: "encrypted NameID", text: strings.Replace(strings.Replace(mikeBySAML, "<NameID>", "<EncryptedID>", 1), "</NameID>", "</EncryptedID>", 1)},
+		{name: "encrypted NameID", text: strings.Replace(strings.Replace(mikeAssertion, "<NameID>", "<EncryptedID>", 1), "</NameID>", "</EncryptedID>", 1)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			key, assertion := trusted, mikeBySAML
+			key, assertion := trusted, mikeAssertion
 			if test.key != nil {
 				key = test.key()
 			}
@@ -257,7 +257,7 @@ func TestSAMLSignaturesCannotBeBypassed_TX12(t *testing.T) {
 			}
 			a, subject := samlScene(t, trusted.pem).presentSAML([]byte(sent))
 			if subject != test.want || test.want == "" && (a.status != http.StatusBadRequest || a.Error != "invalid_grant") {
-				t.Errorf("%d %s\na token for %q, want one for %q", a.status, a.body, subject, test.want)
+				t.Errorf("%d %s\nthe token is for %q, want %q", a.status, a.body, subject, test.want)
 			}
 		})
 	}
@@ -270,26 +270,26 @@ func TestSAMLCertificates(t *testing.T) {
 	}
 	for _, test := range []struct{ name, want, certificates string }{
 		{name: "two certificates during rotation", certificates: expired.pem + samlKeys().pem, want: "mike"},
-		{name: "an expired certificate", certificates: expired.pem},
+		{name: "expired certificate", certificates: expired.pem},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			key := expired
 			if test.want != "" {
 				key = samlKeys()
 			}
-			signed, err := key.sign(mikeBySAML, dsig.RSASHA256SignatureMethod)
+			signed, err := key.sign(mikeAssertion, dsig.RSASHA256SignatureMethod)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if a, subject := samlScene(t, test.certificates).presentSAML([]byte(text(t, signed))); subject != test.want {
-				t.Errorf("%d %s\na token for %q, want one for %q", a.status, a.body, subject, test.want)
+				t.Errorf("%d %s\nthe token is for %q, want %q", a.status, a.body, subject, test.want)
 			}
 		})
 	}
 }
 
 func FuzzSAMLAssertion(f *testing.F) {
-	signed, err := samlKeys().sign(mikeBySAML, dsig.RSASHA256SignatureMethod)
+	signed, err := samlKeys().sign(mikeAssertion, dsig.RSASHA256SignatureMethod)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func TestAC04_CodesAreValidForAMinute(t *testing.T) {
 	}
 }
 
-func TestAC05_CodesDoNotRepeat(t *testing.T) {
+func TestAC05_CodesAreUnique(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	seen := map[string]bool{}
 	for range 2000 {
@@ -41,14 +41,14 @@ func TestAC05_CodesDoNotRepeat(t *testing.T) {
 	}
 }
 
-// spy records everything that an engine stores, as text.
-type spy struct {
+// storeSpy records everything that an engine stores, as text.
+type storeSpy struct {
 	*memory.Store
 	mu     sync.Mutex // traces are stored in the background
 	stored strings.Builder
 }
 
-func (s *spy) keep(tickets []storage.Ticket) {
+func (s *storeSpy) record(tickets []storage.Ticket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tickets {
@@ -58,17 +58,17 @@ func (s *spy) keep(tickets []storage.Ticket) {
 	}
 }
 
-func (s *spy) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
-	s.keep(tickets)
+func (s *storeSpy) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+	s.record(tickets)
 	return s.Store.Put(ctx, now, tickets...)
 }
 
-func (s *spy) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
-	s.keep(put)
+func (s *storeSpy) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	s.record(put)
 	return s.Store.Spend(ctx, now, spend, put...)
 }
 
-func (s *spy) SaveTraces(ctx context.Context, max int, traces ...record.Trace) error {
+func (s *storeSpy) SaveTraces(ctx context.Context, max int, traces ...record.Trace) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range traces {
@@ -80,7 +80,7 @@ func (s *spy) SaveTraces(ctx context.Context, max int, traces ...record.Trace) e
 }
 
 func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
-	store := &spy{Store: memory.New()}
+	store := &storeSpy{Store: memory.New()}
 	s := newSceneOn(t, scriptSetup{
 		Clients:   []testClient{confidential("app")},
 		Resources: []record.Resource{{Identifier: "https://api.example", AccessTokenFormat: record.AccessTokenOpaque}},
@@ -93,37 +93,37 @@ func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
 	s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", strings.Repeat("x", 50))
 	s.server.Close()
 	for name, secret := range map[string]string{
-		"code": code, "refresh token": a.RefreshToken, "its successor": b.RefreshToken, "opaque access token": a.AccessToken,
+		"code": code, "refresh token": a.RefreshToken, "rotated refresh token": b.RefreshToken, "opaque access token": a.AccessToken,
 		"client secret": testSecret, "verifier": testVerifier,
 	} {
 		if secret == "" || strings.Contains(store.stored.String(), secret) {
-			t.Errorf("the %s %q is stored in clear", name, secret)
+			t.Errorf("the %s %q is stored in plain text", name, secret)
 		}
 	}
 	if !strings.Contains(store.stored.String(), `"app"`) {
-		t.Error("the spy recorded nothing")
+		t.Error("nothing was recorded")
 	}
 }
 
-func TestAC09_UserDeletedBeforeRedemption(t *testing.T) {
+func TestAC09_CodesOfDeletedUsersAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	code := s.code("ada", "app")
-	delete(s.people, "ada")
+	delete(s.users, "ada")
 	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-// The operator's changes apply within a second, also to codes that were issued before.
-func TestAC10_CA18_ClientChangedBeforeRedemption(t *testing.T) {
+// Changes to a client apply within a second, including to codes that were issued before.
+func TestAC10_CA18_ClientChangesApplyToIssuedCodes(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*record.Client)
 		status int
 		code   oauth.ErrorCode
 	}{
 		"disabled":        {func(c *record.Client) { c.Disabled = true }, http.StatusUnauthorized, oauth.InvalidClient},
-		"another secret":  {func(c *record.Client) { c.Secrets = []string{"another secret of 32 characters!!"} }, http.StatusUnauthorized, oauth.InvalidClient},
-		"no code grant":   {func(c *record.Client) { c.GrantTypes = []string{"client_credentials"} }, http.StatusBadRequest, oauth.UnauthorizedClient},
-		"another method":  {func(c *record.Client) { c.TokenEndpointAuthMethod = "private_key_jwt" }, http.StatusUnauthorized, oauth.InvalidClient},
-		"nothing changed": {func(*record.Client) {}, http.StatusOK, ""},
+		"replaced secret": {func(c *record.Client) { c.Secrets = []string{"another secret of 32 characters!!"} }, http.StatusUnauthorized, oauth.InvalidClient},
+		"grant removed":   {func(c *record.Client) { c.GrantTypes = []string{"client_credentials"} }, http.StatusBadRequest, oauth.UnauthorizedClient},
+		"method changed":  {func(c *record.Client) { c.TokenEndpointAuthMethod = "private_key_jwt" }, http.StatusUnauthorized, oauth.InvalidClient},
+		"unchanged":       {func(*record.Client) {}, http.StatusOK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -142,8 +142,8 @@ func TestAC10_CA18_ClientChangedBeforeRedemption(t *testing.T) {
 	}
 }
 
-// Each artefact is accepted only where it belongs.
-func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
+// Each credential is accepted only in the parameter that it is meant for.
+func TestAC11_JW21_CredentialsAreNotInterchangeable(t *testing.T) {
 	s := newScene(t, scriptSetup{
 		Clients:   []testClient{confidential("app")},
 		Scopes:    []record.Scope{{Name: "opaque"}},
@@ -155,14 +155,14 @@ func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	interaction := interactionOf(s.authorize("", query("app")).Header.Get("Location"))
-	artefacts := map[string]string{
+	credentials := map[string]string{
 		"code": s.code("ada", "app"), "refresh token": a.RefreshToken, "access token": a.AccessToken, "ID token": a.IDToken,
 		"opaque access token": s.redeem("app", s.code("ada", "app", "resource", "https://api.example")).AccessToken,
 		"client assertion":    assertion, "interaction": interaction,
 	}
-	places := map[string]struct {
-		takes string
-		good  func(string) bool
+	parameters := map[string]struct {
+		accepts string // the kind of credential, or "" for none of these
+		try     func(string) bool
 	}{
 		"code":          {"code", func(x string) bool { return s.redeem("app", x).status == http.StatusOK }},
 		"refresh_token": {"refresh token", func(x string) bool { return s.refresh("app", x).status == http.StatusOK }},
@@ -175,19 +175,19 @@ func TestAC11_JW21_EveryArtefactInEveryPlace(t *testing.T) {
 			return s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", x).status == http.StatusOK
 		}},
 	}
-	for place, p := range places {
-		for name, artefact := range artefacts {
-			if artefact == "" {
+	for parameter, p := range parameters {
+		for name, credential := range credentials {
+			if credential == "" {
 				t.Fatalf("there is no %s", name)
 			}
-			if good := p.good(artefact); good != (name == p.takes) {
-				t.Errorf("%s as %s: accepted is %v", name, place, good)
+			if accepted := p.try(credential); accepted != (name == p.accepts) {
+				t.Errorf("%s as %s: accepted is %v", name, parameter, accepted)
 			}
 		}
 	}
 }
 
-func TestAC13_GrantTypesThatTheClientIsNotRegisteredFor(t *testing.T) {
+func TestAC13_UnregisteredGrantTypesAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.GrantTypes = []string{"authorization_code"} })}})
 	for _, name := range []string{"client_credentials", "refresh_token"} {
 		s.post("/token", "app", "grant_type", name, "refresh_token", "x").want(t, http.StatusBadRequest, oauth.UnauthorizedClient)

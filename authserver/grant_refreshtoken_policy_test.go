@@ -22,7 +22,8 @@ import (
 
 func duration(d time.Duration) record.Duration { return record.Duration(d) }
 
-func reusing(c *record.Client) { c.RefreshTokenReuse = true }
+// withoutRotation lets a client use its refresh token more than once.
+func withoutRotation(c *record.Client) { c.RefreshTokenReuse = true }
 
 // extraClaims returns the claims of an access token that RFC 9068 does not define.
 func (s *scene) extraClaims(token string) map[string]any {
@@ -45,8 +46,8 @@ func (s *scene) extraClaims(token string) map[string]any {
 	return claims
 }
 
-func TestLifetimesOfClientAndResource(t *testing.T) {
-	const five, fifteen, silent = "https://five.example.com/", "https://fifteen.example.com/", "https://silent.example.com/"
+func TestAccessTokenLifetimesOfClientsAndResources(t *testing.T) {
+	const five, fifteen, unset = "https://five.example.com/", "https://fifteen.example.com/", "https://unset.example.com/"
 	setup := scriptSetup{
 		Clients: []testClient{
 			confidential("plain"),
@@ -55,7 +56,7 @@ func TestLifetimesOfClientAndResource(t *testing.T) {
 		Resources: []record.Resource{
 			{Identifier: five, AccessTokenLifetime: duration(5 * time.Minute)},
 			{Identifier: fifteen, AccessTokenLifetime: duration(15 * time.Minute)},
-			{Identifier: silent},
+			{Identifier: unset},
 		},
 	}
 	s := newScene(t, setup)
@@ -70,8 +71,8 @@ func TestLifetimesOfClientAndResource(t *testing.T) {
 		{"twelve", []string{five}, 300},
 		{"plain", []string{fifteen}, 900},
 		{"twelve", []string{fifteen}, 720},
-		{"plain", []string{fifteen, silent}, 600},
-		{"twelve", []string{fifteen, silent}, 720},
+		{"plain", []string{fifteen, unset}, 600},
+		{"twelve", []string{fifteen, unset}, 720},
 		{"plain", []string{five, fifteen}, 300},
 	} {
 		form := []string{"grant_type", "client_credentials"}
@@ -85,9 +86,9 @@ func TestLifetimesOfClientAndResource(t *testing.T) {
 	}
 }
 
-// No access token outlives the refresh token that was issued with it. Otherwise introspection would
-// report it as inactive before its exp.
-func TestAccessTokenEndsWithItsAuthorization(t *testing.T) {
+// An access token does not outlive the refresh token that was issued with it. Otherwise introspection
+// would report it as inactive before its exp.
+func TestAccessTokensDoNotOutliveTheirAuthorization(t *testing.T) {
 	client := confidential("app", func(c *record.Client) {
 		c.AccessTokenLifetime, c.RefreshTokenLifetime = duration(time.Hour), duration(20*time.Minute)
 		c.RefreshTokenMaxLifetime = duration(30 * time.Minute)
@@ -110,7 +111,7 @@ func TestAccessTokenEndsWithItsAuthorization(t *testing.T) {
 	})
 }
 
-func TestRefreshPolicyOfAClient(t *testing.T) {
+func TestRefreshTokenPolicyOfAClient(t *testing.T) {
 	client := confidential("app", func(c *record.Client) {
 		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(time.Hour), duration(3*time.Hour)
 		c.RefreshRetry = duration(time.Second)
@@ -132,7 +133,7 @@ func TestRefreshPolicyOfAClient(t *testing.T) {
 		first := s.tokens("ada", "app", "openid")
 		s.refresh("app", first.RefreshToken).want(t, http.StatusOK, "")
 		time.Sleep(1001 * time.Millisecond)
-		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant) // a replay: the window is a second
+		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant) // a replay, because the retry window is one second
 
 		other := s.tokens("ada", "other", "openid")
 		time.Sleep(4 * time.Hour)
@@ -141,15 +142,15 @@ func TestRefreshPolicyOfAClient(t *testing.T) {
 }
 
 // The idle and absolute lifetimes apply without rotation too.
-func TestRT09_RefreshTokenWithoutRotation(t *testing.T) {
-	client := confidential("app", reusing, func(c *record.Client) {
+func TestRT09_LifetimesApplyWithoutRotation(t *testing.T) {
+	client := confidential("app", withoutRotation, func(c *record.Client) {
 		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(8*time.Hour), duration(24*time.Hour)
 	})
 	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
 		first := s.tokens("ada", "app", "openid")
 		again := s.refresh("app", first.RefreshToken)
 		if again.status != http.StatusOK || again.RefreshToken != "" {
-			t.Fatalf("the response to a refresh is %s", again.body)
+			t.Fatalf("the response to the refresh is %s", again.body)
 		}
 		time.Sleep(8 * time.Hour)
 		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
@@ -159,55 +160,55 @@ func TestRT09_RefreshTokenWithoutRotation(t *testing.T) {
 			time.Sleep(7 * time.Hour)
 			a = s.refresh("app", used.RefreshToken)
 		}
-		if lasted := time.Since(began); lasted != 28*time.Hour { // 21 hours are within 24, 28 are not
+		if lasted := time.Since(began); lasted != 28*time.Hour { // 21 hours are within the limit of 24, 28 are not
 			t.Errorf("the token lasted %s", lasted)
 		}
 	})
 }
 
-// counting counts what a store writes.
-type counting struct {
+// writeCounter counts the writes to a store.
+type writeCounter struct {
 	database
 	writes int
 }
 
-func (c *counting) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+func (c *writeCounter) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
 	c.writes++
 	return c.database.Put(ctx, now, tickets...)
 }
 
-func (c *counting) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+func (c *writeCounter) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	c.writes++
 	return c.database.Spend(ctx, now, spend, put...)
 }
 
-func (c *counting) SetExpires(ctx context.Context, now time.Time, key storage.Key, expires time.Time) error {
+func (c *writeCounter) SetExpires(ctx context.Context, now time.Time, key storage.Key, expires time.Time) error {
 	c.writes++
 	return c.database.SetExpires(ctx, now, key, expires)
 }
 
-func TestRefreshWithoutRotationWritesSeldom(t *testing.T) {
+func TestRefreshWithoutRotationRarelyWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &counting{database: memory.New()}
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", reusing)}}, store, nil)
+		store := &writeCounter{database: memory.New()}
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", withoutRotation)}}, store, nil)
 		token := s.tokens("ada", "app", "openid").RefreshToken
 		before := store.writes
-		for range 24 * 7 { // a week, hourly; the token lasts 14 days unused
+		for range 24 * 7 { // hourly for a week; an unused token is valid for 14 days
 			s.refresh("app", token).want(t, http.StatusOK, "")
 			time.Sleep(time.Hour)
 		}
 		if n := store.writes - before; n == 0 || n > 4 {
-			t.Errorf("a week of refreshes cost %d writes", n)
+			t.Errorf("a week of refreshes took %d writes", n)
 		}
 	})
 }
 
-// After a refresh token without rotation is revoked, the token and everything issued for it is
-// invalid at once: opaque tokens too, and on the node that issued it too.
-func TestRT14_RevocationWithoutRotation(t *testing.T) {
+// Without rotation, revoking a refresh token immediately invalidates it and all tokens issued with
+// it, including opaque tokens, and including on the node that issued them.
+func TestRT14_RevocationWithoutRotationIsImmediate(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		setup := scriptSetup{
-			Clients:   []testClient{confidential("app", reusing)},
+			Clients:   []testClient{confidential("app", withoutRotation)},
 			Resources: []record.Resource{{Identifier: "https://opaque.example.com/", AccessTokenFormat: record.AccessTokenOpaque, IntrospectionClients: []string{"app"}}},
 		}
 		s := newSceneOn(t, setup, store, nil)
@@ -215,21 +216,21 @@ func TestRT14_RevocationWithoutRotation(t *testing.T) {
 		b := s.refresh("app", a.RefreshToken)
 		for _, token := range []string{a.AccessToken, b.AccessToken} {
 			if !s.post("/introspect", "app", "token", token).Active {
-				t.Fatal("a fresh token is not active")
+				t.Fatal("a new token is not active")
 			}
 		}
 		s.post("/revoke", "app", "token", a.RefreshToken).want(t, http.StatusOK, "")
 		for _, token := range []string{a.AccessToken, b.AccessToken, a.RefreshToken} {
 			if s.post("/introspect", "app", "token", token).Active {
-				t.Error("a token outlives the revocation of its authorization")
+				t.Error("a token is active after its authorization was revoked")
 			}
 		}
 		s.refresh("app", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 	})
 }
 
-// An operator can turn rotation on and off while clients have tokens.
-func TestRotationIsTurnedOnAndOff(t *testing.T) {
+// The operator can turn rotation on and off while clients have tokens.
+func TestRotationCanBeTurnedOnAndOff(t *testing.T) {
 	store := memory.New()
 	declare := func(t *testing.T, reuse bool) {
 		c := confidential("app", func(c *record.Client) { c.RefreshTokenReuse = reuse })
@@ -237,7 +238,7 @@ func TestRotationIsTurnedOnAndOff(t *testing.T) {
 		if err := store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{c.Client}}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1100 * time.Millisecond) // nodes look for changes once a second
+		time.Sleep(1100 * time.Millisecond) // nodes check for changes once a second
 	}
 	synctestScene(t, scriptSetup{Clients: []testClient{confidential("app")}}, func(t *testing.T, _ *scene) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
@@ -247,8 +248,8 @@ func TestRotationIsTurnedOnAndOff(t *testing.T) {
 		if again := s.refresh("app", second.RefreshToken); again.status != http.StatusOK || again.RefreshToken != "" {
 			t.Errorf("without rotation: %s", again.body)
 		}
-		if lost := s.refresh("app", first.RefreshToken); lost.RefreshToken != second.RefreshToken {
-			t.Errorf("a retry of the rotation: %s", lost.body)
+		if retried := s.refresh("app", first.RefreshToken); retried.RefreshToken != second.RefreshToken {
+			t.Errorf("a retry of the rotation: %s", retried.body)
 		}
 		declare(t, false)
 		third := s.refresh("app", second.RefreshToken)
@@ -261,25 +262,25 @@ func TestRotationIsTurnedOnAndOff(t *testing.T) {
 	})
 }
 
-func TestOldestAuthorizationEnds(t *testing.T) {
+func TestOldestAuthorizationEndsAtTheLimit(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		two := confidential("app", func(c *record.Client) { c.MaxAuthorizations = 2 })
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{two}, People: map[string]oauth.Claims{"ada": {}, "bob": {}}}, store, nil)
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{two}, Users: map[string]oauth.Claims{"ada": {}, "bob": {}}}, store, nil)
 		bob := s.tokens("bob", "app", "openid")
-		var devices []answer
-		sign := func() {
-			time.Sleep(2 * time.Millisecond) // stores have times in milliseconds
+		var devices []apiResponse
+		signIn := func() {
+			time.Sleep(2 * time.Millisecond) // stores have a resolution of one millisecond
 			devices = append(devices, s.tokens("ada", "app", "openid"))
 		}
-		sign()
-		sign()
-		devices[0] = s.refresh("app", devices[0].RefreshToken) // it is still the oldest one
-		sign()
+		signIn()
+		signIn()
+		devices[0] = s.refresh("app", devices[0].RefreshToken) // it remains the oldest one
+		signIn()
 		s.refresh("app", devices[0].RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 		s.userinfo(devices[0].AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
 		// A revoked authorization is not counted.
 		s.post("/revoke", "app", "token", devices[2].RefreshToken)
-		sign()
+		signIn()
 		for i, ok := range []bool{false, true, false, true} {
 			if a := s.refresh("app", devices[i].RefreshToken); (a.status == http.StatusOK) != ok {
 				t.Errorf("device %d: %d %s", i, a.status, a.body)
@@ -293,7 +294,7 @@ func TestAccessTokenClaims(t *testing.T) {
 	const api = "https://api.example.com/"
 	setup := scriptSetup{
 		Clients: []testClient{confidential("app", func(c *record.Client) { c.AccessTokenClaims = []string{"locale"} }), confidential("plain")},
-		People:  map[string]oauth.Claims{"ada": {"department": "analysis", "locale": "en-GB", "email": "ada@example.com"}},
+		Users:   map[string]oauth.Claims{"ada": {"department": "analysis", "locale": "en-GB", "email": "ada@example.com"}},
 		Resources: []record.Resource{
 			{Identifier: api, AccessTokenClaims: []string{"groups", "locale"}},
 			{Identifier: "https://other.example.com/"},
@@ -324,21 +325,21 @@ func TestAccessTokenClaims(t *testing.T) {
 	if body := s.post("/introspect", "app", "token", opaque.AccessToken).body; !strings.Contains(body, `"groups":"analysis"`) {
 		t.Errorf("introspection returns %s", body)
 	}
-	// Changed claims of the user are in the next token.
+	// The next token has the user's changed claims.
 	a := s.redeem("app", s.code("ada", "app", "resource", api))
-	s.people["ada"] = oauth.Claims{"department": "sales"}
+	s.users["ada"] = oauth.Claims{"department": "sales"}
 	if got := s.extraClaims(s.refresh("app", a.RefreshToken).AccessToken); !cmp.Equal(got, map[string]any{"groups": "sales"}) {
 		t.Errorf("after the change: %v", got)
 	}
-	// A client's own token has no claims about a user.
+	// A client credentials token has no claims about a user.
 	own := s.post("/token", "app", "grant_type", "client_credentials", "resource", api)
 	if got := s.extraClaims(own.AccessToken); len(got) != 0 {
-		t.Errorf("the client's own token has %v", got)
+		t.Errorf("a client credentials token has %v", got)
 	}
 }
 
-// A key is published for as long as the longest token that it may have signed.
-func TestKeyOutlivesAClientsOwnLifetime(t *testing.T) {
+// A key stays published until every token that it may have signed has expired.
+func TestKeysAreKeptForTheLongestTokenLifetime(t *testing.T) {
 	client := confidential("app", func(c *record.Client) { c.AccessTokenLifetime = duration(24 * time.Hour) })
 	synctestScene(t, scriptSetup{Clients: []testClient{client}}, func(t *testing.T, s *scene) {
 		a := s.tokens("ada", "app", "openid")
@@ -353,7 +354,7 @@ func TestKeyOutlivesAClientsOwnLifetime(t *testing.T) {
 	})
 }
 
-func TestRefreshPolicyIsChecked(t *testing.T) {
+func TestInvalidTokenPoliciesAreRefused(t *testing.T) {
 	for _, test := range []struct {
 		change func(*record.Client)
 		want   string
@@ -368,7 +369,7 @@ func TestRefreshPolicyIsChecked(t *testing.T) {
 		{func(c *record.Client) { c.IDTokenClaims = []string{"email", "nonce"} }, "id_token_claims[1]"},
 		{func(c *record.Client) { c.TokenEndpointAuthMethod, c.RefreshTokenReuse = "none", true }, "refresh_token_reuse"},
 		{func(c *record.Client) { c.FirstParty = true }, "first_party"},
-		{reusing, ""},
+		{withoutRotation, ""},
 	} {
 		c := confidential("app", test.change)
 		c.Secrets = []string{c.Secret}
@@ -377,7 +378,7 @@ func TestRefreshPolicyIsChecked(t *testing.T) {
 		}
 		problems := fmt.Sprint(authserver.CheckClient(c.Client))
 		if test.want == "" && problems != "[]" || !strings.Contains(problems, test.want) {
-			t.Errorf("problems are %s, want one of %q", problems, test.want)
+			t.Errorf("the problems are %s, want one with %q", problems, test.want)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// synctestScene runs f with one confidential client, on a clock that only f moves.
+// synctestScene runs f in a synctest bubble. Without clients in the setup, it declares app and other.
 func synctestScene(t *testing.T, setup scriptSetup, f func(t *testing.T, s *scene)) {
 	synctest.Test(t, func(t *testing.T) {
 		if setup.Clients == nil {
@@ -39,7 +39,7 @@ func TestRT01_ReplayAfterTheWindowEndsTheFamily(t *testing.T) {
 }
 
 // If the response is lost, a retry gets the same successor, and the user stays signed in.
-func TestRT03_LostResponse(t *testing.T) {
+func TestRT03_RetryAfterALostResponse(t *testing.T) {
 	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
 		first := s.tokens("ada", "app", "openid")
 		lost := s.refresh("app", first.RefreshToken)
@@ -47,32 +47,32 @@ func TestRT03_LostResponse(t *testing.T) {
 		again := s.refresh("app", first.RefreshToken)
 		again.want(t, http.StatusOK, "")
 		if again.RefreshToken != lost.RefreshToken {
-			t.Error("the retry got another successor")
+			t.Error("the retry got a different successor")
 		}
 		s.refresh("app", again.RefreshToken).want(t, http.StatusOK, "")
 	})
 }
 
-// Within the window, an old token whose successor was used means that two parties have tokens of one
-// authorization. A thief is detected who refreshes twice just before the client does, or after it.
-func TestRT04_OldTokenAfterItsSuccessorEndsTheFamily(t *testing.T) {
+// If a token is used after its successor, two parties have tokens of one authorization, even within
+// the retry window. This detects a thief who refreshes twice just before or after the client.
+func TestRT04_ReplayAfterTheSuccessorWasUsedEndsTheFamily(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other")}}, store, nil)
 		first := s.tokens("ada", "app", "openid")
-		second := s.refresh("app", first.RefreshToken) // the thief
+		second := s.refresh("app", first.RefreshToken) // by the thief
 		third := s.refresh("app", second.RefreshToken)
 		s.refresh("other", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
-		s.userinfo(third.AccessToken).want(t, http.StatusOK, "") // another client ends nothing
+		s.userinfo(third.AccessToken).want(t, http.StatusOK, "") // another client cannot end the family
 		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 		s.refresh("app", third.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
-		for _, a := range []answer{first, second, third} {
+		for _, a := range []apiResponse{first, second, third} {
 			s.userinfo(a.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
 		}
 	})
 }
 
-// A client whose every response is lost once is never signed out.
-func TestRT03_EveryResponseLostOnceIsNoTheft(t *testing.T) {
+// A client that loses each response once stays signed in.
+func TestRT03_RepeatedRetriesAreNotReplays(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 		token := s.tokens("ada", "app", "openid").RefreshToken
@@ -81,15 +81,15 @@ func TestRT03_EveryResponseLostOnceIsNoTheft(t *testing.T) {
 			again := s.refresh("app", token)
 			again.want(t, http.StatusOK, "")
 			if again.RefreshToken != lost.RefreshToken {
-				t.Fatal("the retry got another successor")
+				t.Fatal("the retry got a different successor")
 			}
 			token = again.RefreshToken
 		}
 	})
 }
 
-// The reuse of a refresh token is also detected if it is sent as a subject_token.
-func TestRT04_OldTokenAsSubjectToken(t *testing.T) {
+// Refresh token reuse is also detected if the token is sent as a subject_token.
+func TestRT04_ReplayAsSubjectTokenIsDetected(t *testing.T) {
 	s := newScene(t, scriptSetup{
 		Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.GrantTypes = append(c.GrantTypes, oauth.GrantTypeTokenExchange)
@@ -101,12 +101,12 @@ func TestRT04_OldTokenAsSubjectToken(t *testing.T) {
 	second := s.refresh("app", first.RefreshToken)
 	third := s.refresh("app", second.RefreshToken)
 	if a := s.exchange("app", first.RefreshToken, oauth.TokenTypeRefreshToken, oauth.TokenTypeAccessToken); a.status != http.StatusBadRequest {
-		t.Errorf("a used refresh token is exchanged: %d %s", a.status, a.body)
+		t.Errorf("a spent refresh token is exchanged: %d %s", a.status, a.body)
 	}
 	s.refresh("app", third.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-func TestRT05_RT06_OtherClient(t *testing.T) {
+func TestRT05_RT06_OtherClientsCannotUseARefreshToken(t *testing.T) {
 	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
 		first := s.tokens("ada", "app", "openid")
 		s.refresh("other", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
@@ -120,7 +120,7 @@ func TestRT05_RT06_OtherClient(t *testing.T) {
 	})
 }
 
-func TestRT09_FamilyEnds(t *testing.T) {
+func TestRT09_FamiliesEndAtTheMaximumLifetime(t *testing.T) {
 	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
 		began := time.Now()
 		a := s.tokens("ada", "app", "openid")
@@ -136,7 +136,7 @@ func TestRT09_FamilyEnds(t *testing.T) {
 	})
 }
 
-func TestRT10_RestartRevivesNothing(t *testing.T) {
+func TestRT10_SpentTokensStaySpentAfterARestart(t *testing.T) {
 	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
 		code := s.code("ada", "app", "scope", "openid")
 		first := s.redeem("app", code)
@@ -149,7 +149,7 @@ func TestRT10_RestartRevivesNothing(t *testing.T) {
 		s.server = restarted
 		again := s.refresh("app", first.RefreshToken)
 		if again.RefreshToken != second.RefreshToken {
-			t.Error("after a restart, a retry gets another successor")
+			t.Error("after a restart, a retry gets a different successor")
 		}
 		time.Sleep(31 * time.Second)
 		s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
@@ -157,7 +157,7 @@ func TestRT10_RestartRevivesNothing(t *testing.T) {
 	})
 }
 
-func TestRT20_OfflineAccessWithdrawn(t *testing.T) {
+func TestRT20_RefreshFailsAfterOfflineAccessIsWithdrawn(t *testing.T) {
 	synctestScene(t, scriptSetup{}, func(t *testing.T, s *scene) {
 		a := s.tokens("ada", "app", "openid offline_access")
 		clear(s.sessions)
@@ -173,16 +173,16 @@ func TestRT20_OfflineAccessWithdrawn(t *testing.T) {
 	})
 }
 
-func TestCN07_SE05_RevokedConsentEndsTokens(t *testing.T) {
+func TestCN07_SE05_RevokingConsentEndsTokens(t *testing.T) {
 	synctestScene(t, scriptSetup{
 		Scopes:    []record.Scope{{Name: "photos"}},
 		Resources: []record.Resource{{Identifier: "https://api.example", Scopes: []string{"photos"}, AccessTokenFormat: record.AccessTokenOpaque}},
 		Clients:   []testClient{confidential("app", func(c *record.Client) { c.Scope = "openid photos" })},
 	}, func(t *testing.T, s *scene) {
 		jwt, opaque := s.tokens("ada", "app", "openid"), s.tokens("ada", "app", "photos")
-		active := func(a answer) bool { return s.post("/introspect", "app", "token", a.AccessToken).Active }
+		active := func(a apiResponse) bool { return s.post("/introspect", "app", "token", a.AccessToken).Active }
 		if !active(jwt) || !active(opaque) {
-			t.Fatal("the tokens are not active to begin with")
+			t.Fatal("the new tokens are not active")
 		}
 		code := s.code("ada", "app")
 		grant, err := s.store.Grant(t.Context(), "ada", "app")
@@ -193,74 +193,74 @@ func TestCN07_SE05_RevokedConsentEndsTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		if active(jwt) || active(opaque) {
-			t.Error("an access token outlives its consent")
+			t.Error("an access token is active after the consent was revoked")
 		}
 		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
-		for _, a := range []answer{jwt, opaque} {
+		for _, a := range []apiResponse{jwt, opaque} {
 			s.refresh("app", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 		}
 	})
 }
 
-// failing is a store in which one method fails.
-type failing struct {
+// failingStore is a store in which one method fails.
+type failingStore struct {
 	*memory.Store
 	method string
 }
 
 var errStore = errors.New("secret-detail-of-the-database")
 
-func (f *failing) err(method string) error {
+func (f *failingStore) err(method string) error {
 	if f.method == method {
 		return errStore
 	}
 	return nil
 }
 
-func (f *failing) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+func (f *failingStore) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
 	if err := f.err("Put"); err != nil {
 		return err
 	}
 	return f.Store.Put(ctx, now, tickets...)
 }
 
-func (f *failing) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+func (f *failingStore) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
 	if err := f.err("Get"); err != nil {
 		return storage.Ticket{}, err
 	}
 	return f.Store.Get(ctx, now, key)
 }
 
-func (f *failing) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
+func (f *failingStore) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
 	if err := f.err("Get"); err != nil {
 		return nil, err
 	}
 	return f.Store.GetAll(ctx, now, keys...)
 }
 
-func (f *failing) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+func (f *failingStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	if err := f.err("Spend"); err != nil {
 		return err
 	}
 	return f.Store.Spend(ctx, now, spend, put...)
 }
 
-func (f *failing) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
+func (f *failingStore) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
 	if err := f.err("DeleteFamily"); err != nil {
 		return err
 	}
 	return f.Store.DeleteFamily(ctx, family, kinds...)
 }
 
-func (f *failing) Version(ctx context.Context) (int64, error) {
+func (f *failingStore) Version(ctx context.Context) (int64, error) {
 	if err := f.err("Version"); err != nil {
 		return 0, err
 	}
 	return f.Store.Version(ctx)
 }
 
-// A failing database never allows a request, and its error is not returned to clients.
-func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
+// A request fails if the database fails, and the response does not contain the error of the database.
+func TestLO06_RT12_RequestsFailIfTheStoreFails(t *testing.T) {
 	for method, requests := range map[string][]string{
 		"Put":          {"authorize"},
 		"Get":          {"redeem", "refresh", "userinfo", "introspect", "revoke refresh", "revoke access"},
@@ -271,12 +271,12 @@ func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
 		for _, request := range requests {
 			t.Run(method+" "+request, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					store := &failing{Store: memory.New()}
+					store := &failingStore{Store: memory.New()}
 					s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 					a, code := s.tokens("ada", "app", "openid"), s.code("ada", "app")
 					spent := s.code("ada", "app")
 					s.redeem("app", spent)
-					// Another node, whose cache is empty.
+					// Another node has an empty cache.
 					node, err := authserver.New(s.config)
 					if err != nil {
 						t.Fatal(err)
@@ -284,29 +284,29 @@ func TestLO06_RT12_FailingStoreAllowsNothing(t *testing.T) {
 					t.Cleanup(node.Close)
 					s.server = node
 					store.method = method
-					got := map[string]func() answer{
-						"authorize": func() answer {
+					got := map[string]func() apiResponse{
+						"authorize": func() apiResponse {
 							response := s.authorize("ada", query("app"))
 							location, err := response.Location()
 							if err == nil && location.Query().Get("code") != "" {
-								return answer{status: http.StatusOK}
+								return apiResponse{status: http.StatusOK}
 							}
-							return answer{status: http.StatusServiceUnavailable}
+							return apiResponse{status: http.StatusServiceUnavailable}
 						},
-						"redeem":             func() answer { return s.redeem("app", code) },
-						"replay":             func() answer { return s.redeem("app", spent) },
-						"refresh":            func() answer { return s.refresh("app", a.RefreshToken) },
-						"userinfo":           func() answer { return s.userinfo(a.AccessToken) },
-						"introspect":         func() answer { return s.post("/introspect", "app", "token", a.AccessToken) },
-						"revoke refresh":     func() answer { return s.post("/revoke", "app", "token", a.RefreshToken) },
-						"revoke access":      func() answer { return s.post("/revoke", "app", "token", a.AccessToken) },
-						"client credentials": func() answer { return s.post("/token", "app", "grant_type", "client_credentials") },
+						"redeem":             func() apiResponse { return s.redeem("app", code) },
+						"replay":             func() apiResponse { return s.redeem("app", spent) },
+						"refresh":            func() apiResponse { return s.refresh("app", a.RefreshToken) },
+						"userinfo":           func() apiResponse { return s.userinfo(a.AccessToken) },
+						"introspect":         func() apiResponse { return s.post("/introspect", "app", "token", a.AccessToken) },
+						"revoke refresh":     func() apiResponse { return s.post("/revoke", "app", "token", a.RefreshToken) },
+						"revoke access":      func() apiResponse { return s.post("/revoke", "app", "token", a.AccessToken) },
+						"client credentials": func() apiResponse { return s.post("/token", "app", "grant_type", "client_credentials") },
 					}[request]()
 					if got.status < 500 {
 						t.Errorf("status %d %s", got.status, got.body)
 					}
 					if contains(got, "secret-detail") {
-						t.Errorf("the client gets the error of the database: %s", got.body)
+						t.Errorf("the response contains the error of the database: %s", got.body)
 					}
 				})
 			})

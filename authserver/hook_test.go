@@ -31,13 +31,13 @@ func voucherGrant() authserver.GrantType {
 			Once: voucher, UsableUntil: r.Now.Add(time.Hour),
 		}
 		if r.Client.Secrets != nil {
-			return nil, errors.New("the client's secrets are shown to a grant type")
+			return nil, errors.New("the grant type gets the client's secrets")
 		}
 		switch kind, _, _ := strings.Cut(voucher, "-"); kind {
 		case "ada":
 			e.Subject, e.RefreshToken = "ada", true
-			if person, err := r.Claims(ctx, "ada"); err != nil || person["email"] == nil {
-				return nil, errors.Join(err, errors.New("ada is not found"))
+			if claims, err := r.Claims(ctx, "ada"); err != nil || claims["email"] == nil {
+				return nil, errors.Join(err, errors.New("ada has no email claim"))
 			}
 		case "once": // without a refresh token
 			e.Subject, e.AuthTime, e.AMR = "ada", r.Now.Add(-time.Minute), []string{"sms"}
@@ -45,13 +45,13 @@ func voucherGrant() authserver.GrantType {
 			e.Subject = "gone"
 		case "machine":
 			e.Scope = oauth.Scope{"notes.read"}
-		case "nobody": // and yet openid
+		case "nobody": // the scope openid without a user
 		case "reserved":
 			e.Subject, e.Claims["sub"] = "ada", "mallory"
 		case "payroll":
 			e.Subject, e.Resources = "ada", []string{"https://payroll.example.com"}
 		case "broken":
-			return nil, errors.New("the database of vouchers is away")
+			return nil, errors.New("the voucher database is unavailable")
 		case "nothing":
 			return nil, nil
 		default:
@@ -61,7 +61,7 @@ func voucherGrant() authserver.GrantType {
 	}}
 }
 
-// tokenClaims is a hook that adds a tenant, refuses one scope, and fails with others.
+// tokenClaims is a hook that adds claims, refuses some scopes, and fails for others.
 func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, error) {
 	switch {
 	case r.Scope.Has("secrets.read") && r.Kind == authserver.ClaimsOfAccessToken:
@@ -71,7 +71,7 @@ func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, er
 	case r.Scope.Has("secrets.long"):
 		return oauth.Claims{"long": strings.Repeat("x", 12<<10)}, nil
 	case r.Scope.Has("secrets.list"):
-		return nil, errors.New("the directory is away")
+		return nil, errors.New("the directory is unavailable")
 	case r.Scope.Has("secrets.own") && r.Kind == authserver.ClaimsOfUserinfo:
 		return nil, oauth.NewError(oauth.AccessDenied, "not at this hour")
 	}
@@ -84,17 +84,17 @@ func tokenClaims(_ context.Context, r authserver.TokenRequest) (oauth.Claims, er
 
 func TestInvalidGrantTypes(t *testing.T) {
 	base := newScene(t, scriptSetup{}).config
-	exchange := voucherGrant().Entitle
+	entitle := voucherGrant().Entitle
 	for _, test := range []struct {
 		name   string
 		grants []authserver.GrantType
 	}{
-		{"ours", []authserver.GrantType{{oauth.GrantTypeAuthorizationCode, exchange}}},
-		{"the IETF's", []authserver.GrantType{{"urn:ietf:params:oauth:grant-type:voucher", exchange}}},
-		{"no URI", []authserver.GrantType{{"voucher", exchange}}},
-		{"no name", []authserver.GrantType{{"", exchange}}},
+		{"built-in name", []authserver.GrantType{{oauth.GrantTypeAuthorizationCode, entitle}}},
+		{"IETF name", []authserver.GrantType{{"urn:ietf:params:oauth:grant-type:voucher", entitle}}},
+		{"not a URI", []authserver.GrantType{{"voucher", entitle}}},
+		{"no name", []authserver.GrantType{{"", entitle}}},
 		{"no function", []authserver.GrantType{{Name: voucherGrantType}}},
-		{"twice", []authserver.GrantType{voucherGrant(), voucherGrant()}},
+		{"duplicate", []authserver.GrantType{voucherGrant(), voucherGrant()}},
 	} {
 		config := base
 		config.Hooks.GrantTypes = test.grants
@@ -104,7 +104,7 @@ func TestInvalidGrantTypes(t *testing.T) {
 	}
 }
 
-func TestTheMetadataListsExtensionGrants(t *testing.T) {
+func TestMetadataListsExtensionGrants(t *testing.T) {
 	s := voucherScene(t, memory.New())
 	a := s.do(httptest.NewRequest(http.MethodGet, scriptIssuer+oauth.WellKnownAuthorizationServer, nil))
 	var m oauth.ServerMetadata
@@ -120,10 +120,10 @@ func voucherScene(t *testing.T, store database) *scene {
 	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("kiosk", func(c *record.Client) {
 		c.GrantTypes = []string{voucherGrantType, oauth.GrantTypeRefreshToken}
 		c.Scope = "openid notes.read"
-	})}, Scopes: []record.Scope{{Name: "notes.read"}}, People: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}}, Hooks: true}, store, nil)
+	})}, Scopes: []record.Scope{{Name: "notes.read"}}, Users: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}}, Hooks: true}, store, nil)
 }
 
-func (s *scene) voucher(voucher string) answer {
+func (s *scene) voucher(voucher string) apiResponse {
 	return s.post("/token", "kiosk", "grant_type", voucherGrantType, "voucher", voucher)
 }
 
@@ -132,13 +132,13 @@ func TestAVoucherCanBeUsedOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := voucherScene(t, store)
 		var racing sync.WaitGroup
-		answers := make([]answer, 8)
-		for i := range answers {
-			racing.Go(func() { answers[i] = s.voucher("machine-1") })
+		responses := make([]apiResponse, 8)
+		for i := range responses {
+			racing.Go(func() { responses[i] = s.voucher("machine-1") })
 		}
 		racing.Wait()
 		got := 0
-		for _, a := range answers {
+		for _, a := range responses {
 			if a.AccessToken != "" {
 				got++
 			} else if a.Error != "invalid_grant" && a.Error != "temporarily_unavailable" {
@@ -151,8 +151,8 @@ func TestAVoucherCanBeUsedOnce(t *testing.T) {
 	})
 }
 
-// A user's access token without a refresh token can be revoked by the client, and by the user,
-// who sees the grant.
+// An access token that was issued without a refresh token can be revoked by the client, and by the
+// user through the grant.
 func TestAnAccessTokenWithoutARefreshTokenCanBeRevoked(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := voucherScene(t, store)
@@ -173,18 +173,18 @@ func TestAnAccessTokenWithoutARefreshTokenCanBeRevoked(t *testing.T) {
 		}
 		grants, err := store.GrantsOf(t.Context(), "ada")
 		if err != nil || len(grants) != 1 || grants[0].ClientID != "kiosk" || !grants[0].Scope.Has("notes.read") {
-			t.Fatalf("ada sees %+v, %v", grants, err)
+			t.Fatalf("the grants are %+v, %v", grants, err)
 		}
 		if err := store.DeleteGrant(t.Context(), grants[0].ID); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.userinfo(b.AccessToken); got.status != 401 {
-			t.Errorf("after ada revoked access: %d %s", got.status, got.body)
+			t.Errorf("after the user revoked the grant: %d %s", got.status, got.body)
 		}
 	})
 }
 
-// Only the operator can allow a client an extension grant.
+// Only the operator can allow an extension grant for a client.
 func TestClientsCannotRegisterForExtensionGrants(t *testing.T) {
 	s := newScene(t, scriptSetup{Hooks: true, Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
 	status, client := s.register(map[string]any{
@@ -195,7 +195,7 @@ func TestClientsCannotRegisterForExtensionGrants(t *testing.T) {
 	}
 }
 
-// This server and its APIs would refuse a token of this size.
+// The server would not accept an access token of this size itself.
 func TestAnAccessTokenThatIsTooLongIsNotIssued(t *testing.T) {
 	s := newScene(t, scriptSetup{Hooks: true, Clients: []testClient{confidential("web", func(c *record.Client) { c.Scope = "secrets.long" })}, Scopes: []record.Scope{{Name: "secrets.long"}}})
 	if a := s.post("/token", "web", "grant_type", "client_credentials"); a.Error != "server_error" || a.AccessToken != "" {

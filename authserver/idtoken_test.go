@@ -20,7 +20,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// encryptionKey is a client's key to encrypt to, and its jwks.
+// encryptionKey returns the decryption key of a client, and the jwks with its public key.
 func encryptionKey(t *testing.T) (*jose.Decrypter, json.RawMessage) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -48,7 +48,7 @@ func (s *scene) publicKeys() *jose.KeySet {
 	return keys
 }
 
-// encrypt encrypts a JWT to the server.
+// encrypt encrypts a JWT for the server.
 func (s *scene) encrypt(token string, alg jose.Algorithm, enc jose.Encryption) (string, error) {
 	key, ok := s.publicKeys().Recipient(alg)
 	if !ok {
@@ -65,36 +65,37 @@ func (s *scene) rawUserinfo(token string) *httptest.ResponseRecorder {
 	return w
 }
 
-// OpenID Connect Core, sections 2 and 5.3.2: signed first, then encrypted to the client.
-func TestIDTokenAndUserinfoEncryptedToTheClient(t *testing.T) {
+// ID tokens and UserInfo responses are signed first, then encrypted (OpenID Connect Core, sections 2
+// and 5.3.2).
+func TestIDTokensAndUserinfoAreEncryptedForTheClient(t *testing.T) {
 	key, jwks := encryptionKey(t)
-	byKey := func(token string) ([]byte, error) {
+	decryptWithKey := func(token string) ([]byte, error) {
 		payload, _, err := jose.Decrypt(token, []*jose.Decrypter{key}, jose.PublicKeyEncryptionAlgorithms())
 		return payload, err
 	}
-	bySecret := func(token string) ([]byte, error) {
+	decryptWithSecret := func(token string) ([]byte, error) {
 		payload, _, err := jose.DecryptSecret(token, jose.SharedSecret(testSecret), jose.SecretEncryptionAlgorithms())
 		return payload, err
 	}
 	for name, test := range map[string]struct {
-		opens  func(string) ([]byte, error)
-		change func(*record.Client)
+		decrypt func(string) ([]byte, error)
+		change  func(*record.Client)
 	}{
-		"to a key": {byKey, func(c *record.Client) {
+		"with a public key": {decryptWithKey, func(c *record.Client) {
 			c.JWKS = jwks
 			c.IDTokenEncryptedResponseAlg, c.UserinfoEncryptedResponseAlg, c.UserinfoSignedResponseAlg = "ECDH-ES", "ECDH-ES+A256KW", "ES256"
 			c.UserinfoEncryptedResponseEnc = "A256GCM"
 		}},
-		"by the secret": {bySecret, func(c *record.Client) {
+		"with the client secret": {decryptWithSecret, func(c *record.Client) {
 			c.IDTokenEncryptedResponseAlg, c.UserinfoEncryptedResponseAlg, c.UserinfoSignedResponseAlg = "dir", "A128KW", "ES256"
 			c.IDTokenEncryptedResponseEnc = "A256CBC-HS512"
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", test.change)}, People: map[string]oauth.Claims{"ada": {"name": "Ada"}}})
+			s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", test.change)}, Users: map[string]oauth.Claims{"ada": {"name": "Ada"}}})
 			tokens := s.redeem("app", s.code("ada", "app", "scope", "openid profile", "nonce", "n"))
 			for what, token := range map[string]string{"ID token": tokens.IDToken, "UserInfo": s.rawUserinfo(tokens.AccessToken).Body.String()} {
-				inner, err := test.opens(token)
+				inner, err := test.decrypt(token)
 				if err != nil {
 					t.Errorf("%s: %v: %.60s", what, err, token)
 					continue
@@ -112,10 +113,10 @@ func TestIDTokenAndUserinfoEncryptedToTheClient(t *testing.T) {
 	}
 }
 
-func TestUserinfoInAJWT(t *testing.T) {
+func TestUserinfoAsAJWT(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("app", func(c *record.Client) { c.UserinfoSignedResponseAlg = "HS256" }),
-	}, People: map[string]oauth.Claims{"ada": {"name": "Ada", "iss": "https://evil.example"}}})
+	}, Users: map[string]oauth.Claims{"ada": {"name": "Ada", "iss": "https://evil.example"}}})
 	tokens := s.redeem("app", s.code("ada", "app", "scope", "openid profile", "nonce", "n"))
 	w := s.rawUserinfo(tokens.AccessToken)
 	if contentType := w.Header().Get("Content-Type"); contentType != "application/jwt" {
@@ -127,9 +128,9 @@ func TestUserinfoInAJWT(t *testing.T) {
 	}
 }
 
-// An ID token that is signed with the client's secret, or that the client encrypted to this server, is
-// a valid hint (OpenID Connect Core, section 3.1.2.1).
-func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
+// An ID token that is signed with the client's secret, or that the client encrypted for this
+// server, is a valid hint (OpenID Connect Core, section 3.1.2.1).
+func TestHMACAndEncryptedIDTokenHints(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "HS256" }), confidential("other"),
 		confidential("encrypts", func(c *record.Client) { c.RequestObjectEncryptionAlg = "RSA-OAEP-256" }),
@@ -142,7 +143,7 @@ func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func(hint string) string {
+	authorize := func(hint string) string {
 		query := url.Values{
 			"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback},
 			"prompt": {"none"}, "id_token_hint": {hint},
@@ -154,7 +155,7 @@ func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 		return w.Header().Get("Location")
 	}
 	for _, good := range []string{hint, encrypted} {
-		if location := ask(good); !strings.Contains(location, "code=") {
+		if location := authorize(good); !strings.Contains(location, "code=") {
 			t.Errorf("%.40s…: %s", good, location)
 		}
 	}
@@ -167,15 +168,15 @@ func TestIDTokenHintByHMACAndEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{forged, otherAudience, encrypted[:len(encrypted)-4] + "AAAA"} {
-		if location := ask(bad); !strings.Contains(location, "error=invalid_request") {
+		if location := authorize(bad); !strings.Contains(location, "error=invalid_request") {
 			t.Errorf("%.40s…: %s", bad, location)
 		}
 	}
 }
 
-// Request objects are signed, then encrypted to this server with the registered algorithms (RFC 9101,
-// section 6.1).
-func TestEncryptedRequestObject(t *testing.T) {
+// Request objects are signed, then encrypted for this server with the registered algorithms (RFC
+// 9101, section 6.1).
+func TestEncryptedRequestObjects(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		confidential("app", func(c *record.Client) {
 			c.JWKS, c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc = []byte(`"$key"`), "ECDH-ES", "A256GCM"
@@ -206,9 +207,9 @@ func TestEncryptedRequestObject(t *testing.T) {
 	}
 }
 
-// A replaced encryption key is not published any more, and still decrypts for a day (OpenID Connect
+// A replaced encryption key is no longer published, but decrypts for another day (OpenID Connect
 // Core, section 10.2.1).
-func TestEncryptionKeysRotate(t *testing.T) {
+func TestEncryptionKeyRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("encrypts", func(c *record.Client) { c.RequestObjectEncryptionAlg = "ECDH-ES" })}})
 		if err := s.server.PrepareKeys(t.Context()); err != nil {
@@ -223,7 +224,7 @@ func TestEncryptionKeysRotate(t *testing.T) {
 		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Algorithm: "ECDH-ES"}); err != nil {
 			t.Fatal(err)
 		}
-		opens := func() bool {
+		accepted := func() bool {
 			query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "prompt": {"none"}, "id_token_hint": {encrypted}}
 			return strings.Contains(s.authorize("ada", query.Encode()).Header.Get("Location"), "code=")
 		}
@@ -235,27 +236,27 @@ func TestEncryptionKeysRotate(t *testing.T) {
 			}
 		}
 		if after, ok := s.publicKeys().Recipient(jose.ECDHES); !ok || after.KeyID() == before.KeyID() || published > 0 {
-			t.Errorf("%s is published after its rotation", after.KeyID())
+			t.Errorf("after the rotation, %s is published", after.KeyID())
 		}
 		time.Sleep(time.Hour)
 		if err := s.server.RotateKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if !opens() {
+		if !accepted() {
 			t.Error("the replaced key does not decrypt")
 		}
 		time.Sleep(25 * time.Hour)
 		if err := s.server.RotateKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if opens() {
+		if accepted() {
 			t.Error("the replaced key still decrypts after a day")
 		}
 	})
 }
 
-// During the rotation of a secret, the client may encrypt and sign with both secrets.
-func TestRequestObjectWithEitherSecret(t *testing.T) {
+// During secret rotation, the client may sign and encrypt with either secret.
+func TestRequestObjectsWithEitherSecret(t *testing.T) {
 	const next = "another secret of 32 bytes or more, for later"
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.RequestObjectSigningAlg, c.RequestObjectEncryptionAlg = "HS256", "A128GCMKW"
@@ -284,8 +285,8 @@ func TestRequestObjectWithEitherSecret(t *testing.T) {
 	}
 }
 
-// The secret of a registered client is long enough for every algorithm that needs one.
-func TestRegisteredSecretIsLongEnough(t *testing.T) {
+// Registration issues a secret that is long enough for every algorithm that uses it.
+func TestRegisteredSecretsAreLongEnough(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
 	for member, alg := range map[string]string{
 		"id_token_signed_response_alg": "HS512", "userinfo_signed_response_alg": "HS384",
@@ -300,7 +301,7 @@ func TestRegisteredSecretIsLongEnough(t *testing.T) {
 			t.Errorf("%s %s: %d %s", member, alg, w.Code, w.Body)
 		}
 		if strings.Contains(member, "encrypted") && information[strings.TrimSuffix(member, "alg")+"enc"] != "A128CBC-HS256" {
-			t.Errorf("%s: the response does not have the default of enc: %s", member, w.Body)
+			t.Errorf("%s: the response does not contain the default enc: %s", member, w.Body)
 		}
 	}
 }

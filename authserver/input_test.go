@@ -14,11 +14,11 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-func contains(a answer, text string) bool {
+func contains(a apiResponse, text string) bool {
 	return strings.Contains(a.body, text) || strings.Contains(fmt.Sprint(a.header), text)
 }
 
-// countingReader is a body that counts how much of it was read.
+// countingReader is a request body that counts the bytes that were read.
 type countingReader struct{ left, read int }
 
 func (r *countingReader) Read(p []byte) (int, error) {
@@ -51,7 +51,7 @@ func TestDS01_BodiesHaveASizeLimit(t *testing.T) {
 	}
 }
 
-func TestDS04_ManyParametersAndScopes(t *testing.T) {
+func TestDS04_TooManyParametersAndScopesAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	var params, scopes strings.Builder
 	for i := range 5000 {
@@ -69,11 +69,11 @@ func TestDS04_ManyParametersAndScopes(t *testing.T) {
 	}
 	s.post("/token", "app", append(values, "grant_type", "client_credentials")...).want(t, http.StatusBadRequest, oauth.InvalidTarget)
 	if took := time.Since(started); took > time.Second {
-		t.Errorf("refusing took %s", took)
+		t.Errorf("the refusals took %s", took)
 	}
 }
 
-func TestHP01_EveryParameterOnce(t *testing.T) {
+func TestHP01_RepeatedParametersAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for path, names := range map[string][]string{
 		"/token":      {"grant_type", "code", "redirect_uri", "code_verifier", "refresh_token", "scope", "client_id", "client_secret", "client_assertion", "unknown"},
@@ -84,7 +84,7 @@ func TestHP01_EveryParameterOnce(t *testing.T) {
 			if path == "/logout" {
 				r := httptest.NewRequest(http.MethodGet, path+"?"+name+"=a&"+name+"=a", nil)
 				if a := s.do(r); a.status != http.StatusBadRequest {
-					t.Errorf("%s with two %s: %d", path, name, a.status)
+					t.Errorf("%s with %s twice: %d", path, name, a.status)
 				}
 				continue
 			}
@@ -93,14 +93,14 @@ func TestHP01_EveryParameterOnce(t *testing.T) {
 	}
 }
 
-func TestHP02_QueryOfAPostIsRefused(t *testing.T) {
+func TestHP02_CredentialsInTheURLOfAPostAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, path := range []string{"/token", "/introspect", "/revoke"} {
 		s.post(path+"?client_secret="+testSecret, "app", "grant_type", "client_credentials", "token", "x").want(t, http.StatusBadRequest, oauth.InvalidRequest)
 	}
 }
 
-func TestHP04_Methods(t *testing.T) {
+func TestHP04_OtherMethodsAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	allowed := map[string]string{
 		"/authorize": "GET, POST", "/token": "POST", "/introspect": "POST", "/revoke": "POST", "/userinfo": "GET, POST",
@@ -122,19 +122,19 @@ func TestHP04_Methods(t *testing.T) {
 	}
 }
 
-func TestHP06_OneSpellingOfAPath(t *testing.T) {
+func TestHP06_PathsMustMatchExactly(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, path := range []string{"//token", "/token/", "/%74oken", "/./token", "/x/../token", "/token;x", "/token.", "/TOKEN", "/token%2f", "/public%23/../token", "/token%00"} {
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("grant_type=client_credentials"))
 		u, err := url.ParseRequestURI(path)
 		if err != nil {
-			continue // net/http refuses it before the engine
+			continue // net/http refuses it before it reaches the engine
 		}
 		r.URL = u
 		r.SetBasicAuth("app", testSecret)
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if a := s.do(r); a.status != http.StatusNotFound {
-			t.Errorf("%s is answered %d", path, a.status)
+			t.Errorf("%s: status %d", path, a.status)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func TestHP07_UN03_AmbiguousInputIsRefused(t *testing.T) {
 	}
 }
 
-func TestHP08_EmptyIsOmitted(t *testing.T) {
+func TestHP08_EmptyParametersAreIgnored(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader("grant_type=client_credentials&scope=&resource=&client_id=&client_secret=&client_assertion="))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -159,14 +159,13 @@ func TestHP08_EmptyIsOmitted(t *testing.T) {
 	s.do(r).want(t, http.StatusOK, "")
 }
 
-// If there are two cookies with the same name, a sibling domain may have set one, so both are
-// ignored.
-func TestHP10_TwoBrowserCookies(t *testing.T) {
+// Of two cookies with the same name, a sibling domain may have set one. Both are ignored.
+func TestHP10_DuplicateCookiesAreIgnored(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	response := s.authorize("", query("app"))
 	cookie := response.Cookies()[0]
 	id := interactionOf(response.Header.Get("Location"))
-	ask := func(values ...string) error {
+	open := func(values ...string) error {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		for _, value := range values {
 			r.AddCookie(&http.Cookie{Name: cookie.Name, Value: value})
@@ -174,12 +173,12 @@ func TestHP10_TwoBrowserCookies(t *testing.T) {
 		_, err := s.server.Interaction(r, id)
 		return err
 	}
-	if err := ask(cookie.Value); err != nil {
+	if err := open(cookie.Value); err != nil {
 		t.Errorf("the browser's own cookie: %v", err)
 	}
 	for _, values := range [][]string{{cookie.Value, "x"}, {"x", cookie.Value}, {cookie.Value, cookie.Value}, {strings.Repeat("x", 4000)}, {}} {
-		if ask(values...) == nil {
-			t.Errorf("cookies %q are taken", values)
+		if open(values...) == nil {
+			t.Errorf("cookies %q are accepted", values)
 		}
 	}
 }
@@ -193,8 +192,7 @@ func TestUN05_ScopesAreASCII(t *testing.T) {
 
 var describable = regexp.MustCompile(`^[\x20-\x21\x23-\x5b\x5d-\x7e]*$`)
 
-// Errors do not contain input of the request.
-func TestLO07_NoInputInErrors(t *testing.T) {
+func TestLO07_ErrorsDoNotContainInput(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	for _, input := range []string{"<script>marker</script>", "marker\r\nX: y", strings.Repeat("marker", 1700), "marker\"\\é"} {
 		for _, name := range []string{"grant_type", "scope", "code", "refresh_token", "resource", "code_verifier", "client_assertion", "client_assertion_type"} {
@@ -222,11 +220,10 @@ func TestLO07_NoInputInErrors(t *testing.T) {
 	}
 }
 
-// Every response has these headers.
-func TestAC14_HD06_HD08_HD09_Headers(t *testing.T) {
+func TestAC14_HD06_HD08_HD09_SecurityHeaders(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	a := s.tokens("ada", "app", "openid")
-	for name, a := range map[string]answer{
+	for name, a := range map[string]apiResponse{
 		"token": a, "token error": s.redeem("app", "x"), "userinfo": s.userinfo(a.AccessToken), "userinfo error": s.userinfo("x"),
 		"introspect": s.post("/introspect", "app", "token", "x"), "revoke": s.post("/revoke", "app", "token", "x"),
 	} {
@@ -234,10 +231,10 @@ func TestAC14_HD06_HD08_HD09_Headers(t *testing.T) {
 			t.Errorf("%s may be cached: %s", name, a.header)
 		}
 		if a.body != "" && (a.header.Get("Content-Type") != "application/json" || a.header.Get("X-Content-Type-Options") != "nosniff") {
-			t.Errorf("%s has a type that can be guessed: %s", name, a.header)
+			t.Errorf("browsers may guess the type of %s: %s", name, a.header)
 		}
 		if a.header.Get("Server") != "" || a.header.Get("X-Powered-By") != "" {
-			t.Errorf("%s says what it runs on: %s", name, a.header)
+			t.Errorf("%s reveals the server software: %s", name, a.header)
 		}
 	}
 }

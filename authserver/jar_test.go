@@ -15,8 +15,8 @@ import (
 	"github.com/valetkey/valetkey/storage/memory"
 )
 
-// The object is fetched from a registered request_uri. The fragment is its version (OpenID Connect
-// Core, section 6.2).
+// A request object is fetched from a registered request_uri. The fragment is the version of the
+// object (OpenID Connect Core, section 6.2).
 func TestJA03_RequestURI(t *testing.T) {
 	objects := map[string]string{}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +68,7 @@ func TestJA03_RequestURI(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.server.ServeHTTP(w, r)
 		if location := w.Header().Get("Location"); !strings.Contains(location, want) {
-			t.Errorf("%s: status %d, to %s; want %s", uri, w.Code, location, want)
+			t.Errorf("%s: status %d, Location %s, want %s", uri, w.Code, location, want)
 		}
 	}
 }

@@ -45,8 +45,8 @@ func (v *verifier) verify(token string) error {
 	return err
 }
 
-// Keys are published before they sign and kept until what they signed has expired: a
-// verifier that honors max-age never sees a kid that it does not know.
+// A key is published before it signs, and kept until all tokens that it signed have expired. A
+// verifier that respects max-age never sees an unknown kid.
 func TestRE17_TokensVerifyDuringRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, memory.New(), func(c *authserver.Config) {
@@ -84,13 +84,13 @@ func TestRE17_TokensVerifyDuringRotation(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if len(kids) < 10 {
-			t.Errorf("in a day, %d keys signed", len(kids))
+			t.Errorf("%d keys signed in a day", len(kids))
 		}
 		keys, err := s.store.Keys(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A client's own lifetime may be a day, so keys are kept for that long.
+		// Keys are kept for a day, the longest lifetime that a client may have.
 		if len(keys) > 2*15 {
 			t.Errorf("%d keys of two algorithms are kept", len(keys))
 		}
@@ -98,10 +98,10 @@ func TestRE17_TokensVerifyDuringRotation(t *testing.T) {
 }
 
 // An operator rotates keys after a leak, or when a conformance test needs a new key immediately.
-func TestRE17_RotationOnCommand(t *testing.T) {
+func TestRE17_RotationByTheOperator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
-		kid := func(a answer) string {
+		kid := func(a apiResponse) string {
 			header, err := jose.ParseHeader(a.AccessToken)
 			if err != nil {
 				t.Fatal(err)
@@ -120,7 +120,7 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 		first := s.tokens("ada", "app", "openid")
 		second := rotate(authserver.KeyRotation{})
 		if a := s.tokens("ada", "app", "openid"); kid(a) != kid(first) {
-			t.Error("a key signs before it has been published for a while")
+			t.Error("a key signs before its publication period is over")
 		}
 		if jwks := s.do(httptest.NewRequest(http.MethodGet, "/jwks", nil)).body; !strings.Contains(jwks, second) {
 			t.Error("the next key is not published")
@@ -130,18 +130,18 @@ func TestRE17_RotationOnCommand(t *testing.T) {
 			t.Errorf("%s signs, want %s", kid(a), third)
 		}
 		if a := s.userinfo(first.AccessToken); a.status != http.StatusOK {
-			t.Errorf("a token of the old key: %d", a.status)
+			t.Errorf("a token signed with the old key: %d", a.status)
 		}
 		fourth := rotate(authserver.KeyRotation{Revoke: true})
 		if a := s.userinfo(first.AccessToken); a.status != http.StatusUnauthorized {
-			t.Errorf("a cached token of a deleted key: %d", a.status)
+			t.Errorf("a token signed with a revoked key: %d", a.status)
 		}
 		if a := s.tokens("ada", "app", "openid"); kid(a) != fourth {
 			t.Errorf("%s signs, want %s", kid(a), fourth)
 		}
 		keys, err := s.store.Keys(t.Context())
 		if err != nil || len(keys) != 2 {
-			t.Errorf("%d keys of two algorithms are left (%v)", len(keys), err)
+			t.Errorf("%d keys of two algorithms remain (%v)", len(keys), err)
 		}
 		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Algorithm: "HS256"}); !errors.Is(err, authserver.ErrKeyAlgorithm) {
 			t.Errorf("HS256: %v", err)
@@ -164,7 +164,7 @@ func TestRE18_ConcurrentRotationCreatesOneKey(t *testing.T) {
 	})
 }
 
-func TestJW15_NothingPrivateInTheJWKS(t *testing.T) {
+func TestJW15_TheJWKSHasNoPrivateMembers(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("rsa", func(c *record.Client) { c.IDTokenSignedResponseAlg = "RS256" })}})
 	s.tokens("ada", "app", "openid")
 	s.tokens("ada", "rsa", "openid")
@@ -192,7 +192,7 @@ func TestJW27_TokensAreSignedWithTheRegisteredAlgorithm(t *testing.T) {
 		a := s.tokens("ada", "app", "openid")
 		for _, token := range []string{a.IDToken, a.AccessToken} {
 			if header, err := jose.ParseHeader(token); err != nil || header.Algorithm != alg {
-				t.Errorf("registered %s, signed by %s (%v)", alg, header.Algorithm, err)
+				t.Errorf("registered %s, signed with %s (%v)", alg, header.Algorithm, err)
 			}
 		}
 		if got := s.userinfo(a.AccessToken); got.status != http.StatusOK {
@@ -201,9 +201,9 @@ func TestJW27_TokensAreSignedWithTheRegisteredAlgorithm(t *testing.T) {
 	}
 }
 
-// An unsigned ID token is only issued to a client that registered for it, at the token endpoint,
-// and is not accepted as a hint (OpenID Connect Core, section 2; RFC 8725, section 3.2).
-func TestJW27_NoneIsUsedOnlyIfRegistered(t *testing.T) {
+// An unsigned ID token is issued only by the token endpoint and only to a client that is registered
+// for it. It is not accepted as a hint (OpenID Connect Core, section 2; RFC 8725, section 3.2).
+func TestJW27_AlgNoneRequiresRegistration(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "none" })}})
 	a := s.tokens("ada", "app", "openid")
 	header, err := jose.ParseHeader(a.IDToken)
@@ -215,7 +215,7 @@ func TestJW27_NoneIsUsedOnlyIfRegistered(t *testing.T) {
 	}
 	query := url.Values{"client_id": {"app"}, "response_type": {"code"}, "scope": {"openid"}, "nonce": {"n"}, "redirect_uri": {testCallback}, "prompt": {"none"}, "id_token_hint": {a.IDToken}}
 	if location := s.authorize("ada", query.Encode()).Header.Get("Location"); !strings.Contains(location, "error=invalid_request") {
-		t.Errorf("an unsigned ID token is a hint: %s", location)
+		t.Errorf("an unsigned ID token is accepted as a hint: %s", location)
 	}
 	for member, change := range map[string]func(*record.Client){
 		"id_token_signed_response_alg": func(c *record.Client) {
@@ -231,15 +231,14 @@ func TestJW27_NoneIsUsedOnlyIfRegistered(t *testing.T) {
 	}
 }
 
-// A user's claims cannot replace those of the protocol.
 func TestJW25_UserClaimsCannotReplaceProtocolClaims(t *testing.T) {
-	person := oauth.Claims{"name": "Ada"}
-	asked := map[string]any{"name": nil}
+	claims := oauth.Claims{"name": "Ada"}
+	requested := map[string]any{"name": nil}
 	for _, name := range oauth.ProtocolClaims {
-		person[name], asked[name] = "evil", nil
+		claims[name], requested[name] = "evil", nil
 	}
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, People: map[string]oauth.Claims{"ada": person}})
-	request, err := json.Marshal(map[string]any{"id_token": asked, "userinfo": asked})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, Users: map[string]oauth.Claims{"ada": claims}})
+	request, err := json.Marshal(map[string]any{"id_token": requested, "userinfo": requested})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +254,7 @@ func TestJW25_UserClaimsCannotReplaceProtocolClaims(t *testing.T) {
 	}
 }
 
-// publishedKey has the members of a key that verifiers use.
+// publishedKey contains the members of a JWK that the tests compare.
 type publishedKey struct{ Kty, Crv, Alg, Use, Kid string }
 
 func (s *scene) keySet() []publishedKey {
@@ -291,7 +290,7 @@ func (s *scene) metadata() oauth.ServerMetadata {
 	return m
 }
 
-// declare replaces the clients of the test.
+// declare replaces the declared clients.
 func (s *scene) declare(clients ...testClient) {
 	s.t.Helper()
 	d := memory.Declaration{}
@@ -302,24 +301,24 @@ func (s *scene) declare(clients ...testClient) {
 	if err := s.store.Declare(s.t.Context(), time.Now(), "test", d); err != nil {
 		s.t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second) // until the server asks for the version
+	time.Sleep(2 * time.Second) // until the server reads the version
 }
 
-// strictlyReadable checks a key set like the most widely used PHP library, which refuses the
-// whole set for one key without alg or with an unknown curve.
-func strictlyReadable(t *testing.T, keys []publishedKey) {
+// checkStrictly checks a key set as strictly as the most widely used PHP library, which refuses the
+// whole set if one key has no alg or an unknown curve.
+func checkStrictly(t *testing.T, keys []publishedKey) {
 	t.Helper()
 	for _, key := range keys {
 		curve := key.Kty == "RSA" || key.Kty == "EC" && (key.Crv == "P-256" || key.Crv == "P-384") || key.Kty == "OKP" && key.Crv == "Ed25519"
 		if !curve || key.Alg == "" || key.Alg == "Ed25519" || key.Use == "" || key.Kid == "" {
-			t.Errorf("a strict reader refuses the key set for %+v", key)
+			t.Errorf("a strict parser refuses a key set with %+v", key)
 		}
 	}
 }
 
-// If clients do not specify an algorithm, the first key is the default of ID tokens, because some
-// libraries use the first key. It is there from the first request on.
-func TestKeySetOfAFreshServer(t *testing.T) {
+// The first key has the default algorithm of ID tokens, because some libraries always use the first
+// key. A new server publishes it at the first request.
+func TestKeySetOfANewServer(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	if err := s.store.UpdateKeys(t.Context(), func([]record.Key) ([]record.Key, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
@@ -329,13 +328,13 @@ func TestKeySetOfAFreshServer(t *testing.T) {
 		if got := algorithmsOf(keys); !slices.Equal(got, []string{"sig RS256", "sig ES256"}) {
 			t.Errorf("published: %v", got)
 		}
-		strictlyReadable(t, keys)
+		checkStrictly(t, keys)
 		s.prepareKeys()
 	}
 }
 
-// A key is published from the moment a client may need it, which may be declared on another
-// node, and withdrawn when what it signed has expired.
+// A key is published as soon as a client needs it, even if another node declared the client, and is
+// withdrawn when the tokens that it signed have expired.
 func TestKeysAreCreatedWhenClientsNeedThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signs := func(alg string) testClient {
@@ -354,31 +353,31 @@ func TestKeysAreCreatedWhenClientsNeedThem(t *testing.T) {
 		s.prepareKeys()
 		keys := s.keySet()
 		if got := algorithmsOf(keys); !slices.Equal(got, []string{"sig RS256", "sig ES256", "sig PS256", "enc ECDH-ES+A128KW"}) {
-			t.Fatalf("published before its first use: %v", got)
+			t.Fatalf("published before the first use: %v", got)
 		}
-		strictlyReadable(t, keys)
+		checkStrictly(t, keys)
 		if got := s.metadata().RequestObjectEncryptionAlgValuesSupported; !slices.Contains(got, "ECDH-ES+A128KW") || slices.Contains(got, "RSA-OAEP") {
-			t.Errorf("offered for request objects: %v", got)
+			t.Errorf("announced for request objects: %v", got)
 		}
 		token := s.tokens("ada", "app", "openid").IDToken
 		if header, err := jose.ParseHeader(token); err != nil || header.KeyID != keys[2].Kid {
-			t.Errorf("signed by %q, want %q (%v)", header.KeyID, keys[2].Kid, err)
+			t.Errorf("signed with %q, want %q (%v)", header.KeyID, keys[2].Kid, err)
 		}
 
 		s.declare(signs("ES256"))
 		s.prepareKeys()
 		if got := algorithmsOf(s.keySet()); !slices.Equal(got, []string{"sig RS256", "sig ES256", "sig PS256"}) {
-			t.Errorf("keys of unexpired tokens: %v", got)
+			t.Errorf("published while tokens are valid: %v", got)
 		}
 		time.Sleep(time.Hour)
 		s.declare(signs("PS256")) // needed again, so the key is kept
 		if header, err := jose.ParseHeader(s.tokens("ada", "app", "openid").IDToken); err != nil || header.KeyID != keys[2].Kid {
-			t.Errorf("signed by %q, want %q (%v)", header.KeyID, keys[2].Kid, err)
+			t.Errorf("signed with %q, want %q (%v)", header.KeyID, keys[2].Kid, err)
 		}
 		time.Sleep(48 * time.Hour)
 		s.prepareKeys()
 		if !slices.Contains(s.keySet(), keys[2]) {
-			t.Error("a key that is in use was withdrawn")
+			t.Error("a key in use was withdrawn")
 		}
 
 		s.declare(signs("ES256"))
@@ -386,7 +385,7 @@ func TestKeysAreCreatedWhenClientsNeedThem(t *testing.T) {
 		time.Sleep(48 * time.Hour)
 		s.prepareKeys()
 		if got := algorithmsOf(s.keySet()); !slices.Equal(got, []string{"sig RS256", "sig ES256"}) {
-			t.Errorf("published although no client needs it: %v", got)
+			t.Errorf("published after no client needs PS256: %v", got)
 		}
 		if left, err := s.store.Keys(t.Context()); err != nil || len(left) != 2 {
 			t.Errorf("%d keys are kept (%v)", len(left), err)
@@ -394,9 +393,9 @@ func TestKeysAreCreatedWhenClientsNeedThem(t *testing.T) {
 	})
 }
 
-// When a client registers itself, its key is published. It cannot register for an algorithm that
-// breaks the key set for other clients.
-func TestRegistrationPublishesItsKey(t *testing.T) {
+// Registration publishes the key that the client needs. It refuses algorithms that would break the
+// key set for other clients.
+func TestRegistrationPublishesTheRequiredKey(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen}})
 	register := func(alg string) int {
 		return s.postJSON("/register", `{"redirect_uris": ["https://app.example.com/cb"], "id_token_signed_response_alg": "`+alg+`"}`).status
@@ -409,21 +408,21 @@ func TestRegistrationPublishesItsKey(t *testing.T) {
 			t.Errorf("published for %s: %v", alg, published)
 		}
 	}
-	strictlyReadable(t, s.keySet())
+	checkStrictly(t, s.keySet())
 	s.prepareKeys()
 	if got := len(s.keySet()); got != 5 {
-		t.Errorf("%d keys are published after the next look", got)
+		t.Errorf("%d keys are published after PrepareKeys", got)
 	}
 }
 
-// Insecure features are in the metadata only while a client may use them.
-func TestMetadataOmitsInsecureFeaturesThatNoClientUses(t *testing.T) {
+// The metadata lists insecure features only if a client may use them.
+func TestMetadataOmitsUnusedInsecureFeatures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		m := s.metadata()
 		if !slices.Equal(m.ResponseTypesSupported, []string{"code"}) || slices.Contains(m.GrantTypesSupported, "implicit") ||
 			slices.Contains(m.IDTokenSigningAlgValuesSupported, "none") || slices.Contains(m.RequestObjectSigningAlgValuesSupported, "none") {
-			t.Errorf("advertised: %v %v %v %v", m.ResponseTypesSupported, m.GrantTypesSupported, m.IDTokenSigningAlgValuesSupported, m.RequestObjectSigningAlgValuesSupported)
+			t.Errorf("announced: %v %v %v %v", m.ResponseTypesSupported, m.GrantTypesSupported, m.IDTokenSigningAlgValuesSupported, m.RequestObjectSigningAlgValuesSupported)
 		}
 		s.declare(confidential("hybrid", func(c *record.Client) {
 			c.ResponseTypes, c.GrantTypes = []string{"id_token code"}, []string{"authorization_code", "implicit"}
@@ -432,13 +431,13 @@ func TestMetadataOmitsInsecureFeaturesThatNoClientUses(t *testing.T) {
 		m = s.metadata()
 		if !slices.Equal(m.ResponseTypesSupported, []string{"code", "code id_token"}) || !slices.Contains(m.GrantTypesSupported, "implicit") ||
 			!slices.Contains(m.IDTokenSigningAlgValuesSupported, "none") || !slices.Contains(m.RequestObjectSigningAlgValuesSupported, "none") {
-			t.Errorf("advertised: %v %v %v %v", m.ResponseTypesSupported, m.GrantTypesSupported, m.IDTokenSigningAlgValuesSupported, m.RequestObjectSigningAlgValuesSupported)
+			t.Errorf("announced: %v %v %v %v", m.ResponseTypesSupported, m.GrantTypesSupported, m.IDTokenSigningAlgValuesSupported, m.RequestObjectSigningAlgValuesSupported)
 		}
 	})
 }
 
-// An older database has keys of every algorithm. The unneeded ones are withdrawn.
-func TestUnneededKeysAreWithdrawn(t *testing.T) {
+// Older databases have a key for every algorithm. The unused ones are withdrawn.
+func TestUnusedKeysAreWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 		old := []jose.Algorithm{jose.ES512, jose.Ed25519, jose.ECDHES}
@@ -464,8 +463,8 @@ func TestUnneededKeysAreWithdrawn(t *testing.T) {
 	})
 }
 
-// Revoking all keys also deletes those that were already being withdrawn.
-func TestRE17_RevocationOfWithdrawnKeys(t *testing.T) {
+// Revoking all keys also deletes those that are being withdrawn.
+func TestRE17_RevocationDeletesWithdrawnKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.IDTokenSignedResponseAlg = "ES384" })}})
 		s.prepareKeys()
@@ -484,7 +483,7 @@ func TestRE17_RevocationOfWithdrawnKeys(t *testing.T) {
 	})
 }
 
-func (s *scene) postJSON(path, body string) answer {
+func (s *scene) postJSON(path, body string) apiResponse {
 	s.t.Helper()
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")

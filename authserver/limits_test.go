@@ -45,32 +45,32 @@ func isTryLater(err error) bool {
 	return ok
 }
 
-func TestSH01_OneAddressDoesNotUseUpTheUserCodesOfOthers(t *testing.T) {
+func TestSH01_GuessesFromOneAddressDoNotBlockOthers(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	_, user := s.deviceCodes()
-	looked := 0
+	checked := 0
 	for i := range 10_000 {
 		if err := s.typeCode("203.0.113.1", wrongCode(i)); errors.Is(err, authserver.ErrUserCode) {
-			looked++
+			checked++
 		} else if !isTryLater(err) {
 			t.Fatal(err)
 		}
 	}
-	if looked > 31 {
-		t.Errorf("%d guesses of one address were looked at, want 30", looked)
+	if checked > 31 {
+		t.Errorf("%d guesses from one address were checked, want 30", checked)
 	}
 	if err := s.typeCode("203.0.113.1", user); !isTryLater(err) {
-		t.Errorf("the right code from the address that guessed: %v", err)
+		t.Errorf("the correct code from the address that guessed: %v", err)
 	}
 	if err := s.typeCode("198.51.100.1", "BCDF"); !errors.Is(err, authserver.ErrUserCode) {
-		t.Errorf("a slip from elsewhere: %v", err)
+		t.Errorf("a typo from another address: %v", err)
 	}
 	if err := s.typeCode("198.51.100.1", user); err != nil {
-		t.Errorf("the right code from elsewhere: %v", err)
+		t.Errorf("the correct code from another address: %v", err)
 	}
 }
 
-// A signed-in user has their own limit, even at an address from which someone guesses codes.
+// Signed-in users have their own limit, even if their address has reached its limit.
 func TestSH01_SignedInUsersHaveTheirOwnLimit(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	_, user := s.deviceCodes()
@@ -80,43 +80,43 @@ func TestSH01_SignedInUsersHaveTheirOwnLimit(t *testing.T) {
 	w := httptest.NewRecorder()
 	s.signIn(w, "ada")
 	if err := s.typeCode("203.0.113.1", user, w.Result().Cookies()...); err != nil {
-		t.Errorf("the right code of somebody who is signed in: %v", err)
+		t.Errorf("the correct code of a signed-in user: %v", err)
 	}
-	looked := 0
+	checked := 0
 	for i := range 100 {
 		if errors.Is(s.typeCode("203.0.113.1", wrongCode(i), w.Result().Cookies()...), authserver.ErrUserCode) {
-			looked++
+			checked++
 		}
 	}
-	if looked > 31 {
-		t.Errorf("%d guesses of one person were looked at, want 30", looked)
+	if checked > 31 {
+		t.Errorf("%d guesses of one user were checked, want 30", checked)
 	}
 }
 
-// Many addresses together reach the common limit. Then addresses with failures have to wait, and
-// others can still enter a code.
+// Guesses from many addresses reach the global limit. Then addresses with failed attempts must wait,
+// and other addresses can still enter a code.
 func TestSH01_GuessesFromManyAddressesAreLimited(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	_, user := s.deviceCodes()
-	looked := 0
+	checked := 0
 	for i := range 10_000 {
 		if errors.Is(s.typeCode(fmt.Sprintf("203.0.%d.%d", i/25/250, i/25%250), wrongCode(i)), authserver.ErrUserCode) {
-			looked++
+			checked++
 		}
 	}
-	// 400 addresses use up the common limit, and then have one guess each.
-	if looked > 1600 {
-		t.Errorf("%d guesses were looked at", looked)
+	// 400 addresses reach the global limit, and then have one guess each.
+	if checked > 1600 {
+		t.Errorf("%d guesses were checked", checked)
 	}
 	if err := s.typeCode("203.0.1.1", user); !isTryLater(err) {
-		t.Errorf("the right code from an address that guessed: %v", err)
+		t.Errorf("the correct code from an address that guessed: %v", err)
 	}
 	if err := s.typeCode("198.51.100.1", user); err != nil {
-		t.Errorf("the right code from an address that did not: %v", err)
+		t.Errorf("the correct code from an address without failures: %v", err)
 	}
 }
 
-func TestSH01_WrongUserCodesCountOnAllNodes(t *testing.T) {
+func TestSH01_WrongUserCodesAreCountedAcrossNodes(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		first, second := newSceneOn(t, deviceSetup(), store, nil), newSceneOn(t, deviceSetup(), store, nil)
 		for i := range 40 {
@@ -125,27 +125,27 @@ func TestSH01_WrongUserCodesCountOnAllNodes(t *testing.T) {
 		_, user := second.deviceCodes()
 		for deadline := time.Now().Add(10 * time.Second); !isTryLater(second.typeCode("203.0.113.1", wrongCode(1))); {
 			if time.Now().After(deadline) {
-				t.Fatal("the other node does not know of the guesses")
+				t.Fatal("the other node does not count the guesses")
 			}
 			time.Sleep(300 * time.Millisecond)
 		}
 		if err := second.typeCode("198.51.100.1", user); err != nil {
-			t.Errorf("the right code from elsewhere: %v", err)
+			t.Errorf("the correct code from another address: %v", err)
 		}
 	})
 }
 
 func TestSH02_WrongSecretsDoNotBlockValidOnes(t *testing.T) {
-	service := testClient{Client: record.Client{ID: "spa", ClientMetadata: oauth.ClientMetadata{
+	spa := testClient{Client: record.Client{ID: "spa", ClientMetadata: oauth.ClientMetadata{
 		TokenEndpointAuthMethod: oauth.AuthMethodNone, GrantTypes: []string{"refresh_token", "authorization_code"}, RedirectURIs: []string{testCallback},
 	}}}
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other"), service}})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other"), spa}})
 	token := s.post("/token", "app", "grant_type", "client_credentials").AccessToken
-	wrong := func(client string) answer {
+	wrong := func(client string) apiResponse {
 		return s.post("/token", "", "grant_type", "client_credentials", "client_id", client, "client_secret", "wrong")
 	}
 	for _, client := range []string{"app", "made-up"} {
-		var last answer
+		var last apiResponse
 		for range 70 {
 			last = wrong(client)
 		}
@@ -162,12 +162,12 @@ func TestSH02_WrongSecretsDoNotBlockValidOnes(t *testing.T) {
 		}
 		s.post("/token", "", "grant_type", "refresh_token", "client_id", "spa", "refresh_token", "x").want(t, http.StatusBadRequest, oauth.InvalidGrant)
 	}
-	// Another client's developer at the same address sees the error.
+	// A developer of another client at the same address still gets the error.
 	wrong("other").want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
 // Flooding one client does not use up the limit of another client at the same address.
-func TestSH02_InteractionsCountByClient(t *testing.T) {
+func TestSH02_InteractionsAreLimitedPerClient(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app"), confidential("other")}})
 	last := s.authorize("", query("app"))
 	for range 1500 {
@@ -176,7 +176,7 @@ func TestSH02_InteractionsCountByClient(t *testing.T) {
 		}
 	}
 	if last.StatusCode != http.StatusTooManyRequests || last.Header.Get("Retry-After") == "" {
-		t.Errorf("the flood gets %d, Retry-After %q", last.StatusCode, last.Header.Get("Retry-After"))
+		t.Errorf("the last request gets %d, Retry-After %q", last.StatusCode, last.Header.Get("Retry-After"))
 	}
 	if other := s.authorize("", query("other")); other.StatusCode != http.StatusSeeOther {
 		t.Errorf("another client gets %d", other.StatusCode)
@@ -200,27 +200,27 @@ func TestSH02_RegisteredClientsShareTheLimitOfTheirAddress(t *testing.T) {
 		}
 	}
 	if passed < 500 || passed > 800 {
-		t.Errorf("%d interactions of ten clients at one address, want some 600", passed)
+		t.Errorf("ten clients at one address had %d interactions, want about 600", passed)
 	}
 }
 
-// weighed is a store that adds up the bytes of its tickets.
-type weighed struct {
+// byteCounter is a store that adds up the bytes of its tickets.
+type byteCounter struct {
 	database
 	bytes int
 }
 
-func (w *weighed) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+func (w *byteCounter) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
 	for _, t := range tickets {
 		w.bytes += len(t.Data)
 	}
 	return w.database.Put(ctx, now, tickets...)
 }
 
-// Only parameters that the engine uses are stored for outsiders, and only a limited amount for
-// each address. A request that is too long is refused, and is not a server error.
-func TestSH06_DataStoredForOutsidersIsLimited(t *testing.T) {
-	store := &weighed{database: memory.New()}
+// For a request from outside, only the parameters that the engine uses are stored, and only a limited
+// amount per address. A request that is too long is refused, and does not cause a server error.
+func TestSH06_DataStoredPerAddressIsLimited(t *testing.T) {
+	store := &byteCounter{database: memory.New()}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	from := func(address, rawQuery string) int {
 		r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
@@ -236,7 +236,7 @@ func TestSH06_DataStoredForOutsidersIsLimited(t *testing.T) {
 		}
 	}
 	if store.bytes > 100*1000 {
-		t.Errorf("100 requests with 30 kB of unknown parameters each had %d bytes stored", store.bytes)
+		t.Errorf("%d bytes are stored for 100 requests with 30 kB of unknown parameters each", store.bytes)
 	}
 	store.bytes = 0
 	for range 600 {
@@ -249,7 +249,7 @@ func TestSH06_DataStoredForOutsidersIsLimited(t *testing.T) {
 		}
 	}
 	if store.bytes > 6<<20 {
-		t.Errorf("one address had %d bytes stored in a minute", store.bytes)
+		t.Errorf("%d bytes are stored for one address in a minute", store.bytes)
 	}
 	if got := from("203.0.113.4", query("app")); got != http.StatusSeeOther {
 		t.Errorf("another address: %d", got)
@@ -259,9 +259,9 @@ func TestSH06_DataStoredForOutsidersIsLimited(t *testing.T) {
 	}
 }
 
-// There is a common limit for large requests of all addresses. Small requests still pass.
+// Large requests from all addresses share a limit. Small requests are still accepted.
 func TestSH06_DataStoredForAllAddressesIsLimited(t *testing.T) {
-	store := &weighed{database: memory.New()}
+	store := &byteCounter{database: memory.New()}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	from := func(i int, rawQuery string) int {
 		r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
@@ -282,30 +282,30 @@ func TestSH06_DataStoredForAllAddressesIsLimited(t *testing.T) {
 	}
 }
 
-func TestSH06_RegisteredClientsHaveASizeLimit(t *testing.T) {
+func TestSH06_ClientMetadataHasASizeLimit(t *testing.T) {
 	s := newScene(t, scriptSetup{Registration: authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 100}})
 	var uris []string
 	for range 20 {
 		uris = append(uris, testCallback+"?"+strings.Repeat("x", 1000))
 	}
-	if status, answer := s.register(map[string]any{"redirect_uris": uris}); status != http.StatusBadRequest {
-		t.Errorf("a client of 20 kB: %d %v", status, answer)
+	if status, response := s.register(map[string]any{"redirect_uris": uris}); status != http.StatusBadRequest {
+		t.Errorf("client metadata of 20 kB: %d %v", status, response)
 	}
-	if status, answer := s.register(map[string]any{"redirect_uris": uris[:5]}); status != http.StatusCreated {
-		t.Errorf("a client of 5 kB: %d %v", status, answer)
+	if status, response := s.register(map[string]any{"redirect_uris": uris[:5]}); status != http.StatusCreated {
+		t.Errorf("client metadata of 5 kB: %d %v", status, response)
 	}
 }
 
-// A hint that is too long is ignored: the user is asked, and can sign out.
-func TestALongIDTokenHintDoesNotStopALogout(t *testing.T) {
+// If the hint is too long, it is ignored, and the user is asked to confirm the logout.
+func TestLogoutIgnoresAnIDTokenHintThatIsTooLong(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 		c.PostLogoutRedirectURIs = []string{"https://client.example.com/out"}
 	})}})
 	who := s.signIn(httptest.NewRecorder(), "ada")
 	for name, changes := range map[string]url.Values{
-		"alone":                        {},
-		"with a client":                {"client_id": {"app"}, "post_logout_redirect_uri": {"https://client.example.com/out"}},
-		"which alone named the client": {"post_logout_redirect_uri": {"https://client.example.com/out"}},
+		"without other parameters": {},
+		"with a client_id":         {"client_id": {"app"}, "post_logout_redirect_uri": {"https://client.example.com/out"}},
+		"with only a redirect URI": {"post_logout_redirect_uri": {"https://client.example.com/out"}},
 	} {
 		form := url.Values{"id_token_hint": {strings.Repeat("x", 20<<10)}}
 		for member, values := range changes {
@@ -330,8 +330,8 @@ func TestALongIDTokenHintDoesNotStopALogout(t *testing.T) {
 	}
 }
 
-// The error response for a state that is too long contains the state.
-func TestALongStateIsReturnedInTheError(t *testing.T) {
+// The error response contains the state, even if the state is too long.
+func TestAStateThatIsTooLongIsReturned(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	state := strings.Repeat("s", 5000)
 	location, err := s.authorize("ada", query("app", "state", state)).Location()
@@ -340,28 +340,27 @@ func TestALongStateIsReturnedInTheError(t *testing.T) {
 	}
 	q := location.Query()
 	if q.Get("error") != "invalid_request" || q.Get("state") != state || !strings.Contains(q.Get("error_description"), "4096") {
-		t.Errorf("error %q, %q, a state of %d bytes", q.Get("error"), q.Get("error_description"), len(q.Get("state")))
+		t.Errorf("error %q, %q, and a state of %d bytes", q.Get("error"), q.Get("error_description"), len(q.Get("state")))
 	}
 }
 
-// reads counts reads of clients from the store.
-type reads struct {
+// readCounter counts how often each client is read from the store.
+type readCounter struct {
 	database
 	clients map[string]int
 }
 
-func (r *reads) Client(ctx context.Context, id string) (*record.Client, error) {
+func (r *readCounter) Client(ctx context.Context, id string) (*record.Client, error) {
 	r.clients[id]++
 	return r.database.Client(ctx, id)
 }
 
-// The memory for clients that registered themselves is limited, and they do not evict declared
-// clients.
-func TestSH06_CachedClientsHaveASizeLimit(t *testing.T) {
-	store := &reads{database: memory.New(), clients: map[string]int{}}
+// The cache for registered clients has a size limit, and they do not evict declared clients.
+func TestSH06_TheClientCacheHasASizeLimit(t *testing.T) {
+	store := &readCounter{database: memory.New(), clients: map[string]int{}}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
-	ask := func(id string) { s.authorize("", query(id, "prompt", "none")) }
-	ask("app")
+	authorize := func(id string) { s.authorize("", query(id, "prompt", "none")) }
+	authorize("app")
 	for i := range 1000 {
 		c := record.Client{ID: "client-" + strconv.Itoa(i), ClientMetadata: oauth.ClientMetadata{
 			RedirectURIs: []string{testCallback, testCallback + "?" + strings.Repeat("x", 15_000)}, TokenEndpointAuthMethod: "none",
@@ -369,15 +368,15 @@ func TestSH06_CachedClientsHaveASizeLimit(t *testing.T) {
 		if err := store.RegisterClient(t.Context(), &c, 10_000); err != nil {
 			t.Fatal(err)
 		}
-		ask(c.ID)
+		authorize(c.ID)
 	}
-	ask("client-999")
-	ask("client-0")
-	ask("app")
+	authorize("client-999")
+	authorize("client-0")
+	authorize("app")
 	if store.clients["client-999"] != 1 || store.clients["app"] != 1 {
-		t.Errorf("clients in use are read again: %d and %d times", store.clients["client-999"], store.clients["app"])
+		t.Errorf("clients in use are read from the store %d and %d times", store.clients["client-999"], store.clients["app"])
 	}
 	if store.clients["client-0"] != 2 {
-		t.Error("1000 clients of 15 kB are all kept in memory")
+		t.Error("all 1000 clients of 15 kB are cached")
 	}
 }

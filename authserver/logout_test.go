@@ -2,7 +2,6 @@ package authserver_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -18,18 +17,17 @@ import (
 	"github.com/valetkey/valetkey/internal/httpscript"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
-	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
 	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// notified returns a client that uses back-channel logout.
-func notified(id string) testClient {
+// backchannelClient returns a client that uses back-channel logout.
+func backchannelClient(id string) testClient {
 	return confidential(id, func(c *record.Client) { c.BackchannelLogoutURI = "$rp/" + id })
 }
 
-// signedInAt has ada sign in at a client and returns her session.
+// signedInAt signs ada in to the clients and returns her session.
 func (s *scene) signedInAt(clients ...string) string {
 	s.t.Helper()
 	s.code("ada", clients[0], "scope", "openid")
@@ -57,24 +55,23 @@ func (s *scene) mustDeliver(status string) []string {
 	return paths
 }
 
-// The process dies while one client is being notified, and before another one is. The next process
-// notifies both.
-func TestSE10_ARestartLosesNoLogout(t *testing.T) {
+// The server stops while clients are being notified. After a restart it notifies them again.
+func TestSE10_LogoutsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		url := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
 		store, err := sqldb.Open(t.Context(), url, sqldb.Config{MasterKey: make([]byte, 32)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		first := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app"), notified("other")}}, store, nil)
+		first := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app"), backchannelClient("other")}}, store, nil)
 		session := first.signedInAt("app", "other")
 		first.end(session)
 		ended := first.ended
 		if got := first.mustDeliver("500"); len(got) != 2 {
 			t.Fatalf("notified %q", got)
 		}
-		// The messages are in the outbox. The ended session is listed again, as if the process had
-		// died before it forgot the session.
+		// The messages are in the outbox. The ended session is listed again, as if the server had
+		// stopped before it forgot the session.
 		if err := store.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -97,16 +94,16 @@ func TestSE10_ARestartLosesNoLogout(t *testing.T) {
 	})
 }
 
-func TestSE10_TwoNodesNotifyOnce(t *testing.T) {
+func TestSE10_TwoNodesNotifyEachClientOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("a"), notified("b"), notified("c")}}, store, nil)
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("a"), backchannelClient("b"), backchannelClient("c")}}, store, nil)
 		other, err := authserver.New(s.config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(other.Close)
 		s.end(s.signedInAt("a", "b", "c"))
-		got, err := s.accept("200", func() error {
+		got, err := s.receive("200", func() error {
 			errs := make([]error, 6)
 			race(len(errs), func(i int) { errs[i] = []*authserver.Server{s.server, other}[i%2].DeliverLogouts(t.Context()) })
 			return errors.Join(errs...)
@@ -117,10 +114,10 @@ func TestSE10_TwoNodesNotifyOnce(t *testing.T) {
 	})
 }
 
-// A client joins a session on two nodes, and neither knows that the other has recorded it.
-func TestSE09_AClientIsRecordedOnce(t *testing.T) {
+// A client joins a session on two nodes that do not know of each other's record.
+func TestSE09_ClientsOfASessionAreRecordedOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, store, nil)
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app")}}, store, nil)
 		session := s.signedInAt("app")
 		node, err := authserver.New(s.config)
 		if err != nil {
@@ -140,9 +137,9 @@ func TestSE09_AClientIsRecordedOnce(t *testing.T) {
 	})
 }
 
-// A client knows the session by the name that it had when the client joined.
-func TestSE09_FormerNamesOfASession(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{notified("app"), notified("later")}})
+// If a session is renamed, a client gets the sid that the session had when the client joined.
+func TestSE09_LogoutTokensOfRenamedSessions(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{backchannelClient("app"), backchannelClient("later")}})
 	session := s.signedInAt("app")
 	who := s.sessions[session]
 	delete(s.sessions, session)
@@ -172,10 +169,10 @@ func TestSE09_FormerNamesOfASession(t *testing.T) {
 	}
 }
 
-// A logout token is encrypted like the client's ID tokens (OpenID Connect Back-Channel Logout, section
-// 2.4).
-func TestSE09_EncryptedLogoutToken(t *testing.T) {
-	app := notified("app")
+// Logout tokens are encrypted like the client's ID tokens (OpenID Connect Back-Channel Logout,
+// section 2.4).
+func TestSE09_LogoutTokensAreEncrypted(t *testing.T) {
+	app := backchannelClient("app")
 	app.IDTokenEncryptedResponseAlg, app.IDTokenEncryptedResponseEnc, app.IDTokenSignedResponseAlg = "A256KW", "A256GCM", "HS256"
 	app.Secret = strings.Repeat(testSecret, 2)
 	s := newScene(t, scriptSetup{Clients: []testClient{app}})
@@ -196,91 +193,75 @@ func TestSE09_EncryptedLogoutToken(t *testing.T) {
 }
 
 func TestDC07_LogoutTokensAreNotSentToPrivateAddresses(t *testing.T) {
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, memory.New(), func(c *authserver.Config) { c.Outgoing = authserver.Outgoing{} })
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app")}}, memory.New(), func(c *authserver.Config) { c.Outgoing = authserver.Outgoing{} })
 	s.end(s.signedInAt("app"))
 	if got := s.mustDeliver("200"); len(got) != 0 {
 		t.Errorf("notified %q at a private address", got)
 	}
 }
 
-func TestSE10_DeliveryIsGivenUpAfterADay(t *testing.T) {
+func TestSE10_DeliveryStopsAfterADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, memory.New(), func(c *authserver.Config) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app")}}, memory.New(), func(c *authserver.Config) {
 			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		})
 		s.end(s.signedInAt("app"))
 		began, last := time.Now(), time.Now()
-		var tries int
+		var attempts int
 		for time.Since(began) < 72*time.Hour {
 			if len(s.mustDeliver("500")) > 0 {
-				tries++
+				attempts++
 				last = time.Now()
 			}
 			time.Sleep(5 * time.Second)
 		}
-		if gone := last.Sub(began); gone < 24*time.Hour || gone > 26*time.Hour {
-			t.Errorf("the last try was after %s", gone)
+		if elapsed := last.Sub(began); elapsed < 24*time.Hour || elapsed > 26*time.Hour {
+			t.Errorf("the last attempt was after %s", elapsed)
 		}
-		if tries < 10 || tries > 40 {
-			t.Errorf("%d tries", tries)
+		if attempts < 10 || attempts > 40 {
+			t.Errorf("%d attempts", attempts)
 		}
 		if n := strings.Count(log.String(), "event=logout.given_up"); n != 1 {
-			t.Errorf("the log says %d times that the client was given up", n)
+			t.Errorf("the log has %d records of the failed delivery", n)
 		}
 		if strings.Contains(log.String(), "eyJ") {
-			t.Error("LO-01: a token is in the log")
+			t.Error("LO-01: the log contains a token")
 		}
 	})
 }
 
-func TestLogoutURIs(t *testing.T) {
+func TestLogoutURIsAreChecked(t *testing.T) {
 	for name, c := range map[string]struct {
 		metadata oauth.ClientMetadata
-		wrong    string
+		want     string
 	}{
-		"https":                     {oauth.ClientMetadata{BackchannelLogoutURI: "https://client.example.com/back?x=y", FrontchannelLogoutURI: "https://client.example.com:443/front"}, ""},
-		"elsewhere by back channel": {oauth.ClientMetadata{BackchannelLogoutURI: "https://hooks.example.net/back"}, ""},
-		"http on loopback":          {oauth.ClientMetadata{BackchannelLogoutURI: "http://127.0.0.1:9/back"}, ""},
-		"http":                      {oauth.ClientMetadata{BackchannelLogoutURI: "http://client.example.com/back"}, "backchannel_logout_uri"},
-		"a fragment":                {oauth.ClientMetadata{BackchannelLogoutURI: "https://client.example.com/back#x"}, "backchannel_logout_uri"},
-		"RU-04 a script":            {oauth.ClientMetadata{FrontchannelLogoutURI: "javascript:alert(1)"}, "frontchannel_logout_uri"},
-		"another host":              {oauth.ClientMetadata{FrontchannelLogoutURI: "https://evil.example.com/front"}, "frontchannel_logout_uri"},
-		"another port":              {oauth.ClientMetadata{FrontchannelLogoutURI: "https://client.example.com:8443/front"}, "frontchannel_logout_uri"},
-		"another scheme":            {oauth.ClientMetadata{FrontchannelLogoutURI: "http://127.0.0.1/front"}, "frontchannel_logout_uri"},
+		"https":                        {oauth.ClientMetadata{BackchannelLogoutURI: "https://client.example.com/back?x=y", FrontchannelLogoutURI: "https://client.example.com:443/front"}, ""},
+		"back channel on another host": {oauth.ClientMetadata{BackchannelLogoutURI: "https://hooks.example.net/back"}, ""},
+		"http on loopback":             {oauth.ClientMetadata{BackchannelLogoutURI: "http://127.0.0.1:9/back"}, ""},
+		"http":                         {oauth.ClientMetadata{BackchannelLogoutURI: "http://client.example.com/back"}, "backchannel_logout_uri"},
+		"fragment":                     {oauth.ClientMetadata{BackchannelLogoutURI: "https://client.example.com/back#x"}, "backchannel_logout_uri"},
+		"RU-04 script":                 {oauth.ClientMetadata{FrontchannelLogoutURI: "javascript:alert(1)"}, "frontchannel_logout_uri"},
+		"another host":                 {oauth.ClientMetadata{FrontchannelLogoutURI: "https://evil.example.com/front"}, "frontchannel_logout_uri"},
+		"another port":                 {oauth.ClientMetadata{FrontchannelLogoutURI: "https://client.example.com:8443/front"}, "frontchannel_logout_uri"},
+		"another scheme":               {oauth.ClientMetadata{FrontchannelLogoutURI: "http://127.0.0.1/front"}, "frontchannel_logout_uri"},
 	} {
 		c.metadata.RedirectURIs, c.metadata.TokenEndpointAuthMethod = []string{testCallback}, oauth.AuthMethodNone
 		problems := authserver.CheckClient(record.Client{ID: "app", ClientMetadata: c.metadata})
-		wrong := ""
+		got := ""
 		if len(problems) > 0 {
-			wrong = problems[0].Member
+			got = problems[0].Member
 		}
-		if wrong != c.wrong {
-			t.Errorf("%s: %v, want a problem of %q", name, problems, c.wrong)
+		if got != c.want {
+			t.Errorf("%s: %v, want a problem with %q", name, problems, c.want)
 		}
 	}
 }
 
-// counted counts the operations that write tickets.
-type counted struct {
-	database
-	writes int
-}
-
-func (c *counted) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
-	c.writes++
-	return c.database.Put(ctx, now, tickets...)
-}
-
-func (c *counted) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
-	c.writes++
-	return c.database.Spend(ctx, now, spend, put...)
-}
-
-// A client of a session is recorded once, in the operation that stores its code.
-func TestRecordingAClientOfASessionCostsNoWrite(t *testing.T) {
-	store := &counted{database: memory.New()}
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{notified("app")}}, store, nil)
+// The operation that stores a code also records the client of the session.
+func TestRecordingAClientNeedsNoExtraWrite(t *testing.T) {
+	store := &writeCounter{database: memory.New()}
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app")}}, store, nil)
 	s.code("ada", "app", "scope", "openid")
 	session := s.latest()
 	for i := range 3 {

@@ -19,7 +19,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// lockedBuffer is a log that many goroutines write to.
+// lockedBuffer is a log that concurrent goroutines write to.
 type lockedBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -31,11 +31,11 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// A complete flow and its refusals are logged at level debug and traced. Neither the log nor the
+// A complete flow and refused requests are logged at level debug and traced. Neither the log nor the
 // traces contain a secret.
 func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 	var log lockedBuffer
-	var ladders strings.Builder
+	var traces strings.Builder
 	var mu sync.Mutex
 	s := newSceneOn(t, scriptSetup{
 		Clients: []testClient{confidential("app"), confidential("jwt", func(c *record.Client) {
@@ -48,7 +48,7 @@ func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, check := range trace.Checks {
-				ladders.WriteString(check.Detail + check.Fix + "\n")
+				traces.WriteString(check.Detail + check.Fix + "\n")
 			}
 		}
 	})
@@ -56,18 +56,18 @@ func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 	a := s.redeem("app", code)
 	opaque := s.redeem("app", s.code("ada", "app", "resource", "https://api.example"))
 	b := s.refresh("app", a.RefreshToken)
-	assertion, err := s.sign("ES256", oauth.TypClientAuthentication, "", map[string]any{"iss": "jwt", "sub": "jwt", "aud": "https://elsewhere.example", "jti": "1", "exp": "60s"})
+	assertion, err := s.sign("ES256", oauth.TypClientAuthentication, "", map[string]any{"iss": "jwt", "sub": "jwt", "aud": "https://other.example", "jti": "1", "exp": "60s"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Every secret in a request that is refused.
+	// Send every secret in a request that is refused.
 	s.redeem("app", code)
 	s.redeem("app", code+"x")
 	s.refresh("app", a.RefreshToken+"x")
 	s.refresh("other", b.RefreshToken)
-	s.post("/token", "app", "grant_type", "authorization_code", "code", s.code("ada", "app"), "redirect_uri", testCallback, "code_verifier", strings.Repeat("verifier-that-is-wrong", 3))
+	s.post("/token", "app", "grant_type", "authorization_code", "code", s.code("ada", "app"), "redirect_uri", testCallback, "code_verifier", strings.Repeat("wrong-verifier", 4))
 	s.post("/token", "", "grant_type", "client_credentials", "client_assertion_type", oauth.ClientAssertionTypeJWTBearer, "client_assertion", assertion)
-	s.post("/token", "", "grant_type", "client_credentials", "client_id", "app", "client_secret", "secret-that-is-wrong")
+	s.post("/token", "", "grant_type", "client_credentials", "client_id", "app", "client_secret", "wrong-secret")
 	s.post("/introspect", "app", "token", opaque.AccessToken+"x")
 	s.post("/revoke", "app", "token", b.AccessToken, "token", b.AccessToken)
 	s.userinfo(a.AccessToken + "x")
@@ -75,26 +75,26 @@ func TestLO01_LO03_NoSecretsInLogsOrTraces(t *testing.T) {
 	s.authorize("ada", query("app", "id_token_hint", a.IDToken+"x"))
 	s.do(httptest.NewRequest(http.MethodGet, "/userinfo?access_token="+opaque.AccessToken, nil))
 	s.server.Close()
-	if !strings.Contains(log.String(), "event=request.refused") || ladders.Len() == 0 {
+	if !strings.Contains(log.String(), "event=request.refused") || traces.Len() == 0 {
 		t.Fatal("nothing was logged or traced")
 	}
 	for name, secret := range map[string]string{
-		"code": code, "access token": a.AccessToken, "ID token": a.IDToken, "refresh token": a.RefreshToken, "successor": b.RefreshToken,
+		"code": code, "access token": a.AccessToken, "ID token": a.IDToken, "refresh token": a.RefreshToken, "rotated refresh token": b.RefreshToken,
 		"opaque access token": opaque.AccessToken, "assertion": assertion, "client secret": testSecret, "verifier": testVerifier,
-		"wrong verifier": "verifier-that-is-wrong", "wrong secret": "secret-that-is-wrong", "state": "state-of-the-client", "nonce": "nonce-of-the-client",
+		"wrong verifier": "wrong-verifier", "wrong secret": "wrong-secret", "state": "state-of-the-client", "nonce": "nonce-of-the-client",
 	} {
 		if secret == "" {
-			t.Errorf("there is no %s", name)
+			t.Errorf("the %s is empty", name)
 		} else if strings.Contains(log.String(), secret) {
-			t.Errorf("the %s is in the log", name)
-		} else if strings.Contains(ladders.String(), secret) {
-			t.Errorf("the %s is in a ladder", name)
+			t.Errorf("the log contains the %s", name)
+		} else if strings.Contains(traces.String(), secret) {
+			t.Errorf("a trace contains the %s", name)
 		}
 	}
 }
 
-// A trace explains a refusal to the operator: it is found by the reference, and says what to fix
-// and where the URIs differ.
+// A trace explains a refused request to the operator. The reference on the page leads to it, and it
+// says where the URIs differ and what to fix.
 func TestRefusalsAreExplained(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	w := s.authorize("", query("app", "redirect_uri", "https://client.example.com/cc"))
@@ -104,7 +104,7 @@ func TestRefusalsAreExplained(t *testing.T) {
 	}
 	_, ref, _ := strings.Cut(body.String(), "Reference: ")
 	if strings.Contains(body.String(), testCallback) {
-		t.Error("a stranger is told what is registered")
+		t.Error("the page shows the registered URI")
 	}
 	trace, err := s.server.Trace(t.Context(), strings.TrimSpace(ref))
 	if err != nil {
@@ -116,21 +116,21 @@ func TestRefusalsAreExplained(t *testing.T) {
 	}
 }
 
-// A refused request is logged once at level info, with the reference of its explanation.
-func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
+// A refused request is logged once, with the reference of its trace.
+func TestLO08_EachRefusalIsLoggedOnce(t *testing.T) {
 	var log lockedBuffer
 	s := newSceneOn(t, scriptSetup{
 		Clients: []testClient{confidential("app", func(c *record.Client) { c.ClientName = "Holiday album" }), confidential("jwt", func(c *record.Client) {
 			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodPrivateKeyJWT, []byte(`"$key"`)
 		})},
-		People: map[string]oauth.Claims{"ada": {"preferred_username": "lovelace"}},
+		Users: map[string]oauth.Claims{"ada": {"preferred_username": "lovelace"}},
 	}, memory.New(), func(c *authserver.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	})
-	logged := func(do func()) map[string]any {
+	logged := func(send func()) map[string]any {
 		t.Helper()
 		log.Reset()
-		do()
+		send()
 		var found map[string]any
 		for line := range strings.Lines(log.String()) {
 			var r map[string]any
@@ -141,16 +141,16 @@ func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 				continue
 			}
 			if found != nil {
-				t.Errorf("two records of one refusal:\n%s", log.String())
+				t.Errorf("the refusal is logged twice:\n%s", log.String())
 			}
 			found = r
 		}
 		if found == nil {
-			t.Fatalf("no record of a refusal:\n%s", log.String())
+			t.Fatalf("the refusal is not logged:\n%s", log.String())
 		}
 		trace, err := s.server.Trace(t.Context(), found["reference"].(string))
 		if err != nil || trace.Endpoint != found["endpoint"] || trace.Error != found["error"] {
-			t.Errorf("the reference leads to %+v, %v; the record is %v", trace, err, found)
+			t.Errorf("the trace of the reference is %+v, %v; the record is %v", trace, err, found)
 		}
 		return found
 	}
@@ -158,7 +158,7 @@ func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 	s.redeem("app", code)
 	const swapped = "a-secret-in-the-wrong-field"
 	for name, test := range map[string]struct {
-		do   func()
+		send func()
 		want map[string]any
 	}{
 		"page": {func() { s.authorize("", query("app", "redirect_uri", "https://client.example.com/cc")) },
@@ -181,14 +181,14 @@ func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 			s.post("/token", "", "grant_type", "client_credentials", "client_id", "jwt", "client_secret", "wrong")
 		},
 			map[string]any{"event": "client.authentication_failed", "client_id": "jwt", "reason": "wrong_method"}},
-		"id and secret swapped": {func() {
+		"client_id and secret swapped": {func() {
 			s.post("/token", "", "grant_type", "client_credentials", "client_id", swapped, "client_secret", "app")
 		},
 			map[string]any{"event": "client.authentication_failed", "reason": "unknown", "client_id": nil}},
-		"no token at UserInfo": {func() { s.userinfo("nonsense") },
+		"invalid token at UserInfo": {func() { s.userinfo("nonsense") },
 			map[string]any{"event": "request.refused", "endpoint": "/userinfo", "error": "invalid_token"}},
 	} {
-		got := logged(test.do)
+		got := logged(test.send)
 		for member, want := range test.want {
 			if got[member] != want {
 				t.Errorf("%s: %s = %v, want %v", name, member, got[member], want)
@@ -196,12 +196,12 @@ func TestLO08_EachRefusalHasOneRecord(t *testing.T) {
 		}
 		checkTable(t, got)
 		if strings.Contains(log.String(), swapped) {
-			t.Errorf("%s: the log has what may be a secret:\n%s", name, log.String())
+			t.Errorf("%s: the log contains a client_id that may be a secret:\n%s", name, log.String())
 		}
 	}
 }
 
-// checkTable compares a record with the table of events.
+// checkTable compares a log record with the table of events.
 func checkTable(t *testing.T, logged map[string]any) {
 	t.Helper()
 	for _, kind := range event.Kinds {
@@ -213,19 +213,19 @@ func checkTable(t *testing.T, logged map[string]any) {
 		}
 		for member := range logged {
 			if !slices.Contains(append([]string{"time", "level", "msg", "event"}, kind.Members...), member) {
-				t.Errorf("%s has the member %q, which the table does not list", kind.Name, member)
+				t.Errorf("%s has the member %q, which is not in the table", kind.Name, member)
 			}
 		}
 		return
 	}
-	t.Errorf("the table lacks %v", logged["event"])
+	t.Errorf("%v is not in the table", logged["event"])
 }
 
-// Events of commands in the outbox are logged once, by the server that delivers messages.
+// Commands put events in the outbox. The server that delivers messages logs each one once.
 func TestEventsOfCommandsAreLogged(t *testing.T) {
 	var log lockedBuffer
 	store := memory.New()
-	s := newSceneOn(t, scriptSetup{People: map[string]oauth.Claims{"ada": {}}}, store, func(c *authserver.Config) {
+	s := newSceneOn(t, scriptSetup{Users: map[string]oauth.Claims{"ada": {}}}, store, func(c *authserver.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	})
 	if err := event.Enqueue(t.Context(), store, time.Now(), event.UserDisabled, slog.String("sub", "ada"), slog.String("username", "lovelace\n"), slog.String("operator", "root@host")); err != nil {

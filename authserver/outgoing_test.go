@@ -19,7 +19,7 @@ import (
 )
 
 // assert authenticates a client with an assertion at the token endpoint.
-func (s *scene) assert(id string, form ...string) answer {
+func (s *scene) assert(id string, form ...string) apiResponse {
 	s.t.Helper()
 	assertion, err := s.sign(jose.ES256, "client-authentication+jwt", "", map[string]any{
 		"iss": id, "sub": id, "aud": scriptIssuer, "jti": rand.Text(), "exp": time.Now().Add(time.Minute).Unix(),
@@ -47,8 +47,8 @@ func keyClient(id, jwksURI string) record.Client {
 	}}
 }
 
-// The networks that an operator allows for their own hooks and clients cannot be reached with
-// addresses from outsiders: clients that registered themselves or have a metadata document.
+// Networks that the operator allows for hooks and declared clients are not reachable through URLs of
+// outsiders: registered clients, and clients with a metadata document.
 func TestDC07_OutsidersCannotReachPrivateNetworks(t *testing.T) {
 	documents := newDocumentHost(t)
 	s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
@@ -68,26 +68,26 @@ func TestDC07_OutsidersCannotReachPrivateNetworks(t *testing.T) {
 	s.assert("declared", "grant_type", "client_credentials").want(t, http.StatusOK, "")
 	s.assert("registered", "grant_type", "client_credentials").want(t, http.StatusUnauthorized, "invalid_client")
 	if _, _, err := s.server.Logo(t.Context(), &registered, registered.LogoURI); err == nil {
-		t.Error("its logo is shown")
+		t.Error("the logo of a registered client is fetched")
 	}
-	if status, answer := s.register(map[string]any{"redirect_uris": []string{testCallback}, "subject_type": "pairwise", "sector_identifier_uri": registered.JWKSURI}); status != http.StatusBadRequest {
-		t.Errorf("its sector_identifier_uri is read: %d %v", status, answer)
+	if status, response := s.register(map[string]any{"redirect_uris": []string{testCallback}, "subject_type": "pairwise", "sector_identifier_uri": registered.JWKSURI}); status != http.StatusBadRequest {
+		t.Errorf("the sector_identifier_uri of a registered client is fetched: %d %v", status, response)
 	}
 	if response := s.authorize("ada", query(s.publish("/document", ""))); response.StatusCode != http.StatusBadRequest {
-		t.Errorf("its metadata document is read: %d", response.StatusCode)
+		t.Errorf("the metadata document is fetched: %d", response.StatusCode)
 	}
 	if n := documents.fetches("/declared"); n != 1 {
 		t.Errorf("the keys of the declared client were fetched %d times", n)
 	}
 	if n := documents.fetches("/registered") + documents.fetches("/document"); n != 0 {
-		t.Errorf("outsiders had %d requests sent into the private network", n)
+		t.Errorf("%d requests to the private network were sent for outsiders", n)
 	}
 }
 
-// A change of another client does not drop the cached keys of this one, even while their host is
-// down.
+// When another client changes, the cached keys of a client are kept, even while their host is
+// unavailable.
 func TestKeySetsAreKeptWhenTheCatalogueChanges(t *testing.T) {
-	documents := newDocumentHost(t) // outside of the synctest bubble, which would wait for its listener
+	documents := newDocumentHost(t) // outside the synctest bubble, which would wait for its listener
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
 			documents.admit(c)
@@ -115,8 +115,8 @@ func TestKeySetsAreKeptWhenTheCatalogueChanges(t *testing.T) {
 	})
 }
 
-// When a client starts to use encryption, or changes the type of its key, it does not have to
-// wait until the cached key set is stale.
+// When a client starts to use encryption or changes its key type, it does not have to wait until the
+// cached key set expires.
 func TestAKeySetIsFetchedAgainIfNoKeyMatches(t *testing.T) {
 	documents := newDocumentHost(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestAKeySetIsFetchedAgainIfNoKeyMatches(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		if a := s.redeem("app", s.code("ada", "app", "scope", "openid")); a.status == http.StatusOK {
-			t.Error("an ID token is encrypted to a key that signs")
+			t.Error("an ID token is encrypted with a signing key")
 		}
 		keys("e", "enc")
 		time.Sleep(30 * time.Second)

@@ -11,7 +11,7 @@ import (
 )
 
 // Every parameter that an endpoint reads is refused in the URL of a POST.
-func TestHP02_EveryParameterThatIsReadIsRefusedInTheURL(t *testing.T) {
+func TestHP02_ParametersInTheURLOfAPostAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	files, err := filepath.Glob("*.go")
 	if err != nil {
@@ -32,7 +32,7 @@ func TestHP02_EveryParameterThatIsReadIsRefusedInTheURL(t *testing.T) {
 		}
 	}
 	if len(seen) < 30 {
-		t.Fatalf("the sources read %d parameters; the expression is out of date", len(seen))
+		t.Fatalf("the sources read %d parameters; the regular expression is out of date", len(seen))
 	}
 	for name := range seen {
 		r := httptest.NewRequest(http.MethodPost, "/token?"+name+"=x", strings.NewReader("grant_type=client_credentials"))

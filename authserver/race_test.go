@@ -28,7 +28,7 @@ func race(n int, f func(i int)) {
 	done.Wait()
 }
 
-func TestAC02_OneOfManyRedeemsACode(t *testing.T) {
+func TestAC02_ConcurrentRequestsRedeemACodeOnce(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 		for range 5 {
@@ -39,17 +39,17 @@ func TestAC02_OneOfManyRedeemsACode(t *testing.T) {
 				case a.status == http.StatusOK:
 					granted.Add(1)
 				case a.Error != string(oauth.InvalidGrant):
-					t.Errorf("a loser is told %d %s", a.status, a.body)
+					t.Errorf("a concurrent request gets %d %s", a.status, a.body)
 				}
 			})
 			if granted.Load() != 1 {
-				t.Errorf("%d callers redeemed one code", granted.Load())
+				t.Errorf("one code was redeemed %d times", granted.Load())
 			}
 		}
 	})
 }
 
-func TestRT02_ConcurrentRefreshHasOneSuccessor(t *testing.T) {
+func TestRT02_ConcurrentRefreshesGetTheSameSuccessor(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 		token := s.tokens("ada", "app", "openid").RefreshToken
@@ -58,7 +58,7 @@ func TestRT02_ConcurrentRefreshHasOneSuccessor(t *testing.T) {
 			race(50, func(int) {
 				a := s.refresh("app", token)
 				if a.status != http.StatusOK {
-					t.Errorf("a twin within the window is told %d %s", a.status, a.body)
+					t.Errorf("a concurrent refresh within the window gets %d %s", a.status, a.body)
 				}
 				successors.Store(a.RefreshToken, true)
 			})
@@ -75,13 +75,13 @@ func TestRT02_ConcurrentRefreshHasOneSuccessor(t *testing.T) {
 	})
 }
 
-// A refresh that runs during a revocation issues no valid token.
+// A refresh that runs during a revocation does not issue a valid token.
 func TestRT11_RefreshRacingRevocation(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 		for range 10 {
 			first := s.tokens("ada", "app", "openid")
-			var successor answer
+			var successor apiResponse
 			race(2, func(i int) {
 				if i == 0 {
 					successor = s.refresh("app", first.RefreshToken)
@@ -101,16 +101,16 @@ func TestRT11_RefreshRacingRevocation(t *testing.T) {
 	})
 }
 
-func TestAC08_EveryBrowserGetsItsOwnUser(t *testing.T) {
-	people := map[string]oauth.Claims{}
+func TestAC08_ConcurrentBrowsersGetTheirOwnUser(t *testing.T) {
+	users := map[string]oauth.Claims{}
 	for i := range 100 {
-		people["person-"+strconv.Itoa(i)] = oauth.Claims{}
+		users["user-"+strconv.Itoa(i)] = oauth.Claims{}
 	}
-	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, People: people})
+	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}, Users: users})
 	requests := make([]*http.Request, 100)
 	for i := range requests { // sequentially, because the test's map of sessions is not locked
 		w := httptest.NewRecorder()
-		s.signIn(w, "person-"+strconv.Itoa(i))
+		s.signIn(w, "user-"+strconv.Itoa(i))
 		requests[i] = httptest.NewRequest(http.MethodGet, "/authorize?"+query("app", "scope", "openid"), nil)
 		requests[i].AddCookie(w.Result().Cookies()[0])
 	}
@@ -119,18 +119,18 @@ func TestAC08_EveryBrowserGetsItsOwnUser(t *testing.T) {
 		s.server.ServeHTTP(w, requests[i])
 		location, err := w.Result().Location()
 		if err != nil {
-			t.Errorf("no answer: %d", w.Code)
+			t.Errorf("no redirect: %d", w.Code)
 			return
 		}
 		a := s.userinfo(s.redeem("app", location.Query().Get("code")).AccessToken)
-		if want := "person-" + strconv.Itoa(i); a.Sub != want {
-			t.Errorf("the browser of %s got a token of %q", want, a.Sub)
+		if want := "user-" + strconv.Itoa(i); a.Sub != want {
+			t.Errorf("the browser of %s got a token for %q", want, a.Sub)
 		}
 	})
 }
 
-// A jti is accepted once on all nodes together.
-func TestCA07_AssertionIsAcceptedOnceOnAllNodes(t *testing.T) {
+// A jti is accepted only once across all nodes.
+func TestCA07_AssertionsAreAcceptedOnceAcrossNodes(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		setup := scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.TokenEndpointAuthMethod = oauth.AuthMethodPrivateKeyJWT
@@ -159,11 +159,11 @@ func TestCA07_AssertionIsAcceptedOnceOnAllNodes(t *testing.T) {
 				if a.status == http.StatusOK {
 					granted.Add(1)
 				} else if a.status != http.StatusUnauthorized {
-					t.Errorf("a loser is told %d %s", a.status, a.body)
+					t.Errorf("a concurrent request gets %d %s", a.status, a.body)
 				}
 			})
 			if granted.Load() != 1 {
-				t.Errorf("an assertion was taken %d times", granted.Load())
+				t.Errorf("an assertion was accepted %d times", granted.Load())
 			}
 		}
 	})

@@ -19,8 +19,8 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// register posts client metadata and returns what was registered, or the error.
-func (s *scene) register(metadata map[string]any) (status int, answer map[string]any) {
+// register posts client metadata and returns the registered metadata or the error.
+func (s *scene) register(metadata map[string]any) (status int, response map[string]any) {
 	s.t.Helper()
 	body, err := json.Marshal(metadata)
 	if err != nil {
@@ -30,10 +30,10 @@ func (s *scene) register(metadata map[string]any) (status int, answer map[string
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	s.server.ServeHTTP(w, r)
-	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+	if err := json.Unmarshal(w.Body.Bytes(), &response); err != nil {
 		s.t.Fatal(err)
 	}
-	return w.Code, answer
+	return w.Code, response
 }
 
 func openRegistration(c *authserver.Config) { c.Registration.Mode = authserver.RegistrationOpen }
@@ -70,31 +70,31 @@ func TestSoftwareStatementOfATrustedIssuer(t *testing.T) {
 		return token
 	}
 	good := map[string]any{"iss": "https://federation.example", "client_name": "Vouched for", "software_id": "4NRB1-0XZABZI9E6-5SM3R"}
-	status, answer := s.register(map[string]any{"redirect_uris": []string{"https://c.example/cb"}, "client_name": "My Bank", "software_statement": statement(good)})
-	if status != http.StatusCreated || answer["client_name"] != "Vouched for" || answer["software_id"] != "4NRB1-0XZABZI9E6-5SM3R" {
-		t.Errorf("status %d: %v", status, answer)
+	status, response := s.register(map[string]any{"redirect_uris": []string{"https://c.example/cb"}, "client_name": "My Bank", "software_statement": statement(good)})
+	if status != http.StatusCreated || response["client_name"] != "Vouched for" || response["software_id"] != "4NRB1-0XZABZI9E6-5SM3R" {
+		t.Errorf("status %d: %v", status, response)
 	}
 	for name, bad := range map[string]struct{ statement, code string }{
-		"none":     {"", "unapproved_software_statement"},
-		"expired":  {statement(map[string]any{"iss": "https://federation.example", "exp": time.Now().Add(-time.Hour).Unix()}), "invalid_software_statement"},
-		"forged":   {statement(good)[:80] + "AAAA" + statement(good)[84:], "invalid_software_statement"},
-		"stranger": {statement(map[string]any{"iss": "https://evil.example"}), "unapproved_software_statement"},
+		"missing":          {"", "unapproved_software_statement"},
+		"expired":          {statement(map[string]any{"iss": "https://federation.example", "exp": time.Now().Add(-time.Hour).Unix()}), "invalid_software_statement"},
+		"forged":           {statement(good)[:80] + "AAAA" + statement(good)[84:], "invalid_software_statement"},
+		"untrusted issuer": {statement(map[string]any{"iss": "https://evil.example"}), "unapproved_software_statement"},
 	} {
-		status, answer := s.register(map[string]any{"redirect_uris": []string{"https://c.example/cb"}, "software_statement": bad.statement})
-		if status != http.StatusBadRequest || answer["error"] != bad.code {
-			t.Errorf("%s: status %d: %v", name, status, answer)
+		status, response := s.register(map[string]any{"redirect_uris": []string{"https://c.example/cb"}, "software_statement": bad.statement})
+		if status != http.StatusBadRequest || response["error"] != bad.code {
+			t.Errorf("%s: status %d: %v", name, status, response)
 		}
 	}
 }
 
-// A registered client is removed if it is never used, and kept if it is used.
-func TestAUsedClientIsKept(t *testing.T) {
+// A registered client is removed if it is not used within a day.
+func TestRegisteredClientsInUseAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSceneOn(t, scriptSetup{}, memory.New(), openRegistration)
 		metadata := map[string]any{"redirect_uris": []string{"https://app.example/cb"}, "token_endpoint_auth_method": "client_secret_post"}
 		_, used := s.register(metadata)
 		_, idle := s.register(metadata)
-		ask := func(client any) int {
+		authorize := func(client any) int {
 			r := httptest.NewRequest(http.MethodGet, scriptIssuer+"/authorize?response_type=code&scope=openid&nonce=n&prompt=none&redirect_uri=https%3A%2F%2Fapp.example%2Fcb&client_id="+client.(string), nil)
 			w := httptest.NewRecorder()
 			who := s.signIn(httptest.NewRecorder(), "ada")
@@ -109,15 +109,15 @@ func TestAUsedClientIsKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status := ask(used["client_id"]); status != http.StatusSeeOther {
+		if status := authorize(used["client_id"]); status != http.StatusSeeOther {
 			t.Fatalf("status %d", status)
 		}
 		time.Sleep(25 * time.Hour)
-		if status := ask(used["client_id"]); status != http.StatusSeeOther {
-			t.Errorf("a used client was removed: status %d", status)
+		if status := authorize(used["client_id"]); status != http.StatusSeeOther {
+			t.Errorf("a client in use was removed: status %d", status)
 		}
-		if status := ask(idle["client_id"]); status != http.StatusBadRequest {
-			t.Errorf("an unused client still exists after a day: status %d", status)
+		if status := authorize(idle["client_id"]); status != http.StatusBadRequest {
+			t.Errorf("an unused client exists after a day: status %d", status)
 		}
 	})
 }
@@ -137,7 +137,7 @@ func TestRegistrationIsLimited(t *testing.T) {
 		id, _ := response["client_id"].(string)
 		return id
 	}
-	// Clients that were never used are replaced by new ones, clients in use are not.
+	// New clients replace clients that were never used, but not those in use.
 	register(http.StatusCreated)
 	for range 2 {
 		err := store.UpdateClient(t.Context(), register(http.StatusCreated), func(client *record.Client) error {
@@ -152,8 +152,9 @@ func TestRegistrationIsLimited(t *testing.T) {
 	register(http.StatusTooManyRequests)
 }
 
-// OpenID Connect Core, section 8.1: the document of the sector lists the redirect URIs.
-func TestSectorIdentifierURIIsRead(t *testing.T) {
+// The document at the sector_identifier_uri must list the redirect URIs (OpenID Connect Core, section
+// 8.1).
+func TestSectorIdentifierURIMustListTheRedirectURIs(t *testing.T) {
 	sector := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`["https://one.example/cb","https://two.example/cb"]`))
 	}))
@@ -165,11 +166,11 @@ func TestSectorIdentifierURIIsRead(t *testing.T) {
 		c.Outgoing = authserver.Outgoing{InsecureOutsiderNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, CertificateAuthorities: pool}
 	})
 	for uri, want := range map[string]int{"https://two.example/cb": 201, "https://three.example/cb": 400} {
-		status, answer := s.register(map[string]any{
+		status, response := s.register(map[string]any{
 			"redirect_uris": []string{"https://one.example/cb", uri}, "subject_type": "pairwise", "sector_identifier_uri": sector.URL,
 		})
 		if status != want {
-			t.Errorf("%s: status %d: %v", uri, status, answer)
+			t.Errorf("%s: status %d: %v", uri, status, response)
 		}
 	}
 }
@@ -181,14 +182,14 @@ func TestRegistrationIsOffByDefault(t *testing.T) {
 	}
 }
 
-// registering returns an engine with a registration policy.
-func registering(t *testing.T, store database, policy authserver.RegistrationPolicy) *scene {
+// registrationScene returns a scene with a registration policy.
+func registrationScene(t *testing.T, store database, policy authserver.RegistrationPolicy) *scene {
 	t.Helper()
 	return newSceneOn(t, scriptSetup{Clients: []testClient{confidential("api")}}, store, func(c *authserver.Config) { c.Registration = policy })
 }
 
-// manage sends JSON to the registration endpoint.
-func (s *scene) manage(method, query, token, body string) (answer, oauth.ClientInformation) {
+// manage sends a request with a JSON body to the registration endpoint.
+func (s *scene) manage(method, query, token, body string) (apiResponse, oauth.ClientInformation) {
 	s.t.Helper()
 	r := httptest.NewRequest(method, "/register"+query, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -221,7 +222,7 @@ func TestDC01_RegistrationModes(t *testing.T) {
 	for mode, want := range map[authserver.RegistrationMode]string{
 		"": "", authserver.RegistrationOff: "", authserver.RegistrationInitialAccessToken: scriptIssuer + "/register", authserver.RegistrationOpen: scriptIssuer + "/register",
 	} {
-		s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: mode})
+		s := registrationScene(t, memory.New(), authserver.RegistrationPolicy{Mode: mode})
 		a := s.do(httptest.NewRequest(http.MethodGet, oauth.WellKnownOpenIDConfiguration, nil))
 		var metadata oauth.ServerMetadata
 		if err := json.Unmarshal([]byte(a.body), &metadata); err != nil {
@@ -239,7 +240,7 @@ func TestDC01_RegistrationModes(t *testing.T) {
 func TestDC01_AnInitialAccessTokenHasLimitedUses(t *testing.T) {
 	const uses = 3
 	stores(t, func(t *testing.T, store database) {
-		s := registering(t, store, authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
+		s := registrationScene(t, store, authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
 		token, err := authserver.NewInitialAccessToken(t.Context(), store, time.Now(), authserver.InitialAccessToken{Uses: uses, ExpiresAt: time.Now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
@@ -267,7 +268,7 @@ func TestDC01_AnInitialAccessTokenHasLimitedUses(t *testing.T) {
 }
 
 func TestRevokeInitialAccessToken(t *testing.T) {
-	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
+	s := registrationScene(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
 	ctx := t.Context()
 	token, err := authserver.NewInitialAccessToken(ctx, s.store, time.Now(), authserver.InitialAccessToken{Uses: 2, Note: "for Ada", ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
@@ -287,9 +288,9 @@ func TestRevokeInitialAccessToken(t *testing.T) {
 	}
 }
 
-// A client's own token belongs to no grant. It still ends when the client is deleted.
+// A client credentials token does not belong to a grant, but it ends when the client is deleted.
 func TestDC03_TokensOfADeletedClientEnd(t *testing.T) {
-	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
+	s := registrationScene(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationInitialAccessToken})
 	token, err := authserver.NewInitialAccessToken(t.Context(), s.store, time.Now(), authserver.InitialAccessToken{Uses: 1, ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
@@ -306,16 +307,16 @@ func TestDC03_TokensOfADeletedClientEnd(t *testing.T) {
 	a, _ := s.manage(http.MethodDelete, "?client_id="+client.ClientID, client.RegistrationAccessToken, "")
 	a.want(t, http.StatusNoContent, "")
 	if s.post("/introspect", "api", "token", tokens.AccessToken).Active {
-		t.Error("the token outlives its client")
+		t.Error("the token is active after its client was deleted")
 	}
 	s.post("/token", "", "grant_type", "client_credentials", "client_id", client.ClientID, "client_secret", client.ClientSecret).want(t, http.StatusUnauthorized, oauth.InvalidClient)
 }
 
-// A change makes every node reload its catalogue, so changes are rate-limited.
+// Every change makes all nodes reload their catalogue, so changes are rate-limited.
 func TestDC01_ChangesAreLimited(t *testing.T) {
-	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 3})
+	s := registrationScene(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 3})
 	client := s.registered(webClient)
-	change := func() answer {
+	change := func() apiResponse {
 		a, _ := s.manage(http.MethodPut, "?client_id="+client.ClientID, client.RegistrationAccessToken, `{"client_id": "`+client.ClientID+`", "redirect_uris": ["`+testCallback+`"]}`)
 		return a
 	}
@@ -326,9 +327,9 @@ func TestDC01_ChangesAreLimited(t *testing.T) {
 	a.want(t, http.StatusOK, "")
 }
 
-// The store does not have the secrets and tokens of registration.
+// The store does not contain the client secret or the registration access token.
 func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
-	s := registering(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen})
+	s := registrationScene(t, memory.New(), authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen})
 	registered := s.registered(webClient)
 	client, err := s.store.Client(t.Context(), registered.ClientID)
 	if err != nil {
@@ -340,7 +341,7 @@ func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
 	}
 	for _, secret := range []string{registered.RegistrationAccessToken, registered.ClientSecret} {
 		if secret == "" || strings.Contains(string(encoded), secret) {
-			t.Errorf("the record holds %q", secret)
+			t.Errorf("the record contains %q", secret)
 		}
 	}
 	if len(client.Registration.TokenHash) < 32 {
@@ -348,7 +349,7 @@ func TestDC03_RegistrationAccessTokensAreHashed(t *testing.T) {
 	}
 }
 
-// No input causes a server error, and every registered client would be valid as a declared one.
+// No input causes a server error, and every registered client would be a valid declared client.
 func FuzzRegistration(f *testing.F) {
 	s := newSceneOn(f, scriptSetup{}, memory.New(), func(c *authserver.Config) {
 		c.Registration = authserver.RegistrationPolicy{Mode: authserver.RegistrationOpen, PerMinute: 1 << 30, Scope: oauth.Scope{"openid"}}
@@ -381,7 +382,7 @@ func FuzzRegistration(f *testing.F) {
 			t.Fatal(err)
 		}
 		if problems := authserver.CheckClient(*client); len(problems) > 0 || client.SkipConsent || client.Registration.Vouched || client.Scope != "openid" {
-			t.Errorf("%q registers %+v, which has %v", body, client, problems)
+			t.Errorf("%q registers %+v, with the problems %v", body, client, problems)
 		}
 		if err := s.store.DeleteClient(t.Context(), client.ID); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// statusKey is the key of the ticket of a token's status.
+// statusKey returns the key of the ticket with the status of a token.
 func (s *scene) statusKey(token string) storage.Key {
 	reference := s.statusReference(token)
 	at, err := url.Parse(reference.URI)
@@ -36,14 +36,14 @@ func (s *scene) statusKey(token string) storage.Key {
 	return key
 }
 
-func (s *scene) exchange(client, subject, subjectType, requested string, more ...string) answer {
+func (s *scene) exchange(client, subject, subjectType, requested string, more ...string) apiResponse {
 	s.t.Helper()
 	return s.post("/token", client, append([]string{"grant_type", oauth.GrantTypeTokenExchange, "subject_token", subject,
 		"subject_token_type", subjectType, "requested_token_type", requested}, more...)...)
 }
 
-// exchangeChain has an application and two services. Each service is called with a token for its
-// API, and exchanges it for a token for the next API.
+// exchangeChain is a setup with an application and two services. Each service is called with a
+// token for its API, and exchanges it for a token for the next API.
 func exchangeChain(format string, outlives bool, requested ...string) scriptSetup {
 	service := func(id string) testClient {
 		return confidential(id, func(c *record.Client) {
@@ -63,36 +63,37 @@ func exchangeChain(format string, outlives bool, requested ...string) scriptSetu
 	}
 }
 
-// Revoking a token revokes all tokens that were exchanged from it, along the whole chain, but not
-// its subject token or other tokens.
+// Revoking a token also revokes all tokens that were exchanged for it, directly or indirectly, but
+// not its subject token or other tokens.
 func TestRevocationIncludesExchangedTokens(t *testing.T) {
 	for _, format := range []string{record.AccessTokenJWT, record.AccessTokenOpaque} {
 		for _, outlives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s outlives %v", format, outlives), func(t *testing.T) {
 				stores(t, func(t *testing.T, store database) {
 					s := newSceneOn(t, exchangeChain(format, outlives, oauth.TokenTypeAccessToken), store, nil)
-					// chain returns the tokens of app, b, c, and another that b got for the same.
-					chain := func() []answer {
+					// chain returns the tokens of app, b and c, and another one that b got for the
+					// same subject token.
+					chain := func() []apiResponse {
 						a := s.redeem("app", s.code("ada", "app", "scope", "openid offline_access work", "resource", "https://b.example"))
 						b := s.exchange("b", a.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
 						c := s.exchange("c", b.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://d.example")
 						side := s.exchange("b", a.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
-						for _, got := range []answer{a, b, c, side} {
+						for _, got := range []apiResponse{a, b, c, side} {
 							got.want(t, http.StatusOK, "")
 						}
-						return []answer{a, b, c, side}
+						return []apiResponse{a, b, c, side}
 					}
 					owners := []string{"app", "b", "c", "b"}
-					check := func(what string, tokens []answer, want ...bool) {
+					check := func(step string, tokens []apiResponse, want ...bool) {
 						t.Helper()
 						var active []bool
 						for i, token := range tokens {
 							active = append(active, s.post("/introspect", owners[i], "token", token.AccessToken).Active)
 						}
 						if !slices.Equal(active, want) {
-							t.Errorf("%s: active %v, want %v", what, active, want)
+							t.Errorf("%s: active %v, want %v", step, active, want)
 						}
-						// Their published status has changed too.
+						// The published status has changed too.
 						if format == record.AccessTokenJWT {
 							ended, err := store.FindEnded(t.Context(), time.Now(), 1000)
 							if err != nil {
@@ -101,7 +102,7 @@ func TestRevocationIncludesExchangedTokens(t *testing.T) {
 							for i, token := range tokens {
 								published := slices.ContainsFunc(ended, func(e storage.Ticket) bool { return s.statusKey(token.AccessToken) == e.Key })
 								if published == want[i] {
-									t.Errorf("%s: token %d is published as ended: %v", what, i, published)
+									t.Errorf("%s: token %d is published as ended: %v", step, i, published)
 								}
 							}
 						}
@@ -113,10 +114,10 @@ func TestRevocationIncludesExchangedTokens(t *testing.T) {
 					tokens := chain()
 					check("nothing revoked", tokens, true, true, true, true)
 					revoke("c", tokens[2].AccessToken)
-					check("c revokes its own", tokens, true, true, false, true)
+					check("c revokes its token", tokens, true, true, false, true)
 					tokens = chain()
 					revoke("b", tokens[1].AccessToken)
-					check("b revokes its own", tokens, true, false, false, true)
+					check("b revokes its token", tokens, true, false, false, true)
 					s.refresh("app", tokens[0].RefreshToken).want(t, http.StatusOK, "")
 					tokens = chain()
 					revoke("app", tokens[0].AccessToken)
@@ -133,18 +134,18 @@ func TestRevocationIncludesExchangedTokens(t *testing.T) {
 					if err := store.DeleteGrant(t.Context(), grant.ID); err != nil {
 						t.Fatal(err)
 					}
-					check("the user ends the grant", tokens, false, false, false, false)
+					check("the user revokes the grant", tokens, false, false, false, false)
 				})
 			})
 		}
 	}
 }
 
-// A service exchanges the token that it was called with for its own refresh token.
+// A service exchanges an access token for a refresh token.
 func TestRevokingAnExchangedRefreshTokenKeepsTheSubjectToken(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, exchangeChain(record.AccessTokenJWT, true, oauth.TokenTypeRefreshToken, oauth.TokenTypeAccessToken), store, nil)
-		get := func() (app, service answer, refreshToken string) {
+		get := func() (app, service apiResponse, refreshToken string) {
 			app = s.redeem("app", s.code("ada", "app", "scope", "openid offline_access work", "resource", "https://b.example"))
 			got := s.exchange("b", app.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeRefreshToken, "scope", "work offline_access", "resource", "https://c.example")
 			got.want(t, http.StatusOK, "")
@@ -155,14 +156,14 @@ func TestRevokingAnExchangedRefreshTokenKeepsTheSubjectToken(t *testing.T) {
 		app, service, _ := get()
 		s.post("/revoke", "b", "token", service.RefreshToken).want(t, http.StatusOK, "")
 		if s.post("/introspect", "b", "token", service.AccessToken).Active {
-			t.Error("the service's access token outlives its refresh token")
+			t.Error("the service's access token is active after its refresh token was revoked")
 		}
 		if !s.post("/introspect", "app", "token", app.AccessToken).Active {
-			t.Error("a service that revokes its own refresh token ends the application's access token")
+			t.Error("revoking the service's refresh token ends the application's access token")
 		}
 		s.refresh("app", app.RefreshToken).want(t, http.StatusOK, "")
 
-		// A replay of it revokes only the service's tokens.
+		// A replay of the service's refresh token revokes only the service's tokens.
 		app, service, first := get()
 		s.refresh("b", service.RefreshToken).want(t, http.StatusOK, "")
 		s.refresh("b", first).want(t, http.StatusBadRequest, oauth.InvalidGrant)
@@ -178,34 +179,34 @@ func TestRevokingAnExchangedRefreshTokenKeepsTheSubjectToken(t *testing.T) {
 		s.refresh("b", service.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 		s.refresh("app", app.RefreshToken).want(t, http.StatusOK, "")
 
-		// A logout ends what needs the session, in the application and in the service.
+		// With offline_access, the tokens of the application and the service survive a logout.
 		app, service, _ = get()
 		s.end(s.latest())
-		s.refresh("b", service.RefreshToken).want(t, http.StatusOK, "") // offline_access
+		s.refresh("b", service.RefreshToken).want(t, http.StatusOK, "")
 		s.refresh("app", app.RefreshToken).want(t, http.StatusOK, "")
 	})
 }
 
-// A client's own token, of no user, can be exchanged too.
-func TestRevocationOfAClientsOwnToken(t *testing.T) {
+// A client credentials token can be exchanged too.
+func TestRevokingAClientCredentialsTokenEndsExchangedTokens(t *testing.T) {
 	s := newScene(t, exchangeChain(record.AccessTokenJWT, true, oauth.TokenTypeAccessToken))
-	own := s.post("/token", "b", "grant_type", "client_credentials", "scope", "work", "resource", "https://b.example")
-	exchanged := s.exchange("b", own.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
+	first := s.post("/token", "b", "grant_type", "client_credentials", "scope", "work", "resource", "https://b.example")
+	exchanged := s.exchange("b", first.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
 	exchanged.want(t, http.StatusOK, "")
-	s.post("/revoke", "b", "token", own.AccessToken).want(t, http.StatusOK, "")
+	s.post("/revoke", "b", "token", first.AccessToken).want(t, http.StatusOK, "")
 	if s.post("/introspect", "b", "token", exchanged.AccessToken).Active {
-		t.Error("a token that was exchanged from a revoked token is active")
+		t.Error("a token that was exchanged for a revoked token is active")
 	}
 }
 
-// An exchange that runs while its subject token is revoked leaves no valid token.
+// An exchange that runs while its subject token is revoked does not issue a valid token.
 func TestExchangeRacingRevocation(t *testing.T) {
 	for _, format := range []string{record.AccessTokenJWT, record.AccessTokenOpaque} {
 		stores(t, func(t *testing.T, store database) {
 			s := newSceneOn(t, exchangeChain(format, true, oauth.TokenTypeAccessToken), store, nil)
 			for range 10 {
 				a := s.redeem("app", s.code("ada", "app", "scope", "openid offline_access work", "resource", "https://b.example"))
-				var b answer
+				var b apiResponse
 				race(2, func(i int) {
 					if i == 0 {
 						b = s.exchange("b", a.AccessToken, oauth.TokenTypeAccessToken, oauth.TokenTypeAccessToken, "resource", "https://c.example")
@@ -240,24 +241,24 @@ func TestExchangeChainIsLimited(t *testing.T) {
 	t.Error("the chain of exchanges is not limited")
 }
 
-// late is a store that repeats earlier writes, like a node that has not seen a change yet.
-type late struct {
+// lateStore is a store that can repeat its writes, like a node that has not seen a change yet.
+type lateStore struct {
 	database
 	t   *testing.T
 	put []storage.Ticket
 }
 
-func (l *late) Put(ctx context.Context, now time.Time, put ...storage.Ticket) error {
+func (l *lateStore) Put(ctx context.Context, now time.Time, put ...storage.Ticket) error {
 	l.put = append(l.put, put...)
 	return l.database.Put(ctx, now, put...)
 }
 
-func (l *late) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+func (l *lateStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	l.put = append(l.put, put...)
 	return l.database.Spend(ctx, now, spend, put...)
 }
 
-func (l *late) sendAgain() {
+func (l *lateStore) repeatWrites() {
 	for _, ticket := range l.put {
 		if err := l.database.Put(l.t.Context(), time.Now(), ticket); err != nil && !errors.Is(err, storage.ErrExists) {
 			l.t.Error(err)
@@ -265,7 +266,7 @@ func (l *late) sendAgain() {
 	}
 }
 
-// endedUsers are users whose tokens from before a time are not valid.
+// endedUsers are users whose tokens are invalid if they were issued before ended.
 type endedUsers struct {
 	authserver.Users
 	ended *atomic.Int64 // Unix milliseconds
@@ -275,44 +276,44 @@ func (u endedUsers) SubjectActive(_ context.Context, _, _ string, issued time.Ti
 	return issued.UnixMilli() >= u.ended.Load(), nil
 }
 
-// After a user or client was disabled and enabled again, tickets from before are not valid, no
-// matter how they got into the store.
-func TestAC09_AC10_TicketsStoredAfterTheEndAreNotValid(t *testing.T) {
+// After a user or client was disabled and enabled again, older tickets are not valid, even if they
+// are stored afterwards.
+func TestAC09_AC10_TicketsFromBeforeDisablingAreNotValid(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
-		for _, who := range []string{"user", "client", "nobody"} {
+		for _, disabled := range []string{"user", "client", "neither"} {
 			var ended atomic.Int64
-			l := &late{database: store, t: t}
+			l := &lateStore{database: store, t: t}
 			s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, l, func(c *authserver.Config) {
 				c.Users = endedUsers{c.Users, &ended}
 			})
 			tokens := s.tokens("ada", "app", "openid offline_access")
 			code := s.code("ada", "app", "scope", "openid")
 			time.Sleep(2 * time.Millisecond) // times are stored in milliseconds
-			switch who {
+			switch disabled {
 			case "user":
 				ended.Store(time.Now().UnixMilli() + 1)
 			case "client":
-				for _, disabled := range []bool{true, false} {
-					if err := store.UpdateClient(t.Context(), "app", func(c *record.Client) error { c.Disabled = disabled; return nil }); err != nil {
+				for _, value := range []bool{true, false} {
+					if err := store.UpdateClient(t.Context(), "app", func(c *record.Client) error { c.Disabled = value; return nil }); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
-			l.sendAgain()
-			node, err := authserver.New(s.config) // it has the current client
+			l.repeatWrites()
+			node, err := authserver.New(s.config) // has the current client
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(node.Close)
 			s.server = node
-			valid := who == "nobody"
-			for what, token := range map[string]string{"access token": tokens.AccessToken, "refresh token": tokens.RefreshToken} {
+			valid := disabled == "neither"
+			for kind, token := range map[string]string{"access token": tokens.AccessToken, "refresh token": tokens.RefreshToken} {
 				if active := s.post("/introspect", "app", "token", token).Active; active != valid {
-					t.Errorf("the end of the %s: the %s is active: %v", who, what, active)
+					t.Errorf("%s disabled: the %s is active: %v", disabled, kind, active)
 				}
 			}
 			if status := s.userinfo(tokens.AccessToken).status; (status == http.StatusOK) != valid {
-				t.Errorf("the end of the %s: UserInfo responds %d", who, status)
+				t.Errorf("%s disabled: UserInfo responds %d", disabled, status)
 			}
 			status, refusal := http.StatusOK, oauth.ErrorCode("")
 			if !valid {

@@ -25,7 +25,7 @@ const (
 	testVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )
 
-// confidential is a client of the operator, for which no consent is needed.
+// confidential returns a confidential client that skips consent.
 func confidential(id string, change ...func(*record.Client)) testClient {
 	c := testClient{Secret: testSecret, Client: record.Client{ID: id, ClientMetadata: oauth.ClientMetadata{
 		RedirectURIs: []string{testCallback},
@@ -37,7 +37,7 @@ func confidential(id string, change ...func(*record.Client)) testClient {
 	return c
 }
 
-// stores are the databases for tests of races.
+// stores runs a test on every kind of store.
 func stores(t *testing.T, run func(t *testing.T, store database)) {
 	t.Run("memory", func(t *testing.T) { run(t, memory.New()) })
 	t.Run("SQLite", func(t *testing.T) { run(t, openStore(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))) })
@@ -49,7 +49,7 @@ func openStore(t *testing.T, url string) database {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // after the engine, which stores its last traces
+	t.Cleanup(func() { // after the engine has stored its last traces
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
@@ -57,8 +57,8 @@ func openStore(t *testing.T, url string) database {
 	return store
 }
 
-// answer is the response to a program.
-type answer struct {
+// apiResponse is the response of an endpoint for clients.
+type apiResponse struct {
 	status int
 	header http.Header
 	body   string
@@ -69,21 +69,21 @@ type answer struct {
 	Sub         string `json:"sub"`
 }
 
-func (s *scene) do(r *http.Request) answer {
+func (s *scene) do(r *http.Request) apiResponse {
 	s.t.Helper()
 	w := httptest.NewRecorder()
 	s.server.ServeHTTP(w, r)
-	a := answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+	a := apiResponse{status: w.Code, header: w.Header(), body: w.Body.String()}
 	if strings.HasPrefix(a.header.Get("Content-Type"), "application/json") {
 		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
-			s.t.Errorf("the answer is no JSON: %v", err)
+			s.t.Errorf("the response is not JSON: %v", err)
 		}
 	}
 	return a
 }
 
-// post sends a form; a client of "" sends no credentials.
-func (s *scene) post(path, client string, form ...string) answer {
+// post sends a form. If client is "", it sends no credentials.
+func (s *scene) post(path, client string, form ...string) apiResponse {
 	s.t.Helper()
 	values := url.Values{}
 	for i := 0; i+1 < len(form); i += 2 {
@@ -97,14 +97,15 @@ func (s *scene) post(path, client string, form ...string) answer {
 	return s.do(r)
 }
 
-func (s *scene) userinfo(token string) answer {
+func (s *scene) userinfo(token string) apiResponse {
 	s.t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/userinfo", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	return s.do(r)
 }
 
-// query is an authorization request with PKCE; changes replace or, if "", remove.
+// query returns an authorization request with PKCE. changes replace parameters or, if "", remove
+// them.
 func query(client string, changes ...string) string {
 	q := map[string]string{
 		"response_type": "code", "client_id": client, "redirect_uri": testCallback, "state": "xyz",
@@ -122,7 +123,8 @@ func query(client string, changes ...string) string {
 	return values.Encode()
 }
 
-// authorize sends a browser in which subject is signed in, or no user if it is "".
+// authorize sends an authorization request from a browser in which subject is signed in. If subject
+// is "", no user is signed in.
 func (s *scene) authorize(subject, rawQuery string) *http.Response {
 	s.t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
@@ -138,10 +140,10 @@ func (s *scene) authorize(subject, rawQuery string) *http.Response {
 	return w.Result()
 }
 
-// latest returns the newest session.
-func (s *scene) latest() string { return "session-" + strconv.Itoa(s.begun) }
+// latest returns the ID of the newest session.
+func (s *scene) latest() string { return "session-" + strconv.Itoa(s.sessionCount) }
 
-// authorizeIn sends the browser of a session.
+// authorizeIn sends an authorization request from the browser of a session.
 func (s *scene) authorizeIn(session, rawQuery string) *http.Response {
 	s.t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
@@ -151,7 +153,7 @@ func (s *scene) authorizeIn(session, rawQuery string) *http.Response {
 	return w.Result()
 }
 
-// code returns a code for a user and a client.
+// code returns an authorization code for a user and a client.
 func (s *scene) code(subject, client string, changes ...string) string {
 	s.t.Helper()
 	response := s.authorize(subject, query(client, changes...))
@@ -163,19 +165,19 @@ func (s *scene) code(subject, client string, changes ...string) string {
 	return location.Query().Get("code")
 }
 
-func (s *scene) redeem(client, code string, more ...string) answer {
+func (s *scene) redeem(client, code string, more ...string) apiResponse {
 	s.t.Helper()
 	return s.post("/token", client, append([]string{"grant_type", "authorization_code", "code", code,
 		"redirect_uri", testCallback, "code_verifier", testVerifier}, more...)...)
 }
 
-func (s *scene) refresh(client, token string, more ...string) answer {
+func (s *scene) refresh(client, token string, more ...string) apiResponse {
 	s.t.Helper()
 	return s.post("/token", client, append([]string{"grant_type", "refresh_token", "refresh_token", token}, more...)...)
 }
 
-// tokens runs the whole flow.
-func (s *scene) tokens(subject, client, scope string) answer {
+// tokens runs the code flow and returns the token response.
+func (s *scene) tokens(subject, client, scope string) apiResponse {
 	s.t.Helper()
 	a := s.redeem(client, s.code(subject, client, "scope", scope))
 	if a.status != http.StatusOK {
@@ -184,14 +186,14 @@ func (s *scene) tokens(subject, client, scope string) answer {
 	return a
 }
 
-func (a answer) want(t *testing.T, status int, code oauth.ErrorCode) {
+func (a apiResponse) want(t *testing.T, status int, code oauth.ErrorCode) {
 	t.Helper()
 	if a.status != status || a.Error != string(code) {
-		t.Errorf("the answer is %d %s, want %d %s: %s", a.status, a.Error, status, code, a.body)
+		t.Errorf("got %d %s, want %d %s: %s", a.status, a.Error, status, code, a.body)
 	}
 }
 
-// interactionOf returns the interaction in the address of a page.
+// interactionOf returns the ID of the interaction in the URL of a page.
 func interactionOf(location string) string {
 	_, id, _ := strings.Cut(location, "interaction=")
 	id, _, _ = strings.Cut(id, "&")

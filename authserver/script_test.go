@@ -29,7 +29,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-var update = flag.Bool("update", false, "write the answers of the scripts in testdata")
+var update = flag.Bool("update", false, "rewrite the responses of the scripts in testdata")
 
 func TestScripts(t *testing.T) {
 	documents := newDocumentHost(t)
@@ -45,20 +45,20 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// scriptSetup is server.json: declarations, and settings of the engine.
+// scriptSetup is the format of server.json: declarations and settings of the engine.
 type scriptSetup struct {
 	Issuer               string
 	Clients              []testClient
 	Scopes               []record.Scope
 	Resources            []record.Resource
-	People               map[string]oauth.Claims
-	ACRValues            []string `json:"acr_values"`
-	RequireCodeChallenge bool     `json:"require_code_challenge"`
+	Users                map[string]oauth.Claims `json:"people"` // by subject
+	ACRValues            []string                `json:"acr_values"`
+	RequireCodeChallenge bool                    `json:"require_code_challenge"`
 	Registration         authserver.RegistrationPolicy
 	SessionManagement    bool                      `json:"session_management"`
 	ClaimMappings        []authserver.ClaimMapping `json:"claims"`
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
-	Hooks                bool                      // the ones of hook_test.go
+	Hooks                bool                      // those in hook_test.go
 	Passwords            map[string]string         // by username
 	// FirstPartyApplications enables the authorization challenge endpoint.
 	FirstPartyApplications bool `json:"first_party_applications"`
@@ -68,13 +68,12 @@ type scriptSetup struct {
 	documents         *documentHost
 	// TokenExchange are the rules of token_exchange.
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange"`
-	// TrustedIssuers: a jwks of "$key" is that of the test's own key, and so are
-	// saml_certificates.
+	// In TrustedIssuers, "$key" as jwks or saml_certificates stands for the key of the test.
 	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers"`
 }
 
-// testClient is a client with its secret. A jwks of "$key" is that of the test's own key;
-// in a backchannel_logout_uri, $rp is a server of the clients.
+// testClient is a client with its secret. "$key" as jwks stands for the key of the test. In a
+// backchannel_logout_uri, $rp stands for the server that receives logout tokens.
 type testClient struct {
 	Secret string `json:"client_secret"`
 	record.Client
@@ -86,22 +85,22 @@ type database interface {
 	Declare(ctx context.Context, now time.Time, source string, d memory.Declaration) error
 }
 
-// scene is an engine with its users: they sign in when a test says so, and their sessions are
+// scene is an engine with its users. They sign in when a test calls signIn, and their sessions are
 // cookies. It implements authserver.Users.
 type scene struct {
-	t         testing.TB
-	server    *authserver.Server
-	config    authserver.Config
-	store     database
-	people    map[string]oauth.Claims // by subject
-	passwords map[string]string       // by subject
-	sessions  map[string]*authserver.Authentication
-	begun     int         // sessions so far
-	mu        *sync.Mutex // guards ended
-	ended     []authserver.EndedSession
-	rp        net.Listener // where clients receive logout tokens, or nil
-	key       *jose.Signer // a client's
-	documents *documentHost
+	t            testing.TB
+	server       *authserver.Server
+	config       authserver.Config
+	store        database
+	users        map[string]oauth.Claims // by subject
+	passwords    map[string]string       // by subject
+	sessions     map[string]*authserver.Authentication
+	sessionCount int         // sessions that were started
+	mu           *sync.Mutex // guards ended
+	ended        []authserver.EndedSession
+	rp           net.Listener // where clients receive logout tokens, or nil
+	key          *jose.Signer // the signing key of clients and trusted issuers
+	documents    *documentHost
 }
 
 const (
@@ -120,9 +119,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{t: t, store: store, people: setup.People, passwords: setup.Passwords, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
-	if s.people == nil {
-		s.people = map[string]oauth.Claims{"ada": {}}
+	s := &scene{t: t, store: store, users: setup.Users, passwords: setup.Passwords, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
+	if s.users == nil {
+		s.users = map[string]oauth.Claims{"ada": {}}
 	}
 	if s.key, err = jose.NewSigner(jose.ES256, "client-key", private); err != nil {
 		t.Fatal(err)
@@ -198,7 +197,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	return s
 }
 
-// seedRSAKey stores a key for signing ID tokens, because generating one takes long.
+// seedRSAKey stores a key for signing ID tokens. Generating one for each test is slow.
 func seedRSAKey(t testing.TB, store database) {
 	err := store.UpdateKeys(t.Context(), func(keys []record.Key) ([]record.Key, error) {
 		if slices.ContainsFunc(keys, func(k record.Key) bool { return k.Algorithm == jose.RS256 }) {
@@ -229,7 +228,7 @@ func (s *scene) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 }
 
 func (s *scene) Claims(_ context.Context, subject string) (oauth.Claims, error) {
-	claims, ok := s.people[subject]
+	claims, ok := s.users[subject]
 	if !ok {
 		return nil, storage.ErrNotFound
 	}
@@ -241,11 +240,11 @@ func (s *scene) SessionActive(_ context.Context, session string) (bool, error) {
 }
 
 func (s *scene) SubjectActive(_ context.Context, subject, _ string, _ time.Time) (bool, error) {
-	_, ok := s.people[subject]
+	_, ok := s.users[subject]
 	return ok, nil
 }
 
-// CheckPassword throttles the user "slow".
+// CheckPassword checks the passwords of the setup, and throttles the user "slow".
 func (s *scene) CheckPassword(_ *http.Request, username, password string) (*authserver.Authentication, error) {
 	switch {
 	case username == "slow":
@@ -256,9 +255,9 @@ func (s *scene) CheckPassword(_ *http.Request, username, password string) (*auth
 	return &authserver.Authentication{Subject: username, Time: time.Now(), ACR: "1", AMR: []string{"pwd"}}, nil
 }
 
-// FindSubject finds users by their subjects and the claim email.
+// FindSubject finds users by subject or by the claim email.
 func (s *scene) FindSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
-	for subject, claims := range s.people {
+	for subject, claims := range s.users {
 		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && (claims["email"] == id.Email || subject == id.Email) {
 			return subject, nil
 		}
@@ -309,28 +308,29 @@ func (s *scene) ForgetEnded(_ context.Context, ended []authserver.EndedSession) 
 
 // signIn starts a session and returns it.
 func (s *scene) signIn(w http.ResponseWriter, subject string) *authserver.Authentication {
-	s.begun++
-	id := "session-" + strconv.Itoa(s.begun)
+	s.sessionCount++
+	id := "session-" + strconv.Itoa(s.sessionCount)
 	who := &authserver.Authentication{Subject: subject, Time: time.Now(), AMR: []string{"pwd"}, Session: id, SessionExpires: time.Now().Add(12 * time.Hour), BrowserState: "state of " + id}
 	s.sessions[id] = who
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id})
 	return who
 }
 
-// host returns the engine with the verbs that scripts may use.
+// host returns the engine and the verbs that scripts may use.
 func (s *scene) host() httpscript.Host {
 	return httpscript.Host{Handler: s.server, Verbs: map[string]httpscript.Verb{
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut, "DEVICE": s.verbDevice,
-		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeletePerson,
+		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeleteUser,
 		"SIGN": s.verbSign, "SIGN-SAML": verbSignSAML, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
 		"SERVE": s.verbServe, "FETCHED": s.verbFetched,
 	}}
 }
 
-// SIGN-IN $interaction1 ada [acr=…] [amr=…,…]; with - as the interaction, no request is waiting.
+// SIGN-IN $interaction1 ada [acr=…] [amr=…,…]: the user signs in. The interaction - stands for a
+// sign-in without a request.
 func (s *scene) verbSignIn(w http.ResponseWriter, r *http.Request, words []string) error {
 	if len(words) < 2 {
-		return errors.New("SIGN-IN INTERACTION PERSON")
+		return errors.New("usage: SIGN-IN INTERACTION SUBJECT")
 	}
 	who := s.signIn(w, words[1])
 	for _, word := range words[2:] {
@@ -346,20 +346,20 @@ func (s *scene) verbSignIn(w http.ResponseWriter, r *http.Request, words []strin
 	return nil
 }
 
-// CONSENT $interaction1 SCOPE…
+// CONSENT $interaction1 SCOPE…: the user allows the scopes.
 func (s *scene) verbConsent(w http.ResponseWriter, r *http.Request, words []string) error {
 	if len(words) < 1 {
-		return errors.New("CONSENT INTERACTION SCOPE…")
+		return errors.New("usage: CONSENT INTERACTION SCOPE…")
 	}
-	answer := authserver.ConsentAnswer{Scope: words[1:]}
+	decision := authserver.ConsentAnswer{Scope: words[1:]}
 	if who, err := s.SignedIn(r); err == nil && who != nil {
-		answer.Subject = who.Subject
+		decision.Subject = who.Subject
 	}
-	s.server.Consented(w, r, words[0], answer)
+	s.server.Consented(w, r, words[0], decision)
 	return nil
 }
 
-// REFUSE $interaction1
+// REFUSE $interaction1: the user refuses consent.
 func (s *scene) verbRefuse(w http.ResponseWriter, r *http.Request, words []string) error {
 	s.server.Refused(w, r, words[0])
 	return nil
@@ -371,7 +371,7 @@ func (s *scene) verbSignOut(w http.ResponseWriter, r *http.Request, words []stri
 	return nil
 }
 
-// PAGE $interaction1: the data of the sign-in or consent page.
+// PAGE $interaction1 prints the data of the sign-in, consent or signed-out page.
 func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string) error {
 	i, err := s.server.Interaction(r, words[0])
 	if err != nil {
@@ -418,7 +418,8 @@ func (s *scene) verbInitialToken(w http.ResponseWriter, r *http.Request, words [
 	return err
 }
 
-// listen opens the listener where clients receive logout tokens. Callers wait until accept runs.
+// listen opens the listener where clients receive logout tokens, and returns its address. Requests
+// wait until receive runs.
 func (s *scene) listen() string {
 	if s.rp == nil {
 		var err error
@@ -430,34 +431,34 @@ func (s *scene) listen() string {
 	return s.rp.Addr().String()
 }
 
-// DELIVER [503]: logout tokens are delivered. The clients respond with 200 or another status.
+// DELIVER [503] delivers logout tokens. The clients respond with 200 or another status.
 func (s *scene) verbDeliver(w http.ResponseWriter, r *http.Request, words []string) error {
 	status := "200"
 	if len(words) > 0 {
 		status = words[0]
 	}
-	told, err := s.deliver(r.Context(), status)
-	slices.Sort(told)
-	if told == nil {
-		told = []string{"nobody is told"}
+	received, err := s.deliver(r.Context(), status)
+	slices.Sort(received)
+	if received == nil {
+		received = []string{"nobody is told"}
 	}
-	fmt.Fprintln(w, strings.Join(told, "\n"))
+	fmt.Fprintln(w, strings.Join(received, "\n"))
 	return err
 }
 
-// deliver returns the requests that the clients received: path and form.
-func (s *scene) deliver(ctx context.Context, status string) (told []string, err error) {
-	return s.accept(status, func() error { return s.server.DeliverLogouts(ctx) })
+// deliver delivers logout tokens and returns the requests that the clients received: path and form.
+func (s *scene) deliver(ctx context.Context, status string) (received []string, err error) {
+	return s.receive(status, func() error { return s.server.DeliverLogouts(ctx) })
 }
 
-// accept responds for the clients while f runs.
-func (s *scene) accept(status string, f func() error) (told []string, err error) {
+// receive responds for the clients while f runs, and returns the requests that they received.
+func (s *scene) receive(status string, f func() error) (received []string, err error) {
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		for {
 			connection, err := s.rp.Accept()
 			if err != nil {
-				return // it is over
+				return // f has returned
 			}
 			request, err := http.ReadRequest(bufio.NewReader(connection))
 			if err == nil {
@@ -466,7 +467,7 @@ func (s *scene) accept(status string, f func() error) (told []string, err error)
 			if err != nil {
 				s.t.Error(err)
 			} else {
-				told = append(told, request.Method+" "+request.URL.RequestURI()+"\n"+request.PostForm.Encode())
+				received = append(received, request.Method+" "+request.URL.RequestURI()+"\n"+request.PostForm.Encode())
 			}
 			fmt.Fprintf(connection, "HTTP/1.1 %s \r\nConnection: close\r\nContent-Length: 0\r\n\r\n", status)
 			connection.Close()
@@ -476,27 +477,27 @@ func (s *scene) accept(status string, f func() error) (told []string, err error)
 	deadline := s.rp.(*net.TCPListener).SetDeadline
 	deadline(time.Unix(1, 0))
 	accepting.Wait()
-	return told, errors.Join(err, deadline(time.Time{}))
+	return received, errors.Join(err, deadline(time.Time{}))
 }
 
-// END-SESSION session-1: the session ends elsewhere.
+// END-SESSION session-1 ends a session, as if the user signed out in another browser.
 func (s *scene) verbEndSession(_ http.ResponseWriter, _ *http.Request, words []string) error {
 	s.end(words[0])
 	return nil
 }
 
-// DELETE-PERSON ada
-func (s *scene) verbDeletePerson(_ http.ResponseWriter, _ *http.Request, words []string) error {
-	delete(s.people, words[0])
+// DELETE-PERSON ada deletes a user.
+func (s *scene) verbDeleteUser(_ http.ResponseWriter, _ *http.Request, words []string) error {
+	delete(s.users, words[0])
 	return nil
 }
 
-// SIGN ES256 TYP [SECRET] with claims as the body: a client signs an assertion. A time of
-// the form "+60s" is counted from now.
+// SIGN ES256 TYP [SECRET], with claims as the body: a client signs a JWT. A time such as "+60s" is
+// relative to now.
 func (s *scene) verbSign(w http.ResponseWriter, r *http.Request, words []string) error {
 	var claims map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&claims); err != nil {
-		return fmt.Errorf("claims to sign: %w", err)
+		return fmt.Errorf("read the claims: %w", err)
 	}
 	secret, typ := "", ""
 	if len(words) > 1 && words[1] != "-" {
@@ -536,7 +537,7 @@ func (s *scene) sign(alg jose.Algorithm, typ, secret string, claims map[string]a
 	return signer.Sign(typ, payload)
 }
 
-// SHOW $idtoken1: header and claims.
+// SHOW $idtoken1 prints the header and the claims of a JWT.
 func verbShow(w http.ResponseWriter, _ *http.Request, words []string) error {
 	header, claims, err := httpscript.Decode(words[0])
 	if err != nil {

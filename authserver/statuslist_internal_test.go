@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A client that revokes thousands of tokens cannot fill the lists for the others. It can revoke
-// more when those have expired.
+// The number of unexpired tokens that a client may revoke is limited, so that one client cannot
+// fill the status lists.
 func TestAClientCannotFillTheStatusLists(t *testing.T) {
 	var e endedOfClients
 	now := time.Now()
@@ -17,23 +17,23 @@ func TestAClientCannotFillTheStatusLists(t *testing.T) {
 		}
 	}
 	if e.add(app, now, now.Add(10*time.Minute)) {
-		t.Error("it can revoke any number of tokens")
+		t.Error("a client can exceed its limit")
 	}
 	if !e.add(other, now, now.Add(10*time.Minute)) {
-		t.Error("another client cannot revoke a token")
+		t.Error("the limit of one client affects another client")
 	}
 	for range maxEndedPerUser {
 		e.add(endedOwner{"app", "ada"}, now, now.Add(10*time.Minute))
 	}
 	if e.add(endedOwner{"app", "ada"}, now, now.Add(10*time.Minute)) {
-		t.Error("any number of one user's tokens can be revoked")
+		t.Error("a client can exceed its limit for one user")
 	}
 	if !e.add(endedOwner{"app", "ben"}, now, now.Add(10*time.Minute)) {
-		t.Error("no token of another user of the client can be revoked")
+		t.Error("the limit for one user affects another user")
 	}
 	later := now.Add(12 * time.Minute)
 	if !e.add(app, later, later.Add(10*time.Minute)) {
-		t.Error("it can revoke none after the others have expired")
+		t.Error("expired tokens still count")
 	}
 	for range maxEndedPerClient {
 		e.add(third, later, later)

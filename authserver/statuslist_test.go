@@ -25,13 +25,13 @@ const statusAPI = "https://api.example.com/"
 func statusSetup(change ...func(*record.Client)) scriptSetup {
 	return scriptSetup{
 		Clients:   []testClient{confidential("app", change...), confidential("other")},
-		Resources: []record.Resource{{Identifier: statusAPI, StatusList: true}, {Identifier: "https://silent.example.com/"}},
-		People:    map[string]oauth.Claims{"ada": {}, "bob": {}},
+		Resources: []record.Resource{{Identifier: statusAPI, StatusList: true}, {Identifier: "https://plain.example.com/"}},
+		Users:     map[string]oauth.Claims{"ada": {}, "bob": {}},
 	}
 }
 
-// statusTokens walks the flow for a token with a status.
-func (s *scene) statusTokens(subject, client string) answer {
+// statusTokens runs the code flow for an access token with a status.
+func (s *scene) statusTokens(subject, client string) apiResponse {
 	s.t.Helper()
 	a := s.redeem(client, s.code(subject, client, "resource", statusAPI, "scope", "openid"))
 	if a.status != http.StatusOK {
@@ -54,8 +54,7 @@ func (s *scene) statusReference(token string) *oauth.StatusListReference {
 	return claims.Status.StatusList
 }
 
-// published returns the published status of a token (draft-ietf-oauth-status-list,
-// section 8.3).
+// published fetches the published status of a token (draft-ietf-oauth-status-list, section 8.3).
 func (s *scene) published(token string) byte {
 	s.t.Helper()
 	reference := s.statusReference(token)
@@ -81,7 +80,7 @@ func (s *scene) published(token string) byte {
 		s.t.Fatal(err)
 	}
 	if now := time.Now().Unix(); list.Sub != reference.URI || list.Iat > now || list.Exp <= now || list.TTL <= 0 {
-		s.t.Errorf("the list says sub %q, iat %d, exp %d, ttl %d", list.Sub, list.Iat, list.Exp, list.TTL)
+		s.t.Errorf("the list has sub %q, iat %d, exp %d, ttl %d", list.Sub, list.Iat, list.Exp, list.TTL)
 	}
 	status, ok := list.StatusList.Status(reference.Index)
 	if !ok {
@@ -90,13 +89,13 @@ func (s *scene) published(token string) byte {
 	return status
 }
 
-// Everything that makes a token inactive for introspection also changes its published status, on
-// every store, and not that of other tokens.
-func TestRT14_StatusFollowsRevocation(t *testing.T) {
-	for name, revoke := range map[string]func(s *scene, a answer){
-		"its refresh token is revoked": func(s *scene, a answer) { s.post("/revoke", "app", "token", a.RefreshToken) },
-		"it is revoked itself":         func(s *scene, a answer) { s.post("/revoke", "app", "token", a.AccessToken) },
-		"its client's consent ends": func(s *scene, _ answer) {
+// Whatever makes a token inactive for introspection also changes its published status, and only its
+// own.
+func TestRT14_PublishedStatusFollowsRevocation(t *testing.T) {
+	for name, revoke := range map[string]func(s *scene, a apiResponse){
+		"refresh token revoked": func(s *scene, a apiResponse) { s.post("/revoke", "app", "token", a.RefreshToken) },
+		"access token revoked":  func(s *scene, a apiResponse) { s.post("/revoke", "app", "token", a.AccessToken) },
+		"consent revoked": func(s *scene, _ apiResponse) {
 			grant, err := s.store.Grant(s.t.Context(), "ada", "app")
 			if err == nil {
 				err = s.store.DeleteGrant(s.t.Context(), grant.ID)
@@ -105,17 +104,17 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 				s.t.Fatal(err)
 			}
 		},
-		"everything of the person ends": func(s *scene, _ answer) {
+		"user's tokens revoked": func(s *scene, _ apiResponse) {
 			if err := authserver.RevokeSubject(s.t.Context(), s.store, "ada"); err != nil {
 				s.t.Fatal(err)
 			}
 		},
-		"the client is removed": func(s *scene, _ answer) {
+		"client removed": func(s *scene, _ apiResponse) {
 			if err := s.store.DeleteClient(s.t.Context(), "app"); err != nil {
 				s.t.Fatal(err)
 			}
 		},
-		"AC-10 the client is disabled": func(s *scene, _ answer) {
+		"AC-10 client disabled": func(s *scene, _ apiResponse) {
 			err := s.store.UpdateClient(s.t.Context(), "app", func(c *record.Client) error {
 				c.Disabled = true
 				return nil
@@ -129,30 +128,30 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 			stores(t, func(t *testing.T, store database) {
 				// Two nodes: one revokes, the other publishes.
 				s := newSceneOn(t, statusSetup(), store, nil)
-				ours, others := s.statusTokens("ada", "app"), []answer{s.statusTokens("bob", "app"), s.statusTokens("ada", "other")}
-				own := s.post("/token", "app", "grant_type", "client_credentials", "resource", statusAPI)
+				target, others := s.statusTokens("ada", "app"), []apiResponse{s.statusTokens("bob", "app"), s.statusTokens("ada", "other")}
+				credentials := s.post("/token", "app", "grant_type", "client_credentials", "resource", statusAPI)
 				switch name {
-				case "the client is removed", "AC-10 the client is disabled":
-					others = others[1:] // also a token of the client
-				case "everything of the person ends":
-					others = others[:1] // also a token of the user
+				case "client removed", "AC-10 client disabled":
+					others = others[1:] // the first one belongs to the same client
+				case "user's tokens revoked":
+					others = others[:1] // the second one belongs to the same user
 				}
-				revoke(s, ours)
+				revoke(s, target)
 				node, err := authserver.New(s.config)
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(node.Close)
 				s.server = node
-				ended := []answer{ours}
-				if strings.Contains(name, "the client is") {
-					ended = append(ended, own)
+				ended := []apiResponse{target}
+				if name == "client removed" || name == "AC-10 client disabled" {
+					ended = append(ended, credentials)
 				} else {
-					others = append(others, own)
+					others = append(others, credentials)
 				}
 				for _, a := range ended {
 					if s.published(a.AccessToken) != oauth.StatusInvalid {
-						t.Error("the revoked token is published as valid")
+						t.Error("a revoked token is published as valid")
 					}
 				}
 				for _, a := range others {
@@ -167,7 +166,7 @@ func TestRT14_StatusFollowsRevocation(t *testing.T) {
 
 func TestStatusOfRefreshedTokens(t *testing.T) {
 	for name, change := range map[string]func(*record.Client){
-		"with rotation": func(*record.Client) {}, "without rotation": reusing,
+		"with rotation": func(*record.Client) {}, "without rotation": withoutRotation,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctestScene(t, statusSetup(change), func(t *testing.T, s *scene) {
@@ -204,34 +203,33 @@ func TestStatusOfRefreshedTokens(t *testing.T) {
 	}
 }
 
-// A client's own token does not belong to an authorization, but can be revoked. The list drops it
-// after it has expired.
-func TestStatusOfAClientsOwnToken(t *testing.T) {
+// A client credentials token can be revoked, although it does not belong to an authorization. After
+// it has expired, the list no longer contains it.
+func TestStatusOfClientCredentialsTokens(t *testing.T) {
 	synctestScene(t, statusSetup(), func(t *testing.T, s *scene) {
-		own := func() string {
+		issue := func() string {
 			return s.post("/token", "app", "grant_type", "client_credentials", "resource", statusAPI).AccessToken
 		}
-		token, stays := own(), own()
+		token, valid := issue(), issue()
 		for range 2 {
 			s.post("/revoke", "app", "token", token).want(t, http.StatusOK, "")
 		}
-		s.post("/revoke", "other", "token", stays).want(t, http.StatusOK, "") // not its own: nothing happens
-		if s.published(token) != oauth.StatusInvalid || s.published(stays) != oauth.StatusValid {
-			t.Error("the list does not have the revoked token")
+		s.post("/revoke", "other", "token", valid).want(t, http.StatusOK, "") // not its token, so it stays valid
+		if s.published(token) != oauth.StatusInvalid || s.published(valid) != oauth.StatusValid {
+			t.Error("not exactly the revoked token is published as revoked")
 		}
 		time.Sleep(10*time.Minute + 30*time.Second)
 		if s.published(token) != oauth.StatusInvalid {
-			t.Error("a revoked token is published as valid while an API's clock may be behind")
+			t.Error("the list drops a revoked token within the allowed clock skew")
 		}
 		time.Sleep(time.Minute)
 		if s.published(token) != oauth.StatusValid {
-			t.Error("the list keeps an expired token")
+			t.Error("the list contains an expired token")
 		}
 	})
 }
 
-// No two tokens have the same index, on all nodes, and an index does not reveal the order of
-// issuance.
+// Indexes are unique across nodes, and do not reveal the order in which tokens were issued.
 func TestStatusIndexesAreUnique(t *testing.T) {
 	s := newScene(t, statusSetup())
 	other, err := authserver.New(s.config)
@@ -239,22 +237,22 @@ func TestStatusIndexesAreUnique(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(other.Close)
-	here := s.server
-	places := map[string]bool{}
+	first := s.server
+	seen := map[string]bool{}
 	var last int64
 	inOrder := 0
 	for i := range 2500 {
-		s.server = here
+		s.server = first
 		if i%2 == 0 {
 			s.server = other
 		}
 		a := s.post("/token", "app", "grant_type", "client_credentials", "resource", statusAPI)
 		reference := s.statusReference(a.AccessToken)
-		place := fmt.Sprint(reference.URI, reference.Index)
-		if places[place] {
-			t.Fatalf("two tokens have the index %s", place)
+		index := fmt.Sprint(reference.URI, reference.Index)
+		if seen[index] {
+			t.Fatalf("two tokens have the index %s", index)
 		}
-		places[place] = true
+		seen[index] = true
 		if i%2 == 0 {
 			if reference.Index == last+1 {
 				inOrder++
@@ -263,28 +261,28 @@ func TestStatusIndexesAreUnique(t *testing.T) {
 		}
 	}
 	if inOrder > 20 {
-		t.Errorf("%d of 1250 tokens follow each other in the list", inOrder)
+		t.Errorf("%d of 1250 tokens have consecutive indexes", inOrder)
 	}
 }
 
-// A token needs one write, for its own ticket. Its index needs none.
+// Issuing a token takes one write, for its ticket. Its index takes none.
 func TestStatusIndexesNeedFewWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &counting{database: memory.New()}
+		store := &writeCounter{database: memory.New()}
 		s := newSceneOn(t, statusSetup(), store, nil)
 		before := store.writes
 		for range 1000 {
 			s.post("/token", "app", "grant_type", "client_credentials", "resource", statusAPI).want(t, http.StatusOK, "")
 		}
 		if n := store.writes - before; n > 1002 {
-			t.Errorf("1,000 tokens cost %d writes", n)
+			t.Errorf("1,000 tokens took %d writes", n)
 		}
 	})
 }
 
-func TestOnlyConfiguredResourcesHaveAStatus(t *testing.T) {
+func TestOnlyTokensForConfiguredResourcesHaveAStatus(t *testing.T) {
 	s := newScene(t, statusSetup())
-	for _, form := range [][]string{{"resource", "https://silent.example.com/"}, {}} {
+	for _, form := range [][]string{{"resource", "https://plain.example.com/"}, {}} {
 		a := s.post("/token", "app", append([]string{"grant_type", "client_credentials"}, form...)...)
 		if claims := s.extraClaims(a.AccessToken); len(claims) != 0 {
 			t.Errorf("a token for %v has %v", form, claims)
@@ -292,14 +290,13 @@ func TestOnlyConfiguredResourcesHaveAStatus(t *testing.T) {
 	}
 }
 
-// stalling is a store that runs a revocation between the read of a refresh token and the write
-// that follows.
-type stalling struct {
+// interruptedStore is a store that calls before just before it stores the status of a token.
+type interruptedStore struct {
 	database
 	before func()
 }
 
-func (s *stalling) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
+func (s *interruptedStore) Put(ctx context.Context, now time.Time, tickets ...storage.Ticket) error {
 	if before := s.before; before != nil && tickets[0].Kind == storage.KindStatus {
 		s.before = nil
 		before()
@@ -307,16 +304,16 @@ func (s *stalling) Put(ctx context.Context, now time.Time, tickets ...storage.Ti
 	return s.database.Put(ctx, now, tickets...)
 }
 
-// A refresh that runs at the same time as a revocation issues no valid token.
+// A refresh fails if its token is revoked before the access token is stored.
 func TestRT11_RevocationDuringARefreshWithoutRotation(t *testing.T) {
-	store := &stalling{database: memory.New()}
-	s := newSceneOn(t, statusSetup(reusing), store, nil)
+	store := &interruptedStore{database: memory.New()}
+	s := newSceneOn(t, statusSetup(withoutRotation), store, nil)
 	first := s.statusTokens("ada", "app")
 	store.before = func() { s.post("/revoke", "app", "token", first.RefreshToken).want(t, http.StatusOK, "") }
 	s.refresh("app", first.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-func TestRT11_RevokedTokensAreInTheList(t *testing.T) {
+func TestRT11_TokensRefreshedDuringARevocationAreListedAsRevoked(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		s := newSceneOn(t, statusSetup(), store, nil)
 		for range 20 {
@@ -334,18 +331,18 @@ func TestRT11_RevokedTokensAreInTheList(t *testing.T) {
 			})
 			s.post("/revoke", "app", "token", first.RefreshToken).want(t, http.StatusOK, "")
 			racing.Wait()
-			fresh, err := authserver.New(s.config)
+			node, err := authserver.New(s.config)
 			if err != nil {
 				t.Fatal(err)
 			}
-			shown := *s
-			shown.server = fresh
+			reader := *s
+			reader.server = node
 			for i, token := range append(tokens, first.AccessToken) {
-				if shown.published(token) != oauth.StatusInvalid {
+				if reader.published(token) != oauth.StatusInvalid {
 					t.Errorf("token %d of a revoked family is published as valid", i)
 				}
 			}
-			fresh.Close()
+			node.Close()
 		}
 	})
 }
@@ -355,7 +352,7 @@ func TestUnknownStatusListsAreNotServed(t *testing.T) {
 		token := s.statusTokens("ada", "app").AccessToken
 		target := strings.TrimPrefix(s.statusReference(token).URI, scriptIssuer)
 		_, id, _ := strings.Cut(target, "=")
-		get := func(target string) answer { return s.do(httptest.NewRequest(http.MethodGet, target, nil)) }
+		get := func(target string) apiResponse { return s.do(httptest.NewRequest(http.MethodGet, target, nil)) }
 		for target, status := range map[string]int{
 			target:                       http.StatusOK,
 			target + "&time=946684800":   http.StatusNotImplemented,
@@ -375,10 +372,10 @@ func TestUnknownStatusListsAreNotServed(t *testing.T) {
 	})
 }
 
-// A client that revokes thousands of refresh tokens does not fill the lists either. A refresh
-// token can always be revoked. A user who does that with a public client does not stop the client
-// for its other users.
-func TestSH06_RevokedRefreshTokensCount(t *testing.T) {
+// The limit also counts revoked refresh tokens. Refresh tokens can always be revoked, but at the
+// limit no more tokens with a status are issued to that user and client. Other users and clients
+// are not affected.
+func TestSH06_RevokedRefreshTokensCountTowardsTheLimit(t *testing.T) {
 	s := newScene(t, statusSetup())
 	s.server.RevokeOfUser("app", "ada", authserver.MaxEndedPerUser-2, time.Now().Add(10*time.Minute))
 	tokens := s.statusTokens("ada", "app")
@@ -393,5 +390,5 @@ func TestSH06_RevokedRefreshTokensCount(t *testing.T) {
 	}
 	s.statusTokens("ada", "other")
 	s.statusTokens("bob", "app")
-	s.tokens("ada", "app", "openid") // has no status
+	s.tokens("ada", "app", "openid") // without a status
 }

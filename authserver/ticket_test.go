@@ -8,7 +8,7 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Stores read the session of a ticket with record.SessionOf.
+// Stores use record.SessionOf to read the session of a ticket.
 func TestSessionOfAnAuthorization(t *testing.T) {
 	for _, want := range []string{"", "session"} {
 		a := authorization{ClientID: "app", Subject: "alice", Session: want, Opaque: &opaqueToken{IssuedAt: 1}}

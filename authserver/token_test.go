@@ -14,17 +14,18 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// unsure is a store that can fail so that it is unknown whether a Spend took effect.
-type unsure struct {
+// uncertainStore is a store whose Spend can fail without the caller knowing whether it took effect.
+type uncertainStore struct {
 	*memory.Store
-	lose, notDone bool
+	fails      bool // Spend returns ErrUnavailable
+	notApplied bool // a failing Spend takes no effect
 }
 
-func (u *unsure) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
-	if !u.lose {
+func (u *uncertainStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+	if !u.fails {
 		return u.Store.Spend(ctx, now, spend, put...)
 	}
-	if !u.notDone {
+	if !u.notApplied {
 		if err := u.Store.Spend(ctx, now, spend, put...); err != nil {
 			return err
 		}
@@ -32,12 +33,12 @@ func (u *unsure) Spend(ctx context.Context, now time.Time, spend []storage.Key, 
 	return storage.ErrUnavailable
 }
 
-// A client that got temporarily_unavailable can try again, whether or not the first attempt took
+// A client that got temporarily_unavailable can retry, whether or not the first attempt took
 // effect. It gets its tokens once, with the same code_verifier, on any node.
 func TestOP09_RetryAfterAnUnknownOutcomeIsNotAReplay(t *testing.T) {
-	for _, notDone := range []bool{false, true} {
+	for _, notApplied := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			store := &unsure{Store: memory.New(), notDone: notDone}
+			store := &uncertainStore{Store: memory.New(), notApplied: notApplied}
 			s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.MaxAuthorizations = 3 })}}, store, nil)
 			node, err := authserver.New(s.config)
 			if err != nil {
@@ -48,13 +49,13 @@ func TestOP09_RetryAfterAnUnknownOutcomeIsNotAReplay(t *testing.T) {
 			for _, retryAt := range []*authserver.Server{first, node} {
 				s.server = first
 				code := s.code("ada", "app", "scope", "openid")
-				store.lose = true
+				store.fails = true
 				lost := s.redeem("app", code)
 				lost.want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
 				if lost.header.Get("Retry-After") == "" {
-					t.Error("no Retry-After")
+					t.Error("the response has no Retry-After")
 				}
-				store.lose = false
+				store.fails = false
 				time.Sleep(time.Second) // the note is stored
 				s.server = retryAt
 				again := s.redeem("app", code)
@@ -62,9 +63,9 @@ func TestOP09_RetryAfterAnUnknownOutcomeIsNotAReplay(t *testing.T) {
 				s.userinfo(again.AccessToken).want(t, http.StatusOK, "")
 
 				// A refresh that is retried after the window is not a replay either.
-				store.lose = true
+				store.fails = true
 				s.refresh("app", again.RefreshToken).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
-				store.lose = false
+				store.fails = false
 				time.Sleep(2 * time.Minute)
 				next := s.refresh("app", again.RefreshToken)
 				next.want(t, http.StatusOK, "")
@@ -78,50 +79,50 @@ func TestOP09_RetryAfterAnUnknownOutcomeIsNotAReplay(t *testing.T) {
 	}
 }
 
-// A code that is sent with another code_verifier is still a replay.
+// A retry with a different code_verifier is a replay.
 func TestOP09_AC01_RetryNeedsTheSameCodeVerifier(t *testing.T) {
-	store := &unsure{Store: memory.New()}
+	store := &uncertainStore{Store: memory.New()}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
 	code := s.code("ada", "app", "scope", "openid")
-	store.lose = true
+	store.fails = true
 	s.redeem("app", code).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
-	store.lose = false
+	store.fails = false
 	s.post("/token", "app", "grant_type", "authorization_code", "code", code, "redirect_uri", testCallback,
 		"code_verifier", "another-verifier-that-is-long-enough-for-RFC-7636").want(t, http.StatusBadRequest, oauth.InvalidGrant)
 	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 }
 
-// After an attempt that did not take effect and one that did, another one is a replay, even if the
-// redemption stores nothing that distinguishes the two.
+// After a failed and a successful attempt, a third one is a replay, even if the redemption does not
+// store a refresh token.
 func TestOP09_AC01_ReplayAfterAFailedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &unsure{Store: memory.New(), notDone: true}
+		store := &uncertainStore{Store: memory.New(), notApplied: true}
 		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
 			c.GrantTypes = []string{oauth.GrantTypeAuthorizationCode}
 		})}}, store, nil)
 		code := s.code("ada", "app", "scope", "openid")
-		store.lose = true
+		store.fails = true
 		s.redeem("app", code).want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
-		store.lose = false
+		store.fails = false
 		time.Sleep(time.Second) // the note is stored
 		s.redeem("app", code).want(t, http.StatusOK, "")
 		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 	})
 }
 
-func TestOP09_UnknownOutcomeOfADeviceCode(t *testing.T) {
-	store := &unsure{Store: memory.New()}
+func TestOP09_RetryOfADeviceCodeWithUnknownOutcome(t *testing.T) {
+	store := &uncertainStore{Store: memory.New()}
 	setup := deviceSetup()
 	setup.Clients[0].GrantTypes = append(setup.Clients[0].GrantTypes, oauth.GrantTypeRefreshToken)
 	s := newSceneOn(t, setup, store, nil)
 	device, user := s.deviceCodes()
 	s.approve(user)
-	poll := func() answer {
+	poll := func() apiResponse {
 		return s.post("/token", "", "grant_type", oauth.GrantTypeDeviceCode, "device_code", device, "client_id", "tv")
 	}
-	store.lose = true
+	store.fails = true
 	poll().want(t, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)
-	store.lose = false
+	store.fails = false
 	got := poll()
 	got.want(t, http.StatusOK, "")
 	poll().want(t, http.StatusBadRequest, oauth.InvalidGrant)

@@ -23,7 +23,7 @@ import (
 
 const testWebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// The vector that the libraries of Standard Webhooks test themselves by.
+// A test vector of the Standard Webhooks libraries.
 func TestWebhookSignature(t *testing.T) {
 	key, err := (&Webhook{Secret: testWebhookSecret}).key()
 	if err != nil {
@@ -31,7 +31,7 @@ func TestWebhookSignature(t *testing.T) {
 	}
 	got := signWebhook(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", []byte(`{"test": 2432232314}`))
 	if want := "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
-		t.Errorf("the signature is %s, not %s", got, want)
+		t.Errorf("the signature is %s, want %s", got, want)
 	}
 }
 
@@ -41,7 +41,7 @@ func TestInvalidWebhooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
-		says   string
+		want   string
 		change func(*Webhook)
 	}{
 		{"url", func(w *Webhook) { w.URL = "http://policy.example.com" }},
@@ -64,7 +64,7 @@ func TestInvalidWebhooks(t *testing.T) {
 	} {
 		w := good
 		test.change(&w)
-		if err := w.Check(); err == nil || !strings.HasPrefix(err.Error(), test.says+":") {
+		if err := w.Check(); err == nil || !strings.HasPrefix(err.Error(), test.want+":") {
 			t.Errorf("%+v: %v", w, err)
 		}
 	}
@@ -84,16 +84,16 @@ func TestWebhookResponses(t *testing.T) {
 		{200, "application/json", `{"error": "access_denied"}`, nil, "access_denied: the tokens were refused"},
 		{200, "application/json", `{"error": "invalid_scope", "error_description": "not \"today\""}`, nil, "invalid_scope: not 'today'"},
 	} {
-		answer, err := readWebhookResponse(test.status, test.contentType, []byte(test.body))
+		response, err := readWebhookResponse(test.status, test.contentType, []byte(test.body))
 		if err != nil {
 			t.Errorf("%s: %v", test.body, err)
 			continue
 		}
-		if diff := cmp.Diff(test.claims, answer.claims); diff != "" {
+		if diff := cmp.Diff(test.claims, response.claims); diff != "" {
 			t.Error(diff)
 		}
-		if answer.refusal == nil && test.refusal != "" || answer.refusal != nil && answer.refusal.Error() != test.refusal {
-			t.Errorf("%s: %v", test.body, answer.refusal)
+		if response.refusal == nil && test.refusal != "" || response.refusal != nil && response.refusal.Error() != test.refusal {
+			t.Errorf("%s: %v", test.body, response.refusal)
 		}
 	}
 }
@@ -127,14 +127,14 @@ func TestInvalidWebhookResponses(t *testing.T) {
 		{200, "application/json", `{"error_description": "no"}`},
 		{200, "application/json", `{"error": "access_denied", "claims": {}}`},
 	} {
-		if answer, err := readWebhookResponse(test.status, test.contentType, []byte(test.body)); err == nil {
-			t.Errorf("%d %s %s is accepted: %+v", test.status, test.contentType, test.body, answer)
+		if response, err := readWebhookResponse(test.status, test.contentType, []byte(test.body)); err == nil {
+			t.Errorf("%d %s %s is accepted: %+v", test.status, test.contentType, test.body, response)
 		}
 	}
 }
 
-// A policy for delegated tokens needs the actor. It does not get the user's claims.
-func TestAWebhookSeesTheActor(t *testing.T) {
+// A policy for delegated tokens needs the actor, but does not get the user's claims.
+func TestWebhookRequestsContainTheActor(t *testing.T) {
 	var got webhookMessage
 	var body []byte
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -164,7 +164,7 @@ func TestAWebhookSeesTheActor(t *testing.T) {
 	}
 }
 
-func TestJW25_WebhooksCannotSetClaimsOfTheProtocol(t *testing.T) {
+func TestJW25_WebhooksCannotSetProtocolClaims(t *testing.T) {
 	for _, name := range append(slices.Clone(oauth.ProtocolClaims), "status", "sub#de", strings.Repeat("x", 129)) {
 		if _, err := readWebhookResponse(200, "application/json", []byte(`{"claims": {"`+name+`": "mallory"}}`)); err == nil {
 			t.Errorf("%s is accepted", name)
@@ -177,17 +177,17 @@ func FuzzWebhookResponse(f *testing.F) {
 	f.Add(`{"error": "access_denied", "error_description": "no"}`)
 	f.Add(`{"claims": {"sub": "mallory", "ſub": 1}}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		answer, err := readWebhookResponse(200, "application/json", []byte(body))
+		response, err := readWebhookResponse(200, "application/json", []byte(body))
 		if err != nil {
 			return
 		}
 		for _, name := range oauth.ProtocolClaims {
-			if _, ok := answer.claims[name]; ok && name != claimMayAct {
+			if _, ok := response.claims[name]; ok && name != claimMayAct {
 				t.Errorf("%s sets %s", body, name)
 			}
 		}
-		if answer.refusal != nil && (answer.claims != nil || strings.ContainsAny(answer.refusal.Description, "\"\\\n")) {
-			t.Errorf("%s is %+v", body, answer)
+		if response.refusal != nil && (response.claims != nil || strings.ContainsAny(response.refusal.Description, "\"\\\n")) {
+			t.Errorf("%s is read as %+v", body, response)
 		}
 	})
 }
@@ -198,7 +198,7 @@ func TestRE26_BreakerStopsRequestsToAFailingService(t *testing.T) {
 	fail := func() {
 		t.Helper()
 		if !b.allows(now) {
-			t.Fatalf("at %s no request is allowed", now)
+			t.Fatalf("no request is allowed at %s", now)
 		}
 		b.record(now, false, false)
 	}
@@ -212,45 +212,45 @@ func TestRE26_BreakerStopsRequestsToAFailingService(t *testing.T) {
 		fail()
 	}
 	if b.allows(now) || b.allows(now.Add(breakerPause-1)) {
-		t.Error("a failing service is called")
+		t.Error("requests are sent to a failing service")
 	}
 	now = now.Add(breakerPause)
 	if !b.allows(now) || b.allows(now) {
-		t.Error("not exactly one request tries the service again")
+		t.Error("after the pause, not exactly one request is allowed")
 	}
 	b.record(now, false, false)
 	if b.allows(now.Add(breakerPause - 1)) {
-		t.Error("the service is called immediately after it failed again")
+		t.Error("the breaker does not pause after another failure")
 	}
 	now = now.Add(breakerPause)
 	if !b.allows(now) {
-		t.Error("the service is never tried again")
+		t.Error("the service is not tried again after the second pause")
 	}
 	if b.record(now, false, true); !b.allows(now) {
-		t.Error("a canceled request keeps others from trying")
+		t.Error("a canceled request prevents another attempt")
 	}
 	if b.record(now, true, false) != breakerClosed || !b.allows(now) || !b.allows(now) {
-		t.Error("the service is not called again although it responds")
+		t.Error("the breaker stays open although the service responds")
 	}
 }
 
-// Under load, most requests wait in the queue. A hanging hook is still not called any longer.
-func TestAHangingHookIsNotCalledUnderLoad(t *testing.T) {
-	over := make(chan struct{})
-	var asked atomic.Int32
+// Under load, most requests wait in the queue. The breaker still opens if the hook hangs.
+func TestBreakerOpensForAHangingHookUnderLoad(t *testing.T) {
+	release := make(chan struct{})
+	var calls atomic.Int32
 	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		asked.Add(1)
-		<-over
+		calls.Add(1)
+		<-release
 	}))
 	defer hook.Close()
-	defer close(over)
+	defer close(release)
 	hooks, err := newWebhooks([]Webhook{{URL: hook.URL, Secret: testWebhookSecret, Timeout: 200 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
 	s := &Server{log: log, events: event.New(log), operatorOutgoing: outgoing.New(outgoing.Policy{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, event.New(log))}
-	ask := func() error {
+	callHook := func() error {
 		c := &call{s: s, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
 		_, err := c.callHook(t.Context(), hooks[0], &TokenRequest{Kind: ClaimsOfAccessToken})
 		return err
@@ -258,27 +258,26 @@ func TestAHangingHookIsNotCalledUnderLoad(t *testing.T) {
 	var load sync.WaitGroup
 	for range 10 * webhookMaxAtOnce {
 		load.Go(func() {
-			if ask() == nil {
-				t.Error("a request passes although the hook hangs")
+			if callHook() == nil {
+				t.Error("a request succeeds although the hook hangs")
 			}
 		})
 	}
 	load.Wait()
 	if hooks[0].breaker.allows(time.Now()) {
-		t.Fatal("the hook is still called")
+		t.Fatal("the breaker is closed")
 	}
-	if n := asked.Load(); n > 3*webhookMaxAtOnce {
+	if n := calls.Load(); n > 3*webhookMaxAtOnce {
 		t.Errorf("%d requests waited for a hanging hook", n)
 	}
-	before := asked.Load()
-	if err := ask(); err == nil || asked.Load() != before {
+	before := calls.Load()
+	if err := callHook(); err == nil || calls.Load() != before {
 		t.Errorf("%v; the hook was called again", err)
 	}
 }
 
-// If a hook is busy with slow but valid responses, requests that are not sent do not count as
-// failures.
-func TestAFullQueueIsNotAResultOfTheHook(t *testing.T) {
+// While a hook is busy, requests that are not sent count neither as failures nor as successes.
+func TestUnsentRequestsDoNotChangeTheBreaker(t *testing.T) {
 	var b breaker
 	now := time.Now()
 	for range breakerFailures - 1 {
@@ -289,12 +288,12 @@ func TestAFullQueueIsNotAResultOfTheHook(t *testing.T) {
 		t.Error("requests that were not sent count as successes")
 	}
 	if !b.openedAfter(now.Add(-time.Second)) || b.openedAfter(now.Add(time.Second)) {
-		t.Error("openedAfter is wrong")
+		t.Error("openedAfter does not compare with the time at which the breaker opened")
 	}
 }
 
-// A request that is not sent because the queue is full does not count as a success of the hook.
-func TestAQueuedRequestDoesNotChangeTheBreaker(t *testing.T) {
+// A request that is not sent because the queue is full does not count as a success.
+func TestAFullQueueDoesNotCloseTheBreaker(t *testing.T) {
 	hooks, err := newWebhooks([]Webhook{{URL: "https://policy.example.com", Secret: testWebhookSecret, Timeout: 10 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
@@ -308,9 +307,9 @@ func TestAQueuedRequestDoesNotChangeTheBreaker(t *testing.T) {
 	}
 	c := &call{s: &Server{log: log, events: event.New(log)}, r: httptest.NewRequest(http.MethodPost, "/token", nil), now: time.Now()}
 	if _, err := c.callHook(t.Context(), hook, &TokenRequest{Kind: ClaimsOfAccessToken}); err == nil {
-		t.Fatal("a request that was not sent passes")
+		t.Fatal("a request that was not sent succeeds")
 	}
 	if hook.breaker.record(time.Now(), false, false) != breakerOpened {
-		t.Error("it counts as a success")
+		t.Error("a request that was not sent counts as a success")
 	}
 }

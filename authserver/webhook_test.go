@@ -31,14 +31,14 @@ const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 // policy is a webhook over TLS that records its requests.
 type policy struct {
 	*httptest.Server
-	mu     sync.Mutex
-	answer http.HandlerFunc
-	asked  []string // bodies
+	mu       sync.Mutex
+	handler  http.HandlerFunc
+	received []string // request bodies
 }
 
 func newPolicy(t *testing.T) *policy {
 	p := &policy{}
-	p.says(`{}`)
+	p.respond(`{}`)
 	p.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -46,10 +46,10 @@ func newPolicy(t *testing.T) *policy {
 		}
 		p.check(t, r, body)
 		p.mu.Lock()
-		p.asked = append(p.asked, string(body))
-		answer := p.answer
+		p.received = append(p.received, string(body))
+		handler := p.handler
 		p.mu.Unlock()
-		answer(w, r)
+		handler(w, r)
 	}))
 	t.Cleanup(p.Close)
 	return p
@@ -71,24 +71,24 @@ func (p *policy) check(t *testing.T, r *http.Request, body []byte) {
 	}
 }
 
-func (p *policy) does(answer http.HandlerFunc) {
+func (p *policy) handle(handler http.HandlerFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.answer, p.asked = answer, nil
+	p.handler, p.received = handler, nil
 }
 
-func (p *policy) says(body string) {
-	p.does(func(w http.ResponseWriter, r *http.Request) {
+func (p *policy) respond(body string) {
+	p.handle(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, body)
 	})
 }
 
-// questions returns the requests since the last response was set.
-func (p *policy) questions() []string {
+// requests returns the bodies of the requests since the handler was set.
+func (p *policy) requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.asked
+	return p.received
 }
 
 func (p *policy) outgoing() authserver.Outgoing {
@@ -97,7 +97,7 @@ func (p *policy) outgoing() authserver.Outgoing {
 	return authserver.Outgoing{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, CertificateAuthorities: authorities}
 }
 
-// policyScene is a scene with a policy as its hook.
+// policyScene returns a scene with a policy as its webhook.
 func policyScene(t *testing.T, change func(*authserver.Config, *authserver.Webhook)) (*scene, *policy) {
 	p := newPolicy(t)
 	setup := scriptSetup{
@@ -107,7 +107,7 @@ func policyScene(t *testing.T, change func(*authserver.Config, *authserver.Webho
 			{Identifier: "https://opaque.example.com", AccessTokenFormat: record.AccessTokenOpaque, IntrospectionClients: []string{"web"}},
 		},
 		Scopes: []record.Scope{{Name: "notes.read"}},
-		People: map[string]oauth.Claims{"ada": {"email": "ada@example.com"}},
+		Users:  map[string]oauth.Claims{"ada": {"email": "ada@example.com"}},
 	}
 	for i := range setup.Clients {
 		setup.Clients[i].Scope = "openid offline_access notes.read"
@@ -138,7 +138,7 @@ func (s *scene) claimsOf(token string) map[string]any {
 	return claims
 }
 
-// code signs ada in and returns a code for a client.
+// hookCode signs ada in and returns a code for a client.
 func (s *scene) hookCode(client string, changes ...string) string {
 	s.t.Helper()
 	to := s.authorize("ada", query(client, append([]string{"scope", "openid notes.read", "nonce", "n"}, changes...)...)).Header.Get("Location")
@@ -149,7 +149,7 @@ func (s *scene) hookCode(client string, changes ...string) string {
 	return u.Query().Get("code")
 }
 
-func (s *scene) tokensFor(client, code string, form ...string) answer {
+func (s *scene) tokensFor(client, code string, form ...string) apiResponse {
 	return s.post("/token", client, append([]string{"grant_type", "authorization_code", "code", code, "redirect_uri", testCallback, "code_verifier", testVerifier}, form...)...)
 }
 
@@ -157,33 +157,33 @@ func TestAWebhookAddsClaims(t *testing.T) {
 	s, p := policyScene(t, func(_ *authserver.Config, w *authserver.Webhook) {
 		w.Events = []string{authserver.ClaimsOfAccessToken, authserver.ClaimsOfIDToken, authserver.ClaimsOfUserinfo}
 	})
-	p.does(func(w http.ResponseWriter, r *http.Request) {
+	p.handle(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"claims": {"plan": "gold", "asked": %d}}`, len(p.questions()))
+		fmt.Fprintf(w, `{"claims": {"plan": "gold", "calls": %d}}`, len(p.requests()))
 	})
 	code := s.hookCode("web")
 	a := s.tokensFor("web", code)
-	if got := s.claimsOf(a.AccessToken); got["plan"] != "gold" || got["asked"] != 1.0 || got["sub"] != "ada" {
+	if got := s.claimsOf(a.AccessToken); got["plan"] != "gold" || got["calls"] != 1.0 || got["sub"] != "ada" {
 		t.Errorf("the access token has %v", got)
 	}
-	if got := s.claimsOf(a.IDToken); got["plan"] != "gold" || got["asked"] != 2.0 || got["nonce"] != "n" {
+	if got := s.claimsOf(a.IDToken); got["plan"] != "gold" || got["calls"] != 2.0 || got["nonce"] != "n" {
 		t.Errorf("the ID token has %v", got)
 	}
-	if got := s.userinfo(a.AccessToken); !strings.Contains(got.body, `"asked":3`) || got.Sub != "ada" {
+	if got := s.userinfo(a.AccessToken); !strings.Contains(got.body, `"calls":3`) || got.Sub != "ada" {
 		t.Errorf("UserInfo responds %s", got.body)
 	}
 	if got := s.post("/introspect", "web", "token", a.AccessToken); !strings.Contains(got.body, `"plan":"gold"`) {
 		t.Errorf("introspection responds %s", got.body)
 	}
 	a = s.post("/token", "web", "grant_type", "refresh_token", "refresh_token", a.RefreshToken)
-	if got := s.claimsOf(a.AccessToken); got["asked"] != 4.0 {
+	if got := s.claimsOf(a.AccessToken); got["calls"] != 4.0 {
 		t.Errorf("a refreshed token has %v", got)
 	}
 	a = s.tokensFor("web", s.hookCode("web", "resource", "https://opaque.example.com"))
-	if got := s.post("/introspect", "web", "token", a.AccessToken); !strings.Contains(got.body, `"asked":6`) {
+	if got := s.post("/introspect", "web", "token", a.AccessToken); !strings.Contains(got.body, `"calls":6`) {
 		t.Errorf("an opaque token has %s", got.body)
 	}
-	all := strings.Join(p.questions(), "\n")
+	all := strings.Join(p.requests(), "\n")
 	for _, secret := range []string{code, a.AccessToken, a.RefreshToken, testSecret, testVerifier, "ada@example.com"} {
 		if strings.Contains(all, secret) {
 			t.Errorf("the hook request contains %s", secret)
@@ -191,21 +191,21 @@ func TestAWebhookAddsClaims(t *testing.T) {
 	}
 }
 
-func TestContentsOfWebhookRequests(t *testing.T) {
+func TestWebhookRequestContents(t *testing.T) {
 	s, p := policyScene(t, nil)
 	if a := s.tokensFor("web", s.hookCode("web"), "resource", "https://notes.example.com"); a.AccessToken == "" {
 		t.Fatal(a.body)
 	}
-	if len(p.questions()) != 1 {
-		t.Fatalf("the hook got %q", p.questions())
+	if len(p.requests()) != 1 {
+		t.Fatalf("the hook got %q", p.requests())
 	}
 	var got map[string]any
-	if err := json.Unmarshal([]byte(p.questions()[0]), &got); err != nil {
+	if err := json.Unmarshal([]byte(p.requests()[0]), &got); err != nil {
 		t.Fatal(err)
 	}
 	data, _ := got["data"].(map[string]any)
 	if _, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got["timestamp"])); err != nil || data["auth_time"].(float64) < 1e9 {
-		t.Errorf("times: %v", got)
+		t.Errorf("timestamp or auth_time: %v", got)
 	}
 	delete(got, "timestamp")
 	delete(data, "auth_time")
@@ -223,16 +223,16 @@ func TestAWebhookCanRefuse(t *testing.T) {
 		w.Events = []string{authserver.ClaimsOfAccessToken, authserver.ClaimsOfUserinfo}
 	})
 	code := s.hookCode("web")
-	p.says(`{"error": "access_denied", "error_description": "the account is locked"}`)
+	p.respond(`{"error": "access_denied", "error_description": "the account is locked"}`)
 	a := s.tokensFor("web", code)
 	if a.status != 400 || a.Error != "access_denied" || !strings.HasPrefix(a.Description, "the account is locked") || a.AccessToken != "" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	p.says(`{}`)
+	p.respond(`{}`)
 	if a = s.tokensFor("web", code); a.AccessToken == "" {
-		t.Fatalf("the code is gone: %s", a.body)
+		t.Fatalf("the code was spent: %s", a.body)
 	}
-	p.says(`{"error": "access_denied"}`)
+	p.respond(`{"error": "access_denied"}`)
 	if got := s.userinfo(a.AccessToken); got.status != 403 || got.Sub != "" {
 		t.Errorf("UserInfo: %d %s", got.status, got.body)
 	}
@@ -241,9 +241,9 @@ func TestAWebhookCanRefuse(t *testing.T) {
 	}
 }
 
-func TestRE26_AFailingWebhookRefusesTheRequest(t *testing.T) {
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
-	defer elsewhere.Close()
+func TestRE26_ARequestIsRefusedIfItsWebhookFails(t *testing.T) {
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	defer target.Close()
 	release := make(chan struct{})
 	var log bytes.Buffer
 	s, p := policyScene(t, func(c *authserver.Config, w *authserver.Webhook) {
@@ -251,16 +251,16 @@ func TestRE26_AFailingWebhookRefusesTheRequest(t *testing.T) {
 		w.Timeout = 100 * time.Millisecond
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})
-	t.Cleanup(func() { close(release) }) // before the server waits for its connections
+	t.Cleanup(func() { close(release) }) // runs before the test server waits for its connections
 	code := s.hookCode("web")
-	for name, answer := range map[string]http.HandlerFunc{
+	for name, handler := range map[string]http.HandlerFunc{
 		"status 500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"status 403": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
-		"redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
-		"redirect that repeats": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		"redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target.URL, http.StatusFound) },
+		"redirect that keeps the method": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, target.URL, http.StatusTemporaryRedirect)
 		},
-		"no JSON": func(w http.ResponseWriter, _ *http.Request) {
+		"not JSON": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, "OK")
 		},
@@ -269,37 +269,37 @@ func TestRE26_AFailingWebhookRefusesTheRequest(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprintf(w, `{"claims": {"a": %q}}`, strings.Repeat("x", 64<<10))
 		},
-		"JW-25, the protocol's claims": func(w http.ResponseWriter, _ *http.Request) {
+		"JW-25, protocol claims": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{"claims": {"sub": "mallory", "scope": "admin"}}`)
 		},
-		"slow":      func(_ http.ResponseWriter, _ *http.Request) { <-release },
-		"slow drip": func(w http.ResponseWriter, _ *http.Request) { drip(w, release) },
-		"cut off":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"cut in two": func(w http.ResponseWriter, _ *http.Request) {
+		"slow":              func(_ http.ResponseWriter, _ *http.Request) { <-release },
+		"unfinished body":   func(w http.ResponseWriter, _ *http.Request) { drip(w, release) },
+		"connection closed": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"truncated body": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{}`)
 		},
 	} {
-		p.does(answer)
+		p.handle(handler)
 		log.Reset()
 		a := s.tokensFor("web", code)
 		if a.status != 503 || a.Error != "temporarily_unavailable" || a.header.Get("Retry-After") == "" || a.AccessToken != "" {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
-		if n := len(p.questions()); n != 1 {
+		if n := len(p.requests()); n != 1 {
 			t.Errorf("%s: the hook was called %d times", name, n)
 		}
 		if !strings.Contains(log.String(), "hook 127.0.0.1") || strings.Contains(log.String(), "hidden") || strings.Contains(log.String(), "whsec") {
 			t.Errorf("%s: the log says %s", name, log.String())
 		}
-		p.says(`{}`) // keeps the breaker closed
+		p.respond(`{}`) // keeps the breaker closed
 		if a := s.post("/token", "web", "grant_type", "authorization_code", "code", s.hookCode("web"), "redirect_uri", testCallback, "code_verifier", testVerifier); a.AccessToken == "" {
-			t.Fatalf("%s: afterwards %s", name, a.body)
+			t.Fatalf("%s: after the failure: %s", name, a.body)
 		}
 	}
 	if a := s.tokensFor("web", code); a.AccessToken == "" {
-		t.Errorf("the code is gone: %s", a.body)
+		t.Errorf("the code was spent: %s", a.body)
 	}
 }
 
@@ -315,24 +315,24 @@ func drip(w http.ResponseWriter, release chan struct{}) {
 
 func TestRE26_AFailingWebhookIsNotCalledForAWhile(t *testing.T) {
 	s, p := policyScene(t, nil)
-	p.does(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	p.handle(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	code := s.hookCode("web")
 	for range 20 {
 		if a := s.tokensFor("web", code); a.Error != "temporarily_unavailable" {
 			t.Fatal(a.body)
 		}
 	}
-	if n := len(p.questions()); n != 5 {
+	if n := len(p.requests()); n != 5 {
 		t.Errorf("the hook was called %d times", n)
 	}
-	// Requests that the hook is not called for still work.
+	// Requests that do not call the hook still succeed.
 	if a := s.post("/token", "web", "grant_type", "client_credentials", "scope", "notes.read"); a.AccessToken == "" {
 		t.Error(a.body)
 	}
 }
 
 // Webhooks follow the same network policy as other outgoing requests.
-func TestDC07_WebhooksAtPrivateAddressesAreNotReached(t *testing.T) {
+func TestDC07_WebhooksAtPrivateAddressesAreNotCalled(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "2130706433", "[::1]", "0.0.0.0"} {
 		s, p := policyScene(t, func(c *authserver.Config, w *authserver.Webhook) {
 			c.Outgoing.Networks = nil
@@ -342,8 +342,8 @@ func TestDC07_WebhooksAtPrivateAddressesAreNotReached(t *testing.T) {
 			}
 			w.URL = "https://" + host + ":" + u.Port()
 		})
-		if a := s.tokensFor("web", s.hookCode("web")); a.status != 503 || len(p.questions()) != 0 {
-			t.Errorf("%s: %d %s, asked %q", host, a.status, a.body, p.questions())
+		if a := s.tokensFor("web", s.hookCode("web")); a.status != 503 || len(p.requests()) != 0 {
+			t.Errorf("%s: %d %s, and the hook got %q", host, a.status, a.body, p.requests())
 		}
 	}
 }
@@ -352,37 +352,39 @@ func TestWhenAWebhookIsCalled(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(*authserver.Webhook)
-		asked  string // about: client_credentials of web, a code of web, a code of other, a code for the API
+		called string // for client_credentials of web, a code of web, a code of other, a code for the API
 	}{
-		{"all but client_credentials", func(*authserver.Webhook) {}, "-111"},
-		{"client_credentials by name", func(w *authserver.Webhook) { w.GrantTypes = []string{"client_credentials"} }, "1---"},
-		{"a client", func(w *authserver.Webhook) { w.Clients = []string{"other"} }, "--1-"},
-		{"an API", func(w *authserver.Webhook) { w.Resources = []string{"https://opaque.example.com"} }, "---1"},
+		{"everything except client_credentials", func(*authserver.Webhook) {}, "-111"},
+		{"client_credentials if listed", func(w *authserver.Webhook) { w.GrantTypes = []string{"client_credentials"} }, "1---"},
+		{"one client", func(w *authserver.Webhook) { w.Clients = []string{"other"} }, "--1-"},
+		{"one API", func(w *authserver.Webhook) { w.Resources = []string{"https://opaque.example.com"} }, "---1"},
 		{"ID tokens", func(w *authserver.Webhook) { w.Events = []string{authserver.ClaimsOfIDToken} }, "-111"},
 	} {
 		s, p := policyScene(t, func(_ *authserver.Config, w *authserver.Webhook) { test.change(w) })
-		asked := ""
-		for _, request := range []func() answer{
-			func() answer {
+		called := ""
+		for _, request := range []func() apiResponse{
+			func() apiResponse {
 				return s.post("/token", "web", "grant_type", "client_credentials", "scope", "notes.read")
 			},
-			func() answer { return s.tokensFor("web", s.hookCode("web")) },
-			func() answer { return s.tokensFor("other", s.hookCode("other")) },
-			func() answer { return s.tokensFor("web", s.hookCode("web", "resource", "https://opaque.example.com")) },
+			func() apiResponse { return s.tokensFor("web", s.hookCode("web")) },
+			func() apiResponse { return s.tokensFor("other", s.hookCode("other")) },
+			func() apiResponse {
+				return s.tokensFor("web", s.hookCode("web", "resource", "https://opaque.example.com"))
+			},
 		} {
-			p.says(`{}`)
+			p.respond(`{}`)
 			if a := request(); a.AccessToken == "" {
 				t.Fatalf("%s: %s", test.name, a.body)
 			}
-			asked += map[int]string{0: "-", 1: "1"}[len(p.questions())]
+			called += map[int]string{0: "-", 1: "1"}[len(p.requests())]
 		}
-		if asked != test.asked {
-			t.Errorf("%s: the hook is called for %s, want %s", test.name, asked, test.asked)
+		if called != test.called {
+			t.Errorf("%s: the hook is called for %s, want %s", test.name, called, test.called)
 		}
 	}
 }
 
-// Hooks are called for tokens in the redirect too, and a refusal is sent in the redirect.
+// Hooks are also called for tokens in redirects. A refusal is an error in the redirect.
 func TestAWebhookCanRefuseAtTheAuthorizationEndpoint(t *testing.T) {
 	s, p := policyScene(t, func(c *authserver.Config, w *authserver.Webhook) { w.GrantTypes = []string{"implicit"} })
 	front := confidential("front", func(c *record.Client) {
@@ -392,18 +394,18 @@ func TestAWebhookCanRefuseAtTheAuthorizationEndpoint(t *testing.T) {
 	if err := s.store.Declare(t.Context(), time.Now(), "front", memory.Declaration{Clients: []record.Client{front.Client}}); err != nil {
 		t.Fatal(err)
 	}
-	ask := func() string {
+	authorize := func() string {
 		return s.authorize("ada", query("front", "response_type", "token", "code_challenge", "", "code_challenge_method", "", "scope", "notes.read")).Header.Get("Location")
 	}
-	for answer, want := range map[string]string{
+	for response, want := range map[string]string{
 		`{"claims": {"plan": "gold"}}`:                                "access_token=",
 		`{"error": "invalid_grant", "error_description": "not here"}`: "error=access_denied&error_description=not+here",
 		`{"error": "access_denied"}`:                                  "error=access_denied",
-		`no JSON`:                                                     "error=temporarily_unavailable",
+		`not JSON`:                                                    "error=temporarily_unavailable",
 	} {
-		p.says(answer)
-		if to := ask(); !strings.Contains(to, want) || len(p.questions()) != 1 {
-			t.Errorf("%s: %s", answer, to)
+		p.respond(response)
+		if to := authorize(); !strings.Contains(to, want) || len(p.requests()) != 1 {
+			t.Errorf("%s: %s", response, to)
 		}
 	}
 }
