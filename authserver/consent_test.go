@@ -77,11 +77,11 @@ func (b *tabs) resume(interaction string) string {
 func TestDV_ConsentAppliesToTheDisplayedDevice(t *testing.T) {
 	s := newScene(t, deviceSetup())
 	attacker, attackersCode := s.deviceCodes()
-	own, ownCode := s.deviceCodes()
+	usersDevice, usersCode := s.deviceCodes()
 	b := &tabs{s, map[string]*http.Cookie{}}
 	attackerTab := b.typeCode(attackersCode)
 	b.signIn()
-	if to := b.consent(b.typeCode(ownCode)); to != "/device?answer=allowed" {
+	if to := b.consent(b.typeCode(usersCode)); to != "/device?answer=allowed" {
 		t.Fatalf("the user's own device: %s", to)
 	}
 	if to := b.resume(attackerTab); strings.Contains(to, "allowed") {
@@ -93,7 +93,7 @@ func TestDV_ConsentAppliesToTheDisplayedDevice(t *testing.T) {
 	if a := poll(attacker); a.Error != string(oauth.AuthorizationPending) {
 		t.Errorf("the attacker's device: %d %s", a.status, a.body)
 	}
-	if a := poll(own); a.status != http.StatusOK {
+	if a := poll(usersDevice); a.status != http.StatusOK {
 		t.Errorf("the user's own device: %d %s", a.status, a.body)
 	}
 }

@@ -332,8 +332,8 @@ func TestAccessTokenClaims(t *testing.T) {
 		t.Errorf("after the change: %v", got)
 	}
 	// A client credentials token has no claims about a user.
-	own := s.post("/token", "app", "grant_type", "client_credentials", "resource", api)
-	if got := s.extraClaims(own.AccessToken); len(got) != 0 {
+	credentials := s.post("/token", "app", "grant_type", "client_credentials", "resource", api)
+	if got := s.extraClaims(credentials.AccessToken); len(got) != 0 {
 		t.Errorf("a client credentials token has %v", got)
 	}
 }
