@@ -150,7 +150,7 @@ func TestOP10_FlowScalarsOfAFile(t *testing.T) {
 }
 
 // differs matches texts that the second parser reads differently from YAML 1.2.
-var differs = regexp.MustCompile(`:[^\s]|\d[eE]`)
+var differs = regexp.MustCompile(`:[^\s]|\d[eE]|\.\.\.|---`)
 
 // withoutSpace removes white space, which the second parser folds differently.
 func withoutSpace(value any) any {
@@ -171,6 +171,20 @@ func withoutSpace(value any) any {
 	return value
 }
 
+// numeric matches strings that the second parser may take for numbers: it skips signs and
+// tabs. TestOP10_PlainScalars has the strings that must be refused for that reason.
+var numeric = regexp.MustCompile(`^[-+.0-9_xobXOBa-fA-F]+$`)
+
+// numericString ignores a string that the second parser takes for a number.
+var numericString = cmp.FilterValues(func(a, b any) bool {
+	if _, isNumber := a.(float64); !isNumber { // the filter must be symmetric
+		a, b = b, a
+	}
+	_, isNumber := a.(float64)
+	text, isString := b.(string)
+	return isNumber && isString && numeric.MatchString(text)
+}, cmp.Ignore())
+
 // Two independent parsers read a text in the same way, if both accept it.
 func FuzzOP10_TwoYAMLParsers(f *testing.F) {
 	f.Add(completeFile)
@@ -186,7 +200,7 @@ func FuzzOP10_TwoYAMLParsers(f *testing.F) {
 		if err := goccy.Unmarshal([]byte(text), &other); err != nil {
 			return
 		}
-		if diff := cmp.Diff(withoutSpace(asJSON(other)), withoutSpace(got)); diff != "" {
+		if diff := cmp.Diff(withoutSpace(asJSON(other)), withoutSpace(got), numericString); diff != "" {
 			t.Errorf("%q is read differently:\n%s", text, diff)
 		}
 	})
