@@ -120,7 +120,7 @@ func TestTX07_MayActNamesWhoMay(t *testing.T) {
 		t.Errorf("who is named: %v", err)
 	}
 	_, err := delegated(t, discover(t, s, client.Config{ClientID: "courier", Scopes: []string{"buy"}, Resources: []string{ordersAPI}}), tokens.AccessToken)
-	if refusal, ok := errors.AsType[*client.Error](err); !ok || refusal.Code != oauth.InvalidRequest || !strings.Contains(refusal.Description, "names another party") {
+	if refusal, ok := errors.AsType[*client.Error](err); !ok || refusal.Code != oauth.InvalidRequest || !strings.Contains(refusal.Description, "does not allow this party to act") {
 		t.Errorf("another client: %v", err)
 	}
 }
