@@ -129,7 +129,8 @@ func (d *sqlite) forUpdate() string { return "" }
 // refused reports almost every error: running the operations one by one costs little here.
 func (d *sqlite) refused(err error) bool {
 	var failed *commitError
-	return !errors.As(err, &failed)
+	var waited *beginError
+	return !errors.As(err, &failed) && !errors.As(err, &waited)
 }
 
 func (d *sqlite) retryable(error) bool { return false }
@@ -240,21 +241,32 @@ func (d *sqlite) begin(ctx context.Context) (tx *sql.Tx, end func(), err error) 
 	return tx, end, nil
 }
 
-func (d *sqlite) batch(ctx context.Context, _ time.Duration, f func(pipeline) error) (err error) {
+// beginError means that a batch could not begin, because another transaction did not end in time.
+// None of its operations has run, and another try would wait as long.
+type beginError struct{ err error }
+
+func (e *beginError) Error() string { return "begin: " + e.err.Error() }
+func (e *beginError) Unwrap() error { return e.err }
+
+var errWriting = fmt.Errorf("%w: another transaction of this process is writing", storage.ErrUnavailable)
+
+func (d *sqlite) batch(_ context.Context, _ time.Duration, f func(pipeline) error) (err error) {
+	patience := time.NewTimer(sqliteBusyTimeout)
+	defer patience.Stop()
 	select {
 	case d.writing <- struct{}{}:
 		defer func() { <-d.writing }()
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-patience.C:
+		return &beginError{errWriting}
 	}
 	if d.batches == nil {
 		if d.batches, err = openSQLiteConn(d.uri, "foreign_keys = 1", "synchronous = FULL", "wal_autocheckpoint = 4000", "cache_size = -4000"); err != nil {
-			return fmt.Errorf("open database: %w", err)
+			return &beginError{fmt.Errorf("open database: %w", err)}
 		}
 	}
 	c := d.batches
 	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
-		return err
+		return &beginError{err}
 	}
 	if err := f(sqlitePipeline{c}); err != nil {
 		return errors.Join(err, d.rollBack())

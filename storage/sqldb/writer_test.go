@@ -2,9 +2,12 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -215,4 +218,48 @@ func TestSQLiteBehavesLikeMemory(t *testing.T) {
 			},
 		})
 	})
+}
+
+// A transaction that takes longer than a batch does not make requests fail. One that takes very
+// long fails those that wait, all at the same time, and no write is lost or done twice.
+func TestSQLiteBatchesWaitForALongTransaction(t *testing.T) {
+	for name, test := range map[string]struct {
+		lasts time.Duration
+		want  error
+	}{
+		"long":      {batchTimeout + time.Second, nil},
+		"very long": {time.Minute, storage.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := Open(t.Context(), sqliteURL(t), Config{MasterKey: testMasterKey})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				long := make(chan error, 1)
+				began := time.Now()
+				go func() {
+					long <- s.transactLong(t.Context(), func(*sql.Tx) error { time.Sleep(test.lasts); return nil })
+				}()
+				synctest.Wait()
+				var all sync.WaitGroup
+				for i := range 20 {
+					all.Go(func() {
+						ticket := storage.Ticket{Key: storage.Kind("code").Hash(fmt.Sprint(i)), Expires: began.Add(time.Hour)}
+						if err := s.Put(t.Context(), began, ticket); !errors.Is(err, test.want) {
+							t.Errorf("Put: %v, want %v", err, test.want)
+						}
+					})
+				}
+				all.Wait()
+				if waited := time.Since(began); waited > 2*sqliteBusyTimeout {
+					t.Errorf("the callers waited %s", waited)
+				}
+				if err := <-long; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
