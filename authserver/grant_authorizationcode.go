@@ -120,8 +120,9 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 			return nil, c.replayed(a, &ruleCodeUnused)
 		}
 	}
-	if err := c.must(!expired(c.now, time.UnixMilli(a.Code.Expires)), &ruleCodeKnown); err != nil {
-		return nil, err
+	// The ticket is kept for longer than the code is valid.
+	if expired(c.now, time.UnixMilli(a.Code.Expires)) {
+		return nil, c.refuse(&ruleCodeKnown, "it has expired")
 	}
 	if err := c.checkCodeBinding(a.Code); err != nil {
 		return nil, err
