@@ -35,7 +35,7 @@ func TestNoticesCannotBeForged(t *testing.T) {
 		t.Error("someone who signed up is told about administrators")
 	}
 	for _, target := range []string{"/account", "/account?done=password", "/account?done=welcome", "/account?done=setup"} {
-		if again := b.get(target); strings.Contains(again.body, "Welcome.") || strings.Contains(again.body, "Your password was changed") {
+		if again := b.get(target); strings.Contains(again.body, "Welcome!") || strings.Contains(again.body, "Your password has been changed") {
 			t.Errorf("%s shows a notice of something that did not happen", target)
 		}
 	}
@@ -43,7 +43,7 @@ func TestNoticesCannotBeForged(t *testing.T) {
 	other.signIn("alice", password).redirected(t)
 	for _, value := range []string{planted, "password", "password.", strings.Replace(planted, "welcome", "password", 1)} {
 		other.client.Jar.SetCookies(address, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
-		if page := other.get("/account"); strings.Contains(page.body, "Welcome.") || strings.Contains(page.body, "Your password was changed") {
+		if page := other.get("/account"); strings.Contains(page.body, "Welcome!") || strings.Contains(page.body, "Your password has been changed") {
 			t.Errorf("with the cookie %q, the page shows a notice of something that did not happen", value)
 		}
 	}
