@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// keepHouse does periodic maintenance until ctx is done.
-func (s *Server) keepHouse(ctx context.Context) {
+// maintain does periodic maintenance until ctx is done.
+func (s *Server) maintain(ctx context.Context) {
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
 	hour := time.NewTicker(time.Hour)
 	defer hour.Stop()
 	// Generating RSA keys takes long; requests are handled meanwhile.
-	s.chore(ctx, "create signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
+	s.runTask(ctx, "create signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-minute.C:
-			s.chore(ctx, "remove expired records", func(ctx context.Context) error {
+			s.runTask(ctx, "remove expired records", func(ctx context.Context) error {
 				_, err := s.store.Reclaim(ctx, time.Now())
 				return err
 			})
-			s.chore(ctx, "remove retired records", func(ctx context.Context) error { return s.removeRetired(ctx) })
+			s.runTask(ctx, "remove retired records", func(ctx context.Context) error { return s.removeRetired(ctx) })
 		case <-s.engine.KeysDue():
-			s.chore(ctx, "create signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
+			s.runTask(ctx, "create signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
 		case <-hour.C:
-			s.chore(ctx, "rotate signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
+			s.runTask(ctx, "rotate signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })
 		}
 	}
 }
@@ -42,7 +42,7 @@ func (s *Server) deliverLogouts(ctx context.Context) {
 	often := time.NewTicker(logoutsEvery)
 	defer often.Stop()
 	for {
-		s.chore(ctx, "notify clients of logouts", func(ctx context.Context) error { return s.engine.DeliverLogouts(ctx) })
+		s.runTask(ctx, "notify clients of logouts", func(ctx context.Context) error { return s.engine.DeliverLogouts(ctx) })
 		select {
 		case <-ctx.Done():
 			return
@@ -52,13 +52,13 @@ func (s *Server) deliverLogouts(ctx context.Context) {
 	}
 }
 
-// choreTimeout limits one background task.
-const choreTimeout = 5 * time.Minute
+// taskTimeout limits one background task.
+const taskTimeout = 5 * time.Minute
 
-// chore runs a background task. Errors and panics are logged; the task runs again at its next
+// runTask runs a background task. Errors and panics are logged; the task runs again at its next
 // turn.
-func (s *Server) chore(ctx context.Context, what string, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, choreTimeout)
+func (s *Server) runTask(ctx context.Context, what string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
 	defer cancel()
 	defer func() {
 		if failure := recover(); failure != nil {

@@ -126,8 +126,8 @@ func TestLO05_APanicIsAResponseAndALogEntry(t *testing.T) {
 	if !strings.Contains(log.String(), "secret of the handler") || !strings.Contains(log.String(), strings.TrimSuffix(ref, ".")) {
 		t.Errorf("the log does not contain the reference:\n%s", log)
 	}
-	s.chore(t.Context(), "turn the mill", func(context.Context) error { panic("in the background") })
-	s.chore(t.Context(), "turn the mill", func(context.Context) error { return errors.New("no wind") })
+	s.runTask(t.Context(), "turn the mill", func(context.Context) error { panic("in the background") })
+	s.runTask(t.Context(), "turn the mill", func(context.Context) error { return errors.New("no wind") })
 	if !strings.Contains(log.String(), "in the background") || !strings.Contains(log.String(), "no wind") {
 		t.Errorf("failures in the background are not in the log:\n%s", log)
 	}

@@ -97,7 +97,7 @@ func New(config Config) (*Server, error) {
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.working.Go(func() { s.keepHouse(background) })
+	s.working.Go(func() { s.maintain(background) })
 	s.working.Go(func() { s.deliverLogouts(background) })
 	return s, nil
 }
