@@ -7,9 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	_ "modernc.org/sqlite"
+	"zombiezen.com/go/sqlite"
 
 	"github.com/valetkey/valetkey/storage"
 )
@@ -139,39 +139,43 @@ func (f *floor) sign() string {
 	return input + "." + base64.RawURLEncoding.EncodeToString(signature[:])
 }
 
-// durableRows adds rows to SQLite with synchronous=FULL. Concurrent requests share a commit, and
-// readers use separate connections.
+// durableRows adds rows to SQLite with synchronous=FULL; concurrent requests share a commit. Readers
+// have separate connections. Like the server, it uses SQLite without database/sql (decision 0012).
 type durableRows struct {
 	waiting chan chan error
-	lookup  *sql.Stmt
+	readers chan *sqlite.Conn
 }
 
 func newDurableRows(path string) (*durableRows, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	open := func(pragmas ...string) (*sqlite.Conn, error) {
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+		if err != nil {
+			return nil, err
+		}
+		for _, pragma := range pragmas {
+			if err := execute(conn, "PRAGMA "+pragma); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+		}
+		return conn, nil
+	}
+	writer, err := open("journal_mode = WAL", "synchronous = FULL")
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("CREATE TABLE rows (id BLOB PRIMARY KEY, data BLOB) WITHOUT ROWID"); err != nil {
+	if err := execute(writer, "CREATE TABLE rows (id BLOB PRIMARY KEY, data BLOB) WITHOUT ROWID"); err != nil {
 		return nil, err
 	}
-	insert, err := db.Prepare("INSERT INTO rows VALUES (?, ?)")
-	if err != nil {
+	rows := &durableRows{waiting: make(chan chan error, 1024), readers: make(chan *sqlite.Conn, 4)}
+	if err := rows.prepare(writer); err != nil {
 		return nil, err
 	}
-	readers, err := sql.Open("sqlite", "file:"+path+"?_pragma=query_only(1)")
-	if err != nil {
-		return nil, err
-	}
-	readers.SetMaxOpenConns(4)
-	readers.SetMaxIdleConns(4)
-	lookup, err := readers.Prepare("SELECT data FROM rows WHERE id = ?")
-	if err != nil {
-		return nil, err
-	}
-	rows := &durableRows{waiting: make(chan chan error, 1024), lookup: lookup}
-	if err := rows.prepare(db); err != nil {
-		return nil, err
+	for range cap(rows.readers) {
+		reader, err := open("query_only = 1")
+		if err != nil {
+			return nil, err
+		}
+		rows.readers <- reader
 	}
 	go func() {
 		for first := range rows.waiting {
@@ -179,7 +183,7 @@ func newDurableRows(path string) (*durableRows, error) {
 			for len(rows.waiting) > 0 && len(batch) < 256 {
 				batch = append(batch, <-rows.waiting)
 			}
-			err := commit(db, insert, len(batch))
+			err := commit(writer, len(batch))
 			for _, caller := range batch {
 				caller <- err
 			}
@@ -188,13 +192,30 @@ func newDurableRows(path string) (*durableRows, error) {
 	return rows, nil
 }
 
+// execute runs a statement, which the connection keeps prepared. It ignores rows.
+func execute(conn *sqlite.Conn, query string, args ...[]byte) error {
+	stmt, err := conn.Prepare(query)
+	if err != nil {
+		return err
+	}
+	for i, arg := range args {
+		stmt.BindBytes(i+1, arg)
+	}
+	if _, err := stmt.Step(); err != nil {
+		return err
+	}
+	return stmt.Reset()
+}
+
+const insert = "INSERT INTO rows VALUES (?, ?)"
+
 // storedTokens are the tokens that can be looked up.
 const storedTokens = 256
 
 func storedToken(i int) string { return fmt.Sprintf("%0500d", i%storedTokens) }
 
 // prepare stores the claims of each token.
-func (r *durableRows) prepare(db *sql.DB) error {
+func (r *durableRows) prepare(conn *sqlite.Conn) error {
 	for i := range storedTokens {
 		id := sha256.Sum256([]byte(storedToken(i)))
 		now := time.Now().Unix()
@@ -205,7 +226,7 @@ func (r *durableRows) prepare(db *sql.DB) error {
 		if err != nil {
 			return err
 		}
-		if _, err := db.Exec("INSERT INTO rows VALUES (?, ?)", id[:], data); err != nil {
+		if err := execute(conn, insert, id[:], data); err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
 	}
@@ -215,8 +236,25 @@ func (r *durableRows) prepare(db *sql.DB) error {
 // find reads the row of a token.
 func (r *durableRows) find(ctx context.Context, token string) (map[string]any, error) {
 	id := sha256.Sum256([]byte(token))
-	var data []byte
-	if err := r.lookup.QueryRowContext(ctx, id[:]).Scan(&data); err != nil {
+	var conn *sqlite.Conn
+	select {
+	case conn = <-r.readers:
+		defer func() { r.readers <- conn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	stmt, err := conn.Prepare("SELECT data FROM rows WHERE id = ?")
+	if err != nil {
+		return nil, fmt.Errorf("look up: %w", err)
+	}
+	stmt.BindBytes(1, id[:])
+	found, err := stmt.Step()
+	if err != nil || !found {
+		return nil, errors.Join(errors.New("look up: the token was not found"), err)
+	}
+	data := make([]byte, stmt.ColumnLen(0))
+	stmt.ColumnBytes(0, data)
+	if err := stmt.Reset(); err != nil {
 		return nil, fmt.Errorf("look up: %w", err)
 	}
 	var claims map[string]any
@@ -226,21 +264,19 @@ func (r *durableRows) find(ctx context.Context, token string) (map[string]any, e
 	return claims, nil
 }
 
-func commit(db *sql.DB, insert *sql.Stmt, count int) error {
-	tx, err := db.Begin()
-	if err != nil {
+func commit(conn *sqlite.Conn, count int) error {
+	if err := execute(conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	statement := tx.Stmt(insert)
 	data := make([]byte, 200)
 	for range count {
 		var id [32]byte
 		rand.Read(id[:])
-		if _, err := statement.Exec(id[:], data); err != nil {
-			return fmt.Errorf("insert: %w", err)
+		if err := execute(conn, insert, id[:], data); err != nil {
+			return fmt.Errorf("insert: %w", errors.Join(err, execute(conn, "ROLLBACK")))
 		}
 	}
-	return tx.Commit()
+	return execute(conn, "COMMIT")
 }
 
 func (r *durableRows) add(ctx context.Context) error {
