@@ -98,6 +98,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"list instead of a string", "issuer: [https://a.example]\n", `valetkey.yaml:1: issuer must be a string, got a list`},
 		{"string instead of a list", client + "    redirect_uris: https://a.example/cb\n", `valetkey.yaml:4: clients[0].redirect_uris must be a list, got a string`},
 		{"number instead of a string", "users:\n  - username: 1\n", `valetkey.yaml:2: users[0].username must be a string, got a number: put it in quotes`},
+		{"number instead of a duration", "clients:\n  - client_id: a\n    access_token_lifetime: 10\n", `valetkey.yaml:3: clients[0].access_token_lifetime: "10" is not a valid duration`},
 		{"string instead of a boolean", "users:\n  - username: ada\n    email_verified: \"yes\"\n", `valetkey.yaml:3: users[0].email_verified must be true or false, got a string`},
 		{"invalid duration", "lifetimes:\n  access_token: soon\n", `valetkey.yaml:2: lifetimes.access_token: "soon" is not a valid duration (for example, 10m or 720h)`},
 		{"negative duration", "lifetimes:\n  access_token: -5m\n", `valetkey.yaml:2: lifetimes.access_token`},

@@ -166,13 +166,12 @@ func (d *yamlDecoder) null(n *yaml.Node, t reflect.Type, path string) any {
 
 // text reads a value whose type is written as a string, such as a duration.
 func (d *yamlDecoder) text(n *yaml.Node, path string, form encoding.TextUnmarshaler) any {
-	value := d.scalar(n, path)
-	if s, ok := value.(string); ok {
-		if err := form.UnmarshalText([]byte(s)); err != nil {
+	if n.Kind == yaml.ScalarNode { // for a number such as 10, the form's own error helps more
+		if err := form.UnmarshalText([]byte(n.Value)); err != nil {
 			return d.problem(n, "%s: %v", path, err)
 		}
 	}
-	return value
+	return d.scalar(n, path)
 }
 
 func (d *yamlDecoder) list(n *yaml.Node, t reflect.Type, path string) any {
