@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,9 +115,12 @@ type counts struct {
 	untils map[storage.CountKey]time.Time
 	err    error
 	writes int
+	// slowRead and slowWrite delay the return after the store has read or written.
+	slowRead, slowWrite atomic.Int64
 }
 
 func (c *counts) CountedUntil(_ context.Context, _ time.Time, keys ...storage.CountKey) (untils []time.Time, err error) {
+	defer func() { time.Sleep(time.Duration(c.slowRead.Load())) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, key := range keys {
@@ -126,6 +130,7 @@ func (c *counts) CountedUntil(_ context.Context, _ time.Time, keys ...storage.Co
 }
 
 func (c *counts) AddCounts(_ context.Context, changes ...storage.Count) error {
+	defer func() { time.Sleep(time.Duration(c.slowWrite.Load())) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -146,6 +151,40 @@ func (c *counts) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err = err
+}
+
+// A read that overlaps a write of this node's events counts each of them once, whether the store
+// executes it before or after the write.
+func TestReadWhileEventsAreStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counts{untils: map[storage.CountKey]time.Time{}}
+		l := New(Config{Limit: Limit{Burst: 100, Every: time.Minute}, Name: "n", Counts: store, Logger: slog.New(slog.DiscardHandler)})
+		defer l.Close()
+		key := NewKey("k")
+		for range 10 {
+			l.Take(time.Now(), key)
+		}
+		now := time.Now()
+		store.slowRead.Store(int64(2 * time.Second))
+		l.Load(t.Context(), now, key)
+		store.slowRead.Store(0)
+		if used := l.Used(now, key); used != 10 || store.writes != 1 {
+			t.Errorf("read before the write: %d used after %d writes, want 10 after 1", used, store.writes)
+		}
+
+		l.Take(now, key)
+		store.slowWrite.Store(int64(2 * time.Second))
+		time.Sleep(storeEvery + time.Second)
+		l.Load(t.Context(), now, key)
+		if used := l.Used(now, key); used != 11 || store.writes != 2 {
+			t.Errorf("read after the write: %d used after %d writes, want 11 after 2", used, store.writes)
+		}
+		time.Sleep(3 * time.Second)
+		l.Load(t.Context(), now, key)
+		if used := l.Used(now, key); used != 11 {
+			t.Errorf("%d used once everything is stored, want 11", used)
+		}
+	})
 }
 
 func TestNodesShareCounts(t *testing.T) {

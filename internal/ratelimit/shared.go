@@ -24,6 +24,7 @@ const (
 type shared struct {
 	pending map[Key]change // to be stored
 	storing map[Key]change // being stored
+	stores  int            // finished writes of storing
 	timer   *time.Timer    // stores pending; nil while there is nothing
 	closed  bool
 	warned  time.Time
@@ -55,6 +56,9 @@ func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
 	for i, key := range keys {
 		stored[i] = l.stored(key)
 	}
+	l.mu.Lock()
+	stores := l.shared.stores
+	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	untils, err := l.config.Counts.CountedUntil(ctx, now, stored...)
@@ -68,13 +72,20 @@ func (l *Limiter) Load(ctx context.Context, now time.Time, keys ...Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, until := range untils {
-		l.merge(now, keys[i], until)
+		_, storing := l.shared.storing[keys[i]]
+		l.merge(now, keys[i], until, storing || stores != l.shared.stores)
 	}
 }
 
-// merge sets a stored count and adds the events that this node has counted since.
-func (l *Limiter) merge(now time.Time, key Key, until time.Time) {
+// merge sets a stored count and adds the events that this node has counted since. If the count
+// was read while this node's events were being stored, it may or may not include them. The
+// node's own count is then kept: it lacks only the latest events of other nodes, which the next
+// read includes.
+func (l *Limiter) merge(now time.Time, key Key, until time.Time, ambiguous bool) {
 	e := l.entries[key]
+	if ambiguous && e != nil {
+		return
+	}
 	if e == nil {
 		if !until.After(now) {
 			return
@@ -164,6 +175,7 @@ func (l *Limiter) store() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shared.storing = nil
+	l.shared.stores++
 	if err == nil {
 		return
 	}
