@@ -76,9 +76,11 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 		ent.spend, ent.storeRefresh = []storage.Key{ticket.Key}, true
 		ent.refreshToken = c.s.successor(token, c.now)
 	default:
-		if ent.refreshToken, err = c.lostResponse(ticket, a, token); err != nil {
+		successor, expires, err := c.lostResponse(ticket, a, token)
+		if err != nil {
 			return nil, err
 		}
+		ent.refreshToken, ent.refreshTokenExpires = successor, expires
 	}
 	if c.familyEnds(a).Sub(c.now) < time.Second {
 		return nil, c.refuse(&ruleRefreshTokenKnown, "the authorization began too long ago")
@@ -103,29 +105,29 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 
 // lostResponse decides on a refresh token that was used before. Within a short window, and while
 // its successor is unused, the response may have been lost, and the client gets the same
-// successor again. If the successor was used, two parties have different tokens of one
+// successor again, and when it expires. If the successor was used, two parties have different tokens of one
 // authorization. One of them is a thief, so the family ends. It also ends after the window.
-func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string) (successor string, err error) {
+func (c *call) lostResponse(ticket storage.Ticket, a authorization, token string) (successor string, expires time.Time, err error) {
 	if c.now.Sub(ticket.Spent) > c.refreshRetry() {
 		// The window may have passed while the store was unavailable.
 		if note, err := c.unansweredAttempt(ticket); err != nil {
-			return "", err
+			return "", expires, err
 		} else if note == nil {
-			return "", c.replayed(a, &ruleRefreshTokenUnused)
+			return "", expires, c.replayed(a, &ruleRefreshTokenUnused)
 		}
 	}
 	successor = c.s.successor(token, ticket.Spent)
 	next, err := c.s.config.Store.Get(c.r.Context(), c.now, secretKey(ticketkind.RefreshToken, prefixRefreshToken, successor))
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", c.refuse(&ruleRefreshTokenKnown, "its successor has expired or was revoked")
+		return "", expires, c.refuse(&ruleRefreshTokenKnown, "its successor has expired or was revoked")
 	}
 	if err != nil {
-		return "", fmt.Errorf("look up successor: %w", err)
+		return "", expires, fmt.Errorf("look up successor: %w", err)
 	}
 	if !next.Spent.IsZero() {
-		return "", c.replayed(a, &ruleRefreshTokenUnused)
+		return "", expires, c.replayed(a, &ruleRefreshTokenUnused)
 	}
-	return successor, nil
+	return successor, next.Expires, nil
 }
 
 // narrowScope returns the requested part of a granted scope; all of it if the request has no scope.

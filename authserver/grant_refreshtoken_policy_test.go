@@ -86,6 +86,40 @@ func TestAccessTokenLifetimesOfClientsAndResources(t *testing.T) {
 	}
 }
 
+// The response says how long the refresh token and the authorization are valid
+// (draft-ietf-oauth-refresh-token-expiration), also for a token that is returned again because the
+// response may have been lost, and for one that is not rotated.
+func TestRefreshTokenExpirationIsReported(t *testing.T) {
+	lifetimes := func(c *record.Client) {
+		c.RefreshTokenLifetime, c.RefreshTokenMaxLifetime = duration(20*time.Minute), duration(30*time.Minute)
+	}
+	setup := scriptSetup{Clients: []testClient{confidential("rotated", lifetimes), confidential("reused", lifetimes, withoutRotation), confidential("none", func(c *record.Client) {
+		c.GrantTypes = []string{oauth.GrantTypeAuthorizationCode}
+	})}}
+	synctestScene(t, setup, func(t *testing.T, s *scene) {
+		want := func(a apiResponse, timeout, authorization time.Duration) {
+			t.Helper()
+			if a.RefreshTokenTimeout != int64(timeout/time.Second) || a.AuthorizationExpiresIn != int64(authorization/time.Second) {
+				t.Errorf("%d and %d seconds, want %s and %s: %s", a.RefreshTokenTimeout, a.AuthorizationExpiresIn, timeout, authorization, a.body)
+			}
+		}
+		rotated, reused := s.tokens("ada", "rotated", "openid"), s.tokens("ada", "reused", "openid")
+		want(rotated, 20*time.Minute, 30*time.Minute)
+		want(reused, 20*time.Minute, 30*time.Minute)
+		want(s.tokens("ada", "none", "openid"), 0, 0)
+		time.Sleep(5 * time.Minute)
+		first := rotated.RefreshToken
+		rotated = s.refresh("rotated", first)
+		want(rotated, 20*time.Minute, 25*time.Minute)
+		want(s.refresh("reused", reused.RefreshToken), 20*time.Minute, 25*time.Minute)
+		time.Sleep(10 * time.Second)
+		want(s.refresh("rotated", first), 20*time.Minute-10*time.Second, 25*time.Minute-10*time.Second)
+		want(s.refresh("reused", reused.RefreshToken), 20*time.Minute-10*time.Second, 25*time.Minute-10*time.Second) // not extended for ten seconds
+		time.Sleep(15 * time.Minute)
+		want(s.refresh("rotated", rotated.RefreshToken), 10*time.Minute-10*time.Second, 10*time.Minute-10*time.Second)
+	})
+}
+
 // An access token does not outlive the refresh token that was issued with it. Otherwise introspection
 // would report it as inactive before its exp.
 func TestAccessTokensDoNotOutliveTheirAuthorization(t *testing.T) {

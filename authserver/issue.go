@@ -63,7 +63,8 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		if a.Started == 0 {
 			a.Started = c.now.Unix()
 		}
-		ticket, err := a.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken), c.refreshTokenExpires(a))
+		ent.refreshTokenExpires = c.refreshTokenExpires(a)
+		ticket, err := a.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken), ent.refreshTokenExpires)
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +73,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 			put = append(put, c.authorizationTickets(a)...)
 		}
 	}
+	c.setRefreshExpiration(response, ent)
 	switch {
 	case len(ent.spend) > 0:
 		err = c.s.config.Store.Spend(ctx, c.now, ent.spend, put...)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"time"
+
+	"github.com/valetkey/valetkey/oauth"
 )
 
 // Lifetimes are the lifetimes of codes, tokens and keys. A zero field means the default.
@@ -148,13 +150,25 @@ func (c *call) familyLifetime() time.Duration {
 // eighth of the lifetime, so that most refreshes do not write to the store.
 func (c *call) prolong(ent *entitlement) error {
 	expires := c.refreshTokenExpires(ent.authorization)
+	ent.refreshTokenExpires = ent.reusedRefreshToken.Expires
 	if drift := expires.Sub(ent.reusedRefreshToken.Expires).Abs(); drift < c.refreshTokenLifetime()/8 {
 		return nil
 	}
+	ent.refreshTokenExpires = expires
 	if err := c.s.config.Store.SetExpires(c.r.Context(), c.now, ent.reusedRefreshToken.Key, expires); err != nil {
 		return fmt.Errorf("extend refresh token: %w", err)
 	}
 	return nil
+}
+
+// setRefreshExpiration sets how long the refresh token is valid if it is not used, and how long the
+// authorization is valid (draft-ietf-oauth-refresh-token-expiration, "Successful response").
+func (c *call) setRefreshExpiration(response *oauth.TokenResponse, ent *entitlement) {
+	if ent.refreshTokenExpires.IsZero() {
+		return
+	}
+	response.RefreshTokenTimeout = int64(ent.refreshTokenExpires.Sub(c.now) / time.Second)
+	response.AuthorizationExpiresIn = int64(c.familyEnds(ent.authorization).Sub(c.now) / time.Second)
 }
 
 // reuses reports whether the client's refresh tokens are not rotated. Those of a public client

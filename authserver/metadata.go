@@ -101,6 +101,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),
 	}
+	if slices.Contains(grants, oauth.GrantTypeRefreshToken) {
+		m.RefreshTokenExpirationTypesSupported = []string{"authorization", "token_timeout"}
+	}
 	m.ClientIDMetadataDocumentSupported = s.config.MetadataDocuments.on()
 	for _, e := range s.endpoints() {
 		if e.metadata != nil {

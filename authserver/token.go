@@ -124,6 +124,9 @@ type entitlement struct {
 	// refreshToken is returned to the client, "" for none; storeRefresh is set if it is new.
 	refreshToken string
 	storeRefresh bool
+	// refreshTokenExpires is when the returned refresh token, or the one that is not rotated,
+	// expires; zero until it is known.
+	refreshTokenExpires time.Time
 	// reusedRefreshToken is the ticket of a refresh token that is not rotated; zero if there is
 	// none.
 	reusedRefreshToken storage.Ticket

@@ -229,7 +229,7 @@ func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 		return nil, errPresented("it was issued to another client")
 	}
 	if !ticket.Spent.IsZero() {
-		if _, err := c.lostResponse(ticket, a, token); err != nil {
+		if _, _, err := c.lostResponse(ticket, a, token); err != nil {
 			return nil, err
 		}
 		return nil, errPresented("it was already used")

@@ -63,6 +63,7 @@ type ServerMetadata struct {
 	ClientIDMetadataDocumentSupported          bool     `json:"client_id_metadata_document_supported,omitempty"`
 	UILocalesSupported                         []string `json:"ui_locales_supported,omitempty"`
 	PromptValuesSupported                      []string `json:"prompt_values_supported,omitempty"`
+	RefreshTokenExpirationTypesSupported       []string `json:"refresh_token_expiration_types_supported,omitempty"`
 	ClaimsLocalesSupported                     []string `json:"claims_locales_supported,omitempty"`
 	DisplayValuesSupported                     []string `json:"display_values_supported,omitempty"`
 	CheckSessionIframe                         string   `json:"check_session_iframe,omitempty"`

@@ -78,6 +78,12 @@ type TokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"`
 	// IssuedTokenType is the type of the token in access_token (RFC 8693, section 2.2.1).
 	IssuedTokenType string `json:"issued_token_type,omitempty"`
+	// RefreshTokenTimeout is how long the refresh token is valid if it is not used, and
+	// AuthorizationExpiresIn is how long refresh tokens of the authorization are valid at all, in
+	// seconds; 0 if there is no limit, or no refresh token
+	// (draft-ietf-oauth-refresh-token-expiration, "Successful response").
+	RefreshTokenTimeout    int64 `json:"refresh_token_timeout,omitempty"`
+	AuthorizationExpiresIn int64 `json:"authorization_expires_in,omitempty"`
 }
 
 // DeviceAuthorizationResponse is the response of the device authorization endpoint

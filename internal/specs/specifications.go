@@ -80,6 +80,7 @@ func specifications() []specification {
 		{name: "draft-ietf-oauth-identity-assertion-authz-grant", title: "Identity Assertion JWT Authorization Grant (ID-JAG)", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-identity-assertion-authz-grant/", status: "issued for ID tokens and refresh tokens, and accepted"},
 		{name: "draft-ietf-oauth-transaction-tokens", title: "Transaction Tokens", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-transaction-tokens/", status: "experimental: the draft of July 2026, for access tokens and ID tokens"},
 		{name: "draft-ietf-oauth-first-party-apps", title: "OAuth 2.0 for First-Party Applications", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-first-party-apps/", status: "experimental: draft 03, with passwords; auth_session is not bound to a key, redirect_to_web has no request_uri"},
+		{name: "draft-ietf-oauth-refresh-token-expiration", title: "OAuth 2.0 Refresh Token and Authorization Expiration", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/", status: "experimental: draft 03; the client library reads both members"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; what it removes must be enabled explicitly"},
 	}
 }

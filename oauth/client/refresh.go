@@ -32,6 +32,9 @@ func (c *Client) Refresh(ctx context.Context, t *Tokens) (*Tokens, error) {
 	}
 	if next.RefreshToken == "" {
 		next.RefreshToken = t.RefreshToken
+		if next.RefreshTokenExpiry.IsZero() {
+			next.RefreshTokenExpiry, next.AuthorizationExpiry = t.RefreshTokenExpiry, t.AuthorizationExpiry
+		}
 	}
 	if len(next.Scope) == 0 {
 		next.Scope = t.Scope

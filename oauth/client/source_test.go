@@ -281,17 +281,28 @@ func TestRefreshedTokensAreStoredBeforeUse(t *testing.T) {
 func TestRefreshKeepsOmittedValues(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
+	p.response = func(a map[string]any) { a["refresh_token_timeout"], a["authorization_expires_in"] = 604800, "2592000" }
 	first, err := p.signIn(t, c, client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.response = func(a map[string]any) { delete(a, "refresh_token"); delete(a, "id_token") }
+	if timeout, authorization := first.RefreshTokenExpiry.Sub(first.Issued), first.AuthorizationExpiry.Sub(first.Issued); timeout != 7*24*time.Hour || authorization != 30*24*time.Hour {
+		t.Errorf("the refresh token is valid for %s and the authorization for %s", timeout, authorization)
+	}
+	p.response = func(a map[string]any) {
+		delete(a, "refresh_token")
+		delete(a, "id_token")
+		a["refresh_token_timeout"] = "soon"
+	}
 	next, err := c.Refresh(t.Context(), first)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if next.RefreshToken != first.RefreshToken || next.IDToken != first.IDToken || next.Identity != first.Identity || next.Scope.String() != "openid api" {
 		t.Error("the refresh token, ID token or scope is lost")
+	}
+	if next.RefreshTokenExpiry != first.RefreshTokenExpiry || next.AuthorizationExpiry != first.AuthorizationExpiry {
+		t.Error("the expiry of the refresh token or of the authorization is lost")
 	}
 	if next.AccessToken == first.AccessToken {
 		t.Error("the access token was not replaced")

@@ -29,6 +29,11 @@ type Tokens struct {
 	// Issued is when the access token was received.
 	Issued       time.Time `json:"issued"`
 	RefreshToken string    `json:"refresh_token,omitempty"`
+	// RefreshTokenExpiry is when the refresh token expires if it is not used before, and
+	// AuthorizationExpiry is when the user must authorize the client again; zero if the provider
+	// does not say so (draft-ietf-oauth-refresh-token-expiration, experimental).
+	RefreshTokenExpiry  time.Time `json:"refresh_token_expiry,omitzero"`
+	AuthorizationExpiry time.Time `json:"authorization_expiry,omitzero"`
 	// Scope is the granted scope: the requested one, unless the provider sent another.
 	Scope oauth.Scope `json:"scope,omitempty"`
 	// IDToken is the raw ID token, for LogoutOptions.IDTokenHint. Identity has its validated
@@ -85,6 +90,9 @@ func parseTokens(got *response, now time.Time) (*Tokens, error) {
 		Scope        string          `json:"scope"`
 		IDToken      string          `json:"id_token"`
 		Error        string          `json:"error"`
+
+		RefreshTokenTimeout    json.RawMessage `json:"refresh_token_timeout"`
+		AuthorizationExpiresIn json.RawMessage `json:"authorization_expires_in"`
 	}
 	if got.status != http.StatusOK {
 		return nil, parseError(got)
@@ -116,6 +124,13 @@ func parseTokens(got *response, now time.Time) (*Tokens, error) {
 	}
 	if lifetime > 0 {
 		tokens.Expiry = tokens.Issued.Add(lifetime)
+	}
+	// A malformed value of an experimental member is ignored.
+	if timeout, err := parseLifetime(members.RefreshTokenTimeout); err == nil && timeout > 0 {
+		tokens.RefreshTokenExpiry = tokens.Issued.Add(timeout)
+	}
+	if lifetime, err := parseLifetime(members.AuthorizationExpiresIn); err == nil && lifetime > 0 {
+		tokens.AuthorizationExpiry = tokens.Issued.Add(lifetime)
 	}
 	return tokens, nil
 }
