@@ -65,6 +65,10 @@
 //	statuslist.go  token status lists
 //	userinfo.go    the UserInfo endpoint, bearer tokens
 //
+// Sender-constrained tokens:
+//
+//	senderconstraint.go  the keys that tokens are bound to, and what a request proves
+//
 // Clients:
 //
 //	client_check.go            checks of a client, declared or registered

@@ -68,6 +68,10 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 	if err := c.must(a.ClientID == c.client.ID, &ruleRefreshTokenClient); err != nil {
 		return nil, err
 	}
+	// Before a replay is detected: a thief without the key must not be able to end the family.
+	if err := c.must(a.Confirmation.ProvenBy(c.proven), &ruleRefreshTokenKey); err != nil {
+		return nil, err
+	}
 	ent := &entitlement{authorization: a}
 	switch {
 	case ticket.Spent.IsZero() && c.client.reuses():

@@ -63,6 +63,9 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		if a.Started == 0 {
 			a.Started = c.now.Unix()
 		}
+		if c.client.Public() {
+			a.Confirmation = c.confirmation()
+		}
 		ent.refreshTokenExpires = c.refreshTokenExpires(a)
 		ticket, err := a.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken), ent.refreshTokenExpires)
 		if err != nil {
@@ -158,7 +161,7 @@ func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *
 	}
 	expires := c.now.Add(lifetime)
 	response := &oauth.TokenResponse{
-		TokenType:       oauth.TokenTypeBearer,
+		TokenType:       c.confirmation().TokenType(),
 		ExpiresIn:       int64(lifetime / time.Second),
 		Scope:           scope.String(),
 		IssuedTokenType: ent.issuedTokenType,
@@ -262,6 +265,8 @@ type accessTokenClaims struct {
 	AuthTime int64          `json:"auth_time,omitempty"`
 	ACR      string         `json:"acr,omitempty"`
 	AMR      []string       `json:"amr,omitempty"`
+	// Confirmation are the keys that the token is bound to.
+	Confirmation *oauth.Confirmation `json:"cnf,omitempty"`
 	// Extra are the other claims; Status is one of them, once it is parsed.
 	Extra  oauth.Claims  `json:"-"`
 	Status *oauth.Status `json:"-"`
@@ -292,7 +297,7 @@ func readAccessTokenClaims(payload []byte) (*accessTokenClaims, error) {
 
 // accessTokenClaimNames are the members of accessTokenClaims.
 func accessTokenClaimNames() []string {
-	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr"}
+	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr", "cnf"}
 }
 
 func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
@@ -305,7 +310,7 @@ func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oaut
 		Issuer: c.s.config.Issuer, Subject: c.s.subjectOf(c.client, a), Audience: audience, ClientID: c.client.ID,
 		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: ent.jti(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
-		Extra: extra,
+		Confirmation: c.confirmation(), Extra: extra,
 	}
 	payload, err := claims.encode()
 	if err != nil {
@@ -349,7 +354,7 @@ func (c *call) newOpaqueAccessToken(ent *entitlement, scope oauth.Scope, audienc
 	token := newSecret(prefixAccessToken, c.now)
 	a := ent.authorization
 	a.Scope, a.Resources, a.Claims = scope, ent.resources, ent.authorization.Claims
-	a.Extra = extra
+	a.Extra, a.Confirmation = extra, c.confirmation()
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
 	ticket, err := a.ticket(secretKey(ticketkind.AccessToken, prefixAccessToken, token), expires)
 	return ticket, token, err

@@ -231,6 +231,9 @@ func (c *call) globalRevocationCaller() error {
 	case t.user != "" || !t.claims.Audience.Has(c.s.config.Issuer):
 		return c.refuse(&ruleGlobalRevocationCaller, fmt.Sprintf("a token of %q for %q", t.claims.Subject, t.claims.Audience))
 	}
+	if err := c.checkConfirmation(t); err != nil {
+		return err
+	}
 	scope, err := oauth.ParseScope(t.claims.Scope)
 	if err != nil || !scope.Has(ScopeGlobalTokenRevocation) {
 		return c.refuse(&ruleGlobalRevocationScope, "scope: "+t.claims.Scope)

@@ -201,6 +201,8 @@ type call struct {
 	endpoint *endpoint
 	params   params
 	client   *client // once it is known
+	// proven are the keys whose possession the request proves (senderconstraint.go).
+	proven oauth.Confirmation
 	// loaded is the catalogue that the whole request uses (catalogue).
 	loaded *catalogue
 	// documentClient is the client whose metadata document the request names.

@@ -43,7 +43,11 @@ type authorization struct {
 	Started int64        `json:"b,omitempty"` // when the family began, Unix seconds
 	// Issued is when this was issued, in Unix milliseconds. It is no longer valid if all tokens
 	// of its user or client were revoked after that.
-	Issued int64        `json:"n,omitempty"`
+	Issued int64 `json:"n,omitempty"`
+	// Confirmation are the keys that an opaque access token, or the refresh token of a public
+	// client, is bound to.
+	Confirmation *oauth.Confirmation `json:"y,omitempty"`
+
 	Code   *codeBinding `json:"k,omitempty"` // on a code only
 	Opaque *opaqueToken `json:"p,omitempty"` // on an opaque access token only
 }

@@ -150,6 +150,9 @@ func (c *call) rulesForSubject(t *tokenExchange, rules []*TokenExchangeRule) ([]
 	if t.subject, err = c.presentedToken(token, tokenType, subjectRules); err != nil {
 		return nil, err
 	}
+	if err := c.must(c.mayExchange(t.subject, t.requested), &subjectRules.possession); err != nil {
+		return nil, err
+	}
 	if err := c.must(len(t.subject.descendants) <= maxExchangedFamily, &ruleExchangeChain); err != nil {
 		return nil, err
 	}
@@ -223,6 +226,9 @@ func (c *call) rulesForActor(t *tokenExchange, rules []*TokenExchangeRule) ([]*T
 			return nil, c.refuse(&actorRules.supported, tokenType)
 		}
 		if t.acting, err = c.presentedToken(token, tokenType, actorRules); err != nil {
+			return nil, err
+		}
+		if err := c.must(t.acting.confirmation.ProvenBy(c.proven), &actorRules.possession); err != nil {
 			return nil, err
 		}
 		detail = "actor " + t.acting.subject

@@ -31,7 +31,8 @@ type presentedToken struct {
 	// jti is the jti of a JWT access token of this server. descendants is the family of tokens
 	// that are exchanged from it, or "" if the token cannot be revoked at this server.
 	jti, descendants string
-	bound            bool // to a key that its sender must prove possession of
+	// confirmation are the keys that the token is bound to.
+	confirmation *oauth.Confirmation
 }
 
 // party returns the actor if this is the actor token.
@@ -42,7 +43,7 @@ func (t *presentedToken) party() actor {
 // presentedRules are the rules for a presented token. Subject and actor tokens have separate
 // ones, so that the response shows which token is wrong: RFC 8693, section 2.2.2 has only one
 // code for both.
-type presentedRules struct{ sent, supported, valid, intended, unbound, userActive rule }
+type presentedRules struct{ sent, supported, valid, intended, possession, userActive rule }
 
 func presented(parameter string) *presentedRules {
 	about := func(must, section, says, fix string) rule {
@@ -63,8 +64,9 @@ func presented(parameter string) *presentedRules {
 			"does not have the type in "+parameter+"_type, or is invalid, expired or revoked", "get a new token, and check "+parameter+"_type"),
 		intended: about("was issued to the client that presents it, or is meant for it", "RFC 8693, section 2.1",
 			"is not meant for this client", "present a token whose aud is the client, or an API that lists the client in introspection_clients"),
-		unbound: about("is not bound to a key", "RFC 9449, section 5",
-			"is bound to a key", "exchange a bearer token: the binding would be lost"),
+		possession: about("is not bound to a key, or the request proves possession of a key that the new token is bound to", "RFC 9449, section 5",
+			"is bound to a key, and the new token would not be",
+			"send a DPoP proof or use the client certificate, with the same key if the token was issued to this client; only access tokens are issued for a bound token"),
 		userActive: about("belongs to an active user, with a sign-in session if it depends on one", "RFC 8693, section 2.2.2",
 			"belongs to a user who is not active or has signed out", "sign in again; check whether the account was disabled or deleted"),
 	}
@@ -114,9 +116,6 @@ func (c *call) presentedToken(token, tokenType string, rules *presentedRules) (*
 		return nil, err
 	} else if !intended {
 		return nil, c.refuse(&rules.intended, fmt.Sprintf("issued to %s, for %q", t.clientID, []string(t.audience)))
-	}
-	if err := c.must(!t.bound, &rules.unbound); err != nil {
-		return nil, err
 	}
 	if t.user == "" {
 		return t, nil
@@ -197,7 +196,7 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 	t := &presentedToken{
 		issuer: claims.Issuer, subject: claims.Subject, clientID: claims.ClientID, audience: claims.Audience,
 		user: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
-		jti: claims.ID, descendants: found.descendants(),
+		jti: claims.ID, descendants: found.descendants(), confirmation: claims.Confirmation,
 	}
 	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, claims.AMR
 	return t, t.readClaims(claims.Extra)
@@ -211,7 +210,9 @@ func (t *presentedToken) readClaims(claims oauth.Claims) (err error) {
 	if t.mayAct, err = readActor(claims[claimMayAct]); err != nil {
 		return errPresented(err.Error())
 	}
-	t.bound = claims["cnf"] != nil
+	if claims["cnf"] != nil {
+		t.confirmation = &oauth.Confirmation{} // not a token of this server that a client can use: no proof is accepted
+	}
 	return nil
 }
 
@@ -237,7 +238,7 @@ func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 	t := &presentedToken{
 		issuer: c.s.config.Issuer, subject: c.s.subjectFor(c.client, a.Subject), clientID: a.ClientID, user: a.Subject,
 		scope: a.Scope, expires: ticket.Expires, anchor: writeAnchor("r", ticket.Key), authorization: a,
-		descendants: a.Family,
+		descendants: a.Family, confirmation: a.Confirmation,
 	}
 	return t, t.readClaims(a.Extra)
 }

@@ -98,6 +98,9 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.checkConfirmation(t); err != nil {
+		return nil, err
+	}
 	cl, err := c.clientByID(t.claims.ClientID)
 	if errors.Is(err, errUnknownClient) {
 		return nil, c.refuse(&ruleUserinfoToken, "the client is deleted or disabled")

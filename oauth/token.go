@@ -5,7 +5,8 @@ import "encoding/json"
 // Token types of RFC 6749, section 7.1 and RFC 8693, section 3.
 const (
 	TokenTypeBearer = "Bearer"
-	TokenTypeNA     = "N_A" // access_token contains another kind of token (RFC 8693, section 2.2.1)
+	TokenTypeDPoP   = "DPoP" // RFC 9449, section 5
+	TokenTypeNA     = "N_A"  // access_token contains another kind of token (RFC 8693, section 2.2.1)
 
 	TokenTypeHintAccessToken  = "access_token"
 	TokenTypeHintRefreshToken = "refresh_token"
@@ -121,6 +122,9 @@ type Introspection struct {
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 	AMR       []string `json:"amr,omitempty"`
+	// Confirmation is the key that the token is bound to (RFC 9449, section 6.2; RFC 8705,
+	// section 3.2).
+	Confirmation *Confirmation `json:"cnf,omitempty"`
 }
 
 // Audience is the aud claim: one string or an array of strings (RFC 7519, section 4.1.3).

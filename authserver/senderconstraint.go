@@ -1,0 +1,59 @@
+package authserver
+
+import (
+	"slices"
+
+	"github.com/valetkey/valetkey/oauth"
+)
+
+// Sender-constrained tokens: a token is bound to a key, and only a sender who proves possession of
+// the key may use it. call.proven has the keys that a request proves. The access tokens that it
+// gets are bound to them, and so is the refresh token of a public client: a confidential client
+// authenticates with each use (RFC 9449, section 5; RFC 8705, section 4).
+
+var (
+	ruleTokenKey = rule{
+		must:    "the sender proves possession of the key that the access token is bound to",
+		section: "RFC 9449, section 7.1", code: oauth.InvalidToken,
+		says: "the access token is bound to a key, and the request does not prove possession of it",
+		fix:  "send the token with the scheme DPoP and a proof, or with the client certificate that it was issued for",
+	}
+	ruleRefreshTokenKey = rule{
+		must:    "the sender proves possession of the key that the refresh token is bound to",
+		section: "RFC 9449, section 5", code: oauth.InvalidGrant, says: invalidRefreshToken,
+		fix: "use the key with which the refresh token was requested; without it, have the user authorize the client again",
+	}
+)
+
+// confirmation returns the keys that tokens of this request are bound to, nil for bearer tokens.
+func (c *call) confirmation() *oauth.Confirmation {
+	if c.proven == (oauth.Confirmation{}) {
+		return nil
+	}
+	return &c.proven
+}
+
+// checkConfirmation checks that the sender of an access token may use it.
+func (c *call) checkConfirmation(t *verifiedToken) error {
+	if t.claims.Confirmation == nil {
+		return nil
+	}
+	return c.must(t.claims.Confirmation.ProvenBy(c.proven), &ruleTokenKey)
+}
+
+// mayExchange reports whether a subject token keeps its protection when it is exchanged. A bound
+// token is exchanged for an access token only, which is bound to the key that the request proves. A
+// client that exchanges its own token must prove possession of that token's key. An API that a
+// token was sent to has another key.
+func (c *call) mayExchange(t *presentedToken, requested string) bool {
+	if t.confirmation == nil {
+		return true
+	}
+	if !slices.Contains([]string{oauth.TokenTypeAccessToken, oauth.TokenTypeJWT}, requested) || *t.confirmation == (oauth.Confirmation{}) {
+		return false
+	}
+	if t.clientID == c.client.ID {
+		return t.confirmation.ProvenBy(c.proven)
+	}
+	return c.confirmation() != nil
+}
