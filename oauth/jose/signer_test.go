@@ -7,11 +7,15 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"io"
 	"math/big"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -232,4 +236,91 @@ func TestDirectEncryptionHasNoEncryptedKey(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestSignaturesOfCryptoECDSAAreJoined(t *testing.T) {
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 600 { // r or s is shorter in one of 128
+			encoded, err := ecdsa.SignASN1(rand.Reader, key, []byte{byte(i), byte(i >> 8)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pair struct{ R, S *big.Int }
+			if _, err := asn1.Unmarshal(encoded, &pair); err != nil {
+				t.Fatal(err)
+			}
+			want, err := joined(&key.PublicKey, pair.R, pair.S)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := appendJoined([]byte("x"), encoded, len(want)/2); err != nil || string(got) != "x"+string(want) {
+				t.Fatalf("%x: got %x, want %x, error %v", encoded, got, want, err)
+			}
+		}
+	}
+	for _, bad := range []string{
+		"", "30", "3000", "3003020101", "30060201010201", "300602010102010100", "3009020101020101020101", "31060201010201 01", "300602010002 0101",
+		"3006020101030101", "3081", "308100", "3080020101020101", "300602020101 0201", "30820006020101020101", "3008020300010102 0101",
+	} {
+		encoded, err := hex.DecodeString(strings.ReplaceAll(bad, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := appendJoined(nil, encoded, 1); err == nil {
+			t.Errorf("%s: returned %x", bad, got)
+		}
+	}
+}
+
+// The example of RFC 6979, appendix A.2.5.
+func TestECDSASignaturesAreDeterministic(t *testing.T) {
+	d, err := hex.DecodeString("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := NewSigner(ES256, "", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := signer.signature(t.Context(), nil, []byte("sample"))
+	const want = "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
+	if got := hex.EncodeToString(signature); err != nil || got != want {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+// Buffers are used again. A token must not contain a part of another one.
+func TestConcurrentTokensDoNotMix(t *testing.T) {
+	signer := signers()[ES256]
+	var callers sync.WaitGroup
+	for caller := range 8 {
+		callers.Go(func() {
+			for i := range 60 {
+				payload := `{"secret":"` + strings.Repeat(string(rune('a'+caller)), 1+(i*977)%12000) + `"}`
+				token, err := signer.Sign("JWT", []byte(payload))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				runtime.Gosched()
+				header, rest, _ := strings.Cut(token, ".")
+				body, signature, _ := strings.Cut(rest, ".")
+				if got, err := base64.RawURLEncoding.DecodeString(body); err != nil || string(got) != payload {
+					t.Errorf("caller %d: the payload is not its own", caller)
+				}
+				if len(signature) != 86 || !strings.HasPrefix(header, "ey") {
+					t.Errorf("caller %d: header %s, signature %s", caller, header, signature)
+				}
+			}
+		})
+	}
+	callers.Wait()
 }

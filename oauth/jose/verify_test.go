@@ -65,7 +65,7 @@ func sign(t testing.TB, alg Algorithm, typ, payload string) string {
 func forge(t testing.TB, alg Algorithm, header, payload string) string {
 	t.Helper()
 	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
-	signature, err := signers()[alg].signature(t.Context(), []byte(input))
+	signature, err := signers()[alg].signature(t.Context(), nil, []byte(input))
 	if err != nil {
 		t.Fatal(err)
 	}
