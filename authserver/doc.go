@@ -15,6 +15,7 @@
 //	server.go        Server, one request on its way (call), errors and JSON responses
 //	endpoints.go     the table of endpoints, CORS
 //	params.go        parameters of a form or query
+//	jsonobject.go    encodes tokens and responses without reflection
 //	rule.go          rules, the trace of a request, the log of refusals
 //	limits.go        limits on what outsiders may send and have stored
 //	catalogue.go     clients, scopes, resources and keys in memory

@@ -55,12 +55,15 @@ func (c *call) introspect() error {
 	if errors.Is(err, errInactive) {
 		// The response has no reason. The trace has it, and so does the log at level debug.
 		_ = c.refuse(&ruleTokenActive, err.Error())
-		return writeJSON(c.w, http.StatusOK, oauth.Introspection{})
+		response, err = &introspectionResponse{}, nil
 	}
 	if err != nil {
 		return err
 	}
-	return writeJSON(c.w, http.StatusOK, response)
+	o := newJSONObject()
+	defer o.release()
+	response.encode(o)
+	return writeObject(c.w, http.StatusOK, o)
 }
 
 // introspectionResponse is a response with the token's other claims (RFC 7662, section 2.2).
@@ -69,8 +72,24 @@ type introspectionResponse struct {
 	extra oauth.Claims
 }
 
-func (r *introspectionResponse) MarshalJSON() ([]byte, error) {
-	return oauth.EncodeWith(r.Introspection, r.extra)
+// encode appends the members of the response to o. The token's other claims cannot replace them.
+func (r *introspectionResponse) encode(o *jsonObject) {
+	o.truth("active", r.Active)
+	o.text("scope", r.Scope)
+	o.text("client_id", r.ClientID)
+	o.text("username", r.Username)
+	o.text("token_type", r.TokenType)
+	o.number("exp", r.Expiry)
+	o.number("iat", r.IssuedAt)
+	o.number("nbf", r.NotBefore)
+	o.text("sub", r.Subject)
+	o.audience("aud", r.Audience)
+	o.text("iss", r.Issuer)
+	o.text("jti", r.ID)
+	o.number("auth_time", r.AuthTime)
+	o.text("acr", r.ACR)
+	o.array("amr", r.AMR)
+	o.claims(r.extra)
 }
 
 func (c *call) introspection(caller *client, token string) (*introspectionResponse, error) {

@@ -272,7 +272,22 @@ type accessTokenClaims struct {
 	Status *oauth.Status `json:"-"`
 }
 
-func (a *accessTokenClaims) encode() ([]byte, error) { return oauth.EncodeWith(a, a.Extra) }
+// encode returns the claims in o. Extra cannot replace the other claims.
+func (a *accessTokenClaims) encode(o *jsonObject) ([]byte, error) {
+	o.anyText("iss", a.Issuer)
+	o.anyText("sub", a.Subject)
+	o.audience("aud", a.Audience)
+	o.anyText("client_id", a.ClientID)
+	o.anyNumber("exp", a.Expires)
+	o.anyNumber("iat", a.IssuedAt)
+	o.anyText("jti", a.ID)
+	o.text("scope", a.Scope)
+	o.number("auth_time", a.AuthTime)
+	o.text("acr", a.ACR)
+	o.array("amr", a.AMR)
+	o.claims(a.Extra)
+	return o.end()
+}
 
 // readAccessTokenClaims parses what encode returns.
 func readAccessTokenClaims(payload []byte) (*accessTokenClaims, error) {
@@ -312,7 +327,9 @@ func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oaut
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 		Confirmation: c.confirmation(), Extra: extra,
 	}
-	payload, err := claims.encode()
+	object := newJSONObject()
+	defer object.release()
+	payload, err := claims.encode(object)
 	if err != nil {
 		return "", fmt.Errorf("encode access token: %w", err)
 	}
@@ -365,7 +382,7 @@ func (c *call) newOpaqueAccessToken(ent *entitlement, scope oauth.Scope, audienc
 func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, code string) (string, error) {
 	alg := jose.Algorithm(c.client.IDTokenSignedResponseAlg)
 	a := &ent.authorization
-	claims := oauth.Claims{}
+	var claims oauth.Claims
 	// Without an access token, the client cannot get the claims of the scopes from UserInfo
 	// (OpenID Connect Core, section 5.4).
 	alone := accessToken == "" && code == ""
@@ -386,24 +403,30 @@ func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, 
 	if err != nil {
 		return "", err
 	}
-	set := func(name string, value any, wanted bool) {
-		if wanted {
-			claims[name] = value
-		}
+	o := newJSONObject()
+	defer o.release()
+	o.anyText("iss", c.s.config.Issuer)
+	o.anyText("sub", c.s.subjectFor(c.client, a.Subject))
+	o.anyText("aud", c.client.ID)
+	o.anyText("azp", c.client.ID)
+	o.anyNumber("exp", c.now.Add(shorter(c.idTokenLifetime(), ent.lifetime)).Unix())
+	o.anyNumber("iat", c.now.Unix())
+	o.number("auth_time", a.AuthTime)
+	if accessToken != "" && alg != algorithmNone { // an unsigned ID token has no hash algorithm for at_hash
+		o.anyText("at_hash", jose.LeftHash(alg, accessToken))
 	}
-	claims["iss"], claims["sub"], claims["aud"] = c.s.config.Issuer, c.s.subjectFor(c.client, a.Subject), c.client.ID
-	claims["azp"] = c.client.ID
-	claims["exp"], claims["iat"] = c.now.Add(shorter(c.idTokenLifetime(), ent.lifetime)).Unix(), c.now.Unix()
-	set("auth_time", a.AuthTime, a.AuthTime != 0)
-	// An unsigned ID token has no hash algorithm for at_hash.
-	set("at_hash", jose.LeftHash(alg, accessToken), accessToken != "" && alg != algorithmNone)
-	set("c_hash", jose.LeftHash(alg, code), code != "")
-	set("nonce", ent.nonce, ent.nonce != "")
-	set("acr", a.ACR, a.ACR != "")
-	set("amr", a.AMR, len(a.AMR) > 0)
-	set("sid", c.s.sessionFor(c.client, a.Session), a.Session != "")
-	set(claimActor, a.Extra[claimActor], a.Extra[claimActor] != nil)
-	payload, err := json.Marshal(claims)
+	if code != "" {
+		o.anyText("c_hash", jose.LeftHash(alg, code))
+	}
+	o.text("nonce", ent.nonce)
+	o.text("acr", a.ACR)
+	o.array("amr", a.AMR)
+	o.text("sid", c.s.sessionFor(c.client, a.Session))
+	if act := a.Extra[claimActor]; act != nil {
+		o.value(claimActor, act)
+	}
+	o.claims(claims)
+	payload, err := o.end()
 	if err != nil {
 		return "", fmt.Errorf("encode ID token: %w", err)
 	}

@@ -34,10 +34,10 @@ type rung struct {
 	detail string
 }
 
-// climb adds a rung. Most requests have at most sixteen.
+// climb adds a rung.
 func (c *call) climb(r rung) {
 	if c.rungs == nil {
-		c.rungs = make([]rung, 0, 16)
+		c.rungs = c.firstRungs[:0]
 	}
 	c.rungs = append(c.rungs, r)
 }

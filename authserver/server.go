@@ -210,6 +210,7 @@ type call struct {
 	// credentials is the form of the credentials, if several are accepted; "" otherwise.
 	credentials string
 	rungs       []rung
+	firstRungs  [16]rung // where rungs begins; most requests have no more
 	refusal     refusal
 	ref         string
 	// leftOutIfLong is a parameter that is ignored if it is too long; leftOut is set if it was.
@@ -329,9 +330,22 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 		return fmt.Errorf("encode response: %w", err)
 	}
 	noStore(w)
-	writeBytes(w, status, "application/json", body)
+	writeBytes(w, status, mediaTypeJSON, body)
 	return nil
 }
+
+// writeObject is writeJSON for an object that is encoded already.
+func writeObject(w http.ResponseWriter, status int, o *jsonObject) error {
+	body, err := o.end()
+	if err != nil {
+		return fmt.Errorf("encode response: %w", err)
+	}
+	noStore(w)
+	writeBytes(w, status, mediaTypeJSON, body)
+	return nil
+}
+
+const mediaTypeJSON = "application/json"
 
 // retryAfter is the default of the Retry-After header.
 const retryAfter = "5"
@@ -347,13 +361,18 @@ var (
 	valueNoStore = []string{"no-store"}
 	valueNoCache = []string{"no-cache"}
 	valueNosniff = []string{"nosniff"}
+	valueJSON    = []string{mediaTypeJSON}
 	valueAny     = []string{"*"}
 	valueOrigin  = []string{"Origin"}
 )
 
 func writeBytes(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
-	h["Content-Type"] = []string{contentType}
+	if contentType == mediaTypeJSON {
+		h["Content-Type"] = valueJSON
+	} else {
+		h["Content-Type"] = []string{contentType}
+	}
 	h["X-Content-Type-Options"] = valueNosniff
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
@@ -362,17 +381,13 @@ func writeBytes(w http.ResponseWriter, status int, contentType string, body []by
 }
 
 func writeJSONError(w http.ResponseWriter, status int, e *oauth.Error) {
-	body, err := json.Marshal(struct {
-		Error       oauth.ErrorCode `json:"error"`
-		Description string          `json:"error_description,omitempty"`
-		URI         string          `json:"error_uri,omitempty"`
-		AuthSession string          `json:"auth_session,omitempty"`
-	}{e.Code, e.Description, e.URI, e.AuthSession})
-	if err != nil { // strings always encode
-		body = []byte(`{"error":"server_error"}`)
-	}
-	noStore(w)
-	writeBytes(w, status, "application/json", body)
+	o := newJSONObject()
+	defer o.release()
+	o.anyText("error", string(e.Code))
+	o.text("error_description", e.Description)
+	o.text("error_uri", e.URI)
+	o.text("auth_session", e.AuthSession)
+	_ = writeObject(w, status, o) // strings always encode
 }
 
 // failPage shows an error to the user.

@@ -209,9 +209,22 @@ func (c *call) token() error {
 		if err != nil {
 			return err
 		}
-		return writeJSON(c.w, http.StatusOK, response)
+		o := newJSONObject()
+		defer o.release()
+		encodeTokenResponse(o, response)
+		return writeObject(c.w, http.StatusOK, o)
 	}
 	return oauth.NewError(oauth.TemporarilyUnavailable, "another request is using the same grant; try again")
+}
+
+func encodeTokenResponse(o *jsonObject, r *oauth.TokenResponse) {
+	o.anyText("access_token", r.AccessToken)
+	o.anyText("token_type", r.TokenType)
+	o.number("expires_in", r.ExpiresIn)
+	o.text("refresh_token", r.RefreshToken)
+	o.text("scope", r.Scope)
+	o.text("id_token", r.IDToken)
+	o.text("issued_token_type", r.IssuedTokenType)
 }
 
 func (s *Server) grantTypeNamed(name string) *grantType {

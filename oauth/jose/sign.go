@@ -28,7 +28,8 @@ type Signer struct {
 	secret []byte
 	public JWK
 
-	headers sync.Map // typ → encoded header and its dot
+	mu      sync.RWMutex
+	headers map[string][]byte // by typ: encoded header and its dot
 }
 
 // ContextSigner is a crypto.Signer that signs remotely, for example in a key management
@@ -133,8 +134,11 @@ const (
 )
 
 func (s *Signer) header(typ string) ([]byte, error) {
-	if encoded, ok := s.headers.Load(typ); ok {
-		return encoded.([]byte), nil
+	s.mu.RLock()
+	encoded, ok := s.headers[typ]
+	s.mu.RUnlock()
+	if ok {
+		return encoded, nil
 	}
 	header, err := json.Marshal(struct {
 		Algorithm Algorithm `json:"alg"`
@@ -144,8 +148,13 @@ func (s *Signer) header(typ string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode header: %w", err)
 	}
-	encoded := append(base64.RawURLEncoding.AppendEncode(nil, header), '.')
-	s.headers.Store(typ, encoded)
+	encoded = append(base64.RawURLEncoding.AppendEncode(nil, header), '.')
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.headers == nil {
+		s.headers = make(map[string][]byte)
+	}
+	s.headers[typ] = encoded
 	return encoded, nil
 }
 
