@@ -89,6 +89,9 @@ func (r *introspectionResponse) encode(o *jsonObject) {
 	o.number("auth_time", r.AuthTime)
 	o.text("acr", r.ACR)
 	o.array("amr", r.AMR)
+	if r.Confirmation != nil {
+		o.value("cnf", r.Confirmation)
+	}
 	o.claims(r.extra)
 }
 

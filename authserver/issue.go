@@ -272,8 +272,8 @@ type accessTokenClaims struct {
 	Status *oauth.Status `json:"-"`
 }
 
-// encode returns the claims in o. Extra cannot replace the other claims.
-func (a *accessTokenClaims) encode(o *jsonObject) ([]byte, error) {
+// encode appends the claims to o. Extra cannot replace the other claims.
+func (a *accessTokenClaims) encode(o *jsonObject) {
 	o.anyText("iss", a.Issuer)
 	o.anyText("sub", a.Subject)
 	o.audience("aud", a.Audience)
@@ -285,8 +285,10 @@ func (a *accessTokenClaims) encode(o *jsonObject) ([]byte, error) {
 	o.number("auth_time", a.AuthTime)
 	o.text("acr", a.ACR)
 	o.array("amr", a.AMR)
+	if a.Confirmation != nil {
+		o.value("cnf", a.Confirmation)
+	}
 	o.claims(a.Extra)
-	return o.end()
 }
 
 // readAccessTokenClaims parses what encode returns.
@@ -327,9 +329,10 @@ func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oaut
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
 		Confirmation: c.confirmation(), Extra: extra,
 	}
-	object := newJSONObject()
-	defer object.release()
-	payload, err := claims.encode(object)
+	o := newJSONObject()
+	defer o.release()
+	claims.encode(o)
+	payload, err := o.end()
 	if err != nil {
 		return "", fmt.Errorf("encode access token: %w", err)
 	}

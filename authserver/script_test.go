@@ -123,7 +123,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if s.users == nil {
 		s.users = map[string]oauth.Claims{"ada": {}}
 	}
-	if s.key, err = jose.NewSigner(jose.ES256, "client-key", private); err != nil {
+	// The key of an unknown type signs with a random nonce, so that JWTs with equal claims differ and
+	// have names of their own in the scripts.
+	if s.key, err = jose.NewSigner(jose.ES256, "client-key", struct{ crypto.Signer }{private}); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := json.Marshal(jose.KeySet{Keys: []jose.JWK{s.key.Public()}})

@@ -225,6 +225,8 @@ func encodeTokenResponse(o *jsonObject, r *oauth.TokenResponse) {
 	o.text("scope", r.Scope)
 	o.text("id_token", r.IDToken)
 	o.text("issued_token_type", r.IssuedTokenType)
+	o.number("refresh_token_timeout", r.RefreshTokenTimeout)
+	o.number("authorization_expires_in", r.AuthorizationExpiresIn)
 }
 
 func (s *Server) grantTypeNamed(name string) *grantType {
