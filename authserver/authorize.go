@@ -72,7 +72,10 @@ func (c *call) authorize() error {
 	if c.params, err = c.parseParams(c.r.URL.RawQuery); err != nil {
 		return c.refuseAuthorization(c.repeatedParams(), err)
 	}
-	if err := c.resolveRequestObject(); err != nil {
+	if err := c.resolveRequest(); err != nil {
+		if c.params == nil {
+			return err
+		}
 		// The parameters outside the object say which client gets the error.
 		request, _ := c.verifyClient()
 		return c.refuseAuthorization(request, err)
@@ -85,7 +88,7 @@ func (c *call) authorize() error {
 	if err != nil {
 		return c.refuseAuthorization(request, err)
 	}
-	return c.advance(&interaction{request: request, params: c.params}, who)
+	return c.advance(&interaction{request: request, params: c.params, pushed: c.pushed}, who)
 }
 
 // repeatedParams returns what is needed to report a repeated parameter to the client (RFC 6749,
@@ -129,8 +132,11 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 		return err
 	}
 	e := c.s.protocolError(err)
+	if e.Code == PageExpired {
+		return err // another request of the browser got the response
+	}
 	e = c.referenced(e, err)
-	return c.respond(request.to, c.authorizationResponse(request,
+	return c.respond(request, c.authorizationResponse(request,
 		param{"error", string(e.Code)}, param{"error_description", e.Description}))
 }
 
@@ -236,9 +242,9 @@ var (
 		fix:  "use response_type=code, or add the type to the client's response_types, and authorization_code or implicit to its grant_types",
 	}
 	ruleResponseMode = rule{
-		must:    "response_mode is query, fragment or form_post, and not query if the response has a token",
+		must:    "response_mode is one of response_modes_supported, and not query if the response has a token",
 		section: "OAuth 2.0 Multiple Response Type Encoding Practices, sections 2.1 and 3", code: oauth.InvalidRequest,
-		says: "response_mode must be query, fragment or form_post, and not query with a response_type that returns a token",
+		says: "response_mode must be one of response_modes_supported, and not query with a response_type that returns a token",
 		fix:  "leave out response_mode, or send one of those",
 	}
 	ruleOpenIDScope = rule{
@@ -328,7 +334,7 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 
 // verifyRedirectURI is the only function that creates a redirectTarget.
 func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
-	target := redirectTarget{mode: c.responseMode()}
+	target := redirectTarget{mode: c.responseMode(cl)}
 	requested := c.params.get("redirect_uri")
 	if requested == "" {
 		openID := slices.Contains(strings.Fields(c.params.get("scope")), oauth.ScopeOpenID)
@@ -356,17 +362,23 @@ func (c *client) anyLocalhostPort() bool {
 
 // responseMode returns the requested response mode, or the default of the response type. If the
 // requested mode is not valid, verifyResponse refuses it, and the error uses the default.
-func (c *call) responseMode() string {
-	mode := "query"
-	if responseType, _ := oauth.ParseResponseType(c.params.get("response_type")); responseType.FrontChannel() {
-		mode = "fragment"
+func (c *call) responseMode(cl *client) string {
+	responseType, _ := oauth.ParseResponseType(c.params.get("response_type"))
+	frontChannel := responseType.FrontChannel()
+	byDefault := "query"
+	if frontChannel {
+		byDefault = "fragment"
+	}
+	requested := c.params.get("response_mode")
+	if requested == modeJWT {
+		return byDefault + jwtSuffix
 	}
 	for _, m := range responseModes() {
-		if m.name == c.params.get("response_mode") && (m.name != "query" || mode == "query") {
-			return m.name
+		if m.name == requested && cl.modeAllowed(requested, frontChannel) {
+			return requested
 		}
 	}
-	return mode
+	return byDefault
 }
 
 func (c *call) verifyResponse(request *authorizationRequest) error {
@@ -386,7 +398,7 @@ func (c *call) verifyResponse(request *authorizationRequest) error {
 	}
 	request.responseType = responseType
 	mode := c.params.get("response_mode")
-	if err := c.must(mode == "" || mode == request.to.mode, &ruleResponseMode); err != nil {
+	if err := c.must(mode == "" || mode == modeJWT || mode == request.to.mode, &ruleResponseMode); err != nil {
 		return err
 	}
 	request.nonce = c.params.get("nonce")

@@ -110,7 +110,7 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	if request.responseType.Code {
 		c.s.issued.put(ticket.Key, ticket)
 	}
-	return c.respond(request.to, c.authorizationResponse(request, response...))
+	return c.respond(request, c.authorizationResponse(request, response...))
 }
 
 func (c *call) newCode(a authorization, request *authorizationRequest, accessToken time.Duration) (string, storage.Ticket, error) {
@@ -160,8 +160,15 @@ func (c *call) frontChannelTokens(catalogue *catalogue, request *authorizationRe
 // operation.
 func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 	var err error
+	var spent []storage.Key
 	if i.id != "" {
-		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{ticketkind.Interaction.Hash(i.id)}, put...)
+		spent = append(spent, ticketkind.Interaction.Hash(i.id))
+	}
+	if i.pushed != nil {
+		spent = append(spent, i.pushed.key())
+	}
+	if len(spent) > 0 {
+		err = c.s.config.Store.Spend(c.r.Context(), c.now, spent, put...)
 	} else if len(put) > 0 {
 		err = c.s.config.Store.Put(c.r.Context(), c.now, put...)
 	}
@@ -171,11 +178,14 @@ func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 	if err != nil {
 		return fmt.Errorf("store authorization response: %w", err)
 	}
+	if i.pushed != nil {
+		c.endPushedRequest(i.request.client, i.pushed)
+	}
 	return nil
 }
 
 // responseMode is a way to return the authorization response (OAuth 2.0 Multiple Response Type
-// Encoding Practices, section 2.1; OAuth 2.0 Form Post Response Mode).
+// Encoding Practices, section 2.1; OAuth 2.0 Form Post Response Mode; JARM, section 2.3).
 type responseMode struct {
 	name  string
 	write func(c *call, to redirectTarget, response params) error
@@ -186,6 +196,9 @@ func responseModes() []responseMode {
 		{"query", (*call).respondInQuery},
 		{"fragment", (*call).respondInFragment},
 		{"form_post", (*call).respondByForm},
+		{"query" + jwtSuffix, (*call).respondInQuery},
+		{"fragment" + jwtSuffix, (*call).respondInFragment},
+		{"form_post" + jwtSuffix, (*call).respondByForm},
 	}
 }
 
@@ -198,7 +211,14 @@ type redirectTarget struct {
 }
 
 // respond sends the browser back to the client with the response.
-func (c *call) respond(to redirectTarget, response params) error {
+func (c *call) respond(request *authorizationRequest, response params) error {
+	to := request.to
+	if isJWTMode(to.mode) {
+		var err error
+		if response, err = c.inJWT(request.client, response); err != nil {
+			return err
+		}
+	}
 	for _, m := range responseModes() {
 		if m.name == to.mode {
 			return m.write(c, to, response)

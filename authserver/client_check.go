@@ -172,8 +172,10 @@ func (c *clientCheck) algorithms() {
 		c.signature("id_token_signed_response_alg", c.IDTokenSignedResponseAlg)
 	}
 	c.signature("userinfo_signed_response_alg", c.UserinfoSignedResponseAlg)
+	c.signature("authorization_signed_response_alg", c.AuthorizationSignedResponseAlg)
 	c.encryption("id_token_encrypted_response", c.IDTokenEncryptedResponseAlg, c.IDTokenEncryptedResponseEnc, true)
 	c.encryption("userinfo_encrypted_response", c.UserinfoEncryptedResponseAlg, c.UserinfoEncryptedResponseEnc, true)
+	c.encryption("authorization_encrypted_response", c.AuthorizationEncryptedResponseAlg, c.AuthorizationEncryptedResponseEnc, true)
 	c.encryption("request_object_encryption", c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc, false)
 }
 

@@ -47,7 +47,12 @@ type Config struct {
 	MetadataDocuments MetadataDocumentPolicy
 	// RequireCodeChallenge requires PKCE of every client (see ClientSettings).
 	RequireCodeChallenge bool
-	Lifetimes            Lifetimes
+	// RequirePushedAuthorizationRequests requires every client to push its authorization
+	// requests (RFC 9126).
+	RequirePushedAuthorizationRequests bool
+	// RequireSignedRequestObject requires signed request objects of every client (RFC 9101).
+	RequireSignedRequestObject bool
+	Lifetimes                  Lifetimes
 
 	// Outgoing says to which addresses the engine may connect to fetch the URLs of clients and to
 	// send logout tokens.

@@ -29,10 +29,12 @@
 //
 //	authorize.go           the request and its rules
 //	jar.go                 request objects (RFC 9101, JAR)
+//	par.go                 pushed authorization requests (RFC 9126, PAR)
 //	interaction.go         what the user must still do, and the stored request
 //	interaction_pages.go   what the pages call: Authenticated, Consented, Refused
 //	consent.go             what a grant covers
 //	authorize_response.go  the response: a code, tokens, or both; response modes
+//	jarm.go                the response as a JWT (JARM)
 //	device.go              device authorization (RFC 8628), from the code to the token
 //	firstparty.go          authorization challenges of first-party applications
 //

@@ -61,6 +61,8 @@ func endpoints() []endpoint {
 		{path: continuePath, methods: []string{http.MethodGet}, specification: "Valetkey", page: true, serve: (*call).continueInteraction},
 		{path: "/token", methods: post, specification: "RFC 6749, section 3.2", cors: corsClient, serve: (*call).token,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.TokenEndpoint = url }},
+		{path: parPath, methods: post, specification: "RFC 9126, section 2", cors: corsClient, serve: (*call).pushedAuthorizationRequest,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.PushedAuthorizationRequestEndpoint = url }},
 		{path: "/device_authorization", methods: post, specification: "RFC 8628, section 3.1", cors: corsClient, serve: (*call).deviceAuthorization,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.DeviceAuthorizationEndpoint = url }},
 		{path: "/introspect", methods: post, specification: "RFC 7662", serve: (*call).introspect,

@@ -125,7 +125,7 @@ func (c *call) challengeInteraction(session *authSession) (*interaction, error) 
 		}
 	} else {
 		c.params = c.authorizationParams()
-		if err := c.resolveRequestObject(); err != nil {
+		if err := c.resolveRequestObject(false); err != nil {
 			return nil, err
 		}
 		c.params = c.authorizationParams() // a password in the object is not stored either

@@ -153,6 +153,8 @@ type interaction struct {
 	challenge *challenge
 	// selected is the subject that the user chose (prompt=select_account).
 	selected string
+	// pushed is the pushed request that the response spends; nil if there is none.
+	pushed *pushedRequest
 	// allowed is set if the user has just allowed this request on the consent page.
 	allowed bool
 }
@@ -307,6 +309,8 @@ type interactionData struct {
 	UserCode string `json:"u,omitempty"`
 	// Ended is the rest of a logout whose session has ended.
 	Ended *endedLogout `json:"e,omitempty"`
+	// Pushed is the ID of the pushed request; nil if there is none.
+	Pushed []byte `json:"p,omitempty"`
 }
 
 func (c *call) storeInteraction(i *interaction, logout bool) error {
@@ -356,6 +360,9 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 	}
 	if i.device != nil {
 		stored.UserCode = i.device.code
+	}
+	if i.pushed != nil {
+		stored.Pushed = i.pushed.id[:]
 	}
 	data, err := json.Marshal(stored)
 	if err != nil {
@@ -429,6 +436,9 @@ func (c *call) resume(id string) (*interaction, error) {
 		return nil, err
 	}
 	i := &interaction{id: id, began: time.UnixMilli(data.Began), params: c.params, selected: data.Selected}
+	if len(data.Pushed) == len(storage.ID{}) {
+		i.pushed = &pushedRequest{id: storage.ID(data.Pushed), size: len(data.Query)}
+	}
 	if i.request, err = c.verifyAuthorizationRequest(); err != nil {
 		return i, err
 	}

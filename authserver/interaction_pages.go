@@ -192,8 +192,8 @@ func (s *Server) Canceled(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
 		if i.device == nil && !c.trusted(i.request.client) {
-			if err := s.config.Store.Delete(r.Context(), ticketkind.Interaction.Hash(id)); err != nil {
-				return fmt.Errorf("end interaction: %w", err)
+			if err := c.abandonInteraction(i); err != nil {
+				return err
 			}
 			return c.must(false, &ruleNotCanceled)
 		}
@@ -207,10 +207,21 @@ func (c *call) endRefused(i *interaction) error {
 		c.logRefusal(oauth.NewError(ruleNotRefused.code, ruleNotRefused.says), nil)
 		return c.decideDevice(i, deviceDecision{Denied: true})
 	}
+	if err := c.abandonInteraction(i); err != nil {
+		return err
+	}
+	return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
+}
+
+// abandonInteraction ends an interaction without a code or token, and the pushed request with it.
+func (c *call) abandonInteraction(i *interaction) error {
+	if i.pushed != nil {
+		return c.endInteraction(i, nil)
+	}
 	if err := c.s.config.Store.Delete(c.r.Context(), ticketkind.Interaction.Hash(i.id)); err != nil {
 		return fmt.Errorf("end interaction: %w", err)
 	}
-	return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
+	return nil
 }
 
 // InteractionError writes the page for an error of Interaction.

@@ -78,8 +78,9 @@ var (
 
 // resolveRequestObject replaces a request object (RFC 9101; OpenID Connect Core, section 6) by
 // its parameters. From then on the request is like any other and is stored in that form, so the
-// object is fetched and verified once, and its expiry is checked once.
-func (c *call) resolveRequestObject() error {
+// object is fetched and verified once, and its expiry is checked once. With alone, parameters outside
+// the object are ignored, as in a pushed request (RFC 9126, section 3).
+func (c *call) resolveRequestObject(alone bool) error {
 	byValue, byReference := c.params.has("request"), c.params.has("request_uri")
 	cl, err := c.namedClient(c.params.get("client_id"))
 	if errors.Is(err, errUnknownClient) || errors.Is(err, errClientDocument) {
@@ -89,7 +90,7 @@ func (c *call) resolveRequestObject() error {
 		return err
 	}
 	if !byValue && !byReference {
-		return c.must(!cl.RequireSignedRequestObject, &ruleRequestObjectRequired)
+		return c.must(!c.requiresSigned(cl), &ruleRequestObjectRequired)
 	}
 	if err := c.must(byValue != byReference, &ruleOneRequestObject); err != nil {
 		return err
@@ -108,7 +109,12 @@ func (c *call) resolveRequestObject() error {
 	if err != nil {
 		return err
 	}
-	return c.mergeRequestObject(cl, inside)
+	return c.mergeRequestObject(cl, inside, alone)
+}
+
+// requiresSigned reports whether a client's requests must be signed request objects.
+func (c *call) requiresSigned(cl *client) bool {
+	return cl.RequireSignedRequestObject || c.s.config.RequireSignedRequestObject
 }
 
 // openRequestObject decrypts an object if it is encrypted (RFC 9101, section 6.1), verifies the
@@ -120,7 +126,7 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 			return nil, c.because(&ruleRequestObject, err)
 		}
 		object = string(inner)
-	} else if cl.RequestObjectEncryptionAlg != "" && cl.RequireSignedRequestObject {
+	} else if cl.RequestObjectEncryptionAlg != "" && c.requiresSigned(cl) {
 		return nil, c.refuse(&ruleRequestObject, "it is not encrypted with "+cl.RequestObjectEncryptionAlg)
 	}
 	header, err := jose.ParseHeader(object)
@@ -132,7 +138,7 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 		// A client that registered itself without an algorithm may use any (OpenID Connect
 		// Registration, section 2). A declared client must be declared for none.
 		allowed := registered == "none" || registered == "" && cl.Registration != nil
-		if !allowed || cl.RequireSignedRequestObject || !strings.HasSuffix(object, ".") {
+		if !allowed || c.requiresSigned(cl) || !strings.HasSuffix(object, ".") {
 			return nil, c.refuse(&ruleRequestObjectUnsigned, "")
 		}
 		return jose.UnverifiedPayload(object)
@@ -164,6 +170,45 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 	return payload, c.must(true, &ruleRequestObject)
 }
 
+// requestObjectTimes are limits on exp and nbf of a request object; zero means no limit. With a
+// limit, the claim is required. FAPI 1.0 Advanced, section 5.2.2, and FAPI 2.0 Message Signing,
+// section 5.3.1, have maxAge and maxLife, both one hour.
+type requestObjectTimes struct {
+	maxAhead time.Duration // how far ahead exp may be
+	maxAge   time.Duration // how long ago nbf may be
+	maxLife  time.Duration // how long after nbf exp may be
+}
+
+// requestObjectTimes returns the limits for a client.
+func (c *call) requestObjectTimes(cl *client) requestObjectTimes {
+	if c.requiresSigned(cl) {
+		return requestObjectTimes{maxAhead: maxRequestObjectLife}
+	}
+	return requestObjectTimes{}
+}
+
+// check returns why the times of a request object are not valid, or "".
+func (t requestObjectTimes) check(claims jose.Claims, now time.Time) string {
+	hasExpires, hasNotBefore := !claims.Expires.IsZero(), !claims.NotBefore.IsZero()
+	switch {
+	case hasExpires && !now.Before(claims.Expires.Add(clockSkew)):
+		return "it has expired"
+	case claims.NotBefore.Sub(now) > clockSkew || claims.IssuedAt.Sub(now) > clockSkew:
+		return "nbf or iat is in the future"
+	case !hasExpires && (t.maxAhead > 0 || t.maxLife > 0):
+		return "exp is missing"
+	case !hasNotBefore && (t.maxAge > 0 || t.maxLife > 0):
+		return "nbf is missing"
+	case t.maxAhead > 0 && claims.Expires.Sub(now) > t.maxAhead:
+		return fmt.Sprintf("exp is more than %v ahead", t.maxAhead)
+	case t.maxAge > 0 && now.Sub(claims.NotBefore) > t.maxAge+clockSkew:
+		return fmt.Sprintf("nbf is more than %v ago", t.maxAge)
+	case t.maxLife > 0 && claims.Expires.Sub(claims.NotBefore) > t.maxLife:
+		return fmt.Sprintf("exp is more than %v after nbf", t.maxLife)
+	}
+	return ""
+}
+
 // requestObjectParams verifies the claims of an object and returns its parameters.
 func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 	var members map[string]json.RawMessage
@@ -171,7 +216,7 @@ func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 	if err != nil {
 		return nil, c.because(&ruleRequestObjectClaims, err)
 	}
-	now := c.now
+	strict := c.requiresSigned(cl)
 	switch {
 	case claims.Issuer != "" && claims.Issuer != cl.ID:
 		return nil, c.refuse(&ruleRequestObjectClaims, "iss: "+claims.Issuer)
@@ -180,12 +225,11 @@ func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 	case claims.Subject == cl.ID:
 		// A client assertion is signed with the same key (RFC 9101, section 10.8).
 		return nil, c.refuse(&ruleRequestObjectClaims, "sub is the client_id, as in a client assertion")
-	case !claims.Expires.IsZero() && !now.Before(claims.Expires.Add(clockSkew)):
-		return nil, c.refuse(&ruleRequestObjectClaims, "it has expired")
-	case cl.RequireSignedRequestObject && (claims.Issuer == "" || len(claims.Audience) == 0 || claims.Expires.IsZero() || claims.Expires.Sub(now) > maxRequestObjectLife):
-		return nil, c.refuse(&ruleRequestObjectClaims, "iss, aud or exp is missing, or exp more than an hour ahead")
-	case claims.NotBefore.Sub(now) > clockSkew || claims.IssuedAt.Sub(now) > clockSkew:
-		return nil, c.refuse(&ruleRequestObjectClaims, "nbf or iat is in the future")
+	case strict && (claims.Issuer == "" || len(claims.Audience) == 0):
+		return nil, c.refuse(&ruleRequestObjectClaims, "iss or aud is missing")
+	}
+	if problem := c.requestObjectTimes(cl).check(claims, c.now); problem != "" {
+		return nil, c.refuse(&ruleRequestObjectClaims, problem)
 	}
 	var inside params
 	for _, name := range slices.Sorted(maps.Keys(members)) {
@@ -244,7 +288,7 @@ func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
 // mergeRequestObject makes the parameters of the object those of the request. Parameters outside
 // the object are used only in an OpenID Connect request as section 6.1 defines it, and only if
 // the object does not contain them.
-func (c *call) mergeRequestObject(cl *client, inside params) error {
+func (c *call) mergeRequestObject(cl *client, inside params, alone bool) error {
 	outside := c.params
 	openID := slices.Contains(strings.Fields(outside.get("scope")), oauth.ScopeOpenID) && outside.has("response_type")
 	merged := params{{"client_id", cl.ID}}
@@ -253,7 +297,7 @@ func (c *call) mergeRequestObject(cl *client, inside params) error {
 			merged = append(merged, p)
 		}
 	}
-	if openID && !cl.RequireSignedRequestObject {
+	if openID && !alone && !c.requiresSigned(cl) {
 		if t := inside.get("response_type"); t != "" && t != outside.get("response_type") {
 			return c.refuse(&ruleRequestObjectAgrees, t)
 		}

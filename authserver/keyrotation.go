@@ -115,7 +115,7 @@ func (r *KeyRotation) algorithms(keys []record.Key) []jose.Algorithm {
 func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
 	var needed []jose.Algorithm
 	for _, name := range [...]string{
-		n.IDTokenSignedResponseAlg, n.UserinfoSignedResponseAlg, n.AccessTokenSignedResponseAlg,
+		n.IDTokenSignedResponseAlg, n.UserinfoSignedResponseAlg, n.AccessTokenSignedResponseAlg, n.AuthorizationSignedResponseAlg,
 		n.IDTokenEncryptedResponseAlg, n.RequestObjectEncryptionAlg,
 	} {
 		if slices.Contains(keyAlgorithms(), jose.Algorithm(name)) {

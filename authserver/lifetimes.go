@@ -20,6 +20,8 @@ type Lifetimes struct {
 	// RefreshRetry is how long after a rotation the old refresh token returns the same new one.
 	RefreshRetry time.Duration // 30 seconds
 	Interaction  time.Duration // 30 minutes
+	// PushedAuthorizationRequest is how long a request_uri is valid.
+	PushedAuthorizationRequest time.Duration // 5 minutes
 	// KeyRotation is how long a key signs. KeyPublishAhead is how long it is published before.
 	KeyRotation     time.Duration // 90 days
 	KeyPublishAhead time.Duration // 24 hours
@@ -38,6 +40,7 @@ func (l Lifetimes) withDefaults() Lifetimes {
 	set(&l.RefreshTokenMax, 30*24*time.Hour)
 	set(&l.RefreshRetry, 30*time.Second)
 	set(&l.Interaction, 30*time.Minute)
+	set(&l.PushedAuthorizationRequest, 5*time.Minute)
 	set(&l.KeyRotation, 90*24*time.Hour)
 	set(&l.KeyPublishAhead, 24*time.Hour)
 	return l

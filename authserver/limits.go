@@ -26,12 +26,15 @@ var (
 	// to the attacker's own account (RFC 8628, section 5.1).
 	wrongUserCodes      = ratelimit.Limit{Burst: 30, Every: time.Minute}
 	wrongUserCodesInAll = ratelimit.PerMinute(1000)
+	// unfinishedPushedRequests bounds what a client that can authenticate has stored. A request
+	// that the user finishes is taken back.
+	unfinishedPushedRequests = ratelimit.Limit{Burst: 10_000, Every: 60 * time.Millisecond}
 )
 
 // limits are the limits of the engine. User codes can be guessed, so failures are counted over
 // all nodes. Client secrets that this server generates have 256 bits.
 type limits struct {
-	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes *ratelimit.Limiter
+	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes, pushedRequests *ratelimit.Limiter
 }
 
 func newLimits(config *Config, registrationsPerMinute int) limits {
@@ -48,6 +51,7 @@ func newLimits(config *Config, registrationsPerMinute int) limits {
 		interactions:         ratelimit.New(limiter("interactions", newInteractions)),
 		storedBytes:          ratelimit.New(limiter("stored KiB", storedKibibytes)),
 		allStoredBytes:       ratelimit.New(limiter("all stored KiB", storedKibibytesInAll)),
+		pushedRequests:       ratelimit.New(limiter("pushed authorization requests", unfinishedPushedRequests)),
 		userCodes:            shared("wrong user codes", wrongUserCodes),
 		allUserCodes:         shared("all wrong user codes", wrongUserCodesInAll),
 		registrationAttempts: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),

@@ -56,6 +56,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	for _, m := range responseModes() {
 		modes = append(modes, m.name)
 	}
+	modes = append(modes, modeJWT)
 	authenticated := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == oauth.AuthMethodNone })
 	secretAlgorithms := []string{string(jose.HS256), string(jose.HS384), string(jose.HS512)}
 	assertionAlgorithms := slices.Concat(algorithmNames(signingAlgorithms()), secretAlgorithms)
@@ -78,6 +79,9 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		IDTokenSigningAlgValuesSupported:                   idTokens,
 		IDTokenEncryptionAlgValuesSupported:                algorithmNames(encryptionAlgorithms()),
 		IDTokenEncryptionEncValuesSupported:                algorithmNames(jose.Encryptions()),
+		AuthorizationSigningAlgValuesSupported:             signatures,
+		AuthorizationEncryptionAlgValuesSupported:          algorithmNames(encryptionAlgorithms()),
+		AuthorizationEncryptionEncValuesSupported:          algorithmNames(jose.Encryptions()),
 		UserinfoSigningAlgValuesSupported:                  signatures,
 		UserinfoEncryptionAlgValuesSupported:               algorithmNames(encryptionAlgorithms()),
 		UserinfoEncryptionEncValuesSupported:               algorithmNames(jose.Encryptions()),
@@ -97,6 +101,8 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		RequestURIParameterSupported:                       true,
 		RequireRequestURIRegistration:                      true,
 		RequestObjectSigningAlgValuesSupported:             requestObjects,
+		RequireSignedRequestObject:                         s.config.RequireSignedRequestObject,
+		RequirePushedAuthorizationRequests:                 s.config.RequirePushedAuthorizationRequests,
 		AuthorizationResponseIssParameterSupported:         true,
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),

@@ -66,6 +66,7 @@ type apiResponse struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
 	Active      bool   `json:"active"`
+	RequestURI  string `json:"request_uri"`
 	Sub         string `json:"sub"`
 }
 

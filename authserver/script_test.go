@@ -54,7 +54,10 @@ type scriptSetup struct {
 	Users                map[string]oauth.Claims `json:"people"` // by subject
 	ACRValues            []string                `json:"acr_values"`
 	RequireCodeChallenge bool                    `json:"require_code_challenge"`
+	RequirePushed        bool                    `json:"require_pushed_authorization_requests"`
+	RequireSigned        bool                    `json:"require_signed_request_object"`
 	Registration         authserver.RegistrationPolicy
+	Lifetimes            authserver.Lifetimes
 	SessionManagement    bool                      `json:"session_management"`
 	ClaimMappings        []authserver.ClaimMapping `json:"claims"`
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
@@ -168,9 +171,13 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		TrustedIssuers:         setup.TrustedIssuers,
 		FirstPartyApplications: setup.FirstPartyApplications,
 		Registration:           setup.Registration,
+		Lifetimes:              setup.Lifetimes,
 		MetadataDocuments:      authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
 		RequireCodeChallenge:   setup.RequireCodeChallenge,
-		Logger:                 slog.New(slog.DiscardHandler),
+
+		RequirePushedAuthorizationRequests: setup.RequirePushed,
+		RequireSignedRequestObject:         setup.RequireSigned,
+		Logger:                             slog.New(slog.DiscardHandler),
 	}
 	if s.rp != nil {
 		config.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}

@@ -216,7 +216,8 @@ type call struct {
 	// leftOutIfLong is a parameter that is ignored if it is too long; leftOut is set if it was.
 	leftOutIfLong string
 	leftOut       bool
-	direct        bool // the browser has just arrived, and the user has done nothing here yet
+	pushed        *pushedRequest // the request that was pushed; nil if there is none
+	direct        bool           // the browser has just arrived, and the user has done nothing here yet
 }
 
 // ServeHTTP serves the protocol endpoints. Paths are compared unchanged: nothing is cleaned or

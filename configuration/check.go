@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
@@ -54,6 +55,9 @@ func (c *Configuration) validate(report reporter) {
 		if _, err := clientaddress.ParseNetwork(network); err != nil {
 			report(fmt.Sprintf("outgoing.insecure_outsider_networks[%d]", i), "%v", err)
 		}
+	}
+	if d := time.Duration(c.Lifetimes.PushedAuthorizationRequest); d != 0 && (d < 5*time.Second || d >= 10*time.Minute) {
+		report("lifetimes.pushed_authorization_request", "%s is not between 5s and 10m (RFC 9126, section 2.2)", d)
 	}
 	c.Registration.validate(report)
 	c.MetadataDocuments.validate(report)

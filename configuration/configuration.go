@@ -64,12 +64,17 @@ type Configuration struct {
 	FirstPartyApplications bool `json:"first_party_applications,omitempty"`
 	// RequireCodeChallenge requires PKCE of every client, also of confidential OpenID clients
 	// that send a nonce.
-	RequireCodeChallenge bool              `json:"require_code_challenge,omitempty"`
-	Lifetimes            Lifetimes         `json:"lifetimes,omitzero"`
-	Outgoing             Outgoing          `json:"outgoing,omitzero"`
-	Registration         Registration      `json:"registration,omitzero"`
-	MetadataDocuments    MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
-	Log                  Log               `json:"log,omitzero"`
+	RequireCodeChallenge bool `json:"require_code_challenge,omitempty"`
+	// RequirePushedAuthorizationRequests requires every client to push its authorization requests
+	// (RFC 9126).
+	RequirePushedAuthorizationRequests bool `json:"require_pushed_authorization_requests,omitempty"`
+	// RequireSignedRequestObject requires signed request objects of every client (RFC 9101).
+	RequireSignedRequestObject bool              `json:"require_signed_request_object,omitempty"`
+	Lifetimes                  Lifetimes         `json:"lifetimes,omitzero"`
+	Outgoing                   Outgoing          `json:"outgoing,omitzero"`
+	Registration               Registration      `json:"registration,omitzero"`
+	MetadataDocuments          MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
+	Log                        Log               `json:"log,omitzero"`
 	// Claims are claims under other names, with fixed values, or computed. ClaimSources are
 	// other claims providers (OpenID Connect Core, section 5.6.2).
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
@@ -202,16 +207,17 @@ type Log struct {
 
 // Lifetimes are the lifetimes that an operator can change. Zero is the default.
 type Lifetimes struct {
-	AuthorizationCode record.Duration `json:"authorization_code,omitzero"`
-	AccessToken       record.Duration `json:"access_token,omitzero"`
-	IDToken           record.Duration `json:"id_token,omitzero"`
-	RefreshToken      record.Duration `json:"refresh_token,omitzero"`
-	RefreshTokenMax   record.Duration `json:"refresh_token_max,omitzero"`
-	RefreshRetry      record.Duration `json:"refresh_retry,omitzero"`
-	Interaction       record.Duration `json:"interaction,omitzero"`
-	Session           record.Duration `json:"session,omitzero"`
-	KeyRotation       record.Duration `json:"key_rotation,omitzero"`
-	KeyPublishAhead   record.Duration `json:"key_publish_ahead,omitzero"`
+	AuthorizationCode          record.Duration `json:"authorization_code,omitzero"`
+	AccessToken                record.Duration `json:"access_token,omitzero"`
+	IDToken                    record.Duration `json:"id_token,omitzero"`
+	RefreshToken               record.Duration `json:"refresh_token,omitzero"`
+	RefreshTokenMax            record.Duration `json:"refresh_token_max,omitzero"`
+	RefreshRetry               record.Duration `json:"refresh_retry,omitzero"`
+	Interaction                record.Duration `json:"interaction,omitzero"`
+	PushedAuthorizationRequest record.Duration `json:"pushed_authorization_request,omitzero"`
+	Session                    record.Duration `json:"session,omitzero"`
+	KeyRotation                record.Duration `json:"key_rotation,omitzero"`
+	KeyPublishAhead            record.Duration `json:"key_publish_ahead,omitzero"`
 	// RetiredRecord is how long a user, client, scope or resource is kept after the
 	// configuration no longer names it; zero means 30 days.
 	RetiredRecord record.Duration `json:"retired_record,omitzero"`

@@ -24,32 +24,35 @@ func (c *Configuration) Engine() (authserver.Config, error) {
 		return authserver.Config{}, err
 	}
 	return authserver.Config{
-		Issuer:                 c.Issuer,
-		Lifetimes:              c.Lifetimes.Engine(),
-		RequireCodeChallenge:   c.RequireCodeChallenge,
-		FirstPartyApplications: c.FirstPartyApplications,
-		Claims:                 authserver.ClaimSettings{Mappings: c.Claims, Sources: c.ClaimSources},
-		Hooks:                  authserver.Hooks{Webhooks: webhooks},
-		TokenExchange:          c.TokenExchange,
-		TrustedIssuers:         c.TrustedIssuers,
-		Outgoing:               outgoing,
-		Registration:           registration,
-		MetadataDocuments:      documents,
+		Issuer:                             c.Issuer,
+		Lifetimes:                          c.Lifetimes.Engine(),
+		RequireCodeChallenge:               c.RequireCodeChallenge,
+		RequirePushedAuthorizationRequests: c.RequirePushedAuthorizationRequests,
+		RequireSignedRequestObject:         c.RequireSignedRequestObject,
+		FirstPartyApplications:             c.FirstPartyApplications,
+		Claims:                             authserver.ClaimSettings{Mappings: c.Claims, Sources: c.ClaimSources},
+		Hooks:                              authserver.Hooks{Webhooks: webhooks},
+		TokenExchange:                      c.TokenExchange,
+		TrustedIssuers:                     c.TrustedIssuers,
+		Outgoing:                           outgoing,
+		Registration:                       registration,
+		MetadataDocuments:                  documents,
 	}, nil
 }
 
 // Engine returns the lifetimes that the engine knows.
 func (l Lifetimes) Engine() authserver.Lifetimes {
 	return authserver.Lifetimes{
-		AuthorizationCode: time.Duration(l.AuthorizationCode),
-		AccessToken:       time.Duration(l.AccessToken),
-		IDToken:           time.Duration(l.IDToken),
-		RefreshToken:      time.Duration(l.RefreshToken),
-		RefreshTokenMax:   time.Duration(l.RefreshTokenMax),
-		RefreshRetry:      time.Duration(l.RefreshRetry),
-		Interaction:       time.Duration(l.Interaction),
-		KeyRotation:       time.Duration(l.KeyRotation),
-		KeyPublishAhead:   time.Duration(l.KeyPublishAhead),
+		AuthorizationCode:          time.Duration(l.AuthorizationCode),
+		AccessToken:                time.Duration(l.AccessToken),
+		IDToken:                    time.Duration(l.IDToken),
+		RefreshToken:               time.Duration(l.RefreshToken),
+		RefreshTokenMax:            time.Duration(l.RefreshTokenMax),
+		RefreshRetry:               time.Duration(l.RefreshRetry),
+		Interaction:                time.Duration(l.Interaction),
+		PushedAuthorizationRequest: time.Duration(l.PushedAuthorizationRequest),
+		KeyRotation:                time.Duration(l.KeyRotation),
+		KeyPublishAhead:            time.Duration(l.KeyPublishAhead),
 	}
 }
 

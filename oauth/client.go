@@ -27,24 +27,29 @@ type ClientMetadata struct {
 	SoftwareID              string          `json:"software_id,omitempty"`
 	SoftwareVersion         string          `json:"software_version,omitempty"`
 
-	TokenEndpointAuthSigningAlg  string   `json:"token_endpoint_auth_signing_alg,omitempty"`
-	SubjectType                  string   `json:"subject_type,omitempty"`
-	SectorIdentifierURI          string   `json:"sector_identifier_uri,omitempty"`
-	IDTokenSignedResponseAlg     string   `json:"id_token_signed_response_alg,omitempty"`
-	IDTokenEncryptedResponseAlg  string   `json:"id_token_encrypted_response_alg,omitempty"`
-	IDTokenEncryptedResponseEnc  string   `json:"id_token_encrypted_response_enc,omitempty"`
-	UserinfoSignedResponseAlg    string   `json:"userinfo_signed_response_alg,omitempty"`
-	UserinfoEncryptedResponseAlg string   `json:"userinfo_encrypted_response_alg,omitempty"`
-	UserinfoEncryptedResponseEnc string   `json:"userinfo_encrypted_response_enc,omitempty"`
-	RequestObjectSigningAlg      string   `json:"request_object_signing_alg,omitempty"`
-	RequestObjectEncryptionAlg   string   `json:"request_object_encryption_alg,omitempty"`
-	RequestObjectEncryptionEnc   string   `json:"request_object_encryption_enc,omitempty"`
-	RequireSignedRequestObject   bool     `json:"require_signed_request_object,omitempty"` // RFC 9101, section 10.5
-	RequestURIs                  []string `json:"request_uris,omitempty"`
-	DefaultMaxAge                *int64   `json:"default_max_age,omitempty"` // seconds
-	RequireAuthTime              bool     `json:"require_auth_time,omitempty"`
-	DefaultACRValues             []string `json:"default_acr_values,omitempty"`
-	InitiateLoginURI             string   `json:"initiate_login_uri,omitempty"`
+	TokenEndpointAuthSigningAlg        string   `json:"token_endpoint_auth_signing_alg,omitempty"`
+	SubjectType                        string   `json:"subject_type,omitempty"`
+	SectorIdentifierURI                string   `json:"sector_identifier_uri,omitempty"`
+	IDTokenSignedResponseAlg           string   `json:"id_token_signed_response_alg,omitempty"`
+	IDTokenEncryptedResponseAlg        string   `json:"id_token_encrypted_response_alg,omitempty"`
+	IDTokenEncryptedResponseEnc        string   `json:"id_token_encrypted_response_enc,omitempty"`
+	UserinfoSignedResponseAlg          string   `json:"userinfo_signed_response_alg,omitempty"`
+	UserinfoEncryptedResponseAlg       string   `json:"userinfo_encrypted_response_alg,omitempty"`
+	UserinfoEncryptedResponseEnc       string   `json:"userinfo_encrypted_response_enc,omitempty"`
+	RequestObjectSigningAlg            string   `json:"request_object_signing_alg,omitempty"`
+	RequestObjectEncryptionAlg         string   `json:"request_object_encryption_alg,omitempty"`
+	RequestObjectEncryptionEnc         string   `json:"request_object_encryption_enc,omitempty"`
+	RequireSignedRequestObject         bool     `json:"require_signed_request_object,omitempty"` // RFC 9101, section 10.5
+	RequestURIs                        []string `json:"request_uris,omitempty"`
+	RequirePushedAuthorizationRequests bool     `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126, section 6
+	// JARM, section 3.
+	AuthorizationSignedResponseAlg    string   `json:"authorization_signed_response_alg,omitempty"`
+	AuthorizationEncryptedResponseAlg string   `json:"authorization_encrypted_response_alg,omitempty"`
+	AuthorizationEncryptedResponseEnc string   `json:"authorization_encrypted_response_enc,omitempty"`
+	DefaultMaxAge                     *int64   `json:"default_max_age,omitempty"` // seconds
+	RequireAuthTime                   bool     `json:"require_auth_time,omitempty"`
+	DefaultACRValues                  []string `json:"default_acr_values,omitempty"`
+	InitiateLoginURI                  string   `json:"initiate_login_uri,omitempty"`
 
 	// OpenID Connect Back-Channel Logout and Front-Channel Logout, section 2 of each.
 	BackchannelLogoutURI              string `json:"backchannel_logout_uri,omitempty"`
@@ -80,6 +85,7 @@ func (m ClientMetadata) WithDefaults() ClientMetadata {
 	}{
 		{m.IDTokenEncryptedResponseAlg, &m.IDTokenEncryptedResponseEnc},
 		{m.UserinfoEncryptedResponseAlg, &m.UserinfoEncryptedResponseEnc},
+		{m.AuthorizationEncryptedResponseAlg, &m.AuthorizationEncryptedResponseEnc},
 	} {
 		if member.alg != "" && *member.enc == "" {
 			*member.enc = "A128CBC-HS256"

@@ -20,6 +20,8 @@ type ServerMetadata struct {
 	AuthorizationEndpoint                              string   `json:"authorization_endpoint,omitempty"`
 	AuthorizationChallengeEndpoint                     string   `json:"authorization_challenge_endpoint,omitempty"`
 	TokenEndpoint                                      string   `json:"token_endpoint,omitempty"`
+	PushedAuthorizationRequestEndpoint                 string   `json:"pushed_authorization_request_endpoint,omitempty"`
+	RequirePushedAuthorizationRequests                 bool     `json:"require_pushed_authorization_requests,omitempty"`
 	UserinfoEndpoint                                   string   `json:"userinfo_endpoint,omitempty"`
 	JWKSURI                                            string   `json:"jwks_uri,omitempty"`
 	RegistrationEndpoint                               string   `json:"registration_endpoint,omitempty"`
@@ -44,12 +46,16 @@ type ServerMetadata struct {
 	RevocationEndpointAuthSigningAlgValuesSupported    []string `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
 	IDTokenEncryptionAlgValuesSupported                []string `json:"id_token_encryption_alg_values_supported,omitempty"`
 	IDTokenEncryptionEncValuesSupported                []string `json:"id_token_encryption_enc_values_supported,omitempty"`
+	AuthorizationSigningAlgValuesSupported             []string `json:"authorization_signing_alg_values_supported,omitempty"`
+	AuthorizationEncryptionAlgValuesSupported          []string `json:"authorization_encryption_alg_values_supported,omitempty"`
+	AuthorizationEncryptionEncValuesSupported          []string `json:"authorization_encryption_enc_values_supported,omitempty"`
 	UserinfoSigningAlgValuesSupported                  []string `json:"userinfo_signing_alg_values_supported,omitempty"`
 	UserinfoEncryptionAlgValuesSupported               []string `json:"userinfo_encryption_alg_values_supported,omitempty"`
 	UserinfoEncryptionEncValuesSupported               []string `json:"userinfo_encryption_enc_values_supported,omitempty"`
 	RequestObjectSigningAlgValuesSupported             []string `json:"request_object_signing_alg_values_supported,omitempty"`
 	RequestObjectEncryptionAlgValuesSupported          []string `json:"request_object_encryption_alg_values_supported,omitempty"`
 	RequestObjectEncryptionEncValuesSupported          []string `json:"request_object_encryption_enc_values_supported,omitempty"`
+	RequireSignedRequestObject                         bool     `json:"require_signed_request_object,omitempty"`
 	RequireRequestURIRegistration                      bool     `json:"require_request_uri_registration,omitempty"`
 	CodeChallengeMethodsSupported                      []string `json:"code_challenge_methods_supported,omitempty"`
 	ClaimTypesSupported                                []string `json:"claim_types_supported,omitempty"`

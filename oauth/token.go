@@ -98,6 +98,17 @@ type DeviceAuthorizationResponse struct {
 	Interval                int64  `json:"interval,omitempty"` // seconds; 5 if omitted
 }
 
+// RequestURIPrefix begins each request_uri of a pushed authorization request (RFC 9126, section
+// 2.2).
+const RequestURIPrefix = "urn:ietf:params:oauth:request_uri:"
+
+// PushedAuthorizationResponse is the response of the pushed authorization request endpoint (RFC
+// 9126, section 2.2).
+type PushedAuthorizationResponse struct {
+	RequestURI string `json:"request_uri"`
+	ExpiresIn  int64  `json:"expires_in"` // seconds
+}
+
 // AuthorizationChallengeResponse is the response of the authorization challenge endpoint
 // (draft-ietf-oauth-first-party-apps, section 5.2.1).
 type AuthorizationChallengeResponse struct {

@@ -49,7 +49,7 @@ func (n *names) expand(text string) (string, error) {
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
 	saml       = regexp.MustCompile(`()\b(PEFzc2VydGlvbi[\w-]{40,})`) // <Assertion, in base64url
-	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc|as)_[\w-]{40,}`)
+	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc|as|pr)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
@@ -67,7 +67,7 @@ var (
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
-		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device", "as": "authsession"}[value[3:5]], value)
+		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device", "as": "authsession", "pr": "pushed"}[value[3:5]], value)
 		n.hash(value, name)
 		return name
 	})
@@ -128,6 +128,11 @@ func (n *names) token(value string) string {
 	if id, ok := claims["txn"].(string); ok && header["typ"] == "txntoken+jwt" {
 		n.name("txn", id)
 		return n.name("txntoken", value)
+	}
+	_, hasCode := claims["code"]
+	_, hasError := claims["error"]
+	if (hasCode || hasError) && claims["sub"] == nil && claims["aud"] != nil { // JARM
+		return n.name("response", value)
 	}
 	if _, hasID := claims["jti"]; hasID || header["typ"] == "client-authentication+jwt" {
 		return n.name("assertion", value)

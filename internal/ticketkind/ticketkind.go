@@ -55,6 +55,11 @@ const (
 	//   Put: the authorization, device and logout pages
 	//   Spent: the response (authserver/authorize_response.go), or the user's refusal
 	Interaction storage.Kind = "interaction"
+	// PushedRequest is a pushed authorization request.
+	//   File: authserver/par.go
+	//   Put: the pushed authorization request endpoint
+	//   Spent: the response (authserver/authorize_response.go), or the user's refusal
+	PushedRequest storage.Kind = "pushed"
 	// AuthSession is an authorization challenge that is waiting for a password.
 	//   File: authserver/firstparty.go
 	//   Put: the authorization challenge endpoint

@@ -143,25 +143,27 @@ type WorkloadIdentity struct {
 // ClientNeeds are the members of a client's metadata that decide which keys this server has,
 // and what else it offers only while a client may use it.
 type ClientNeeds struct {
-	IDTokenSignedResponseAlg     string
-	UserinfoSignedResponseAlg    string
-	AccessTokenSignedResponseAlg string
-	IDTokenEncryptedResponseAlg  string
-	RequestObjectEncryptionAlg   string
-	RequestObjectSigningAlg      string
-	ResponseTypes                []string
+	IDTokenSignedResponseAlg       string
+	UserinfoSignedResponseAlg      string
+	AccessTokenSignedResponseAlg   string
+	AuthorizationSignedResponseAlg string
+	IDTokenEncryptedResponseAlg    string
+	RequestObjectEncryptionAlg     string
+	RequestObjectSigningAlg        string
+	ResponseTypes                  []string
 }
 
 // Needs returns what the client needs, according to its metadata as stored.
 func (c *Client) Needs() ClientNeeds {
 	return ClientNeeds{
-		IDTokenSignedResponseAlg:     c.IDTokenSignedResponseAlg,
-		UserinfoSignedResponseAlg:    c.UserinfoSignedResponseAlg,
-		AccessTokenSignedResponseAlg: c.AccessTokenSignedResponseAlg,
-		IDTokenEncryptedResponseAlg:  c.IDTokenEncryptedResponseAlg,
-		RequestObjectEncryptionAlg:   c.RequestObjectEncryptionAlg,
-		RequestObjectSigningAlg:      c.RequestObjectSigningAlg,
-		ResponseTypes:                c.ResponseTypes,
+		IDTokenSignedResponseAlg:       c.IDTokenSignedResponseAlg,
+		UserinfoSignedResponseAlg:      c.UserinfoSignedResponseAlg,
+		AccessTokenSignedResponseAlg:   c.AccessTokenSignedResponseAlg,
+		AuthorizationSignedResponseAlg: c.AuthorizationSignedResponseAlg,
+		IDTokenEncryptedResponseAlg:    c.IDTokenEncryptedResponseAlg,
+		RequestObjectEncryptionAlg:     c.RequestObjectEncryptionAlg,
+		RequestObjectSigningAlg:        c.RequestObjectSigningAlg,
+		ResponseTypes:                  c.ResponseTypes,
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 func clientNeeds(t *testing.T, s Database) {
 	hybrid := oauth.ClientMetadata{
-		IDTokenSignedResponseAlg: "PS256", UserinfoSignedResponseAlg: "ES384", IDTokenEncryptedResponseAlg: "ECDH-ES",
+		IDTokenSignedResponseAlg: "PS256", UserinfoSignedResponseAlg: "ES384", AuthorizationSignedResponseAlg: "PS384", IDTokenEncryptedResponseAlg: "ECDH-ES",
 		RequestObjectEncryptionAlg: "RSA-OAEP", RequestObjectSigningAlg: "none", ResponseTypes: []string{"code id_token", "code"},
 	}
 	settings := record.ClientSettings{AccessTokenSignedResponseAlg: "EdDSA"}
