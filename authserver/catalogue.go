@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -352,15 +353,20 @@ func (c *client) mayUse(resource string) bool {
 	return c.Resources == nil || oauth.ContainsResource(c.Resources, resource)
 }
 
-// recent is a cache of at most maxRecent entries. It keeps two generations: when the current one
-// is full, it replaces the old one. It is safe for concurrent use, and its zero value is ready
-// to use.
+// recent is a cache of at most limit entries. It keeps two generations: when the current one is
+// full, it replaces the old one. It is safe for concurrent use, and its zero value is ready to
+// use.
 type recent[K comparable, V any] struct {
+	limit    int // 0 means maxRecent
 	mu       sync.RWMutex
 	now, old map[K]V
 }
 
 const maxRecent = 10_000
+
+// maxIssued limits Server.issued. A code comes back within moments, so the last ones are enough.
+// An entry takes about 600 bytes.
+const maxIssued = 2_000
 
 func (r *recent[K, V]) get(key K) (V, bool) {
 	r.mu.RLock()
@@ -375,7 +381,7 @@ func (r *recent[K, V]) get(key K) (V, bool) {
 func (r *recent[K, V]) put(key K, value V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.now) >= maxRecent/2 || r.now == nil {
+	if len(r.now) >= cmp.Or(r.limit, maxRecent)/2 || r.now == nil {
 		r.old, r.now = r.now, make(map[K]V)
 	}
 	r.now[key] = value

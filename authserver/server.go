@@ -136,6 +136,7 @@ func New(config Config) (*Server, error) {
 		logoutsDue: make(chan struct{}, 1),
 		keysDue:    make(chan struct{}, 1),
 	}
+	s.issued.limit = maxIssued
 	s.operatorOutgoing, s.outsiderOutgoing = newOutgoing(config.Outgoing, s.events)
 	s.registrationPolicy = config.Registration.withDefaults()
 	s.limits = newLimits(&s.config, s.registrationPolicy.PerMinute)

@@ -2,7 +2,8 @@
 // PostgreSQL, which several nodes can share. It implements record.Store and identity.Store.
 //
 //	sqldb.go      Open, Close
-//	database.go   what the two databases do differently: sqlite.go, sqlite_conn.go, postgres.go
+//	database.go   what the two databases do differently: sqlite.go, sqlite_conn.go,
+//	              sqlite_pagecache.go, postgres.go,
 //	              postgres_pool.go, postgres_batch.go; fault.go, when it is unavailable
 //	writer.go     concurrent writes of tickets share commits; batch.go, one commit
 //	tickets.go    storage.Tickets

@@ -49,6 +49,7 @@ type sqlite struct {
 
 // openSQLite opens path, or, for ":memory:", a database that ends with the store.
 func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
+	limitPageCache()
 	d := &sqlite{prepared: map[string]*sql.Stmt{}, writing: make(chan struct{}, 1)}
 	settings := url.Values{"_pragma": {"busy_timeout(10000)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
 	if path == ":memory:" {
@@ -66,14 +67,14 @@ func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 		d.uri = (&url.URL{Scheme: "file", Path: path}).String() + "?"
 		// FULL waits for the disk at each commit; NORMAL could lose the last commits in a power
 		// failure.
-		settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-4000)")
+		settings["_pragma"] = append(settings["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)", fmt.Sprintf("cache_size(%d)", recordPages))
 	}
 	var err error
 	if d.writer, err = sql.Open("sqlite", d.uri+"&"+settings.Encode()); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	d.writer.SetMaxOpenConns(1)
-	settings = url.Values{"_pragma": {"busy_timeout(10000)", "query_only(1)"}}
+	settings = url.Values{"_pragma": {"busy_timeout(10000)", "query_only(1)", fmt.Sprintf("cache_size(%d)", recordPages)}}
 	if d.reader, err = sql.Open("sqlite", d.uri+"&"+settings.Encode()); err != nil {
 		d.writer.Close()
 		return nil, fmt.Errorf("open database: %w", err)
@@ -260,7 +261,7 @@ func (d *sqlite) batch(_ context.Context, _ time.Duration, f func(pipeline) erro
 		return &beginError{errWriting}
 	}
 	if d.batches == nil {
-		if d.batches, err = openSQLiteConn(d.uri, "foreign_keys = 1", "synchronous = FULL", "wal_autocheckpoint = 4000", "cache_size = -4000"); err != nil {
+		if d.batches, err = openSQLiteConn(d.uri, "foreign_keys = 1", "synchronous = FULL", "wal_autocheckpoint = 4000", fmt.Sprintf("cache_size = %d", batchPages)); err != nil {
 			return &beginError{fmt.Errorf("open database: %w", err)}
 		}
 	}

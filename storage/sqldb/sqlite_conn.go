@@ -185,7 +185,7 @@ func (r *sqliteReaders) query(ctx context.Context, each func(*zombiezen.Stmt) er
 	}
 	defer func() { r.free <- c }()
 	if c == nil {
-		opened, err := openSQLiteConn(r.uri, "query_only = 1")
+		opened, err := openSQLiteConn(r.uri, "query_only = 1", fmt.Sprintf("cache_size = %d", readerPages))
 		if err != nil {
 			return fmt.Errorf("open database: %w", err)
 		}

@@ -83,6 +83,7 @@ func run(ctx context.Context, o options) error {
 	if o.Binary == "" {
 		o.Binary = filepath.Join(dir, "valetkey")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", o.tags(), "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as releases are built
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build valetkey: %w", err)
