@@ -47,7 +47,7 @@ var rules = map[string]rule{
 	"storage/declaration": {knows: []string{"identity", "oauth", "storage", "storage/record"},
 		why: "a declaration is compared with records and users, without a database"},
 	"storage/sqldb": {knows: []string{"identity", "oauth/jose", "storage", "storage/declaration", "storage/record"},
-		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "zombiezen.com/go/sqlite", "golang.org/x/crypto"},
+		uses: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "modernc.org/sqlite", "modernc.org/libc", "zombiezen.com/go/sqlite", "golang.org/x/crypto"},
 		why:  "a store implements contracts of other packages, and knows neither pages nor HTTP"},
 	"storage/memory": {knows: []string{"identity", "storage", "storage/declaration", "storage/record"},
 		why: "it implements the same contracts as sqldb, and brings no database"},
