@@ -142,6 +142,19 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 // Session returns the session of a cookie's secret; storage.ErrNotFound if there is none, or if
 // its user does not exist or is disabled.
 func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*Session, error) {
+	return a.session(ctx, now, secret, a.store.User)
+}
+
+// SignedIn is like Session, but Session.User is from Store.CachedUser. The session itself is always
+// read. It ends in the same transaction as the user's access.
+func (a *Accounts) SignedIn(ctx context.Context, now time.Time, secret string) (*Session, error) {
+	return a.session(ctx, now, secret, a.store.CachedUser)
+}
+
+// findUser is Store.User or Store.CachedUser.
+type findUser func(ctx context.Context, id string) (*User, error)
+
+func (a *Accounts) session(ctx context.Context, now time.Time, secret string, find findUser) (*Session, error) {
 	if secret == "" {
 		return nil, storage.ErrNotFound
 	}
@@ -152,11 +165,25 @@ func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*
 	if !ticket.Spent.IsZero() {
 		return nil, storage.ErrNotFound // StartSession replaced it
 	}
-	return a.openSession(ctx, ticket)
+	return openSession(ctx, ticket, find)
 }
 
 // SessionByID is like Session, by the current or an earlier public name.
 func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*Session, error) {
+	return a.sessionByID(ctx, now, id, a.store.User)
+}
+
+// SessionActive reports whether SessionByID finds a session. It reads the session, and uses
+// Store.CachedUser.
+func (a *Accounts) SessionActive(ctx context.Context, now time.Time, id string) (bool, error) {
+	_, err := a.sessionByID(ctx, now, id, a.store.CachedUser)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (a *Accounts) sessionByID(ctx context.Context, now time.Time, id string, find findUser) (*Session, error) {
 	key, ok := sessionKey(id)
 	if !ok {
 		return nil, storage.ErrNotFound
@@ -166,7 +193,7 @@ func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*
 		return nil, fmt.Errorf("find a session: %w", err)
 	}
 	if ticket.Spent.IsZero() {
-		return a.openSession(ctx, ticket)
+		return openSession(ctx, ticket, find)
 	}
 	tickets, err := a.store.FindFamily(ctx, now, ticket.Family, ticketkind.Session, maxSessions)
 	if err != nil {
@@ -178,19 +205,19 @@ func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*
 			return nil, err
 		}
 		if ticket.Spent.IsZero() && slices.Contains(session.former, id) {
-			return a.openSession(ctx, ticket)
+			return openSession(ctx, ticket, find)
 		}
 	}
 	return nil, storage.ErrNotFound
 }
 
-func (a *Accounts) openSession(ctx context.Context, ticket storage.Ticket) (*Session, error) {
+func openSession(ctx context.Context, ticket storage.Ticket, find findUser) (*Session, error) {
 	session, userID, err := readSession(ticket)
 	if err != nil {
 		return nil, err
 	}
-	if session.User, err = a.User(ctx, userID); err != nil {
-		return nil, err
+	if session.User, err = find(ctx, userID); err != nil {
+		return nil, fmt.Errorf("find the user of a session: %w", err)
 	}
 	if !session.User.Valid(session.AuthTime, append(session.Former(), session.ID)...) {
 		return nil, storage.ErrNotFound // it began while all access of the user ended
@@ -204,6 +231,18 @@ func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
 	user, err := a.AnyUser(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if !user.Active() {
+		return nil, storage.ErrNotFound
+	}
+	return user, nil
+}
+
+// CachedUser is like User, with Store.CachedUser.
+func (a *Accounts) CachedUser(ctx context.Context, id string) (*User, error) {
+	user, err := a.store.CachedUser(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("find a user: %w", err)
 	}
 	if !user.Active() {
 		return nil, storage.ErrNotFound

@@ -18,9 +18,12 @@ type Store interface {
 	// (CanonicalIdentifier); storage.ErrNotFound if there is none. The caller may change the
 	// returned record.
 	User(ctx context.Context, id string) (*User, error)
-	// UserValidity returns what determines whether a token of a user is still valid, without the
-	// rest of the record. It is called for every introspection. It returns storage.ErrNotFound if
-	// there is no such user.
+	// CachedUser is like User, but the record may be from memory: a change by this store is seen
+	// at once, a change by another node within a second. PasswordHash and DeclaredPassword are
+	// "", and the record is not for UpdateUser.
+	CachedUser(ctx context.Context, id string) (*User, error)
+	// UserValidity returns CachedUser(id).Validity(), at less cost. It is called for every
+	// introspection.
 	UserValidity(ctx context.Context, id string) (Validity, error)
 	UserByIdentifier(ctx context.Context, identifier string) (*User, error)
 	// CreateUser stores a new user, who is found by Identifiers(). It returns storage.ErrExists if
@@ -85,6 +88,35 @@ type User struct {
 
 // Active reports whether the user may sign in and clients may act for the user.
 func (u *User) Active() bool { return !u.Disabled && u.RetiredAt.IsZero() }
+
+// Clone returns a copy that shares nothing with the user. It copies maps and slices in Claims
+// as package json decodes them.
+func (u *User) Clone() *User {
+	c := *u
+	c.Kept = slices.Clone(u.Kept)
+	if u.Claims != nil {
+		c.Claims = cloneClaim(u.Claims).(map[string]any)
+	}
+	return &c
+}
+
+func cloneClaim(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		c := make(map[string]any, len(value))
+		for name, member := range value {
+			c[name] = cloneClaim(member)
+		}
+		return c
+	case []any:
+		c := make([]any, len(value))
+		for i := range value {
+			c[i] = cloneClaim(value[i])
+		}
+		return c
+	}
+	return value
+}
 
 // End ends everything that was issued to the user until now, except a kept session and what was
 // issued in it, if kept is not nil. Functions passed to Store.UpdateUser call it.

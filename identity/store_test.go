@@ -115,6 +115,10 @@ func (s *mapStore) DeleteFamily(_ context.Context, family string, kinds ...stora
 	return nil
 }
 
+func (s *mapStore) CachedUser(ctx context.Context, id string) (*User, error) {
+	return s.User(ctx, id)
+}
+
 func (s *mapStore) UserValidity(ctx context.Context, id string) (Validity, error) {
 	user, err := s.User(ctx, id)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"time"
 
@@ -21,8 +20,11 @@ var _ authserver.Users = (*UI)(nil)
 
 // SignedIn returns the user who is signed in at the browser that sent r; nil if there is none.
 func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
-	s, err := u.signedIn(r)
-	if s == nil {
+	s, err := u.config.Accounts.SignedIn(r.Context(), time.Now(), identity.SessionCookie(r, u.config.Issuer))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	a := authentication(s)
@@ -47,11 +49,7 @@ func (u *UI) signedIn(r *http.Request) (*identity.Session, error) {
 
 // SessionActive reports whether a sign-in session is still active.
 func (u *UI) SessionActive(ctx context.Context, session string) (bool, error) {
-	_, err := u.config.Accounts.SessionByID(ctx, time.Now(), session)
-	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return u.config.Accounts.SessionActive(ctx, time.Now(), session)
 }
 
 // EndedSessions returns sessions that have ended and have not been passed to ForgetEnded yet.
@@ -138,12 +136,14 @@ func (u *UI) SubjectActive(ctx context.Context, subject, session string, issued 
 // Claims returns all claims about a subject; storage.ErrNotFound if the user does not exist or
 // is disabled.
 func (u *UI) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
-	user, err := u.config.Accounts.User(ctx, subject)
+	user, err := u.config.Accounts.CachedUser(ctx, subject) // a copy
 	if err != nil {
 		return nil, err
 	}
-	claims := oauth.Claims{}
-	maps.Copy(claims, user.Claims)
+	claims := oauth.Claims(user.Claims)
+	if claims == nil {
+		claims = oauth.Claims{}
+	}
 	for _, name := range oauth.ProtocolClaims {
 		delete(claims, name)
 	}

@@ -294,6 +294,16 @@ func (s *Store) User(_ context.Context, id string) (*identity.User, error) {
 	return &u, nil
 }
 
+// CachedUser implements identity.Store.
+func (s *Store) CachedUser(ctx context.Context, id string) (*identity.User, error) {
+	u, err := s.User(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	u.PasswordHash, u.DeclaredPassword = "", ""
+	return u, nil
+}
+
 // UserValidity implements identity.Store.
 func (s *Store) UserValidity(_ context.Context, id string) (identity.Validity, error) {
 	s.mu.Lock()

@@ -31,8 +31,12 @@ type database interface {
 	whileMigrating(ctx context.Context, migrate func() error) error
 	// tickets runs a query that selects ticketColumns.
 	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
-	// userValidity runs the query userValidity. It returns nil if there is no such user.
-	userValidity(ctx context.Context, id string) (*validityRow, error)
+	// userChanges returns the IDs of users that have changed since a mark, at most most, and the
+	// next mark. It returns no IDs if since is noMark.
+	userChanges(ctx context.Context, since int64, most int) (next int64, ids []string, err error)
+	// reclaimUserChanges returns a statement that deletes at most $2 changes that are more than
+	// $1 milliseconds old by the clock of the database.
+	reclaimUserChanges() string
 	// batch calls f in one transaction and commits, unless f returns an error. It waits for a
 	// lock at most for lockWait. If it does not know whether the commit took effect, the error
 	// is a *commitError.

@@ -45,6 +45,7 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, longTransactTimeout)
 	defer cancel()
+	defer s.users.clear()
 	for {
 		err := s.reconcile(ctx, now, selection, decide)
 		// A node that declares thousands of records holds its locks longer than others wait for
@@ -323,6 +324,7 @@ func (s *Store) removeRetired(ctx context.Context, kind, query string, before ti
 	if names, err = find(s.database.read(), ""); err != nil || len(names) == 0 {
 		return nil, err
 	}
+	defer s.users.clear()
 	err = s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err

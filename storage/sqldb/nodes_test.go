@@ -67,6 +67,10 @@ func (n *nodes) CreateUser(ctx context.Context, user *identity.User) error {
 	return n.next().CreateUser(ctx, user)
 }
 
+func (n *nodes) DeleteUser(ctx context.Context, id string) error {
+	return n.next().DeleteUser(ctx, id)
+}
+
 func (n *nodes) UpdateUser(ctx context.Context, id string, update func(*identity.User) error) error {
 	return n.next().UpdateUser(ctx, id, update)
 }
@@ -81,6 +85,17 @@ func (n *nodes) Reclaim(ctx context.Context, now time.Time) (int, error) {
 
 func (n *nodes) UpdateKeys(ctx context.Context, update func([]record.Key) ([]record.Key, error)) error {
 	return n.next().UpdateKeys(ctx, update)
+}
+
+// CachedUser and UserValidity are called just after a poll.
+func (n *nodes) CachedUser(ctx context.Context, id string) (*identity.User, error) {
+	n.Store.users.pollNow(ctx)
+	return n.Store.CachedUser(ctx, id)
+}
+
+func (n *nodes) UserValidity(ctx context.Context, id string) (identity.Validity, error) {
+	n.Store.users.pollNow(ctx)
+	return n.Store.UserValidity(ctx, id)
 }
 
 func (n *nodes) Version(ctx context.Context) (int64, error) { return n.next().Version(ctx) }

@@ -175,13 +175,39 @@ func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) ([]
 	return found, d.noticed(rows.Err())
 }
 
-func (d *postgreSQL) userValidity(ctx context.Context, id string) (*validityRow, error) {
+// One statement has one snapshot. A transaction that this snapshot does not include has a number
+// of at least its xmin, so xmin is the next mark.
+const (
+	postgreSQLUserMark    = `SELECT txid_snapshot_xmin(txid_current_snapshot())`
+	postgreSQLUserChanges = `SELECT txid_snapshot_xmin(txid_current_snapshot()), coalesce(c.user_id, '') FROM (VALUES (1)) AS one
+		LEFT JOIN (SELECT user_id FROM user_changes WHERE transaction_id >= $1 LIMIT $2) AS c ON true`
+)
+
+func (d *postgreSQL) userChanges(ctx context.Context, since int64, most int) (next int64, ids []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	v := &validityRow{}
-	err := d.pool.QueryRow(ctx, userValidity, id).Scan(&v.active, &v.ended, &v.kept)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
+	if since == noMark {
+		err = d.pool.QueryRow(ctx, postgreSQLUserMark).Scan(&next)
+		return next, nil, d.noticed(err)
 	}
-	return v, d.noticed(err)
+	rows, err := d.pool.Query(ctx, postgreSQLUserChanges, since, most)
+	if err != nil {
+		return 0, nil, d.noticed(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&next, &id); err != nil {
+			return 0, nil, err
+		}
+		if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return next, ids, d.noticed(rows.Err())
+}
+
+func (*postgreSQL) reclaimUserChanges() string {
+	return `DELETE FROM user_changes WHERE seq IN
+		(SELECT seq FROM user_changes WHERE changed < CAST(1000 * extract(epoch FROM now()) AS bigint) - CAST($1 AS bigint) LIMIT $2)`
 }

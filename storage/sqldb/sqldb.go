@@ -10,6 +10,7 @@
 //	catalogue.go  clients, resources, scopes and their version; keys.go
 //	declare.go, declaredstate.go  what an operator declares
 //	grants.go  users.go  traces.go
+//	usermemory.go  users in memory
 //	seal.go       what is encrypted at rest
 //	migrate.go    the schema and its versions
 package sqldb
@@ -51,6 +52,7 @@ type Store struct {
 	database database
 	writer   *writer
 	sealer   sealer
+	users    *userMemory
 	// fingerprintKey is the key for values that are recognized and never read.
 	fingerprintKey []byte
 }
@@ -88,6 +90,7 @@ func Open(ctx context.Context, databaseURL string, config Config) (*Store, error
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), s.database.close())
 	}
 	s.writer = newWriter(s.database)
+	s.users = newUserMemory(s.database, config.Logger)
 	return s, nil
 }
 

@@ -177,12 +177,29 @@ func (d *sqlite) tickets(ctx context.Context, query string, args ...any) (found 
 	return found, err
 }
 
-func (d *sqlite) userValidity(ctx context.Context, id string) (v *validityRow, err error) {
+const (
+	sqliteUserMark    = `SELECT coalesce(max(seq), 0) FROM user_changes`
+	sqliteUserChanges = `SELECT seq, user_id FROM user_changes WHERE seq > $1 ORDER BY seq LIMIT $2`
+)
+
+func (d *sqlite) userChanges(ctx context.Context, since int64, most int) (next int64, ids []string, err error) {
+	if since == noMark {
+		err = d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
+			next = stmt.ColumnInt64(0)
+			return nil
+		}, sqliteUserMark)
+		return next, nil, err
+	}
+	next = since
 	err = d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
-		v = &validityRow{stmt.ColumnBool(0), stmt.ColumnInt64(1), stmt.ColumnText(2)}
+		next, ids = stmt.ColumnInt64(0), append(ids, stmt.ColumnText(1))
 		return nil
-	}, userValidity, id)
-	return v, err
+	}, sqliteUserChanges, since, most)
+	return next, ids, err
+}
+
+func (*sqlite) reclaimUserChanges() string {
+	return `DELETE FROM user_changes WHERE seq IN (SELECT seq FROM user_changes WHERE changed < 1000 * unixepoch() - $1 LIMIT $2)`
 }
 
 // preparedReader keeps prepared statements: SQLite takes longer to parse a query than to run it.

@@ -205,11 +205,14 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 // inactive, by nodes that did not know it yet.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
 	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts} {
-		n, err := s.reclaim(ctx, query, now)
+		n, err := s.reclaim(ctx, query, now.UnixMilli())
 		removed += n
 		if err != nil {
 			return removed, fmt.Errorf("reclaim expired records: %w", err)
 		}
+	}
+	if _, err := s.reclaim(ctx, s.database.reclaimUserChanges(), userChangesKept.Milliseconds()); err != nil {
+		return removed, fmt.Errorf("reclaim changes of users: %w", err)
 	}
 	if err := s.endInactive(ctx, now.Add(-inactiveFor)); err != nil {
 		return removed, fmt.Errorf("end what was issued to inactive users and clients: %w", err)
@@ -259,11 +262,11 @@ func (s *Store) endInactive(ctx context.Context, since time.Time) error {
 	return nil
 }
 
-func (s *Store) reclaim(ctx context.Context, query string, now time.Time) (removed int, err error) {
+func (s *Store) reclaim(ctx context.Context, query string, before int64) (removed int, err error) {
 	for {
 		var n int64
 		err := s.transact(ctx, func(tx *sql.Tx) error {
-			result, err := tx.ExecContext(ctx, query, now.UnixMilli(), reclaimStep)
+			result, err := tx.ExecContext(ctx, query, before, reclaimStep)
 			if err != nil {
 				return err
 			}

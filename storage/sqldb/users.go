@@ -21,27 +21,6 @@ func (s *Store) User(ctx context.Context, id string) (*identity.User, error) {
 	return oneUser(ctx, s.database.read(), `WHERE id = $1`, id)
 }
 
-const userValidity = `SELECT NOT disabled AND retired = 0, ended, kept FROM users WHERE id = $1`
-
-// validityRow is a row of userValidity.
-type validityRow struct {
-	active bool
-	ended  int64
-	kept   string
-}
-
-// UserValidity implements identity.Store.
-func (s *Store) UserValidity(ctx context.Context, id string) (identity.Validity, error) {
-	row, err := s.database.userValidity(ctx, id)
-	if err != nil {
-		return identity.Validity{}, fmt.Errorf("read the validity of a user: %w", fault(err))
-	}
-	if row == nil {
-		return identity.Validity{}, storage.ErrNotFound
-	}
-	return identity.Validity{Active: row.active, EndedAt: fromMilliseconds(row.ended), Kept: strings.Fields(row.kept)}, nil
-}
-
 // UserByIdentifier implements identity.Store.
 func (s *Store) UserByIdentifier(ctx context.Context, identifier string) (*identity.User, error) {
 	if !storable(identifier) {
@@ -62,21 +41,39 @@ func oneUser(ctx context.Context, q querier, where string, args ...any) (*identi
 }
 
 func users(ctx context.Context, q querier, where string, args ...any) ([]identity.User, error) {
-	found, err := collect(ctx, q, func(rows row) (u identity.User, err error) {
-		var claims string
+	found, err := rawUsers(ctx, q, where, args...)
+	if err != nil {
+		return nil, err
+	}
+	users := make([]identity.User, len(found))
+	for i := range found {
+		users[i] = found[i].user
+		if err := json.Unmarshal([]byte(found[i].claims), &users[i].Claims); err != nil {
+			return nil, fmt.Errorf("read users: claims of user %q: %w", users[i].ID, err)
+		}
+	}
+	return users, nil
+}
+
+// rawUser is a user whose claims are not decoded yet.
+type rawUser struct {
+	user   identity.User
+	claims string
+}
+
+func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawUser, error) {
+	found, err := collect(ctx, q, func(rows row) (raw rawUser, err error) {
+		u := &raw.user
 		var kept string
 		var created, updated, retired, ended int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin)
 		if err != nil {
-			return u, err
+			return raw, err
 		}
 		u.CreatedAt, u.UpdatedAt = fromMilliseconds(created), fromMilliseconds(updated)
 		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
 		u.Kept = strings.Fields(kept) // names of sessions contain no spaces
-		if err := json.Unmarshal([]byte(claims), &u.Claims); err != nil {
-			return u, fmt.Errorf("claims of user %q: %w", u.ID, err)
-		}
-		return u, nil
+		return raw, nil
 	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
@@ -86,6 +83,7 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 
 // CreateUser implements identity.Store.
 func (s *Store) CreateUser(ctx context.Context, user *identity.User) error {
+	defer s.users.forget(user.ID) // it may have been deleted on another node just now
 	err := s.transact(ctx, func(tx *sql.Tx) error { return createUser(ctx, tx, user) })
 	if err != nil {
 		return fmt.Errorf("create user: %w", err)
@@ -116,6 +114,7 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 
 // UpdateUser implements identity.Store.
 func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity.User) error) error {
+	defer s.users.forget(id) // even after an error: the transaction may have been committed
 	err := s.transact(ctx, func(tx *sql.Tx) error { return s.updateUser(ctx, tx, time.Now(), id, update) })
 	if err != nil {
 		return fmt.Errorf("update user: %w", err)
@@ -276,6 +275,7 @@ func noteEnded(ctx context.Context, tx *sql.Tx, session storage.Ticket) error {
 
 // DeleteUser implements identity.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string) error {
+	defer s.users.forget(id)
 	err := s.transactLong(ctx, func(tx *sql.Tx) error { return s.deleteUser(ctx, tx, id) })
 	if err != nil {
 		return fmt.Errorf("delete user: %w", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,6 +109,122 @@ func raceUpdateUser(t *testing.T, s Database) {
 		want(t, "UpdateUser", err, nil)
 	}
 	wantEqual(t, "number of stored changes", n, len(must(s.User(t.Context(), "a"))(t).Claims))
+}
+
+func cachedUserIsACopy(t *testing.T, s Database) {
+	stored := func() *identity.User {
+		return &identity.User{
+			ID: "a", Username: "alice", PasswordHash: "hash", DeclaredPassword: "declared", EndedAt: noon, Kept: []string{"kept"}, Origin: identity.OriginSignedUp,
+			Claims: map[string]any{"email": "alice@example.org", "address": map[string]any{"country": "CH"}, "groups": []any{"a", map[string]any{"name": "b"}}},
+		}
+	}
+	create(t, s, stored())
+	expected := stored()
+	expected.PasswordHash, expected.DeclaredPassword = "", ""
+	for range 3 {
+		got := must(s.CachedUser(t.Context(), "a"))(t)
+		wantEqual(t, "CachedUser", expected, got)
+		got.Username, got.Disabled, got.Kept[0] = "mallory", true, "changed"
+		got.Claims["address"].(map[string]any)["country"] = "changed"
+		groups := got.Claims["groups"].([]any)
+		groups[1].(map[string]any)["name"] = "changed"
+		groups[0] = "changed"
+		got.Claims["email"] = "changed"
+		got.Claims["new"] = "changed"
+		validity := must(s.UserValidity(t.Context(), "a"))(t)
+		wantEqual(t, "UserValidity", expected.Validity(), validity)
+		validity.Kept[0] = "changed"
+	}
+	wantEqual(t, "User", stored(), must(s.User(t.Context(), "a"))(t))
+	create(t, s, newUser("no claims", "bob", ""))
+	wantEqual(t, "claims of a user without claims", 0, len(must(s.CachedUser(t.Context(), "no claims"))(t).Claims))
+}
+
+func cachedUserSeesChanges(t *testing.T, s Database) {
+	ctx := t.Context()
+	check := func(after string) {
+		t.Helper()
+		user, err := s.User(ctx, "a")
+		cached, cachedErr := s.CachedUser(ctx, "a")
+		validity, validityErr := s.UserValidity(ctx, "a")
+		want(t, "CachedUser after "+after, cachedErr, err)
+		want(t, "UserValidity after "+after, validityErr, err)
+		if err != nil {
+			return
+		}
+		user.PasswordHash, user.DeclaredPassword = "", ""
+		wantEqual(t, "CachedUser after "+after, user, cached)
+		wantEqual(t, "UserValidity after "+after, user.Validity(), validity)
+	}
+	declared := func(name string) declaration.Declaration {
+		user := newUser("a", "alice", "")
+		user.Claims = map[string]any{"name": name}
+		return declaration.Declaration{Users: []identity.User{*user}}
+	}
+	check("nothing")
+	create(t, s, newUser("a", "alice", "alice@example.org"))
+	check("CreateUser")
+	update(t, s, "a", func(u *identity.User) { u.Username, u.Claims = "alicia", map[string]any{"name": "Alicia"} })
+	check("a change of the name")
+	update(t, s, "a", func(u *identity.User) { u.Disabled = true })
+	check("disabling")
+	update(t, s, "a", func(u *identity.User) { u.Disabled = false })
+	check("enabling")
+	update(t, s, "a", func(u *identity.User) { u.End(time.Now(), nil) })
+	check("the end of all access")
+	want(t, "DeleteUser", s.DeleteUser(ctx, "a"), nil)
+	check("DeleteUser")
+	want(t, "Declare", s.Declare(ctx, noon, "file", declared("one")), nil)
+	check("Declare")
+	want(t, "Declare", s.Declare(ctx, noon, "file", declared("two")), nil)
+	check("another Declare")
+	want(t, "Declare", s.Declare(ctx, noon, "file", declaration.Declaration{}), nil)
+	check("retirement")
+	must(s.RemoveRetired(ctx, noon.Add(time.Hour)))(t)
+	check("RemoveRetired")
+}
+
+// raceCachedUser numbers the changes of a user. A reader that begins after a change has returned
+// must not get an earlier number.
+func raceCachedUser(t *testing.T, s Database) {
+	create(t, s, newUser("a", "alice", ""))
+	update(t, s, "a", func(u *identity.User) { u.Claims = map[string]any{"number": 0.0} })
+	const readers = 4
+	var returned atomic.Int64
+	done := make(chan struct{})
+	for i, err := range together(1+readers, func(i int) error {
+		if i == 0 {
+			defer close(done)
+			for n := range rounds(200) {
+				err := s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+					u.Claims["number"] = float64(n + 1)
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+				returned.Store(int64(n + 1))
+			}
+			return nil
+		}
+		for {
+			select {
+			case <-done:
+				return nil
+			default:
+			}
+			least := returned.Load()
+			user, err := s.CachedUser(t.Context(), "a")
+			if err != nil {
+				return err
+			}
+			if number := int64(user.Claims["number"].(float64)); number < least {
+				return fmt.Errorf("CachedUser returns change %d after %d", number, least)
+			}
+		}
+	}) {
+		want(t, fmt.Sprint("caller ", i), err, nil)
+	}
 }
 
 func identifierTaken(t *testing.T, s Database) {
