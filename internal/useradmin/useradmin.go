@@ -74,8 +74,8 @@ func accountsOf(store *sqldb.Store) (*identity.Accounts, error) {
 }
 
 // SetDisabled disables a user, by sub, or enables the user again. Disabling ends all sessions,
-// codes and tokens; enabling does not restore them. It takes effect immediately on all servers that
-// use the store.
+// codes and tokens immediately, on all servers that use the store; enabling does not restore them. A
+// server that has the user in memory sees the change within a second.
 func SetDisabled(ctx context.Context, store *sqldb.Store, sub string, disabled bool) error {
 	return changeUser(ctx, store, sub, func(u *identity.User, now time.Time) {
 		u.Disabled, u.UpdatedAt = disabled, now
