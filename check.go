@@ -21,6 +21,11 @@ func (config Config) CheckFiles() error {
 			problems = append(problems, fmt.Errorf("tls: %w", err))
 		}
 	}
+	if files := config.MutualTLS.Certificate(config.TLS); files != nil && files != config.TLS {
+		if _, err := tls.LoadX509KeyPair(files.Certificate, files.Key); err != nil {
+			problems = append(problems, fmt.Errorf("mutual_tls.tls: %w", err))
+		}
+	}
 	if err := database.Check(&config.Configuration); err != nil {
 		problems = append(problems, fmt.Errorf("database: %w", err))
 	}

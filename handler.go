@@ -41,7 +41,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// The issuer comes from the configuration, never from the request. A request for another
 	// host comes from a page that uses DNS rebinding, or from a misconfigured proxy.
-	if r.Host != s.host && !sameHost(r.Host, s.host) {
+	if r.Host != s.host && !sameHost(r.Host, s.host) && !s.forMutualTLS(r) {
 		http.Error(w, "This server only handles requests for "+s.config.Issuer+".", http.StatusMisdirectedRequest)
 		return
 	}

@@ -9,6 +9,7 @@
 //	handler.go     requests
 //	readiness.go   /healthz and /readyz
 //	serve.go       Serve: listening, TLS certificates, shutting down
+//	mutualtls.go   the listener and the host for clients with certificates
 //	background.go  what happens between requests
 package valetkey
 

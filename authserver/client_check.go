@@ -128,6 +128,7 @@ func (c *clientCheck) credentials() {
 	if c.WorkloadIdentity != nil && c.TokenEndpointAuthMethod != oauth.AuthMethodFederatedJWT {
 		c.report("workload_identity", "it needs token_endpoint_auth_method federated_jwt")
 	}
+	c.mutualTLS()
 }
 
 func (c *clientCheck) keys() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -28,6 +29,9 @@ type clientAuthMethod struct {
 	check func(*clientCheck)
 	// offered reports whether the metadata lists the method; nil means always.
 	offered func(*Server) bool
+	// byCertificate: the request has nothing but client_id, like that of a public client, because
+	// the certificate belongs to the connection. So what the client is registered for decides.
+	byCertificate bool
 }
 
 // clientAuthMethods is the table of methods.
@@ -38,6 +42,8 @@ func clientAuthMethods() []clientAuthMethod {
 		{name: oauth.AuthMethodClientSecretJWT, presented: presentsSecretJWT, clientID: assertedClientID, verify: verifySecretJWT, check: (*clientCheck).secretOfJWT},
 		{name: oauth.AuthMethodFederatedJWT, presented: presentsFederatedJWT, clientID: federatedClientID, verify: verifyFederatedJWT, check: (*clientCheck).workload, offered: (*Server).acceptsWorkloads},
 		{name: oauth.AuthMethodPrivateKeyJWT, presented: presentsPrivateKeyJWT, clientID: assertedClientID, verify: verifyPrivateKeyJWT, check: (*clientCheck).privateKey},
+		{name: oauth.AuthMethodTLSClient, presented: presentsNothing, byCertificate: true, clientID: postedClientID, verify: verifyTLSClient, check: (*clientCheck).certificateSubject, offered: (*Server).offersTLSClientAuth},
+		{name: oauth.AuthMethodSelfSignedTLS, presented: presentsNothing, byCertificate: true, clientID: postedClientID, verify: verifySelfSignedTLS, check: (*clientCheck).registeredCertificates, offered: (*Server).offersMutualTLS},
 		{name: oauth.AuthMethodNone, presented: presentsNone, clientID: postedClientID, verify: verifyNone, check: (*clientCheck).noSecret},
 	}
 }
@@ -122,6 +128,11 @@ func (c *call) authenticateClient() (*client, error) {
 	limitKey := c.party(cl)
 	if cl != nil {
 		c.allowOrigin(cl)
+	}
+	if method.name == oauth.AuthMethodNone && cl != nil {
+		if at := slices.IndexFunc(methods, func(m clientAuthMethod) bool { return m.byCertificate && m.name == cl.TokenEndpointAuthMethod }); at >= 0 {
+			method = &methods[at]
+		}
 	}
 	known := cl
 	if cl != nil && !cl.acceptsMethod(method.name) {

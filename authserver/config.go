@@ -53,6 +53,8 @@ type Config struct {
 	// RequireSignedRequestObject requires signed request objects of every client (RFC 9101).
 	RequireSignedRequestObject bool
 	Lifetimes                  Lifetimes
+	// MutualTLS lets clients use certificates; nil turns that off (RFC 8705).
+	MutualTLS *MutualTLS
 
 	// Outgoing says to which addresses the engine may connect to fetch the URLs of clients and to
 	// send logout tokens.

@@ -43,6 +43,7 @@
 //	token.go                    the table of grant types, and the endpoint
 //	clientauth.go               client authentication: the table of methods, secrets
 //	clientauth_jwt.go           client authentication with a JWT of the client or its platform
+//	clientauth_certificate.go   client authentication with a certificate (RFC 8705)
 //	grant_*.go                  one grant type or more in each:
 //	grant_authorizationcode.go  authorization codes, PKCE
 //	grant_refreshtoken.go       refresh tokens: rotation, reuse detection
@@ -70,6 +71,7 @@
 //
 // Sender-constrained tokens:
 //
+//	mutualtls.go         certificates of clients, endpoint aliases (RFC 8705)
 //	senderconstraint.go  the keys that tokens are bound to, and what a request proves
 //
 // Clients:

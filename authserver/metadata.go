@@ -116,6 +116,8 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 			e.metadata(&m, s.config.Issuer+e.path)
 		}
 	}
+	m.TLSClientCertificateBoundAccessTokens = s.offersMutualTLS()
+	m.MTLSEndpointAliases = s.mutualTLSAliases()
 	if slices.ContainsFunc(s.config.TokenExchange, func(r TokenExchangeRule) bool { return r.issues(oauth.TokenTypeIDJAG) }) {
 		m.IdentityChainingRequestedTokenTypesSupported = []string{oauth.TokenTypeIDJAG}
 	}

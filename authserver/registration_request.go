@@ -163,6 +163,9 @@ func (request *registrationRequest) checkSizes() *ClientProblem {
 
 // unsupported returns a problem for each requested value that is not in the server's metadata.
 func unsupported(m *oauth.ClientMetadata, server *oauth.ServerMetadata) (problems []ClientProblem) {
+	if m.TLSClientCertificateBoundAccessTokens && !server.TLSClientCertificateBoundAccessTokens {
+		problems = append(problems, ClientProblem{"tls_client_certificate_bound_access_tokens", "this server does not use client certificates"})
+	}
 	for _, member := range [...]struct {
 		name, value string
 		offered     []string

@@ -30,13 +30,25 @@ func (c *call) confirmation() *oauth.Confirmation {
 	if c.proven == (oauth.Confirmation{}) {
 		return nil
 	}
-	return &c.proven
+	bound := c.proven
+	if !c.client.TLSClientCertificateBoundAccessTokens {
+		bound.CertificateThumbprint = "" // the client may use its certificate to authenticate only
+	}
+	if bound == (oauth.Confirmation{}) {
+		return nil
+	}
+	return &bound
 }
 
 // checkConfirmation checks that the sender of an access token may use it.
 func (c *call) checkConfirmation(t *verifiedToken) error {
 	if t.claims.Confirmation == nil {
 		return nil
+	}
+	if t.claims.Confirmation.CertificateThumbprint != "" {
+		if err := c.readCertificate(); err != nil {
+			return err
+		}
 	}
 	return c.must(t.claims.Confirmation.ProvenBy(c.proven), &ruleTokenKey)
 }

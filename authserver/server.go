@@ -109,6 +109,9 @@ func New(config Config) (*Server, error) {
 			return nil, fmt.Errorf("claim source: %w", err)
 		}
 	}
+	if err := config.MutualTLS.check(); err != nil {
+		return nil, err
+	}
 	issuer, err := url.Parse(config.Issuer)
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
@@ -204,6 +207,8 @@ type call struct {
 	client   *client // once it is known
 	// proven are the keys whose possession the request proves (senderconstraint.go).
 	proven oauth.Confirmation
+	// certificates are those of the client, once they are read (mutualtls.go).
+	certificates *clientCertificates
 	// loaded is the catalogue that the whole request uses (catalogue).
 	loaded *catalogue
 	// documentClient is the client whose metadata document the request names.

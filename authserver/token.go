@@ -197,6 +197,9 @@ func (c *call) token() error {
 	if !allowed {
 		return c.refuse(&ruleGrantTypeAllowed, "grant_type: "+name)
 	}
+	if err := c.proveCertificate(); err != nil {
+		return err
+	}
 	for range maxTokenAttempts {
 		ent, err := grant.entitle(c)
 		if err != nil {

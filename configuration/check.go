@@ -33,6 +33,7 @@ func (c *Configuration) validate(report reporter) {
 	if c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == "") {
 		report("tls", "both certificate and key are required")
 	}
+	c.validateMutualTLS(report)
 	for i, proxy := range c.TrustedProxies {
 		if _, err := clientaddress.ParseNetwork(proxy); err != nil {
 			report(fmt.Sprintf("trusted_proxies[%d]", i), "%v", err)

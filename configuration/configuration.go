@@ -13,6 +13,7 @@
 //	check.go          checks
 //	warnings.go       warnings and recommendations about valid settings
 //	hooks.go          webhooks
+//	mutualtls.go      certificates of clients
 //	engine.go         creates the authserver.Config
 //	printing.go       secrets are never printed
 package configuration
@@ -42,6 +43,8 @@ type Configuration struct {
 	// on the network in between can read and change everything.
 	InsecureDatabaseConnection bool `json:"insecure_database_connection,omitempty"`
 	TLS                        *TLS `json:"tls,omitempty"`
+	// MutualTLS lets clients use certificates (RFC 8705).
+	MutualTLS *MutualTLS `json:"mutual_tls,omitempty"`
 	// TrustedProxies are the addresses or networks whose X-Forwarded-For header is trusted. If
 	// ProxyHeader names Forwarded (RFC 7239), that header is trusted instead.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`

@@ -20,7 +20,8 @@ func (c *Configuration) Engine() (authserver.Config, error) {
 	registration, registrationErr := c.Registration.engine()
 	documents, documentsErr := c.MetadataDocuments.engine()
 	webhooks, webhooksErr := c.webhooks()
-	if err := errors.Join(outgoingErr, webhooksErr, registrationErr, documentsErr); err != nil {
+	mutualTLS, mutualTLSErr := c.mutualTLS()
+	if err := errors.Join(outgoingErr, webhooksErr, mutualTLSErr, registrationErr, documentsErr); err != nil {
 		return authserver.Config{}, err
 	}
 	return authserver.Config{
@@ -37,6 +38,7 @@ func (c *Configuration) Engine() (authserver.Config, error) {
 		Outgoing:                           outgoing,
 		Registration:                       registration,
 		MetadataDocuments:                  documents,
+		MutualTLS:                          mutualTLS,
 	}, nil
 }
 

@@ -51,6 +51,17 @@ type ClientMetadata struct {
 	DefaultACRValues                  []string `json:"default_acr_values,omitempty"`
 	InitiateLoginURI                  string   `json:"initiate_login_uri,omitempty"`
 
+	// RFC 8705, section 2.1.2: the subject of the certificate of a client that authenticates with
+	// tls_client_auth, exactly one of these.
+	TLSClientAuthSubjectDN string `json:"tls_client_auth_subject_dn,omitempty"` // RFC 4514
+	TLSClientAuthSANDNS    string `json:"tls_client_auth_san_dns,omitempty"`
+	TLSClientAuthSANURI    string `json:"tls_client_auth_san_uri,omitempty"`
+	TLSClientAuthSANIP     string `json:"tls_client_auth_san_ip,omitempty"`
+	TLSClientAuthSANEmail  string `json:"tls_client_auth_san_email,omitempty"`
+	// TLSClientCertificateBoundAccessTokens binds the client's access tokens to its certificate
+	// (RFC 8705, section 3.4).
+	TLSClientCertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+
 	// OpenID Connect Back-Channel Logout and Front-Channel Logout, section 2 of each.
 	BackchannelLogoutURI              string `json:"backchannel_logout_uri,omitempty"`
 	BackchannelLogoutSessionRequired  bool   `json:"backchannel_logout_session_required,omitempty"`

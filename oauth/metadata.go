@@ -64,19 +64,24 @@ type ServerMetadata struct {
 	RequestParameterSupported                          bool     `json:"request_parameter_supported"`
 	// RequestURIParameterSupported has no omitempty: in OpenID Connect Discovery, an
 	// omitted member means true.
-	RequestURIParameterSupported               bool     `json:"request_uri_parameter_supported"`
-	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
-	ClientIDMetadataDocumentSupported          bool     `json:"client_id_metadata_document_supported,omitempty"`
-	UILocalesSupported                         []string `json:"ui_locales_supported,omitempty"`
-	PromptValuesSupported                      []string `json:"prompt_values_supported,omitempty"`
-	RefreshTokenExpirationTypesSupported       []string `json:"refresh_token_expiration_types_supported,omitempty"`
-	ClaimsLocalesSupported                     []string `json:"claims_locales_supported,omitempty"`
-	DisplayValuesSupported                     []string `json:"display_values_supported,omitempty"`
-	CheckSessionIframe                         string   `json:"check_session_iframe,omitempty"`
-	BackchannelLogoutSupported                 bool     `json:"backchannel_logout_supported,omitempty"`
-	BackchannelLogoutSessionSupported          bool     `json:"backchannel_logout_session_supported,omitempty"`
-	FrontchannelLogoutSupported                bool     `json:"frontchannel_logout_supported,omitempty"`
-	FrontchannelLogoutSessionSupported         bool     `json:"frontchannel_logout_session_supported,omitempty"`
+	RequestURIParameterSupported               bool `json:"request_uri_parameter_supported"`
+	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported,omitempty"`
+	ClientIDMetadataDocumentSupported          bool `json:"client_id_metadata_document_supported,omitempty"`
+	// TLSClientCertificateBoundAccessTokens says that access tokens can be bound to client
+	// certificates (RFC 8705, section 3.3). MTLSEndpointAliases are the endpoints for clients that
+	// use a certificate, by the names of the members (section 5).
+	TLSClientCertificateBoundAccessTokens bool              `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	MTLSEndpointAliases                   map[string]string `json:"mtls_endpoint_aliases,omitempty"`
+	UILocalesSupported                    []string          `json:"ui_locales_supported,omitempty"`
+	PromptValuesSupported                 []string          `json:"prompt_values_supported,omitempty"`
+	RefreshTokenExpirationTypesSupported  []string          `json:"refresh_token_expiration_types_supported,omitempty"`
+	ClaimsLocalesSupported                []string          `json:"claims_locales_supported,omitempty"`
+	DisplayValuesSupported                []string          `json:"display_values_supported,omitempty"`
+	CheckSessionIframe                    string            `json:"check_session_iframe,omitempty"`
+	BackchannelLogoutSupported            bool              `json:"backchannel_logout_supported,omitempty"`
+	BackchannelLogoutSessionSupported     bool              `json:"backchannel_logout_session_supported,omitempty"`
+	FrontchannelLogoutSupported           bool              `json:"frontchannel_logout_supported,omitempty"`
+	FrontchannelLogoutSessionSupported    bool              `json:"frontchannel_logout_session_supported,omitempty"`
 	// draft-ietf-oauth-identity-assertion-authz-grant, section 7.1.
 	IdentityChainingRequestedTokenTypesSupported []string `json:"identity_chaining_requested_token_types_supported,omitempty"`
 	// The same draft, section 7.2.

@@ -46,7 +46,9 @@ const (
 	AuthMethodClientSecretPost  = "client_secret_post"
 	AuthMethodClientSecretJWT   = "client_secret_jwt"
 	AuthMethodPrivateKeyJWT     = "private_key_jwt"
-	AuthMethodFederatedJWT      = "federated_jwt" // not registered: the JWT of the platform that a workload runs on
+	AuthMethodTLSClient         = "tls_client_auth"             // RFC 8705, section 2.1
+	AuthMethodSelfSignedTLS     = "self_signed_tls_client_auth" // RFC 8705, section 2.2
+	AuthMethodFederatedJWT      = "federated_jwt"               // not registered: the JWT of the platform that a workload runs on
 )
 
 // ClientAssertionTypeJWTBearer is the client_assertion_type of RFC 7523, section 2.2.

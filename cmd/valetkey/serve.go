@@ -160,20 +160,30 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if err := serverConfig.CheckFiles(); err != nil {
 		return usageError{err}
 	}
-	listener, err := net.Listen("tcp", config.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("another program is listening on %s: stop it, or pass another address with --listen", config.Listen)
-	}
+	listener, err := listen(config.Listen, "pass another address with --listen")
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", config.Listen, err)
+		return err
+	}
+	var mutualTLS net.Listener
+	if m := config.MutualTLS; m != nil && m.Listen != "" {
+		if mutualTLS, err = listen(m.Listen, "set another address in mutual_tls.listen"); err != nil {
+			_ = listener.Close()
+			return err
+		}
 	}
 	server, err := valetkey.New(serverConfig)
 	if err != nil {
 		_ = listener.Close()
+		if mutualTLS != nil {
+			_ = mutualTLS.Close()
+		}
 		return err
 	}
 	fmt.Fprintf(o.out, "Valetkey %s: issuer %s, listening on %s, data in %s\n",
 		valetkey.Version, config.Issuer, listener.Addr(), redactedDatabase(config.Database))
+	if mutualTLS != nil {
+		fmt.Fprintf(o.out, "Clients with certificates: https://%s, listening on %s\n", config.MutualTLS.Host, mutualTLS.Addr())
+	}
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
 		log.Error("cannot create the link for the first user", "error", err)
@@ -186,11 +196,39 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if c.Config != "" {
 		go c.reload(reload, before, hangup, server, log)
 	}
-	err = server.Serve(ctx, listener)
+	err = serveAll(ctx, server, listener, mutualTLS)
 	if closeErr := server.Close(); err == nil {
 		err = closeErr
 	}
 	return err
+}
+
+func listen(address, otherwise string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another program is listening on %s: stop it, or %s", address, otherwise)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// serveAll serves both listeners until ctx is done or one of them fails. mutualTLS may be nil.
+func serveAll(ctx context.Context, server *valetkey.Server, listener, mutualTLS net.Listener) error {
+	if mutualTLS == nil {
+		return server.Serve(ctx, listener)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	second := make(chan error, 1)
+	go func() {
+		second <- server.ServeMutualTLS(ctx, mutualTLS)
+		stop()
+	}()
+	err := server.Serve(ctx, listener)
+	stop()
+	return errors.Join(err, <-second)
 }
 
 // formerSource returns the name that an earlier release gave to the source of a file.

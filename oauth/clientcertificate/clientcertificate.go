@@ -123,7 +123,7 @@ var ErrHeader = errors.New("the header with the client's certificate cannot be u
 // chain that the client or the proxy sent. Without a certificate the result is nil. The proxy or
 // crypto/tls has verified that the client has the private key; nothing verified the chain.
 func (s *Source) Certificates(r *http.Request) ([]*x509.Certificate, error) {
-	if s == nil || s.header == "" || !s.fromProxy(r) {
+	if !s.Forwarded(r) {
 		if r.TLS == nil {
 			return nil, nil
 		}
@@ -163,8 +163,12 @@ func (s *Source) parse(value, chain string) ([]*x509.Certificate, error) {
 	}
 }
 
-// fromProxy reports whether the connection of a request comes from a trusted proxy.
-func (s *Source) fromProxy(r *http.Request) bool {
+// Forwarded reports whether the certificate of a request would come from a proxy, and not from
+// the TLS connection.
+func (s *Source) Forwarded(r *http.Request) bool {
+	if s == nil || s.header == "" {
+		return false
+	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return false

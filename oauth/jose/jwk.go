@@ -25,6 +25,8 @@ type JWK struct {
 	alg Algorithm // "" if unspecified
 	use string    // "" if unspecified
 	key crypto.PublicKey
+	// certificate is the SHA-256 of the first certificate in x5c; "" if there is none.
+	certificate string
 }
 
 // The values of use (RFC 7517, section 4.2).
@@ -32,6 +34,10 @@ const (
 	useSignature  = "sig"
 	useEncryption = "enc"
 )
+
+// CertificateThumbprint returns the x5t#S256 of the first certificate in x5c (RFC 7517, section
+// 4.7), which has this key; "" if there is none.
+func (k JWK) CertificateThumbprint() string { return k.certificate }
 
 // KeyID returns the key's kid.
 func (k JWK) KeyID() string { return k.kid }
@@ -116,6 +122,16 @@ func (s *KeySet) has(kid string) bool {
 // Verifies reports whether the set has a key for verifying signatures.
 func (s *KeySet) Verifies() bool {
 	return s != nil && slices.ContainsFunc(s.Keys, func(k JWK) bool { return slices.ContainsFunc(SigningAlgorithms(), k.verifies) })
+}
+
+// HasCertificate reports whether a key of the set has the certificate with an x5t#S256.
+func (s *KeySet) HasCertificate(thumbprint string) bool {
+	return s != nil && thumbprint != "" && slices.ContainsFunc(s.Keys, func(k JWK) bool { return k.certificate == thumbprint })
+}
+
+// HasCertificates reports whether a key of the set has a certificate.
+func (s *KeySet) HasCertificates() bool {
+	return s != nil && slices.ContainsFunc(s.Keys, func(k JWK) bool { return k.certificate != "" })
 }
 
 // Limits for key sets from untrusted sources.
@@ -209,6 +225,10 @@ func parseJWK(raw []byte) (key JWK, usable bool, err error) {
 			return key, false, nil // a type or curve that go-jose does not support, or an invalid point
 		}
 		key = JWK{kid: parsed.KeyID, alg: Algorithm(parsed.Algorithm), key: parsed.Key}
+		if len(parsed.Certificates) > 0 { // go-jose checks that the first one has the key
+			sum := sha256.Sum256(parsed.Certificates[0].Raw)
+			key.certificate = base64.RawURLEncoding.EncodeToString(sum[:])
+		}
 	}
 	key.use = use
 	if k, ok := key.key.(*rsa.PublicKey); ok && guessable(k.N) {
