@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 )
@@ -72,6 +73,8 @@ func metadataOfAll(t *testing.T) *oauth.ServerMetadata {
 			Uses:    []string{authserver.UseJWTBearer, authserver.UseSAMLBearer, authserver.UseClientAuthentication},
 			Clients: []string{"api"}, SubjectByEmail: true, Scopes: oauth.Scope{"openid"},
 		}}
+		c.TrustedProxies = []string{"10.0.0.1"}
+		c.MutualTLS = &configuration.MutualTLS{ClientCertificateHeader: "Client-Cert", ProxyVerifiesCertificates: true}
 	})
 	response := get(s, "https://login.example.com/.well-known/oauth-authorization-server", nil)
 	var metadata oauth.ServerMetadata

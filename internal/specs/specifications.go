@@ -49,12 +49,14 @@ func specifications() []specification {
 		rfc(8414, "Authorization Server Metadata", "complete except signed metadata"),
 		rfc(8628, "Device Authorization Grant", "complete"),
 		rfc(8693, "Token Exchange", "complete except SAML assertions; the operator defines the rules"),
+		rfc(8705, "Mutual-TLS Client Authentication and Certificate-Bound Access Tokens", "complete, with TLS terminated by the server or by a proxy; the revocation status of certificates is checked by the proxy, if at all"),
 		rfc(8707, "Resource Indicators", "complete, at both endpoints"),
 		rfc(8725, "JWT Best Current Practices", "complete"),
 		rfc(9068, "JWT Profile for Access Tokens", "complete"),
 		rfc(9101, "JWT-Secured Authorization Request (JAR)", "by value and by reference"),
 		rfc(9110, "HTTP Semantics", "challenges and methods"),
 		rfc(9207, "Authorization Server Issuer Identification", "complete"),
+		rfc(9440, "Client-Cert HTTP Header Field", "read from trusted proxies, by the server and by the middleware"),
 		rfc(9470, "Step Up Authentication Challenge", "clients and APIs"),
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
 		rfc(10017, "OAuth 2.0 for Browser-Based Applications", "a backend for frontend in `oauth/client`, and public clients; no token-mediating backend"),
@@ -104,6 +106,7 @@ func attacks() []string {
 		"OR 01 02 03 04 05 06 07",
 		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "RE 17 26",
 		"RS 01 03 04 05 06 07 08 09 10 11 12 15 16", "DV 01 03 04 05 06 07 08 09 10",
+		"PP 07 12 13",
 		"DC 02 04 06 07 09 10 11 12 13 14 15 16 17 18",
 	} {
 		words := strings.Fields(group)
