@@ -99,7 +99,7 @@ func TestAttributesOfOnePartHaveNoOrder(t *testing.T) {
 }
 
 // CA-14: an embedded NUL ends a string in some programs.
-func TestCA14SubjectsWithControlCharacters(t *testing.T) {
+func TestCA14_SubjectsWithControlCharacters(t *testing.T) {
 	for _, der := range [][]byte{
 		subject(t, common, "client\x00.evil.example"), subject(t, common, "client\u202e"), subject(t, common, "client\n"),
 		[]byte("x"), append(subject(t, common, "client"), 0),

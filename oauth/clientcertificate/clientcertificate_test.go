@@ -34,7 +34,7 @@ bUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L+SY=
 // rfc9440ClientCert is the header Client-Cert of RFC 9440, appendix A.
 const rfc9440ClientCert = ":MIIBqDCCAU6gAwIBAgIBBzAKBggqhkjOPQQDAjA6MRswGQYDVQQKDBJMZXQncyBBdXRoZW50aWNhdGUxGzAZBgNVBAMMEkxBIEludGVybWVkaWF0ZSBDQTAeFw0yMDAxMTQyMjU1MzNaFw0yMTAxMjMyMjU1MzNaMA0xCzAJBgNVBAMMAkJDMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8YnXXfaUgmnMtOXU/IncWalRhebrXmckC8vdgJ1p5Be5F/3YC8OthxM4+k1M6aEAEFcGzkJiNy6J84y7uzo9M6NyMHAwCQYDVR0TBAIwADAfBgNVHSMEGDAWgBRm3WjLa38lbEYCuiCPct0ZaSED2DAOBgNVHQ8BAf8EBAMCBsAwEwYDVR0lBAwwCgYIKwYBBQUHAwIwHQYDVR0RAQH/BBMwEYEPYmRjQGV4YW1wbGUuY29tMAoGCCqGSM49BAMCA0gAMEUCIBHda/r1vaL6G3VliL4/Di6YK0Q6bMjeSkC3dFCOOB8TAiEAx/kHSB4urmiZ0NX5r5XarmPk0wmuydBVoU4hBVZ1yhk=:"
 
-func TestPP13ThumbprintOfRFC8705(t *testing.T) {
+func TestPP13_Thumbprint(t *testing.T) {
 	block, _ := pem.Decode([]byte(rfc8705Certificate))
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -178,7 +178,7 @@ func TestCertificatesInHeaders(t *testing.T) {
 	}
 }
 
-func TestCA13HeaderOfUntrustedPeerIsIgnored(t *testing.T) {
+func TestCA13_HeaderOfUntrustedPeerIsIgnored(t *testing.T) {
 	forged, own := newCertificate(t, "forged"), newCertificate(t, "client")
 	header := http.Header{
 		HeaderClientCert: {byteSequence(forged)}, HeaderXFCC: {`Cert="` + escaped(pemOf(forged)) + `"`},
