@@ -89,7 +89,7 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

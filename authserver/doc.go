@@ -23,6 +23,7 @@
 //	keys.go          signing and decryption keys, the JWKS endpoint
 //	keyrotation.go   which keys the clients need, and their rotation
 //	metadata.go      server metadata (RFC 8414, OpenID Connect Discovery)
+//	interactionid.go  the x-fapi-interaction-id of a request
 //	outgoing.go      requests that the server sends, client logos
 //
 // The authorization endpoint:

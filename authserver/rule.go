@@ -243,7 +243,7 @@ func (c *call) logRefusal(e *oauth.Error, err error) {
 	} else if id := c.params.get("client_id"); id != "" && c.refusal.kind == nil {
 		attrs = append(attrs, c.unverifiedClient(id))
 	}
-	attrs = append(append(attrs, members...), event.Address(c.s.remoteAddr(c.r)))
+	attrs = append(append(attrs, members...), c.loggedInteractionID(), event.Address(c.s.remoteAddr(c.r)))
 	c.s.events.Record(ctx, kind, attrs...)
 }
 

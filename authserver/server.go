@@ -219,6 +219,8 @@ type call struct {
 	firstRungs  [16]rung // where rungs begins; most requests have no more
 	refusal     refusal
 	ref         string
+	// interactionID is the x-fapi-interaction-id; "" if there is none.
+	interactionID string
 	// leftOutIfLong is a parameter that is ignored if it is too long; leftOut is set if it was.
 	leftOutIfLong string
 	leftOut       bool
@@ -236,6 +238,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: e}
 	c.crossOrigin()
+	c.echoInteractionID()
 	if r.Method == http.MethodOptions && e.cors != corsNone {
 		c.preflight()
 		return

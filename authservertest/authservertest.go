@@ -127,7 +127,7 @@ func (s *Server) Tokens(t testing.TB, config client.Config, username, password s
 	if err != nil {
 		t.Fatalf("discover: %v", err)
 	}
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(ctx, client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatalf("begin authorization: %v", err)
 	}

@@ -55,7 +55,7 @@ func TestMCPClientsRegisterByTheThousand(t *testing.T) {
 	if !slices.Contains(c.Metadata().TokenEndpointAuthMethodsSupported, oauth.AuthMethodNone) {
 		t.Error("the metadata does not offer the method none, so clients do not use a metadata document")
 	}
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

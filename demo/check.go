@@ -61,7 +61,7 @@ func (d *Demo) check(ctx context.Context, out io.Writer) error {
 func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 	b := w.breakage
 	if w.scene.callback != "" && (b == nil || !b.only) {
-		address, err := d.begin(w)
+		address, err := d.begin(ctx, w)
 		if err != nil {
 			return err
 		}

@@ -123,7 +123,7 @@ func (d *Demo) start(ctx context.Context, v *visitor, s *scene, _ *http.Request)
 	w := &walk{scene: *s}
 	v.walks[s.key] = w
 	if s.callback != "" {
-		return d.begin(w)
+		return d.begin(ctx, w)
 	}
 	if s.run != nil {
 		return "", s.run(ctx, d, w)
@@ -146,7 +146,7 @@ func (d *Demo) breakIt(ctx context.Context, v *visitor, s *scene, r *http.Reques
 	needsTokens := b.key == "expired" || b.key == "scope" || s.run != nil
 	v.walks[s.key] = w
 	if s.callback != "" && (b.fresh || needsTokens && w.tokens == nil) {
-		return d.begin(w)
+		return d.begin(ctx, w)
 	}
 	return "", d.misbehave(ctx, w)
 }

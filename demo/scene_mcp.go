@@ -222,7 +222,7 @@ func (a *agents) run(ctx context.Context, d *Demo, w *walk) error {
 	if err != nil {
 		return err
 	}
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(ctx, client.AuthorizationOptions{})
 	if err != nil {
 		return err
 	}

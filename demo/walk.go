@@ -41,9 +41,9 @@ type walk struct {
 func (w *walk) sender() string { return cmp.Or(w.from, partyApp) }
 
 // begin prepares an authorization request and returns its URL.
-func (d *Demo) begin(w *walk) (string, error) {
+func (d *Demo) begin(ctx context.Context, w *walk) (string, error) {
 	var err error
-	w.address, w.transaction, err = d.clients[w.scene.key].AuthorizationURL(client.AuthorizationOptions{})
+	w.address, w.transaction, err = d.clients[w.scene.key].AuthorizationURL(ctx, client.AuthorizationOptions{})
 	return w.address, err
 }
 
@@ -215,7 +215,7 @@ func (d *Demo) otherRedirectURI(ctx context.Context, w *walk) error {
 
 // askWrongly sends a modified authorization request.
 func (d *Demo) askWrongly(ctx context.Context, w *walk, purpose string, change func(url.Values)) error {
-	address, err := d.begin(w)
+	address, err := d.begin(ctx, w)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ var (
 	user    = []string{"sub", "username"}
 	client  = []string{"client_id", "client_name"}
 	command = []string{"operator", "at"}
-	refusal = []string{"reference", "endpoint", "error", "error_description", "rule", "client_id", "client_name", "unknown_client"}
+	refusal = []string{"reference", "endpoint", "error", "error_description", "rule", "client_id", "client_name", "unknown_client", "interaction_id"}
 )
 
 func join(lists ...[]string) []string {
@@ -144,6 +144,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"grant", "the id of the grant"},
 	{"hook", "the host of the hook"},
 	{"impersonation", "true if the new token does not name the acting party"},
+	{"interaction_id", "the `x-fapi-interaction-id` of the request"},
 	{"initial_access_token", "the ID that `valetkey registration tokens` shows"},
 	{"iss", "the trusted issuer"},
 	{"kid", "the id of the key"},

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -35,8 +36,8 @@ type AuthorizationOptions struct {
 	ResponseMode string
 	Claims       *oauth.ClaimsRequest
 	// RequestURI publishes a request object and returns the URL at which the provider can
-	// fetch it, soon and once (OpenID Connect Core, section 6.2). If it is nil, the object is
-	// sent by value. It is called only if Config.RequestObjectSigningAlg is set.
+	// fetch it, soon and once (OpenID Connect Core, section 6.2). If it is nil, or if
+	// authorization requests are pushed, the object is sent by value. It is called only if Config.RequestObjectSigningAlg is set.
 	RequestURI func(object string) (string, error)
 	// Extra are additional parameters. They cannot replace those that the client sets.
 	Extra url.Values
@@ -66,8 +67,9 @@ func (Transaction) LogValue() slog.Value { return slog.StringValue("[transaction
 
 // AuthorizationURL starts a sign-in: redirect the browser to the URL and store the
 // transaction for Callback. Each call generates a new state, nonce and PKCE verifier, so that
-// several tabs can sign in at the same time.
-func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transaction, error) {
+// several tabs can sign in at the same time. It sends a request only if authorization requests are
+// pushed (Config.PushAuthorizationRequests).
+func (c *Client) AuthorizationURL(ctx context.Context, options AuthorizationOptions) (string, *Transaction, error) {
 	if c.metadata.AuthorizationEndpoint == "" {
 		return "", nil, fmt.Errorf("%w: its metadata has no authorization_endpoint", ErrUnsupported)
 	}
@@ -96,7 +98,7 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 		}
 		// Tokens must not be in a query (OAuth 2.0 Multiple Response Type Encoding Practices,
 		// section 3.0).
-		if options.ResponseMode == "query" {
+		if options.ResponseMode == "query" || options.ResponseMode == "query.jwt" && c.config.AuthorizationEncryptionAlg == "" {
 			return "", nil, fmt.Errorf("client: response type %q cannot be used with response mode query", t.ResponseType)
 		}
 	}
@@ -137,7 +139,7 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 	set("id_token_hint", options.IDTokenHint)
 	set("acr_values", strings.Join(options.ACRValues, " "))
 	set("ui_locales", strings.Join(options.UILocales, " "))
-	set("response_mode", options.ResponseMode)
+	set("response_mode", c.jwtResponseMode(options.ResponseMode))
 	if options.Claims != nil {
 		claims, err := json.Marshal(options.Claims)
 		if err != nil {
@@ -149,7 +151,16 @@ func (c *Client) AuthorizationURL(options AuthorizationOptions) (string, *Transa
 		query["resource"] = c.config.Resources
 	}
 	if c.config.RequestObjectSigningAlg != "" {
-		if query, err = c.byRequestObject(query, endpoint.Query(), options.RequestURI, time.Now()); err != nil {
+		publish := options.RequestURI
+		if c.pushes() {
+			publish = nil
+		}
+		if query, err = c.byRequestObject(query, endpoint.Query(), publish, time.Now()); err != nil {
+			return "", nil, err
+		}
+	}
+	if c.pushes() {
+		if query, err = c.pushed(ctx, query, endpoint.Query()); err != nil {
 			return "", nil, err
 		}
 	}

@@ -47,7 +47,7 @@ func TestAuthorizationURL(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, func(config *client.Config) { config.Resources = []string{"https://a.example", "https://b.example"} })
 	maxAge := 90 * time.Second
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{
+	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{
 		Prompt: []string{"login", "consent"}, MaxAge: &maxAge, LoginHint: "alice@example.com",
 		ACRValues: []string{"phr", "pwd"}, UILocales: []string{"de", "en"}, ResponseMode: "form_post",
 		Claims: &oauth.ClaimsRequest{Userinfo: map[string]*oauth.ClaimRequest{"email": {Essential: true}}},
@@ -96,7 +96,7 @@ func TestPK10_VerifiersAreRandomAndLong(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 100_000 {
-		_, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+		_, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestPK10_VerifierIsErased(t *testing.T) {
 				p.handlers["/token"] = test.token
 			}
 			c := p.discover(t, nil)
-			address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+			address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)
 			c := p.discover(t, nil)
-			address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+			address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,7 +184,7 @@ func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 	t.Run("transaction of another provider", func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 		p := newProvider(t)
 		delete(p.metadata, "authorization_response_iss_parameter_supported")
 		c := p.discover(t, nil)
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +212,7 @@ func TestST03_MixUpIsDetectedBeforeTheTokenRequest(t *testing.T) {
 func TestCallbackReportsTheProvidersError(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestTransactionExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		c := p.discover(t, nil)
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,7 +251,7 @@ func TestTransactionAndTokensRoundTripAsJSON(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
 	maxAge := time.Hour
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{MaxAge: &maxAge})
+	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{MaxAge: &maxAge})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func roundTrip[T any](t *testing.T, v *T) *T {
 func TestSP10_TokensAreNotPrinted(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
-	_, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	_, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,10 @@ import (
 // Errors: *Error for an error from the provider (oauth.AccessDenied if the user denied
 // access); ErrState, ErrTransaction, ErrMixUp, ErrCallback, ErrResponse, ErrIDToken.
 func (c *Client) Callback(ctx context.Context, t *Transaction, response url.Values) (*Tokens, error) {
+	response, err := c.openResponse(ctx, t, response)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.checkCallback(t, response, time.Now()); err != nil {
 		return nil, err
 	}
@@ -122,13 +126,17 @@ func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, fr
 	return tokens, nil
 }
 
+func sameState(t *Transaction, response url.Values) bool {
+	return len(response["state"]) == 1 && subtle.ConstantTimeCompare([]byte(t.State), []byte(response.Get("state"))) == 1
+}
+
 // checkCallback checks that a response belongs to t. The order matters: first the sign-in,
 // then the provider, and only then the content.
 func (c *Client) checkCallback(t *Transaction, response url.Values, now time.Time) (err error) {
 	if t.State == "" {
 		return fmt.Errorf("%w: the transaction was used before", ErrTransaction)
 	}
-	if len(response["state"]) != 1 || subtle.ConstantTimeCompare([]byte(t.State), []byte(response.Get("state"))) != 1 {
+	if !sameState(t, response) {
 		return ErrState
 	}
 	defer func() {

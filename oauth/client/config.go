@@ -81,6 +81,20 @@ type Config struct {
 	// ClientSecret for HMAC algorithms; "none" leaves them unsigned. Empty sends plain
 	// parameters.
 	RequestObjectSigningAlg jose.Algorithm
+	// PushAuthorizationRequests sends authorization requests directly to the provider (RFC 9126),
+	// so that the browser only brings a reference. It is implied if the provider's metadata
+	// requires it.
+	PushAuthorizationRequests bool
+	// AuthorizationSigningAlg requests authorization responses as JWTs (JARM), signed with this
+	// algorithm, and accepts no other responses. HMAC algorithms use ClientSecret.
+	// AuthorizationEncryptionAlg is the required encryption algorithm, as for ID tokens; empty
+	// means that they are not encrypted.
+	AuthorizationSigningAlg    jose.Algorithm
+	AuthorizationEncryptionAlg jose.Algorithm
+	// InteractionID returns the x-fapi-interaction-id of the requests that are sent with a
+	// context. Both sides log it, so that a support case can be traced. If it is nil or returns
+	// "", the header is not sent. Use a UUID that says nothing about the user.
+	InteractionID func(context.Context) string
 	// Scopes are requested at each sign-in and with client credentials. "openid" requests an
 	// ID token.
 	Scopes []string
@@ -162,6 +176,9 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 		return nil, err
 	}
 	if err := c.chooseRequestSigner(); err != nil {
+		return nil, err
+	}
+	if err := c.chooseResponseJWT(); err != nil {
 		return nil, err
 	}
 	if err := c.checkEncryption(); err != nil {

@@ -9,7 +9,7 @@ import (
 
 // checkEncryption checks that the client has the keys for the configured encryption.
 func (c *Client) checkEncryption() error {
-	for _, alg := range []jose.Algorithm{c.config.IDTokenEncryptionAlg, c.config.UserInfoEncryptionAlg} {
+	for _, alg := range []jose.Algorithm{c.config.IDTokenEncryptionAlg, c.config.UserInfoEncryptionAlg, c.config.AuthorizationEncryptionAlg} {
 		switch {
 		case alg == "":
 		case slices.Contains(jose.PublicKeyEncryptionAlgorithms(), alg):

@@ -21,7 +21,8 @@ type exampleServer struct {
 	signer *jose.Signer
 
 	mu     sync.Mutex
-	nonces map[string]string // by code
+	nonces map[string]string     // by code
+	pushed map[string]url.Values // by request_uri
 }
 
 func startExampleServer() *exampleServer {
@@ -33,7 +34,7 @@ func startExampleServer() *exampleServer {
 	if err != nil {
 		panic(err)
 	}
-	s := &exampleServer{signer: signer, nonces: map[string]string{}}
+	s := &exampleServer{signer: signer, nonces: map[string]string{}, pushed: map[string]url.Values{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.metadata)
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
@@ -41,6 +42,7 @@ func startExampleServer() *exampleServer {
 	})
 	mux.HandleFunc("GET /authorize", s.authorize)
 	mux.HandleFunc("POST /device", s.device)
+	mux.HandleFunc("POST /par", s.par)
 	mux.HandleFunc("POST /token", s.token)
 	s.Server = httptest.NewServer(mux)
 	return s
@@ -49,18 +51,54 @@ func startExampleServer() *exampleServer {
 func (s *exampleServer) metadata(w http.ResponseWriter, _ *http.Request) {
 	sendJSON(w, oauth.ServerMetadata{
 		Issuer: s.URL, AuthorizationEndpoint: s.URL + "/authorize", TokenEndpoint: s.URL + "/token",
-		DeviceAuthorizationEndpoint: s.URL + "/device", JWKSURI: s.URL + "/keys",
+		PushedAuthorizationRequestEndpoint: s.URL + "/par",
+		DeviceAuthorizationEndpoint:        s.URL + "/device", JWKSURI: s.URL + "/keys",
 		ResponseTypesSupported: []string{"code"}, IDTokenSigningAlgValuesSupported: []string{"ES256"},
 	})
 }
 
 func (s *exampleServer) authorize(w http.ResponseWriter, r *http.Request) {
-	code := rand.Text()
+	code, request := rand.Text(), r.URL.Query()
 	s.mu.Lock()
-	s.nonces[code] = r.FormValue("nonce")
+	if pushed, ok := s.pushed[request.Get("request_uri")]; ok {
+		request = pushed
+	}
+	s.nonces[code] = request.Get("nonce")
 	s.mu.Unlock()
-	response := url.Values{"code": {code}, "state": {r.FormValue("state")}}
-	http.Redirect(w, r, r.FormValue("redirect_uri")+"?"+response.Encode(), http.StatusFound)
+	response := url.Values{"code": {code}, "state": {request.Get("state")}}
+	if request.Get("response_mode") == "jwt" {
+		response = url.Values{"response": {s.sign("JWT", map[string]any{
+			"iss": s.URL, "aud": request.Get("client_id"), "exp": time.Now().Add(time.Minute).Unix(),
+			"code": code, "state": request.Get("state"),
+		})}}
+	}
+	http.Redirect(w, r, request.Get("redirect_uri")+"?"+response.Encode(), http.StatusFound)
+}
+
+// par accepts pushed authorization requests, plain or as a request object.
+func (s *exampleServer) par(w http.ResponseWriter, r *http.Request) {
+	r.ParseForm()
+	request := r.PostForm
+	if object := request.Get("request"); object != "" {
+		payload, err := jose.UnverifiedPayload(object)
+		if err != nil {
+			panic(err)
+		}
+		var claims map[string]any
+		if err := json.Unmarshal(payload, &claims); err != nil {
+			panic(err)
+		}
+		for name, value := range claims {
+			request.Set(name, fmt.Sprint(value))
+		}
+	}
+	requestURI := oauth.RequestURIPrefix + rand.Text()
+	s.mu.Lock()
+	s.pushed[requestURI] = request
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	json.NewEncoder(w).Encode(oauth.PushedAuthorizationResponse{RequestURI: requestURI, ExpiresIn: 60})
 }
 
 func (s *exampleServer) device(w http.ResponseWriter, _ *http.Request) {
@@ -79,6 +117,13 @@ func (s *exampleServer) token(w http.ResponseWriter, r *http.Request) {
 		if clientID == "" {
 			clientID = r.FormValue("client_id")
 		}
+		if clientID == "" { // private_key_jwt
+			if payload, err := jose.UnverifiedPayload(r.FormValue("client_assertion")); err == nil {
+				if claims, err := jose.ParseClaims(payload, nil); err == nil {
+					clientID = claims.Subject
+				}
+			}
+		}
 		s.mu.Lock()
 		nonce := s.nonces[r.FormValue("code")]
 		s.mu.Unlock()
@@ -89,13 +134,17 @@ func (s *exampleServer) token(w http.ResponseWriter, r *http.Request) {
 
 func (s *exampleServer) idToken(clientID, nonce string) string {
 	now := time.Now()
-	claims, err := json.Marshal(map[string]any{
+	return s.sign(oauth.TypIDToken, map[string]any{
 		"iss": s.URL, "sub": "alice", "aud": clientID, "nonce": nonce, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	})
+}
+
+func (s *exampleServer) sign(typ string, claims map[string]any) string {
+	payload, err := json.Marshal(claims)
 	if err != nil {
 		panic(err)
 	}
-	token, err := s.signer.Sign(oauth.TypIDToken, claims)
+	token, err := s.signer.Sign(typ, payload)
 	if err != nil {
 		panic(err)
 	}
@@ -107,6 +156,21 @@ func startExampleAPI() *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.Header.Get("Authorization"))
 	}))
+}
+
+// redirectOf opens a URL in a browser, and returns where it is redirected.
+func redirectOf(address string) *url.URL {
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := browser.Get(address)
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	location, err := resp.Location()
+	if err != nil {
+		panic(err)
+	}
+	return location
 }
 
 func sendJSON(w http.ResponseWriter, v any) {

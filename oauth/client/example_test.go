@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/oauth/client"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // A service calls an API for itself.
@@ -290,6 +294,55 @@ func ExampleSource_Transport() {
 	// Output: 200 OK
 }
 
+// A client of a bank: the authorization request is signed and pushed, so that the browser only brings
+// a reference to it, and the response is a JWT that the provider signed.
+func ExampleConfig_pushAuthorizationRequests() {
+	server := startExampleServer()
+	defer server.Close()
+
+	key, err := jose.GenerateKey(jose.PS256) // its public key is in the jwks of the client
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	c, err := client.Discover(ctx, client.Config{
+		Issuer: server.URL, ClientID: "bank", PrivateKey: key, KeyID: "2026", SigningAlg: jose.PS256,
+		RedirectURI: "https://bank.example.com/callback", Scopes: []string{"openid"},
+		PushAuthorizationRequests: true,
+		RequestObjectSigningAlg:   jose.PS256,
+		AuthorizationSigningAlg:   jose.ES256,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	address, transaction, err := c.AuthorizationURL(ctx, client.AuthorizationOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	authorization, err := url.Parse(address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(authorization.Query())) {
+		fmt.Println("the browser brings", name)
+	}
+	// The browser follows the URL, the user signs in, and the browser comes back.
+	callback := redirectOf(address)
+	for name := range callback.Query() {
+		fmt.Println("the browser returns", name)
+	}
+	tokens, err := c.Callback(ctx, transaction, callback.Query())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("signed in:", tokens.Identity.Subject)
+	// Output:
+	// the browser brings client_id
+	// the browser brings request_uri
+	// the browser returns response
+	// signed in: alice
+}
+
 // A web application without a RelyingParty uses the authorization code flow itself.
 func ExampleClient_Callback() {
 	server := startExampleServer()
@@ -303,7 +356,7 @@ func ExampleClient_Callback() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(ctx, client.AuthorizationOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -313,16 +366,7 @@ func ExampleClient_Callback() {
 	}
 
 	// The browser goes to the authorization server and comes back to the redirect URI.
-	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := browser.Get(address)
-	if err != nil {
-		log.Fatal(err)
-	}
-	resp.Body.Close()
-	callback, err := resp.Location()
-	if err != nil {
-		log.Fatal(err)
-	}
+	callback := redirectOf(address)
 
 	var started client.Transaction
 	if err := json.Unmarshal(stored, &started); err != nil {

@@ -36,6 +36,11 @@ type response struct {
 
 // send sends a request and reads the response; a body longer than limit is an error.
 func (c *Client) send(req *http.Request, limit int64) (*response, error) {
+	if c.config.InteractionID != nil {
+		if id := c.config.InteractionID(req.Context()); id != "" {
+			req.Header.Set("X-Fapi-Interaction-Id", id)
+		}
+	}
 	return send(c.http, req, limit)
 }
 

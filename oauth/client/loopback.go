@@ -41,7 +41,7 @@ func (c *Client) Loopback(ctx context.Context, options LoopbackOptions) (*Tokens
 		return nil, err
 	}
 	options.RedirectURI = redirect.String()
-	address, transaction, err := c.AuthorizationURL(options.AuthorizationOptions)
+	address, transaction, err := c.AuthorizationURL(ctx, options.AuthorizationOptions)
 	if err != nil {
 		listener.Close()
 		return nil, err

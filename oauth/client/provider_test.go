@@ -125,7 +125,7 @@ func (p *provider) authorize(t *testing.T, address string) url.Values {
 // signIn completes a sign-in.
 func (p *provider) signIn(t *testing.T, c *client.Client, options client.AuthorizationOptions) (*client.Tokens, error) {
 	t.Helper()
-	address, transaction, err := c.AuthorizationURL(options)
+	address, transaction, err := c.AuthorizationURL(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

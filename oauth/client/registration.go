@@ -113,6 +113,9 @@ func (r *Registration) Config(config Config) Config {
 	config.UserInfoSigningAlg = jose.Algorithm(r.UserinfoSignedResponseAlg)
 	config.IDTokenEncryptionAlg = jose.Algorithm(r.IDTokenEncryptedResponseAlg)
 	config.UserInfoEncryptionAlg = jose.Algorithm(r.UserinfoEncryptedResponseAlg)
+	config.AuthorizationSigningAlg = jose.Algorithm(r.AuthorizationSignedResponseAlg)
+	config.AuthorizationEncryptionAlg = jose.Algorithm(r.AuthorizationEncryptedResponseAlg)
+	config.PushAuthorizationRequests = config.PushAuthorizationRequests || r.RequirePushedAuthorizationRequests
 	if config.HTTPClient == nil {
 		config.HTTPClient = r.HTTPClient
 	}

@@ -86,7 +86,7 @@ func TestCU01_CallbacksOfTwoServersAreNotMixedUp(t *testing.T) {
 func TestCU02_CallbacksOfForeignFlowsAreRejected(t *testing.T) {
 	one, _ := twoParties(t, "", "")
 	other := one.discover(t, func(c *client.Config) { c.RedirectURI = "https://app.example/one/callback" })
-	address, _, err := other.AuthorizationURL(client.AuthorizationOptions{})
+	address, _, err := other.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

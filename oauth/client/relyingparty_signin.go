@@ -112,7 +112,7 @@ func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error)
 
 // begin redirects the browser to the provider.
 func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options AuthorizationOptions, started attempt) error {
-	address, transaction, err := p.client.AuthorizationURL(options)
+	address, transaction, err := p.client.AuthorizationURL(r.Context(), options)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options Aut
 		return errors.New("client: the options of the sign-in do not fit into a cookie")
 	}
 	p.forgetAttempts(w, r, maxSignIns-1, maxSignInBytes-cookieBytes(name, sealed))
-	p.setCookie(w, name, sealed, int(transactionLifetime/time.Second), options.ResponseMode == "form_post")
+	p.setCookie(w, name, sealed, int(transactionLifetime/time.Second), postsForm(options.ResponseMode))
 	seeOther(w, address)
 	return nil
 }
@@ -162,7 +162,7 @@ func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
 	if response == nil || err != nil {
 		return p.failed(attempt{}, err)
 	}
-	name := p.attemptCookie(response.Get("state"))
+	name := p.attemptCookie(p.client.responseState(response))
 	cookie, err := r.Cookie(name)
 	if err != nil {
 		return p.failed(attempt{}, fmt.Errorf("%w: no sign-in is in progress in this browser, or it does not accept cookies", ErrState))
@@ -201,7 +201,7 @@ func (p *RelyingParty) callbackParameters(w http.ResponseWriter, r *http.Request
 		switch {
 		case response.Has("id_token") || response.Has("access_token"):
 			return nil, fmt.Errorf("%w: it has tokens in its query", ErrCallback)
-		case !response.Has("state") && p.client.responseType.FrontChannel():
+		case !response.Has("state") && !response.Has("response") && p.client.responseType.FrontChannel():
 			return nil, writeFragmentPage(w)
 		}
 		return response, nil

@@ -58,6 +58,7 @@ func (c *Client) byRequestObject(query, endpoint url.Values, publish func(string
 	claims["aud"] = c.metadata.Issuer
 	claims["jti"] = rand.Text()
 	claims["iat"] = now.Unix()
+	claims["nbf"] = now.Unix()
 	claims["exp"] = now.Add(requestObjectLifetime).Unix()
 	payload, err := json.Marshal(claims)
 	if err != nil {
@@ -68,7 +69,11 @@ func (c *Client) byRequestObject(query, endpoint url.Values, publish func(string
 		return nil, fmt.Errorf("client: sign the request object: %w", err)
 	}
 	outside := endpoint
-	for _, name := range [...]string{"response_type", "client_id", "scope"} {
+	names := []string{"response_type", "client_id", "scope"}
+	if c.pushes() { // RFC 9126, section 3
+		names = []string{"client_id"}
+	}
+	for _, name := range names {
 		if query.Has(name) {
 			outside[name] = query[name]
 		}

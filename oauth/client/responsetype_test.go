@@ -88,7 +88,7 @@ func TestResponseTypesSignIn(t *testing.T) {
 		t.Run(test.responseType, func(t *testing.T) {
 			p := newProvider(t)
 			c := p.ofType(t, test.responseType)
-			address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+			address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestRS12_FrontChannelIDTokens(t *testing.T) {
 			t.Run(name+" in "+responseType, func(t *testing.T) {
 				p := newProvider(t)
 				c := p.ofType(t, responseType)
-				address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+				address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +176,7 @@ func TestIncompleteFrontChannelResponsesAreRejected(t *testing.T) {
 	} {
 		p := newProvider(t)
 		c := p.ofType(t, test.responseType)
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +198,7 @@ func TestIncompleteFrontChannelResponsesAreRejected(t *testing.T) {
 func TestKeysRotateBetweenTwoIDTokensOfOneSignIn(t *testing.T) {
 	p := newProvider(t)
 	c := p.ofType(t, "code id_token")
-	address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{})
+	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,10 +222,10 @@ func TestUnsupportedResponseTypes(t *testing.T) {
 		}
 	}
 	c := p.ofType(t, "code id_token")
-	if _, _, err := c.AuthorizationURL(client.AuthorizationOptions{Scopes: []string{"api"}}); err == nil {
+	if _, _, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{Scopes: []string{"api"}}); err == nil {
 		t.Error("an ID token is requested without openid")
 	}
-	if _, _, err := c.AuthorizationURL(client.AuthorizationOptions{ResponseMode: "query"}); err == nil {
+	if _, _, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{ResponseMode: "query"}); err == nil {
 		t.Error("tokens are requested in a query")
 	}
 }
@@ -242,7 +242,7 @@ func TestRequestObjects(t *testing.T) {
 			}
 		})
 		maxAge := time.Minute
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{MaxAge: &maxAge})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{MaxAge: &maxAge})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -300,7 +300,7 @@ func TestRequestObjectByReference(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, func(config *client.Config) { config.RequestObjectSigningAlg = "none" })
 	published := ""
-	address, _, err := c.AuthorizationURL(client.AuthorizationOptions{RequestURI: func(object string) (string, error) {
+	address, _, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{RequestURI: func(object string) (string, error) {
 		published = object
 		return "https://app.example/request/1", nil
 	}})
@@ -318,7 +318,7 @@ func TestRequestObjectByReference(t *testing.T) {
 		t.Errorf("published: %q", published)
 	}
 	failed := errors.New("disk full")
-	_, _, err = c.AuthorizationURL(client.AuthorizationOptions{RequestURI: func(string) (string, error) { return "", failed }})
+	_, _, err = c.AuthorizationURL(t.Context(), client.AuthorizationOptions{RequestURI: func(string) (string, error) { return "", failed }})
 	if !errors.Is(err, failed) {
 		t.Errorf("error is %v", err)
 	}

@@ -368,7 +368,7 @@ func TestMissingEndpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, authorizeErr := c.AuthorizationURL(client.AuthorizationOptions{})
+	_, _, authorizeErr := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
 	_, tokenErr := c.ClientCredentials(t.Context())
 	_, userinfoErr := c.UserInfo(t.Context(), &client.Tokens{})
 	_, logoutErr := c.LogoutURL(client.LogoutOptions{})

@@ -40,7 +40,7 @@ func TestOIDCProvider(t *testing.T) {
 			Issuer: issuer, ClientID: clientID, ClientSecret: oddSecret, RedirectURI: redirectURI,
 			Scopes: []string{"openid", "profile", "email", "offline_access"},
 		})
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{LoginHint: "alice", Prompt: []string{"consent"}})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{LoginHint: "alice", Prompt: []string{"consent"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestOIDCProvider(t *testing.T) {
 	})
 	t.Run("refusal", func(t *testing.T) {
 		c := discover(t, client.Config{Issuer: issuer, ClientID: clientID, ClientSecret: oddSecret, RedirectURI: redirectURI, Scopes: []string{"openid"}})
-		address, transaction, err := c.AuthorizationURL(client.AuthorizationOptions{Prompt: []string{"none"}})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{Prompt: []string{"none"}})
 		if err != nil {
 			t.Fatal(err)
 		}
