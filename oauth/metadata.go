@@ -100,6 +100,9 @@ type ProtectedResourceMetadata struct {
 	BearerMethodsSupported []string `json:"bearer_methods_supported,omitempty"`
 	ResourceName           string   `json:"resource_name,omitempty"`
 	ResourceDocumentation  string   `json:"resource_documentation,omitempty"`
+	// TLSClientCertificateBoundAccessTokens says that the API accepts tokens that are bound to a
+	// client certificate (RFC 8705, section 3).
+	TLSClientCertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 }
 
 // WellKnownURL inserts a well-known suffix between the host and the path of an identifier

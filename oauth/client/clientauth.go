@@ -50,6 +50,10 @@ func (c *Client) chooseAuthMethod() error {
 			}
 		}
 		c.signer, err = jose.NewSigner(alg, config.KeyID, config.PrivateKey)
+	case oauth.AuthMethodTLSClient, oauth.AuthMethodSelfSignedTLS:
+		if config.Certificate == nil {
+			return fmt.Errorf("client: %s requires a Certificate", c.method)
+		}
 	case oauth.AuthMethodFederatedJWT:
 		if config.ClientAssertion == nil {
 			return fmt.Errorf("client: %s requires ClientAssertion", c.method)

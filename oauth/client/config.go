@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,11 @@ type Config struct {
 	// service account token, for client authentication with federated_jwt. It is called for
 	// each request.
 	ClientAssertion func(context.Context) (string, error)
+	// Certificate is the client's certificate (RFC 8705). The client presents it at the
+	// provider's endpoints for clients with certificates, and to APIs. It authenticates the
+	// client if AuthMethod is tls_client_auth or self_signed_tls_client_auth. Access tokens are
+	// bound to it if the client is registered for that.
+	Certificate *tls.Certificate
 	// AuthMethod is the client authentication method, one of oauth.AuthMethod…. Empty means
 	// federated_jwt with ClientAssertion, private_key_jwt with PrivateKey, and
 	// client_secret_basic with ClientSecret, or client_secret_post if the provider's metadata
@@ -142,8 +148,10 @@ type Client struct {
 	method   string
 	http     *http.Client
 	keys     keyCache
-	idToken  []jose.Algorithm
-	signer   *jose.Signer
+	// aliases are the URLs that replace those of endpoints for clients with certificates.
+	aliases map[string]string
+	idToken []jose.Algorithm
+	signer  *jose.Signer
 	// requestSigner signs request objects; nil if they are not used or not signed.
 	requestSigner *jose.Signer
 	responseType  oauth.ResponseType
@@ -164,7 +172,11 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 			return nil, errors.New("client: RedirectURI must be an absolute URI without a fragment (RFC 6749, section 3.1.2)")
 		}
 	}
-	c := &Client{config: config, metadata: metadata, http: restricted(config.HTTPClient)}
+	c := &Client{config: config, metadata: metadata}
+	if err := c.useCertificate(); err != nil {
+		return nil, err
+	}
+	c.http = restricted(c.config.HTTPClient)
 	c.keys.url = metadata.JWKSURI
 	if err := c.chooseAuthMethod(); err != nil {
 		return nil, err

@@ -94,6 +94,9 @@ func checkMetadata(m *oauth.ServerMetadata, issuer string) error {
 	}
 	plainAllowed := strings.HasPrefix(issuer, "http:")
 	endpoints := m.Endpoints()
+	for name, alias := range m.MTLSEndpointAliases {
+		endpoints["mtls_endpoint_aliases."+name] = alias
+	}
 	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
 		u, err := url.Parse(endpoints[name])
 		if err != nil || u.Host == "" || u.User != nil || strings.Contains(endpoints[name], "#") {

@@ -70,7 +70,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint(endpoint), strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

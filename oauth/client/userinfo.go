@@ -41,7 +41,7 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 	if t.Identity == nil && c.config.UserInfoSubject == "" {
 		return nil, fmt.Errorf("%w: there is no ID token to compare with", ErrSubject)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.metadata.UserinfoEndpoint, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint(c.metadata.UserinfoEndpoint), nil)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

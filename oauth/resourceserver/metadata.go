@@ -24,7 +24,8 @@ func (s *ResourceServer) Metadata() http.Handler {
 	document, err := json.Marshal(oauth.ProtectedResourceMetadata{
 		Resource: s.config.Resource, AuthorizationServers: s.issuerNames(),
 		ScopesSupported: s.config.ScopesSupported, BearerMethodsSupported: []string{"header"},
-		ResourceName: s.config.Name, ResourceDocumentation: s.config.Documentation,
+		TLSClientCertificateBoundAccessTokens: s.config.RequireCertificateBoundTokens || s.config.ClientCertificates != nil,
+		ResourceName:                          s.config.Name, ResourceDocumentation: s.config.Documentation,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.config.Resource == "" {

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/clientcertificate"
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
@@ -59,6 +60,14 @@ type Config struct {
 	// take effect within about a minute, without a request per token. It is not needed with
 	// IntrospectAll.
 	CheckStatus bool
+
+	// ClientCertificates says where client certificates come from, for tokens that are bound to
+	// one (RFC 8705, section 3); nil means the TLS connection. Its server must request
+	// certificates: ClientAuth of its tls.Config is RequestClientCert. Behind a proxy that
+	// terminates TLS, use clientcertificate.Behind.
+	ClientCertificates *clientcertificate.Source
+	// RequireCertificateBoundTokens rejects tokens that are not bound to a client certificate.
+	RequireCertificateBoundTokens bool
 
 	// ClockSkew is the tolerated difference between the clocks of server and API; zero means
 	// 10 seconds, negative none.
@@ -194,8 +203,11 @@ func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, e
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.Validate(r.Context(), raw)
+	token, err := s.validate(r.Context(), raw)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPossession(r, token); err != nil {
 		return nil, err
 	}
 	for _, scope := range need.Scopes {
@@ -246,8 +258,21 @@ func isBearerToken(s string) bool {
 
 // Validate validates an access token that does not come from an HTTP request. The error is an
 // *oauth.Error with the code invalid_token if the token is not valid, and another error if
-// the authorization server could not be reached.
+// the authorization server could not be reached. A token that is bound to a key is not valid,
+// because there is no request that proves possession of the key.
 func (s *ResourceServer) Validate(ctx context.Context, token string) (*Token, error) {
+	t, err := s.validate(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if t.Confirmation != nil || s.config.RequireCertificateBoundTokens {
+		return nil, invalid("must be sent in a request that proves possession of a key")
+	}
+	return t, nil
+}
+
+// validate validates an access token without checking that its sender may use it.
+func (s *ResourceServer) validate(ctx context.Context, token string) (*Token, error) {
 	if _, err := jose.ParseHeader(token); err != nil {
 		return s.introspect(ctx, token)
 	}

@@ -22,6 +22,8 @@ type Token struct {
 	ID       string    // jti
 	ACR      string
 	AuthTime time.Time // zero if the token has no auth_time
+	// Confirmation are the keys that the token is bound to; nil for a bearer token.
+	Confirmation *oauth.Confirmation
 	// Claims are all claims, or all members of the introspection response.
 	Claims map[string]any
 }
@@ -62,6 +64,9 @@ func readToken(document []byte, from *trusted) (*Token, jose.Claims, error) {
 			}
 		}
 	}
+	if t.Confirmation, err = readConfirmation(all); err != nil {
+		return nil, claims, err
+	}
 	if t.Scope, err = oauth.ParseScope(scope); err != nil {
 		return nil, claims, errors.New("scope is malformed")
 	}
@@ -93,11 +98,6 @@ func (s *ResourceServer) check(t *Token, claims jose.Claims, from *trusted, now 
 		return nil, invalid("has expired")
 	case claims.NotBefore.Sub(now) > skew || claims.IssuedAt.Sub(now) > skew:
 		return nil, invalid("is not valid yet")
-	}
-	// A client must prove possession of the key that a token is bound to (RFC 9449, section
-	// 7.1; RFC 8705, section 3). Without the proof, the token may be stolen.
-	if _, ok := t.Claims["cnf"]; ok {
-		return nil, invalid("is bound to a key, and this API accepts bearer tokens only")
 	}
 	return t, nil
 }

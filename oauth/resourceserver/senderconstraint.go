@@ -1,0 +1,60 @@
+package resourceserver
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/clientcertificate"
+)
+
+// Sender-constrained tokens: the client must prove possession of the key that a token is bound to.
+// Without the proof, the token may be stolen.
+
+// readConfirmation returns the cnf of a token, nil if it has none. A confirmation without a member
+// that this package knows is not nil: nothing proves it.
+func readConfirmation(claims map[string]any) (*oauth.Confirmation, error) {
+	value, ok := claims["cnf"]
+	if !ok {
+		return nil, nil
+	}
+	members, ok := value.(map[string]any)
+	if !ok {
+		return nil, errors.New("cnf must be an object")
+	}
+	c := &oauth.Confirmation{}
+	for name, target := range map[string]*string{"jkt": &c.JWKThumbprint, "x5t#S256": &c.CertificateThumbprint} {
+		if member, ok := members[name]; ok {
+			if *target, ok = member.(string); !ok || *target == "" {
+				return nil, errors.New("cnf must have strings")
+			}
+		}
+	}
+	return c, nil
+}
+
+// checkPossession checks that the sender of a request may use the token.
+func (s *ResourceServer) checkPossession(r *http.Request, t *Token) error {
+	if s.config.RequireCertificateBoundTokens && (t.Confirmation == nil || t.Confirmation.CertificateThumbprint == "") {
+		return invalid("is not bound to a client certificate")
+	}
+	if t.Confirmation == nil {
+		return nil
+	}
+	var proven oauth.Confirmation
+	if t.Confirmation.CertificateThumbprint != "" {
+		certificates, err := s.config.ClientCertificates.Certificates(r)
+		if err != nil {
+			// The proxy sent something else than it should.
+			s.log.ErrorContext(r.Context(), "client certificate cannot be read", "error", err)
+			return invalid("is bound to a client certificate, and the certificate cannot be read")
+		}
+		if len(certificates) > 0 {
+			proven.CertificateThumbprint = clientcertificate.Thumbprint(certificates[0])
+		}
+	}
+	if !t.Confirmation.ProvenBy(proven) {
+		return invalid("is bound to a key, and the request does not prove possession of it")
+	}
+	return nil
+}
