@@ -53,8 +53,54 @@ func Database(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := "test_" + strings.ToLower(strings.NewReplacer("-", "_").Replace(storage.NewID()))
-	if err := run(t.Context(), at.url, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize()); err != nil {
+	return create(t, at, "template1")
+}
+
+// Template returns a function like Database, except that each database is a copy of one that was
+// prepared: prepare is called once with its URL, and must leave no connection open. A copy takes
+// less time than the migrations of a schema. On the server at VALETKEY_TEST_POSTGRES, where a
+// template would remain after the tests, databases are empty.
+func Template(prepare func(databaseURL string) error) func(testing.TB) string {
+	template := newName()
+	prepared := sync.OnceValue(func() error {
+		at, err := server()
+		if err != nil {
+			return err
+		}
+		if err := run(context.Background(), at.url, `CREATE DATABASE `+pgx.Identifier{template}.Sanitize()); err != nil {
+			return err
+		}
+		return prepare(at.database(template))
+	})
+	return func(t testing.TB) string {
+		t.Helper()
+		at, err := server()
+		if err != nil || os.Getenv(Variable) != "" {
+			return Database(t)
+		}
+		if err := prepared(); err != nil {
+			t.Fatalf("prepare a database: %v", err)
+		}
+		return create(t, at, template)
+	}
+}
+
+func newName() string {
+	return "test_" + strings.ToLower(strings.NewReplacer("-", "_").Replace(storage.NewID()))
+}
+
+func (r *running) database(name string) string {
+	database := *r.url
+	database.Path = "/" + name
+	return database.String()
+}
+
+// create returns the URL of a copy of a template, which is dropped when the test ends.
+func create(t testing.TB, at *running, template string) string {
+	t.Helper()
+	name := newName()
+	query := `CREATE DATABASE ` + pgx.Identifier{name}.Sanitize() + ` TEMPLATE ` + pgx.Identifier{template}.Sanitize()
+	if err := run(t.Context(), at.url, query); err != nil {
 		t.Fatalf("create database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -62,9 +108,7 @@ func Database(t testing.TB) string {
 			t.Errorf("drop database: %v", err)
 		}
 	})
-	database := *at.url
-	database.Path = "/" + name
-	return database.String()
+	return at.database(name)
 }
 
 func run(ctx context.Context, server *url.URL, query string) error {

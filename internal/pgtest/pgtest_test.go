@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"net/url"
+	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -30,5 +31,33 @@ func TestDatabase(t *testing.T) {
 		conn.Close(t.Context())
 		u, _ := url.Parse(first)
 		t.Errorf("%s still exists after its test", u.Path)
+	}
+}
+
+func TestTemplateIsCopied(t *testing.T) {
+	prepared := 0
+	database := Template(func(databaseURL string) error {
+		prepared++
+		at, err := url.Parse(databaseURL)
+		if err != nil {
+			return err
+		}
+		return run(t.Context(), at, `CREATE TABLE rows (id INTEGER)`)
+	})
+	for range 2 {
+		at, err := url.Parse(database(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if os.Getenv(Variable) != "" {
+			t.Skip("databases are empty")
+		}
+		// The table exists, and each copy has its own.
+		if err := run(t.Context(), at, `ALTER TABLE rows ADD COLUMN added INTEGER`); err != nil {
+			t.Error(err)
+		}
+	}
+	if prepared != 1 {
+		t.Errorf("prepared %d times", prepared)
 	}
 }

@@ -1,8 +1,6 @@
 package sqldb
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +60,13 @@ func (w *writer) settle(failed *commitError) (committed bool, err error) {
 }
 
 func (w *writer) attemptOnce(batch []*operation, lockWait time.Duration) (errs []error, err error) {
+	removes := slices.ContainsFunc(batch, func(op *operation) bool { return op.stage() == 1 })
+	if d, ok := w.database.(*postgreSQL); ok && !removes {
+		errs, err := attemptAtOnce(d, batch, lockWait)
+		if !errors.Is(err, errHalfDone) {
+			return errs, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	errs = make([]error, len(batch))
@@ -80,37 +85,56 @@ func (w *writer) attemptOnce(batch []*operation, lockWait time.Duration) (errs [
 	return errs, err
 }
 
-// run executes changes, in the order of their keys.
-func run(p pipeline, changes []*change) error {
-	slices.SortStableFunc(changes, func(a, b *change) int { return compareKeys(a.key, b.key) })
-	statements := make([]statement, len(changes))
-	for i, c := range changes {
-		statements[i] = c.statement
-	}
-	changed, err := p.exec(statements)
-	if err != nil {
-		return err
-	}
-	for i, c := range changes {
-		c.done = changed[i] == 1
-	}
-	return nil
-}
-
-// compareKeys is the order in which every node locks tickets, so that two transactions that
-// lock several of the same tickets do not deadlock.
-func compareKeys(a, b storage.Key) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), bytes.Compare(a.ID[:], b.ID[:]))
-}
-
-func spendAll(p pipeline, batch []*operation, errs []error) error {
-	var all []*change
+// spendsOf returns the changes of a batch that spend, in the order of their keys, and putsOf those
+// that put.
+func spendsOf(batch []*operation) (all []*change) {
 	for _, op := range batch {
 		for k := range op.spend {
 			all = append(all, &op.spend[k])
 		}
 	}
-	if err := run(p, all); err != nil {
+	sortChanges(all)
+	return all
+}
+
+// putsOf leaves out operations that have failed.
+func putsOf(batch []*operation, errs []error) (all []*change) {
+	for i, op := range batch {
+		if errs[i] != nil {
+			continue
+		}
+		for k := range op.put {
+			all = append(all, &op.put[k])
+		}
+	}
+	sortChanges(all)
+	return all
+}
+
+// attemptAtOnce runs a batch that removes nothing in one round trip. It returns errHalfDone, and
+// nothing took effect, if an operation with several changes fails. That is rare: callers read a
+// ticket before they spend it.
+func attemptAtOnce(d *postgreSQL, batch []*operation, lockWait time.Duration) (errs []error, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	defer cancel()
+	errs = make([]error, len(batch))
+	if err := d.atOnce(ctx, lockWait, append(spendsOf(batch), putsOf(batch, errs)...)); err != nil {
+		return errs, err
+	}
+	for i, op := range batch {
+		// An operation with several changes has succeeded.
+		switch {
+		case len(op.spend) == 1 && !op.spend[0].done:
+			errs[i] = d.whyNotSpent(ctx, &op.spend[0])
+		case len(op.put) == 1 && !op.put[0].done:
+			errs[i] = storage.ErrExists
+		}
+	}
+	return errs, nil
+}
+
+func spendAll(p pipeline, batch []*operation, errs []error) error {
+	if err := p.change(spendsOf(batch)); err != nil {
 		return err
 	}
 	halfDone := false
@@ -119,7 +143,7 @@ func spendAll(p pipeline, batch []*operation, errs []error) error {
 		if failed < 0 {
 			continue
 		}
-		spent, err := p.keys(op.spent[failed])
+		spent, err := p.keys(op.spend[failed].spentBefore())
 		if err != nil {
 			return err
 		}
@@ -136,16 +160,7 @@ func spendAll(p pipeline, batch []*operation, errs []error) error {
 }
 
 func putAll(p pipeline, batch []*operation, errs []error) error {
-	var all []*change
-	for i, op := range batch {
-		if errs[i] != nil {
-			continue
-		}
-		for k := range op.put {
-			all = append(all, &op.put[k])
-		}
-	}
-	if err := run(p, all); err != nil {
+	if err := p.change(putsOf(batch, errs)); err != nil {
 		return err
 	}
 	halfDone := false

@@ -3,12 +3,13 @@ package sqldb
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -53,7 +54,7 @@ func benchmarkStore(b *testing.B, s *Store, stored int64) {
 	var next atomic.Int64
 	next.Store(stored + 1<<32)
 	b.Run("Get", func(b *testing.B) {
-		b.SetParallelism(32)
+		b.SetParallelism(16) // for each of two CPUs
 		b.ReportAllocs()
 		cpu(b)
 		b.RunParallel(func(pb *testing.PB) {
@@ -65,19 +66,35 @@ func benchmarkStore(b *testing.B, s *Store, stored int64) {
 		})
 	})
 	b.Run("SpendPut", func(b *testing.B) {
-		b.SetParallelism(32)
+		b.SetParallelism(16) // for each of two CPUs
 		b.ReportAllocs()
 		cpu(b)
+		var mu sync.Mutex
+		var times []time.Duration
+		defer func() {
+			slices.Sort(times)
+			b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
+			b.ReportMetric(float64(times[len(times)*999/1000].Microseconds()), "p99.9-µs")
+		}()
 		b.RunParallel(func(pb *testing.PB) {
+			var took []time.Duration
+			defer func() {
+				mu.Lock()
+				defer mu.Unlock()
+				times = append(times, took...)
+			}()
 			last := benchTicket(next.Add(1))
 			if err := s.Put(b.Context(), time.Now(), last); err != nil {
 				b.Error(err)
 			}
 			for pb.Next() {
 				t := benchTicket(next.Add(1))
-				if err := s.Spend(b.Context(), time.Now(), []storage.Key{last.Key}, t); err != nil {
+				from := time.Now()
+				if err := s.Spend(b.Context(), from, []storage.Key{last.Key}, t); err != nil {
 					b.Error(err)
 				}
+				took = append(took, time.Since(from))
 				last = t
 			}
 		})
@@ -86,12 +103,12 @@ func benchmarkStore(b *testing.B, s *Store, stored int64) {
 
 func BenchmarkSQLite(b *testing.B) {
 	for _, stored := range []int64{1_000, 1_000_000} {
-		b.Run(fmt.Sprint(stored), func(b *testing.B) { benchmarkStore(b, openTest(b, sqliteURL(b)), stored) })
+		b.Run(fmt.Sprint(stored), func(b *testing.B) { benchmarkStore(b, openTest(b, sqliteDatabase(b)), stored) })
 	}
 }
 
 func BenchmarkPostgreSQL(b *testing.B) {
 	for _, stored := range []int64{1_000, 1_000_000} {
-		b.Run(fmt.Sprint(stored), func(b *testing.B) { benchmarkStore(b, openTest(b, pgtest.Database(b)), stored) })
+		b.Run(fmt.Sprint(stored), func(b *testing.B) { benchmarkStore(b, openTest(b, postgreSQLDatabase(b)), stored) })
 	}
 }

@@ -67,6 +67,8 @@ type database interface {
 
 // pipeline is the transaction of a batch.
 type pipeline interface {
+	// change runs changes in order and sets done of each.
+	change(changes []*change) error
 	// exec runs statements in order and returns how many rows each of them changed.
 	exec(statements []statement) ([]int64, error)
 	// keys runs a query that selects kind and id.

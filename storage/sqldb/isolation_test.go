@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/storagetest"
@@ -18,7 +17,7 @@ import (
 // The operator's default is not the isolation level that the statements are written for.
 func TestStoreSerializable(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database {
-		u, err := url.Parse(pgtest.Database(t))
+		u, err := url.Parse(postgreSQLDatabase(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +46,7 @@ const failing = `
 // Transactions that fail with a retryable error are tried again.
 func TestStoreInjectedFailures(t *testing.T) {
 	storagetest.Store(t, func(t *testing.T) storagetest.Database {
-		databaseURL := pgtest.Database(t)
+		databaseURL := postgreSQLDatabase(t)
 		s := openTest(t, databaseURL)
 		script := failing
 		for _, table := range strings.Fields("issuer tickets clients scopes resources keys grants users identifiers traces outbox") {
@@ -74,7 +73,7 @@ func TestOP08_ReclaimKeepsWhatIsRenewedWhileItWaits(t *testing.T) {
 		"clients": `UPDATE clients SET unused_until = 0`,
 	} {
 		t.Run(table, func(t *testing.T) {
-			databaseURL := pgtest.Database(t)
+			databaseURL := postgreSQLDatabase(t)
 			s := openTest(t, databaseURL)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
-	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/storage/storagetest"
@@ -101,10 +100,10 @@ func (n *nodes) UserValidity(ctx context.Context, id string) (identity.Validity,
 func (n *nodes) Version(ctx context.Context) (int64, error) { return n.next().Version(ctx) }
 
 func TestStoreTwoNodesPostgreSQL(t *testing.T) {
-	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, pgtest.Database(t)) })
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, postgreSQLDatabase(t)) })
 }
 
 // Two processes may share a file: the server and, for example, valetkey apply.
 func TestStoreTwoNodesSQLite(t *testing.T) {
-	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, sqliteURL(t)) })
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openNodes(t, sqliteDatabase(t)) })
 }

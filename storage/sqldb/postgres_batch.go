@@ -29,7 +29,7 @@ func (d *postgreSQL) batch(ctx context.Context, lockWait time.Duration, f func(p
 	}
 	defer conn.Release()
 	// BEGIN is sent together with the first statements.
-	p := &postgreSQLPipeline{ctx: ctx, conn: conn.Conn(), lockWait: lockWait}
+	p := &postgreSQLPipeline{ctx: ctx, database: d, conn: conn.Conn(), lockWait: lockWait}
 	if err := f(p); err != nil {
 		if p.begun && !conn.Conn().IsClosed() {
 			// If that fails too, the pool discards the connection.
@@ -82,10 +82,23 @@ func (d *postgreSQL) settle(ctx context.Context, failed *commitError) (committed
 
 type postgreSQLPipeline struct {
 	ctx      context.Context
+	database *postgreSQL
 	conn     *pgx.Conn
 	lockWait time.Duration
 	begun    bool
 	transaction
+}
+
+// change sends all changes at once and then reads all results.
+func (p *postgreSQLPipeline) change(changes []*change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	s, err := p.database.newSender(p.ctx, p.conn)
+	if err != nil {
+		return err
+	}
+	return s.sendSome(p.ctx, p.lockWait, &p.begun, &p.transaction, changes)
 }
 
 // exec sends all statements at once and then reads all results.
@@ -95,7 +108,7 @@ func (p *postgreSQLPipeline) exec(statements []statement) ([]int64, error) {
 	}
 	batch := &pgx.Batch{}
 	if !p.begun {
-		batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+		batch.Queue(beginTransaction)
 		batch.Queue(beginBatch, fmt.Sprint(p.lockWait.Milliseconds()))
 	}
 	for _, s := range statements {

@@ -19,8 +19,18 @@ import (
 
 // Two nodes behind PgBouncer in transaction mode. No setting is needed.
 func TestRE11_StorePgBouncer(t *testing.T) {
+	pooler, err := url.Parse(pgtest.PgBouncer(t, postgreSQLDatabase(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	storagetest.Store(t, func(t *testing.T) storagetest.Database {
-		return openNodes(t, pgtest.PgBouncer(t, pgtest.Database(t)))
+		database, err := url.Parse(postgreSQLDatabase(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := *pooler
+		at.Path = database.Path
+		return openNodes(t, at.String())
 	})
 }
 
@@ -77,7 +87,7 @@ func within(t *testing.T, max time.Duration, what string, f func()) {
 
 // A connection that goes silent fails within seconds, and no earlier connection is used again.
 func TestRE13_SilentConnections(t *testing.T) {
-	databaseURL := pgtest.Database(t)
+	databaseURL := postgreSQLDatabase(t)
 	proxy := pgtest.NewProxy(t, pgtest.SocketOf(t, databaseURL))
 	s := openTest(t, proxy.Through(t, databaseURL))
 	ticket := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
@@ -145,7 +155,7 @@ func TestRE13_SilentConnections(t *testing.T) {
 
 // A locked row delays the writes of that row, and no others for long.
 func TestLockedRowDelaysOnlyItsOwnWrites(t *testing.T) {
-	databaseURL := pgtest.Database(t)
+	databaseURL := postgreSQLDatabase(t)
 	s := openTest(t, databaseURL)
 	ticket := func(i int) storage.Ticket {
 		return storage.Ticket{Key: storage.Kind("code").Hash(fmt.Sprint(i)), Family: fmt.Sprint("family ", i), Expires: testNow.Add(time.Hour)}
@@ -228,6 +238,25 @@ func TestRE09_UnknownCommitIsLookedUp(t *testing.T) {
 	}
 }
 
+// replicated waits until a standby has a number of tickets.
+func replicated(t *testing.T, host string, tickets int) {
+	t.Helper()
+	at := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/test", RawQuery: url.Values{"host": {host}}.Encode()}
+	for deadline, n := time.Now().Add(30*time.Second), 0; n < tickets; {
+		if time.Now().After(deadline) {
+			t.Fatalf("the standby has %d of %d tickets", n, tickets)
+		}
+		conn, err := pgx.Connect(t.Context(), at.String())
+		if err != nil {
+			continue // it has not replayed the creation of the database
+		}
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM tickets`).Scan(&n); err != nil {
+			n = 0 // or of the table
+		}
+		conn.Close(t.Context())
+	}
+}
+
 // Several hosts and target_session_attrs=read-write: a promoted standby takes over.
 func TestRE10_Failover(t *testing.T) {
 	primary := pgtest.Start(t)
@@ -245,6 +274,7 @@ func TestRE10_Failover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	replicated(t, standby.Host(), 20)
 	// The primary goes silent, as if its host had failed, and the standby replaces it.
 	primary.Freeze()
 	standby.Promote()
@@ -276,7 +306,7 @@ func TestRE10_Failover(t *testing.T) {
 
 // A ticket may be stored between the last query of a removal and its commit.
 func TestCN07_RemovalFindsWhatIsStoredBeforeItCommits(t *testing.T) {
-	databaseURL := pgtest.Database(t)
+	databaseURL := postgreSQLDatabase(t)
 	s := openTest(t, databaseURL)
 	grant, err := s.UpdateGrant(t.Context(), "ada", "app", func(*record.Grant) error { return nil })
 	if err != nil {

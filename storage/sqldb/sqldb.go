@@ -5,7 +5,8 @@
 //	database.go   what the two databases do differently: sqlite.go, sqlite_conn.go,
 //	              sqlite_pagecache.go, postgres.go,
 //	              postgres_pool.go, postgres_batch.go; fault.go, when it is unavailable
-//	writer.go     concurrent writes of tickets share commits; batch.go, one commit
+//	writer.go     concurrent writes of tickets share commits; batch.go, one commit; change.go, the
+//	              write of one ticket; postgres_change.go, a commit in one round trip
 //	tickets.go    storage.Tickets
 //	catalogue.go  clients, resources, scopes and their version; keys.go
 //	declare.go, declaredstate.go  what an operator declares

@@ -2,10 +2,14 @@ package sqldb
 
 import (
 	"bytes"
+	"context"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
 
@@ -28,8 +32,52 @@ func openTest(t testing.TB, databaseURL string) *Store {
 
 func sqliteURL(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") }
 
+// Most tests get a copy of a database that was migrated once: the migrations take longer than the
+// test. Tests of migrations begin with sqliteURL or pgtest.Database.
+var (
+	postgreSQLDatabase = pgtest.Template(migrateTemplate)
+	sqliteTemplate     = sync.OnceValues(func() ([]byte, error) {
+		dir, err := os.MkdirTemp("", "valetkey-sqldb-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		file := filepath.Join(dir, "template.db")
+		if err := migrateTemplate("sqlite:" + file); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(file)
+	})
+)
+
+func migrateTemplate(databaseURL string) error {
+	s, err := Open(context.Background(), databaseURL, Config{MasterKey: testMasterKey})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// sqliteDatabase returns the URL of a copy.
+func sqliteDatabase(t testing.TB) string {
+	t.Helper()
+	return copyTemplate(t, t.TempDir())
+}
+
+func copyTemplate(t interface{ Fatal(...any) }, dir string) string {
+	content, err := sqliteTemplate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, storage.NewID()+".db")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "sqlite:" + file
+}
+
 func TestStoreSQLite(t *testing.T) {
-	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, sqliteURL(t)) })
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, sqliteDatabase(t)) })
 }
 
 func TestStoreSQLiteMemory(t *testing.T) {
@@ -37,5 +85,5 @@ func TestStoreSQLiteMemory(t *testing.T) {
 }
 
 func TestStorePostgreSQL(t *testing.T) {
-	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, pgtest.Database(t)) })
+	storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, postgreSQLDatabase(t)) })
 }

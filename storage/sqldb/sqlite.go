@@ -306,6 +306,15 @@ func (d *sqlite) rollBack() error {
 
 type sqlitePipeline struct{ conn *sqliteConn }
 
+func (p sqlitePipeline) change(changes []*change) error {
+	for _, c := range changes {
+		if err := p.conn.change(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (p sqlitePipeline) exec(statements []statement) ([]int64, error) {
 	changed := make([]int64, len(statements))
 	for i, s := range statements {

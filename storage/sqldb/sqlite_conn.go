@@ -64,6 +64,41 @@ func (c *sqliteConn) exec(query string, args ...any) (changed int64, err error) 
 	return changed, stmt.Reset()
 }
 
+// change runs a change and sets done.
+func (c *sqliteConn) change(change *change) error {
+	stmt, err := c.conn.Prepare(change.query())
+	if err != nil {
+		return err
+	}
+	t := &change.ticket
+	switch change.verb {
+	case putting:
+		stmt.BindText(1, string(t.Kind))
+		stmt.BindBytes(2, t.ID[:])
+		stmt.BindText(3, t.Grant)
+		stmt.BindText(4, t.Family)
+		stmt.BindBytes(5, t.Data)
+		stmt.BindInt64(6, milliseconds(t.Expires))
+		stmt.BindInt64(7, milliseconds(t.Spent))
+		stmt.BindInt64(8, change.at)
+	case spending:
+		stmt.BindInt64(1, change.at)
+		stmt.BindText(2, string(t.Kind))
+		stmt.BindBytes(3, t.ID[:])
+		stmt.BindInt64(4, change.at)
+	case settingExpires:
+		stmt.BindInt64(1, milliseconds(t.Expires))
+		stmt.BindText(2, string(t.Kind))
+		stmt.BindBytes(3, t.ID[:])
+		stmt.BindInt64(4, change.at)
+	}
+	if _, err := stmt.Step(); err != nil {
+		return err // Step has already reset the statement
+	}
+	change.done = c.conn.Changes() == 1
+	return stmt.Reset()
+}
+
 func (c *sqliteConn) bind(query string, args []any) (*zombiezen.Stmt, error) {
 	stmt, err := c.conn.Prepare(query)
 	if err != nil {

@@ -115,8 +115,8 @@ var getTickets = func() (queries [maxKeys]string) {
 
 // Spend implements storage.Tickets.
 func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
-	op := &operation{}
-	at := now.UnixMilli()
+	op := &operation{spend: make([]change, len(spend)), put: make([]change, len(put))}
+	at, together := now.UnixMilli(), len(spend)+len(put) > 1
 	about := ""
 	switch {
 	case len(put) > 0:
@@ -124,28 +124,22 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 	case len(spend) > 0:
 		about = string(spend[0].ID[:])
 	}
-	for _, key := range spend {
-		op.spend = append(op.spend, change{key: key, statement: statement{spendTicket, []any{at, string(key.Kind), key.ID[:], at}}})
-		op.spent = append(op.spent, statement{findSpent, []any{string(key.Kind), key.ID[:], at}})
+	for i, key := range spend {
+		op.spend[i] = change{verb: spending, ticket: storage.Ticket{Key: key}, at: at, together: together}
 	}
-	for i := range put {
-		t := &put[i]
+	for i, t := range put {
 		if len(t.Data) > storage.MaxData {
 			return fmt.Errorf("store %s: %d bytes of data, more than %d", t.Kind, len(t.Data), storage.MaxData)
 		}
-		op.put = append(op.put, change{key: t.Key, statement: statement{putTicket, []any{
-			string(t.Kind), t.ID[:], t.Grant, t.Family, append([]byte{}, t.Data...), milliseconds(t.Expires), milliseconds(t.Spent), at}}})
+		op.put[i] = change{verb: putting, ticket: t, at: at, together: together}
 	}
 	return s.writer.do(ctx, about, op)
 }
 
 // SetExpires implements storage.Tickets.
 func (s *Store) SetExpires(ctx context.Context, now time.Time, key storage.Key, expires time.Time) error {
-	at := now.UnixMilli()
-	return s.writer.do(ctx, string(key.ID[:]), &operation{
-		spend: []change{{key: key, statement: statement{setExpires, []any{milliseconds(expires), string(key.Kind), key.ID[:], at}}}},
-		spent: []statement{{findSpent, []any{string(key.Kind), key.ID[:], at}}},
-	})
+	ticket := storage.Ticket{Key: key, Expires: expires}
+	return s.writer.do(ctx, string(key.ID[:]), &operation{spend: []change{{verb: settingExpires, ticket: ticket, at: now.UnixMilli()}}})
 }
 
 // Delete implements storage.Tickets.

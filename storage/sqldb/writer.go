@@ -39,9 +39,8 @@ const (
 
 // operation is one caller's write of tickets. It takes effect completely or not at all.
 type operation struct {
-	spend  []change    // each marks a ticket, or changes nothing
-	spent  []statement // for each of spend, finds the ticket if it was spent before
-	put    []change    // each stores a ticket, or changes nothing
+	spend  []change // each marks a ticket, or changes nothing
+	put    []change // each stores a ticket, or changes nothing
 	result chan error
 	// taken is set by the lane when it runs the operation, or by the caller when it gives up
 	// before that.
@@ -51,13 +50,6 @@ type operation struct {
 	remove    []storage.Key
 	removeAll []statement // each finds keys
 	after     []statement // run after the removal
-}
-
-// change is a statement about one ticket.
-type change struct {
-	key storage.Key
-	statement
-	done bool
 }
 
 var (

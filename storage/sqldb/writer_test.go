@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
-	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
 )
@@ -39,7 +38,7 @@ func TestCallerMayGiveUp(t *testing.T) {
 }
 
 func TestRE12_DeadlockIsTriedAgain(t *testing.T) {
-	databaseURL := pgtest.Database(t)
+	databaseURL := postgreSQLDatabase(t)
 	s := openTest(t, databaseURL)
 	a := storage.Ticket{Key: storage.Kind("code").Hash("a"), Expires: testNow.Add(time.Hour)}
 	b := storage.Ticket{Key: storage.Kind("code").Hash("b"), Expires: testNow.Add(time.Hour)}
@@ -90,7 +89,7 @@ func TestFailureOfOneCallerDoesNotAffectOthers(t *testing.T) {
 			if i%3 == 0 {
 				family = "unique"
 			}
-			return &operation{result: make(chan error, 1), put: []change{{key: key, statement: statement{putTicket, []any{"code", key.ID[:], "", family, []byte{}, milliseconds(testNow.Add(time.Hour)), int64(0), milliseconds(testNow)}}}}}
+			return &operation{result: make(chan error, 1), put: []change{{ticket: storage.Ticket{Key: key, Family: family, Expires: testNow.Add(time.Hour)}, at: testNow.UnixMilli()}}}
 		}
 		var batch []*operation
 		for i := range 9 {
@@ -149,8 +148,9 @@ func TestSG14_ReclaimDoesNotBlockOthersForLong(t *testing.T) {
 // For any sequence of calls, SQLite and the maps return the same results.
 func TestSQLiteBehavesLikeMemory(t *testing.T) {
 	kinds := []storage.Kind{"code", "refresh"}
+	dir := t.TempDir()
 	rapid.Check(t, func(r *rapid.T) {
-		sqlite, err := Open(t.Context(), "sqlite::memory:", Config{MasterKey: testMasterKey})
+		sqlite, err := Open(t.Context(), copyTemplate(r, dir), Config{MasterKey: testMasterKey})
 		if err != nil {
 			r.Fatal(err)
 		}

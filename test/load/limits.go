@@ -16,6 +16,7 @@ var limits = map[string]limit{
 	"client_credentials": {1.25, "one signature, as the floor; the rest is the client's credentials, scope and JSON"},
 	"code_flow":          {1.8, "two commits and two signatures, as the floor; it also reads the session, the user and the consent"},
 	"refresh":            {1.5, "one commit and two signatures, as the floor; it also reads the token, its grant and the user"},
+	"stored_refresh":     {1.7, "like refresh; the tokens are read at random among all that are stored"},
 	"introspection":      {1.5, "the floor reads one row; this reads the token's authorization and its user"},
 	"discovery":          {1.2, "a copy of a document, as the floor; the rest is routing and headers"},
 	"jwks":               {1.2, "a copy of a document, as the floor; the rest is routing and headers"},

@@ -43,7 +43,7 @@ func TestUnknownScenario(t *testing.T) {
 
 // A few requests of each kind: enough to check that every scenario works.
 func TestEveryScenarioRuns(t *testing.T) {
-	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Stored: 100}); err != nil {
+	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Stored: 500}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,7 +5,7 @@
 //
 //	go run ./test/load                          on SQLite
 //	go run ./test/load --database postgres://…  on PostgreSQL
-//	go run ./test/load --stored 1000000         with a million stored grants
+//	go run ./test/load --stored 1000000         with a million stored refresh tokens
 //	go run ./test/load --only introspection --profile cpu.pprof
 //
 // It fails if a scenario is above its limit (limits.go). Such a scenario is measured up to three
@@ -48,7 +48,7 @@ func main() {
 	flag.StringVar(&o.Database, "database", "", "sqlite:PATH or postgres://…; default: a new SQLite file")
 	flag.IntVar(&o.Requests, "requests", 20000, "requests of each scenario")
 	flag.IntVar(&o.Concurrency, "concurrency", 32, "concurrent requests")
-	flag.IntVar(&o.Stored, "stored", 1000, "grants and refresh tokens that are stored before the load")
+	flag.IntVar(&o.Stored, "stored", 1000, "refresh tokens that are stored before the load")
 	flag.BoolVar(&o.JSON, "json", false, "print JSON")
 	flag.StringVar(&o.Only, "only", "", "run one scenario")
 	flag.StringVar(&o.Binary, "binary", "", "a valetkey binary; default: one built from this tree")

@@ -47,6 +47,9 @@ func scenarios() []scenario {
 		{"refresh", prepareRefresh, func(p *process) request {
 			return p.post("/write", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}})
 		}},
+		{"stored_refresh", prepareStoredRefresh, func(p *process) request {
+			return p.post("/write", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}})
+		}},
 		{"introspection", prepareIntrospection, func(p *process) request {
 			var next atomic.Int64
 			return func(ctx context.Context, _ int) error {
