@@ -27,8 +27,9 @@ const (
 	// attempt to find out whether its commit took effect.
 	batchTimeout  = 4 * time.Second
 	settleTimeout = 3 * time.Second
-	// postgreSQLLanes is how many batches a node runs at the same time on PostgreSQL.
-	postgreSQLLanes = 4
+	// postgreSQLLanes is how many batches a node runs at the same time on PostgreSQL. More lanes
+	// mean smaller batches, and more CPU time for each ticket (docs/decisions/0016).
+	postgreSQLLanes = 2
 	// laneWait is how long a lane waits for a row that another transaction has locked, and
 	// detourWait how long an operation waits that has left its lane. There are at most maxDetours
 	// of those.
