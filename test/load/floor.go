@@ -3,37 +3,62 @@ package main
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
-
-	"zombiezen.com/go/sqlite"
 
 	"github.com/valetkey/valetkey/storage"
 )
 
+// rows is a durable table in SQLite or PostgreSQL.
+type rows interface {
+	// add adds a row with a random key. Concurrent calls share a commit.
+	add(context.Context) error
+	// find returns the row of storedToken(i).
+	find(ctx context.Context, token string) ([]byte, error)
+}
+
+func openRows(ctx context.Context, database string) (rows, error) {
+	if path, ok := strings.CutPrefix(database, "sqlite:"); ok {
+		return openSQLiteRows(path)
+	}
+	return openPostgreSQLRows(ctx, database)
+}
+
+// The endpoints of a floor.
+const (
+	floorSign        = "/sign"     // a signature
+	floorWrite       = "/write"    // two signatures and a row
+	floorStore       = "/store"    // a row
+	floorLookup      = "/lookup"   // reads a row
+	floorRedirect    = "/redirect" // a redirect
+	floorVerifySign  = "/assert"   // verifies two signatures, adds a row and signs
+	floorVerifyWrite = "/prove"    // verifies a signature, then like floorWrite
+	algorithmParam   = "alg"
+)
+
 // serveFloor serves the handlers of the floors, and copies of the documents of the server at that
-// URL.
-func serveFloor(address, database, server string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+// URL. client is the key of clients that authenticate with JWTs.
+func serveFloor(ctx context.Context, address, database, server, client string) error {
+	f := &floor{secret: sha256.Sum256([]byte(clientSecret))}
+	var err error
+	if f.client, err = parsePublicKey(client); err != nil {
 		return err
 	}
-	rows, err := newDurableRows(database)
-	if err != nil {
+	if f.keys, err = newKeys(); err != nil {
 		return err
 	}
-	f := &floor{key: key, rows: rows, secret: sha256.Sum256([]byte(clientSecret))}
+	if f.rows, err = openRows(ctx, database); err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
 	for _, path := range []string{discoveryPath, jwksPath} {
 		// Fetched at the first request, because the server creates its keys while it starts.
@@ -49,30 +74,37 @@ func serveFloor(address, database, server string) error {
 			w.Write(document)
 		})
 	}
-	mux.HandleFunc("POST /sign", f.guarded(func(w http.ResponseWriter, _ *http.Request) { f.respond(w, f.sign()) }))
-	mux.HandleFunc("POST /write", f.guarded(func(w http.ResponseWriter, r *http.Request) {
-		access, id := f.sign(), f.sign()
-		if err := f.rows.add(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+	f.handle(mux, floorSign, true, func(r *http.Request) (string, error) {
+		return f.keys.accessToken(r.Form.Get(algorithmParam))
+	})
+	f.handle(mux, floorWrite, true, f.issue)
+	f.handle(mux, floorStore, true, func(r *http.Request) (string, error) { return "", f.rows.add(r.Context()) })
+	f.handle(mux, floorVerifySign, false, func(r *http.Request) (string, error) {
+		if err := errors.Join(verify(f.client, r.Form.Get("client_assertion")), verifyProof(r)); err != nil {
+			return "", err
 		}
-		f.respond(w, access+id)
-	}))
-	mux.HandleFunc("POST /lookup", f.guarded(func(w http.ResponseWriter, r *http.Request) {
-		claims, err := f.rows.find(r.Context(), r.FormValue("token"))
+		if err := f.rows.add(r.Context()); err != nil {
+			return "", err
+		}
+		return f.keys.accessToken(es256)
+	})
+	f.handle(mux, floorVerifyWrite, true, func(r *http.Request) (string, error) {
+		if err := verifyProof(r); err != nil {
+			return "", err
+		}
+		return f.issue(r)
+	})
+	mux.HandleFunc("POST "+floorLookup, f.guarded(true, func(w http.ResponseWriter, r *http.Request) {
+		response, err := f.rows.find(r.Context(), r.Form.Get("token"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		json.NewEncoder(w).Encode(claims)
+		w.Write(response)
 	}))
-	mux.HandleFunc("GET /redirect", func(w http.ResponseWriter, r *http.Request) {
-		if err := f.rows.add(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
+	mux.HandleFunc("GET "+floorRedirect, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", redirectURI+"?code=x&state="+r.FormValue("state"))
 		w.WriteHeader(http.StatusSeeOther)
 	})
@@ -92,16 +124,55 @@ func get(url string) ([]byte, error) {
 }
 
 type floor struct {
-	key    *ecdsa.PrivateKey
-	rows   *durableRows
+	keys   keys
+	client *ecdsa.PublicKey
+	rows   rows
 	secret [sha256.Size]byte
 }
 
-func (f *floor) guarded(next http.HandlerFunc) http.HandlerFunc {
+// issue creates an access token and an ID token, and stores a refresh token.
+func (f *floor) issue(r *http.Request) (string, error) {
+	access, err := f.keys.accessToken(r.Form.Get(algorithmParam))
+	if err != nil {
+		return "", err
+	}
+	id, err := f.keys.accessToken(r.Form.Get(algorithmParam))
+	if err != nil {
+		return "", err
+	}
+	return access + id, f.rows.add(r.Context())
+}
+
+// verifyProof verifies the signature of a DPoP proof.
+func verifyProof(r *http.Request) error {
+	proof := r.Header.Get("DPoP")
+	key, err := embeddedKey(proof)
+	if err != nil {
+		return err
+	}
+	return verify(key, proof)
+}
+
+// handle responds with the token that work returns.
+func (f *floor) handle(mux *http.ServeMux, path string, secret bool, work func(*http.Request) (string, error)) {
+	mux.HandleFunc("POST "+path, f.guarded(secret, func(w http.ResponseWriter, r *http.Request) {
+		token, err := work(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 600})
+	}))
+}
+
+// guarded reads the form and checks the client's secret, if the client has one.
+func (f *floor) guarded(secret bool, next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_, secret, _ := r.BasicAuth()
-		hash := sha256.Sum256([]byte(secret))
-		if err := r.ParseForm(); err != nil || subtle.ConstantTimeCompare(hash[:], f.secret[:]) != 1 {
+		_, sent, _ := r.BasicAuth()
+		hash := sha256.Sum256([]byte(sent))
+		if err := r.ParseForm(); err != nil || secret && subtle.ConstantTimeCompare(hash[:], f.secret[:]) != 1 {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -109,179 +180,47 @@ func (f *floor) guarded(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func (f *floor) respond(w http.ResponseWriter, token string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 600})
-}
-
-// sign returns an ES256 token with the claims of an access token.
-func (f *floor) sign() string {
-	var id [16]byte
-	rand.Read(id[:])
-	now := time.Now().Unix()
-	claims, err := json.Marshal(map[string]any{
-		"iss": "http://127.0.0.1:8080", "sub": clientID, "aud": "https://photos.example", "client_id": clientID,
-		"iat": now, "exp": now + 600, "jti": base64.RawURLEncoding.EncodeToString(id[:]), "scope": apiScope,
-	})
-	if err != nil {
-		return ""
-	}
-	input := "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9." + base64.RawURLEncoding.EncodeToString(claims)
-	hash := sha256.Sum256([]byte(input))
-	r, s, err := ecdsa.Sign(rand.Reader, f.key, hash[:])
-	if err != nil {
-		return ""
-	}
-	var signature [64]byte
-	r.FillBytes(signature[:32])
-	s.FillBytes(signature[32:])
-	return input + "." + base64.RawURLEncoding.EncodeToString(signature[:])
-}
-
-// durableRows adds rows to SQLite with synchronous=FULL; concurrent requests share a commit. Readers
-// have separate connections. Like the server, it uses SQLite without database/sql (decision 0012).
-type durableRows struct {
-	waiting chan chan error
-	readers chan *sqlite.Conn
-}
-
-func newDurableRows(path string) (*durableRows, error) {
-	open := func(pragmas ...string) (*sqlite.Conn, error) {
-		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
-		if err != nil {
-			return nil, err
-		}
-		for _, pragma := range pragmas {
-			if err := execute(conn, "PRAGMA "+pragma); err != nil {
-				return nil, errors.Join(err, conn.Close())
-			}
-		}
-		return conn, nil
-	}
-	writer, err := open("journal_mode = WAL", "synchronous = FULL")
-	if err != nil {
-		return nil, err
-	}
-	if err := execute(writer, "CREATE TABLE rows (id BLOB PRIMARY KEY, data BLOB) WITHOUT ROWID"); err != nil {
-		return nil, err
-	}
-	rows := &durableRows{waiting: make(chan chan error, 1024), readers: make(chan *sqlite.Conn, 4)}
-	if err := rows.prepare(writer); err != nil {
-		return nil, err
-	}
-	for range cap(rows.readers) {
-		reader, err := open("query_only = 1")
-		if err != nil {
-			return nil, err
-		}
-		rows.readers <- reader
-	}
-	go func() {
-		for first := range rows.waiting {
-			batch := []chan error{first}
-			for len(rows.waiting) > 0 && len(batch) < 256 {
-				batch = append(batch, <-rows.waiting)
-			}
-			err := commit(writer, len(batch))
-			for _, caller := range batch {
-				caller <- err
-			}
-		}
-	}()
-	return rows, nil
-}
-
-// execute runs a statement, which the connection keeps prepared. It ignores rows.
-func execute(conn *sqlite.Conn, query string, args ...[]byte) error {
-	stmt, err := conn.Prepare(query)
-	if err != nil {
-		return err
-	}
-	for i, arg := range args {
-		stmt.BindBytes(i+1, arg)
-	}
-	if _, err := stmt.Step(); err != nil {
-		return err
-	}
-	return stmt.Reset()
-}
-
-const insert = "INSERT INTO rows VALUES (?, ?)"
-
 // storedTokens are the tokens that can be looked up.
 const storedTokens = 256
 
 func storedToken(i int) string { return fmt.Sprintf("%0500d", i%storedTokens) }
 
-// prepare stores the claims of each token.
-func (r *durableRows) prepare(conn *sqlite.Conn) error {
-	for i := range storedTokens {
-		id := sha256.Sum256([]byte(storedToken(i)))
-		now := time.Now().Unix()
-		data, err := json.Marshal(map[string]any{
-			"active": true, "iss": "http://127.0.0.1:8080", "sub": storage.NewID(), "aud": "https://photos.example", "client_id": clientID,
-			"iat": now, "exp": now + 600, "jti": storage.NewID(), "scope": apiScope, "token_type": "Bearer",
-		})
-		if err != nil {
-			return err
-		}
-		if err := execute(conn, insert, id[:], data); err != nil {
-			return fmt.Errorf("insert: %w", err)
-		}
-	}
-	return nil
+// storedClaims returns the introspection response of a token.
+func storedClaims() ([]byte, error) {
+	now := time.Now().Unix()
+	return json.Marshal(map[string]any{
+		"active": true, "iss": "http://127.0.0.1:8080", "sub": storage.NewID(), "aud": "https://photos.example", "client_id": clientID,
+		"iat": now, "exp": now + 600, "jti": storage.NewID(), "scope": apiScope, "token_type": "Bearer",
+	})
 }
 
-// find reads the row of a token.
-func (r *durableRows) find(ctx context.Context, token string) (map[string]any, error) {
-	id := sha256.Sum256([]byte(token))
-	var conn *sqlite.Conn
-	select {
-	case conn = <-r.readers:
-		defer func() { r.readers <- conn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// group calls commit with the number of callers that wait, and returns its result to all of them.
+type group struct{ waiting chan chan error }
+
+const maxGroup = 256
+
+func newGroup(lanes int, commit func(lane, count int) error) *group {
+	g := &group{make(chan chan error, 1024)}
+	for lane := range lanes {
+		go func() {
+			for first := range g.waiting {
+				batch := []chan error{first}
+				for len(g.waiting) > 0 && len(batch) < maxGroup {
+					batch = append(batch, <-g.waiting)
+				}
+				err := commit(lane, len(batch))
+				for _, caller := range batch {
+					caller <- err
+				}
+			}
+		}()
 	}
-	stmt, err := conn.Prepare("SELECT data FROM rows WHERE id = ?")
-	if err != nil {
-		return nil, fmt.Errorf("look up: %w", err)
-	}
-	stmt.BindBytes(1, id[:])
-	found, err := stmt.Step()
-	if err != nil || !found {
-		return nil, errors.Join(errors.New("look up: the token was not found"), err)
-	}
-	data := make([]byte, stmt.ColumnLen(0))
-	stmt.ColumnBytes(0, data)
-	if err := stmt.Reset(); err != nil {
-		return nil, fmt.Errorf("look up: %w", err)
-	}
-	var claims map[string]any
-	if err := json.Unmarshal(data, &claims); err != nil {
-		return nil, fmt.Errorf("look up: %w", err)
-	}
-	return claims, nil
+	return g
 }
 
-func commit(conn *sqlite.Conn, count int) error {
-	if err := execute(conn, "BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	data := make([]byte, 200)
-	for range count {
-		var id [32]byte
-		rand.Read(id[:])
-		if err := execute(conn, insert, id[:], data); err != nil {
-			return fmt.Errorf("insert: %w", errors.Join(err, execute(conn, "ROLLBACK")))
-		}
-	}
-	return execute(conn, "COMMIT")
-}
-
-func (r *durableRows) add(ctx context.Context) error {
+func (g *group) add(ctx context.Context) error {
 	done := make(chan error, 1)
-	r.waiting <- done
+	g.waiting <- done
 	select {
 	case err := <-done:
 		return err

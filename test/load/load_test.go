@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 4 && os.Args[1] == "floor" { // started by the test below
-		if err := serveFloor(os.Args[2], os.Args[3], os.Args[4]); err != nil {
-			fmt.Fprintln(os.Stderr, "floor:", err)
-			os.Exit(1)
-		}
+	if isFloor() { // started by the tests below
+		main()
 		return
 	}
 	os.Exit(m.Run())
@@ -29,21 +31,64 @@ func TestAboveLimit(t *testing.T) {
 		}
 	}
 	for _, s := range scenarios() {
-		if limits[s.name].ratio <= 1 || limits[s.name].reason == "" || limitOf(s.name, "postgres://x") <= limitOf(s.name, "sqlite:x") {
-			t.Errorf("%s has the limit %v", s.name, limits[s.name])
+		if s.limits.sqlite <= 1 || s.limits.reason == "" || s.limits.postgreSQL < s.limits.sqlite {
+			t.Errorf("%s has the limits %v", s.name, s.limits)
 		}
 	}
 }
 
 func TestUnknownScenario(t *testing.T) {
-	if err := run(t.Context(), options{Requests: 10, Concurrency: 1, Stored: 1, Only: "introspektion"}); err == nil {
+	if err := run(t.Context(), options{Requests: 10, Concurrency: 1, Nodes: 1, Only: "refresh,introspektion"}); err == nil {
 		t.Error("a run of an unknown scenario succeeds")
+	}
+}
+
+func TestSQLiteHasOneNode(t *testing.T) {
+	if err := run(t.Context(), options{Requests: 10, Concurrency: 1, Nodes: 2}); err == nil {
+		t.Error("two nodes share a SQLite file")
 	}
 }
 
 // A few requests of each kind: enough to check that every scenario works.
 func TestEveryScenarioRuns(t *testing.T) {
-	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Stored: 500}); err != nil {
+	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Nodes: 1, Stored: 100}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestEveryScenarioRunsOnTwoNodes(t *testing.T) {
+	t.Setenv(configuration.MasterKeyVariable, strings.Repeat("A", 43))
+	o := options{Requests: 100, Concurrency: 8, Nodes: 2, Stored: 100, Database: pgtest.Database(t)}
+	if err := run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPublishReplacesOnlyTheFigures(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "performance.md")
+	if err := publish(t.Context(), options{Publish: file}); err == nil {
+		t.Error("a file that does not exist is replaced")
+	}
+	if err := os.WriteFile(file, []byte("# Performance\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish(t.Context(), options{Publish: file}); err == nil || !strings.Contains(err.Error(), figuresBegin) {
+		t.Errorf("a file without figures is replaced: %v", err)
+	}
+	content := fmt.Sprintf("before\n%s\nold\n%s\nafter\n", figuresBegin, figuresEnd)
+	written := string(withFigures([]byte(content), "new"))
+	if want := fmt.Sprintf("before\n%snew%s\nafter\n", figuresBegin+"\n", "\n"+figuresEnd); written != want {
+		t.Errorf("got %q, want %q", written, want)
+	}
+}
+
+func TestTable(t *testing.T) {
+	r := report{Nodes: 1, Started: 21.4, Memory: memory{38.2, 17.3}, Scenarios: []result{{
+		Scenario: "jwks", Server: figures{0.0211, 34368, 0.71, 2.04, 5.02}, Floor: figures{CPU: 0.018}, Ratio: 1.17, Limit: 1.2,
+	}}}
+	want := "| JWKS | 34,368 | 0.7 | 2.0 | 5.0 | 0.021 | 0.018 | 1.17 | 1.20 |\n\n" +
+		"It responds 21 ms after it is started with this database, and uses 38 MiB of memory after the load: 17 MiB of its own, and the rest is the program file.\n"
+	if got := r.table(); !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want the end %q", got, want)
 	}
 }

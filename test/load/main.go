@@ -1,27 +1,48 @@
 // Command load compares Valetkey with floors: bare net/http handlers that do only the signatures
-// and the durable writes of a request. Server and floor run in separate processes on loopback, one
-// after the other, under the same load. It compares CPU seconds of the server per 1,000 requests,
-// which other load on the machine hardly affects.
+// and the durable writes of a request, on the same kind of database. Server and floor run in
+// separate processes on loopback, one after the other, under the same load. It compares CPU seconds
+// of the server, without the database's, per 1,000 requests, which other load on the machine hardly
+// affects.
 //
 //	go run ./test/load                          on SQLite
-//	go run ./test/load --database postgres://…  on PostgreSQL
-//	go run ./test/load --stored 1000000         with a million stored refresh tokens
-//	go run ./test/load --only introspection --profile cpu.pprof
+//	go run ./test/load -database postgres       on a new PostgreSQL server that ends with the run
+//	go run ./test/load -database postgres://…   on an existing, empty PostgreSQL database
+//	go run ./test/load -database postgres -nodes 4
+//	go run ./test/load -stored 1000000          with a million stored grants
+//	go run ./test/load -only introspection -profile cpu.pprof
+//	go run ./test/load -publish docs/performance.md
 //
-// It fails if a scenario is above its limit (limits.go). Such a scenario is measured up to three
+// The last command measures everything that docs/performance.md has, in about ten minutes.
+//
+// It fails if a scenario is above its limit (scenario.go). Such a scenario is measured up to three
 // times, and the lowest ratio is used.
+//
+//	target.go, process.go  the server's nodes and the floor
+//	floor*.go, jwt.go      the floors
+//	scenario*.go           the requests, their floors and limits
+//	measure.go, limits.go  figures and limits
+//	publish.go             tables
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/pgtest"
 )
 
 type options struct {
@@ -29,135 +50,225 @@ type options struct {
 	Requests    int
 	Concurrency int
 	Stored      int
+	Nodes       int
 	JSON        bool
-	Only        string
+	Markdown    bool
+	Publish     string
+	Only        string // names separated by commas
 	Binary      string
 	Profile     string
 	Limits      bool // fail above a limit
 }
 
 func main() {
-	if len(os.Args) > 4 && os.Args[1] == "floor" {
-		if err := serveFloor(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+	if os.Getenv(configuration.MasterKeyVariable) == "" {
+		// PostgreSQL requires one; the data ends with the run.
+		_ = os.Setenv(configuration.MasterKeyVariable, strings.Repeat("A", 43))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if isFloor() {
+		if err := runFloor(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, "floor:", err)
 			os.Exit(1)
 		}
 		return
 	}
 	var o options
-	flag.StringVar(&o.Database, "database", "", "sqlite:PATH or postgres://…; default: a new SQLite file")
+	flag.StringVar(&o.Database, "database", "", "sqlite:PATH, postgres://…, or postgres for a new server; default: a new SQLite file")
 	flag.IntVar(&o.Requests, "requests", 20000, "requests of each scenario")
 	flag.IntVar(&o.Concurrency, "concurrency", 32, "concurrent requests")
-	flag.IntVar(&o.Stored, "stored", 1000, "refresh tokens that are stored before the load")
+	flag.IntVar(&o.Stored, "stored", 1000, "grants and refresh tokens that are stored before the load")
+	flag.IntVar(&o.Nodes, "nodes", 1, "server processes that share the database and the load; more than one requires PostgreSQL")
 	flag.BoolVar(&o.JSON, "json", false, "print JSON")
-	flag.StringVar(&o.Only, "only", "", "run one scenario")
+	flag.BoolVar(&o.Markdown, "markdown", false, "print a Markdown table")
+	flag.StringVar(&o.Publish, "publish", "", "measure everything that docs/performance.md has, and replace its figures in this file")
+	flag.StringVar(&o.Only, "only", "", "run these scenarios, separated by commas")
 	flag.StringVar(&o.Binary, "binary", "", "a valetkey binary; default: one built from this tree")
-	flag.StringVar(&o.Profile, "profile", "", "write a CPU profile of the server to this file, for go tool pprof; best with -only")
+	flag.StringVar(&o.Profile, "profile", "", "write a CPU profile of the server to this file, for go tool pprof, and one of its memory to FILE.heap; best with -only")
 	flag.BoolVar(&o.Limits, "limits", true, "fail if a scenario is above its limit")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
+	work := run
+	if o.Publish != "" {
+		work = publish
+	}
+	if err := work(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
 }
 
-// tags are the build tags of the server.
-func (o options) tags() string {
-	if o.Profile != "" {
-		return "profile"
-	}
-	return ""
+const floorArguments = 4
+
+func isFloor() bool { return len(os.Args) == 2+floorArguments && os.Args[1] == "floor" }
+
+func runFloor(ctx context.Context) error {
+	return serveFloor(ctx, os.Args[2], os.Args[3], os.Args[4], os.Args[5])
 }
 
+// run measures one database and prints the result.
 func run(ctx context.Context, o options) error {
-	if o.Only != "" && limits[o.Only].ratio == 0 {
-		return fmt.Errorf("there is no scenario %q", o.Only)
+	r, err := measureAll(ctx, o)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.JSON:
+		err = json.NewEncoder(os.Stdout).Encode(r)
+	case o.Markdown:
+		fmt.Print(r.table())
+	default:
+		fmt.Printf("from exec to the first 200: %.0f ms; resident after the load: %.1f MiB, %.1f MiB without the program file\n", r.Started, r.Memory.Resident, r.Memory.Own)
+	}
+	if err == nil && o.Limits {
+		err = aboveLimit(r.Scenarios)
+	}
+	return err
+}
+
+// report is the result of a run.
+type report struct {
+	Database  string   `json:"database"`
+	Version   string   `json:"version"` // of the database
+	Nodes     int      `json:"nodes"`
+	Stored    int      `json:"stored"`
+	Started   float64  `json:"started_ms"`
+	Memory    memory   `json:"memory"`
+	Scenarios []result `json:"scenarios"`
+}
+
+// chosen returns the scenarios that were asked for.
+func chosen(only string) ([]scenario, error) {
+	all := scenarios()
+	if only == "" {
+		return all, nil
+	}
+	names := strings.Split(only, ",")
+	for _, name := range names {
+		if _, known := scenarioNamed(name); !known {
+			return nil, fmt.Errorf("there is no scenario %q", name)
+		}
+	}
+	return slices.DeleteFunc(all, func(s scenario) bool { return !slices.Contains(names, s.name) }), nil
+}
+
+// measureAll runs the scenarios, and prints each result unless the output has another form.
+func measureAll(ctx context.Context, o options) (r report, err error) {
+	selected, err := chosen(o.Only)
+	if err != nil {
+		return r, err
 	}
 	dir, err := os.MkdirTemp("", "valetkey-load")
 	if err != nil {
-		return err
+		return r, err
 	}
 	defer os.RemoveAll(dir)
+	floorDatabase := "sqlite:" + filepath.Join(dir, "floor.db")
+	switch {
+	case o.Database == "":
+		o.Database = "sqlite:" + filepath.Join(dir, "load.db")
+	case o.Database == "postgres":
+		temporary, failed := pgtest.StartTemporary()
+		if failed != nil {
+			return r, failed
+		}
+		defer func() { err = errors.Join(err, temporary.Stop()) }()
+		o.Database = temporary.URL
+	}
+	if strings.HasPrefix(o.Database, "postgres") {
+		floorDatabase = o.Database
+	} else if o.Nodes > 1 {
+		return r, errors.New("several nodes require PostgreSQL: pass -database postgres")
+	}
 	if o.Binary == "" {
 		o.Binary = filepath.Join(dir, "valetkey")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", o.tags(), "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as releases are built
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("build valetkey: %w", err)
+		if err := build(ctx, o); err != nil {
+			return r, err
 		}
-	}
-	if o.Database == "" {
-		o.Database = "sqlite:" + filepath.Join(dir, "load.db")
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return r, err
 	}
-	subject, err := startServer(ctx, o, dir)
+	client, err := newKeys()
 	if err != nil {
-		return err
+		return r, err
+	}
+	subject, err := startServer(ctx, o, dir, client)
+	if err != nil {
+		return r, err
 	}
 	defer subject.stop()
-	floor, err := startFloor(ctx, self, filepath.Join(dir, "floor.db"), subject.url)
+	floor, err := startFloor(ctx, self, floorDatabase, subject.url, client)
 	if err != nil {
-		return err
+		return r, err
 	}
 	defer floor.stop()
-	fmt.Fprintf(os.Stderr, "From exec to the first 200: %v. %d requests of each kind, %d concurrent.\n", subject.started.Round(time.Millisecond), o.Requests, o.Concurrency)
+	fmt.Fprintf(os.Stderr, "%d requests of each kind, %d concurrent\n", o.Requests, o.Concurrency)
 
-	var report []result
-	for _, s := range scenarios() {
-		if o.Only != "" && s.name != o.Only {
-			continue
-		}
-		prepared, err := s.prepare(ctx, subject)
+	r = report{Nodes: o.Nodes, Stored: o.Stored}
+	if r.Database, r.Version, err = databaseVersion(ctx, o.Database); err != nil {
+		return r, err
+	}
+	for _, s := range selected {
+		result, err := s.measured(ctx, o, subject.target, floor, client)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			return r, err
 		}
-		r, err := compare(ctx, s.name, o, subject, prepared, floor, s.floor(floor))
-		if err != nil {
-			return err
-		}
-		for tries := 1; o.Limits && !(r.Ratio <= r.Limit) && tries < 3; tries++ {
-			again, err := compare(ctx, s.name, o, subject, prepared, floor, s.floor(floor))
-			if err != nil {
-				return err
-			}
-			if !(r.Ratio <= again.Ratio) {
-				r = again
-			}
-		}
-		report = append(report, r)
-		if !o.JSON {
-			fmt.Println(r)
+		r.Scenarios = append(r.Scenarios, result)
+		if !o.JSON && !o.Markdown {
+			fmt.Println(result)
 		}
 	}
-	resident := subject.resident()
-	if !o.JSON {
-		fmt.Printf("resident after the load: %.1f MiB\n", resident)
-	} else if err := json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"started_ms": subject.started.Milliseconds(), "resident_mib": resident, "stored": o.Stored, "scenarios": report,
-	}); err != nil {
-		return err
+	r.Memory = subject.memory()
+	started, err := subject.startTime(ctx)
+	r.Started = float64(started) / float64(time.Millisecond)
+	return r, err
+}
+
+// measured measures a scenario, and again if it is above its limit.
+func (s scenario) measured(ctx context.Context, o options, subject, floor *target, client keys) (result, error) {
+	prepared, err := s.prepare(ctx, subject, client)
+	if err != nil {
+		return result{}, fmt.Errorf("%s: %w", s.name, err)
 	}
-	if o.Limits {
-		return aboveLimit(report)
+	bare := s.floor(floor, client)
+	r, err := compare(ctx, s.name, o, subject, prepared, floor, bare)
+	for tries := 1; err == nil && o.Limits && !(r.Ratio <= r.Limit) && tries < 3; tries++ {
+		var again result
+		again, err = compare(ctx, s.name, o, subject, prepared, floor, bare)
+		if err == nil && !(r.Ratio <= again.Ratio) {
+			r = again
+		}
+	}
+	return r, err
+}
+
+// build builds the server as releases are built.
+func build(ctx context.Context, o options) error {
+	tags := ""
+	if o.Profile != "" {
+		tags = "profile"
+	}
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", tags, "-ldflags", "-s -w", "-o", o.Binary, "github.com/valetkey/valetkey/cmd/valetkey")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	command.Stderr = os.Stderr
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("build valetkey: %w", err)
 	}
 	return nil
 }
 
-// compare measures the server and the floor.
-func compare(ctx context.Context, name string, o options, subject *process, prepared request, floor *process, bare request) (result, error) {
-	ours, err := measure(ctx, subject, o, prepared)
-	if err != nil {
-		return result{}, fmt.Errorf("%s: %w", name, err)
+func databaseVersion(ctx context.Context, database string) (kind, version string, err error) {
+	if !strings.HasPrefix(database, "postgres") {
+		return "SQLite", sqlite.Version, nil
 	}
-	least, err := measure(ctx, floor, o, bare)
+	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
-		return result{}, fmt.Errorf("floor of %s: %w", name, err)
+		return "", "", err
 	}
-	return result{Scenario: name, Limit: limitOf(name, o.Database), Server: ours, Floor: least, Ratio: ours.CPU / least.CPU}, nil
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "SHOW server_version").Scan(&version)
+	version, _, _ = strings.Cut(version, " ") // without the distribution
+	return "PostgreSQL", version, err
 }

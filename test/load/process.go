@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,7 +19,10 @@ import (
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/declare"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
 // process is a server under load.
@@ -25,11 +30,12 @@ type process struct {
 	url     string
 	command *exec.Cmd
 	started time.Duration // from exec to the first 200
-	stored  *refreshTokens
 }
 
 const (
 	clientID     = "load"
+	clientEdDSA  = "load-eddsa"
+	clientJWT    = "load-jwt"
 	clientSecret = "load-secret-0123456789-0123456789-ab"
 	redirectURI  = "http://127.0.0.1:9/callback"
 	username     = "ada"
@@ -37,14 +43,30 @@ const (
 	apiScope     = "photos:read"
 )
 
-const declarationsFile = `
-clients:
-  - client_id: ` + clientID + `
+var scopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeOfflineAccess, apiScope}
+
+// declarationsFile returns the configuration; jwk is the key of the client that authenticates with
+// JWTs.
+func declarationsFile(jwk []byte) string {
+	client := func(id, algorithm string) string {
+		return `
+  - client_id: ` + id + `
     client_secret: ` + clientSecret + `
     redirect_uris: ["` + redirectURI + `"]
     grant_types: [authorization_code, refresh_token, client_credentials]
     scope: openid profile offline_access ` + apiScope + `
-    id_token_signed_response_alg: ES256
+    id_token_signed_response_alg: ` + algorithm + `
+    access_token_signed_response_alg: ` + algorithm
+	}
+	return `
+clients:` + client(clientID, es256) + client(clientEdDSA, edDSA) + `
+  - client_id: ` + clientJWT + `
+    token_endpoint_auth_method: private_key_jwt
+    token_endpoint_auth_signing_alg: ES256
+    jwks: {keys: [` + string(jwk) + `]}
+    grant_types: [client_credentials]
+    scope: ` + apiScope + `
+    access_token_signed_response_alg: ES256
 users:
   - {username: ` + username + `, password: ` + password + `, name: Ada Lovelace}
 scopes:
@@ -52,6 +74,7 @@ scopes:
 resources:
   - {identifier: "https://photos.example", scopes: ["` + apiScope + `"]}
 `
+}
 
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,70 +84,144 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-func startServer(ctx context.Context, o options, dir string) (*process, error) {
-	file := filepath.Join(dir, "valetkey.yaml")
-	if err := os.WriteFile(file, []byte(declarationsFile), 0o600); err != nil {
+// server is a server with a filled database.
+type server struct {
+	*target
+	o      options
+	config string
+}
+
+// startServer fills the database and starts the nodes.
+func startServer(ctx context.Context, o options, dir string, client keys) (*server, error) {
+	jwk, err := client.publicJWK()
+	if err != nil {
+		return nil, err
+	}
+	document, err := json.Marshal(jwk)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{&target{}, o, filepath.Join(dir, "valetkey.yaml")}
+	if err := os.WriteFile(s.config, []byte(declarationsFile(document)), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits if a file was changed just now.
 	written := time.Now().Add(-time.Minute)
-	if err := os.Chtimes(file, written, written); err != nil {
+	if err := os.Chtimes(s.config, written, written); err != nil {
 		return nil, err
 	}
-	stored, err := store(ctx, o, file)
-	if err != nil {
-		return nil, fmt.Errorf("store %d refresh tokens: %w", o.Stored, err)
+	if err := store(ctx, o, s.config); err != nil {
+		return nil, fmt.Errorf("store %d grants: %w", o.Stored, err)
 	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
+	for range o.Nodes {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		if s.url == "" {
+			s.url = "http://" + address
+		}
+		node, err := s.start(ctx, address, o.Profile)
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		s.nodes = append(s.nodes, node)
 	}
-	command := exec.CommandContext(ctx, o.Binary, "serve", "--config", file, "--listen", address, "--issuer", "http://"+address, "--database", o.Database)
-	command.Stderr = os.Stderr
-	if o.Profile != "" {
-		command.Env = append(os.Environ(), "VALETKEY_PROFILE="+o.Profile)
-	}
-	p, err := start(command, "http://"+address, "/healthz")
-	if err == nil {
-		p.stored = stored
-	}
-	return p, err
+	return s, nil
 }
 
-// store fills the database with the declared records and with refresh tokens of the user.
-func store(ctx context.Context, o options, file string) (*refreshTokens, error) {
+func (s *server) start(ctx context.Context, address, profile string) (*process, error) {
+	command := exec.CommandContext(ctx, s.o.Binary, "serve", "--config", s.config, "--listen", address, "--issuer", s.url, "--database", s.o.Database)
+	command.Stderr = os.Stderr
+	command.Env = os.Environ()
+	if profile != "" {
+		command.Env = append(command.Env, "VALETKEY_PROFILE="+profile)
+	}
+	return start(command, "http://"+address, "/healthz")
+}
+
+// restarts is how often a start is measured.
+const restarts = 7
+
+// startTime stops the nodes and returns how long a start takes with the database of the load: the
+// median of several starts, from exec to the first 200.
+func (s *server) startTime(ctx context.Context) (time.Duration, error) {
+	s.stop()
+	var took []time.Duration
+	for range restarts {
+		address, err := freeAddress()
+		if err != nil {
+			return 0, err
+		}
+		node, err := s.start(ctx, address, "")
+		if err != nil {
+			return 0, err
+		}
+		node.stop()
+		took = append(took, node.started)
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
+}
+
+// store fills the database with grants and refresh tokens of users.
+func store(ctx context.Context, o options, file string) error {
 	c := configuration.Configuration{Database: o.Database}
 	s, err := database.Open(ctx, &c, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer s.Close()
 	declarations, err := configuration.ReadDeclarations(file)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := declare.Apply(ctx, s.Store, &declarations.Declarations, declare.Options{Source: "file:valetkey.yaml"}); err != nil {
-		return nil, err
+		return err
 	}
-	user, err := s.Store.UserByIdentifier(ctx, username)
-	if err != nil {
-		return nil, err
-	}
-	stored, err := newRefreshTokens(o.Stored, user.ID)
-	if err != nil {
-		return nil, err
-	}
-	return stored, stored.fill(ctx, s.Store, o.Database)
+	return storeGrants(ctx, s.Store, o.Stored)
 }
 
-func startFloor(ctx context.Context, self, database, server string) (*process, error) {
+func storeGrants(ctx context.Context, s *sqldb.Store, count int) error {
+	const batch = 500
+	now := time.Now()
+	data := []byte(`{"c":"` + clientID + `","s":"0123456789012345678901","o":["openid","profile","` + apiScope + `"],"t":1700000000,"b":1700000000}`)
+	for done := 0; done < count; {
+		var tickets []storage.Ticket
+		for range min(batch, count-done) {
+			tickets = append(tickets, storage.Ticket{
+				Key: ticketkind.RefreshToken.Hash(storage.NewID()), Grant: storage.NewID(), Family: storage.NewID(),
+				Data: data, Expires: now.Add(24 * time.Hour),
+			})
+		}
+		if err := s.Put(ctx, now, tickets...); err != nil {
+			return err
+		}
+		done += len(tickets)
+		if done%100_000 == 0 {
+			fmt.Fprintf(os.Stderr, "stored %d of %d\n", done, count)
+		}
+	}
+	return nil
+}
+
+func startFloor(ctx context.Context, self, database, server string, client keys) (*target, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, self, "floor", address, database, server)
+	public, err := client.marshalPublic()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, self, "floor", address, database, server, public)
 	command.Stderr = os.Stderr
-	return start(command, "http://"+address, discoveryPath)
+	node, err := start(command, "http://"+address, discoveryPath)
+	if err != nil {
+		return nil, err
+	}
+	return &target{url: node.url, nodes: []*process{node}}, nil
 }
 
 func start(command *exec.Cmd, url, health string) (*process, error) {
@@ -143,7 +240,7 @@ func start(command *exec.Cmd, url, health string) (*process, error) {
 				return p, nil
 			}
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond / 2)
 	}
 	p.stop()
 	return nil, fmt.Errorf("%s did not start", command.Path)
@@ -175,22 +272,34 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
-// resident returns the resident memory in MiB.
-func (p *process) resident() float64 {
+// memory is in MiB.
+type memory struct {
+	Resident float64 `json:"resident_mib"`
+	// Own is what only this process uses. The rest is the program file, which processes share and
+	// the kernel can drop.
+	Own float64 `json:"own_mib"`
+}
+
+func (p *process) memory() (m memory) {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
 	if err != nil {
-		return 0
+		return m
 	}
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
-			kB, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
-			if err == nil {
-				return kB / 1024
-			}
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		if name != "VmRSS" && name != "RssAnon" {
+			continue
+		}
+		kB, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+		if err != nil {
+			continue
+		}
+		if name == "VmRSS" {
+			m.Resident = kB / 1024
+		} else {
+			m.Own = kB / 1024
 		}
 	}
-	return 0
+	return m
 }
-
-var scopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeOfflineAccess, apiScope}

@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
@@ -21,46 +17,47 @@ import (
 
 // scenario is one kind of load and its floor.
 type scenario struct {
-	name string
+	name  string
+	title string // in tables
 	// prepare obtains what the requests need, and returns the request.
-	prepare func(context.Context, *process) (request, error)
-	floor   func(*process) request
+	prepare func(context.Context, *target, keys) (request, error)
+	floor   func(*target, keys) request
+	limits  limits
 }
 
 // request sends one request, or one flow; worker is the number of the caller.
 type request func(ctx context.Context, worker int) error
 
-func scenarios() []scenario {
+// bearerScenarios need no key of the client.
+func bearerScenarios() []scenario {
 	return []scenario{
-		{"client_credentials", prepareClientCredentials, func(p *process) request {
-			return p.post("/sign", url.Values{"grant_type": {"client_credentials"}})
-		}},
-		{"code_flow", prepareCodeFlow, func(p *process) request {
-			redeem := p.post("/write", url.Values{"grant_type": {"authorization_code"}, "code": {"x"}})
-			return func(ctx context.Context, worker int) error {
-				if _, err := p.send(ctx, http.MethodGet, "/redirect?state=x", nil, nil); err != nil {
-					return err
-				}
-				return redeem(ctx, worker)
-			}
-		}},
-		{"refresh", prepareRefresh, func(p *process) request {
-			return p.post("/write", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}})
-		}},
-		{"stored_refresh", prepareStoredRefresh, func(p *process) request {
-			return p.post("/write", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}})
-		}},
-		{"introspection", prepareIntrospection, func(p *process) request {
+		{"client_credentials", "client_credentials", prepareClientCredentials(clientID), floorClientCredentials(es256), limits{
+			1.1, 1.25, "one signature, as the floor; the rest is the client's credentials, scope and JSON"}},
+		{"client_credentials_eddsa", "client_credentials, EdDSA", prepareClientCredentials(clientEdDSA), floorClientCredentials(edDSA), limits{
+			1.25, 1.4, "like client_credentials, but the signature is cheaper and the rest is not"}},
+		{"code_flow", "code flow", prepareCodeFlow(clientID), floorCodeFlow(es256), limits{
+			1.6, 1.8, "two signatures and one commit, as the floor; it also verifies the session and the authorization request"}},
+		{"code_flow_eddsa", "code flow, EdDSA", prepareCodeFlow(clientEdDSA), floorCodeFlow(edDSA), limits{
+			1.8, 2, "like code_flow, but the signatures are cheaper and the rest is not"}},
+		{"refresh", "refresh", prepareRefresh, func(t *target, _ keys) request {
+			return t.post(floorWrite, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, algorithmParam: {es256}})
+		}, limits{1.2, 1.4, "two signatures and one commit, as the floor; it also reads the token and its grant"}},
+		{"introspection", "introspection", prepareIntrospection, func(t *target, _ keys) request {
 			var next atomic.Int64
 			return func(ctx context.Context, _ int) error {
-				_, err := p.send(ctx, http.MethodPost, "/lookup", url.Values{"token": {storedToken(int(next.Add(1)))}}, nil)
+				_, err := t.send(ctx, message{method: http.MethodPost, path: floorLookup, form: url.Values{"token": {storedToken(int(next.Add(1)))}}})
 				return err
 			}
-		}},
-		{"discovery", static(discoveryPath), func(p *process) request { return p.get(discoveryPath) }},
-		{"jwks", static(jwksPath), func(p *process) request { return p.get(jwksPath) }},
+		}, limits{1.1, 1.2, "the floor reads one row; this reads whether the authorization still exists"}},
+		{"discovery", "discovery", static(discoveryPath), floorStatic(discoveryPath), limits{
+			1.2, 1.2, "a copy of a document, as the floor; the rest is routing and headers"}},
+		{"jwks", "JWKS", static(jwksPath), floorStatic(jwksPath), limits{
+			1.2, 1.2, "a copy of a document, as the floor; the rest is routing and headers"}},
 	}
 }
+
+// scenarios returns all scenarios.
+func scenarios() []scenario { return append(bearerScenarios(), boundScenarios()...) }
 
 // The documents that the floor serves a copy of.
 const (
@@ -68,79 +65,59 @@ const (
 	jwksPath      = "/jwks"
 )
 
-var transport = &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512, DisableCompression: true}
-
-// send sends one request with the client's credentials, and returns the body, or the
-// Location of a redirect.
-func (p *process) send(ctx context.Context, method, path string, form url.Values, cookies []*http.Cookie) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	if method == http.MethodPost {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.SetBasicAuth(clientID, clientSecret)
-	}
-	for _, c := range cookies {
-		r.AddCookie(c)
-	}
-	response, err := transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	if location := response.Header.Get("Location"); location != "" {
-		return []byte(location), nil
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, body)
-	}
-	return body, nil
-}
-
-func (p *process) post(path string, form url.Values) request {
-	return func(ctx context.Context, _ int) error {
-		_, err := p.send(ctx, http.MethodPost, path, form, nil)
-		return err
+func static(path string) func(context.Context, *target, keys) (request, error) {
+	return func(_ context.Context, t *target, _ keys) (request, error) {
+		return t.repeated(message{method: http.MethodGet, path: path}), nil
 	}
 }
 
-func (p *process) get(path string) request {
-	return func(ctx context.Context, _ int) error {
-		_, err := p.send(ctx, http.MethodGet, path, nil, nil)
-		return err
+func floorStatic(path string) func(*target, keys) request {
+	return func(t *target, _ keys) request { return t.repeated(message{method: http.MethodGet, path: path}) }
+}
+
+func floorClientCredentials(algorithm string) func(*target, keys) request {
+	return func(t *target, _ keys) request {
+		return t.post(floorSign, url.Values{"grant_type": {"client_credentials"}, algorithmParam: {algorithm}})
 	}
 }
 
-func static(path string) func(context.Context, *process) (request, error) {
-	return func(_ context.Context, p *process) (request, error) { return p.get(path), nil }
+func floorCodeFlow(algorithm string) func(*target, keys) request {
+	return func(t *target, _ keys) request {
+		redeem := t.post(floorWrite, url.Values{"grant_type": {"authorization_code"}, "code": {"x"}, algorithmParam: {algorithm}})
+		return func(ctx context.Context, worker int) error {
+			if _, err := t.send(ctx, message{method: http.MethodGet, path: floorRedirect + "?state=x"}); err != nil {
+				return err
+			}
+			return redeem(ctx, worker)
+		}
+	}
 }
 
-func prepareClientCredentials(_ context.Context, p *process) (request, error) {
-	return p.post("/token", url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}}), nil
+func prepareClientCredentials(client string) func(context.Context, *target, keys) (request, error) {
+	return func(_ context.Context, t *target, _ keys) (request, error) {
+		return t.repeated(message{
+			method: http.MethodPost, path: "/token", client: client,
+			form: url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}},
+		}), nil
+	}
 }
 
 // signedIn returns the cookies of a browser whose user has signed in and consented.
-func signedIn(p *process) ([]*http.Cookie, error) {
+func signedIn(t *target, client string) ([]*http.Cookie, error) {
 	user := person.New(username, password)
-	address, _ := authorizationURL(p, "first")
-	if _, err := user.Visit(address, redirectURI); err != nil {
+	query, _ := authorizationRequest(client)
+	if _, err := user.Visit(t.nodes[0].url+"/authorize?"+query.Encode(), redirectURI); err != nil {
 		return nil, err
 	}
-	return user.Cookies(p.url), nil
+	return user.Cookies(t.url), nil
 }
 
-func authorizationURL(p *process, state string) (address, verifier string) {
+func authorizationRequest(client string) (query url.Values, verifier string) {
 	verifier = oauth.NewCodeVerifier()
-	query := url.Values{
-		"client_id": {clientID}, "response_type": {"code"}, "redirect_uri": {redirectURI}, "scope": {scopes.String()},
-		"state": {state}, "nonce": {"n"}, "code_challenge": {oauth.S256Challenge(verifier)}, "code_challenge_method": {"S256"},
-	}
-	return p.url + "/authorize?" + query.Encode(), verifier
+	return url.Values{
+		"client_id": {client}, "response_type": {"code"}, "redirect_uri": {redirectURI}, "scope": {scopes.String()},
+		"state": {"s"}, "nonce": {"n"}, "code_challenge": {oauth.S256Challenge(verifier)}, "code_challenge_method": {"S256"},
+	}, verifier
 }
 
 type tokens struct {
@@ -149,86 +126,128 @@ type tokens struct {
 	IDToken      string `json:"id_token"`
 }
 
-// codeFlow runs the whole flow with an existing session.
-func codeFlow(ctx context.Context, p *process, cookies []*http.Cookie) (tokens, error) {
-	var t tokens
-	address, verifier := authorizationURL(p, "s")
-	location, err := p.send(ctx, http.MethodGet, strings.TrimPrefix(address, p.url), nil, cookies)
+// flow is a code flow with an existing session.
+type flow struct {
+	client  string
+	cookies []*http.Cookie
+	pushed  bool  // with a pushed authorization request
+	proofs  *keys // the tokens are bound to this key, if not nil
+}
+
+func (f flow) run(ctx context.Context, t *target) (tokens, error) {
+	query, verifier := authorizationRequest(f.client)
+	if f.pushed {
+		body, err := t.send(ctx, message{method: http.MethodPost, path: "/par", form: query, client: f.client})
+		if err != nil {
+			return tokens{}, err
+		}
+		var pushed struct {
+			RequestURI string `json:"request_uri"`
+		}
+		if err := json.Unmarshal(body, &pushed); err != nil {
+			return tokens{}, err
+		}
+		query = url.Values{"client_id": {f.client}, "request_uri": {pushed.RequestURI}}
+	}
+	location, err := t.send(ctx, message{method: http.MethodGet, path: "/authorize?" + query.Encode(), cookies: f.cookies})
 	if err != nil {
-		return t, err
+		return tokens{}, err
 	}
 	callback, err := url.Parse(string(location))
 	if err != nil || callback.Query().Get("code") == "" {
-		return t, fmt.Errorf("the response has no code: %s", location)
+		return tokens{}, fmt.Errorf("the response has no code: %s", location)
 	}
-	body, err := p.send(ctx, http.MethodPost, "/token", url.Values{
+	issued, err := f.redeem(ctx, t, url.Values{
 		"grant_type": {"authorization_code"}, "code": {callback.Query().Get("code")},
 		"redirect_uri": {redirectURI}, "code_verifier": {verifier},
-	}, nil)
-	if err != nil {
-		return t, err
+	})
+	if err == nil && issued.IDToken == "" {
+		err = errors.New("the ID token is missing")
 	}
-	err = json.NewDecoder(bytes.NewReader(body)).Decode(&t)
-	if err == nil && (t.AccessToken == "" || t.RefreshToken == "" || t.IDToken == "") {
-		err = errors.New("a token is missing")
-	}
-	return t, err
+	return issued, err
 }
 
-func prepareCodeFlow(_ context.Context, p *process) (request, error) {
-	cookies, err := signedIn(p)
+// redeem sends a token request.
+func (f flow) redeem(ctx context.Context, t *target, form url.Values) (issued tokens, err error) {
+	m := message{method: http.MethodPost, path: "/token", form: form, client: f.client}
+	if f.proofs != nil {
+		if m.proof, err = f.proofs.proof(http.MethodPost, t.url+"/token"); err != nil {
+			return issued, err
+		}
+	}
+	body, err := t.send(ctx, m)
+	if err != nil {
+		return issued, err
+	}
+	err = json.Unmarshal(body, &issued)
+	if err == nil && (issued.AccessToken == "" || issued.RefreshToken == "") {
+		err = errors.New("a token is missing")
+	}
+	return issued, err
+}
+
+// each returns a request that runs the flow.
+func (f flow) each(t *target) request {
 	return func(ctx context.Context, _ int) error {
-		_, err := codeFlow(ctx, p, cookies)
+		_, err := f.run(ctx, t)
 		return err
-	}, err
+	}
+}
+
+func prepareCodeFlow(client string) func(context.Context, *target, keys) (request, error) {
+	return func(_ context.Context, t *target, _ keys) (request, error) {
+		cookies, err := signedIn(t, client)
+		return flow{client: client, cookies: cookies}.each(t), err
+	}
 }
 
 // maxWorkers is the number of workers for which tokens are prepared.
 const maxWorkers = 256
 
-func prepareRefresh(ctx context.Context, p *process) (request, error) {
-	cookies, err := signedIn(p)
+func prepareRefresh(ctx context.Context, t *target, _ keys) (request, error) {
+	cookies, err := signedIn(t, clientID)
 	if err != nil {
 		return nil, err
 	}
+	return flow{client: clientID, cookies: cookies}.refreshes(ctx, t)
+}
+
+// refreshes returns a request that uses the worker's refresh token and keeps its successor.
+func (f flow) refreshes(ctx context.Context, t *target) (request, error) {
 	current := make([]string, maxWorkers)
 	for i := range current {
-		t, err := codeFlow(ctx, p, cookies)
+		issued, err := f.run(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		current[i] = t.RefreshToken
+		current[i] = issued.RefreshToken
 	}
 	return func(ctx context.Context, worker int) error {
-		body, err := p.send(ctx, http.MethodPost, "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {current[worker]}}, nil)
+		issued, err := f.redeem(ctx, t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {current[worker]}})
 		if err != nil {
 			return err
 		}
-		var t tokens
-		if err := json.Unmarshal(body, &t); err != nil {
-			return err
-		}
-		current[worker] = t.RefreshToken
+		current[worker] = issued.RefreshToken
 		return nil
 	}, nil
 }
 
-func prepareIntrospection(ctx context.Context, p *process) (request, error) {
-	cookies, err := signedIn(p)
+func prepareIntrospection(ctx context.Context, t *target, _ keys) (request, error) {
+	cookies, err := signedIn(t, clientID)
 	if err != nil {
 		return nil, err
 	}
 	forms := make([]url.Values, maxWorkers)
 	for i := range forms {
-		t, err := codeFlow(ctx, p, cookies)
+		issued, err := flow{client: clientID, cookies: cookies}.run(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		forms[i] = url.Values{"token": {t.AccessToken}}
+		forms[i] = url.Values{"token": {issued.AccessToken}}
 	}
 	var next atomic.Int64
 	return func(ctx context.Context, _ int) error {
-		body, err := p.send(ctx, http.MethodPost, "/introspect", forms[next.Add(1)%maxWorkers], nil)
+		body, err := t.send(ctx, message{method: http.MethodPost, path: "/introspect", form: forms[next.Add(1)%maxWorkers]})
 		if err == nil && !bytes.Contains(body, []byte(`"active":true`)) {
 			err = fmt.Errorf("the token is not active: %s", body)
 		}
@@ -236,83 +255,8 @@ func prepareIntrospection(ctx context.Context, p *process) (request, error) {
 	}, nil
 }
 
-// figures are what one scenario cost.
-type figures struct {
-	CPU        float64 `json:"cpu_seconds_per_1000"`
-	Throughput float64 `json:"requests_per_second"`
-	P50        float64 `json:"p50_ms"`
-	P99        float64 `json:"p99_ms"`
-}
-
-type result struct {
-	Scenario string  `json:"scenario"`
-	Server   figures `json:"server"`
-	Floor    figures `json:"floor"`
-	Ratio    float64 `json:"ratio"`
-	Limit    float64 `json:"limit"`
-}
-
-func (r result) String() string {
-	verdict := "within"
-	if r.Ratio > r.Limit {
-		verdict = "ABOVE"
-	}
-	return fmt.Sprintf("%-19s %6.0f/s  p50 %5.2f ms  p99 %6.2f ms  CPU %.3f s per 1000 (floor %.3f)  ratio %.2f, %s %.2f",
-		r.Scenario, r.Server.Throughput, r.Server.P50, r.Server.P99, r.Server.CPU, r.Floor.CPU, r.Ratio, verdict, r.Limit)
-}
-
-// measure sends the requests, after a tenth of them to warm up.
-func measure(ctx context.Context, p *process, o options, send request) (figures, error) {
-	if _, err := flood(ctx, o.Requests/10, o.Concurrency, send); err != nil {
-		return figures{}, err
-	}
-	before, err := p.cpu()
-	if err != nil {
-		return figures{}, err
-	}
-	began := time.Now()
-	times, err := flood(ctx, o.Requests, o.Concurrency, send)
-	if err != nil {
-		return figures{}, err
-	}
-	took := time.Since(began)
-	after, err := p.cpu()
-	if err != nil {
-		return figures{}, err
-	}
-	slices.Sort(times)
-	milliseconds := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	return figures{
-		CPU:        (after - before).Seconds() / float64(o.Requests) * 1000,
-		Throughput: float64(o.Requests) / took.Seconds(),
-		P50:        milliseconds(times[len(times)/2]),
-		P99:        milliseconds(times[len(times)*99/100]),
-	}, nil
-}
-
-func flood(ctx context.Context, requests, concurrency int, send request) ([]time.Duration, error) {
-	var left atomic.Int64
-	left.Store(int64(requests))
-	times := make([][]time.Duration, concurrency)
-	failures := make(chan error, concurrency)
-	var workers sync.WaitGroup
-	for worker := range concurrency {
-		workers.Go(func() {
-			for left.Add(-1) >= 0 {
-				began := time.Now()
-				if err := send(ctx, worker); err != nil {
-					failures <- err
-					return
-				}
-				times[worker] = append(times[worker], time.Since(began))
-			}
-		})
-	}
-	workers.Wait()
-	select {
-	case err := <-failures:
-		return nil, err
-	default:
-		return slices.Concat(times...), nil
-	}
+// supports reports whether the server's metadata has a member.
+func supports(ctx context.Context, t *target, member string) (bool, error) {
+	document, err := t.send(ctx, message{method: http.MethodGet, path: discoveryPath})
+	return strings.Contains(string(document), `"`+member+`"`), err
 }

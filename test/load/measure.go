@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// figures are what one scenario cost.
+type figures struct {
+	CPU        float64 `json:"cpu_seconds_per_1000"`
+	Throughput float64 `json:"requests_per_second"`
+	P50        float64 `json:"p50_ms"`
+	P95        float64 `json:"p95_ms"`
+	P99        float64 `json:"p99_ms"`
+}
+
+type result struct {
+	Scenario string  `json:"scenario"`
+	Server   figures `json:"server"`
+	Floor    figures `json:"floor"`
+	Ratio    float64 `json:"ratio"`
+	Limit    float64 `json:"limit"`
+}
+
+func (r result) String() string {
+	verdict := "within"
+	if r.Ratio > r.Limit {
+		verdict = "ABOVE"
+	}
+	return fmt.Sprintf("%-24s %6.0f/s  p50 %5.2f  p95 %6.2f  p99 %6.2f ms  CPU %.3f s per 1000 (floor %.3f)  ratio %.2f, %s %.2f",
+		r.Scenario, r.Server.Throughput, r.Server.P50, r.Server.P95, r.Server.P99, r.Server.CPU, r.Floor.CPU, r.Ratio, verdict, r.Limit)
+}
+
+// compare measures the server and the floor.
+func compare(ctx context.Context, name string, o options, subject *target, prepared request, floor *target, bare request) (result, error) {
+	ours, err := measure(ctx, subject, o, prepared)
+	if err != nil {
+		return result{}, fmt.Errorf("%s: %w", name, err)
+	}
+	least, err := measure(ctx, floor, o, bare)
+	if err != nil {
+		return result{}, fmt.Errorf("floor of %s: %w", name, err)
+	}
+	return result{Scenario: name, Limit: limitOf(name, o.Database), Server: ours, Floor: least, Ratio: ours.CPU / least.CPU}, nil
+}
+
+// measure sends the requests, after a tenth of them to warm up.
+func measure(ctx context.Context, t *target, o options, send request) (figures, error) {
+	if _, err := flood(ctx, o.Requests/10, o.Concurrency, send); err != nil {
+		return figures{}, err
+	}
+	before, err := t.cpu()
+	if err != nil {
+		return figures{}, err
+	}
+	began := time.Now()
+	times, err := flood(ctx, o.Requests, o.Concurrency, send)
+	if err != nil {
+		return figures{}, err
+	}
+	took := time.Since(began)
+	after, err := t.cpu()
+	if err != nil {
+		return figures{}, err
+	}
+	slices.Sort(times)
+	percentile := func(p int) float64 { return float64(times[len(times)*p/100]) / float64(time.Millisecond) }
+	return figures{
+		CPU:        (after - before).Seconds() / float64(o.Requests) * 1000,
+		Throughput: float64(o.Requests) / took.Seconds(),
+		P50:        percentile(50),
+		P95:        percentile(95),
+		P99:        percentile(99),
+	}, nil
+}
+
+func flood(ctx context.Context, requests, concurrency int, send request) ([]time.Duration, error) {
+	var left atomic.Int64
+	left.Store(int64(requests))
+	times := make([][]time.Duration, concurrency)
+	failures := make(chan error, concurrency)
+	var workers sync.WaitGroup
+	for worker := range concurrency {
+		workers.Go(func() {
+			for left.Add(-1) >= 0 {
+				began := time.Now()
+				if err := send(ctx, worker); err != nil {
+					failures <- err
+					return
+				}
+				times[worker] = append(times[worker], time.Since(began))
+			}
+		})
+	}
+	workers.Wait()
+	select {
+	case err := <-failures:
+		return nil, err
+	default:
+		return slices.Concat(times...), nil
+	}
+}
