@@ -51,14 +51,14 @@ func TestSQLiteHasOneNode(t *testing.T) {
 
 // A few requests of each kind: enough to check that every scenario works.
 func TestEveryScenarioRuns(t *testing.T) {
-	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Nodes: 1, Stored: 100}); err != nil {
+	if err := run(t.Context(), options{Requests: 200, Concurrency: 8, Nodes: 1, Stored: 500}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestEveryScenarioRunsOnTwoNodes(t *testing.T) {
 	t.Setenv(configuration.MasterKeyVariable, strings.Repeat("A", 43))
-	o := options{Requests: 100, Concurrency: 8, Nodes: 2, Stored: 100, Database: pgtest.Database(t)}
+	o := options{Requests: 100, Concurrency: 8, Nodes: 2, Stored: 500, Database: pgtest.Database(t)}
 	if err := run(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@
 //	go run ./test/load -database postgres       on a new PostgreSQL server that ends with the run
 //	go run ./test/load -database postgres://…   on an existing, empty PostgreSQL database
 //	go run ./test/load -database postgres -nodes 4
-//	go run ./test/load -stored 1000000          with a million stored grants
+//	go run ./test/load -stored 1000000          with a million stored refresh tokens
 //	go run ./test/load -only introspection -profile cpu.pprof
 //	go run ./test/load -publish docs/performance.md
 //
@@ -18,6 +18,7 @@
 // times, and the lowest ratio is used.
 //
 //	target.go, process.go  the server's nodes and the floor
+//	stored.go              refresh tokens that are stored before the load
 //	floor*.go, jwt.go      the floors
 //	scenario*.go           the requests, their floors and limits
 //	measure.go, limits.go  figures and limits
@@ -78,7 +79,7 @@ func main() {
 	flag.StringVar(&o.Database, "database", "", "sqlite:PATH, postgres://…, or postgres for a new server; default: a new SQLite file")
 	flag.IntVar(&o.Requests, "requests", 20000, "requests of each scenario")
 	flag.IntVar(&o.Concurrency, "concurrency", 32, "concurrent requests")
-	flag.IntVar(&o.Stored, "stored", 1000, "grants and refresh tokens that are stored before the load")
+	flag.IntVar(&o.Stored, "stored", 1000, "refresh tokens that are stored before the load")
 	flag.IntVar(&o.Nodes, "nodes", 1, "server processes that share the database and the load; more than one requires PostgreSQL")
 	flag.BoolVar(&o.JSON, "json", false, "print JSON")
 	flag.BoolVar(&o.Markdown, "markdown", false, "print a Markdown table")

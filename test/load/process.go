@@ -19,10 +19,7 @@ import (
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/declare"
-	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
-	"github.com/valetkey/valetkey/storage"
-	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
 // process is a server under load.
@@ -110,8 +107,8 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 	if err := os.Chtimes(s.config, written, written); err != nil {
 		return nil, err
 	}
-	if err := store(ctx, o, s.config); err != nil {
-		return nil, fmt.Errorf("store %d grants: %w", o.Stored, err)
+	if s.stored, err = store(ctx, o, s.config); err != nil {
+		return nil, fmt.Errorf("store %d refresh tokens: %w", o.Stored, err)
 	}
 	for range o.Nodes {
 		address, err := freeAddress()
@@ -165,45 +162,30 @@ func (s *server) startTime(ctx context.Context) (time.Duration, error) {
 	return took[len(took)/2], nil
 }
 
-// store fills the database with grants and refresh tokens of users.
-func store(ctx context.Context, o options, file string) error {
+// store fills the database with the declared records and with refresh tokens of the user.
+func store(ctx context.Context, o options, file string) (*refreshTokens, error) {
 	c := configuration.Configuration{Database: o.Database}
 	s, err := database.Open(ctx, &c, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.Close()
 	declarations, err := configuration.ReadDeclarations(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := declare.Apply(ctx, s.Store, &declarations.Declarations, declare.Options{Source: "file:valetkey.yaml"}); err != nil {
-		return err
+		return nil, err
 	}
-	return storeGrants(ctx, s.Store, o.Stored)
-}
-
-func storeGrants(ctx context.Context, s *sqldb.Store, count int) error {
-	const batch = 500
-	now := time.Now()
-	data := []byte(`{"c":"` + clientID + `","s":"0123456789012345678901","o":["openid","profile","` + apiScope + `"],"t":1700000000,"b":1700000000}`)
-	for done := 0; done < count; {
-		var tickets []storage.Ticket
-		for range min(batch, count-done) {
-			tickets = append(tickets, storage.Ticket{
-				Key: ticketkind.RefreshToken.Hash(storage.NewID()), Grant: storage.NewID(), Family: storage.NewID(),
-				Data: data, Expires: now.Add(24 * time.Hour),
-			})
-		}
-		if err := s.Put(ctx, now, tickets...); err != nil {
-			return err
-		}
-		done += len(tickets)
-		if done%100_000 == 0 {
-			fmt.Fprintf(os.Stderr, "stored %d of %d\n", done, count)
-		}
+	user, err := s.Store.UserByIdentifier(ctx, username)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	stored, err := newRefreshTokens(o.Stored, user.ID)
+	if err != nil {
+		return nil, err
+	}
+	return stored, stored.fill(ctx, s.Store, o.Database)
 }
 
 func startFloor(ctx context.Context, self, database, server string, client keys) (*target, error) {

@@ -152,7 +152,7 @@ Measured on %s by `+"`go run ./test/load -publish docs/performance.md`"+`, commi
 | System | Linux %s, %s |
 | Go | %s |
 | Databases | SQLite %s with synchronous=FULL; PostgreSQL %s with its default settings |
-| Load | %s requests of each kind, %d at a time; %s stored grants |
+| Load | %s requests of each kind, %d at a time; %s stored refresh tokens |
 `, time.Now().Format("2 January 2006"), commit, processor, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.GOARCH,
 		strings.TrimPrefix(runtime.Version(), "go"), sqlite.Version, postgreSQL, thousands(float64(o.Requests)), o.Concurrency, thousands(float64(o.Stored))), nil
 }

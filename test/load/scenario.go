@@ -39,9 +39,10 @@ func bearerScenarios() []scenario {
 			1.6, 1.8, "two signatures and one commit, as the floor; it also verifies the session and the authorization request"}},
 		{"code_flow_eddsa", "code flow, EdDSA", prepareCodeFlow(clientEdDSA), floorCodeFlow(edDSA), limits{
 			1.8, 2, "like code_flow, but the signatures are cheaper and the rest is not"}},
-		{"refresh", "refresh", prepareRefresh, func(t *target, _ keys) request {
-			return t.post(floorWrite, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, algorithmParam: {es256}})
-		}, limits{1.2, 1.4, "two signatures and one commit, as the floor; it also reads the token and its grant"}},
+		{"refresh", "refresh", prepareRefresh, floorRefresh, limits{
+			1.2, 1.4, "two signatures and one commit, as the floor; it also reads the token and its grant"}},
+		{"stored_refresh", "refresh, token chosen at random", prepareStoredRefresh, floorRefresh, limits{
+			1.6, 1.7, "like refresh; the tokens are read at random among all that are stored"}},
 		{"introspection", "introspection", prepareIntrospection, func(t *target, _ keys) request {
 			var next atomic.Int64
 			return func(ctx context.Context, _ int) error {
@@ -79,6 +80,10 @@ func floorClientCredentials(algorithm string) func(*target, keys) request {
 	return func(t *target, _ keys) request {
 		return t.post(floorSign, url.Values{"grant_type": {"client_credentials"}, algorithmParam: {algorithm}})
 	}
+}
+
+func floorRefresh(t *target, _ keys) request {
+	return t.post(floorWrite, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, algorithmParam: {es256}})
 }
 
 func floorCodeFlow(algorithm string) func(*target, keys) request {

@@ -161,8 +161,8 @@ func (s *refreshTokens) fillPostgreSQL(ctx context.Context, database string) err
 
 // prepareStoredRefresh uses stored tokens in a random order, and each one's successor once all were
 // used.
-func prepareStoredRefresh(_ context.Context, p *process) (request, error) {
-	s := p.stored
+func prepareStoredRefresh(_ context.Context, t *target, _ keys) (request, error) {
+	s := t.stored
 	if s == nil || s.count <= maxWorkers {
 		return nil, fmt.Errorf("more than %d tokens must be stored", maxWorkers)
 	}
@@ -181,16 +181,12 @@ func prepareStoredRefresh(_ context.Context, p *process) (request, error) {
 		if !ok {
 			token = s.secret(i)
 		}
-		body, err := p.send(ctx, "POST", "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}, nil)
+		issued, err := flow{client: clientID}.redeem(ctx, t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}})
 		if err != nil {
 			return err
 		}
-		var t tokens
-		if err := json.Unmarshal(body, &t); err != nil {
-			return err
-		}
 		s.mu.Lock()
-		s.current[i] = t.RefreshToken
+		s.current[i] = issued.RefreshToken
 		s.mu.Unlock()
 		return nil
 	}, nil

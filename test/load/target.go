@@ -14,9 +14,10 @@ import (
 
 // target receives requests: a floor, or all nodes of a server.
 type target struct {
-	url   string // the issuer
-	nodes []*process
-	next  atomic.Uint64
+	url    string // the issuer
+	nodes  []*process
+	next   atomic.Uint64
+	stored *refreshTokens
 }
 
 func (t *target) stop() {
