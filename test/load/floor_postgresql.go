@@ -18,7 +18,7 @@ type postgreSQLRows struct {
 }
 
 // writingConnections is how many connections commit at the same time, as in the server.
-const writingConnections = 4
+const writingConnections = 2
 
 func openPostgreSQLRows(ctx context.Context, database string) (*postgreSQLRows, error) {
 	config, err := pgxpool.ParseConfig(database)
