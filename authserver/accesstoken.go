@@ -282,7 +282,7 @@ func (c *call) verifyOpaqueAccessToken(token string) (*verifiedToken, error) {
 	claims := accessTokenClaims{
 		Issuer: c.s.config.Issuer, Subject: a.Subject, Audience: a.Opaque.Audience, ClientID: a.ClientID,
 		Expires: ticket.Expires.Unix(), IssuedAt: a.Opaque.IssuedAt, Scope: a.Scope.String(),
-		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR, Confirmation: a.Confirmation, Extra: a.Extra,
+		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR, Details: a.Details, Confirmation: a.Confirmation, Extra: a.Extra,
 	}
 	cl, err := c.clientByID(a.ClientID)
 	if errors.Is(err, errUnknownClient) {

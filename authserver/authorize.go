@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -45,6 +46,8 @@ type authorizationRequest struct {
 	// claims parameter requests in addition.
 	consent   oauth.Scope
 	resources []string
+	// details are the authorization details (RFC 9396).
+	details []json.RawMessage
 	// audience are the APIs that the tokens can be for: resources, or the APIs that have a
 	// requested scope. The user is asked about them.
 	audience        []string
@@ -323,7 +326,7 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 		return nil, err
 	}
 	for _, verify := range [...]func(*authorizationRequest) error{
-		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyCodeChallenge, c.verifyAuthentication,
+		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyAuthorizationDetails, c.verifyCodeChallenge, c.verifyAuthentication,
 	} {
 		if err := verify(request); err != nil {
 			return request, err
@@ -505,7 +508,7 @@ func (c *call) verifyAuthentication(request *authorizationRequest) (err error) {
 	if err != nil {
 		return err
 	}
-	request.audience = catalogue.reaches(request.client, request.resources, request.scope)
+	request.audience = catalogue.reaches(request.client, request.resources, request.scope, request.details)
 	request.consent = consentFor(catalogue, request)
 	if hint := c.params.get("id_token_hint"); hint != "" {
 		claims, err := c.readIDTokenHint(hint)

@@ -39,7 +39,7 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	claims := catalogue.grantedClaims(request.claims, grant.Scope)
 	a := authorization{
 		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
-		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Session: who.Session,
+		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Details: request.details, Session: who.Session,
 		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(), Issued: c.now.UnixMilli(),
 	}
 	if !request.client.SkipConsent {
@@ -70,7 +70,7 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 			code = ""
 		}
 		tokens, stored, err := c.frontChannelTokens(catalogue, request, &entitlement{
-			authorization: a, scope: a.Scope, resources: a.Resources, nonce: request.nonce, code: ticket.Key,
+			authorization: a, scope: a.Scope, resources: a.Resources, details: a.Details, nonce: request.nonce, code: ticket.Key,
 		}, code)
 		if err != nil {
 			return err

@@ -34,6 +34,9 @@ type Config struct {
 	// Hooks are code and services of the operator that take part in issuing tokens.
 	Hooks Hooks
 
+	// AuthorizationDetailsTypes are the types of authorization details that clients may use (RFC
+	// 9396).
+	AuthorizationDetailsTypes []AuthorizationDetailsType
 	// TokenExchange has the rules of token exchange (RFC 8693). Without a rule it is off.
 	TokenExchange []TokenExchangeRule
 	// TrustedIssuers are external issuers whose JWTs or SAML assertions are accepted.

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -20,14 +21,14 @@ var ruleResourceConsented = rule{
 }
 
 // reaches returns the resources that the tokens of a request can be for: the resources that it
-// names, or else those that have one of its scopes. It is never nil.
-func (c *catalogue) reaches(cl *client, named []string, scope oauth.Scope) []string {
+// names, or else those that have one of its scopes or are a location of its authorization details. It is never nil.
+func (c *catalogue) reaches(cl *client, named []string, scope oauth.Scope, details []json.RawMessage) []string {
 	if len(named) > 0 {
 		return named
 	}
 	reached := []string{}
 	for i := range c.resources {
-		if r := &c.resources[i]; cl.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, scope.Has) {
+		if r := &c.resources[i]; cl.mayUse(r.Identifier) && (slices.ContainsFunc(r.Scopes, scope.Has) || located(details, r.Identifier)) {
 			reached = append(reached, r.Identifier)
 		}
 	}
@@ -39,7 +40,7 @@ func (c *catalogue) granted(cl *client, grant *record.Grant) []string {
 	if grant.Resources != nil {
 		return grant.Resources
 	}
-	return c.reaches(cl, nil, grant.Scope)
+	return c.reaches(cl, nil, grant.Scope, nil)
 }
 
 // covers reports whether a grant covers all of the resources. Consent is for a scope at an API,
@@ -58,6 +59,8 @@ func (i *interaction) consented(catalogue *catalogue, grant *record.Grant) bool 
 	if request.client.SkipConsent && !again {
 		return true
 	}
+	// Consent to authorization details is for one request.
+	again = again || len(request.details) > 0
 	if grant == nil || !grant.Scope.Union(grant.Declined).Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience) {
 		return false
 	}

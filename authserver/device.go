@@ -96,6 +96,9 @@ func (c *call) verifyDeviceRequest(cl *client) (*authorizationRequest, error) {
 	if err := c.verifyScope(request); err != nil {
 		return nil, err
 	}
+	if err := c.verifyAuthorizationDetails(request); err != nil {
+		return nil, err
+	}
 	return request, c.verifyAuthentication(request)
 }
 
@@ -108,7 +111,7 @@ func (c *call) newDeviceCodes(address netip.Addr) (deviceCode, userCode string, 
 		return "", "", fmt.Errorf("encode device code: %w", err)
 	}
 	var requested params
-	for _, name := range [...]string{"scope", "resource"} {
+	for _, name := range [...]string{"scope", "resource", "authorization_details"} {
 		for _, value := range c.params.all(name) {
 			requested = append(requested, param{name, value})
 		}

@@ -98,8 +98,9 @@ func (s *scene) deviceCodes() (device, user string) {
 	return codes.DeviceCode, codes.UserCode
 }
 
-// approve signs ada in and approves the device with a user code.
-func (s *scene) approve(user string) {
+// approve signs ada in and approves the device with a user code. The functions see what the consent
+// page shows.
+func (s *scene) approve(user string, check ...func(*authserver.Interaction)) {
 	s.t.Helper()
 	w := httptest.NewRecorder()
 	who := s.signIn(w, "ada")
@@ -115,6 +116,13 @@ func (s *scene) approve(user string) {
 		r.AddCookie(cookie)
 	}
 	interaction := interactionOf(w.Header().Get("Location"))
+	for _, f := range check {
+		shown, err := s.server.Interaction(r, interaction)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		f(shown)
+	}
 	w = httptest.NewRecorder()
 	s.server.Consented(w, r, interaction, authserver.ConsentAnswer{Subject: who.Subject})
 	if w.Header().Get("Location") != "/device?answer=allowed" {

@@ -34,6 +34,7 @@
 //	interaction.go         what the user must still do, and the stored request
 //	interaction_pages.go   what the pages call: Authenticated, Consented, Refused
 //	consent.go             what a grant covers
+//	authorizationdetails.go  authorization details (RFC 9396)
 //	authorize_response.go  the response: a code, tokens, or both; response modes
 //	jarm.go                the response as a JWT (JARM)
 //	device.go              device authorization (RFC 8628), from the code to the token

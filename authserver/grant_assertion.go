@@ -208,7 +208,7 @@ func (c *call) checkAssertionConsent(ent *entitlement) error {
 	if err != nil {
 		return err
 	}
-	if grant == nil || !grant.Scope.Covers(ent.scope) || !catalogue.covers(c.client, grant, catalogue.reaches(c.client, ent.resources, ent.scope)) {
+	if grant == nil || !grant.Scope.Covers(ent.scope) || !catalogue.covers(c.client, grant, catalogue.reaches(c.client, ent.resources, ent.scope, nil)) {
 		if err := c.must(c.client.SkipConsent, &ruleGrantAssertionConsent); err != nil {
 			return err
 		}

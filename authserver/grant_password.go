@@ -123,7 +123,7 @@ func (c *call) recordGrant(subject string, scope oauth.Scope, resources []string
 	if err != nil {
 		return nil, err
 	}
-	audience := catalogue.reaches(c.client, resources, scope)
+	audience := catalogue.reaches(c.client, resources, scope, nil)
 	grant, err := c.s.config.Store.Grant(c.r.Context(), subject, c.client.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, fmt.Errorf("look up grant: %w", err)

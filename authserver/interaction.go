@@ -27,6 +27,8 @@ type Interaction struct {
 	Scopes []InteractionScope
 	// Resources are the APIs that the access token will be for.
 	Resources []record.Resource
+	// AuthorizationDetails are what the client requests in more detail (RFC 9396).
+	AuthorizationDetails []InteractionDetail
 	// Subject is the user who is signed in at this browser; "" if there is none, or if the user
 	// must sign in again.
 	Subject string

@@ -110,7 +110,8 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 			shown.Resources = append(shown.Resources, *r)
 		}
 	}
-	return shown, nil
+	shown.AuthorizationDetails, err = c.describeDetails(request)
+	return shown, err
 }
 
 // Authenticated is called after the user has signed in. It writes the response: a redirect to the

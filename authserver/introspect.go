@@ -118,7 +118,8 @@ func (c *call) introspection(caller *client, token string) (*introspectionRespon
 	return &introspectionResponse{oauth.Introspection{
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: claims.Confirmation.TokenType(),
 		Expiry: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience,
-		Issuer: claims.Issuer, ID: claims.ID, AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR, Confirmation: claims.Confirmation,
+		Issuer: claims.Issuer, ID: claims.ID, AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR,
+		Details: c.visibleDetails(catalogue, caller, claims), Confirmation: claims.Confirmation,
 	}, claims.Extra}, nil
 }
 
@@ -142,7 +143,7 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 	}
 	return &introspectionResponse{Introspection: oauth.Introspection{
 		Active: true, Scope: a.Scope.String(), ClientID: a.ClientID, Expiry: ticket.Expires.Unix(),
-		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer}, Confirmation: a.Confirmation,
+		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer}, Details: a.Details, Confirmation: a.Confirmation,
 	}}, nil
 }
 

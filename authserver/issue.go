@@ -165,6 +165,7 @@ func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *
 		ExpiresIn:       int64(lifetime / time.Second),
 		Scope:           scope.String(),
 		IssuedTokenType: ent.issuedTokenType,
+		Details:         detailsFor(audience, ent.details),
 	}
 	if opaque {
 		ticket, token, err := c.newOpaqueAccessToken(ent, scope, audience, extra, expires)
@@ -223,7 +224,7 @@ func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []stri
 		if authorized := ent.authorization.Audience; authorized != nil && !oauth.ContainsResource(authorized, r.Identifier) {
 			continue // declared after the authorization
 		}
-		if c.client.mayUse(r.Identifier) && slices.ContainsFunc(r.Scopes, ent.scope.Has) {
+		if c.client.mayUse(r.Identifier) && (slices.ContainsFunc(r.Scopes, ent.scope.Has) || located(ent.details, r.Identifier)) {
 			add(r)
 		}
 	}
@@ -265,6 +266,8 @@ type accessTokenClaims struct {
 	AuthTime int64          `json:"auth_time,omitempty"`
 	ACR      string         `json:"acr,omitempty"`
 	AMR      []string       `json:"amr,omitempty"`
+	// Details are authorization details (RFC 9396, section 9.1).
+	Details []json.RawMessage `json:"authorization_details,omitempty"`
 	// Confirmation are the keys that the token is bound to.
 	Confirmation *oauth.Confirmation `json:"cnf,omitempty"`
 	// Extra are the other claims; Status is one of them, once it is parsed.
@@ -314,7 +317,7 @@ func readAccessTokenClaims(payload []byte) (*accessTokenClaims, error) {
 
 // accessTokenClaimNames are the members of accessTokenClaims.
 func accessTokenClaimNames() []string {
-	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr", "cnf"}
+	return []string{"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "auth_time", "acr", "amr", "cnf", "authorization_details"}
 }
 
 func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oauth.Scope, audience []string, extra oauth.Claims, expires time.Time) (string, error) {
@@ -327,7 +330,7 @@ func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oaut
 		Issuer: c.s.config.Issuer, Subject: c.s.subjectOf(c.client, a), Audience: audience, ClientID: c.client.ID,
 		Expires: expires.Unix(), IssuedAt: c.now.Unix(), ID: ent.jti(),
 		Scope: scope.String(), AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR,
-		Confirmation: c.confirmation(), Extra: extra,
+		Details: detailsFor(audience, ent.details), Confirmation: c.confirmation(), Extra: extra,
 	}
 	o := newJSONObject()
 	defer o.release()
@@ -374,6 +377,7 @@ func (c *call) newOpaqueAccessToken(ent *entitlement, scope oauth.Scope, audienc
 	token := newSecret(prefixAccessToken, c.now)
 	a := ent.authorization
 	a.Scope, a.Resources, a.Claims = scope, ent.resources, ent.authorization.Claims
+	a.Details = detailsFor(audience, ent.details)
 	a.Extra, a.Confirmation = extra, c.confirmation()
 	a.Opaque = &opaqueToken{Audience: audience, IssuedAt: c.now.Unix()}
 	ticket, err := a.ticket(secretKey(ticketkind.AccessToken, prefixAccessToken, token), expires)

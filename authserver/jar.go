@@ -252,7 +252,7 @@ func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 }
 
 // paramValues returns a member of a request object as the values of a parameter: strings
-// unchanged, numbers and objects as JSON. resource may be an array.
+// unchanged, numbers and objects as JSON. resource and authorization_details may be arrays.
 func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
 	var value any
 	if err := jose.ParseJSON(raw, &value); err != nil {
@@ -264,6 +264,10 @@ func paramValues(name string, raw json.RawMessage) (values []string, ok bool) {
 	case string:
 		values = []string{v}
 	case []any:
+		if name == "authorization_details" {
+			values = []string{string(raw)}
+			break
+		}
 		if name != "resource" {
 			return nil, false
 		}

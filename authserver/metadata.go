@@ -3,6 +3,7 @@ package authserver
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -106,6 +107,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		AuthorizationResponseIssParameterSupported:         true,
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),
+		AuthorizationDetailsTypesSupported:                 slices.Sorted(maps.Keys(s.detailsTypes)),
 	}
 	if slices.Contains(grants, oauth.GrantTypeRefreshToken) {
 		m.RefreshTokenExpirationTypesSupported = []string{"authorization", "token_timeout"}

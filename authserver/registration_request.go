@@ -153,6 +153,7 @@ func (request *registrationRequest) checkSizes() *ClientProblem {
 		{"redirect_uris", len(request.RedirectURIs)}, {"post_logout_redirect_uris", len(request.PostLogoutRedirectURIs)},
 		{"request_uris", len(request.RequestURIs)}, {"contacts", len(request.Contacts)}, {"grant_types", len(request.GrantTypes)},
 		{"response_types", len(request.ResponseTypes)}, {"default_acr_values", len(request.DefaultACRValues)},
+		{"authorization_details_types", len(request.AuthorizationDetailsTypes)},
 	} {
 		if member.n > maxClientEntries {
 			return &ClientProblem{member.name, fmt.Sprintf("may have at most %d entries, got %d", maxClientEntries, member.n)}
@@ -188,6 +189,11 @@ func unsupported(m *oauth.ClientMetadata, server *oauth.ServerMetadata) (problem
 	} {
 		if member.value != "" && !slices.Contains(member.offered, member.value) {
 			problems = append(problems, ClientProblem{member.name, fmt.Sprintf("%q is not supported by this server", member.value)})
+		}
+	}
+	for _, name := range m.AuthorizationDetailsTypes {
+		if !slices.Contains(server.AuthorizationDetailsTypesSupported, name) {
+			problems = append(problems, ClientProblem{"authorization_details_types", fmt.Sprintf("%q is not supported by this server", name)})
 		}
 	}
 	return problems

@@ -71,6 +71,8 @@ type scriptSetup struct {
 	documents         *documentHost
 	// TokenExchange are the rules of token_exchange.
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange"`
+	// AuthorizationDetailsTypes are those of authorization_details_types.
+	AuthorizationDetailsTypes []authserver.AuthorizationDetailsType `json:"authorization_details_types"`
 	// In TrustedIssuers, "$key" as jwks or saml_certificates stands for the key of the test.
 	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers"`
 }
@@ -161,19 +163,20 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		}
 	}
 	config := authserver.Config{
-		Issuer:                 setup.Issuer,
-		Store:                  store,
-		Secret:                 []byte("a secret of the nodes, 32 bytes long"),
-		Users:                  s,
-		SignIn:                 authserver.SignInSettings{ACRValues: setup.ACRValues},
-		Claims:                 authserver.ClaimSettings{Mappings: setup.ClaimMappings, Sources: setup.ClaimSources},
-		TokenExchange:          setup.TokenExchange,
-		TrustedIssuers:         setup.TrustedIssuers,
-		FirstPartyApplications: setup.FirstPartyApplications,
-		Registration:           setup.Registration,
-		Lifetimes:              setup.Lifetimes,
-		MetadataDocuments:      authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
-		RequireCodeChallenge:   setup.RequireCodeChallenge,
+		Issuer:                    setup.Issuer,
+		Store:                     store,
+		Secret:                    []byte("a secret of the nodes, 32 bytes long"),
+		Users:                     s,
+		SignIn:                    authserver.SignInSettings{ACRValues: setup.ACRValues},
+		Claims:                    authserver.ClaimSettings{Mappings: setup.ClaimMappings, Sources: setup.ClaimSources},
+		TokenExchange:             setup.TokenExchange,
+		AuthorizationDetailsTypes: setup.AuthorizationDetailsTypes,
+		TrustedIssuers:            setup.TrustedIssuers,
+		FirstPartyApplications:    setup.FirstPartyApplications,
+		Registration:              setup.Registration,
+		Lifetimes:                 setup.Lifetimes,
+		MetadataDocuments:         authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
+		RequireCodeChallenge:      setup.RequireCodeChallenge,
 
 		RequirePushedAuthorizationRequests: setup.RequirePushed,
 		RequireSignedRequestObject:         setup.RequireSigned,
@@ -400,6 +403,9 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 	}
 	for _, scope := range i.Scopes {
 		fmt.Fprintf(w, "scope: %s (optional %v, granted %v)\n", scope.Name, scope.Optional, scope.Granted)
+	}
+	for _, detail := range i.AuthorizationDetails {
+		fmt.Fprintf(w, "authorization details: %s: %s\n", detail.Type, detail.Text)
 	}
 	for _, resource := range i.Resources {
 		fmt.Fprintf(w, "resource: %s\n", resource.Identifier)

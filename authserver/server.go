@@ -34,6 +34,8 @@ type Server struct {
 	origin    string // scheme and host of the issuer
 	routes    map[string]*endpoint
 
+	detailsTypes map[string]*authorizationDetailsType // by type
+
 	refreshKey  []byte // derives successors of refresh tokens
 	pairwiseKey []byte // derives pairwise subjects
 	logKey      []byte // masks unverified input before it is logged
@@ -99,6 +101,10 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	detailsTypes, err := newAuthorizationDetailsTypes(config.AuthorizationDetailsTypes)
+	if err != nil {
+		return nil, err
+	}
 	for i := range config.TokenExchange {
 		if err := config.TokenExchange[i].Check(); err != nil {
 			return nil, fmt.Errorf("token exchange rule %d: %w", i, err)
@@ -121,15 +127,16 @@ func New(config Config) (*Server, error) {
 		config.Logger = slog.Default()
 	}
 	s := &Server{
-		config:    config,
-		lifetimes: config.Lifetimes.withDefaults(),
-		log:       config.Logger,
-		events:    event.New(config.Logger),
-		basePath:  issuer.Path,
-		secure:    issuer.Scheme == "https",
-		origin:    issuer.Scheme + "://" + issuer.Host,
-		traces:    newTraceLog(config.Store, config.Logger),
-		mappings:  mappings,
+		config:       config,
+		lifetimes:    config.Lifetimes.withDefaults(),
+		log:          config.Logger,
+		events:       event.New(config.Logger),
+		basePath:     issuer.Path,
+		detailsTypes: detailsTypes,
+		secure:       issuer.Scheme == "https",
+		origin:       issuer.Scheme + "://" + issuer.Host,
+		traces:       newTraceLog(config.Store, config.Logger),
+		mappings:     mappings,
 
 		grantTypes:     grants,
 		protocolParams: protocolParams(),

@@ -30,6 +30,8 @@ type authorization struct {
 	// Audience are the APIs that the user consented to, if Resources does not have them. It is
 	// nil if there was no consent page.
 	Audience []string `json:"u,omitzero"`
+	// Details are the authorization details that the user consented to (RFC 9396).
+	Details []json.RawMessage `json:"d,omitempty"`
 	// Session is read by record.SessionOf too.
 	Session  string               `json:"i,omitempty"`
 	AuthTime int64                `json:"t,omitempty"` // Unix seconds

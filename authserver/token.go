@@ -97,6 +97,8 @@ type entitlement struct {
 	// scope narrows authorization.Scope, and resources narrows authorization.Resources.
 	scope     oauth.Scope
 	resources []string
+	// details narrows authorization.Details.
+	details []json.RawMessage
 	// spend are the tickets that are spent.
 	spend []storage.Key
 	// retried is set if an earlier attempt may have taken effect without a response
@@ -203,6 +205,9 @@ func (c *call) token() error {
 	for range maxTokenAttempts {
 		ent, err := grant.entitle(c)
 		if err != nil {
+			return err
+		}
+		if err := c.narrowDetails(ent); err != nil {
 			return err
 		}
 		response, err := c.issue(ent)

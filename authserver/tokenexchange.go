@@ -274,7 +274,7 @@ func (c *call) entitleByExchange(t *tokenExchange) *entitlement {
 	ent := &entitlement{
 		authorization: authorization{
 			ClientID: c.client.ID, Subject: t.subject.user, Grant: from.Grant, Family: family, Scope: t.scope,
-			Resources: t.targets, Session: from.Session, AuthTime: from.AuthTime, ACR: from.ACR, AMR: from.AMR, Started: from.Started,
+			Resources: t.targets, Details: t.subject.details, Session: from.Session, AuthTime: from.AuthTime, ACR: from.ACR, AMR: from.AMR, Started: from.Started,
 		},
 		scope: t.scope, resources: t.targets, issuedTokenType: t.requested, lifetime: t.rule.lifetime(c.now, t.subject),
 		ownID: id, subjectToken: t.subject, outlives: t.rule.OutlivesSubjectToken,

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,8 @@ type presentedToken struct {
 	expires time.Time
 	act     *actor
 	mayAct  *actor
+	// details are the authorization details of the token.
+	details []json.RawMessage
 	// authorization is the one that the token was issued for, with its grant and session.
 	authorization authorization
 	// anchor identifies the ticket that the token belongs to (accesstoken.go), or "".
@@ -196,7 +199,7 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 	t := &presentedToken{
 		issuer: claims.Issuer, subject: claims.Subject, clientID: claims.ClientID, audience: claims.Audience,
 		user: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
-		jti: claims.ID, descendants: found.descendants(), confirmation: claims.Confirmation,
+		jti: claims.ID, descendants: found.descendants(), details: claims.Details, confirmation: claims.Confirmation,
 	}
 	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, claims.AMR
 	return t, t.readClaims(claims.Extra)
@@ -238,7 +241,7 @@ func (c *call) presentedRefreshToken(token string) (*presentedToken, error) {
 	t := &presentedToken{
 		issuer: c.s.config.Issuer, subject: c.s.subjectFor(c.client, a.Subject), clientID: a.ClientID, user: a.Subject,
 		scope: a.Scope, expires: ticket.Expires, anchor: writeAnchor("r", ticket.Key), authorization: a,
-		descendants: a.Family, confirmation: a.Confirmation,
+		descendants: a.Family, details: a.Details, confirmation: a.Confirmation,
 	}
 	return t, t.readClaims(a.Extra)
 }

@@ -80,6 +80,23 @@ func (c *Configuration) validate(report reporter) {
 			report(fmt.Sprintf("trusted_issuers[%d]", i), "%v", err)
 		}
 	}
+	types := map[string]bool{}
+	for i := range c.AuthorizationDetailsTypes {
+		t := &c.AuthorizationDetailsTypes[i]
+		if err := t.Check(); err != nil {
+			report(fmt.Sprintf("authorization_details_types[%d]", i), "%v", err)
+		} else if types[t.Type] {
+			report(fmt.Sprintf("authorization_details_types[%d].type", i), "%q is declared twice", t.Type)
+		}
+		types[t.Type] = true
+	}
+	for i := range c.Clients {
+		for j, name := range c.Clients[i].AuthorizationDetailsTypes {
+			if !types[name] {
+				report(fmt.Sprintf("clients[%d].authorization_details_types[%d]", i, j), "%q is not declared in authorization_details_types", name)
+			}
+		}
+	}
 	for i := range c.TokenExchange {
 		if err := c.TokenExchange[i].Check(); err != nil {
 			report(fmt.Sprintf("token_exchange[%d]", i), "%v", err)

@@ -84,6 +84,9 @@ type Configuration struct {
 	ClaimSources []authserver.ClaimSource  `json:"claim_sources,omitempty"`
 	// TrustedIssuers are external issuers whose JWTs are accepted.
 	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers,omitempty"`
+	// AuthorizationDetailsTypes are the types of authorization details that clients may use (RFC
+	// 9396).
+	AuthorizationDetailsTypes []authserver.AuthorizationDetailsType `json:"authorization_details_types,omitempty"`
 	// TokenExchange are the rules by which clients may exchange tokens (RFC 8693).
 	TokenExchange []authserver.TokenExchangeRule `json:"token_exchange,omitempty"`
 	// Hooks are services that are called before a token is issued.

@@ -34,6 +34,7 @@ func (c *Configuration) Engine() (authserver.Config, error) {
 		Claims:                             authserver.ClaimSettings{Mappings: c.Claims, Sources: c.ClaimSources},
 		Hooks:                              authserver.Hooks{Webhooks: webhooks},
 		TokenExchange:                      c.TokenExchange,
+		AuthorizationDetailsTypes:          c.AuthorizationDetailsTypes,
 		TrustedIssuers:                     c.TrustedIssuers,
 		Outgoing:                           outgoing,
 		Registration:                       registration,

@@ -53,7 +53,7 @@ var ScopeClaims = map[string][]string{
 // extension may set them.
 var ProtocolClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "nonce", "acr", "amr", "azp",
-	"at_hash", "c_hash", "s_hash", "sid", "cnf", "act", "may_act", "scope", "client_id", "events",
+	"at_hash", "c_hash", "s_hash", "sid", "cnf", "authorization_details", "act", "may_act", "scope", "client_id", "events",
 	"token_use", "active", "token_type", "authorization_details", "_claim_names", "_claim_sources",
 }
 

@@ -9,23 +9,26 @@ import (
 // OpenID Connect Registration, section 2. YAML, the database and registration requests use
 // the same members.
 type ClientMetadata struct {
-	RedirectURIs            []string        `json:"redirect_uris,omitempty"`
-	PostLogoutRedirectURIs  []string        `json:"post_logout_redirect_uris,omitempty"`
-	TokenEndpointAuthMethod string          `json:"token_endpoint_auth_method,omitempty"`
-	GrantTypes              []string        `json:"grant_types,omitempty"`
-	ResponseTypes           []string        `json:"response_types,omitempty"`
-	ApplicationType         string          `json:"application_type,omitempty"`
-	ClientName              string          `json:"client_name,omitempty"`
-	ClientURI               string          `json:"client_uri,omitempty"`
-	LogoURI                 string          `json:"logo_uri,omitempty"`
-	PolicyURI               string          `json:"policy_uri,omitempty"`
-	TOSURI                  string          `json:"tos_uri,omitempty"`
-	Contacts                []string        `json:"contacts,omitempty"`
-	Scope                   string          `json:"scope,omitempty"`
-	JWKSURI                 string          `json:"jwks_uri,omitempty"`
-	JWKS                    json.RawMessage `json:"jwks,omitempty"`
-	SoftwareID              string          `json:"software_id,omitempty"`
-	SoftwareVersion         string          `json:"software_version,omitempty"`
+	RedirectURIs            []string `json:"redirect_uris,omitempty"`
+	PostLogoutRedirectURIs  []string `json:"post_logout_redirect_uris,omitempty"`
+	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty"`
+	GrantTypes              []string `json:"grant_types,omitempty"`
+	ResponseTypes           []string `json:"response_types,omitempty"`
+	ApplicationType         string   `json:"application_type,omitempty"`
+	ClientName              string   `json:"client_name,omitempty"`
+	ClientURI               string   `json:"client_uri,omitempty"`
+	LogoURI                 string   `json:"logo_uri,omitempty"`
+	PolicyURI               string   `json:"policy_uri,omitempty"`
+	TOSURI                  string   `json:"tos_uri,omitempty"`
+	Contacts                []string `json:"contacts,omitempty"`
+	// AuthorizationDetailsTypes are the types of authorization details that the client may use
+	// (RFC 9396, section 10).
+	AuthorizationDetailsTypes []string        `json:"authorization_details_types,omitempty"`
+	Scope                     string          `json:"scope,omitempty"`
+	JWKSURI                   string          `json:"jwks_uri,omitempty"`
+	JWKS                      json.RawMessage `json:"jwks,omitempty"`
+	SoftwareID                string          `json:"software_id,omitempty"`
+	SoftwareVersion           string          `json:"software_version,omitempty"`
 
 	TokenEndpointAuthSigningAlg        string   `json:"token_endpoint_auth_signing_alg,omitempty"`
 	SubjectType                        string   `json:"subject_type,omitempty"`

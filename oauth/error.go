@@ -61,6 +61,7 @@ const (
 	UnapprovedSoftwareStatement ErrorCode = "unapproved_software_statement"
 	UnsupportedTokenType        ErrorCode = "unsupported_token_type"
 	InvalidTarget               ErrorCode = "invalid_target"
+	InvalidAuthorizationDetails ErrorCode = "invalid_authorization_details"
 )
 
 // The codes of draft-ietf-oauth-first-party-apps, section 5.2.2.1.

@@ -74,6 +74,7 @@ type ServerMetadata struct {
 	MTLSEndpointAliases                   map[string]string `json:"mtls_endpoint_aliases,omitempty"`
 	UILocalesSupported                    []string          `json:"ui_locales_supported,omitempty"`
 	PromptValuesSupported                 []string          `json:"prompt_values_supported,omitempty"`
+	AuthorizationDetailsTypesSupported    []string          `json:"authorization_details_types_supported,omitempty"`
 	RefreshTokenExpirationTypesSupported  []string          `json:"refresh_token_expiration_types_supported,omitempty"`
 	ClaimsLocalesSupported                []string          `json:"claims_locales_supported,omitempty"`
 	DisplayValuesSupported                []string          `json:"display_values_supported,omitempty"`

@@ -81,6 +81,8 @@ type TokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"`
 	// IssuedTokenType is the type of the token in access_token (RFC 8693, section 2.2.1).
 	IssuedTokenType string `json:"issued_token_type,omitempty"`
+	// Details are the authorization details of the access token (RFC 9396, section 7).
+	Details []json.RawMessage `json:"authorization_details,omitempty"`
 	// RefreshTokenTimeout is how long the refresh token is valid if it is not used, and
 	// AuthorizationExpiresIn is how long refresh tokens of the authorization are valid at all, in
 	// seconds; 0 if there is no limit, or no refresh token
@@ -135,6 +137,8 @@ type Introspection struct {
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 	AMR       []string `json:"amr,omitempty"`
+	// Details are the authorization details of the token (RFC 9396, section 9.2).
+	Details []json.RawMessage `json:"authorization_details,omitempty"`
 	// Confirmation is the key that the token is bound to (RFC 9449, section 6.2; RFC 8705,
 	// section 3.2).
 	Confirmation *Confirmation `json:"cnf,omitempty"`

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -193,4 +194,26 @@ func TestRegistrationsOfOneApplicationAreListedOnce(t *testing.T) {
 	if diff := cmp.Diff([]string{"elsewhere", "vouched"}, left); diff != "" {
 		t.Errorf("clients that still have access (-want +got):\n%s", diff)
 	}
+}
+
+// The consent page shows authorization details as text, every time, also for a request without
+// scopes.
+func TestRA03_ConsentShowsAuthorizationDetails(t *testing.T) {
+	w := newWorldOn(t, func(c *authserver.Config) {
+		c.AuthorizationDetailsTypes = []authserver.AuthorizationDetailsType{{
+			Type:    "payment",
+			Schema:  json.RawMessage(`{"additionalProperties": false, "properties": {"amount": {"type": "number"}, "creditor": {"type": "string"}}}`),
+			Consent: "Pay {{.amount}} EUR to {{.creditor}}",
+		}}
+	})
+	w.addAlice()
+	w.register("shop", func(c *record.Client) { c.AuthorizationDetailsTypes = []string{"payment"} })
+	b := w.newBrowser()
+	request := url.Values{"client_id": {"shop"}, "scope": {"openid"}, "authorization_details": {`[{"type":"payment","amount":1000000.50,"creditor":"<script>alert(1)</script> \u202eA\nB"}]`}}
+	signIn := b.get(b.get(b.authorizeURL(request)).redirected(t))
+	const text = "Pay 1000000.50 EUR to &lt;script&gt;alert(1)&lt;/script&gt; A B<"
+	consent := b.get(b.post("/sign-in", with(signIn.hidden(), "identifier", "alice", "password", password)).redirected(t))
+	consent.want(t, 200, text)
+	b.post("/consent", with(consent.hidden(), "answer", "allow"))
+	b.get(b.get(b.authorizeURL(request)).redirected(t)).want(t, 200, text)
 }

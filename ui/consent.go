@@ -26,10 +26,12 @@ type consentView struct {
 	Native              bool
 	// Wanted are the new scopes, Before those that were allowed earlier.
 	Wanted, Before []scopeView
-	Resources      []string
-	PolicyURI      string
-	TOSURI         string
-	Other          string
+	// Details are the authorization details in words (RFC 9396). The user is asked every time.
+	Details   []string
+	Resources []string
+	PolicyURI string
+	TOSURI    string
+	Other     string
 }
 
 type scopeView struct {
@@ -82,6 +84,9 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		v.Native = v.Native && (client.Public() || v.Unvouched)
 	}
 	v.Wanted, v.Before = s.scopesInWords(in)
+	for _, detail := range in.AuthorizationDetails {
+		v.Details = append(v.Details, clean(detail.Text))
+	}
 	for _, resource := range in.Resources {
 		v.Resources = append(v.Resources, resourceName(resource.Name, resource.Identifier))
 	}

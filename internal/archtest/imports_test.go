@@ -37,7 +37,7 @@ var rules = map[string]rule{
 		why: "servers, clients and APIs use jose, and it does not know them"},
 	"oauth/clientcertificate": {why: "servers and APIs find certificates of clients with it, and it knows neither"},
 	"storage":                 {why: "storage is a contract; importing it must not bring a database"},
-	"authserver": {knows: []string{"oauth", "oauth/clientcertificate", "oauth/jose", "storage", "internal/cookiename", "internal/distinguishedname", "internal/editdistance", "internal/event", "internal/outgoing", "internal/ratelimit", "internal/saml", "internal/statusindex", "storage/record", "internal/ticketkind"}, uses: []string{"golang.org/x/sync", "github.com/expr-lang/expr"},
+	"authserver": {knows: []string{"oauth", "oauth/clientcertificate", "oauth/jose", "storage", "internal/cookiename", "internal/distinguishedname", "internal/editdistance", "internal/event", "internal/outgoing", "internal/ratelimit", "internal/saml", "internal/statusindex", "storage/record", "internal/ticketkind"}, uses: []string{"golang.org/x/sync", "github.com/expr-lang/expr", "github.com/google/jsonschema-go"},
 		why: "the engine does not know how users sign in, and calls an interface for it"},
 	"identity": {knows: []string{"storage", "internal/cookiename", "internal/event", "internal/ratelimit", "internal/ticketkind"}, uses: []string{"golang.org/x/crypto", "golang.org/x/text"},
 		why: "identity does not know OAuth; ui connects the two"},

@@ -56,6 +56,7 @@ func specifications() []specification {
 		rfc(9101, "JWT-Secured Authorization Request (JAR)", "by value and by reference"),
 		rfc(9110, "HTTP Semantics", "challenges and methods"),
 		rfc(9207, "Authorization Server Issuer Identification", "complete"),
+		rfc(9396, "Rich Authorization Requests", "types with a JSON Schema and a text for the consent page; details can be narrowed, never widened"),
 		rfc(9440, "Client-Cert HTTP Header Field", "read from trusted proxies, by the server and by the middleware"),
 		rfc(9470, "Step Up Authentication Challenge", "clients and APIs"),
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),

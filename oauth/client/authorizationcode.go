@@ -35,6 +35,9 @@ type AuthorizationOptions struct {
 	// code, and fragment for the others.
 	ResponseMode string
 	Claims       *oauth.ClaimsRequest
+	// AuthorizationDetails are objects that say in detail what the user is asked to allow (RFC
+	// 9396). Each is encoded as JSON.
+	AuthorizationDetails []any
 	// RequestURI publishes a request object and returns the URL at which the provider can
 	// fetch it, soon and once (OpenID Connect Core, section 6.2). If it is nil, or if
 	// authorization requests are pushed, the object is sent by value. It is called only if Config.RequestObjectSigningAlg is set.
@@ -146,6 +149,13 @@ func (c *Client) AuthorizationURL(ctx context.Context, options AuthorizationOpti
 			return "", nil, fmt.Errorf("client: claims parameter: %w", err)
 		}
 		set("claims", string(claims))
+	}
+	if len(options.AuthorizationDetails) > 0 {
+		details, err := json.Marshal(options.AuthorizationDetails)
+		if err != nil {
+			return "", nil, fmt.Errorf("client: encode authorization details: %w", err)
+		}
+		set("authorization_details", string(details))
 	}
 	if len(c.config.Resources) > 0 {
 		query["resource"] = c.config.Resources

@@ -50,8 +50,9 @@ func TestAuthorizationURL(t *testing.T) {
 	address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{
 		Prompt: []string{"login", "consent"}, MaxAge: &maxAge, LoginHint: "alice@example.com",
 		ACRValues: []string{"phr", "pwd"}, UILocales: []string{"de", "en"}, ResponseMode: "form_post",
-		Claims: &oauth.ClaimsRequest{Userinfo: map[string]*oauth.ClaimRequest{"email": {Essential: true}}},
-		Extra:  url.Values{"ui_theme": {"dark"}, "state": {"forced"}, "client_id": {"other"}, "tenant": {"2"}, "code_challenge_method": {"plain"}},
+		Claims:               &oauth.ClaimsRequest{Userinfo: map[string]*oauth.ClaimRequest{"email": {Essential: true}}},
+		AuthorizationDetails: []any{map[string]any{"type": "payment", "amount": json.Number("1.50")}},
+		Extra:                url.Values{"ui_theme": {"dark"}, "state": {"forced"}, "client_id": {"other"}, "tenant": {"2"}, "code_challenge_method": {"plain"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +74,7 @@ func TestAuthorizationURL(t *testing.T) {
 		"code_challenge": {oauth.S256Challenge(transaction.CodeVerifier)}, "code_challenge_method": {"S256"},
 		"prompt": {"login consent"}, "max_age": {"90"}, "login_hint": {"alice@example.com"}, "acr_values": {"phr pwd"},
 		"ui_locales": {"de en"}, "response_mode": {"form_post"}, "claims": {`{"userinfo":{"email":{"essential":true}}}`},
-		"resource": {"https://a.example", "https://b.example"},
+		"resource": {"https://a.example", "https://b.example"}, "authorization_details": {`[{"amount":1.50,"type":"payment"}]`},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("parameters (-want +got):\n%s", diff)

@@ -46,7 +46,7 @@ func (c *Client) byRequestObject(query, endpoint url.Values, publish func(string
 		switch {
 		case name == "max_age":
 			claims[name] = json.Number(values[0])
-		case name == "claims":
+		case name == "claims" || name == "authorization_details":
 			claims[name] = json.RawMessage(values[0])
 		case len(values) == 1:
 			claims[name] = values[0]

@@ -242,7 +242,7 @@ func TestRequestObjects(t *testing.T) {
 			}
 		})
 		maxAge := time.Minute
-		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{MaxAge: &maxAge})
+		address, transaction, err := c.AuthorizationURL(t.Context(), client.AuthorizationOptions{MaxAge: &maxAge, AuthorizationDetails: []any{map[string]string{"type": "payment"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,6 +281,7 @@ func TestRequestObjects(t *testing.T) {
 			MaxAge      int      `json:"max_age"`
 			Resource    []string `json:"resource"`
 			Tenant      string   `json:"tenant"`
+			Details     []any    `json:"authorization_details"`
 		}
 		registered, err := jose.ParseClaims(payload, &claims)
 		if err != nil {
@@ -290,7 +291,7 @@ func TestRequestObjects(t *testing.T) {
 			t.Errorf("%s: registered claims are %+v", alg, registered)
 		}
 		if claims.State != transaction.State || claims.Nonce != transaction.Nonce || claims.RedirectURI != redirectURI ||
-			claims.MaxAge != 60 || len(claims.Resource) != 2 || claims.Tenant != "" {
+			claims.MaxAge != 60 || len(claims.Resource) != 2 || len(claims.Details) != 1 || claims.Tenant != "" {
 			t.Errorf("%s: claims are %s", alg, payload)
 		}
 	}

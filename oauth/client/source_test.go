@@ -281,10 +281,15 @@ func TestRefreshedTokensAreStoredBeforeUse(t *testing.T) {
 func TestRefreshKeepsOmittedValues(t *testing.T) {
 	p := newProvider(t)
 	c := p.discover(t, nil)
-	p.response = func(a map[string]any) { a["refresh_token_timeout"], a["authorization_expires_in"] = 604800, "2592000" }
+	p.response = func(a map[string]any) {
+		a["refresh_token_timeout"], a["authorization_expires_in"], a["authorization_details"] = 604800, "2592000", []any{map[string]any{"type": "payment"}}
+	}
 	first, err := p.signIn(t, c, client.AuthorizationOptions{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(first.Details) != 1 || string(first.Details[0]) != `{"type":"payment"}` {
+		t.Errorf("the authorization details are %s", first.Details)
 	}
 	if timeout, authorization := first.RefreshTokenExpiry.Sub(first.Issued), first.AuthorizationExpiry.Sub(first.Issued); timeout != 7*24*time.Hour || authorization != 30*24*time.Hour {
 		t.Errorf("the refresh token is valid for %s and the authorization for %s", timeout, authorization)

@@ -36,6 +36,8 @@ type Tokens struct {
 	AuthorizationExpiry time.Time `json:"authorization_expiry,omitzero"`
 	// Scope is the granted scope: the requested one, unless the provider sent another.
 	Scope oauth.Scope `json:"scope,omitempty"`
+	// Details are the authorization details of the access token (RFC 9396, section 7).
+	Details []json.RawMessage `json:"authorization_details,omitempty"`
 	// IDToken is the raw ID token, for LogoutOptions.IDTokenHint. Identity has its validated
 	// claims. Both are empty without the scope "openid".
 	IDToken  string   `json:"id_token,omitempty"`
@@ -91,6 +93,8 @@ func parseTokens(got *response, now time.Time) (*Tokens, error) {
 		IDToken      string          `json:"id_token"`
 		Error        string          `json:"error"`
 
+		Details []json.RawMessage `json:"authorization_details"`
+
 		RefreshTokenTimeout    json.RawMessage `json:"refresh_token_timeout"`
 		AuthorizationExpiresIn json.RawMessage `json:"authorization_expires_in"`
 	}
@@ -120,6 +124,7 @@ func parseTokens(got *response, now time.Time) (*Tokens, error) {
 		Issued:       now.Round(0),
 		RefreshToken: members.RefreshToken,
 		Scope:        strings.Fields(members.Scope),
+		Details:      members.Details,
 		IDToken:      members.IDToken,
 	}
 	if lifetime > 0 {

@@ -21,6 +21,7 @@ func TestValidTokenReachesTheHandler(t *testing.T) {
 	s := p.guard(t, nil)
 	raw := p.token(t, "at+jwt", map[string]any{
 		"aud": []string{"https://other.example.com", testResource}, "acr": "urn:mfa", "auth_time": 1700000000, "extra": "x",
+		"authorization_details": json.RawMessage(`[{"type":"payment","amount":12345678901234567890.10}]`),
 	})
 	got, err := s.Validate(t.Context(), raw)
 	if err != nil {
@@ -33,6 +34,7 @@ func TestValidTokenReachesTheHandler(t *testing.T) {
 	want := &Token{
 		Issuer: testIssuer, Subject: "alice", ClientID: "app", Scope: oauth.Scope{"notes.read", "notes.write"}, ID: "1", ACR: "urn:mfa",
 		Audience: []string{"https://other.example.com", testResource}, AuthTime: time.Unix(1700000000, 0), Expires: got.Expires,
+		Details: []json.RawMessage{json.RawMessage(`{"type":"payment","amount":12345678901234567890.10}`)},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || time.Until(got.Expires) > 5*time.Minute {
 		t.Error(diff, got.Expires)
@@ -103,6 +105,7 @@ func TestRS01_EveryClaimIsChecked(t *testing.T) {
 		"scope as array":        {"scope": []string{"notes.read"}},
 		"bound to a key":        {"cnf": map[string]string{"jkt": "x"}},
 		"auth_time as a string": {"auth_time": "now"},
+		"details as an object":  {"authorization_details": map[string]string{"type": "payment"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, call(h, "Bearer "+p.token(t, "at+jwt", changes)), http.StatusUnauthorized, oauth.InvalidToken)

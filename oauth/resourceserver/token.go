@@ -2,6 +2,7 @@ package resourceserver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -24,6 +25,8 @@ type Token struct {
 	AuthTime time.Time // zero if the token has no auth_time
 	// Confirmation are the keys that the token is bound to; nil for a bearer token.
 	Confirmation *oauth.Confirmation
+	// Details are the authorization details (RFC 9396, section 9), each a JSON object.
+	Details []json.RawMessage
 	// Claims are all claims, or all members of the introspection response.
 	Claims map[string]any
 }
@@ -47,6 +50,15 @@ func readToken(document []byte, from *trusted) (*Token, jose.Claims, error) {
 	}
 	t := &Token{
 		Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience, Expires: claims.Expires, ID: claims.ID, Claims: all,
+	}
+	if all["authorization_details"] != nil {
+		var members struct {
+			Details []json.RawMessage `json:"authorization_details"`
+		}
+		if err := json.Unmarshal(document, &members); err != nil {
+			return nil, claims, fmt.Errorf("read authorization_details: %w", err)
+		}
+		t.Details = members.Details
 	}
 	var scope string
 	texts := map[string]*string{"client_id": &t.ClientID, "acr": &t.ACR, "scope": &scope}
