@@ -89,6 +89,7 @@ func (r *introspectionResponse) encode(o *jsonObject) {
 	o.number("auth_time", r.AuthTime)
 	o.text("acr", r.ACR)
 	o.array("amr", r.AMR)
+	o.objects("authorization_details", r.Details)
 	if r.Confirmation != nil {
 		o.value("cnf", r.Confirmation)
 	}

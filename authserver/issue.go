@@ -288,6 +288,7 @@ func (a *accessTokenClaims) encode(o *jsonObject) {
 	o.number("auth_time", a.AuthTime)
 	o.text("acr", a.ACR)
 	o.array("amr", a.AMR)
+	o.objects("authorization_details", a.Details)
 	if a.Confirmation != nil {
 		o.value("cnf", a.Confirmation)
 	}

@@ -129,6 +129,13 @@ func (o *jsonObject) value(name string, value any) {
 	o.b = append(o.b, encoded...)
 }
 
+// objects appends an array of encoded objects unless it is empty.
+func (o *jsonObject) objects(name string, values []json.RawMessage) {
+	if len(values) > 0 {
+		o.value(name, values)
+	}
+}
+
 // claims appends the claims whose names the object does not have yet, sorted by name.
 func (o *jsonObject) claims(claims oauth.Claims) {
 	if len(claims) == 0 {

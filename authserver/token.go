@@ -233,6 +233,7 @@ func encodeTokenResponse(o *jsonObject, r *oauth.TokenResponse) {
 	o.text("scope", r.Scope)
 	o.text("id_token", r.IDToken)
 	o.text("issued_token_type", r.IssuedTokenType)
+	o.objects("authorization_details", r.Details)
 	o.number("refresh_token_timeout", r.RefreshTokenTimeout)
 	o.number("authorization_expires_in", r.AuthorizationExpiresIn)
 }
