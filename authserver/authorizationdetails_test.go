@@ -116,12 +116,12 @@ func TestDetailsOfADevice(t *testing.T) {
 
 func TestAuthorizationDetailsTypesAreChecked(t *testing.T) {
 	for schema, want := range map[string]string{
-		`{"type": "object"}`:                                                            "additionalProperties: false",
-		`{"additionalProperties": true}`:                                                "additionalProperties: false",
-		`{"additionalProperties": {"not": {"type": "string"}}}`:                         "additionalProperties: false",
-		`{"additionalProperties": false, "properties": {"a": {"pattern": "("}}}`:        "schema",
-		`{"additionalProperties": false, "$ref": "https://example.com/schema.json"}`:    "schema",
-		`[]`:                                                                            "schema",
+		`{"type": "object"}`:                                                         "additionalProperties: false",
+		`{"additionalProperties": true}`:                                             "additionalProperties: false",
+		`{"additionalProperties": {"not": {"type": "string"}}}`:                      "additionalProperties: false",
+		`{"additionalProperties": false, "properties": {"a": {"pattern": "("}}}`:     "schema",
+		`{"additionalProperties": false, "$ref": "https://example.com/schema.json"}`: "schema",
+		`[]`: "schema",
 		`{"additionalProperties": false, "properties": {"a": {"type": "string"}}}`:      "",
 		`{"unevaluatedProperties": false, "allOf": [{"properties": {"a": {}}}]}`:        "",
 		`{"additionalProperties": false, "properties": {"type": {"const": "account"}}}`: "",
