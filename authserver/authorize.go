@@ -91,7 +91,7 @@ func (c *call) authorize() error {
 	if err != nil {
 		return c.refuseAuthorization(request, err)
 	}
-	return c.advance(&interaction{request: request, params: c.params, pushed: c.pushed}, who)
+	return c.advance(&interaction{request: request, params: c.params, ticket: c.pending}, who)
 }
 
 // repeatedParams returns what is needed to report a repeated parameter to the client (RFC 6749,

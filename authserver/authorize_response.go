@@ -164,8 +164,8 @@ func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 	if i.id != "" {
 		spent = append(spent, ticketkind.Interaction.Hash(i.id))
 	}
-	if i.pushed != nil {
-		spent = append(spent, i.pushed.key())
+	if i.ticket != nil {
+		spent = append(spent, i.ticket.key)
 	}
 	if len(spent) > 0 {
 		err = c.s.config.Store.Spend(c.r.Context(), c.now, spent, put...)
@@ -178,8 +178,8 @@ func (c *call) endInteraction(i *interaction, put []storage.Ticket) error {
 	if err != nil {
 		return fmt.Errorf("store authorization response: %w", err)
 	}
-	if i.pushed != nil {
-		c.endPushedRequest(i.request.client, i.pushed)
+	if i.ticket != nil {
+		c.endPushedRequest(i.request.client, i.ticket)
 	}
 	return nil
 }

@@ -100,3 +100,53 @@ func FuzzClientAssertion(f *testing.F) {
 		}
 	})
 }
+
+// Only a request object that the client signed changes the request, and nothing but the request.
+func FuzzRequestObject(f *testing.F) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) {
+		c.JWKS, c.RequestObjectSigningAlg = []byte(`"$key"`), "ES256"
+	})}})
+	good, err := s.sign("ES256", oauth.TypRequestObject, "", map[string]any{"iss": "app", "aud": scriptIssuer, "state": "inside"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{good, good + "=", good[1:], "a.b.c", "a.b.c.d.e", "eyJhbGciOiJub25lIn0.e30.", "..", "....", strings.Repeat(".", 1000)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, object string) {
+		s.t = t
+		if object == "" || object == good {
+			return
+		}
+		location := s.authorize("ada", query("app", "scope", "openid", "request", object)).Header.Get("Location")
+		if strings.Contains(location, "code=") || strings.Contains(location, "state=inside") {
+			t.Errorf("%q is accepted as a request object: %s", object, location)
+		}
+		if _, a := s.push("app", "request", object); a.status < 400 || a.status >= 500 {
+			t.Errorf("%q is pushed: %d %s", object, a.status, a.body)
+		}
+	})
+}
+
+// A request is pushed as it was sent, or refused.
+func FuzzPushedRequest(f *testing.F) {
+	s := newScene(f, scriptSetup{Clients: []testClient{confidential("app")}})
+	for _, seed := range []string{query("app"), query("app", "redirect_uri", "https://evil.test/cb"), query("app", "response_mode", "form_post.jwt"), "client_id=app", "request_uri=" + oauth.RequestURIPrefix, query("app") + "&state=2", "%", ";"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		s.t = t
+		r := httptest.NewRequest(http.MethodPost, "/par", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("app", testSecret)
+		a := s.do(r)
+		if a.status == http.StatusCreated {
+			location := s.authorize("ada", pushedQuery("app", a.RequestURI)).Header.Get("Location")
+			if !strings.HasPrefix(location, testCallback) && !strings.HasPrefix(location, "/") && location != "" {
+				t.Errorf("%q redirects to %q", body, location)
+			}
+		} else if a.status >= 500 {
+			t.Errorf("%q: %d %s", body, a.status, a.body)
+		}
+	})
+}

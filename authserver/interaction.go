@@ -155,8 +155,8 @@ type interaction struct {
 	challenge *challenge
 	// selected is the subject that the user chose (prompt=select_account).
 	selected string
-	// pushed is the pushed request that the response spends; nil if there is none.
-	pushed *pushedRequest
+	// ticket is that of a request that gets one response; nil if there is none.
+	ticket *requestTicket
 	// allowed is set if the user has just allowed this request on the consent page.
 	allowed bool
 }
@@ -311,8 +311,9 @@ type interactionData struct {
 	UserCode string `json:"u,omitempty"`
 	// Ended is the rest of a logout whose session has ended.
 	Ended *endedLogout `json:"e,omitempty"`
-	// Pushed is the ID of the pushed request; nil if there is none.
-	Pushed []byte `json:"p,omitempty"`
+	// TicketKind and Ticket are the key of interaction.ticket; "" and nil if there is none.
+	TicketKind storage.Kind `json:"k,omitempty"`
+	Ticket     []byte       `json:"p,omitempty"`
 }
 
 func (c *call) storeInteraction(i *interaction, logout bool) error {
@@ -363,8 +364,8 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 	if i.device != nil {
 		stored.UserCode = i.device.code
 	}
-	if i.pushed != nil {
-		stored.Pushed = i.pushed.id[:]
+	if i.ticket != nil {
+		stored.TicketKind, stored.Ticket = i.ticket.key.Kind, i.ticket.key.ID[:]
 	}
 	data, err := json.Marshal(stored)
 	if err != nil {
@@ -438,8 +439,8 @@ func (c *call) resume(id string) (*interaction, error) {
 		return nil, err
 	}
 	i := &interaction{id: id, began: time.UnixMilli(data.Began), params: c.params, selected: data.Selected}
-	if len(data.Pushed) == len(storage.ID{}) {
-		i.pushed = &pushedRequest{id: storage.ID(data.Pushed), size: len(data.Query)}
+	if len(data.Ticket) == len(storage.ID{}) {
+		i.ticket = &requestTicket{key: storage.Key{Kind: data.TicketKind, ID: storage.ID(data.Ticket)}, size: len(data.Query)}
 	}
 	if i.request, err = c.verifyAuthorizationRequest(); err != nil {
 		return i, err

@@ -214,9 +214,9 @@ func (c *call) endRefused(i *interaction) error {
 	return c.refuseAuthorization(i.request, c.must(false, &ruleNotRefused))
 }
 
-// abandonInteraction ends an interaction without a code or token, and the pushed request with it.
+// abandonInteraction ends an interaction without a code or token, and its request with it.
 func (c *call) abandonInteraction(i *interaction) error {
-	if i.pushed != nil {
+	if i.ticket != nil {
 		return c.endInteraction(i, nil)
 	}
 	if err := c.s.config.Store.Delete(c.r.Context(), ticketkind.Interaction.Hash(i.id)); err != nil {

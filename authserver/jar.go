@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage"
 )
 
 const (
@@ -49,6 +51,12 @@ var (
 		section: "RFC 9101, section 4", code: oauth.InvalidRequestObject,
 		says: "iss, aud, exp, nbf, iat, sub or client_id of the request object is not valid",
 		fix:  "set iss to the client_id, aud to the issuer, exp to a few minutes ahead, and no sub",
+	}
+	ruleRequestObjectUnfinished = rule{
+		must:    "the user has not finished the request of a request object with this jti",
+		section: "Valetkey", code: oauth.InvalidRequestObject,
+		says: "a request object with this jti was used before",
+		fix:  "sign a new request object, with another jti, for each request",
 	}
 	ruleRequestObjectParams = rule{
 		must:    "the request object contains the parameters of an authorization request, none nested",
@@ -105,7 +113,7 @@ func (c *call) resolveRequestObject(alone bool) error {
 	if err != nil {
 		return err
 	}
-	inside, err := c.requestObjectParams(cl, payload)
+	inside, err := c.requestObjectParams(cl, payload, alone)
 	if err != nil {
 		return err
 	}
@@ -210,7 +218,7 @@ func (t requestObjectTimes) check(claims jose.Claims, now time.Time) string {
 }
 
 // requestObjectParams verifies the claims of an object and returns its parameters.
-func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
+func (c *call) requestObjectParams(cl *client, payload []byte, alone bool) (params, error) {
 	var members map[string]json.RawMessage
 	claims, err := jose.ParseClaims(payload, &members)
 	if err != nil {
@@ -231,6 +239,11 @@ func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 	if problem := c.requestObjectTimes(cl).check(claims, c.now); problem != "" {
 		return nil, c.refuse(&ruleRequestObjectClaims, problem)
 	}
+	if strict && !alone && claims.ID != "" && c.endpoint.page {
+		if err := c.useRequestObject(cl, claims); err != nil {
+			return nil, err
+		}
+	}
 	var inside params
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		raw := members[name]
@@ -249,6 +262,32 @@ func (c *call) requestObjectParams(cl *client, payload []byte) (params, error) {
 		return nil, c.refuse(&ruleRequestObjectClaims, "client_id: "+id)
 	}
 	return inside, c.must(true, &ruleRequestObjectClaims)
+}
+
+// useRequestObject lets a signed request object with a jti get one response, if the client's requests
+// must be signed. Until then the browser can send it again, after a reload or with the back button.
+func (c *call) useRequestObject(cl *client, claims jose.Claims) error {
+	key := ticketkind.RequestObject.Hash(cl.ID + "\x00" + claims.ID)
+	stored, err := c.s.config.Store.Get(c.r.Context(), c.now, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		// It is kept while the object can be sent, and while an interaction can end.
+		expires := claims.Expires.Add(clockSkew)
+		if ends := c.now.Add(c.s.lifetimes.Interaction + time.Minute); ends.After(expires) {
+			expires = ends
+		}
+		if err := c.takeInteraction(cl, &ruleInteractions); err != nil {
+			return err
+		}
+		err = c.s.config.Store.Put(c.r.Context(), c.now, storage.Ticket{Key: key, Expires: expires})
+		if errors.Is(err, storage.ErrExists) { // another request of the browser was faster
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("store the jti of a request object: %w", err)
+	}
+	c.pending = &requestTicket{key: key}
+	return c.must(stored.Spent.IsZero(), &ruleRequestObjectUnfinished)
 }
 
 // paramValues returns a member of a request object as the values of a parameter: strings

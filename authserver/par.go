@@ -64,14 +64,11 @@ type pushedRequestData struct {
 	Expires  int64  `json:"e"` // of the request_uri, in Unix milliseconds
 }
 
-// pushedRequest refers to a stored request.
-type pushedRequest struct {
-	id   storage.ID
-	size int
-}
-
-func (p *pushedRequest) key() storage.Key {
-	return storage.Key{Kind: ticketkind.PushedRequest, ID: p.id}
+// requestTicket is the ticket of a request that gets one response, which spends it: a pushed request,
+// or a request object.
+type requestTicket struct {
+	key  storage.Key
+	size int // of a pushed request
 }
 
 // pushedAuthorizationRequest is the pushed authorization request endpoint (RFC 9126, section 2). It
@@ -200,16 +197,16 @@ func (c *call) resolvePushedRequest(cl *client, reference string) error {
 	if c.params, err = c.parseParams(stored.Query); err != nil {
 		return err
 	}
-	c.pushed = &pushedRequest{id: key.ID, size: len(stored.Query)}
+	c.pending = &requestTicket{key: key, size: len(stored.Query)}
 	return nil
 }
 
 // endPushedRequest takes a finished request back from the client's limit.
-func (c *call) endPushedRequest(cl *client, p *pushedRequest) {
-	if !countsPushedRequests(cl) {
+func (c *call) endPushedRequest(cl *client, t *requestTicket) {
+	if t.key.Kind != ticketkind.PushedRequest || !countsPushedRequests(cl) {
 		return
 	}
-	for range pushedRequestWeight(p.size) {
+	for range pushedRequestWeight(t.size) {
 		c.s.limits.pushedRequests.Undo(c.now, ratelimit.NewKey(cl.ID))
 	}
 }

@@ -231,7 +231,7 @@ type call struct {
 	// leftOutIfLong is a parameter that is ignored if it is too long; leftOut is set if it was.
 	leftOutIfLong string
 	leftOut       bool
-	pushed        *pushedRequest // the request that was pushed; nil if there is none
+	pending       *requestTicket // of a request that gets one response; nil if there is none
 	direct        bool           // the browser has just arrived, and the user has done nothing here yet
 }
 

@@ -53,7 +53,8 @@ func specifications() []specification {
 		rfc(8707, "Resource Indicators", "complete, at both endpoints"),
 		rfc(8725, "JWT Best Current Practices", "complete"),
 		rfc(9068, "JWT Profile for Access Tokens", "complete"),
-		rfc(9101, "JWT-Secured Authorization Request (JAR)", "by value and by reference"),
+		rfc(9101, "JWT-Secured Authorization Request (JAR)", "complete: by value and by reference, encrypted, required for clients or the server"),
+		rfc(9126, "Pushed Authorization Requests (PAR)", "complete, except that redirect URIs must be registered"),
 		rfc(9110, "HTTP Semantics", "challenges and methods"),
 		rfc(9207, "Authorization Server Issuer Identification", "complete"),
 		rfc(9396, "Rich Authorization Requests", "types with a JSON Schema and a text for the consent page; details can be narrowed, never widened"),
@@ -75,6 +76,7 @@ func specifications() []specification {
 		openID("OpenID Connect Session Management", "openid-connect-session-1_0.html", "complete"),
 		openID("OAuth 2.0 Multiple Response Type Encoding Practices", "oauth-v2-multiple-response-types-1_0.html", "complete"),
 		openID("Initiating User Registration via OpenID Connect", "openid-connect-prompt-create-1_0.html", "complete, with sign_up"),
+		openID("JARM", "oauth-v2-jarm.html", "complete: signed and encrypted, every response mode, read by the client"),
 		openID("OAuth 2.0 Form Post Response Mode", "oauth-v2-form-post-response-mode-1_0.html", "complete"),
 		{name: "draft-ietf-oauth-status-list", title: "Token Status List (TSL)", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-status-list/", status: "experimental: draft 21, for JWT access tokens, issued and checked; no CBOR, aggregation, or historical lists"},
 		{name: "draft-parecki-oauth-global-token-revocation", title: "Global Token Revocation", url: "https://datatracker.ietf.org/doc/draft-parecki-oauth-global-token-revocation/", status: "experimental: the draft of February 2026, for clients that the operator allows"},
@@ -108,6 +110,7 @@ func attacks() []string {
 		"DS 01 04", "UN 03 05", "LO 01 03 06 07", "RE 17 26",
 		"RS 01 03 04 05 06 07 08 09 10 11 12 15 16", "DV 01 03 04 05 06 07 08 09 10",
 		"PP 07 12 13",
+		"PR 01 02 03 04 05 07 08 09", "JA 01 02 03 04 05 06",
 		"DC 02 04 06 07 09 10 11 12 13 14 15 16 17 18",
 	} {
 		words := strings.Fields(group)

@@ -60,6 +60,11 @@ const (
 	//   Put: the pushed authorization request endpoint
 	//   Spent: the response (authserver/authorize_response.go), or the user's refusal
 	PushedRequest storage.Kind = "pushed"
+	// RequestObject is the jti of a request object that gets one response.
+	//   File: authserver/jar.go
+	//   Put: the authorization endpoint
+	//   Spent: the response (authserver/authorize_response.go), or the user's refusal
+	RequestObject storage.Kind = "requestobject"
 	// AuthSession is an authorization challenge that is waiting for a password.
 	//   File: authserver/firstparty.go
 	//   Put: the authorization challenge endpoint
