@@ -53,6 +53,7 @@ type authorizationRequest struct {
 	audience        []string
 	redirectURISent bool
 	codeChallenge   string
+	jwkThumbprint   string // of the key that the code is bound to; "" if there is none
 	nonce           string
 	prompt          []string
 	maxAge          time.Duration // negative if there is no limit
@@ -326,7 +327,7 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 		return nil, err
 	}
 	for _, verify := range [...]func(*authorizationRequest) error{
-		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyAuthorizationDetails, c.verifyCodeChallenge, c.verifyAuthentication,
+		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyAuthorizationDetails, c.verifyCodeChallenge, c.verifyProofKey, c.verifyAuthentication,
 	} {
 		if err := verify(request); err != nil {
 			return request, err

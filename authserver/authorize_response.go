@@ -117,7 +117,7 @@ func (c *call) newCode(a authorization, request *authorizationRequest, accessTok
 	code := newSecret(prefixCode, c.now)
 	a.Code = &codeBinding{
 		RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
-		CodeChallenge: request.codeChallenge, Nonce: request.nonce,
+		CodeChallenge: request.codeChallenge, JWKThumbprint: request.jwkThumbprint, Nonce: request.nonce,
 		Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
 	}
 	// The spent ticket is kept for as long as the tokens that were issued for it: a replay of

@@ -47,6 +47,7 @@ func CheckClient(client record.Client) []ClientProblem {
 	check.subjects()
 	check.logout()
 	check.tokens()
+	check.dpop()
 	check.others()
 	return check.problems
 }

@@ -121,14 +121,22 @@ func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([
 	if err := c.checkAssertionClaims(cl, claims); err != nil {
 		return err
 	}
+	// A client that gets use_dpop_nonce sends the assertion again, so it is not spent before.
+	if err := c.checkNonce(cl); err != nil {
+		return err
+	}
 	used := storage.Ticket{Key: ticketkind.ClientAssertion.Hash(cl.ID + "\x00" + claims.ID), Expires: claims.Expires.Add(2 * clockSkew)}
-	err = c.s.config.Store.Put(c.r.Context(), c.now, used)
+	err = c.s.config.Store.Put(c.r.Context(), c.now, append(c.proofTickets(), used)...)
+	if replayed := c.proofReplayed(err); replayed != nil {
+		return replayed
+	}
 	if errors.Is(err, storage.ErrExists) {
 		return errCredentials("the assertion was used before: each jti is accepted once")
 	}
 	if err != nil {
 		return fmt.Errorf("mark client assertion as used: %w", err)
 	}
+	c.proofSpent()
 	return nil
 }
 

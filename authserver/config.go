@@ -58,6 +58,8 @@ type Config struct {
 	Lifetimes                  Lifetimes
 	// MutualTLS lets clients use certificates; nil turns that off (RFC 8705).
 	MutualTLS *MutualTLS
+	// DPoP says what is required of DPoP proofs (RFC 9449).
+	DPoP DPoPPolicy
 
 	// Outgoing says to which addresses the engine may connect to fetch the URLs of clients and to
 	// send logout tokens.

@@ -75,6 +75,7 @@
 //
 //	mutualtls.go         certificates of clients, endpoint aliases (RFC 8705)
 //	senderconstraint.go  the keys that tokens are bound to, and what a request proves
+//	dpop.go              DPoP proofs (RFC 9449) and their nonces
 //
 // Clients:
 //

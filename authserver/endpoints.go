@@ -1,18 +1,22 @@
 package authserver
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
 // endpoint is a row of the route table.
 type endpoint struct {
 	path string // below the issuer
+	// uris are the normal forms of the URL and of its mtls_endpoint_aliases, for DPoP proofs.
+	uris []string
 	// wellKnown puts the path between the issuer's host and path (RFC 8414, section 3.1).
 	wellKnown     bool
 	methods       []string
@@ -91,18 +95,29 @@ func endpoints() []endpoint {
 
 func (e *endpoint) allows(method string) bool { return slices.Contains(e.methods, method) }
 
-func (s *Server) newRoutes() map[string]*endpoint {
+func (s *Server) newRoutes() (map[string]*endpoint, error) {
 	table := s.endpoints()
 	routes := make(map[string]*endpoint, len(table))
 	for i := range table {
 		e := &table[i]
+		urls := []string{s.config.Issuer + e.path}
+		if s.config.MutualTLS != nil && s.config.MutualTLS.Host != "" {
+			urls = append(urls, "https://"+s.config.MutualTLS.Host+s.basePath+e.path)
+		}
+		for _, url := range urls {
+			uri, err := dpop.NormalizeURI(url)
+			if err != nil {
+				return nil, fmt.Errorf("issuer: %w", err)
+			}
+			e.uris = append(e.uris, uri)
+		}
 		if e.wellKnown {
 			routes[e.path+s.basePath] = e
 		} else {
 			routes[s.basePath+e.path] = e
 		}
 	}
-	return routes
+	return routes, nil
 }
 
 // corsPolicy says which origins may read an endpoint's responses. No response allows credentials,
@@ -131,7 +146,7 @@ func (c *call) crossOrigin() {
 const preflightHeaders = "Authorization, Content-Type, Accept, DPoP, MCP-Protocol-Version, X-Requested-With, *"
 
 // exposedHeaders are the response headers that scripts may read.
-const exposedHeaders = "WWW-Authenticate, Retry-After"
+const exposedHeaders = "WWW-Authenticate, Retry-After, DPoP-Nonce"
 
 // allowAnyOrigin lets any origin read an error that contains nothing private, unless the origin of
 // the request is allowed already.

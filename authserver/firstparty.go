@@ -83,8 +83,14 @@ func (c *call) authorizationChallenge() error {
 	if err != nil {
 		return err
 	}
+	if err := c.readProof(""); err != nil {
+		return err
+	}
 	cl, err := c.authenticateClient()
 	if err != nil {
+		return err
+	}
+	if err := c.checkNonce(cl); err != nil {
 		return err
 	}
 	if err := c.must(cl.FirstParty, &ruleFirstParty); err != nil {
@@ -130,10 +136,13 @@ func (c *call) challengeInteraction(session *authSession) (*interaction, error) 
 		}
 		c.params = c.authorizationParams() // a password in the object is not stored either
 	}
+	if err := c.bindRequestToProof(); err != nil {
+		return nil, err
+	}
 	i.params = c.params
 	i.request = &authorizationRequest{client: c.client}
 	for _, verify := range [...]func(*authorizationRequest) error{
-		c.verifyChallengeResponse, c.verifyUnsupported, c.verifyScope, c.verifyCodeChallenge, c.verifyAuthentication,
+		c.verifyChallengeResponse, c.verifyUnsupported, c.verifyScope, c.verifyCodeChallenge, c.verifyProofKey, c.verifyAuthentication,
 	} {
 		if err := verify(i.request); err != nil {
 			return nil, err
@@ -200,10 +209,14 @@ func (c *call) completeChallenge(catalogue *catalogue, i *interaction, a authori
 // operation.
 func (c *call) endAuthSession(i *interaction, put storage.Ticket) error {
 	var err error
+	tickets := append(c.proofTickets(), put)
 	if i.challenge.session.Kind == "" {
-		err = c.s.config.Store.Put(c.r.Context(), c.now, put)
+		err = c.s.config.Store.Put(c.r.Context(), c.now, tickets...)
 	} else {
-		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{i.challenge.session}, put)
+		err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{i.challenge.session}, tickets...)
+	}
+	if replayed := c.proofReplayed(err); replayed != nil {
+		return replayed
 	}
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
 		return c.must(false, &ruleAuthSession)
@@ -211,6 +224,7 @@ func (c *call) endAuthSession(i *interaction, put storage.Ticket) error {
 	if err != nil {
 		return fmt.Errorf("end auth_session: %w", err)
 	}
+	c.proofSpent()
 	return nil
 }
 

@@ -154,8 +154,8 @@ func (c *call) assertedByIDJAG(a *assertion, allowed oauth.Scope) (oauth.Scope, 
 	if err := c.must(a.stringClaim("client_id") == c.client.ID, &ruleGrantAssertionClient); err != nil {
 		return nil, nil, err
 	}
-	if a.members["cnf"] != nil {
-		return nil, nil, c.because(&ruleGrantAssertionValid, errAssertion("it is bound to a key, which this server does not support"))
+	if cnf := a.members["cnf"]; cnf != nil && !readConfirmation(cnf).ProvenBy(c.proven) {
+		return nil, nil, c.because(&ruleGrantAssertionValid, errAssertion("it is bound to a key, and the request does not prove possession of it"))
 	}
 	if a.members["scope"] != nil {
 		granted, err := oauth.ParseScope(a.stringClaim("scope"))

@@ -197,6 +197,11 @@ func (c *call) checkCodeBinding(b *codeBinding) error {
 	if !same {
 		return c.refuse(&ruleCodeRedirectURI, difference(b.RedirectURI, sent))
 	}
+	if b.JWKThumbprint != "" {
+		if err := c.must(b.JWKThumbprint == c.proven.JWKThumbprint, &ruleCodeKey); err != nil {
+			return err
+		}
+	}
 	verifier := c.params.get("code_verifier")
 	if b.CodeChallenge == "" {
 		return c.must(verifier == "", &ruleVerifierUnexpected)

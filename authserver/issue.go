@@ -44,7 +44,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	put = append(put, ent.put...)
+	put = append(append(put, ent.put...), c.proofTickets()...)
 	if ent.idToken {
 		if response.IDToken, err = c.issueIDToken(ctx, ent, response.AccessToken, ""); err != nil {
 			return nil, err
@@ -94,6 +94,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store tokens: %w", err)
 	}
+	c.proofSpent()
 	for _, ticket := range put {
 		if ticket.Kind == ticketkind.RefreshToken {
 			c.s.issued.put(ticket.Key, ticket)

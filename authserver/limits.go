@@ -133,7 +133,7 @@ var (
 // Unknown parameters are ignored (RFC 6749, section 3.1).
 func storedParams() []string {
 	return []string{
-		"acr_values", "authorization_details", "claims", "claims_locales", "client_id", "code_challenge", "code_challenge_method",
+		"acr_values", "authorization_details", "claims", "claims_locales", "client_id", "code_challenge", "code_challenge_method", "dpop_jkt",
 		"id_token_hint", "login_hint", "max_age", "nonce", "post_logout_redirect_uri", "prompt", "redirect_uri", "registration",
 		"request", "request_uri", "resource", "response_mode", "response_type", "scope", "state", "ui_locales",
 	}

@@ -94,6 +94,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		IntrospectionEndpointAuthSigningAlgValuesSupported: assertionAlgorithms,
 		RevocationEndpointAuthMethodsSupported:             methods,
 		RevocationEndpointAuthSigningAlgValuesSupported:    assertionAlgorithms,
+		DPoPSigningAlgValuesSupported:                      algorithmNames(proofAlgorithms()),
 		CodeChallengeMethodsSupported:                      []string{oauth.CodeChallengeMethodS256},
 		ClaimTypesSupported:                                s.claimTypes(),
 		ClaimsSupported:                                    s.claimNames(catalogue),

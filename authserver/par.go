@@ -77,8 +77,14 @@ func (c *call) pushedAuthorizationRequest() error {
 	if err := c.parseForm(); err != nil {
 		return err
 	}
+	if err := c.readProof(""); err != nil {
+		return err
+	}
 	cl, err := c.authenticateClient()
 	if err != nil {
+		return err
+	}
+	if err := c.checkNonce(cl); err != nil {
 		return err
 	}
 	if err := c.must(!c.params.has("request_uri"), &ruleNoRequestURI); err != nil {
@@ -88,6 +94,9 @@ func (c *call) pushedAuthorizationRequest() error {
 		c.params = append(c.params, param{"client_id", cl.ID})
 	}
 	if err := c.resolveRequestObject(true); err != nil {
+		return err
+	}
+	if err := c.bindRequestToProof(); err != nil {
 		return err
 	}
 	if _, err := c.verifyAuthorizationRequest(); err != nil {
@@ -132,9 +141,14 @@ func (c *call) storePushedRequest(cl *client) (string, error) {
 		Key:  secretKey(ticketkind.PushedRequest, prefixPushedRequest, reference),
 		Data: data, Expires: c.now.Add(lifetime + c.s.lifetimes.Interaction + time.Minute),
 	}
-	if err := c.s.config.Store.Put(c.r.Context(), c.now, ticket); err != nil {
+	err = c.s.config.Store.Put(c.r.Context(), c.now, append(c.proofTickets(), ticket)...)
+	if replayed := c.proofReplayed(err); replayed != nil {
+		return "", replayed
+	}
+	if err != nil {
 		return "", fmt.Errorf("store pushed request: %w", err)
 	}
+	c.proofSpent()
 	return oauth.RequestURIPrefix + reference, nil
 }
 

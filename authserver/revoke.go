@@ -158,7 +158,12 @@ var (
 // operator has allowed to do that (draft-parecki-oauth-global-token-revocation).
 func (c *call) globalTokenRevocation() error {
 	if err := c.globalRevocationCaller(); err != nil {
-		if e := oauth.AsError(err); e != nil && (e.Code == oauth.InvalidToken || e.Code == oauth.InsufficientScope) {
+		switch e := oauth.AsError(err); {
+		case e == nil:
+		case c.schemeDPoP:
+			c.challenge(err)
+			return nil
+		case e.Code == oauth.InvalidToken || e.Code == oauth.InsufficientScope:
 			c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer, "error", string(e.Code)).String())
 		}
 		return err
@@ -211,13 +216,13 @@ func RevokeSubject(ctx context.Context, store record.Store, subject string) erro
 // globalRevocationCaller authenticates the calling client, with its client credentials or with
 // its own access token.
 func (c *call) globalRevocationCaller() error {
-	if scheme, _, _ := strings.Cut(c.r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, "Bearer") {
+	if scheme, _, _ := strings.Cut(c.r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, oauth.TokenTypeBearer) && !strings.EqualFold(scheme, oauth.TokenTypeDPoP) {
 		if _, err := c.authenticateClient(); err != nil {
 			return err
 		}
 		return c.mayRevokeGlobally()
 	}
-	token, err := c.bearerToken()
+	token, err := c.accessToken()
 	if err != nil {
 		return err
 	}
@@ -231,7 +236,7 @@ func (c *call) globalRevocationCaller() error {
 	case t.user != "" || !t.claims.Audience.Has(c.s.config.Issuer):
 		return c.refuse(&ruleGlobalRevocationCaller, fmt.Sprintf("a token of %q for %q", t.claims.Subject, t.claims.Audience))
 	}
-	if err := c.checkConfirmation(t); err != nil {
+	if err := c.checkSender(t, token); err != nil {
 		return err
 	}
 	scope, err := oauth.ParseScope(t.claims.Scope)
@@ -241,6 +246,12 @@ func (c *call) globalRevocationCaller() error {
 	if c.client, err = c.clientByID(t.claims.ClientID); errors.Is(err, errUnknownClient) {
 		return c.refuse(&ruleGlobalRevocationCaller, "the client is gone or disabled")
 	} else if err != nil {
+		return err
+	}
+	if err := c.checkNonce(c.client); err != nil {
+		return err
+	}
+	if err := c.spendProof(); err != nil {
 		return err
 	}
 	return c.mayRevokeGlobally()

@@ -106,6 +106,7 @@ type scene struct {
 	rp           net.Listener // where clients receive logout tokens, or nil
 	key          *jose.Signer // the signing key of clients and trusted issuers
 	documents    *documentHost
+	proofKeys    map[string]*jose.Signer // of DPoP proofs, by a name
 }
 
 const (
@@ -334,7 +335,7 @@ func (s *scene) host() httpscript.Host {
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut, "DEVICE": s.verbDevice,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeleteUser,
 		"SIGN": s.verbSign, "SIGN-SAML": verbSignSAML, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
-		"SERVE": s.verbServe, "FETCHED": s.verbFetched,
+		"PROOF": s.verbProof, "SERVE": s.verbServe, "FETCHED": s.verbFetched,
 	}}
 }
 

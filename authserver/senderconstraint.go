@@ -18,6 +18,12 @@ var (
 		says: "the access token is bound to a key, and the request does not prove possession of it",
 		fix:  "send the token with the scheme DPoP and a proof, or with the client certificate that it was issued for",
 	}
+	ruleTokenBound = rule{
+		must:    "an access token that is sent with the scheme DPoP is bound to the key of DPoP proofs",
+		section: "RFC 9449, section 7.1", code: oauth.InvalidToken,
+		says: "the access token is not bound to the key of a DPoP proof",
+		fix:  "send the token with the scheme Bearer, or request it with a DPoP proof",
+	}
 	ruleRefreshTokenKey = rule{
 		must:    "the sender proves possession of the key that the refresh token is bound to",
 		section: "RFC 9449, section 5", code: oauth.InvalidGrant, says: invalidRefreshToken,
@@ -38,6 +44,18 @@ func (c *call) confirmation() *oauth.Confirmation {
 		return nil
 	}
 	return &bound
+}
+
+// readConfirmation reads the cnf claim of another issuer. If it has unknown members, the result is a
+// Confirmation that no sender can prove.
+func readConfirmation(claim any) *oauth.Confirmation {
+	members, ok := claim.(map[string]any)
+	if !ok || len(members) != 1 {
+		return &oauth.Confirmation{}
+	}
+	thumbprint, _ := members["jkt"].(string)
+	certificate, _ := members["x5t#S256"].(string)
+	return &oauth.Confirmation{JWKThumbprint: thumbprint, CertificateThumbprint: certificate}
 }
 
 // checkConfirmation checks that the sender of an access token may use it.

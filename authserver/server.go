@@ -19,6 +19,7 @@ import (
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/internal/statusindex"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -39,6 +40,7 @@ type Server struct {
 	refreshKey  []byte // derives successors of refresh tokens
 	pairwiseKey []byte // derives pairwise subjects
 	logKey      []byte // masks unverified input before it is logged
+	nonces      *dpop.Nonces
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad contextLock
@@ -161,11 +163,16 @@ func New(config Config) (*Server, error) {
 	if s.pairwiseKey, err = deriveKey(config.Secret, "valetkey pairwise subject"); err != nil {
 		return nil, err
 	}
+	if s.nonces, err = s.newNonces(); err != nil {
+		return nil, err
+	}
 	s.catalogueLoad, s.statusLists.mu = newContextLock(), newContextLock()
 	if s.logKey, err = deriveKey(config.Secret, "valetkey log"); err != nil {
 		return nil, err
 	}
-	s.routes = s.newRoutes()
+	if s.routes, err = s.newRoutes(); err != nil {
+		return nil, err
+	}
 	s.checkSessionPage, s.checkSessionPolicy = newCheckSessionPage(config.SignIn.BrowserStateCookie)
 	s.startUnknownOutcomes()
 	return s, nil
@@ -216,6 +223,9 @@ type call struct {
 	proven oauth.Confirmation
 	// certificates are those of the client, once they are read (mutualtls.go).
 	certificates *clientCertificates
+	proof        *sentProof // the DPoP proof; nil if there is none
+	// schemeDPoP: the access token was sent with the scheme DPoP.
+	schemeDPoP bool
 	// loaded is the catalogue that the whole request uses (catalogue).
 	loaded *catalogue
 	// documentClient is the client whose metadata document the request names.
@@ -269,7 +279,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // fail responds with an error: a page for users, JSON for programs.
 func (c *call) fail(err error) {
 	e := c.s.protocolError(err)
-	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown {
+	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown || e.Code == oauth.UseDPoPNonce {
 		writeJSONError(c.w, e.HTTPStatus(), e) // not a failure, so there is no trace to refer to
 		return
 	}

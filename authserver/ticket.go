@@ -61,6 +61,7 @@ type codeBinding struct {
 	// have it too.
 	RedirectURISent bool   `json:"s,omitempty"`
 	CodeChallenge   string `json:"c,omitempty"`
+	JWKThumbprint   string `json:"j,omitempty"` // dpop_jkt
 	Nonce           string `json:"n,omitempty"`
 	// Expires is when the code expires, in Unix milliseconds. Its ticket is kept longer, so that
 	// a replay is detected.

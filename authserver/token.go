@@ -185,8 +185,17 @@ func (c *call) token() error {
 	}
 	name := c.params.get("grant_type")
 	grant := c.s.grantTypeNamed(name)
+	if err := c.readProof(""); err != nil {
+		return err
+	}
 	cl, err := c.authenticateClient()
 	if err != nil {
+		return err
+	}
+	if err := c.checkNonce(cl); err != nil {
+		return err
+	}
+	if err := c.checkProofSent(); err != nil {
 		return err
 	}
 	if name == "" {
@@ -211,6 +220,9 @@ func (c *call) token() error {
 			return err
 		}
 		response, err := c.issue(ent)
+		if replayed := c.proofReplayed(err); replayed != nil {
+			return replayed
+		}
 		if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrExists) {
 			continue
 		}
@@ -312,7 +324,7 @@ func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
 	}
 	note := unknownOutcome{Spent: c.now.UnixMilli()}
 	for _, ticket := range put {
-		if ticket.Kind != ticketkind.Authorization {
+		if ticket.Kind != ticketkind.Authorization && ticket.Kind != ticketkind.DPoPProof {
 			note.Put = append(note.Put, ticket.Key)
 		}
 	}

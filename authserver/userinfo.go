@@ -52,7 +52,7 @@ func (c *call) userinfo() error {
 	if e := oauth.AsError(err); e == nil || e.HTTPStatus() >= http.StatusInternalServerError {
 		return err
 	}
-	c.challenge(err)
+	c.challenge(err, dpopChallenge())
 	return nil
 }
 
@@ -87,7 +87,7 @@ func (c *call) writeUserinfo(claims oauth.Claims) error {
 }
 
 func (c *call) userinfoClaims() (oauth.Claims, error) {
-	token, err := c.bearerToken()
+	token, err := c.accessToken()
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkConfirmation(t); err != nil {
+	if err := c.checkSender(t, token); err != nil {
 		return nil, err
 	}
 	cl, err := c.clientByID(t.claims.ClientID)
@@ -120,6 +120,12 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err := c.must(scope.Has(oauth.ScopeOpenID), &ruleUserinfoScope); err != nil {
 		return nil, err
 	}
+	if err := c.checkNonce(cl); err != nil {
+		return nil, err
+	}
+	if err := c.spendProof(); err != nil {
+		return nil, err
+	}
 	wanted := claimsWanted{scope: scope, granted: scope, resources: t.claims.Audience, locales: t.claimsLocales}
 	if t.requestedClaims != nil {
 		wanted.asked = t.requestedClaims.Userinfo
@@ -136,6 +142,22 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	}
 	released["sub"] = t.claims.Subject
 	return released, nil
+}
+
+// accessToken is bearerToken for endpoints that also accept the scheme DPoP (RFC 9449, section 7.1).
+func (c *call) accessToken() (string, error) {
+	headers := c.r.Header["Authorization"]
+	if len(headers) != 1 {
+		return c.bearerToken()
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if c.schemeDPoP = strings.EqualFold(scheme, oauth.TokenTypeDPoP); !c.schemeDPoP {
+		return c.bearerToken()
+	}
+	if token == "" || strings.ContainsAny(token, " ,") {
+		return "", c.refuse(&ruleBearerSyntax, "")
+	}
+	return token, nil
 }
 
 // bearerToken returns the access token (RFC 6750, sections 2.1 and 2.2). A token in the URL is
@@ -170,23 +192,43 @@ func (c *call) bearerToken() (string, error) {
 
 // challenge writes the error response of a protected resource (RFC 6750, section 3). The response to
 // a request without a token has only the scheme (section 3.1).
-func (c *call) challenge(err error) {
+//
+// others are challenges for other schemes that the endpoint accepts.
+func (c *call) challenge(err error, others ...oauth.Challenge) {
 	if c.endpoint.cors == corsAny {
 		c.allowAnyOrigin()
 	}
 	e := c.s.protocolError(err)
 	if e.Code == "" {
-		c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer).String())
+		c.setChallenges(append([]oauth.Challenge{oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer)}, others...)...)
 		noStore(c.w)
 		writeBytes(c.w, http.StatusUnauthorized, "application/json", []byte("{}"))
 		return
 	}
-	e = c.referenced(e, err)
+	if e.Code != oauth.UseDPoPNonce { // not a failure, so there is no trace to refer to
+		e = c.referenced(e, err)
+	}
 	scope := ""
 	if e.Code == oauth.InsufficientScope {
 		scope = oauth.ScopeOpenID
 	}
-	c.w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer",
-		"realm", c.s.config.Issuer, "error", string(e.Code), "error_description", e.Description, "scope", scope).String())
-	writeJSONError(c.w, e.HTTPStatus(), e)
+	pairs := []string{"realm", c.s.config.Issuer, "error", string(e.Code), "error_description", e.Description, "scope", scope}
+	if c.schemeDPoP {
+		c.setChallenges(dpopChallenge(pairs...))
+	} else {
+		c.setChallenges(append([]oauth.Challenge{oauth.NewChallenge("Bearer", pairs...)}, others...)...)
+	}
+	status := e.HTTPStatus()
+	if isProofError(e.Code) {
+		status = http.StatusUnauthorized
+	}
+	writeJSONError(c.w, status, e)
+}
+
+func (c *call) setChallenges(challenges ...oauth.Challenge) {
+	values := make([]string, len(challenges))
+	for i, challenge := range challenges {
+		values[i] = challenge.String()
+	}
+	c.w.Header()["Www-Authenticate"] = values
 }

@@ -72,12 +72,14 @@ type Configuration struct {
 	// (RFC 9126).
 	RequirePushedAuthorizationRequests bool `json:"require_pushed_authorization_requests,omitempty"`
 	// RequireSignedRequestObject requires signed request objects of every client (RFC 9101).
-	RequireSignedRequestObject bool              `json:"require_signed_request_object,omitempty"`
-	Lifetimes                  Lifetimes         `json:"lifetimes,omitzero"`
-	Outgoing                   Outgoing          `json:"outgoing,omitzero"`
-	Registration               Registration      `json:"registration,omitzero"`
-	MetadataDocuments          MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
-	Log                        Log               `json:"log,omitzero"`
+	RequireSignedRequestObject bool `json:"require_signed_request_object,omitempty"`
+	// DPoP says what is required of DPoP proofs (RFC 9449).
+	DPoP              DPoP              `json:"dpop,omitzero"`
+	Lifetimes         Lifetimes         `json:"lifetimes,omitzero"`
+	Outgoing          Outgoing          `json:"outgoing,omitzero"`
+	Registration      Registration      `json:"registration,omitzero"`
+	MetadataDocuments MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
+	Log               Log               `json:"log,omitzero"`
 	// Claims are claims under other names, with fixed values, or computed. ClaimSources are
 	// other claims providers (OpenID Connect Core, section 5.6.2).
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
@@ -102,6 +104,15 @@ const (
 	ConsentTicked   = "ticked"
 	ConsentUnticked = "unticked"
 )
+
+// DPoP says what is required of DPoP proofs.
+type DPoP struct {
+	// RequireNonce requires a nonce of this server in every proof. A client with
+	// require_dpop_nonce needs one anyway.
+	RequireNonce bool `json:"require_nonce,omitempty"`
+	// MaxAge is how far the time of a proof may differ from the server's; the default is 60s.
+	MaxAge record.Duration `json:"max_age,omitzero"`
+}
 
 // TLS names the files of a certificate and its key. They are read again when they change.
 type TLS struct {

@@ -30,6 +30,7 @@ func (c *Configuration) Engine() (authserver.Config, error) {
 		RequireCodeChallenge:               c.RequireCodeChallenge,
 		RequirePushedAuthorizationRequests: c.RequirePushedAuthorizationRequests,
 		RequireSignedRequestObject:         c.RequireSignedRequestObject,
+		DPoP:                               authserver.DPoPPolicy{RequireNonce: c.DPoP.RequireNonce, MaxAge: time.Duration(c.DPoP.MaxAge)},
 		FirstPartyApplications:             c.FirstPartyApplications,
 		Claims:                             authserver.ClaimSettings{Mappings: c.Claims, Sources: c.ClaimSources},
 		Hooks:                              authserver.Hooks{Webhooks: webhooks},

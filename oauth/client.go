@@ -45,6 +45,7 @@ type ClientMetadata struct {
 	RequireSignedRequestObject         bool     `json:"require_signed_request_object,omitempty"` // RFC 9101, section 10.5
 	RequestURIs                        []string `json:"request_uris,omitempty"`
 	RequirePushedAuthorizationRequests bool     `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126, section 6
+	DPoPBoundAccessTokens              bool     `json:"dpop_bound_access_tokens,omitempty"`              // RFC 9449, section 5.2
 	// JARM, section 3.
 	AuthorizationSignedResponseAlg    string   `json:"authorization_signed_response_alg,omitempty"`
 	AuthorizationEncryptedResponseAlg string   `json:"authorization_encrypted_response_alg,omitempty"`

@@ -71,6 +71,12 @@ const (
 	RedirectToWeb             ErrorCode = "redirect_to_web"
 )
 
+// The codes of RFC 9449, sections 4.3 and 8.
+const (
+	InvalidDPoPProof ErrorCode = "invalid_dpop_proof"
+	UseDPoPNonce     ErrorCode = "use_dpop_nonce"
+)
+
 // Error is a protocol error. It is sent to the other party, so it must not contain anything
 // that this party may not know. Clients see any other error as server_error; the details are
 // only in the log.

@@ -57,6 +57,7 @@ type ServerMetadata struct {
 	RequestObjectEncryptionEncValuesSupported          []string `json:"request_object_encryption_enc_values_supported,omitempty"`
 	RequireSignedRequestObject                         bool     `json:"require_signed_request_object,omitempty"`
 	RequireRequestURIRegistration                      bool     `json:"require_request_uri_registration,omitempty"`
+	DPoPSigningAlgValuesSupported                      []string `json:"dpop_signing_alg_values_supported,omitempty"` // RFC 9449, section 5.1
 	CodeChallengeMethodsSupported                      []string `json:"code_challenge_methods_supported,omitempty"`
 	ClaimTypesSupported                                []string `json:"claim_types_supported,omitempty"`
 	ClaimsSupported                                    []string `json:"claims_supported,omitempty"`
@@ -104,6 +105,9 @@ type ProtectedResourceMetadata struct {
 	// TLSClientCertificateBoundAccessTokens says that the API accepts tokens that are bound to a
 	// client certificate (RFC 8705, section 3).
 	TLSClientCertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	// The algorithms of DPoP proofs, and whether access tokens must be bound to their key.
+	DPoPSigningAlgValuesSupported []string `json:"dpop_signing_alg_values_supported,omitempty"`
+	DPoPBoundAccessTokensRequired bool     `json:"dpop_bound_access_tokens_required,omitempty"`
 }
 
 // WellKnownURL inserts a well-known suffix between the host and the path of an identifier

@@ -62,6 +62,7 @@ const (
 	TypIntrospection        = "token-introspection+jwt"   // RFC 9701
 	TypRequestObject        = "oauth-authz-req+jwt"       // RFC 9101, section 10.8
 	TypLogoutToken          = "logout+jwt"                // OpenID Connect Back-Channel Logout, section 2.4
+	TypDPoPProof            = "dpop+jwt"                  // RFC 9449, section 4.2
 	TypIDJAG                = "oauth-id-jag+jwt"          // draft-ietf-oauth-identity-assertion-authz-grant
 	TypTransactionToken     = "txntoken+jwt"              // draft-ietf-oauth-transaction-tokens
 )

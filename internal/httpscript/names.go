@@ -53,6 +53,8 @@ var (
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
+	dpopNonce  = regexp.MustCompile(`(Dpop-Nonce: )([\w-]+)`)
+	thumbprint = regexp.MustCompile(`("jkt": ")([^"]+)`)
 	browser    = regexp.MustCompile(`(valetkey_browser_[0-9a-f]{12}=)(\w+)`)
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
 	registered = regexp.MustCompile(`()\b(client-[\w-]{22})\b`)
@@ -83,6 +85,8 @@ func (n *names) shorten(text string) string {
 	second(userCode, "usercode")
 	second(state, "session_state")
 	second(browser, "browser")
+	second(dpopNonce, "nonce")
+	second(thumbprint, "jkt")
 	second(keyID, "key")
 	second(registered, "client")
 	second(clientKey, "secret")
@@ -128,6 +132,9 @@ func (n *names) token(value string) string {
 	if id, ok := claims["txn"].(string); ok && header["typ"] == "txntoken+jwt" {
 		n.name("txn", id)
 		return n.name("txntoken", value)
+	}
+	if header["typ"] == "dpop+jwt" {
+		return n.name("proof", value)
 	}
 	_, hasCode := claims["code"]
 	_, hasError := claims["error"]

@@ -59,6 +59,7 @@ func specifications() []specification {
 		rfc(9207, "Authorization Server Issuer Identification", "complete"),
 		rfc(9396, "Rich Authorization Requests", "types with a JSON Schema and a text for the consent page; details can be narrowed, never widened"),
 		rfc(9440, "Client-Cert HTTP Header Field", "read from trusted proxies, by the server and by the middleware"),
+		rfc(9449, "Demonstrating Proof of Possession (DPoP)", "complete"),
 		rfc(9470, "Step Up Authentication Challenge", "clients and APIs"),
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
 		rfc(10017, "OAuth 2.0 for Browser-Based Applications", "a backend for frontend in `oauth/client`, and public clients; no token-mediating backend"),

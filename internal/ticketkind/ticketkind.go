@@ -101,6 +101,11 @@ const (
 	//   Put: the token endpoint
 	//   Spent: expiry
 	GrantOnce storage.Kind = "once"
+	// DPoPProof is the jti of a DPoP proof that was used.
+	//   File: authserver/dpop.go
+	//   Put: the request, with its result
+	//   Spent: expiry
+	DPoPProof storage.Kind = "dpopproof"
 	// InitialAccessToken is an initial access token for client registration.
 	//   File: authserver/registration_request.go
 	//   Put: NewInitialAccessToken

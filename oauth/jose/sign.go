@@ -27,6 +27,8 @@ type Signer struct {
 	key    crypto.Signer // nil for HMAC
 	secret []byte
 	public JWK
+	// embedded is the public key in the header; nil if the header has none.
+	embedded *JWK
 
 	mu      sync.RWMutex
 	headers map[string][]byte // by typ: encoded header and its dot
@@ -144,7 +146,8 @@ func (s *Signer) header(typ string) ([]byte, error) {
 		Algorithm Algorithm `json:"alg"`
 		KeyID     string    `json:"kid,omitempty"`
 		Type      string    `json:"typ,omitempty"`
-	}{s.alg, s.kid, typ})
+		Key       *JWK      `json:"jwk,omitempty"`
+	}{s.alg, s.kid, typ, s.embedded})
 	if err != nil {
 		return nil, fmt.Errorf("encode header: %w", err)
 	}

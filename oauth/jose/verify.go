@@ -29,7 +29,7 @@ var (
 )
 
 // Header contains the members of a JOSE header that are used. Members with which a token
-// could bring its own key (jwk, jku, x5c, x5u) are ignored.
+// could bring its own key (jwk, jku, x5c, x5u) are ignored; only VerifyEmbedded uses jwk.
 type Header struct {
 	Algorithm Algorithm
 	KeyID     string

@@ -84,6 +84,9 @@ type ClientSettings struct {
 	// InsecureNoCodeChallenge accepts requests of a confidential client with neither PKCE nor
 	// nonce: a leaked code can then be injected into another session (RFC 9700, section 4.5).
 	InsecureNoCodeChallenge bool `json:"insecure_no_code_challenge,omitempty"`
+	// RequireDPoPNonce requires a nonce of the server in the client's DPoP proofs (RFC 9449,
+	// section 8), also if the server does not require it of all clients.
+	RequireDPoPNonce bool `json:"require_dpop_nonce,omitempty"`
 	// RedirectSchemes are private-use schemes without a dot that the client's redirect URIs
 	// may have, such as "oc": other applications can claim them too (RFC 8252, section 8.4). A
 	// client that registers itself has those of the operator's policy.
