@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -27,8 +28,8 @@ func TestAllocationsOfARequest(t *testing.T) {
 	s := newMeasured(t)
 	for _, measured := range s.requests() {
 		t.Run(measured.name, func(t *testing.T) {
-			const runs = 100
-			requests := measured.prepare(2*runs + 1)
+			const runs, rounds = 100, 3
+			requests := measured.prepare(runs * (rounds + 1))
 			next := func() {
 				s.send(requests[0])
 				requests = requests[1:]
@@ -36,10 +37,14 @@ func TestAllocationsOfARequest(t *testing.T) {
 			for range runs { // fill the caches
 				next()
 			}
-			if n := testing.AllocsPerRun(runs-1, next); n > measured.limit {
-				t.Errorf("%s allocates %v times, and the limit is %v", measured.name, n, measured.limit)
-			} else {
-				t.Logf("%v allocations, limit %v", n, measured.limit)
+			// Background work of the server is counted too, so the least of several rounds is used.
+			n := math.Inf(1)
+			for range rounds {
+				n = min(n, testing.AllocsPerRun(runs-1, next))
+			}
+			t.Logf("%v allocations", n)
+			if n > measured.limit {
+				t.Errorf("%s: %v allocations, and the limit is %v", measured.name, n, measured.limit)
 			}
 		})
 	}
@@ -98,15 +103,15 @@ func (m *measured) requests() []measuredRequest {
 		}
 	}
 	return []measuredRequest{
-		{"client_credentials", 95, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
-		{"authorize", 195, same(m.authorize())},
-		{"code", 305, each(func() *http.Request { return m.redeem(m.code()) })},
-		{"refresh", 275, each(func() *http.Request {
+		{"client_credentials", 87, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
+		{"authorize", 155, same(m.authorize())},
+		{"code", 280, each(func() *http.Request { return m.redeem(m.code()) })},
+		{"refresh", 250, each(func() *http.Request {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
-		{"introspection", 74, same(m.post("/introspect", "token", m.tokens().AccessToken))},
-		{"discovery", 8, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/.well-known/openid-configuration", nil))},
-		{"JWKS", 8, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil))},
+		{"introspection", 62, same(m.post("/introspect", "token", m.tokens().AccessToken))},
+		{"discovery", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/.well-known/openid-configuration", nil))},
+		{"JWKS", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil))},
 	}
 }
 

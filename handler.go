@@ -2,7 +2,6 @@ package valetkey
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
 	"log/slog"
 	"net/http"
@@ -46,8 +45,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.warnOfProxy(r)
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-	defer cancel()
+	ctx := &deadline{Context: r.Context(), at: time.Now().Add(requestTimeout)}
+	defer ctx.end()
 	r = r.WithContext(ctx)
 	if s.secure {
 		w.Header()["Strict-Transport-Security"] = strictTransport

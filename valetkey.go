@@ -7,6 +7,7 @@
 //	check.go       what can be checked before a start
 //	declare.go     clients, users, scopes and resources that the configuration declares
 //	handler.go     requests
+//	deadline.go    how long a request may take
 //	readiness.go   /healthz and /readyz
 //	serve.go       Serve: listening, TLS certificates, shutting down
 //	mutualtls.go   the listener and the host for clients with certificates

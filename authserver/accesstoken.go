@@ -214,7 +214,8 @@ func newAnchor() storage.Key {
 }
 
 func writeAnchor(kind string, key storage.Key) string {
-	return kind + base64.RawURLEncoding.EncodeToString(key.ID[:])
+	var space [64]byte
+	return string(base64.RawURLEncoding.AppendEncode(append(space[:0], kind...), key.ID[:]))
 }
 
 // anchorOf returns the anchor at the beginning of a jti.

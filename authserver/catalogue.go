@@ -27,9 +27,12 @@ type catalogue struct {
 	version int64
 	checked atomic.Int64 // when the version was last compared, Unix nanoseconds
 
-	scopes      map[string]record.Scope
-	scopeNames  []string
-	resources   []record.Resource
+	scopes     map[string]record.Scope
+	scopeNames []string
+	resources  []record.Resource
+	// issuer is an audience without being a declared resource, except ofIssuer if that is not nil.
+	issuer      string
+	ofIssuer    *record.Resource
 	keys        keyRing
 	clientNeeds combinedNeeds
 	// verified caches access tokens with a valid signature, by their hash. It is dropped when
@@ -97,6 +100,7 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	if next.resources, err = s.config.Store.Resources(ctx); err != nil {
 		return nil, fmt.Errorf("read resources: %w", err)
 	}
+	next.issuer, next.ofIssuer = s.config.Issuer, next.findResource(s.config.Issuer)
 	keys, err := s.config.Store.Keys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read keys: %w", err)
@@ -176,6 +180,13 @@ func (c *catalogue) loadScopes(ctx context.Context, store record.Store) error {
 // resource returns the declared resource with an identifier, or nil. An exact match comes
 // first, then one that is equal according to oauth.SameResource.
 func (c *catalogue) resource(identifier string) *record.Resource {
+	if identifier == c.issuer {
+		return c.ofIssuer
+	}
+	return c.findResource(identifier)
+}
+
+func (c *catalogue) findResource(identifier string) *record.Resource {
 	for i := range c.resources {
 		if c.resources[i].Identifier == identifier {
 			return &c.resources[i]

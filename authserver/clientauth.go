@@ -95,7 +95,7 @@ func (c *call) authenticateClient() (*client, error) {
 		return nil, c.refuse(&ruleOneClientAuthMethod, "more than one Authorization header")
 	}
 	var method *clientAuthMethod
-	methods := clientAuthMethods()
+	methods := c.s.authMethods
 	for i := range methods {
 		if !methods[i].presented(c) {
 			continue
@@ -125,7 +125,6 @@ func (c *call) authenticateClient() (*client, error) {
 	if err != nil && !errors.Is(err, errUnknownClient) {
 		return nil, err
 	}
-	limitKey := c.party(cl)
 	if cl != nil {
 		c.allowOrigin(cl)
 	}
@@ -150,7 +149,7 @@ func (c *call) authenticateClient() (*client, error) {
 		}
 		if id != "" && method.name != oauth.AuthMethodNone {
 			address := c.s.remoteAddr(c.r)
-			if wait := c.s.limits.failures.Take(c.now, limitKey); wait > 0 {
+			if wait := c.s.limits.failures.Take(c.now, c.party(known)); wait > 0 {
 				return nil, c.tooMany(&ruleClientFailures, wait, address.String())
 			}
 			c.refusal = c.clientNotAuthenticated(known, id, cl != nil)
@@ -247,13 +246,15 @@ func (c *clientCheck) secret() {
 }
 
 // verifyBasic accepts the secret form-encoded, as RFC 6749, section 2.3.1 requires, or not, because
-// half of the clients do not encode it. It always compares both forms.
+// half of the clients do not encode it. If the two forms differ, it always compares both.
 func verifyBasic(c *call, cl *client) error {
 	raw, decoded, _ := basicPart(c.r.Header["Authorization"], 1)
-	failed, failedRaw := verifySecret(cl, decoded), verifySecret(cl, raw)
-	switch {
-	case raw == decoded:
+	failed := verifySecret(cl, decoded)
+	if raw == decoded { // depends on what was sent, not on the client
 		return failed
+	}
+	failedRaw := verifySecret(cl, raw)
+	switch {
 	case failed == nil:
 		c.credentials = "the secret was form-encoded"
 		return nil
@@ -291,11 +292,13 @@ func basicPart(headers []string, part int) (raw, decoded string, ok bool) {
 	if err != nil {
 		return "", "", false
 	}
-	parts := strings.SplitN(string(credentials), ":", 2)
-	if len(parts) != 2 {
+	id, secret, ok := strings.Cut(string(credentials), ":")
+	if !ok {
 		return "", "", false
 	}
-	raw = parts[part]
+	if raw = id; part == 1 {
+		raw = secret
+	}
 	if decoded, err = url.QueryUnescape(raw); err != nil || !utf8.ValidString(decoded) {
 		decoded = raw
 	}

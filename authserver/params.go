@@ -176,7 +176,11 @@ func (c *call) parseBody() (params, error) {
 	if c.r.ContentLength > maxFormBytes {
 		return nil, c.tooLarge()
 	}
-	body, err := readBody(http.MaxBytesReader(c.w, c.r.Body, maxFormBytes), c.r.ContentLength)
+	limited := c.r.Body
+	if c.r.ContentLength <= 0 { // otherwise no more than that is read
+		limited = http.MaxBytesReader(c.w, c.r.Body, maxFormBytes)
+	}
+	body, err := readBody(limited, c.r.ContentLength)
 	if err != nil {
 		if _, ok := err.(*http.MaxBytesError); ok {
 			return nil, c.tooLarge()

@@ -70,6 +70,7 @@ type Server struct {
 	statusIndexes  *statusindex.Indexes
 
 	grantTypes         []grantType
+	authMethods        []clientAuthMethod
 	protocolParams     []string
 	mappings           []claimMapping
 	webhooks           []*webhook
@@ -141,6 +142,7 @@ func New(config Config) (*Server, error) {
 		mappings:     mappings,
 
 		grantTypes:     grants,
+		authMethods:    clientAuthMethods(),
 		protocolParams: protocolParams(),
 		statusIndexes:  statusindex.New(config.Store),
 		webhooks:       webhooks,

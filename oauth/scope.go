@@ -26,7 +26,7 @@ func ParseScope(s string) (Scope, error) {
 	if s == "" {
 		return nil, nil
 	}
-	var scope Scope
+	scope := make(Scope, 0, min(strings.Count(s, " ")+1, MaxScopes))
 	for value := range strings.SplitSeq(s, " ") {
 		if value == "" {
 			continue
@@ -41,6 +41,9 @@ func ParseScope(s string) (Scope, error) {
 			return nil, NewError(InvalidScope, "more than 64 scopes")
 		}
 		scope = append(scope, value)
+	}
+	if len(scope) == 0 {
+		return nil, nil
 	}
 	return scope, nil
 }

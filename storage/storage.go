@@ -52,13 +52,11 @@ type Key struct {
 // Hash returns the key under which a secret of a kind is stored. The secret is not
 // stored at all.
 func (k Kind) Hash(secret string) Key {
-	h := sha256.New()
-	h.Write([]byte(k))
-	h.Write([]byte{0})
-	h.Write([]byte(secret))
-	key := Key{Kind: k}
-	h.Sum(key.ID[:0])
-	return key
+	var space [128]byte // most secrets fit
+	b := append(space[:0], k...)
+	b = append(b, 0)
+	b = append(b, secret...)
+	return Key{Kind: k, ID: sha256.Sum256(b)}
 }
 
 // NewID returns 128 random bits in 22 characters, for records whose name is not a secret

@@ -299,6 +299,10 @@ func LeftHash(alg Algorithm, value string) string {
 	if alg.hash() == 0 {
 		return ""
 	}
+	if alg.hash() == crypto.SHA256 {
+		sum := sha256.Sum256([]byte(value))
+		return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+	}
 	sum := digest(alg, []byte(value))
 	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
 }
