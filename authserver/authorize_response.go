@@ -53,7 +53,10 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	}
 	var response params
 	var put []storage.Ticket
-	code, ticket, err := c.newCode(a, request, c.longestAccessToken(catalogue, request.client))
+	code, ticket, sealed, err := c.newSealedCode(a, request)
+	if err == nil && !sealed {
+		code, ticket, err = c.newCode(a, request, c.longestAccessToken(catalogue, request.client))
+	}
 	if err != nil {
 		return err
 	}
@@ -62,7 +65,7 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	}
 	// An access token belongs to the code's ticket, so the ticket is stored even if the client
 	// does not get the code.
-	if request.responseType.Code || request.responseType.Token {
+	if !sealed && (request.responseType.Code || request.responseType.Token) {
 		put = append(put, ticket)
 	}
 	if request.responseType.FrontChannel() {
@@ -113,18 +116,27 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	return c.respond(request, c.authorizationResponse(request, response...))
 }
 
+// newCode returns a code that is stored, and its ticket.
 func (c *call) newCode(a authorization, request *authorizationRequest, accessToken time.Duration) (string, storage.Ticket, error) {
+	a.Code = c.newCodeBinding(request)
 	code := newSecret(prefixCode, c.now)
-	a.Code = &codeBinding{
+	ticket, err := a.ticket(secretKey(ticketkind.Code, prefixCode, code), codeTicketExpires(&a, accessToken))
+	return code, ticket, err
+}
+
+func (c *call) newCodeBinding(request *authorizationRequest) *codeBinding {
+	return &codeBinding{
 		RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
 		CodeChallenge: request.codeChallenge, JWKThumbprint: request.jwkThumbprint, Nonce: request.nonce,
 		Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
 	}
-	// The spent ticket is kept for as long as the tokens that were issued for it: a replay of
-	// the code revokes them, and they are valid only while it exists (accesstoken.go).
-	lifetime := c.s.lifetimes.AuthorizationCode + accessToken + time.Minute
-	ticket, err := a.ticket(secretKey(ticketkind.Code, prefixCode, code), c.now.Add(lifetime))
-	return code, ticket, err
+}
+
+// codeTicketExpires returns how long the spent ticket of a code is kept: as long as the tokens that
+// were issued for the code. A replay of the code revokes them, and they may be valid only while the
+// ticket exists (accesstoken.go).
+func codeTicketExpires(a *authorization, accessToken time.Duration) time.Time {
+	return time.UnixMilli(a.Code.Expires).Add(accessToken + time.Minute)
 }
 
 // frontChannelTokens issues the tokens that the authorization response contains.

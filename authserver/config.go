@@ -19,8 +19,8 @@ type Config struct {
 	// Issuer is the issuer identifier. Every URL of the engine begins with it.
 	Issuer string
 	Store  record.Store
-	// Secret has 32 bytes or more. All nodes of the issuer share it. Successors of refresh
-	// tokens are derived from it.
+	// Secret has 32 bytes or more. All nodes of the issuer share it. The keys of authorization
+	// codes and the successors of refresh tokens are derived from it.
 	Secret []byte
 	// Users knows the users and their sign-in sessions.
 	Users Users

@@ -36,6 +36,7 @@
 //	consent.go             what a grant covers
 //	authorizationdetails.go  authorization details (RFC 9396)
 //	authorize_response.go  the response: a code, tokens, or both; response modes
+//	sealedcode.go          codes that contain their authorization
 //	jarm.go                the response as a JWT (JARM)
 //	device.go              device authorization (RFC 8628), from the code to the token
 //	firstparty.go          authorization challenges of first-party applications

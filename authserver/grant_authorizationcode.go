@@ -86,6 +86,12 @@ var (
 		says: "the grant is no longer valid",
 		fix:  "the client was disabled since; have the user authorize it again",
 	}
+	ruleCodeSession = rule{
+		must:    "the sign-in session in which the code was issued has not ended",
+		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
+		says: "the sign-in session that the grant is bound to has ended",
+		fix:  "have the user sign in again",
+	}
 	ruleSessionActive = rule{
 		must:    "the sign-in session is active, or offline_access was granted",
 		section: "OpenID Connect Core, section 11", code: oauth.InvalidGrant,
@@ -100,7 +106,8 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 	if err := c.must(code != "", &ruleCodeSent); err != nil {
 		return nil, err
 	}
-	ticket, a, err := c.ticket(ticketkind.Code, prefixCode, code, &ruleCodeKnown)
+	sealed := isSealedCode(code)
+	ticket, a, err := c.codeTicket(code, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -120,21 +127,32 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 			return nil, c.replayed(a, &ruleCodeUnused)
 		}
 	}
-	// The ticket is kept for longer than the code is valid.
+	// A ticket is kept for longer than the code is valid, and a sealed code can be opened later, too.
 	if expired(c.now, time.UnixMilli(a.Code.Expires)) {
 		return nil, c.refuse(&ruleCodeKnown, "it has expired")
 	}
 	if err := c.checkCodeBinding(a.Code); err != nil {
 		return nil, err
 	}
-	if err := c.checkUserActive(a); err != nil {
+	if err := c.checkActiveSince(a); err != nil {
 		return nil, err
 	}
-	if err := c.checkConsent(a); err != nil {
-		return nil, err
-	}
-	ent := &entitlement{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, code: ticket.Key, spend: []storage.Key{ticket.Key}}
+	ent := &entitlement{authorization: a, idToken: a.Scope.Has(oauth.ScopeOpenID), nonce: a.Code.Nonce, sealed: sealed}
 	ent.authorization.Code = nil
+	if sealed {
+		// There is no ticket that a revocation would delete, so the session and the consent are
+		// checked after the tokens are stored (recheck).
+		catalogue, err := c.catalogue()
+		if err != nil {
+			return nil, err
+		}
+		ent.used = &storage.Ticket{Key: ticket.Key, Spent: c.now, Expires: codeTicketExpires(&a, c.longestAccessToken(catalogue, c.client))}
+	} else {
+		ent.code, ent.spend = ticket.Key, []storage.Key{ticket.Key}
+		if err := c.checkCodeGranted(a); err != nil {
+			return nil, err
+		}
+	}
 	if ent.resources, err = c.narrowAudience(&a); err != nil {
 		return nil, err
 	}
@@ -143,9 +161,31 @@ func (c *call) grantAuthorizationCode() (*entitlement, error) {
 		ent.refreshToken, ent.storeRefresh = newSecret(prefixRefreshToken, c.now), true
 	}
 	if note != nil {
+		ent.used = nil // it is stored already
 		return ent, c.replaceUnanswered(ent, ticket.Key, note)
 	}
 	return ent, nil
+}
+
+// codeTicket returns the ticket and the authorization of a code. The ticket of a sealed code exists
+// once the code was used; until then it has only a key.
+func (c *call) codeTicket(code string, sealed bool) (storage.Ticket, authorization, error) {
+	if !sealed {
+		return c.ticket(ticketkind.Code, prefixCode, code, &ruleCodeKnown)
+	}
+	a, err := c.s.openCode(code)
+	if err != nil {
+		return storage.Ticket{}, a, c.refuse(&ruleCodeKnown, err.Error())
+	}
+	key := secretKey(ticketkind.Code, prefixCode, code)
+	ticket, err := c.spendable(key)
+	if errors.Is(err, storage.ErrNotFound) {
+		ticket, err = storage.Ticket{Key: key}, nil
+	}
+	if err != nil {
+		return ticket, a, fmt.Errorf("look up the use of a code: %w", err)
+	}
+	return ticket, a, c.must(true, &ruleCodeKnown)
 }
 
 // ticket returns the ticket and the authorization of a secret that the client spends.
@@ -218,6 +258,17 @@ func (c *call) checkCodeBinding(b *codeBinding) error {
 // checkUserActive checks that the user and the client have been active since the authorization and,
 // without offline_access, that the sign-in session is active.
 func (c *call) checkUserActive(a authorization) error {
+	if err := c.checkActiveSince(a); err != nil {
+		return err
+	}
+	if a.Scope.Has(oauth.ScopeOfflineAccess) {
+		return nil
+	}
+	return c.checkSessionActive(a, &ruleSessionActive)
+}
+
+// checkActiveSince checks that the user and the client have been active since the authorization.
+func (c *call) checkActiveSince(a authorization) error {
 	issued := time.UnixMilli(a.Issued)
 	if a.ClientID == c.client.ID && !c.client.issuedSince(issued) {
 		return c.must(false, &ruleClientActiveSince)
@@ -229,14 +280,28 @@ func (c *call) checkUserActive(a authorization) error {
 	if !active {
 		return c.must(false, &ruleSubjectActive)
 	}
-	if a.Scope.Has(oauth.ScopeOfflineAccess) || a.Session == "" {
+	return nil
+}
+
+// checkSessionActive checks that the sign-in session of an authorization is active, if there is one.
+func (c *call) checkSessionActive(a authorization, r *rule) error {
+	if a.Session == "" {
 		return nil
 	}
-	active, err = c.s.config.Users.SessionActive(c.r.Context(), a.Session)
+	active, err := c.s.config.Users.SessionActive(c.r.Context(), a.Session)
 	if err != nil {
 		return fmt.Errorf("look up session: %w", err)
 	}
-	return c.must(active, &ruleSessionActive)
+	return c.must(active, r)
+}
+
+// checkCodeGranted checks that nothing has ended on which a code depends: the consent, and the
+// session in which it was issued, even if its tokens will not depend on that.
+func (c *call) checkCodeGranted(a authorization) error {
+	if err := c.checkConsent(a); err != nil {
+		return err
+	}
+	return c.checkSessionActive(a, &ruleCodeSession)
 }
 
 // checkConsent checks that the grant of an authorization still exists. Withdrawing a grant ends

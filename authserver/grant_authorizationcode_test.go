@@ -17,27 +17,32 @@ import (
 
 func TestAC04_CodesAreValidForAMinute(t *testing.T) {
 	for wait, status := range map[time.Duration]int{59 * time.Second: http.StatusOK, 60 * time.Second: http.StatusBadRequest, 61 * time.Second: http.StatusBadRequest} {
-		synctest.Test(t, func(t *testing.T) {
-			s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
-			code := s.code("ada", "app")
-			time.Sleep(wait)
-			if a := s.redeem("app", code); a.status != status {
-				t.Errorf("after %s: %d %s", wait, a.status, a.body)
-			}
-		})
+		for form, change := range codeForms() {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+				code := s.code("ada", "app", change...)
+				time.Sleep(wait)
+				if a := s.redeem("app", code); a.status != status {
+					t.Errorf("%s code, after %s: %d %s", form, wait, a.status, a.body)
+				}
+			})
+		}
 	}
 }
 
 func TestAC05_CodesAreUnique(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	seen := map[string]bool{}
-	for range 2000 {
-		code := s.code("ada", "app")
-		// 43 characters of base64url are 256 bits; the rest is time and checksum.
-		if seen[code] || len(code) < len("vk_ac_")+43 {
-			t.Fatalf("code %q", code)
+	for _, change := range codeForms() {
+		for range 1000 {
+			code := s.code("ada", "app", change...)
+			// 43 characters of base64url are 256 bits: of a random secret, or of a random nonce and an
+			// authentication tag. The rest is time, checksum and content.
+			if seen[code] || len(code) < len("vk_ac_")+43 {
+				t.Fatalf("code %q", code)
+			}
+			seen[code] = true
 		}
-		seen[code] = true
 	}
 }
 
@@ -80,36 +85,41 @@ func (s *storeSpy) SaveTraces(ctx context.Context, max int, traces ...record.Tra
 }
 
 func TestAC06_RT19_NoSecretIsStored(t *testing.T) {
-	store := &storeSpy{Store: memory.New()}
-	s := newSceneOn(t, scriptSetup{
-		Clients:   []testClient{confidential("app")},
-		Resources: []record.Resource{{Identifier: "https://api.example", AccessTokenFormat: record.AccessTokenOpaque}},
-	}, store, nil)
-	code := s.code("ada", "app", "resource", "https://api.example")
-	a := s.redeem("app", code)
-	b := s.refresh("app", a.RefreshToken)
-	s.redeem("app", code) // a replay stores a trace
-	s.refresh("app", b.RefreshToken)
-	s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", strings.Repeat("x", 50))
-	s.server.Close()
-	for name, secret := range map[string]string{
-		"code": code, "refresh token": a.RefreshToken, "rotated refresh token": b.RefreshToken, "opaque access token": a.AccessToken,
-		"client secret": testSecret, "verifier": testVerifier,
-	} {
-		if secret == "" || strings.Contains(store.stored.String(), secret) {
-			t.Errorf("the %s %q is stored in plain text", name, secret)
+	for _, change := range codeForms() {
+		store := &storeSpy{Store: memory.New()}
+		s := newSceneOn(t, scriptSetup{
+			Clients:   []testClient{confidential("app")},
+			Resources: []record.Resource{{Identifier: "https://api.example", AccessTokenFormat: record.AccessTokenOpaque}},
+		}, store, nil)
+		code := s.code("ada", "app", append(change, "resource", "https://api.example")...)
+		a := s.redeem("app", code)
+		b := s.refresh("app", a.RefreshToken)
+		s.redeem("app", code) // a replay stores a trace
+		s.refresh("app", b.RefreshToken)
+		s.post("/token", "app", "grant_type", "authorization_code", "code", code, "code_verifier", strings.Repeat("x", 50))
+		s.server.Close()
+		for name, secret := range map[string]string{
+			"code": code, "refresh token": a.RefreshToken, "rotated refresh token": b.RefreshToken, "opaque access token": a.AccessToken,
+			"client secret": testSecret, "verifier": testVerifier,
+		} {
+			if secret == "" || strings.Contains(store.stored.String(), secret) {
+				t.Errorf("the %s %q is stored in plain text", name, secret)
+			}
 		}
-	}
-	if !strings.Contains(store.stored.String(), `"app"`) {
-		t.Error("nothing was recorded")
+		if !strings.Contains(store.stored.String(), `"app"`) {
+			t.Error("nothing was recorded")
+		}
 	}
 }
 
 func TestAC09_CodesOfDeletedUsersAreRefused(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
-	code := s.code("ada", "app")
-	delete(s.users, "ada")
-	s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	for _, change := range codeForms() {
+		s.users["bob"] = oauth.Claims{}
+		code := s.code("bob", "app", change...)
+		delete(s.users, "bob")
+		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	}
 }
 
 // Changes to a client apply within a second, including to codes that were issued before.
@@ -125,20 +135,22 @@ func TestAC10_CA18_ClientChangesApplyToIssuedCodes(t *testing.T) {
 		"method changed":  {func(c *record.Client) { c.TokenEndpointAuthMethod = "private_key_jwt" }, http.StatusUnauthorized, oauth.InvalidClient},
 		"unchanged":       {func(*record.Client) {}, http.StatusOK, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
-				code := s.code("ada", "app")
-				changed := confidential("app").Client
-				changed.Secrets = []string{testSecret}
-				test.change(&changed)
-				if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{changed}}); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(time.Second)
-				s.redeem("app", code).want(t, test.status, test.code)
+		for form, request := range codeForms() {
+			t.Run(name+", "+form+" code", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+					code := s.code("ada", "app", request...)
+					changed := confidential("app").Client
+					changed.Secrets = []string{testSecret}
+					test.change(&changed)
+					if err := s.store.Declare(t.Context(), time.Now(), "test", memory.Declaration{Clients: []record.Client{changed}}); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+					s.redeem("app", code).want(t, test.status, test.code)
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -156,7 +168,7 @@ func TestAC11_JW21_CredentialsAreNotInterchangeable(t *testing.T) {
 	}
 	interaction := interactionOf(s.authorize("", query("app")).Header.Get("Location"))
 	credentials := map[string]string{
-		"code": s.code("ada", "app"), "refresh token": a.RefreshToken, "access token": a.AccessToken, "ID token": a.IDToken,
+		"code": s.code("ada", "app"), "stored code": s.code("ada", "app", codeForms()["stored"]...), "refresh token": a.RefreshToken, "access token": a.AccessToken, "ID token": a.IDToken,
 		"opaque access token": s.redeem("app", s.code("ada", "app", "resource", "https://api.example")).AccessToken,
 		"client assertion":    assertion, "interaction": interaction,
 	}
@@ -180,7 +192,7 @@ func TestAC11_JW21_CredentialsAreNotInterchangeable(t *testing.T) {
 			if credential == "" {
 				t.Fatalf("there is no %s", name)
 			}
-			if accepted := p.try(credential); accepted != (name == p.accepts) {
+			if accepted := p.try(credential); accepted != (strings.TrimPrefix(name, "stored ") == p.accepts) {
 				t.Errorf("%s as %s: accepted is %v", name, parameter, accepted)
 			}
 		}

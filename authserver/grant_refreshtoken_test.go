@@ -245,6 +245,13 @@ func (f *failingStore) Spend(ctx context.Context, now time.Time, spend []storage
 	return f.Store.Spend(ctx, now, spend, put...)
 }
 
+func (f *failingStore) Grant(ctx context.Context, subject, clientID string) (*record.Grant, error) {
+	if err := f.err("Grant"); err != nil {
+		return nil, err
+	}
+	return f.Store.Grant(ctx, subject, clientID)
+}
+
 func (f *failingStore) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
 	if err := f.err("DeleteFamily"); err != nil {
 		return err
@@ -262,9 +269,10 @@ func (f *failingStore) Version(ctx context.Context) (int64, error) {
 // A request fails if the database fails, and the response does not contain the error of the database.
 func TestLO06_RT12_RequestsFailIfTheStoreFails(t *testing.T) {
 	for method, requests := range map[string][]string{
-		"Put":          {"authorize"},
+		"Put":          {"authorize", "redeem"},
+		"Grant":        {"redeem"},
 		"Get":          {"redeem", "refresh", "userinfo", "introspect", "revoke refresh", "revoke access"},
-		"Spend":        {"redeem", "refresh"},
+		"Spend":        {"redeem a stored code", "refresh"},
 		"DeleteFamily": {"revoke refresh", "replay"},
 		"Version":      {"authorize", "redeem", "refresh", "client credentials", "introspect"},
 	} {
@@ -273,7 +281,8 @@ func TestLO06_RT12_RequestsFailIfTheStoreFails(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					store := &failingStore{Store: memory.New()}
 					s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
-					a, code := s.tokens("ada", "app", "openid"), s.code("ada", "app")
+					stored := codeForms()["stored"]
+					a, code, storedCode := s.tokens("ada", "app", "openid"), s.code("ada", "app"), s.code("ada", "app", stored...)
 					spent := s.code("ada", "app")
 					s.redeem("app", spent)
 					// Another node has an empty cache.
@@ -286,21 +295,22 @@ func TestLO06_RT12_RequestsFailIfTheStoreFails(t *testing.T) {
 					store.method = method
 					got := map[string]func() apiResponse{
 						"authorize": func() apiResponse {
-							response := s.authorize("ada", query("app"))
+							response := s.authorize("ada", query("app", stored...))
 							location, err := response.Location()
 							if err == nil && location.Query().Get("code") != "" {
 								return apiResponse{status: http.StatusOK}
 							}
 							return apiResponse{status: http.StatusServiceUnavailable}
 						},
-						"redeem":             func() apiResponse { return s.redeem("app", code) },
-						"replay":             func() apiResponse { return s.redeem("app", spent) },
-						"refresh":            func() apiResponse { return s.refresh("app", a.RefreshToken) },
-						"userinfo":           func() apiResponse { return s.userinfo(a.AccessToken) },
-						"introspect":         func() apiResponse { return s.post("/introspect", "app", "token", a.AccessToken) },
-						"revoke refresh":     func() apiResponse { return s.post("/revoke", "app", "token", a.RefreshToken) },
-						"revoke access":      func() apiResponse { return s.post("/revoke", "app", "token", a.AccessToken) },
-						"client credentials": func() apiResponse { return s.post("/token", "app", "grant_type", "client_credentials") },
+						"redeem":               func() apiResponse { return s.redeem("app", code) },
+						"redeem a stored code": func() apiResponse { return s.redeem("app", storedCode) },
+						"replay":               func() apiResponse { return s.redeem("app", spent) },
+						"refresh":              func() apiResponse { return s.refresh("app", a.RefreshToken) },
+						"userinfo":             func() apiResponse { return s.userinfo(a.AccessToken) },
+						"introspect":           func() apiResponse { return s.post("/introspect", "app", "token", a.AccessToken) },
+						"revoke refresh":       func() apiResponse { return s.post("/revoke", "app", "token", a.RefreshToken) },
+						"revoke access":        func() apiResponse { return s.post("/revoke", "app", "token", a.AccessToken) },
+						"client credentials":   func() apiResponse { return s.post("/token", "app", "grant_type", "client_credentials") },
 					}[request]()
 					if got.status < 500 {
 						t.Errorf("status %d %s", got.status, got.body)

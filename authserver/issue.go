@@ -77,21 +77,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		}
 	}
 	c.setRefreshExpiration(response, ent)
-	switch {
-	case len(ent.spend) > 0:
-		err = c.s.config.Store.Spend(ctx, c.now, ent.spend, put...)
-	case len(put) > 0:
-		if err = c.s.config.Store.Put(ctx, c.now, put...); err == nil {
-			err = c.recheck(ctx, ent)
-		}
-	}
-	for _, key := range ent.spend {
-		c.s.issued.drop(key)
-	}
-	if len(ent.spend) > 0 && err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) {
-		c.noteUnknownOutcome(ent, put)
-	}
-	if err != nil {
+	if err = c.store(ctx, ent, put); err != nil {
 		return nil, fmt.Errorf("store tokens: %w", err)
 	}
 	c.proofSpent()
@@ -106,10 +92,47 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 	return response, nil
 }
 
+// store stores the tokens and spends what they are issued for, in one operation.
+func (c *call) store(ctx context.Context, ent *entitlement, put []storage.Ticket) (err error) {
+	spend := ent.spend
+	if ent.used != nil {
+		put = append(put, *ent.used)
+		spend = append(spend, ent.used.Key)
+	}
+	switch {
+	case len(ent.spend) > 0:
+		err = c.s.config.Store.Spend(ctx, c.now, ent.spend, put...)
+	case len(put) > 0:
+		err = c.s.config.Store.Put(ctx, c.now, put...)
+	}
+	for _, key := range spend {
+		c.s.issued.drop(key)
+	}
+	if err == nil && len(put) > 0 && (len(ent.spend) == 0 || ent.sealed) {
+		err = c.recheck(ctx, ent)
+	}
+	if len(spend) > 0 && err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) && oauth.AsError(err) == nil {
+		c.noteUnknownOutcome(ent, put)
+	}
+	return err
+}
+
 // recheck checks, after tokens were stored without spending a ticket, that what they are issued for
 // was not revoked meanwhile: the refresh token that is not rotated, the token that is exchanged, or
 // else the user's consent. A revocation after that finds the stored tokens.
+//
+// For a sealed code, this is the only check of the session and the consent. If it fails, the tokens
+// are removed; no client has received them.
 func (c *call) recheck(ctx context.Context, ent *entitlement) error {
+	if ent.sealed {
+		err := c.checkCodeGranted(ent.authorization)
+		if oauth.AsError(err) != nil {
+			if err := c.s.config.Store.DeleteFamily(ctx, ent.authorization.Family); err != nil {
+				return fmt.Errorf("remove tokens: %w", err)
+			}
+		}
+		return err
+	}
 	key := ent.reusedRefreshToken.Key
 	if ent.refreshToken != "" && !ent.storeRefresh {
 		key = secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken)

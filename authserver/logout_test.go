@@ -258,22 +258,27 @@ func TestLogoutURIsAreChecked(t *testing.T) {
 	}
 }
 
-// The operation that stores a code also records the client of the session.
+// The client of a session is recorded with the first response, in the operation that stores the code,
+// if that is stored.
 func TestRecordingAClientNeedsNoExtraWrite(t *testing.T) {
-	store := &writeCounter{database: memory.New()}
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app")}}, store, nil)
-	s.code("ada", "app", "scope", "openid")
-	session := s.latest()
-	for i := range 3 {
-		store.writes = 0
-		s.authorizeIn(session, query("app", "scope", "openid"))
-		if store.writes != 1 {
-			t.Errorf("response %d took %d writes", i+2, store.writes)
+	for form, change := range codeForms() {
+		store := &writeCounter{database: memory.New()}
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{backchannelClient("app")}}, store, nil)
+		change = append(change, "scope", "openid")
+		s.code("ada", "app", change...)
+		session := s.latest()
+		want := map[string]int{"sealed": 0, "stored": 1}[form]
+		for i := range 3 {
+			store.writes = 0
+			s.authorizeIn(session, query("app", change...))
+			if store.writes != want {
+				t.Errorf("%s code: response %d took %d writes, want %d", form, i+2, store.writes, want)
+			}
 		}
-	}
-	store.writes = 0
-	s.code("ada", "app", "scope", "openid") // a new session
-	if store.writes != 1 {
-		t.Errorf("the first response in a session took %d writes", store.writes)
+		store.writes = 0
+		s.code("ada", "app", change...) // a new session
+		if store.writes != 1 {
+			t.Errorf("%s code: the first response in a session took %d writes", form, store.writes)
+		}
 	}
 }

@@ -29,21 +29,22 @@ func race(n int, f func(i int)) {
 }
 
 func TestAC02_ConcurrentRequestsRedeemACodeOnce(t *testing.T) {
-	stores(t, func(t *testing.T, store database) {
-		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
-		for range 5 {
-			code := s.code("ada", "app", "scope", "openid")
-			var granted atomic.Int64
-			race(100, func(int) {
-				switch a := s.redeem("app", code); {
-				case a.status == http.StatusOK:
-					granted.Add(1)
-				case a.Error != string(oauth.InvalidGrant):
-					t.Errorf("a concurrent request gets %d %s", a.status, a.body)
+	twoNodes(t, scriptSetup{Clients: []testClient{confidential("app")}}, func(t *testing.T, nodes [2]*scene) {
+		for form, change := range codeForms() {
+			for range 3 {
+				code := nodes[0].code("ada", "app", append(change, "scope", "openid")...)
+				var granted atomic.Int64
+				race(100, func(i int) {
+					switch a := nodes[i%2].redeem("app", code); {
+					case a.status == http.StatusOK:
+						granted.Add(1)
+					case a.Error != string(oauth.InvalidGrant):
+						t.Errorf("a concurrent request gets %d %s", a.status, a.body)
+					}
+				})
+				if granted.Load() != 1 {
+					t.Errorf("one %s code was redeemed %d times", form, granted.Load())
 				}
-			})
-			if granted.Load() != 1 {
-				t.Errorf("one code was redeemed %d times", granted.Load())
 			}
 		}
 	})

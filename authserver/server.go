@@ -38,9 +38,12 @@ type Server struct {
 	detailsTypes map[string]*authorizationDetailsType // by type
 
 	refreshKey  []byte // derives successors of refresh tokens
+	codeKey     []byte // derives the keys of sealed codes
 	pairwiseKey []byte // derives pairwise subjects
 	logKey      []byte // masks unverified input before it is logged
 	nonces      *dpop.Nonces
+
+	latestCodeCipher atomic.Pointer[codeCipher]
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad contextLock
@@ -160,6 +163,9 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	if s.refreshKey, err = deriveKey(config.Secret, "valetkey refresh token successor"); err != nil {
+		return nil, err
+	}
+	if s.codeKey, err = deriveKey(config.Secret, "valetkey authorization code"); err != nil {
 		return nil, err
 	}
 	if s.pairwiseKey, err = deriveKey(config.Secret, "valetkey pairwise subject"); err != nil {

@@ -19,7 +19,7 @@ import (
 // authorization is what a user allowed a client in one request: the data of a code and of the
 // tokens that are issued for it.
 type authorization struct {
-	ClientID string `json:"c"`
+	ClientID string `json:"c,omitempty"`
 	Subject  string `json:"s,omitempty"`
 	// Other is the sub of tokens whose subject is neither a user of this server nor the client.
 	Other     string      `json:"h,omitempty"`
@@ -56,7 +56,7 @@ type authorization struct {
 
 // codeBinding is what a code is bound to in addition to its client.
 type codeBinding struct {
-	RedirectURI string `json:"r"`
+	RedirectURI string `json:"r,omitempty"`
 	// RedirectURISent: the authorization request had a redirect_uri, so the token request must
 	// have it too.
 	RedirectURISent bool   `json:"s,omitempty"`
@@ -65,7 +65,7 @@ type codeBinding struct {
 	Nonce           string `json:"n,omitempty"`
 	// Expires is when the code expires, in Unix milliseconds. Its ticket is kept longer, so that
 	// a replay is detected.
-	Expires int64 `json:"e"`
+	Expires int64 `json:"e,omitempty"`
 }
 
 // opaqueToken has the data of an opaque access token for introspection.
@@ -141,14 +141,25 @@ func checksum(body string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
+// hasChecksum reports whether s ends with the checksum of the rest.
+func hasChecksum(s string) bool {
+	body := s[:len(s)-checksumLength]
+	return checksum(body) == s[len(body):]
+}
+
+// The lengths of a secret after its prefix, and of its checksum.
+const (
+	secretLength   = 48 + checksumLength
+	checksumLength = 6
+)
+
 // isSecret reports whether s has the format and the checksum of a secret, without a database
 // query.
 func isSecret(prefix, s string) bool {
-	const length = 48 + 6
-	if len(s) != len(prefix)+length || !strings.HasPrefix(s, prefix) {
+	if len(s) != len(prefix)+secretLength || !strings.HasPrefix(s, prefix) {
 		return false
 	}
-	return checksum(s[:len(s)-6]) == s[len(s)-6:]
+	return hasChecksum(s)
 }
 
 // successor derives the next refresh token from one that is spent at a given time. A retried

@@ -121,8 +121,12 @@ type entitlement struct {
 	outlives bool
 	// issueInstead issues something else than an access token; nil for an access token.
 	issueInstead func(context.Context) (*oauth.TokenResponse, []storage.Ticket, error)
-	// code is the code that the tokens are for, or are issued with; zero if there is none.
+	// code is the stored code that the tokens are for, or are issued with; zero if there is none.
 	code storage.Key
+	// sealed is set if the tokens are for a sealed code. used is the ticket to store, which says
+	// that the code was used; nil if it is stored already.
+	sealed bool
+	used   *storage.Ticket
 	// refreshToken is returned to the client, "" for none; storeRefresh is set if it is new.
 	refreshToken string
 	storeRefresh bool
@@ -318,13 +322,18 @@ func (s *Server) storeUnknownOutcome(ctx context.Context, note storage.Ticket) {
 
 // noteUnknownOutcome records that the request may or may not have taken effect.
 func (c *call) noteUnknownOutcome(ent *entitlement, put []storage.Ticket) {
-	spent := ent.spend[0]
+	var spent storage.Key
+	if ent.used != nil {
+		spent = ent.used.Key
+	} else {
+		spent = ent.spend[0]
+	}
 	if spent.Kind == ticketkind.UnknownOutcome {
 		return // there is a note already, and it may be spent
 	}
 	note := unknownOutcome{Spent: c.now.UnixMilli()}
 	for _, ticket := range put {
-		if ticket.Kind != ticketkind.Authorization && ticket.Kind != ticketkind.DPoPProof {
+		if ticket.Kind != ticketkind.Authorization && ticket.Kind != ticketkind.DPoPProof && ticket.Key != spent {
 			note.Put = append(note.Put, ticket.Key)
 		}
 	}
