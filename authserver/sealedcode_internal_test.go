@@ -36,8 +36,8 @@ func typicalCode() *authorization {
 	}
 }
 
-// fill sets every field of a value to something random.
-func fill(v reflect.Value, depth int) {
+// fillRandom sets every field of a value to something random.
+func fillRandom(v reflect.Value, depth int) {
 	if v.Type() == reflect.TypeFor[json.RawMessage]() {
 		v.SetBytes([]byte(`{"a":1}`))
 		return
@@ -45,24 +45,24 @@ func fill(v reflect.Value, depth int) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		fill(v.Elem(), depth)
+		fillRandom(v.Elem(), depth)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
-				fill(v.Field(i), depth)
+				fillRandom(v.Field(i), depth)
 			}
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), rand.IntN(4), 4))
 		for i := range v.Len() {
-			fill(v.Index(i), depth)
+			fillRandom(v.Index(i), depth)
 		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		if depth < 3 {
 			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-			fill(key, depth+1)
-			fill(value, depth+1)
+			fillRandom(key, depth+1)
+			fillRandom(value, depth+1)
 			v.SetMapIndex(key, value)
 		}
 	case reflect.Interface:
@@ -81,7 +81,7 @@ func fill(v reflect.Value, depth int) {
 func TestSealedCodesContainTheWholeAuthorization(t *testing.T) {
 	for range 2000 {
 		var a authorization
-		fill(reflect.ValueOf(&a).Elem(), 0)
+		fillRandom(reflect.ValueOf(&a).Elem(), 0)
 		if rand.IntN(2) == 0 {
 			a.Claims, a.ClaimsLocales, a.Extra, a.Confirmation, a.Opaque, a.Other = nil, nil, nil, nil, nil, ""
 		}

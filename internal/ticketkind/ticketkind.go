@@ -11,9 +11,10 @@ import "github.com/valetkey/valetkey/storage"
 
 // The kinds of the authorization server.
 const (
-	// Code is an authorization code.
+	// Code is an authorization code. The ticket of a sealed code (authserver/sealedcode.go) says
+	// only that the code was used: it has no data, grant or family, so that it outlives the tokens.
 	//   File: authserver/authorize_response.go
-	//   Put: the authorization response
+	//   Put: the authorization response; for a sealed code, the token endpoint, as spent
 	//   Spent: the token endpoint (authserver/grant_authorizationcode.go)
 	Code storage.Kind = "code"
 	// RefreshToken is a refresh token.

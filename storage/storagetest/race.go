@@ -79,6 +79,21 @@ func racePut(t *testing.T, s storage.Tickets) {
 	}
 }
 
+func racePutSpent(t *testing.T, s storage.Tickets) {
+	for round := range rounds(10) {
+		used := ticket(codes, fmt.Sprint("code ", round))
+		used.Spent = noon
+		token := func(i int) storage.Ticket { return ticket(refresh, fmt.Sprint(round, " ", i)) }
+		errs := together(100, func(i int) error {
+			return s.Put(t.Context(), noon, used, token(i))
+		})
+		wantOne(t, errs, storage.ErrExists)
+		for i, err := range errs {
+			wantLive(t, s, noon, token(i).Key, err == nil)
+		}
+	}
+}
+
 func raceDifferentTickets(t *testing.T, s storage.Tickets) {
 	const n = 100
 	key := func(i int) storage.Ticket { return ticket(refresh, fmt.Sprint(i)) }

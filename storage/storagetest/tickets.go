@@ -52,6 +52,7 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		{"the caller may change the returned ticket", returnedTicketIsCopy},
 		{"a ticket is live while now < Expires, for every method", expiryIsAComparison},
 		{"Put of a live key, spent or not, returns ErrExists", putIsInsertOnly},
+		{"Put of a spent ticket stores it as spent, and without a family it outlives everything", putSpent},
 		{"Put replaces an expired ticket", putReplacesExpired},
 		{"Put stores all or none", putAllOrNone},
 		{"a store accepts Data of MaxData bytes and no more", dataIsBounded},
@@ -71,6 +72,7 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		{"FindFamily returns the live tickets, spent or not, the latest expiry first, at most limit", findFamily},
 		{"AC-02 of 100 callers that spend the same ticket, one succeeds and the rest get ErrSpent", raceSpend},
 		{"of 100 callers that put the same ticket, one succeeds and the rest get ErrExists", racePut},
+		{"AC-02 of 100 callers that put the same ticket as spent, each with another one, one succeeds", racePutSpent},
 		{"a caller that fails does not affect callers that spend other tickets", raceDifferentTickets},
 		{"of callers that spend the same two tickets in opposite order, one succeeds", raceOppositeOrder},
 		{"RT-11 no ticket of a family survives a DeleteFamily that races refreshes", raceDeleteFamily},
@@ -295,6 +297,18 @@ func putIsInsertOnly(t *testing.T, s storage.Tickets) {
 	want(t, "Put of a spent key", s.Put(t.Context(), noon, other), storage.ErrExists)
 	c.Spent = noon
 	wantTicket(t, s, c)
+}
+
+func putSpent(t *testing.T, s storage.Tickets) {
+	used := ticket(codes, "a")
+	used.Data, used.Spent = nil, noon
+	token := inFamily("f", ticket(refresh, "a"))
+	want(t, "Put", s.Put(t.Context(), noon, used, token), nil)
+	want(t, "DeleteFamily", s.DeleteFamily(t.Context(), "f"), nil)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{used.Key}), storage.ErrSpent)
+	want(t, "Put again", s.Put(t.Context(), noon, used, token), storage.ErrExists)
+	wantTicket(t, s, used)
+	wantLive(t, s, noon, token.Key, false)
 }
 
 func putReplacesExpired(t *testing.T, s storage.Tickets) {
