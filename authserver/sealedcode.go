@@ -135,10 +135,10 @@ func (s *Server) openCode(code string) (authorization, error) {
 // JSON, if there are any. A member that is added to authorization needs no change here.
 
 // sealedTexts, sealedLists and sealedTimes return the members in compact form.
-func sealedTexts(a *authorization) [9]*string {
+func sealedTexts(a *authorization) [10]*string {
 	return [...]*string{
 		&a.ClientID, &a.Subject, &a.Grant, &a.Family, &a.Session, &a.ACR,
-		&a.Code.RedirectURI, &a.Code.CodeChallenge, &a.Code.Nonce,
+		&a.Code.RedirectURI, &a.Code.CodeChallenge, &a.Code.JWKThumbprint, &a.Code.Nonce,
 	}
 }
 
