@@ -26,7 +26,8 @@ type MutualTLS struct {
 	// that they pass. It replaces CertificateAuthorities.
 	VerifiedByProxy bool
 	// Host is the host, with a port if it is not 443, at which the endpoints request certificates:
-	// the mtls_endpoint_aliases. If it is "", the endpoints themselves do.
+	// the mtls_endpoint_aliases. Certificates at another host are ignored: its proxy may pass on a
+	// header that the client sent. If Host is "", the endpoints themselves request certificates.
 	Host string
 }
 
@@ -47,6 +48,11 @@ func (m *MutualTLS) check() error {
 func isHost(host string) bool {
 	u, err := url.Parse("https://" + host)
 	return err == nil && u.Host == host && u.Hostname() != "" && u.User == nil
+}
+
+// serves reports whether certificates are read in requests to a host.
+func (m *MutualTLS) serves(host string) bool {
+	return m.Host == "" || strings.EqualFold(strings.TrimSuffix(host, ":443"), strings.TrimSuffix(m.Host, ":443"))
 }
 
 func (s *Server) offersMutualTLS() bool { return s.config.MutualTLS != nil }
@@ -111,7 +117,7 @@ func (c *call) clientCertificate() (*clientCertificates, error) {
 		return c.certificates, nil
 	}
 	read := &clientCertificates{}
-	if m := c.s.config.MutualTLS; m != nil {
+	if m := c.s.config.MutualTLS; m != nil && m.serves(c.r.Host) {
 		chain, err := m.Source.Certificates(c.r)
 		if err != nil {
 			return nil, c.because(&ruleCertificateHeader, err)

@@ -360,6 +360,9 @@ func TestCA13_OnlyTheProxySetsTheCertificate(t *testing.T) {
 			t.Errorf("from the proxy: %d %s", a.status, a.body)
 		}
 	}
+	// The proxy of the issuer's host may pass on what the client sent.
+	elsewhere := withMutualTLS(t, authserver.MutualTLS{Source: behindProxy(t, "Client-Cert", ""), Host: "mtls.example.com"}, client)
+	send(elsewhere, "10.0.0.1:1234", all).want(t, http.StatusUnauthorized, oauth.InvalidClient)
 	s := withMutualTLS(t, authserver.MutualTLS{Source: behindProxy(t, "Client-Cert", "")}, client)
 	send(s, "10.0.0.1:1234", http.Header{"Client-Cert": {clientCert(own), clientCert(selfSigned(t, "client"))}}).want(t, http.StatusBadRequest, oauth.InvalidRequest)
 	send(s, "10.0.0.1:1234", http.Header{"Client-Cert": {"x"}}).want(t, http.StatusBadRequest, oauth.InvalidRequest)

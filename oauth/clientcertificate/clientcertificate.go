@@ -139,6 +139,9 @@ func (s *Source) Certificates(r *http.Request) ([]*x509.Certificate, error) {
 			return nil, err
 		}
 	}
+	if s.format == FormatRFC9440 && value == "::" {
+		value = "" // what a template yields without a certificate
+	}
 	if value == "" {
 		if chain != "" {
 			return nil, fmt.Errorf("%w: %s without %s (RFC 9440, section 2.3)", ErrHeader, HeaderClientCertChain, HeaderClientCert)

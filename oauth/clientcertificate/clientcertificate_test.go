@@ -156,6 +156,7 @@ func TestCertificatesInHeaders(t *testing.T) {
 		{"open escape", HeaderXFCC, "", http.Header{HeaderXFCC: {`Cert="a\`}}, nil},
 
 		{"empty", HeaderXFCC, "", http.Header{HeaderXFCC: {""}}, []string{}},
+		{"an empty byte sequence", HeaderClientCert, "", http.Header{HeaderClientCert: {"::"}}, []string{}},
 		{"absent", HeaderXFCC, "", http.Header{}, []string{}},
 		{"another header", HeaderXFCC, "", http.Header{HeaderClientCert: {byteSequence(own)}}, []string{}},
 	} {
