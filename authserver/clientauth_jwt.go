@@ -101,16 +101,36 @@ func assertedClientID(c *call) (string, error) {
 	return claims.Subject, nil
 }
 
+// assertionRules are what the rules for client assertions depend on: the settings of the client.
+type assertionRules struct {
+	// algorithms are the accepted signature algorithms; nil means those of the method.
+	algorithms []jose.Algorithm
+	// typed requires the typ client-authentication+jwt (RFC 10070).
+	typed bool
+	// anyAudience also accepts the audiences of RFC 7523, in an assertion without that typ.
+	anyAudience bool
+}
+
+func (c *client) assertionRules() assertionRules {
+	rules := assertionRules{typed: c.RequireAssertionTyp, anyAudience: c.InsecureAssertionAudience}
+	if c.TokenEndpointAuthSigningAlg != "" {
+		rules.algorithms = []jose.Algorithm{jose.Algorithm(c.TokenEndpointAuthSigningAlg)}
+	}
+	return rules
+}
+
 // verifyAssertion verifies an assertion by RFC 7523, section 3, as updated by RFC 10070: this issuer
 // must be the only audience. Each jti is accepted once.
 func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([]byte, error), algorithms []jose.Algorithm) error {
-	if alg := jose.Algorithm(cl.TokenEndpointAuthSigningAlg); alg != "" {
-		algorithms = slices.DeleteFunc(algorithms, func(a jose.Algorithm) bool { return a != alg })
+	rules := cl.assertionRules()
+	if rules.algorithms != nil {
+		algorithms = slices.DeleteFunc(algorithms, func(a jose.Algorithm) bool { return !slices.Contains(rules.algorithms, a) })
 	}
-	payload, err := verify(c.params.get("client_assertion"), jose.Expected{
-		Algorithms: algorithms,
-		Types:      []string{oauth.TypClientAuthentication, "JWT", ""},
-	})
+	types := []string{oauth.TypClientAuthentication}
+	if !rules.typed {
+		types = append(types, "JWT", "")
+	}
+	payload, err := verify(c.params.get("client_assertion"), jose.Expected{Algorithms: algorithms, Types: types})
 	if err != nil {
 		return errCredentials("the assertion's signature: " + err.Error())
 	}
@@ -160,17 +180,27 @@ func (c *call) checkAssertionClaims(cl *client, claims jose.Claims) error {
 		return errCredentials("iat is in the future")
 	case !claims.IssuedAt.IsZero() && now.Sub(claims.IssuedAt) > maxAssertionLife+clockSkew:
 		return errCredentials("iat is more than an hour ago")
+	case !claims.IssuedAt.IsZero() && claims.Expires.Sub(claims.IssuedAt) > maxAssertionLife+clockSkew:
+		return errCredentials("exp is more than an hour after iat")
 	}
 	return nil
 }
 
+// assertionAudience reports whether the audience of an assertion is this issuer alone: a string, or an
+// array with one member (RFC 10070, section 3). For a client with insecure_assertion_audience, an
+// assertion may have an audience that RFC 7523 allows, unless its typ says that it follows RFC 10070.
+// The pushed authorization request endpoint is not such an audience, alone or with others: a server
+// that an attacker controls could name it as its own.
 func (c *call) assertionAudience(cl *client, claims jose.Claims) bool {
 	issuer := c.s.config.Issuer
-	// A string, or an array with one member (RFC 10070, section 3).
 	if len(claims.Audience) == 1 && claims.Audience[0] == issuer {
 		return true
 	}
-	if !cl.InsecureAssertionAudience {
+	header, err := jose.ParseHeader(c.params.get("client_assertion"))
+	if err != nil || !cl.assertionRules().anyAudience || strings.TrimPrefix(strings.ToLower(header.Type), "application/") == oauth.TypClientAuthentication {
+		return false
+	}
+	if slices.Contains(claims.Audience, issuer+parPath) {
 		return false
 	}
 	return slices.Contains(claims.Audience, issuer) || slices.Contains(claims.Audience, issuer+"/token") ||

@@ -97,6 +97,9 @@ type ClientSettings struct {
 	// InsecureAssertionAudience accepts the token endpoint's URL, or an array that contains
 	// the issuer, as the audience of a client assertion, as RFC 7523 did before RFC 10070.
 	InsecureAssertionAudience bool `json:"insecure_assertion_audience,omitempty"`
+	// RequireAssertionTyp requires that client assertions have the typ client-authentication+jwt, so
+	// that no other JWT of the client can pass for one (RFC 10070).
+	RequireAssertionTyp bool `json:"require_assertion_typ,omitempty"`
 	// AccessTokenSignedResponseAlg signs the client's JWT access tokens; "" is ES256.
 	AccessTokenSignedResponseAlg string `json:"access_token_signed_response_alg,omitempty"`
 	// Resources limits the resource indicators that the client may use; nil allows every
