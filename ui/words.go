@@ -51,6 +51,11 @@ var errorTexts = map[oauth.ErrorCode]errorText{
 		Next:        "Go back to the application and start again. If you are still signed in here, you will not need your password.",
 		hideDetails: true,
 	},
+	oauth.InvalidRequestURI: {
+		Title:    "This link has expired",
+		Happened: "The application’s link to this page was used already, or was open for too long.",
+		Next:     "Go back to the application and start again. " + contactDevelopers,
+	},
 	authserver.PageOtherBrowser: {
 		Title:       "Continue in the browser where you started",
 		Happened:    "To protect your account, a sign-in must be completed in the browser where it was started. You also see this page if this browser has deleted its cookies since then.",
