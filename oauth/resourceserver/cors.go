@@ -42,5 +42,5 @@ func exposeChallenge(h http.Header) {
 	if h.Get("Access-Control-Allow-Origin") == "" {
 		h.Set("Access-Control-Allow-Origin", "*")
 	}
-	h.Add("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
+	h.Add("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, DPoP-Nonce")
 }

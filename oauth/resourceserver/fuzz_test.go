@@ -21,6 +21,10 @@ func FuzzAuthorization(f *testing.F) {
 	f.Fuzz(func(t *testing.T, field string) {
 		scheme, token, _ := strings.Cut(field, " ")
 		isGood := strings.EqualFold(scheme, "Bearer") && strings.TrimLeft(token, " ") == good
+		challenge := "Bearer"
+		if strings.EqualFold(scheme, "DPoP") {
+			challenge = "DPoP"
+		}
 		switch w := call(h, field); {
 		case w.Code == http.StatusOK && !isGood:
 			t.Errorf("%q was accepted", field)
@@ -28,7 +32,7 @@ func FuzzAuthorization(f *testing.F) {
 			t.Errorf("%q: status %d", field, w.Code)
 		case w.Code >= 500:
 			t.Errorf("%q: status %d", field, w.Code)
-		case w.Code != http.StatusOK && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer"):
+		case w.Code != http.StatusOK && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), challenge):
 			t.Errorf("%q: status %d without a challenge", field, w.Code)
 		}
 	})

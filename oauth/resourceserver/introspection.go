@@ -112,7 +112,10 @@ func (s *ResourceServer) fromIntrospection(response []byte, now time.Time) (*Tok
 		return nil, invalid("is not active")
 	}
 	if kind, ok := t.Claims["token_type"]; ok && kind != "access_token" {
-		if name, ok := kind.(string); !ok || !strings.EqualFold(name, oauth.TokenTypeBearer) {
+		// The type does not decide how the token may be used; cnf does.
+		name, _ := kind.(string)
+		bound := strings.EqualFold(name, oauth.TokenTypeDPoP) && t.Confirmation != nil && t.Confirmation.JWKThumbprint != ""
+		if !bound && !strings.EqualFold(name, oauth.TokenTypeBearer) {
 			return nil, invalid("is not a bearer token")
 		}
 	}

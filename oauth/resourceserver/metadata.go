@@ -25,6 +25,8 @@ func (s *ResourceServer) Metadata() http.Handler {
 		Resource: s.config.Resource, AuthorizationServers: s.issuerNames(),
 		ScopesSupported: s.config.ScopesSupported, BearerMethodsSupported: []string{"header"},
 		TLSClientCertificateBoundAccessTokens: s.config.RequireCertificateBoundTokens || s.config.ClientCertificates != nil,
+		DPoPSigningAlgValuesSupported:         s.proofs.announcedAlgorithms(),
+		DPoPBoundAccessTokensRequired:         s.proofs.required(),
 		ResourceName:                          s.config.Name, ResourceDocumentation: s.config.Documentation,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

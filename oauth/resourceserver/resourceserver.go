@@ -69,6 +69,10 @@ type Config struct {
 	// RequireCertificateBoundTokens rejects tokens that are not bound to a client certificate.
 	RequireCertificateBoundTokens bool
 
+	// DPoP configures how tokens that are bound to the key of DPoP proofs are accepted
+	// (RFC 9449); nil means the defaults.
+	DPoP *DPoP
+
 	// ClockSkew is the tolerated difference between the clocks of server and API; zero means
 	// 10 seconds, negative none.
 	ClockSkew time.Duration
@@ -100,6 +104,7 @@ type ResourceServer struct {
 	responses   responseCache
 	asking      singleflight.Group
 	statuses    statusLists
+	proofs      *proofs // nil if no DPoP proof can be verified
 }
 
 // New returns a ResourceServer. It sends no request, so an API can start before its
@@ -129,6 +134,9 @@ func New(config Config) (*ResourceServer, error) {
 		config.Logger = slog.Default()
 	}
 	s := &ResourceServer{config: config, log: config.Logger, issuers: map[string]*trusted{}}
+	if s.proofs, err = newProofs(config.DPoP, resource); err != nil {
+		return nil, err
+	}
 	if resource.Host != "" {
 		if s.metadataURL, err = oauth.WellKnownURL(config.Resource, oauth.WellKnownProtectedResource); err != nil {
 			return nil, fmt.Errorf("resourceserver: metadata URL: %w", err)
@@ -184,6 +192,7 @@ func (s *ResourceServer) RequireToken(need Requirement) func(http.Handler) http.
 				writePreflight(w, r)
 				return
 			}
+			s.proofs.setNonce(w, r)
 			token, err := s.authorize(r, need)
 			if err != nil {
 				s.challenge(w, r, need, err)
@@ -199,7 +208,7 @@ func (s *ResourceServer) RequireToken(need Requirement) func(http.Handler) http.
 var errNoToken = errors.New("no access token")
 
 func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, error) {
-	raw, err := bearerToken(r)
+	raw, scheme, err := accessToken(r)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +216,7 @@ func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkPossession(r, token); err != nil {
+	if err := s.checkPossession(r, token, raw, scheme); err != nil {
 		return nil, err
 	}
 	for _, scope := range need.Scopes {
@@ -224,28 +233,34 @@ func (s *ResourceServer) authorize(r *http.Request, need Requirement) (*Token, e
 	return token, nil
 }
 
-// bearerToken returns the token of the Authorization header (RFC 6750, section 2.1). Tokens
-// are not accepted anywhere else (OAuth 2.1). Schemes other than Bearer are ignored.
-func bearerToken(r *http.Request) (string, error) {
+// accessToken returns the token of the Authorization header and its scheme: Bearer (RFC 6750,
+// section 2.1) or DPoP (RFC 9449, section 7.1). Tokens are not accepted anywhere else (OAuth 2.1).
+// Other schemes are ignored.
+func accessToken(r *http.Request) (token, scheme string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
-		return "", errNoToken
+		return "", "", errNoToken
 	}
 	if len(headers) > 1 {
-		return "", oauth.NewError(oauth.InvalidRequest, "send exactly one Authorization header")
+		return "", "", oauth.NewError(oauth.InvalidRequest, "send exactly one Authorization header")
 	}
-	scheme, rest, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", errNoToken
+	name, rest, _ := strings.Cut(headers[0], " ")
+	switch {
+	case strings.EqualFold(name, oauth.TokenTypeBearer):
+		scheme = oauth.TokenTypeBearer
+	case strings.EqualFold(name, oauth.TokenTypeDPoP):
+		scheme = oauth.TokenTypeDPoP
+	default:
+		return "", "", errNoToken
 	}
-	token := strings.TrimLeft(rest, " ")
+	token = strings.TrimLeft(rest, " ")
 	if !isBearerToken(token) {
-		return "", oauth.NewError(oauth.InvalidRequest, "send the header Authorization: Bearer, followed by the access token (RFC 6750, section 2.1)")
+		return "", scheme, oauth.NewError(oauth.InvalidRequest, "send the header Authorization: Bearer, followed by the access token (RFC 6750, section 2.1)")
 	}
 	if r.URL.Query().Has("access_token") {
-		return "", oauth.NewError(oauth.InvalidRequest, "send the access token in the Authorization header only (RFC 6750, section 2)")
+		return "", scheme, oauth.NewError(oauth.InvalidRequest, "send the access token in the Authorization header only (RFC 6750, section 2)")
 	}
-	return token, nil
+	return token, scheme, nil
 }
 
 // isBearerToken implements b64token of RFC 6750, section 2.1.
@@ -319,7 +334,10 @@ func (s *ResourceServer) challenge(w http.ResponseWriter, r *http.Request, need 
 		http.Error(w, "The access token cannot be validated at the moment. Try again later.", http.StatusServiceUnavailable)
 		return
 	}
-	w.Header().Set("WWW-Authenticate", oauth.NewChallenge("Bearer", pairs...).String())
+	_, scheme, _ := accessToken(r)
+	for _, challenge := range s.challenges(scheme, pairs) {
+		w.Header().Add("WWW-Authenticate", challenge.String())
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, http.StatusText(status), status)
 }

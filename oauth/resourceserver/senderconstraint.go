@@ -6,6 +6,7 @@ import (
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/clientcertificate"
+	"github.com/valetkey/valetkey/oauth/dpop"
 )
 
 // Sender-constrained tokens: the client must prove possession of the key that a token is bound to.
@@ -33,15 +34,41 @@ func readConfirmation(claims map[string]any) (*oauth.Confirmation, error) {
 	return c, nil
 }
 
+// challenges returns the challenges of a rejected request that used a scheme, "" for none. pairs are
+// the parameters of the challenge for that scheme.
+func (s *ResourceServer) challenges(scheme string, pairs []string) []oauth.Challenge {
+	if s.proofs != nil && (scheme == oauth.TokenTypeDPoP || s.proofs.required()) {
+		return []oauth.Challenge{s.proofs.challenge(pairs...)}
+	}
+	challenges := []oauth.Challenge{oauth.NewChallenge(oauth.TokenTypeBearer, pairs...)}
+	if s.proofs != nil && s.proofs.announced {
+		challenges = append(challenges, s.proofs.challenge())
+	}
+	return challenges
+}
+
 // checkPossession checks that the sender of a request may use the token.
-func (s *ResourceServer) checkPossession(r *http.Request, t *Token) error {
+func (s *ResourceServer) checkPossession(r *http.Request, t *Token, raw, scheme string) error {
 	if s.config.RequireCertificateBoundTokens && (t.Confirmation == nil || t.Confirmation.CertificateThumbprint == "") {
 		return invalid("is not bound to a client certificate")
+	}
+	var proven oauth.Confirmation
+	var proof *dpop.Proof
+	switch bound := t.Confirmation != nil && t.Confirmation.JWKThumbprint != ""; {
+	case bound && scheme == oauth.TokenTypeDPoP:
+		var err error
+		if proof, err = s.proofs.verify(r, raw); err != nil {
+			return err
+		}
+		proven.JWKThumbprint = proof.Thumbprint
+	case bound:
+		return invalid("is bound to a key: send it with the scheme DPoP and a proof")
+	case scheme == oauth.TokenTypeDPoP || s.proofs.required():
+		return invalid("is not bound to the key of a DPoP proof")
 	}
 	if t.Confirmation == nil {
 		return nil
 	}
-	var proven oauth.Confirmation
 	if t.Confirmation.CertificateThumbprint != "" {
 		certificates, err := s.config.ClientCertificates.Certificates(r)
 		if err != nil {
@@ -55,6 +82,9 @@ func (s *ResourceServer) checkPossession(r *http.Request, t *Token) error {
 	}
 	if !t.Confirmation.ProvenBy(proven) {
 		return invalid("is bound to a key, and the request does not prove possession of it")
+	}
+	if proof != nil {
+		return s.proofs.use(r.Context(), proof)
 	}
 	return nil
 }
