@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
-	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -28,15 +26,17 @@ type verifiedToken struct {
 	// sees. It is "" for a client's own token.
 	user string
 	// anchor identifies the ticket that the token belongs to, "" if there is none.
-	// authorization is the one that the token was issued for.
+	// authorization is the one that the token was issued for. Other requests may share it.
 	anchor        string
 	authorization authorization
 	// requestedClaims and claimsLocales are parameters of its authorization.
 	requestedClaims *oauth.ClaimsRequest
 	claimsLocales   []string
 	opaque          bool
-	key             storage.Key // of an opaque token
-	issued          time.Time   // when its authorization was issued, or the token if it has none
+	key             storage.Key  // of an opaque token
+	signed          *signedToken // of a JWT
+	anchorData      []byte       // the data of its anchor
+	issued          time.Time    // when its authorization was issued, or the token if it has none
 }
 
 // errInactive is returned for a token that this server did not issue or that is no longer
@@ -94,39 +94,6 @@ func (s *Server) subjectActive(ctx context.Context, subject, session string, iss
 		return false, fmt.Errorf("look up subject: %w", err)
 	}
 	return active, nil
-}
-
-func (c *call) verifyJWTAccessToken(token string) (*verifiedToken, error) {
-	claims, err := c.verifyJWT(token)
-	if err != nil {
-		return nil, err
-	}
-	t := &verifiedToken{claims: *claims, issued: readIssued(claims)}
-	keys := revocations(claims.ID)
-	anchor, anchored := readAnchor(claims.ID)
-	if anchored {
-		keys = append(keys, anchor)
-	}
-	found, err := c.s.config.Store.GetAll(c.r.Context(), c.now, keys...)
-	if err != nil {
-		return nil, fmt.Errorf("look up the authorization and revocation of a token: %w", err)
-	}
-	if slices.ContainsFunc(found, func(t storage.Ticket) bool { return t.Kind == ticketkind.RevokedToken }) {
-		return nil, errInactive
-	}
-	if !anchored {
-		return t, nil
-	}
-	if len(found) == 0 {
-		return nil, errInactive
-	}
-	a, err := readAuthorization(found[0])
-	if err != nil {
-		return nil, err
-	}
-	t.requestedClaims, t.claimsLocales, t.user = a.Claims, a.ClaimsLocales, a.Subject
-	t.anchor, t.authorization, t.issued = anchorOf(claims.ID), a, time.UnixMilli(a.Issued)
-	return t, nil
 }
 
 // anchor returns the first part of the jti of a JWT access token: the key of a ticket that
@@ -294,37 +261,6 @@ func (c *call) verifyOpaqueAccessToken(token string) (*verifiedToken, error) {
 	}
 	claims.Subject = c.s.subjectOf(cl, &a)
 	return &verifiedToken{claims: claims, user: a.Subject, anchor: writeAnchor("o", ticket.Key), authorization: a, requestedClaims: a.Claims, claimsLocales: a.ClaimsLocales, opaque: true, key: ticket.Key, issued: time.UnixMilli(a.Issued)}, nil
-}
-
-// verifyJWT verifies a JWT access token of this server. Verifying a signature takes twice as
-// long as signing, so valid tokens are cached by their hash.
-func (c *call) verifyJWT(token string) (*accessTokenClaims, error) {
-	catalogue, err := c.catalogue()
-	if err != nil {
-		return nil, err
-	}
-	hash := sha256.Sum256([]byte(token))
-	if claims, ok := catalogue.verified.get(hash); ok {
-		if c.now.Unix() >= claims.Expires {
-			return nil, errInactive
-		}
-		return claims, nil
-	}
-	payload, _, err := jose.Verify(token, catalogue.keys.public, jose.Expected{
-		Algorithms: signingAlgorithms(), Types: []string{oauth.TypAccessToken},
-	})
-	if err != nil {
-		return nil, errInactive
-	}
-	claims, err := readAccessTokenClaims(payload)
-	if err != nil {
-		return nil, errInactive
-	}
-	if claims.Issuer != c.s.config.Issuer || c.now.Unix() >= claims.Expires {
-		return nil, errInactive
-	}
-	catalogue.verified.put(hash, claims)
-	return claims, nil
 }
 
 // CheckAccessTokenClaim returns an error if access tokens cannot have a user's claim.

@@ -38,6 +38,8 @@ type catalogue struct {
 	// verified caches access tokens with a valid signature, by their hash. It is dropped when
 	// a key is removed.
 	verified *recent[[sha256.Size]byte, *accessTokenClaims]
+	// signed caches more about fewer of them.
+	signed   *recent[[sha256.Size]byte, *signedToken]
 	jwks     *document
 	metadata *document
 
@@ -109,9 +111,10 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 		return nil, err
 	}
 	if current := s.catalogueNow.Load(); current != nil && next.keys.hasAll(current.keys) {
-		next.verified = current.verified
+		next.verified, next.signed = current.verified, current.signed
 	} else {
 		next.verified = &recent[[sha256.Size]byte, *accessTokenClaims]{}
+		next.signed = &recent[[sha256.Size]byte, *signedToken]{limit: maxSigned}
 	}
 	if next.jwks, err = next.keys.publish(now); err != nil {
 		return nil, err

@@ -64,6 +64,7 @@
 //	claims.go                   claims about the user
 //	idtoken.go                  sub, signature, encryption and hints of ID tokens
 //	accesstoken.go              verifies access tokens; their claims
+//	signedtoken.go              JWT access tokens that were used recently
 //
 // Tokens in use:
 //

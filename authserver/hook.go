@@ -175,7 +175,8 @@ func (c *call) hookUserinfo(ctx context.Context, t *verifiedToken, scope oauth.S
 	}
 	r := &TokenRequest{
 		Kind: ClaimsOfUserinfo, ClientID: c.client.ID, Subject: t.user, Scope: scope,
-		Audience: t.claims.Audience, ACR: t.claims.ACR, AMR: t.claims.AMR, Claims: claims,
+		// Other requests share the claims of the token.
+		Audience: slices.Clone(t.claims.Audience), ACR: t.claims.ACR, AMR: slices.Clone(t.claims.AMR), Claims: claims,
 	}
 	if t.claims.AuthTime > 0 {
 		r.AuthTime = time.Unix(t.claims.AuthTime, 0)

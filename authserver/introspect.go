@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -55,21 +56,32 @@ func (c *call) introspect() error {
 	if errors.Is(err, errInactive) {
 		// The response has no reason. The trace has it, and so does the log at level debug.
 		_ = c.refuse(&ruleTokenActive, err.Error())
-		response, err = &introspectionResponse{}, nil
+		response, err = (&introspectionResponse{}).json()
 	}
 	if err != nil {
 		return err
 	}
-	o := newJSONObject()
-	defer o.release()
-	response.encode(o)
-	return writeObject(c.w, http.StatusOK, o)
+	noStore(c.w)
+	writeBytes(c.w, http.StatusOK, mediaTypeJSON, response)
+	return nil
 }
 
 // introspectionResponse is a response with the token's other claims (RFC 7662, section 2.2).
 type introspectionResponse struct {
 	oauth.Introspection
 	extra oauth.Claims
+}
+
+// json returns the encoded response.
+func (r *introspectionResponse) json() ([]byte, error) {
+	o := newJSONObject()
+	defer o.release()
+	r.encode(o)
+	encoded, err := o.end()
+	if err != nil {
+		return nil, fmt.Errorf("encode response: %w", err)
+	}
+	return bytes.Clone(encoded), nil
 }
 
 // encode appends the members of the response to o. The token's other claims cannot replace them.
@@ -96,9 +108,16 @@ func (r *introspectionResponse) encode(o *jsonObject) {
 	o.claims(r.extra)
 }
 
-func (c *call) introspection(caller *client, token string) (*introspectionResponse, error) {
+// introspection returns the response for a token. That of a JWT access token without
+// authorization_details depends on its claims alone, so it is encoded once. Whether the token is
+// active and visible is decided each time.
+func (c *call) introspection(caller *client, token string) ([]byte, error) {
 	if isSecret(prefixRefreshToken, token) {
-		return c.introspectRefreshToken(caller, token)
+		response, err := c.introspectRefreshToken(caller, token)
+		if err != nil {
+			return nil, err
+		}
+		return response.json()
 	}
 	t, err := c.verifyAccessToken(token)
 	if err != nil {
@@ -116,12 +135,24 @@ func (c *call) introspection(caller *client, token string) (*introspectionRespon
 	if !visible {
 		return nil, errInactive
 	}
-	return &introspectionResponse{oauth.Introspection{
+	// What the caller sees of authorization_details depends on the caller.
+	same := t.signed != nil && len(claims.Details) == 0
+	if same {
+		if encoded := t.signed.introspection.Load(); encoded != nil {
+			return *encoded, nil
+		}
+	}
+	response := &introspectionResponse{oauth.Introspection{
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: claims.Confirmation.TokenType(),
 		Expiry: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience,
 		Issuer: claims.Issuer, ID: claims.ID, AuthTime: claims.AuthTime, ACR: claims.ACR, AMR: claims.AMR,
 		Details: c.visibleDetails(catalogue, caller, claims), Confirmation: claims.Confirmation,
-	}, claims.Extra}, nil
+	}, claims.Extra}
+	encoded, err := response.json()
+	if err == nil && same {
+		t.signed.introspection.Store(&encoded)
+	}
+	return encoded, err
 }
 
 // introspectRefreshToken describes a refresh token to its own client. The response has no

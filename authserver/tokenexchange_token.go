@@ -196,12 +196,16 @@ func (c *call) presentedAccessToken(token string) (*presentedToken, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the scope of an access token: %w", err)
 	}
+	authorization, err := found.ownAuthorization()
+	if err != nil {
+		return nil, err
+	}
 	t := &presentedToken{
 		issuer: claims.Issuer, subject: claims.Subject, clientID: claims.ClientID, audience: claims.Audience,
-		user: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: found.authorization,
+		user: found.user, scope: scope, expires: time.Unix(claims.Expires, 0), anchor: found.anchor, authorization: authorization,
 		jti: claims.ID, descendants: found.descendants(), details: claims.Details, confirmation: claims.Confirmation,
 	}
-	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, claims.AMR
+	t.authorization.AuthTime, t.authorization.ACR, t.authorization.AMR = claims.AuthTime, claims.ACR, slices.Clone(claims.AMR)
 	return t, t.readClaims(claims.Extra)
 }
 
