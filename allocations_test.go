@@ -109,7 +109,7 @@ func (m *measured) requests() []measuredRequest {
 		{"refresh", 250, each(func() *http.Request {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
-		{"introspection", 36, same(m.post("/introspect", "token", m.tokens().AccessToken))},
+		{"introspection", 32, same(m.post("/introspect", "token", m.tokens().AccessToken))},
 		{"discovery", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/.well-known/openid-configuration", nil))},
 		{"JWKS", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil))},
 	}
