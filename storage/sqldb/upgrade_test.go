@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
@@ -109,10 +108,10 @@ func TestOldNodeWorksOnANewerDatabase(t *testing.T) {
 		return s
 	}
 	t.Run("SQLite", func(t *testing.T) {
-		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, "sqlite::memory:") })
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, sqliteDatabase(t)) })
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
-		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, pgtest.Database(t)) })
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, postgreSQLDatabase(t)) })
 	})
 }
 
