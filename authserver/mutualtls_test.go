@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -328,6 +329,59 @@ func behindProxy(t testing.TB, header string, format clientcertificate.Format) *
 
 func clientCert(certificate *x509.Certificate) string {
 	return ":" + base64.StdEncoding.EncodeToString(certificate.Raw) + ":"
+}
+
+// rfc8705Certificate returns the certificate of RFC 8705, appendix A.
+func rfc8705Certificate(t testing.TB) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode([]byte(`-----BEGIN CERTIFICATE-----
+MIIBBjCBrAIBAjAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARtdGxzMB4XDTE4MTAx
+ODEyMzcwOVoXDTIyMDUwMjEyMzcwOVowDzENMAsGA1UEAwwEbXRsczBZMBMGByqG
+SM49AgEGCCqGSM49AwEHA0IABNcnyxwqV6hY8QnhxxzFQ03C7HKW9OylMbnQZjjJ
+/Au08/coZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8wCgYIKoZIzj0EAwID
+SQAwRgIhAP0RC1E+vwJD/D1AGHGzuri+hlV/PpQEKTWUVeORWz83AiEA5x2eXZOV
+bUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L+SY=
+-----END CERTIFICATE-----
+`))
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+var (
+	scriptAuthorityOnce sync.Once
+	theScriptAuthority  *authority
+)
+
+// scriptAuthority is the authority whose certificates scripts use.
+func scriptAuthority(t testing.TB) *authority {
+	t.Helper()
+	scriptAuthorityOnce.Do(func() { theScriptAuthority = (*authority)(nil).newAuthority(t, "Script CA") })
+	return theScriptAuthority
+}
+
+// behindCertificateProxy is the proxy of the scripts. A certificate is named in Client-Cert: rfc8705,
+// that of RFC 8705, appendix A; payments, by the authority of the scripts; stranger, by another one.
+// After the word forged, the header is from a client that did not pass the proxy.
+func behindCertificateProxy(t *testing.T, next http.Handler) http.Handler {
+	subject := x509.Certificate{Subject: pkix.Name{CommonName: "payments", Organization: []string{"Example"}}}
+	certificates := map[string]*x509.Certificate{
+		"rfc8705": rfc8705Certificate(t), "payments": scriptAuthority(t).forClient(t, subject),
+		"stranger": (*authority)(nil).newAuthority(t, "Script CA").forClient(t, subject),
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for i, name := range r.Header["Client-Cert"] {
+			if certificate, ok := certificates[name]; ok {
+				r.Header["Client-Cert"][i], r.RemoteAddr = clientCert(certificate), "10.0.0.1:1234"
+			}
+			if name, direct := strings.CutPrefix(name, "forged "); direct {
+				r.Header["Client-Cert"][i] = clientCert(certificates[name])
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func TestCA13_OnlyTheProxySetsTheCertificate(t *testing.T) {

@@ -41,7 +41,11 @@ func TestScripts(t *testing.T) {
 		if s.MetadataDocuments {
 			s.documents = documents
 		}
-		return newScene(t, s).host()
+		host := newScene(t, s).host()
+		if s.MutualTLS {
+			host.Handler = behindCertificateProxy(t, host.Handler)
+		}
+		return host
 	})
 }
 
@@ -75,6 +79,8 @@ type scriptSetup struct {
 	AuthorizationDetailsTypes []authserver.AuthorizationDetailsType `json:"authorization_details_types"`
 	// In TrustedIssuers, "$key" as jwks or saml_certificates stands for the key of the test.
 	TrustedIssuers []authserver.TrustedIssuer `json:"trusted_issuers"`
+	// MutualTLS reads certificates from Client-Cert, which has the name of a certificate.
+	MutualTLS bool `json:"mutual_tls"`
 }
 
 // testClient is a client with its secret. "$key" as jwks stands for the key of the test. In a
@@ -146,6 +152,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		if string(c.JWKS) == `"$key"` {
 			c.JWKS = keys
 		}
+		if string(c.JWKS) == `"$certificate"` {
+			c.JWKS = keySetOf(t, rfc8705Certificate(t))
+		}
 		if path, ok := strings.CutPrefix(c.BackchannelLogoutURI, "$rp"); ok {
 			c.BackchannelLogoutURI = "http://" + s.listen() + path
 		}
@@ -182,6 +191,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		RequirePushedAuthorizationRequests: setup.RequirePushed,
 		RequireSignedRequestObject:         setup.RequireSigned,
 		Logger:                             slog.New(slog.DiscardHandler),
+	}
+	if setup.MutualTLS {
+		config.MutualTLS = &authserver.MutualTLS{Source: behindProxy(t, "Client-Cert", ""), CertificateAuthorities: scriptAuthority(t).pool()}
 	}
 	if s.rp != nil {
 		config.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
