@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/jose"
 )
 
 // Every response of the token endpoint results in usable tokens or in one of the package's
@@ -105,6 +106,40 @@ func FuzzMetadata(f *testing.F) {
 			if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 				t.Errorf("an endpoint is %q", endpoint)
 			}
+		}
+	})
+}
+
+// Only a JWT that the provider signed is accepted as a response, and no other ends the sign-in
+// unless it has the state.
+func FuzzResponseJWT(f *testing.F) {
+	const secret = "a secret with 32 bytes or more ..."
+	c, err := New(oauth.ServerMetadata{Issuer: "https://op.example"}, Config{
+		Issuer: "https://op.example", ClientID: "app", ClientSecret: secret, AuthorizationSigningAlg: jose.HS256,
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	signer, err := jose.NewSecretSigner(jose.HS256, []byte(secret))
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := signer.Sign("JWT", []byte(`{"iss":"https://op.example","aud":"app","exp":4102444800,"state":"the-state","code":"c"}`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{good, good + "=", good[1:], "a.b.c", "a.b.c.d.e", "eyJhbGciOiJub25lIn0.eyJzdGF0ZSI6InRoZS1zdGF0ZSJ9.", "...."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		transaction := &Transaction{Issuer: "https://op.example", State: "the-state"}
+		response := url.Values{"response": {token}}
+		_, err := c.openResponse(t.Context(), transaction, response)
+		if (err == nil) != (token == good) {
+			t.Errorf("%q: %v", token, err)
+		}
+		if erased := transaction.State == ""; err != nil && erased && c.responseState(response) != "the-state" {
+			t.Errorf("%q ended the sign-in", token)
 		}
 	})
 }
