@@ -30,6 +30,7 @@ func run(ctx context.Context, issuer, api, secret string) error {
 	c, err := client.Discover(ctx, client.Config{
 		Issuer: issuer, ClientID: "service", ClientSecret: secret,
 		Scopes: []string{"notes.read"}, Resources: []string{api},
+		DPoP: true, // the token is bound to a key of this program: a stolen one is useless
 	})
 	if err != nil {
 		return err

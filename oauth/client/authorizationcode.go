@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 )
 
 // AuthorizationOptions are options of one sign-in, in addition to the client's Config. All
@@ -58,7 +59,9 @@ type Transaction struct {
 	RedirectURI  string      `json:"redirect_uri"`
 	Scope        oauth.Scope `json:"scope,omitempty"`
 	// MaxAge is in seconds.
-	MaxAge  *int64    `json:"max_age,omitempty"`
+	MaxAge *int64 `json:"max_age,omitempty"`
+	// DPoPKey is the key that the code and the tokens are bound to.
+	DPoPKey *dpop.Key `json:"dpop_key,omitempty"`
 	Expires time.Time `json:"expires"`
 }
 
@@ -127,6 +130,14 @@ func (c *Client) AuthorizationURL(ctx context.Context, options AuthorizationOpti
 		t.CodeVerifier = oauth.NewCodeVerifier()
 		set("code_challenge", oauth.S256Challenge(t.CodeVerifier))
 		set("code_challenge_method", oauth.CodeChallengeMethodS256)
+		key, err := c.prover.newKey()
+		if err != nil {
+			return "", nil, err
+		}
+		if key != nil { // binds the code, too (RFC 9449, section 10)
+			t.DPoPKey = c.prover.stored(key)
+			set("dpop_jkt", key.Thumbprint())
+		}
 	}
 	if t.Scope.Has(oauth.ScopeOpenID) {
 		t.Nonce = rand.Text()

@@ -225,7 +225,7 @@ func (b *Backend) signedIn(api http.Handler) http.Handler {
 			return
 		}
 		// Not in the header of r, which other handlers can see.
-		api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), accessTokenKey{}, tokens.AccessToken)))
+		api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), accessTokenKey{}, tokens)))
 	})
 }
 
@@ -236,7 +236,7 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 	base := *target
 	base.Path = strings.TrimSuffix(base.Path, "/") + "/"
 	return &httputil.ReverseProxy{
-		Transport: finalResponses{transport},
+		Transport: finalResponses{transport, b.party.client.prover},
 		Rewrite: func(p *httputil.ProxyRequest) {
 			to := base
 			to.Path += strings.TrimPrefix(p.In.URL.Path, prefix)
@@ -248,9 +248,10 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 			p.SetXForwarded()
 			p.Out.Header.Set("X-Forwarded-Host", b.party.origin.Host)
 			p.Out.Header.Set("X-Forwarded-Proto", b.party.origin.Scheme)
-			// Set it last: headers that the browser lists in Connection are removed before.
-			token, _ := p.In.Context().Value(accessTokenKey{}).(string)
-			p.Out.Header.Set("Authorization", "Bearer "+token)
+			// finalResponses sets them: headers that the browser lists in Connection are removed
+			// before.
+			p.Out.Header.Del("Authorization")
+			p.Out.Header.Del("DPoP")
 		},
 		ModifyResponse: fromAPI,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -294,10 +295,19 @@ var originHeaders = []string{
 // finalResponses hides interim responses (1xx) from ReverseProxy, which would forward them
 // unfiltered and lose the headers that were set before. HTTP traces in the request's context
 // therefore do not see the calls to the API.
-type finalResponses struct{ http.RoundTripper }
+//
+// It also adds the access token, with a proof if the token is bound to a key.
+type finalResponses struct {
+	base   http.RoundTripper
+	prover *prover
+}
 
 func (f finalResponses) RoundTrip(r *http.Request) (*http.Response, error) {
-	return f.RoundTripper.RoundTrip(r.WithContext(untraced{r.Context()}))
+	tokens, ok := r.Context().Value(accessTokenKey{}).(*Tokens)
+	if !ok { // signedIn has set them
+		return nil, errors.New("client: the request has no access token")
+	}
+	return f.prover.roundTrip(f.base, r.WithContext(untraced{r.Context()}), tokens)
 }
 
 type untraced struct{ context.Context }
@@ -323,6 +333,7 @@ func fromAPI(response *http.Response) error {
 	for _, name := range originHeaders {
 		h.Del(name)
 	}
+	h.Del("DPoP-Nonce") // the browser has no key
 	fields := h["Www-Authenticate"]
 	h.Del("WWW-Authenticate")
 	for _, field := range fields {

@@ -102,7 +102,14 @@ func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, fr
 	if t.RedirectURI != "" {
 		form.Set("redirect_uri", t.RedirectURI)
 	}
-	tokens, err := c.requestTokens(ctx, form)
+	key := t.DPoPKey
+	if key == nil {
+		var err error
+		if key, err = c.prover.newKey(); err != nil {
+			return nil, err
+		}
+	}
+	tokens, err := c.requestBoundTokens(ctx, form, key)
 	if err != nil {
 		return nil, fmt.Errorf("redeem the code: %w", err)
 	}
@@ -169,4 +176,4 @@ func (c *Client) checkCallback(t *Transaction, response url.Values, now time.Tim
 	return nil
 }
 
-func (t *Transaction) erase() { t.State, t.Nonce, t.CodeVerifier = "", "", "" }
+func (t *Transaction) erase() { t.State, t.Nonce, t.CodeVerifier, t.DPoPKey = "", "", "", nil }

@@ -31,7 +31,8 @@ func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 // first token when it is needed, and a new one shortly before the current one expires.
 func (c *Client) ClientCredentialsSource() *Source {
 	return &Source{
-		base: c.config.HTTPClient,
+		base:   c.config.HTTPClient,
+		prover: c.prover,
 		renew: func(ctx context.Context, _ *Tokens) (*Tokens, error) {
 			return c.ClientCredentials(ctx)
 		},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 	"github.com/valetkey/valetkey/oauth/jose"
 )
 
@@ -97,6 +98,13 @@ type Config struct {
 	// means that they are not encrypted.
 	AuthorizationSigningAlg    jose.Algorithm
 	AuthorizationEncryptionAlg jose.Algorithm
+	// DPoP binds tokens to a key (RFC 9449), so that a stolen token is useless: each authorization
+	// has a new key, which is part of its Tokens, and each request with a token has a proof. The
+	// provider must support it. Use Source.Transport or Source.HTTPClient to call APIs.
+	DPoP bool
+	// DPoPKey binds all tokens to one key, which can be in hardware. It implies DPoP, and is not
+	// part of Tokens.
+	DPoPKey *dpop.Key
 	// InteractionID returns the x-fapi-interaction-id of the requests that are sent with a
 	// context. Both sides log it, so that a support case can be traced. If it is nil or returns
 	// "", the header is not sent. Use a UUID that says nothing about the user.
@@ -152,6 +160,7 @@ type Client struct {
 	aliases map[string]string
 	idToken []jose.Algorithm
 	signer  *jose.Signer
+	prover  *prover
 	// requestSigner signs request objects; nil if they are not used or not signed.
 	requestSigner *jose.Signer
 	responseType  oauth.ResponseType
@@ -185,6 +194,9 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 		return nil, err
 	}
 	if err := c.chooseResponseType(); err != nil {
+		return nil, err
+	}
+	if err := c.useDPoP(); err != nil {
 		return nil, err
 	}
 	if err := c.chooseRequestSigner(); err != nil {

@@ -85,7 +85,18 @@ func (c *Client) respondToChallenge(ctx context.Context, challenge *Authorizatio
 	if challenge.authSession != "" {
 		form.Set("auth_session", challenge.authSession)
 	}
-	got, err := c.post(ctx, c.metadata.AuthorizationChallengeEndpoint, form)
+	if t.DPoPKey == nil && challenge.authSession == "" {
+		key, err := c.prover.newKey()
+		if err != nil {
+			return "", err
+		}
+		t.DPoPKey = c.prover.stored(key)
+	}
+	key := t.DPoPKey
+	if key == nil {
+		key = c.prover.fixed
+	}
+	got, err := c.postBound(ctx, c.metadata.AuthorizationChallengeEndpoint, form, key)
 	if err != nil {
 		return "", err
 	}

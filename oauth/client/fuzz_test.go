@@ -22,7 +22,7 @@ func FuzzTokenResponse(f *testing.F) {
 	f.Add(200, "", `{"access_token":"a","token_type":"Bearer","expires_in":1e999}`)
 	now := time.Now()
 	f.Fuzz(func(t *testing.T, status int, contentType, body string) {
-		tokens, err := parseTokens(&response{status, http.Header{"Content-Type": {contentType}}, []byte(body)}, now)
+		tokens, err := parseTokens(&response{status, http.Header{"Content-Type": {contentType}}, []byte(body)}, now, nil)
 		if err != nil {
 			var protocol *Error
 			if !errors.Is(err, ErrResponse) && !errors.As(err, &protocol) {

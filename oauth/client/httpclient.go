@@ -66,6 +66,14 @@ func send(h *http.Client, req *http.Request, limit int64) (*response, error) {
 
 // post sends a form with client authentication.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*response, error) {
+	req, err := c.newPost(ctx, endpoint, form)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(req, maxResponseBytes)
+}
+
+func (c *Client) newPost(ctx context.Context, endpoint string, form url.Values) (*http.Request, error) {
 	header, err := c.authenticate(ctx, form)
 	if err != nil {
 		return nil, err
@@ -82,7 +90,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	if header != "" {
 		req.Header.Set("Authorization", header)
 	}
-	return c.send(req, maxResponseBytes)
+	return req, nil
 }
 
 // retryAfter parses a Retry-After header (RFC 9110, section 10.2.3), with a maximum of one

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 )
 
 // Refresh gets new tokens with a refresh token (RFC 6749, section 6). If the provider does not
@@ -20,10 +21,14 @@ func (c *Client) Refresh(ctx context.Context, t *Tokens) (*Tokens, error) {
 	if t.RefreshToken == "" {
 		return nil, fmt.Errorf("%w: there is no refresh token", ErrSignInAgain)
 	}
-	next, err := c.requestTokens(ctx, url.Values{
+	key, err := c.refreshKey(t)
+	if err != nil {
+		return nil, err
+	}
+	next, err := c.requestBoundTokens(ctx, url.Values{
 		"grant_type":    {oauth.GrantTypeRefreshToken},
 		"refresh_token": {t.RefreshToken},
-	})
+	}, key)
 	if errors.Is(err, &Error{Code: oauth.InvalidGrant}) {
 		return nil, fmt.Errorf("%w: %w", ErrSignInAgain, err)
 	}
@@ -48,4 +53,14 @@ func (c *Client) Refresh(ctx context.Context, t *Tokens) (*Tokens, error) {
 		return nil, err
 	}
 	return next, nil
+}
+
+// refreshKey returns the key for a refresh: that of the tokens, to which the refresh token of a public
+// client is bound.
+func (c *Client) refreshKey(t *Tokens) (*dpop.Key, error) {
+	key, err := c.prover.keyOf(t)
+	if key != nil || err != nil {
+		return key, err
+	}
+	return c.prover.newKey() // the tokens are from before Config.DPoP was set
 }

@@ -27,6 +27,7 @@ const (
 // returns the old token while that is valid. It is safe for concurrent use.
 type Source struct {
 	base      *http.Client
+	prover    *prover
 	renew     func(context.Context, *Tokens) (*Tokens, error)
 	onRefresh func(context.Context, *Tokens) error
 	flight    flight[*Tokens]
@@ -47,7 +48,7 @@ func (s *Source) Format(state fmt.State, _ rune) { io.WriteString(state, "[token
 // is called before any caller gets them. If it fails, waiting callers get the error, and the
 // next caller calls it again.
 func (c *Client) Source(t *Tokens, onRefresh func(context.Context, *Tokens) error) *Source {
-	return &Source{base: c.config.HTTPClient, renew: c.Refresh, onRefresh: onRefresh, tokens: t}
+	return &Source{base: c.config.HTTPClient, prover: c.prover, renew: c.Refresh, onRefresh: onRefresh, tokens: t}
 }
 
 // Tokens returns tokens with a valid access token. It renews them if necessary. If ctx is
@@ -167,8 +168,8 @@ func (s *Source) HTTPClient() *http.Client {
 	return &http.Client{Transport: s.Transport(base)}
 }
 
-// Transport returns a RoundTripper that adds the access token to each request and sends it
-// with base; nil means http.DefaultTransport. It returns an error instead of sending the token
+// Transport returns a RoundTripper that adds the access token to each request, with a proof if the
+// token is bound to a key, and sends it with base; nil means http.DefaultTransport. It returns an error instead of sending the token
 // unencrypted, except on loopback (RFC 6750, section 5.3), or to the target of a redirect to
 // another origin.
 func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
@@ -201,8 +202,7 @@ func (b *bearerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return refuse(err)
 	}
 	with := req.Clone(req.Context())
-	with.Header.Set("Authorization", tokens.TokenType+" "+tokens.AccessToken)
-	resp, err := b.base.RoundTrip(with)
+	resp, err := b.source.prover.roundTrip(b.base, with, tokens)
 	if resp != nil {
 		resp.Request = req // leavesOrigin needs it to find the redirected request
 	}

@@ -16,14 +16,17 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 )
 
 // Tokens are the tokens of a grant. They can be stored as JSON; protect it like a password.
 // Printing them shows nothing.
 type Tokens struct {
 	AccessToken string `json:"access_token"`
-	// TokenType is "Bearer".
+	// TokenType is "Bearer", or "DPoP" for a token that is bound to a key.
 	TokenType string `json:"token_type"`
+	// DPoPKey is the key that the tokens are bound to (Config.DPoP).
+	DPoPKey *dpop.Key `json:"dpop_key,omitempty"`
 	// Expiry is when the access token expires; zero without expires_in.
 	Expiry time.Time `json:"expiry,omitzero"`
 	// Issued is when the access token was received.
@@ -50,7 +53,8 @@ func (Tokens) Format(s fmt.State, _ rune) { io.WriteString(s, "[tokens]") }
 // LogValue keeps tokens out of structured logs.
 func (Tokens) LogValue() slog.Value { return slog.StringValue("[tokens]") }
 
-// OAuth2 returns the tokens as an oauth2.Token, with the ID token as the extra "id_token".
+// OAuth2 returns the tokens as an oauth2.Token, with the ID token as the extra "id_token". Package
+// oauth2 cannot send proofs, so it cannot use a token that is bound to a key.
 func (t *Tokens) OAuth2() *oauth2.Token {
 	token := &oauth2.Token{
 		AccessToken:  t.AccessToken,
@@ -64,8 +68,18 @@ func (t *Tokens) OAuth2() *oauth2.Token {
 	return token
 }
 
-// requestTokens sends one request to the token endpoint (RFC 6749, section 3.2).
+// requestTokens sends one request to the token endpoint (RFC 6749, section 3.2). With Config.DPoP,
+// the tokens are bound to a new key.
 func (c *Client) requestTokens(ctx context.Context, form url.Values) (*Tokens, error) {
+	key, err := c.prover.newKey()
+	if err != nil {
+		return nil, err
+	}
+	return c.requestBoundTokens(ctx, form, key)
+}
+
+// requestBoundTokens is requestTokens with a key; nil requests bearer tokens.
+func (c *Client) requestBoundTokens(ctx context.Context, form url.Values, key *dpop.Key) (*Tokens, error) {
 	if c.metadata.TokenEndpoint == "" {
 		return nil, fmt.Errorf("%w: its metadata has no token_endpoint", ErrUnsupported)
 	}
@@ -73,17 +87,22 @@ func (c *Client) requestTokens(ctx context.Context, form url.Values) (*Tokens, e
 		form.Add("resource", resource)
 	}
 	now := time.Now()
-	got, err := c.post(ctx, c.metadata.TokenEndpoint, form)
+	got, err := c.postBound(ctx, c.metadata.TokenEndpoint, form, key)
 	if err != nil {
 		return nil, err
 	}
-	return parseTokens(got, now)
+	tokens, err := parseTokens(got, now, key)
+	if err != nil {
+		return nil, err
+	}
+	tokens.DPoPKey = c.prover.stored(key)
+	return tokens, nil
 }
 
 // parseTokens parses a response of the token endpoint (RFC 6749, sections 5.1 and 5.2). It is
 // strict about tokens and lenient about numbers: expires_in may be a string, and zero means
-// that it is missing. now is when the request was sent.
-func parseTokens(got *response, now time.Time) (*Tokens, error) {
+// that it is missing. now is when the request was sent, and key the key of its proof.
+func parseTokens(got *response, now time.Time, key *dpop.Key) (*Tokens, error) {
 	var members struct {
 		AccessToken  string          `json:"access_token"`
 		TokenType    string          `json:"token_type"`
@@ -111,8 +130,9 @@ func parseTokens(got *response, now time.Time) (*Tokens, error) {
 	if !printable(members.AccessToken) {
 		return nil, fmt.Errorf("%w: access_token is missing or malformed", ErrResponse)
 	}
-	if !strings.EqualFold(members.TokenType, oauth.TokenTypeBearer) {
-		return nil, fmt.Errorf("%w: token_type is missing or is not Bearer (RFC 6749, section 7.1)", ErrResponse)
+	tokenType, err := checkTokenType(members.TokenType, key)
+	if err != nil {
+		return nil, err
 	}
 	lifetime, err := parseLifetime(members.ExpiresIn)
 	if err != nil {
@@ -120,7 +140,7 @@ func parseTokens(got *response, now time.Time) (*Tokens, error) {
 	}
 	tokens := &Tokens{
 		AccessToken:  members.AccessToken,
-		TokenType:    oauth.TokenTypeBearer,
+		TokenType:    tokenType,
 		Issued:       now.Round(0),
 		RefreshToken: members.RefreshToken,
 		Scope:        strings.Fields(members.Scope),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 )
 
 // TokenExchangeRequest has the parameters of a token exchange (RFC 8693, section 2.1). Only
@@ -30,13 +31,17 @@ type TokenExchangeRequest struct {
 	// sent.
 	Resources, Audiences []string
 	Scopes               []string
+	// DPoPKey is the key that the new token is bound to (RFC 9449). For a token of this client, it
+	// is the key of that token. nil means a new key with Config.DPoP, and otherwise a bearer token.
+	DPoPKey *dpop.Key
 	// Parameters are additional parameters, for example of a profile of token exchange.
 	Parameters url.Values
 }
 
 // ExchangedToken is the result of a token exchange (RFC 8693, section 2.2.1).
 type ExchangedToken struct {
-	// Token has the type IssuedTokenType. Send it to an API only if TokenType is Bearer.
+	// Token has the type IssuedTokenType. Send it to an API only if TokenType is Bearer,
+	// or with proofs of DPoPKey if it is DPoP.
 	Token           string
 	IssuedTokenType string
 	TokenType       string
@@ -44,6 +49,8 @@ type ExchangedToken struct {
 	Expiry       time.Time
 	Scope        oauth.Scope
 	RefreshToken string
+	// DPoPKey is the key that the token is bound to, unless that is Config.DPoPKey.
+	DPoPKey *dpop.Key
 }
 
 // Format keeps tokens out of logs and error messages, for every verb.
@@ -91,13 +98,23 @@ func (c *Client) TokenExchange(ctx context.Context, r TokenExchangeRequest) (*Ex
 		form.Set("scope", oauth.Scope(r.Scopes).String())
 	}
 	now := time.Now()
-	got, err := c.post(ctx, c.metadata.TokenEndpoint, form)
+	key := r.DPoPKey
+	if key == nil {
+		var err error
+		if key, err = c.prover.newKey(); err != nil {
+			return nil, err
+		}
+	}
+	got, err := c.postBound(ctx, c.metadata.TokenEndpoint, form, key)
 	if err != nil {
 		return nil, fmt.Errorf("exchange a token: %w", err)
 	}
 	token, err := parseExchanged(got, now)
 	if err != nil {
 		return nil, fmt.Errorf("exchange a token: %w", err)
+	}
+	if strings.EqualFold(token.TokenType, oauth.TokenTypeDPoP) {
+		token.DPoPKey = c.prover.stored(key)
 	}
 	if token.Scope == nil {
 		token.Scope = r.Scopes

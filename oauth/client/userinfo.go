@@ -46,8 +46,7 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	req.Header.Set("Accept", "application/json, application/jwt")
-	req.Header.Set("Authorization", t.TokenType+" "+t.AccessToken)
-	got, err := c.send(req, maxResponseBytes)
+	got, err := c.sendWithToken(req, t)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +74,30 @@ func (c *Client) UserInfo(ctx context.Context, t *Tokens) (*UserInfo, error) {
 		return nil, ErrSubject
 	}
 	return &UserInfo{Subject: members.Subject, Claims: claims}, nil
+}
+
+// sendWithToken sends a request to the provider with an access token.
+func (c *Client) sendWithToken(req *http.Request, t *Tokens) (*response, error) {
+	key, err := c.prover.keyOf(t)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", t.TokenType+" "+t.AccessToken)
+	for again := false; ; again = true {
+		nonce := ""
+		if key != nil {
+			if nonce, err = c.prover.prove(req, key, t.AccessToken); err != nil {
+				return nil, err
+			}
+		}
+		got, err := c.send(req, maxResponseBytes)
+		if err != nil || key == nil {
+			return got, err
+		}
+		if fresh := c.prover.learn(req.URL, got.header, nonce); again || !fresh || !demandsNonce(got.status, got.header) {
+			return got, nil
+		}
+	}
 }
 
 // subjectFrom returns the member that identifies the user at a provider without OpenID

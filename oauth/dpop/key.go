@@ -101,5 +101,28 @@ func ParseKey(marshaled []byte) (*Key, error) {
 	return nil, fmt.Errorf("parse DPoP key: malformed")
 }
 
+// MarshalText encodes the private key, so that it is stored with tokens as JSON.
+func (k *Key) MarshalText() ([]byte, error) {
+	marshaled, err := k.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return base64.RawURLEncoding.AppendEncode(nil, marshaled), nil
+}
+
+// UnmarshalText decodes what MarshalText returns.
+func (k *Key) UnmarshalText(text []byte) error {
+	marshaled, err := base64.RawURLEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("parse DPoP key: %w", err)
+	}
+	parsed, err := ParseKey(marshaled)
+	if err != nil {
+		return err
+	}
+	*k = *parsed
+	return nil
+}
+
 // Format keeps the key out of logs and messages, with any verb.
 func (k *Key) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[DPoP key %s]", k.thumbprint) }
