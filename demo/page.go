@@ -18,7 +18,8 @@ import (
 //go:embed page.html style.css icon.svg
 var files embed.FS
 
-var page = template.Must(template.ParseFS(files, "page.html"))
+// page is parsed when the demo runs: every other command has this package, too.
+var page = sync.OnceValue(func() *template.Template { return template.Must(template.ParseFS(files, "page.html")) })
 
 // visitor is the state of one browser, kept in memory.
 type visitor struct {
@@ -245,7 +246,7 @@ func (d *Demo) showPage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if err := page.Execute(w, view); err != nil {
+	if err := page().Execute(w, view); err != nil {
 		fmt.Fprintln(w, "The demo could not render this page.")
 	}
 }

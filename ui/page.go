@@ -14,6 +14,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -67,7 +68,11 @@ type pageResponse struct {
 // write renders a page. On an error, nothing has been written.
 func (u *UI) write(w http.ResponseWriter, a pageResponse) error {
 	var body bytes.Buffer
-	err := u.templates[a.template].ExecuteTemplate(&body, "layout.html", view{
+	pages, err := templates()
+	if err != nil {
+		return err
+	}
+	err = pages[a.template].ExecuteTemplate(&body, "layout.html", view{
 		Title: a.title, Name: u.config.Name, Base: u.base, Host: u.host,
 		Style: u.assetURL("style", ".css"), Script: u.assetURL("page", ".js"), Icon: u.assetURL("icon", ".svg"),
 		Account: a.account, Data: a.data,
@@ -214,28 +219,32 @@ func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 	w.Write(a.body) // an error means that the browser has disconnected
 }
 
-// loadTemplates parses each page together with the layout and the shared parts.
-func (u *UI) loadTemplates() error {
-	u.templates = map[string]*template.Template{}
+// templates returns the template of each page by name. Parsing takes as long as a tenth of a start,
+// so it is done for the first page. The templates are part of the program, and a test parses them.
+var templates = sync.OnceValues(parseTemplates)
+
+// parseTemplates parses each page together with the layout and the shared parts.
+func parseTemplates() (map[string]*template.Template, error) {
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
-		return fmt.Errorf("ui: list templates: %w", err)
+		return nil, fmt.Errorf("ui: list templates: %w", err)
 	}
 	shared, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html")
 	if err != nil {
-		return fmt.Errorf("ui: %w", err)
+		return nil, fmt.Errorf("ui: %w", err)
 	}
+	parsed := map[string]*template.Template{}
 	for _, name := range names {
 		t, err := shared.Clone()
 		if err == nil {
 			t, err = t.ParseFS(files, name)
 		}
 		if err != nil {
-			return fmt.Errorf("ui: %w", err)
+			return nil, fmt.Errorf("ui: %w", err)
 		}
-		u.templates[strings.TrimSuffix(path.Base(name), ".html")] = t
+		parsed[strings.TrimSuffix(path.Base(name), ".html")] = t
 	}
-	return nil
+	return parsed, nil
 }
 
 // newReference returns a short reference that connects an error page to its log message.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"html/template"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -49,7 +48,6 @@ type UI struct {
 	host      string
 	secure    bool
 	assets    map[string]asset
-	templates map[string]*template.Template
 	crossSite http.CrossOriginProtection
 }
 
@@ -82,10 +80,7 @@ func New(config Config) (*UI, error) {
 	if err := u.crossSite.AddTrustedOrigin(u.origin); err != nil {
 		return nil, fmt.Errorf("ui: origin of the issuer: %w", err)
 	}
-	if err := u.loadAssets(); err != nil {
-		return nil, err
-	}
-	return u, u.loadTemplates()
+	return u, u.loadAssets()
 }
 
 // page is an entry of the table of pages. An error that a handler returns is an internal

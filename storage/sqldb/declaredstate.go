@@ -24,27 +24,37 @@ type notes struct {
 	source, named string
 }
 
-// selectionStep is how many names one query selects. It is always the same number, because each
-// text of a query is prepared.
-const selectionStep = 200
+// manyNames is how many names one query selects, and fewNames how many if there are no more. Other
+// numbers are not used, because each text of a query stays prepared. SQLite takes longer to parse
+// a query with 200 parameters than to run it.
+const (
+	manyNames = 200
+	fewNames  = 8
+)
 
-// inChunks calls query with all names, selectionStep at a time; the last ones are repeated.
-func inChunks(names []string, query func(args []any) error) error {
+// inChunks calls query with all names, at most manyNames at a time; the last ones are repeated to
+// fill the parameters of oneOf.
+func inChunks(names []string, query func(oneOf string, args []any) error) error {
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !storable(name) })
 	slices.Sort(names)
-	for chunk := range slices.Chunk(slices.Compact(names), selectionStep) {
-		args := make([]any, selectionStep)
+	names = slices.Compact(names)
+	size, oneOf := manyNames, oneOfMany
+	if len(names) <= fewNames {
+		size, oneOf = fewNames, oneOfFew
+	}
+	for chunk := range slices.Chunk(names, size) {
+		args := make([]any, size)
 		for i := range args {
 			args[i] = chunk[min(i, len(chunk)-1)]
 		}
-		if err := query(args); err != nil {
+		if err := query(oneOf, args); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-var oneOfNames = placeholders(selectionStep)
+var oneOfMany, oneOfFew = placeholders(manyNames), placeholders(fewNames)
 
 func (s *Store) declaredState(ctx context.Context, q querier, selection declaration.Selection, lock string) (*declaration.State, error) {
 	state := &declaration.State{}
@@ -126,7 +136,9 @@ func (s *Store) clientRows(ctx context.Context, q querier, selection declaration
 	if err := add(`WHERE registered = 0`); err != nil {
 		return nil, err
 	}
-	err := inChunks(selection.ClientIDs, func(args []any) error { return add(`WHERE registered <> 0 AND client_id IN `+oneOfNames, args...) })
+	err := inChunks(selection.ClientIDs, func(oneOf string, args []any) error {
+		return add(`WHERE registered <> 0 AND client_id IN `+oneOf, args...)
+	})
 	return found, err
 }
 
@@ -157,11 +169,11 @@ func userRows(ctx context.Context, q querier, selection declaration.Selection, l
 			}
 		}
 	}
-	if err := inChunks(selection.UserIDs, func(args []any) error { return add(`WHERE id IN `+oneOfNames, args...) }); err != nil {
+	if err := inChunks(selection.UserIDs, func(oneOf string, args []any) error { return add(`WHERE id IN `+oneOf, args...) }); err != nil {
 		return nil, err
 	}
-	err := inChunks(selection.Identifiers, func(args []any) error {
-		return add(`WHERE id IN (SELECT user_id FROM identifiers WHERE identifier IN `+oneOfNames+`)`, args...)
+	err := inChunks(selection.Identifiers, func(oneOf string, args []any) error {
+		return add(`WHERE id IN (SELECT user_id FROM identifiers WHERE identifier IN `+oneOf+`)`, args...)
 	})
 	return found, err
 }
