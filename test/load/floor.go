@@ -40,6 +40,7 @@ const (
 	floorStore       = "/store"    // a row
 	floorLookup      = "/lookup"   // reads a row
 	floorRedirect    = "/redirect" // a redirect
+	floorSpend       = "/spend"    // a row and a redirect
 	floorVerifySign  = "/assert"   // verifies two signatures, adds a row and signs
 	floorVerifyWrite = "/prove"    // verifies a signature, then like floorWrite
 	algorithmParam   = "alg"
@@ -104,9 +105,17 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 		w.Header().Set("Cache-Control", "no-store")
 		w.Write(response)
 	}))
-	mux.HandleFunc("GET "+floorRedirect, func(w http.ResponseWriter, r *http.Request) {
+	redirect := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", redirectURI+"?code=x&state="+r.FormValue("state"))
 		w.WriteHeader(http.StatusSeeOther)
+	}
+	mux.HandleFunc("GET "+floorRedirect, redirect)
+	mux.HandleFunc("GET "+floorSpend, func(w http.ResponseWriter, r *http.Request) {
+		if err := f.rows.add(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		redirect(w, r)
 	})
 	return http.ListenAndServe(address, mux)
 }

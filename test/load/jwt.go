@@ -38,10 +38,16 @@ func newKeys() (keys, error) {
 // accessToken returns a JWT with the claims of an access token.
 func (k keys) accessToken(algorithm string) (string, error) {
 	now := time.Now().Unix()
-	return k.sign(algorithm, map[string]any{"typ": "at+jwt"}, map[string]any{
+	return k.signEncoded(algorithm, accessTokenHeaders[algorithm], map[string]any{
 		"iss": "http://127.0.0.1:8080", "sub": clientID, "aud": "https://photos.example", "client_id": clientID,
 		"iat": now, "exp": now + 600, "jti": newJTI(), "scope": apiScope,
 	})
+}
+
+// accessTokenHeaders are encoded once, by algorithm.
+var accessTokenHeaders = map[string]string{
+	es256: base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"at+jwt"}`)),
+	edDSA: base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","typ":"at+jwt"}`)),
 }
 
 func newJTI() string {
@@ -57,11 +63,15 @@ func (k keys) sign(algorithm string, header, claims map[string]any) (string, err
 	if err != nil {
 		return "", err
 	}
-	second, err := json.Marshal(claims)
+	return k.signEncoded(algorithm, base64.RawURLEncoding.EncodeToString(first), claims)
+}
+
+func (k keys) signEncoded(algorithm, header string, claims map[string]any) (string, error) {
+	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
-	input := base64.RawURLEncoding.EncodeToString(first) + "." + base64.RawURLEncoding.EncodeToString(second)
+	input := header + "." + base64.RawURLEncoding.EncodeToString(payload)
 	if algorithm == edDSA {
 		return input + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.ed25519, []byte(input))), nil
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 )
@@ -24,7 +26,7 @@ func boundScenarios() []scenario {
 			}
 		}, limits{1.5, 1.5, "the floor verifies a signature, signs twice and stores a row"}},
 		{"par_code_flow", "code flow with PAR", prepareCodeFlowWithPAR, func(t *target, client keys) request {
-			codeFlow := floorCodeFlow(es256)(t, client)
+			codeFlow := floorCodeFlow(floorSpend, es256)(t, client)
 			push := t.post(floorStore, url.Values{"client_id": {clientID}, "state": {"s"}})
 			return func(ctx context.Context, worker int) error {
 				if err := push(ctx, worker); err != nil {
@@ -32,18 +34,20 @@ func boundScenarios() []scenario {
 				}
 				return codeFlow(ctx, worker)
 			}
-		}, limits{1.5, 1.5, "the floor stores the request, redirects, signs twice and stores a row"}},
+		}, limits{1.5, 1.5, "the floor stores the request, stores that it was used, signs twice and stores a row"}},
 	}
 }
 
 func prepareAssertions(_ context.Context, t *target, client keys) (request, error) {
-	return assertions(t, client, "/token"), nil
+	return assertions(t, client, "/token", tokenTypeDPoP), nil
 }
 
-func floorAssertions(t *target, client keys) request { return assertions(t, client, floorVerifySign) }
+func floorAssertions(t *target, client keys) request {
+	return assertions(t, client, floorVerifySign, "Bearer")
+}
 
 // assertions returns a request with a new assertion and a new proof each time.
-func assertions(t *target, client keys, path string) request {
+func assertions(t *target, client keys, path, tokenType string) request {
 	return func(ctx context.Context, _ int) error {
 		assertion, err := client.assertion(clientJWT, t.url)
 		if err != nil {
@@ -53,10 +57,13 @@ func assertions(t *target, client keys, path string) request {
 		if err != nil {
 			return err
 		}
-		_, err = t.send(ctx, message{method: http.MethodPost, path: path, anonymous: true, proof: proof, form: url.Values{
+		body, err := t.send(ctx, message{method: http.MethodPost, path: path, anonymous: true, proof: proof, form: url.Values{
 			"grant_type": {"client_credentials"}, "scope": {apiScope}, "client_id": {clientJWT},
 			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
 		}})
+		if err == nil && !bytes.Contains(body, []byte(`"token_type":"`+tokenType+`"`)) {
+			err = fmt.Errorf("the token type is not %s: %s", tokenType, body)
+		}
 		return err
 	}
 }
