@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -152,27 +153,28 @@ func (d *postgreSQL) close() error {
 	return err
 }
 
-func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error) {
+func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	rows, err := d.pool.Query(ctx, query, args...)
+	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return nil, d.noticed(err)
 	}
-	defer rows.Close()
-	var found []storage.Ticket
-	for rows.Next() {
-		var row ticketRow
-		if err := rows.Scan(row.fields()...); err != nil {
-			return nil, err
-		}
-		t, err := row.ticket()
-		if err != nil {
-			return nil, err
+	defer conn.Release()
+	rows, err := d.binaryQuery(ctx, conn.Conn(), query, args)
+	if err != nil {
+		return nil, d.noticed(err)
+	}
+	for rows.NextRow() {
+		t, malformed := ticketOfValues(rows.Values())
+		if malformed != nil {
+			err = malformed
+			break
 		}
 		found = append(found, t)
 	}
-	return found, d.noticed(rows.Err())
+	_, closed := rows.Close()
+	return found, cmp.Or(err, d.noticed(closed))
 }
 
 // One statement has one snapshot. A transaction that this snapshot does not include has a number

@@ -1,0 +1,56 @@
+package sqldb
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/valetkey/valetkey/storage"
+)
+
+// binaryQuery runs a query for tickets, the most frequent one, without the conversions of pgx. The
+// parameters and the columns are text, bytes and 64-bit integers in the binary format. As
+// everywhere, the statement is prepared, unless there is a pooler.
+func (d *postgreSQL) binaryQuery(ctx context.Context, conn *pgx.Conn, query string, args []any) (*pgconn.ResultReader, error) {
+	values := make([][]byte, len(args))
+	buffer := make([]byte, 0, 48*len(args))
+	for i, arg := range args {
+		from := len(buffer)
+		switch arg := arg.(type) {
+		case string:
+			buffer = append(buffer, arg...)
+		case []byte:
+			buffer = append(buffer, arg...)
+		case int64:
+			buffer = binary.BigEndian.AppendUint64(buffer, uint64(arg))
+		case int:
+			buffer = binary.BigEndian.AppendUint64(buffer, uint64(arg))
+		default:
+			return nil, fmt.Errorf("bind argument %d: unexpected type %T", i+1, arg)
+		}
+		values[i] = buffer[from:len(buffer):len(buffer)]
+	}
+	if d.pooled.Load() {
+		return conn.PgConn().ExecParams(ctx, query, values, nil, binaryFormat, binaryFormat), nil
+	}
+	description, err := conn.Prepare(ctx, query, query)
+	if err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	return conn.PgConn().ExecStatement(ctx, description, values, binaryFormat, binaryFormat), nil
+}
+
+// ticketOfValues reads ticketColumns in the binary format. The values are valid until the next row.
+func ticketOfValues(values [][]byte) (t storage.Ticket, err error) {
+	if len(values) != 7 || len(values[5]) != 8 || len(values[6]) != 8 {
+		return t, fmt.Errorf("a ticket has %d columns, or times that are not integers", len(values))
+	}
+	row := ticketRow{
+		kind: string(values[0]), id: values[1], grant: string(values[2]), family: string(values[3]), data: values[4],
+		expires: int64(binary.BigEndian.Uint64(values[5])), spent: int64(binary.BigEndian.Uint64(values[6])),
+	}
+	return row.ticket()
+}
