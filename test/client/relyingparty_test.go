@@ -28,7 +28,7 @@ type inProcess struct{ http.Handler }
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	recorder := httptest.NewRecorder()
 	request := httptest.NewRequest(r.Method, r.URL.String(), r.Body)
-	request.Header = r.Header
+	request.Header, request.ContentLength = r.Header, r.ContentLength
 	p.ServeHTTP(recorder, request)
 	resp := recorder.Result()
 	resp.Request = r
