@@ -20,6 +20,7 @@
 //	limits.go        limits on what outsiders may send and have stored
 //	catalogue.go     clients, scopes, resources and keys in memory
 //	ticket.go        secrets, their keys in the store, and what an authorization consists of
+//	authorizationdata.go  decodes most authorizations without encoding/json
 //	keys.go          signing and decryption keys, the JWKS endpoint
 //	keyrotation.go   which keys the clients need, and their rotation
 //	metadata.go      server metadata (RFC 8414, OpenID Connect Discovery)

@@ -148,10 +148,18 @@ func (o *jsonObject) claims(claims oauth.Claims) {
 	}
 }
 
+// plainInJSON has the bytes that encoding/json does not escape.
+var plainInJSON = func() (plain [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		plain[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return plain
+}()
+
 // appendJSONString appends s as encoding/json encodes it.
 func appendJSONString(b []byte, s string) []byte {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		if !plainInJSON[s[i]] {
 			encoded, err := json.Marshal(s)
 			if err != nil { // strings always encode
 				return append(b, `""`...)

@@ -164,3 +164,47 @@ func TestConcurrentObjectsDoNotMix(t *testing.T) {
 	}
 	callers.Wait()
 }
+
+func BenchmarkTokenResponse(b *testing.B) {
+	response := &oauth.TokenResponse{
+		AccessToken: strings.Repeat("a", 700), TokenType: "Bearer", ExpiresIn: 300, RefreshToken: strings.Repeat("r", 60),
+		Scope: "openid offline_access", IDToken: strings.Repeat("i", 600), RefreshTokenTimeout: 1209600, AuthorizationExpiresIn: 2592000,
+	}
+	b.Run("jsonObject", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			o := newJSONObject()
+			encodeTokenResponse(o, response)
+			_, _ = o.end()
+			o.release()
+		}
+	})
+	b.Run("json.Marshal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = json.Marshal(response)
+		}
+	})
+}
+
+func BenchmarkAccessTokenClaims(b *testing.B) {
+	claims := &accessTokenClaims{
+		Issuer: "https://login.example.com", Subject: "0123456789012345678901", Audience: oauth.Audience{"https://photos.example.com", "https://login.example.com"},
+		ClientID: "app", Expires: 1700000300, IssuedAt: 1700000000, ID: strings.Repeat("j", 67), Scope: "openid offline_access photos:read", AuthTime: 1700000000, AMR: []string{"pwd"},
+	}
+	b.Run("jsonObject", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			o := newJSONObject()
+			claims.encode(o)
+			_, _ = o.end()
+			o.release()
+		}
+	})
+	b.Run("json.Marshal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = json.Marshal(claims)
+		}
+	})
+}

@@ -84,6 +84,9 @@ func (a *authorization) ticket(key storage.Key, expires time.Time) (storage.Tick
 }
 
 func readAuthorization(t storage.Ticket) (authorization, error) {
+	if a, ok := decodePlain(string(t.Data)); ok {
+		return a, nil
+	}
 	var a authorization
 	if err := json.Unmarshal(t.Data, &a); err != nil {
 		return a, fmt.Errorf("read authorization of a %s: %w", t.Kind, err)
