@@ -97,7 +97,8 @@ type Hooks struct {
 	// TokenClaims, if set, is called before a token or a UserInfo response is issued, and
 	// adds claims. An *oauth.Error refuses the request with that error. Any other error, and a
 	// claim that the protocol defines, is logged and fails the request. Where two requests
-	// race, it may be called again for one of them.
+	// race, it may be called again for one of them. A code can still be refused afterwards, if
+	// the consent was withdrawn or the session has ended.
 	TokenClaims func(ctx context.Context, r TokenRequest) (oauth.Claims, error)
 	// Webhooks are called after TokenClaims.
 	Webhooks []Webhook

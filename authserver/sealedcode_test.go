@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -471,4 +472,51 @@ func TestOP09_RetryAfterAFailedCheck(t *testing.T) {
 		time.Sleep(time.Second)
 		s.redeem("app", code).want(t, http.StatusBadRequest, oauth.InvalidGrant)
 	})
+}
+
+// recordReads counts how often the store and the users are read.
+type recordReads struct {
+	database
+	authserver.Users
+	reads map[string]int
+}
+
+func (r *recordReads) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
+	r.reads["ticket"]++
+	return r.database.Get(ctx, now, key)
+}
+
+func (r *recordReads) Grant(ctx context.Context, subject, clientID string) (*record.Grant, error) {
+	r.reads["grant"]++
+	return r.database.Grant(ctx, subject, clientID)
+}
+
+func (r *recordReads) SubjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {
+	r.reads["user"]++
+	return r.Users.SubjectActive(ctx, subject, session, issued)
+}
+
+func (r *recordReads) SessionActive(ctx context.Context, session string) (bool, error) {
+	r.reads["session"]++
+	return r.Users.SessionActive(ctx, session)
+}
+
+func (r *recordReads) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
+	r.reads["claims"]++
+	return r.Users.Claims(ctx, subject)
+}
+
+// A redemption reads the user, the session and the grant once each, and no ticket if the same node has
+// issued the code.
+func TestARedemptionReadsEachRecordOnce(t *testing.T) {
+	r := &recordReads{database: memory.New(), reads: map[string]int{}}
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, r, func(c *authserver.Config) {
+		r.Users, c.Users = c.Users, r
+	})
+	code := s.code("ada", "app", "scope", "openid")
+	clear(r.reads)
+	s.redeem("app", code).want(t, http.StatusOK, "")
+	if want := map[string]int{"user": 1, "session": 1, "grant": 1}; !maps.Equal(r.reads, want) {
+		t.Errorf("reads: %v, want %v", r.reads, want)
+	}
 }
