@@ -21,6 +21,9 @@ func (m *userMemory) pollNow(ctx context.Context) {
 	defer m.polling.Unlock()
 	m.tried = int64(m.clock() - userPollEvery)
 	m.poll(ctx)
+	if m.failed {
+		panic("changes of users cannot be read")
+	}
 }
 
 // stop replaces the clock of a store's memory by one that only advances when the test says so.
