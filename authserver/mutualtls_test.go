@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -646,5 +648,112 @@ func TestMutualTLSClientMetadata(t *testing.T) {
 		case test.member == "ok" && len(problems) > 0, test.member != "ok" && (len(problems) != 1 || problems[0].Member != test.member):
 			t.Errorf("%s: %v", test.name, problems)
 		}
+	}
+}
+
+// RFC 8705, section 2.2: a client with a jwks_uri renews its certificate without the operator.
+func TestASelfSignedCertificateIsRenewedInTheKeySet(t *testing.T) {
+	documents := newDocumentHost(t)
+	synctest.Test(t, func(t *testing.T) {
+		first, second := selfSigned(t, "client"), selfSigned(t, "client")
+		publish := func(certificates ...*x509.Certificate) string {
+			return documents.serve("/client-keys", servedDocument{http.StatusOK, nil, keySetOf(t, certificates...)})
+		}
+		address := publish(first)
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{certified("client", func(c *record.Client) {
+			c.TokenEndpointAuthMethod, c.JWKSURI = oauth.AuthMethodSelfSignedTLS, address
+		})}}, memory.New(), func(c *authserver.Config) {
+			documents.admit(c)
+			c.Outgoing.Networks = c.Outgoing.InsecureOutsiderNetworks
+			c.MutualTLS = &authserver.MutualTLS{}
+		})
+		if a := s.ownToken("client", first); a.status != http.StatusOK {
+			t.Errorf("the first certificate: %d %s", a.status, a.body)
+		}
+		s.ownToken("client", second).want(t, http.StatusUnauthorized, oauth.InvalidClient)
+		publish(second)
+		time.Sleep(31 * time.Second)
+		if a := s.ownToken("client", second); a.status != http.StatusOK {
+			t.Errorf("the renewed certificate: %d %s", a.status, a.body)
+		}
+		s.ownToken("client", first).want(t, http.StatusUnauthorized, oauth.InvalidClient)
+	})
+}
+
+// A client that registers itself gets what the server offers, and nothing else.
+func TestRegistrationOfClientsWithCertificates(t *testing.T) {
+	ca := (*authority)(nil).newAuthority(t, "Test CA")
+	own := selfSigned(t, "client")
+	subject := map[string]any{"redirect_uris": []string{testCallback}, "token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "client.example.com"}
+	registered := map[string]any{"redirect_uris": []string{testCallback}, "token_endpoint_auth_method": "self_signed_tls_client_auth", "jwks": keySetOf(t, own), "tls_client_certificate_bound_access_tokens": true}
+	for name, test := range map[string]struct {
+		settings *authserver.MutualTLS
+		subject  int
+		own      int
+	}{
+		"off": {nil, http.StatusBadRequest, http.StatusBadRequest}, "without authorities": {&authserver.MutualTLS{}, http.StatusBadRequest, http.StatusCreated},
+		"complete": {&authserver.MutualTLS{CertificateAuthorities: ca.pool()}, http.StatusCreated, http.StatusCreated},
+	} {
+		s := newSceneOn(t, scriptSetup{}, memory.New(), func(c *authserver.Config) {
+			openRegistration(c)
+			c.MutualTLS = test.settings
+		})
+		if status, response := s.register(subject); status != test.subject {
+			t.Errorf("%s: tls_client_auth: %d %v", name, status, response)
+		}
+		status, response := s.register(registered)
+		if status != test.own {
+			t.Errorf("%s: self_signed_tls_client_auth: %d %v", name, status, response)
+		}
+		if status != http.StatusCreated {
+			continue
+		}
+		if response["client_secret"] != nil || response["tls_client_certificate_bound_access_tokens"] != true {
+			t.Errorf("%s: the response is %v", name, response)
+		}
+		id, _ := response["client_id"].(string)
+		form := []string{"client_id", id, "response_type", "code", "redirect_uri", testCallback, "code_challenge", oauth.S256Challenge(testVerifier), "code_challenge_method", "S256"}
+		s.over(nil, "/par", form...).want(t, http.StatusUnauthorized, oauth.InvalidClient)
+		if a := s.over([]*x509.Certificate{own}, "/par", form...); a.status != http.StatusCreated {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	without := maps.Clone(registered)
+	without["token_endpoint_auth_method"] = "client_secret_basic"
+	s := newSceneOn(t, scriptSetup{}, memory.New(), openRegistration)
+	if status, response := s.register(without); status != http.StatusBadRequest {
+		t.Errorf("bound tokens at a server without mutual TLS: %d %v", status, response)
+	}
+}
+
+// A client authenticates with its certificate at the other endpoints too, and a bound token can only
+// be exchanged by a request with a certificate.
+func TestCertificatesAtOtherEndpoints(t *testing.T) {
+	own, stranger := selfSigned(t, "client"), selfSigned(t, "client")
+	setup := scriptSetup{
+		Clients: []testClient{certified("client", func(c *record.Client) {
+			c.TokenEndpointAuthMethod, c.JWKS = oauth.AuthMethodSelfSignedTLS, keySetOf(t, own)
+			c.TLSClientCertificateBoundAccessTokens = true
+			c.GrantTypes = append(c.GrantTypes, oauth.GrantTypeTokenExchange, oauth.GrantTypeDeviceCode)
+		})},
+		Resources:     []record.Resource{{Identifier: "https://api.example.com"}},
+		TokenExchange: []authserver.TokenExchangeRule{{Clients: []string{"client"}, Resources: []string{"https://api.example.com"}, Impersonation: true}},
+	}
+	s := newSceneOn(t, setup, memory.New(), func(c *authserver.Config) { c.MutualTLS = &authserver.MutualTLS{} })
+	par := []string{"client_id", "client", "response_type", "code", "redirect_uri", testCallback, "code_challenge", oauth.S256Challenge(testVerifier), "code_challenge_method", "S256"}
+	if a := s.over([]*x509.Certificate{own}, "/par", par...); a.status != http.StatusCreated {
+		t.Errorf("PAR: %d %s", a.status, a.body)
+	}
+	s.over([]*x509.Certificate{stranger}, "/par", par...).want(t, http.StatusUnauthorized, oauth.InvalidClient)
+	if a := s.over([]*x509.Certificate{own}, "/device_authorization", "client_id", "client"); a.status != http.StatusOK {
+		t.Errorf("device authorization: %d %s", a.status, a.body)
+	}
+	s.over(nil, "/device_authorization", "client_id", "client").want(t, http.StatusUnauthorized, oauth.InvalidClient)
+	token := s.ownToken("client", own).AccessToken
+	exchanged := s.over([]*x509.Certificate{own}, "/token", "grant_type", oauth.GrantTypeTokenExchange, "client_id", "client",
+		"subject_token", token, "subject_token_type", oauth.TokenTypeAccessToken, "resource", "https://api.example.com")
+	_, payload, err := httpscript.Decode(exchanged.AccessToken)
+	if cnf, _ := payload["cnf"].(map[string]any); err != nil || cnf["x5t#S256"] != clientcertificate.Thumbprint(own) {
+		t.Errorf("exchange: %d %s %v", exchanged.status, exchanged.body, payload)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -168,4 +169,29 @@ func TestCA07_AssertionsAreAcceptedOnceAcrossNodes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// CA-07: a jti stays used when the server restarts.
+func TestCA07_AssertionsAreAcceptedOnceAcrossRestarts(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+	store := openStore(t, url)
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{asserting("client")}}, store, nil)
+	assertion := s.assertion("client", oauth.TypClientAuthentication, nil)
+	if !s.present("/token", assertion) {
+		t.Fatal("the assertion is refused")
+	}
+	config := s.config
+	config.Store = openStore(t, url)
+	again, err := authserver.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Close)
+	s.server = again
+	if s.present("/token", assertion) {
+		t.Error("the assertion is accepted again")
+	}
+	if !s.present("/token", s.assertion("client", oauth.TypClientAuthentication, nil)) {
+		t.Error("another assertion is refused")
+	}
 }
