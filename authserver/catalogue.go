@@ -378,9 +378,9 @@ type recent[K comparable, V any] struct {
 
 const maxRecent = 10_000
 
-// maxIssued limits Server.issued. A code comes back within moments, so the last ones are enough.
-// An entry takes about 600 bytes.
-const maxIssued = 2_000
+// maxIssued limits Server.issued. What is used again within moments is enough: most refresh tokens
+// come back when the access token has expired. An entry takes about 600 bytes.
+const maxIssued = 1_000
 
 func (r *recent[K, V]) get(key K) (V, bool) {
 	r.mu.RLock()

@@ -12,11 +12,11 @@ import (
 // connection has committed, so more would not help while there are writes. The operating system
 // keeps the file in memory, too.
 const (
-	batchPages  = 400 // a batch changes a few pages for each operation
-	recordPages = 100 // of each connection of database/sql
-	readerPages = 64
+	batchPages  = 300 // a batch changes a few pages for each operation
+	recordPages = 50  // of each connection of database/sql
+	readerPages = 48
 
-	poolPages = batchPages + 2*recordPages + sqliteConnections*readerPages + 50
+	poolPages = batchPages + 2*recordPages + sqliteConnections*readerPages + 30
 	// poolSlot is a page of 4096 bytes and what SQLite adds to it, which is less than 300 bytes. If
 	// a later version adds more, SQLite allocates every page, as without the pool.
 	poolSlot = 4096 + 304
