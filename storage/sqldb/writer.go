@@ -207,8 +207,8 @@ func (op *operation) stage() int {
 	return min(len(op.remove)+len(op.removeAll), 1)
 }
 
-// commit runs a batch. If the batch fails, it runs the operations one at a time, so that only the
-// caller whose operation fails gets an error; this needs no savepoints. If the batch waited too
+// commit runs a batch. If the batch fails, it runs the operations one at a time, or only those that
+// failed, so that only the caller whose operation fails gets an error; this needs no savepoints. If the batch waited too
 // long for a lock, it is not known for which operation, and each continues outside the lane.
 func (w *writer) commit(batch []*operation) {
 	errs, err := w.attempt(batch, laneWait)
@@ -221,6 +221,8 @@ func (w *writer) commit(batch []*operation) {
 		for _, op := range batch {
 			w.detour(op)
 		}
+	case len(batch) > 1 && errors.Is(err, errHalfDone):
+		w.commitApart(batch, errs)
 	case len(batch) > 1 && w.database.refused(err):
 		for _, op := range batch {
 			w.commitOne(op)
@@ -232,6 +234,28 @@ func (w *writer) commit(batch []*operation) {
 		for _, op := range batch {
 			op.result <- err
 		}
+	}
+}
+
+// commitApart runs the operations of a batch that did not fail together, and then the others one at a
+// time: a caller that often fails half-way, such as one that redeems a code twice at once, costs the
+// other callers one more attempt, not a transaction each.
+func (w *writer) commitApart(batch []*operation, errs []error) {
+	var good, failed []*operation
+	for i, op := range batch {
+		if errs[i] == nil {
+			good = append(good, op)
+		} else {
+			failed = append(failed, op)
+		}
+	}
+	if len(failed) > 0 && len(good) > 0 {
+		w.commit(good)
+	} else {
+		failed = batch
+	}
+	for _, op := range failed {
+		w.commitOne(op)
 	}
 }
 

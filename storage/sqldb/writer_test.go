@@ -263,3 +263,53 @@ func TestSQLiteBatchesWaitForALongTransaction(t *testing.T) {
 		})
 	}
 }
+
+// countedDatabase counts the transactions of batches.
+type countedDatabase struct {
+	database
+	transactions int
+}
+
+func (d *countedDatabase) batch(ctx context.Context, lockWait time.Duration, f func(pipeline) error) error {
+	d.transactions++
+	return d.database.batch(ctx, lockWait, f)
+}
+
+// Callers that store the same ticket together with others do not make everyone else in their batch run
+// alone.
+func TestOperationsThatFailHalfWayRunApart(t *testing.T) {
+	onBoth(t, func(t *testing.T, databaseURL string) {
+		s := openTest(t, databaseURL)
+		counted := &countedDatabase{database: s.database}
+		w := &writer{database: counted}
+		put := func(names ...string) *operation {
+			op := &operation{result: make(chan error, 1)}
+			for _, name := range names {
+				ticket := storage.Ticket{Key: storage.Kind("code").Hash(name), Expires: testNow.Add(time.Hour)}
+				op.put = append(op.put, change{verb: putting, ticket: ticket, at: testNow.UnixMilli(), together: true})
+			}
+			return op
+		}
+		var batch []*operation
+		for i := range 50 {
+			batch = append(batch, put(fmt.Sprint("a ", i), fmt.Sprint("b ", i)))
+		}
+		batch = append(batch, put("used", "token 1"), put("used", "token 2"))
+		w.commit(batch)
+		exists := 0
+		for i, op := range batch {
+			switch err := <-op.result; {
+			case errors.Is(err, storage.ErrExists) && i >= 50:
+				exists++
+			case err != nil:
+				t.Errorf("operation %d: %v", i, err)
+			}
+		}
+		if exists != 1 {
+			t.Errorf("%d of two operations that store the same ticket failed", exists)
+		}
+		if counted.transactions > 4 {
+			t.Errorf("%d operations took %d transactions", len(batch), counted.transactions)
+		}
+	})
+}
