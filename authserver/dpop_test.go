@@ -632,3 +632,142 @@ func TestTX09_ExchangedTokensStayBound(t *testing.T) {
 	// Nothing that is not bound is issued for a bound token.
 	exchange(s.newProof("key", nil), "owner", "requested_token_type", oauth.TokenTypeIDToken).want(t, http.StatusBadRequest, oauth.InvalidRequest)
 }
+
+// Every grant binds its tokens, and the refresh token of a public client.
+func TestPP07_TokensOfADeviceAreBound(t *testing.T) {
+	setup := dpopSetup()
+	setup.Clients = append(setup.Clients, publicClient("tv", func(c *record.Client) { c.RedirectURIs = nil }))
+	tv := &setup.Clients[len(setup.Clients)-1]
+	tv.GrantTypes, tv.ResponseTypes = []string{oauth.GrantTypeDeviceCode, oauth.GrantTypeRefreshToken}, []string{}
+	s := newSceneOn(t, setup, memory.New(), nil)
+	var codes oauth.DeviceAuthorizationResponse
+	if err := json.Unmarshal([]byte(s.post("/device_authorization", "", "client_id", "tv", "scope", "openid").body), &codes); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	s.signIn(w, "ada")
+	r := httptest.NewRequest(http.MethodGet, "/device", nil)
+	r.AddCookie(w.Result().Cookies()[0])
+	w = httptest.NewRecorder()
+	if err := s.server.BeginDevice(w, r, codes.UserCode); err != nil {
+		t.Fatal(err)
+	}
+	for _, cookie := range w.Result().Cookies() {
+		r.AddCookie(cookie)
+	}
+	w2 := httptest.NewRecorder()
+	s.server.Consented(w2, r, interactionOf(w.Header().Get("Location")), authserver.ConsentAnswer{Scope: oauth.Scope{"openid"}, Subject: "ada"})
+	a := s.postProof(s.newProof("key", nil), "tv?", "grant_type", oauth.GrantTypeDeviceCode, "device_code", codes.DeviceCode)
+	if a.status != http.StatusOK || a.TokenType != "DPoP" {
+		t.Fatalf("%d %s (%d %s)", a.status, a.body, w2.Code, w2.Body)
+	}
+	s.userinfo(a.AccessToken).want(t, http.StatusUnauthorized, oauth.InvalidToken)
+	s.refreshWithProof("", "tv?", a.RefreshToken).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	if a := s.refreshWithProof(s.newProof("key", nil), "tv?", a.RefreshToken); a.status != http.StatusOK {
+		t.Error(a.body)
+	}
+}
+
+// An ID-JAG that is bound to a key needs a proof of that key.
+func TestPP06_BoundAssertionNeedsAProof(t *testing.T) {
+	setup := dpopSetup()
+	setup.Clients = append(setup.Clients, confidential("chat", func(c *record.Client) { c.GrantTypes = []string{oauth.GrantTypeJWTBearer} }))
+	setup.TrustedIssuers = []authserver.TrustedIssuer{{
+		Issuer: "https://idp.example.com", JWKS: []byte(`"$key"`), Uses: []string{authserver.UseIdentityAssertion}, Clients: []string{"chat"}, Scopes: oauth.Scope{"openid"},
+		Subjects: map[string]string{"ada": "ada"},
+	}}
+	s := newSceneOn(t, setup, memory.New(), nil)
+	present := func(proof string, cnf any) apiResponse {
+		t.Helper()
+		assertion, err := s.sign(jose.ES256, oauth.TypIDJAG, "", map[string]any{
+			"iss": "https://idp.example.com", "sub": "ada", "aud": scriptIssuer, "client_id": "chat", "iat": "0s", "exp": "60s",
+			"jti": fmt.Sprint(proofCount.Add(1)), "cnf": cnf,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.postProof(proof, "chat", "grant_type", oauth.GrantTypeJWTBearer, "assertion", assertion)
+	}
+	jkt := map[string]string{"jkt": s.thumbprint("key")}
+	present("", jkt).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	present(s.newProof("thief", nil), jkt).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	present(s.newProof("key", nil), map[string]string{"kid": "x"}).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	present(s.newProof("key", nil), "x").want(t, http.StatusBadRequest, oauth.InvalidGrant)
+	if a := present(s.newProof("key", nil), jkt); a.status != http.StatusOK || a.TokenType != "DPoP" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// The code of a first-party application is bound to the key of its challenge.
+func TestPP08_CodeOfAFirstPartyApplicationIsBound(t *testing.T) {
+	s := newScene(t, firstPartySetup())
+	challenge := func(proof string) apiResponse {
+		form, err := url.ParseQuery(query("app", "redirect_uri", "", "state", "", "username", "ada", "password", "engine", "scope", "openid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodPost, challengePath, strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("app", testSecret)
+		r.Header.Set("DPoP", proof)
+		return s.do(r)
+	}
+	proof := func() string { return s.newProof("key", map[string]any{"htu": scriptIssuer + challengePath}) }
+	for _, test := range []struct {
+		proof string
+		want  int
+	}{{"", http.StatusBadRequest}, {s.newProof("thief", nil), http.StatusBadRequest}, {s.newProof("key", nil), http.StatusOK}} {
+		a := challenge(proof())
+		_, code := a.challenged(t)
+		if code == "" {
+			t.Fatal(a.body)
+		}
+		a = s.postProof(test.proof, "app", "grant_type", "authorization_code", "code", code, "code_verifier", testVerifier)
+		if a.status != test.want {
+			t.Errorf("%d %s, want %d", a.status, a.body, test.want)
+		}
+	}
+	once := proof()
+	if a := challenge(once); a.status != http.StatusOK {
+		t.Error(a.body)
+	}
+	challenge(once).want(t, http.StatusBadRequest, oauth.InvalidDPoPProof)
+}
+
+// Security tools may send a bound token to revoke everything of a user.
+func TestPP06_GlobalRevocationAcceptsBoundTokens(t *testing.T) {
+	setup := dpopSetup()
+	setup.Clients = append(setup.Clients, confidential("tool", func(c *record.Client) {
+		c.GlobalTokenRevocation, c.Scope = true, authserver.ScopeGlobalTokenRevocation
+	}))
+	setup.Scopes = []record.Scope{{Name: authserver.ScopeGlobalTokenRevocation}}
+	s := newSceneOn(t, setup, memory.New(), nil)
+	token := s.postProof(s.newProof("key", nil), "tool", "grant_type", "client_credentials").AccessToken
+	revoke := func(scheme, keyName string) apiResponse {
+		r := httptest.NewRequest(http.MethodPost, "/global-token-revocation", strings.NewReader(`{"sub_id": {"format": "opaque", "id": "ada"}}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", scheme+" "+token)
+		if keyName != "" {
+			r.Header.Set("DPoP", s.newProof(keyName, map[string]any{"htu": scriptIssuer + "/global-token-revocation", "ath": oauth.S256Challenge(token)}))
+		}
+		return s.do(r)
+	}
+	revoke("Bearer", "").want(t, http.StatusUnauthorized, oauth.InvalidToken)
+	revoke("DPoP", "").want(t, http.StatusUnauthorized, oauth.InvalidDPoPProof)
+	revoke("DPoP", "thief").want(t, http.StatusUnauthorized, oauth.InvalidToken)
+	if a := revoke("DPoP", "key"); a.status != http.StatusNoContent {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// A client with a certificate uses the mtls_endpoint_aliases, which proofs then name.
+func TestPP10_ProofsMayNameTheAliasOfTheEndpoint(t *testing.T) {
+	s := dpopScene(t, func(c *authserver.Config) { c.MutualTLS = &authserver.MutualTLS{Host: "mtls.example.com"} })
+	for htu, want := range map[string]int{
+		"https://mtls.example.com/token": http.StatusOK, scriptIssuer + "/token": http.StatusOK, "https://mtls.example.com/par": http.StatusBadRequest,
+	} {
+		if a := s.postProof(s.newProof("key", map[string]any{"htu": htu}), "app", "grant_type", "client_credentials"); a.status != want {
+			t.Errorf("%s: %d %s", htu, a.status, a.body)
+		}
+	}
+}
