@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -12,6 +13,9 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // The signatures of the floors and of the clients, with the standard library only.
@@ -76,9 +80,14 @@ func (k keys) signEncoded(algorithm, header string, claims map[string]any) (stri
 		return input + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.ed25519, []byte(input))), nil
 	}
 	hash := sha256.Sum256([]byte(input))
-	r, s, err := ecdsa.Sign(rand.Reader, k.es256, hash[:])
+	signed, err := k.es256.Sign(nil, hash[:], crypto.SHA256) // as the server does: without a random nonce
 	if err != nil {
 		return "", err
+	}
+	var r, s big.Int
+	var sequence cryptobyte.String
+	if text := cryptobyte.String(signed); !text.ReadASN1(&sequence, asn1.SEQUENCE) || !sequence.ReadASN1Integer(&r) || !sequence.ReadASN1Integer(&s) {
+		return "", errors.New("the signature is not ASN.1")
 	}
 	var signature [64]byte
 	r.FillBytes(signature[:32])
