@@ -110,6 +110,11 @@ func (m *measured) requests() []measuredRequest {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
 		{"introspection", 32, same(m.post("/introspect", "token", m.tokens().AccessToken))},
+		{"introspection that accepts only JSON", 32, func(n int) []*http.Request {
+			r := m.post("/introspect", "token", m.tokens().AccessToken)
+			r.Header.Set("Accept", "application/json")
+			return same(r)(n)
+		}},
 		{"discovery", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/.well-known/openid-configuration", nil))},
 		{"JWKS", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil))},
 	}

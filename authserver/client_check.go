@@ -175,9 +175,11 @@ func (c *clientCheck) algorithms() {
 	}
 	c.signature("userinfo_signed_response_alg", c.UserinfoSignedResponseAlg)
 	c.signature("authorization_signed_response_alg", c.AuthorizationSignedResponseAlg)
+	c.signature("introspection_signed_response_alg", c.IntrospectionSignedResponseAlg)
 	c.encryption("id_token_encrypted_response", c.IDTokenEncryptedResponseAlg, c.IDTokenEncryptedResponseEnc, true)
 	c.encryption("userinfo_encrypted_response", c.UserinfoEncryptedResponseAlg, c.UserinfoEncryptedResponseEnc, true)
 	c.encryption("authorization_encrypted_response", c.AuthorizationEncryptedResponseAlg, c.AuthorizationEncryptedResponseEnc, true)
+	c.encryption("introspection_encrypted_response", c.IntrospectionEncryptedResponseAlg, c.IntrospectionEncryptedResponseEnc, true)
 	c.encryption("request_object_encryption", c.RequestObjectEncryptionAlg, c.RequestObjectEncryptionEnc, false)
 }
 

@@ -69,10 +69,11 @@
 //
 // Tokens in use:
 //
-//	introspect.go  introspection (RFC 7662)
-//	revoke.go      revocation of a token (RFC 7009) or of everything of a user
-//	statuslist.go  token status lists
-//	userinfo.go    the UserInfo endpoint, bearer tokens
+//	introspect.go      introspection (RFC 7662)
+//	introspect_jwt.go  introspection responses as JWTs (RFC 9701)
+//	revoke.go          revocation of a token (RFC 7009) or of everything of a user
+//	statuslist.go      token status lists
+//	userinfo.go        the UserInfo endpoint, bearer tokens
 //
 // Sender-constrained tokens:
 //

@@ -61,6 +61,9 @@ func (c *call) introspect() error {
 	if err != nil {
 		return err
 	}
+	if wantsIntrospectionJWT(c.r.Header) {
+		return c.writeIntrospectionJWT(caller, response)
+	}
 	noStore(c.w)
 	writeBytes(c.w, http.StatusOK, mediaTypeJSON, response)
 	return nil

@@ -116,7 +116,7 @@ func keyAlgorithmsFor(n record.ClientNeeds) []jose.Algorithm {
 	var needed []jose.Algorithm
 	for _, name := range [...]string{
 		n.IDTokenSignedResponseAlg, n.UserinfoSignedResponseAlg, n.AccessTokenSignedResponseAlg, n.AuthorizationSignedResponseAlg,
-		n.IDTokenEncryptedResponseAlg, n.RequestObjectEncryptionAlg,
+		n.IntrospectionSignedResponseAlg, n.IDTokenEncryptedResponseAlg, n.RequestObjectEncryptionAlg,
 	} {
 		if slices.Contains(keyAlgorithms(), jose.Algorithm(name)) {
 			needed = append(needed, jose.Algorithm(name))

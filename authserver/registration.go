@@ -335,12 +335,12 @@ func needsSecret(m *oauth.ClientMetadata) bool {
 	if strings.HasPrefix(m.TokenEndpointAuthMethod, "client_secret_") {
 		return true
 	}
-	for _, algorithm := range []string{m.IDTokenSignedResponseAlg, m.UserinfoSignedResponseAlg, m.AuthorizationSignedResponseAlg, m.RequestObjectSigningAlg} {
+	for _, algorithm := range []string{m.IDTokenSignedResponseAlg, m.UserinfoSignedResponseAlg, m.AuthorizationSignedResponseAlg, m.IntrospectionSignedResponseAlg, m.RequestObjectSigningAlg} {
 		if strings.HasPrefix(algorithm, "HS") {
 			return true
 		}
 	}
-	for _, algorithm := range []string{m.IDTokenEncryptedResponseAlg, m.UserinfoEncryptedResponseAlg, m.AuthorizationEncryptedResponseAlg, m.RequestObjectEncryptionAlg} {
+	for _, algorithm := range []string{m.IDTokenEncryptedResponseAlg, m.UserinfoEncryptedResponseAlg, m.AuthorizationEncryptedResponseAlg, m.IntrospectionEncryptedResponseAlg, m.RequestObjectEncryptionAlg} {
 		if encryptsWithSecret(jose.Algorithm(algorithm)) {
 			return true
 		}

@@ -47,9 +47,13 @@ type ClientMetadata struct {
 	RequirePushedAuthorizationRequests bool     `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126, section 6
 	DPoPBoundAccessTokens              bool     `json:"dpop_bound_access_tokens,omitempty"`              // RFC 9449, section 5.2
 	// JARM, section 3.
-	AuthorizationSignedResponseAlg    string   `json:"authorization_signed_response_alg,omitempty"`
-	AuthorizationEncryptedResponseAlg string   `json:"authorization_encrypted_response_alg,omitempty"`
-	AuthorizationEncryptedResponseEnc string   `json:"authorization_encrypted_response_enc,omitempty"`
+	AuthorizationSignedResponseAlg    string `json:"authorization_signed_response_alg,omitempty"`
+	AuthorizationEncryptedResponseAlg string `json:"authorization_encrypted_response_alg,omitempty"`
+	AuthorizationEncryptedResponseEnc string `json:"authorization_encrypted_response_enc,omitempty"`
+	// RFC 9701, section 6.
+	IntrospectionSignedResponseAlg    string   `json:"introspection_signed_response_alg,omitempty"`
+	IntrospectionEncryptedResponseAlg string   `json:"introspection_encrypted_response_alg,omitempty"`
+	IntrospectionEncryptedResponseEnc string   `json:"introspection_encrypted_response_enc,omitempty"`
 	DefaultMaxAge                     *int64   `json:"default_max_age,omitempty"` // seconds
 	RequireAuthTime                   bool     `json:"require_auth_time,omitempty"`
 	DefaultACRValues                  []string `json:"default_acr_values,omitempty"`
@@ -101,6 +105,7 @@ func (m ClientMetadata) WithDefaults() ClientMetadata {
 		{m.IDTokenEncryptedResponseAlg, &m.IDTokenEncryptedResponseEnc},
 		{m.UserinfoEncryptedResponseAlg, &m.UserinfoEncryptedResponseEnc},
 		{m.AuthorizationEncryptedResponseAlg, &m.AuthorizationEncryptedResponseEnc},
+		{m.IntrospectionEncryptedResponseAlg, &m.IntrospectionEncryptedResponseEnc},
 	} {
 		if member.alg != "" && *member.enc == "" {
 			*member.enc = "A128CBC-HS256"

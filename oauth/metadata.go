@@ -49,6 +49,9 @@ type ServerMetadata struct {
 	AuthorizationSigningAlgValuesSupported             []string `json:"authorization_signing_alg_values_supported,omitempty"`
 	AuthorizationEncryptionAlgValuesSupported          []string `json:"authorization_encryption_alg_values_supported,omitempty"`
 	AuthorizationEncryptionEncValuesSupported          []string `json:"authorization_encryption_enc_values_supported,omitempty"`
+	IntrospectionSigningAlgValuesSupported             []string `json:"introspection_signing_alg_values_supported,omitempty"` // RFC 9701, section 7
+	IntrospectionEncryptionAlgValuesSupported          []string `json:"introspection_encryption_alg_values_supported,omitempty"`
+	IntrospectionEncryptionEncValuesSupported          []string `json:"introspection_encryption_enc_values_supported,omitempty"`
 	UserinfoSigningAlgValuesSupported                  []string `json:"userinfo_signing_alg_values_supported,omitempty"`
 	UserinfoEncryptionAlgValuesSupported               []string `json:"userinfo_encryption_alg_values_supported,omitempty"`
 	UserinfoEncryptionEncValuesSupported               []string `json:"userinfo_encryption_enc_values_supported,omitempty"`

@@ -59,7 +59,7 @@ const (
 	TypAccessToken          = "at+jwt"                    // RFC 9068, section 2.1
 	TypIDToken              = "JWT"                       // OpenID Connect Core defines no other
 	TypClientAuthentication = "client-authentication+jwt" // RFC 10070
-	TypIntrospection        = "token-introspection+jwt"   // RFC 9701
+	TypIntrospection        = "token-introspection+jwt"   // RFC 9701, section 5
 	TypRequestObject        = "oauth-authz-req+jwt"       // RFC 9101, section 10.8
 	TypLogoutToken          = "logout+jwt"                // OpenID Connect Back-Channel Logout, section 2.4
 	TypDPoPProof            = "dpop+jwt"                  // RFC 9449, section 4.2

@@ -133,6 +133,9 @@ func (n *names) token(value string) string {
 		n.name("txn", id)
 		return n.name("txntoken", value)
 	}
+	if header["typ"] == "token-introspection+jwt" {
+		return n.name("introspection", value)
+	}
 	if header["typ"] == "dpop+jwt" {
 		return n.name("proof", value)
 	}

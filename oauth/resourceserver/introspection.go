@@ -89,14 +89,22 @@ func (s *ResourceServer) requestIntrospection(ctx context.Context, token string)
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Accept", "application/json")
+	accept := "application/json"
+	if s.config.RequireSignedIntrospection {
+		accept = introspectionJWT
+	}
+	request.Header.Set("Accept", accept)
 	// RFC 6749, section 2.3.1: both parts are form-encoded first.
 	request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
+	sent := time.Now()
 	response, _, err := s.main.documents.send(request)
 	if err != nil && ctx.Err() == nil {
 		s.main.documents.forget() // the endpoint may have changed
 	}
-	return response, err
+	if err != nil || !s.config.RequireSignedIntrospection {
+		return response, err
+	}
+	return s.openIntrospection(ctx, string(response), sent)
 }
 
 func (s *ResourceServer) fromIntrospection(response []byte, now time.Time) (*Token, error) {

@@ -53,6 +53,14 @@ type Config struct {
 	// IntrospectionCache is how long a response with "active": true is cached; zero means 10
 	// seconds, negative disables the cache. It is never used after the token's expiry.
 	IntrospectionCache time.Duration
+	// RequireSignedIntrospection requests introspection responses as JWTs that the authorization
+	// server signs (RFC 9701), and accepts no others. A proxy that terminates TLS between the two
+	// can then forge none. The responses are signed with one of Algorithms, for ClientID or Resource.
+	RequireSignedIntrospection bool
+	// IntrospectionDecryptionKeys are the API's keys for responses that are encrypted as well, with an
+	// algorithm of jose.PublicKeyEncryptionAlgorithms; if there are any, no others are accepted.
+	// They need RequireSignedIntrospection.
+	IntrospectionDecryptionKeys []*jose.Decrypter `json:"-"`
 
 	// CheckStatus checks whether a JWT was revoked, with the status list that the token
 	// refers to (draft-ietf-oauth-status-list, experimental). Tokens without a status are
@@ -116,6 +124,10 @@ func New(config Config) (*ResourceServer, error) {
 		return nil, errors.New("resourceserver: set Issuer or Issuers: the authorization servers whose tokens the API accepts")
 	case config.Issuer == "" && (config.ClientID != "" || config.IntrospectAll || config.TrustDomain != ""):
 		return nil, errors.New("resourceserver: introspection and transaction tokens require Issuer")
+	case config.RequireSignedIntrospection && config.ClientID == "":
+		return nil, errors.New("resourceserver: RequireSignedIntrospection needs a ClientID: the API must authenticate at the introspection endpoint")
+	case len(config.IntrospectionDecryptionKeys) > 0 && !config.RequireSignedIntrospection:
+		return nil, errors.New("resourceserver: IntrospectionDecryptionKeys need RequireSignedIntrospection: only a signed response can be encrypted")
 	case config.Resource == "" && config.Issuer == "":
 	case err != nil || !resource.IsAbs() || strings.Contains(config.Resource, "#"):
 		return nil, errors.New("resourceserver: Resource must be an absolute URI without a fragment: the identifier of the API")

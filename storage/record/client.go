@@ -153,6 +153,7 @@ type ClientNeeds struct {
 	UserinfoSignedResponseAlg      string
 	AccessTokenSignedResponseAlg   string
 	AuthorizationSignedResponseAlg string
+	IntrospectionSignedResponseAlg string
 	IDTokenEncryptedResponseAlg    string
 	RequestObjectEncryptionAlg     string
 	RequestObjectSigningAlg        string
@@ -166,6 +167,7 @@ func (c *Client) Needs() ClientNeeds {
 		UserinfoSignedResponseAlg:      c.UserinfoSignedResponseAlg,
 		AccessTokenSignedResponseAlg:   c.AccessTokenSignedResponseAlg,
 		AuthorizationSignedResponseAlg: c.AuthorizationSignedResponseAlg,
+		IntrospectionSignedResponseAlg: c.IntrospectionSignedResponseAlg,
 		IDTokenEncryptedResponseAlg:    c.IDTokenEncryptedResponseAlg,
 		RequestObjectEncryptionAlg:     c.RequestObjectEncryptionAlg,
 		RequestObjectSigningAlg:        c.RequestObjectSigningAlg,

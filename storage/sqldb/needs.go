@@ -14,13 +14,13 @@ func (s *Store) ClientNeeds(ctx context.Context) ([]record.ClientNeeds, error) {
 	all, err := collect(ctx, s.database.read(), func(rows row) (n record.ClientNeeds, err error) {
 		var responseTypes string
 		if err := rows.Scan(&n.IDTokenSignedResponseAlg, &n.UserinfoSignedResponseAlg, &n.AccessTokenSignedResponseAlg, &n.AuthorizationSignedResponseAlg,
-			&n.IDTokenEncryptedResponseAlg, &n.RequestObjectEncryptionAlg, &n.RequestObjectSigningAlg, &responseTypes); err != nil {
+			&n.IntrospectionSignedResponseAlg, &n.IDTokenEncryptedResponseAlg, &n.RequestObjectEncryptionAlg, &n.RequestObjectSigningAlg, &responseTypes); err != nil {
 			return n, err
 		}
 		return n, json.Unmarshal([]byte(responseTypes), &n.ResponseTypes)
 	}, `SELECT DISTINCT coalesce(m ->> 'id_token_signed_response_alg', ''), coalesce(m ->> 'userinfo_signed_response_alg', ''),
 			coalesce(m ->> 'access_token_signed_response_alg', ''), coalesce(m ->> 'authorization_signed_response_alg', ''),
-			coalesce(m ->> 'id_token_encrypted_response_alg', ''),
+			coalesce(m ->> 'introspection_signed_response_alg', ''), coalesce(m ->> 'id_token_encrypted_response_alg', ''),
 			coalesce(m ->> 'request_object_encryption_alg', ''), coalesce(m ->> 'request_object_signing_alg', ''),
 			coalesce(m ->> 'response_types', 'null')
 		FROM (SELECT `+s.database.parsedJSON("metadata")+` AS m FROM clients WHERE retired = 0) AS parsed`)

@@ -12,13 +12,14 @@ import (
 
 func clientNeeds(t *testing.T, s Database) {
 	hybrid := oauth.ClientMetadata{
-		IDTokenSignedResponseAlg: "PS256", UserinfoSignedResponseAlg: "ES384", AuthorizationSignedResponseAlg: "PS384", IDTokenEncryptedResponseAlg: "ECDH-ES",
+		IDTokenSignedResponseAlg: "PS256", UserinfoSignedResponseAlg: "ES384", AuthorizationSignedResponseAlg: "PS384",
+		IntrospectionSignedResponseAlg: "ES512", IDTokenEncryptedResponseAlg: "ECDH-ES",
 		RequestObjectEncryptionAlg: "RSA-OAEP", RequestObjectSigningAlg: "none", ResponseTypes: []string{"code id_token", "code"},
 	}
 	settings := record.ClientSettings{AccessTokenSignedResponseAlg: "EdDSA"}
 	clients := []record.Client{
 		{ID: "a", ClientMetadata: hybrid, ClientSettings: settings}, {ID: "b", ClientMetadata: hybrid, ClientSettings: settings}, {ID: "plain"},
-		{ID: "retired", ClientMetadata: oauth.ClientMetadata{IDTokenSignedResponseAlg: "ES512"}},
+		{ID: "retired", ClientMetadata: oauth.ClientMetadata{IDTokenSignedResponseAlg: "RS512"}},
 	}
 	want(t, "Declare", s.Declare(t.Context(), noon, "file", declaration.Declaration{Clients: clients}), nil)
 	err := s.UpdateClient(t.Context(), "retired", func(c *record.Client) error { c.RetiredAt = noon; return nil })
