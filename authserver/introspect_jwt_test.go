@@ -41,6 +41,11 @@ func TestIntrospectionJWTsHaveTheAlgorithmsOfTheCaller(t *testing.T) {
 		}),
 	}})
 	s.prepareKeys()
+	for _, alg := range []string{"PS256", "EdDSA", "ES384"} {
+		if !slices.ContainsFunc(s.keySet(), func(k publishedKey) bool { return k.Alg == alg }) {
+			t.Errorf("no key for %s is published before it is used", alg)
+		}
+	}
 	for client, alg := range map[string]jose.Algorithm{"default": jose.RS256, "ps256": jose.PS256, "eddsa": jose.EdDSA, "hs256": jose.HS256, "encrypted": jose.ES384} {
 		own := s.post("/token", client, "grant_type", "client_credentials").AccessToken
 		for token, active := range map[string]bool{own: true, "unknown": false} {
