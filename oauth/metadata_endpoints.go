@@ -7,7 +7,7 @@ import (
 
 // Endpoints returns the non-empty URLs that clients and APIs send requests to or load in a
 // frame, by the names of their members. Links for end users, such as op_policy_uri, are not
-// included.
+// included, and neither are MTLSEndpointAliases, which have the same names.
 //
 // It walks the struct, so that code that checks the endpoints cannot miss a new one.
 func (m *ServerMetadata) Endpoints() map[string]string {

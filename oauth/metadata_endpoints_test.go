@@ -16,6 +16,7 @@ func TestEveryURLInMetadataIsClassified(t *testing.T) {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		kind := v.Field(i).Kind()
 		switch {
+		case name == "mtls_endpoint_aliases": // package client checks them
 		case kind == reflect.String:
 			v.Field(i).SetString("https://op.example/" + name)
 			addresses = append(addresses, name)
