@@ -18,7 +18,7 @@ type deadline struct {
 	ended  bool
 }
 
-// Deadline returns the earlier one of its own deadline and that of the request.
+// Deadline returns the earlier of its own deadline and that of the request.
 func (d *deadline) Deadline() (time.Time, bool) {
 	if at, ok := d.Context.Deadline(); ok && at.Before(d.at) {
 		return at, true

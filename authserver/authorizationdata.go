@@ -3,8 +3,8 @@ package authserver
 import "strings"
 
 // decodePlain decodes an authorization that has only members of simple types, in plain characters, as
-// most have. For any other it returns false, and encoding/json decodes it. That takes ten times as
-// long.
+// most have. For any other it returns false, and encoding/json decodes it. That takes several
+// times as long.
 func decodePlain(data string) (a authorization, ok bool) {
 	r := plainReader{rest: data}
 	if !r.skip('{') {
@@ -55,7 +55,7 @@ func decodePlain(data string) (a authorization, ok bool) {
 	return a, false
 }
 
-// plainReader reads JSON without spaces and escapes. failed is set if it is anything else.
+// plainReader reads JSON without spaces and escapes. failed is set on any other input.
 type plainReader struct {
 	rest   string
 	failed bool

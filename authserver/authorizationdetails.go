@@ -98,10 +98,10 @@ func newAuthorizationDetailsTypes(declared []AuthorizationDetailsType) (map[stri
 
 var (
 	ruleDetailsSyntax = rule{
-		must:    "authorization_details is a JSON array of objects that have a type, at most 16",
+		must:    "authorization_details is a JSON array of at most 16 objects, each with a type",
 		section: "RFC 9396, section 2", code: oauth.InvalidAuthorizationDetails,
 		says: "authorization_details must be a JSON array of at most 16 objects, each with a type",
-		fix:  "correct authorization_details; an object has no member twice, and at most 16 levels",
+		fix:  "correct authorization_details; an object must not have a member twice, or more than 16 levels",
 	}
 	ruleDetailsType = rule{
 		must:    "the server knows each type, and the client may use it",
@@ -118,7 +118,7 @@ var (
 	ruleDetailsGranted = rule{
 		must:    "each object was granted, or is narrower than one that was granted",
 		section: "RFC 9396, section 6", code: oauth.InvalidAuthorizationDetails,
-		says: "authorization_details has more than what was granted",
+		says: "authorization_details requests more than was granted",
 		fix:  "request the objects of the authorization response, or have the user authorize the client again",
 	}
 	ruleDetailsClient = rule{
@@ -311,7 +311,7 @@ func located(details []json.RawMessage, identifier string) bool {
 // InteractionDetail is one of the authorization details on the consent page.
 type InteractionDetail struct {
 	Type string
-	// Text says in plain words what the object allows. It contains text of the client.
+	// Text says in plain words what the object allows. It contains text that the client sent.
 	Text string
 }
 

@@ -30,7 +30,7 @@ type clientAuthMethod struct {
 	// offered reports whether the metadata lists the method; nil means always.
 	offered func(*Server) bool
 	// byCertificate: the request has nothing but client_id, like that of a public client, because
-	// the certificate belongs to the connection. So what the client is registered for decides.
+	// the certificate belongs to the connection. So the client's registration decides.
 	byCertificate bool
 }
 

@@ -37,8 +37,8 @@ func (c *call) presentedCertificate(cl *client) (*clientCertificates, error) {
 }
 
 // verifyTLSClient authenticates a client by the subject of its certificate (RFC 8705, section 2.1).
-// The certificate is valid now, and an authority that the operator trusts issued it for client
-// authentication.
+// The certificate must be valid now, and issued for client authentication by an authority that the
+// operator trusts.
 func verifyTLSClient(c *call, cl *client) error {
 	presented, err := c.presentedCertificate(cl)
 	if err != nil {
@@ -85,8 +85,8 @@ func (c *call) verifyChain(presented *clientCertificates) error {
 }
 
 // verifySelfSignedTLS authenticates a client by its certificate, which is in its jwks or jwks_uri
-// (RFC 8705, section 2.2). The registration decides: neither the chain nor the validity period is
-// checked. If the certificate is unknown, the jwks_uri is fetched again, once.
+// (RFC 8705, section 2.2). The certificate is valid while it is registered: neither the chain nor the
+// validity period is checked. If the certificate is unknown, the jwks_uri is fetched again, once.
 func verifySelfSignedTLS(c *call, cl *client) error {
 	presented, err := c.presentedCertificate(cl)
 	if err != nil {
@@ -138,7 +138,7 @@ func checkSANDNS(value string) error {
 	return nil
 }
 
-// hasSANDNS compares whole names: a wildcard in a certificate does not stand for a client.
+// hasSANDNS compares whole names: a wildcard in a certificate matches nothing.
 func hasSANDNS(certificate *x509.Certificate, value string) bool {
 	return slices.ContainsFunc(alternativeNames(certificate, tagDNS), func(name []byte) bool { return strings.EqualFold(string(name), value) })
 }

@@ -173,7 +173,7 @@ func (c *call) checkAssertionClaims(cl *client, claims jose.Claims) error {
 	case !now.Before(claims.Expires.Add(clockSkew)):
 		return errCredentials("the assertion has expired at " + claims.Expires.UTC().Format(time.RFC3339))
 	case claims.Expires.Sub(now) > maxAssertionLife+clockSkew:
-		return errCredentials("exp is more than an hour ahead")
+		return errCredentials("exp is more than an hour in the future")
 	case !claims.NotBefore.IsZero() && claims.NotBefore.Sub(now) > clockSkew:
 		return errCredentials("nbf is in the future")
 	case !claims.IssuedAt.IsZero() && claims.IssuedAt.Sub(now) > clockSkew:

@@ -20,7 +20,7 @@ import (
 // DPoPPolicy says what the server requires of DPoP proofs.
 type DPoPPolicy struct {
 	// RequireNonce requires that proofs contain a nonce of this server, so that a proof cannot be
-	// created long before it is used. A client with RequireDPoPNonce needs one anyway.
+	// created long before it is used. A client with RequireDPoPNonce always needs one.
 	RequireNonce bool
 	// MaxAge is how far the iat of a proof may differ from the server's time; the default is a
 	// minute.
@@ -212,8 +212,8 @@ func (c *call) spendProof() error {
 	return nil
 }
 
-// bindRequestToProof binds the code that an authorization request leads to to the key of the proof
-// with which the client sent the request (RFC 9449, section 10.1).
+// bindRequestToProof binds the code of an authorization request to the key of the proof with which
+// the client sent the request (RFC 9449, section 10.1).
 func (c *call) bindRequestToProof() error {
 	if c.proof == nil {
 		return nil
@@ -236,9 +236,9 @@ func (c *call) verifyProofKey(request *authorizationRequest) error {
 	return c.must(oauth.ValidS256Challenge(thumbprint), &ruleThumbprintSyntax)
 }
 
-// checkSender checks that the sender of an access token may use it: of a bound token, the sender
-// proves possession of the key, and a token that is bound to the key of DPoP proofs is not sent as a
-// bearer token, nor a bearer token with the scheme DPoP (RFC 9449, sections 7.1 and 7.2).
+// checkSender checks that the sender of an access token may use it. The sender must prove possession
+// of the key that the token is bound to, and use the scheme DPoP for a token that is bound to the key
+// of DPoP proofs, but for no other (RFC 9449, sections 7.1 and 7.2).
 func (c *call) checkSender(t *verifiedToken, token string) error {
 	if c.schemeDPoP {
 		if err := c.readProof(token); err != nil {

@@ -24,7 +24,7 @@ func (c *call) echoInteractionID() {
 	c.w.Header()[headerInteractionID] = []string{c.interactionID}
 }
 
-// validInteractionID reports whether an ID is a UUID, or similar enough to be harmless in a log.
+// validInteractionID reports whether an ID is a UUID, or another ID that is harmless in a log.
 func validInteractionID(id string) bool {
 	if id == "" || len(id) > 64 {
 		return false

@@ -61,7 +61,7 @@ func (c *call) introspect() error {
 	if err != nil {
 		return err
 	}
-	if wantsIntrospectionJWT(c.r.Header) {
+	if acceptsIntrospectionJWT(c.r.Header) {
 		return c.writeIntrospectionJWT(caller, response)
 	}
 	noStore(c.w)
@@ -89,7 +89,7 @@ func (r *introspectionResponse) json() ([]byte, error) {
 
 // encode appends the members of the response to o. The token's other claims cannot replace them.
 func (r *introspectionResponse) encode(o *jsonObject) {
-	o.truth("active", r.Active)
+	o.boolean("active", r.Active)
 	o.text("scope", r.Scope)
 	o.text("client_id", r.ClientID)
 	o.text("username", r.Username)

@@ -17,9 +17,9 @@ import (
 
 const mediaTypeIntrospectionJWT = "application/" + oauth.TypIntrospection
 
-// wantsIntrospectionJWT reports whether a request accepts a JWT (RFC 9701, section 4). It gets a
+// acceptsIntrospectionJWT reports whether a request accepts a JWT (RFC 9701, section 4). It gets a
 // JWT if it also accepts JSON.
-func wantsIntrospectionJWT(h http.Header) bool {
+func acceptsIntrospectionJWT(h http.Header) bool {
 	for _, accept := range h["Accept"] {
 		for accepted := range strings.SplitSeq(accept, ",") {
 			mediaType, parameters, _ := strings.Cut(accepted, ";")

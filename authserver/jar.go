@@ -50,7 +50,7 @@ var (
 		must:    "the request object is from this client, for this server, and valid now",
 		section: "RFC 9101, section 4", code: oauth.InvalidRequestObject,
 		says: "iss, aud, exp, nbf, iat, sub or client_id of the request object is not valid",
-		fix:  "set iss to the client_id, aud to the issuer, exp to a few minutes ahead, and no sub",
+		fix:  "set iss to the client_id, aud to the issuer, exp to a few minutes in the future, and no sub",
 	}
 	ruleRequestObjectUnfinished = rule{
 		must:    "the user has not finished the request of a request object with this jti",
@@ -182,7 +182,7 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 // limit, the claim is required. FAPI 1.0 Advanced, section 5.2.2, and FAPI 2.0 Message Signing,
 // section 5.3.1, have maxAge and maxLife, both one hour.
 type requestObjectTimes struct {
-	maxAhead time.Duration // how far ahead exp may be
+	maxAhead time.Duration // how far in the future exp may be
 	maxAge   time.Duration // how long ago nbf may be
 	maxLife  time.Duration // how long after nbf exp may be
 }
@@ -208,7 +208,7 @@ func (t requestObjectTimes) check(claims jose.Claims, now time.Time) string {
 	case !hasNotBefore && (t.maxAge > 0 || t.maxLife > 0):
 		return "nbf is missing"
 	case t.maxAhead > 0 && claims.Expires.Sub(now) > t.maxAhead:
-		return fmt.Sprintf("exp is more than %v ahead", t.maxAhead)
+		return fmt.Sprintf("exp is more than %v in the future", t.maxAhead)
 	case t.maxAge > 0 && now.Sub(claims.NotBefore) > t.maxAge+clockSkew:
 		return fmt.Sprintf("nbf is more than %v ago", t.maxAge)
 	case t.maxLife > 0 && claims.Expires.Sub(claims.NotBefore) > t.maxLife:

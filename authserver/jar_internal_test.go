@@ -27,7 +27,7 @@ func TestJA01_TimesOfRequestObjects(t *testing.T) {
 		{"nbf 61 minutes ago", fapi, jose.Claims{NotBefore: at(-61 * time.Minute), Expires: at(-5 * time.Second)}, "nbf is more than 1h0m0s ago"},
 		{"exp 60 minutes after nbf", fapi, jose.Claims{NotBefore: now, Expires: at(time.Hour)}, ""},
 		{"exp 61 minutes after nbf", fapi, jose.Claims{NotBefore: now, Expires: at(61 * time.Minute)}, "exp is more than 1h0m0s after nbf"},
-		{"exp 61 minutes ahead", requestObjectTimes{maxAhead: time.Hour}, jose.Claims{Expires: at(61 * time.Minute)}, "exp is more than 1h0m0s ahead"},
+		{"exp 61 minutes ahead", requestObjectTimes{maxAhead: time.Hour}, jose.Claims{Expires: at(61 * time.Minute)}, "exp is more than 1h0m0s in the future"},
 		{"no exp, but a limit", requestObjectTimes{maxAhead: time.Hour}, jose.Claims{}, "exp is missing"},
 	} {
 		if got := test.limits.check(test.claims, now); got != test.want {

@@ -76,7 +76,7 @@ func TestJA03_RequestURI(t *testing.T) {
 	}
 }
 
-// Each request object of a client whose requests must be signed gets one response, whoever sends it.
+// Each request object of a client whose requests must be signed gets one response, regardless of the sender.
 func TestJA06_RequestObjectsGetOneResponse(t *testing.T) {
 	stores(t, func(t *testing.T, store database) {
 		app := confidential("app", func(c *record.Client) {

@@ -64,7 +64,7 @@ func TestEncryptedResponseJWTs(t *testing.T) {
 }
 
 // A response is not accepted as an ID token of the user.
-func TestJW21_AResponseJWTIsNoIDTokenHint(t *testing.T) {
+func TestJW21_AResponseJWTIsNotAnIDTokenHint(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
 	location, err := s.authorize("ada", query("app", "response_mode", "jwt", "scope", "openid")).Location()
 	if err != nil {

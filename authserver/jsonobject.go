@@ -13,19 +13,19 @@ import (
 )
 
 // jsonObject appends the members of a JSON object to a buffer, for objects that are encoded in every
-// request: encoding/json needs reflection, and sorts maps. Values look as encoding/json encodes them,
-// and the members are in the order of the calls.
+// request: encoding/json needs reflection, and sorts maps. Values are encoded as encoding/json encodes
+// them, and the members are in the order of the calls.
 type jsonObject struct {
 	b     []byte
 	names []string
 	err   error // of the first value that could not be encoded
 }
 
-// jsonObjects are used again. They contain tokens, so the next object overwrites the buffer from its
-// beginning.
+// jsonObjects are reused. A buffer still contains the tokens of the last object, so the next one
+// overwrites it from its beginning.
 var jsonObjects = sync.Pool{New: func() any { return &jsonObject{b: make([]byte, 0, 2<<10)} }}
 
-// maxPooledObject is the size up to which a buffer is used again.
+// maxPooledObject is the size up to which a buffer is reused.
 const maxPooledObject = 16 << 10
 
 // newJSONObject returns an object without members. Call release when its bytes are no longer used.
@@ -84,8 +84,8 @@ func (o *jsonObject) anyNumber(name string, value int64) {
 	o.b = strconv.AppendInt(o.b, value, 10)
 }
 
-// truth appends a member.
-func (o *jsonObject) truth(name string, value bool) {
+// boolean appends a member.
+func (o *jsonObject) boolean(name string, value bool) {
 	o.name(name)
 	o.b = strconv.AppendBool(o.b, value)
 }

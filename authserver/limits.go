@@ -27,7 +27,7 @@ var (
 	wrongUserCodes      = ratelimit.Limit{Burst: 30, Every: time.Minute}
 	wrongUserCodesInAll = ratelimit.PerMinute(1000)
 	// unfinishedPushedRequests bounds what a client that can authenticate has stored. A request
-	// that the user finishes is taken back.
+	// that the user has finished no longer counts.
 	unfinishedPushedRequests = ratelimit.Limit{Burst: 10_000, Every: 60 * time.Millisecond}
 )
 

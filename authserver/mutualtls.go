@@ -19,8 +19,8 @@ type MutualTLS struct {
 	// Source says where certificates come from; nil means the TLS connection.
 	Source *clientcertificate.Source
 	// CertificateAuthorities issue the certificates of clients that authenticate with
-	// tls_client_auth. A client is known by its subject, so only authorities that check the subject
-	// belong here (RFC 8705, section 7.4). Without them the method is not offered.
+	// tls_client_auth. A client is identified by its subject, so list only authorities that check the
+	// subject (RFC 8705, section 7.4). Without them the method is not offered.
 	CertificateAuthorities *x509.CertPool
 	// VerifiedByProxy says that the proxies of Source have verified the chain of each certificate
 	// that they pass. It replaces CertificateAuthorities.
@@ -144,8 +144,8 @@ func (c *call) readCertificate() error {
 	return nil
 }
 
-// proveCertificate is called before tokens are issued. A client that uses bound tokens gets no
-// others.
+// proveCertificate is called before tokens are issued. A client that is registered for
+// bound tokens gets no others.
 func (c *call) proveCertificate() error {
 	if err := c.readCertificate(); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (c *call) proveCertificate() error {
 func (c *clientCheck) mutualTLS() {
 	if c.TokenEndpointAuthMethod != oauth.AuthMethodTLSClient {
 		for _, subject := range certificateSubjects(&c.ClientMetadata) {
-			c.report(subject.member, "it needs token_endpoint_auth_method %s", oauth.AuthMethodTLSClient)
+			c.report(subject.member, "requires token_endpoint_auth_method %s", oauth.AuthMethodTLSClient)
 		}
 	}
 	if !c.TLSClientCertificateBoundAccessTokens {

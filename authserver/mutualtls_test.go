@@ -494,7 +494,7 @@ func TestPP12_BoundTokensAtUserInfo(t *testing.T) {
 			t.Errorf("certificate: %s: %d %s", name, got.status, got.body)
 		}
 	}
-	// The same connection does not bind the tokens of a client that does not ask for it.
+	// The same connection does not bind the tokens of a client that is not registered for it.
 	if b := redeem("bearer", own); userinfo(b.AccessToken).status != http.StatusOK {
 		t.Error("a bearer token needs a certificate")
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Pushed authorization requests (RFC 9126): the client sends the request directly, authenticated,
-// and the browser only brings a reference to it. Nothing in the browser's URL can change the
+// and the browser sends only a reference to it. Nothing in the browser's URL can change the
 // request.
 
 const (
@@ -34,7 +34,7 @@ var (
 		must:    "request_uri was issued to this client and has not expired",
 		section: "RFC 9126, section 4", code: oauth.InvalidRequestURI,
 		says: "request_uri is unknown, has expired, or was issued to another client",
-		fix:  "push the request again, and send the browser at once",
+		fix:  "push the request again, and redirect the browser immediately",
 	}
 	rulePushedUnfinished = rule{
 		must:    "the user has not finished the request of request_uri",
@@ -178,8 +178,8 @@ func (c *call) resolveRequest() error {
 	return c.resolveRequestObject(false)
 }
 
-// resolvePushedRequest replaces all parameters by those of the pushed request. Others than
-// client_id and request_uri are ignored. A request_uri can be used again, after a reload or with the
+// resolvePushedRequest replaces all parameters by those of the pushed request. Parameters
+// other than client_id and request_uri are ignored. A request_uri can be used again, after a reload or with the
 // back button, until the user has finished: the response spends it (RFC 9126, sections 4 and 7.3).
 func (c *call) resolvePushedRequest(cl *client, reference string) error {
 	c.client, c.params = cl, nil // an error is a page: nothing else in the URL is trusted
@@ -215,7 +215,7 @@ func (c *call) resolvePushedRequest(cl *client, reference string) error {
 	return nil
 }
 
-// endPushedRequest takes a finished request back from the client's limit.
+// endPushedRequest removes a finished request from those that count for the client's limit.
 func (c *call) endPushedRequest(cl *client, t *requestTicket) {
 	if t.key.Kind != ticketkind.PushedRequest || !countsPushedRequests(cl) {
 		return

@@ -54,7 +54,7 @@ func (c *call) newSealedCode(a authorization, request *authorizationRequest) (co
 	return code, storage.Ticket{Key: secretKey(ticketkind.Code, prefixCode, code), Expires: time.UnixMilli(a.Code.Expires)}, true, nil
 }
 
-// codeCipher encrypts the codes of a period of 18 hours. One key so encrypts far fewer than 2^32
+// codeCipher encrypts the codes of a period of 18 hours. One key therefore encrypts far fewer than 2^32
 // codes, the limit for random nonces (NIST SP 800-38D, section 8.3).
 type codeCipher struct {
 	period uint32

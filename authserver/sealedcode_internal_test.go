@@ -166,7 +166,7 @@ func FuzzOpenCode(f *testing.F) {
 	})
 }
 
-// Whatever decodes is encoded again as something that decodes to the same.
+// What decodes can be encoded again, and then decodes to the same.
 func FuzzDecodeSealed(f *testing.F) {
 	for _, a := range []*authorization{typicalCode(), {Code: &codeBinding{}}, {ClientID: "app", Other: "x", Extra: oauth.Claims{"a": "b"}, Code: &codeBinding{Nonce: "n"}}} {
 		plain, err := encodeSealed(a)

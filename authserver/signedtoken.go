@@ -15,7 +15,7 @@ import (
 )
 
 // signedToken is a JWT access token of this server whose signature was verified, with what follows
-// from its claims alone. Requests share it, so nobody may change what it refers to.
+// from its claims alone. Requests share it, so what it refers to must not be changed.
 //
 // Whether the token is valid now depends on more, and is looked up for each request: its expiry,
 // its authorization and its revocation, its client, and its user.

@@ -24,7 +24,7 @@ type MutualTLS struct {
 	Listen string `json:"listen,omitempty"`
 	TLS    *TLS   `json:"tls,omitempty"`
 	// Host is the host of the mtls_endpoint_aliases (RFC 8705, section 5), with a port if it is not
-	// 443. Without it, the endpoints of the issuer are for clients with certificates too.
+	// 443. Without it, clients with certificates use the endpoints of the issuer.
 	Host string `json:"host,omitempty"`
 	// ClientCertificateHeader is the header in which the trusted_proxies pass the certificate:
 	// Client-Cert (RFC 9440), X-Forwarded-Client-Cert (Envoy), or another one. The proxies must
@@ -42,7 +42,7 @@ type MutualTLS struct {
 }
 
 // Certificate returns the certificate of the second listener, nil if there is no such listener.
-// first is that of the first one.
+// first is the certificate of the first listener.
 func (m *MutualTLS) Certificate(first *TLS) *TLS {
 	switch {
 	case m == nil || m.Listen == "":

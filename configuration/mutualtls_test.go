@@ -30,9 +30,9 @@ func TestInconsistentMutualTLS(t *testing.T) {
 		{"a URL as host", tls + "mutual_tls: {listen: '0.0.0.0:8443', host: 'https://mtls.example.com'}", "is not a host"},
 		{"a header without proxies", "issuer: https://login.example.com\nmutual_tls: {client_certificate_header: Client-Cert}", "requires trusted_proxies"},
 		{"a header from everywhere", "issuer: https://login.example.com\ntrusted_proxies: [10.0.0.1, 0.0.0.0/0]\nmutual_tls: {client_certificate_header: Client-Cert}", "anyone could set the header"},
-		{"a header without a format", proxy + "mutual_tls: {client_certificate_header: X-Client-Certificate}", "has no format of its own"},
+		{"a header without a format", proxy + "mutual_tls: {client_certificate_header: X-Client-Certificate}", "has no default format"},
 		{"another format in the header of RFC 9440", proxy + "mutual_tls: {client_certificate_header: Client-Cert, client_certificate_format: pem}", "RFC 9440"},
-		{"a header with another meaning", proxy + "mutual_tls: {client_certificate_header: Authorization, client_certificate_format: pem}", "has another meaning"},
+		{"a header with another purpose", proxy + "mutual_tls: {client_certificate_header: Authorization, client_certificate_format: pem}", "is reserved for another purpose"},
 		{"two who verify", proxy + "mutual_tls: {client_certificate_header: Client-Cert, proxy_verifies_certificates: true, certificate_authorities: ca.pem}", "only one of the two"},
 		{"a certificate without a listener", proxy + "mutual_tls: {client_certificate_header: Client-Cert, tls: {certificate: a.pem, key: b.pem}}", "mutual_tls.tls: requires listen"},
 

@@ -18,7 +18,7 @@ import (
 //go:embed page.html style.css icon.svg
 var files embed.FS
 
-// page is parsed when the demo runs: every other command has this package, too.
+// page is parsed when the demo runs, because every other command links this package, too.
 var page = sync.OnceValue(func() *template.Template { return template.Must(template.ParseFS(files, "page.html")) })
 
 // visitor is the state of one browser, kept in memory.

@@ -1,6 +1,6 @@
 // Package distinguishedname compares the subject of a certificate with a distinguished name in
 // text form (RFC 4514), by the rule distinguishedNameMatch of RFC 4517, section 4.2.15: names
-// are compared part by part, never as texts. Otherwise a certificate whose common name contains
+// are compared part by part, never as strings. Otherwise a certificate whose common name contains
 // a comma could pass for another one.
 package distinguishedname
 
@@ -32,7 +32,7 @@ type Name [][]attribute
 // attribute is one type and value of a part of a name.
 type attribute struct {
 	oid string
-	// text is the prepared value of a text; der is the encoding of any other value.
+	// text is the prepared value of a string; der is the encoding of any other value.
 	text string
 	der  string
 }
@@ -96,11 +96,11 @@ func textOf(value asn1.RawValue) (text string, isText bool, err error) {
 	case asn1.TagPrintableString, asn1.TagIA5String, asn1.TagNumericString, asn1.TagT61String:
 		text = string(value.Bytes)
 		if strings.ContainsFunc(text, func(c rune) bool { return c > unicode.MaxASCII }) {
-			return "", true, errors.New("a text in the distinguished name is not ASCII, as its type requires")
+			return "", true, errors.New("a string in the distinguished name is not ASCII, as its type requires")
 		}
 	case asn1.TagBMPString:
 		if len(value.Bytes)%2 != 0 {
-			return "", true, errors.New("malformed text in the distinguished name")
+			return "", true, errors.New("malformed string in the distinguished name")
 		}
 		units := make([]uint16, 0, len(value.Bytes)/2)
 		for b := range slices.Chunk(value.Bytes, 2) {
@@ -108,30 +108,30 @@ func textOf(value asn1.RawValue) (text string, isText bool, err error) {
 		}
 		text = string(utf16.Decode(units))
 	case tagUniversalString:
-		return "", true, errors.New("the distinguished name has a text of an obsolete type")
+		return "", true, errors.New("the distinguished name has a string of an obsolete type")
 	default:
 		return "", false, nil
 	}
 	return text, true, nil
 }
 
-// prepare prepares a text for comparison (RFC 4518, section 2): compatible characters and letter
-// case are equal, and so are one space and several. Control characters are refused: an embedded
+// prepare prepares a string for comparison (RFC 4518, section 2): letter case, compatible forms of
+// characters, and the number of spaces make no difference. Control characters are refused: an embedded
 // NUL ends a string in some programs.
 func prepare(text string) (string, error) {
 	if !utf8.ValidString(text) {
-		return "", errors.New("a text in the distinguished name is not valid UTF-8")
+		return "", errors.New("a string in the distinguished name is not valid UTF-8")
 	}
 	if strings.ContainsFunc(text, func(c rune) bool {
 		return unicode.IsControl(c) || unicode.Is(unicode.Cf, c) || unicode.Is(unicode.Co, c) || c == utf8.RuneError
 	}) {
-		return "", errors.New("a text in the distinguished name has control characters")
+		return "", errors.New("a string in the distinguished name has control characters")
 	}
 	text = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text)))
 	return strings.Join(strings.Fields(text), " "), nil
 }
 
-// Equal reports whether two names are equal. The empty name equals none.
+// Equal reports whether two names are equal. The empty name equals no name.
 func (n Name) Equal(other Name) bool {
 	return len(n) > 0 && slices.EqualFunc(n, other, samePart)
 }

@@ -110,7 +110,7 @@ func TestCA14_SubjectsWithControlCharacters(t *testing.T) {
 	}
 }
 
-func TestTextsThatAreNotDistinguishedNames(t *testing.T) {
+func TestInvalidDistinguishedNames(t *testing.T) {
 	for _, text := range []string{
 		"", " ", "client", "CN", "CN=", "CN=a,", "CN=a,,O=b", "CN=a;O=b", `CN="a"`, "CN=a<b", `CN=a\`, `CN=a\x`, `CN=a\0`, "CN=a\x00",
 		"/CN=client/O=Example", "X-Y=a", "1=a", "2..5=a", "02.5=a", "CN=#", "CN=#zz", "CN=#1306636c69", "CN=\xff", `CN=\FF`, `CN=\00`,

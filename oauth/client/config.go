@@ -89,7 +89,7 @@ type Config struct {
 	// parameters.
 	RequestObjectSigningAlg jose.Algorithm
 	// PushAuthorizationRequests sends authorization requests directly to the provider (RFC 9126),
-	// so that the browser only brings a reference. It is implied if the provider's metadata
+	// so that the browser sends only a reference. It is implied if the provider's metadata
 	// requires it.
 	PushAuthorizationRequests bool
 	// AuthorizationSigningAlg requests authorization responses as JWTs (JARM), signed with this

@@ -27,7 +27,7 @@ type prover struct {
 	nonces map[string]string // by origin: each server has its own
 }
 
-// maxNonces limits how many servers have a nonce. If there are more, all are requested again.
+// maxNonces limits how many servers have a nonce. If there are more, all nonces are dropped.
 const maxNonces = 1000
 
 func (c *Client) useDPoP() error {

@@ -175,7 +175,7 @@ func TestDPoPIsNotDowngraded(t *testing.T) {
 	}
 }
 
-// A provider that rejects every nonce is asked twice, not forever.
+// A provider that rejects every nonce gets two requests, and no more.
 func TestDPoPNonceIsRetriedOnce(t *testing.T) {
 	p, server := dpopProvider(t)
 	count := 0

@@ -294,7 +294,7 @@ func ExampleSource_Transport() {
 	// Output: 200 OK
 }
 
-// A client of a bank: the authorization request is signed and pushed, so that the browser only brings
+// A client of a bank: the authorization request is signed and pushed, so that the browser sends only
 // a reference to it, and the response is a JWT that the provider signed.
 func ExampleConfig_pushAuthorizationRequests() {
 	server := startExampleServer()
@@ -324,7 +324,7 @@ func ExampleConfig_pushAuthorizationRequests() {
 		log.Fatal(err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(authorization.Query())) {
-		fmt.Println("the browser brings", name)
+		fmt.Println("the browser sends", name)
 	}
 	// The browser follows the URL, the user signs in, and the browser comes back.
 	callback := redirectOf(address)
@@ -337,8 +337,8 @@ func ExampleConfig_pushAuthorizationRequests() {
 	}
 	fmt.Println("signed in:", tokens.Identity.Subject)
 	// Output:
-	// the browser brings client_id
-	// the browser brings request_uri
+	// the browser sends client_id
+	// the browser sends request_uri
 	// the browser returns response
 	// signed in: alice
 }

@@ -2,7 +2,7 @@
 // of a request (RFC 8705). TLS is terminated either by the program itself or by a proxy that
 // passes the certificate in a header.
 //
-// Anyone can send a header. So exactly one header is read, and only in requests whose
+// Anyone can send a header, so exactly one header is read, and only in requests whose
 // connection comes from a trusted proxy; in all other requests it is ignored. The proxy must
 // replace the header in every request that it forwards.
 package clientcertificate
@@ -73,18 +73,18 @@ func Behind(proxies []netip.Prefix, header string, format Format) (*Source, erro
 		case HeaderXFCC:
 			format = FormatXFCC
 		default:
-			return nil, fmt.Errorf("the header %s has no format of its own: set the format, one of %s", header, formats())
+			return nil, fmt.Errorf("the header %s has no default format: set one of %s", header, formats())
 		}
 	}
 	switch {
 	case !isToken(header):
 		return nil, fmt.Errorf("%q is not the name of a header", header)
 	case slices.Contains(reserved, name):
-		return nil, fmt.Errorf("the header %s has another meaning", header)
+		return nil, fmt.Errorf("the header %s is reserved for another purpose", header)
 	case !slices.Contains([]Format{FormatRFC9440, FormatPEM, FormatXFCC}, format):
 		return nil, fmt.Errorf("the format %q is not one of %s", format, formats())
 	case format == FormatRFC9440 && name != HeaderClientCert, name == HeaderClientCert && format != FormatRFC9440:
-		return nil, fmt.Errorf("the format %s and the header %s belong together (RFC 9440, section 2.2)", FormatRFC9440, HeaderClientCert)
+		return nil, fmt.Errorf("the format %s is the one of the header %s, and of no other header (RFC 9440, section 2.2)", FormatRFC9440, HeaderClientCert)
 	case name == HeaderXFCC && format != FormatXFCC:
 		return nil, fmt.Errorf("the header %s has the format %s", HeaderXFCC, FormatXFCC)
 	case len(proxies) == 0:
@@ -121,7 +121,7 @@ var ErrHeader = errors.New("the header with the client's certificate cannot be u
 
 // Certificates returns the certificates that the client presented: its own, then others of the
 // chain that the client or the proxy sent. Without a certificate the result is nil. The proxy or
-// crypto/tls has verified that the client has the private key; nothing verified the chain.
+// crypto/tls has verified that the client has the private key. The chain has not been verified.
 func (s *Source) Certificates(r *http.Request) ([]*x509.Certificate, error) {
 	if !s.Forwarded(r) {
 		if r.TLS == nil {
@@ -166,8 +166,8 @@ func (s *Source) parse(value, chain string) ([]*x509.Certificate, error) {
 	}
 }
 
-// Forwarded reports whether the certificate of a request would come from a proxy, and not from
-// the TLS connection.
+// Forwarded reports whether the certificate of a request would come from a proxy instead of the
+// TLS connection.
 func (s *Source) Forwarded(r *http.Request) bool {
 	if s == nil || s.header == "" {
 		return false

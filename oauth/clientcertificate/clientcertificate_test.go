@@ -196,7 +196,7 @@ func TestCA13_HeaderOfUntrustedPeerIsIgnored(t *testing.T) {
 			if got, err := source.Certificates(r); got != nil || err != nil {
 				t.Errorf("%s: %q sets the header: %d certificates, %v", name, peer, len(got), err)
 			}
-			// Its own certificate of the TLS connection counts.
+			// Its own certificate of the TLS connection is used.
 			r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{own}}
 			if got, err := source.Certificates(r); err != nil || len(got) != 1 || got[0] != own {
 				t.Errorf("%s: %q: %d certificates of the TLS connection, %v", name, peer, len(got), err)

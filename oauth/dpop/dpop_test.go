@@ -266,7 +266,7 @@ func TestKeySignsProofsAndSurvivesARestart(t *testing.T) {
 }
 
 func TestPP01_OneProofPerRequest(t *testing.T) {
-	for want, values := range map[dpop.Error][]string{"": nil, dpop.ErrSeveral: {"a", "b"}, dpop.ErrSignature: {""}} {
+	for want, values := range map[dpop.Error][]string{"": nil, dpop.ErrMultiple: {"a", "b"}, dpop.ErrSignature: {""}} {
 		header := http.Header{}
 		for _, value := range values {
 			header.Add(dpop.HeaderProof, value)

@@ -43,8 +43,8 @@ func (e Error) Error() string { return "DPoP proof: " + string(e) }
 
 // The reasons why a proof is not valid (RFC 9449, section 4.3).
 const (
-	ErrMissing     Error = "the header DPoP is missing"
-	ErrSeveral     Error = "there is more than one header DPoP"
+	ErrMissing     Error = "the DPoP header is missing"
+	ErrMultiple    Error = "there is more than one DPoP header"
 	ErrTooLong     Error = "it is too long"
 	ErrSignature   Error = "it is not a JWT of the type dpop+jwt that is signed with the public key in its header and an accepted algorithm"
 	ErrClaims      Error = "its claims are malformed"
@@ -62,8 +62,8 @@ func Algorithms() []jose.Algorithm { return jose.SigningAlgorithms() }
 type Expected struct {
 	// Method is the method of the request.
 	Method string
-	// URIs are the URIs of the endpoint, as NormalizeURI returns them; usually one. They are
-	// made from the server's configuration, because a client can write anything into Host.
+	// URIs are the URIs of the endpoint, as NormalizeURI returns them; usually one. They
+	// come from the server's configuration, because a client can write anything into Host.
 	URIs []string
 	// AccessToken is the access token that is sent with the proof; "" if none is.
 	AccessToken string
@@ -94,7 +94,7 @@ func FromRequest(header http.Header) (string, error) {
 	case len(values) == 0:
 		return "", nil
 	case len(values) > 1:
-		return "", ErrSeveral
+		return "", ErrMultiple
 	case values[0] == "":
 		return "", ErrSignature
 	default:

@@ -48,8 +48,8 @@ func (d DPoP) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[DPoP at %q]", d.Bas
 // UsedProofs remembers DPoP proofs. An implementation stores them where all processes of the API
 // find them.
 type UsedProofs interface {
-	// Use records that a proof was used, until it expires. It reports whether the proof is new: of
-	// concurrent calls with the same id, for only one. id is a hash of fixed length.
+	// Use records that a proof was used, until it expires. It reports whether the proof is new:
+	// of concurrent calls with the same id, only one returns true. id is a hash of fixed length.
 	Use(ctx context.Context, id string, expires time.Time) (bool, error)
 }
 

@@ -13,7 +13,7 @@ import (
 // Without the proof, the token may be stolen.
 
 // readConfirmation returns the cnf of a token, nil if it has none. A confirmation without a member
-// that this package knows is not nil: nothing proves it.
+// that this package knows is not nil: no sender can prove it.
 func readConfirmation(claims map[string]any) (*oauth.Confirmation, error) {
 	value, ok := claims["cnf"]
 	if !ok {
@@ -72,7 +72,7 @@ func (s *ResourceServer) checkPossession(r *http.Request, t *Token, raw, scheme 
 	if t.Confirmation.CertificateThumbprint != "" {
 		certificates, err := s.config.ClientCertificates.Certificates(r)
 		if err != nil {
-			// The proxy sent something else than it should.
+			// The proxy is misconfigured.
 			s.log.ErrorContext(r.Context(), "client certificate cannot be read", "error", err)
 			return invalid("is bound to a client certificate, and the certificate cannot be read")
 		}

@@ -116,7 +116,7 @@ func challengeHas(challenge, code string) bool {
 	return len(parsed) == 1 && parsed[0].Param("error") == code
 }
 
-// Behind a proxy, the header counts if the connection comes from the proxy, and only then.
+// Behind a proxy, the header is used only if the connection comes from the proxy.
 func TestCA13_CertificateHeaderAtTheAPI(t *testing.T) {
 	p := newProvider(t)
 	own := newCertificate(t, "client").Leaf

@@ -9,7 +9,7 @@ import (
 )
 
 // change writes one ticket: it puts the ticket, spends it, or sets its expiry. The hot statements
-// are values of this type, not a text with arguments, so that each database binds them without an
+// are values of this type, not a string with arguments, so that each database binds them without an
 // allocation for each argument.
 type change struct {
 	verb verb

@@ -25,7 +25,7 @@ type notes struct {
 }
 
 // manyNames is how many names one query selects, and fewNames how many if there are no more. Other
-// numbers are not used, because each text of a query stays prepared. SQLite takes longer to parse
+// numbers are not used, because each different query stays prepared. SQLite takes longer to parse
 // a query with 200 parameters than to run it.
 const (
 	manyNames = 200

@@ -18,8 +18,7 @@ import (
 // The statements of a batch that is sent in one round trip. The server runs the statements that
 // follow, and the commit, without waiting for the node, which could react to the result of an
 // earlier one. So a statement that must change a row fails if it changes none, and with it the
-// transaction. PostgreSQL has no other expression that fails on demand than one like a division by
-// zero.
+// transaction. PostgreSQL has no better expression that fails on demand than a division by zero.
 const (
 	beginTransaction  = `BEGIN ISOLATION LEVEL READ COMMITTED`
 	commitTransaction = `COMMIT`
@@ -69,7 +68,7 @@ func (d *postgreSQL) atOnce(ctx context.Context, lockWait time.Duration, changes
 }
 
 // whyNotSpent returns the error of an operation whose only change, to spend a ticket, changed
-// nothing. It looks at a later moment, but still before the caller got its result.
+// nothing. It looks later, but before the caller gets its result.
 func (d *postgreSQL) whyNotSpent(ctx context.Context, c *change) error {
 	query := c.spentBefore()
 	spent, err := collect(ctx, d.db, func(r row) (storage.Key, error) { return scanKey(r) }, query.query, query.args...)

@@ -25,8 +25,8 @@ const (
 // limitPageCache gives SQLite one block of memory for its pages (SQLITE_CONFIG_PAGECACHE). Without
 // it, a page takes 8192 bytes, because libc's allocator rounds up to a power of two.
 //
-// If SQLite is already in use in this process, its settings cannot change any more. It then
-// allocates each page, which needs more memory and is otherwise the same.
+// If SQLite is already in use in this process, its settings can no longer change. It then
+// allocates each page, which only needs more memory.
 var limitPageCache = sync.OnceFunc(func() {
 	tls := libc.NewTLS()
 	defer tls.Close()

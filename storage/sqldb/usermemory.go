@@ -17,7 +17,8 @@ import (
 const (
 	// userPollEvery is how often a node reads which users have changed, while it needs users.
 	userPollEvery = 500 * time.Millisecond
-	// userMaxStale is how long after that users are taken from memory. Later, every call reads.
+	// userMaxStale is how long after that users are taken from memory. After that, every call reads
+	// the database.
 	userMaxStale = time.Second
 	// userMaxAge is how long a user is kept without being read again, even if no change is noted:
 	// someone may have switched off the triggers.
@@ -129,7 +130,7 @@ func (m *userMemory) lastPoll() time.Duration { return time.Duration(m.polled.Lo
 // poll forgets the users that have changed since the last poll. The caller holds m.polling.
 //
 // After a pause of userMaxStale, for example because the database did not respond, it forgets all
-// users: the database may be another one now, which lost the last transactions of the former one.
+// users: the database may be another one now, without the last transactions of the previous one.
 func (m *userMemory) poll(ctx context.Context) {
 	began := m.clock()
 	if began-time.Duration(m.tried) < userPollEvery {

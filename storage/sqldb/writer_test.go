@@ -277,7 +277,7 @@ func (d *countedDatabase) batch(ctx context.Context, lockWait time.Duration, f f
 
 // Callers that store the same ticket together with others do not make everyone else in their batch run
 // alone.
-func TestOperationsThatFailHalfWayRunApart(t *testing.T) {
+func TestOperationsThatFailHalfWayRunAlone(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s := openTest(t, databaseURL)
 		counted := &countedDatabase{database: s.database}

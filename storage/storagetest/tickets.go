@@ -52,7 +52,7 @@ func Tickets(t *testing.T, open func(t *testing.T) storage.Tickets) {
 		{"the caller may change the returned ticket", returnedTicketIsCopy},
 		{"a ticket is live while now < Expires, for every method", expiryIsAComparison},
 		{"Put of a live key, spent or not, returns ErrExists", putIsInsertOnly},
-		{"Put of a spent ticket stores it as spent, and without a family it outlives everything", putSpent},
+		{"Put of a spent ticket stores it as spent, and without a family only its expiry removes it", putSpent},
 		{"Put replaces an expired ticket", putReplacesExpired},
 		{"Put stores all or none", putAllOrNone},
 		{"a store accepts Data of MaxData bytes and no more", dataIsBounded},

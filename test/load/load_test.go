@@ -82,12 +82,12 @@ func TestPublishReplacesOnlyTheFigures(t *testing.T) {
 	}
 }
 
-func TestTable(t *testing.T) {
+func TestTableFormatsFigures(t *testing.T) {
 	r := report{Nodes: 1, Started: 21.4, Memory: memory{38.2, 17.3}, Scenarios: []result{{
 		Scenario: "jwks", Server: figures{0.0211, 34368, 0.71, 2.04, 5.02}, Floor: figures{CPU: 0.018}, Ratio: 1.17, Limit: 1.2,
 	}}}
 	want := "| JWKS | 34,368 | 0.7 | 2.0 | 5.0 | 0.021 | 0.018 | 1.17 | 1.20 |\n\n" +
-		"It responds 21 ms after it is started with this database, and uses 38 MiB of memory after the load: 17 MiB of its own, and the rest is the program file.\n"
+		"It responds 21 ms after it is started with this database, and uses 38 MiB of memory after the load. Of these, 17 MiB are its own; the rest is the program file.\n"
 	if got := r.table(); !strings.HasSuffix(got, want) {
 		t.Errorf("got %q, want the end %q", got, want)
 	}

@@ -138,7 +138,7 @@ type report struct {
 	Scenarios []result `json:"scenarios"`
 }
 
-// chosen returns the scenarios that were asked for.
+// chosen returns the scenarios that the flags select.
 func chosen(only string) ([]scenario, error) {
 	all := scenarios()
 	if only == "" {

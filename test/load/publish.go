@@ -108,7 +108,7 @@ func (r report) table() string {
 	if r.Nodes > 1 {
 		node = "A node"
 	}
-	fmt.Fprintf(&b, "\n%s responds %.0f ms after it is started with this database, and uses %.0f MiB of memory after the load: %.0f MiB of its own, and the rest is the program file.\n",
+	fmt.Fprintf(&b, "\n%s responds %.0f ms after it is started with this database, and uses %.0f MiB of memory after the load. Of these, %.0f MiB are its own; the rest is the program file.\n",
 		node, r.Started, r.Memory.Resident, r.Memory.Own)
 	return b.String()
 }
