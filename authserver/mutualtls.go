@@ -144,8 +144,8 @@ func (c *call) readCertificate() error {
 	return nil
 }
 
-// proveCertificate is called before tokens are issued. A client that is registered for
-// bound tokens gets no others.
+// proveCertificate is called before tokens are issued. A client that is registered for bound tokens
+// gets no others.
 func (c *call) proveCertificate() error {
 	if err := c.readCertificate(); err != nil {
 		return err

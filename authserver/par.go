@@ -178,8 +178,8 @@ func (c *call) resolveRequest() error {
 	return c.resolveRequestObject(false)
 }
 
-// resolvePushedRequest replaces all parameters by those of the pushed request. Parameters
-// other than client_id and request_uri are ignored. A request_uri can be used again, after a reload or with the
+// resolvePushedRequest replaces all parameters by those of the pushed request. Parameters other than
+// client_id and request_uri are ignored. A request_uri can be used again, after a reload or with the
 // back button, until the user has finished: the response spends it (RFC 9126, sections 4 and 7.3).
 func (c *call) resolvePushedRequest(cl *client, reference string) error {
 	c.client, c.params = cl, nil // an error is a page: nothing else in the URL is trusted

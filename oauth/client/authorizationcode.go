@@ -41,7 +41,8 @@ type AuthorizationOptions struct {
 	AuthorizationDetails []any
 	// RequestURI publishes a request object and returns the URL at which the provider can
 	// fetch it, soon and once (OpenID Connect Core, section 6.2). If it is nil, or if
-	// authorization requests are pushed, the object is sent by value. It is called only if Config.RequestObjectSigningAlg is set.
+	// authorization requests are pushed, the object is sent by value. It is called only if
+	// Config.RequestObjectSigningAlg is set.
 	RequestURI func(object string) (string, error)
 	// Extra are additional parameters. They cannot replace those that the client sets.
 	Extra url.Values

@@ -169,9 +169,9 @@ func (s *Source) HTTPClient() *http.Client {
 }
 
 // Transport returns a RoundTripper that adds the access token to each request, with a proof if the
-// token is bound to a key, and sends it with base; nil means http.DefaultTransport. It returns an error instead of sending the token
-// unencrypted, except on loopback (RFC 6750, section 5.3), or to the target of a redirect to
-// another origin.
+// token is bound to a key, and sends it with base; nil means http.DefaultTransport. It returns an
+// error instead of sending the token unencrypted, except on loopback (RFC 6750, section 5.3), or to
+// the target of a redirect to another origin.
 func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport

@@ -84,7 +84,7 @@ func Behind(proxies []netip.Prefix, header string, format Format) (*Source, erro
 	case !slices.Contains([]Format{FormatRFC9440, FormatPEM, FormatXFCC}, format):
 		return nil, fmt.Errorf("the format %q is not one of %s", format, formats())
 	case format == FormatRFC9440 && name != HeaderClientCert, name == HeaderClientCert && format != FormatRFC9440:
-		return nil, fmt.Errorf("the format %s is the one of the header %s, and of no other header (RFC 9440, section 2.2)", FormatRFC9440, HeaderClientCert)
+		return nil, fmt.Errorf("the format %s is only for the header %s, which has no other format (RFC 9440, section 2.2)", FormatRFC9440, HeaderClientCert)
 	case name == HeaderXFCC && format != FormatXFCC:
 		return nil, fmt.Errorf("the header %s has the format %s", HeaderXFCC, FormatXFCC)
 	case len(proxies) == 0:

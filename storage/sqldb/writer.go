@@ -208,8 +208,9 @@ func (op *operation) stage() int {
 }
 
 // commit runs a batch. If the batch fails, it runs the operations one at a time, or only those that
-// failed, so that only the caller whose operation fails gets an error; this needs no savepoints. If the batch waited too
-// long for a lock, it is not known for which operation, and each continues outside the lane.
+// failed, so that only the caller whose operation fails gets an error; this needs no savepoints. If
+// the batch waited too long for a lock, it is not known for which operation, and each continues
+// outside the lane.
 func (w *writer) commit(batch []*operation) {
 	errs, err := w.attempt(batch, laneWait)
 	switch {
