@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// The signatures of the floors and of the clients, with the standard library only.
+// The signatures of the floors and of the clients, without packages of this module.
 
 const (
 	es256 = "ES256"

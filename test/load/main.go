@@ -37,6 +37,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,15 +67,15 @@ func main() {
 		// PostgreSQL requires one; the data ends with the run.
 		_ = os.Setenv(configuration.MasterKeyVariable, strings.Repeat("A", 43))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	if isFloor() {
-		if err := runFloor(ctx); err != nil {
+		if err := runFloor(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, "floor:", err)
 			os.Exit(1)
 		}
 		return
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var o options
 	flag.StringVar(&o.Database, "database", "", "sqlite:PATH, postgres://…, or postgres for a new server; default: a new SQLite file")
 	flag.IntVar(&o.Requests, "requests", 20000, "requests of each scenario")
