@@ -110,9 +110,11 @@ func keySetOf(t testing.TB, certificates ...*x509.Certificate) json.RawMessage {
 	var keys []map[string]any
 	for i, c := range certificates {
 		public := c.PublicKey.(*ecdsa.PublicKey)
-		x, y := make([]byte, 32), make([]byte, 32)
-		public.X.FillBytes(x)
-		public.Y.FillBytes(y)
+		point, err := public.Bytes() // 4, x, y
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, y := point[1:33], point[33:]
 		keys = append(keys, map[string]any{
 			"kty": "EC", "crv": "P-256", "kid": string(rune('a' + i)),
 			"x": base64.RawURLEncoding.EncodeToString(x), "y": base64.RawURLEncoding.EncodeToString(y),

@@ -112,7 +112,7 @@ func parseXFCC(value string) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	if !first[0].Equal(certificates[0]) {
-		return nil, errors.New("Cert is not the first certificate of Chain")
+		return nil, errors.New("the certificate in Cert is not the first one in Chain")
 	}
 	return certificates, nil
 }
