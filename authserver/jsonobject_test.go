@@ -101,7 +101,7 @@ func FuzzJSONObject(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		members := map[string]any{"z": extra["z"], name: value, "iss": value, "amr": []string{value, "", value}, "exp": number}
+		members := map[string]any{name: value, "z": extra["z"], "iss": value, "amr": []string{value, "", value}, "exp": number}
 		want, err := json.Marshal(members)
 		if err != nil {
 			t.Fatal(err)

@@ -164,7 +164,7 @@ func withoutSpace(value any) any {
 	case map[string]any:
 		plain := map[string]any{}
 		for name, member := range value {
-			plain[strings.Join(strings.Fields(name), " ")] = withoutSpace(member)
+			plain[strings.Join(strings.Fields(name), "")] = withoutSpace(member)
 		}
 		return plain
 	}

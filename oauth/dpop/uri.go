@@ -30,7 +30,11 @@ func NormalizeURI(uri string) (string, error) {
 	if path == "" {
 		path = "/"
 	}
-	return u.Scheme + "://" + u.Host + path, nil
+	normal := u.Scheme + "://" + u.Host + path
+	if len(normal) > maxURIBytes {
+		return "", errors.New("the URI is too long")
+	}
+	return normal, nil
 }
 
 // isOneOf reports whether the htu of a proof identifies one of the URIs of an endpoint.
