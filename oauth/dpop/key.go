@@ -125,4 +125,4 @@ func (k *Key) UnmarshalText(text []byte) error {
 }
 
 // Format keeps the key out of logs and messages, with any verb.
-func (k *Key) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[DPoP key %s]", k.thumbprint) }
+func (k Key) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[DPoP key %s]", k.thumbprint) }

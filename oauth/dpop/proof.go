@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -73,6 +75,12 @@ type Expected struct {
 	MaxAge time.Duration
 	Now    time.Time
 }
+
+// Format keeps the access token out of logs and error messages, for every verb.
+func (e Expected) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[DPoP proof for %s]", e.Method) }
+
+// LogValue keeps the access token out of structured logs.
+func (e Expected) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(e)) }
 
 // Proof is a verified proof. The caller still has to check its nonce, if one is required, that its
 // ID was not used before, and that the access token is bound to its key.

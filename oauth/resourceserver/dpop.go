@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -44,6 +45,9 @@ type DPoP struct {
 
 // Format keeps the key out of logs and messages, with any verb.
 func (d DPoP) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[DPoP at %q]", d.BaseURL) }
+
+// LogValue keeps the key out of structured logs.
+func (d DPoP) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(d)) }
 
 // UsedProofs remembers DPoP proofs. An implementation stores them where all processes of the API
 // find them.

@@ -21,6 +21,7 @@ import (
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/client/sqlsession"
+	"github.com/valetkey/valetkey/oauth/dpop"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 	"github.com/valetkey/valetkey/storage/record"
@@ -91,11 +92,18 @@ var exported = map[string]map[string]entry{
 	},
 	"oauth/resourceserver": {
 		"Config":           {value: resourceserver.Config{}},
+		"DPoP":             {value: resourceserver.DPoP{}},
 		"Issuer":           {public: "an issuer that an API trusts"},
 		"Requirement":      {public: "what a route requires"},
 		"ResourceServer":   {value: resourceserver.ResourceServer{}},
 		"Token":            {public: "claims of a token, without the token"},
 		"TransactionToken": {value: resourceserver.TransactionToken{}, noJSON: true},
+	},
+	"oauth/dpop": {
+		"Expected": {value: dpop.Expected{}, noJSON: true},
+		"Key":      {value: dpop.Key{}},
+		"Nonces":   {value: dpop.Nonces{}},
+		"Proof":    {public: "claims of a proof that was accepted"},
 	},
 	"oauth/jose": {
 		"Claims":          {public: "claims of a token"},
@@ -216,7 +224,7 @@ func show(t *testing.T, how, printed string) {
 }
 
 // shown are fields that are not secret: names, addresses, and settings.
-var shown = []string{"ClientID", "ID", "UserID", "Algorithm", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
+var shown = []string{"ClientID", "ID", "UserID", "Algorithm", "Issuer", "kid", "alg", "use", "origin", "Issuers", "Algorithms", "ScopesSupported", "Name", "Documentation", "TrustDomain", "Resource", "identifier", "BaseURL", "Method", "certificate", "thumbprint", "Dialect", "dialect", "Transaction", "metadata", "documents", "config", "table", "Table"}
 
 // fill sets every string of a value to the secret, including unexported ones, and returns how many
 // there were.
@@ -292,7 +300,7 @@ func holdsLock(t reflect.Type, depth int) bool {
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		if t.PkgPath() == "sync" {
+		if t.PkgPath() == "sync" || t.PkgPath() == "sync/atomic" {
 			return true
 		}
 		for i := range t.NumField() {
