@@ -106,6 +106,10 @@ var samplePages = map[string]pageResponse{
 		Device: &deviceRequest{UserCode: "WDJB-MJHT", When: "a minute ago", Address: "198.51.100.23", Elsewhere: true},
 		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your photos", Optional: true, Ticked: true}},
 	}},
+	"consent-details": {template: "consent", title: "Allow?", data: consentView{
+		ClientName: "Corner Shop", Initial: "C", Website: "shop.example.com", Destination: "shop.example.com", Person: person(alice), Resources: []string{"Payments"},
+		Details: []string{"Pay 123.50 EUR to Merchant A, account DE02100100109307118603", strings.Repeat("x", 200)},
+	}},
 	"device":         {template: "device", title: "Connect a device", data: deviceView{}},
 	"device-wrong":   {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "This code is not valid or has expired. Compare it with the code on your device. If they match, request a new code there."}},
 	"device-allowed": {template: "device-done", title: "Connected", data: true},
