@@ -50,9 +50,9 @@ func bearerScenarios() []scenario {
 			}
 		}, limits{1.3, 1.4, "the floor reads one row; this reads whether the authorization still exists"}},
 		{"discovery", "discovery", static(discoveryPath), floorStatic(discoveryPath), limits{
-			1.4, 1.4, "a copy of a document, as the floor; routing and headers are a few microseconds"}},
+			1.2, 1.4, "a copy of a document, as the floor; routing and headers are a few microseconds"}},
 		{"jwks", "JWKS", static(jwksPath), floorStatic(jwksPath), limits{
-			1.4, 1.4, "a copy of a document, as the floor; routing and headers are a few microseconds"}},
+			1.2, 1.4, "a copy of a document, as the floor; routing and headers are a few microseconds"}},
 	}
 }
 
