@@ -132,54 +132,48 @@ var (
 // authorizationDetails returns the objects of the parameter authorization_details, if the client
 // may request them; nil if it was not sent.
 func (c *call) authorizationDetails(cl *client) ([]json.RawMessage, error) {
-	requested, err := c.requestedDetails()
+	requested, objects, err := c.requestedDetails()
 	if err != nil {
 		return nil, err
 	}
-	for _, detail := range requested {
-		if err := c.checkDetail(cl, detail); err != nil {
+	for _, object := range objects {
+		if err := c.checkDetail(cl, object); err != nil {
 			return nil, err
 		}
 	}
 	return requested, nil
 }
 
-// requestedDetails parses the parameter authorization_details.
-func (c *call) requestedDetails() ([]json.RawMessage, error) {
+// requestedDetails parses the parameter authorization_details. It returns each object as it was
+// sent, without white space, and decoded.
+func (c *call) requestedDetails() (details []json.RawMessage, objects []map[string]any, err error) {
 	text := c.params.get("authorization_details")
 	if text == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var objects []map[string]any
 	if err := jose.ParseJSON([]byte(text), &objects); err != nil {
-		return nil, c.because(&ruleDetailsSyntax, err)
+		return nil, nil, c.because(&ruleDetailsSyntax, err)
 	}
 	if len(objects) == 0 || len(objects) > maxAuthorizationDetails {
-		return nil, c.refuse(&ruleDetailsSyntax, fmt.Sprintf("%d objects", len(objects)))
-	}
-	var details []json.RawMessage
-	if err := json.Unmarshal([]byte(text), &details); err != nil {
-		return nil, c.because(&ruleDetailsSyntax, err)
+		return nil, nil, c.refuse(&ruleDetailsSyntax, fmt.Sprintf("%d objects", len(objects)))
 	}
 	for i, object := range objects {
 		if name, ok := object["type"].(string); !ok || name == "" {
-			return nil, c.refuse(&ruleDetailsSyntax, fmt.Sprintf("object %d has no type", i))
+			return nil, nil, c.refuse(&ruleDetailsSyntax, fmt.Sprintf("object %d has no type", i))
 		}
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, details[i]); err != nil {
-			return nil, c.because(&ruleDetailsSyntax, err)
-		}
-		details[i] = compact.Bytes()
 	}
-	return details, c.must(true, &ruleDetailsSyntax)
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(text)); err != nil {
+		return nil, nil, c.because(&ruleDetailsSyntax, err)
+	}
+	if err := json.Unmarshal(compact.Bytes(), &details); err != nil {
+		return nil, nil, c.because(&ruleDetailsSyntax, err)
+	}
+	return details, objects, c.must(true, &ruleDetailsSyntax)
 }
 
 // checkDetail checks the type of an object, and the object against the schema of the type.
-func (c *call) checkDetail(cl *client, detail json.RawMessage) error {
-	var object map[string]any
-	if err := json.Unmarshal(detail, &object); err != nil {
-		return c.because(&ruleDetailsSyntax, err)
-	}
+func (c *call) checkDetail(cl *client, object map[string]any) error {
 	name, _ := object["type"].(string)
 	declared := c.s.detailsTypes[name]
 	if declared == nil || !slices.Contains(cl.AuthorizationDetailsTypes, name) {
@@ -215,7 +209,7 @@ func (c *call) narrowDetails(ent *entitlement) error {
 		ent.details, ent.authorization.Details = details, details
 		return c.must(c.client.Registration == nil, &ruleDetailsClient)
 	}
-	requested, err := c.requestedDetails()
+	requested, _, err := c.requestedDetails()
 	if err != nil {
 		return err
 	}
