@@ -41,7 +41,7 @@ type MutualTLS struct {
 	ProxyVerifiesCertificates bool `json:"proxy_verifies_certificates,omitempty"`
 }
 
-// Certificate returns the certificate of the second listener, nil if there is no such listener.
+// Certificate returns the certificate of the second listener, or nil if there is none.
 // first is the certificate of the first listener.
 func (m *MutualTLS) Certificate(first *TLS) *TLS {
 	switch {

@@ -80,7 +80,7 @@ func wantCached(t *testing.T, s *Store, id, want string) {
 	}
 }
 
-func TestAC09AChangeOnAnotherNodeIsSeenWithinASecond(t *testing.T) {
+func TestAC09_AChangeOnAnotherNodeIsSeenWithinASecond(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s, other := openTest(t, databaseURL), openTest(t, databaseURL)
 		advance := s.users.stop()
@@ -195,7 +195,7 @@ func TestReclaimKeepsChangesForAnHour(t *testing.T) {
 	})
 }
 
-func TestAC09UsersAreReadIfChangesCannotBe(t *testing.T) {
+func TestAC09_UsersAreReadIfChangesCannotBe(t *testing.T) {
 	onBoth(t, func(t *testing.T, databaseURL string) {
 		s, other := openTest(t, databaseURL), openTest(t, databaseURL)
 		var log strings.Builder
