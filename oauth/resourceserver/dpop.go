@@ -62,7 +62,7 @@ type proofs struct {
 	config    DPoP
 	announced bool // in challenges
 	nonces    *dpop.Nonces
-	used      UsedProofs
+	memory    proofMemory // of used proofs, unless config.UsedProofs is set
 }
 
 // newProofs returns nil if no DPoP proof can be verified, because the URL of the API is not known.
@@ -92,9 +92,6 @@ func newProofs(config *DPoP, resource *url.URL) (*proofs, error) {
 	}
 	if p.config.Algorithms == nil {
 		p.config.Algorithms = dpop.Algorithms()
-	}
-	if p.used = p.config.UsedProofs; p.used == nil {
-		p.used = &proofMemory{}
 	}
 	return p, nil
 }
@@ -152,7 +149,13 @@ func (p *proofs) uris(r *http.Request) []string {
 // use accepts a proof once.
 func (p *proofs) use(ctx context.Context, proof *dpop.Proof) error {
 	id := sha256.Sum256([]byte(proof.Thumbprint + "\x00" + proof.ID))
-	fresh, err := p.used.Use(ctx, string(id[:]), proof.Expires)
+	var fresh bool
+	var err error
+	if p.config.UsedProofs != nil {
+		fresh, err = p.config.UsedProofs.Use(ctx, string(id[:]), proof.Expires)
+	} else {
+		fresh, err = p.memory.use(proof.Thumbprint, id, proof.Expires)
+	}
 	if err != nil {
 		return fmt.Errorf("record a DPoP proof: %w", err)
 	}
@@ -184,40 +187,66 @@ func (p *proofs) announcedAlgorithms() []string {
 // required reports whether tokens that are not bound to the key of a proof are rejected.
 func (p *proofs) required() bool { return p != nil && p.config.Required }
 
-// maxUsedProofs limits the memory for used proofs to about 30 MB. It is reached at a few thousand
+// maxUsedProofs limits the memory for used proofs to about 45 MB. It is reached at a few thousand
 // requests with new proofs each second.
 const maxUsedProofs = 250_000
 
-// proofMemory remembers used proofs in memory.
+// proofMemory remembers used proofs in memory. One key may have as many as there is space left for
+// others, so that its holder cannot use up the memory for everyone.
 type proofMemory struct {
 	mu      sync.Mutex
-	until   map[string]time.Time
+	proofs  map[[sha256.Size]byte]usedProof
+	ofKey   map[keyID]int // how many of the proofs a key has
 	cleaned time.Time
 }
 
+// usedProof has no pointers, so that the garbage collector skips it.
+type usedProof struct {
+	key     keyID
+	expires int64 // Unix nanoseconds
+}
+
+// keyID is the beginning of the SHA-256 of a thumbprint.
+type keyID [16]byte
+
 var errProofMemoryFull = errors.New("too many requests with DPoP proofs: set DPoP.UsedProofs, or start more processes")
 
-func (m *proofMemory) Use(_ context.Context, id string, expires time.Time) (bool, error) {
+// use records a proof, and reports whether it is new.
+func (m *proofMemory) use(thumbprint string, id [sha256.Size]byte, expires time.Time) (bool, error) {
 	now := time.Now()
+	hash := sha256.Sum256([]byte(thumbprint))
+	key := keyID(hash[:])
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if until, ok := m.until[id]; ok && now.Before(until) {
+	if used, ok := m.proofs[id]; ok && now.UnixNano() < used.expires {
 		return false, nil
 	}
-	if m.until == nil {
-		m.until = map[string]time.Time{}
+	if m.proofs == nil {
+		m.proofs, m.ofKey = map[[sha256.Size]byte]usedProof{}, map[keyID]int{}
 	}
-	if now.Sub(m.cleaned) > time.Minute || len(m.until) >= maxUsedProofs && now.Sub(m.cleaned) > time.Second {
+	full := func() bool { return m.ofKey[key] >= maxUsedProofs-len(m.proofs) }
+	if now.Sub(m.cleaned) > time.Minute || full() && now.Sub(m.cleaned) > time.Second {
 		m.cleaned = now
-		for known, until := range m.until {
-			if !now.Before(until) {
-				delete(m.until, known)
+		for known, used := range m.proofs {
+			if now.UnixNano() >= used.expires {
+				m.forget(known, used)
 			}
 		}
 	}
-	if len(m.until) >= maxUsedProofs {
+	if full() {
 		return false, errProofMemoryFull
 	}
-	m.until[id] = expires
+	if expired, ok := m.proofs[id]; ok {
+		m.forget(id, expired)
+	}
+	m.proofs[id] = usedProof{key, expires.UnixNano()}
+	m.ofKey[key]++
 	return true, nil
+}
+
+func (m *proofMemory) forget(id [sha256.Size]byte, used usedProof) {
+	delete(m.proofs, id)
+	if m.ofKey[used.key]--; m.ofKey[used.key] == 0 {
+		delete(m.ofKey, used.key)
+	}
 }

@@ -3,6 +3,7 @@ package resourceserver
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func TestRS14_PP02_ProofIsAcceptedOnce(t *testing.T) {
 		accepted(t, callWithProof(h, "DPoP "+token, other), "alice")
 		time.Sleep(2 * time.Minute)
 		accepted(t, callWithProof(h, "DPoP "+token, client.proof(token, nil)), "alice")
-		if n := len(s.proofs.used.(*proofMemory).until); n != 1 {
+		if n := len(s.proofs.memory.proofs); n != 1 {
 			t.Errorf("%d proofs are remembered", n)
 		}
 	})
@@ -191,20 +192,43 @@ func TestRS14_PP02_ProcessesCanShareUsedProofs(t *testing.T) {
 	unavailable(t, callWithProof(process(), "DPoP "+token, client.proof(token, nil)))
 }
 
-func TestProofMemoryIsBounded(t *testing.T) {
+// The holder of one key cannot use up the memory for others.
+func TestProofMemoryIsBoundedAndShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &proofMemory{}
-		for i := range maxUsedProofs {
-			if fresh, err := m.Use(t.Context(), fmt.Sprint(i), time.Now().Add(time.Minute)); !fresh || err != nil {
-				t.Fatal(i, err)
+		use := func(key, id string) error {
+			fresh, err := m.use(key, sha256.Sum256([]byte(id)), time.Now().Add(time.Minute))
+			if err == nil && !fresh {
+				err = errors.New("it was used before")
+			}
+			return err
+		}
+		flood := 0
+		for use("flood", fmt.Sprint(flood)) == nil {
+			flood++
+		}
+		if flood > maxUsedProofs/2 {
+			t.Errorf("one key has %d of %d proofs", flood, maxUsedProofs)
+		}
+		for i := range 1000 {
+			if err := use(fmt.Sprint("key", i), fmt.Sprint("proof", i)); err != nil {
+				t.Fatalf("the key of another client: %v", err)
 			}
 		}
-		if fresh, err := m.Use(t.Context(), "one more", time.Now().Add(time.Minute)); fresh || err == nil {
-			t.Error("more proofs than the limit are remembered")
+		if err := use("flood", "one more"); !errors.Is(err, errProofMemoryFull) {
+			t.Errorf("more proofs than the limit are remembered: %v", err)
+		}
+		for i := 0; len(m.proofs) < maxUsedProofs; i++ {
+			if err := use(fmt.Sprint("many", i), fmt.Sprint("many", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := use("new", "new"); !errors.Is(err, errProofMemoryFull) {
+			t.Errorf("more proofs than the limit are remembered: %v", err)
 		}
 		time.Sleep(time.Minute)
-		if fresh, err := m.Use(t.Context(), "later", time.Now().Add(time.Minute)); !fresh || err != nil {
-			t.Error(err)
+		if err := use("flood", "later"); err != nil || len(m.ofKey) != 1 || len(m.proofs) != 1 {
+			t.Errorf("%v; %d keys and %d proofs are left", err, len(m.ofKey), len(m.proofs))
 		}
 	})
 }
