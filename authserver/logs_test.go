@@ -2,10 +2,12 @@ package authserver_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -252,4 +254,30 @@ func TestEventsOfCommandsAreLogged(t *testing.T) {
 		t.Errorf("the record is %v", logged)
 	}
 	checkTable(t, logged)
+}
+
+// slowTraces is a store that reports when it is asked to store traces, and waits.
+type slowTraces struct {
+	database
+	asked, proceed chan struct{}
+}
+
+func (s slowTraces) SaveTraces(ctx context.Context, most int, traces ...record.Trace) error {
+	s.asked <- struct{}{}
+	<-s.proceed
+	return s.database.SaveTraces(ctx, most, traces...)
+}
+
+// Whoever reads the reference in the log can look it up at once: also while the store writes it.
+func TestTraceIsFoundWhileItIsStored(t *testing.T) {
+	store := slowTraces{memory.New(), make(chan struct{}), make(chan struct{})}
+	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+	refused := s.do(httptest.NewRequest(http.MethodGet, "/authorize?"+query("unknown"), nil))
+	ref := regexp.MustCompile(`[0-9A-Z]{4}-[0-9A-Z]{4}`).FindString(refused.body)
+	<-store.asked
+	defer close(store.proceed)
+	trace, err := s.server.Trace(t.Context(), ref)
+	if err != nil || trace.Endpoint != "/authorize" {
+		t.Errorf("the trace of %q is %+v, %v", ref, trace, err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -133,6 +134,7 @@ type traceLog struct {
 
 	mu       sync.Mutex
 	waiting  []record.Trace
+	storing  []record.Trace // the batch that the store does not have yet
 	flushing bool
 	idle     sync.Cond // signalled when flushing ends
 }
@@ -165,7 +167,7 @@ func (l *traceLog) flush() {
 	for {
 		l.mu.Lock()
 		batch := l.waiting
-		l.waiting = nil
+		l.waiting, l.storing = nil, batch
 		if len(batch) == 0 {
 			l.flushing = false
 			l.idle.Broadcast()
@@ -189,9 +191,9 @@ func (l *traceLog) flush() {
 func (l *traceLog) find(ref string) (record.Trace, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, t := range l.waiting {
-		if t.Ref == ref {
-			return t, true
+	for _, traces := range [][]record.Trace{l.waiting, l.storing} {
+		if i := slices.IndexFunc(traces, func(t record.Trace) bool { return t.Ref == ref }); i >= 0 {
+			return traces[i], true
 		}
 	}
 	return record.Trace{}, false
