@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // First-party applications (draft-ietf-oauth-first-party-apps, experimental; sections are those of
-// draft -03): an application of the operator asks the user for the password in its own window,
+// draft -04): an application of the operator asks the user for the password in its own window,
 // sends it to this server, and gets a code. There is no browser to bind anything to. The code is
 // useless without the code_verifier, which stays with the application.
 
@@ -102,7 +103,7 @@ func (c *call) authorizationChallenge() error {
 		return err
 	}
 	if slices.Contains(i.request.prompt, promptCreate) {
-		return c.refuse(&ruleChallengeSufficient, "prompt: create")
+		return c.redirectToWeb(i, c.refuse(&ruleChallengeSufficient, "prompt: create"))
 	}
 	if username == "" || password == "" {
 		return c.refuseAttempt(i, c.must(false, &ruleChallengePassword))
@@ -142,7 +143,8 @@ func (c *call) challengeInteraction(session *authSession) (*interaction, error) 
 	i.params = c.params
 	i.request = &authorizationRequest{client: c.client}
 	for _, verify := range [...]func(*authorizationRequest) error{
-		c.verifyChallengeResponse, c.verifyUnsupported, c.verifyScope, c.verifyCodeChallenge, c.verifyProofKey, c.verifyAuthentication,
+		c.verifyChallengeResponse, c.verifyUnsupported, c.verifyScope, c.verifyAuthorizationDetails, c.verifyCodeChallenge,
+		c.verifyProofKey, c.verifyAuthentication,
 	} {
 		if err := verify(i.request); err != nil {
 			return nil, err
@@ -176,20 +178,47 @@ func (c *call) verifyChallengeResponse(request *authorizationRequest) error {
 // enter a password.
 func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 	if wanted := i.request.acrValues; len(wanted) > 0 && !slices.Contains(wanted, who.ACR) {
-		return c.refuse(&ruleChallengeSufficient, "acr: "+who.ACR)
+		return c.redirectToWeb(i, c.refuse(&ruleChallengeSufficient, "acr: "+who.ACR))
 	}
 	if err := c.checkACR(i.request, who); err != nil {
-		return c.refuse(&ruleChallengeSufficient, "acr: "+who.ACR)
+		return c.redirectToWeb(i, c.refuse(&ruleChallengeSufficient, "acr: "+who.ACR))
 	}
 	next, grant, err := c.decide(i, who)
 	if err != nil {
 		return err
 	}
 	if next != nextComplete {
-		return c.refuse(&ruleChallengeSufficient, "consent is needed to "+i.request.consent.String())
+		return c.redirectToWeb(i, c.refuse(&ruleChallengeSufficient, "consent is needed to "+i.request.consent.String()))
 	}
 	_ = c.must(true, &ruleChallengeSufficient)
 	return c.complete(i, who, grant)
+}
+
+// redirectToWeb returns a refusal with a request_uri for the browser, if the authorization endpoint
+// would accept the request of the challenge (section 5.2.2.1.1). A challenge always has a
+// code_challenge, without which there must be no request_uri.
+func (c *call) redirectToWeb(i *interaction, refusal error) error {
+	defer func(p params, rungs []rung) { c.params, c.rungs = p, rungs }(c.params, c.rungs)
+	c.params = i.params
+	// The application that registered one redirect URI need not send it, unless it chooses the port.
+	if uris := c.client.RedirectURIs; !c.params.has("redirect_uri") && len(uris) == 1 {
+		if u, err := url.Parse(uris[0]); err == nil && !oauth.IsLoopbackHost(u.Hostname()) {
+			c.params = append(slices.Clone(c.params), param{"redirect_uri", uris[0]})
+		}
+	}
+	_, err := c.verifyAuthorizationRequest()
+	requestURI := ""
+	if err == nil {
+		requestURI, err = c.storePushedRequest(c.client)
+	}
+	switch e := oauth.AsError(err); {
+	case err == nil:
+		e = oauth.AsError(refusal)
+		e.RequestURI, e.ExpiresIn = requestURI, int64(c.s.lifetimes.PushedAuthorizationRequest/time.Second)
+	case e == nil || e.Code == oauth.InvalidDPoPProof: // of the store, or a replay
+		return err
+	}
+	return refusal
 }
 
 // completeChallenge responds with the code, and ends the auth_session.
@@ -237,6 +266,9 @@ type authSessionData struct {
 	Query    string `json:"q"` // the parameters of the request, verified again at each step
 	Began    int64  `json:"b"` // Unix milliseconds
 	Failed   int    `json:"f,omitempty"`
+	// JWKThumbprint is that of the key of the DPoP proof with which the client began; "" if it sent
+	// none.
+	JWKThumbprint string `json:"j,omitempty"`
 }
 
 type authSession struct {
@@ -250,6 +282,12 @@ var (
 		section: "draft-ietf-oauth-first-party-apps, section 5.2.2.1", code: oauth.InvalidSession,
 		says: "the auth_session is invalid, expired, or was used before",
 		fix:  "start again, without an auth_session",
+	}
+	ruleAuthSessionKey = rule{
+		must:    "a request with an auth_session has a DPoP proof of the key that the auth_session is bound to",
+		section: "draft-ietf-oauth-first-party-apps, section 9.6.1", code: oauth.InvalidSession,
+		says: "the auth_session is bound to a key, and the request does not prove possession of it",
+		fix:  "send a DPoP proof of the same key with each request, or start again, without an auth_session",
 	}
 	ruleAuthSessionRequest = rule{
 		must:    "parameters that are sent again with an auth_session have not changed",
@@ -312,6 +350,9 @@ func (c *call) resumeChallenge(i *interaction, session *authSession) error {
 	if session.ClientID != c.client.ID {
 		return c.refuse(&ruleAuthSession, "it belongs to another client")
 	}
+	if bound := session.JWKThumbprint; bound != "" && bound != c.proven.JWKThumbprint {
+		return c.must(false, &ruleAuthSessionKey)
+	}
 	first, err := c.parseParams(session.Query)
 	if err != nil {
 		return err
@@ -336,10 +377,11 @@ func (c *call) refuseAttempt(i *interaction, refusal error) error {
 				return fmt.Errorf("end auth_session: %w", err)
 			}
 		}
-		return c.must(false, &ruleChallengeAttempts)
+		return c.redirectToWeb(i, c.must(false, &ruleChallengeAttempts))
 	}
 	data, err := json.Marshal(authSessionData{
 		ClientID: c.client.ID, Query: i.params.encode(), Began: i.began.UnixMilli(), Failed: i.challenge.failed,
+		JWKThumbprint: c.proven.JWKThumbprint,
 	})
 	if err != nil {
 		return fmt.Errorf("encode auth_session: %w", err)

@@ -118,13 +118,13 @@ func TestLG04_FirstPartyAttemptsAreCounted(t *testing.T) {
 			t.Fatal("no new auth_session before the limit")
 		}
 	}
-	s.challenge("auth_session", session, "password", "wrong").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
+	s.challenge("auth_session", session, "password", "wrong").want(t, http.StatusForbidden, oauth.RedirectToWeb)
 	s.challenge("auth_session", session).want(t, http.StatusBadRequest, oauth.InvalidSession)
 }
 
 func TestFirstPartySignUpIsRedirectedToTheWeb(t *testing.T) {
 	s := newSceneOn(t, firstPartySetup(), memory.New(), func(c *authserver.Config) { c.Pages.SignUp = "/sign-up" })
-	s.challenge("prompt", "create").want(t, http.StatusBadRequest, oauth.RedirectToWeb)
+	s.challenge("prompt", "create").want(t, http.StatusForbidden, oauth.RedirectToWeb)
 }
 
 // recordingStore records the tickets that are put into a store.
@@ -158,7 +158,12 @@ func TestFirstPartyPasswordsAreNotStored(t *testing.T) {
 		{"response_type", "code", "code_challenge", oauth.S256Challenge(testVerifier), "code_challenge_method", "S256", "password", "engine"},
 	} {
 		a := s.post(challengePath, "", append(form, "client_id", "app", "client_secret", testSecret)...)
-		a.want(t, http.StatusBadRequest, oauth.InsufficientAuthorization)
+		a.want(t, http.StatusForbidden, oauth.InsufficientAuthorization)
+	}
+	a := s.post(challengePath, "", "response_type", "code", "code_challenge", oauth.S256Challenge(testVerifier), "code_challenge_method", "S256",
+		"prompt", "consent", "username", "ada", "password", "engine", "client_id", "app", "client_secret", testSecret)
+	if a.want(t, http.StatusForbidden, oauth.RedirectToWeb); !strings.Contains(a.body, oauth.RequestURIPrefix) {
+		t.Errorf("no request_uri: %s", a.body)
 	}
 	for _, secret := range []string{"engine", testSecret} {
 		if bytes.Contains(store.put, []byte(secret)) {

@@ -422,6 +422,10 @@ func writeJSONError(w http.ResponseWriter, status int, e *oauth.Error) {
 	o.text("error_description", e.Description)
 	o.text("error_uri", e.URI)
 	o.text("auth_session", e.AuthSession)
+	o.text("request_uri", e.RequestURI)
+	if e.RequestURI != "" {
+		o.number("expires_in", e.ExpiresIn)
+	}
 	_ = writeObject(w, status, o) // strings always encode
 }
 

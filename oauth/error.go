@@ -90,6 +90,10 @@ type Error struct {
 	// AuthSession is the auth_session that the client sends with its next attempt
 	// (draft-ietf-oauth-first-party-apps, section 5.3.1). It is set for challenges only.
 	AuthSession string
+	// RequestURI and ExpiresIn, in seconds, are the pushed request with which a user continues in a
+	// browser (section 5.2.2.1.1). They may be set with redirect_to_web.
+	RequestURI string
+	ExpiresIn  int64
 	// Status is the HTTP status of a JSON response; zero means the status of the code
 	// (StatusOf).
 	Status int
@@ -143,7 +147,7 @@ func StatusOf(code ErrorCode) int {
 	switch code {
 	case InvalidClient, InvalidToken, InsufficientUserAuthentication:
 		return http.StatusUnauthorized
-	case InsufficientScope:
+	case InsufficientScope, InsufficientAuthorization, RedirectToWeb:
 		return http.StatusForbidden
 	case ServerError:
 		return http.StatusInternalServerError

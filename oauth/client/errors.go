@@ -50,7 +50,17 @@ type Error struct {
 	Status int
 	// RetryAfter is the time from the Retry-After header; zero without one.
 	RetryAfter time.Duration
+
+	authSession string
 }
+
+// AuthSession returns the auth_session with which a first-party application continues after
+// insufficient_authorization, for Client.ResumeAuthorizationChallenge; "" if there is none
+// (draft-ietf-oauth-first-party-apps, section 6.2, experimental).
+func (e *Error) AuthSession() string { return e.authSession }
+
+// GoString keeps the auth_session out of logs.
+func (e *Error) GoString() string { return e.Error() }
 
 func (e *Error) Error() string {
 	s := "client: the provider responded with " + string(e.Code)

@@ -29,7 +29,7 @@ func firstParty(t *testing.T, responses ...map[string]any) (p *provider, sent *[
 		response := responses[min(len(*sent), len(responses))-1]
 		status := http.StatusOK
 		if response["error"] != nil {
-			status = http.StatusBadRequest
+			status = http.StatusForbidden
 		} else if code, ok := response["authorization_code"].(string); ok {
 			p.mu.Lock()
 			p.codes[code] = r.PostForm
@@ -133,5 +133,94 @@ func TestAChallengeIsNotLogged(t *testing.T) {
 		if strings.Contains(text, "the-session") || strings.Contains(text, "engine") {
 			t.Error(text)
 		}
+	}
+}
+
+// After redirect_to_web with a request_uri, the browser gets that request, and the code is redeemed with
+// the verifier of the challenge.
+func TestContinueInBrowser(t *testing.T) {
+	const requestURI = "urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c"
+	p, sent := firstParty(t, map[string]any{"error": "redirect_to_web", "request_uri": requestURI, "expires_in": 60})
+	c := p.discover(t, func(config *client.Config) { config.Scopes = nil })
+	challenge := c.AuthorizationChallenge()
+	if _, err := c.SignIn(t.Context(), challenge, "ada", "engine"); !errors.Is(err, &client.Error{Code: oauth.RedirectToWeb}) {
+		t.Fatal(err)
+	}
+	to, transaction, err := c.ContinueInBrowser(t.Context(), challenge, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := url.Values{"client_id": {clientID}, "request_uri": {requestURI}, "tenant": {"1"}}
+	if diff := cmp.Diff(want, u.Query()); diff != "" {
+		t.Error(diff)
+	}
+	form := (*sent)[0]
+	if transaction.State == "" || form.Get("state") != transaction.State {
+		t.Errorf("state: sent %q, expected back %q", form.Get("state"), transaction.State)
+	}
+	form.Set("redirect_uri", redirectURI) // the provider adds it
+	p.mu.Lock()
+	p.codes["the-code"] = form
+	p.mu.Unlock()
+	if _, err := c.Callback(t.Context(), transaction, url.Values{"code": {"the-code"}, "state": {transaction.State}, "iss": {p.issuer}}); err != nil {
+		t.Fatal(err)
+	}
+	redeemed := p.requests[len(p.requests)-1].form
+	if oauth.S256Challenge(redeemed.Get("code_verifier")) != form.Get("code_challenge") || redeemed.Get("redirect_uri") != transaction.RedirectURI {
+		t.Errorf("redeemed: %v", redeemed)
+	}
+	if _, err := c.SignIn(t.Context(), challenge, "ada", "engine"); !errors.Is(err, client.ErrTransaction) {
+		t.Errorf("the challenge can be used again: %v", err)
+	}
+}
+
+// Without a request_uri, the browser gets a new request.
+func TestContinueInBrowserWithANewRequest(t *testing.T) {
+	p, sent := firstParty(t, map[string]any{"error": "redirect_to_web"})
+	c := p.discover(t, nil)
+	challenge := c.AuthorizationChallenge()
+	if _, err := c.SignIn(t.Context(), challenge, "ada", "engine"); err == nil {
+		t.Fatal("no error")
+	}
+	to, transaction, err := c.ContinueInBrowser(t.Context(), challenge, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	if q.Has("request_uri") || q.Get("state") != transaction.State || q.Get("code_challenge") == "" || q.Get("code_challenge") == (*sent)[0].Get("code_challenge") {
+		t.Errorf("the URL is %s", to)
+	}
+}
+
+// The provider may replace the auth_session in each response, and after the sign-in (section 5.3.1).
+func TestAuthSessionIsKept(t *testing.T) {
+	p, sent := firstParty(t,
+		map[string]any{"error": "insufficient_authorization", "auth_session": "first"},
+		map[string]any{"authorization_code": "the-code", "auth_session": "second"},
+		map[string]any{"authorization_code": "another-code"})
+	p.response = func(response map[string]any) { response["auth_session"] = "third" }
+	c := p.discover(t, nil)
+	challenge := c.AuthorizationChallenge()
+	_, err := c.SignIn(t.Context(), challenge, "ada", "")
+	var refused *client.Error
+	if !errors.As(err, &refused) || refused.AuthSession() != "first" || strings.Contains(fmt.Sprintf("%v %+v %#v", refused, refused, refused), "first") {
+		t.Fatalf("%#v", err)
+	}
+	if tokens, err := c.SignIn(t.Context(), challenge, "ada", "engine"); err != nil || tokens.AuthSession != "third" || challenge.AuthSession() != "third" {
+		t.Fatalf("%v, auth_session %q", err, challenge.AuthSession())
+	}
+	if _, err := c.SignIn(t.Context(), c.ResumeAuthorizationChallenge("third"), "ada", "engine"); err != nil {
+		t.Fatal(err)
+	}
+	if last := (*sent)[2]; last.Get("auth_session") != "third" {
+		t.Errorf("sent: %v", last)
 	}
 }

@@ -45,6 +45,9 @@ type Tokens struct {
 	// claims. Both are empty without the scope "openid".
 	IDToken  string   `json:"id_token,omitempty"`
 	Identity *IDToken `json:"identity,omitempty"`
+	// AuthSession is for Client.ResumeAuthorizationChallenge; "" if the provider sent none
+	// (draft-ietf-oauth-first-party-apps, section 6.1, experimental).
+	AuthSession string `json:"auth_session,omitempty"`
 }
 
 // Format keeps tokens out of logs and error messages, for every verb.
@@ -111,6 +114,7 @@ func parseTokens(got *response, now time.Time, key *dpop.Key) (*Tokens, error) {
 		Scope        string          `json:"scope"`
 		IDToken      string          `json:"id_token"`
 		Error        string          `json:"error"`
+		AuthSession  string          `json:"auth_session"`
 
 		Details []json.RawMessage `json:"authorization_details"`
 
@@ -146,6 +150,7 @@ func parseTokens(got *response, now time.Time, key *dpop.Key) (*Tokens, error) {
 		Scope:        strings.Fields(members.Scope),
 		Details:      members.Details,
 		IDToken:      members.IDToken,
+		AuthSession:  members.AuthSession,
 	}
 	if lifetime > 0 {
 		tokens.Expiry = tokens.Issued.Add(lifetime)
@@ -181,6 +186,7 @@ func parseError(got *response) error {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 		URI         string `json:"error_uri"`
+		AuthSession string `json:"auth_session"`
 	}
 	if err := json.Unmarshal(got.body, &members); err != nil || members.Error == "" {
 		return fmt.Errorf("%w: status %d with %s", ErrResponse, got.status, describe(got))
@@ -188,6 +194,7 @@ func parseError(got *response) error {
 	e := newError(members.Error, members.Description, members.URI)
 	e.Status = got.status
 	e.RetryAfter = retryAfter(got.header)
+	e.authSession = members.AuthSession
 	return e
 }
 
