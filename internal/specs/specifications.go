@@ -88,6 +88,7 @@ func specifications() []specification {
 		{name: "draft-ietf-oauth-transaction-tokens", title: "Transaction Tokens", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-transaction-tokens/", status: "experimental: the draft of July 2026, for access tokens and ID tokens"},
 		{name: "draft-ietf-oauth-first-party-apps", title: "OAuth 2.0 for First-Party Applications", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-first-party-apps/", status: "experimental: draft 04, with passwords; token responses have no auth_session and never ask for more authorization"},
 		{name: "draft-ietf-oauth-refresh-token-expiration", title: "OAuth 2.0 Refresh Token and Authorization Expiration", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/", status: "experimental: draft 03; the client library reads both members"},
+		{name: "draft-ietf-oauth-security-topics-update", title: "Updates to OAuth 2.0 Security Best Current Practice", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-security-topics-update/", status: "the draft of July 2026: audience injection, cross-toolkit attacks and session fixation, in the client library"},
 		{name: "OAuth 2.1", title: "draft-ietf-oauth-v2-1", url: "https://datatracker.ietf.org/doc/draft-ietf-oauth-v2-1/", status: "the default; what it removes must be enabled explicitly"},
 	}
 }

@@ -46,6 +46,11 @@ type AuthorizationOptions struct {
 	RequestURI func(object string) (string, error)
 	// Extra are additional parameters. They cannot replace those that the client sets.
 	Extra url.Values
+	// UserSession identifies the session of the application's own user who starts the
+	// authorization, if it connects an account at the provider with that user. It can be the
+	// value of the session cookie. The authorization can then be completed only with
+	// CallbackRequest, in the same session. Only a hash is stored.
+	UserSession string
 }
 
 // Transaction is one sign-in in progress. Callback needs it to check that a response belongs
@@ -53,6 +58,7 @@ type AuthorizationOptions struct {
 // in an encrypted cookie that is HttpOnly, Secure and SameSite=Lax.
 type Transaction struct {
 	Issuer       string      `json:"issuer"`
+	ClientID     string      `json:"client_id"`
 	ResponseType string      `json:"response_type"`
 	State        string      `json:"state"`
 	Nonce        string      `json:"nonce,omitempty"`
@@ -63,7 +69,9 @@ type Transaction struct {
 	MaxAge *int64 `json:"max_age,omitempty"`
 	// DPoPKey is the key that the code and the tokens are bound to.
 	DPoPKey *dpop.Key `json:"dpop_key,omitempty"`
-	Expires time.Time `json:"expires"`
+	// UserSession is the hash of AuthorizationOptions.UserSession.
+	UserSession string    `json:"user_session,omitempty"`
+	Expires     time.Time `json:"expires"`
 }
 
 // Format keeps the code verifier out of logs and error messages, for every verb.
@@ -86,6 +94,8 @@ func (c *Client) AuthorizationURL(ctx context.Context, options AuthorizationOpti
 	}
 	t := &Transaction{
 		Issuer:       c.metadata.Issuer,
+		ClientID:     c.config.ClientID,
+		UserSession:  hashSession(options.UserSession),
 		ResponseType: c.responseType.String(),
 		State:        rand.Text(),
 		RedirectURI:  options.RedirectURI,

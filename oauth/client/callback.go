@@ -29,6 +29,13 @@ import (
 // Errors: *Error for an error from the provider (oauth.AccessDenied if the user denied
 // access); ErrState, ErrTransaction, ErrMixUp, ErrCallback, ErrResponse, ErrIDToken.
 func (c *Client) Callback(ctx context.Context, t *Transaction, response url.Values) (*Tokens, error) {
+	if t.UserSession != "" {
+		return nil, fmt.Errorf("%w: it belongs to the session of a user; complete it with CallbackRequest", ErrTransaction)
+	}
+	return c.complete(ctx, t, response)
+}
+
+func (c *Client) complete(ctx context.Context, t *Transaction, response url.Values) (*Tokens, error) {
 	response, err := c.openResponse(ctx, t, response)
 	if err != nil {
 		return nil, err
@@ -159,8 +166,8 @@ func (c *Client) checkCallback(t *Transaction, response url.Values, now time.Tim
 	if now.After(t.Expires) {
 		return fmt.Errorf("%w: it started more than %v ago", ErrTransaction, transactionLifetime)
 	}
-	if t.Issuer != c.metadata.Issuer {
-		return fmt.Errorf("%w: the sign-in was started with another provider", ErrMixUp)
+	if t.Issuer != c.metadata.Issuer || t.ClientID != c.config.ClientID {
+		return fmt.Errorf("%w: the sign-in was started with another provider or another client", ErrMixUp)
 	}
 	// RFC 9207, section 2.4.
 	if issuer, given := response["iss"]; given {

@@ -66,6 +66,25 @@ func TestCU04_AssertionAudienceIsOnlyTheIssuer(t *testing.T) {
 	if len(claims.Audience) != 1 || claims.Audience[0] != p.issuer || claims.AudienceIsArray {
 		t.Errorf("the audience is %v, want only the issuer", claims.Audience)
 	}
+	// The other endpoints are those of the malicious server, which gets the assertion (section
+	// 2.1.1.3 of draft-ietf-oauth-security-topics-update-03).
+	p.metadata["pushed_authorization_request_endpoint"] = p.issuer + "/par"
+	p.metadata["device_authorization_endpoint"] = p.issuer + "/device"
+	c = p.discover(t, func(config *client.Config) {
+		config.ClientSecret, config.PrivateKey, config.KeyID, config.PushAuthorizationRequests = "", key, "k", true
+	})
+	_, _, _ = c.AuthorizationURL(t.Context(), client.AuthorizationOptions{})
+	_ = c.Revoke(t.Context(), &client.Tokens{AccessToken: "a token"})
+	_, _ = c.DeviceAuthorization(t.Context())
+	for _, path := range []string{"/par", "/revoke", "/device"} {
+		payload, err := jose.UnverifiedPayload(p.last(t, path).form.Get("client_assertion"))
+		if err != nil {
+			t.Fatal(path, err)
+		}
+		if claims, err := jose.ParseClaims(payload, nil); err != nil || len(claims.Audience) != 1 || claims.Audience[0] != p.issuer {
+			t.Errorf("%s: the audience is %v, %v", path, claims.Audience, err)
+		}
+	}
 	// Metadata with another issuer is rejected.
 	if _, err := client.New(oauth.ServerMetadata{Issuer: "https://victim.example", TokenEndpoint: "https://evil.example/token"},
 		client.Config{Issuer: "https://evil.example", ClientID: "app"}); err == nil {

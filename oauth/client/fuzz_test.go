@@ -62,7 +62,7 @@ func FuzzCallback(f *testing.F) {
 			return
 		}
 		transaction := &Transaction{
-			Issuer: "https://op.example", State: "the-state", CodeVerifier: "verifier", Expires: now.Add(time.Minute),
+			Issuer: "https://op.example", ClientID: "app", State: "the-state", CodeVerifier: "verifier", Expires: now.Add(time.Minute),
 		}
 		if err := c.checkCallback(transaction, values, now); err != nil {
 			if erased := transaction.State == ""; erased == errors.Is(err, ErrState) {
@@ -132,7 +132,7 @@ func FuzzResponseJWT(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		transaction := &Transaction{Issuer: "https://op.example", State: "the-state"}
+		transaction := &Transaction{Issuer: "https://op.example", ClientID: "app", State: "the-state"}
 		response := url.Values{"response": {token}}
 		_, err := c.openResponse(t.Context(), transaction, response)
 		if (err == nil) != (token == good) {

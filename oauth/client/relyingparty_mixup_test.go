@@ -81,6 +81,43 @@ func TestCU01_CallbacksOfTwoServersAreNotMixedUp(t *testing.T) {
 	}
 }
 
+// CU-01: two connections to one server, with a shared key, store and prefix of cookies: the
+// issuer in the response does not tell them apart. An attacker who owns one of them sends the
+// browser on to the server with the redirect URI of the other.
+func TestCU01_ConnectionsToOneServerAreNotMixedUp(t *testing.T) {
+	one := newWebApp(t, func(_ *client.Config, config *client.RelyingPartyConfig) {
+		config.CookieKey, config.CookiePrefix = make([]byte, 32), "app-"
+	})
+	connect := func(redirectURI, clientID string) *client.RelyingParty {
+		c := one.discover(t, func(config *client.Config) { config.ClientID, config.RedirectURI = clientID, redirectURI })
+		party, err := client.NewRelyingParty(client.RelyingPartyConfig{
+			Client: c, CookieKey: make([]byte, 32), CookiePrefix: "app-",
+			Error: func(w http.ResponseWriter, _ *http.Request, status int, err error) {
+				one.failure = err
+				w.WriteHeader(status)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return party
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/auth/", one.party)
+	mux.Handle("/other-client/", connect("https://app.example/other-client/callback", "other"))
+	mux.Handle("/other-uri/", connect("https://app.example/other-uri/callback", clientID))
+	one.handler = mux
+	for _, callback := range []string{"/other-client/callback", "/other-uri/callback", "/auth/callback"} {
+		browser := one.browser(t)
+		response := one.authorize(t, one.begin(t, browser, "/auth/sign-in"))
+		before := one.count("/token")
+		resp, _ := appGet(t, browser, callback+"?"+response.Encode())
+		if ours := callback == "/auth/callback"; ours != (resp.StatusCode == http.StatusSeeOther) || ours != (one.count("/token") > before) {
+			t.Errorf("%s: %d, %v, %d token requests", callback, resp.StatusCode, one.failure, one.count("/token")-before)
+		}
+	}
+}
+
 // CU-02: an attacker starts a flow with the same client ID elsewhere, with another library or
 // none, and makes the victim's browser complete it here.
 func TestCU02_CallbacksOfForeignFlowsAreRejected(t *testing.T) {

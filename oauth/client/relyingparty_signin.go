@@ -32,9 +32,7 @@ type attempt struct {
 // pack removes values from an attempt that are in the configuration; unpack restores them.
 func (p *RelyingParty) pack(started attempt) attempt {
 	t := *started.Transaction
-	if t.RedirectURI == p.client.config.RedirectURI {
-		t.RedirectURI = ""
-	}
+	t.RedirectURI, t.ClientID = "", "" // those of p, because the cookie is sealed for p
 	if t.ResponseType == p.client.responseType.String() {
 		t.ResponseType = ""
 	}
@@ -47,9 +45,7 @@ func (p *RelyingParty) pack(started attempt) attempt {
 
 func (p *RelyingParty) unpack(started *attempt) {
 	t := started.Transaction
-	if t.RedirectURI == "" {
-		t.RedirectURI = p.client.config.RedirectURI
-	}
+	t.RedirectURI, t.ClientID = p.client.config.RedirectURI, p.client.config.ClientID
 	if t.ResponseType == "" {
 		t.ResponseType = p.client.responseType.String()
 	}
@@ -65,6 +61,15 @@ const attemptPrefix = "sign-in-"
 func (p *RelyingParty) attemptCookie(state string) string {
 	sum := sha256.Sum256([]byte(state))
 	return p.cookieName(attemptPrefix + base64.RawURLEncoding.EncodeToString(sum[:9]))
+}
+
+// sealedFor returns what the cookie of an attempt is sealed for: this connection of the application.
+// Relying parties can share a key and a prefix, and one user can have sign-ins in progress with
+// several of them; each completes only its own
+// (draft-ietf-oauth-security-topics-update-03, section 2.2).
+func (p *RelyingParty) sealedFor(name string) string {
+	config := p.client.config
+	return strings.Join([]string{name, config.RedirectURI, p.client.metadata.Issuer, config.ClientID}, " ")
 }
 
 func (p *RelyingParty) signIn(w http.ResponseWriter, r *http.Request) error {
@@ -92,6 +97,7 @@ func (p *RelyingParty) failed(started attempt, err error) error {
 // optionsFor returns the options of the sign-in that a request starts.
 func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error) {
 	options := p.authorization
+	options.UserSession = "" // a sign-in starts a session, and its cookie binds it to the browser
 	if p.signInOptions == nil {
 		return options, nil
 	}
@@ -106,7 +112,7 @@ func (p *RelyingParty) optionsFor(r *http.Request) (AuthorizationOptions, error)
 	if err != nil && !errors.Is(err, ErrRefused) {
 		err = &refusal{http.StatusInternalServerError, fmt.Errorf("client: SignInOptions: %w", err)}
 	}
-	options.RedirectURI = p.client.config.RedirectURI
+	options.RedirectURI, options.UserSession = p.client.config.RedirectURI, ""
 	return options, err
 }
 
@@ -119,10 +125,10 @@ func (p *RelyingParty) begin(w http.ResponseWriter, r *http.Request, options Aut
 	started.Transaction, started.ReturnTo = transaction, localPath(started.ReturnTo, p.home)
 	started.Session = p.sessionID(r)
 	name := p.attemptCookie(transaction.State)
-	sealed, err := p.seal.close(name, p.pack(started))
+	sealed, err := p.seal.close(p.sealedFor(name), p.pack(started))
 	if err == nil && cookieBytes(name, sealed) > maxSignInBytes { // better another page afterwards than no sign-in
 		started.ReturnTo = p.home
-		sealed, err = p.seal.close(name, p.pack(started))
+		sealed, err = p.seal.close(p.sealedFor(name), p.pack(started))
 	}
 	if err != nil {
 		return err
@@ -169,7 +175,7 @@ func (p *RelyingParty) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	p.setCookie(w, name, "", -1, false)
 	var started attempt
-	if err := p.seal.open(name, cookie.Value, &started); err != nil || started.Transaction == nil {
+	if err := p.seal.open(p.sealedFor(name), cookie.Value, &started); err != nil || started.Transaction == nil {
 		return p.failed(attempt{}, fmt.Errorf("%w: its cookie is not valid", ErrState))
 	}
 	p.unpack(&started)
