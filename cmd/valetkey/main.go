@@ -33,6 +33,8 @@ type commandLine struct {
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
 	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration file."`
 	Revoke       revokeCommand       `cmd:"" help:"Sign a user out on all devices and revoke all tokens and consents."`
+	Token        tokenCommand        `cmd:"" help:"Get a token from an authorization server, by any grant."`
+	Call         callCommand         `cmd:"" help:"Call an API with the token."`
 	Version      versionCommand      `cmd:"" help:"Print the version."`
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }
@@ -59,6 +61,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey serve --config valetkey.yaml\n"+
 			"  valetkey diff clients.yaml && valetkey apply clients.yaml\n"+
 			"  valetkey explain 7K3M-2QXA         why a request was refused\n"+
+			"  valetkey token --issuer https://login.example.com --client-id cli --dpop\n"+
+			"  valetkey call https://api.example.com/albums\n"+
 			"  valetkey users set-password ada    set a new password for a user\n\n"+
 			"Exit codes: 0 success, 1 failure, 2 invalid usage or configuration, 3 differences (diff --exit-code)."),
 		kong.Writers(out, log),

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) {
 			defer stop()
 			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 		},
+		"browser": runBrowser,
 	})
 }
 
@@ -35,6 +37,11 @@ func TestMain(m *testing.M) {
 //	id FILE            sets ID to the first "id" of the JSON in a file
 //	ref                sets REF to the reference in "body"
 //	eventually PROGRAM ARG...  runs a program until it succeeds
+//	expand FILE        replaces $NAME in a file
+//	keypair NAME       creates a key and a certificate (token_test.go)
+//	assertion KEY ISSUER SUBJECT AUDIENCE  signs a JWT
+//	api PORT ISSUER [CERTIFICATE]  serves an API
+//	mode FILE MODE     compares the mode of a file
 //	served URL FILE    fetches until every kid that a list of keys in the file names is in the body
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -42,6 +49,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("VALETKEY_MASTER_KEY", "")
 			e.Setenv("VALETKEY_DATABASE", "")
+			e.Setenv("VALETKEY_CLIENT_SECRET", "")
+			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
+			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -53,6 +63,11 @@ func TestScripts(t *testing.T) {
 			"ref":        ref,
 			"eventually": eventually,
 			"served":     served,
+			"expand":     expand,
+			"keypair":    keypair,
+			"assertion":  assertion,
+			"api":        api,
+			"mode":       mode,
 		},
 	})
 }

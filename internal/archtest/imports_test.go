@@ -74,7 +74,7 @@ var rules = map[string]rule{
 	"demo": {knows: []string{".", "authserver", "configuration", "deviceqr", "oauth/client", "oauth/jose", "oauth", "oauth/resourceserver", "internal/person", "storage/record"},
 		uses: []string{"github.com/beevik/etree", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo uses the public packages of every role"},
-	"cmd/valetkey": {knows: []string{".", "authserver", "configuration", "demo", "identity", "oauth", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/event", "internal/useradmin", "storage/record"},
+	"cmd/valetkey": {knows: []string{".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/event", "internal/useradmin", "storage/record"},
 		uses: []string{"github.com/alecthomas/kong", "golang.org/x/term"},
 		why:  "the command line is thin: it parses flags, calls other packages, and prints"},
 

@@ -37,7 +37,7 @@ type AuthorizationOptions struct {
 	ResponseMode string
 	Claims       *oauth.ClaimsRequest
 	// AuthorizationDetails are objects that say in detail what the user is asked to allow (RFC
-	// 9396). Each is encoded as JSON.
+	// 9396). Each is encoded as JSON. They replace those of Config; nil keeps them.
 	AuthorizationDetails []any
 	// RequestURI publishes a request object and returns the URL at which the provider can
 	// fetch it, soon and once (OpenID Connect Core, section 6.2). If it is nil, or if
@@ -172,12 +172,12 @@ func (c *Client) AuthorizationURL(ctx context.Context, options AuthorizationOpti
 		}
 		set("claims", string(claims))
 	}
-	if len(options.AuthorizationDetails) > 0 {
-		details, err := json.Marshal(options.AuthorizationDetails)
-		if err != nil {
-			return "", nil, fmt.Errorf("client: encode authorization details: %w", err)
-		}
-		set("authorization_details", string(details))
+	details := options.AuthorizationDetails
+	if details == nil {
+		details = c.config.AuthorizationDetails
+	}
+	if err := setDetails(query, details); err != nil {
+		return "", nil, err
 	}
 	if len(c.config.Resources) > 0 {
 		query["resource"] = c.config.Resources

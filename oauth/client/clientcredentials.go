@@ -17,6 +17,9 @@ func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 	if len(c.config.Scopes) > 0 {
 		form.Set("scope", oauth.Scope(c.config.Scopes).String())
 	}
+	if err := setDetails(form, c.config.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	tokens, err := c.requestTokens(ctx, form)
 	if err != nil {
 		return nil, fmt.Errorf("request a token with client credentials: %w", err)

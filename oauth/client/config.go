@@ -115,6 +115,10 @@ type Config struct {
 	// Resources are the APIs that access tokens are for (RFC 8707). Some providers reject such
 	// a token at their own UserInfo endpoint.
 	Resources []string
+	// AuthorizationDetails are objects that say in detail what the client wants to do (RFC
+	// 9396). Each is encoded as JSON, and sent wherever Scopes are. AuthorizationOptions can replace
+	// them for one sign-in.
+	AuthorizationDetails []any
 	// IDTokenSigningAlg is the only accepted signature algorithm of ID tokens. Empty means
 	// any asymmetric algorithm in the provider's metadata. HMAC algorithms such as HS256,
 	// which use ClientSecret as the key, must be set here.

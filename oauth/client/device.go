@@ -46,6 +46,9 @@ func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization,
 	for _, resource := range c.config.Resources {
 		form.Add("resource", resource)
 	}
+	if err := setDetails(form, c.config.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	got, err := c.post(ctx, c.metadata.DeviceAuthorizationEndpoint, form)
 	if err != nil {

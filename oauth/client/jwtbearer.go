@@ -27,6 +27,9 @@ func (c *Client) forAssertion(ctx context.Context, grantType, assertion string) 
 	if len(c.config.Scopes) > 0 {
 		form.Set("scope", oauth.Scope(c.config.Scopes).String())
 	}
+	if err := setDetails(form, c.config.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	tokens, err := c.requestTokens(ctx, form)
 	if err != nil {
 		return nil, fmt.Errorf("exchange an assertion for a token: %w", err)

@@ -19,7 +19,7 @@ import (
 // LoopbackOptions are options of Loopback.
 type LoopbackOptions struct {
 	AuthorizationOptions
-	// OpenBrowser opens the URL in the user's browser; nil uses the system's browser. A
+	// OpenBrowser opens the URL in the user's browser; nil means the function OpenBrowser. A
 	// program that cannot open one can print the URL instead.
 	OpenBrowser func(url string) error
 }
@@ -68,7 +68,7 @@ func (c *Client) Loopback(ctx context.Context, options LoopbackOptions) (*Tokens
 	}()
 	open := options.OpenBrowser
 	if open == nil {
-		open = openBrowser
+		open = OpenBrowser
 	}
 	if err := open(address); err != nil {
 		return nil, fmt.Errorf("client: open the browser: %w", err)
@@ -192,7 +192,8 @@ var loopbackPage = template.Must(template.New("loopback").Parse(`<!doctype html>
 <p>You can close this window.</p>
 `))
 
-func openBrowser(address string) error {
+// OpenBrowser opens a URL in the system's browser. It does not wait for the browser.
+func OpenBrowser(address string) error {
 	var command *exec.Cmd
 	switch runtime.GOOS {
 	case "darwin":
