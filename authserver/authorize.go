@@ -251,6 +251,12 @@ var (
 		says: "response_mode must be one of response_modes_supported, and not query with a response_type that returns a token",
 		fix:  "leave out response_mode, or send one of those",
 	}
+	ruleResponseModeRegistered = rule{
+		must:    "response_mode is one of the client's response_modes",
+		section: "FAPI 2.0 Message Signing, section 5.3.3", code: oauth.InvalidRequest,
+		says: "the client is not registered for this response_mode",
+		fix:  "send one of the client's response_modes; a client that is registered for jwt only must send response_mode=jwt",
+	}
 	ruleOpenIDScope = rule{
 		must:    "the scope has openid if an ID token is requested",
 		section: "OpenID Connect Core, section 3.2.2.1", code: oauth.InvalidRequest,
@@ -327,7 +333,7 @@ func (c *call) verifyAuthorizationRequest() (*authorizationRequest, error) {
 		return nil, err
 	}
 	for _, verify := range [...]func(*authorizationRequest) error{
-		c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyAuthorizationDetails, c.verifyCodeChallenge, c.verifyProofKey, c.verifyAuthentication,
+		c.verifyProfile, c.verifyResponse, c.verifyUnsupported, c.verifyScope, c.verifyAuthorizationDetails, c.verifyCodeChallenge, c.verifyProofKey, c.verifyAuthentication,
 	} {
 		if err := verify(request); err != nil {
 			return request, err
@@ -405,6 +411,9 @@ func (c *call) verifyResponse(request *authorizationRequest) error {
 	if err := c.must(mode == "" || mode == modeJWT || mode == request.to.mode, &ruleResponseMode); err != nil {
 		return err
 	}
+	if !cl.registeredMode(mode, request.to.mode) {
+		return c.refuse(&ruleResponseModeRegistered, "response_mode: "+mode)
+	}
 	request.nonce = c.params.get("nonce")
 	return c.must(len(c.params.get("state")) <= maxStateBytes && len(request.nonce) <= maxNonceBytes, &ruleStateLength)
 }
@@ -465,7 +474,7 @@ func (c *call) verifyCodeChallenge(request *authorizationRequest) error {
 	if challenge == "" {
 		cl := request.client
 		nonceProtects := request.nonce != "" && request.scope.Has(oauth.ScopeOpenID)
-		optional := !cl.Public() && (nonceProtects || cl.InsecureNoCodeChallenge) && !cl.RequireCodeChallenge && !c.s.config.RequireCodeChallenge
+		optional := !cl.Public() && (nonceProtects || cl.InsecureNoCodeChallenge || cl.profile.noCodeChallenge) && !cl.RequireCodeChallenge && !c.s.config.RequireCodeChallenge
 		return c.must(optional && method == "", &ruleCodeChallengeRequired)
 	}
 	if err := c.must(method == oauth.CodeChallengeMethodS256, &ruleCodeChallengeMethod); err != nil {

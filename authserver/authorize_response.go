@@ -72,9 +72,11 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 		if !request.responseType.Code {
 			code = ""
 		}
-		tokens, stored, err := c.frontChannelTokens(catalogue, request, &entitlement{
-			authorization: a, scope: a.Scope, resources: a.Resources, details: a.Details, nonce: request.nonce, code: ticket.Key,
-		}, code)
+		ent := &entitlement{authorization: a, scope: a.Scope, resources: a.Resources, details: a.Details, nonce: request.nonce, code: ticket.Key}
+		if request.client.profile.stateHash.applies() {
+			ent.state = request.state
+		}
+		tokens, stored, err := c.frontChannelTokens(catalogue, request, ent, code)
 		if err != nil {
 			return err
 		}
@@ -128,7 +130,7 @@ func (c *call) newCodeBinding(request *authorizationRequest) *codeBinding {
 	return &codeBinding{
 		RedirectURI: request.to.uri, RedirectURISent: request.redirectURISent,
 		CodeChallenge: request.codeChallenge, JWKThumbprint: request.jwkThumbprint, Nonce: request.nonce,
-		Expires: c.now.Add(c.s.lifetimes.AuthorizationCode).UnixMilli(),
+		Expires: c.now.Add(request.client.profile.codeLifetime.limit(c.s.lifetimes.AuthorizationCode)).UnixMilli(),
 	}
 }
 
@@ -212,6 +214,15 @@ func responseModes() []responseMode {
 		{"fragment" + jwtSuffix, (*call).respondInFragment},
 		{"form_post" + jwtSuffix, (*call).respondByForm},
 	}
+}
+
+// responseModeNames returns the values of response_mode.
+func responseModeNames() []string {
+	var names []string
+	for _, m := range responseModes() {
+		names = append(names, m.name)
+	}
+	return append(names, modeJWT)
 }
 
 // redirectTarget is a verified redirect URI of the client. Only verifyRedirectURI creates one,

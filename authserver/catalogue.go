@@ -209,9 +209,12 @@ type client struct {
 	scope        oauth.Scope
 	secretHashes [][sha256.Size]byte
 	keys         *jose.KeySet // of jwks; nil if there is none
-	remoteKeys   *outgoing.KeySet
-	origins      []string
-	sector       string // for pairwise subjects
+	// profile is the client's own, or else the server's. unmet is what keeps the client from meeting it.
+	profile    *profile
+	unmet      []ClientProblem
+	remoteKeys *outgoing.KeySet
+	origins    []string
+	sector     string // for pairwise subjects
 	// anySecretMethod: client_secret_basic and client_secret_post are both accepted.
 	anySecretMethod bool
 	bytes           int         // estimated memory, if the client registered itself
@@ -330,8 +333,16 @@ func (s *Server) clientIn(ctx context.Context, catalogue *catalogue, id string) 
 func (s *Server) newClient(stored *record.Client) *client {
 	// A client that registered itself received its method in the response.
 	anySecretMethod := stored.TokenEndpointAuthMethod == "" && stored.Registration == nil
+	profile, problem := effectiveProfile(stored, s.config.Profile)
+	var unmet []ClientProblem
+	if problem != nil {
+		profile, unmet = s.profile, []ClientProblem{*problem}
+	} else {
+		unmet = profile.problems(stored)
+	}
+	profile.preset(stored)
 	stored.ClientMetadata = stored.ClientMetadata.WithDefaults()
-	c := &client{Client: stored, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata)}
+	c := &client{Client: stored, profile: profile, unmet: unmet, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata)}
 	// Values that cannot be parsed were refused when the client was stored. A client without
 	// keys or scopes can do less, never more.
 	c.scope, _ = oauth.ParseScope(stored.Scope)

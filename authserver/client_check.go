@@ -36,8 +36,9 @@ type clientCheck struct {
 // CheckClient returns why a client must not be stored, whether it was declared in a file or
 // registered itself (RFC 7591, section 2; OpenID Connect Registration, section 2).
 func CheckClient(client record.Client) []ClientProblem {
-	client.ClientMetadata = client.ClientMetadata.WithDefaults()
 	check := clientCheck{Client: &client}
+	check.profile()
+	client.ClientMetadata = client.ClientMetadata.WithDefaults()
 	check.redirects()
 	check.responseTypes()
 	check.credentials()
@@ -59,6 +60,19 @@ func (c *clientCheck) report(member, format string, args ...any) {
 func (c *clientCheck) oneOf(member, value string, values ...string) {
 	if value != "" && !slices.Contains(values, value) {
 		c.report(member, "%q is not one of %s", value, strings.Join(values, ", "))
+	}
+}
+
+// profile checks the requirements of the client's own profile, and gives the client the settings that
+// it implies, for the checks that follow. Those of the server's profile are checked by
+// CheckClientProfile.
+func (c *clientCheck) profile() {
+	if c.Profile == "" {
+		return
+	}
+	c.problems = append(c.problems, CheckClientProfile(*c.Client, "")...)
+	if p := profileNamed(c.Profile); p != nil {
+		p.preset(c.Client)
 	}
 }
 
@@ -230,6 +244,12 @@ func (c *clientCheck) requestObjects() {
 	c.oneOf("request_object_signing_alg", c.RequestObjectSigningAlg, append([]string{"none"}, clientAlgorithms()...)...)
 	if c.RequireSignedRequestObject && c.RequestObjectSigningAlg == "none" {
 		c.report("request_object_signing_alg", "none cannot be used with require_signed_request_object")
+	}
+	for i, mode := range c.ResponseModes {
+		c.oneOf(fmt.Sprintf("response_modes[%d]", i), mode, responseModeNames()...)
+	}
+	if c.ResponseModes != nil && len(c.ResponseModes) == 0 {
+		c.report("response_modes", "an empty list would allow no response")
 	}
 	for i, uri := range c.RequestURIs {
 		c.webAddress(fmt.Sprintf("request_uris[%d]", i), uri)

@@ -158,7 +158,7 @@ func (c *call) authenticateClient() (*client, error) {
 	}
 	c.client = cl
 	c.climb(rung{rule: &ruleClientCredentials, ok: true, detail: c.credentials})
-	return cl, nil
+	return cl, c.checkProfile(cl)
 }
 
 // clientNotAuthenticated returns the log record about credentials that were refused. known is the

@@ -1,7 +1,9 @@
 package authserver
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -107,12 +109,19 @@ type assertionRules struct {
 	algorithms []jose.Algorithm
 	// typed requires the typ client-authentication+jwt (RFC 10070).
 	typed bool
+	// stringAudience requires that aud is a string, not an array.
+	stringAudience bool
 	// anyAudience also accepts the audiences of RFC 7523, in an assertion without that typ.
 	anyAudience bool
 }
 
 func (c *client) assertionRules() assertionRules {
-	rules := assertionRules{typed: c.RequireAssertionTyp, anyAudience: c.InsecureAssertionAudience}
+	rules := assertionRules{
+		typed: c.RequireAssertionTyp, anyAudience: c.InsecureAssertionAudience || c.profile.anyAudience, stringAudience: c.profile.stringAudience.applies(),
+	}
+	if c.profile.signatures.section.applies() {
+		rules.algorithms = c.profile.signatures.values
+	}
 	if c.TokenEndpointAuthSigningAlg != "" {
 		rules.algorithms = []jose.Algorithm{jose.Algorithm(c.TokenEndpointAuthSigningAlg)}
 	}
@@ -134,15 +143,21 @@ func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([
 	if err != nil {
 		return errCredentials("the assertion's signature: " + err.Error())
 	}
-	claims, err := jose.ParseClaims(payload, nil)
+	var members struct {
+		Audience json.RawMessage `json:"aud"`
+	}
+	claims, err := jose.ParseClaims(payload, &members)
 	if err != nil {
 		return errCredentials("the assertion's claims: " + err.Error())
+	}
+	if rules.stringAudience && !bytes.HasPrefix(members.Audience, []byte(`"`)) {
+		return errCredentials("aud is not a string, as the profile " + cl.profile.name + " requires")
 	}
 	if err := c.checkAssertionClaims(cl, claims); err != nil {
 		return err
 	}
 	// A client that gets use_dpop_nonce sends the assertion again, so it is not spent before.
-	if err := c.checkNonce(cl); err != nil {
+	if err := c.checkProof(cl); err != nil {
 		return err
 	}
 	used := storage.Ticket{Key: ticketkind.ClientAssertion.Hash(cl.ID + "\x00" + claims.ID), Expires: claims.Expires.Add(2 * clockSkew)}

@@ -20,7 +20,7 @@ const documentID = "https://app.example.com/client.json"
 
 // readDocument reads a document that has these members.
 func readDocument(members string) (*record.Client, error) {
-	s := &Server{config: Config{Issuer: "https://server.example.com", MetadataDocuments: MetadataDocumentPolicy{Scope: oauth.Scope{"openid", "files.read"}}}}
+	s := &Server{profile: profileNamed(""), config: Config{Issuer: "https://server.example.com", MetadataDocuments: MetadataDocumentPolicy{Scope: oauth.Scope{"openid", "files.read"}}}}
 	return s.readClientDocument(&catalogue{}, documentID, []byte("{"+members+"}"))
 }
 

@@ -48,6 +48,9 @@ type Config struct {
 	Registration RegistrationPolicy
 	// MetadataDocuments says whether clients may have a metadata document instead of a registration.
 	MetadataDocuments MetadataDocumentPolicy
+	// Profile is the profile of every client that has none of its own, one of Profiles. "" is
+	// ProfileOAuth21. If it is set, the profile of a client must not be weaker.
+	Profile string
 	// RequireCodeChallenge requires PKCE of every client (see ClientSettings).
 	RequireCodeChallenge bool
 	// RequirePushedAuthorizationRequests requires every client to push its authorization

@@ -84,6 +84,7 @@
 // Clients:
 //
 //	client_check.go            checks of a client, declared or registered
+//	profile.go                 profiles by name, such as FAPI 2.0
 //	registration.go            registration and management (RFC 7591, RFC 7592)
 //	registration_request.go    registration requests, initial access tokens
 //	clientidmetadata.go        Client ID Metadata Documents

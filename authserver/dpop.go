@@ -133,11 +133,17 @@ func (c *call) readProof(accessToken string) error {
 // proofAlgorithms returns the algorithms that proofs may be signed with.
 func proofAlgorithms() []jose.Algorithm { return signingAlgorithms() }
 
-// checkNonce checks that the proof has a nonce if the client needs one. It is called once the client
-// is authenticated, so that the response reveals nothing about other clients, and before its
-// assertion is spent.
-func (c *call) checkNonce(cl *client) error {
-	if c.proof == nil || c.proof.Nonce != "" || !cl.RequireDPoPNonce {
+// checkProof checks that the proof has a nonce if the client needs one, and an algorithm that the
+// client's profile allows. It is called once the client is authenticated, so that the response
+// reveals nothing about other clients, and before its assertion is spent.
+func (c *call) checkProof(cl *client) error {
+	if c.proof == nil {
+		return nil
+	}
+	if !cl.profile.signatures.allows(c.proof.Algorithm) {
+		return c.refuse(&ruleProofAlgorithm, string(c.proof.Algorithm)+", profile "+cl.profile.name)
+	}
+	if c.proof.Nonce != "" || !cl.RequireDPoPNonce {
 		return nil
 	}
 	return c.must(false, &ruleProofNonce)

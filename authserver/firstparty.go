@@ -91,7 +91,7 @@ func (c *call) authorizationChallenge() error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkNonce(cl); err != nil {
+	if err := c.checkProof(cl); err != nil {
 		return err
 	}
 	if err := c.must(cl.FirstParty, &ruleFirstParty); err != nil {

@@ -450,6 +450,9 @@ func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, 
 	if code != "" {
 		o.anyText("c_hash", jose.LeftHash(alg, code))
 	}
+	if ent.state != "" {
+		o.anyText("s_hash", jose.LeftHash(alg, ent.state))
+	}
 	o.text("nonce", ent.nonce)
 	o.text("acr", a.ACR)
 	o.array("amr", a.AMR)

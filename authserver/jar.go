@@ -155,6 +155,9 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 	if registered != "" {
 		want.Algorithms = []jose.Algorithm{registered}
 	}
+	if !cl.profile.signatures.allows(header.Algorithm) {
+		return nil, c.refuse(&ruleRequestObject, string(header.Algorithm)+" is not allowed by the profile "+cl.profile.name)
+	}
 	var payload []byte
 	if strings.HasPrefix(string(header.Algorithm), "HS") {
 		if registered == "" {
@@ -182,6 +185,7 @@ func (c *call) openRequestObject(cl *client, object string) ([]byte, error) {
 // limit, the claim is required. FAPI 1.0 Advanced, section 5.2.2, and FAPI 2.0 Message Signing,
 // section 5.3.1, have maxAge and maxLife, both one hour.
 type requestObjectTimes struct {
+	section  requirement
 	maxAhead time.Duration // how far in the future exp may be
 	maxAge   time.Duration // how long ago nbf may be
 	maxLife  time.Duration // how long after nbf exp may be
@@ -190,7 +194,12 @@ type requestObjectTimes struct {
 // requestObjectTimes returns the limits for a client.
 func (c *call) requestObjectTimes(cl *client) requestObjectTimes {
 	if c.requiresSigned(cl) {
-		return requestObjectTimes{maxAhead: maxRequestObjectLife}
+		times := cl.profile.requestObject
+		times.maxAhead = maxRequestObjectLife
+		if times.section.applies() {
+			times.maxAhead += clockSkew // nbf may be in the future, and exp is limited by nbf
+		}
+		return times
 	}
 	return requestObjectTimes{}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,16 @@ func (c *call) inJWT(cl *client, response params) (params, error) {
 
 // isJWTMode reports whether a response mode returns a JWT.
 func isJWTMode(mode string) bool { return strings.HasSuffix(mode, jwtSuffix) }
+
+// registeredMode reports whether the client may use a response mode, requested by its name or as the
+// default of the response type (FAPI 2.0 Message Signing, section 5.3.3). To be registered for jwt is
+// to be registered for the mode that it stands for.
+func (c *client) registeredMode(requested, mode string) bool {
+	if c.ResponseModes == nil || slices.Contains(c.ResponseModes, mode) {
+		return true
+	}
+	return requested == modeJWT && slices.Contains(c.ResponseModes, modeJWT)
+}
 
 // modeAllowed reports whether a response mode may be used. Tokens must not be in a query (OAuth 2.0
 // Multiple Response Type Encoding Practices, section 3.0), unless they are encrypted (JARM, section

@@ -54,10 +54,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	}) {
 		grants = append(grants, oauth.GrantTypeImplicit)
 	}
-	for _, m := range responseModes() {
-		modes = append(modes, m.name)
-	}
-	modes = append(modes, modeJWT)
+	modes = append(modes, responseModeNames()...)
 	authenticated := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == oauth.AuthMethodNone })
 	secretAlgorithms := []string{string(jose.HS256), string(jose.HS384), string(jose.HS512)}
 	assertionAlgorithms := slices.Concat(algorithmNames(signingAlgorithms()), secretAlgorithms)
@@ -135,6 +132,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	if s.config.SignIn.BrowserStateCookie == "" {
 		m.CheckSessionIframe = ""
 	}
+	s.profile.limitMetadata(&m)
 	return &m
 }
 

@@ -84,7 +84,7 @@ func (c *call) pushedAuthorizationRequest() error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkNonce(cl); err != nil {
+	if err := c.checkProof(cl); err != nil {
 		return err
 	}
 	if err := c.must(!c.params.has("request_uri"), &ruleNoRequestURI); err != nil {
@@ -102,12 +102,13 @@ func (c *call) pushedAuthorizationRequest() error {
 	if _, err := c.verifyAuthorizationRequest(); err != nil {
 		return pushedError(err)
 	}
-	requestURI, err := c.storePushedRequest(cl)
+	lifetime := cl.profile.requestURILifetime.limit(c.s.lifetimes.PushedAuthorizationRequest)
+	requestURI, err := c.storePushedRequest(cl, lifetime)
 	if err != nil {
 		return err
 	}
 	return writeJSON(c.w, http.StatusCreated, oauth.PushedAuthorizationResponse{
-		RequestURI: requestURI, ExpiresIn: int64(c.s.lifetimes.PushedAuthorizationRequest / time.Second),
+		RequestURI: requestURI, ExpiresIn: int64(lifetime / time.Second),
 	})
 }
 
@@ -126,12 +127,11 @@ func pushedError(err error) error {
 	return err
 }
 
-func (c *call) storePushedRequest(cl *client) (string, error) {
+func (c *call) storePushedRequest(cl *client, lifetime time.Duration) (string, error) {
 	query := c.params.storable()
 	if err := c.countPushedRequest(cl, len(query)); err != nil {
 		return "", err
 	}
-	lifetime := c.s.lifetimes.PushedAuthorizationRequest
 	data, err := json.Marshal(pushedRequestData{ClientID: cl.ID, Query: query, Expires: c.now.Add(lifetime).UnixMilli()})
 	if err != nil {
 		return "", fmt.Errorf("encode pushed request: %w", err)

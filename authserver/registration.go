@@ -58,6 +58,8 @@ type RegistrationPolicy struct {
 	// refuses clients without one.
 	SoftwareStatements       []SoftwareStatementIssuer
 	RequireSoftwareStatement bool
+	// Profile is the profile of each client that registers; "" means the server's.
+	Profile string
 	// InsecureNoCodeChallenge and InsecureAssertionAudience are the values of these settings for
 	// each client that registers.
 	InsecureNoCodeChallenge   bool
@@ -235,6 +237,10 @@ func (c *call) fillClient(client *record.Client, request *registrationRequest) e
 func (s *Server) limitRegistered(client *record.Client, policy RegistrationPolicy) []ClientProblem {
 	m := &client.ClientMetadata
 	problems := policy.limit(m, client.Registration.Vouched)
+	client.Profile = policy.Profile
+	if p, problem := effectiveProfile(client, s.config.Profile); problem == nil {
+		p.preset(client)
+	}
 	*m = m.WithDefaults()
 	client.RedirectSchemes = policy.RedirectSchemes
 	if kept := registrable(client, m.RedirectURIs); len(kept) > 0 {
@@ -257,6 +263,9 @@ func registrable(c *record.Client, uris []string) []string {
 func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue) []ClientProblem {
 	m := &client.ClientMetadata
 	problems := append(CheckClient(*client), unsupported(m, s.describe(catalogue))...)
+	if client.Profile == "" { // CheckClient checks the client's own
+		problems = append(problems, CheckClientProfile(*client, s.config.Profile)...)
+	}
 	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
 		for _, uri := range m.RedirectURIs {
 			if strings.HasPrefix(uri, "http:") {
@@ -522,7 +531,7 @@ func (c *call) replaceClient(client *record.Client, token string) error {
 // current values of everything else: whether the client was used, and the operator's settings.
 func replaceMetadata(stored, replacement *record.Client) {
 	stored.ClientMetadata = replacement.ClientMetadata
-	stored.RedirectSchemes = replacement.RedirectSchemes
+	stored.RedirectSchemes, stored.Profile = replacement.RedirectSchemes, replacement.Profile
 	stored.InsecureNoCodeChallenge = replacement.InsecureNoCodeChallenge
 	stored.InsecureAssertionAudience = replacement.InsecureAssertionAudience
 	if len(replacement.Secrets) == 0 || len(stored.Secrets) == 0 {

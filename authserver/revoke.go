@@ -248,7 +248,7 @@ func (c *call) globalRevocationCaller() error {
 	} else if err != nil {
 		return err
 	}
-	if err := c.checkNonce(c.client); err != nil {
+	if err := c.checkProof(c.client); err != nil {
 		return err
 	}
 	if err := c.spendProof(); err != nil {

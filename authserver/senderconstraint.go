@@ -37,13 +37,20 @@ func (c *call) confirmation() *oauth.Confirmation {
 		return nil
 	}
 	bound := c.proven
-	if !c.client.TLSClientCertificateBoundAccessTokens {
+	if !c.client.bindsCertificate(bound) {
 		bound.CertificateThumbprint = "" // the client may use its certificate to authenticate only
 	}
 	if bound == (oauth.Confirmation{}) {
 		return nil
 	}
 	return &bound
+}
+
+// bindsCertificate reports whether access tokens are bound to the client's certificate: always, or
+// because the profile requires bound tokens and there is no DPoP proof.
+func (c *client) bindsCertificate(proven oauth.Confirmation) bool {
+	return c.TLSClientCertificateBoundAccessTokens ||
+		proven.JWKThumbprint == "" && c.profile.boundTokens.section.applies() && c.profile.boundTokens.allows(boundByCertificate)
 }
 
 // readConfirmation reads the cnf claim of another issuer. If it has unknown members, the result is a

@@ -77,6 +77,7 @@ type Server struct {
 	protocolParams     []string
 	mappings           []claimMapping
 	webhooks           []*webhook
+	profile            *profile // of clients that have none
 	registrationPolicy RegistrationPolicy
 	statementIssuers   map[string]*client
 	trusted            map[string]*trustedIssuer // by issuer
@@ -124,6 +125,9 @@ func New(config Config) (*Server, error) {
 	if err := config.MutualTLS.check(); err != nil {
 		return nil, err
 	}
+	if err := config.checkProfiles(); err != nil {
+		return nil, err
+	}
 	issuer, err := url.Parse(config.Issuer)
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
@@ -144,6 +148,7 @@ func New(config Config) (*Server, error) {
 		traces:       newTraceLog(config.Store, config.Logger),
 		mappings:     mappings,
 
+		profile:        profileNamed(config.Profile),
 		grantTypes:     grants,
 		authMethods:    clientAuthMethods(),
 		protocolParams: protocolParams(),

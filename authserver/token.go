@@ -143,6 +143,8 @@ type entitlement struct {
 	// idToken adds an ID token; nonce is what the client bound it to.
 	idToken bool
 	nonce   string
+	// state adds s_hash to the ID token; "" leaves it out.
+	state string
 }
 
 var (
@@ -196,7 +198,7 @@ func (c *call) token() error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkNonce(cl); err != nil {
+	if err := c.checkProof(cl); err != nil {
 		return err
 	}
 	if err := c.checkProofSent(); err != nil {
@@ -213,6 +215,9 @@ func (c *call) token() error {
 		return c.refuse(&ruleGrantTypeAllowed, "grant_type: "+name)
 	}
 	if err := c.proveCertificate(); err != nil {
+		return err
+	}
+	if err := c.checkTokenBinding(); err != nil {
 		return err
 	}
 	for range maxTokenAttempts {

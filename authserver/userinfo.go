@@ -120,7 +120,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 	if err := c.must(scope.Has(oauth.ScopeOpenID), &ruleUserinfoScope); err != nil {
 		return nil, err
 	}
-	if err := c.checkNonce(cl); err != nil {
+	if err := c.checkProof(cl); err != nil {
 		return nil, err
 	}
 	if err := c.spendProof(); err != nil {

@@ -111,6 +111,7 @@ func (c *Configuration) validate(report reporter) {
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)
+	c.validateProfiles(report)
 }
 
 // CheckDatabase reports why a server cannot use a database URL, as far as its scheme shows.
@@ -217,15 +218,21 @@ func (d *Declarations) validateClients(report reporter) {
 		case first(clients, c.ID, i) != i:
 			report(path+".client_id", "the client %q is declared twice", c.ID)
 		}
-		members, err := d.named.members(declaration.KindClient, c.ID, c)
-		if err != nil {
-			report(path, "%v", err)
-		}
-		for _, problem := range authserver.CheckClient(c.record()) {
-			// Missing members may be stored already: the merged record is checked again.
-			if name, _, _ := strings.Cut(problem.Member, "["); members[name] != nil {
-				report(path+"."+problem.Member, "%s", problem.Message)
-			}
+		d.reportClient(report, i, authserver.CheckClient(c.record()))
+	}
+}
+
+// reportClient reports problems of members that a client names. Missing members may be stored
+// already: the merged record is checked again.
+func (d *Declarations) reportClient(report reporter, i int, problems []authserver.ClientProblem) {
+	c, path := &d.Clients[i], fmt.Sprintf("clients[%d]", i)
+	members, err := d.named.members(declaration.KindClient, c.ID, c)
+	if err != nil {
+		report(path, "%v", err)
+	}
+	for _, problem := range problems {
+		if name, _, _ := strings.Cut(problem.Member, "["); members[name] != nil {
+			report(path+"."+problem.Member, "%s", problem.Message)
 		}
 	}
 }

@@ -14,6 +14,7 @@
 //	warnings.go       warnings and recommendations about valid settings
 //	hooks.go          webhooks
 //	mutualtls.go      certificates of clients
+//	profile.go        profiles of the server and its clients
 //	engine.go         creates the authserver.Config
 //	printing.go       secrets are never printed
 package configuration
@@ -65,6 +66,10 @@ type Configuration struct {
 	ConsentOptionalDefault string `json:"consent_optional_default,omitempty"`
 	// FirstPartyApplications lets clients with first_party send users' passwords to the server.
 	FirstPartyApplications bool `json:"first_party_applications,omitempty"`
+	// Profile sets the rules of every client that has no profile of its own: oauth2.1, the default,
+	// or another one of authserver.Profiles. If it is set, the profile of a client must not be
+	// weaker.
+	Profile string `json:"profile,omitempty"`
 	// RequireCodeChallenge requires PKCE of every client, also of confidential OpenID clients
 	// that send a nonce.
 	RequireCodeChallenge bool `json:"require_code_challenge,omitempty"`
@@ -148,11 +153,13 @@ type Registration struct {
 	MaxClients      int             `json:"max_clients,omitempty"`
 	PerMinute       int             `json:"per_minute,omitempty"`
 	// SoftwareStatements are the issuers whose software statements are accepted.
-	SoftwareStatements        []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
-	RequireSoftwareStatement  bool                                 `json:"require_software_statement,omitempty"`
-	InsecureNoCodeChallenge   bool                                 `json:"insecure_no_code_challenge,omitempty"`
-	InsecureAssertionAudience bool                                 `json:"insecure_assertion_audience,omitempty"`
-	InsecureErrorRedirects    bool                                 `json:"insecure_error_redirects,omitempty"`
+	SoftwareStatements []authserver.SoftwareStatementIssuer `json:"software_statements,omitempty"`
+	// Profile is the profile of each client that registers; the default is that of the server.
+	Profile                   string `json:"profile,omitempty"`
+	RequireSoftwareStatement  bool   `json:"require_software_statement,omitempty"`
+	InsecureNoCodeChallenge   bool   `json:"insecure_no_code_challenge,omitempty"`
+	InsecureAssertionAudience bool   `json:"insecure_assertion_audience,omitempty"`
+	InsecureErrorRedirects    bool   `json:"insecure_error_redirects,omitempty"`
 }
 
 func (r Registration) validate(report reporter) {

@@ -27,6 +27,7 @@ func (c *Configuration) Engine() (authserver.Config, error) {
 	return authserver.Config{
 		Issuer:                             c.Issuer,
 		Lifetimes:                          c.Lifetimes.Engine(),
+		Profile:                            c.Profile,
 		RequireCodeChallenge:               c.RequireCodeChallenge,
 		RequirePushedAuthorizationRequests: c.RequirePushedAuthorizationRequests,
 		RequireSignedRequestObject:         c.RequireSignedRequestObject,
@@ -96,6 +97,7 @@ func (r Registration) engine() (authserver.RegistrationPolicy, error) {
 		UnusedLifetime:            time.Duration(r.UnusedLifetime),
 		MaxClients:                r.MaxClients,
 		PerMinute:                 r.PerMinute,
+		Profile:                   r.Profile,
 		SoftwareStatements:        r.SoftwareStatements,
 		RequireSoftwareStatement:  r.RequireSoftwareStatement,
 		InsecureNoCodeChallenge:   r.InsecureNoCodeChallenge,

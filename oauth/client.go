@@ -46,6 +46,9 @@ type ClientMetadata struct {
 	RequestURIs                        []string `json:"request_uris,omitempty"`
 	RequirePushedAuthorizationRequests bool     `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126, section 6
 	DPoPBoundAccessTokens              bool     `json:"dpop_bound_access_tokens,omitempty"`              // RFC 9449, section 5.2
+	// ResponseModes are the values of response_mode that the client may use; nil allows all (FAPI 2.0
+	// Message Signing, section 5.3.3).
+	ResponseModes []string `json:"response_modes,omitempty"`
 	// JARM, section 3.
 	AuthorizationSignedResponseAlg    string `json:"authorization_signed_response_alg,omitempty"`
 	AuthorizationEncryptedResponseAlg string `json:"authorization_encrypted_response_alg,omitempty"`

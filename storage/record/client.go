@@ -73,6 +73,11 @@ func (r *Registration) Removable() bool { return r != nil && !r.UnusedUntil.IsZe
 type ClientSettings struct {
 	// Disabled refuses the client at every endpoint.
 	Disabled bool `json:"disabled,omitempty"`
+	// Profile is the name of the profile that sets the client's rules (authserver.Profiles); ""
+	// means the server's.
+	Profile string `json:"profile,omitempty"`
+	// InsecureWeakerProfile allows a Profile that is weaker than the server's.
+	InsecureWeakerProfile bool `json:"insecure_weaker_profile,omitempty"`
 	// SkipConsent skips the consent page. It is for an operator's own applications.
 	SkipConsent bool `json:"skip_consent,omitempty"`
 	// FirstParty lets a native application of the operator ask for users' passwords in its own
