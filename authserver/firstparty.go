@@ -214,7 +214,7 @@ func (c *call) redirectToWeb(i *interaction, refusal error) error {
 	switch e := oauth.AsError(err); {
 	case err == nil:
 		e = oauth.AsError(refusal)
-		e.RequestURI, e.ExpiresIn = requestURI, int64(c.s.lifetimes.PushedAuthorizationRequest/time.Second)
+		e.RequestURI, e.ExpiresIn = requestURI, int64(c.requestURILifetime(c.client)/time.Second)
 	case e == nil || e.Code == oauth.InvalidDPoPProof: // of the store, or a replay
 		return err
 	}

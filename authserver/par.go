@@ -102,13 +102,12 @@ func (c *call) pushedAuthorizationRequest() error {
 	if _, err := c.verifyAuthorizationRequest(); err != nil {
 		return pushedError(err)
 	}
-	lifetime := cl.profile.requestURILifetime.limit(c.s.lifetimes.PushedAuthorizationRequest)
-	requestURI, err := c.storePushedRequest(cl, lifetime)
+	requestURI, err := c.storePushedRequest(cl)
 	if err != nil {
 		return err
 	}
 	return writeJSON(c.w, http.StatusCreated, oauth.PushedAuthorizationResponse{
-		RequestURI: requestURI, ExpiresIn: int64(lifetime / time.Second),
+		RequestURI: requestURI, ExpiresIn: int64(c.requestURILifetime(cl) / time.Second),
 	})
 }
 
@@ -127,11 +126,17 @@ func pushedError(err error) error {
 	return err
 }
 
-func (c *call) storePushedRequest(cl *client, lifetime time.Duration) (string, error) {
+// requestURILifetime returns how long a request_uri of a client is valid.
+func (c *call) requestURILifetime(cl *client) time.Duration {
+	return cl.profile.requestURILifetime.limit(c.s.lifetimes.PushedAuthorizationRequest)
+}
+
+func (c *call) storePushedRequest(cl *client) (string, error) {
 	query := c.params.storable()
 	if err := c.countPushedRequest(cl, len(query)); err != nil {
 		return "", err
 	}
+	lifetime := c.requestURILifetime(cl)
 	data, err := json.Marshal(pushedRequestData{ClientID: cl.ID, Query: query, Expires: c.now.Add(lifetime).UnixMilli()})
 	if err != nil {
 		return "", fmt.Errorf("encode pushed request: %w", err)

@@ -180,7 +180,7 @@ func TestFAPI2_ClientAssertions(t *testing.T) {
 	}
 }
 
-func TestFAPI2_RS256IsRefused(t *testing.T) {
+func TestFAPI2_AlgorithmsWithPKCS1AreRefused(t *testing.T) {
 	bank := profiled("bank", authserver.ProfileFAPI2, withRSA(t), func(c *record.Client) { c.GrantTypes = []string{"client_credentials", "authorization_code"} })
 	any21 := profiled("other", "", withRSA(t), func(c *record.Client) { c.GrantTypes = []string{"client_credentials", "authorization_code"} })
 	s := newScene(t, scriptSetup{Clients: []testClient{bank, any21}})
