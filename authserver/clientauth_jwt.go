@@ -203,9 +203,9 @@ func (c *call) checkAssertionClaims(cl *client, claims jose.Claims) error {
 
 // assertionAudience reports whether the audience of an assertion is this issuer alone: a string, or an
 // array with one member (RFC 10070, section 3). For a client with insecure_assertion_audience, an
-// assertion may have an audience that RFC 7523 allows, unless its typ says that it follows RFC 10070.
-// The pushed authorization request endpoint is not such an audience, alone or with others: a server
-// that an attacker controls could name it as its own.
+// assertion may have an audience that RFC 7523, section 3 or RFC 9126, section 2 allowed, unless its
+// typ says that it follows RFC 10070: the issuer among others, the token endpoint, or the endpoint of
+// the request, by its URL for clients with certificates too.
 func (c *call) assertionAudience(cl *client, claims jose.Claims) bool {
 	issuer := c.s.config.Issuer
 	if len(claims.Audience) == 1 && claims.Audience[0] == issuer {
@@ -215,11 +215,8 @@ func (c *call) assertionAudience(cl *client, claims jose.Claims) bool {
 	if err != nil || !cl.assertionRules().anyAudience || strings.TrimPrefix(strings.ToLower(header.Type), "application/") == oauth.TypClientAuthentication {
 		return false
 	}
-	if slices.Contains(claims.Audience, issuer+parPath) {
-		return false
-	}
-	return slices.Contains(claims.Audience, issuer) || slices.Contains(claims.Audience, issuer+"/token") ||
-		slices.Contains(claims.Audience, c.s.origin+c.r.URL.Path)
+	allowed := slices.Concat([]string{issuer}, c.s.endpointURLs("/token"), c.s.endpointURLs(c.endpoint.path))
+	return slices.ContainsFunc(claims.Audience, func(audience string) bool { return slices.Contains(allowed, audience) })
 }
 
 // verifyWithClientKeys verifies a JWT with the client's registered keys. If the kid is unknown, it

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/record"
@@ -52,23 +53,27 @@ func (s *scene) present(path, assertion string) bool {
 }
 
 func TestCA06_AudiencesOfAssertions(t *testing.T) {
-	s := newScene(t, scriptSetup{Clients: []testClient{asserting("client"), asserting("older", func(c *record.Client) { c.InsecureAssertionAudience = true })}})
-	const token, par = scriptIssuer + "/token", scriptIssuer + "/par"
+	s := withMutualTLS(t, authserver.MutualTLS{Host: "mtls.example.com"},
+		asserting("client"), asserting("older", func(c *record.Client) { c.InsecureAssertionAudience = true }))
+	const (
+		token, par             = scriptIssuer + "/token", scriptIssuer + "/par"
+		tokenAlias, otherAlias = "https://mtls.example.com/token", "https://other.example.com/token"
+	)
 	for _, test := range []struct {
 		name          string
 		audience      any
 		client, older bool // accepted for each of the clients
 	}{
+		{"the token endpoint for certificates", tokenAlias, false, true},
+		{"another server's token endpoint for certificates", otherAlias, false, false},
 		{"the issuer", scriptIssuer, true, true},
 		{"an array with the issuer", []string{scriptIssuer}, true, true},
 		{"the token endpoint", token, false, true},
 		{"the issuer and the token endpoint", []string{scriptIssuer, token}, false, true},
 		{"the issuer and another server", []string{scriptIssuer, "https://other.example.com"}, false, true},
 		{"the issuer twice", []string{scriptIssuer, scriptIssuer}, false, true},
-		{"the PAR endpoint", par, false, false},
-		{"an array with the PAR endpoint", []string{par}, false, false},
-		{"the issuer and the PAR endpoint", []string{scriptIssuer, par}, false, false},
-		{"the issuer, the token and the PAR endpoint", []string{scriptIssuer, token, par}, false, false},
+		{"the issuer and the PAR endpoint", []string{scriptIssuer, par}, false, true},
+		{"the issuer, the token and the PAR endpoint", []string{scriptIssuer, token, par}, false, true},
 		{"the issuer with a slash", scriptIssuer + "/", false, false},
 		{"another server", "https://other.example.com", false, false},
 		{"none", nil, false, false},
@@ -82,6 +87,21 @@ func TestCA06_AudiencesOfAssertions(t *testing.T) {
 			// With the typ of RFC 10070, the setting changes nothing.
 			if got := s.present(path, s.assertion("older", oauth.TypClientAuthentication, map[string]any{"aud": test.audience})); got != test.client {
 				t.Errorf("%s: with the typ at %s: accepted %v", test.name, path, got)
+			}
+		}
+	}
+}
+
+// RFC 9126, section 2 required that the URL of the endpoint for pushed requests is accepted there.
+func TestCA06_PAREndpointAsAudience(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{asserting("client"), asserting("older", func(c *record.Client) { c.InsecureAssertionAudience = true })}})
+	for _, audience := range []any{scriptIssuer + "/par", []string{scriptIssuer + "/par"}} {
+		for _, test := range []struct {
+			path, client string
+			accepted     bool
+		}{{"/par", "older", true}, {"/token", "older", false}, {"/par", "client", false}, {"/token", "client", false}} {
+			if got := s.present(test.path, s.assertion(test.client, "JWT", map[string]any{"aud": audience})); got != test.accepted {
+				t.Errorf("%v: %s at %s: accepted %v", audience, test.client, test.path, got)
 			}
 		}
 	}

@@ -100,11 +100,7 @@ func (s *Server) newRoutes() (map[string]*endpoint, error) {
 	routes := make(map[string]*endpoint, len(table))
 	for i := range table {
 		e := &table[i]
-		urls := []string{s.config.Issuer + e.path}
-		if s.config.MutualTLS != nil && s.config.MutualTLS.Host != "" {
-			urls = append(urls, "https://"+s.config.MutualTLS.Host+s.basePath+e.path)
-		}
-		for _, url := range urls {
+		for _, url := range s.endpointURLs(e.path) {
 			uri, err := dpop.NormalizeURI(url)
 			if err != nil {
 				return nil, fmt.Errorf("issuer: %w", err)
@@ -118,6 +114,16 @@ func (s *Server) newRoutes() (map[string]*endpoint, error) {
 		}
 	}
 	return routes, nil
+}
+
+// endpointURLs returns the URLs of an endpoint: that of the issuer, and its alias for clients with
+// certificates (RFC 8705, section 5).
+func (s *Server) endpointURLs(path string) []string {
+	urls := []string{s.config.Issuer + path}
+	if s.config.MutualTLS != nil && s.config.MutualTLS.Host != "" {
+		urls = append(urls, "https://"+s.config.MutualTLS.Host+s.basePath+path)
+	}
+	return urls
 }
 
 // corsPolicy says which origins may read an endpoint's responses. No response allows credentials,

@@ -17,11 +17,12 @@ import (
 	"golang.org/x/net/html"
 )
 
-// browser is a browser without scripts whose user signs in as ada and allows every request.
+// browser is a browser without scripts whose user signs in as ada and answers every request.
 // It does itself what the scripts of the suite's pages do.
 type browser struct {
 	client *http.Client
 	issuer string
+	answer string // on the consent page: allow or deny
 	// pages are the server's pages that were shown since the last visit.
 	pages     []page
 	visitedAt time.Time
@@ -39,7 +40,7 @@ func newBrowser(issuer string) (*browser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &browser{issuer: issuer, client: &http.Client{
+	return &browser{issuer: issuer, answer: "allow", client: &http.Client{
 		Jar: jar, Timeout: time.Minute,
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -48,6 +49,15 @@ func newBrowser(issuer string) (*browser, error) {
 
 // visit opens an address and follows redirects and forms until there are none left.
 func (b *browser) visit(ctx context.Context, address string) error {
+	return b.open(ctx, address, true)
+}
+
+// look opens an address and follows redirects, but fills in no form.
+func (b *browser) look(ctx context.Context, address string) error {
+	return b.open(ctx, address, false)
+}
+
+func (b *browser) open(ctx context.Context, address string, forms bool) error {
 	b.pages, b.uploaded = nil, false
 	defer func() { b.visitedAt = time.Now() }()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -59,7 +69,7 @@ func (b *browser) visit(ctx context.Context, address string) error {
 		if err != nil {
 			return err
 		}
-		if next == nil {
+		if next == nil || next.Method == http.MethodPost && !forms {
 			return nil
 		}
 		r = next
@@ -190,7 +200,7 @@ func (b *browser) submit(ctx context.Context, at *url.URL, body string) (*http.R
 			f.fields.Set("identifier", "ada")
 			f.fields.Set("password", "correct horse battery staple")
 		case strings.HasSuffix(to.Path, "/consent"):
-			f.fields.Set("answer", "allow")
+			f.fields.Set("answer", b.answer)
 		case strings.HasSuffix(to.Path, "/sign-out") && f.fields.Has("interaction"), strings.HasSuffix(to.Path, "/select-account"):
 		case !b.own(to): // the form_post response mode
 		default:

@@ -153,7 +153,7 @@ func (r *run) runAll(ctx context.Context, all []plan, only string, resume bool, 
 }
 
 func (r *run) runPlan(ctx context.Context, p *plan, only string, resume bool) error {
-	id, modules, err := r.suite.createPlan(ctx, p, p.configuration(r.server.issuer))
+	id, modules, err := r.suite.createPlan(ctx, p, p.configuration(r.server.issuer, r.server.apiURL()))
 	if err != nil {
 		return fmt.Errorf("plan %s: %w", p.Label, err)
 	}

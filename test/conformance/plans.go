@@ -15,6 +15,8 @@ type plan struct {
 	Variant map[string]string
 	// WithoutSwitches runs the plan without the insecure_… switches.
 	WithoutSwitches bool
+	// keys are those of the clients of a FAPI plan.
+	keys []clientKey
 }
 
 const certification = "-certification-test-plan"
@@ -59,7 +61,7 @@ func plans() []plan {
 		add("all-"+dashed(t), "oidcc-test-plan", testPlan("response_type", t))
 	}
 	add("all-form-post", "oidcc-test-plan", testPlan("response_mode", "form_post"))
-	return all
+	return append(all, fapiPlans()...)
 }
 
 func testPlan(name, value string) map[string]string {
@@ -73,7 +75,9 @@ func testPlan(name, value string) map[string]string {
 
 func dashed(s string) string { return strings.NewReplacer(" ", "-", "_", "-").Replace(s) }
 
-func (p *plan) static() bool { return p.Variant["client_registration"] == "static_client" }
+func (p *plan) static() bool {
+	return p.fapi() || p.Variant["client_registration"] == "static_client"
+}
 
 // frames reports whether the plan needs a browser with frames and scripts.
 func (p *plan) frames() bool {
@@ -82,7 +86,10 @@ func (p *plan) frames() bool {
 
 // staticClients returns the clients that the server's configuration declares for a plan.
 func (p *plan) staticClients(suiteURL string) []map[string]any {
-	if !p.static() {
+	switch {
+	case p.fapi():
+		return p.fapiClients(suiteURL)
+	case !p.static():
 		return nil
 	}
 	base := suiteURL + "/test/a/" + p.alias()
@@ -126,8 +133,12 @@ func (p *plan) secret(name string) string {
 	return fmt.Sprintf("%s-conformance-secret-0123456789", p.clientID(name))
 }
 
-// configuration returns the plan's configuration in the suite.
-func (p *plan) configuration(issuer string) map[string]any {
+// configuration returns the plan's configuration in the suite. api is the URL of the API that
+// FAPI plans call.
+func (p *plan) configuration(issuer, api string) map[string]any {
+	if p.fapi() {
+		return p.fapiConfiguration(issuer, api)
+	}
 	c := map[string]any{
 		"alias": p.alias(), "description": "Valetkey, " + p.Label, "publish": "no",
 		"server": map[string]any{"discoveryUrl": issuer + "/.well-known/openid-configuration", "login_hint": "ada"},

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -35,18 +36,23 @@ type server struct {
 	config  string
 	process *exec.Cmd
 	log     *os.File
+	api     *api
 }
 
 // startServer builds the program and starts it with the clients of the plans.
 func startServer(ctx context.Context, directory, database string, s *suite, all []plan) (*server, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
 	server := &server{
 		issuer: fmt.Sprintf("https://localhost:%d", port), program: filepath.Join(directory, "valetkey"), config: filepath.Join(directory, "valetkey.yaml"),
+	}
+	if server.api, err = listenAPI(); err != nil {
+		return nil, fmt.Errorf("start the API: %w", err)
+	}
+	if err := server.api.start(server.issuer); err != nil {
+		return nil, fmt.Errorf("start the API: %w", err)
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", server.program, "github.com/valetkey/valetkey/cmd/valetkey")
 	if output, err := build.CombinedOutput(); err != nil {
@@ -67,6 +73,16 @@ func startServer(ctx context.Context, directory, database string, s *suite, all 
 	return server, server.wait(ctx)
 }
 
+// freePort returns a port that nothing listens on.
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
 func (s *server) configure(ctx context.Context, directory, database string, suite *suite, all []plan) error {
 	authorities, err := suite.certificates(ctx)
 	if err != nil {
@@ -76,10 +92,22 @@ func (s *server) configure(ctx context.Context, directory, database string, suit
 	if err != nil {
 		return err
 	}
+	keys, clientAuthority, err := newClientKeys()
+	if err != nil {
+		return err
+	}
+	mutualTLSPort, err := freePort()
+	if err != nil {
+		return err
+	}
 	var clients []map[string]any
 	for i := range all {
+		if all[i].fapi() {
+			all[i].keys = keys
+		}
 		clients = append(clients, all[i].staticClients(suite.url)...)
 	}
+	clients = append(clients, map[string]any{"client_id": apiClientID, "client_secret": apiClientSecret, "grant_types": []string{"client_credentials"}})
 	declared, err := json.Marshal(clients)
 	if err != nil {
 		return err
@@ -88,10 +116,13 @@ func (s *server) configure(ctx context.Context, directory, database string, suit
 		database = "sqlite:" + filepath.Join(directory, "valetkey.db")
 	}
 	text := os.Expand(serverConfiguration(all), func(name string) string {
-		return map[string]string{"DIRECTORY": directory, "ISSUER": s.issuer, "DATABASE": database, "CLIENTS": string(declared)}[name]
+		return map[string]string{
+			"DIRECTORY": directory, "ISSUER": s.issuer, "DATABASE": database, "CLIENTS": string(declared),
+			"MUTUAL_TLS_PORT": strconv.Itoa(mutualTLSPort), "API": s.api.url, "API_CLIENT": apiClientID,
+		}[name]
 	})
 	for name, content := range map[string][]byte{
-		"authorities.pem": authorities, "certificate.pem": certificate, "key.pem": key, "valetkey.yaml": []byte(text),
+		"authorities.pem": authorities, "client-authority.pem": clientAuthority, "certificate.pem": certificate, "key.pem": key, "valetkey.yaml": []byte(text),
 	} {
 		if err := os.WriteFile(filepath.Join(directory, name), content, 0o600); err != nil {
 			return err
@@ -142,7 +173,18 @@ func (s *server) rotateKeys(ctx context.Context) error {
 	return nil
 }
 
+// apiURL returns the URL of the API that FAPI plans call.
+func (s *server) apiURL() string {
+	if s.api == nil {
+		return ""
+	}
+	return s.api.url
+}
+
 func (s *server) stop() {
+	if s.api != nil {
+		s.api.stop()
+	}
 	if s.process != nil && s.process.Process != nil {
 		_ = s.process.Process.Signal(os.Interrupt)
 		_ = s.process.Wait()
