@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"time"
@@ -24,9 +26,11 @@ const (
 )
 
 // api is the protected API that the FAPI plans call with their tokens. package resourceserver
-// protects it. It introspects the tokens, so that a revoked one is refused immediately.
+// protects it. It introspects the tokens, so that a revoked one is refused immediately. At
+// approvePath, the suite says what the user should do in the CIBA plans.
 type api struct {
 	url      string
+	issuer   string
 	listener net.Listener
 	server   *http.Server
 }
@@ -54,7 +58,7 @@ func listenAPI() (*api, error) {
 		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert,
 		MinVersion: tls.VersionTLS12,
 		// Modules test that there are no others (FAPI 2.0 Security Profile, section 5.2.2).
-		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
+		CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384},
 		NextProtos:   []string{"http/1.1"},
 	}
 	return &api{url: "https://localhost:" + port, listener: tls.NewListener(listener, settings)}, nil
@@ -77,7 +81,12 @@ func (a *api) start(issuer string) error {
 		}
 		routes.Handle(path, guard.Require(accountsScope)(http.HandlerFunc(writeAccounts)))
 	}
-	a.server = &http.Server{Handler: resourceserver.WithInteractionID(routes), ReadHeaderTimeout: 10 * time.Second}
+	a.issuer = issuer
+	routes.HandleFunc("POST "+approvePath+"{label}", a.answerCIBA)
+	a.server = &http.Server{
+		Handler: resourceserver.WithInteractionID(routes), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0), // modules try old versions of TLS
+	}
 	go a.server.Serve(a.listener)
 	return nil
 }

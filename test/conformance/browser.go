@@ -17,12 +17,13 @@ import (
 	"golang.org/x/net/html"
 )
 
-// browser is a browser without scripts whose user signs in as ada and answers every request.
+// browser is a browser without scripts whose user signs in as ada and allows every request.
 // It does itself what the scripts of the suite's pages do.
 type browser struct {
-	client *http.Client
-	issuer string
-	answer string // on the consent page: allow or deny
+	client   *http.Client
+	issuer   string
+	username string
+	answer   string // on the consent page: allow or deny
 	// pages are the server's pages that were shown since the last visit.
 	pages     []page
 	visitedAt time.Time
@@ -40,7 +41,7 @@ func newBrowser(issuer string) (*browser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &browser{issuer: issuer, answer: "allow", client: &http.Client{
+	return &browser{issuer: issuer, username: "ada", answer: "allow", client: &http.Client{
 		Jar: jar, Timeout: time.Minute,
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -197,7 +198,7 @@ func (b *browser) submit(ctx context.Context, at *url.URL, body string) (*http.R
 		}
 		switch {
 		case strings.HasSuffix(to.Path, "/sign-in"):
-			f.fields.Set("identifier", "ada")
+			f.fields.Set("identifier", b.username)
 			f.fields.Set("password", "correct horse battery staple")
 		case strings.HasSuffix(to.Path, "/consent"):
 			f.fields.Set("answer", b.answer)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -59,7 +60,7 @@ func (p *plan) isFAPI1() bool { return strings.HasPrefix(p.Name, "fapi1-") }
 
 // withOpenID reports whether the clients of a FAPI plan request ID tokens.
 func (p *plan) withOpenID() bool {
-	return p.isFAPI1() || p.Variant["openid"] == "openid_connect"
+	return p.isFAPI1() || p.isCIBA() || p.Variant["openid"] == "openid_connect"
 }
 
 // withNonces reports whether the server and the API require nonces in DPoP proofs. Both cases are
@@ -114,16 +115,26 @@ func (p *plan) fapiClients(suiteURL string) []map[string]any {
 			clients = append(clients, c)
 			continue
 		}
+		if p.isCIBA() {
+			p.cibaClient(c, base)
+			clients = append(clients, c)
+			continue
+		}
 		c["grant_types"] = []string{"authorization_code", "refresh_token"}
 		c["redirect_uris"] = []string{base + "/callback", base + "/callback?dummy1=lorem&dummy2=ipsum"}
 		c["response_types"] = []string{"code"}
 		c["id_token_signed_response_alg"] = "PS256"
 		c["request_object_signing_alg"] = "PS256"
 		c["authorization_signed_response_alg"] = "PS256"
+		c["refresh_token_reuse"] = !p.isFAPI1() // FAPI 2.0 Security Profile, section 5.3.2.1, clause 9
 		c["require_code_challenge"] = !p.isFAPI1() || p.Variant["fapi_auth_request_method"] == "pushed"
 		c["require_pushed_authorization_requests"] = !p.isFAPI1() || p.Variant["fapi_auth_request_method"] == "pushed"
 		c["require_signed_request_object"] = p.isFAPI1() || p.Variant["fapi_request_method"] == "signed_non_repudiation"
 		c["authorization_details_types"] = []string{"payment_initiation"}
+		if p.isFAPI1() && p.Variant["client_auth_type"] == "private_key_jwt" {
+			// The modules send the URL of the endpoint, as RFC 7523 and RFC 9126 once required.
+			c["insecure_assertion_audience"] = true
+		}
 		if p.isFAPI1() && p.Variant["fapi_response_mode"] == "plain_response" {
 			c["response_types"] = []string{"code id_token"}
 			c["grant_types"] = []string{"authorization_code", "implicit", "refresh_token"}
@@ -145,7 +156,11 @@ func (p *plan) fapiConfiguration(issuer, api string) map[string]any {
 	}
 	c := map[string]any{
 		"alias": p.alias(), "description": "Valetkey, " + p.Label, "publish": "no",
-		"server":   map[string]any{"discoveryUrl": fmt.Sprintf("%s/.well-known/%s", issuer, metadata)},
+		"server": map[string]any{
+			"discoveryUrl": fmt.Sprintf("%s/.well-known/%s", issuer, metadata),
+			// A draft that the suite does not know.
+			"allow_unexpected_metadata_fields": []string{"refresh_token_expiration_types_supported"},
+		},
 		"resource": map[string]any{"resourceUrl": resource, "richAuthorizationRequest": []any{paymentDetails}},
 	}
 	for i, name := range []string{"client", "client2"} {
@@ -155,6 +170,12 @@ func (p *plan) fapiConfiguration(issuer, api string) map[string]any {
 			"dpop_signing_alg": []string{"PS256", "ES256"}[i],
 		}
 		c["mtls"+suffix] = map[string]any{"cert": p.keys[i].certificatePEM(), "key": p.keys[i].keyPEM()}
+		if p.isCIBA() {
+			maps.Copy(c[name].(map[string]any), map[string]any{"hint_type": "login_hint", "hint_value": "ada"})
+		}
+	}
+	if p.isCIBA() {
+		c["automated_ciba_approval_url"] = api + approvePath + p.Label + "?action={action}&auth_req_id={auth_req_id}"
 	}
 	return c
 }

@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -191,9 +190,10 @@ func (s *server) stop() {
 	}
 }
 
-// newCertificate returns a certificate for localhost. The suite does not verify it.
+// newCertificate returns a certificate for localhost. The suite does not verify it. Its key is an RSA
+// key, because FAPI 1.0 Advanced, section 8.5 allows no cipher suite with ECDSA.
 func newCertificate() (certificate, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, nil, err
 	}
