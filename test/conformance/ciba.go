@@ -12,25 +12,12 @@ import (
 
 const grantTypeCIBA = "urn:openid:params:grant-type:ciba"
 
-// cibaPlans returns the plans of FAPI-CIBA. The suite has none for push mode.
-func cibaPlans() []plan {
-	var all []plan
-	for _, mode := range []string{"poll", "ping"} {
-		for _, method := range []string{"private_key_jwt", "mtls"} {
-			all = append(all, plan{Label: dashed("fapi-ciba-" + mode + "-" + method), Name: "fapi-ciba-id1-test-plan", Variant: map[string]string{
-				"fapi_ciba_profile": "plain_fapi", "client_registration": "static_client", "ciba_mode": mode, "client_auth_type": method,
-			}})
-		}
-	}
-	return all
-}
-
+// isCIBA reports whether the plan is one of FAPI-CIBA.
 func (p *plan) isCIBA() bool { return strings.HasPrefix(p.Name, "fapi-ciba-") }
 
 // cibaClient adds what the clients of the CIBA plans need.
 func (p *plan) cibaClient(c map[string]any, base string) {
 	c["grant_types"] = []string{grantTypeCIBA, "refresh_token"}
-	c["id_token_signed_response_alg"] = "PS256"
 	c["backchannel_authentication_request_signing_alg"] = "PS256"
 	c["backchannel_token_delivery_mode"] = p.Variant["ciba_mode"]
 	if p.Variant["ciba_mode"] == "ping" {

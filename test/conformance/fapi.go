@@ -33,9 +33,9 @@ func fapiPlans() []plan {
 				"fapi_profile", "fapi_client_credentials_grant", "client_auth_type", method, "sender_constrain", constraint, "authorization_request_type", "simple")
 		}
 	}
-	for _, signing := range []string{"signed_non_repudiation", "unsigned"} {
+	for _, signing := range []string{signedRequests, "unsigned"} {
 		for _, mode := range []string{"plain_response", "jarm"} {
-			prefix := "fapi2-message-" + map[string]string{"signed_non_repudiation": "signed", "unsigned": "unsigned"}[signing] + "-" + strings.TrimSuffix(mode, "_response")
+			prefix := "fapi2-message-" + strings.TrimSuffix(signing, "_non_repudiation") + "-" + strings.TrimSuffix(mode, "_response")
 			add(prefix+"-private-key-jwt-dpop", messageSigning, "fapi_request_method", signing, "fapi_response_mode", mode,
 				"client_auth_type", "private_key_jwt", "sender_constrain", "dpop", "openid", "openid_connect", "authorization_request_type", "simple")
 			add(prefix+"-mtls-mtls", messageSigning, "fapi_request_method", signing, "fapi_response_mode", mode,
@@ -69,7 +69,10 @@ func (p *plan) withNonces() bool {
 	return p.Variant["sender_constrain"] == "dpop" && p.Variant["openid"] == "openid_connect"
 }
 
-const accountsScope = "accounts"
+const (
+	accountsScope  = "accounts"
+	signedRequests = "signed_non_repudiation"
+)
 
 func (p *plan) fapiScope() string {
 	if p.withOpenID() {
@@ -81,6 +84,20 @@ func (p *plan) fapiScope() string {
 // paymentDetails is what the plans with rich authorization requests ask for.
 var paymentDetails = map[string]any{"type": "payment_initiation", "amount": "123.50", "currency": "EUR", "creditor": "Merchant A"}
 
+// profile returns the name of the profile that the clients of a FAPI plan have. It sets every rule
+// but the choice between DPoP and mutual TLS.
+func (p *plan) profile() string {
+	switch {
+	case p.isFAPI1():
+		return "fapi1-advanced"
+	case p.isCIBA():
+		return "fapi-ciba"
+	case p.Variant["fapi_request_method"] == signedRequests && p.Variant["fapi_response_mode"] == "jarm":
+		return "fapi2-message-signing"
+	}
+	return "fapi2"
+}
+
 // fapiClients returns the two clients of a FAPI plan. They authenticate with the keys or
 // certificates of keys. The certificate of the first is issued by an authority, and that of the
 // second is signed by itself.
@@ -91,12 +108,8 @@ func (p *plan) fapiClients(suiteURL string) []map[string]any {
 		c := map[string]any{
 			"client_id":   p.clientID(name),
 			"client_name": "Conformance " + p.Label,
+			"profile":     p.profile(),
 			"scope":       p.fapiScope(),
-			// No other algorithm: RS256 in particular.
-			"token_endpoint_auth_signing_alg":            "PS256",
-			"tls_client_certificate_bound_access_tokens": p.Variant["sender_constrain"] != "dpop",
-			"dpop_bound_access_tokens":                   p.Variant["sender_constrain"] == "dpop",
-			"require_dpop_nonce":                         p.withNonces(),
 		}
 		switch {
 		case p.Variant["client_auth_type"] == "private_key_jwt":
@@ -107,41 +120,43 @@ func (p *plan) fapiClients(suiteURL string) []map[string]any {
 		default:
 			c["token_endpoint_auth_method"] = "self_signed_tls_client_auth"
 		}
+		if p.Variant["sender_constrain"] == "dpop" {
+			c["dpop_bound_access_tokens"], c["require_dpop_nonce"] = true, p.withNonces()
+		} else {
+			c["tls_client_certificate_bound_access_tokens"] = true
+		}
 		if p.keys != nil {
 			c["jwks"] = p.keys[i].publicJWKS()
 		}
-		if p.Variant["fapi_profile"] == "fapi_client_credentials_grant" {
+		switch {
+		case p.Variant["fapi_profile"] == "fapi_client_credentials_grant":
 			c["grant_types"] = []string{"client_credentials"}
-			clients = append(clients, c)
-			continue
-		}
-		if p.isCIBA() {
+		case p.isCIBA():
 			p.cibaClient(c, base)
-			clients = append(clients, c)
-			continue
-		}
-		c["grant_types"] = []string{"authorization_code", "refresh_token"}
-		c["redirect_uris"] = []string{base + "/callback", base + "/callback?dummy1=lorem&dummy2=ipsum"}
-		c["response_types"] = []string{"code"}
-		c["id_token_signed_response_alg"] = "PS256"
-		c["request_object_signing_alg"] = "PS256"
-		c["authorization_signed_response_alg"] = "PS256"
-		c["refresh_token_reuse"] = !p.isFAPI1() // FAPI 2.0 Security Profile, section 5.3.2.1, clause 9
-		c["require_code_challenge"] = !p.isFAPI1() || p.Variant["fapi_auth_request_method"] == "pushed"
-		c["require_pushed_authorization_requests"] = !p.isFAPI1() || p.Variant["fapi_auth_request_method"] == "pushed"
-		c["require_signed_request_object"] = p.isFAPI1() || p.Variant["fapi_request_method"] == "signed_non_repudiation"
-		c["authorization_details_types"] = []string{"payment_initiation"}
-		if p.isFAPI1() && p.Variant["client_auth_type"] == "private_key_jwt" {
-			// The modules send the URL of the endpoint, as RFC 7523 and RFC 9126 once required.
-			c["insecure_assertion_audience"] = true
-		}
-		if p.isFAPI1() && p.Variant["fapi_response_mode"] == "plain_response" {
-			c["response_types"] = []string{"code id_token"}
-			c["grant_types"] = []string{"authorization_code", "implicit", "refresh_token"}
+		default:
+			p.codeClient(c, base)
 		}
 		clients = append(clients, c)
 	}
 	return clients
+}
+
+// codeClient adds what the clients of the plans with the authorization endpoint need.
+func (p *plan) codeClient(c map[string]any, base string) {
+	c["redirect_uris"] = []string{base + "/callback", base + "/callback?dummy1=lorem&dummy2=ipsum"}
+	c["grant_types"], c["response_types"] = []string{"authorization_code", "refresh_token"}, []string{"code"}
+	if p.isFAPI1() && p.Variant["fapi_response_mode"] == "plain_response" {
+		c["grant_types"], c["response_types"] = []string{"authorization_code", "implicit", "refresh_token"}, []string{"code id_token"}
+	}
+	if p.Variant["fapi_request_method"] == signedRequests {
+		c["require_signed_request_object"] = true
+	}
+	if p.Variant["fapi_auth_request_method"] == "pushed" {
+		c["require_pushed_authorization_requests"] = true
+	}
+	if p.Variant["authorization_request_type"] == "rar" {
+		c["authorization_details_types"] = []string{"payment_initiation"}
+	}
 }
 
 // fapiConfiguration returns the configuration of a FAPI plan in the suite.
