@@ -129,7 +129,11 @@ func printRefusal(out io.Writer, w *walk) int {
 		fmt.Fprintf(out, "  FAILED: %s was not refused with %s: %s\n%s\n", w.breakage.title, w.breakage.code, w.result, m.Response)
 		return 1
 	}
-	fmt.Fprintf(out, "  ✗ %s: refused with %s\n      rule: %s (%s)\n", w.breakage.title, w.breakage.code, m.Refusal.Rule, m.Refusal.Section)
+	with := string(w.breakage.code)
+	if w.breakage.code == pageError {
+		with = "an error page"
+	}
+	fmt.Fprintf(out, "  ✗ %s: refused with %s\n      rule: %s (%s)\n", w.breakage.title, with, m.Refusal.Rule, m.Refusal.Section)
 	if m.Refusal.Detail != "" {
 		fmt.Fprintf(out, "      detail: %s\n", shorten(m.Refusal.Detail))
 	}

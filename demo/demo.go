@@ -112,6 +112,9 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 		if scene.callback != "" {
 			config.RedirectURI = d.app + scene.callback
 		}
+		if scene.adjust != nil {
+			scene.adjust(d, &config)
+		}
 		if d.clients[scene.key], err = client.Discover(ctx, config); err != nil {
 			return nil, errors.Join(fmt.Errorf("start the demo's application %s: %w", scene.clientID, err), d.Close())
 		}

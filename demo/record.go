@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/dpop"
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -227,7 +228,9 @@ func challengeCheck(response *http.Response) *record.Check {
 	for _, challenge := range oauth.ParseChallenges(response.Header.Get("WWW-Authenticate")) {
 		switch oauth.ErrorCode(challenge.Param("error")) {
 		case oauth.InvalidToken:
-			check = record.Check{Rule: "the access token is valid: signature, issuer, audience, expiry", Section: "RFC 9068, section 4"}
+			check = record.Check{Rule: "the access token is valid: signature, issuer, audience, expiry, and the key of a bound token", Section: "RFC 9068, section 4"}
+		case oauth.InvalidDPoPProof:
+			check = record.Check{Rule: "the proof is signed for this request and this token, and was not used before", Section: "RFC 9449, section 4.3"}
 		case oauth.InsufficientScope:
 			check = record.Check{Rule: "the access token has the scope that the route requires: " + challenge.Param("scope"), Section: "RFC 6750, section 3.1"}
 		}
@@ -239,7 +242,7 @@ func challengeCheck(response *http.Response) *record.Check {
 func requestText(r *http.Request, body []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, breakQuery(r.URL.RequestURI()), r.URL.Host)
-	for _, name := range []string{"Authorization", "Content-Type", "Accept", "Cookie", "Sec-Fetch-Site", resourceserver.TransactionTokenHeader} {
+	for _, name := range []string{"Authorization", dpop.HeaderProof, "Content-Type", "Accept", "Cookie", "Sec-Fetch-Site", resourceserver.TransactionTokenHeader} {
 		if value := r.Header.Get(name); value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
 		}

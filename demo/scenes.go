@@ -5,6 +5,7 @@ import (
 
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/oauth/client"
 )
 
 // scene is one client type or grant.
@@ -23,6 +24,11 @@ type scene struct {
 	// configure adds to the authorization server's configuration and starts the scene's own
 	// servers (Demo.serve). It may be nil.
 	configure func(*Demo, *configuration.Configuration) error
+	// adjust changes the configuration of the scene's client. It may be nil.
+	adjust func(*Demo, *client.Config)
+	// start replaces the authorization request: it sets walk.address and walk.transaction. It may
+	// be nil.
+	start func(context.Context, *Demo, *walk) error
 	// run replaces the API call after the code flow or, without a callback, client credentials
 	// and the API call. It also does what the walk's breakage says. If it is nil, the standard
 	// steps are run.
@@ -59,6 +65,7 @@ func scenes() []scene {
 		{"More ways to sign in", []scene{backendScene(), deviceScene(), firstPartyScene()}},
 		{"Workloads and AI agents", []scene{workloadScene(), mcpScene()}},
 		{"APIs that call APIs", []scene{exchangeScene(), transactionScene()}},
+		{"High security", []scene{stolenScene(), pushedScene(), paymentScene()}},
 		{"Across organizations", []scene{assertionScene(), samlScene(), idJAGScene()}},
 		{"Operations", []scene{policyScene(), statusScene(), revocationScene()}},
 		{"Legacy", []scene{implicitScene(), passwordScene()}},

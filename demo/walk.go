@@ -42,6 +42,10 @@ func (w *walk) sender() string { return cmp.Or(w.from, partyApp) }
 
 // begin prepares an authorization request and returns its URL.
 func (d *Demo) begin(ctx context.Context, w *walk) (string, error) {
+	if w.scene.start != nil {
+		err := w.scene.start(ctx, d, w)
+		return w.address, err
+	}
 	var err error
 	w.address, w.transaction, err = d.clients[w.scene.key].AuthorizationURL(ctx, client.AuthorizationOptions{})
 	return w.address, err

@@ -71,7 +71,7 @@ var rules = map[string]rule{
 		why: "the root connects the parts of the server; a program that embeds it must not get a command line, a client or a demo"},
 	"authservertest": {knows: []string{".", "authserver", "oauth/client", "configuration", "oauth", "internal/person", "storage/record"},
 		why: "tests of applications start the complete server"},
-	"demo": {knows: []string{".", "authserver", "configuration", "deviceqr", "oauth/client", "oauth/jose", "oauth", "oauth/resourceserver", "internal/person", "storage/record"},
+	"demo": {knows: []string{".", "authserver", "configuration", "deviceqr", "oauth/client", "oauth/dpop", "oauth/jose", "oauth", "oauth/resourceserver", "internal/person", "storage/record"},
 		uses: []string{"github.com/beevik/etree", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo uses the public packages of every role"},
 	"cmd/valetkey": {knows: []string{".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/event", "internal/useradmin", "storage/record"},

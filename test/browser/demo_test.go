@@ -179,7 +179,7 @@ func (v *visit) answered(scene string) {
 func (v *visit) index() {
 	v.Helper()
 	v.do("choose a scene", chromedp.Click(chromedp.CSS(`nav a[href="/?scene=status#status"]`)), chromedp.WaitVisible(chromedp.CSS("#status[open] button.primary")))
-	if open := v.evaluate(`document.querySelectorAll("nav li").length + " " + document.querySelectorAll("main > .scene").length`); open != "18 18" {
+	if open := v.evaluate(`document.querySelectorAll("nav li").length + " " + document.querySelectorAll("main > .scene").length`); open != "21 21" {
 		v.Errorf("the list of scenes and the scenes: %s", open)
 	}
 }
@@ -304,6 +304,9 @@ func (v *visit) walkOthers(start string) {
 		{"backend", "lighthouse.jpg", false, "", ""},
 		{"exchange", `"act"`, true, "", ""},
 		{"transaction", "on_behalf_of", true, "", ""},
+		{"stolen", "lighthouse.jpg", true, "own-key", "RFC 9068, section 4"},
+		{"pushed", "The photo is deleted", true, "pushed", "RFC 6750, section 3.1"},
+		{"payment", "24.90", true, "amount", "RFC 9396, section 9"},
 		{"idjag", "wiki-at-chat", true, "", ""},
 		{"assertion", "lighthouse.jpg", false, "again", "RFC 7523, section 3"},
 		{"saml", "lighthouse.jpg", false, "changed", "RFC 7522, section 3"},
@@ -325,6 +328,10 @@ func (v *visit) walkOthers(start string) {
 		v.picture(scene.key)
 		if scene.how != "" {
 			v.press(scene.key, scene.how)
+			if scene.key == "stolen" || scene.key == "payment" { // asks for consent each time
+				v.do("wait for the second consent page of "+scene.key, chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
+				v.allow()
+			}
 			v.refused(scene.key, scene.how, scene.rule)
 		}
 	}
