@@ -371,7 +371,9 @@ func (c *client) anyLocalhostPort() bool {
 }
 
 // responseMode returns the requested response mode, or the default of the response type. If the
-// requested mode is not valid, verifyResponse refuses it, and the error uses the default.
+// requested mode is not valid, verifyResponse refuses it, and the error uses the default. A client that
+// may only get JWTs gets them for errors too, even if the mode is not known because the request object
+// that contains it is not valid.
 func (c *call) responseMode(cl *client) string {
 	responseType, _ := oauth.ParseResponseType(c.params.get("response_type"))
 	frontChannel := responseType.FrontChannel()
@@ -387,6 +389,9 @@ func (c *call) responseMode(cl *client) string {
 		if m.name == requested && cl.modeAllowed(requested, frontChannel) {
 			return requested
 		}
+	}
+	if cl.onlyJWTModes(frontChannel) {
+		return byDefault + jwtSuffix
 	}
 	return byDefault
 }
@@ -411,7 +416,7 @@ func (c *call) verifyResponse(request *authorizationRequest) error {
 	if err := c.must(mode == "" || mode == modeJWT || mode == request.to.mode, &ruleResponseMode); err != nil {
 		return err
 	}
-	if !cl.registeredMode(mode, request.to.mode) {
+	if mode == "" && isJWTMode(request.to.mode) || !cl.registeredMode(mode, request.to.mode) {
 		return c.refuse(&ruleResponseModeRegistered, "response_mode: "+mode)
 	}
 	request.nonce = c.params.get("nonce")

@@ -52,6 +52,15 @@ func (c *call) inJWT(cl *client, response params) (params, error) {
 // isJWTMode reports whether a response mode returns a JWT.
 func isJWTMode(mode string) bool { return strings.HasSuffix(mode, jwtSuffix) }
 
+// onlyJWTModes reports whether the client may only get JWTs: because no other mode is registered, or
+// because its profile requires it of the response type (FAPI 1.0 Advanced, section 5.2.2, clause 2).
+func (c *client) onlyJWTModes(frontChannel bool) bool {
+	if c.profile.codeInJWT.applies() && !frontChannel {
+		return true
+	}
+	return c.ResponseModes != nil && !slices.ContainsFunc(c.ResponseModes, func(mode string) bool { return mode != modeJWT && !isJWTMode(mode) })
+}
+
 // registeredMode reports whether the client may use a response mode, requested by its name or as the
 // default of the response type (FAPI 2.0 Message Signing, section 5.3.3). To be registered for jwt is
 // to be registered for the mode that it stands for.

@@ -444,7 +444,7 @@ func (c *call) verifyProfile(request *authorizationRequest) error {
 		says    string
 	}{
 		{cl.profile.redirectURI, c.params.has("redirect_uri"), "redirect_uri is missing"},
-		{cl.profile.codeInJWT, responseType.FrontChannel() || isJWTMode(request.to.mode), "response_type code needs response_mode jwt"},
+		{cl.profile.codeInJWT, responseType.FrontChannel() || c.params.has("response_mode") && isJWTMode(request.to.mode), "response_type code needs response_mode jwt"},
 		{cl.profile.codeChallengePushed, !pushed || c.params.has("code_challenge"), "code_challenge is missing"},
 		{cl.profile.nonceOrState, !openID || c.params.has("nonce"), "nonce is missing"},
 		{cl.profile.nonceOrState, openID || c.params.has("state"), "state is missing"},

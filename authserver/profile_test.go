@@ -319,6 +319,50 @@ func TestFAPI1_AuthorizationRequests(t *testing.T) {
 	}
 }
 
+// A client that may only get JWTs gets an error as a JWT too, if the request object with the response
+// mode is not valid, or if the request has no response mode.
+func TestErrorsOfClientsWithJWTsOnly(t *testing.T) {
+	s := newScene(t, scriptSetup{Clients: []testClient{
+		profiled("bank", authserver.ProfileFAPI1Advanced),
+		confidential("registered", func(c *record.Client) { c.ResponseModes = []string{"jwt", "query.jwt"} }),
+		confidential("both", func(c *record.Client) { c.ResponseModes = []string{"query", "jwt"} }),
+	}})
+	object, err := s.sign(jose.ES256, oauth.TypRequestObject, "", requestObject("bank", map[string]any{"exp": nil, "response_mode": "jwt"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for client, test := range map[string]struct {
+		request url.Values
+		asJWT   bool
+		code    string
+	}{
+		"bank":       {url.Values{"request": {object}}, true, "invalid_request_object"},
+		"registered": {nil, true, "invalid_request"},
+		"both":       {url.Values{"prompt": {"none login"}}, false, "invalid_request"},
+	} {
+		query := url.Values{"client_id": {client}, "response_type": {"code"}, "redirect_uri": {testCallback}, "state": {"xyz"},
+			"code_challenge": {oauth.S256Challenge(testVerifier)}, "code_challenge_method": {"S256"}}
+		maps.Copy(query, test.request)
+		location := s.authorize("ada", query.Encode()).Header.Get("Location")
+		u, err := url.Parse(location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := u.Query().Get("error")
+		if test.asJWT {
+			_, claims, err := decodeJWT(location)
+			if err != nil || u.Query().Has("error") {
+				t.Errorf("%s: %s: %v", client, location, err)
+				continue
+			}
+			got, _ = claims["error"].(string)
+		}
+		if got != test.code {
+			t.Errorf("%s: error %q, want %q: %s", client, got, test.code, location)
+		}
+	}
+}
+
 // decodeJWT returns the claims of the JWT in the parameter response.
 func decodeJWT(location string) (header, claims map[string]any, err error) {
 	u, err := url.Parse(location)

@@ -30,7 +30,7 @@ func fapiPlans() []plan {
 				}
 			}
 			add(dashed("fapi2-client-credentials-"+method+"-"+constraint), securityProfile,
-				"fapi_profile", "fapi_client_credentials_grant", "client_auth_type", method, "sender_constrain", constraint, "authorization_request_type", "simple")
+				"fapi_profile", "fapi_client_credentials_grant", "client_auth_type", method, "sender_constrain", constraint, "openid", "plain_oauth", "authorization_request_type", "simple")
 		}
 	}
 	for _, signing := range []string{signedRequests, "unsigned"} {
@@ -110,6 +110,9 @@ func (p *plan) fapiClients(suiteURL string) []map[string]any {
 			"client_name": "Conformance " + p.Label,
 			"profile":     p.profile(),
 			"scope":       p.fapiScope(),
+		}
+		if p.withOpenID() { // a module requests every claim
+			c["scope"] = p.fapiScope() + " profile email address phone"
 		}
 		switch {
 		case p.Variant["client_auth_type"] == "private_key_jwt":
