@@ -85,6 +85,7 @@
 //
 //	client_check.go            checks of a client, declared or registered
 //	profile.go                 profiles by name, such as FAPI 2.0
+//	profile_rfc9700.go         compares clients with RFC 9700
 //	registration.go            registration and management (RFC 7591, RFC 7592)
 //	registration_request.go    registration requests, initial access tokens
 //	clientidmetadata.go        Client ID Metadata Documents

@@ -143,6 +143,9 @@ func (c *call) checkProof(cl *client) error {
 	if !cl.profile.signatures.allows(c.proof.Algorithm) {
 		return c.refuse(&ruleProofAlgorithm, string(c.proof.Algorithm)+", profile "+cl.profile.name)
 	}
+	if ahead := cl.profile.proofAhead; ahead.section.applies() && c.proof.IssuedAt.Sub(c.now) > ahead.most {
+		return c.refuse(&ruleProofValid, "iat is too far in the future for the profile "+cl.profile.name)
+	}
 	if c.proof.Nonce != "" || !cl.RequireDPoPNonce {
 		return nil
 	}

@@ -31,6 +31,13 @@ const (
 	boundByCertificate = "mutual TLS"
 )
 
+// The kinds of redirect URIs.
+const (
+	redirectHTTPS    = "https"
+	redirectLoopback = "http on loopback for native clients"
+	redirectPrivate  = "private-use schemes"
+)
+
 // profile is one profile. A requirement without a section does not apply.
 type profile struct {
 	name string
@@ -41,7 +48,7 @@ type profile struct {
 	authMethods   choice[string]
 	grantTypes    choice[string] // others are refused, except extension grants
 	responseTypes choice[string]
-	redirectURIs  choice[string] // "https", "loopback"
+	redirectURIs  choice[string] // redirectHTTPS and others
 	// signatures are the algorithms of JWTs that the client or this server signs.
 	signatures choice[jose.Algorithm]
 	// noInsecureSettings refuses the settings that begin with insecure_, and first_party.
@@ -70,6 +77,7 @@ type profile struct {
 	stateHash           requirement // s_hash in ID tokens of the authorization response
 	codeLifetime        lifetimeLimit
 	requestURILifetime  lifetimeLimit
+	proofAhead          lifetimeLimit // how far iat of a DPoP proof may be in the future
 }
 
 // requirement is the section that states a requirement; "" if a profile does not have it.
@@ -107,7 +115,7 @@ func profiles() []*profile {
 		}},
 		grantTypes:          choice[string]{"FAPI 1.0 Advanced, section 5.2.2, clause 2", append(secureGrantTypes(), oauth.GrantTypeImplicit)},
 		responseTypes:       choice[string]{"FAPI 1.0 Advanced, section 5.2.2, clause 2", []string{"code", "code id_token"}},
-		redirectURIs:        choice[string]{"FAPI 1.0 Baseline, section 7.5", []string{"https"}},
+		redirectURIs:        choice[string]{"FAPI 1.0 Baseline, section 7.5", []string{redirectHTTPS}},
 		signatures:          choice[jose.Algorithm]{"FAPI 1.0 Advanced, section 8.6", []jose.Algorithm{jose.PS256, jose.ES256}},
 		noInsecureSettings:  "FAPI 1.0 Advanced, section 5.2.2",
 		signedRequests:      "FAPI 1.0 Advanced, section 5.2.2, clause 1",
@@ -132,7 +140,7 @@ func profiles() []*profile {
 		}},
 		grantTypes:    choice[string]{"FAPI 2.0 Security Profile, section 5.3.2.1, clause 2", secureGrantTypes()},
 		responseTypes: choice[string]{"FAPI 2.0 Security Profile, section 5.3.2.2, clause 1", []string{"code"}},
-		redirectURIs:  choice[string]{"FAPI 2.0 Security Profile, section 5.3.2.2, clause 8", []string{"https", "loopback", "private"}},
+		redirectURIs:  choice[string]{"FAPI 2.0 Security Profile, section 5.3.2.2, clause 8", []string{redirectHTTPS, redirectLoopback, redirectPrivate}},
 		signatures: choice[jose.Algorithm]{"FAPI 2.0 Security Profile, section 5.4.1, clause 1", []jose.Algorithm{
 			jose.PS256, jose.ES256, jose.EdDSA, jose.Ed25519,
 		}},
@@ -147,6 +155,7 @@ func profiles() []*profile {
 		redirectURI:        "FAPI 2.0 Security Profile, section 5.3.2.2, clause 6",
 		codeLifetime:       lifetimeLimit{"FAPI 2.0 Security Profile, section 5.3.2.1, clause 11", time.Minute},
 		requestURILifetime: lifetimeLimit{"FAPI 2.0 Security Profile, section 5.3.2.2, clause 12", 599 * time.Second},
+		proofAhead:         lifetimeLimit{"FAPI 2.0 Security Profile, section 5.3.2.1, clause 13", time.Minute},
 	}
 
 	signing := fapi2
@@ -219,8 +228,10 @@ type ProfileFinding struct {
 	Rule    string `json:"rule"`
 	Section string `json:"section"`
 	Met     bool   `json:"met"`
-	// Member is the member of the client that decides it; "" if the profile itself does, or if the
-	// requirement concerns the server.
+	// Imposed says that the server requires it of each request of a client with the profile. The
+	// settings of the client do not decide it, but the application may have to change.
+	Imposed bool `json:"imposed,omitempty"`
+	// Member is the member of the client that decides it; "" if none does.
 	Member string `json:"member,omitempty"`
 	// Problem says what to change, if the requirement is not met.
 	Problem string `json:"problem,omitempty"`
@@ -238,8 +249,12 @@ func (f *profileFindings) add(section requirement, rule, member, problem string)
 	}
 }
 
-// imposed adds a requirement that the profile itself imposes on every request.
-func (f *profileFindings) imposed(section requirement, rule string) { f.add(section, rule, "", "") }
+// imposed adds a requirement on each request, if the profile has it.
+func (f *profileFindings) imposed(section requirement, rule string) {
+	if section.applies() {
+		f.found = append(f.found, ProfileFinding{Rule: rule, Section: string(section), Met: true, Imposed: true})
+	}
+}
 
 // findings compares a client with the profile. The client has its settings as they were declared.
 func (p *profile) findings(declared *record.Client) []ProfileFinding {
@@ -288,29 +303,33 @@ func (p *profile) findings(declared *record.Client) []ProfileFinding {
 	f.imposed(p.stringAudience, "aud of a client assertion is the issuer, as a string")
 	f.imposed(p.boundTokens.section, "access tokens are bound to a key: "+strings.Join(p.boundTokens.values, " or "))
 	f.imposed(p.noRotation, "refresh tokens are not rotated")
-	f.imposed(p.codeLifetime.section, fmt.Sprintf("an authorization code is valid for at most %v", p.codeLifetime.most))
+	f.imposed(p.codeLifetime.section, fmt.Sprintf("an authorization code is valid for at most %.0f seconds", p.codeLifetime.most.Seconds()))
 	f.imposed(p.requestURILifetime.section, "a request_uri is valid for less than 600 seconds")
+	f.imposed(p.proofAhead.section, fmt.Sprintf("iat of a DPoP proof is at most %.0f seconds in the future", p.proofAhead.most.Seconds()))
 	return f.found
 }
 
 // checkRedirects checks the schemes of redirect URIs.
 func (p *profile) checkRedirects(f *profileFindings, c *record.Client) {
+	if len(c.RedirectURIs) == 0 {
+		return
+	}
 	problem := ""
 	for _, uri := range c.RedirectURIs {
-		kind, wanted := "private", strings.Join(p.redirectURIs.values, ", ")
+		kind := redirectPrivate
 		switch scheme, _, _ := strings.Cut(uri, ":"); {
 		case scheme == "https":
-			kind = "https"
+			kind = redirectHTTPS
 		case scheme == "http" && c.ApplicationType == oauth.ApplicationNative && isWebAddress(uri):
-			kind = "loopback"
+			kind = redirectLoopback
 		case scheme == "http":
 			kind = "http"
 		}
 		if !p.redirectURIs.allows(kind) {
-			problem = fmt.Sprintf("%s has the kind %s, which is not one of %s", clip(uri), kind, wanted)
+			problem = fmt.Sprintf("%s is not one of: %s", clip(uri), strings.Join(p.redirectURIs.values, ", "))
 		}
 	}
-	f.add(p.redirectURIs.section, "redirect URIs are not http, except those of native clients on loopback", "redirect_uris", problem)
+	f.add(p.redirectURIs.section, "each redirect URI is one of: "+strings.Join(p.redirectURIs.values, ", "), "redirect_uris", problem)
 }
 
 // checkAlgorithms checks the algorithms that a client is registered for.
@@ -324,8 +343,11 @@ func (p *profile) checkAlgorithms(f *profileFindings, c *record.Client) {
 		{"introspection_signed_response_alg", c.IntrospectionSignedResponseAlg},
 		{"access_token_signed_response_alg", c.AccessTokenSignedResponseAlg},
 	} {
+		if member.alg == "" {
+			continue
+		}
 		problem := ""
-		if member.alg != "" && !p.signatures.allows(jose.Algorithm(member.alg)) {
+		if !p.signatures.allows(jose.Algorithm(member.alg)) {
 			problem = fmt.Sprintf("%q is not one of %s", member.alg, strings.Join(algorithmNames(p.signatures.values), ", "))
 		}
 		f.add(p.signatures.section, member.name+" is allowed", member.name, problem)
@@ -380,6 +402,16 @@ func ReportProfile(client record.Client, name string) []ProfileFinding {
 		return nil
 	}
 	return p.findings(&client)
+}
+
+// SignedResponseAlg returns the algorithm of ID tokens for a client with a profile that specifies
+// none.
+func SignedResponseAlg(profile string) string {
+	client := record.Client{}
+	if p := profileNamed(profile); p != nil {
+		p.preset(&client)
+	}
+	return client.ClientMetadata.WithDefaults().IDTokenSignedResponseAlg
 }
 
 // CheckProfile reports why a server cannot have a profile.

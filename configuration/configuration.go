@@ -15,6 +15,7 @@
 //	hooks.go          webhooks
 //	mutualtls.go      certificates of clients
 //	profile.go        profiles of the server and its clients
+//	report.go         compares clients with profiles and RFC 9700
 //	engine.go         creates the authserver.Config
 //	printing.go       secrets are never printed
 package configuration

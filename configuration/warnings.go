@@ -78,7 +78,7 @@ func (d *Declarations) Warnings(grantTypes ...authserver.GrantType) []string {
 func (d *Declarations) Recommendations() []string {
 	unnamed := 0
 	for _, c := range d.Clients {
-		if c.IDTokenSignedResponseAlg == "" && slices.Contains(c.ClientMetadata.WithDefaults().GrantTypes, oauth.GrantTypeAuthorizationCode) {
+		if c.IDTokenSignedResponseAlg == "" && authserver.SignedResponseAlg(c.Profile) == "RS256" && slices.Contains(c.ClientMetadata.WithDefaults().GrantTypes, oauth.GrantTypeAuthorizationCode) {
 			unnamed++
 		}
 	}

@@ -8,14 +8,17 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/valetkey/valetkey/authserver"
 )
 
 // The exit codes.
 const (
-	exitFailed = 1 // the command failed, or "demo --check" found a fault
+	exitFailed = 1 // the command failed, "demo --check" found a fault, or "check --profile" a client that does not meet it
 	exitUsage  = 2 // the command line or a config file is wrong
 	exitDiff   = 3 // "diff --exit-code" found differences
 )
@@ -64,7 +67,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey token --issuer https://login.example.com --client-id cli --dpop\n"+
 			"  valetkey call https://api.example.com/albums\n"+
 			"  valetkey users set-password ada    set a new password for a user\n\n"+
-			"Exit codes: 0 success, 1 failure, 2 invalid usage or configuration, 3 differences (diff --exit-code)."),
+			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (diff --exit-code)."),
+		kong.Vars{"profiles": strings.Join(authserver.Profiles(), ", ")},
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
