@@ -29,9 +29,10 @@ type clientAuthMethod struct {
 	check func(*clientCheck)
 	// offered reports whether the metadata lists the method; nil means always.
 	offered func(*Server) bool
-	// byCertificate: the request has nothing but client_id, like that of a public client, because
-	// the certificate belongs to the connection. So the client's registration decides.
-	byCertificate bool
+	// byRegistration: the parameters have nothing but client_id, like those of a public client,
+	// because the credentials are a certificate, which belongs to the connection, or headers. So the
+	// client's registration decides.
+	byRegistration bool
 }
 
 // clientAuthMethods is the table of methods.
@@ -42,8 +43,10 @@ func clientAuthMethods() []clientAuthMethod {
 		{name: oauth.AuthMethodClientSecretJWT, presented: presentsSecretJWT, clientID: assertedClientID, verify: verifySecretJWT, check: (*clientCheck).secretOfJWT},
 		{name: oauth.AuthMethodFederatedJWT, presented: presentsFederatedJWT, clientID: federatedClientID, verify: verifyFederatedJWT, check: (*clientCheck).workload, offered: (*Server).acceptsWorkloads},
 		{name: oauth.AuthMethodPrivateKeyJWT, presented: presentsPrivateKeyJWT, clientID: assertedClientID, verify: verifyPrivateKeyJWT, check: (*clientCheck).privateKey},
-		{name: oauth.AuthMethodTLSClient, presented: presentsNothing, byCertificate: true, clientID: postedClientID, verify: verifyTLSClient, check: (*clientCheck).certificateSubject, offered: (*Server).offersTLSClientAuth},
-		{name: oauth.AuthMethodSelfSignedTLS, presented: presentsNothing, byCertificate: true, clientID: postedClientID, verify: verifySelfSignedTLS, check: (*clientCheck).registeredCertificates, offered: (*Server).offersMutualTLS},
+		{name: oauth.AuthMethodTLSClient, presented: presentsNothing, byRegistration: true, clientID: postedClientID, verify: verifyTLSClient, check: (*clientCheck).certificateSubject, offered: (*Server).offersTLSClientAuth},
+		{name: oauth.AuthMethodSelfSignedTLS, presented: presentsNothing, byRegistration: true, clientID: postedClientID, verify: verifySelfSignedTLS, check: (*clientCheck).registeredCertificates, offered: (*Server).offersMutualTLS},
+		{name: oauth.AuthMethodAttestation, presented: presentsAttestation, byRegistration: true, clientID: attestedClientID, verify: verifyAttestation, check: (*clientCheck).attester},
+		{name: oauth.AuthMethodAttestationDPoP, presented: presentsAttestationWithDPoP, byRegistration: true, clientID: attestedClientID, verify: verifyAttestationWithDPoP, check: (*clientCheck).attester},
 		{name: oauth.AuthMethodNone, presented: presentsNone, clientID: postedClientID, verify: verifyNone, check: (*clientCheck).noSecret},
 	}
 }
@@ -129,7 +132,7 @@ func (c *call) authenticateClient() (*client, error) {
 		c.allowOrigin(cl)
 	}
 	if method.name == oauth.AuthMethodNone && cl != nil {
-		if at := slices.IndexFunc(methods, func(m clientAuthMethod) bool { return m.byCertificate && m.name == cl.TokenEndpointAuthMethod }); at >= 0 {
+		if at := slices.IndexFunc(methods, func(m clientAuthMethod) bool { return m.byRegistration && m.name == cl.TokenEndpointAuthMethod }); at >= 0 {
 			method = &methods[at]
 		}
 	}

@@ -47,6 +47,7 @@
 //	token.go                    the table of grant types, and the endpoint
 //	clientauth.go               client authentication: the table of methods, secrets
 //	clientauth_jwt.go           client authentication with a JWT of the client or its platform
+//	clientauth_attestation.go   client authentication with an attestation of the client instance
 //	clientauth_certificate.go   client authentication with a certificate (RFC 8705)
 //	grant_*.go                  one grant type or more in each:
 //	grant_authorizationcode.go  authorization codes, PKCE

@@ -39,17 +39,9 @@ func (s *scene) verbProof(w http.ResponseWriter, r *http.Request, words []string
 
 // proof signs a DPoP proof with the key of a name.
 func (s *scene) proof(keyName, typ string, claims map[string]any) (string, error) {
-	if s.proofKeys == nil {
-		s.proofKeys = map[string]*jose.Signer{}
-	}
-	if s.proofKeys[keyName] == nil {
-		private, err := jose.GenerateKey(jose.ES256)
-		if err != nil {
-			return "", err
-		}
-		if s.proofKeys[keyName], err = jose.NewEmbeddingSigner(jose.ES256, private); err != nil {
-			return "", err
-		}
+	key, err := s.proofKey(keyName)
+	if err != nil {
+		return "", err
 	}
 	if text, ok := claims["iat"].(string); ok {
 		d, err := time.ParseDuration(text)
@@ -62,7 +54,23 @@ func (s *scene) proof(keyName, typ string, claims map[string]any) (string, error
 	if err != nil {
 		return "", err
 	}
-	return s.proofKeys[keyName].Sign(typ, payload)
+	return key.Sign(typ, payload)
+}
+
+func (s *scene) proofKey(name string) (*jose.Signer, error) {
+	if s.proofKeys == nil {
+		s.proofKeys = map[string]*jose.Signer{}
+	}
+	if s.proofKeys[name] == nil {
+		private, err := jose.GenerateKey(jose.ES256)
+		if err != nil {
+			return nil, err
+		}
+		if s.proofKeys[name], err = jose.NewEmbeddingSigner(jose.ES256, private); err != nil {
+			return nil, err
+		}
+	}
+	return s.proofKeys[name], nil
 }
 
 var proofCount atomic.Int64

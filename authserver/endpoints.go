@@ -80,6 +80,8 @@ func endpoints() []endpoint {
 			}},
 		{path: "/userinfo", methods: getPost, specification: "OpenID Connect Core, section 5.3", cors: corsClient, serve: (*call).userinfo,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.UserinfoEndpoint = url }},
+		{path: "/challenge", methods: post, specification: "draft-ietf-oauth-attestation-based-client-auth, section 6.3", cors: corsAny, serve: (*call).attestationChallenge,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.ChallengeEndpoint = url }},
 		{path: "/logout", methods: getPost, specification: "OpenID Connect RP-Initiated Logout", page: true, serve: (*call).logout,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.EndSessionEndpoint = url }},
 		{path: "/check-session", methods: get, specification: "OpenID Connect Session Management, section 3.3", serve: (*call).checkSession,

@@ -266,8 +266,8 @@ type authSessionData struct {
 	Query    string `json:"q"` // the parameters of the request, verified again at each step
 	Began    int64  `json:"b"` // Unix milliseconds
 	Failed   int    `json:"f,omitempty"`
-	// JWKThumbprint is that of the key of the DPoP proof with which the client began; "" if it sent
-	// none.
+	// JWKThumbprint is that of the key of the client instance, or of the DPoP proof with which the
+	// client began; "" if there is none.
 	JWKThumbprint string `json:"j,omitempty"`
 }
 
@@ -284,10 +284,10 @@ var (
 		fix:  "start again, without an auth_session",
 	}
 	ruleAuthSessionKey = rule{
-		must:    "a request with an auth_session has a DPoP proof of the key that the auth_session is bound to",
+		must:    "a request with an auth_session proves possession of the key that the auth_session is bound to",
 		section: "draft-ietf-oauth-first-party-apps, section 9.6.1", code: oauth.InvalidSession,
 		says: "the auth_session is bound to a key, and the request does not prove possession of it",
-		fix:  "send a DPoP proof of the same key with each request, or start again, without an auth_session",
+		fix:  "prove possession of the same key in each request, or start again, without an auth_session",
 	}
 	ruleAuthSessionRequest = rule{
 		must:    "parameters that are sent again with an auth_session have not changed",
@@ -350,7 +350,7 @@ func (c *call) resumeChallenge(i *interaction, session *authSession) error {
 	if session.ClientID != c.client.ID {
 		return c.refuse(&ruleAuthSession, "it belongs to another client")
 	}
-	if bound := session.JWKThumbprint; bound != "" && bound != c.proven.JWKThumbprint {
+	if bound := session.JWKThumbprint; bound != "" && bound != c.deviceKey() {
 		return c.must(false, &ruleAuthSessionKey)
 	}
 	first, err := c.parseParams(session.Query)
@@ -381,7 +381,7 @@ func (c *call) refuseAttempt(i *interaction, refusal error) error {
 	}
 	data, err := json.Marshal(authSessionData{
 		ClientID: c.client.ID, Query: i.params.encode(), Began: i.began.UnixMilli(), Failed: i.challenge.failed,
-		JWKThumbprint: c.proven.JWKThumbprint,
+		JWKThumbprint: c.deviceKey(),
 	})
 	if err != nil {
 		return fmt.Errorf("encode auth_session: %w", err)

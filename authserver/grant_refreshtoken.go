@@ -69,7 +69,7 @@ func (c *call) grantRefreshToken() (*entitlement, error) {
 		return nil, err
 	}
 	// Before a replay is detected: a thief without the key must not be able to end the family.
-	if err := c.must(a.Confirmation.ProvenBy(c.proven), &ruleRefreshTokenKey); err != nil {
+	if err := c.checkRefreshTokenKeys(a.Confirmation); err != nil {
 		return nil, err
 	}
 	ent := &entitlement{authorization: a}

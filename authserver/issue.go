@@ -63,8 +63,8 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		if a.Started == 0 {
 			a.Started = c.now.Unix()
 		}
-		if c.client.Public() {
-			a.Confirmation = c.confirmation()
+		if c.client.Public() || c.instance != "" {
+			a.Confirmation = c.refreshTokenKeys()
 		}
 		ent.refreshTokenExpires = c.refreshTokenExpires(a)
 		ticket, err := a.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken), ent.refreshTokenExpires)

@@ -95,6 +95,8 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		RevocationEndpointAuthMethodsSupported:             methods,
 		RevocationEndpointAuthSigningAlgValuesSupported:    assertionAlgorithms,
 		DPoPSigningAlgValuesSupported:                      algorithmNames(proofAlgorithms()),
+		ClientAttestationSigningAlgValuesSupported:         algorithmNames(signingAlgorithms()),
+		ClientAttestationPoPSigningAlgValuesSupported:      algorithmNames(signingAlgorithms()),
 		CodeChallengeMethodsSupported:                      []string{oauth.CodeChallengeMethodS256},
 		ClaimTypesSupported:                                s.claimTypes(),
 		ClaimsSupported:                                    s.claimNames(catalogue),

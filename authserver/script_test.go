@@ -347,7 +347,7 @@ func (s *scene) host() httpscript.Host {
 		"SIGN-IN": s.verbSignIn, "CONSENT": s.verbConsent, "REFUSE": s.verbRefuse, "SIGN-OUT": s.verbSignOut, "DEVICE": s.verbDevice,
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeleteUser,
 		"SIGN": s.verbSign, "SIGN-SAML": verbSignSAML, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
-		"PROOF": s.verbProof, "SERVE": s.verbServe, "FETCHED": s.verbFetched,
+		"PROOF": s.verbProof, "ATTEST": s.verbAttest, "POSSESSION": s.verbPossession, "SERVE": s.verbServe, "FETCHED": s.verbFetched,
 	}}
 }
 

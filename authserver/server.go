@@ -42,6 +42,7 @@ type Server struct {
 	pairwiseKey []byte // derives pairwise subjects
 	logKey      []byte // masks unverified input before it is logged
 	nonces      *dpop.Nonces
+	challenges  *dpop.Nonces // of proofs of possession with a client attestation
 
 	latestCodeCipher atomic.Pointer[codeCipher]
 
@@ -179,6 +180,9 @@ func New(config Config) (*Server, error) {
 	if s.nonces, err = s.newNonces(); err != nil {
 		return nil, err
 	}
+	if s.challenges, err = s.newChallenges(); err != nil {
+		return nil, err
+	}
 	s.catalogueLoad, s.statusLists.mu = newContextLock(), newContextLock()
 	if s.logKey, err = deriveKey(config.Secret, "valetkey log"); err != nil {
 		return nil, err
@@ -237,6 +241,9 @@ type call struct {
 	// certificates are those of the client, once they are read (mutualtls.go).
 	certificates *clientCertificates
 	proof        *sentProof // the DPoP proof; nil if there is none
+	// instance is the thumbprint of the key of the client instance that authenticated with an
+	// attestation; "" otherwise.
+	instance string
 	// schemeDPoP: the access token was sent with the scheme DPoP.
 	schemeDPoP bool
 	// loaded is the catalogue that the whole request uses (catalogue).
@@ -292,7 +299,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // fail responds with an error: a page for users, JSON for programs.
 func (c *call) fail(err error) {
 	e := c.s.protocolError(err)
-	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown || e.Code == oauth.UseDPoPNonce {
+	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown || e.Code == oauth.UseDPoPNonce || e.Code == oauth.UseAttestationChallenge {
 		writeJSONError(c.w, e.HTTPStatus(), e) // not a failure, so there is no trace to refer to
 		return
 	}

@@ -77,6 +77,13 @@ const (
 	UseDPoPNonce     ErrorCode = "use_dpop_nonce"
 )
 
+// The codes of draft-ietf-oauth-attestation-based-client-auth, section 7.4.
+const (
+	UseAttestationChallenge  ErrorCode = "use_attestation_challenge"
+	UseFreshAttestation      ErrorCode = "use_fresh_attestation"
+	InvalidClientAttestation ErrorCode = "invalid_client_attestation"
+)
+
 // Error is a protocol error. It is sent to the other party, so it must not contain anything
 // that this party may not know. Clients see any other error as server_error; the details are
 // only in the log.

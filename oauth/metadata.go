@@ -18,6 +18,9 @@ const (
 type ServerMetadata struct {
 	Issuer                                             string   `json:"issuer"`
 	AuthorizationEndpoint                              string   `json:"authorization_endpoint,omitempty"`
+	ChallengeEndpoint                                  string   `json:"challenge_endpoint,omitempty"`                                  // draft-ietf-oauth-attestation-based-client-auth
+	ClientAttestationSigningAlgValuesSupported         []string `json:"client_attestation_signing_alg_values_supported,omitempty"`     // the same draft, section 8
+	ClientAttestationPoPSigningAlgValuesSupported      []string `json:"client_attestation_pop_signing_alg_values_supported,omitempty"` // the same draft, section 8
 	AuthorizationChallengeEndpoint                     string   `json:"authorization_challenge_endpoint,omitempty"`
 	TokenEndpoint                                      string   `json:"token_endpoint,omitempty"`
 	PushedAuthorizationRequestEndpoint                 string   `json:"pushed_authorization_request_endpoint,omitempty"`

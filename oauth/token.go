@@ -48,6 +48,8 @@ const (
 	AuthMethodPrivateKeyJWT     = "private_key_jwt"
 	AuthMethodTLSClient         = "tls_client_auth"             // RFC 8705, section 2.1
 	AuthMethodSelfSignedTLS     = "self_signed_tls_client_auth" // RFC 8705, section 2.2
+	AuthMethodAttestation       = "attest_jwt_client_auth"      // draft-ietf-oauth-attestation-based-client-auth, section 8
+	AuthMethodAttestationDPoP   = "attest_jwt_client_auth_dpop" // the same, with a DPoP proof as the proof of possession
 	AuthMethodFederatedJWT      = "federated_jwt"               // not registered: the JWT of the platform that a workload runs on
 )
 
@@ -56,15 +58,17 @@ const ClientAssertionTypeJWTBearer = "urn:ietf:params:oauth:client-assertion-typ
 
 // The typ header of each kind of JWT (RFC 8725, section 3.11).
 const (
-	TypAccessToken          = "at+jwt"                    // RFC 9068, section 2.1
-	TypIDToken              = "JWT"                       // OpenID Connect Core defines no other
-	TypClientAuthentication = "client-authentication+jwt" // RFC 10070
-	TypIntrospection        = "token-introspection+jwt"   // RFC 9701, section 5
-	TypRequestObject        = "oauth-authz-req+jwt"       // RFC 9101, section 10.8
-	TypLogoutToken          = "logout+jwt"                // OpenID Connect Back-Channel Logout, section 2.4
-	TypDPoPProof            = "dpop+jwt"                  // RFC 9449, section 4.2
-	TypIDJAG                = "oauth-id-jag+jwt"          // draft-ietf-oauth-identity-assertion-authz-grant
-	TypTransactionToken     = "txntoken+jwt"              // draft-ietf-oauth-transaction-tokens
+	TypAccessToken            = "at+jwt"                           // RFC 9068, section 2.1
+	TypClientAttestation      = "oauth-client-attestation+jwt"     // draft-ietf-oauth-attestation-based-client-auth, section 4
+	TypClientAttestationProof = "oauth-client-attestation-pop+jwt" // the same draft, section 5.1
+	TypIDToken                = "JWT"                              // OpenID Connect Core defines no other
+	TypClientAuthentication   = "client-authentication+jwt"        // RFC 10070
+	TypIntrospection          = "token-introspection+jwt"          // RFC 9701, section 5
+	TypRequestObject          = "oauth-authz-req+jwt"              // RFC 9101, section 10.8
+	TypLogoutToken            = "logout+jwt"                       // OpenID Connect Back-Channel Logout, section 2.4
+	TypDPoPProof              = "dpop+jwt"                         // RFC 9449, section 4.2
+	TypIDJAG                  = "oauth-id-jag+jwt"                 // draft-ietf-oauth-identity-assertion-authz-grant
+	TypTransactionToken       = "txntoken+jwt"                     // draft-ietf-oauth-transaction-tokens
 )
 
 // EventBackchannelLogout is the member of the events claim that makes a JWT a logout token
@@ -118,6 +122,12 @@ type PushedAuthorizationResponse struct {
 // (draft-ietf-oauth-first-party-apps, section 5.2.1).
 type AuthorizationChallengeResponse struct {
 	AuthorizationCode string `json:"authorization_code"`
+}
+
+// AttestationChallengeResponse is the response of the challenge endpoint
+// (draft-ietf-oauth-attestation-based-client-auth, section 6.3).
+type AttestationChallengeResponse struct {
+	AttestationChallenge string `json:"attestation_challenge"`
 }
 
 // Introspection is an introspection response (RFC 7662, section 2.2). For an inactive token

@@ -54,6 +54,7 @@ var (
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
 	dpopNonce  = regexp.MustCompile(`(Dpop-Nonce: )([\w-]+)`)
+	challenge  = regexp.MustCompile(`(Oauth-Client-Attestation-Challenge: |"attestation_challenge": ")([\w-]+)`)
 	thumbprint = regexp.MustCompile(`("jkt": ")([^"]+)`)
 	browser    = regexp.MustCompile(`(valetkey_browser_[0-9a-f]{12}=)(\w+)`)
 	keyID      = regexp.MustCompile(`("kid": ")([^"]+)`)
@@ -86,6 +87,7 @@ func (n *names) shorten(text string) string {
 	second(state, "session_state")
 	second(browser, "browser")
 	second(dpopNonce, "nonce")
+	second(challenge, "challenge")
 	second(thumbprint, "jkt")
 	second(keyID, "key")
 	second(registered, "client")
@@ -135,6 +137,12 @@ func (n *names) token(value string) string {
 	}
 	if header["typ"] == "token-introspection+jwt" {
 		return n.name("introspection", value)
+	}
+	if header["typ"] == "oauth-client-attestation+jwt" {
+		return n.name("attestation", value)
+	}
+	if header["typ"] == "oauth-client-attestation-pop+jwt" {
+		return n.name("possession", value)
 	}
 	if header["typ"] == "dpop+jwt" {
 		return n.name("proof", value)

@@ -92,6 +92,11 @@ const (
 	//   Put: client authentication
 	//   Spent: expiry
 	ClientAssertion storage.Kind = "assertion"
+	// AttestationProof is the jti of a proof of possession that was used with a client attestation.
+	//   File: authserver/clientauth_attestation.go
+	//   Put: client authentication
+	//   Spent: expiry
+	AttestationProof storage.Kind = "attestationproof"
 	// GrantAssertion is the jti of an assertion that was used as a grant.
 	//   File: authserver/grant_assertion.go
 	//   Put: the token endpoint

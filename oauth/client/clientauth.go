@@ -58,6 +58,8 @@ func (c *Client) chooseAuthMethod() error {
 		if config.ClientAssertion == nil {
 			return fmt.Errorf("client: %s requires ClientAssertion", c.method)
 		}
+	case oauth.AuthMethodAttestation, oauth.AuthMethodAttestationDPoP:
+		return c.useAttestation()
 	default:
 		return fmt.Errorf("client: AuthMethod %q is not supported", c.method)
 	}
@@ -73,6 +75,10 @@ func defaultAuthMethod(config *Config, offered []string) string {
 	switch {
 	case config.ClientAssertion != nil:
 		return oauth.AuthMethodFederatedJWT
+	case config.Attestation != nil && config.InstanceKey == nil:
+		return oauth.AuthMethodAttestationDPoP
+	case config.Attestation != nil:
+		return oauth.AuthMethodAttestation
 	case config.PrivateKey != nil:
 		return oauth.AuthMethodPrivateKeyJWT
 	case config.ClientSecret == "":
@@ -86,7 +92,7 @@ func defaultAuthMethod(config *Config, offered []string) string {
 
 func algorithmOf(key crypto.Signer) (jose.Algorithm, error) {
 	if key == nil {
-		return "", errors.New("client: private_key_jwt requires a PrivateKey")
+		return "", errors.New("client: a private key is required")
 	}
 	switch public := key.Public().(type) {
 	case *ecdsa.PublicKey:
@@ -103,7 +109,7 @@ func algorithmOf(key crypto.Signer) (jose.Algorithm, error) {
 	case *rsa.PublicKey:
 		return jose.RS256, nil
 	}
-	return "", errors.New("client: the type of PrivateKey is not supported")
+	return "", errors.New("client: the type of the private key is not supported")
 }
 
 // authenticate adds the client's authentication to form, or returns it as an Authorization

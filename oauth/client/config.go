@@ -64,15 +64,24 @@ type Config struct {
 	// service account token, for client authentication with federated_jwt. It is called for
 	// each request.
 	ClientAssertion func(context.Context) (string, error)
+	// Attestation returns the attestation that the client attester has issued for the key of this
+	// instance, for client authentication with attest_jwt_client_auth
+	// (draft-ietf-oauth-attestation-based-client-auth, experimental). It is called for each request,
+	// so it keeps an attestation until shortly before that expires. fresh is set after the provider
+	// has refused the last one as expired. InstanceKey is the key, which may be in hardware. Without
+	// it, the key is DPoPKey, and DPoP proofs prove its possession (attest_jwt_client_auth_dpop).
+	Attestation func(ctx context.Context, fresh bool) (string, error)
+	InstanceKey crypto.Signer
 	// Certificate is the client's certificate (RFC 8705). The client presents it at the
 	// provider's endpoints for clients with certificates, and to APIs. It authenticates the
 	// client if AuthMethod is tls_client_auth or self_signed_tls_client_auth. Access tokens are
 	// bound to it if the client is registered for that.
 	Certificate *tls.Certificate
 	// AuthMethod is the client authentication method, one of oauth.AuthMethod…. Empty means
-	// federated_jwt with ClientAssertion, private_key_jwt with PrivateKey, and
-	// client_secret_basic with ClientSecret, or client_secret_post if the provider's metadata
-	// lists only that. Otherwise it means none.
+	// federated_jwt with ClientAssertion, attest_jwt_client_auth or attest_jwt_client_auth_dpop
+	// with Attestation, private_key_jwt with PrivateKey, and client_secret_basic with
+	// ClientSecret, or client_secret_post if the provider's metadata lists only that. Otherwise
+	// it means none.
 	AuthMethod string
 	// AssertionAudience is the aud of client assertions. Empty means the issuer, as RFC 10070
 	// requires; some older providers require the URL of their token endpoint.
@@ -165,6 +174,8 @@ type Client struct {
 	idToken []jose.Algorithm
 	signer  *jose.Signer
 	prover  *prover
+	// instance is set for client authentication with attestations.
+	instance *instance
 	// requestSigner signs request objects; nil if they are not used or not signed.
 	requestSigner *jose.Signer
 	responseType  oauth.ResponseType

@@ -130,27 +130,36 @@ func demandsNonce(status int, header http.Header) bool {
 	return false
 }
 
-// postBound is post with a proof of a key. If the provider requires a nonce, it sends the request
-// once more, with a new client assertion (RFC 9449, section 8).
+// postBound is post with a proof of a key; nil sends none. If the provider requires a nonce, it sends
+// the request once more, with a new client assertion (RFC 9449, section 8), and the same if it
+// requires a challenge or a new attestation.
 func (c *Client) postBound(ctx context.Context, endpoint string, form url.Values, key *dpop.Key) (*response, error) {
-	if key == nil {
-		return c.post(ctx, endpoint, form)
+	if key == nil && c.method == oauth.AuthMethodAttestationDPoP {
+		key = c.config.DPoPKey
 	}
-	for again := false; ; again = true {
+	var again struct{ nonce, attestation bool } // what was repeated already
+	for {
 		req, err := c.newPost(ctx, endpoint, form)
 		if err != nil {
 			return nil, err
 		}
-		nonce, err := c.prover.prove(req, key, "")
-		if err != nil {
-			return nil, err
+		nonce := ""
+		if key != nil {
+			if nonce, err = c.prover.prove(req, key, ""); err != nil {
+				return nil, err
+			}
 		}
 		got, err := c.send(req, maxResponseBytes)
 		if err != nil {
 			return nil, err
 		}
-		fresh := c.prover.learn(req.URL, got.header, nonce)
-		if again || !fresh || got.status != http.StatusBadRequest || !errors.Is(parseError(got), &Error{Code: oauth.UseDPoPNonce}) {
+		fresh := key != nil && c.prover.learn(req.URL, got.header, nonce)
+		switch {
+		case c.instance != nil && c.instance.learn(got) && !again.attestation:
+			again.attestation = true
+		case fresh && !again.nonce && got.status == http.StatusBadRequest && errors.Is(parseError(got), &Error{Code: oauth.UseDPoPNonce}):
+			again.nonce = true
+		default:
 			return got, nil
 		}
 	}

@@ -66,11 +66,7 @@ func send(h *http.Client, req *http.Request, limit int64) (*response, error) {
 
 // post sends a form with client authentication.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*response, error) {
-	req, err := c.newPost(ctx, endpoint, form)
-	if err != nil {
-		return nil, err
-	}
-	return c.send(req, maxResponseBytes)
+	return c.postBound(ctx, endpoint, form, nil)
 }
 
 func (c *Client) newPost(ctx context.Context, endpoint string, form url.Values) (*http.Request, error) {
@@ -89,6 +85,11 @@ func (c *Client) newPost(ctx context.Context, endpoint string, form url.Values) 
 	req.Header.Set("Accept", "application/json")
 	if header != "" {
 		req.Header.Set("Authorization", header)
+	}
+	if c.instance != nil {
+		if err := c.attest(ctx, req.Header); err != nil {
+			return nil, err
+		}
 	}
 	return req, nil
 }
