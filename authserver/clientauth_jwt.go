@@ -202,7 +202,7 @@ func (c *call) checkAssertionClaims(cl *client, claims jose.Claims) error {
 }
 
 // assertionAudience reports whether the audience of an assertion is this issuer alone: a string, or an
-// array with one member (RFC 10070, section 3). For a client with insecure_assertion_audience, an
+// array with one member (RFC 10070, section 4). For a client with insecure_assertion_audience, an
 // assertion may have an audience that RFC 7523, section 3 or RFC 9126, section 2 allowed, unless its
 // typ says that it follows RFC 10070: the issuer among others, the token endpoint, or the endpoint of
 // the request, by its URL for clients with certificates too.

@@ -108,6 +108,8 @@ func (r *introspectionResponse) encode(o *jsonObject) {
 	if r.Confirmation != nil {
 		o.value("cnf", r.Confirmation)
 	}
+	o.number("refresh_token_timeout", r.RefreshTokenTimeout)
+	o.number("authorization_expires_in", r.AuthorizationExpiresIn)
 	o.claims(r.extra)
 }
 
@@ -179,6 +181,7 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 	return &introspectionResponse{Introspection: oauth.Introspection{
 		Active: true, Scope: a.Scope.String(), ClientID: a.ClientID, Expiry: ticket.Expires.Unix(),
 		Subject: c.s.subjectFor(caller, a.Subject), Issuer: c.s.config.Issuer, Audience: oauth.Audience{c.s.config.Issuer}, Details: a.Details, Confirmation: a.Confirmation,
+		RefreshTokenTimeout: c.secondsUntil(ticket.Expires), AuthorizationExpiresIn: c.secondsUntil(c.familyEnds(a)),
 	}}, nil
 }
 

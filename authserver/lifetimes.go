@@ -165,14 +165,16 @@ func (c *call) prolong(ent *entitlement) error {
 }
 
 // setRefreshExpiration sets how long the refresh token is valid if it is not used, and how long the
-// authorization is valid (draft-ietf-oauth-refresh-token-expiration, "Successful response").
+// authorization is valid (draft-ietf-oauth-refresh-token-expiration, section 6.1).
 func (c *call) setRefreshExpiration(response *oauth.TokenResponse, ent *entitlement) {
 	if ent.refreshTokenExpires.IsZero() {
 		return
 	}
-	response.RefreshTokenTimeout = int64(ent.refreshTokenExpires.Sub(c.now) / time.Second)
-	response.AuthorizationExpiresIn = int64(c.familyEnds(ent.authorization).Sub(c.now) / time.Second)
+	response.RefreshTokenTimeout = c.secondsUntil(ent.refreshTokenExpires)
+	response.AuthorizationExpiresIn = c.secondsUntil(c.familyEnds(ent.authorization))
 }
+
+func (c *call) secondsUntil(t time.Time) int64 { return int64(t.Sub(c.now) / time.Second) }
 
 // reuses reports whether the client's refresh tokens are not rotated. Those of a public client
 // are not sender-constrained, so they are always rotated (RFC 9700, section 4.14.2).

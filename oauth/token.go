@@ -153,6 +153,10 @@ type Introspection struct {
 	// Confirmation is the key that the token is bound to (RFC 9449, section 6.2; RFC 8705,
 	// section 3.2).
 	Confirmation *Confirmation `json:"cnf,omitempty"`
+	// RefreshTokenTimeout and AuthorizationExpiresIn are as in a TokenResponse, for refresh tokens
+	// only (draft-ietf-oauth-refresh-token-expiration, section 7).
+	RefreshTokenTimeout    int64 `json:"refresh_token_timeout,omitempty"`
+	AuthorizationExpiresIn int64 `json:"authorization_expires_in,omitempty"`
 }
 
 // Audience is the aud claim: one string or an array of strings (RFC 7519, section 4.1.3).

@@ -77,7 +77,7 @@ func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseTyp
 		if !printable(tokens.AccessToken) || !strings.EqualFold(response.Get("token_type"), oauth.TokenTypeBearer) {
 			return nil, fmt.Errorf("%w: access_token is missing or malformed, or token_type is not Bearer", ErrCallback)
 		}
-		lifetime, err := parseLifetime(json.RawMessage(response.Get("expires_in")))
+		lifetime, err := parseLifetime(json.RawMessage(response.Get("expires_in")), tenYears)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCallback, err)
 		}

@@ -294,6 +294,11 @@ func TestRefreshKeepsOmittedValues(t *testing.T) {
 	if timeout, authorization := first.RefreshTokenExpiry.Sub(first.Issued), first.AuthorizationExpiry.Sub(first.Issued); timeout != 7*24*time.Hour || authorization != 30*24*time.Hour {
 		t.Errorf("the refresh token is valid for %s and the authorization for %s", timeout, authorization)
 	}
+	// Ten years, the example of draft-ietf-oauth-refresh-token-expiration, section 6.1.2.
+	p.response = func(a map[string]any) { a["authorization_expires_in"] = 315569520 }
+	if long, err := c.Refresh(t.Context(), first); err != nil || long.AuthorizationExpiry.Sub(long.Issued) != 315569520*time.Second {
+		t.Errorf("a large lifetime is not taken literally: %v, %v", long.AuthorizationExpiry, err)
+	}
 	p.response = func(a map[string]any) {
 		delete(a, "refresh_token")
 		delete(a, "id_token")

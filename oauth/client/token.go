@@ -138,7 +138,7 @@ func parseTokens(got *response, now time.Time, key *dpop.Key) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	lifetime, err := parseLifetime(members.ExpiresIn)
+	lifetime, err := parseLifetime(members.ExpiresIn, tenYears)
 	if err != nil {
 		return nil, err
 	}
@@ -155,18 +155,21 @@ func parseTokens(got *response, now time.Time, key *dpop.Key) (*Tokens, error) {
 	if lifetime > 0 {
 		tokens.Expiry = tokens.Issued.Add(lifetime)
 	}
-	// A malformed value of an experimental member is ignored.
-	if timeout, err := parseLifetime(members.RefreshTokenTimeout); err == nil && timeout > 0 {
+	// A malformed value of an experimental member is ignored. A large one is taken literally
+	// (draft-ietf-oauth-refresh-token-expiration, section 6.1.2).
+	if timeout, err := parseLifetime(members.RefreshTokenTimeout, math.MaxInt64); err == nil && timeout > 0 {
 		tokens.RefreshTokenExpiry = tokens.Issued.Add(timeout)
 	}
-	if lifetime, err := parseLifetime(members.AuthorizationExpiresIn); err == nil && lifetime > 0 {
+	if lifetime, err := parseLifetime(members.AuthorizationExpiresIn, math.MaxInt64); err == nil && lifetime > 0 {
 		tokens.AuthorizationExpiry = tokens.Issued.Add(lifetime)
 	}
 	return tokens, nil
 }
 
-// parseLifetime parses expires_in; 0 if there is none. The maximum is ten years.
-func parseLifetime(raw json.RawMessage) (time.Duration, error) {
+const tenYears = 10 * 365 * 24 * time.Hour
+
+// parseLifetime parses expires_in; 0 if there is none. A longer one than limit is shortened.
+func parseLifetime(raw json.RawMessage, limit time.Duration) (time.Duration, error) {
 	text := strings.Trim(string(raw), `"`)
 	if text == "" || text == "null" {
 		return 0, nil
@@ -175,8 +178,10 @@ func parseLifetime(raw json.RawMessage) (time.Duration, error) {
 	if err != nil || math.IsNaN(seconds) || seconds < 0 {
 		return 0, fmt.Errorf("%w: expires_in must be a number of seconds", ErrResponse)
 	}
-	const tenYears = 10 * 365 * 24 * 3600
-	return time.Duration(min(seconds, tenYears)) * time.Second, nil
+	if seconds >= limit.Seconds() {
+		return limit, nil
+	}
+	return time.Duration(seconds) * time.Second, nil
 }
 
 // parseError parses an error response (RFC 6749, section 5.2), or describes the response that

@@ -142,7 +142,7 @@ func parseExchanged(got *response, now time.Time) (*ExchangedToken, error) {
 	if !printable(members.AccessToken) || members.IssuedTokenType == "" || members.TokenType == "" {
 		return nil, fmt.Errorf("%w: access_token, issued_token_type or token_type is missing or malformed", ErrResponse)
 	}
-	lifetime, err := parseLifetime(members.ExpiresIn)
+	lifetime, err := parseLifetime(members.ExpiresIn, tenYears)
 	if err != nil {
 		return nil, err
 	}
