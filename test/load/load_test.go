@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/pgtest"
@@ -82,13 +86,50 @@ func TestPublishReplacesOnlyTheFigures(t *testing.T) {
 	}
 }
 
+// A run that is stopped keeps the tables that it has.
+func TestPublishWritesAfterEachScenario(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := errors.New("stopped")
+	o := options{Requests: 20, Concurrency: 4, Nodes: 1, Stored: 500, Only: "client_credentials,discovery,jwks"}
+	titles := []string{}
+	o.measured = func(r report) error {
+		titles = append(titles, r.Scenarios[len(r.Scenarios)-1].Scenario)
+		if len(titles) == 2 {
+			cancel()
+			return stopped
+		}
+		return nil
+	}
+	if _, err := measureAll(ctx, o); !errors.Is(err, stopped) {
+		t.Errorf("got %v", err)
+	}
+	if want := []string{"client_credentials", "discovery"}; !slices.Equal(titles, want) {
+		t.Errorf("reported %v, want %v", titles, want)
+	}
+}
+
+// A measurement ends when its time is over, and counts the requests that were sent.
+func TestMeasurementEndsInTime(t *testing.T) {
+	times, err := flood(t.Context(), 1<<40, 2, 20*time.Millisecond, func(context.Context, int) error { return nil })
+	if err != nil || len(times) == 0 {
+		t.Errorf("%d requests, %v", len(times), err)
+	}
+}
+
 func TestTableFormatsFigures(t *testing.T) {
 	r := report{Nodes: 1, Started: 21.4, Memory: memory{38.2, 17.3}, Scenarios: []result{{
 		Scenario: "jwks", Server: figures{0.0211, 34368, 0.71, 2.04, 5.02}, Floor: figures{CPU: 0.018}, Ratio: 1.17, Limit: 1.2,
 	}}}
-	want := "| JWKS | 34,368 | 0.7 | 2.0 | 5.0 | 0.021 | 0.018 | 1.17 | 1.20 |\n\n" +
-		"It responds 21 ms after it is started with this database, and uses 38 MiB of memory after the load. Of these, 17 MiB are its own; the rest is the program file.\n"
+	want := "| JWKS | 34,368 | 0.7 | 2.0 | 5.0 | 0.021 | 0.018 | 1.17 | 1.20 |\n"
 	if got := r.table(); !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want the end %q", got, want)
+	}
+	r.Scenarios[0].Limit = 1.1
+	if got := r.table(); !strings.Contains(got, "| **1.17** | 1.10 |") {
+		t.Errorf("a ratio above its limit is not in bold: %q", got)
+	}
+	want = "\nIt responds 21 ms after it is started with this database, and uses 38 MiB of memory after the load. Of these, 17 MiB are its own; the rest is the program file.\n"
+	if got := r.memoryLine(); got != want {
 		t.Errorf("got %q, want the end %q", got, want)
 	}
 }

@@ -50,7 +50,7 @@ func compare(ctx context.Context, name string, o options, subject *target, prepa
 
 // measure sends the requests, after a tenth of them to warm up.
 func measure(ctx context.Context, t *target, o options, send request) (figures, error) {
-	if _, err := flood(ctx, o.Requests/10, o.Concurrency, send); err != nil {
+	if _, err := flood(ctx, o.Requests/10, o.Concurrency, o.longest()/10, send); err != nil {
 		return figures{}, err
 	}
 	before, err := t.cpu()
@@ -58,7 +58,7 @@ func measure(ctx context.Context, t *target, o options, send request) (figures, 
 		return figures{}, err
 	}
 	began := time.Now()
-	times, err := flood(ctx, o.Requests, o.Concurrency, send)
+	times, err := flood(ctx, o.Requests, o.Concurrency, o.longest(), send)
 	if err != nil {
 		return figures{}, err
 	}
@@ -70,15 +70,17 @@ func measure(ctx context.Context, t *target, o options, send request) (figures, 
 	slices.Sort(times)
 	percentile := func(p int) float64 { return float64(times[len(times)*p/100]) / float64(time.Millisecond) }
 	return figures{
-		CPU:        (after - before).Seconds() / float64(o.Requests) * 1000,
-		Throughput: float64(o.Requests) / took.Seconds(),
+		CPU:        (after - before).Seconds() / float64(len(times)) * 1000,
+		Throughput: float64(len(times)) / took.Seconds(),
 		P50:        percentile(50),
 		P95:        percentile(95),
 		P99:        percentile(99),
 	}, nil
 }
 
-func flood(ctx context.Context, requests, concurrency int, send request) ([]time.Duration, error) {
+// flood sends requests until they are all sent or the time is over, and returns how long each took.
+func flood(ctx context.Context, requests, concurrency int, longest time.Duration, send request) ([]time.Duration, error) {
+	end := time.Now().Add(longest)
 	var left atomic.Int64
 	left.Store(int64(requests))
 	times := make([][]time.Duration, concurrency)
@@ -88,6 +90,9 @@ func flood(ctx context.Context, requests, concurrency int, send request) ([]time
 		workers.Go(func() {
 			for left.Add(-1) >= 0 {
 				began := time.Now()
+				if !began.Before(end) {
+					return
+				}
 				if err := send(ctx, worker); err != nil {
 					failures <- err
 					return

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,12 @@ const (
 	figuresEnd   = "<!-- end of figures -->"
 )
 
+// longestPublished is how long a measurement takes at most. The process has used hundreds of ticks of
+// CPU time by then.
+const longestPublished = 5 * time.Second
+
 // publish measures SQLite, and PostgreSQL with 1, 2 and 4 nodes, and replaces the figures in a
-// file. It writes them even if a scenario is above its limit.
+// file, after each scenario. It writes them even if a scenario is above its limit.
 func publish(ctx context.Context, o options) error {
 	content, err := os.ReadFile(o.Publish)
 	if err != nil {
@@ -43,9 +48,17 @@ func publish(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	o.Longest = cmp.Or(o.Longest, longestPublished)
+	environment, err := readEnvironment(ctx) // before the file changes, which makes the tree dirty
+	if err != nil {
+		return err
+	}
+	write := func(tables, note string) error {
+		return os.WriteFile(o.Publish, withFigures(content, environment.describe(o)+note+tables), 0o644)
+	}
+	const incomplete = "\nThe run was stopped before its end.\n"
 	var above error
-	var tables strings.Builder
-	postgreSQL := ""
+	tables := ""
 	for _, section := range []struct {
 		title, database string
 		nodes           int
@@ -57,6 +70,13 @@ func publish(ctx context.Context, o options) error {
 		{"PostgreSQL, four nodes", "postgres", 4, throughNodes},
 	} {
 		o.Database, o.Nodes, o.Only = section.database, section.nodes, section.only
+		heading := fmt.Sprintf("\n### %s\n\n", section.title)
+		o.measured = func(r report) error {
+			if section.nodes > 1 || section.database != "" {
+				environment.postgreSQL = r.Version
+			}
+			return write(tables+heading+r.table(), incomplete)
+		}
 		fmt.Fprintln(os.Stderr, section.title)
 		r, err := measureAll(ctx, o)
 		if err != nil {
@@ -65,14 +85,9 @@ func publish(ctx context.Context, o options) error {
 		if err := aboveLimit(r.Scenarios); err != nil {
 			above = errors.Join(above, fmt.Errorf("%s: %w", section.title, err))
 		}
-		fmt.Fprintf(&tables, "\n### %s\n\n%s", section.title, r.table())
-		postgreSQL = r.Version // of the last one
+		tables += heading + r.table() + r.memoryLine()
 	}
-	environment, err := describeEnvironment(ctx, o, postgreSQL)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(o.Publish, withFigures(content, environment+tables.String()), 0o644); err != nil {
+	if err := write(tables, ""); err != nil {
 		return err
 	}
 	if o.Limits {
@@ -94,23 +109,31 @@ func withFigures(content []byte, figures string) []byte {
 // throughNodes are the scenarios that are measured with several nodes.
 const throughNodes = "client_credentials,code_flow,refresh,introspection"
 
-// table returns the result as Markdown.
+// table returns the result as Markdown. Ratios above their limits are in bold.
 func (r report) table() string {
 	var b strings.Builder
 	b.WriteString("| Request | Requests/s | p50 ms | p95 ms | p99 ms | CPU s per 1,000 | Floor | Ratio | Limit |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, result := range r.Scenarios {
 		s, _ := scenarioNamed(result.Scenario)
 		f := result.Server
-		fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %.1f | %.3f | %.3f | %.2f | %.2f |\n",
-			s.title, thousands(f.Throughput), f.P50, f.P95, f.P99, f.CPU, result.Floor.CPU, result.Ratio, result.Limit)
+		ratio := fmt.Sprintf("%.2f", result.Ratio)
+		if !(result.Ratio <= result.Limit) {
+			ratio = "**" + ratio + "**"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %.1f | %.3f | %.3f | %s | %.2f |\n",
+			s.title, thousands(f.Throughput), f.P50, f.P95, f.P99, f.CPU, result.Floor.CPU, ratio, result.Limit)
 	}
+	return b.String()
+}
+
+// memoryLine describes the process after the load.
+func (r report) memoryLine() string {
 	node := "It"
 	if r.Nodes > 1 {
 		node = "A node"
 	}
-	fmt.Fprintf(&b, "\n%s responds %.0f ms after it is started with this database, and uses %.0f MiB of memory after the load. Of these, %.0f MiB are its own; the rest is the program file.\n",
+	return fmt.Sprintf("\n%s responds %.0f ms after it is started with this database, and uses %.0f MiB of memory after the load. Of these, %.0f MiB are its own; the rest is the program file.\n",
 		node, r.Started, r.Memory.Resident, r.Memory.Own)
-	return b.String()
 }
 
 // thousands formats a number with commas.
@@ -122,26 +145,30 @@ func thousands(n float64) string {
 	return digits
 }
 
-// describeEnvironment returns what the figures depend on.
-func describeEnvironment(ctx context.Context, o options, postgreSQL string) (string, error) {
-	output := func(name string, args ...string) (string, error) {
-		out, err := exec.CommandContext(ctx, name, args...).Output()
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", name, err)
-		}
-		return strings.TrimSpace(string(out)), nil
-	}
-	commit, err := output("git", "describe", "--always", "--dirty", "--abbrev=12")
+// environment is what the figures depend on.
+type environment struct {
+	commit, kernel, processor string
+	postgreSQL                string // its version; "" until it is known
+}
+
+func readEnvironment(ctx context.Context) (e environment, err error) {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
 	if err != nil {
-		return "", err
+		return e, fmt.Errorf("git describe: %w", err)
 	}
 	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
-		return "", err
+		return e, err
 	}
-	processor, err := processorName()
-	if err != nil {
-		return "", err
+	e.commit, e.kernel = strings.TrimSpace(string(out)), strings.TrimSpace(string(kernel))
+	e.processor, err = processorName()
+	return e, err
+}
+
+func (e environment) describe(o options) string {
+	databases := "SQLite " + sqlite.Version + " with synchronous=FULL"
+	if e.postgreSQL != "" {
+		databases += "; PostgreSQL " + e.postgreSQL + " with its default settings"
 	}
 	return fmt.Sprintf(`
 Measured on %s by `+"`go run ./test/load -publish docs/performance.md`"+`, commit %s.
@@ -151,10 +178,13 @@ Measured on %s by `+"`go run ./test/load -publish docs/performance.md`"+`, commi
 | Processor | %s, %d cores, shared by server, load and database |
 | System | Linux %s, %s |
 | Go | %s |
-| Databases | SQLite %s with synchronous=FULL; PostgreSQL %s with its default settings |
-| Load | %s requests of each kind, %d at a time; %s stored refresh tokens |
-`, time.Now().Format("2 January 2006"), commit, processor, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.GOARCH,
-		strings.TrimPrefix(runtime.Version(), "go"), sqlite.Version, postgreSQL, thousands(float64(o.Requests)), o.Concurrency, thousands(float64(o.Stored))), nil
+| Databases | %s |
+| Load | %d at a time; %s requests of each kind, or as many as %.0f seconds allow; %s stored refresh tokens |
+
+Ratios above their limits are in bold.
+`, time.Now().Format("2 January 2006"), e.commit, e.processor, runtime.NumCPU(), e.kernel, runtime.GOARCH,
+		strings.TrimPrefix(runtime.Version(), "go"), databases,
+		o.Concurrency, thousands(float64(o.Requests)), o.Longest.Seconds(), thousands(float64(o.Stored)))
 }
 
 func processorName() (string, error) {
