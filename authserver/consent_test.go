@@ -280,6 +280,10 @@ func (w *withdrawingStore) Put(ctx context.Context, now time.Time, put ...storag
 	return w.database.Put(ctx, now, put...)
 }
 
+func (w *withdrawingStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	return putThenFind(ctx, now, w, w.database, find, put)
+}
+
 func (w *withdrawingStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	w.before(put)
 	return w.database.Spend(ctx, now, spend, put...)

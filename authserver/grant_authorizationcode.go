@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // The client gets the same description for every code that it cannot use. The trace for the
@@ -302,6 +304,28 @@ func (c *call) checkCodeGranted(a authorization) error {
 		return err
 	}
 	return c.checkSessionActive(a, &ruleCodeSession)
+}
+
+// checkFound is checkCodeGranted with what was read when the tokens were stored, if anything was.
+func (c *call) checkFound(ctx context.Context, a authorization, found *record.Found) error {
+	if found == nil {
+		return c.checkCodeGranted(a)
+	}
+	if err := c.must(found.Grant, &ruleConsentValid); err != nil {
+		return err
+	}
+	sessions, ok := c.s.config.Users.(storedSessions)
+	if !ok {
+		return c.checkSessionActive(a, &ruleCodeSession)
+	}
+	if found.Ticket == nil {
+		return c.must(false, &ruleCodeSession)
+	}
+	active, err := sessions.SessionTicketActive(ctx, *found.Ticket)
+	if err != nil {
+		return fmt.Errorf("look up session: %w", err)
+	}
+	return c.must(active, &ruleCodeSession)
 }
 
 // checkConsent checks that the grant of an authorization still exists. Withdrawing a grant ends

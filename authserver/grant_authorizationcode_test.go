@@ -68,6 +68,10 @@ func (s *storeSpy) Put(ctx context.Context, now time.Time, tickets ...storage.Ti
 	return s.Store.Put(ctx, now, tickets...)
 }
 
+func (s *storeSpy) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	return putThenFind(ctx, now, s, s.Store, find, put)
+}
+
 func (s *storeSpy) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	s.record(put)
 	return s.Store.Spend(ctx, now, spend, put...)

@@ -211,6 +211,11 @@ func (c *writeCounter) Put(ctx context.Context, now time.Time, tickets ...storag
 	return c.database.Put(ctx, now, tickets...)
 }
 
+func (c *writeCounter) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	c.writes++
+	return c.database.PutAndFind(ctx, now, find, put...)
+}
+
 func (c *writeCounter) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	c.writes++
 	return c.database.Spend(ctx, now, spend, put...)

@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -250,6 +251,14 @@ func (f *failingStore) Grant(ctx context.Context, subject, clientID string) (*re
 		return nil, err
 	}
 	return f.Store.Grant(ctx, subject, clientID)
+}
+
+func (f *failingStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	if err := f.err("Put"); err != nil {
+		return record.Found{}, err
+	}
+	found, err := f.Store.PutAndFind(ctx, now, find, put...)
+	return found, cmp.Or(err, f.err("Grant"))
 }
 
 func (f *failingStore) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {

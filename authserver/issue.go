@@ -99,9 +99,12 @@ func (c *call) store(ctx context.Context, ent *entitlement, put []storage.Ticket
 		put = append(put, *ent.used)
 		spend = append(spend, ent.used.Key)
 	}
+	var found *record.Found
 	switch {
 	case len(ent.spend) > 0:
 		err = c.s.config.Store.Spend(ctx, c.now, ent.spend, put...)
+	case ent.sealed:
+		found, err = c.storeRedemption(ctx, &ent.authorization, put)
 	case len(put) > 0:
 		err = c.s.config.Store.Put(ctx, c.now, put...)
 	}
@@ -109,7 +112,7 @@ func (c *call) store(ctx context.Context, ent *entitlement, put []storage.Ticket
 		c.s.issued.drop(key)
 	}
 	if err == nil && len(put) > 0 && (len(ent.spend) == 0 || ent.sealed) {
-		err = c.recheck(ctx, ent)
+		err = c.recheck(ctx, ent, found)
 	}
 	if len(spend) > 0 && err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) && oauth.AsError(err) == nil {
 		c.noteUnknownOutcome(ent, put)
@@ -117,15 +120,36 @@ func (c *call) store(ctx context.Context, ent *entitlement, put []storage.Ticket
 	return err
 }
 
+// storeRedemption stores the tokens for a sealed code, and reads what they depend on in the same
+// operation.
+func (c *call) storeRedemption(ctx context.Context, a *authorization, put []storage.Ticket) (*record.Found, error) {
+	find := record.Find{Grant: a.Grant}
+	if sessions, ok := c.s.config.Users.(storedSessions); ok {
+		find.Key, _ = sessions.SessionKey(a.Session)
+	}
+	found, err := c.s.config.Store.PutAndFind(ctx, c.now, find, put...)
+	return &found, err
+}
+
+// storedSessions is implemented by Users whose sign-in sessions are tickets of Config.Store, so that
+// the engine can read a session together with other records.
+type storedSessions interface {
+	// SessionKey returns the key of the ticket of a session; false if there is no such session.
+	SessionKey(session string) (storage.Key, bool)
+	// SessionTicketActive is SessionActive for the session of a ticket that was just read.
+	SessionTicketActive(ctx context.Context, ticket storage.Ticket) (bool, error)
+}
+
 // recheck checks, after tokens were stored without spending a ticket, that what they are issued for
 // was not revoked meanwhile: the refresh token that is not rotated, the token that is exchanged, or
 // else the user's consent. A revocation after that finds the stored tokens.
 //
 // For a sealed code, this is the only check of the session and the consent. If it fails, the tokens
-// are removed; no client has received them.
-func (c *call) recheck(ctx context.Context, ent *entitlement) error {
+// are removed; no client has received them. found is what was read when they were stored; nil if nothing
+// was.
+func (c *call) recheck(ctx context.Context, ent *entitlement, found *record.Found) error {
 	if ent.sealed {
-		err := c.checkCodeGranted(ent.authorization)
+		err := c.checkFound(ctx, ent.authorization, found)
 		if oauth.AsError(err) != nil {
 			if err := c.s.config.Store.DeleteFamily(ctx, ent.authorization.Family); err != nil {
 				return fmt.Errorf("remove tokens: %w", err)

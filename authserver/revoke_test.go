@@ -253,6 +253,10 @@ func (l *lateStore) Put(ctx context.Context, now time.Time, put ...storage.Ticke
 	return l.database.Put(ctx, now, put...)
 }
 
+func (l *lateStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	return putThenFind(ctx, now, l, l.database, find, put)
+}
+
 func (l *lateStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	l.put = append(l.put, put...)
 	return l.database.Spend(ctx, now, spend, put...)

@@ -96,6 +96,14 @@ type database interface {
 	Declare(ctx context.Context, now time.Time, source string, d memory.Declaration) error
 }
 
+// putThenFind is PutAndFind for a store that replaces Put.
+func putThenFind(ctx context.Context, now time.Time, outer, inner record.Store, find record.Find, put []storage.Ticket) (record.Found, error) {
+	if err := outer.Put(ctx, now, put...); err != nil {
+		return record.Found{}, err
+	}
+	return inner.PutAndFind(ctx, now, find)
+}
+
 // scene is an engine with its users. They sign in when a test calls signIn, and their sessions are
 // cookies. It implements authserver.Users.
 type scene struct {

@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -249,6 +250,10 @@ func (m *momentStore) Put(ctx context.Context, now time.Time, tickets ...storage
 	return err
 }
 
+func (m *momentStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	return putThenFind(ctx, now, m, m.database, find, put)
+}
+
 func call(f *func()) {
 	if once := *f; once != nil {
 		*f = nil
@@ -434,17 +439,18 @@ func TestCodesWithoutASessionAreStored(t *testing.T) {
 	}
 }
 
-// checkStore fails to read grants after the tokens for a code are stored.
+// checkStore fails to find what tokens depend on after the tokens for a code are stored.
 type checkStore struct {
 	*memory.Store
 	fails atomic.Bool
 }
 
-func (c *checkStore) Grant(ctx context.Context, subject, clientID string) (*record.Grant, error) {
+func (c *checkStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	found, err := c.Store.PutAndFind(ctx, now, find, put...)
 	if c.fails.Load() {
-		return nil, storage.ErrUnavailable
+		return record.Found{}, cmp.Or(err, storage.ErrUnavailable)
 	}
-	return c.Store.Grant(ctx, subject, clientID)
+	return found, err
 }
 
 // If the check after the redemption fails, the client may try again, once, and the tokens of the first
@@ -489,6 +495,11 @@ func (r *recordReads) Get(ctx context.Context, now time.Time, key storage.Key) (
 func (r *recordReads) Grant(ctx context.Context, subject, clientID string) (*record.Grant, error) {
 	r.reads["grant"]++
 	return r.database.Grant(ctx, subject, clientID)
+}
+
+func (r *recordReads) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	r.reads["grant"]++
+	return r.database.PutAndFind(ctx, now, find, put...)
 }
 
 func (r *recordReads) SubjectActive(ctx context.Context, subject, session string, issued time.Time) (bool, error) {

@@ -304,6 +304,10 @@ func (s *interruptedStore) Put(ctx context.Context, now time.Time, tickets ...st
 	return s.database.Put(ctx, now, tickets...)
 }
 
+func (s *interruptedStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	return putThenFind(ctx, now, s, s.database, find, put)
+}
+
 // A refresh fails if its token is revoked before the access token is stored.
 func TestRT11_RevocationDuringARefreshWithoutRotation(t *testing.T) {
 	store := &interruptedStore{database: memory.New()}

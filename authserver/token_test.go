@@ -31,6 +31,10 @@ func (u *uncertainStore) Put(ctx context.Context, now time.Time, tickets ...stor
 	return u.Store.Put(ctx, now, tickets...)
 }
 
+func (u *uncertainStore) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (record.Found, error) {
+	return putThenFind(ctx, now, u, u.Store, find, put)
+}
+
 func (u *uncertainStore) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	if !u.fails {
 		return u.Store.Spend(ctx, now, spend, put...)

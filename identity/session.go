@@ -120,7 +120,7 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	session := &Session{ID: sid(key), User: user, SessionDetails: details, Expires: now.Add(a.sessionLifetime)}
 	var spend []storage.Key
 	if old != nil {
-		oldKey, _ := sessionKey(old.ID)
+		oldKey, _ := SessionKey(old.ID)
 		spend = []storage.Key{oldKey}
 		session.former = append(slices.Clone(old.former), old.ID)
 		session.former = session.former[max(0, len(session.former)-maxFormer):]
@@ -177,6 +177,16 @@ func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*
 // Store.CachedUser.
 func (a *Accounts) SessionActive(ctx context.Context, now time.Time, id string) (bool, error) {
 	_, err := a.sessionByID(ctx, now, id, a.store.CachedUser)
+	return found(err)
+}
+
+// SessionTicketActive is SessionActive for a session whose ticket was just read (SessionKey).
+func (a *Accounts) SessionTicketActive(ctx context.Context, now time.Time, ticket storage.Ticket) (bool, error) {
+	_, err := a.currentSession(ctx, now, ticket, a.store.CachedUser)
+	return found(err)
+}
+
+func found(err error) (bool, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
@@ -184,7 +194,7 @@ func (a *Accounts) SessionActive(ctx context.Context, now time.Time, id string) 
 }
 
 func (a *Accounts) sessionByID(ctx context.Context, now time.Time, id string, find findUser) (*Session, error) {
-	key, ok := sessionKey(id)
+	key, ok := SessionKey(id)
 	if !ok {
 		return nil, storage.ErrNotFound
 	}
@@ -192,9 +202,15 @@ func (a *Accounts) sessionByID(ctx context.Context, now time.Time, id string, fi
 	if err != nil {
 		return nil, fmt.Errorf("find a session: %w", err)
 	}
+	return a.currentSession(ctx, now, ticket, find)
+}
+
+// currentSession returns the session of a ticket, which may be that of an earlier name.
+func (a *Accounts) currentSession(ctx context.Context, now time.Time, ticket storage.Ticket, find findUser) (*Session, error) {
 	if ticket.Spent.IsZero() {
 		return openSession(ctx, ticket, find)
 	}
+	id := sid(ticket.Key)
 	tickets, err := a.store.FindFamily(ctx, now, ticket.Family, ticketkind.Session, maxSessions)
 	if err != nil {
 		return nil, fmt.Errorf("find the current name of a session: %w", err)
@@ -294,7 +310,7 @@ func (a *Accounts) Sessions(ctx context.Context, now time.Time, userID string) (
 
 // EndSession ends a session by its public name. It is not an error if it has already ended.
 func (a *Accounts) EndSession(ctx context.Context, now time.Time, id string) error {
-	key, ok := sessionKey(id)
+	key, ok := SessionKey(id)
 	if !ok {
 		return nil
 	}
@@ -397,7 +413,9 @@ func readSession(ticket storage.Ticket) (*Session, string, error) {
 
 func sid(key storage.Key) string { return base64.RawURLEncoding.EncodeToString(key.ID[:]) }
 
-func sessionKey(id string) (storage.Key, bool) {
+// SessionKey returns the key of the ticket of a session, by the session's public name; false if it
+// is not the name of a session.
+func SessionKey(id string) (storage.Key, bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	key := storage.Key{Kind: ticketkind.Session}
 	if err != nil || copy(key.ID[:], b) != len(key.ID) || len(b) != len(key.ID) {

@@ -52,6 +52,14 @@ func (u *UI) SessionActive(ctx context.Context, session string) (bool, error) {
 	return u.config.Accounts.SessionActive(ctx, time.Now(), session)
 }
 
+// SessionKey returns the key of a session's ticket.
+func (u *UI) SessionKey(session string) (storage.Key, bool) { return identity.SessionKey(session) }
+
+// SessionTicketActive is SessionActive for a session's ticket that was just read.
+func (u *UI) SessionTicketActive(ctx context.Context, ticket storage.Ticket) (bool, error) {
+	return u.config.Accounts.SessionTicketActive(ctx, time.Now(), ticket)
+}
+
 // EndedSessions returns sessions that have ended and have not been passed to ForgetEnded yet.
 func (u *UI) EndedSessions(ctx context.Context, limit int) ([]authserver.EndedSession, error) {
 	sessions, err := u.config.Accounts.EndedSessions(ctx, time.Now(), limit)

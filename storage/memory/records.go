@@ -197,6 +197,21 @@ func (s *Store) Grant(_ context.Context, subject, clientID string) (*record.Gran
 	return nil, storage.ErrNotFound
 }
 
+// PutAndFind implements record.Store.
+func (s *Store) PutAndFind(ctx context.Context, now time.Time, find record.Find, put ...storage.Ticket) (found record.Found, err error) {
+	if err := s.Put(ctx, now, put...); err != nil {
+		return found, err
+	}
+	ticket, err := s.Get(ctx, now, find.Key)
+	if err == nil {
+		found.Ticket = &ticket
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, found.Grant = s.grants[find.Grant]
+	return found, nil
+}
+
 // GrantsOf implements record.Store.
 func (s *Store) GrantsOf(_ context.Context, subject string) ([]record.Grant, error) {
 	s.mu.Lock()

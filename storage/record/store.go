@@ -9,6 +9,7 @@ package record
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/valetkey/valetkey/storage"
 )
@@ -69,10 +70,28 @@ type Store interface {
 	// promise as storage.Tickets.DeleteFamily about tickets that are being derived from those.
 	DeleteGrant(ctx context.Context, id string) error
 
+	// PutAndFind stores new tickets, as Put does, and then looks for what they depend on. What it
+	// finds was stored at a moment after the tickets took effect: if it finds the grant, a DeleteGrant
+	// of which it saw nothing finds the tickets. An error other than storage.ErrExists may mean that
+	// the tickets are stored.
+	PutAndFind(ctx context.Context, now time.Time, find Find, put ...storage.Ticket) (Found, error)
+
 	// SaveTraces stores explained refusals and keeps at most the newest max of them.
 	SaveTraces(ctx context.Context, max int, traces ...Trace) error
 	// Trace returns the trace with a reference.
 	Trace(ctx context.Context, ref string) (*Trace, error)
+}
+
+// Find says what PutAndFind looks for.
+type Find struct {
+	Grant string      // the ID of a grant
+	Key   storage.Key // of a ticket; zero for none
+}
+
+// Found is what PutAndFind has found.
+type Found struct {
+	Grant  bool            // the grant exists
+	Ticket *storage.Ticket // what Get returns; nil for ErrNotFound
 }
 
 // ErrTooManyClients says that the number of clients that registered themselves has reached

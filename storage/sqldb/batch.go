@@ -80,6 +80,11 @@ func (w *writer) attemptOnce(batch []*operation, lockWait time.Duration) (errs [
 		if err := w.removeAll(p, batch); err != nil {
 			return fmt.Errorf("delete tickets: %w", err)
 		}
+		if p, ok := p.(sqlitePipeline); ok {
+			if err := p.findAll(batch, errs); err != nil {
+				return fmt.Errorf("find what tickets depend on: %w", err)
+			}
+		}
 		return nil
 	})
 	return errs, err
@@ -111,6 +116,15 @@ func putsOf(batch []*operation, errs []error) (all []*change) {
 	return all
 }
 
+func findingsOf(batch []*operation) (all []*finding) {
+	for _, op := range batch {
+		if op.find != nil {
+			all = append(all, op.find)
+		}
+	}
+	return all
+}
+
 // attemptAtOnce runs a batch that removes nothing in one round trip. It returns errHalfDone, and
 // nothing took effect, if an operation with several changes fails. That is rare: callers read a
 // ticket before they spend it.
@@ -118,7 +132,7 @@ func attemptAtOnce(d *postgreSQL, batch []*operation, lockWait time.Duration) (e
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	errs = make([]error, len(batch))
-	if err := d.atOnce(ctx, lockWait, append(spendsOf(batch), putsOf(batch, errs)...)); err != nil {
+	if err := d.atOnce(ctx, lockWait, append(spendsOf(batch), putsOf(batch, errs)...), findingsOf(batch)); err != nil {
 		return errs, err
 	}
 	for i, op := range batch {

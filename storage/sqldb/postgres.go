@@ -154,27 +154,32 @@ func (d *postgreSQL) close() error {
 }
 
 func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
+	err = d.rows(ctx, func(r postgreSQLRow) error {
+		t, err := ticketOfValues(r)
+		found = append(found, t)
+		return err
+	}, query, args...)
+	return found, err
+}
+
+// rows runs a query as binaryQuery does, and calls each with every row.
+func (d *postgreSQL) rows(ctx context.Context, each func(postgreSQLRow) error, query string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
-		return nil, d.noticed(err)
+		return d.noticed(err)
 	}
 	defer conn.Release()
 	rows, err := d.binaryQuery(ctx, conn.Conn(), query, args)
 	if err != nil {
-		return nil, d.noticed(err)
+		return d.noticed(err)
 	}
-	for rows.NextRow() {
-		t, malformed := ticketOfValues(rows.Values())
-		if malformed != nil {
-			err = malformed
-			break
-		}
-		found = append(found, t)
+	for err == nil && rows.NextRow() {
+		err = each(rows.Values())
 	}
 	_, closed := rows.Close()
-	return found, cmp.Or(err, d.noticed(closed))
+	return cmp.Or(err, d.noticed(closed))
 }
 
 // One statement has one snapshot. A transaction that this snapshot does not include has a number

@@ -35,7 +35,10 @@ const (
 // transaction before it runs the changes, so that the node usually knows the ID if the connection
 // is lost later, and the outcome can be looked up (docs/decisions/0009). If it does not, the
 // outcome is unknown, as if the server could not be reached.
-func (d *postgreSQL) atOnce(ctx context.Context, lockWait time.Duration, changes []*change) error {
+//
+// The queries of findings follow COMMIT. If one fails, the transaction has taken effect all the same,
+// and the finding is not done.
+func (d *postgreSQL) atOnce(ctx context.Context, lockWait time.Duration, changes []*change, findings []*finding) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return d.noticed(err)
@@ -45,7 +48,7 @@ func (d *postgreSQL) atOnce(ctx context.Context, lockWait time.Duration, changes
 	if err != nil {
 		return d.noticed(err)
 	}
-	sent, began, err := sender.sendAll(ctx, lockWait, changes)
+	sent, began, err := sender.sendAll(ctx, lockWait, changes, findings)
 	var serverError *pgconn.PgError
 	switch {
 	case err == nil:
@@ -97,7 +100,8 @@ var senderStatements = func() map[string][]uint32 {
 	spend := []uint32{pgtype.Int8OID, pgtype.TextOID, pgtype.ByteaOID, pgtype.Int8OID}
 	return map[string][]uint32{
 		beginTransaction: nil, beginBatch: {pgtype.TextOID}, commitTransaction: nil,
-		putTicket: put, putTicketOrFail: put, spendTicket: spend, spendTicketOrFail: spend, setExpires: spend,
+		findGrantAndTicket: {pgtype.TextOID, pgtype.TextOID, pgtype.ByteaOID, pgtype.Int8OID},
+		putTicket:          put, putTicketOrFail: put, spendTicket: spend, spendTicketOrFail: spend, setExpires: spend,
 	}
 }()
 
@@ -105,6 +109,11 @@ var senderStatements = func() map[string][]uint32 {
 func (d *postgreSQL) newSender(ctx context.Context, conn *pgx.Conn) (*sender, error) {
 	s := &sender{conn: conn}
 	if d.pooled.Load() {
+		return s, nil
+	}
+	const kept = "prepared statements of sender"
+	data := conn.PgConn().CustomData()
+	if s.prepared, _ = data[kept].(map[string]*pgconn.StatementDescription); s.prepared != nil {
 		return s, nil
 	}
 	s.prepared = make(map[string]*pgconn.StatementDescription, len(senderStatements))
@@ -115,17 +124,21 @@ func (d *postgreSQL) newSender(ctx context.Context, conn *pgx.Conn) (*sender, er
 		}
 		s.prepared[query] = description
 	}
+	data[kept] = s.prepared
 	return s, nil
 }
 
 // binaryFormat is the format of all parameters.
 var binaryFormat = []int16{pgx.BinaryFormatCode}
 
-func (s *sender) send(p *pgconn.Pipeline, query string) {
+func (s *sender) send(p *pgconn.Pipeline, query string) { s.sendFor(p, query, nil) }
+
+// sendFor is send with the formats of the result.
+func (s *sender) sendFor(p *pgconn.Pipeline, query string, result []int16) {
 	if description := s.prepared[query]; description != nil {
-		p.SendQueryStatement(description, s.values, binaryFormat, nil)
+		p.SendQueryStatement(description, s.values, binaryFormat, result)
 	} else {
-		p.SendQueryParams(query, s.values, senderStatements[query], binaryFormat, nil)
+		p.SendQueryParams(query, s.values, senderStatements[query], binaryFormat, result)
 	}
 	s.values, s.buffer = s.values[:0], s.buffer[:0]
 }
@@ -212,7 +225,7 @@ func (s *sender) sendSome(ctx context.Context, lockWait time.Duration, begun *bo
 }
 
 // sendAll runs a whole transaction. sent reports whether the commit may have reached the server.
-func (s *sender) sendAll(ctx context.Context, lockWait time.Duration, changes []*change) (sent bool, began transaction, err error) {
+func (s *sender) sendAll(ctx context.Context, lockWait time.Duration, changes []*change, findings []*finding) (sent bool, began transaction, err error) {
 	p := s.conn.PgConn().StartPipeline(ctx)
 	s.begin(p, lockWait)
 	p.SendFlushRequest()
@@ -220,6 +233,13 @@ func (s *sender) sendAll(ctx context.Context, lockWait time.Duration, changes []
 		s.sendChange(p, c, c.together)
 	}
 	s.send(p, commitTransaction)
+	for _, f := range findings {
+		s.text(f.Grant)
+		s.text(string(f.Key.Kind))
+		s.bytes(f.Key.ID[:])
+		s.int64(f.at)
+		s.sendFor(p, findGrantAndTicket, binaryFormat)
+	}
 	if err := p.Sync(); err != nil {
 		return !pgconn.SafeToRetry(err), began, errors.Join(err, p.Close())
 	}
@@ -233,10 +253,28 @@ func (s *sender) sendAll(ctx context.Context, lockWait time.Duration, changes []
 			err = errors.New("commit: the server rolled back")
 		}
 	}
-	if closed := p.Close(); err == nil {
+	committed := err == nil
+	if committed {
+		readFindings(p, findings)
+	}
+	if closed := p.Close(); err == nil && !committed {
 		err = closed
 	}
 	return true, began, err
+}
+
+// readFindings leaves the rest undone if one fails.
+func readFindings(p *pgconn.Pipeline, findings []*finding) {
+	for _, f := range findings {
+		results, err := p.GetResults()
+		if err != nil {
+			return
+		}
+		rows, ok := results.(*pgconn.ResultReader)
+		if !ok || f.read(rows) != nil {
+			return
+		}
+	}
 }
 
 func (s *sender) begin(p *pgconn.Pipeline, lockWait time.Duration) {

@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// binaryQuery runs a query for tickets, the most frequent one, without the conversions of pgx. The
+// binaryQuery runs a frequent query without the conversions of pgx. The
 // parameters and the columns are text, bytes and 64-bit integers in the binary format. As
 // everywhere, the statement is prepared, unless there is a pooler.
 func (d *postgreSQL) binaryQuery(ctx context.Context, conn *pgx.Conn, query string, args []any) (*pgconn.ResultReader, error) {
@@ -41,6 +42,33 @@ func (d *postgreSQL) binaryQuery(ctx context.Context, conn *pgx.Conn, query stri
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	return conn.PgConn().ExecStatement(ctx, description, values, binaryFormat, binaryFormat), nil
+}
+
+// postgreSQLRow has the columns of a row in the binary format: text, bytes and 64-bit integers. They
+// are valid until the next row.
+type postgreSQLRow [][]byte
+
+// Scan implements row.
+func (r postgreSQLRow) Scan(dest ...any) error {
+	if len(dest) != len(r) {
+		return fmt.Errorf("scan %d columns into %d values", len(r), len(dest))
+	}
+	for i, dest := range dest {
+		switch dest := dest.(type) {
+		case *string:
+			*dest = string(r[i])
+		case *sql.NullString:
+			*dest = sql.NullString{String: string(r[i]), Valid: r[i] != nil}
+		case *int64:
+			if len(r[i]) != 8 {
+				return fmt.Errorf("scan column %d: %d bytes are not a 64-bit integer", i, len(r[i]))
+			}
+			*dest = int64(binary.BigEndian.Uint64(r[i]))
+		default:
+			return fmt.Errorf("scan column %d: into a %T", i, dest)
+		}
+	}
+	return nil
 }
 
 // ticketOfValues reads ticketColumns in the binary format. The values are valid until the next row.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // turns counts how often a client sends something after it has received something.
@@ -90,6 +91,12 @@ func TestWritesAndReadsTakeOneRoundTrip(t *testing.T) {
 					}
 				},
 				"GetAll": getAll,
+				"PutAndFind": func() {
+					found, err := s.PutAndFind(t.Context(), testNow, record.Find{Grant: "g", Key: ticket("b").Key}, ticket("g"), ticket("h"))
+					if err != nil || found.Grant || found.Ticket == nil {
+						t.Fatalf("PutAndFind: %v, %v", found, err)
+					}
+				},
 			} {
 				before := count.Load()
 				f()

@@ -170,7 +170,7 @@ func (d *sqlite) close() error {
 
 func (d *sqlite) tickets(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
 	err = d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
-		t, err := ticketOf(stmt)
+		t, err := ticketOf(stmt, 0)
 		found = append(found, t)
 		return err
 	}, query, args...)

@@ -158,17 +158,17 @@ func (r sqliteRow) Scan(dest ...any) error {
 	return nil
 }
 
-// ticketOf reads ticketColumns.
-func ticketOf(stmt *zombiezen.Stmt) (storage.Ticket, error) {
+// ticketOf reads ticketColumns, beginning with a column.
+func ticketOf(stmt *zombiezen.Stmt, from int) (storage.Ticket, error) {
 	t := storage.Ticket{
-		Key:     storage.Key{Kind: storage.Kind(stmt.ColumnText(0))},
-		Grant:   stmt.ColumnText(2),
-		Family:  stmt.ColumnText(3),
-		Data:    columnBytes(stmt, 4),
-		Expires: fromMilliseconds(stmt.ColumnInt64(5)),
-		Spent:   fromMilliseconds(stmt.ColumnInt64(6)),
+		Key:     storage.Key{Kind: storage.Kind(stmt.ColumnText(from))},
+		Grant:   stmt.ColumnText(from + 2),
+		Family:  stmt.ColumnText(from + 3),
+		Data:    columnBytes(stmt, from+4),
+		Expires: fromMilliseconds(stmt.ColumnInt64(from + 5)),
+		Spent:   fromMilliseconds(stmt.ColumnInt64(from + 6)),
 	}
-	return t, readTicketID(stmt, 1, &t.ID)
+	return t, readTicketID(stmt, from+1, &t.ID)
 }
 
 // keyOf reads the columns kind and id.

@@ -115,9 +115,17 @@ var getTickets = func() (queries [maxKeys]string) {
 
 // Spend implements storage.Tickets.
 func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
-	op := &operation{spend: make([]change, len(spend)), put: make([]change, len(put))}
+	op, about, err := newOperation(now, spend, put)
+	if err != nil {
+		return err
+	}
+	return s.writer.do(ctx, about, op)
+}
+
+// newOperation returns an operation that spends and stores tickets, and what it is about.
+func newOperation(now time.Time, spend []storage.Key, put []storage.Ticket) (op *operation, about string, err error) {
+	op = &operation{spend: make([]change, len(spend)), put: make([]change, len(put))}
 	at, together := now.UnixMilli(), len(spend)+len(put) > 1
-	about := ""
 	switch {
 	case len(put) > 0:
 		about = cmp.Or(put[0].Family, put[0].Grant, string(put[0].ID[:]))
@@ -129,11 +137,11 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 	}
 	for i, t := range put {
 		if len(t.Data) > storage.MaxData {
-			return fmt.Errorf("store %s: %d bytes of data, more than %d", t.Kind, len(t.Data), storage.MaxData)
+			return nil, "", fmt.Errorf("store %s: %d bytes of data, more than %d", t.Kind, len(t.Data), storage.MaxData)
 		}
 		op.put[i] = change{verb: putting, ticket: t, at: at, together: together}
 	}
-	return s.writer.do(ctx, about, op)
+	return op, about, nil
 }
 
 // SetExpires implements storage.Tickets.

@@ -42,6 +42,7 @@ const (
 type operation struct {
 	spend  []change // each marks a ticket, or changes nothing
 	put    []change // each stores a ticket, or changes nothing
+	find   *finding // read after the operation took effect, if possible in the same round trip
 	result chan error
 	// taken is set by the lane when it runs the operation, or by the caller when it gives up
 	// before that.

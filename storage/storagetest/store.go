@@ -62,6 +62,8 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"GrantsOf returns all grants of a subject", grantsOf},
 		{"DeleteGrant removes a grant and every ticket that belongs to it", deleteGrant},
 		{"RT-11 no ticket of a grant survives a DeleteGrant that races refreshes", raceDeleteGrant},
+		{"PutAndFind stores tickets and finds the grant and the ticket that they depend on", putAndFind},
+		{"CN-07 no ticket survives a DeleteGrant of which PutAndFind sees nothing", racePutAndFind},
 		{"SaveTraces keeps at most max traces, the newest", saveTraces},
 		{"CreateUser stores a user, who is found by ID and by each identifier", createUser},
 		{"UpdateUser changes nothing if update returns an error", updateUser},
@@ -400,6 +402,68 @@ func deleteGrant(t *testing.T, s Database) {
 
 func raceDeleteGrant(t *testing.T, s Database) {
 	raceRefreshes(t, s, 4, numberedGrant, func(round int) error { return s.DeleteGrant(t.Context(), numberedGrant(round)) })
+}
+
+func putAndFind(t *testing.T, s Database) {
+	grant := must(s.UpdateGrant(t.Context(), "u", "c", func(*record.Grant) error { return nil }))(t)
+	session, spent := inFamily("u", ticket(refresh, "session")), ticket(refresh, "spent")
+	expired := ticket(refresh, "expired")
+	expired.Expires = noon.Add(-time.Second)
+	put(t, s, session, spent, expired)
+	want(t, "Spend", s.Spend(t.Context(), noon, []storage.Key{spent.Key}), nil)
+	spent.Spent = noon
+	for i, c := range []struct {
+		find record.Find
+		want record.Found
+	}{
+		{record.Find{Grant: grant.ID, Key: session.Key}, record.Found{Grant: true, Ticket: &session}},
+		{record.Find{Grant: grant.ID, Key: spent.Key}, record.Found{Grant: true, Ticket: &spent}},
+		{record.Find{Grant: grant.ID, Key: expired.Key}, record.Found{Grant: true}},
+		{record.Find{Grant: grant.ID}, record.Found{Grant: true}},
+		{record.Find{Grant: "another", Key: session.Key}, record.Found{Ticket: &session}},
+		{record.Find{}, record.Found{}},
+	} {
+		a, b := ticket("code", fmt.Sprint("a", i)), ticket("code", fmt.Sprint("b", i))
+		wantEqual(t, "found", c.want, must(s.PutAndFind(t.Context(), noon, c.find, a, b))(t))
+		wantLive(t, s, noon, a.Key, true)
+		wantLive(t, s, noon, b.Key, true)
+		_, err := s.PutAndFind(t.Context(), noon, c.find, ticket("code", fmt.Sprint("c", i)), b)
+		want(t, "PutAndFind of a ticket that exists", err, storage.ErrExists)
+		wantLive(t, s, noon, ticket("code", fmt.Sprint("c", i)).Key, false)
+		wantEqual(t, "found without a ticket to store", c.want, must(s.PutAndFind(t.Context(), noon, c.find))(t))
+	}
+	self := ticket("code", "self")
+	wantEqual(t, "what was just stored", &self, must(s.PutAndFind(t.Context(), noon, record.Find{Key: self.Key}, self))(t).Ticket)
+}
+
+func racePutAndFind(t *testing.T, s Database) {
+	const callers = 4
+	for round := range rounds(40) {
+		client := fmt.Sprint("client ", round)
+		grant := must(s.UpdateGrant(t.Context(), "u", client, func(*record.Grant) error { return nil }))(t)
+		session := ticket(refresh, fmt.Sprint("session ", round))
+		put(t, s, session)
+		stored := func(caller int) storage.Ticket {
+			return ofGrant(grant.ID, ticket("code", fmt.Sprint(round, " ", caller)))
+		}
+		var seen [callers]bool
+		errs := together(callers+1, func(i int) error {
+			if i == callers {
+				return s.DeleteGrant(t.Context(), grant.ID)
+			}
+			found, err := s.PutAndFind(t.Context(), noon, record.Find{Grant: grant.ID, Key: session.Key}, stored(i), ticket(refresh, fmt.Sprint(round, " other ", i)))
+			seen[i] = found.Grant
+			return err
+		})
+		for _, err := range errs {
+			want(t, "PutAndFind or DeleteGrant", err, nil)
+		}
+		for i, saw := range seen {
+			if saw {
+				wantLive(t, s, noon, stored(i).Key, false)
+			}
+		}
+	}
 }
 
 func saveTraces(t *testing.T, s Database) {
