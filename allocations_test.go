@@ -104,9 +104,9 @@ func (m *measured) requests() []measuredRequest {
 	}
 	return []measuredRequest{
 		{"client_credentials", 87, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
-		{"authorize", 130, same(m.authorize())},
-		{"code", 280, each(func() *http.Request { return m.redeem(m.code()) })},
-		{"refresh", 205, each(func() *http.Request {
+		{"authorize", 123, same(m.authorize())},
+		{"code", 245, each(func() *http.Request { return m.redeem(m.code()) })},
+		{"refresh", 202, each(func() *http.Request {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
 		{"introspection", 32, same(m.post("/introspect", "token", m.tokens().AccessToken))},

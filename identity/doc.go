@@ -11,6 +11,7 @@
 //	limits.go          how many attempts are allowed, by device and network
 //	hashqueue.go       the queue of passwords to hash
 //	session.go         sign-in sessions
+//	sessiondata.go     how sessions are stored
 //	endedsession.go    notes about sessions that have ended
 //	cookie.go          cookies
 //	password.go        changing a password

@@ -53,17 +53,6 @@ type SessionDetails struct {
 	Remote    netip.Addr
 }
 
-// sessionData is the Data of a session's ticket.
-type sessionData struct {
-	User      string     `json:"user"`
-	AuthTime  int64      `json:"auth_time"` // milliseconds
-	AMR       []string   `json:"amr,omitempty"`
-	ACR       string     `json:"acr,omitempty"`
-	UserAgent string     `json:"user_agent,omitempty"`
-	Remote    netip.Addr `json:"remote,omitzero"`
-	Former    []string   `json:"former,omitempty"`
-}
-
 // StartSession starts a session of a user who has just authenticated and returns the secret for
 // the cookie. The secret is always new, whatever the browser had before. A zero AuthTime means
 // now.
@@ -399,8 +388,8 @@ func (a *Accounts) deviceOf(ctx context.Context, now time.Time, device string) (
 }
 
 func readSession(ticket storage.Ticket) (*Session, string, error) {
-	var d sessionData
-	if err := json.Unmarshal(ticket.Data, &d); err != nil {
+	d, err := decodeSession(ticket.Data)
+	if err != nil {
 		return nil, "", fmt.Errorf("decode a session: %w", err)
 	}
 	return &Session{

@@ -7,7 +7,7 @@
 //	              postgres_pool.go, postgres_batch.go; fault.go, when it is unavailable
 //	writer.go     concurrent writes of tickets share commits; batch.go, one commit; change.go, the
 //	              write of one ticket; postgres_change.go, a commit in one round trip
-//	tickets.go    storage.Tickets
+//	tickets.go    storage.Tickets; find.go, what tickets depend on
 //	catalogue.go  clients, resources, scopes and their version; keys.go
 //	declare.go, declaredstate.go  what an operator declares
 //	grants.go  users.go  traces.go
