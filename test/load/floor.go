@@ -37,12 +37,12 @@ func openRows(ctx context.Context, database string) (rows, error) {
 const (
 	floorSign        = "/sign"     // a signature
 	floorWrite       = "/write"    // two signatures and a row
-	floorStore       = "/store"    // a row
 	floorLookup      = "/lookup"   // reads a row
 	floorRedirect    = "/redirect" // a redirect
-	floorSpend       = "/spend"    // a row and a redirect
-	floorVerifySign  = "/assert"   // verifies two signatures, adds a row and signs
-	floorVerifyWrite = "/prove"    // verifies a signature, then like floorWrite
+	floorParse       = "/parse"    // the client's secret
+	floorSignTwice   = "/tokens"   // two signatures
+	floorVerifySign  = "/assert"   // verifies two signatures and signs
+	floorVerifyTwice = "/prove"    // verifies a signature and signs twice
 	algorithmParam   = "alg"
 )
 
@@ -79,21 +79,19 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 		return f.keys.accessToken(r.Form.Get(algorithmParam))
 	})
 	f.handle(mux, floorWrite, true, f.issue)
-	f.handle(mux, floorStore, true, func(r *http.Request) (string, error) { return "", f.rows.add(r.Context()) })
+	f.handle(mux, floorParse, true, func(*http.Request) (string, error) { return "", nil })
+	f.handle(mux, floorSignTwice, true, f.sign)
 	f.handle(mux, floorVerifySign, false, func(r *http.Request) (string, error) {
 		if err := errors.Join(verify(f.client, r.Form.Get("client_assertion")), verifyProof(r)); err != nil {
 			return "", err
 		}
-		if err := f.rows.add(r.Context()); err != nil {
-			return "", err
-		}
 		return f.keys.accessToken(es256)
 	})
-	f.handle(mux, floorVerifyWrite, true, func(r *http.Request) (string, error) {
+	f.handle(mux, floorVerifyTwice, true, func(r *http.Request) (string, error) {
 		if err := verifyProof(r); err != nil {
 			return "", err
 		}
-		return f.issue(r)
+		return f.sign(r)
 	})
 	mux.HandleFunc("POST "+floorLookup, f.guarded(true, func(w http.ResponseWriter, r *http.Request) {
 		response, err := f.rows.find(r.Context(), r.Form.Get("token"))
@@ -110,13 +108,6 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 		w.WriteHeader(http.StatusSeeOther)
 	}
 	mux.HandleFunc("GET "+floorRedirect, redirect)
-	mux.HandleFunc("GET "+floorSpend, func(w http.ResponseWriter, r *http.Request) {
-		if err := f.rows.add(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		redirect(w, r)
-	})
 	return http.ListenAndServe(address, mux)
 }
 
@@ -141,6 +132,15 @@ type floor struct {
 
 // issue creates an access token and an ID token, and stores a refresh token.
 func (f *floor) issue(r *http.Request) (string, error) {
+	tokens, err := f.sign(r)
+	if err != nil {
+		return "", err
+	}
+	return tokens, f.rows.add(r.Context())
+}
+
+// sign creates an access token and an ID token.
+func (f *floor) sign(r *http.Request) (string, error) {
 	access, err := f.keys.accessToken(r.Form.Get(algorithmParam))
 	if err != nil {
 		return "", err
@@ -149,7 +149,7 @@ func (f *floor) issue(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return access + id, f.rows.add(r.Context())
+	return access + id, nil
 }
 
 // verifyProof verifies the signature of a DPoP proof.

@@ -97,12 +97,21 @@ func (k keys) signEncoded(algorithm, header string, claims map[string]any) (stri
 
 var errSignature = errors.New("the signature is not valid")
 
-// verify verifies an ES256 signature.
+// verify verifies an ES256 signature, and decodes the claims.
 func verify(key *ecdsa.PublicKey, token string) error {
-	dot := strings.LastIndexByte(token, '.')
-	if dot < 0 {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
 		return errSignature
 	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return err
+	}
+	var claims map[string]any
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		return err
+	}
+	dot := strings.LastIndexByte(token, '.')
 	input, encoded := token[:dot], token[dot+1:]
 	signature, err := base64.RawURLEncoding.DecodeString(encoded)
 	if err != nil || len(signature) != 64 {

@@ -34,9 +34,9 @@ func bearerScenarios() []scenario {
 			1.1, 1.2, "one signature, as the floor; the rest is the client's credentials, scope and JSON"}},
 		{"client_credentials_eddsa", "client_credentials, EdDSA", prepareClientCredentials(clientEdDSA), floorClientCredentials(edDSA), limits{
 			1.3, 1.4, "like client_credentials, but the signature is cheaper and the rest is not"}},
-		{"code_flow", "code flow", prepareCodeFlow(clientID), floorCodeFlow(floorRedirect, es256), limits{
+		{"code_flow", "code flow", prepareCodeFlow(clientID), floorCodeFlow(es256), limits{
 			1.65, 2, "two signatures and one commit, as the floor; it also reads the session and the grant, and verifies the request"}},
-		{"code_flow_eddsa", "code flow, EdDSA", prepareCodeFlow(clientEdDSA), floorCodeFlow(floorRedirect, edDSA), limits{
+		{"code_flow_eddsa", "code flow, EdDSA", prepareCodeFlow(clientEdDSA), floorCodeFlow(edDSA), limits{
 			1.9, 2.3, "like code_flow, but the signatures are cheaper and the rest is not"}},
 		{"refresh", "refresh", prepareRefresh, floorRefresh, limits{
 			1.2, 1.45, "two signatures and one commit, as the floor; it also reads the token and its grant"}},
@@ -85,11 +85,11 @@ func floorRefresh(t *target, _ keys) request {
 	return t.post(floorWrite, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, algorithmParam: {es256}})
 }
 
-func floorCodeFlow(authorize, algorithm string) func(*target, keys) request {
+func floorCodeFlow(algorithm string) func(*target, keys) request {
 	return func(t *target, _ keys) request {
 		redeem := t.post(floorWrite, url.Values{"grant_type": {"authorization_code"}, "code": {"x"}, algorithmParam: {algorithm}})
 		return func(ctx context.Context, worker int) error {
-			if _, err := t.send(ctx, message{method: http.MethodGet, path: authorize + "?state=x"}); err != nil {
+			if _, err := t.send(ctx, message{method: http.MethodGet, path: floorRedirect + "?state=x"}); err != nil {
 				return err
 			}
 			return redeem(ctx, worker)

@@ -9,32 +9,36 @@ import (
 )
 
 // boundScenarios are those of high security: clients that authenticate with keys, tokens that are
-// bound to keys (RFC 9449), and pushed authorization requests (RFC 9126).
+// bound to keys (RFC 9449), and pushed authorization requests (RFC 9126). Their floors verify and
+// create the same signatures, and store nothing.
 func boundScenarios() []scenario {
 	return []scenario{
 		{"jwt_dpop", "client_credentials, private_key_jwt and DPoP", prepareAssertions, floorAssertions, limits{
-			1.5, 1.5, "the floor verifies two signatures, stores a row and signs; this stores that assertion and proof were used"}},
+			1.5, 1.5, "the floor verifies two signatures and signs; this also stores that assertion and proof were used"}},
 		{"refresh_dpop", "refresh with DPoP", prepareBoundRefresh, func(t *target, client keys) request {
 			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, algorithmParam: {es256}}
 			return func(ctx context.Context, _ int) error {
-				proof, err := client.proof(http.MethodPost, t.url+floorVerifyWrite)
+				proof, err := client.proof(http.MethodPost, t.url+floorVerifyTwice)
 				if err != nil {
 					return err
 				}
-				_, err = t.send(ctx, message{method: http.MethodPost, path: floorVerifyWrite, form: form, proof: proof})
+				_, err = t.send(ctx, message{method: http.MethodPost, path: floorVerifyTwice, form: form, proof: proof})
 				return err
 			}
-		}, limits{1.5, 1.5, "the floor verifies a signature, signs twice and stores a row"}},
+		}, limits{1.5, 1.5, "the floor verifies a signature and signs twice; this also reads the token and its grant, and stores the next one"}},
 		{"par_code_flow", "code flow with PAR", prepareCodeFlowWithPAR, func(t *target, client keys) request {
-			codeFlow := floorCodeFlow(floorSpend, es256)(t, client)
-			push := t.post(floorStore, url.Values{"client_id": {clientID}, "state": {"s"}})
+			push := t.post(floorParse, url.Values{"client_id": {clientID}, "state": {"s"}})
+			redeem := t.post(floorSignTwice, url.Values{"grant_type": {"authorization_code"}, "code": {"x"}, algorithmParam: {es256}})
 			return func(ctx context.Context, worker int) error {
 				if err := push(ctx, worker); err != nil {
 					return err
 				}
-				return codeFlow(ctx, worker)
+				if _, err := t.send(ctx, message{method: http.MethodGet, path: floorRedirect + "?state=x"}); err != nil {
+					return err
+				}
+				return redeem(ctx, worker)
 			}
-		}, limits{1.5, 1.5, "the floor stores the request, stores that it was used, signs twice and stores a row"}},
+		}, limits{1.5, 1.5, "the floor signs twice; this also stores the request, its use and the tokens"}},
 	}
 }
 

@@ -62,6 +62,8 @@ func TestJSONWebVectors(t *testing.T) {
 						t.Errorf("%d %s: %s: refused", test.ID, group.Comment, test.Comment)
 					case test.Result == "invalid" && ok && !milder[file][test.ID]:
 						t.Errorf("%d %s: %s: accepted", test.ID, group.Comment, test.Comment)
+					case test.Result == "invalid" && embedded(token) != (test.Comment == ownKey):
+						t.Errorf("%d %s: %s: with the key in its header: %v", test.ID, group.Comment, test.Comment, embedded(token))
 					case ok:
 						accepted++
 					default:
@@ -124,5 +126,15 @@ func verifies(t *testing.T, token string, key json.RawMessage) bool {
 		return false
 	}
 	_, _, err = jose.Verify(token, keys, everything)
+	return err == nil
+}
+
+// ownKey is the comment of vectors that an attacker has signed, with their own key in the header.
+// They are refused, except by the function for tokens that prove possession of that key.
+const ownKey = "rejectsAttackerProvidedEmbeddedJwk"
+
+// embedded reports whether a token is accepted as a DPoP proof would be: with the key in its header.
+func embedded(token string) bool {
+	_, _, _, err := jose.VerifyEmbedded(token, everything)
 	return err == nil
 }
