@@ -244,7 +244,7 @@ func (c *declaring) user(w *declaration.Write[identity.User], known bool) error 
 		}
 		return c.note("users", "id", u.ID, w.Source, w.Named)
 	}
-	err := c.s.updateUser(c.ctx, c.tx, c.now, u.ID, func(stored *identity.User) error {
+	_, err := c.s.updateUser(c.ctx, c.tx, c.now, u.ID, func(stored *identity.User) error {
 		*stored = u
 		return nil
 	})

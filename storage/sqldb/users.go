@@ -115,49 +115,79 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 // UpdateUser implements identity.Store.
 func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity.User) error) error {
 	defer s.users.forget(id) // even after an error: the transaction may have been committed
-	err := s.transact(ctx, func(tx *sql.Tx) error { return s.updateUser(ctx, tx, time.Now(), id, update) })
+	var ended *identity.User
+	err := s.transact(ctx, func(tx *sql.Tx) (err error) {
+		ended, err = s.updateUser(ctx, tx, time.Now(), id, update)
+		return err
+	})
+	if err == nil && ended != nil && !s.database.alone() {
+		err = s.transact(ctx, func(tx *sql.Tx) error { return s.endUserAgain(ctx, tx, ended) })
+	}
 	if err != nil {
 		return fmt.Errorf("update user: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id string, update func(*identity.User) error) error {
-	user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
+// endUserAgain ends what other transactions stored while the one that ended everything of the user was
+// running, with the session and the time as they were before it was committed: a code that was issued
+// and redeemed meanwhile, for example. Its time is later, so that nothing remains valid that was
+// issued before the commit.
+func (s *Store) endUserAgain(ctx context.Context, tx *sql.Tx, ended *identity.User) error {
+	user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), ended.ID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	before, names := *user, user.Identifiers()
-	if err := update(user); err != nil {
+	if milliseconds(user.EndedAt) != milliseconds(ended.EndedAt) {
+		return nil // another change has ended everything since
+	}
+	user.EndedAt = time.Now()
+	if _, err := tx.ExecContext(ctx, `UPDATE users SET ended = $1 WHERE id = $2`, milliseconds(user.EndedAt), user.ID); err != nil {
 		return err
 	}
+	return s.endUser(ctx, tx, user)
+}
+
+// updateUser returns the user if the change ended what was issued to it, and otherwise nil.
+func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id string, update func(*identity.User) error) (*identity.User, error) {
+	user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
+	if err != nil {
+		return nil, err
+	}
+	before, names := *user, user.Identifiers()
+	if err := update(user); err != nil {
+		return nil, err
+	}
 	if user.ID != id {
-		return fmt.Errorf("the ID of user %q cannot change", id)
+		return nil, fmt.Errorf("the ID of user %q cannot change", id)
 	}
 	ends := user.Settle(now, &before)
 	claims, err := json.Marshal(user.Claims)
 	if err != nil {
-		return fmt.Errorf("claims of user %q: %w", user.Username, err)
+		return nil, fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE users SET username = $1, password_hash = $2, declared_password = $3, claims = $4,
 			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12 WHERE id = $13`,
 		user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
 		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !slices.Equal(user.Identifiers(), names) {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM identifiers WHERE user_id = $1`, id); err != nil {
-			return err
+			return nil, err
 		}
 		if err := putIdentifiers(ctx, tx, user); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if ends {
-		return s.endUser(ctx, tx, user)
+	if !ends {
+		return nil, nil
 	}
-	return nil
+	return user, s.endUser(ctx, tx, user)
 }
 
 func putIdentifiers(ctx context.Context, tx *sql.Tx, user *identity.User) error {
