@@ -2,12 +2,10 @@ package resourceserver
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
 	"net/http"
-)
 
-const headerInteractionID = "X-Fapi-Interaction-Id"
+	"github.com/valetkey/valetkey/oauth"
+)
 
 type interactionIDKey struct{}
 
@@ -16,14 +14,8 @@ type interactionIDKey struct{}
 // 6.2.1). Put it before the other middleware, so that error responses have it too.
 func WithInteractionID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sent := r.Header[headerInteractionID]
-		id := ""
-		if len(sent) == 1 && validInteractionID(sent[0]) {
-			id = sent[0]
-		} else {
-			id = newUUID()
-		}
-		w.Header().Set(headerInteractionID, id)
+		id := oauth.InteractionID(r.Header[oauth.HeaderInteractionID])
+		w.Header().Set(oauth.HeaderInteractionID, id)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), interactionIDKey{}, id)))
 	})
 }
@@ -33,24 +25,4 @@ func WithInteractionID(next http.Handler) http.Handler {
 func InteractionID(ctx context.Context) string {
 	id, _ := ctx.Value(interactionIDKey{}).(string)
 	return id
-}
-
-// validInteractionID accepts UUIDs, and other IDs that are harmless in a log.
-func validInteractionID(id string) bool {
-	for i := range len(id) {
-		switch b := id[i]; {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_', b == '.':
-		default:
-			return false
-		}
-	}
-	return id != "" && len(id) <= 64
-}
-
-// newUUID returns a random UUID (RFC 9562, section 5.4).
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
