@@ -52,6 +52,28 @@ func (s *Server) deliverLogouts(ctx context.Context) {
 	}
 }
 
+// mailEvery is how often this node looks for messages that other processes have left, and for
+// those that are due for another attempt.
+const mailEvery = 5 * time.Second
+
+// deliverMail delivers messages to users until ctx is done.
+func (s *Server) deliverMail(ctx context.Context) {
+	if s.mail == nil {
+		return
+	}
+	often := time.NewTicker(mailEvery)
+	defer often.Stop()
+	for {
+		s.runTask(ctx, "deliver messages", s.mail.Deliver)
+		select {
+		case <-ctx.Done():
+			return
+		case <-often.C:
+		case <-s.mail.Due():
+		}
+	}
+}
+
 // taskTimeout limits one background task.
 const taskTimeout = 5 * time.Minute
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/mail"
 )
 
 // CheckFiles reports what would keep a server from starting besides the text of its
@@ -29,10 +30,29 @@ func (config Config) CheckFiles() error {
 	if err := database.Check(&config.Configuration); err != nil {
 		problems = append(problems, fmt.Errorf("database: %w", err))
 	}
+	if err := config.checkMail(); err != nil {
+		problems = append(problems, err)
+	}
+	if config.Mail != nil {
+		if _, err := config.Mail.Server(&config.Outgoing); err != nil {
+			problems = append(problems, err)
+		}
+		if _, err := mail.ReadTemplates(config.Mail.Templates); err != nil {
+			problems = append(problems, fmt.Errorf("mail.templates: %w", err))
+		}
+	}
 	if _, err := config.Engine(); err != nil {
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
+}
+
+// checkMail is like configuration.CheckMail, for a program that may deliver messages itself.
+func (config Config) checkMail() error {
+	if config.OnMail != nil {
+		return nil
+	}
+	return config.Configuration.CheckMail()
 }
 
 // Check reports why New would refuse a configuration, as far as that can be known without the

@@ -31,6 +31,7 @@ import (
 	"github.com/valetkey/valetkey/internal/clientaddress"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -49,6 +50,8 @@ type Config struct {
 	Logger *slog.Logger
 	// OnTrace, if set, receives the trace of checks of every protocol request.
 	OnTrace func(*record.Trace)
+	// OnMail, if set, receives every message to a user instead of a mail server or the log.
+	OnMail func(*mail.Letter)
 	// TokenClaims, if set, adds claims to tokens and UserInfo, or refuses to issue them.
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
 	// GrantTypes are additional grant types, for clients that are registered for them.
@@ -63,6 +66,7 @@ type Server struct {
 	events   *event.Log
 	store    *database.Database
 	accounts *identity.Accounts
+	mail     *mail.Outbox // nil if no messages can be sent
 	engine   *authserver.Server
 	pages    http.Handler
 	notFound http.HandlerFunc
@@ -101,6 +105,7 @@ func New(config Config) (*Server, error) {
 	s.stop = stop
 	s.working.Go(func() { s.maintain(background) })
 	s.working.Go(func() { s.deliverLogouts(background) })
+	s.working.Go(func() { s.deliverMail(background) })
 	return s, nil
 }
 
@@ -121,6 +126,9 @@ func newServer(config Config) (*Server, error) {
 	if err := oauth.CheckIssuer(config.Issuer); err != nil {
 		return nil, err
 	}
+	if err := config.checkMail(); err != nil {
+		return nil, err
+	}
 	issuer, err := url.Parse(config.Issuer)
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
@@ -131,6 +139,9 @@ func newServer(config Config) (*Server, error) {
 	}
 	if config.InsecureDatabaseConnection {
 		config.Logger.Warn("insecure_database_connection: anyone on the network between this server and the database can read and change everything")
+	}
+	if config.Mail != nil && config.Mail.SMTP != nil && config.Mail.SMTP.InsecureWithoutTLS {
+		config.Logger.Warn("mail.smtp.insecure_without_tls: anyone on the network between this server and the mail server can read the messages and take over accounts")
 	}
 	return &Server{
 		config:  config,

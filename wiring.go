@@ -9,6 +9,8 @@ import (
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/useradmin"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/ui"
 )
 
@@ -24,6 +26,9 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	if err := s.warnOfHooks(ctx); err != nil {
 		return err
 	}
+	if s.mail, err = s.newMail(); err != nil {
+		return fmt.Errorf("set up mail: %w", err)
+	}
 	if s.accounts, err = s.newAccounts(); err != nil {
 		return fmt.Errorf("set up sign-in: %w", err)
 	}
@@ -38,6 +43,24 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	return nil
 }
 
+// newMail returns the outbox for messages to users; nil if no messages can be sent.
+func (s *Server) newMail() (*mail.Outbox, error) {
+	if s.config.OnMail == nil && !s.config.CanMail() {
+		return nil, nil
+	}
+	config, err := useradmin.MailConfig(s.store, &s.config.Configuration, s.log)
+	if err != nil {
+		return nil, err
+	}
+	if s.config.OnMail != nil {
+		config.Deliver = func(_ context.Context, letter *mail.Letter) error {
+			s.config.OnMail(letter)
+			return nil
+		}
+	}
+	return mail.New(config)
+}
+
 func (s *Server) newAccounts() (*identity.Accounts, error) {
 	secret, err := database.Derive(s.store.Secret, "valetkey unknown accounts")
 	if err != nil {
@@ -48,6 +71,8 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		Logger:          s.log,
 		SessionLifetime: time.Duration(s.config.Lifetimes.Session),
 		Secret:          secret,
+		Mail:            s.mail,
+		Pages:           ui.MailedPages(),
 	})
 }
 
@@ -58,9 +83,13 @@ func (s *Server) newPages() (*ui.UI, error) {
 		Store:            s.store,
 		Name:             s.config.ServiceName,
 		SignUp:           s.config.SignUp,
+		SignUpRequires:   s.config.SignUpRequires,
+		PasswordReset:    s.mail != nil && s.config.PasswordReset != configuration.PasswordResetOff,
 		OptionalUnticked: s.config.ConsentOptionalDefault == configuration.ConsentUnticked,
 		RemoteAddr:       s.proxies.Of,
-		Logger:           s.log,
+
+		SignUpEmailDomains: s.config.SignUpEmailDomains,
+		Logger:             s.log,
 	})
 }
 

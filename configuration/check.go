@@ -108,6 +108,7 @@ func (c *Configuration) validate(report reporter) {
 		}
 	}
 	c.validateHooks(report)
+	c.validateMail(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)

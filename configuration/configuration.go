@@ -13,6 +13,7 @@
 //	check.go          checks
 //	warnings.go       warnings and recommendations about valid settings
 //	hooks.go          webhooks
+//	mail.go           messages to users
 //	mutualtls.go      certificates of clients
 //	profile.go        profiles of the server and its clients
 //	report.go         compares clients with profiles and RFC 9700
@@ -60,8 +61,16 @@ type Configuration struct {
 	// replaces this one must have the same Source. The command's default is the issuer. Records
 	// that the source no longer declares are retired. If Source is empty, nothing is retired.
 	Source string `json:"source,omitempty"`
-	// SignUp lets users create their own accounts.
-	SignUp bool `json:"sign_up,omitempty"`
+	// SignUp lets users create their own accounts. SignUpRequires is what they need: SignUpInvitation,
+	// SignUpEmailDomain, or nothing. SignUpEmailDomains are the domains of their e-mail addresses.
+	SignUp             bool     `json:"sign_up,omitempty"`
+	SignUpRequires     string   `json:"sign_up_requires,omitempty"`
+	SignUpEmailDomains []string `json:"sign_up_email_domains,omitempty"`
+	// PasswordReset is how users who have forgotten their password choose another:
+	// PasswordResetMail or PasswordResetOff.
+	PasswordReset string `json:"password_reset,omitempty"`
+	// Mail is how messages to users are sent. Without it, an https issuer sends none.
+	Mail *Mail `json:"mail,omitempty"`
 	// ConsentOptionalDefault is how the consent page shows optional scopes the first time:
 	// ConsentTicked, the default, or ConsentUnticked. Later it shows the user's last choice.
 	ConsentOptionalDefault string `json:"consent_optional_default,omitempty"`

@@ -56,6 +56,7 @@ type Demo struct {
 	saml             samlProvider
 	backend          backend
 	mcp              agents
+	inbox            inbox
 	temporary        []string // files to remove
 }
 
@@ -91,7 +92,7 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 		}
 	}
 	var err error
-	if d.server, err = valetkey.New(valetkey.Config{Configuration: config, Logger: d.logger, OnTrace: d.traces.add}); err != nil {
+	if d.server, err = valetkey.New(valetkey.Config{Configuration: config, Logger: d.logger, OnTrace: d.traces.add, OnMail: d.inbox.add}); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the demo's authorization server: %w", err), d.Close())
 	}
 	api, err := d.apiHandler(d.logger)

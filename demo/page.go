@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-//go:embed page.html style.css icon.svg
+//go:embed page.html inbox.html style.css icon.svg
 var files embed.FS
 
 // page is parsed when the demo runs, because every other command links this package, too.
@@ -58,6 +58,7 @@ const breakTimeout = accessTokenLifetime + 10*time.Second
 func (d *Demo) appHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", d.showPage)
+	mux.HandleFunc("GET /inbox", d.showInbox)
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "style.css") })
 	mux.HandleFunc("GET /icon.svg", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "icon.svg") })
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {

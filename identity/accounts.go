@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/mail"
 )
 
 // Config configures sign-in. The zero value of each optional field is the secure default.
@@ -26,6 +27,16 @@ type Config struct {
 	// Secret is the key that hides the identifiers of unknown accounts in the counts of failed
 	// attempts. All nodes need the same one. If it is nil, each process has its own.
 	Secret []byte
+	// Mail sends messages to users; nil if that is not possible. Pages are the links in them.
+	Mail  *mail.Outbox
+	Pages Pages
+}
+
+// Pages are the paths of pages that messages link to, below the issuer.
+type Pages struct {
+	SignIn, Account, Forgot string
+	// Undo returns the path and query of the page that undoes a change of the address.
+	Undo func(token string) string
 }
 
 // Accounts authenticates users and keeps their sessions. All methods are safe for concurrent
@@ -36,6 +47,8 @@ type Accounts struct {
 	events          *event.Log
 	sessionLifetime time.Duration
 	limits          limits
+	mail            *mail.Outbox
+	pages           Pages
 	// reserved is for devices that are known to the account and for signed-in users, hashing
 	// for everyone else.
 	hashing, reserved *hashTurns
@@ -63,8 +76,13 @@ func New(config Config) (*Accounts, error) {
 		logKey:          make([]byte, 32),
 		countKey:        config.Secret,
 		verify:          VerifyPassword,
+		mail:            config.Mail,
+		pages:           config.Pages,
 	}
 	rand.Read(a.logKey)
+	if a.pages.Undo == nil {
+		a.pages.Undo = func(string) string { return "" }
+	}
 	if len(a.countKey) == 0 {
 		a.countKey = a.logKey
 	}

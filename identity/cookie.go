@@ -18,6 +18,7 @@ const (
 	stateCookie   = "valetkey_state"
 	noticeCookie  = "valetkey_notice"
 	checkCookie   = "valetkey_check"
+	browserCookie = "valetkey_asked"
 )
 
 // SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
@@ -94,6 +95,24 @@ func SetCheckCookie(w http.ResponseWriter, issuer string) {
 	cookie := newCookie(issuer, checkCookie, "1")
 	cookie.MaxAge = 60
 	http.SetCookie(w, cookie)
+}
+
+// SetBrowserCookie sets a cookie with a secret by which the browser is recognized that asked for a
+// message, for a day after it asked last.
+func SetBrowserCookie(w http.ResponseWriter, issuer, secret string) {
+	cookie := newCookie(issuer, browserCookie, secret)
+	cookie.MaxAge = int(emailLifetime / time.Second)
+	http.SetCookie(w, cookie)
+}
+
+// BrowserCookie returns the secret that a browser sent; "" if it sent none or several, or one that
+// this server did not make.
+func BrowserCookie(r *http.Request, issuer string) string {
+	secret := readCookie(r, issuer, browserCookie)
+	if len(secret) != 43 {
+		return ""
+	}
+	return secret
 }
 
 // DeviceCookie returns the secret that a browser sent; "" if it sent none or several.

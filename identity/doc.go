@@ -16,4 +16,8 @@
 //	cookie.go          cookies
 //	password.go        changing a password
 //	setup.go           the first administrator
+//	signup.go          accounts that users create, and invitations
+//	mailedproof.go     links and codes in messages
+//	emailaddress.go    verifying, changing and restoring an email address
+//	reset.go           a new password for a user who has forgotten the old one
 package identity

@@ -27,11 +27,20 @@ var (
 	accountsByNetwork = ratelimit.Limit{Burst: 100, Every: 10 * time.Second}
 	// signUpsByNetwork limits new accounts from a network.
 	signUpsByNetwork = ratelimit.Limit{Burst: 20, Every: 6 * time.Minute}
+	// resetPace limits messages with a new password to one account, from one known device, from
+	// one known network, and from all unknown origins together.
+	resetPace = ratelimit.Limit{Burst: 4, Every: 15 * time.Minute}
+	// mailPace limits the messages that one user causes, and those that one network causes to one
+	// address.
+	mailPace = ratelimit.Limit{Burst: 5, Every: 10 * time.Minute}
+	// mailsByNetwork limits messages that strangers in one network cause.
+	mailsByNetwork = ratelimit.Limit{Burst: 60, Every: time.Minute}
 )
 
 // limits are the limits of sign-in. Password attempts are counted across all nodes.
 type limits struct {
 	pace, total, accounts, signUps *ratelimit.Limiter
+	resets, mails, mailsByNetwork  *ratelimit.Limiter
 }
 
 func newLimits(counts storage.Counts, logger *slog.Logger) limits {
@@ -43,6 +52,10 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 		total:    shared("password attempts", attemptTotal),
 		accounts: shared("accounts with failed attempts", accountsByNetwork),
 		signUps:  ratelimit.New(ratelimit.Config{Name: "sign-ups", Limit: signUpsByNetwork, Logger: logger}),
+		resets:   shared("new passwords", resetPace),
+		mails:    ratelimit.New(ratelimit.Config{Name: "messages", Limit: mailPace, Logger: logger}),
+
+		mailsByNetwork: ratelimit.New(ratelimit.Config{Name: "messages from a network", Limit: mailsByNetwork, Logger: logger}),
 	}
 }
 
@@ -133,7 +146,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 // Close stores pending counts and logs pending events.
 func (a *Accounts) Close() {
 	a.events.Close()
-	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts} {
+	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets} {
 		l.Close()
 	}
 }

@@ -21,38 +21,20 @@ type PasswordChange struct {
 	// of clients that were not issued in this session.
 	Session   string
 	EndOthers bool
+	Activity  Activity
 }
 
 // ChangePassword changes the password of a user who knows the current one. The error is
 // ErrWrongCredentials, *ThrottledError, ErrBusy, ErrPasswordTooLong, *WeakPasswordError or an
 // internal error.
 func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change PasswordChange) error {
-	if len(change.Current) > MaxPasswordBytes {
-		return ErrPasswordTooLong
-	}
 	user, err := a.User(ctx, change.UserID)
 	if err != nil {
 		return fmt.Errorf("change a password: %w", err)
 	}
-	// Only signed-in users get here, so strangers cannot use up this budget, and the holder of a
-	// stolen session cannot guess without limit.
-	key := ratelimit.NewKey("change", user.ID)
-	from := place{pace: key, total: key, reserved: true, owner: user.ID}
-	if wait := a.limits.take(ctx, now, &from); wait > 0 {
-		refused := throttled(wait)
-		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", event.ReasonThrottled), slog.Duration("retry_after", refused.RetryAfter))
-		return refused
-	}
-	ok, err := a.proves(ctx, now, user, change.Current, &from)
-	if err != nil {
-		a.limits.undo(now, &from)
+	if err := a.proveAgain(ctx, now, user, change.Current); err != nil {
 		return err
 	}
-	if !ok {
-		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", failureReason(user)))
-		return ErrWrongCredentials
-	}
-	a.limits.succeeded(now, &from)
 	if err := CheckPassword(change.New, user); err != nil {
 		return err
 	}
@@ -81,8 +63,38 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 		return fmt.Errorf("store the new password: %w", err)
 	}
 	a.events.Record(ctx, event.PasswordChanged, named(user))
+	a.notify(ctx, now, user, a.passwordNotice(change.Activity, now))
 	if change.EndOthers {
 		a.events.Record(ctx, event.SessionsAllEnded, named(user))
 	}
+	return nil
+}
+
+// proveAgain checks the password of a signed-in user. The error is ErrWrongCredentials,
+// *ThrottledError, ErrBusy, ErrPasswordTooLong or an internal error. user is updated if the hash is
+// replaced.
+func (a *Accounts) proveAgain(ctx context.Context, now time.Time, user *User, password string) error {
+	if len(password) > MaxPasswordBytes {
+		return ErrPasswordTooLong
+	}
+	// Only signed-in users get here, so strangers cannot use up this budget, and the holder of a
+	// stolen session cannot guess without limit.
+	key := ratelimit.NewKey("change", user.ID)
+	from := place{pace: key, total: key, reserved: true, owner: user.ID}
+	if wait := a.limits.take(ctx, now, &from); wait > 0 {
+		refused := throttled(wait)
+		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", event.ReasonThrottled), slog.Duration("retry_after", refused.RetryAfter))
+		return refused
+	}
+	ok, err := a.proves(ctx, now, user, password, &from)
+	if err != nil {
+		a.limits.undo(now, &from)
+		return err
+	}
+	if !ok {
+		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", failureReason(user)))
+		return ErrWrongCredentials
+	}
+	a.limits.succeeded(now, &from)
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/internal/ticketkind"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -19,23 +21,43 @@ type InvalidUserError struct{ Reason error }
 func (e *InvalidUserError) Error() string { return e.Reason.Error() }
 func (e *InvalidUserError) Unwrap() error { return e.Reason }
 
-// SignUp creates an account at a user's own request, with an unverified email address. The error
-// is *ThrottledError, *WeakPasswordError, ErrPasswordTooLong, *InvalidUserError,
-// ErrIdentifierTaken, ErrBusy or an internal error. It cannot hide that a name is taken, but
-// limits the rate of attempts from one network.
-func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr, username, email, password string) (*User, error) {
-	network := ratelimit.Network(remote)
+// NewAccount is an account that a user creates.
+type NewAccount struct {
+	Username, Password string
+	Remote             netip.Addr
+	// Proof is an invitation, or the proof of an address, which becomes the verified address of
+	// the account. It is spent. nil if neither is required.
+	Proof *Proof
+}
+
+// Format keeps the password out of logs and messages.
+func (n NewAccount) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[new account]") }
+
+// LogValue keeps the password out of structured logs.
+func (n NewAccount) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(n)) }
+
+// SignUp creates an account at a user's own request. The error is *ThrottledError,
+// *WeakPasswordError, ErrPasswordTooLong, *InvalidUserError, ErrIdentifierTaken, ErrProofOver,
+// ErrBusy or an internal error. It cannot hide that a username is taken, but limits the rate of
+// attempts from one network.
+func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*User, error) {
+	network := ratelimit.Network(n.Remote)
 	if wait := a.limits.signUps.Take(now, ratelimit.NewKey(network)); wait > 0 {
 		refused := throttled(wait)
-		a.events.Record(ctx, event.SignUpThrottled, slog.Duration("retry_after", refused.RetryAfter), event.Address(remote))
+		a.events.Record(ctx, event.SignUpThrottled, slog.Duration("retry_after", refused.RetryAfter), event.Address(n.Remote))
 		return nil, refused
 	}
-	user := &User{ID: storage.NewID(), Username: username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
-	if email != "" {
-		user.Claims = map[string]any{"email": email, "email_verified": false}
+	user := &User{ID: storage.NewID(), Username: n.Username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
+	if p := n.Proof; p != nil && p.Email != "" && (p.data.Purpose == PurposeSignUp || p.data.Mailed) {
+		user.setEmail(p.Email, now)
 	}
-	if err := a.prepare(ctx, user, password, a.hashing, network); err != nil {
+	if err := a.prepare(ctx, user, n.Password, a.hashing, network); err != nil {
 		return nil, err
+	}
+	if n.Proof != nil {
+		if err := a.spend(ctx, now, n.Proof); err != nil {
+			return nil, err
+		}
 	}
 	err := a.store.CreateUser(ctx, user)
 	if errors.Is(err, ErrIdentifierTaken) {
@@ -44,8 +66,82 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, remote netip.Addr,
 	if err != nil {
 		return nil, fmt.Errorf("store a new user: %w", err)
 	}
-	a.events.Record(ctx, event.SignUpSucceeded, named(user), event.Address(remote))
+	a.events.Record(ctx, event.SignUpSucceeded, named(user), event.Address(n.Remote))
 	return user, nil
+}
+
+// SignUpRequest asks for a message that proves an address before there is an account.
+type SignUpRequest struct {
+	Email  string
+	Remote netip.Addr
+	// Browser and Path are as in ResetRequest.
+	Browser string
+	Path    func(token string) string
+}
+
+// Format keeps the address and the secret out of logs and messages.
+func (r SignUpRequest) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[request for an account]") }
+
+// LogValue keeps the address and the secret out of structured logs.
+func (r SignUpRequest) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
+
+// RequestSignUp sends a message to an address, and returns the public name of the request. If the
+// address belongs to an account, the message says so, and nothing here does. The error is
+// *InvalidUserError, *ThrottledError or an internal error.
+func (a *Accounts) RequestSignUp(ctx context.Context, now time.Time, r SignUpRequest) (request string, err error) {
+	if a.mail == nil {
+		return "", ErrNoMail
+	}
+	address, err := checkAddress(r.Email)
+	if err != nil {
+		return "", err
+	}
+	if err := a.takeMail(now, "new "+ratelimit.Network(r.Remote)+" "+address, address, r.Remote); err != nil {
+		return "", err
+	}
+	proof, err := newProof(now, proofData{Purpose: PurposeSignUp, Email: address}, r.Browser, "", signUpLifetime)
+	if err != nil {
+		return "", err
+	}
+	m := mail.Message{Kind: mail.KindSignUp, To: address, Code: codeOf(proof.token), Path: r.Path(proof.token), Lifetime: signUpLifetime}
+	if err := a.sendProof(ctx, now, proof, m, ""); err != nil {
+		return "", err
+	}
+	return proof.request, nil
+}
+
+// Invite stores an invitation to create an account and returns the secret of its link. If email is
+// not "", only a message to that address will contain the link, and the address counts as verified
+// when the invitation is used. The error is *InvalidUserError or an internal error.
+func (a *Accounts) Invite(ctx context.Context, now time.Time, email string, lifetime time.Duration, path func(token string) string) (token string, err error) {
+	data := proofData{Purpose: purposeInvitation}
+	if email != "" {
+		if a.mail == nil {
+			return "", ErrNoMail
+		}
+		if data.Email, err = checkAddress(email); err != nil {
+			return "", err
+		}
+		data.Mailed = true
+	}
+	proof, err := newProof(now, data, "", "", lifetime)
+	if err != nil {
+		return "", err
+	}
+	if err := a.store.Put(ctx, now, proof.tickets...); err != nil {
+		return "", fmt.Errorf("store an invitation: %w", err)
+	}
+	if email == "" {
+		return proof.token, nil
+	}
+	m := mail.Message{Kind: mail.KindInvitation, To: data.Email, Path: path(proof.token), Lifetime: lifetime, Expires: now.Add(lifetime)}
+	return "", a.mail.Send(ctx, now, m)
+}
+
+// Invitation returns an invitation by the secret of its link. It changes nothing. The error is
+// ErrProofOver or an internal error.
+func (a *Accounts) Invitation(ctx context.Context, now time.Time, token string) (*Proof, error) {
+	return a.proof(ctx, now, purposeInvitation, ticketkind.MailedProof.Hash(token))
 }
 
 // prepare checks a new user's record and password, and stores the hash of the password in the

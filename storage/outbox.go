@@ -45,6 +45,9 @@ type Outbox interface {
 	// exist.
 	Postpone(ctx context.Context, id string, due time.Time) error
 
+	// Waiting returns how many messages of an owner there are, claimed or not.
+	Waiting(ctx context.Context, owner string) (int, error)
+
 	// Remove deletes messages; it is not an error if some of them do not exist.
 	Remove(ctx context.Context, ids ...string) error
 }

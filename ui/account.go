@@ -23,6 +23,14 @@ type accountView struct {
 	Notice       string
 	Applications []applicationView
 	Sessions     []sessionView
+	Email        *emailState // nil if no messages can be sent
+}
+
+// emailState is the state of the user's address.
+type emailState struct {
+	Address  string
+	Verified bool
+	Pending  string // an address that is not confirmed yet
 }
 
 type applicationView struct {
@@ -77,6 +85,12 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	if v.Sessions, err = s.sessions(r); err != nil {
 		return err
+	}
+	if s.config.Accounts.CanMail() {
+		v.Email = &emailState{Address: user.Email(), Verified: user.EmailVerified()}
+		if v.Email.Pending, err = s.config.Accounts.PendingEmail(r.Context(), time.Now(), user); err != nil {
+			return err
+		}
 	}
 	return s.write(w, pageResponse{template: "account", title: "Your account", account: user, data: v})
 }
@@ -296,13 +310,13 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 	}
 	err := s.config.Accounts.ChangePassword(r.Context(), time.Now(), identity.PasswordChange{
 		UserID: s.who.User.ID, Current: r.PostForm.Get("current"), New: r.PostForm.Get("new"),
-		Session: s.who.ID, EndOthers: r.PostForm.Has("end-others"),
+		Session: s.who.ID, EndOthers: r.PostForm.Has("end-others"), Activity: s.activity(r),
 	})
 	if err == nil {
 		s.server.SessionsEnded()
 		// All remembered devices were removed; this one is remembered again.
 		if r.PostForm.Has("end-others") {
-			if err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
+			if _, err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
 				return err
 			}
 			return s.notify(w, "password-others")

@@ -23,7 +23,10 @@
 //	users.go     authserver.Users: users and sign-in sessions for the engine
 //	page.go      how a page is rendered, with its headers
 //	post.go      which requests may submit a form
-//	signin.go consent.go signout.go account.go setup.go error.go
+//	signin.go signup.go consent.go signout.go account.go setup.go error.go
+//	mailed.go    pages that messages lead to
+//	forgot.go    a forgotten password
+//	email.go     the email address of an account
 //	words.go     texts that depend on more than the page
 //	templates/   the pages; assets/ has the style sheet and a short script
 //

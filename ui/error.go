@@ -17,12 +17,14 @@ import (
 
 // Errors of the pages themselves, in addition to the engine's.
 const (
-	pageNotFound    oauth.ErrorCode = "not_found"
-	pageSetupOver   oauth.ErrorCode = "setup_over"
-	pageMethod      oauth.ErrorCode = "method_not_allowed"
-	pageForeignForm oauth.ErrorCode = "foreign_form"
-	pageBadForm     oauth.ErrorCode = "bad_form"
-	pageNoCookies   oauth.ErrorCode = "no_cookies"
+	pageNotFound     oauth.ErrorCode = "not_found"
+	pageSetupOver    oauth.ErrorCode = "setup_over"
+	pageMethod       oauth.ErrorCode = "method_not_allowed"
+	pageForeignForm  oauth.ErrorCode = "foreign_form"
+	pageBadForm      oauth.ErrorCode = "bad_form"
+	pageLinkOver     oauth.ErrorCode = "link_over"
+	pageAddressTaken oauth.ErrorCode = "address_taken"
+	pageNoCookies    oauth.ErrorCode = "no_cookies"
 )
 
 // errorView is the data of an error page.

@@ -16,6 +16,7 @@ var notices = map[string]string{
 	"ended":           "Signed out on that device.",
 	"password":        "Your password has been changed.",
 	"password-others": "Your password has been changed, and you have been signed out on all other devices. Applications and devices that you connected there have no access until you sign in again. You stay signed in here.",
+	"email":           "Your email address is confirmed.",
 	"welcome":         "Welcome! Your account is ready.",
 	"setup":           "Welcome! You are the administrator of this service.",
 }

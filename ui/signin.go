@@ -22,6 +22,8 @@ type signInView struct {
 	Continue string
 	// SignUp is the URL of the page that creates an account; "" if there is none.
 	SignUp string
+	// Forgot is the URL of the page for a forgotten password; "" if there is none.
+	Forgot string
 }
 
 // waiting is what a page's links and forms contain about the interaction: its ID, and the client
@@ -99,8 +101,11 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 			v.Continue = s.server.ContinueURL(in)
 		}
 	}
-	if s.config.SignUp {
+	if s.config.SignUp && s.config.SignUpRequires != SignUpInvitation {
 		v.SignUp = s.base + SignUpPath + v.query()
+	}
+	if s.config.PasswordReset {
+		v.Forgot = s.base + forgotPath + v.query()
 	}
 	a.template, a.title, a.data = "sign-in", "Sign in", v
 	return s.write(w, a)
@@ -117,8 +122,9 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		Remote: s.config.RemoteAddr(r), Device: device,
 	})
 	var began *identity.Session
+	newDevice := false
 	if err == nil {
-		began, err = s.begin(w, r, now, user)
+		began, newDevice, err = s.begin(w, r, now, user)
 	}
 	if err != nil {
 		v := signInView{Identifier: cutRunes(clean(r.PostForm.Get("identifier")), 254)}
@@ -127,6 +133,9 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return s.writeSignIn(w, r, in, v, refused)
+	}
+	if newDevice {
+		s.config.Accounts.NewSignIn(r.Context(), now, user, s.activity(r))
 	}
 	if in != nil {
 		s.server.Authenticated(w, r, in.ID, authentication(began))
@@ -172,26 +181,28 @@ func signInRefusal(err error, alert *string) (a pageResponse, known bool) {
 	return pageResponse{}, false
 }
 
-// begin starts a new session for the browser, which replaces the one that it had, and
-// remembers the device.
-func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (*identity.Session, error) {
+// begin starts a new session for the browser, which replaces the one that it had, and remembers the
+// device. newDevice reports whether the user has not signed in on it before.
+func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (began *identity.Session, newDevice bool, err error) {
 	ctx := r.Context()
 	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, identity.SessionDetails{
 		AMR: []string{"pwd"}, ACR: ACRPassword, UserAgent: r.UserAgent(), Remote: s.config.RemoteAddr(r),
 	}, s.who)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	s.secret = secret
 	identity.SetSessionCookie(w, s.config.Issuer, secret)
-	return began, s.remember(ctx, w, r, now, user)
+	newDevice, err = s.remember(ctx, w, r, now, user)
+	return began, newDevice, err
 }
 
-func (s *session) remember(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) error {
-	device, err := s.config.Accounts.RememberDevice(ctx, now, user.ID, identity.DeviceCookie(r, s.config.Issuer))
+func (s *session) remember(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (newDevice bool, err error) {
+	before := identity.DeviceCookie(r, s.config.Issuer)
+	device, err := s.config.Accounts.RememberDevice(ctx, now, user.ID, before)
 	if err != nil {
-		return fmt.Errorf("remember the device: %w", err)
+		return false, fmt.Errorf("remember the device: %w", err)
 	}
 	identity.SetDeviceCookie(w, s.config.Issuer, device)
-	return nil
+	return device != before, nil
 }

@@ -3,19 +3,33 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/mail"
 )
 
 // SignUpPath is the path of the page where users create their own accounts, below the issuer.
 const SignUpPath = "/sign-up"
+
+// The values of Config.SignUpRequires.
+const (
+	SignUpInvitation  = "invitation"
+	SignUpEmailDomain = "email_domain"
+)
 
 type signUpView struct {
 	waiting
 	ClientName string
 	newPersonView
 	SignIn string // URL of the sign-in page
+	// Invitation, Request and Token say how the page was reached: by an invitation, by asking for
+	// a message, or by its link.
+	Invitation, Request, Token string
+	AskCode, CodeBad           bool
+	Proven                     string // the address of the account; "" if it has none yet
 }
 
 // newPersonView is the data that forms that create a user have in common.
@@ -23,25 +37,47 @@ type newPersonView struct {
 	Username, Email string
 	Alert           string
 	NameBad, NewBad bool
+	NoEmail         bool // the form does not ask for an address
 }
 
 // showSignUp shows the page where users create their own accounts, if the operator allows it.
 // An application can send them there (prompt=create, Initiating User Registration via OpenID
 // Connect).
 func (s *session) showSignUp(w http.ResponseWriter, r *http.Request) error {
-	return s.writeSignUp(w, r, newPersonView{}, pageResponse{})
+	query := r.URL.Query()
+	v := signUpView{Invitation: query.Get("invitation"), Request: query.Get("request"), Token: query.Get("token")}
+	proof, ok, err := s.signUpProof(w, r, v)
+	if !ok {
+		return err
+	}
+	return s.writeSignUp(w, r, v, proof, pageResponse{})
 }
 
-func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPersonView, a pageResponse) error {
-	if !s.config.SignUp {
+// signUpProof returns the invitation or the link with which a user came; nil if there is none. If
+// ok is false, it has written a page or returns an error.
+func (s *session) signUpProof(w http.ResponseWriter, r *http.Request, v signUpView) (proof *identity.Proof, ok bool, err error) {
+	switch {
+	case !s.config.SignUp:
 		s.NotFound(w, r)
-		return nil
+		return nil, false, nil
+	case v.Invitation != "":
+		proof, err = s.config.Accounts.Invitation(r.Context(), time.Now(), v.Invitation)
+	case v.Token != "":
+		proof, err = s.config.Accounts.ProofByLink(r.Context(), time.Now(), identity.PurposeSignUp, v.Token, identity.BrowserCookie(r, s.config.Issuer))
 	}
+	if errors.Is(err, identity.ErrProofOver) {
+		return nil, false, s.linkOver(w, r)
+	}
+	return proof, err == nil, err
+}
+
+// writeSignUp writes the page. proof is the result of signUpProof.
+func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, v signUpView, proof *identity.Proof, a pageResponse) error {
 	in, ok := s.interaction(w, r)
 	if !ok {
 		return nil
 	}
-	v := signUpView{waiting: waitingFor(in), newPersonView: p}
+	v.waiting = waitingFor(in)
 	if in != nil {
 		a.formAction = in.FormAction
 		if in.Client != nil {
@@ -49,42 +85,145 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, p newPerso
 		}
 	}
 	v.SignIn = s.base + "/sign-in" + v.query()
-	a.template, a.title, a.data = "sign-up", "Create an account", v
+	a.template, a.title = "sign-up", "Create an account"
+	switch {
+	case proof != nil:
+		v.Proven = proof.Email
+		v.AskCode = v.Token != "" && !proof.SameBrowser
+	case s.config.SignUpRequires == SignUpInvitation:
+		a.template, a.status = "sign-up-closed", http.StatusForbidden
+	case s.config.SignUpRequires == SignUpEmailDomain && v.Request == "":
+		a.template = "sign-up-email"
+	case s.config.SignUpRequires == SignUpEmailDomain:
+		v.AskCode = true
+	}
+	v.NoEmail = proof != nil || v.AskCode || !s.config.Accounts.CanMail()
+	a.data = v
 	return s.write(w, a)
 }
 
-func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
-	if !s.config.SignUp {
+// signUpEmail sends a message to the address of a user who wants an account.
+func (s *session) signUpEmail(w http.ResponseWriter, r *http.Request) error {
+	if !s.config.SignUp || s.config.SignUpRequires != SignUpEmailDomain {
 		s.NotFound(w, r)
 		return nil
+	}
+	waits := waitingParams(r)
+	v := signUpView{newPersonView: newPersonView{Email: cutRunes(clean(r.PostForm.Get("email")), 254)}}
+	address, err := mail.ParseAddress(r.PostForm.Get("email"))
+	if err == nil && !slices.Contains(s.config.SignUpEmailDomains, mail.Domain(address)) {
+		v.Alert, v.NameBad = "Use an address at "+strings.Join(s.config.SignUpEmailDomains, ", ")+".", true
+		return s.writeSignUp(w, r, v, nil, pageResponse{status: http.StatusForbidden})
+	}
+	request, err := s.config.Accounts.RequestSignUp(r.Context(), time.Now(), identity.SignUpRequest{
+		Email: r.PostForm.Get("email"), Remote: s.config.RemoteAddr(r), Browser: s.browserSecret(w, r),
+		Path: func(token string) string { return waits.with(SignUpPath, "token", token) },
+	})
+	if err == nil {
+		return s.redirect(w, waits.with(SignUpPath, "request", request))
+	}
+	a, known := v.refusal(err)
+	if !known {
+		return err
+	}
+	if a.status == http.StatusTooManyRequests {
+		v.Alert = tooManyMessages(a.retryAfter)
+	}
+	return s.writeSignUp(w, r, v, nil, a)
+}
+
+func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
+	now, form := time.Now(), r.PostForm
+	v := signUpView{
+		Invitation: form.Get("invitation"), Request: form.Get("request"), Token: form.Get("token"),
+		newPersonView: newPersonView{Username: form.Get("username"), Email: form.Get("email")},
+	}
+	proof, ok, err := s.signUpProof(w, r, v)
+	if !ok {
+		return err
+	}
+	if proof == nil && (s.config.SignUpRequires == SignUpInvitation || s.config.SignUpRequires == SignUpEmailDomain && v.Request == "") {
+		return s.writeSignUp(w, r, v, nil, pageResponse{})
 	}
 	in, ok := s.interaction(w, r)
 	if !ok {
 		return nil
 	}
-	now := time.Now()
-	p := newPersonView{Username: r.PostForm.Get("username"), Email: r.PostForm.Get("email")}
-	user, err := s.config.Accounts.SignUp(r.Context(), now, s.config.RemoteAddr(r), p.Username, p.Email, r.PostForm.Get("password"))
+	account := identity.NewAccount{Username: v.Username, Password: form.Get("password"), Remote: s.config.RemoteAddr(r), Proof: proof}
+	user, err := s.createAccount(r, now, v, account)
 	if err != nil {
-		a, known := p.refusal(err)
+		if errors.Is(err, identity.ErrProofOver) {
+			return s.linkOver(w, r)
+		}
+		a, known := v.refusal(err)
 		if !known {
 			return err
 		}
-		return s.writeSignUp(w, r, p, a)
+		return s.writeSignUp(w, r, v, proof, a)
 	}
-	began, err := s.begin(w, r, now, user)
+	request := ""
+	if proof == nil && v.Email != "" && s.config.Accounts.CanMail() {
+		asks := s.emailRequest(w, r, user, v.Email)
+		asks.New = true
+		if request, err = s.config.Accounts.RequestEmail(r.Context(), now, asks); err != nil {
+			// The account exists. The user can ask for the message again.
+			s.log.WarnContext(r.Context(), "message to the address of a new user not sent", "user", user.ID, "error", err)
+		}
+	}
+	began, _, err := s.begin(w, r, now, user)
 	if err != nil {
 		return err
 	}
-	if in != nil {
+	switch {
+	case in != nil:
 		s.server.Authenticated(w, r, in.ID, authentication(began))
 		return nil
+	case request != "":
+		return s.redirect(w, "/account/email/code?request="+request)
 	}
 	return s.notify(w, "welcome")
 }
 
+// createAccount checks the code, if one is required, and creates the account. What costs no
+// attempt is checked first.
+func (s *session) createAccount(r *http.Request, now time.Time, v signUpView, account identity.NewAccount) (*identity.User, error) {
+	code := r.PostForm.Get("code")
+	if err := identity.CheckPassword(account.Password, &identity.User{Username: account.Username}); err != nil && (v.Request != "" || v.Token != "") {
+		return nil, err
+	}
+	if v.Email != "" && account.Proof == nil && v.Request == "" && s.config.Accounts.CanMail() {
+		if _, err := mail.ParseAddress(v.Email); err != nil {
+			return nil, &identity.InvalidUserError{Reason: err}
+		}
+	}
+	switch {
+	case account.Proof == nil && s.config.SignUpRequires == SignUpEmailDomain:
+		proof, err := s.config.Accounts.ProofByCode(r.Context(), now, identity.PurposeSignUp, identity.BrowserCookie(r, s.config.Issuer), v.Request, code)
+		if err != nil {
+			return nil, err
+		}
+		account.Proof = proof
+	case v.Token != "" && v.Invitation == "" && !account.Proof.SameBrowser:
+		if err := s.config.Accounts.CheckCode(r.Context(), now, account.Proof, code); err != nil {
+			return nil, err
+		}
+	}
+	if v.Invitation == "" && account.Proof != nil && !slices.Contains(s.config.SignUpEmailDomains, mail.Domain(account.Proof.Email)) {
+		return nil, identity.ErrProofOver // the setting has changed since
+	}
+	return s.config.Accounts.SignUp(r.Context(), now, account)
+}
+
 // refusal sets the message for a user that could not be created; known is false for an
 // internal error.
+func (v *signUpView) refusal(err error) (a pageResponse, known bool) {
+	if errors.Is(err, identity.ErrWrongCode) {
+		v.Alert, v.CodeBad = wrongCode, true
+		return pageResponse{status: http.StatusForbidden}, true
+	}
+	return v.newPersonView.refusal(err)
+}
+
 func (v *newPersonView) refusal(err error) (a pageResponse, known bool) {
 	weak, isWeak := errors.AsType[*identity.WeakPasswordError](err)
 	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
@@ -94,7 +233,7 @@ func (v *newPersonView) refusal(err error) (a pageResponse, known bool) {
 	case isInvalid:
 		v.Alert, v.NameBad = sentence(invalid.Error()), true
 	case errors.Is(err, identity.ErrIdentifierTaken):
-		v.Alert, v.NameBad = "That username or email address is already taken.", true
+		v.Alert, v.NameBad = "That username is already taken.", true
 	default:
 		return signInRefusal(err, &v.Alert)
 	}

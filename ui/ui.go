@@ -25,8 +25,15 @@ type Config struct {
 	Store record.Store
 	// Name is the name of the service; "" means Valetkey.
 	Name string
-	// SignUp lets users create their own accounts.
-	SignUp bool
+	// SignUp lets users create their own accounts. SignUpRequires is what they need:
+	// SignUpInvitation, SignUpEmailDomain, or nothing. SignUpEmailDomains are the domains of their
+	// addresses.
+	SignUp             bool
+	SignUpRequires     string
+	SignUpEmailDomains []string
+	// PasswordReset lets users who have forgotten their password choose another with a message.
+	// identity.Config.Mail must be set, and identity.Config.Pages to MailedPages().
+	PasswordReset bool
 	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user
 	// has allowed them before.
 	OptionalUnticked bool
@@ -59,6 +66,9 @@ func New(config Config) (*UI, error) {
 	}
 	if config.Accounts == nil || config.Store == nil {
 		return nil, errors.New("ui: Config.Accounts and Config.Store are required")
+	}
+	if (config.PasswordReset || config.SignUpRequires == SignUpEmailDomain) && !config.Accounts.CanMail() {
+		return nil, errors.New("ui: Config.PasswordReset and SignUpEmailDomain require identity.Config.Mail")
 	}
 	config.Name = cmp.Or(cleanName(config.Name), "Valetkey")
 	if config.RemoteAddr == nil {
@@ -98,6 +108,11 @@ var pages = [...]page{
 	{"/cancel", nil, (*session).cancel},
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
+	{SignUpPath + "/email", nil, (*session).signUpEmail},
+	{forgotPath, (*session).showForgot, (*session).forgot},
+	{resetPath, (*session).showReset, (*session).reset},
+	{confirmEmailPath, (*session).showConfirmEmail, (*session).confirmEmail},
+	{undoEmailPath, (*session).showUndoEmail, (*session).undoEmail},
 	{"/consent", (*session).showConsent, (*session).consent},
 	{devicePath, (*session).showDevice, (*session).device},
 	{"/logo", (*session).showLogo, nil},
@@ -105,6 +120,8 @@ var pages = [...]page{
 	{"/signed-out", (*session).signedOut, nil},
 	{"/account", (*session).showAccount, nil},
 	{"/account/password", (*session).showPassword, (*session).changePassword},
+	{"/account/email", (*session).showEmail, (*session).requestEmail},
+	{"/account/email/code", (*session).showEmailCode, (*session).emailCode},
 	{"/account/applications/revoke", nil, (*session).revoke},
 	{"/account/sessions/end", nil, (*session).endSession},
 	{"/account/sessions/end-all", nil, (*session).endSessions},
@@ -134,6 +151,8 @@ func (u *UI) Handler(server *authserver.Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page, asset := u.find(r.URL.Path)
 		switch {
+		case r.URL.Path == changePasswordPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			u.redirectToChangePassword(w)
 		case r.URL.RawPath != "" || page == nil && asset == nil:
 			u.NotFound(w, r)
 		case asset != nil:

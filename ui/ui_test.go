@@ -17,6 +17,8 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/mailtest"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/memory"
@@ -36,6 +38,9 @@ type world struct {
 	engine   *authserver.Server
 	url      string
 	callback string
+	// mail is the mail server that receives the messages of outbox; both are nil without mail.
+	mail   *mailtest.Server
+	outbox *mail.Outbox
 }
 
 func newWorld(t *testing.T) *world {
@@ -45,15 +50,41 @@ func newWorld(t *testing.T) *world {
 
 func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 	t.Helper()
+	return newWorldWith(t, nil, change)
+}
+
+// newWorldWithMail is like newWorld, with a mail server.
+func newWorldWithMail(t *testing.T, change func(*Config)) *world {
+	t.Helper()
+	return newWorldWith(t, change, func(*authserver.Config) {})
+}
+
+// newWorldWith returns a world; with changePages, it has a mail server.
+func newWorldWith(t *testing.T, changePages func(*Config), change func(*authserver.Config)) *world {
+	t.Helper()
 	w := &world{t: t, store: memory.New(), callback: "https://printer.example.com/callback"}
 	server := httptest.NewUnstartedServer(nil)
 	w.url = "http://" + server.Listener.Addr().String()
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
-	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet}); err != nil {
+	pageConfig := Config{Issuer: w.url, Store: w.store, SignUp: true, Logger: quiet}
+	if changePages != nil {
+		w.mail = mailtest.Start(t, mailtest.Options{})
+		smtp := mail.SMTP{Host: w.mail.Host, Port: w.mail.Port, CertificateAuthorities: w.mail.Authorities}
+		w.outbox, err = mail.New(mail.Config{
+			Store: w.store.Mail(), Key: []byte("0123456789abcdef0123456789abcdef"), Base: w.url, From: "login@example.com", Deliver: smtp.Deliver, Logger: quiet,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pageConfig.PasswordReset = true
+		changePages(&pageConfig)
+	}
+	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet, Mail: w.outbox, Pages: MailedPages()}); err != nil {
 		t.Fatal(err)
 	}
-	if w.ui, err = New(Config{Issuer: w.url, Accounts: w.accounts, Store: w.store, SignUp: true, Logger: quiet}); err != nil {
+	pageConfig.Accounts = w.accounts
+	if w.ui, err = New(pageConfig); err != nil {
 		t.Fatal(err)
 	}
 	config := authserver.Config{

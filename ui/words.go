@@ -98,6 +98,18 @@ var errorTexts = map[oauth.ErrorCode]errorText{
 		Next:        "If you have an account, sign in. If there are no accounts yet, restart the server: it prints a new link.",
 		hideDetails: true,
 	},
+	pageLinkOver: {
+		Title:       "This link or code is not valid any more",
+		Happened:    "It has been used or has expired, or a wrong code was entered too often. Nothing was changed.",
+		Next:        "Ask for another message where you asked for the first one.",
+		hideDetails: true,
+	},
+	pageAddressTaken: {
+		Title:       "This address belongs to another account",
+		Happened:    "You have shown that you receive messages at this address, but another account has it. Nothing was changed.",
+		Next:        "Sign in to the other account, or contact the people who run this service.",
+		hideDetails: true,
+	},
 	pageMethod: {
 		Title:       "This page cannot be opened directly",
 		Happened:    "The address belongs to a form. Nothing was changed.",

@@ -32,7 +32,8 @@ type commandLine struct {
 	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`
 	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
-	Users        usersCommand        `cmd:"" help:"List, show, disable and delete users, and set their passwords."`
+	Users        usersCommand        `cmd:"" help:"List, show, invite, disable and delete users, and set their passwords."`
+	Mail         mailCommand         `cmd:"" help:"Send a test message."`
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
 	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration file."`
 	Revoke       revokeCommand       `cmd:"" help:"Sign a user out on all devices and revoke all tokens and consents."`

@@ -23,6 +23,7 @@ type usersCommand struct {
 	Disable     usersDisableCommand     `cmd:"" help:"Disable a user and end its sessions and tokens."`
 	Enable      usersEnableCommand      `cmd:"" help:"Enable a user again."`
 	Delete      usersDeleteCommand      `cmd:"" help:"Delete a user permanently."`
+	Invite      usersInviteCommand      `cmd:"" help:"Invite a person to create an account."`
 	SetPassword usersSetPasswordCommand `cmd:"" name:"set-password" help:"Set a user's password and end the user's sessions and tokens."`
 }
 

@@ -20,6 +20,9 @@ type Database struct {
 	Secret []byte
 }
 
+// MailPurpose is the purpose for which Derive derives the key of mail.Config from Database.Secret.
+const MailPurpose = "valetkey mail"
+
 // Open opens the database of a configuration. It creates the master key of a new SQLite
 // database.
 func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger) (*Database, error) {

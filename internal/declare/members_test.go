@@ -158,9 +158,18 @@ func signUpFor(t *testing.T, store *sqldb.Store, username, email string) (*ident
 	if err != nil {
 		t.Fatal(err)
 	}
-	user, err := accounts.SignUp(t.Context(), time.Now(), netip.MustParseAddr("192.0.2.1"), username, email, "a stranger's password")
+	user, err := accounts.SignUp(t.Context(), time.Now(), identity.NewAccount{Username: username, Password: "a stranger's password", Remote: netip.MustParseAddr("192.0.2.1")})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if email != "" { // the stranger proves an address
+		err := store.UpdateUser(t.Context(), user.ID, func(u *identity.User) error {
+			u.Claims = map[string]any{"email": email, "email_verified": true}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	secret, _, err := accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil)
 	if err != nil {
@@ -197,7 +206,7 @@ func TestOP05_ADeclarationNeverMatchesASignedUpAccount(t *testing.T) {
 			if _, err := accounts.Authenticate(t.Context(), time.Now(), attempt); !errors.Is(err, identity.ErrWrongCredentials) {
 				t.Errorf("the other user's password: %v", err)
 			}
-			if _, err := accounts.SignUp(t.Context(), time.Now(), netip.MustParseAddr("192.0.2.1"), "admin", "", "another password"); !errors.Is(err, identity.ErrIdentifierTaken) {
+			if _, err := accounts.SignUp(t.Context(), time.Now(), identity.NewAccount{Username: "admin", Password: "another password", Remote: netip.MustParseAddr("192.0.2.1")}); !errors.Is(err, identity.ErrIdentifierTaken) {
 				t.Errorf("signing up with a declared name: %v", err)
 			}
 		})

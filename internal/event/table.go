@@ -58,6 +58,11 @@ var (
 	PasswordChangeFailed = sampled("password.change_failed", warn, join(user, []string{"reason", "retry_after"}), "a signed-in user could not change the password, because the current one was wrong or too many attempts had failed")
 	PasswordRehashed     = add("password.rehashed", info, user, "an imported or outdated password hash was replaced at a sign-in")
 
+	PasswordResetRequested = sampled("password.reset_requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a new password was requested; if there is a reason, no message was sent")
+	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with a message; all sessions and tokens ended")
+	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")
+	EmailRestored          = add("email.restored", warn, user, "a user undid a change of the email address; all sessions and tokens ended")
+
 	SetupStarted    = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
 	SetupCompleted  = add("setup.completed", info, user, "the first user was created with the setup link")
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")
@@ -90,6 +95,10 @@ var (
 	LogoutPostponed = add("logout.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will try again")
 	LogoutGivenUp   = add("logout.given_up", warn, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will not try again")
 
+	MailSent      = add("mail.sent", info, []string{"message", "sub", "attempts"}, "a mail server accepted a message to a user")
+	MailPostponed = add("mail.postponed", warn, []string{"message", "sub", "attempts", "cause"}, "a message to a user could not be sent; the server will try again")
+	MailFailed    = add("mail.failed", fail, []string{"message", "sub", "attempts", "cause"}, "a message to a user could not be sent; the server will not try again")
+
 	HookFailed                = add("hook.failed", warn, []string{"hook", "cause"}, "a hook failed several times in a row; requests that need it are refused for a while")
 	HookRecovered             = add("hook.recovered", info, []string{"hook"}, "a hook works again")
 	KeySetFetchFailed         = sampled("key_set.fetch_failed", warn, []string{"uri", "cause"}, "a key set of a client or trusted issuer could not be fetched")
@@ -116,6 +125,7 @@ var (
 	UserEnabled               = add("user.enabled", warn, join(user, command), "an operator enabled a user")
 	UserDeleted               = add("user.deleted", warn, join(user, command), "an operator deleted a user")
 	UserPasswordSet           = add("user.password_set", warn, join(user, command), "an operator set the password of a user; all sessions and tokens ended")
+	UserInvited               = add("user.invited", info, command, "an operator created an invitation to sign up")
 	UserRevoked               = add("user.revoked", warn, join(user, command), "an operator revoked all sessions, tokens and consents of a user")
 	SigningKeysRevoked        = add("signing_key.revoked", warn, command, "an operator removed the old signing keys; what they signed is refused")
 	InitialAccessTokenCreated = add("initial_access_token.created", info, join([]string{"uses", "note"}, command), "an operator created an initial access token")
@@ -151,6 +161,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"kind", "the kind of record: client, user, scope or resource"},
 	{"left_out", "the event whose records were omitted"},
 	{"limit", "the limit that could not be counted"},
+	{"message", "the kind of message, the name of its template"},
 	{"modified", "when the file was last changed"},
 	{"name", "the `client_id`, username, scope or identifier of the record"},
 	{"note", "the operator's note"},
@@ -173,7 +184,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"username", "the username at the time of the event"},
 }
 
-// Reasons of sign_in.failed, password.change_failed and client.authentication_failed.
+// Reasons of sign_in.failed, password.change_failed, password.reset_requested and client.authentication_failed.
 const (
 	ReasonUnknown          = "unknown"
 	ReasonWrongPassword    = "wrong_password"
@@ -181,6 +192,7 @@ const (
 	ReasonDisabled         = "disabled"
 	ReasonRetired          = "retired"
 	ReasonThrottled        = "throttled"
+	ReasonNoAddress        = "no_address"
 	ReasonWrongMethod      = "wrong_method"
 	ReasonWrongCredentials = "wrong_credentials"
 )
@@ -193,6 +205,7 @@ var Reasons = []struct{ Name, Meaning string }{
 	{ReasonDisabled, "the account is disabled; the password may be correct"},
 	{ReasonRetired, "the configuration no longer declares the account; the password may be correct"},
 	{ReasonThrottled, "too many attempts have failed; the password was not checked"},
+	{ReasonNoAddress, "the account has no verified email address"},
 	{ReasonWrongMethod, "the client is registered for another `token_endpoint_auth_method`"},
 	{ReasonWrongCredentials, "the client's secret or assertion is wrong"},
 }

@@ -158,6 +158,21 @@ const (
 	//   Put: sign-in
 	//   Spent: expiry, or "sign out on all devices"
 	KnownNetwork storage.Kind = "network"
+	// MailedProof is the secret of a link in a message to a user.
+	//   File: identity/mailedproof.go
+	//   Put: the request for the message
+	//   Spent: the use of the link or its code
+	MailedProof storage.Kind = "mailed proof"
+	// MailRequest is how the browser that asked for a message finds the MailedProof with the code.
+	//   File: identity/mailedproof.go
+	//   Put: the request for the message
+	//   Spent: expiry
+	MailRequest storage.Kind = "mail request"
+	// MailedCodeAttempt is one of the attempts to enter the code of a message.
+	//   File: identity/mailedproof.go
+	//   Put: the attempt
+	//   Spent: expiry
+	MailedCodeAttempt storage.Kind = "mailed code attempt"
 	// SetupToken creates the first administrator.
 	//   File: identity/setup.go
 	//   Put: the start of a server without users

@@ -25,12 +25,14 @@ var (
 
 // Store implements record.Store and identity.Store. It is safe for concurrent use.
 type Store struct {
+	*outbox
+	mail *outbox
+
 	mu      sync.Mutex
 	tickets map[storage.Key]storage.Ticket
 	users   map[string]identity.User
 	grants  map[string]record.Grant
 	traces  []record.Trace
-	outbox  map[string]waiting
 	counts  map[storage.CountKey]time.Time
 
 	version   int64
@@ -48,7 +50,8 @@ func New() *Store {
 		tickets:   map[storage.Key]storage.Ticket{},
 		users:     map[string]identity.User{},
 		grants:    map[string]record.Grant{},
-		outbox:    map[string]waiting{},
+		outbox:    &outbox{messages: map[string]waiting{}},
+		mail:      &outbox{messages: map[string]waiting{}},
 		counts:    map[storage.CountKey]time.Time{},
 		clients:   map[string]record.Client{},
 		scopes:    map[string]record.Scope{},

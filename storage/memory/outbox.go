@@ -6,24 +6,34 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/storage"
 )
 
+// outbox implements storage.Outbox.
+type outbox struct {
+	mu       sync.Mutex
+	messages map[string]waiting
+}
+
+// Mail returns the outbox with the messages to users. The Store itself has those to clients.
+func (s *Store) Mail() storage.Outbox { return s.mail }
+
 // Enqueue implements storage.Outbox.
-func (s *Store) Enqueue(_ context.Context, messages ...storage.Message) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (o *outbox) Enqueue(_ context.Context, messages ...storage.Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, m := range messages {
 		if len(m.Data) > storage.MaxData {
 			return fmt.Errorf("enqueue a message: %d bytes of data, more than %d", len(m.Data), storage.MaxData)
 		}
 	}
 	for _, m := range messages {
-		if _, exists := s.outbox[m.ID]; !exists {
+		if _, exists := o.messages[m.ID]; !exists {
 			m.Data, m.Created, m.Due = bytes.Clone(m.Data), milliseconds(m.Created), milliseconds(m.Due)
-			s.outbox[m.ID] = waiting{Message: m}
+			o.messages[m.ID] = waiting{Message: m}
 		}
 	}
 	return nil
@@ -36,12 +46,12 @@ type waiting struct {
 }
 
 // Claim implements storage.Outbox.
-func (s *Store) Claim(_ context.Context, now, until time.Time, limit, perOwner int) ([]storage.Message, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (o *outbox) Claim(_ context.Context, now, until time.Time, limit, perOwner int) ([]storage.Message, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	var due []waiting
 	claimed := map[string]int{}
-	for _, m := range s.outbox {
+	for _, m := range o.messages {
 		if m.Due.UnixMilli() <= now.UnixMilli() {
 			due = append(due, m)
 		} else if m.claimed.UnixMilli() > now.UnixMilli() {
@@ -63,7 +73,7 @@ func (s *Store) Claim(_ context.Context, now, until time.Time, limit, perOwner i
 		m.Attempts++
 		m.Due = milliseconds(until)
 		m.claimed = m.Due
-		s.outbox[m.ID] = m
+		o.messages[m.ID] = m
 		m.Data = bytes.Clone(m.Data)
 		messages = append(messages, m.Message)
 	}
@@ -71,22 +81,34 @@ func (s *Store) Claim(_ context.Context, now, until time.Time, limit, perOwner i
 }
 
 // Postpone implements storage.Outbox.
-func (s *Store) Postpone(_ context.Context, id string, due time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if m, ok := s.outbox[id]; ok {
+func (o *outbox) Postpone(_ context.Context, id string, due time.Time) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if m, ok := o.messages[id]; ok {
 		m.Due, m.claimed = milliseconds(due), time.Time{}
-		s.outbox[id] = m
+		o.messages[id] = m
 	}
 	return nil
 }
 
+// Waiting implements storage.Outbox.
+func (o *outbox) Waiting(_ context.Context, owner string) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.messages {
+		if m.Owner == owner {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // Remove implements storage.Outbox.
-func (s *Store) Remove(_ context.Context, ids ...string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (o *outbox) Remove(_ context.Context, ids ...string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, id := range ids {
-		delete(s.outbox, id)
+		delete(o.messages, id)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestStoreInjectedFailures(t *testing.T) {
 		databaseURL := postgreSQLDatabase(t)
 		s := openTest(t, databaseURL)
 		script := failing
-		for _, table := range strings.Fields("issuer tickets clients scopes resources keys grants users identifiers traces outbox") {
+		for _, table := range strings.Fields("issuer tickets clients scopes resources keys grants users identifiers traces outbox mail_outbox") {
 			script += "CREATE TRIGGER fail AFTER INSERT OR UPDATE OR DELETE ON " + table + " FOR EACH STATEMENT EXECUTE FUNCTION fail();\n"
 			script += "CREATE CONSTRAINT TRIGGER fail_commit AFTER INSERT OR UPDATE OR DELETE ON " + table + " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail_commit();\n"
 		}

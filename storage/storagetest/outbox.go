@@ -115,3 +115,29 @@ func outboxTurns(t *testing.T, s Database) {
 	wantEqual(t, "Claim after one was postponed", "d", claim(now, 10))
 	wantEqual(t, "Claim after the claims have ended", "cxdy", claim(now.Add(time.Minute), 10))
 }
+
+func outboxWaiting(t *testing.T, s Database) {
+	mine := message("a", noon)
+	mine.Owner = "me"
+	claimed := message("b", noon.Add(-time.Second))
+	claimed.Owner = "me"
+	want(t, "Enqueue", s.Enqueue(t.Context(), mine, claimed, message("c", noon)), nil)
+	must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 1, 1))(t)
+	wantEqual(t, "Waiting", 2, must(s.Waiting(t.Context(), "me"))(t))
+	want(t, "Remove", s.Remove(t.Context(), "a", "b"), nil)
+	wantEqual(t, "Waiting after Remove", 0, must(s.Waiting(t.Context(), "me"))(t))
+}
+
+func outboxMail(t *testing.T, s Database) {
+	mail := s.Mail()
+	mine := message("a", noon)
+	mine.Owner = "me"
+	want(t, "Enqueue", mail.Enqueue(t.Context(), mine), nil)
+	wantEqual(t, "Claim of the messages to clients", "", messageIDs(must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 10, 10))(t)))
+	wantEqual(t, "Waiting", 1, must(mail.Waiting(t.Context(), "me"))(t))
+	wantEqual(t, "Claim", "a", messageIDs(must(mail.Claim(t.Context(), noon, noon.Add(time.Hour), 10, 10))(t)))
+	want(t, "Postpone", mail.Postpone(t.Context(), "a", noon.Add(time.Minute)), nil)
+	wantEqual(t, "Claim of the postponed message", "a", messageIDs(must(mail.Claim(t.Context(), noon.Add(time.Minute), noon.Add(time.Hour), 10, 10))(t)))
+	want(t, "Remove", mail.Remove(t.Context(), "a"), nil)
+	wantEqual(t, "Claim of a removed message", "", messageIDs(must(mail.Claim(t.Context(), noon.Add(2*time.Hour), noon.Add(3*time.Hour), 10, 10))(t)))
+}

@@ -32,6 +32,7 @@ type Database interface {
 	Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error
 	RemoveRetired(ctx context.Context, before time.Time) ([]declaration.Name, error)
 	Reclaim(ctx context.Context, now time.Time) (removed int, err error)
+	Mail() storage.Outbox
 }
 
 // Store checks the contracts of record.Store and identity.Store, including that of
@@ -89,6 +90,8 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"Enqueue stores all messages or none", outboxAllOrNone},
 		{"Claim lets owners take turns, and limits the claimed messages of each", outboxTurns},
 		{"of several callers that claim, one gets a message", raceClaim},
+		{"Waiting counts the messages of an owner, claimed or not", outboxWaiting},
+		{"messages to users and messages to clients are in different outboxes", outboxMail},
 		{"AddCounts adds to what is still counted, and Reset sets that to zero first", countsAddUp},
 		{"counts of concurrent callers add up", raceCounts},
 		{"PasswordHashKinds lists each combination of algorithm and parameters once", passwordHashKinds},

@@ -19,6 +19,7 @@ import (
 	"unsafe"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/client/sqlsession"
 	"github.com/valetkey/valetkey/oauth/dpop"
@@ -62,7 +63,15 @@ var exported = map[string]map[string]entry{
 	"identity": {
 		"Accounts":          {value: identity.Accounts{}},
 		"Attempt":           {value: identity.Attempt{}, noJSON: true},
+		"Activity":          {public: "a browser and an address, for a message to their user"},
 		"Config":            {value: identity.Config{}, noJSON: true},
+		"EmailRequest":      {value: identity.EmailRequest{}, noJSON: true},
+		"NewAccount":        {value: identity.NewAccount{}, noJSON: true},
+		"Pages":             {public: "paths of pages"},
+		"PasswordReset":     {value: identity.PasswordReset{}, noJSON: true},
+		"Proof":             {value: identity.Proof{}, noJSON: true},
+		"ResetRequest":      {value: identity.ResetRequest{}, noJSON: true},
+		"SignUpRequest":     {value: identity.SignUpRequest{}, noJSON: true},
 		"EndedSession":      {public: "an ID of a user and public names"},
 		"InvalidUserError":  {public: "an error, to be logged"},
 		"PasswordChange":    {value: identity.PasswordChange{}, noJSON: true},
@@ -72,6 +81,17 @@ var exported = map[string]map[string]entry{
 		"User":              {value: identity.User{}, noJSON: true},
 		"Validity":          {public: "times and public names"},
 		"WeakPasswordError": {public: "an error, to be logged"},
+	},
+	"mail": {
+		"Config":         {value: mail.Config{}, noJSON: true},
+		"Fact":           {public: "a line of a message, made for a template"},
+		"Letter":         {value: mail.Letter{}, noJSON: true},
+		"Message":        {value: mail.Message{}, noJSON: true},
+		"Outbox":         {value: mail.Outbox{}},
+		"PermanentError": {public: "an error, to be logged"},
+		"SMTP":           {value: mail.SMTP{}, noJSON: true},
+		"Templates":      {public: "templates without the values"},
+		"View":           {value: mail.View{}, noJSON: true},
 	},
 	"storage/record": {
 		"Check":            {public: "a check of a request, without secrets"},

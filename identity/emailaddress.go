@@ -1,0 +1,266 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/internal/ticketkind"
+	"github.com/valetkey/valetkey/mail"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// An address that a user enters is not part of the account until a mailed proof has shown that
+// the user receives messages there. Until then it is only in the data of that proof: it is not
+// found at sign-in, is not a claim, and is in no one's way.
+
+// EmailRequest asks for a message that proves an address.
+type EmailRequest struct {
+	// UserID is the sub of the account.
+	UserID string
+	Email  string
+	// Current is the password of the user. New is set instead for an account that was created
+	// just now.
+	Current string
+	New     bool
+	Remote  netip.Addr
+	// Browser and Path are as in ResetRequest.
+	Browser string
+	Path    func(token string) string
+}
+
+// Format keeps the password and the address out of logs and messages.
+func (r EmailRequest) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[request for a new address]") }
+
+// LogValue keeps the password and the address out of structured logs.
+func (r EmailRequest) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
+
+// RequestEmail sends a message to a new address of a user, and returns the public name of the
+// request. If the address belongs to another account, the message tells that to its owner, and
+// nothing here does. The error is *InvalidUserError, ErrWrongCredentials, *ThrottledError, ErrBusy,
+// ErrPasswordTooLong or an internal error.
+func (a *Accounts) RequestEmail(ctx context.Context, now time.Time, r EmailRequest) (request string, err error) {
+	if a.mail == nil {
+		return "", ErrNoMail
+	}
+	address, err := checkAddress(r.Email)
+	if err != nil {
+		return "", err
+	}
+	user, err := a.User(ctx, r.UserID)
+	if err != nil {
+		return "", fmt.Errorf("request an address: %w", err)
+	}
+	if user.Origin == OriginDeclared && user.Email() != "" && address != user.Email() {
+		// The next start of the server would restore the address of the file.
+		return "", &InvalidUserError{errors.New("the operator of this service manages your email address")}
+	}
+	if !r.New && user.PasswordHash != "" {
+		if err := a.proveAgain(ctx, now, user, r.Current); err != nil {
+			return "", err
+		}
+	}
+	if err := a.takeMail(now, user.ID, address, r.Remote); err != nil {
+		return "", err
+	}
+	proof, err := newProof(now, proofData{Purpose: PurposeEmail, User: user.ID, Email: address}, r.Browser, SessionFamily(user.ID), emailLifetime)
+	if err != nil {
+		return "", err
+	}
+	m := mail.Message{Kind: mail.KindVerify, To: address, Subject: user.ID, Language: user.locale(), Code: codeOf(proof.token), Path: r.Path(proof.token), Lifetime: emailLifetime}
+	if err := a.sendProof(ctx, now, proof, m, user.ID); err != nil {
+		return "", err
+	}
+	return proof.request, nil
+}
+
+// checkAddress returns the normal form of an address that may become part of an account. The error
+// is *InvalidUserError.
+func checkAddress(s string) (string, error) {
+	address, err := mail.ParseAddress(s)
+	if err == nil {
+		err = checkEmail(address)
+	}
+	if err != nil {
+		return "", &InvalidUserError{fmt.Errorf("email: %w", err)}
+	}
+	return address, nil
+}
+
+// takeMail counts a message that a user or a network causes. The limits are those of the caller;
+// how many messages may wait for one recipient is limited by package mail.
+func (a *Accounts) takeMail(now time.Time, who, address string, remote netip.Addr) error {
+	network := ratelimit.Network(remote)
+	if wait := a.limits.mailsByNetwork.Take(now, ratelimit.NewKey(network)); wait > 0 {
+		return throttled(wait)
+	}
+	canonical, err := CanonicalIdentifier(address)
+	if err != nil {
+		canonical = address
+	}
+	for _, key := range []ratelimit.Key{ratelimit.NewKey("user", who), ratelimit.NewKey("address", network, canonical)} {
+		if wait := a.limits.mails.Take(now, key); wait > 0 {
+			return throttled(wait)
+		}
+	}
+	return nil
+}
+
+// sendProof stores a proof and sends its message. If the address belongs to an account other than
+// that of a user, the message is replaced by one to its owner.
+func (a *Accounts) sendProof(ctx context.Context, now time.Time, proof *pendingProof, m mail.Message, userID string) error {
+	m.Expires = now.Add(m.Lifetime)
+	owner, err := a.find(ctx, m.To)
+	if err != nil {
+		return fmt.Errorf("look for a user with that address: %w", err)
+	}
+	if owner != nil && owner.ID != userID {
+		m = mail.Message{Kind: mail.KindAddressInUse, To: m.To, Subject: owner.ID, Language: owner.locale(), Path: a.pages.SignIn, Expires: m.Expires}
+		if owner.EmailVerified() {
+			m.Username = owner.Username
+		}
+	}
+	if err := a.store.Put(ctx, now, proof.tickets...); err != nil {
+		return fmt.Errorf("store a proof: %w", err)
+	}
+	if err := a.mail.Send(ctx, now, m); err != nil && !errors.Is(err, mail.ErrTooManyWaiting) {
+		return err
+	}
+	return nil
+}
+
+// PendingEmail returns the address that a user has entered last and not verified yet; "" if there
+// is none.
+func (a *Accounts) PendingEmail(ctx context.Context, now time.Time, user *User) (string, error) {
+	tickets, err := a.store.FindFamily(ctx, now, SessionFamily(user.ID), ticketkind.MailedProof, 20)
+	if err != nil {
+		return "", fmt.Errorf("list proofs: %w", err)
+	}
+	for _, ticket := range tickets { // the latest first
+		var data proofData
+		if err := json.Unmarshal(ticket.Data, &data); err != nil {
+			return "", fmt.Errorf("decode a proof: %w", err)
+		}
+		if data.Purpose == PurposeEmail && ticket.Spent.IsZero() && (data.Email != user.Email() || !user.EmailVerified()) {
+			return data.Email, nil
+		}
+	}
+	return "", nil
+}
+
+// ConfirmEmail makes the address of a proof the verified address of its user. The former address
+// receives a link that undoes this. The error is ErrProofOver, ErrIdentifierTaken or an internal
+// error.
+func (a *Accounts) ConfirmEmail(ctx context.Context, now time.Time, p *Proof, from Activity) error {
+	if err := a.spend(ctx, now, p); err != nil {
+		return err
+	}
+	var before, after User
+	err := a.store.UpdateUser(ctx, p.User, func(stored *User) error {
+		if !stored.Active() {
+			return ErrProofOver
+		}
+		before = *stored.Clone()
+		stored.setEmail(p.Email, now)
+		after = *stored.Clone()
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrProofOver), errors.Is(err, storage.ErrNotFound):
+		return ErrProofOver
+	case errors.Is(err, ErrIdentifierTaken):
+		return ErrIdentifierTaken
+	case err != nil:
+		return fmt.Errorf("store a verified address: %w", err)
+	}
+	a.events.Record(ctx, event.EmailVerified, named(&after))
+	if !before.EmailVerified() || before.Email() == after.Email() {
+		return nil
+	}
+	undo, err := newProof(now, proofData{Purpose: purposeUndo, User: p.User, Email: before.Email()}, "", undoFamily(p.User), undoLifetime)
+	if err == nil {
+		err = a.store.Put(ctx, now, undo.tickets...)
+	}
+	if err != nil {
+		// The change has happened. Its notice goes out without a link.
+		a.logger.ErrorContext(ctx, "link that undoes a change not stored", "user", p.User, "error", err)
+	}
+	m := from.message(mail.KindAddressChanged, now)
+	m.Address, m.Lifetime = after.Email(), undoLifetime
+	if err == nil {
+		m.Path = a.pages.Undo(undo.token)
+	}
+	a.notify(ctx, now, &before, m)
+	return nil
+}
+
+// setEmail sets the verified address.
+func (u *User) setEmail(address string, now time.Time) {
+	if u.Claims == nil {
+		u.Claims = map[string]any{}
+	}
+	u.Claims["email"], u.Claims["email_verified"], u.UpdatedAt = address, true, now
+}
+
+// undoFamily is the ticket family of the links that undo a change of a user. It does not end with
+// the user's sessions: who changes the address of a stolen account ends those, too.
+func undoFamily(userID string) string { return "undo:" + userID }
+
+// UndoByLink returns the proof of a link that undoes the change of an address. It changes nothing.
+func (a *Accounts) UndoByLink(ctx context.Context, now time.Time, token string) (*Proof, error) {
+	return a.proof(ctx, now, purposeUndo, ticketkind.MailedProof.Hash(token))
+}
+
+// UndoEmail restores the address that a user had before a change, and ends everything that was
+// issued to the user. Links that later changes have sent stop working, but not those of earlier
+// ones: an address that the account had first outranks one that it was given later. The error is
+// that of ConfirmEmail.
+func (a *Accounts) UndoEmail(ctx context.Context, now time.Time, p *Proof) error {
+	if err := a.spend(ctx, now, p); err != nil {
+		return err
+	}
+	var user User
+	err := a.store.UpdateUser(ctx, p.User, func(stored *User) error {
+		stored.setEmail(p.Email, now)
+		stored.End(now, nil)
+		user = *stored
+		return nil
+	})
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return ErrProofOver
+	case errors.Is(err, ErrIdentifierTaken):
+		return ErrIdentifierTaken
+	case err != nil:
+		return fmt.Errorf("restore an address: %w", err)
+	}
+	a.events.Record(ctx, event.EmailRestored, named(&user))
+	later, err := a.store.FindFamily(ctx, now, undoFamily(p.User), ticketkind.MailedProof, 100)
+	var keys []storage.Key
+	for _, ticket := range later {
+		var data proofData
+		if err := json.Unmarshal(ticket.Data, &data); err == nil && data.Created >= p.data.Created {
+			keys = append(keys, ticket.Key)
+		}
+	}
+	if err == nil {
+		err = a.store.Delete(ctx, keys...)
+	}
+	if err != nil {
+		return fmt.Errorf("end the links of later changes: %w", err)
+	}
+	return nil
+}
+
+// NewSignIn sends a notice about a sign-in in a browser that the account was not used in before.
+func (a *Accounts) NewSignIn(ctx context.Context, now time.Time, user *User, from Activity) {
+	m := from.message(mail.KindNewSignIn, now)
+	m.Path = a.pages.Account
+	a.notify(ctx, now, user, m)
+}

@@ -1,0 +1,87 @@
+package mail
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Kind is a kind of message. It determines the text.
+type Kind string
+
+// The kinds of messages.
+const (
+	// KindVerify proves that the user of an account receives messages at an address.
+	KindVerify Kind = "verify"
+	// KindAddressInUse is sent instead of KindVerify or KindSignUp if the address belongs to
+	// another account, so that only its owner is told.
+	KindAddressInUse Kind = "address-in-use"
+	// KindSignUp proves an address before there is an account.
+	KindSignUp Kind = "sign-up"
+	// KindInvitation invites a person to create an account.
+	KindInvitation Kind = "invitation"
+	// KindReset lets a user choose a new password.
+	KindReset Kind = "reset"
+	// KindPasswordChanged, KindAddressChanged and KindNewSignIn are notices.
+	KindPasswordChanged Kind = "password-changed"
+	KindAddressChanged  Kind = "address-changed"
+	KindNewSignIn       Kind = "new-sign-in"
+	// KindTest is sent by an operator.
+	KindTest Kind = "test"
+)
+
+// Message is a message to one user.
+type Message struct {
+	Kind Kind `json:"kind"`
+	// To is an address of ParseAddress. A message without one is stored like any other and then
+	// dropped, so that a request does the same work whether or not there is a recipient.
+	To string `json:"to,omitempty"`
+	// Subject is the sub of the user, for the log.
+	Subject string `json:"sub,omitempty"`
+	// Language is the user's preferred language, a BCP 47 tag; "" if it is unknown.
+	Language string `json:"language,omitempty"`
+	// Username is the user's own name. It is empty if the address is not verified: a stranger
+	// could have chosen the name to send words of their own to the owner of the address.
+	Username string `json:"username,omitempty"`
+	// Code and Path prove that the user received the message. Path is a path with a query, below
+	// the issuer.
+	Code string `json:"code,omitempty"`
+	Path string `json:"path,omitempty"`
+	// Lifetime is how long they are valid.
+	Lifetime time.Duration `json:"lifetime,omitempty"`
+	// Address is an address that the text mentions.
+	Address string `json:"address,omitempty"`
+	// Browser, Remote and At say what the user did, from where, and when.
+	Browser string    `json:"browser,omitempty"`
+	Remote  string    `json:"remote,omitempty"`
+	At      time.Time `json:"at,omitzero"`
+	// Expires is when the message is not sent any more.
+	Expires time.Time `json:"expires"`
+}
+
+// Messages contain codes and personal data, which are not shown when a value is printed or
+// logged.
+
+// Format keeps the code, the link and the address out of logs and messages.
+func (m Message) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[message]") }
+
+// LogValue keeps the code, the link and the address out of structured logs.
+func (m Message) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(m)) }
+
+// Letter is a message in the form in which it is delivered.
+type Letter struct {
+	// ID is the same each time that a message is delivered.
+	ID string
+	// From has a display name, and To has not. Their domains are in ASCII.
+	From, To      string
+	Subject       string
+	Text, HTML    string
+	Date          time.Time
+	kind, subject string // for the log
+}
+
+// Format keeps the content and the address out of logs and messages.
+func (l Letter) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[letter]") }
+
+// LogValue keeps the content and the address out of structured logs.
+func (l Letter) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(l)) }

@@ -1,0 +1,215 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+)
+
+type emailView struct {
+	User               *identity.User
+	Email              string
+	NeedPassword       bool
+	Alert              string
+	EmailBad           bool
+	CurrentBad         bool
+	Request            string // of the page that asks for the code
+	CodeBad, JustAsked bool
+}
+
+// showEmail asks a signed-in user for a new address.
+func (s *session) showEmail(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	v := emailView{}
+	if !s.who.User.EmailVerified() {
+		v.Email = s.who.User.Email()
+	}
+	return s.writeEmail(w, r, v, pageResponse{})
+}
+
+func (s *session) writeEmail(w http.ResponseWriter, r *http.Request, v emailView, a pageResponse) error {
+	if !s.config.Accounts.CanMail() {
+		s.NotFound(w, r)
+		return nil
+	}
+	v.User, v.NeedPassword = s.who.User, s.who.User.PasswordHash != ""
+	a.template, a.title, a.account, a.data = "email", "Your email address", s.who.User, v
+	return s.write(w, a)
+}
+
+// requestEmail sends a message to the new address.
+func (s *session) requestEmail(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	if !s.config.Accounts.CanMail() {
+		s.NotFound(w, r)
+		return nil
+	}
+	v := emailView{Email: cutRunes(clean(r.PostForm.Get("email")), 254)}
+	request, err := s.config.Accounts.RequestEmail(r.Context(), time.Now(), s.emailRequest(w, r, s.who.User, r.PostForm.Get("email")))
+	if err == nil {
+		return s.redirect(w, "/account/email/code?request="+url.QueryEscape(request))
+	}
+	if invalid, ok := errors.AsType[*identity.InvalidUserError](err); ok {
+		v.Alert, v.EmailBad = sentence(invalid.Error()), true
+		return s.writeEmail(w, r, v, pageResponse{status: http.StatusBadRequest})
+	}
+	a, known := signInRefusal(err, &v.Alert)
+	if !known {
+		return err
+	}
+	if errors.Is(err, identity.ErrWrongCredentials) {
+		v.Alert, v.CurrentBad = "Your current password is incorrect.", true
+	}
+	return s.writeEmail(w, r, v, a)
+}
+
+func (s *session) emailRequest(w http.ResponseWriter, r *http.Request, user *identity.User, email string) identity.EmailRequest {
+	return identity.EmailRequest{
+		UserID: user.ID, Email: email, Current: r.PostForm.Get("current"), Remote: s.config.RemoteAddr(r), Browser: s.browserSecret(w, r),
+		Path: func(token string) string { return confirmEmailPath + "?token=" + url.QueryEscape(token) },
+	}
+}
+
+// showEmailCode asks for the code from the message.
+func (s *session) showEmailCode(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	return s.writeEmailCode(w, r, emailView{Request: r.URL.Query().Get("request")}, pageResponse{})
+}
+
+func (s *session) writeEmailCode(w http.ResponseWriter, r *http.Request, v emailView, a pageResponse) error {
+	if v.Request == "" || !s.config.Accounts.CanMail() {
+		s.NotFound(w, r)
+		return nil
+	}
+	v.User = s.who.User
+	a.template, a.title, a.account, a.data = "email-code", "Confirm your email address", s.who.User, v
+	return s.write(w, a)
+}
+
+// emailCode confirms the address with the code.
+func (s *session) emailCode(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	v := emailView{Request: r.PostForm.Get("request")}
+	proof, err := s.config.Accounts.ProofByCode(r.Context(), time.Now(), identity.PurposeEmail, identity.BrowserCookie(r, s.config.Issuer), v.Request, r.PostForm.Get("code"))
+	switch {
+	case errors.Is(err, identity.ErrWrongCode):
+		v.Alert, v.CodeBad = wrongCode, true
+		return s.writeEmailCode(w, r, v, pageResponse{status: http.StatusForbidden})
+	case err == nil && proof.User != s.who.User.ID, errors.Is(err, identity.ErrProofOver):
+		return s.linkOver(w, r)
+	case err != nil:
+		return err
+	}
+	return s.confirm(w, r, proof)
+}
+
+// confirm makes the address of a proof that of the account.
+func (s *session) confirm(w http.ResponseWriter, r *http.Request, proof *identity.Proof) error {
+	err := s.config.Accounts.ConfirmEmail(r.Context(), time.Now(), proof, s.activity(r))
+	switch {
+	case errors.Is(err, identity.ErrProofOver):
+		return s.linkOver(w, r)
+	case errors.Is(err, identity.ErrIdentifierTaken):
+		s.ErrorPage(w, r, pageError(http.StatusConflict, pageAddressTaken))
+		return nil
+	case err != nil:
+		return err
+	}
+	if s.who != nil && s.who.User.ID == proof.User {
+		return s.notify(w, "email")
+	}
+	return s.writeDone(w, "Your email address is confirmed", doneView{Text: "You can close this page.", Button: "Go to your account", Next: s.base + "/account"})
+}
+
+type confirmEmailView struct {
+	Email, Token string
+	Code         string // shown in a browser that did not ask for the message; "" in the one that did
+}
+
+// showConfirmEmail is the page of the link. In the browser that asked for the message, it has a
+// button. In another one, it shows the code to enter there: whoever opens the link cannot know
+// which account the address would be added to.
+func (s *session) showConfirmEmail(w http.ResponseWriter, r *http.Request) error {
+	proof, err := s.emailProof(r, r.URL.Query().Get("token"))
+	if errors.Is(err, identity.ErrProofOver) {
+		return s.linkOver(w, r)
+	}
+	if err != nil {
+		return err
+	}
+	return s.writeConfirmEmail(w, proof, r.URL.Query().Get("token"))
+}
+
+func (s *session) emailProof(r *http.Request, token string) (*identity.Proof, error) {
+	return s.config.Accounts.ProofByLink(r.Context(), time.Now(), identity.PurposeEmail, token, identity.BrowserCookie(r, s.config.Issuer))
+}
+
+func (s *session) writeConfirmEmail(w http.ResponseWriter, proof *identity.Proof, token string) error {
+	v := confirmEmailView{Email: proof.Email, Token: token}
+	if !proof.SameBrowser {
+		v.Token, v.Code = "", proof.Code[:4]+" "+proof.Code[4:]
+	}
+	return s.write(w, pageResponse{template: "confirm-email", title: "Confirm your email address", data: v})
+}
+
+func (s *session) confirmEmail(w http.ResponseWriter, r *http.Request) error {
+	proof, err := s.emailProof(r, r.PostForm.Get("token"))
+	if errors.Is(err, identity.ErrProofOver) {
+		return s.linkOver(w, r)
+	}
+	if err != nil {
+		return err
+	}
+	if !proof.SameBrowser {
+		return s.writeConfirmEmail(w, proof, "")
+	}
+	return s.confirm(w, r, proof)
+}
+
+type undoEmailView struct{ Email, Token string }
+
+// showUndoEmail is the page of the link that undoes a change of the address.
+func (s *session) showUndoEmail(w http.ResponseWriter, r *http.Request) error {
+	token := r.URL.Query().Get("token")
+	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), token)
+	if errors.Is(err, identity.ErrProofOver) {
+		return s.linkOver(w, r)
+	}
+	if err != nil {
+		return err
+	}
+	return s.write(w, pageResponse{template: "undo-email", title: "Undo the change", data: undoEmailView{proof.Email, token}})
+}
+
+func (s *session) undoEmail(w http.ResponseWriter, r *http.Request) error {
+	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), r.PostForm.Get("token"))
+	if err == nil {
+		err = s.config.Accounts.UndoEmail(r.Context(), time.Now(), proof)
+	}
+	switch {
+	case errors.Is(err, identity.ErrProofOver):
+		return s.linkOver(w, r)
+	case errors.Is(err, identity.ErrIdentifierTaken):
+		s.ErrorPage(w, r, pageError(http.StatusConflict, pageAddressTaken))
+		return nil
+	case err != nil:
+		return err
+	}
+	s.server.SessionsEnded()
+	v := doneView{Text: "Your account has its former email address again, and everyone who used it has been signed out. If you did not make the change, someone may know your password: choose a new one now.", Button: "Go to the sign-in page", Next: s.base + "/sign-in"}
+	if s.config.PasswordReset {
+		v.Button, v.Next = "Choose a new password", s.base+forgotPath
+	}
+	return s.writeDone(w, "The change has been undone", v)
+}
