@@ -262,10 +262,11 @@ func registrable(c *record.Client, uris []string) []string {
 // registeredProblems returns the problems of a client that registers itself.
 func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue) []ClientProblem {
 	m := &client.ClientMetadata
-	problems := append(CheckClient(*client), unsupported(m, s.describe(catalogue))...)
+	var problems []ClientProblem
 	if client.Profile == "" { // CheckClient checks the client's own
-		problems = append(problems, CheckClientProfile(*client, s.config.Profile)...)
+		problems = CheckClientProfile(*client, s.config.Profile)
 	}
+	problems = slices.Concat(problems, CheckClient(*client), unsupported(m, s.describe(catalogue)))
 	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
 		for _, uri := range m.RedirectURIs {
 			if strings.HasPrefix(uri, "http:") {

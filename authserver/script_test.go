@@ -57,9 +57,10 @@ type scriptSetup struct {
 	Resources            []record.Resource
 	Users                map[string]oauth.Claims `json:"people"` // by subject
 	ACRValues            []string                `json:"acr_values"`
-	RequireCodeChallenge bool                    `json:"require_code_challenge"`
-	RequirePushed        bool                    `json:"require_pushed_authorization_requests"`
-	RequireSigned        bool                    `json:"require_signed_request_object"`
+	Profile              string
+	RequireCodeChallenge bool `json:"require_code_challenge"`
+	RequirePushed        bool `json:"require_pushed_authorization_requests"`
+	RequireSigned        bool `json:"require_signed_request_object"`
 	Registration         authserver.RegistrationPolicy
 	Lifetimes            authserver.Lifetimes
 	SessionManagement    bool                      `json:"session_management"`
@@ -194,6 +195,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		Registration:              setup.Registration,
 		Lifetimes:                 setup.Lifetimes,
 		MetadataDocuments:         authserver.MetadataDocumentPolicy{Scope: setup.DocumentScope},
+		Profile:                   setup.Profile,
 		RequireCodeChallenge:      setup.RequireCodeChallenge,
 
 		RequirePushedAuthorizationRequests: setup.RequirePushed,
