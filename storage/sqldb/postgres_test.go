@@ -345,3 +345,53 @@ func TestCN07_RemovalFindsWhatIsStoredBeforeItCommits(t *testing.T) {
 		t.Errorf("a ticket of the deleted grant: %v", err)
 	}
 }
+
+// PutAndFind sees a grant that was deleted while its own transaction was waiting to commit.
+func TestCN07_PutAndFindReadsAfterItsCommit(t *testing.T) {
+	databaseURL := postgreSQLDatabase(t)
+	s, second := openTest(t, databaseURL), openTest(t, databaseURL)
+	grant, err := s.UpdateGrant(t.Context(), "ada", "app", func(*record.Grant) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	for _, query := range []string{
+		`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM set_config('lock_timeout', '0', true), pg_advisory_xact_lock(4711); RETURN NULL; END $$`,
+		`CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON tickets DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`,
+		`SELECT pg_advisory_lock(4711)`,
+	} {
+		if _, err := other.Exec(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code := storage.Ticket{Key: storage.Kind("code").Hash("a"), Grant: grant.ID, Expires: testNow.Add(time.Hour)}
+	found := make(chan record.Found, 1)
+	go func() {
+		result, err := s.PutAndFind(t.Context(), testNow, record.Find{Grant: grant.ID}, code)
+		if err != nil {
+			t.Error(err)
+		}
+		found <- result
+	}()
+	waiting := false
+	for deadline := time.Now().Add(10 * time.Second); !waiting; {
+		err := other.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`).Scan(&waiting)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatal("the commit does not wait: ", err)
+		}
+	}
+	if err := second.DeleteGrant(t.Context(), grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(t.Context(), `SELECT pg_advisory_unlock(4711)`); err != nil {
+		t.Fatal(err)
+	}
+	if result := <-found; result.Grant {
+		t.Error("the grant is found, although it was deleted before the tickets were stored")
+	}
+}
