@@ -88,7 +88,7 @@ func (c *Client) frontChannelTokens(ctx context.Context, asked oauth.ResponseTyp
 			tokens.Scope = strings.Fields(response.Get("scope"))
 		}
 	}
-	want := expectedIDToken{nonce: t.Nonce, maxAge: t.MaxAge, accessTokenHash: asked.Token}
+	want := expectedIDToken{nonce: t.Nonce, maxAge: t.MaxAge, accessTokenHash: asked.Token, stateHash: c.profile.stateHash, state: response.Get("state")}
 	if asked.Code {
 		want.code, want.codeHash = response.Get("code"), true
 	}
@@ -123,6 +123,9 @@ func (c *Client) redeemCode(ctx context.Context, t *Transaction, code string, fr
 	if len(tokens.Scope) == 0 {
 		// RFC 6749, section 5.1: omitted if it is the requested scope.
 		tokens.Scope = t.Scope
+	}
+	if err := c.profile.checkScope(tokens.Scope, t.Scope); err != nil {
+		return nil, err
 	}
 	if !t.Scope.Has(oauth.ScopeOpenID) {
 		return tokens, nil
@@ -174,7 +177,7 @@ func (c *Client) checkCallback(t *Transaction, response url.Values, now time.Tim
 		if issuer[0] != c.metadata.Issuer {
 			return fmt.Errorf("%w: its iss is %q", ErrMixUp, sanitize(issuer[0], 200))
 		}
-	} else if c.metadata.AuthorizationResponseIssParameterSupported {
+	} else if c.metadata.AuthorizationResponseIssParameterSupported || c.profile.requiresIssuer {
 		return fmt.Errorf("%w: iss is missing, although the provider always sends it", ErrMixUp)
 	}
 	if response.Has("error") {

@@ -87,7 +87,7 @@ func (c *Client) sourceClaims(ctx context.Context, source claimSource, trusted [
 			return nil, fmt.Errorf("%w: its issuer is not trusted", ErrResponse)
 		}
 	}
-	payload, _, err := signer.verify(ctx, token, jose.Expected{Algorithms: asymmetric, Types: []string{"JWT", ""}})
+	payload, _, err := signer.verify(ctx, token, jose.Expected{Algorithms: c.profile.algorithms, Types: []string{"JWT", ""}})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}

@@ -27,6 +27,9 @@ func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 	if len(tokens.Scope) == 0 {
 		tokens.Scope = slices.Clone(c.config.Scopes)
 	}
+	if err := c.profile.checkScope(tokens.Scope, c.config.Scopes); err != nil {
+		return nil, err
+	}
 	return tokens, nil
 }
 
@@ -34,8 +37,9 @@ func (c *Client) ClientCredentials(ctx context.Context) (*Tokens, error) {
 // first token when it is needed, and a new one shortly before the current one expires.
 func (c *Client) ClientCredentialsSource() *Source {
 	return &Source{
-		base:   c.config.HTTPClient,
-		prover: c.prover,
+		base:          c.config.HTTPClient,
+		prover:        c.prover,
+		interactionID: c.config.InteractionID,
 		renew: func(ctx context.Context, _ *Tokens) (*Tokens, error) {
 			return c.ClientCredentials(ctx)
 		},

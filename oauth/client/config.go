@@ -47,6 +47,10 @@ const (
 
 // Config configures a Client. Issuer and ClientID are required.
 type Config struct {
+	// Profile switches on everything that a security profile requires of a client. New returns an
+	// error that names the rules that the rest of the configuration, or the provider, does not
+	// meet. Empty means none.
+	Profile Profile
 	// Issuer is the provider's issuer identifier, exactly as in its metadata.
 	Issuer string
 	// ClientID and ClientSecret are the credentials from the registration at the provider. A
@@ -115,8 +119,9 @@ type Config struct {
 	// part of Tokens.
 	DPoPKey *dpop.Key
 	// InteractionID returns the x-fapi-interaction-id of the requests that are sent with a
-	// context. Both sides log it, so that a support case can be traced. If it is nil or returns
-	// "", the header is not sent. Use a UUID that says nothing about the user.
+	// context, to the provider and, by a Source, to APIs. Both sides log it, so that a support
+	// case can be traced. If it is nil or returns "", the header is not sent. Use a UUID that says
+	// nothing about the user.
 	InteractionID func(context.Context) string
 	// Scopes are requested at each sign-in and with client credentials. "openid" requests an
 	// ID token.
@@ -176,6 +181,7 @@ type Client struct {
 	prover  *prover
 	// instance is set for client authentication with attestations.
 	instance *instance
+	profile profile
 	// requestSigner signs request objects; nil if they are not used or not signed.
 	requestSigner *jose.Signer
 	responseType  oauth.ResponseType
@@ -197,6 +203,9 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 		}
 	}
 	c := &Client{config: config, metadata: metadata}
+	if err := c.useProfile(); err != nil {
+		return nil, err
+	}
 	if err := c.useCertificate(); err != nil {
 		return nil, err
 	}
@@ -223,6 +232,9 @@ func New(metadata oauth.ServerMetadata, config Config) (*Client, error) {
 	if err := c.checkEncryption(); err != nil {
 		return nil, err
 	}
+	if err := c.checkProfile(); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -245,8 +257,6 @@ func (c *Client) chooseResponseType() error {
 	return nil
 }
 
-var asymmetric = jose.SigningAlgorithms()
-
 // chooseIDTokenAlgorithms implements OpenID Connect Core, section 3.1.3.7, step 7: the
 // accepted algorithms are fixed before, not taken from the token's header.
 func (c *Client) chooseIDTokenAlgorithms() error {
@@ -259,14 +269,14 @@ func (c *Client) chooseIDTokenAlgorithms() error {
 		c.idToken = []jose.Algorithm{alg}
 		return nil
 	default:
-		if !slices.Contains(asymmetric, alg) {
+		if !slices.Contains(jose.SigningAlgorithms(), alg) {
 			return fmt.Errorf("client: IDTokenSigningAlg %q is not supported", alg)
 		}
 		c.idToken = []jose.Algorithm{alg}
 		return nil
 	}
 	offered := c.metadata.IDTokenSigningAlgValuesSupported
-	for _, alg := range asymmetric {
+	for _, alg := range c.profile.algorithms {
 		if len(offered) == 0 || slices.Contains(offered, string(alg)) {
 			c.idToken = append(c.idToken, alg)
 		}

@@ -45,7 +45,7 @@ func (a *AuthorizationChallenge) AuthSession() string { return a.authSession }
 // AuthorizationChallenge starts a sign-in for the scopes of Config. It sends no request.
 func (c *Client) AuthorizationChallenge() *AuthorizationChallenge {
 	return &AuthorizationChallenge{transaction: Transaction{
-		Issuer: c.metadata.Issuer, ResponseType: "code", State: rand.Text(), Nonce: rand.Text(),
+		Issuer: c.metadata.Issuer, ClientID: c.config.ClientID, ResponseType: "code", State: rand.Text(), Nonce: rand.Text(),
 		CodeVerifier: oauth.NewCodeVerifier(), RedirectURI: c.config.RedirectURI, Scope: c.config.Scopes,
 	}}
 }

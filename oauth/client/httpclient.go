@@ -36,12 +36,18 @@ type response struct {
 
 // send sends a request and reads the response; a body longer than limit is an error.
 func (c *Client) send(req *http.Request, limit int64) (*response, error) {
-	if c.config.InteractionID != nil {
-		if id := c.config.InteractionID(req.Context()); id != "" {
-			req.Header.Set("X-Fapi-Interaction-Id", id)
-		}
-	}
+	setInteractionID(req, c.config.InteractionID)
 	return send(c.http, req, limit)
+}
+
+// setInteractionID adds the x-fapi-interaction-id of a request, unless it has one.
+func setInteractionID(req *http.Request, interactionID func(context.Context) string) {
+	if interactionID == nil || req.Header.Get("X-Fapi-Interaction-Id") != "" {
+		return
+	}
+	if id := interactionID(req.Context()); id != "" {
+		req.Header.Set("X-Fapi-Interaction-Id", id)
+	}
 }
 
 func send(h *http.Client, req *http.Request, limit int64) (*response, error) {

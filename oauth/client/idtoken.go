@@ -48,8 +48,9 @@ type expectedIDToken struct {
 	maxAge    *int64   // seconds
 	before    *IDToken // the previous ID token, in a refresh
 	code      string   // from the same response; "" if it had none
-	// codeHash and accessTokenHash require c_hash and at_hash.
-	codeHash, accessTokenHash bool
+	state     string   // from the same response; "" if there is none or it is not known
+	// codeHash, accessTokenHash and stateHash require c_hash, at_hash and s_hash.
+	codeHash, accessTokenHash, stateHash bool
 }
 
 // checkIDToken validates an ID token by OpenID Connect Core, section 3.1.3.7, and in a refresh
@@ -88,6 +89,7 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		AuthorizedParty *string  `json:"azp"`
 		AccessTokenHash string   `json:"at_hash"`
 		CodeHash        string   `json:"c_hash"`
+		StateHash       string   `json:"s_hash"` // FAPI 1.0 Advanced, section 5.1
 		SessionID       string   `json:"sid"`
 	}
 	claims, err := jose.ParseClaims(payload, &members)
@@ -131,6 +133,9 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 	}
 	if !hashed(alg, members.CodeHash, want.code, want.codeHash) {
 		return nil, errors.New("c_hash is missing or does not match the code")
+	}
+	if !hashed(alg, members.StateHash, want.state, want.stateHash) {
+		return nil, errors.New("s_hash is missing or does not match the state")
 	}
 	if want.maxAge != nil {
 		oldest := now.Add(-time.Duration(*want.maxAge)*time.Second - leeway)

@@ -44,6 +44,9 @@ func (c *Client) Refresh(ctx context.Context, t *Tokens) (*Tokens, error) {
 	if len(next.Scope) == 0 {
 		next.Scope = t.Scope
 	}
+	if err := c.profile.checkScope(next.Scope, t.Scope); err != nil {
+		return nil, err
+	}
 	if next.IDToken == "" || t.Identity == nil {
 		next.IDToken, next.Identity = t.IDToken, t.Identity
 		return next, nil

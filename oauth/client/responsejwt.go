@@ -20,7 +20,7 @@ func (c *Client) chooseResponseJWT() error {
 	switch alg := c.config.AuthorizationSigningAlg; {
 	case alg == "" && c.config.AuthorizationEncryptionAlg != "":
 		return errors.New("client: AuthorizationEncryptionAlg requires AuthorizationSigningAlg")
-	case alg == "" || slices.Contains(asymmetric, alg):
+	case alg == "" || slices.Contains(jose.SigningAlgorithms(), alg):
 		return nil
 	case alg != jose.HS256 && alg != jose.HS384 && alg != jose.HS512:
 		return fmt.Errorf("client: AuthorizationSigningAlg %q is not supported", alg)

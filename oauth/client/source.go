@@ -26,11 +26,13 @@ const (
 // one request to the provider. After a failure it pauses before the next request, and
 // returns the old token while that is valid. It is safe for concurrent use.
 type Source struct {
-	base      *http.Client
-	prover    *prover
-	renew     func(context.Context, *Tokens) (*Tokens, error)
-	onRefresh func(context.Context, *Tokens) error
-	flight    flight[*Tokens]
+	base   *http.Client
+	prover *prover
+	// interactionID is Config.InteractionID.
+	interactionID func(context.Context) string
+	renew         func(context.Context, *Tokens) (*Tokens, error)
+	onRefresh     func(context.Context, *Tokens) error
+	flight        flight[*Tokens]
 
 	mu       sync.Mutex
 	tokens   *Tokens
@@ -48,7 +50,7 @@ func (s *Source) Format(state fmt.State, _ rune) { io.WriteString(state, "[token
 // is called before any caller gets them. If it fails, waiting callers get the error, and the
 // next caller calls it again.
 func (c *Client) Source(t *Tokens, onRefresh func(context.Context, *Tokens) error) *Source {
-	return &Source{base: c.config.HTTPClient, prover: c.prover, renew: c.Refresh, onRefresh: onRefresh, tokens: t}
+	return &Source{base: c.config.HTTPClient, prover: c.prover, interactionID: c.config.InteractionID, renew: c.Refresh, onRefresh: onRefresh, tokens: t}
 }
 
 // Tokens returns tokens with a valid access token. It renews them if necessary. If ctx is
@@ -202,6 +204,7 @@ func (b *bearerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return refuse(err)
 	}
 	with := req.Clone(req.Context())
+	setInteractionID(with, b.source.interactionID)
 	resp, err := b.source.prover.roundTrip(b.base, with, tokens)
 	if resp != nil {
 		resp.Request = req // leavesOrigin needs it to find the redirected request

@@ -137,7 +137,7 @@ func (c *Client) readUserInfo(ctx context.Context, got *response) (json.RawMessa
 	if c.config.UserInfoEncryptionAlg != "" && c.config.UserInfoSigningAlg == "" && strings.HasPrefix(inside, "{") {
 		return json.RawMessage(inside), nil
 	}
-	algorithms := asymmetric
+	algorithms := c.profile.algorithms
 	if c.config.UserInfoSigningAlg != "" {
 		algorithms = []jose.Algorithm{c.config.UserInfoSigningAlg}
 	}
