@@ -34,6 +34,9 @@ type Interaction struct {
 	Subject string
 	// LoginHint is the user's identifier as far as the client knows it.
 	LoginHint string
+	// ACRValues are the authentication context classes that the client asks for, in its order of
+	// preference (acr_values).
+	ACRValues []string
 	UILocales []string
 	// Selectable is the signed-in user who may continue, if the client asks the user to choose
 	// an account; "" if there is nothing to choose.
@@ -238,7 +241,7 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	fresh := i.since(who.Time)
 	again := slices.Contains(request.prompt, promptLogin) || slices.Contains(request.prompt, promptCreate) ||
 		slices.Contains(request.prompt, promptSelectAccount) && i.selected != who.Subject ||
-		request.maxAge >= 0 && c.now.Sub(who.Time) > request.maxAge
+		request.maxAge >= 0 && c.now.Sub(who.Time) > request.maxAge || c.needsStepUp(request, who)
 	if again && !fresh {
 		return true, nil
 	}
@@ -249,6 +252,27 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// needsStepUp reports whether the user should sign in again because the client asks for a class that
+// sign-in can reach, and the user's sign-in was weaker (RFC 9470, section 5). acr_values stay
+// voluntary (OpenID Connect Core, section 3.1.2.1): what a new sign-in reaches is accepted, and
+// prompt=none is not refused.
+func (c *call) needsStepUp(request *authorizationRequest, who *Authentication) bool {
+	if slices.Contains(request.prompt, promptNone) {
+		return false
+	}
+	classes := c.s.config.SignIn.ACRValues // weakest first
+	reached, stronger := slices.Index(classes, who.ACR), false
+	for _, acr := range request.acrValues {
+		switch asked := slices.Index(classes, acr); {
+		case acr == who.ACR || asked >= 0 && asked <= reached:
+			return false
+		case asked > reached:
+			stronger = true
+		}
+	}
+	return stronger
 }
 
 // acceptsSubject reports whether id_token_hint and the claims parameter allow a subject (OpenID

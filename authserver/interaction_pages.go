@@ -63,7 +63,7 @@ func (s *Server) Interaction(r *http.Request, id string) (*Interaction, error) {
 func (c *call) describe(i *interaction, who *Authentication) (*Interaction, error) {
 	request := i.request
 	shown := &Interaction{
-		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, UILocales: request.uiLocales,
+		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, ACRValues: request.acrValues, UILocales: request.uiLocales,
 		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
 	}
 	if i.device != nil {

@@ -439,6 +439,9 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 	if i.LoginHint != "" {
 		fmt.Fprintf(w, "login_hint: %s\n", i.LoginHint)
 	}
+	if len(i.ACRValues) > 0 {
+		fmt.Fprintf(w, "acr_values: %s\n", strings.Join(i.ACRValues, " "))
+	}
 	return nil
 }
 

@@ -1,16 +1,19 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +55,9 @@ type BackendConfig struct {
 // A request to an API is forwarded with the user's access token and without the browser's
 // cookies. The API's cookies are removed from the response. Without a session, or if the
 // provider has ended it, the response is 401 with the JSON {"error": "sign_in"}: send the
-// browser to sign-in. Other errors of the backend have the same form.
+// browser to sign-in. If the API requires a stronger or newer sign-in (RFC 9470), it is 401 with
+// {"error": "step_up", "sign_in": PATH}: send the browser to PATH, with return_to as above. Other
+// errors of the backend have the same form.
 //
 // Requests must come from the application's own origin. Current browsers send it; for other
 // browsers, scripts add the header "X-CSRF: 1". WebSockets, and requests for scripts and style
@@ -253,7 +258,16 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 			p.Out.Header.Del("Authorization")
 			p.Out.Header.Del("DPoP")
 		},
-		ModifyResponse: fromAPI,
+		ModifyResponse: func(response *http.Response) error {
+			path, err := b.party.StepUpPath(response, b.party.home)
+			if err != nil {
+				return err
+			}
+			if err := fromAPI(response); err != nil || path == "" {
+				return err
+			}
+			return replaceByStepUp(response, path)
+		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			status, name := http.StatusBadGateway, "api_unreachable"
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -290,6 +304,24 @@ var originHeaders = []string{
 	"Alt-Svc", "NEL", "Report-To", "Reporting-Endpoints", "Content-Security-Policy-Report-Only", "Accept-CH", "Critical-CH",
 	"Origin-Agent-Cluster", "Set-Login", "Sec-Session-Registration", "CDN-Cache-Control", "Surrogate-Control",
 	"X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Buffering", "X-Sendfile",
+}
+
+// replaceByStepUp replaces the response of an API by an error of the backend.
+func replaceByStepUp(response *http.Response, path string) error {
+	body, err := json.Marshal(map[string]string{"error": "step_up", "sign_in": path})
+	if err != nil {
+		return fmt.Errorf("client: encode the error of the backend: %w", err)
+	}
+	response.Body.Close()
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	response.TransferEncoding, response.Trailer = nil, nil
+	for _, name := range []string{"Content-Encoding", "ETag", "Last-Modified", "Trailer"} {
+		response.Header.Del(name)
+	}
+	response.Header.Set("Content-Type", "application/json")
+	response.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	response.Header.Set("Cache-Control", "no-store")
+	return nil
 }
 
 // finalResponses hides interim responses (1xx) from ReverseProxy, which would forward them

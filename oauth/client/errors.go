@@ -33,6 +33,9 @@ var (
 	// ErrSignInAgain means that the tokens cannot be renewed: there is no refresh token, or
 	// the provider does not accept it anymore. The user must sign in again.
 	ErrSignInAgain = errors.New("client: the user must sign in again")
+	// ErrStepUp means that the provider did not authenticate the user as an API requires (RFC
+	// 9470).
+	ErrStepUp = errors.New("client: the user did not authenticate as the API requires")
 	// ErrRefused is for RelyingPartyConfig.OnSignIn: the user may not use the application.
 	ErrRefused = errors.New("client: the user may not use this application")
 	// ErrUnsupported means that the provider does not have the required endpoint.

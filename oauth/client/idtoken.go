@@ -123,6 +123,8 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		return nil, errors.New("exp is missing or in the past")
 	case id.IssuedAt.IsZero() || id.IssuedAt.After(now.Add(leeway)):
 		return nil, errors.New("iat is missing or in the future")
+	case c.profile.freshIDTokens && want.before == nil && id.IssuedAt.Before(now.Add(-transactionLifetime-leeway)):
+		return nil, errors.New("iat is too far in the past")
 	case claims.NotBefore.After(now.Add(leeway)):
 		return nil, errors.New("nbf is in the future")
 	case subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(want.nonce)) != 1 && want.before == nil && !want.anyNonce:

@@ -36,9 +36,10 @@ type profile struct {
 	requiresIssuer bool
 	// checksScope refuses tokens with a scope that was not requested.
 	checksScope bool
-	// stateHash requires s_hash in ID tokens of authorization responses.
-	stateHash bool
-	rules     []profileRule
+	// stateHash requires s_hash in ID tokens of authorization responses. freshIDTokens refuses those
+	// that are older than a sign-in can take.
+	stateHash, freshIDTokens bool
+	rules                    []profileRule
 }
 
 // profileRule is a requirement on the configuration.
@@ -67,7 +68,7 @@ var profiles = map[Profile]profile{
 	FAPI1Advanced: {
 		specification: "FAPI 1.0 Advanced",
 		algorithms:    []jose.Algorithm{jose.PS256, jose.ES256}, // section 8.6
-		signsRequests: true, checksScope: true, stateHash: true,
+		signsRequests: true, checksScope: true, stateHash: true, freshIDTokens: true,
 		rules: []profileRule{
 			{"5.2.2", "the client must authenticate with private_key_jwt or a certificate: set PrivateKey, or AuthMethod to tls_client_auth", strongAuthentication},
 			{"5.2.3", "access tokens must be bound to a certificate: set Certificate", func(c *Client) bool { return c.config.Certificate != nil }},

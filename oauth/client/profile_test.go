@@ -186,12 +186,14 @@ func TestFAPI1ChecksTheStateHashAndTheScope(t *testing.T) {
 		stateHash func(state string) any
 		scope     string
 		want      error
+		age       time.Duration
 	}{
-		"valid":           {func(state string) any { return leftHalf(state) }, "openid api", nil},
-		"no s_hash":       {func(string) any { return nil }, "openid api", client.ErrIDToken},
-		"another s_hash":  {func(string) any { return leftHalf("another") }, "openid api", client.ErrIDToken},
-		"a smaller scope": {func(state string) any { return leftHalf(state) }, "openid", nil},
-		"a larger scope":  {func(state string) any { return leftHalf(state) }, "openid api payments", client.ErrResponse},
+		"an old ID token": {func(state string) any { return leftHalf(state) }, "openid api", client.ErrIDToken, time.Hour},
+		"valid":           {func(state string) any { return leftHalf(state) }, "openid api", nil, 0},
+		"no s_hash":       {func(string) any { return nil }, "openid api", client.ErrIDToken, 0},
+		"another s_hash":  {func(string) any { return leftHalf("another") }, "openid api", client.ErrIDToken, 0},
+		"a smaller scope": {func(state string) any { return leftHalf(state) }, "openid", nil, 0},
+		"a larger scope":  {func(state string) any { return leftHalf(state) }, "openid api payments", client.ErrResponse, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := fapiProvider(t)
@@ -217,7 +219,7 @@ func TestFAPI1ChecksTheStateHashAndTheScope(t *testing.T) {
 			p.mu.Unlock()
 			claims := map[string]any{
 				"iss": p.issuer, "sub": "alice", "aud": clientID, "nonce": transaction.Nonce, "c_hash": leftHalf(code),
-				"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
+				"iat": time.Now().Add(-test.age).Unix(), "exp": time.Now().Add(time.Minute).Unix(),
 			}
 			if hash := test.stateHash(transaction.State); hash != nil {
 				claims["s_hash"] = hash

@@ -89,6 +89,7 @@ type RelyingPartyConfig struct {
 // paths, in the same directory as the client's RedirectURI:
 //
 //	sign-in              starts a sign-in; return_to is the path to return to afterwards.
+//	                     StepUpPath adds what an API requires of it.
 //	                     With prompt=none no page is shown: the session is renewed, or it
 //	                     ends if the user is no longer signed in at the provider. It does
 //	                     not end if the request came from another site
@@ -294,7 +295,7 @@ func statusOf(err error) int {
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 { // in an authorization response
 		return http.StatusForbidden
 	}
-	if errors.Is(err, ErrRefused) {
+	if errors.Is(err, ErrRefused) || errors.Is(err, ErrStepUp) {
 		return http.StatusForbidden
 	}
 	for _, browser := range []error{ErrState, ErrTransaction, ErrMixUp, ErrCallback} {

@@ -27,6 +27,8 @@ type attempt struct {
 	Silent  bool   `json:"q,omitempty"`
 	Own     bool   `json:"o,omitempty"`
 	Subject string `json:"u,omitempty"`
+	// ACRValues are those that an API requires.
+	ACRValues []string `json:"a,omitempty"`
 }
 
 // pack removes values from an attempt that are in the configuration; unpack restores them.
@@ -77,6 +79,11 @@ func (p *RelyingParty) signIn(w http.ResponseWriter, r *http.Request) error {
 	options, err := p.optionsFor(r)
 	if err != nil {
 		return p.failed(started, err)
+	}
+	if sealed := r.FormValue("step_up"); sealed != "" {
+		if err := p.useStepUp(sealed, &options, &started); err != nil {
+			return p.failed(started, err)
+		}
 	}
 	if r.FormValue("prompt") == "none" && p.hasOpenID() {
 		if err := p.silently(r, &options, &started); err != nil {
@@ -189,6 +196,9 @@ func (p *RelyingParty) finish(w http.ResponseWriter, r *http.Request, started *a
 		return p.endSilently(w, r, started)
 	}
 	if err != nil {
+		return err
+	}
+	if err := started.checkStepUp(tokens); err != nil {
 		return err
 	}
 	if err := p.startSession(w, r, tokens, sessionState(response), started.Session); err != nil {

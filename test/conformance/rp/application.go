@@ -138,7 +138,6 @@ func (a *application) serve(w http.ResponseWriter, r *http.Request) {
 
 func (a *application) redirectURI() string { return a.server.URL + "/auth/callback" }
 
-// configuration returns the suite's configuration of the client, and how long it waits.
 func (a *application) configuration() map[string]any {
 	registered := map[string]any{
 		"client_id": clientID, "client_secret": clientSecret, "client_name": clientID, "jwks": a.jwks,

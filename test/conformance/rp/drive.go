@@ -12,8 +12,6 @@ import (
 	"github.com/valetkey/valetkey/oauth/client"
 )
 
-// drive acts as the end user at the relying party for a module, and returns the error of the
-// relying party, or nil.
 func (a *application) drive(ctx context.Context, s *suite, test *instance, module string, v variant) error {
 	issuer := test.Exposed.Issuer
 	if strings.Contains(module, "webfinger") {

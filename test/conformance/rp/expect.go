@@ -17,6 +17,14 @@ var refusals = []struct {
 	err  error
 }{
 	{"discovery-issuer-mismatch", client.ErrMetadata},
+	{"authorization-response-iss", client.ErrMixUp},
+	{"state-fails", client.ErrState},
+	{"jarm-without-iss", client.ErrMixUp},
+	{"jarm-with-invalid-iss", client.ErrMixUp},
+	{"jarm-signature-is-not-none", client.ErrState}, // it is not a signed JWT, so it has no state
+	{"ensure-jarm-", client.ErrCallback},
+	{"iat-is-week-in-past", client.ErrIDToken},
+	{"usingrsa15", client.ErrIDToken},
 	{"form-post-error", &client.Error{Code: oauth.LoginRequired}},
 	{"userinfo-invalid-sub", client.ErrSubject},
 	{"refresh-token-invalid-", client.ErrIDToken},

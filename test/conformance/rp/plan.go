@@ -34,8 +34,9 @@ func readPlans() ([]plan, error) {
 // String returns the plan's name and the variants that distinguish it.
 func (p plan) String() string {
 	var parts []string
+	usual := []string{"default", "plain_http_request", "static_client", "plain_fapi", "simple", "unsigned", "plain_response"}
 	for _, name := range slices.Sorted(maps.Keys(p.Variant)) {
-		if value := p.Variant[name]; value != "default" && value != "plain_http_request" && value != "static_client" {
+		if value := p.Variant[name]; !slices.Contains(usual, value) {
 			parts = append(parts, value)
 		}
 	}
@@ -56,8 +57,25 @@ type result struct {
 	Reasons []string `json:"reasons,omitempty"`
 }
 
+// tested is an application that a plan tests: a relying party, or a client with a FAPI profile.
+type tested interface {
+	// configuration returns the suite's configuration of the client, and how long it waits.
+	configuration() map[string]any
+	// drive acts as the end user at the application for a module, and returns the error of the
+	// application, or nil.
+	drive(ctx context.Context, s *suite, test *instance, module string, v variant) error
+	close()
+}
+
+func (p plan) newApplication() (tested, error) {
+	if strings.HasPrefix(p.Plan, "fapi") {
+		return newFAPIApplication(p)
+	}
+	return newApplication(p)
+}
+
 func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) {
-	app, err := newApplication(p)
+	app, err := p.newApplication()
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +96,9 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 			results = append(results, result{Module: m.TestModule, Outcome: "SKIPPED", Reasons: []string{"not run: " + reason}})
 			continue
 		}
-		r, stuck, err := app.runModule(ctx, s, made.ID, m.TestModule, m.Variant)
+		r, stuck, err := runModule(ctx, s, app, made.ID, m.TestModule, m.Variant)
 		if stuck && err == nil {
-			r, _, err = app.runModule(ctx, s, made.ID, m.TestModule, m.Variant)
+			r, _, err = runModule(ctx, s, app, made.ID, m.TestModule, m.Variant)
 		}
 		if err != nil {
 			return results, fmt.Errorf("%s: %w", m.TestModule, err)
@@ -94,7 +112,7 @@ func (p plan) run(ctx context.Context, s *suite, only string) ([]result, error) 
 // module is stuck if the relying party did what it should and the suite has no result: the
 // suite looks only once whether a request came that should not, and forgets to finish if it
 // is serving another request at that moment.
-func (a *application) runModule(ctx context.Context, s *suite, planID, module string, v variant) (r result, stuck bool, err error) {
+func runModule(ctx context.Context, s *suite, app tested, planID, module string, v variant) (r result, stuck bool, err error) {
 	r = result{Module: module}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		r.Module += " " + v[name]
@@ -107,7 +125,7 @@ func (a *application) runModule(ctx context.Context, s *suite, planID, module st
 	if err != nil {
 		return r, false, err
 	}
-	took := a.drive(ctx, s, test, module, found.Variant)
+	took := app.drive(ctx, s, test, module, found.Variant)
 	if found, err = s.wait(ctx, test.ID, time.Minute, "FINISHED", "INTERRUPTED"); err != nil {
 		return r, false, err
 	}

@@ -84,6 +84,8 @@ type instance struct {
 	ID      string `json:"id"`
 	Exposed struct {
 		Issuer string `json:"issuer"`
+		// Accounts is the API of the FAPI plans.
+		Accounts string `json:"accounts_endpoint"`
 	} `json:"exposed"`
 	Browser struct {
 		URLs []string `json:"urls"`
