@@ -259,7 +259,7 @@ func (b *Backend) proxy(prefix string, target *url.URL, transport http.RoundTrip
 			p.Out.Header.Del("DPoP")
 		},
 		ModifyResponse: func(response *http.Response) error {
-			path, err := b.party.StepUpPath(response, b.party.home)
+			path, err := b.party.StepUpPath(response, "")
 			if err != nil {
 				return err
 			}

@@ -53,8 +53,9 @@ type stepUp struct {
 const sealedStepUp = "step-up"
 
 // StepUpPath returns the path that starts the sign-in that an API requires (StepUp), and then
-// returns to returnTo, a path of the application; "" if the response requires none. The sign-in
-// fails with ErrStepUp if the provider does not reach one of the required acr_values.
+// returns to returnTo, a path of the application; the caller can also add return_to to the path
+// later. It returns "" if the response requires no sign-in. The sign-in fails with ErrStepUp if the
+// provider does not reach one of the required acr_values.
 func (p *RelyingParty) StepUpPath(response *http.Response, returnTo string) (string, error) {
 	options, required := StepUp(response)
 	if !required {
@@ -69,7 +70,10 @@ func (p *RelyingParty) StepUpPath(response *http.Response, returnTo string) (str
 	if err != nil {
 		return "", err
 	}
-	query := url.Values{"return_to": {returnTo}, "step_up": {sealed}}
+	query := url.Values{"step_up": {sealed}}
+	if returnTo != "" {
+		query.Set("return_to", returnTo)
+	}
 	return p.base + "sign-in?" + query.Encode(), nil
 }
 
