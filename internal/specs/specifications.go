@@ -60,7 +60,7 @@ func specifications() []specification {
 		rfc(9396, "Rich Authorization Requests", "types with a JSON Schema and a text for the consent page; details can be narrowed, never widened"),
 		rfc(9440, "Client-Cert HTTP Header Field", "read from trusted proxies, by the server and by the middleware"),
 		rfc(9449, "Demonstrating Proof of Possession (DPoP)", "complete"),
-		rfc(9470, "Step Up Authentication Challenge", "clients and APIs"),
+		rfc(9470, "Step Up Authentication Challenge", "server, client library, backend and middleware"),
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
 		rfc(9701, "JWT Response for OAuth Token Introspection", "complete: signed and encrypted, issued and verified; refused callers get 401 instead of 400"),
 		rfc(10017, "OAuth 2.0 for Browser-Based Applications", "a backend for frontend in `oauth/client`, and public clients; no token-mediating backend"),

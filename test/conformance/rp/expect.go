@@ -21,7 +21,6 @@ var refusals = []struct {
 	{"state-fails", client.ErrState},
 	{"jarm-without-iss", client.ErrMixUp},
 	{"jarm-with-invalid-iss", client.ErrMixUp},
-	{"jarm-signature-is-not-none", client.ErrState}, // it is not a signed JWT, so it has no state
 	{"ensure-jarm-", client.ErrCallback},
 	{"iat-is-week-in-past", client.ErrIDToken},
 	{"usingrsa15", client.ErrIDToken},
