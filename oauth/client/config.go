@@ -181,7 +181,7 @@ type Client struct {
 	prover  *prover
 	// instance is set for client authentication with attestations.
 	instance *instance
-	profile profile
+	profile  profile
 	// requestSigner signs request objects; nil if they are not used or not signed.
 	requestSigner *jose.Signer
 	responseType  oauth.ResponseType
