@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
@@ -59,7 +58,7 @@ func (c *usersInviteCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	if err := leaveEvent(ctx, store, event.UserInvited, slog.String("note", c.Email)); err != nil {
+	if err := leaveEvent(ctx, store, event.UserInvited); err != nil {
 		return err
 	}
 	if c.JSON {
