@@ -189,7 +189,11 @@ func interactionID(context.Context) string {
 }
 
 func (a *fapiApplication) drive(ctx context.Context, s *suite, test *instance, module string, v variant) error {
-	c, err := client.Discover(ctx, a.clientConfig(test.Exposed.Issuer, module, v))
+	config := a.clientConfig(test.Exposed.Issuer, module, v)
+	if v["fapi_profile"] == "fapi_client_credentials_grant" {
+		config.RedirectURI = "" // without users there is no authorization request
+	}
+	c, err := client.Discover(ctx, config)
 	if err != nil {
 		return err
 	}
