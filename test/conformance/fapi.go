@@ -189,7 +189,7 @@ func (p *plan) fapiConfiguration(issuer, api string) map[string]any {
 		}
 		c["mtls"+suffix] = map[string]any{"cert": p.keys[i].certificatePEM(), "key": p.keys[i].keyPEM()}
 		if p.isCIBA() {
-			maps.Copy(c[name].(map[string]any), map[string]any{"hint_type": "login_hint", "hint_value": "ada"})
+			maps.Copy(c[name].(map[string]any), map[string]any{"hint_type": "login_hint", "hint_value": "ada", "acr_value": "1"})
 		}
 	}
 	if p.isCIBA() {

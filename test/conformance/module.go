@@ -30,7 +30,7 @@ const moduleTimeout = 6 * time.Minute
 // picturePatience is how long after a visit the suite may request a screenshot of a page that
 // was not shown, or wait for a redirect while the browser is on an error page. After that
 // it is a failure.
-const picturePatience = 20 * time.Second
+const picturePatience = time.Minute
 
 // runModule runs one module to its end.
 func (r *run) runModule(ctx context.Context, p *plan, planID string, m module) result {
