@@ -61,6 +61,7 @@ type authorizationRequest struct {
 	claims          *oauth.ClaimsRequest
 	hintSubject     string  // sub of id_token_hint
 	hintClient      *client // the client of that ID token
+	subject         string  // the only user who may decide; "" if any may
 	loginHint       string
 	uiLocales       []string
 	claimsLocales   []string

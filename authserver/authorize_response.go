@@ -48,6 +48,9 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	if i.device != nil {
 		return c.approveDevice(i, a)
 	}
+	if i.backchannel != nil {
+		return c.approveBackchannel(i, a)
+	}
 	if i.challenge != nil {
 		return c.completeChallenge(catalogue, i, a)
 	}

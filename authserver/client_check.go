@@ -49,6 +49,7 @@ func CheckClient(client record.Client) []ClientProblem {
 	check.logout()
 	check.tokens()
 	check.dpop()
+	check.backchannel()
 	check.others()
 	return check.problems
 }

@@ -119,7 +119,10 @@ type Pages struct {
 	// SignUp is where users create an account; "" if they cannot.
 	SignUp string
 	// Device is where users enter the user codes of devices.
-	Device  string // default /device
+	Device string // default /device
+	// Approve is where users decide on backchannel authentication requests. The query is
+	// "request=ID", or "answer=allowed", "answer=denied" or "answer=later" afterwards.
+	Approve string // default /approve
 	SignOut string // default /sign-out
 	// SignedOut is shown after a logout that does not return to a client.
 	SignedOut string // default /signed-out
@@ -154,6 +157,8 @@ const (
 	PageRedirectURIMissing oauth.ErrorCode = "redirect_uri_missing"
 	PageExpired            oauth.ErrorCode = "interaction_expired"
 	PageOtherBrowser       oauth.ErrorCode = "interaction_in_other_browser"
+	// PageOtherUser: the request is for another user than the one who has signed in.
+	PageOtherUser oauth.ErrorCode = "request_for_other_user"
 )
 
 // Users provides the users and their sign-in sessions. Package ui implements it with package

@@ -55,7 +55,9 @@ func (i *interaction) consented(catalogue *catalogue, grant *record.Grant) bool 
 	request := i.request
 	// A user who enters the code of a device is asked every time, because an attacker may have
 	// sent it to them (RFC 8628, section 5.4; RFC 10027, section 6.1).
-	again := slices.Contains(request.prompt, promptConsent) || i.device != nil
+	// A backchannel request begins with the client, so the user's approval is the only proof that
+	// they want it (CIBA Core, section 8).
+	again := slices.Contains(request.prompt, promptConsent) || i.device != nil || i.backchannel != nil
 	if request.client.SkipConsent && !again {
 		return true
 	}

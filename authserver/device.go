@@ -454,7 +454,7 @@ func (c *call) grantDeviceCode() (*entitlement, error) {
 	case expired(c.now, time.UnixMilli(data.Expires)):
 		return nil, c.must(false, &ruleDeviceCodeLives)
 	case decision == nil:
-		return nil, c.stillPending(ticket.Key)
+		return nil, c.stillPending(ticket.Key, &ruleDeviceDecided, &rulePollPace)
 	case decision.Denied || decision.Authorization == nil:
 		return nil, c.must(false, &ruleDeviceAllowed)
 	}
@@ -509,9 +509,9 @@ func (c *call) deviceDecision(key storage.Key) (*deviceDecision, error) {
 	return &decision, nil
 }
 
-// stillPending returns authorization_pending, or slow_down to a device that polls too often. Such
-// a device must wait five seconds longer from then on (RFC 8628, section 3.5).
-func (c *call) stillPending(key storage.Key) error {
+// stillPending returns authorization_pending, or slow_down to a device or client that polls too often.
+// It must wait five seconds longer from then on (RFC 8628, section 3.5; CIBA Core, section 11).
+func (c *call) stillPending(key storage.Key, decided, paced *rule) error {
 	pace, ok := c.s.polls.get(key)
 	if !ok {
 		pace.interval = pollInterval
@@ -522,8 +522,8 @@ func (c *call) stillPending(key storage.Key) error {
 	}
 	pace.last = c.now
 	c.s.polls.put(key, pace)
-	if err := c.must(!tooFast, &rulePollPace); err != nil {
+	if err := c.must(!tooFast, paced); err != nil {
 		return err
 	}
-	return c.must(false, &ruleDeviceDecided)
+	return c.must(false, decided)
 }

@@ -40,6 +40,10 @@
 //	sealedcode.go          codes that contain their authorization
 //	jarm.go                the response as a JWT (JARM)
 //	device.go              device authorization (RFC 8628), from the code to the token
+//	backchannel.go           backchannel authentication requests (CIBA)
+//	backchannel_hint.go      the user that a backchannel request names
+//	backchannel_approval.go  the user's decision on it
+//	backchannel_notify.go    pings and pushes to clients, messages to the operator's hooks
 //	firstparty.go          authorization challenges of first-party applications
 //
 // The token endpoint:
@@ -54,6 +58,7 @@
 //	grant_refreshtoken.go       refresh tokens: rotation, reuse detection
 //	grant_clientcredentials.go  client credentials, resource indicators
 //	grant_password.go           passwords
+//	grant_ciba.go               backchannel authentication requests (CIBA)
 //	grant_assertion.go          JWT and SAML assertions (RFC 7523, RFC 7522)
 //	trustedissuer.go            external issuers whose assertions are accepted
 //	tokenexchange.go            token exchange (RFC 8693)

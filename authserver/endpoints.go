@@ -69,6 +69,8 @@ func endpoints() []endpoint {
 			metadata: func(m *oauth.ServerMetadata, url string) { m.PushedAuthorizationRequestEndpoint = url }},
 		{path: "/device_authorization", methods: post, specification: "RFC 8628, section 3.1", cors: corsClient, serve: (*call).deviceAuthorization,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.DeviceAuthorizationEndpoint = url }},
+		{path: "/backchannel_authentication", methods: post, specification: "OpenID Connect CIBA Core, section 7", serve: (*call).backchannelAuthentication,
+			metadata: func(m *oauth.ServerMetadata, url string) { m.BackchannelAuthenticationEndpoint = url }},
 		{path: "/introspect", methods: post, specification: "RFC 7662", serve: (*call).introspect,
 			metadata: func(m *oauth.ServerMetadata, url string) { m.IntrospectionEndpoint = url }},
 		{path: "/revoke", methods: post, specification: "RFC 7009", cors: corsClient, serve: (*call).revoke,

@@ -51,10 +51,17 @@ func (s *Server) pairwise(sector, value string) string {
 }
 
 // sectorOf returns the sector identifier of a client, which is a host; "" if its redirect URIs have
-// several hosts.
+// several hosts. A client without redirect URIs that uses CIBA has the host of its notification
+// endpoint or jwks_uri.
 func sectorOf(m *oauth.ClientMetadata) string {
 	if m.SectorIdentifierURI != "" {
 		return hostOf(m.SectorIdentifierURI)
+	}
+	if len(m.RedirectURIs) == 0 && m.HasGrantType(oauth.GrantTypeCIBA) { // CIBA Core, section 4
+		if m.BackchannelTokenDeliveryMode == oauth.DeliveryPush {
+			return hostOf(m.BackchannelClientNotificationEndpoint)
+		}
+		return hostOf(m.JWKSURI)
 	}
 	sector := ""
 	for i, uri := range m.RedirectURIs {

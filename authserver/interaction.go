@@ -57,6 +57,8 @@ type Interaction struct {
 	// Device is the device without a browser that sent the request (RFC 8628); nil if there is
 	// none. The page shows its user code, so that the user can compare it.
 	Device *Device
+	// Backchannel is the backchannel authentication request (CIBA); nil if this is none.
+	Backchannel *BackchannelRequest
 	// OfflineAccess is set if the client will have access while the user is away.
 	OfflineAccess bool
 }
@@ -153,6 +155,9 @@ type interaction struct {
 	// device is the device that gets the response instead of a redirect URI; nil if there is
 	// none.
 	device *device
+	// backchannel is the backchannel authentication request, whose client does not get a redirect;
+	// nil if this is none.
+	backchannel *backchannel
 	// challenge is set if the application shows its own sign-in window instead of this server's
 	// pages.
 	challenge *challenge
@@ -245,6 +250,9 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	if again && !fresh {
 		return true, nil
 	}
+	if request.subject != "" && request.subject != who.Subject && fresh {
+		return false, c.must(false, &ruleBackchannelSubject)
+	}
 	if !c.acceptsSubject(request, who.Subject) {
 		if fresh || slices.Contains(request.prompt, promptNone) {
 			return false, c.must(false, &ruleSameSubject)
@@ -278,6 +286,9 @@ func (c *call) needsStepUp(request *authorizationRequest, who *Authentication) b
 // acceptsSubject reports whether id_token_hint and the claims parameter allow a subject (OpenID
 // Connect Core, sections 3.1.2.1 and 5.5.1).
 func (c *call) acceptsSubject(r *authorizationRequest, subject string) bool {
+	if r.subject != "" && r.subject != subject {
+		return false
+	}
 	if r.hintSubject != "" && r.hintSubject != c.s.subjectFor(r.hintClient, subject) {
 		return false
 	}
@@ -333,6 +344,8 @@ type interactionData struct {
 	Selected string `json:"s,omitempty"`
 	// UserCode is the user code of the device; "" if there is none.
 	UserCode string `json:"u,omitempty"`
+	// Backchannel is the ID of the backchannel authentication request; "" if this is none.
+	Backchannel string `json:"h,omitempty"`
 	// Ended is the rest of a logout whose session has ended.
 	Ended *endedLogout `json:"e,omitempty"`
 	// TicketKind and Ticket are the key of interaction.ticket; "" and nil if there is none.
@@ -387,6 +400,9 @@ func (c *call) interactionTicket(i *interaction, logout bool) (storage.Ticket, e
 	}
 	if i.device != nil {
 		stored.UserCode = i.device.code
+	}
+	if i.backchannel != nil {
+		stored.Backchannel = backchannelID(i.backchannel.key)
 	}
 	if i.ticket != nil {
 		stored.TicketKind, stored.Ticket = i.ticket.key.Kind, i.ticket.key.ID[:]
@@ -458,6 +474,9 @@ func (c *call) resume(id string) (*interaction, error) {
 	}
 	if data.UserCode != "" {
 		return c.resumeDevice(id, data)
+	}
+	if data.Backchannel != "" {
+		return c.resumeBackchannel(id, data)
 	}
 	if c.params, err = c.parseParams(data.Query); err != nil {
 		return nil, err

@@ -66,9 +66,12 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, ACRValues: request.acrValues, UILocales: request.uiLocales,
 		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
 	}
-	if i.device != nil {
+	switch {
+	case i.device != nil:
 		shown.Device = i.device.describe()
-	} else {
+	case i.backchannel != nil:
+		shown.Backchannel = i.backchannel.describe()
+	default:
 		shown.RedirectURI, shown.FormAction = request.to.uri, formAction(request.to.uri)
 	}
 	var grant *record.Grant
@@ -178,6 +181,9 @@ func (c *call) consented(i *interaction, answer ConsentAnswer) error {
 func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
+		if i.backchannel != nil {
+			return c.denyBackchannel(i)
+		}
 		c.refusal.kind = event.ConsentRefused
 		if who, err := s.config.Users.SignedIn(r); err == nil && who != nil {
 			c.refusal.members = []slog.Attr{s.namedSubject(r.Context(), who.Subject)}
@@ -192,6 +198,14 @@ func (s *Server) Refused(w http.ResponseWriter, r *http.Request, id string) {
 func (s *Server) Canceled(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.newCall(w, r)
 	c.finish(c.withInteraction(id, func(i *interaction) error {
+		if i.backchannel != nil {
+			// Whoever has the link can get here without being the user, so the request stays.
+			if err := c.abandonInteraction(i); err != nil {
+				return err
+			}
+			c.redirect(s.basePath + s.config.Pages.Approve + "?answer=later")
+			return nil
+		}
 		if i.device == nil && !c.trusted(i.request.client) {
 			if err := c.abandonInteraction(i); err != nil {
 				return err

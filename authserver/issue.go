@@ -77,6 +77,13 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		}
 	}
 	c.setRefreshExpiration(response, ent)
+	if ent.sealPush != nil {
+		ticket, err := ent.sealPush(response)
+		if err != nil {
+			return nil, err
+		}
+		put = append(put, ticket)
+	}
 	if err = c.store(ctx, ent, put); err != nil {
 		return nil, fmt.Errorf("store tokens: %w", err)
 	}
@@ -476,6 +483,12 @@ func (c *call) issueIDToken(ctx context.Context, ent *entitlement, accessToken, 
 	}
 	if ent.state != "" {
 		o.anyText("s_hash", jose.LeftHash(alg, ent.state))
+	}
+	if ent.authReqID != "" { // CIBA Core, section 10.3.1
+		o.text(oauth.ClaimAuthReqID, ent.authReqID)
+		if ent.refreshToken != "" {
+			o.text(oauth.ClaimRefreshTokenHash, jose.LeftHash(alg, ent.refreshToken))
+		}
 	}
 	o.text("nonce", ent.nonce)
 	o.text("acr", a.ACR)

@@ -34,7 +34,7 @@ var (
 // limits are the limits of the engine. User codes can be guessed, so failures are counted over
 // all nodes. Client secrets that this server generates have 256 bits.
 type limits struct {
-	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes, pushedRequests *ratelimit.Limiter
+	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes, pushedRequests, backchannel *ratelimit.Limiter
 }
 
 func newLimits(config *Config, registrationsPerMinute int) limits {
@@ -52,6 +52,7 @@ func newLimits(config *Config, registrationsPerMinute int) limits {
 		storedBytes:          ratelimit.New(limiter("stored KiB", storedKibibytes)),
 		allStoredBytes:       ratelimit.New(limiter("all stored KiB", storedKibibytesInAll)),
 		pushedRequests:       ratelimit.New(limiter("pushed authorization requests", unfinishedPushedRequests)),
+		backchannel:          shared("backchannel requests of a client for a user", backchannelPerUser),
 		userCodes:            shared("wrong user codes", wrongUserCodes),
 		allUserCodes:         shared("all wrong user codes", wrongUserCodesInAll),
 		registrationAttempts: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),
@@ -61,6 +62,7 @@ func newLimits(config *Config, registrationsPerMinute int) limits {
 func (l *limits) close() {
 	l.userCodes.Close()
 	l.allUserCodes.Close()
+	l.backchannel.Close()
 }
 
 func (c *call) network() string { return ratelimit.Network(c.s.remoteAddr(c.r)) }

@@ -80,7 +80,8 @@ func (s *Server) SessionsEnded() {
 // well, for messages that another node has left and for those that are due for another attempt.
 func (s *Server) LogoutsDue() <-chan struct{} { return s.logoutsDue }
 
-// DeliverLogouts notifies the clients of sessions that have ended. It returns when no message is
+// DeliverLogouts notifies the clients of sessions that have ended, and sends the other messages of the
+// outbox: those about backchannel authentication requests. It returns when no message is
 // due, and every message that was due is delivered or postponed. The owners of messages take turns,
 // and none has more than maxLogoutRequestsPerOwner requests at a time, so that a host that hangs
 // delays only its own messages. Any number of nodes may call it at the same time; each message is
@@ -102,7 +103,7 @@ func (s *Server) DeliverLogouts(ctx context.Context) error {
 			running++
 			sending.Go(func() {
 				defer func() { done <- struct{}{} }()
-				s.deliverLogout(ctx, m)
+				s.deliver(ctx, m)
 			})
 		}
 		if running == 0 {
@@ -185,19 +186,29 @@ func logoutOwner(cl *record.Client) string {
 	return "outsider " + outgoing.Site(cmp.Or(cl.BackchannelLogoutURI, cl.ID))
 }
 
-// deliverLogout sends one message, and then removes or postpones it.
-func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
+// deliver delivers a message of any kind.
+func (s *Server) deliver(ctx context.Context, m storage.Message) {
 	defer func() {
 		if failure := recover(); failure != nil {
-			s.log.ErrorContext(ctx, "panic", "in", "deliver a logout", "panic", failure, "stack", string(debug.Stack()))
+			s.log.ErrorContext(ctx, "panic", "in", "deliver a message", "panic", failure, "stack", string(debug.Stack()))
 		}
 	}()
-	if s.events.RecordQueued(ctx, m) {
+	switch {
+	case s.events.RecordQueued(ctx, m):
 		if err := s.config.Store.Remove(ctx, m.ID); err != nil {
 			s.log.ErrorContext(ctx, "event not removed from the outbox", "error", err)
 		}
-		return
+	case strings.HasPrefix(m.ID, messageNotification):
+		s.deliverNotification(ctx, m)
+	case strings.HasPrefix(m.ID, messageApproval):
+		s.deliverApproval(ctx, m)
+	default:
+		s.deliverLogout(ctx, m)
 	}
+}
+
+// deliverLogout sends one message, and then removes or postpones it.
+func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	var logout logoutMessage
 	err := json.Unmarshal(m.Data, &logout)
 	now := time.Now()

@@ -129,6 +129,8 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 	if s.trusts(UseIdentityAssertion) {
 		m.AuthorizationGrantProfilesSupported = []string{oauth.GrantProfileIDJAG}
 	}
+	m.BackchannelTokenDeliveryModesSupported = []string{oauth.DeliveryPoll, oauth.DeliveryPing, oauth.DeliveryPush}
+	m.BackchannelAuthenticationRequestSigningAlgValuesSupported = algorithmNames(signingAlgorithms())
 	m.BackchannelLogoutSupported, m.BackchannelLogoutSessionSupported = true, true
 	m.FrontchannelLogoutSupported, m.FrontchannelLogoutSessionSupported = true, true
 	if s.config.SignIn.BrowserStateCookie == "" {

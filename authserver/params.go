@@ -218,10 +218,10 @@ func isMediaType(contentType, want string) bool {
 // in the registry of OAuth parameters.
 func protocolParams() []string {
 	names := []string{
-		"access_token", "acr_values", "auth_session", "authorization_details", "claims", "claims_locales", "client_assertion", "client_assertion_type",
-		"client_id", "client_secret", "code_challenge", "code_challenge_method", "display", "dpop_jkt", "grant_type", "id_token_hint",
-		"login_hint", "max_age", "nonce", "post_logout_redirect_uri", "prompt", "redirect_uri", "registration", "request",
-		"request_uri", "resource", "response_mode", "response_type", "scope", "state", "token", "token_type_hint",
+		"access_token", "acr_values", "auth_session", "authorization_details", "binding_message", "claims", "claims_locales", "client_assertion", "client_assertion_type",
+		"client_id", "client_notification_token", "client_secret", "code_challenge", "code_challenge_method", "display", "dpop_jkt", "grant_type", "id_token_hint",
+		"login_hint", "login_hint_token", "max_age", "nonce", "post_logout_redirect_uri", "prompt", "redirect_uri", "registration", "request",
+		"request_uri", "requested_expiry", "resource", "response_mode", "response_type", "scope", "state", "token", "token_type_hint",
 		"ui_locales", "user_code",
 	}
 	for _, g := range grantTypes() {

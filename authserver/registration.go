@@ -267,6 +267,9 @@ func (s *Server) registeredProblems(client *record.Client, catalogue *catalogue)
 		problems = CheckClientProfile(*client, s.config.Profile)
 	}
 	problems = slices.Concat(problems, CheckClient(*client), unsupported(m, s.describe(catalogue)))
+	if e := m.BackchannelClientNotificationEndpoint; e != "" && !s.outsiderOutgoing.Permits(e) {
+		problems = append(problems, ClientProblem{"backchannel_client_notification_endpoint", "its host is not public"})
+	}
 	if m.ApplicationType == oauth.ApplicationWeb && m.HasGrantType(oauth.GrantTypeImplicit) {
 		for _, uri := range m.RedirectURIs {
 			if strings.HasPrefix(uri, "http:") {

@@ -187,6 +187,8 @@ func unsupported(m *oauth.ClientMetadata, server *oauth.ServerMetadata) (problem
 		{"userinfo_encrypted_response_alg", m.UserinfoEncryptedResponseAlg, server.UserinfoEncryptionAlgValuesSupported},
 		{"userinfo_encrypted_response_enc", m.UserinfoEncryptedResponseEnc, server.UserinfoEncryptionEncValuesSupported},
 		{"request_object_signing_alg", m.RequestObjectSigningAlg, server.RequestObjectSigningAlgValuesSupported},
+		{"backchannel_authentication_request_signing_alg", m.BackchannelAuthenticationRequestSigningAlg, server.BackchannelAuthenticationRequestSigningAlgValuesSupported},
+		{"backchannel_token_delivery_mode", m.BackchannelTokenDeliveryMode, server.BackchannelTokenDeliveryModesSupported},
 		{"request_object_encryption_alg", m.RequestObjectEncryptionAlg, server.RequestObjectEncryptionAlgValuesSupported},
 		{"request_object_encryption_enc", m.RequestObjectEncryptionEnc, server.RequestObjectEncryptionEncValuesSupported},
 	} {

@@ -167,6 +167,9 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 		if path, ok := strings.CutPrefix(c.BackchannelLogoutURI, "$rp"); ok {
 			c.BackchannelLogoutURI = "http://" + s.listen() + path
 		}
+		if path, ok := strings.CutPrefix(c.BackchannelClientNotificationEndpoint, "$rp"); ok {
+			c.BackchannelClientNotificationEndpoint = "http://" + s.listen() + path
+		}
 		d.Clients = append(d.Clients, c.Client)
 	}
 	if err := store.Declare(t.Context(), time.Now(), "test", d); err != nil {
@@ -358,6 +361,7 @@ func (s *scene) host() httpscript.Host {
 		"PAGE": s.verbPage, "END-SESSION": s.verbEndSession, "DELETE-PERSON": s.verbDeleteUser,
 		"SIGN": s.verbSign, "SIGN-SAML": verbSignSAML, "SHOW": verbShow, "DELIVER": s.verbDeliver, "INITIAL-TOKEN": s.verbInitialToken,
 		"PROOF": s.verbProof, "ATTEST": s.verbAttest, "POSSESSION": s.verbPossession, "SERVE": s.verbServe, "FETCHED": s.verbFetched,
+		"PENDING": s.verbPending, "APPROVAL": s.verbApproval, "DENY": s.verbDeny,
 	}}
 }
 
@@ -423,6 +427,9 @@ func (s *scene) verbPage(w http.ResponseWriter, r *http.Request, words []string)
 	}
 	if d := i.Device; d != nil {
 		fmt.Fprintf(w, "device code: %s, asked from %s %v ago\n", d.UserCode, d.Address, time.Since(d.Began))
+	}
+	if b := i.Backchannel; b != nil {
+		fmt.Fprintf(w, "binding message: %s, asked %v ago, expires in %v\n", b.BindingMessage, time.Since(b.Began), time.Until(b.Expires))
 	}
 	for _, scope := range i.Scopes {
 		fmt.Fprintf(w, "scope: %s (optional %v, granted %v)\n", scope.Name, scope.Optional, scope.Granted)
@@ -508,7 +515,11 @@ func (s *scene) receive(status string, f func() error) (received []string, err e
 			if err != nil {
 				s.t.Error(err)
 			} else {
-				received = append(received, request.Method+" "+request.URL.RequestURI()+"\n"+request.PostForm.Encode())
+				body := request.PostForm.Encode()
+				if strings.HasPrefix(request.Header.Get("Content-Type"), "application/json") {
+					body = jsonBody(request)
+				}
+				received = append(received, request.Method+" "+request.URL.RequestURI()+"\n"+body)
 			}
 			fmt.Fprintf(connection, "HTTP/1.1 %s \r\nConnection: close\r\nContent-Length: 0\r\n\r\n", status)
 			connection.Close()
@@ -519,6 +530,19 @@ func (s *scene) receive(status string, f func() error) (received []string, err e
 	deadline(time.Unix(1, 0))
 	accepting.Wait()
 	return received, errors.Join(err, deadline(time.Time{}))
+}
+
+// jsonBody returns the credentials and the body of a request with JSON.
+func jsonBody(r *http.Request) string {
+	var body any
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		return err.Error()
+	}
+	text, err := json.MarshalIndent(body, "", "  ")
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("Authorization: %s\n%s", r.Header.Get("Authorization"), text)
 }
 
 // END-SESSION session-1 ends a session, as if the user signed out in another browser.

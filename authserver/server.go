@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto/cipher"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type Server struct {
 	nonces      *dpop.Nonces
 	challenges  *dpop.Nonces // of proofs of possession with a client attestation
 
+	backchannelCipher cipher.AEAD // seals what notifications contain
+
 	latestCodeCipher atomic.Pointer[codeCipher]
 
 	catalogueNow  atomic.Pointer[catalogue]
@@ -62,7 +65,7 @@ type Server struct {
 	checkSessionPolicy string
 
 	limits    limits
-	polls     recent[storage.Key, pollPace] // of devices
+	polls     recent[storage.Key, pollPace] // of devices, and of clients with backchannel requests
 	documents clientDocuments
 	traces    *traceLog
 
@@ -174,6 +177,9 @@ func New(config Config) (*Server, error) {
 	if s.codeKey, err = deriveKey(config.Secret, "valetkey authorization code"); err != nil {
 		return nil, err
 	}
+	if s.backchannelCipher, err = s.newBackchannelCipher(); err != nil {
+		return nil, err
+	}
 	if s.pairwiseKey, err = deriveKey(config.Secret, "valetkey pairwise subject"); err != nil {
 		return nil, err
 	}
@@ -216,6 +222,7 @@ func (p Pages) withDefaults() Pages {
 	set(&p.SignIn, "/sign-in")
 	set(&p.Consent, "/consent")
 	set(&p.Device, "/device")
+	set(&p.Approve, "/approve")
 	set(&p.SignOut, "/sign-out")
 	set(&p.SignedOut, "/signed-out")
 	return p

@@ -61,6 +61,12 @@ func grantTypes() []grantType {
 			params:  []string{"device_code"},
 		},
 		{
+			name:         oauth.GrantTypeCIBA,
+			entitle:      (*call).grantCIBA,
+			params:       []string{"auth_req_id"},
+			confidential: true,
+		},
+		{
 			name:         oauth.GrantTypeJWTBearer,
 			entitle:      (*call).grantJWTBearer,
 			params:       []string{"assertion"},
@@ -145,6 +151,10 @@ type entitlement struct {
 	nonce   string
 	// state adds s_hash to the ID token; "" leaves it out.
 	state string
+	// authReqID is the request that pushed tokens are for; "" if they are not pushed. sealPush
+	// returns the ticket from which the push is repeated.
+	authReqID string
+	sealPush  func(*oauth.TokenResponse) (storage.Ticket, error)
 }
 
 var (

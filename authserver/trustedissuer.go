@@ -23,6 +23,7 @@ const (
 	UseSAMLBearer           = "saml_bearer"           // RFC 7522
 	UseTokenExchange        = "token_exchange"        // RFC 8693
 	UseClientAuthentication = "client_authentication" // a workload's own JWT instead of a secret
+	UseLoginHint            = "login_hint"            // a login_hint_token (CIBA)
 )
 
 const defaultAssertionLifetime = time.Hour
@@ -62,7 +63,7 @@ type TrustedIssuer struct {
 
 // Check returns what is wrong with the settings.
 func (t *TrustedIssuer) Check() error {
-	uses := []string{UseJWTBearer, UseIdentityAssertion, UseSAMLBearer, UseTokenExchange, UseClientAuthentication}
+	uses := []string{UseJWTBearer, UseIdentityAssertion, UseSAMLBearer, UseTokenExchange, UseClientAuthentication, UseLoginHint}
 	samlBearer := t.serves(UseSAMLBearer)
 	switch {
 	case t.Issuer == "":
@@ -106,7 +107,7 @@ func (t *TrustedIssuer) Check() error {
 		return errors.New("clients is missing: list the clients that may present its assertions")
 	case grants && len(t.Scopes) == 0:
 		return errors.New("scopes is missing: list the scopes that its assertions may be used for")
-	case (grants || t.serves(UseTokenExchange)) && len(t.Subjects) == 0 && !t.SubjectByEmail:
+	case (grants || t.serves(UseTokenExchange) || t.serves(UseLoginHint)) && len(t.Subjects) == 0 && !t.SubjectByEmail:
 		return errors.New("subjects or subject_by_email is missing: set how a sub is mapped to a user")
 	}
 	return nil

@@ -33,7 +33,7 @@ type Webhook struct {
 	// Secret signs the requests: "whsec_" followed by 24 to 64 bytes in base64.
 	Secret string
 	// Events are the ClaimsOf… constants for which the webhook is called; nil means access
-	// tokens.
+	// tokens. With EventBackchannelAuthentication it is told about requests that wait for a user.
 	Events []string
 	// Timeout limits one call, and may be at most 5 seconds; zero means 2 seconds.
 	Timeout time.Duration
@@ -76,8 +76,12 @@ func (w *Webhook) Check() error {
 			if event == ClaimsOfUserinfo && len(w.GrantTypes) > 0 {
 				return fmt.Errorf("events: %s cannot be combined with grant_types: UserInfo requests have no grant type", event)
 			}
+		case EventBackchannelAuthentication:
+			if len(w.Resources)+len(w.GrantTypes) > 0 {
+				return fmt.Errorf("events: %s cannot be combined with resources or grant_types", event)
+			}
 		default:
-			return fmt.Errorf("events: %q is not one of access_token, id_token, userinfo", event)
+			return fmt.Errorf("events: %q is not one of access_token, id_token, userinfo, backchannel_authentication", event)
 		}
 	}
 	return nil

@@ -73,6 +73,12 @@ type ClientMetadata struct {
 	// (RFC 8705, section 3.4).
 	TLSClientCertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 
+	// OpenID Connect CIBA Core, section 4.
+	BackchannelTokenDeliveryMode               string `json:"backchannel_token_delivery_mode,omitempty"`
+	BackchannelClientNotificationEndpoint      string `json:"backchannel_client_notification_endpoint,omitempty"`
+	BackchannelAuthenticationRequestSigningAlg string `json:"backchannel_authentication_request_signing_alg,omitempty"`
+	BackchannelUserCodeParameter               bool   `json:"backchannel_user_code_parameter,omitempty"`
+
 	// OpenID Connect Back-Channel Logout and Front-Channel Logout, section 2 of each.
 	BackchannelLogoutURI              string `json:"backchannel_logout_uri,omitempty"`
 	BackchannelLogoutSessionRequired  bool   `json:"backchannel_logout_session_required,omitempty"`

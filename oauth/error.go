@@ -71,6 +71,16 @@ const (
 	RedirectToWeb             ErrorCode = "redirect_to_web"
 )
 
+// The codes of OpenID Connect CIBA Core, sections 12 and 13.
+const (
+	ExpiredLoginHintToken ErrorCode = "expired_login_hint_token"
+	UnknownUserID         ErrorCode = "unknown_user_id"
+	MissingUserCode       ErrorCode = "missing_user_code"
+	InvalidUserCode       ErrorCode = "invalid_user_code"
+	InvalidBindingMessage ErrorCode = "invalid_binding_message"
+	TransactionFailed     ErrorCode = "transaction_failed"
+)
+
 // The codes of RFC 9449, sections 4.3 and 8.
 const (
 	InvalidDPoPProof ErrorCode = "invalid_dpop_proof"

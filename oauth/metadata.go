@@ -33,6 +33,7 @@ type ServerMetadata struct {
 	GlobalTokenRevocationEndpoint                      string   `json:"global_token_revocation_endpoint,omitempty"`
 	GlobalTokenRevocationEndpointAuthMethodsSupported  []string `json:"global_token_revocation_endpoint_auth_methods_supported,omitempty"`
 	DeviceAuthorizationEndpoint                        string   `json:"device_authorization_endpoint,omitempty"`
+	BackchannelAuthenticationEndpoint                  string   `json:"backchannel_authentication_endpoint,omitempty"`
 	EndSessionEndpoint                                 string   `json:"end_session_endpoint,omitempty"`
 	ScopesSupported                                    []string `json:"scopes_supported,omitempty"`
 	ResponseTypesSupported                             []string `json:"response_types_supported"`
@@ -90,6 +91,10 @@ type ServerMetadata struct {
 	BackchannelLogoutSessionSupported     bool              `json:"backchannel_logout_session_supported,omitempty"`
 	FrontchannelLogoutSupported           bool              `json:"frontchannel_logout_supported,omitempty"`
 	FrontchannelLogoutSessionSupported    bool              `json:"frontchannel_logout_session_supported,omitempty"`
+	// OpenID Connect CIBA Core, section 4.
+	BackchannelTokenDeliveryModesSupported                    []string `json:"backchannel_token_delivery_modes_supported,omitempty"`
+	BackchannelAuthenticationRequestSigningAlgValuesSupported []string `json:"backchannel_authentication_request_signing_alg_values_supported,omitempty"`
+	BackchannelUserCodeParameterSupported                     bool     `json:"backchannel_user_code_parameter_supported,omitempty"`
 	// draft-ietf-oauth-identity-assertion-authz-grant, section 7.1.
 	IdentityChainingRequestedTokenTypesSupported []string `json:"identity_chaining_requested_token_types_supported,omitempty"`
 	// The same draft, section 7.2.

@@ -20,6 +20,7 @@ const (
 	GrantTypeClientCredentials = "client_credentials"
 	GrantTypePassword          = "password"
 	GrantTypeDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
+	GrantTypeCIBA              = "urn:openid:params:grant-type:ciba"
 	GrantTypeJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	GrantTypeSAMLBearer        = "urn:ietf:params:oauth:grant-type:saml2-bearer"
 	GrantTypeTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -105,6 +106,27 @@ type DeviceAuthorizationResponse struct {
 	VerificationURIComplete string `json:"verification_uri_complete,omitempty"`
 	ExpiresIn               int64  `json:"expires_in"`         // seconds
 	Interval                int64  `json:"interval,omitempty"` // seconds; 5 if omitted
+}
+
+// Values of backchannel_token_delivery_mode (OpenID Connect CIBA Core, section 5).
+const (
+	DeliveryPoll = "poll"
+	DeliveryPing = "ping"
+	DeliveryPush = "push"
+)
+
+// Claims of an ID token that is pushed to the client (OpenID Connect CIBA Core, section 10.3.1).
+const (
+	ClaimAuthReqID        = "urn:openid:params:jwt:claim:auth_req_id"
+	ClaimRefreshTokenHash = "urn:openid:params:jwt:claim:rt_hash"
+)
+
+// BackchannelAuthenticationResponse is the response of the backchannel authentication endpoint
+// (OpenID Connect CIBA Core, section 7.3).
+type BackchannelAuthenticationResponse struct {
+	AuthReqID string `json:"auth_req_id"`
+	ExpiresIn int64  `json:"expires_in"`         // seconds
+	Interval  int64  `json:"interval,omitempty"` // seconds; 5 if omitted
 }
 
 // RequestURIPrefix begins each request_uri of a pushed authorization request (RFC 9126, section

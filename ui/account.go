@@ -21,6 +21,7 @@ type accountView struct {
 	User         *identity.User
 	Person       *personView
 	Notice       string
+	Approvals    []approvalView
 	Applications []applicationView
 	Sessions     []sessionView
 	Email        *emailState // nil if no messages can be sent
@@ -79,6 +80,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := s.who.User
 	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
+	v.Approvals = s.approvals(r)
 	var err error
 	if v.Applications, err = s.applications(r); err != nil {
 		return err

@@ -21,7 +21,8 @@ type consentView struct {
 	Unvouched  bool   // the client registered itself and is not verified
 	// FirstTime is set if the user has never used the client, Newcomer if no user has.
 	FirstTime, Newcomer bool
-	Device              *deviceRequest // nil unless this is a device's request
+	Device              *deviceRequest      // nil unless this is a device's request
+	Backchannel         *backchannelRequest // nil unless the client sent the request itself (CIBA)
 	Destination         string
 	Native              bool
 	// Wanted are the new scopes, Before those that were allowed earlier.
@@ -76,9 +77,12 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		// The host of the document is proven, the website in it is not.
 		v.Publisher, v.Website = webHost(client.ID), ""
 	}
-	if in.Device != nil {
+	switch {
+	case in.Device != nil:
 		v.Device = s.deviceRequest(r, in.Device)
-	} else {
+	case in.Backchannel != nil:
+		v.Backchannel = describeBackchannel(in.Backchannel)
+	default:
 		v.Destination, v.Native = destination(in.RedirectURI)
 		// Another program cannot redeem a confidential client's code (RFC 8252, section 8.6).
 		v.Native = v.Native && (client.Public() || v.Unvouched)

@@ -106,6 +106,15 @@ var samplePages = map[string]pageResponse{
 		Device: &deviceRequest{UserCode: "WDJB-MJHT", When: "a minute ago", Address: "198.51.100.23", Elsewhere: true},
 		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your photos", Optional: true, Ticked: true}},
 	}},
+	"consent-backchannel": {template: "consent", title: "Allow?", data: consentView{
+		ClientName: "Corner Bank", Initial: "C", Website: "bank.example.com", Person: person(alice),
+		Backchannel: &backchannelRequest{BindingMessage: "W4SCT", When: "less than a minute ago", Expires: "in 5 minutes"}, Details: []string{"Pay 49.90 EUR to Corner Shop"},
+		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}},
+	}},
+	"approve-allowed": {template: "approve-done", title: "Approved", data: "allowed"},
+	"approve-denied":  {template: "approve-done", title: "Denied", data: "denied"},
+	"approve-later":   {template: "approve-done", title: "Not decided", data: "later"},
+	"approve-gone":    {template: "approve-done", title: "Nothing to approve", data: "gone"},
 	"consent-details": {template: "consent", title: "Allow?", data: consentView{
 		ClientName: "Corner Shop", Initial: "C", Website: "shop.example.com", Destination: "shop.example.com", Person: person(alice), Resources: []string{"Payments"},
 		Details: []string{"Pay 123.50 EUR to Merchant A, account DE02100100109307118603", strings.Repeat("x", 200)},
@@ -144,6 +153,10 @@ var samplePages = map[string]pageResponse{
 	"signed-out-on": {template: "signed-out", title: "You are signed out", data: signedOutView{ContinueTo: "#", Host: "app.printer.example.com"}},
 	"account": {template: "account", title: "Your account", account: alice, data: accountView{
 		User: alice, Person: person(alice), Notice: notices["revoked"], Email: &emailState{Address: "alice@example.com", Verified: true, Pending: "alice.liddell@example.org"},
+		Approvals: []approvalView{
+			{backchannelRequest{"W4SCT", "less than a minute ago", "in 5 minutes"}, "1", "Corner Bank", "C", []scopeView{{Words: "Sign you in and recognize you when you return"}}, []string{"Pay 49.90 EUR to Corner Shop"}},
+			{backchannelRequest{"", "2 minutes ago", "in 90 seconds"}, "2", "Call Center of the Department of Long Names", "C", []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "See your email address"}}, nil},
+		},
 		Applications: []applicationView{
 			{Grants: []string{"1"}, Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: moment{time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "Sign you in and recognize you when you return"}, {Words: "calendar.read", Plain: true}}},
 			{Grants: make([]string, 37), Name: "Coding Agent", Initial: "C", Since: moment{time.Date(2026, time.February, 20, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: "See your notes"}}},

@@ -115,6 +115,7 @@ var pages = [...]page{
 	{undoEmailPath, (*session).showUndoEmail, (*session).undoEmail},
 	{"/consent", (*session).showConsent, (*session).consent},
 	{devicePath, (*session).showDevice, (*session).device},
+	{approvePath, (*session).showApprove, (*session).deny},
 	{"/logo", (*session).showLogo, nil},
 	{"/sign-out", (*session).showSignOut, (*session).signOut},
 	{"/signed-out", (*session).signedOut, nil},

@@ -62,6 +62,12 @@ var errorTexts = map[oauth.ErrorCode]errorText{
 		Next:        "Go back to the browser where you started, or start again from the application in this one.",
 		hideDetails: true,
 	},
+	authserver.PageOtherUser: {
+		Title:       "This request is for another account",
+		Happened:    "The application asked for the approval of another user than the one who is signed in here. Nothing was approved.",
+		Next:        "Sign out, and open the link again to sign in with the other account. If you did not expect this request, you can close this page.",
+		hideDetails: true,
+	},
 	pageNoCookies: {
 		Title:       "Cookies are blocked",
 		Happened:    "Your browser did not accept our cookie. We cannot sign you in without it.",

@@ -91,6 +91,13 @@ var (
 
 // The server and what it depends on.
 var (
+	BackchannelApproved              = add("backchannel.approved", info, join(user, client, []string{"address"}), "a user approved a backchannel authentication request")
+	BackchannelDenied                = add("backchannel.denied", info, join(user, client, []string{"address"}), "a user denied a backchannel authentication request")
+	BackchannelNotified              = add("backchannel.notified", info, join(client, []string{"mode"}), "a client was notified of the decision on a backchannel authentication request: by a ping, or with the pushed tokens")
+	BackchannelPostponed             = add("backchannel.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be notified of a decision; the server will try again")
+	BackchannelGivenUp               = add("backchannel.given_up", warn, join(client, []string{"attempts", "cause"}), "a client could not be notified of a decision before the request expired; the server will not try again")
+	BackchannelAnnouncementPostponed = add("backchannel.announcement_postponed", warn, []string{"hook", "attempts", "cause"}, "a hook could not be told about a backchannel authentication request; the server will try again until the request expires")
+
 	LogoutDelivered = add("logout.delivered", info, client, "a client was notified of a logout through the back channel")
 	LogoutPostponed = add("logout.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will try again")
 	LogoutGivenUp   = add("logout.given_up", warn, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will not try again")

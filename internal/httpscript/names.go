@@ -49,8 +49,9 @@ func (n *names) expand(text string) (string, error) {
 var (
 	jwt        = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]*`)
 	saml       = regexp.MustCompile(`()\b(PEFzc2VydGlvbi[\w-]{40,})`) // <Assertion, in base64url
-	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc|as|pr)_[\w-]{40,}`)
+	secret     = regexp.MustCompile(`vk_(ac|rt|at|ra|ia|dc|as|pr|br)_[\w-]{40,}`)
 	parameter  = regexp.MustCompile(`(interaction=)([\w-]{22})\b`)
+	approval   = regexp.MustCompile(`(request[=:] ?)([\w-]{43})\b`)
 	userCode   = regexp.MustCompile(`((?:"user_code": "|user_code=|code: ))([B-DF-HJ-NP-TV-XZ]{4}-[B-DF-HJ-NP-TV-XZ]{4})\b`)
 	state      = regexp.MustCompile(`(session_state=)([0-9a-f]{64}\.\w+)`)
 	dpopNonce  = regexp.MustCompile(`(Dpop-Nonce: )([\w-]+)`)
@@ -70,7 +71,7 @@ var (
 func (n *names) shorten(text string) string {
 	text = jwt.ReplaceAllStringFunc(text, n.token)
 	text = secret.ReplaceAllStringFunc(text, func(value string) string {
-		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device", "as": "authsession", "pr": "pushed"}[value[3:5]], value)
+		name := n.name(map[string]string{"ac": "code", "rt": "refresh", "at": "access", "ra": "registration", "ia": "initial", "dc": "device", "as": "authsession", "pr": "pushed", "br": "authreqid"}[value[3:5]], value)
 		n.hash(value, name)
 		return name
 	})
@@ -83,6 +84,7 @@ func (n *names) shorten(text string) string {
 	}
 	second(saml, "saml")
 	second(parameter, "interaction")
+	second(approval, "approval")
 	second(userCode, "usercode")
 	second(state, "session_state")
 	second(browser, "browser")

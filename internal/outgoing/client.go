@@ -68,9 +68,21 @@ var (
 	ErrNoDocument = fmt.Errorf("%w", ErrFetch)
 )
 
+// Permits reports whether a URL may be stored: if its host is an IP address or localhost, whether the
+// policy allows it. Other names are checked when they are dialed.
+func (c *Client) Permits(address string) bool {
+	host := Host(address)
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || c.policy.allows(ip)
+}
+
 // Client sends requests under one policy, and caches key sets and logos. It is safe for
 // concurrent use.
 type Client struct {
+	policy  Policy
 	http    *http.Client
 	gate    gate
 	keySets Cache[*jose.KeySet] // by URL
@@ -88,7 +100,7 @@ func New(p Policy, events *event.Log) *Client {
 		}
 		return nil
 	}}
-	c := &Client{gate: gate{perHost: perHost, perSite: perSite, atOnce: atOnce}}
+	c := &Client{policy: p, gate: gate{perHost: perHost, perSite: perSite, atOnce: atOnce}}
 	if p.ManyHosts {
 		c.gate.perSite = atOnce
 	}

@@ -87,6 +87,24 @@ const (
 	//   Put: the user's decision
 	//   Spent: the token endpoint (authserver/device.go)
 	DeviceAnswer storage.Kind = "deviceanswer"
+	// BackchannelRequest is a backchannel authentication request (CIBA). The family is that of the
+	// user's requests.
+	//   File: authserver/backchannel.go
+	//   Put: the backchannel authentication endpoint
+	//   Spent: the user's decision (authserver/backchannel_approval.go)
+	BackchannelRequest storage.Kind = "backchannelrequest"
+	// BackchannelAnswer is the user's decision about a backchannel authentication request, stored
+	// under the ID of the request.
+	//   File: authserver/backchannel_approval.go
+	//   Put: the user's decision
+	//   Spent: the token endpoint (authserver/grant_ciba.go), or the push of the tokens
+	BackchannelAnswer storage.Kind = "backchannelanswer"
+	// BackchannelPush is a sealed token response that is being pushed to a client, stored under the
+	// ID of the request.
+	//   File: authserver/backchannel_notify.go
+	//   Put: the first attempt to push it
+	//   Spent: expiry, or the client's confirmation
+	BackchannelPush storage.Kind = "backchannelpush"
 	// ClientAssertion is the jti of a client assertion that was used.
 	//   File: authserver/clientauth_jwt.go
 	//   Put: client authentication
