@@ -38,11 +38,7 @@ const (
 	backchannelRedeemable = time.Minute
 	// maxPendingBackchannel bounds the requests of one client that wait for one user.
 	maxPendingBackchannel = 5
-	// maxPendingUnvouched bounds the requests of all clients together that no one vouches for: an
-	// outsider can register any number of them.
-	maxPendingUnvouched = 5
-	// maxListedBackchannel bounds how many requests of a user are read. Each client that someone
-	// vouches for can add maxPendingBackchannel.
+	// maxListedBackchannel bounds how many requests of a user are read.
 	maxListedBackchannel = 200
 
 	maxBindingMessage = 100 // characters
@@ -364,22 +360,19 @@ func isNotificationToken(s string) bool {
 func backchannelFamily(user string) string { return "backchannel:" + user }
 
 // countBackchannel refuses a request if the user has too many of this client. Other clients and other
-// users are not affected, except that the clients that no one vouches for share a limit.
+// users are not affected. Clients that no one vouches for cannot use CIBA.
 func (c *call) countBackchannel(cl *client, hint hintedUser) error {
 	pending, err := c.pendingBackchannel(hint.family())
 	if err != nil {
 		return err
 	}
-	own, unvouched := 0, 0
+	own := 0
 	for _, p := range pending {
 		if p.stored.ClientID == cl.ID {
 			own++
 		}
-		if other, err := c.clientByID(p.stored.ClientID); err == nil && !other.Vouched() {
-			unvouched++
-		}
 	}
-	if own >= maxPendingBackchannel || !cl.Vouched() && unvouched >= maxPendingUnvouched {
+	if own >= maxPendingBackchannel {
 		return c.tooMany(&ruleBackchannelPending, pollInterval, fmt.Sprintf("%d requests are waiting", own))
 	}
 	key := ratelimit.NewKey(cl.ID, hint.family())

@@ -60,8 +60,8 @@ func (h hintedUser) family() string {
 }
 
 // findHintedUser returns the user that the hint names. If there is no such user, a declared client
-// gets unknown_user_id. Other clients get the usual response, and their request expires: anyone may
-// be able to register a client, and must not find out who has an account.
+// gets unknown_user_id. A client that registered itself gets the usual response, and its request
+// expires: it must not find out who has an account.
 func (c *call) findHintedUser(cl *client) (hintedUser, error) {
 	var hint, name string
 	sent := 0

@@ -199,7 +199,10 @@ func TestCB_OneOfConcurrentDecisionsTakesEffect(t *testing.T) {
 // A client that registered itself cannot find out who has an account.
 func TestCB01_UnknownUsersLookLikeOthersToRegisteredClients(t *testing.T) {
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{cibaClient("declared")}}, memory.New(), openRegistration)
-	client := s.registered(`{"grant_types": ["` + oauth.GrantTypeCIBA + `"], "backchannel_token_delivery_mode": "poll"}`)
+	a, client := s.registerWithToken(`{"grant_types": ["` + oauth.GrantTypeCIBA + `"], "backchannel_token_delivery_mode": "poll"}`)
+	if a.status != http.StatusCreated {
+		t.Fatal(a.body)
+	}
 	send := func(hint string) apiResponse {
 		r := httptest.NewRequest(http.MethodPost, "/backchannel_authentication", strings.NewReader(url.Values{"scope": {"openid"}, "login_hint": {hint}}.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -255,24 +258,23 @@ func TestCB02_AClientCannotFloodAUser(t *testing.T) {
 	})
 }
 
-// Clients that no one vouches for share a limit, so that an outsider cannot flood a user with many
-// registrations.
-func TestCB02_RegisteredClientsShareALimit(t *testing.T) {
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{cibaClient("bank")}}, memory.New(), openRegistration)
-	accepted := 0
-	for range 10 {
-		client := s.registered(`{"grant_types": ["` + oauth.GrantTypeCIBA + `"], "backchannel_token_delivery_mode": "poll"}`)
-		r := httptest.NewRequest(http.MethodPost, "/backchannel_authentication", strings.NewReader("scope=openid&login_hint=ada"))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.SetBasicAuth(client.ClientID, client.ClientSecret)
-		if s.do(r).status == http.StatusOK {
-			accepted++
-		}
+// A stranger cannot register a client that sends requests to users.
+func TestCB02_StrangersCannotRegisterForCIBA(t *testing.T) {
+	s := newSceneOn(t, scriptSetup{}, memory.New(), openRegistration)
+	client := s.registered(`{"redirect_uris": ["` + testCallback + `"], "grant_types": ["authorization_code", "` + oauth.GrantTypeCIBA + `"], "backchannel_token_delivery_mode": "poll"}`)
+	if client.HasGrantType(oauth.GrantTypeCIBA) {
+		t.Errorf("the registered grant types are %q", client.GrantTypes)
 	}
-	if accepted != 5 {
-		t.Errorf("%d requests of registered clients wait for the user, want 5", accepted)
+}
+
+// registerWithToken registers a client with an initial access token.
+func (s *scene) registerWithToken(metadata string) (apiResponse, oauth.ClientInformation) {
+	s.t.Helper()
+	token, err := authserver.NewInitialAccessToken(s.t.Context(), s.store, time.Now(), authserver.InitialAccessToken{Uses: 1, ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	s.backchannel("bank", "ada")
+	return s.manage(http.MethodPost, "", token, metadata)
 }
 
 // A notification endpoint in a private network is refused: its address when the client registers
@@ -294,12 +296,15 @@ func TestCB05_NotificationsDoNotReachPrivateNetworks(t *testing.T) {
 		"https://10.0.0.1/cb", "https://169.254.169.254/latest", "https://[::1]/cb", "https://[::ffff:127.0.0.1]/cb", "https://[64:ff9b::a00:1]/cb",
 		"http://127.0.0.1:" + port, "http://client.example.com/cb", "https://client.example.com/cb#x",
 	} {
-		if a, _ := s.manage(http.MethodPost, "", "", metadata(endpoint)); a.status != http.StatusBadRequest || a.Error != string(oauth.InvalidClientMetadata) {
+		if a, _ := s.registerWithToken(metadata(endpoint)); a.status != http.StatusBadRequest || a.Error != string(oauth.InvalidClientMetadata) {
 			t.Errorf("%s: %d %s", endpoint, a.status, a.body)
 		}
 	}
 	// A name can resolve to anything, so it is checked when the server connects.
-	client := s.registered(metadata("https://client.example.com/cb"))
+	a, client := s.registerWithToken(metadata("https://client.example.com/cb"))
+	if a.status != http.StatusCreated {
+		t.Fatal(a.body)
+	}
 	err := s.store.UpdateClient(t.Context(), client.ClientID, func(c *record.Client) error {
 		c.BackchannelClientNotificationEndpoint = "http://localhost:" + port
 		return nil

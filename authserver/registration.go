@@ -333,9 +333,10 @@ func (p RegistrationPolicy) limit(m *oauth.ClientMetadata, vouched bool) (proble
 			grants = append(grants, oauth.GrantTypeImplicit)
 		}
 	}
-	for _, name := range []string{oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials} {
-		// APIs that require no scope would accept a client_credentials token of a stranger.
-		if m.HasGrantType(name) && (name != oauth.GrantTypeClientCredentials || vouched) {
+	for _, name := range []string{oauth.GrantTypeRefreshToken, oauth.GrantTypeClientCredentials, oauth.GrantTypeCIBA} {
+		// APIs that require no scope would accept a client_credentials token of a stranger, and a
+		// stranger with CIBA could send requests to any user.
+		if m.HasGrantType(name) && (name == oauth.GrantTypeRefreshToken || vouched) {
 			grants = append(grants, name)
 		}
 	}
