@@ -208,7 +208,7 @@ func (s *Server) notifyClient(ctx context.Context, m storage.Message) (until tim
 	if err := s.postNotification(ctx, cl, n.Token, body); err != nil {
 		return until, err
 	}
-	s.events.Record(ctx, event.BackchannelNotified, namedClient(cl), slog.String("mode", data.Delivery))
+	s.events.Record(ctx, event.BackchannelNotified, namedClient(cl), slog.String("delivery_mode", data.Delivery))
 	if data.Delivery == oauth.DeliveryPush {
 		err = s.config.Store.Delete(ctx, storage.Key{Kind: ticketkind.BackchannelPush, ID: key.ID})
 	}

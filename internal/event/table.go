@@ -93,7 +93,7 @@ var (
 var (
 	BackchannelApproved              = add("backchannel.approved", info, join(user, client, []string{"address"}), "a user approved a backchannel authentication request")
 	BackchannelDenied                = add("backchannel.denied", info, join(user, client, []string{"address"}), "a user denied a backchannel authentication request")
-	BackchannelNotified              = add("backchannel.notified", info, join(client, []string{"mode"}), "a client was notified of the decision on a backchannel authentication request: by a ping, or with the pushed tokens")
+	BackchannelNotified              = add("backchannel.notified", info, join(client, []string{"delivery_mode"}), "a client was notified of the decision on a backchannel authentication request: by a ping, or with the pushed tokens")
 	BackchannelPostponed             = add("backchannel.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be notified of a decision; the server will try again")
 	BackchannelGivenUp               = add("backchannel.given_up", warn, join(client, []string{"attempts", "cause"}), "a client could not be notified of a decision before the request expired; the server will not try again")
 	BackchannelAnnouncementPostponed = add("backchannel.announcement_postponed", warn, []string{"hook", "attempts", "cause"}, "a hook could not be told about a backchannel authentication request; the server will try again until the request expires")
@@ -159,6 +159,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"error", "the OAuth error code; for a page, the reason"},
 	{"error_description", "the error description that the client received"},
 	{"grant", "the id of the grant"},
+	{"delivery_mode", "how the client gets its tokens: ping or push"},
 	{"hook", "the host of the hook"},
 	{"impersonation", "true if the new token does not name the acting party"},
 	{"interaction_id", "the `x-fapi-interaction-id` of the request"},

@@ -73,6 +73,7 @@ func specifications() []specification {
 		openID("OpenID Connect Discovery", "openid-connect-discovery-1_0.html", "complete: the metadata document, and WebFinger in the client"),
 		openID("OpenID Connect Registration", "openid-connect-registration-1_0.html", "complete"),
 		openID("OpenID Connect RP-Initiated Logout", "openid-connect-rpinitiated-1_0.html", "complete"),
+		openID("CIBA Core", "openid-client-initiated-backchannel-authentication-core-1_0.html", "Client-Initiated Backchannel Authentication: poll, ping and push, signed requests, all hints; no user codes"),
 		openID("OpenID Connect Back-Channel Logout", "openid-connect-backchannel-1_0.html", "complete"),
 		openID("OpenID Connect Front-Channel Logout", "openid-connect-frontchannel-1_0.html", "complete"),
 		openID("OpenID Connect Session Management", "openid-connect-session-1_0.html", "complete"),
