@@ -459,6 +459,8 @@ func (c *clientCheck) backchannel() {
 	case !c.HasGrantType(oauth.GrantTypeCIBA):
 	case mode == "":
 		c.report("backchannel_token_delivery_mode", "the grant type %s needs it (CIBA Core, section 4)", oauth.GrantTypeCIBA)
+	case mode == oauth.DeliveryPush && c.IDTokenSignedResponseAlg == string(algorithmNone):
+		c.report("id_token_signed_response_alg", "none cannot be used with the delivery mode push: its ID token authenticates the other tokens (CIBA Core, section 10.3.1)")
 	case mode != oauth.DeliveryPoll && c.BackchannelClientNotificationEndpoint == "":
 		c.report("backchannel_client_notification_endpoint", "the delivery modes ping and push need it (CIBA Core, section 4)")
 	case strings.Contains(c.BackchannelClientNotificationEndpoint, "#"):

@@ -80,7 +80,12 @@ func (c *Client) DeviceAuthorization(ctx context.Context) (*DeviceAuthorization,
 // expired_token), and when the user denies access (access_denied). After a connection error
 // it continues to poll, less often (RFC 8628, section 3.5).
 func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*Tokens, error) {
-	interval, pause := d.Interval, time.Duration(0)
+	return waitForTokens(ctx, d.Interval, d.Expires, "the device code has expired", func() (*Tokens, error) { return c.PollDevice(ctx, d) })
+}
+
+// waitForTokens polls until the user has decided, until expires, or until ctx is done.
+func waitForTokens(ctx context.Context, interval time.Duration, expires time.Time, expired string, poll func() (*Tokens, error)) (*Tokens, error) {
+	pause := time.Duration(0)
 	for {
 		wait := time.NewTimer(max(interval, pause))
 		pause = 0
@@ -90,13 +95,13 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 			return nil, fmt.Errorf("wait for the user: %w", ctx.Err())
 		case <-wait.C:
 		}
-		tokens, err := c.PollDevice(ctx, d)
+		tokens, err := poll()
 		refusal, responded := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
 			return tokens, nil
-		case !time.Now().Before(d.Expires):
-			return nil, fmt.Errorf("wait for the user: %w", &Error{Code: oauth.ExpiredToken, Description: "the device code has expired"})
+		case !time.Now().Before(expires):
+			return nil, fmt.Errorf("wait for the user: %w", &Error{Code: oauth.ExpiredToken, Description: expired})
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("wait for the user: %w", ctx.Err())
 		case responded && refusal.Code == oauth.AuthorizationPending:
@@ -109,7 +114,7 @@ func (c *Client) WaitForDevice(ctx context.Context, d *DeviceAuthorization) (*To
 		default:
 			interval = min(2*interval, maxPollInterval)
 			if responded { // it may have sent Retry-After
-				pause = min(refusal.RetryAfter, time.Until(d.Expires))
+				pause = min(refusal.RetryAfter, time.Until(expires))
 			}
 		}
 	}

@@ -51,6 +51,10 @@ type expectedIDToken struct {
 	state     string   // from the same response; "" if there is none or it is not known
 	// codeHash, accessTokenHash and stateHash require c_hash, at_hash and s_hash.
 	codeHash, accessTokenHash, stateHash bool
+	// authReqID requires that the token was pushed for this request, and rt_hash if there is a
+	// refresh token (CIBA Core, section 10.3.1); "" if it was not pushed.
+	authReqID    string
+	refreshToken string
 }
 
 // checkIDToken validates an ID token by OpenID Connect Core, section 3.1.3.7, and in a refresh
@@ -91,6 +95,9 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 		CodeHash        string   `json:"c_hash"`
 		StateHash       string   `json:"s_hash"` // FAPI 1.0 Advanced, section 5.1
 		SessionID       string   `json:"sid"`
+
+		AuthReqID        string `json:"urn:openid:params:jwt:claim:auth_req_id"`
+		RefreshTokenHash string `json:"urn:openid:params:jwt:claim:rt_hash"`
 	}
 	claims, err := jose.ParseClaims(payload, &members)
 	if err != nil {
@@ -138,6 +145,14 @@ func (c *Client) checkIDTokenClaims(payload []byte, alg jose.Algorithm, accessTo
 	}
 	if !hashed(alg, members.StateHash, want.state, want.stateHash) {
 		return nil, errors.New("s_hash is missing or does not match the state")
+	}
+	if want.authReqID != "" {
+		if subtle.ConstantTimeCompare([]byte(members.AuthReqID), []byte(want.authReqID)) != 1 {
+			return nil, errors.New("the claim auth_req_id is missing, or names another request")
+		}
+		if !hashed(alg, members.RefreshTokenHash, want.refreshToken, want.refreshToken != "") {
+			return nil, errors.New("rt_hash is missing or does not match the refresh token")
+		}
 	}
 	if want.maxAge != nil {
 		oldest := now.Add(-time.Duration(*want.maxAge)*time.Second - leeway)
