@@ -144,6 +144,12 @@ var (
 		says: "binding_message must be plain text of at most 100 printable characters",
 		fix:  "send a short code or text",
 	}
+	ruleBindingMessageSent = rule{
+		must:    "the request has a binding_message or authorization_details, if the client's profile requires it",
+		section: "FAPI-CIBA, section 5.2.2", code: oauth.InvalidRequest,
+		says: "binding_message is missing",
+		fix:  "send a short text that the application shows too",
+	}
 	ruleNotificationToken = rule{
 		must:    "a client with the mode ping or push sends a client_notification_token: a bearer token of 22 to 1024 characters",
 		section: "CIBA Core, section 7.1", code: oauth.InvalidRequest,
@@ -170,7 +176,7 @@ func (c *call) backchannelAuthentication() error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkNonce(cl); err != nil {
+	if err := c.checkProof(cl); err != nil {
 		return err
 	}
 	if err := c.must(cl.HasGrantType(oauth.GrantTypeCIBA), &ruleGrantTypeAllowed); err != nil {
@@ -185,6 +191,9 @@ func (c *call) backchannelAuthentication() error {
 			return err
 		}
 		if err := c.proveCertificate(); err != nil {
+			return err
+		}
+		if err := c.checkTokenBinding(); err != nil {
 			return err
 		}
 	}
@@ -289,6 +298,13 @@ func (c *call) readBackchannelRequest(cl *client) (*backchannelData, error) {
 	message := c.params.get("binding_message")
 	if err := c.must(isBindingMessage(message), &ruleBindingMessage); err != nil {
 		return nil, err
+	}
+	if required := cl.profile.bindingMessage; required.applies() {
+		missing := ruleBindingMessageSent
+		missing.section = string(required)
+		if err := c.must(message != "" || c.params.has("authorization_details"), &missing); err != nil {
+			return nil, err
+		}
 	}
 	token := c.params.get("client_notification_token")
 	notified := cl.BackchannelTokenDeliveryMode != oauth.DeliveryPoll

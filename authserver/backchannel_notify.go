@@ -132,7 +132,7 @@ func (s *Server) deliverNotification(ctx context.Context, m storage.Message) {
 		err = s.config.Store.Remove(ctx, m.ID)
 	case errors.Is(err, errUndecided):
 		err = s.config.Store.Postpone(ctx, m.ID, now.Add(minNotificationDelay))
-	case !now.Before(until):
+	case errors.Is(err, errRefused) || !now.Before(until):
 		s.events.Record(ctx, event.BackchannelGivenUp, s.namedClientID(clientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Remove(ctx, m.ID)
 	default:
@@ -152,8 +152,12 @@ func notificationDelay(attempts int) time.Duration {
 	return min(delay, maxNotificationDelay)
 }
 
-// errUndecided: the decision is not stored yet.
-var errUndecided = errors.New("the decision is not stored yet")
+var (
+	// errUndecided: the decision is not stored yet.
+	errUndecided = errors.New("the decision is not stored yet")
+	// errRefused: the client does not want the notification. Sending it again would not help.
+	errRefused = errors.New("the client refused the notification")
+)
 
 // notifyClient sends a ping or push, and returns until when it is worth trying again. It returns nil if
 // there is nothing to send.
@@ -225,8 +229,11 @@ func (s *Server) postNotification(ctx context.Context, cl *client, token string,
 	if status == http.StatusOK || status == http.StatusNoContent {
 		return nil
 	}
-	if status == 0 {
+	switch {
+	case status == 0:
 		return err
+	case status < http.StatusInternalServerError && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
+		return fmt.Errorf("%w: status %d", errRefused, status)
 	}
 	return fmt.Errorf("the client responded with status %d", status)
 }

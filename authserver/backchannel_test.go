@@ -83,10 +83,13 @@ func (s *scene) backchannel(client, user string, form ...string) (authReqID, id 
 		s.t.Fatalf("no auth_req_id: %d %s", a.status, a.body)
 	}
 	pending, err := s.server.BackchannelRequests(httptest.NewRequest(http.MethodGet, "/account", nil), user)
-	if err != nil || len(pending) == 0 {
-		s.t.Fatalf("nothing waits for the user: %v", err)
+	for _, in := range pending {
+		if in.Client.ID == client {
+			return response.AuthReqID, in.Backchannel.ID
+		}
 	}
-	return response.AuthReqID, pending[0].Backchannel.ID
+	s.t.Fatalf("nothing waits for the user: %v", err)
+	return "", ""
 }
 
 // decide signs a user in and decides on a request: allow is CONSENT, otherwise REFUSE. It returns where

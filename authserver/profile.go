@@ -70,11 +70,13 @@ type profile struct {
 	boundTokens         choice[string]
 	stringAudience      requirement // aud of a client assertion is a string
 	requestObject       requestObjectTimes
-	redirectURI         requirement // redirect_uri is sent
-	codeChallengePushed requirement // PKCE in pushed requests
-	codeInJWT           requirement // response_type code with response_mode jwt only
-	nonceOrState        requirement // nonce of OpenID Connect requests, state of others
-	stateHash           requirement // s_hash in ID tokens of the authorization response
+	redirectURI         requirement    // redirect_uri is sent
+	codeChallengePushed requirement    // PKCE in pushed requests
+	codeInJWT           requirement    // response_type code with response_mode jwt only
+	nonceOrState        requirement    // nonce of OpenID Connect requests, state of others
+	stateHash           requirement    // s_hash in ID tokens of the authorization response
+	deliveryModes       choice[string] // of backchannel authentication
+	bindingMessage      requirement    // binding_message, or authorization_details
 	codeLifetime        lifetimeLimit
 	requestURILifetime  lifetimeLimit
 	proofAhead          lifetimeLimit // how far iat of a DPoP proof may be in the future
@@ -132,6 +134,8 @@ func profiles() []*profile {
 
 	ciba := fapi1
 	ciba.name = ProfileFAPICIBA
+	ciba.bindingMessage = "FAPI-CIBA, section 5.2.2, clause 2"
+	ciba.deliveryModes = choice[string]{"FAPI-CIBA, section 5.2.2, clause 3", []string{oauth.DeliveryPoll, oauth.DeliveryPing}}
 
 	fapi2 := profile{
 		name: ProfileFAPI2, strictness: 2,
@@ -276,6 +280,15 @@ func (p *profile) findings(declared *record.Client) []ProfileFinding {
 	allowed("grant_types", slices.DeleteFunc(slices.Clone(c.GrantTypes), IsExtensionGrant), p.grantTypes)
 	allowed("response_types", c.ResponseTypes, p.responseTypes)
 	allowed("response_modes", c.ResponseModes, p.responseModes)
+	if c.HasGrantType(oauth.GrantTypeCIBA) {
+		allowed("backchannel_token_delivery_mode", []string{c.BackchannelTokenDeliveryMode}, p.deliveryModes)
+		problem := ""
+		if c.BackchannelAuthenticationRequestSigningAlg == "" {
+			problem = "set it"
+		}
+		f.add(p.signedRequests, "backchannel authentication requests are signed", "backchannel_authentication_request_signing_alg", problem)
+		f.imposed(p.bindingMessage, "a backchannel authentication request has binding_message or authorization_details")
+	}
 	p.checkRedirects(&f, &c)
 	p.checkAlgorithms(&f, &c)
 	for _, setting := range [...]struct {
@@ -337,6 +350,7 @@ func (p *profile) checkAlgorithms(f *profileFindings, c *record.Client) {
 	for _, member := range [...]struct{ name, alg string }{
 		{"token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg},
 		{"request_object_signing_alg", c.RequestObjectSigningAlg},
+		{"backchannel_authentication_request_signing_alg", c.BackchannelAuthenticationRequestSigningAlg},
 		{"id_token_signed_response_alg", c.IDTokenSignedResponseAlg},
 		{"userinfo_signed_response_alg", c.UserinfoSignedResponseAlg},
 		{"authorization_signed_response_alg", c.AuthorizationSignedResponseAlg},
@@ -514,6 +528,7 @@ func (p *profile) limitMetadata(m *oauth.ServerMetadata) {
 	keep(&m.GrantTypesSupported, p.grantTypes)
 	keep(&m.ResponseTypesSupported, p.responseTypes)
 	keep(&m.ResponseModesSupported, p.responseModes)
+	keep(&m.BackchannelTokenDeliveryModesSupported, p.deliveryModes)
 	for _, list := range [...]*[]string{
 		&m.TokenEndpointAuthMethodsSupported, &m.IntrospectionEndpointAuthMethodsSupported, &m.RevocationEndpointAuthMethodsSupported,
 	} {
@@ -522,7 +537,7 @@ func (p *profile) limitMetadata(m *oauth.ServerMetadata) {
 	for _, list := range [...]*[]string{
 		&m.IDTokenSigningAlgValuesSupported, &m.AuthorizationSigningAlgValuesSupported, &m.IntrospectionSigningAlgValuesSupported,
 		&m.UserinfoSigningAlgValuesSupported, &m.TokenEndpointAuthSigningAlgValuesSupported, &m.IntrospectionEndpointAuthSigningAlgValuesSupported,
-		&m.RevocationEndpointAuthSigningAlgValuesSupported, &m.DPoPSigningAlgValuesSupported, &m.RequestObjectSigningAlgValuesSupported,
+		&m.RevocationEndpointAuthSigningAlgValuesSupported, &m.DPoPSigningAlgValuesSupported, &m.BackchannelAuthenticationRequestSigningAlgValuesSupported, &m.RequestObjectSigningAlgValuesSupported,
 	} {
 		*list = slices.DeleteFunc(*list, func(name string) bool { return !p.signatures.allows(jose.Algorithm(name)) })
 	}

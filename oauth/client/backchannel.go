@@ -305,11 +305,14 @@ func (h *BackchannelHandler) receive(w http.ResponseWriter, r *http.Request) (st
 	if err != nil {
 		return http.StatusServiceUnavailable, fmt.Errorf("look up the authentication: %w", err)
 	}
+	if b == nil { // perhaps the application has not stored it yet
+		return http.StatusServiceUnavailable, errors.New("the authentication is unknown")
+	}
 	token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if b == nil || b.NotificationToken == "" || b.AuthReqID != n.AuthReqID || !isBearer ||
+	if b.NotificationToken == "" || b.AuthReqID != n.AuthReqID || !isBearer ||
 		subtle.ConstantTimeCompare([]byte(token), []byte(b.NotificationToken)) != 1 {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		return http.StatusUnauthorized, errors.New("the authentication is unknown, or the notification has another token")
+		return http.StatusUnauthorized, errors.New("the notification has another token")
 	}
 	tokens, err := h.result(ctx, b, &n, &response{http.StatusOK, r.Header, body}, now)
 	if _, refused := errors.AsType[*Error](err); err != nil && !refused {

@@ -179,10 +179,12 @@ func TestPingGetsTheTokens(t *testing.T) {
 	if status := notify(h, b.NotificationToken, map[string]any{"auth_req_id": b.AuthReqID}); status != http.StatusNoContent || fmt.Sprint(*done) != "[ada a]" {
 		t.Errorf("status %d, done %q", status, *done)
 	}
+	if status := notify(h, b.NotificationToken, map[string]any{"auth_req_id": "x"}); status != http.StatusServiceUnavailable {
+		t.Errorf("an unknown request: status %d", status)
+	}
 	for name, status := range map[string]int{
-		"another token":   notify(h, "x"+b.NotificationToken, map[string]any{"auth_req_id": b.AuthReqID}),
-		"no token":        notify(h, "", map[string]any{"auth_req_id": b.AuthReqID}),
-		"another request": notify(h, b.NotificationToken, map[string]any{"auth_req_id": "x"}),
+		"another token": notify(h, "x"+b.NotificationToken, map[string]any{"auth_req_id": b.AuthReqID}),
+		"no token":      notify(h, "", map[string]any{"auth_req_id": b.AuthReqID}),
 	} {
 		if status != http.StatusUnauthorized {
 			t.Errorf("%s: status %d", name, status)
