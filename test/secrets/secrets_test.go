@@ -101,6 +101,8 @@ var exported = map[string]map[string]entry{
 		"Client":           {value: record.Client{}, noJSON: true},
 		"ClientNeeds":      {public: "algorithms and response types"},
 		"ClientSettings":   {public: "settings that an operator may read"},
+		"Find":             {public: "the hash by which a ticket is found"},
+		"Found":            {public: "a pointer to a ticket, which is not followed"},
 		"Grant":            {public: "IDs, scopes and times"},
 		"Key":              {value: record.Key{}},
 		"Registration":     {value: record.Registration{}, noJSON: true},
