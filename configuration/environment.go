@@ -9,6 +9,9 @@ import (
 // does not belong in a configuration file.
 const MasterKeyVariable = "VALETKEY_MASTER_KEY"
 
+// ClientSecretVariable is the environment variable with the client's secret for "valetkey token".
+const ClientSecretVariable = "VALETKEY_CLIENT_SECRET"
+
 // EnvironmentVariable is an environment variable that the server reads.
 type EnvironmentVariable struct {
 	Name   string
@@ -27,6 +30,7 @@ func EnvironmentVariables() []EnvironmentVariable {
 		{MasterKeyVariable, "", nil},
 		{"VALETKEY_MASTER_KEY_FILE", "master_key_file", func(c *Configuration) *string { return &c.MasterKeyFile }},
 		{"VALETKEY_LOG_LEVEL", "log.level", func(c *Configuration) *string { return &c.Log.Level }},
+		{ClientSecretVariable, "", nil},
 		{"VALETKEY_LOG_FORMAT", "log.format", func(c *Configuration) *string { return &c.Log.Format }},
 	}
 }

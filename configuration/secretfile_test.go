@@ -79,7 +79,13 @@ func TestEveryEnvironmentVariableIsInTheGuide(t *testing.T) {
 			t.Errorf("the guide does not have the row %s", row)
 		}
 	}
-	// Nothing else in the program reads the environment.
+	// Nothing else in the program reads the environment, but $BROWSER, which is not ours.
+	known := func(text string) (n int) {
+		for _, read := range []string{"os.Getenv(configuration.MasterKeyVariable)", "os.Getenv(configuration.ClientSecretVariable)", `os.Getenv("BROWSER")`, ".overlay(os.LookupEnv)"} {
+			n += strings.Count(text, read)
+		}
+		return n
+	}
 	forTests := map[string]bool{"pgtest": true, "chromium": true}
 	for _, pattern := range []string{"../*.go", "*.go", "../cmd/*/*.go", "../internal/*/*.go", "../authserver/*.go", "../identity/*.go", "../ui/*.go", "../storage/*/*.go", "../oauth/*.go", "../oauth/*/*.go"} {
 		files, err := filepath.Glob(pattern)
@@ -98,7 +104,7 @@ func TestEveryEnvironmentVariableIsInTheGuide(t *testing.T) {
 				continue
 			}
 			reads := strings.Count(string(text), "os.Getenv(") + strings.Count(string(text), "os.LookupEnv") + strings.Count(string(text), "os.Environ(")
-			if strings.Contains(string(text), `"VALETKEY_`) || reads > strings.Count(string(text), "os.Getenv(configuration.MasterKeyVariable)")+strings.Count(string(text), ".overlay(os.LookupEnv)") {
+			if strings.Contains(string(text), `"VALETKEY_`) || reads > known(string(text)) {
 				t.Errorf("%s reads the environment: add the variable to environment.go", name)
 			}
 		}

@@ -22,17 +22,21 @@ const (
 	grantJWT      = "jwt-bearer"
 	grantSAML     = "saml2-bearer"
 	grantExchange = "token-exchange"
+	grantCIBA     = "ciba"
 )
 
 type tokenCommand struct {
 	clientFlags `embed:""`
 
-	Grant string `help:"The grant: authorization_code, device_code, client_credentials, refresh_token, jwt-bearer, saml2-bearer, token-exchange or password." enum:"authorization_code,device_code,client_credentials,refresh_token,jwt-bearer,saml2-bearer,token-exchange,password" default:"authorization_code"`
+	Grant string `help:"The grant: authorization_code, device_code, client_credentials, refresh_token, jwt-bearer, saml2-bearer, token-exchange, ciba or password." enum:"authorization_code,device_code,client_credentials,refresh_token,jwt-bearer,saml2-bearer,token-exchange,ciba,password" default:"authorization_code"`
 
 	ACRValues []string       `name:"acr-values" help:"How the user must have signed in." placeholder:"ACR"`
 	MaxAge    *time.Duration `help:"How long ago the user may have signed in, such as 5m; 0 always signs in again." placeholder:"DURATION"`
 	Prompt    []string       `help:"The parameter prompt, such as login or consent." placeholder:"PROMPT"`
-	LoginHint string         `help:"The user who will probably sign in." placeholder:"NAME"`
+	LoginHint string         `help:"The user who will probably sign in; for ciba, the user who is asked." placeholder:"NAME"`
+
+	BindingMessage string `help:"For ciba: a short text that the user sees beside the request." placeholder:"TEXT"`
+	UserCodeFile   string `help:"For ciba: the file of the user's code, - for standard input, if the server requires one." placeholder:"FILE"`
 
 	RefreshTokenFile   string   `help:"For refresh_token: the file of the token, - for standard input. The default is the kept token." placeholder:"FILE"`
 	AssertionFile      string   `help:"For jwt-bearer and saml2-bearer: the file of the assertion, - for standard input." placeholder:"FILE"`
@@ -112,6 +116,8 @@ func (c *tokenCommand) check() error {
 		err = needs(c.AssertionFile, "--assertion-file")
 	case oauth.GrantTypePassword:
 		err = needs(c.Username, "--username")
+	case grantCIBA:
+		err = needs(c.LoginHint, "--login-hint")
 	}
 	if err == nil && c.DPoP && c.DPoPKey == "" && c.NoSave {
 		err = usageError{errors.New("a new DPoP key is kept with the token, so --no-save would lose it: pass --dpop-key FILE")}
@@ -131,6 +137,8 @@ func (c *tokenCommand) token(ctx context.Context, o *output, from *client.Client
 		kept.Tokens, err = c.signIn(ctx, o, from, signIn{ACRValues: c.ACRValues, MaxAge: c.MaxAge, Prompt: c.Prompt, LoginHint: c.LoginHint})
 	case grantDevice:
 		kept.Tokens, err = device(ctx, o, from)
+	case grantCIBA:
+		kept.Tokens, err = c.ciba(ctx, o, from)
 	case oauth.GrantTypeClientCredentials:
 		kept.Tokens, err = from.ClientCredentials(ctx)
 	case oauth.GrantTypeRefreshToken:
@@ -168,6 +176,30 @@ func device(ctx context.Context, o *output, from *client.Client) (*client.Tokens
 		fmt.Fprintf(o.log, "or open %s and compare the code.\n", printable(d.VerificationURIComplete))
 	}
 	return from.WaitForDevice(ctx, d)
+}
+
+// ciba asks the user for approval on a page of their account (OpenID Connect CIBA).
+func (c *tokenCommand) ciba(ctx context.Context, o *output, from *client.Client) (*client.Tokens, error) {
+	request := client.BackchannelRequest{LoginHint: c.LoginHint, BindingMessage: c.BindingMessage, ACRValues: c.ACRValues}
+	var err error
+	if c.UserCodeFile != "" {
+		if request.UserCode, err = readSecret(c.UserCodeFile, "the user's code"); err != nil {
+			return nil, err
+		}
+	}
+	details, err := parseDetails(c.AuthorizationDetails)
+	if err != nil {
+		return nil, err
+	}
+	for _, detail := range details {
+		request.AuthorizationDetails = append(request.AuthorizationDetails, detail)
+	}
+	waiting, err := from.BackchannelAuthentication(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(o.log, "Waiting for %s to approve the request …\n", printable(c.LoginHint))
+	return from.WaitForApproval(ctx, waiting)
 }
 
 // refresh uses a refresh token from a file, or the kept one with its key.

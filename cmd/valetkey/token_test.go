@@ -200,3 +200,37 @@ func TestTokenOfADevice(t *testing.T) {
 		t.Errorf("kept: %v", err)
 	}
 }
+
+// The user approves a backchannel authentication request on a page of their account.
+func TestTokenByBackchannelAuthentication(t *testing.T) {
+	const secret = "a long secret of the call centre 0123456789"
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv(configuration.ClientSecretVariable, secret)
+	server := authservertest.NewServer(t, authservertest.Config{Declarations: configuration.Declarations{
+		Users: []configuration.User{{Username: "ada", Password: "engine no. 1"}},
+		Clients: []configuration.Client{{ID: "desk", Secret: secret, ClientMetadata: oauth.ClientMetadata{
+			GrantTypes: []string{oauth.GrantTypeCIBA}, BackchannelTokenDeliveryMode: "poll",
+		}}},
+	}})
+	reader, log := io.Pipe()
+	defer log.Close()
+	go func() {
+		lines := bufio.NewScanner(reader)
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), "Waiting for ada") {
+				if err := person.New("ada", "engine no. 1").Approve(server.Issuer); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	var out strings.Builder
+	args := []string{"token", "--grant", "ciba", "--issuer", server.Issuer, "--client-id", "desk", "--scope", "openid", "--login-hint", "ada", "--binding-message", "Call 4711", "--json", "--timeout", "1m"}
+	if code := run(t.Context(), args, &out, log); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &out)
+	}
+	if !strings.Contains(out.String(), `"access_token"`) || !strings.Contains(out.String(), `"id_token"`) {
+		t.Errorf("printed: %s", &out)
+	}
+}

@@ -15,13 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/oauth/dpop"
 	"github.com/valetkey/valetkey/oauth/jose"
 )
-
-// clientSecretVariable is the environment variable with the client's secret.
-const clientSecretVariable = "VALETKEY_CLIENT_SECRET"
 
 // clientFlags describe a client and what it requests. They are kept with its tokens, so they name
 // the files of secrets and keys, and contain none.
@@ -109,7 +107,7 @@ func (f *clientFlags) discover(ctx context.Context) (*client.Client, error) {
 // flag: other users of the machine can read command lines.
 func (f *clientFlags) clientSecret() (string, error) {
 	if f.ClientSecretFile == "" {
-		return os.Getenv(clientSecretVariable), nil
+		return os.Getenv(configuration.ClientSecretVariable), nil
 	}
 	return readSecret(f.ClientSecretFile, "the client's secret")
 }

@@ -68,6 +68,48 @@ func (p *Person) Allow(address string) error {
 	return err
 }
 
+// Approve signs in to the account page of the server and approves the first request that waits there
+// (OpenID Connect CIBA).
+func (p *Person) Approve(issuer string) error {
+	request, err := http.NewRequest(http.MethodGet, issuer+"/account", nil)
+	if err != nil {
+		return fmt.Errorf("open the account page: %w", err)
+	}
+	for range maxSteps {
+		page, target, err := p.step(request)
+		if err != nil {
+			return err
+		}
+		if target != nil {
+			if request, err = http.NewRequest(http.MethodGet, target.String(), nil); err != nil {
+				return fmt.Errorf("follow redirect: %w", err)
+			}
+			continue
+		}
+		for link := range descendants(page, "a") {
+			if address, err := request.URL.Parse(attribute(link, "href")); err == nil && strings.HasSuffix(address.Path, "/approve") {
+				return p.Allow(address.String())
+			}
+		}
+		if !hasPassword(page) {
+			return fmt.Errorf("no request waits: %s", headline(page))
+		}
+		if request, err = p.fillIn(page, request.URL); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("no end after %d requests", maxSteps)
+}
+
+func hasPassword(page *html.Node) bool {
+	for input := range descendants(page, "input") {
+		if attribute(input, "type") == "password" {
+			return true
+		}
+	}
+	return false
+}
+
 // walk stops at a URL that begins with until, if that is not "", or at a page without a form.
 func (p *Person) walk(address, until string) (*url.URL, *html.Node, error) {
 	request, err := http.NewRequest(http.MethodGet, address, nil)
