@@ -12,6 +12,19 @@ import (
 
 const grantTypeCIBA = "urn:openid:params:grant-type:ciba"
 
+// cibaPlans returns the plans of FAPI-CIBA. The suite has none for push mode.
+func cibaPlans() []plan {
+	var all []plan
+	for _, mode := range []string{"poll", "ping"} {
+		for _, method := range []string{"private_key_jwt", "mtls"} {
+			all = append(all, plan{Label: dashed("fapi-ciba-" + mode + "-" + method), Name: "fapi-ciba-id1-test-plan", Variant: map[string]string{
+				"fapi_ciba_profile": "plain_fapi", "client_registration": "static_client", "ciba_mode": mode, "client_auth_type": method,
+			}})
+		}
+	}
+	return all
+}
+
 // isCIBA reports whether the plan is one of FAPI-CIBA.
 func (p *plan) isCIBA() bool { return strings.HasPrefix(p.Name, "fapi-ciba-") }
 

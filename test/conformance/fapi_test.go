@@ -14,7 +14,7 @@ import (
 // TestFAPIConfiguration reads the server's configuration for all FAPI plans: their clients meet
 // their profiles.
 func TestFAPIConfiguration(t *testing.T) {
-	all := fapiPlans()
+	all := append(fapiPlans(), cibaPlans()...)
 	suite := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(suite.Close)
 	api, err := listenAPI()
@@ -46,7 +46,7 @@ func TestFAPIConfiguration(t *testing.T) {
 		}
 		c := p.configuration(s.issuer, api.url)
 		scope := c["client"].(map[string]any)["scope"].(string)
-		if slices.Contains(strings.Fields(scope), "openid") != (p.Variant["openid"] == "openid_connect" || p.isFAPI1()) {
+		if slices.Contains(strings.Fields(scope), "openid") != (p.Variant["openid"] == "openid_connect" || p.isFAPI1() || p.isCIBA()) {
 			t.Errorf("%s: scope %q", p.Label, scope)
 		}
 	}

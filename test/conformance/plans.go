@@ -61,7 +61,7 @@ func plans() []plan {
 		add("all-"+dashed(t), "oidcc-test-plan", testPlan("response_type", t))
 	}
 	add("all-form-post", "oidcc-test-plan", testPlan("response_mode", "form_post"))
-	return append(all, fapiPlans()...)
+	return slices.Concat(all, fapiPlans(), cibaPlans())
 }
 
 func testPlan(name, value string) map[string]string {
