@@ -191,9 +191,7 @@ func (c *tokenCommand) ciba(ctx context.Context, o *output, from *client.Client)
 	if err != nil {
 		return nil, err
 	}
-	for _, detail := range details {
-		request.AuthorizationDetails = append(request.AuthorizationDetails, detail)
-	}
+	request.AuthorizationDetails = details
 	waiting, err := from.BackchannelAuthentication(ctx, request)
 	if err != nil {
 		return nil, err
