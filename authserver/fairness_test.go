@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -151,8 +152,10 @@ func TestSH07_HangingHostsDoNotDelayOthers(t *testing.T) {
 		if err := store.Put(t.Context(), now, participants...); err != nil {
 			t.Fatal(err)
 		}
-		if err := store.Enqueue(t.Context(), messages...); err != nil {
-			t.Fatal(err)
+		for batch := range slices.Chunk(messages, 500) { // a transaction has seconds
+			if err := store.Enqueue(t.Context(), batch...); err != nil {
+				t.Fatal(err)
+			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 2)

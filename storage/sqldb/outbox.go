@@ -70,13 +70,13 @@ func (o *outbox) query(query string) string {
 func (o *outbox) Enqueue(ctx context.Context, messages ...storage.Message) error {
 	messages = slices.Clone(messages)
 	slices.SortFunc(messages, func(a, b storage.Message) int { return cmp.Compare(a.ID, b.ID) })
+	insert := o.query(`INSERT INTO outbox (id, owner, data, created, due, attempts) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`)
 	err := o.store.transact(ctx, func(tx *sql.Tx) error {
 		for _, m := range messages {
 			if len(m.Data) > storage.MaxData {
 				return fmt.Errorf("%d bytes of data, more than %d", len(m.Data), storage.MaxData)
 			}
-			_, err := tx.ExecContext(ctx, o.query(`INSERT INTO outbox (id, owner, data, created, due, attempts) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`),
-				m.ID, m.Owner, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
+			_, err := tx.ExecContext(ctx, insert, m.ID, m.Owner, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
 			if err != nil {
 				return err
 			}
