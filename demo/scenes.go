@@ -62,7 +62,7 @@ func scenes() []scene {
 		scenes []scene
 	}{
 		{"Start here", []scene{webScene(), nativeScene(), serviceScene()}},
-		{"More ways to sign in", []scene{backendScene(), deviceScene(), firstPartyScene()}},
+		{"More ways to sign in", []scene{backendScene(), deviceScene(), approvalScene(), firstPartyScene()}},
 		{"Workloads and AI agents", []scene{workloadScene(), mcpScene()}},
 		{"APIs that call APIs", []scene{exchangeScene(), transactionScene()}},
 		{"High security", []scene{stolenScene(), pushedScene(), paymentScene()}},

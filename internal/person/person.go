@@ -69,36 +69,46 @@ func (p *Person) Allow(address string) error {
 }
 
 // Approve signs in to the account page of the server and approves the first request that waits there
-// (OpenID Connect CIBA).
+// (OpenID Connect CIBA), or denies it if Deny is set.
 func (p *Person) Approve(issuer string) error {
+	address, err := p.Waiting(issuer)
+	if err != nil {
+		return err
+	}
+	return p.Allow(address)
+}
+
+// Waiting signs in to the account page of the server and returns the URL of the first request that
+// waits there.
+func (p *Person) Waiting(issuer string) (string, error) {
 	request, err := http.NewRequest(http.MethodGet, issuer+"/account", nil)
 	if err != nil {
-		return fmt.Errorf("open the account page: %w", err)
+		return "", fmt.Errorf("open the account page: %w", err)
 	}
 	for range maxSteps {
 		page, target, err := p.step(request)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if target != nil {
 			if request, err = http.NewRequest(http.MethodGet, target.String(), nil); err != nil {
-				return fmt.Errorf("follow redirect: %w", err)
+				return "", fmt.Errorf("follow redirect: %w", err)
 			}
 			continue
 		}
 		for link := range descendants(page, "a") {
 			if address, err := request.URL.Parse(attribute(link, "href")); err == nil && strings.HasSuffix(address.Path, "/approve") {
-				return p.Allow(address.String())
+				return address.String(), nil
 			}
 		}
 		if !hasPassword(page) {
-			return fmt.Errorf("no request waits: %s", headline(page))
+			return "", fmt.Errorf("no request waits: %s", headline(page))
 		}
 		if request, err = p.fillIn(page, request.URL); err != nil {
-			return err
+			return "", err
 		}
 	}
-	return fmt.Errorf("no end after %d requests", maxSteps)
+	return "", fmt.Errorf("no end after %d requests", maxSteps)
 }
 
 func hasPassword(page *html.Node) bool {
