@@ -217,7 +217,7 @@ func (g *keyGenerator) key(alg jose.Algorithm) (crypto.Signer, error) {
 }
 
 // nextKeys returns the keys after the due steps of key rotation. A key signs from SignsFrom for
-// KeyRotation. Its successor is published KeyPublishAhead earlier, so that everybody who caches
+// KeyRotation. Its successor is published KeyPublishAhead earlier, so that everyone who caches
 // the JWKS for its max-age has the new key in time (OpenID Connect Core, section 10.1.1). A
 // replaced key stays published until everything that it signed has expired.
 func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorithm, generated *keyGenerator) (next []record.Key, changed bool, err error) {

@@ -18,7 +18,7 @@ const partyThief = "thief"
 func stolenScene() scene {
 	return scene{
 		key: "stolen", title: "Stolen tokens: bearer and bound (DPoP)", button: "Sign in, and steal both kinds of token",
-		about:    "A thief has copied tokens from a log file. A bearer token works for everybody who has it. A token that is bound to a key (RFC 9449) works only together with a proof, which the app signs for each request with a key that never leaves it.",
+		about:    "A thief has copied tokens from a log file. A bearer token works for anyone who has it. A token that is bound to a key (RFC 9449) works only together with a proof, which the app signs for each request with a key that never leaves it.",
 		clientID: "wallet", clientName: "Photo wallet", applicationType: oauth.ApplicationNative,
 		grantTypes: []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken},
 		scopes:     []string{scopeRead}, callback: "/stolen/callback",

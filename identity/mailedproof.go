@@ -57,7 +57,7 @@ const (
 var (
 	// ErrProofOver means that a link or request is unknown, has been used or has expired, or that
 	// too many wrong codes were entered.
-	ErrProofOver = errors.New("identity: the link or code is not valid any more")
+	ErrProofOver = errors.New("identity: the link or code is no longer valid")
 	ErrWrongCode = errors.New("identity: wrong code")
 	// ErrNoMail means that the server cannot send messages.
 	ErrNoMail = errors.New("identity: no messages can be sent")

@@ -85,7 +85,7 @@ func (s *session) writeDone(w http.ResponseWriter, title string, v doneView) err
 	return s.write(w, pageResponse{template: "done", title: title, data: v})
 }
 
-// linkOver writes the page for a link or code that is not valid any more.
+// linkOver writes the page for a link or code that is no longer valid.
 func (s *session) linkOver(w http.ResponseWriter, r *http.Request) error {
 	s.ErrorPage(w, r, pageError(http.StatusNotFound, pageLinkOver))
 	return nil

@@ -111,8 +111,8 @@ func TestResetByLink(t *testing.T) {
 	}
 	b.post("/reset", with(page.hidden(), "new", "short")).want(t, 400, "too short")
 	b.post("/reset", with(page.hidden(), "new", newPassword)).want(t, 200, "Your password has been changed", "Sign in")
-	b.post("/reset", with(page.hidden(), "new", "another password of a stranger")).want(t, 404, "not valid any more")
-	b.get(link).want(t, 404, "not valid any more")
+	b.post("/reset", with(page.hidden(), "new", "another password of a stranger")).want(t, 404, "no longer valid")
+	b.get(link).want(t, 404, "no longer valid")
 	b.get("/account").redirectedTo(t, "/sign-in") // it does not sign in
 	elsewhere.get("/account").redirectedTo(t, "/sign-in")
 	if notice := w.received(); notice.Subject() != "Your password was changed" {
@@ -504,7 +504,7 @@ func TestSignUpByInvitation(t *testing.T) {
 	page.want(t, 200, "Create an account")
 	b.post("/sign-up", with(page.hidden(), "username", "carol", "password", "short")).want(t, 400)
 	b.post("/sign-up", with(page.hidden(), "username", "carol", "password", password)).redirectedTo(t, "/account")
-	w.newBrowser().post("/sign-up", with(page.hidden(), "username", "dave", "password", password)).want(t, 404, "not valid any more")
+	w.newBrowser().post("/sign-up", with(page.hidden(), "username", "dave", "password", password)).want(t, 404, "no longer valid")
 	// An invitation by mail proves the address.
 	if _, err := w.accounts.Invite(t.Context(), time.Now(), "erin@example.com", time.Hour, InvitationPath); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ var notices = map[string]string{
 	"revoked":         "Access revoked.",
 	"ended":           "Signed out on that device.",
 	"request-denied":  "Request denied.",
-	"request-gone":    "This request has expired or was decided already.",
+	"request-gone":    "This request has expired or was already decided.",
 	"password":        "Your password has been changed.",
 	"password-others": "Your password has been changed, and you have been signed out on all other devices. Applications and devices that you connected there have no access until you sign in again. You stay signed in here.",
 	"email":           "Your email address is confirmed.",

@@ -64,7 +64,7 @@ var errorTexts = map[oauth.ErrorCode]errorText{
 	},
 	authserver.PageOtherUser: {
 		Title:       "This request is for another account",
-		Happened:    "The application asked for the approval of another user than the one who is signed in here. Nothing was approved.",
+		Happened:    "The application asked a different user for approval, not the one who is signed in here. Nothing was approved.",
 		Next:        "Sign out, and open the link again to sign in with the other account. If you did not expect this request, you can close this page.",
 		hideDetails: true,
 	},
@@ -105,14 +105,14 @@ var errorTexts = map[oauth.ErrorCode]errorText{
 		hideDetails: true,
 	},
 	pageLinkOver: {
-		Title:       "This link or code is not valid any more",
+		Title:       "This link or code is no longer valid",
 		Happened:    "It has been used or has expired, or a wrong code was entered too often. Nothing was changed.",
 		Next:        "Ask for another message where you asked for the first one.",
 		hideDetails: true,
 	},
 	pageAddressTaken: {
 		Title:       "This address belongs to another account",
-		Happened:    "You have shown that you receive messages at this address, but another account has it. Nothing was changed.",
+		Happened:    "The address is yours, but another account already has it. Nothing was changed.",
 		Next:        "Sign in to the other account, or contact the people who run this service.",
 		hideDetails: true,
 	},
