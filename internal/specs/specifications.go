@@ -64,7 +64,7 @@ func specifications() []specification {
 		rfc(9700, "Best Current Practice for OAuth 2.0 Security", "the default everywhere"),
 		rfc(9701, "JWT Response for OAuth Token Introspection", "complete: signed and encrypted, issued and verified; refused callers get 401 instead of 400"),
 		rfc(10017, "OAuth 2.0 for Browser-Based Applications", "a backend for frontend in `oauth/client`, and public clients; no token-mediating backend"),
-		rfc(10027, "Security of Cross-Device Flows (BCP)", "for device authorization: request context, short lifetimes, limited attempts, consent every time; proximity of the devices is not proven"),
+		rfc(10027, "Security of Cross-Device Flows (BCP)", "for device authorization and CIBA: request context, short lifetimes, limited attempts, consent every time; proximity of the devices is not proven"),
 		rfc(9728, "Protected Resource Metadata", "served by the middleware"),
 		rfc(9864, "Fully-Specified Algorithms for JOSE", "Ed25519"),
 		rfc(10070, "Updates to JWT Client Authentication and Assertion-Based Authorization Grants", "client authentication; a setting of a client accepts the audiences of older clients"),
