@@ -157,7 +157,7 @@ const (
 	PageRedirectURIMissing oauth.ErrorCode = "redirect_uri_missing"
 	PageExpired            oauth.ErrorCode = "interaction_expired"
 	PageOtherBrowser       oauth.ErrorCode = "interaction_in_other_browser"
-	// PageOtherUser: the request is for another user than the one who has signed in.
+	// PageOtherUser: the request is for a different user from the one who is signed in.
 	PageOtherUser oauth.ErrorCode = "request_for_other_user"
 )
 

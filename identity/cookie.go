@@ -97,8 +97,8 @@ func SetCheckCookie(w http.ResponseWriter, issuer string) {
 	http.SetCookie(w, cookie)
 }
 
-// SetBrowserCookie sets a cookie with a secret by which the browser is recognized that asked for a
-// message, for a day after it asked last.
+// SetBrowserCookie sets a cookie with a secret that identifies the browser that asked for a message.
+// It is kept for a day after the last request.
 func SetBrowserCookie(w http.ResponseWriter, issuer, secret string) {
 	cookie := newCookie(issuer, browserCookie, secret)
 	cookie.MaxAge = int(emailLifetime / time.Second)

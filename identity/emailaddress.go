@@ -18,7 +18,7 @@ import (
 
 // An address that a user enters is not part of the account until a mailed proof has shown that
 // the user receives messages there. Until then it is only in the data of that proof: it is not
-// found at sign-in, is not a claim, and is in no one's way.
+// found at sign-in, is not a claim, and others can still use it.
 
 // EmailRequest asks for a message that proves an address.
 type EmailRequest struct {
@@ -209,7 +209,7 @@ func (u *User) setEmail(address string, now time.Time) {
 }
 
 // undoFamily is the ticket family of the links that undo a change of a user. It does not end with
-// the user's sessions: who changes the address of a stolen account ends those, too.
+// the user's sessions: whoever changes the address of a stolen account ends those, too.
 func undoFamily(userID string) string { return "undo:" + userID }
 
 // UndoByLink returns the proof of a link that undoes the change of an address. It changes nothing.
