@@ -1,9 +1,7 @@
 package authserver
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -143,14 +141,11 @@ func (c *call) verifyAssertion(cl *client, verify func(string, jose.Expected) ([
 	if err != nil {
 		return errCredentials("the assertion's signature: " + err.Error())
 	}
-	var members struct {
-		Audience json.RawMessage `json:"aud"`
-	}
-	claims, err := jose.ParseClaims(payload, &members)
+	claims, err := jose.ParseClaims(payload, nil)
 	if err != nil {
 		return errCredentials("the assertion's claims: " + err.Error())
 	}
-	if rules.stringAudience && !bytes.HasPrefix(members.Audience, []byte(`"`)) {
+	if rules.stringAudience && (claims.AudienceIsArray || len(claims.Audience) == 0) {
 		return errCredentials("aud is not a string, as the profile " + cl.profile.name + " requires")
 	}
 	if err := c.checkAssertionClaims(cl, claims); err != nil {

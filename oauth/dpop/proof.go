@@ -121,6 +121,21 @@ type claims struct {
 	Nonce     string `json:"nonce"`
 }
 
+// TextMember is for jose.ParseClaims.
+func (c *claims) TextMember(name string) *string {
+	switch name {
+	case "htm":
+		return &c.Method
+	case "htu":
+		return &c.URI
+	case "ath":
+		return &c.TokenHash
+	case "nonce":
+		return &c.Nonce
+	}
+	return nil
+}
+
 // Verify verifies a proof by RFC 9449, section 4.3. The error is an Error.
 func Verify(proof string, want Expected) (*Proof, error) {
 	if len(proof) > MaxProofBytes {

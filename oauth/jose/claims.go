@@ -43,15 +43,28 @@ func ParseJSON(document []byte, into any) (err error) {
 // ParseClaims decodes the payload of a JWT strictly: member names are case-sensitive,
 // duplicate names are an error, and times must be JSON numbers. If into is not nil, the
 // whole payload is decoded into it in the same way.
+//
+// If all members of into are strings, it can have a method TextMember(name string) *string that returns
+// its member with that name, or nil. Usual payloads are then decoded without reflection.
 func ParseClaims(payload []byte, into any) (claims Claims, err error) {
 	return ParseClaimsUpTo(maxTokenBytes, payload, into)
 }
 
 // ParseClaimsUpTo is ParseClaims with another limit on the size of the payload, for tokens
 // that were verified with Expected.MaxBytes.
-func ParseClaimsUpTo(maxBytes int, payload []byte, into any) (claims Claims, err error) {
+func ParseClaimsUpTo(maxBytes int, payload []byte, into any) (Claims, error) {
+	if len(payload) > maxBytes {
+		return Claims{}, ErrMalformed
+	}
+	if claims, ok := plainClaims(payload, into); ok {
+		return claims, nil
+	}
+	return parseClaims(payload, into)
+}
+
+func parseClaims(payload []byte, into any) (claims Claims, err error) {
 	defer recovered(&err)
-	if len(payload) > maxBytes || !shallow(payload, maxDepth) {
+	if !shallow(payload, maxDepth) {
 		return claims, ErrMalformed
 	}
 	var all map[string]any

@@ -3,7 +3,6 @@ package jose
 import (
 	"crypto"
 	"encoding/json"
-	"strings"
 
 	strictjson "github.com/go-jose/go-jose/v4/json"
 )
@@ -22,7 +21,7 @@ func VerifyEmbedded(token string, want Expected) (payload []byte, key JWK, h Hea
 	if p.header.Algorithm.symmetric() {
 		return nil, key, p.header, ErrAlgorithm
 	}
-	if key, err = embeddedKey(token); err != nil {
+	if key, err = embeddedKey(&p); err != nil {
 		return nil, key, p.header, err
 	}
 	if !key.verifies(p.header.Algorithm) || !verifySignature(p.header.Algorithm, key.key, p.input, p.signature) {
@@ -33,17 +32,15 @@ func VerifyEmbedded(token string, want Expected) (payload []byte, key JWK, h Hea
 
 // embeddedKey returns the jwk in the header of a token that parse accepts. A key with private
 // members is an error.
-func embeddedKey(token string) (key JWK, err error) {
-	defer recovered(&err)
-	header, _, _ := strings.Cut(token, ".")
-	raw, err := decodeBase64(header)
-	if err != nil {
-		return key, err
+func embeddedKey(p *parts) (key JWK, err error) {
+	if key, ok := plainKey(p.jwk); ok {
+		return key, nil
 	}
+	defer recovered(&err)
 	var members struct {
 		Key json.RawMessage `json:"jwk"`
 	}
-	if err := strictjson.Unmarshal(raw, &members); err != nil || len(members.Key) == 0 {
+	if err := strictjson.Unmarshal(p.rawHeader, &members); err != nil || len(members.Key) == 0 {
 		return key, ErrMalformed
 	}
 	key, usable, err := parseJWK(members.Key)

@@ -103,6 +103,19 @@ func (k JWK) Thumbprint() string {
 		sum := sha256.Sum256([]byte(`{"crv":"X25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(key.Bytes()) + `"}`))
 		return base64.RawURLEncoding.EncodeToString(sum[:])
 	}
+	if key, ok := k.key.(*ecdsa.PublicKey); ok {
+		point, err := key.Bytes() // 4, x, y
+		if err != nil {
+			return ""
+		}
+		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
+		document := make([]byte, 0, 256)
+		document = append(append(append(document, `{"crv":"`...), key.Params().Name...), `","kty":"EC","x":"`...)
+		document = append(base64.RawURLEncoding.AppendEncode(document, x), `","y":"`...)
+		document = append(base64.RawURLEncoding.AppendEncode(document, y), `"}`...)
+		sum := sha256.Sum256(document)
+		return base64.RawURLEncoding.EncodeToString(sum[:])
+	}
 	sum, err := (&gojose.JSONWebKey{Key: k.key}).Thumbprint(crypto.SHA256)
 	if err != nil { // only for a key type that a JWK cannot contain
 		return ""

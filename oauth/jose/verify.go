@@ -73,6 +73,8 @@ func bareType(typ string) string {
 // parts contains the parts of a compact JWS.
 type parts struct {
 	header    Header
+	rawHeader []byte
+	jwk       string // the member jwk of the header, if plainHeader has read it; otherwise ""
 	input     []byte // the signed bytes
 	payload   []byte
 	signature []byte
@@ -103,12 +105,15 @@ func parse(token string, maxBytes int) (parts, error) {
 	}
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
-	raw, err := decodeBase64(header)
-	if err != nil {
+	var err error
+	if p.rawHeader, err = decodeBase64(header); err != nil {
 		return p, err
 	}
-	if p.header, err = parseHeader(raw); err != nil {
-		return p, err
+	var plain bool
+	if p.header, p.jwk, plain = plainHeader(p.rawHeader); !plain {
+		if p.header, err = parseHeader(p.rawHeader); err != nil {
+			return p, err
+		}
 	}
 	if p.payload, err = decodeBase64(payload); err != nil {
 		return p, err
@@ -119,6 +124,13 @@ func parse(token string, maxBytes int) (parts, error) {
 	p.input = []byte(token[:len(header)+1+len(payload)])
 	return p, nil
 }
+
+// Limits on the members of a header.
+const (
+	maxAlgorithmBytes = 32
+	maxKeyIDBytes     = 512
+	maxTypeBytes      = 128
+)
 
 func parseHeader(raw []byte) (h Header, err error) {
 	defer recovered(&err)
@@ -148,7 +160,7 @@ func parseHeader(raw []byte) (h Header, err error) {
 		}
 		return s
 	}
-	h = Header{Algorithm: Algorithm(text("alg", 32)), KeyID: text("kid", 512), Type: text("typ", 128)}
+	h = Header{Algorithm: Algorithm(text("alg", maxAlgorithmBytes)), KeyID: text("kid", maxKeyIDBytes), Type: text("typ", maxTypeBytes)}
 	if err == nil && h.Algorithm == "" {
 		err = ErrMalformed
 	}
