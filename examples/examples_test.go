@@ -97,6 +97,7 @@ func TestExamples(t *testing.T) {
 	t.Run("browser", w.testBrowser)
 	t.Run("native", w.testNative)
 	t.Run("device", w.testDevice)
+	t.Run("callcenter", w.testCallCenter)
 	t.Run("service", w.testService)
 	t.Run("voucher", w.testVoucher)
 }
@@ -230,6 +231,49 @@ func (w *world) testDevice(t *testing.T) {
 	}
 	if got := parse(t, []byte("{"+answered)); got.Client != "television" || got.Subject == "television" || len(got.Notes) != 1 {
 		t.Errorf("the API responded with %s", answered)
+	}
+}
+
+func (w *world) testCallCenter(t *testing.T) {
+	for _, deny := range []bool{false, true} {
+		center := w.command(t, "callcenter", "-issuer", w.issuer, "-api", w.api)
+		stdout, err := center.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := center.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(stdout)
+		instruction, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text, page string
+		if _, err := fmt.Sscanf(instruction, "Tell the user: approve the request %s at %s", &text, &page); err != nil || page != w.issuer+"/account" {
+			t.Fatalf("%v: %s", err, instruction)
+		}
+		demo := person.New("demo", "valet-parking")
+		demo.Deny = deny
+		if err := demo.Approve(w.issuer); err != nil {
+			t.Fatal(err)
+		}
+		rest, err := io.ReadAll(lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := center.Wait(); (err != nil) != deny {
+			t.Fatalf("denied %v: the program ended with %v", deny, err)
+		}
+		if deny {
+			if len(rest) > 0 {
+				t.Errorf("the user denied the request, and the program printed %s", rest)
+			}
+			continue
+		}
+		if got := parse(t, rest); got.Client != "callcenter" || got.Subject == "callcenter" || len(got.Notes) != 1 {
+			t.Errorf("the API responded with %s", rest)
+		}
 	}
 }
 

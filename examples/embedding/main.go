@@ -124,6 +124,12 @@ func declarations(webapp, bff, spa, api string) configuration.Declarations {
 				GrantTypes:              []string{oauth.GrantTypeDeviceCode, oauth.GrantTypeRefreshToken},
 				Scope:                   "notes.read",
 			}},
+			{ID: "callcenter", Secret: "callcenter-secret-of-the-examples", ClientMetadata: oauth.ClientMetadata{
+				ClientName:                   "Call center",
+				GrantTypes:                   []string{oauth.GrantTypeCIBA, oauth.GrantTypeRefreshToken},
+				BackchannelTokenDeliveryMode: oauth.DeliveryPoll,
+				Scope:                        "openid notes.read",
+			}},
 			{ID: "kiosk", Secret: "kiosk-secret-of-the-examples-only", ClientMetadata: oauth.ClientMetadata{
 				ClientName: "Kiosk",
 				GrantTypes: []string{voucherGrantType},
