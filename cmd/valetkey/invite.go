@@ -20,8 +20,8 @@ type usersInviteCommand struct {
 
 // Help is shown by "valetkey users invite --help".
 func (usersInviteCommand) Help() string {
-	return "An invitation lets one person create an account. It works once. The configuration needs sign_up: true; with " +
-		"sign_up_requires: invitation, there is no other way.\n\n" +
+	return "An invitation lets one person create an account. It works once. The configuration needs sign_up: true. If it also has " +
+		"sign_up_requires: invitation, users can sign up only with an invitation.\n\n" +
 		"Examples:\n  valetkey users invite --config valetkey.yaml\n  valetkey users invite --email grace@example.com --config valetkey.yaml"
 }
 
