@@ -293,7 +293,7 @@ func (a *Accounts) CanMail() bool { return a.mail != nil }
 // notify sends a notice to the verified address of a user, if there is one. A failure is logged:
 // what the notice is about has happened already.
 func (a *Accounts) notify(ctx context.Context, now time.Time, user *User, m mail.Message) {
-	if a.mail == nil || !user.EmailVerified() {
+	if a.mail == nil || !user.EmailVerified() || !mail.Deliverable(user.Email()) {
 		return
 	}
 	m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, user.locale()

@@ -73,7 +73,7 @@ func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r ResetReque
 		reason = failureReason(user)
 	case user.PasswordHash == "":
 		reason = event.ReasonNoPassword
-	case !user.EmailVerified():
+	case !user.EmailVerified() || !mail.Deliverable(user.Email()):
 		reason = event.ReasonNoAddress
 	case !allowed:
 		reason = event.ReasonThrottled

@@ -49,6 +49,13 @@ func ParseAddress(s string) (string, error) {
 	return local + "@" + unicode, nil
 }
 
+// Deliverable reports whether messages can be sent to an address. An operator may have declared one
+// that ParseAddress refuses.
+func Deliverable(address string) bool {
+	_, err := forSMTP(address)
+	return err == nil
+}
+
 // forSMTP returns an address of ParseAddress with the domain in ASCII.
 func forSMTP(address string) (string, error) {
 	address, err := ParseAddress(address)

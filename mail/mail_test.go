@@ -69,6 +69,18 @@ func reset() mail.Message {
 	return mail.Message{Kind: mail.KindReset, To: "ada@example.com", Subject: "a1", Username: "ada", Code: "12345678", Path: "/reset?token=xyz", Lifetime: time.Hour}
 }
 
+// A mail server that closes the connection when it has accepted a message does not get it again.
+func TestDeliveryToAServerThatHangsUp(t *testing.T) {
+	server := mailtest.Start(t, mailtest.Options{HangUp: true})
+	smtp := mail.SMTP{Host: server.Host, Port: server.Port, CertificateAuthorities: server.Authorities}
+	w := newWorld(t, func(config *mail.Config) { config.Deliver = smtp.Deliver })
+	w.send(t, reset())
+	server.Next()
+	if got := w.events(t); got != "mail.sent" {
+		t.Errorf("events: %s", got)
+	}
+}
+
 // A message has a code and a link, as plain text and as HTML, and arrives over TLS.
 func TestDeliverySMTP(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -61,7 +61,9 @@ func (s *SMTP) Deliver(ctx context.Context, letter *Letter) error {
 		return fmt.Errorf("mail server: %w", err)
 	}
 	err = client.DialAndSendWithContext(ctx, message)
-	if err == nil {
+	// Once the mail server has accepted the message, what happens to the connection does not matter.
+	// Another attempt would send the message twice.
+	if err == nil || message.IsDelivered() {
 		return nil
 	}
 	err = fmt.Errorf("send through %s: %w", s.Host, err)

@@ -193,9 +193,10 @@ func TestResetRevealsNothing(t *testing.T) {
 	w.addUser(identity.User{ID: "u", Username: "unverified", PasswordHash: passwordHash(), Claims: map[string]any{"email": "u@example.com"}})
 	w.addUser(identity.User{ID: "d", Username: "disabled", Disabled: true, PasswordHash: passwordHash(), Claims: map[string]any{"email": "d@example.com", "email_verified": true}})
 	w.addUser(identity.User{ID: "n", Username: "nopassword", Claims: map[string]any{"email": "n@example.com", "email_verified": true}})
+	w.addUser(identity.User{ID: "j", Username: "undeliverable", PasswordHash: passwordHash(), Claims: map[string]any{"email": "jörg@example.com", "email_verified": true}})
 	random := regexp.MustCompile(`request" value="[^"]*"`)
 	var first []string
-	for _, name := range []string{"alice", "unknown", "unverified", "disabled", "nopassword", "not a name\x00", strings.Repeat("x", 300)} {
+	for _, name := range []string{"alice", "unknown", "unverified", "disabled", "nopassword", "undeliverable", "not a name\x00", strings.Repeat("x", 300)} {
 		b := w.newBrowser()
 		redirect := b.post("/forgot", url.Values{"identifier": {name}})
 		page := b.get(redirect.redirected(t))

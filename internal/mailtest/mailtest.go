@@ -72,6 +72,7 @@ type Server struct {
 	mu       sync.Mutex
 	refuse   []error
 	auth     bool
+	hangUp   bool
 }
 
 // Options choose how the server behaves.
@@ -80,12 +81,14 @@ type Options struct {
 	ImplicitTLS, NoTLS bool
 	// RequireAuth requires Username and Password.
 	RequireAuth bool
+	// HangUp closes the connection once a message is accepted.
+	HangUp bool
 }
 
 // Start starts a server, which is stopped at the end of the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
-	s := &Server{Host: "localhost", t: t, received: make(chan *Message, 1000), auth: options.RequireAuth}
+	s := &Server{Host: "localhost", t: t, received: make(chan *Message, 1000), auth: options.RequireAuth, hangUp: options.HangUp}
 	certificate := s.certificate()
 	s.smtp = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{server: s, conn: c}, nil }))
 	s.smtp.Domain, s.smtp.ReadTimeout, s.smtp.WriteTimeout = "localhost", 10*time.Second, 10*time.Second
@@ -183,6 +186,7 @@ type session struct {
 	conn          *smtp.Conn
 	from, to      string
 	authenticated bool
+	accepted      bool
 }
 
 // AuthMechanisms implements smtp.AuthSession.
@@ -232,10 +236,18 @@ func (s *session) Data(r io.Reader) error {
 	_, m.TLS = s.conn.TLSConnectionState()
 	m.From, m.To, m.Authenticated = s.from, s.to, s.authenticated
 	s.server.received <- m
+	s.accepted = true
 	return nil
 }
 
-func (s *session) Reset()        { s.from, s.to = "", "" }
+// Reset is called after the response to each message.
+func (s *session) Reset() {
+	s.from, s.to = "", ""
+	if s.accepted && s.server.hangUp {
+		s.conn.Conn().Close()
+	}
+}
+
 func (s *session) Logout() error { return nil }
 
 // Parse reads a message with two alternative parts.

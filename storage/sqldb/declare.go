@@ -46,18 +46,35 @@ func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declarat
 	ctx, cancel := context.WithTimeout(ctx, longTransactTimeout)
 	defer cancel()
 	defer s.users.clear()
+	var ended []*identity.User
+	err := s.patiently(ctx, func() (err error) {
+		ended, err = s.reconcile(ctx, now, selection, decide)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, user := range ended {
+		if err := s.patiently(ctx, func() error { return s.endAgain(ctx, user) }); err != nil {
+			return fmt.Errorf("end again what was issued to user %q: %w", user.Username, err)
+		}
+	}
+	return nil
+}
+
+// patiently repeats a transaction that waits for a lock, until ctx is done. A node that declares
+// thousands of records holds its locks longer than others wait for one.
+func (s *Store) patiently(ctx context.Context, transaction func() error) error {
 	for {
-		err := s.reconcile(ctx, now, selection, decide)
-		// A node that declares thousands of records holds its locks longer than others wait for
-		// one.
-		if !s.database.locked(err) || ctx.Err() != nil {
+		if err := transaction(); !s.database.locked(err) || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-func (s *Store) reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
-	return s.transactLong(ctx, func(tx *sql.Tx) error {
+// reconcile returns the users whose change ended what was issued to them.
+func (s *Store) reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) (ended []*identity.User, err error) {
+	err = s.transactLong(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err
 		}
@@ -78,11 +95,13 @@ func (s *Store) reconcile(ctx context.Context, now time.Time, selection declarat
 		if err := c.write(plan, state); err != nil {
 			return err
 		}
+		ended = c.ended
 		if plan.Bumps() {
 			return bumpVersion(ctx, tx)
 		}
 		return nil
 	})
+	return ended, err
 }
 
 // Declared returns every active client, user, scope and resource that is stored, except
@@ -110,6 +129,7 @@ type declaring struct {
 	tx     *sql.Tx
 	now    time.Time
 	source string
+	ended  []*identity.User // the users whose change ended what was issued to them
 }
 
 func (c *declaring) write(plan *declaration.Plan, state *declaration.State) error {
@@ -244,12 +264,15 @@ func (c *declaring) user(w *declaration.Write[identity.User], known bool) error 
 		}
 		return c.note("users", "id", u.ID, w.Source, w.Named)
 	}
-	_, err := c.s.updateUser(c.ctx, c.tx, c.now, u.ID, func(stored *identity.User) error {
+	ended, err := c.s.updateUser(c.ctx, c.tx, c.now, u.ID, func(stored *identity.User) error {
 		*stored = u
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if ended != nil {
+		c.ended = append(c.ended, ended)
 	}
 	if w.Forget {
 		if err := c.exec(`DELETE FROM grants WHERE subject = $1`, u.ID); err != nil {

@@ -120,8 +120,8 @@ func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity
 		ended, err = s.updateUser(ctx, tx, time.Now(), id, update)
 		return err
 	})
-	if err == nil && ended != nil && !s.database.alone() {
-		err = s.transact(ctx, func(tx *sql.Tx) error { return s.endUserAgain(ctx, tx, ended) })
+	if err == nil && ended != nil {
+		err = s.endAgain(ctx, ended)
 	}
 	if err != nil {
 		return fmt.Errorf("update user: %w", err)
@@ -129,10 +129,17 @@ func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity
 	return nil
 }
 
-// endUserAgain ends what other transactions stored while the one that ended everything of the user was
-// running, with the session and the time as they were before it was committed: a code that was issued
-// and redeemed meanwhile, for example. Its time is later, so that nothing remains valid that was
-// issued before the commit.
+// endAgain ends, after the commit of a transaction that ended everything of a user, what other
+// transactions stored while that one was running, with the session and the time as they were before: a
+// code that was issued and redeemed meanwhile, for example. Its time is later, so that nothing remains
+// valid that was issued before the commit.
+func (s *Store) endAgain(ctx context.Context, ended *identity.User) error {
+	if s.database.alone() { // no other transaction can have run meanwhile
+		return nil
+	}
+	return s.transact(ctx, func(tx *sql.Tx) error { return s.endUserAgain(ctx, tx, ended) })
+}
+
 func (s *Store) endUserAgain(ctx context.Context, tx *sql.Tx, ended *identity.User) error {
 	user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), ended.ID)
 	if errors.Is(err, storage.ErrNotFound) {
