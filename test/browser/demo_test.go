@@ -126,6 +126,7 @@ func TestDemo(t *testing.T) {
 			v.walkImplicit(d.URL(), variant.scripts)
 			v.walkDevice(d.URL())
 			if variant.scripts != (variant.width < 500) { // once on each size
+				v.walkApproval(d.URL())
 				v.walkOthers(d.URL())
 			}
 			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
@@ -289,6 +290,27 @@ func (v *visit) walkDevice(start string) {
 	v.answered("device")
 	v.press("device", "other")
 	v.refused("device", "other", "RFC 8628, section 3.4")
+}
+
+// walkApproval opens the account page in the same tab, like a user with only one device.
+func (v *visit) walkApproval(start string) {
+	v.do("open the scene", chromedp.Navigate(start+"?scene=approval#approval"), chromedp.Click(chromedp.CSS("#approval button.primary")))
+	v.do("wait for the instruction", chromedp.WaitVisible(chromedp.CSS("#approval .wait")))
+	v.picture("approval-waits")
+	page := v.evaluate(`document.querySelector("#approval .waits a").href`)
+	v.do("open the account page", chromedp.Navigate(page), chromedp.Click(chromedp.CSS(`a[href*="/approve?request="]`)))
+	v.do("wait for the consent page", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")))
+	if text := v.text("main"); !strings.Contains(text, "W4SCT") || !strings.Contains(text, "Photo shop call center") {
+		v.Errorf("the page does not show the text to compare:\n%s", text)
+	}
+	v.picture("approval-consent")
+	v.allow()
+	v.do("wait for the confirmation", chromedp.WaitVisible(chromedp.CSS(".emblem.good")))
+	v.do("continue", chromedp.Navigate(start+"?scene=approval#approval"), chromedp.Click(chromedp.CSS("#approval .waits button.primary")),
+		chromedp.WaitNotPresent(chromedp.CSS("#approval .waits")))
+	v.answered("approval")
+	v.press("approval", "stranger")
+	v.refused("approval", "stranger", "CIBA Core, section 8")
 }
 
 // walkOthers starts all other scenes, and breaks some of them.
