@@ -59,8 +59,8 @@ func (s *Server) BackchannelRequests(r *http.Request, subject string) ([]Interac
 	for i := range pending {
 		one := s.newCall(nil, r)
 		in, err := one.backchannelInteraction(&pending[i])
-		if errors.Is(err, ErrNoBackchannelRequest) {
-			continue
+		if refusal := oauth.AsError(err); errors.Is(err, ErrNoBackchannelRequest) || refusal != nil && !isServerFault(refusal) {
+			continue // the client has changed since, which must not hide the requests of others
 		}
 		if err != nil {
 			return nil, err
@@ -104,8 +104,11 @@ func (s *Server) DenyBackchannel(r *http.Request, id, subject string) error {
 	if i.backchannel.stored.Subject != subject {
 		return ErrNoBackchannelRequest
 	}
+	if err := c.storeBackchannelAnswer(i, nil); err != nil {
+		return err
+	}
 	c.recordBackchannelDenied(subject)
-	return c.storeBackchannelAnswer(i, nil)
+	return nil
 }
 
 func (c *call) recordBackchannelDenied(subject string) {
@@ -193,7 +196,6 @@ func (c *call) denyBackchannel(i *interaction) error {
 	if who == nil || who.Subject != i.backchannel.stored.Subject {
 		return c.advance(i, who)
 	}
-	c.recordBackchannelDenied(who.Subject)
 	err = c.storeBackchannelAnswer(i, nil)
 	if errors.Is(err, ErrNoBackchannelRequest) {
 		return c.must(false, &ruleInteraction)
@@ -201,6 +203,7 @@ func (c *call) denyBackchannel(i *interaction) error {
 	if err != nil {
 		return err
 	}
+	c.recordBackchannelDenied(who.Subject)
 	c.redirect(c.s.basePath + c.s.config.Pages.Approve + "?answer=denied")
 	return nil
 }

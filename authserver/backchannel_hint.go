@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -51,12 +52,13 @@ type hintedUser struct {
 }
 
 // family returns the family of the user's requests. If there is no such user, requests with the same
-// hint count together, as they do for a user.
+// hint count together, as they do for a user: whatever the case of the letters, and with spaces around.
 func (h hintedUser) family() string {
 	if h.subject != "" {
 		return backchannelFamily(h.subject)
 	}
-	return backchannelFamily(fmt.Sprintf("unknown %x", sha256.Sum256([]byte(h.hint))))
+	folded := strings.ToLower(strings.ToUpper(strings.TrimSpace(h.hint)))
+	return backchannelFamily(fmt.Sprintf("unknown %x", sha256.Sum256([]byte(folded))))
 }
 
 // findHintedUser returns the user that the hint names. If there is no such user, a declared client

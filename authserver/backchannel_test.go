@@ -212,8 +212,9 @@ func TestCB01_UnknownUsersLookLikeOthersToRegisteredClients(t *testing.T) {
 		r.SetBasicAuth(client.ClientID, client.ClientSecret)
 		return s.do(r)
 	}
-	for range 7 { // the limit for one user also looks the same
-		known, unknown := send("ada"), send("nobody")
+	// The limit for one user also looks the same, however the hint is written.
+	for _, written := range []func(string) string{strings.ToLower, strings.ToUpper, func(hint string) string { return " " + hint + " " }, strings.ToLower, strings.ToLower, strings.ToUpper, strings.ToLower} {
+		known, unknown := send(written("ada")), send(written("nobody"))
 		if known.status != unknown.status || known.Error != unknown.Error || len(known.body) != len(unknown.body) {
 			t.Errorf("for a user %d %s, for another name %d %s", known.status, known.body, unknown.status, unknown.body)
 		}
@@ -257,6 +258,35 @@ func TestCB02_AClientCannotFloodAUser(t *testing.T) {
 		}
 		if accepted > 30 {
 			t.Errorf("%d requests were accepted although the user denied all of them", accepted)
+		}
+	})
+}
+
+// A client that is no longer allowed what it has asked for does not hide the requests of other clients.
+func TestCB02_AChangedClientHidesNoOtherRequests(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{cibaClient("changed"), cibaClient("bank")}}, store, nil)
+		_, changed := s.backchannel("changed", "ada")
+		_, id := s.backchannel("bank", "ada")
+		err := store.UpdateClient(t.Context(), "changed", func(c *record.Client) error {
+			c.GrantTypes, c.BackchannelTokenDeliveryMode = []string{oauth.GrantTypeClientCredentials}, ""
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		node, err := authserver.New(s.config) // has the current client
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(node.Close)
+		s.server = node
+		pending, err := s.server.BackchannelRequests(httptest.NewRequest(http.MethodGet, "/account", nil), "ada")
+		if err != nil || len(pending) != 1 || pending[0].Backchannel.ID != id {
+			t.Errorf("the pending requests are %v (%v), want that of bank alone", pending, err)
+		}
+		if err := s.server.DenyBackchannel(httptest.NewRequest(http.MethodPost, "/approve", nil), changed, "ada"); err == nil {
+			t.Error("a request that the client is not allowed to send can be decided")
 		}
 	})
 }

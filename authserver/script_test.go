@@ -293,8 +293,11 @@ func (s *scene) CheckPassword(_ *http.Request, username, password string) (*auth
 	return &authserver.Authentication{Subject: username, Time: time.Now(), ACR: "1", AMR: []string{"pwd"}}, nil
 }
 
-// FindSubject finds users by subject or by the claim email.
+// FindSubject finds users by subject or by the claim email, written in any way that sign-in accepts.
 func (s *scene) FindSubject(_ context.Context, id oauth.SubjectIdentifier) (string, error) {
+	if id.Format == oauth.SubjectFormatEmail {
+		id.Email = strings.ToLower(strings.TrimSpace(id.Email))
+	}
 	for subject, claims := range s.users {
 		if id.Format == oauth.SubjectFormatOpaque && id.ID == subject || id.Format == oauth.SubjectFormatEmail && (claims["email"] == id.Email || subject == id.Email) {
 			return subject, nil
