@@ -373,8 +373,8 @@ func (c *client) anyLocalhostPort() bool {
 
 // responseMode returns the requested response mode, or the default of the response type. If the
 // requested mode is not valid, verifyResponse refuses it, and the error uses the default. A client that
-// may only get JWTs gets them for errors too, even if the mode is not known because the request object
-// that contains it is not valid.
+// is registered only for JWTs gets them for errors too. So does one whose profile requires JWTs, if the
+// mode may be in a request object that is not valid.
 func (c *call) responseMode(cl *client) string {
 	responseType, _ := oauth.ParseResponseType(c.params.get("response_type"))
 	frontChannel := responseType.FrontChannel()
@@ -391,7 +391,8 @@ func (c *call) responseMode(cl *client) string {
 			return requested
 		}
 	}
-	if cl.onlyJWTModes(frontChannel) {
+	unread := c.params.has("request") || c.params.has("request_uri") // a valid object replaces these
+	if cl.onlyJWTModes() || unread && !frontChannel && cl.profile.codeInJWT.applies() {
 		return byDefault + jwtSuffix
 	}
 	return byDefault

@@ -52,12 +52,8 @@ func (c *call) inJWT(cl *client, response params) (params, error) {
 // isJWTMode reports whether a response mode returns a JWT.
 func isJWTMode(mode string) bool { return strings.HasSuffix(mode, jwtSuffix) }
 
-// onlyJWTModes reports whether the client may only get JWTs: because no other mode is registered, or
-// because its profile requires it of the response type (FAPI 1.0 Advanced, section 5.2.2, clause 2).
-func (c *client) onlyJWTModes(frontChannel bool) bool {
-	if c.profile.codeInJWT.applies() && !frontChannel {
-		return true
-	}
+// onlyJWTModes reports whether no other mode is registered for the client.
+func (c *client) onlyJWTModes() bool {
 	return c.ResponseModes != nil && !slices.ContainsFunc(c.ResponseModes, func(mode string) bool { return mode != modeJWT && !isJWTMode(mode) })
 }
 

@@ -320,26 +320,33 @@ func TestFAPI1_AuthorizationRequests(t *testing.T) {
 }
 
 // A client that may only get JWTs gets an error as a JWT too, if the request object with the response
-// mode is not valid, or if the request has no response mode.
+// mode is not valid, or if it is registered for no other mode. Otherwise, a request without a response
+// mode gets its error as plain parameters.
 func TestErrorsOfClientsWithJWTsOnly(t *testing.T) {
 	s := newScene(t, scriptSetup{Clients: []testClient{
 		profiled("bank", authserver.ProfileFAPI1Advanced),
 		confidential("registered", func(c *record.Client) { c.ResponseModes = []string{"jwt", "query.jwt"} }),
 		confidential("both", func(c *record.Client) { c.ResponseModes = []string{"query", "jwt"} }),
 	}})
-	object, err := s.sign(jose.ES256, oauth.TypRequestObject, "", requestObject("bank", map[string]any{"exp": nil, "response_mode": "jwt"}))
-	if err != nil {
-		t.Fatal(err)
+	signed := func(changes map[string]any) url.Values {
+		object, err := s.sign(jose.ES256, oauth.TypRequestObject, "", requestObject("bank", changes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return url.Values{"request": {object}}
 	}
-	for client, test := range map[string]struct {
+	for _, test := range []struct {
+		client  string
 		request url.Values
 		asJWT   bool
 		code    string
 	}{
-		"bank":       {url.Values{"request": {object}}, true, "invalid_request_object"},
-		"registered": {nil, true, "invalid_request"},
-		"both":       {url.Values{"prompt": {"none login"}}, false, "invalid_request"},
+		{"bank", signed(map[string]any{"exp": nil, "response_mode": "jwt"}), true, "invalid_request_object"},
+		{"bank", signed(map[string]any{"response_mode": nil}), false, "invalid_request"},
+		{"registered", nil, true, "invalid_request"},
+		{"both", url.Values{"prompt": {"none login"}}, false, "invalid_request"},
 	} {
+		client := test.client
 		query := url.Values{"client_id": {client}, "response_type": {"code"}, "redirect_uri": {testCallback}, "state": {"xyz"},
 			"code_challenge": {oauth.S256Challenge(testVerifier)}, "code_challenge_method": {"S256"}}
 		maps.Copy(query, test.request)
