@@ -71,6 +71,7 @@ type profile struct {
 	stringAudience      requirement // aud of a client assertion is a string
 	requestObject       requestObjectTimes
 	redirectURI         requirement    // redirect_uri is sent
+	scope               requirement    // scope is sent
 	codeChallengePushed requirement    // PKCE in pushed requests
 	codeInJWT           requirement    // response_type code with response_mode jwt only
 	nonceOrState        requirement    // nonce of OpenID Connect requests, state of others
@@ -126,6 +127,7 @@ func profiles() []*profile {
 		boundTokens:         choice[string]{"FAPI 1.0 Advanced, section 5.2.2, clauses 5 and 6", []string{boundByCertificate}},
 		requestObject:       requestObjectTimes{section: "FAPI 1.0 Advanced, section 5.2.2, clauses 13 and 17", maxAge: time.Hour, maxLife: time.Hour},
 		redirectURI:         "FAPI 1.0 Baseline, section 5.2.2",
+		scope:               "FAPI 1.0 Advanced, section 5.2.2, clause 10",
 		codeChallengePushed: "FAPI 1.0 Advanced, section 5.2.2, clause 18",
 		codeInJWT:           "FAPI 1.0 Advanced, section 5.2.2, clause 2",
 		nonceOrState:        "FAPI 1.0 Baseline, sections 5.2.2.2 and 5.2.2.3",
@@ -310,6 +312,7 @@ func (p *profile) findings(declared *record.Client) []ProfileFinding {
 	f.imposed(p.codeChallenge, "PKCE with S256 is used")
 	f.imposed(p.codeChallengePushed, "PKCE with S256 is used in pushed requests")
 	f.imposed(p.redirectURI, "redirect_uri is sent")
+	f.imposed(p.scope, "scope is sent")
 	f.imposed(p.codeInJWT, "response_type is code id_token, or code with response_mode jwt")
 	f.imposed(p.nonceOrState, "nonce is sent in OpenID Connect requests, and state in others")
 	f.imposed(p.stateHash, "the ID token of the authorization response has s_hash")
@@ -490,6 +493,7 @@ func (c *call) verifyProfile(request *authorizationRequest) error {
 		says    string
 	}{
 		{cl.profile.redirectURI, c.params.has("redirect_uri"), "redirect_uri is missing"},
+		{cl.profile.scope, c.params.has("scope"), "scope is missing"},
 		{cl.profile.codeInJWT, responseType.FrontChannel() || c.params.has("response_mode") && isJWTMode(request.to.mode), "response_type code needs response_mode jwt"},
 		{cl.profile.codeChallengePushed, !pushed || c.params.has("code_challenge"), "code_challenge is missing"},
 		{cl.profile.nonceOrState, !openID || c.params.has("nonce"), "nonce is missing"},

@@ -84,10 +84,10 @@ func pushed(changes ...string) []string {
 	return append(form, changes...)
 }
 
-// requestObject returns the claims of a request object with the parameters of pushed.
+// requestObject returns the claims of a request object with the parameters of pushed, and a scope.
 func requestObject(client string, changes map[string]any) map[string]any {
 	claims := map[string]any{"iss": client, "client_id": client, "aud": scriptIssuer, "nbf": "0s", "exp": "5m"}
-	form := pushed()
+	form := pushed("scope", "email")
 	for i := 0; i+1 < len(form); i += 2 {
 		claims[form[i]] = form[i+1]
 	}
@@ -289,6 +289,7 @@ func TestFAPI1_AuthorizationRequests(t *testing.T) {
 		{"no state", map[string]any{"response_mode": "jwt", "state": nil}, false},
 		{"no nbf", map[string]any{"response_mode": "jwt", "nbf": nil}, false},
 		{"no redirect_uri", map[string]any{"response_mode": "jwt", "redirect_uri": nil}, false},
+		{"no scope", map[string]any{"response_mode": "jwt", "scope": nil}, false},
 	} {
 		claims := requestObject("bank", test.changes)
 		object, err := s.sign(jose.ES256, oauth.TypRequestObject, "", claims)
