@@ -97,9 +97,6 @@ func checkAddress(s string) (string, error) {
 // how many messages may wait for one recipient is limited by package mail.
 func (a *Accounts) takeMail(now time.Time, who, address string, remote netip.Addr) error {
 	network := ratelimit.Network(remote)
-	if wait := a.limits.mailsByNetwork.Take(now, ratelimit.NewKey(network)); wait > 0 {
-		return throttled(wait)
-	}
 	canonical, err := CanonicalIdentifier(address)
 	if err != nil {
 		canonical = address
@@ -108,6 +105,10 @@ func (a *Accounts) takeMail(now time.Time, who, address string, remote netip.Add
 		if wait := a.limits.mails.Take(now, key); wait > 0 {
 			return throttled(wait)
 		}
+	}
+	// Last, so that a user over their own limit uses up nothing of their network's.
+	if wait := a.limits.mailsByNetwork.Take(now, ratelimit.NewKey(network)); wait > 0 {
+		return throttled(wait)
 	}
 	return nil
 }
