@@ -125,7 +125,7 @@ func (c *callCommand) request() (*http.Request, []byte, error) {
 func (c *callCommand) renewed(ctx context.Context) (*keptToken, *client.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	unlock, err := lockToken(c.Name)
+	unlock, err := lockToken(ctx, c.Name)
 	if err != nil {
 		return nil, nil, err
 	}

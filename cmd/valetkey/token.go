@@ -78,7 +78,7 @@ func (c *tokenCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	if c.Grant == oauth.GrantTypeRefreshToken && c.RefreshTokenFile == "" {
-		unlock, err := lockToken(c.Name)
+		unlock, err := lockToken(ctx, c.Name)
 		if err != nil {
 			return err
 		}

@@ -2,5 +2,7 @@
 
 package main
 
+import "context"
+
 // lockToken does nothing: the authorization server notices if two processes use one refresh token.
-func lockToken(string) (unlock func(), err error) { return func() {}, nil }
+func lockToken(context.Context, string) (unlock func(), err error) { return func() {}, nil }
