@@ -23,7 +23,8 @@
 //	users.go     authserver.Users: users and sign-in sessions for the engine
 //	page.go      how a page is rendered, with its headers
 //	post.go      which requests may submit a form
-//	signin.go signup.go consent.go signout.go account.go setup.go error.go
+//	signin.go signup.go consent.go signout.go setup.go error.go
+//	account.go   the account page; account_*.go and templates/account have a section each
 //	mailed.go    pages that messages lead to
 //	forgot.go    a forgotten password
 //	email.go     the email address of an account

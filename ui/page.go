@@ -223,13 +223,14 @@ func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 // so it is done for the first page. The templates are part of the program, and a test parses them.
 var templates = sync.OnceValues(parseTemplates)
 
-// parseTemplates parses each page together with the layout and the shared parts.
+// parseTemplates parses each page together with the layout, the shared parts and the sections of the
+// account page, each of which is a file.
 func parseTemplates() (map[string]*template.Template, error) {
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("ui: list templates: %w", err)
 	}
-	shared, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html")
+	shared, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/account/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("ui: %w", err)
 	}

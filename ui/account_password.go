@@ -1,0 +1,63 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+)
+
+type passwordView struct {
+	User       *identity.User
+	Alert      string
+	CurrentBad bool // the alert is about the current password
+	NewBad     bool
+}
+
+func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	return s.writePassword(w, passwordView{}, pageResponse{})
+}
+
+func (s *session) writePassword(w http.ResponseWriter, v passwordView, a pageResponse) error {
+	v.User = s.who.User
+	a.template, a.title, a.account, a.data = "password", "Change your password", s.who.User, v
+	return s.write(w, a)
+}
+
+func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	err := s.config.Accounts.ChangePassword(r.Context(), time.Now(), identity.PasswordChange{
+		UserID: s.who.User.ID, Current: r.PostForm.Get("current"), New: r.PostForm.Get("new"),
+		Session: s.who.ID, EndOthers: r.PostForm.Has("end-others"), Activity: s.activity(r),
+	})
+	if err == nil {
+		s.server.SessionsEnded()
+		// All remembered devices were removed; this one is remembered again.
+		if r.PostForm.Has("end-others") {
+			if _, err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
+				return err
+			}
+			return s.notify(w, "password-others")
+		}
+		return s.notify(w, "password")
+	}
+	var v passwordView
+	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {
+		v.Alert, v.NewBad = weak.Reason, true
+		return s.writePassword(w, v, pageResponse{status: http.StatusBadRequest})
+	}
+	a, known := signInRefusal(err, &v.Alert)
+	if !known {
+		return err
+	}
+	if errors.Is(err, identity.ErrWrongCredentials) {
+		v.Alert, v.CurrentBad = "Your current password is incorrect.", true
+	}
+	return s.writePassword(w, v, a)
+}
