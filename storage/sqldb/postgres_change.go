@@ -100,7 +100,7 @@ var senderStatements = func() map[string][]uint32 {
 	spend := []uint32{pgtype.Int8OID, pgtype.TextOID, pgtype.ByteaOID, pgtype.Int8OID}
 	return map[string][]uint32{
 		beginTransaction: nil, beginBatch: {pgtype.TextOID}, commitTransaction: nil,
-		findGrantAndTicket: {pgtype.TextOID, pgtype.TextOID, pgtype.ByteaOID, pgtype.Int8OID},
+		findGrantAndTicket: {pgtype.TextOID, pgtype.ByteaOID, pgtype.Int8OID, pgtype.TextOID},
 		putTicket:          put, putTicketOrFail: put, spendTicket: spend, spendTicketOrFail: spend, setExpires: spend,
 	}
 }()
@@ -234,10 +234,10 @@ func (s *sender) sendAll(ctx context.Context, lockWait time.Duration, changes []
 	}
 	s.send(p, commitTransaction)
 	for _, f := range findings {
-		s.text(f.Grant)
 		s.text(string(f.Key.Kind))
 		s.bytes(f.Key.ID[:])
 		s.int64(f.at)
+		s.text(f.Grant)
 		s.sendFor(p, findGrantAndTicket, binaryFormat)
 	}
 	if err := p.Sync(); err != nil {
