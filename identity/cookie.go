@@ -19,6 +19,7 @@ const (
 	noticeCookie  = "valetkey_notice"
 	checkCookie   = "valetkey_check"
 	browserCookie = "valetkey_asked"
+	signInCookie  = "valetkey_signin"
 )
 
 // SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
@@ -113,6 +114,23 @@ func BrowserCookie(r *http.Request, issuer string) string {
 		return ""
 	}
 	return secret
+}
+
+// SetSignInCookie sets a cookie with the secret of a sign-in in progress.
+func SetSignInCookie(w http.ResponseWriter, issuer, secret string) {
+	cookie := newCookie(issuer, signInCookie, secret)
+	cookie.MaxAge = int(progressLifetime / time.Second)
+	http.SetCookie(w, cookie)
+}
+
+// SignInCookie returns the secret that a browser sent; "" if it sent none or several.
+func SignInCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, signInCookie) }
+
+// ClearSignInCookie deletes that cookie.
+func ClearSignInCookie(w http.ResponseWriter, issuer string) {
+	cookie := newCookie(issuer, signInCookie, "")
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
 }
 
 // DeviceCookie returns the secret that a browser sent; "" if it sent none or several.

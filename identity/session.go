@@ -51,6 +51,9 @@ type SessionDetails struct {
 	// UserAgent is truncated to 256 bytes. Remote is the browser's address.
 	UserAgent string
 	Remote    netip.Addr
+	// Proofs are what AMR and ACR follow from, and proofs from before the user signed in again. A
+	// session that an earlier version stored has none.
+	Proofs []ProvedMethod
 }
 
 // StartSession starts a session of a user who has just authenticated and returns the secret for
@@ -72,6 +75,9 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 		}
 	}
 	details.UserAgent = cut(details.UserAgent, 256)
+	if old == nil && details.AuthTime.Before(user.EndedAt) {
+		details.AuthTime = user.EndedAt // as above: the proofs were checked with this record
+	}
 	if old != nil && old.User.ID != user.ID {
 		if err := a.EndSession(ctx, now, old.ID); err != nil {
 			return "", nil, err
@@ -116,7 +122,7 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	}
 	data, err := json.Marshal(sessionData{
 		User: user.ID, AuthTime: details.AuthTime.UnixMilli(), AMR: details.AMR, ACR: details.ACR,
-		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former,
+		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former, Proofs: encodeProofs(details.Proofs),
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("encode a session: %w", err)
@@ -394,7 +400,7 @@ func readSession(ticket storage.Ticket) (*Session, string, error) {
 	}
 	return &Session{
 		ID:             sid(ticket.Key),
-		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote},
+		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote, decodeProofs(d.Proofs)},
 		Expires:        ticket.Expires,
 		former:         d.Former,
 	}, d.User, nil

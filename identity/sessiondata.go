@@ -16,6 +16,7 @@ type sessionData struct {
 	UserAgent string     `json:"user_agent,omitempty"`
 	Remote    netip.Addr `json:"remote,omitzero"`
 	Former    []string   `json:"former,omitempty"`
+	Proofs    []string   `json:"proofs,omitempty"` // encodeProofs
 }
 
 func decodeSession(data []byte) (d sessionData, err error) {
@@ -55,6 +56,8 @@ func decodePlainSession(data string) (d sessionData, ok bool) {
 			}
 		case "former":
 			d.Former = r.List()
+		case "proofs":
+			d.Proofs = r.List()
 		default:
 			return d, false
 		}

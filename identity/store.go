@@ -20,7 +20,7 @@ type Store interface {
 	User(ctx context.Context, id string) (*User, error)
 	// CachedUser is like User, but the record may be from memory: a change by this store is seen
 	// at once, a change by another node within a second. PasswordHash and DeclaredPassword are
-	// "", and the record is not for UpdateUser.
+	// "", Authenticators is nil, and the record is not for UpdateUser.
 	CachedUser(ctx context.Context, id string) (*User, error)
 	// UserValidity returns CachedUser(id).Validity(), at less cost. It is called for every
 	// introspection.
@@ -67,6 +67,9 @@ type User struct {
 	// operator's last declaration; "" if there is none. Declaring the same password again does
 	// not replace one that the user has chosen since.
 	DeclaredPassword string
+	// Authenticators are the user's other means to sign in. A declaration never changes them. They are
+	// stored with EncodeAuthenticators.
+	Authenticators []Authenticator
 	// Claims are OpenID Connect's standard claims and others, by name, without sub and
 	// preferred_username, which are derived from ID and Username.
 	Claims        map[string]any
@@ -94,6 +97,7 @@ func (u *User) Active() bool { return !u.Disabled && u.RetiredAt.IsZero() }
 func (u *User) Clone() *User {
 	c := *u
 	c.Kept = slices.Clone(u.Kept)
+	c.Authenticators = slices.Clone(u.Authenticators)
 	if u.Claims != nil {
 		c.Claims = cloneClaim(u.Claims).(map[string]any)
 	}

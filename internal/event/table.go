@@ -63,6 +63,9 @@ var (
 	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")
 	EmailRestored          = add("email.restored", warn, user, "a user undid a change of the email address; all sessions and tokens ended")
 
+	MethodAdded   = add("method.added", warn, join(user, []string{"method", "authenticator"}), "a user added a way to sign in")
+	MethodRemoved = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
+
 	SetupStarted    = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
 	SetupCompleted  = add("setup.completed", info, user, "the first user was created with the setup link")
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")

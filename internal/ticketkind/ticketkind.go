@@ -191,6 +191,11 @@ const (
 	//   Put: the attempt
 	//   Spent: expiry
 	MailedCodeAttempt storage.Kind = "mailed code attempt"
+	// SignInProgress is a sign-in of a user in a browser that needs more proofs.
+	//   File: identity/signinprogress.go
+	//   Put: the first proof
+	//   Spent: the next proof
+	SignInProgress storage.Kind = "sign-in"
 	// SetupToken creates the first administrator.
 	//   File: identity/setup.go
 	//   Put: the start of a server without users

@@ -315,7 +315,7 @@ func (s *Store) CachedUser(ctx context.Context, id string) (*identity.User, erro
 	if err != nil {
 		return nil, err
 	}
-	u.PasswordHash, u.DeclaredPassword = "", ""
+	u.PasswordHash, u.DeclaredPassword, u.Authenticators = "", "", nil
 	return u, nil
 }
 
@@ -394,6 +394,9 @@ func (s *Store) storeUser(user identity.User) error {
 				return fmt.Errorf("user %q: %w", user.Username, identity.ErrIdentifierTaken)
 			}
 		}
+	}
+	if _, err := identity.EncodeAuthenticators(user.Authenticators); err != nil {
+		return err
 	}
 	user = cloneJSON(user)
 	for _, t := range []*time.Time{&user.CreatedAt, &user.UpdatedAt, &user.RetiredAt, &user.EndedAt} {

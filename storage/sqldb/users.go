@@ -51,14 +51,18 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 		if err := json.Unmarshal([]byte(found[i].claims), &users[i].Claims); err != nil {
 			return nil, fmt.Errorf("read users: claims of user %q: %w", users[i].ID, err)
 		}
+		if users[i].Authenticators, err = identity.DecodeAuthenticators(found[i].authenticators); err != nil {
+			return nil, fmt.Errorf("read users: user %q: %w", users[i].ID, err)
+		}
 	}
 	return users, nil
 }
 
-// rawUser is a user whose claims are not decoded yet.
+// rawUser is a user whose claims and authenticators are not decoded yet.
 type rawUser struct {
-	user   identity.User
-	claims string
+	user           identity.User
+	claims         string
+	authenticators string
 }
 
 func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawUser, error) {
@@ -66,7 +70,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u := &raw.user
 		var kept string
 		var created, updated, retired, ended int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators)
 		if err != nil {
 			return raw, err
 		}
@@ -74,7 +78,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
 		u.Kept = strings.Fields(kept) // names of sessions contain no spaces
 		return raw, nil
-	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
@@ -99,10 +103,14 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if err != nil {
 		return fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
-	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, source)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '') ON CONFLICT (id) DO NOTHING`,
+	authenticators, err := identity.EncodeAuthenticators(user.Authenticators)
+	if err != nil {
+		return err
+	}
+	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '') ON CONFLICT (id) DO NOTHING`,
 		user.ID, user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin)
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, authenticators)
 	if err != nil {
 		return err
 	}
@@ -176,10 +184,14 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 	if err != nil {
 		return nil, fmt.Errorf("claims of user %q: %w", user.Username, err)
 	}
+	authenticators, err := identity.EncodeAuthenticators(user.Authenticators)
+	if err != nil {
+		return nil, err
+	}
 	_, err = tx.ExecContext(ctx, `UPDATE users SET username = $1, password_hash = $2, declared_password = $3, claims = $4,
-			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12 WHERE id = $13`,
+			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12, authenticators = $13 WHERE id = $14`,
 		user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, id)
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, authenticators, id)
 	if err != nil {
 		return nil, err
 	}
