@@ -10,6 +10,11 @@
 //	signin.go          authentication with username and password
 //	limits.go          how many attempts are allowed, by device and network
 //	hashqueue.go       the queue of passwords to hash
+//	method.go          the methods to sign in, and what they reach together
+//	authenticator.go   passkeys and others: what a user has besides the password
+//	signinprogress.go  a sign-in that needs more proofs
+//	factorattempt.go   how many codes may be tried
+//	recentproof.go     what changes of the account require
 //	session.go         sign-in sessions
 //	sessiondata.go     how sessions are stored
 //	endedsession.go    notes about sessions that have ended

@@ -30,6 +30,10 @@ var (
 	// resetPace limits messages with a new password to one account, from one known device, from
 	// one known network, and from all unknown origins together.
 	resetPace = ratelimit.Limit{Burst: 4, Every: 15 * time.Minute}
+	// factorTotal limits wrong codes for a second factor of one account, from one known device, from one
+	// known network, and from all unknown origins together: 300 guesses a day, of which one in a thousand
+	// days succeeds with six digits and three valid codes at a time.
+	factorTotal = ratelimit.Limit{Burst: 10, Every: 5 * time.Minute}
 	// mailPace limits the messages that one user causes, and those that one network causes to one
 	// address.
 	mailPace = ratelimit.Limit{Burst: 5, Every: 10 * time.Minute}
@@ -40,6 +44,7 @@ var (
 // limits are the limits of sign-in. Password attempts are counted across all nodes.
 type limits struct {
 	pace, total, accounts, signUps *ratelimit.Limiter
+	factors                        *ratelimit.Limiter
 	resets, mails, mailsByNetwork  *ratelimit.Limiter
 }
 
@@ -53,6 +58,7 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 		accounts: shared("accounts with failed attempts", accountsByNetwork),
 		signUps:  ratelimit.New(ratelimit.Config{Name: "sign-ups", Limit: signUpsByNetwork, Logger: logger}),
 		resets:   shared("new passwords", resetPace),
+		factors:  shared("second factors", factorTotal),
 		mails:    ratelimit.New(ratelimit.Config{Name: "messages", Limit: mailPace, Logger: logger}),
 
 		mailsByNetwork: ratelimit.New(ratelimit.Config{Name: "messages from a network", Limit: mailsByNetwork, Logger: logger}),
@@ -146,7 +152,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 // Close stores pending counts and logs pending events.
 func (a *Accounts) Close() {
 	a.events.Close()
-	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets} {
+	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.factors} {
 		l.Close()
 	}
 }

@@ -70,6 +70,12 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	return nil
 }
 
+// ProvePasswordAgain checks the password of a signed-in user, for a change of the account. The error is
+// ErrWrongCredentials, *ThrottledError, ErrBusy, ErrPasswordTooLong or an internal error.
+func (a *Accounts) ProvePasswordAgain(ctx context.Context, now time.Time, user *User, password string) error {
+	return a.proveAgain(ctx, now, user, password)
+}
+
 // proveAgain checks the password of a signed-in user. The error is ErrWrongCredentials,
 // *ThrottledError, ErrBusy, ErrPasswordTooLong or an internal error. user is updated if the hash is
 // replaced.

@@ -40,6 +40,9 @@ type Attempt struct {
 	// Device is the result of DeviceCookie. A device on which this user signed in before is not
 	// slowed down by attempts from elsewhere.
 	Device string
+	// Alone is set if nothing but the password will be asked for. Users with a second factor then fail,
+	// as with a wrong password.
+	Alone bool
 }
 
 // Authenticate authenticates a username and password. The error is ErrWrongCredentials,
@@ -75,13 +78,28 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 		a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", failureReason(user)), remote)
 		return nil, ErrWrongCredentials
 	}
+	if user.NeedsSecondFactor() {
+		if attempt.Alone {
+			// It counts as a failure: the limits must not tell that the password was right.
+			a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", event.ReasonSecondFactor), remote)
+			return nil, ErrWrongCredentials
+		}
+		a.limits.succeeded(now, &from)
+		return user, nil
+	}
 	a.limits.succeeded(now, &from)
-	if err := a.rememberNetwork(ctx, now, user.ID, attempt.Remote); err != nil {
+	a.SignInCompleted(ctx, now, user, attempt.Remote)
+	return user, nil
+}
+
+// SignInCompleted is called when a user has signed in with more than a password, or without one:
+// Authenticate calls it for a password that is enough.
+func (a *Accounts) SignInCompleted(ctx context.Context, now time.Time, user *User, remote netip.Addr) {
+	if err := a.rememberNetwork(ctx, now, user.ID, remote); err != nil {
 		// The user is authenticated. The network is remembered next time.
 		a.logger.ErrorContext(ctx, "network of a sign-in not remembered", "user", user.ID, "error", err)
 	}
-	a.events.Record(ctx, event.SignInSucceeded, named(user), remote)
-	return user, nil
+	a.events.Record(ctx, event.SignInSucceeded, named(user), event.Address(remote))
 }
 
 // FindAny returns a user by username or email address, active or not; storage.ErrNotFound if there

@@ -15,6 +15,7 @@ type accountView struct {
 	Applications []applicationView
 	Sessions     []sessionView
 	Email        *emailState // nil if no messages can be sent
+	Methods      []methodView
 }
 
 // emailState is the state of the user's address.
@@ -46,7 +47,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := s.who.User
 	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
-	v.Approvals = s.approvals(r)
+	v.Approvals, v.Methods = s.approvals(r), s.signInMethods(user)
 	var err error
 	if v.Applications, err = s.applications(r); err != nil {
 		return err

@@ -40,7 +40,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 		s.server.SessionsEnded()
 		// All remembered devices were removed; this one is remembered again.
 		if r.PostForm.Has("end-others") {
-			if _, err := s.remember(r.Context(), w, r, time.Now(), s.who.User); err != nil {
+			if _, err := s.remember(r, w, time.Now(), s.who.User); err != nil {
 				return err
 			}
 			return s.notify(w, "password-others")

@@ -25,6 +25,9 @@
 //	post.go      which requests may submit a form
 //	signin.go signup.go consent.go signout.go setup.go error.go
 //	account.go   the account page; account_*.go and templates/account have a section each
+//	proved.go    what a sign-in still needs after a proof, and its end
+//	factor.go    the choice of what to prove next
+//	confirm.go   a recent proof, before changes of the account
 //	mailed.go    pages that messages lead to
 //	forgot.go    a forgotten password
 //	email.go     the email address of an account

@@ -31,6 +31,8 @@ type session struct {
 	// who is nil if no user is signed in. secret is the value of the session cookie.
 	who    *identity.Session
 	secret string
+	// justCreated is set if the request has created the user's account.
+	justCreated bool
 }
 
 func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) {

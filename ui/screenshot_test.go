@@ -74,7 +74,7 @@ var alice = &identity.User{ID: "a", Username: "alice", Claims: map[string]any{"n
 
 // samplePages are all pages with sample data.
 var samplePages = map[string]pageResponse{
-	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", waiting: waiting{"x", "printer"}, SignUp: "/", Forgot: "/"}},
+	"sign-in":       {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", waiting: waiting{Interaction: "x", ClientID: "printer"}, SignUp: "/", Forgot: "/"}},
 	"sign-in-wrong": {template: "sign-in", title: "Sign in", data: signInView{ClientName: "Photo Printer", Identifier: "alice@example.com", Alert: "Incorrect username or password.", Continue: "/"}},
 	"consent": {template: "consent", title: "Allow Photo Printer?", data: consentView{
 		ClientName: "Photo Printer", Initial: "P", Website: "printer.example.com", Destination: "app.printer.example.com", Person: person(alice),
@@ -111,6 +111,8 @@ var samplePages = map[string]pageResponse{
 		Backchannel: &backchannelRequest{BindingMessage: "W4SCT", When: "less than a minute ago", Expires: "in 5 minutes"}, Details: []string{"Pay 49.90 EUR to Corner Shop"},
 		Wanted: []scopeView{{Words: "Sign you in and recognize you when you return"}},
 	}},
+	"factor":          {template: "factor", title: "Confirm that it is you", data: factorView{Username: "alice", waiting: waiting{Interaction: "x", ClientID: "printer"}, Another: "/", Choices: []factorChoice{{"Authenticator app", "", "/"}, {"Recovery code", "", "/"}}}},
+	"confirm":         {template: "confirm", title: "Confirm that it is you", account: alice, data: confirmView{User: alice, Password: true, waiting: waiting{Return: "/account/totp"}, Cancel: "/", Choices: []factorChoice{{"Passkey", "", "/"}}}},
 	"approve-allowed": {template: "approve-done", title: "Approved", data: "allowed"},
 	"approve-denied":  {template: "approve-done", title: "Denied", data: "denied"},
 	"approve-later":   {template: "approve-done", title: "Not decided", data: "later"},
@@ -123,7 +125,7 @@ var samplePages = map[string]pageResponse{
 	"device-wrong":      {template: "device", title: "Connect a device", data: deviceView{UserCode: "WDJB-MJHX", Alert: "This code is not valid or has expired. Compare it with the code on your device. If they match, request a new code there."}},
 	"device-allowed":    {template: "device-done", title: "Connected", data: true},
 	"device-denied":     {template: "device-done", title: "Not connected", data: false},
-	"sign-up":           {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", waiting: waiting{"x", "printer"}, SignIn: "/"}},
+	"sign-up":           {template: "sign-up", title: "Create an account", data: signUpView{ClientName: "Photo Printer", waiting: waiting{Interaction: "x", ClientID: "printer"}, SignIn: "/"}},
 	"sign-up-taken":     {template: "sign-up", title: "Create an account", data: signUpView{newPersonView: newPersonView{Username: "alice", Alert: "That username or email address is already taken.", NameBad: true}, SignIn: "/"}},
 	"forgot":            {template: "forgot", title: "Forgot your password?", data: forgotView{SignIn: "/"}},
 	"forgot-busy":       {template: "forgot", title: "Forgot your password?", data: forgotView{SignIn: "/", Identifier: "alice", Alert: tooManyMessages(12 * time.Minute)}},

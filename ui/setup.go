@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -38,7 +39,7 @@ func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
 	v := setupView{r.PostForm.Get("token"), newPersonView{Username: r.PostForm.Get("username"), Email: r.PostForm.Get("email")}}
 	user, err := s.config.Accounts.CreateAdministrator(r.Context(), now, v.Token, v.Username, v.Email, r.PostForm.Get("password"))
 	if err == nil {
-		if _, _, err := s.begin(w, r, now, user); err != nil {
+		if _, _, err := s.begin(w, r, now, user, []identity.ProvedMethod{{Method: identity.MethodPassword, At: now}}); err != nil {
 			return err
 		}
 		return s.notify(w, "setup")

@@ -1,9 +1,7 @@
 package ui
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -27,8 +25,9 @@ type signInView struct {
 }
 
 // waiting is what a page's links and forms contain about the interaction: its ID, and the client
-// to return to if the interaction has expired. Both are "" if no application is waiting.
-type waiting struct{ Interaction, ClientID string }
+// to return to if the interaction has expired. Both are "" if no application is waiting. Return is the
+// page of the account that needs a recent proof (confirm.go); "" if there is none.
+type waiting struct{ Interaction, ClientID, Return string }
 
 func waitingFor(in *authserver.Interaction) waiting {
 	if in == nil {
@@ -43,6 +42,9 @@ func waitingFor(in *authserver.Interaction) waiting {
 
 // query returns the query for links to other pages of the interaction.
 func (v waiting) query() string {
+	if v.Return != "" {
+		return "?" + url.Values{returnParam: {v.Return}}.Encode()
+	}
 	if v.Interaction == "" {
 		return ""
 	}
@@ -121,11 +123,6 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		Identifier: r.PostForm.Get("identifier"), Password: r.PostForm.Get("password"),
 		Remote: s.config.RemoteAddr(r), Device: device,
 	})
-	var began *identity.Session
-	newDevice := false
-	if err == nil {
-		began, newDevice, err = s.begin(w, r, now, user)
-	}
 	if err != nil {
 		v := signInView{Identifier: cutRunes(clean(r.PostForm.Get("identifier")), 254)}
 		refused, known := signInRefusal(err, &v.Alert)
@@ -134,14 +131,7 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.writeSignIn(w, r, in, v, refused)
 	}
-	if newDevice {
-		s.config.Accounts.NewSignIn(r.Context(), now, user, s.activity(r))
-	}
-	if in != nil {
-		s.server.Authenticated(w, r, in.ID, authentication(began))
-		return nil
-	}
-	return s.redirect(w, "/account?"+signedInParam+"=1")
+	return s.proved(w, r, in, user, identity.ProvedMethod{Method: identity.MethodPassword, At: now})
 }
 
 // signedInParam marks a redirect from a page that set the session cookie.
@@ -179,30 +169,4 @@ func signInRefusal(err error, alert *string) (a pageResponse, known bool) {
 		return pageResponse{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
 	}
 	return pageResponse{}, false
-}
-
-// begin starts a new session for the browser, which replaces the one that it had, and remembers the
-// device. newDevice reports whether the user has not signed in on it before.
-func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (began *identity.Session, newDevice bool, err error) {
-	ctx := r.Context()
-	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, identity.SessionDetails{
-		AMR: []string{"pwd"}, ACR: ACRPassword, UserAgent: r.UserAgent(), Remote: s.config.RemoteAddr(r),
-	}, s.who)
-	if err != nil {
-		return nil, false, err
-	}
-	s.secret = secret
-	identity.SetSessionCookie(w, s.config.Issuer, secret)
-	newDevice, err = s.remember(ctx, w, r, now, user)
-	return began, newDevice, err
-}
-
-func (s *session) remember(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User) (newDevice bool, err error) {
-	before := identity.DeviceCookie(r, s.config.Issuer)
-	device, err := s.config.Accounts.RememberDevice(ctx, now, user.ID, before)
-	if err != nil {
-		return false, fmt.Errorf("remember the device: %w", err)
-	}
-	identity.SetDeviceCookie(w, s.config.Issuer, device)
-	return device != before, nil
 }

@@ -170,14 +170,15 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 			s.log.WarnContext(r.Context(), "message to the address of a new user not sent", "user", user.ID, "error", err)
 		}
 	}
-	began, _, err := s.begin(w, r, now, user)
-	if err != nil {
+	proved := identity.ProvedMethod{Method: identity.MethodPassword, At: now}
+	if in != nil {
+		s.justCreated = true
+		return s.proved(w, r, in, user, proved)
+	}
+	if _, _, err := s.begin(w, r, now, user, []identity.ProvedMethod{proved}); err != nil {
 		return err
 	}
 	switch {
-	case in != nil:
-		s.server.Authenticated(w, r, in.ID, authentication(began))
-		return nil
 	case request != "":
 		return s.redirect(w, "/account/email/code?request="+request)
 	}

@@ -105,6 +105,7 @@ type page struct {
 var pages = [...]page{
 	{"/", (*session).home, nil},
 	{"/sign-in", (*session).showSignIn, (*session).signIn},
+	{factorPath, (*session).showFactor, nil},
 	{"/cancel", nil, (*session).cancel},
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
@@ -120,6 +121,7 @@ var pages = [...]page{
 	{"/sign-out", (*session).showSignOut, (*session).signOut},
 	{"/signed-out", (*session).signedOut, nil},
 	{"/account", (*session).showAccount, nil},
+	{confirmPath, (*session).showConfirm, (*session).confirmPassword},
 	{"/account/password", (*session).showPassword, (*session).changePassword},
 	{"/account/email", (*session).showEmail, (*session).requestEmail},
 	{"/account/email/code", (*session).showEmailCode, (*session).emailCode},

@@ -14,7 +14,7 @@ import (
 )
 
 // ACRPassword is the authentication context class of a sign-in with a password alone.
-const ACRPassword = "1"
+const ACRPassword = string(identity.ClassOneFactor)
 
 var _ authserver.Users = (*UI)(nil)
 
@@ -84,7 +84,7 @@ func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) e
 func (u *UI) CheckPassword(r *http.Request, username, password string) (*authserver.Authentication, error) {
 	now := time.Now()
 	user, err := u.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
-		Identifier: username, Password: password, Remote: u.config.RemoteAddr(r),
+		Identifier: username, Password: password, Remote: u.config.RemoteAddr(r), Alone: true,
 	})
 	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
 		return nil, &authserver.TryLaterError{After: throttled.RetryAfter}

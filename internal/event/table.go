@@ -153,6 +153,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"alg", "the algorithm of the key"},
 	{"attempts", "the number of attempts so far"},
 	{"audience", "the audience of the new token"},
+	{"authenticator", "the public id of a means to sign in, such as a passkey"},
 	{"cause", "the underlying error; only the operator sees it"},
 	{"changes", "how many records were changed"},
 	{"client_id", "the client; if it is unknown and the request has no secret, the value from the request"},
@@ -172,6 +173,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"kind", "the kind of record: client, user, scope or resource"},
 	{"left_out", "the event whose records were omitted"},
 	{"limit", "the limit that could not be counted"},
+	{"method", "a way to sign in: `password`, `passkey`, `totp`, `recovery_code`, `email` or `upstream`"},
 	{"message", "the kind of message, the name of its template"},
 	{"modified", "when the file was last changed"},
 	{"name", "the `client_id`, username, scope or identifier of the record"},
@@ -199,6 +201,8 @@ var Members = []struct{ Name, Meaning string }{
 const (
 	ReasonUnknown          = "unknown"
 	ReasonWrongPassword    = "wrong_password"
+	ReasonWrongCode        = "wrong_code"
+	ReasonSecondFactor     = "second_factor"
 	ReasonNoPassword       = "no_password"
 	ReasonDisabled         = "disabled"
 	ReasonRetired          = "retired"
@@ -212,6 +216,8 @@ const (
 var Reasons = []struct{ Name, Meaning string }{
 	{ReasonUnknown, "no account or client has that name"},
 	{ReasonWrongPassword, "the account exists, and the password is wrong"},
+	{ReasonWrongCode, "the account exists, and the code for its second factor is wrong"},
+	{ReasonSecondFactor, "the password is right, but the account needs a second factor, which cannot be asked for there"},
 	{ReasonNoPassword, "the account has no password"},
 	{ReasonDisabled, "the account is disabled; the password may be correct"},
 	{ReasonRetired, "the configuration no longer declares the account; the password may be correct"},

@@ -65,6 +65,10 @@ var exported = map[string]map[string]entry{
 	},
 	"identity": {
 		"Accounts":          {value: identity.Accounts{}},
+		"Authenticator":     {value: identity.Authenticator{}, noJSON: true},
+		"FactorAttempt":     {value: identity.FactorAttempt{}, noJSON: true},
+		"ProvedMethod":      {public: "a method, a time and a public ID"},
+		"SignInProgress":    {value: identity.SignInProgress{}, noJSON: true},
 		"Attempt":           {value: identity.Attempt{}, noJSON: true},
 		"Activity":          {public: "a browser and an address, for a message to their user"},
 		"Config":            {value: identity.Config{}, noJSON: true},

@@ -1,0 +1,30 @@
+package ui
+
+import (
+	"github.com/valetkey/valetkey/identity"
+)
+
+// methodView is a row of the account page's list of ways to sign in.
+type methodView struct {
+	Name, Detail string
+	// Added and LastUsed are zero if that is not known.
+	Added, LastUsed moment
+	// Href is the page on which the user changes it, Action what the link says.
+	Href, Action string
+}
+
+// methodRows return the rows of a method; nil if it is not available to users. Each method has one.
+var methodRows = []func(*session, *identity.User) []methodView{passwordRow}
+
+// signInMethods returns the ways to sign in that the account page lists.
+func (s *session) signInMethods(user *identity.User) []methodView {
+	var rows []methodView
+	for _, row := range methodRows {
+		rows = append(rows, row(s, user)...)
+	}
+	return rows
+}
+
+func passwordRow(s *session, user *identity.User) []methodView {
+	return []methodView{{Name: "Password", Detail: "Use a password that you do not use anywhere else.", Href: s.base + "/account/password", Action: "Change password"}}
+}

@@ -1,0 +1,100 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+)
+
+// confirmPath is the page that asks a signed-in user to prove again who they are.
+const confirmPath = "/account/confirm"
+
+// returnParam is the page to return to after that.
+const returnParam = "return"
+
+// returnPath returns the page of the account to which a request for a proof returns; "" if it is none.
+// It is one of these pages, never another site's.
+func returnPath(r *http.Request) string {
+	path := param(r, returnParam)
+	if len(path) > 100 || path == confirmPath || !accountPage.MatchString(path) {
+		return ""
+	}
+	return path
+}
+
+var accountPage = regexp.MustCompile(`^/account(/[a-z-]+)*$`)
+
+// needRecentProof redirects to the page that asks for a proof, unless the user has proved a short time
+// ago who they are, as strongly as changes of the account require. done reports whether it did.
+// returnTo is the page to which the user returns, a path below the issuer with a GET.
+func (s *session) needRecentProof(w http.ResponseWriter, r *http.Request, returnTo string) (done bool, err error) {
+	if done, err := s.needSignIn(w, r); done {
+		return true, err
+	}
+	if s.who.RecentlyProved(time.Now()) {
+		return false, nil
+	}
+	return true, s.redirect(w, confirmPath+"?"+url.Values{returnParam: {returnTo}}.Encode())
+}
+
+type confirmView struct {
+	waiting
+	User     *identity.User
+	Password bool
+	Alert    string
+	Choices  []factorChoice
+	Cancel   string
+}
+
+func (s *session) showConfirm(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	if returnPath(r) == "" {
+		return s.redirect(w, "/account")
+	}
+	return s.writeConfirm(w, r, confirmView{}, pageResponse{})
+}
+
+func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirmView, a pageResponse) error {
+	at, err := s.signingIn(r)
+	if err != nil {
+		return err
+	}
+	v.waiting, v.User, v.Cancel = waitingParams(r), at.user, s.base+"/account"
+	for _, page := range s.offered(at) {
+		v.Choices = append(v.Choices, factorChoice{page.name, page.detail, s.base + page.path + v.query()})
+	}
+	v.Password = at.user.Has(identity.MethodPassword) && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
+	a.template, a.title, a.account, a.data = "confirm", "Confirm that it is you", at.user, v
+	return s.write(w, a)
+}
+
+// confirmPassword proves the password of a signed-in user again.
+func (s *session) confirmPassword(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needSignIn(w, r); done {
+		return err
+	}
+	if returnPath(r) == "" {
+		return s.redirect(w, "/account")
+	}
+	now, user := time.Now(), s.who.User
+	err := s.config.Accounts.ProvePasswordAgain(r.Context(), now, user, r.PostForm.Get("password"))
+	if err == nil {
+		return s.proved(w, r, nil, user, identity.ProvedMethod{Method: identity.MethodPassword, At: now})
+	}
+	var v confirmView
+	a, known := signInRefusal(err, &v.Alert)
+	if !known {
+		return err
+	}
+	if errors.Is(err, identity.ErrWrongCredentials) {
+		v.Alert = "Incorrect password."
+	}
+	return s.writeConfirm(w, r, v, a)
+}

@@ -1,0 +1,88 @@
+package ui
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+
+	"github.com/valetkey/valetkey/identity"
+)
+
+// factorPath is the page that asks for what a sign-in still needs.
+const factorPath = "/sign-in/factor"
+
+// methodPage is the page on which a user proves a method in a sign-in that has begun.
+type methodPage struct {
+	method identity.Method
+	path   string
+	// Name and Detail are what the choice says.
+	name, detail string
+}
+
+// methodPages lists the pages, in the order in which they are offered to a user who has not used any of
+// them yet.
+var methodPages = []methodPage{}
+
+type factorView struct {
+	waiting
+	Username string
+	Choices  []factorChoice
+	Another  string // URL of the sign-in with another account
+}
+
+type factorChoice struct{ Name, Detail, URL string }
+
+// showFactor lets the user choose how to continue a sign-in. If there is only one way, it redirects to
+// its page.
+func (s *session) showFactor(w http.ResponseWriter, r *http.Request) error {
+	at, err := s.signingIn(r)
+	if err != nil {
+		return err
+	}
+	if at == nil {
+		return s.signInAgain(w, r)
+	}
+	v := factorView{waiting: waitingParams(r), Username: at.user.Username}
+	v.Another = s.base + "/sign-in" + v.query()
+	offered := s.offered(at)
+	if len(offered) == 1 {
+		return s.redirect(w, offered[0].path+v.query())
+	}
+	for _, page := range offered {
+		v.Choices = append(v.Choices, factorChoice{page.name, page.detail, s.base + page.path + v.query()})
+	}
+	return s.write(w, pageResponse{template: "factor", title: "Confirm that it is you", data: v})
+}
+
+// offered returns the pages of the methods with which a user can continue a sign-in, the last used
+// first.
+func (s *session) offered(at *signingIn) []methodPage {
+	var pages []methodPage
+	lastUsed := map[identity.Method]int64{}
+	for _, page := range methodPages {
+		for _, a := range at.user.Authenticators {
+			if a.Kind != page.method {
+				continue
+			}
+			proof := identity.ProvedMethod{Method: a.Kind, Authenticator: a.ID, UserVerified: a.Kind == identity.MethodPasskey}
+			if !identity.Reached(identity.MergeProofs(at.proofs, proof)).Includes(at.need.class) {
+				continue
+			}
+			if !slices.Contains(pages, page) {
+				pages = append(pages, page)
+			}
+			lastUsed[page.method] = max(lastUsed[page.method], a.LastUsedAt.UnixMilli())
+		}
+	}
+	slices.SortStableFunc(pages, func(a, b methodPage) int {
+		// Recovery codes are for when nothing else is at hand.
+		if (a.method == identity.MethodRecoveryCode) != (b.method == identity.MethodRecoveryCode) {
+			if a.method == identity.MethodRecoveryCode {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(lastUsed[b.method], lastUsed[a.method])
+	})
+	return pages
+}
