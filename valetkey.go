@@ -31,6 +31,7 @@ import (
 	"github.com/valetkey/valetkey/internal/clientaddress"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
@@ -67,13 +68,15 @@ type Server struct {
 	store    *database.Database
 	accounts *identity.Accounts
 	mail     *mail.Outbox // nil if no messages can be sent
-	engine   *authserver.Server
-	pages    http.Handler
-	notFound http.HandlerFunc
-	host     string // of the issuer
-	secure   bool   // the issuer is https
-	proxies  clientaddress.Proxies
-	draining atomic.Bool
+	// toOperator sends requests to a service of the operator; nil if there is none.
+	toOperator *outgoing.Client
+	engine     *authserver.Server
+	pages      http.Handler
+	notFound   http.HandlerFunc
+	host       string // of the issuer
+	secure     bool   // the issuer is https
+	proxies    clientaddress.Proxies
+	draining   atomic.Bool
 	// warnedOfProxy is when warnOfProxy last logged, in nanoseconds; zero: never.
 	warnedOfProxy atomic.Int64
 	declared      declared
@@ -160,6 +163,9 @@ func (s *Server) closeParts() error {
 	}
 	if s.accounts != nil {
 		s.accounts.Close()
+	}
+	if s.toOperator != nil {
+		s.toOperator.CloseIdleConnections()
 	}
 	if s.store == nil {
 		return nil

@@ -8,7 +8,9 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/breachedapi"
 	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/internal/useradmin"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/ui"
@@ -66,6 +68,10 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 	if err != nil {
 		return nil, err
 	}
+	breachedPasswords, err := s.breachedPasswords()
+	if err != nil {
+		return nil, err
+	}
 	return identity.New(identity.Config{
 		Store:           s.store,
 		Logger:          s.log,
@@ -73,7 +79,24 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		Secret:          secret,
 		Mail:            s.mail,
 		Pages:           ui.MailedPages(),
+
+		BreachedPasswords: breachedPasswords,
 	})
+}
+
+// breachedPasswords returns a function that asks the operator's service for breached passwords; nil
+// if there is none.
+func (s *Server) breachedPasswords() (func(context.Context, string) (bool, error), error) {
+	if s.config.BreachedPasswordService == "" {
+		return nil, nil
+	}
+	o, err := s.config.Outgoing.Engine()
+	if err != nil {
+		return nil, err
+	}
+	s.toOperator = outgoing.New(outgoing.Policy{Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities}, nil)
+	service := breachedapi.Service{URL: s.config.BreachedPasswordService, Client: s.toOperator}
+	return service.Contains, nil
 }
 
 func (s *Server) newPages() (*ui.UI, error) {

@@ -69,6 +69,9 @@ type Configuration struct {
 	// PasswordReset is how users who have forgotten their password choose another:
 	// PasswordResetMail or PasswordResetOff.
 	PasswordReset string `json:"password_reset,omitempty"`
+	// BreachedPasswordService is the address of a service with the range API of Have I Been Pwned,
+	// which is asked about new passwords.
+	BreachedPasswordService string `json:"breached_password_service,omitempty"`
 	// Mail is how messages to users are sent. Without it, an https issuer sends none.
 	Mail *Mail `json:"mail,omitempty"`
 	// ConsentOptionalDefault is how the consent page shows optional scopes the first time:

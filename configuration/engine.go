@@ -16,7 +16,7 @@ import (
 // the files that the configuration names. The caller adds the store, the secret and the
 // users.
 func (c *Configuration) Engine() (authserver.Config, error) {
-	outgoing, outgoingErr := c.Outgoing.engine()
+	outgoing, outgoingErr := c.Outgoing.Engine()
 	registration, registrationErr := c.Registration.engine()
 	documents, documentsErr := c.MetadataDocuments.engine()
 	webhooks, webhooksErr := c.webhooks()
@@ -61,7 +61,8 @@ func (l Lifetimes) Engine() authserver.Lifetimes {
 	}
 }
 
-func (o Outgoing) engine() (authserver.Outgoing, error) {
+// Engine returns the policies of the engine. It reads the certificate authorities.
+func (o Outgoing) Engine() (authserver.Outgoing, error) {
 	var engine authserver.Outgoing
 	var err error
 	if engine.Networks, err = clientaddress.ParseNetworks(o.Networks); err != nil {

@@ -30,6 +30,9 @@ type Config struct {
 	// Mail sends messages to users; nil if that is not possible. Pages are the links in them.
 	Mail  *mail.Outbox
 	Pages Pages
+	// BreachedPasswords asks a service whether a password is known from a breach; nil if there is
+	// none. It limits its own time.
+	BreachedPasswords func(ctx context.Context, password string) (bool, error)
 }
 
 // Pages are the paths of pages that messages link to, below the issuer.
@@ -49,6 +52,7 @@ type Accounts struct {
 	limits          limits
 	mail            *mail.Outbox
 	pages           Pages
+	breached        func(ctx context.Context, password string) (bool, error)
 	// reserved is for devices that are known to the account and for signed-in users, hashing
 	// for everyone else.
 	hashing, reserved *hashTurns
@@ -78,6 +82,7 @@ func New(config Config) (*Accounts, error) {
 		verify:          VerifyPassword,
 		mail:            config.Mail,
 		pages:           config.Pages,
+		breached:        config.BreachedPasswords,
 	}
 	rand.Read(a.logKey)
 	if a.pages.Undo == nil {

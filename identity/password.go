@@ -35,7 +35,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 	if err := a.proveAgain(ctx, now, user, change.Current); err != nil {
 		return err
 	}
-	if err := CheckPassword(change.New, user); err != nil {
+	if err := a.checkNewPassword(ctx, change.New, user); err != nil {
 		return err
 	}
 	hash, err := a.HashPassword(ctx, change.New)

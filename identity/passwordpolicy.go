@@ -1,10 +1,13 @@
 package identity
 
 import (
-	_ "embed"
-	"slices"
+	"context"
+	"log/slog"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/valetkey/valetkey/internal/breached"
+	"github.com/valetkey/valetkey/internal/event"
 )
 
 // minPasswordRunes is the minimum length of a new password (NIST SP 800-63B-4, section 3.1.1.2,
@@ -15,9 +18,6 @@ const minPasswordRunes = 8
 type WeakPasswordError struct{ Reason string }
 
 func (e *WeakPasswordError) Error() string { return e.Reason }
-
-//go:embed commonpasswords.txt
-var commonPasswords string
 
 // CheckPassword reports why a password is not allowed. There are no composition rules, and
 // passphrases in any script are allowed.
@@ -33,15 +33,32 @@ func CheckPassword(password string, user *User) error {
 		return &WeakPasswordError{"Your password is too short. Use at least 8 characters. A few unrelated words make a good password."}
 	}
 	folded := strings.ToLower(normalized)
-	// The list is short and this is rare, so there is no index.
-	if slices.Contains(strings.Fields(commonPasswords), folded) || repeats(folded) {
-		return &WeakPasswordError{"Your password is easy to guess. A few unrelated words make a better one."}
+	if breached.Contains(folded) || repeats(folded) {
+		return &WeakPasswordError{"Your password is easy to guess: attackers try it early. A few unrelated words make a better one."}
 	}
 	local, _, _ := strings.Cut(user.Email(), "@")
 	for _, name := range []string{user.Username, user.Email(), local, "valetkey"} {
 		if name != "" && strings.Trim(strings.ReplaceAll(folded, strings.ToLower(name), ""), "0123456789!?.-_ ") == "" {
 			return &WeakPasswordError{"Your password is too similar to your name or the name of this service. A few unrelated words make a better one."}
 		}
+	}
+	return nil
+}
+
+// checkNewPassword is CheckPassword, and also asks the service for breached passwords, if there is
+// one. If the service fails, the password is allowed: users must be able to change a password then,
+// too.
+func (a *Accounts) checkNewPassword(ctx context.Context, password string, user *User) error {
+	if err := CheckPassword(password, user); err != nil || a.breached == nil {
+		return err
+	}
+	found, err := a.breached(ctx, normalizePassword(password))
+	if err != nil {
+		a.events.Record(ctx, event.BreachedPasswordsFailed, slog.String("cause", err.Error()))
+		return nil
+	}
+	if found {
+		return &WeakPasswordError{"Your password is known from a data breach: attackers have it on their lists. A few unrelated words make a better one."}
 	}
 	return nil
 }

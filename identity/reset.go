@@ -122,7 +122,7 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 	if err != nil {
 		return fmt.Errorf("reset a password: %w", err)
 	}
-	if err := CheckPassword(r.Password, user); err != nil {
+	if err := a.checkNewPassword(ctx, r.Password, user); err != nil {
 		return err
 	}
 	hash, err := a.HashPassword(ctx, r.Password)

@@ -157,7 +157,7 @@ func (a *Accounts) prepare(ctx context.Context, user *User, password string, tur
 			return ErrIdentifierTaken
 		}
 	}
-	if err := CheckPassword(password, user); err != nil {
+	if err := a.checkNewPassword(ctx, password, user); err != nil {
 		return err
 	}
 	var err error

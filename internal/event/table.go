@@ -58,6 +58,8 @@ var (
 	PasswordChangeFailed = sampled("password.change_failed", warn, join(user, []string{"reason", "retry_after"}), "a signed-in user could not change the password, because the current one was wrong or too many attempts had failed")
 	PasswordRehashed     = add("password.rehashed", info, user, "an imported or outdated password hash was replaced at a sign-in")
 
+	BreachedPasswordsFailed = sampled("password.breach_check_failed", warn, []string{"cause"}, "the service for breached passwords failed; a new password was accepted without it")
+
 	PasswordResetRequested = sampled("password.reset_requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a new password was requested; if there is a reason, no message was sent")
 	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with a message; all sessions and tokens ended")
 	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")

@@ -209,6 +209,27 @@ func (c *Client) PostJSON(ctx context.Context, address string, header http.Heade
 	r.Header = header
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json")
+	return c.ask(r, max)
+}
+
+// GetFrom fetches a document from a service of the operator. Its results and errors are those of
+// PostJSON. No more than a few requests are sent to a host at a time; the others wait.
+func (c *Client) GetFrom(ctx context.Context, address string, header http.Header, max int64) (status int, contentType string, document []byte, err error) {
+	r, err := newRequest(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	r.Header = header
+	host, site := Host(address), Site(address)
+	if err := c.gate.enter(ctx, host, site); err != nil {
+		return 0, "", nil, fmt.Errorf("wait for earlier requests: %w", err)
+	}
+	defer c.gate.leave(host, site)
+	return c.ask(r, max)
+}
+
+// ask sends a request to a service of the operator.
+func (c *Client) ask(r *http.Request, max int64) (status int, contentType string, document []byte, err error) {
 	response, err := c.http.Do(r)
 	if errors.Is(err, ErrFetch) {
 		return 0, "", nil, errors.New("its address is not public; add its network to outgoing.networks")
