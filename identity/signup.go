@@ -150,6 +150,9 @@ func (a *Accounts) prepare(ctx context.Context, user *User, password string, tur
 	if err := user.Check(); err != nil {
 		return &InvalidUserError{err}
 	}
+	if err := CheckNewUsername(user.Username); err != nil {
+		return &InvalidUserError{fmt.Errorf("username: %w", err)}
+	}
 	for _, identifier := range user.Identifiers() {
 		if other, err := a.find(ctx, identifier); err != nil {
 			return fmt.Errorf("look for a user with that name: %w", err)
