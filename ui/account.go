@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type accountView struct {
 	User         *identity.User
 	Person       *personView
-	Notice       string
+	Notice       *messages.Text
 	Approvals    []approvalView
 	Applications []applicationView
 	Sessions     []sessionView
@@ -61,5 +62,5 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return s.write(w, pageResponse{template: "account", title: "Your account", account: user, data: v})
+	return s.write(w, pageResponse{template: "account", title: text("account.title"), account: user, data: v})
 }

@@ -94,7 +94,7 @@ func addApplication(applications []applicationView, v applicationView) []applica
 	listed := &applications[i]
 	listed.Grants = append(listed.Grants, v.Grants...)
 	for _, scope := range v.Scopes {
-		if !slices.Contains(listed.Scopes, scope) {
+		if !slices.ContainsFunc(listed.Scopes, func(s scopeView) bool { return s.Name == scope.Name }) {
 			listed.Scopes = append(listed.Scopes, scope)
 		}
 	}

@@ -2,15 +2,17 @@ package ui
 
 import (
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // methodView is a row of the account page's list of ways to sign in.
 type methodView struct {
-	Name, Detail string
+	Name, Detail *messages.Text
 	// Added and LastUsed are zero if that is not known.
 	Added, LastUsed moment
 	// Href is the page on which the user changes it, Action what the link says.
-	Href, Action string
+	Href   string
+	Action *messages.Text
 }
 
 // methodRows return the rows of a method; nil if it is not available to users. Each method has one.
@@ -26,5 +28,5 @@ func (s *session) signInMethods(user *identity.User) []methodView {
 }
 
 func passwordRow(s *session, user *identity.User) []methodView {
-	return []methodView{{Name: "Password", Detail: "Use a password that you do not use anywhere else.", Href: s.base + "/account/password", Action: "Change password"}}
+	return []methodView{{Name: text("common.password"), Detail: text("account.password-hint"), Href: s.base + "/account/password", Action: text("password.submit")}}
 }

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type passwordView struct {
 	User       *identity.User
-	Alert      string
+	Alert      *messages.Text
 	CurrentBad bool // the alert is about the current password
 	NewBad     bool
 }
@@ -24,7 +25,7 @@ func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
 
 func (s *session) writePassword(w http.ResponseWriter, v passwordView, a pageResponse) error {
 	v.User = s.who.User
-	a.template, a.title, a.account, a.data = "password", "Change your password", s.who.User, v
+	a.template, a.title, a.account, a.data = "password", text("password.title"), s.who.User, v
 	return s.write(w, a)
 }
 
@@ -49,7 +50,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 	}
 	var v passwordView
 	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {
-		v.Alert, v.NewBad = weak.Reason, true
+		v.Alert, v.NewBad = messages.Plain(weak.Reason), true
 		return s.writePassword(w, v, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)
@@ -57,7 +58,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if errors.Is(err, identity.ErrWrongCredentials) {
-		v.Alert, v.CurrentBad = "Your current password is incorrect.", true
+		v.Alert, v.CurrentBad = text("alert.current-password"), true
 	}
 	return s.writePassword(w, v, a)
 }

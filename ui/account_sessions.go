@@ -8,11 +8,12 @@ import (
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type sessionView struct {
 	ID      string
-	Browser string
+	Browser *messages.Text
 	Remote  string
 	Since   moment
 	This    bool

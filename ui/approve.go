@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 const approvePath = "/approve"
@@ -15,7 +16,7 @@ const approvePath = "/approve"
 type backchannelRequest struct {
 	// BindingMessage is the text that the application shows too; "" if there is none.
 	BindingMessage string
-	When, Expires  string
+	When, Expires  *messages.Text
 }
 
 // approvalView is a request on the account page.
@@ -38,19 +39,17 @@ func (s *session) showApprove(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	switch answer := query.Get("answer"); answer {
 	case "allowed", "denied", "later":
-		return s.write(w, pageResponse{template: "approve-done", title: approveTitles[answer], data: answer})
+		return s.write(w, pageResponse{template: "approve-done", title: text("approve." + answer + ".short"), data: answer})
 	}
 	if !query.Has("request") {
 		return s.redirect(w, "/account")
 	}
 	err := s.server.BeginBackchannel(w, r, query.Get("request"))
 	if errors.Is(err, authserver.ErrNoBackchannelRequest) {
-		return s.write(w, pageResponse{status: http.StatusNotFound, template: "approve-done", title: approveTitles["gone"], data: "gone"})
+		return s.write(w, pageResponse{status: http.StatusNotFound, template: "approve-done", title: text("approve.gone.short"), data: "gone"})
 	}
 	return err
 }
-
-var approveTitles = map[string]string{"allowed": "Approved", "denied": "Denied", "later": "Not decided", "gone": "Nothing to approve"}
 
 // deny refuses a request in the list of the account page.
 func (s *session) deny(w http.ResponseWriter, r *http.Request) error {
@@ -78,7 +77,7 @@ func (s *session) approvals(r *http.Request) []approvalView {
 	var views []approvalView
 	for i := range pending {
 		in := &pending[i]
-		client := translated(in.Client, languageOf(r, in))
+		client := translated(in.Client, s.preferredLanguage(r, in))
 		v := approvalView{backchannelRequest: *describeBackchannel(in.Backchannel), ID: in.Backchannel.ID, Name: clientName(client)}
 		v.Initial = initial(v.Name)
 		v.Scopes, _ = s.scopesInWords(in)

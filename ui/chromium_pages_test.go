@@ -15,12 +15,13 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey/internal/chromium"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 func manyScopes() []scopeView {
-	scopes := []scopeView{{Words: "Sign you in and recognize you when you return"}}
+	scopes := []scopeView{{Words: text("scope.openid")}}
 	for i := range 14 {
-		scopes = append(scopes, scopeView{Name: fmt.Sprint(i), Words: fmt.Sprintf("Read and change the documents of shelf %d", i), Optional: i%2 == 0})
+		scopes = append(scopes, scopeView{Name: fmt.Sprint(i), Words: messages.Plain(fmt.Sprintf("Read and change the documents of shelf %d", i)), Optional: i%2 == 0})
 	}
 	return scopes
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// languageOf returns the user's preferred language, from the application's request or else
-// from the browser.
-func languageOf(r *http.Request, in *authserver.Interaction) string {
-	if len(in.UILocales) > 0 {
+// preferredLanguage returns the language tag that comes first for the user, whether or not the pages
+// have the language: clients have their names in any language.
+func (s *session) preferredLanguage(r *http.Request, in *authserver.Interaction) string {
+	if in != nil && len(in.UILocales) > 0 {
 		return in.UILocales[0]
 	}
-	return preferredLanguage(r)
-}
-
-// preferredLanguage returns the browser's preferred language, from Accept-Language.
-func preferredLanguage(r *http.Request) string {
+	if s.who != nil {
+		if locale, _ := s.who.User.Claims["locale"].(string); locale != "" {
+			return locale
+		}
+	}
 	accepted := r.Header.Get("Accept-Language")
 	if len(accepted) > 200 {
 		return ""
@@ -79,16 +79,16 @@ func translated(c *record.Client, wanted string) *record.Client {
 
 // clientOf returns the client's name as shown in a page's lead. The name of an unvouched
 // client is followed by the host of its metadata document or of its redirect URI.
-func clientOf(r *http.Request, in *authserver.Interaction) string {
-	name := clientName(translated(in.Client, languageOf(r, in)))
+func (s *session) clientOf(r *http.Request, in *authserver.Interaction) string {
+	name := clientName(translated(in.Client, s.preferredLanguage(r, in)))
 	if oauth.IsClientIDURL(in.Client.ID) {
 		if host := webHost(in.Client.ID); host != name {
 			return name + " (" + host + ")"
 		}
 		return name
 	}
-	if host, native := destination(in.RedirectURI); !in.Client.Vouched() && !native && host != name {
-		return name + " (" + host + ")"
+	if u, err := url.Parse(in.RedirectURI); err == nil && !in.Client.Vouched() && !onThisDevice(u) && cleanName(u.Host) != name {
+		return name + " (" + cleanName(u.Host) + ")"
 	}
 	return name
 }
@@ -116,7 +116,7 @@ func (s *session) showLogo(w http.ResponseWriter, r *http.Request) error {
 		s.NotFound(w, r)
 		return nil
 	}
-	contentType, body, err := s.server.Logo(r.Context(), in.Client, httpsLink(translated(in.Client, languageOf(r, in)).LogoURI))
+	contentType, body, err := s.server.Logo(r.Context(), in.Client, httpsLink(translated(in.Client, s.preferredLanguage(r, in)).LogoURI))
 	if errors.Is(err, authserver.ErrNoLogo) || r.Context().Err() != nil {
 		s.NotFound(w, r)
 		return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // confirmPath is the page that asks a signed-in user to prove again who they are.
@@ -46,7 +47,7 @@ type confirmView struct {
 	waiting
 	User     *identity.User
 	Password bool
-	Alert    string
+	Alert    *messages.Text
 	Choices  []factorChoice
 	Cancel   string
 }
@@ -71,7 +72,7 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 		v.Choices = append(v.Choices, factorChoice{page.name, page.detail, s.base + page.path + v.query()})
 	}
 	v.Password = at.user.Has(identity.MethodPassword) && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
-	a.template, a.title, a.account, a.data = "confirm", "Confirm that it is you", at.user, v
+	a.template, a.title, a.account, a.data = "confirm", text("factor.title"), at.user, v
 	return s.write(w, a)
 }
 
@@ -94,7 +95,7 @@ func (s *session) confirmPassword(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	if errors.Is(err, identity.ErrWrongCredentials) {
-		v.Alert = "Incorrect password."
+		v.Alert = text("alert.incorrect-password")
 	}
 	return s.writeConfirm(w, r, v, a)
 }

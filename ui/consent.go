@@ -7,6 +7,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type consentView struct {
@@ -23,7 +24,7 @@ type consentView struct {
 	FirstTime, Newcomer bool
 	Device              *deviceRequest      // nil unless this is a device's request
 	Backchannel         *backchannelRequest // nil unless the client sent the request itself (CIBA)
-	Destination         string
+	Destination         *messages.Text
 	Native              bool
 	// Wanted are the new scopes, Before those that were allowed earlier.
 	Wanted, Before []scopeView
@@ -37,7 +38,7 @@ type consentView struct {
 
 type scopeView struct {
 	Name     string
-	Words    string
+	Words    *messages.Text
 	Plain    bool // Words is the scope's name, because it has no description
 	Optional bool
 	Ticked   bool // for an optional scope
@@ -56,7 +57,7 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, s.server.ContinueURL(in), http.StatusSeeOther)
 		return nil
 	}
-	client := translated(in.Client, languageOf(r, in))
+	client := translated(in.Client, s.preferredLanguage(r, in))
 	v := consentView{
 		waiting:    waitingFor(in),
 		Subject:    s.who.User.ID,
@@ -95,7 +96,7 @@ func (s *session) showConsent(w http.ResponseWriter, r *http.Request) error {
 		v.Resources = append(v.Resources, resourceName(resource.Name, resource.Identifier))
 	}
 	return s.write(w, pageResponse{
-		template: "consent", title: "Allow " + v.ClientName + "?", formAction: in.FormAction, data: v,
+		template: "consent", title: text("consent.title", "client", v.ClientName), formAction: in.FormAction, data: v,
 	})
 }
 
@@ -121,7 +122,7 @@ func (s *session) scopesInWords(in *authserver.Interaction) (wanted, before []sc
 		}
 	}
 	if offline {
-		wanted = append(wanted, scopeView{Words: standardScopes[oauth.ScopeOfflineAccess]})
+		wanted = append(wanted, scopeView{Words: text(standardScopes[oauth.ScopeOfflineAccess])})
 	}
 	if len(wanted) == 0 {
 		return before, nil

@@ -7,19 +7,20 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 const devicePath = "/device"
 
 type deviceView struct {
 	UserCode string
-	Alert    string
+	Alert    *messages.Text
 }
 
 // deviceRequest is what the consent page shows about a device.
 type deviceRequest struct {
 	UserCode string
-	When     string
+	When     *messages.Text
 	Address  string // "" if unknown
 	// Elsewhere is set if the request came from another network than the user's.
 	Elsewhere bool
@@ -30,15 +31,15 @@ type deviceRequest struct {
 func (s *session) showDevice(w http.ResponseWriter, r *http.Request) error {
 	switch r.URL.Query().Get("answer") {
 	case "allowed":
-		return s.write(w, pageResponse{template: "device-done", title: "Connected", data: true})
+		return s.write(w, pageResponse{template: "device-done", title: text("device.allowed.short"), data: true})
 	case "denied":
-		return s.write(w, pageResponse{template: "device-done", title: "Not connected", data: false})
+		return s.write(w, pageResponse{template: "device-done", title: text("device.denied.short"), data: false})
 	}
 	return s.writeDevice(w, deviceView{UserCode: cutRunes(clean(r.URL.Query().Get("user_code")), 32)}, pageResponse{})
 }
 
 func (s *session) writeDevice(w http.ResponseWriter, v deviceView, a pageResponse) error {
-	a.template, a.title, a.data = "device", "Connect a device", v
+	a.template, a.title, a.data = "device", text("device.title"), v
 	return s.write(w, a)
 }
 
@@ -47,14 +48,14 @@ func (s *session) device(w http.ResponseWriter, r *http.Request) error {
 	err := s.server.BeginDevice(w, r, typed)
 	v := deviceView{UserCode: cutRunes(clean(typed), 32)}
 	if later, ok := errors.AsType[*authserver.TryLaterError](err); ok {
-		v.Alert = "Too many attempts. Try again " + inTime(later.After) + "."
+		v.Alert = text("alert.too-many-attempts", "wait", inTime(later.After))
 		if s.who == nil {
-			v.Alert = "Too many attempts from your network. Sign in before you enter the code, or try again " + inTime(later.After) + "."
+			v.Alert = text("alert.too-many-attempts-network", "wait", inTime(later.After))
 		}
 		return s.writeDevice(w, v, pageResponse{status: http.StatusTooManyRequests, retryAfter: later.After})
 	}
 	if errors.Is(err, authserver.ErrUserCode) {
-		v.Alert = "This code is not valid or has expired. Compare it with the code on your device. If they match, request a new code there."
+		v.Alert = text("device.wrong")
 		return s.writeDevice(w, v, pageResponse{status: http.StatusNotFound})
 	}
 	return err

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type emailView struct {
 	User               *identity.User
 	Email              string
 	NeedPassword       bool
-	Alert              string
+	Alert              *messages.Text
 	EmailBad           bool
 	CurrentBad         bool
 	Request            string // of the page that asks for the code
@@ -38,7 +39,7 @@ func (s *session) writeEmail(w http.ResponseWriter, r *http.Request, v emailView
 		return nil
 	}
 	v.User, v.NeedPassword = s.who.User, s.who.User.PasswordHash != ""
-	a.template, a.title, a.account, a.data = "email", "Your email address", s.who.User, v
+	a.template, a.title, a.account, a.data = "email", text("email.title"), s.who.User, v
 	return s.write(w, a)
 }
 
@@ -57,7 +58,7 @@ func (s *session) requestEmail(w http.ResponseWriter, r *http.Request) error {
 		return s.redirect(w, "/account/email/code?request="+url.QueryEscape(request))
 	}
 	if invalid, ok := errors.AsType[*identity.InvalidUserError](err); ok {
-		v.Alert, v.EmailBad = sentence(invalid.Error()), true
+		v.Alert, v.EmailBad = messages.Plain(sentence(invalid.Error())), true
 		return s.writeEmail(w, r, v, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)
@@ -65,7 +66,7 @@ func (s *session) requestEmail(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if errors.Is(err, identity.ErrWrongCredentials) {
-		v.Alert, v.CurrentBad = "Your current password is incorrect.", true
+		v.Alert, v.CurrentBad = text("alert.current-password"), true
 	}
 	return s.writeEmail(w, r, v, a)
 }
@@ -91,7 +92,7 @@ func (s *session) writeEmailCode(w http.ResponseWriter, r *http.Request, v email
 		return nil
 	}
 	v.User = s.who.User
-	a.template, a.title, a.account, a.data = "email-code", "Confirm your email address", s.who.User, v
+	a.template, a.title, a.account, a.data = "email-code", text("email.confirm.title"), s.who.User, v
 	return s.write(w, a)
 }
 
@@ -104,7 +105,7 @@ func (s *session) emailCode(w http.ResponseWriter, r *http.Request) error {
 	proof, err := s.config.Accounts.ProofByCode(r.Context(), time.Now(), identity.PurposeEmail, identity.BrowserCookie(r, s.config.Issuer), v.Request, r.PostForm.Get("code"))
 	switch {
 	case errors.Is(err, identity.ErrWrongCode):
-		v.Alert, v.CodeBad = wrongCode, true
+		v.Alert, v.CodeBad = wrongCode(), true
 		return s.writeEmailCode(w, r, v, pageResponse{status: http.StatusForbidden})
 	case err == nil && proof.User != s.who.User.ID, errors.Is(err, identity.ErrProofOver):
 		return s.linkOver(w, r)
@@ -129,7 +130,7 @@ func (s *session) confirm(w http.ResponseWriter, r *http.Request, proof *identit
 	if s.who != nil && s.who.User.ID == proof.User {
 		return s.notify(w, "email")
 	}
-	return s.writeDone(w, "Your email address is confirmed", doneView{Text: "You can close this page.", Button: "Go to your account", Next: s.base + "/account"})
+	return s.writeDone(w, text("email.confirmed.title"), doneView{Text: text("common.close-page"), Button: text("common.go-to-account"), Next: s.base + "/account"})
 }
 
 type confirmEmailView struct {
@@ -160,7 +161,7 @@ func (s *session) writeConfirmEmail(w http.ResponseWriter, proof *identity.Proof
 	if !proof.SameBrowser {
 		v.Token, v.Code = "", proof.Code[:4]+" "+proof.Code[4:]
 	}
-	return s.write(w, pageResponse{template: "confirm-email", title: "Confirm your email address", data: v})
+	return s.write(w, pageResponse{template: "confirm-email", title: text("email.confirm.title"), data: v})
 }
 
 func (s *session) confirmEmail(w http.ResponseWriter, r *http.Request) error {
@@ -189,7 +190,7 @@ func (s *session) showUndoEmail(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.write(w, pageResponse{template: "undo-email", title: "Undo the change", data: undoEmailView{proof.Email, token}})
+	return s.write(w, pageResponse{template: "undo-email", title: text("email.undo.short"), data: undoEmailView{proof.Email, token}})
 }
 
 func (s *session) undoEmail(w http.ResponseWriter, r *http.Request) error {
@@ -207,9 +208,9 @@ func (s *session) undoEmail(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.server.SessionsEnded()
-	v := doneView{Text: "Your account has its former email address again, and everyone who used it has been signed out. If you did not make the change, someone may know your password: choose a new one now.", Button: "Go to the sign-in page", Next: s.base + "/sign-in"}
+	v := doneView{Text: text("email.undone.text"), Button: text("common.go-to-sign-in"), Next: s.base + "/sign-in"}
 	if s.config.PasswordReset {
-		v.Button, v.Next = "Choose a new password", s.base+forgotPath
+		v.Button, v.Next = text("reset.title"), s.base+forgotPath
 	}
-	return s.writeDone(w, "The change has been undone", v)
+	return s.writeDone(w, text("email.undone.title"), v)
 }

@@ -46,27 +46,27 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	if e.Reference == "" && e.Status < http.StatusInternalServerError && e.Code != pageNotFound {
 		u.events.Record(r.Context(), event.PageRefused, slog.String("path", r.URL.Path), slog.String("error", string(e.Code)), event.Address(u.config.RemoteAddr(r)))
 	}
-	text, known := errorTexts[e.Code]
+	words, known := errorTexts[e.Code]
 	switch {
 	case known:
 	case e.Status == http.StatusTooManyRequests:
-		text = errorTexts[oauth.TemporarilyUnavailable]
+		words = errorTexts[oauth.TemporarilyUnavailable]
 	case e.Status >= 500:
-		text = errorTexts[oauth.ServerError]
+		words = errorTexts[oauth.ServerError]
 	default:
-		text = errorTexts[oauth.InvalidRequest]
+		words = errorTexts[oauth.InvalidRequest]
 	}
 	v := errorView{
-		errorText: text, Reference: e.Reference, Code: string(e.Code), Description: e.Description,
+		errorText: words, Reference: e.Reference, Code: string(e.Code), Description: e.Description,
 		ClientName: cleanName(e.ClientName),
 	}
-	if text.hideDetails {
+	if !words.Developers {
 		v.Code, v.Description, v.ClientName = "", "", ""
 	}
 	if v.Application = applicationURI(e.Client, u.config.Issuer); v.Application != "" {
-		v.ApplicationName = clientName(translated(e.Client, preferredLanguage(r)))
+		v.ApplicationName = clientName(translated(e.Client, (&session{UI: u}).preferredLanguage(r, nil)))
 	}
-	a := pageResponse{status: e.Status, template: "error", title: text.Title, data: v}
+	a := pageResponse{status: e.Status, template: "error", title: words.Title(), data: v}
 	switch e.Status {
 	case http.StatusTooManyRequests:
 		if w.Header().Get("Retry-After") == "" {
@@ -75,7 +75,7 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	case http.StatusServiceUnavailable:
 		a.retryAfter = identity.BusyRetryAfter
 	}
-	if err := u.write(w, a); err != nil {
+	if err := u.write(w, u.errorLanguage(r), a); err != nil {
 		u.log.ErrorContext(r.Context(), "error page not written", "error", err)
 		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
 	}

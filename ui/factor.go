@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // factorPath is the page that asks for what a sign-in still needs.
@@ -15,8 +16,8 @@ const factorPath = "/sign-in/factor"
 type methodPage struct {
 	method identity.Method
 	path   string
-	// Name and Detail are what the choice says.
-	name, detail string
+	// name and detail are what the choice says.
+	name, detail *messages.Text
 }
 
 // methodPages lists the pages, in the order in which they are offered to a user who has not used any of
@@ -30,7 +31,10 @@ type factorView struct {
 	Another  string // URL of the sign-in with another account
 }
 
-type factorChoice struct{ Name, Detail, URL string }
+type factorChoice struct {
+	Name, Detail *messages.Text
+	URL          string
+}
 
 // showFactor lets the user choose how to continue a sign-in. If there is only one way, it redirects to
 // its page.
@@ -51,7 +55,7 @@ func (s *session) showFactor(w http.ResponseWriter, r *http.Request) error {
 	for _, page := range offered {
 		v.Choices = append(v.Choices, factorChoice{page.name, page.detail, s.base + page.path + v.query()})
 	}
-	return s.write(w, pageResponse{template: "factor", title: "Confirm that it is you", data: v})
+	return s.write(w, pageResponse{template: "factor", title: text("factor.title"), data: v})
 }
 
 // offered returns the pages of the methods with which a user can continue a sign-in, the last used

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type forgotView struct {
 	waiting
 	Identifier string
-	Alert      string
+	Alert      *messages.Text
 	SignIn     string // URL of the sign-in page
 }
 
@@ -28,7 +29,7 @@ func (s *session) writeForgot(w http.ResponseWriter, r *http.Request, v forgotVi
 	}
 	v.waiting = waitingParams(r)
 	v.SignIn = s.base + "/sign-in" + v.query()
-	a.template, a.title, a.data = "forgot", "Forgot your password?", v
+	a.template, a.title, a.data = "forgot", text("forgot.title"), v
 	return s.write(w, a)
 }
 
@@ -58,8 +59,8 @@ func (s *session) forgot(w http.ResponseWriter, r *http.Request) error {
 	return s.redirect(w, waits.with(resetPath, "request", request))
 }
 
-func tooManyMessages(wait time.Duration) string {
-	return "Too many messages were requested from your network. Try again " + inTime(wait) + "."
+func tooManyMessages(wait time.Duration) *messages.Text {
+	return text("alert.too-many-messages", "wait", inTime(wait))
 }
 
 type resetView struct {
@@ -68,7 +69,7 @@ type resetView struct {
 	Request, Token  string
 	AskCode         bool
 	Username        string // for password managers; "" if the browser did not ask for the message
-	Alert           string
+	Alert           *messages.Text
 	CodeBad, NewBad bool
 	Again           string // URL of the page that asks for another message
 }
@@ -106,7 +107,7 @@ func (s *session) writeReset(w http.ResponseWriter, r *http.Request, v resetView
 		v.Username = user.Username
 	}
 	v.Again = s.base + forgotPath + v.query()
-	a.template, a.title, a.data = "reset", "Choose a new password", v
+	a.template, a.title, a.data = "reset", text("reset.title"), v
 	return s.write(w, a)
 }
 
@@ -145,8 +146,8 @@ func (s *session) reset(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err == nil {
 		s.server.SessionsEnded()
-		return s.writeDone(w, "Your password has been changed", doneView{
-			Text: "You have been signed out everywhere. Sign in with your new password.", Button: "Sign in", Next: s.base + "/sign-in" + waitingParams(r).query(),
+		return s.writeDone(w, text("reset.done.title"), doneView{
+			Text: text("reset.done.text"), Button: text("sign-in.title"), Next: s.base + "/sign-in" + waitingParams(r).query(),
 		})
 	}
 	weak, isWeak := errors.AsType[*identity.WeakPasswordError](err)
@@ -154,10 +155,10 @@ func (s *session) reset(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, identity.ErrProofOver):
 		return s.linkOver(w, r)
 	case errors.Is(err, identity.ErrWrongCode):
-		v.Alert, v.CodeBad = wrongCode, true
+		v.Alert, v.CodeBad = wrongCode(), true
 		return s.writeReset(w, r, v, proof, pageResponse{status: http.StatusForbidden})
 	case isWeak:
-		v.Alert, v.NewBad = weak.Reason, true
+		v.Alert, v.NewBad = messages.Plain(weak.Reason), true
 		return s.writeReset(w, r, v, proof, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)
@@ -167,8 +168,8 @@ func (s *session) reset(w http.ResponseWriter, r *http.Request) error {
 	return s.writeReset(w, r, v, proof, a)
 }
 
-// wrongCode is the message for a code that is not that of the message.
-const wrongCode = "That code is not correct. Compare it with the latest message."
+// wrongCode returns the message for a code that is not that of the message.
+func wrongCode() *messages.Text { return text("alert.wrong-code") }
 
 // changePasswordPath is where password managers look for the page that changes the password (A
 // Well-Known URL for Changing Passwords). It is at the root of the host.

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // Pages that messages lead to. A link never changes anything when it is opened, because mail
@@ -42,7 +43,7 @@ func (s *session) browserSecret(w http.ResponseWriter, r *http.Request) string {
 
 // activity describes the browser that sent a request, for notices.
 func (s *session) activity(r *http.Request) identity.Activity {
-	return identity.Activity{Browser: browser(r.UserAgent()), Remote: addressWords(s.config.RemoteAddr(r))}
+	return identity.Activity{Browser: s.language.Text(browser(r.UserAgent())), Remote: addressWords(s.config.RemoteAddr(r))}
 }
 
 func addressWords(address netip.Addr) string {
@@ -79,12 +80,12 @@ func (v waiting) with(path, name, value string) string {
 
 // doneView is the data of a page that says what has happened.
 type doneView struct {
-	Text   string
+	Text   *messages.Text
 	Next   string // URL
-	Button string
+	Button *messages.Text
 }
 
-func (s *session) writeDone(w http.ResponseWriter, title string, v doneView) error {
+func (s *session) writeDone(w http.ResponseWriter, title *messages.Text, v doneView) error {
 	return s.write(w, pageResponse{template: "done", title: title, data: v})
 }
 

@@ -8,22 +8,10 @@ import (
 	"strings"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
-// notices are the messages that the account page shows once after a form.
-var notices = map[string]string{
-	"revoked":         "Access revoked.",
-	"ended":           "Signed out on that device.",
-	"request-denied":  "Request denied.",
-	"request-gone":    "This request has expired or was already decided.",
-	"password":        "Your password has been changed.",
-	"password-others": "Your password has been changed, and you have been signed out on all other devices. Applications and devices that you connected there have no access until you sign in again. You stay signed in here.",
-	"email":           "Your email address is confirmed.",
-	"welcome":         "Welcome! Your account is ready.",
-	"setup":           "Welcome! You are the administrator of this service.",
-}
-
-// notify redirects to the account page, which shows a notice once. The name of the notice is in
+// notify redirects to the account page, which shows a notice once: the text with the key notice.NAME. The name of the notice is in
 // a cookie that is bound to this session, so that a link on another site cannot make the page
 // show one.
 func (s *session) notify(w http.ResponseWriter, notice string) error {
@@ -31,18 +19,18 @@ func (s *session) notify(w http.ResponseWriter, notice string) error {
 	return s.redirect(w, "/account")
 }
 
-// notice returns the notice to show and clears its cookie; "" if there is none.
-func (s *session) notice(w http.ResponseWriter, r *http.Request) string {
+// notice returns the notice to show and clears its cookie; nil if there is none.
+func (s *session) notice(w http.ResponseWriter, r *http.Request) *messages.Text {
 	value := identity.NoticeCookie(r, s.config.Issuer)
 	if value == "" {
-		return ""
+		return nil
 	}
 	identity.ClearNoticeCookie(w, s.config.Issuer)
 	name, mac, _ := strings.Cut(value, ".")
-	if !hmac.Equal([]byte(mac), []byte(noticeMAC(s.secret, name))) {
-		return ""
+	if !hmac.Equal([]byte(mac), []byte(noticeMAC(s.secret, name))) || !messages.Has("notice."+name) {
+		return nil
 	}
-	return notices[name]
+	return text("notice." + name)
 }
 
 func noticeMAC(secret, notice string) string {

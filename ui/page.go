@@ -7,18 +7,17 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"path"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 //go:embed templates assets
@@ -33,6 +32,8 @@ type session struct {
 	secret string
 	// justCreated is set if the request has created the user's account.
 	justCreated bool
+	// language is that of the page. interaction replaces it if the application asks for one.
+	language *messages.Language
 }
 
 func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) {
@@ -40,12 +41,21 @@ func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) 
 	if err != nil {
 		return nil, fmt.Errorf("find the sign-in session: %w", err)
 	}
-	return &session{UI: u, server: server, who: who, secret: identity.SessionCookie(r, u.config.Issuer)}, nil
+	s := &session{UI: u, server: server, who: who, secret: identity.SessionCookie(r, u.config.Issuer)}
+	s.language = s.languageFor(r, nil)
+	return s, nil
+}
+
+// write renders a page in the language of the session.
+func (s *session) write(w http.ResponseWriter, a pageResponse) error {
+	return s.UI.write(w, s.language, a)
 }
 
 // view is the data of a template.
 type view struct {
-	Title string
+	Title *messages.Text
+	// Language and Direction are the attributes lang and dir.
+	Language, Direction string
 	// Name of the service, Base path and Host of the issuer.
 	Name, Base, Host    string
 	Style, Script, Icon string
@@ -57,7 +67,7 @@ type view struct {
 type pageResponse struct {
 	status   int // zero means 200
 	template string
-	title    string
+	title    *messages.Text
 	account  *identity.User
 	// formAction is an additional source for the form-action directive.
 	formAction string
@@ -68,14 +78,15 @@ type pageResponse struct {
 }
 
 // write renders a page. On an error, nothing has been written.
-func (u *UI) write(w http.ResponseWriter, a pageResponse) error {
+func (u *UI) write(w http.ResponseWriter, l *messages.Language, a pageResponse) error {
 	var body bytes.Buffer
-	pages, err := templates()
+	page, err := u.templates.in(l, a.template)
 	if err != nil {
 		return err
 	}
-	err = pages[a.template].ExecuteTemplate(&body, "layout.html", view{
-		Title: a.title, Name: u.config.Name, Base: u.base, Host: u.host,
+	err = page.ExecuteTemplate(&body, "layout.html", view{
+		Title: a.title, Language: l.Tag, Direction: l.Direction(),
+		Name: u.config.Name, Base: u.base, Host: u.host,
 		Style: u.assetURL("style", ".css"), Script: u.assetURL("page", ".js"), Icon: u.assetURL("icon", ".svg"),
 		Account: a.account, Data: a.data,
 	})
@@ -83,6 +94,8 @@ func (u *UI) write(w http.ResponseWriter, a pageResponse) error {
 		return fmt.Errorf("render the page %s: %w", a.template, err)
 	}
 	u.setHeaders(w.Header(), a.formAction)
+	w.Header().Set("Content-Language", l.Tag)
+	w.Header().Add("Vary", "Accept-Language")
 	if len(a.frames) > 0 {
 		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; frame-src"+frameSources(a.frames))
 	}
@@ -219,35 +232,6 @@ func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(http.StatusOK)
 	w.Write(a.body) // an error means that the browser has disconnected
-}
-
-// templates returns the template of each page by name. Parsing takes as long as a tenth of a start,
-// so it is done for the first page. The templates are part of the program, and a test parses them.
-var templates = sync.OnceValues(parseTemplates)
-
-// parseTemplates parses each page together with the layout, the shared parts and the sections of the
-// account page, each of which is a file.
-func parseTemplates() (map[string]*template.Template, error) {
-	names, err := fs.Glob(files, "templates/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("ui: list templates: %w", err)
-	}
-	shared, err := template.ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/account/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("ui: %w", err)
-	}
-	parsed := map[string]*template.Template{}
-	for _, name := range names {
-		t, err := shared.Clone()
-		if err == nil {
-			t, err = t.ParseFS(files, name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("ui: %w", err)
-		}
-		parsed[strings.TrimSuffix(path.Base(name), ".html")] = t
-	}
-	return parsed, nil
 }
 
 // newReference returns a short reference that connects an error page to its log message.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // everyResponse requests every page in all relevant ways, including ways that fail.
@@ -401,7 +402,7 @@ func TestDC15_RedirectDestination(t *testing.T) {
 		"https://good.example@evil.com": {"evil.com", false},
 	} {
 		where, native := destination(uri)
-		if where != want.where || native != want.native {
+		if words := messages.English.Text(where); words != want.where || native != want.native {
 			t.Errorf("destination(%q) = %q, %v; want %q, %v", uri, where, native, want.where, want.native)
 		}
 	}

@@ -18,9 +18,9 @@ type selectAccountView struct {
 // requests that (prompt=select_account, OpenID Connect Core, section 3.1.2.1).
 func (s *session) writeSelectAccount(w http.ResponseWriter, r *http.Request, in *authserver.Interaction) error {
 	return s.write(w, pageResponse{
-		template: "select-account", title: "Choose an account", formAction: in.FormAction,
+		template: "select-account", title: text("select-account.title"), formAction: in.FormAction,
 		data: selectAccountView{
-			waiting: waitingFor(in), Subject: in.Selectable, ClientName: clientOf(r, in), Person: person(s.who.User),
+			waiting: waitingFor(in), Subject: in.Selectable, ClientName: s.clientOf(r, in), Person: person(s.who.User),
 			Another: s.base + "/sign-in" + waitingFor(in).query() + "&another",
 		},
 	})

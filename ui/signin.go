@@ -8,13 +8,14 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 type signInView struct {
 	waiting
 	ClientName string // "" if no application is waiting
 	Identifier string
-	Alert      string
+	Alert      *messages.Text
 	// Continue is the URL that continues with the signed-in account, if the application does
 	// not require a new sign-in.
 	Continue string
@@ -65,6 +66,7 @@ func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *auths
 	in, err := s.server.Interaction(r, id)
 	switch {
 	case err == nil:
+		s.language = s.languageFor(r, in)
 		return in, true
 	case s.missingCookies(w, r):
 	default:
@@ -96,7 +98,7 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 	v.waiting = waitingFor(in)
 	if in != nil {
 		if in.Client != nil {
-			v.ClientName = clientOf(r, in)
+			v.ClientName = s.clientOf(r, in)
 		}
 		a.formAction = in.FormAction
 		if s.who != nil && s.who.User.ID == in.Subject {
@@ -109,7 +111,7 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 	if s.config.PasswordReset {
 		v.Forgot = s.base + forgotPath + v.query()
 	}
-	a.template, a.title, a.data = "sign-in", "Sign in", v
+	a.template, a.title, a.data = "sign-in", text("sign-in.title"), v
 	return s.write(w, a)
 }
 
@@ -152,20 +154,20 @@ func (s *session) cancel(w http.ResponseWriter, r *http.Request) error {
 
 // signInRefusal sets the message for a password that was not accepted; known is false for an
 // internal error.
-func signInRefusal(err error, alert *string) (a pageResponse, known bool) {
+func signInRefusal(err error, alert **messages.Text) (a pageResponse, known bool) {
 	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
-		*alert = "Too many failed attempts. Try again " + inTime(throttled.RetryAfter) + "."
+		*alert = text("alert.too-many-failed", "wait", inTime(throttled.RetryAfter))
 		return pageResponse{status: http.StatusTooManyRequests, retryAfter: throttled.RetryAfter}, true
 	}
 	switch {
 	case errors.Is(err, identity.ErrWrongCredentials):
-		*alert = "Incorrect username or password."
+		*alert = text("alert.wrong-credentials")
 		return pageResponse{status: http.StatusForbidden}, true
 	case errors.Is(err, identity.ErrPasswordTooLong):
-		*alert = "That password is too long."
+		*alert = text("alert.password-too-long")
 		return pageResponse{status: http.StatusBadRequest}, true
 	case errors.Is(err, identity.ErrBusy):
-		*alert = "The service is busy. Try again in a moment."
+		*alert = text("alert.busy")
 		return pageResponse{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
 	}
 	return pageResponse{}, false

@@ -29,7 +29,7 @@ func (s *session) showSignOut(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	v := signOutView{waiting: waitingFor(in), Cancel: s.base + "/account"}
-	a := pageResponse{template: "sign-out", title: "Sign out"}
+	a := pageResponse{template: "sign-out", title: text("sign-out.title")}
 	if s.who != nil {
 		v.Person = person(s.who.User)
 		var err error
@@ -92,7 +92,7 @@ type signedOutView struct {
 }
 
 func (s *session) signedOut(w http.ResponseWriter, r *http.Request) error {
-	a := pageResponse{template: "signed-out", title: "You are signed out"}
+	a := pageResponse{template: "signed-out", title: text("signed-out.title")}
 	var v signedOutView
 	if param(r, "interaction") != "" {
 		in, ok := s.interaction(w, r)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/mail"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // SignUpPath is the path of the page where users create their own accounts, below the issuer.
@@ -35,7 +36,7 @@ type signUpView struct {
 // newPersonView is the data that forms that create a user have in common.
 type newPersonView struct {
 	Username, Email string
-	Alert           string
+	Alert           *messages.Text
 	NameBad, NewBad bool
 	NoEmail         bool // the form does not ask for an address
 }
@@ -81,11 +82,11 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, v signUpVi
 	if in != nil {
 		a.formAction = in.FormAction
 		if in.Client != nil {
-			v.ClientName = clientOf(r, in)
+			v.ClientName = s.clientOf(r, in)
 		}
 	}
 	v.SignIn = s.base + "/sign-in" + v.query()
-	a.template, a.title = "sign-up", "Create an account"
+	a.template, a.title = "sign-up", text("sign-up.title")
 	switch {
 	case proof != nil:
 		v.Proven = proof.Email
@@ -112,7 +113,7 @@ func (s *session) signUpEmail(w http.ResponseWriter, r *http.Request) error {
 	v := signUpView{newPersonView: newPersonView{Email: cutRunes(clean(r.PostForm.Get("email")), 254)}}
 	address, err := mail.ParseAddress(r.PostForm.Get("email"))
 	if err == nil && !slices.Contains(s.config.SignUpEmailDomains, mail.Domain(address)) {
-		v.Alert, v.NameBad = "Use an address at "+strings.Join(s.config.SignUpEmailDomains, ", ")+".", true
+		v.Alert, v.NameBad = text("sign-up.use-domain", "domains", strings.Join(s.config.SignUpEmailDomains, ", ")), true
 		return s.writeSignUp(w, r, v, nil, pageResponse{status: http.StatusForbidden})
 	}
 	request, err := s.config.Accounts.RequestSignUp(r.Context(), time.Now(), identity.SignUpRequest{
@@ -219,7 +220,7 @@ func (s *session) createAccount(r *http.Request, now time.Time, v signUpView, ac
 // internal error.
 func (v *signUpView) refusal(err error) (a pageResponse, known bool) {
 	if errors.Is(err, identity.ErrWrongCode) {
-		v.Alert, v.CodeBad = wrongCode, true
+		v.Alert, v.CodeBad = wrongCode(), true
 		return pageResponse{status: http.StatusForbidden}, true
 	}
 	return v.newPersonView.refusal(err)
@@ -230,11 +231,11 @@ func (v *newPersonView) refusal(err error) (a pageResponse, known bool) {
 	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
 	switch {
 	case isWeak:
-		v.Alert, v.NewBad = weak.Reason, true
+		v.Alert, v.NewBad = messages.Plain(weak.Reason), true
 	case isInvalid:
-		v.Alert, v.NameBad = sentence(invalid.Error()), true
+		v.Alert, v.NameBad = messages.Plain(sentence(invalid.Error())), true
 	case errors.Is(err, identity.ErrIdentifierTaken):
-		v.Alert, v.NameBad = "That username is already taken.", true
+		v.Alert, v.NameBad = text("alert.username-taken"), true
 	default:
 		return signInRefusal(err, &v.Alert)
 	}

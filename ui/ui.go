@@ -55,6 +55,7 @@ type UI struct {
 	host      string
 	secure    bool
 	assets    map[string]asset
+	templates templates
 	crossSite http.CrossOriginProtection
 }
 
@@ -183,6 +184,7 @@ func (u *UI) serve(w http.ResponseWriter, r *http.Request, server *authserver.Se
 	}
 	s, err := u.open(r, server)
 	if err == nil {
+		r = withLanguage(r, s)
 		err = handle(s, w, r)
 	}
 	if err != nil {

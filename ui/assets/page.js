@@ -7,12 +7,12 @@ for (const field of document.querySelectorAll(".secret > input")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "show";
-  const what = field.labels[0].textContent.toLowerCase();
+  button.id = "show-" + field.id;
+  field.labels[0].id ||= "label-" + field.id;
+  button.setAttribute("aria-labelledby", button.id + " " + field.labels[0].id);
   const show = (visible) => {
     field.type = visible ? "text" : "password";
-    button.textContent = visible ? "Hide" : "Show";
-    button.setAttribute("aria-pressed", String(visible));
-    button.setAttribute("aria-label", (visible ? "Hide " : "Show ") + what);
+    button.textContent = visible ? document.body.dataset.hide : document.body.dataset.show;
   };
   show(false);
   button.addEventListener("click", () => show(field.type === "password"));
@@ -21,8 +21,9 @@ for (const field of document.querySelectorAll(".secret > input")) {
   field.after(button);
 }
 
-// The pages are in English, in the variety that the browser prefers.
-const language = /^en\b/.test(navigator.language) ? navigator.language : "en-GB";
+// Times are in the language of the page, in the variety that the browser prefers.
+const own = document.documentElement.lang;
+const language = navigator.language.split("-")[0] === own ? navigator.language : own === "en" ? "en-GB" : own;
 for (const time of document.querySelectorAll("time[datetime]")) {
   const when = new Date(time.dateTime);
   if (isNaN(when)) continue;

@@ -1,0 +1,128 @@
+package ui
+
+import (
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/valetkey/valetkey/ui/messages"
+)
+
+// templates are the templates of all pages, in the languages that were asked for so far.
+type templates struct {
+	mu sync.Mutex
+	// parsed has each page together with the layout and the shared parts, by name. These are never
+	// executed: a template that was executed cannot be copied.
+	parsed map[string]*template.Template
+	inUse  map[templateName]*template.Template
+}
+
+type templateName struct{ language, page string }
+
+// in returns the template of a page in a language. Parsing takes as long as a tenth of a start, so it
+// is done for the first page.
+func (t *templates) in(l *messages.Language, page string) (*template.Template, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if have := t.inUse[templateName{l.Tag, page}]; have != nil {
+		return have, nil
+	}
+	if t.parsed == nil {
+		parsed, err := parseTemplates()
+		if err != nil {
+			return nil, err
+		}
+		t.parsed, t.inUse = parsed, map[templateName]*template.Template{}
+	}
+	if t.parsed[page] == nil {
+		return nil, fmt.Errorf("ui: there is no template %s", page)
+	}
+	clone, err := t.parsed[page].Clone()
+	if err != nil {
+		return nil, fmt.Errorf("ui: copy the template %s: %w", page, err)
+	}
+	t.inUse[templateName{l.Tag, page}] = clone.Funcs(functions(l))
+	return clone, nil
+}
+
+// parseTemplates parses each page together with the layout, the shared parts and the sections of the
+// account page, each of which is a file.
+func parseTemplates() (map[string]*template.Template, error) {
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("ui: list templates: %w", err)
+	}
+	shared, err := template.New("").Funcs(functions(messages.English)).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/account/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("ui: %w", err)
+	}
+	parsed := map[string]*template.Template{}
+	for _, name := range names {
+		t, err := shared.Clone()
+		if err == nil {
+			t, err = t.ParseFS(files, name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ui: %w", err)
+		}
+		parsed[strings.TrimSuffix(path.Base(name), ".html")] = t
+	}
+	return parsed, nil
+}
+
+// functions are the functions of the templates in a language.
+func functions(l *messages.Language) template.FuncMap {
+	return template.FuncMap{
+		// t returns a text: of a key with arguments, or a *messages.Text.
+		"t": func(text any, args ...any) (template.HTML, error) {
+			switch text := text.(type) {
+			case string:
+				return l.HTML(messages.New(text, args...))
+			case *messages.Text:
+				return l.HTML(text)
+			}
+			return "", fmt.Errorf("%T is not a text", text)
+		},
+		// plain returns a text without markup, for <title>.
+		"plain": l.Text,
+		// time returns a time, which the script shows in the browser's time zone.
+		"time": func(m moment) template.HTML {
+			minute, words := "", l.Date(m.Time)
+			if m.Minute {
+				minute, words = " data-minute", l.DateTime(m.Time)
+			}
+			return template.HTML(`<time datetime="` + m.Machine() + `"` + minute + `>` + template.HTMLEscapeString(words) + `</time>`)
+		},
+		// client and strong emphasize a name.
+		"client": func(name string) template.HTML {
+			return `<bdi class="client">` + template.HTML(template.HTMLEscapeString(name)) + `</bdi>`
+		},
+		"strong": func(name string) template.HTML {
+			return `<strong><bdi>` + template.HTML(template.HTMLEscapeString(name)) + `</bdi></strong>`
+		},
+		// list returns names with separators between them.
+		"list": func(names []string) (template.HTML, error) {
+			separator, err := l.HTML(messages.New("list.separator"))
+			var list []string
+			for _, name := range names {
+				list = append(list, "<strong><bdi>"+template.HTMLEscapeString(name)+"</bdi></strong>")
+			}
+			return template.HTML(strings.Join(list, string(separator))), err
+		},
+		// link and newTab are the meaning of a tag <link> in a text.
+		"link":   func(address string) messages.Tag { return link(address, "") },
+		"newTab": func(address string) messages.Tag { return link(address, ` target="_blank" rel="noopener noreferrer"`) },
+	}
+}
+
+// link returns a tag for a link. The pages link only to web addresses.
+func link(address, attributes string) messages.Tag {
+	if u, err := url.Parse(address); err != nil || u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
+		address = "#"
+	}
+	return messages.Tag{Before: template.HTML(`<a href="` + template.HTMLEscapeString(address) + `"` + attributes + `>`), After: "</a>"}
+}
