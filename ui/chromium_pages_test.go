@@ -105,7 +105,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	defer server.Close()
 	wanted := map[string][]string{
 		"account":  {"Revoke access for Calendar", "Sign out of Safari on iPhone, signed in February 27, 2026"},
-		"password": {"Show current password", "Show new password"},
+		"password": {"Show Current password", "Show New password"},
 	}
 	for name := range samplePages {
 		for _, scheme := range []string{"light", "dark"} {

@@ -62,7 +62,7 @@ func TestCN10_DC15_ConsentWarnsOfSelfRegisteredClients(t *testing.T) {
 	w.register("vouched", func(c *record.Client) { c.Registration.Vouched = true })
 	b := w.newBrowser()
 	b.get(b.get(w.authorizeURL(url.Values{"client_id": {"stranger"}, "scope": {"openid"}})).redirected(t)).want(t, 200, `<bdi class="client">Photo Printer (printer.example.com)</bdi>`)
-	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "We have not verified who is behind", "<strong>printer.example.com</strong>. Allow this only")
+	w.newBrowser().consentFor("stranger", "", "").want(t, 200, "We have not verified who is behind", "<strong><bdi>printer.example.com</bdi></strong>. Allow this only")
 	for _, client := range []string{"vouched", "printer"} {
 		if page := w.newBrowser().consentFor(client, "", ""); strings.Contains(page.body, "We have not verified") {
 			t.Errorf("the page warns about %s", client)

@@ -22,6 +22,8 @@
 //	ui.go        Config, New, Handler: the table of pages
 //	users.go     authserver.Users: users and sign-in sessions for the engine
 //	page.go      how a page is rendered, with its headers
+//	template.go  the templates and their functions, in each language
+//	language.go  which language a page has; ui/messages has the texts
 //	post.go      which requests may submit a form
 //	signin.go signup.go consent.go signout.go setup.go error.go
 //	account.go   the account page; account_*.go and templates/account have a section each

@@ -69,7 +69,7 @@ func TestSignInAndConsent(t *testing.T) {
 	b := w.newBrowser()
 	page := b.toConsent(nil)
 	page.want(t, 200, "<bdi class=\"client\">Photo Printer</bdi>", "printer.example.com", "Alice Liddell",
-		"Sign you in and recognize you when you return", "See your photos", "<code>photos.write</code>",
+		"Sign you in and recognize you when you return", "See your photos", "<code><bdi>photos.write</bdi></code>",
 		`name="scope" value="photos.write" checked`, `name="scope" value="email" checked`)
 	if strings.Contains(page.body, `value="photos.read"`) {
 		t.Error("a required scope can be unticked")
