@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,9 @@ import (
 // the user receives messages there. Until then it is only in the data of that proof: it is not
 // found at sign-in, is not a claim, and others can still use it.
 
+// ErrManaged is the reason why a user cannot change what the operator has declared.
+var ErrManaged = errors.New("the operator of this service manages your email address")
+
 // EmailRequest asks for a message that proves an address.
 type EmailRequest struct {
 	// UserID is the sub of the account.
@@ -30,9 +34,10 @@ type EmailRequest struct {
 	Current string
 	New     bool
 	Remote  netip.Addr
-	// Browser and Path are as in ResetRequest.
-	Browser string
-	Path    func(token string) string
+	// Browser, Language and Path are as in ResetRequest.
+	Browser  string
+	Language string
+	Path     func(token string) string
 }
 
 // Format keeps the password and the address out of logs and messages.
@@ -59,7 +64,7 @@ func (a *Accounts) RequestEmail(ctx context.Context, now time.Time, r EmailReque
 	}
 	if user.Origin == OriginDeclared && user.Email() != "" && address != user.Email() {
 		// The next start of the server would restore the address of the file.
-		return "", &InvalidUserError{errors.New("the operator of this service manages your email address")}
+		return "", &InvalidUserError{ErrManaged}
 	}
 	if !r.New && user.PasswordHash != "" {
 		if err := a.proveAgain(ctx, now, user, r.Current); err != nil {
@@ -73,7 +78,7 @@ func (a *Accounts) RequestEmail(ctx context.Context, now time.Time, r EmailReque
 	if err != nil {
 		return "", err
 	}
-	m := mail.Message{Kind: mail.KindVerify, To: address, Subject: user.ID, Language: user.locale(), Code: codeOf(proof.token), Path: r.Path(proof.token), Lifetime: emailLifetime}
+	m := mail.Message{Kind: mail.KindVerify, To: address, Subject: user.ID, Language: cmp.Or(user.locale(), r.Language), Code: codeOf(proof.token), Path: r.Path(proof.token), Lifetime: emailLifetime}
 	if err := a.sendProof(ctx, now, proof, m, user.ID); err != nil {
 		return "", err
 	}
@@ -122,7 +127,7 @@ func (a *Accounts) sendProof(ctx context.Context, now time.Time, proof *pendingP
 		return fmt.Errorf("look for a user with that address: %w", err)
 	}
 	if owner != nil && owner.ID != userID {
-		m = mail.Message{Kind: mail.KindAddressInUse, To: m.To, Subject: owner.ID, Language: owner.locale(), Path: a.pages.SignIn, Expires: m.Expires}
+		m = mail.Message{Kind: mail.KindAddressInUse, To: m.To, Subject: owner.ID, Language: cmp.Or(owner.locale(), m.Language), Path: a.pages.SignIn, Expires: m.Expires}
 		if owner.EmailVerified() {
 			m.Username = owner.Username
 		}

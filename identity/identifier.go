@@ -16,8 +16,8 @@ import (
 // 4.5.3.1.3, without the angle brackets).
 const maxIdentifierBytes = 254
 
-// errIdentifier describes a valid username or email address. End users see it.
-var errIdentifier = errors.New("use letters, digits and ASCII punctuation, at most 254 bytes, without spaces, invisible characters or mixed alphabets")
+// ErrIdentifier describes a valid username or email address. End users see it.
+var ErrIdentifier = errors.New("use letters, digits and ASCII punctuation, at most 254 bytes, without spaces, invisible characters or mixed alphabets")
 
 // CanonicalIdentifier returns the form in which a username or email address is stored and
 // looked up, so that identifiers that look or sound the same are the same. Each part around an
@@ -33,7 +33,7 @@ func CanonicalIdentifier(s string) (string, error) {
 		return "", err
 	}
 	if again, err := mapIdentifier(canonical); err != nil || again != canonical {
-		return "", errIdentifier
+		return "", ErrIdentifier
 	}
 	return canonical, nil
 }
@@ -41,13 +41,13 @@ func CanonicalIdentifier(s string) (string, error) {
 // mapIdentifier applies the mappings of CanonicalIdentifier once.
 func mapIdentifier(s string) (string, error) {
 	if s == "" || len(s) > maxIdentifierBytes || !utf8.ValidString(s) {
-		return "", errIdentifier
+		return "", ErrIdentifier
 	}
 	parts := strings.Split(s, "@")
 	for i, part := range parts {
 		mapped, err := precis.UsernameCaseMapped.String(part)
 		if err != nil || mapped == "" || mixesScripts(mapped) {
-			return "", errIdentifier
+			return "", ErrIdentifier
 		}
 		// An accent may now follow the letter that it can be composed with.
 		parts[i] = norm.NFC.String(strings.ReplaceAll(cases.Fold().String(mapped), "ı", "i"))

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -296,7 +297,7 @@ func (a *Accounts) notify(ctx context.Context, now time.Time, user *User, m mail
 	if a.mail == nil || !user.EmailVerified() || !mail.Deliverable(user.Email()) {
 		return
 	}
-	m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, user.locale()
+	m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, cmp.Or(user.locale(), m.Language)
 	if err := a.mail.Send(ctx, now, m); err != nil && !errors.Is(err, mail.ErrTooManyWaiting) {
 		a.logger.ErrorContext(ctx, "notice to a user not sent", "user", user.ID, "error", err)
 	}
@@ -317,8 +318,10 @@ func (u *User) locale() string {
 type Activity struct {
 	// Browser is a short name for the browser, Remote its address.
 	Browser, Remote string
+	// Language is that of the page, for users who have not chosen one.
+	Language string
 }
 
 func (m Activity) message(kind mail.Kind, now time.Time) mail.Message {
-	return mail.Message{Kind: kind, Browser: m.Browser, Remote: m.Remote, At: now}
+	return mail.Message{Kind: kind, Language: m.Language, Browser: m.Browser, Remote: m.Remote, At: now}
 }

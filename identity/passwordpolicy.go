@@ -10,12 +10,16 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 )
 
-// minPasswordRunes is the minimum length of a new password (NIST SP 800-63B-4, section 3.1.1.2,
+// MinPasswordRunes is the minimum length of a new password (NIST SP 800-63B-4, section 3.1.1.2,
 // for passwords that can be combined with other factors; ASVS 6.2.1).
-const minPasswordRunes = 8
+const MinPasswordRunes = 8
 
 // WeakPasswordError is the reason why a password is not allowed, in words for end users.
-type WeakPasswordError struct{ Reason string }
+type WeakPasswordError struct {
+	// Weakness is invalid, short, common, name or breached.
+	Weakness string
+	Reason   string
+}
 
 func (e *WeakPasswordError) Error() string { return e.Reason }
 
@@ -26,20 +30,20 @@ func CheckPassword(password string, user *User) error {
 		return ErrPasswordTooLong
 	}
 	if !utf8.ValidString(password) {
-		return &WeakPasswordError{"Your password contains invalid characters. Use letters, digits, spaces and punctuation."}
+		return &WeakPasswordError{"invalid", "Your password contains invalid characters. Use letters, digits, spaces and punctuation."}
 	}
 	normalized := normalizePassword(password)
-	if utf8.RuneCountInString(normalized) < minPasswordRunes {
-		return &WeakPasswordError{"Your password is too short. Use at least 8 characters. A few unrelated words make a good password."}
+	if utf8.RuneCountInString(normalized) < MinPasswordRunes {
+		return &WeakPasswordError{"short", "Your password is too short. Use at least 8 characters. A few unrelated words make a good password."}
 	}
 	folded := strings.ToLower(normalized)
 	if breached.Contains(folded) || repeats(folded) {
-		return &WeakPasswordError{"Your password is easy to guess: attackers try it early. A few unrelated words make a better one."}
+		return &WeakPasswordError{"common", "Your password is easy to guess: attackers try it early. A few unrelated words make a better one."}
 	}
 	local, _, _ := strings.Cut(user.Email(), "@")
 	for _, name := range []string{user.Username, user.Email(), local, "valetkey"} {
 		if name != "" && strings.Trim(strings.ReplaceAll(folded, strings.ToLower(name), ""), "0123456789!?.-_ ") == "" {
-			return &WeakPasswordError{"Your password is too similar to your name or the name of this service. A few unrelated words make a better one."}
+			return &WeakPasswordError{"name", "Your password is too similar to your name or the name of this service. A few unrelated words make a better one."}
 		}
 	}
 	return nil
@@ -58,7 +62,7 @@ func (a *Accounts) checkNewPassword(ctx context.Context, password string, user *
 		return nil
 	}
 	if found {
-		return &WeakPasswordError{"Your password is known from a data breach: attackers have it on their lists. A few unrelated words make a better one."}
+		return &WeakPasswordError{"breached", "Your password is known from a data breach: attackers have it on their lists. A few unrelated words make a better one."}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -24,6 +25,8 @@ type ResetRequest struct {
 	Device string
 	// Browser is the secret of the browser's cookie (BrowserCookie).
 	Browser string
+	// Language is that of the page, for users who have not chosen one.
+	Language string
 	// Path returns the path and query of the link with a token.
 	Path func(token string) string
 }
@@ -79,7 +82,7 @@ func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r ResetReque
 		reason = event.ReasonThrottled
 	default:
 		data.User, data.Email, data.Password = user.ID, user.Email(), hashOf("password", user.PasswordHash)
-		m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, user.locale()
+		m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, cmp.Or(user.locale(), r.Language)
 		family = SessionFamily(user.ID)
 	}
 	proof, err := newProof(now, data, r.Browser, family, resetLifetime)

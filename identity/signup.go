@@ -74,9 +74,10 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 type SignUpRequest struct {
 	Email  string
 	Remote netip.Addr
-	// Browser and Path are as in ResetRequest.
-	Browser string
-	Path    func(token string) string
+	// Browser, Language and Path are as in ResetRequest.
+	Browser  string
+	Language string
+	Path     func(token string) string
 }
 
 // Format keeps the address and the secret out of logs and messages.
@@ -103,7 +104,7 @@ func (a *Accounts) RequestSignUp(ctx context.Context, now time.Time, r SignUpReq
 	if err != nil {
 		return "", err
 	}
-	m := mail.Message{Kind: mail.KindSignUp, To: address, Code: codeOf(proof.token), Path: r.Path(proof.token), Lifetime: signUpLifetime}
+	m := mail.Message{Kind: mail.KindSignUp, To: address, Language: r.Language, Code: codeOf(proof.token), Path: r.Path(proof.token), Lifetime: signUpLifetime}
 	if err := a.sendProof(ctx, now, proof, m, ""); err != nil {
 		return "", err
 	}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// errLookAlike describes a username that could be taken for another one. End users see it.
-var errLookAlike = errors.New("use letters of one alphabet that cannot be mistaken for another alphabet")
+// ErrLookAlike describes a username that could be taken for another one. End users see it.
+var ErrLookAlike = errors.New("use letters of one alphabet that cannot be mistaken for another alphabet")
 
 // CheckNewUsername reports why a user must not choose a username: because it is not valid, or could
 // be taken for another user's name (Unicode Technical Standard 39). The error is suitable for end
@@ -21,7 +21,7 @@ func CheckNewUsername(username string) error {
 	}
 	for part := range strings.SplitSeq(canonical, "@") {
 		if !oneScript(part) || wholeScriptLookAlike(part) || mixesNumbers(part) || stacksMarks(part) {
-			return errLookAlike
+			return ErrLookAlike
 		}
 	}
 	return nil

@@ -14,9 +14,10 @@ const (
 	maxLocalBytes   = 64
 )
 
+// The reasons why ParseAddress refuses an address.
 var (
-	errAddress = errors.New("use an address of the form name@example.com")
-	errLocal   = errors.New("only letters without accents, digits and punctuation may be in front of the @")
+	ErrAddress   = errors.New("use an address of the form name@example.com")
+	ErrLocalPart = errors.New("only letters without accents, digits and punctuation may be in front of the @")
 )
 
 // ParseAddress returns an e-mail address in its normal form: without spaces around it, and with
@@ -27,23 +28,23 @@ func ParseAddress(s string) (string, error) {
 	s = strings.TrimSpace(s)
 	local, domain, found := strings.Cut(s, "@")
 	if !found || local == "" || domain == "" || len(s) > maxAddressBytes || len(local) > maxLocalBytes {
-		return "", errAddress
+		return "", ErrAddress
 	}
 	if strings.ContainsFunc(local, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", errLocal // most mail servers cannot send to one (RFC 6531)
+		return "", ErrLocalPart // most mail servers cannot send to one (RFC 6531)
 	}
 	ascii, err := idna.Registration.ToASCII(strings.ToLower(domain))
 	if err != nil || len(ascii) > 253 || strings.HasSuffix(ascii, ".") {
-		return "", errAddress
+		return "", ErrAddress
 	}
 	unicode, err := idna.Registration.ToUnicode(ascii)
 	if err != nil {
-		return "", errAddress
+		return "", ErrAddress
 	}
 	for _, form := range []string{local + "@" + ascii, local + "@" + unicode} {
 		parsed, err := netmail.ParseAddress(form)
 		if err != nil || parsed.Name != "" || parsed.Address != form || len(form) > maxAddressBytes {
-			return "", errAddress
+			return "", ErrAddress
 		}
 	}
 	return local + "@" + unicode, nil
@@ -65,7 +66,7 @@ func forSMTP(address string) (string, error) {
 	local, domain, _ := strings.Cut(address, "@")
 	ascii, err := idna.Registration.ToASCII(domain)
 	if err != nil {
-		return "", errAddress
+		return "", ErrAddress
 	}
 	return local + "@" + ascii, nil
 }

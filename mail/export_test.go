@@ -17,8 +17,6 @@ const (
 
 var (
 	ForSMTP   = forSMTP
-	Languages = languages
-	English   = &english
 	KindNames = kindNames
 	Sample    = sample
 )

@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
+	"github.com/valetkey/valetkey/ui/messages"
 )
 
 // world is an outbox with a mail server.
@@ -352,18 +353,37 @@ func TestOwnTemplates(t *testing.T) {
 	}
 }
 
-// Every language has every text.
-func TestLanguagesAreComplete(t *testing.T) {
-	for language, w := range mail.Languages {
-		for kind, k := range mail.English.Kinds {
-			other, ok := w.Kinds[kind]
-			if !ok || other.Subject == "" || len(other.Before) == 0 || (k.Button != "") != (other.Button != "") {
-				t.Errorf("%s: the texts of %s are incomplete", language, kind)
+// Every kind of message has a subject and a text.
+func TestKindsHaveTexts(t *testing.T) {
+	for _, kind := range mail.KindNames() {
+		for _, name := range []string{"subject", "before"} {
+			if key := "mail." + kind + "." + name; !messages.Has(key) {
+				t.Errorf("there is no text %s", key)
 			}
 		}
-		for _, text := range []string{w.Greeting, w.GreetingByName, w.CodeLabel, w.LinkAlternative, w.When, w.Browser, w.Remote, w.Closing, w.Minutes, w.Hours, w.Days, w.Time} {
-			if text == "" {
-				t.Errorf("%s: a text is missing", language)
+	}
+}
+
+// A message is in the user's language, also if it is written from right to left.
+func TestMessageInALanguage(t *testing.T) {
+	templates, err := mail.ReadTemplates("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range messages.All() {
+		for _, kind := range mail.KindNames() {
+			m := mail.Sample(mail.Kind(kind))
+			m.Language = l.Tag
+			letter, err := templates.Letter(m, "Example", "https://login.example.com")
+			if err != nil {
+				t.Fatalf("%s in %s: %v", kind, l.Tag, err)
+			}
+			want := l.Text(messages.New("mail."+kind+".subject", "service", "Example"))
+			if letter.Subject != want || !strings.Contains(letter.HTML, `<html lang="`+l.Tag+`" dir="`+l.Direction()+`">`) {
+				t.Errorf("%s in %s: the subject is %q", kind, l.Tag, letter.Subject)
+			}
+			if strings.ContainsAny(letter.Text, "{}") {
+				t.Errorf("%s in %s has an argument without value:\n%s", kind, l.Tag, letter.Text)
 			}
 		}
 	}

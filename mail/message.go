@@ -30,6 +30,9 @@ const (
 	KindTest Kind = "test"
 )
 
+// kinds are all kinds of messages.
+var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindTest}
+
 // Message is a message to one user.
 type Message struct {
 	Kind Kind `json:"kind"`

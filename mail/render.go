@@ -24,9 +24,10 @@ var files embed.FS
 
 // View is what a template can use.
 type View struct {
-	// Kind is the kind of message, Language the language of the texts.
-	Kind     Kind
-	Language string
+	// Kind is the kind of message, Language the language of the texts and Direction that of the writing,
+	// ltr or rtl.
+	Kind                Kind
+	Language, Direction string
 	// Service is the name of the service, Host the host of its URL.
 	Service, Host string
 	Subject       string
@@ -101,7 +102,7 @@ func (t *Templates) parse(directory fs.FS) error {
 		extension := filepath.Ext(name)
 		base := strings.TrimSuffix(name, extension)
 		kind, _, _ := strings.Cut(base, ".")
-		if _, known := english.Kinds[Kind(kind)]; !known && base != commonTemplate || extension != ".html" && extension != ".txt" {
+		if !slices.Contains(kinds, Kind(kind)) && base != commonTemplate || extension != ".html" && extension != ".txt" {
 			return fmt.Errorf("%s: no message has this template; the names are message and %s, with .html or .txt", name, strings.Join(kindNames(), ", "))
 		}
 		if info, err := entry.Info(); err == nil && info.Size() > maxTemplateBytes {
@@ -128,7 +129,7 @@ func (t *Templates) parse(directory fs.FS) error {
 
 func kindNames() []string {
 	var names []string
-	for kind := range english.Kinds {
+	for _, kind := range kinds {
 		names = append(names, string(kind))
 	}
 	slices.Sort(names)
@@ -173,27 +174,18 @@ func sample(kind Kind) *Message {
 }
 
 func (t *Templates) view(m *Message, service, base string) *View {
-	language, w := wordsFor(m.Language)
-	k := w.Kinds[m.Kind]
-	fill := strings.NewReplacer("{service}", service, "{username}", m.Username, "{address}", m.Address, "{lifetime}", w.lifetime(m.Lifetime))
-	all := func(paragraphs []string) []string {
-		filled := make([]string, len(paragraphs))
-		for i, p := range paragraphs {
-			filled[i] = oneLine(fill.Replace(p))
-		}
-		return filled
-	}
+	w := wordsFor(m, service)
 	host := strings.TrimPrefix(strings.TrimPrefix(base, "https://"), "http://")
 	v := &View{
-		Kind: m.Kind, Language: language, Service: oneLine(service), Host: host, Subject: oneLine(fill.Replace(k.Subject)),
-		Greeting: oneLine(w.Greeting), Before: all(k.Before), After: all(k.After), CodeLabel: w.CodeLabel, Code: spaced(m.Code),
-		LinkAlternative: w.LinkAlternative, Closing: oneLine(fill.Replace(w.Closing)), Message: *m,
+		Kind: m.Kind, Language: w.language.Tag, Direction: w.language.Direction(), Service: oneLine(service), Host: host, Subject: w.own("subject"),
+		Greeting: w.text("greeting"), Before: w.paragraphs("before"), After: w.paragraphs("after"), CodeLabel: w.text("code"), Code: spaced(m.Code),
+		LinkAlternative: w.text("link"), Closing: w.text("closing"), Message: *m,
 	}
 	if m.Username != "" {
-		v.Greeting = oneLine(fill.Replace(w.GreetingByName))
+		v.Greeting = w.text("greeting-name")
 	}
 	if m.Path != "" {
-		v.Link, v.Button = base+m.Path, k.Button
+		v.Link, v.Button = base+m.Path, w.own("button")
 	}
 	fact := func(label, value string) {
 		if value != "" {
@@ -201,10 +193,10 @@ func (t *Templates) view(m *Message, service, base string) *View {
 		}
 	}
 	if !m.At.IsZero() {
-		fact(w.When, m.At.UTC().Format(w.Time))
+		fact(w.text("when"), w.language.DateTime(m.At))
 	}
-	fact(w.Browser, m.Browser)
-	fact(w.Remote, m.Remote)
+	fact(w.text("browser"), m.Browser)
+	fact(w.text("remote"), m.Remote)
 	return v
 }
 

@@ -50,7 +50,7 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 	}
 	var v passwordView
 	if weak, ok := errors.AsType[*identity.WeakPasswordError](err); ok {
-		v.Alert, v.NewBad = messages.Plain(weak.Reason), true
+		v.Alert, v.NewBad = weakText(weak), true
 		return s.writePassword(w, v, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)

@@ -58,7 +58,7 @@ func (s *session) requestEmail(w http.ResponseWriter, r *http.Request) error {
 		return s.redirect(w, "/account/email/code?request="+url.QueryEscape(request))
 	}
 	if invalid, ok := errors.AsType[*identity.InvalidUserError](err); ok {
-		v.Alert, v.EmailBad = messages.Plain(sentence(invalid.Error())), true
+		v.Alert, v.EmailBad = invalidText(invalid), true
 		return s.writeEmail(w, r, v, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)
@@ -73,7 +73,7 @@ func (s *session) requestEmail(w http.ResponseWriter, r *http.Request) error {
 
 func (s *session) emailRequest(w http.ResponseWriter, r *http.Request, user *identity.User, email string) identity.EmailRequest {
 	return identity.EmailRequest{
-		UserID: user.ID, Email: email, Current: r.PostForm.Get("current"), Remote: s.config.RemoteAddr(r), Browser: s.browserSecret(w, r),
+		UserID: user.ID, Email: email, Current: r.PostForm.Get("current"), Remote: s.config.RemoteAddr(r), Browser: s.browserSecret(w, r), Language: s.language.Tag,
 		Path: func(token string) string { return confirmEmailPath + "?token=" + url.QueryEscape(token) },
 	}
 }

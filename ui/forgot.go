@@ -42,7 +42,7 @@ func (s *session) forgot(w http.ResponseWriter, r *http.Request) error {
 	waits := waitingParams(r)
 	request, err := s.config.Accounts.RequestReset(r.Context(), time.Now(), identity.ResetRequest{
 		Identifier: r.PostForm.Get("identifier"), Remote: s.config.RemoteAddr(r),
-		Device: identity.DeviceCookie(r, s.config.Issuer), Browser: s.browserSecret(w, r),
+		Device: identity.DeviceCookie(r, s.config.Issuer), Browser: s.browserSecret(w, r), Language: s.language.Tag,
 		Path: func(token string) string { return waits.with(resetPath, "token", token) },
 	})
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *session) reset(w http.ResponseWriter, r *http.Request) error {
 		v.Alert, v.CodeBad = wrongCode(), true
 		return s.writeReset(w, r, v, proof, pageResponse{status: http.StatusForbidden})
 	case isWeak:
-		v.Alert, v.NewBad = messages.Plain(weak.Reason), true
+		v.Alert, v.NewBad = weakText(weak), true
 		return s.writeReset(w, r, v, proof, pageResponse{status: http.StatusBadRequest})
 	}
 	a, known := signInRefusal(err, &v.Alert)

@@ -43,7 +43,7 @@ func (s *session) browserSecret(w http.ResponseWriter, r *http.Request) string {
 
 // activity describes the browser that sent a request, for notices.
 func (s *session) activity(r *http.Request) identity.Activity {
-	return identity.Activity{Browser: s.language.Text(browser(r.UserAgent())), Remote: addressWords(s.config.RemoteAddr(r))}
+	return identity.Activity{Browser: s.language.Text(browser(r.UserAgent())), Remote: addressWords(s.config.RemoteAddr(r)), Language: s.language.Tag}
 }
 
 func addressWords(address netip.Addr) string {

@@ -117,7 +117,7 @@ func (s *session) signUpEmail(w http.ResponseWriter, r *http.Request) error {
 		return s.writeSignUp(w, r, v, nil, pageResponse{status: http.StatusForbidden})
 	}
 	request, err := s.config.Accounts.RequestSignUp(r.Context(), time.Now(), identity.SignUpRequest{
-		Email: r.PostForm.Get("email"), Remote: s.config.RemoteAddr(r), Browser: s.browserSecret(w, r),
+		Email: r.PostForm.Get("email"), Remote: s.config.RemoteAddr(r), Browser: s.browserSecret(w, r), Language: s.language.Tag,
 		Path: func(token string) string { return waits.with(SignUpPath, "token", token) },
 	})
 	if err == nil {
@@ -231,9 +231,9 @@ func (v *newPersonView) refusal(err error) (a pageResponse, known bool) {
 	invalid, isInvalid := errors.AsType[*identity.InvalidUserError](err)
 	switch {
 	case isWeak:
-		v.Alert, v.NewBad = messages.Plain(weak.Reason), true
+		v.Alert, v.NewBad = weakText(weak), true
 	case isInvalid:
-		v.Alert, v.NameBad = messages.Plain(sentence(invalid.Error())), true
+		v.Alert, v.NameBad = invalidText(invalid), true
 	case errors.Is(err, identity.ErrIdentifierTaken):
 		v.Alert, v.NameBad = text("alert.username-taken"), true
 	default:

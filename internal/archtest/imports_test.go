@@ -41,7 +41,7 @@ var rules = map[string]rule{
 	"storage":                 {why: "storage is a contract; importing it must not bring a database"},
 	"authserver": {knows: []string{"oauth", "oauth/clientcertificate", "oauth/dpop", "oauth/jose", "storage", "internal/cookiename", "internal/distinguishedname", "internal/editdistance", "internal/event", "internal/outgoing", "internal/plainjson", "internal/ratelimit", "internal/saml", "internal/statusindex", "storage/record", "internal/ticketkind"}, uses: []string{"golang.org/x/sync", "github.com/expr-lang/expr", "github.com/google/jsonschema-go"},
 		why: "the engine does not know how users sign in, and calls an interface for it"},
-	"mail": {knows: []string{"storage", "internal/event"}, uses: []string{"github.com/wneessen/go-mail", "golang.org/x/net/idna"},
+	"mail": {knows: []string{"storage", "internal/event", "ui/messages"}, uses: []string{"github.com/wneessen/go-mail", "golang.org/x/net/idna"},
 		why: "it sends messages, and does not know accounts and pages"},
 	"identity": {knows: []string{"mail", "storage", "internal/breached", "internal/cookiename", "internal/event", "internal/plainjson", "internal/ratelimit", "internal/ticketkind"}, uses: []string{"github.com/pquerna/otp", "golang.org/x/crypto", "golang.org/x/text"},
 		why: "identity does not know OAuth; ui connects the two"},
