@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -25,7 +26,8 @@ type Config struct {
 	// that are known to the account.
 	PasswordHashes int
 	// Secret is the key that hides the identifiers of unknown accounts in the counts of failed
-	// attempts. All nodes need the same one. If it is nil, each process has its own.
+	// attempts, and that seals the secrets of authenticators. All nodes need the same one, for as long
+	// as there are authenticators. If it is nil, each process has its own.
 	Secret []byte
 	// Mail sends messages to users; nil if that is not possible. Pages are the links in them.
 	Mail  *mail.Outbox
@@ -60,6 +62,9 @@ type Accounts struct {
 	verify func(hash, password string) bool
 	// logKey masks identifiers of unknown accounts in the log, countKey in the counts.
 	logKey, countKey []byte
+	// sealer seals secrets of authenticators, macKey hashes recovery codes.
+	sealer cipher.AEAD
+	macKey []byte
 }
 
 const (
@@ -100,6 +105,10 @@ func New(config Config) (*Accounts, error) {
 	hashes := config.PasswordHashes
 	if hashes <= 0 {
 		hashes = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	var err error
+	if a.sealer, a.macKey, err = newSealer(a.countKey); err != nil {
+		return nil, err
 	}
 	a.events = event.New(a.logger)
 	a.hashing, a.reserved = newHashTurns(hashes), newHashTurns(max(1, hashes/2))

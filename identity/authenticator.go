@@ -22,6 +22,9 @@ type Authenticator struct {
 	Name       string    `json:"name,omitempty"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
+	// One of these is set, for its Kind. What they point to does not change: a change replaces it.
+	TOTP          *TOTP          `json:"totp,omitempty"`
+	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
 }
 
 // Format keeps secrets out of logs and messages.
@@ -101,6 +104,9 @@ func (u *User) Reachable() Class {
 		proofs = append(proofs, ProvedMethod{Method: MethodPassword})
 	}
 	for _, a := range u.Authenticators {
+		if a.Kind == MethodRecoveryCode {
+			continue // they replace another second factor, and must not be needed for each change
+		}
 		proofs = append(proofs, ProvedMethod{Method: a.Kind, Authenticator: a.ID, UserVerified: a.Kind == MethodPasskey})
 	}
 	return Reached(proofs)

@@ -26,6 +26,11 @@ const (
 	KindPasswordChanged Kind = "password-changed"
 	KindAddressChanged  Kind = "address-changed"
 	KindNewSignIn       Kind = "new-sign-in"
+	// KindRecoveryCodeUsed and KindRecoveryCodesLow are notices of a sign-in with a recovery code.
+	KindRecoveryCodeUsed Kind = "recovery-code-used"
+	KindRecoveryCodesLow Kind = "recovery-codes-low"
+	// KindSignIn signs a user in.
+	KindSignIn Kind = "sign-in"
 	// KindTest is sent by an operator.
 	KindTest Kind = "test"
 )
@@ -54,6 +59,8 @@ type Message struct {
 	Lifetime time.Duration `json:"lifetime,omitempty"`
 	// Address is an address that the text mentions.
 	Address string `json:"address,omitempty"`
+	// Count is a number that the text mentions.
+	Count int `json:"count,omitempty"`
 	// Browser, Remote and At say what the user did, from where, and when.
 	Browser string    `json:"browser,omitempty"`
 	Remote  string    `json:"remote,omitempty"`

@@ -22,7 +22,10 @@ type methodPage struct {
 
 // methodPages lists the pages, in the order in which they are offered to a user who has not used any of
 // them yet.
-var methodPages = []methodPage{}
+var methodPages = []methodPage{
+	{identity.MethodTOTP, proveTOTPPath, text("method.totp"), nil},
+	{identity.MethodRecoveryCode, proveRecoveryCodePath, text("method.recovery-code"), nil},
+}
 
 type factorView struct {
 	waiting

@@ -32,6 +32,8 @@ type session struct {
 	secret string
 	// justCreated is set if the request has created the user's account.
 	justCreated bool
+	// then is a page to show when the sign-in is complete, before it continues; "" if there is none.
+	then string
 	// language is that of the page. interaction replaces it if the application asks for one.
 	language *messages.Language
 }

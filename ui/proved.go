@@ -126,6 +126,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if path := returnPath(r); path != "" {
 		return s.redirect(w, path)
 	}
+	if s.then != "" {
+		return s.redirect(w, s.then+waitingFor(in).query())
+	}
 	if in != nil {
 		s.server.Authenticated(w, r, in.ID, authentication(began))
 		return nil

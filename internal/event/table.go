@@ -62,6 +62,7 @@ var (
 
 	PasswordResetRequested = sampled("password.reset_requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a new password was requested; if there is a reason, no message was sent")
 	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with a message; all sessions and tokens ended")
+	RecoveryCodeUsed       = add("recovery_code.used", warn, join(user, []string{"left"}), "a user signed in with a recovery code")
 	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")
 	EmailRestored          = add("email.restored", warn, user, "a user undid a change of the email address; all sessions and tokens ended")
 
@@ -173,6 +174,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"iss", "the trusted issuer"},
 	{"kid", "the id of the key"},
 	{"kind", "the kind of record: client, user, scope or resource"},
+	{"left", "the number of recovery codes that the user still has"},
 	{"left_out", "the event whose records were omitted"},
 	{"limit", "the limit that could not be counted"},
 	{"method", "a way to sign in: `password`, `passkey`, `totp`, `recovery_code`, `email` or `upstream`"},

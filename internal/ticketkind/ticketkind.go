@@ -196,6 +196,11 @@ const (
 	//   Put: the first proof
 	//   Spent: the next proof
 	SignInProgress storage.Kind = "sign-in"
+	// TOTPCode is the code of a step of an authenticator application, which was used.
+	//   File: identity/totp.go
+	//   Put: the use
+	//   Spent: expiry
+	TOTPCode storage.Kind = "totp code"
 	// SetupToken creates the first administrator.
 	//   File: identity/setup.go
 	//   Put: the start of a server without users

@@ -32,6 +32,21 @@ for (const time of document.querySelectorAll("time[datetime]")) {
   time.textContent = new Intl.DateTimeFormat(language, style).format(when);
 }
 
+// Recovery codes can be selected, downloaded and printed without these buttons, too.
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  if (!navigator.clipboard) continue;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const lines = document.querySelectorAll("#" + button.dataset.copy + " code");
+    await navigator.clipboard.writeText([...lines].map((line) => line.textContent).join("\n"));
+    button.textContent = button.dataset.done;
+  });
+}
+for (const button of document.querySelectorAll("button[data-print]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => print());
+}
+
 const sent = new WeakSet();
 document.addEventListener("submit", (event) => {
   const form = event.target;

@@ -1,0 +1,138 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/ui/messages"
+)
+
+// The pages on which a user proves a second factor with a code. They are reached only after another
+// method was proved, so that nobody else can try codes or learn which methods an account has.
+const (
+	proveTOTPPath         = "/sign-in/totp"
+	proveRecoveryCodePath = "/sign-in/recovery-code"
+)
+
+type proveCodeView struct {
+	waiting
+	Username string
+	Alert    *messages.Text
+	// Other is the URL of the page with the other ways.
+	Other string
+}
+
+// provesCode returns the sign-in of this browser, if the user has a method; otherwise it redirects.
+func (s *session) provesCode(w http.ResponseWriter, r *http.Request, method identity.Method) (at *signingIn, err error) {
+	at, err = s.signingIn(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case at == nil:
+		return nil, s.signInAgain(w, r)
+	case !at.user.Has(method):
+		return nil, s.redirect(w, factorPath+waitingParams(r).query())
+	}
+	return at, nil
+}
+
+func (s *session) writeProveCode(w http.ResponseWriter, r *http.Request, at *signingIn, template string, title, alert *messages.Text, a pageResponse) error {
+	v := proveCodeView{waiting: waitingParams(r), Username: at.user.Username, Alert: alert}
+	if len(s.offered(at)) > 1 {
+		v.Other = s.base + factorPath + v.query()
+	}
+	a.template, a.title, a.data = template, title, v
+	return s.write(w, a)
+}
+
+// factorAttempt describes an attempt at a second factor.
+func (s *session) factorAttempt(r *http.Request, at *signingIn, method identity.Method) identity.FactorAttempt {
+	return identity.FactorAttempt{
+		User: at.user, Method: method, Progress: at.progress,
+		Remote: s.config.RemoteAddr(r), Device: identity.DeviceCookie(r, s.config.Issuer),
+	}
+}
+
+func (s *session) showProveTOTP(w http.ResponseWriter, r *http.Request) error {
+	at, err := s.provesCode(w, r, identity.MethodTOTP)
+	if at == nil {
+		return err
+	}
+	return s.writeProveTOTP(w, r, at, nil, pageResponse{})
+}
+
+func (s *session) writeProveTOTP(w http.ResponseWriter, r *http.Request, at *signingIn, alert *messages.Text, a pageResponse) error {
+	return s.writeProveCode(w, r, at, "sign-in-totp", text("totp.prove.title"), alert, a)
+}
+
+func (s *session) proveTOTP(w http.ResponseWriter, r *http.Request) error {
+	at, err := s.provesCode(w, r, identity.MethodTOTP)
+	if at == nil {
+		return err
+	}
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	proof, err := s.config.Accounts.ProveTOTP(r.Context(), time.Now(), s.factorAttempt(r, at, identity.MethodTOTP), r.PostForm.Get("code"))
+	if err == nil {
+		return s.proved(w, r, in, at.user, proof)
+	}
+	alert, a, known := codeRefusal(err, text("totp.prove.wrong"))
+	switch {
+	case errors.Is(err, identity.ErrSignInOver):
+		return s.signInAgain(w, r)
+	case !known:
+		return err
+	}
+	return s.writeProveTOTP(w, r, at, alert, a)
+}
+
+// codeRefusal returns the message for a code that was not accepted; known is false for another error.
+func codeRefusal(err error, wrong *messages.Text) (alert *messages.Text, a pageResponse, known bool) {
+	if errors.Is(err, identity.ErrWrongCode) {
+		return wrong, pageResponse{status: http.StatusForbidden}, true
+	}
+	a, known = signInRefusal(err, &alert)
+	return alert, a, known
+}
+
+func (s *session) showProveRecoveryCode(w http.ResponseWriter, r *http.Request) error {
+	at, err := s.provesCode(w, r, identity.MethodRecoveryCode)
+	if at == nil {
+		return err
+	}
+	return s.writeProveRecoveryCode(w, r, at, nil, pageResponse{})
+}
+
+func (s *session) writeProveRecoveryCode(w http.ResponseWriter, r *http.Request, at *signingIn, alert *messages.Text, a pageResponse) error {
+	return s.writeProveCode(w, r, at, "sign-in-recovery-code", text("recovery-codes.prove.title"), alert, a)
+}
+
+func (s *session) proveRecoveryCode(w http.ResponseWriter, r *http.Request) error {
+	at, err := s.provesCode(w, r, identity.MethodRecoveryCode)
+	if at == nil {
+		return err
+	}
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	proof, left, err := s.config.Accounts.ProveRecoveryCode(r.Context(), time.Now(), s.factorAttempt(r, at, identity.MethodRecoveryCode), r.PostForm.Get("code"), s.activity(r))
+	if err == nil {
+		if left <= identity.FewRecoveryCodes {
+			s.then = fewCodesPath
+		}
+		return s.proved(w, r, in, at.user, proof)
+	}
+	alert, a, known := codeRefusal(err, text("recovery-codes.prove.wrong"))
+	switch {
+	case errors.Is(err, identity.ErrSignInOver):
+		return s.signInAgain(w, r)
+	case !known:
+		return err
+	}
+	return s.writeProveRecoveryCode(w, r, at, alert, a)
+}
