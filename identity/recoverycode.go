@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -22,6 +23,12 @@ type RecoveryCodes struct {
 	// Hashes are keyed, so a copy of the database is not enough to try codes.
 	Hashes [][]byte `json:"hashes"`
 }
+
+// Format keeps the hashes out of logs and messages.
+func (r RecoveryCodes) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[recovery codes]") }
+
+// LogValue keeps the hashes out of structured logs.
+func (r RecoveryCodes) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
 
 const (
 	// recoveryCodes is the size of a set.

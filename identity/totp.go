@@ -31,6 +31,12 @@ type TOTP struct {
 	Secret []byte `json:"secret"`
 }
 
+// Format keeps the sealed secret out of logs and messages.
+func (t TOTP) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[authenticator application]") }
+
+// LogValue keeps the sealed secret out of structured logs.
+func (t TOTP) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
+
 const (
 	totpPeriod = 30 * time.Second
 	// totpSecretBytes is the length of a secret: that of the hash (RFC 4226, section 4, R6).

@@ -36,7 +36,7 @@ const (
 )
 
 // kinds are all kinds of messages.
-var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindTest}
+var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn, KindTest}
 
 // Message is a message to one user.
 type Message struct {

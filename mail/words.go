@@ -9,7 +9,7 @@ import (
 
 // The texts of a kind of message have the keys mail.KIND.subject, before, button and after. before and
 // after are paragraphs, separated by empty lines: those before and after the code and the button. Each
-// can have the arguments service, username, address and lifetime.
+// can have the arguments service, username, address, lifetime and count.
 
 // words are the texts of a message in its language.
 type words struct {
@@ -23,7 +23,7 @@ func wordsFor(m *Message, service string) words {
 	if l == nil {
 		l = messages.English
 	}
-	args := []any{"service", oneLine(service), "username", oneLine(m.Username), "address", oneLine(m.Address), "lifetime", lifetime(m.Lifetime)}
+	args := []any{"service", oneLine(service), "username", oneLine(m.Username), "address", oneLine(m.Address), "lifetime", lifetime(m.Lifetime), "count", m.Count}
 	return words{l, m.Kind, args}
 }
 

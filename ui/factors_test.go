@@ -217,6 +217,10 @@ func TestSecondFactorRemovedWhileASignInWaits(t *testing.T) {
 	waiting.get(proveTOTPPath).want(t, 200)
 	page := b.get(totpPath)
 	page.want(t, 200, "Phone", "Remove")
+	id := page.hidden().Get("authenticator")
+	b.get(totpPath+"?rename="+id).want(t, 200, `value="Phone"`, "Save")
+	b.post(totpPath+"/rename", url.Values{"authenticator": {id}, "name": {"Tablet"}}).redirectedTo(t, totpPath)
+	b.get(totpPath).want(t, 200, "Tablet")
 	b.post(totpPath+"/remove", url.Values{"authenticator": {page.hidden().Get("authenticator")}}).redirectedTo(t, "/account")
 	if user, _ := w.accounts.User(t.Context(), "a"); user.Has(identity.MethodTOTP) {
 		t.Fatal("the authenticator was not removed")

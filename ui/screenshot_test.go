@@ -170,15 +170,38 @@ var samplePages = map[string]pageResponse{
 			{Browser: browser("Safari/ iPhone"), Remote: "2001:db8:4:1::20", Since: moment{time.Date(2026, time.February, 27, 7, 31, 0, 0, time.UTC), true}},
 		},
 	}},
-	"account-empty":  {template: "account", title: text("account.title"), account: alice, data: accountView{User: alice, Person: person(alice), Email: &emailState{}, Sessions: []sessionView{{Browser: browser("Chrome/ Windows"), Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
-	"password":       {template: "password", title: text("password.title"), account: alice, data: passwordView{User: alice}},
-	"password-wrong": {template: "password", title: text("password.title"), account: alice, data: passwordView{User: alice, Alert: text("alert.current-password"), CurrentBad: true}},
-	"setup":          {template: "setup", title: text("setup.short", "service", "Valetkey"), data: setupView{}},
-	"error-redirect": {template: "error", title: errorTexts[authserver.PageRedirectURI].Title(), data: errorView{errorText: errorTexts[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
-	"error-expired":  {template: "error", title: errorTexts[authserver.PageExpired].Title(), data: errorView{errorText: errorTexts[authserver.PageExpired], Application: "https://printer.example.com/", ApplicationName: "Photo Printer", Reference: "k7f2m9qx4t"}},
-	"error-canceled": {template: "error", title: errorTexts[oauth.AccessDenied].Title(), data: errorView{errorText: errorTexts[oauth.AccessDenied]}},
-	"error-cookies":  {template: "error", title: errorTexts[pageNoCookies].Title(), data: errorView{errorText: errorTexts[pageNoCookies]}},
-	"error-server":   {template: "error", title: errorTexts[oauth.ServerError].Title(), data: errorView{errorText: errorTexts[oauth.ServerError], Reference: "k7f2m9qx4t"}},
+	"account-empty": {template: "account", title: text("account.title"), account: alice, data: accountView{User: alice, Person: person(alice), Email: &emailState{}, Sessions: []sessionView{{Browser: browser("Chrome/ Windows"), Remote: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
+	"totp": {template: "totp", title: text("totp.title"), account: alice, data: totpView{User: alice, New: "/", Apps: []authenticatorView{
+		{ID: "1", Name: "Phone", Added: moment{Time: time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC)}, LastUsed: moment{Time: time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC)}},
+		{ID: "2", Name: "A tablet with a name that is as long as names are", Added: moment{Time: time.Date(2026, time.February, 20, 0, 0, 0, 0, time.UTC)}},
+	}}},
+	"totp-rename":         {template: "totp", title: text("totp.title"), account: alice, data: totpView{User: alice, New: "/", Apps: []authenticatorView{{ID: "1", Name: "Phone", Rename: true}}}},
+	"totp-new":            {template: "totp-new", title: text("totp.new.title"), account: alice, data: newTOTPView{User: alice, Sealed: "x", App: "otpauth://totp/x", Secret: "JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP", QR: sampleQR()}},
+	"totp-new-wrong":      {template: "totp-new", title: text("totp.new.title"), account: alice, data: newTOTPView{User: alice, Sealed: "x", App: "otpauth://totp/x", Secret: "JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP", QR: sampleQR(), Name: "Phone", Alert: text("totp.new.wrong")}},
+	"totp-prove":          {template: "sign-in-totp", title: text("totp.prove.title"), data: proveCodeView{waiting: waiting{Interaction: "x", ClientID: "printer"}, Username: "alice", Other: "/"}},
+	"totp-prove-wrong":    {template: "sign-in-totp", title: text("totp.prove.title"), data: proveCodeView{Username: "alice", Alert: text("totp.prove.wrong")}},
+	"recovery-code-prove": {template: "sign-in-recovery-code", title: text("recovery-codes.prove.title"), data: proveCodeView{waiting: waiting{Interaction: "x", ClientID: "printer"}, Username: "alice", Other: "/"}},
+	"recovery-codes":      {template: "recovery-codes", title: text("recovery-codes.title"), account: alice, data: recoveryCodesView{User: alice, Has: true, Left: 9}},
+	"recovery-codes-few":  {template: "recovery-codes", title: text("recovery-codes.title"), account: alice, data: recoveryCodesView{User: alice, Has: true, Left: 2, Few: true}},
+	"recovery-codes-none": {template: "recovery-codes", title: text("recovery-codes.title"), account: alice, data: recoveryCodesView{User: alice, Few: true}},
+	"recovery-codes-new":  {template: "recovery-codes-new", title: text("recovery-codes.new.title"), account: alice, data: recoveryCodesView{User: alice, Codes: []string{"k7f2-m9qx-4th3-pwz8", "0123-4567-89ab-cdef", "ghjk-mnpq-rstv-wxyz", "9999-9999-9999-9999", "k7f2-m9qx-4th3-pwz8", "0123-4567-89ab-cdef", "ghjk-mnpq-rstv-wxyz", "9999-9999-9999-9999", "k7f2-m9qx-4th3-pwz8", "0123-4567-89ab-cdef"}}},
+	"recovery-codes-low":  {template: "few-recovery-codes", title: text("recovery-codes.few.title"), data: fewCodesView{Left: 2, New: "/", Continue: "/"}},
+	"password":            {template: "password", title: text("password.title"), account: alice, data: passwordView{User: alice}},
+	"password-wrong":      {template: "password", title: text("password.title"), account: alice, data: passwordView{User: alice, Alert: text("alert.current-password"), CurrentBad: true}},
+	"setup":               {template: "setup", title: text("setup.short", "service", "Valetkey"), data: setupView{}},
+	"error-redirect":      {template: "error", title: errorTexts[authserver.PageRedirectURI].Title(), data: errorView{errorText: errorTexts[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
+	"error-expired":       {template: "error", title: errorTexts[authserver.PageExpired].Title(), data: errorView{errorText: errorTexts[authserver.PageExpired], Application: "https://printer.example.com/", ApplicationName: "Photo Printer", Reference: "k7f2m9qx4t"}},
+	"error-canceled":      {template: "error", title: errorTexts[oauth.AccessDenied].Title(), data: errorView{errorText: errorTexts[oauth.AccessDenied]}},
+	"error-cookies":       {template: "error", title: errorTexts[pageNoCookies].Title(), data: errorView{errorText: errorTexts[pageNoCookies]}},
+	"error-server":        {template: "error", title: errorTexts[oauth.ServerError].Title(), data: errorView{errorText: errorTexts[oauth.ServerError], Reference: "k7f2m9qx4t"}},
+}
+
+func sampleQR() qrCode {
+	code, err := drawQR("otpauth://totp/Example:alice@example.com?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Example")
+	if err != nil {
+		panic(err)
+	}
+	return code
 }
 
 func servePages(t *testing.T, pages map[string]pageResponse) http.Handler {

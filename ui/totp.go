@@ -33,6 +33,7 @@ type totpView struct {
 type authenticatorView struct {
 	ID, Name        string
 	Added, LastUsed moment
+	Rename          bool // shows a form for the name
 }
 
 // showTOTP lists the authenticator applications of a user.
@@ -42,6 +43,9 @@ func (s *session) showTOTP(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := s.who.User
 	v := totpView{User: user, Notice: s.notice(w, r), Apps: authenticatorsOf(user, identity.MethodTOTP)}
+	for i := range v.Apps {
+		v.Apps[i].Rename = v.Apps[i].ID == r.URL.Query().Get("rename")
+	}
 	if user.CanAddTOTP() {
 		v.New = s.base + newTOTPPath
 	}
