@@ -10,10 +10,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/argon2"
 
 	"github.com/valetkey/valetkey/storage"
 )
@@ -35,21 +38,23 @@ func openRows(ctx context.Context, database string) (rows, error) {
 
 // The endpoints of a floor.
 const (
-	floorSign        = "/sign"     // a signature
-	floorWrite       = "/write"    // two signatures and a row
-	floorLookup      = "/lookup"   // reads a row
-	floorRedirect    = "/redirect" // a redirect
-	floorParse       = "/parse"    // the client's secret
-	floorSignTwice   = "/tokens"   // two signatures
-	floorVerifySign  = "/assert"   // verifies two signatures and signs
-	floorVerifyTwice = "/prove"    // verifies a signature and signs twice
-	algorithmParam   = "alg"
+	floorSign       = "/sign"     // a signature
+	floorWrite      = "/write"    // two signatures and a row
+	floorLookup     = "/lookup"   // reads a row
+	floorRedirect   = "/redirect" // a redirect
+	floorVerifySign = "/assert"   // verifies two signatures and signs
+	floorProve      = "/prove"    // verifies a signature, signs twice, and adds a row
+	floorPush       = "/push"     // verifies a signature and adds a row
+	floorSpend      = "/spend"    // a redirect and a row
+	floorRedeem     = "/redeem"   // verifies two signatures, signs twice, and adds a row
+	floorHash       = "/hash"     // a password hash
+	algorithmParam  = "alg"
 )
 
 // serveFloor serves the handlers of the floors, and copies of the documents of the server at that
 // URL. client is the key of clients that authenticate with JWTs.
 func serveFloor(ctx context.Context, address, database, server, client string) error {
-	f := &floor{secret: sha256.Sum256([]byte(clientSecret))}
+	f := &floor{secret: sha256.Sum256([]byte(clientSecret)), hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	var err error
 	if f.client, err = parsePublicKey(client); err != nil {
 		return err
@@ -79,19 +84,30 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 		return f.keys.accessToken(r.Form.Get(algorithmParam))
 	})
 	f.handle(mux, floorWrite, true, f.issue)
-	f.handle(mux, floorParse, true, func(*http.Request) (string, error) { return "", nil })
-	f.handle(mux, floorSignTwice, true, f.sign)
+	f.handle(mux, floorPush, false, func(r *http.Request) (string, error) {
+		if err := f.verifyAssertion(r); err != nil {
+			return "", err
+		}
+		return "", f.rows.add(r.Context())
+	})
 	f.handle(mux, floorVerifySign, false, func(r *http.Request) (string, error) {
-		if err := errors.Join(verify(f.client, r.Form.Get("client_assertion")), verifyProof(r)); err != nil {
+		if err := errors.Join(f.verifyAssertion(r), verifyProof(r)); err != nil {
 			return "", err
 		}
 		return f.keys.accessToken(es256)
 	})
-	f.handle(mux, floorVerifyTwice, true, func(r *http.Request) (string, error) {
+	f.handle(mux, floorRedeem, false, func(r *http.Request) (string, error) {
+		if err := errors.Join(f.verifyAssertion(r), verifyProof(r)); err != nil {
+			return "", err
+		}
+		return f.issue(r)
+	})
+	f.handle(mux, floorHash, false, f.checkPassword)
+	f.handle(mux, floorProve, true, func(r *http.Request) (string, error) {
 		if err := verifyProof(r); err != nil {
 			return "", err
 		}
-		return f.sign(r)
+		return f.issue(r)
 	})
 	mux.HandleFunc("POST "+floorLookup, f.guarded(true, func(w http.ResponseWriter, r *http.Request) {
 		response, err := f.rows.find(r.Context(), r.Form.Get("token"))
@@ -108,6 +124,13 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 		w.WriteHeader(http.StatusSeeOther)
 	}
 	mux.HandleFunc("GET "+floorRedirect, redirect)
+	mux.HandleFunc("GET "+floorSpend, func(w http.ResponseWriter, r *http.Request) {
+		if err := f.rows.add(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		redirect(w, r)
+	})
 	return http.ListenAndServe(address, mux)
 }
 
@@ -128,19 +151,12 @@ type floor struct {
 	client *ecdsa.PublicKey
 	rows   rows
 	secret [sha256.Size]byte
+	// hashing limits how many passwords are hashed at once, as in the server.
+	hashing chan struct{}
 }
 
 // issue creates an access token and an ID token, and stores a refresh token.
 func (f *floor) issue(r *http.Request) (string, error) {
-	tokens, err := f.sign(r)
-	if err != nil {
-		return "", err
-	}
-	return tokens, f.rows.add(r.Context())
-}
-
-// sign creates an access token and an ID token.
-func (f *floor) sign(r *http.Request) (string, error) {
 	access, err := f.keys.accessToken(r.Form.Get(algorithmParam))
 	if err != nil {
 		return "", err
@@ -149,7 +165,23 @@ func (f *floor) sign(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return access + id, nil
+	return access + id, f.rows.add(r.Context())
+}
+
+// verifyAssertion verifies the signature of a client assertion.
+func (f *floor) verifyAssertion(r *http.Request) error {
+	return verify(f.client, r.Form.Get("client_assertion"))
+}
+
+// checkPassword compares a password with a hash that has the parameters of the server's.
+func (f *floor) checkPassword(r *http.Request) (string, error) {
+	f.hashing <- struct{}{}
+	defer func() { <-f.hashing }()
+	hash := argon2.IDKey([]byte(r.Form.Get("password")), make([]byte, 16), 2, 19<<10, 1, 32)
+	if subtle.ConstantTimeCompare(hash, make([]byte, len(hash))) == 1 {
+		return "", errors.New("the hash is zero")
+	}
+	return "", nil
 }
 
 // verifyProof verifies the signature of a DPoP proof.

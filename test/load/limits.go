@@ -30,10 +30,13 @@ func limitOf(name, database string) float64 {
 	return s.limits.sqlite
 }
 
-// aboveLimit returns an error that names the scenarios above their limits.
-func aboveLimit(report []result) error {
+// aboveLimit returns an error that names what is above its limit.
+func aboveLimit(report report) error {
 	var above []string
-	for _, r := range report {
+	if g := report.Guessing; g != nil && !(g.Slowdown <= maxSlowdown) {
+		above = append(above, g.String())
+	}
+	for _, r := range report.Scenarios {
 		if !(r.Ratio <= r.Limit) { // also fails for NaN, if nothing was measured
 			s, _ := scenarioNamed(r.Scenario)
 			above = append(above, fmt.Sprintf("%s takes %.2f times its floor, more than %.2f (%s)", r.Scenario, r.Ratio, r.Limit, s.limits.reason))

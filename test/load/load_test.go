@@ -26,13 +26,16 @@ func TestMain(m *testing.M) {
 
 func TestAboveLimit(t *testing.T) {
 	within := []result{{Scenario: "refresh", Ratio: 1.5, Limit: 1.5}, {Scenario: "jwks", Ratio: 0.9, Limit: 1.2}}
-	if err := aboveLimit(within); err != nil {
+	if err := aboveLimit(report{Scenarios: within, Guessing: &guessing{Slowdown: 1.2}}); err != nil {
 		t.Error(err)
 	}
 	for name, ratio := range map[string]float64{"above": 1.51, "no floor": math.Inf(1), "nothing measured": math.NaN()} {
-		if err := aboveLimit(append(within, result{Scenario: "refresh", Ratio: ratio, Limit: 1.5})); err == nil {
+		if err := aboveLimit(report{Scenarios: append(within, result{Scenario: "refresh", Ratio: ratio, Limit: 1.5})}); err == nil {
 			t.Errorf("%s: %v is within 1.5", name, ratio)
 		}
+	}
+	if err := aboveLimit(report{Guessing: &guessing{Slowdown: 1.21}}); err == nil {
+		t.Error("a slowdown of 1.21 is within 1.2")
 	}
 	for _, s := range scenarios() {
 		if s.limits.sqlite <= 1 || s.limits.reason == "" || s.limits.postgreSQL < s.limits.sqlite {
@@ -110,7 +113,7 @@ func TestPublishWritesAfterEachScenario(t *testing.T) {
 
 // A measurement ends when its time is over, and counts the requests that were sent.
 func TestMeasurementEndsInTime(t *testing.T) {
-	times, err := flood(t.Context(), 1<<40, 2, 20*time.Millisecond, func(context.Context, int) error { return nil })
+	times, err := flood(t.Context(), 1<<40, 2, 20*time.Millisecond, func(context.Context, int) error { return nil }, 0)
 	if err != nil || len(times) == 0 {
 		t.Errorf("%d requests, %v", len(times), err)
 	}

@@ -50,7 +50,7 @@ func compare(ctx context.Context, name string, o options, subject *target, prepa
 
 // measure sends the requests, after a tenth of them to warm up.
 func measure(ctx context.Context, t *target, o options, send request) (figures, error) {
-	if _, err := flood(ctx, o.Requests/10, o.Concurrency, o.longest()/10, send); err != nil {
+	if _, err := flood(ctx, o.Requests/10, o.Concurrency, o.longest()/10, send, 0); err != nil {
 		return figures{}, err
 	}
 	before, err := t.cpu()
@@ -58,7 +58,7 @@ func measure(ctx context.Context, t *target, o options, send request) (figures, 
 		return figures{}, err
 	}
 	began := time.Now()
-	times, err := flood(ctx, o.Requests, o.Concurrency, o.longest(), send)
+	times, err := flood(ctx, o.Requests, o.Concurrency, o.longest(), send, 0)
 	if err != nil {
 		return figures{}, err
 	}
@@ -67,19 +67,22 @@ func measure(ctx context.Context, t *target, o options, send request) (figures, 
 	if err != nil {
 		return figures{}, err
 	}
+	f := latencies(times)
+	f.CPU = (after - before).Seconds() / float64(len(times)) * 1000
+	f.Throughput = float64(len(times)) / took.Seconds()
+	return f, nil
+}
+
+// latencies returns the percentiles of times.
+func latencies(times []time.Duration) figures {
 	slices.Sort(times)
 	percentile := func(p int) float64 { return float64(times[len(times)*p/100]) / float64(time.Millisecond) }
-	return figures{
-		CPU:        (after - before).Seconds() / float64(len(times)) * 1000,
-		Throughput: float64(len(times)) / took.Seconds(),
-		P50:        percentile(50),
-		P95:        percentile(95),
-		P99:        percentile(99),
-	}, nil
+	return figures{P50: percentile(50), P95: percentile(95), P99: percentile(99)}
 }
 
 // flood sends requests until they are all sent or the time is over, and returns how long each took.
-func flood(ctx context.Context, requests, concurrency int, longest time.Duration, send request) ([]time.Duration, error) {
+// Each worker waits for pause before each request.
+func flood(ctx context.Context, requests, concurrency int, longest time.Duration, send request, pause time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(longest)
 	var left atomic.Int64
 	left.Store(int64(requests))
@@ -89,6 +92,7 @@ func flood(ctx context.Context, requests, concurrency int, longest time.Duration
 	for worker := range concurrency {
 		workers.Go(func() {
 			for left.Add(-1) >= 0 {
+				time.Sleep(pause)
 				began := time.Now()
 				if !began.Before(end) {
 					return

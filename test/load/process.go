@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/declare"
 	"github.com/valetkey/valetkey/oauth"
@@ -33,18 +36,21 @@ const (
 	clientID     = "load"
 	clientEdDSA  = "load-eddsa"
 	clientJWT    = "load-jwt"
+	clientFAPI   = "load-fapi2"
 	clientSecret = "load-secret-0123456789-0123456789-ab"
 	redirectURI  = "http://127.0.0.1:9/callback"
-	username     = "ada"
-	password     = "engine-no-1"
-	apiScope     = "photos:read"
+	// secureRedirectURI is that of clientFAPI.
+	secureRedirectURI = "https://app.example/callback"
+	username          = "ada"
+	password          = "engine-no-1"
+	apiScope          = "photos:read"
 )
 
 var scopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeOfflineAccess, apiScope}
 
-// declarationsFile returns the configuration; jwk is the key of the client that authenticates with
-// JWTs.
-func declarationsFile(jwk []byte) string {
+// declarationsFile returns the configuration; jwk is the key of the clients that authenticate with
+// JWTs, and hash that of the password of the accounts.
+func declarationsFile(jwk []byte, hash string) string {
 	client := func(id, algorithm string) string {
 		return `
   - client_id: ` + id + `
@@ -55,7 +61,12 @@ func declarationsFile(jwk []byte) string {
     id_token_signed_response_alg: ` + algorithm + `
     access_token_signed_response_alg: ` + algorithm
 	}
+	var users strings.Builder
+	for i := range accounts {
+		fmt.Fprintf(&users, "\n  - {username: %s, password_hash: %q}", account(i), hash)
+	}
 	return `
+trusted_proxies: [127.0.0.1]
 clients:` + client(clientID, es256) + client(clientEdDSA, edDSA) + `
   - client_id: ` + clientJWT + `
     token_endpoint_auth_method: private_key_jwt
@@ -64,7 +75,19 @@ clients:` + client(clientID, es256) + client(clientEdDSA, edDSA) + `
     grant_types: [client_credentials]
     scope: ` + apiScope + `
     access_token_signed_response_alg: ES256
-users:
+  - client_id: ` + clientFAPI + `
+    profile: fapi2
+    token_endpoint_auth_method: private_key_jwt
+    token_endpoint_auth_signing_alg: ES256
+    jwks: {keys: [` + string(jwk) + `]}
+    redirect_uris: ["` + secureRedirectURI + `"]
+    grant_types: [authorization_code, refresh_token]
+    scope: openid profile offline_access ` + apiScope + `
+    dpop_bound_access_tokens: true
+    require_pushed_authorization_requests: true
+    id_token_signed_response_alg: ES256
+    access_token_signed_response_alg: ES256
+users:` + users.String() + `
   - {username: ` + username + `, password: ` + password + `, name: Ada Lovelace}
 scopes:
   - {name: "` + apiScope + `", description: See your photos}
@@ -98,8 +121,12 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 	if err != nil {
 		return nil, err
 	}
+	hash, err := identity.HashPassword(password)
+	if err != nil {
+		return nil, err
+	}
 	s := &server{&target{}, o, filepath.Join(dir, "valetkey.yaml")}
-	if err := os.WriteFile(s.config, []byte(declarationsFile(document)), 0o600); err != nil {
+	if err := os.WriteFile(s.config, []byte(declarationsFile(document, hash)), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits if a file was changed just now.
@@ -130,12 +157,27 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 
 func (s *server) start(ctx context.Context, address, profile string) (*process, error) {
 	command := exec.CommandContext(ctx, s.o.Binary, "serve", "--config", s.config, "--listen", address, "--issuer", s.url, "--database", s.o.Database)
-	command.Stderr = os.Stderr
+	command.Stderr = warnings{os.Stderr}
 	command.Env = os.Environ()
 	if profile != "" {
 		command.Env = append(command.Env, "VALETKEY_PROFILE="+profile)
 	}
 	return start(command, "http://"+address, "/healthz")
+}
+
+// warnings writes log records except those of level INFO and of sign-ins.
+type warnings struct{ io.Writer }
+
+func (w warnings) Write(text []byte) (int, error) {
+	for line := range bytes.Lines(text) {
+		if bytes.Contains(line, []byte("level=INFO")) || bytes.Contains(line, []byte("event=sign_in.")) {
+			continue
+		}
+		if _, err := w.Writer.Write(line); err != nil {
+			return 0, err
+		}
+	}
+	return len(text), nil
 }
 
 // restarts is how often a start is measured.

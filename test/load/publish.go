@@ -82,7 +82,7 @@ func publish(ctx context.Context, o options) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", section.title, err)
 		}
-		if err := aboveLimit(r.Scenarios); err != nil {
+		if err := aboveLimit(r); err != nil {
 			above = errors.Join(above, fmt.Errorf("%s: %w", section.title, err))
 		}
 		tables += heading + r.table() + r.memoryLine()
@@ -132,8 +132,12 @@ func (r report) memoryLine() string {
 	if r.Nodes > 1 {
 		node = "A node"
 	}
-	return fmt.Sprintf("\n%s responds %.0f ms after it is started with this database, and uses %.0f MiB of memory after the load. Of these, %.0f MiB are its own; the rest is the program file.\n",
+	line := fmt.Sprintf("\n%s responds %.0f ms after it is started with this database, and uses %.0f MiB of memory after the load. Of these, %.0f MiB are its own; the rest is the program file.\n",
 		node, r.Started, r.Memory.Resident, r.Memory.Own)
+	if r.Guessing != nil {
+		line += "\n" + r.Guessing.String() + "\n"
+	}
+	return line
 }
 
 // thousands formats a number with commas.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 
 	"github.com/valetkey/valetkey/internal/person"
@@ -22,6 +23,7 @@ type scenario struct {
 	prepare func(context.Context, *target, keys) (request, error)
 	floor   func(*target, keys) request
 	limits  limits
+	most    int // requests of a measurement; 0 if options.Requests is not limited
 }
 
 // request sends one request, or one flow; worker is the number of the caller.
@@ -30,34 +32,36 @@ type request func(ctx context.Context, worker int) error
 // bearerScenarios need no key of the client.
 func bearerScenarios() []scenario {
 	return []scenario{
-		{"client_credentials", "client_credentials", prepareClientCredentials(clientID), floorClientCredentials(es256), limits{
+		{name: "client_credentials", title: "client_credentials", prepare: prepareClientCredentials(clientID), floor: floorClientCredentials(es256), limits: limits{
 			1.1, 1.2, "one signature, as the floor; the rest is the client's credentials, scope and JSON"}},
-		{"client_credentials_eddsa", "client_credentials, EdDSA", prepareClientCredentials(clientEdDSA), floorClientCredentials(edDSA), limits{
+		{name: "client_credentials_eddsa", title: "client_credentials, EdDSA", prepare: prepareClientCredentials(clientEdDSA), floor: floorClientCredentials(edDSA), limits: limits{
 			1.3, 1.4, "like client_credentials, but the signature is cheaper and the rest is not"}},
-		{"code_flow", "code flow", prepareCodeFlow(clientID), floorCodeFlow(es256), limits{
+		{name: "code_flow", title: "code flow", prepare: prepareCodeFlow(clientID), floor: floorCodeFlow(es256), limits: limits{
 			1.65, 2, "two signatures and one commit, as the floor; it also reads the session and the grant, and verifies the request"}},
-		{"code_flow_eddsa", "code flow, EdDSA", prepareCodeFlow(clientEdDSA), floorCodeFlow(edDSA), limits{
+		{name: "code_flow_eddsa", title: "code flow, EdDSA", prepare: prepareCodeFlow(clientEdDSA), floor: floorCodeFlow(edDSA), limits: limits{
 			1.9, 2.3, "like code_flow, but the signatures are cheaper and the rest is not"}},
-		{"refresh", "refresh", prepareRefresh, floorRefresh, limits{
+		{name: "refresh", title: "refresh", prepare: prepareRefresh, floor: floorRefresh, limits: limits{
 			1.2, 1.45, "two signatures and one commit, as the floor; it also reads the token and its grant"}},
-		{"stored_refresh", "refresh, token chosen at random", prepareStoredRefresh, floorRefresh, limits{
+		{name: "stored_refresh", title: "refresh, token chosen at random", prepare: prepareStoredRefresh, floor: floorRefresh, limits: limits{
 			1.5, 1.6, "like refresh; the tokens are read at random among all that are stored"}},
-		{"introspection", "introspection", prepareIntrospection, func(t *target, _ keys) request {
+		{name: "introspection", title: "introspection", prepare: prepareIntrospection, floor: func(t *target, _ keys) request {
 			var next atomic.Int64
 			return func(ctx context.Context, _ int) error {
 				_, err := t.send(ctx, message{method: http.MethodPost, path: floorLookup, form: url.Values{"token": {storedToken(int(next.Add(1)))}}})
 				return err
 			}
-		}, limits{1.3, 1.4, "the floor reads one row; this reads whether the authorization still exists"}},
-		{"discovery", "discovery", static(discoveryPath), floorStatic(discoveryPath), limits{
+		}, limits: limits{1.3, 1.4, "the floor reads one row; this reads whether the authorization still exists"}},
+		{name: "discovery", title: "discovery", prepare: static(discoveryPath), floor: floorStatic(discoveryPath), limits: limits{
 			1.2, 1.4, "a copy of a document, as the floor; routing and headers are a few microseconds"}},
-		{"jwks", "JWKS", static(jwksPath), floorStatic(jwksPath), limits{
+		{name: "jwks", title: "JWKS", prepare: static(jwksPath), floor: floorStatic(jwksPath), limits: limits{
 			1.2, 1.4, "a copy of a document, as the floor; routing and headers are a few microseconds"}},
 	}
 }
 
 // scenarios returns all scenarios.
-func scenarios() []scenario { return append(bearerScenarios(), boundScenarios()...) }
+func scenarios() []scenario {
+	return slices.Concat(bearerScenarios(), boundScenarios(), signInScenarios())
+}
 
 // The documents that the floor serves a copy of.
 const (
@@ -106,22 +110,33 @@ func prepareClientCredentials(client string) func(context.Context, *target, keys
 	}
 }
 
-// signedIn returns the cookies of a browser whose user has signed in and consented.
-func signedIn(t *target, client string) ([]*http.Cookie, error) {
-	user := person.New(username, password)
-	query, _ := authorizationRequest(client)
-	if _, err := user.Visit(t.nodes[0].url+"/authorize?"+query.Encode(), redirectURI); err != nil {
-		return nil, err
+// signIn signs the user in, consents, and keeps the cookies of the browser.
+func (f *flow) signIn(ctx context.Context, t *target) error {
+	query, _, err := f.request(ctx, t)
+	if err != nil {
+		return err
 	}
-	return user.Cookies(t.url), nil
+	user := person.New(username, password)
+	if _, err := user.Visit(t.nodes[0].url+"/authorize?"+query.Encode(), redirectOf(f.client)); err != nil {
+		return err
+	}
+	f.cookies = user.Cookies(t.url)
+	return nil
 }
 
 func authorizationRequest(client string) (query url.Values, verifier string) {
 	verifier = oauth.NewCodeVerifier()
 	return url.Values{
-		"client_id": {client}, "response_type": {"code"}, "redirect_uri": {redirectURI}, "scope": {scopes.String()},
+		"client_id": {client}, "response_type": {"code"}, "redirect_uri": {redirectOf(client)}, "scope": {scopes.String()},
 		"state": {"s"}, "nonce": {"n"}, "code_challenge": {oauth.S256Challenge(verifier)}, "code_challenge_method": {"S256"},
 	}, verifier
+}
+
+func redirectOf(client string) string {
+	if client == clientFAPI {
+		return secureRedirectURI
+	}
+	return redirectURI
 }
 
 type tokens struct {
@@ -133,26 +148,40 @@ type tokens struct {
 
 // flow is a code flow with an existing session.
 type flow struct {
-	client  string
-	cookies []*http.Cookie
-	pushed  bool  // with a pushed authorization request
-	proofs  *keys // the tokens are bound to this key, if not nil
+	client     string
+	cookies    []*http.Cookie
+	pushed     bool  // with a pushed authorization request
+	assertions *keys // the client authenticates with this key, if not nil
+	proofs     *keys // the tokens are bound to this key, if not nil
+}
+
+// request returns the query of an authorization request. If requests are pushed, it pushes one.
+func (f flow) request(ctx context.Context, t *target) (query url.Values, verifier string, err error) {
+	query, verifier = authorizationRequest(f.client)
+	if !f.pushed {
+		return query, verifier, nil
+	}
+	push, err := f.authenticated(t, message{method: http.MethodPost, path: "/par", form: query})
+	if err != nil {
+		return nil, "", err
+	}
+	body, err := t.send(ctx, push)
+	if err != nil {
+		return nil, "", err
+	}
+	var pushed struct {
+		RequestURI string `json:"request_uri"`
+	}
+	if err := json.Unmarshal(body, &pushed); err != nil {
+		return nil, "", err
+	}
+	return url.Values{"client_id": {f.client}, "request_uri": {pushed.RequestURI}}, verifier, nil
 }
 
 func (f flow) run(ctx context.Context, t *target) (tokens, error) {
-	query, verifier := authorizationRequest(f.client)
-	if f.pushed {
-		body, err := t.send(ctx, message{method: http.MethodPost, path: "/par", form: query, client: f.client})
-		if err != nil {
-			return tokens{}, err
-		}
-		var pushed struct {
-			RequestURI string `json:"request_uri"`
-		}
-		if err := json.Unmarshal(body, &pushed); err != nil {
-			return tokens{}, err
-		}
-		query = url.Values{"client_id": {f.client}, "request_uri": {pushed.RequestURI}}
+	query, verifier, err := f.request(ctx, t)
+	if err != nil {
+		return tokens{}, err
 	}
 	location, err := t.send(ctx, message{method: http.MethodGet, path: "/authorize?" + query.Encode(), cookies: f.cookies})
 	if err != nil {
@@ -164,7 +193,7 @@ func (f flow) run(ctx context.Context, t *target) (tokens, error) {
 	}
 	issued, err := f.redeem(ctx, t, url.Values{
 		"grant_type": {"authorization_code"}, "code": {callback.Query().Get("code")},
-		"redirect_uri": {redirectURI}, "code_verifier": {verifier},
+		"redirect_uri": {redirectOf(f.client)}, "code_verifier": {verifier},
 	})
 	if err == nil && issued.IDToken == "" {
 		err = errors.New("the ID token is missing")
@@ -172,9 +201,29 @@ func (f flow) run(ctx context.Context, t *target) (tokens, error) {
 	return issued, err
 }
 
+// authenticated adds the credentials of the client to a message.
+func (f flow) authenticated(t *target, m message) (message, error) {
+	m.client = f.client
+	if f.assertions == nil {
+		return m, nil
+	}
+	assertion, err := f.assertions.assertion(f.client, t.url)
+	if err != nil {
+		return m, err
+	}
+	m.anonymous = true
+	m.form.Set("client_id", f.client)
+	m.form.Set("client_assertion_type", assertionType)
+	m.form.Set("client_assertion", assertion)
+	return m, nil
+}
+
 // redeem sends a token request.
 func (f flow) redeem(ctx context.Context, t *target, form url.Values) (issued tokens, err error) {
-	m := message{method: http.MethodPost, path: "/token", form: form, client: f.client}
+	m, err := f.authenticated(t, message{method: http.MethodPost, path: "/token", form: form})
+	if err != nil {
+		return issued, err
+	}
 	if f.proofs != nil {
 		if m.proof, err = f.proofs.proof(http.MethodPost, t.url+"/token"); err != nil {
 			return issued, err
@@ -206,9 +255,10 @@ func (f flow) each(t *target) request {
 }
 
 func prepareCodeFlow(client string) func(context.Context, *target, keys) (request, error) {
-	return func(_ context.Context, t *target, _ keys) (request, error) {
-		cookies, err := signedIn(t, client)
-		return flow{client: client, cookies: cookies}.each(t), err
+	return func(ctx context.Context, t *target, _ keys) (request, error) {
+		f := flow{client: client}
+		err := f.signIn(ctx, t)
+		return f.each(t), err
 	}
 }
 
@@ -216,11 +266,11 @@ func prepareCodeFlow(client string) func(context.Context, *target, keys) (reques
 const maxWorkers = 256
 
 func prepareRefresh(ctx context.Context, t *target, _ keys) (request, error) {
-	cookies, err := signedIn(t, clientID)
-	if err != nil {
+	f := flow{client: clientID}
+	if err := f.signIn(ctx, t); err != nil {
 		return nil, err
 	}
-	return flow{client: clientID, cookies: cookies}.refreshes(ctx, t)
+	return f.refreshes(ctx, t)
 }
 
 // refreshes returns a request that uses the worker's refresh token and keeps its successor.
@@ -244,13 +294,13 @@ func (f flow) refreshes(ctx context.Context, t *target) (request, error) {
 }
 
 func prepareIntrospection(ctx context.Context, t *target, _ keys) (request, error) {
-	cookies, err := signedIn(t, clientID)
-	if err != nil {
+	f := flow{client: clientID}
+	if err := f.signIn(ctx, t); err != nil {
 		return nil, err
 	}
 	forms := make([]url.Values, maxWorkers)
 	for i := range forms {
-		issued, err := flow{client: clientID, cookies: cookies}.run(ctx, t)
+		issued, err := f.run(ctx, t)
 		if err != nil {
 			return nil, err
 		}

@@ -10,37 +10,29 @@ import (
 
 // boundScenarios are those of high security: clients that authenticate with keys, tokens that are
 // bound to keys (RFC 9449), and pushed authorization requests (RFC 9126). Their floors verify and
-// create the same signatures, and store nothing.
+// create the same signatures. Those of users' tokens also store what must be durable: the next refresh
+// token, and the pushed request and that it was used. That of client_credentials stores nothing.
 func boundScenarios() []scenario {
 	return []scenario{
-		{"jwt_dpop", "client_credentials, private_key_jwt and DPoP", prepareAssertions, floorAssertions, limits{
+		{name: "jwt_dpop", title: "client_credentials, private_key_jwt and DPoP", prepare: prepareAssertions, floor: floorAssertions, limits: limits{
 			1.5, 1.5, "the floor verifies two signatures and signs; this also stores that assertion and proof were used"}},
-		{"refresh_dpop", "refresh with DPoP", prepareBoundRefresh, func(t *target, client keys) request {
+		{name: "refresh_dpop", title: "refresh with DPoP", prepare: prepareBoundRefresh, floor: func(t *target, client keys) request {
 			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, algorithmParam: {es256}}
 			return func(ctx context.Context, _ int) error {
-				proof, err := client.proof(http.MethodPost, t.url+floorVerifyTwice)
+				proof, err := client.proof(http.MethodPost, t.url+floorProve)
 				if err != nil {
 					return err
 				}
-				_, err = t.send(ctx, message{method: http.MethodPost, path: floorVerifyTwice, form: form, proof: proof})
+				_, err = t.send(ctx, message{method: http.MethodPost, path: floorProve, form: form, proof: proof})
 				return err
 			}
-		}, limits{1.5, 1.5, "the floor verifies a signature and signs twice; this also reads the token and its grant, and stores the next one"}},
-		{"par_code_flow", "code flow with PAR", prepareCodeFlowWithPAR, func(t *target, client keys) request {
-			push := t.post(floorParse, url.Values{"client_id": {clientID}, "state": {"s"}})
-			redeem := t.post(floorSignTwice, url.Values{"grant_type": {"authorization_code"}, "code": {"x"}, algorithmParam: {es256}})
-			return func(ctx context.Context, worker int) error {
-				if err := push(ctx, worker); err != nil {
-					return err
-				}
-				if _, err := t.send(ctx, message{method: http.MethodGet, path: floorRedirect + "?state=x"}); err != nil {
-					return err
-				}
-				return redeem(ctx, worker)
-			}
-		}, limits{1.5, 1.5, "the floor signs twice; this also stores the request, its use and the tokens"}},
+		}, limits: limits{1.3, 1.5, "the floor verifies a signature, signs twice and has one commit; this also reads the token and its grant, and stores the proof"}},
+		{name: "par_code_flow", title: "code flow with PAR, private_key_jwt and DPoP", prepare: prepareCodeFlowWithPAR, floor: floorCodeFlowWithPAR, limits: limits{
+			1.5, 1.5, "the floor verifies three signatures, signs twice and has three commits; this has two more, for the assertions, and reads the request, the session and the grant"}},
 	}
 }
+
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 func prepareAssertions(_ context.Context, t *target, client keys) (request, error) {
 	return assertions(t, client, "/token", tokenTypeDPoP), nil
@@ -63,7 +55,7 @@ func assertions(t *target, client keys, path, tokenType string) request {
 		}
 		body, err := t.send(ctx, message{method: http.MethodPost, path: path, anonymous: true, proof: proof, form: url.Values{
 			"grant_type": {"client_credentials"}, "scope": {apiScope}, "client_id": {clientJWT},
-			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
+			"client_assertion_type": {assertionType}, "client_assertion": {assertion},
 		}})
 		if err == nil && !bytes.Contains(body, []byte(`"token_type":"`+tokenType+`"`)) {
 			err = fmt.Errorf("the token type is not %s: %s", tokenType, body)
@@ -73,14 +65,44 @@ func assertions(t *target, client keys, path, tokenType string) request {
 }
 
 func prepareBoundRefresh(ctx context.Context, t *target, client keys) (request, error) {
-	cookies, err := signedIn(t, clientID)
-	if err != nil {
+	f := flow{client: clientID, proofs: &client}
+	if err := f.signIn(ctx, t); err != nil {
 		return nil, err
 	}
-	return flow{client: clientID, cookies: cookies, proofs: &client}.refreshes(ctx, t)
+	return f.refreshes(ctx, t)
 }
 
-func prepareCodeFlowWithPAR(_ context.Context, t *target, _ keys) (request, error) {
-	cookies, err := signedIn(t, clientID)
-	return flow{client: clientID, cookies: cookies, pushed: true}.each(t), err
+// prepareCodeFlowWithPAR runs the code flow of a client with the profile fapi2, which authenticates
+// with assertions at both endpoints, and whose tokens are bound to the key of proofs.
+func prepareCodeFlowWithPAR(ctx context.Context, t *target, client keys) (request, error) {
+	f := flow{client: clientFAPI, pushed: true, assertions: &client, proofs: &client}
+	err := f.signIn(ctx, t)
+	return f.each(t), err
+}
+
+func floorCodeFlowWithPAR(t *target, client keys) request {
+	signed := func(ctx context.Context, path string, proves bool, form url.Values) (err error) {
+		m := message{method: http.MethodPost, path: path, form: form, anonymous: true}
+		assertion, err := client.assertion(clientFAPI, t.url)
+		if err != nil {
+			return err
+		}
+		m.form.Set("client_assertion", assertion)
+		if proves {
+			if m.proof, err = client.proof(http.MethodPost, t.url+path); err != nil {
+				return err
+			}
+		}
+		_, err = t.send(ctx, m)
+		return err
+	}
+	return func(ctx context.Context, _ int) error {
+		if err := signed(ctx, floorPush, false, url.Values{"client_id": {clientFAPI}, "state": {"s"}}); err != nil {
+			return err
+		}
+		if _, err := t.send(ctx, message{method: http.MethodGet, path: floorSpend + "?state=x"}); err != nil {
+			return err
+		}
+		return signed(ctx, floorRedeem, true, url.Values{"grant_type": {"authorization_code"}, "code": {"x"}, algorithmParam: {es256}})
+	}
 }

@@ -38,6 +38,27 @@ func (t *target) cpu() (sum time.Duration, err error) {
 	return sum, nil
 }
 
+// settle waits until the nodes have done what they do after their first start, such as creating the
+// next keys, so that no scenario includes it.
+func (t *target) settle(ctx context.Context) error {
+	const interval, most = 250 * time.Millisecond, 20 * time.Second
+	for end := time.Now().Add(most); time.Now().Before(end) && ctx.Err() == nil; {
+		before, err := t.cpu()
+		if err != nil {
+			return err
+		}
+		time.Sleep(interval)
+		after, err := t.cpu()
+		if err != nil {
+			return err
+		}
+		if after-before < interval/10 {
+			break
+		}
+	}
+	return ctx.Err()
+}
+
 // memory returns the memory of the node that uses most.
 func (t *target) memory() (most memory) {
 	for _, node := range t.nodes {
@@ -58,6 +79,8 @@ type message struct {
 	client       string // who authenticates with the secret; clientID if empty
 	anonymous    bool   // without the secret
 	proof        string // a DPoP proof
+	page         bool   // the form of a page is submitted
+	from         string // the address in X-Forwarded-For; "" for none
 }
 
 // send sends a message to one node after the other, and returns the body, or the Location of a
@@ -71,12 +94,18 @@ func (t *target) send(ctx context.Context, m message) ([]byte, error) {
 	r.Host = strings.TrimPrefix(t.url, "http://")
 	if m.method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		if !m.anonymous {
+		if m.page {
+			r.Header.Set("Origin", t.url)
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+		} else if !m.anonymous {
 			r.SetBasicAuth(cmp.Or(m.client, clientID), clientSecret)
 		}
 	}
 	if m.proof != "" {
 		r.Header.Set("DPoP", m.proof)
+	}
+	if m.from != "" {
+		r.Header.Set("X-Forwarded-For", m.from)
 	}
 	for _, c := range m.cookies {
 		r.AddCookie(c)
