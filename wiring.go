@@ -108,6 +108,7 @@ func (s *Server) newPages() (*ui.UI, error) {
 		SignUp:           s.config.SignUp,
 		SignUpRequires:   s.config.SignUpRequires,
 		PasswordReset:    s.mail != nil && s.config.PasswordReset != configuration.PasswordResetOff,
+		EmailSignIn:      s.config.EmailSignIn,
 		OptionalUnticked: s.config.ConsentOptionalDefault == configuration.ConsentUnticked,
 		RemoteAddr:       s.proxies.Of,
 

@@ -69,6 +69,8 @@ type Configuration struct {
 	// PasswordReset is how users who have forgotten their password choose another:
 	// PasswordResetMail or PasswordResetOff.
 	PasswordReset string `json:"password_reset,omitempty"`
+	// EmailSignIn lets users sign in with a message to their verified address instead of the password.
+	EmailSignIn bool `json:"email_sign_in,omitempty"`
 	// BreachedPasswordService is the address of a service with the range API of Have I Been Pwned,
 	// which is asked about new passwords.
 	BreachedPasswordService string `json:"breached_password_service,omitempty"`

@@ -107,6 +107,9 @@ func (c *Configuration) CheckMail() error {
 	if c.SignUpRequires == SignUpEmailDomain {
 		need("sign_up_requires: " + SignUpEmailDomain)
 	}
+	if c.EmailSignIn {
+		need("email_sign_in: true")
+	}
 	return errors.Join(problems...)
 }
 

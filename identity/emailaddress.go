@@ -71,7 +71,7 @@ func (a *Accounts) RequestEmail(ctx context.Context, now time.Time, r EmailReque
 			return "", err
 		}
 	}
-	if err := a.takeMail(now, user.ID, address, r.Remote); err != nil {
+	if err := a.takeMail(ctx, now, user.ID, address, r.Remote); err != nil {
 		return "", err
 	}
 	proof, err := newProof(now, proofData{Purpose: PurposeEmail, User: user.ID, Email: address}, r.Browser, SessionFamily(user.ID), emailLifetime)
@@ -100,19 +100,19 @@ func checkAddress(s string) (string, error) {
 
 // takeMail counts a message that a user or a network causes. The limits are those of the caller;
 // how many messages may wait for one recipient is limited by package mail.
-func (a *Accounts) takeMail(now time.Time, who, address string, remote netip.Addr) error {
+func (a *Accounts) takeMail(ctx context.Context, now time.Time, who, address string, remote netip.Addr) error {
 	network := ratelimit.Network(remote)
 	canonical, err := CanonicalIdentifier(address)
 	if err != nil {
 		canonical = address
 	}
 	for _, key := range []ratelimit.Key{ratelimit.NewKey("user", who), ratelimit.NewKey("address", network, canonical)} {
-		if wait := a.limits.mails.Take(now, key); wait > 0 {
+		if wait := takeShared(ctx, a.limits.mails, now, key); wait > 0 {
 			return throttled(wait)
 		}
 	}
 	// Last, so that a user over their own limit uses up nothing of their network's.
-	if wait := a.limits.mailsByNetwork.Take(now, ratelimit.NewKey(network)); wait > 0 {
+	if wait := takeShared(ctx, a.limits.mailsByNetwork, now, ratelimit.NewKey(network)); wait > 0 {
 		return throttled(wait)
 	}
 	return nil

@@ -34,6 +34,10 @@ var (
 	// known network, and from all unknown origins together: 300 guesses a day, of which one in a thousand
 	// days succeeds with six digits and three valid codes at a time.
 	factorTotal = ratelimit.Limit{Burst: 10, Every: 5 * time.Minute}
+	// signInMailPace limits messages that sign one account in, from one known device and from one
+	// network. signInMailTotal limits those from all networks that the account does not know.
+	signInMailPace  = ratelimit.Limit{Burst: 3, Every: 10 * time.Minute}
+	signInMailTotal = ratelimit.Limit{Burst: 12, Every: 10 * time.Minute}
 	// mailPace limits the messages that one user causes, and those that one network causes to one
 	// address.
 	mailPace = ratelimit.Limit{Burst: 5, Every: 10 * time.Minute}
@@ -41,10 +45,11 @@ var (
 	mailsByNetwork = ratelimit.Limit{Burst: 60, Every: time.Minute}
 )
 
-// limits are the limits of sign-in. Password attempts are counted across all nodes.
+// limits are the limits of sign-in. They count across all nodes.
 type limits struct {
 	pace, total, accounts, signUps *ratelimit.Limiter
 	factors                        *ratelimit.Limiter
+	signInMails, signInMailsTotal  *ratelimit.Limiter
 	resets, mails, mailsByNetwork  *ratelimit.Limiter
 }
 
@@ -56,13 +61,21 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 		pace:     shared("password attempts from one place", attemptPace),
 		total:    shared("password attempts", attemptTotal),
 		accounts: shared("accounts with failed attempts", accountsByNetwork),
-		signUps:  ratelimit.New(ratelimit.Config{Name: "sign-ups", Limit: signUpsByNetwork, Logger: logger}),
+		signUps:  shared("sign-ups", signUpsByNetwork),
 		resets:   shared("new passwords", resetPace),
 		factors:  shared("second factors", factorTotal),
-		mails:    ratelimit.New(ratelimit.Config{Name: "messages", Limit: mailPace, Logger: logger}),
+		mails:    shared("messages", mailPace),
 
-		mailsByNetwork: ratelimit.New(ratelimit.Config{Name: "messages from a network", Limit: mailsByNetwork, Logger: logger}),
+		mailsByNetwork:   shared("messages from a network", mailsByNetwork),
+		signInMails:      shared("messages that sign in, from one place", signInMailPace),
+		signInMailsTotal: shared("messages that sign in", signInMailTotal),
 	}
+}
+
+// takeShared counts an event, as on other nodes, or returns how long to wait.
+func takeShared(ctx context.Context, l *ratelimit.Limiter, now time.Time, key ratelimit.Key) time.Duration {
+	l.Load(ctx, now, key)
+	return l.Take(now, key)
 }
 
 // place is the origin of an attempt, as far as limits are concerned.
@@ -152,7 +165,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 // Close stores pending counts and logs pending events.
 func (a *Accounts) Close() {
 	a.events.Close()
-	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.factors} {
+	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.factors, a.limits.signUps, a.limits.mails, a.limits.mailsByNetwork, a.limits.signInMails, a.limits.signInMailsTotal} {
 		l.Close()
 	}
 }

@@ -49,7 +49,7 @@ func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r ResetReque
 	if a.mail == nil {
 		return "", ErrNoMail
 	}
-	if wait := a.limits.mailsByNetwork.Take(now, ratelimit.NewKey(ratelimit.Network(r.Remote))); wait > 0 {
+	if wait := takeShared(ctx, a.limits.mailsByNetwork, now, ratelimit.NewKey(ratelimit.Network(r.Remote))); wait > 0 {
 		return "", throttled(wait)
 	}
 	user, err := a.find(ctx, r.Identifier)
@@ -64,8 +64,7 @@ func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r ResetReque
 	if err != nil {
 		return "", err
 	}
-	a.limits.resets.Load(ctx, now, from.total)
-	allowed := a.limits.resets.Take(now, from.total) == 0
+	allowed := takeShared(ctx, a.limits.resets, now, from.total) == 0
 	data, m := proofData{Purpose: PurposeReset}, mail.Message{Kind: mail.KindReset, Lifetime: resetLifetime, Expires: now.Add(resetLifetime)}
 	family := ""
 	reason := ""

@@ -42,7 +42,7 @@ func (n NewAccount) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(n
 // attempts from one network.
 func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*User, error) {
 	network := ratelimit.Network(n.Remote)
-	if wait := a.limits.signUps.Take(now, ratelimit.NewKey(network)); wait > 0 {
+	if wait := takeShared(ctx, a.limits.signUps, now, ratelimit.NewKey(network)); wait > 0 {
 		refused := throttled(wait)
 		a.events.Record(ctx, event.SignUpThrottled, slog.Duration("retry_after", refused.RetryAfter), event.Address(n.Remote))
 		return nil, refused
@@ -97,7 +97,7 @@ func (a *Accounts) RequestSignUp(ctx context.Context, now time.Time, r SignUpReq
 	if err != nil {
 		return "", err
 	}
-	if err := a.takeMail(now, "new "+ratelimit.Network(r.Remote)+" "+address, address, r.Remote); err != nil {
+	if err := a.takeMail(ctx, now, "new "+ratelimit.Network(r.Remote)+" "+address, address, r.Remote); err != nil {
 		return "", err
 	}
 	proof, err := newProof(now, proofData{Purpose: PurposeSignUp, Email: address}, r.Browser, "", signUpLifetime)

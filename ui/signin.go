@@ -23,6 +23,8 @@ type signInView struct {
 	SignUp string
 	// Forgot is the URL of the page for a forgotten password; "" if there is none.
 	Forgot string
+	// Email is the URL of the page for a sign-in with a message; "" if there is none.
+	Email string
 }
 
 // waiting is what a page's links and forms contain about the interaction: its ID, and the client
@@ -107,6 +109,9 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 	}
 	if s.config.SignUp && s.config.SignUpRequires != SignUpInvitation {
 		v.SignUp = s.base + SignUpPath + v.query()
+	}
+	if s.config.EmailSignIn {
+		v.Email = s.base + signInEmailPath + v.query()
 	}
 	if s.config.PasswordReset {
 		v.Forgot = s.base + forgotPath + v.query()

@@ -34,6 +34,9 @@ type Config struct {
 	// PasswordReset lets users who have forgotten their password choose another with a message.
 	// identity.Config.Mail must be set, and identity.Config.Pages to MailedPages().
 	PasswordReset bool
+	// EmailSignIn lets users sign in with a message to their verified address instead of the password.
+	// identity.Config.Mail must be set.
+	EmailSignIn bool
 	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user
 	// has allowed them before.
 	OptionalUnticked bool
@@ -68,8 +71,8 @@ func New(config Config) (*UI, error) {
 	if config.Accounts == nil || config.Store == nil {
 		return nil, errors.New("ui: Config.Accounts and Config.Store are required")
 	}
-	if (config.PasswordReset || config.SignUpRequires == SignUpEmailDomain) && !config.Accounts.CanMail() {
-		return nil, errors.New("ui: Config.PasswordReset and SignUpEmailDomain require identity.Config.Mail")
+	if (config.PasswordReset || config.EmailSignIn || config.SignUpRequires == SignUpEmailDomain) && !config.Accounts.CanMail() {
+		return nil, errors.New("ui: Config.PasswordReset, EmailSignIn and SignUpEmailDomain require identity.Config.Mail")
 	}
 	config.Name = cmp.Or(cleanName(config.Name), "Valetkey")
 	if config.RemoteAddr == nil {
@@ -109,6 +112,9 @@ var pages = [...]page{
 	{factorPath, (*session).showFactor, nil},
 	{proveTOTPPath, (*session).showProveTOTP, (*session).proveTOTP},
 	{proveRecoveryCodePath, (*session).showProveRecoveryCode, (*session).proveRecoveryCode},
+	{signInEmailPath, (*session).showEmailSignIn, (*session).requestEmailSignIn},
+	{signInEmailCodePath, (*session).showEmailSignInCode, (*session).emailSignInCode},
+	{signInEmailLinkPath, (*session).showEmailSignInLink, (*session).emailSignInLink},
 	{fewCodesPath, (*session).showFewCodes, nil},
 	{"/cancel", nil, (*session).cancel},
 	{"/select-account", nil, (*session).selectAccount},

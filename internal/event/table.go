@@ -60,6 +60,7 @@ var (
 
 	BreachedPasswordsFailed = sampled("password.breach_check_failed", warn, []string{"cause"}, "the service for breached passwords failed; a new password was accepted without it")
 
+	SignInRequested        = sampled("sign_in.requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a message with which a user can sign in was requested; if there is a reason, no message was sent")
 	PasswordResetRequested = sampled("password.reset_requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a new password was requested; if there is a reason, no message was sent")
 	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with a message; all sessions and tokens ended")
 	RecoveryCodeUsed       = add("recovery_code.used", warn, join(user, []string{"left"}), "a user signed in with a recovery code")
@@ -201,7 +202,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"username", "the username at the time of the event"},
 }
 
-// Reasons of sign_in.failed, password.change_failed, password.reset_requested and client.authentication_failed.
+// Reasons of sign_in.failed, password.change_failed, password.reset_requested, sign_in.requested and client.authentication_failed.
 const (
 	ReasonUnknown          = "unknown"
 	ReasonWrongPassword    = "wrong_password"

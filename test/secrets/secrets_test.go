@@ -78,6 +78,7 @@ var exported = map[string]map[string]entry{
 		"PasswordReset":     {value: identity.PasswordReset{}, noJSON: true},
 		"Proof":             {value: identity.Proof{}, noJSON: true},
 		"ResetRequest":      {value: identity.ResetRequest{}, noJSON: true},
+		"SignInRequest":     {value: identity.SignInRequest{}, noJSON: true},
 		"SignUpRequest":     {value: identity.SignUpRequest{}, noJSON: true},
 		"Enrolment":         {value: identity.Enrolment{}, noJSON: true},
 		"RecoveryCodes":     {value: identity.RecoveryCodes{}, noJSON: true},
