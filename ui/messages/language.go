@@ -4,6 +4,8 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -122,6 +124,31 @@ func (l *Language) message(key string) []part {
 
 // Has reports whether there is a text with the key.
 func Has(key string) bool { return English.message(key) != nil }
+
+// Keys returns the keys of all texts, sorted.
+func (l *Language) Keys() []string {
+	l.message("")
+	return slices.Sorted(maps.Keys(l.messages))
+}
+
+// Arguments returns the names of the arguments and tags of a text, sorted.
+func (l *Language) Arguments(key string) []string {
+	names := map[string]bool{}
+	arguments(l.message(key), names)
+	return slices.Sorted(maps.Keys(names))
+}
+
+func arguments(parts []part, names map[string]bool) {
+	for _, p := range parts {
+		if name := p.arg + p.tag; name != "" {
+			names[name] = true
+		}
+		arguments(p.inner, names)
+		for _, form := range p.plural {
+			arguments(form, names)
+		}
+	}
+}
 
 // Check returns an error if the file of a language cannot be read.
 func (l *Language) Check() error {

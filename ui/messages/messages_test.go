@@ -23,7 +23,7 @@ func TestLanguagesAreComplete(t *testing.T) {
 				t.Errorf("%s.json lacks %s", l.Tag, key)
 				continue
 			}
-			if want, have := needs(English.messages[key]), needs(parts); !slices.Equal(want, have) {
+			if want, have := English.Arguments(key), l.Arguments(key); !slices.Equal(want, have) {
 				t.Errorf("%s.json: %s: the arguments and tags are %q, and in English %q", l.Tag, key, have, want)
 			}
 			checkForms(t, l, key, parts)
@@ -34,28 +34,6 @@ func TestLanguagesAreComplete(t *testing.T) {
 			}
 		}
 	}
-}
-
-// needs returns the names of the arguments and tags of a message.
-func needs(parts []part) []string {
-	names := map[string]bool{}
-	var walk func([]part)
-	walk = func(parts []part) {
-		for _, p := range parts {
-			if p.arg != "" {
-				names[p.arg] = true
-			}
-			if p.tag != "" {
-				names["<"+p.tag+">"] = true
-			}
-			walk(p.inner)
-			for _, form := range p.plural {
-				walk(form)
-			}
-		}
-	}
-	walk(parts)
-	return slices.Sorted(maps.Keys(names))
 }
 
 func checkForms(t *testing.T, l *Language, key string, parts []part) {
