@@ -126,6 +126,8 @@ type Pages struct {
 	SignOut string // default /sign-out
 	// SignedOut is shown after a logout that does not return to a client.
 	SignedOut string // default /signed-out
+	// UILocales are the languages of the pages, as BCP 47 tags (ui_locales_supported).
+	UILocales []string
 	// Error writes the page for an error that cannot be returned to the client; nil writes plain
 	// text.
 	Error func(w http.ResponseWriter, r *http.Request, e PageError)

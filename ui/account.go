@@ -17,6 +17,7 @@ type accountView struct {
 	Sessions     []sessionView
 	Email        *emailState // nil if no messages can be sent
 	Methods      []methodView
+	Language     *languageView
 }
 
 // emailState is the state of the user's address.
@@ -48,7 +49,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := s.who.User
 	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
-	v.Approvals, v.Methods = s.approvals(r), s.signInMethods(user)
+	v.Approvals, v.Methods, v.Language = s.approvals(r), s.signInMethods(user), s.languageChoice()
 	var err error
 	if v.Applications, err = s.applications(r); err != nil {
 		return err

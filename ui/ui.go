@@ -141,6 +141,7 @@ var pages = [...]page{
 	{recoveryCodesPath + "/download", nil, (*session).downloadRecoveryCodes},
 	{"/account/email", (*session).showEmail, (*session).requestEmail},
 	{"/account/email/code", (*session).showEmailCode, (*session).emailCode},
+	{"/account/language", nil, (*session).setLanguage},
 	{"/account/applications/revoke", nil, (*session).revoke},
 	{"/account/sessions/end", nil, (*session).endSession},
 	{"/account/sessions/end-all", nil, (*session).endSessions},
