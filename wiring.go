@@ -126,6 +126,7 @@ func (s *Server) newEngine(pages *ui.UI) (*authserver.Server, error) {
 	engine.Secret = s.store.Secret
 	engine.Users = pages
 	engine.Pages.Error = pages.ErrorPage
+	engine.Pages.UILocales = ui.Locales()
 	if s.config.SignUp {
 		engine.Pages.SignUp = ui.SignUpPath
 	}

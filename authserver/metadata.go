@@ -108,6 +108,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		RequireSignedRequestObject:                         s.config.RequireSignedRequestObject,
 		RequirePushedAuthorizationRequests:                 s.config.RequirePushedAuthorizationRequests,
 		AuthorizationResponseIssParameterSupported:         true,
+		UILocalesSupported:                                 s.config.Pages.UILocales,
 		PromptValuesSupported:                              s.supportedPrompts(),
 		DisplayValuesSupported:                             displays(),
 		AuthorizationDetailsTypesSupported:                 slices.Sorted(maps.Keys(s.detailsTypes)),

@@ -13,6 +13,15 @@ import (
 // localesParam is the parameter with which applications, and links between pages, ask for a language.
 const localesParam = "ui_locales"
 
+// Locales returns the languages of the pages, as BCP 47 tags.
+func Locales() []string {
+	var tags []string
+	for _, l := range messages.All() {
+		tags = append(tags, l.Tag)
+	}
+	return tags
+}
+
 // languageFor returns the language of a page: the one that the application asked for (ui_locales,
 // OpenID Connect Core, section 3.1.2.1), or else the user's own setting, or else the browser's.
 func (s *session) languageFor(r *http.Request, in *authserver.Interaction) *messages.Language {
@@ -29,6 +38,14 @@ func (s *session) languageFor(r *http.Request, in *authserver.Interaction) *mess
 		}
 	}
 	return browserLanguage(r)
+}
+
+// cutLocales returns a list of preferred languages for links and forms; "" if it is too long.
+func cutLocales(locales string) string {
+	if len(locales) > 100 {
+		return ""
+	}
+	return locales
 }
 
 // userLanguage returns the language that a user has chosen; nil if there is none.

@@ -56,7 +56,7 @@ func addressWords(address netip.Addr) string {
 // waitingParams returns what a page's links and forms contain about an interaction that is not
 // looked up: it may have expired while the user was reading messages.
 func waitingParams(r *http.Request) waiting {
-	v := waiting{Interaction: param(r, "interaction"), ClientID: param(r, "client_id"), Return: returnPath(r)}
+	v := waiting{Interaction: param(r, "interaction"), ClientID: param(r, "client_id"), Return: returnPath(r), UILocales: cutLocales(param(r, localesParam))}
 	if len(v.Interaction) > 100 || len(v.ClientID) > 255 {
 		return waiting{}
 	}
@@ -71,6 +71,9 @@ func (v waiting) with(path, name, value string) string {
 	}
 	if v.ClientID != "" {
 		query.Set("client_id", v.ClientID)
+	}
+	if v.UILocales != "" {
+		query.Set(localesParam, v.UILocales)
 	}
 	if v.Return != "" {
 		query.Set(returnParam, v.Return)

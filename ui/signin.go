@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -30,13 +31,13 @@ type signInView struct {
 // waiting is what a page's links and forms contain about the interaction: its ID, and the client
 // to return to if the interaction has expired. Both are "" if no application is waiting. Return is the
 // page of the account that needs a recent proof (confirm.go); "" if there is none.
-type waiting struct{ Interaction, ClientID, Return string }
+type waiting struct{ Interaction, ClientID, Return, UILocales string }
 
 func waitingFor(in *authserver.Interaction) waiting {
 	if in == nil {
 		return waiting{}
 	}
-	v := waiting{Interaction: in.ID}
+	v := waiting{Interaction: in.ID, UILocales: cutLocales(strings.Join(in.UILocales, " "))}
 	if in.Client != nil && in.Client.Vouched() {
 		v.ClientID = in.Client.ID
 	}
@@ -54,6 +55,9 @@ func (v waiting) query() string {
 	query := "?interaction=" + url.QueryEscape(v.Interaction)
 	if v.ClientID != "" {
 		query += "&client_id=" + url.QueryEscape(v.ClientID)
+	}
+	if v.UILocales != "" {
+		query += "&" + localesParam + "=" + url.QueryEscape(v.UILocales)
 	}
 	return query
 }
