@@ -10,6 +10,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/mail"
+	"github.com/valetkey/valetkey/ui"
 )
 
 // CheckFiles reports what would keep a server from starting besides the text of its
@@ -40,6 +41,12 @@ func (config Config) CheckFiles() error {
 		if _, err := mail.ReadTemplates(config.Mail.Templates); err != nil {
 			problems = append(problems, fmt.Errorf("mail.templates: %w", err))
 		}
+	}
+	if _, _, err := config.LoadTheme(); err != nil {
+		problems = append(problems, err)
+	}
+	if err := ui.CheckTemplates(config.PageTemplates); err != nil {
+		problems = append(problems, fmt.Errorf("page_templates: %w", err))
 	}
 	if _, err := config.Engine(); err != nil {
 		problems = append(problems, err)

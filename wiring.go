@@ -100,11 +100,18 @@ func (s *Server) breachedPasswords() (func(context.Context, string) (bool, error
 }
 
 func (s *Server) newPages() (*ui.UI, error) {
+	look, ofClients, err := s.config.LoadTheme()
+	if err != nil {
+		return nil, err
+	}
 	return ui.New(ui.Config{
 		Issuer:           s.config.Issuer,
 		Accounts:         s.accounts,
 		Store:            s.store,
 		Name:             s.config.ServiceName,
+		Theme:            look,
+		ClientThemes:     ofClients,
+		PageTemplates:    s.config.PageTemplates,
 		SignUp:           s.config.SignUp,
 		SignUpRequires:   s.config.SignUpRequires,
 		PasswordReset:    s.mail != nil && s.config.PasswordReset != configuration.PasswordResetOff,

@@ -29,6 +29,7 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/record"
+	"github.com/valetkey/valetkey/ui/theme"
 )
 
 // Configuration is the content of a configuration file. Its members have the names that the
@@ -57,6 +58,10 @@ type Configuration struct {
 	MasterKeyFile string `json:"master_key_file,omitempty"`
 	// ServiceName is the name of the service on the pages.
 	ServiceName string `json:"service_name,omitempty"`
+	// Theme is how the pages and messages look.
+	Theme *theme.Settings `json:"theme,omitempty"`
+	// PageTemplates is a directory with templates that replace those of pages.
+	PageTemplates string `json:"page_templates,omitempty"`
 	// Source is the name under which the database remembers what this file declares. A file that
 	// replaces this one must have the same Source. The command's default is the issuer. Records
 	// that the source no longer declares are retired. If Source is empty, nothing is retired.

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/ui/theme"
 )
 
 // The tests are in a package of their own, because storage/memory imports this one by way of
@@ -26,7 +27,7 @@ func (o *Outbox) DeliverOne(ctx context.Context, m storage.Message) { o.deliver(
 func (o *Outbox) Open(m storage.Message) (Message, error) { return o.open(m) }
 
 func (t *Templates) Letter(m *Message, service, base string) (*Letter, error) {
-	return t.letter(m, service, base)
+	return t.letter(m, service, base, theme.Default())
 }
 
 // Raw returns a letter as it is sent.

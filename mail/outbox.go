@@ -20,6 +20,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/ui/theme"
 )
 
 const (
@@ -60,6 +61,8 @@ type Config struct {
 	From string
 	// Templates are from ReadTemplates; nil means the built-in ones.
 	Templates *Templates
+	// Theme has the colors of the messages; nil means the built-in theme.
+	Theme *theme.Loaded
 	// Deliver delivers a letter. It returns a *PermanentError if no other attempt is of use.
 	Deliver func(ctx context.Context, letter *Letter) error
 	// Logger receives the events; nil means slog.Default().
@@ -93,6 +96,9 @@ func New(config Config) (*Outbox, error) {
 		if config.Templates, err = ReadTemplates(""); err != nil {
 			return nil, err
 		}
+	}
+	if config.Theme == nil {
+		config.Theme = theme.Default()
 	}
 	config.Base = strings.TrimSuffix(config.Base, "/")
 	config.Service = cmp.Or(oneLine(config.Service), "Valetkey")
@@ -250,7 +256,7 @@ func (o *Outbox) open(stored storage.Message) (m Message, err error) {
 
 // post renders a message and delivers it.
 func (o *Outbox) post(ctx context.Context, m Message, stored storage.Message) error {
-	letter, err := o.config.Templates.letter(&m, o.config.Service, o.config.Base)
+	letter, err := o.config.Templates.letter(&m, o.config.Service, o.config.Base, o.config.Theme)
 	if err != nil {
 		return &PermanentError{err}
 	}

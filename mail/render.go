@@ -17,6 +17,8 @@ import (
 	texttemplate "text/template"
 	"time"
 	"unicode"
+
+	"github.com/valetkey/valetkey/ui/theme"
 )
 
 //go:embed templates
@@ -39,6 +41,8 @@ type View struct {
 	CodeLabel, Code               string
 	LinkAlternative, Link, Button string
 	Closing                       string
+	// Light and Dark are the colors of the theme.
+	Light, Dark theme.Palette
 	// Message has the values that the texts are made of.
 	Message Message
 }
@@ -149,7 +153,7 @@ func (t *Templates) try(base, kind string) error {
 		if base != commonTemplate && name != kind {
 			continue
 		}
-		v := only.view(sample(Kind(name)), "Example", "https://login.example.com")
+		v := only.view(sample(Kind(name)), "Example", "https://login.example.com", theme.Default())
 		var b bytes.Buffer
 		if only.html[commonTemplate] != nil {
 			if err := only.html[commonTemplate].Execute(&b, v); err != nil {
@@ -173,13 +177,13 @@ func sample(kind Kind) *Message {
 	}
 }
 
-func (t *Templates) view(m *Message, service, base string) *View {
+func (t *Templates) view(m *Message, service, base string, look *theme.Loaded) *View {
 	w := wordsFor(m, service)
 	host := strings.TrimPrefix(strings.TrimPrefix(base, "https://"), "http://")
 	v := &View{
 		Kind: m.Kind, Language: w.language.Tag, Direction: w.language.Direction(), Service: oneLine(service), Host: host, Subject: w.own("subject"),
 		Greeting: w.text("greeting"), Before: w.paragraphs("before"), After: w.paragraphs("after"), CodeLabel: w.text("code"), Code: spaced(m.Code),
-		LinkAlternative: w.text("link"), Closing: w.text("closing"), Message: *m,
+		LinkAlternative: w.text("link"), Closing: w.text("closing"), Light: look.Light, Dark: look.Dark, Message: *m,
 	}
 	if m.Username != "" {
 		v.Greeting = w.text("greeting-name")
@@ -233,8 +237,8 @@ func lookup[T any](templates map[string]T, kind Kind, language string) T {
 }
 
 // letter renders a message. base is the URL that links begin with.
-func (t *Templates) letter(m *Message, service, base string) (*Letter, error) {
-	v := t.view(m, service, base)
+func (t *Templates) letter(m *Message, service, base string, look *theme.Loaded) (*Letter, error) {
+	v := t.view(m, service, base, look)
 	var html bytes.Buffer
 	if err := lookup(t.html, m.Kind, v.Language).Execute(&html, v); err != nil {
 		return nil, fmt.Errorf("render the message %s as HTML: %w", m.Kind, err)

@@ -75,7 +75,11 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	case http.StatusServiceUnavailable:
 		a.retryAfter = identity.BusyRetryAfter
 	}
-	if err := u.write(w, u.errorLanguage(r), a); err != nil {
+	client := ""
+	if e.Client != nil {
+		client = e.Client.ID
+	}
+	if err := u.write(w, u.errorLanguage(r), client, a); err != nil {
 		u.log.ErrorContext(r.Context(), "error page not written", "error", err)
 		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
 	}

@@ -36,6 +36,8 @@ type session struct {
 	then string
 	// language is that of the page. interaction replaces it if the application asks for one.
 	language *messages.Language
+	// client is the client_id of the application that the page is for; "" if there is none.
+	client string
 }
 
 func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) {
@@ -50,7 +52,7 @@ func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) 
 
 // write renders a page in the language of the session.
 func (s *session) write(w http.ResponseWriter, a pageResponse) error {
-	return s.UI.write(w, s.language, a)
+	return s.UI.write(w, s.language, s.client, a)
 }
 
 // view is the data of a template.
@@ -59,10 +61,11 @@ type view struct {
 	// Language and Direction are the attributes lang and dir.
 	Language, Direction string
 	// Name of the service, Base path and Host of the issuer.
-	Name, Base, Host    string
-	Style, Script, Icon string
-	Account             *identity.User // the user whose account this is; nil on other pages
-	Data                any
+	Name, Base, Host string
+	Look             *look
+	Script           string
+	Account          *identity.User // the user whose account this is; nil on other pages
+	Data             any
 }
 
 // pageResponse is a page to be rendered.
@@ -80,7 +83,8 @@ type pageResponse struct {
 }
 
 // write renders a page. On an error, nothing has been written.
-func (u *UI) write(w http.ResponseWriter, l *messages.Language, a pageResponse) error {
+func (u *UI) write(w http.ResponseWriter, l *messages.Language, client string, a pageResponse) error {
+	look := u.looks.of(client)
 	var body bytes.Buffer
 	page, err := u.templates.in(l, a.template)
 	if err != nil {
@@ -89,13 +93,16 @@ func (u *UI) write(w http.ResponseWriter, l *messages.Language, a pageResponse) 
 	err = page.ExecuteTemplate(&body, "layout.html", view{
 		Title: a.title, Language: l.Tag, Direction: l.Direction(),
 		Name: u.config.Name, Base: u.base, Host: u.host,
-		Style: u.assetURL("style", ".css"), Script: u.assetURL("page", ".js"), Icon: u.assetURL("icon", ".svg"),
+		Look: look, Script: u.assetURL("page", ".js"),
 		Account: a.account, Data: a.data,
 	})
 	if err != nil {
 		return fmt.Errorf("render the page %s: %w", a.template, err)
 	}
 	u.setHeaders(w.Header(), a.formAction)
+	if look.hasFont {
+		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; font-src 'self'")
+	}
 	w.Header().Set("Content-Language", l.Tag)
 	w.Header().Add("Vary", "Accept-Language")
 	if len(a.frames) > 0 {
@@ -189,7 +196,7 @@ type asset struct {
 // forever.
 func (u *UI) loadAssets() error {
 	u.assets = map[string]asset{}
-	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+	types := map[string]string{".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 	names, err := fs.Glob(files, "assets/*")
 	if err != nil {
 		return fmt.Errorf("ui: list assets: %w", err)
@@ -199,15 +206,20 @@ func (u *UI) loadAssets() error {
 		if err != nil {
 			return fmt.Errorf("ui: read an asset: %w", err)
 		}
-		sum := sha256.Sum256(body)
 		ext := path.Ext(name)
-		a := asset{types[ext], body}
-		u.assets["/"+strings.TrimSuffix(name, ext)+"."+hex.EncodeToString(sum[:6])+ext] = a
-		if name == "assets/icon.svg" {
-			u.assets[faviconPath] = a
+		if ext != ".css" { // loadLooks combines it with each theme
+			u.addAsset(strings.TrimSuffix(path.Base(name), ext), ext, asset{types[ext], body})
 		}
 	}
-	return nil
+	return u.loadLooks()
+}
+
+// addAsset serves a file, and returns its URL.
+func (u *UI) addAsset(name, ext string, a asset) string {
+	sum := sha256.Sum256(a.body)
+	path := "/assets/" + name + "." + hex.EncodeToString(sum[:6]) + ext
+	u.assets[path] = a
+	return u.base + path
 }
 
 func (u *UI) assetURL(name, ext string) string {
@@ -226,7 +238,12 @@ func (u *UI) serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
 	}
 	u.setCommonHeaders(w.Header())
 	w.Header().Set("Content-Type", a.contentType)
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	policy := "default-src 'none'; frame-ancestors 'none'"
+	if a.contentType == "image/svg+xml" {
+		// An operator's logo may contain scripts.
+		policy += "; style-src 'unsafe-inline'; sandbox"
+	}
+	w.Header().Set("Content-Security-Policy", policy)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	if r.URL.Path == u.base+faviconPath {
 		w.Header().Set("Cache-Control", "public, max-age=86400")

@@ -222,7 +222,7 @@ func servePages(t *testing.T, pages map[string]pageResponse) http.Handler {
 		if language == nil {
 			language = messages.English
 		}
-		if err := w.ui.write(rw, language, page); err != nil {
+		if err := w.ui.write(rw, language, "", page); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	})

@@ -73,6 +73,9 @@ func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *auths
 	switch {
 	case err == nil:
 		s.language = s.languageFor(r, in)
+		if in.Client != nil {
+			s.client = in.Client.ID
+		}
 		return in, true
 	case s.missingCookies(w, r):
 	default:

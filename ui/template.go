@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/url"
+	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,6 +17,8 @@ import (
 
 // templates are the templates of all pages, in the languages that were asked for so far.
 type templates struct {
+	directory string // with the operator's own
+
 	mu sync.Mutex
 	// parsed has each page together with the layout and the shared parts, by name. These are never
 	// executed: a template that was executed cannot be copied.
@@ -32,7 +37,7 @@ func (t *templates) in(l *messages.Language, page string) (*template.Template, e
 		return have, nil
 	}
 	if t.parsed == nil {
-		parsed, err := parseTemplates()
+		parsed, err := parseTemplates(t.directory)
 		if err != nil {
 			return nil, err
 		}
@@ -49,29 +54,86 @@ func (t *templates) in(l *messages.Language, page string) (*template.Template, e
 	return clone, nil
 }
 
+// maxTemplateBytes is the maximum size of an operator's template.
+const maxTemplateBytes = 256 << 10
+
 // parseTemplates parses each page together with the layout, the shared parts and the sections of the
-// account page, each of which is a file.
-func parseTemplates() (map[string]*template.Template, error) {
-	names, err := fs.Glob(files, "templates/*.html")
+// account page, each of which is a file. Files in a directory replace those of the same name; "" means
+// none.
+func parseTemplates(directory string) (map[string]*template.Template, error) {
+	sources, err := templateSources(directory)
 	if err != nil {
-		return nil, fmt.Errorf("ui: list templates: %w", err)
+		return nil, err
 	}
-	shared, err := template.New("").Funcs(functions(messages.English)).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/account/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("ui: %w", err)
+	shared := template.New("").Funcs(functions(messages.English))
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		if isPage(name) {
+			continue
+		}
+		if _, err := shared.New(path.Base(name)).Parse(sources[name]); err != nil {
+			return nil, fmt.Errorf("ui: %w", err)
+		}
 	}
 	parsed := map[string]*template.Template{}
-	for _, name := range names {
+	for name, source := range sources {
+		if !isPage(name) {
+			continue
+		}
 		t, err := shared.Clone()
 		if err == nil {
-			t, err = t.ParseFS(files, name)
+			_, err = t.New(name).Parse(source)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ui: %w", err)
 		}
-		parsed[strings.TrimSuffix(path.Base(name), ".html")] = t
+		parsed[strings.TrimSuffix(name, ".html")] = t
 	}
 	return parsed, nil
+}
+
+// isPage reports whether a template is a page, and not a part of pages.
+func isPage(name string) bool {
+	return name != "layout.html" && name != "parts.html" && !strings.Contains(name, "/")
+}
+
+// templateSources returns the templates by name, such as sign-in.html and account/sessions.html.
+func templateSources(directory string) (map[string]string, error) {
+	sources := map[string]string{}
+	read := func(from fs.FS, own bool) error {
+		return fs.WalkDir(from, ".", func(name string, entry fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case strings.HasPrefix(entry.Name(), ".") && name != ".": // of an editor, or of a mounted Kubernetes volume
+				if entry.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			case entry.IsDir():
+				return nil
+			}
+			if _, known := sources[name]; own && !known {
+				return fmt.Errorf("%s: no page has this template; the names are those in ui/templates", name)
+			}
+			if info, err := entry.Info(); err == nil && own && info.Size() > maxTemplateBytes {
+				return fmt.Errorf("%s is larger than 256 KiB", name)
+			}
+			content, err := fs.ReadFile(from, name)
+			sources[name] = string(content)
+			return err
+		})
+	}
+	built, err := fs.Sub(files, "templates")
+	if err == nil {
+		err = read(built, false)
+	}
+	if err == nil && directory != "" {
+		err = read(os.DirFS(directory), true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ui: read templates: %w", err)
+	}
+	return sources, nil
 }
 
 // functions are the functions of the templates in a language.

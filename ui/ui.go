@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage/record"
+	"github.com/valetkey/valetkey/ui/theme"
 )
 
 // Config configures the pages of an issuer.
@@ -25,6 +26,12 @@ type Config struct {
 	Store record.Store
 	// Name is the name of the service; "" means Valetkey.
 	Name string
+	// Theme is how the pages look; nil means the built-in theme. ClientThemes are the themes for the
+	// pages of some clients, by client_id.
+	Theme        *theme.Loaded
+	ClientThemes map[string]*theme.Loaded
+	// PageTemplates is a directory with templates that replace the built-in ones; "" for none.
+	PageTemplates string
 	// SignUp lets users create their own accounts. SignUpRequires is what they need:
 	// SignUpInvitation, SignUpEmailDomain, or nothing. SignUpEmailDomains are the domains of their
 	// addresses.
@@ -59,6 +66,7 @@ type UI struct {
 	secure    bool
 	assets    map[string]asset
 	templates templates
+	looks     looks
 	crossSite http.CrossOriginProtection
 }
 
@@ -94,6 +102,7 @@ func New(config Config) (*UI, error) {
 	if err := u.crossSite.AddTrustedOrigin(u.origin); err != nil {
 		return nil, fmt.Errorf("ui: origin of the issuer: %w", err)
 	}
+	u.templates.directory = config.PageTemplates
 	return u, u.loadAssets()
 }
 

@@ -21,6 +21,11 @@ func MailConfig(store *database.Database, c *configuration.Configuration, log *s
 	if config.Key, err = database.Derive(store.Secret, database.MailPurpose); err != nil {
 		return config, err
 	}
+	if c.Theme != nil {
+		if config.Theme, err = c.Theme.WithoutFiles(); err != nil {
+			return config, fmt.Errorf("theme.%w", err)
+		}
+	}
 	if c.Mail == nil {
 		return config, nil
 	}

@@ -53,6 +53,9 @@ type writer struct {
 }
 
 func (w *writer) text(t *Text) error {
+	if t == nil {
+		return nil
+	}
 	if t.Key == "" {
 		return w.value(t.Args[0])
 	}
