@@ -15,9 +15,12 @@ import (
 var pageData = map[string]any{
 	"account": accountView{}, "approve-done": "allowed", "confirm": confirmView{}, "confirm-email": confirmEmailView{}, "consent": consentView{},
 	"device": deviceView{}, "device-done": true, "done": doneView{}, "email": emailView{}, "email-code": emailView{}, "error": errorView{},
-	"factor": factorView{}, "forgot": forgotView{}, "password": passwordView{}, "reset": resetView{}, "select-account": selectAccountView{},
-	"setup": setupView{}, "sign-in": signInView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
-	"sign-up-email": signUpView{}, "signed-out": signedOutView{}, "undo-email": undoEmailView{},
+	"factor": factorView{}, "few-recovery-codes": fewCodesView{}, "forgot": forgotView{}, "password": passwordView{},
+	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "reset": resetView{}, "select-account": selectAccountView{},
+	"setup": setupView{}, "sign-in": signInView{}, "sign-in-email": emailSignInView{}, "sign-in-email-code": emailSignInView{}, "sign-in-email-link": emailSignInView{},
+	"sign-in-recovery-code": proveCodeView{}, "sign-in-totp": proveCodeView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
+	"sign-up-email": signUpView{}, "signed-out": signedOutView{},
+	"totp": totpView{}, "totp-new": newTOTPView{}, "undo-email": undoEmailView{},
 }
 
 // sample is the value of texts in sample data.

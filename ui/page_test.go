@@ -3,6 +3,7 @@ package ui
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -29,6 +30,11 @@ func TestTemplatesAreChecked(t *testing.T) {
 	for name := range parsed {
 		if pageData[name] == nil {
 			t.Errorf("pageData lacks the page %s", name)
+		}
+	}
+	for name, page := range samplePages {
+		if want := pageData[page.template]; reflect.TypeOf(want) != reflect.TypeOf(page.data) {
+			t.Errorf("pageData[%q] is a %T, but the page %s has a %T", page.template, want, name, page.data)
 		}
 	}
 	write := func(name, content string) string {
