@@ -1,12 +1,14 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
@@ -46,15 +48,15 @@ func (b *backchannel) describe() *BackchannelRequest {
 	}
 }
 
-// BackchannelRequests returns the requests that wait for the decision of a user, the one that expires
-// last first. Of each Interaction, Client, Scopes, Resources, AuthorizationDetails and Backchannel are
-// set.
+// BackchannelRequests returns the requests that wait for the decision of a user, the newest first. Of
+// each Interaction, Client, Scopes, Resources, AuthorizationDetails and Backchannel are set.
 func (s *Server) BackchannelRequests(r *http.Request, subject string) ([]Interaction, error) {
 	c := s.newCall(nil, r)
 	pending, err := c.pendingBackchannel(backchannelFamily(subject))
 	if err != nil {
 		return nil, err
 	}
+	slices.SortStableFunc(pending, func(a, b backchannel) int { return cmp.Compare(b.stored.Began, a.stored.Began) })
 	var shown []Interaction
 	for i := range pending {
 		one := s.newCall(nil, r)

@@ -291,6 +291,19 @@ func TestCB02_AChangedClientHidesNoOtherRequests(t *testing.T) {
 	})
 }
 
+// A request that a client has just sent is the first in the list, even if another one expires later.
+func TestTheNewestRequestIsFirst(t *testing.T) {
+	synctestScene(t, scriptSetup{Clients: []testClient{cibaClient("cashier")}, Users: map[string]oauth.Claims{"ada": {}}}, func(t *testing.T, s *scene) {
+		_, older := s.backchannel("cashier", "ada")
+		time.Sleep(time.Second)
+		_, newer := s.backchannel("cashier", "ada", "requested_expiry", "30")
+		pending, err := s.server.BackchannelRequests(httptest.NewRequest(http.MethodGet, "/account", nil), "ada")
+		if err != nil || len(pending) != 2 || pending[0].Backchannel.ID != newer || pending[1].Backchannel.ID != older {
+			t.Errorf("got %+v and the error %v, want %s before %s", pending, err, newer, older)
+		}
+	})
+}
+
 // A stranger cannot register a client that sends requests to users.
 func TestCB02_StrangersCannotRegisterForCIBA(t *testing.T) {
 	s := newSceneOn(t, scriptSetup{}, memory.New(), openRegistration)
