@@ -109,10 +109,10 @@ var (
 		fix:  "move the parameters into the JWT; only those that authenticate the client stay outside",
 	}
 	ruleBackchannelSigned = rule{
-		must:    "a client that is registered for signed authentication requests sends one, and others do not",
+		must:    "a client with backchannel_authentication_request_signing_alg signs its authentication requests, and other clients do not",
 		section: "CIBA Core, section 7.1.1", code: oauth.InvalidRequest,
-		says: "this client's authentication requests must be signed if backchannel_authentication_request_signing_alg is registered, and only then",
-		fix:  "send request, or change backchannel_authentication_request_signing_alg",
+		says: "send the parameter request if backchannel_authentication_request_signing_alg is registered, and only then",
+		fix:  "sign the request and send it in request; or register another backchannel_authentication_request_signing_alg, or none",
 	}
 	ruleBackchannelJWT = rule{
 		must:    "request is a JWT that the client signed with its registered asymmetric algorithm",
@@ -124,7 +124,7 @@ var (
 		must:    "the signed request has iss, aud, exp, iat, nbf and jti, is for this server, and is valid now",
 		section: "CIBA Core, section 7.1.1", code: oauth.InvalidRequest,
 		says: "iss, aud, exp, iat, nbf or jti of the signed authentication request is missing or not valid",
-		fix:  "set iss to the client_id, aud to the issuer, exp to at most an hour after nbf, iat and nbf to now, and a new jti",
+		fix:  "set iss to the client_id, aud to the issuer, iat and nbf to now, exp to at most an hour later, and a new jti",
 	}
 	ruleBackchannelOnce = rule{
 		must:    "the jti of a signed request was not used before",
@@ -286,8 +286,10 @@ func (c *call) signedRequestProblem(cl *client, claims jose.Claims) string {
 		return "jti is missing"
 	case claims.IssuedAt.IsZero():
 		return "iat is missing"
+	case claims.NotBefore.IsZero():
+		return "nbf is missing"
 	}
-	return requestObjectTimes{maxAge: maxRequestObjectLife, maxLife: maxRequestObjectLife}.check(claims, c.now)
+	return cl.profile.signedRequestTimes().check(claims, c.now)
 }
 
 // readBackchannelRequest checks the parameters, except for the hints.

@@ -191,17 +191,22 @@ type requestObjectTimes struct {
 	maxLife  time.Duration // how long after nbf exp may be
 }
 
-// requestObjectTimes returns the limits for a client.
+// requestObjectTimes returns the limits for the request objects of a client.
 func (c *call) requestObjectTimes(cl *client) requestObjectTimes {
 	if c.requiresSigned(cl) {
-		times := cl.profile.requestObject
-		times.maxAhead = maxRequestObjectLife
-		if times.section.applies() {
-			times.maxAhead += clockSkew // nbf may be in the future, and exp is limited by nbf
-		}
-		return times
+		return cl.profile.signedRequestTimes()
 	}
 	return requestObjectTimes{}
+}
+
+// signedRequestTimes returns the limits for requests that must be signed.
+func (p *profile) signedRequestTimes() requestObjectTimes {
+	times := p.requestObject
+	times.maxAhead = maxRequestObjectLife
+	if times.section.applies() {
+		times.maxAhead += clockSkew // nbf may be in the future, and exp is limited by nbf
+	}
+	return times
 }
 
 // check returns why the times of a request object are not valid, or "".

@@ -376,7 +376,7 @@ func (p *profile) problems(c *record.Client) []ClientProblem {
 	var problems []ClientProblem
 	for _, finding := range p.findings(c) {
 		if !finding.Met {
-			problems = append(problems, ClientProblem{finding.Member, fmt.Sprintf("%s: the profile %s does not allow it (%s)", finding.Problem, p.name, finding.Section)})
+			problems = append(problems, ClientProblem{finding.Member, fmt.Sprintf("%s (required by the profile %s: %s)", finding.Problem, p.name, finding.Section)})
 		}
 	}
 	return problems
