@@ -213,6 +213,10 @@ func (c *call) backchannelAuthentication() error {
 	if err := c.countBackchannel(cl, hint); err != nil {
 		return err
 	}
+	// After the requests are counted, because it costs a hash.
+	if err := c.checkUserCode(cl, hint); err != nil {
+		return err
+	}
 	return c.startBackchannel(cl, data, hint, used)
 }
 
@@ -472,8 +476,6 @@ func (c *clientCheck) backchannel() {
 	c.oneOf("backchannel_authentication_request_signing_alg", c.BackchannelAuthenticationRequestSigningAlg, algorithmNames(signingAlgorithms())...)
 	c.webAddress("backchannel_client_notification_endpoint", c.BackchannelClientNotificationEndpoint)
 	switch {
-	case c.BackchannelUserCodeParameter:
-		c.report("backchannel_user_code_parameter", "user codes are not supported")
 	case !c.HasGrantType(oauth.GrantTypeCIBA):
 	case mode == "":
 		c.report("backchannel_token_delivery_mode", "the grant type %s needs it (CIBA Core, section 4)", oauth.GrantTypeCIBA)

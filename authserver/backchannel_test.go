@@ -304,6 +304,80 @@ func TestTheNewestRequestIsFirst(t *testing.T) {
 	})
 }
 
+// A client can try few codes for a user, also in parallel, and can then send none, not even the right one,
+// until time has passed. Its other users and other clients are not affected.
+func TestCB02_WrongUserCodesAreLimited(t *testing.T) {
+	coded := func(c *record.Client) { c.BackchannelUserCodeParameter = true }
+	setup := scriptSetup{
+		Clients: []testClient{cibaClient("guesser", coded), cibaClient("bank", coded)}, Users: map[string]oauth.Claims{"ada": {}, "grace": {}},
+		UserCodes: map[string]string{"ada": "tulip4711", "grace": "rose4711"},
+	}
+	synctestScene(t, setup, func(t *testing.T, s *scene) {
+		send := func(client, user, code string) apiResponse {
+			return s.post("/backchannel_authentication", client, "scope", "openid", "login_hint", user, "user_code", code)
+		}
+		var checked atomic.Int32
+		var group sync.WaitGroup
+		for i := range 25 {
+			group.Go(func() {
+				if a := send("guesser", "ada", strconv.Itoa(100000+i)); a.Error == string(oauth.InvalidUserCode) {
+					checked.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		if n := checked.Load(); n != 10 {
+			t.Errorf("%d codes were checked, want 10", n)
+		}
+		if a := send("guesser", "ada", "tulip4711"); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || a.Error != string(oauth.TemporarilyUnavailable) {
+			t.Errorf("the right code after many wrong ones: %d %s", a.status, a.body)
+		}
+		for _, other := range [][3]string{{"bank", "ada", "tulip4711"}, {"guesser", "grace", "rose4711"}} {
+			if a := send(other[0], other[1], other[2]); a.status != http.StatusOK {
+				t.Errorf("%v: %d %s", other, a.status, a.body)
+			}
+		}
+		time.Sleep(time.Hour)
+		if a := send("guesser", "ada", "tulip4711"); a.status != http.StatusOK {
+			t.Errorf("after an hour: %d %s", a.status, a.body)
+		}
+		// A right code gives back no attempts.
+		checked.Store(0)
+		for i := range 20 {
+			if a := send("guesser", "ada", strconv.Itoa(200000+i)); a.Error == string(oauth.InvalidUserCode) {
+				checked.Add(1)
+			}
+		}
+		if n := checked.Load(); n > 6 {
+			t.Errorf("%d codes were checked an hour later, want at most 6", n)
+		}
+	})
+}
+
+// A client that registered itself must always send a code, and cannot learn from the response whether
+// there is a user.
+func TestCB01_UserCodesRevealNoUsersToRegisteredClients(t *testing.T) {
+	s := newSceneOn(t, scriptSetup{Users: map[string]oauth.Claims{"ada": {}, "grace": {}}, UserCodes: map[string]string{"ada": "tulip4711"}}, memory.New(), openRegistration)
+	a, client := s.registerWithToken(`{"grant_types": ["` + oauth.GrantTypeCIBA + `"], "backchannel_token_delivery_mode": "poll", "backchannel_user_code_parameter": true}`)
+	if a.status != http.StatusCreated || !client.BackchannelUserCodeParameter {
+		t.Fatal(a.body)
+	}
+	for _, code := range []string{"", "wrong"} {
+		want := oauth.MissingUserCode
+		if code != "" {
+			want = oauth.InvalidUserCode
+		}
+		for _, user := range []string{"ada", "grace", "nobody"} {
+			r := httptest.NewRequest(http.MethodPost, "/backchannel_authentication", strings.NewReader(url.Values{"scope": {"openid"}, "login_hint": {user}, "user_code": {code}}.Encode()))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.SetBasicAuth(client.ClientID, client.ClientSecret)
+			if a := s.do(r); a.Error != string(want) {
+				t.Errorf("%s with the code %q: %d %s", user, code, a.status, a.body)
+			}
+		}
+	}
+}
+
 // A stranger cannot register a client that sends requests to users.
 func TestCB02_StrangersCannotRegisterForCIBA(t *testing.T) {
 	s := newSceneOn(t, scriptSetup{}, memory.New(), openRegistration)

@@ -198,6 +198,12 @@ type Users interface {
 	// or passwords are not accepted at all, or a *TryLaterError. No session begins.
 	CheckPassword(r *http.Request, username, password string) (*Authentication, error)
 
+	// CheckUserCode reports whether a user has set a user code, and whether a code is that one (CIBA
+	// Core, section 7.1). code is "" if only the first is asked. subject is "" if there is no such
+	// user; that must take as long. client is the client that sent the code. It returns a
+	// *TryLaterError if the code cannot be checked now.
+	CheckUserCode(ctx context.Context, subject, client, code string) (set, correct bool, err error)
+
 	// Claims returns all claims about a user, or storage.ErrNotFound if the user is deleted or
 	// disabled: then their codes and refresh tokens are refused. The engine does not change
 	// the map.
@@ -242,7 +248,7 @@ type EndedSession struct {
 // wrong, or if the account cannot use a password alone.
 var ErrWrongPassword = errors.New("authserver: wrong username or password")
 
-// TryLaterError is returned by Users.CheckPassword for an attempt that was not checked: there
+// TryLaterError is returned by Users.CheckPassword and Users.CheckUserCode for an attempt that was not checked: there
 // were too many, or the server is overloaded.
 type TryLaterError struct{ After time.Duration }
 

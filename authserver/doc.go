@@ -42,6 +42,7 @@
 //	device.go              device authorization (RFC 8628), from the code to the token
 //	backchannel.go           backchannel authentication requests (CIBA)
 //	backchannel_hint.go      the user that a backchannel request names
+//	backchannel_usercode.go  the code of that user
 //	backchannel_approval.go  the user's decision on it
 //	backchannel_notify.go    pings and pushes to clients, messages to the operator's hooks
 //	firstparty.go          authorization challenges of first-party applications

@@ -131,6 +131,7 @@ type combinedNeeds struct {
 	responseTypes []string
 	// unsignedIDTokens and unsignedRequests: the algorithm none is used.
 	unsignedIDTokens, unsignedRequests bool
+	userCodes                          bool // a client sends user codes (CIBA)
 }
 
 // defaultAlgorithms returns the signing algorithms for clients that do not specify one: for ID
@@ -154,6 +155,7 @@ func (s *Server) readClientNeeds(ctx context.Context) (combinedNeeds, error) {
 			}
 		}
 		all.unsignedIDTokens = all.unsignedIDTokens || c.IDTokenSignedResponseAlg == string(algorithmNone)
+		all.userCodes = all.userCodes || c.BackchannelUserCodeParameter
 		all.unsignedRequests = all.unsignedRequests || c.RequestObjectSigningAlg == string(algorithmNone)
 	}
 	for _, alg := range keyAlgorithms() {

@@ -34,7 +34,7 @@ var (
 // limits are the limits of the engine. User codes can be guessed, so failures are counted over
 // all nodes. Client secrets that this server generates have 256 bits.
 type limits struct {
-	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes, pushedRequests, backchannel *ratelimit.Limiter
+	failures, interactions, userCodes, allUserCodes, registrationAttempts, storedBytes, allStoredBytes, pushedRequests, backchannel, userCodesOfClient *ratelimit.Limiter
 }
 
 func newLimits(config *Config, registrationsPerMinute int) limits {
@@ -53,6 +53,7 @@ func newLimits(config *Config, registrationsPerMinute int) limits {
 		allStoredBytes:       ratelimit.New(limiter("all stored KiB", storedKibibytesInAll)),
 		pushedRequests:       ratelimit.New(limiter("pushed authorization requests", unfinishedPushedRequests)),
 		backchannel:          shared("backchannel requests of a client for a user", backchannelPerUser),
+		userCodesOfClient:    shared("wrong user codes of a client for a user", wrongUserCodesOfClient),
 		userCodes:            shared("wrong user codes", wrongUserCodes),
 		allUserCodes:         shared("all wrong user codes", wrongUserCodesInAll),
 		registrationAttempts: ratelimit.New(limiter("client registrations", ratelimit.PerMinute(registrationsPerMinute))),
@@ -63,6 +64,7 @@ func (l *limits) close() {
 	l.userCodes.Close()
 	l.allUserCodes.Close()
 	l.backchannel.Close()
+	l.userCodesOfClient.Close()
 }
 
 func (c *call) network() string { return ratelimit.Network(c.s.remoteAddr(c.r)) }

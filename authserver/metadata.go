@@ -131,6 +131,7 @@ func (s *Server) describe(catalogue *catalogue) *oauth.ServerMetadata {
 		m.AuthorizationGrantProfilesSupported = []string{oauth.GrantProfileIDJAG}
 	}
 	m.BackchannelTokenDeliveryModesSupported = []string{oauth.DeliveryPoll, oauth.DeliveryPing, oauth.DeliveryPush}
+	m.BackchannelUserCodeParameterSupported = true
 	m.BackchannelAuthenticationRequestSigningAlgValuesSupported = algorithmNames(signingAlgorithms())
 	m.BackchannelLogoutSupported, m.BackchannelLogoutSessionSupported = true, true
 	m.FrontchannelLogoutSupported, m.FrontchannelLogoutSessionSupported = true, true

@@ -68,6 +68,7 @@ type scriptSetup struct {
 	ClaimSources         []authserver.ClaimSource  `json:"claim_sources"`
 	Hooks                bool                      // those in hook_test.go
 	Passwords            map[string]string         // by username
+	UserCodes            map[string]string         `json:"user_codes"` // by subject
 	// FirstPartyApplications enables the authorization challenge endpoint.
 	FirstPartyApplications bool `json:"first_party_applications"`
 	// MetadataDocuments accepts documents of the host that SERVE creates.
@@ -114,6 +115,7 @@ type scene struct {
 	store        database
 	users        map[string]oauth.Claims // by subject
 	passwords    map[string]string       // by subject
+	userCodes    map[string]string       // by subject
 	sessions     map[string]*authserver.Authentication
 	sessionCount int         // sessions that were started
 	mu           *sync.Mutex // guards ended
@@ -140,7 +142,7 @@ func newSceneOn(t testing.TB, setup scriptSetup, store database, change func(*au
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{t: t, store: store, users: setup.Users, passwords: setup.Passwords, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
+	s := &scene{t: t, store: store, users: setup.Users, passwords: setup.Passwords, userCodes: setup.UserCodes, sessions: map[string]*authserver.Authentication{}, mu: &sync.Mutex{}}
 	if s.users == nil {
 		s.users = map[string]oauth.Claims{"ada": {}}
 	}
@@ -291,6 +293,12 @@ func (s *scene) CheckPassword(_ *http.Request, username, password string) (*auth
 		return nil, authserver.ErrWrongPassword
 	}
 	return &authserver.Authentication{Subject: username, Time: time.Now(), ACR: "1", AMR: []string{"pwd"}}, nil
+}
+
+// CheckUserCode checks the user codes of the setup.
+func (s *scene) CheckUserCode(_ context.Context, subject, _, code string) (set, correct bool, err error) {
+	own := s.userCodes[subject]
+	return own != "", own != "" && own == code, nil
 }
 
 // FindSubject finds users by subject or by the claim email, written in any way that sign-in accepts.

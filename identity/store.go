@@ -19,8 +19,8 @@ type Store interface {
 	// returned record.
 	User(ctx context.Context, id string) (*User, error)
 	// CachedUser is like User, but the record may be from memory: a change by this store is seen
-	// at once, a change by another node within a second. PasswordHash and DeclaredPassword are
-	// "", Authenticators is nil, and the record is not for UpdateUser.
+	// at once, a change by another node within a second. PasswordHash, DeclaredPassword and
+	// UserCodeHash are "", Authenticators is nil, and the record is not for UpdateUser.
 	CachedUser(ctx context.Context, id string) (*User, error)
 	// UserValidity returns CachedUser(id).Validity(), at less cost. It is called for every
 	// introspection.
@@ -70,6 +70,9 @@ type User struct {
 	// Authenticators are the user's other means to sign in. A declaration never changes them. They are
 	// stored with EncodeAuthenticators.
 	Authenticators []Authenticator
+	// UserCodeHash is the hash of the user code (ChangeUserCode), in PHC string format; "" if the user
+	// has set none.
+	UserCodeHash string
 	// Claims are OpenID Connect's standard claims and others, by name, without sub and
 	// preferred_username, which are derived from ID and Username.
 	Claims        map[string]any

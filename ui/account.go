@@ -18,6 +18,7 @@ type accountView struct {
 	Email        *emailState // nil if no messages can be sent
 	Methods      []methodView
 	Language     *languageView
+	UserCode     *userCodeState // nil if user codes are not used
 }
 
 // emailState is the state of the user's address.
@@ -49,7 +50,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := s.who.User
 	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
-	v.Approvals, v.Methods, v.Language = s.approvals(r), s.signInMethods(user), s.languageChoice()
+	v.Approvals, v.Methods, v.Language, v.UserCode = s.approvals(r), s.signInMethods(user), s.languageChoice(), s.userCode(r)
 	var err error
 	if v.Applications, err = s.applications(r); err != nil {
 		return err

@@ -19,16 +19,20 @@ import (
 )
 
 // approvalWorld has a client that asks users for approval.
-func approvalWorld(t *testing.T) *world {
+func approvalWorld(t *testing.T, change ...func(*record.Client)) *world {
 	w := newWorld(t)
 	w.addAlice()
 	w.addUser(identity.User{ID: "b", Username: "bob", PasswordHash: passwordHash()})
-	if err := w.store.Declare(t.Context(), time.Now(), "bank", declaration.Declaration{Clients: []record.Client{{
+	bank := record.Client{
 		ID: "bank", Secrets: []string{"secret-secret-secret-secret-secret-1"},
 		ClientMetadata: oauth.ClientMetadata{
 			ClientName: "Corner Bank", GrantTypes: []string{oauth.GrantTypeCIBA}, BackchannelTokenDeliveryMode: oauth.DeliveryPoll, Scope: "openid photos.read",
 		},
-	}}}); err != nil {
+	}
+	for _, f := range change {
+		f(&bank)
+	}
+	if err := w.store.Declare(t.Context(), time.Now(), "bank", declaration.Declaration{Clients: []record.Client{bank}}); err != nil {
 		t.Fatal(err)
 	}
 	return w

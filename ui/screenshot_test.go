@@ -135,6 +135,8 @@ var samplePages = map[string]pageResponse{
 	"reset-link":        {template: "reset", title: text("reset.title"), data: resetView{Token: "x", Username: "alice", Again: "/"}},
 	"reset-other":       {template: "reset", title: text("reset.title"), data: resetView{Token: "x", AskCode: true, Again: "/"}},
 	"reset-done":        {template: "done", title: text("reset.done.title"), data: doneView{Text: text("reset.done.text"), Button: text("sign-in.title"), Next: "/"}},
+	"user-code":         {template: "user-code", title: text("user-code.title"), account: alice, data: userCodeView{User: alice, Shortest: 6, Longest: 64}},
+	"user-code-set":     {template: "user-code", title: text("user-code.title"), account: alice, data: userCodeView{User: alice, Set: true, Shortest: 6, Longest: 64, Alert: text("user-code.weak")}},
 	"email":             {template: "email", title: text("email.title"), account: alice, data: emailView{User: alice, NeedPassword: true}},
 	"email-wrong":       {template: "email", title: text("email.title"), account: alice, data: emailView{User: alice, NeedPassword: true, Email: "alice@example", Alert: messages.Plain("Email: use an address of the form name@example.com."), EmailBad: true}},
 	"email-code":        {template: "email-code", title: text("email.confirm.title"), account: alice, data: emailView{User: alice, Request: "x"}},

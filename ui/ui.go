@@ -151,6 +151,7 @@ var pages = [...]page{
 	{"/account/email", (*session).showEmail, (*session).requestEmail},
 	{"/account/email/code", (*session).showEmailCode, (*session).emailCode},
 	{"/account/language", nil, (*session).setLanguage},
+	{userCodePath, (*session).showUserCode, (*session).changeUserCode},
 	{"/account/applications/revoke", nil, (*session).revoke},
 	{"/account/sessions/end", nil, (*session).endSession},
 	{"/account/sessions/end-all", nil, (*session).endSessions},

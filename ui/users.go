@@ -100,6 +100,15 @@ func (u *UI) CheckPassword(r *http.Request, username, password string) (*authser
 	return &authserver.Authentication{Subject: user.ID, Time: now, ACR: ACRPassword, AMR: []string{"pwd"}}, nil
 }
 
+// CheckUserCode reports whether a user has set a user code, and whether a code is that one.
+func (u *UI) CheckUserCode(ctx context.Context, subject, client, code string) (set, correct bool, err error) {
+	set, correct, err = u.config.Accounts.CheckUserCode(ctx, subject, client, code)
+	if errors.Is(err, identity.ErrBusy) {
+		return false, false, &authserver.TryLaterError{After: identity.BusyRetryAfter}
+	}
+	return set, correct, err
+}
+
 // SignOut ends the sign-in session of the browser that sent r, if there is one.
 func (u *UI) SignOut(w http.ResponseWriter, r *http.Request) error {
 	s, err := u.signedIn(r)

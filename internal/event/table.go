@@ -56,6 +56,8 @@ var (
 
 	PasswordChanged      = add("password.changed", info, user, "a user changed the password")
 	PasswordChangeFailed = sampled("password.change_failed", warn, join(user, []string{"reason", "retry_after"}), "a signed-in user could not change the password, because the current one was wrong or too many attempts had failed")
+	UserCodeSet          = add("user_code.set", info, user, "a user set the code that applications need to ask them for approval")
+	UserCodeRemoved      = add("user_code.removed", info, user, "a user removed that code")
 	PasswordRehashed     = add("password.rehashed", info, user, "an imported or outdated password hash was replaced at a sign-in")
 
 	BreachedPasswordsFailed = sampled("password.breach_check_failed", warn, []string{"cause"}, "the service for breached passwords failed; a new password was accepted without it")

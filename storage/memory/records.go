@@ -315,7 +315,7 @@ func (s *Store) CachedUser(ctx context.Context, id string) (*identity.User, erro
 	if err != nil {
 		return nil, err
 	}
-	u.PasswordHash, u.DeclaredPassword, u.Authenticators = "", "", nil
+	u.PasswordHash, u.DeclaredPassword, u.UserCodeHash, u.Authenticators = "", "", "", nil
 	return u, nil
 }
 

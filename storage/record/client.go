@@ -163,6 +163,7 @@ type ClientNeeds struct {
 	RequestObjectEncryptionAlg     string
 	RequestObjectSigningAlg        string
 	ResponseTypes                  []string
+	BackchannelUserCodeParameter   bool
 }
 
 // Needs returns what the client needs, according to its metadata as stored.
@@ -177,6 +178,7 @@ func (c *Client) Needs() ClientNeeds {
 		RequestObjectEncryptionAlg:     c.RequestObjectEncryptionAlg,
 		RequestObjectSigningAlg:        c.RequestObjectSigningAlg,
 		ResponseTypes:                  c.ResponseTypes,
+		BackchannelUserCodeParameter:   c.BackchannelUserCodeParameter,
 	}
 }
 

@@ -84,7 +84,7 @@ type keptUser struct {
 
 func newKeptUser(user identity.User, encoded string) *keptUser {
 	// What is in memory is not used to authenticate the user.
-	user.PasswordHash, user.DeclaredPassword = "", ""
+	user.PasswordHash, user.DeclaredPassword, user.UserCodeHash = "", "", ""
 	return &keptUser{
 		user:  user,
 		bytes: userMemoryEach + userMemoryFactor*(len(encoded)+len(user.Username)+len(user.ID)),

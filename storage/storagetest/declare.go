@@ -290,7 +290,7 @@ func reconcileMembers(t *testing.T, s Database) {
 
 func signedUp(id, username, email string) *identity.User {
 	u := newUser(id, username, email)
-	u.Origin, u.PasswordHash, u.Claims = identity.OriginSignedUp, "a stranger's", map[string]any{"email": email, "email_verified": false, "name": "Eve"}
+	u.Origin, u.PasswordHash, u.UserCodeHash, u.Claims = identity.OriginSignedUp, "a stranger's", "a stranger's code", map[string]any{"email": email, "email_verified": false, "name": "Eve"}
 	return u
 }
 
@@ -317,7 +317,7 @@ func adoptUser(t *testing.T, s Database) {
 	reconcile(t, s, declaration.Input{Source: "file", Users: declared, Now: noon.Add(time.Hour)})
 	for name, id := range map[string]string{"admin": "eve", "root": "bob"} {
 		u := userNamed(t, s, name)
-		if u.ID != id || u.PasswordHash != "" || u.Origin != identity.OriginDeclared || u.Claims["name"] != nil || u.EndedAt.IsZero() {
+		if u.ID != id || u.PasswordHash != "" || u.UserCodeHash != "" || u.Origin != identity.OriginDeclared || u.Claims["name"] != nil || u.EndedAt.IsZero() {
 			t.Errorf("the adopted user is %+v", u)
 		}
 		wantLive(t, s, noon, sessions.Hash(id), false)

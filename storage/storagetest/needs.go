@@ -15,6 +15,7 @@ func clientNeeds(t *testing.T, s Database) {
 		IDTokenSignedResponseAlg: "PS256", UserinfoSignedResponseAlg: "ES384", AuthorizationSignedResponseAlg: "PS384",
 		IntrospectionSignedResponseAlg: "ES512", IDTokenEncryptedResponseAlg: "ECDH-ES",
 		RequestObjectEncryptionAlg: "RSA-OAEP", RequestObjectSigningAlg: "none", ResponseTypes: []string{"code id_token", "code"},
+		BackchannelUserCodeParameter: true,
 	}
 	settings := record.ClientSettings{AccessTokenSignedResponseAlg: "EdDSA"}
 	clients := []record.Client{

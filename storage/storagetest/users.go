@@ -41,7 +41,7 @@ func update(t *testing.T, s Database, id string, change func(*identity.User)) {
 
 func createUser(t *testing.T, s Database) {
 	u := &identity.User{
-		ID: "id-1", Username: "Alice", PasswordHash: "hash", Disabled: true, Administrator: true, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour),
+		ID: "id-1", Username: "Alice", PasswordHash: "hash", UserCodeHash: "code", Disabled: true, Administrator: true, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour),
 		Claims:    map[string]any{"email": "alice@example.org", "email_verified": true, "updated_at": 1234.0, "address": map[string]any{"country": "CH"}},
 		RetiredAt: noon.Add(2 * time.Hour), EndedAt: noon.Add(3 * time.Hour), Kept: []string{"a", "b"},
 	}
@@ -57,7 +57,7 @@ func createUser(t *testing.T, s Database) {
 
 	update(t, s, "id-1", func(got *identity.User) {
 		wantEqual(t, "what update gets", u, got)
-		got.Username, got.Claims["email"] = "alicia", "alicia@example.org"
+		got.Username, got.Claims["email"], got.UserCodeHash = "alicia", "alicia@example.org", "another code"
 	})
 	u.Username, u.Claims["email"] = "alicia", "alicia@example.org"
 	for _, name := range []string{"alicia", "alicia@example.org"} {
@@ -114,13 +114,13 @@ func raceUpdateUser(t *testing.T, s Database) {
 func cachedUserIsACopy(t *testing.T, s Database) {
 	stored := func() *identity.User {
 		return &identity.User{
-			ID: "a", Username: "alice", PasswordHash: "hash", DeclaredPassword: "declared", EndedAt: noon, Kept: []string{"kept"}, Origin: identity.OriginSignedUp,
+			ID: "a", Username: "alice", PasswordHash: "hash", DeclaredPassword: "declared", UserCodeHash: "code", EndedAt: noon, Kept: []string{"kept"}, Origin: identity.OriginSignedUp,
 			Claims: map[string]any{"email": "alice@example.org", "address": map[string]any{"country": "CH"}, "groups": []any{"a", map[string]any{"name": "b"}}},
 		}
 	}
 	create(t, s, stored())
 	expected := stored()
-	expected.PasswordHash, expected.DeclaredPassword = "", ""
+	expected.PasswordHash, expected.DeclaredPassword, expected.UserCodeHash = "", "", ""
 	for range 3 {
 		got := must(s.CachedUser(t.Context(), "a"))(t)
 		wantEqual(t, "CachedUser", expected, got)
@@ -152,7 +152,7 @@ func cachedUserSeesChanges(t *testing.T, s Database) {
 		if err != nil {
 			return
 		}
-		user.PasswordHash, user.DeclaredPassword = "", ""
+		user.PasswordHash, user.DeclaredPassword, user.UserCodeHash = "", "", ""
 		wantEqual(t, "CachedUser after "+after, user, cached)
 		wantEqual(t, "UserValidity after "+after, user.Validity(), validity)
 	}
