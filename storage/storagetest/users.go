@@ -59,7 +59,7 @@ func createUser(t *testing.T, s Database) {
 		wantEqual(t, "what update gets", u, got)
 		got.Username, got.Claims["email"], got.UserCodeHash = "alicia", "alicia@example.org", "another code"
 	})
-	u.Username, u.Claims["email"] = "alicia", "alicia@example.org"
+	u.Username, u.Claims["email"], u.UserCodeHash = "alicia", "alicia@example.org", "another code"
 	for _, name := range []string{"alicia", "alicia@example.org"} {
 		wantEqual(t, "UserByIdentifier", u, must(s.UserByIdentifier(t.Context(), name))(t))
 	}
