@@ -36,7 +36,7 @@ const (
 	// FewRecoveryCodes is when users are warned.
 	FewRecoveryCodes = 3
 	// A code has 80 bits: 16 characters of Crockford's base 32, which has no letters that look like
-	// digits. Recovery codes must have at least 64 bits (NIST SP 800-63B-4, section 4.2.2.1), and groups
+	// digits. Recovery codes must have at least 64 bits (NIST SP 800-63B-4, section 4.2), and groups
 	// of four are easy to type.
 	recoveryCodeLength = 16
 	recoveryAlphabet   = "0123456789abcdefghjkmnpqrstvwxyz"
