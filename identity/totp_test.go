@@ -307,6 +307,9 @@ type readTogether struct {
 
 func (s readTogether) User(ctx context.Context, id string) (*User, error) {
 	user, err := s.mapStore.User(ctx, id)
+	if err == nil {
+		user = user.Clone()
+	}
 	s.readers.Done()
 	s.readers.Wait()
 	return user, err
