@@ -31,6 +31,8 @@ type database interface {
 	whileMigrating(ctx context.Context, migrate func() error) error
 	// tickets runs a query that selects ticketColumns.
 	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
+	// ticketsByKey is tickets for a query that finds each ticket by its key.
+	ticketsByKey(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
 	// find runs findGrantAndTicket.
 	find(ctx context.Context, f *finding) error
 	// userChanges returns the IDs of users that have changed since a mark, at most most, and the

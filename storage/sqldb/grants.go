@@ -23,7 +23,7 @@ func (s *Store) Grant(ctx context.Context, subject, clientID string) (*record.Gr
 	var grants []record.Grant
 	var err error
 	if d, ok := s.database.(*postgreSQL); ok { // without database/sql, which takes half of the time
-		err = d.rows(ctx, func(r postgreSQLRow) error {
+		err = d.byKey(ctx, func(r postgreSQLRow) error {
 			g, err := scanGrant(r)
 			grants = append(grants, g)
 			return err

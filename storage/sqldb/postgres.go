@@ -25,6 +25,8 @@ type postgreSQL struct {
 	pool *pgxpool.Pool
 	db   *sql.DB // uses the same connections
 
+	reads sharedReads
+
 	pooled    atomic.Bool  // connections go through a pooler (postgres_pool.go)
 	resetLast atomic.Int64 // in Unix milliseconds
 }
@@ -155,6 +157,15 @@ func (d *postgreSQL) close() error {
 
 func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
 	err = d.rows(ctx, func(r postgreSQLRow) error {
+		t, err := ticketOfValues(r)
+		found = append(found, t)
+		return err
+	}, query, args...)
+	return found, err
+}
+
+func (d *postgreSQL) ticketsByKey(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
+	err = d.byKey(ctx, func(r postgreSQLRow) error {
 		t, err := ticketOfValues(r)
 		found = append(found, t)
 		return err

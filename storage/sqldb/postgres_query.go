@@ -16,32 +16,40 @@ import (
 // parameters and the columns are text, bytes and 64-bit integers in the binary format. As
 // everywhere, the statement is prepared, unless there is a pooler.
 func (d *postgreSQL) binaryQuery(ctx context.Context, conn *pgx.Conn, query string, args []any) (*pgconn.ResultReader, error) {
-	values := make([][]byte, len(args))
-	buffer := make([]byte, 0, 48*len(args))
-	for i, arg := range args {
-		from := len(buffer)
-		switch arg := arg.(type) {
-		case string:
-			buffer = append(buffer, arg...)
-		case []byte:
-			buffer = append(buffer, arg...)
-		case int64:
-			buffer = binary.BigEndian.AppendUint64(buffer, uint64(arg))
-		case int:
-			buffer = binary.BigEndian.AppendUint64(buffer, uint64(arg))
-		default:
-			return nil, fmt.Errorf("bind argument %d: unexpected type %T", i+1, arg)
-		}
-		values[i] = buffer[from:len(buffer):len(buffer)]
+	var s sender
+	if err := s.arguments(args); err != nil {
+		return nil, err
 	}
 	if d.pooled.Load() {
-		return conn.PgConn().ExecParams(ctx, query, values, nil, binaryFormat, binaryFormat), nil
+		return conn.PgConn().ExecParams(ctx, query, s.values, nil, binaryFormat, binaryFormat), nil
 	}
 	description, err := conn.Prepare(ctx, query, query)
 	if err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
-	return conn.PgConn().ExecStatement(ctx, description, values, binaryFormat, binaryFormat), nil
+	return conn.PgConn().ExecStatement(ctx, description, s.values, binaryFormat, binaryFormat), nil
+}
+
+// arguments adds the parameters of a query.
+func (s *sender) arguments(args []any) error {
+	if s.buffer == nil {
+		s.values, s.buffer = make([][]byte, 0, len(args)), make([]byte, 0, 48*len(args))
+	}
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			s.text(arg)
+		case []byte:
+			s.bytes(arg)
+		case int64:
+			s.int64(arg)
+		case int:
+			s.int64(int64(arg))
+		default:
+			return fmt.Errorf("bind argument %d: unexpected type %T", i+1, arg)
+		}
+	}
+	return nil
 }
 
 // postgreSQLRow has the columns of a row in the binary format: text, bytes and 64-bit integers. They

@@ -177,6 +177,10 @@ func (d *sqlite) tickets(ctx context.Context, query string, args ...any) (found 
 	return found, err
 }
 
+func (d *sqlite) ticketsByKey(ctx context.Context, query string, args ...any) ([]storage.Ticket, error) {
+	return d.tickets(ctx, query, args...)
+}
+
 const (
 	sqliteUserMark    = `SELECT coalesce(max(seq), 0) FROM user_changes`
 	sqliteUserChanges = `SELECT seq, user_id FROM user_changes WHERE seq > $1 ORDER BY seq LIMIT $2`

@@ -70,7 +70,7 @@ func (s *Store) Put(ctx context.Context, now time.Time, tickets ...storage.Ticke
 
 // Get implements storage.Tickets.
 func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
-	found, err := s.database.tickets(ctx, getTicket, string(key.Kind), key.ID[:], now.UnixMilli())
+	found, err := s.database.ticketsByKey(ctx, getTicket, string(key.Kind), key.ID[:], now.UnixMilli())
 	if err != nil {
 		return storage.Ticket{}, fmt.Errorf("get %s: %w", key.Kind, fault(err))
 	}
@@ -91,7 +91,7 @@ func (s *Store) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) 
 		for _, key := range chunk {
 			args = append(args, string(key.Kind), key.ID[:], now.UnixMilli())
 		}
-		found, err := s.database.tickets(ctx, getTickets[len(chunk)-1], args...)
+		found, err := s.database.ticketsByKey(ctx, getTickets[len(chunk)-1], args...)
 		if err != nil {
 			return nil, fmt.Errorf("get %s: %w", chunk[0].Kind, fault(err))
 		}
