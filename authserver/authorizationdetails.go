@@ -213,14 +213,25 @@ func (c *call) narrowDetails(ent *entitlement) error {
 	if err != nil {
 		return err
 	}
+	var details []json.RawMessage
 	for _, detail := range requested {
-		if !slices.ContainsFunc(granted, func(g json.RawMessage) bool { return narrower(detail, g) }) {
-			return c.refuse(&ruleDetailsGranted, "")
+		switch {
+		case slices.ContainsFunc(granted, func(g json.RawMessage) bool { return narrower(detail, g) }):
+			details = append(details, detail)
+		default:
+			there := atLocations(detail, granted)
+			if there == nil {
+				return c.refuse(&ruleDetailsGranted, "")
+			}
+			details = append(details, there...)
 		}
 	}
-	ent.details = requested
+	if len(details) > maxAuthorizationDetails {
+		return c.refuse(&ruleDetailsSyntax, fmt.Sprintf("%d objects", len(details)))
+	}
+	ent.details = details
 	if ent.subjectToken != nil {
-		ent.authorization.Details = requested // what is derived from the new token has no more
+		ent.authorization.Details = details // what is derived from the new token has no more
 	}
 	return c.must(true, &ruleDetailsGranted)
 }
@@ -258,6 +269,40 @@ func narrower(requested, granted json.RawMessage) bool {
 		}
 	}
 	return true
+}
+
+// atLocations returns what was granted of a type at some locations, if an object has nothing but a type
+// and locations (RFC 9396, section 6.1). It returns nil if the object has other members, or if one of
+// the locations was not granted.
+func atLocations(requested json.RawMessage, granted []json.RawMessage) []json.RawMessage {
+	object, err := readDetail(requested)
+	wanted := detailLocations(requested)
+	if err != nil || len(object) != 2 || len(wanted) == 0 {
+		return nil
+	}
+	var found []json.RawMessage
+	missing := slices.Clone(wanted)
+	for _, detail := range granted {
+		full, err := readDetail(detail)
+		if err != nil || full["type"] != object["type"] {
+			continue
+		}
+		locations := slices.DeleteFunc(detailLocations(detail), func(l string) bool { return !slices.Contains(wanted, l) })
+		if len(locations) == 0 {
+			continue
+		}
+		full["locations"] = locations
+		narrowed, err := json.Marshal(full)
+		if err != nil {
+			return nil
+		}
+		found = append(found, narrowed)
+		missing = slices.DeleteFunc(missing, func(l string) bool { return slices.Contains(locations, l) })
+	}
+	if len(missing) > 0 {
+		return nil
+	}
+	return found
 }
 
 // readDetail decodes an object without changing its numbers.
