@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -66,9 +67,14 @@ func (r *report) put(p plan, results []result) error {
 	return os.WriteFile(r.file, append(content, '\n'), 0o644)
 }
 
-// write writes the results of all plans to a page.
+// write writes the results of all plans to a page. Plans without a result here keep those that the page
+// has.
 func (r *report) write(path string) error {
 	plans, err := readPlans()
+	if err != nil {
+		return err
+	}
+	before, err := readPage(path)
 	if err != nil {
 		return err
 	}
@@ -76,6 +82,16 @@ func (r *report) write(path string) error {
 	noted := map[string]bool{}
 	for _, p := range plans {
 		ran, ok := r.Plans[p.String()]
+		if kept := before.plans[p.String()]; !ok && kept.row != "" {
+			table.WriteString(kept.row + "\n")
+			for _, note := range before.notes {
+				if about, _, _ := strings.Cut(strings.TrimPrefix(note, "- `"), ": "); !noted[note+"\n"] && kept.has(strings.Replace(about, "`,", "", 1)) {
+					noted[note+"\n"] = true
+					notes.WriteString(note + "\n")
+				}
+			}
+			fmt.Fprintf(&every, "\n%s\n", kept.every)
+		}
 		if !ok {
 			continue
 		}
@@ -104,4 +120,46 @@ func (r *report) write(path string) error {
 		return fmt.Errorf("write the results: %w", err)
 	}
 	return nil
+}
+
+// earlierPage is a page that write wrote before.
+type earlierPage struct {
+	plans map[string]keptPlan
+	notes []string
+}
+
+// keptPlan is what a page says about a plan: its row of the table, and the list of all results.
+type keptPlan struct{ row, every string }
+
+// has reports whether a plan has a result, such as "oidcc-client-test skipped".
+func (p keptPlan) has(result string) bool {
+	_, list, _ := strings.Cut(p.every, "**: ")
+	return slices.Contains(strings.Split(list, ", "), result)
+}
+
+func readPage(path string) (earlierPage, error) {
+	read := earlierPage{plans: map[string]keptPlan{}}
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return read, nil
+	}
+	if err != nil {
+		return read, fmt.Errorf("read the earlier results: %w", err)
+	}
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "| "):
+			name, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+			read.plans[name] = keptPlan{row: line}
+		case strings.HasPrefix(line, "- `"):
+			read.notes = append(read.notes, line)
+		case strings.HasPrefix(line, "**"):
+			name, _, _ := strings.Cut(strings.TrimPrefix(line, "**"), "**: ")
+			kept := read.plans[name]
+			kept.every = line
+			read.plans[name] = kept
+		}
+	}
+	return read, nil
 }
