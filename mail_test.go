@@ -95,6 +95,7 @@ func TestMailSurvivesARestart(t *testing.T) {
 // loopback, messages are in the log.
 func TestMailIsRequiredByName(t *testing.T) {
 	for feature, change := range map[string]func(*Config){
+		"email_sign_in: true":  func(c *Config) { c.EmailSignIn = true },
 		"password_reset: mail": func(c *Config) { c.PasswordReset = configuration.PasswordResetMail },
 		"sign_up_requires: email_domain": func(c *Config) {
 			c.SignUp, c.SignUpRequires, c.SignUpEmailDomains = true, configuration.SignUpEmailDomain, []string{"example.com"}
