@@ -21,7 +21,7 @@ import (
 
 const (
 	endedSecret   = "0123456789abcdef0123456789abcdef"
-	endedPassword = "engine no. 1"
+	endedPassword = "analytical engine no. 1"
 )
 
 // endedServer serves one user, ada, a client for her and for itself, and an API that
@@ -218,7 +218,7 @@ func TestAChangedPasswordEndsOtherSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 		elsewhere := tokensOfAda(t, s)
-		change := identity.PasswordChange{UserID: ada.ID, Current: endedPassword, New: "engine no. 2", Session: here.ID}
+		change := identity.PasswordChange{UserID: ada.ID, Current: endedPassword, New: "analytical engine no. 2", Session: here.ID}
 		if err := s.accounts.ChangePassword(t.Context(), time.Now(), change); err != nil {
 			t.Fatal(err)
 		}

@@ -80,6 +80,7 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		Mail:            s.mail,
 		Pages:           ui.MailedPages(),
 
+		MinPasswordRunes:  s.config.MinimumPasswordLength,
 		BreachedPasswords: breachedPasswords,
 	})
 }

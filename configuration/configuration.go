@@ -76,6 +76,9 @@ type Configuration struct {
 	PasswordReset string `json:"password_reset,omitempty"`
 	// EmailSignIn lets users sign in with a message to their verified address instead of the password.
 	EmailSignIn bool `json:"email_sign_in,omitempty"`
+	// MinimumPasswordLength is the minimum length of passwords that users choose who have no second
+	// factor. The default is 15; with a second factor, 8 characters are enough.
+	MinimumPasswordLength int `json:"minimum_password_length,omitempty"`
 	// BreachedPasswordService is the address of a service with the range API of Have I Been Pwned,
 	// which is asked about new passwords.
 	BreachedPasswordService string `json:"breached_password_service,omitempty"`

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/cipher"
 	"crypto/rand"
@@ -32,6 +33,9 @@ type Config struct {
 	// Mail sends messages to users; nil if that is not possible. Pages are the links in them.
 	Mail  *mail.Outbox
 	Pages Pages
+	// MinPasswordRunes is the minimum length of a new password of a user without a second factor. Zero
+	// means MinPasswordRunesAlone.
+	MinPasswordRunes int
 	// BreachedPasswords asks a service whether a password is known from a breach; nil if there is
 	// none. It limits its own time.
 	BreachedPasswords func(ctx context.Context, password string) (bool, error)
@@ -54,6 +58,7 @@ type Accounts struct {
 	limits          limits
 	mail            *mail.Outbox
 	pages           Pages
+	minPassword     int
 	breached        func(ctx context.Context, password string) (bool, error)
 	// reserved is for devices that are known to the account and for signed-in users, hashing
 	// for everyone else.
@@ -88,6 +93,7 @@ func New(config Config) (*Accounts, error) {
 		mail:            config.Mail,
 		pages:           config.Pages,
 		breached:        config.BreachedPasswords,
+		minPassword:     cmp.Or(config.MinPasswordRunes, MinPasswordRunesAlone),
 	}
 	rand.Read(a.logKey)
 	if a.pages.Undo == nil {

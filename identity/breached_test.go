@@ -53,3 +53,30 @@ func TestBreachedPasswordServiceFails(t *testing.T) {
 		t.Errorf("the log is %s", log)
 	}
 }
+
+// A password that is the only factor is longer than one next to a second factor.
+func TestMinimumLengthOfPasswords(t *testing.T) {
+	a := nodesOf(t, newMapStore(alice(t)))[0]
+	a.verify = onlyAlice
+	change := func(password string) error {
+		return a.ChangePassword(t.Context(), start, PasswordChange{UserID: "a", Current: alicePassword, New: password})
+	}
+	weak, ok := errors.AsType[*WeakPasswordError](change("lunar module 1"))
+	if !ok || weak.Weakness != "short" || weak.Min != 15 {
+		t.Errorf("14 characters: %v", weak)
+	}
+	enrol(t, a, start, "a", "Phone")
+	if weak, ok := errors.AsType[*WeakPasswordError](change("lunar m")); !ok || weak.Min != 8 {
+		t.Errorf("7 characters with a second factor: %v", weak)
+	}
+	if err := change("lunar mo"); err != nil {
+		t.Errorf("8 characters with a second factor: %v", err)
+	}
+	short, err := New(Config{Store: newMapStore(), Logger: slog.New(slog.DiscardHandler), MinPasswordRunes: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := short.SignUp(t.Context(), start, NewAccount{Username: "bob", Password: "lunar modu"}); err != nil {
+		t.Errorf("10 characters where that is the minimum: %v", err)
+	}
+}

@@ -26,13 +26,13 @@ func ExampleAccounts() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err = accounts.CreateAdministrator(ctx, now, token, "ada", "ada@example.com", "engine no. 1"); err != nil {
+	if _, err = accounts.CreateAdministrator(ctx, now, token, "ada", "ada@example.com", "analytical engine no. 1"); err != nil {
 		log.Fatal(err)
 	}
 
-	_, err = accounts.Authenticate(ctx, now, identity.Attempt{Identifier: "ada", Password: "engine no. 2", Remote: remote})
+	_, err = accounts.Authenticate(ctx, now, identity.Attempt{Identifier: "ada", Password: "analytical engine no. 2", Remote: remote})
 	fmt.Println(errors.Is(err, identity.ErrWrongCredentials))
-	user, err := accounts.Authenticate(ctx, now, identity.Attempt{Identifier: "ada@example.com", Password: "engine no. 1", Remote: remote})
+	user, err := accounts.Authenticate(ctx, now, identity.Attempt{Identifier: "ada@example.com", Password: "analytical engine no. 1", Remote: remote})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,6 +14,8 @@ type passwordView struct {
 	Alert      *messages.Text
 	CurrentBad bool // the alert is about the current password
 	NewBad     bool
+	// MinPassword is the minimum length of the new password.
+	MinPassword int
 }
 
 func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
@@ -24,7 +26,7 @@ func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *session) writePassword(w http.ResponseWriter, v passwordView, a pageResponse) error {
-	v.User = s.who.User
+	v.User, v.MinPassword = s.who.User, s.config.Accounts.MinPasswordRunes(s.who.User)
 	a.template, a.title, a.account, a.data = "password", text("password.title"), s.who.User, v
 	return s.write(w, a)
 }

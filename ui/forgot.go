@@ -71,7 +71,10 @@ type resetView struct {
 	Username        string // for password managers; "" if the browser did not ask for the message
 	Alert           *messages.Text
 	CodeBad, NewBad bool
-	Again           string // URL of the page that asks for another message
+	// MinPassword is the minimum length that the page asks for, MinLength the one that the browser
+	// requires: which one applies is not known before the code is.
+	MinPassword, MinLength int
+	Again                  string // URL of the page that asks for another message
 }
 
 // showReset asks for a new password, and for the code in a browser that has not opened the link
@@ -99,12 +102,15 @@ func (s *session) writeReset(w http.ResponseWriter, r *http.Request, v resetView
 	}
 	v.waiting = waitingParams(r)
 	v.AskCode = proof == nil || !proof.SameBrowser
+	v.MinPassword, v.MinLength = s.config.Accounts.MinPasswordRunes(&identity.User{}), identity.MinPasswordRunes
 	if !v.AskCode {
 		user, err := s.config.Accounts.User(r.Context(), proof.User)
 		if err != nil {
 			return s.linkOver(w, r)
 		}
 		v.Username = user.Username
+		v.MinPassword = s.config.Accounts.MinPasswordRunes(user)
+		v.MinLength = v.MinPassword
 	}
 	v.Again = s.base + forgotPath + v.query()
 	a.template, a.title, a.data = "reset", text("reset.title"), v

@@ -26,5 +26,5 @@ func invalidText(err *identity.InvalidUserError) *messages.Text {
 
 // weakText returns the text for a password that is not allowed.
 func weakText(err *identity.WeakPasswordError) *messages.Text {
-	return text("password.weak."+err.Weakness, "count", identity.MinPasswordRunes)
+	return text("password.weak."+err.Weakness, "count", err.Min)
 }

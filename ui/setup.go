@@ -30,6 +30,7 @@ func (s *session) showSetup(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *session) writeSetup(w http.ResponseWriter, v setupView, a pageResponse) error {
+	v.MinPassword = s.config.Accounts.MinPasswordRunes(&identity.User{})
 	a.template, a.title, a.data = "setup", text("setup.short", "service", s.config.Name), v
 	return s.write(w, a)
 }

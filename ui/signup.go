@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -39,6 +40,7 @@ type newPersonView struct {
 	Alert           *messages.Text
 	NameBad, NewBad bool
 	NoEmail         bool // the form does not ask for an address
+	MinPassword     int  // the minimum length of the password
 }
 
 // showSignUp shows the page where users create their own accounts, if the operator allows it.
@@ -86,6 +88,7 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, v signUpVi
 		}
 	}
 	v.SignIn = s.base + "/sign-in" + v.query()
+	v.MinPassword = s.config.Accounts.MinPasswordRunes(&identity.User{})
 	a.template, a.title = "sign-up", text("sign-up.title")
 	switch {
 	case proof != nil:
@@ -190,7 +193,9 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 // attempt is checked first.
 func (s *session) createAccount(r *http.Request, now time.Time, v signUpView, account identity.NewAccount) (*identity.User, error) {
 	code := r.PostForm.Get("code")
-	if err := identity.CheckPassword(account.Password, &identity.User{Username: account.Username}); err != nil && (v.Request != "" || v.Token != "") {
+	// A password that is not allowed costs no attempt.
+	chosen := &identity.User{Username: account.Username}
+	if err := cmp.Or(identity.CheckPassword(account.Password, chosen), s.config.Accounts.CheckLength(account.Password, chosen)); err != nil && (v.Request != "" || v.Token != "") {
 		return nil, err
 	}
 	if v.Email != "" && account.Proof == nil && v.Request == "" && s.config.Accounts.CanMail() {
