@@ -23,7 +23,7 @@ type scenario struct {
 	prepare func(context.Context, *target, keys) (request, error)
 	floor   func(*target, keys) request
 	limits  limits
-	most    int // requests of a measurement; 0 if options.Requests is not limited
+	most    int // requests of a measurement that signs users in; 0 for all others
 }
 
 // request sends one request, or one flow; worker is the number of the caller.

@@ -23,6 +23,10 @@ func signInScenarios() []scenario {
 	}}
 }
 
+// signInsAtOnce is how many users sign in at the same time. Their passwords are hashed one after the
+// other on two cores, and nobody may wait for more than five seconds.
+const signInsAtOnce = 8
+
 // Accounts for sign-ins, besides username. Parallel attempts at one account are limited.
 const accounts = maxWorkers
 

@@ -123,7 +123,7 @@ func (t *target) send(ctx context.Context, m message) ([]byte, error) {
 		return []byte(location), nil
 	}
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
-		return nil, fmt.Errorf("%s %s: %s: %s", m.method, m.path, response.Status, body)
+		return nil, fmt.Errorf("%s %s: %s: %.200s", m.method, m.path, response.Status, body)
 	}
 	return body, nil
 }
