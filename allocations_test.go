@@ -103,20 +103,20 @@ func (m *measured) requests() []measuredRequest {
 		}
 	}
 	return []measuredRequest{
-		{"client_credentials", 87, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
-		{"authorize", 123, same(m.authorize())},
-		{"code", 245, each(func() *http.Request { return m.redeem(m.code()) })},
-		{"refresh", 202, each(func() *http.Request {
+		{"client_credentials", 82, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
+		{"authorize", 110, same(m.authorize())},
+		{"code", 236, each(func() *http.Request { return m.redeem(m.code()) })},
+		{"refresh", 196, each(func() *http.Request {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
-		{"introspection", 32, same(m.post("/introspect", "token", m.tokens().AccessToken))},
-		{"introspection that accepts only JSON", 32, func(n int) []*http.Request {
+		{"introspection", 30, same(m.post("/introspect", "token", m.tokens().AccessToken))},
+		{"introspection that accepts only JSON", 30, func(n int) []*http.Request {
 			r := m.post("/introspect", "token", m.tokens().AccessToken)
 			r.Header.Set("Accept", "application/json")
 			return same(r)(n)
 		}},
-		{"discovery", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/.well-known/openid-configuration", nil))},
-		{"JWKS", 5, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil))},
+		{"discovery", 4, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/.well-known/openid-configuration", nil))},
+		{"JWKS", 4, same(httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil))},
 	}
 }
 

@@ -254,7 +254,12 @@ func (c *call) respond(request *authorizationRequest, response params) error {
 }
 
 func (c *call) respondInQuery(to redirectTarget, response params) error {
-	c.redirect(to.uri + querySeparator(to.uri) + response.encode())
+	var b strings.Builder
+	b.Grow(len(to.uri) + 512)
+	b.WriteString(to.uri)
+	b.WriteString(querySeparator(to.uri))
+	response.appendTo(&b)
+	c.redirect(b.String())
 	return nil
 }
 

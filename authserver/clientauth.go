@@ -222,7 +222,7 @@ func presentsBasic(c *call) bool { return len(c.r.Header["Authorization"]) > 0 }
 // basicClientID returns the form-decoded client_id. It returns the client_id without decoding if
 // only that one is registered, or if the body contains it.
 func basicClientID(c *call) (string, error) {
-	raw, decoded, ok := basicPart(c.r.Header["Authorization"], 0)
+	raw, decoded, ok := c.basicPart(0)
 	if !ok || raw == "" || !utf8.ValidString(raw) || strings.Contains(decoded, "\x00") {
 		return "", c.refuse(&ruleBasicSyntax, "")
 	}
@@ -251,7 +251,7 @@ func (c *clientCheck) secret() {
 // verifyBasic accepts the secret form-encoded, as RFC 6749, section 2.3.1 requires, or not, because
 // half of the clients do not encode it. If the two forms differ, it always compares both.
 func verifyBasic(c *call, cl *client) error {
-	raw, decoded, _ := basicPart(c.r.Header["Authorization"], 1)
+	raw, decoded, _ := c.basicPart(1)
 	failed := verifySecret(cl, decoded)
 	if raw == decoded { // depends on what was sent, not on the client
 		return failed
@@ -280,28 +280,42 @@ func postedClientID(c *call) (string, error) {
 
 func verifyPost(c *call, cl *client) error { return verifySecret(cl, c.params.get("client_secret")) }
 
-// basicPart returns the client_id (part 0) or the secret (part 1) of HTTP Basic, unchanged and
-// form-decoded (RFC 6749, section 2.3.1 and appendix B). If it cannot be decoded, it was not
-// encoded.
-func basicPart(headers []string, part int) (raw, decoded string, ok bool) {
+// basicPart returns a part of the credentials in the Authorization header.
+func (c *call) basicPart(part int) (raw, decoded string, ok bool) {
+	if c.basic == "" {
+		c.basic = decodeBasic(c.r.Header["Authorization"])
+	}
+	return basicPart(c.basic, part)
+}
+
+// decodeBasic returns the credentials of HTTP Basic, "" if there are none.
+func decodeBasic(headers []string) string {
 	if len(headers) != 1 {
-		return "", "", false
+		return ""
 	}
 	scheme, encoded, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Basic") || len(encoded) > 4096 {
-		return "", "", false
+		return ""
 	}
 	credentials, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
 	if err != nil {
-		return "", "", false
+		return ""
 	}
-	id, secret, ok := strings.Cut(string(credentials), ":")
+	return string(credentials)
+}
+
+// basicPart returns the client_id (part 0) or the secret (part 1) of HTTP Basic, unchanged and
+// form-decoded (RFC 6749, section 2.3.1 and appendix B). If it cannot be decoded, it was not
+// encoded.
+func basicPart(credentials string, part int) (raw, decoded string, ok bool) {
+	id, secret, ok := strings.Cut(credentials, ":")
 	if !ok {
 		return "", "", false
 	}
 	if raw = id; part == 1 {
 		raw = secret
 	}
+	var err error
 	if decoded, err = url.QueryUnescape(raw); err != nil || !utf8.ValidString(decoded) {
 		decoded = raw
 	}

@@ -75,11 +75,13 @@ func presentsAssertion(c *call) bool {
 }
 
 func assertionAlgorithm(c *call) jose.Algorithm {
-	header, err := jose.ParseHeader(c.params.get("client_assertion"))
-	if err != nil {
-		return ""
+	if !c.assertionRead {
+		c.assertionRead = true
+		if header, err := jose.ParseHeader(c.params.get("client_assertion")); err == nil {
+			c.assertionAlgorithm = header.Algorithm
+		}
 	}
-	return header.Algorithm
+	return c.assertionAlgorithm
 }
 
 // assertedClientID returns the sub of the assertion before it is verified.

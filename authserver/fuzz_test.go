@@ -52,16 +52,16 @@ func FuzzBasicCredentials(f *testing.F) {
 	f.Add("basic  YTpi")
 	f.Add("Basic " + base64.StdEncoding.EncodeToString([]byte("a%zz:b")))
 	f.Fuzz(func(t *testing.T, header string) {
-		rawID, id, ok := basicPart([]string{header}, 0)
-		rawSecret, secret, _ := basicPart([]string{header}, 1)
+		rawID, id, ok := basicPart(decodeBasic([]string{header}), 0)
+		rawSecret, secret, _ := basicPart(decodeBasic([]string{header}), 1)
 		if !ok {
 			return
 		}
 		// Encoding the result as in RFC 6749, section 2.3.1 and reading it again returns the same
 		// credentials.
 		encoded := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
-		_, id2, ok := basicPart([]string{encoded}, 0)
-		_, secret2, _ := basicPart([]string{encoded}, 1)
+		_, id2, ok := basicPart(decodeBasic([]string{encoded}), 0)
+		_, secret2, _ := basicPart(decodeBasic([]string{encoded}), 1)
 		if len(encoded) < 4096 && utf8.ValidString(id+secret) && (!ok || id2 != id || secret2 != secret) {
 			t.Errorf("%q is read as %q %q, and then %q %q", header, id, secret, id2, secret2)
 		}

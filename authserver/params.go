@@ -43,6 +43,18 @@ func (p params) all(name string) []string {
 // encode returns p as a query.
 func (p params) encode() string {
 	var b strings.Builder
+	p.appendTo(&b)
+	return b.String()
+}
+
+// appendTo is encode after what b has already.
+func (p params) appendTo(b *strings.Builder) {
+	size := 0
+	for _, e := range p {
+		size += len(e.name) + len(e.value) + len("=&")
+	}
+	const escapes = 32 // for a few characters that are escaped, such as those of iss
+	b.Grow(size + escapes)
 	for i, e := range p {
 		if i > 0 {
 			b.WriteByte('&')
@@ -51,7 +63,6 @@ func (p params) encode() string {
 		b.WriteByte('=')
 		b.WriteString(url.QueryEscape(e.value))
 	}
-	return b.String()
 }
 
 var (

@@ -100,8 +100,7 @@ func (s *Server) sealCode(a *authorization) (string, error) {
 	s.latestCodeCipher.Store(by)
 	sealed := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(plain)+by.aead.Overhead()), unix)
 	sealed = by.aead.Seal(sealed, nil, plain, s.codeContext(sealed))
-	body := prefixCode + base64.RawURLEncoding.EncodeToString(sealed)
-	return body + checksum(body), nil
+	return withChecksum(prefixCode, sealed), nil
 }
 
 // isSealedCode reports whether a code has the length of a sealed one. All stored codes have the

@@ -21,6 +21,7 @@ import (
 	"github.com/valetkey/valetkey/internal/statusindex"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/dpop"
+	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -265,6 +266,11 @@ type call struct {
 	ref         string
 	// interactionID is the x-fapi-interaction-id; "" if there is none.
 	interactionID string
+	// basic are the decoded credentials of HTTP Basic, once they were needed.
+	basic string
+	// assertionAlgorithm is the alg of client_assertion, if assertionRead is set.
+	assertionAlgorithm jose.Algorithm
+	assertionRead      bool
 	// leftOutIfLong is a parameter that is ignored if it is too long; leftOut is set if it was.
 	leftOutIfLong string
 	leftOut       bool

@@ -114,8 +114,14 @@ func newSecret(prefix string, now time.Time) string {
 func formatSecret(prefix string, now time.Time, random []byte) string {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 36), uint32(now.Unix()))
 	b = append(b, random...)
-	body := prefix + base64.RawURLEncoding.EncodeToString(b)
-	return body + checksum(body)
+	return withChecksum(prefix, b)
+}
+
+// withChecksum returns the prefix, b in base64url, and the checksum of both.
+func withChecksum(prefix string, b []byte) string {
+	text := make([]byte, 0, len(prefix)+base64.RawURLEncoding.EncodedLen(len(b))+checksumLength)
+	text = base64.RawURLEncoding.AppendEncode(append(text, prefix...), b)
+	return string(appendChecksum(text))
 }
 
 // locatorBytes is how many characters of a secret's time are used in its key.
@@ -137,17 +143,17 @@ func newFamily(now time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// checksum returns the CRC-32 of body in six characters.
-func checksum(body string) string {
+// appendChecksum appends the CRC-32 of body in six characters.
+func appendChecksum(body []byte) []byte {
 	var sum [4]byte
-	binary.BigEndian.PutUint32(sum[:], crc32.ChecksumIEEE([]byte(body)))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	binary.BigEndian.PutUint32(sum[:], crc32.ChecksumIEEE(body))
+	return base64.RawURLEncoding.AppendEncode(body, sum[:])
 }
 
 // hasChecksum reports whether s ends with the checksum of the rest.
 func hasChecksum(s string) bool {
-	body := s[:len(s)-checksumLength]
-	return checksum(body) == s[len(body):]
+	text := append(make([]byte, 0, len(s)), s[:len(s)-checksumLength]...)
+	return string(appendChecksum(text)) == s
 }
 
 // The lengths of a secret after its prefix, and of its checksum.

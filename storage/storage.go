@@ -52,7 +52,7 @@ type Key struct {
 // Hash returns the key under which a secret of a kind is stored. The secret is not
 // stored at all.
 func (k Kind) Hash(secret string) Key {
-	var space [128]byte // most secrets fit
+	var space [512]byte // sealed codes fit, too
 	b := append(space[:0], k...)
 	b = append(b, 0)
 	b = append(b, secret...)

@@ -300,7 +300,8 @@ func LeftHash(alg Algorithm, value string) string {
 		return ""
 	}
 	if alg.hash() == crypto.SHA256 {
-		sum := sha256.Sum256([]byte(value))
+		var space [1 << 10]byte // most tokens fit
+		sum := sha256.Sum256(append(space[:0], value...))
 		return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
 	}
 	sum := digest(alg, []byte(value))

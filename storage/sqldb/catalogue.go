@@ -187,12 +187,7 @@ func storable(text string) bool { return utf8.ValidString(text) && !strings.Cont
 
 // collect runs a query and reads each row with scan.
 func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {
-	if _, inTransaction := q.(*sql.Tx); !inTransaction { // a transaction has its own deadline
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, readTimeout)
-		defer cancel()
-	}
-	if sqlite, ok := q.(preparedReader); ok {
+	if sqlite, ok := q.(preparedReader); ok { // SQLite does not hang: the context is for the wait for a connection
 		var values []T
 		err := sqlite.d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
 			value, err := scan(sqliteRow{stmt})
@@ -200,6 +195,11 @@ func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), q
 			return err
 		}, query, args...)
 		return values, fault(err)
+	}
+	if _, inTransaction := q.(*sql.Tx); !inTransaction { // a transaction has its own deadline
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 	}
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
