@@ -20,7 +20,7 @@ var pageData = map[string]any{
 	"setup": setupView{}, "sign-in": signInView{}, "sign-in-email": emailSignInView{}, "sign-in-email-code": emailSignInView{}, "sign-in-email-link": emailSignInView{},
 	"sign-in-recovery-code": proveCodeView{}, "sign-in-totp": proveCodeView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
 	"sign-up-email": signUpView{}, "signed-out": signedOutView{},
-	"totp": totpView{}, "totp-new": newTOTPView{}, "undo-email": undoEmailView{},
+	"totp": totpView{}, "totp-new": newTOTPView{}, "undo-email": undoEmailView{}, "user-code": userCodeView{},
 }
 
 // sample is the value of texts in sample data.
