@@ -71,6 +71,9 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 	for _, page := range s.offered(at) {
 		v.Choices = append(v.Choices, factorChoice{page.name, page.detail, s.base + page.path + v.query()})
 	}
+	if s.config.EmailSignIn && at.user.EmailVerified() && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodEmail }) {
+		v.Choices = append(v.Choices, factorChoice{text("method.email"), nil, s.base + signInEmailPath + v.query()})
+	}
 	v.Password = at.user.Has(identity.MethodPassword) && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
 	a.template, a.title, a.account, a.data = "confirm", text("factor.title"), at.user, v
 	return s.write(w, a)

@@ -29,7 +29,11 @@ type emailSignInView struct {
 
 // showEmailSignIn asks a user who signs in with a message for the username or address.
 func (s *session) showEmailSignIn(w http.ResponseWriter, r *http.Request) error {
-	return s.writeEmailSignIn(w, r, "sign-in-email", emailSignInView{}, pageResponse{})
+	v := emailSignInView{}
+	if s.who != nil {
+		v.Identifier = s.who.User.Username
+	}
+	return s.writeEmailSignIn(w, r, "sign-in-email", v, pageResponse{})
 }
 
 func (s *session) writeEmailSignIn(w http.ResponseWriter, r *http.Request, template string, v emailSignInView, a pageResponse) error {

@@ -2,12 +2,14 @@ package ui
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey/identity"
 )
@@ -224,4 +226,45 @@ func TestEmailSignInIsOff(t *testing.T) {
 		b.post(path, url.Values{"identifier": {"alice"}, "request": {"x"}, "token": {"x"}, "code": {"x"}}).want(t, 404)
 	}
 	w.noMessage()
+}
+
+// signedInBefore gives the browser a session of a user who proved a method some time ago.
+func (b *browserClient) signedInBefore(user *identity.User, method identity.Method, ago time.Duration) {
+	b.t.Helper()
+	at := time.Now().Add(-ago)
+	details := identity.SessionDetails{AuthTime: at, Proofs: []identity.ProvedMethod{{Method: method, At: at}}}
+	secret, _, err := b.accounts.StartSession(b.t.Context(), at, user, details, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	response := httptest.NewRecorder()
+	identity.SetSessionCookie(response, b.url, secret)
+	u, err := url.Parse(b.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.client.Jar.SetCookies(u, response.Result().Cookies())
+}
+
+// A user without a password proves with a message again who they are, before they change something.
+func TestEmailSignInConfirmsChanges(t *testing.T) {
+	w := newWorldWithEmailSignIn(t)
+	user := w.addVerifiedAlice()
+	w.updateUser(user.ID, func(u *identity.User) { u.PasswordHash = "" })
+	b := w.newBrowser()
+	page := b.asksToSignIn("alice")
+	b.post(signInEmailCodePath, with(page.hidden(), "code", codeIn(t, w.received()))).want(t, http.StatusSeeOther)
+	w.received() // about the new sign-in
+	confirm := b.get(confirmPath + "?return=%2Faccount%2Ftotp%2Fnew")
+	if strings.Contains(confirm.body, signInEmailPath) {
+		t.Error("the proof is recent, and the page asks for it again")
+	}
+	b.signedInBefore(user, identity.MethodEmail, 10*time.Minute)
+	confirm = b.get(b.get(newTOTPPath).redirected(t))
+	confirm.want(t, 200, signInEmailPath+"?return=")
+	ask := b.get(signInEmailPath + "?return=%2Faccount%2Ftotp%2Fnew")
+	ask.want(t, 200, `value="alice"`)
+	page = b.get(b.post(signInEmailPath, with(ask.hidden(), "identifier", "alice")).redirected(t))
+	b.post(signInEmailCodePath, with(page.hidden(), "code", codeIn(t, w.received()))).redirectedTo(t, newTOTPPath)
+	b.get(newTOTPPath).want(t, 200)
 }
