@@ -25,8 +25,8 @@ import (
 
 var screenshots = flag.String("screenshots", "", "take a picture of every page into this `directory`")
 
-// TestScreenshots takes a picture of every page on a phone and a desktop, in the light and the
-// dark color scheme.
+// TestScreenshots takes a picture of every page on a phone and a desktop, in the light and the dark
+// color scheme and from right to left, and on a narrow phone.
 func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("no -screenshots directory")
@@ -34,38 +34,40 @@ func TestScreenshots(t *testing.T) {
 	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctx := chromium.Start(t, 3*time.Minute)
+	ctx := chromium.Start(t, 15*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
 	for name := range samplePages {
-		for _, size := range [][2]int64{{390, 844}, {1280, 800}, {320, 640}} {
-			for _, scheme := range []string{"light", "dark"} {
-				if size[0] == 320 && scheme == "dark" {
-					continue
-				}
-				err := chromedp.Do(ctx,
-					chromium.Scheme(scheme),
-					chromedp.EmulateViewport(size[0], size[1]),
-					chromedp.Navigate(server.URL+"/"+name),
-				)
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				if overflow > 0 {
-					t.Errorf("%s is %d pixels too wide for %d", name, overflow, size[0])
-				}
-				width := map[int64]string{390: "phone", 1280: "desktop", 320: "narrow"}[size[0]]
-				if err := os.WriteFile(filepath.Join(*screenshots, name+"-"+width+"-"+scheme+".png"), png, 0o644); err != nil {
-					t.Fatal(err)
-				}
+		for _, shown := range []struct {
+			name           string
+			width, height  int64
+			scheme, locale string
+		}{
+			{"phone-light", 390, 844, "light", "en"}, {"phone-dark", 390, 844, "dark", "en"}, {"phone-rtl", 390, 844, "light", "ar"},
+			{"desktop-light", 1280, 800, "light", "en"}, {"desktop-dark", 1280, 800, "dark", "en"}, {"desktop-rtl", 1280, 800, "dark", "ar"},
+			{"narrow-light", 320, 640, "light", "en"}, {"narrow-german", 320, 640, "light", "de"},
+		} {
+			err := chromedp.Do(ctx,
+				chromium.Scheme(shown.scheme),
+				chromedp.EmulateViewport(shown.width, shown.height),
+				chromedp.Navigate(server.URL+"/"+name+"?ui_locales="+shown.locale),
+			)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if overflow > 0 {
+				t.Errorf("%s, %s is %d pixels too wide", name, shown.name, overflow)
+			}
+			if err := os.WriteFile(filepath.Join(*screenshots, name+"-"+shown.name+".png"), png, 0o644); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
