@@ -79,7 +79,7 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	if e.Client != nil {
 		client = e.Client.ID
 	}
-	if err := u.write(w, u.errorLanguage(r), client, a); err != nil {
+	if err := u.write(w, u.errorLanguage(r, e.Status), client, a); err != nil {
 		u.log.ErrorContext(r.Context(), "error page not written", "error", err)
 		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
 	}

@@ -70,11 +70,15 @@ func withLanguage(r *http.Request, s *session) *http.Request {
 
 // errorLanguage returns the language of an error page. The request may be one to the engine, which has
 // no session of the pages.
-func (u *UI) errorLanguage(r *http.Request) *messages.Language {
+func (u *UI) errorLanguage(r *http.Request, status int) *messages.Language {
 	if s, ok := r.Context().Value(languageKey{}).(*session); ok {
 		return s.language
 	}
-	return (&session{UI: u}).languageFor(r, nil)
+	s := &session{UI: u}
+	if status < http.StatusInternalServerError {
+		s.who, _ = u.signedIn(r) // without it, the language is the browser's
+	}
+	return s.languageFor(r, nil)
 }
 
 // text returns a text that is translated when the page is written.
