@@ -175,9 +175,7 @@ func (p *plan) fapiConfiguration(issuer, api string) map[string]any {
 	c := map[string]any{
 		"alias": p.alias(), "description": "Valetkey, " + p.Label, "publish": "no",
 		"server": map[string]any{
-			"discoveryUrl": fmt.Sprintf("%s/.well-known/%s", issuer, metadata),
-			// A draft that the suite does not know.
-			"allow_unexpected_metadata_fields": []string{"refresh_token_expiration_types_supported"},
+			"discoveryUrl": fmt.Sprintf("%s/.well-known/%s", issuer, metadata), "allow_unexpected_metadata_fields": unknownMetadata(),
 		},
 		"resource": map[string]any{"resourceUrl": resource, "richAuthorizationRequest": []any{paymentDetails}},
 	}

@@ -141,7 +141,9 @@ func (p *plan) configuration(issuer, api string) map[string]any {
 	}
 	c := map[string]any{
 		"alias": p.alias(), "description": "Valetkey, " + p.Label, "publish": "no",
-		"server": map[string]any{"discoveryUrl": issuer + "/.well-known/openid-configuration", "login_hint": "ada"},
+		"server": map[string]any{
+			"discoveryUrl": issuer + "/.well-known/openid-configuration", "login_hint": "ada", "allow_unexpected_metadata_fields": unknownMetadata(),
+		},
 	}
 	for _, name := range []string{"client", "client2", "client_secret_post"} {
 		if p.static() {
@@ -152,6 +154,9 @@ func (p *plan) configuration(issuer, api string) map[string]any {
 	}
 	return c
 }
+
+// unknownMetadata returns the members of the metadata that the suite does not know: those of drafts.
+func unknownMetadata() []string { return []string{"refresh_token_expiration_types_supported"} }
 
 // find returns the plans that --plan selects; all of them for "".
 func find(asked string) []plan {

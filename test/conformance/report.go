@@ -166,7 +166,7 @@ func (r *report) write(path string) error {
 		"This is our own run, not a certification. A module that asks for a screenshot ends as `review` at best, because a person has to look at it.\n\n"+
 		"The switches are the `insecure_…` settings that the plan's clients ran with. They are off by default. "+
 		"Plans whose name contains `-without-switches` ran with the default settings (`--without-switches`). "+
-		"The clients of the FAPI plans have the `profile` for their plan, and the suite is told the one member of the metadata that it does not know, of a draft (`allow_unexpected_metadata_fields`).\n\n",
+		"The clients of the FAPI plans have the `profile` for their plan. The suite is told the one member of the metadata that it does not know, of a draft (`allow_unexpected_metadata_fields`).\n\n",
 		r.versions())
 	b.WriteString("| plan | passed | review | warned | failed | skipped | ran | switches |\n| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n")
 	labels := slices.Sorted(maps.Keys(r.Plans))
