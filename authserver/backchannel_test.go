@@ -351,6 +351,19 @@ func TestCB02_WrongUserCodesAreLimited(t *testing.T) {
 		if n := checked.Load(); n > 6 {
 			t.Errorf("%d codes were checked an hour later, want at most 6", n)
 		}
+		// Right codes use up nothing, however many there are.
+		for i := range 15 {
+			if a := send("bank", "grace", "rose4711"); a.status != http.StatusOK {
+				t.Fatalf("right code %d: %d %s", i, a.status, a.body)
+			}
+			pending, err := s.server.BackchannelRequests(httptest.NewRequest(http.MethodGet, "/account", nil), "grace")
+			if err != nil || len(pending) == 0 {
+				t.Fatalf("%d requests are waiting: %v", len(pending), err)
+			}
+			if err := s.server.DenyBackchannel(httptest.NewRequest(http.MethodPost, "/approve", nil), pending[0].Backchannel.ID, "grace"); err != nil {
+				t.Fatal(err)
+			}
+		}
 	})
 }
 
