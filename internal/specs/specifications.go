@@ -26,6 +26,7 @@ func openID(name, page, status string) specification {
 // specifications returns those that the product implements or refers to.
 func specifications() []specification {
 	return []specification{
+		rfc(6238, "TOTP: Time-Based One-Time Password Algorithm", "HMAC-SHA-1, 6 digits and 30 seconds, as every authenticator application supports; each code works once"),
 		rfc(6749, "The OAuth 2.0 Authorization Framework", "authorization code, refresh token and client credentials grants; implicit and password (RFC 9700: SHOULD NOT, MUST NOT) only for clients that are registered for them"),
 		rfc(6750, "Bearer Token Usage", "header and form body; tokens in the URL are not accepted"),
 		rfc(7009, "Token Revocation", "complete"),
