@@ -30,13 +30,8 @@ func openPostgreSQLRows(ctx context.Context, database string) (*postgreSQLRows, 
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range []string{
-		"DROP TABLE IF EXISTS load_floor",
-		"CREATE TABLE load_floor (id BYTEA PRIMARY KEY, data BYTEA NOT NULL)",
-	} {
-		if _, err := pool.Exec(ctx, statement); err != nil {
-			return nil, fmt.Errorf("create the table: %w", err)
-		}
+	if _, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS load_floor (id BYTEA PRIMARY KEY, data BYTEA NOT NULL)"); err != nil {
+		return nil, fmt.Errorf("create the table: %w", err)
 	}
 	r := &postgreSQLRows{pool: pool}
 	for i := range storedTokens {
@@ -45,7 +40,7 @@ func openPostgreSQLRows(ctx context.Context, database string) (*postgreSQLRows, 
 		if err != nil {
 			return nil, err
 		}
-		if _, err := pool.Exec(ctx, insertPostgreSQL, id[:], data); err != nil {
+		if _, err := pool.Exec(ctx, insertPostgreSQL+" ON CONFLICT DO NOTHING", id[:], data); err != nil {
 			return nil, fmt.Errorf("insert: %w", err)
 		}
 	}

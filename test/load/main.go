@@ -225,7 +225,7 @@ func measureAll(ctx context.Context, o options) (r report, err error) {
 		return r, err
 	}
 	defer subject.stop()
-	floor, err := startFloor(ctx, self, floorDatabase, subject.url, client)
+	floor, err := startFloor(ctx, self, floorDatabase, subject.url, o.Nodes, client)
 	if err != nil {
 		return r, err
 	}

@@ -230,22 +230,31 @@ func store(ctx context.Context, o options, file string) (*refreshTokens, error) 
 	return stored, stored.fill(ctx, s.Store, o.Database)
 }
 
-func startFloor(ctx context.Context, self, database, server string, client keys) (*target, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+// startFloor starts as many processes as the server has nodes: with more nodes, fewer callers share a
+// commit.
+func startFloor(ctx context.Context, self, database, server string, nodes int, client keys) (*target, error) {
 	public, err := client.marshalPublic()
 	if err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, self, "floor", address, database, server, public)
-	command.Stderr = os.Stderr
-	node, err := start(command, "http://"+address, discoveryPath)
-	if err != nil {
-		return nil, err
+	floor := &target{}
+	for range nodes {
+		address, err := freeAddress()
+		if err != nil {
+			floor.stop()
+			return nil, err
+		}
+		command := exec.CommandContext(ctx, self, "floor", address, database, server, public)
+		command.Stderr = os.Stderr
+		node, err := start(command, "http://"+address, discoveryPath)
+		if err != nil {
+			floor.stop()
+			return nil, err
+		}
+		floor.nodes = append(floor.nodes, node)
 	}
-	return &target{url: node.url, nodes: []*process{node}}, nil
+	floor.url = floor.nodes[0].url
+	return floor, nil
 }
 
 func start(command *exec.Cmd, url, health string) (*process, error) {
