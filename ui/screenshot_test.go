@@ -159,7 +159,11 @@ var samplePages = map[string]pageResponse{
 	"signed-out":    {template: "signed-out", title: text("signed-out.title"), data: signedOutView{}},
 	"signed-out-on": {template: "signed-out", title: text("signed-out.title"), data: signedOutView{ContinueTo: "#", Host: "app.printer.example.com"}},
 	"account": {template: "account", title: text("account.title"), account: alice, data: accountView{
-		User: alice, Person: person(alice), Notice: text("notice.revoked"), Email: &emailState{Address: "alice@example.com", Verified: true, Pending: "alice.liddell@example.org"},
+		User: alice, Person: person(alice), Notice: text("notice.revoked"), Language: &languageView{Chosen: "en", Choices: messages.All()},
+		Methods: []methodView{
+			{Name: text("common.password"), Detail: text("account.password-hint"), Href: "/account/password", Action: text("password.submit")},
+			{Name: text("method.totp"), Added: moment{Time: time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC)}, LastUsed: moment{Time: time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC)}, Href: "/account/totp", Action: text("account.manage")},
+		}, Email: &emailState{Address: "alice@example.com", Verified: true, Pending: "alice.liddell@example.org"},
 		Approvals: []approvalView{
 			{backchannelRequest{"W4SCT", ago(0), inTime(5 * time.Minute)}, "1", "Corner Bank", "C", []scopeView{{Words: text("scope.openid")}}, []string{"Pay 49.90 EUR to Corner Shop"}},
 			{backchannelRequest{"", ago(2 * time.Minute), inTime(90 * time.Second)}, "2", "Call Center of the Department of Long Names", "C", []scopeView{{Words: text("scope.openid")}, {Words: text("scope.email")}}, nil},

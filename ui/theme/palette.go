@@ -89,7 +89,7 @@ func (c *Colors) palette(dark bool, accentOfLight color) (*Palette, error) {
 	if dark && c.accent() == "" && accentOfLight != must(defaultLight.Accent) {
 		accent = nearest(accentOfLight, readable)
 	}
-	tint := func(c color) color { return mix(c, card, 0.12) }
+	tint := func(c color) color { return mix(c, card, 0.1) }
 	// Links are on both; small texts on the tint have the accent's stronger shade.
 	if !readable(accent) {
 		return nil, tooFaint("accent", accent, "surface and background", readable)
