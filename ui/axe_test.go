@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey/internal/chromium"
@@ -104,6 +106,15 @@ const smallTargets = `[...document.querySelectorAll("button, a.button, input:not
 	return e.checkVisibility() && !e.closest(".skip, p, .lead, .what") && !e.closest("[hidden]") && (box.width < 24 || box.height < 24);
 }).map((e) => e.outerHTML.slice(0, 120)).join("\n")`
 
+// withoutFocus returns what does not show that it has the focus, or has a place of its own in the order
+// of the keyboard (WCAG 2.4.3 and 2.4.7).
+const withoutFocus = `[...document.querySelectorAll("button, a, input:not([type=hidden]), select, summary")].filter((e) => {
+	if (!e.checkVisibility() || e.closest("[hidden]")) return false;
+	e.focus({focusVisible: true});
+	const style = getComputedStyle(e);
+	return document.activeElement !== e || e.tabIndex !== 0 || style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 2;
+}).map((e) => e.outerHTML.slice(0, 120)).join("\n")`
+
 // TestTargetsAreLarge: what can be pressed has at least 24 pixels, and shows that it has the focus.
 func TestTargetsAreLarge(t *testing.T) {
 	if testing.Short() {
@@ -112,12 +123,22 @@ func TestTargetsAreLarge(t *testing.T) {
 	ctx := chromium.Start(t, 5*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
+	err := chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+		return err
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(samplePages)) {
 		if err := chromedp.Do(ctx, chromedp.EmulateViewport(390, 844), chromedp.Navigate(server.URL+"/"+name)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if small := eval(t, ctx, smallTargets); small != "" {
 			t.Errorf("%s: smaller than 24 pixels:\n%s", name, small)
+		}
+		if without := eval(t, ctx, withoutFocus); without != "" {
+			t.Errorf("%s: without visible focus:\n%s", name, without)
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // Theme is what an operator chooses. What is not set is the default.
@@ -136,7 +136,12 @@ func (t *Theme) Load() (*Loaded, error) {
 	return l, nil
 }
 
-var fontFamily = regexp.MustCompile(`^[\pL\pN][\pL\pN .-]{0,60}$`)
+// isFontFamily reports whether a name can be in quotes in a style sheet.
+func isFontFamily(name string) bool {
+	return name != "" && len(name) <= 60 && !strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune(" .-", r)
+	})
+}
 
 // WithoutFiles is Load without the pictures and fonts.
 func (t *Theme) WithoutFiles() (*Loaded, error) {
@@ -160,7 +165,7 @@ func (t *Theme) WithoutFiles() (*Loaded, error) {
 		return nil, errors.New("logo: is required with logo_dark and logo_has_name")
 	}
 	if t.Font != nil {
-		if !fontFamily.MatchString(t.Font.Family) || t.Font.File == "" {
+		if !isFontFamily(t.Font.Family) || t.Font.File == "" {
 			return nil, errors.New("font: family, of letters, digits, spaces and hyphens, and file are required")
 		}
 		l.FontFamily = t.Font.Family
