@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/configuration"
-	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/declare"
 	"github.com/valetkey/valetkey/oauth"
@@ -49,8 +48,8 @@ const (
 var scopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeOfflineAccess, apiScope}
 
 // declarationsFile returns the configuration; jwk is the key of the clients that authenticate with
-// JWTs, and hash that of the password of the accounts.
-func declarationsFile(jwk []byte, hash string) string {
+// JWTs.
+func declarationsFile(jwk []byte) string {
 	client := func(id, algorithm string) string {
 		return `
   - client_id: ` + id + `
@@ -60,10 +59,6 @@ func declarationsFile(jwk []byte, hash string) string {
     scope: openid profile offline_access ` + apiScope + `
     id_token_signed_response_alg: ` + algorithm + `
     access_token_signed_response_alg: ` + algorithm
-	}
-	var users strings.Builder
-	for i := range accounts {
-		fmt.Fprintf(&users, "\n  - {username: %s, password_hash: %q}", account(i), hash)
 	}
 	return `
 trusted_proxies: [127.0.0.1]
@@ -87,7 +82,7 @@ clients:` + client(clientID, es256) + client(clientEdDSA, edDSA) + `
     require_pushed_authorization_requests: true
     id_token_signed_response_alg: ES256
     access_token_signed_response_alg: ES256
-users:` + users.String() + `
+users:
   - {username: ` + username + `, password: ` + password + `, name: Ada Lovelace}
 scopes:
   - {name: "` + apiScope + `", description: See your photos}
@@ -121,12 +116,8 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 	if err != nil {
 		return nil, err
 	}
-	hash, err := identity.HashPassword(password)
-	if err != nil {
-		return nil, err
-	}
 	s := &server{&target{}, o, filepath.Join(dir, "valetkey.yaml")}
-	if err := os.WriteFile(s.config, []byte(declarationsFile(document, hash)), 0o600); err != nil {
+	if err := os.WriteFile(s.config, []byte(declarationsFile(document)), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits if a file was changed just now.
@@ -217,6 +208,9 @@ func store(ctx context.Context, o options, file string) (*refreshTokens, error) 
 		return nil, err
 	}
 	if _, err := declare.Apply(ctx, s.Store, &declarations.Declarations, declare.Options{Source: "file:valetkey.yaml"}); err != nil {
+		return nil, err
+	}
+	if err := storeAccounts(ctx, s.Store); err != nil {
 		return nil, err
 	}
 	user, err := s.Store.UserByIdentifier(ctx, username)

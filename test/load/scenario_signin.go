@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage"
 )
 
 // signInScenarios are those in which a user signs in. Their floors verify what the user presents, and
@@ -28,7 +32,25 @@ func signInScenarios() []scenario {
 const signInsAtOnce = 8
 
 // Accounts for sign-ins, besides username. Parallel attempts at one account are limited.
-const accounts = maxWorkers
+const accounts = 64
+
+// storeAccounts stores the accounts, which all have the same password.
+func storeAccounts(ctx context.Context, store identity.Store) error {
+	hash, err := identity.HashPassword(password)
+	if err != nil {
+		return err
+	}
+	for i := range accounts {
+		now := time.Now()
+		err := store.CreateUser(ctx, &identity.User{
+			ID: storage.NewID(), Username: account(i), PasswordHash: hash, Origin: identity.OriginSignedUp, CreatedAt: now, UpdatedAt: now,
+		})
+		if err != nil && !errors.Is(err, identity.ErrIdentifierTaken) { // an earlier run has stored it
+			return fmt.Errorf("store an account: %w", err)
+		}
+	}
+	return nil
+}
 
 func account(i int) string { return fmt.Sprintf("user-%d", i%accounts) }
 
