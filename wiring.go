@@ -105,6 +105,14 @@ func (s *Server) newPages() (*ui.UI, error) {
 	if err != nil {
 		return nil, err
 	}
+	secret, err := database.Derive(s.store.Secret, "valetkey passkey challenges")
+	if err != nil {
+		return nil, err
+	}
+	passkeys, err := s.config.RelyingParty(secret)
+	if err != nil {
+		return nil, err
+	}
 	return ui.New(ui.Config{
 		Issuer:           s.config.Issuer,
 		Accounts:         s.accounts,
@@ -117,6 +125,8 @@ func (s *Server) newPages() (*ui.UI, error) {
 		SignUpRequires:   s.config.SignUpRequires,
 		PasswordReset:    s.mail != nil && s.config.PasswordReset != configuration.PasswordResetOff,
 		EmailSignIn:      s.config.EmailSignIn,
+		Passkeys:         passkeys,
+		RelatedOrigins:   s.config.Passkeys.RelatedOrigins,
 		OptionalUnticked: s.config.ConsentOptionalDefault == configuration.ConsentUnticked,
 		RemoteAddr:       s.proxies.Of,
 

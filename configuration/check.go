@@ -109,6 +109,7 @@ func (c *Configuration) validate(report reporter) {
 	}
 	c.validateHooks(report)
 	c.validateMail(report)
+	c.validatePasskeys(report)
 	c.validateTheme(report)
 	if n := c.MinimumPasswordLength; n != 0 && (n < identity.MinPasswordRunes || n > 64) {
 		report("minimum_password_length", "%d is not between %d and 64 (NIST SP 800-63B-4, section 3.1.1.2)", n, identity.MinPasswordRunes)

@@ -14,6 +14,7 @@
 //	warnings.go       warnings and recommendations about valid settings
 //	hooks.go          webhooks
 //	mail.go           messages to users
+//	passkeys.go       passkeys
 //	mutualtls.go      certificates of clients
 //	profile.go        profiles of the server and its clients
 //	report.go         compares clients with profiles and RFC 9700
@@ -79,6 +80,8 @@ type Configuration struct {
 	// MinimumPasswordLength is the minimum length of passwords that users choose who have no second
 	// factor. The default is 15; with a second factor, 8 characters are enough.
 	MinimumPasswordLength int `json:"minimum_password_length,omitempty"`
+	// Passkeys says how users sign in with passkeys.
+	Passkeys Passkeys `json:"passkeys,omitzero"`
 	// BreachedPasswordService is the address of a service with the range API of Have I Been Pwned,
 	// which is asked about new passwords.
 	BreachedPasswordService string `json:"breached_password_service,omitempty"`

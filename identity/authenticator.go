@@ -25,6 +25,7 @@ type Authenticator struct {
 	// One of these is set, for its Kind. What they point to does not change: a change replaces it.
 	TOTP          *TOTP          `json:"totp,omitempty"`
 	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
+	Passkey       *Passkey       `json:"passkey,omitempty"`
 }
 
 // Format keeps secrets out of logs and messages.
@@ -116,11 +117,19 @@ func (u *User) Reachable() Class {
 // CreatedAt. A new set of recovery codes replaces the former one. The error is
 // ErrTooManyAuthenticators, storage.ErrNotFound if the user is not active, or an internal error.
 func (a *Accounts) AddAuthenticator(ctx context.Context, now time.Time, userID string, added Authenticator, from Activity) (id string, err error) {
+	return a.addAuthenticator(ctx, now, userID, added, from, func(*User) error { return nil })
+}
+
+// addAuthenticator is AddAuthenticator with a check of the stored user, under its lock.
+func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID string, added Authenticator, from Activity, check func(*User) error) (id string, err error) {
 	added.ID, added.CreatedAt, added.Name = storage.NewID(), now, cut(added.Name, maxAuthenticatorName)
 	var user User
 	err = a.store.UpdateUser(ctx, userID, func(stored *User) error {
 		if !stored.Active() {
 			return storage.ErrNotFound
+		}
+		if err := check(stored); err != nil {
+			return err
 		}
 		if added.Kind == MethodRecoveryCode {
 			stored.Authenticators = slices.DeleteFunc(stored.Authenticators, func(a Authenticator) bool { return a.Kind == added.Kind })
@@ -136,13 +145,28 @@ func (a *Accounts) AddAuthenticator(ctx context.Context, now time.Time, userID s
 	return added.ID, nil
 }
 
+// ErrLastMethod means that the user could not sign in any more.
+var ErrLastMethod = errors.New("identity: the user has no other way to sign in")
+
+// CanRemove reports whether the user can still begin a sign-in without an authenticator.
+func (u *User) CanRemove(id string) bool {
+	removed := u.Authenticator(id)
+	if removed == nil || !methods[removed.Kind].first || u.PasswordHash != "" {
+		return true
+	}
+	return slices.ContainsFunc(u.Authenticators, func(a Authenticator) bool { return a.ID != id && methods[a.Kind].first })
+}
+
 // RemoveAuthenticator removes an authenticator from a user, and notifies the user. It is not an error
-// if the user has none with that ID.
+// if the user has none with that ID. The error is ErrLastMethod or an internal error.
 func (a *Accounts) RemoveAuthenticator(ctx context.Context, now time.Time, userID, id string, from Activity) error {
 	var user User
 	var removed *Authenticator
 	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {
 		removed = nil
+		if !stored.CanRemove(id) {
+			return ErrLastMethod
+		}
 		if found := stored.Authenticator(id); found != nil {
 			gone := *found
 			removed = &gone

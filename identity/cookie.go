@@ -20,6 +20,8 @@ const (
 	checkCookie   = "valetkey_check"
 	browserCookie = "valetkey_asked"
 	signInCookie  = "valetkey_signin"
+	passkeyCookie = "valetkey_passkey"
+	upgradeCookie = "valetkey_upgrade"
 )
 
 // SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
@@ -131,6 +133,35 @@ func ClearSignInCookie(w http.ResponseWriter, issuer string) {
 	cookie := newCookie(issuer, signInCookie, "")
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
+}
+
+// SetPasskeyCookie sets a cookie with a secret to which the challenges for passkeys are bound, until the
+// browser is closed.
+func SetPasskeyCookie(w http.ResponseWriter, issuer, secret string) {
+	http.SetCookie(w, newCookie(issuer, passkeyCookie, secret))
+}
+
+// PasskeyCookie returns the secret that a browser sent; "" if it sent none or several, or one that this
+// server did not make.
+func PasskeyCookie(r *http.Request, issuer string) string {
+	secret := readCookie(r, issuer, passkeyCookie)
+	if len(secret) != 43 {
+		return ""
+	}
+	return secret
+}
+
+// SetUpgradeCookie remembers for 30 days that the browser could create a passkey after a sign-in with a
+// password.
+func SetUpgradeCookie(w http.ResponseWriter, issuer string) {
+	cookie := newCookie(issuer, upgradeCookie, "1")
+	cookie.MaxAge = 30 * 24 * 60 * 60
+	http.SetCookie(w, cookie)
+}
+
+// UpgradeCookie returns the value of that cookie; "" if there is none.
+func UpgradeCookie(r *http.Request, issuer string) string {
+	return readCookie(r, issuer, upgradeCookie)
 }
 
 // DeviceCookie returns the secret that a browser sent; "" if it sent none or several.

@@ -15,10 +15,12 @@ type accountView struct {
 	Approvals    []approvalView
 	Applications []applicationView
 	Sessions     []sessionView
-	Email        *emailState // nil if no messages can be sent
-	Methods      []methodView
-	Language     *languageView
-	UserCode     *userCodeState // nil if user codes are not used
+	// PasskeySignals tell password managers which passkeys exist; nil if there are none.
+	PasskeySignals *passkeySignals
+	Email          *emailState // nil if no messages can be sent
+	Methods        []methodView
+	Language       *languageView
+	UserCode       *userCodeState // nil if user codes are not used
 }
 
 // emailState is the state of the user's address.
@@ -55,6 +57,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	if v.Applications, err = s.applications(r); err != nil {
 		return err
 	}
+	v.PasskeySignals = s.userPasskeys(user)
 	if v.Sessions, err = s.sessions(r); err != nil {
 		return err
 	}
@@ -64,5 +67,5 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return s.write(w, pageResponse{template: "account", title: text("account.title"), account: user, data: v})
+	return s.write(w, pageResponse{template: "account", title: text("account.title"), account: user, data: v, passkeys: v.PasskeySignals != nil})
 }

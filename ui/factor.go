@@ -23,6 +23,7 @@ type methodPage struct {
 // methodPages lists the pages, in the order in which they are offered to a user who has not used any of
 // them yet.
 var methodPages = []methodPage{
+	{identity.MethodPasskey, passkeyPath, text("passkey.use"), text("passkey.use-detail")},
 	{identity.MethodTOTP, proveTOTPPath, text("method.totp"), nil},
 	{identity.MethodRecoveryCode, proveRecoveryCodePath, text("method.recovery-code"), nil},
 }

@@ -15,8 +15,13 @@ import (
 // a cookie that is bound to this session, so that a link on another site cannot make the page
 // show one.
 func (s *session) notify(w http.ResponseWriter, notice string) error {
+	return s.notifyAt(w, "/account", notice)
+}
+
+// notifyAt is notify for another page that shows notices.
+func (s *session) notifyAt(w http.ResponseWriter, path, notice string) error {
 	identity.SetNoticeCookie(w, s.config.Issuer, notice+"."+noticeMAC(s.secret, notice))
-	return s.redirect(w, "/account")
+	return s.redirect(w, path)
 }
 
 // notice returns the notice to show and clears its cookie; nil if there is none.

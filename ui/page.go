@@ -64,8 +64,10 @@ type view struct {
 	Name, Base, Host string
 	Look             *look
 	Script           string
-	Account          *identity.User // the user whose account this is; nil on other pages
-	Data             any
+	// PasskeyScript is "" on pages without passkeys.
+	PasskeyScript string
+	Account       *identity.User // the user whose account this is; nil on other pages
+	Data          any
 }
 
 // pageResponse is a page to be rendered.
@@ -76,6 +78,8 @@ type pageResponse struct {
 	account  *identity.User
 	// formAction is an additional source for the form-action directive.
 	formAction string
+	// passkeys is set if the page needs the script for passkeys.
+	passkeys bool
 	// frames are the URLs of the page's frames.
 	frames     []string
 	retryAfter time.Duration
@@ -90,8 +94,13 @@ func (u *UI) write(w http.ResponseWriter, l *messages.Language, client string, a
 	if err != nil {
 		return err
 	}
+	passkeyScript := ""
+	if a.passkeys {
+		passkeyScript = u.assetURL("passkey", ".js")
+	}
 	err = page.ExecuteTemplate(&body, "layout.html", view{
-		Title: a.title, Language: l.Tag, Direction: l.Direction(),
+		PasskeyScript: passkeyScript,
+		Title:         a.title, Language: l.Tag, Direction: l.Direction(),
 		Name: u.config.Name, Base: u.base, Host: u.host,
 		Look: look, Script: u.assetURL("page", ".js"),
 		Account: a.account, Data: a.data,
@@ -105,6 +114,9 @@ func (u *UI) write(w http.ResponseWriter, l *messages.Language, client string, a
 	}
 	w.Header().Set("Content-Language", l.Tag)
 	w.Header().Add("Vary", "Accept-Language")
+	if a.passkeys { // the script asks for options
+		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; connect-src 'self'")
+	}
 	if len(a.frames) > 0 {
 		w.Header().Set("Content-Security-Policy", w.Header().Get("Content-Security-Policy")+"; frame-src"+frameSources(a.frames))
 	}

@@ -129,6 +129,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if s.then != "" {
 		return s.redirect(w, s.then+waitingFor(in).query())
 	}
+	if s.offersUpgrade(r, user, counts) {
+		return s.redirect(w, upgradePath+waitingFor(in).query())
+	}
 	if in != nil {
 		s.server.Authenticated(w, r, in.ID, authentication(began))
 		return nil

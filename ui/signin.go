@@ -19,7 +19,9 @@ type signInView struct {
 	Alert      *messages.Text
 	// Continue is the URL that continues with the signed-in account, if the application does
 	// not require a new sign-in.
-	Continue string
+	Continue       string
+	Passkey        *passkeyView
+	PasskeySignals *passkeySignals
 	// SignUp is the URL of the page that creates an account; "" if there is none.
 	SignUp string
 	// Forgot is the URL of the page for a forgotten password; "" if there is none.
@@ -122,6 +124,10 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 	}
 	if s.config.PasswordReset {
 		v.Forgot = s.base + forgotPath + v.query()
+	}
+	v.Passkey, a.passkeys = s.passkeys(v.waiting), s.config.Passkeys != nil
+	if v.Passkey != nil {
+		v.Passkey.Signals = v.PasskeySignals
 	}
 	a.template, a.title, a.data = "sign-in", text("sign-in.title"), v
 	return s.write(w, a)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/passkey"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/ui/theme"
@@ -44,6 +45,10 @@ type Config struct {
 	// EmailSignIn lets users sign in with a message to their verified address instead of the password.
 	// identity.Config.Mail must be set.
 	EmailSignIn bool
+	// Passkeys verifies passkeys; nil means that there are none. RelatedOrigins are the other origins
+	// that may use passkeys of its RP ID.
+	Passkeys       *passkey.RelyingParty
+	RelatedOrigins []string
 	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user
 	// has allowed them before.
 	OptionalUnticked bool
@@ -125,6 +130,9 @@ var pages = [...]page{
 	{signInEmailCodePath, (*session).showEmailSignInCode, (*session).emailSignInCode},
 	{signInEmailLinkPath, (*session).showEmailSignInLink, (*session).emailSignInLink},
 	{fewCodesPath, (*session).showFewCodes, nil},
+	{passkeyPath, (*session).showConfirmPasskey, (*session).signInPasskey},
+	{passkeyOptionsPath, nil, (*session).passkeyOptions},
+	{upgradePath, (*session).showUpgrade, (*session).upgrade},
 	{"/cancel", nil, (*session).cancel},
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
@@ -148,6 +156,9 @@ var pages = [...]page{
 	{totpPath + "/rename", nil, (*session).renameTOTP},
 	{recoveryCodesPath, (*session).showRecoveryCodes, (*session).newRecoveryCodes},
 	{recoveryCodesPath + "/download", nil, (*session).downloadRecoveryCodes},
+	{passkeysPath, (*session).showPasskeys, (*session).addPasskey},
+	{passkeysPath + "/rename", nil, (*session).renamePasskey},
+	{passkeysPath + "/remove", nil, (*session).removePasskey},
 	{"/account/email", (*session).showEmail, (*session).requestEmail},
 	{"/account/email/code", (*session).showEmailCode, (*session).emailCode},
 	{"/account/language", nil, (*session).setLanguage},
@@ -181,8 +192,7 @@ func (u *UI) Handler(server *authserver.Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page, asset := u.find(r.URL.Path)
 		switch {
-		case r.URL.Path == changePasswordPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-			u.redirectToChangePassword(w)
+		case u.wellKnown(w, r):
 		case r.URL.RawPath != "" || page == nil && asset == nil:
 			u.NotFound(w, r)
 		case asset != nil:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -40,7 +41,26 @@ type world struct {
 	callback string
 	// mail is the mail server that receives the messages of outbox; both are nil without mail.
 	mail   *mailtest.Server
+	log    logged
 	outbox *mail.Outbox
+}
+
+// logged is what the pages and the accounts of a world have logged.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func newWorld(t *testing.T) *world {
@@ -62,11 +82,20 @@ func newWorldWithMail(t *testing.T, change func(*Config)) *world {
 // newWorldWith returns a world; with changePages, it has a mail server.
 func newWorldWith(t *testing.T, changePages func(*Config), change func(*authserver.Config)) *world {
 	t.Helper()
+	return newWorldAt(t, "127.0.0.1", changePages, change)
+}
+
+// newWorldAt is newWorldWith for an issuer with a host.
+func newWorldAt(t *testing.T, host string, changePages func(*Config), change func(*authserver.Config)) *world {
+	t.Helper()
 	w := &world{t: t, store: memory.New(), callback: "https://printer.example.com/callback"}
 	server := httptest.NewUnstartedServer(nil)
-	w.url = "http://" + server.Listener.Addr().String()
-	quiet := slog.New(slog.DiscardHandler)
-	var err error
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.url = "http://" + net.JoinHostPort(host, port)
+	quiet := slog.New(slog.NewTextHandler(&w.log, nil))
 	pageConfig := Config{Issuer: w.url, Store: w.store, SignUp: true, Logger: quiet}
 	if changePages != nil {
 		w.mail = mailtest.Start(t, mailtest.Options{})

@@ -48,7 +48,7 @@ func sampled(name string, level slog.Level, members []string, meaning string) *K
 // End users.
 var (
 	SignInSucceeded = add("sign_in.succeeded", info, join(user, []string{"address"}), "a user signed in")
-	SignInFailed    = sampled("sign_in.failed", warn, join(user, []string{"unknown_account", "reason", "address"}), "a sign-in attempt failed")
+	SignInFailed    = sampled("sign_in.failed", warn, join(user, []string{"unknown_account", "reason", "cause", "address"}), "a sign-in attempt failed")
 	SignInThrottled = sampled("sign_in.throttled", warn, join(user, []string{"unknown_account", "retry_after", "address"}), "a sign-in attempt was refused because too many attempts had failed; the password was not checked")
 
 	SessionEnded     = add("session.ended", info, join(user, []string{"session"}), "a sign-in session was ended")
@@ -69,8 +69,9 @@ var (
 	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")
 	EmailRestored          = add("email.restored", warn, user, "a user undid a change of the email address; all sessions and tokens ended")
 
-	MethodAdded   = add("method.added", warn, join(user, []string{"method", "authenticator"}), "a user added a way to sign in")
-	MethodRemoved = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
+	MethodAdded      = add("method.added", warn, join(user, []string{"method", "authenticator"}), "a user added a way to sign in")
+	PasskeySignCount = add("passkey.sign_count", warn, join(user, []string{"authenticator", "refused"}), "the signature counter of a passkey did not increase, so someone may have a copy of its key; the sign-in is refused if the passkey cannot be copied by its authenticator")
+	MethodRemoved    = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
 
 	SetupStarted    = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
 	SetupCompleted  = add("setup.completed", info, user, "the first user was created with the setup link")
@@ -188,6 +189,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"operator", "the user of the operating system that ran the command, and the host"},
 	{"path", "the path of the page"},
 	{"reason", "the reason, from the list below"},
+	{"refused", "whether the sign-in was refused"},
 	{"reference", "the reference for `valetkey explain`"},
 	{"requested_token_type", "the requested type of token"},
 	{"resource", "the APIs that the user granted access to"},
@@ -216,6 +218,7 @@ const (
 	ReasonThrottled        = "throttled"
 	ReasonNoAddress        = "no_address"
 	ReasonWrongMethod      = "wrong_method"
+	ReasonPasskey          = "passkey"
 	ReasonWrongCredentials = "wrong_credentials"
 )
 
@@ -230,6 +233,7 @@ var Reasons = []struct{ Name, Meaning string }{
 	{ReasonRetired, "the configuration no longer declares the account; the password may be correct"},
 	{ReasonThrottled, "too many attempts have failed; the password was not checked"},
 	{ReasonNoAddress, "the account has no verified email address"},
+	{ReasonPasskey, "the passkey was not accepted; `cause` says why, for example `unknown_passkey` or `wrong_signature`"},
 	{ReasonWrongMethod, "the client is registered for another `token_endpoint_auth_method`"},
 	{ReasonWrongCredentials, "the client's secret or assertion is wrong"},
 }

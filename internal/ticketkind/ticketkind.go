@@ -212,4 +212,15 @@ const (
 	//   Put: the end of the session
 	//   Spent: logout delivery (authserver/logout_backchannel.go)
 	EndedSession storage.Kind = "session ended"
+	// PasskeyChallenge is the challenge of a ceremony with a passkey that succeeded. Nothing is stored
+	// for a challenge that is not used.
+	//   File: identity/passkey.go
+	//   Put: the response of the browser
+	//   Spent: expiry
+	PasskeyChallenge storage.Kind = "passkey challenge"
+	// RemovedPasskey is a passkey that its user has removed, by its credential ID.
+	//   File: identity/passkey.go
+	//   Put: the removal
+	//   Spent: expiry
+	RemovedPasskey storage.Kind = "passkey removed"
 )
