@@ -20,38 +20,40 @@ type templates struct {
 	directory string // with the operator's own
 
 	mu sync.Mutex
-	// parsed has each page together with the layout and the shared parts, by name. These are never
-	// executed: a template that was executed cannot be copied.
-	parsed map[string]*template.Template
-	inUse  map[templateName]*template.Template
+	// shared has the layout and the shared parts. It is never executed: a template that was executed
+	// cannot be copied. sources are the texts of all templates.
+	shared  *template.Template
+	sources map[string]string
+	inUse   map[templateName]*template.Template
 }
 
 type templateName struct{ language, page string }
 
-// in returns the template of a page in a language. Parsing takes as long as a tenth of a start, so it
-// is done for the first page.
+// in returns the template of a page in a language. A page is parsed when it is first shown: all pages
+// together take as long as a tenth of a start, and several MiB.
 func (t *templates) in(l *messages.Language, page string) (*template.Template, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if have := t.inUse[templateName{l.Tag, page}]; have != nil {
 		return have, nil
 	}
-	if t.parsed == nil {
-		parsed, err := parseTemplates(t.directory)
+	if t.shared == nil {
+		shared, sources, err := parseShared(t.directory)
 		if err != nil {
 			return nil, err
 		}
-		t.parsed, t.inUse = parsed, map[templateName]*template.Template{}
+		t.shared, t.sources, t.inUse = shared, sources, map[templateName]*template.Template{}
 	}
-	if t.parsed[page] == nil {
+	name := page + ".html"
+	if t.sources[name] == "" || !isPage(name) {
 		return nil, fmt.Errorf("ui: there is no template %s", page)
 	}
-	clone, err := t.parsed[page].Clone()
+	parsed, err := parsePage(t.shared, name, t.sources[name])
 	if err != nil {
-		return nil, fmt.Errorf("ui: copy the template %s: %w", page, err)
+		return nil, err
 	}
-	t.inUse[templateName{l.Tag, page}] = clone.Funcs(functions(l))
-	return clone, nil
+	t.inUse[templateName{l.Tag, page}] = parsed.Funcs(functions(l))
+	return parsed, nil
 }
 
 // maxTemplateBytes is the maximum size of an operator's template.
@@ -61,9 +63,27 @@ const maxTemplateBytes = 256 << 10
 // account page, each of which is a file. Files in a directory replace those of the same name; "" means
 // none.
 func parseTemplates(directory string) (map[string]*template.Template, error) {
-	sources, err := templateSources(directory)
+	shared, sources, err := parseShared(directory)
 	if err != nil {
 		return nil, err
+	}
+	parsed := map[string]*template.Template{}
+	for name, source := range sources {
+		if !isPage(name) {
+			continue
+		}
+		if parsed[strings.TrimSuffix(name, ".html")], err = parsePage(shared, name, source); err != nil {
+			return nil, err
+		}
+	}
+	return parsed, nil
+}
+
+// parseShared parses what is not a page, and returns the texts of all templates.
+func parseShared(directory string) (*template.Template, map[string]string, error) {
+	sources, err := templateSources(directory)
+	if err != nil {
+		return nil, nil, err
 	}
 	shared := template.New("").Funcs(functions(messages.English))
 	for _, name := range slices.Sorted(maps.Keys(sources)) {
@@ -71,24 +91,22 @@ func parseTemplates(directory string) (map[string]*template.Template, error) {
 			continue
 		}
 		if _, err := shared.New(path.Base(name)).Parse(sources[name]); err != nil {
-			return nil, fmt.Errorf("ui: %w", err)
+			return nil, nil, fmt.Errorf("ui: %w", err)
 		}
 	}
-	parsed := map[string]*template.Template{}
-	for name, source := range sources {
-		if !isPage(name) {
-			continue
-		}
-		t, err := shared.Clone()
-		if err == nil {
-			_, err = t.New(name).Parse(source)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("ui: %w", err)
-		}
-		parsed[strings.TrimSuffix(name, ".html")] = t
+	return shared, sources, nil
+}
+
+// parsePage parses a page together with a copy of what is shared.
+func parsePage(shared *template.Template, name, source string) (*template.Template, error) {
+	t, err := shared.Clone()
+	if err == nil {
+		_, err = t.New(name).Parse(source)
 	}
-	return parsed, nil
+	if err != nil {
+		return nil, fmt.Errorf("ui: %w", err)
+	}
+	return t, nil
 }
 
 // isPage reports whether a template is a page, and not a part of pages.
