@@ -3,6 +3,7 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -72,13 +73,17 @@ func (u *User) Email() string {
 	return email
 }
 
-// Identifiers returns the canonical identifiers by which the user is found: the username and the
-// email address. Invalid ones are left out.
+// Identifiers returns the canonical identifiers by which the user is found: the username, the
+// email address, and former usernames. Invalid ones are left out.
 func (u *User) Identifiers() []string {
+	all := []string{u.Username, u.Email()}
+	for _, former := range u.Account.FormerNames {
+		all = append(all, former.Name)
+	}
 	var identifiers []string
-	for _, s := range []string{u.Username, u.Email()} {
+	for _, s := range all {
 		canonical, err := CanonicalIdentifier(s)
-		if err == nil && (len(identifiers) == 0 || identifiers[0] != canonical) {
+		if err == nil && !slices.Contains(identifiers, canonical) {
 			identifiers = append(identifiers, canonical)
 		}
 	}

@@ -35,7 +35,7 @@ func (a *Accounts) SetupToken(ctx context.Context, now time.Time) (string, error
 // CheckSetupToken returns storage.ErrNotFound if a token is invalid or expired, or if there is
 // already an administrator.
 func (a *Accounts) CheckSetupToken(ctx context.Context, now time.Time, token string) error {
-	done, err := a.store.HasAdministrator(ctx)
+	done, err := a.store.HasAdministrator(ctx, "")
 	if err != nil {
 		return fmt.Errorf("look for an administrator: %w", err)
 	}

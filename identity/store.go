@@ -13,6 +13,7 @@ import (
 type Store interface {
 	storage.Tickets
 	storage.Counts
+	storage.Uses
 
 	// User returns a user by ID, UserByIdentifier by a canonical identifier
 	// (CanonicalIdentifier); storage.ErrNotFound if there is none. The caller may change the
@@ -40,7 +41,7 @@ type Store interface {
 	// transaction: the sessions, with an EndedNote for each, and the tickets of the user's
 	// grants, except those that belong to the sessions in User.Kept. The grants are kept.
 	UpdateUser(ctx context.Context, id string, update func(*User) error) error
-	// DeleteUser removes a user, the user's grants, and every ticket of the family
+	// DeleteUser removes a user, the user's grants and uses, and every ticket of the family
 	// SessionFamily(id) or of one of those grants. For each session it stores an EndedNote.
 	DeleteUser(ctx context.Context, id string) error
 	// Users lists users ordered by ID, starting after the given ID.
@@ -49,8 +50,15 @@ type Store interface {
 	// duplicates and "", at most 64. It is called at each sign-in, so it must not read every
 	// user.
 	PasswordHashKinds(ctx context.Context) ([]string, error)
-	// HasAdministrator reports whether there is an active administrator.
-	HasAdministrator(ctx context.Context) (bool, error)
+	// HasAdministrator reports whether there is an active administrator other than the user with
+	// an ID, which may be "".
+	HasAdministrator(ctx context.Context, except string) (bool, error)
+	// DueUsers returns the IDs of users whose User.Due is not after now, at most limit, the one that
+	// is due first at the beginning.
+	DueUsers(ctx context.Context, now time.Time, limit int) ([]string, error)
+	// EraseUser does what DeleteUser does if User.Erasable(now) is true when no one else can
+	// change the record anymore. Otherwise, it returns storage.ErrNotFound and changes nothing.
+	EraseUser(ctx context.Context, now time.Time, id string) error
 }
 
 // ErrIdentifierTaken means that a username or email address belongs to another user.
@@ -88,18 +96,20 @@ type User struct {
 	// the one session that continued, with the tokens that were issued in it.
 	EndedAt   time.Time
 	Kept      []string
+	// Account is what is kept about the account besides.
+	Account   AccountData
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-// Active reports whether the user may sign in and clients may act for the user.
-func (u *User) Active() bool { return !u.Disabled && u.RetiredAt.IsZero() }
+// Active reports whether clients may act for the user. Who may sign in is MaySignIn.
+func (u *User) Active() bool { return u.MaySignIn() && !u.BeingDeleted() }
 
 // Clone returns a copy that shares nothing with the user. It copies maps and slices in Claims
 // as package json decodes them.
 func (u *User) Clone() *User {
 	c := *u
-	c.Kept = slices.Clone(u.Kept)
+	c.Kept, c.Account = slices.Clone(u.Kept), u.Account.clone()
 	c.Authenticators = slices.Clone(u.Authenticators)
 	if u.Claims != nil {
 		c.Claims = cloneClaim(u.Claims).(map[string]any)

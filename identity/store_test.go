@@ -226,11 +226,11 @@ func (s *mapStore) Users(_ context.Context, after string, limit int) ([]User, er
 	return users, nil
 }
 
-func (s *mapStore) HasAdministrator(context.Context) (bool, error) {
+func (s *mapStore) HasAdministrator(_ context.Context, except string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.users {
-		if u.Administrator && u.Active() {
+		if u.Administrator && u.Active() && u.ID != except {
 			return true, nil
 		}
 	}
@@ -269,3 +269,25 @@ func (s *mapStore) PasswordHashKinds(context.Context) (kinds []string, err error
 	}
 	return kinds, nil
 }
+
+func (s *mapStore) DueUsers(_ context.Context, now time.Time, limit int) (ids []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, u := range s.users {
+		if due := u.Due(); !due.IsZero() && !now.Before(due) && len(ids) < limit {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (s *mapStore) EraseUser(ctx context.Context, now time.Time, id string) error {
+	if user, err := s.User(ctx, id); err != nil || !user.Erasable(now) {
+		return storage.ErrNotFound
+	}
+	return s.DeleteUser(ctx, id)
+}
+
+func (s *mapStore) RecordUses(_ context.Context, uses ...storage.Use) error { return nil }
+
+func (s *mapStore) UsesOf(context.Context, time.Time, string) ([]storage.Use, error) { return nil, nil }

@@ -34,6 +34,7 @@ type Store struct {
 	grants  map[string]record.Grant
 	traces  []record.Trace
 	counts  map[storage.CountKey]time.Time
+	uses    map[useKey]storage.Use
 
 	version   int64
 	clients   map[string]record.Client
@@ -53,6 +54,7 @@ func New() *Store {
 		outbox:    &outbox{messages: map[string]waiting{}},
 		mail:      &outbox{messages: map[string]waiting{}},
 		counts:    map[storage.CountKey]time.Time{},
+		uses:      map[useKey]storage.Use{},
 		clients:   map[string]record.Client{},
 		scopes:    map[string]record.Scope{},
 		resources: map[string]record.Resource{},
@@ -201,6 +203,7 @@ func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err erro
 	before := len(s.tickets)
 	maps.DeleteFunc(s.tickets, func(_ storage.Key, t storage.Ticket) bool { return t.Expires.UnixMilli() <= now.UnixMilli() })
 	removed = before - len(s.tickets)
+	s.deleteUses(func(use storage.Use) bool { return !now.Before(use.Expires) })
 	for id, c := range s.clients {
 		if r := c.Registration; r != nil && !r.UnusedUntil.IsZero() && !now.Before(r.UnusedUntil) {
 			delete(s.clients, id)

@@ -316,6 +316,7 @@ func (s *Store) CachedUser(ctx context.Context, id string) (*identity.User, erro
 		return nil, err
 	}
 	u.PasswordHash, u.DeclaredPassword, u.UserCodeHash, u.Authenticators = "", "", "", nil
+	u.Account.ForMemory()
 	return u, nil
 }
 
@@ -443,6 +444,28 @@ func (s *Store) deleteUser(id string) {
 	s.endUser(&identity.User{ID: id})
 	delete(s.users, id)
 	s.deleteGrants(func(g record.Grant) bool { return g.Subject == id })
+	s.deleteUses(func(use storage.Use) bool { return use.Owner == id })
+}
+
+// DueUsers implements identity.Store.
+func (s *Store) DueUsers(_ context.Context, now time.Time, limit int) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	due := func(id string) time.Time { u := s.users[id]; return u.Due() }
+	ids := slices.SortedFunc(maps.Keys(s.users), func(a, b string) int { return cmp.Or(due(a).Compare(due(b)), cmp.Compare(a, b)) })
+	ids = slices.DeleteFunc(ids, func(id string) bool { return due(id).IsZero() || due(id).After(now) })
+	return ids[:min(len(ids), max(limit, 0))], nil
+}
+
+// EraseUser implements identity.Store.
+func (s *Store) EraseUser(_ context.Context, now time.Time, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u, ok := s.users[id]; !ok || !u.Erasable(now) {
+		return storage.ErrNotFound
+	}
+	s.deleteUser(id)
+	return nil
 }
 
 // Users implements identity.Store.
@@ -459,11 +482,11 @@ func (s *Store) Users(_ context.Context, after string, limit int) ([]identity.Us
 }
 
 // HasAdministrator implements identity.Store.
-func (s *Store) HasAdministrator(context.Context) (bool, error) {
+func (s *Store) HasAdministrator(_ context.Context, except string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.users {
-		if u.Administrator && u.Active() {
+		if u.Administrator && u.Active() && u.ID != except {
 			return true, nil
 		}
 	}

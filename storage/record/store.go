@@ -20,6 +20,7 @@ type Store interface {
 	storage.Tickets
 	storage.Outbox
 	storage.Counts
+	storage.Uses
 
 	// Version returns a number that grows whenever a client, resource, scope or key changes.
 	// The engine keeps those in memory and reads the version once a second, so that it sees

@@ -206,7 +206,7 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 // space is not freed. It also ends what was issued to users and clients after they became
 // inactive, by nodes that did not know it yet.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
-	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts} {
+	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts, reclaimUses} {
 		n, err := s.reclaim(ctx, query, now.UnixMilli())
 		removed += n
 		if err != nil {
@@ -229,7 +229,7 @@ const inactiveFor = time.Hour
 // endInactive ends again what was issued to users and clients that became inactive after since.
 // None of it is valid anyway, but status lists are computed from the tickets alone.
 func (s *Store) endInactive(ctx context.Context, since time.Time) error {
-	inactive, err := users(ctx, s.database.read(), `WHERE ended > $1 AND (disabled OR retired <> 0)`, since.UnixMilli())
+	inactive, err := users(ctx, s.database.read(), `WHERE ended > $1 AND (disabled OR retired <> 0 OR delete_after <> 0)`, since.UnixMilli())
 	if err != nil {
 		return err
 	}

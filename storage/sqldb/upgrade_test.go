@@ -125,7 +125,7 @@ func notMissing(err error) error {
 // future changes a database as a migration of a later version may.
 func future(t *testing.T, s *Store) {
 	t.Helper()
-	for _, table := range []string{"issuer", "users", "clients", "scopes", "resources", "keys", "grants", "tickets", "outbox", "mail_outbox", "counts", "declared_versions", "traces", "user_changes"} {
+	for _, table := range []string{"issuer", "users", "clients", "scopes", "resources", "keys", "grants", "tickets", "outbox", "mail_outbox", "counts", "declared_versions", "traces", "user_changes", "uses"} {
 		if _, err := s.database.write().Exec(`ALTER TABLE ` + table + ` ADD COLUMN future TEXT NOT NULL DEFAULT 'x'`); err != nil {
 			t.Fatal(err)
 		}

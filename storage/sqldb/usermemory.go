@@ -85,6 +85,7 @@ type keptUser struct {
 func newKeptUser(user identity.User, encoded string) *keptUser {
 	// What is in memory is not used to authenticate the user.
 	user.PasswordHash, user.DeclaredPassword, user.UserCodeHash = "", "", ""
+	user.Account.ForMemory()
 	return &keptUser{
 		user:  user,
 		bytes: userMemoryEach + userMemoryFactor*(len(encoded)+len(user.Username)+len(user.ID)),

@@ -68,9 +68,12 @@ type rawUser struct {
 func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawUser, error) {
 	found, err := collect(ctx, q, func(rows row) (raw rawUser, err error) {
 		u := &raw.user
-		var kept string
+		var kept, account string
 		var created, updated, retired, ended int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators, &u.UserCodeHash)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators, &u.UserCodeHash, &account)
+		if err == nil {
+			err = u.DecodeAccountData(account)
+		}
 		if err != nil {
 			return raw, err
 		}
@@ -78,7 +81,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
 		u.Kept = strings.Fields(kept) // names of sessions contain no spaces
 		return raw, nil
-	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
@@ -107,10 +110,15 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if err != nil {
 		return err
 	}
-	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, source)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '') ON CONFLICT (id) DO NOTHING`,
+	account, err := user.EncodeAccountData()
+	if err != nil {
+		return err
+	}
+	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account, delete_after, due, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '') ON CONFLICT (id) DO NOTHING`,
 		user.ID, user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, authenticators, user.UserCodeHash)
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin,
+		authenticators, user.UserCodeHash, account, milliseconds(user.Account.DeleteAfter), milliseconds(user.Due()))
 	if err != nil {
 		return err
 	}
@@ -188,10 +196,16 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 	if err != nil {
 		return nil, err
 	}
+	account, err := user.EncodeAccountData()
+	if err != nil {
+		return nil, err
+	}
 	_, err = tx.ExecContext(ctx, `UPDATE users SET username = $1, password_hash = $2, declared_password = $3, claims = $4,
-			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12, authenticators = $13, user_code_hash = $14 WHERE id = $15`,
+			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12,
+			authenticators = $13, user_code_hash = $14, account = $15, delete_after = $16, due = $17 WHERE id = $18`,
 		user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
-		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin, authenticators, user.UserCodeHash, id)
+		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin,
+		authenticators, user.UserCodeHash, account, milliseconds(user.Account.DeleteAfter), milliseconds(user.Due()), id)
 	if err != nil {
 		return nil, err
 	}
@@ -340,10 +354,42 @@ func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
 	if err := s.endUser(ctx, tx, &identity.User{ID: id}); err != nil {
 		return err
 	}
-	for _, query := range []string{`DELETE FROM grants WHERE subject = $1`, `DELETE FROM users WHERE id = $1`} {
+	for _, query := range []string{`DELETE FROM uses WHERE owner = $1`, `DELETE FROM grants WHERE subject = $1`, `DELETE FROM users WHERE id = $1`} {
 		if _, err := tx.ExecContext(ctx, query, id); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// DueUsers implements identity.Store.
+func (s *Store) DueUsers(ctx context.Context, now time.Time, limit int) ([]string, error) {
+	ids, err := collect(ctx, s.database.read(), func(rows row) (id string, err error) {
+		err = rows.Scan(&id)
+		return id, err
+	}, `SELECT id FROM users WHERE due <> 0 AND due <= $1 ORDER BY due, id LIMIT $2`, now.UnixMilli(), max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("list users with something due: %w", err)
+	}
+	return ids, nil
+}
+
+// EraseUser implements identity.Store. The row is locked before it is checked, so a user who cancels
+// the deletion at the same time either succeeds before or finds no account.
+func (s *Store) EraseUser(ctx context.Context, now time.Time, id string) error {
+	defer s.users.forget(id)
+	err := s.transactLong(ctx, func(tx *sql.Tx) error {
+		user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
+		if err != nil {
+			return err
+		}
+		if !user.Erasable(now) {
+			return storage.ErrNotFound
+		}
+		return s.deleteUser(ctx, tx, id)
+	})
+	if err != nil {
+		return fmt.Errorf("erase user: %w", err)
 	}
 	return nil
 }
@@ -354,10 +400,10 @@ func (s *Store) Users(ctx context.Context, after string, limit int) ([]identity.
 }
 
 // HasAdministrator implements identity.Store.
-func (s *Store) HasAdministrator(ctx context.Context) (has bool, err error) {
+func (s *Store) HasAdministrator(ctx context.Context, except string) (has bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled AND retired = 0)`).Scan(&has)
+	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled AND retired = 0 AND delete_after = 0 AND id <> $1)`, except).Scan(&has)
 	if err != nil {
 		return false, fmt.Errorf("look for an administrator: %w", fault(err))
 	}

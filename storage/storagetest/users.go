@@ -323,7 +323,7 @@ func usersList(t *testing.T, s Database) {
 func hasAdministrator(t *testing.T, s Database) {
 	check := func(what string, want bool) {
 		t.Helper()
-		wantEqual(t, what, want, must(s.HasAdministrator(t.Context()))(t))
+		wantEqual(t, what, want, must(s.HasAdministrator(t.Context(), ""))(t))
 	}
 	check("an empty store", false)
 	u := newUser("a", "alice", "")

@@ -1,0 +1,97 @@
+package identity
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// AccountData is what is kept about an account besides how its user signs in. Stores keep it in
+// columns of its own (EncodeAccountData), and leave Events and FormerNames out of a CachedUser.
+type AccountData struct {
+	// Events are the recent security events, the oldest first (User.AddEvent).
+	Events []SecurityEvent `json:"events,omitempty"`
+	// FormerNames are usernames that the user had. They still find the user, so nobody else can
+	// take them.
+	FormerNames []FormerName `json:"former_names,omitempty"`
+	// DeleteAfter is when the account is erased because its user has asked for it; zero if not.
+	// Until then, it is treated as disabled, except that the user can sign in and cancel it.
+	DeleteAfter time.Time `json:"delete_after,omitzero"`
+	// Locked is set after a lock-down: the password is not valid until it is replaced with a
+	// mailed proof.
+	Locked bool `json:"locked,omitempty"`
+}
+
+// FormerName is a username that is reserved for the user who had it.
+type FormerName struct {
+	Name  string    `json:"name"`
+	Until time.Time `json:"until"`
+}
+
+// maxFormerNames limits the reserved names of a user.
+const maxFormerNames = 5
+
+// EncodeAccountData encodes what stores keep in a column; "" if there is nothing.
+func (u *User) EncodeAccountData() (string, error) {
+	d := u.Account
+	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && !d.Locked {
+		return "", nil
+	}
+	encoded, err := json.Marshal(d)
+	if err != nil {
+		return "", fmt.Errorf("account data of user %q: %w", u.Username, err)
+	}
+	return string(encoded), nil
+}
+
+// DecodeAccountData sets u.Account.
+func (u *User) DecodeAccountData(encoded string) error {
+	u.Account = AccountData{}
+	if encoded == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(encoded), &u.Account); err != nil {
+		return fmt.Errorf("account data of user %q: %w", u.ID, err)
+	}
+	return nil
+}
+
+// ForMemory leaves out what a CachedUser does not have.
+func (d *AccountData) ForMemory() { d.Events, d.FormerNames = nil, nil }
+
+// Due returns when something in the account is due: its deletion, or the end of a reserved name;
+// zero if nothing is.
+func (u *User) Due() time.Time {
+	due := u.Account.DeleteAfter
+	for _, name := range u.Account.FormerNames {
+		if due.IsZero() || name.Until.Before(due) {
+			due = name.Until
+		}
+	}
+	return due
+}
+
+// Erasable reports whether the account is to be erased now. Stores call it in EraseUser.
+func (u *User) Erasable(now time.Time) bool {
+	return !u.Account.DeleteAfter.IsZero() && !now.Before(u.Account.DeleteAfter)
+}
+
+// BeingDeleted reports whether the user has asked for the deletion of the account.
+func (u *User) BeingDeleted() bool { return !u.Account.DeleteAfter.IsZero() }
+
+// MaySignIn reports whether the user may sign in. A user whose account is being deleted may, only to
+// cancel that.
+func (u *User) MaySignIn() bool { return !u.Disabled && u.RetiredAt.IsZero() }
+
+// dropFormerNames drops the names whose time is over, and those that limit allows no more.
+func (u *User) dropFormerNames(now time.Time) {
+	u.Account.FormerNames = slices.DeleteFunc(u.Account.FormerNames, func(n FormerName) bool { return !now.Before(n.Until) })
+	u.Account.FormerNames = u.Account.FormerNames[max(0, len(u.Account.FormerNames)-maxFormerNames):]
+}
+
+func (d *AccountData) clone() AccountData {
+	c := *d
+	c.Events, c.FormerNames = slices.Clone(d.Events), slices.Clone(d.FormerNames)
+	return c
+}
