@@ -105,6 +105,9 @@ func (s *Server) logDeclared(ctx context.Context, result declare.Result) {
 		case declaration.ActionRemove:
 			s.events.Record(ctx, event.DeclarationsRemoved, slog.String("kind", c.Kind), slog.String("name", c.Name))
 		}
+		if c.Action == declaration.ActionDisplace {
+			s.events.Record(ctx, event.DeclarationsDisplaced, slog.String("kind", c.Kind), slog.String("name", c.Name))
+		}
 		if c.Adopted {
 			s.events.Record(ctx, event.DeclarationsAdopted, slog.String("kind", c.Kind), slog.String("name", c.Name))
 		}

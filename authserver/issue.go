@@ -88,6 +88,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		return nil, fmt.Errorf("store tokens: %w", err)
 	}
 	c.proofSpent()
+	c.used(&ent.authorization)
 	for _, ticket := range put {
 		if ticket.Kind == ticketkind.RefreshToken {
 			c.s.issued.put(ticket.Key, ticket)
@@ -97,6 +98,17 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		c.endOldest(ent.authorization)
 	}
 	return response, nil
+}
+
+// grantUseLifetime is how long the last use of a grant is kept.
+const grantUseLifetime = 2 * 365 * 24 * time.Hour
+
+// used notes that a client used what a user has granted it, for the user's account page.
+func (c *call) used(a *authorization) {
+	if a.Subject == "" || a.Grant == "" {
+		return
+	}
+	c.s.uses.Record(storage.Use{Owner: a.Subject, Name: record.GrantUse(a.Grant), At: c.now, Remote: c.s.remoteAddr(c.r), Expires: c.now.Add(grantUseLifetime)})
 }
 
 // store stores the tokens and spends what they are issued for, in one operation.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/lastuse"
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/internal/statusindex"
 	"github.com/valetkey/valetkey/oauth"
@@ -52,6 +53,7 @@ type Server struct {
 
 	catalogueNow  atomic.Pointer[catalogue]
 	catalogueLoad contextLock
+	uses          *lastuse.Recorder
 	// issued caches codes and refresh tokens that this node stored and has not seen spent. It
 	// saves a read. Only spending a ticket in the store decides whether it is valid.
 	issued          recent[storage.Key, storage.Ticket]
@@ -166,6 +168,7 @@ func New(config Config) (*Server, error) {
 	s.issued.limit = maxIssued
 	s.operatorOutgoing, s.outsiderOutgoing = newOutgoing(config.Outgoing, s.events)
 	s.registrationPolicy = config.Registration.withDefaults()
+	s.uses = lastuse.New(s.config.Store, s.config.Logger)
 	s.limits = newLimits(&s.config, s.registrationPolicy.PerMinute)
 	s.documents.limit()
 	s.statementIssuers = s.newStatementIssuers()
@@ -211,6 +214,7 @@ func (s *Server) Close() {
 	s.documents.fetches.Wait()
 	s.traces.wait()
 	s.limits.close()
+	s.uses.Close()
 	s.events.Close()
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/valetkey/valetkey/mail"
 )
 
 // AccountData is what is kept about an account besides how its user signs in. Stores keep it in
@@ -21,6 +23,9 @@ type AccountData struct {
 	// Locked is set after a lock-down: the password is not valid until it is replaced with a
 	// mailed proof.
 	Locked bool `json:"locked,omitempty"`
+	// Notices are messages that are due (Accounts.Maintain). They are stored with a change by those
+	// who cannot send messages.
+	Notices []PendingNotice `json:"notices,omitempty"`
 }
 
 // FormerName is a username that is reserved for the user who had it.
@@ -29,13 +34,21 @@ type FormerName struct {
 	Until time.Time `json:"until"`
 }
 
+// PendingNotice is a message that tells a user about a change by the operator.
+type PendingNotice struct {
+	Kind mail.Kind `json:"kind"`
+	// To is the verified address that the account had before.
+	To string    `json:"to"`
+	At time.Time `json:"at"`
+}
+
 // maxFormerNames limits the reserved names of a user.
 const maxFormerNames = 5
 
 // EncodeAccountData encodes what stores keep in a column; "" if there is nothing.
 func (u *User) EncodeAccountData() (string, error) {
 	d := u.Account
-	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && !d.Locked {
+	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && !d.Locked && len(d.Notices) == 0 {
 		return "", nil
 	}
 	encoded, err := json.Marshal(d)
@@ -58,12 +71,17 @@ func (u *User) DecodeAccountData(encoded string) error {
 }
 
 // ForMemory leaves out what a CachedUser does not have.
-func (d *AccountData) ForMemory() { d.Events, d.FormerNames = nil, nil }
+func (d *AccountData) ForMemory() { d.Events, d.FormerNames, d.Notices = nil, nil, nil }
 
-// Due returns when something in the account is due: its deletion, or the end of a reserved name;
-// zero if nothing is.
+// Due returns when something in the account is due: its deletion, a notice, or the end of a reserved
+// name; zero if nothing is.
 func (u *User) Due() time.Time {
 	due := u.Account.DeleteAfter
+	for _, notice := range u.Account.Notices {
+		if due.IsZero() || notice.At.Before(due) {
+			due = notice.At
+		}
+	}
 	for _, name := range u.Account.FormerNames {
 		if due.IsZero() || name.Until.Before(due) {
 			due = name.Until
@@ -92,6 +110,41 @@ func (u *User) dropFormerNames(now time.Time) {
 
 func (d *AccountData) clone() AccountData {
 	c := *d
-	c.Events, c.FormerNames = slices.Clone(d.Events), slices.Clone(d.FormerNames)
+	c.Events, c.FormerNames, c.Notices = slices.Clone(d.Events), slices.Clone(d.FormerNames), slices.Clone(d.Notices)
 	return c
+}
+
+// LoseIdentifiers takes identifiers from a signed-up account because the operator has declared them
+// for another one, and reports whether it had any. name replaces a username that is lost. The user is
+// told on the account page, and by a message to the verified address that the account had.
+func (u *User) LoseIdentifiers(now time.Time, lost map[string]bool, name string) bool {
+	has := func(s string) bool {
+		canonical, err := CanonicalIdentifier(s)
+		return err == nil && lost[canonical]
+	}
+	before, to := len(u.Account.FormerNames), ""
+	if u.EmailVerified() {
+		to = u.Email()
+	}
+	u.Account.FormerNames = slices.DeleteFunc(u.Account.FormerNames, func(n FormerName) bool { return has(n.Name) })
+	changed := len(u.Account.FormerNames) < before
+	if has(u.Username) {
+		u.AddEvent(now, SecurityEvent{Kind: EventUsernameTaken, Detail: u.Username})
+		u.Username, changed = name, true
+	}
+	if email := u.Email(); email != "" && has(email) {
+		u.AddEvent(now, SecurityEvent{Kind: EventAddressTaken, Detail: email})
+		delete(u.Claims, "email")
+		delete(u.Claims, "email_verified")
+		changed = true
+	}
+	if !changed {
+		return false
+	}
+	u.UpdatedAt = now
+	if to != "" {
+		u.Account.Notices = append(u.Account.Notices, PendingNotice{Kind: mail.KindIdentifierTaken, To: to, At: now.Truncate(time.Millisecond).UTC()})
+		u.Account.Notices = u.Account.Notices[max(0, len(u.Account.Notices)-maxFormerNames):]
+	}
+	return true
 }

@@ -12,26 +12,26 @@ type EventKind string
 
 // The kinds of security events.
 const (
-	EventNewDevice          EventKind = "new_device"
-	EventFactorFailed       EventKind = "factor_failed"
-	EventPasswordChanged    EventKind = "password_changed"
-	EventPasswordReset      EventKind = "password_reset"
-	EventAddressChanged     EventKind = "address_changed"
-	EventAddressRestored    EventKind = "address_restored"
-	EventUsernameChanged    EventKind = "username_changed"
-	EventUsernameTaken      EventKind = "username_taken" // by a declaration of the operator
-	EventAddressTaken       EventKind = "address_taken"  // the same for the address
-	EventMethodAdded        EventKind = "method_added"
-	EventMethodRemoved      EventKind = "method_removed"
-	EventMethodRestored     EventKind = "method_restored"
-	EventRecovered          EventKind = "recovered"
-	EventAccessRevoked      EventKind = "access_revoked"
-	EventSessionEnded       EventKind = "session_ended"
-	EventSessionsEnded      EventKind = "sessions_ended"
-	EventLockedDown         EventKind = "locked_down"
-	EventExported           EventKind = "exported"
-	EventDeletionRequested  EventKind = "deletion_requested"
-	EventDeletionCanceled   EventKind = "deletion_canceled"
+	EventNewDevice         EventKind = "new_device"
+	EventFactorFailed      EventKind = "factor_failed"
+	EventPasswordChanged   EventKind = "password_changed"
+	EventPasswordReset     EventKind = "password_reset"
+	EventAddressChanged    EventKind = "address_changed"
+	EventAddressRestored   EventKind = "address_restored"
+	EventUsernameChanged   EventKind = "username_changed"
+	EventUsernameTaken     EventKind = "username_taken" // by a declaration of the operator
+	EventAddressTaken      EventKind = "address_taken"  // the same for the address
+	EventMethodAdded       EventKind = "method_added"
+	EventMethodRemoved     EventKind = "method_removed"
+	EventMethodRestored    EventKind = "method_restored"
+	EventRecovered         EventKind = "recovered"
+	EventAccessRevoked     EventKind = "access_revoked"
+	EventSessionEnded      EventKind = "session_ended"
+	EventSessionsEnded     EventKind = "sessions_ended"
+	EventLockedDown        EventKind = "locked_down"
+	EventExported          EventKind = "exported"
+	EventDeletionRequested EventKind = "deletion_requested"
+	EventDeletionCanceled  EventKind = "deletion_canceled"
 )
 
 // SecurityEvent is something that users should recognize, on the account page.

@@ -94,8 +94,8 @@ type User struct {
 	// EndedAt is when everything ended that had been issued to the user: earlier sessions, codes
 	// and tokens are not valid. It is zero if that never happened. Kept are the public names of
 	// the one session that continued, with the tokens that were issued in it.
-	EndedAt   time.Time
-	Kept      []string
+	EndedAt time.Time
+	Kept    []string
 	// Account is what is kept about the account besides.
 	Account   AccountData
 	CreatedAt time.Time

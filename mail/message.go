@@ -31,6 +31,16 @@ const (
 	KindRecoveryCodesLow Kind = "recovery-codes-low"
 	// KindSignIn signs a user in.
 	KindSignIn Kind = "sign-in"
+	// KindIdentifierTaken tells a user that the operator gave their username or address to another
+	// account.
+	KindIdentifierTaken Kind = "identifier-taken"
+	// KindUsernameChanged, KindLockedDown, KindDeletionRequested, KindDeletionCanceled and
+	// KindDeleted are notices. Address is the new username in the first one.
+	KindUsernameChanged   Kind = "username-changed"
+	KindLockedDown        Kind = "locked-down"
+	KindDeletionRequested Kind = "deletion-requested"
+	KindDeletionCanceled  Kind = "deletion-canceled"
+	KindDeleted           Kind = "deleted"
 	// KindTest is sent by an operator.
 	KindTest Kind = "test"
 )

@@ -124,7 +124,7 @@ func (c *diffCommand) Run(ctx context.Context, o *output) error {
 // signs mark the lines about changes.
 var signs = map[string]string{
 	declaration.ActionAdd: "+", declaration.ActionChange: "~", declaration.ActionRetire: "-", declaration.ActionRestore: "+",
-	declaration.ActionRemove: "x", declaration.ActionConflict: "!", declaration.ActionNone: "=",
+	declaration.ActionRemove: "x", declaration.ActionDisplace: "~", declaration.ActionConflict: "!", declaration.ActionNone: "=",
 }
 
 // remarks explain the less obvious changes.
@@ -132,6 +132,8 @@ var remarks = map[string]string{
 	declaration.ActionRetire:  " (retired: no longer declared; declaring it again restores it)",
 	declaration.ActionRestore: " (restored: declared again)",
 	declaration.ActionRemove:  " (permanently removed)",
+
+	declaration.ActionDisplace: " (signed up; loses the name or address that is declared for another user)",
 }
 
 func printChanges(w io.Writer, asJSON bool, changes []declaration.Change, none string) error {

@@ -48,6 +48,8 @@ func leaveChanges(ctx context.Context, store *database.Database, source string, 
 			kinds = append(kinds, event.DeclarationsRestored)
 		case declaration.ActionRemove:
 			kinds = append(kinds, event.DeclarationsRemoved)
+		case declaration.ActionDisplace:
+			kinds = append(kinds, event.DeclarationsDisplaced)
 		}
 		if c.Adopted {
 			kinds = append(kinds, event.DeclarationsAdopted)

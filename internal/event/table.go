@@ -126,12 +126,13 @@ var (
 	RateLimitNotStored        = add(ratelimit.EventStoreFailed, warn, []string{"limit", "error"}, "failures could not be counted in the database; each node applies limits to its own count")
 	RecordsLeftOut            = add("log.left_out", warn, []string{"left_out", "count", "addresses", "address", "address_count"}, "records of one event were omitted from the log because there were too many from one address or in total")
 
-	DeclarationsOlder    = add("declarations.older", warn, []string{"source", "modified"}, "the declarations are older than those that were applied last, so they were not applied; if this file is correct, run \"valetkey apply\" with it, otherwise replace it with the newer one")
-	DeclarationsConflict = add("declarations.conflict", fail, join([]string{"kind", "name", "cause"}, command), "a record could not be declared; the stored record was not changed")
-	DeclarationsAdopted  = add("declarations.adopted", info, join([]string{"kind", "name"}, command), "a self-registered client or signed-up account became a declared one")
-	DeclarationsRetired  = add("declarations.retired", info, join([]string{"kind", "name"}, command), "a record was retired because its source no longer declares it")
-	DeclarationsRestored = add("declarations.restored", info, join([]string{"kind", "name"}, command), "a retired record was restored because it is declared again")
-	DeclarationsRemoved  = add("declarations.removed", info, join([]string{"kind", "name", "after"}, command), "a record was permanently removed, because it had been retired for long enough or the operator removed it")
+	DeclarationsOlder     = add("declarations.older", warn, []string{"source", "modified"}, "the declarations are older than those that were applied last, so they were not applied; if this file is correct, run \"valetkey apply\" with it, otherwise replace it with the newer one")
+	DeclarationsConflict  = add("declarations.conflict", fail, join([]string{"kind", "name", "cause"}, command), "a record could not be declared; the stored record was not changed")
+	DeclarationsAdopted   = add("declarations.adopted", info, join([]string{"kind", "name"}, command), "a self-registered client or signed-up account became a declared one")
+	DeclarationsDisplaced = add("declarations.displaced", warn, join([]string{"kind", "name"}, command), "a signed-up account lost a username or an address to a declared user")
+	DeclarationsRetired   = add("declarations.retired", info, join([]string{"kind", "name"}, command), "a record was retired because its source no longer declares it")
+	DeclarationsRestored  = add("declarations.restored", info, join([]string{"kind", "name"}, command), "a retired record was restored because it is declared again")
+	DeclarationsRemoved   = add("declarations.removed", info, join([]string{"kind", "name", "after"}, command), "a record was permanently removed, because it had been retired for long enough or the operator removed it")
 )
 
 // Changes that an operator made by a command. Other events have the members at and operator

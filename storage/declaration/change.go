@@ -24,6 +24,7 @@ const (
 	ActionRetire   = "retire"   // it was declared before and no longer is
 	ActionRestore  = "restore"  // it was retired and is declared again
 	ActionRemove   = "remove"   // permanently
+	ActionDisplace = "displace" // a signed-up account loses an identifier that is declared
 	ActionConflict = "conflict" // it is not changed; Problem is the reason
 	ActionNone     = "none"     // it is not changed; NotNamed lists members that may be a surprise
 )

@@ -61,7 +61,9 @@ func (r *reconciling) declareUsers() {
 		p.index, means[p.write.Record.ID] = i, d.Username
 		planned = append(planned, p)
 	}
-	for _, p := range r.withoutTaken(planned, named) {
+	planned = r.withoutTaken(planned, named)
+	r.displace(planned)
+	for _, p := range planned {
 		r.note(p.change)
 		if p.unhashed {
 			r.plan.Unhashed = append(r.plan.Unhashed, p.index)
@@ -80,13 +82,7 @@ func (r *reconciling) declareUsers() {
 	}
 }
 
-// errSignedUp is an identity.ErrIdentifierTaken with a solution.
-const errSignedUp takenError = "a signed-up account has this username or e-mail address; declare another, or take the account over with adopt: true, which ends everything that was issued to its owner"
-
-type takenError string
-
-func (e takenError) Error() string        { return string(e) }
-func (e takenError) Is(target error) bool { return target == identity.ErrIdentifierTaken }
+var errSignedUp = errors.New("the sub is that of a signed-up account; leave it out, or take the account over with adopt: true, which ends everything that was issued to its owner")
 
 // match returns the stored user of a declaration, nil if the user is new, and whether it is a
 // signed-up account to adopt.
@@ -96,6 +92,9 @@ func (now *usersNow) match(d *User) (old *Row[identity.User], adopted bool, err 
 		return nil, false, fmt.Errorf("username: %w", err)
 	}
 	old = now.byName[canonical]
+	if old != nil && old.Record.Origin == identity.OriginSignedUp && d.exact == nil && !d.Adopt && d.Subject != old.Record.ID {
+		old = nil // it loses the name
+	}
 	if same := now.byID[d.Subject]; same != nil {
 		if old != nil && old != same {
 			return old, false, fmt.Errorf("the username belongs to another user: %w", identity.ErrIdentifierTaken)
@@ -272,7 +271,7 @@ func (r *reconciling) withoutTaken(planned []*plannedUser, named map[string]bool
 		var free []*plannedUser
 		for _, p := range planned {
 			u := &p.write.Record
-			if err := taken(u, owners); err != nil {
+			if err := taken(u, owners, changes); err != nil {
 				r.conflict(KindUser, u.Username, err)
 				continue
 			}
@@ -288,8 +287,9 @@ func (r *reconciling) withoutTaken(planned []*plannedUser, named map[string]bool
 	}
 }
 
-// taken reports why a user cannot have the identifiers; nil if no other user has them.
-func taken(u *identity.User, owners map[string]*identity.User) error {
+// taken reports why a user cannot have the identifiers; nil if no other user has them, or only
+// signed-up accounts that lose them. changes are the IDs of the declared users.
+func taken(u *identity.User, owners map[string]*identity.User, changes map[string]bool) error {
 	for _, identifier := range u.Identifiers() {
 		owner := owners[identifier]
 		if owner == nil || owner.ID == u.ID {
@@ -297,8 +297,8 @@ func taken(u *identity.User, owners map[string]*identity.User) error {
 		}
 		who := fmt.Sprintf("the user %q has", owner.Username)
 		switch {
-		case owner.Origin == identity.OriginSignedUp:
-			return errSignedUp
+		case owner.Origin == identity.OriginSignedUp && !changes[owner.ID]:
+			continue
 		case !owner.RetiredAt.IsZero():
 			who = fmt.Sprintf("the retired user %q (rename it by declaring its sub: %s) has", owner.Username, owner.ID)
 		}

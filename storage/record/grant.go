@@ -26,6 +26,9 @@ type Grant struct {
 	UpdatedAt time.Time
 }
 
+// GrantUse returns the name of the storage.Use of a grant. Its owner is the subject.
+func GrantUse(id string) string { return "grant " + id }
+
 // ClientGrant returns the Grant of tickets that hold tokens of a client's own, as those for a
 // user have the ID of a Grant.
 func ClientGrant(clientID string) string { return "client:" + clientID }

@@ -306,13 +306,6 @@ func adoptUser(t *testing.T, s Database) {
 		{Username: "admin", Administrator: &yes},
 		{Username: "root", Claims: map[string]any{"email": "shared@example.org", "email_verified": true}},
 	}
-	_, happened := reconcile(t, s, declaration.Input{Source: "file", Users: declared})
-	wantEqual(t, "without adopt", []string{"conflict user admin", "conflict user root"}, happened)
-	if u := userNamed(t, s, "admin"); u.Administrator || u.PasswordHash != "a stranger's" {
-		t.Errorf("the account that is not adopted is %+v", u)
-	}
-	wantLive(t, s, noon, sessions.Hash("eve"), true)
-
 	declared[0].Adopt, declared[1].Adopt = true, true
 	reconcile(t, s, declaration.Input{Source: "file", Users: declared, Now: noon.Add(time.Hour)})
 	for name, id := range map[string]string{"admin": "eve", "root": "bob"} {
@@ -330,8 +323,59 @@ func adoptUser(t *testing.T, s Database) {
 	if u := userNamed(t, s, "shared@example.org"); u.Username != "root" || u.Claims["email_verified"] != true {
 		t.Errorf("the adopted user is %+v", u)
 	}
+	_, happened := reconcile(t, s, declaration.Input{Source: "file", Users: declared})
+	wantEqual(t, "the same again", nil, happened)
+}
+
+func displaceUser(t *testing.T, s Database) {
+	ctx := t.Context()
+	create(t, s, signedUp("eve", "alice@corp.example", "eve@example.org"))
+	bob := signedUp("bob", "bob", "shared@example.org")
+	bob.Claims["email_verified"] = true
+	create(t, s, bob)
+	for _, id := range []string{"eve", "bob"} {
+		put(t, s, inFamily(identity.SessionFamily(id), ticket(sessions, id)), ofGrant(grant(t, s, id, "c").ID, ticket(refresh, id)))
+	}
+	declared := []declaration.User{
+		{Username: "alice", Claims: map[string]any{"email": "alice@corp.example", "email_verified": true}},
+		{Username: "carol", Claims: map[string]any{"email": "shared@example.org"}},
+		{Username: "BOB"},
+	}
+	_, happened := reconcile(t, s, declaration.Input{Source: "file", Users: declared, Now: noon})
+	slices.Sort(happened)
+	wantEqual(t, "what happened", []string{"add user BOB", "add user alice", "add user carol", "displace user alice@corp.example", "displace user bob"}, happened)
+	for name, username := range map[string]string{"alice@corp.example": "alice", "shared@example.org": "carol", "bob": "BOB"} {
+		if u := userNamed(t, s, name); u.Username != username || u.Origin != identity.OriginDeclared || u.PasswordHash != "" || u.ID == "eve" || u.ID == "bob" {
+			t.Errorf("the user %q is %+v", name, u)
+		}
+	}
+	for _, id := range []string{"eve", "bob"} {
+		u := must(s.User(ctx, id))(t)
+		if !strings.HasPrefix(u.Username, "user-") || u.PasswordHash != "a stranger's" || u.Origin != identity.OriginSignedUp || len(u.RecentEvents(noon)) == 0 {
+			t.Errorf("the displaced user is %+v", u)
+		}
+		wantEqual(t, "user with the new name", id, userNamed(t, s, u.Username).ID)
+		wantLive(t, s, noon, sessions.Hash(id), true)
+		wantEqual(t, "grants", 1, len(must(s.GrantsOf(ctx, id))(t)))
+	}
+	eve, displaced := must(s.User(ctx, "eve"))(t), must(s.User(ctx, "bob"))(t)
+	if eve.Email() != "eve@example.org" || displaced.Email() != "" || displaced.EmailVerified() {
+		t.Errorf("addresses of the displaced users: %v, %v", eve.Claims, displaced.Claims)
+	}
+	if n := displaced.Account.Notices; len(n) != 1 || n[0].To != "shared@example.org" || len(eve.Account.Notices) != 0 {
+		t.Errorf("notices: %+v, and to an address that is not verified: %+v", n, eve.Account.Notices)
+	}
+	wantEqual(t, "users with a notice", []string{"bob"}, must(s.DueUsers(ctx, noon, 10))(t))
 	_, happened = reconcile(t, s, declaration.Input{Source: "file", Users: declared})
 	wantEqual(t, "the same again", nil, happened)
+
+	// What is declared cannot be taken back by the account that lost it.
+	want(t, "UpdateUser with a declared name", s.UpdateUser(ctx, "eve", func(u *identity.User) error {
+		u.Username = "alice@corp.example"
+		return nil
+	}), identity.ErrIdentifierTaken)
+	_, happened = reconcile(t, s, declaration.Input{Source: "file", Users: []declaration.User{{Username: "mallory", Subject: "eve"}}, KeepUnnamed: true})
+	wantEqual(t, "the sub of a signed-up account", []string{"conflict user mallory"}, happened)
 }
 
 func adoptClient(t *testing.T, s Database) {
@@ -363,7 +407,7 @@ func conflicts(t *testing.T, s Database) {
 			{ID: "fine"},
 		},
 		Users: []declaration.User{
-			{Username: "ada", Claims: map[string]any{"email": "taken@example.org"}},
+			{Username: "ada", Subject: "eve"},
 			{Username: "grace", Claims: map[string]any{"email": "known@example.org"}},
 			{Username: "hopper", Subject: "fine"}, // a client_id
 			{Username: "alan"},
@@ -380,7 +424,7 @@ func conflicts(t *testing.T, s Database) {
 	want(t, "the user with a conflict", err, storage.ErrNotFound)
 
 	// A record with a conflict is still named: it is not retired.
-	reconcile(t, s, declaration.Input{Source: "file", Users: []declaration.User{{Username: "alan", Claims: map[string]any{"email": "taken@example.org"}}}})
+	reconcile(t, s, declaration.Input{Source: "file", Users: []declaration.User{{Username: "alan", Claims: map[string]any{"email": "known@example.org"}}}})
 	if u := userNamed(t, s, "alan"); !u.Active() || u.Email() != "" {
 		t.Errorf("the user with a conflict is %+v", u)
 	}

@@ -109,6 +109,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"a source takes over the records that it declared under an earlier name", takeOver},
 		{"OP-04 Reconcile changes the named members, and null removes one", reconcileMembers},
 		{"OP-05 a signed-up account is adopted only on request, and its former owner keeps nothing", adoptUser},
+		{"OP-05 a signed-up account loses an identifier that is declared, and keeps everything else", displaceUser},
 		{"a client that registered itself is adopted only on request, and keeps nothing of its registration", adoptClient},
 		{"OP-06 a conflict affects only its record", conflicts},
 		{"the declared sub of a user cannot change", declareSubject},
