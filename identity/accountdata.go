@@ -20,9 +20,9 @@ type AccountData struct {
 	// DeleteAfter is when the account is erased because its user has asked for it; zero if not.
 	// Until then, it is treated as disabled, except that the user can sign in and cancel it.
 	DeleteAfter time.Time `json:"delete_after,omitzero"`
-	// Locked is set after a lock-down: the password is not valid until it is replaced with a
-	// mailed proof.
-	Locked bool `json:"locked,omitempty"`
+	// LockedAt is when the account was locked down (Accounts.LockDown); zero if it is not. Nobody can
+	// sign in until a new password was chosen with a mailed proof.
+	LockedAt time.Time `json:"locked_at,omitzero"`
 	// Notices are messages that are due (Accounts.Maintain). They are stored with a change by those
 	// who cannot send messages.
 	Notices []PendingNotice `json:"notices,omitempty"`
@@ -48,7 +48,7 @@ const maxFormerNames = 5
 // EncodeAccountData encodes what stores keep in a column; "" if there is nothing.
 func (u *User) EncodeAccountData() (string, error) {
 	d := u.Account
-	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && !d.Locked && len(d.Notices) == 0 {
+	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && d.LockedAt.IsZero() && len(d.Notices) == 0 {
 		return "", nil
 	}
 	encoded, err := json.Marshal(d)

@@ -34,10 +34,11 @@ const (
 	// KindIdentifierTaken tells a user that the operator gave their username or address to another
 	// account.
 	KindIdentifierTaken Kind = "identifier-taken"
-	// KindUsernameChanged, KindLockedDown, KindDeletionRequested, KindDeletionCanceled and
-	// KindDeleted are notices. Address is the new username in the first one.
+	// The following are notices. Address is the new username in the first one. KindLockedDownFormer is
+	// for an address that the account had a short time ago.
 	KindUsernameChanged   Kind = "username-changed"
 	KindLockedDown        Kind = "locked-down"
+	KindLockedDownFormer  Kind = "locked-down-former"
 	KindDeletionRequested Kind = "deletion-requested"
 	KindDeletionCanceled  Kind = "deletion-canceled"
 	KindDeleted           Kind = "deleted"
@@ -46,7 +47,8 @@ const (
 )
 
 // kinds are all kinds of messages.
-var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn, KindTest}
+var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
+	KindIdentifierTaken, KindUsernameChanged, KindLockedDown, KindLockedDownFormer, KindDeletionRequested, KindDeletionCanceled, KindDeleted, KindTest}
 
 // Message is a message to one user.
 type Message struct {

@@ -20,7 +20,7 @@ func accountData(t *testing.T, s Database) {
 		Events:      []identity.SecurityEvent{{Kind: identity.EventNewDevice, At: noon, Browser: "Firefox on Linux", Remote: netip.MustParseAddr("192.0.2.1"), Count: 2}},
 		FormerNames: []identity.FormerName{{Name: "al", Until: noon.Add(time.Hour)}},
 		DeleteAfter: noon.Add(24 * time.Hour),
-		Locked:      true,
+		LockedAt:    noon,
 	}
 	want(t, "UpdateUser", s.UpdateUser(t.Context(), "u1", func(u *identity.User) error {
 		u.Account = data
