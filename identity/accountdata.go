@@ -99,8 +99,11 @@ func (u *User) Erasable(now time.Time) bool {
 func (u *User) BeingDeleted() bool { return !u.Account.DeleteAfter.IsZero() }
 
 // MaySignIn reports whether the user may sign in. A user whose account is being deleted may, only to
-// cancel that.
-func (u *User) MaySignIn() bool { return !u.Disabled && u.RetiredAt.IsZero() }
+// cancel that. A user whose account is locked down must choose a new password first.
+func (u *User) MaySignIn() bool { return !u.suspended() && u.Account.LockedAt.IsZero() }
+
+// suspended reports whether the operator has disabled or retired the user.
+func (u *User) suspended() bool { return u.Disabled || !u.RetiredAt.IsZero() }
 
 // dropFormerNames drops the names whose time is over, and those that limit allows no more.
 func (u *User) dropFormerNames(now time.Time) {

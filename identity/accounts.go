@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/lastuse"
 	"github.com/valetkey/valetkey/mail"
 )
 
@@ -56,6 +57,7 @@ type Accounts struct {
 	events          *event.Log
 	sessionLifetime time.Duration
 	limits          limits
+	uses            *lastuse.Recorder
 	mail            *mail.Outbox
 	pages           Pages
 	minPassword     int
@@ -119,6 +121,7 @@ func New(config Config) (*Accounts, error) {
 	a.events = event.New(a.logger)
 	a.hashing, a.reserved = newHashTurns(hashes), newHashTurns(max(1, hashes/2))
 	a.limits = newLimits(config.Store, a.logger)
+	a.uses = lastuse.New(config.Store, a.logger)
 	return a, nil
 }
 

@@ -135,6 +135,7 @@ func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID s
 			stored.Authenticators = slices.DeleteFunc(stored.Authenticators, func(a Authenticator) bool { return a.Kind == added.Kind })
 		}
 		stored.Authenticators, stored.UpdatedAt = append(stored.Authenticators, added), now
+		stored.AddEvent(now, from.event(EventMethodAdded, added.Name))
 		user = *stored
 		return nil
 	})
@@ -172,6 +173,7 @@ func (a *Accounts) RemoveAuthenticator(ctx context.Context, now time.Time, userI
 			removed = &gone
 			stored.Authenticators = slices.DeleteFunc(stored.Authenticators, func(a Authenticator) bool { return a.ID == id })
 			stored.UpdatedAt = now
+			stored.AddEvent(now, from.event(EventMethodRemoved, gone.Name))
 		}
 		user = *stored
 		return nil

@@ -173,6 +173,9 @@ func (a *Accounts) ConfirmEmail(ctx context.Context, now time.Time, p *Proof, fr
 			return ErrProofOver
 		}
 		before = *stored.Clone()
+		if before.Email() != p.Email || !before.EmailVerified() {
+			stored.AddEvent(now, from.event(EventAddressChanged, p.Email))
+		}
 		stored.setEmail(p.Email, now)
 		after = *stored.Clone()
 		return nil
@@ -234,6 +237,7 @@ func (a *Accounts) UndoEmail(ctx context.Context, now time.Time, p *Proof) error
 	var user User
 	err := a.store.UpdateUser(ctx, p.User, func(stored *User) error {
 		stored.setEmail(p.Email, now)
+		stored.AddEvent(now, SecurityEvent{Kind: EventAddressRestored, Detail: p.Email})
 		stored.End(now, nil)
 		user = *stored
 		return nil
@@ -266,6 +270,7 @@ func (a *Accounts) UndoEmail(ctx context.Context, now time.Time, p *Proof) error
 
 // NewSignIn sends a notice about a sign-in in a browser that the account was not used in before.
 func (a *Accounts) NewSignIn(ctx context.Context, now time.Time, user *User, from Activity) {
+	a.AddEvent(ctx, now, user.ID, EventNewDevice, "", from)
 	m := from.message(mail.KindNewSignIn, now)
 	m.Path = a.pages.Account
 	a.notify(ctx, now, user, m)

@@ -60,6 +60,7 @@ func (a *Accounts) TryFactor(ctx context.Context, now time.Time, f FactorAttempt
 		return err
 	}
 	if !ok {
+		a.AddEvent(ctx, now, f.User.ID, EventFactorFailed, "", Activity{Remote: f.Remote.String()})
 		a.events.Record(ctx, event.SignInFailed, named(f.User), slog.String("reason", event.ReasonWrongCode), remote)
 		return ErrWrongCode
 	}

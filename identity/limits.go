@@ -165,6 +165,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 // Close stores pending counts and logs pending events.
 func (a *Accounts) Close() {
 	a.events.Close()
+	a.uses.Close()
 	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.factors, a.limits.signUps, a.limits.mails, a.limits.mailsByNetwork, a.limits.signInMails, a.limits.signInMailsTotal} {
 		l.Close()
 	}

@@ -51,6 +51,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 			return ErrWrongCredentials // changed concurrently
 		}
 		stored.PasswordHash, stored.UpdatedAt = hash, now
+		stored.AddEvent(now, change.Activity.event(EventPasswordChanged, ""))
 		if change.EndOthers {
 			stored.End(now, kept)
 		}

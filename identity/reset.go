@@ -71,9 +71,9 @@ func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r ResetReque
 	switch {
 	case user == nil:
 		reason = event.ReasonUnknown
-	case !user.Active():
+	case user.suspended():
 		reason = failureReason(user)
-	case user.PasswordHash == "":
+	case user.PasswordHash == "" && user.Account.LockedAt.IsZero():
 		reason = event.ReasonNoPassword
 	case !user.EmailVerified() || !mail.Deliverable(user.Email()):
 		reason = event.ReasonNoAddress
@@ -117,8 +117,8 @@ func (r PasswordReset) LogValue() slog.Value { return slog.StringValue(fmt.Sprin
 // factor is still required. The error is ErrProofOver, *WeakPasswordError, ErrPasswordTooLong,
 // ErrBusy or an internal error.
 func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordReset) error {
-	user, err := a.User(ctx, r.Proof.User)
-	if errors.Is(err, storage.ErrNotFound) {
+	user, err := a.AnyUser(ctx, r.Proof.User)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && user.suspended() {
 		return ErrProofOver
 	}
 	if err != nil {
@@ -136,11 +136,13 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 	}
 	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
 		// The address or the password was changed since the message was sent.
-		if !stored.Active() || !stored.EmailVerified() || stored.Email() != r.Proof.Email ||
+		if stored.suspended() || !stored.EmailVerified() || stored.Email() != r.Proof.Email ||
 			subtle.ConstantTimeCompare(hashOf("password", stored.PasswordHash), r.Proof.data.Password) != 1 {
 			return ErrProofOver
 		}
 		stored.PasswordHash, stored.UpdatedAt = hash, now
+		stored.unlock(now)
+		stored.AddEvent(now, r.Activity.event(EventPasswordReset, ""))
 		stored.End(now, nil)
 		*user = *stored
 		return nil

@@ -25,6 +25,7 @@ const (
 	EventMethodRemoved     EventKind = "method_removed"
 	EventMethodRestored    EventKind = "method_restored"
 	EventRecovered         EventKind = "recovered"
+	EventAccessGranted     EventKind = "access_granted" // not stored: grants say it
 	EventAccessRevoked     EventKind = "access_revoked"
 	EventSessionEnded      EventKind = "session_ended"
 	EventSessionsEnded     EventKind = "sessions_ended"
@@ -48,8 +49,8 @@ type SecurityEvent struct {
 }
 
 const (
-	// Security events are kept for eventLifetime, and at most maxEvents in maxEventBytes.
-	eventLifetime = 90 * 24 * time.Hour
+	// EventLifetime is how long security events are kept; at most maxEvents are, in maxEventBytes.
+	EventLifetime = 90 * 24 * time.Hour
 	maxEvents     = 60
 	maxEventBytes = 16 << 10
 	// Events of the same kind from the same place within mergeEvents are one event.
@@ -64,7 +65,7 @@ const (
 func (u *User) AddEvent(now time.Time, e SecurityEvent) {
 	e.At = now.Truncate(time.Millisecond).UTC()
 	e.Browser, e.Detail = cut(e.Browser, 64), cut(e.Detail, 254)
-	events := slices.DeleteFunc(slices.Clone(u.Account.Events), func(old SecurityEvent) bool { return now.Sub(old.At) > eventLifetime })
+	events := slices.DeleteFunc(slices.Clone(u.Account.Events), func(old SecurityEvent) bool { return now.Sub(old.At) > EventLifetime })
 	for i, old := range events {
 		same := old.Kind == e.Kind && old.Browser == e.Browser && old.Remote == e.Remote && old.Detail == e.Detail
 		if same && now.Sub(old.At) < mergeEvents {
@@ -98,7 +99,12 @@ func eventBytes(events []SecurityEvent) int {
 
 // RecentEvents returns the security events of the last 90 days, the newest first.
 func (u *User) RecentEvents(now time.Time) []SecurityEvent {
-	events := slices.DeleteFunc(slices.Clone(u.Account.Events), func(e SecurityEvent) bool { return now.Sub(e.At) > eventLifetime })
+	events := slices.DeleteFunc(slices.Clone(u.Account.Events), func(e SecurityEvent) bool { return now.Sub(e.At) > EventLifetime })
 	slices.Reverse(events)
 	return events
+}
+
+// SortEvents sorts events, the newest first.
+func SortEvents(events []SecurityEvent) {
+	slices.SortStableFunc(events, func(a, b SecurityEvent) int { return b.At.Compare(a.At) })
 }

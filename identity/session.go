@@ -99,7 +99,7 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return "", nil, fmt.Errorf("read the user again: %w", err)
 	}
-	if err == nil && current.Active() && current.EndedAt.Equal(user.EndedAt) {
+	if err == nil && current.MaySignIn() && current.EndedAt.Equal(user.EndedAt) {
 		return secret, session, nil
 	}
 	if err := a.EndSession(ctx, now, session.ID); err != nil {
@@ -140,10 +140,15 @@ func (a *Accounts) Session(ctx context.Context, now time.Time, secret string) (*
 	return a.session(ctx, now, secret, a.store.User)
 }
 
-// SignedIn is like Session, but Session.User is from Store.CachedUser. The session itself is always
+// SignedIn is like Session, for clients: it finds no session of a user whose account is being deleted,
+// and Session.User is from Store.CachedUser. The session itself is always
 // read. It ends in the same transaction as the user's access.
 func (a *Accounts) SignedIn(ctx context.Context, now time.Time, secret string) (*Session, error) {
-	return a.session(ctx, now, secret, a.store.CachedUser)
+	session, err := a.session(ctx, now, secret, a.store.CachedUser)
+	if err == nil && !session.User.Active() {
+		return nil, storage.ErrNotFound
+	}
+	return session, err
 }
 
 // findUser is Store.User or Store.CachedUser.
@@ -171,21 +176,22 @@ func (a *Accounts) SessionByID(ctx context.Context, now time.Time, id string) (*
 // SessionActive reports whether SessionByID finds a session. It reads the session, and uses
 // Store.CachedUser.
 func (a *Accounts) SessionActive(ctx context.Context, now time.Time, id string) (bool, error) {
-	_, err := a.sessionByID(ctx, now, id, a.store.CachedUser)
-	return found(err)
+	session, err := a.sessionByID(ctx, now, id, a.store.CachedUser)
+	return active(session, err)
 }
 
 // SessionTicketActive is SessionActive for a session whose ticket was just read (SessionKey).
 func (a *Accounts) SessionTicketActive(ctx context.Context, now time.Time, ticket storage.Ticket) (bool, error) {
-	_, err := a.currentSession(ctx, now, ticket, a.store.CachedUser)
-	return found(err)
+	session, err := a.currentSession(ctx, now, ticket, a.store.CachedUser)
+	return active(session, err)
 }
 
-func found(err error) (bool, error) {
+// active reports whether a session was found, in which clients may act for the user.
+func active(session *Session, err error) (bool, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil && session.User.Active(), err
 }
 
 func (a *Accounts) sessionByID(ctx context.Context, now time.Time, id string, find findUser) (*Session, error) {
@@ -230,7 +236,9 @@ func openSession(ctx context.Context, ticket storage.Ticket, find findUser) (*Se
 	if session.User, err = find(ctx, userID); err != nil {
 		return nil, fmt.Errorf("find the user of a session: %w", err)
 	}
-	if !session.User.Valid(session.AuthTime, append(session.Former(), session.ID)...) {
+	validity := session.User.Validity()
+	validity.Active = session.User.MaySignIn()
+	if !validity.Includes(session.AuthTime, append(session.Former(), session.ID)...) {
 		return nil, storage.ErrNotFound // it began while all access of the user ended
 	}
 	return session, nil

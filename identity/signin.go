@@ -148,7 +148,7 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 	if user != nil {
 		hash = user.PasswordHash
 	}
-	if !a.verifyInConstantWork(all, hash, password) || user == nil || !user.Active() {
+	if !a.verifyInConstantWork(all, hash, password) || user == nil || !user.MaySignIn() {
 		return false, nil
 	}
 	// Bytes that bcrypt ignored were not verified, so they must not become part of the password.
@@ -164,7 +164,7 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 		a.logger.ErrorContext(ctx, "password hash not replaced", "user", user.ID, "error", err)
 		return true, nil
 	}
-	return replaced || user.Active() && a.verify(user.PasswordHash, password), nil
+	return replaced || user.MaySignIn() && a.verify(user.PasswordHash, password), nil
 }
 
 // rehash replaces the hash of a password and reports whether it did: a hash that was changed
@@ -176,7 +176,7 @@ func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, passwo
 		return false, err
 	}
 	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
-		if replaced = stored.Active() && stored.PasswordHash == verified; replaced {
+		if replaced = stored.MaySignIn() && stored.PasswordHash == verified; replaced {
 			stored.PasswordHash, stored.UpdatedAt = hash, now
 		}
 		*user = *stored

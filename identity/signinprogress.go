@@ -93,8 +93,8 @@ func (a *Accounts) SignInProgress(ctx context.Context, now time.Time, secret str
 		return nil, fmt.Errorf("decode a sign-in: %w", err)
 	}
 	p := &SignInProgress{Proofs: decodeProofs(data.Proofs), Expires: ticket.Expires, key: ticket.Key}
-	p.User, err = a.User(ctx, data.User)
-	if errors.Is(err, storage.ErrNotFound) {
+	p.User, err = a.AnyUser(ctx, data.User)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !p.User.MaySignIn() {
 		return nil, ErrSignInOver
 	}
 	if err != nil {

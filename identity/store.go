@@ -50,8 +50,8 @@ type Store interface {
 	// duplicates and "", at most 64. It is called at each sign-in, so it must not read every
 	// user.
 	PasswordHashKinds(ctx context.Context) ([]string, error)
-	// HasAdministrator reports whether there is an active administrator other than the user with
-	// an ID, which may be "".
+	// HasAdministrator reports whether there is an administrator other than the user with an ID,
+	// which may be "". Those who are disabled, retired or being deleted do not count.
 	HasAdministrator(ctx context.Context, except string) (bool, error)
 	// DueUsers returns the IDs of users whose User.Due is not after now, at most limit, the one that
 	// is due first at the beginning.
@@ -149,7 +149,7 @@ func (u *User) End(now time.Time, kept *Session) {
 // Requests that were pending while a user was inactive do not succeed afterwards. now is when
 // the change is stored.
 func (u *User) Settle(now time.Time, before *User) bool {
-	if u.Active() != before.Active() {
+	if u.Active() != before.Active() && u.EndedAt.Equal(before.EndedAt) {
 		u.End(now, nil)
 	}
 	if u.EndedAt.Equal(before.EndedAt) {

@@ -21,6 +21,9 @@ type accountView struct {
 	Methods        []methodView
 	Language       *languageView
 	UserCode       *userCodeState // nil if user codes are not used
+	Events         []eventView
+	// UsernameChange and Deletion are set if the user may change the username or delete the account.
+	UsernameChange, Deletion bool
 }
 
 // emailState is the state of the user's address.
@@ -53,14 +56,19 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	user := s.who.User
 	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
 	v.Approvals, v.Methods, v.Language, v.UserCode = s.approvals(r), s.signInMethods(user), s.languageChoice(), s.userCode(r)
-	var err error
-	if v.Applications, err = s.applications(r); err != nil {
+	uses, err := s.config.Accounts.Uses(r.Context(), time.Now(), user.ID)
+	if err != nil {
 		return err
 	}
 	v.PasskeySignals = s.userPasskeys(user)
-	if v.Sessions, err = s.sessions(r); err != nil {
+	if v.Applications, err = s.applications(r, uses); err != nil {
 		return err
 	}
+	if v.Sessions, err = s.sessions(r, uses); err != nil {
+		return err
+	}
+	v.Events = s.securityEvents(v.Applications)
+	v.UsernameChange, v.Deletion = s.canChangeUsername(), s.canDelete()
 	if s.config.Accounts.CanMail() {
 		v.Email = &emailState{Address: user.Email(), Verified: user.EmailVerified()}
 		if v.Email.Pending, err = s.config.Accounts.PendingEmail(r.Context(), time.Now(), user); err != nil {

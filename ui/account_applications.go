@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -22,7 +24,11 @@ type applicationView struct {
 	Initial string
 	Website string
 	Since   moment
-	Scopes  []scopeView
+	// Used is when the application used its access last, and Where from where; zero if that is not
+	// known.
+	Used   moment
+	Where  string
+	Scopes []scopeView
 	// Resources are the names of the APIs that the scopes are for.
 	Resources []string
 	// Open is the URL that starts a sign-in to the application (OpenID Connect Core, section 4).
@@ -31,7 +37,7 @@ type applicationView struct {
 	group string
 }
 
-func (s *session) applications(r *http.Request) ([]applicationView, error) {
+func (s *session) applications(r *http.Request, uses map[string]storage.Use) ([]applicationView, error) {
 	grants, err := s.config.Store.GrantsOf(r.Context(), s.who.User.ID)
 	if err != nil {
 		return nil, fmt.Errorf("list grants: %w", err)
@@ -77,6 +83,9 @@ func (s *session) applications(r *http.Request) ([]applicationView, error) {
 			v.Resources = append(v.Resources, resourceName(resource.Name, resource.Identifier))
 		}
 		applications = addApplication(applications, v)
+	}
+	for i := range applications {
+		applications[i].Used, applications[i].Where = s.lastUse(uses, applications[i].Grants)
 	}
 	slices.SortFunc(applications, func(a, b applicationView) int {
 		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
@@ -143,7 +152,7 @@ func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
 	}
-	applications, err := s.applications(r)
+	applications, err := s.applications(r, nil)
 	if err != nil {
 		return err
 	}
@@ -155,6 +164,7 @@ func (s *session) revoke(w http.ResponseWriter, r *http.Request) error {
 			if err := s.config.Store.DeleteGrant(r.Context(), id); err != nil {
 				return fmt.Errorf("revoke a grant: %w", err)
 			}
+			s.config.Accounts.AddEvent(r.Context(), time.Now(), s.who.User.ID, identity.EventAccessRevoked, application.Name, s.activity(r))
 			s.events.Record(r.Context(), event.ConsentRevoked, slog.String("sub", s.who.User.ID), slog.String("username", s.who.User.Username),
 				slog.String("client_name", application.Name), slog.String("grant", id))
 		}

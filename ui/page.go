@@ -45,6 +45,9 @@ func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) 
 	if err != nil {
 		return nil, fmt.Errorf("find the sign-in session: %w", err)
 	}
+	if who != nil {
+		u.config.Accounts.Used(time.Now(), who, u.config.RemoteAddr(r))
+	}
 	s := &session{UI: u, server: server, who: who, secret: identity.SessionCookie(r, u.config.Issuer)}
 	s.language = s.languageFor(r, nil)
 	return s, nil

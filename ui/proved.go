@@ -123,6 +123,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if newDevice && !s.justCreated {
 		s.config.Accounts.NewSignIn(r.Context(), now, user, s.activity(r))
 	}
+	if user.BeingDeleted() {
+		return s.redirect(w, restorePath+waitingFor(in).query())
+	}
 	if path := returnPath(r); path != "" {
 		return s.redirect(w, path)
 	}

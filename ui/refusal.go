@@ -12,6 +12,7 @@ import (
 var invalidTexts = map[error]string{
 	mail.ErrAddress: "invalid.address", mail.ErrLocalPart: "invalid.local-part",
 	identity.ErrIdentifier: "invalid.username", identity.ErrLookAlike: "invalid.look-alike", identity.ErrManaged: "invalid.managed",
+	identity.ErrManagedUsername: "invalid.username-managed", identity.ErrTooManyUsernames: "invalid.too-many-usernames",
 }
 
 // invalidText returns the text for a name or an address that is not allowed.

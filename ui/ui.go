@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
@@ -52,6 +53,13 @@ type Config struct {
 	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user
 	// has allowed them before.
 	OptionalUnticked bool
+	// UsernameChange lets users change their usernames. DeletionGrace lets them delete their accounts,
+	// which are erased that long after the request; zero means that they cannot.
+	UsernameChange bool
+	DeletionGrace  time.Duration
+	// Location returns the approximate place of an address in a language (BCP 47), and "" if it is not
+	// known; nil if there is no database of places.
+	Location func(address netip.Addr, language string) string
 	// RemoteAddr returns the address of the browser behind trusted proxies; nil means
 	// r.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr
@@ -166,6 +174,12 @@ var pages = [...]page{
 	{"/account/applications/revoke", nil, (*session).revoke},
 	{"/account/sessions/end", nil, (*session).endSession},
 	{"/account/sessions/end-all", nil, (*session).endSessions},
+	{"/account/sessions/end-others", nil, (*session).endOthers},
+	{wasntMePath, (*session).showWasntMe, (*session).wasntMe},
+	{usernamePath, (*session).showUsername, (*session).changeUsername},
+	{exportPath, (*session).showExport, (*session).export},
+	{deletePath, (*session).showDelete, (*session).deleteAccount},
+	{restorePath, (*session).showRestore, (*session).restore},
 	{"/setup", (*session).showSetup, (*session).setUp},
 }
 
@@ -219,7 +233,11 @@ func (u *UI) serve(w http.ResponseWriter, r *http.Request, server *authserver.Se
 		return
 	}
 	s, err := u.open(r, server)
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.mustRestore(p):
+		err = s.redirect(w, restorePath+waitingParams(r).query())
+	default:
 		r = withLanguage(r, s)
 		err = handle(s, w, r)
 	}

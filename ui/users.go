@@ -27,6 +27,7 @@ func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 	if err != nil {
 		return nil, err
 	}
+	u.config.Accounts.Used(time.Now(), s, u.config.RemoteAddr(r))
 	a := authentication(s)
 	return &a, nil
 }
@@ -96,6 +97,8 @@ func (u *UI) CheckPassword(r *http.Request, username, password string) (*authser
 		return nil, authserver.ErrWrongPassword
 	case err != nil:
 		return nil, err
+	case !user.Active(): // the account is being deleted
+		return nil, authserver.ErrWrongPassword
 	}
 	return &authserver.Authentication{Subject: user.ID, Time: now, ACR: ACRPassword, AMR: []string{"pwd"}}, nil
 }

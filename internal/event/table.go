@@ -73,6 +73,13 @@ var (
 	PasskeySignCount = add("passkey.sign_count", warn, join(user, []string{"authenticator", "refused"}), "the signature counter of a passkey did not increase, so someone may have a copy of its key; the sign-in is refused if the passkey cannot be copied by its authenticator")
 	MethodRemoved    = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
 
+	UsernameChanged          = add("username.changed", info, user, "a user changed the username")
+	AccountLockedDown        = add("account.locked_down", warn, user, "a user reported that someone else used the account; all sessions and tokens ended, and a new password is required")
+	AccountExported          = add("account.exported", info, user, "a user downloaded the data of the account")
+	AccountDeletionRequested = add("account.deletion_requested", warn, user, "a user asked for the deletion of the account; all sessions and tokens ended")
+	AccountDeletionCanceled  = add("account.deletion_canceled", info, user, "a user kept an account whose deletion was requested")
+	AccountErased            = add("account.erased", warn, []string{"sub"}, "an account was erased at the request of its user")
+
 	SetupStarted    = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
 	SetupCompleted  = add("setup.completed", info, user, "the first user was created with the setup link")
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")

@@ -486,7 +486,7 @@ func (s *Store) HasAdministrator(_ context.Context, except string) (bool, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.users {
-		if u.Administrator && u.Active() && u.ID != except {
+		if u.Administrator && !u.Disabled && u.RetiredAt.IsZero() && !u.BeingDeleted() && u.ID != except {
 			return true, nil
 		}
 	}
