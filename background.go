@@ -24,6 +24,7 @@ func (s *Server) maintain(ctx context.Context) {
 				_, err := s.store.Reclaim(ctx, time.Now())
 				return err
 			})
+			s.runTask(ctx, "maintain accounts", func(ctx context.Context) error { return s.accounts.Maintain(ctx, time.Now()) })
 			s.runTask(ctx, "remove retired records", func(ctx context.Context) error { return s.removeRetired(ctx) })
 		case <-s.engine.KeysDue():
 			s.runTask(ctx, "create signing keys", func(ctx context.Context) error { return s.engine.PrepareKeys(ctx) })

@@ -3,6 +3,7 @@ package valetkey
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -11,6 +12,7 @@ import (
 	"github.com/valetkey/valetkey/internal/breachedapi"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/internal/place"
 	"github.com/valetkey/valetkey/internal/useradmin"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/ui"
@@ -100,6 +102,9 @@ func (s *Server) breachedPasswords() (func(context.Context, string) (bool, error
 	return service.Contains, nil
 }
 
+// defaultDeletedAccount is lifetimes.deleted_account if it is not set.
+const defaultDeletedAccount = 14 * 24 * time.Hour
+
 func (s *Server) newPages() (*ui.UI, error) {
 	look, ofClients, err := s.config.LoadTheme()
 	if err != nil {
@@ -112,6 +117,21 @@ func (s *Server) newPages() (*ui.UI, error) {
 	passkeys, err := s.config.RelyingParty(secret)
 	if err != nil {
 		return nil, err
+	}
+	var location func(netip.Addr, string) string
+	if path := s.config.LocationDatabase; path != "" {
+		places, err := place.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("location_database: %w", err)
+		}
+		location = places.Of
+	}
+	grace := time.Duration(s.config.Lifetimes.DeletedAccount)
+	switch {
+	case s.config.AccountDeletion == configuration.AccountDeletionOff:
+		grace = 0
+	case grace <= 0:
+		grace = defaultDeletedAccount
 	}
 	return ui.New(ui.Config{
 		Issuer:           s.config.Issuer,
@@ -127,6 +147,9 @@ func (s *Server) newPages() (*ui.UI, error) {
 		EmailSignIn:      s.config.EmailSignIn,
 		Passkeys:         passkeys,
 		RelatedOrigins:   s.config.Passkeys.RelatedOrigins,
+		UsernameChange:   s.config.UsernameChange,
+		DeletionGrace:    grace,
+		Location:         location,
 		OptionalUnticked: s.config.ConsentOptionalDefault == configuration.ConsentUnticked,
 		RemoteAddr:       s.proxies.Of,
 

@@ -75,6 +75,13 @@ type Configuration struct {
 	// PasswordReset is how users who have forgotten their password choose another:
 	// PasswordResetMail or PasswordResetOff.
 	PasswordReset string `json:"password_reset,omitempty"`
+	// UsernameChange lets users change their usernames. AccountDeletion is whether they can delete
+	// their accounts: AccountDeletionOn, the default, or AccountDeletionOff.
+	UsernameChange  bool   `json:"username_change,omitempty"`
+	AccountDeletion string `json:"account_deletion,omitempty"`
+	// LocationDatabase is a file in the MaxMind DB format, from which the account page takes the
+	// approximate places of addresses.
+	LocationDatabase string `json:"location_database,omitempty"`
 	// EmailSignIn lets users sign in with a message to their verified address instead of the password.
 	EmailSignIn bool `json:"email_sign_in,omitempty"`
 	// MinimumPasswordLength is the minimum length of passwords that users choose who have no second
@@ -271,4 +278,7 @@ type Lifetimes struct {
 	// RetiredRecord is how long a user, client, scope or resource is kept after the
 	// configuration no longer names it; zero means 30 days.
 	RetiredRecord record.Duration `json:"retired_record,omitzero"`
+	// DeletedAccount is how long users who have deleted their accounts can come back; zero means 14
+	// days.
+	DeletedAccount record.Duration `json:"deleted_account,omitzero"`
 }

@@ -48,6 +48,12 @@ const (
 	PasswordResetOff  = "off"
 )
 
+// The values of Configuration.AccountDeletion. The default is AccountDeletionOn.
+const (
+	AccountDeletionOn  = "on"
+	AccountDeletionOff = "off"
+)
+
 // The values of Configuration.SignUpRequires.
 const (
 	SignUpInvitation  = "invitation"
@@ -55,6 +61,7 @@ const (
 )
 
 func (c *Configuration) validateMail(report reporter) {
+	oneOf(report, "account_deletion", c.AccountDeletion, AccountDeletionOn, AccountDeletionOff)
 	oneOf(report, "password_reset", c.PasswordReset, PasswordResetMail, PasswordResetOff)
 	oneOf(report, "sign_up_requires", c.SignUpRequires, SignUpInvitation, SignUpEmailDomain)
 	if c.SignUpRequires != "" && !c.SignUp {

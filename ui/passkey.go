@@ -159,7 +159,7 @@ func (s *session) usePasskey(r *http.Request, c passkey.Ceremony, user *identity
 		return refuse(user, &passkey.RefusedError{Reason: passkey.ReasonUnknown}, unknown)
 	}
 	used, err := s.config.Passkeys.VerifyAssertion(now, c, assertion, user.ID, found.Passkey)
-	if err == nil && !user.Active() {
+	if err == nil && !user.MaySignIn() {
 		err = &passkey.RefusedError{Reason: passkey.ReasonInactive}
 	}
 	if err == nil {
