@@ -25,4 +25,10 @@
 //	mailedproof.go     links and codes in messages
 //	emailaddress.go    verifying, changing and restoring an email address
 //	reset.go           a new password for a user who has forgotten the old one
+//	accountdata.go     what is kept about an account besides: former names, deletion, lock-down
+//	securityevent.go   recent security events
+//	sessionuse.go      when sessions were used last; ending the others
+//	lockdown.go        "this wasn't me"
+//	changeusername.go  another username
+//	deletion.go        deletion by the user, and maintenance of accounts
 package identity

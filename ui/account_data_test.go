@@ -34,8 +34,8 @@ func TestLockDown(t *testing.T) {
 	thief.get("/account").want(t, 200, "alice")
 
 	owner.post("/account/not-me", nil).want(t, 200, "Your account is locked")
-	if m := w.received(); m.To != "alice@example.com" || !strings.Contains(m.Subject, "locked") {
-		t.Errorf("the message is to %s: %s", m.To, m.Subject)
+	if m := w.received(); m.To != "alice@example.com" || !strings.Contains(m.Subject(), "locked") {
+		t.Errorf("the message is to %s: %s", m.To, m.Subject())
 	}
 	for _, b := range []*browserClient{thief, owner} {
 		b.get("/account").redirectedTo(t, "/sign-in")
@@ -119,8 +119,8 @@ func TestDeletionOfAnAccount(t *testing.T) {
 			t.Errorf("after %d days: %v", after, err)
 		}
 	}
-	if m := w.received(); !strings.Contains(m.Subject, "was deleted") {
-		t.Errorf("the last message is %q", m.Subject)
+	if m := w.received(); !strings.Contains(m.Subject(), "was deleted") {
+		t.Errorf("the last message is %q", m.Subject())
 	}
 	b.signIn("alice", password).want(t, 403, "Incorrect username or password.")
 }
