@@ -194,7 +194,7 @@ func (a *Accounts) RemoveAuthenticator(ctx context.Context, now time.Time, userI
 func (a *Accounts) UpdateAuthenticator(ctx context.Context, userID, id string, update func(*Authenticator) error) error {
 	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {
 		found := stored.Authenticator(id)
-		if found == nil || !stored.Active() {
+		if found == nil || !stored.MaySignIn() {
 			return storage.ErrNotFound
 		}
 		kind := found.Kind

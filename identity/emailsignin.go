@@ -72,7 +72,7 @@ func (a *Accounts) RequestSignIn(ctx context.Context, now time.Time, r SignInReq
 	switch {
 	case user == nil:
 		reason = event.ReasonUnknown
-	case !user.Active():
+	case !user.MaySignIn():
 		reason = failureReason(user)
 	case !user.EmailVerified() || !mail.Deliverable(user.Email()):
 		reason = event.ReasonNoAddress
@@ -116,7 +116,7 @@ func (a *Accounts) ProveEmail(ctx context.Context, now time.Time, p *Proof) (*Us
 		return nil, ProvedMethod{}, err
 	}
 	// The address may have been changed since the message was sent.
-	if !user.Active() || !user.EmailVerified() || user.Email() != p.Email {
+	if !user.MaySignIn() || !user.EmailVerified() || user.Email() != p.Email {
 		return nil, ProvedMethod{}, ErrProofOver
 	}
 	return user, ProvedMethod{Method: MethodEmail, At: now}, nil

@@ -120,7 +120,7 @@ func (a *Accounts) ProveRecoveryCode(ctx context.Context, now time.Time, f Facto
 			return false, err
 		}
 		err = a.store.UpdateUser(ctx, f.User.ID, func(stored *User) error {
-			if !stored.Active() || !stored.useRecoveryCode(hash, now) {
+			if !stored.MaySignIn() || !stored.useRecoveryCode(hash, now) {
 				return ErrWrongCode // used or replaced concurrently
 			}
 			user = *stored

@@ -104,7 +104,7 @@ func (s *session) writeReset(w http.ResponseWriter, r *http.Request, v resetView
 	v.AskCode = proof == nil || !proof.SameBrowser
 	v.MinPassword, v.MinLength = s.config.Accounts.MinPasswordRunes(&identity.User{}), identity.MinPasswordRunes
 	if !v.AskCode {
-		user, err := s.config.Accounts.User(r.Context(), proof.User)
+		user, err := s.config.Accounts.AnyUser(r.Context(), proof.User)
 		if err != nil {
 			return s.linkOver(w, r)
 		}
