@@ -98,6 +98,7 @@ func TestDeletionOfAnAccount(t *testing.T) {
 	}
 	b.signIn("alice", "wrong").want(t, 403, "Incorrect")
 	b.signIn("alice", password).redirectedTo(t, "/account/restore")
+	w.received() // about the device, which was forgotten
 	b.get("/account").redirectedTo(t, "/account/restore")
 	b.post("/account/email", url.Values{"email": {"x@example.com"}}).redirectedTo(t, "/account/restore")
 	if who, err := w.ui.SignedIn(b.request("GET", "/", nil)); who != nil || err != nil {
