@@ -14,13 +14,13 @@ import (
 // pageData is the type of the data of each page.
 var pageData = map[string]any{
 	"account": accountView{}, "approve-done": "allowed", "confirm": confirmView{}, "confirm-email": confirmEmailView{}, "consent": consentView{},
-	"device": deviceView{}, "device-done": true, "done": doneView{}, "email": emailView{}, "email-code": emailView{}, "error": errorView{},
-	"factor": factorView{}, "few-recovery-codes": fewCodesView{}, "forgot": forgotView{}, "password": passwordView{},
-	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "reset": resetView{}, "select-account": selectAccountView{},
+	"delete": deleteView{}, "device": deviceView{}, "device-done": true, "done": doneView{}, "email": emailView{}, "email-code": emailView{}, "error": errorView{}, "export": struct{}{},
+	"factor": factorView{}, "few-recovery-codes": fewCodesView{}, "forgot": forgotView{}, "not-me": wasntMeView{}, "passkey": confirmPasskeyView{}, "passkeys": passkeysView{}, "password": passwordView{},
+	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "reset": resetView{}, "restore": deleteView{}, "select-account": selectAccountView{},
 	"setup": setupView{}, "sign-in": signInView{}, "sign-in-email": emailSignInView{}, "sign-in-email-code": emailSignInView{}, "sign-in-email-link": emailSignInView{},
 	"sign-in-recovery-code": proveCodeView{}, "sign-in-totp": proveCodeView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
 	"sign-up-email": signUpView{}, "signed-out": signedOutView{},
-	"totp": totpView{}, "totp-new": newTOTPView{}, "undo-email": undoEmailView{}, "user-code": userCodeView{},
+	"totp": totpView{}, "totp-new": newTOTPView{}, "upgrade": upgradeView{}, "username": usernameView{}, "undo-email": undoEmailView{}, "user-code": userCodeView{},
 }
 
 // sample is the value of texts in sample data.
@@ -41,7 +41,7 @@ func CheckTemplates(directory string) error {
 		}
 		for _, full := range []bool{true, false} {
 			data := reflect.New(reflect.TypeOf(pageData[name])).Elem()
-			if data.Kind() == reflect.Struct {
+			if kind := data.Kind(); kind == reflect.Struct || kind == reflect.Pointer {
 				fill(data, full, 0)
 			} else {
 				data.Set(reflect.ValueOf(pageData[name]))
