@@ -81,6 +81,7 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		Secret:          secret,
 		Mail:            s.mail,
 		Pages:           ui.MailedPages(),
+		Policy:          s.config.SignIn.Policy(),
 
 		MinPasswordRunes:  s.config.MinimumPasswordLength,
 		BreachedPasswords: breachedPasswords,
@@ -171,7 +172,7 @@ func (s *Server) newEngine(pages *ui.UI) (*authserver.Server, error) {
 	if s.config.SignUp {
 		engine.Pages.SignUp = ui.SignUpPath
 	}
-	engine.SignIn.ACRValues = []string{ui.ACRPassword}
+	engine.SignIn.ACRValues, engine.SignIn.Policy = pages.ACRValues(), pages
 	engine.SignIn.BrowserStateCookie = identity.BrowserStateCookie(s.config.Issuer)
 	engine.Hooks.TokenClaims = s.config.TokenClaims
 	engine.Hooks.GrantTypes = s.config.GrantTypes

@@ -37,10 +37,11 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 		}
 	}
 	claims := catalogue.grantedClaims(request.claims, grant.Scope)
+	acr, _ := c.reportedACR(request, who.ACR)
 	a := authorization{
 		ClientID: request.client.ID, Subject: who.Subject, Grant: grant.ID, Family: newFamily(c.now),
 		Scope: request.scope.Intersect(grant.Scope), Resources: request.resources, Details: request.details, Session: who.Session,
-		AuthTime: who.Time.Unix(), ACR: who.ACR, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(), Issued: c.now.UnixMilli(),
+		AuthTime: who.Time.Unix(), ACR: acr, AMR: who.AMR, Claims: claims, ClaimsLocales: request.claimsLocales, Started: c.now.Unix(), Issued: c.now.UnixMilli(),
 	}
 	if !request.client.SkipConsent {
 		a.Audience = request.audience

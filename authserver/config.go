@@ -82,6 +82,8 @@ type SignInSettings struct {
 	// ACRValues are the authentication context classes that sign-in can reach, weakest first.
 	// They are compared with what a client calls essential.
 	ACRValues []string
+	// Policy says which of them a user must reach; nil means that any is sufficient.
+	Policy SignInPolicy
 	// BrowserStateCookie is the name of a cookie that scripts can read and that contains
 	// Authentication.BrowserState; "" turns session management off.
 	BrowserStateCookie string

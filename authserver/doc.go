@@ -33,6 +33,7 @@
 //	jar.go                 request objects (RFC 9101, JAR)
 //	par.go                 pushed authorization requests (RFC 9126, PAR)
 //	interaction.go         what the user must still do, and the stored request
+//	signinpolicy.go         how the user must have authenticated
 //	interaction_pages.go   what the pages call: Authenticated, Consented, Refused
 //	consent.go             what a grant covers
 //	authorizationdetails.go  authorization details (RFC 9396)

@@ -188,7 +188,11 @@ func (c *call) advanceChallenge(i *interaction, who *Authentication) error {
 		return err
 	}
 	if next != nextComplete {
-		return c.redirectToWeb(i, c.refuse(&ruleChallengeSufficient, "consent is needed to "+i.request.consent.String()))
+		detail := "consent is needed to " + i.request.consent.String()
+		if next == nextSignIn {
+			detail = "more than a password is needed"
+		}
+		return c.redirectToWeb(i, c.refuse(&ruleChallengeSufficient, detail))
 	}
 	_ = c.must(true, &ruleChallengeSufficient)
 	return c.complete(i, who, grant)

@@ -57,6 +57,14 @@ func (c *call) grantPassword() (*entitlement, error) {
 	if err != nil {
 		return nil, err
 	}
+	required, err := c.requiredACR(c.client, scope, who.Subject)
+	if err != nil {
+		return nil, err
+	}
+	if !c.includes(who.ACR, required) {
+		// The response does not tell that the password is correct.
+		return nil, c.refuse(&rulePasswordCorrect, "more than a password is needed: acr "+required)
+	}
 	grant, err := c.recordGrant(who.Subject, scope, resources)
 	if err != nil {
 		return nil, err

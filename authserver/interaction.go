@@ -38,6 +38,14 @@ type Interaction struct {
 	// preference (acr_values).
 	ACRValues []string
 	UILocales []string
+	// Scope is everything that the client requests.
+	Scope oauth.Scope
+	// EssentialACRValues are the classes of which the client requires one (OpenID Connect Core, section
+	// 5.5.1.1). The policy may require more (SignInPolicy).
+	EssentialACRValues []string
+	// ProvedSince is the time since which the user must have authenticated (max_age, prompt=login);
+	// zero if any time is recent enough.
+	ProvedSince time.Time
 	// Selectable is the signed-in user who may continue, if the client asks the user to choose
 	// an account; "" if there is nothing to choose.
 	Selectable string
@@ -204,9 +212,14 @@ const (
 func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Grant, error) {
 	request := i.request
 	silent := slices.Contains(request.prompt, promptNone)
-	if signIn, err := c.mustSignIn(i, who); err != nil {
+	signIn, err := c.mustSignIn(i, who)
+	if err == nil && !signIn {
+		signIn, err = c.lacksClass(i, who)
+	}
+	if err != nil {
 		return 0, nil, err
-	} else if signIn {
+	}
+	if signIn {
 		if silent {
 			return 0, nil, c.must(false, &ruleLogin)
 		}
@@ -262,27 +275,6 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	return false, nil
 }
 
-// needsStepUp reports whether the user should sign in again because the client asks for a class that
-// sign-in can reach, and the user's sign-in was weaker (RFC 9470, section 5). acr_values stay
-// voluntary (OpenID Connect Core, section 3.1.2.1): what a new sign-in reaches is accepted, and
-// prompt=none is not refused.
-func (c *call) needsStepUp(request *authorizationRequest, who *Authentication) bool {
-	if slices.Contains(request.prompt, promptNone) {
-		return false
-	}
-	classes := c.s.config.SignIn.ACRValues // weakest first
-	reached, stronger := slices.Index(classes, who.ACR), false
-	for _, acr := range request.acrValues {
-		switch asked := slices.Index(classes, acr); {
-		case acr == who.ACR || asked >= 0 && asked <= reached:
-			return false
-		case asked > reached:
-			stronger = true
-		}
-	}
-	return stronger
-}
-
 // acceptsSubject reports whether id_token_hint and the claims parameter allow a subject (OpenID
 // Connect Core, sections 3.1.2.1 and 5.5.1).
 func (c *call) acceptsSubject(r *authorizationRequest, subject string) bool {
@@ -298,14 +290,11 @@ func (c *call) acceptsSubject(r *authorizationRequest, subject string) bool {
 // checkACR enforces an acr that the claims parameter requests as essential. Otherwise acr is
 // voluntary, and the ID token says which one was reached.
 func (c *call) checkACR(request *authorizationRequest, who *Authentication) error {
-	if request.claims == nil {
+	if request.essentialACR() == nil {
 		return nil
 	}
-	requested := request.claims.IDToken["acr"]
-	if requested == nil || !requested.Essential {
-		return nil
-	}
-	return c.must(requested.Accepts(who.ACR), &ruleACR)
+	_, ok := c.reportedACR(request, who.ACR)
+	return c.must(ok, &ruleACR)
 }
 
 // sendTo stores the request, bound to this browser, and redirects the user to a page.

@@ -66,6 +66,7 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, ACRValues: request.acrValues, UILocales: request.uiLocales,
 		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
 	}
+	c.describeSignIn(shown, i, who)
 	switch {
 	case i.device != nil:
 		shown.Device = i.device.describe()

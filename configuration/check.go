@@ -114,6 +114,7 @@ func (c *Configuration) validate(report reporter) {
 	if n := c.MinimumPasswordLength; n != 0 && (n < identity.MinPasswordRunes || n > 64) {
 		report("minimum_password_length", "%d is not between %d and 64 (NIST SP 800-63B-4, section 3.1.1.2)", n, identity.MinPasswordRunes)
 	}
+	c.SignIn.validate(report)
 	if s := c.BreachedPasswordService; s != "" {
 		if u, err := url.Parse(s); err != nil || !strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())) {
 			report("breached_password_service", "%q is not the address of a range API: use an https URL that ends with a slash, such as https://api.pwnedpasswords.com/range/", s)

@@ -15,6 +15,7 @@
 //	hooks.go          webhooks
 //	mail.go           messages to users
 //	passkeys.go       passkeys
+//	signin.go         what is sufficient to sign in
 //	mutualtls.go      certificates of clients
 //	profile.go        profiles of the server and its clients
 //	report.go         compares clients with profiles and RFC 9700
@@ -72,6 +73,8 @@ type Configuration struct {
 	SignUp             bool     `json:"sign_up,omitempty"`
 	SignUpRequires     string   `json:"sign_up_requires,omitempty"`
 	SignUpEmailDomains []string `json:"sign_up_email_domains,omitempty"`
+	// SignIn says what is sufficient to sign in.
+	SignIn SignIn `json:"sign_in,omitzero"`
 	// PasswordReset is how users who have forgotten their password choose another:
 	// PasswordResetMail or PasswordResetOff.
 	PasswordReset string `json:"password_reset,omitempty"`

@@ -37,6 +37,8 @@ type Config struct {
 	// MinPasswordRunes is the minimum length of a new password of a user without a second factor. Zero
 	// means MinPasswordRunesAlone.
 	MinPasswordRunes int
+	// Policy says what is sufficient to sign in.
+	Policy Policy
 	// BreachedPasswords asks a service whether a password is known from a breach; nil if there is
 	// none. It limits its own time.
 	BreachedPasswords func(ctx context.Context, password string) (bool, error)
@@ -61,6 +63,7 @@ type Accounts struct {
 	mail            *mail.Outbox
 	pages           Pages
 	minPassword     int
+	policy          Policy
 	breached        func(ctx context.Context, password string) (bool, error)
 	// reserved is for devices that are known to the account and for signed-in users, hashing
 	// for everyone else.
@@ -94,6 +97,7 @@ func New(config Config) (*Accounts, error) {
 		verify:          VerifyPassword,
 		mail:            config.Mail,
 		pages:           config.Pages,
+		policy:          config.Policy,
 		breached:        config.BreachedPasswords,
 		minPassword:     cmp.Or(config.MinPasswordRunes, MinPasswordRunesAlone),
 	}

@@ -96,7 +96,14 @@ func (u *User) Has(method Method) bool {
 // NeedsSecondFactor reports whether the user has chosen to sign in with two factors. A passkey alone
 // does not ask for that: browsers create them unasked, on one device, and the user signs in with
 // the password on another.
-func (u *User) NeedsSecondFactor() bool { return u.Has(MethodTOTP) }
+func (u *User) NeedsSecondFactor() bool { return u.Has(MethodTOTP) || u.MustEnrol() }
+
+// methodMissing is the Kind of a mark, not of an authenticator: the account had a second factor, which
+// was removed when the user got back in without it. It is removed when another one is added.
+const methodMissing Method = "missing"
+
+// MustEnrol reports whether the user must set up a second factor at the next sign-in.
+func (u *User) MustEnrol() bool { return u.Has(methodMissing) }
 
 // Reachable returns the strongest class that the user can reach with what the account has.
 func (u *User) Reachable() Class {
@@ -124,15 +131,25 @@ func (a *Accounts) AddAuthenticator(ctx context.Context, now time.Time, userID s
 func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID string, added Authenticator, from Activity, check func(*User) error) (id string, err error) {
 	added.ID, added.CreatedAt, added.Name = storage.NewID(), now, cut(added.Name, maxAuthenticatorName)
 	var user User
+	var replaced *Authenticator
 	err = a.store.UpdateUser(ctx, userID, func(stored *User) error {
+		replaced = nil
 		if !stored.Active() {
 			return storage.ErrNotFound
 		}
 		if err := check(stored); err != nil {
 			return err
 		}
+		for _, old := range stored.Authenticators {
+			if old.Kind == added.Kind && added.Kind == MethodRecoveryCode {
+				replaced = &old
+			}
+		}
 		if added.Kind == MethodRecoveryCode {
 			stored.Authenticators = slices.DeleteFunc(stored.Authenticators, func(a Authenticator) bool { return a.Kind == added.Kind })
+		}
+		if methods[added.Kind].second && added.Kind != MethodRecoveryCode {
+			stored.Authenticators = slices.DeleteFunc(stored.Authenticators, func(a Authenticator) bool { return a.Kind == methodMissing })
 		}
 		stored.Authenticators, stored.UpdatedAt = append(stored.Authenticators, added), now
 		stored.AddEvent(now, from.event(EventMethodAdded, added.Name))
@@ -143,6 +160,7 @@ func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID s
 		return "", fmt.Errorf("add an authenticator: %w", err)
 	}
 	a.events.Record(ctx, event.MethodAdded, named(&user), slog.String("method", string(added.Kind)), slog.String("authenticator", added.ID))
+	a.methodChanged(ctx, now, &user, &added, replaced, from)
 	return added.ID, nil
 }
 
@@ -183,6 +201,7 @@ func (a *Accounts) RemoveAuthenticator(ctx context.Context, now time.Time, userI
 	}
 	if removed != nil {
 		a.events.Record(ctx, event.MethodRemoved, named(&user), slog.String("method", string(removed.Kind)), slog.String("authenticator", id))
+		a.methodChanged(ctx, now, &user, nil, removed, from)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ const (
 	signInCookie  = "valetkey_signin"
 	passkeyCookie = "valetkey_passkey"
 	upgradeCookie = "valetkey_upgrade"
+	factorCookie  = "valetkey_factor"
 )
 
 // SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
@@ -163,6 +164,16 @@ func SetUpgradeCookie(w http.ResponseWriter, issuer string) {
 func UpgradeCookie(r *http.Request, issuer string) string {
 	return readCookie(r, issuer, upgradeCookie)
 }
+
+// SetFactorCookie sets a cookie with the secret of RememberFactor.
+func SetFactorCookie(w http.ResponseWriter, issuer, secret string, lifetime time.Duration) {
+	cookie := newCookie(issuer, factorCookie, secret)
+	cookie.MaxAge = int(lifetime / time.Second)
+	http.SetCookie(w, cookie)
+}
+
+// FactorCookie returns the secret that a browser sent; "" if it sent none or several.
+func FactorCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, factorCookie) }
 
 // DeviceCookie returns the secret that a browser sent; "" if it sent none or several.
 func DeviceCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, deviceCookie) }

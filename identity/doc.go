@@ -14,6 +14,10 @@
 //	authenticator.go   passkeys and others: what a user has besides the password
 //	signinprogress.go  a sign-in that needs more proofs
 //	factorattempt.go   how many codes may be tried
+//	undo.go            links that undo changes
+//	recovery.go        links from an operator for a user who has lost everything
+//	policy.go          what is sufficient to sign in
+//	rememberedfactor.go  a second factor that was proved on the same device
 //	recentproof.go     what changes of the account require
 //	session.go         sign-in sessions
 //	sessiondata.go     how sessions are stored

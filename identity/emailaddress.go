@@ -192,20 +192,9 @@ func (a *Accounts) ConfirmEmail(ctx context.Context, now time.Time, p *Proof, fr
 	if !before.EmailVerified() || before.Email() == after.Email() {
 		return nil
 	}
-	undo, err := newProof(now, proofData{Purpose: purposeUndo, User: p.User, Email: before.Email()}, "", undoFamily(p.User), undoLifetime)
-	if err == nil {
-		err = a.store.Put(ctx, now, undo.tickets...)
-	}
-	if err != nil {
-		// The change has happened. Its notice goes out without a link.
-		a.logger.ErrorContext(ctx, "link that undoes a change not stored", "user", p.User, "error", err)
-	}
 	m := from.message(mail.KindAddressChanged, now)
-	m.Address, m.Lifetime = after.Email(), undoLifetime
-	if err == nil {
-		m.Path = a.pages.Undo(undo.token)
-	}
-	a.notify(ctx, now, &before, m)
+	m.Address = after.Email()
+	a.notifyWithUndo(ctx, now, &before, m, proofData{Purpose: purposeUndo, User: p.User, Email: before.Email()})
 	return nil
 }
 
@@ -215,57 +204,6 @@ func (u *User) setEmail(address string, now time.Time) {
 		u.Claims = map[string]any{}
 	}
 	u.Claims["email"], u.Claims["email_verified"], u.UpdatedAt = address, true, now
-}
-
-// undoFamily is the ticket family of the links that undo a change of a user. It does not end with
-// the user's sessions: whoever changes the address of a stolen account ends those, too.
-func undoFamily(userID string) string { return "undo:" + userID }
-
-// UndoByLink returns the proof of a link that undoes the change of an address. It changes nothing.
-func (a *Accounts) UndoByLink(ctx context.Context, now time.Time, token string) (*Proof, error) {
-	return a.proof(ctx, now, purposeUndo, ticketkind.MailedProof.Hash(token))
-}
-
-// UndoEmail restores the address that a user had before a change, and ends everything that was
-// issued to the user. Links that later changes have sent stop working, but not those of earlier
-// ones: an address that the account had first outranks one that it was given later. The error is
-// that of ConfirmEmail.
-func (a *Accounts) UndoEmail(ctx context.Context, now time.Time, p *Proof) error {
-	if err := a.spend(ctx, now, p); err != nil {
-		return err
-	}
-	var user User
-	err := a.store.UpdateUser(ctx, p.User, func(stored *User) error {
-		stored.setEmail(p.Email, now)
-		stored.AddEvent(now, SecurityEvent{Kind: EventAddressRestored, Detail: p.Email})
-		stored.End(now, nil)
-		user = *stored
-		return nil
-	})
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return ErrProofOver
-	case errors.Is(err, ErrIdentifierTaken):
-		return ErrIdentifierTaken
-	case err != nil:
-		return fmt.Errorf("restore an address: %w", err)
-	}
-	a.events.Record(ctx, event.EmailRestored, named(&user))
-	later, err := a.store.FindFamily(ctx, now, undoFamily(p.User), ticketkind.MailedProof, 100)
-	var keys []storage.Key
-	for _, ticket := range later {
-		var data proofData
-		if err := json.Unmarshal(ticket.Data, &data); err == nil && data.Created >= p.data.Created {
-			keys = append(keys, ticket.Key)
-		}
-	}
-	if err == nil {
-		err = a.store.Delete(ctx, keys...)
-	}
-	if err != nil {
-		return fmt.Errorf("end the links of later changes: %w", err)
-	}
-	return nil
 }
 
 // NewSignIn sends a notice about a sign-in in a browser that the account was not used in before.

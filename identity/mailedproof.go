@@ -38,6 +38,7 @@ const (
 	// The links of these messages have no code.
 	purposeInvitation Purpose = "invitation"
 	purposeUndo       Purpose = "undo"
+	purposeRecovery   Purpose = "recovery" // of an account by an operator
 )
 
 const (
@@ -77,6 +78,9 @@ type proofData struct {
 	Created  int64  `json:"created"` // milliseconds
 	// Mailed is set if the link was sent only to Email.
 	Mailed bool `json:"mailed,omitempty"`
+	// Added is the ID of an authenticator that a change has added, Removed one that it has removed.
+	Added   string         `json:"added,omitempty"`
+	Removed *Authenticator `json:"removed,omitempty"`
 }
 
 // requestData is the Data of the ticket by which the browser that asked finds the proof.
@@ -276,7 +280,13 @@ func (a *Accounts) takeAttempt(ctx context.Context, now time.Time, key storage.K
 	return ErrProofOver
 }
 
-// spend makes a proof unusable. Of several callers, one succeeds; the others get ErrProofOver.
+// spend makes a proof unusable.
+//
+// Where a lost link could not be replaced, because it restores or recovers an account, the record is
+// changed first, and the change checks in the record whether it still applies: a crash in between leaves
+// a link that does nothing new. Where a new message can be asked for, the link is spent first: a crash
+// loses it, and nothing is done twice.
+// Of several callers, one succeeds; the others get ErrProofOver.
 func (a *Accounts) spend(ctx context.Context, now time.Time, p *Proof) error {
 	err := a.store.Spend(ctx, now, []storage.Key{p.key})
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {

@@ -16,6 +16,8 @@ const (
 	MethodRecoveryCode Method = "recovery_code"
 	MethodEmail        Method = "email"    // a code or link in a message
 	MethodUpstream     Method = "upstream" // sign-in at another provider
+	// MethodRemembered is a second factor that was proved on the same device some time ago.
+	MethodRemembered Method = "remembered"
 )
 
 // Class is an authentication context class, the acr of OpenID Connect.
@@ -68,9 +70,13 @@ var methods = map[Method]methodInfo{
 	MethodRecoveryCode: {amr: []string{"otp"}, second: true},
 	// A message reaches whoever reads the mailbox, so it is no second factor (NIST SP 800-63B-4,
 	// section 3.1.3.1).
-	MethodEmail:    {amr: []string{"otp"}, first: true},
-	MethodUpstream: {first: true},
+	MethodEmail:      {amr: []string{"otp"}, first: true},
+	MethodUpstream:   {first: true},
+	MethodRemembered: {amr: []string{}, second: true},
 }
+
+// SecondFactor reports whether a method is a second factor next to another one.
+func (m Method) SecondFactor() bool { return methods[m].second }
 
 // ProvedMethod is a method that was proved at some time.
 type ProvedMethod struct {
@@ -130,7 +136,7 @@ func AMR(proofs []ProvedMethod) []string {
 			}
 		}
 	}
-	if Reached(proofs).Includes(ClassTwoFactors) && !slices.Contains(amr, "mfa") {
+	if Reached(Active(proofs)).Includes(ClassTwoFactors) && !slices.Contains(amr, "mfa") {
 		amr = append(amr, "mfa")
 	}
 	return amr
@@ -153,6 +159,11 @@ func AuthTime(proofs []ProvedMethod) time.Time {
 // Since returns the proofs that are not older than a time; all of them, if it is zero.
 func Since(proofs []ProvedMethod, at time.Time) []ProvedMethod {
 	return slices.DeleteFunc(slices.Clone(proofs), func(p ProvedMethod) bool { return p.At.UnixMilli() < at.UnixMilli() && !at.IsZero() })
+}
+
+// Active returns the proofs without remembered ones: what the user did.
+func Active(proofs []ProvedMethod) []ProvedMethod {
+	return slices.DeleteFunc(slices.Clone(proofs), func(p ProvedMethod) bool { return p.Method == MethodRemembered })
 }
 
 // maxProofs is how many proofs a session keeps: with more, the sign-ins of a year would be part of it.

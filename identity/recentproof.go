@@ -22,5 +22,5 @@ func (u *User) RecentProofClass() Class {
 // RecentlyProved reports whether the user of a session has proved a short time ago what changes of the
 // account require.
 func (s *Session) RecentlyProved(now time.Time) bool {
-	return Reached(Since(s.Proofs, RecentProofSince(now))).Includes(s.User.RecentProofClass())
+	return Reached(Active(Since(s.Proofs, RecentProofSince(now)))).Includes(s.User.RecentProofClass())
 }

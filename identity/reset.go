@@ -131,11 +131,8 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 	if err != nil {
 		return err
 	}
-	if err := a.spend(ctx, now, r.Proof); err != nil {
-		return err
-	}
 	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
-		// The address or the password was changed since the message was sent.
+		// The address or the password was changed since the message was sent: by this link, perhaps.
 		if stored.suspended() || !stored.EmailVerified() || stored.Email() != r.Proof.Email ||
 			subtle.ConstantTimeCompare(hashOf("password", stored.PasswordHash), r.Proof.data.Password) != 1 {
 			return ErrProofOver
@@ -152,6 +149,9 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 	}
 	if err != nil {
 		return fmt.Errorf("store the new password: %w", err)
+	}
+	if err := a.spend(ctx, now, r.Proof); err != nil && !errors.Is(err, ErrProofOver) { // it has ended with the rest
+		return err
 	}
 	a.events.Record(ctx, event.PasswordReset, named(user))
 	a.notify(ctx, now, user, a.passwordNotice(r.Activity, now))

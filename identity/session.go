@@ -22,6 +22,8 @@ import (
 const (
 	// maxSessions is how many sessions of a user are listed.
 	maxSessions = 100
+	// enrolmentSession is how long a user may take to set up a method.
+	enrolmentSession = 30 * time.Minute
 	// maxFormer is how many earlier names of a session are kept.
 	maxFormer = 16
 )
@@ -54,6 +56,9 @@ type SessionDetails struct {
 	// Proofs are what AMR and ACR follow from, and proofs from before the user signed in again. A
 	// session that an earlier version stored has none.
 	Proofs []ProvedMethod
+	// Enrolling is set if the user must set up a method to sign in, and can do nothing else in this
+	// session. It is the query with which the sign-in continues, and begins with "?".
+	Enrolling string
 }
 
 // StartSession starts a session of a user who has just authenticated and returns the secret for
@@ -113,6 +118,9 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	secret := newSecret()
 	key := ticketkind.Session.Hash(secret)
 	session := &Session{ID: sid(key), User: user, SessionDetails: details, Expires: now.Add(a.sessionLifetime)}
+	if details.Enrolling != "" {
+		session.Expires = now.Add(min(enrolmentSession, a.sessionLifetime))
+	}
 	var spend []storage.Key
 	if old != nil {
 		oldKey, _ := SessionKey(old.ID)
@@ -123,6 +131,7 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	data, err := json.Marshal(sessionData{
 		User: user.ID, AuthTime: details.AuthTime.UnixMilli(), AMR: details.AMR, ACR: details.ACR,
 		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former, Proofs: encodeProofs(details.Proofs),
+		Enrolling: details.Enrolling,
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("encode a session: %w", err)
@@ -343,7 +352,7 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 		return err
 	}
 	// This also removes sessions that began in the meantime.
-	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), ticketkind.Session, ticketkind.RememberedDevice, ticketkind.KnownNetwork); err != nil {
+	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), ticketkind.Session, ticketkind.RememberedDevice, ticketkind.RememberedFactor, ticketkind.KnownNetwork, ticketkind.SignInProgress); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
 	if a.events.Enabled(ctx, event.SessionsAllEnded) {
@@ -408,7 +417,7 @@ func readSession(ticket storage.Ticket) (*Session, string, error) {
 	}
 	return &Session{
 		ID:             sid(ticket.Key),
-		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote, decodeProofs(d.Proofs)},
+		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote, decodeProofs(d.Proofs), d.Enrolling},
 		Expires:        ticket.Expires,
 		former:         d.Former,
 	}, d.User, nil

@@ -17,6 +17,7 @@ type sessionData struct {
 	Remote    netip.Addr `json:"remote,omitzero"`
 	Former    []string   `json:"former,omitempty"`
 	Proofs    []string   `json:"proofs,omitempty"` // encodeProofs
+	Enrolling string     `json:"enrolling,omitempty"`
 }
 
 func decodeSession(data []byte) (d sessionData, err error) {
@@ -56,6 +57,8 @@ func decodePlainSession(data string) (d sessionData, ok bool) {
 			}
 		case "former":
 			d.Former = r.List()
+		case "enrolling":
+			d.Enrolling = r.Text()
 		case "proofs":
 			d.Proofs = r.List()
 		default:

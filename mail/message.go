@@ -26,6 +26,9 @@ const (
 	KindPasswordChanged Kind = "password-changed"
 	KindAddressChanged  Kind = "address-changed"
 	KindNewSignIn       Kind = "new-sign-in"
+	KindMethodAdded     Kind = "method-added"
+	KindMethodRemoved   Kind = "method-removed"
+	KindRecovered       Kind = "recovered"
 	// KindRecoveryCodeUsed and KindRecoveryCodesLow are notices of a sign-in with a recovery code.
 	KindRecoveryCodeUsed Kind = "recovery-code-used"
 	KindRecoveryCodesLow Kind = "recovery-codes-low"
@@ -47,7 +50,7 @@ const (
 )
 
 // kinds are all kinds of messages.
-var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
+var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindMethodAdded, KindMethodRemoved, KindRecovered, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
 	KindIdentifierTaken, KindUsernameChanged, KindLockedDown, KindLockedDownFormer, KindDeletionRequested, KindDeletionCanceled, KindDeleted, KindTest}
 
 // Message is a message to one user.
@@ -73,6 +76,8 @@ type Message struct {
 	Address string `json:"address,omitempty"`
 	// Count is a number that the text mentions.
 	Count int `json:"count,omitempty"`
+	// Method is a way to sign in that the text mentions: an identity.Method.
+	Method string `json:"method,omitempty"`
 	// Browser, Remote and At say what the user did, from where, and when.
 	Browser string    `json:"browser,omitempty"`
 	Remote  string    `json:"remote,omitempty"`

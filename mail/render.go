@@ -173,7 +173,7 @@ func (t *Templates) try(base, kind string) error {
 func sample(kind Kind) *Message {
 	return &Message{
 		Kind: kind, To: "ada@example.com", Username: "ada", Code: "12345678", Path: "/reset?token=sample", Lifetime: time.Hour,
-		Address: "new@example.com", Browser: "Firefox on Linux", Remote: "192.0.2.1", At: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
+		Address: "new@example.com", Method: "totp", Browser: "Firefox on Linux", Remote: "192.0.2.1", At: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
 	}
 }
 

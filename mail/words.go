@@ -23,7 +23,10 @@ func wordsFor(m *Message, service string) words {
 	if l == nil {
 		l = messages.English
 	}
-	args := []any{"service", oneLine(service), "username", oneLine(m.Username), "address", oneLine(m.Address), "lifetime", lifetime(m.Lifetime), "count", m.Count}
+	args := []any{"service", oneLine(service), "username", oneLine(m.Username), "address", oneLine(m.Address), "lifetime", lifetime(m.Lifetime), "count", m.Count, "method", ""}
+	if key := "method." + strings.ReplaceAll(m.Method, "_", "-"); m.Method != "" && messages.Has(key) {
+		args[len(args)-1] = messages.New(key)
+	}
 	return words{l, m.Kind, args}
 }
 

@@ -28,6 +28,9 @@
 //	signin.go signup.go consent.go signout.go setup.go error.go
 //	account.go   the account page; account_*.go and templates/account have a section each
 //	proved.go    what a sign-in still needs after a proof, and its end
+//	needs.go     what a sign-in must reach
+//	enrol.go     setting up a second factor while signing in
+//	recover.go   a link from an operator
 //	factor.go    the choice of what to prove next
 //	confirm.go   a recent proof, before changes of the account
 //	mailed.go    pages that messages lead to

@@ -196,7 +196,7 @@ func (s *session) showUndoEmail(w http.ResponseWriter, r *http.Request) error {
 func (s *session) undoEmail(w http.ResponseWriter, r *http.Request) error {
 	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), r.PostForm.Get("token"))
 	if err == nil {
-		err = s.config.Accounts.UndoEmail(r.Context(), time.Now(), proof)
+		err = s.config.Accounts.Undo(r.Context(), time.Now(), proof)
 	}
 	switch {
 	case errors.Is(err, identity.ErrProofOver):
@@ -208,7 +208,11 @@ func (s *session) undoEmail(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.server.SessionsEnded()
-	v := doneView{Text: text("email.undone.text"), Button: text("common.go-to-sign-in"), Next: s.base + "/sign-in"}
+	undone := text("email.undone.text")
+	if proof.Email == "" {
+		undone = text("method.undone.text")
+	}
+	v := doneView{Text: undone, Button: text("common.go-to-sign-in"), Next: s.base + "/sign-in"}
 	if s.config.PasswordReset {
 		v.Button, v.Next = text("reset.title"), s.base+forgotPath
 	}

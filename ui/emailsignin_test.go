@@ -100,6 +100,7 @@ func TestEmailSignInDoesNotReplaceTheSecondFactor(t *testing.T) {
 	b.signIn("alice", password)
 	w.received() // about the new sign-in
 	key := b.setsUpTOTP()
+	w.received() // about the new method
 	other := w.newBrowser()
 	page := other.asksToSignIn("alice")
 	code := codeIn(t, w.received())

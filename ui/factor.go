@@ -33,6 +33,10 @@ type factorView struct {
 	Username string
 	Choices  []factorChoice
 	Another  string // URL of the sign-in with another account
+	// ClientName is the application that waits; "" if there is none. Enrol is set if the user can set up
+	// what is missing.
+	ClientName string
+	Enrol      bool
 }
 
 type factorChoice struct {
@@ -43,6 +47,10 @@ type factorChoice struct {
 // showFactor lets the user choose how to continue a sign-in. If there is only one way, it redirects to
 // its page.
 func (s *session) showFactor(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
 	at, err := s.signingIn(r)
 	if err != nil {
 		return err
@@ -50,8 +58,11 @@ func (s *session) showFactor(w http.ResponseWriter, r *http.Request) error {
 	if at == nil {
 		return s.signInAgain(w, r)
 	}
-	v := factorView{waiting: waitingParams(r), Username: at.user.Username}
-	v.Another = s.base + "/sign-in" + v.query()
+	v := factorView{waiting: waitingParams(r), Username: at.user.Username, Enrol: len(s.enrolable(at)) > 0}
+	v.Another = s.base + v.with("/sign-in", "another", "1")
+	if in != nil && in.Client != nil {
+		v.ClientName = s.clientOf(r, in)
+	}
 	offered := s.offered(at)
 	if len(offered) == 1 {
 		return s.redirect(w, offered[0].path+v.query())
@@ -60,6 +71,31 @@ func (s *session) showFactor(w http.ResponseWriter, r *http.Request) error {
 		v.Choices = append(v.Choices, factorChoice{page.name, page.detail, s.base + page.path + v.query()})
 	}
 	return s.write(w, pageResponse{template: "factor", title: text("factor.title"), data: v})
+}
+
+// nothingToProve is the answer of a user who has no method with which the sign-in could continue: it
+// continues with setting one up, or it ends.
+func (s *session) nothingToProve(w http.ResponseWriter, r *http.Request) error {
+	in, ok := s.interaction(w, r)
+	if !ok {
+		return nil
+	}
+	at, err := s.signingIn(r)
+	if err != nil {
+		return err
+	}
+	switch {
+	case at == nil:
+		return s.signInAgain(w, r)
+	case len(s.offered(at)) > 0:
+		return s.redirect(w, factorPath+waitingParams(r).query())
+	case len(s.enrolable(at)) > 0:
+		return s.startEnrolment(w, r, at)
+	case in != nil:
+		s.server.Insufficient(w, r, in.ID)
+		return nil
+	}
+	return s.redirect(w, "/sign-in")
 }
 
 // offered returns the pages of the methods with which a user can continue a sign-in, the last used

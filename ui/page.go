@@ -34,6 +34,12 @@ type session struct {
 	justCreated bool
 	// then is a page to show when the sign-in is complete, before it continues; "" if there is none.
 	then string
+	// enrolling is the session of a user who can only set up a method (enrol.go); who is nil then, except
+	// on the pages for that. enrolFor is its query when it begins.
+	enrolling *identity.Session
+	enrolFor  string
+	// waits is the interaction that the request belongs to, once it was looked up.
+	waits *authserver.Interaction
 	// language is that of the page. interaction replaces it if the application asks for one.
 	language *messages.Language
 	// client is the client_id of the application that the page is for; "" if there is none.
@@ -49,6 +55,12 @@ func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) 
 		u.config.Accounts.Used(time.Now(), who, u.config.RemoteAddr(r))
 	}
 	s := &session{UI: u, server: server, who: who, secret: identity.SessionCookie(r, u.config.Issuer)}
+	if who != nil && who.Enrolling != "" {
+		s.enrolling = who
+		if !enrolmentPage(strings.TrimPrefix(r.URL.Path, u.base)) {
+			s.who = nil
+		}
+	}
 	s.language = s.languageFor(r, nil)
 	return s, nil
 }

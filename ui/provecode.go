@@ -20,6 +20,8 @@ type proveCodeView struct {
 	waiting
 	Username string
 	Alert    *messages.Text
+	// RememberDays is for how long the user may choose not to be asked again; zero if that is not offered.
+	RememberDays int
 	// Other is the URL of the page with the other ways.
 	Other string
 }
@@ -40,6 +42,9 @@ func (s *session) provesCode(w http.ResponseWriter, r *http.Request, method iden
 
 func (s *session) writeProveCode(w http.ResponseWriter, r *http.Request, at *signingIn, template string, title, alert *messages.Text, a pageResponse) error {
 	v := proveCodeView{waiting: waitingParams(r), Username: at.user.Username, Alert: alert}
+	if v.Return == "" {
+		v.RememberDays = int(s.config.Accounts.Policy().RememberSecondFactor / (24 * time.Hour))
+	}
 	if len(s.offered(at)) > 1 {
 		v.Other = s.base + factorPath + v.query()
 	}

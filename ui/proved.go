@@ -10,29 +10,6 @@ import (
 	"github.com/valetkey/valetkey/identity"
 )
 
-// need is what a sign-in must reach.
-type need struct {
-	class identity.Class
-	// since is the time before which proofs do not count; zero if all count.
-	since time.Time
-}
-
-// needFor returns what a user must prove in the interaction of a request, to confirm a change of the
-// account, or to sign in to the account page.
-func (s *session) needFor(r *http.Request, now time.Time, user *identity.User) need {
-	n := need{class: identity.ClassOneFactor}
-	if user.NeedsSecondFactor() {
-		n.class = identity.ClassTwoFactors
-	}
-	if returnPath(r) != "" {
-		n.since = identity.RecentProofSince(now)
-		if class := user.RecentProofClass(); class.Includes(n.class) {
-			n.class = class
-		}
-	}
-	return n
-}
-
 // signingIn is the sign-in of this browser, as far as it has come.
 type signingIn struct {
 	user *identity.User
@@ -58,30 +35,57 @@ func (s *session) signingIn(r *http.Request) (*signingIn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if id := param(r, "interaction"); s.waits == nil && id != "" {
+		// If the interaction has expired, the page says so when the user continues.
+		if in, err := s.server.Interaction(r, id); err == nil {
+			s.waits = in
+		}
+	}
 	switch {
 	case s.who != nil && (p == nil || returnPath(r) != ""):
-		return s.signInOf(r, s.who.User, p), nil
+		return s.signInOf(r, s.waits, s.who.User, p)
 	case p != nil:
-		return s.signInOf(r, p.User, p), nil
+		return s.signInOf(r, s.waits, p.User, p)
+	case s.enrolling != nil:
+		return s.signInOf(r, s.waits, s.enrolling.User, nil)
 	}
 	return nil, nil
 }
 
 // signInOf returns the sign-in of a user, to which proofs of the session and of the sign-in in progress
 // belong if they are of the same user.
-func (s *session) signInOf(r *http.Request, user *identity.User, p *identity.SignInProgress) *signingIn {
+func (s *session) signInOf(r *http.Request, in *authserver.Interaction, user *identity.User, p *identity.SignInProgress) (*signingIn, error) {
 	now := time.Now()
-	in := &signingIn{user: user, need: s.needFor(r, now, user)}
+	at := &signingIn{user: user, need: s.needFor(r, in, now, user)}
 	var proofs []identity.ProvedMethod
-	if s.who != nil && s.who.User.ID == user.ID {
-		proofs = identity.MergeProofs(proofs, s.who.Proofs...)
+	if who := s.anySession(); who != nil && who.User.ID == user.ID {
+		proofs = identity.MergeProofs(proofs, who.Proofs...)
 	}
 	if p != nil && p.User.ID == user.ID {
-		in.progress = p
+		at.progress = p
 		proofs = identity.MergeProofs(proofs, p.Proofs...)
 	}
-	in.proofs = identity.Since(proofs, in.need.since)
-	return in
+	at.proofs = identity.Since(proofs, at.need.since)
+	if returnPath(r) != "" {
+		at.proofs = identity.Active(at.proofs)
+		return at, nil
+	}
+	remembered, err := s.config.Accounts.FactorRemembered(r.Context(), now, user, identity.FactorCookie(r, s.config.Issuer))
+	if err != nil {
+		return nil, err
+	}
+	if remembered && user.Reachable().Includes(identity.ClassTwoFactors) {
+		at.proofs = identity.MergeProofs(at.proofs, identity.ProvedMethod{Method: identity.MethodRemembered, At: now})
+	}
+	return at, nil
+}
+
+// anySession returns the session of the browser, even if it is only for setting up a method.
+func (s *session) anySession() *identity.Session {
+	if s.who != nil {
+		return s.who
+	}
+	return s.enrolling
 }
 
 // proved adds a method to the sign-in of this browser. It starts the session and continues the
@@ -89,11 +93,17 @@ func (s *session) signInOf(r *http.Request, user *identity.User, p *identity.Sig
 // has verified a method calls it, and does nothing else.
 func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, user *identity.User, proof identity.ProvedMethod) error {
 	now := time.Now()
+	if in == nil && s.who != nil && s.who.Enrolling != "" { // the user has just set up a method
+		in = s.enrolsFor(r)
+	}
 	p, err := s.progress(r)
 	if err != nil {
 		return err
 	}
-	at := s.signInOf(r, user, p)
+	at, err := s.signInOf(r, in, user, p)
+	if err != nil {
+		return err
+	}
 	counts := identity.MergeProofs(at.proofs, proof)
 	if !identity.Reached(counts).Includes(at.need.class) {
 		return s.askForMore(w, r, at, proof)
@@ -117,6 +127,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if err != nil {
 		return err
 	}
+	if err := s.rememberFactor(w, r, now, user, proof); err != nil {
+		return err
+	}
 	if len(counts) > 1 || proof.Method != identity.MethodPassword {
 		s.config.Accounts.SignInCompleted(r.Context(), now, user, s.config.RemoteAddr(r))
 	}
@@ -128,6 +141,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	}
 	if path := returnPath(r); path != "" {
 		return s.redirect(w, path)
+	}
+	if in != nil && s.then == recoveryCodesPath {
+		s.then = fewCodesPath // it continues with the interaction
 	}
 	if s.then != "" {
 		return s.redirect(w, s.then+waitingFor(in).query())
@@ -159,6 +175,23 @@ func (s *session) askForMore(w http.ResponseWriter, r *http.Request, at *signing
 	return s.redirect(w, factorPath+waitingParams(r).query())
 }
 
+// rememberParam is the field of a form with which a user chooses not to be asked for a second factor on
+// this device for a while.
+const rememberParam = "remember-device"
+
+// rememberFactor remembers the second factor that a user has just proved, if the user chose that.
+func (s *session) rememberFactor(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User, proof identity.ProvedMethod) error {
+	if s.config.Accounts.Policy().RememberSecondFactor <= 0 || !r.PostForm.Has(rememberParam) || !proof.Method.SecondFactor() || returnPath(r) != "" {
+		return nil
+	}
+	secret, err := s.config.Accounts.RememberFactor(r.Context(), now, user)
+	if err != nil {
+		return err
+	}
+	identity.SetFactorCookie(w, s.config.Issuer, secret, s.config.Accounts.Policy().RememberSecondFactor)
+	return nil
+}
+
 // signInAgain redirects to the first page of a sign-in.
 func (s *session) signInAgain(w http.ResponseWriter, r *http.Request) error {
 	waits := waitingParams(r)
@@ -176,10 +209,12 @@ func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, u
 		AuthTime: identity.AuthTime(proofs), AMR: identity.AMR(proofs), ACR: string(identity.Reached(proofs)), Proofs: proofs,
 		UserAgent: r.UserAgent(), Remote: s.config.RemoteAddr(r),
 	}
-	if s.who != nil && s.who.User.ID == user.ID {
-		details.Proofs = identity.MergeProofs(s.who.Proofs, proofs...)
+	details.Enrolling = s.enrolFor
+	old := s.anySession()
+	if old != nil && old.User.ID == user.ID {
+		details.Proofs = identity.MergeProofs(old.Proofs, proofs...)
 	}
-	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, details, s.who)
+	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, details, old)
 	if err != nil {
 		return nil, false, err
 	}

@@ -78,6 +78,7 @@ func (s *session) interaction(w http.ResponseWriter, r *http.Request) (in *auths
 		if in.Client != nil {
 			s.client = in.Client.ID
 		}
+		s.waits = in
 		return in, true
 	case s.missingCookies(w, r):
 	default:
@@ -97,11 +98,30 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 	if in != nil && in.Selectable != "" && s.who != nil && s.who.User.ID == in.Selectable && !r.URL.Query().Has("another") {
 		return s.writeSelectAccount(w, r, in)
 	}
+	if more, err := s.needsMore(r, in); err != nil {
+		return err
+	} else if more {
+		return s.redirect(w, factorPath+waitingFor(in).query())
+	}
 	var v signInView
 	if in != nil {
 		v.Identifier = cutRunes(clean(in.LoginHint), 254)
 	}
 	return s.writeSignIn(w, r, in, v, pageResponse{})
+}
+
+// needsMore reports whether the signed-in user must prove more for an interaction, but not everything
+// again.
+func (s *session) needsMore(r *http.Request, in *authserver.Interaction) (bool, error) {
+	if in == nil || s.who == nil || in.Subject != "" || r.URL.Query().Has("another") {
+		return false, nil
+	}
+	at, err := s.signInOf(r, in, s.who.User, nil)
+	if err != nil {
+		return false, err
+	}
+	reached := identity.Reached(at.proofs)
+	return reached != "" && !reached.Includes(at.need.class), nil
 }
 
 // writeSignIn writes the page; a has the status and its headers.

@@ -131,7 +131,8 @@ type page struct {
 var pages = [...]page{
 	{"/", (*session).home, nil},
 	{"/sign-in", (*session).showSignIn, (*session).signIn},
-	{factorPath, (*session).showFactor, nil},
+	{factorPath, (*session).showFactor, (*session).nothingToProve},
+	{enrolPath, (*session).showEnrol, nil},
 	{proveTOTPPath, (*session).showProveTOTP, (*session).proveTOTP},
 	{proveRecoveryCodePath, (*session).showProveRecoveryCode, (*session).proveRecoveryCode},
 	{signInEmailPath, (*session).showEmailSignIn, (*session).requestEmailSignIn},
@@ -148,6 +149,7 @@ var pages = [...]page{
 	{forgotPath, (*session).showForgot, (*session).forgot},
 	{resetPath, (*session).showReset, (*session).reset},
 	{confirmEmailPath, (*session).showConfirmEmail, (*session).confirmEmail},
+	{recoverPath, (*session).showRecover, (*session).recover},
 	{undoEmailPath, (*session).showUndoEmail, (*session).undoEmail},
 	{"/consent", (*session).showConsent, (*session).consent},
 	{devicePath, (*session).showDevice, (*session).device},

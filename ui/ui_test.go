@@ -73,6 +73,12 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 	return newWorldWith(t, nil, change)
 }
 
+// newWorldUnder is like newWorld, with a policy.
+func newWorldUnder(t *testing.T, policy identity.Policy) *world {
+	t.Helper()
+	return newWorldOf(t, "127.0.0.1", policy, nil, func(*authserver.Config) {})
+}
+
 // newWorldWithMail is like newWorld, with a mail server.
 func newWorldWithMail(t *testing.T, change func(*Config)) *world {
 	t.Helper()
@@ -87,6 +93,11 @@ func newWorldWith(t *testing.T, changePages func(*Config), change func(*authserv
 
 // newWorldAt is newWorldWith for an issuer with a host.
 func newWorldAt(t *testing.T, host string, changePages func(*Config), change func(*authserver.Config)) *world {
+	t.Helper()
+	return newWorldOf(t, host, identity.Policy{}, changePages, change)
+}
+
+func newWorldOf(t *testing.T, host string, policy identity.Policy, changePages func(*Config), change func(*authserver.Config)) *world {
 	t.Helper()
 	w := &world{t: t, store: memory.New(), callback: "https://printer.example.com/callback"}
 	server := httptest.NewUnstartedServer(nil)
@@ -109,7 +120,7 @@ func newWorldAt(t *testing.T, host string, changePages func(*Config), change fun
 		pageConfig.PasswordReset = true
 		changePages(&pageConfig)
 	}
-	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet, Mail: w.outbox, Pages: MailedPages()}); err != nil {
+	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet, Mail: w.outbox, Pages: MailedPages(), Policy: policy}); err != nil {
 		t.Fatal(err)
 	}
 	pageConfig.Accounts = w.accounts
@@ -120,7 +131,7 @@ func newWorldAt(t *testing.T, host string, changePages func(*Config), change fun
 		Issuer: w.url, Store: w.store, Secret: []byte("0123456789abcdef0123456789abcdef"), Logger: quiet,
 		Users:  w.ui,
 		Pages:  authserver.Pages{Error: w.ui.ErrorPage, SignUp: SignUpPath},
-		SignIn: authserver.SignInSettings{BrowserStateCookie: identity.BrowserStateCookie(w.url)},
+		SignIn: authserver.SignInSettings{ACRValues: w.ui.ACRValues(), Policy: w.ui, BrowserStateCookie: identity.BrowserStateCookie(w.url)},
 	}
 	change(&config)
 	engine, err := authserver.New(config)

@@ -1,10 +1,12 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -16,7 +18,10 @@ import (
 // ACRPassword is the authentication context class of a sign-in with a password alone.
 const ACRPassword = string(identity.ClassOneFactor)
 
-var _ authserver.Users = (*UI)(nil)
+var (
+	_ authserver.Users        = (*UI)(nil)
+	_ authserver.SignInPolicy = (*UI)(nil)
+)
 
 // SignedIn returns the user who is signed in at the browser that sent r; nil if there is none.
 func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
@@ -26,6 +31,9 @@ func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if s.Enrolling != "" {
+		return nil, nil
 	}
 	u.config.Accounts.Used(time.Now(), s, u.config.RemoteAddr(r))
 	a := authentication(s)
@@ -110,6 +118,52 @@ func (u *UI) CheckUserCode(ctx context.Context, subject, client, code string) (s
 		return false, false, &authserver.TryLaterError{After: identity.BusyRetryAfter}
 	}
 	return set, correct, err
+}
+
+// RequiredACR returns the class that a user needs for a request (authserver.SignInPolicy).
+func (u *UI) RequiredACR(ctx context.Context, r authserver.SignInRequest) (string, error) {
+	policy := u.config.Accounts.Policy()
+	if len(policy.Rules) == 0 {
+		return "", nil
+	}
+	user, err := u.config.Accounts.CachedUser(ctx, r.Subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", nil // the engine finds that out itself
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(policy.Required(user, r.Client.ID, r.Scope)), nil
+}
+
+// ReachableACR returns the strongest class that a user can reach (authserver.SignInPolicy).
+func (u *UI) ReachableACR(ctx context.Context, subject string) (string, error) {
+	user, err := u.config.Accounts.User(ctx, subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(user.Reachable()), nil
+}
+
+// ACRValues are the classes that sign-in can reach, weakest first, for authserver.SignInSettings.
+func (u *UI) ACRValues() []string {
+	values := []string{string(identity.ClassOneFactor)}
+	for _, page := range methodPages {
+		if page.method == identity.MethodPasskey && u.config.Passkeys == nil {
+			continue
+		}
+		proofs := []identity.ProvedMethod{{Method: identity.MethodPassword}, {Method: page.method, UserVerified: true}}
+		if reached := string(identity.Reached(proofs)); !slices.Contains(values, reached) {
+			values = append(values, reached)
+		}
+	}
+	slices.SortFunc(values, func(a, b string) int {
+		return cmp.Compare(slices.Index(identity.Classes, identity.Class(a)), slices.Index(identity.Classes, identity.Class(b)))
+	})
+	return values
 }
 
 // SignOut ends the sign-in session of the browser that sent r, if there is one.

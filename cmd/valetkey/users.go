@@ -18,13 +18,15 @@ import (
 )
 
 type usersCommand struct {
-	List        usersListCommand        `cmd:"" help:"List all users."`
-	Show        usersShowCommand        `cmd:"" help:"Show a user with its sessions and applications."`
-	Disable     usersDisableCommand     `cmd:"" help:"Disable a user and end its sessions and tokens."`
-	Enable      usersEnableCommand      `cmd:"" help:"Enable a user again."`
-	Delete      usersDeleteCommand      `cmd:"" help:"Delete a user permanently."`
-	Invite      usersInviteCommand      `cmd:"" help:"Invite a person to create an account."`
-	SetPassword usersSetPasswordCommand `cmd:"" name:"set-password" help:"Set a user's password and end the user's sessions and tokens."`
+	List         usersListCommand         `cmd:"" help:"List all users."`
+	Show         usersShowCommand         `cmd:"" help:"Show a user with its sessions and applications."`
+	Disable      usersDisableCommand      `cmd:"" help:"Disable a user and end its sessions and tokens."`
+	Enable       usersEnableCommand       `cmd:"" help:"Enable a user again."`
+	Delete       usersDeleteCommand       `cmd:"" help:"Delete a user permanently."`
+	Invite       usersInviteCommand       `cmd:"" help:"Invite a person to create an account."`
+	Recover      usersRecoverCommand      `cmd:"" help:"Print a link with which a user who has lost everything gets back in."`
+	RemoveMethod usersRemoveMethodCommand `cmd:"" name:"remove-method" help:"Remove a way to sign in that a user has lost."`
+	SetPassword  usersSetPasswordCommand  `cmd:"" name:"set-password" help:"Set a user's password and end the user's sessions and tokens."`
 }
 
 // userView is a user as JSON. Password hashes are not shown.
@@ -37,15 +39,28 @@ type userView struct {
 	CreatedAt     time.Time      `json:"created_at"`
 	UpdatedAt     time.Time      `json:"updated_at"`
 	Claims        map[string]any `json:"claims"`
+	Methods       []userMethod   `json:"methods,omitempty"`
 	DeclaredBy    string         `json:"declared_by,omitempty"`
 	Sessions      *int           `json:"sessions,omitempty"`
 	Clients       []string       `json:"clients,omitempty"`
+}
+
+// userMethod is a way to sign in other than the password.
+type userMethod struct {
+	ID         string    `json:"id"`
+	Method     string    `json:"method"`
+	Name       string    `json:"name,omitempty"`
+	CreatedAt  time.Time `json:"created_at,omitzero"`
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 }
 
 func viewUser(d *useradmin.User) userView {
 	v := userView{
 		Sub: d.ID, Username: d.Username, State: "active", Administrator: d.Administrator, HasPassword: d.PasswordHash != "",
 		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Claims: d.Claims, DeclaredBy: d.Source,
+	}
+	for _, a := range d.Methods() {
+		v.Methods = append(v.Methods, userMethod{a.ID, string(a.Kind), a.Name, a.CreatedAt.UTC(), a.LastUsedAt.UTC()})
 	}
 	switch {
 	case !d.RetiredAt.IsZero():

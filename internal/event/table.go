@@ -73,6 +73,9 @@ var (
 	PasskeySignCount = add("passkey.sign_count", warn, join(user, []string{"authenticator", "refused"}), "the signature counter of a passkey did not increase, so someone may have a copy of its key; the sign-in is refused if the passkey cannot be copied by its authenticator")
 	MethodRemoved    = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
 
+	MethodChangeUndone = add("method.change_undone", warn, join(user, []string{"changes"}), "a user undid a change of how they sign in with the link of a notice; all sessions and tokens ended")
+	UserRecovered      = add("user.recovered", warn, user, "a user got back in with a link from an operator; all ways to sign in were replaced by a new password, and all sessions and tokens ended")
+
 	UsernameChanged          = add("username.changed", info, user, "a user changed the username")
 	AccountLockedDown        = add("account.locked_down", warn, user, "a user reported that someone else used the account; all sessions and tokens ended, and a new password is required")
 	AccountExported          = add("account.exported", info, user, "a user downloaded the data of the account")
@@ -150,6 +153,8 @@ var (
 	UserEnabled               = add("user.enabled", warn, join(user, command), "an operator enabled a user")
 	UserDeleted               = add("user.deleted", warn, join(user, command), "an operator deleted a user")
 	UserPasswordSet           = add("user.password_set", warn, join(user, command), "an operator set the password of a user; all sessions and tokens ended")
+	UserRecoveryLinkCreated   = add("user.recovery_link_created", warn, join(user, command), "an operator created a link with which a user can get back in")
+	UserMethodRemoved         = add("user.method_removed", warn, join(user, []string{"method", "authenticator"}, command), "an operator removed a way to sign in that a user had lost; all sessions and tokens ended")
 	UserInvited               = add("user.invited", info, command, "an operator created an invitation to sign up")
 	UserRevoked               = add("user.revoked", warn, join(user, command), "an operator revoked all sessions, tokens and consents of a user")
 	SigningKeysRevoked        = add("signing_key.revoked", warn, command, "an operator removed the old signing keys; what they signed is refused")

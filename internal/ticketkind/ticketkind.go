@@ -171,6 +171,11 @@ const (
 	//   Put: sign-in
 	//   Spent: expiry, or "sign out on all devices"
 	RememberedDevice storage.Kind = "device"
+	// RememberedFactor is a browser in which a user need not prove a second factor for a while.
+	//   File: identity/rememberedfactor.go
+	//   Put: the second factor, if the user chooses so
+	//   Spent: expiry, or "sign out on all devices"
+	RememberedFactor storage.Kind = "second factor"
 	// KnownNetwork is a network from which a user has signed in before.
 	//   File: identity/limits.go
 	//   Put: sign-in

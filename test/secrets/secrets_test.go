@@ -67,6 +67,8 @@ var exported = map[string]map[string]entry{
 		"Accounts":          {value: identity.Accounts{}},
 		"Authenticator":     {value: identity.Authenticator{}, noJSON: true},
 		"FactorAttempt":     {value: identity.FactorAttempt{}, noJSON: true},
+		"Policy":            {public: "rules that an operator may read"},
+		"PolicyRule":        {public: "names of clients, scopes and groups"},
 		"ProvedMethod":      {public: "a method, a time and a public ID"},
 		"SignInProgress":    {value: identity.SignInProgress{}, noJSON: true},
 		"Attempt":           {value: identity.Attempt{}, noJSON: true},

@@ -1,0 +1,138 @@
+package identity
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ticketkind"
+	"github.com/valetkey/valetkey/mail"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// A notice about a change of the address or of a method contains a link that undoes the change, and all
+// later ones: whoever had the account first outranks whoever came after. It needs no sign-in, because a
+// thief may have changed everything with which the owner could sign in.
+
+// methodChanged notifies a user of an authenticator that was added or removed; the other one is nil.
+func (a *Accounts) methodChanged(ctx context.Context, now time.Time, user *User, added, removed *Authenticator, from Activity) {
+	m, data := from.message(mail.KindMethodAdded, now), proofData{Purpose: purposeUndo, User: user.ID, Removed: removed}
+	if added != nil {
+		m.Method, data.Added = string(added.Kind), added.ID
+	} else {
+		m.Kind, m.Method = mail.KindMethodRemoved, string(removed.Kind)
+	}
+	if a.mail == nil || !user.EmailVerified() {
+		return
+	}
+	a.notifyWithUndo(ctx, now, user, m, data)
+}
+
+// notifyWithUndo sends a notice with a link that undoes a change. If the link cannot be stored, the
+// notice is sent without it.
+func (a *Accounts) notifyWithUndo(ctx context.Context, now time.Time, user *User, m mail.Message, data proofData) {
+	m.Lifetime = undoLifetime
+	undo, err := newProof(now, data, "", undoFamily(user.ID), undoLifetime)
+	if err == nil {
+		err = a.store.Put(ctx, now, undo.tickets...)
+	}
+	if err == nil {
+		m.Path = a.pages.Undo(undo.token)
+	} else {
+		a.logger.ErrorContext(ctx, "link that undoes a change not stored", "user", user.ID, "error", err)
+	}
+	a.notify(ctx, now, user, m)
+}
+
+// undoFamily is the ticket family of the links that undo a change of a user. It does not end with
+// the user's sessions: whoever changes a stolen account ends those, too.
+func undoFamily(userID string) string { return "undo:" + userID }
+
+// UndoByLink returns the proof of a link that undoes a change. It changes nothing. Its Email is the
+// former address; "" if the change was one of a method.
+func (a *Accounts) UndoByLink(ctx context.Context, now time.Time, token string) (*Proof, error) {
+	return a.proof(ctx, now, purposeUndo, ticketkind.MailedProof.Hash(token))
+}
+
+// Undo undoes the change of a link, and all later ones, and ends everything that was issued to the
+// user. Links that earlier changes have sent keep working. The error is ErrProofOver,
+// ErrIdentifierTaken or an internal error.
+//
+// The record is changed first, and the link is spent afterwards: a crash in between loses no link, and
+// to undo the same changes again does nothing but end sessions.
+func (a *Accounts) Undo(ctx context.Context, now time.Time, p *Proof) error {
+	undone, keys, err := a.changesSince(ctx, now, p)
+	if err != nil {
+		return err
+	}
+	var user User
+	err = a.store.UpdateUser(ctx, p.User, func(stored *User) error {
+		for _, change := range undone {
+			stored.undo(&change, now)
+		}
+		stored.UpdatedAt = now
+		stored.End(now, nil)
+		user = *stored
+		return nil
+	})
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return ErrProofOver
+	case errors.Is(err, ErrIdentifierTaken):
+		return ErrIdentifierTaken
+	case err != nil:
+		return fmt.Errorf("undo a change: %w", err)
+	}
+	if p.Email != "" {
+		a.events.Record(ctx, event.EmailRestored, named(&user))
+	} else {
+		a.events.Record(ctx, event.MethodChangeUndone, named(&user), slog.Int("changes", len(undone)))
+	}
+	if err := a.store.Delete(ctx, keys...); err != nil {
+		return fmt.Errorf("end the links of the changes: %w", err)
+	}
+	return nil
+}
+
+// changesSince returns the change of a link and the later ones, the latest first, with the keys of their
+// links.
+func (a *Accounts) changesSince(ctx context.Context, now time.Time, p *Proof) (changes []proofData, keys []storage.Key, err error) {
+	const most = 200 // more than the limits of messages allow in a week
+	tickets, err := a.store.FindFamily(ctx, now, undoFamily(p.User), ticketkind.MailedProof, most)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list changes: %w", err)
+	}
+	changes, keys = []proofData{p.data}, []storage.Key{p.key}
+	for _, ticket := range tickets {
+		var data proofData
+		if err := json.Unmarshal(ticket.Data, &data); err != nil {
+			return nil, nil, fmt.Errorf("decode a change: %w", err)
+		}
+		if ticket.Key != p.key && ticket.Spent.IsZero() && data.Created >= p.data.Created {
+			changes, keys = append(changes, data), append(keys, ticket.Key)
+		}
+	}
+	slices.SortStableFunc(changes, func(a, b proofData) int { return cmp.Compare(b.Created, a.Created) })
+	return changes, keys, nil
+}
+
+// undo reverses one change.
+func (u *User) undo(change *proofData, now time.Time) {
+	if change.Email != "" {
+		u.setEmail(change.Email, now)
+		u.AddEvent(now, SecurityEvent{Kind: EventAddressRestored, Detail: change.Email})
+	}
+	if change.Added != "" {
+		u.Authenticators = slices.DeleteFunc(u.Authenticators, func(a Authenticator) bool { return a.ID == change.Added })
+	}
+	if change.Removed != nil && u.Authenticator(change.Removed.ID) == nil && len(u.Authenticators) < maxAuthenticators {
+		u.Authenticators = append(u.Authenticators, *change.Removed)
+		u.AddEvent(now, SecurityEvent{Kind: EventMethodRestored, Detail: change.Removed.Name})
+	}
+}
