@@ -116,7 +116,7 @@ func TestPagesAreAccessible(t *testing.T) {
 				t.Errorf("%s, %s: %s", name, scheme, low)
 			}
 		}
-		labels := strings.Split(eval(t, ctx, `[...document.querySelectorAll("button")].map((b) => {
+		labels := strings.Split(eval(t, ctx, `[...document.querySelectorAll("button")].filter((b) => b.checkVisibility()).map((b) => {
 			const shown = b.cloneNode(true);
 			shown.querySelectorAll(".unseen").forEach((e) => e.remove());
 			return shown.textContent.trim();

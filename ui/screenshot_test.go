@@ -196,7 +196,12 @@ var samplePages = map[string]pageResponse{
 	"delete":         {template: "delete", title: text("delete.title"), account: alice, data: deleteView{User: alice, Days: 14}},
 	"delete-refused": {template: "delete", title: text("delete.title"), account: alice, data: deleteView{User: alice, Refused: text("delete.declared")}},
 	"restore":        {template: "restore", title: text("restore.title"), data: deleteView{User: alice, On: moment{time.Date(2026, time.March, 15, 12, 0, 0, 0, time.UTC), true}}},
-	"account-empty":  {template: "account", title: text("account.title"), account: alice, data: accountView{User: alice, Person: person(alice), Email: &emailState{}, Sessions: []sessionView{{Browser: browser("Chrome/ Windows"), Where: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
+	"passkeys": {template: "passkeys", title: text("passkey.title"), account: alice, passkeys: true, data: passkeysView{User: alice, Second: true, Add: &passkeyView{Primary: true}, Passkeys: []passkeyRow{
+		{ID: "1", Name: "Blue key", Model: "YubiKey 5 NFC", Kind: "key", Where: text("passkey.on-key"), Added: moment{Time: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)}},
+		{ID: "2", Name: "Google Password Manager", Kind: "synced", Where: text("passkey.synced"), Added: moment{Time: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)}, Last: true},
+	}}},
+	"passkey":       {template: "passkey", title: text("passkey.use-title"), passkeys: true, data: confirmPasskeyView{Passkey: &passkeyView{}, Alert: text("alert.passkey"), Others: "/"}},
+	"account-empty": {template: "account", title: text("account.title"), account: alice, data: accountView{User: alice, Person: person(alice), Email: &emailState{}, Sessions: []sessionView{{Browser: browser("Chrome/ Windows"), Where: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true}}}},
 	"totp": {template: "totp", title: text("totp.title"), account: alice, data: totpView{User: alice, New: "/", Apps: []authenticatorView{
 		{ID: "1", Name: "Phone", Added: moment{Time: time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC)}, LastUsed: moment{Time: time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC)}},
 		{ID: "2", Name: "A tablet with a name that is as long as names are", Added: moment{Time: time.Date(2026, time.February, 20, 0, 0, 0, 0, time.UTC)}},
