@@ -14,9 +14,9 @@ import (
 // pageData is the type of the data of each page.
 var pageData = map[string]any{
 	"account": accountView{}, "approve-done": "allowed", "confirm": confirmView{}, "confirm-email": confirmEmailView{}, "consent": consentView{},
-	"delete": deleteView{}, "device": deviceView{}, "device-done": true, "done": doneView{}, "email": emailView{}, "email-code": emailView{}, "error": errorView{}, "export": struct{}{},
+	"delete": deleteView{}, "device": deviceView{}, "device-done": true, "done": doneView{}, "email": emailView{}, "email-code": emailView{}, "enrol": enrolView{}, "error": errorView{}, "export": struct{}{},
 	"factor": factorView{}, "few-recovery-codes": fewCodesView{}, "forgot": forgotView{}, "not-me": wasntMeView{}, "passkey": confirmPasskeyView{}, "passkeys": passkeysView{}, "password": passwordView{},
-	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "reset": resetView{}, "restore": deleteView{}, "select-account": selectAccountView{},
+	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "recover": recoverView{}, "reset": resetView{}, "restore": deleteView{}, "select-account": selectAccountView{},
 	"setup": setupView{}, "sign-in": signInView{}, "sign-in-email": emailSignInView{}, "sign-in-email-code": emailSignInView{}, "sign-in-email-link": emailSignInView{},
 	"sign-in-recovery-code": proveCodeView{}, "sign-in-totp": proveCodeView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
 	"sign-up-email": signUpView{}, "signed-out": signedOutView{},
