@@ -28,6 +28,11 @@ func (config Config) CheckFiles() error {
 			problems = append(problems, fmt.Errorf("mutual_tls.tls: %w", err))
 		}
 	}
+	for i, provider := range config.IdentityProviders {
+		if err := provider.CheckFiles(); err != nil {
+			problems = append(problems, fmt.Errorf("identity_providers[%d]: %w", i, err))
+		}
+	}
 	if err := database.Check(&config.Configuration); err != nil {
 		problems = append(problems, fmt.Errorf("database: %w", err))
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/internal/clientaddress"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
@@ -70,6 +71,7 @@ type Server struct {
 	mail     *mail.Outbox // nil if no messages can be sent
 	// toOperator sends requests to a service of the operator; nil if there is none.
 	toOperator *outgoing.Client
+	upstream   *upstream.Providers
 	engine     *authserver.Server
 	pages      http.Handler
 	notFound   http.HandlerFunc
@@ -167,6 +169,7 @@ func (s *Server) closeParts() error {
 	if s.toOperator != nil {
 		s.toOperator.CloseIdleConnections()
 	}
+	s.upstream.Close()
 	if s.store == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/internal/breachedapi"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/outgoing"
@@ -35,6 +36,9 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	}
 	if s.accounts, err = s.newAccounts(); err != nil {
 		return fmt.Errorf("set up sign-in: %w", err)
+	}
+	if s.upstream, err = s.newUpstream(); err != nil {
+		return fmt.Errorf("set up identity providers: %w", err)
 	}
 	pages, err := s.newPages()
 	if err != nil {
@@ -106,6 +110,24 @@ func (s *Server) breachedPasswords() (func(context.Context, string) (bool, error
 // defaultDeletedAccount is lifetimes.deleted_account if it is not set.
 const defaultDeletedAccount = 14 * 24 * time.Hour
 
+// newUpstream returns the other providers that users sign in with; nil if there are none. Their
+// addresses are the operator's, so they may be in the networks that the operator allows.
+func (s *Server) newUpstream() (*upstream.Providers, error) {
+	if len(s.config.IdentityProviders) == 0 {
+		return nil, nil
+	}
+	o, err := s.config.Outgoing.Engine()
+	if err != nil {
+		return nil, err
+	}
+	return upstream.New(s.config.IdentityProviders, upstream.Options{
+		Issuer: s.config.Issuer, Store: s.store, Logger: s.log,
+		Transport: outgoing.New(outgoing.Policy{
+			Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities, ManyHosts: true,
+		}, s.events).Transport(),
+	})
+}
+
 func (s *Server) newPages() (*ui.UI, error) {
 	look, ofClients, err := s.config.LoadTheme()
 	if err != nil {
@@ -151,6 +173,9 @@ func (s *Server) newPages() (*ui.UI, error) {
 		UsernameChange:   s.config.UsernameChange,
 		DeletionGrace:    grace,
 		Location:         location,
+		Upstream:         s.upstream,
+		NoPasswords:      s.config.PasswordSignIn == configuration.PasswordSignInOff,
+		Contact:          s.config.Contact,
 		OptionalUnticked: s.config.ConsentOptionalDefault == configuration.ConsentUnticked,
 		RemoteAddr:       s.proxies.Of,
 

@@ -2,16 +2,13 @@ package authserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/expr-lang/expr"
-	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/vm"
+	"github.com/valetkey/valetkey/internal/expression"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -54,7 +51,7 @@ func (m ClaimMapping) Check() error {
 type claimMapping struct {
 	ClaimMapping
 	plain   string // the name without a language tag
-	program *vm.Program
+	program *expression.Program
 }
 
 func newClaimMappings(mappings []ClaimMapping) ([]claimMapping, error) {
@@ -371,15 +368,8 @@ func (s *Server) claimNames(catalogue *catalogue) []string {
 	return names
 }
 
-// Limits of an expression. It can only loop over lists, at most two deep, so its time is at most
-// quadratic in the size of the user's claims.
-const (
-	maxExpressionBytes   = 2 << 10
-	maxExpressionNodes   = 200
-	maxExpressionLists   = 2
-	maxExpressionMemory  = 50_000 // elements of intermediate values
-	maxExpressionResults = 4 << 10
-)
+// maxExpressionResults limits the size of a computed claim as JSON.
+const maxExpressionResults = 4 << 10
 
 // expressionValues are the variables of an expression. It has access to nothing else.
 type expressionValues struct {
@@ -392,18 +382,6 @@ type expressionValues struct {
 	Resource []string `expr:"resource"`
 }
 
-// expressionFunctions returns the allowed functions of the language: those that do not read the
-// clock and do not produce large values from small ones.
-func expressionFunctions() []string {
-	return []string{
-		"all", "any", "none", "one", "filter", "map", "find", "findIndex", "findLast", "count", "sum", "len",
-		"abs", "ceil", "floor", "round", "int", "float", "string", "trim", "trimPrefix", "trimSuffix",
-		"upper", "lower", "split", "join", "indexOf", "lastIndexOf", "hasPrefix", "hasSuffix", "max", "min",
-		"first", "last", "get", "take", "keys", "values", "uniq", "concat", "sort", "sortBy", "reverse",
-		"toPairs", "fromPairs",
-	}
-}
-
 // CheckExpression returns an error if the expression of a claim is not valid: because of its
 // syntax, an unknown name, mismatched types or its size.
 func CheckExpression(text string) error {
@@ -411,74 +389,13 @@ func CheckExpression(text string) error {
 	return err
 }
 
-func compileExpression(text string) (*vm.Program, error) {
-	if len(text) > maxExpressionBytes {
-		return nil, fmt.Errorf("an expression may have at most %d bytes", maxExpressionBytes)
-	}
-	shape := &expressionShape{lists: map[ast.Node]int{}}
-	options := []expr.Option{expr.Env(expressionValues{}), expr.MaxNodes(maxExpressionNodes), expr.DisableAllBuiltins(), expr.Patch(shape)}
-	for _, name := range expressionFunctions() {
-		options = append(options, expr.EnableBuiltin(name))
-	}
-	program, err := expr.Compile(text, options...)
-	if err != nil {
-		// The other lines point at the position in the text. An error has one line.
-		message, _, _ := strings.Cut(err.Error(), "\n")
-		return nil, errors.New(message)
-	}
-	return program, shape.err
+func compileExpression(text string) (*expression.Program, error) {
+	return expression.Compile(text, expressionValues{})
 }
-
-// expressionShape refuses constructs that let a short expression run for a long time.
-type expressionShape struct {
-	lists map[ast.Node]int // the depth of nested loops over lists, including the node
-	err   error
-}
-
-// Visit is called for each node, the inner ones first.
-func (s *expressionShape) Visit(node *ast.Node) {
-	switch n := (*node).(type) {
-	case *ast.BinaryNode:
-		if n.Operator == ".." {
-			s.err = errors.New("ranges are not supported")
-		}
-	case *ast.IdentifierNode:
-		if n.Value == "$env" {
-			s.err = errors.New("$env is not supported: name the value instead")
-		}
-	case *ast.VariableDeclaratorNode:
-		s.err = errors.New("variables are not supported")
-	case *ast.PredicateNode:
-		inner := 0
-		ast.Walk(&n.Node, visitor(func(node *ast.Node) { inner = max(inner, s.lists[*node]) }))
-		s.lists[n] = inner + 1
-		if s.lists[n] > maxExpressionLists {
-			s.err = fmt.Errorf("loops over lists may be nested at most %d deep", maxExpressionLists)
-		}
-	}
-}
-
-type visitor func(*ast.Node)
-
-// Visit calls v.
-func (v visitor) Visit(node *ast.Node) { v(node) }
 
 // evaluate returns the value of an expression, which can be nil.
-func evaluate(program *vm.Program, values *expressionValues) (any, error) {
-	machine := vm.VM{MemoryBudget: maxExpressionMemory}
-	value, err := machine.Run(program, values)
-	if err != nil {
-		message, _, _ := strings.Cut(err.Error(), "\n")
-		return nil, errors.New(message)
-	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return nil, fmt.Errorf("the value cannot be encoded as JSON: %w", err)
-	}
-	if len(encoded) > maxExpressionResults {
-		return nil, fmt.Errorf("the value has more than %d bytes", maxExpressionResults)
-	}
-	return value, nil
+func evaluate(program *expression.Program, values *expressionValues) (any, error) {
+	return program.Evaluate(values, maxExpressionResults)
 }
 
 var ruleClaimExpression = rule{

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/valetkey/valetkey/internal/expression"
 )
 
 func expressionExample() *expressionValues {
@@ -66,7 +68,7 @@ func TestInvalidExpressions(t *testing.T) {
 		{`all(scope, all(scope, all(scope, true)))`, "at most 2 deep"},
 		{`all(scope, any(map(scope, upper(#)), # == "X") && count(scope, len(filter(scope, true)) > 0) > 0)`, "at most 2 deep"},
 		{strings.Repeat("1+", 200) + "1", "node"},
-		{strings.Repeat(" ", maxExpressionBytes) + "1", "2048 bytes"},
+		{strings.Repeat(" ", expression.MaxBytes) + "1", "2048 bytes"},
 		{`$env`, "$env"},
 	} {
 		if err := CheckExpression(test.text); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {

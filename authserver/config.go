@@ -161,6 +161,8 @@ const (
 	PageRedirectURIMissing oauth.ErrorCode = "redirect_uri_missing"
 	PageExpired            oauth.ErrorCode = "interaction_expired"
 	PageOtherBrowser       oauth.ErrorCode = "interaction_in_other_browser"
+	// PageNotAllowed: the user is in none of the groups that may use the client.
+	PageNotAllowed oauth.ErrorCode = "user_not_allowed"
 	// PageOtherUser: the request is for a different user from the one who is signed in.
 	PageOtherUser oauth.ErrorCode = "request_for_other_user"
 )
@@ -226,8 +228,11 @@ type Users interface {
 type Authentication struct {
 	Subject string
 	Time    time.Time
-	ACR     string
-	AMR     []string // RFC 8176
+	// SignedInAt is when the user signed in here, if that was after Time: the user may have
+	// authenticated at another provider before. Zero means Time.
+	SignedInAt time.Time
+	ACR        string
+	AMR        []string // RFC 8176
 	// Session is the public name of the sign-in session, the sid of OpenID Connect.
 	Session string
 	// FormerSessions are the names that the session had before the user signed in again.

@@ -36,6 +36,7 @@
 //	signinpolicy.go         how the user must have authenticated
 //	interaction_pages.go   what the pages call: Authenticated, Consented, Refused
 //	consent.go             what a grant covers
+//	allowedgroups.go       the groups whose users may use a client
 //	authorizationdetails.go  authorization details (RFC 9396)
 //	authorize_response.go  the response: a code, tokens, or both; response modes
 //	sealedcode.go          codes that contain their authorization

@@ -282,7 +282,10 @@ func (c *call) checkActiveSince(a authorization) error {
 	if !active {
 		return c.must(false, &ruleSubjectActive)
 	}
-	return nil
+	if a.Subject == "" || a.ClientID != c.client.ID {
+		return nil
+	}
+	return c.checkGroups(a.Subject, true)
 }
 
 // checkSessionActive checks that the sign-in session of an authorization is active, if there is one.

@@ -46,6 +46,11 @@ type Interaction struct {
 	// ProvedSince is the time since which the user must have authenticated (max_age, prompt=login);
 	// zero if any time is recent enough.
 	ProvedSince time.Time
+	// Reauthenticate is set if the client asks the user to authenticate again (prompt=login), and
+	// MaxAge is how long ago the user may have authenticated (max_age); zero means any time. Pages for
+	// which another provider authenticates users pass both on.
+	Reauthenticate bool
+	MaxAge         time.Duration
 	// Selectable is the signed-in user who may continue, if the client asks the user to choose
 	// an account; "" if there is nothing to choose.
 	Selectable string
@@ -181,6 +186,9 @@ type interaction struct {
 // the user granted. It redirects the user to a page, or responds to the client.
 func (c *call) advance(i *interaction, who *Authentication) error {
 	next, grant, err := c.decide(i, who)
+	if e := oauth.AsError(err); e != nil && e.Code == PageNotAllowed {
+		return err // a page: only the user can ask for access
+	}
 	if err != nil {
 		return c.refuseAuthorization(i.request, err)
 	}
@@ -225,6 +233,9 @@ func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Gr
 		}
 		return nextSignIn, nil, nil
 	}
+	if err := c.checkGroups(who.Subject, silent); err != nil {
+		return 0, nil, err
+	}
 	if err := c.checkACR(request, who); err != nil {
 		return 0, nil, err
 	}
@@ -256,11 +267,12 @@ func (c *call) mustSignIn(i *interaction, who *Authentication) (bool, error) {
 	if who == nil {
 		return true, nil
 	}
-	fresh := i.since(who.Time)
-	again := slices.Contains(request.prompt, promptLogin) || slices.Contains(request.prompt, promptCreate) ||
-		slices.Contains(request.prompt, promptSelectAccount) && i.selected != who.Subject ||
-		request.maxAge >= 0 && c.now.Sub(who.Time) > request.maxAge || c.needsStepUp(request, who)
-	if again && !fresh {
+	// A user who has signed in through another provider may have authenticated there before.
+	fresh := i.since(who.Time) || i.since(who.SignedInAt)
+	authenticate := slices.Contains(request.prompt, promptLogin) || request.maxAge >= 0 && c.now.Sub(who.Time) > request.maxAge
+	signIn := slices.Contains(request.prompt, promptCreate) ||
+		slices.Contains(request.prompt, promptSelectAccount) && i.selected != who.Subject || c.needsStepUp(request, who)
+	if authenticate && !i.since(who.Time) || signIn && !fresh {
 		return true, nil
 	}
 	if request.subject != "" && request.subject != who.Subject && fresh {

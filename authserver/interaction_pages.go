@@ -64,7 +64,8 @@ func (c *call) describe(i *interaction, who *Authentication) (*Interaction, erro
 	request := i.request
 	shown := &Interaction{
 		ID: i.id, Client: request.client.Client, LoginHint: request.loginHint, ACRValues: request.acrValues, UILocales: request.uiLocales,
-		OfflineAccess: request.scope.Has(oauth.ScopeOfflineAccess),
+		OfflineAccess:  request.scope.Has(oauth.ScopeOfflineAccess),
+		Reauthenticate: slices.Contains(request.prompt, promptLogin) || request.maxAge == 0, MaxAge: max(request.maxAge, 0),
 	}
 	c.describeSignIn(shown, i, who)
 	switch {

@@ -120,6 +120,7 @@ func (c *Configuration) validate(report reporter) {
 			report("breached_password_service", "%q is not the address of a range API: use an https URL that ends with a slash, such as https://api.pwnedpasswords.com/range/", s)
 		}
 	}
+	c.validateUpstream(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 	c.Declarations.validate(report)

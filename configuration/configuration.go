@@ -16,6 +16,7 @@
 //	mail.go           messages to users
 //	passkeys.go       passkeys
 //	signin.go         what is sufficient to sign in
+//	upstream.go       other providers that users sign in with
 //	mutualtls.go      certificates of clients
 //	profile.go        profiles of the server and its clients
 //	report.go         compares clients with profiles and RFC 9700
@@ -28,6 +29,7 @@ import (
 	"regexp"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage/record"
@@ -95,6 +97,13 @@ type Configuration struct {
 	// BreachedPasswordService is the address of a service with the range API of Have I Been Pwned,
 	// which is asked about new passwords.
 	BreachedPasswordService string `json:"breached_password_service,omitempty"`
+	// IdentityProviders are other providers that users sign in with.
+	IdentityProviders []upstream.Config `json:"identity_providers,omitempty"`
+	// PasswordSignIn is PasswordSignInOff if users sign in only with identity providers; the default is
+	// PasswordSignInOn.
+	PasswordSignIn string `json:"password_sign_in,omitempty"`
+	// Contact is whom users can ask who may not sign in: an email address or an https URL.
+	Contact string `json:"contact,omitempty"`
 	// Mail is how messages to users are sent. Without it, an https issuer sends none.
 	Mail *Mail `json:"mail,omitempty"`
 	// ConsentOptionalDefault is how the consent page shows optional scopes the first time:

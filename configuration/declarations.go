@@ -87,6 +87,8 @@ type User struct {
 	PhoneNumber         string   `json:"phone_number,omitempty"`
 	PhoneNumberVerified *bool    `json:"phone_number_verified,omitempty"`
 	Address             *Address `json:"address,omitempty"`
+	// Groups are the groups of the user, in addition to those that rules of identity providers assign.
+	Groups []string `json:"groups,omitempty"`
 	// Claims are custom claims, which scopes can release.
 	Claims map[string]any `json:"claims,omitempty"`
 }

@@ -170,7 +170,7 @@ var ErrLastMethod = errors.New("identity: the user has no other way to sign in")
 // CanRemove reports whether the user can still begin a sign-in without an authenticator.
 func (u *User) CanRemove(id string) bool {
 	removed := u.Authenticator(id)
-	if removed == nil || !methods[removed.Kind].first || u.PasswordHash != "" {
+	if removed == nil || !methods[removed.Kind].first || u.PasswordHash != "" || len(u.External) > 0 {
 		return true
 	}
 	return slices.ContainsFunc(u.Authenticators, func(a Authenticator) bool { return a.ID != id && methods[a.Kind].first })

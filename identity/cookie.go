@@ -13,16 +13,17 @@ import (
 
 // The base names of the cookies; internal/cookiename derives the full names from the issuer.
 const (
-	sessionCookie = "valetkey_session"
-	deviceCookie  = "valetkey_device"
-	stateCookie   = "valetkey_state"
-	noticeCookie  = "valetkey_notice"
-	checkCookie   = "valetkey_check"
-	browserCookie = "valetkey_asked"
-	signInCookie  = "valetkey_signin"
-	passkeyCookie = "valetkey_passkey"
-	upgradeCookie = "valetkey_upgrade"
-	factorCookie  = "valetkey_factor"
+	sessionCookie  = "valetkey_session"
+	deviceCookie   = "valetkey_device"
+	stateCookie    = "valetkey_state"
+	noticeCookie   = "valetkey_notice"
+	checkCookie    = "valetkey_check"
+	browserCookie  = "valetkey_asked"
+	signInCookie   = "valetkey_signin"
+	passkeyCookie  = "valetkey_passkey"
+	upgradeCookie  = "valetkey_upgrade"
+	factorCookie   = "valetkey_factor"
+	upstreamCookie = "valetkey_upstream"
 )
 
 // SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
@@ -177,6 +178,21 @@ func FactorCookie(r *http.Request, issuer string) string { return readCookie(r, 
 
 // DeviceCookie returns the secret that a browser sent; "" if it sent none or several.
 func DeviceCookie(r *http.Request, issuer string) string { return readCookie(r, issuer, deviceCookie) }
+
+// SetUpstreamCookie sets a cookie with a secret that binds sign-ins at other providers to the browser.
+// All tabs share it. It lasts until the browser is closed.
+func SetUpstreamCookie(w http.ResponseWriter, issuer, secret string) {
+	http.SetCookie(w, newCookie(issuer, upstreamCookie, secret))
+}
+
+// UpstreamCookie returns the secret that a browser sent; "" if it sent none or several.
+func UpstreamCookie(r *http.Request, issuer string) string {
+	secret := readCookie(r, issuer, upstreamCookie)
+	if len(secret) > 128 {
+		return ""
+	}
+	return secret
+}
 
 func newCookie(issuer, name, value string) *http.Cookie {
 	secure := !strings.HasPrefix(issuer, "http://")

@@ -28,6 +28,10 @@
 //	signup.go          accounts that users create, and invitations
 //	mailedproof.go     links and codes in messages
 //	emailaddress.go    verifying, changing and restoring an email address
+//	external.go        users of other providers, and their links to accounts
+//	externalsignin.go  the account of an external user
+//	externallink.go    linking and unlinking
+//	externalsession.go sessions at other providers
 //	reset.go           a new password for a user who has forgotten the old one
 //	accountdata.go     what is kept about an account besides: former names, deletion, lock-down
 //	securityevent.go   recent security events

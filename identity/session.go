@@ -59,6 +59,12 @@ type SessionDetails struct {
 	// Enrolling is set if the user must set up a method to sign in, and can do nothing else in this
 	// session. It is the query with which the sign-in continues, and begins with "?".
 	Enrolling string
+	// SignedInAt is when the user signed in here, if that was after AuthTime: the user may have
+	// authenticated at another provider long before. Zero means AuthTime.
+	SignedInAt time.Time
+	// NotAfter is when the session ends at the latest; zero if there is no limit but the lifetime. It
+	// is not stored.
+	NotAfter time.Time
 }
 
 // StartSession starts a session of a user who has just authenticated and returns the secret for
@@ -121,6 +127,9 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	if details.Enrolling != "" {
 		session.Expires = now.Add(min(enrolmentSession, a.sessionLifetime))
 	}
+	if !details.NotAfter.IsZero() && details.NotAfter.Before(session.Expires) {
+		session.Expires = details.NotAfter
+	}
 	var spend []storage.Key
 	if old != nil {
 		oldKey, _ := SessionKey(old.ID)
@@ -131,7 +140,8 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	data, err := json.Marshal(sessionData{
 		User: user.ID, AuthTime: details.AuthTime.UnixMilli(), AMR: details.AMR, ACR: details.ACR,
 		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former, Proofs: encodeProofs(details.Proofs),
-		Enrolling: details.Enrolling,
+		Enrolling:  details.Enrolling,
+		SignedInAt: milliseconds(details.SignedInAt),
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("encode a session: %w", err)
@@ -417,7 +427,7 @@ func readSession(ticket storage.Ticket) (*Session, string, error) {
 	}
 	return &Session{
 		ID:             sid(ticket.Key),
-		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote, decodeProofs(d.Proofs), d.Enrolling},
+		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote, decodeProofs(d.Proofs), d.Enrolling, fromMilliseconds(d.SignedInAt), time.Time{}},
 		Expires:        ticket.Expires,
 		former:         d.Former,
 	}, d.User, nil
@@ -452,4 +462,18 @@ func cut(s string, n int) string {
 		s = s[:n]
 	}
 	return strings.ToValidUTF8(s, "")
+}
+
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMilliseconds(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
 }

@@ -18,6 +18,8 @@ type sessionData struct {
 	Former    []string   `json:"former,omitempty"`
 	Proofs    []string   `json:"proofs,omitempty"` // encodeProofs
 	Enrolling string     `json:"enrolling,omitempty"`
+	// SignedInAt is in milliseconds; 0 if it is AuthTime.
+	SignedInAt int64 `json:"signed_in,omitempty"`
 }
 
 func decodeSession(data []byte) (d sessionData, err error) {
@@ -61,6 +63,8 @@ func decodePlainSession(data string) (d sessionData, ok bool) {
 			d.Enrolling = r.Text()
 		case "proofs":
 			d.Proofs = r.List()
+		case "signed_in":
+			d.SignedInAt = r.Number()
 		default:
 			return d, false
 		}

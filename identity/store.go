@@ -27,15 +27,19 @@ type Store interface {
 	// introspection.
 	UserValidity(ctx context.Context, id string) (Validity, error)
 	UserByIdentifier(ctx context.Context, identifier string) (*User, error)
+	// UserByExternal returns the user with a link (User.External) of an issuer and subject;
+	// storage.ErrNotFound if there is none.
+	UserByExternal(ctx context.Context, issuer, subject string) (*User, error)
 	// CreateUser stores a new user, who is found by Identifiers(). It returns storage.ErrExists if
-	// there is a user with that ID, and ErrIdentifierTaken if one of the identifiers belongs to
-	// another user.
+	// there is a user with that ID, ErrIdentifierTaken if one of the identifiers belongs to
+	// another user, and ErrExternalTaken if one of the links does.
 	CreateUser(ctx context.Context, user *User) error
 	// UpdateUser changes a user: it calls update with the current record and stores the result.
 	// No one else changes the record in the meantime. update must not call the store, and may be
 	// called again if the database requires a retry. If it returns an error, nothing changes and
 	// UpdateUser returns that error. The ID cannot change. UpdateUser returns
-	// storage.ErrNotFound if there is no such user, and ErrIdentifierTaken like CreateUser.
+	// storage.ErrNotFound if there is no such user, and ErrIdentifierTaken and ErrExternalTaken like
+	// CreateUser.
 	//
 	// If User.Settle returns true, everything that was issued to the user ends in the same
 	// transaction: the sessions, with an EndedNote for each, and the tickets of the user's
@@ -100,6 +104,11 @@ type User struct {
 	Account   AccountData
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	// External are the users of other providers who sign in to this account. Each belongs to one
+	// account only (UserByExternal). Declarations never change them.
+	External []ExternalLink
+	// Forgotten is set by Forget. It is not stored: Store.UpdateUser deletes the user's grants.
+	Forgotten bool `json:"-"`
 }
 
 // Active reports whether clients may act for the user. Who may sign in is MaySignIn.
@@ -111,6 +120,7 @@ func (u *User) Clone() *User {
 	c := *u
 	c.Kept, c.Account = slices.Clone(u.Kept), u.Account.clone()
 	c.Authenticators = slices.Clone(u.Authenticators)
+	c.External = cloneLinks(u.External)
 	if u.Claims != nil {
 		c.Claims = cloneClaim(u.Claims).(map[string]any)
 	}
@@ -142,6 +152,13 @@ func (u *User) End(now time.Time, kept *Session) {
 	if kept != nil {
 		u.Kept = append(kept.Former(), kept.ID)
 	}
+}
+
+// Forget ends everything that was issued to the user, like End, and also what the user has allowed
+// clients to do: the grants. Functions passed to Store.UpdateUser call it.
+func (u *User) Forget(now time.Time) {
+	u.End(now, nil)
+	u.Forgotten = true
 }
 
 // Settle is called by stores. It reports whether a change from before ends what was issued to the

@@ -164,6 +164,17 @@ func (s *mapStore) UserByIdentifier(_ context.Context, identifier string) (*User
 	return nil, storage.ErrNotFound
 }
 
+func (s *mapStore) UserByExternal(_ context.Context, issuer, subject string) (*User, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.users {
+		if u.externalLink(issuer, subject) != nil {
+			return u.Clone(), nil
+		}
+	}
+	return nil, storage.ErrNotFound
+}
+
 func (s *mapStore) CreateUser(_ context.Context, user *User) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

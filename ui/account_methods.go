@@ -16,7 +16,7 @@ type methodView struct {
 }
 
 // methodRows return the rows of a method; nil if it is not available to users. Each method has one.
-var methodRows = []func(*session, *identity.User) []methodView{passkeyMethodRow, passwordRow, totpRow, recoveryCodesRow}
+var methodRows = []func(*session, *identity.User) []methodView{passkeyMethodRow, passwordRow, totpRow, recoveryCodesRow, linkedRow}
 
 // signInMethods returns the ways to sign in that the account page lists.
 func (s *session) signInMethods(user *identity.User) []methodView {

@@ -20,6 +20,7 @@ var pageData = map[string]any{
 	"setup": setupView{}, "sign-in": signInView{}, "sign-in-email": emailSignInView{}, "sign-in-email-code": emailSignInView{}, "sign-in-email-link": emailSignInView{},
 	"sign-in-recovery-code": proveCodeView{}, "sign-in-totp": proveCodeView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
 	"sign-up-email": signUpView{}, "signed-out": signedOutView{},
+	"linked": linkedView{}, "upstream-error": upstreamErrorView{},
 	"totp": totpView{}, "totp-new": newTOTPView{}, "upgrade": upgradeView{}, "username": usernameView{}, "undo-email": undoEmailView{}, "user-code": userCodeView{},
 }
 

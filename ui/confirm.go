@@ -50,6 +50,8 @@ type confirmView struct {
 	Alert    *messages.Text
 	Choices  []factorChoice
 	Cancel   string
+	// Providers are those that the user has linked.
+	Upstream providersView
 }
 
 func (s *session) showConfirm(w http.ResponseWriter, r *http.Request) error {
@@ -75,6 +77,17 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 		v.Choices = append(v.Choices, factorChoice{text("method.email"), nil, s.base + signInEmailPath + v.query()})
 	}
 	v.Password = at.user.Has(identity.MethodPassword) && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
+	if identity.Reached(identity.MergeProofs(at.proofs, identity.ProvedMethod{Method: identity.MethodUpstream})).Includes(at.need.class) {
+		var linked []providerView
+		for _, link := range at.user.External {
+			if p := s.config.Upstream.Provider(link.Provider); p != nil {
+				linked = append(linked, s.providerView(p))
+			}
+		}
+		v.Upstream = s.upstreamButtons(v.waiting, linked)
+		a.formAction = s.config.Upstream.FormAction()
+	}
+	v.Password = v.Password && !s.config.NoPasswords
 	a.template, a.title, a.account, a.data = "confirm", text("factor.title"), at.user, v
 	return s.write(w, a)
 }

@@ -31,6 +31,8 @@ const (
 type errorView struct {
 	errorText
 	Reference string
+	// Contact is whom the user can ask; nil if that is not known.
+	Contact *contactView
 	// Code and Description are for the application's developers.
 	Code, Description string
 	ClientName        string
@@ -62,6 +64,13 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 	}
 	if !words.Developers {
 		v.Code, v.Description, v.ClientName = "", "", ""
+	}
+	if e.Code == authserver.PageNotAllowed {
+		var contacts []string
+		if e.Client != nil {
+			contacts = e.Client.Contacts
+		}
+		v.Contact = u.contact(contacts)
 	}
 	if v.Application = applicationURI(e.Client, u.config.Issuer); v.Application != "" {
 		v.ApplicationName = clientName(translated(e.Client, (&session{UI: u}).preferredLanguage(r, nil)))

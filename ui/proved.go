@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -105,6 +106,13 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 		return err
 	}
 	counts := identity.MergeProofs(at.proofs, proof)
+	external, err := s.config.Accounts.ExternalSessions(r.Context(), now, counts)
+	if err != nil {
+		return err
+	}
+	if counts = external.Live; !slices.ContainsFunc(counts, func(p identity.ProvedMethod) bool { return p.Method == proof.Method && p.At.Equal(proof.At) }) {
+		return s.signInAgain(w, r) // the provider has just ended its session
+	}
 	if !identity.Reached(counts).Includes(at.need.class) {
 		return s.askForMore(w, r, at, proof)
 	}
@@ -214,9 +222,26 @@ func (s *session) begin(w http.ResponseWriter, r *http.Request, now time.Time, u
 	if old != nil && old.User.ID == user.ID {
 		details.Proofs = identity.MergeProofs(old.Proofs, proofs...)
 	}
+	external, err := s.config.Accounts.ExternalSessions(ctx, now, details.Proofs)
+	if err != nil {
+		return nil, false, err
+	}
+	details.Proofs, details.NotAfter = external.Live, external.Expires
+	if len(external.Sessions) > 0 {
+		details.SignedInAt = now
+	}
 	secret, began, err := s.config.Accounts.StartSession(ctx, now, user, details, old)
 	if err != nil {
 		return nil, false, err
+	}
+	if len(external.Sessions) > 0 { // a provider may have ended its session in the meantime
+		again, err := s.config.Accounts.ExternalSessions(ctx, now, details.Proofs)
+		if err != nil {
+			return nil, false, err
+		}
+		if len(again.Live) != len(details.Proofs) {
+			return nil, false, errors.Join(identity.ErrWrongCredentials, s.config.Accounts.EndSession(ctx, now, began.ID))
+		}
 	}
 	s.secret = secret
 	identity.SetSessionCookie(w, s.config.Issuer, secret)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,10 @@ type signInView struct {
 	Forgot string
 	// Email is the URL of the page for a sign-in with a message; "" if there is none.
 	Email string
+	// Providers are the other providers that users sign in with. NoPasswords is set if that is the
+	// only way. ByDomain is set if a name is enough: its domain decides where the user signs in.
+	Upstream              providersView
+	NoPasswords, ByDomain bool
 }
 
 // waiting is what a page's links and forms contain about the interaction: its ID, and the client
@@ -107,6 +112,9 @@ func (s *session) showSignIn(w http.ResponseWriter, r *http.Request) error {
 	if in != nil {
 		v.Identifier = cutRunes(clean(in.LoginHint), 254)
 	}
+	if only := s.onlyProvider(); only != nil {
+		return s.beginUpstream(w, r, in, only, "")
+	}
 	return s.writeSignIn(w, r, in, v, pageResponse{})
 }
 
@@ -136,13 +144,17 @@ func (s *session) writeSignIn(w http.ResponseWriter, r *http.Request, in *authse
 			v.Continue = s.server.ContinueURL(in)
 		}
 	}
-	if s.config.SignUp && s.config.SignUpRequires != SignUpInvitation {
+	if s.config.SignUp && !s.config.NoPasswords && s.config.SignUpRequires != SignUpInvitation {
 		v.SignUp = s.base + SignUpPath + v.query()
 	}
 	if s.config.EmailSignIn {
 		v.Email = s.base + signInEmailPath + v.query()
 	}
-	if s.config.PasswordReset {
+	if v.Upstream = s.upstreamButtons(v.waiting, s.providers()); len(v.Upstream.Providers) > 0 {
+		a.formAction = formActions(a.formAction, s.config.Upstream.FormAction())
+	}
+	v.NoPasswords, v.ByDomain = s.config.NoPasswords, s.config.Upstream.ByDomain()
+	if s.config.PasswordReset && !v.NoPasswords {
 		v.Forgot = s.base + forgotPath + v.query()
 	}
 	v.Passkey, a.passkeys = s.passkeys(v.waiting), s.config.Passkeys != nil
@@ -157,6 +169,13 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 	in, ok := s.interaction(w, r)
 	if !ok {
 		return nil
+	}
+	if provider := s.config.Upstream.ForIdentifier(r.PostForm.Get("identifier")); provider != nil {
+		// What was typed as a password is that of the provider, and none of our business.
+		return s.beginUpstream(w, r, in, provider, cutRunes(clean(r.PostForm.Get("identifier")), 254))
+	}
+	if s.config.NoPasswords {
+		return s.writeSignIn(w, r, in, signInView{Alert: text("upstream.use-provider")}, pageResponse{status: http.StatusForbidden})
 	}
 	now, device := time.Now(), identity.DeviceCookie(r, s.config.Issuer)
 	user, err := s.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
@@ -209,4 +228,17 @@ func signInRefusal(err error, alert **messages.Text) (a pageResponse, known bool
 		return pageResponse{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
 	}
 	return pageResponse{}, false
+}
+
+// formActions joins sources for the form-action directive.
+func formActions(sources ...string) string {
+	var all []string
+	for _, source := range sources {
+		for _, one := range strings.Fields(source) {
+			if !slices.Contains(all, one) {
+				all = append(all, one)
+			}
+		}
+	}
+	return strings.Join(all, " ")
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/identity/passkey"
+	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage/record"
 	"github.com/valetkey/valetkey/ui/theme"
@@ -50,6 +51,13 @@ type Config struct {
 	// that may use passkeys of its RP ID.
 	Passkeys       *passkey.RelyingParty
 	RelatedOrigins []string
+	// Upstream are the other providers that users sign in with; nil if there are none.
+	Upstream *upstream.Providers
+	// NoPasswords turns off sign-in with passwords. Upstream is then the way to sign in.
+	NoPasswords bool
+	// Contact is whom a user can ask who may not sign in: an email address or an https URL. The
+	// contacts of a client come first.
+	Contact string
 	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user
 	// has allowed them before.
 	OptionalUnticked bool
@@ -143,6 +151,7 @@ var pages = [...]page{
 	{passkeyOptionsPath, nil, (*session).passkeyOptions},
 	{upgradePath, (*session).showUpgrade, (*session).upgrade},
 	{"/cancel", nil, (*session).cancel},
+	{upstreamStartPath, nil, (*session).startUpstream},
 	{"/select-account", nil, (*session).selectAccount},
 	{SignUpPath, (*session).showSignUp, (*session).signUp},
 	{SignUpPath + "/email", nil, (*session).signUpEmail},
@@ -169,6 +178,7 @@ var pages = [...]page{
 	{passkeysPath, (*session).showPasskeys, (*session).addPasskey},
 	{passkeysPath + "/rename", nil, (*session).renamePasskey},
 	{passkeysPath + "/remove", nil, (*session).removePasskey},
+	{linkedPath, (*session).showLinked, (*session).changeLinked},
 	{"/account/email", (*session).showEmail, (*session).requestEmail},
 	{"/account/email/code", (*session).showEmailCode, (*session).emailCode},
 	{"/account/language", nil, (*session).setLanguage},
@@ -209,8 +219,12 @@ func (u *UI) Handler(server *authserver.Server) http.Handler {
 		page, asset := u.find(r.URL.Path)
 		switch {
 		case u.wellKnown(w, r):
-		case r.URL.RawPath != "" || page == nil && asset == nil:
+		case r.URL.RawPath != "":
 			u.NotFound(w, r)
+		case page == nil && asset == nil:
+			if !u.serveUpstream(w, r, server) {
+				u.NotFound(w, r)
+			}
 		case asset != nil:
 			u.serveAsset(w, r, asset)
 		default:

@@ -43,7 +43,7 @@ func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 func authentication(s *identity.Session) authserver.Authentication {
 	return authserver.Authentication{
 		Subject: s.User.ID, Time: s.AuthTime, ACR: s.ACR, AMR: s.AMR,
-		Session: s.ID, FormerSessions: s.Former(), SessionExpires: s.Expires, BrowserState: identity.BrowserState(s.ID),
+		SignedInAt: s.SignedInAt, Session: s.ID, FormerSessions: s.Former(), SessionExpires: s.Expires, BrowserState: identity.BrowserState(s.ID),
 	}
 }
 
@@ -91,6 +91,9 @@ func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) e
 // CheckPassword authenticates a username and password under the same limits as the sign-in
 // page. It does not start a session.
 func (u *UI) CheckPassword(r *http.Request, username, password string) (*authserver.Authentication, error) {
+	if u.config.NoPasswords {
+		return nil, authserver.ErrWrongPassword
+	}
 	now := time.Now()
 	user, err := u.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
 		Identifier: username, Password: password, Remote: u.config.RemoteAddr(r), Alone: true,
@@ -217,6 +220,9 @@ func (u *UI) Claims(ctx context.Context, subject string) (oauth.Claims, error) {
 	claims := oauth.Claims(user.Claims)
 	if claims == nil {
 		claims = oauth.Claims{}
+	}
+	if len(user.External) > 0 || claims["groups"] != nil {
+		claims = user.AllClaims()
 	}
 	for _, name := range oauth.ProtocolClaims {
 		delete(claims, name)

@@ -40,6 +40,7 @@ var errorTexts = map[oauth.ErrorCode]errorText{
 	oauth.InvalidRequestURI:           {"request-uri", true},
 	authserver.PageOtherBrowser:       {"other-browser", false},
 	authserver.PageOtherUser:          {"other-user", false},
+	authserver.PageNotAllowed:         {"not-allowed", false},
 	pageNoCookies:                     {"no-cookies", false},
 	oauth.AccessDenied:                {"canceled", false},
 	pageForeignForm:                   {"foreign-form", false},

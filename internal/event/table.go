@@ -83,8 +83,15 @@ var (
 	AccountDeletionCanceled  = add("account.deletion_canceled", info, user, "a user kept an account whose deletion was requested")
 	AccountErased            = add("account.erased", warn, []string{"sub"}, "an account was erased at the request of its user")
 
-	SetupStarted    = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
-	SetupCompleted  = add("setup.completed", info, user, "the first user was created with the setup link")
+	SetupStarted      = add("setup.started", info, nil, "there are no users; a link to create the first one was issued")
+	SetupCompleted    = add("setup.completed", info, user, "the first user was created with the setup link")
+	ExternalSignedUp  = add("external.signed_up", info, join(user, []string{"provider", "address"}), "a user of another provider signed in for the first time, and got an account")
+	ExternalLinked    = add("external.linked", info, join(user, []string{"provider", "address"}), "a user linked the account with a user of another provider")
+	ExternalUnlinked  = add("external.unlinked", info, join(user, []string{"provider"}), "a user removed the link to a user of another provider")
+	ExternalRefused   = sampled("external.refused", warn, join(user, []string{"provider", "reason", "address"}), "a user of another provider could not sign in")
+	ExternalSignedOut = add("external.signed_out", info, join(user, []string{"provider", "sessions"}), "another provider ended sessions of a user, with a logout token or at the end of its own session")
+	AccountClaimed    = add("account.claimed", warn, join(user, []string{"provider", "address"}), "the owner of an email address that an account had without verification arrived through a trusted provider; the account lost its password, its other methods, its sessions and its grants, and belongs to the owner")
+
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")
 	SignUpThrottled = sampled("sign_up.throttled", warn, []string{"retry_after", "address"}, "a new account was refused because too many were created from the address")
 
@@ -164,6 +171,8 @@ var (
 
 // Members explains the members of records, in the order in which they are documented.
 var Members = []struct{ Name, Meaning string }{
+	{"provider", "the ID of an identity provider"},
+	{"sessions", "a number of sessions"},
 	{"address", "the IP address of the client, behind trusted proxies"},
 	{"address_count", "how many of the omitted records came from `address`, the most frequent one"},
 	{"addresses", "the number of addresses (IPv6: /64) of the omitted records; at most 1,000 are counted"},

@@ -140,6 +140,10 @@ func (c *Client) Wait() {
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
+// Transport returns the transport that connects only to addresses that the policy allows, for a client
+// that limits the size and the time of its requests itself.
+func (c *Client) Transport() http.RoundTripper { return c.http.Transport }
+
 // Get fetches a document of at most max bytes, and returns the header of the response.
 func (c *Client) Get(ctx context.Context, address, accept string, max int64) (body []byte, header http.Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)

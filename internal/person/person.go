@@ -182,7 +182,7 @@ func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	for input := range descendants(form, "input") {
 		name, value := attribute(input, "name"), attribute(input, "value")
 		switch {
-		case name == "":
+		case name == "" || hasAttribute(input, "disabled"):
 		case name == "identifier":
 			values.Set(name, p.Username)
 		case attribute(input, "type") == "password":

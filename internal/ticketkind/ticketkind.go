@@ -206,6 +206,22 @@ const (
 	//   Put: the use
 	//   Spent: expiry
 	TOTPCode storage.Kind = "totp code"
+	// UpstreamSignIn is a sign-in that waits for the response of another provider.
+	//   File: identity/upstream/signin.go
+	//   Put: the redirect to the provider
+	//   Spent: the response
+	UpstreamSignIn storage.Kind = "upstream sign-in"
+	// UpstreamLogout is the jti of a logout token of another provider that was used.
+	//   File: identity/upstream/logout.go
+	//   Put: the back-channel logout
+	//   Spent: expiry
+	UpstreamLogout storage.Kind = "upstream logout"
+	// ExternalSession is a session at another provider in which a user signed in here. The family is
+	// that of the external user.
+	//   File: identity/externalsession.go
+	//   Put: sign-in through the provider
+	//   Spent: expiry, or the provider's logout
+	ExternalSession storage.Kind = "external session"
 	// SetupToken creates the first administrator.
 	//   File: identity/setup.go
 	//   Put: the start of a server without users

@@ -345,6 +345,19 @@ func (s *Store) UserByIdentifier(_ context.Context, identifier string) (*identit
 	return nil, storage.ErrNotFound
 }
 
+// UserByExternal implements identity.Store.
+func (s *Store) UserByExternal(_ context.Context, issuer, subject string) (*identity.User, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.users {
+		if slices.Contains(u.ExternalKeys(), identity.ExternalKey{Issuer: issuer, Subject: subject}) {
+			u = cloneJSON(u)
+			return &u, nil
+		}
+	}
+	return nil, storage.ErrNotFound
+}
+
 // CreateUser implements identity.Store.
 func (s *Store) CreateUser(_ context.Context, user *identity.User) error {
 	if user.ID == "" {
@@ -381,6 +394,9 @@ func (s *Store) updateUser(now time.Time, id string, update func(*identity.User)
 	if err := s.storeUser(user); err != nil {
 		return err
 	}
+	if user.Forgotten {
+		s.deleteGrants(func(g record.Grant) bool { return g.Subject == id })
+	}
 	if ends {
 		s.endUser(&user)
 	}
@@ -388,8 +404,11 @@ func (s *Store) updateUser(now time.Time, id string, update func(*identity.User)
 }
 
 func (s *Store) storeUser(user identity.User) error {
-	mine := user.Identifiers()
+	mine, links := user.Identifiers(), user.ExternalKeys()
 	for _, other := range s.users {
+		if other.ID != user.ID && slices.ContainsFunc(other.ExternalKeys(), func(key identity.ExternalKey) bool { return slices.Contains(links, key) }) {
+			return fmt.Errorf("user %q: %w", user.Username, identity.ErrExternalTaken)
+		}
 		for _, identifier := range other.Identifiers() {
 			if other.ID != user.ID && slices.Contains(mine, identifier) {
 				return fmt.Errorf("user %q: %w", user.Username, identity.ErrIdentifierTaken)
@@ -397,6 +416,9 @@ func (s *Store) storeUser(user identity.User) error {
 		}
 	}
 	if _, err := identity.EncodeAuthenticators(user.Authenticators); err != nil {
+		return err
+	}
+	if _, err := identity.EncodeExternal(user.External); err != nil {
 		return err
 	}
 	user = cloneJSON(user)

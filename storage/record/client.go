@@ -135,6 +135,8 @@ type ClientSettings struct {
 	// WorkloadIdentity authenticates a client whose token_endpoint_auth_method is
 	// federated_jwt.
 	WorkloadIdentity *WorkloadIdentity `json:"workload_identity,omitempty"`
+	// AllowedGroups are the groups whose users may use the client; nil means that every user may.
+	AllowedGroups []string `json:"allowed_groups,omitempty"`
 	// GlobalTokenRevocation lets the client end every token and session of any user.
 	GlobalTokenRevocation bool `json:"global_token_revocation,omitempty"`
 }

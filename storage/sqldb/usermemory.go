@@ -223,7 +223,11 @@ func (s *Store) keptUser(ctx context.Context, id string) (*keptUser, error) {
 	if len(found) == 0 {
 		return nil, storage.ErrNotFound
 	}
+	if found[0].user.External, err = identity.DecodeExternal(found[0].external); err != nil {
+		return nil, fmt.Errorf("user %q: %w", id, err)
+	}
 	kept := newKeptUser(found[0].user, found[0].claims)
+	kept.bytes += userMemoryFactor * len(found[0].external)
 	s.users.put(epoch, kept)
 	return kept, nil
 }

@@ -54,15 +54,19 @@ func users(ctx context.Context, q querier, where string, args ...any) ([]identit
 		if users[i].Authenticators, err = identity.DecodeAuthenticators(found[i].authenticators); err != nil {
 			return nil, fmt.Errorf("read users: user %q: %w", users[i].ID, err)
 		}
+		if users[i].External, err = identity.DecodeExternal(found[i].external); err != nil {
+			return nil, fmt.Errorf("read users: user %q: %w", users[i].ID, err)
+		}
 	}
 	return users, nil
 }
 
-// rawUser is a user whose claims and authenticators are not decoded yet.
+// rawUser is a user whose claims, authenticators and links are not decoded yet.
 type rawUser struct {
 	user           identity.User
 	claims         string
 	authenticators string
+	external       string
 }
 
 func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawUser, error) {
@@ -70,7 +74,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u := &raw.user
 		var kept, account string
 		var created, updated, retired, ended int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators, &u.UserCodeHash, &account)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators, &u.UserCodeHash, &account, &raw.external)
 		if err == nil {
 			err = u.DecodeAccountData(account)
 		}
@@ -81,7 +85,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
 		u.Kept = strings.Fields(kept) // names of sessions contain no spaces
 		return raw, nil
-	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account, external FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
@@ -110,22 +114,56 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if err != nil {
 		return err
 	}
+	external, err := identity.EncodeExternal(user.External)
+	if err != nil {
+		return err
+	}
 	account, err := user.EncodeAccountData()
 	if err != nil {
 		return err
 	}
-	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account, delete_after, due, source)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '') ON CONFLICT (id) DO NOTHING`,
+	result, err := tx.ExecContext(ctx, `INSERT INTO users (id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account, delete_after, due, external, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, '') ON CONFLICT (id) DO NOTHING`,
 		user.ID, user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
 		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin,
-		authenticators, user.UserCodeHash, account, milliseconds(user.Account.DeleteAfter), milliseconds(user.Due()))
+		authenticators, user.UserCodeHash, account, milliseconds(user.Account.DeleteAfter), milliseconds(user.Due()), external)
 	if err != nil {
 		return err
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(storage.ErrExists, err)
 	}
-	return putIdentifiers(ctx, tx, user)
+	if err := putIdentifiers(ctx, tx, user); err != nil {
+		return err
+	}
+	return putExternal(ctx, tx, user)
+}
+
+// UserByExternal implements identity.Store.
+func (s *Store) UserByExternal(ctx context.Context, issuer, subject string) (*identity.User, error) {
+	if !storable(issuer) || !storable(subject) {
+		return nil, storage.ErrNotFound
+	}
+	return oneUser(ctx, s.database.read(), `WHERE id = (SELECT user_id FROM external_users WHERE issuer = $1 AND subject = $2)`, issuer, subject)
+}
+
+// putExternal stores to whom the links of a user belong.
+func putExternal(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+	// In a fixed order, like identifiers.
+	for _, key := range user.ExternalKeys() {
+		result, err := tx.ExecContext(ctx, `INSERT INTO external_users (issuer, subject, user_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, key.Issuer, key.Subject, user.ID)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("user %q: %w", user.Username, identity.ErrExternalTaken)
+		}
+	}
+	return nil
 }
 
 // UpdateUser implements identity.Store.
@@ -180,7 +218,7 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 	if err != nil {
 		return nil, err
 	}
-	before, names := *user, user.Identifiers()
+	before, names, links := *user, user.Identifiers(), user.ExternalKeys()
 	if err := update(user); err != nil {
 		return nil, err
 	}
@@ -196,16 +234,20 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 	if err != nil {
 		return nil, err
 	}
+	external, err := identity.EncodeExternal(user.External)
+	if err != nil {
+		return nil, err
+	}
 	account, err := user.EncodeAccountData()
 	if err != nil {
 		return nil, err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE users SET username = $1, password_hash = $2, declared_password = $3, claims = $4,
 			disabled = $5, administrator = $6, created = $7, updated = $8, retired = $9, ended = $10, kept = $11, origin = $12,
-			authenticators = $13, user_code_hash = $14, account = $15, delete_after = $16, due = $17 WHERE id = $18`,
+			authenticators = $13, user_code_hash = $14, account = $15, delete_after = $16, due = $17, external = $18 WHERE id = $19`,
 		user.Username, user.PasswordHash, user.DeclaredPassword, string(claims), user.Disabled, user.Administrator,
 		milliseconds(user.CreatedAt), milliseconds(user.UpdatedAt), milliseconds(user.RetiredAt), milliseconds(user.EndedAt), strings.Join(user.Kept, " "), user.Origin,
-		authenticators, user.UserCodeHash, account, milliseconds(user.Account.DeleteAfter), milliseconds(user.Due()), id)
+		authenticators, user.UserCodeHash, account, milliseconds(user.Account.DeleteAfter), milliseconds(user.Due()), external, id)
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +256,19 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 			return nil, err
 		}
 		if err := putIdentifiers(ctx, tx, user); err != nil {
+			return nil, err
+		}
+	}
+	if !slices.Equal(user.ExternalKeys(), links) {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM external_users WHERE user_id = $1`, id); err != nil {
+			return nil, err
+		}
+		if err := putExternal(ctx, tx, user); err != nil {
+			return nil, err
+		}
+	}
+	if user.Forgotten {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE subject = $1`, id); err != nil {
 			return nil, err
 		}
 	}

@@ -415,3 +415,103 @@ func declareFails(t *testing.T, s Database) {
 	wantEqual(t, "Declared", names, declaredNames(t, s))
 	wantEqual(t, "Version", before, version(t, s))
 }
+
+func link(id, issuer, subject string) identity.ExternalLink {
+	return identity.ExternalLink{
+		ID: id, Provider: "corp", Issuer: issuer, Subject: subject, Email: "alice@corp.example", Claims: map[string]any{"name": "Alice"},
+		Groups: []string{"staff"}, LinkedAt: noon, LastUsedAt: noon.Add(time.Hour),
+	}
+}
+
+func externalUsers(t *testing.T, s Database) {
+	u := newUser("a", "alice", "")
+	u.External = []identity.ExternalLink{link("1", "https://corp.example", "42"), link("2", "https://other.example", "42")}
+	create(t, s, u)
+	for _, l := range u.External {
+		wantEqual(t, "UserByExternal", u, must(s.UserByExternal(t.Context(), l.Issuer, l.Subject))(t))
+	}
+	cached := must(s.CachedUser(t.Context(), "a"))(t)
+	wantEqual(t, "links of CachedUser", u.External, cached.External)
+	cached.External[0].Claims["name"], cached.External[0].Groups[0] = "changed", "changed"
+	wantEqual(t, "links of CachedUser, after the caller changed its copy", u.External, must(s.CachedUser(t.Context(), "a"))(t).External)
+	for _, key := range [][2]string{{"https://corp.example", "43"}, {"42", "https://corp.example"}, {"", "42"}, {"https://corp.example", ""}, {"https://corp.example\x00", "42"}} {
+		_, err := s.UserByExternal(t.Context(), key[0], key[1])
+		want(t, "UserByExternal of another", err, storage.ErrNotFound)
+	}
+	bob := newUser("b", "bob", "")
+	bob.External = []identity.ExternalLink{link("3", "https://corp.example", "42")}
+	want(t, "CreateUser with a link of another user", s.CreateUser(t.Context(), bob), identity.ErrExternalTaken)
+	_, err := s.User(t.Context(), "b")
+	want(t, "User after CreateUser failed", err, storage.ErrNotFound)
+	bob.External = nil
+	create(t, s, bob)
+	want(t, "UpdateUser with a link of another user", s.UpdateUser(t.Context(), "b", func(u *identity.User) error {
+		u.External = []identity.ExternalLink{link("3", "https://corp.example", "42")}
+		return nil
+	}), identity.ErrExternalTaken)
+	wantEqual(t, "links after UpdateUser failed", 0, len(must(s.User(t.Context(), "b"))(t).External))
+	update(t, s, "a", func(u *identity.User) { u.External = u.External[1:] })
+	_, err = s.UserByExternal(t.Context(), "https://corp.example", "42")
+	want(t, "UserByExternal of a removed link", err, storage.ErrNotFound)
+	update(t, s, "b", func(u *identity.User) { u.External = []identity.ExternalLink{link("3", "https://corp.example", "42")} })
+	wantEqual(t, "UserByExternal of a moved link", "b", must(s.UserByExternal(t.Context(), "https://corp.example", "42"))(t).ID)
+	want(t, "DeleteUser", s.DeleteUser(t.Context(), "b"), nil)
+	_, err = s.UserByExternal(t.Context(), "https://corp.example", "42")
+	want(t, "UserByExternal of a deleted user", err, storage.ErrNotFound)
+	if err := s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+		for i := range 100 {
+			u.External = append(u.External, link(fmt.Sprint(i), "https://corp.example", fmt.Sprint(i)))
+		}
+		return nil
+	}); !errors.Is(err, identity.ErrTooManyLinks) {
+		t.Errorf("100 links: %v", err)
+	}
+}
+
+func raceExternalUsers(t *testing.T, s Database) {
+	for round := range rounds(10) {
+		subject := fmt.Sprint("subject ", round)
+		create(t, s, newUser(fmt.Sprint("linking ", round), fmt.Sprint("linking-", round), ""))
+		errs := together(4, func(i int) error {
+			l := link("1", "https://corp.example", subject)
+			if i == 0 {
+				return s.UpdateUser(t.Context(), fmt.Sprint("linking ", round), func(u *identity.User) error {
+					u.External = []identity.ExternalLink{l}
+					return nil
+				})
+			}
+			u := newUser(fmt.Sprint("new ", round, " ", i), fmt.Sprintf("new-%d-%d", round, i), "")
+			u.External = []identity.ExternalLink{l}
+			return s.CreateUser(t.Context(), u)
+		})
+		succeeded := 0
+		for _, err := range errs {
+			if err == nil {
+				succeeded++
+			} else {
+				want(t, "the slower one", err, identity.ErrExternalTaken)
+			}
+		}
+		wantEqual(t, "users with the link", 1, succeeded)
+	}
+}
+
+func forgetUser(t *testing.T, s Database) {
+	create(t, s, newUser("a", "alice", ""), newUser("b", "bob", ""))
+	for _, id := range []string{"a", "b"} {
+		must(s.UpdateGrant(t.Context(), id, "client", func(g *record.Grant) error { return nil }))(t)
+	}
+	refused := errors.New("refused")
+	want(t, "UpdateUser", s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+		u.Forget(noon)
+		return refused
+	}), refused)
+	must(s.Grant(t.Context(), "a", "client"))(t)
+	update(t, s, "a", func(u *identity.User) { u.Forget(noon) })
+	_, err := s.Grant(t.Context(), "a", "client")
+	want(t, "Grant of a user who was forgotten", err, storage.ErrNotFound)
+	must(s.Grant(t.Context(), "b", "client"))(t)
+	if must(s.User(t.Context(), "a"))(t).EndedAt.IsZero() {
+		t.Error("nothing ended")
+	}
+}

@@ -1,0 +1,218 @@
+package identity_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/memory"
+)
+
+func externalAccounts(t *testing.T) (*identity.Accounts, *memory.Store) {
+	t.Helper()
+	store := memory.New()
+	accounts, err := identity.New(identity.Config{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(accounts.Close)
+	return accounts, store
+}
+
+func external(subject, email string, trusted bool) identity.ExternalSignIn {
+	return identity.ExternalSignIn{
+		User: &identity.ExternalUser{
+			Provider: "corp", Name: "Corp", Issuer: "https://corp.example", Subject: subject, Email: email, EmailTrusted: trusted,
+			Claims: map[string]any{"name": "Alice", "preferred_username": "alice"},
+		},
+		Decide: func(u *identity.ExternalUser, _ bool) (identity.Admission, error) {
+			return identity.Admission{Create: true, Groups: []string{"staff"}, Claims: map[string]any{"name": u.Claims["name"]}}, nil
+		},
+	}
+}
+
+func store(t *testing.T, s *memory.Store, u identity.User) {
+	t.Helper()
+	u.CreatedAt, u.UpdatedAt = time.Now(), time.Now()
+	if err := s.CreateUser(t.Context(), &u); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestParallelFirstSignInsCreateOneAccount(t *testing.T) {
+	accounts, s := externalAccounts(t)
+	ids := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range ids {
+		all.Go(func() {
+			user, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "alice@corp.example", true))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ids[i] = user.ID
+		})
+	}
+	all.Wait()
+	for _, id := range ids {
+		if id != ids[0] {
+			t.Errorf("accounts %v", ids)
+		}
+	}
+	users, err := s.Users(t.Context(), "", 10)
+	if err != nil || len(users) != 1 {
+		t.Errorf("%d users (%v)", len(users), err)
+	}
+}
+
+// FD-03: the same sub at another issuer is another user, and so is the same address without trust.
+func TestFD03_AUserIsAnIssuerAndASubject(t *testing.T) {
+	accounts, _ := externalAccounts(t)
+	first, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "alice@corp.example", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := external("42", "alice@corp.example", false)
+	other.User.Issuer = "https://other.example"
+	second, err := accounts.SignInExternal(t.Context(), time.Now(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.ID == second.ID || second.Email() != "" || second.Username == first.Username {
+		t.Errorf("the account of the other issuer is %q with %q", second.Username, second.Email())
+	}
+}
+
+// A local account with a verified address, or one of the operator, is not given to a provider's user.
+func TestLinkingRequiresASignInToTheAccount(t *testing.T) {
+	for name, u := range map[string]identity.User{
+		"verified": {ID: "a", Username: "ally", PasswordHash: "x", Origin: identity.OriginSignedUp, Claims: map[string]any{"email": "alice@corp.example", "email_verified": true}},
+		"declared": {ID: "a", Username: "ally", PasswordHash: "x", Origin: identity.OriginDeclared, Claims: map[string]any{"email": "alice@corp.example"}},
+	} {
+		accounts, s := externalAccounts(t)
+		store(t, s, u)
+		_, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "alice@corp.example", true))
+		if needed, ok := errors.AsType[*identity.LinkNeededError](err); !ok || needed.UserID != "a" {
+			t.Errorf("%s: %v", name, err)
+		}
+		after, err := s.User(t.Context(), "a")
+		if err != nil || after.PasswordHash != "x" || len(after.External) != 0 {
+			t.Errorf("%s: the account was changed: %v", name, err)
+		}
+	}
+}
+
+// Someone signed up with the address of alice and never verified it. When alice arrives through a
+// trusted provider, nothing of theirs remains: no password, no session, no link.
+func TestAnAccountWithAnUnverifiedAddressGoesToItsOwner(t *testing.T) {
+	accounts, s := externalAccounts(t)
+	u := identity.User{
+		ID: "a", Username: "eve", PasswordHash: "hers", Origin: identity.OriginSignedUp, Claims: map[string]any{"email": "Alice@corp.example", "name": "Eve"},
+		Authenticators: []identity.Authenticator{{ID: "1", Kind: identity.MethodPasskey}},
+		External:       []identity.ExternalLink{{ID: "1", Provider: "corp", Issuer: "https://corp.example", Subject: "eve"}},
+	}
+	store(t, s, u)
+	stored, err := s.User(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _, err := accounts.StartSession(t.Context(), time.Now(), stored, identity.SessionDetails{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without trust, nothing happens to it.
+	if user, err := accounts.SignInExternal(t.Context(), time.Now(), external("41", "alice@corp.example", false)); err != nil || user.ID == "a" {
+		t.Fatalf("without trust_email: %v, %v", user, err)
+	}
+	user, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "alice@corp.example", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := s.User(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user.ID != "a" || after.PasswordHash != "" || len(after.Authenticators) != 0 || after.Claims["name"] != nil || !after.EmailVerified() ||
+		len(after.External) != 1 || after.External[0].Subject != "42" {
+		t.Errorf("the account after its owner arrived: %+v", after)
+	}
+	if _, err := accounts.Session(t.Context(), time.Now(), secret); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the session of the creator: %v", err)
+	}
+	if _, _, err := accounts.StartSession(t.Context(), time.Now(), stored, identity.SessionDetails{}, nil); !errors.Is(err, identity.ErrWrongCredentials) {
+		t.Errorf("a sign-in of the creator that was in progress: %v", err)
+	}
+	if _, _, err := accounts.StartSession(t.Context(), time.Now(), user, identity.SessionDetails{}, nil); err != nil {
+		t.Errorf("the session of the owner: %v", err)
+	}
+	if again, err := accounts.SignInExternal(t.Context(), time.Now(), external("eve", "", false)); err != nil || again.ID == "a" {
+		t.Errorf("the former link still works: %v", err)
+	}
+}
+
+func TestMappedClaimsAndGroupsAreRefreshed(t *testing.T) {
+	accounts, s := externalAccounts(t)
+	user, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.UpdateUser(t.Context(), user.ID, func(u *identity.User) error {
+		u.Claims = map[string]any{"nickname": "Ally", "groups": []any{"own"}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	next := external("42", "", false)
+	next.User.Claims["name"] = "Alice Liddell"
+	if user, err = accounts.SignInExternal(t.Context(), time.Now(), next); err != nil {
+		t.Fatal(err)
+	}
+	claims := user.AllClaims()
+	if claims["name"] != "Alice Liddell" || claims["nickname"] != "Ally" || fmt.Sprint(claims["groups"]) != "[own staff]" {
+		t.Errorf("claims: %v", claims)
+	}
+	next.Decide = func(*identity.ExternalUser, bool) (identity.Admission, error) {
+		return identity.Admission{Refused: true, Reason: "gone"}, nil
+	}
+	if _, err := accounts.SignInExternal(t.Context(), time.Now(), next); err == nil {
+		t.Error("a user whom the rule refuses now signs in")
+	}
+	if err := s.UpdateUser(t.Context(), user.ID, func(u *identity.User) error { u.Disabled = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	// FD-05
+	if _, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "", false)); err == nil {
+		t.Error("a disabled user signs in through the provider")
+	}
+}
+
+func TestTheLastMethodCannotBeUnlinked(t *testing.T) {
+	accounts, s := externalAccounts(t)
+	user, err := accounts.SignInExternal(t.Context(), time.Now(), external("42", "", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := accounts.UnlinkExternal(t.Context(), time.Now(), user.ID, user.External[0].ID, identity.Activity{}); !errors.Is(err, identity.ErrLastMethod) {
+		t.Errorf("the only link: %v", err)
+	}
+	if err := accounts.LinkExternal(t.Context(), time.Now(), user.ID, external("43", "", false), identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := accounts.UnlinkExternal(t.Context(), time.Now(), user.ID, user.External[0].ID, identity.Activity{}); err != nil {
+		t.Errorf("one of two links: %v", err)
+	}
+	other, err := accounts.SignInExternal(t.Context(), time.Now(), external("44", "", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := accounts.LinkExternal(t.Context(), time.Now(), other.ID, external("43", "", false), identity.Activity{}); !errors.Is(err, identity.ErrExternalTaken) {
+		t.Errorf("the link of another account: %v", err)
+	}
+	if after, err := s.User(t.Context(), user.ID); err != nil || len(after.External) != 1 || after.External[0].Subject != "43" {
+		t.Errorf("links: %v", err)
+	}
+}

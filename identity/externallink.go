@@ -1,0 +1,90 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/storage"
+)
+
+// LinkExternal lets an external user sign in to an account. The caller has made sure that the user of
+// the account has just proved a method that it already has. The error is *RefusedError,
+// ErrExternalTaken, ErrTooManyLinks, storage.ErrNotFound if the account is not active, or an internal
+// error. Linking what is linked already refreshes it.
+func (a *Accounts) LinkExternal(ctx context.Context, now time.Time, userID string, e ExternalSignIn, from Activity) error {
+	admission, err := e.decide(false)
+	if err != nil {
+		return err
+	}
+	link, err := newLink(now, e.User, admission)
+	if err != nil {
+		return err
+	}
+	var user User
+	added := false
+	err = a.store.UpdateUser(ctx, userID, func(stored *User) error {
+		if !stored.Active() {
+			return storage.ErrNotFound
+		}
+		added = false
+		if existing := stored.externalLink(link.Issuer, link.Subject); existing != nil {
+			existing.refresh(now, e.User, admission)
+		} else {
+			stored.External, added = append(stored.External, link), true
+		}
+		stored.UpdatedAt = now
+		user = *stored.Clone()
+		return nil
+	})
+	if errors.Is(err, ErrExternalTaken) {
+		a.recordExternalRefusal(ctx, &user, e, err)
+		return ErrExternalTaken
+	}
+	if err != nil {
+		return fmt.Errorf("link an external user: %w", err)
+	}
+	if added {
+		a.events.Record(ctx, event.ExternalLinked, named(&user), slog.String("provider", link.Provider), event.Address(e.Remote))
+	}
+	return nil
+}
+
+// UnlinkExternal removes a link by its ID. What the account had from it, claims and groups, goes with
+// it, and sessions that began with it end, except the current one. The error is ErrLastMethod if the
+// account could not be signed in to anymore, storage.ErrNotFound, or an internal error.
+func (a *Accounts) UnlinkExternal(ctx context.Context, now time.Time, userID, linkID string, from Activity) error {
+	var user User
+	var removed ExternalLink
+	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {
+		i := slices.IndexFunc(stored.External, func(l ExternalLink) bool { return l.ID == linkID })
+		if i < 0 {
+			return storage.ErrNotFound
+		}
+		removed = stored.External[i]
+		stored.External = slices.Delete(slices.Clone(stored.External), i, i+1)
+		if !stored.CanSignIn() {
+			return ErrLastMethod
+		}
+		stored.UpdatedAt = now
+		user = *stored.Clone()
+		return nil
+	})
+	if errors.Is(err, ErrLastMethod) || errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("unlink an external user: %w", err)
+	}
+	a.events.Record(ctx, event.ExternalUnlinked, named(&user), slog.String("provider", removed.Provider))
+	return nil
+}
+
+// CanSignIn reports whether the account has a method with which a sign-in can begin.
+func (u *User) CanSignIn() bool {
+	return u.Has(MethodPassword) || u.Has(MethodPasskey) || len(u.External) > 0
+}
