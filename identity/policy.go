@@ -42,21 +42,5 @@ func matches(list []string, values ...string) bool {
 	return len(list) == 0 || slices.ContainsFunc(values, func(value string) bool { return slices.Contains(list, value) })
 }
 
-// Groups returns the groups of the user: the claim of that name.
-func (u *User) Groups() []string {
-	var groups []string
-	switch claim := u.Claims["groups"].(type) {
-	case []string:
-		return claim
-	case []any:
-		for _, group := range claim {
-			if name, ok := group.(string); ok {
-				groups = append(groups, name)
-			}
-		}
-	}
-	return groups
-}
-
 // Policy returns the policy of these accounts.
 func (a *Accounts) Policy() *Policy { return &a.policy }
