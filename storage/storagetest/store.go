@@ -72,6 +72,8 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"FD-03 a user is found by each link, which is an issuer and a subject", externalUsers},
 		{"a link belongs to one user, also if two create or link it at once", raceExternalUsers},
 		{"UpdateUser deletes the grants of a user who is forgotten, in the same transaction", forgetUser},
+		{"UpdateUser loses no authenticator", raceAuthenticators},
+		{"Declarations keep authenticators, and an adopted account loses them", declaredAuthenticators},
 		{"CachedUser returns a user without password hashes, as a copy", cachedUserIsACopy},
 		{"CachedUser and UserValidity see every change that has returned", cachedUserSeesChanges},
 		{"AC-09 CachedUser sees every concurrent change that has returned", raceCachedUser},

@@ -44,13 +44,14 @@ func createUser(t *testing.T, s Database) {
 		ID: "id-1", Username: "Alice", PasswordHash: "hash", UserCodeHash: "code", Disabled: true, Administrator: true, CreatedAt: noon, UpdatedAt: noon.Add(time.Hour),
 		Claims:    map[string]any{"email": "alice@example.org", "email_verified": true, "updated_at": 1234.0, "address": map[string]any{"country": "CH"}},
 		RetiredAt: noon.Add(2 * time.Hour), EndedAt: noon.Add(3 * time.Hour), Kept: []string{"a", "b"},
+		Authenticators: []identity.Authenticator{{ID: "one", Kind: identity.MethodTOTP, Name: "Phone", CreatedAt: noon}},
 	}
 	create(t, s, u)
 	wantEqual(t, "User", u, must(s.User(t.Context(), "id-1"))(t))
 	wantEqual(t, "UserByIdentifier, username", u, must(s.UserByIdentifier(t.Context(), "alice"))(t))
 	got := must(s.UserByIdentifier(t.Context(), "alice@example.org"))(t)
 	wantEqual(t, "UserByIdentifier, e-mail address", u, got)
-	got.Claims["email"] = "x"
+	got.Claims["email"], got.Authenticators[0].Name = "x", "x"
 	wantEqual(t, "User, after the caller changed its copy", u, must(s.User(t.Context(), "id-1"))(t))
 	wantEqual(t, "UserValidity", u.Validity(), must(s.UserValidity(t.Context(), "id-1"))(t))
 	want(t, "CreateUser again", s.CreateUser(t.Context(), newUser("id-1", "another", "")), storage.ErrExists)
@@ -109,6 +110,60 @@ func raceUpdateUser(t *testing.T, s Database) {
 		want(t, "UpdateUser", err, nil)
 	}
 	wantEqual(t, "number of stored changes", n, len(must(s.User(t.Context(), "a"))(t).Claims))
+}
+
+// raceAuthenticators adds authenticators at the same time, while the password hash is replaced.
+func raceAuthenticators(t *testing.T, s Database) {
+	create(t, s, newUser("a", "alice", ""))
+	n := rounds(20)
+	for _, err := range together(n, func(i int) error {
+		return s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+			if i%2 == 0 {
+				u.PasswordHash = fmt.Sprint("hash", i)
+				return nil
+			}
+			u.Authenticators = append(u.Authenticators, identity.Authenticator{ID: fmt.Sprint(i), Kind: identity.MethodTOTP, CreatedAt: noon})
+			return nil
+		})
+	}) {
+		want(t, "UpdateUser", err, nil)
+	}
+	wantEqual(t, "number of authenticators", n/2, len(must(s.User(t.Context(), "a"))(t).Authenticators))
+	wantEqual(t, "authenticators of CachedUser", 0, len(must(s.CachedUser(t.Context(), "a"))(t).Authenticators))
+	update(t, s, "a", func(u *identity.User) { u.Authenticators = nil })
+	err := s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+		u.Authenticators = make([]identity.Authenticator, 1000)
+		return nil
+	})
+	want(t, "UpdateUser with too many authenticators", err, identity.ErrTooManyAuthenticators)
+	wantEqual(t, "authenticators after that", 0, len(must(s.User(t.Context(), "a"))(t).Authenticators))
+}
+
+// declaredAuthenticators checks that declarations keep authenticators, and that an adopted account loses
+// those of its former owner.
+func declaredAuthenticators(t *testing.T, s Database) {
+	ctx := t.Context()
+	has := func(want int, when string) {
+		t.Helper()
+		wantEqual(t, "authenticators "+when, want, len(userNamed(t, s, "alice").Authenticators))
+	}
+	one := []identity.Authenticator{{ID: "one", Kind: identity.MethodTOTP, CreatedAt: noon}}
+	input := declaration.Input{Source: "file", Users: []declaration.User{{Username: "alice", Claims: map[string]any{"name": "Alice"}}}}
+	reconcile(t, s, input)
+	update(t, s, userNamed(t, s, "alice").ID, func(u *identity.User) { u.Authenticators = one })
+	input.Users[0].Claims = map[string]any{"name": "Alicia"}
+	reconcile(t, s, input)
+	has(1, "after another declaration")
+	reconcile(t, s, declaration.Input{Source: "file"})
+	has(1, "of the retired user")
+	reconcile(t, s, input)
+	has(1, "of the user who returns")
+
+	eve := signedUp("eve", "admin", "eve@example.org")
+	eve.Authenticators = one
+	create(t, s, eve)
+	reconcile(t, s, declaration.Input{Source: "other", Users: []declaration.User{{Username: "admin", Adopt: true}}})
+	wantEqual(t, "authenticators of the adopted user", 0, len(must(s.User(ctx, "eve"))(t).Authenticators))
 }
 
 func cachedUserIsACopy(t *testing.T, s Database) {
