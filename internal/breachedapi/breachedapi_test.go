@@ -47,7 +47,7 @@ func TestServiceFailures(t *testing.T) {
 	stop := make(chan struct{})
 	for name, handle := range map[string]http.HandlerFunc{
 		"an error":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
 		"too much": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, strings.Repeat("x", maxRange+1))
 		},
