@@ -29,7 +29,7 @@ func TestSchemaNamesGrantTypesAndMethods(t *testing.T) {
 		indent string
 		names  []string
 	}{
-		{regexp.MustCompile(`(?s)("token_endpoint_auth_method": \{[^}]*"enum": \[)[^\]]*\]`), "          ", metadata.TokenEndpointAuthMethodsSupported},
+		{regexp.MustCompile(`(?s)("description": "How the client authenticates[^}]*"enum": \[)[^\]]*\]`), "          ", metadata.TokenEndpointAuthMethodsSupported},
 		// It is not in the metadata, but a client can be declared with it.
 		{regexp.MustCompile(`(?s)("Default: authorization_code\."[^}]*"examples": \[)[^\]]*\]`), "            ", append(metadata.GrantTypesSupported, oauth.GrantTypePassword)},
 	} {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/valetkey/valetkey/identity/admission"
 	"github.com/valetkey/valetkey/oauth"
@@ -79,16 +80,22 @@ func (c Config) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "[provider %q]", c.
 // LogValue keeps the secret out of structured logs.
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-var validID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+// Expressions are compiled when they are first needed, because a program without providers never
+// does.
+var validID = compiled(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
-var validDomain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+var validDomain = compiled(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
+func compiled(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // plain reports whether the provider is an OAuth 2.0 server without OpenID Connect.
 func (c *Config) plain() bool { return c.AuthorizationEndpoint != "" }
 
 // Check returns the first reason why the provider cannot be used. It reads no files.
 func (c Config) Check() error {
-	if !validID.MatchString(c.ID) {
+	if !validID().MatchString(c.ID) {
 		return errors.New("id: use 1 to 32 lower-case letters, digits and hyphens")
 	}
 	p, ok := presets[c.Preset]
@@ -126,7 +133,7 @@ func (c Config) Check() error {
 		return errors.New("scope: openid is required, or set authorization_endpoint, token_endpoint and userinfo_endpoint for a server without OpenID Connect")
 	}
 	for i, domain := range c.Domains {
-		if !validDomain.MatchString(domain) {
+		if !validDomain().MatchString(domain) {
 			return fmt.Errorf("domains[%d]: %q is not a domain in lower case, such as example.com", i, domain)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/valetkey/valetkey/oauth"
@@ -60,11 +59,11 @@ var presets = map[string]preset{
 
 // tenantID is a GUID. The names common, organizations and consumers stand for any tenant, and a
 // domain name can move to another one.
-var tenantID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+var tenantID = compiled(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 func (p *preset) check(c *Config) error {
 	switch {
-	case p.tenant && !tenantID.MatchString(c.Tenant):
+	case p.tenant && !tenantID().MatchString(c.Tenant):
 		return errors.New("tenant: the ID of the tenant in Microsoft Entra is required, such as 1b4a2f6e-0d0a-4c6e-9f3e-5a8d7c2b1e90; for several tenants, declare a provider for each")
 	case p.tenant && c.Issuer != "" && c.Issuer != microsoftIssuer(c.Tenant) && !loopback(c.Issuer):
 		return fmt.Errorf("issuer: remove it; it is %s", microsoftIssuer(c.Tenant))

@@ -180,17 +180,19 @@ func (l *loopbackCallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		message = "Sign-in failed. See the program that opened this page for details."
 		w.WriteHeader(http.StatusBadRequest)
 	}
-	loopbackPage.Execute(w, message) // the browser may be gone; the sign-in is still valid
+	loopbackPage().Execute(w, message) // the browser may be gone; the sign-in is still valid
 	close(l.done)
 }
 
-var loopbackPage = template.Must(template.New("loopback").Parse(`<!doctype html>
+var loopbackPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("loopback").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Sign-in</title>
 <body style="font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 20vh auto; padding: 0 1rem">
 <h1 style="font-size: 1.4rem">{{.}}</h1>
 <p>You can close this window.</p>
 `))
+})
 
 // OpenBrowser opens a URL in the system's browser. It does not wait for the browser.
 func OpenBrowser(address string) error {

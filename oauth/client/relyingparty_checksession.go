@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -28,11 +29,13 @@ addEventListener("message", e => {
   if (e.data === "changed") parent.postMessage("changed", location.origin)
 })`
 
-var checkSessionPage = template.Must(template.New("check-session").Parse(`<!doctype html>
+var checkSessionPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("check-session").Parse(`<!doctype html>
 <meta charset="utf-8"><title>Session</title>
 <iframe hidden src="{{.Source}}" data-ask="{{.Ask}}"></iframe>
 <script>` + checkSessionScript + `</script>
 `))
+})
 
 // checkSession writes the page for a frame in the application's own pages. Without a session,
 // or if the provider does not support session management, the page is empty.
@@ -53,7 +56,7 @@ func (p *RelyingParty) checkSession(w http.ResponseWriter, r *http.Request) erro
 		"'; frame-src "+source.Scheme+"://"+source.Host+"; base-uri 'none'; frame-ancestors 'self'")
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	page := struct{ Source, Ask string }{source.String(), p.client.config.ClientID + " " + s.SessionState}
-	if err := checkSessionPage.Execute(w, page); err != nil {
+	if err := checkSessionPage().Execute(w, page); err != nil {
 		return fmt.Errorf("client: write the page: %w", err)
 	}
 	return nil

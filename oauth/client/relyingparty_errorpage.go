@@ -6,13 +6,15 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"sync"
 
 	"github.com/valetkey/valetkey/oauth"
 )
 
 const errorStyle = `body{font:1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem}h1{font-size:1.4rem}a{margin-right:1.5rem}`
 
-var errorPage = template.Must(template.New("error").Parse(`<!doctype html>
+var errorPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("error").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{{.Title}}</title><style>` + errorStyle + `</style>
 <main><h1>{{.Title}}</h1>
@@ -20,6 +22,7 @@ var errorPage = template.Must(template.New("error").Parse(`<!doctype html>
 <p>{{if .TryAgain}}<a href="{{.TryAgain}}">Try again</a>{{end}}<a href="{{.Home}}">Back to the application</a></p></main>
 </html>
 `))
+})
 
 // errorText returns the title and text for the end user.
 func errorText(err error) (title, text string) {
@@ -50,7 +53,7 @@ func (p *RelyingParty) writeErrorPage(w http.ResponseWriter, r *http.Request, st
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	if err := errorPage.Execute(w, page); err != nil { // the browser has disconnected
+	if err := errorPage().Execute(w, page); err != nil { // the browser has disconnected
 		p.logger.DebugContext(r.Context(), "writing the error page failed", "error", err)
 	}
 }

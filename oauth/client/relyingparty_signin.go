@@ -5,7 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"html/template"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -295,13 +295,13 @@ form.elements.fragment.value = location.hash.slice(1)
 history.replaceState(null, "", location.pathname)
 form.submit()`
 
-var fragmentPage = template.Must(template.New("fragment").Parse(`<!doctype html>
+const fragmentPage = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Signing in</title>
 <form method="post"><input type="hidden" name="fragment"></form>
 <noscript><p>Signing in needs JavaScript here.</p></noscript>
 <script>` + fragmentScript + `</script>
-`))
+`
 
 func writeFragmentPage(w http.ResponseWriter) error {
 	hash := sha256.Sum256([]byte(fragmentScript))
@@ -309,7 +309,7 @@ func writeFragmentPage(w http.ResponseWriter) error {
 	header.Set("Content-Security-Policy", "default-src 'none'; script-src 'sha256-"+base64.StdEncoding.EncodeToString(hash[:])+
 		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	if err := fragmentPage.Execute(w, nil); err != nil {
+	if _, err := io.WriteString(w, fragmentPage); err != nil {
 		return fmt.Errorf("client: write the page: %w", err)
 	}
 	return nil
