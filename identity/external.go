@@ -40,7 +40,7 @@ type ExternalUser struct {
 
 // Format keeps what the party says about the user out of logs and messages.
 func (e ExternalUser) Format(s fmt.State, _ rune) {
-	fmt.Fprintf(s, "[user of %s]", e.Provider)
+	fmt.Fprint(s, "[user of another provider]")
 }
 
 // LogValue keeps what the party says about the user out of structured logs.
