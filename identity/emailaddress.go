@@ -119,14 +119,15 @@ func (a *Accounts) takeMail(ctx context.Context, now time.Time, who, address str
 }
 
 // sendProof stores a proof and sends its message. If the address belongs to an account other than
-// that of a user, the message is replaced by one to its owner.
+// that of a user, the message is replaced by one to its owner. An account that never verified the
+// address does not own it.
 func (a *Accounts) sendProof(ctx context.Context, now time.Time, proof *pendingProof, m mail.Message, userID string) error {
 	m.Expires = now.Add(m.Lifetime)
 	owner, err := a.find(ctx, m.To)
 	if err != nil {
 		return fmt.Errorf("look for a user with that address: %w", err)
 	}
-	if owner != nil && owner.ID != userID {
+	if owner != nil && owner.ID != userID && !owner.claimable() {
 		m = mail.Message{Kind: mail.KindAddressInUse, To: m.To, Subject: owner.ID, Language: cmp.Or(owner.locale(), m.Language), Path: a.pages.SignIn, Expires: m.Expires}
 		if owner.EmailVerified() {
 			m.Username = owner.Username
@@ -165,6 +166,9 @@ func (a *Accounts) PendingEmail(ctx context.Context, now time.Time, user *User) 
 // error.
 func (a *Accounts) ConfirmEmail(ctx context.Context, now time.Time, p *Proof, from Activity) error {
 	if err := a.spend(ctx, now, p); err != nil {
+		return err
+	}
+	if err := a.releaseAddress(ctx, now, p.Email, p.User); err != nil {
 		return err
 	}
 	var before, after User
@@ -212,4 +216,35 @@ func (a *Accounts) NewSignIn(ctx context.Context, now time.Time, user *User, fro
 	m := from.message(mail.KindNewSignIn, now)
 	m.Path = a.pages.Account
 	a.notify(ctx, now, user, m)
+}
+
+// releaseAddress removes an address from an account that never verified it, before its owner, who has
+// just proved it with a message, gets it for another account. Someone who only wrote the address into
+// an account cannot keep it from its owner. Nothing else of that account changes: its user is someone
+// else, and does not share it with the owner of the address.
+func (a *Accounts) releaseAddress(ctx context.Context, now time.Time, address, userID string) error {
+	holder, err := a.find(ctx, address)
+	if err != nil {
+		return fmt.Errorf("look for an account with the address: %w", err)
+	}
+	if holder == nil || holder.ID == userID || !holder.claimable() {
+		return nil
+	}
+	err = a.store.UpdateUser(ctx, holder.ID, func(stored *User) error {
+		if !stored.claimable() || !sameIdentifier(stored.Email(), address) {
+			return storage.ErrNotFound // it was verified, changed or declared at this moment
+		}
+		delete(stored.Claims, "email")
+		delete(stored.Claims, "email_verified")
+		stored.UpdatedAt = now
+		return nil
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil // whoever has the address now keeps it
+	}
+	if err != nil {
+		return fmt.Errorf("remove an address from an account that never verified it: %w", err)
+	}
+	a.events.Record(ctx, event.EmailReleased, named(holder))
+	return nil
 }

@@ -342,37 +342,3 @@ func sameIdentifier(a, b string) bool {
 	canonicalB, errB := CanonicalIdentifier(b)
 	return errA == nil && errB == nil && canonicalA == canonicalB
 }
-
-// releaseAddress takes an address that was never verified from the account that has it, before its
-// owner, who has just proved it with a message, gets it for another account. The account also loses
-// its credentials, sessions and grants: it was found by an address that is not its user's.
-func (a *Accounts) releaseAddress(ctx context.Context, now time.Time, address, exceptUserID string) error {
-	holder, err := a.find(ctx, address)
-	if err != nil {
-		return fmt.Errorf("look for an account with the address: %w", err)
-	}
-	if holder == nil || holder.ID == exceptUserID || !holder.claimable() {
-		return nil
-	}
-	var released User
-	err = a.store.UpdateUser(ctx, holder.ID, func(stored *User) error {
-		if !stored.claimable() || !sameIdentifier(stored.Email(), address) {
-			return errAgain
-		}
-		stored.PasswordHash, stored.DeclaredPassword, stored.Authenticators = "", "", nil
-		delete(stored.Claims, "email")
-		delete(stored.Claims, "email_verified")
-		stored.UpdatedAt = now
-		stored.Forget(now)
-		released = *stored
-		return nil
-	})
-	if errors.Is(err, errAgain) || errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("take an address from an account that never verified it: %w", err)
-	}
-	a.events.Record(ctx, event.AccountClaimed, named(&released))
-	return nil
-}

@@ -49,6 +49,9 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 	}
 	user := &User{ID: storage.NewID(), Username: n.Username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
 	if p := n.Proof; p != nil && p.Email != "" && (p.data.Purpose == PurposeSignUp || p.data.Mailed) {
+		if err := a.releaseAddress(ctx, now, p.Email, user.ID); err != nil {
+			return nil, err
+		}
 		user.setEmail(p.Email, now)
 	}
 	if err := a.prepare(ctx, user, n.Password, a.hashing, network); err != nil {

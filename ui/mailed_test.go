@@ -453,6 +453,43 @@ func TestChangeOfAddressAndUndo(t *testing.T) {
 	alice.post("/reset", with(reset.hidden(), "code", codeIn(t, w.received()), "new", "a third password of alice")).want(t, 200)
 }
 
+// An account that has an address without verification cannot keep it from its owner, and loses
+// nothing else.
+func TestAnUnverifiedAddressGoesToWhoVerifiesIt(t *testing.T) {
+	w := newWorldWithMail(t, func(c *Config) {
+		c.SignUp, c.SignUpRequires, c.SignUpEmailDomains = true, SignUpEmailDomain, []string{"example.org"}
+	})
+	w.addVerifiedAlice()
+	w.addUser(identity.User{ID: "m", Username: "mallory", PasswordHash: passwordHash(), Origin: identity.OriginSignedUp, Claims: map[string]any{"email": "alice@example.net"}})
+	w.addUser(identity.User{ID: "n", Username: "nina", PasswordHash: passwordHash(), Origin: identity.OriginSignedUp, Claims: map[string]any{"email": "bob@example.org"}})
+	alice := w.newBrowser()
+	alice.signIn("alice", password)
+	w.received() // about the new sign-in
+	alice.post("/account/email", url.Values{"email": {"alice@example.net"}, "current": {password}})
+	link := w.linkIn(w.received())
+	if user, err := w.store.UserByIdentifier(t.Context(), "alice@example.net"); err != nil || user.ID != "m" {
+		t.Errorf("before the proof, the address belongs to %+v, %v", user, err)
+	}
+	alice.post("/confirm-email", alice.get(link).hidden()).redirectedTo(t, "/account")
+	if user, err := w.store.UserByIdentifier(t.Context(), "alice@example.net"); err != nil || user.ID != "a" || !user.EmailVerified() {
+		t.Errorf("after the proof, the address belongs to %+v, %v", user, err)
+	}
+	mallory := w.newBrowser()
+	mallory.signIn("mallory", password)
+	if page := mallory.get("/account"); !strings.Contains(page.body, "mallory") || strings.Contains(page.body, "alice@example.net") {
+		t.Errorf("the account page is %s", page.body)
+	}
+	w.received() // to the former address of alice
+
+	bob := w.newBrowser()
+	bob.post("/sign-up/email", url.Values{"email": {"bob@example.org"}})
+	link = w.linkIn(w.received())
+	bob.post("/sign-up", with(bob.get(link).hidden(), "username", "bob", "password", newPassword)).redirected(t)
+	if user, err := w.store.UserByIdentifier(t.Context(), "bob@example.org"); err != nil || user.Username != "bob" || !user.EmailVerified() {
+		t.Errorf("after the sign-up, the address belongs to %+v, %v", user, err)
+	}
+}
+
 // The operator manages the address of a declared user, who can still confirm it.
 func TestDeclaredAddress(t *testing.T) {
 	w := newWorldWithMail(t, func(*Config) {})

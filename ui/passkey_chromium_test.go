@@ -156,7 +156,7 @@ func TestPasskeysInChromium(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.do(ctx, chromedp.Navigate(w.url+"/sign-in"), chromedp.Click(chromedp.CSS(passkeyButton)), chromedp.WaitVisible(chromedp.CSS("#methods")))
-	if _, err := chromedp.Call(ctx, cdppage.RemoveScriptToEvaluateOnNewDocument, cdppage.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: without.Identifier}); err != nil {
+	if _, err := chromedp.Call(ctx, cdppage.RemoveScriptToEvaluateOnNewDocument, cdppage.RemoveScriptToEvaluateOnNewDocumentParams(without)); err != nil {
 		t.Fatal(err)
 	}
 

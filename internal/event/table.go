@@ -67,6 +67,7 @@ var (
 	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with a message; all sessions and tokens ended")
 	RecoveryCodeUsed       = add("recovery_code.used", warn, join(user, []string{"left"}), "a user signed in with a recovery code")
 	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")
+	EmailReleased          = add("email.released", warn, user, "an account lost an email address that it never verified, because its owner verified it for another account")
 	EmailRestored          = add("email.restored", warn, user, "a user undid a change of the email address; all sessions and tokens ended")
 
 	MethodAdded      = add("method.added", warn, join(user, []string{"method", "authenticator"}), "a user added a way to sign in")
