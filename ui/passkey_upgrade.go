@@ -51,7 +51,7 @@ func (s *session) showUpgrade(w http.ResponseWriter, r *http.Request) error {
 	}
 	next := s.afterUpgrade(in)
 	if s.config.Passkeys == nil || !s.mayUpgrade(time.Now()) {
-		http.Redirect(w, r, next, http.StatusSeeOther)
+		s.continueAt(w, r, next)
 		return nil
 	}
 	// Most password managers create nothing, so that the page is shown once a month at most.
@@ -84,8 +84,11 @@ func (s *session) upgrade(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	next := s.afterUpgrade(in)
+	s.continueAt(w, r, s.afterUpgrade(in))
+	return nil
+}
+
+func (s *session) continueAt(w http.ResponseWriter, r *http.Request, next string) {
 	s.setHeaders(w.Header(), "")
 	http.Redirect(w, r, next, http.StatusSeeOther)
-	return nil
 }

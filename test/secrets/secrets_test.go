@@ -87,6 +87,7 @@ var exported = map[string]map[string]entry{
 		"SignInRequest":     {value: identity.SignInRequest{}, noJSON: true},
 		"SignUpRequest":     {value: identity.SignUpRequest{}, noJSON: true},
 		"Enrolment":         {value: identity.Enrolment{}, noJSON: true},
+		"Passkey":           {public: "a public key and what its authenticator says about itself"},
 		"RecoveryCodes":     {value: identity.RecoveryCodes{}, noJSON: true},
 		"TOTP":              {value: identity.TOTP{}, noJSON: true},
 		"Admission":         {public: "what a rule of the operator decides, without secrets"},
