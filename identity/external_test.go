@@ -196,13 +196,13 @@ func TestTheLastMethodCannotBeUnlinked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := accounts.UnlinkExternal(t.Context(), time.Now(), user.ID, user.External[0].ID, identity.Activity{}); !errors.Is(err, identity.ErrLastMethod) {
+	if err := accounts.UnlinkExternal(t.Context(), time.Now(), user.ID, user.External[0].ID, nil, identity.Activity{}); !errors.Is(err, identity.ErrLastMethod) {
 		t.Errorf("the only link: %v", err)
 	}
 	if err := accounts.LinkExternal(t.Context(), time.Now(), user.ID, external("43", "", false), identity.Activity{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := accounts.UnlinkExternal(t.Context(), time.Now(), user.ID, user.External[0].ID, identity.Activity{}); err != nil {
+	if err := accounts.UnlinkExternal(t.Context(), time.Now(), user.ID, user.External[0].ID, nil, identity.Activity{}); err != nil {
 		t.Errorf("one of two links: %v", err)
 	}
 	other, err := accounts.SignInExternal(t.Context(), time.Now(), external("44", "", false))

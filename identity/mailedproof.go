@@ -81,6 +81,10 @@ type proofData struct {
 	// Added is the ID of an authenticator that a change has added, Removed one that it has removed.
 	Added   string         `json:"added,omitempty"`
 	Removed *Authenticator `json:"removed,omitempty"`
+	// Linked is the ID of a link to another provider that a change has added, Unlinked one that it has
+	// removed, without its claims and groups.
+	Linked   string        `json:"linked,omitempty"`
+	Unlinked *ExternalLink `json:"unlinked,omitempty"`
 }
 
 // requestData is the Data of the ticket by which the browser that asked finds the proof.

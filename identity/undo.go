@@ -34,6 +34,25 @@ func (a *Accounts) methodChanged(ctx context.Context, now time.Time, user *User,
 	a.notifyWithUndo(ctx, now, user, m, data)
 }
 
+// linkChanged notifies a user of a link to another provider that was added or removed; the other one is
+// nil.
+func (a *Accounts) linkChanged(ctx context.Context, now time.Time, user *User, added, removed *ExternalLink, from Activity) {
+	m, data := from.message(mail.KindMethodAdded, now), proofData{Purpose: purposeUndo, User: user.ID}
+	m.Method = string(MethodUpstream)
+	if added != nil {
+		data.Linked = added.ID
+	} else {
+		m.Kind = mail.KindMethodRemoved
+		link := *removed
+		link.Claims, link.Groups = nil, nil // the next sign-in sets them again
+		data.Unlinked = &link
+	}
+	if a.mail == nil || !user.EmailVerified() {
+		return
+	}
+	a.notifyWithUndo(ctx, now, user, m, data)
+}
+
 // notifyWithUndo sends a notice with a link that undoes a change. If the link cannot be stored, the
 // notice is sent without it.
 func (a *Accounts) notifyWithUndo(ctx context.Context, now time.Time, user *User, m mail.Message, data proofData) {
@@ -72,15 +91,21 @@ func (a *Accounts) Undo(ctx context.Context, now time.Time, p *Proof) error {
 		return err
 	}
 	var user User
-	err = a.store.UpdateUser(ctx, p.User, func(stored *User) error {
-		for _, change := range undone {
-			stored.undo(&change, now)
-		}
-		stored.UpdatedAt = now
-		stored.End(now, nil)
-		user = *stored
-		return nil
-	})
+	undo := func(relink bool) error {
+		return a.store.UpdateUser(ctx, p.User, func(stored *User) error {
+			for _, change := range undone {
+				stored.undo(&change, now, relink)
+			}
+			stored.UpdatedAt = now
+			stored.End(now, nil)
+			user = *stored
+			return nil
+		})
+	}
+	err = undo(true)
+	if errors.Is(err, ErrExternalTaken) || errors.Is(err, ErrTooManyLinks) {
+		err = undo(false) // the user of the provider has another account by now
+	}
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return ErrProofOver
@@ -122,8 +147,15 @@ func (a *Accounts) changesSince(ctx context.Context, now time.Time, p *Proof) (c
 	return changes, keys, nil
 }
 
-// undo reverses one change.
-func (u *User) undo(change *proofData, now time.Time) {
+// undo reverses one change. A link that was removed is restored if relink is set.
+func (u *User) undo(change *proofData, now time.Time, relink bool) {
+	if change.Linked != "" {
+		u.External = slices.DeleteFunc(slices.Clone(u.External), func(l ExternalLink) bool { return l.ID == change.Linked })
+	}
+	if l := change.Unlinked; l != nil && relink && u.externalLink(l.Issuer, l.Subject) == nil {
+		u.External = append(slices.Clone(u.External), *l)
+		u.AddEvent(now, SecurityEvent{Kind: EventMethodRestored, Detail: l.Provider})
+	}
 	if change.Email != "" {
 		u.setEmail(change.Email, now)
 		u.AddEvent(now, SecurityEvent{Kind: EventAddressRestored, Detail: change.Email})

@@ -102,7 +102,7 @@ func (s *session) changeLinked(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *session) unlink(w http.ResponseWriter, r *http.Request, id string) error {
-	err := s.config.Accounts.UnlinkExternal(r.Context(), time.Now(), s.who.User.ID, id, s.activity(r))
+	err := s.config.Accounts.UnlinkExternal(r.Context(), time.Now(), s.who.User.ID, id, s.who, s.activity(r))
 	switch {
 	case errors.Is(err, identity.ErrLastMethod):
 		v := linkedView{Alert: text("linked.last")}
@@ -110,6 +110,7 @@ func (s *session) unlink(w http.ResponseWriter, r *http.Request, id string) erro
 	case err != nil && !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
+	s.server.SessionsEnded() // their clients are notified
 	return s.notifyAt(w, linkedPath, "unlinked")
 }
 

@@ -233,6 +233,9 @@ func (s *session) callback(w http.ResponseWriter, r *http.Request, provider *ups
 	if result.Purpose == purposeLink {
 		return s.link(w, r, result, signIn)
 	}
+	if result.Purpose == purposeConfirm && !isLinked(s.who.User, result.User) {
+		return s.upstreamFailed(w, r, result, errOtherUser) // a confirmation creates no account
+	}
 	user, err := s.config.Accounts.SignInExternal(r.Context(), now, signIn)
 	if err != nil {
 		return s.upstreamFailed(w, r, result, err)
@@ -246,6 +249,10 @@ func (s *session) callback(w http.ResponseWriter, r *http.Request, provider *ups
 // errOtherUser means that the user of the provider is linked to another account than the one that is
 // signed in.
 var errOtherUser = errors.New("ui: the user of the provider belongs to another account")
+
+func isLinked(user *identity.User, external *identity.ExternalUser) bool {
+	return slices.Contains(user.ExternalKeys(), identity.ExternalKey{Issuer: external.Issuer, Subject: external.Subject})
+}
 
 // provedUpstream continues with what the provider has proved.
 func (s *session) provedUpstream(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, user *identity.User, result *upstream.Result) error {
