@@ -24,6 +24,8 @@ type ExternalUser struct {
 	// Claims are what the party says about the user. They reach an account only through an
 	// Admission.
 	Claims map[string]any
+	// NameOnce is set if the party says the name only at the first sign-in. The account keeps it then.
+	NameOnce bool
 	// Email is the address of the user as the party knows it; "" if it does not say. EmailTrusted is
 	// set if the party has verified it, and the operator trusts it to (trust_email).
 	Email        string

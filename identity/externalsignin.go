@@ -1,12 +1,14 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net/netip"
 	"reflect"
@@ -160,13 +162,26 @@ func newLink(now time.Time, e *ExternalUser, admission Admission) (ExternalLink,
 // refresh replaces what the provider says about the user.
 func (l *ExternalLink) refresh(now time.Time, e *ExternalUser, admission Admission) {
 	l.Provider, l.LastUsedAt = e.Provider, now
+	former, formerLabel := l.Claims, l.Label
 	l.Email, l.Label = cut(e.Email, 254), ""
 	for _, name := range []string{"name", "preferred_username"} {
 		if label, ok := e.Claims[name].(string); ok && l.Label == "" {
 			l.Label = cut(label, 200)
 		}
 	}
-	l.Claims, l.Groups = admission.Claims, admission.Groups
+	l.Claims, l.Groups = maps.Clone(admission.Claims), admission.Groups
+	if e.NameOnce {
+		l.Label = cmp.Or(l.Label, formerLabel)
+		for _, name := range []string{"name", "given_name", "family_name"} {
+			if former[name] == nil || l.Claims[name] != nil {
+				continue
+			}
+			if l.Claims == nil {
+				l.Claims = map[string]any{}
+			}
+			l.Claims[name] = former[name]
+		}
+	}
 	if len(l.Claims) == 0 {
 		l.Claims = nil
 	}

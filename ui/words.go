@@ -237,7 +237,7 @@ func person(user *identity.User) *personView {
 	if user == nil {
 		return nil
 	}
-	name, _ := user.Claims["name"].(string)
+	name, _ := user.AllClaims()["name"].(string)
 	v := personView{Name: cleanName(name), Detail: cleanName(user.Username)}
 	if v.Name == "" {
 		v.Name, v.Detail = v.Detail, cleanName(user.Email())

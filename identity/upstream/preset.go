@@ -67,6 +67,9 @@ func (p *preset) check(c *Config) error {
 		return errors.New("tenant: the ID of the tenant in Microsoft Entra is required, such as 1b4a2f6e-0d0a-4c6e-9f3e-5a8d7c2b1e90; for several tenants, declare a provider for each")
 	case p.tenant && c.Issuer != "" && c.Issuer != microsoftIssuer(c.Tenant) && !loopback(c.Issuer):
 		return fmt.Errorf("issuer: remove it; it is %s", microsoftIssuer(c.Tenant))
+	case p.emails != "" && (c.AuthorizationEndpoint != "" || c.TokenEndpoint != "" || c.UserinfoEndpoint != "") &&
+		(c.AuthorizationEndpoint == "" || c.TokenEndpoint == "" || c.UserinfoEndpoint == ""):
+		return errors.New("set all of authorization_endpoint, token_endpoint and userinfo_endpoint for GitHub Enterprise Server, or none for github.com")
 	case !p.tenant && c.Tenant != "":
 		return errors.New("tenant is for preset: microsoft")
 	case p.secret == nil && c.TeamID != "":
@@ -94,7 +97,9 @@ func (p preset) apply(c Config) Config {
 	if p.tenant {
 		c.Issuer = cmp.Or(c.Issuer, microsoftIssuer(c.Tenant))
 	}
-	c.Issuer = cmp.Or(c.Issuer, p.issuer)
+	if c.AuthorizationEndpoint == "" { // another server has other users: userIssuer
+		c.Issuer = cmp.Or(c.Issuer, p.issuer)
+	}
 	c.Scope = cmp.Or(c.Scope, p.scope)
 	c.TokenEndpointAuthMethod = cmp.Or(c.TokenEndpointAuthMethod, p.authMethod)
 	c.AuthorizationEndpoint = cmp.Or(c.AuthorizationEndpoint, p.authorizationEndpoint)

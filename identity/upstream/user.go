@@ -26,7 +26,7 @@ type externalUser struct{ *identity.ExternalUser }
 // user returns the user whom a response is about.
 func (p *Provider) user(ctx context.Context, c *client.Client, tokens *client.Tokens, response url.Values) (externalUser, error) {
 	none := externalUser{}
-	user := &identity.ExternalUser{Provider: p.config.ID, Name: p.config.Name, Issuer: p.config.userIssuer()}
+	user := &identity.ExternalUser{Provider: p.config.ID, Name: p.config.Name, Issuer: p.config.userIssuer(), NameOnce: p.config.preset.nameOnce}
 	claims, err := p.claims(ctx, c, tokens)
 	if err != nil {
 		return none, err
