@@ -111,6 +111,9 @@ func (u *User) Reachable() Class {
 	if u.PasswordHash != "" {
 		proofs = append(proofs, ProvedMethod{Method: MethodPassword})
 	}
+	if len(u.External) > 0 {
+		proofs = append(proofs, ProvedMethod{Method: MethodUpstream})
+	}
 	for _, a := range u.Authenticators {
 		if a.Kind == MethodRecoveryCode {
 			continue // they replace another second factor, and must not be needed for each change

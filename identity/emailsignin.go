@@ -108,7 +108,7 @@ func (a *Accounts) ProveEmail(ctx context.Context, now time.Time, p *Proof) (*Us
 	if err := a.spend(ctx, now, p); err != nil {
 		return nil, ProvedMethod{}, err
 	}
-	user, err := a.User(ctx, p.User)
+	user, err := a.userWhoSignsIn(ctx, p.User)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, ProvedMethod{}, ErrProofOver
 	}
@@ -116,7 +116,7 @@ func (a *Accounts) ProveEmail(ctx context.Context, now time.Time, p *Proof) (*Us
 		return nil, ProvedMethod{}, err
 	}
 	// The address may have been changed since the message was sent.
-	if !user.MaySignIn() || !user.EmailVerified() || user.Email() != p.Email {
+	if !user.EmailVerified() || user.Email() != p.Email {
 		return nil, ProvedMethod{}, ErrProofOver
 	}
 	return user, ProvedMethod{Method: MethodEmail, At: now}, nil

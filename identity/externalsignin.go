@@ -196,7 +196,7 @@ const lastUsedStep = time.Hour
 
 // refreshExternal returns the account of a linked external user, with the claims and groups of now.
 func (a *Accounts) refreshExternal(ctx context.Context, now time.Time, user *User, e ExternalSignIn) (*User, error) {
-	if !user.Active() {
+	if !user.MaySignIn() {
 		return user, &RefusedError{}
 	}
 	admission, err := e.decide(false)
@@ -218,7 +218,7 @@ func (a *Accounts) refreshExternal(ctx context.Context, now time.Time, user *Use
 	var updated User
 	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
 		link := stored.externalLink(e.User.Issuer, e.User.Subject)
-		if link == nil || !stored.Active() {
+		if link == nil || !stored.MaySignIn() {
 			return errAgain // unlinked or disabled at this moment
 		}
 		link.refresh(now, e.User, admission)
@@ -334,6 +334,7 @@ func (a *Accounts) claimAccount(ctx context.Context, now time.Time, id string, e
 			return errAgain // it was verified, changed or declared at this moment
 		}
 		stored.PasswordHash, stored.DeclaredPassword, stored.Authenticators = "", "", nil
+		stored.UserCodeHash = ""
 		stored.Claims = nil
 		stored.setEmail(e.User.Email, now)
 		stored.External = []ExternalLink{link}

@@ -112,15 +112,20 @@ func setCreated(p *pendingProof, created int64) {
 	}
 }
 
-// unlock ends a lock-down after the user has chosen a new password. Authenticators that were added
-// shortly before may be those of the thief. They are removed if an older one remains, so that the
-// account needs a second factor as before.
+// unlock ends a lock-down after the user has chosen a new password. Links and authenticators that were
+// added shortly before may be those of the thief. Links are removed, and authenticators if an older one
+// remains, so that the account needs a second factor as before.
 func (u *User) unlock(now time.Time) {
 	if u.Account.LockedAt.IsZero() {
 		return
 	}
 	since := u.Account.LockedAt.Add(-recentChanges)
 	u.Account.LockedAt = time.Time{}
+	// The account has a password now, so no link is needed to sign in. One with which the account was
+	// created is nobody else's.
+	u.External = slices.DeleteFunc(u.External, func(l ExternalLink) bool {
+		return l.LinkedAt.After(since) && l.LinkedAt.After(u.CreatedAt.Add(time.Second))
+	})
 	recent := func(a Authenticator) bool { return a.CreatedAt.After(since) }
 	second := func(a Authenticator) bool { return a.Kind != MethodRecoveryCode }
 	if !slices.ContainsFunc(u.Authenticators, func(a Authenticator) bool { return second(a) && !recent(a) }) {

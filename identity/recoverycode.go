@@ -112,7 +112,7 @@ func (a *Accounts) ProveRecoveryCode(ctx context.Context, now time.Time, f Facto
 	hash := a.recoveryHash(f.User.ID, typedRecoveryCode(code))
 	var user User
 	err = a.TryFactor(ctx, now, f, func() (bool, error) {
-		current, err := a.User(ctx, f.User.ID)
+		current, err := a.userWhoSignsIn(ctx, f.User.ID)
 		if errors.Is(err, storage.ErrNotFound) || err == nil && !current.Clone().useRecoveryCode(hash, now) {
 			return false, nil // the database is locked only for a right code
 		}

@@ -276,6 +276,19 @@ func (a *Accounts) User(ctx context.Context, id string) (*User, error) {
 	return user, nil
 }
 
+// userWhoSignsIn is like User, and also finds a user whose account is being deleted, who may sign in to
+// keep it.
+func (a *Accounts) userWhoSignsIn(ctx context.Context, id string) (*User, error) {
+	user, err := a.AnyUser(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !user.MaySignIn() {
+		return nil, storage.ErrNotFound
+	}
+	return user, nil
+}
+
 // CachedUser is like User, with Store.CachedUser.
 func (a *Accounts) CachedUser(ctx context.Context, id string) (*User, error) {
 	user, err := a.store.CachedUser(ctx, id)

@@ -179,7 +179,7 @@ func (a *Accounts) ProveTOTP(ctx context.Context, now time.Time, f FactorAttempt
 	var used *Authenticator
 	err := a.TryFactor(ctx, now, f, func() (bool, error) {
 		// The record of the attempt may be older than the removal of an authenticator.
-		user, err := a.User(ctx, f.User.ID)
+		user, err := a.userWhoSignsIn(ctx, f.User.ID)
 		if errors.Is(err, storage.ErrNotFound) {
 			return false, nil
 		}

@@ -91,11 +91,13 @@ func (a *Accounts) Undo(ctx context.Context, now time.Time, p *Proof) error {
 		return err
 	}
 	var user User
+	since := time.UnixMilli(p.data.Created)
 	undo := func(relink bool) error {
 		return a.store.UpdateUser(ctx, p.User, func(stored *User) error {
 			for _, change := range undone {
 				stored.undo(&change, now, relink)
 			}
+			stored.removeAddedAfter(since)
 			stored.UpdatedAt = now
 			stored.End(now, nil)
 			user = *stored
@@ -145,6 +147,16 @@ func (a *Accounts) changesSince(ctx context.Context, now time.Time, p *Proof) (c
 	}
 	slices.SortStableFunc(changes, func(a, b proofData) int { return cmp.Compare(b.Created, a.Created) })
 	return changes, keys, nil
+}
+
+// removeAddedAfter removes what was added later than a change that is undone, even if there are more
+// changes than Undo reads.
+func (u *User) removeAddedAfter(since time.Time) {
+	later := func(added time.Time) bool { return added.UnixMilli() > since.UnixMilli() } // a change stores milliseconds
+	u.Authenticators = slices.DeleteFunc(slices.Clone(u.Authenticators), func(a Authenticator) bool {
+		return a.Kind != methodMissing && later(a.CreatedAt)
+	})
+	u.External = slices.DeleteFunc(slices.Clone(u.External), func(l ExternalLink) bool { return later(l.LinkedAt) })
 }
 
 // undo reverses one change. A link that was removed is restored if relink is set.

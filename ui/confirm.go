@@ -77,7 +77,7 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 		v.Choices = append(v.Choices, factorChoice{text("method.email"), nil, s.base + signInEmailPath + v.query()})
 	}
 	v.Password = at.user.Has(identity.MethodPassword) && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
-	if identity.Reached(identity.MergeProofs(at.proofs, identity.ProvedMethod{Method: identity.MethodUpstream})).Includes(at.need.class) {
+	if !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodUpstream }) {
 		var linked []providerView
 		for _, link := range at.user.External {
 			if p := s.config.Upstream.Provider(link.Provider); p != nil {

@@ -21,9 +21,18 @@ type emailView struct {
 	CodeBad, JustAsked bool
 }
 
+// needEmailProof is needRecentProof for a change of the address, with which a user can sign in or choose a
+// new password. If a password is all that the account needs, the form asks for it instead.
+func (s *session) needEmailProof(w http.ResponseWriter, r *http.Request) (done bool, err error) {
+	if s.who != nil && s.who.User.PasswordHash != "" && s.who.User.RecentProofClass() == identity.ClassOneFactor {
+		return false, nil
+	}
+	return s.needRecentProof(w, r, "/account/email")
+}
+
 // showEmail asks a signed-in user for a new address.
 func (s *session) showEmail(w http.ResponseWriter, r *http.Request) error {
-	if done, err := s.needSignIn(w, r); done {
+	if done, err := s.needEmailProof(w, r); done {
 		return err
 	}
 	v := emailView{}
@@ -45,7 +54,7 @@ func (s *session) writeEmail(w http.ResponseWriter, r *http.Request, v emailView
 
 // requestEmail sends a message to the new address.
 func (s *session) requestEmail(w http.ResponseWriter, r *http.Request) error {
-	if done, err := s.needSignIn(w, r); done {
+	if done, err := s.needEmailProof(w, r); done {
 		return err
 	}
 	if !s.config.Accounts.CanMail() {

@@ -1,0 +1,179 @@
+package ui
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valetkey/valetkey/identity"
+)
+
+// Whoever has stolen a session cannot move the account to their own address: without a password, or
+// with a second factor, a recent proof is needed.
+func TestChangeOfAddressNeedsRecentProof(t *testing.T) {
+	w := newWorldWithEmailSignIn(t)
+	user := w.addVerifiedAlice()
+	w.updateUser(user.ID, func(u *identity.User) { u.PasswordHash = "" })
+	thief := w.newBrowser()
+	thief.signedInBefore(w.alice(), identity.MethodEmail, time.Hour)
+	confirm := confirmPath + "?return=%2Faccount%2Femail"
+	thief.get("/account/email").redirectedTo(t, confirm)
+	thief.post("/account/email", url.Values{"email": {"thief@example.com"}}).redirectedTo(t, confirm)
+	w.noMessage()
+
+	w.updateUser(user.ID, func(u *identity.User) { u.PasswordHash = passwordHash() })
+	owner := w.newBrowser()
+	owner.signIn("alice", password)
+	owner.setsUpTOTP()
+	w.age(thief)
+	thief.post("/account/email", url.Values{"email": {"thief@example.com"}, "current": {password}}).redirectedTo(t, confirm)
+	owner.post("/account/email", url.Values{"email": {"new@example.com"}, "current": {password}}).want(t, http.StatusSeeOther)
+	if pending, err := w.accounts.PendingEmail(t.Context(), time.Now(), w.alice()); err != nil || pending != "new@example.com" {
+		t.Errorf("the pending address is %q (%v)", pending, err)
+	}
+}
+
+// An account that is being deleted can be kept with the second factor, and not without it.
+func TestDeletedAccountIsKeptWithBothFactors(t *testing.T) {
+	w := deletionWorld(t)
+	w.addVerifiedAlice()
+	b := w.newBrowser()
+	b.signIn("alice", password)
+	key := b.setsUpTOTP()
+	b.post("/account/delete", url.Values{}).want(t, 200, "Your account will be deleted")
+	b.signIn("alice", password).redirectedTo(t, factorPath)
+	b.get(restorePath).redirectedTo(t, "/sign-in")
+	b.post(restorePath, url.Values{}).redirectedTo(t, "/sign-in")
+	page := b.get(proveTOTPPath)
+	b.post(proveTOTPPath, with(page.hidden(), "code", codeOf(t, key, 0))).redirectedTo(t, restorePath)
+	b.post("/account/export", url.Values{}).redirectedTo(t, restorePath)
+	b.post(restorePath, url.Values{}).redirectedTo(t, "/account")
+}
+
+func TestDeletedAccountIsKeptWithAMessage(t *testing.T) {
+	w := newWorldWithMail(t, func(c *Config) { c.DeletionGrace, c.EmailSignIn = 24*time.Hour, true })
+	w.addVerifiedAlice()
+	w.updateUser("a", func(u *identity.User) { u.PasswordHash = "" })
+	if err := w.accounts.RequestDeletion(t.Context(), time.Now(), "a", time.Hour, identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	w.received()
+	b := w.newBrowser()
+	page := b.asksToSignIn("alice")
+	b.post(signInEmailCodePath, with(page.hidden(), "code", codeIn(t, w.received()))).redirectedTo(t, restorePath)
+}
+
+func externalAlice() identity.ExternalSignIn {
+	return identity.ExternalSignIn{
+		User: &identity.ExternalUser{Provider: "corp", Name: "Corp", Issuer: "https://corp.example", Subject: "thief"},
+		Decide: func(*identity.ExternalUser, bool) (identity.Admission, error) {
+			return identity.Admission{}, nil
+		},
+	}
+}
+
+// A thief who links an account of their own is announced, and does not outlast what the owner does
+// about it.
+func TestThiefsLinkIsAnnouncedAndUndone(t *testing.T) {
+	w := newWorldWithMail(t, func(*Config) {})
+	w.addVerifiedAlice()
+	if err := w.accounts.LinkExternal(t.Context(), time.Now(), "a", externalAlice(), identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	token := w.undoOf("added")
+	owner := w.newBrowser()
+	owner.post(undoEmailPath, owner.get(undoEmailPath+"?token="+token).hidden()).want(t, 200)
+	if links := w.alice().External; len(links) != 0 {
+		t.Errorf("the link remains after the undo: %v", links)
+	}
+}
+
+func TestUndoRemovesLaterMethodsWithoutTheirLinks(t *testing.T) {
+	w := newWorldWithMail(t, func(*Config) {})
+	w.addVerifiedAlice()
+	now := time.Now()
+	if _, err := w.accounts.NewRecoveryCodes(t.Context(), now, "a", identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	token := w.undoOf("added")
+	// The links of these changes are gone, as if there were too many to read.
+	w.updateUser("a", func(u *identity.User) {
+		u.Authenticators = append(u.Authenticators, identity.Authenticator{ID: "later", Kind: identity.MethodTOTP, CreatedAt: now.Add(time.Second)})
+		u.External = append(u.External, identity.ExternalLink{ID: "later", Provider: "corp", Issuer: "https://corp.example", Subject: "thief", LinkedAt: now.Add(time.Second)})
+	})
+	owner := w.newBrowser()
+	owner.post(undoEmailPath, owner.get(undoEmailPath+"?token="+token).hidden()).want(t, 200)
+	if u := w.alice(); len(u.External) != 0 || len(u.Authenticators) != 0 {
+		t.Errorf("after the undo: %v, %v", u.External, u.Authenticators)
+	}
+}
+
+func TestLockDownRemovesRecentLinks(t *testing.T) {
+	w := newWorldWithMail(t, func(*Config) {})
+	w.addVerifiedAlice()
+	w.updateUser("a", func(u *identity.User) {
+		u.CreatedAt = time.Now().Add(-1000 * time.Hour)
+		u.External = []identity.ExternalLink{{ID: "old", Provider: "corp", Issuer: "https://corp.example", Subject: "alice", LinkedAt: time.Now().Add(-500 * time.Hour)}}
+	})
+	if err := w.accounts.LinkExternal(t.Context(), time.Now(), "a", externalAlice(), identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.accounts.LockDown(t.Context(), time.Now(), "a", identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.accounts.SignInExternal(t.Context(), time.Now(), externalAlice()); err == nil {
+		t.Error("a locked account is signed in to")
+	}
+	b := w.newBrowser()
+	page := b.asksForReset("alice")
+	var code string
+	for code == "" {
+		if m := w.received(); strings.Contains(m.Text, "/reset?") {
+			code = codeIn(t, m)
+		}
+	}
+	b.post("/reset", with(page.hidden(), "code", code, "new", newPassword)).want(t, 200)
+	if _, err := w.accounts.SignInExternal(t.Context(), time.Now(), externalAlice()); err == nil {
+		t.Error("the thief signs in with the link")
+	}
+	if links := w.alice().External; len(links) != 1 || links[0].ID != "old" {
+		t.Errorf("links: %v", links)
+	}
+}
+
+// Unlinking ends what began with the link.
+func TestUnlinkingEndsItsSessions(t *testing.T) {
+	w := newWorldWithMail(t, func(*Config) {})
+	w.addVerifiedAlice()
+	if err := w.accounts.LinkExternal(t.Context(), time.Now(), "a", externalAlice(), identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	reference, err := w.accounts.HoldExternalSession(t.Context(), time.Now(), "a", externalAlice().User)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proofs := []identity.ProvedMethod{{Method: identity.MethodUpstream, At: time.Now(), Authenticator: reference}}
+	secret, _, err := w.accounts.StartSession(t.Context(), time.Now(), w.alice(), identity.SessionDetails{ACR: "1", Proofs: proofs}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief, owner := w.newBrowser().withSession(secret), w.newBrowser()
+	thief.get("/account").want(t, 200)
+	owner.signIn("alice", password)
+	owner.post(linkedPath, url.Values{"unlink": {w.alice().External[0].ID}}).redirectedTo(t, linkedPath)
+	thief.get("/account").redirectedTo(t, "/sign-in")
+	owner.get("/account").want(t, 200)
+}
+
+// With a linked account and an authenticator application, changes need both.
+func TestRecentProofOfLinkedAccountAndSecondFactor(t *testing.T) {
+	u := identity.User{
+		External:       []identity.ExternalLink{{ID: "1"}},
+		Authenticators: []identity.Authenticator{{ID: "2", Kind: identity.MethodTOTP}},
+	}
+	if class := u.RecentProofClass(); class != identity.ClassTwoFactors {
+		t.Errorf("changes need class %q", class)
+	}
+}
