@@ -125,13 +125,17 @@ func (u *User) Reachable() Class {
 
 // AddAuthenticator adds an authenticator to a user, and notifies the user. It sets the ID and
 // CreatedAt. A new set of recovery codes replaces the former one. The error is
-// ErrTooManyAuthenticators, storage.ErrNotFound if the user is not active, or an internal error.
+// *ThrottledError, ErrTooManyAuthenticators, storage.ErrNotFound if the user is not active, or an internal
+// error.
 func (a *Accounts) AddAuthenticator(ctx context.Context, now time.Time, userID string, added Authenticator, from Activity) (id string, err error) {
 	return a.addAuthenticator(ctx, now, userID, added, from, func(*User) error { return nil })
 }
 
 // addAuthenticator is AddAuthenticator with a check of the stored user, under its lock.
 func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID string, added Authenticator, from Activity, check func(*User) error) (id string, err error) {
+	if err := a.takeChange(ctx, now, userID); err != nil {
+		return "", err
+	}
 	added.ID, added.CreatedAt, added.Name = storage.NewID(), now, cut(added.Name, maxAuthenticatorName)
 	var user User
 	var replaced *Authenticator
@@ -180,8 +184,11 @@ func (u *User) CanRemove(id string) bool {
 }
 
 // RemoveAuthenticator removes an authenticator from a user, and notifies the user. It is not an error
-// if the user has none with that ID. The error is ErrLastMethod or an internal error.
+// if the user has none with that ID. The error is *ThrottledError, ErrLastMethod or an internal error.
 func (a *Accounts) RemoveAuthenticator(ctx context.Context, now time.Time, userID, id string, from Activity) error {
+	if err := a.takeChange(ctx, now, userID); err != nil {
+		return err
+	}
 	var user User
 	var removed *Authenticator
 	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {

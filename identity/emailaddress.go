@@ -74,6 +74,9 @@ func (a *Accounts) RequestEmail(ctx context.Context, now time.Time, r EmailReque
 	if err := a.takeMail(ctx, now, user.ID, address, r.Remote); err != nil {
 		return "", err
 	}
+	if err := a.takeChange(ctx, now, user.ID); err != nil {
+		return "", err
+	}
 	proof, err := newProof(now, proofData{Purpose: PurposeEmail, User: user.ID, Email: address}, r.Browser, SessionFamily(user.ID), emailLifetime)
 	if err != nil {
 		return "", err

@@ -111,7 +111,7 @@ func TestLinkingRequiresASignInToTheAccount(t *testing.T) {
 func TestAnAccountWithAnUnverifiedAddressGoesToItsOwner(t *testing.T) {
 	accounts, s := externalAccounts(t)
 	u := identity.User{
-		ID: "a", Username: "eve", PasswordHash: "hers", Origin: identity.OriginSignedUp, Claims: map[string]any{"email": "Alice@corp.example", "name": "Eve"},
+		ID: "a", Username: "eve", PasswordHash: "hers", UserCodeHash: "hers", Origin: identity.OriginSignedUp, Claims: map[string]any{"email": "Alice@corp.example", "name": "Eve"},
 		Authenticators: []identity.Authenticator{{ID: "1", Kind: identity.MethodPasskey}},
 		External:       []identity.ExternalLink{{ID: "1", Provider: "corp", Issuer: "https://corp.example", Subject: "eve"}},
 	}
@@ -136,7 +136,7 @@ func TestAnAccountWithAnUnverifiedAddressGoesToItsOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if user.ID != "a" || after.PasswordHash != "" || len(after.Authenticators) != 0 || after.Claims["name"] != nil || !after.EmailVerified() ||
+	if user.ID != "a" || after.PasswordHash != "" || after.UserCodeHash != "" || len(after.Authenticators) != 0 || after.Claims["name"] != nil || !after.EmailVerified() ||
 		len(after.External) != 1 || after.External[0].Subject != "42" {
 		t.Errorf("the account after its owner arrived: %+v", after)
 	}

@@ -27,6 +27,9 @@ func (a *Accounts) LinkExternal(ctx context.Context, now time.Time, userID strin
 	if err != nil {
 		return err
 	}
+	if err := a.takeChange(ctx, now, userID); err != nil {
+		return err
+	}
 	var user User
 	added := false
 	err = a.store.UpdateUser(ctx, userID, func(stored *User) error {
@@ -63,6 +66,9 @@ func (a *Accounts) LinkExternal(ctx context.Context, now time.Time, userID strin
 // error is ErrLastMethod if the account could not be signed in to anymore, storage.ErrNotFound, or an
 // internal error.
 func (a *Accounts) UnlinkExternal(ctx context.Context, now time.Time, userID, linkID string, current *Session, from Activity) error {
+	if err := a.takeChange(ctx, now, userID); err != nil {
+		return err
+	}
 	var user User
 	var removed ExternalLink
 	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {

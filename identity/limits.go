@@ -34,6 +34,9 @@ var (
 	// known network, and from all unknown origins together: 300 guesses a day, of which one in a thousand
 	// days succeeds with six digits and three valid codes at a time.
 	factorTotal = ratelimit.Limit{Burst: 10, Every: 5 * time.Minute}
+	// changePace limits changes of how one user signs in. In the week in which a change can be undone, there
+	// are fewer of them than Undo reads: a thief cannot hide one behind others.
+	changePace = ratelimit.Limit{Burst: 60, Every: 90 * time.Minute}
 	// signInMailPace limits messages that sign one account in, from one known device and from one
 	// network. signInMailTotal limits those from all networks that the account does not know.
 	signInMailPace  = ratelimit.Limit{Burst: 3, Every: 10 * time.Minute}
@@ -48,7 +51,7 @@ var (
 // limits are the limits of sign-in. They count across all nodes.
 type limits struct {
 	pace, total, accounts, signUps *ratelimit.Limiter
-	factors                        *ratelimit.Limiter
+	factors, changes               *ratelimit.Limiter
 	signInMails, signInMailsTotal  *ratelimit.Limiter
 	resets, mails, mailsByNetwork  *ratelimit.Limiter
 }
@@ -64,6 +67,7 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 		signUps:  shared("sign-ups", signUpsByNetwork),
 		resets:   shared("new passwords", resetPace),
 		factors:  shared("second factors", factorTotal),
+		changes:  shared("changes of how a user signs in", changePace),
 		mails:    shared("messages", mailPace),
 
 		mailsByNetwork:   shared("messages from a network", mailsByNetwork),

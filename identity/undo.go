@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
@@ -67,6 +68,14 @@ func (a *Accounts) notifyWithUndo(ctx context.Context, now time.Time, user *User
 		a.logger.ErrorContext(ctx, "link that undoes a change not stored", "user", user.ID, "error", err)
 	}
 	a.notify(ctx, now, user, m)
+}
+
+// takeChange counts a change of how a user signs in. The error is *ThrottledError.
+func (a *Accounts) takeChange(ctx context.Context, now time.Time, userID string) error {
+	if wait := takeShared(ctx, a.limits.changes, now, ratelimit.NewKey("user", userID)); wait > 0 {
+		return throttled(wait)
+	}
+	return nil
 }
 
 // undoFamily is the ticket family of the links that undo a change of a user. It does not end with
@@ -130,7 +139,7 @@ func (a *Accounts) Undo(ctx context.Context, now time.Time, p *Proof) error {
 // changesSince returns the change of a link and the later ones, the latest first, with the keys of their
 // links.
 func (a *Accounts) changesSince(ctx context.Context, now time.Time, p *Proof) (changes []proofData, keys []storage.Key, err error) {
-	const most = 200 // more than the limits of messages allow in a week
+	const most = 200 // more than changePace allows in a week
 	tickets, err := a.store.FindFamily(ctx, now, undoFamily(p.User), ticketkind.MailedProof, most)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list changes: %w", err)

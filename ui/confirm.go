@@ -77,7 +77,10 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 		v.Choices = append(v.Choices, factorChoice{text("method.email"), nil, s.base + signInEmailPath + v.query()})
 	}
 	v.Password = at.user.Has(identity.MethodPassword) && !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
-	if !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodUpstream }) {
+	// A provider is offered if it is enough, or as the first of two factors.
+	withProvider := identity.MergeProofs(at.proofs, identity.ProvedMethod{Method: identity.MethodUpstream})
+	first := !slices.ContainsFunc(at.proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodUpstream })
+	if first || identity.Reached(withProvider).Includes(at.need.class) {
 		var linked []providerView
 		for _, link := range at.user.External {
 			if p := s.config.Upstream.Provider(link.Provider); p != nil {

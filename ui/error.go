@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,6 +114,11 @@ func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p *page) {
 
 // fault logs an internal error and writes the page for it, which contains only a reference.
 func (u *UI) fault(w http.ResponseWriter, r *http.Request, err error) {
+	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
+		w.Header().Set("Retry-After", strconv.Itoa(int(throttled.RetryAfter/time.Second)))
+		u.ErrorPage(w, r, pageError(http.StatusTooManyRequests, oauth.TemporarilyUnavailable))
+		return
+	}
 	e := pageError(http.StatusInternalServerError, oauth.ServerError)
 	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		e = pageError(http.StatusServiceUnavailable, oauth.TemporarilyUnavailable)

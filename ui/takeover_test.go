@@ -177,3 +177,36 @@ func TestRecentProofOfLinkedAccountAndSecondFactor(t *testing.T) {
 		t.Errorf("changes need class %q", class)
 	}
 }
+
+// A thief cannot make so many changes that a link does not undo all of them.
+func TestThiefCannotFloodTheChanges(t *testing.T) {
+	w := newWorldWithMail(t, func(*Config) {})
+	w.addVerifiedAlice()
+	w.updateUser("a", func(u *identity.User) {
+		u.Authenticators = []identity.Authenticator{{ID: "owner", Kind: identity.MethodTOTP, CreatedAt: time.Now().Add(-1000 * time.Hour)}}
+	})
+	thief, owner := w.newBrowser(), w.newBrowser()
+	now := time.Now()
+	secret, _, err := w.accounts.StartSession(t.Context(), now, w.alice(), identity.SessionDetails{ACR: "2", Proofs: []identity.ProvedMethod{
+		{Method: identity.MethodPassword, At: now}, {Method: identity.MethodTOTP, At: now},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief.withSession(secret).post(totpPath+"/remove", url.Values{"authenticator": {"owner"}}).want(t, http.StatusSeeOther)
+	token := w.undoOf("removed")
+	throttled := false
+	for range 250 {
+		if r := thief.post(recoveryCodesPath, url.Values{}); r.StatusCode == http.StatusTooManyRequests {
+			throttled = true
+			break
+		}
+	}
+	if !throttled {
+		t.Error("the number of changes is not limited")
+	}
+	owner.post(undoEmailPath, owner.get(undoEmailPath+"?token="+token).hidden()).want(t, 200)
+	if u := w.alice(); len(u.Authenticators) != 1 || u.Authenticators[0].ID != "owner" {
+		t.Errorf("after the undo: %v", u.Authenticators)
+	}
+}
