@@ -109,6 +109,8 @@ func (a *Accounts) signInExternal(ctx context.Context, now time.Time, e External
 		}
 	}
 	switch {
+	case holder != nil && holder.externalLink(e.User.Issuer, e.User.Subject) != nil:
+		return nil, errAgain // created or linked at this moment
 	case holder != nil && holder.claimable():
 		return a.claimAccount(ctx, now, holder.ID, e, link)
 	case holder != nil && holder.Active():

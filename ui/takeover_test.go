@@ -3,6 +3,7 @@ package ui
 import (
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -208,5 +209,71 @@ func TestThiefCannotFloodTheChanges(t *testing.T) {
 	owner.post(undoEmailPath, owner.get(undoEmailPath+"?token="+token).hidden()).want(t, 200)
 	if u := w.alice(); len(u.Authenticators) != 1 || u.Authenticators[0].ID != "owner" {
 		t.Errorf("after the undo: %v", u.Authenticators)
+	}
+}
+
+// A session that is only for setting up a method, and one of an account that is being deleted, change
+// nothing on any other page.
+func TestRestrictedSessionsChangeNothing(t *testing.T) {
+	form := url.Values{
+		"password": {password}, "current": {password}, "new": {newPassword}, "email": {"thief@example.com"}, "username": {"thief"}, "code": {"12345678"},
+		"answer": {"allow"}, "subject": {"a"}, "end-others": {"on"}, "name": {"thief"}, "language": {"de"}, "return": {"/account"}, "grant": {"g"},
+	}
+	for name, restrict := range map[string]func(*identity.User, *identity.SessionDetails){
+		"enrolling":     func(_ *identity.User, d *identity.SessionDetails) { d.Enrolling = "?" },
+		"being deleted": func(u *identity.User, _ *identity.SessionDetails) { u.Account.DeleteAfter = time.Now().Add(time.Hour) },
+	} {
+		w := newWorldWithMail(t, func(c *Config) { c.DeletionGrace, c.UsernameChange, c.PasswordReset = time.Hour, true, true })
+		w.addVerifiedAlice()
+		grant := w.grant("a", "printer", nil)
+		form.Set("grant", grant.ID)
+		now := time.Now()
+		details := identity.SessionDetails{ACR: "1", AuthTime: now, Proofs: []identity.ProvedMethod{{Method: identity.MethodPassword, At: now}}}
+		w.updateUser("a", func(u *identity.User) { restrict(u, &details) })
+		user, err := w.accounts.AnyUser(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, _, err := w.accounts.StartSession(t.Context(), now, user, identity.SessionDetails{ACR: "1", AuthTime: now}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, _, err := w.accounts.StartSession(t.Context(), now, user, details, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user, err = w.accounts.AnyUser(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			if page.post == nil || !strings.HasPrefix(page.path, "/account/") && page.path != "/consent" && page.path != approvePath && page.path != upgradePath || page.path == restorePath {
+				continue
+			}
+			b := w.newBrowser().withSession(secret)
+			if r := b.post(page.path, form); r.StatusCode == http.StatusOK {
+				t.Errorf("%s: POST %s is answered with 200", name, page.path)
+			}
+			if page.get != nil && page.path != newTOTPPath {
+				if r := b.get(page.path); r.StatusCode == http.StatusOK {
+					t.Errorf("%s: GET %s is answered with 200", name, page.path)
+				}
+			}
+			if who, err := w.ui.SignedIn(b.request("GET", "/", nil)); who != nil || err != nil {
+				t.Errorf("%s: clients see %v, %v", name, who, err)
+			}
+		}
+		after, err := w.accounts.AnyUser(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(user, after) {
+			t.Errorf("%s: the account has changed", name)
+		}
+		if _, err := w.accounts.Session(t.Context(), now, other); err != nil {
+			t.Errorf("%s: another session has ended: %v", name, err)
+		}
+		if grants, err := w.store.GrantsOf(t.Context(), "a"); err != nil || len(grants) != 1 {
+			t.Errorf("%s: %d grants (%v)", name, len(grants), err)
+		}
 	}
 }
