@@ -57,6 +57,9 @@ func newFake(t *testing.T) *fake {
 			writeJSON(w, http.StatusOK, map[string]any{"keys": []any{map[string]string{
 				"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "1", "x": encode(point[1:33]), "y": encode(point[33:]),
 			}}})
+		case "/authorize": // its user is signed in and has consented
+			f.asked = r.URL.Query()
+			http.Redirect(w, r, f.asked.Get("redirect_uri")+"?"+url.Values{"state": {f.asked.Get("state")}, "code": {f.asked.Get("nonce")}}.Encode(), http.StatusSeeOther)
 		case "/token":
 			f.token(t, w, r)
 		default:
