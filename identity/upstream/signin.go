@@ -66,7 +66,8 @@ type pending struct {
 	Session     string              `json:"session,omitempty"`
 	ReturnTo    string              `json:"return_to,omitempty"`
 	Fresh       bool                `json:"fresh,omitempty"`
-	Began       int64               `json:"began"` // Unix milliseconds
+	Dated       bool                `json:"dated,omitempty"` // max_age: auth_time is required
+	Began       int64               `json:"began"`           // Unix milliseconds
 	// Response is a response that was posted from the provider's page. Browsers send no cookie with
 	// such a request, so it waits for the GET that follows.
 	Response url.Values `json:"response,omitempty"`
@@ -125,7 +126,7 @@ func (p *Provider) Begin(ctx context.Context, now time.Time, start Start) (strin
 	hash := sha256.Sum256([]byte(start.Browser))
 	data, err := json.Marshal(pending{
 		Provider: p.config.ID, Transaction: transaction, Browser: hash[:], Interaction: start.Interaction, Purpose: start.Purpose,
-		UserID: start.UserID, Session: start.Session, ReturnTo: start.ReturnTo, Fresh: start.Fresh, Began: now.UnixMilli(),
+		UserID: start.UserID, Session: start.Session, ReturnTo: start.ReturnTo, Fresh: start.Fresh, Dated: start.MaxAge != nil, Began: now.UnixMilli(),
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode a sign-in: %w", err)

@@ -157,6 +157,9 @@ func (user externalUser) checkTime(now time.Time, found *pending) error {
 	case user.AuthTime.After(now):
 		user.AuthTime = now
 	}
+	if found.Dated && user.AuthTime.IsZero() {
+		return ErrNotFresh // a server without OpenID Connect does not say when the user signed in
+	}
 	if !found.Fresh {
 		return nil
 	}

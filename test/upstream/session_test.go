@@ -278,6 +278,12 @@ func TestAServerWithoutOpenIDConnect(t *testing.T) {
 	if claims := userInfo(t, app, tokens); claims["name"] != "Alice Example" || claims["email"] != "alice@forge.example" || claims["email_verified"] != true {
 		t.Errorf("claims: %v", claims)
 	}
+	hour := time.Hour
+	for name, options := range map[string]client.AuthorizationOptions{"max_age": {MaxAge: &hour}, "prompt=login": {Prompt: []string{"login"}}} {
+		if _, err := signInWith(t, app, person.New("alice", ""), options); err == nil || !strings.Contains(err.Error(), "403") {
+			t.Errorf("%s, although the server does not say when its user signed in: %v", name, err)
+		}
+	}
 	user = map[string]any{"id": 8, "email": "eve@forge.example", "confirmed_at": nil, "email_verified": true}
 	other, err := signIn(t, app, person.New("eve", ""))
 	if err != nil {
