@@ -57,7 +57,6 @@ type Demo struct {
 	backend          backend
 	mcp              agents
 	inbox            inbox
-	apps             apps
 	temporary        []string // files to remove
 }
 
@@ -67,7 +66,6 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 	lifetime = cmp.Or(lifetime, accessTokenLifetime)
 	d := &Demo{
 		visitors: visitors{byID: map[string]*visitor{}}, parties: map[string]string{}, clients: map[string]*client.Client{},
-		apps:   apps{keys: map[string]string{}},
 		logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	var listeners [3]net.Listener

@@ -83,7 +83,7 @@ var rules = map[string]rule{
 	"authservertest": {knows: []string{".", "authserver", "oauth/client", "configuration", "oauth", "internal/person", "storage/record"},
 		why: "tests of applications start the complete server"},
 	"demo": {knows: []string{".", "authserver", "configuration", "deviceqr", "mail", "oauth/client", "oauth/dpop", "oauth/jose", "oauth", "oauth/resourceserver", "internal/person", "storage/record"},
-		uses: []string{"github.com/beevik/etree", "github.com/pquerna/otp", "github.com/russellhaering/goxmldsig"},
+		uses: []string{"github.com/beevik/etree", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo uses the public packages of every role"},
 	"cmd/valetkey": {knows: []string{".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/event", "internal/useradmin", "ui", "storage/record"},
 		uses: []string{"github.com/alecthomas/kong", "golang.org/x/term"},

@@ -23,9 +23,6 @@ type Person struct {
 	Leave []string
 	// Deny denies consent.
 	Deny bool
-	// Code returns a code of the person's authenticator app. The key is set if the page sets up the
-	// app. If Code is nil, the person has no app.
-	Code func(key string) (string, error)
 
 	http *http.Client
 }
@@ -135,12 +132,6 @@ func (p *Person) walk(address, until string) (*url.URL, *html.Node, error) {
 			return nil, nil, err
 		}
 		if target == nil {
-			if choice := p.choice(page, request.URL); choice != "" {
-				if request, err = http.NewRequest(http.MethodGet, choice, nil); err != nil {
-					return nil, nil, fmt.Errorf("follow link: %w", err)
-				}
-				continue
-			}
 			if find(page, "form") == nil {
 				return nil, page, nil
 			}
@@ -187,22 +178,11 @@ func (p *Person) step(request *http.Request) (page *html.Node, target *url.URL, 
 // fillIn fills in the page's form and returns the request that submits it.
 func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	form := find(page, "form")
-	for f := range descendants(page, "form") {
-		if p.Code != nil && asksForCode(f) {
-			form = f
-		}
-	}
 	values := url.Values{}
 	for input := range descendants(form, "input") {
 		name, value := attribute(input, "name"), attribute(input, "value")
 		switch {
 		case name == "" || hasAttribute(input, "disabled"):
-		case name == "code" && p.Code != nil:
-			code, err := p.Code(shownKey(page))
-			if err != nil {
-				return nil, fmt.Errorf("use the authenticator app: %w", err)
-			}
-			values.Set(name, code)
 		case name == "identifier":
 			values.Set(name, p.Username)
 		case attribute(input, "type") == "password":
@@ -236,50 +216,6 @@ func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	request.Header.Set("Origin", at.Scheme+"://"+at.Host)
 	request.Header.Set("Sec-Fetch-Site", "same-origin")
 	return request, nil
-}
-
-// choice returns the URL of the page for the person's authenticator app, if the page offers it, or the
-// one that continues without recovery codes.
-func (p *Person) choice(page *html.Node, at *url.URL) string {
-	if p.Code == nil || asksForCode(page) || hasPassword(page) {
-		return ""
-	}
-	for link := range descendants(page, "a") {
-		address, err := at.Parse(attribute(link, "href"))
-		if err == nil && strings.HasSuffix(at.Path, "/sign-in/few-recovery-codes") && attribute(link, "class") == "button secondary" {
-			return address.String()
-		}
-		if err == nil && (strings.HasSuffix(address.Path, "/sign-in/totp") || strings.HasSuffix(address.Path, "/account/totp/new")) {
-			return address.String()
-		}
-	}
-	return ""
-}
-
-func asksForCode(n *html.Node) bool {
-	for input := range descendants(n, "input") {
-		if attribute(input, "name") == "code" && attribute(input, "type") == "text" {
-			return true
-		}
-	}
-	return false
-}
-
-// shownKey returns the key of a new authenticator app, which is shown in groups of characters; "" if
-// the page shows none.
-func shownKey(page *html.Node) string {
-	var key strings.Builder
-	for p := range descendants(page, "p") {
-		if attribute(p, "class") != "key" {
-			continue
-		}
-		for child := range p.Descendants() {
-			if child.Type == html.TextNode {
-				key.WriteString(strings.Join(strings.Fields(child.Data), ""))
-			}
-		}
-	}
-	return key.String()
 }
 
 func descendants(n *html.Node, tag string) func(func(*html.Node) bool) {
