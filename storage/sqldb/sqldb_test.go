@@ -69,6 +69,10 @@ func copyTemplate(t interface{ Fatal(...any) }, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return copyDatabase(t, dir, content)
+}
+
+func copyDatabase(t interface{ Fatal(...any) }, dir string, content []byte) string {
 	file := filepath.Join(dir, storage.NewID()+".db")
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)

@@ -1,13 +1,18 @@
 package sqldb
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/storagetest"
 )
@@ -85,33 +90,56 @@ func TestBreaksOldNodes(t *testing.T) {
 	}
 }
 
-// While a node runs, a newer one migrates the database. The old node still fulfills the whole
-// contract.
+// While a node runs, a newer one migrates the database. Statements that the old node prepared before
+// still work.
+func TestOldNodeKeepsRunningDuringAMigration(t *testing.T) {
+	for name, databaseURL := range map[string]string{"SQLite": sqliteDatabase(t), "PostgreSQL": postgreSQLDatabase(t)} {
+		t.Run(name, func(t *testing.T) {
+			s := openTest(t, databaseURL)
+			reads := func() error {
+				_, noClient := s.Client(t.Context(), "missing")
+				_, noTicket := s.Get(t.Context(), testNow, storage.Kind("refresh").Hash("missing"))
+				_, users := s.Users(t.Context(), "", 1)
+				_, keys := s.Keys(t.Context())
+				return errors.Join(notMissing(noClient), notMissing(noTicket), users, keys, s.Ping(t.Context()))
+			}
+			if err := reads(); err != nil {
+				t.Fatal(err)
+			}
+			if err := future(s, true); err != nil {
+				t.Fatal(err)
+			}
+			if err := reads(); err != nil {
+				t.Errorf("after the migration: %v", err)
+			}
+		})
+	}
+}
+
+// An old node fulfills the whole contract on a database that a newer one has migrated. A node does not
+// start on a newer schema version, so the template has the older one.
 func TestOldNodeWorksOnANewerDatabase(t *testing.T) {
-	migrated := func(t *testing.T, databaseURL string) storagetest.Database {
-		s := openTest(t, databaseURL)
-		// Statements that were prepared before the migration must still work.
-		reads := func() error {
-			_, noClient := s.Client(t.Context(), "missing")
-			_, noTicket := s.Get(t.Context(), testNow, storage.Kind("refresh").Hash("missing"))
-			_, users := s.Users(t.Context(), "", 1)
-			_, keys := s.Keys(t.Context())
-			return errors.Join(notMissing(noClient), notMissing(noTicket), users, keys, s.Ping(t.Context()))
+	migrate := func(databaseURL string) error {
+		s, err := Open(context.Background(), databaseURL, Config{MasterKey: testMasterKey})
+		if err != nil {
+			return err
 		}
-		if err := reads(); err != nil {
-			t.Fatal(err)
-		}
-		future(t, s)
-		if err := reads(); err != nil {
-			t.Errorf("after the migration: %v", err)
-		}
-		return s
+		return errors.Join(future(s, false), s.Close())
 	}
 	t.Run("SQLite", func(t *testing.T) {
-		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, sqliteDatabase(t)) })
+		file := filepath.Join(t.TempDir(), "newer.db")
+		if err := migrate("sqlite:" + file); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, copyDatabase(t, t.TempDir(), content)) })
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
-		storagetest.Store(t, func(t *testing.T) storagetest.Database { return migrated(t, postgreSQLDatabase(t)) })
+		newer := pgtest.Template(migrate)
+		storagetest.Store(t, func(t *testing.T) storagetest.Database { return openTest(t, newer(t)) })
 	})
 }
 
@@ -123,20 +151,18 @@ func notMissing(err error) error {
 }
 
 // future changes a database as a migration of a later version may.
-func future(t *testing.T, s *Store) {
-	t.Helper()
+func future(s *Store, version bool) error {
+	queries := []string{`CREATE TABLE future (id TEXT PRIMARY KEY)`}
+	if version {
+		queries = append(queries, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, TRUE)`)
+	}
 	for _, table := range []string{"issuer", "users", "clients", "scopes", "resources", "keys", "grants", "tickets", "outbox", "mail_outbox", "counts", "declared_versions", "traces", "user_changes", "uses"} {
-		if _, err := s.database.write().Exec(`ALTER TABLE ` + table + ` ADD COLUMN future TEXT NOT NULL DEFAULT 'x'`); err != nil {
-			t.Fatal(err)
-		}
+		queries = append(queries, `ALTER TABLE `+table+` ADD COLUMN future TEXT NOT NULL DEFAULT 'x'`)
 	}
-	for _, query := range []string{
-		`CREATE TABLE future (id TEXT PRIMARY KEY)`,
-		`CREATE INDEX users_future ON users (future)`,
-		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, TRUE)`,
-	} {
+	for _, query := range append(queries, `CREATE INDEX users_future ON users (future)`) {
 		if _, err := s.database.write().Exec(query); err != nil {
-			t.Fatal(err)
+			return fmt.Errorf("%s: %w", query, err)
 		}
 	}
+	return nil
 }
