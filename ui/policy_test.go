@@ -56,6 +56,10 @@ func TestPolicyRequiresEnrolmentAtSignIn(t *testing.T) {
 	form := b.get(newTOTPPath)
 	key := shownKey.FindStringSubmatch(form.body)[1]
 	few := b.follow(b.post(newTOTPPath, with(form.hidden(), "code", codeOf(t, key, -1), "name", "Phone")))
+	few.want(t, 200, "a recovery code takes its place", "Create codes")
+	if strings.Contains(few.body, "are left") {
+		t.Errorf("the user never had codes:\n%s", few.body)
+	}
 	next := regexp.MustCompile(`href="(/authorize[^"]*|/[^"]*interaction=[^"]*)"`).FindStringSubmatch(few.body)
 	if next == nil {
 		t.Fatalf("the sign-in does not continue:\n%s", few.body)

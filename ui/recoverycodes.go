@@ -79,13 +79,14 @@ func (s *session) downloadRecoveryCodes(w http.ResponseWriter, r *http.Request) 
 }
 
 type fewCodesView struct {
+	None     bool // the user has never had any
 	Left     int
 	New      string // URL of the page with new codes
 	Continue string
 }
 
-// showFewCodes warns a user who has signed in with one of the last recovery codes, before the sign-in
-// continues.
+// showFewCodes warns a user who has signed in with one of the last recovery codes, or has set up a second
+// factor and has none yet, before the sign-in continues.
 func (s *session) showFewCodes(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
@@ -95,8 +96,12 @@ func (s *session) showFewCodes(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	v := fewCodesView{New: s.base + recoveryCodesPath, Continue: s.base + "/account"}
-	v.Left, _ = s.who.User.RecoveryCodesLeft()
+	left, has := s.who.User.RecoveryCodesLeft()
+	v.Left, v.None = left, !has
 	a := pageResponse{template: "few-recovery-codes", title: text("recovery-codes.few.title")}
+	if v.None {
+		a.title = text("recovery-codes.title")
+	}
 	if in != nil {
 		v.Continue, a.formAction = s.server.ContinueURL(in), in.FormAction
 	}

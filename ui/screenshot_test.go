@@ -216,6 +216,7 @@ var samplePages = map[string]pageResponse{
 	"recovery-codes-few":    {template: "recovery-codes", title: text("recovery-codes.title"), account: alice, data: recoveryCodesView{User: alice, Has: true, Left: 2, Few: true}},
 	"recovery-codes-none":   {template: "recovery-codes", title: text("recovery-codes.title"), account: alice, data: recoveryCodesView{User: alice, Few: true}},
 	"recovery-codes-new":    {template: "recovery-codes-new", title: text("recovery-codes.new.title"), account: alice, data: recoveryCodesView{User: alice, Codes: []string{"k7f2-m9qx-4th3-pwz8", "0123-4567-89ab-cdef", "ghjk-mnpq-rstv-wxyz", "9999-9999-9999-9999", "k7f2-m9qx-4th3-pwz8", "0123-4567-89ab-cdef", "ghjk-mnpq-rstv-wxyz", "9999-9999-9999-9999", "k7f2-m9qx-4th3-pwz8", "0123-4567-89ab-cdef"}}},
+	"recovery-codes-offer":  {template: "few-recovery-codes", title: text("recovery-codes.title"), data: fewCodesView{None: true, New: "/", Continue: "/"}},
 	"recovery-codes-low":    {template: "few-recovery-codes", title: text("recovery-codes.few.title"), data: fewCodesView{Left: 2, New: "/", Continue: "/"}},
 	"sign-in-email-offered": {template: "sign-in", title: text("sign-in.title"), data: signInView{ClientName: "Photo Printer", waiting: waiting{Interaction: "x", ClientID: "printer"}, SignUp: "/", Forgot: "/", Email: "/"}},
 	"sign-in-email":         {template: "sign-in-email", title: text("sign-in.title"), data: emailSignInView{SignIn: "/"}},
