@@ -45,17 +45,7 @@ func (a *Accounts) RecoveryByLink(ctx context.Context, now time.Time, token stri
 // else before. Everything that was issued to the user ends. The error is ErrProofOver,
 // *WeakPasswordError, ErrPasswordTooLong, ErrBusy or an internal error.
 func (a *Accounts) Recover(ctx context.Context, now time.Time, r PasswordReset) error {
-	user, err := a.AnyUser(ctx, r.Proof.User)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && user.suspended() {
-		return ErrProofOver
-	}
-	if err != nil {
-		return fmt.Errorf("recover an account: %w", err)
-	}
-	if err := a.checkNewPassword(ctx, r.Password, user); err != nil {
-		return err
-	}
-	hash, err := a.HashPassword(ctx, r.Password)
+	user, hash, err := a.newPasswordHash(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -117,17 +117,7 @@ func (r PasswordReset) LogValue() slog.Value { return slog.StringValue(fmt.Sprin
 // factor is still required. The error is ErrProofOver, *WeakPasswordError, ErrPasswordTooLong,
 // ErrBusy or an internal error.
 func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordReset) error {
-	user, err := a.AnyUser(ctx, r.Proof.User)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && user.suspended() {
-		return ErrProofOver
-	}
-	if err != nil {
-		return fmt.Errorf("reset a password: %w", err)
-	}
-	if err := a.checkNewPassword(ctx, r.Password, user); err != nil {
-		return err
-	}
-	hash, err := a.HashPassword(ctx, r.Password)
+	user, hash, err := a.newPasswordHash(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -162,4 +152,21 @@ func (a *Accounts) passwordNotice(from Activity, now time.Time) mail.Message {
 	m := from.message(mail.KindPasswordChanged, now)
 	m.Path = a.pages.Forgot
 	return m
+}
+
+// newPasswordHash checks and hashes the password that the user of a proof has chosen. The error is one of
+// those of ResetPassword.
+func (a *Accounts) newPasswordHash(ctx context.Context, r PasswordReset) (*User, string, error) {
+	user, err := a.AnyUser(ctx, r.Proof.User)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && user.suspended() {
+		return nil, "", ErrProofOver
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("replace a password: %w", err)
+	}
+	if err := a.checkNewPassword(ctx, r.Password, user); err != nil {
+		return nil, "", err
+	}
+	hash, err := a.HashPassword(ctx, r.Password)
+	return user, hash, err
 }
