@@ -102,7 +102,7 @@ type Configuration struct {
 	// PasswordSignIn is PasswordSignInOff if users sign in only with identity providers; the default is
 	// PasswordSignInOn.
 	PasswordSignIn string `json:"password_sign_in,omitempty"`
-	// Contact is whom users can ask who may not sign in: an email address or an https URL.
+	// Contact is where users who may not sign in can ask for help: an email address or an https URL.
 	Contact string `json:"contact,omitempty"`
 	// Mail is how messages to users are sent. Without it, an https issuer sends none.
 	Mail *Mail `json:"mail,omitempty"`

@@ -196,7 +196,7 @@ func TestTOTPSecretIsSealed(t *testing.T) {
 	}
 }
 
-// A code of one user is wrong for another, and one of an authenticator that was removed meanwhile too.
+// A code does not work for another user, or after its authenticator was removed.
 func TestTOTPOfAnotherUserOrRemoved(t *testing.T) {
 	a := nodesOf(t, newMapStore(alice(t), &User{ID: "b", Username: "bob"}))[0]
 	alices, bobs := enrol(t, a, start.Add(-time.Hour), "a", "Phone"), enrol(t, a, start.Add(-time.Hour), "b", "Phone")

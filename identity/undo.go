@@ -79,7 +79,7 @@ func (a *Accounts) takeChange(ctx context.Context, now time.Time, userID string)
 }
 
 // undoFamily is the ticket family of the links that undo a change of a user. It does not end with
-// the user's sessions: whoever changes a stolen account ends those, too.
+// the user's sessions: a change of a stolen account ends them as well.
 func undoFamily(userID string) string { return "undo:" + userID }
 
 // UndoByLink returns the proof of a link that undoes a change. It changes nothing. Its Email is the

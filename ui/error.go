@@ -32,7 +32,7 @@ const (
 type errorView struct {
 	errorText
 	Reference string
-	// Contact is whom the user can ask; nil if that is not known.
+	// Contact is where the user can ask for help; nil if that is not known.
 	Contact *contactView
 	// Code and Description are for the application's developers.
 	Code, Description string

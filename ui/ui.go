@@ -55,7 +55,7 @@ type Config struct {
 	Upstream *upstream.Providers
 	// NoPasswords turns off sign-in with passwords. Upstream is then the way to sign in.
 	NoPasswords bool
-	// Contact is whom a user can ask who may not sign in: an email address or an https URL. The
+	// Contact is where users who may not sign in can ask for help: an email address or an https URL. The
 	// contacts of a client come first.
 	Contact string
 	// OptionalUnticked makes the consent page show optional scopes unticked, unless the user

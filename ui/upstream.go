@@ -429,7 +429,7 @@ func (s *session) upstreamFailed(w http.ResponseWriter, r *http.Request, result 
 // contactView says who can help a user.
 type contactView struct{ Text, Href string }
 
-// contact returns whom a refused user can ask: the contact of the client, or that of the server; nil if
+// contact returns where a refused user can ask for help: the contact of the client, or that of the server; nil if
 // neither is known.
 func (u *UI) contact(contacts []string) *contactView {
 	for _, address := range append(slices.Clone(contacts), u.config.Contact) {

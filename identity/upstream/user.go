@@ -23,7 +23,7 @@ const leeway = time.Minute
 // externalUser adds methods to the result.
 type externalUser struct{ *identity.ExternalUser }
 
-// user returns the user whom a response is about.
+// user returns the user that a response is about.
 func (p *Provider) user(ctx context.Context, c *client.Client, tokens *client.Tokens, response url.Values) (externalUser, error) {
 	none := externalUser{}
 	user := &identity.ExternalUser{Provider: p.config.ID, Name: p.config.Name, Issuer: p.config.userIssuer(), NameOnce: p.config.preset.nameOnce}

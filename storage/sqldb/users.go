@@ -147,7 +147,7 @@ func (s *Store) UserByExternal(ctx context.Context, issuer, subject string) (*id
 	return oneUser(ctx, s.database.read(), `WHERE id = (SELECT user_id FROM external_users WHERE issuer = $1 AND subject = $2)`, issuer, subject)
 }
 
-// putExternal stores to whom the links of a user belong.
+// putExternal stores which user the links belong to.
 func putExternal(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	// In a fixed order, like identifiers.
 	for _, key := range user.ExternalKeys() {
