@@ -13,13 +13,13 @@ import (
 
 // How large the program may become. Users have to trust the authors of every module.
 const (
-	mostMiB     = 32
-	mostModules = 75
+	mostMiB     = 48
+	mostModules = 100
 	// How much may be allocated before main, by packages of this module and by all packages. A
 	// regular expression or a template that is compiled there takes 50 to 1,000 allocations, also
 	// for commands that do not use it.
 	mostOwnAllocations = 3_000
-	mostAllocations    = 6_500
+	mostAllocations    = 12_000
 )
 
 // program is the command, built as releases are.
