@@ -55,6 +55,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.engine.ServeHTTP(w, r)
 		return
 	}
+	if s.management.Handles(r.URL.Path) {
+		s.management.ServeHTTP(w, r)
+		return
+	}
 	s.pages.ServeHTTP(w, r)
 }
 

@@ -34,6 +34,7 @@ import (
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
 	"github.com/valetkey/valetkey/mail"
+	"github.com/valetkey/valetkey/manage"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -46,6 +47,9 @@ type Config struct {
 	// Configuration is the content of a configuration file; Issuer is required. New applies its
 	// declarations. Listen is for the caller, and TLS is for Serve.
 	configuration.Configuration
+	// File is the path of the configuration file, for messages about what it declares; "" if there is
+	// none.
+	File string
 	// FormerSource is the name that an earlier release gave to the Source; "" if none.
 	FormerSource string
 	// Logger receives everything that is logged; nil means slog.Default().
@@ -73,6 +77,7 @@ type Server struct {
 	toOperator *outgoing.Client
 	upstream   *upstream.Providers
 	engine     *authserver.Server
+	management *manage.API
 	pages      http.Handler
 	notFound   http.HandlerFunc
 	host       string // of the issuer
@@ -186,6 +191,9 @@ func (s *Server) Close() error {
 	})
 	return s.closed
 }
+
+// Management returns the management API.
+func (s *Server) Management() *manage.API { return s.management }
 
 // SetupURL returns a one-time link that creates the first user; "" if there are users.
 func (s *Server) SetupURL(ctx context.Context) (string, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/valetkey/valetkey/internal/place"
 	"github.com/valetkey/valetkey/internal/useradmin"
 	"github.com/valetkey/valetkey/mail"
+	"github.com/valetkey/valetkey/manage"
 	"github.com/valetkey/valetkey/ui"
 )
 
@@ -46,6 +47,13 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	}
 	if s.engine, err = s.newEngine(pages); err != nil {
 		return fmt.Errorf("set up the engine: %w", err)
+	}
+	s.management, err = manage.New(manage.Config{
+		Issuer: s.config.Issuer, Version: Version, Store: s.store, Engine: s.engine, RemoteAddr: s.proxies.Of, Logger: s.log,
+		Source: s.config.Source, File: s.config.File,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the management API: %w", err)
 	}
 	s.pages, s.notFound = pages.Handler(s.engine), pages.NotFound
 	return nil
@@ -191,6 +199,7 @@ func (s *Server) newEngine(pages *ui.UI) (*authserver.Server, error) {
 	}
 	engine.Store = s.store
 	engine.Secret = s.store.Secret
+	engine.OwnAPI = manage.OwnAPI(s.config.Issuer, s.store)
 	engine.Users = pages
 	engine.Pages.Error = pages.ErrorPage
 	engine.Pages.UILocales = ui.Locales()

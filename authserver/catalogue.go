@@ -102,6 +102,7 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	if next.resources, err = s.config.Store.Resources(ctx); err != nil {
 		return nil, fmt.Errorf("read resources: %w", err)
 	}
+	next.addOwnAPI(s.config.OwnAPI)
 	next.issuer, next.ofIssuer = s.config.Issuer, next.findResource(s.config.Issuer)
 	keys, err := s.config.Store.Keys(ctx)
 	if err != nil {
@@ -215,6 +216,8 @@ type client struct {
 	remoteKeys *outgoing.KeySet
 	origins    []string
 	sector     string // for pairwise subjects
+	// ownAPI is the identifier of Config.OwnAPI; "" if there is none.
+	ownAPI string
 	// anySecretMethod: client_secret_basic and client_secret_post are both accepted.
 	anySecretMethod bool
 	bytes           int         // estimated memory, if the client registered itself
@@ -343,6 +346,9 @@ func (s *Server) newClient(stored *record.Client) *client {
 	profile.preset(stored)
 	stored.ClientMetadata = stored.ClientMetadata.WithDefaults()
 	c := &client{Client: stored, profile: profile, unmet: unmet, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata)}
+	if s.config.OwnAPI != nil {
+		c.ownAPI = s.config.OwnAPI.Resource.Identifier
+	}
 	// Values that cannot be parsed were refused when the client was stored. A client without
 	// keys or scopes can do less, never more.
 	c.scope, _ = oauth.ParseScope(stored.Scope)
@@ -375,6 +381,9 @@ func (s *Server) newClient(stored *record.Client) *client {
 
 // mayUse reports whether a client may request tokens for a resource.
 func (c *client) mayUse(resource string) bool {
+	if c.ownAPI != "" && oauth.SameResource(c.ownAPI, resource) {
+		return c.Registration == nil && oauth.ContainsResource(c.Resources, resource)
+	}
 	return c.Resources == nil || oauth.ContainsResource(c.Resources, resource)
 }
 

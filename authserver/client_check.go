@@ -313,6 +313,10 @@ func (c *clientCheck) others() {
 			c.report(fmt.Sprintf("allowed_origins[%d]", i), "%q is not an origin as browsers send it, such as https://app.example.com or capacitor://localhost", origin)
 		}
 	}
+	c.oneOf("role", c.Role, record.Roles()...)
+	if c.Role != "" && !c.HasGrantType(oauth.GrantTypeClientCredentials) {
+		c.report("role", "it is for the client's own access tokens: add client_credentials to grant_types")
+	}
 	if c.Resources != nil && len(c.Resources) == 0 {
 		c.report("resources", "an empty list would allow every resource")
 	}

@@ -63,6 +63,8 @@ type Config struct {
 	MutualTLS *MutualTLS
 	// DPoP says what is required of DPoP proofs (RFC 9449).
 	DPoP DPoPPolicy
+	// OwnAPI is an API of the server itself; nil if there is none.
+	OwnAPI *OwnAPI
 
 	// Outgoing says to which addresses the engine may connect to fetch the URLs of clients and to
 	// send logout tokens.

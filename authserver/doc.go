@@ -82,6 +82,7 @@
 //	introspect_jwt.go  introspection responses as JWTs (RFC 9701)
 //	revoke.go          revocation of a token (RFC 7009) or of everything of a user
 //	statuslist.go      token status lists
+//	ownapi.go          access tokens for an API of the server itself
 //	userinfo.go        the UserInfo endpoint, bearer tokens
 //
 // Sender-constrained tokens:

@@ -214,7 +214,10 @@ func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *
 	if err != nil {
 		return nil, nil, err
 	}
-	scope := c.scopeFor(catalogue, ent, audience)
+	scope, err := c.allowedScope(ctx, ent.authorization.Subject, c.scopeFor(catalogue, ent, audience))
+	if err != nil {
+		return nil, nil, err
+	}
 	lifetime := shorter(c.accessTokenLifetime(catalogue, audience), ent.lifetime)
 	if ends, ok := c.ends(ent); ok {
 		lifetime = min(lifetime, ends.Sub(c.now))

@@ -165,6 +165,9 @@ func (d *Declarations) validate(report reporter) {
 		if parsed, err := oauth.ParseScope(s.Name); err != nil || len(parsed) != 1 {
 			report(path+".name", "%q is not a valid scope value (RFC 6749, section 3.3)", s.Name)
 		}
+		if ofManagement(s.Name) {
+			report(path+".name", "the scope %q belongs to the management API of the server: choose another name", s.Name)
+		}
 		if first(scopes, s.Name, i) != i {
 			report(path+".name", "the scope %q is declared twice", s.Name)
 		}
@@ -345,6 +348,9 @@ func (d *Declarations) checkReferences(stored *Declarations, report reporter) {
 			continue // reported by validate
 		}
 		for _, scope := range asked.Without(scopes) {
+			if ofManagement(scope) {
+				continue
+			}
 			report(fmt.Sprintf("clients[%d].scope", i), "the scope %q is not declared", scope)
 		}
 		for j, r := range c.Resources {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
@@ -253,6 +255,9 @@ func (c Client) record() record.Client {
 	return r
 }
 
+// ofManagement reports whether a scope is one of the management API, which need no declaration.
+func ofManagement(scope string) bool { return api.Permission(scope).Description() != "" }
+
 // checkRecord reports why a merged record must not be stored.
 func checkRecord(merged any, known *declaration.Known) error {
 	var errs []error
@@ -271,10 +276,14 @@ func checkRecord(merged any, known *declaration.Known) error {
 			break // one of the problems
 		}
 		for _, scope := range asked.Without(standardScopes) {
-			refer(known.Scopes, declaration.KindScope, scope)
+			if !ofManagement(scope) {
+				refer(known.Scopes, declaration.KindScope, scope)
+			}
 		}
 		for _, resource := range merged.Resources {
-			refer(known.Resources, declaration.KindResource, resource)
+			if !strings.HasSuffix(resource, api.Path) { // the issuer is not known here
+				refer(known.Resources, declaration.KindResource, resource)
+			}
 		}
 	case record.Resource:
 		for _, scope := range oauth.Scope(merged.Scopes).Without(standardScopes) {

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/valetkey/valetkey/manage/api"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // MaxBytes is the size of the largest configuration file that is read.
@@ -80,7 +83,8 @@ func parse(name string, text []byte, alone bool) (Configuration, error) {
 	if len(d.problems) == 0 {
 		c.validate(d.report)
 		if alone {
-			c.Declarations.checkReferences(&Declarations{}, d.report)
+			own := record.Resource{Identifier: c.Issuer + api.Path}
+			c.Declarations.checkReferences(&Declarations{Resources: []record.Resource{own}}, d.report)
 		}
 	}
 	return c, errors.Join(d.problems...)

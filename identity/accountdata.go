@@ -26,6 +26,9 @@ type AccountData struct {
 	// Notices are messages that are due (Accounts.Maintain). They are stored with a change by those
 	// who cannot send messages.
 	Notices []PendingNotice `json:"notices,omitempty"`
+	// Role is what the user may manage, one of record.Roles; "" is nothing.
+	// User.Administrator is the role administrator, whatever this is.
+	Role string `json:"role,omitempty"`
 }
 
 // FormerName is a username that is reserved for the user who had it.
@@ -48,7 +51,7 @@ const maxFormerNames = 5
 // EncodeAccountData encodes what stores keep in a column; "" if there is nothing.
 func (u *User) EncodeAccountData() (string, error) {
 	d := u.Account
-	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && d.LockedAt.IsZero() && len(d.Notices) == 0 {
+	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && d.LockedAt.IsZero() && len(d.Notices) == 0 && d.Role == "" {
 		return "", nil
 	}
 	encoded, err := json.Marshal(d)

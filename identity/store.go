@@ -39,14 +39,16 @@ type Store interface {
 	// called again if the database requires a retry. If it returns an error, nothing changes and
 	// UpdateUser returns that error. The ID cannot change. UpdateUser returns
 	// storage.ErrNotFound if there is no such user, and ErrIdentifierTaken and ErrExternalTaken like
-	// CreateUser.
+	// CreateUser. It returns ErrLastAdministrator if the user administers and would not anymore, and
+	// nobody else does; of two that run at the same time, at most one can be the last.
 	//
 	// If User.Settle returns true, everything that was issued to the user ends in the same
 	// transaction: the sessions, with an EndedNote for each, and the tickets of the user's
 	// grants, except those that belong to the sessions in User.Kept. The grants are kept.
 	UpdateUser(ctx context.Context, id string, update func(*User) error) error
 	// DeleteUser removes a user, the user's grants and uses, and every ticket of the family
-	// SessionFamily(id) or of one of those grants. For each session it stores an EndedNote.
+	// SessionFamily(id) or of one of those grants. For each session it stores an EndedNote. It returns
+	// ErrLastAdministrator like UpdateUser.
 	DeleteUser(ctx context.Context, id string) error
 	// Users lists users ordered by ID, starting after the given ID.
 	Users(ctx context.Context, after string, limit int) ([]User, error)
@@ -107,9 +109,16 @@ type User struct {
 	// External are the users of other providers who sign in to this account. Each belongs to one
 	// account only (UserByExternal). Declarations never change them.
 	External []ExternalLink
+	// DeclaredBy is the source that declares the user; "" if none does. Only a database has it, and
+	// changing it here has no effect.
+	DeclaredBy string `json:"-"`
 	// Forgotten is set by Forget. It is not stored: Store.UpdateUser deletes the user's grants.
 	Forgotten bool `json:"-"`
 }
+
+// Administers reports whether the user counts as an administrator: disabled and retired ones, and
+// those that are being deleted, do not. One whose account is locked down can come back.
+func (u *User) Administers() bool { return u.Administrator && !u.suspended() && !u.BeingDeleted() }
 
 // Active reports whether clients may act for the user. Who may sign in is MaySignIn.
 func (u *User) Active() bool { return u.MaySignIn() && !u.BeingDeleted() }

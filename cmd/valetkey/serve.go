@@ -156,7 +156,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	}
 	c.running = config
 	log := newLogger(o.log, config.Log)
-	serverConfig := valetkey.Config{Configuration: config, FormerSource: formerSource(c.Config), Logger: log}
+	serverConfig := valetkey.Config{Configuration: config, File: c.Config, FormerSource: formerSource(c.Config), Logger: log}
 	if err := serverConfig.CheckFiles(); err != nil {
 		return usageError{err}
 	}

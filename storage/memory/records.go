@@ -375,7 +375,16 @@ func (s *Store) CreateUser(_ context.Context, user *identity.User) error {
 func (s *Store) UpdateUser(_ context.Context, id string, update func(*identity.User) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.updateUser(time.Now(), id, update)
+	return s.updateUser(time.Now(), id, func(user *identity.User) error {
+		before := user.Administers()
+		if err := update(user); err != nil {
+			return err
+		}
+		if before && !user.Administers() && !s.hasAdministrator(id) {
+			return identity.ErrLastAdministrator
+		}
+		return nil
+	})
 }
 
 func (s *Store) updateUser(now time.Time, id string, update func(*identity.User) error) error {
@@ -458,6 +467,9 @@ func (s *Store) endUser(user *identity.User) {
 func (s *Store) DeleteUser(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if user := s.users[id]; user.Administers() && !s.hasAdministrator(id) {
+		return identity.ErrLastAdministrator
+	}
 	s.deleteUser(id)
 	return nil
 }
@@ -507,10 +519,14 @@ func (s *Store) Users(_ context.Context, after string, limit int) ([]identity.Us
 func (s *Store) HasAdministrator(_ context.Context, except string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.hasAdministrator(except), nil
+}
+
+func (s *Store) hasAdministrator(except string) bool {
 	for _, u := range s.users {
-		if u.Administrator && !u.Disabled && u.RetiredAt.IsZero() && !u.BeingDeleted() && u.ID != except {
-			return true, nil
+		if u.Administers() && u.ID != except {
+			return true
 		}
 	}
-	return false, nil
+	return false
 }

@@ -24,6 +24,9 @@ type Client struct {
 	// EndedAt is when everything ended that had been issued to the client: earlier codes and
 	// tokens are not valid. Zero means that this never happened.
 	EndedAt time.Time `json:"-"`
+	// DeclaredBy is the source that declares the client; "" if none does. Only a database has it,
+	// and changing it here has no effect.
+	DeclaredBy string `json:"-"`
 }
 
 // Active reports whether the client is neither disabled nor retired. The engine also checks
@@ -137,9 +140,16 @@ type ClientSettings struct {
 	WorkloadIdentity *WorkloadIdentity `json:"workload_identity,omitempty"`
 	// AllowedGroups are the groups whose users may use the client; nil means that every user may.
 	AllowedGroups []string `json:"allowed_groups,omitempty"`
+	// Role is what the client may manage with its own access tokens (client credentials), one of
+	// Roles; "" is nothing.
+	Role string `json:"role,omitempty"`
 	// GlobalTokenRevocation lets the client end every token and session of any user.
 	GlobalTokenRevocation bool `json:"global_token_revocation,omitempty"`
 }
+
+// Roles returns the names of the roles of users and clients who may manage the server. Package
+// manage/api says what each may do.
+func Roles() []string { return []string{"administrator", "operator", "support", "auditor"} }
 
 // WorkloadIdentity identifies a client without a secret by the JWT that its platform gives
 // it, such as the JWT of a Kubernetes service account or of a CI job.

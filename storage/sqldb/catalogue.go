@@ -73,7 +73,7 @@ func (s *Store) clients(ctx context.Context, q querier, where string, args ...an
 		var id, metadata string
 		var secrets []byte
 		var unusedUntil, retired, ended int64
-		if err := rows.Scan(&id, &metadata, &secrets, &unusedUntil, &retired, &ended); err != nil {
+		if err := rows.Scan(&id, &metadata, &secrets, &unusedUntil, &retired, &ended, &c.DeclaredBy); err != nil {
 			return c, err
 		}
 		if err := json.Unmarshal([]byte(metadata), &c); err != nil {
@@ -85,7 +85,7 @@ func (s *Store) clients(ctx context.Context, q querier, where string, args ...an
 		}
 		c.Secrets, err = s.openSecrets(secrets, id)
 		return c, err
-	}, `SELECT client_id, metadata, secrets, unused_until, retired, ended FROM clients `+where, args...)
+	}, `SELECT client_id, metadata, secrets, unused_until, retired, ended, source FROM clients `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read clients: %w", err)
 	}

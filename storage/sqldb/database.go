@@ -52,6 +52,8 @@ type database interface {
 	lanes() int
 	// alone reports whether a batch excludes every other writer while it runs.
 	alone() bool
+	// lockAdministrators makes other transactions that call it wait until this one ends.
+	lockAdministrators(ctx context.Context, tx *sql.Tx) error
 	// forUpdate returns the end of a query that locks its rows until the transaction ends.
 	forUpdate() string
 	// refused reports whether the database rejected a statement, so that others may still

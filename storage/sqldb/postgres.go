@@ -71,6 +71,11 @@ func (d *postgreSQL) write() *sql.DB                { return d.db }
 func (d *postgreSQL) alone() bool                   { return false }
 func (d *postgreSQL) forUpdate() string             { return " FOR UPDATE" }
 
+func (d *postgreSQL) lockAdministrators(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('valetkey administrators'), hashtext(current_schema()))`)
+	return err
+}
+
 func (d *postgreSQL) begin(ctx context.Context) (*sql.Tx, func(), error) {
 	tx, err := d.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	return tx, func() {}, err

@@ -127,6 +127,9 @@ func (d *sqlite) lanes() int                    { return 1 }
 // forUpdate is not needed: no other transaction writes at the same time.
 func (d *sqlite) forUpdate() string { return "" }
 
+// lockAdministrators needs no lock: a transaction excludes other writers.
+func (d *sqlite) lockAdministrators(context.Context, *sql.Tx) error { return nil }
+
 // refused reports almost every error: running the operations one by one costs little here.
 func (d *sqlite) refused(err error) bool {
 	var failed *commitError

@@ -74,7 +74,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u := &raw.user
 		var kept, account string
 		var created, updated, retired, ended int64
-		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators, &u.UserCodeHash, &account, &raw.external)
+		err = rows.Scan(&u.ID, &u.Username, &u.PasswordHash, &u.DeclaredPassword, &raw.claims, &u.Disabled, &u.Administrator, &created, &updated, &retired, &ended, &kept, &u.Origin, &raw.authenticators, &u.UserCodeHash, &account, &raw.external, &u.DeclaredBy)
 		if err == nil {
 			err = u.DecodeAccountData(account)
 		}
@@ -85,7 +85,7 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 		u.RetiredAt, u.EndedAt = fromMilliseconds(retired), fromMilliseconds(ended)
 		u.Kept = strings.Fields(kept) // names of sessions contain no spaces
 		return raw, nil
-	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account, external FROM users `+where, args...)
+	}, `SELECT id, username, password_hash, declared_password, claims, disabled, administrator, created, updated, retired, ended, kept, origin, authenticators, user_code_hash, account, external, source FROM users `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read users: %w", err)
 	}
@@ -171,7 +171,16 @@ func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity
 	defer s.users.forget(id) // even after an error: the transaction may have been committed
 	var ended *identity.User
 	err := s.transact(ctx, func(tx *sql.Tx) (err error) {
-		ended, err = s.updateUser(ctx, tx, time.Now(), id, update)
+		resigns := false
+		ended, err = s.updateUser(ctx, tx, time.Now(), id, func(user *identity.User) error {
+			before := user.Administers()
+			err := update(user)
+			resigns = before && !user.Administers()
+			return err
+		})
+		if err == nil && resigns {
+			err = s.mustLeaveAdministrator(ctx, tx, id)
+		}
 		return err
 	})
 	if err == nil && ended != nil {
@@ -394,12 +403,41 @@ func noteEnded(ctx context.Context, tx *sql.Tx, session storage.Ticket) error {
 // DeleteUser implements identity.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string) error {
 	defer s.users.forget(id)
-	err := s.transactLong(ctx, func(tx *sql.Tx) error { return s.deleteUser(ctx, tx, id) })
+	err := s.transactLong(ctx, func(tx *sql.Tx) error {
+		user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if err == nil && user.Administers() {
+			if err := s.mustLeaveAdministrator(ctx, tx, id); err != nil {
+				return err
+			}
+		}
+		return s.deleteUser(ctx, tx, id)
+	})
 	if err != nil {
 		return fmt.Errorf("delete user: %w", err)
 	}
 	return nil
 }
+
+// mustLeaveAdministrator returns identity.ErrLastAdministrator if nobody but a user administers.
+// Until the transaction ends, no other one can pass this check: it would wait, and then count again.
+func (s *Store) mustLeaveAdministrator(ctx context.Context, tx *sql.Tx, id string) error {
+	if err := s.database.lockAdministrators(ctx, tx); err != nil {
+		return fmt.Errorf("lock administrators: %w", err)
+	}
+	var others bool
+	if err := tx.QueryRowContext(ctx, hasAdministrator, id).Scan(&others); err != nil {
+		return fmt.Errorf("look for another administrator: %w", err)
+	}
+	if !others {
+		return identity.ErrLastAdministrator
+	}
+	return nil
+}
+
+const hasAdministrator = `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled AND retired = 0 AND delete_after = 0 AND id <> $1)`
 
 func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
 	// Records are locked before tickets, as in updateUser.
@@ -458,7 +496,7 @@ func (s *Store) Users(ctx context.Context, after string, limit int) ([]identity.
 func (s *Store) HasAdministrator(ctx context.Context, except string) (has bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	err = s.database.read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE administrator AND NOT disabled AND retired = 0 AND delete_after = 0 AND id <> $1)`, except).Scan(&has)
+	err = s.database.read().QueryRowContext(ctx, hasAdministrator, except).Scan(&has)
 	if err != nil {
 		return false, fmt.Errorf("look for an administrator: %w", fault(err))
 	}

@@ -1,0 +1,54 @@
+package api
+
+import "time"
+
+// User is a user.
+type User struct {
+	// ETag is the version of the record, from and for the headers ETag and If-Match.
+	ETag string `json:"-"`
+
+	ID       string         `json:"sub"`
+	Username string         `json:"username"`
+	Claims   map[string]any `json:"claims" doc:"OpenID Connect's standard claims, and others"`
+	Disabled bool           `json:"disabled"`
+	Role     Role           `json:"role" enum:",administrator,operator,support,auditor" doc:"What the user may manage; empty for nothing"`
+	// Origin is declared, signed_up, setup or created.
+	Origin string `json:"origin"`
+	// LockedAt is when the user locked the account down, with the link in a message.
+	LockedAt *time.Time `json:"locked_at,omitempty"`
+	// DeleteAfter is when the account is erased because its user asked for it.
+	DeleteAfter *time.Time `json:"delete_after,omitempty"`
+	RetiredAt   *time.Time `json:"retired_at,omitempty" doc:"When the declaration of the user was removed"`
+	CreatedAt   time.Time  `json:"created_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+	// DeclaredBy is the file that declares the user, who cannot be changed here then.
+	DeclaredBy  string   `json:"declared_by,omitempty" doc:"The file that declares the user; the user is changed there"`
+	HasPassword bool     `json:"has_password"`
+	Methods     []Method `json:"methods" doc:"The other means to sign in"`
+}
+
+// Method is a means to sign in, besides the password.
+type Method struct {
+	ID        string     `json:"id"`
+	Kind      string     `json:"kind"`
+	Name      string     `json:"name,omitempty" doc:"As the user called it"`
+	CreatedAt time.Time  `json:"created_at"`
+	LastUsed  *time.Time `json:"last_used,omitempty"`
+}
+
+// UserPage is a page of users.
+type UserPage struct {
+	Users []User `json:"users"`
+	Page
+}
+
+// Whoami is what the caller is and may do.
+type Whoami struct {
+	// Kind is user or client.
+	Kind string `json:"kind" enum:"user,client"`
+	ID   string `json:"id" doc:"The sub of a user, or the client_id"`
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// Permissions are those of the role that the access token has.
+	Permissions []Permission `json:"permissions"`
+}

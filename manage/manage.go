@@ -1,0 +1,237 @@
+// Package manage is the management API: everything that an operator can see or change, as an HTTP API
+// at /manage/v1 of the issuer, with an OpenAPI 3.1 document that is generated from the types of
+// package manage/api.
+//
+// Every operation is registered with the permission that it needs (register), and one function checks
+// all of them (authorize). An operation without a permission cannot be registered.
+//
+//	manage.go     API, Config, the handler
+//	authorize.go  who calls, and whether they may
+//	operation.go  registers an operation
+//	inprocess.go  calls from within the process, for pages that have signed the user in
+//	problem.go    errors (RFC 9457)
+//	record.go     versions of records (ETag, If-Match), pages of a list
+//	clients.go    clients of the authorization server
+//	users.go      users
+package manage
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/database"
+	"github.com/valetkey/valetkey/manage/api"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
+)
+
+// Config configures an API. Logger, Source and File are optional.
+type Config struct {
+	Issuer string
+	// Version is the version of the program.
+	Version string
+	Store   *database.Database
+	// Engine verifies access tokens. Its Config.OwnAPI is OwnAPI.
+	Engine *authserver.Server
+	// RemoteAddr returns the address of the caller behind trusted proxies.
+	RemoteAddr func(r *http.Request) netip.Addr
+	Logger     *slog.Logger
+	// Source is the name of the declarations of this server, and File the path of the file that has
+	// them, if there is one.
+	Source, File string
+}
+
+// API serves the management API. It is safe for concurrent use.
+type API struct {
+	config Config
+	log    *slog.Logger
+	base   string // path of the API
+	mux    *http.ServeMux
+	huma   huma.API
+	tagKey []byte // of ETags
+	// document is the OpenAPI document.
+	document []byte
+}
+
+// New returns an API.
+func New(config Config) (*API, error) {
+	issuer, err := url.Parse(config.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	a := &API{config: config, log: config.Logger, base: issuer.Path + api.Path, mux: http.NewServeMux()}
+	if a.tagKey, err = database.Derive(config.Store.Secret, "valetkey management versions"); err != nil {
+		return nil, err
+	}
+	a.huma = humago.NewWithPrefix(a.mux, a.base, a.openAPI())
+	a.huma.UseMiddleware(a.authorize)
+	a.registerWhoami()
+	a.registerClients()
+	a.registerUsers()
+	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
+		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
+	}
+	a.otherMethods()
+	return a, nil
+}
+
+// Identifier returns the identifier of the API as a protected resource of an issuer (RFC 8707).
+func Identifier(issuer string) string { return issuer + api.Path }
+
+// OwnAPI describes the API for authserver.Config: its scopes are the permissions, and a token has at
+// most those that the role of its user has, or that of its client for the client's own token.
+func OwnAPI(issuer string, store *database.Database) *authserver.OwnAPI {
+	own := &authserver.OwnAPI{Resource: record.Resource{Identifier: Identifier(issuer), Name: "Management of this server"}}
+	for _, p := range api.Permissions() {
+		own.Resource.Scopes = append(own.Resource.Scopes, string(p))
+		own.Scopes = append(own.Scopes, record.Scope{Name: string(p), Description: p.Description(), Optional: true})
+	}
+	own.Allowed = func(ctx context.Context, subject, clientID string) (oauth.Scope, error) {
+		role, err := roleNow(ctx, store, subject, clientID)
+		if err != nil {
+			return nil, err
+		}
+		var scope oauth.Scope
+		for _, p := range role.Permissions() {
+			scope = append(scope, string(p))
+		}
+		return scope, nil
+	}
+	return own
+}
+
+// roleNow returns the role of a user, or of a client if subject is "", as it is stored now.
+func roleNow(ctx context.Context, store *database.Database, subject, clientID string) (api.Role, error) {
+	if subject != "" {
+		user, err := store.User(ctx, subject)
+		if errors.Is(err, storage.ErrNotFound) {
+			return api.RoleNone, nil // a user of another issuer
+		}
+		if err != nil {
+			return api.RoleNone, fmt.Errorf("find the role of a user: %w", err)
+		}
+		return roleOf(user), nil
+	}
+	client, err := store.Client(ctx, clientID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return api.RoleNone, nil
+	}
+	if err != nil {
+		return api.RoleNone, fmt.Errorf("find the role of a client: %w", err)
+	}
+	return roleOfClient(client), nil
+}
+
+// roleOf returns what a user may manage now.
+func roleOf(u *identity.User) api.Role {
+	if !u.Active() {
+		return api.RoleNone
+	}
+	return heldRole(u)
+}
+
+// heldRole returns the role of a user, who may be disabled.
+func heldRole(u *identity.User) api.Role {
+	if u.Administrator {
+		return api.RoleAdministrator
+	}
+	if role := api.Role(u.Account.Role); role.Valid() && role != api.RoleAdministrator {
+		return role
+	}
+	return api.RoleNone
+}
+
+// roleOfClient returns what a client may manage now with its own tokens.
+func roleOfClient(c *record.Client) api.Role {
+	if role := api.Role(c.Role); c.Active() && c.Registration == nil && role.Valid() {
+		return role
+	}
+	return api.RoleNone
+}
+
+// fileOf returns the file of a source of declarations, or its name if it is another server's; "" for
+// no source.
+func (a *API) fileOf(source string) string {
+	if source != "" && source == a.config.Source {
+		return cmp.Or(a.config.File, source)
+	}
+	return source
+}
+
+func (a *API) openAPI() huma.Config {
+	config := huma.DefaultConfig("Valetkey management API", a.config.Version)
+	config.Info.Description = "Errors are problem details (RFC 9457). A change of an existing record requires If-Match with the ETag that was read."
+	config.Servers = []*huma.Server{{URL: Identifier(a.config.Issuer)}}
+	// Nothing is served that needs no permission, except the document, which ServeHTTP serves.
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
+	config.CreateHooks = nil // no $schema members
+	config.RejectUnknownQueryParameters = true
+	scopes := make(map[string]string)
+	for _, p := range api.Permissions() {
+		scopes[string(p)] = p.Description()
+	}
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{securityScheme: {
+		Type: "oauth2",
+		Flows: &huma.OAuthFlows{
+			AuthorizationCode: &huma.OAuthFlow{AuthorizationURL: a.config.Issuer + "/authorize", TokenURL: a.config.Issuer + "/token", Scopes: scopes},
+			ClientCredentials: &huma.OAuthFlow{TokenURL: a.config.Issuer + "/token", Scopes: scopes},
+		},
+	}}
+	return config
+}
+
+// Handles reports whether a path belongs to the API.
+func (a *API) Handles(path string) bool { return path == a.base || strings.HasPrefix(path, a.base+"/") }
+
+// ServeHTTP serves requests with an access token.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if r.URL.Path == a.base+"/openapi.json" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		h.Set("Content-Type", "application/openapi+json")
+		h.Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(a.document)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+// otherMethods responds to requests with a method that no operation at the path has.
+func (a *API) otherMethods() {
+	for path, item := range a.huma.OpenAPI().Paths {
+		var methods []string
+		for method, operation := range map[string]*huma.Operation{
+			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete,
+		} {
+			if operation != nil {
+				methods = append(methods, method)
+			}
+		}
+		allow := sortedJoin(methods)
+		a.mux.HandleFunc(a.base+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", allow)
+			writeProblem(w, http.StatusMethodNotAllowed, "the methods at this address are "+allow)
+		})
+	}
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeProblem(w, http.StatusNotFound, "there is no operation at this address; "+a.base+"/openapi.json describes all of them")
+	})
+}
