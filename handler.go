@@ -1,9 +1,7 @@
 package valetkey
 
 import (
-	"cmp"
 	"crypto/rand"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -24,11 +22,14 @@ const requestTimeout = 15 * time.Second
 
 // ServeHTTP handles all requests at and below the issuer's URL.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.log.Enabled(r.Context(), slog.LevelDebug) {
-		logged := &statusWriter{ResponseWriter: w}
-		w = logged
-		defer s.access(logged, r, time.Now())
+	if s.telemetry != nil || s.logsRequests(r.Context()) {
+		s.serveObserved(w, r)
+		return
 	}
+	s.handle(w, r)
+}
+
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	defer s.recovered(w, r)
 	switch r.URL.Path {
 	case "/healthz":
@@ -88,28 +89,6 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	s.log.ErrorContext(r.Context(), "panic", "ref", ref, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
 	http.Error(w, "Internal server error. The operator can find it in the log by the reference "+ref+".", http.StatusInternalServerError)
 }
-
-// access logs a request without its query, which may contain codes and tokens.
-func (s *Server) access(w *statusWriter, r *http.Request, began time.Time) {
-	s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
-		"status", cmp.Or(w.status, http.StatusOK), "from", s.proxies.Of(r), "took", time.Since(began))
-}
-
-// statusWriter remembers the status of a response.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap is for http.ResponseController.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // proxyWarningEvery is how often the log reports an untrusted proxy.
 const proxyWarningEvery = time.Hour

@@ -11,6 +11,7 @@
 //	readiness.go   /healthz and /readyz
 //	serve.go       Serve: listening, TLS certificates, shutting down
 //	mutualtls.go   the listener and the host for clients with certificates
+//	telemetry.go   metrics, traces and the access log
 //	background.go  what happens between requests
 package valetkey
 
@@ -33,6 +34,7 @@ import (
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/manage"
 	"github.com/valetkey/valetkey/oauth"
@@ -67,18 +69,21 @@ type Config struct {
 // Server is a complete authorization server: an http.Handler for the issuer's URL and
 // everything below it. It is safe for concurrent use.
 type Server struct {
-	config   Config
-	log      *slog.Logger
-	events   *event.Log
-	store    *database.Database
-	accounts *identity.Accounts
-	mail     *mail.Outbox // nil if no messages can be sent
+	config Config
+	log    *slog.Logger
+	events *event.Log
+	// telemetry is nil if nothing is measured. The parts find it by the logger.
+	telemetry *telemetry.Telemetry
+	store     *database.Database
+	accounts  *identity.Accounts
+	mail      *mail.Outbox // nil if no messages can be sent
 	// toOperator sends requests to a service of the operator; nil if there is none.
 	toOperator *outgoing.Client
 	upstream   *upstream.Providers
 	engine     *authserver.Server
 	management *manage.API
 	pages      http.Handler
+	pageRoute  func(path string) string
 	notFound   http.HandlerFunc
 	host       string // of the issuer
 	secure     bool   // the issuer is https
@@ -116,6 +121,9 @@ func New(config Config) (*Server, error) {
 	s.working.Go(func() { s.maintain(background) })
 	s.working.Go(func() { s.deliverLogouts(background) })
 	s.working.Go(func() { s.deliverMail(background) })
+	if s.telemetry.Sends() {
+		s.working.Go(func() { s.telemetry.Run(background, s.log) })
+	}
 	return s, nil
 }
 
@@ -130,6 +138,11 @@ func newServer(config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	measured, err := newTelemetry(&config.Configuration)
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = measured.Logger(config.Logger)
 	if config.Issuer == "" {
 		return nil, errors.New("the issuer is missing: set it to the URL under which users and clients reach the server")
 	}
@@ -160,6 +173,8 @@ func newServer(config Config) (*Server, error) {
 		host:    issuer.Host,
 		secure:  issuer.Scheme == "https",
 		proxies: proxies,
+
+		telemetry: measured,
 	}, nil
 }
 

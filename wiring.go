@@ -55,7 +55,7 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up the management API: %w", err)
 	}
-	s.pages, s.notFound = pages.Handler(s.engine), pages.NotFound
+	s.pages, s.pageRoute, s.notFound = pages.Handler(s.engine), pages.Route, pages.NotFound
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (s *Server) breachedPasswords() (func(context.Context, string) (bool, error
 	if err != nil {
 		return nil, err
 	}
-	s.toOperator = outgoing.New(outgoing.Policy{Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities}, nil)
+	s.toOperator = outgoing.New(outgoing.Policy{Networks: o.Networks, CertificateAuthorities: o.CertificateAuthorities}, s.events)
 	service := breachedapi.Service{URL: s.config.BreachedPasswordService, Client: s.toOperator}
 	return service.Contains, nil
 }

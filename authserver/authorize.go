@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -133,7 +134,7 @@ func (c *call) refuseAuthorization(request *authorizationRequest, err error) err
 	if request == nil || request.to.uri == "" {
 		return err
 	}
-	if c.direct && !c.trusted(request.client) {
+	if c.direct && !c.trusted(request.client) || event.ClientGone(c.r.Context(), err) {
 		return err
 	}
 	e := c.s.protocolError(err)

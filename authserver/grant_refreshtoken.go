@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
@@ -268,6 +269,6 @@ func (c *call) endOldest(a authorization) {
 		}
 	}
 	if err != nil {
-		c.s.log.ErrorContext(ctx, "oldest authorizations not ended", "client_id", c.client.ID, "sub", a.Subject, "error", err)
+		c.s.log.Log(ctx, event.LevelOf(ctx, err), "oldest authorizations not ended", "client_id", c.client.ID, "sub", a.Subject, "error", err)
 	}
 }

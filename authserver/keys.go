@@ -149,6 +149,17 @@ func (s *Server) signer(ctx context.Context, catalogue *catalogue, alg jose.Algo
 	return nil, fmt.Errorf("sign with %s: the store does not have the new key", alg)
 }
 
+// signWith signs a payload, and measures how long that takes.
+func (s *Server) signWith(signer *jose.Signer, typ string, payload []byte) (string, error) {
+	t := s.events.Telemetry()
+	if t == nil {
+		return signer.Sign(typ, payload)
+	}
+	began := time.Now()
+	defer func() { t.Signed(string(signer.Algorithm()), began) }()
+	return signer.Sign(typ, payload)
+}
+
 // signer is like Server.signer, with the catalogue of this request.
 func (c *call) signer(alg jose.Algorithm) (*jose.Signer, error) {
 	catalogue, err := c.catalogue()

@@ -45,6 +45,7 @@ func newOutgoing(o Outgoing, events *event.Log) (operator, outsiders *outgoing.C
 		Networks:               o.InsecureOutsiderNetworks,
 		CertificateAuthorities: o.CertificateAuthorities,
 		MaxKeySetBytes:         maxOutsidersKeySetBytes,
+		Outsiders:              true,
 	}, events)
 	return operator, outsiders
 }

@@ -217,6 +217,9 @@ type refusal struct {
 // logRefusal writes the log record of a request that was refused or failed.
 func (c *call) logRefusal(e *oauth.Error, err error) {
 	ctx := c.r.Context()
+	if event.ClientGone(ctx, err) {
+		return
+	}
 	kind, members := event.RequestRefused, c.refusal.members
 	switch {
 	case isServerFault(e):
@@ -224,14 +227,17 @@ func (c *call) logRefusal(e *oauth.Error, err error) {
 	case c.refusal.kind != nil:
 		kind = c.refusal.kind
 	}
-	if !c.s.events.Enabled(ctx, kind) {
-		return
-	}
 	rule := ""
 	for _, r := range c.rungs {
 		if !r.ok {
 			rule = r.rule.must
 		}
+	}
+	if t := c.s.events.Telemetry(); t != nil && kind != event.RequestFailed {
+		t.Refused(ctx, rule, string(e.Code), c.refused(err))
+	}
+	if !c.s.events.Enabled(ctx, kind) {
+		return
 	}
 	attrs := []slog.Attr{
 		slog.String("reference", c.refused(err)), slog.String("endpoint", c.endpoint.path),

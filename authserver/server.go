@@ -315,6 +315,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // fail responds with an error: a page for users, JSON for programs.
 func (c *call) fail(err error) {
+	if event.ClientGone(c.r.Context(), err) {
+		return // nobody would read the response
+	}
 	e := c.s.protocolError(err)
 	if e.Code == oauth.AuthorizationPending || e.Code == oauth.SlowDown || e.Code == oauth.UseDPoPNonce || e.Code == oauth.UseAttestationChallenge {
 		writeJSONError(c.w, e.HTTPStatus(), e) // not a failure, so there is no trace to refer to

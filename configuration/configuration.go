@@ -18,6 +18,7 @@
 //	signin.go         what is sufficient to sign in
 //	upstream.go       other providers that users sign in with
 //	mutualtls.go      certificates of clients
+//	telemetry.go      metrics and traces
 //	profile.go        profiles of the server and its clients
 //	report.go         compares clients with profiles and RFC 9700
 //	engine.go         creates the authserver.Config
@@ -130,6 +131,8 @@ type Configuration struct {
 	Registration      Registration      `json:"registration,omitzero"`
 	MetadataDocuments MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
 	Log               Log               `json:"log,omitzero"`
+	// Telemetry are metrics and traces.
+	Telemetry Telemetry `json:"telemetry,omitzero"`
 	// Claims are claims under other names, with fixed values, or computed. ClaimSources are
 	// other claims providers (OpenID Connect Core, section 5.6.2).
 	Claims       []authserver.ClaimMapping `json:"claims,omitempty"`
@@ -272,6 +275,8 @@ func (m MetadataDocuments) validate(report reporter) {
 type Log struct {
 	Level  string `json:"level,omitempty"`  // debug, info, warn or error
 	Format string `json:"format,omitempty"` // text or json
+	// Access writes a record for each request.
+	Access bool `json:"access,omitempty"`
 }
 
 // Lifetimes are the lifetimes that an operator can change. Zero is the default.

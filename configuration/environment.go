@@ -32,6 +32,12 @@ func EnvironmentVariables() []EnvironmentVariable {
 		{"VALETKEY_LOG_LEVEL", "log.level", func(c *Configuration) *string { return &c.Log.Level }},
 		{ClientSecretVariable, "", nil},
 		{"VALETKEY_LOG_FORMAT", "log.format", func(c *Configuration) *string { return &c.Log.Format }},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint", func(c *Configuration) *string { return &c.Telemetry.OTLPEndpoint }},
+		{"OTEL_EXPORTER_OTLP_HEADERS", "", nil},
+		{"OTEL_METRIC_EXPORT_INTERVAL", "telemetry.metrics_interval", nil},
+		{"OTEL_RESOURCE_ATTRIBUTES", "", nil},
+		{"OTEL_SERVICE_NAME", "telemetry.service_name", func(c *Configuration) *string { return &c.Telemetry.ServiceName }},
+		{"OTEL_TRACES_SAMPLER_ARG", "telemetry.sample_ratio", nil},
 	}
 }
 
@@ -45,6 +51,12 @@ func FromEnvironment() (Configuration, error) {
 func (c *Configuration) overlay(lookup func(string) (string, bool)) error {
 	for _, variable := range EnvironmentVariables() {
 		value, _ := lookup(variable.Name)
+		if set := openTelemetryVariables[variable.Name]; value != "" && set != nil {
+			if err := set(&c.Telemetry, value); err != nil {
+				return fmt.Errorf("environment: %s: %w", variable.Name, err)
+			}
+			continue
+		}
 		if value == "" || variable.field == nil {
 			continue
 		}

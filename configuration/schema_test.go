@@ -37,6 +37,7 @@ type schema struct {
 	MaxLength            int                `json:"maxLength"`
 	MinItems             int                `json:"minItems"`
 	Minimum              *float64           `json:"minimum"`
+	Maximum              *float64           `json:"maximum"`
 }
 
 func readSchema(t *testing.T) *schema {
@@ -86,7 +87,11 @@ func (s *schema) check(root *schema, path string, value any) error {
 	if number, ok := value.(float64); ok && number == float64(int64(number)) {
 		kind = "integer"
 	}
-	if types := s.types(); len(types) > 0 && !slices.Contains(types, kind) {
+	types := s.types()
+	if kind == "integer" && slices.Contains(types, "number") {
+		kind = "number"
+	}
+	if len(types) > 0 && !slices.Contains(types, kind) {
 		return fmt.Errorf("%s: %s instead of %v", path, kind, types)
 	}
 	switch value := value.(type) {
@@ -102,6 +107,9 @@ func (s *schema) check(root *schema, path string, value any) error {
 	case float64:
 		if s.Minimum != nil && value < *s.Minimum {
 			return fmt.Errorf("%s: %v is too small", path, value)
+		}
+		if s.Maximum != nil && value > *s.Maximum {
+			return fmt.Errorf("%s: %v is too large", path, value)
 		}
 	case []any:
 		if len(value) < s.MinItems {
@@ -152,7 +160,7 @@ func compareSchema(t *testing.T, root, s *schema, typ reflect.Type, path string)
 	}
 	want := map[reflect.Kind]string{
 		reflect.String: "string", reflect.Bool: "boolean", reflect.Slice: "array", reflect.Map: "object",
-		reflect.Struct: "object", reflect.Int64: "integer", reflect.Int: "integer",
+		reflect.Struct: "object", reflect.Int64: "integer", reflect.Int: "integer", reflect.Float64: "number",
 	}[typ.Kind()]
 	switch {
 	case typ == rawType:
@@ -207,6 +215,11 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{"database: mysql://a\n", false},
 		{"lifetimes: {access_token: soon}\n", false},
 		{"log: {level: loud}\n", false},
+		{"telemetry: {metrics_listen: \":9464\", sample_ratio: 0.01}\n", true},
+		{"telemetry: {sample_ratio: 1}\n", true},
+		{"telemetry: {sample_ratio: 1.5}\n", false},
+		{"telemetry: {sample_ratio: half}\n", false},
+		{"telemetry: {metrics_interval: often}\n", false},
 		{"tls: {certificate: a.pem}\n", false},
 		{"clients: [{client_id: a, redirect_uris: []}]\n", true}, // the merged record is checked when it is applied
 		{"clients: [{redirect_uris: [https://a.example/cb]}]\n", false},

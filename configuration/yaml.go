@@ -135,6 +135,13 @@ func (d *yamlDecoder) value(n *yaml.Node, t reflect.Type, path string) any {
 		}
 		return d.problem(n, "%s must be a whole number, got %s", path, kindOf(n))
 	}
+	if t.Kind() == reflect.Float64 {
+		switch number := scalarValue(n).(type) {
+		case json.Number, float64:
+			return number
+		}
+		return d.problem(n, "%s must be a number, got %s", path, kindOf(n))
+	}
 	value := d.scalar(n, path)
 	if value == "" {
 		return d.problem(n, "%s is empty: set a value, or remove the line", path)

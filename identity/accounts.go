@@ -124,9 +124,18 @@ func New(config Config) (*Accounts, error) {
 	}
 	a.events = event.New(a.logger)
 	a.hashing, a.reserved = newHashTurns(hashes), newHashTurns(max(1, hashes/2))
+	a.events.Telemetry().OnCollect(a.measure)
 	a.limits = newLimits(config.Store, a.logger)
 	a.uses = lastuse.New(config.Store, a.logger)
 	return a, nil
+}
+
+// measure sets the gauges of password hashes.
+func (a *Accounts) measure(context.Context) {
+	for queue, turns := range map[string]*hashTurns{"shared": a.hashing, "reserved": a.reserved} {
+		running, waiting := turns.counts()
+		a.events.Telemetry().Hashes(queue, running, waiting)
+	}
 }
 
 // HashPassword is like the package's function of that name, but waits for one of the turns that

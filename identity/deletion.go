@@ -146,7 +146,7 @@ func (a *Accounts) maintain(ctx context.Context, now time.Time, id string) error
 			continue
 		}
 		if err := a.mail.Send(ctx, now, m); err != nil && !errors.Is(err, mail.ErrTooManyWaiting) {
-			a.logger.ErrorContext(ctx, "notice to a user not sent", "user", id, "error", err)
+			a.logger.Log(ctx, event.LevelOf(ctx, err), "notice to a user not sent", "user", id, "error", err)
 		}
 	}
 	return nil
@@ -170,7 +170,7 @@ func (a *Accounts) erase(ctx context.Context, now time.Time, user *User) error {
 	}
 	// Links that undo changes contain former addresses. If this fails, they expire.
 	if err := a.store.DeleteFamily(ctx, undoFamily(user.ID)); err != nil {
-		a.logger.ErrorContext(ctx, "links of an erased account not deleted", "user", user.ID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "links of an erased account not deleted", "user", user.ID, "error", err)
 	}
 	a.events.Record(ctx, event.AccountErased, slog.String("sub", user.ID))
 	a.notify(ctx, now, user, mail.Message{Kind: mail.KindDeleted})

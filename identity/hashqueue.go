@@ -27,6 +27,7 @@ const (
 // full, the owner with the most waiting requests loses its last one.
 type hashTurns struct {
 	mu      sync.Mutex
+	atOnce  int
 	free    int
 	most    int // waiting
 	waiting int
@@ -39,7 +40,14 @@ type hashOwner struct {
 }
 
 func newHashTurns(atOnce int) *hashTurns {
-	return &hashTurns{free: atOnce, most: atOnce * hashQueue}
+	return &hashTurns{atOnce: atOnce, free: atOnce, most: atOnce * hashQueue}
+}
+
+// counts returns how many hashes run and how many wait.
+func (h *hashTurns) counts() (running, waiting int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.atOnce - h.free, h.waiting
 }
 
 // enter waits for a turn, which lasts until leave.

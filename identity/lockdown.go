@@ -70,7 +70,7 @@ func (a *Accounts) LockDown(ctx context.Context, now time.Time, userID string, f
 func (a *Accounts) tellFormerAddresses(ctx context.Context, now time.Time, user *User, from Activity) {
 	tickets, err := a.store.FindFamily(ctx, now, undoFamily(user.ID), ticketkind.MailedProof, 20)
 	if err != nil {
-		a.logger.ErrorContext(ctx, "former addresses of a locked account not notified", "user", user.ID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "former addresses of a locked account not notified", "user", user.ID, "error", err)
 		return
 	}
 	told := []string{user.Email()}
@@ -93,7 +93,7 @@ func (a *Accounts) tellFormerAddresses(ctx context.Context, now time.Time, user 
 			err = a.mail.Send(ctx, now, m)
 		}
 		if err != nil && !errors.Is(err, mail.ErrTooManyWaiting) {
-			a.logger.ErrorContext(ctx, "former address of a locked account not notified", "user", user.ID, "error", err)
+			a.logger.Log(ctx, event.LevelOf(ctx, err), "former address of a locked account not notified", "user", user.ID, "error", err)
 		}
 	}
 }

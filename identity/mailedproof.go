@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
@@ -313,7 +314,7 @@ func (a *Accounts) notify(ctx context.Context, now time.Time, user *User, m mail
 	}
 	m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, cmp.Or(user.locale(), m.Language)
 	if err := a.mail.Send(ctx, now, m); err != nil && !errors.Is(err, mail.ErrTooManyWaiting) {
-		a.logger.ErrorContext(ctx, "notice to a user not sent", "user", user.ID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "notice to a user not sent", "user", user.ID, "error", err)
 	}
 }
 

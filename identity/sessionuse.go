@@ -71,7 +71,7 @@ func (a *Accounts) AddEvent(ctx context.Context, now time.Time, userID string, k
 		return nil
 	})
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		a.logger.ErrorContext(ctx, "security event not stored", slog.String("user", userID), slog.String("kind", string(kind)), slog.Any("error", err))
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "security event not stored", slog.String("user", userID), slog.String("kind", string(kind)), slog.Any("error", err))
 	}
 }
 

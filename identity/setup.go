@@ -76,7 +76,7 @@ func (a *Accounts) CreateAdministrator(ctx context.Context, now time.Time, token
 	a.events.Record(ctx, event.SetupCompleted, named(user))
 	if err := a.store.DeleteFamily(ctx, setupFamily); err != nil {
 		// Harmless: tokens are invalid once there is an administrator.
-		a.logger.ErrorContext(ctx, "setup tokens not deleted", "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "setup tokens not deleted", "error", err)
 	}
 	return user, nil
 }

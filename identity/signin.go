@@ -97,7 +97,7 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 func (a *Accounts) SignInCompleted(ctx context.Context, now time.Time, user *User, remote netip.Addr) {
 	if err := a.rememberNetwork(ctx, now, user.ID, remote); err != nil {
 		// The user is authenticated. The network is remembered next time.
-		a.logger.ErrorContext(ctx, "network of a sign-in not remembered", "user", user.ID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "network of a sign-in not remembered", "user", user.ID, "error", err)
 	}
 	a.events.Record(ctx, event.SignInSucceeded, named(user), event.Address(remote))
 }
@@ -161,7 +161,7 @@ func (a *Accounts) proves(ctx context.Context, now time.Time, user *User, passwo
 		return false, nil
 	case err != nil:
 		// The user is authenticated. The hash is replaced next time.
-		a.logger.ErrorContext(ctx, "password hash not replaced", "user", user.ID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "password hash not replaced", "user", user.ID, "error", err)
 		return true, nil
 	}
 	return replaced || user.MaySignIn() && a.verify(user.PasswordHash, password), nil

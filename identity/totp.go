@@ -18,6 +18,7 @@ import (
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/totp"
 
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -266,6 +267,6 @@ func (a *Accounts) usedAuthenticator(ctx context.Context, now time.Time, userID 
 	})
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		// The method is proved. Its use is noted next time.
-		a.logger.ErrorContext(ctx, "use of an authenticator not noted", "user", userID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "use of an authenticator not noted", "user", userID, "error", err)
 	}
 }

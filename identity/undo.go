@@ -65,7 +65,7 @@ func (a *Accounts) notifyWithUndo(ctx context.Context, now time.Time, user *User
 	if err == nil {
 		m.Path = a.pages.Undo(undo.token)
 	} else {
-		a.logger.ErrorContext(ctx, "link that undoes a change not stored", "user", user.ID, "error", err)
+		a.logger.Log(ctx, event.LevelOf(ctx, err), "link that undoes a change not stored", "user", user.ID, "error", err)
 	}
 	a.notify(ctx, now, user, m)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/ui/messages"
 )
 
@@ -71,7 +72,7 @@ func (s *session) deny(w http.ResponseWriter, r *http.Request) error {
 func (s *session) approvals(r *http.Request) []approvalView {
 	pending, err := s.server.BackchannelRequests(r, s.who.User.ID)
 	if err != nil {
-		s.log.ErrorContext(r.Context(), "requests on the account page not read", "error", err, slog.String("sub", s.who.User.ID))
+		s.log.Log(r.Context(), event.LevelOf(r.Context(), err), "requests on the account page not read", "error", err, slog.String("sub", s.who.User.ID))
 		return nil
 	}
 	var views []approvalView

@@ -90,7 +90,7 @@ func (u *UI) ErrorPage(w http.ResponseWriter, r *http.Request, e authserver.Page
 		client = e.Client.ID
 	}
 	if err := u.write(w, u.errorLanguage(r, e.Status), client, a); err != nil {
-		u.log.ErrorContext(r.Context(), "error page not written", "error", err)
+		u.log.Log(r.Context(), event.LevelOf(r.Context(), err), "error page not written", "error", err)
 		http.Error(w, "Something went wrong.", http.StatusInternalServerError)
 	}
 }
@@ -112,8 +112,13 @@ func (u *UI) methodNotAllowed(w http.ResponseWriter, r *http.Request, p *page) {
 	u.ErrorPage(w, r, pageError(http.StatusMethodNotAllowed, pageMethod))
 }
 
-// fault logs an internal error and writes the page for it, which contains only a reference.
+// fault logs an internal error and writes the page for it, which contains only a reference, unless the
+// browser is gone.
 func (u *UI) fault(w http.ResponseWriter, r *http.Request, err error) {
+	if event.ClientGone(r.Context(), err) {
+		u.log.DebugContext(r.Context(), "the browser closed the connection", "path", r.URL.Path)
+		return // nobody would read the page
+	}
 	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
 		w.Header().Set("Retry-After", strconv.Itoa(int(throttled.RetryAfter/time.Second)))
 		u.ErrorPage(w, r, pageError(http.StatusTooManyRequests, oauth.TemporarilyUnavailable))

@@ -135,6 +135,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if err != nil {
 		return err
 	}
+	for _, proved := range counts {
+		s.events.Telemetry().SignedIn(string(proved.Method))
+	}
 	if err := s.rememberFactor(w, r, now, user, proof); err != nil {
 		return err
 	}

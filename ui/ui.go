@@ -212,6 +212,30 @@ func (u *UI) find(path string) (*page, *asset) {
 	return nil, nil
 }
 
+// Route returns the pattern of the page or asset at a path, for telemetry; "" if there is none. There
+// are few patterns.
+func (u *UI) Route(path string) string {
+	page, asset := u.find(path)
+	switch {
+	case page != nil:
+		return u.base + page.path
+	case asset != nil:
+		return u.base + "/assets/{name}"
+	case path == changePasswordPath, path == passkeyEndpointsPath, path == relatedOriginsPath:
+		return path
+	}
+	rest, found := strings.CutPrefix(path, u.base+upstreamPath)
+	id, action, below := strings.Cut(rest, "/")
+	if !found || !below || u.config.Upstream.Provider(id) == nil {
+		return ""
+	}
+	switch action {
+	case "logo", "backchannel-logout", "callback":
+		return u.base + upstreamPath + "{provider}/" + action
+	}
+	return ""
+}
+
 // Handler serves the pages of an engine, and a "not found" page for any other path. Paths are
 // compared without cleaning.
 func (u *UI) Handler(server *authserver.Server) http.Handler {

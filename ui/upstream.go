@@ -14,6 +14,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/identity/upstream"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/ui/messages"
 )
 
@@ -314,7 +315,7 @@ func (u *UI) receiveLogout(w http.ResponseWriter, r *http.Request, server *auths
 		u.log.WarnContext(r.Context(), "logout token refused", "provider", provider.ID(), "error", err)
 		http.Error(w, "The logout token is not valid.", http.StatusBadRequest)
 	case err != nil:
-		u.log.ErrorContext(r.Context(), "sessions of a provider not ended", "provider", provider.ID(), "error", err)
+		u.log.Log(r.Context(), event.LevelOf(r.Context(), err), "sessions of a provider not ended", "provider", provider.ID(), "error", err)
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, "The logout failed. Try again later.", http.StatusServiceUnavailable)
 	default:

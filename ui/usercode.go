@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/ui/messages"
 )
 
@@ -20,7 +21,7 @@ type userCodeState struct{ Set bool }
 func (s *session) userCode(r *http.Request) *userCodeState {
 	used, err := s.server.UserCodes(r.Context())
 	if err != nil {
-		s.log.ErrorContext(r.Context(), "use of user codes not read", "error", err, slog.String("sub", s.who.User.ID))
+		s.log.Log(r.Context(), event.LevelOf(r.Context(), err), "use of user codes not read", "error", err, slog.String("sub", s.who.User.ID))
 	}
 	state := userCodeState{Set: s.who.User.UserCodeHash != ""}
 	if !used && !state.Set {

@@ -111,6 +111,7 @@ func (u *UI) CheckPassword(r *http.Request, username, password string) (*authser
 	case !user.Active(): // the account is being deleted
 		return nil, authserver.ErrWrongPassword
 	}
+	u.events.Telemetry().SignedIn(string(identity.MethodPassword))
 	return &authserver.Authentication{Subject: user.ID, Time: now, ACR: ACRPassword, AMR: []string{"pwd"}}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -38,7 +39,7 @@ func (c *applyCommand) Run(ctx context.Context, o *output) error {
 	if c.Prune && config.Source == "" {
 		return usageError{errors.New("--prune requires a source: pass --source, or files with the same source or issuer")}
 	}
-	store, err := database.Open(ctx, &config, newLogger(o.log, configuration.Log{Level: "warn"}))
+	store, err := database.Open(ctx, &config, newLogger(o.log, configuration.Log{Level: "warn"}, new(slog.LevelVar)))
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type reloader struct {
 	command *serveCommand
 	server  *valetkey.Server
 	log     *slog.Logger
+	level   *slog.LevelVar // of log
 	watch   fileWatch
 
 	applied   configuration.Declarations // those in force
@@ -51,7 +52,7 @@ type reloader struct {
 
 // reload applies the configuration file again at SIGHUP and when it has changed, until ctx is
 // done. before are the stamps of the watched files when they were read at the start.
-func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan os.Signal, server *valetkey.Server, log *slog.Logger) {
+func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan os.Signal, server *valetkey.Server, log *slog.Logger, level *slog.LevelVar) {
 	if info, err := os.Stat(c.Config); err == nil && !info.Mode().IsRegular() {
 		log.Info("the configuration is not a regular file: changes are not detected", "file", c.Config)
 		for {
@@ -63,7 +64,7 @@ func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan
 			}
 		}
 	}
-	r := reloader{command: c, server: server, log: log, applied: c.running.Declarations, newline: c.endsLine}
+	r := reloader{command: c, server: server, log: log, level: level, applied: c.running.Declarations, newline: c.endsLine}
 	r.watch = fileWatch{paths: watched(c.Config, c.running), seen: before, handled: before}
 	r.run(ctx, hangup)
 }
@@ -130,6 +131,7 @@ func (r *reloader) attempt(ctx context.Context, forced bool) bool {
 	r.watch.done(r.watch.paths, time.Time{})
 	r.applied, r.newline, r.lastError = config.Declarations, endsLine(text), ""
 	r.server.SetReadinessDetail(configurationTopic)
+	r.level.Set(logLevel(config.Log))
 	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", declaration.Count(changes))
 	return true
 }
@@ -199,7 +201,9 @@ func (r *reloader) accept(text []byte, forced bool) (configuration.Configuration
 	if config, err = r.command.complete(config); err != nil {
 		return config, err
 	}
-	if names := changedSettings(r.command.running, config); len(names) > 0 {
+	comparable := config
+	comparable.Log.Level = r.command.running.Log.Level // does not need a restart
+	if names := changedSettings(r.command.running, comparable); len(names) > 0 {
 		return config, refusal{
 			"the file changes settings that need a restart; the previous configuration stays in force until then",
 			fmt.Errorf("%s: changing this needs a restart", strings.Join(names, ", ")),

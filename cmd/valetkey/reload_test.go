@@ -54,6 +54,7 @@ type reloadWorld struct {
 	server *valetkey.Server
 	log    safeBuffer
 	hangup chan os.Signal
+	level  slog.LevelVar
 }
 
 // withReload runs a server with a file of two clients.
@@ -76,7 +77,7 @@ func withReload(t *testing.T, text string, test func(w *reloadWorld)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			command.reload(ctx, before, w.hangup, w.server, log)
+			command.reload(ctx, before, w.hangup, w.server, log, &w.level)
 			close(ended)
 		}()
 		synctest.Wait()
@@ -161,7 +162,7 @@ func TestOP01_AFileThatMustNotBeAppliedChangesNothing(t *testing.T) {
 			{"clients: [", "has an error", "valetkey.yaml:2"},
 			{bothOf + "nonsense: true\n", "has an error", "unknown key"},
 			{strings.Replace(bothOf, "http://127.0.0.1/cb", "http://app.example.com/cb", 1), "has an error", "valetkey.yaml:4"},
-			{"issuer: http://127.0.0.1:8080\nlog: {level: debug}\ndatabase: \"sqlite::memory:\"\nclients:\n" + clientA, "need a restart", "log"},
+			{"issuer: http://127.0.0.1:8080\nlog: {format: json}\ndatabase: \"sqlite::memory:\"\nclients:\n" + clientA, "need a restart", "log"},
 			{strings.TrimSuffix(bothOf, "\n"), "looks incomplete", "newline"},
 			{bothOf[:len(reloadHead)+len("clients:\n"+clientA)-1], "looks incomplete", "newline"},
 			{reloadHead, "looks incomplete", "the section clients is missing"},
@@ -172,6 +173,32 @@ func TestOP01_AFileThatMustNotBeAppliedChangesNothing(t *testing.T) {
 		}
 		w.write(bothOf)
 		w.applied("ab")
+	})
+}
+
+// The log level is the one setting that a running server takes from the file.
+func TestTheLogLevelIsReloaded(t *testing.T) {
+	withReload(t, bothOf, func(w *reloadWorld) {
+		if w.level.Level() != slog.LevelInfo {
+			t.Errorf("the level is %v", w.level.Level())
+		}
+		w.write("log: {level: debug}\n" + bothOf)
+		w.applied("ab")
+		if w.level.Level() != slog.LevelDebug {
+			t.Errorf("the level is %v after the change", w.level.Level())
+		}
+		w.write("log: {level: nonsense}\n" + bothOf)
+		w.refused("has an error", "log.level")
+		w.write("log: {level: error, format: json}\n" + bothOf)
+		w.refused("need a restart", "log")
+		if w.level.Level() != slog.LevelDebug {
+			t.Errorf("the level is %v after a file that was refused", w.level.Level())
+		}
+		w.write(bothOf)
+		w.applied("ab")
+		if w.level.Level() != slog.LevelInfo {
+			t.Errorf("the level is %v when the file names none", w.level.Level())
+		}
 	})
 }
 

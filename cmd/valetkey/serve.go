@@ -35,7 +35,7 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return "Without flags, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
 		"a one-time link that creates the first user. When the configuration file changes, or at SIGHUP, " +
-		"clients, users, scopes and resources are reloaded; other settings require a restart. SIGTERM and Ctrl-C stop the server after requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
+		"clients, users, scopes, resources and log.level are reloaded; other settings require a restart. SIGTERM and Ctrl-C stop the server after requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
 		"Example: valetkey serve --config valetkey.yaml --listen 127.0.0.1:9000"
 }
 
@@ -126,17 +126,22 @@ func listenAddress(c configuration.Configuration) string {
 	return defaultListen
 }
 
-func newLogger(w io.Writer, c configuration.Log) *slog.Logger {
-	var level slog.Level
-	if c.Level != "" {
-		// The value was checked when the configuration was read. The zero value is info.
-		_ = level.UnmarshalText([]byte(c.Level))
-	}
+// newLogger returns a logger whose level is that of the variable.
+func newLogger(w io.Writer, c configuration.Log, level *slog.LevelVar) *slog.Logger {
+	level.Set(logLevel(c))
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// logLevel returns the level of a configuration, which was checked when it was read. The default is info.
+func logLevel(c configuration.Log) (level slog.Level) {
+	if c.Level != "" {
+		_ = level.UnmarshalText([]byte(c.Level))
+	}
+	return level
 }
 
 // Run serves until the context ends.
@@ -155,7 +160,8 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	c.running = config
-	log := newLogger(o.log, config.Log)
+	var level slog.LevelVar
+	log := newLogger(o.log, config.Log, &level)
 	serverConfig := valetkey.Config{Configuration: config, File: c.Config, FormerSource: formerSource(c.Config), Logger: log}
 	if err := serverConfig.CheckFiles(); err != nil {
 		return usageError{err}
@@ -167,22 +173,29 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	var mutualTLS net.Listener
 	if m := config.MutualTLS; m != nil && m.Listen != "" {
 		if mutualTLS, err = listen(m.Listen, "set another address in mutual_tls.listen"); err != nil {
-			_ = listener.Close()
+			closeAll(listener)
+			return err
+		}
+	}
+	var metrics net.Listener
+	if address := config.Telemetry.MetricsAddress(); address != "" {
+		if metrics, err = listen(address, "set another address in telemetry.metrics_listen"); err != nil {
+			closeAll(listener, mutualTLS)
 			return err
 		}
 	}
 	server, err := valetkey.New(serverConfig)
 	if err != nil {
-		_ = listener.Close()
-		if mutualTLS != nil {
-			_ = mutualTLS.Close()
-		}
+		closeAll(listener, mutualTLS, metrics)
 		return err
 	}
 	fmt.Fprintf(o.out, "Valetkey %s: issuer %s, listening on %s, data in %s\n",
 		valetkey.Version, config.Issuer, listener.Addr(), redactedDatabase(config.Database))
 	if mutualTLS != nil {
 		fmt.Fprintf(o.out, "Clients with certificates: https://%s, listening on %s\n", config.MutualTLS.Host, mutualTLS.Addr())
+	}
+	if metrics != nil {
+		fmt.Fprintf(o.out, "Metrics: http://%s/metrics\n", metrics.Addr())
 	}
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
@@ -194,9 +207,9 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	reload, stopReload := context.WithCancel(ctx)
 	defer stopReload()
 	if c.Config != "" {
-		go c.reload(reload, before, hangup, server, log)
+		go c.reload(reload, before, hangup, server, log, &level)
 	}
-	err = serveAll(ctx, server, listener, mutualTLS)
+	err = serveAll(ctx, server, listener, mutualTLS, metrics)
 	if closeErr := server.Close(); err == nil {
 		err = closeErr
 	}
@@ -214,21 +227,40 @@ func listen(address, otherwise string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serveAll serves both listeners until ctx is done or one of them fails. mutualTLS may be nil.
-func serveAll(ctx context.Context, server *valetkey.Server, listener, mutualTLS net.Listener) error {
-	if mutualTLS == nil {
-		return server.Serve(ctx, listener)
+// closeAll closes listeners that are not used after all. Each of them may be nil.
+func closeAll(listeners ...net.Listener) {
+	for _, l := range listeners {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
+}
+
+// serveAll serves the listeners until ctx is done or one of them fails. mutualTLS and metrics may be
+// nil.
+func serveAll(ctx context.Context, server *valetkey.Server, listener, mutualTLS, metrics net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	second := make(chan error, 1)
-	go func() {
-		second <- server.ServeMutualTLS(ctx, mutualTLS)
-		stop()
-	}()
+	var others []chan error
+	also := func(listener net.Listener, serve func(context.Context, net.Listener) error) {
+		if listener == nil {
+			return
+		}
+		ended := make(chan error, 1)
+		others = append(others, ended)
+		go func() {
+			ended <- serve(ctx, listener)
+			stop()
+		}()
+	}
+	also(mutualTLS, server.ServeMutualTLS)
+	also(metrics, server.ServeMetrics)
 	err := server.Serve(ctx, listener)
 	stop()
-	return errors.Join(err, <-second)
+	for _, ended := range others {
+		err = errors.Join(err, <-ended)
+	}
+	return err
 }
 
 // formerSource returns the name that an earlier release gave to the source of a file.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/valetkey/valetkey/internal/telemetry"
 )
 
 // Kind is one kind of event.
@@ -24,6 +26,8 @@ type Kind struct {
 	Members []string
 	// Meaning is the message of the record.
 	Meaning string
+	// unknown: it is not in the table.
+	unknown bool
 	// Sampled events can be caused by anyone, any number of times, so those from one address are
 	// limited.
 	Sampled bool
@@ -31,15 +35,24 @@ type Kind struct {
 
 // Log writes events to a logger. It is safe for concurrent use.
 type Log struct {
-	logger *slog.Logger
-	sample sample
+	logger    *slog.Logger
+	telemetry *telemetry.Telemetry
+	sample    sample
 }
 
 // New returns a log of events. Close logs what is still pending.
 func New(logger *slog.Logger) *Log {
-	l := &Log{logger: logger}
+	l := &Log{logger: logger, telemetry: telemetry.Of(logger)}
 	l.sample.init()
 	return l
+}
+
+// Telemetry returns the telemetry of the logger; nil if there is none. l may be nil.
+func (l *Log) Telemetry() *telemetry.Telemetry {
+	if l == nil {
+		return nil
+	}
+	return l.telemetry
 }
 
 // Enabled reports whether records of a kind are logged.
@@ -53,6 +66,11 @@ func (l *Log) Enabled(ctx context.Context, kind *Kind) bool {
 // Text in members is shortened, and unprintable characters are escaped, so that no input starts
 // a new record or controls a terminal.
 func (l *Log) Record(ctx context.Context, kind *Kind, members ...slog.Attr) {
+	if kind.unknown {
+		l.telemetry.Event(telemetry.Other)
+	} else {
+		l.telemetry.Event(kind.Name)
+	}
 	if !l.Enabled(ctx, kind) {
 		return
 	}

@@ -56,7 +56,7 @@ func (l *Log) RecordQueued(ctx context.Context, m storage.Message) bool {
 		l.logger.ErrorContext(ctx, "an event in the outbox is malformed", "error", err)
 		return true
 	}
-	kind := &Kind{Name: q.Event, Level: slog.LevelInfo, Meaning: "an event of a newer version"}
+	kind := &Kind{Name: q.Event, unknown: true, Level: slog.LevelInfo, Meaning: "an event of a newer version"}
 	if i := slices.IndexFunc(Kinds, func(k *Kind) bool { return k.Name == q.Event }); i >= 0 {
 		kind = Kinds[i]
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 )
@@ -50,6 +51,8 @@ type Policy struct {
 	// ManyHosts removes the limit for the hosts of one site: an operator's own services may all
 	// be in one domain.
 	ManyHosts bool
+	// Outsiders says that the addresses are supplied by others than the operator.
+	Outsiders bool
 	// MaxKeySetBytes limits the size of a key set; zero means MaxBytes.
 	MaxKeySetBytes int64
 }
@@ -106,7 +109,7 @@ func New(p Policy, events *event.Log) *Client {
 	}
 	c.http = &http.Client{
 		Timeout: Timeout,
-		Transport: &http.Transport{
+		Transport: events.Telemetry().Transport(&http.Transport{
 			DialContext:            dialer.DialContext,
 			TLSClientConfig:        &tls.Config{RootCAs: p.CertificateAuthorities},
 			TLSHandshakeTimeout:    Timeout,
@@ -117,7 +120,7 @@ func New(p Policy, events *event.Log) *Client {
 			MaxIdleConnsPerHost:    8,
 			IdleConnTimeout:        30 * time.Second,
 			ForceAttemptHTTP2:      true,
-		},
+		}, destination(p)),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	maxKeySetBytes := cmp.Or(p.MaxKeySetBytes, MaxBytes)
@@ -128,6 +131,14 @@ func New(p Policy, events *event.Log) *Client {
 	c.issuers = newKeySets(events, c.fetchKeysOfIssuer)
 	c.logos = c.newLogos(events)
 	return c
+}
+
+// destination is how telemetry names the addresses of a policy.
+func destination(p Policy) string {
+	if p.Outsiders {
+		return telemetry.DestinationOutsider
+	}
+	return telemetry.DestinationOperator
 }
 
 // Wait returns when no fetch of a key set or logo is in progress.

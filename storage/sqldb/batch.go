@@ -36,6 +36,12 @@ func (w *writer) attempt(batch []*operation, lockWait time.Duration) (errs []err
 func (w *writer) attemptSettled(batch []*operation, lockWait time.Duration) (errs []error, err error) {
 	for began := time.Now(); ; {
 		errs, err = w.attemptOnce(batch, lockWait)
+		if err == nil && w.telemetry != nil {
+			w.telemetry.Committed(systemName(w.database), len(batch))
+			for _, op := range batch {
+				op.batch = len(batch)
+			}
+		}
 		var failed *commitError
 		if !errors.As(err, &failed) {
 			return errs, err

@@ -67,6 +67,8 @@ type database interface {
 	// locked reports whether a statement waited for a lock until its time was over.
 	locked(err error) bool
 
+	// size returns the size of the database in bytes.
+	size(ctx context.Context) (int64, error)
 	ping(ctx context.Context) error
 	close() error
 }

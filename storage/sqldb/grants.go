@@ -22,12 +22,14 @@ func (s *Store) Grant(ctx context.Context, subject, clientID string) (*record.Gr
 	const where = `WHERE subject = $1 AND client_id = $2`
 	var grants []record.Grant
 	var err error
-	if d, ok := s.database.(*postgreSQL); ok { // without database/sql, which takes half of the time
+	if d := asPostgreSQL(s.database); d != nil { // without database/sql, which takes half of the time
+		operation := s.telemetry.StartOperation(ctx, systemName(d), operationGrant)
 		err = d.byKey(ctx, func(r postgreSQLRow) error {
 			g, err := scanGrant(r)
 			grants = append(grants, g)
 			return err
 		}, selectGrants+where, subject, clientID)
+		operation.End(0, fault(err))
 		if err != nil {
 			err = fmt.Errorf("read grants: %w", fault(err))
 		}

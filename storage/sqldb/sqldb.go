@@ -12,6 +12,7 @@
 //	declare.go, declaredstate.go  what an operator declares
 //	grants.go  users.go  traces.go
 //	usermemory.go  users in memory
+//	observed.go   what is measured
 //	seal.go       what is encrypted at rest
 //	migrate.go    the schema and its versions
 package sqldb
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -54,6 +56,8 @@ type Store struct {
 	writer   *writer
 	sealer   sealer
 	users    *userMemory
+	// telemetry measures the operations; nil if nothing does.
+	telemetry *telemetry.Telemetry
 	// fingerprintKey is the key for values that are recognized and never read.
 	fingerprintKey []byte
 }
@@ -90,7 +94,10 @@ func Open(ctx context.Context, databaseURL string, config Config) (*Store, error
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), s.database.close())
 	}
-	s.writer = newWriter(s.database)
+	s.telemetry = telemetry.Of(config.Logger)
+	s.writer = newWriter(s.database, s.telemetry)
+	s.database = observe(s.database, s.telemetry)
+	s.telemetry.OnCollect(s.measure)
 	s.users = newUserMemory(s.database, config.Logger)
 	return s, nil
 }
@@ -126,9 +133,11 @@ func (s *Store) transactLong(ctx context.Context, f func(*sql.Tx) error) error {
 	return s.transactWithin(ctx, longTransactTimeout, f)
 }
 
-func (s *Store) transactWithin(ctx context.Context, timeout time.Duration, f func(*sql.Tx) error) error {
+func (s *Store) transactWithin(ctx context.Context, timeout time.Duration, f func(*sql.Tx) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	operation := s.telemetry.StartOperation(ctx, systemName(s.database), operationTransaction)
+	defer func() { operation.End(0, err) }()
 	for try := 0; ; try++ {
 		err := s.database.noticed(s.transactOnce(ctx, f))
 		if err == nil || try == maxRetries || !s.database.retryable(err) || ctx.Err() != nil {

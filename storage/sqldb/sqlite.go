@@ -36,6 +36,7 @@ const (
 type sqlite struct {
 	writer, reader *sql.DB
 	uri            string
+	path           string // of the file; "" in memory
 	readers        *sqliteReaders
 
 	// writing is held by the transaction that writes. SQLite has a lock, too, but waits for it
@@ -64,6 +65,7 @@ func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 		if err := restrictFiles(path, logger); err != nil {
 			return nil, fmt.Errorf("open database: %w", err)
 		}
+		d.path = path
 		d.uri = (&url.URL{Scheme: "file", Path: path}).String() + "?"
 		// FULL waits for the disk at each commit; NORMAL could lose the last commits in a power
 		// failure.

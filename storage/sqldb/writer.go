@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -42,6 +43,7 @@ const (
 type operation struct {
 	spend  []change // each marks a ticket, or changes nothing
 	put    []change // each stores a ticket, or changes nothing
+	batch  int      // if there is telemetry: how many operations shared its last transaction
 	find   *finding // read after the operation took effect, if possible in the same round trip
 	result chan error
 	// taken is set by the lane when it runs the operation, or by the caller when it gives up
@@ -67,20 +69,22 @@ var (
 // locked by another node or an operator does not block everything. Operations of one family use
 // the same lane, in their order.
 type writer struct {
-	database database
-	lanes    []chan *operation
-	detours  chan struct{}
-	closing  chan struct{}
-	working  sync.WaitGroup
-	stopped  chan struct{}
+	database  database
+	telemetry *telemetry.Telemetry // nil if nothing is measured
+	lanes     []chan *operation
+	detours   chan struct{}
+	closing   chan struct{}
+	working   sync.WaitGroup
+	stopped   chan struct{}
 }
 
-func newWriter(d database) *writer {
+func newWriter(d database, t *telemetry.Telemetry) *writer {
 	w := &writer{
-		database: d,
-		detours:  make(chan struct{}, maxDetours),
-		closing:  make(chan struct{}),
-		stopped:  make(chan struct{}),
+		database:  d,
+		telemetry: t,
+		detours:   make(chan struct{}, maxDetours),
+		closing:   make(chan struct{}),
+		stopped:   make(chan struct{}),
 	}
 	for range d.lanes() {
 		lane := make(chan *operation, maxQueued)
@@ -108,8 +112,12 @@ func (w *writer) lane(about string) chan *operation {
 
 // do returns when op took effect or failed. If ctx ends while op waits in its lane, op never runs;
 // once it runs, do waits for its result, which is known soon.
-func (w *writer) do(ctx context.Context, about string, op *operation) error {
+func (w *writer) do(ctx context.Context, about string, op *operation) (err error) {
 	op.result = make(chan error, 1)
+	if w.telemetry != nil {
+		measured := w.telemetry.StartOperation(ctx, systemName(w.database), operationBatch)
+		defer func() { measured.End(op.batch, err) }()
+	}
 	select {
 	case w.lane(about) <- op:
 	case <-w.closing:

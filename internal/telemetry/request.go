@@ -1,0 +1,96 @@
+package telemetry
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Method returns a method, or _OTHER if it is not a standard one.
+func Method(method string) string {
+	if slices.Contains(methods, method) {
+		return method
+	}
+	return Other
+}
+
+// StartRequest begins the span of a request, and returns the request with it. The span belongs to the
+// trace that the request names. trusted means that a proxy of the operator sent it: then the proxy's
+// decision whether to sample applies. Strangers must not decide what is stored.
+func (t *Telemetry) StartRequest(r *http.Request, trusted bool) (*http.Request, *Span) {
+	if t == nil {
+		return r, nil
+	}
+	t.active.add(1, values{Method(r.Method)})
+	s := t.newSpan()
+	s.kind = kindServer
+	if sampled, ok := s.continueTrace(r.Header); ok && trusted {
+		s.sampled = sampled && t.spans != nil
+	}
+	return r.WithContext(context.WithValue(r.Context(), spanKey{}, s)), s
+}
+
+// EndRequest ends the span of a request. route is "" if there is nothing at the path. status is zero if
+// no response was written. canceled means that the client has closed the connection.
+func (s *Span) EndRequest(r *http.Request, route string, status int, canceled bool) {
+	if s == nil {
+		return
+	}
+	method := Method(r.Method)
+	outcome, code, failure := OutcomeOK, s.telemetry.statusText(status), ""
+	switch {
+	case canceled:
+		outcome, code, failure = OutcomeCanceled, "", errorCanceled
+	case status >= http.StatusInternalServerError:
+		outcome, failure = OutcomeFailed, code
+	case status >= http.StatusBadRequest || s.refused:
+		outcome = OutcomeRefused
+	}
+	known := route
+	if route == "" {
+		route = Other
+	}
+	s.telemetry.active.add(-1, values{method})
+	counted := method
+	if status == http.StatusMethodNotAllowed { // otherwise each route would have a series for each method
+		counted = Other
+	}
+	s.telemetry.requests.observe(time.Since(s.began).Seconds(), values{counted, route, code, outcome})
+	if !s.sampled {
+		return
+	}
+	s.name, s.failed = method, outcome == OutcomeFailed
+	if known != "" {
+		s.name += " " + known
+	}
+	s.text("http.request.method", method)
+	s.text("url.scheme", s.telemetry.config.Scheme)
+	s.text("http.route", known)
+	if code != "" {
+		s.number("http.response.status_code", status)
+	}
+	s.text("valetkey.outcome", outcome)
+	s.text("error.type", failure)
+	s.end()
+}
+
+// Refused counts a refused request of the context. rule is the text of a rule, or "" if the request was
+// refused without one; code is the error code of RFC 6749 and its extensions.
+func (t *Telemetry) Refused(ctx context.Context, rule, code, reference string) {
+	if t == nil {
+		return
+	}
+	if rule == "" {
+		rule = "(none)"
+	}
+	t.refusals.add(1, values{rule})
+	s := SpanOf(ctx)
+	if s == nil {
+		return
+	}
+	s.refused = true
+	s.text("valetkey.rule", rule)
+	s.text("valetkey.error", code)
+	s.text("valetkey.reference", reference)
+}
